@@ -1,1 +1,8 @@
-//! The pure core.
+//! The pure half of Paddock.
+//!
+//! `watch → World → Seen → Questions → Answers → Plan → API server`: the middle of that line is here.
+//! A decision is a function of what was seen, what plugins answered, and `now`. No I/O, no clock, no
+//! randomness, no threads, no hash order (`clippy.toml` beside this file).
+
+pub mod policy;
+pub mod question;
