@@ -1,0 +1,271 @@
+//! What is to be done: operations with their reasons, and when to look again. A plan contains no choices.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::kind::Key;
+use crate::object::Object;
+
+/// The outcome of a decision.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Plan {
+    /// Steps follow one another, and a step begins only when all of the one before was stored;
+    /// the operations of one step go out together.
+    pub steps: Vec<Vec<Op>>,
+    /// When to look again even if nothing is observed.
+    pub wake: Option<Wake>,
+    /// What to tell the user in Events; sent off the path and never waited for.
+    pub events: Vec<Event>,
+}
+
+impl Plan {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.iter().all(Vec::is_empty)
+    }
+
+    /// Every operation, first to last.
+    pub fn ops(&self) -> impl Iterator<Item = &Op> {
+        self.steps.iter().flatten()
+    }
+
+    /// Looks again at `at` unless something earlier is already due.
+    pub fn wake_at(&mut self, at: Timestamp, reason: Reason) {
+        if self.wake.as_ref().is_none_or(|w| at < w.at) {
+            self.wake = Some(Wake { at, reason });
+        }
+    }
+}
+
+/// A time to look again, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Wake {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Op {
+    /// The object written.
+    pub key: Key,
+    /// Why: the same word in logs, events, metrics and tests.
+    pub reason: Reason,
+    /// What is sent.
+    pub action: Action,
+}
+
+/// The verbs that `act` knows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Action {
+    /// POST of the whole object.
+    Create {
+        /// The object.
+        body: Value,
+    },
+    /// JSON merge patch (RFC 7386). `metadata.uid` is always sent as a precondition.
+    Patch {
+        /// UID that the object must still have.
+        uid: String,
+        /// Version that the object must still have: compare-and-swap.
+        resource_version: Option<String>,
+        /// Whether the status subresource is patched.
+        status: bool,
+        /// The patch, without the preconditions.
+        body: Value,
+    },
+    /// DELETE with the UID as a precondition.
+    Delete {
+        /// UID that the object must still have.
+        uid: String,
+        /// Whether dependents go first.
+        foreground: bool,
+    },
+}
+
+/// What became of an operation.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Stored; the object as the API server answered it (for a delete: still there, terminating).
+    Stored(Box<Object>),
+    /// The object is no more, or was not there (404, or 409 on a delete's UID).
+    Gone,
+    /// The preconditions did not hold (409): nothing was stored.
+    Conflict,
+    /// An object of that name exists (409 `AlreadyExists`): nothing was stored.
+    Exists,
+    /// Refused for good (400, 403, 422 …): nothing was stored.
+    Rejected {
+        /// HTTP status.
+        status: u16,
+        /// The API server's message.
+        message: String,
+    },
+    /// Refused for now (429, 503 with a Status): nothing was stored.
+    Busy,
+    /// No usable reply: it may have been stored or not.
+    Unknown,
+}
+
+/// An Event for the user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// The object it is about.
+    pub regarding: Key,
+    /// Its UID.
+    pub uid: String,
+    /// A warning, or the normal course of things.
+    pub warning: bool,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// A sentence.
+    pub note: String,
+}
+
+/// Why something is written, waited for or told. Labels of metrics come from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Reason {
+    /// A Sandbox that should run has no pod.
+    PodMissing,
+    /// A pod that failed is replaced.
+    PodFailed,
+    /// The Sandbox is suspended by its user.
+    Suspended,
+    /// The Sandbox is suspended because it is idle.
+    IdleSuspended,
+    /// An idle Sandbox is deleted, as its idle policy says.
+    IdleDeleted,
+    /// The Sandbox or claim reached its shutdown time.
+    Expired,
+    /// The workload came to its end.
+    Finished,
+    /// `ttlSecondsAfterFinished` has passed.
+    TtlPassed,
+    /// The Service that gives the address is missing.
+    ServiceMissing,
+    /// The Service is not wanted any more.
+    ServiceUnwanted,
+    /// The endpoints do not say where the sandbox is.
+    EndpointsChanged,
+    /// A volume claim is missing.
+    VolumeClaimMissing,
+    /// An object made ready by the user under the right name is taken over.
+    Adopted,
+    /// A warm Sandbox goes to a claim.
+    Claimed,
+    /// A claim found no warm Sandbox and gets a new one.
+    ColdStart,
+    /// The claim says which Sandbox it takes.
+    Reserved,
+    /// Pod metadata follows the Sandbox.
+    MetadataChanged,
+    /// Observed state is written to status.
+    StatusChanged,
+    /// `replicas` and `operatingMode` are brought in step.
+    ModeInStep,
+    /// A pool has too few.
+    PoolBelowDesired,
+    /// A pool has too many.
+    PoolAboveDesired,
+    /// A warm Sandbox was made from an older template.
+    TemplateChanged,
+    /// A warm Sandbox is of no use any more.
+    WarmSandboxUnusable,
+    /// The template wants a network policy.
+    NetworkPolicyMissing,
+    /// The template's network policy changed.
+    NetworkPolicyChanged,
+    /// The template does not want its network policy managed.
+    NetworkPolicyUnwanted,
+    /// The object cannot be parsed, or asks for what is not allowed.
+    Invalid,
+    /// Admission plugins deny it.
+    AdmissionDenied,
+    /// No RuntimeClass may be given to it now.
+    RuntimeClassRefused,
+    /// A plugin's answer was clamped or refused.
+    PluginOverruled,
+    /// A plugin did not answer.
+    PluginFailed,
+    /// Its idle policy is due to be asked.
+    IdleCheck,
+    /// Its pool-size policy is due to be asked.
+    PoolSizeCheck,
+    /// Waiting for a pod or another object to change.
+    Waiting,
+    /// An operation was refused and is tried later.
+    Backoff,
+}
+
+impl Reason {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::PodMissing => "PodMissing",
+            Reason::PodFailed => "PodFailed",
+            Reason::Suspended => "Suspended",
+            Reason::IdleSuspended => "IdleSuspended",
+            Reason::IdleDeleted => "IdleDeleted",
+            Reason::Expired => "Expired",
+            Reason::Finished => "Finished",
+            Reason::TtlPassed => "TtlPassed",
+            Reason::ServiceMissing => "ServiceMissing",
+            Reason::ServiceUnwanted => "ServiceUnwanted",
+            Reason::EndpointsChanged => "EndpointsChanged",
+            Reason::VolumeClaimMissing => "VolumeClaimMissing",
+            Reason::Adopted => "Adopted",
+            Reason::Claimed => "Claimed",
+            Reason::ColdStart => "ColdStart",
+            Reason::Reserved => "Reserved",
+            Reason::MetadataChanged => "MetadataChanged",
+            Reason::StatusChanged => "StatusChanged",
+            Reason::ModeInStep => "ModeInStep",
+            Reason::PoolBelowDesired => "PoolBelowDesired",
+            Reason::PoolAboveDesired => "PoolAboveDesired",
+            Reason::TemplateChanged => "TemplateChanged",
+            Reason::WarmSandboxUnusable => "WarmSandboxUnusable",
+            Reason::NetworkPolicyMissing => "NetworkPolicyMissing",
+            Reason::NetworkPolicyChanged => "NetworkPolicyChanged",
+            Reason::NetworkPolicyUnwanted => "NetworkPolicyUnwanted",
+            Reason::Invalid => "Invalid",
+            Reason::AdmissionDenied => "AdmissionDenied",
+            Reason::RuntimeClassRefused => "RuntimeClassRefused",
+            Reason::PluginOverruled => "PluginOverruled",
+            Reason::PluginFailed => "PluginFailed",
+            Reason::IdleCheck => "IdleCheck",
+            Reason::PoolSizeCheck => "PoolSizeCheck",
+            Reason::Waiting => "Waiting",
+            Reason::Backoff => "Backoff",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `create Pod/ns/name because PodMissing`: one line an operation, for logs, `/debug/seen` and scenarios.
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match &self.action {
+            Action::Create { .. } => "create",
+            Action::Patch { status: true, .. } => "patch status of",
+            Action::Patch { .. } => "patch",
+            Action::Delete { .. } => "delete",
+        };
+        write!(f, "{verb} {} because {}", self.key, self.reason)?;
+        match &self.action {
+            Action::Patch { body, .. } => write!(f, ": {body}"),
+            Action::Create { .. } | Action::Delete { .. } => Ok(()),
+        }
+    }
+}
