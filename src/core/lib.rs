@@ -6,3 +6,6 @@
 
 pub mod policy;
 pub mod question;
+pub mod api;
+pub mod model;
+pub mod names;

@@ -1,0 +1,121 @@
+//! `extensions.agents.x-k8s.io`: template, warm pool and claim in the upstream shape, v1beta1 and v1alpha1 in one superset.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{
+    ClaimEnvVar, ClaimLifecycle, InjectionPolicy, NameRef, NetworkPolicyManagement, NetworkPolicyRules, PodMetadata,
+    PodTemplate, ResumePolicy, SandboxClaimStatus, SandboxTemplateStatus, SandboxWarmPoolStatus, UpdateStrategy,
+    VolumeClaimTemplate,
+};
+
+/// What the sandboxes of a template are to be.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "extensions.agents.x-k8s.io",
+    version = "v1beta1",
+    kind = "SandboxTemplate",
+    plural = "sandboxtemplates",
+    namespaced,
+    status = "SandboxTemplateStatus",
+    schema = "disabled",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxTemplateSpec {
+    /// The pod that each sandbox runs.
+    pub pod_template: PodTemplate,
+    /// Volume claims to make for each sandbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_claim_templates: Vec<VolumeClaimTemplate>,
+    /// Whether each sandbox has a headless Service of its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<bool>,
+    /// Network rules that all sandboxes of the template share, in place of the secure default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicyRules>,
+    /// Whether the operator makes a NetworkPolicy for the template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy_management: Option<NetworkPolicyManagement>,
+    /// Whether a claim may set environment variables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_vars_injection_policy: Option<InjectionPolicy>,
+    /// Whether a claim may bring volume claim templates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_claim_templates_policy: Option<InjectionPolicy>,
+    /// How long a sandbox may go unused before it is idle, as a Go duration such as 30m. Sandboxes that wait in a pool
+    /// are never idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<String>,
+    /// What wakes a sandbox when it is suspended: Manual (the default) or OnDemand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_policy: Option<ResumePolicy>,
+}
+
+/// What a warm pool is to hold.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "extensions.agents.x-k8s.io",
+    version = "v1beta1",
+    kind = "SandboxWarmPool",
+    plural = "sandboxwarmpools",
+    namespaced,
+    status = "SandboxWarmPoolStatus",
+    schema = "disabled",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxWarmPoolSpec {
+    /// How many sandboxes to hold, where neither minReady nor maxReady is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// The fewest sandboxes to hold; the pool-size policy decides between this and maxReady.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_ready: Option<i32>,
+    /// The most sandboxes to hold. If absent, minReady.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ready: Option<i32>,
+    /// The template that the sandboxes are made from.
+    pub sandbox_template_ref: NameRef,
+    /// How the pool follows changes of its template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_strategy: Option<UpdateStrategy>,
+}
+
+/// What a claim asks for. Exactly one of `warmPoolRef` and `sandboxTemplateRef` is given.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "extensions.agents.x-k8s.io",
+    version = "v1beta1",
+    kind = "SandboxClaim",
+    plural = "sandboxclaims",
+    namespaced,
+    status = "SandboxClaimStatus",
+    schema = "disabled",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxClaimSpec {
+    /// The pool to take a sandbox from; none warm: one is made from the pool's template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_pool_ref: Option<NameRef>,
+    /// The template that the sandbox is to be of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox_template_ref: Option<NameRef>,
+    /// With sandboxTemplateRef: which pools to look in. "default": all of that template; "none": none; else a pool's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmpool: Option<String>,
+    /// When the claim ends, and what becomes of it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<ClaimLifecycle>,
+    /// Labels and annotations to add to the sandbox's pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub additional_pod_metadata: Option<PodMetadata>,
+    /// Environment variables to add to the sandbox, where the template allows it. Such a sandbox is made anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<ClaimEnvVar>,
+    /// Volume claims to make for the sandbox, where the template allows it. Such a sandbox is made anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_claim_templates: Vec<VolumeClaimTemplate>,
+}

@@ -1,0 +1,74 @@
+//! What is wrong with an object, field by field.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FieldError {
+    /// The field, as `spec.template.spec.containers[0].name`.
+    pub path: String,
+    /// What is wrong with it and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Everything that is wrong with an object; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub struct FieldErrors(Vec<FieldError>);
+
+impl FieldErrors {
+    /// The errors, in the order of the object's fields.
+    #[must_use]
+    pub fn as_slice(&self) -> &[FieldError] {
+        &self.0
+    }
+
+    /// The errors, in the order of the object's fields.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<FieldError> {
+        self.0
+    }
+}
+
+impl fmt::Display for FieldErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects errors while an object is parsed, so that a user sees all of them at once.
+#[derive(Debug, Default)]
+pub(super) struct Errors(Vec<FieldError>);
+
+impl Errors {
+    /// Notes one error.
+    pub(super) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(FieldError { path: path.into(), message: message.into() });
+    }
+
+    /// The model if nothing was wrong.
+    pub(super) fn into_result<T>(self, model: Option<T>) -> Result<T, FieldErrors> {
+        match model {
+            Some(model) if self.0.is_empty() => Ok(model),
+            Some(_) => Err(FieldErrors(self.0)),
+            None if self.0.is_empty() => Err(FieldErrors(vec![FieldError {
+                path: "spec".to_owned(),
+                message: "incomplete".to_owned(),
+            }])),
+            None => Err(FieldErrors(self.0)),
+        }
+    }
+}
