@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
+)
+
+// provisionVolumes answers the claims of the StorageClasses whose provisioner
+// it is with hostPath volumes: enough for a claim to bind, under either binding
+// mode, and for a node that is real to have a directory.
+func provisionVolumes() int {
+	flags := flag.NewFlagSet("provision-volumes", flag.ExitOnError)
+	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server")
+	name := flags.String("provisioner", "", "the provisioner that StorageClasses name")
+	root := flags.String("root", "", "folder that the volumes are under")
+	qps := flags.Float64("qps", 500, "requests a second to the API server")
+	_ = flags.Parse(os.Args[1:])
+	if *kubeconfig == "" || *name == "" || !filepath.IsAbs(*root) {
+		fmt.Fprintln(os.Stderr, "provision-volumes: --kubeconfig, --provisioner and an absolute --root are needed")
+		return 2
+	}
+
+	rest, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "provision-volumes: --kubeconfig:", err)
+		return 1
+	}
+	rest.QPS = float32(*qps)
+	rest.Burst = int(*qps * 2)
+	client, err := kubernetes.NewForConfig(rest)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "provision-volumes: --kubeconfig:", err)
+		return 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	controller.NewProvisionController(ctx, client, *name, folders{*root},
+		controller.LeaderElection(false),
+		controller.Threadiness(8),
+		controller.MetricsPort(0),
+	).Run(ctx)
+	return 0
+}
+
+// folders makes each volume a folder of its own under root, named after the
+// volume, which the kubelet creates when a pod first mounts it.
+type folders struct{ root string }
+
+func (f folders) Provision(_ context.Context, o controller.ProvisionOptions) (*corev1.PersistentVolume, controller.ProvisioningState, error) {
+	if o.PVC.Spec.Selector != nil {
+		return nil, controller.ProvisioningFinished, fmt.Errorf("spec.selector: this provisioner makes each volume for its claim, leave the selector out")
+	}
+	kind := corev1.HostPathDirectoryOrCreate
+	return &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: o.PVName},
+		Spec: corev1.PersistentVolumeSpec{
+			PersistentVolumeReclaimPolicy: *o.StorageClass.ReclaimPolicy,
+			AccessModes:                   o.PVC.Spec.AccessModes,
+			VolumeMode:                    o.PVC.Spec.VolumeMode,
+			MountOptions:                  o.StorageClass.MountOptions,
+			Capacity: corev1.ResourceList{
+				corev1.ResourceStorage: o.PVC.Spec.Resources.Requests[corev1.ResourceStorage],
+			},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{
+				HostPath: &corev1.HostPathVolumeSource{Path: filepath.Join(f.root, o.PVName), Type: &kind},
+			},
+		},
+	}, controller.ProvisioningFinished, nil
+}
+
+// Delete removes the volume's folder, found by the volume's name and not by the
+// path in the object, so that no edited object can point it elsewhere.
+func (f folders) Delete(_ context.Context, volume *corev1.PersistentVolume) error {
+	return os.RemoveAll(filepath.Join(f.root, filepath.Base(volume.Name)))
+}

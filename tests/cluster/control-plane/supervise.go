@@ -1,0 +1,299 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A request is one line of JSON on standard input, or on the socket once
+// detached. Each gets one reply with its id; a wait's comes when the process ends.
+type request struct {
+	ID     uint64            `json:"id"`
+	Op     string            `json:"op"` // start, signal, wait, detach, stop
+	Name   string            `json:"name"`
+	Argv   []string          `json:"argv"`
+	Env    map[string]string `json:"env"` // all of it: nothing is inherited
+	Dir    string            `json:"dir"`
+	Log    string            `json:"log"`    // standard output and error, appended
+	Signal string            `json:"signal"` // a key of sendable
+	Socket string            `json:"socket"` // detach: where to go on listening
+	Keep   []string          `json:"keep"`   // stop: entries of the scratch folder to leave
+}
+
+// Signals go by name: their numbers differ between systems.
+var sendable = map[string]syscall.Signal{
+	"SIGCONT": syscall.SIGCONT,
+	"SIGHUP":  syscall.SIGHUP,
+	"SIGINT":  syscall.SIGINT,
+	"SIGKILL": syscall.SIGKILL,
+	"SIGSTOP": syscall.SIGSTOP,
+	"SIGTERM": syscall.SIGTERM,
+}
+
+type reply struct {
+	ID    uint64 `json:"id"`
+	Error string `json:"error,omitempty"`
+	Pid   int    `json:"pid,omitempty"`
+	Exit  *exit  `json:"exit,omitempty"`
+}
+
+// An exit says how a process ended: by itself with a code, or by a signal.
+type exit struct {
+	Code   int `json:"code"`
+	Signal int `json:"signal"`
+}
+
+type child struct {
+	pid     int
+	ended   *exit
+	waiters []func(reply)
+}
+
+type incoming struct {
+	request
+	answer func(reply)
+}
+
+type ended struct {
+	child *child
+	exit  exit
+}
+
+type supervisor struct {
+	scratch  string
+	children map[string]*child
+	requests chan incoming
+	ends     chan ended
+	detached net.Listener
+}
+
+// supervise starts programs on request and sees to it that none outlives its
+// owner: when standard input closes, which happens however the owner ends, or on
+// SIGTERM or SIGINT, all are killed and the scratch folder is removed. A detach
+// request hands it over to a socket, for a cluster that is to stay.
+func supervise() int {
+	flags := flag.NewFlagSet("supervise", flag.ExitOnError)
+	scratch := flags.String("scratch", "", "folder to remove at the end")
+	_ = flags.Parse(os.Args[1:])
+
+	// The children's parent-death signal comes when the thread that started them
+	// ends. The main thread lives as long as the process, so all start there.
+	runtime.LockOSThread()
+	s := &supervisor{
+		scratch:  *scratch,
+		children: map[string]*child{},
+		requests: make(chan incoming),
+		ends:     make(chan ended),
+	}
+	// Caught rather than ignored: an ignored signal stays ignored in children.
+	discard := make(chan os.Signal, 1)
+	signal.Notify(discard, syscall.SIGHUP, syscall.SIGPIPE)
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
+	closed := make(chan struct{})
+	go func() {
+		s.serve(os.Stdin, os.Stdout)
+		close(closed)
+	}()
+
+	for {
+		select {
+		case in := <-s.requests:
+			if in.Op == "stop" {
+				s.end(in.Keep)
+				in.answer(reply{ID: in.ID})
+				return 0
+			}
+			s.handle(in)
+		case e := <-s.ends:
+			s.reaped(e)
+		case <-closed:
+			closed = nil
+			if s.detached == nil {
+				s.end(nil)
+				return 0
+			}
+		case <-discard:
+		case <-stop:
+			s.end(nil)
+			return 0
+		}
+	}
+}
+
+// serve reads requests until the other side closes or sends what is no request.
+func (s *supervisor) serve(from io.Reader, to io.Writer) {
+	var lock sync.Mutex
+	encoder := json.NewEncoder(to)
+	answer := func(r reply) {
+		lock.Lock()
+		defer lock.Unlock()
+		_ = encoder.Encode(r) // nobody left to tell
+	}
+	decoder := json.NewDecoder(from)
+	for {
+		in := incoming{answer: answer}
+		if err := decoder.Decode(&in.request); err != nil {
+			if !errors.Is(err, io.EOF) {
+				fmt.Fprintln(os.Stderr, "supervise: reading a request:", err)
+			}
+			return
+		}
+		s.requests <- in
+	}
+}
+
+func (s *supervisor) handle(in incoming) {
+	out := reply{ID: in.ID}
+	c := s.children[in.Name]
+	var err error
+	switch {
+	case in.Op == "start":
+		out.Pid, err = s.start(in.request)
+	case in.Op == "detach":
+		err = s.detach(in.Socket)
+	case in.Op != "signal" && in.Op != "wait":
+		err = fmt.Errorf("op: %q is unknown, it is one of start, signal, wait, detach, stop", in.Op)
+	case c == nil:
+		err = fmt.Errorf("name: no process %q was started", in.Name)
+	case in.Op == "wait" && c.ended == nil:
+		c.waiters = append(c.waiters, func(r reply) { r.ID = in.ID; in.answer(r) })
+		return
+	case in.Op == "wait":
+		out.Exit = c.ended
+	case c.ended != nil:
+		err = fmt.Errorf("name: process %q has ended", in.Name)
+	case sendable[in.Signal] == 0:
+		err = fmt.Errorf("signal: %q is not among those that can be sent", in.Signal)
+	default:
+		err = syscall.Kill(-c.pid, sendable[in.Signal])
+	}
+	if err != nil {
+		out.Error = err.Error()
+	}
+	in.answer(out)
+}
+
+func (s *supervisor) start(r request) (int, error) {
+	if c := s.children[r.Name]; c != nil && c.ended == nil {
+		return 0, fmt.Errorf("name: process %q is running", r.Name)
+	}
+	if r.Name == "" || len(r.Argv) == 0 {
+		return 0, errors.New("name, argv: both are needed")
+	}
+	log, err := os.OpenFile(r.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return 0, fmt.Errorf("log: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(r.Argv[0], r.Argv[1:]...)
+	cmd.Env = []string{} // not nil, which would mean ours
+	for name, value := range r.Env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = r.Dir, log, log, ownGroup()
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("argv: %w", err)
+	}
+	c := &child{pid: cmd.Process.Pid}
+	s.children[r.Name] = c
+	go func() {
+		_ = cmd.Wait() // how it ended is in the process state
+		e := exit{Code: cmd.ProcessState.ExitCode()}
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			e.Signal = int(status.Signal())
+		}
+		s.ends <- ended{c, e}
+	}()
+	return c.pid, nil
+}
+
+func (s *supervisor) reaped(e ended) {
+	e.child.ended = &e.exit
+	for _, tell := range e.child.waiters {
+		tell(reply{Exit: &e.exit})
+	}
+	e.child.waiters = nil
+}
+
+// detach makes the supervisor outlive its owner and listen on a socket instead.
+func (s *supervisor) detach(path string) error {
+	if s.detached != nil {
+		return errors.New("op: detached already")
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	s.detached = listener
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				s.serve(conn, conn)
+			}()
+		}
+	}()
+	return nil
+}
+
+// end kills every process group, reaps, and removes the scratch folder but for
+// the entries to keep.
+func (s *supervisor) end(keep []string) {
+	running := 0
+	for _, c := range s.children {
+		if c.ended == nil {
+			_ = syscall.Kill(-c.pid, syscall.SIGKILL)
+			running++
+		}
+	}
+	// A killed process can stay in the kernel for as long as its disk does.
+	patience := time.After(10 * time.Second)
+	for ; running > 0; running-- {
+		select {
+		case e := <-s.ends:
+			s.reaped(e)
+		case <-patience:
+			running = 1
+		}
+	}
+	if s.detached != nil {
+		s.detached.Close()
+	}
+	if s.scratch != "" {
+		sweep(s.scratch, keep)
+	}
+}
+
+func sweep(folder string, keep []string) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return
+	}
+	kept := map[string]bool{}
+	for _, name := range keep {
+		kept[name] = true
+	}
+	for _, entry := range entries {
+		if !kept[entry.Name()] {
+			_ = os.RemoveAll(filepath.Join(folder, entry.Name()))
+		}
+	}
+	_ = os.Remove(folder) // only when nothing was kept
+}
