@@ -1,0 +1,280 @@
+//! Pools and claims, from the wire to the model; and what a claim may add to its template.
+
+use std::time::Duration;
+
+use super::error::{Errors, FieldErrors};
+use super::names;
+use super::parse::{generated_name, parse_host_name, parse_meta, parse_time};
+use super::pod::parse_volume_claims;
+use super::types::{Claim, ClaimEnd, ClaimSource, Pod, Pool, PoolChoice, PoolSize, Surface};
+use crate::api::{
+    ClaimEnvVar, ClaimLifecycle, NameRef, PodMetadata, SandboxClaimStatus, UpdateStrategy, VolumeClaimTemplate,
+    extensions, seed,
+};
+use crate::names::{annotation, group};
+
+/// Reads a SandboxWarmPool of the upstream shape.
+///
+/// # Errors
+/// What is wrong, field by field.
+pub fn parse_pool(wire: &extensions::SandboxWarmPool) -> Result<Pool, FieldErrors> {
+    let spec = &wire.spec;
+    let mut errors = Errors::default();
+    check_pool_name(wire.metadata.name.as_deref(), &mut errors);
+    let size = parse_size(spec.replicas, spec.min_ready, spec.max_ready, &mut errors);
+    let model = Pool {
+        meta: parse_meta(&wire.metadata),
+        surface: Surface::Extensions,
+        template: parse_ref(&spec.sandbox_template_ref, "spec.sandboxTemplateRef", &mut errors),
+        size,
+        update: update_strategy(spec.update_strategy.as_ref()),
+        status: wire.status.clone().unwrap_or_default(),
+    };
+    errors.into_result(Some(model))
+}
+
+/// Reads a SandboxWarmPool of the seed shape.
+///
+/// # Errors
+/// What is wrong, field by field.
+pub fn parse_seed_pool(wire: &seed::SandboxWarmPool) -> Result<Pool, FieldErrors> {
+    let spec = &wire.spec;
+    let mut errors = Errors::default();
+    check_pool_name(wire.metadata.name.as_deref(), &mut errors);
+    let size = parse_size(spec.replicas, spec.min_ready, spec.max_ready, &mut errors);
+    let model = Pool {
+        meta: parse_meta(&wire.metadata),
+        surface: Surface::Seed,
+        template: parse_ref(&spec.template_ref, "spec.templateRef", &mut errors),
+        size,
+        update: update_strategy(spec.update_strategy.as_ref()),
+        status: wire.status.clone().unwrap_or_default(),
+    };
+    errors.into_result(Some(model))
+}
+
+/// Reads a SandboxClaim of the upstream shape, of either version.
+///
+/// # Errors
+/// What is wrong, field by field.
+pub fn parse_claim(wire: &extensions::SandboxClaim) -> Result<Claim, FieldErrors> {
+    let spec = &wire.spec;
+    let mut errors = Errors::default();
+    let source = parse_source(
+        spec.warm_pool_ref.as_ref(),
+        spec.sandbox_template_ref.as_ref(),
+        "spec.sandboxTemplateRef",
+        &mut errors,
+    );
+    let source = match (source, spec.warmpool.as_deref()) {
+        (Some(ClaimSource::Template { name, .. }), warmpool) => {
+            Some(ClaimSource::Template { name, pools: pool_choice(warmpool) })
+        }
+        (source @ (Some(ClaimSource::Pool(_)) | None), warmpool) => {
+            if warmpool.is_some_and(|w| !w.is_empty()) && spec.warm_pool_ref.is_some() {
+                errors.add("spec.warmpool", "must be absent where spec.warmPoolRef names the pool");
+            }
+            source
+        }
+    };
+    let parts = Parts {
+        lifecycle: spec.lifecycle.as_ref(),
+        metadata: spec.additional_pod_metadata.as_ref(),
+        env: &spec.env,
+        volume_claims: &spec.volume_claim_templates,
+    };
+    parse_host_name(&wire.metadata, CLAIM_NAME, &mut errors);
+    let model = source.map(|source| {
+        parts.into_claim(parse_meta(&wire.metadata), (Surface::Extensions, source), wire.status.as_ref(), &mut errors)
+    });
+    errors.into_result(model)
+}
+
+/// Reads a SandboxClaim of the seed shape.
+///
+/// # Errors
+/// What is wrong, field by field.
+pub fn parse_seed_claim(wire: &seed::SandboxClaim) -> Result<Claim, FieldErrors> {
+    let spec = &wire.spec;
+    let mut errors = Errors::default();
+    let source =
+        parse_source(spec.warm_pool_ref.as_ref(), spec.template_ref.as_ref(), "spec.templateRef", &mut errors);
+    let parts = Parts {
+        lifecycle: spec.lifecycle.as_ref(),
+        metadata: spec.additional_pod_metadata.as_ref(),
+        env: &spec.env,
+        volume_claims: &spec.volume_claim_templates,
+    };
+    parse_host_name(&wire.metadata, CLAIM_NAME, &mut errors);
+    let model = source.map(|source| {
+        parts.into_claim(parse_meta(&wire.metadata), (Surface::Seed, source), wire.status.as_ref(), &mut errors)
+    });
+    errors.into_result(model)
+}
+
+/// Whether a claim's labels and annotations may be added to its template's pod.
+///
+/// Labels have to be of an allowed domain or one below it, since policies and Services select by them; annotations may not
+/// be of a domain that Kubernetes or an operator reads; and neither may say otherwise than the template.
+///
+/// # Errors
+/// What may not be added, and what may.
+pub fn check_claim_metadata(claim: &Claim, template: &Pod, label_domains: &[String]) -> Result<(), FieldErrors> {
+    const PATH: &str = "spec.additionalPodMetadata";
+    /// Domains whose annotations change what the cluster does with a pod.
+    const RESERVED: [&str; 4] = ["kubernetes.io", "k8s.io", group::AGENTS, group::POLICY];
+
+    let mut errors = Errors::default();
+    for (key, value) in &claim.labels {
+        let path = format!("{PATH}.labels[{key}]");
+        let domain = names::domain_of(key);
+        if let Some(problem) = names::qualified_name(key).or_else(|| names::label_value(value)) {
+            errors.add(path, problem);
+        } else if !domain.is_some_and(|d| label_domains.iter().any(|allowed| names::is_within(&d, allowed))) {
+            errors.add(path, format!("must be of an allowed domain: {}", label_domains.join(", ")));
+        } else if template.labels.get(key).is_some_and(|theirs| theirs != value) {
+            errors.add(path, format!("must be absent or `{}`, as the template says", template.labels[key]));
+        }
+    }
+    for (key, value) in &claim.annotations {
+        let path = format!("{PATH}.annotations[{key}]");
+        let domain = names::domain_of(key).filter(|_| key != annotation::SAFE_TO_EVICT);
+        if let Some(problem) = names::qualified_name(&key.to_ascii_lowercase()) {
+            errors.add(path, problem);
+        } else if let Some(reserved) = domain.and_then(|d| RESERVED.into_iter().find(|r| names::is_within(&d, r))) {
+            errors.add(path, format!("must not be of the domain {reserved}, which is reserved"));
+        } else if template.annotations.get(key).is_some_and(|theirs| theirs != value) {
+            errors.add(path, format!("must be absent or `{}`, as the template says", template.annotations[key]));
+        }
+    }
+    errors.into_result(Some(()))
+}
+
+const CLAIM_NAME: &str = "a Sandbox made for a claim has the claim's name, which is its hostname";
+
+/// What claims of both shapes have alike.
+struct Parts<'a> {
+    lifecycle: Option<&'a ClaimLifecycle>,
+    metadata: Option<&'a PodMetadata>,
+    env: &'a [ClaimEnvVar],
+    volume_claims: &'a [VolumeClaimTemplate],
+}
+
+impl Parts<'_> {
+    fn into_claim(
+        self,
+        meta: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+        (surface, source): (Surface, ClaimSource),
+        status: Option<&SandboxClaimStatus>,
+        errors: &mut Errors,
+    ) -> Claim {
+        for (i, env) in self.env.iter().enumerate() {
+            if env.name.is_empty() || env.name.contains('=') {
+                errors.add(format!("spec.env[{i}].name"), format!("`{}` must be a name without '='", env.name));
+            }
+        }
+        let metadata = self.metadata.cloned().unwrap_or_default();
+        Claim {
+            meta,
+            surface,
+            source,
+            end: self.lifecycle.map_or_else(ClaimEnd::default, |lifecycle| parse_end(lifecycle, errors)),
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            env: self.env.to_vec(),
+            volume_claims: parse_volume_claims(self.volume_claims, "spec.volumeClaimTemplates", errors),
+            status: status.cloned().unwrap_or_default(),
+        }
+    }
+}
+
+fn parse_end(lifecycle: &ClaimLifecycle, errors: &mut Errors) -> ClaimEnd {
+    let after_finished = lifecycle.ttl_seconds_after_finished.and_then(|seconds| {
+        let parsed = u64::try_from(seconds).ok().map(Duration::from_secs);
+        if parsed.is_none() {
+            errors.add("spec.lifecycle.ttlSecondsAfterFinished", format!("`{seconds}` must not be negative"));
+        }
+        parsed
+    });
+    ClaimEnd {
+        at: parse_time(lifecycle.shutdown_time.as_deref(), "spec.lifecycle.shutdownTime", errors),
+        after_finished,
+        policy: lifecycle.shutdown_policy.unwrap_or_default(),
+    }
+}
+
+fn parse_source(
+    pool: Option<&NameRef>,
+    template: Option<&NameRef>,
+    template_path: &str,
+    errors: &mut Errors,
+) -> Option<ClaimSource> {
+    match (pool, template) {
+        (Some(pool), None) => Some(ClaimSource::Pool(parse_ref(pool, "spec.warmPoolRef", errors))),
+        (None, Some(template)) => Some(ClaimSource::Template {
+            name: parse_ref(template, template_path, errors),
+            pools: PoolChoice::Any,
+        }),
+        (Some(_), Some(_)) => {
+            errors.add(
+                template_path,
+                "must be absent where spec.warmPoolRef is given: a claim names a pool or a template, not both",
+            );
+            None
+        }
+        (None, None) => {
+            errors.add("spec.warmPoolRef", format!("is required, unless {template_path} names a template"));
+            None
+        }
+    }
+}
+
+fn pool_choice(warmpool: Option<&str>) -> PoolChoice {
+    match warmpool {
+        None | Some("" | "default") => PoolChoice::Any,
+        Some("none") => PoolChoice::NoPool,
+        Some(name) => PoolChoice::Named(name.to_owned()),
+    }
+}
+
+fn parse_ref(reference: &NameRef, path: &str, errors: &mut Errors) -> String {
+    if let Some(problem) = names::dns_subdomain(&reference.name) {
+        errors.add(format!("{path}.name"), problem);
+    }
+    reference.name.clone()
+}
+
+/// `minReady` and `maxReady` override `replicas`. A missing `minReady` is none; a missing `maxReady` is `minReady`, so that
+/// a pool never grows beyond what somebody wrote down.
+fn parse_size(replicas: Option<i32>, min: Option<i32>, max: Option<i32>, errors: &mut Errors) -> PoolSize {
+    let mut count = |value: Option<i32>, field: &str| {
+        value.map(|n| {
+            u32::try_from(n).unwrap_or_else(|_| {
+                errors.add(format!("spec.{field}"), format!("`{n}` must not be negative"));
+                0
+            })
+        })
+    };
+    let replicas = count(replicas, "replicas");
+    let (min, max) = match (count(min, "minReady"), count(max, "maxReady")) {
+        (None, None) => return PoolSize::Fixed(replicas.unwrap_or(1)),
+        (Some(min), None) => (min, min),
+        (None, Some(max)) => (0, max),
+        (Some(min), Some(max)) => (min, max),
+    };
+    if min > max {
+        errors.add("spec.minReady", format!("`{min}` must be at most maxReady, which is `{max}`"));
+    }
+    PoolSize::Between { min, max }
+}
+
+fn update_strategy(strategy: Option<&UpdateStrategy>) -> crate::api::UpdateStrategyType {
+    strategy.and_then(|s| s.kind).unwrap_or_default()
+}
+
+/// The Sandboxes of a pool are named `<pool>-` and five letters, and that is their hostname.
+fn check_pool_name(name: Option<&str>, errors: &mut Errors) {
+    if let Some(problem) = name.filter(|n| !n.is_empty()).and_then(|n| generated_name(&format!("{n}-"))) {
+        errors.add("metadata.name", format!("{problem}; it begins the hostnames of the pool's sandboxes"));
+    }
+}

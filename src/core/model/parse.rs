@@ -1,0 +1,219 @@
+//! Sandboxes and templates, from the wire to the model.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::duration::parse_go_duration;
+use super::error::{Errors, FieldErrors};
+use super::names;
+use super::pod::{OtherVolumes, parse_pod, parse_runtime_class, parse_volume_claims};
+use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shape, Shutdown, Surface, Template};
+use crate::api::{
+    InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, PodTemplate, ResumePolicy, extensions,
+    seed,
+};
+
+/// Reads a Sandbox of either shape.
+///
+/// # Errors
+/// What is wrong, field by field.
+pub fn parse_sandbox(wire: &crate::api::Sandbox) -> Result<Sandbox, FieldErrors> {
+    let mut errors = Errors::default();
+    let spec = &wire.spec;
+    parse_host_name(&wire.metadata, "the Sandbox's name is its hostname", &mut errors);
+    let resume = spec.resume_policy.unwrap_or_default();
+    let volume_claims = parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors);
+    let other = OtherVolumes::Of(&spec.volume_claim_templates);
+    let described = match (&spec.pod_template, &spec.template) {
+        (Some(template), None) => Some((Shape::Upstream, template, "spec.podTemplate")),
+        (None, Some(template)) => Some((Shape::Seed, template, "spec.template")),
+        (Some(_), Some(_)) => {
+            errors.add("spec.template", "must be absent where spec.podTemplate is given: describe the pod in one of the two");
+            None
+        }
+        (None, None) => {
+            errors.add("spec.podTemplate", "is required, unless spec.template describes the pod");
+            None
+        }
+    };
+    let shutdown =
+        Shutdown { at: parse_time(spec.shutdown_time.as_deref(), "spec.shutdownTime", &mut errors), policy: spec.shutdown_policy.unwrap_or_default() };
+    let replicas = match spec.replicas {
+        None => None,
+        Some(0) => Some(OperatingMode::Suspended),
+        Some(1) => Some(OperatingMode::Running),
+        Some(n) => {
+            errors.add("spec.replicas", format!("`{n}` must be 0 (suspended) or 1 (running)"));
+            None
+        }
+    };
+    let idle_timeout = parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors);
+    let model = described.map(|(shape, template, path)| Sandbox {
+        meta: parse_meta(&wire.metadata),
+        shape,
+        pod: parse_pod(template, other, path, &mut errors),
+        runtime_class: parse_runtime_class(
+            spec.runtime_class_name.as_ref(),
+            &template.spec,
+            &format!("{path}.spec"),
+            &mut errors,
+        ),
+        volume_claims,
+        service: parse_service(shape, spec.service, resume),
+        shutdown,
+        operating_mode: spec.operating_mode,
+        replicas,
+        idle_timeout,
+        resume,
+        status: wire.status.clone().unwrap_or_default(),
+    });
+    errors.into_result(model)
+}
+
+/// Reads a SandboxTemplate of the upstream shape.
+///
+/// # Errors
+/// What is wrong, field by field.
+pub fn parse_template(wire: &extensions::SandboxTemplate) -> Result<Template, FieldErrors> {
+    let spec = &wire.spec;
+    let resume = spec.resume_policy.unwrap_or_default();
+    let mut errors = Errors::default();
+    let volume_claims = parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors);
+    let policy = spec.volume_claim_templates_policy.unwrap_or_default();
+    let other = other_volumes(policy, &spec.volume_claim_templates);
+    let model = Template {
+        meta: parse_meta(&wire.metadata),
+        surface: Surface::Extensions,
+        pod: parse_pod(&spec.pod_template, other, "spec.podTemplate", &mut errors),
+        runtime_class: runtime_class(None, &spec.pod_template, "spec.podTemplate", &mut errors),
+        volume_claims,
+        service: parse_service(Shape::Upstream, spec.service, resume),
+        network: parse_network(spec.network_policy_management, spec.network_policy.as_ref()),
+        env_policy: spec.env_vars_injection_policy.unwrap_or_default(),
+        volume_claims_policy: policy,
+        idle_timeout: parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors),
+        resume,
+        status: wire.status.clone().unwrap_or_default(),
+    };
+    errors.into_result(Some(model))
+}
+
+/// Reads a SandboxTemplate of the seed shape.
+///
+/// # Errors
+/// What is wrong, field by field.
+pub fn parse_seed_template(wire: &seed::SandboxTemplate) -> Result<Template, FieldErrors> {
+    let spec = &wire.spec;
+    let resume = spec.resume_policy.unwrap_or_default();
+    let mut errors = Errors::default();
+    let volume_claims = parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors);
+    let policy = spec.volume_claim_templates_policy.unwrap_or_default();
+    let other = other_volumes(policy, &spec.volume_claim_templates);
+    let model = Template {
+        meta: parse_meta(&wire.metadata),
+        surface: Surface::Seed,
+        pod: parse_pod(&spec.template, other, "spec.template", &mut errors),
+        runtime_class: runtime_class(spec.runtime_class_name.as_ref(), &spec.template, "spec.template", &mut errors),
+        volume_claims,
+        service: parse_service(Shape::Seed, None, resume),
+        network: parse_network(spec.network_policy_management, spec.network_policy.as_ref()),
+        env_policy: spec.env_vars_injection_policy.unwrap_or_default(),
+        volume_claims_policy: policy,
+        idle_timeout: parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors),
+        resume,
+        status: wire.status.clone().unwrap_or_default(),
+    };
+    errors.into_result(Some(model))
+}
+
+/// An RFC 3339 time. Kubernetes' own fields take nothing else, so neither do ours.
+pub(super) fn parse_time(text: Option<&str>, path: &str, errors: &mut Errors) -> Option<Timestamp> {
+    let text = text?;
+    // jiff reads more than RFC 3339: a space for the T, a time zone's name in brackets.
+    let strict = text.as_bytes().get(10).is_some_and(|b| b.eq_ignore_ascii_case(&b'T')) && !text.contains('[');
+    match text.parse::<Timestamp>() {
+        Ok(time) if strict => Some(time),
+        Ok(_) | Err(_) => {
+            errors.add(path, format!("`{text}` must be a time as in RFC 3339, such as 2030-01-31T12:00:00Z"));
+            None
+        }
+    }
+}
+
+/// Metadata without managed fields, which nothing here reads and which are most of its size.
+pub(super) fn parse_meta(meta: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta { managed_fields: None, ..meta.clone() }
+}
+
+/// Checks a name that becomes a hostname. One that is yet to be generated is right: the API server makes it so, as long as
+/// its prefix is.
+pub(super) fn parse_host_name(meta: &ObjectMeta, why: &str, errors: &mut Errors) {
+    match (meta.name.as_deref(), meta.generate_name.as_deref()) {
+        (Some(name), _) if !name.is_empty() => {
+            if let Some(problem) = names::dns_label(name) {
+                errors.add("metadata.name", format!("{problem}; {why}"));
+            }
+        }
+        (_, prefix) => {
+            if let Some(problem) = prefix.filter(|p| !p.is_empty()).and_then(generated_name) {
+                errors.add("metadata.generateName", format!("{problem}; {why}"));
+            }
+        }
+    }
+}
+
+/// What is wrong with the names that the API server makes from a prefix: it cuts the prefix to 58 and adds 5 letters.
+pub(super) fn generated_name(prefix: &str) -> Option<String> {
+    const KEPT: usize = 58;
+    let kept: String = prefix.chars().take(KEPT).collect();
+    names::dns_label(&format!("{kept}00000")).map(|_| {
+        format!("`{prefix}` must begin a DNS label: of a-z, 0-9 and '-', with a letter or digit at its start")
+    })
+}
+
+fn parse_idle_timeout(text: Option<&str>, errors: &mut Errors) -> Option<Duration> {
+    let text = text?;
+    let problem = match parse_go_duration(text) {
+        Ok(nanos) => match u64::try_from(nanos) {
+            Ok(nanos) if nanos > 0 => return Some(Duration::from_nanos(nanos)),
+            Ok(_) | Err(_) => "is not above zero".to_owned(),
+        },
+        Err(error) => error.to_string(),
+    };
+    errors.add("spec.idleTimeout", format!("`{text}` {problem}; it must be a Go duration above zero, such as 30m, 90s or 1h30m"));
+    None
+}
+
+fn runtime_class(beside: Option<&String>, template: &PodTemplate, path: &str, errors: &mut Errors) -> Option<String> {
+    parse_runtime_class(beside, &template.spec, &format!("{path}.spec"), errors)
+}
+
+/// A template whose claims may bring volume claims may mount what it does not name.
+fn other_volumes(policy: InjectionPolicy, templates: &[crate::api::VolumeClaimTemplate]) -> OtherVolumes<'_> {
+    match policy {
+        InjectionPolicy::Disallowed => OtherVolumes::Of(templates),
+        InjectionPolicy::Allowed | InjectionPolicy::Overrides => OtherVolumes::Any,
+    }
+}
+
+fn parse_service(shape: Shape, service: Option<bool>, resume: ResumePolicy) -> ServiceIntent {
+    match (resume, shape, service) {
+        (ResumePolicy::OnDemand, Shape::Seed | Shape::Upstream, _) => ServiceIntent::Stable,
+        (ResumePolicy::Manual, Shape::Seed, _) | (ResumePolicy::Manual, Shape::Upstream, Some(true)) => {
+            ServiceIntent::Headless
+        }
+        (ResumePolicy::Manual, Shape::Upstream, Some(false)) => ServiceIntent::Absent,
+        (ResumePolicy::Manual, Shape::Upstream, None) => ServiceIntent::Keep,
+    }
+}
+
+fn parse_network(management: Option<NetworkPolicyManagement>, rules: Option<&NetworkPolicyRules>) -> NetworkPolicy {
+    match (management.unwrap_or_default(), rules) {
+        (NetworkPolicyManagement::Unmanaged, _) => NetworkPolicy::Unmanaged,
+        (NetworkPolicyManagement::Managed, None) => NetworkPolicy::SecureDefault,
+        (NetworkPolicyManagement::Managed, Some(rules)) => NetworkPolicy::Rules(Arc::new(rules.clone())),
+    }
+}

@@ -1,0 +1,241 @@
+//! Checks of a pod and its volume claims that the API server would make when the pod is created.
+//!
+//! They are made early, so that the author of a Sandbox or template hears of it, not the operator's log. Only what no
+//! later default, mutation or version can put right is an error here; the rest is left to the API server.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::error::Errors;
+use super::names;
+use super::quantity::Amount;
+use super::types::{Pod, VolumeClaim};
+use crate::api::{PodTemplate, VolumeClaimTemplate};
+
+/// Which volumes a pod may mount beside its own.
+#[derive(Clone, Copy)]
+pub(super) enum OtherVolumes<'a> {
+    /// Those of these volume claim templates.
+    Of(&'a [VolumeClaimTemplate]),
+    /// Any: a claim may bring more.
+    Any,
+}
+
+/// Reads a pod template; `path` is the field that holds it.
+pub(super) fn parse_pod(template: &PodTemplate, other: OtherVolumes<'_>, path: &str, errors: &mut Errors) -> Pod {
+    let metadata = template.metadata.clone().unwrap_or_default();
+    check_labels(&metadata.labels, &format!("{path}.metadata.labels"), errors);
+    check_annotations(&metadata.annotations, &format!("{path}.metadata.annotations"), errors);
+    check_spec(&template.spec, other, &format!("{path}.spec"), errors);
+    Pod { labels: metadata.labels, annotations: metadata.annotations, spec: template.spec.clone() }
+}
+
+/// Reads volume claim templates; `path` is the list that holds them.
+pub(super) fn parse_volume_claims(templates: &[VolumeClaimTemplate], path: &str, errors: &mut Errors) -> Vec<VolumeClaim> {
+    let mut seen = BTreeSet::new();
+    let mut claims = Vec::with_capacity(templates.len());
+    for (i, template) in templates.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let metadata = template.metadata.clone().unwrap_or_default();
+        let name = template.metadata.as_ref().and_then(|m| m.name.as_deref()).unwrap_or_default();
+        check_name(name, &mut seen, &format!("{path}.metadata.name"), errors);
+        check_labels(&metadata.labels, &format!("{path}.metadata.labels"), errors);
+        check_annotations(&metadata.annotations, &format!("{path}.metadata.annotations"), errors);
+        if template.spec.access_modes.as_ref().is_none_or(Vec::is_empty) {
+            errors.add(format!("{path}.spec.accessModes"), "at least one is required, such as ReadWriteOnce");
+        }
+        check_storage(template, &format!("{path}.spec.resources"), errors);
+        claims.push(VolumeClaim {
+            name: name.to_owned(),
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            spec: template.spec.clone(),
+        });
+    }
+    claims
+}
+
+/// Reads the RuntimeClass from the two places that may name it.
+pub(super) fn parse_runtime_class(beside: Option<&String>, spec: &PodSpec, path: &str, errors: &mut Errors) -> Option<String> {
+    let beside = beside.filter(|name| !name.is_empty());
+    let inside = spec.runtime_class_name.as_ref().filter(|name| !name.is_empty());
+    let (Some(a), Some(b)) = (beside, inside) else {
+        let name = beside.or(inside);
+        if let Some(problem) = name.and_then(|n| names::dns_subdomain(n)) {
+            let at = if beside.is_some() { "spec.runtimeClassName".to_owned() } else { format!("{path}.runtimeClassName") };
+            errors.add(at, problem);
+        }
+        return name.cloned();
+    };
+    if a != b {
+        errors.add(
+            "spec.runtimeClassName",
+            format!("`{a}` and {path}.runtimeClassName `{b}` must agree; name the class in one of the two"),
+        );
+    }
+    Some(a.clone())
+}
+
+fn check_spec(spec: &PodSpec, other: OtherVolumes<'_>, path: &str, errors: &mut Errors) {
+    if spec.containers.is_empty() {
+        errors.add(format!("{path}.containers"), "at least one container is required");
+    }
+    let mut names = BTreeSet::new();
+    let volumes = check_volumes(spec, path, errors);
+    let known = |name: &str| match other {
+        OtherVolumes::Any => true,
+        OtherVolumes::Of(templates) => {
+            volumes.contains(name)
+                || templates.iter().any(|t| t.metadata.as_ref().is_some_and(|m| m.name.as_deref() == Some(name)))
+        }
+    };
+    let init = spec.init_containers.iter().flatten().enumerate().map(|(i, c)| (format!("{path}.initContainers[{i}]"), c));
+    let main = spec.containers.iter().enumerate().map(|(i, c)| (format!("{path}.containers[{i}]"), c));
+    for (path, container) in init.chain(main) {
+        check_name(&container.name, &mut names, &format!("{path}.name"), errors);
+        check_mounts(container, &known, &path, errors);
+        if let Some(resources) = &container.resources {
+            check_resources(resources, &format!("{path}.resources"), errors);
+        }
+    }
+    if let Some(resources) = &spec.resources {
+        check_resources(resources, &format!("{path}.resources"), errors);
+    }
+    if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
+        errors.add(format!("{path}.ephemeralContainers"), "must be absent: they are added to a running pod, with `kubectl debug`");
+    }
+    if let Some(policy) = spec.restart_policy.as_deref()
+        && !["Always", "OnFailure", "Never"].contains(&policy)
+    {
+        errors.add(format!("{path}.restartPolicy"), format!("`{policy}` must be Always, OnFailure or Never"));
+    }
+}
+
+fn check_volumes<'a>(spec: &'a PodSpec, path: &str, errors: &mut Errors) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    for (i, volume) in spec.volumes.iter().flatten().enumerate() {
+        let path = format!("{path}.volumes[{i}]");
+        check_name(&volume.name, &mut seen, &format!("{path}.name"), errors);
+        if let Some(limit) = volume.empty_dir.as_ref().and_then(|dir| dir.size_limit.as_ref()) {
+            check_amount(limit, &format!("{path}.emptyDir.sizeLimit"), errors);
+        }
+    }
+    seen
+}
+
+fn check_mounts(container: &Container, known: &impl Fn(&str) -> bool, path: &str, errors: &mut Errors) {
+    let mut paths = BTreeSet::new();
+    for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        let path = format!("{path}.volumeMounts[{i}]");
+        if !known(&mount.name) {
+            errors.add(
+                format!("{path}.name"),
+                format!("`{}` must be the name of a volume or of a volume claim template", mount.name),
+            );
+        }
+        if mount.mount_path.is_empty() {
+            errors.add(format!("{path}.mountPath"), "must be a path, such as /workspace");
+        } else if !paths.insert(mount.mount_path.as_str()) {
+            errors.add(format!("{path}.mountPath"), format!("`{}` must be used once in a container", mount.mount_path));
+        }
+    }
+    for (i, device) in container.volume_devices.iter().flatten().enumerate() {
+        if !known(&device.name) {
+            errors.add(
+                format!("{path}.volumeDevices[{i}].name"),
+                format!("`{}` must be the name of a volume or of a volume claim template", device.name),
+            );
+        }
+    }
+}
+
+fn check_resources(resources: &ResourceRequirements, path: &str, errors: &mut Errors) {
+    let limits = amounts(resources.limits.as_ref(), &format!("{path}.limits"), errors);
+    let requests = amounts(resources.requests.as_ref(), &format!("{path}.requests"), errors);
+    for (name, (request, text)) in &requests {
+        if let Some((limit, limit_text)) = limits.get(name)
+            && request > limit
+        {
+            errors.add(
+                format!("{path}.requests.{name}"),
+                format!("`{text}` must be at most the limit, which is `{limit_text}`"),
+            );
+        }
+    }
+}
+
+fn check_storage(template: &VolumeClaimTemplate, path: &str, errors: &mut Errors) {
+    let resources = template.spec.resources.clone().unwrap_or_default();
+    let limits = amounts(resources.limits.as_ref(), &format!("{path}.limits"), errors);
+    let requests = amounts(resources.requests.as_ref(), &format!("{path}.requests"), errors);
+    let at = format!("{path}.requests.storage");
+    let given = resources.requests.as_ref().is_some_and(|r| r.contains_key("storage"));
+    match (requests.get("storage"), limits.get("storage")) {
+        (None, _) if !given => errors.add(at, "is required: how much to store, such as 1Gi"),
+        // It is not a quantity, which was said already.
+        (None, _) => {}
+        (Some((amount, text)), _) if *amount <= Amount::ZERO => errors.add(at, format!("`{text}` must be above zero")),
+        (Some((request, text)), Some((limit, limit_text))) if request > limit => {
+            errors.add(at, format!("`{text}` must be at most the limit, which is `{limit_text}`"));
+        }
+        (Some(_), _) => {}
+    }
+}
+
+/// The amounts of a resource list that are quantities; the others are errors.
+fn amounts<'a>(
+    list: Option<&'a BTreeMap<String, Quantity>>,
+    path: &str,
+    errors: &mut Errors,
+) -> BTreeMap<&'a str, (Amount, &'a str)> {
+    let mut found = BTreeMap::new();
+    for (name, quantity) in list.into_iter().flatten() {
+        if let Some(amount) = check_amount(quantity, &format!("{path}.{name}"), errors) {
+            found.insert(name.as_str(), (amount, quantity.0.as_str()));
+        }
+    }
+    found
+}
+
+fn check_amount(quantity: &Quantity, path: &str, errors: &mut Errors) -> Option<Amount> {
+    let amount = Amount::parse(quantity);
+    match amount {
+        None => errors.add(path, format!("`{}` must be a quantity, such as 500m, 2 or 1Gi", quantity.0)),
+        Some(amount) if amount < Amount::ZERO => errors.add(path, format!("`{}` must not be negative", quantity.0)),
+        Some(_) => {}
+    }
+    amount
+}
+
+fn check_name<'a>(name: &'a str, seen: &mut BTreeSet<&'a str>, path: &str, errors: &mut Errors)
+{
+    if name.is_empty() {
+        errors.add(path, "is required: a DNS label");
+    } else if let Some(problem) = names::dns_label(name) {
+        errors.add(path, problem);
+    } else if !seen.insert(name) {
+        errors.add(path, format!("`{name}` must be used once"));
+    }
+}
+
+fn check_labels(labels: &BTreeMap<String, String>, path: &str, errors: &mut Errors) {
+    for (key, value) in labels {
+        if let Some(problem) = names::qualified_name(key) {
+            errors.add(path, problem);
+        }
+        if let Some(problem) = names::label_value(value) {
+            errors.add(format!("{path}[{key}]"), problem);
+        }
+    }
+}
+
+fn check_annotations(annotations: &BTreeMap<String, String>, path: &str, errors: &mut Errors) {
+    for key in annotations.keys() {
+        // Annotations' keys may have capitals in their domain, labels' may not.
+        if let Some(problem) = names::qualified_name(&key.to_ascii_lowercase()) {
+            errors.add(path, problem);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of the parse, by what a user writes.
