@@ -1,0 +1,135 @@
+//! Where the control plane's programs are: built into the user's cache folder, or, for those that
+//! `KUBEBUILDER_ASSETS` has, taken from there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result, go_build};
+
+/// A program of the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Program {
+    /// The store.
+    Etcd,
+    /// The API server.
+    ApiServer,
+    /// The built-in controllers.
+    ControllerManager,
+    /// The scheduler.
+    Scheduler,
+    /// Nodes and pods that only pretend.
+    Kwok,
+    /// Prints kwok's stages.
+    KwokStages,
+    /// Binds volume claims.
+    ProvisionVolumes,
+    /// Starts and ends the others.
+    Supervise,
+    /// The command line client.
+    Kubectl,
+}
+
+impl Program {
+    /// Every program there is.
+    pub const ALL: [Self; 9] = [
+        Self::Etcd,
+        Self::ApiServer,
+        Self::ControllerManager,
+        Self::Scheduler,
+        Self::Kwok,
+        Self::KwokStages,
+        Self::ProvisionVolumes,
+        Self::Supervise,
+        Self::Kubectl,
+    ];
+
+    /// Its file name; also the name of its process and of its log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+            Self::Scheduler => "kube-scheduler",
+            Self::Kwok => "kwok",
+            Self::KwokStages => "kwok-stages",
+            Self::ProvisionVolumes => "provision-volumes",
+            Self::Supervise => "supervise",
+            Self::Kubectl => "kubectl",
+        }
+    }
+
+    /// Whether a folder of test assets, as people have them for other projects, may replace it.
+    const fn replaceable(self) -> bool {
+        match self {
+            Self::Etcd | Self::ApiServer | Self::Kubectl => true,
+            Self::ControllerManager
+            | Self::Scheduler
+            | Self::Kwok
+            | Self::KwokStages
+            | Self::ProvisionVolumes
+            | Self::Supervise => false,
+        }
+    }
+}
+
+/// The programs' files.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    files: BTreeMap<Program, PathBuf>,
+}
+
+impl Binaries {
+    /// Finds the programs, building them first if this machine has not yet: then it takes minutes, says
+    /// so on standard error, and blocks.
+    pub fn ready() -> Result<Self> {
+        Self::with_assets(
+            std::env::var_os("KUBEBUILDER_ASSETS")
+                .map(PathBuf::from)
+                .as_deref(),
+        )
+    }
+
+    /// The same, for an async caller.
+    pub async fn ready_async() -> Result<Self> {
+        let blocking = tokio::task::spawn_blocking(Self::ready);
+        blocking
+            .await
+            .map_err(Error::format("building the local control plane"))?
+    }
+
+    /// A program's file.
+    #[must_use]
+    pub fn path(&self, program: Program) -> &Path {
+        self.files
+            .get(&program)
+            .map_or(Path::new(program.name()), PathBuf::as_path)
+    }
+
+    fn with_assets(assets: Option<&Path>) -> Result<Self> {
+        if let Some(folder) = assets
+            && !folder.is_dir()
+        {
+            return Err(Error::Input {
+                field: "KUBEBUILDER_ASSETS",
+                problem: format!(
+                    "{} is not a folder: set it to one that has etcd, kube-apiserver or kubectl, or unset it",
+                    folder.display()
+                ),
+            });
+        }
+        let built = go_build::ready()?;
+        let files = Program::ALL.into_iter().map(|program| {
+            let own = built.join(program.name());
+            let file = assets
+                .filter(|_| program.replaceable())
+                .map(|folder| folder.join(program.name()))
+                .filter(|file| file.is_file())
+                .unwrap_or(own);
+            (program, file)
+        });
+        Ok(Self {
+            files: files.collect(),
+        })
+    }
+}

@@ -1,0 +1,404 @@
+//! A running control plane.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use crate::bootstrap::within;
+use crate::components::{ADMIN_FILE, Addresses, Components, USERS};
+use crate::kubeconfig::Identity;
+use crate::layout::Layout;
+use crate::pki::{ADMIN, Pair, Pki};
+use crate::ports::Ports;
+use crate::supervisor::Supervisor;
+use crate::{
+    Binaries, Error, Kept, Kubectl, Process, Program, Result, Spawn, bootstrap, kept, kubeconfig,
+};
+
+/// What a cluster needs at most to be ready: 5 s on a quiet machine, many times that on a busy one.
+const START: Duration = Duration::from_secs(120);
+/// How often a start is tried again because another program took one of its ports.
+const TRIES: usize = 3;
+/// For how long the tokens of service accounts are good.
+const TOKEN_SECONDS: i64 = 24 * 3600;
+
+/// What a cluster is to be like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many nodes pretend to be there.
+    pub nodes: u32,
+    /// Whether the API server logs every request, level Metadata: see [`Cluster::audit_log`].
+    pub audit: bool,
+    /// Whether the API server limits requests, as it does by default. Off, it does not distort a burst.
+    pub priority_and_fairness: bool,
+    /// The RuntimeClasses there are; every node says that it has their handlers.
+    pub runtime_classes: Vec<RuntimeClass>,
+    /// More kwok stages, each a YAML document.
+    pub kwok_stages: Vec<String>,
+    /// More arguments for the API server.
+    pub api_server_args: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 5,
+            audit: false,
+            priority_and_fairness: false,
+            runtime_classes: Vec::new(),
+            kwok_stages: Vec::new(),
+            api_server_args: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Adds the RuntimeClasses `gvisor` and `kata`, with the handlers that those projects document.
+    #[must_use]
+    pub fn with_isolation(mut self) -> Self {
+        self.runtime_classes = [("gvisor", "runsc"), ("kata", "kata")]
+            .map(|(name, handler)| RuntimeClass {
+                name: name.to_owned(),
+                handler: handler.to_owned(),
+            })
+            .to_vec();
+        self
+    }
+}
+
+/// A RuntimeClass.
+#[derive(Clone, Debug)]
+pub struct RuntimeClass {
+    /// The object's name, which pods give.
+    pub name: String,
+    /// The runtime's name on the nodes.
+    pub handler: String,
+}
+
+/// A running control plane. Dropping it ends it.
+pub struct Cluster {
+    client: Client,
+    supervisor: Arc<Supervisor>,
+    processes: Mutex<BTreeMap<String, Process>>,
+    binaries: Binaries,
+    layout: Layout,
+    ports: Ports,
+    addresses: Addresses,
+    pki: Pki,
+    admin: Pair,
+    keep_logs: AtomicBool,
+}
+
+impl Cluster {
+    /// Builds the programs if need be, starts a cluster and waits until pods can be scheduled on it.
+    pub async fn start(options: Options) -> Result<Self> {
+        let binaries = Binaries::ready_async().await?;
+        Self::start_with(&binaries, &options).await
+    }
+
+    /// The same, with programs that have been found before.
+    pub async fn start_with(binaries: &Binaries, options: &Options) -> Result<Self> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let cluster = Self::prepare(binaries).await?;
+            let logs = cluster.layout.logs();
+            let Err(error) = within(START, "a cluster's start", logs, cluster.run(options)).await
+            else {
+                return Ok(cluster);
+            };
+            cluster.supervisor.end(&Layout::EVIDENCE);
+            // Ours are gone, so whoever has a port of the block now is somebody else.
+            if cluster.ports.free() || tries == TRIES {
+                return Err(error);
+            }
+            let _ = std::fs::remove_dir_all(cluster.dir());
+        }
+    }
+
+    /// Everything but the processes.
+    async fn prepare(binaries: &Binaries) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix(kept::PREFIX)
+            .tempdir()
+            .map_err(Error::io("making a folder for the cluster"))?;
+        let layout = Layout::create(folder.path())?;
+        let ports = Ports::reserve()?;
+        let addresses = Addresses::new(&ports)?;
+        let pki = Pki::write(&layout)?;
+        let (server, authority) = (addresses.server(), &pki.cluster.certificate);
+        let admin = pki.cluster.client(ADMIN.0, ADMIN.1)?;
+        let admin_file = layout.kubeconfig(ADMIN_FILE);
+        kubeconfig::write(
+            &admin_file,
+            &server,
+            authority,
+            &Identity::Certificate(&admin),
+        )?;
+        for (program, user) in USERS {
+            let pair = pki.cluster.client(user, &[])?;
+            let file = layout.kubeconfig(program.name());
+            kubeconfig::write(&file, &server, authority, &Identity::Certificate(&pair))?;
+        }
+        let client = kubeconfig::client(&admin_file).await?;
+        let log = layout.log(Program::Supervise.name());
+        let supervisor = Arc::new(Supervisor::start(binaries, layout.folder(), &log)?);
+        let _ = folder.keep(); // from here on the supervisor removes it
+        Ok(Self {
+            client,
+            supervisor,
+            processes: Mutex::default(),
+            binaries: binaries.clone(),
+            layout,
+            ports,
+            addresses,
+            pki,
+            admin,
+            keep_logs: AtomicBool::new(false),
+        })
+    }
+
+    async fn run(&self, options: &Options) -> Result<()> {
+        let Self {
+            binaries,
+            layout,
+            addresses,
+            ..
+        } = self;
+        let components = Components {
+            binaries,
+            layout,
+            options,
+            addresses,
+        };
+        let etcd = self.component(components.etcd()).await?;
+        let api_server = self.component(components.api_server()?).await?;
+        let stages = self.kwok_stages().await?;
+        etcd.until(api_server.until(self.wait_ready())).await?;
+
+        // Only now: clients that find no API server, or no roles yet, back off for seconds.
+        bootstrap::grant(&self.client).await?;
+        let rest = [
+            self.component(components.controller_manager()).await?,
+            self.component(components.scheduler()?).await?,
+            self.component(components.kwok(&stages)?).await?,
+            self.component(components.provisioner()).await?,
+        ];
+        let work = async {
+            bootstrap::furnish(&self.client, options).await?;
+            bootstrap::schedulable(&self.client, options.nodes).await?;
+            bootstrap::healthy(&self.scheduler_client().await?, "/readyz").await
+        };
+        let [controller_manager, scheduler, kwok, provisioner] = &rest;
+        controller_manager
+            .until(scheduler.until(kwok.until(provisioner.until(work))))
+            .await
+    }
+
+    /// A client with every right. It belongs to the runtime that started the cluster: on another, use
+    /// [`Cluster::new_client`].
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// A client with every right and connections of its own.
+    pub async fn new_client(&self) -> Result<Client> {
+        kubeconfig::client(&self.kubeconfig()).await
+    }
+
+    /// A kubeconfig with every right.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.layout.kubeconfig(ADMIN_FILE)
+    }
+
+    /// A kubeconfig for any user, in `groups`. With two groups or more the API server sees the admin
+    /// acting as that user, since our certificates hold one group.
+    pub fn kubeconfig_for_user(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
+        let pair;
+        let identity = if groups.len() > 1 {
+            Identity::Acting(&self.admin, user, groups)
+        } else {
+            pair = self.pki.cluster.client(user, groups)?;
+            Identity::Certificate(&pair)
+        };
+        self.write_kubeconfig(
+            &format!("user-{}", user.replace(['/', ':'], "_")),
+            &identity,
+        )
+    }
+
+    /// A kubeconfig with a fresh token of a service account, which must exist: exactly its rights.
+    pub async fn kubeconfig_for_service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<PathBuf> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
+        let spec = TokenRequestSpec {
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..TokenRequestSpec::default()
+        };
+        let request = TokenRequest {
+            spec: Some(spec),
+            ..TokenRequest::default()
+        };
+        let what = format!("asking for a token of service account {namespace}/{name}");
+        let answer = accounts
+            .create_token_request(name, &PostParams::default(), &request)
+            .await;
+        let token = answer
+            .map_err(Error::kube(what))?
+            .status
+            .and_then(|s| s.token)
+            .unwrap_or_default();
+        self.write_kubeconfig(
+            &format!("account-{namespace}-{name}"),
+            &Identity::Token(&token),
+        )
+    }
+
+    fn write_kubeconfig(&self, name: &str, identity: &Identity<'_>) -> Result<PathBuf> {
+        let path = self.layout.kubeconfig(name);
+        kubeconfig::write(
+            &path,
+            &self.server_url(),
+            &self.pki.cluster.certificate,
+            identity,
+        )?;
+        Ok(path)
+    }
+
+    /// Where the API server listens.
+    #[must_use]
+    pub fn server_url(&self) -> String {
+        self.addresses.server()
+    }
+
+    /// The folder with everything of this cluster, which goes when it does.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.layout.folder()
+    }
+
+    /// The API server's audit log, one JSON object a line; there with [`Options::audit`].
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.layout.audit_log()
+    }
+
+    /// A loopback port that is free and stays reserved for this cluster's user. There are 14.
+    pub fn port(&self) -> Result<u16> {
+        self.ports.next()
+    }
+
+    /// kubectl with every right.
+    #[must_use]
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.binaries, &self.kubeconfig(), self.dir())
+    }
+
+    /// A process by its name: those of the control plane are called as [`Program::name`] says.
+    pub fn process(&self, name: &str) -> Result<Process> {
+        let processes = self
+            .processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        processes.get(name).cloned().ok_or_else(|| {
+            let known = processes.keys().cloned().collect::<Vec<_>>().join(", ");
+            Error::Supervisor(format!("no process is called {name:?}; there are {known}"))
+        })
+    }
+
+    /// Starts another program beside the control plane. It ends when the cluster does.
+    pub async fn spawn(&self, spawn: Spawn) -> Result<Process> {
+        self.begin(spawn, true).await
+    }
+
+    /// Waits until the API server says that it is ready, as after a restart.
+    pub async fn wait_ready(&self) -> Result<()> {
+        bootstrap::healthy(&self.client, "/readyz").await
+    }
+
+    /// Leaves the logs when the cluster ends, and says where they are. A panic does so too.
+    pub fn keep_logs(&self) {
+        self.keep_logs.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends everything now. Dropping the cluster does the same.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    /// Leaves the cluster running after this process, and says how to use and stop it.
+    pub async fn keep(self) -> Result<Kept> {
+        self.supervisor.detach(&self.layout.socket()).await?;
+        Ok(Kept::at(self.dir()))
+    }
+
+    async fn component(&self, spawn: Spawn) -> Result<Process> {
+        self.begin(spawn, false).await
+    }
+
+    async fn begin(&self, spawn: Spawn, inherit: bool) -> Result<Process> {
+        let process = Process::begin(&self.supervisor, spawn.start(&self.layout, inherit)?).await?;
+        let mut processes = self
+            .processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        processes.insert(process.name().to_owned(), process.clone());
+        Ok(process)
+    }
+
+    async fn kwok_stages(&self) -> Result<String> {
+        let program = self.binaries.path(Program::KwokStages);
+        let output = tokio::process::Command::new(program)
+            .env_clear()
+            .output()
+            .await;
+        let output = output.map_err(Error::io("asking kwok for its stages"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The scheduler's certificate is of the same authority as the API server's.
+    async fn scheduler_client(&self) -> Result<Client> {
+        let mut config = kubeconfig::config(&self.kubeconfig()).await?;
+        config.cluster_url = self
+            .addresses
+            .scheduler()
+            .parse()
+            .map_err(Error::format("the scheduler's address"))?;
+        Client::try_from(config).map_err(Error::kube("making a client for the scheduler"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.keep_logs.load(Ordering::Relaxed) || std::thread::panicking() {
+            self.supervisor.end(&Layout::EVIDENCE);
+            eprintln!(
+                "paddock-cluster: the cluster's logs are in {}",
+                self.layout.logs().display()
+            );
+        } else {
+            self.supervisor.end(&[]);
+        }
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("server", &self.server_url())
+            .field("dir", &self.dir())
+            .finish_non_exhaustive()
+    }
+}

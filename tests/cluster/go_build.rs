@@ -1,0 +1,312 @@
+//! Builds the control plane's one Go binary into the user's cache folder.
+//!
+//! The sources are inside this crate's library, so that it works from wherever it runs. A folder in the
+//! cache is named after a hash of them and of the Go version; a lock keeps two processes from building
+//! at once; the `bin` folder appears in one rename, when everything in it is there.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{Error, Program, Result};
+
+const SOURCES: [(&str, &str); 8] = [
+    ("go.mod", include_str!("control-plane/go.mod")),
+    ("go.sum", include_str!("control-plane/go.sum")),
+    ("main.go", include_str!("control-plane/main.go")),
+    ("kwok.go", include_str!("control-plane/kwok.go")),
+    ("provision.go", include_str!("control-plane/provision.go")),
+    ("supervise.go", include_str!("control-plane/supervise.go")),
+    (
+        "children_linux.go",
+        include_str!("control-plane/children_linux.go"),
+    ),
+    (
+        "children_other.go",
+        include_str!("control-plane/children_other.go"),
+    ),
+];
+
+/// Part of the folder's name: raised when the command line of the build changes.
+const RECIPE: &str = "1";
+
+/// How often a build or a wait for another's says that it is still at it.
+const REPORT_EVERY: Duration = Duration::from_secs(15);
+
+/// A build that nobody has used for this long is removed when a new one is made.
+const KEEP_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The folder with the programs, built if need be. Blocks.
+pub(crate) fn ready() -> Result<PathBuf> {
+    let root = cache_folder()?.join("control-plane");
+    let sources = hash(
+        SOURCES
+            .iter()
+            .flat_map(|(name, text)| [*name, *text])
+            .chain([RECIPE]),
+    );
+    let source_folder = root.join(format!("src-{sources}"));
+    write_sources(&source_folder)?;
+    let version = go_version(&source_folder)?;
+    let key = hash([
+        sources.as_str(),
+        &version,
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+    ]);
+    let folder = root.join(&key);
+    let bin = folder.join("bin");
+    if !bin.is_dir() {
+        std::fs::create_dir_all(&folder)
+            .map_err(Error::io(format!("making {}", folder.display())))?;
+        let lock = lock(&folder.join("lock"))?;
+        if !bin.is_dir() {
+            compile(&source_folder, &folder, &version)?;
+            remove_unused(&root, &[&folder, &source_folder]);
+        }
+        drop(lock);
+    }
+    // The time says when it was last used; that it cannot be set does no harm.
+    let _ = File::open(&folder).and_then(|f| f.set_modified(SystemTime::now()));
+    Ok(bin)
+}
+
+/// `paddock` in the user's cache folder, as the XDG base directory specification has it.
+pub(crate) fn cache_folder() -> Result<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("paddock"))
+        .ok_or_else(|| Error::Input {
+            field: "HOME",
+            problem: "neither XDG_CACHE_HOME nor HOME is set to an absolute path: set one".into(),
+        })
+}
+
+/// The version of a module that go.mod requires.
+pub(crate) fn module_version(module: &str) -> &'static str {
+    SOURCES[0]
+        .1
+        .lines()
+        .filter_map(|line| line.trim().split_once(' '))
+        .find_map(|(name, version)| (name == module).then_some(version))
+        .unwrap_or("v0.0.0")
+}
+
+fn write_sources(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io(format!("making {}", folder.display())))?;
+    for (name, text) in SOURCES {
+        let file = folder.join(name);
+        if std::fs::read(&file).is_ok_and(|there| there == text.as_bytes()) {
+            continue;
+        }
+        // By rename, for another process may be reading it.
+        let new = folder.join(format!(".{name}.{}", std::process::id()));
+        std::fs::write(&new, text)
+            .and_then(|()| std::fs::rename(&new, &file))
+            .map_err(Error::io(format!("writing {}", file.display())))?;
+    }
+    Ok(())
+}
+
+/// `go`, deaf to what a person's environment would change about the result.
+fn go(folder: &Path) -> Command {
+    let mut command = Command::new("go");
+    command
+        .current_dir(folder)
+        .env("GOFLAGS", "")
+        .env("GOWORK", "off")
+        .env("CGO_ENABLED", "0");
+    for foreign in ["GOOS", "GOARCH", "GOEXPERIMENT"] {
+        command.env_remove(foreign);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn go_version(folder: &Path) -> Result<String> {
+    let output = match go(folder).args(["env", "GOVERSION"]).output() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Error::GoMissing),
+        other => other.map_err(Error::io("running go"))?,
+    };
+    if !output.status.success() {
+        return Err(Error::Build {
+            command: "go env GOVERSION".into(),
+            tail: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Takes the lock, saying every now and then that it waits for another process' build.
+fn lock(path: &Path) -> Result<File> {
+    let file = File::create(path).map_err(Error::io(format!("making {}", path.display())))?;
+    let began = Instant::now();
+    let mut said = None;
+    while let Err(e) = file.try_lock() {
+        match e {
+            std::fs::TryLockError::WouldBlock => {}
+            std::fs::TryLockError::Error(e) => return Err(Error::io("locking the build")(e)),
+        }
+        if said.is_none_or(|at: Instant| at.elapsed() >= REPORT_EVERY) {
+            report(&format!(
+                "another process is building the local control plane, waiting for it ({})",
+                clock(began.elapsed())
+            ));
+            said = Some(Instant::now());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(file)
+}
+
+fn compile(source: &Path, folder: &Path, go_version: &str) -> Result<()> {
+    let began = Instant::now();
+    report(&format!(
+        "building a local control plane: Kubernetes {}, etcd {}, kwok {}, with {go_version}. Once, about \
+         6 minutes on two cores; it goes to {}",
+        module_version("k8s.io/kubernetes"),
+        module_version("go.etcd.io/etcd/server/v3"),
+        module_version("sigs.k8s.io/kwok"),
+        folder.display()
+    ));
+    let new = folder.join("new");
+    let _ = std::fs::remove_dir_all(&new); // of a build that was interrupted
+    std::fs::create_dir_all(&new).map_err(Error::io(format!("making {}", new.display())))?;
+    let binary = new.join("control-plane");
+    let mut command = go(source);
+    command.args([
+        "build",
+        "-v",
+        "-trimpath",
+        "-buildvcs=false",
+        "-mod=readonly",
+        "-ldflags",
+    ]);
+    command.arg(linker_flags()).arg("-o").arg(&binary).arg(".");
+    run_reporting(command, began)?;
+    for program in Program::ALL {
+        std::os::unix::fs::symlink("control-plane", new.join(program.name()))
+            .map_err(Error::io(format!("linking {}", program.name())))?;
+    }
+    std::fs::rename(&new, folder.join("bin")).map_err(Error::io("finishing the build"))?;
+    report(&format!(
+        "the local control plane is built ({})",
+        clock(began.elapsed())
+    ));
+    Ok(())
+}
+
+/// Strips the binary and tells Kubernetes its version: without, the API server claims to be v0.0.0, and
+/// clients that look at the version go wrong.
+fn linker_flags() -> String {
+    let kubernetes = module_version("k8s.io/kubernetes");
+    let mut numbers = kubernetes.trim_start_matches('v').split('.');
+    let (major, minor) = (numbers.next().unwrap_or("0"), numbers.next().unwrap_or("0"));
+    let package = "k8s.io/component-base/version";
+    format!(
+        "-s -w -X {package}.gitVersion={kubernetes} -X {package}.gitMajor={major} -X {package}.gitMinor={minor} \
+         -X {package}.gitTreeState=clean -X sigs.k8s.io/kwok/pkg/consts.Version={}",
+        module_version("sigs.k8s.io/kwok")
+    )
+}
+
+/// Runs `go build -v`, which names each package as it compiles it, and says how far it is.
+fn run_reporting(mut command: Command, began: Instant) -> Result<()> {
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(Error::io("starting go build"))?;
+    let compiled = AtomicUsize::new(0);
+    let downloaded = AtomicUsize::new(0);
+    let done = AtomicBool::new(false);
+    let mut rest = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut next = REPORT_EVERY;
+            while !done.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(200));
+                if began.elapsed() >= next {
+                    next += REPORT_EVERY;
+                    report(&format!(
+                        "{}: {} modules downloaded, {} packages compiled",
+                        clock(began.elapsed()),
+                        downloaded.load(Ordering::Relaxed),
+                        compiled.load(Ordering::Relaxed)
+                    ));
+                }
+            }
+        });
+        if let Some(stderr) = child.stderr.take() {
+            for line in BufReader::new(stderr)
+                .lines()
+                .map_while(std::io::Result::ok)
+            {
+                if line.starts_with("go: downloading ") {
+                    downloaded.fetch_add(1, Ordering::Relaxed);
+                } else if line.contains([' ', ':']) {
+                    rest.push(line);
+                } else {
+                    compiled.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let status = child.wait().map_err(Error::io("waiting for go build"))?;
+    if status.success() {
+        return Ok(());
+    }
+    let from = rest.len().saturating_sub(30);
+    Err(Error::Build {
+        command: "go build".into(),
+        tail: rest[from..].join("\n"),
+    })
+}
+
+/// Removes builds that nobody used lately. Failing to is no reason to stop.
+fn remove_unused(root: &Path, current: &[&Path]) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let old = entry
+            .metadata()
+            .and_then(|m| m.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|unused| unused > KEEP_UNUSED));
+        if old && !current.contains(&path.as_path()) {
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// 16 hexadecimal digits are plenty to tell a handful of builds apart.
+fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.len().to_le_bytes());
+        hasher.update(part);
+    }
+    hasher
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn clock(elapsed: Duration) -> String {
+    format!("{}:{:02}", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
+}
+
+fn report(line: &str) {
+    eprintln!("paddock-cluster: {line}");
+}

@@ -1,0 +1,35 @@
+//! A real Kubernetes control plane on this machine, for tests, the demo and the benchmark.
+//!
+//! [`Cluster::start`] gives etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok and a
+//! volume provisioner, with TLS and RBAC on, on loopback ports of its own. The programs are built once
+//! from Go modules at pinned versions ([`Binaries`]). Everything runs under a supervisor that kills it
+//! when this process ends, however it ends. `KUBECONFIG` is never read: another cluster is used only
+//! when a person names it ([`Target`]).
+
+mod binaries;
+mod bootstrap;
+mod cluster;
+mod components;
+mod error;
+mod external;
+mod go_build;
+mod kept;
+mod kubeconfig;
+mod kubectl;
+mod layout;
+mod ledger;
+mod pki;
+mod ports;
+mod process;
+mod supervisor;
+mod target;
+
+pub use binaries::{Binaries, Program};
+pub use cluster::{Cluster, Options, RuntimeClass};
+pub use error::{Error, Result};
+pub use external::External;
+pub use kept::Kept;
+pub use kubectl::Kubectl;
+pub use ledger::Ledger;
+pub use process::{Exit, Process, Signal, Spawn};
+pub use target::{Place, Target};

@@ -1,0 +1,115 @@
+//! `paddock-cluster`: a local control plane by hand.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use paddock_cluster::{Binaries, Cluster, Kept, Options, Program};
+
+/// A real Kubernetes control plane on this machine, with nodes that only pretend.
+#[derive(Parser)]
+#[command(name = "paddock-cluster", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the control plane's programs and print their folder. Takes minutes the first time.
+    Build,
+    /// Start a cluster and print how to use it. It goes on running until `down`, unless `--foreground`.
+    Up(Up),
+    /// List the clusters that were left running.
+    List,
+    /// Stop clusters that were left running and remove everything of theirs.
+    Down(Down),
+}
+
+#[derive(Args)]
+struct Up {
+    /// How many nodes pretend to be there.
+    #[arg(long, default_value_t = Options::default().nodes)]
+    nodes: u32,
+    /// Log every request to the API server, level Metadata, to log/audit.jsonl in the cluster's folder.
+    #[arg(long)]
+    audit: bool,
+    /// Let the API server limit requests, as it does by default.
+    #[arg(long)]
+    priority_and_fairness: bool,
+    /// Add the RuntimeClasses gvisor and kata.
+    #[arg(long)]
+    isolation: bool,
+    /// Run until Ctrl-C and leave nothing behind, however this process ends.
+    #[arg(long)]
+    foreground: bool,
+}
+
+#[derive(Args)]
+struct Down {
+    /// The cluster's folder, as `up` and `list` print it. May be left out when there is only one.
+    dir: Option<PathBuf>,
+    /// Stop all of them.
+    #[arg(long, conflicts_with = "dir")]
+    all: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Build => println!(
+            "{}",
+            Binaries::ready()?
+                .path(Program::Kubectl)
+                .with_file_name("")
+                .display()
+        ),
+        Command::Up(up) => {
+            let options = Options {
+                nodes: up.nodes,
+                audit: up.audit,
+                priority_and_fairness: up.priority_and_fairness,
+                ..Options::default()
+            };
+            let options = if up.isolation {
+                options.with_isolation()
+            } else {
+                options
+            };
+            let cluster = Cluster::start(options).await?;
+            if up.foreground {
+                println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+                tokio::signal::ctrl_c().await?;
+            } else {
+                println!("{}", cluster.keep().await?);
+            }
+        }
+        Command::List => {
+            for kept in Kept::all() {
+                println!("{}", kept.dir().display());
+            }
+        }
+        Command::Down(down) => {
+            for kept in chosen(&down)? {
+                let dir = kept.dir().to_owned();
+                kept.stop()?;
+                println!("stopped {}", dir.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn chosen(down: &Down) -> Result<Vec<Kept>> {
+    if let Some(dir) = &down.dir {
+        return Ok(vec![Kept::open(dir)?]);
+    }
+    let all = Kept::all();
+    if all.len() > 1 && !down.all {
+        bail!(
+            "{} clusters are running: give the folder of one, as `list` prints it, or --all",
+            all.len()
+        );
+    }
+    Ok(all)
+}

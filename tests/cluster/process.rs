@@ -1,0 +1,273 @@
+//! A process that runs under the supervisor: part of the control plane, or one that a test added.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::tail;
+use crate::layout::Layout;
+use crate::supervisor::{Ask, Start, Supervisor};
+use crate::{Error, Result};
+
+/// A signal that can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Go on after `Stop`.
+    Continue,
+    /// The terminal is gone.
+    Hangup,
+    /// Ctrl-C.
+    Interrupt,
+    /// Die at once.
+    Kill,
+    /// Pause.
+    Stop,
+    /// Please end.
+    Terminate,
+}
+
+impl Signal {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Continue => "SIGCONT",
+            Self::Hangup => "SIGHUP",
+            Self::Interrupt => "SIGINT",
+            Self::Kill => "SIGKILL",
+            Self::Stop => "SIGSTOP",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Exit {
+    /// The exit code, -1 when a signal ended it.
+    pub code: i32,
+    /// The number of the signal that ended it, or 0.
+    pub signal: i32,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.signal == 0 {
+            write!(f, "exit code {}", self.code)
+        } else {
+            write!(f, "signal {}", self.signal)
+        }
+    }
+}
+
+/// A program to run beside the control plane.
+#[derive(Clone, Debug)]
+pub struct Spawn {
+    name: String,
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: BTreeMap<String, String>,
+}
+
+impl Spawn {
+    /// `name` is the process' and its log's; `program` is a path, not looked up.
+    pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            program: program.into(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+        }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable. Of our own environment only what a program cannot do without is passed on, and
+    /// what `RUST_*` says about its logs; never `KUBECONFIG`.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// What the supervisor needs to know. An environment of a component is exactly what `env` says.
+    pub(crate) fn start(self, layout: &Layout, inherit: bool) -> Result<Start> {
+        let mut env = BTreeMap::new();
+        if inherit {
+            env.extend(std::env::vars().filter(|(name, _)| passed_on(name)));
+        }
+        env.extend(self.env);
+        let argv = std::iter::once(self.program.into_os_string()).chain(self.args);
+        Ok(Start {
+            argv: argv.map(|arg| text(&arg)).collect::<Result<_>>()?,
+            env,
+            dir: layout.folder().to_owned(),
+            log: layout.log(&self.name),
+            name: self.name,
+        })
+    }
+}
+
+/// Whether a program that is not a component gets a variable of ours.
+fn passed_on(name: &str) -> bool {
+    matches!(name, "PATH" | "HOME" | "TMPDIR" | "LANG") || name.starts_with("RUST_")
+}
+
+fn text(arg: &OsString) -> Result<String> {
+    arg.to_str().map(str::to_owned).ok_or_else(|| Error::Input {
+        field: "args",
+        problem: format!(
+            "{} is not UTF-8, which arguments must be here",
+            arg.display()
+        ),
+    })
+}
+
+/// A process that runs, or ran, under the supervisor. Clones are the same process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    start: Arc<Start>,
+    pid: Arc<AtomicU32>,
+    supervisor: Arc<Supervisor>,
+}
+
+impl Process {
+    pub(crate) async fn begin(supervisor: &Arc<Supervisor>, start: Start) -> Result<Self> {
+        let pid = supervisor.ask(Ask::Start(&start)).await?.pid;
+        Ok(Self {
+            start: Arc::new(start),
+            pid: Arc::new(AtomicU32::new(pid)),
+            supervisor: Arc::clone(supervisor),
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.start.name
+    }
+
+    /// Its process id, which is also its process group's.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    /// The file that its output goes to. A restart appends.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.start.log
+    }
+
+    /// Sends a signal to it and to what it started.
+    pub async fn signal(&self, signal: Signal) -> Result<()> {
+        self.supervisor
+            .ask(Ask::Signal {
+                name: self.name(),
+                signal: signal.name(),
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Waits until it ends.
+    pub async fn wait(&self) -> Result<Exit> {
+        let reply = self.supervisor.ask(Ask::Wait { name: self.name() }).await?;
+        reply
+            .exit
+            .ok_or_else(|| Error::Supervisor(format!("did not say how {} ended", self.name())))
+    }
+
+    /// Kills it as a crash would, and waits until it is gone.
+    pub async fn kill(&self) -> Result<Exit> {
+        self.signal(Signal::Kill).await?;
+        self.wait().await
+    }
+
+    /// Pauses it: it holds its connections and answers nothing.
+    pub async fn pause(&self) -> Result<()> {
+        self.signal(Signal::Stop).await
+    }
+
+    /// Ends a pause.
+    pub async fn resume(&self) -> Result<()> {
+        self.signal(Signal::Continue).await
+    }
+
+    /// Starts it again with the same arguments, killing it first if it runs.
+    pub async fn restart(&self) -> Result<()> {
+        if self.running() {
+            self.kill().await?;
+        }
+        let pid = self.supervisor.ask(Ask::Start(&self.start)).await?.pid;
+        self.pid.store(pid, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether it is there, paused or not.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        // A zombie has an empty command line.
+        std::fs::read(format!("/proc/{}/cmdline", self.pid())).is_ok_and(|line| !line.is_empty())
+    }
+
+    /// Its resident memory in bytes, as `/proc` has it.
+    #[must_use]
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?
+            .trim()
+            .strip_suffix("kB")?;
+        kib.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    }
+
+    /// The processor time that it has used so far, as `/proc` has it.
+    #[must_use]
+    pub fn cpu(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
+        // The second field is the name in parentheses and may hold anything; user and system time are the
+        // 14th and 15th, in ticks of which Linux has always shown 100 a second.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+        Some(Duration::from_millis(ticks * 10))
+    }
+
+    /// Waits for `ready`, but not longer than the process lives.
+    pub(crate) async fn until<T>(&self, ready: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = ready => done,
+            exit = self.wait() => Err(Error::Ended {
+                name: self.name().to_owned(),
+                exit: exit?,
+                log: self.log().to_owned(),
+                tail: tail(self.log(), 12),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spawned_program_does_not_get_kubeconfig() {
+        assert!(passed_on("PATH") && passed_on("RUST_LOG"));
+        assert!(
+            !passed_on("KUBECONFIG")
+                && !passed_on("KUBERNETES_SERVICE_HOST")
+                && !passed_on("HTTPS_PROXY")
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! Talks to the supervisor, the one process that this one starts itself.
+//!
+//! It lives as long as the pipe to its standard input is open, and everything it started ends with it:
+//! so nothing outlives us, whether we return, panic or are killed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::{Binaries, Error, Exit, Program, Result};
+
+/// What the supervisor is asked to start.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Start {
+    pub(crate) name: String,
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) dir: PathBuf,
+    pub(crate) log: PathBuf,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub(crate) enum Ask<'a> {
+    Start(&'a Start),
+    Signal { name: &'a str, signal: &'a str },
+    Wait { name: &'a str },
+    Detach { socket: &'a Path },
+    Stop { keep: &'a [&'a str] },
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    id: u64,
+    #[serde(flatten)]
+    ask: Ask<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Reply {
+    id: u64,
+    error: String,
+    pub(crate) pid: u32,
+    pub(crate) exit: Option<Exit>,
+}
+
+type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
+
+/// A running supervisor. Dropping it ends everything, unless it was detached.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    child: Mutex<Option<Child>>,
+    stdin: Mutex<Option<ChildStdin>>,
+    waiting: Waiting,
+    next: AtomicU64,
+}
+
+impl Supervisor {
+    /// Starts one that removes `scratch` at the end.
+    pub(crate) fn start(binaries: &Binaries, scratch: &Path, log: &Path) -> Result<Self> {
+        let log =
+            std::fs::File::create(log).map_err(Error::io(format!("making {}", log.display())))?;
+        let mut child = Command::new(binaries.path(Program::Supervise))
+            .arg("--scratch")
+            .arg(scratch)
+            .current_dir(scratch)
+            .env_clear()
+            // Ctrl-C in a terminal is for us: it goes to our process group, and this is another.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .map_err(Error::io("starting the supervisor"))?;
+        let waiting = Waiting::default();
+        if let Some(stdout) = child.stdout.take() {
+            let waiting = Arc::clone(&waiting);
+            std::thread::spawn(move || deliver(stdout, &waiting));
+        }
+        let stdin = Mutex::new(child.stdin.take());
+        Ok(Self {
+            child: Mutex::new(Some(child)),
+            stdin,
+            waiting,
+            next: AtomicU64::new(1),
+        })
+    }
+
+    /// Sends a request and waits for the reply to it.
+    pub(crate) async fn ask(&self, ask: Ask<'_>) -> Result<Reply> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.waiting).insert(id, sender);
+        self.send(&Request { id, ask })?;
+        answered(receiver.await.map_err(|_| gone())?)
+    }
+
+    /// Lets it and all it started live on without us.
+    pub(crate) async fn detach(&self, socket: &Path) -> Result<()> {
+        self.ask(Ask::Detach { socket }).await?;
+        lock(&self.child).take();
+        lock(&self.stdin).take();
+        Ok(())
+    }
+
+    /// Kills everything, removes the scratch folder but for `keep`, and waits until that is done.
+    pub(crate) fn end(&self, keep: &[&str]) {
+        let Some(mut child) = lock(&self.child).take() else {
+            return;
+        };
+        if !keep.is_empty() {
+            // If it cannot be told, the closing pipe tells it to keep nothing.
+            let _ = self.send(&Request {
+                id: 0,
+                ask: Ask::Stop { keep },
+            });
+        }
+        lock(&self.stdin).take();
+        let _ = child.wait();
+    }
+
+    fn send(&self, request: &Request<'_>) -> Result<()> {
+        let mut line =
+            serde_json::to_vec(request).map_err(Error::format("writing to the supervisor"))?;
+        line.push(b'\n');
+        let mut stdin = lock(&self.stdin);
+        stdin
+            .as_mut()
+            .ok_or_else(gone)?
+            .write_all(&line)
+            .map_err(Error::io("writing to the supervisor"))
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.end(&[]);
+    }
+}
+
+/// Stops a detached supervisor through its socket, and waits until everything is gone.
+pub(crate) fn stop_detached(socket: &Path) -> Result<()> {
+    let what = format!("asking the supervisor at {} to stop", socket.display());
+    let mut stream = UnixStream::connect(socket).map_err(Error::io(what.clone()))?;
+    // It gives its processes 10 s to die.
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .map_err(Error::io(what.clone()))?;
+    let mut line = serde_json::to_vec(&Request {
+        id: 1,
+        ask: Ask::Stop { keep: &[] },
+    })
+    .map_err(Error::format("writing to the supervisor"))?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(Error::io(what.clone()))?;
+    let mut answer = String::new();
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .map_err(Error::io(what))?;
+    answered(
+        serde_json::from_str(&answer).map_err(Error::format("reading the supervisor's reply"))?,
+    )?;
+    Ok(())
+}
+
+/// Hands each reply to whoever waits for it, until the supervisor is gone.
+fn deliver(from: impl Read, waiting: &Waiting) {
+    for line in BufReader::new(from).lines().map_while(std::io::Result::ok) {
+        let Ok(reply) = serde_json::from_str::<Reply>(&line) else {
+            break;
+        };
+        if let Some(sender) = lock(waiting).remove(&reply.id) {
+            let _ = sender.send(reply); // the asker may have stopped waiting
+        }
+    }
+    lock(waiting).clear(); // the askers see that nothing will come
+}
+
+fn answered(reply: Reply) -> Result<Reply> {
+    if reply.error.is_empty() {
+        Ok(reply)
+    } else {
+        Err(Error::Supervisor(reply.error))
+    }
+}
+
+fn gone() -> Error {
+    Error::Supervisor("it has ended, and with it everything it ran".into())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

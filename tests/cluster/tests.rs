@@ -1,0 +1,380 @@
+//! The local control plane, held to what the other tests take for granted.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says by panicking that it failed"
+)]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolume, Pod, Secret};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client};
+use paddock_cluster::{Cluster, Options, Signal, Spawn};
+use serde_json::json;
+
+/// Generous: the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clusters_at_once_each_bind_volumes_and_run_pods() {
+    let began = Instant::now();
+    let (one, two) = tokio::join!(
+        Cluster::start(Options::default().with_isolation()),
+        Cluster::start(Options {
+            nodes: 2,
+            priority_and_fairness: true,
+            ..Options::default()
+        })
+    );
+    let (one, two) = (one.unwrap(), two.unwrap());
+    println!("two clusters ready after {:?}", began.elapsed());
+    assert_ne!(one.server_url(), two.server_url());
+
+    let pod = |class: Option<&str>| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "worker" },
+            "spec": {
+                "runtimeClassName": class,
+                "containers": [{ "name": "main", "image": "busybox",
+                    "volumeMounts": [{ "name": "home", "mountPath": "/home" }] }],
+                "volumes": [{ "name": "home", "persistentVolumeClaim": { "claimName": "home" } }],
+            },
+        })
+    };
+    for (cluster, class) in [(&one, Some("gvisor")), (&two, None)] {
+        for (name, storage_class) in [("home", None), ("early", Some("standard-immediate"))] {
+            let claim = json!({
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": { "name": name },
+                "spec": {
+                    "accessModes": ["ReadWriteOnce"], "storageClassName": storage_class,
+                    "resources": { "requests": { "storage": "1Gi" } },
+                },
+            });
+            cluster
+                .kubectl()
+                .run(&["apply", "-f", "-"], Some(&claim.to_string()))
+                .await
+                .unwrap();
+        }
+        cluster
+            .kubectl()
+            .run(&["apply", "-f", "-"], Some(&pod(class).to_string()))
+            .await
+            .unwrap();
+        let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+        eventually("the pod is ready", async || {
+            ready(&pods.get("worker").await.unwrap())
+        })
+        .await;
+        let volumes: Api<PersistentVolume> = Api::all(cluster.client());
+        let bound = async || {
+            volumes
+                .list(&ListParams::default())
+                .await
+                .unwrap()
+                .items
+                .iter()
+                .filter(is_bound)
+                .count()
+        };
+        eventually("both claims are bound", async || bound().await == 2).await;
+        // The policy of the class is Delete: the volume goes with its claim.
+        cluster
+            .kubectl()
+            .run(&["delete", "pvc/early", "--wait=false"], None)
+            .await
+            .unwrap();
+        eventually("the volume is gone", async || bound().await == 1).await;
+    }
+    let refused = two
+        .kubectl()
+        .run(
+            &["apply", "-f", "-"],
+            Some(&pod(Some("gvisor")).to_string()),
+        )
+        .await;
+    assert!(refused.is_err(), "the second cluster has no RuntimeClasses");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_account_has_its_own_rights_only_and_the_audit_log_names_it() {
+    let cluster = Cluster::start(Options {
+        audit: true,
+        nodes: 1,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let kubectl = cluster.kubectl();
+    for args in [
+        &["create", "serviceaccount", "reader"][..],
+        &[
+            "create",
+            "role",
+            "reader",
+            "--verb=get,list",
+            "--resource=configmaps",
+        ],
+        &[
+            "create",
+            "rolebinding",
+            "reader",
+            "--role=reader",
+            "--serviceaccount=default:reader",
+        ],
+        &[
+            "create",
+            "clusterrolebinding",
+            "team",
+            "--clusterrole=view",
+            "--group=readers",
+        ],
+    ] {
+        kubectl.run(args, None).await.unwrap();
+    }
+    let account = cluster
+        .kubeconfig_for_service_account("default", "reader")
+        .await
+        .unwrap();
+    let user = cluster.kubeconfig_for_user("jane", &["readers"]).unwrap();
+    let acting = cluster
+        .kubeconfig_for_user("joe", &["others", "readers"])
+        .unwrap();
+    for kubeconfig in [&account, &user, &acting] {
+        let client = client(kubeconfig).await;
+        let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+        eventually("config maps can be listed", async || {
+            maps.list(&ListParams::default()).await.is_ok()
+        })
+        .await;
+        let secrets: Api<Secret> = Api::default_namespaced(client);
+        let refused = secrets.list(&ListParams::default()).await.unwrap_err();
+        assert!(matches!(refused, kube::Error::Api(status) if status.code == 403));
+    }
+    let audit = std::fs::read_to_string(cluster.audit_log()).unwrap();
+    for name in ["system:serviceaccount:default:reader", "jane", "joe"] {
+        let event = audit
+            .lines()
+            .find(|line| line.contains(&format!("\"username\":\"{name}\"")))
+            .unwrap();
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        assert_eq!(event["objectRef"]["resource"], "configmaps", "{event}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn components_can_be_paused_killed_and_started_again() {
+    let cluster = Cluster::start(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let make = async |name: &str| {
+        let map = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+        maps.create(&PostParams::default(), &map).await
+    };
+    make("before").await.unwrap();
+
+    let api_server = cluster.process("kube-apiserver").unwrap();
+    api_server.pause().await.unwrap();
+    let late = tokio::time::timeout(Duration::from_secs(1), maps.get("before")).await;
+    assert!(late.is_err(), "a paused API server answered: {late:?}");
+    api_server.resume().await.unwrap();
+    maps.get("before").await.unwrap();
+
+    let etcd = cluster.process("etcd").unwrap();
+    let (old, exit) = (etcd.pid(), etcd.kill().await.unwrap());
+    assert_eq!((exit.signal, etcd.running()), (9, false));
+    etcd.restart().await.unwrap();
+    assert_ne!(etcd.pid(), old);
+    eventually("what was stored is there", async || {
+        maps.get("before").await.is_ok()
+    })
+    .await;
+
+    api_server.restart().await.unwrap();
+    cluster.wait_ready().await.unwrap();
+    make("after").await.unwrap();
+    assert!(api_server.resident_bytes().unwrap() > 50 << 20);
+    assert!(api_server.cpu().unwrap() > Duration::ZERO);
+
+    let sleeper = cluster
+        .spawn(Spawn::new("sleeper", "/bin/sh").args(["-c", "echo up; sleep 600"]))
+        .await
+        .unwrap();
+    eventually("its output is in its log", async || {
+        std::fs::read(sleeper.log()).unwrap() == b"up\n"
+    })
+    .await;
+    sleeper.signal(Signal::Terminate).await.unwrap();
+    assert_eq!(sleeper.wait().await.unwrap().signal, 15);
+}
+
+/// Three ways to lose the owner; none may leave a process or the folder. KUBECONFIG points at a listener
+/// that must not hear anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_outlives_its_owner_and_kubeconfig_is_not_read() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    other.set_nonblocking(true).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = folder.path().join("config");
+    let server = format!("http://{}", other.local_addr().unwrap());
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "prod",
+        "clusters": [{ "name": "prod", "cluster": { "server": server } }],
+        "users": [{ "name": "prod", "user": {} }],
+        "contexts": [{ "name": "prod", "context": { "cluster": "prod", "user": "prod" } }],
+    });
+    std::fs::write(&theirs, config.to_string()).unwrap();
+
+    // The supervisor is part of what must go, also when it is the one that is killed.
+    for victim in [
+        "SIGKILL of the owner",
+        "Ctrl-C",
+        "SIGKILL of the supervisor",
+    ] {
+        let mut owner = Command::new(env!("CARGO_BIN_EXE_paddock-cluster"))
+            .args(["up", "--foreground", "--nodes=1"])
+            .env("KUBECONFIG", &theirs)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let dir = folder_of(&mut owner);
+        let processes = processes_of(&dir);
+        assert!(processes.len() >= 7, "{processes:?}");
+        match victim {
+            "Ctrl-C" => signal("INT", owner.id()),
+            "SIGKILL of the owner" => owner.kill().unwrap(),
+            _ => signal("KILL", supervisor_of(&dir)),
+        }
+        eventually(victim, async || processes_of(&dir).is_empty()).await;
+        let _ = owner.kill();
+        owner.wait().unwrap();
+        if victim != "SIGKILL of the supervisor" {
+            assert!(!dir.exists(), "{victim} left {}", dir.display());
+        }
+        let _ = std::fs::remove_dir_all(dir);
+    }
+    assert!(
+        other.accept().is_err(),
+        "somebody called the cluster of KUBECONFIG"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_cluster_goes_on_until_it_is_stopped() {
+    let program = env!("CARGO_BIN_EXE_paddock-cluster");
+    let mut owner = Command::new(program)
+        .args(["up", "--nodes=1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let dir = folder_of(&mut owner);
+    assert!(owner.wait().unwrap().success());
+    let namespaces: Api<Namespace> = Api::all(client(&dir.join("paddock.kubeconfig")).await);
+    namespaces.get("default").await.unwrap();
+    namespaces
+        .delete("kube-node-lease", &DeleteParams::default())
+        .await
+        .unwrap();
+
+    let down = Command::new(program)
+        .arg("down")
+        .arg(&dir)
+        .output()
+        .unwrap();
+    assert!(down.status.success(), "{down:?}");
+    assert_eq!(processes_of(&dir), Vec::<u32>::new());
+    assert!(!dir.exists());
+    let again = Command::new(program)
+        .arg("down")
+        .arg(&dir)
+        .output()
+        .unwrap();
+    assert!(!again.status.success());
+}
+
+fn ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+fn is_bound(volume: &&PersistentVolume) -> bool {
+    volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")
+}
+
+async fn client(kubeconfig: &Path) -> Client {
+    let file = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default())
+        .await
+        .unwrap();
+    Client::try_from(config).unwrap()
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits for the line with the kubeconfig, and gives the folder that it is in.
+fn folder_of(owner: &mut Child) -> PathBuf {
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
+    let line = lines
+        .find_map(|line| Some(line.unwrap().strip_prefix("export KUBECONFIG=")?.to_owned()))
+        .unwrap();
+    // The rest of its output must find a reader.
+    std::thread::spawn(move || lines.for_each(drop));
+    Path::new(&line).parent().unwrap().to_owned()
+}
+
+/// The processes whose command line has the cluster's folder, as all of ours have.
+fn processes_of(dir: &Path) -> Vec<u32> {
+    let dir = dir.to_str().unwrap();
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| command_line(*pid).contains(dir))
+        .collect()
+}
+
+fn supervisor_of(dir: &Path) -> u32 {
+    processes_of(dir)
+        .into_iter()
+        .find(|pid| command_line(*pid).contains("--scratch"))
+        .unwrap()
+}
+
+fn command_line(pid: u32) -> String {
+    String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
+        .into_owned()
+}
+
+fn signal(name: &str, pid: u32) {
+    assert!(
+        Command::new("kill")
+            .args(["-s", name, &pid.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
