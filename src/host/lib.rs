@@ -1,1 +1,27 @@
-//! host
+//! Loads policy plugins and asks them.
+//!
+//! A plugin is a WebAssembly component of the package `paddock:policy` (`wit/`). It is compiled once, linked
+//! once and instantiated anew for each question, with its own memory limit, fuel and wall-clock deadline:
+//! whatever a plugin does, a question ends with an answer that makes sense or with a typed failure.
+//! Calls are synchronous and use the processor: an async caller hands them to a blocking thread.
+
+mod answer;
+mod bind;
+mod builtins;
+mod call;
+mod componentize;
+mod config;
+mod engine;
+mod gate;
+mod host;
+mod load;
+mod quarantine;
+mod text;
+
+pub use bind::SUPPORTED_VERSIONS;
+pub use builtins::{BUILT_INS, BuiltIn};
+pub use componentize::{ComponentizeError, componentize};
+pub use config::{HostConfig, Limits, QuarantinePolicy};
+pub use host::{Host, HostError, PluginReport};
+pub use load::{LoadError, Plugin, Source};
+pub use quarantine::Quarantine;

@@ -1,0 +1,1 @@
+//! runtime-class-by-label

@@ -1,0 +1,64 @@
+//! Settings: a JSON text from the binding, parsed anew in each call.
+
+#[doc(hidden)]
+pub use crate::bindings::settings::export_settings as export_hook;
+#[doc(hidden)]
+pub use crate::bindings::settings::exports::paddock::policy::settings::Guest;
+
+/// For plugins that have nothing to set: only `{}` parses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoSettings {}
+
+/// Parses settings; the error names the field.
+///
+/// # Errors
+/// What is wrong, for people: `prefer[1]: invalid type: integer `3`, expected a string`.
+pub fn parse<T: serde::de::DeserializeOwned>(settings: &str) -> Result<T, String> {
+    let mut json = serde_json::Deserializer::from_str(settings);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if path == "." { inner.to_string() } else { format!("{path}: {inner}") }
+    })?;
+    json.end().map_err(|error| error.to_string())?;
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Example {
+        prefer: Vec<String>,
+        seconds: u32,
+    }
+
+    impl Default for Example {
+        fn default() -> Self {
+            Self { prefer: vec!["gvisor".into()], seconds: 7 }
+        }
+    }
+
+    #[test]
+    fn an_empty_object_is_the_defaults() {
+        assert_eq!(parse::<Example>("{}"), Ok(Example::default()));
+    }
+
+    #[test]
+    fn an_error_names_the_field() {
+        let error = |text| parse::<Example>(text).unwrap_err();
+        assert!(error(r#"{"prefer":["a",3]}"#).starts_with("prefer[1]: invalid type: integer"));
+        assert!(error(r#"{"seconds":"7"}"#).starts_with("seconds: invalid type: string"));
+        assert!(error(r#"{"second":7}"#).contains("unknown field `second`"));
+        assert!(error("{} {}").contains("trailing characters"));
+    }
+
+    #[test]
+    fn a_plugin_without_settings_takes_the_empty_object_only() {
+        assert_eq!(parse::<NoSettings>("{}"), Ok(NoSettings {}));
+        assert!(parse::<NoSettings>(r#"{"a":1}"#).is_err());
+    }
+}

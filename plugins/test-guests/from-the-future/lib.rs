@@ -1,0 +1,28 @@
+//! A guest of a version of the WIT package that this host does not know.
+
+#![expect(missing_docs, reason = "generated bindings")]
+#![expect(unsafe_code, reason = "generated bindings")]
+
+wit_bindgen::generate!({
+    inline: r#"
+        package paddock:policy@0.9.0;
+        interface pool-size {
+            decide: func(question: string, settings: string) -> result<u32, string>;
+        }
+        world guest {
+            export pool-size;
+        }
+    "#,
+    generate_all,
+});
+
+struct Guest_;
+
+impl exports::paddock::policy::pool_size::Guest for Guest_ {
+    fn decide(_: String, _: String) -> Result<u32, String> {
+        Ok(1)
+    }
+}
+
+#[cfg(target_family = "wasm")]
+export!(Guest_);

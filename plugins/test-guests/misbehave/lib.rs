@@ -1,0 +1,191 @@
+//! A guest that fails in every way that a plugin can, for the host's tests.
+//!
+//! Settings: `{"mode": "<one of Mode, kebab-case>"}`; each mode says what goes wrong.
+
+use std::hint::black_box;
+
+use paddock_plugin_sdk::{admission, idle, log, pool_size, runtime_class};
+use serde::Deserialize;
+
+/// The guest.
+pub struct Misbehave;
+
+/// Ways to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Behaves.
+    Behave,
+    /// Never returns.
+    Spin,
+    /// Takes memory without end.
+    Hog,
+    /// Panics.
+    Panic,
+    /// Recurses without end.
+    Recurse,
+    /// Says that it cannot answer.
+    Refuse,
+    /// A state of 17 KiB, one more than allowed.
+    BigState,
+    /// A reason that is far too long, with a line break and an escape sequence in it.
+    LongReason,
+    /// More sandboxes than any pool has.
+    TooMany,
+    /// A point in time that no calendar has.
+    NoSuchTime,
+    /// More log lines than the host takes.
+    Chatter,
+    /// A log line of eight megabytes.
+    LongLine,
+    /// Memory that is taken and used, but less than the limit.
+    Eat,
+    /// A patch that is not JSON.
+    BrokenPatch,
+    /// A patch of a field that no plugin may touch.
+    ForbiddenPatch,
+    /// A patch that moves a forbidden field to an allowed place.
+    StealingPatch,
+    /// A patch beside a denial.
+    PatchAndDeny,
+    /// A hundred warnings, each too long.
+    ManyWarnings,
+    /// A class with a name that no object can have.
+    NoSuchName,
+}
+
+/// What tests set.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    mode: Mode,
+}
+
+#[expect(unconditional_recursion, reason = "that is the misbehaviour")]
+fn recurse(depth: u64) -> u64 {
+    black_box(recurse(black_box(depth + 1))) + 1
+}
+
+/// The misbehaviours that no hook is needed for; returns what is left to answer.
+fn misbehave(mode: Mode) -> Result<String, String> {
+    match mode {
+        Mode::Spin => loop {
+            black_box(0);
+        },
+        Mode::Hog => {
+            let mut hoard: Vec<Vec<u8>> = Vec::new();
+            loop {
+                hoard.push(black_box(vec![1; 1 << 20]));
+            }
+        }
+        Mode::Panic => panics(),
+        Mode::Recurse => Ok(recurse(0).to_string()),
+        Mode::Refuse => Err("I would rather not".into()),
+        Mode::LongReason => Ok(format!("first line\nsecond \u{1b}[31mred {}", "é".repeat(4000))),
+        Mode::Chatter => {
+            (0..100).for_each(|n| log::warn(&format!("line {n}")));
+            Ok("said enough".into())
+        }
+        Mode::LongLine => {
+            log::info(&"x".repeat(8 << 20));
+            Ok("said it in one line".into())
+        }
+        Mode::Eat => Ok(black_box(vec![1_u8; 8 << 20]).iter().map(|byte| u64::from(*byte)).sum::<u64>().to_string()),
+        Mode::Behave
+        | Mode::BigState
+        | Mode::TooMany
+        | Mode::NoSuchTime
+        | Mode::BrokenPatch
+        | Mode::ForbiddenPatch
+        | Mode::StealingPatch
+        | Mode::PatchAndDeny
+        | Mode::ManyWarnings
+        | Mode::NoSuchName => Ok("fine".into()),
+    }
+}
+
+#[expect(clippy::panic, reason = "that is the misbehaviour")]
+fn panics() -> ! {
+    panic!("as ordered")
+}
+
+fn state(mode: Mode) -> Option<Vec<u8>> {
+    (mode == Mode::BigState).then(|| vec![7; 17 << 10])
+}
+
+fn time(mode: Mode) -> Option<u64> {
+    (mode == Mode::NoSuchTime).then_some(u64::MAX)
+}
+
+impl pool_size::Plugin for Misbehave {
+    type Settings = Settings;
+
+    fn decide(question: &pool_size::Question, settings: &Settings) -> Result<pool_size::Answer, String> {
+        let reason = misbehave(settings.mode)?;
+        let desired = if settings.mode == Mode::TooMany { u32::MAX } else { question.min };
+        Ok(pool_size::Answer { desired, next_check: time(settings.mode), reason, state: state(settings.mode) })
+    }
+}
+
+impl idle::Plugin for Misbehave {
+    type Settings = Settings;
+
+    fn decide(_: &idle::Question, settings: &Settings) -> Result<idle::Answer, String> {
+        let reason = misbehave(settings.mode)?;
+        Ok(idle::Answer { action: None, next_check: time(settings.mode), reason, state: state(settings.mode) })
+    }
+}
+
+impl runtime_class::Plugin for Misbehave {
+    type Settings = Settings;
+
+    fn decide(_: &runtime_class::Question, settings: &Settings) -> Result<runtime_class::Answer, String> {
+        let reason = misbehave(settings.mode)?;
+        let choice = if settings.mode == Mode::NoSuchName {
+            runtime_class::Choice::Class("Not A Name".into())
+        } else {
+            runtime_class::Choice::Default
+        };
+        Ok(runtime_class::Answer { choice, reason })
+    }
+}
+
+impl admission::Plugin for Misbehave {
+    type Settings = Settings;
+
+    fn decide(_: &admission::Question, settings: &Settings) -> Result<admission::Answer, String> {
+        let reason = misbehave(settings.mode)?;
+        let patch = match settings.mode {
+            Mode::BrokenPatch => Some("[{"),
+            Mode::ForbiddenPatch => Some(r#"[{"op":"add","path":"/metadata/ownerReferences","value":[]}]"#),
+            Mode::StealingPatch => {
+                Some(r#"[{"op":"move","from":"/metadata/finalizers","path":"/metadata/annotations/a"}]"#)
+            }
+            Mode::PatchAndDeny => Some("[]"),
+            Mode::Behave
+            | Mode::Spin
+            | Mode::Hog
+            | Mode::Panic
+            | Mode::Recurse
+            | Mode::Refuse
+            | Mode::BigState
+            | Mode::LongReason
+            | Mode::TooMany
+            | Mode::NoSuchTime
+            | Mode::Chatter
+            | Mode::LongLine
+            | Mode::Eat
+            | Mode::ManyWarnings
+            | Mode::NoSuchName => None,
+        };
+        let verdict = if matches!(settings.mode, Mode::PatchAndDeny | Mode::LongReason) {
+            admission::Verdict::Deny(reason)
+        } else {
+            admission::Verdict::Allow
+        };
+        let warnings = if settings.mode == Mode::ManyWarnings { vec!["w".repeat(300); 100] } else { vec![] };
+        Ok(admission::Answer { verdict, warnings, patch: patch.map(String::from) })
+    }
+}
+
+paddock_plugin_sdk::export!(Misbehave: admission, runtime_class, idle, pool_size);

@@ -1,0 +1,138 @@
+//! `paddock:policy@0.1.0`: what wasmtime generates from `wit/v0.1.0`, and the calls.
+
+mod answers;
+mod questions;
+
+use paddock_core::question::{Answer, Hook, Question};
+use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
+use wasmtime::{Result, Store};
+
+use super::Reply;
+use crate::call::CallState;
+
+pub(crate) const VERSION: &str = "0.1.0";
+
+/// What a component may import. `types` has no functions: it only names what is passed.
+pub(crate) const IMPORTS: [&str; 2] = ["paddock:policy/log@0.1.0", "paddock:policy/types@0.1.0"];
+
+#[expect(clippy::allow_attributes_without_reason, reason = "generated")]
+mod wit {
+    wasmtime::component::bindgen!({ path: "../../wit/v0.1.0", world: "every-hook" });
+}
+
+use wit::exports::paddock::policy as exports;
+use wit::paddock::policy::{log, types};
+
+type Said<T> = std::result::Result<T, String>;
+
+/// Gives components of this version what they may import.
+pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
+    types::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)?;
+    log::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)
+}
+
+impl types::Host for CallState {}
+
+impl log::Host for CallState {
+    fn write(&mut self, level: log::Level, message: String) {
+        let level = match level {
+            log::Level::Debug => tracing::Level::DEBUG,
+            log::Level::Info => tracing::Level::INFO,
+            log::Level::Warn => tracing::Level::WARN,
+            log::Level::Error => tracing::Level::ERROR,
+        };
+        self.log(level, &message);
+    }
+}
+
+/// Where a component's exports are, looked up once.
+pub(crate) struct Exports {
+    settings: exports::settings::GuestIndices,
+    admission: Option<exports::admission::GuestIndices>,
+    runtime_class: Option<exports::runtime_class::GuestIndices>,
+    idle: Option<exports::idle::GuestIndices>,
+    pool_size: Option<exports::pool_size::GuestIndices>,
+}
+
+impl Exports {
+    pub(crate) fn find(pre: &InstancePre<CallState>, hooks: &[Hook]) -> Result<Self> {
+        let has = |hook| hooks.contains(&hook);
+        Ok(Self {
+            settings: exports::settings::GuestIndices::new(pre)?,
+            admission: has(Hook::Admission).then(|| exports::admission::GuestIndices::new(pre)).transpose()?,
+            runtime_class: has(Hook::RuntimeClass)
+                .then(|| exports::runtime_class::GuestIndices::new(pre))
+                .transpose()?,
+            idle: has(Hook::Idle).then(|| exports::idle::GuestIndices::new(pre)).transpose()?,
+            pool_size: has(Hook::PoolSize).then(|| exports::pool_size::GuestIndices::new(pre)).transpose()?,
+        })
+    }
+
+    /// Checks the type of every export that will be called.
+    pub(crate) fn check(&self, store: &mut Store<CallState>, instance: &Instance) -> Result<()> {
+        self.settings.load(&mut *store, instance)?;
+        if let Some(guest) = &self.admission {
+            guest.load(&mut *store, instance)?;
+        }
+        if let Some(guest) = &self.runtime_class {
+            guest.load(&mut *store, instance)?;
+        }
+        if let Some(guest) = &self.idle {
+            guest.load(&mut *store, instance)?;
+        }
+        if let Some(guest) = &self.pool_size {
+            guest.load(&mut *store, instance)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn validate_settings(
+        &self,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+        (hook, settings): (Hook, &str),
+    ) -> Result<Said<()>> {
+        let hook = match hook {
+            Hook::Admission => types::Hook::Admission,
+            Hook::RuntimeClass => types::Hook::RuntimeClass,
+            Hook::Idle => types::Hook::Idle,
+            Hook::PoolSize => types::Hook::PoolSize,
+        };
+        self.settings.load(&mut *store, instance)?.call_validate_settings(store, hook, settings)
+    }
+
+    /// Calls the export of the question's hook.
+    pub(crate) fn ask(
+        &self,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+        (question, settings): (&Question, &str),
+    ) -> Result<Reply> {
+        Ok(match question {
+            Question::Admission(question) => {
+                let Some(guest) = &self.admission else { return Ok(Reply::NoSuchHook) };
+                let question = questions::admission(question);
+                let said = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                Reply::from(said, |answer| Ok(Answer::Admission(answers::admission(answer))))
+            }
+            Question::RuntimeClass(question) => {
+                let Some(guest) = &self.runtime_class else { return Ok(Reply::NoSuchHook) };
+                let question = questions::runtime_class(question);
+                let said = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                Reply::from(said, |answer| Ok(Answer::RuntimeClass(answers::runtime_class(answer))))
+            }
+            Question::Idle(question) => {
+                let Some(guest) = &self.idle else { return Ok(Reply::NoSuchHook) };
+                let question = questions::idle(question);
+                let said = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                Reply::from(said, |answer| answers::idle(answer).map(Answer::Idle))
+            }
+            Question::PoolSize(question) => {
+                let Some(guest) = &self.pool_size else { return Ok(Reply::NoSuchHook) };
+                let question = questions::pool_size(question);
+                let said = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                Reply::from(said, |answer| answers::pool_size(answer).map(Answer::PoolSize))
+            }
+        })
+    }
+}

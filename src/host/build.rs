@@ -1,0 +1,26 @@
+//! Compiles the built-in plugins from `plugins/` to components in `OUT_DIR`, where `builtins.rs` embeds them.
+
+use std::path::PathBuf;
+
+#[expect(unreachable_pub, reason = "the library's own file")]
+mod componentize;
+#[path = "build/guests.rs"]
+#[expect(unreachable_pub, reason = "two build scripts include this file")]
+mod guests;
+
+const BUILT_INS: [&str; 4] = ["require-isolation", "runtime-class-by-label", "idle-timeout", "pool-by-demand"];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build/guests.rs");
+    println!("cargo::rerun-if-changed=componentize.rs");
+    let built = match (std::env::var_os("CARGO_MANIFEST_DIR"), std::env::var_os("OUT_DIR")) {
+        (Some(here), Some(out)) => {
+            guests::build(&PathBuf::from(here).join("../../plugins"), &BUILT_INS, &PathBuf::from(out))
+        }
+        (_, _) => Err("CARGO_MANIFEST_DIR and OUT_DIR are not set: this is a build script, run it through cargo".into()),
+    };
+    if let Err(error) = built {
+        error.lines().for_each(|line| println!("cargo::error={line}"));
+    }
+}

@@ -1,0 +1,141 @@
+//! Builds guests of the `plugins/` workspace to components: a nested cargo, then `wit-component`.
+//!
+//! Used by the build scripts of this crate and of `tests/guests`. The nested build has one target folder
+//! for all of them and must not inherit what the outer cargo set for its own compiler.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::componentize::componentize;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Builds the guests at these paths below `plugins/` and writes `<out>/<package>.wasm` for each.
+pub fn build(plugins: &Path, guests: &[&str], out: &Path) -> Result<(), String> {
+    for watched in ["Cargo.toml", "Cargo.lock", "sdk", "../wit"].iter().chain(guests) {
+        println!("cargo::rerun-if-changed={}", plugins.join(watched).display());
+    }
+    let std = standard_library()?;
+    let target = target_dir(out);
+    let packages: Vec<&str> = guests.iter().map(|guest| guest.rsplit('/').next().unwrap_or(guest)).collect();
+    compile(plugins, &packages, &target, std)?;
+    for package in packages {
+        let module = target.join(TARGET).join("release").join(format!("{}.wasm", package.replace('-', "_")));
+        let bytes = std::fs::read(&module).map_err(|error| format!("{}: {error}", module.display()))?;
+        let component = componentize(&bytes).map_err(|error| format!("{package}: {error}"))?;
+        let file = out.join(format!("{package}.wasm"));
+        std::fs::write(&file, component).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Where the target's standard library comes from.
+#[derive(Clone, Copy)]
+enum Std {
+    /// It is installed.
+    Installed,
+    /// Built from the sources that the toolchain has.
+    FromSource,
+}
+
+fn standard_library() -> Result<Std, String> {
+    if target_is_installed() {
+        return Ok(Std::Installed);
+    }
+    println!("cargo::warning=the plugins need the target {TARGET}: running `rustup target add {TARGET}`");
+    let added = Command::new("rustup").args(["target", "add", TARGET]).output();
+    if target_is_installed() {
+        return Ok(Std::Installed);
+    }
+    if sysroot().is_some_and(|root| root.join("lib/rustlib/src/rust/library").is_dir()) {
+        println!("cargo::warning=the target could not be added: building the standard library from rust-src");
+        return Ok(Std::FromSource);
+    }
+    let why = match added {
+        Ok(output) => String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(format!(
+        "the plugins need the target {TARGET} and it could not be added ({why}): install it with `rustup target add \
+         {TARGET}`, or the sources of the standard library with `rustup component add rust-src`"
+    ))
+}
+
+fn target_is_installed() -> bool {
+    rustc(&["--print", "target-libdir", "--target", TARGET]).is_some_and(|dir| PathBuf::from(dir).is_dir())
+}
+
+fn sysroot() -> Option<PathBuf> {
+    rustc(&["--print", "sysroot"]).map(PathBuf::from)
+}
+
+fn rustc(arguments: &[&str]) -> Option<String> {
+    let output = Command::new(std::env::var_os("RUSTC")?).args(arguments).output().ok()?;
+    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// `target/plugins` of the outer build: `OUT_DIR` is `target/<profile>/build/<package>/out`. Shared, so that
+/// clippy, tests and profiles do not each build the guests again; cargo's own lock keeps them apart.
+fn target_dir(out: &Path) -> PathBuf {
+    out.ancestors().nth(4).unwrap_or(out).join("plugins")
+}
+
+fn compile(plugins: &Path, packages: &[&str], target: &Path, std: Std) -> Result<(), String> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    std::env::vars_os().map(|(name, _)| name).filter(belongs_to_outer_build).for_each(|name| {
+        cargo.env_remove(name);
+    });
+    cargo
+        .current_dir(plugins)
+        .args(["build", "--release", "--locked", "--quiet", "--target", TARGET, "--target-dir"])
+        .arg(target)
+        .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths(plugins));
+    if let Some(rustc) = std::env::var_os("RUSTC") {
+        cargo.env("RUSTC", rustc);
+    }
+    packages.iter().for_each(|package| {
+        cargo.args(["--package", package]);
+    });
+    if let Std::FromSource = std {
+        // -Z flags need this on a stable compiler; it stays inside the nested build.
+        cargo.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
+    }
+    let output = cargo.output().map_err(|error| format!("cannot run cargo for the plugins: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        said.lines().for_each(|line| println!("cargo::warning={line}"));
+        return Ok(());
+    }
+    Err(format!("the plugins do not build: {said}"))
+}
+
+/// What the outer cargo (or clippy, or a coverage tool) says to its own compilers and build scripts.
+fn belongs_to_outer_build(name: &OsString) -> bool {
+    let name = name.to_string_lossy();
+    let ours = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+    if ours.iter().any(|prefix| name.starts_with(prefix)) {
+        return false;
+    }
+    let theirs = ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "CLIPPY_", "DEP_", "MAKEFLAGS", "MFLAGS", "LLVM_PROFILE_FILE"];
+    let exact = ["OUT_DIR", "TARGET", "HOST", "NUM_JOBS", "OPT_LEVEL", "PROFILE", "DEBUG"];
+    theirs.iter().any(|prefix| name.starts_with(prefix)) || exact.contains(&name.as_ref())
+}
+
+/// Panic messages hold file names: the same sources give the same digest wherever they lie.
+fn remapped_paths(plugins: &Path) -> OsString {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
+    let mut flags = OsString::new();
+    for (from, to) in [(Some(plugins.to_owned()), "/plugins"), (cargo, "/cargo"), (sysroot(), "/rust")] {
+        let Some(from) = from else { continue };
+        if !flags.is_empty() {
+            flags.push("\u{1f}");
+        }
+        flags.push("--remap-path-prefix=");
+        flags.push(from);
+        flags.push("=");
+        flags.push(to);
+    }
+    flags
+}

@@ -1,0 +1,66 @@
+//! The engine: wasmtime set up for many short, bounded, repeatable calls.
+
+use std::time::Duration;
+
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::config::{HostConfig, Limits};
+
+/// Linear memory and tables kept resident in a slot between calls: measured, it halves the cost of a call
+/// because the kernel does not have to map the pages anew.
+const KEEP_RESIDENT: usize = 2 << 20;
+/// Modules, memories and tables in one component: a Python guest brings a dozen modules.
+const MODULES_PER_COMPONENT: u32 = 64;
+const MEMORIES_PER_COMPONENT: u32 = 4;
+const TABLES_PER_COMPONENT: u32 = 16;
+/// Entries of one table: function pointers of the largest interpreters.
+const TABLE_ELEMENTS: usize = 40_000;
+
+/// An engine with its epoch clock's pace: both from one value, so that they cannot drift apart.
+#[derive(Clone)]
+pub(crate) struct MeteredEngine {
+    pub(crate) engine: Engine,
+    tick: Duration,
+}
+
+impl MeteredEngine {
+    pub(crate) fn new(config: &HostConfig) -> wasmtime::Result<Self> {
+        let mut wasm = Config::new();
+        wasm.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.concurrency.max(1))))
+            .epoch_interruption(true)
+            .consume_fuel(true)
+            // The same question gives the same answer on every processor.
+            .cranelift_nan_canonicalization(true)
+            .wasm_relaxed_simd(false);
+        Ok(Self { engine: Engine::new(&wasm)?, tick: config.tick.max(Duration::from_millis(1)) })
+    }
+
+    pub(crate) fn tick(&self) -> Duration {
+        self.tick
+    }
+
+    /// Ticks that surely cover this time: the current tick is partly over, so one more.
+    pub(crate) fn ticks(&self, time: Duration) -> u64 {
+        let ticks = time.as_micros().div_ceil(self.tick.as_micros().max(1));
+        u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)
+    }
+}
+
+fn pool(components: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(components)
+        .total_core_instances(components.saturating_mul(MODULES_PER_COMPONENT))
+        .total_memories(components.saturating_mul(MEMORIES_PER_COMPONENT))
+        .total_tables(components.saturating_mul(TABLES_PER_COMPONENT))
+        .max_core_instances_per_component(MODULES_PER_COMPONENT)
+        .max_memories_per_component(MEMORIES_PER_COMPONENT)
+        .max_tables_per_component(TABLES_PER_COMPONENT)
+        .max_core_instance_size(1 << 20)
+        .max_component_instance_size(1 << 20)
+        .max_memory_size(Limits::MAX.memory_bytes)
+        .table_elements(TABLE_ELEMENTS)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(64 << 10)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}

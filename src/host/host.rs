@@ -1,0 +1,257 @@
+//! The host: loaded plugins by reference, and asking them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use paddock_core::question::{Answer, Ask, Failure, FailureKind, Hook, PluginRef};
+use wasmtime::Store;
+use wasmtime::component::{Instance, Linker};
+
+use crate::answer::sensible;
+use crate::bind::{Reply, v0_1_0};
+use crate::call::{self, CallState};
+use crate::config::{HostConfig, Limits, MESSAGE_CHARS};
+use crate::engine::MeteredEngine;
+use crate::gate::Gate;
+use crate::load::{self, Linked, LoadError, Plugin, Source};
+use crate::quarantine::Quarantine;
+use crate::text::bounded;
+
+/// How long a component being loaded waits for a free instance to be tried in.
+const TRIAL_WAIT: Duration = Duration::from_secs(5);
+
+/// Loads plugins and asks them; shared by every thread of the operator.
+pub struct Host {
+    config: HostConfig,
+    engine: MeteredEngine,
+    linker: Linker<CallState>,
+    gate: Arc<Gate>,
+    ticker: Option<JoinHandle<()>>,
+    plugins: RwLock<BTreeMap<PluginRef, Arc<Loaded>>>,
+}
+
+struct Loaded {
+    info: Plugin,
+    name: Arc<str>,
+    linked: Arc<Linked>,
+    quarantine: BTreeMap<Hook, Mutex<Quarantine>>,
+}
+
+/// Why there is no host.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The engine cannot be set up on this machine.
+    #[error("the WebAssembly engine cannot be set up: {0}")]
+    Engine(String),
+    /// The thread that keeps deadlines does not start.
+    #[error("the thread that keeps deadlines does not start: {0}")]
+    Ticker(#[from] std::io::Error),
+}
+
+/// A loaded plugin and its quarantines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginReport {
+    /// The plugin.
+    pub plugin: Plugin,
+    /// Hooks in which it is not called for a while, and until when.
+    pub quarantined: Vec<(Hook, Timestamp)>,
+}
+
+impl Host {
+    /// An engine without plugins, and the thread that keeps its deadlines.
+    ///
+    /// # Errors
+    /// Where the machine cannot give what the engine needs, mostly address space.
+    pub fn new(config: HostConfig) -> Result<Self, HostError> {
+        let engine = MeteredEngine::new(&config).map_err(|error| HostError::Engine(load::text(&error)))?;
+        let mut linker = Linker::new(&engine.engine);
+        v0_1_0::add_to_linker(&mut linker).map_err(|error| HostError::Engine(load::text(&error)))?;
+        let gate = Gate::new(config.concurrency);
+        let ticker = std::thread::Builder::new().name("plugin-deadlines".into()).spawn({
+            let (gate, engine) = (Arc::clone(&gate), engine.clone());
+            move || gate.tick_while_busy(engine.tick(), || engine.engine.increment_epoch())
+        })?;
+        Ok(Self { config, engine, linker, gate, ticker: Some(ticker), plugins: RwLock::default() })
+    }
+
+    /// Loads a component beside those that are there: compiled, linked and tried once. Loading the same
+    /// bytes under the same name again replaces the limits and ends a quarantine.
+    ///
+    /// # Errors
+    /// What is wrong with the component; the plugins that are there stay.
+    pub fn load(&self, source: Source<'_>) -> Result<Plugin, LoadError> {
+        let Source { name, component, limits } = source;
+        if component.len() > self.config.component_bytes {
+            return Err(LoadError::TooLarge { size: component.len(), limit: self.config.component_bytes });
+        }
+        let limits = limits.unwrap_or(self.config.limits).at_most(Limits::MAX);
+        let linked = match self.linked(&load::digest(component)) {
+            Some(linked) => linked,
+            None => Arc::new(load::link(&self.engine, &self.linker, component)?),
+        };
+        let plugin = PluginRef { name: name.to_owned(), digest: linked.digest.clone() };
+        let info = Plugin {
+            plugin: plugin.clone(),
+            hooks: linked.hooks.clone(),
+            wit_version: linked.version.to_owned(),
+            limits,
+        };
+        let quarantine = info.hooks.iter().map(|hook| (*hook, Mutex::default())).collect();
+        let loaded = Arc::new(Loaded { info: info.clone(), name: name.into(), linked, quarantine });
+        self.try_out(&loaded)?;
+        self.plugins.write().unwrap_or_else(PoisonError::into_inner).insert(plugin, loaded);
+        Ok(info)
+    }
+
+    /// Forgets a plugin; calls under way finish.
+    pub fn unload(&self, plugin: &PluginRef) {
+        self.plugins.write().unwrap_or_else(PoisonError::into_inner).remove(plugin);
+    }
+
+    /// Lets the plugin say whether settings are fit for a hook.
+    ///
+    /// # Errors
+    /// [`FailureKind::Error`] with the plugin's own words where they are not fit; else why it could not say.
+    pub fn check_settings(&self, plugin: &PluginRef, hook: Hook, settings: &str) -> Result<(), Failure> {
+        let object: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(settings);
+        if let Err(error) = object {
+            return Err(failure(FailureKind::Error, &format!("settings: not a JSON object: {error}")));
+        }
+        let loaded = self.find(plugin)?;
+        let said = self.call(&loaded, |store, instance| {
+            loaded.linked.exports.validate_settings(store, instance, (hook, settings))
+        })?;
+        said.map_err(|message| failure(FailureKind::Error, &message))
+    }
+
+    /// Asks. Synchronous; ends within the plugin's deadline and two ticks.
+    ///
+    /// # Errors
+    /// Why there is no answer, or none that makes sense.
+    pub fn ask(&self, ask: &Ask, now: Timestamp) -> Result<Answer, Failure> {
+        let loaded = self.find(&ask.plugin)?;
+        let hook = ask.question.hook();
+        let Some(quarantine) = loaded.quarantine.get(&hook) else {
+            let message = format!("{} has no hook {}", ask.plugin.name, hook.as_str());
+            return Err(failure(FailureKind::Missing, &message));
+        };
+        let lock = || quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = lock().until(now) {
+            let message = format!("{} failed too often and is not asked until {until}", ask.plugin.name);
+            return Err(failure(FailureKind::Quarantined, &message));
+        }
+        let result = self.call_and_judge(&loaded, ask);
+        match result.as_ref().map_err(|failure| failure.kind) {
+            // An error is the plugin's own word: it works.
+            Ok(_) | Err(FailureKind::Error) => lock().succeeded(),
+            Err(
+                FailureKind::Deadline
+                | FailureKind::Fuel
+                | FailureKind::Memory
+                | FailureKind::Trap
+                | FailureKind::Invalid,
+            ) => lock().failed(now, self.config.quarantine),
+            Err(FailureKind::Missing | FailureKind::Quarantined) => {}
+        }
+        result
+    }
+
+    /// Every loaded plugin, by name and digest.
+    #[must_use]
+    pub fn plugins(&self, now: Timestamp) -> Vec<PluginReport> {
+        let plugins = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
+        let report = |loaded: &Arc<Loaded>| PluginReport {
+            plugin: loaded.info.clone(),
+            quarantined: loaded
+                .quarantine
+                .iter()
+                .filter_map(|(hook, quarantine)| {
+                    let until = quarantine.lock().unwrap_or_else(PoisonError::into_inner).until(now)?;
+                    Some((*hook, until))
+                })
+                .collect(),
+        };
+        plugins.values().map(report).collect()
+    }
+
+    fn call_and_judge(&self, loaded: &Loaded, ask: &Ask) -> Result<Answer, Failure> {
+        let reply = self.call(loaded, |store, instance| {
+            loaded.linked.exports.ask(store, instance, (&ask.question, &ask.settings))
+        })?;
+        let invalid = |nonsense: &dyn std::fmt::Display| failure(FailureKind::Invalid, &nonsense.to_string());
+        match reply {
+            Reply::NoSuchHook => Err(failure(FailureKind::Missing, "no such hook")),
+            Reply::Refused(message) => Err(failure(FailureKind::Error, &message)),
+            Reply::Nonsense(nonsense) => Err(invalid(&nonsense)),
+            Reply::Answer(answer) => sensible(answer).map_err(|nonsense| invalid(&nonsense)),
+        }
+    }
+
+    /// One call in a fresh instance, which is dropped whatever happens.
+    fn call<T>(
+        &self,
+        loaded: &Loaded,
+        run: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
+    ) -> Result<T, Failure> {
+        let limits = loaded.info.limits;
+        let deadline = Instant::now() + limits.deadline;
+        let late = || failure(FailureKind::Deadline, "every instance was busy until the deadline");
+        let _pass = self.gate.enter(deadline).ok_or_else(late)?;
+        let ticks = self.engine.ticks(deadline.saturating_duration_since(Instant::now()));
+        let mut store = call::store(&self.engine, &loaded.name, limits, ticks)
+            .map_err(|error| failure(FailureKind::Trap, &load::text(&error)))?;
+        let result = loaded.linked.pre.instantiate(&mut store).and_then(|instance| run(&mut store, &instance));
+        store.data().finish_log();
+        result.map_err(|error| call::failure(&error, &store, limits))
+    }
+
+    /// A trial instance: what cannot start, or exports things of the wrong type, is not loaded.
+    fn try_out(&self, loaded: &Loaded) -> Result<(), LoadError> {
+        let limits = loaded.info.limits;
+        let _pass = self.gate.enter(Instant::now() + TRIAL_WAIT).ok_or(LoadError::Busy)?;
+        let start = |error: &wasmtime::Error| LoadError::Start(load::text(error));
+        let mut store = call::store(&self.engine, &loaded.name, limits, self.engine.ticks(limits.deadline))
+            .map_err(|error| start(&error))?;
+        let instance = match loaded.linked.pre.instantiate(&mut store) {
+            Ok(instance) => instance,
+            Err(error) => return Err(LoadError::Start(call::failure(&error, &store, limits).message)),
+        };
+        let checked = loaded.linked.exports.check(&mut store, &instance);
+        checked.map_err(|error| LoadError::Interface(load::text(&error)))
+    }
+
+    fn find(&self, plugin: &PluginRef) -> Result<Arc<Loaded>, Failure> {
+        let plugins = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
+        plugins.get(plugin).cloned().ok_or_else(|| {
+            failure(FailureKind::Missing, &format!("{} ({}) is not loaded", plugin.name, plugin.digest))
+        })
+    }
+
+    fn linked(&self, digest: &str) -> Option<Arc<Linked>> {
+        let plugins = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
+        plugins.values().find(|loaded| loaded.linked.digest == digest).map(|loaded| Arc::clone(&loaded.linked))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.gate.close();
+        if let Some(ticker) = self.ticker.take() {
+            // It cannot panic; if it did, the host is going anyway.
+            drop(ticker.join());
+        }
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+fn failure(kind: FailureKind, message: &str) -> Failure {
+    Failure { kind, message: bounded(message, MESSAGE_CHARS) }
+}

@@ -1,0 +1,227 @@
+//! From bytes to a plugin that can be asked: read, checked, compiled, linked, tried.
+
+use paddock_core::question::{Hook, PluginRef};
+use sha2::{Digest, Sha256};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::bind::{InterfaceName, PACKAGE, SUPPORTED_VERSIONS, v0_1_0};
+use crate::call::CallState;
+use crate::config::{Limits, MESSAGE_CHARS};
+use crate::engine::MeteredEngine;
+use crate::text::bounded;
+
+/// A component to be loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// What people call the plugin.
+    pub name: &'a str,
+    /// The component's bytes.
+    pub component: &'a [u8],
+    /// What a call may use; the host's default where not given, [`Limits::MAX`] at the most.
+    pub limits: Option<Limits>,
+}
+
+/// A loaded plugin, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugin {
+    /// What questions name it by.
+    pub plugin: PluginRef,
+    /// The hooks that it exports, in the order of [`Hook::ALL`].
+    pub hooks: Vec<Hook>,
+    /// The version of `paddock:policy` that it was written against.
+    pub wit_version: String,
+    /// What a call may use.
+    pub limits: Limits,
+}
+
+/// Why a component was not loaded. What was loaded before is untouched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// Too large.
+    #[error("{size} bytes, at most {limit} are loaded")]
+    TooLarge {
+        /// Bytes of the component.
+        size: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// A core module.
+    #[error("a core WebAssembly module, not a component: wrap it with `wasm-tools component new`")]
+    CoreModule,
+    /// Neither component nor module.
+    #[error("not a WebAssembly component (it does not begin as one; is the file complete?)")]
+    NotWasm,
+    /// Does not compile.
+    #[error("does not compile: {0}")]
+    Compile(String),
+    /// No export of ours.
+    #[error("exports none of the hooks: expected an interface such as {PACKAGE}/pool-size@{known}", known = SUPPORTED_VERSIONS[0])]
+    NoHooks,
+    /// An interface of ours that does not exist.
+    #[error("exports {0}, which {PACKAGE} does not have")]
+    UnknownInterface(String),
+    /// A version of ours that is not known here.
+    #[error("{interface} is of version {found:?} of {PACKAGE}; this host knows {known}", known = SUPPORTED_VERSIONS.join(", "))]
+    Version {
+        /// The export.
+        interface: String,
+        /// Its version; empty when it names none.
+        found: String,
+    },
+    /// Settings cannot be checked.
+    #[error("does not export {PACKAGE}/settings@{0}, with which settings are checked before they are used")]
+    NoSettings(&'static str),
+    /// WASI.
+    #[error("imports {0}: WASI is not granted to plugins (build for wasm32-unknown-unknown, or stub WASI)")]
+    Wasi(String),
+    /// An import beyond logging.
+    #[error("imports {0}, which is not granted: a plugin may import {allowed} only", allowed = v0_1_0::IMPORTS[0])]
+    Import(String),
+    /// An import or export of the wrong type.
+    #[error("does not match {PACKAGE}: {0}")]
+    Interface(String),
+    /// Cannot be instantiated.
+    #[error("cannot be started: {0}")]
+    Start(String),
+    /// Every instance was busy.
+    #[error("no free instance to try it in; it is tried again")]
+    Busy,
+}
+
+/// What is needed to call a component: shared by all plugins with the same bytes.
+pub(crate) struct Linked {
+    pub(crate) digest: String,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) version: &'static str,
+    pub(crate) pre: InstancePre<CallState>,
+    pub(crate) exports: v0_1_0::Exports,
+}
+
+/// The digest of a component, as [`PluginRef`] has it.
+pub(crate) fn digest(component: &[u8]) -> String {
+    let hash = Sha256::digest(component);
+    hash.iter().fold(String::from("sha256:"), |digest, byte| digest + &format!("{byte:02x}"))
+}
+
+/// Compiles and links; nothing of the component runs.
+pub(crate) fn link(
+    engine: &MeteredEngine,
+    linker: &Linker<CallState>,
+    component: &[u8],
+) -> Result<Linked, LoadError> {
+    recognise(component)?;
+    let compiled = Component::new(&engine.engine, component).map_err(|error| LoadError::Compile(text(&error)))?;
+    let surface = compiled.component_type();
+    let (hooks, version) = exports(surface.exports(&engine.engine).map(|(name, _)| name))?;
+    let imports = surface.imports(&engine.engine);
+    imports.filter(|(_, item)| asks_for_something(&item.ty, engine)).try_for_each(|(name, _)| granted(name))?;
+    let pre = linker.instantiate_pre(&compiled).map_err(|error| LoadError::Interface(text(&error)))?;
+    let exports = v0_1_0::Exports::find(&pre, &hooks).map_err(|error| LoadError::Interface(text(&error)))?;
+    Ok(Linked { digest: digest(component), hooks, version, pre, exports })
+}
+
+/// Tells components from core modules by the eight bytes that both begin with.
+fn recognise(bytes: &[u8]) -> Result<(), LoadError> {
+    match bytes.get(..8) {
+        Some(b"\0asm\x0d\0\x01\0") => Ok(()),
+        Some(b"\0asm\x01\0\0\0") => Err(LoadError::CoreModule),
+        Some(_) | None => Err(LoadError::NotWasm),
+    }
+}
+
+/// An import of an instance that holds types only gives a plugin nothing.
+fn asks_for_something(item: &ComponentItem, engine: &MeteredEngine) -> bool {
+    match item {
+        ComponentItem::ComponentInstance(instance) => {
+            instance.exports(&engine.engine).any(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
+        }
+        ComponentItem::Type(_) => false,
+        _ => true,
+    }
+}
+
+fn granted(import: &str) -> Result<(), LoadError> {
+    match InterfaceName::parse(import) {
+        _ if v0_1_0::IMPORTS.contains(&import) => Ok(()),
+        _ if import.starts_with("wasi:") => Err(LoadError::Wasi(bounded(import, MESSAGE_CHARS))),
+        Some(InterfaceName { interface: "log" | "types", version }) => {
+            Err(LoadError::Version { interface: bounded(import, MESSAGE_CHARS), found: version.to_owned() })
+        }
+        Some(_) | None => Err(LoadError::Import(bounded(import, MESSAGE_CHARS))),
+    }
+}
+
+/// The hooks among the exports and their version; exports of other packages are ignored, as some languages
+/// leave helpers behind.
+fn exports<'a>(names: impl Iterator<Item = &'a str>) -> Result<(Vec<Hook>, &'static str), LoadError> {
+    let (mut hooks, mut settings) = (vec![], false);
+    let mut version = v0_1_0::VERSION;
+    for (name, parsed) in names.filter_map(|name| Some((name, InterfaceName::parse(name)?))) {
+        let known = SUPPORTED_VERSIONS.into_iter().find(|known| *known == parsed.version);
+        version = known.ok_or_else(|| LoadError::Version {
+            interface: bounded(name, MESSAGE_CHARS),
+            found: bounded(parsed.version, MESSAGE_CHARS),
+        })?;
+        match parsed.hook() {
+            Some(hook) => hooks.push(hook),
+            None if parsed.interface == "settings" => settings = true,
+            None => return Err(LoadError::UnknownInterface(bounded(name, MESSAGE_CHARS))),
+        }
+    }
+    if hooks.is_empty() {
+        return Err(LoadError::NoHooks);
+    }
+    if !settings {
+        return Err(LoadError::NoSettings(version));
+    }
+    hooks.sort_unstable();
+    Ok((hooks, version))
+}
+
+pub(crate) fn text(error: &wasmtime::Error) -> String {
+    bounded(&format!("{error:#}"), MESSAGE_CHARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_and_the_hooks_are_read_from_the_names_of_exports() {
+        let read = |names: &[&str]| exports(names.iter().copied());
+        assert_eq!(
+            read(&["paddock:policy/pool-size@0.1.0", "init", "paddock:policy/settings@0.1.0", "paddock:policy/idle@0.1.0"]),
+            Ok((vec![Hook::Idle, Hook::PoolSize], "0.1.0"))
+        );
+        assert_eq!(read(&["wasi:cli/run@0.2.0"]), Err(LoadError::NoHooks));
+        assert_eq!(read(&["paddock:policy/idle@0.1.0"]), Err(LoadError::NoSettings("0.1.0")));
+        assert_eq!(
+            read(&["paddock:policy/colour@0.1.0"]),
+            Err(LoadError::UnknownInterface("paddock:policy/colour@0.1.0".into()))
+        );
+        for version in ["0.1.1", "0.2.0", "1.0.0"] {
+            let interface = format!("paddock:policy/idle@{version}");
+            let expected = LoadError::Version { interface: interface.clone(), found: version.into() };
+            assert_eq!(read(&[&interface]), Err(expected));
+        }
+    }
+
+    #[test]
+    fn bytes_are_recognised_before_they_are_compiled() {
+        for (bytes, expected) in [
+            (&b""[..], Err(LoadError::NotWasm)),
+            (b"\0asm", Err(LoadError::NotWasm)),
+            (b"#!/bin/sh\n", Err(LoadError::NotWasm)),
+            (b"\0asm\x01\0\0\0", Err(LoadError::CoreModule)),
+            (b"\0asm\x0d\0\x01\0", Ok(())),
+        ] {
+            assert_eq!(recognise(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn the_digest_is_sha256_in_hex() {
+        assert_eq!(digest(b""), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+}

@@ -1,0 +1,2 @@
+//! Behaviours of the host with real guests.
+fn main() {}

@@ -1,0 +1,33 @@
+//! Compiles the guests of tests and the demo, as the host's build script does the built-ins.
+
+use std::path::PathBuf;
+
+#[path = "../../src/host/componentize.rs"]
+#[expect(unreachable_pub, reason = "the host's own file")]
+mod componentize;
+#[path = "../../src/host/build/guests.rs"]
+#[expect(unreachable_pub, reason = "two build scripts include this file")]
+mod guests;
+
+const GUESTS: [&str; 5] = [
+    "examples/pool-fixed",
+    "test-guests/misbehave",
+    "test-guests/ask-for-wasi",
+    "test-guests/ask-for-more",
+    "test-guests/from-the-future",
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../../src/host/build/guests.rs");
+    println!("cargo::rerun-if-changed=../../src/host/componentize.rs");
+    let built = match (std::env::var_os("CARGO_MANIFEST_DIR"), std::env::var_os("OUT_DIR")) {
+        (Some(here), Some(out)) => {
+            guests::build(&PathBuf::from(here).join("../../plugins"), &GUESTS, &PathBuf::from(out))
+        }
+        (_, _) => Err("CARGO_MANIFEST_DIR and OUT_DIR are not set: this is a build script, run it through cargo".into()),
+    };
+    if let Err(error) = built {
+        error.lines().for_each(|line| println!("cargo::error={line}"));
+    }
+}
