@@ -9,3 +9,6 @@ pub mod question;
 pub mod api;
 pub mod model;
 pub mod names;
+pub mod kind;
+pub mod settings;
+pub mod review;

@@ -39,6 +39,8 @@ pub mod label {
     pub const CREATED_BY: &str = "agents.x-k8s.io/created-by";
     /// `"true"` lets a Sandbox take over an unowned object of the right name.
     pub const ADOPTABLE: &str = "agents.x-k8s.io/adoptable";
+    /// UID of a Sandbox, on its Pod and in its Service's selector: unlike the hash, it never collides.
+    pub const SANDBOX_UID: &str = "policy.paddock.dev/sandbox-uid";
     /// `"true"` marks a Pod, a pod template or a Sandbox as running generated code.
     pub const GENERATED_CODE: &str = "policy.paddock.dev/generated-code";
     /// On a namespace: [`ISOLATION_REQUIRED`] demands an isolating runtime for every pod in it.
@@ -71,6 +73,16 @@ pub mod annotation {
     pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
     /// On a Sandbox: when it was last used, RFC 3339. Webhook, gateway and SDK write it.
     pub const LAST_ACTIVITY: &str = "policy.paddock.dev/last-activity";
+    /// On a Sandbox: until when an exec, attach or port-forward holds it awake, RFC 3339. The webhook writes it.
+    pub const HELD_UNTIL: &str = "policy.paddock.dev/held-until";
+    /// On a Sandbox: name of the pool that it came from, or that had none for it. Stays when it is claimed.
+    pub const WARM_POOL: &str = "policy.paddock.dev/warm-pool";
+    /// On a Pod: why it has its RuntimeClass.
+    pub const CLASS_REASON: &str = "policy.paddock.dev/runtime-class-reason";
+    /// On a Pod: the plugin that chose its RuntimeClass.
+    pub const CLASS_PLUGIN: &str = "policy.paddock.dev/runtime-class-plugin";
+    /// On an EndpointSlice: since when it leads nowhere, RFC 3339.
+    pub const DRAINED_AT: &str = "policy.paddock.dev/drained-at";
     /// On a Sandbox: `"true"` keeps its `emptyDir`s as they are, so that an idle suspend may lose them.
     pub const EPHEMERAL_VOLUMES: &str = "policy.paddock.dev/ephemeral-volumes";
 }

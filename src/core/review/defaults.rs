@@ -1,0 +1,99 @@
+//! What is written into our own kinds before they are stored. Applying it twice changes nothing.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value};
+
+use super::{Review, Verb};
+use crate::api::OperatingMode;
+use crate::kind::Kind;
+use crate::model::desired_mode;
+use crate::names::annotation;
+
+/// How far a claim's first-observed stamp may lie back and still be this call's own: the API server may call again
+/// for the same write (reinvocation), and waits at most 30 s for all of its webhooks.
+const STAMP_AGE: SignedDuration = SignedDuration::from_secs(30);
+
+/// Writes the defaults of a kind.
+pub(super) fn apply(kind: Kind, review: &Review, object: &mut Value) {
+    match kind {
+        Kind::Sandbox => mode_in_step(&review.old_object, object),
+        Kind::Claim | Kind::SeedClaim if review.operation == Verb::Create => stamp(object, review.now),
+        Kind::Claim
+        | Kind::SeedClaim
+        | Kind::Template
+        | Kind::SeedTemplate
+        | Kind::Pool
+        | Kind::SeedPool
+        | Kind::Pod
+        | Kind::Service
+        | Kind::VolumeClaim
+        | Kind::NetworkPolicy
+        | Kind::EndpointSlice
+        | Kind::Namespace
+        | Kind::Node
+        | Kind::RuntimeClass
+        | Kind::StorageClass => {}
+    }
+}
+
+/// Writes both mode fields, saying the same.
+///
+/// A client that knows one of the two may drop the other: a dropped field is put back as it was. Of two that disagree,
+/// the one that the client changed wins; where that cannot be told, what the reconcile would do.
+fn mode_in_step(old: &Value, object: &mut Value) {
+    let (Ok((mode, replicas)), Ok((old_mode, old_replicas))) = (written(object), written(old)) else { return };
+    let last = if old_mode == old_replicas { old_mode } else { read_mode(old.pointer("/status/mode")).ok().flatten() };
+    let last = last.or_else(|| read_mode(old.pointer("/status/mode")).ok().flatten());
+    let decision = desired_mode(mode.or(old_mode), replicas.or(old_replicas), last);
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let (word, count) = match decision.mode {
+        OperatingMode::Running => ("Running", 1),
+        OperatingMode::Suspended => ("Suspended", 0),
+    };
+    spec.insert("operatingMode".to_owned(), word.into());
+    spec.insert("replicas".to_owned(), count.into());
+}
+
+type Modes = (Option<OperatingMode>, Option<OperatingMode>);
+
+/// Both fields as they are written; an error where one cannot be read, which validation will tell.
+fn written(object: &Value) -> Result<Modes, ()> {
+    let replicas = match object.pointer("/spec/replicas") {
+        None | Some(Value::Null) => None,
+        Some(value) => match value.as_i64() {
+            Some(0) => Some(OperatingMode::Suspended),
+            Some(1) => Some(OperatingMode::Running),
+            Some(_) | None => return Err(()),
+        },
+    };
+    Ok((read_mode(object.pointer("/spec/operatingMode"))?, replicas))
+}
+
+fn read_mode(value: Option<&Value>) -> Result<Option<OperatingMode>, ()> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => serde_json::from_value(value.clone()).map(Some).map_err(|_| ()),
+    }
+}
+
+/// Notes when the claim was first seen, and takes away a hint that only the operator gives.
+fn stamp(object: &mut Value, now: Timestamp) {
+    let Some(annotations) = annotations(object) else { return };
+    annotations.remove(annotation::SANDBOX_NAME);
+    let ours = annotations
+        .get(annotation::FIRST_OBSERVED_AT)
+        .and_then(Value::as_str)
+        .and_then(|text| text.parse::<Timestamp>().ok())
+        .is_some_and(|at| at <= now && now.duration_since(at) <= STAMP_AGE);
+    if !ours {
+        annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), format!("{now:.6}").into());
+    }
+}
+
+fn annotations(object: &mut Value) -> Option<&mut Map<String, Value>> {
+    let slot = object.get_mut("metadata")?.as_object_mut()?.entry("annotations").or_insert(Value::Null);
+    if slot.is_null() {
+        *slot = Value::Object(Map::new());
+    }
+    slot.as_object_mut()
+}

@@ -1,0 +1,295 @@
+//! A review under way: the object as changed so far, and what there is to say about it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::chain::{self, Chain, Trouble};
+use super::marker::{Marker, requires_isolation};
+use super::{Cause, Context, Denial, Entry, Phase, Review, ReviewVerdict, Verb, Why, patch};
+use crate::model::FieldError;
+use crate::policy::FailurePolicy;
+use crate::question::{
+    AdmissionQuestion, Answer, Answered, Ask, ClassChoice, Failure, FailureKind, Hook, Operation, Question,
+    RuntimeClassFact, RuntimeClassQuestion, Verdict,
+};
+
+/// The longest warning that the API server passes on unharmed.
+const MAX_WARNING: usize = 256;
+/// The most warnings of one plugin.
+const MAX_WARNINGS: usize = 16;
+
+/// What ends a walk early.
+pub(super) enum Stop {
+    /// This is to be asked first.
+    Ask(Box<Ask>),
+    /// It is not admitted.
+    Deny(Box<Denial>),
+}
+
+/// A review under way.
+pub(super) struct Draft<'a> {
+    pub(super) review: &'a Review,
+    pub(super) context: &'a Context,
+    answered: &'a [Answered],
+    /// The object as changed so far.
+    pub(super) object: Value,
+    warnings: Vec<String>,
+    audit: BTreeMap<String, String>,
+    troubles: Vec<Trouble>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(review: &'a Review, context: &'a Context, answered: &'a [Answered]) -> Self {
+        Self {
+            review,
+            context,
+            answered,
+            object: review.object.clone(),
+            warnings: Vec::new(),
+            audit: BTreeMap::new(),
+            troubles: Vec::new(),
+        }
+    }
+
+    pub(super) fn into_verdict(self, denial: Option<Denial>) -> ReviewVerdict {
+        let changed = denial.is_none() && self.review.phase == Phase::Mutate;
+        let patch = if changed { json_patch::diff(&self.review.object, &self.object) } else { json_patch::Patch(Vec::new()) };
+        ReviewVerdict { denial, warnings: self.warnings, patch, audit: self.audit, troubles: self.troubles }
+    }
+
+    /// Labels of the object as it is now.
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+        strings(&self.object, "/metadata/labels")
+    }
+
+    /// Whether the namespace demands isolation: as watched, or as the API server matched it.
+    pub(super) fn namespace_isolates(&self) -> bool {
+        self.review.entry == Entry::IsolatedNamespaces || requires_isolation(&self.context.namespace_labels)
+    }
+
+    /// Tells the user something without standing in the way.
+    pub(super) fn warn(&mut self, message: &str) {
+        self.warnings.push(shortened(message));
+    }
+
+    /// Asks the admission plugins in order; each sees the object as the ones before left it.
+    pub(super) fn ask_admission(&mut self, about: &About) -> Result<(), Stop> {
+        let context = self.context;
+        let bindings: Vec<_> =
+            context.bindings.applying(Hook::Admission, &context.namespace_labels, &about.labels).collect();
+        let mut built_in_only = false;
+        for binding in bindings {
+            if built_in_only && !binding.built_in {
+                continue;
+            }
+            let Some(result) = chain::reply(binding, self.answered) else {
+                let question = Question::Admission(Box::new(self.admission_question(about)));
+                return Err(Stop::Ask(Box::new(chain::ask(binding, question))));
+            };
+            let failure = match result {
+                Ok(Answer::Admission(answer)) => match (&answer.verdict, self.patched(answer.patch.as_deref())) {
+                    (Verdict::Deny(message), _) => {
+                        return Err(deny(Why::DeniedByPlugin, format!("plugin {}: {message}", binding.plugin.name)));
+                    }
+                    (Verdict::Allow, Ok(object)) => {
+                        for warning in answer.warnings.iter().take(MAX_WARNINGS) {
+                            self.warn(warning);
+                        }
+                        self.object = object;
+                        continue;
+                    }
+                    (Verdict::Allow, Err(message)) => Failure { kind: FailureKind::Invalid, message },
+                },
+                Ok(Answer::RuntimeClass(_) | Answer::Idle(_) | Answer::PoolSize(_)) => {
+                    Failure { kind: FailureKind::Invalid, message: chain::wrong_hook(Hook::Admission) }
+                }
+                Err(failure) => failure.clone(),
+            };
+            self.troubles.push(Trouble::new(binding, failure.clone()));
+            match binding.failure_policy {
+                FailurePolicy::Fail => {
+                    let message = format!("plugin {} did not answer, and must be asked: {failure}", binding.plugin.name);
+                    return Err(deny(Why::PluginFailed, message));
+                }
+                FailurePolicy::Ignore => {}
+                FailurePolicy::Fallback => built_in_only = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// The object with a plugin's patch; while validating, patches are looked at but change nothing.
+    fn patched(&self, text: Option<&str>) -> Result<Value, String> {
+        let Some(text) = text else { return Ok(self.object.clone()) };
+        let patched = patch::apply(&self.object, text)?;
+        Ok(match self.review.phase {
+            Phase::Mutate => patched,
+            Phase::Validate => self.object.clone(),
+        })
+    }
+
+    fn admission_question(&self, about: &About) -> AdmissionQuestion {
+        let review = self.review;
+        AdmissionQuestion {
+            operation: match review.operation {
+                Verb::Update => Operation::Update,
+                Verb::Create | Verb::Delete | Verb::Connect => Operation::Create,
+            },
+            group: review.group.clone(),
+            version: review.version.clone(),
+            kind: review.kind.clone(),
+            namespace: review.namespace.clone(),
+            name: review.name.clone(),
+            object: without_managed_fields(&self.object),
+            old_object: review.old_object.is_object().then(|| without_managed_fields(&review.old_object)),
+            namespace_labels: self.context.namespace_labels.clone(),
+            username: review.username.clone(),
+            groups: review.groups.clone(),
+            generated_code: about.generated_code,
+            classes: self.context.classes.to_vec(),
+            dry_run: review.dry_run,
+            now: review.now,
+        }
+    }
+
+    /// Lets the runtime-class plugins choose a class for a pod that must be isolated and names none.
+    pub(super) fn choose_isolating_class(&mut self) -> Result<String, Stop> {
+        let context = self.context;
+        let labels = self.labels();
+        let bindings = context.bindings.applying(Hook::RuntimeClass, &context.namespace_labels, &labels);
+        let (chain, troubles) = chain::first_answer(
+            bindings,
+            self.answered,
+            || Question::RuntimeClass(Box::new(self.class_question())),
+            |answer| acceptable(answer, &context.classes),
+        );
+        self.troubles.extend(troubles);
+        match chain {
+            Chain::Ask(ask) => Err(Stop::Ask(ask)),
+            Chain::Answered(binding, (Some(class), reason)) => {
+                let reason = shortened(&reason);
+                self.audit.insert("runtime-class".to_owned(), format!("{class} by {}: {reason}", binding.plugin.name));
+                Ok(class)
+            }
+            Chain::Answered(binding, (None, reason)) => Err(not_isolated(format!(
+                "plugin {} gives no RuntimeClass to this pod: {reason}; {}",
+                binding.plugin.name,
+                self.what_to_set()
+            ))),
+            Chain::Failed(binding, failure) => Err(deny(
+                Why::PluginFailed,
+                format!("plugin {} did not choose a RuntimeClass: {failure}; {}", binding.plugin.name, self.what_to_set()),
+            )),
+            Chain::Nobody => {
+                Err(not_isolated(format!("no plugin could choose a RuntimeClass for this pod; {}", self.what_to_set())))
+            }
+        }
+    }
+
+    fn class_question(&self) -> RuntimeClassQuestion {
+        let images = ["/spec/initContainers", "/spec/containers"]
+            .into_iter()
+            .filter_map(|list| self.object.pointer(list)?.as_array())
+            .flatten()
+            .filter_map(|container| container["image"].as_str().map(str::to_owned))
+            .collect();
+        RuntimeClassQuestion {
+            namespace: self.review.namespace.clone(),
+            name: self.review.name.clone(),
+            labels: self.labels(),
+            images,
+            requested: None,
+            generated_code: true,
+            namespace_labels: self.context.namespace_labels.clone(),
+            classes: self.context.classes.to_vec(),
+            now: self.review.now,
+        }
+    }
+
+    /// What a user is to write, in terms of the classes that are there.
+    pub(super) fn what_to_set(&self) -> String {
+        let isolating: Vec<&str> =
+            self.context.classes.iter().filter(|c| c.isolated).map(|c| c.name.as_str()).collect();
+        if isolating.is_empty() {
+            "this cluster has no RuntimeClass that isolates (gVisor or Kata): install one and set runtimeClassName to it"
+                .to_owned()
+        } else {
+            format!("set runtimeClassName to one that isolates: {}", isolating.join(", "))
+        }
+    }
+}
+
+/// What plugins are to know of an object beside itself.
+pub(super) struct About {
+    /// The labels that selectors look at.
+    pub(super) labels: BTreeMap<String, String>,
+    /// Whether it runs generated code, or its namespace demands isolation.
+    pub(super) generated_code: bool,
+}
+
+impl About {
+    pub(super) fn new(labels: BTreeMap<String, String>, namespace_isolates: bool) -> Self {
+        let generated_code = namespace_isolates || Marker::of(&labels) != Marker::Unmarked;
+        Self { labels, generated_code }
+    }
+}
+
+/// A class that is there and isolates, or `None` for a refusal; an answer beyond that is not taken.
+fn acceptable(answer: &Answer, classes: &[RuntimeClassFact]) -> Result<(Option<String>, String), String> {
+    let Answer::RuntimeClass(answer) = answer else { return Err(chain::wrong_hook(Hook::RuntimeClass)) };
+    match &answer.choice {
+        ClassChoice::Refuse => Ok((None, answer.reason.clone())),
+        ClassChoice::Default => Err("generated code may not run under the default runtime".to_owned()),
+        ClassChoice::Class(name) => match classes.iter().find(|c| c.name == *name) {
+            Some(class) if class.isolated => Ok((Some(name.clone()), answer.reason.clone())),
+            Some(_) => Err(format!("RuntimeClass {name:?} does not isolate")),
+            None => Err(format!("there is no RuntimeClass {name:?}")),
+        },
+    }
+}
+
+/// A map of strings at a JSON pointer; empty if there is none.
+pub(super) fn strings(object: &Value, pointer: &str) -> BTreeMap<String, String> {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+        .collect()
+}
+
+/// A denial without a field.
+pub(super) fn deny(why: Why, message: String) -> Stop {
+    Stop::Deny(Box::new(Denial { why, message, causes: Vec::new() }))
+}
+
+/// A denial of a pod that would run on the host's kernel.
+pub(super) fn not_isolated(message: String) -> Stop {
+    let field = "spec.runtimeClassName".to_owned();
+    let causes = vec![Cause { field, message: message.clone() }];
+    Stop::Deny(Box::new(Denial { why: Why::NotIsolated, message, causes }))
+}
+
+/// A denial that names fields.
+pub(super) fn deny_fields(why: Why, errors: Vec<FieldError>) -> Stop {
+    let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let causes = errors.into_iter().map(|e| Cause { field: e.path, message: e.message }).collect();
+    Stop::Deny(Box::new(Denial { why, message, causes }))
+}
+
+fn without_managed_fields(object: &Value) -> String {
+    let mut object = object.clone();
+    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.remove("managedFields");
+    }
+    object.to_string()
+}
+
+fn shortened(message: &str) -> String {
+    if message.chars().count() <= MAX_WARNING {
+        return message.to_owned();
+    }
+    message.chars().take(MAX_WARNING - 1).chain(['…']).collect()
+}

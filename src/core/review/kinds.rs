@@ -1,0 +1,241 @@
+//! The kinds that Paddock serves: parsed as the reconcile parses them, so that nothing is admitted that it cannot act on.
+//!
+//! What was wrong before an update and still is does not stand in its way: it is told as a warning. So an object that an
+//! older version admitted can still be labelled, and lose its finalizers. References may dangle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::draft::{About, Draft, Stop, deny_fields, strings};
+use super::marker::Marker;
+use super::{Phase, Verb, Why, defaults, pods};
+use crate::api::{extensions, seed};
+use crate::kind::Kind;
+use crate::model::{self, FieldError, FieldErrors};
+use crate::names::group;
+
+pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
+    match draft.review.phase {
+        Phase::Mutate => defaults::apply(kind, draft.review, &mut draft.object),
+        Phase::Validate => {
+            not_forged(draft, kind)?;
+            unchanged(draft, kind)?;
+            parses(draft, kind)?;
+        }
+    }
+    let about = about(draft);
+    draft.ask_admission(&about)?;
+    if draft.review.phase == Phase::Mutate {
+        // A plugin may have changed one of two fields that are to agree.
+        defaults::apply(kind, draft.review, &mut draft.object);
+    }
+    Ok(())
+}
+
+/// The labels that selectors look at: the pod template's, and the object's own over them.
+fn about(draft: &Draft<'_>) -> About {
+    let mut labels = strings(&draft.object, "/spec/podTemplate/metadata/labels");
+    labels.extend(strings(&draft.object, "/spec/template/metadata/labels"));
+    let marked_pod = Marker::of(&labels) != Marker::Unmarked;
+    labels.extend(draft.labels());
+    About::new(labels, marked_pod || draft.namespace_isolates())
+}
+
+/// Only the operator makes the Sandboxes of pools and claims: a Sandbox that somebody else passes off as a pool's would
+/// be handed to a claim.
+fn not_forged(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
+    if kind != Kind::Sandbox {
+        return Ok(());
+    }
+    let known = owners(&draft.review.old_object);
+    let forged: Vec<FieldError> = owners(&draft.object)
+        .into_iter()
+        .enumerate()
+        .filter(|(_, owner)| !known.iter().any(|k| k.uid == owner.uid))
+        .filter(|(_, owner)| {
+            let owner_group = owner.api_version.split('/').next().unwrap_or_default();
+            matches!(owner_group, group::AGENTS | group::EXTENSIONS)
+                && matches!(owner.kind.as_str(), "SandboxWarmPool" | "SandboxClaim")
+        })
+        .map(|(i, owner)| FieldError {
+            path: format!("metadata.ownerReferences[{i}]"),
+            message: format!("only the operator makes a Sandbox that belongs to a {}; leave the reference out", owner.kind),
+        })
+        .collect();
+    if forged.is_empty() { Ok(()) } else { Err(deny_fields(Why::Forged, forged)) }
+}
+
+fn owners(object: &Value) -> Vec<OwnerReference> {
+    object
+        .pointer("/metadata/ownerReferences")
+        .and_then(|owners| serde_json::from_value(owners.clone()).ok())
+        .unwrap_or_default()
+}
+
+/// Fields that stay as they were created.
+fn unchanged(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
+    if kind != Kind::Sandbox || draft.review.operation != Verb::Update {
+        return Ok(());
+    }
+    let (old, new) = (&draft.review.old_object["spec"], &draft.object["spec"]);
+    let mut errors = Vec::new();
+    let listed = |spec: &Value| spec["volumeClaimTemplates"].as_array().cloned().unwrap_or_default();
+    if listed(old) != listed(new) {
+        errors.push(FieldError {
+            path: "spec.volumeClaimTemplates".to_owned(),
+            message: "volumeClaimTemplates is immutable: make another Sandbox, or change the claims themselves".to_owned(),
+        });
+    }
+    let resume = |spec: &Value| spec["resumePolicy"].as_str().unwrap_or("Manual").to_owned();
+    if resume(old) != resume(new) {
+        errors.push(FieldError {
+            path: "spec.resumePolicy".to_owned(),
+            message: format!("resumePolicy is immutable, since it decides the kind of the Service: it stays {}", resume(old)),
+        });
+    }
+    if errors.is_empty() { Ok(()) } else { Err(deny_fields(Why::Immutable, errors)) }
+}
+
+fn parses(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
+    let read = read(kind, &draft.object);
+    let mut errors = read.errors;
+    errors.extend(isolation(draft, &read.pod));
+    let old = match draft.review.operation {
+        Verb::Update => {
+            let old = self::read(kind, &draft.review.old_object);
+            let mut errors = old.errors;
+            errors.extend(isolation(draft, &old.pod));
+            errors
+        }
+        Verb::Create | Verb::Delete | Verb::Connect => Vec::new(),
+    };
+    let (standing, new): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| old.contains(e));
+    if !new.is_empty() {
+        return Err(deny_fields(Why::Invalid, new));
+    }
+    for error in standing {
+        draft.warn(&format!("as before, {error}"));
+    }
+    if let Some(claim) = read.claim {
+        // Not a denial: clients read `InvalidMetadata` from the claim's status, and the template may have its say there.
+        let template = model::Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };
+        let domains = &draft.context.settings.label_domains;
+        if let Err(errors) = model::check_claim_metadata(&claim, &template, domains) {
+            for error in errors.into_vec() {
+                draft.warn(&format!("{error}; the claim will not become Ready"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A workload that is marked must not name a class that is there and does not isolate. A class that is not there may
+/// come later: the pod waits for it.
+fn isolation(draft: &Draft<'_>, pod: &Option<PodShape>) -> Vec<FieldError> {
+    let labels = draft.labels();
+    let mut errors = Vec::new();
+    if Marker::of(&labels) == Marker::Unclear {
+        errors.push(pods::unclear("metadata.labels"));
+    }
+    let Some(pod) = pod else { return errors };
+    if Marker::of(&pod.labels) == Marker::Unclear {
+        errors.push(pods::unclear(&format!("{}.metadata.labels", pod.field)));
+    }
+    let marked = Marker::of(&labels) == Marker::Marked || Marker::of(&pod.labels) == Marker::Marked;
+    let exposed = pod.runtime_class.as_ref().is_some_and(|name| {
+        draft.context.classes.iter().any(|class| class.name == *name && !class.isolated)
+    });
+    if exposed && (marked || draft.namespace_isolates()) {
+        let field = if draft.object.pointer("/spec/runtimeClassName").is_some_and(Value::is_string) {
+            "spec.runtimeClassName".to_owned()
+        } else {
+            format!("{}.spec.runtimeClassName", pod.field)
+        };
+        let class = pod.runtime_class.as_deref().unwrap_or_default();
+        errors.push(FieldError {
+            path: field,
+            message: format!("RuntimeClass {class:?} would run generated code on the host's kernel; {}", draft.what_to_set()),
+        });
+    }
+    errors
+}
+
+/// The pod that an object describes.
+struct PodShape {
+    /// The field that describes it.
+    field: &'static str,
+    labels: BTreeMap<String, String>,
+    runtime_class: Option<String>,
+}
+
+impl PodShape {
+    fn new(field: &'static str, pod: model::Pod, runtime_class: Option<String>) -> Self {
+        Self { field, labels: pod.labels, runtime_class }
+    }
+}
+
+/// What parsing an object gave.
+#[derive(Default)]
+struct Read {
+    errors: Vec<FieldError>,
+    pod: Option<PodShape>,
+    claim: Option<model::Claim>,
+}
+
+impl Read {
+    fn failed(errors: Vec<FieldError>) -> Self {
+        Self { errors, ..Self::default() }
+    }
+
+    fn pod(pod: PodShape) -> Self {
+        Self { pod: Some(pod), ..Self::default() }
+    }
+
+    fn claim(claim: model::Claim) -> Self {
+        Self { claim: Some(claim), ..Self::default() }
+    }
+}
+
+fn read(kind: Kind, object: &Value) -> Read {
+    let read = match kind {
+        Kind::Sandbox => parse(object, model::parse_sandbox).map(|m: model::Sandbox| {
+            let field = match m.shape {
+                model::Shape::Seed => "spec.template",
+                model::Shape::Upstream => "spec.podTemplate",
+            };
+            Read::pod(PodShape::new(field, m.pod, m.runtime_class))
+        }),
+        Kind::Template => parse::<extensions::SandboxTemplate, _>(object, model::parse_template)
+            .map(|m| Read::pod(PodShape::new("spec.podTemplate", m.pod, m.runtime_class))),
+        Kind::SeedTemplate => parse::<seed::SandboxTemplate, _>(object, model::parse_seed_template)
+            .map(|m| Read::pod(PodShape::new("spec.template", m.pod, m.runtime_class))),
+        Kind::Pool => parse::<extensions::SandboxWarmPool, _>(object, model::parse_pool).map(|_| Read::default()),
+        Kind::SeedPool => parse::<seed::SandboxWarmPool, _>(object, model::parse_seed_pool).map(|_| Read::default()),
+        Kind::Claim => parse::<extensions::SandboxClaim, _>(object, model::parse_claim).map(Read::claim),
+        Kind::SeedClaim => parse::<seed::SandboxClaim, _>(object, model::parse_seed_claim).map(Read::claim),
+        Kind::Pod
+        | Kind::Service
+        | Kind::VolumeClaim
+        | Kind::NetworkPolicy
+        | Kind::EndpointSlice
+        | Kind::Namespace
+        | Kind::Node
+        | Kind::RuntimeClass
+        | Kind::StorageClass => Ok(Read::default()),
+    };
+    read.unwrap_or_else(Read::failed)
+}
+
+/// Reads an object as its wire type, then as its model. The API server checked the schema before it asked.
+fn parse<W: DeserializeOwned, M>(
+    object: &Value,
+    model: impl FnOnce(&W) -> Result<M, FieldErrors>,
+) -> Result<M, Vec<FieldError>> {
+    let wire: W = serde_json::from_value(object.clone())
+        .map_err(|e| vec![FieldError { path: "spec".to_owned(), message: e.to_string() }])?;
+    model(&wire).map_err(FieldErrors::into_vec)
+}

@@ -1,0 +1,200 @@
+//! Reviews as tables: what comes in, what plugins say, what becomes of it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::policy::{Binding, FailurePolicy, Selector};
+use crate::question::{
+    AdmissionAnswer, Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, Question, RuntimeClassAnswer, Verdict,
+};
+
+mod kinds;
+mod plugins;
+mod pods;
+
+/// What a plugin of a test says.
+type Plugin = fn(&Ask) -> Result<Answer, Failure>;
+
+fn now() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().expect("a time")
+}
+
+fn review(entry: Entry, operation: Verb, resource: (&str, &str), object: Value) -> Review {
+    Review {
+        phase: Phase::Mutate,
+        entry,
+        operation,
+        group: resource.0.to_owned(),
+        version: "v1".to_owned(),
+        kind: object["kind"].as_str().unwrap_or_default().to_owned(),
+        resource: resource.1.to_owned(),
+        subresource: None,
+        namespace: "agents".to_owned(),
+        name: object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        object,
+        old_object: Value::Null,
+        dry_run: false,
+        username: "ada".to_owned(),
+        groups: vec!["system:authenticated".to_owned()],
+        now: now(),
+    }
+}
+
+fn class(name: &str, isolated: bool) -> RuntimeClassFact {
+    RuntimeClassFact { name: name.to_owned(), handler: name.to_owned(), isolated, nodes: 1 }
+}
+
+fn binding(name: &str, hook: Hook, order: i32, failure_policy: FailurePolicy) -> Binding {
+    Binding {
+        name: format!("{name}/{}", hook.as_str()),
+        hook,
+        plugin: PluginRef { name: name.to_owned(), digest: format!("sha256:{name}") },
+        order,
+        namespaces: Selector::default(),
+        objects: Selector::default(),
+        settings: "{}".to_owned(),
+        failure_policy,
+        built_in: order == Binding::BUILT_IN_ORDER,
+    }
+}
+
+/// A cluster with gVisor and runc, and the built-in that chooses gVisor.
+fn context() -> Context {
+    let by_label = binding("by-label", Hook::RuntimeClass, Binding::BUILT_IN_ORDER, FailurePolicy::Fail);
+    Context {
+        classes: Arc::new(vec![class("gvisor", true), class("runc", false)]),
+        bindings: Arc::new(Bindings::new(vec![by_label])),
+        operator_user: Some("system:serviceaccount:agent-sandbox-system:agent-sandbox-controller".into()),
+        ..Context::default()
+    }
+}
+
+fn choose(class: &str) -> Result<Answer, Failure> {
+    let choice = ClassChoice::Class(class.to_owned());
+    Ok(Answer::RuntimeClass(RuntimeClassAnswer { choice, reason: "because".to_owned() }))
+}
+
+fn allow(patch: Option<Value>) -> Result<Answer, Failure> {
+    let patch = patch.map(|p| p.to_string());
+    Ok(Answer::Admission(AdmissionAnswer { verdict: Verdict::Allow, warnings: Vec::new(), patch }))
+}
+
+fn broken(kind: FailureKind) -> Result<Answer, Failure> {
+    Err(Failure { kind, message: "broken".to_owned() })
+}
+
+fn gvisor(_: &Ask) -> Result<Answer, Failure> {
+    choose("gvisor")
+}
+
+/// Asks until nothing is left to ask; gives the bindings asked and the outcome.
+fn decide(review: &Review, context: &Context, plugin: Plugin) -> (Vec<String>, ReviewVerdict) {
+    let mut answered = Vec::new();
+    // More rounds than any test has bindings.
+    for _ in 0..10 {
+        let asks = questions(review, context, &answered);
+        if asks.is_empty() {
+            let asked = answered.iter().map(|a: &Answered| a.ask.binding.clone()).collect();
+            return (asked, verdict(review, context, &answered));
+        }
+        answered.extend(asks.into_iter().map(|ask| Answered { result: plugin(&ask), ask }));
+    }
+    panic!("the questions do not end");
+}
+
+/// Mutates, then validates what came of it, as the API server does.
+fn admit(mut review: Review, context: &Context, plugin: Plugin) -> Result<Value, Denial> {
+    let (_, first) = decide(&review, context, plugin);
+    if let Some(denial) = first.denial {
+        return Err(denial);
+    }
+    json_patch::patch(&mut review.object, &first.patch).expect("our own patch applies");
+    let (_, again) = decide(&review, context, plugin);
+    assert!(again.patch.is_empty(), "mutating twice is mutating once: {:?}", again.patch);
+    review.phase = Phase::Validate;
+    let (_, second) = decide(&review, context, plugin);
+    assert!(second.patch.is_empty(), "validating changes nothing");
+    second.denial.map_or(Ok(review.object), Err)
+}
+
+#[test]
+fn the_operator_kube_system_and_what_is_on_its_way_out_are_exempt() {
+    let marked = json!({
+        "kind": "Pod",
+        "metadata": { "name": "a", "labels": { "policy.paddock.dev/generated-code": "true" } },
+        "spec": { "runtimeClassName": "runc" },
+    });
+    let plain = review(Entry::MarkedPods, Verb::Create, ("", "pods"), marked);
+    assert!(admit(plain.clone(), &context(), gvisor).is_err(), "not exempt");
+    let operator = "system:serviceaccount:agent-sandbox-system:agent-sandbox-controller".to_owned();
+    let mut leaving = plain.clone();
+    leaving.operation = Verb::Update;
+    leaving.object["metadata"]["deletionTimestamp"] = "2026-11-23T11:59:00Z".into();
+    for exempt in [
+        Review { username: operator, ..plain.clone() },
+        Review { namespace: "kube-system".to_owned(), ..plain.clone() },
+        leaving,
+    ] {
+        assert!(admit(exempt.clone(), &context(), gvisor).is_ok(), "{exempt:?}");
+    }
+}
+
+#[test]
+fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_seconds() {
+    let connect = Review {
+        subresource: Some("exec".to_owned()),
+        ..review(Entry::Connect, Verb::Connect, ("", "pods"), json!({ "kind": "PodExecOptions" }))
+    };
+    let noted = |ago: i64, timeout: u64| {
+        let at = now() - jiff::SignedDuration::from_secs(ago);
+        let until = at + jiff::SignedDuration::from_secs(3600);
+        Context {
+            sandbox: Some(ConnectedSandbox {
+                key: Key::new(Kind::Sandbox, "agents", "a"),
+                uid: "u".into(),
+                idle_timeout: Some(Duration::from_secs(timeout)),
+                annotations: BTreeMap::from([
+                    ("policy.paddock.dev/last-activity".to_owned(), at.to_string()),
+                    ("policy.paddock.dev/held-until".to_owned(), until.to_string()),
+                ]),
+            }),
+            ..context()
+        }
+    };
+    for (what, ago, timeout, written) in [
+        ("a tenth of half an hour ago", 180, 1800, true),
+        ("a little less", 179, 1800, false),
+        ("a tenth of ten seconds is less than five", 4, 10, false),
+        ("five seconds", 5, 10, true),
+    ] {
+        assert_eq!(activity(&connect, &noted(ago, timeout)).is_some(), written, "{what}");
+    }
+
+    let mut first = noted(0, 1800);
+    let sandbox = first.sandbox.as_mut().expect("a sandbox");
+    sandbox.annotations.clear();
+    let written = activity(&connect, &first).expect("never noted before");
+    assert_eq!(written.annotations["policy.paddock.dev/last-activity"], "2026-11-23T12:00:00.000Z");
+    assert_eq!(written.annotations["policy.paddock.dev/held-until"], "2026-11-23T13:00:00.000Z");
+    for subresource in ["attach", "portforward"] {
+        let review = Review { subresource: Some(subresource.to_owned()), ..connect.clone() };
+        assert!(activity(&review, &first).is_some(), "{subresource}");
+    }
+
+    let without_timeout = Context {
+        sandbox: first.sandbox.clone().map(|s| ConnectedSandbox { idle_timeout: None, ..s }),
+        ..context()
+    };
+    for (what, review, context) in [
+        ("a dry run", Review { dry_run: true, ..connect.clone() }, &first),
+        ("logs", Review { subresource: Some("log".to_owned()), ..connect.clone() }, &first),
+        ("a pod of nobody's", connect.clone(), &super::tests::context()),
+        ("no idle timeout", connect.clone(), &without_timeout),
+    ] {
+        assert_eq!(activity(&review, context), None, "{what}");
+        assert!(verdict(&review, context, &[]).allowed(), "{what}: never in the way");
+    }
+}

@@ -1,0 +1,232 @@
+//! Our own kinds: defaults, parsing, what must not change.
+
+use super::*;
+
+const SANDBOX: (&str, &str) = ("agents.x-k8s.io", "sandboxes");
+const CLAIM: (&str, &str) = ("extensions.agents.x-k8s.io", "sandboxclaims");
+
+fn sandbox(spec: Value) -> Value {
+    let mut sandbox = json!({
+        "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox",
+        "metadata": { "name": "a", "namespace": "agents" },
+        "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
+    });
+    json_patch::merge(&mut sandbox["spec"], &spec);
+    sandbox
+}
+
+fn claim(annotations: Value) -> Value {
+    json!({
+        "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxClaim",
+        "metadata": { "name": "a", "namespace": "agents", "annotations": annotations },
+        "spec": { "warmPoolRef": { "name": "not-there" } },
+    })
+}
+
+fn create(resource: (&str, &str), object: Value) -> Review {
+    review(Entry::OwnKinds, Verb::Create, resource, object)
+}
+
+fn update(resource: (&str, &str), old: Value, new: Value) -> Review {
+    Review { old_object: old, ..review(Entry::OwnKinds, Verb::Update, resource, new) }
+}
+
+#[test]
+fn a_new_sandbox_says_its_mode_in_both_fields() {
+    for (spec, mode, replicas) in [
+        (json!({}), "Running", 1),
+        (json!({ "operatingMode": "Running" }), "Running", 1),
+        (json!({ "operatingMode": "Suspended" }), "Suspended", 0),
+        (json!({ "replicas": 1 }), "Running", 1),
+        (json!({ "replicas": 0 }), "Suspended", 0),
+        (json!({ "replicas": 0, "operatingMode": "Running" }), "Suspended", 0),
+        (json!({ "replicas": 1, "operatingMode": "Suspended" }), "Suspended", 0),
+    ] {
+        let stored = admit(create(SANDBOX, sandbox(spec.clone())), &context(), gvisor).expect("admitted");
+        assert_eq!((&stored["spec"]["operatingMode"], &stored["spec"]["replicas"]), (&json!(mode), &json!(replicas)), "{spec}");
+    }
+}
+
+#[test]
+fn an_update_changes_the_mode_by_whichever_field_it_changes() {
+    let running = json!({ "operatingMode": "Running", "replicas": 1 });
+    let suspended = json!({ "operatingMode": "Suspended", "replicas": 0 });
+    let scaled = json!({ "operatingMode": "Running", "replicas": 0 });
+    let (r, s) = (json!("Running"), json!("Suspended"));
+    for (what, old, acted, new, mode) in [
+        ("suspend by mode, replicas dropped", &running, &r, json!({ "operatingMode": "Suspended" }), "Suspended"),
+        ("suspend by mode, replicas kept", &running, &r, json!({ "operatingMode": "Suspended", "replicas": 1 }), "Suspended"),
+        ("suspend by replicas, mode dropped", &running, &r, json!({ "replicas": 0 }), "Suspended"),
+        ("resume by mode before the suspend was acted on", &suspended, &r, json!({ "operatingMode": "Running", "replicas": 0 }), "Running"),
+        ("suspend by replicas before the resume was acted on", &running, &s, json!({ "operatingMode": "Running", "replicas": 0 }), "Suspended"),
+        ("a client that drops replicas of a suspended one", &suspended, &s, json!({ "operatingMode": "Suspended" }), "Suspended"),
+        ("a client that drops both", &suspended, &s, json!({}), "Suspended"),
+        ("another field, while a scale is not acted on", &scaled, &r, scaled.clone(), "Suspended"),
+        ("a dropped field, while a scale is not acted on", &scaled, &r, json!({ "operatingMode": "Running" }), "Suspended"),
+    ] {
+        let mut old = sandbox(old.clone());
+        old["status"]["mode"] = acted.clone();
+        let stored = admit(update(SANDBOX, old, sandbox(new)), &context(), gvisor).expect("admitted");
+        let replicas = i32::from(mode == "Running");
+        assert_eq!((&stored["spec"]["operatingMode"], &stored["spec"]["replicas"]), (&json!(mode), &json!(replicas)), "{what}");
+    }
+}
+
+/// Whatever the two fields were, are and were acted on: `admit` checks that mutating again changes nothing.
+#[test]
+fn mutating_any_combination_of_modes_twice_is_mutating_once() {
+    let modes = [json!({}), json!({ "operatingMode": "Running" }), json!({ "operatingMode": "Suspended" })];
+    let counts = [json!({}), json!({ "replicas": 0 }), json!({ "replicas": 1 })];
+    let acted = [json!(null), json!("Running"), json!("Suspended")];
+    let specs: Vec<Value> = modes
+        .iter()
+        .flat_map(|m| counts.iter().map(move |c| {
+            let mut spec = m.clone();
+            json_patch::merge(&mut spec, c);
+            spec
+        }))
+        .collect();
+    for old in &specs {
+        for new in &specs {
+            for acted in &acted {
+                let mut old = sandbox(old.clone());
+                old["status"] = json!({ "mode": acted });
+                admit(update(SANDBOX, old, sandbox(new.clone())), &context(), gvisor).expect("admitted");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_claim_is_stamped_once_and_hints_are_the_operators() {
+    const STAMP: &str = "agents.x-k8s.io/controller-first-observed-at";
+    for (what, annotations, stamp) in [
+        ("no annotations", json!(null), "2026-11-23T12:00:00.000000Z"),
+        ("others", json!({ "a": "b" }), "2026-11-23T12:00:00.000000Z"),
+        ("this call's own", json!({ STAMP: "2026-11-23T11:59:59.5Z" }), "2026-11-23T11:59:59.5Z"),
+        ("an old one", json!({ STAMP: "2020-01-01T00:00:00Z" }), "2026-11-23T12:00:00.000000Z"),
+        ("one of tomorrow", json!({ STAMP: "2026-11-24T00:00:00Z" }), "2026-11-23T12:00:00.000000Z"),
+        ("nonsense", json!({ STAMP: "yesterday" }), "2026-11-23T12:00:00.000000Z"),
+        ("a hint", json!({ "agents.x-k8s.io/sandbox-name": "mine" }), "2026-11-23T12:00:00.000000Z"),
+    ] {
+        let stored = admit(create(CLAIM, claim(annotations)), &context(), gvisor).expect("dangling references are fine");
+        assert_eq!(stored["metadata"]["annotations"][STAMP], stamp, "{what}");
+        assert_eq!(stored["metadata"]["annotations"].get("agents.x-k8s.io/sandbox-name"), None, "{what}");
+    }
+    let trace = json!({ "opentelemetry.io/trace-context": "{}" });
+    let stored = admit(create(CLAIM, claim(trace)), &context(), gvisor).expect("admitted");
+    assert_eq!(stored["metadata"]["annotations"]["opentelemetry.io/trace-context"], "{}");
+    let (_, verdict) = decide(&update(CLAIM, claim(json!({})), claim(json!({}))), &context(), gvisor);
+    assert!(verdict.patch.is_empty(), "only new claims are stamped");
+}
+
+#[test]
+fn what_does_not_parse_is_denied_with_its_fields_named() {
+    let container = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+    for (spec, field) in [
+        (json!({ "idleTimeout": "ten minutes" }), "spec.idleTimeout"),
+        (json!({ "template": container }), "spec"),
+        (json!({ "replicas": 2 }), "spec.replicas"),
+        (json!({ "shutdownTime": "tomorrow" }), "spec.shutdownTime"),
+    ] {
+        let denial = admit(create(SANDBOX, sandbox(spec.clone())), &context(), gvisor).expect_err("denied");
+        assert_eq!(denial.why, Why::Invalid, "{spec}");
+        assert!(denial.causes.iter().any(|c| c.field.starts_with(field)), "{spec}: {:?}", denial.causes);
+    }
+}
+
+#[test]
+fn what_was_wrong_before_is_a_warning() {
+    let bad = sandbox(json!({ "idleTimeout": "ten minutes" }));
+    let mut labelled = bad.clone();
+    labelled["metadata"]["labels"] = json!({ "team": "a" });
+    let review = Review { phase: Phase::Validate, ..update(SANDBOX, bad.clone(), labelled) };
+    let (_, outcome) = decide(&review, &context(), gvisor);
+    assert!(outcome.allowed());
+    assert!(outcome.warnings.iter().any(|w| w.contains("spec.idleTimeout")), "{:?}", outcome.warnings);
+    let worse = sandbox(json!({ "idleTimeout": "ten minutes", "shutdownTime": "tomorrow" }));
+    let review = Review { phase: Phase::Validate, ..update(SANDBOX, bad, worse) };
+    let (_, outcome) = decide(&review, &context(), gvisor);
+    let fields: Vec<_> = outcome.denial.expect("denied").causes.into_iter().map(|c| c.field).collect();
+    assert_eq!(fields, ["spec.shutdownTime"]);
+}
+
+#[test]
+fn volume_claim_templates_and_resume_policy_stay() {
+    let volume = |size: &str| {
+        json!({ "volumeClaimTemplates": [{
+            "metadata": { "name": "data" },
+            "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": size } } },
+        }] })
+    };
+    for (old, new, field) in [
+        (volume("1Gi"), volume("2Gi"), Some("spec.volumeClaimTemplates")),
+        (json!({}), volume("1Gi"), Some("spec.volumeClaimTemplates")),
+        (json!({ "volumeClaimTemplates": [] }), json!({}), None),
+        (json!({}), json!({ "resumePolicy": "Manual" }), None),
+        (json!({}), json!({ "resumePolicy": "OnDemand" }), Some("spec.resumePolicy")),
+    ] {
+        let outcome = admit(update(SANDBOX, sandbox(old.clone()), sandbox(new.clone())), &context(), gvisor);
+        let denied = outcome.err().map(|d| (d.why, d.causes[0].field.clone()));
+        assert_eq!(denied, field.map(|f| (Why::Immutable, f.to_owned())), "{old} to {new}");
+    }
+}
+
+#[test]
+fn a_marked_sandbox_may_not_name_a_class_of_the_hosts_kernel() {
+    for (marker, class, admitted) in [
+        (json!("true"), json!("runc"), false),
+        (json!("true"), json!("gvisor"), true),
+        (json!("true"), json!(null), true),
+        (json!("true"), json!("not-yet-there"), true),
+        (json!("false"), json!("runc"), true),
+        (json!("sure"), json!("gvisor"), false),
+    ] {
+        let on_pod = json!({ "podTemplate": {
+            "metadata": { "labels": { "policy.paddock.dev/generated-code": marker } },
+            "spec": { "runtimeClassName": class },
+        } });
+        let mut on_sandbox = sandbox(json!({ "runtimeClassName": class }));
+        on_sandbox["metadata"]["labels"] = json!({ "policy.paddock.dev/generated-code": marker });
+        for object in [sandbox(on_pod), on_sandbox] {
+            let outcome = admit(create(SANDBOX, object.clone()), &context(), gvisor);
+            assert_eq!(outcome.is_ok(), admitted, "{object}");
+        }
+    }
+}
+
+#[test]
+fn a_sandbox_passed_off_as_a_pools_is_denied() {
+    let owner = |api: &str, kind: &str, uid: &str| {
+        json!([{ "apiVersion": api, "kind": kind, "name": "p", "uid": uid, "controller": true }])
+    };
+    let owned = |owners: Value| {
+        let mut object = sandbox(json!({}));
+        object["metadata"]["ownerReferences"] = owners;
+        object
+    };
+    let pool = owned(owner("extensions.agents.x-k8s.io/v1beta1", "SandboxWarmPool", "1"));
+    let other = owned(owner("apps/v1", "Deployment", "1"));
+    let seed = owned(owner("agents.x-k8s.io/v1alpha1", "SandboxClaim", "1"));
+    for (what, review, denied) in [
+        ("created for a pool", create(SANDBOX, pool.clone()), true),
+        ("created for a seed claim", create(SANDBOX, seed), true),
+        ("created for somebody else", create(SANDBOX, other), false),
+        ("put into a pool", update(SANDBOX, sandbox(json!({})), pool.clone()), true),
+        ("in its pool already", update(SANDBOX, pool.clone(), pool.clone()), false),
+        ("taken out of its pool", update(SANDBOX, pool, sandbox(json!({}))), false),
+    ] {
+        let outcome = admit(review, &context(), gvisor).map_err(|d| d.why);
+        assert_eq!(outcome.err(), denied.then_some(Why::Forged), "{what}");
+    }
+}
+
+#[test]
+fn a_claims_forbidden_metadata_is_told_and_left_to_its_status() {
+    let mut object = claim(json!({}));
+    object["spec"]["additionalPodMetadata"] = json!({ "labels": { "kubernetes.io/os": "none" } });
+    let review = Review { phase: Phase::Validate, ..create(CLAIM, object) };
+    let (_, outcome) = decide(&review, &context(), gvisor);
+    assert!(outcome.allowed());
+    assert!(outcome.warnings.iter().any(|w| w.contains("kubernetes.io/os")), "{:?}", outcome.warnings);
+}

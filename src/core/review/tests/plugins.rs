@@ -1,0 +1,158 @@
+//! Admission plugins: their order, their patches, and what follows when they fail.
+
+use super::*;
+
+const SANDBOX: (&str, &str) = ("agents.x-k8s.io", "sandboxes");
+
+fn sandbox() -> Value {
+    json!({
+        "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox",
+        "metadata": { "name": "a", "namespace": "agents", "labels": {}, "managedFields": [{ "manager": "kubectl" }] },
+        "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
+    })
+}
+
+fn label(name: &str, value: &str) -> Option<Value> {
+    Some(json!([{ "op": "add", "path": format!("/metadata/labels/{name}"), "value": value }]))
+}
+
+/// `first` labels the object; `second` labels it with what it saw of the first; every other allows.
+fn labels(ask: &Ask) -> Result<Answer, Failure> {
+    let Question::Admission(question) = &ask.question else { return broken(FailureKind::Error) };
+    assert!(!question.object.contains("managedFields"), "plugins see no managed fields");
+    let object: Value = serde_json::from_str(&question.object).expect("JSON");
+    match ask.plugin.name.as_str() {
+        "first" => allow(label("first", "1")),
+        "second" => allow(label("saw", object["metadata"]["labels"]["first"].as_str().unwrap_or("nothing"))),
+        _ => allow(None),
+    }
+}
+
+fn first_fails(ask: &Ask) -> Result<Answer, Failure> {
+    if ask.plugin.name == "first" { broken(FailureKind::Deadline) } else { labels(ask) }
+}
+
+fn first_renames(ask: &Ask) -> Result<Answer, Failure> {
+    let rename = json!([{ "op": "replace", "path": "/metadata/name", "value": "b" }]);
+    if ask.plugin.name == "first" { allow(Some(rename)) } else { labels(ask) }
+}
+
+fn second_denies(ask: &Ask) -> Result<Answer, Failure> {
+    if ask.plugin.name != "second" {
+        return labels(ask);
+    }
+    let verdict = Verdict::Deny("pin the image".to_owned());
+    Ok(Answer::Admission(AdmissionAnswer { verdict, warnings: Vec::new(), patch: None }))
+}
+
+fn bound(first: FailurePolicy) -> Context {
+    let bindings = vec![
+        binding("built-in", Hook::Admission, Binding::BUILT_IN_ORDER, FailurePolicy::Fail),
+        binding("second", Hook::Admission, 2, FailurePolicy::Ignore),
+        binding("first", Hook::Admission, 1, first),
+    ];
+    Context { bindings: Arc::new(Bindings::new(bindings)), ..context() }
+}
+
+#[test]
+fn each_plugin_sees_what_the_ones_before_it_left() {
+    let review = review(Entry::OwnKinds, Verb::Create, SANDBOX, sandbox());
+    let (asked, _) = decide(&review, &bound(FailurePolicy::Fail), labels);
+    assert_eq!(asked, ["first/admission", "second/admission", "built-in/admission"]);
+    let object = admit(review, &bound(FailurePolicy::Fail), labels).expect("admitted");
+    assert_eq!(object["metadata"]["labels"], json!({ "first": "1", "saw": "1" }));
+}
+
+#[test]
+fn a_failure_denies_is_ignored_or_leaves_the_built_in_as_its_policy_says() {
+    for plugin in [first_fails as Plugin, first_renames] {
+        let review = review(Entry::OwnKinds, Verb::Create, SANDBOX, sandbox());
+
+        let (asked, outcome) = decide(&review, &bound(FailurePolicy::Fail), plugin);
+        assert_eq!(asked, ["first/admission"]);
+        assert_eq!(outcome.denial.map(|d| d.why), Some(Why::PluginFailed));
+        assert!(outcome.patch.is_empty());
+
+        let (asked, outcome) = decide(&review, &bound(FailurePolicy::Ignore), plugin);
+        assert_eq!(asked, ["first/admission", "second/admission", "built-in/admission"]);
+        assert!(outcome.allowed());
+        assert_eq!(outcome.troubles.len(), 1);
+        assert_eq!(outcome.troubles[0].binding, "first/admission");
+
+        let (asked, outcome) = decide(&review, &bound(FailurePolicy::Fallback), plugin);
+        assert_eq!(asked, ["first/admission", "built-in/admission"]);
+        assert!(outcome.allowed());
+    }
+}
+
+#[test]
+fn a_plugin_that_denies_is_quoted_and_ends_the_questions() {
+    let review = review(Entry::OwnKinds, Verb::Create, SANDBOX, sandbox());
+    let (asked, outcome) = decide(&review, &bound(FailurePolicy::Fail), second_denies);
+    assert_eq!(asked, ["first/admission", "second/admission"]);
+    let denial = outcome.denial.expect("denied");
+    assert_eq!((denial.why, denial.message.as_str()), (Why::DeniedByPlugin, "plugin second: pin the image"));
+    assert!(outcome.patch.is_empty(), "what is denied is not changed");
+}
+
+#[test]
+fn plugins_are_asked_again_of_the_final_object() {
+    let review = Review { phase: Phase::Validate, ..review(Entry::OwnKinds, Verb::Create, SANDBOX, sandbox()) };
+    let (asked, outcome) = decide(&review, &bound(FailurePolicy::Fail), second_denies);
+    assert_eq!(asked, ["first/admission", "second/admission"]);
+    assert!(!outcome.allowed());
+}
+
+#[test]
+fn a_question_left_open_denies() {
+    let review = review(Entry::OwnKinds, Verb::Create, SANDBOX, sandbox());
+    let outcome = verdict(&review, &bound(FailurePolicy::Ignore), &[]);
+    assert_eq!(outcome.denial.map(|d| d.why), Some(Why::PluginFailed));
+}
+
+#[test]
+fn a_plugin_cannot_let_generated_code_onto_the_hosts_kernel() {
+    fn strips(ask: &Ask) -> Result<Answer, Failure> {
+        match &ask.question {
+            Question::RuntimeClass(_) => choose("gvisor"),
+            Question::Admission(_) | Question::Idle(_) | Question::PoolSize(_) => allow(Some(json!([{ "op": "replace", "path": "/spec/runtimeClassName", "value": "runc" }]))),
+        }
+    }
+    let bindings = vec![
+        binding("by-label", Hook::RuntimeClass, Binding::BUILT_IN_ORDER, FailurePolicy::Fail),
+        binding("evil", Hook::Admission, 0, FailurePolicy::Ignore),
+    ];
+    let context = Context { bindings: Arc::new(Bindings::new(bindings)), ..context() };
+    let pod = json!({
+        "kind": "Pod", "metadata": { "name": "a", "labels": { "policy.paddock.dev/generated-code": "true" } },
+        "spec": { "containers": [] },
+    });
+    let outcome = admit(review(Entry::MarkedPods, Verb::Create, ("", "pods"), pod), &context, strips);
+    assert_eq!(outcome.map_err(|d| d.why), Err(Why::NotIsolated));
+}
+
+#[test]
+fn a_class_question_falls_from_plugin_to_built_in() {
+    fn first_is_missing(ask: &Ask) -> Result<Answer, Failure> {
+        if ask.plugin.name == "mine" { broken(FailureKind::Missing) } else { choose("gvisor") }
+    }
+    let pod = json!({
+        "kind": "Pod", "metadata": { "name": "a", "labels": { "policy.paddock.dev/generated-code": "true" } },
+        "spec": { "containers": [{ "name": "c", "image": "i" }] },
+    });
+    for (policy, asked_expected, admitted) in [
+        (FailurePolicy::Fail, vec!["mine/runtime-class"], false),
+        (FailurePolicy::Ignore, vec!["mine/runtime-class", "other/runtime-class"], true),
+        (FailurePolicy::Fallback, vec!["mine/runtime-class", "by-label/runtime-class"], true),
+    ] {
+        let bindings = vec![
+            binding("by-label", Hook::RuntimeClass, Binding::BUILT_IN_ORDER, FailurePolicy::Fail),
+            binding("mine", Hook::RuntimeClass, 0, policy),
+            binding("other", Hook::RuntimeClass, 1, FailurePolicy::Fail),
+        ];
+        let context = Context { bindings: Arc::new(Bindings::new(bindings)), ..context() };
+        let review = review(Entry::MarkedPods, Verb::Create, ("", "pods"), pod.clone());
+        let (asked, outcome) = decide(&review, &context, first_is_missing);
+        assert_eq!((asked, outcome.allowed()), (asked_expected.into_iter().map(str::to_owned).collect(), admitted));
+    }
+}
