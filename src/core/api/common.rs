@@ -62,6 +62,7 @@ pub struct VolumeClaimMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct NameRef {
     /// Name of the object. It may be made later.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
@@ -133,9 +134,11 @@ pub enum InjectionPolicy {
 pub struct NetworkPolicyRules {
     /// Who may connect to the sandboxes. None given: nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub ingress: Vec<NetworkPolicyIngressRule>,
     /// Where the sandboxes may connect to. None given: nowhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub egress: Vec<NetworkPolicyEgressRule>,
 }
 
@@ -144,6 +147,7 @@ pub struct NetworkPolicyRules {
 #[serde(rename_all = "camelCase")]
 pub struct ClaimEnvVar {
     /// Name of the variable.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// Its value.
     pub value: String,
@@ -158,12 +162,15 @@ pub struct ClaimEnvVar {
 pub struct ClaimLifecycle {
     /// When the claim expires, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub shutdown_time: Option<String>,
     /// How long the claim stays after its sandbox finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub ttl_seconds_after_finished: Option<i32>,
     /// What becomes of the claim when it ends. Retain by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Retain"))]
     pub shutdown_policy: Option<ClaimShutdownPolicy>,
 }
 
@@ -182,6 +189,7 @@ pub enum UpdateStrategyType {
 pub struct UpdateStrategy {
     /// Recreate, or OnReplenish (the default).
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "OnReplenish"))]
     pub kind: Option<UpdateStrategyType>,
 }
 
@@ -190,7 +198,8 @@ pub struct UpdateStrategy {
 pub struct PolicyState {
     /// Digest of the plugin that wrote it; another plugin does not get it.
     pub digest: String,
-    /// The state, base64.
+    /// The state, base64: at most 16 KiB of it.
+    #[schemars(length(max = 21848))]
     pub data: String,
 }
 
@@ -203,6 +212,7 @@ pub struct SandboxTemplateStatus {
     pub observed_generation: Option<i64>,
     /// Conditions of the template.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
@@ -227,6 +237,7 @@ pub struct SandboxWarmPoolStatus {
     pub observed_generation: Option<i64>,
     /// Conditions of the pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// What the pool-size plugin remembers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -239,6 +250,7 @@ pub struct SandboxWarmPoolStatus {
 pub struct SandboxClaimStatus {
     /// Conditions of the claim: its own, or its Sandbox's forwarded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The Sandbox that is this claim's; final once set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -254,5 +266,6 @@ pub struct ClaimedSandbox {
     pub name: Option<String>,
     /// Addresses of its pod.
     #[serde(rename = "podIPs", default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub pod_ips: Vec<String>,
 }

@@ -4,6 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
 use super::common::{
     ClaimEnvVar, ClaimLifecycle, InjectionPolicy, NameRef, NetworkPolicyManagement, NetworkPolicyRules, PodMetadata,
     PodTemplate, ResumePolicy, SandboxClaimStatus, SandboxTemplateStatus, SandboxWarmPoolStatus, UpdateStrategy,
@@ -28,6 +29,7 @@ pub struct SandboxTemplateSpec {
     pub pod_template: PodTemplate,
     /// Volume claims to make for each sandbox.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub volume_claim_templates: Vec<VolumeClaimTemplate>,
     /// Whether each sandbox has a headless Service of its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,16 +39,20 @@ pub struct SandboxTemplateSpec {
     pub network_policy: Option<NetworkPolicyRules>,
     /// Whether the operator makes a NetworkPolicy for the template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Managed"))]
     pub network_policy_management: Option<NetworkPolicyManagement>,
     /// Whether a claim may set environment variables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Disallowed"))]
     pub env_vars_injection_policy: Option<InjectionPolicy>,
     /// Whether a claim may bring volume claim templates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Disallowed"))]
     pub volume_claim_templates_policy: Option<InjectionPolicy>,
     /// How long a sandbox may go unused before it is idle, as a Go duration such as 30m. Sandboxes that wait in a pool
     /// are never idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = rules::idle_timeout()))]
     pub idle_timeout: Option<String>,
     /// What wakes a sandbox when it is suspended: Manual (the default) or OnDemand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,15 +72,19 @@ pub struct SandboxTemplateSpec {
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::pool()))]
 pub struct SandboxWarmPoolSpec {
     /// How many sandboxes to hold, where neither minReady nor maxReady is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("default" = 1))]
     pub replicas: Option<i32>,
     /// The fewest sandboxes to hold; the pool-size policy decides between this and maxReady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub min_ready: Option<i32>,
     /// The most sandboxes to hold. If absent, minReady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub max_ready: Option<i32>,
     /// The template that the sandboxes are made from.
     pub sandbox_template_ref: NameRef,
@@ -96,6 +106,7 @@ pub struct SandboxWarmPoolSpec {
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::claim()))]
 pub struct SandboxClaimSpec {
     /// The pool to take a sandbox from; none warm: one is made from the pool's template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,8 +125,10 @@ pub struct SandboxClaimSpec {
     pub additional_pod_metadata: Option<PodMetadata>,
     /// Environment variables to add to the sandbox, where the template allows it. Such a sandbox is made anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub env: Vec<ClaimEnvVar>,
     /// Volume claims to make for the sandbox, where the template allows it. Such a sandbox is made anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub volume_claim_templates: Vec<VolumeClaimTemplate>,
 }

@@ -4,9 +4,15 @@
 //! strings, and say nothing of what is legal together. Only `model` reads them; only `api` is serialized.
 
 pub mod common;
+pub mod crd;
 pub mod extensions;
+mod rules;
 pub mod sandbox;
+pub mod schema;
 pub mod seed;
+
+#[cfg(test)]
+mod tests;
 
 pub use common::*;
 pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus};

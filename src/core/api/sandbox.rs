@@ -5,6 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
 use super::common::{OperatingMode, PodTemplate, PolicyState, ResumePolicy, ShutdownPolicy, VolumeClaimTemplate};
 
 /// What a Sandbox is to be. Exactly one of `podTemplate` and `template` is given.
@@ -20,6 +21,7 @@ use super::common::{OperatingMode, PodTemplate, PolicyState, ResumePolicy, Shutd
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::sandbox()))]
 pub struct SandboxSpec {
     /// The pod to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,27 +32,33 @@ pub struct SandboxSpec {
     pub template: Option<PodTemplate>,
     /// RuntimeClass of the pod. If the pod's spec names one too, they have to agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub runtime_class_name: Option<String>,
     /// Volume claims to make for the pod. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub volume_claim_templates: Vec<VolumeClaimTemplate>,
     /// Whether a headless Service of the Sandbox's name is made. Unset keeps one that exists and makes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<bool>,
     /// When the Sandbox expires, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub shutdown_time: Option<String>,
     /// What becomes of the Sandbox when it expires. Its pod and Service go in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Retain"))]
     pub shutdown_policy: Option<ShutdownPolicy>,
     /// Running or Suspended; Running if neither this nor replicas says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operating_mode: Option<OperatingMode>,
     /// 1 for Running, 0 for Suspended: what `kubectl scale` writes. Kept in step with operatingMode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
     pub replicas: Option<i32>,
     /// How long the Sandbox may go unused before it is idle, as a Go duration such as 30m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = rules::idle_timeout()))]
     pub idle_timeout: Option<String>,
     /// What wakes the Sandbox when it is suspended: Manual (the default) or OnDemand. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,12 +77,14 @@ pub struct SandboxStatus {
     pub service: Option<String>,
     /// Ready, Suspended, PodScheduled and Finished.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Label selector of the Sandbox's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
     /// Addresses of the Sandbox's pod.
     #[serde(rename = "podIPs", default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub pod_ips: Vec<String>,
     /// Node of the Sandbox's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]

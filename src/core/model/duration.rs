@@ -92,18 +92,21 @@ fn nanoseconds(unit: &str) -> Option<u64> {
     }
 }
 
-/// `0.<digits>` of a unit, rounded down. Digits below a nanosecond's reach change nothing: 18 of them are kept, where an
-/// hour has 12.6.
+/// `0.<digits>` of a unit, in floating point as Go has it, so that both round alike. Digits that 63 bits cannot hold are
+/// dropped.
 fn fraction_of(digits: &str, unit: u64) -> u64 {
-    let kept = &digits[..digits.len().min(18)];
-    let mut scale: u128 = 1;
-    let mut value: u128 = 0;
-    for digit in kept.bytes() {
-        value = value * 10 + u128::from(digit - b'0');
-        scale *= 10;
+    const LIMIT: u64 = 1 << 63;
+
+    let mut value: u64 = 0;
+    let mut scale = 1.0_f64;
+    for digit in digits.bytes().map(|b| u64::from(b - b'0')) {
+        match value.checked_mul(10).and_then(|v| v.checked_add(digit)) {
+            Some(next) if value <= (LIMIT - 1) / 10 && next <= LIMIT => value = next,
+            Some(_) | None => break,
+        }
+        scale *= 10.0;
     }
-    // Below `unit`, so it fits.
-    u64::try_from(value * u128::from(unit) / scale).unwrap_or(0)
+    (value as f64 * (unit as f64 / scale)) as u64
 }
 
 #[cfg(test)]
@@ -129,7 +132,9 @@ mod tests {
             ("1\u{3bc}s", 1_000),
             ("1us1ns", 1_001),
             ("3m1h", H + 180_000_000_000),
-            ("0.3333333333333333333h", 1_200_000_000_000 - 1),
+            ("0.3333333333333333333h", H / 3),
+            ("0.100000000000000000000h", H / 10),
+            ("0.830103483285477580700h", 2_988_372_539_827),
             ("9223372036854775807ns", i64::MAX),
             ("-9223372036854775808ns", i64::MIN),
             ("-9223372036s854ms775us808ns", i64::MIN),

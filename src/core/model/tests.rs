@@ -1,1 +1,468 @@
-//! Tests of the parse, by what a user writes.
+//! Tests of the parse, by what a user writes: the manifest, and what is said of it.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::{self, OperatingMode, ResumePolicy, extensions, seed};
+
+fn from_yaml<T: DeserializeOwned>(yaml: &str) -> T {
+    serde_yaml_ng::from_str(yaml).unwrap()
+}
+
+fn wire<T: DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+/// The errors as `path: message`, empty if there are none.
+fn errors<T>(result: Result<T, FieldErrors>) -> Vec<String> {
+    result.err().map(|e| e.as_slice().iter().map(ToString::to_string).collect()).unwrap_or_default()
+}
+
+/// Expects exactly one error, of this field, that says this.
+fn expect<T>(what: &str, result: Result<T, FieldErrors>, path: &str, says: &str) {
+    let errors = errors(result);
+    assert_eq!(errors.len(), 1, "{what}: {errors:?}");
+    assert!(errors[0].starts_with(&format!("{path}: ")), "{what}: {errors:?} is not about {path}");
+    assert!(errors[0].contains(says), "{what}: {errors:?} does not say {says:?}");
+}
+
+/// A valid Sandbox, upstream-shaped, with `change` merged into it.
+fn sandbox(change: Value) -> Result<Sandbox, FieldErrors> {
+    let mut value = json!({
+        "apiVersion": "agents.x-k8s.io/v1beta1",
+        "kind": "Sandbox",
+        "metadata": { "name": "a", "namespace": "n" },
+        "spec": { "podTemplate": { "spec": { "containers": [{ "name": "main", "image": "i" }] } } },
+    });
+    json_patch::merge(&mut value, &change);
+    parse_sandbox(&wire(value))
+}
+
+/// A valid Sandbox with this pod spec.
+fn pod(spec: Value) -> Result<Sandbox, FieldErrors> {
+    sandbox(json!({ "spec": { "podTemplate": { "spec": spec } } }))
+}
+
+/// A valid Sandbox with these parts of its only container changed.
+fn container(change: Value) -> Result<Sandbox, FieldErrors> {
+    let mut value = json!({ "name": "main", "image": "i" });
+    json_patch::merge(&mut value, &change);
+    pod(json!({ "containers": [value] }))
+}
+
+const SEED_SANDBOX: &str = "
+apiVersion: agents.x-k8s.io/v1alpha1
+kind: Sandbox
+metadata: { name: research-agent, namespace: agents }
+spec:
+  runtimeClassName: gvisor
+  template:
+    spec:
+      containers:
+        - name: agent
+          image: example.com/agent:1
+          resources: { requests: { cpu: 500m, memory: 1Gi }, limits: { cpu: 2, memory: 4Gi } }
+      volumes:
+        - name: workspace
+          emptyDir: {}
+  idleTimeout: 30m
+  resumePolicy: OnDemand
+";
+
+#[test]
+fn a_seed_sandbox_means_what_its_author_expects() {
+    let sandbox = parse_sandbox(&from_yaml::<api::Sandbox>(SEED_SANDBOX)).unwrap();
+    assert_eq!(sandbox.shape, Shape::Seed);
+    assert_eq!(sandbox.runtime_class.as_deref(), Some("gvisor"));
+    assert_eq!(sandbox.idle_timeout, Some(Duration::from_secs(1800)));
+    assert_eq!((sandbox.resume, sandbox.service), (ResumePolicy::OnDemand, ServiceIntent::Stable));
+    assert_eq!(sandbox.pod.spec.containers.len(), 1);
+    let limits = sandbox.pod.spec.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap();
+    assert_eq!(limits["cpu"].0, "2", "a number is a quantity too");
+    assert_eq!((sandbox.operating_mode, sandbox.replicas), (None, None));
+}
+
+#[test]
+fn seed_templates_pools_and_claims_mean_what_their_author_expects() {
+    let template = parse_seed_template(&wire(json!({
+        "metadata": { "name": "t" },
+        "spec": { "template": { "spec": { "runtimeClassName": "gvisor", "containers": [{ "name": "agent" }] } } },
+    })))
+    .unwrap();
+    assert_eq!((template.surface, template.runtime_class.as_deref()), (Surface::Seed, Some("gvisor")));
+    assert_eq!((template.service, template.network), (ServiceIntent::Headless, NetworkPolicy::SecureDefault));
+    let pool = parse_seed_pool(&wire(json!({
+        "metadata": { "name": "p" },
+        "spec": { "templateRef": { "name": "t" }, "minReady": 5, "maxReady": 20 },
+    })))
+    .unwrap();
+    assert_eq!((pool.template.as_str(), pool.size), ("t", PoolSize::Between { min: 5, max: 20 }));
+    let claim =
+        parse_seed_claim(&wire(json!({ "metadata": { "name": "c" }, "spec": { "templateRef": { "name": "t" } } })));
+    assert_eq!(claim.unwrap().source, ClaimSource::Template { name: "t".to_owned(), pools: PoolChoice::Any });
+}
+
+#[test]
+fn the_service_follows_shape_field_and_resume_policy() {
+    let seed = |spec: Value| {
+        let mut value = json!({ "spec": { "podTemplate": null, "template": { "spec": { "containers": [{ "name": "m" }] } } } });
+        json_patch::merge(&mut value, &json!({ "spec": spec }));
+        sandbox(value).unwrap().service
+    };
+    let upstream = |spec: Value| sandbox(json!({ "spec": spec })).unwrap().service;
+    for (service, intent) in
+        [(json!(null), ServiceIntent::Keep), (json!(true), ServiceIntent::Headless), (json!(false), ServiceIntent::Absent)]
+    {
+        assert_eq!(upstream(json!({ "service": service })), intent);
+        assert_eq!(upstream(json!({ "service": service, "resumePolicy": "OnDemand" })), ServiceIntent::Stable);
+        assert_eq!(seed(json!({ "service": service })), ServiceIntent::Headless);
+        assert_eq!(seed(json!({ "service": service, "resumePolicy": "OnDemand" })), ServiceIntent::Stable);
+    }
+}
+
+#[test]
+fn a_sandbox_is_described_in_exactly_one_shape() {
+    let template = json!({ "spec": { "containers": [{ "name": "m" }] } });
+    expect("both", sandbox(json!({ "spec": { "template": template } })), "spec.template", "one of the two");
+    expect("neither", sandbox(json!({ "spec": { "podTemplate": null } })), "spec.podTemplate", "spec.template");
+}
+
+#[test]
+fn two_runtime_classes_agree_or_are_an_error() {
+    let named = |beside: Value, inside: Value| {
+        sandbox(json!({ "spec": { "runtimeClassName": beside, "podTemplate": { "spec": { "runtimeClassName": inside } } } }))
+    };
+    for (beside, inside) in [(json!("a"), json!(null)), (json!(null), json!("a")), (json!("a"), json!("a"))] {
+        assert_eq!(named(beside, inside).unwrap().runtime_class.as_deref(), Some("a"));
+    }
+    assert_eq!(named(json!(""), json!(null)).unwrap().runtime_class, None);
+    expect("at odds", named(json!("a"), json!("b")), "spec.runtimeClassName", "must agree");
+    expect("no name", named(json!("A b"), json!(null)), "spec.runtimeClassName", "DNS name");
+    expect("no name", named(json!(null), json!("A")), "spec.podTemplate.spec.runtimeClassName", "DNS name");
+}
+
+#[test]
+fn modes_are_read_from_both_fields() {
+    let read = |spec: Value| {
+        let sandbox = sandbox(json!({ "spec": spec })).unwrap();
+        (sandbox.operating_mode, sandbox.replicas)
+    };
+    assert_eq!(read(json!({ "replicas": 0 })), (None, Some(OperatingMode::Suspended)));
+    assert_eq!(read(json!({ "replicas": 1 })), (None, Some(OperatingMode::Running)));
+    assert_eq!(read(json!({ "operatingMode": "Suspended" })), (Some(OperatingMode::Suspended), None));
+    for n in [2, -1] {
+        expect("replicas", sandbox(json!({ "spec": { "replicas": n } })), "spec.replicas", "0 (suspended) or 1 (running)");
+    }
+}
+
+#[test]
+fn durations_and_times_are_read_or_named() {
+    for (text, says) in [
+        ("30 minutes", "unknown unit"),
+        ("1d", "unknown unit"),
+        ("30", "without a unit"),
+        ("0s", "above zero"),
+        ("-5m", "above zero"),
+        ("", "empty"),
+    ] {
+        let result = sandbox(json!({ "spec": { "idleTimeout": text } }));
+        expect(text, result, "spec.idleTimeout", says);
+        let again = errors(sandbox(json!({ "spec": { "idleTimeout": text } })));
+        assert!(again[0].contains("such as 30m"), "{again:?} says what would be right");
+    }
+    let at = sandbox(json!({ "spec": { "shutdownTime": "2030-01-31T12:00:00.5+01:00" } })).unwrap().shutdown.at;
+    assert_eq!(at, Some("2030-01-31T11:00:00.5Z".parse().unwrap()));
+    for text in ["tomorrow", "2030-01-31", "2030-01-31 12:00:00Z", "2030-13-31T12:00:00Z", "2030-01-31T12:00:00Z[UTC]", "1900000000"] {
+        expect(text, sandbox(json!({ "spec": { "shutdownTime": text } })), "spec.shutdownTime", "2030-01-31T12:00:00Z");
+    }
+}
+
+#[test]
+fn names_that_become_hostnames_are_dns_labels() {
+    for name in ["a.b", "A", &"a".repeat(64)] {
+        expect(name, sandbox(json!({ "metadata": { "name": name } })), "metadata.name", "hostname");
+        let claim = wire(json!({ "metadata": { "name": name }, "spec": { "warmPoolRef": { "name": "p" } } }));
+        expect(name, parse_claim(&claim), "metadata.name", "hostname");
+    }
+    for (name, generate) in [("a", json!(null)), ("7up", json!(null)), ("", json!("job-")), ("", json!("x".repeat(80)))] {
+        let result = sandbox(json!({ "metadata": { "name": name, "generateName": generate } }));
+        assert_eq!(errors(result), [""; 0], "{name}{generate}");
+    }
+    expect("prefix", sandbox(json!({ "metadata": { "name": null, "generateName": "a." } })), "metadata.generateName", "hostname");
+    let pool = |name: &str| {
+        parse_pool(&wire(json!({ "metadata": { "name": name }, "spec": { "sandboxTemplateRef": { "name": "t" } } })))
+    };
+    expect("pool", pool("a.b"), "metadata.name", "hostnames of the pool's sandboxes");
+    assert!(pool(&"p".repeat(100)).is_ok(), "the API server shortens a prefix");
+}
+
+#[test]
+fn a_pod_that_the_api_server_would_refuse_is_refused() {
+    const SPEC: &str = "spec.podTemplate.spec";
+    let main = json!([{ "name": "main" }]);
+    for (what, result, path, says) in [
+        ("no containers", pod(json!({ "containers": [] })), "containers", "at least one"),
+        ("a nameless container", pod(json!({ "containers": [{ "name": "" }] })), "containers[0].name", "required"),
+        ("a container's odd name", container(json!({ "name": "Main" })), "containers[0].name", "DNS label"),
+        (
+            "two containers of a name",
+            pod(json!({ "containers": [{ "name": "a" }, { "name": "a" }] })),
+            "containers[1].name",
+            "used once",
+        ),
+        (
+            "an init container of a container's name",
+            pod(json!({ "containers": main, "initContainers": [{ "name": "main" }] })),
+            "containers[0].name",
+            "used once",
+        ),
+        (
+            "two volumes of a name",
+            pod(json!({ "containers": main, "volumes": [{ "name": "v", "emptyDir": {} }, { "name": "v", "emptyDir": {} }] })),
+            "volumes[1].name",
+            "used once",
+        ),
+        (
+            "a mount of no volume",
+            container(json!({ "volumeMounts": [{ "name": "w", "mountPath": "/w" }] })),
+            "containers[0].volumeMounts[0].name",
+            "`w` must be the name of a volume",
+        ),
+        (
+            "a size that is none",
+            pod(json!({ "containers": main, "volumes": [{ "name": "v", "emptyDir": { "sizeLimit": "1GB" } }] })),
+            "volumes[0].emptyDir.sizeLimit",
+            "such as 500m, 2 or 1Gi",
+        ),
+        ("a restart policy that is none", pod(json!({ "containers": main, "restartPolicy": "Sometimes" })), "restartPolicy", "Always, OnFailure or Never"),
+        (
+            "ephemeral containers",
+            pod(json!({ "containers": main, "ephemeralContainers": [{ "name": "debug" }] })),
+            "ephemeralContainers",
+            "kubectl debug",
+        ),
+    ] {
+        expect(what, result, &format!("{SPEC}.{path}"), says);
+    }
+    let twice = container(json!({ "volumeMounts": [{ "name": "v", "mountPath": "/w" }, { "name": "v", "mountPath": "/w" }] }));
+    assert!(errors(twice).iter().any(|e| e.contains("volumeMounts[1].mountPath: `/w` must be used once")));
+}
+
+#[test]
+fn impossible_quantities_are_refused() {
+    const AT: &str = "spec.podTemplate.spec.containers[0].resources";
+    for (resources, path, says) in [
+        (json!({ "limits": { "cpu": "two" } }), "limits.cpu", "must be a quantity"),
+        (json!({ "limits": { "memory": "4GB" } }), "limits.memory", "must be a quantity"),
+        (json!({ "requests": { "cpu": "-1" } }), "requests.cpu", "must not be negative"),
+        (json!({ "requests": { "cpu": "2" }, "limits": { "cpu": "1500m" } }), "requests.cpu", "at most the limit, which is `1500m`"),
+        (json!({ "requests": { "memory": "1Gi" }, "limits": { "memory": "1G" } }), "requests.memory", "at most the limit"),
+    ] {
+        expect(path, container(json!({ "resources": resources })), &format!("{AT}.{path}"), says);
+    }
+    for resources in [
+        json!({ "requests": { "cpu": 1 }, "limits": { "cpu": "1000m" } }),
+        json!({ "requests": { "cpu": "5" }, "limits": { "memory": "1Gi" } }),
+        json!({ "limits": { "example.com/gpu": 1 } }),
+    ] {
+        assert_eq!(errors(container(json!({ "resources": resources }))), [""; 0], "{resources}");
+    }
+}
+
+#[test]
+fn volume_claims_name_a_volume_and_ask_for_storage() {
+    let claim = |change: Value| {
+        let mut template = json!({
+            "metadata": { "name": "data" },
+            "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } },
+        });
+        json_patch::merge(&mut template, &change);
+        sandbox(json!({ "spec": {
+            "volumeClaimTemplates": [template],
+            "podTemplate": { "spec": { "containers": [{ "name": "m", "volumeMounts": [{ "name": "data", "mountPath": "/d" }] }] } },
+        } }))
+    };
+    assert_eq!(claim(json!({})).unwrap().volume_claims[0].name, "data", "and it can be mounted");
+    let storage = |text: Value| claim(json!({ "spec": { "resources": { "requests": { "storage": text } } } }));
+    const AT: &str = "spec.volumeClaimTemplates[0]";
+    for (what, result, path, says) in [
+        ("no storage", storage(json!(null)), "spec.resources.requests.storage", "required"),
+        ("nothing to store", storage(json!("0")), "spec.resources.requests.storage", "above zero"),
+        ("no quantity", storage(json!("a lot")), "spec.resources.requests.storage", "must be a quantity"),
+        (
+            "more than the limit",
+            claim(json!({ "spec": { "resources": { "limits": { "storage": "1M" } } } })),
+            "spec.resources.requests.storage",
+            "at most the limit",
+        ),
+        ("no access", claim(json!({ "spec": { "accessModes": [] } })), "spec.accessModes", "ReadWriteOnce"),
+        ("an odd name", claim(json!({ "metadata": { "name": "Data" } })), "metadata.name", "DNS label"),
+    ] {
+        let errors: Vec<String> = errors(result).into_iter().filter(|e| !e.contains("volumeMounts")).collect();
+        assert_eq!(errors.len(), 1, "{what}: {errors:?}");
+        assert!(errors[0].starts_with(&format!("{AT}.{path}: ")) && errors[0].contains(says), "{what}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_template_may_mount_what_its_claims_are_allowed_to_bring() {
+    let template = |policy: &str| {
+        parse_template(&wire(json!({ "metadata": { "name": "t" }, "spec": {
+            "volumeClaimTemplatesPolicy": policy,
+            "podTemplate": { "spec": { "containers": [{ "name": "m", "volumeMounts": [{ "name": "w", "mountPath": "/w" }] }] } },
+        } })))
+    };
+    assert_eq!(errors(template("Allowed")), [""; 0]);
+    assert_eq!(errors(template("Overrides")), [""; 0]);
+    expect("disallowed", template("Disallowed"), "spec.podTemplate.spec.containers[0].volumeMounts[0].name", "volume");
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let result = sandbox(json!({
+        "metadata": { "name": "A" },
+        "spec": {
+            "idleTimeout": "soon",
+            "shutdownTime": "later",
+            "podTemplate": { "metadata": { "labels": { "-": "ok", "ok": "-" } }, "spec": { "containers": [] } },
+        },
+    }));
+    let paths: Vec<String> = result.unwrap_err().into_vec().into_iter().map(|e| e.path).collect();
+    for path in [
+        "metadata.name",
+        "spec.shutdownTime",
+        "spec.idleTimeout",
+        "spec.podTemplate.metadata.labels",
+        "spec.podTemplate.metadata.labels[ok]",
+        "spec.podTemplate.spec.containers",
+    ] {
+        assert!(paths.iter().any(|p| p == path), "{path} in {paths:?}");
+    }
+    assert_eq!(paths.len(), 6, "{paths:?}");
+}
+
+#[test]
+fn a_pools_size_comes_from_bounds_before_replicas() {
+    let size = |spec: Value| {
+        let mut value = json!({ "metadata": { "name": "p" }, "spec": { "sandboxTemplateRef": { "name": "t" } } });
+        json_patch::merge(&mut value, &json!({ "spec": spec }));
+        parse_pool(&wire::<extensions::SandboxWarmPool>(value)).map(|p| p.size)
+    };
+    for (spec, expected) in [
+        (json!({}), PoolSize::Fixed(1)),
+        (json!({ "replicas": 0 }), PoolSize::Fixed(0)),
+        (json!({ "replicas": 3 }), PoolSize::Fixed(3)),
+        (json!({ "replicas": 1, "minReady": 5, "maxReady": 20 }), PoolSize::Between { min: 5, max: 20 }),
+        (json!({ "minReady": 5 }), PoolSize::Between { min: 5, max: 5 }),
+        (json!({ "maxReady": 5 }), PoolSize::Between { min: 0, max: 5 }),
+        (json!({ "minReady": 0, "maxReady": 0 }), PoolSize::Between { min: 0, max: 0 }),
+    ] {
+        assert_eq!(size(spec.clone()), Ok(expected), "{spec}");
+    }
+    expect("crossed", size(json!({ "minReady": 6, "maxReady": 5 })), "spec.minReady", "at most maxReady, which is `5`");
+    expect("negative", size(json!({ "maxReady": -1 })), "spec.maxReady", "negative");
+    expect("negative", size(json!({ "replicas": -1 })), "spec.replicas", "negative");
+    assert_eq!((PoolSize::Fixed(3).min(), PoolSize::Fixed(3).max()), (3, 3));
+}
+
+fn claim(spec: Value) -> Result<Claim, FieldErrors> {
+    parse_claim(&wire(json!({ "metadata": { "name": "c" }, "spec": spec })))
+}
+
+#[test]
+fn a_claim_names_a_pool_or_a_template_of_either_version() {
+    let template = |pools| ClaimSource::Template { name: "t".to_owned(), pools };
+    for (spec, expected) in [
+        (json!({ "warmPoolRef": { "name": "p" } }), ClaimSource::Pool("p".to_owned())),
+        (json!({ "sandboxTemplateRef": { "name": "t" } }), template(PoolChoice::Any)),
+        (json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "default" }), template(PoolChoice::Any)),
+        (json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "none" }), template(PoolChoice::NoPool)),
+        (json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "p" }), template(PoolChoice::Named("p".to_owned()))),
+    ] {
+        assert_eq!(claim(spec.clone()).unwrap().source, expected, "{spec}");
+    }
+    let (pool, template) = (json!({ "name": "p" }), json!({ "name": "t" }));
+    expect(
+        "both",
+        claim(json!({ "warmPoolRef": pool, "sandboxTemplateRef": template })),
+        "spec.sandboxTemplateRef",
+        "a pool or a template, not both",
+    );
+    expect("neither", claim(json!({})), "spec.warmPoolRef", "spec.sandboxTemplateRef names a template");
+    expect("a pool and a choice", claim(json!({ "warmPoolRef": pool, "warmpool": "q" })), "spec.warmpool", "absent");
+    expect("no name", claim(json!({ "warmPoolRef": { "name": "" } })), "spec.warmPoolRef.name", "DNS name");
+    let seed = |spec: Value| parse_seed_claim(&wire::<seed::SandboxClaim>(json!({ "metadata": { "name": "c" }, "spec": spec })));
+    assert_eq!(seed(json!({ "warmPoolRef": pool })).unwrap().source, ClaimSource::Pool("p".to_owned()));
+    expect("both", seed(json!({ "warmPoolRef": pool, "templateRef": template })), "spec.templateRef", "not both");
+    expect("neither", seed(json!({})), "spec.warmPoolRef", "spec.templateRef names a template");
+}
+
+#[test]
+fn a_claims_end_is_read() {
+    let lifecycle = |lifecycle: Value| claim(json!({ "warmPoolRef": { "name": "p" }, "lifecycle": lifecycle }));
+    let end = lifecycle(json!({
+        "shutdownTime": "2030-01-31T12:00:00Z", "ttlSecondsAfterFinished": 60, "shutdownPolicy": "DeleteForeground",
+    }))
+    .unwrap()
+    .end;
+    assert_eq!((end.after_finished, end.policy), (Some(Duration::from_secs(60)), api::ClaimShutdownPolicy::DeleteForeground));
+    assert_eq!(lifecycle(json!({})).unwrap().end, ClaimEnd::default());
+    let negative = lifecycle(json!({ "ttlSecondsAfterFinished": -1 }));
+    expect("negative", negative, "spec.lifecycle.ttlSecondsAfterFinished", "negative");
+    expect("no time", lifecycle(json!({ "shutdownTime": "soon" })), "spec.lifecycle.shutdownTime", "RFC 3339");
+    let env = claim(json!({ "warmPoolRef": { "name": "p" }, "env": [{ "name": "A=B", "value": "" }] }));
+    expect("env", env, "spec.env[0].name", "without '='");
+}
+
+#[test]
+fn a_claim_adds_only_metadata_that_nobody_acts_on() {
+    let template = sandbox(json!({ "spec": { "podTemplate": { "metadata": {
+        "labels": { "sandbox.users.io/tier": "gold" }, "annotations": { "note": "theirs" },
+    } } } }))
+    .unwrap()
+    .pod;
+    let domains = ["sandbox.users.io".to_owned(), "example.com".to_owned()];
+    let check = |metadata: Value| {
+        let claim = claim(json!({ "warmPoolRef": { "name": "p" }, "additionalPodMetadata": metadata })).unwrap();
+        check_claim_metadata(&claim, &template, &domains)
+    };
+    for metadata in [
+        json!({}),
+        json!({ "labels": { "sandbox.users.io/user": "ann", "team.example.com/x": "1" } }),
+        json!({ "labels": { "sandbox.users.io/tier": "gold" } }),
+        json!({ "annotations": { "mine": "1", "example.org/x": "anything at all" } }),
+        json!({ "annotations": { "cluster-autoscaler.kubernetes.io/safe-to-evict": "false" } }),
+    ] {
+        assert_eq!(check(metadata.clone()), Ok(()), "{metadata}");
+    }
+    for (metadata, key, says) in [
+        (json!({ "labels": { "team": "a" } }), "labels[team]", "allowed domain: sandbox.users.io, example.com"),
+        (json!({ "labels": { "agents.x-k8s.io/claim-uid": "a" } }), "labels[agents.x-k8s.io/claim-uid]", "allowed domain"),
+        (json!({ "labels": { "policy.paddock.dev/generated-code": "" } }), "labels[policy.paddock.dev/generated-code]", "allowed domain"),
+        (json!({ "labels": { "evilsandbox.users.io/a": "a" } }), "labels[evilsandbox.users.io/a]", "allowed domain"),
+        (json!({ "labels": { "sandbox.users.io/a": "not a value" } }), "labels[sandbox.users.io/a]", "letters"),
+        (json!({ "labels": { "sandbox.users.io/tier": "lead" } }), "labels[sandbox.users.io/tier]", "`gold`, as the template says"),
+        (json!({ "annotations": { "kubernetes.io/x": "" } }), "annotations[kubernetes.io/x]", "reserved"),
+        (json!({ "annotations": { "Node.Kubernetes.io/x": "" } }), "annotations[Node.Kubernetes.io/x]", "reserved"),
+        (json!({ "annotations": { "extensions.agents.x-k8s.io/x": "" } }), "annotations[extensions.agents.x-k8s.io/x]", "reserved"),
+        (json!({ "annotations": { "not a key": "" } }), "annotations[not a key]", "must be a key"),
+        (json!({ "annotations": { "note": "ours" } }), "annotations[note]", "`theirs`, as the template says"),
+    ] {
+        expect(key, check(metadata), &format!("spec.additionalPodMetadata.{key}"), says);
+    }
+}
+
+#[test]
+fn unknown_fields_and_extra_status_are_ignored() {
+    let sandbox = sandbox(json!({
+        "metadata": { "managedFields": [{ "manager": "m" }], "later": 1 },
+        "spec": { "later": { "a": 1 } },
+        "status": { "later": true, "podIPs": ["10.0.0.1"] },
+    }))
+    .unwrap();
+    assert_eq!(sandbox.status.pod_ips, ["10.0.0.1"]);
+    assert_eq!(sandbox.meta.managed_fields, None);
+}

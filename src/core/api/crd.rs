@@ -1,0 +1,243 @@
+//! The CustomResourceDefinitions of both surfaces, made from the wire types.
+//!
+//! Every served version of a kind has the same schema, a superset of what each version's clients know, and no
+//! conversion: so no webhook stands between a client and its objects, and none is lost when the operator is away.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames,
+    CustomResourceDefinitionSpec, CustomResourceDefinitionVersion, CustomResourceSubresourceScale,
+    CustomResourceSubresourceStatus, CustomResourceSubresources, CustomResourceValidation,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use schemars::JsonSchema;
+use serde_json::{Value, json};
+
+use super::common::{SandboxClaimStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
+use super::sandbox::{Sandbox, SandboxSpec, SandboxStatus};
+use super::schema::{ListTypes, builtin_list_types, structural};
+use super::{extensions, seed};
+use crate::names::group;
+
+/// Which surfaces are to be installed. Sandbox belongs to each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Surfaces {
+    /// All kinds in `agents.x-k8s.io`.
+    Seed,
+    /// Template, pool and claim in `extensions.agents.x-k8s.io`.
+    Upstream,
+    /// Both.
+    #[default]
+    Both,
+}
+
+/// Every definition.
+#[must_use]
+pub fn all() -> Vec<CustomResourceDefinition> {
+    selected(Surfaces::Both)
+}
+
+/// The definitions of some surfaces, Sandbox first.
+#[must_use]
+pub fn selected(surfaces: Surfaces) -> Vec<CustomResourceDefinition> {
+    let list_types = builtin_list_types();
+    let mut definitions = vec![sandbox(&list_types)];
+    match surfaces {
+        Surfaces::Seed => definitions.extend(of_seed(&list_types)),
+        Surfaces::Upstream => definitions.extend(of_upstream(&list_types)),
+        Surfaces::Both => {
+            definitions.extend(of_upstream(&list_types));
+            definitions.extend(of_seed(&list_types));
+        }
+    }
+    definitions
+}
+
+/// The file that a definition is kept in, under `crds/`.
+#[must_use]
+pub fn file_name(definition: &CustomResourceDefinition) -> String {
+    format!("{}_{}.yaml", definition.spec.group, definition.spec.names.plural)
+}
+
+const BOTH_VERSIONS: &[&str] = &[group::V1BETA1, group::V1ALPHA1];
+const SEED_VERSIONS: &[&str] = &[group::V1ALPHA1];
+
+fn sandbox(list_types: &ListTypes) -> CustomResourceDefinition {
+    let mut columns = condition_columns();
+    columns.extend([
+        column("Mode", "string", ".status.mode").wide(),
+        column("Runtime", "string", ".status.runtimeClass.name").wide(),
+        column("Node", "string", ".status.nodeName").wide(),
+    ]);
+    definition::<Sandbox>(Parts {
+        description: "A pod of its own with a stable name and address, that can be suspended and resumed.",
+        versions: BOTH_VERSIONS,
+        short_name: "sandbox",
+        spec: structural::<SandboxSpec>(list_types),
+        status: structural::<SandboxStatus>(list_types),
+        columns,
+        scales: true,
+    })
+}
+
+fn of_upstream(list_types: &ListTypes) -> [CustomResourceDefinition; 3] {
+    [
+        template::<extensions::SandboxTemplate, extensions::SandboxTemplateSpec>(BOTH_VERSIONS, list_types),
+        pool::<extensions::SandboxWarmPool, extensions::SandboxWarmPoolSpec>(BOTH_VERSIONS, list_types),
+        claim::<extensions::SandboxClaim, extensions::SandboxClaimSpec>(BOTH_VERSIONS, list_types),
+    ]
+}
+
+fn of_seed(list_types: &ListTypes) -> [CustomResourceDefinition; 3] {
+    [
+        template::<seed::SandboxTemplate, seed::SandboxTemplateSpec>(SEED_VERSIONS, list_types),
+        pool::<seed::SandboxWarmPool, seed::SandboxWarmPoolSpec>(SEED_VERSIONS, list_types),
+        claim::<seed::SandboxClaim, seed::SandboxClaimSpec>(SEED_VERSIONS, list_types),
+    ]
+}
+
+fn template<K: Resource<DynamicType = ()>, S: JsonSchema>(
+    versions: &'static [&'static str],
+    list_types: &ListTypes,
+) -> CustomResourceDefinition {
+    definition::<K>(Parts {
+        description: "What sandboxes are made from.",
+        versions,
+        short_name: "sandboxtemplate",
+        spec: structural::<S>(list_types),
+        status: structural::<SandboxTemplateStatus>(list_types),
+        columns: Vec::new(),
+        scales: false,
+    })
+}
+
+fn pool<K: Resource<DynamicType = ()>, S: JsonSchema>(
+    versions: &'static [&'static str],
+    list_types: &ListTypes,
+) -> CustomResourceDefinition {
+    definition::<K>(Parts {
+        description: "Sandboxes of a template, made ahead of time so that a claim is Ready at once.",
+        versions,
+        short_name: "swp",
+        spec: structural::<S>(list_types),
+        status: structural::<SandboxWarmPoolStatus>(list_types),
+        columns: vec![
+            column("Ready", "integer", ".status.readyReplicas"),
+            column("Desired", "integer", ".status.desiredReplicas"),
+            column("Min", "integer", ".spec.minReady").wide(),
+            column("Max", "integer", ".spec.maxReady").wide(),
+        ],
+        scales: true,
+    })
+}
+
+fn claim<K: Resource<DynamicType = ()>, S: JsonSchema>(
+    versions: &'static [&'static str],
+    list_types: &ListTypes,
+) -> CustomResourceDefinition {
+    let mut columns = condition_columns();
+    columns.insert(1, column("Sandbox", "string", ".status.sandbox.name"));
+    definition::<K>(Parts {
+        description: "Asks for one sandbox of a pool or template.",
+        versions,
+        short_name: "sandboxclaim",
+        spec: structural::<S>(list_types),
+        status: structural::<SandboxClaimStatus>(list_types),
+        columns,
+        scales: false,
+    })
+}
+
+/// What definitions differ in, beside the names, which their types know.
+struct Parts {
+    description: &'static str,
+    /// Served versions, the storage version first.
+    versions: &'static [&'static str],
+    short_name: &'static str,
+    spec: Value,
+    status: Value,
+    columns: Vec<Column>,
+    scales: bool,
+}
+
+fn definition<K: Resource<DynamicType = ()>>(parts: Parts) -> CustomResourceDefinition {
+    let (group, kind, plural) = (K::group(&()), K::kind(&()), K::plural(&()));
+    let schema = json!({
+        "description": parts.description,
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": { "type": "string" },
+            "kind": { "type": "string" },
+            "metadata": { "type": "object" },
+            "spec": parts.spec,
+            "status": parts.status,
+        },
+    });
+    let mut columns: Vec<CustomResourceColumnDefinition> = parts.columns.into_iter().map(|c| c.0).collect();
+    columns.insert(
+        columns.iter().position(|c| c.priority.is_some()).unwrap_or(columns.len()),
+        column("Age", "date", ".metadata.creationTimestamp").0,
+    );
+    let version = |(i, name): (usize, &&str)| CustomResourceDefinitionVersion {
+        name: (*name).to_owned(),
+        served: true,
+        storage: i == 0,
+        schema: Some(CustomResourceValidation { open_api_v3_schema: serde_json::from_value(schema.clone()).ok() }),
+        additional_printer_columns: Some(columns.clone()),
+        subresources: Some(CustomResourceSubresources {
+            status: Some(CustomResourceSubresourceStatus(json!({}))),
+            scale: parts.scales.then(|| CustomResourceSubresourceScale {
+                spec_replicas_path: ".spec.replicas".to_owned(),
+                status_replicas_path: ".status.replicas".to_owned(),
+                label_selector_path: Some(".status.selector".to_owned()),
+            }),
+        }),
+        ..CustomResourceDefinitionVersion::default()
+    };
+    CustomResourceDefinition {
+        metadata: ObjectMeta { name: Some(format!("{plural}.{group}")), ..ObjectMeta::default() },
+        spec: CustomResourceDefinitionSpec {
+            versions: parts.versions.iter().enumerate().map(version).collect(),
+            conversion: Some(CustomResourceConversion { strategy: "None".to_owned(), webhook: None }),
+            group: group.into_owned(),
+            names: CustomResourceDefinitionNames {
+                kind: kind.to_string(),
+                list_kind: Some(format!("{kind}List")),
+                plural: plural.into_owned(),
+                singular: Some(kind.to_lowercase()),
+                short_names: Some(vec![parts.short_name.to_owned()]),
+                categories: Some(vec!["paddock".to_owned()]),
+            },
+            scope: "Namespaced".to_owned(),
+            ..CustomResourceDefinitionSpec::default()
+        },
+        status: None,
+    }
+}
+
+struct Column(CustomResourceColumnDefinition);
+
+impl Column {
+    /// Shown by `kubectl get -o wide` only.
+    fn wide(mut self) -> Self {
+        self.0.priority = Some(1);
+        self
+    }
+}
+
+fn column(name: &str, kind: &str, path: &str) -> Column {
+    Column(CustomResourceColumnDefinition {
+        name: name.to_owned(),
+        type_: kind.to_owned(),
+        json_path: path.to_owned(),
+        ..CustomResourceColumnDefinition::default()
+    })
+}
+
+fn condition_columns() -> Vec<Column> {
+    vec![
+        column("Ready", "string", r#".status.conditions[?(@.type=="Ready")].status"#),
+        column("Reason", "string", r#".status.conditions[?(@.type=="Ready")].reason"#),
+    ]
+}

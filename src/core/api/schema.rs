@@ -1,0 +1,292 @@
+//! From Rust types to the structural schemas that CustomResourceDefinitions take.
+//!
+//! schemars describes our types and k8s-openapi's. Three things are missing then: references have to be inlined,
+//! `Option` is not `nullable` (a client that writes null would keep it), and k8s-openapi says nothing of list types and
+//! keys, without which two field managers replace each other's lists. The latter are in `list-types.json`, taken from
+//! the API server's own OpenAPI by [`list_types`].
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// What the API server says of lists and maps: by definition, then by property. The property "" is the definition itself.
+pub type ListTypes = BTreeMap<String, BTreeMap<String, Merge>>;
+
+/// How two writers of a field are merged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merge {
+    /// `x-kubernetes-list-type`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
+    /// `x-kubernetes-list-map-keys`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// `x-kubernetes-map-type`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<String>,
+    /// The default of a property that is a key of a list and may be absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+}
+
+/// The definitions that our kinds embed.
+pub const EMBEDDED: [&str; 5] = [
+    "io.k8s.api.core.v1.PodSpec",
+    "io.k8s.api.core.v1.PersistentVolumeClaimSpec",
+    "io.k8s.api.networking.v1.NetworkPolicyIngressRule",
+    "io.k8s.api.networking.v1.NetworkPolicyEgressRule",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Condition",
+];
+
+/// The list types that schemas are made with.
+#[must_use]
+pub fn builtin_list_types() -> ListTypes {
+    // The file is compiled in and a test reads it, so it always parses.
+    serde_json::from_str(include_str!("list-types.json")).unwrap_or_default()
+}
+
+/// List types of everything that [`EMBEDDED`] reaches, from the OpenAPI v3 documents of an API server
+/// (`/openapi/v3/api/v1` and `/openapi/v3/apis/networking.k8s.io/v1`).
+#[must_use]
+pub fn list_types(documents: &[Value]) -> ListTypes {
+    let find = |name: &str| documents.iter().find_map(|d| d.pointer("/components/schemas")?.get(name));
+    let mut found = ListTypes::new();
+    let mut waiting: Vec<String> = EMBEDDED.iter().map(|name| (*name).to_owned()).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(name) = waiting.pop() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let Some(definition) = find(&name) else { continue };
+        let mut merges = BTreeMap::new();
+        let own = merge_of(definition);
+        if own != Merge::default() {
+            merges.insert(String::new(), own);
+        }
+        for (property, schema) in definition.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            let merge = merge_of(schema);
+            for key in &merge.keys {
+                let item = schema.get("items").map(references).unwrap_or_default();
+                for item in item {
+                    if let Some(default) = optional_default(find(&item), key) {
+                        let of_item = found.entry(item).or_default().entry(key.clone()).or_default();
+                        of_item.default = Some(default);
+                    }
+                }
+            }
+            if merge != Merge::default() {
+                merges.insert(property.clone(), merge);
+            }
+            waiting.extend(references(schema));
+        }
+        for (property, merge) in merges {
+            let entry = found.entry(name.clone()).or_default().entry(property).or_default();
+            *entry = Merge { default: entry.default.take(), ..merge };
+        }
+    }
+    found
+}
+
+fn merge_of(schema: &Value) -> Merge {
+    let text = |key: &str| schema.get(key).and_then(Value::as_str).map(str::to_owned);
+    let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
+    Merge {
+        list: text("x-kubernetes-list-type"),
+        keys: keys.filter_map(Value::as_str).map(str::to_owned).collect(),
+        map: text("x-kubernetes-map-type"),
+        default: None,
+    }
+}
+
+/// A key of a list has to be required or have a default.
+fn optional_default(item: Option<&Value>, key: &str) -> Option<Value> {
+    let item = item?;
+    let required = item.get("required").and_then(Value::as_array).into_iter().flatten();
+    if required.into_iter().any(|r| r.as_str() == Some(key)) {
+        return None;
+    }
+    item.pointer(&format!("/properties/{key}/default")).cloned()
+}
+
+/// Names of the definitions that a schema refers to, at any depth.
+fn references(schema: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    match schema {
+        Value::Object(map) => {
+            if let Some(reference) = map.get("$ref").and_then(Value::as_str) {
+                found.extend(reference.rsplit('/').next().map(str::to_owned));
+            }
+            found.extend(map.values().flat_map(references));
+        }
+        Value::Array(items) => found.extend(items.iter().flat_map(references)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    found
+}
+
+/// The structural schema of a type.
+#[must_use]
+pub fn structural<T: JsonSchema>(list_types: &ListTypes) -> Value {
+    let root = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
+    let root = root.as_value();
+    let definitions = root.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut structural = Inliner { definitions: &definitions, list_types }.inline(root, Origin::Ours);
+    if let Some(map) = structural.as_object_mut() {
+        map.remove("title");
+    }
+    structural
+}
+
+/// Whose description a schema carries: ours are for `kubectl explain`, Kubernetes' would make the CRD too large for the
+/// annotation of a client-side apply (262,144 bytes).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Ours,
+    Kubernetes,
+}
+
+struct Inliner<'a> {
+    definitions: &'a Map<String, Value>,
+    list_types: &'a ListTypes,
+}
+
+impl Inliner<'_> {
+    fn inline(&self, schema: &Value, origin: Origin) -> Value {
+        let Some(map) = schema.as_object() else { return schema.clone() };
+        let mut map = map.clone();
+        map.remove("$schema");
+        map.remove("$defs");
+        if origin == Origin::Kubernetes {
+            map.remove("description");
+        }
+        if let Some(Value::String(reference)) = map.remove("$ref") {
+            return beside(self.definition(&reference), map);
+        }
+        for key in ["anyOf", "oneOf"] {
+            if let Some(Value::Array(choices)) = map.get(key).cloned() {
+                map.remove(key);
+                return beside(self.choice(&choices, origin), map);
+            }
+        }
+        if let Some(Value::Array(types)) = map.get("type") {
+            let named = types.iter().find(|t| t.as_str() != Some("null")).cloned();
+            map.insert("type".to_owned(), named.unwrap_or_default());
+        }
+        if map.get("default").is_some_and(says_nothing) {
+            map.remove("default");
+        }
+        for key in ["items", "additionalProperties"] {
+            if let Some(inner) = map.get(key).filter(|v| v.is_object()).map(|v| self.inline(v, origin)) {
+                map.insert(key.to_owned(), inner);
+            }
+        }
+        if let Some(Value::Object(properties)) = map.get("properties") {
+            let properties: Map<String, Value> =
+                properties.iter().map(|(name, schema)| (name.clone(), self.inline(schema, origin))).collect();
+            map.insert("properties".to_owned(), Value::Object(properties));
+        }
+        Value::Object(map)
+    }
+
+    fn definition(&self, reference: &str) -> Value {
+        let name = reference.rsplit('/').next().unwrap_or_default();
+        match name {
+            // Only labels and annotations of an embedded object's metadata reach the object that is made of it.
+            "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta" => {
+                let texts = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+                return json!({ "type": "object", "properties": { "labels": texts, "annotations": texts } });
+            }
+            // Kubernetes' own rule for quantities, which the API server would apply to the pod.
+            "io.k8s.apimachinery.pkg.api.resource.Quantity" => {
+                return json!({ "x-kubernetes-int-or-string": true, "pattern": QUANTITY });
+            }
+            _ => {}
+        }
+        let origin = if name.starts_with("io.k8s.") { Origin::Kubernetes } else { Origin::Ours };
+        let mut schema = self.definitions.get(name).map_or(Value::Null, |d| self.inline(d, origin));
+        for (property, merge) in self.list_types.get(name).into_iter().flatten() {
+            let target = match property.as_str() {
+                "" => Some(&mut schema),
+                property => schema.get_mut("properties").and_then(|p| p.get_mut(property)),
+            };
+            if let Some(Value::Object(target)) = target {
+                apply(merge, target);
+            }
+        }
+        if name == EMBEDDED[0]
+            && let Some(ephemeral) = schema.pointer_mut("/properties/ephemeralContainers")
+        {
+            *ephemeral = no_ephemeral_containers();
+        }
+        schema
+    }
+
+    /// `Option<T>` is a choice of T and null: T. An enum with descriptions is a choice of constants: their list.
+    fn choice(&self, choices: &[Value], origin: Origin) -> Value {
+        let constants: Vec<Value> = choices.iter().filter_map(|c| c.get("const").cloned()).collect();
+        if constants.len() == choices.len() {
+            return json!({ "type": "string", "enum": constants });
+        }
+        let named: Vec<&Value> = choices.iter().filter(|c| c.get("type").is_none_or(|t| t != "null")).collect();
+        match named.as_slice() {
+            [one] => self.inline(one, origin),
+            several => Value::Array(several.iter().map(|c| self.inline(c, origin)).collect()),
+        }
+    }
+}
+
+/// As in `k8s.io/apimachinery`: a signed number and a suffix.
+const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
+
+/// A pod cannot be created with ephemeral containers, so a template has none: an error at once, and a quarter of the
+/// schema saved.
+fn no_ephemeral_containers() -> Value {
+    json!({
+        "description": "Must be empty: they are added to a running pod, with `kubectl debug`.",
+        "type": "array",
+        "maxItems": 0,
+        "items": { "type": "object" },
+    })
+}
+
+fn apply(merge: &Merge, schema: &mut Map<String, Value>) {
+    let Merge { list, keys, map, default } = merge;
+    if let Some(list) = list {
+        schema.insert("x-kubernetes-list-type".to_owned(), json!(list));
+    }
+    if !keys.is_empty() {
+        schema.insert("x-kubernetes-list-map-keys".to_owned(), json!(keys));
+    }
+    if let Some(map) = map {
+        schema.insert("x-kubernetes-map-type".to_owned(), json!(map));
+    }
+    if let Some(default) = default {
+        schema.insert("default".to_owned(), default.clone());
+    }
+}
+
+/// A schema with what stood beside the reference to it, which says more of this use.
+fn beside(mut schema: Value, siblings: Map<String, Value>) -> Value {
+    if let Some(map) = schema.as_object_mut() {
+        for (key, value) in siblings {
+            if !(key == "default" && says_nothing(&value)) {
+                map.insert(key, value);
+            }
+        }
+    }
+    schema
+}
+
+/// serde's default of an absent field, as schemars notes it, is not one for the API server to write.
+fn says_nothing(default: &Value) -> bool {
+    match default {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::Bool(_) | Value::String(_) => false,
+    }
+}
