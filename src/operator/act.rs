@@ -1,0 +1,236 @@
+//! The only writer: carries out a plan, step by step, and tells the World what became of every operation.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use kube::Client;
+use paddock_core::kind::Kind;
+use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::fence::Fence;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::pressure::{Pressure, Urgency};
+use crate::queue::{Done, Queue, Trigger};
+use crate::reply::Reply;
+use crate::request::request;
+use crate::world::SharedWorld;
+
+/// Carries plans out.
+pub struct Writer {
+    client: Client,
+    world: SharedWorld,
+    queue: Queue,
+    pressure: Pressure,
+    fence: Fence,
+    metrics: Metrics,
+    /// For crash tests: the process aborts when this many replies have come in and before the last is used.
+    abort_after: Option<u64>,
+    sent: AtomicU64,
+}
+
+/// How far a plan came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All of it was stored.
+    Stored,
+    /// It was out of date before a step of it began: nothing of that step was sent.
+    Stale,
+    /// Some operation was not stored; the rest was left.
+    Stopped(Done),
+}
+
+impl Writer {
+    /// A writer; `client` must not retry by itself.
+    pub fn new(
+        client: Client,
+        world: SharedWorld,
+        queue: Queue,
+        (pressure, fence): (Pressure, Fence),
+        metrics: Metrics,
+        abort_after: Option<u64>,
+    ) -> Self {
+        Self { client, world, queue, pressure, fence, metrics, abort_after, sent: AtomicU64::new(0) }
+    }
+
+    /// Each step when the one before is stored; the operations of a step together.
+    pub async fn act(&self, plan: &Plan) -> Progress {
+        for step in plan.steps.iter().filter(|step| !step.is_empty()) {
+            if self.world.begin(step, Timestamp::now()).is_err() {
+                return Progress::Stale;
+            }
+            let ends = join_all(step.iter().map(|op| self.carry_out(op))).await;
+            if let Some(done) = ends.into_iter().flatten().reduce(worse) {
+                return Progress::Stopped(done);
+            }
+        }
+        Progress::Stored
+    }
+
+    /// One operation, from pending to resolved; `None` when its purpose is reached.
+    async fn carry_out(&self, op: &Op) -> Option<Done> {
+        let (reply, at_least) = self.send(op).await;
+        self.metrics.write(op, &reply.outcome);
+        if let Outcome::Stored(object) = &reply.outcome {
+            self.metrics.expect_echo(object);
+        }
+        match &reply.outcome {
+            Outcome::Rejected { status, message } => warn!(%op, status, message, "write rejected"),
+            Outcome::Stored(_)
+            | Outcome::Gone
+            | Outcome::Conflict
+            | Outcome::Exists
+            | Outcome::Busy
+            | Outcome::Unknown => debug!(%op, outcome = outcome_name(&reply.outcome), "write"),
+        }
+        let keys = self.world.finish(op, &reply.outcome, Timestamp::now());
+        self.queue.push(keys, Trigger::Related);
+        verdict(op, &reply.outcome, at_least)
+    }
+
+    async fn send(&self, op: &Op) -> (Reply, Option<Duration>) {
+        let permit = self.pressure.enter(urgency(op)).await;
+        let Some(left) = self.fence.remaining() else {
+            drop(permit);
+            return (Reply::unsent(), None);
+        };
+        let started = Instant::now();
+        let reply = match tokio::time::timeout(limits::WRITE.min(left), self.exchange(op)).await {
+            Ok(reply) => reply,
+            Err(_elapsed) => Reply::lost(),
+        };
+        self.metrics.write_duration(op, started.elapsed());
+        let at_least = match reply.signal {
+            crate::pressure::Signal::Busy(wait) => wait.map(|wait| wait.min(limits::RETRY_AFTER)),
+            crate::pressure::Signal::Served | crate::pressure::Signal::Lost => None,
+        };
+        permit.done(reply.signal);
+        if self.abort_after.is_some_and(|n| self.sent.fetch_add(1, Ordering::Relaxed) + 1 >= n) {
+            std::process::abort();
+        }
+        (reply, at_least)
+    }
+
+    async fn exchange(&self, op: &Op) -> Reply {
+        let request = match request(op) {
+            Ok(request) => request,
+            Err(error) => {
+                let outcome = Outcome::Rejected { status: 400, message: error.to_string() };
+                return Reply { outcome, signal: crate::pressure::Signal::Served };
+            }
+        };
+        let response = match self.client.send(request).await {
+            Ok(response) => response,
+            Err(error) if never_connected(&error) => return Reply::unsent(),
+            Err(error) => {
+                debug!(%op, %error, "no reply");
+                return Reply::lost();
+            }
+        };
+        let (parts, body) = response.into_parts();
+        match body.collect_bytes().await {
+            Ok(body) => Reply::read(op, parts.status, &parts.headers, &body),
+            Err(_) => Reply::lost(),
+        }
+    }
+}
+
+/// Whether the purpose of an operation is reached, and if not, how to go on.
+fn verdict(op: &Op, outcome: &Outcome, at_least: Option<Duration>) -> Option<Done> {
+    match outcome {
+        Outcome::Stored(_) => None,
+        // What is to be deleted and is not there needs no second look; what is to be patched does.
+        Outcome::Gone => match op.action {
+            Action::Delete { .. } => None,
+            Action::Patch { .. } | Action::Create { .. } => Some(Done::Again),
+        },
+        Outcome::Conflict | Outcome::Exists => Some(Done::Again),
+        Outcome::Rejected { .. } | Outcome::Busy | Outcome::Unknown => Some(Done::Failed { at_least }),
+    }
+}
+
+/// The more patient of two ends: one conflict and one refusal make a refusal.
+fn worse(a: Done, b: Done) -> Done {
+    match (a, b) {
+        (Done::Failed { at_least: a }, Done::Failed { at_least: b }) => Done::Failed { at_least: a.max(b) },
+        (failed @ Done::Failed { .. }, Done::Converged | Done::Again)
+        | (Done::Converged | Done::Again, failed @ Done::Failed { .. }) => failed,
+        (Done::Again, Done::Converged | Done::Again) | (Done::Converged, Done::Again) => Done::Again,
+        (Done::Converged, Done::Converged) => Done::Converged,
+    }
+}
+
+/// Who waits for an operation.
+fn urgency(op: &Op) -> Urgency {
+    match op.reason {
+        Reason::Claimed | Reason::Reserved | Reason::ColdStart => Urgency::Claim,
+        Reason::PoolBelowDesired
+        | Reason::PoolAboveDesired
+        | Reason::TemplateChanged
+        | Reason::WarmSandboxUnusable
+        | Reason::NetworkPolicyUnwanted
+        | Reason::TtlPassed => Urgency::Background,
+        Reason::StatusChanged if matches!(op.key.kind, Kind::Claim | Kind::SeedClaim) => Urgency::Claim,
+        Reason::StatusChanged if matches!(op.key.kind, Kind::Pool | Kind::SeedPool) => Urgency::Background,
+        Reason::StatusChanged
+        | Reason::PodMissing
+        | Reason::PodFailed
+        | Reason::Suspended
+        | Reason::IdleSuspended
+        | Reason::IdleDeleted
+        | Reason::Expired
+        | Reason::Finished
+        | Reason::ServiceMissing
+        | Reason::ServiceUnwanted
+        | Reason::EndpointsChanged
+        | Reason::VolumeClaimMissing
+        | Reason::Adopted
+        | Reason::MetadataChanged
+        | Reason::ModeInStep
+        | Reason::NetworkPolicyMissing
+        | Reason::NetworkPolicyChanged
+        | Reason::Invalid
+        | Reason::AdmissionDenied
+        | Reason::RuntimeClassRefused
+        | Reason::PluginOverruled
+        | Reason::PluginFailed
+        | Reason::IdleCheck
+        | Reason::PoolSizeCheck
+        | Reason::Waiting
+        | Reason::Backoff => Urgency::Normal,
+    }
+}
+
+/// The label of an outcome in metrics and logs.
+#[must_use]
+pub fn outcome_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Stored(_) => "stored",
+        Outcome::Gone => "gone",
+        Outcome::Conflict => "conflict",
+        Outcome::Exists => "exists",
+        Outcome::Rejected { .. } => "rejected",
+        Outcome::Busy => "busy",
+        Outcome::Unknown => "unknown",
+    }
+}
+
+/// Whether an error says that no connection was made, so that nothing can have been stored.
+fn never_connected(error: &kube::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return error.is_connect();
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+#[path = "act_test.rs"]
+mod test;

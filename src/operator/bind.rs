@@ -1,0 +1,89 @@
+//! Addresses to listen on, as Go programs write them: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, and `0` for not at all.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+use tokio::net::TcpListener;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// Nowhere.
+    Off,
+    /// At the first of these that can be had.
+    At(Vec<SocketAddr>),
+}
+
+/// Not an address.
+#[derive(Debug, thiserror::Error)]
+#[error("{value:?} is not an address to listen on: expected HOST:PORT, :PORT for all addresses, or 0 for none")]
+pub struct BadBind {
+    value: String,
+}
+
+impl FromStr for Bind {
+    type Err = BadBind;
+
+    fn from_str(value: &str) -> Result<Self, BadBind> {
+        if matches!(value, "" | "0") {
+            return Ok(Bind::Off);
+        }
+        let bad = || BadBind { value: value.to_owned() };
+        if let Some(port) = value.strip_prefix(':') {
+            let port: u16 = port.parse().map_err(|_| bad())?;
+            // The first takes IPv4 as well, where the machine has IPv6 at all.
+            return Ok(Bind::At(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]));
+        }
+        let addresses: Vec<SocketAddr> = value.to_socket_addrs().map_err(|_| bad())?.collect();
+        if addresses.is_empty() { Err(bad()) } else { Ok(Bind::At(addresses)) }
+    }
+}
+
+impl Bind {
+    /// An address of this machine's own, at a port that is free.
+    #[must_use]
+    pub fn loopback() -> Self {
+        Bind::At(vec![(Ipv4Addr::LOCALHOST, 0).into()])
+    }
+
+    /// Listens; `None` where it says nowhere.
+    ///
+    /// # Errors
+    /// When none of the addresses can be had.
+    pub async fn listen(&self) -> std::io::Result<Option<TcpListener>> {
+        match self {
+            Bind::Off => Ok(None),
+            Bind::At(addresses) => TcpListener::bind(addresses.as_slice()).await.map(Some),
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn at(value: &str) -> Vec<String> {
+        match value.parse() {
+            Ok(Bind::At(addresses)) => addresses.iter().map(ToString::to_string).collect(),
+            other => panic!("{value}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn go_style_addresses() {
+        assert_eq!(at(":8080"), ["[::]:8080", "0.0.0.0:8080"]);
+        assert_eq!(at("127.0.0.1:0"), ["127.0.0.1:0"]);
+        assert_eq!(at("[::1]:9"), ["[::1]:9"]);
+        for off in ["", "0"] {
+            assert_eq!(off.parse::<Bind>().unwrap(), Bind::Off);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_what_would_be() {
+        for bad in ["8080", ":port", "127.0.0.1", ":70000"] {
+            let error = bad.parse::<Bind>().unwrap_err().to_string();
+            assert!(error.contains(bad) && error.contains(":PORT"), "{error}");
+        }
+    }
+}

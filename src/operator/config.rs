@@ -1,0 +1,155 @@
+//! What the operator is told at its start. Parsed: what is here is usable as it is.
+
+use std::path::PathBuf;
+
+use paddock_core::kind::Kind;
+use paddock_core::settings::Settings;
+
+use crate::bind::Bind;
+use crate::election::Timing;
+use crate::queue::Workers;
+
+/// Which of the two API surfaces for templates, pools and claims is served. The Sandbox is common to both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Surface {
+    /// All in `agents.x-k8s.io/v1alpha1`.
+    Seed,
+    /// In `extensions.agents.x-k8s.io`.
+    Upstream,
+    /// Both; a surface whose CRDs are not installed is waited for without a fuss.
+    #[default]
+    Both,
+}
+
+impl Surface {
+    /// Every surface.
+    pub const ALL: [Surface; 3] = [Surface::Seed, Surface::Upstream, Surface::Both];
+
+    /// The word on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Surface::Seed => "seed",
+            Surface::Upstream => "upstream",
+            Surface::Both => "both",
+        }
+    }
+
+    /// Whether a kind belongs to it.
+    #[must_use]
+    pub fn has(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Template | Kind::Pool | Kind::Claim => matches!(self, Surface::Upstream | Surface::Both),
+            Kind::SeedTemplate | Kind::SeedPool | Kind::SeedClaim => matches!(self, Surface::Seed | Surface::Both),
+            Kind::Sandbox
+            | Kind::Pod
+            | Kind::Service
+            | Kind::VolumeClaim
+            | Kind::NetworkPolicy
+            | Kind::EndpointSlice
+            | Kind::Namespace
+            | Kind::Node
+            | Kind::RuntimeClass
+            | Kind::StorageClass => true,
+        }
+    }
+}
+
+/// How this replica comes to act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// It always acts: there is no other.
+    Alone,
+    /// It acts while it holds the leases.
+    Elected {
+        /// Namespace of the leases; that of the client's configuration if absent.
+        namespace: Option<String>,
+        /// How leadership is timed.
+        timing: Timing,
+    },
+}
+
+/// Everything.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The core's own settings and limits.
+    pub settings: Settings,
+    /// Which surfaces are served.
+    pub surface: Surface,
+    /// Whether templates, pools and claims are served at all (`--extensions`).
+    pub extensions: bool,
+    /// Only this namespace, if given.
+    pub namespace: Option<String>,
+    /// How many keys are worked on at once.
+    pub workers: Workers,
+    /// Writes a second at the most; none or not positive: as many as the API server takes.
+    pub kube_api_qps: Option<f64>,
+    /// Writes in a burst above that rate.
+    pub kube_api_burst: Option<u32>,
+    /// How this replica comes to act.
+    pub leadership: Leadership,
+    /// This process among the replicas, unlike any other's before or beside it.
+    pub identity: String,
+    /// Where `/metrics` is served.
+    pub metrics: Bind,
+    /// Where `/healthz` and `/readyz` are served.
+    pub health: Bind,
+    /// Where `/debug/` is served.
+    pub debug: Bind,
+    /// Directory watched for plugins.
+    pub plugin_dir: Option<PathBuf>,
+    /// Seeds jitter.
+    pub seed: u64,
+    /// For crash tests: abort when the reply to this write has come in, before it is used.
+    pub abort_after_writes: Option<u64>,
+}
+
+impl Config {
+    /// As a test or a demo wants it: alone, on loopback ports that are free.
+    #[must_use]
+    pub fn local(identity: impl Into<String>) -> Self {
+        Self {
+            settings: Settings::default(),
+            surface: Surface::Both,
+            extensions: true,
+            namespace: None,
+            workers: Workers::default(),
+            kube_api_qps: None,
+            kube_api_burst: None,
+            leadership: Leadership::Alone,
+            identity: identity.into(),
+            metrics: Bind::loopback(),
+            health: Bind::loopback(),
+            debug: Bind::loopback(),
+            plugin_dir: None,
+            seed: 0,
+            abort_after_writes: None,
+        }
+    }
+
+    /// The kinds that are watched.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Kind> {
+        Kind::ALL.into_iter().filter(|kind| self.surface.has(*kind) && (self.extensions || !is_extension(*kind))).collect()
+    }
+}
+
+fn is_extension(kind: Kind) -> bool {
+    !Surface::Seed.has(kind) || !Surface::Upstream.has(kind)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_surface_watches_its_own_kinds_and_the_common_ones() {
+        let kinds = |surface, extensions| Config { surface, extensions, ..Config::local("t") }.kinds();
+        assert_eq!(kinds(Surface::Both, true).len(), Kind::ALL.len());
+        let seed = kinds(Surface::Seed, true);
+        assert!(seed.contains(&Kind::SeedClaim) && seed.contains(&Kind::Sandbox) && !seed.contains(&Kind::Claim));
+        let bare = kinds(Surface::Both, false);
+        assert!(bare.contains(&Kind::Sandbox) && bare.contains(&Kind::Pod));
+        assert!(!bare.contains(&Kind::SeedPool) && !bare.contains(&Kind::Pool));
+    }
+}

@@ -1,0 +1,174 @@
+//! Leader election on two Leases: our own, and upstream's, so that two operators never act on one cluster.
+//!
+//! The rules are client-go's: a lease has expired when it has not changed for its duration *by our own
+//! monotonic clock* since we first saw it so, and every write to it is compare-and-swap on its version. Clocks
+//! of different machines are never compared. Leases are taken in a fixed order, so that no two replicas
+//! hold one each. The right to write ([`Fence`]) ends before the lease can be taken by anybody else.
+
+mod lease;
+
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::lease::{Lease, Round};
+use crate::fence::Fence;
+
+/// Our own lease.
+pub const OWN_LEASE: &str = "paddock-operator";
+/// The lease that upstream's controller holds.
+pub const UPSTREAM_LEASE: &str = "a3317529.agent-sandbox.x-k8s.io";
+
+/// How leadership is timed: client-go's three values, and its defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a lease stands that is not renewed.
+    pub lease: Duration,
+    /// How long after the last renewal the leader goes on acting.
+    pub renew: Duration,
+    /// How often to try.
+    pub retry: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_secs(2) }
+    }
+}
+
+/// Why a timing is of no use.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BadTiming {
+    /// The right to act would outlast the lease.
+    #[error("lease renew deadline ({renew:?}) must be shorter than the lease duration ({lease:?})")]
+    Renew {
+        /// The deadline.
+        renew: Duration,
+        /// The duration.
+        lease: Duration,
+    },
+    /// One lost request would lose the lease.
+    #[error("lease retry period ({retry:?}) must be shorter than half of the renew deadline ({renew:?})")]
+    Retry {
+        /// The period.
+        retry: Duration,
+        /// The deadline.
+        renew: Duration,
+    },
+    /// A lease counts whole seconds.
+    #[error("lease duration ({lease:?}) must be a whole number of seconds, at least 1 s")]
+    WholeSeconds {
+        /// The duration.
+        lease: Duration,
+    },
+}
+
+impl Timing {
+    /// Checks that the three fit together.
+    ///
+    /// # Errors
+    /// Says which two do not.
+    pub fn checked(self) -> Result<Self, BadTiming> {
+        let Self { lease, renew, retry } = self;
+        if lease.as_secs() < 1 || lease.subsec_nanos() != 0 {
+            return Err(BadTiming::WholeSeconds { lease });
+        }
+        if renew >= lease {
+            return Err(BadTiming::Renew { renew, lease });
+        }
+        if retry * 2 >= renew {
+            return Err(BadTiming::Retry { retry, renew });
+        }
+        Ok(self)
+    }
+}
+
+/// One replica's candidacy.
+pub struct Election {
+    leases: Vec<Lease>,
+    timing: Timing,
+    fence: Fence,
+    leading: watch::Sender<bool>,
+}
+
+impl Election {
+    /// A candidacy under `identity`, which must be this process's alone.
+    #[must_use]
+    pub fn new(client: &Client, namespace: &str, identity: &str, timing: Timing, fence: Fence) -> Self {
+        let leases = [OWN_LEASE, UPSTREAM_LEASE]
+            .into_iter()
+            .map(|name| Lease::new(client.clone(), namespace, name, identity, timing))
+            .collect();
+        Self { leases, timing, fence, leading: watch::Sender::new(false) }
+    }
+
+    /// Says whether this replica leads.
+    #[must_use]
+    pub fn leading(&self) -> watch::Receiver<bool> {
+        self.leading.subscribe()
+    }
+
+    /// Stands for election until stopped, then gives the leases back.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut right_ends = Instant::now();
+        loop {
+            let started = Instant::now();
+            let end_of_right = if *self.leading.borrow() { Some(right_ends) } else { None };
+            let round = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                // A request that hangs must not keep a leader acting.
+                () = async { match end_of_right { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => Round::Unknown,
+                round = round(&mut self.leases) => round,
+            };
+            match round {
+                Round::Held => {
+                    right_ends = started + self.timing.renew;
+                    self.fence.extend(right_ends);
+                    if !self.leading.send_replace(true) {
+                        info!("leading");
+                    }
+                }
+                Round::Taken => self.step_down("another holds the lease"),
+                Round::Unknown if Instant::now() >= right_ends => self.step_down("the lease could not be renewed in time"),
+                Round::Unknown => {}
+            }
+            // A little apart from the other replicas, so that they do not always meet.
+            let next = started + self.timing.retry.mul_f64(1.0 + fastrand::f64() / 5.0);
+            let wake = if *self.leading.borrow() { next.min(right_ends) } else { next };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = sleep_until(wake) => {}
+            }
+        }
+        // Whoever stops us has ended the writes; now others may begin.
+        self.fence.revoke();
+        self.leading.send_replace(false);
+        for lease in self.leases.iter_mut().rev() {
+            lease.release().await;
+        }
+    }
+
+    fn step_down(&self, why: &str) {
+        self.fence.revoke();
+        if self.leading.send_replace(false) {
+            warn!(why, "no longer leading");
+        }
+    }
+}
+
+/// Takes or renews every lease, in order, and stops at the first that is not ours.
+async fn round(leases: &mut [Lease]) -> Round {
+    for lease in leases {
+        match lease.take_or_renew().await {
+            Round::Held => {}
+            Round::Taken => return Round::Taken,
+            Round::Unknown => return Round::Unknown,
+        }
+    }
+    Round::Held
+}

@@ -1,0 +1,173 @@
+//! One Lease: taken, renewed and released by compare-and-swap on its version.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+use super::Timing;
+use crate::limits;
+use crate::request::FIELD_MANAGER;
+
+/// What came of trying for the leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Round {
+    /// All are ours, as the API server has just confirmed.
+    Held,
+    /// One is somebody else's.
+    Taken,
+    /// The API server did not answer, or somebody wrote at the same time.
+    Unknown,
+}
+
+pub(super) struct Lease {
+    api: Api<LeaseObject>,
+    name: String,
+    identity: String,
+    timing: Timing,
+    /// The lease as last read, and since when it has been so.
+    seen: Option<(LeaseObject, Instant)>,
+}
+
+impl Lease {
+    pub(super) fn new(client: Client, namespace: &str, name: &str, identity: &str, timing: Timing) -> Self {
+        let api = Api::namespaced(client, namespace);
+        Self { api, name: name.to_owned(), identity: identity.to_owned(), timing, seen: None }
+    }
+
+    pub(super) async fn take_or_renew(&mut self) -> Round {
+        match self.attempt().await {
+            Ok(round) => round,
+            Err(error) => {
+                warn!(lease = self.name, %error, "lease request failed");
+                Round::Unknown
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Round, Failed> {
+        // What we hold needs no reading: the write itself says whether it is still so.
+        if !self.mine() {
+            match within(self.api.get_opt(&self.name)).await? {
+                None => return self.create().await,
+                Some(lease) => self.note(lease),
+            }
+            if let Some(holder) = self.other_holder() {
+                debug!(lease = self.name, holder, "held by another");
+                return Ok(Round::Taken);
+            }
+        }
+        self.write(&self.identity.clone(), self.timing.lease).await
+    }
+
+    /// Gives the lease back if it is ours, so that the next leader need not wait for its end.
+    pub(super) async fn release(&mut self) {
+        if !self.mine() {
+            return;
+        }
+        // As client-go does: no holder, and an end that has all but come.
+        match self.write("", Duration::from_secs(1)).await {
+            Ok(Round::Held) => info!(lease = self.name, "released"),
+            Ok(Round::Taken | Round::Unknown) => {}
+            Err(error) => warn!(lease = self.name, %error, "not released"),
+        }
+        self.seen = None;
+    }
+
+    fn spec(&self) -> Option<&LeaseSpec> {
+        self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref())
+    }
+
+    fn mine(&self) -> bool {
+        self.spec().is_some_and(|spec| spec.holder_identity.as_deref() == Some(&self.identity))
+    }
+
+    /// Who holds it, if that is another whose time is not up.
+    fn other_holder(&self) -> Option<&str> {
+        let (lease, since) = self.seen.as_ref()?;
+        let spec = lease.spec.as_ref()?;
+        let holder = spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())?;
+        let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
+        let duration = seconds.map_or(self.timing.lease, Duration::from_secs);
+        (holder != self.identity && since.elapsed() < duration).then_some(holder)
+    }
+
+    /// Remembers a lease; its time begins anew only if it changed.
+    fn note(&mut self, lease: LeaseObject) {
+        match &self.seen {
+            Some((had, _)) if had.metadata.resource_version == lease.metadata.resource_version => {}
+            Some(_) | None => self.seen = Some((lease, Instant::now())),
+        }
+    }
+
+    async fn create(&mut self) -> Result<Round, Failed> {
+        let lease = LeaseObject {
+            metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+            spec: Some(self.held_spec(&self.identity, self.timing.lease, None)),
+        };
+        let stored = within(self.api.create(&params(), &lease)).await;
+        self.settle(stored)
+    }
+
+    async fn write(&mut self, holder: &str, duration: Duration) -> Result<Round, Failed> {
+        let Some((mut lease, _)) = self.seen.clone() else { return Ok(Round::Unknown) };
+        lease.spec = Some(self.held_spec(holder, duration, lease.spec.take()));
+        let stored = within(self.api.replace(&self.name, &params(), &lease)).await;
+        self.settle(stored)
+    }
+
+    /// The spec that makes `holder` the holder. Fields that we do not know of stay.
+    fn held_spec(&self, holder: &str, duration: Duration, had: Option<LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        let had = had.unwrap_or_default();
+        let changes = had.holder_identity.as_deref() != Some(holder);
+        LeaseSpec {
+            acquire_time: if changes || had.acquire_time.is_none() { Some(now.clone()) } else { had.acquire_time },
+            renew_time: Some(now),
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: Some(i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)),
+            lease_transitions: Some(had.lease_transitions.unwrap_or(0) + i32::from(changes && !holder.is_empty())),
+            preferred_holder: had.preferred_holder,
+            strategy: had.strategy,
+        }
+    }
+
+    fn settle(&mut self, stored: Result<LeaseObject, Failed>) -> Result<Round, Failed> {
+        match stored {
+            Ok(lease) => {
+                self.note(lease);
+                Ok(Round::Held)
+            }
+            // Somebody wrote first, or it is gone: read it again, at once if it was ours.
+            Err(Failed::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                self.seen = None;
+                Ok(Round::Unknown)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("no reply within {:?}", limits::LEASE_REQUEST)]
+    Late,
+    #[error(transparent)]
+    Api(kube::Error),
+}
+
+async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failed> {
+    match timeout(limits::LEASE_REQUEST, request).await {
+        Ok(reply) => reply.map_err(Failed::Api),
+        Err(_elapsed) => Err(Failed::Late),
+    }
+}
+
+fn params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}

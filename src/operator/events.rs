@@ -1,0 +1,159 @@
+//! Kubernetes Events, off the path: queued, bounded, sent once in a while for the same thing, dropped under pressure.
+
+use std::collections::HashMap;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
+use paddock_core::plan::{Event, Reason};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+use crate::limits;
+use crate::metrics::Metrics;
+
+/// Takes Events; never waits.
+#[derive(Clone)]
+pub struct Events {
+    sender: mpsc::Sender<Event>,
+    metrics: Metrics,
+}
+
+/// The other end, to be run.
+pub struct Outbox {
+    receiver: mpsc::Receiver<Event>,
+    metrics: Metrics,
+}
+
+/// A pair of ends.
+#[must_use]
+pub fn events(metrics: Metrics) -> (Events, Outbox) {
+    let (sender, receiver) = mpsc::channel(limits::EVENTS_QUEUED);
+    (Events { sender, metrics: metrics.clone() }, Outbox { receiver, metrics })
+}
+
+impl Events {
+    /// Hands Events over; what does not fit is dropped and counted.
+    pub fn send(&self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            if self.sender.try_send(event).is_err() {
+                self.metrics.event("dropped");
+            }
+        }
+    }
+}
+
+impl Outbox {
+    /// Sends Events one at a time for as long as it is polled. A series is kept as one Event object with a count.
+    pub async fn run(mut self, client: Client, identity: String) {
+        let reporter = Reporter { controller: "paddock".to_owned(), instance: Some(identity) };
+        let recorder = Recorder::new(client, reporter);
+        let mut sent = Sent::default();
+        while let Some(event) = self.receiver.recv().await {
+            if !sent.is_due(&event, Instant::now()) {
+                self.metrics.event("repeated");
+                continue;
+            }
+            let (kube_event, reference) = convert(&event);
+            let result = match timeout(limits::EVENT_REQUEST, recorder.publish(&kube_event, &reference)).await {
+                Ok(Ok(())) => "sent",
+                Ok(Err(error)) => {
+                    debug!(%error, regarding = %event.regarding, reason = %event.reason, "event not sent");
+                    "failed"
+                }
+                Err(_elapsed) => "failed",
+            };
+            self.metrics.event(result);
+        }
+    }
+}
+
+/// What was sent lately.
+#[derive(Default)]
+struct Sent {
+    last: HashMap<(String, Reason, String), Instant>,
+}
+
+impl Sent {
+    fn is_due(&mut self, event: &Event, now: Instant) -> bool {
+        let key = (event.uid.clone(), event.reason, event.note.clone());
+        if self.last.get(&key).is_some_and(|at| now.duration_since(*at) < limits::EVENT_REPEAT) {
+            return false;
+        }
+        if self.last.len() >= limits::EVENTS_REMEMBERED {
+            self.last.retain(|_, at| now.duration_since(*at) < limits::EVENT_REPEAT);
+        }
+        // More different Events in half a minute than are remembered: some may be sent twice.
+        if self.last.len() >= limits::EVENTS_REMEMBERED {
+            self.last.clear();
+        }
+        self.last.insert(key, now);
+        true
+    }
+}
+
+fn convert(event: &Event) -> (KubeEvent, ObjectReference) {
+    let kube_event = KubeEvent {
+        type_: if event.warning { EventType::Warning } else { EventType::Normal },
+        reason: event.reason.as_str().to_owned(),
+        // The API server takes at most a kilobyte.
+        note: Some(event.note.chars().take(1000).collect()),
+        action: event.reason.as_str().to_owned(),
+        secondary: None,
+    };
+    let key = &event.regarding;
+    let reference = ObjectReference {
+        api_version: Some(key.kind.api_version()),
+        kind: Some(key.kind.name().to_owned()),
+        namespace: key.kind.namespaced().then(|| key.namespace.to_string()),
+        name: Some(key.name.to_string()),
+        uid: Some(event.uid.clone()),
+        ..ObjectReference::default()
+    };
+    (kube_event, reference)
+}
+
+#[cfg(test)]
+mod test {
+    use std::time::Duration;
+
+    use paddock_core::kind::{Key, Kind};
+
+    use super::*;
+
+    fn event(note: &str) -> Event {
+        let regarding = Key::new(Kind::Sandbox, "ns", "s");
+        Event { regarding, uid: "u".into(), warning: true, reason: Reason::PluginFailed, note: note.into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_event_is_sent_once_in_a_while_and_another_at_once() {
+        let mut sent = Sent::default();
+        assert!(sent.is_due(&event("a"), Instant::now()));
+        assert!(!sent.is_due(&event("a"), Instant::now()));
+        assert!(sent.is_due(&event("b"), Instant::now()));
+        tokio::time::advance(limits::EVENT_REPEAT - Duration::from_millis(1)).await;
+        assert!(!sent.is_due(&event("a"), Instant::now()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(sent.is_due(&event("a"), Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded() {
+        let mut sent = Sent::default();
+        for n in 0..3 * limits::EVENTS_REMEMBERED {
+            sent.is_due(&event(&n.to_string()), Instant::now());
+        }
+        assert!(sent.last.len() <= limits::EVENTS_REMEMBERED);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_and_counts() {
+        let metrics = Metrics::new().unwrap();
+        let (events, _outbox) = events(metrics.clone());
+        events.send((0..limits::EVENTS_QUEUED + 3).map(|n| event(&n.to_string())));
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        assert!(text.contains("paddock_events_total{result=\"dropped\"} 3\n"), "{text}");
+    }
+}

@@ -1,0 +1,79 @@
+//! Every limit and timeout of the operator process, in one table, each with where it comes from.
+
+use std::time::Duration;
+
+/// One write to the API server, from handing it to the connection to its reply. Longer than the API
+/// server's own webhook timeout (ours is 2 s) twice over, shorter than what is left of a lease when
+/// renewing has just failed (15 s − 10 s), so that no write of an old leader is under way under a new one.
+pub const WRITE: Duration = Duration::from_secs(5);
+
+/// Making a TCP and TLS connection to the API server.
+pub const CONNECT: Duration = Duration::from_secs(5);
+
+/// One request of the elector: half of the renew deadline, so that a lost request can be repeated.
+pub const LEASE_REQUEST: Duration = Duration::from_secs(5);
+
+/// One request for an Event: it is nobody's to wait for.
+pub const EVENT_REQUEST: Duration = Duration::from_secs(5);
+
+/// How long the API server keeps one watch open. kube gives a silent connection up five seconds after
+/// this, so it is also how long a cut that nobody reports can go unnoticed.
+pub const WATCH: Duration = Duration::from_secs(60);
+
+/// Objects asked for in one page of a list: client-go's own page size.
+pub const LIST_PAGE: u32 = 500;
+
+/// First and longest wait before a broken watch is tried again.
+pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// How often to look for a kind whose CRD is not installed.
+pub const ABSENT_KIND: Duration = Duration::from_secs(3);
+
+/// First and longest wait before a key that failed is tried again. The first is a few round trips; the
+/// longest is a tenth of [`RESYNC`], after which it would be looked at anyway.
+pub const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(60));
+
+/// Conflicts in a row that are followed by an immediate second look; then backoff begins. A conflict
+/// says that the world has moved on, and the third in a row that somebody is writing in a loop.
+pub const CONFLICTS_AT_ONCE: u32 = 3;
+
+/// How often every object is derived again from scratch, spread evenly over that time.
+pub const RESYNC: Duration = Duration::from_mins(10);
+
+/// Times that one reconcile looks again within itself because its plan was stale before it began.
+pub const STALE_PLANS: u32 = 8;
+
+/// Rounds of questions in one reconcile: runtime class, admission, then one fallback for each, twice over.
+pub const QUESTION_ROUNDS: u32 = 8;
+
+/// Writes under way at once: where slow start begins, the least, and the most. The most is what one
+/// API server's priority level `workload-low` gives its whole cluster by default (some 245 of 600 seats).
+pub const WRITES: (usize, usize, usize) = (32, 4, 256);
+
+/// Share of the writes under way that refills and clean-up may take, in percent: the rest is the claims'.
+pub const BACKGROUND_SHARE: usize = 75;
+
+/// How long a cut of the write limit stands before another one counts: replies to writes that
+/// were under way when the API server began to refuse say nothing new.
+pub const CUT_APART: Duration = Duration::from_millis(500);
+
+/// Longest `Retry-After` that is believed.
+pub const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Events waiting to be sent; more are dropped and counted.
+pub const EVENTS_QUEUED: usize = 1024;
+
+/// The same Event about the same object is sent once in this time.
+pub const EVENT_REPEAT: Duration = Duration::from_secs(30);
+
+/// Events remembered so that a repetition is known.
+pub const EVENTS_REMEMBERED: usize = 4096;
+
+/// Reconciles kept for `/debug/seen`.
+pub const TRACES: usize = 512;
+
+/// Writes of ours whose echo is awaited, to measure how far the watches lag.
+pub const ECHOES: usize = 1024;
+
+/// How long a shutdown waits for the writes under way: one write and its retry.
+pub const DRAIN: Duration = Duration::from_secs(10);

@@ -1,0 +1,201 @@
+//! Prometheus metrics: upstream's names, which dashboards and gates read, and our own (`paddock_…`).
+//!
+//! Everything is kept up to date as it happens, so a scrape costs what it prints. The exposition is the text format
+//! that Go's client writes (`le="100"`, counters named as registered), since upstream's readers parse that.
+//! Label values come from enums, or from the names of pools, templates and namespaces.
+
+mod echo;
+mod families;
+mod tally;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use paddock_core::kind::Kind;
+use paddock_core::object::Object;
+use paddock_core::plan::{Action, Op, Outcome};
+use paddock_core::question::{Answered, Failure};
+use prometheus::{Encoder, Registry, TextEncoder};
+use tokio::time::Instant;
+
+use self::echo::Echoes;
+use self::families::Families;
+use self::tally::Tally;
+use crate::act::outcome_name;
+use crate::queue::{Done, Job, Queue};
+use crate::pressure::Pressure;
+use crate::watch::Break;
+
+/// Clones are handles on the same metrics.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    /// Served by the leader alone, so that a sum over replicas counts every sandbox once.
+    leader_registry: Registry,
+    families: Families,
+    tally: Mutex<Tally>,
+    echoes: Mutex<Echoes>,
+}
+
+/// Metrics could not be set up: two families of one name.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+impl Metrics {
+    /// All families, at zero.
+    ///
+    /// # Errors
+    /// When a family is declared twice.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let leader_registry = Registry::new();
+        let families = Families::register(&registry, &leader_registry)?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let tally = Mutex::new(Tally::new(families.clone()));
+        Ok(Self { inner: Arc::new(Inner { registry, leader_registry, families, tally, echoes: Mutex::default() }) })
+    }
+
+    /// The exposition.
+    ///
+    /// # Errors
+    /// When a family cannot be encoded, which its declaration excludes.
+    pub fn text(&self) -> Result<Vec<u8>, MetricsError> {
+        let mut families = self.inner.registry.gather();
+        if self.inner.families.leader.get() == 1 {
+            families.extend(self.inner.leader_registry.gather());
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+
+    /// This replica took the lead or lost it.
+    pub fn leading(&self, leading: bool) {
+        self.inner.families.leader.set(i64::from(leading));
+        self.tally(|tally| tally.leading = leading);
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, job: &Job, done: Done, took: Duration) {
+        let families = &self.inner.families;
+        let result = match done {
+            Done::Converged => "converged",
+            Done::Again => "again",
+            Done::Failed { .. } => "failed",
+        };
+        let kind = job.key.kind.name();
+        families.reconciles.with_label_values(&[kind, job.trigger.as_str(), result]).inc();
+        families.reconcile_seconds.with_label_values(&[kind]).observe(took.as_secs_f64());
+        families.queue_seconds.with_label_values(&[kind]).observe(job.waited.as_secs_f64());
+    }
+
+    /// A plan was out of date before a step of it began.
+    pub fn stale_plan(&self, kind: Kind) {
+        self.inner.families.stale_plans.with_label_values(&[kind.name()]).inc();
+    }
+
+    /// A write was answered, or not.
+    pub fn write(&self, op: &Op, outcome: &Outcome) {
+        let labels = [op.key.kind.name(), verb(&op.action), op.reason.as_str(), outcome_name(outcome)];
+        self.inner.families.writes.with_label_values(&labels).inc();
+    }
+
+    /// How long a write was under way.
+    pub fn write_duration(&self, op: &Op, took: Duration) {
+        let labels = [op.key.kind.name(), verb(&op.action)];
+        self.inner.families.write_seconds.with_label_values(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A plugin was asked.
+    pub fn asked(&self, answered: &Answered, took: Duration) {
+        let families = &self.inner.families;
+        let plugin = answered.ask.plugin.name.as_str();
+        let hook = answered.ask.question.hook().as_str();
+        families.plugin_calls.with_label_values(&[plugin, hook]).inc();
+        families.plugin_seconds.with_label_values(&[plugin, hook]).observe(took.as_secs_f64());
+        if let Err(Failure { kind, .. }) = &answered.result {
+            families.plugin_failures.with_label_values(&[plugin, hook, kind.as_str()]).inc();
+        }
+    }
+
+    /// An Event was sent, dropped or could not be sent.
+    pub fn event(&self, result: &'static str) {
+        self.inner.families.events.with_label_values(&[result]).inc();
+    }
+
+    /// A watch was interrupted.
+    pub fn watch_break(&self, kind: Kind, cause: Break) {
+        self.inner.families.watch_breaks.with_label_values(&[kind.name(), cause.as_str()]).inc();
+    }
+
+    /// A write of ours was stored: its echo on the watch tells how far the watch lags.
+    pub fn expect_echo(&self, object: &Object) {
+        let mut echoes = self.inner.echoes.lock().unwrap_or_else(PoisonError::into_inner);
+        echoes.expect(object, Instant::now());
+    }
+
+    /// A watch delivered an object.
+    pub fn applied(&self, object: &Object) {
+        let families = &self.inner.families;
+        families.watch_events.with_label_values(&[object.key.kind.name()]).inc();
+        let echo = self.inner.echoes.lock().unwrap_or_else(PoisonError::into_inner).take(object, Instant::now());
+        if let Some(lag) = echo {
+            families.watch_lag.with_label_values(&[object.key.kind.name()]).observe(lag.as_secs_f64());
+        }
+        self.tally(|tally| tally.applied(object, Timestamp::now()));
+    }
+
+    /// A watch said that an object is gone.
+    pub fn deleted(&self, object: &Object) {
+        self.inner.families.watch_events.with_label_values(&[object.key.kind.name()]).inc();
+        self.tally(|tally| tally.deleted(&object.key));
+    }
+
+    /// A watch began anew with a whole list.
+    pub fn listed(&self, kind: Kind, objects: &[Object]) {
+        self.inner.families.watch_lists.with_label_values(&[kind.name()]).inc();
+        self.tally(|tally| tally.listed(kind, objects));
+    }
+
+    /// Reads the queue's and the writer's gauges, before a scrape.
+    pub fn sample(&self, queue: &Queue, pressure: &Pressure) {
+        let families = &self.inner.families;
+        for (lane, ready, running) in queue.depth() {
+            families.queue_depth.with_label_values(&[lane.as_str(), "ready"]).set(as_i64(ready));
+            families.queue_depth.with_label_values(&[lane.as_str(), "running"]).set(as_i64(running));
+        }
+        let (limit, in_flight) = pressure.load();
+        families.write_slots.with_label_values(&["limit"]).set(as_i64(limit));
+        families.write_slots.with_label_values(&["used"]).set(as_i64(in_flight));
+    }
+
+    /// For other parts of the operator (webhook, plugin sources) that bring families of their own.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    fn tally(&self, change: impl FnOnce(&mut Tally)) {
+        change(&mut self.inner.tally.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn as_i64(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn verb(action: &Action) -> &'static str {
+    match action {
+        Action::Create { .. } => "create",
+        Action::Patch { status: true, .. } => "patch_status",
+        Action::Patch { status: false, .. } => "patch",
+        Action::Delete { .. } => "delete",
+    }
+}

@@ -1,0 +1,41 @@
+//! Echoes: a write of ours comes back on the watch, and the time between is the watch's lag.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use paddock_core::kind::Key;
+use paddock_core::object::Object;
+use tokio::time::Instant;
+
+use crate::limits;
+
+#[derive(Default)]
+pub(super) struct Echoes {
+    expected: HashMap<Key, (u64, Instant)>,
+    order: VecDeque<(Key, u64)>,
+}
+
+impl Echoes {
+    /// The write was answered now. The oldest expectation makes room.
+    pub(super) fn expect(&mut self, object: &Object, now: Instant) {
+        self.expected.insert(object.key.clone(), (object.meta.version, now));
+        self.order.push_back((object.key.clone(), object.meta.version));
+        while self.order.len() > limits::ECHOES
+            && let Some((key, version)) = self.order.pop_front()
+        {
+            if self.expected.get(&key).is_some_and(|(expected, _)| *expected == version) {
+                self.expected.remove(&key);
+            }
+        }
+    }
+
+    /// How long ago the write that this event shows was answered; `None` for others' writes, and where the event was first.
+    pub(super) fn take(&mut self, object: &Object, now: Instant) -> Option<Duration> {
+        let (version, at) = *self.expected.get(&object.key)?;
+        if object.meta.version < version {
+            return None;
+        }
+        self.expected.remove(&object.key);
+        (object.meta.version == version).then(|| now.duration_since(at))
+    }
+}

@@ -1,0 +1,209 @@
+//! Every metric family: its name, its labels, its buckets.
+
+use prometheus::core::Collector;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// Upstream's buckets for claims (100 and up), and finer ones below and between. Milliseconds.
+const CLAIM_MS: &[f64] = &[
+    5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 750.0, 1000.0,
+    1250.0, 1500.0, 2000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0, 120_000.0, 240_000.0,
+];
+
+/// Upstream's buckets for creations (50 and up), and finer ones. Milliseconds.
+const CREATION_MS: &[f64] = &[
+    5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 750.0, 1000.0, 1500.0, 2500.0, 5000.0, 10000.0, 30000.0,
+    60000.0, 120_000.0, 240_000.0, 300_000.0, 600_000.0,
+];
+
+/// From half a millisecond (a quick API server on the same machine) to the longest write.
+const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// From ten microseconds (a native guest) to a second (beyond any plugin's deadline).
+const CALL_SECONDS: &[f64] = &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0];
+
+#[derive(Clone)]
+pub(super) struct Families {
+    pub(super) claim_startup: HistogramVec,
+    pub(super) claim_controller_startup: HistogramVec,
+    pub(super) claim_client_startup: HistogramVec,
+    pub(super) creation: HistogramVec,
+    pub(super) claim_creations: IntCounterVec,
+    pub(super) sandboxes: IntGaugeVec,
+    pub(super) pool_sandboxes: IntGaugeVec,
+    pub(super) leader: IntGauge,
+    pub(super) reconciles: IntCounterVec,
+    pub(super) reconcile_seconds: HistogramVec,
+    pub(super) stale_plans: IntCounterVec,
+    pub(super) queue_depth: IntGaugeVec,
+    pub(super) queue_seconds: HistogramVec,
+    pub(super) writes: IntCounterVec,
+    pub(super) write_seconds: HistogramVec,
+    pub(super) write_slots: IntGaugeVec,
+    pub(super) plugin_calls: IntCounterVec,
+    pub(super) plugin_failures: IntCounterVec,
+    pub(super) plugin_seconds: HistogramVec,
+    pub(super) events: IntCounterVec,
+    pub(super) watch_events: IntCounterVec,
+    pub(super) watch_lists: IntCounterVec,
+    pub(super) watch_breaks: IntCounterVec,
+    pub(super) watch_lag: HistogramVec,
+}
+
+impl Families {
+    /// Declares every family; those that describe the cluster, not this process, in `leader`.
+    pub(super) fn register(all: &Registry, leader: &Registry) -> prometheus::Result<Self> {
+        let build = IntGaugeVec::new(
+            Opts::new("agent_sandbox_build_info", "What this operator was built from; always 1."),
+            &["git_version", "implementation", "platform"],
+        )?;
+        let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
+        let version = concat!("v", env!("CARGO_PKG_VERSION"));
+        build.with_label_values(&[version, "paddock", platform.as_str()]).set(1);
+        register(all, build)?;
+        let claim = ["launch_type", "sandbox_template"];
+        Ok(Self {
+            claim_startup: histogram(
+                all,
+                ("agent_sandbox_claim_startup_latency_ms", "From the claim's creation to its Ready, in milliseconds."),
+                &claim,
+                CLAIM_MS,
+            )?,
+            claim_controller_startup: histogram(
+                all,
+                (
+                    "agent_sandbox_claim_controller_startup_latency_ms",
+                    "From when the operator first saw the claim to its Ready, in milliseconds.",
+                ),
+                &claim,
+                CLAIM_MS,
+            )?,
+            claim_client_startup: histogram(
+                all,
+                (
+                    "agent_sandbox_client_claim_startup_latency_ms",
+                    "From the client's own time of asking, where it gives one, to the claim's Ready, in milliseconds.",
+                ),
+                &claim,
+                CLAIM_MS,
+            )?,
+            creation: histogram(
+                all,
+                ("agent_sandbox_creation_latency_ms", "From a sandbox's creation to its first Ready, in milliseconds."),
+                &["namespace", "launch_type", "sandbox_template"],
+                CREATION_MS,
+            )?,
+            claim_creations: counter(
+                all,
+                ("agent_sandbox_claim_creation_total", "Sandboxes made or taken for claims."),
+                &["namespace", "sandbox_template", "launch_type", "warmpool_name", "pod_condition", "created_by"],
+            )?,
+            sandboxes: gauge(
+                leader,
+                ("agent_sandboxes", "Sandboxes there are."),
+                &["namespace", "ready_condition", "expired", "launch_type", "sandbox_template", "owned_by", "created_by"],
+            )?,
+            pool_sandboxes: gauge(
+                leader,
+                ("paddock_pool_sandboxes", "Sandboxes of a pool, as its status says: desired, total, ready."),
+                &["namespace", "pool", "state"],
+            )?,
+            leader: {
+                let leader = IntGauge::new("paddock_leader", "1 where this replica acts.")?;
+                all.register(Box::new(leader.clone()))?;
+                leader
+            },
+            reconciles: counter(
+                all,
+                ("paddock_reconciles_total", "Reconciles, by what put them into the queue and how they ended."),
+                &["kind", "trigger", "result"],
+            )?,
+            reconcile_seconds: histogram(
+                all,
+                ("paddock_reconcile_duration_seconds", "From seeing to the last reply of a reconcile."),
+                &["kind"],
+                SECONDS,
+            )?,
+            stale_plans: counter(
+                all,
+                ("paddock_stale_plans_total", "Plans that were out of date before a step of them began."),
+                &["kind"],
+            )?,
+            queue_depth: gauge(
+                all,
+                ("paddock_queue_depth", "Keys that are ready to be reconciled, and that are being reconciled."),
+                &["lane", "state"],
+            )?,
+            queue_seconds: histogram(
+                all,
+                ("paddock_queue_duration_seconds", "How long a key was ready before its reconcile began."),
+                &["kind"],
+                SECONDS,
+            )?,
+            writes: counter(
+                all,
+                ("paddock_writes_total", "Writes to the API server, by why and what became of them."),
+                &["kind", "verb", "reason", "outcome"],
+            )?,
+            write_seconds: histogram(
+                all,
+                ("paddock_write_duration_seconds", "From sending a write to its reply or the end of its time."),
+                &["kind", "verb"],
+                SECONDS,
+            )?,
+            write_slots: gauge(
+                all,
+                ("paddock_write_slots", "Writes that may be under way at once, and those that are."),
+                &["state"],
+            )?,
+            plugin_calls: counter(all, ("paddock_plugin_calls_total", "Questions put to plugins."), &["plugin", "hook"])?,
+            plugin_failures: counter(
+                all,
+                ("paddock_plugin_failures_total", "Questions that a plugin did not answer, by why."),
+                &["plugin", "hook", "failure"],
+            )?,
+            plugin_seconds: histogram(
+                all,
+                ("paddock_plugin_duration_seconds", "How long a plugin took to answer."),
+                &["plugin", "hook"],
+                CALL_SECONDS,
+            )?,
+            events: counter(
+                all,
+                ("paddock_events_total", "Kubernetes Events: sent, repeated (not sent again), dropped, failed."),
+                &["result"],
+            )?,
+            watch_events: counter(all, ("paddock_watch_events_total", "Objects that watches delivered."), &["kind"])?,
+            watch_lists: counter(all, ("paddock_watch_lists_total", "Whole lists; more than one is a restart."), &["kind"])?,
+            watch_breaks: counter(
+                all,
+                ("paddock_watch_breaks_total", "Interrupted watches, by why."),
+                &["kind", "cause"],
+            )?,
+            watch_lag: histogram(
+                all,
+                ("paddock_watch_lag_seconds", "From the reply to a write of ours to its event on the watch."),
+                &["kind"],
+                SECONDS,
+            )?,
+        })
+    }
+}
+
+type Name<'a> = (&'a str, &'a str);
+
+fn histogram(to: &Registry, (name, help): Name<'_>, labels: &[&str], buckets: &[f64]) -> prometheus::Result<HistogramVec> {
+    register(to, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
+}
+
+fn counter(to: &Registry, (name, help): Name<'_>, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    register(to, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauge(to: &Registry, (name, help): Name<'_>, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    register(to, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn register<C: Collector + Clone + 'static>(to: &Registry, family: C) -> prometheus::Result<C> {
+    to.register(Box::new(family.clone()))?;
+    Ok(family)
+}

@@ -1,0 +1,290 @@
+//! Keeps upstream's metrics up to date from watched objects, one change at a time.
+//!
+//! What a list shows is counted but not timed: it happened before this process looked.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use paddock_core::kind::{Key, Kind};
+use paddock_core::names::{annotation, condition, group, label, reason};
+use paddock_core::object::{Object, Owner};
+
+use super::families::Families;
+
+/// What upstream writes on claims' metrics where a sandbox names no template.
+const NO_TEMPLATE_OF_CLAIM: &str = "__unknown__";
+/// What upstream writes on `agent_sandboxes` in that case.
+const NO_TEMPLATE: &str = "unknown";
+/// Values of `created-by` that upstream's clients write; anything else would be a label without bounds.
+const CREATORS: [&str; 4] = ["go-client", "python-client", "controller", "typescript-client"];
+
+pub(super) struct Tally {
+    families: Families,
+    /// Only a leader times and counts what happens; otherwise every replica would.
+    pub(super) leading: bool,
+    sandboxes: HashMap<Key, Counted>,
+    claims: HashMap<Key, CountedClaim>,
+}
+
+struct Counted {
+    labels: Arc<[String; 7]>,
+    ready: bool,
+    /// It has been Ready once: only the first time is a start.
+    started: bool,
+    template: Option<String>,
+    warm: bool,
+    owner: Option<Owner>,
+}
+
+struct CountedClaim {
+    started: bool,
+    created_by: &'static str,
+    source_pool: Option<String>,
+}
+
+impl Tally {
+    pub(super) fn new(families: Families) -> Self {
+        Self { families, leading: false, sandboxes: HashMap::new(), claims: HashMap::new() }
+    }
+
+    pub(super) fn applied(&mut self, object: &Object, now: Timestamp) {
+        match object.key.kind {
+            Kind::Sandbox => self.sandbox(object, self.leading.then_some(now)),
+            Kind::Claim | Kind::SeedClaim => self.claim(object, self.leading.then_some(now)),
+            Kind::Pool | Kind::SeedPool => self.pool(object),
+            Kind::Template
+            | Kind::SeedTemplate
+            | Kind::Pod
+            | Kind::Service
+            | Kind::VolumeClaim
+            | Kind::NetworkPolicy
+            | Kind::EndpointSlice
+            | Kind::Namespace
+            | Kind::Node
+            | Kind::RuntimeClass
+            | Kind::StorageClass => {}
+        }
+    }
+
+    pub(super) fn deleted(&mut self, key: &Key) {
+        if let Some(counted) = self.sandboxes.remove(key) {
+            self.uncount(&counted.labels);
+        }
+        self.claims.remove(key);
+        if matches!(key.kind, Kind::Pool | Kind::SeedPool) {
+            for state in ["desired", "total", "ready"] {
+                // Absent where the pool never had a status.
+                let _ = self.families.pool_sandboxes.remove_label_values(&[&*key.namespace, &*key.name, state]);
+            }
+        }
+    }
+
+    /// What is not in the list is gone.
+    pub(super) fn listed(&mut self, kind: Kind, objects: &[Object]) {
+        let there: HashSet<&Key> = objects.iter().map(|object| &object.key).collect();
+        let gone: Vec<Key> = self
+            .sandboxes
+            .keys()
+            .chain(self.claims.keys())
+            .filter(|key| key.kind == kind && !there.contains(key))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.deleted(&key);
+        }
+        for object in objects {
+            match kind {
+                Kind::Sandbox => self.sandbox(object, None),
+                Kind::Claim | Kind::SeedClaim => self.claim(object, None),
+                Kind::Pool | Kind::SeedPool => self.pool(object),
+                Kind::Template
+                | Kind::SeedTemplate
+                | Kind::Pod
+                | Kind::Service
+                | Kind::VolumeClaim
+                | Kind::NetworkPolicy
+                | Kind::EndpointSlice
+                | Kind::Namespace
+                | Kind::Node
+                | Kind::RuntimeClass
+                | Kind::StorageClass => return,
+            }
+        }
+    }
+
+    fn sandbox(&mut self, object: &Object, happened: Option<Timestamp>) {
+        let Some(body) = object.sandbox() else { return };
+        let conditions = &body.status.conditions;
+        let ready = is_true(conditions, condition::READY);
+        let template = object.meta.annotations.get(annotation::TEMPLATE_REF).cloned();
+        let warm = object.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|v| v == label::LAUNCH_WARM);
+        let before = self.sandboxes.remove(&object.key);
+        let counted = Counted {
+            labels: Arc::new([
+                object.key.namespace.to_string(),
+                ready.to_string(),
+                expired(conditions).to_string(),
+                launch_type(warm).to_owned(),
+                template.clone().unwrap_or_else(|| NO_TEMPLATE.to_owned()),
+                owned_by(object.meta.controller.as_ref()).to_owned(),
+                created_by(&object.meta.labels).to_owned(),
+            ]),
+            ready,
+            started: ready || before.as_ref().is_some_and(|b| b.started),
+            template,
+            warm,
+            owner: object.meta.controller.clone(),
+        };
+        if before.as_ref().is_none_or(|before| before.labels != counted.labels) {
+            self.families.sandboxes.with_label_values(&counted.labels.each_ref().map(String::as_str)).inc();
+            if let Some(before) = &before {
+                self.uncount(&before.labels);
+            }
+        }
+        if let Some(now) = happened {
+            if counted.started && !before.as_ref().is_some_and(|b| b.started) {
+                let template = counted.template.as_deref().unwrap_or(NO_TEMPLATE_OF_CLAIM);
+                self.families
+                    .creation
+                    .with_label_values(&[&*object.key.namespace, launch_type(warm), template])
+                    .observe(millis(object.meta.created, now));
+            }
+            self.count_for_claim(&object.key, &counted, before.as_ref());
+        }
+        self.sandboxes.insert(object.key.clone(), counted);
+    }
+
+    /// Counts a sandbox that has just become a claim's.
+    fn count_for_claim(&self, key: &Key, counted: &Counted, before: Option<&Counted>) {
+        let Some(claim) = counted.owner.as_ref().and_then(|owner| claim_key(key, owner)) else { return };
+        if before.is_some_and(|before| before.owner.as_ref().and_then(|o| claim_key(key, o)).is_some()) {
+            return;
+        }
+        let claim = self.claims.get(&claim);
+        let pool = match before.and_then(|before| before.owner.as_ref()) {
+            Some(pool) => &*pool.name,
+            None => claim.and_then(|claim| claim.source_pool.as_deref()).unwrap_or("none"),
+        };
+        let ready = counted.ready || before.is_some_and(|before| before.ready);
+        self.families
+            .claim_creations
+            .with_label_values(&[
+                &*key.namespace,
+                counted.template.as_deref().unwrap_or(NO_TEMPLATE_OF_CLAIM),
+                launch_type(before.is_some() && counted.warm),
+                pool,
+                if ready { "ready" } else { "not_ready" },
+                claim.map_or("unknown", |claim| claim.created_by),
+            ])
+            .inc();
+    }
+
+    fn claim(&mut self, object: &Object, happened: Option<Timestamp>) {
+        let Some(body) = object.claim() else { return };
+        let ready = is_true(&body.status.conditions, condition::READY);
+        let started = self.claims.get(&object.key).is_some_and(|claim| claim.started);
+        let source_pool = body.spec.as_ref().ok().and_then(|claim| pool_of(&claim.source));
+        let counted =
+            CountedClaim { started: started || ready, created_by: created_by(&object.meta.labels), source_pool };
+        self.claims.insert(object.key.clone(), counted);
+        let Some(now) = happened.filter(|_| ready && !started) else { return };
+        let name = body.status.sandbox.as_ref().and_then(|sandbox| sandbox.name.as_deref()).unwrap_or_default();
+        let sandbox = self.sandboxes.get(&object.key.sibling(Kind::Sandbox, name));
+        let labels = [
+            sandbox.map_or("unknown", |s| launch_type(s.warm)),
+            sandbox.and_then(|s| s.template.as_deref()).unwrap_or(NO_TEMPLATE_OF_CLAIM),
+        ];
+        let stamp = |name| object.meta.annotations.get(name).and_then(|at: &String| at.parse::<Timestamp>().ok());
+        let observed = stamp(annotation::FIRST_OBSERVED_AT);
+        // `creationTimestamp` counts whole seconds; the stamp of the same moment counts finer.
+        let families = &self.families;
+        families.claim_startup.with_label_values(&labels).observe(millis(observed.unwrap_or(object.meta.created), now));
+        if let Some(at) = observed {
+            families.claim_controller_startup.with_label_values(&labels).observe(millis(at, now));
+        }
+        if let Some(at) = stamp(annotation::FIRST_REQUESTED_AT) {
+            families.claim_client_startup.with_label_values(&labels).observe(millis(at, now));
+        }
+    }
+
+    fn pool(&self, object: &Object) {
+        let Some(body) = object.pool() else { return };
+        let status = &body.status;
+        let states = [
+            ("desired", status.desired_replicas.unwrap_or(0)),
+            ("total", status.replicas),
+            ("ready", status.ready_replicas),
+        ];
+        for (state, count) in states {
+            let labels = [&*object.key.namespace, &*object.key.name, state];
+            self.families.pool_sandboxes.with_label_values(&labels).set(i64::from(count));
+        }
+    }
+
+    /// One less of these; a series that counts nothing is not served, or namespaces that come and go would add up.
+    fn uncount(&self, labels: &[String; 7]) {
+        let labels = labels.each_ref().map(String::as_str);
+        let gauge = self.families.sandboxes.with_label_values(&labels);
+        gauge.dec();
+        if gauge.get() == 0 {
+            let _ = self.families.sandboxes.remove_label_values(&labels);
+        }
+    }
+}
+
+fn pool_of(source: &paddock_core::model::ClaimSource) -> Option<String> {
+    use paddock_core::model::{ClaimSource, PoolChoice};
+    match source {
+        ClaimSource::Pool(name) => Some(name.clone()),
+        ClaimSource::Template { pools: PoolChoice::Named(name), .. } => Some(name.clone()),
+        ClaimSource::Template { pools: PoolChoice::Any | PoolChoice::NoPool, .. } => None,
+    }
+}
+
+fn is_true(conditions: &[Condition], kind: &str) -> bool {
+    conditions.iter().any(|c| c.type_ == kind && c.status == "True")
+}
+
+fn expired(conditions: &[Condition]) -> bool {
+    conditions.iter().any(|c| c.type_ == condition::READY && c.reason == reason::SANDBOX_EXPIRED)
+}
+
+fn launch_type(warm: bool) -> &'static str {
+    if warm { label::LAUNCH_WARM } else { label::LAUNCH_COLD }
+}
+
+fn owned_by(owner: Option<&Owner>) -> &'static str {
+    match owner.map(|owner| owner.kind.as_str()) {
+        Some("SandboxClaim") => "SandboxClaim",
+        Some("SandboxWarmPool") => "SandboxWarmPool",
+        Some(_) | None => "None",
+    }
+}
+
+fn created_by(labels: &BTreeMap<String, String>) -> &'static str {
+    let value = labels.get(label::CREATED_BY).map(String::as_str);
+    CREATORS.into_iter().find(|creator| Some(*creator) == value).unwrap_or("unknown")
+}
+
+/// The claim that an owner reference on a Sandbox names.
+fn claim_key(sandbox: &Key, owner: &Owner) -> Option<Key> {
+    if owner.kind != Kind::Claim.name() {
+        return None;
+    }
+    let kind = match owner.api_version.split_once('/')?.0 {
+        group::EXTENSIONS => Kind::Claim,
+        group::AGENTS => Kind::SeedClaim,
+        _ => return None,
+    };
+    Some(sandbox.sibling(kind, owner.name.clone()))
+}
+
+fn millis(from: Timestamp, to: Timestamp) -> f64 {
+    (to.duration_since(from).as_secs_f64() * 1000.0).max(0.0)
+}
+
+#[cfg(test)]
+#[path = "tally_test.rs"]
+mod test;

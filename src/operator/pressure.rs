@@ -1,0 +1,237 @@
+//! Back-pressure: how many writes may be under way, and who goes first.
+//!
+//! Slow start, then additive increase and multiplicative decrease on the API server's own word (429 and 503).
+//! Claims go first and keep a share that refills cannot take. `--kube-api-qps` and `--kube-api-burst`
+//! add a fixed rate where they are given.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::limits;
+
+/// Who waits for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// A client that watches its claim.
+    Claim,
+    /// A client that watches its sandbox.
+    Normal,
+    /// Nobody yet: refills, clean-up.
+    Background,
+}
+
+/// What a reply says about the API server's load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// It took the request, whatever it made of it.
+    Served,
+    /// It refused for load, and said when to come back or did not.
+    Busy(Option<Duration>),
+    /// No reply: it is overloaded or away.
+    Lost,
+}
+
+/// The gate before every write.
+#[derive(Clone)]
+pub struct Pressure {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    limit: f64,
+    /// Where slow start ends.
+    threshold: f64,
+    in_flight: usize,
+    background: usize,
+    waiting: [VecDeque<oneshot::Sender<Permit>>; 3],
+    held_until: Option<Instant>,
+    last_cut: Option<Instant>,
+    rate: Option<Rate>,
+}
+
+/// A fixed rate: the time at which the next write would be due if all came evenly (GCRA).
+struct Rate {
+    interval: Duration,
+    tolerance: Duration,
+    next: Instant,
+}
+
+/// A place for one write. Given back by [`Permit::done`], or by dropping it, which says nothing about load.
+pub struct Permit {
+    state: Arc<Mutex<State>>,
+    urgency: Urgency,
+    returned: bool,
+}
+
+impl Pressure {
+    /// `qps` of zero or less, or none: no fixed rate.
+    #[must_use]
+    pub fn new(qps: Option<f64>, burst: Option<u32>) -> Self {
+        let rate = qps.filter(|qps| *qps > 0.0 && qps.is_finite()).map(|qps| {
+            let interval = Duration::from_secs_f64(1.0 / qps);
+            // As client-go: a burst of one at the least, and as many as a second's worth unless told.
+            let burst = burst.map_or(qps.max(1.0), |burst| f64::from(burst.max(1)));
+            Rate { interval, tolerance: interval.mul_f64(burst - 1.0), next: Instant::now() }
+        });
+        let (start, _, most) = limits::WRITES;
+        let state = State {
+            limit: start as f64,
+            threshold: most as f64,
+            in_flight: 0,
+            background: 0,
+            waiting: Default::default(),
+            held_until: None,
+            last_cut: None,
+            rate,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Waits for a place.
+    pub async fn enter(&self, urgency: Urgency) -> Permit {
+        loop {
+            self.hold(urgency).await;
+            let turn = {
+                let mut state = lock(&self.state);
+                if state.waiting[urgency as usize].is_empty() && state.admits(urgency) {
+                    break state.admit(&self.state, urgency);
+                }
+                let (sender, turn) = oneshot::channel();
+                state.waiting[urgency as usize].push_back(sender);
+                turn
+            };
+            if let Ok(permit) = turn.await {
+                break permit;
+            }
+        }
+    }
+
+    /// Writes that may be under way now, and those that are.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.limit as usize, state.in_flight)
+    }
+
+    /// Waits for the fixed rate, and for the end of a `Retry-After` unless a client waits for this write.
+    async fn hold(&self, urgency: Urgency) {
+        loop {
+            let until = {
+                let mut state = lock(&self.state);
+                let now = Instant::now();
+                let held = state.held_until.filter(|until| *until > now && urgency != Urgency::Claim);
+                match (held, &mut state.rate) {
+                    (Some(until), _) => until,
+                    (None, None) => return,
+                    (None, Some(rate)) => {
+                        let due = rate.next.max(now);
+                        if due <= now + rate.tolerance {
+                            rate.next = due + rate.interval;
+                            return;
+                        }
+                        // Not taken yet: when this time comes, whoever asks first takes it.
+                        due - rate.tolerance
+                    }
+                }
+            };
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+impl State {
+    fn admits(&self, urgency: Urgency) -> bool {
+        let limit = self.limit as usize;
+        self.in_flight < limit
+            && match urgency {
+                Urgency::Claim | Urgency::Normal => true,
+                Urgency::Background => self.background < (limit * limits::BACKGROUND_SHARE / 100).max(1),
+            }
+    }
+
+    fn admit(&mut self, shared: &Arc<Mutex<State>>, urgency: Urgency) -> Permit {
+        self.in_flight += 1;
+        self.background += usize::from(urgency == Urgency::Background);
+        Permit { state: shared.clone(), urgency, returned: false }
+    }
+
+    /// Learns from a reply.
+    fn learn(&mut self, signal: Signal, now: Instant) {
+        let (_, least, most) = limits::WRITES;
+        match signal {
+            Signal::Served => {
+                // A limit that is not used says nothing about what the API server can take.
+                if self.in_flight * 2 >= self.limit as usize {
+                    self.limit += if self.limit < self.threshold { 1.0 } else { 1.0 / self.limit };
+                    self.limit = self.limit.min(most as f64);
+                }
+                return;
+            }
+            Signal::Busy(Some(wait)) => {
+                let until = now + wait.min(limits::RETRY_AFTER);
+                self.held_until = self.held_until.max(Some(until));
+            }
+            Signal::Busy(None) | Signal::Lost => {}
+        }
+        if self.last_cut.is_none_or(|at| now.duration_since(at) >= limits::CUT_APART) {
+            self.last_cut = Some(now);
+            self.limit = (self.limit / 2.0).max(least as f64);
+            self.threshold = self.limit;
+        }
+    }
+}
+
+impl Permit {
+    /// Gives the place back with what the reply said.
+    pub fn done(mut self, signal: Signal) {
+        self.returned = true;
+        give_back(&self.state, self.urgency, Some(signal));
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.returned {
+            give_back(&self.state, self.urgency, None);
+        }
+    }
+}
+
+fn give_back(shared: &Arc<Mutex<State>>, urgency: Urgency, signal: Option<Signal>) {
+    // A permit that nobody takes any more is given back by its own drop, which locks: so outside the lock.
+    let mut unwanted = Vec::new();
+    {
+        let mut state = lock(shared);
+        if let Some(signal) = signal {
+            state.learn(signal, Instant::now());
+        }
+        state.in_flight -= 1;
+        state.background -= usize::from(urgency == Urgency::Background);
+        for urgency in [Urgency::Claim, Urgency::Normal, Urgency::Background] {
+            while state.admits(urgency)
+                && let Some(waiter) = state.waiting[urgency as usize].pop_front()
+            {
+                if waiter.is_closed() {
+                    continue;
+                }
+                let permit = state.admit(shared, urgency);
+                if let Err(permit) = waiter.send(permit) {
+                    unwanted.push(permit);
+                }
+            }
+        }
+    }
+    drop(unwanted);
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "pressure_test.rs"]
+mod test;

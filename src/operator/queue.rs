@@ -1,0 +1,374 @@
+//! The work queue: which key is reconciled next.
+//!
+//! A key is in the queue once, and is worked on by one reconcile at a time. Keys wait in lanes, one
+//! for each kind of work, each with its own bound; within a lane, flows (a namespace and a family of names,
+//! such as one pool's sandboxes) take turns, so that ten thousand of one do not hold up one of another.
+//! Keys that only a periodic pass put there wait until a lane has nothing fresh.
+
+mod lane;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use paddock_core::kind::Key;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub use self::lane::{Lane, Workers};
+use self::lane::{LaneState, flow};
+use crate::limits;
+
+/// What put a key into the queue. For logs and metrics: a decision does not know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// The object itself changed, and not by our own hand.
+    Changed,
+    /// Something that it depends on changed.
+    Related,
+    /// A plan asked to be woken.
+    Wake,
+    /// A write did not succeed, or a plan was stale.
+    Retry,
+    /// This replica took the lead.
+    Leading,
+    /// The periodic pass.
+    Resync,
+}
+
+impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Trigger; 6] =
+        [Trigger::Changed, Trigger::Related, Trigger::Wake, Trigger::Retry, Trigger::Leading, Trigger::Resync];
+
+    /// The label of logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trigger::Changed => "changed",
+            Trigger::Related => "related",
+            Trigger::Wake => "wake",
+            Trigger::Retry => "retry",
+            Trigger::Leading => "leading",
+            Trigger::Resync => "resync",
+        }
+    }
+
+    fn background(self) -> bool {
+        match self {
+            Trigger::Resync | Trigger::Leading => true,
+            Trigger::Changed | Trigger::Related | Trigger::Wake | Trigger::Retry => false,
+        }
+    }
+}
+
+/// How a reconcile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Everything planned was stored.
+    Converged,
+    /// The world has moved on: look again, at once unless that repeats itself.
+    Again,
+    /// Something was refused or is not known: wait, longer each time, and at least for what the API server said.
+    Failed {
+        /// `Retry-After`, if there was one.
+        at_least: Option<Duration>,
+    },
+}
+
+/// The queue. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    entries: HashMap<Key, Entry>,
+    lanes: [LaneState; Lane::ALL.len()],
+    delayed: BTreeSet<(Instant, Key)>,
+    next_ticket: u64,
+    random: fastrand::Rng,
+    open: bool,
+    closed: bool,
+}
+
+/// What is known of a key. It is forgotten when it has nothing to wait for and did not fail.
+struct Entry {
+    phase: Phase,
+    failures: u32,
+    /// Not before this, unless the object itself changes.
+    held: Option<Instant>,
+}
+
+enum Phase {
+    /// Known only by its failures; on its way to another phase.
+    Idle,
+    Delayed { due: Instant, trigger: Trigger },
+    Ready { ticket: u64, since: Instant, trigger: Trigger },
+    Running { again: Option<(Instant, Trigger)> },
+}
+
+/// A key to reconcile. Dropping it without [`Job::done`] counts as a failure.
+pub struct Job {
+    /// The key.
+    pub key: Key,
+    /// What put it into the queue first.
+    pub trigger: Trigger,
+    /// How long it was ready and waited.
+    pub waited: Duration,
+    shared: Arc<Shared>,
+    reported: bool,
+}
+
+impl Queue {
+    /// An empty queue; it gives nothing out until [`Queue::open`]. The seed makes its jitter repeatable.
+    #[must_use]
+    pub fn new(workers: Workers, seed: u64) -> Self {
+        let state = State {
+            entries: HashMap::new(),
+            lanes: Lane::ALL.map(|lane| LaneState::new(workers.of(lane))),
+            delayed: BTreeSet::new(),
+            next_ticket: 0,
+            random: fastrand::Rng::with_seed(seed),
+            open: false,
+            closed: false,
+        };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }) }
+    }
+
+    /// Puts keys in, to be reconciled as soon as their turn comes.
+    pub fn push(&self, keys: impl IntoIterator<Item = Key>, trigger: Trigger) {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        let mut any = false;
+        for key in keys {
+            any = true;
+            state.schedule(key, now, trigger, now);
+        }
+        drop(state);
+        if any {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Puts a key in for later; an earlier time that already stands stays.
+    pub fn push_at(&self, key: Key, due: Instant, trigger: Trigger) {
+        self.shared.lock().schedule(key, due, trigger, Instant::now());
+        self.shared.changed.notify_one();
+    }
+
+    /// Starts or stops giving out keys: only a leader works. Keys are taken in all the same.
+    pub fn open(&self, open: bool) {
+        self.shared.lock().open = open;
+        self.shared.changed.notify_one();
+    }
+
+    /// Ends the queue: [`Queue::next`] gives `None` from now on.
+    pub fn close(&self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_one();
+    }
+
+    /// The next key whose turn it is, waiting for one; `None` when closed. For one caller at a time.
+    pub async fn next(&self) -> Option<Job> {
+        loop {
+            let due = {
+                let mut state = self.shared.lock();
+                if state.closed {
+                    return None;
+                }
+                let now = Instant::now();
+                state.ripen(now);
+                if state.open
+                    && let Some((key, trigger, since)) = state.take()
+                {
+                    let waited = now.saturating_duration_since(since);
+                    return Some(Job { key, trigger, waited, shared: self.shared.clone(), reported: false });
+                }
+                state.delayed.first().map(|(due, _)| *due)
+            };
+            let changed = self.shared.changed.notified();
+            match due {
+                Some(due) => {
+                    let _ = tokio::time::timeout_at(due, changed).await;
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Keys ready to be reconciled and keys under way, by lane.
+    #[must_use]
+    pub fn depth(&self) -> Vec<(Lane, usize, usize)> {
+        let state = self.shared.lock();
+        Lane::ALL.iter().map(|&lane| (lane, state.lanes[lane as usize].ready(), state.lanes[lane as usize].running)).collect()
+    }
+}
+
+impl Job {
+    /// Reports how the reconcile ended, and when its plan wants to be looked at again.
+    pub fn done(mut self, done: Done, wake: Option<Instant>) {
+        self.reported = true;
+        self.shared.finish(&self.key, done, wake);
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if !self.reported {
+            self.shared.finish(&self.key, Done::Failed { at_least: None }, None);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can panic half-way; a poisoned one is as good as any.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self, key: &Key, done: Done, wake: Option<Instant>) {
+        self.lock().finish(key, done, wake, Instant::now());
+        self.changed.notify_one();
+    }
+}
+
+impl State {
+    fn schedule(&mut self, key: Key, due: Instant, trigger: Trigger, now: Instant) {
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry { phase: Phase::Idle, failures: 0, held: None });
+        if trigger == Trigger::Changed {
+            entry.held = None;
+        }
+        let due = entry.held.map_or(due, |held| due.max(held));
+        match &mut entry.phase {
+            Phase::Running { again } => {
+                if again.is_none_or(|(at, _)| due < at) {
+                    *again = Some((due, trigger));
+                }
+                return;
+            }
+            Phase::Ready { trigger: had, .. } => {
+                if due > now || !had.background() || trigger.background() {
+                    return;
+                }
+                self.lanes[Lane::of(key.kind) as usize].overtake();
+            }
+            Phase::Delayed { due: had, .. } => {
+                if *had <= due {
+                    return;
+                }
+                let had = *had;
+                self.delayed.remove(&(had, key.clone()));
+            }
+            Phase::Idle => {}
+        }
+        if due <= now {
+            self.make_ready(key, trigger, now);
+        } else if let Some(entry) = self.entries.get_mut(&key) {
+            entry.phase = Phase::Delayed { due, trigger };
+            self.delayed.insert((due, key));
+        }
+    }
+
+    fn make_ready(&mut self, key: Key, trigger: Trigger, now: Instant) {
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.phase = Phase::Ready { ticket, since: now, trigger };
+            self.lanes[Lane::of(key.kind) as usize].push(flow(&key), key, ticket, trigger.background());
+        }
+    }
+
+    /// Makes ready what has fallen due.
+    fn ripen(&mut self, now: Instant) {
+        while let Some((due, _)) = self.delayed.first()
+            && *due <= now
+            && let Some((_, key)) = self.delayed.pop_first()
+        {
+            if let Some(Entry { phase: Phase::Delayed { trigger, .. }, .. }) = self.entries.get(&key) {
+                let trigger = *trigger;
+                self.make_ready(key, trigger, now);
+            }
+        }
+    }
+
+    /// Takes the next ready key of the first lane that has one and room for it.
+    fn take(&mut self) -> Option<(Key, Trigger, Instant)> {
+        let Self { lanes, entries, .. } = self;
+        for lane in lanes {
+            while lane.has_room()
+                && let Some((key, ticket)) = lane.pop()
+            {
+                // A key that was made ready again since (a periodic pass overtaken by a change) stands twice.
+                if let Some(entry) = entries.get_mut(&key)
+                    && let Phase::Ready { ticket: current, since, trigger } = entry.phase
+                    && current == ticket
+                {
+                    entry.phase = Phase::Running { again: None };
+                    lane.running += 1;
+                    return Some((key, trigger, since));
+                }
+                lane.skip();
+            }
+        }
+        None
+    }
+
+    fn finish(&mut self, key: &Key, done: Done, wake: Option<Instant>, now: Instant) {
+        self.lanes[Lane::of(key.kind) as usize].running -= 1;
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let again = match std::mem::replace(&mut entry.phase, Phase::Idle) {
+            Phase::Running { again } => again,
+            Phase::Idle | Phase::Delayed { .. } | Phase::Ready { .. } => None,
+        };
+        entry.held = None;
+        let next = match done {
+            Done::Converged => {
+                entry.failures = 0;
+                wake.map(|at| (at, Trigger::Wake))
+            }
+            Done::Again => {
+                entry.failures += 1;
+                let delay = match entry.failures.checked_sub(limits::CONFLICTS_AT_ONCE + 1) {
+                    None => Duration::ZERO,
+                    Some(n) => backoff(n, &mut self.random),
+                };
+                Some((now + delay, Trigger::Retry))
+            }
+            Done::Failed { at_least } => {
+                let delay = backoff(entry.failures, &mut self.random).max(at_least.unwrap_or_default());
+                entry.failures += 1;
+                // What the key itself went through is a reason to wait; a change that came in
+                // while it was under way has been waited for long enough.
+                if again.is_none_or(|(_, trigger)| trigger != Trigger::Changed) {
+                    entry.held = Some(now + delay);
+                }
+                Some((now + delay, Trigger::Retry))
+            }
+        };
+        for (due, trigger) in [again, next].into_iter().flatten() {
+            self.schedule(key.clone(), due, trigger, now);
+        }
+        if let Some(entry) = self.entries.get(key)
+            && matches!(entry.phase, Phase::Idle)
+        {
+            self.entries.remove(key);
+        }
+    }
+}
+
+/// Doubles from the first wait to the longest, and takes between half and all of it.
+fn backoff(failures: u32, random: &mut fastrand::Rng) -> Duration {
+    let (first, longest) = limits::RETRY;
+    let full = first.saturating_mul(2_u32.saturating_pow(failures.min(20))).min(longest);
+    full.mul_f64(0.5 + random.f64() / 2.0)
+}
+
+#[cfg(test)]
+#[path = "queue_test.rs"]
+mod test;

@@ -1,0 +1,322 @@
+//! An operator's life: started, ready, leading, stopped.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use kube::Client;
+use paddock_core::world::World;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::act::Writer;
+use crate::config::{Config, Leadership};
+use crate::election::{Election, UPSTREAM_LEASE};
+use crate::events::events;
+use crate::fence::Fence;
+use crate::http::{Debug, Readiness, Scrape};
+use crate::metrics::{Metrics, MetricsError};
+use crate::policies::Policies;
+use crate::pressure::Pressure;
+use crate::queue::{Queue, Trigger};
+use crate::reconcile::{Reconciler, resync};
+use crate::trace::Traces;
+use crate::watch::{Missing, Watch};
+use crate::world::SharedWorld;
+use crate::{http as listeners, limits};
+
+/// Why an operator could not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A client could not be made from its configuration.
+    #[error("client configuration: {0}")]
+    Client(#[source] Box<kube::Error>),
+    /// An address could not be listened on.
+    #[error("--{flag}: cannot listen: {source}")]
+    Listen {
+        /// The flag that names the address.
+        flag: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A metric family was declared twice.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A panic left the World half changed. A new process sees everything afresh.
+    #[error("the state of the world cannot be trusted after a panic; starting anew is the remedy")]
+    WorldBroken,
+    /// A part that runs for ever ended.
+    #[error("{0} ended by itself")]
+    Ended(&'static str),
+}
+
+/// Where a running operator listens; absent where it was told not to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Addresses {
+    /// `/metrics`.
+    pub metrics: Option<SocketAddr>,
+    /// `/healthz` and `/readyz`.
+    pub health: Option<SocketAddr>,
+    /// `/debug/`.
+    pub debug: Option<SocketAddr>,
+}
+
+/// A running operator. Dropping it leaves it running; [`Running::stop`] ends it in order.
+pub struct Running {
+    addresses: Addresses,
+    readiness: Readiness,
+    leading: watch::Receiver<bool>,
+    stop: CancellationToken,
+    ended: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Waits until everything is listed and the webhook answers.
+    pub async fn ready(&mut self) {
+        // A sender that is gone belongs to an operator that is ending: there is nothing to wait for.
+        let _ = self.readiness.missing.wait_for(|missing| missing.is_empty()).await;
+        let _ = self.readiness.webhook.wait_for(|serving| *serving).await;
+    }
+
+    /// Waits until this replica acts.
+    pub async fn leading(&mut self) {
+        let _ = self.leading.wait_for(|leading| *leading).await;
+    }
+
+    /// Ends it in order: no new work, the writes under way finished, the leases given back.
+    ///
+    /// # Errors
+    /// When it had ended by itself.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.stop.cancel();
+        self.wait().await
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it ends by itself.
+    pub async fn wait(self) -> Result<(), Error> {
+        self.ended.await.unwrap_or(Err(Error::Ended("supervisor")))
+    }
+}
+
+/// Runs an operator until `shutdown`, then ends it in order.
+///
+/// # Errors
+/// When it cannot start, or ends by itself.
+pub async fn run(
+    config: Config,
+    kube: kube::Config,
+    policies: Policies,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let mut running = start(config, kube, policies).await?;
+    tokio::select! {
+        () = shutdown => {
+            info!("shutting down");
+            running.stop.cancel();
+            (&mut running.ended).await.unwrap_or(Err(Error::Ended("supervisor")))
+        }
+        ended = &mut running.ended => ended.unwrap_or(Err(Error::Ended("supervisor"))),
+    }
+}
+
+/// Starts an operator; it goes on until it is stopped.
+///
+/// # Errors
+/// When a client cannot be made or an address cannot be listened on.
+pub async fn start(config: Config, kube: kube::Config, policies: Policies) -> Result<Running, Error> {
+    let metrics = Metrics::new()?;
+    let world = SharedWorld::new(World::new(config.settings.clone()));
+    let queue = Queue::new(config.workers, config.seed);
+    let pressure = Pressure::new(config.kube_api_qps, config.kube_api_burst);
+    let traces = Traces::default();
+    let kinds = config.kinds();
+    let missing = watch::Sender::new(kinds.iter().copied().collect::<Missing>());
+    let mut tasks: JoinSet<&'static str> = JoinSet::new();
+
+    // Each with connections of its own: a burst of writes does not hold up watches, nor the leases.
+    let lease_namespace = kube.default_namespace.clone();
+    let reader = client(&kube, false)?;
+    let writer = client(&kube, false)?;
+    let side = client(&kube, true)?;
+
+    // The webhook engineer's call site: `webhook::serve` gets `side`, `world`, `policies.judge` and a sender of this.
+    let webhook = watch::Sender::new(true);
+
+    let readiness = Readiness { missing: missing.subscribe(), webhook: webhook.subscribe() };
+    let mut addresses = Addresses::default();
+    let scrape = Scrape { metrics: metrics.clone(), queue: queue.clone(), pressure: pressure.clone() };
+    let debug = Debug { world: world.clone(), traces: traces.clone() };
+    for (flag, bind, router, address) in [
+        ("metrics-bind-address", &config.metrics, listeners::metrics(scrape), &mut addresses.metrics),
+        ("health-probe-bind-address", &config.health, listeners::probes(readiness.clone()), &mut addresses.health),
+        ("debug-bind-address", &config.debug, listeners::debug(debug), &mut addresses.debug),
+    ] {
+        if let Some(listener) = bind.listen().await.map_err(|source| Error::Listen { flag, source })? {
+            *address = listener.local_addr().ok();
+            spawn(&mut tasks, flag, listeners::serve(listener, router));
+        }
+    }
+
+    for kind in kinds {
+        let watch = Watch {
+            kind,
+            namespace: config.namespace.clone(),
+            client: reader.clone(),
+            world: world.clone(),
+            queue: queue.clone(),
+            metrics: metrics.clone(),
+            missing: missing.clone(),
+        };
+        spawn(&mut tasks, "watch", watch.run());
+    }
+
+    let (events, outbox) = events(metrics.clone());
+    spawn(&mut tasks, "events", outbox.run(side.clone(), config.identity.clone()));
+    spawn(&mut tasks, "resync", resync(world.clone(), queue.clone()));
+    spawn(&mut tasks, "bindings", follow_bindings(policies.bindings, world.clone(), queue.clone()));
+
+    let (fence, leading, election) = stand(&config, &side, &lease_namespace);
+    let writer = Writer::new(
+        writer,
+        world.clone(),
+        queue.clone(),
+        (pressure, fence),
+        metrics.clone(),
+        config.abort_after_writes,
+    );
+    let reconciler =
+        Reconciler { world: world.clone(), judge: policies.judge, writer, events, metrics: metrics.clone(), traces };
+    let work = tokio::spawn(reconciler.run(queue.clone()));
+    let lead = Lead { leading: leading.clone(), readiness: readiness.clone(), world: world.clone(), queue: queue.clone(), metrics };
+    spawn(&mut tasks, "leadership", lead.follow());
+
+    let stop = CancellationToken::new();
+    let parts = Parts { tasks, work, election, world, queue, _webhook: webhook };
+    let ended = tokio::spawn(supervise(parts, stop.clone()));
+    info!(identity = config.identity, surface = config.surface.as_str(), ?addresses, "started");
+    Ok(Running { addresses, readiness, leading, stop, ended })
+}
+
+/// A client that calls itself by our name. Only requests that nobody plans on are retried inside it.
+fn client(kube: &kube::Config, retry: bool) -> Result<Client, Error> {
+    let mut kube = kube.clone();
+    kube.default_retry = retry;
+    kube.connect_timeout = Some(limits::CONNECT);
+    kube.headers.push((USER_AGENT, HeaderValue::from_static(crate::USER_AGENT)));
+    Client::try_from(kube).map_err(|error| Error::Client(Box::new(error)))
+}
+
+fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        part.await;
+        name
+    });
+}
+
+type Candidacy = Option<(CancellationToken, JoinHandle<()>)>;
+
+/// Stands for election, or leads at once where there is none.
+fn stand(config: &Config, client: &Client, own_namespace: &str) -> (Fence, watch::Receiver<bool>, Candidacy) {
+    match &config.leadership {
+        Leadership::Alone => (Fence::open(), watch::Sender::new(true).subscribe(), None),
+        Leadership::Elected { namespace, timing } => {
+            let namespace = namespace.as_deref().unwrap_or(own_namespace);
+            info!(namespace, also = UPSTREAM_LEASE, "standing for election");
+            let fence = Fence::closed();
+            let election = Election::new(client, namespace, &config.identity, *timing, fence.clone());
+            let leading = election.leading();
+            let stop = CancellationToken::new();
+            let handle = tokio::spawn(election.run(stop.clone()));
+            (fence, leading, Some((stop, handle)))
+        }
+    }
+}
+
+/// Opens the queue while this replica leads and knows everything, and puts everything in when that begins.
+struct Lead {
+    leading: watch::Receiver<bool>,
+    readiness: Readiness,
+    world: SharedWorld,
+    queue: Queue,
+    metrics: Metrics,
+}
+
+impl Lead {
+    async fn follow(mut self) {
+        // An operator cannot act on a part of the world: a pool without its sandboxes would be filled again.
+        if self.readiness.missing.wait_for(|missing| missing.is_empty()).await.is_err() {
+            return;
+        }
+        loop {
+            let leading = *self.leading.borrow_and_update();
+            self.metrics.leading(leading);
+            if leading {
+                self.queue.push(self.world.read(World::everything), Trigger::Leading);
+            }
+            self.queue.open(leading);
+            // Without an election nobody will ever say otherwise.
+            if self.leading.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+async fn follow_bindings(
+    mut bindings: watch::Receiver<paddock_core::policy::Bindings>,
+    world: SharedWorld,
+    queue: Queue,
+) {
+    loop {
+        let now = bindings.borrow_and_update().clone();
+        queue.push(world.set_bindings(now), Trigger::Related);
+        if bindings.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+struct Parts {
+    tasks: JoinSet<&'static str>,
+    work: JoinHandle<()>,
+    election: Candidacy,
+    world: SharedWorld,
+    queue: Queue,
+    _webhook: watch::Sender<bool>,
+}
+
+/// Waits for the end, wanted or not, and ends the parts in order.
+async fn supervise(mut parts: Parts, stop: CancellationToken) -> Result<(), Error> {
+    let result = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = parts.world.broken().cancelled() => Err(Error::WorldBroken),
+        ended = parts.tasks.join_next() => Err(Error::Ended(match ended {
+            Some(Ok(name)) => name,
+            Some(Err(_)) | None => "a part",
+        })),
+    };
+    if let Err(error) = &result {
+        error!(%error, "ending");
+    }
+    parts.queue.close();
+    // Bounded by itself.
+    let _ = parts.work.await;
+    if let Some((stop, election)) = parts.election {
+        stop.cancel();
+        let _ = tokio::time::timeout(limits::LEASE_REQUEST + Duration::from_secs(1), election).await;
+    }
+    parts.tasks.shutdown().await;
+    result
+}
