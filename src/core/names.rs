@@ -214,9 +214,7 @@ pub mod object {
 #[must_use]
 pub fn name_hash(name: &str) -> String {
     // Offset basis and prime of 32-bit FNV, from the algorithm's definition.
-    let hash = name
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{hash:08x}")
 }
 

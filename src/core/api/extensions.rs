@@ -4,12 +4,12 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules;
 use super::common::{
     ClaimEnvVar, ClaimLifecycle, InjectionPolicy, NameRef, NetworkPolicyManagement, NetworkPolicyRules, PodMetadata,
     PodTemplate, ResumePolicy, SandboxClaimStatus, SandboxTemplateStatus, SandboxWarmPoolStatus, UpdateStrategy,
     VolumeClaimTemplate,
 };
+use super::rules;
 
 /// What the sandboxes of a template are to be.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

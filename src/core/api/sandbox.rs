@@ -5,8 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules;
 use super::common::{OperatingMode, PodTemplate, PolicyState, ResumePolicy, ShutdownPolicy, VolumeClaimTemplate};
+use super::rules;
 
 /// What a Sandbox is to be. Exactly one of `podTemplate` and `template` is given.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -49,9 +49,7 @@ fn the_files_in_crds_are_those_of_the_code() {
 
 #[test]
 fn every_surface_can_be_installed_on_its_own_and_has_sandbox() {
-    let names = |surfaces| -> Vec<String> {
-        selected(surfaces).into_iter().filter_map(|d| d.metadata.name).collect()
-    };
+    let names = |surfaces| -> Vec<String> { selected(surfaces).into_iter().filter_map(|d| d.metadata.name).collect() };
     let seed = names(Surfaces::Seed);
     let upstream = names(Surfaces::Upstream);
     assert_eq!((seed.len(), upstream.len(), names(Surfaces::Both).len()), (4, 4, 7));

@@ -97,8 +97,7 @@ pub fn parse_claim(wire: &extensions::SandboxClaim) -> Result<Claim, FieldErrors
 pub fn parse_seed_claim(wire: &seed::SandboxClaim) -> Result<Claim, FieldErrors> {
     let spec = &wire.spec;
     let mut errors = Errors::default();
-    let source =
-        parse_source(spec.warm_pool_ref.as_ref(), spec.template_ref.as_ref(), "spec.templateRef", &mut errors);
+    let source = parse_source(spec.warm_pool_ref.as_ref(), spec.template_ref.as_ref(), "spec.templateRef", &mut errors);
     let parts = Parts {
         lifecycle: spec.lifecycle.as_ref(),
         metadata: spec.additional_pod_metadata.as_ref(),
@@ -211,10 +210,9 @@ fn parse_source(
 ) -> Option<ClaimSource> {
     match (pool, template) {
         (Some(pool), None) => Some(ClaimSource::Pool(parse_ref(pool, "spec.warmPoolRef", errors))),
-        (None, Some(template)) => Some(ClaimSource::Template {
-            name: parse_ref(template, template_path, errors),
-            pools: PoolChoice::Any,
-        }),
+        (None, Some(template)) => {
+            Some(ClaimSource::Template { name: parse_ref(template, template_path, errors), pools: PoolChoice::Any })
+        }
         (Some(_), Some(_)) => {
             errors.add(
                 template_path,

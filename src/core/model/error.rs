@@ -64,10 +64,9 @@ impl Errors {
         match model {
             Some(model) if self.0.is_empty() => Ok(model),
             Some(_) => Err(FieldErrors(self.0)),
-            None if self.0.is_empty() => Err(FieldErrors(vec![FieldError {
-                path: "spec".to_owned(),
-                message: "incomplete".to_owned(),
-            }])),
+            None if self.0.is_empty() => {
+                Err(FieldErrors(vec![FieldError { path: "spec".to_owned(), message: "incomplete".to_owned() }]))
+            }
             None => Err(FieldErrors(self.0)),
         }
     }

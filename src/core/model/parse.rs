@@ -31,7 +31,10 @@ pub fn parse_sandbox(wire: &crate::api::Sandbox) -> Result<Sandbox, FieldErrors>
         (Some(template), None) => Some((Shape::Upstream, template, "spec.podTemplate")),
         (None, Some(template)) => Some((Shape::Seed, template, "spec.template")),
         (Some(_), Some(_)) => {
-            errors.add("spec.template", "must be absent where spec.podTemplate is given: describe the pod in one of the two");
+            errors.add(
+                "spec.template",
+                "must be absent where spec.podTemplate is given: describe the pod in one of the two",
+            );
             None
         }
         (None, None) => {
@@ -39,8 +42,10 @@ pub fn parse_sandbox(wire: &crate::api::Sandbox) -> Result<Sandbox, FieldErrors>
             None
         }
     };
-    let shutdown =
-        Shutdown { at: parse_time(spec.shutdown_time.as_deref(), "spec.shutdownTime", &mut errors), policy: spec.shutdown_policy.unwrap_or_default() };
+    let shutdown = Shutdown {
+        at: parse_time(spec.shutdown_time.as_deref(), "spec.shutdownTime", &mut errors),
+        policy: spec.shutdown_policy.unwrap_or_default(),
+    };
     let replicas = match spec.replicas {
         None => None,
         Some(0) => Some(OperatingMode::Suspended),
@@ -169,9 +174,8 @@ pub(super) fn parse_host_name(meta: &ObjectMeta, why: &str, errors: &mut Errors)
 pub(super) fn generated_name(prefix: &str) -> Option<String> {
     const KEPT: usize = 58;
     let kept: String = prefix.chars().take(KEPT).collect();
-    names::dns_label(&format!("{kept}00000")).map(|_| {
-        format!("`{prefix}` must begin a DNS label: of a-z, 0-9 and '-', with a letter or digit at its start")
-    })
+    names::dns_label(&format!("{kept}00000"))
+        .map(|_| format!("`{prefix}` must begin a DNS label: of a-z, 0-9 and '-', with a letter or digit at its start"))
 }
 
 fn parse_idle_timeout(text: Option<&str>, errors: &mut Errors) -> Option<Duration> {
@@ -183,7 +187,10 @@ fn parse_idle_timeout(text: Option<&str>, errors: &mut Errors) -> Option<Duratio
         },
         Err(error) => error.to_string(),
     };
-    errors.add("spec.idleTimeout", format!("`{text}` {problem}; it must be a Go duration above zero, such as 30m, 90s or 1h30m"));
+    errors.add(
+        "spec.idleTimeout",
+        format!("`{text}` {problem}; it must be a Go duration above zero, such as 30m, 90s or 1h30m"),
+    );
     None
 }
 

@@ -33,7 +33,11 @@ pub(super) fn parse_pod(template: &PodTemplate, other: OtherVolumes<'_>, path: &
 }
 
 /// Reads volume claim templates; `path` is the list that holds them.
-pub(super) fn parse_volume_claims(templates: &[VolumeClaimTemplate], path: &str, errors: &mut Errors) -> Vec<VolumeClaim> {
+pub(super) fn parse_volume_claims(
+    templates: &[VolumeClaimTemplate],
+    path: &str,
+    errors: &mut Errors,
+) -> Vec<VolumeClaim> {
     let mut seen = BTreeSet::new();
     let mut claims = Vec::with_capacity(templates.len());
     for (i, template) in templates.iter().enumerate() {
@@ -58,13 +62,19 @@ pub(super) fn parse_volume_claims(templates: &[VolumeClaimTemplate], path: &str,
 }
 
 /// Reads the RuntimeClass from the two places that may name it.
-pub(super) fn parse_runtime_class(beside: Option<&String>, spec: &PodSpec, path: &str, errors: &mut Errors) -> Option<String> {
+pub(super) fn parse_runtime_class(
+    beside: Option<&String>,
+    spec: &PodSpec,
+    path: &str,
+    errors: &mut Errors,
+) -> Option<String> {
     let beside = beside.filter(|name| !name.is_empty());
     let inside = spec.runtime_class_name.as_ref().filter(|name| !name.is_empty());
     let (Some(a), Some(b)) = (beside, inside) else {
         let name = beside.or(inside);
         if let Some(problem) = name.and_then(|n| names::dns_subdomain(n)) {
-            let at = if beside.is_some() { "spec.runtimeClassName".to_owned() } else { format!("{path}.runtimeClassName") };
+            let at =
+                if beside.is_some() { "spec.runtimeClassName".to_owned() } else { format!("{path}.runtimeClassName") };
             errors.add(at, problem);
         }
         return name.cloned();
@@ -91,7 +101,8 @@ fn check_spec(spec: &PodSpec, other: OtherVolumes<'_>, path: &str, errors: &mut 
                 || templates.iter().any(|t| t.metadata.as_ref().is_some_and(|m| m.name.as_deref() == Some(name)))
         }
     };
-    let init = spec.init_containers.iter().flatten().enumerate().map(|(i, c)| (format!("{path}.initContainers[{i}]"), c));
+    let init =
+        spec.init_containers.iter().flatten().enumerate().map(|(i, c)| (format!("{path}.initContainers[{i}]"), c));
     let main = spec.containers.iter().enumerate().map(|(i, c)| (format!("{path}.containers[{i}]"), c));
     for (path, container) in init.chain(main) {
         check_name(&container.name, &mut names, &format!("{path}.name"), errors);
@@ -104,7 +115,10 @@ fn check_spec(spec: &PodSpec, other: OtherVolumes<'_>, path: &str, errors: &mut 
         check_resources(resources, &format!("{path}.resources"), errors);
     }
     if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
-        errors.add(format!("{path}.ephemeralContainers"), "must be absent: they are added to a running pod, with `kubectl debug`");
+        errors.add(
+            format!("{path}.ephemeralContainers"),
+            "must be absent: they are added to a running pod, with `kubectl debug`",
+        );
     }
     if let Some(policy) = spec.restart_policy.as_deref()
         && !["Always", "OnFailure", "Never"].contains(&policy)
@@ -209,8 +223,7 @@ fn check_amount(quantity: &Quantity, path: &str, errors: &mut Errors) -> Option<
     amount
 }
 
-fn check_name<'a>(name: &'a str, seen: &mut BTreeSet<&'a str>, path: &str, errors: &mut Errors)
-{
+fn check_name<'a>(name: &'a str, seen: &mut BTreeSet<&'a str>, path: &str, errors: &mut Errors) {
     if name.is_empty() {
         errors.add(path, "is required: a DNS label");
     } else if let Some(problem) = names::dns_label(name) {

@@ -107,7 +107,8 @@ fn scaled(whole: &str, fraction: &str, scale: Scale) -> i128 {
         value += 1;
     }
     // value × 10^exponent (× 2^n) is the quantity in thousand-millionths.
-    let exponent = i64::try_from(digits.len() - kept).unwrap_or(i64::MAX) - i64::try_from(fraction.len()).unwrap_or(0) + 9;
+    let exponent =
+        i64::try_from(digits.len() - kept).unwrap_or(i64::MAX) - i64::try_from(fraction.len()).unwrap_or(0) + 9;
     let (exponent, factor) = match scale {
         Scale::Ten(e) => (exponent.saturating_add(i64::from(e)), 1),
         Scale::Two(n) => (exponent, 1_i128 << n),
@@ -162,7 +163,8 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_refused() {
-        for text in ["", "-", ".", "Gi", "1 Gi", "1GB", "1gi", "two", "1e", "1ee3", "0x10", "1Gi ", "1,5", "--1", "1mi"] {
+        for text in ["", "-", ".", "Gi", "1 Gi", "1GB", "1gi", "two", "1e", "1ee3", "0x10", "1Gi ", "1,5", "--1", "1mi"]
+        {
             assert_eq!(amount(text), None, "{text}");
         }
     }

@@ -1,12 +1,14 @@
 //! Tests of the parse, by what a user writes: the manifest, and what is said of it.
 
+mod claims;
+
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{self, OperatingMode, ResumePolicy, extensions, seed};
+use crate::api::{self, OperatingMode, ResumePolicy};
 
 fn from_yaml<T: DeserializeOwned>(yaml: &str) -> T {
     serde_yaml_ng::from_str(yaml).unwrap()
@@ -108,14 +110,17 @@ fn seed_templates_pools_and_claims_mean_what_their_author_expects() {
 #[test]
 fn the_service_follows_shape_field_and_resume_policy() {
     let seed = |spec: Value| {
-        let mut value = json!({ "spec": { "podTemplate": null, "template": { "spec": { "containers": [{ "name": "m" }] } } } });
+        let mut value =
+            json!({ "spec": { "podTemplate": null, "template": { "spec": { "containers": [{ "name": "m" }] } } } });
         json_patch::merge(&mut value, &json!({ "spec": spec }));
         sandbox(value).unwrap().service
     };
     let upstream = |spec: Value| sandbox(json!({ "spec": spec })).unwrap().service;
-    for (service, intent) in
-        [(json!(null), ServiceIntent::Keep), (json!(true), ServiceIntent::Headless), (json!(false), ServiceIntent::Absent)]
-    {
+    for (service, intent) in [
+        (json!(null), ServiceIntent::Keep),
+        (json!(true), ServiceIntent::Headless),
+        (json!(false), ServiceIntent::Absent),
+    ] {
         assert_eq!(upstream(json!({ "service": service })), intent);
         assert_eq!(upstream(json!({ "service": service, "resumePolicy": "OnDemand" })), ServiceIntent::Stable);
         assert_eq!(seed(json!({ "service": service })), ServiceIntent::Headless);
@@ -133,7 +138,9 @@ fn a_sandbox_is_described_in_exactly_one_shape() {
 #[test]
 fn two_runtime_classes_agree_or_are_an_error() {
     let named = |beside: Value, inside: Value| {
-        sandbox(json!({ "spec": { "runtimeClassName": beside, "podTemplate": { "spec": { "runtimeClassName": inside } } } }))
+        sandbox(
+            json!({ "spec": { "runtimeClassName": beside, "podTemplate": { "spec": { "runtimeClassName": inside } } } }),
+        )
     };
     for (beside, inside) in [(json!("a"), json!(null)), (json!(null), json!("a")), (json!("a"), json!("a"))] {
         assert_eq!(named(beside, inside).unwrap().runtime_class.as_deref(), Some("a"));
@@ -154,7 +161,12 @@ fn modes_are_read_from_both_fields() {
     assert_eq!(read(json!({ "replicas": 1 })), (None, Some(OperatingMode::Running)));
     assert_eq!(read(json!({ "operatingMode": "Suspended" })), (Some(OperatingMode::Suspended), None));
     for n in [2, -1] {
-        expect("replicas", sandbox(json!({ "spec": { "replicas": n } })), "spec.replicas", "0 (suspended) or 1 (running)");
+        expect(
+            "replicas",
+            sandbox(json!({ "spec": { "replicas": n } })),
+            "spec.replicas",
+            "0 (suspended) or 1 (running)",
+        );
     }
 }
 
@@ -175,7 +187,14 @@ fn durations_and_times_are_read_or_named() {
     }
     let at = sandbox(json!({ "spec": { "shutdownTime": "2030-01-31T12:00:00.5+01:00" } })).unwrap().shutdown.at;
     assert_eq!(at, Some("2030-01-31T11:00:00.5Z".parse().unwrap()));
-    for text in ["tomorrow", "2030-01-31", "2030-01-31 12:00:00Z", "2030-13-31T12:00:00Z", "2030-01-31T12:00:00Z[UTC]", "1900000000"] {
+    for text in [
+        "tomorrow",
+        "2030-01-31",
+        "2030-01-31 12:00:00Z",
+        "2030-13-31T12:00:00Z",
+        "2030-01-31T12:00:00Z[UTC]",
+        "1900000000",
+    ] {
         expect(text, sandbox(json!({ "spec": { "shutdownTime": text } })), "spec.shutdownTime", "2030-01-31T12:00:00Z");
     }
 }
@@ -187,11 +206,17 @@ fn names_that_become_hostnames_are_dns_labels() {
         let claim = wire(json!({ "metadata": { "name": name }, "spec": { "warmPoolRef": { "name": "p" } } }));
         expect(name, parse_claim(&claim), "metadata.name", "hostname");
     }
-    for (name, generate) in [("a", json!(null)), ("7up", json!(null)), ("", json!("job-")), ("", json!("x".repeat(80)))] {
+    for (name, generate) in [("a", json!(null)), ("7up", json!(null)), ("", json!("job-")), ("", json!("x".repeat(80)))]
+    {
         let result = sandbox(json!({ "metadata": { "name": name, "generateName": generate } }));
         assert_eq!(errors(result), [""; 0], "{name}{generate}");
     }
-    expect("prefix", sandbox(json!({ "metadata": { "name": null, "generateName": "a." } })), "metadata.generateName", "hostname");
+    expect(
+        "prefix",
+        sandbox(json!({ "metadata": { "name": null, "generateName": "a." } })),
+        "metadata.generateName",
+        "hostname",
+    );
     let pool = |name: &str| {
         parse_pool(&wire(json!({ "metadata": { "name": name }, "spec": { "sandboxTemplateRef": { "name": "t" } } })))
     };
@@ -221,7 +246,9 @@ fn a_pod_that_the_api_server_would_refuse_is_refused() {
         ),
         (
             "two volumes of a name",
-            pod(json!({ "containers": main, "volumes": [{ "name": "v", "emptyDir": {} }, { "name": "v", "emptyDir": {} }] })),
+            pod(
+                json!({ "containers": main, "volumes": [{ "name": "v", "emptyDir": {} }, { "name": "v", "emptyDir": {} }] }),
+            ),
             "volumes[1].name",
             "used once",
         ),
@@ -237,7 +264,12 @@ fn a_pod_that_the_api_server_would_refuse_is_refused() {
             "volumes[0].emptyDir.sizeLimit",
             "such as 500m, 2 or 1Gi",
         ),
-        ("a restart policy that is none", pod(json!({ "containers": main, "restartPolicy": "Sometimes" })), "restartPolicy", "Always, OnFailure or Never"),
+        (
+            "a restart policy that is none",
+            pod(json!({ "containers": main, "restartPolicy": "Sometimes" })),
+            "restartPolicy",
+            "Always, OnFailure or Never",
+        ),
         (
             "ephemeral containers",
             pod(json!({ "containers": main, "ephemeralContainers": [{ "name": "debug" }] })),
@@ -247,7 +279,8 @@ fn a_pod_that_the_api_server_would_refuse_is_refused() {
     ] {
         expect(what, result, &format!("{SPEC}.{path}"), says);
     }
-    let twice = container(json!({ "volumeMounts": [{ "name": "v", "mountPath": "/w" }, { "name": "v", "mountPath": "/w" }] }));
+    let twice =
+        container(json!({ "volumeMounts": [{ "name": "v", "mountPath": "/w" }, { "name": "v", "mountPath": "/w" }] }));
     assert!(errors(twice).iter().any(|e| e.contains("volumeMounts[1].mountPath: `/w` must be used once")));
 }
 
@@ -258,8 +291,16 @@ fn impossible_quantities_are_refused() {
         (json!({ "limits": { "cpu": "two" } }), "limits.cpu", "must be a quantity"),
         (json!({ "limits": { "memory": "4GB" } }), "limits.memory", "must be a quantity"),
         (json!({ "requests": { "cpu": "-1" } }), "requests.cpu", "must not be negative"),
-        (json!({ "requests": { "cpu": "2" }, "limits": { "cpu": "1500m" } }), "requests.cpu", "at most the limit, which is `1500m`"),
-        (json!({ "requests": { "memory": "1Gi" }, "limits": { "memory": "1G" } }), "requests.memory", "at most the limit"),
+        (
+            json!({ "requests": { "cpu": "2" }, "limits": { "cpu": "1500m" } }),
+            "requests.cpu",
+            "at most the limit, which is `1500m`",
+        ),
+        (
+            json!({ "requests": { "memory": "1Gi" }, "limits": { "memory": "1G" } }),
+            "requests.memory",
+            "at most the limit",
+        ),
     ] {
         expect(path, container(json!({ "resources": resources })), &format!("{AT}.{path}"), says);
     }
@@ -342,117 +383,6 @@ fn everything_that_is_wrong_is_said_at_once() {
         assert!(paths.iter().any(|p| p == path), "{path} in {paths:?}");
     }
     assert_eq!(paths.len(), 6, "{paths:?}");
-}
-
-#[test]
-fn a_pools_size_comes_from_bounds_before_replicas() {
-    let size = |spec: Value| {
-        let mut value = json!({ "metadata": { "name": "p" }, "spec": { "sandboxTemplateRef": { "name": "t" } } });
-        json_patch::merge(&mut value, &json!({ "spec": spec }));
-        parse_pool(&wire::<extensions::SandboxWarmPool>(value)).map(|p| p.size)
-    };
-    for (spec, expected) in [
-        (json!({}), PoolSize::Fixed(1)),
-        (json!({ "replicas": 0 }), PoolSize::Fixed(0)),
-        (json!({ "replicas": 3 }), PoolSize::Fixed(3)),
-        (json!({ "replicas": 1, "minReady": 5, "maxReady": 20 }), PoolSize::Between { min: 5, max: 20 }),
-        (json!({ "minReady": 5 }), PoolSize::Between { min: 5, max: 5 }),
-        (json!({ "maxReady": 5 }), PoolSize::Between { min: 0, max: 5 }),
-        (json!({ "minReady": 0, "maxReady": 0 }), PoolSize::Between { min: 0, max: 0 }),
-    ] {
-        assert_eq!(size(spec.clone()), Ok(expected), "{spec}");
-    }
-    expect("crossed", size(json!({ "minReady": 6, "maxReady": 5 })), "spec.minReady", "at most maxReady, which is `5`");
-    expect("negative", size(json!({ "maxReady": -1 })), "spec.maxReady", "negative");
-    expect("negative", size(json!({ "replicas": -1 })), "spec.replicas", "negative");
-    assert_eq!((PoolSize::Fixed(3).min(), PoolSize::Fixed(3).max()), (3, 3));
-}
-
-fn claim(spec: Value) -> Result<Claim, FieldErrors> {
-    parse_claim(&wire(json!({ "metadata": { "name": "c" }, "spec": spec })))
-}
-
-#[test]
-fn a_claim_names_a_pool_or_a_template_of_either_version() {
-    let template = |pools| ClaimSource::Template { name: "t".to_owned(), pools };
-    for (spec, expected) in [
-        (json!({ "warmPoolRef": { "name": "p" } }), ClaimSource::Pool("p".to_owned())),
-        (json!({ "sandboxTemplateRef": { "name": "t" } }), template(PoolChoice::Any)),
-        (json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "default" }), template(PoolChoice::Any)),
-        (json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "none" }), template(PoolChoice::NoPool)),
-        (json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "p" }), template(PoolChoice::Named("p".to_owned()))),
-    ] {
-        assert_eq!(claim(spec.clone()).unwrap().source, expected, "{spec}");
-    }
-    let (pool, template) = (json!({ "name": "p" }), json!({ "name": "t" }));
-    expect(
-        "both",
-        claim(json!({ "warmPoolRef": pool, "sandboxTemplateRef": template })),
-        "spec.sandboxTemplateRef",
-        "a pool or a template, not both",
-    );
-    expect("neither", claim(json!({})), "spec.warmPoolRef", "spec.sandboxTemplateRef names a template");
-    expect("a pool and a choice", claim(json!({ "warmPoolRef": pool, "warmpool": "q" })), "spec.warmpool", "absent");
-    expect("no name", claim(json!({ "warmPoolRef": { "name": "" } })), "spec.warmPoolRef.name", "DNS name");
-    let seed = |spec: Value| parse_seed_claim(&wire::<seed::SandboxClaim>(json!({ "metadata": { "name": "c" }, "spec": spec })));
-    assert_eq!(seed(json!({ "warmPoolRef": pool })).unwrap().source, ClaimSource::Pool("p".to_owned()));
-    expect("both", seed(json!({ "warmPoolRef": pool, "templateRef": template })), "spec.templateRef", "not both");
-    expect("neither", seed(json!({})), "spec.warmPoolRef", "spec.templateRef names a template");
-}
-
-#[test]
-fn a_claims_end_is_read() {
-    let lifecycle = |lifecycle: Value| claim(json!({ "warmPoolRef": { "name": "p" }, "lifecycle": lifecycle }));
-    let end = lifecycle(json!({
-        "shutdownTime": "2030-01-31T12:00:00Z", "ttlSecondsAfterFinished": 60, "shutdownPolicy": "DeleteForeground",
-    }))
-    .unwrap()
-    .end;
-    assert_eq!((end.after_finished, end.policy), (Some(Duration::from_secs(60)), api::ClaimShutdownPolicy::DeleteForeground));
-    assert_eq!(lifecycle(json!({})).unwrap().end, ClaimEnd::default());
-    let negative = lifecycle(json!({ "ttlSecondsAfterFinished": -1 }));
-    expect("negative", negative, "spec.lifecycle.ttlSecondsAfterFinished", "negative");
-    expect("no time", lifecycle(json!({ "shutdownTime": "soon" })), "spec.lifecycle.shutdownTime", "RFC 3339");
-    let env = claim(json!({ "warmPoolRef": { "name": "p" }, "env": [{ "name": "A=B", "value": "" }] }));
-    expect("env", env, "spec.env[0].name", "without '='");
-}
-
-#[test]
-fn a_claim_adds_only_metadata_that_nobody_acts_on() {
-    let template = sandbox(json!({ "spec": { "podTemplate": { "metadata": {
-        "labels": { "sandbox.users.io/tier": "gold" }, "annotations": { "note": "theirs" },
-    } } } }))
-    .unwrap()
-    .pod;
-    let domains = ["sandbox.users.io".to_owned(), "example.com".to_owned()];
-    let check = |metadata: Value| {
-        let claim = claim(json!({ "warmPoolRef": { "name": "p" }, "additionalPodMetadata": metadata })).unwrap();
-        check_claim_metadata(&claim, &template, &domains)
-    };
-    for metadata in [
-        json!({}),
-        json!({ "labels": { "sandbox.users.io/user": "ann", "team.example.com/x": "1" } }),
-        json!({ "labels": { "sandbox.users.io/tier": "gold" } }),
-        json!({ "annotations": { "mine": "1", "example.org/x": "anything at all" } }),
-        json!({ "annotations": { "cluster-autoscaler.kubernetes.io/safe-to-evict": "false" } }),
-    ] {
-        assert_eq!(check(metadata.clone()), Ok(()), "{metadata}");
-    }
-    for (metadata, key, says) in [
-        (json!({ "labels": { "team": "a" } }), "labels[team]", "allowed domain: sandbox.users.io, example.com"),
-        (json!({ "labels": { "agents.x-k8s.io/claim-uid": "a" } }), "labels[agents.x-k8s.io/claim-uid]", "allowed domain"),
-        (json!({ "labels": { "policy.paddock.dev/generated-code": "" } }), "labels[policy.paddock.dev/generated-code]", "allowed domain"),
-        (json!({ "labels": { "evilsandbox.users.io/a": "a" } }), "labels[evilsandbox.users.io/a]", "allowed domain"),
-        (json!({ "labels": { "sandbox.users.io/a": "not a value" } }), "labels[sandbox.users.io/a]", "letters"),
-        (json!({ "labels": { "sandbox.users.io/tier": "lead" } }), "labels[sandbox.users.io/tier]", "`gold`, as the template says"),
-        (json!({ "annotations": { "kubernetes.io/x": "" } }), "annotations[kubernetes.io/x]", "reserved"),
-        (json!({ "annotations": { "Node.Kubernetes.io/x": "" } }), "annotations[Node.Kubernetes.io/x]", "reserved"),
-        (json!({ "annotations": { "extensions.agents.x-k8s.io/x": "" } }), "annotations[extensions.agents.x-k8s.io/x]", "reserved"),
-        (json!({ "annotations": { "not a key": "" } }), "annotations[not a key]", "must be a key"),
-        (json!({ "annotations": { "note": "ours" } }), "annotations[note]", "`theirs`, as the template says"),
-    ] {
-        expect(key, check(metadata), &format!("spec.additionalPodMetadata.{key}"), says);
-    }
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! Pools and claims: what a user writes, and what is said of it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::super::*;
+use super::{expect, sandbox, wire};
+use crate::api::{self, extensions, seed};
+
+#[test]
+fn a_pools_size_comes_from_bounds_before_replicas() {
+    let size = |spec: Value| {
+        let mut value = json!({ "metadata": { "name": "p" }, "spec": { "sandboxTemplateRef": { "name": "t" } } });
+        json_patch::merge(&mut value, &json!({ "spec": spec }));
+        parse_pool(&wire::<extensions::SandboxWarmPool>(value)).map(|p| p.size)
+    };
+    for (spec, expected) in [
+        (json!({}), PoolSize::Fixed(1)),
+        (json!({ "replicas": 0 }), PoolSize::Fixed(0)),
+        (json!({ "replicas": 3 }), PoolSize::Fixed(3)),
+        (json!({ "replicas": 1, "minReady": 5, "maxReady": 20 }), PoolSize::Between { min: 5, max: 20 }),
+        (json!({ "minReady": 5 }), PoolSize::Between { min: 5, max: 5 }),
+        (json!({ "maxReady": 5 }), PoolSize::Between { min: 0, max: 5 }),
+        (json!({ "minReady": 0, "maxReady": 0 }), PoolSize::Between { min: 0, max: 0 }),
+    ] {
+        assert_eq!(size(spec.clone()), Ok(expected), "{spec}");
+    }
+    expect("crossed", size(json!({ "minReady": 6, "maxReady": 5 })), "spec.minReady", "at most maxReady, which is `5`");
+    expect("negative", size(json!({ "maxReady": -1 })), "spec.maxReady", "negative");
+    expect("negative", size(json!({ "replicas": -1 })), "spec.replicas", "negative");
+    assert_eq!((PoolSize::Fixed(3).min(), PoolSize::Fixed(3).max()), (3, 3));
+}
+
+fn claim(spec: Value) -> Result<Claim, FieldErrors> {
+    parse_claim(&wire(json!({ "metadata": { "name": "c" }, "spec": spec })))
+}
+
+#[test]
+fn a_claim_names_a_pool_or_a_template_of_either_version() {
+    let template = |pools| ClaimSource::Template { name: "t".to_owned(), pools };
+    for (spec, expected) in [
+        (json!({ "warmPoolRef": { "name": "p" } }), ClaimSource::Pool("p".to_owned())),
+        (json!({ "sandboxTemplateRef": { "name": "t" } }), template(PoolChoice::Any)),
+        (json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "default" }), template(PoolChoice::Any)),
+        (json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "none" }), template(PoolChoice::NoPool)),
+        (
+            json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "p" }),
+            template(PoolChoice::Named("p".to_owned())),
+        ),
+    ] {
+        assert_eq!(claim(spec.clone()).unwrap().source, expected, "{spec}");
+    }
+    let (pool, template) = (json!({ "name": "p" }), json!({ "name": "t" }));
+    expect(
+        "both",
+        claim(json!({ "warmPoolRef": pool, "sandboxTemplateRef": template })),
+        "spec.sandboxTemplateRef",
+        "a pool or a template, not both",
+    );
+    expect("neither", claim(json!({})), "spec.warmPoolRef", "spec.sandboxTemplateRef names a template");
+    expect("a pool and a choice", claim(json!({ "warmPoolRef": pool, "warmpool": "q" })), "spec.warmpool", "absent");
+    expect("no name", claim(json!({ "warmPoolRef": { "name": "" } })), "spec.warmPoolRef.name", "DNS name");
+    let seed = |spec: Value| {
+        parse_seed_claim(&wire::<seed::SandboxClaim>(json!({ "metadata": { "name": "c" }, "spec": spec })))
+    };
+    assert_eq!(seed(json!({ "warmPoolRef": pool })).unwrap().source, ClaimSource::Pool("p".to_owned()));
+    expect("both", seed(json!({ "warmPoolRef": pool, "templateRef": template })), "spec.templateRef", "not both");
+    expect("neither", seed(json!({})), "spec.warmPoolRef", "spec.templateRef names a template");
+}
+
+#[test]
+fn a_claims_end_is_read() {
+    let lifecycle = |lifecycle: Value| claim(json!({ "warmPoolRef": { "name": "p" }, "lifecycle": lifecycle }));
+    let end = lifecycle(json!({
+        "shutdownTime": "2030-01-31T12:00:00Z", "ttlSecondsAfterFinished": 60, "shutdownPolicy": "DeleteForeground",
+    }))
+    .unwrap()
+    .end;
+    assert_eq!(
+        (end.after_finished, end.policy),
+        (Some(Duration::from_secs(60)), api::ClaimShutdownPolicy::DeleteForeground)
+    );
+    assert_eq!(lifecycle(json!({})).unwrap().end, ClaimEnd::default());
+    let negative = lifecycle(json!({ "ttlSecondsAfterFinished": -1 }));
+    expect("negative", negative, "spec.lifecycle.ttlSecondsAfterFinished", "negative");
+    expect("no time", lifecycle(json!({ "shutdownTime": "soon" })), "spec.lifecycle.shutdownTime", "RFC 3339");
+    let env = claim(json!({ "warmPoolRef": { "name": "p" }, "env": [{ "name": "A=B", "value": "" }] }));
+    expect("env", env, "spec.env[0].name", "without '='");
+}
+
+#[test]
+fn a_claim_adds_only_metadata_that_nobody_acts_on() {
+    let template = sandbox(json!({ "spec": { "podTemplate": { "metadata": {
+        "labels": { "sandbox.users.io/tier": "gold" }, "annotations": { "note": "theirs" },
+    } } } }))
+    .unwrap()
+    .pod;
+    let domains = ["sandbox.users.io".to_owned(), "example.com".to_owned()];
+    let check = |metadata: Value| {
+        let claim = claim(json!({ "warmPoolRef": { "name": "p" }, "additionalPodMetadata": metadata })).unwrap();
+        check_claim_metadata(&claim, &template, &domains)
+    };
+    for metadata in [
+        json!({}),
+        json!({ "labels": { "sandbox.users.io/user": "ann", "team.example.com/x": "1" } }),
+        json!({ "labels": { "sandbox.users.io/tier": "gold" } }),
+        json!({ "annotations": { "mine": "1", "example.org/x": "anything at all" } }),
+        json!({ "annotations": { "cluster-autoscaler.kubernetes.io/safe-to-evict": "false" } }),
+    ] {
+        assert_eq!(check(metadata.clone()), Ok(()), "{metadata}");
+    }
+    for (metadata, key, says) in [
+        (json!({ "labels": { "team": "a" } }), "labels[team]", "allowed domain: sandbox.users.io, example.com"),
+        (
+            json!({ "labels": { "agents.x-k8s.io/claim-uid": "a" } }),
+            "labels[agents.x-k8s.io/claim-uid]",
+            "allowed domain",
+        ),
+        (
+            json!({ "labels": { "policy.paddock.dev/generated-code": "" } }),
+            "labels[policy.paddock.dev/generated-code]",
+            "allowed domain",
+        ),
+        (json!({ "labels": { "evilsandbox.users.io/a": "a" } }), "labels[evilsandbox.users.io/a]", "allowed domain"),
+        (json!({ "labels": { "sandbox.users.io/a": "not a value" } }), "labels[sandbox.users.io/a]", "letters"),
+        (
+            json!({ "labels": { "sandbox.users.io/tier": "lead" } }),
+            "labels[sandbox.users.io/tier]",
+            "`gold`, as the template says",
+        ),
+        (json!({ "annotations": { "kubernetes.io/x": "" } }), "annotations[kubernetes.io/x]", "reserved"),
+        (json!({ "annotations": { "Node.Kubernetes.io/x": "" } }), "annotations[Node.Kubernetes.io/x]", "reserved"),
+        (
+            json!({ "annotations": { "extensions.agents.x-k8s.io/x": "" } }),
+            "annotations[extensions.agents.x-k8s.io/x]",
+            "reserved",
+        ),
+        (json!({ "annotations": { "not a key": "" } }), "annotations[not a key]", "must be a key"),
+        (json!({ "annotations": { "note": "ours" } }), "annotations[note]", "`theirs`, as the template says"),
+    ] {
+        expect(key, check(metadata), &format!("spec.additionalPodMetadata.{key}"), says);
+    }
+}
