@@ -2,8 +2,8 @@
 //!
 //! schemars describes our types and k8s-openapi's. Three things are missing then: references have to be inlined,
 //! `Option` is not `nullable` (a client that writes null would keep it), and k8s-openapi says nothing of list types and
-//! keys, without which two field managers replace each other's lists. The latter are in `list-types.json`, taken from
-//! the API server's own OpenAPI by [`list_types`].
+//! keys, without which two field managers replace each other's lists, and calls fields required that are not. The last
+//! are in `list-types.json`, taken from the API server's own OpenAPI by [`list_types`].
 
 use std::collections::BTreeMap;
 
@@ -27,6 +27,9 @@ pub struct Merge {
     /// `x-kubernetes-map-type`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
+    /// The required properties of a definition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<String>,
     /// The default of a property that is a key of a list and may be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Value>,
@@ -62,7 +65,8 @@ pub fn list_types(documents: &[Value]) -> ListTypes {
         }
         let Some(definition) = find(&name) else { continue };
         let mut merges = BTreeMap::new();
-        let own = merge_of(definition);
+        let required = texts(definition, "required");
+        let own = Merge { required, ..merge_of(definition) };
         if own != Merge::default() {
             merges.insert(String::new(), own);
         }
@@ -92,20 +96,23 @@ pub fn list_types(documents: &[Value]) -> ListTypes {
 
 fn merge_of(schema: &Value) -> Merge {
     let text = |key: &str| schema.get(key).and_then(Value::as_str).map(str::to_owned);
-    let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
     Merge {
         list: text("x-kubernetes-list-type"),
-        keys: keys.filter_map(Value::as_str).map(str::to_owned).collect(),
+        keys: texts(schema, "x-kubernetes-list-map-keys"),
         map: text("x-kubernetes-map-type"),
-        default: None,
+        ..Merge::default()
     }
+}
+
+fn texts(schema: &Value, key: &str) -> Vec<String> {
+    let list = schema.get(key).and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// A key of a list has to be required or have a default.
 fn optional_default(item: Option<&Value>, key: &str) -> Option<Value> {
     let item = item?;
-    let required = item.get("required").and_then(Value::as_array).into_iter().flatten();
-    if required.into_iter().any(|r| r.as_str() == Some(key)) {
+    if texts(item, "required").iter().any(|required| required == key) {
         return None;
     }
     item.pointer(&format!("/properties/{key}/default")).cloned()
@@ -207,6 +214,9 @@ impl Inliner<'_> {
         }
         let origin = if name.starts_with("io.k8s.") { Origin::Kubernetes } else { Origin::Ours };
         let mut schema = self.definitions.get(name).map_or(Value::Null, |d| self.inline(d, origin));
+        if let (Origin::Kubernetes, Some(map)) = (origin, schema.as_object_mut()) {
+            map.remove("required");
+        }
         for (property, merge) in self.list_types.get(name).into_iter().flatten() {
             let target = match property.as_str() {
                 "" => Some(&mut schema),
@@ -253,7 +263,7 @@ fn no_ephemeral_containers() -> Value {
 }
 
 fn apply(merge: &Merge, schema: &mut Map<String, Value>) {
-    let Merge { list, keys, map, default } = merge;
+    let Merge { list, keys, map, required, default } = merge;
     if let Some(list) = list {
         schema.insert("x-kubernetes-list-type".to_owned(), json!(list));
     }
@@ -262,6 +272,9 @@ fn apply(merge: &Merge, schema: &mut Map<String, Value>) {
     }
     if let Some(map) = map {
         schema.insert("x-kubernetes-map-type".to_owned(), json!(map));
+    }
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), json!(required));
     }
     if let Some(default) = default {
         schema.insert("default".to_owned(), default.clone());

@@ -216,7 +216,7 @@ fn list_types_are_read_from_openapi_as_far_as_references_lead() {
     } } });
     let expected: ListTypes = serde_json::from_value(json!({
         "io.k8s.api.core.v1.PodSpec": { "ports": { "list": "map", "keys": ["port", "protocol"] } },
-        "Port": { "": { "map": "atomic" }, "protocol": { "default": "TCP" } },
+        "Port": { "": { "map": "atomic", "required": ["port"] }, "protocol": { "default": "TCP" } },
     }))
     .unwrap();
     assert_eq!(list_types(&[json!({}), openapi]), expected);
