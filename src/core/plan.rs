@@ -84,6 +84,8 @@ pub enum Action {
     Delete {
         /// UID that the object must still have.
         uid: String,
+        /// Version that the object must still have: a pool must not delete what a claim has just taken.
+        resource_version: Option<String>,
         /// Whether dependents go first.
         foreground: bool,
     },
@@ -161,6 +163,8 @@ pub enum Reason {
     Claimed,
     /// A claim found no warm Sandbox and gets a new one.
     ColdStart,
+    /// A claim has a second Sandbox, from a crash between two writes.
+    ClaimSurplus,
     /// The claim says which Sandbox it takes.
     Reserved,
     /// Pod metadata follows the Sandbox.
@@ -223,6 +227,7 @@ impl Reason {
             Reason::Adopted => "Adopted",
             Reason::Claimed => "Claimed",
             Reason::ColdStart => "ColdStart",
+            Reason::ClaimSurplus => "ClaimSurplus",
             Reason::Reserved => "Reserved",
             Reason::MetadataChanged => "MetadataChanged",
             Reason::StatusChanged => "StatusChanged",

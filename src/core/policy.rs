@@ -124,9 +124,9 @@ impl Bindings {
         namespace_labels: &'a BTreeMap<String, String>,
         labels: &'a BTreeMap<String, String>,
     ) -> impl Iterator<Item = &'a Binding> {
-        self.0.iter().filter(move |b| {
-            b.hook == hook && b.namespaces.matches(namespace_labels) && b.objects.matches(labels)
-        })
+        self.0
+            .iter()
+            .filter(move |b| b.hook == hook && b.namespaces.matches(namespace_labels) && b.objects.matches(labels))
     }
 
     /// All of them.

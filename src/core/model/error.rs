@@ -24,6 +24,11 @@ impl fmt::Display for FieldError {
 pub struct FieldErrors(Vec<FieldError>);
 
 impl FieldErrors {
+    /// A single error.
+    pub fn one(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self(vec![FieldError { path: path.into(), message: message.into() }])
+    }
+
     /// The errors, in the order of the object's fields.
     #[must_use]
     pub fn as_slice(&self) -> &[FieldError] {

@@ -78,20 +78,12 @@ pub fn first_answer<'a, T>(
 
 /// What a binding answered for its hook, if it was asked.
 pub(super) fn reply<'a>(binding: &Binding, answered: &'a [Answered]) -> Option<&'a Result<Answer, Failure>> {
-    answered
-        .iter()
-        .find(|a| a.ask.binding == binding.name && a.ask.question.hook() == binding.hook)
-        .map(|a| &a.result)
+    answered.iter().find(|a| a.ask.binding == binding.name && a.ask.question.hook() == binding.hook).map(|a| &a.result)
 }
 
 /// The question of a binding.
 pub(super) fn ask(binding: &Binding, question: Question) -> Ask {
-    Ask {
-        binding: binding.name.clone(),
-        plugin: binding.plugin.clone(),
-        settings: binding.settings.clone(),
-        question,
-    }
+    Ask { binding: binding.name.clone(), plugin: binding.plugin.clone(), settings: binding.settings.clone(), question }
 }
 
 /// The failure of a plugin that answered for another hook than it was asked for.

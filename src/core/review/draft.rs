@@ -54,7 +54,8 @@ impl<'a> Draft<'a> {
 
     pub(super) fn into_verdict(self, denial: Option<Denial>) -> ReviewVerdict {
         let changed = denial.is_none() && self.review.phase == Phase::Mutate;
-        let patch = if changed { json_patch::diff(&self.review.object, &self.object) } else { json_patch::Patch(Vec::new()) };
+        let patch =
+            if changed { json_patch::diff(&self.review.object, &self.object) } else { json_patch::Patch(Vec::new()) };
         ReviewVerdict { denial, warnings: self.warnings, patch, audit: self.audit, troubles: self.troubles }
     }
 
@@ -109,7 +110,8 @@ impl<'a> Draft<'a> {
             self.troubles.push(Trouble::new(binding, failure.clone()));
             match binding.failure_policy {
                 FailurePolicy::Fail => {
-                    let message = format!("plugin {} did not answer, and must be asked: {failure}", binding.plugin.name);
+                    let message =
+                        format!("plugin {} did not answer, and must be asked: {failure}", binding.plugin.name);
                     return Err(deny(Why::PluginFailed, message));
                 }
                 FailurePolicy::Ignore => {}
@@ -179,7 +181,11 @@ impl<'a> Draft<'a> {
             ))),
             Chain::Failed(binding, failure) => Err(deny(
                 Why::PluginFailed,
-                format!("plugin {} did not choose a RuntimeClass: {failure}; {}", binding.plugin.name, self.what_to_set()),
+                format!(
+                    "plugin {} did not choose a RuntimeClass: {failure}; {}",
+                    binding.plugin.name,
+                    self.what_to_set()
+                ),
             )),
             Chain::Nobody => {
                 Err(not_isolated(format!("no plugin could choose a RuntimeClass for this pod; {}", self.what_to_set())))

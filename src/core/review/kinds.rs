@@ -63,7 +63,10 @@ fn not_forged(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
         })
         .map(|(i, owner)| FieldError {
             path: format!("metadata.ownerReferences[{i}]"),
-            message: format!("only the operator makes a Sandbox that belongs to a {}; leave the reference out", owner.kind),
+            message: format!(
+                "only the operator makes a Sandbox that belongs to a {}; leave the reference out",
+                owner.kind
+            ),
         })
         .collect();
     if forged.is_empty() { Ok(()) } else { Err(deny_fields(Why::Forged, forged)) }
@@ -87,14 +90,18 @@ fn unchanged(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
     if listed(old) != listed(new) {
         errors.push(FieldError {
             path: "spec.volumeClaimTemplates".to_owned(),
-            message: "volumeClaimTemplates is immutable: make another Sandbox, or change the claims themselves".to_owned(),
+            message: "volumeClaimTemplates is immutable: make another Sandbox, or change the claims themselves"
+                .to_owned(),
         });
     }
     let resume = |spec: &Value| spec["resumePolicy"].as_str().unwrap_or("Manual").to_owned();
     if resume(old) != resume(new) {
         errors.push(FieldError {
             path: "spec.resumePolicy".to_owned(),
-            message: format!("resumePolicy is immutable, since it decides the kind of the Service: it stays {}", resume(old)),
+            message: format!(
+                "resumePolicy is immutable, since it decides the kind of the Service: it stays {}",
+                resume(old)
+            ),
         });
     }
     if errors.is_empty() { Ok(()) } else { Err(deny_fields(Why::Immutable, errors)) }
@@ -146,9 +153,10 @@ fn isolation(draft: &Draft<'_>, pod: &Option<PodShape>) -> Vec<FieldError> {
         errors.push(pods::unclear(&format!("{}.metadata.labels", pod.field)));
     }
     let marked = Marker::of(&labels) == Marker::Marked || Marker::of(&pod.labels) == Marker::Marked;
-    let exposed = pod.runtime_class.as_ref().is_some_and(|name| {
-        draft.context.classes.iter().any(|class| class.name == *name && !class.isolated)
-    });
+    let exposed = pod
+        .runtime_class
+        .as_ref()
+        .is_some_and(|name| draft.context.classes.iter().any(|class| class.name == *name && !class.isolated));
     if exposed && (marked || draft.namespace_isolates()) {
         let field = if draft.object.pointer("/spec/runtimeClassName").is_some_and(Value::is_string) {
             "spec.runtimeClassName".to_owned()
@@ -158,7 +166,10 @@ fn isolation(draft: &Draft<'_>, pod: &Option<PodShape>) -> Vec<FieldError> {
         let class = pod.runtime_class.as_deref().unwrap_or_default();
         errors.push(FieldError {
             path: field,
-            message: format!("RuntimeClass {class:?} would run generated code on the host's kernel; {}", draft.what_to_set()),
+            message: format!(
+                "RuntimeClass {class:?} would run generated code on the host's kernel; {}",
+                draft.what_to_set()
+            ),
         });
     }
     errors

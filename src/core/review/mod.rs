@@ -304,15 +304,8 @@ fn subject(review: &Review, context: &Context) -> Subject {
 }
 
 /// The kinds that Paddock serves.
-pub const OWN: [Kind; 7] = [
-    Kind::Sandbox,
-    Kind::Template,
-    Kind::Pool,
-    Kind::Claim,
-    Kind::SeedTemplate,
-    Kind::SeedPool,
-    Kind::SeedClaim,
-];
+pub const OWN: [Kind; 7] =
+    [Kind::Sandbox, Kind::Template, Kind::Pool, Kind::Claim, Kind::SeedTemplate, Kind::SeedPool, Kind::SeedClaim];
 
 #[cfg(test)]
 mod tests;

@@ -66,10 +66,7 @@ fn differs(before: &Value, after: &Value, free: &[&str]) -> Option<String> {
     let (Some(old), Some(new)) = (before.as_object(), after.as_object()) else {
         return (before != after).then(|| "the object itself".to_owned());
     };
-    old.keys()
-        .chain(new.keys())
-        .find(|key| !free.contains(&key.as_str()) && old.get(*key) != new.get(*key))
-        .cloned()
+    old.keys().chain(new.keys()).find(|key| !free.contains(&key.as_str()) && old.get(*key) != new.get(*key)).cloned()
 }
 
 #[cfg(test)]
@@ -91,7 +88,10 @@ mod tests {
             (json!({ "op": "add", "path": "/spec/priority", "value": 1 }), None),
             (json!({ "op": "test", "path": "/metadata/name", "value": "a" }), None),
             (json!({ "op": "replace", "path": "/metadata/name", "value": "b" }), Some("metadata.name")),
-            (json!({ "op": "add", "path": "/metadata/ownerReferences", "value": [] }), Some("metadata.ownerReferences")),
+            (
+                json!({ "op": "add", "path": "/metadata/ownerReferences", "value": [] }),
+                Some("metadata.ownerReferences"),
+            ),
             (json!({ "op": "add", "path": "/status", "value": {} }), Some("status")),
             (json!({ "op": "replace", "path": "/kind", "value": "Node" }), Some("kind")),
             (json!({ "op": "replace", "path": "", "value": 1 }), Some("the object itself")),

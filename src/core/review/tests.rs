@@ -184,10 +184,8 @@ fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_secon
         assert!(activity(&review, &first).is_some(), "{subresource}");
     }
 
-    let without_timeout = Context {
-        sandbox: first.sandbox.clone().map(|s| ConnectedSandbox { idle_timeout: None, ..s }),
-        ..context()
-    };
+    let without_timeout =
+        Context { sandbox: first.sandbox.clone().map(|s| ConnectedSandbox { idle_timeout: None, ..s }), ..context() };
     for (what, review, context) in [
         ("a dry run", Review { dry_run: true, ..connect.clone() }, &first),
         ("logs", Review { subresource: Some("log".to_owned()), ..connect.clone() }, &first),

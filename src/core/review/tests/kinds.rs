@@ -43,7 +43,11 @@ fn a_new_sandbox_says_its_mode_in_both_fields() {
         (json!({ "replicas": 1, "operatingMode": "Suspended" }), "Suspended", 0),
     ] {
         let stored = admit(create(SANDBOX, sandbox(spec.clone())), &context(), gvisor).expect("admitted");
-        assert_eq!((&stored["spec"]["operatingMode"], &stored["spec"]["replicas"]), (&json!(mode), &json!(replicas)), "{spec}");
+        assert_eq!(
+            (&stored["spec"]["operatingMode"], &stored["spec"]["replicas"]),
+            (&json!(mode), &json!(replicas)),
+            "{spec}"
+        );
     }
 }
 
@@ -55,20 +59,54 @@ fn an_update_changes_the_mode_by_whichever_field_it_changes() {
     let (r, s) = (json!("Running"), json!("Suspended"));
     for (what, old, acted, new, mode) in [
         ("suspend by mode, replicas dropped", &running, &r, json!({ "operatingMode": "Suspended" }), "Suspended"),
-        ("suspend by mode, replicas kept", &running, &r, json!({ "operatingMode": "Suspended", "replicas": 1 }), "Suspended"),
+        (
+            "suspend by mode, replicas kept",
+            &running,
+            &r,
+            json!({ "operatingMode": "Suspended", "replicas": 1 }),
+            "Suspended",
+        ),
         ("suspend by replicas, mode dropped", &running, &r, json!({ "replicas": 0 }), "Suspended"),
-        ("resume by mode before the suspend was acted on", &suspended, &r, json!({ "operatingMode": "Running", "replicas": 0 }), "Running"),
-        ("suspend by replicas before the resume was acted on", &running, &s, json!({ "operatingMode": "Running", "replicas": 0 }), "Suspended"),
-        ("a client that drops replicas of a suspended one", &suspended, &s, json!({ "operatingMode": "Suspended" }), "Suspended"),
+        (
+            "resume by mode before the suspend was acted on",
+            &suspended,
+            &r,
+            json!({ "operatingMode": "Running", "replicas": 0 }),
+            "Running",
+        ),
+        (
+            "suspend by replicas before the resume was acted on",
+            &running,
+            &s,
+            json!({ "operatingMode": "Running", "replicas": 0 }),
+            "Suspended",
+        ),
+        (
+            "a client that drops replicas of a suspended one",
+            &suspended,
+            &s,
+            json!({ "operatingMode": "Suspended" }),
+            "Suspended",
+        ),
         ("a client that drops both", &suspended, &s, json!({}), "Suspended"),
         ("another field, while a scale is not acted on", &scaled, &r, scaled.clone(), "Suspended"),
-        ("a dropped field, while a scale is not acted on", &scaled, &r, json!({ "operatingMode": "Running" }), "Suspended"),
+        (
+            "a dropped field, while a scale is not acted on",
+            &scaled,
+            &r,
+            json!({ "operatingMode": "Running" }),
+            "Suspended",
+        ),
     ] {
         let mut old = sandbox(old.clone());
         old["status"]["mode"] = acted.clone();
         let stored = admit(update(SANDBOX, old, sandbox(new)), &context(), gvisor).expect("admitted");
         let replicas = i32::from(mode == "Running");
-        assert_eq!((&stored["spec"]["operatingMode"], &stored["spec"]["replicas"]), (&json!(mode), &json!(replicas)), "{what}");
+        assert_eq!(
+            (&stored["spec"]["operatingMode"], &stored["spec"]["replicas"]),
+            (&json!(mode), &json!(replicas)),
+            "{what}"
+        );
     }
 }
 
@@ -80,11 +118,13 @@ fn mutating_any_combination_of_modes_twice_is_mutating_once() {
     let acted = [json!(null), json!("Running"), json!("Suspended")];
     let specs: Vec<Value> = modes
         .iter()
-        .flat_map(|m| counts.iter().map(move |c| {
-            let mut spec = m.clone();
-            json_patch::merge(&mut spec, c);
-            spec
-        }))
+        .flat_map(|m| {
+            counts.iter().map(move |c| {
+                let mut spec = m.clone();
+                json_patch::merge(&mut spec, c);
+                spec
+            })
+        })
         .collect();
     for old in &specs {
         for new in &specs {
@@ -109,7 +149,8 @@ fn a_claim_is_stamped_once_and_hints_are_the_operators() {
         ("nonsense", json!({ STAMP: "yesterday" }), "2026-11-23T12:00:00.000000Z"),
         ("a hint", json!({ "agents.x-k8s.io/sandbox-name": "mine" }), "2026-11-23T12:00:00.000000Z"),
     ] {
-        let stored = admit(create(CLAIM, claim(annotations)), &context(), gvisor).expect("dangling references are fine");
+        let stored =
+            admit(create(CLAIM, claim(annotations)), &context(), gvisor).expect("dangling references are fine");
         assert_eq!(stored["metadata"]["annotations"][STAMP], stamp, "{what}");
         assert_eq!(stored["metadata"]["annotations"].get("agents.x-k8s.io/sandbox-name"), None, "{what}");
     }
@@ -197,9 +238,7 @@ fn a_marked_sandbox_may_not_name_a_class_of_the_hosts_kernel() {
 
 #[test]
 fn a_sandbox_passed_off_as_a_pools_is_denied() {
-    let owner = |api: &str, kind: &str, uid: &str| {
-        json!([{ "apiVersion": api, "kind": kind, "name": "p", "uid": uid, "controller": true }])
-    };
+    let owner = |api: &str, kind: &str, uid: &str| json!([{ "apiVersion": api, "kind": kind, "name": "p", "uid": uid, "controller": true }]);
     let owned = |owners: Value| {
         let mut object = sandbox(json!({}));
         object["metadata"]["ownerReferences"] = owners;

@@ -115,7 +115,9 @@ fn a_plugin_cannot_let_generated_code_onto_the_hosts_kernel() {
     fn strips(ask: &Ask) -> Result<Answer, Failure> {
         match &ask.question {
             Question::RuntimeClass(_) => choose("gvisor"),
-            Question::Admission(_) | Question::Idle(_) | Question::PoolSize(_) => allow(Some(json!([{ "op": "replace", "path": "/spec/runtimeClassName", "value": "runc" }]))),
+            Question::Admission(_) | Question::Idle(_) | Question::PoolSize(_) => {
+                allow(Some(json!([{ "op": "replace", "path": "/spec/runtimeClassName", "value": "runc" }])))
+            }
         }
     }
     let bindings = vec![

@@ -36,16 +36,40 @@ fn a_new_pod_of_generated_code_is_isolated_or_denied() {
         ("marked, no class", Entry::MarkedPods, pod(Some("true"), None), gvisor, Ok("gvisor")),
         ("marked, empty class", Entry::MarkedPods, pod(Some("true"), Some("")), gvisor, Ok("gvisor")),
         ("marked, isolated", Entry::MarkedPods, pod(Some("true"), Some("gvisor")), refuses, Ok("gvisor")),
-        ("marked, host", Entry::MarkedPods, pod(Some("true"), Some("runc")), gvisor, Err("to one that isolates: gvisor")),
-        ("marked, unknown", Entry::MarkedPods, pod(Some("true"), Some("kata")), gvisor, Err("no RuntimeClass \"kata\"")),
+        (
+            "marked, host",
+            Entry::MarkedPods,
+            pod(Some("true"), Some("runc")),
+            gvisor,
+            Err("to one that isolates: gvisor"),
+        ),
+        (
+            "marked, unknown",
+            Entry::MarkedPods,
+            pod(Some("true"), Some("kata")),
+            gvisor,
+            Err("no RuntimeClass \"kata\""),
+        ),
         ("namespace, no class", namespace, pod(None, None), gvisor, Ok("gvisor")),
         ("namespace, host", namespace, pod(None, Some("runc")), gvisor, Err("this namespace requires isolation")),
         ("namespace, said not to be", namespace, pod(Some("false"), Some("runc")), gvisor, Err("requires isolation")),
         ("unclear marker", Entry::MarkedPods, pod(Some("yes"), Some("gvisor")), gvisor, Err("\"true\" or \"false\"")),
         ("unmarked", Entry::MarkedPods, pod(Some("false"), Some("runc")), gvisor, Ok("runc")),
         ("the plugin refuses", Entry::MarkedPods, pod(Some("true"), None), refuses, Err("no node is ready")),
-        ("the plugin says default", Entry::MarkedPods, pod(Some("true"), None), default_runtime, Err("default runtime")),
-        ("a class of the host", Entry::MarkedPods, pod(Some("true"), None), |_| choose("runc"), Err("does not isolate")),
+        (
+            "the plugin says default",
+            Entry::MarkedPods,
+            pod(Some("true"), None),
+            default_runtime,
+            Err("default runtime"),
+        ),
+        (
+            "a class of the host",
+            Entry::MarkedPods,
+            pod(Some("true"), None),
+            |_| choose("runc"),
+            Err("does not isolate"),
+        ),
         ("a class not there", Entry::MarkedPods, pod(Some("true"), None), |_| choose("kata"), Err("there is no")),
         ("the plugin traps", Entry::MarkedPods, pod(Some("true"), None), |_| broken(FailureKind::Trap), Err("trap")),
     ];
@@ -107,6 +131,7 @@ fn the_marker_is_added_to_isolated_pods_only_and_never_taken_away() {
 #[test]
 fn updates_of_pods_in_an_isolated_namespace_stay_possible() {
     let old = pod(None, Some("runc"));
-    let review = Review { old_object: old.clone(), ..review(Entry::IsolatedNamespaces, Verb::Update, ("", "pods"), old) };
+    let review =
+        Review { old_object: old.clone(), ..review(Entry::IsolatedNamespaces, Verb::Update, ("", "pods"), old) };
     assert!(admit(review, &context(), gvisor).is_ok(), "it ran before the namespace was labelled");
 }

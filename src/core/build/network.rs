@@ -1,0 +1,58 @@
+//! The NetworkPolicy that the sandboxes of a template share.
+
+use serde_json::{Value, json};
+
+use super::value;
+use crate::model::NetworkPolicy;
+use crate::names::{label, name_hash};
+
+/// Spec of a template's NetworkPolicy; `None` where it is not ours to manage.
+#[must_use]
+pub fn network_policy_spec(template: &str, policy: &NetworkPolicy) -> Option<Value> {
+    let (ingress, egress) = match policy {
+        NetworkPolicy::Unmanaged => return None,
+        NetworkPolicy::Rules(rules) => (value(&rules.ingress), value(&rules.egress)),
+        NetworkPolicy::SecureDefault => (default_ingress(), default_egress()),
+    };
+    Some(json!({
+        "podSelector": { "matchLabels": { label::TEMPLATE_REF_HASH: name_hash(template) } },
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": ingress,
+        "egress": egress,
+    }))
+}
+
+/// From the router's pods only. The router may run in any namespace.
+fn default_ingress() -> Value {
+    json!([{
+        "from": [{
+            "namespaceSelector": {},
+            "podSelector": { "matchLabels": { "app": "sandbox-router" } },
+        }],
+    }])
+}
+
+/// To the public internet, and to the cluster's DNS; not to private, link-local (the clouds' metadata
+/// servers) or unique-local addresses: RFC 1918, RFC 3927, RFC 4291 section 2.5.6, RFC 4193.
+fn default_egress() -> Value {
+    json!([
+        {
+            "to": [
+                {
+                    "ipBlock": {
+                        "cidr": "0.0.0.0/0",
+                        "except": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"],
+                    },
+                },
+                { "ipBlock": { "cidr": "::/0", "except": ["fc00::/7", "fe80::/10"] } },
+            ],
+        },
+        {
+            "to": [{
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } },
+                "podSelector": { "matchLabels": { "k8s-app": "kube-dns" } },
+            }],
+            "ports": [{ "protocol": "UDP", "port": 53 }, { "protocol": "TCP", "port": 53 }],
+        },
+    ])
+}

@@ -1,0 +1,203 @@
+//! The pod of a Sandbox and the volume claims it mounts.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    EmptyDirVolumeSource, PersistentVolumeClaimVolumeSource, PodSpec, Volume, VolumeMount,
+};
+use serde_json::{Value, json};
+
+use super::{controller_reference, value};
+use crate::kind::Kind;
+use crate::model::{self, Shape};
+use crate::names::{annotation, label, name_hash, object as names};
+use crate::object::Object;
+use crate::settings::Settings;
+
+/// What has to be known to make a pod, beside its Sandbox.
+#[derive(Clone, Debug)]
+pub struct PodPlan<'a> {
+    /// Name of the pod.
+    pub name: &'a str,
+    /// RuntimeClass, and who chose it why.
+    pub runtime_class: Option<&'a str>,
+    /// Why that one.
+    pub class_reason: Option<&'a str>,
+    /// The plugin that chose it.
+    pub class_plugin: Option<&'a str>,
+    /// Whether `emptyDir`s become volume claims.
+    pub keep_volumes: bool,
+}
+
+/// The pod of a Sandbox.
+#[must_use]
+pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Value {
+    let mut spec = PodSpec::clone(&model.pod.spec);
+    spec.hostname = Some(sandbox.key.name.to_string());
+    spec.runtime_class_name = plan.runtime_class.map(str::to_owned);
+    // Code that a model wrote gets no credentials of the cluster unless somebody says so.
+    spec.automount_service_account_token = Some(spec.automount_service_account_token.unwrap_or(false));
+    for claim in &model.volume_claims {
+        mount_claim(&mut spec, &claim.name, &sandbox.key.name);
+    }
+    if plan.keep_volumes {
+        let dirs: Vec<String> = disk_dirs(&spec).map(|(name, _)| name.to_owned()).collect();
+        for name in dirs {
+            mount_claim(&mut spec, &name, &sandbox.key.name);
+        }
+    }
+    if model.shape == Shape::Seed {
+        mount_unmounted(&mut spec);
+    }
+    let mut annotations = pod_annotations(sandbox, model);
+    let reasons = [(annotation::CLASS_REASON, plan.class_reason), (annotation::CLASS_PLUGIN, plan.class_plugin)];
+    annotations.extend(reasons.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))));
+    json!({
+        "apiVersion": Kind::Pod.api_version(),
+        "kind": Kind::Pod.name(),
+        "metadata": {
+            "name": plan.name,
+            "namespace": &*sandbox.key.namespace,
+            "labels": pod_labels(sandbox, model),
+            "annotations": annotations,
+            "ownerReferences": [controller_reference(sandbox)],
+        },
+        "spec": value(&spec),
+    })
+}
+
+/// Labels that a Sandbox's pod is to carry.
+#[must_use]
+pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, String> {
+    let mut labels = model.pod.labels.clone();
+    // Who it belongs to follows the Sandbox; the marker of generated code may stand on either.
+    for inherited in [label::CLAIM_UID, label::WARM_POOL_SANDBOX, label::TEMPLATE_REF_HASH, label::GENERATED_CODE] {
+        if let Some(v) = sandbox.meta.labels.get(inherited) {
+            labels.insert(inherited.to_owned(), v.clone());
+        }
+    }
+    labels.insert(label::SANDBOX_NAME_HASH.to_owned(), name_hash(&sandbox.key.name));
+    labels.insert(label::SANDBOX_UID.to_owned(), sandbox.meta.uid.to_string());
+    labels
+}
+
+/// Annotations that a Sandbox's pod is to carry, those that list what was propagated included.
+#[must_use]
+pub fn pod_annotations(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, String> {
+    let mut annotations = model.pod.annotations.clone();
+    let keys = |of: &BTreeMap<String, String>| of.keys().cloned().collect::<Vec<_>>().join(",");
+    let propagated = [
+        (annotation::PROPAGATED_LABELS, keys(&model.pod.labels)),
+        (annotation::PROPAGATED_ANNOTATIONS, keys(&model.pod.annotations)),
+    ];
+    annotations.extend(propagated.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), v)));
+    if sandbox.meta.in_pool() {
+        annotations.entry(annotation::SAFE_TO_EVICT.to_owned()).or_insert_with(|| label::TRUE.to_owned());
+    }
+    annotations
+}
+
+/// Mounts every volume that no container mounts at `/<volume>` of a single-container pod.
+pub fn mount_unmounted(spec: &mut PodSpec) {
+    let [container] = spec.containers.as_mut_slice() else { return };
+    let init = spec.init_containers.iter().flatten();
+    let mounted: Vec<String> = init
+        .flat_map(|c| c.volume_mounts.iter().flatten())
+        .chain(container.volume_mounts.iter().flatten())
+        .map(|m| m.name.clone())
+        .collect();
+    let devices: Vec<String> = container.volume_devices.iter().flatten().map(|d| d.name.clone()).collect();
+    for volume in spec.volumes.iter().flatten() {
+        if mounted.contains(&volume.name) || devices.contains(&volume.name) {
+            continue;
+        }
+        container.volume_mounts.get_or_insert_with(Vec::new).push(VolumeMount {
+            name: volume.name.clone(),
+            mount_path: format!("/{}", volume.name),
+            ..VolumeMount::default()
+        });
+    }
+}
+
+/// Names of all volume claims that a Sandbox's pod could mount.
+#[must_use]
+pub fn volume_claim_names(sandbox: &Object) -> Vec<String> {
+    let Some(Ok(model)) = sandbox.sandbox().map(|s| &s.spec) else { return vec![] };
+    let kept = model.idle_timeout.is_some();
+    let dirs = disk_dirs(&model.pod.spec).filter(|_| kept).map(|(name, _)| name);
+    let templates = model.volume_claims.iter().map(|c| c.name.as_str());
+    templates.chain(dirs).map(|name| names::volume_claim(name, &sandbox.key.name)).collect()
+}
+
+/// The volume claims of a Sandbox by name, whole; with `keep_volumes` those in place of `emptyDir`s too.
+#[must_use]
+pub fn volume_claims(
+    sandbox: &Object,
+    model: &model::Sandbox,
+    keep_volumes: bool,
+    settings: &Settings,
+) -> Vec<(String, Value)> {
+    let claim = |volume: &str, labels: Value, annotations: Value, spec: Value| {
+        let name = names::volume_claim(volume, &sandbox.key.name);
+        let body = json!({
+            "apiVersion": Kind::VolumeClaim.api_version(),
+            "kind": Kind::VolumeClaim.name(),
+            "metadata": {
+                "name": name,
+                "namespace": &*sandbox.key.namespace,
+                "labels": labels,
+                "annotations": annotations,
+                "ownerReferences": [controller_reference(sandbox)],
+            },
+            "spec": spec,
+        });
+        (name, body)
+    };
+    let hash = name_hash(&sandbox.key.name);
+    let mut claims: Vec<_> = model
+        .volume_claims
+        .iter()
+        .map(|c| {
+            let mut labels = c.labels.clone();
+            labels.insert(label::SANDBOX_NAME_HASH.to_owned(), hash.clone());
+            claim(&c.name, json!(labels), json!(c.annotations), value(&c.spec))
+        })
+        .collect();
+    if keep_volumes {
+        let templates: Vec<&str> = model.volume_claims.iter().map(|c| c.name.as_str()).collect();
+        for (volume, dir) in disk_dirs(&model.pod.spec).filter(|(name, _)| !templates.contains(name)) {
+            let size = dir.size_limit.as_ref().map_or(settings.workspace_size.as_str(), |q| q.0.as_str());
+            claims.push(claim(
+                volume,
+                json!({ label::SANDBOX_NAME_HASH: hash }),
+                json!({}),
+                json!({
+                    "accessModes": ["ReadWriteOnce"],
+                    "resources": { "requests": { "storage": size } },
+                }),
+            ));
+        }
+    }
+    claims
+}
+
+/// The `emptyDir`s on a node's disk: what is in memory is meant to be lost.
+fn disk_dirs(spec: &PodSpec) -> impl Iterator<Item = (&str, &EmptyDirVolumeSource)> {
+    spec.volumes.iter().flatten().filter_map(|v| {
+        let dir = v.empty_dir.as_ref()?;
+        (dir.medium.as_deref() != Some("Memory")).then_some((v.name.as_str(), dir))
+    })
+}
+
+fn mount_claim(spec: &mut PodSpec, volume: &str, sandbox: &str) {
+    let source = PersistentVolumeClaimVolumeSource {
+        claim_name: names::volume_claim(volume, sandbox),
+        ..PersistentVolumeClaimVolumeSource::default()
+    };
+    let mounted = Volume { name: volume.to_owned(), persistent_volume_claim: Some(source), ..Volume::default() };
+    let volumes = spec.volumes.get_or_insert_with(Vec::new);
+    match volumes.iter_mut().find(|v| v.name == volume) {
+        Some(existing) => *existing = mounted,
+        None => volumes.push(mounted),
+    }
+}

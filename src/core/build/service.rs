@@ -1,0 +1,108 @@
+//! The address of a Sandbox: its Service, and its endpoints where they are ours.
+
+use k8s_openapi::api::core::v1::ContainerPort;
+use serde_json::{Value, json};
+
+use super::controller_reference;
+use crate::kind::Kind;
+use crate::model;
+use crate::names::{label, name_hash, object as names};
+use crate::object::Object;
+
+/// Upstream's Service: headless, leading to the pod by its labels.
+#[must_use]
+pub fn headless_service(sandbox: &Object) -> Value {
+    service(
+        sandbox,
+        json!({
+            "clusterIP": "None",
+            "selector": {
+                // The hash is what clients know; only the UID is certain.
+                label::SANDBOX_NAME_HASH: name_hash(&sandbox.key.name),
+                label::SANDBOX_UID: &*sandbox.meta.uid,
+            },
+        }),
+    )
+}
+
+/// A Service whose address outlives the pod: no selector, its endpoints are ours.
+#[must_use]
+pub fn stable_service(sandbox: &Object, model: &model::Sandbox) -> Value {
+    let ports: Vec<Value> = ports(model)
+        .into_iter()
+        .map(|p| json!({ "name": p.name, "port": p.number, "targetPort": p.number, "protocol": p.protocol }))
+        .collect();
+    service(sandbox, json!({ "type": "ClusterIP", "ports": ports }))
+}
+
+fn service(sandbox: &Object, spec: Value) -> Value {
+    json!({
+        "apiVersion": Kind::Service.api_version(),
+        "kind": Kind::Service.name(),
+        "metadata": {
+            "name": &*sandbox.key.name,
+            "namespace": &*sandbox.key.namespace,
+            "labels": { label::SANDBOX_NAME_HASH: name_hash(&sandbox.key.name) },
+            "ownerReferences": [controller_reference(sandbox)],
+        },
+        "spec": spec,
+    })
+}
+
+/// The EndpointSlice behind [`stable_service`]: `endpoints_of` the pod, or none.
+#[must_use]
+pub fn endpoint_slice(sandbox: &Object, model: &model::Sandbox, endpoints: &Value, address: &str) -> Value {
+    let ports: Vec<Value> =
+        ports(model).into_iter().map(|p| json!({ "name": p.name, "port": p.number, "protocol": p.protocol })).collect();
+    json!({
+        "apiVersion": Kind::EndpointSlice.api_version(),
+        "kind": Kind::EndpointSlice.name(),
+        "metadata": {
+            "name": &*sandbox.key.name,
+            "namespace": &*sandbox.key.namespace,
+            "labels": {
+                "kubernetes.io/service-name": &*sandbox.key.name,
+                "endpointslice.kubernetes.io/managed-by": "paddock",
+            },
+            "ownerReferences": [controller_reference(sandbox)],
+        },
+        "addressType": if address.contains(':') { "IPv6" } else { "IPv4" },
+        "endpoints": endpoints,
+        "ports": ports,
+    })
+}
+
+/// Endpoints that lead to one address, or nowhere.
+#[must_use]
+pub fn endpoints_of(address: Option<&str>) -> Value {
+    match address {
+        Some(address) => json!([{ "addresses": [address], "conditions": { "ready": true } }]),
+        None => json!([]),
+    }
+}
+
+struct Port {
+    name: String,
+    number: i32,
+    protocol: String,
+}
+
+/// The ports that the containers declare; the usual runtime's where they declare none.
+fn ports(model: &model::Sandbox) -> Vec<Port> {
+    let mut found: Vec<Port> = Vec::new();
+    let declared = model.pod.spec.containers.iter().flat_map(|c| c.ports.iter().flatten());
+    for ContainerPort { container_port, name, protocol, .. } in declared {
+        let protocol = protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+        if found.iter().any(|p| p.number == *container_port && p.protocol == protocol) {
+            continue;
+        }
+        let made = format!("{}-{container_port}", protocol.to_lowercase());
+        let name = name.clone().filter(|n| found.iter().all(|p| p.name != *n)).unwrap_or(made);
+        found.push(Port { name, number: *container_port, protocol });
+    }
+    if found.is_empty() {
+        let number = i32::from(names::DEFAULT_PORT);
+        found.push(Port { name: "runtime".to_owned(), number, protocol: "TCP".to_owned() });
+    }
+    found
+}

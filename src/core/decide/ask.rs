@@ -1,0 +1,48 @@
+//! What the hooks have in common: whose bindings apply, and what a plugin remembers between two calls.
+
+use k8s_openapi::ByteString;
+
+use crate::api::PolicyState;
+use crate::policy::{Binding, Bindings};
+use crate::question::{Answer, Answered, Hook, Question};
+use crate::review::{Chain, Trouble, first_answer};
+use crate::seen::Common;
+
+/// Asks the bindings of a hook that never denies: where one that must answer fails, the built-in is asked.
+pub(super) fn first_or_built_in<'a, T>(
+    common: &'a Common,
+    labels: &'a std::collections::BTreeMap<String, String>,
+    hook: Hook,
+    answers: &[Answered],
+    question: impl Fn(&Bindings) -> Question,
+    accept: impl Fn(&Answer) -> Result<T, String>,
+) -> (Chain<'a, T>, Vec<Trouble>) {
+    let applying = || common.bindings.applying(hook, &common.namespace_labels, labels);
+    let ask = || question(&common.bindings);
+    let (chain, mut troubles) = first_answer(applying(), answers, ask, &accept);
+    let Chain::Failed(..) = chain else { return (chain, troubles) };
+    let (chain, more) = first_answer(applying().filter(|b| b.built_in), answers, ask, &accept);
+    troubles.extend(more);
+    (chain, troubles)
+}
+
+/// What a plugin left behind, if the one that is asked now is the same.
+pub(super) fn remembered(bindings: &Bindings, state: Option<&PolicyState>) -> Vec<u8> {
+    let known = |s: &&PolicyState| bindings.iter().any(|b| b.plugin.digest == s.digest);
+    state
+        .filter(known)
+        .and_then(|s| serde_json::from_value::<ByteString>(s.data.as_str().into()).ok())
+        .map(|bytes| bytes.0)
+        .unwrap_or_default()
+}
+
+/// What is kept in status: the new state, the old one if the plugin left it and is still the same, or nothing.
+pub(super) fn to_remember(binding: &Binding, new: Option<&[u8]>, before: Option<&PolicyState>) -> Option<PolicyState> {
+    match new {
+        None => before.filter(|s| s.digest == binding.plugin.digest).cloned(),
+        Some(bytes) => {
+            let data = serde_json::to_value(ByteString(bytes.to_vec())).ok()?;
+            Some(PolicyState { digest: binding.plugin.digest.clone(), data: data.as_str()?.to_owned() })
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! A claim: one Sandbox of its own, warm if there is one, else made for it, until the claim ends.
+//!
+//! The only commit point is the Sandbox's controller reference, changed by compare-and-swap. The claim's
+//! annotation is a hint for the next try after a crash; `status.sandbox` is written last and is final.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{create, delete, patch, status, swap};
+use crate::api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
+use crate::build::{self, Origin};
+use crate::conditions::{Says, find, say, status_patch};
+use crate::model::{self, ClaimSource, PoolChoice, VolumeClaim};
+use crate::names::{annotation, condition, label, reason};
+use crate::object::Object;
+use crate::plan::{Action, Event, Op, Plan, Reason};
+use crate::seen::ClaimSeen;
+use crate::settings::after;
+
+pub(super) fn decide(seen: &ClaimSeen) -> Plan {
+    let claim = &seen.claim;
+    let mut plan = Plan::default();
+    let Some(parsed) = claim.claim().filter(|_| claim.meta.deleting.is_none()) else { return plan };
+    let model = match &parsed.spec {
+        Ok(model) => &**model,
+        Err(invalid) => {
+            let metadata = invalid.as_slice().iter().any(|e| e.path.starts_with("spec.additionalPodMetadata"));
+            let reason = if metadata { reason::INVALID_METADATA } else { reason::RECONCILER_ERROR };
+            report(seen, &parsed.status, Report::problem(reason, invalid.to_string()), &mut plan);
+            return plan;
+        }
+    };
+    let (kept, surplus) = keep(seen, &parsed.status);
+    if let Some((why, at)) = end(model, &parsed.status) {
+        if at <= seen.common.now {
+            return ended(seen, model, &parsed.status, why);
+        }
+        plan.wake_at(at, why);
+    }
+    let extra = surplus.iter().filter(|s| s.meta.deleting.is_none()).map(|s| delete(s, Reason::ClaimSurplus)).collect();
+    plan.steps.push(extra);
+    match kept {
+        Some(sandbox) => bound(seen, &parsed.status, sandbox, &mut plan),
+        None if parsed.status.sandbox.as_ref().is_some_and(|s| s.name.is_some()) => {
+            let message = "the Sandbox of this claim is gone".to_owned();
+            report(seen, &parsed.status, Report::problem(reason::SANDBOX_MISSING, message), &mut plan);
+        }
+        None => unbound(seen, model, &parsed.status, &mut plan),
+    }
+    plan.steps.retain(|step| !step.is_empty());
+    plan
+}
+
+/// The Sandbox that is the claim's, and those that it has beside it.
+fn keep<'a>(seen: &'a ClaimSeen, before: &SandboxClaimStatus) -> (Option<&'a Object>, Vec<&'a Object>) {
+    let named = before.sandbox.as_ref().and_then(|s| s.name.as_deref());
+    let hinted = seen.claim.meta.annotations.get(annotation::SANDBOX_NAME).map(String::as_str);
+    let mut owned: Vec<&Object> = seen.owned.iter().map(|o| &**o).collect();
+    owned.sort_by_key(|o| {
+        let name = Some(&*o.key.name);
+        (name != named, name != hinted, o.meta.created, o.key.name.clone())
+    });
+    let mut owned = owned.into_iter();
+    (owned.next(), owned.collect())
+}
+
+/// When the claim ends, and why.
+fn end(model: &model::Claim, before: &SandboxClaimStatus) -> Option<(Reason, Timestamp)> {
+    let finished = find(&before.conditions, condition::FINISHED).filter(|c| c.status == "True");
+    let by_ttl = finished
+        .zip(model.end.after_finished)
+        .map(|(c, ttl)| (Reason::TtlPassed, after(c.last_transition_time.0, ttl)));
+    let by_time = model.end.at.map(|at| (Reason::Expired, at));
+    [by_time, by_ttl].into_iter().flatten().min_by_key(|(_, at)| *at)
+}
+
+fn ended(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, why: Reason) -> Plan {
+    let claim = &seen.claim;
+    let mut plan = Plan::default();
+    match model.end.policy {
+        ClaimShutdownPolicy::Delete | ClaimShutdownPolicy::DeleteForeground => {
+            let foreground = model.end.policy == ClaimShutdownPolicy::DeleteForeground;
+            let action = Action::Delete { uid: claim.meta.uid.to_string(), resource_version: None, foreground };
+            plan.steps.push(vec![Op { key: claim.key.clone(), reason: why, action }]);
+            plan.events.push(event(seen, false, why, "The claim has ended: deleting".to_owned()));
+        }
+        ClaimShutdownPolicy::Retain => {
+            let going: Vec<Op> =
+                seen.owned.iter().filter(|s| s.meta.deleting.is_none()).map(|s| delete(s, why)).collect();
+            plan.steps.push(going);
+            let mut report =
+                Report::problem(reason::CLAIM_EXPIRED, "the claim has ended; its Sandbox is deleted".to_owned());
+            report.sandbox.clone_from(&before.sandbox);
+            report.finished = find(&before.conditions, condition::FINISHED).is_some_and(|c| c.status == "True");
+            self::report(seen, before, report, &mut plan);
+        }
+    }
+    plan.steps.retain(|step| !step.is_empty());
+    plan
+}
+
+/// The claim has its Sandbox: what the Sandbox says is forwarded.
+fn bound(seen: &ClaimSeen, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
+    let warm = sandbox.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
+    plan.steps.push(hint(seen, warm.then_some(&*sandbox.key.name)).into_iter().collect());
+    let report = Report::forwarded(sandbox);
+    if sandbox.meta.deleting.is_some() {
+        let going = Report::problem(reason::SANDBOX_NOT_READY, "the Sandbox of this claim is being deleted".to_owned());
+        self::report(seen, before, Report { sandbox: report.sandbox, ..going }, plan);
+        return;
+    }
+    self::report(seen, before, report, plan);
+}
+
+fn unbound(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, plan: &mut Plan) {
+    let mut fail = |reason: &str, message: String| report(seen, before, Report::problem(reason, message), plan);
+    if let (Some(pool), None) = (named_pool(model), &seen.named_pool) {
+        return fail(reason::WARM_POOL_NOT_FOUND, format!("SandboxWarmPool {pool} does not exist"));
+    }
+    let Some(template) = &seen.template else {
+        let name = seen.template_key.as_ref().map_or("of the pool", |k| &*k.name);
+        return fail(reason::TEMPLATE_NOT_FOUND, format!("SandboxTemplate {name} does not exist"));
+    };
+    let of_template = match template.template().map(|t| &t.spec) {
+        Some(Ok(of_template)) => &**of_template,
+        Some(Err(invalid)) => {
+            return fail(
+                reason::RECONCILER_ERROR,
+                format!("SandboxTemplate {} is not valid: {invalid}", template.key.name),
+            );
+        }
+        None => return,
+    };
+    if let Err(errors) = model::check_claim_metadata(model, &of_template.pod, &seen.common.settings.label_domains) {
+        return fail(reason::INVALID_METADATA, errors.to_string());
+    }
+    if let Err(problem) = check_env(model, of_template) {
+        return fail(reason::ENV_VARS_INJECTION_REJECTED, problem);
+    }
+    let volume_claims = match merged_volume_claims(model, of_template) {
+        Ok(claims) => claims,
+        Err(problem) => return fail(reason::VOLUME_CLAIM_TEMPLATES_ERROR, problem),
+    };
+    // What a claim adds to the pod cannot be added to one that runs.
+    let as_it_is = model.env.is_empty() && model.volume_claims.is_empty();
+    if let Some((sandbox, _)) = seen.candidate.as_ref().filter(|_| as_it_is) {
+        return take(seen, model, before, sandbox, plan);
+    }
+    cold(seen, model, before, (template, of_template), &volume_claims, plan);
+}
+
+/// Takes a warm Sandbox: hint and commit together, then the claim's status.
+fn take(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
+    let claim = &seen.claim;
+    let mut together: Vec<Op> = hint(seen, Some(&sandbox.key.name)).into_iter().collect();
+    together.push(swap(sandbox, Reason::Claimed, build::adopted_by_claim(claim, model, sandbox)));
+    plan.steps.push(together);
+    plan.events.push(event(seen, false, Reason::Claimed, format!("Took warm Sandbox {}", sandbox.key.name)));
+    report(seen, before, Report::forwarded(sandbox), plan);
+}
+
+/// Makes a Sandbox for the claim: the creation itself is the commit.
+fn cold(
+    seen: &ClaimSeen,
+    model: &model::Claim,
+    before: &SandboxClaimStatus,
+    (template, of_template): (&Object, &model::Template),
+    volume_claims: &[VolumeClaim],
+    plan: &mut Plan,
+) {
+    let claim = &seen.claim;
+    if let Some(there) = &seen.namesake {
+        if super::adoptable(there) {
+            let labels = json!({ label::CLAIM_UID: &*claim.meta.uid });
+            plan.steps.push(vec![super::adopt(claim, there, labels)]);
+        } else {
+            let message = format!("Sandbox {} exists and does not belong to this claim", there.key.name);
+            report(seen, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
+        }
+        return;
+    }
+    let pool = named_pool(model)
+        .or_else(|| seen.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL).map(String::as_str));
+    let body = build::cold_sandbox(Origin::Claim(claim, pool), template, of_template, model, volume_claims);
+    let mut made: Vec<Op> = hint(seen, None).into_iter().collect();
+    made.push(create(
+        seen.claim.key.sibling(crate::kind::Kind::Sandbox, claim.key.name.clone()),
+        Reason::ColdStart,
+        body,
+    ));
+    plan.steps.push(made);
+    plan.events.push(event(seen, false, Reason::ColdStart, "No warm Sandbox is Ready: making one".to_owned()));
+    if let Some(refusal) = seen.common.refused(crate::kind::Kind::Sandbox) {
+        let message = format!("the API server refused the Sandbox: {}", refusal.message);
+        report(seen, before, Report::problem(reason::RECONCILER_ERROR, message), plan);
+        return;
+    }
+    let pending = Report::problem(reason::SANDBOX_CREATE_PENDING, "the Sandbox is being made".to_owned());
+    report(seen, before, pending, plan);
+    if let Some(stale) = &seen.stale {
+        // It kept a place in the pool that a fresh one can take now.
+        plan.steps.push(vec![super::delete_version(stale, Reason::TemplateChanged)]);
+    }
+}
+
+/// The annotations that the claim is to have when it is seen Ready, if it does not.
+fn hint(seen: &ClaimSeen, sandbox: Option<&str>) -> Option<Op> {
+    let claim = &seen.claim;
+    let has = &claim.meta.annotations;
+    let mut annotations = serde_json::Map::new();
+    if let Some(name) = sandbox.filter(|name| has.get(annotation::SANDBOX_NAME).map(String::as_str) != Some(*name)) {
+        annotations.insert(annotation::SANDBOX_NAME.to_owned(), name.into());
+    }
+    if !has.contains_key(annotation::FIRST_OBSERVED_AT) {
+        annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), seen.common.now.to_string().into());
+    }
+    (!annotations.is_empty())
+        .then(|| patch(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
+}
+
+fn named_pool(model: &model::Claim) -> Option<&str> {
+    match &model.source {
+        ClaimSource::Pool(name) | ClaimSource::Template { pools: PoolChoice::Named(name), .. } => Some(name),
+        ClaimSource::Template { pools: PoolChoice::Any | PoolChoice::NoPool, .. } => None,
+    }
+}
+
+fn check_env(claim: &model::Claim, template: &model::Template) -> Result<(), String> {
+    for var in &claim.env {
+        let spec = &template.pod.spec;
+        let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let container = match &var.container_name {
+            None => spec.containers.first(),
+            Some(name) => containers.find(|c| c.name == *name),
+        };
+        let Some(container) = container else {
+            let name = var.container_name.as_deref().unwrap_or_default();
+            return Err(format!("env {}: the template has no container {name}", var.name));
+        };
+        let there = container.env.iter().flatten().any(|e| e.name == var.name);
+        match template.env_policy {
+            InjectionPolicy::Disallowed => {
+                return Err(
+                    "the template does not allow a claim to set env (envVarsInjectionPolicy: Disallowed)".to_owned()
+                );
+            }
+            InjectionPolicy::Allowed if there => {
+                return Err(format!(
+                    "env {} is set by the template, which does not allow overrides (envVarsInjectionPolicy: Allowed)",
+                    var.name
+                ));
+            }
+            InjectionPolicy::Allowed | InjectionPolicy::Overrides => {}
+        }
+    }
+    Ok(())
+}
+
+fn merged_volume_claims(claim: &model::Claim, template: &model::Template) -> Result<Vec<VolumeClaim>, String> {
+    let mut merged = template.volume_claims.clone();
+    for added in &claim.volume_claims {
+        let there = merged.iter_mut().find(|c| c.name == added.name);
+        match (template.volume_claims_policy, there) {
+            (InjectionPolicy::Disallowed, _) => {
+                return Err(
+                    "the template does not allow a claim to bring volumeClaimTemplates (volumeClaimTemplatesPolicy: Disallowed)"
+                        .to_owned(),
+                );
+            }
+            (InjectionPolicy::Allowed, Some(_)) => {
+                return Err(format!(
+                    "volumeClaimTemplate {} is the template's, which does not allow overrides (volumeClaimTemplatesPolicy: Allowed)",
+                    added.name
+                ));
+            }
+            (InjectionPolicy::Overrides, Some(there)) => *there = added.clone(),
+            (InjectionPolicy::Allowed | InjectionPolicy::Overrides, None) => merged.push(added.clone()),
+        }
+    }
+    Ok(merged)
+}
+
+/// What the claim's status is to say.
+struct Report {
+    ready: Says,
+    finished: bool,
+    forwarded_finished: Option<Says>,
+    sandbox: Option<ClaimedSandbox>,
+}
+
+impl Report {
+    fn problem(reason: &str, message: String) -> Self {
+        let ready = Says::new(condition::READY, false, reason, message);
+        Self { ready, finished: false, forwarded_finished: None, sandbox: None }
+    }
+
+    fn forwarded(sandbox: &Object) -> Self {
+        let theirs = sandbox.sandbox().map(|s| &s.status);
+        let forward = |kind: &'static str| {
+            let condition = theirs.and_then(|s| find(&s.conditions, kind))?;
+            Some(Says::new(kind, condition.status == "True", condition.reason.clone(), condition.message.clone()))
+        };
+        let ready = forward(condition::READY).unwrap_or_else(|| {
+            Says::new(condition::READY, false, reason::SANDBOX_NOT_READY, "the Sandbox has no Ready condition yet")
+        });
+        Self {
+            ready,
+            finished: false,
+            forwarded_finished: forward(condition::FINISHED),
+            sandbox: Some(ClaimedSandbox {
+                name: Some(sandbox.key.name.to_string()),
+                pod_ips: theirs.map(|s| s.pod_ips.clone()).unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+fn report(seen: &ClaimSeen, before: &SandboxClaimStatus, report: Report, plan: &mut Plan) {
+    let claim = &seen.claim;
+    let ready = report.ready.status == "True";
+    let mut says = vec![report.ready];
+    says.extend(report.forwarded_finished);
+    let mut after_status = SandboxClaimStatus {
+        conditions: say(&before.conditions, says, claim.meta.generation, seen.common.now),
+        sandbox: report.sandbox,
+    };
+    if report.finished {
+        after_status.conditions.extend(find(&before.conditions, condition::FINISHED).cloned());
+    }
+    let Some(patch) = status_patch(before, &after_status) else { return };
+    // Waiting is not worth a write if it is over at once; and clients take "not found" for final, while the
+    // watch of the pool or template may only be behind that of the claim.
+    let delay = seen.common.settings.first_status_delay + std::time::Duration::from_secs(1);
+    let due = after(claim.meta.created, delay);
+    if !ready && before.conditions.is_empty() && due > seen.common.now {
+        plan.wake_at(due, Reason::StatusChanged);
+        return;
+    }
+    plan.steps.push(vec![status(claim, patch)]);
+}
+
+fn event(seen: &ClaimSeen, warning: bool, reason: Reason, note: String) -> Event {
+    let claim = &seen.claim;
+    Event { regarding: claim.key.clone(), uid: claim.meta.uid.to_string(), warning, reason, note }
+}

@@ -1,0 +1,172 @@
+//! Idle: what may be done with a running Sandbox that nobody uses, asked of the idle policy, and what follows.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use super::ask::{first_or_built_in, remembered, to_remember};
+use super::sandbox::event;
+use super::sandbox_pod::ephemeral;
+use super::{delete, swap};
+use crate::api::sandbox::{self as api, IdleStatus};
+use crate::api::{PolicyState, ShutdownPolicy};
+use crate::model;
+use crate::names::annotation;
+use crate::object::{Object, Pod};
+use crate::plan::{Event, Op, Reason};
+use crate::question::{Answer, Answered, Ask, Hook, IdleAnswer, IdleQuestion, IdleTier, Question};
+use crate::review::Chain;
+use crate::seen::SandboxSeen;
+use crate::settings::after;
+
+/// What idleness comes to.
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    pub(super) op: Option<Op>,
+    pub(super) status: Option<IdleStatus>,
+    pub(super) state: Option<PolicyState>,
+    pub(super) next_check: Option<Timestamp>,
+    pub(super) events: Vec<Event>,
+}
+
+/// Which tiers are possible, and why suspending is not if it is not.
+struct Tiers {
+    possible: Vec<IdleTier>,
+    obstacle: Option<String>,
+}
+
+pub(super) fn questions(
+    seen: &SandboxSeen,
+    model: &model::Sandbox,
+    object: &Object,
+    pod: &Pod,
+    answers: &[Answered],
+) -> Vec<Ask> {
+    match ask(seen, model, object, pod, answers) {
+        Some((Chain::Ask(ask), _)) => vec![*ask],
+        Some((Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody, _)) | None => vec![],
+    }
+}
+
+pub(super) fn decide(
+    seen: &SandboxSeen,
+    model: &model::Sandbox,
+    object: &Object,
+    pod: &Pod,
+    answers: &[Answered],
+) -> Idle {
+    let Some((chain, tiers)) = ask(seen, model, object, pod, answers) else { return Idle::default() };
+    let now = seen.common.now;
+    let latest = after(now, seen.common.settings.idle_check_at_most);
+    let before = seen.sandbox.sandbox().map(|s| &s.status);
+    let (binding, answer) = match chain {
+        Chain::Answered(binding, answer) => (binding, answer),
+        Chain::Ask(_) | Chain::Failed(..) | Chain::Nobody => {
+            // Nobody can say: it stays awake, and is asked about again.
+            let status = IdleStatus {
+                tier: Some(api::IdleTier::Awake),
+                reason: Some("no idle policy answered: stays awake".to_owned()),
+                next_check: None,
+            };
+            return Idle { status: Some(status), next_check: Some(latest), ..Idle::default() };
+        }
+    };
+    let mut idle = Idle {
+        state: to_remember(binding, answer.state.as_deref(), before.and_then(|s| s.policy_state.as_ref())),
+        ..Idle::default()
+    };
+    let mut reason = answer.reason.clone();
+    let mut tier = api::IdleTier::Awake;
+    match answer.action {
+        None => {
+            let asked = answer.next_check.filter(|at| *at > now).unwrap_or(latest).min(latest);
+            idle.next_check = Some(asked);
+        }
+        Some(action) if !tiers.possible.contains(&action) => {
+            let why = tiers.obstacle.unwrap_or_else(|| "it is not possible for this Sandbox".to_owned());
+            reason = format!("{reason}; not put to rest: {why}");
+            idle.next_check = Some(latest);
+            if before.and_then(|s| s.idle.as_ref()).and_then(|i| i.reason.as_deref()) != Some(reason.as_str()) {
+                idle.events.push(event(seen, true, Reason::PluginOverruled, reason.clone()));
+            }
+        }
+        Some(IdleTier::Delete) => {
+            idle.events.push(event(seen, false, Reason::IdleDeleted, format!("Idle: {reason}")));
+            idle.op = Some(delete(&seen.sandbox, Reason::IdleDeleted));
+        }
+        // Throttling and hibernating are not offered yet, so they end above; suspending is what is left.
+        Some(IdleTier::Suspend | IdleTier::Throttle | IdleTier::Hibernate) => {
+            tier = api::IdleTier::Suspend;
+            idle.events.push(event(seen, false, Reason::IdleSuspended, format!("Idle: {reason}")));
+            // Compare-and-swap: a sign of activity that we have not seen yet makes it fail.
+            let body = json!({ "spec": { "operatingMode": "Suspended", "replicas": 0 } });
+            idle.op = Some(swap(&seen.sandbox, Reason::IdleSuspended, body));
+        }
+    }
+    let next_check = idle.next_check.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
+    idle.status = Some(IdleStatus { tier: Some(tier), reason: Some(reason), next_check });
+    idle
+}
+
+type Asked<'a> = (Chain<'a, IdleAnswer>, Tiers);
+
+/// Asks about a Sandbox that has an idle policy, is nobody's warm one, and whose pod is Ready.
+fn ask<'a>(
+    seen: &'a SandboxSeen,
+    model: &model::Sandbox,
+    object: &Object,
+    pod: &Pod,
+    answers: &[Answered],
+) -> Option<Asked<'a>> {
+    let timeout = model.idle_timeout?;
+    if seen.sandbox.meta.in_pool() || !pod.ready() {
+        return None;
+    }
+    let tiers = tiers(seen, model, pod);
+    let (sandbox, common) = (&seen.sandbox, &seen.common);
+    let question = |bindings: &crate::policy::Bindings| {
+        let time = |name: &str| sandbox.meta.annotations.get(name).and_then(|at| at.parse::<Timestamp>().ok());
+        Question::Idle(Box::new(IdleQuestion {
+            namespace: sandbox.key.namespace.to_string(),
+            name: sandbox.key.name.to_string(),
+            labels: sandbox.meta.labels.clone(),
+            idle_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            created: sandbox.meta.created,
+            ready_since: pod.conditions.get("Ready").map(|c| c.last_transition_time.0).or(Some(object.meta.created)),
+            // A clock ahead of ours must not keep a Sandbox awake for longer than its timeout.
+            last_activity: time(annotation::LAST_ACTIVITY).map(|at| at.min(common.now)),
+            held_until: time(annotation::HELD_UNTIL),
+            connections: None,
+            cpu_millicores: None,
+            tiers: tiers.possible.clone(),
+            state: remembered(bindings, sandbox.sandbox().and_then(|s| s.status.policy_state.as_ref())),
+            now: common.now,
+        }))
+    };
+    let accept = |answer: &Answer| match answer {
+        Answer::Idle(answer) => Ok(answer.clone()),
+        Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::PoolSize(_) => Err("not an idle answer".to_owned()),
+    };
+    let (chain, _) = first_or_built_in(common, &sandbox.meta.labels, Hook::Idle, answers, question, accept);
+    Some((chain, tiers))
+}
+
+/// Suspending is possible where it loses no file; deleting where the user chose it as the end of the Sandbox.
+fn tiers(seen: &SandboxSeen, model: &model::Sandbox, pod: &Pod) -> Tiers {
+    let mut possible = Vec::new();
+    let lost = &pod.empty_dirs;
+    let obstacle = if lost.is_empty() || ephemeral(&seen.sandbox) {
+        possible.push(IdleTier::Suspend);
+        None
+    } else {
+        Some(format!(
+            "volume {} is an emptyDir, whose files a suspend would lose; give it a volume claim, or set annotation {} to \"true\"",
+            lost.join(", "),
+            annotation::EPHEMERAL_VOLUMES,
+        ))
+    };
+    if model.shutdown.policy == ShutdownPolicy::Delete {
+        possible.push(IdleTier::Delete);
+    }
+    Tiers { possible, obstacle }
+}

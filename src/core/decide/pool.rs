@@ -1,0 +1,327 @@
+//! A warm pool: as many fresh Sandboxes as were decided, never more than its maximum, none that a claim took.
+
+use jiff::Timestamp;
+
+use super::ask::{first_or_built_in, remembered, to_remember};
+use super::{create, delete_version, status};
+use crate::api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
+use crate::build;
+use crate::conditions::{Says, say, status_patch};
+use crate::kind::Kind;
+use crate::model::{self, PoolSize};
+use crate::names::{condition, label, name_hash, reason};
+use crate::plan::{Event, Op, Plan, Reason};
+use crate::policy::Bindings;
+use crate::question::{Answer, Answered, Ask, Hook, PoolSizeAnswer, PoolSizeQuestion, Question};
+use crate::review::Chain;
+use crate::seen::{Member, PoolSeen};
+use crate::settings::after;
+
+/// How long a Sandbox that turned out unusable stays before it is replaced: a template whose pods
+/// always fail must not make the pool spin.
+const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// The first step of a refill; each following one is twice as large. A template that the API server
+/// refuses costs this many attempts.
+const FIRST_STEP: usize = 8;
+/// How often a plugin's state alone is worth a write.
+const STATE_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The members, by what can be done with them. Those that are going are in none.
+#[derive(Default)]
+struct Members<'a> {
+    ready: Vec<&'a Member>,
+    creating: Vec<&'a Member>,
+    stale: Vec<&'a Member>,
+    unusable: Vec<&'a Member>,
+    /// Being taken or deleted; the pool's still, until that is certain.
+    spoken_for: usize,
+}
+
+impl<'a> Members<'a> {
+    fn of(seen: &'a PoolSeen) -> Self {
+        let hash = seen.template.as_ref().map(|t| t.template_hash());
+        let mut members = Self::default();
+        for member in seen.members.iter().filter(|m| m.sandbox.meta.deleting.is_none()) {
+            let made_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
+            let pod = member.pod.as_ref().and_then(|p| p.pod());
+            let ended = pod.is_some_and(|p| p.ended());
+            let list = if member.spoken_for {
+                members.spoken_for += 1;
+                continue;
+            } else if ended {
+                &mut members.unusable
+            } else if hash.is_some() && made_from != hash {
+                &mut members.stale
+            } else if is_ready(member) {
+                &mut members.ready
+            } else {
+                &mut members.creating
+            };
+            list.push(member);
+        }
+        members
+    }
+
+    fn alive(&self) -> usize {
+        self.ready.len() + self.creating.len() + self.stale.len() + self.unusable.len() + self.spoken_for
+    }
+}
+
+fn is_ready(member: &Member) -> bool {
+    let says_so = member
+        .sandbox
+        .sandbox()
+        .is_some_and(|s| s.status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True"));
+    let pod_is = member.pod.as_ref().is_some_and(|o| o.meta.deleting.is_none() && o.pod().is_some_and(|p| p.ready()));
+    says_so && pod_is
+}
+
+pub(super) fn questions(seen: &PoolSeen, answers: &[Answered]) -> Vec<Ask> {
+    let Some(Ok(model)) = seen.pool.pool().map(|p| &p.spec) else { return vec![] };
+    match ask(seen, model, &Members::of(seen), answers) {
+        Some(Chain::Ask(ask)) => vec![*ask],
+        Some(Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody) | None => vec![],
+    }
+}
+
+/// The size decided, and what comes with it.
+struct Sized {
+    desired: usize,
+    reason: String,
+    state: Option<PolicyState>,
+    next_check: Option<Timestamp>,
+    events: Vec<Event>,
+}
+
+pub(super) fn decide(seen: &PoolSeen, answers: &[Answered]) -> Plan {
+    let pool = &seen.pool;
+    let mut plan = Plan::default();
+    let Some(parsed) = pool.pool().filter(|_| pool.meta.deleting.is_none()) else { return plan };
+    let members = Members::of(seen);
+    let model = match &parsed.spec {
+        Ok(model) => &**model,
+        Err(invalid) => {
+            let problem = (reason::RECONCILER_ERROR, format!("the pool is not valid: {invalid}"));
+            write_status(seen, &members, None, Some(problem), &mut plan);
+            return plan;
+        }
+    };
+    let size = sized(seen, model, &members, answers);
+    if let Some(at) = size.next_check {
+        plan.wake_at(at, Reason::PoolSizeCheck);
+    }
+    plan.events.extend(size.events.iter().cloned());
+    let template = seen.template.as_ref().and_then(|o| Some((o, o.template()?.spec.as_ref().ok()?)));
+    let problem = match (&seen.template, &template) {
+        (None, _) => Some((reason::TEMPLATE_NOT_FOUND, format!("SandboxTemplate {} does not exist", model.template))),
+        (Some(_), None) => Some((reason::RECONCILER_ERROR, format!("SandboxTemplate {} is not valid", model.template))),
+        (Some(_), Some(_)) => {
+            let refused = seen.common.refusals.first();
+            refused.map(|(key, r)| (reason::RECONCILER_ERROR, format!("{key}: the API server refused: {}", r.message)))
+        }
+    };
+    let deletions = deletions(seen, model, &members, size.desired, &mut plan);
+    let deleted = deletions.len();
+    plan.steps.push(deletions);
+    if let Some((object, template)) = template {
+        let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
+        let fresh = members.ready.len() + members.creating.len() + members.spoken_for + seen.creating.len();
+        let room = maximum.saturating_sub(members.alive() + seen.creating.len());
+        let wanted = size.desired.saturating_sub(fresh).min(room).min(seen.common.settings.pool_batch);
+        // Not while something goes: a refused deletion would leave the pool above its maximum.
+        let wanted = if deleted > 0 { 0 } else { wanted };
+        for (name, reason) in names(seen, wanted) {
+            let key = pool.key.sibling(Kind::Sandbox, name.as_str());
+            let body = build::warm_sandbox(pool, object, template, &name);
+            push_growing(&mut plan.steps, create(key, reason, body));
+        }
+        if wanted > 0 {
+            let note = format!("Creating {wanted} warm sandboxes: {}", size.reason);
+            plan.events.push(event(seen, false, Reason::PoolBelowDesired, note));
+        }
+    }
+    write_status(seen, &members, Some(&size), problem, &mut plan);
+    plan.steps.retain(|step| !step.is_empty());
+    plan
+}
+
+/// Names of Sandboxes to create: first those whose creation got no reply, which is harmless to repeat.
+fn names(seen: &PoolSeen, wanted: usize) -> Vec<(String, Reason)> {
+    let mut names: Vec<String> = seen.lost.iter().map(ToString::to_string).collect();
+    let total = names.len() + wanted;
+    let mut nonce = seen.nonce;
+    while names.len() < total {
+        let name = build::member_name(&seen.pool, nonce);
+        nonce = nonce.wrapping_add(1);
+        let used = |n: &str| seen.taken_names.iter().chain(&seen.creating).any(|t| **t == *n);
+        if !used(&name) && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.into_iter().map(|n| (n, Reason::PoolBelowDesired)).collect()
+}
+
+/// Steps of 8, 16, 32 … operations.
+fn push_growing(steps: &mut Vec<Vec<Op>>, op: Op) {
+    let creates = steps.iter().skip(1).count();
+    let full = FIRST_STEP << creates.saturating_sub(1).min(16);
+    match steps.last_mut().filter(|step| creates > 0 && step.len() < full) {
+        Some(step) => step.push(op),
+        None => steps.push(vec![op]),
+    }
+}
+
+fn deletions(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, desired: usize, plan: &mut Plan) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for member in &members.unusable {
+        let due = after(member.sandbox.meta.created, REPLACE_EVERY);
+        if due <= seen.common.now {
+            ops.push(delete_version(&member.sandbox, Reason::WarmSandboxUnusable));
+        } else {
+            plan.wake_at(due, Reason::WarmSandboxUnusable);
+        }
+    }
+    let replaced = match model.update {
+        UpdateStrategyType::Recreate => members.stale.len(),
+        // Where the maximum leaves room, fresh ones stand in first; else a claim that wants one makes room.
+        UpdateStrategyType::OnReplenish if members.ready.len() >= desired => members.stale.len(),
+        UpdateStrategyType::OnReplenish => 0,
+    };
+    ops.extend(members.stale.iter().take(replaced).map(|m| delete_version(&m.sandbox, Reason::TemplateChanged)));
+    // Too many: first those that are not Ready, of those the youngest.
+    let fresh = members.ready.len() + members.creating.len();
+    let kept_stale = members.stale.len() - replaced;
+    let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
+    let excess = fresh.saturating_sub(desired).max((fresh + kept_stale).saturating_sub(maximum));
+    let mut order: Vec<&&Member> = members.stale.iter().skip(replaced).collect();
+    let mut youngest: Vec<&&Member> = members.creating.iter().collect();
+    youngest.sort_by_key(|m| std::cmp::Reverse(m.sandbox.meta.created));
+    let mut ready: Vec<&&Member> = members.ready.iter().collect();
+    ready.sort_by_key(|m| std::cmp::Reverse(m.sandbox.meta.created));
+    order.extend(youngest.into_iter().chain(ready));
+    ops.extend(order.into_iter().take(excess).map(|m| delete_version(&m.sandbox, Reason::PoolAboveDesired)));
+    ops.truncate(seen.common.settings.pool_batch);
+    ops
+}
+
+fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &[Answered]) -> Sized {
+    let (min, max) = (model.size.min(), model.size.max());
+    let before = seen.pool.pool().and_then(|p| p.status.policy_state.as_ref());
+    let kept = |desired: u32, reason: String| Sized {
+        desired: usize::try_from(desired).unwrap_or(usize::MAX),
+        reason,
+        state: before.cloned(),
+        next_check: None,
+        events: vec![],
+    };
+    let Some(chain) = ask(seen, model, members, answers) else { return kept(max, "as spec says".to_owned()) };
+    let now = seen.common.now;
+    let default_check = after(now, seen.common.settings.pool_check_every);
+    let (binding, answer) = match chain {
+        Chain::Answered(binding, answer) => (binding, answer),
+        Chain::Ask(_) | Chain::Failed(..) | Chain::Nobody => {
+            let mut sized = kept(min, "no pool-size policy answered: the minimum".to_owned());
+            sized.next_check = Some(default_check);
+            return sized;
+        }
+    };
+    let desired = answer.desired.clamp(min, max);
+    let mut sized = kept(desired, format!("{} ({})", answer.reason, binding.plugin.name));
+    sized.state = to_remember(binding, answer.state.as_deref(), before);
+    sized.next_check = Some(answer.next_check.filter(|at| *at > now).unwrap_or(default_check));
+    if desired != answer.desired {
+        let note = format!(
+            "plugin {} wants {}, outside minReady {min} and maxReady {max}: {desired}",
+            binding.plugin.name, answer.desired
+        );
+        let last = seen.pool.pool().and_then(|p| p.status.desired_replicas);
+        if last != i32::try_from(desired).ok() {
+            sized.events.push(event(seen, true, Reason::PluginOverruled, note));
+        }
+    }
+    sized
+}
+
+/// Asks where there is something to decide: a pool between two bounds.
+fn ask<'a>(
+    seen: &'a PoolSeen,
+    model: &model::Pool,
+    members: &Members<'_>,
+    answers: &[Answered],
+) -> Option<Chain<'a, PoolSizeAnswer>> {
+    let PoolSize::Between { min, max } = model.size else { return None };
+    let (pool, common) = (&seen.pool, &seen.common);
+    let settings = &common.settings;
+    let (seconds, buckets) = (settings.arrival_bucket_seconds, settings.arrival_buckets);
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let question = |bindings: &Bindings| {
+        let (hits, misses) = seen.demand.hits_and_misses(common.now, seconds, buckets);
+        Question::PoolSize(Box::new(PoolSizeQuestion {
+            namespace: pool.key.namespace.to_string(),
+            name: pool.key.name.to_string(),
+            labels: pool.meta.labels.clone(),
+            min,
+            max,
+            ready: number(members.ready.len()),
+            creating: number(members.creating.len() + seen.creating.len()),
+            claimed: seen.claimed,
+            bucket_seconds: seconds,
+            arrivals: seen.demand.arrivals(common.now, seconds, buckets),
+            hits,
+            misses,
+            refill_ms: seen.demand.refill_ms(),
+            state: remembered(bindings, pool.pool().and_then(|p| p.status.policy_state.as_ref())),
+            now: common.now,
+        }))
+    };
+    let accept = |answer: &Answer| match answer {
+        Answer::PoolSize(answer) => Ok(answer.clone()),
+        Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::Idle(_) => Err("not a pool-size answer".to_owned()),
+    };
+    Some(first_or_built_in(common, &pool.meta.labels, Hook::PoolSize, answers, question, accept).0)
+}
+
+fn write_status(
+    seen: &PoolSeen,
+    members: &Members<'_>,
+    size: Option<&Sized>,
+    problem: Option<(&'static str, String)>,
+    plan: &mut Plan,
+) {
+    let pool = &seen.pool;
+    let Some(before) = pool.pool().map(|p| &p.status) else { return };
+    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    // A stale Sandbox that is Ready still is one of the pool's.
+    let ready = members.ready.len() + members.stale.iter().filter(|m| is_ready(m)).count();
+    let says = match (problem, size) {
+        (Some((reason, message)), _) => Says::new(condition::READY, false, reason, message),
+        (None, Some(size)) if members.ready.len() >= size.desired => {
+            Says::new(condition::READY, true, "PoolReady", "all warm sandboxes are Ready")
+        }
+        (None, _) => Says::new(condition::READY, false, "PoolNotReady", "warm sandboxes are being made"),
+    };
+    let generation = pool.meta.generation;
+    let mut after_status = SandboxWarmPoolStatus {
+        replicas: number(members.alive() - members.spoken_for),
+        ready_replicas: number(ready),
+        desired_replicas: size.map_or(before.desired_replicas, |s| Some(number(s.desired))),
+        selector: Some(format!("{}={}", label::WARM_POOL_SANDBOX, name_hash(&pool.key.name))),
+        observed_generation: Some(generation),
+        conditions: say(&before.conditions, vec![says], generation, seen.common.now),
+        policy_state: before.policy_state.clone(),
+    };
+    let counts_changed = status_patch(&**before, &after_status).is_some();
+    after_status.policy_state = size.map_or_else(|| before.policy_state.clone(), |s| s.state.clone());
+    let Some(patch) = status_patch(&**before, &after_status) else { return };
+    let every = if counts_changed { seen.common.settings.pool_status_interval } else { STATE_EVERY };
+    let due = seen.common.status_written.map(|at| after(at, every)).filter(|due| *due > seen.common.now);
+    match due {
+        Some(due) => plan.wake_at(due, Reason::StatusChanged),
+        None => plan.steps.push(vec![status(pool, patch)]),
+    }
+}
+
+fn event(seen: &PoolSeen, warning: bool, reason: Reason, note: String) -> Event {
+    let pool = &seen.pool;
+    Event { regarding: pool.key.clone(), uid: pool.meta.uid.to_string(), warning, reason, note }
+}

@@ -1,0 +1,248 @@
+//! Making a Sandbox's pod: its RuntimeClass is chosen, then admission is asked again about the pod as it will be.
+//!
+//! The webhook may have been away when the Sandbox was written (its failure policy is Ignore), so nothing
+//! that it would deny becomes a pod here either.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{adoptable, create};
+use crate::build::{self, PodPlan};
+use crate::kind::Kind;
+use crate::model;
+use crate::names::{annotation, label, name_hash};
+use crate::object::{Body, Object};
+use crate::plan::{Op, Reason};
+use crate::question::{Answer, Answered, Ask, ClassChoice, Hook, Question, RuntimeClassQuestion};
+use crate::review::{self, Chain, Context, Entry, Marker, Phase, Review, Verb, first_answer};
+use crate::seen::SandboxSeen;
+
+/// What comes of wanting a pod.
+pub(super) enum PodVerdict {
+    /// Everything that the pod needs, and the pod.
+    Make(Vec<Op>),
+    /// No pod for now, and why.
+    Not(Reason, String),
+}
+
+/// A class that was chosen, who chose it and why.
+#[derive(Clone, Debug, Default)]
+struct Choice {
+    class: Option<String>,
+    reason: String,
+    plugin: Option<String>,
+}
+
+enum Chosen {
+    Ask(Box<Ask>),
+    Class(Choice),
+    Refused(Reason, String),
+}
+
+pub(super) fn questions(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> Vec<Ask> {
+    match choose_class(seen, model, answers) {
+        Chosen::Ask(ask) => vec![*ask],
+        Chosen::Refused(..) => vec![],
+        Chosen::Class(choice) => {
+            let (review, context) = pod_review(seen, draft(seen, model, &choice));
+            review::questions(&review, &context, answers)
+        }
+    }
+}
+
+pub(super) fn verdict(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> PodVerdict {
+    let sandbox = &seen.sandbox;
+    let choice = match choose_class(seen, model, answers) {
+        Chosen::Class(choice) => choice,
+        Chosen::Refused(reason, problem) => return PodVerdict::Not(reason, problem),
+        Chosen::Ask(ask) => {
+            return PodVerdict::Not(Reason::PluginFailed, format!("plugin {} was not asked", ask.plugin.name));
+        }
+    };
+    let (review, context) = pod_review(seen, draft(seen, model, &choice));
+    let verdict = review::verdict(&review, &context, answers);
+    if let Some(denial) = verdict.denial {
+        return PodVerdict::Not(Reason::AdmissionDenied, denial.message);
+    }
+    let mut body = review.object;
+    if json_patch::patch(&mut body, &verdict.patch).is_err() {
+        return PodVerdict::Not(Reason::PluginFailed, "the patch of an admission plugin does not apply".to_owned());
+    }
+    let mut ops = Vec::new();
+    for (name, claim) in build::volume_claims(sandbox, model, keeps_volumes(seen, model), &seen.common.settings) {
+        match seen.volume_claims.get(&name) {
+            None => {
+                ops.push(create(
+                    sandbox.key.sibling(Kind::VolumeClaim, name.as_str()),
+                    Reason::VolumeClaimMissing,
+                    claim,
+                ));
+            }
+            Some(there) if there.controlled_by(&sandbox.meta.uid) => {}
+            Some(there) if adoptable(there) => ops.push(super::adopt(sandbox, there, json!({}))),
+            Some(_) => {
+                let problem = format!("PersistentVolumeClaim {name} exists and does not belong to this Sandbox");
+                return PodVerdict::Not(Reason::VolumeClaimMissing, problem);
+            }
+        }
+    }
+    let key = sandbox.key.sibling(Kind::Pod, build::pod_name(sandbox));
+    ops.push(create(key, Reason::PodMissing, body));
+    PodVerdict::Make(ops)
+}
+
+/// Whether the pod's `emptyDir`s on disk become volume claims: an idle suspend must not lose them.
+pub(super) fn keeps_volumes(seen: &SandboxSeen, model: &model::Sandbox) -> bool {
+    model.idle_timeout.is_some() && seen.default_storage_class && !ephemeral(&seen.sandbox)
+}
+
+/// Whether the user said that the volumes of a Sandbox may be lost.
+pub(super) fn ephemeral(sandbox: &Object) -> bool {
+    sandbox.meta.annotations.get(annotation::EPHEMERAL_VOLUMES).is_some_and(|v| v == label::TRUE)
+}
+
+fn draft(seen: &SandboxSeen, model: &model::Sandbox, choice: &Choice) -> Value {
+    let plan = PodPlan {
+        name: build::pod_name(&seen.sandbox),
+        runtime_class: choice.class.as_deref(),
+        class_reason: Some(choice.reason.as_str()).filter(|r| !r.is_empty()),
+        class_plugin: choice.plugin.as_deref(),
+        keep_volumes: keeps_volumes(seen, model),
+    };
+    build::pod(&seen.sandbox, model, &plan)
+}
+
+fn isolation_demanded(seen: &SandboxSeen, labels: &BTreeMap<String, String>) -> bool {
+    seen.common.isolation_required() || Marker::of(labels) != Marker::Unmarked
+}
+
+fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> Chosen {
+    let labels = build::pod_labels(&seen.sandbox, model);
+    let generated_code = isolation_demanded(seen, &labels);
+    let common = &seen.common;
+    let question = || {
+        let spec = &model.pod.spec;
+        let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+        Question::RuntimeClass(Box::new(RuntimeClassQuestion {
+            namespace: seen.sandbox.key.namespace.to_string(),
+            name: seen.sandbox.key.name.to_string(),
+            labels: labels.clone(),
+            images: containers.filter_map(|c| c.image.clone()).collect(),
+            requested: model.runtime_class.clone(),
+            generated_code,
+            namespace_labels: common.namespace_labels.clone(),
+            classes: common.classes.to_vec(),
+            now: common.now,
+        }))
+    };
+    let accept = |answer: &Answer| {
+        let Answer::RuntimeClass(answer) = answer else { return Err("not a RuntimeClass".to_owned()) };
+        match &answer.choice {
+            ClassChoice::Refuse => Ok(Err(answer.reason.clone())),
+            ClassChoice::Default if generated_code => {
+                Err("generated code may not run under the default runtime".to_owned())
+            }
+            ClassChoice::Default => Ok(Ok((None, answer.reason.clone()))),
+            ClassChoice::Class(name) => match common.classes.iter().find(|c| c.name == *name) {
+                None => Err(format!("there is no RuntimeClass {name}")),
+                Some(class) if generated_code && !class.isolated => {
+                    Err(format!("RuntimeClass {name} does not isolate from the host's kernel"))
+                }
+                Some(_) => Ok(Ok((Some(name.clone()), answer.reason.clone()))),
+            },
+        }
+    };
+    let applying = common.bindings.applying(Hook::RuntimeClass, &common.namespace_labels, &labels);
+    let (chain, _) = first_answer(applying, answers, question, accept);
+    match chain {
+        Chain::Ask(ask) => Chosen::Ask(ask),
+        Chain::Answered(binding, Ok((class, reason))) => {
+            Chosen::Class(Choice { class, reason, plugin: Some(binding.plugin.name.clone()) })
+        }
+        Chain::Answered(binding, Err(reason)) => Chosen::Refused(
+            Reason::RuntimeClassRefused,
+            format!("plugin {} gives no RuntimeClass to the pod: {reason}", binding.plugin.name),
+        ),
+        Chain::Failed(binding, failure) => Chosen::Refused(
+            Reason::PluginFailed,
+            format!("plugin {} did not choose a RuntimeClass: {failure}", binding.plugin.name),
+        ),
+        // Nobody judges: what the user named stands, and the review below denies what is not isolated.
+        Chain::Nobody => Chosen::Class(Choice {
+            class: model.runtime_class.clone(),
+            reason: "no runtime-class plugin answered: as the Sandbox says".to_owned(),
+            plugin: None,
+        }),
+    }
+}
+
+/// The pod as the webhook would see it.
+fn pod_review(seen: &SandboxSeen, pod: Value) -> (Review, Context) {
+    let common = &seen.common;
+    let review = Review {
+        phase: Phase::Mutate,
+        entry: Entry::MarkedPods,
+        operation: Verb::Create,
+        group: Kind::Pod.group().to_owned(),
+        version: Kind::Pod.version().to_owned(),
+        kind: Kind::Pod.name().to_owned(),
+        resource: Kind::Pod.plural().to_owned(),
+        subresource: None,
+        namespace: seen.sandbox.key.namespace.to_string(),
+        name: build::pod_name(&seen.sandbox).to_owned(),
+        object: pod,
+        old_object: Value::Null,
+        dry_run: false,
+        username: String::new(),
+        groups: Vec::new(),
+        now: common.now,
+    };
+    let context = Context {
+        namespace_labels: common.namespace_labels.clone(),
+        classes: common.classes.clone(),
+        bindings: common.bindings.clone(),
+        settings: common.settings.clone(),
+        operator_user: None,
+        sandbox: None,
+    };
+    (review, context)
+}
+
+/// Labels by which a pod that is taken over is found.
+pub(super) fn owned_labels(sandbox: &Object) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        (label::SANDBOX_NAME_HASH, name_hash(&sandbox.key.name)),
+        (label::SANDBOX_UID, sandbox.meta.uid.to_string()),
+    ])
+}
+
+/// The merge patch that brings our part of a pod's labels or annotations to what is wanted.
+///
+/// Taken away is only what we put there: what `propagated` lists, and the labels and annotations of ours.
+pub(super) fn metadata_patch(
+    wanted: &BTreeMap<String, String>,
+    has: &BTreeMap<String, String>,
+    pod: &Object,
+    propagated: &str,
+) -> Map<String, Value> {
+    const OURS: [&str; 4] = [
+        label::WARM_POOL_SANDBOX,
+        annotation::SAFE_TO_EVICT,
+        annotation::PROPAGATED_LABELS,
+        annotation::PROPAGATED_ANNOTATIONS,
+    ];
+    let listed = pod.meta.annotations.get(propagated).map(String::as_str).unwrap_or_default();
+    let set = wanted.iter().filter(|(k, v)| has.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.as_str().into()));
+    let gone = has
+        .keys()
+        .filter(|k| !wanted.contains_key(*k))
+        .filter(|k| OURS.contains(&k.as_str()) || listed.split(',').any(|l| l == k.as_str()))
+        .map(|k| (k.clone(), Value::Null));
+    set.chain(gone).collect()
+}
+
+/// The endpoints of an EndpointSlice.
+pub(super) fn slice_endpoints(slice: &Object) -> Option<&Value> {
+    if let Body::EndpointSlice(body) = &slice.body { Some(&body["endpoints"]) } else { None }
+}

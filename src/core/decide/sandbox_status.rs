@@ -1,0 +1,275 @@
+//! The status of a Sandbox, from where it stands.
+
+use jiff::Timestamp;
+
+use super::sandbox::{Situation, endpoint_address, mode, service_is_foreign};
+use crate::api::sandbox::{IdleStatus, RuntimeClassChoice};
+use crate::api::{OperatingMode, PolicyState, SandboxStatus};
+use crate::build;
+use crate::conditions::{Says, say};
+use crate::model::{self, ServiceIntent};
+use crate::names::{annotation, condition, label, message, name_hash, reason};
+use crate::object::{Object, Pod};
+use crate::seen::SandboxSeen;
+use crate::settings::after;
+
+/// What a decision has to say beside where the Sandbox stands.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Something stands in the way.
+    pub(super) error: Option<String>,
+    /// What the idle policy said, if it was asked: the status, and what it remembers.
+    pub(super) idle: Option<(Option<IdleStatus>, Option<PolicyState>)>,
+}
+
+/// The status, and until when it need not be written because more is about to happen.
+pub(super) fn status(
+    seen: &SandboxSeen,
+    situation: &Situation<'_>,
+    notes: &Notes,
+) -> (SandboxStatus, Option<Timestamp>) {
+    let sandbox = &seen.sandbox;
+    let before = sandbox.sandbox().map(|s| SandboxStatus::clone(&s.status)).unwrap_or_default();
+    let (pod_object, pod) = pod_of(situation);
+    let service = wanted_service(seen, situation);
+    let mut after_status = before.clone();
+    after_status.conditions = conditions(seen, situation, notes, &before, service);
+    after_status.service = matches!(service, ServiceState::There).then(|| sandbox.key.name.to_string());
+    after_status.service_fqdn =
+        after_status.service.is_some().then(|| build::fqdn(&sandbox.key, &seen.common.settings.cluster_domain));
+    after_status.selector = Some(format!(
+        "{}={},{}={}",
+        label::SANDBOX_NAME_HASH,
+        name_hash(&sandbox.key.name),
+        label::SANDBOX_UID,
+        sandbox.meta.uid
+    ));
+    after_status.replicas = Some(i32::from(pod_object.is_some_and(|o| o.meta.deleting.is_none())));
+    after_status.pod_ips = pod.map(|p| p.ips.clone()).unwrap_or_default();
+    after_status.node_name = pod.and_then(|p| p.node.clone());
+    if let Some(object) = pod_object {
+        after_status.runtime_class = class_of(object);
+    }
+    match situation {
+        Situation::Going | Situation::Unreadable(_) | Situation::ManyPods(_) | Situation::Expired(_) => {}
+        Situation::Asleep(model, _)
+        | Situation::Blocked(model, _)
+        | Situation::PodGoing(model, _)
+        | Situation::Ended(model, _)
+        | Situation::Disrupted(model, _)
+        | Situation::NoPod(model)
+        | Situation::Running(model, ..) => after_status.mode = Some(mode(seen, model).mode),
+    }
+    if let Some((idle, state)) = &notes.idle {
+        after_status.idle.clone_from(idle);
+        after_status.policy_state.clone_from(state);
+    }
+    let settle = may_wait(seen, situation, notes, &before);
+    (after_status, settle)
+}
+
+/// A new Sandbox whose pod is on its way needs no status yet: mostly it is Ready before anybody looks.
+fn may_wait(seen: &SandboxSeen, situation: &Situation<'_>, notes: &Notes, before: &SandboxStatus) -> Option<Timestamp> {
+    let under_way = match situation {
+        Situation::NoPod(_) => true,
+        Situation::Running(_, _, pod) => !pod.ready(),
+        Situation::Going
+        | Situation::Unreadable(_)
+        | Situation::Expired(_)
+        | Situation::ManyPods(_)
+        | Situation::Asleep(..)
+        | Situation::Blocked(..)
+        | Situation::PodGoing(..)
+        | Situation::Ended(..)
+        | Situation::Disrupted(..) => false,
+    };
+    // The API server's creation times have whole seconds: one more, or a delay of 1 s could be none.
+    let delay = seen.common.settings.first_status_delay + std::time::Duration::from_secs(1);
+    (under_way && before.conditions.is_empty() && notes.error.is_none())
+        .then(|| after(seen.sandbox.meta.created, delay))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ServiceState {
+    /// There, and ours.
+    There,
+    /// Wanted, and not there.
+    Missing,
+    /// Somebody else's, where one is wanted.
+    Foreign,
+    /// Not wanted.
+    None,
+}
+
+fn wanted_service(seen: &SandboxSeen, situation: &Situation<'_>) -> ServiceState {
+    let intent = match situation {
+        Situation::Expired(_) | Situation::Going => ServiceIntent::Absent,
+        Situation::Unreadable(_) => ServiceIntent::Keep,
+        Situation::ManyPods(model)
+        | Situation::Asleep(model, _)
+        | Situation::Blocked(model, _)
+        | Situation::PodGoing(model, _)
+        | Situation::Ended(model, _)
+        | Situation::Disrupted(model, _)
+        | Situation::NoPod(model)
+        | Situation::Running(model, ..) => model.service,
+    };
+    let there = seen.service.as_ref().is_some_and(|s| s.meta.deleting.is_none());
+    match intent {
+        ServiceIntent::Absent => ServiceState::None,
+        ServiceIntent::Keep if there && !service_is_foreign(seen) => ServiceState::There,
+        ServiceIntent::Keep => ServiceState::None,
+        ServiceIntent::Headless | ServiceIntent::Stable => match (there, service_is_foreign(seen)) {
+            (true, false) => ServiceState::There,
+            (true, true) => ServiceState::Foreign,
+            // This very plan makes it, in a step before the status is written.
+            (false, _) if seen.common.refused(crate::kind::Kind::Service).is_none() => ServiceState::There,
+            (false, _) => ServiceState::Missing,
+        },
+    }
+}
+
+fn pod_of<'a>(situation: &Situation<'a>) -> (Option<&'a Object>, Option<&'a Pod>) {
+    let object = match situation {
+        Situation::Asleep(_, pod) => *pod,
+        Situation::PodGoing(_, pod) | Situation::Ended(_, pod) | Situation::Disrupted(_, pod) => Some(*pod),
+        Situation::Running(_, object, _) => Some(*object),
+        Situation::Going
+        | Situation::Unreadable(_)
+        | Situation::Expired(_)
+        | Situation::ManyPods(_)
+        | Situation::Blocked(..)
+        | Situation::NoPod(_) => None,
+    };
+    (object, object.and_then(Object::pod))
+}
+
+fn class_of(pod: &Object) -> Option<RuntimeClassChoice> {
+    let annotation = |name: &str| pod.meta.annotations.get(name).cloned();
+    let choice = RuntimeClassChoice {
+        name: pod.pod().and_then(|p| p.runtime_class.clone()),
+        reason: annotation(annotation::CLASS_REASON),
+        plugin: annotation(annotation::CLASS_PLUGIN),
+    };
+    (choice != RuntimeClassChoice::default()).then_some(choice)
+}
+
+fn conditions(
+    seen: &SandboxSeen,
+    situation: &Situation<'_>,
+    notes: &Notes,
+    before: &SandboxStatus,
+    service: ServiceState,
+) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
+    let mut says = vec![ready(seen, situation, notes, service), suspended(seen, situation, before)];
+    let (_, pod) = pod_of(situation);
+    if let Some(scheduled) = pod.and_then(|p| p.conditions.get(condition::POD_SCHEDULED)) {
+        says.push(Says::new(
+            condition::POD_SCHEDULED,
+            scheduled.status == "True",
+            if scheduled.reason.is_empty() { "Scheduled" } else { scheduled.reason.as_str() },
+            scheduled.message.clone(),
+        ));
+    }
+    if let Situation::Ended(_, object) = situation {
+        let (reason, message) = ending(object);
+        says.push(Says::new(condition::FINISHED, true, reason, message));
+    }
+    say(&before.conditions, says, seen.sandbox.meta.generation, seen.common.now)
+}
+
+fn ending(object: &Object) -> (&'static str, String) {
+    let pod = object.pod();
+    let said = pod.and_then(|p| p.message.clone()).filter(|m| !m.is_empty());
+    match pod.map(|p| p.phase.as_str()) {
+        Some("Succeeded") => (reason::POD_SUCCEEDED, "Pod ended with success".to_owned()),
+        Some(_) | None => (
+            reason::POD_FAILED,
+            said.map_or_else(|| "Pod ended with a failure".to_owned(), |m| format!("Pod failed: {m}")),
+        ),
+    }
+}
+
+fn ready(seen: &SandboxSeen, situation: &Situation<'_>, notes: &Notes, service: ServiceState) -> Says {
+    let not = |reason: &str, message: String| Says::new(condition::READY, false, reason, message);
+    let waiting = |what: &str| {
+        let suffix = if service == ServiceState::Missing { message::SERVICE_MISSING_SUFFIX } else { "" };
+        not(reason::DEPENDENCIES_NOT_READY, format!("{what}{suffix}"))
+    };
+    let asleep = |pod: Option<&Object>| {
+        let what = if pod.is_some() { message::SUSPENDING } else { message::SUSPENDED };
+        not(reason::SANDBOX_SUSPENDED, what.to_owned())
+    };
+    if let Some(error) = &notes.error {
+        // A Sandbox that sleeps or ended does so all the same.
+        let still = matches!(situation, Situation::Asleep(..) | Situation::Expired(_) | Situation::Ended(..));
+        if !still {
+            return not(reason::RECONCILER_ERROR, error.clone());
+        }
+    }
+    match situation {
+        Situation::Going => not(reason::DEPENDENCIES_NOT_READY, "Sandbox is being deleted".to_owned()),
+        Situation::Unreadable(problem) => not(reason::RECONCILER_ERROR, problem.clone()),
+        Situation::Expired(_) => not(reason::SANDBOX_EXPIRED, message::EXPIRED.to_owned()),
+        Situation::ManyPods(_) => {
+            let names: Vec<&str> = seen.pods.iter().map(|p| &*p.key.name).collect();
+            not(reason::MULTIPLE_PODS, format!("Sandbox has more than one pod: {}", names.join(", ")))
+        }
+        Situation::Asleep(_, pod) => asleep(*pod),
+        Situation::NoPod(_) | Situation::Blocked(..) => waiting(message::POD_MISSING),
+        Situation::PodGoing(..) => waiting("Pod is terminating"),
+        Situation::Ended(_, object) => {
+            let (reason, message) = ending(object);
+            not(reason, message)
+        }
+        Situation::Disrupted(_, object) => {
+            let why = object.pod().and_then(|p| p.reason.clone()).unwrap_or_else(|| "Failed".to_owned());
+            waiting(&format!("Pod was ended ({why}) and is replaced"))
+        }
+        Situation::Running(_, _, pod) if service == ServiceState::Foreign => waiting(&format!(
+            "Pod exists with phase: {}; Service {} exists and does not belong to this Sandbox",
+            pod.phase, seen.sandbox.key.name
+        )),
+        Situation::Running(model, _, pod) if pod.ready() && has_address(model, situation) => match service {
+            ServiceState::There => {
+                Says::new(condition::READY, true, reason::DEPENDENCIES_READY, message::POD_READY_SERVICE_EXISTS)
+            }
+            ServiceState::None => Says::new(condition::READY, true, reason::DEPENDENCIES_READY, message::POD_READY),
+            ServiceState::Missing | ServiceState::Foreign => waiting(message::POD_READY),
+        },
+        Situation::Running(_, _, pod) if pod.phase == "Running" => waiting(message::POD_NOT_READY),
+        Situation::Running(_, _, pod) => waiting(&message::pod_phase(&pod.phase)),
+    }
+}
+
+/// A stable address leads somewhere only once the pod has one.
+fn has_address(model: &model::Sandbox, situation: &Situation<'_>) -> bool {
+    model.service != ServiceIntent::Stable || endpoint_address(situation).is_some()
+}
+
+fn suspended(seen: &SandboxSeen, situation: &Situation<'_>, before: &SandboxStatus) -> Says {
+    let says = |holds, reason: &str, message: &str| Says::new(condition::SUSPENDED, holds, reason, message);
+    match situation {
+        Situation::Asleep(_, Some(_)) => says(false, reason::POD_TERMINATING, message::POD_TERMINATING),
+        Situation::Asleep(_, None) if seen.other_pod.is_some() => {
+            says(false, reason::POD_NOT_OWNED, "a Pod of this name does not belong to the Sandbox")
+        }
+        Situation::Asleep(_, None) => says(true, reason::POD_TERMINATED, message::POD_TERMINATED),
+        Situation::Unreadable(_) if before.mode == Some(OperatingMode::Suspended) => Says {
+            kind: condition::SUSPENDED,
+            status: "Unknown",
+            reason: reason::POD_STATE_UNKNOWN.to_owned(),
+            message: "the Sandbox is not valid, so its pod was not looked at".to_owned(),
+        },
+        Situation::Unreadable(_)
+        | Situation::Going
+        | Situation::Expired(_)
+        | Situation::ManyPods(_)
+        | Situation::Blocked(..)
+        | Situation::PodGoing(..)
+        | Situation::Ended(..)
+        | Situation::Disrupted(..)
+        | Situation::NoPod(_)
+        | Situation::Running(..) => says(false, reason::NOT_SUSPENDED, message::NOT_SUSPENDED),
+    }
+}

@@ -1,0 +1,87 @@
+//! A template: the NetworkPolicy that its sandboxes share, and nothing else.
+
+use serde_json::{Value, json};
+
+use super::{adoptable, create, delete, patch, status};
+use crate::api::SandboxTemplateStatus;
+use crate::build;
+use crate::conditions::{Says, say, status_patch};
+use crate::kind::Kind;
+use crate::names::{condition, object as names, reason};
+use crate::object::{Body, Object};
+use crate::plan::{Plan, Reason};
+use crate::seen::TemplateSeen;
+
+pub(super) fn decide(seen: &TemplateSeen) -> Plan {
+    let template = &seen.template;
+    let mut plan = Plan::default();
+    let Some(parsed) = template.template().filter(|_| template.meta.deleting.is_none()) else { return plan };
+    let mut problem = None;
+    match &parsed.spec {
+        Err(invalid) => problem = Some(format!("the template is not valid: {invalid}")),
+        Ok(model) => {
+            let wanted = build::network_policy_spec(&template.key.name, &model.network);
+            let name = names::network_policy(&template.key.name);
+            let key = template.key.sibling(Kind::NetworkPolicy, name.as_str());
+            let op = match (&seen.network_policy, wanted) {
+                (None, None) => None,
+                (None, Some(spec)) => {
+                    let body = json!({
+                        "apiVersion": Kind::NetworkPolicy.api_version(),
+                        "kind": Kind::NetworkPolicy.name(),
+                        "metadata": {
+                            "name": name,
+                            "namespace": &*template.key.namespace,
+                            "ownerReferences": [build::controller_reference(template)],
+                        },
+                        "spec": spec,
+                    });
+                    Some(create(key, Reason::NetworkPolicyMissing, body))
+                }
+                (Some(there), _) if there.meta.deleting.is_some() => None,
+                (Some(there), Some(_)) if adoptable(there) => Some(super::adopt(template, there, json!({}))),
+                (Some(there), wanted) if !there.controlled_by(&template.meta.uid) => {
+                    problem = wanted
+                        .map(|_| format!("NetworkPolicy {name} exists and belongs to another owner, who keeps it"));
+                    None
+                }
+                (Some(there), None) => Some(delete(there, Reason::NetworkPolicyUnwanted)),
+                (Some(there), Some(spec)) => {
+                    (!holds(there, &spec)).then(|| patch(there, Reason::NetworkPolicyChanged, json!({ "spec": spec })))
+                }
+            };
+            plan.steps.extend(op.map(|op| vec![op]));
+        }
+    }
+    if let Some((_, refusal)) = seen.common.refusals.first() {
+        problem = problem.or_else(|| Some(format!("the API server refused: {}", refusal.message)));
+    }
+    let generation = template.meta.generation;
+    let says = problem.map(|p| Says::new(condition::READY, false, reason::RECONCILER_ERROR, p));
+    let after = SandboxTemplateStatus {
+        observed_generation: says.is_some().then_some(generation),
+        conditions: say(&parsed.status.conditions, says.into_iter().collect(), generation, seen.common.now),
+    };
+    plan.steps.extend(status_patch(&*parsed.status, &after).map(|body| vec![status(template, body)]));
+    plan
+}
+
+fn holds(policy: &Object, spec: &Value) -> bool {
+    if let Body::NetworkPolicy(actual) = &policy.body { covers(actual, spec) } else { false }
+}
+
+/// Whether what is there says what is wanted, beside what the API server fills in.
+fn covers(actual: &Value, wanted: &Value) -> bool {
+    match (actual, wanted) {
+        (Value::Object(actual), Value::Object(wanted)) => {
+            wanted.iter().all(|(k, w)| covers(actual.get(k).unwrap_or(&Value::Null), w))
+        }
+        (Value::Array(actual), Value::Array(wanted)) => {
+            actual.len() == wanted.len() && actual.iter().zip(wanted).all(|(a, w)| covers(a, w))
+        }
+        // The API server drops what is empty.
+        (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
+        (Value::Null, Value::Object(wanted)) => wanted.is_empty(),
+        (actual, wanted) => actual == wanted,
+    }
+}

@@ -1,0 +1,508 @@
+//! Observed objects: metadata and the parts of the body that decisions use.
+//!
+//! Reading never fails. A body that does not parse is kept as such, so that it harms only itself, and
+//! what no decision looks at (managed fields, most of a Pod) is dropped here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
+use crate::kind::{Key, Kind};
+use crate::{api, build, model};
+
+/// One object as it was last seen or written.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// What it is called.
+    pub key: Key,
+    /// Its metadata.
+    pub meta: Meta,
+    /// The rest.
+    pub body: Body,
+}
+
+/// For `/debug/seen`: names and metadata as they are, the body as the code sees it.
+impl Serialize for Object {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut object = serializer.serialize_struct("Object", 3)?;
+        object.serialize_field("key", &self.key.to_string())?;
+        object.serialize_field("meta", &self.meta)?;
+        object.serialize_field("body", &format!("{:?}", self.body))?;
+        object.end()
+    }
+}
+
+/// The metadata that decisions use.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Meta {
+    /// UID.
+    pub uid: Arc<str>,
+    /// `resourceVersion` as the API server wrote it.
+    pub resource_version: Arc<str>,
+    /// The same as a number: comparable since Kubernetes 1.35 (KEP-5504).
+    pub version: u64,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// When the object was created.
+    pub created: Timestamp,
+    /// Since when it is terminating.
+    pub deleting: Option<Timestamp>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The owner that controls it.
+    pub controller: Option<Owner>,
+    /// Owners that do not.
+    pub other_owners: Vec<Owner>,
+}
+
+/// An owner reference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    /// `group/version`.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: Arc<str>,
+    /// UID.
+    pub uid: Arc<str>,
+}
+
+/// A custom object: its spec parsed into the model, or why it cannot be; and its status as it stands.
+#[derive(Clone, Debug)]
+pub struct Parsed<M, S> {
+    /// The model, or what is wrong, field by field.
+    pub spec: Result<Arc<M>, model::FieldErrors>,
+    /// The status.
+    pub status: Arc<S>,
+}
+
+/// The body of an object, by kind.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// Sandbox.
+    Sandbox(Parsed<model::Sandbox, SandboxStatus>),
+    /// SandboxTemplate of either group, and the hash of what its sandboxes are made of.
+    Template(Parsed<model::Template, SandboxTemplateStatus>, Arc<str>),
+    /// SandboxWarmPool of either group.
+    Pool(Parsed<model::Pool, SandboxWarmPoolStatus>),
+    /// SandboxClaim of either group.
+    Claim(Parsed<model::Claim, SandboxClaimStatus>),
+    /// Pod.
+    Pod(Arc<Pod>),
+    /// Service.
+    Service(Service),
+    /// PersistentVolumeClaim: that it exists is enough.
+    VolumeClaim,
+    /// NetworkPolicy: its spec, to be compared.
+    NetworkPolicy(Arc<Value>),
+    /// EndpointSlice: its endpoints and ports, to be compared.
+    EndpointSlice(Arc<Value>),
+    /// Namespace: its labels are in the metadata.
+    Namespace,
+    /// Node.
+    Node(Arc<Node>),
+    /// RuntimeClass.
+    RuntimeClass(Arc<RuntimeClass>),
+    /// StorageClass: the default is marked by an annotation.
+    StorageClass,
+}
+
+/// The parts of a Pod that decisions use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Pod {
+    /// `spec.nodeName`.
+    pub node: Option<String>,
+    /// `spec.runtimeClassName`.
+    pub runtime_class: Option<String>,
+    /// `spec.restartPolicy` is `Always` (the default).
+    pub restarts: bool,
+    /// Volume claims that it mounts, by volume name.
+    pub volume_claims: BTreeMap<String, String>,
+    /// Names of volumes that are on the node's disk or in memory.
+    pub empty_dirs: Vec<String>,
+    /// `status.phase`.
+    pub phase: String,
+    /// `status.reason`, as `Evicted`.
+    pub reason: Option<String>,
+    /// `status.message`.
+    pub message: Option<String>,
+    /// Addresses.
+    pub ips: Vec<String>,
+    /// Conditions by type.
+    pub conditions: BTreeMap<String, Condition>,
+}
+
+/// The parts of a Service that decisions use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Service {
+    /// `spec.clusterIP` is `None`.
+    pub headless: bool,
+}
+
+/// The parts of a Node that decisions use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Node {
+    /// Ready, and not cordoned.
+    pub schedulable: bool,
+    /// Handlers that its container runtime lists; `None` where it does not say.
+    pub handlers: Option<Vec<String>>,
+}
+
+/// The parts of a RuntimeClass that decisions use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RuntimeClass {
+    /// The container runtime's name for it.
+    pub handler: String,
+    /// `scheduling.nodeSelector`.
+    pub node_selector: BTreeMap<String, String>,
+}
+
+impl Object {
+    /// Reads an object: its metadata and everything beside it.
+    #[must_use]
+    pub fn new(kind: Kind, meta: ObjectMeta, mut data: Value) -> Self {
+        let body = match kind {
+            Kind::Sandbox => Body::Sandbox(parsed(meta.clone(), &mut data, |metadata, spec, status| {
+                model::parse_sandbox(&api::Sandbox { metadata, spec, status: Some(status) })
+            })),
+            Kind::Template => hashed(parsed(meta.clone(), &mut data, |metadata, spec, status| {
+                model::parse_template(&api::extensions::SandboxTemplate { metadata, spec, status: Some(status) })
+            })),
+            Kind::SeedTemplate => hashed(parsed(meta.clone(), &mut data, |metadata, spec, status| {
+                model::parse_seed_template(&api::seed::SandboxTemplate { metadata, spec, status: Some(status) })
+            })),
+            Kind::Pool => Body::Pool(parsed(meta.clone(), &mut data, |metadata, spec, status| {
+                model::parse_pool(&api::extensions::SandboxWarmPool { metadata, spec, status: Some(status) })
+            })),
+            Kind::SeedPool => Body::Pool(parsed(meta.clone(), &mut data, |metadata, spec, status| {
+                model::parse_seed_pool(&api::seed::SandboxWarmPool { metadata, spec, status: Some(status) })
+            })),
+            Kind::Claim => Body::Claim(parsed(meta.clone(), &mut data, |metadata, spec, status| {
+                model::parse_claim(&api::extensions::SandboxClaim { metadata, spec, status: Some(status) })
+            })),
+            Kind::SeedClaim => Body::Claim(parsed(meta.clone(), &mut data, |metadata, spec, status| {
+                model::parse_seed_claim(&api::seed::SandboxClaim { metadata, spec, status: Some(status) })
+            })),
+            Kind::Pod => Body::Pod(Arc::new(wire::pod(data))),
+            Kind::Service => {
+                Body::Service(Service { headless: data.pointer("/spec/clusterIP") == Some(&"None".into()) })
+            }
+            Kind::VolumeClaim => Body::VolumeClaim,
+            Kind::NetworkPolicy => Body::NetworkPolicy(Arc::new(data["spec"].take())),
+            Kind::EndpointSlice => Body::EndpointSlice(Arc::new(
+                serde_json::json!({ "endpoints": data["endpoints"].take(), "ports": data["ports"].take() }),
+            )),
+            Kind::Namespace => Body::Namespace,
+            Kind::Node => Body::Node(Arc::new(wire::node(data))),
+            Kind::RuntimeClass => Body::RuntimeClass(Arc::new(wire::runtime_class(data))),
+            Kind::StorageClass => Body::StorageClass,
+        };
+        let namespace = if kind.namespaced() { meta.namespace.as_deref().unwrap_or_default() } else { "" };
+        let key = Key::new(kind, namespace, meta.name.as_deref().unwrap_or_default());
+        Self { key, meta: Meta::from(meta), body }
+    }
+
+    /// Reads a whole JSON document, as a reply to a write is.
+    #[must_use]
+    pub fn from_json(kind: Kind, mut document: Value) -> Option<Self> {
+        let meta = serde_json::from_value(document.get_mut("metadata")?.take()).ok()?;
+        Some(Self::new(kind, meta, document))
+    }
+
+    /// The Sandbox's body.
+    #[must_use]
+    pub fn sandbox(&self) -> Option<&Parsed<model::Sandbox, SandboxStatus>> {
+        if let Body::Sandbox(body) = &self.body { Some(body) } else { None }
+    }
+
+    /// The template's body.
+    #[must_use]
+    pub fn template(&self) -> Option<&Parsed<model::Template, SandboxTemplateStatus>> {
+        if let Body::Template(body, _) = &self.body { Some(body) } else { None }
+    }
+
+    /// Hash of what a template's sandboxes are made of; empty for other kinds.
+    #[must_use]
+    pub fn template_hash(&self) -> &str {
+        if let Body::Template(_, hash) = &self.body { hash } else { "" }
+    }
+
+    /// The pool's body.
+    #[must_use]
+    pub fn pool(&self) -> Option<&Parsed<model::Pool, SandboxWarmPoolStatus>> {
+        if let Body::Pool(body) = &self.body { Some(body) } else { None }
+    }
+
+    /// The claim's body.
+    #[must_use]
+    pub fn claim(&self) -> Option<&Parsed<model::Claim, SandboxClaimStatus>> {
+        if let Body::Claim(body) = &self.body { Some(body) } else { None }
+    }
+
+    /// The Pod's body.
+    #[must_use]
+    pub fn pod(&self) -> Option<&Pod> {
+        if let Body::Pod(body) = &self.body { Some(body) } else { None }
+    }
+
+    /// Whether `uid` is the owner that controls it.
+    #[must_use]
+    pub fn controlled_by(&self, uid: &str) -> bool {
+        self.meta.controller.as_ref().is_some_and(|o| &*o.uid == uid)
+    }
+}
+
+impl Pod {
+    /// Whether its `Ready` condition is true. A terminating pod is not ready: ask the metadata too.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.conditions.get("Ready").is_some_and(|c| c.status == "True")
+    }
+
+    /// Whether it ended by itself or was ended by its node.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Whether it failed for a reason that is not its own: evicted, preempted, its node gone.
+    #[must_use]
+    pub fn disrupted(&self) -> bool {
+        // Reasons that the kubelet and the control plane give to pods they end themselves.
+        const REASONS: [&str; 7] = [
+            "Evicted",
+            "NodeLost",
+            "NodeShutdown",
+            "Terminated",
+            "Preempting",
+            "UnexpectedAdmissionError",
+            "NodeAffinity",
+        ];
+        self.phase == "Failed"
+            && (self.restarts
+                || self.reason.as_deref().is_some_and(|r| REASONS.contains(&r))
+                || self.conditions.get("DisruptionTarget").is_some_and(|c| c.status == "True"))
+    }
+}
+
+impl From<ObjectMeta> for Meta {
+    fn from(meta: ObjectMeta) -> Self {
+        let resource_version = meta.resource_version.unwrap_or_default();
+        let (mut controller, mut other_owners) = (None, Vec::new());
+        for owner in meta.owner_references.unwrap_or_default() {
+            let controls = owner.controller == Some(true);
+            let owner = Owner {
+                api_version: owner.api_version,
+                kind: owner.kind,
+                name: owner.name.into(),
+                uid: owner.uid.into(),
+            };
+            if controls && controller.is_none() { controller = Some(owner) } else { other_owners.push(owner) }
+        }
+        Self {
+            uid: meta.uid.unwrap_or_default().into(),
+            version: resource_version.parse().unwrap_or_default(),
+            resource_version: resource_version.into(),
+            generation: meta.generation.unwrap_or_default(),
+            created: meta.creation_timestamp.map(|t| t.0).unwrap_or_default(),
+            deleting: meta.deletion_timestamp.map(|t| t.0),
+            labels: meta.labels.unwrap_or_default(),
+            annotations: meta.annotations.unwrap_or_default(),
+            controller,
+            other_owners,
+        }
+    }
+}
+
+fn hashed(parsed: Parsed<model::Template, SandboxTemplateStatus>) -> Body {
+    let hash = parsed.spec.as_ref().map(|model| build::template_hash(model)).unwrap_or_default();
+    Body::Template(parsed, hash.into())
+}
+
+/// Parses spec and status apart, so that a bad spec leaves the status readable.
+fn parsed<W, S, M>(
+    mut meta: ObjectMeta,
+    data: &mut Value,
+    parse: impl FnOnce(ObjectMeta, W, S) -> Result<M, model::FieldErrors>,
+) -> Parsed<M, S>
+where
+    W: DeserializeOwned,
+    S: DeserializeOwned + Default + Clone,
+{
+    meta.managed_fields = None;
+    let status: S = serde_json::from_value(data["status"].take()).unwrap_or_default();
+    let spec = serde_json::from_value(data["spec"].take())
+        .map_err(|e| model::FieldErrors::one("spec", e.to_string()))
+        .and_then(|spec| parse(meta, spec, status.clone()));
+    Parsed { spec: spec.map(Arc::new), status: Arc::new(status) }
+}
+
+/// Just enough of the wire's types to read what is kept.
+mod wire {
+    use super::{BTreeMap, Condition, Deserialize, Value};
+
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct PodData {
+        spec: PodSpec,
+        status: PodStatus,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct PodSpec {
+        node_name: Option<String>,
+        runtime_class_name: Option<String>,
+        restart_policy: Option<String>,
+        volumes: Vec<Volume>,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Volume {
+        name: String,
+        persistent_volume_claim: Option<ClaimName>,
+        empty_dir: Option<Value>,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct ClaimName {
+        claim_name: String,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct PodStatus {
+        phase: String,
+        reason: Option<String>,
+        message: Option<String>,
+        #[serde(rename = "podIPs")]
+        pod_ips: Vec<PodIp>,
+        conditions: Vec<Value>,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct PodIp {
+        ip: String,
+    }
+
+    pub(super) fn pod(data: Value) -> super::Pod {
+        let PodData { spec, status } = serde_json::from_value(data).unwrap_or_default();
+        let mut volume_claims = BTreeMap::new();
+        let mut empty_dirs = Vec::new();
+        for volume in spec.volumes {
+            if let Some(claim) = volume.persistent_volume_claim {
+                volume_claims.insert(volume.name, claim.claim_name);
+            } else if volume.empty_dir.is_some() {
+                empty_dirs.push(volume.name);
+            }
+        }
+        super::Pod {
+            node: spec.node_name,
+            runtime_class: spec.runtime_class_name,
+            restarts: spec.restart_policy.is_none_or(|p| p == "Always"),
+            volume_claims,
+            empty_dirs,
+            phase: if status.phase.is_empty() { "Pending".to_owned() } else { status.phase },
+            reason: status.reason,
+            message: status.message,
+            ips: status.pod_ips.into_iter().map(|p| p.ip).collect(),
+            conditions: conditions(status.conditions),
+        }
+    }
+
+    /// Only the conditions that are read; a pod's have no `observedGeneration` of ours to trip over.
+    fn conditions(conditions: Vec<Value>) -> BTreeMap<String, Condition> {
+        const READ: [&str; 3] = ["Ready", "PodScheduled", "DisruptionTarget"];
+        conditions
+            .into_iter()
+            .filter_map(|mut c| {
+                let kind = c["type"].as_str()?.to_owned();
+                if !READ.contains(&kind.as_str()) {
+                    return None;
+                }
+                // A pod's condition may lack what metav1.Condition requires.
+                for field in ["reason", "message"] {
+                    if !c[field].is_string() {
+                        c[field] = "".into();
+                    }
+                }
+                if !c["lastTransitionTime"].is_string() {
+                    c["lastTransitionTime"] = "1970-01-01T00:00:00Z".into();
+                }
+                Some((kind, serde_json::from_value(c).ok()?))
+            })
+            .collect()
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct NodeData {
+        spec: NodeSpec,
+        status: NodeStatus,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct NodeSpec {
+        unschedulable: bool,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct NodeStatus {
+        conditions: Vec<NodeCondition>,
+        runtime_handlers: Vec<Handler>,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct NodeCondition {
+        #[serde(rename = "type")]
+        kind: String,
+        status: String,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Handler {
+        name: String,
+    }
+
+    pub(super) fn node(data: Value) -> super::Node {
+        let NodeData { spec, status } = serde_json::from_value(data).unwrap_or_default();
+        let ready = status.conditions.iter().any(|c| c.kind == "Ready" && c.status == "True");
+        let handlers: Vec<String> = status.runtime_handlers.into_iter().map(|h| h.name).collect();
+        super::Node { schedulable: ready && !spec.unschedulable, handlers: (!handlers.is_empty()).then_some(handlers) }
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct RuntimeClassData {
+        handler: String,
+        scheduling: Option<Scheduling>,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Scheduling {
+        node_selector: BTreeMap<String, String>,
+    }
+
+    pub(super) fn runtime_class(data: Value) -> super::RuntimeClass {
+        let RuntimeClassData { handler, scheduling } = serde_json::from_value(data).unwrap_or_default();
+        super::RuntimeClass { handler, node_selector: scheduling.unwrap_or_default().node_selector }
+    }
+}

@@ -1,0 +1,172 @@
+//! What one reconcile sees: a snapshot of the objects that its decision depends on, and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::kind::{Key, Kind};
+use crate::object::Object;
+use crate::policy::Bindings;
+use crate::question::RuntimeClassFact;
+use crate::settings::Settings;
+use crate::world::{Demand, Refusal};
+
+/// What is seen of one object and its surroundings.
+#[derive(Clone, Debug, Serialize)]
+pub enum Seen {
+    /// The object is not there: nothing to decide.
+    Absent(Key),
+    /// A Sandbox.
+    Sandbox(Box<SandboxSeen>),
+    /// A template of either group.
+    Template(Box<TemplateSeen>),
+    /// A warm pool of either group.
+    Pool(Box<PoolSeen>),
+    /// A claim of either group.
+    Claim(Box<ClaimSeen>),
+}
+
+/// What every decision may use.
+#[derive(Clone, Debug, Serialize)]
+pub struct Common {
+    /// What the operator was told.
+    #[serde(skip)]
+    pub settings: Arc<Settings>,
+    /// The bindings in force.
+    #[serde(skip)]
+    pub bindings: Arc<Bindings>,
+    /// Labels of the namespace.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// RuntimeClasses and how many nodes run them.
+    pub classes: Arc<Vec<RuntimeClassFact>>,
+    /// When we last wrote the object's status.
+    pub status_written: Option<Timestamp>,
+    /// What the API server refused for good, of the objects involved.
+    pub refusals: Vec<(Key, Refusal)>,
+    /// The time of looking.
+    pub now: Timestamp,
+}
+
+/// A Sandbox and what it owns.
+#[derive(Clone, Debug, Serialize)]
+pub struct SandboxSeen {
+    /// The Sandbox.
+    pub sandbox: Arc<Object>,
+    /// Pods that it controls.
+    pub pods: Vec<Arc<Object>>,
+    /// The Pod of its name, where the Sandbox does not control it.
+    pub other_pod: Option<Arc<Object>>,
+    /// The Service of its name, whoever controls it.
+    pub service: Option<Arc<Object>>,
+    /// Its EndpointSlice.
+    pub endpoints: Option<Arc<Object>>,
+    /// The volume claims that it could need, by name, where they exist.
+    pub volume_claims: BTreeMap<String, Arc<Object>>,
+    /// Whether the cluster has a default StorageClass.
+    pub default_storage_class: bool,
+    /// The rest.
+    pub common: Common,
+}
+
+/// A template and its NetworkPolicy.
+#[derive(Clone, Debug, Serialize)]
+pub struct TemplateSeen {
+    /// The template.
+    pub template: Arc<Object>,
+    /// The NetworkPolicy of its name, whoever controls it.
+    pub network_policy: Option<Arc<Object>>,
+    /// The rest.
+    pub common: Common,
+}
+
+/// A Sandbox of a pool, as the pool sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Member {
+    /// The Sandbox.
+    pub sandbox: Arc<Object>,
+    /// Its pod.
+    pub pod: Option<Arc<Object>>,
+    /// A claim is taking it, or it is being deleted.
+    pub spoken_for: bool,
+}
+
+/// A pool, its members and its demand.
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolSeen {
+    /// The pool.
+    pub pool: Arc<Object>,
+    /// Its template.
+    pub template: Option<Arc<Object>>,
+    /// Sandboxes that the pool controls.
+    pub members: Vec<Member>,
+    /// Names of Sandboxes whose creation was sent without a reply so far.
+    pub creating: Vec<Arc<str>>,
+    /// Of `creating`, those whose reply was lost: sending them again is harmless, their names are the same.
+    pub lost: Vec<Arc<str>>,
+    /// Live Sandboxes that claims took from it.
+    pub claimed: u32,
+    /// Its demand.
+    pub demand: Demand,
+    /// Makes the names of new members.
+    pub nonce: u64,
+    /// Names of existing Sandboxes that begin as the pool's would.
+    pub taken_names: Vec<Arc<str>>,
+    /// The rest.
+    pub common: Common,
+}
+
+/// A claim, what it has and what it could get.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClaimSeen {
+    /// The claim.
+    pub claim: Arc<Object>,
+    /// Sandboxes that it controls: one, but for a crash between two writes.
+    pub owned: Vec<Arc<Object>>,
+    /// The Sandbox of its own name, whoever controls it.
+    pub namesake: Option<Arc<Object>>,
+    /// The pool that it names, where it names one.
+    pub named_pool: Option<Arc<Object>>,
+    /// Key of the template that it comes to, if the way there is known.
+    pub template_key: Option<Key>,
+    /// That template.
+    pub template: Option<Arc<Object>>,
+    /// The best Sandbox that it could take, and its pod.
+    pub candidate: Option<(Arc<Object>, Arc<Object>)>,
+    /// A warm Sandbox that nobody may take because its template changed since.
+    pub stale: Option<Arc<Object>>,
+    /// Pod of the Sandbox that it has.
+    pub pod: Option<Arc<Object>>,
+    /// The rest.
+    pub common: Common,
+}
+
+impl Seen {
+    /// The object that is looked at.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        match self {
+            Seen::Absent(key) => key,
+            Seen::Sandbox(seen) => &seen.sandbox.key,
+            Seen::Template(seen) => &seen.template.key,
+            Seen::Pool(seen) => &seen.pool.key,
+            Seen::Claim(seen) => &seen.claim.key,
+        }
+    }
+}
+
+impl Common {
+    /// Whether the namespace demands isolation.
+    #[must_use]
+    pub fn isolation_required(&self) -> bool {
+        use crate::names::label;
+        self.namespace_labels.get(label::ISOLATION).is_some_and(|v| v == label::ISOLATION_REQUIRED)
+    }
+
+    /// What the API server refused of this kind.
+    #[must_use]
+    pub fn refused(&self, kind: Kind) -> Option<&Refusal> {
+        self.refusals.iter().find(|(key, _)| key.kind == kind).map(|(_, refusal)| refusal)
+    }
+}

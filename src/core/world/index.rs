@@ -1,0 +1,270 @@
+//! The indexes of the [`World`], kept with every change, and who is concerned by a change.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::World;
+use crate::kind::{Key, Kind};
+use crate::model::{ClaimSource, PoolChoice};
+use crate::names::{annotation, condition, group};
+use crate::object::{Body, Meta, Object, Owner};
+use crate::question::RuntimeClassFact;
+
+impl World {
+    /// Puts in a newer object and notes whom that concerns.
+    pub(super) fn put(&mut self, object: Object, now: Timestamp, dirty: &mut BTreeSet<Key>) {
+        let key = object.key.clone();
+        self.marks.seen(&key);
+        let before = self.objects.get(&key).cloned();
+        if let Some(old) = &before {
+            self.unindex(old);
+            self.concerned(old, dirty);
+        }
+        let object = Arc::new(object);
+        self.objects.insert(key, object.clone());
+        self.index(&object);
+        self.note_demand(before.as_deref(), &object, now);
+        self.concerned(&object, dirty);
+        self.environment_changed(object.key.kind, before.as_deref(), Some(&object), dirty);
+    }
+
+    /// Takes out an object that is gone and notes whom that concerns.
+    pub(super) fn take_out(&mut self, key: &Key, dirty: &mut BTreeSet<Key>) {
+        let Some(object) = self.objects.remove(key) else { return };
+        self.unindex(&object);
+        self.concerned(&object, dirty);
+        self.environment_changed(key.kind, Some(&object), None, dirty);
+        self.demand.remove(key);
+    }
+
+    fn index(&mut self, object: &Arc<Object>) {
+        let key = &object.key;
+        if let Some(owner) = &object.meta.controller {
+            self.children.entry(owner.uid.clone()).or_default().insert(key.clone());
+        }
+        for target in references(object) {
+            self.referrers.entry(target).or_default().insert(key.clone());
+        }
+        if let Some(pool) = came_from(object) {
+            self.taken.entry(pool).or_default().insert(key.clone());
+        }
+        self.rewarm(key);
+    }
+
+    fn unindex(&mut self, object: &Arc<Object>) {
+        let key = &object.key;
+        if let Some(owner) = &object.meta.controller {
+            drop_from(&mut self.children, &owner.uid, key);
+        }
+        for target in references(object) {
+            drop_from(&mut self.referrers, &target, key);
+        }
+        if let Some(pool) = came_from(object) {
+            drop_from(&mut self.taken, &pool, key);
+        }
+        self.unwarm_object(object);
+    }
+
+    /// Puts a Sandbox back among those that can be claimed, if it is one.
+    pub(super) fn rewarm(&mut self, key: &Key) {
+        if let Some(object) = self.objects.get(key)
+            && let Some(pool) = claimable(object)
+        {
+            self.warm.entry(pool).or_default().insert((object.meta.created, key.clone()));
+        }
+    }
+
+    /// Takes a Sandbox out of those that can be claimed.
+    pub(super) fn unwarm(&mut self, key: &Key) {
+        if let Some(object) = self.objects.get(key).cloned() {
+            self.unwarm_object(&object);
+        }
+    }
+
+    fn unwarm_object(&mut self, object: &Arc<Object>) {
+        if let Some(pool) = claimable(object) {
+            drop_from(&mut self.warm, &pool, &(object.meta.created, object.key.clone()));
+        }
+    }
+
+    /// Whom a change of this object concerns, beside cluster-wide facts.
+    fn concerned(&self, object: &Arc<Object>, dirty: &mut BTreeSet<Key>) {
+        let key = &object.key;
+        match key.kind {
+            Kind::Sandbox => {
+                dirty.insert(key.clone());
+                dirty.extend(owner_key(key, object.meta.controller.as_ref()));
+            }
+            Kind::Pod | Kind::Service | Kind::VolumeClaim | Kind::EndpointSlice => {
+                dirty.extend(owner_key(key, object.meta.controller.as_ref()));
+                let namesake = key.sibling(Kind::Sandbox, key.name.clone());
+                if self.objects.contains_key(&namesake) {
+                    dirty.insert(namesake);
+                }
+            }
+            Kind::NetworkPolicy => dirty.extend(owner_key(key, object.meta.controller.as_ref())),
+            Kind::Template | Kind::SeedTemplate | Kind::Pool | Kind::SeedPool => {
+                dirty.insert(key.clone());
+                dirty.extend(self.referrers.get(key).into_iter().flatten().cloned());
+            }
+            Kind::Claim | Kind::SeedClaim => {
+                dirty.insert(key.clone());
+                dirty.extend(references(object).into_iter().flat_map(|target| self.pools_behind(&target)));
+            }
+            Kind::Namespace | Kind::Node | Kind::RuntimeClass | Kind::StorageClass => {}
+        }
+    }
+
+    /// A pool itself, or the pools of a template.
+    pub(super) fn pools_behind(&self, target: &Key) -> Vec<Key> {
+        let pool = pool_kind(target.kind);
+        if target.kind == pool {
+            return vec![target.clone()];
+        }
+        self.referrers.get(target).into_iter().flatten().filter(|k| k.kind == pool).cloned().collect()
+    }
+
+    /// Facts that many Sandboxes share: RuntimeClasses, the nodes that run them, namespace labels.
+    fn environment_changed(
+        &mut self,
+        kind: Kind,
+        before: Option<&Object>,
+        after: Option<&Object>,
+        dirty: &mut BTreeSet<Key>,
+    ) {
+        let changed = match kind {
+            Kind::Node | Kind::RuntimeClass => {
+                let classes = self.class_facts();
+                let changed = classes != *self.classes;
+                self.classes = Arc::new(classes);
+                changed
+            }
+            Kind::Namespace => before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels) && before.is_some(),
+            Kind::StorageClass => true,
+            Kind::Sandbox | Kind::Template | Kind::Pool | Kind::Claim => false,
+            Kind::SeedTemplate | Kind::SeedPool | Kind::SeedClaim => false,
+            Kind::Pod | Kind::Service | Kind::VolumeClaim | Kind::NetworkPolicy | Kind::EndpointSlice => false,
+        };
+        if changed {
+            // Only those without a pod have something to decide by it.
+            let podless = self
+                .of_kind(Kind::Sandbox)
+                .filter(|o| !self.children.get(&o.meta.uid).is_some_and(|c| c.iter().any(|k| k.kind == Kind::Pod)));
+            dirty.extend(podless.map(|o| o.key.clone()));
+        }
+    }
+
+    fn class_facts(&self) -> Vec<RuntimeClassFact> {
+        self.of_kind(Kind::RuntimeClass)
+            .filter_map(|object| {
+                let Body::RuntimeClass(class) = &object.body else { return None };
+                let nodes = self
+                    .of_kind(Kind::Node)
+                    .filter(|n| {
+                        let Body::Node(node) = &n.body else { return false };
+                        node.schedulable
+                            && class.node_selector.iter().all(|(k, v)| n.meta.labels.get(k) == Some(v))
+                            && node.handlers.as_ref().is_none_or(|h| h.contains(&class.handler))
+                    })
+                    .count();
+                Some(RuntimeClassFact {
+                    name: object.key.name.to_string(),
+                    handler: class.handler.clone(),
+                    isolated: self.settings.isolates(&class.handler),
+                    nodes: u32::try_from(nodes).unwrap_or(u32::MAX),
+                })
+            })
+            .collect()
+    }
+}
+
+/// The pool's kind of the same group.
+pub(super) fn pool_kind(kind: Kind) -> Kind {
+    if in_seed_group(kind) { Kind::SeedPool } else { Kind::Pool }
+}
+
+/// The template's kind of the same group.
+pub(super) fn template_kind(kind: Kind) -> Kind {
+    if in_seed_group(kind) { Kind::SeedTemplate } else { Kind::Template }
+}
+
+fn in_seed_group(kind: Kind) -> bool {
+    matches!(kind, Kind::SeedTemplate | Kind::SeedPool | Kind::SeedClaim)
+}
+
+/// The key of the owner that controls an object, if it is of a kind that we reconcile.
+pub(super) fn owner_key(key: &Key, owner: Option<&Owner>) -> Option<Key> {
+    let owner = owner?;
+    let (api_group, _) = owner.api_version.split_once('/')?;
+    let kind = match (api_group, owner.kind.as_str()) {
+        (group::AGENTS, "Sandbox") => Kind::Sandbox,
+        (group::EXTENSIONS, "SandboxTemplate") => Kind::Template,
+        (group::EXTENSIONS, "SandboxWarmPool") => Kind::Pool,
+        (group::EXTENSIONS, "SandboxClaim") => Kind::Claim,
+        (group::AGENTS, "SandboxTemplate") => Kind::SeedTemplate,
+        (group::AGENTS, "SandboxWarmPool") => Kind::SeedPool,
+        (group::AGENTS, "SandboxClaim") => Kind::SeedClaim,
+        _ => return None,
+    };
+    Some(key.sibling(kind, owner.name.clone()))
+}
+
+/// What a pool or a claim depends on by name. A claim that has its Sandbox depends on nothing more.
+pub(super) fn references(object: &Object) -> Vec<Key> {
+    let key = &object.key;
+    if let Some(Ok(pool)) = object.pool().map(|p| &p.spec) {
+        return vec![key.sibling(template_kind(key.kind), pool.template.as_str())];
+    }
+    let Some(claim) = object.claim() else { return vec![] };
+    if claim.status.sandbox.as_ref().is_some_and(|s| s.name.is_some()) {
+        return vec![];
+    }
+    match claim.spec.as_ref().map(|c| &c.source) {
+        Err(_) => vec![],
+        Ok(ClaimSource::Pool(pool)) => vec![key.sibling(pool_kind(key.kind), pool.as_str())],
+        Ok(ClaimSource::Template { name, pools }) => {
+            let template = key.sibling(template_kind(key.kind), name.as_str());
+            match pools {
+                PoolChoice::Any | PoolChoice::NoPool => vec![template],
+                PoolChoice::Named(pool) => vec![template, key.sibling(pool_kind(key.kind), pool.as_str())],
+            }
+        }
+    }
+}
+
+/// The pool that a claimed Sandbox came from.
+pub(super) fn came_from(object: &Object) -> Option<Key> {
+    let owner = object.meta.controller.as_ref()?;
+    if object.key.kind != Kind::Sandbox || owner.kind != "SandboxClaim" {
+        return None;
+    }
+    let pool = object.meta.annotations.get(annotation::WARM_POOL)?;
+    let kind = if owner.api_version.starts_with(group::EXTENSIONS) { Kind::Pool } else { Kind::SeedPool };
+    Some(object.key.sibling(kind, pool.as_str()))
+}
+
+/// The UID of the pool whose warm and Ready Sandbox this is.
+fn claimable(object: &Object) -> Option<Arc<str>> {
+    let owner = object.meta.controller.as_ref()?;
+    let ready = object.sandbox()?.status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
+    (owner.kind == "SandboxWarmPool" && ready && object.meta.deleting.is_none()).then(|| owner.uid.clone())
+}
+
+impl Meta {
+    /// Whether the controller is a pool: the Sandbox is nobody's yet.
+    #[must_use]
+    pub fn in_pool(&self) -> bool {
+        self.controller.as_ref().is_some_and(|o| o.kind == "SandboxWarmPool")
+    }
+}
+
+fn drop_from<K: Ord, V: Ord>(index: &mut std::collections::BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(set) = index.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            index.remove(key);
+        }
+    }
+}

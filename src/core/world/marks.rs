@@ -1,0 +1,174 @@
+//! What is on its way to an object, was lost on its way, or was refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::kind::Key;
+use crate::plan::{Action, Op, Reason};
+use crate::settings::after;
+
+/// The effect of an operation, as far as other decisions have to know.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mark {
+    /// The object is being made, for this controller.
+    Create { controller: Option<Arc<str>> },
+    /// The Sandbox goes to a claim.
+    Take,
+    /// The object is being deleted.
+    Delete,
+    /// Anything else.
+    Patch { status: bool },
+}
+
+impl Mark {
+    pub(super) fn of(op: &Op) -> Self {
+        match &op.action {
+            Action::Create { body } => Mark::Create {
+                controller: body.pointer("/metadata/ownerReferences/0/uid").and_then(|u| u.as_str()).map(Arc::from),
+            },
+            Action::Delete { .. } => Mark::Delete,
+            Action::Patch { .. } if op.reason == Reason::Claimed => Mark::Take,
+            Action::Patch { status, .. } => Mark::Patch { status: *status },
+        }
+    }
+}
+
+/// An operation that the API server refused for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// The API server's message.
+    pub message: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// All marks, by object. An operation is on its way until it is cleared, and lost from the time it carries.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    pending: BTreeMap<Key, BTreeMap<Mark, Option<Timestamp>>>,
+    /// Objects being made, by their controller.
+    creating: BTreeMap<Arc<str>, BTreeMap<Key, Option<Timestamp>>>,
+    outdated: BTreeMap<Key, u64>,
+    refused: BTreeMap<Key, Refusal>,
+}
+
+impl Marks {
+    pub(super) fn set(&mut self, key: Key, mark: Mark) {
+        if let Mark::Create { controller: Some(uid) } = &mark {
+            self.creating.entry(uid.clone()).or_default().insert(key.clone(), None);
+        }
+        self.pending.entry(key).or_default().insert(mark, None);
+    }
+
+    pub(super) fn clear(&mut self, key: &Key, mark: &Mark) {
+        self.refused.remove(key);
+        if let Mark::Create { controller: Some(uid) } = mark
+            && let Some(keys) = self.creating.get_mut(uid)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.creating.remove(uid);
+            }
+        }
+        if let Some(marks) = self.pending.get_mut(key) {
+            marks.remove(mark);
+            if marks.is_empty() {
+                self.pending.remove(key);
+            }
+        }
+    }
+
+    /// No reply came: from now on the operation counts for a while.
+    pub(super) fn lost(&mut self, key: &Key, mark: &Mark, now: Timestamp) {
+        if let Mark::Create { controller: Some(uid) } = mark
+            && let Some(since) = self.creating.get_mut(uid).and_then(|keys| keys.get_mut(key))
+        {
+            *since = Some(now);
+        }
+        if let Some(since) = self.pending.get_mut(key).and_then(|marks| marks.get_mut(mark)) {
+            *since = Some(now);
+        }
+    }
+
+    /// The object was seen: what was lost is known now. What is on its way stays.
+    pub(super) fn seen(&mut self, key: &Key) {
+        self.outdated.remove(key);
+        let Some(marks) = self.pending.get(key) else { return };
+        let known: Vec<Mark> = marks.iter().filter(|(_, lost)| lost.is_some()).map(|(m, _)| m.clone()).collect();
+        for mark in known {
+            self.clear(key, &mark);
+        }
+    }
+
+    /// The object is gone.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.outdated.remove(key);
+        self.refused.remove(key);
+        self.seen(key);
+    }
+
+    /// An operation on its way (not lost) that another one must not overtake.
+    pub(super) fn in_flight(&self, key: &Key) -> bool {
+        self.pending.get(key).is_some_and(|marks| {
+            marks.iter().any(|(mark, lost)| {
+                lost.is_none()
+                    && match mark {
+                        Mark::Create { .. } | Mark::Take | Mark::Delete => true,
+                        Mark::Patch { .. } => false,
+                    }
+            })
+        })
+    }
+
+    /// Whether a take or delete of the object is on its way or perhaps done.
+    pub(super) fn spoken_for(&self, key: &Key, now: Timestamp, unknown_for: Duration) -> bool {
+        self.pending.get(key).is_some_and(|marks| {
+            marks.iter().any(|(mark, lost)| {
+                let counts = lost.is_none_or(|since| now < after(since, unknown_for));
+                counts
+                    && match mark {
+                        Mark::Take | Mark::Delete => true,
+                        Mark::Create { .. } | Mark::Patch { .. } => false,
+                    }
+            })
+        })
+    }
+
+    /// Objects being made for a controller, and since when without a reply.
+    pub(super) fn creating(
+        &self,
+        controller: &str,
+        now: Timestamp,
+        unknown_for: Duration,
+    ) -> impl Iterator<Item = (&Key, Option<Timestamp>)> {
+        self.creating
+            .get(controller)
+            .into_iter()
+            .flatten()
+            .filter(move |(_, lost)| lost.is_none_or(|since| now < after(since, unknown_for)))
+            .map(|(key, lost)| (key, *lost))
+    }
+
+    pub(super) fn outdated(&mut self, key: Key, version: u64) {
+        self.outdated.insert(key, version);
+    }
+
+    /// Whether the API server said that there is a newer version than the one held.
+    pub(super) fn is_outdated(&self, key: &Key, version: u64) -> bool {
+        self.outdated.get(key).is_some_and(|v| *v >= version)
+    }
+
+    pub(super) fn refuse(&mut self, key: Key, refusal: Refusal) {
+        self.refused.insert(key, refusal);
+    }
+
+    pub(super) fn refusal(&self, key: &Key) -> Option<&Refusal> {
+        self.refused.get(key)
+    }
+}

@@ -1,0 +1,290 @@
+//! Everything that is known of the cluster: what was watched, and our own writes until the watch shows them.
+//!
+//! A reply to a write is taken in at once (write-through), so the next decision already counts it. An
+//! operation that is on its way, or whose reply was lost, is marked on its object and counts as well.
+//! Watch events that are older than what is held are dropped.
+
+mod demand;
+mod index;
+mod marks;
+mod see;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use demand::Demand;
+pub use marks::Refusal;
+
+use crate::kind::{Key, Kind};
+use crate::object::Object;
+use crate::plan::{Action, Op, Outcome};
+use crate::policy::Bindings;
+use crate::question::RuntimeClassFact;
+use crate::settings::Settings;
+use marks::{Mark, Marks};
+
+/// What a watch delivers.
+#[derive(Clone, Debug)]
+pub enum Observed {
+    /// An object is there, or changed.
+    Applied(Object),
+    /// An object is gone.
+    Deleted(Object),
+    /// A list of this kind was begun: what was written before it is in it, or gone.
+    Listing(Kind),
+    /// A list is complete: what is not in it is gone.
+    Listed(Kind, Vec<Object>),
+}
+
+/// The plan was made from what is no longer so: see again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale;
+
+/// The cluster as far as it is known.
+#[derive(Debug)]
+pub struct World {
+    settings: Arc<Settings>,
+    bindings: Arc<Bindings>,
+    objects: BTreeMap<Key, Arc<Object>>,
+    /// Objects whose newest state we know from a reply, not yet from the watch; true: a list that
+    /// was begun later must contain them.
+    unconfirmed: BTreeMap<Key, bool>,
+    /// UIDs that a reply said are gone, until the watch says so too.
+    gone: BTreeSet<Arc<str>>,
+    marks: Marks,
+    /// Controlled objects by their controller's UID.
+    children: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    /// Who waits for or depends on a template or pool, by its key.
+    referrers: BTreeMap<Key, BTreeSet<Key>>,
+    /// Sandboxes that could be claimed, oldest first, by their pool's UID.
+    warm: BTreeMap<Arc<str>, BTreeSet<(Timestamp, Key)>>,
+    /// Live claimed Sandboxes by the pool that they came from.
+    taken: BTreeMap<Key, BTreeSet<Key>>,
+    demand: BTreeMap<Key, Demand>,
+    status_written: BTreeMap<Key, Timestamp>,
+    classes: Arc<Vec<RuntimeClassFact>>,
+    /// Counts creations, so that names differ.
+    created: u64,
+}
+
+impl World {
+    /// A world of which nothing is known.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            bindings: Arc::default(),
+            objects: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            marks: Marks::default(),
+            children: BTreeMap::new(),
+            referrers: BTreeMap::new(),
+            warm: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            demand: BTreeMap::new(),
+            status_written: BTreeMap::new(),
+            classes: Arc::default(),
+            created: 0,
+        }
+    }
+
+    /// What the operator was told at its start.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// The bindings in force.
+    #[must_use]
+    pub fn bindings(&self) -> &Arc<Bindings> {
+        &self.bindings
+    }
+
+    /// The object as it is known now.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
+        self.objects.get(key)
+    }
+
+    /// Objects of one kind.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
+        // `Arc<str>` of nothing sorts before every namespace.
+        let start = Key::new(kind, "", "");
+        self.objects.range(start..).take_while(move |(k, _)| k.kind == kind).map(|(_, o)| o)
+    }
+
+    /// Puts other policies in force; answers whom that concerns.
+    pub fn set_bindings(&mut self, bindings: Bindings) -> Vec<Key> {
+        self.bindings = Arc::new(bindings);
+        self.reconciled_kinds([Kind::Pool, Kind::SeedPool, Kind::Sandbox])
+    }
+
+    /// Every object that is reconciled: the periodic look at everything.
+    #[must_use]
+    pub fn everything(&self) -> Vec<Key> {
+        self.reconciled_kinds([
+            Kind::Claim,
+            Kind::SeedClaim,
+            Kind::Pool,
+            Kind::SeedPool,
+            Kind::Sandbox,
+            Kind::Template,
+            Kind::SeedTemplate,
+        ])
+    }
+
+    fn reconciled_kinds<const N: usize>(&self, kinds: [Kind; N]) -> Vec<Key> {
+        kinds.into_iter().flat_map(|k| self.of_kind(k)).map(|o| o.key.clone()).collect()
+    }
+
+    /// Takes in what a watch delivered; answers what has to be reconciled because of it.
+    pub fn observe(&mut self, observed: Observed, now: Timestamp) -> Vec<Key> {
+        let mut dirty = BTreeSet::new();
+        match observed {
+            Observed::Applied(object) => self.applied(object, now, &mut dirty),
+            Observed::Deleted(object) => {
+                self.gone.remove(&object.meta.uid);
+                self.removed(&object.key, &object.meta.uid, &mut dirty);
+            }
+            Observed::Listing(kind) => {
+                for (key, listed) in &mut self.unconfirmed {
+                    *listed |= key.kind == kind;
+                }
+            }
+            Observed::Listed(kind, objects) => {
+                let listed: BTreeSet<Key> = objects.iter().map(|o| o.key.clone()).collect();
+                for object in objects {
+                    self.applied(object, now, &mut dirty);
+                }
+                let missing: Vec<_> = self
+                    .of_kind(kind)
+                    .filter(|o| !listed.contains(&o.key) && self.unconfirmed.get(&o.key) != Some(&false))
+                    .map(|o| (o.key.clone(), o.meta.uid.clone()))
+                    .collect();
+                for (key, uid) in missing {
+                    self.gone.remove(&uid);
+                    self.removed(&key, &uid, &mut dirty);
+                }
+            }
+        }
+        dirty.into_iter().collect()
+    }
+
+    fn applied(&mut self, object: Object, now: Timestamp, dirty: &mut BTreeSet<Key>) {
+        if self.gone.contains(&object.meta.uid) {
+            return;
+        }
+        if let Some(held) = self.objects.get(&object.key) {
+            if object.meta.version >= held.meta.version {
+                self.unconfirmed.remove(&object.key);
+            }
+            if object.meta.version <= held.meta.version {
+                return;
+            }
+        }
+        self.put(object, now, dirty);
+    }
+
+    fn removed(&mut self, key: &Key, uid: &str, dirty: &mut BTreeSet<Key>) {
+        if self.objects.get(key).is_some_and(|held| &*held.meta.uid == uid) {
+            self.unconfirmed.remove(key);
+            self.marks.forget(key);
+            self.status_written.remove(key);
+            self.take_out(key, dirty);
+        }
+    }
+
+    /// Marks a step's operations as on their way, or says that the plan is stale. Nothing is marked then.
+    ///
+    /// # Errors
+    /// [`Stale`] if an object that an operation names is not as the plan supposed.
+    pub fn begin(&mut self, step: &[Op]) -> Result<(), Stale> {
+        if !step.iter().all(|op| self.still_holds(op)) {
+            return Err(Stale);
+        }
+        for op in step {
+            if matches!(op.action, Action::Create { .. }) {
+                self.created += 1;
+            }
+            let mark = Mark::of(op);
+            if matches!(mark, Mark::Take { .. } | Mark::Delete) {
+                self.unwarm(&op.key);
+            }
+            self.marks.set(op.key.clone(), mark);
+        }
+        Ok(())
+    }
+
+    fn still_holds(&self, op: &Op) -> bool {
+        let held = self.objects.get(&op.key);
+        let busy = self.marks.in_flight(&op.key);
+        match &op.action {
+            Action::Create { .. } => held.is_none() && !busy,
+            Action::Patch { uid, resource_version, .. } => held.is_some_and(|o| {
+                *o.meta.uid == **uid
+                    && resource_version.as_ref().is_none_or(|v| *o.meta.resource_version == **v && !busy)
+            }),
+            Action::Delete { uid, resource_version, .. } => held.is_some_and(|o| {
+                *o.meta.uid == **uid
+                    && resource_version.as_ref().is_none_or(|v| *o.meta.resource_version == **v)
+                    && !busy
+            }),
+        }
+    }
+
+    /// Takes in what became of an operation; answers what has to be reconciled because of it.
+    pub fn finish(&mut self, op: &Op, outcome: &Outcome, now: Timestamp) -> Vec<Key> {
+        let mut dirty = BTreeSet::new();
+        match outcome {
+            Outcome::Stored(object) => {
+                self.marks.clear(&op.key, &Mark::of(op));
+                if matches!(op.action, Action::Patch { status: true, .. }) {
+                    self.status_written.insert(op.key.clone(), now);
+                }
+                let newer = self.objects.get(&op.key).is_none_or(|held| held.meta.version < object.meta.version);
+                if newer && !self.gone.contains(&object.meta.uid) {
+                    self.unconfirmed.insert(op.key.clone(), false);
+                    self.put(Object::clone(object), now, &mut dirty);
+                } else {
+                    self.rewarm(&op.key);
+                }
+            }
+            Outcome::Gone => {
+                self.marks.clear(&op.key, &Mark::of(op));
+                if let Some(uid) = self.objects.get(&op.key).map(|o| o.meta.uid.clone()) {
+                    let named = match &op.action {
+                        Action::Patch { uid, .. } | Action::Delete { uid, .. } => Some(uid.as_str()),
+                        Action::Create { .. } => None,
+                    };
+                    if named == Some(&*uid) {
+                        self.gone.insert(uid.clone());
+                        self.removed(&op.key, &uid, &mut dirty);
+                    }
+                }
+            }
+            Outcome::Conflict => {
+                self.marks.clear(&op.key, &Mark::of(op));
+                if let Some(version) = self.objects.get(&op.key).map(|o| o.meta.version) {
+                    self.marks.outdated(op.key.clone(), version);
+                }
+            }
+            // If an earlier try was without a reply, this is its object, and the watch will show it.
+            Outcome::Exists => self.marks.lost(&op.key, &Mark::of(op), now),
+            Outcome::Rejected { status, message } => {
+                self.marks.clear(&op.key, &Mark::of(op));
+                self.marks
+                    .refuse(op.key.clone(), Refusal { status: *status, message: message.as_str().into(), at: now });
+                self.rewarm(&op.key);
+            }
+            Outcome::Busy => {
+                self.marks.clear(&op.key, &Mark::of(op));
+                self.rewarm(&op.key);
+            }
+            Outcome::Unknown => self.marks.lost(&op.key, &Mark::of(op), now),
+        }
+        dirty.into_iter().collect()
+    }
+}

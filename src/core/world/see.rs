@@ -1,0 +1,280 @@
+//! From the [`World`] to what one reconcile sees.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::World;
+use super::index::{owner_key, pool_kind, references, template_kind};
+use crate::build;
+use crate::kind::{Key, Kind};
+use crate::model::{ClaimSource, PoolChoice};
+use crate::names::{annotation, label, object as names};
+use crate::object::{Body, Object};
+use crate::review::{ConnectedSandbox, Context, Review, Verb};
+use crate::seen::{ClaimSeen, Common, Member, PoolSeen, SandboxSeen, Seen, TemplateSeen};
+
+/// How many candidates are looked at for the best one; the oldest come first.
+const CANDIDATES: usize = 32;
+
+impl World {
+    /// Looks at one object and its surroundings.
+    #[must_use]
+    pub fn see(&self, key: &Key, now: Timestamp) -> Seen {
+        let Some(object) = self.objects.get(key).cloned() else { return Seen::Absent(key.clone()) };
+        match key.kind {
+            Kind::Sandbox => Seen::Sandbox(Box::new(self.see_sandbox(object, now))),
+            Kind::Template | Kind::SeedTemplate => Seen::Template(Box::new(self.see_template(object, now))),
+            Kind::Pool | Kind::SeedPool => Seen::Pool(Box::new(self.see_pool(object, now))),
+            Kind::Claim | Kind::SeedClaim => Seen::Claim(Box::new(self.see_claim(object, now))),
+            Kind::Pod | Kind::Service | Kind::VolumeClaim | Kind::NetworkPolicy | Kind::EndpointSlice => {
+                Seen::Absent(key.clone())
+            }
+            Kind::Namespace | Kind::Node | Kind::RuntimeClass | Kind::StorageClass => Seen::Absent(key.clone()),
+        }
+    }
+
+    fn see_sandbox(&self, sandbox: Arc<Object>, now: Timestamp) -> SandboxSeen {
+        let key = &sandbox.key;
+        let pods: Vec<_> = self.children_of(&sandbox, Kind::Pod).collect();
+        let pod_key = key.sibling(Kind::Pod, build::pod_name(&sandbox));
+        let other_pod = self.objects.get(&pod_key).filter(|p| !p.controlled_by(&sandbox.meta.uid)).cloned();
+        let volume_claims: std::collections::BTreeMap<_, _> = build::volume_claim_names(&sandbox)
+            .into_iter()
+            .filter_map(|name| {
+                let found = self.objects.get(&key.sibling(Kind::VolumeClaim, name.as_str()))?.clone();
+                Some((name, found))
+            })
+            .collect();
+        let service_key = key.sibling(Kind::Service, key.name.clone());
+        let slice_key = key.sibling(Kind::EndpointSlice, key.name.clone());
+        let involved = [pod_key, service_key.clone(), slice_key.clone(), key.clone()]
+            .into_iter()
+            .chain(build::volume_claim_names(&sandbox).into_iter().map(|n| key.sibling(Kind::VolumeClaim, n.as_str())));
+        SandboxSeen {
+            pods,
+            other_pod,
+            service: self.objects.get(&service_key).cloned(),
+            endpoints: self.objects.get(&slice_key).cloned(),
+            volume_claims,
+            default_storage_class: self.default_storage_class(),
+            common: self.common(key, involved, now),
+            sandbox,
+        }
+    }
+
+    fn see_template(&self, template: Arc<Object>, now: Timestamp) -> TemplateSeen {
+        let key = &template.key;
+        let policy = key.sibling(Kind::NetworkPolicy, names::network_policy(&key.name).as_str());
+        TemplateSeen {
+            network_policy: self.objects.get(&policy).cloned(),
+            common: self.common(key, [policy, key.clone()], now),
+            template,
+        }
+    }
+
+    fn see_pool(&self, pool: Arc<Object>, now: Timestamp) -> PoolSeen {
+        let key = &pool.key;
+        let template = references(&pool).first().and_then(|t| self.objects.get(t)).cloned();
+        let members = self
+            .children_of(&pool, Kind::Sandbox)
+            .map(|sandbox| Member {
+                pod: self.pod_of(&sandbox),
+                spoken_for: self.marks.spoken_for(&sandbox.key, now, self.settings.unknown_for),
+                sandbox,
+            })
+            .collect();
+        let (mut creating, mut lost) = (vec![], vec![]);
+        for (made, since) in self.marks.creating(&pool.meta.uid, now, self.settings.unknown_for) {
+            if self.objects.contains_key(made) {
+                continue;
+            }
+            creating.push(made.name.clone());
+            if since.is_some() {
+                lost.push(made.name.clone());
+            }
+        }
+        let prefix = build::member_prefix(&key.name);
+        let taken_names = self
+            .objects
+            .range(key.sibling(Kind::Sandbox, prefix.as_str())..)
+            .take_while(|(k, _)| k.kind == Kind::Sandbox && k.namespace == key.namespace && k.name.starts_with(&prefix))
+            .map(|(k, _)| k.name.clone())
+            .collect();
+        let involved = self.marks.creating(&pool.meta.uid, now, self.settings.unknown_for).map(|(k, _)| k.clone());
+        let involved: Vec<Key> = involved.chain([key.clone()]).collect();
+        PoolSeen {
+            template,
+            members,
+            creating,
+            lost,
+            claimed: self.taken.get(key).map_or(0, |t| u32::try_from(t.len()).unwrap_or(u32::MAX)),
+            demand: self.demand.get(key).cloned().unwrap_or_default(),
+            nonce: self.settings.seed.wrapping_add(self.created),
+            taken_names,
+            common: self.common(key, involved, now),
+            pool,
+        }
+    }
+
+    fn see_claim(&self, claim: Arc<Object>, now: Timestamp) -> ClaimSeen {
+        let key = &claim.key;
+        let owned: Vec<_> = self.children_of(&claim, Kind::Sandbox).collect();
+        let source = claim.claim().and_then(|c| c.spec.as_ref().ok()).map(|c| c.source.clone());
+        let (named_pool, template_key) = match &source {
+            None => (None, None),
+            Some(ClaimSource::Pool(name)) => {
+                let pool = self.objects.get(&key.sibling(pool_kind(key.kind), name.as_str())).cloned();
+                let template = pool.as_ref().and_then(|p| references(p).first().cloned());
+                (pool, template)
+            }
+            Some(ClaimSource::Template { name, pools }) => {
+                let pool = match pools {
+                    PoolChoice::Any | PoolChoice::NoPool => None,
+                    PoolChoice::Named(pool) => self.objects.get(&key.sibling(pool_kind(key.kind), pool.as_str())),
+                };
+                (pool.cloned(), Some(key.sibling(template_kind(key.kind), name.as_str())))
+            }
+        };
+        let template = template_key.as_ref().and_then(|t| self.objects.get(t)).cloned();
+        let (candidate, stale) = match (&source, &template) {
+            (Some(source), Some(template)) if owned.is_empty() => self.candidate(&claim, source, template, now),
+            (Some(_) | None, Some(_) | None) => (None, None),
+        };
+        let namesake = key.sibling(Kind::Sandbox, key.name.clone());
+        ClaimSeen {
+            pod: owned.first().and_then(|s| self.pod_of(s)),
+            owned,
+            named_pool,
+            template_key,
+            template,
+            candidate,
+            stale,
+            common: self.common(key, [namesake.clone(), key.clone()], now),
+            namesake: self.objects.get(&namesake).cloned(),
+            claim,
+        }
+    }
+
+    /// The Sandbox that a claim would take, with its pod; and one that only its old template keeps from being taken.
+    fn candidate(
+        &self,
+        claim: &Object,
+        source: &ClaimSource,
+        template: &Object,
+        now: Timestamp,
+    ) -> (Option<(Arc<Object>, Arc<Object>)>, Option<Arc<Object>>) {
+        let pools = match source {
+            ClaimSource::Pool(name) => vec![claim.key.sibling(pool_kind(claim.key.kind), name.as_str())],
+            ClaimSource::Template { pools: PoolChoice::NoPool, .. } => vec![],
+            ClaimSource::Template { pools: PoolChoice::Named(name), .. } => {
+                vec![claim.key.sibling(pool_kind(claim.key.kind), name.as_str())]
+            }
+            ClaimSource::Template { pools: PoolChoice::Any, .. } => self.pools_behind(&template.key),
+        };
+        let mut stale = None;
+        let mut usable = Vec::new();
+        for pool in pools.iter().filter_map(|p| self.objects.get(p)) {
+            let warm = self.warm.get(&pool.meta.uid).into_iter().flatten();
+            for sandbox in warm.filter_map(|(_, key)| self.objects.get(key)).take(CANDIDATES) {
+                if self.marks.spoken_for(&sandbox.key, now, self.settings.unknown_for)
+                    || self.marks.is_outdated(&sandbox.key, sandbox.meta.version)
+                {
+                    continue;
+                }
+                if sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str) != Some(template.template_hash()) {
+                    stale = stale.or_else(|| Some(sandbox.clone()));
+                    continue;
+                }
+                if let Some(pod) = self.usable_pod(sandbox) {
+                    usable.push((sandbox.clone(), pod));
+                }
+            }
+        }
+        // The hint of an earlier try goes first: that Sandbox may already be ours in the API server.
+        let hint = claim.meta.annotations.get(annotation::SANDBOX_NAME);
+        let hinted = usable.iter().position(|(s, _)| Some(&*s.key.name) == hint.map(String::as_str));
+        (usable.into_iter().nth(hinted.unwrap_or(0)), stale)
+    }
+
+    /// The pod of a Sandbox that may be handed out: Ready, staying, on a node that is ready and not cordoned.
+    fn usable_pod(&self, sandbox: &Object) -> Option<Arc<Object>> {
+        let object = self.pod_of(sandbox)?;
+        let pod = object.pod()?;
+        let node_ok = pod.node.as_deref().is_none_or(|name| {
+            let node = self.objects.get(&Key::new(Kind::Node, "", name));
+            node.is_none_or(|n| if let Body::Node(node) = &n.body { node.schedulable } else { true })
+        });
+        (pod.ready() && object.meta.deleting.is_none() && node_ok).then_some(object)
+    }
+
+    fn pod_of(&self, sandbox: &Object) -> Option<Arc<Object>> {
+        self.children_of(sandbox, Kind::Pod).next()
+    }
+
+    fn children_of(&self, owner: &Object, kind: Kind) -> impl Iterator<Item = Arc<Object>> {
+        self.children
+            .get(&owner.meta.uid)
+            .into_iter()
+            .flatten()
+            .filter(move |k| k.kind == kind)
+            .filter_map(|k| self.objects.get(k).cloned())
+    }
+
+    /// Labels of a namespace; none while it is not known.
+    #[must_use]
+    pub fn namespace_labels(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
+        let found = self.objects.get(&Key::new(Kind::Namespace, "", namespace));
+        found.map(|o| o.meta.labels.clone()).unwrap_or_default()
+    }
+
+    /// The RuntimeClasses there are.
+    #[must_use]
+    pub fn classes(&self) -> &Arc<Vec<crate::question::RuntimeClassFact>> {
+        &self.classes
+    }
+
+    /// What an admission review has to know of the cluster.
+    #[must_use]
+    pub fn review_context(&self, review: &Review, operator_user: Option<Arc<str>>) -> Context {
+        let pod = self.objects.get(&Key::new(Kind::Pod, review.namespace.as_str(), review.name.as_str()));
+        let sandbox = pod
+            .filter(|_| review.operation == Verb::Connect)
+            .and_then(|pod| self.objects.get(&owner_key(&pod.key, pod.meta.controller.as_ref())?))
+            .map(|sandbox| ConnectedSandbox {
+                key: sandbox.key.clone(),
+                uid: sandbox.meta.uid.clone(),
+                idle_timeout: sandbox.sandbox().and_then(|s| s.spec.as_ref().ok()).and_then(|s| s.idle_timeout),
+                annotations: sandbox.meta.annotations.clone(),
+            });
+        Context {
+            namespace_labels: self.namespace_labels(&review.namespace),
+            classes: self.classes.clone(),
+            bindings: self.bindings.clone(),
+            settings: self.settings.clone(),
+            operator_user,
+            sandbox,
+        }
+    }
+
+    fn default_storage_class(&self) -> bool {
+        // The API server's own mark of the default class.
+        const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+        self.of_kind(Kind::StorageClass).any(|c| c.meta.annotations.get(DEFAULT).is_some_and(|v| v == "true"))
+    }
+
+    fn common(&self, key: &Key, involved: impl IntoIterator<Item = Key>, now: Timestamp) -> Common {
+        Common {
+            settings: self.settings.clone(),
+            bindings: self.bindings.clone(),
+            namespace_labels: self.namespace_labels(&key.namespace),
+            classes: self.classes.clone(),
+            status_written: self.status_written.get(key).copied(),
+            refusals: involved
+                .into_iter()
+                .filter_map(|k| self.marks.refusal(&k).cloned().map(|refusal| (k, refusal)))
+                .collect(),
+            now,
+        }
+    }
+}
