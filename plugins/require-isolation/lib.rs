@@ -1,1 +1,111 @@
-//! require-isolation
+//! `require-isolation`: a workload that runs generated code is kept off the host's kernel.
+//!
+//! Where it names a RuntimeClass that does not isolate it is denied, with a message that says what to set;
+//! where it names none it gets one. Everything else is let through.
+//!
+//! Settings: `{"prefer": ["gvisor", "kata"]}` is the default: which class a workload gets that names none.
+//! An entry stands for the class of that name, and for those that begin with it and a dash (`kata-qemu`);
+//! classes that are in no entry follow in the order of their names.
+
+mod workload;
+
+use paddock_plugin_sdk::RuntimeClassFact;
+use paddock_plugin_sdk::admission::{Answer, Operation, Plugin, Question, Verdict};
+use paddock_plugin_sdk::isolation::{Preference, known};
+use paddock_plugin_sdk::json;
+use serde_json::Value;
+use workload::{Workload, field};
+
+/// The plugin.
+pub struct RequireIsolation;
+
+impl Plugin for RequireIsolation {
+    type Settings = Preference;
+
+    fn check(settings: &Preference) -> Result<(), String> {
+        settings.check()
+    }
+
+    fn decide(question: &Question, settings: &Preference) -> Result<Answer, String> {
+        if !question.generated_code {
+            return Ok(allow());
+        }
+        let object = json::object(&question.object)?;
+        if object.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
+            // On its way out: what is left are finalizers, and denying those would keep it for ever.
+            return Ok(allow());
+        }
+        let Some(workload) = Workload::read(&question.group, &question.kind, &object) else {
+            return Ok(allow());
+        };
+        let old = question.old_object.as_deref().map(json::object).transpose()?;
+        let before = old.as_ref().and_then(|old| Workload::read(&question.group, &question.kind, old));
+        Ok(judge(question, settings, &workload, before.as_ref()))
+    }
+}
+
+fn judge(question: &Question, settings: &Preference, workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Answer {
+    let refused = workload.named.iter().find(|(_, class)| !isolates(class, &question.classes));
+    let changes_nothing =
+        before.is_some_and(|old| old.pod == workload.pod && old.named == workload.named && old.marked == workload.marked);
+    let isolated = refused.is_none() && !workload.named.is_empty();
+    if isolated {
+        return warned(unavailable(workload, &question.classes));
+    }
+    if changes_nothing {
+        // What runs already is not made safer by refusing a change of its labels or finalizers.
+        let kind = &question.kind;
+        return warned(Some(format!("this {kind} runs generated code without isolation: make it anew to isolate it")));
+    }
+    if let Some((pointer, class)) = refused {
+        let what = format!("{} is {class:?}, which does not isolate from the host's kernel", field(pointer));
+        return deny(&what, settings, &question.classes);
+    }
+    // None is named. A Pod's class is fixed when it is made, and so is the template of a Job.
+    if question.operation == Operation::Update && matches!(question.kind.as_str(), "Pod" | "Job") {
+        let what = format!("{} is not set and cannot be set any more: make it anew", field(&workload.settable));
+        return deny(&what, settings, &question.classes);
+    }
+    match settings.best(&question.classes) {
+        None => deny(&format!("{} is not set", field(&workload.settable)), settings, &question.classes),
+        Some(class) => {
+            let patch = serde_json::json!([{ "op": "add", "path": workload.settable, "value": class.name }]);
+            Answer { verdict: Verdict::Allow, warnings: vec![], patch: Some(patch.to_string()) }
+        }
+    }
+}
+
+fn isolates(class: &str, classes: &[RuntimeClassFact]) -> bool {
+    known(classes, class).is_some_and(|fact| fact.isolated)
+}
+
+/// An isolating class that no node can run is not refused: nodes come and go, and the pod waits.
+fn unavailable(workload: &Workload<'_>, classes: &[RuntimeClassFact]) -> Option<String> {
+    let (pointer, class) =
+        workload.named.iter().find(|(_, class)| known(classes, class).is_some_and(|fact| fact.nodes == 0))?;
+    Some(format!("{}: no node can run {class:?} now", field(pointer)))
+}
+
+fn allow() -> Answer {
+    warned(None)
+}
+
+fn warned(warning: Option<String>) -> Answer {
+    Answer { verdict: Verdict::Allow, warnings: warning.into_iter().collect(), patch: None }
+}
+
+fn deny(what: &str, settings: &Preference, classes: &[RuntimeClassFact]) -> Answer {
+    let names: Vec<_> = settings.ranked(classes).map(|class| class.name.as_str()).collect();
+    let advice = if names.is_empty() {
+        "this cluster has no isolating RuntimeClass (gVisor, Kata) that a node can run: install one first".to_owned()
+    } else {
+        format!("set it to one of: {}", names.join(", "))
+    };
+    let message = format!("generated code must run isolated, but {what}; {advice}");
+    Answer { verdict: Verdict::Deny(message), warnings: vec![], patch: None }
+}
+
+paddock_plugin_sdk::export!(RequireIsolation: admission);
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,7 @@ mod arena;
 #[doc(hidden)]
 pub mod bindings;
 mod hooks;
+pub mod isolation;
 pub mod json;
 pub mod log;
 pub mod settings;

@@ -1,5 +1,6 @@
 //! A guest that asks for an import that nobody grants.
 
+#![cfg(target_family = "wasm")]
 #![expect(missing_docs, reason = "generated bindings")]
 #![expect(unsafe_code, reason = "generated bindings")]
 
@@ -19,13 +20,12 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-struct Guest_;
+struct Example;
 
-impl Guest for Guest_ {
+impl Guest for Example {
     fn settings_like() -> String {
         example::net::fetch::get("http://example.invalid/")
     }
 }
 
-#[cfg(target_family = "wasm")]
-export!(Guest_);
+export!(Example);

@@ -1,5 +1,6 @@
 //! A guest of our version that also asks WASI for the time: not granted.
 
+#![cfg(target_family = "wasm")]
 #![expect(missing_docs, reason = "generated bindings")]
 #![expect(unsafe_code, reason = "generated bindings")]
 
@@ -20,13 +21,12 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-struct Guest_;
+struct Example;
 
-impl Guest for Guest_ {
+impl Guest for Example {
     fn settings_like() -> u64 {
         wasi::clocks::wall_clock::now().seconds
     }
 }
 
-#[cfg(target_family = "wasm")]
-export!(Guest_);
+export!(Example);

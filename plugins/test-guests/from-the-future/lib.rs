@@ -1,5 +1,6 @@
 //! A guest of a version of the WIT package that this host does not know.
 
+#![cfg(target_family = "wasm")]
 #![expect(missing_docs, reason = "generated bindings")]
 #![expect(unsafe_code, reason = "generated bindings")]
 
@@ -16,13 +17,12 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-struct Guest_;
+struct Example;
 
-impl exports::paddock::policy::pool_size::Guest for Guest_ {
+impl exports::paddock::policy::pool_size::Guest for Example {
     fn decide(_: String, _: String) -> Result<u32, String> {
         Ok(1)
     }
 }
 
-#[cfg(target_family = "wasm")]
-export!(Guest_);
+export!(Example);

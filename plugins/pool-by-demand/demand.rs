@@ -1,0 +1,121 @@
+//! What is claimed, and how much of it falls into one lead time.
+
+use paddock_plugin_sdk::pool_size::Question;
+
+use crate::settings::Settings;
+
+/// From a claim to the operator ordering its replacement, in seconds: one pass of the reconciler, generously.
+const NOTICE_SECONDS: f64 = 1.0;
+
+/// Demand as measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Demand {
+    /// Claims per second.
+    pub(crate) rate: f64,
+    /// Seconds from a claim until its replacement is Ready.
+    pub(crate) lead_seconds: f64,
+    /// Variance through mean of the claims per bucket, at least 1.
+    pub(crate) dispersion: f64,
+    /// The most that were claimed in as many buckets as a lead time spans.
+    pub(crate) most_in_lead: f64,
+}
+
+impl Demand {
+    pub(crate) fn measure(question: &Question, settings: &Settings) -> Self {
+        let bucket = f64::from(question.bucket_seconds.max(1));
+        let counts: Vec<f64> = question.arrivals.iter().map(|count| f64::from(*count)).collect();
+        let refill = question.refill_ms.map_or(settings.refill_seconds, |ms| ms as f64 / 1000.0);
+        let lead_seconds = refill + NOTICE_SECONDS;
+        let peak = recent(&counts, settings.peak_buckets).iter().copied().fold(0.0, f64::max);
+        let rate = average(&counts, settings.half_life_buckets).max(peak) / bucket;
+        let spanned = (lead_seconds / bucket).ceil().max(1.0) as usize;
+        Self { rate, lead_seconds, dispersion: dispersion(&counts), most_in_lead: most_in(&counts, spanned) }
+    }
+}
+
+/// How many must be there: mean and headroom of the demand in one lead time, not rounded.
+pub(crate) fn stock(demand: &Demand, z: f64) -> f64 {
+    let mean = demand.rate * demand.lead_seconds;
+    if mean <= 0.0 {
+        return 0.0;
+    }
+    let headroom = z * (demand.dispersion * mean).sqrt();
+    (mean + headroom).min(demand.most_in_lead + 1.0).max(mean)
+}
+
+/// Claims per bucket: an average in which each bucket counts less than the one after it. The last bucket is
+/// still open and can only raise the average, never lower it.
+fn average(counts: &[f64], half_life: f64) -> f64 {
+    let of = |counts: &[f64]| {
+        let (sum, weight) = counts.iter().rev().zip(0_u32..).fold((0.0, 0.0), |(sum, weight), (count, age)| {
+            let w = (-f64::from(age) / half_life).exp2();
+            (sum + w * count, weight + w)
+        });
+        if weight > 0.0 { sum / weight } else { 0.0 }
+    };
+    let closed = counts.split_last().map_or(counts, |(_, closed)| closed);
+    of(counts).max(of(closed))
+}
+
+fn recent(counts: &[f64], buckets: u32) -> &[f64] {
+    let skip = counts.len().saturating_sub(usize::try_from(buckets).unwrap_or(usize::MAX));
+    counts.get(skip..).unwrap_or_default()
+}
+
+fn dispersion(counts: &[f64]) -> f64 {
+    let n = counts.len() as f64;
+    let mean = counts.iter().sum::<f64>() / n.max(1.0);
+    if mean <= 0.0 {
+        return 1.0;
+    }
+    let variance = counts.iter().map(|count| (count - mean) * (count - mean)).sum::<f64>() / n;
+    (variance / mean).max(1.0)
+}
+
+/// The largest sum of so many buckets in a row.
+fn most_in(counts: &[f64], buckets: usize) -> f64 {
+    let window = buckets.clamp(1, counts.len().max(1));
+    counts.windows(window).map(|window| window.iter().sum()).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_even_stream_has_dispersion_one_and_a_burst_has_more() {
+        assert!((dispersion(&[4.0, 4.0, 4.0, 4.0]) - 1.0).abs() < 1e-9);
+        assert!(dispersion(&[0.0, 0.0, 0.0, 16.0]) > 10.0);
+        assert!((dispersion(&[]) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_average_forgets_and_an_open_bucket_does_not_lower_it() {
+        let old = average(&[10.0, 0.0, 0.0, 0.0, 0.0, 0.0], 2.0);
+        let new = average(&[0.0, 0.0, 0.0, 0.0, 10.0, 0.0], 2.0);
+        assert!(old < new);
+        assert!((average(&[6.0, 6.0, 6.0, 0.0], 5.0) - 6.0).abs() < 1e-9);
+        assert!(average(&[6.0, 6.0, 6.0, 60.0], 5.0) > 6.0);
+    }
+
+    #[test]
+    fn the_most_in_a_lead_time_is_of_buckets_in_a_row() {
+        let counts = [1.0, 5.0, 4.0, 0.0, 8.0];
+        assert!((most_in(&counts, 1) - 8.0).abs() < 1e-9);
+        assert!((most_in(&counts, 2) - 9.0).abs() < 1e-9);
+        assert!((most_in(&counts, 99) - 18.0).abs() < 1e-9);
+        assert!(most_in(&[], 3).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_stock_is_the_demand_of_a_lead_time_with_headroom() {
+        let demand = Demand { rate: 1.0, lead_seconds: 9.0, dispersion: 1.0, most_in_lead: 60.0 };
+        assert!((stock(&demand, 2.0) - 15.0).abs() < 1e-9);
+        let bursts = Demand { dispersion: 4.0, ..demand };
+        assert!((stock(&bursts, 2.0) - 21.0).abs() < 1e-9);
+        let few = Demand { most_in_lead: 11.0, ..demand };
+        assert!((stock(&few, 2.0) - 12.0).abs() < 1e-9);
+        let none = Demand { rate: 0.0, ..demand };
+        assert!(stock(&none, 2.0).abs() < 1e-9);
+    }
+}
