@@ -17,6 +17,9 @@ use crate::seen::{ClaimSeen, Common, Member, PoolSeen, SandboxSeen, Seen, Templa
 /// How many candidates are looked at for the best one; the oldest come first.
 const CANDIDATES: usize = 32;
 
+/// A Sandbox that could be claimed, and its pod.
+type Candidate = (Arc<Object>, Arc<Object>);
+
 impl World {
     /// Looks at one object and its surroundings.
     #[must_use]
@@ -163,7 +166,7 @@ impl World {
         source: &ClaimSource,
         template: &Object,
         now: Timestamp,
-    ) -> (Option<(Arc<Object>, Arc<Object>)>, Option<Arc<Object>>) {
+    ) -> (Option<Candidate>, Option<Arc<Object>>) {
         let pools = match source {
             ClaimSource::Pool(name) => vec![claim.key.sibling(pool_kind(claim.key.kind), name.as_str())],
             ClaimSource::Template { pools: PoolChoice::NoPool, .. } => vec![],
