@@ -118,7 +118,10 @@ impl Binaries {
                 ),
             });
         }
-        let built = go_build::ready()?;
+        Ok(Self::choose(&go_build::ready()?, assets))
+    }
+
+    fn choose(built: &Path, assets: Option<&Path>) -> Self {
         let files = Program::ALL.into_iter().map(|program| {
             let own = built.join(program.name());
             let file = assets
@@ -128,8 +131,44 @@ impl Binaries {
                 .unwrap_or(own);
             (program, file)
         });
-        Ok(Self {
+        Self {
             files: files.collect(),
-        })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assets_replace_only_what_they_have_and_only_what_they_may() {
+        let assets = tempfile::tempdir().unwrap();
+        for name in ["etcd", "kube-scheduler", "kwok"] {
+            std::fs::write(assets.path().join(name), "").unwrap();
+        }
+        let built = Path::new("/built");
+        let chosen = Binaries::choose(built, Some(assets.path()));
+        assert_eq!(chosen.path(Program::Etcd), assets.path().join("etcd"));
+        for own in [
+            Program::ApiServer,
+            Program::Kubectl,
+            Program::Scheduler,
+            Program::Kwok,
+        ] {
+            assert_eq!(chosen.path(own), built.join(own.name()));
+        }
+    }
+
+    #[test]
+    fn assets_that_are_no_folder_are_an_error_that_names_the_variable() {
+        let error = Binaries::with_assets(Some(Path::new("/nowhere"))).unwrap_err();
+        assert!(matches!(
+            error,
+            Error::Input {
+                field: "KUBEBUILDER_ASSETS",
+                ..
+            }
+        ));
     }
 }

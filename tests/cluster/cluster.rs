@@ -13,13 +13,15 @@ use kube::{Api, Client};
 
 use crate::bootstrap::within;
 use crate::components::{ADMIN_FILE, Addresses, Components, USERS};
+use crate::go_build::report;
 use crate::kubeconfig::Identity;
-use crate::layout::Layout;
+use crate::layout::{Layout, temporary};
 use crate::pki::{ADMIN, Pair, Pki};
 use crate::ports::Ports;
 use crate::supervisor::Supervisor;
 use crate::{
     Binaries, Error, Kept, Kubectl, Process, Program, Result, Spawn, bootstrap, kept, kubeconfig,
+    stages,
 };
 
 /// What a cluster needs at most to be ready: 5 s on a quiet machine, many times that on a busy one.
@@ -125,10 +127,7 @@ impl Cluster {
 
     /// Everything but the processes.
     async fn prepare(binaries: &Binaries) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix(kept::PREFIX)
-            .tempdir()
-            .map_err(Error::io("making a folder for the cluster"))?;
+        let folder = temporary(kept::PREFIX)?;
         let layout = Layout::create(folder.path())?;
         let ports = Ports::reserve()?;
         let addresses = Addresses::new(&ports)?;
@@ -180,7 +179,7 @@ impl Cluster {
         };
         let etcd = self.component(components.etcd()).await?;
         let api_server = self.component(components.api_server()?).await?;
-        let stages = self.kwok_stages().await?;
+        let stages = stages::load(binaries).await?;
         etcd.until(api_server.until(self.wait_ready())).await?;
 
         // Only now: clients that find no API server, or no roles yet, back off for seconds.
@@ -318,7 +317,8 @@ impl Cluster {
         })
     }
 
-    /// Starts another program beside the control plane. It ends when the cluster does.
+    /// Starts another program beside the control plane. It ends when the cluster does. A name can be used
+    /// again once its process has ended; the log is appended to.
     pub async fn spawn(&self, spawn: Spawn) -> Result<Process> {
         self.begin(spawn, true).await
     }
@@ -358,16 +358,6 @@ impl Cluster {
         Ok(process)
     }
 
-    async fn kwok_stages(&self) -> Result<String> {
-        let program = self.binaries.path(Program::KwokStages);
-        let output = tokio::process::Command::new(program)
-            .env_clear()
-            .output()
-            .await;
-        let output = output.map_err(Error::io("asking kwok for its stages"))?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
     /// The scheduler's certificate is of the same authority as the API server's.
     async fn scheduler_client(&self) -> Result<Client> {
         let mut config = kubeconfig::config(&self.kubeconfig()).await?;
@@ -384,10 +374,10 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if self.keep_logs.load(Ordering::Relaxed) || std::thread::panicking() {
             self.supervisor.end(&Layout::EVIDENCE);
-            eprintln!(
-                "paddock-cluster: the cluster's logs are in {}",
+            report(&format!(
+                "the cluster's logs are in {}",
                 self.layout.logs().display()
-            );
+            ));
         } else {
             self.supervisor.end(&[]);
         }

@@ -10,7 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 
 use crate::error::write_private;
-use crate::layout::Layout;
+use crate::layout::{Layout, temporary};
 use crate::supervisor::Supervisor;
 use crate::{Binaries, Error, Kubectl, Process, Program, Result, Spawn};
 
@@ -55,10 +55,7 @@ impl External {
         refuse_where_installed(&client).await?;
 
         let binaries = Binaries::ready_async().await?;
-        let folder = tempfile::Builder::new()
-            .prefix("paddock-external-")
-            .tempdir()
-            .map_err(Error::io("making a folder for logs"))?;
+        let folder = temporary("paddock-external-")?;
         let layout = Layout::create(folder.path())?;
         file.current_context = Some(context.to_owned());
         let text =

@@ -1,8 +1,18 @@
 //! Where the files of one cluster are.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
+
+/// Makes a folder that only its owner can look into: it will have keys.
+pub(crate) fn temporary(prefix: &str) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir()
+        .map_err(Error::io("making a temporary folder"))
+}
 
 /// The folder of one cluster.
 #[derive(Clone, Debug)]

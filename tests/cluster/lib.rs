@@ -21,6 +21,7 @@ mod ledger;
 mod pki;
 mod ports;
 mod process;
+mod stages;
 mod supervisor;
 mod target;
 
@@ -32,4 +33,5 @@ pub use kept::Kept;
 pub use kubectl::Kubectl;
 pub use ledger::Ledger;
 pub use process::{Exit, Process, Signal, Spawn};
+pub use stages::{HOLD_LABEL, READY_AFTER_ANNOTATION};
 pub use target::{Place, Target};

@@ -205,9 +205,8 @@ impl Process {
 
     /// Starts it again with the same arguments, killing it first if it runs.
     pub async fn restart(&self) -> Result<()> {
-        if self.running() {
-            self.kill().await?;
-        }
+        let _ = self.signal(Signal::Kill).await; // an error if it has ended already
+        self.wait().await?;
         let pid = self.supervisor.ask(Ask::Start(&self.start)).await?.pid;
         self.pid.store(pid, Ordering::Relaxed);
         Ok(())

@@ -5,20 +5,22 @@
     reason = "a test says by panicking that it failed"
 )]
 
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolume, Pod, Secret};
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client};
-use paddock_cluster::{Cluster, Options, Signal, Spawn};
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use paddock_cluster::{Cluster, HOLD_LABEL, Options, READY_AFTER_ANNOTATION, Signal, Spawn};
 use serde_json::json;
 
-/// Generous: the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+use test_support::{
+    client, eventually, folder_of, is_bound, processes_of, ready, signal, supervisor_of,
+};
+
+mod test_external;
+mod test_support;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_clusters_at_once_each_bind_volumes_and_run_pods() {
@@ -282,10 +284,6 @@ async fn a_kept_cluster_goes_on_until_it_is_stopped() {
     assert!(owner.wait().unwrap().success());
     let namespaces: Api<Namespace> = Api::all(client(&dir.join("paddock.kubeconfig")).await);
     namespaces.get("default").await.unwrap();
-    namespaces
-        .delete("kube-node-lease", &DeleteParams::default())
-        .await
-        .unwrap();
 
     let down = Command::new(program)
         .arg("down")
@@ -303,78 +301,43 @@ async fn a_kept_cluster_goes_on_until_it_is_stopped() {
     assert!(!again.status.success());
 }
 
-fn ready(pod: &Pod) -> bool {
-    let conditions = pod
-        .status
-        .iter()
-        .flat_map(|s| s.conditions.iter().flatten());
-    conditions
-        .into_iter()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
-}
-
-fn is_bound(volume: &&PersistentVolume) -> bool {
-    volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")
-}
-
-async fn client(kubeconfig: &Path) -> Client {
-    let file = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(file, &Default::default())
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_decides_when_a_pod_becomes_ready() {
+    let cluster = Cluster::start(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    let make = async |name: &str, metadata: serde_json::Value| {
+        let pod = json!({
+            "metadata": metadata, "spec": { "containers": [{ "name": "main", "image": "busybox" }] },
+        });
+        let mut pod: Pod = serde_json::from_value(pod).unwrap();
+        pod.metadata.name = Some(name.to_owned());
+        pods.create(&PostParams::default(), &pod).await.unwrap();
+    };
+    let is_ready = async |name: &str| ready(&pods.get(name).await.unwrap());
+    make("held", json!({ "labels": { HOLD_LABEL: "true" } })).await;
+    make(
+        "slow",
+        json!({ "annotations": { READY_AFTER_ANNOTATION: "2s" } }),
+    )
+    .await;
+    let began = Instant::now();
+    make("plain", json!({})).await;
+    eventually("a plain pod is ready", async || is_ready("plain").await).await;
+    eventually("a slow pod is ready", async || is_ready("slow").await).await;
+    // Its clock began a little before ours.
+    assert!(
+        began.elapsed() > Duration::from_millis(1500),
+        "ready before its time"
+    );
+    assert!(!is_ready("held").await, "ready while held");
+    let release = Patch::Merge(json!({ "metadata": { "labels": { HOLD_LABEL: null } } }));
+    pods.patch("held", &PatchParams::default(), &release)
         .await
         .unwrap();
-    Client::try_from(config).unwrap()
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !holds().await {
-        assert!(
-            began.elapsed() < PATIENCE,
-            "not within {PATIENCE:?}: {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Waits for the line with the kubeconfig, and gives the folder that it is in.
-fn folder_of(owner: &mut Child) -> PathBuf {
-    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
-    let line = lines
-        .find_map(|line| Some(line.unwrap().strip_prefix("export KUBECONFIG=")?.to_owned()))
-        .unwrap();
-    // The rest of its output must find a reader.
-    std::thread::spawn(move || lines.for_each(drop));
-    Path::new(&line).parent().unwrap().to_owned()
-}
-
-/// The processes whose command line has the cluster's folder, as all of ours have.
-fn processes_of(dir: &Path) -> Vec<u32> {
-    let dir = dir.to_str().unwrap();
-    let pids = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| command_line(*pid).contains(dir))
-        .collect()
-}
-
-fn supervisor_of(dir: &Path) -> u32 {
-    processes_of(dir)
-        .into_iter()
-        .find(|pid| command_line(*pid).contains("--scratch"))
-        .unwrap()
-}
-
-fn command_line(pid: u32) -> String {
-    String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
-        .into_owned()
-}
-
-fn signal(name: &str, pid: u32) {
-    assert!(
-        Command::new("kill")
-            .args(["-s", name, &pid.to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    eventually("a released pod is ready", async || is_ready("held").await).await;
 }
