@@ -173,6 +173,8 @@ pub enum Reason {
     StatusChanged,
     /// `replicas` and `operatingMode` are brought in step.
     ModeInStep,
+    /// A pool's size changes.
+    PoolSized,
     /// A pool has too few.
     PoolBelowDesired,
     /// A pool has too many.
@@ -232,6 +234,7 @@ impl Reason {
             Reason::MetadataChanged => "MetadataChanged",
             Reason::StatusChanged => "StatusChanged",
             Reason::ModeInStep => "ModeInStep",
+            Reason::PoolSized => "PoolSized",
             Reason::PoolBelowDesired => "PoolBelowDesired",
             Reason::PoolAboveDesired => "PoolAboveDesired",
             Reason::TemplateChanged => "TemplateChanged",

@@ -72,7 +72,10 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
         (label::TEMPLATE_REF_HASH, template_hash_of_name.clone()),
         (label::TEMPLATE_HASH, template.template_hash().to_owned()),
     ]);
-    let mut annotations = BTreeMap::from([(annotation::TEMPLATE_REF, template.key.name.to_string())]);
+    let mut annotations = BTreeMap::from([
+        (annotation::TEMPLATE_REF, template.key.name.to_string()),
+        (annotation::POD_NAME, name.to_owned()),
+    ]);
     let owner = match origin {
         Origin::Pool(pool) => {
             labels.insert(label::WARM_POOL_SANDBOX, name_hash(&pool.key.name));
@@ -84,7 +87,6 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
             labels.insert(label::CLAIM_UID, claim.meta.uid.to_string());
             labels.insert(label::LAUNCH_TYPE, label::LAUNCH_COLD.to_owned());
             annotations.extend(pool.map(|p| (annotation::WARM_POOL, p.to_owned())));
-            annotations.insert(annotation::POD_NAME, name.to_owned());
             if let Some(by) = claim.meta.labels.get(label::CREATED_BY) {
                 labels.insert(label::CREATED_BY, by.clone());
             }

@@ -155,7 +155,6 @@ fn take(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, san
     let mut together: Vec<Op> = hint(seen, Some(&sandbox.key.name)).into_iter().collect();
     together.push(swap(sandbox, Reason::Claimed, build::adopted_by_claim(claim, model, sandbox)));
     plan.steps.push(together);
-    plan.events.push(event(seen, false, Reason::Claimed, format!("Took warm Sandbox {}", sandbox.key.name)));
     report(seen, before, Report::forwarded(sandbox), plan);
 }
 

@@ -6,7 +6,7 @@ use super::ask::{first_or_built_in, remembered, to_remember};
 use super::{create, delete_version, status};
 use crate::api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 use crate::build;
-use crate::conditions::{Says, say, status_patch};
+use crate::conditions::{Says, find, say, status_patch};
 use crate::kind::Kind;
 use crate::model::{self, PoolSize};
 use crate::names::{condition, label, name_hash, reason};
@@ -135,10 +135,6 @@ pub(super) fn decide(seen: &PoolSeen, answers: &[Answered]) -> Plan {
             let body = build::warm_sandbox(pool, object, template, &name);
             push_growing(&mut plan.steps, create(key, reason, body));
         }
-        if wanted > 0 {
-            let note = format!("Creating {wanted} warm sandboxes: {}", size.reason);
-            plan.events.push(event(seen, false, Reason::PoolBelowDesired, note));
-        }
     }
     write_status(seen, &members, Some(&size), problem, &mut plan);
     plan.steps.retain(|step| !step.is_empty());
@@ -229,15 +225,17 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
     let mut sized = kept(desired, format!("{} ({})", answer.reason, binding.plugin.name));
     sized.state = to_remember(binding, answer.state.as_deref(), before);
     sized.next_check = Some(answer.next_check.filter(|at| *at > now).unwrap_or(default_check));
-    if desired != answer.desired {
+    let last = seen.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
+    if let Some(last) = last.filter(|last| *last != desired) {
+        let note = format!("Size goes from {last} to {desired}: {}", sized.reason);
+        sized.events.push(event(seen, false, Reason::PoolSized, note));
+    }
+    if desired != answer.desired && last != Some(desired) {
         let note = format!(
             "plugin {} wants {}, outside minReady {min} and maxReady {max}: {desired}",
             binding.plugin.name, answer.desired
         );
-        let last = seen.pool.pool().and_then(|p| p.status.desired_replicas);
-        if last != i32::try_from(desired).ok() {
-            sized.events.push(event(seen, true, Reason::PluginOverruled, note));
-        }
+        sized.events.push(event(seen, true, Reason::PluginOverruled, note));
     }
     sized
 }
@@ -300,6 +298,13 @@ fn write_status(
         }
         (None, _) => Says::new(condition::READY, false, "PoolNotReady", "warm sandboxes are being made"),
     };
+    let mut says = vec![says];
+    if let Some(size) = size {
+        // Numbers in the reason move with every question; it is told when the size does.
+        let told = find(&before.conditions, "Sized").filter(|_| before.desired_replicas == Some(number(size.desired)));
+        let message = told.map_or_else(|| size.reason.clone(), |c| c.message.clone());
+        says.push(Says::new("Sized", true, "Decided", message));
+    }
     let generation = pool.meta.generation;
     let mut after_status = SandboxWarmPoolStatus {
         replicas: number(members.alive() - members.spoken_for),
@@ -307,7 +312,7 @@ fn write_status(
         desired_replicas: size.map_or(before.desired_replicas, |s| Some(number(s.desired))),
         selector: Some(format!("{}={}", label::WARM_POOL_SANDBOX, name_hash(&pool.key.name))),
         observed_generation: Some(generation),
-        conditions: say(&before.conditions, vec![says], generation, seen.common.now),
+        conditions: say(&before.conditions, says, generation, seen.common.now),
         policy_state: before.policy_state.clone(),
     };
     let counts_changed = status_patch(&**before, &after_status).is_some();

@@ -139,10 +139,7 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
             }
         }
         Situation::NoPod(model) => match sandbox_pod::verdict(seen, model, answers) {
-            PodVerdict::Make(ops) => {
-                first.extend(ops);
-                plan.events.push(event(seen, false, Reason::PodMissing, "Creating the pod".to_owned()));
-            }
+            PodVerdict::Make(ops) => first.extend(ops),
             PodVerdict::Not(reason, problem) => {
                 plan.events.push(event(seen, true, reason, problem.clone()));
                 notes.error = Some(problem);
