@@ -83,27 +83,19 @@ impl Binaries {
     /// Finds the programs, building them first if this machine has not yet: then it takes minutes, says
     /// so on standard error, and blocks.
     pub fn ready() -> Result<Self> {
-        Self::with_assets(
-            std::env::var_os("KUBEBUILDER_ASSETS")
-                .map(PathBuf::from)
-                .as_deref(),
-        )
+        Self::with_assets(std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).as_deref())
     }
 
     /// The same, for an async caller.
     pub async fn ready_async() -> Result<Self> {
         let blocking = tokio::task::spawn_blocking(Self::ready);
-        blocking
-            .await
-            .map_err(Error::format("building the local control plane"))?
+        blocking.await.map_err(Error::format("building the local control plane"))?
     }
 
     /// A program's file.
     #[must_use]
     pub fn path(&self, program: Program) -> &Path {
-        self.files
-            .get(&program)
-            .map_or(Path::new(program.name()), PathBuf::as_path)
+        self.files.get(&program).map_or(Path::new(program.name()), PathBuf::as_path)
     }
 
     fn with_assets(assets: Option<&Path>) -> Result<Self> {
@@ -131,9 +123,7 @@ impl Binaries {
                 .unwrap_or(own);
             (program, file)
         });
-        Self {
-            files: files.collect(),
-        }
+        Self { files: files.collect() }
     }
 }
 
@@ -150,12 +140,7 @@ mod tests {
         let built = Path::new("/built");
         let chosen = Binaries::choose(built, Some(assets.path()));
         assert_eq!(chosen.path(Program::Etcd), assets.path().join("etcd"));
-        for own in [
-            Program::ApiServer,
-            Program::Kubectl,
-            Program::Scheduler,
-            Program::Kwok,
-        ] {
+        for own in [Program::ApiServer, Program::Kubectl, Program::Scheduler, Program::Kwok] {
             assert_eq!(chosen.path(own), built.join(own.name()));
         }
     }
@@ -163,12 +148,6 @@ mod tests {
     #[test]
     fn assets_that_are_no_folder_are_an_error_that_names_the_variable() {
         let error = Binaries::with_assets(Some(Path::new("/nowhere"))).unwrap_err();
-        assert!(matches!(
-            error,
-            Error::Input {
-                field: "KUBEBUILDER_ASSETS",
-                ..
-            }
-        ));
+        assert!(matches!(error, Error::Input { field: "KUBEBUILDER_ASSETS", .. }));
     }
 }

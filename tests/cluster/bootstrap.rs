@@ -16,38 +16,20 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// What kwok and the provisioner need before they start.
 pub(crate) async fn grant(client: &Client) -> Result<()> {
-    let all = [
-        "create", "delete", "get", "list", "patch", "update", "watch",
-    ];
+    let all = ["create", "delete", "get", "list", "patch", "update", "watch"];
     let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| json!({ "apiGroups": groups, "resources": resources, "verbs": verbs });
     let kwok = [
         rule(&[""], &["nodes"], &["get", "list", "watch"]),
-        rule(
-            &[""],
-            &["pods"],
-            &["delete", "get", "list", "patch", "update", "watch"],
-        ),
-        rule(
-            &[""],
-            &["nodes/status", "pods/status"],
-            &["patch", "update"],
-        ),
+        rule(&[""], &["pods"], &["delete", "get", "list", "patch", "update", "watch"]),
+        rule(&[""], &["nodes/status", "pods/status"], &["patch", "update"]),
         rule(&["coordination.k8s.io"], &["leases"], &all),
         rule(&["", "events.k8s.io"], &["events"], &all),
     ];
     let provisioner = [
         rule(&[""], &["persistentvolumes"], &all),
-        rule(
-            &[""],
-            &["persistentvolumeclaims"],
-            &["get", "list", "patch", "update", "watch"],
-        ),
+        rule(&[""], &["persistentvolumeclaims"], &["get", "list", "patch", "update", "watch"]),
         rule(&[""], &["nodes"], &["get", "list", "watch"]),
-        rule(
-            &["storage.k8s.io"],
-            &["storageclasses"],
-            &["get", "list", "watch"],
-        ),
+        rule(&["storage.k8s.io"], &["storageclasses"], &["get", "list", "watch"]),
         rule(&["", "events.k8s.io"], &["events"], &all),
     ];
     for (user, rules) in [(KWOK_USER, &kwok), (PROVISIONER_USER, &provisioner)] {
@@ -59,12 +41,7 @@ pub(crate) async fn grant(client: &Client) -> Result<()> {
             "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": user },
             "subjects": [{ "apiGroup": group, "kind": "User", "name": user }],
         });
-        create(
-            client,
-            &format!("/apis/{group}/v1/clusterrolebindings"),
-            &binding,
-        )
-        .await?;
+        create(client, &format!("/apis/{group}/v1/clusterrolebindings"), &binding).await?;
     }
     Ok(())
 }
@@ -72,10 +49,9 @@ pub(crate) async fn grant(client: &Client) -> Result<()> {
 /// Nodes, RuntimeClasses and StorageClasses.
 pub(crate) async fn furnish(client: &Client, options: &Options) -> Result<()> {
     // `standard` waits for a pod, as clouds and kind have it; the other binds at once.
-    for (name, default, mode) in [
-        ("standard", "true", "WaitForFirstConsumer"),
-        ("standard-immediate", "false", "Immediate"),
-    ] {
+    for (name, default, mode) in
+        [("standard", "true", "WaitForFirstConsumer"), ("standard-immediate", "false", "Immediate")]
+    {
         let class = json!({
             "metadata": {
                 "name": name,
@@ -100,8 +76,7 @@ pub(crate) async fn furnish(client: &Client, options: &Options) -> Result<()> {
 fn node(n: u32, options: &Options) -> Value {
     let name = format!("node-{n}");
     // Plain numbers: kwok prints 1000 back as 1k, which some tools cannot read.
-    let room =
-        json!({ "cpu": "32", "memory": "256Gi", "pods": "1100", "ephemeral-storage": "1Ti" });
+    let room = json!({ "cpu": "32", "memory": "256Gi", "pods": "1100", "ephemeral-storage": "1Ti" });
     let mut node = json!({
         "metadata": {
             "name": name,
@@ -118,8 +93,7 @@ fn node(n: u32, options: &Options) -> Value {
     });
     if !options.runtime_classes.is_empty() {
         // A kubelet lists its default handler under the empty name.
-        let handlers =
-            std::iter::once("").chain(options.runtime_classes.iter().map(|c| c.handler.as_str()));
+        let handlers = std::iter::once("").chain(options.runtime_classes.iter().map(|c| c.handler.as_str()));
         node["status"]["runtimeHandlers"] = handlers.map(|name| json!({ "name": name })).collect();
     }
     node
@@ -132,19 +106,14 @@ async fn create(client: &Client, path: &str, object: &Value) -> Result<()> {
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(body)
         .map_err(Error::format(what.clone()))?;
-    client
-        .request::<Value>(request)
-        .await
-        .map_err(Error::kube(what))?;
+    client.request::<Value>(request).await.map_err(Error::kube(what))?;
     Ok(())
 }
 
 /// Waits until a server answers 200 at `path`.
 pub(crate) async fn healthy(client: &Client, path: &str) -> Result<()> {
     loop {
-        let request = http::Request::get(path)
-            .body(Vec::new())
-            .map_err(Error::format("asking for health"))?;
+        let request = http::Request::get(path).body(Vec::new()).map_err(Error::format("asking for health"))?;
         if client.request_text(request).await.is_ok() {
             return Ok(());
         }
@@ -156,41 +125,23 @@ pub(crate) async fn healthy(client: &Client, path: &str) -> Result<()> {
 pub(crate) async fn schedulable(client: &Client, nodes: u32) -> Result<()> {
     let there: Api<Node> = Api::all(client.clone());
     loop {
-        let list = there
-            .list(&ListParams::default())
-            .await
-            .map_err(Error::kube("listing nodes"))?;
+        let list = there.list(&ListParams::default()).await.map_err(Error::kube("listing nodes"))?;
         if list.items.len() >= nodes as usize && list.items.iter().all(usable) {
             break;
         }
         tokio::time::sleep(POLL).await;
     }
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
-    while accounts
-        .get_opt("default")
-        .await
-        .map_err(Error::kube("looking for the default account"))?
-        .is_none()
-    {
+    while accounts.get_opt("default").await.map_err(Error::kube("looking for the default account"))?.is_none() {
         tokio::time::sleep(POLL).await;
     }
     Ok(())
 }
 
 fn usable(node: &Node) -> bool {
-    let conditions = node
-        .status
-        .iter()
-        .flat_map(|s| s.conditions.iter().flatten());
-    let ready = conditions
-        .into_iter()
-        .any(|c| c.type_ == "Ready" && c.status == "True");
-    ready
-        && node
-            .spec
-            .as_ref()
-            .and_then(|s| s.taints.as_ref())
-            .is_none_or(Vec::is_empty)
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let ready = conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    ready && node.spec.as_ref().and_then(|s| s.taints.as_ref()).is_none_or(Vec::is_empty)
 }
 
 /// Gives up on `work` after a while.
@@ -201,11 +152,7 @@ pub(crate) async fn within<T>(
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let began = Instant::now();
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-        Err(Error::Late {
-            what: what.to_owned(),
-            seconds: began.elapsed().as_secs(),
-            logs,
-        })
-    })
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(Error::Late { what: what.to_owned(), seconds: began.elapsed().as_secs(), logs }))
 }

@@ -19,10 +19,7 @@ use crate::layout::{Layout, temporary};
 use crate::pki::{ADMIN, Pair, Pki};
 use crate::ports::Ports;
 use crate::supervisor::Supervisor;
-use crate::{
-    Binaries, Error, Kept, Kubectl, Process, Program, Result, Spawn, bootstrap, kept, kubeconfig,
-    stages,
-};
+use crate::{Binaries, Error, Kept, Kubectl, Process, Program, Result, Spawn, bootstrap, kept, kubeconfig, stages};
 
 /// What a cluster needs at most to be ready: 5 s on a quiet machine, many times that on a busy one.
 const START: Duration = Duration::from_secs(120);
@@ -66,10 +63,7 @@ impl Options {
     #[must_use]
     pub fn with_isolation(mut self) -> Self {
         self.runtime_classes = [("gvisor", "runsc"), ("kata", "kata")]
-            .map(|(name, handler)| RuntimeClass {
-                name: name.to_owned(),
-                handler: handler.to_owned(),
-            })
+            .map(|(name, handler)| RuntimeClass { name: name.to_owned(), handler: handler.to_owned() })
             .to_vec();
         self
     }
@@ -112,8 +106,7 @@ impl Cluster {
             tries += 1;
             let cluster = Self::prepare(binaries).await?;
             let logs = cluster.layout.logs();
-            let Err(error) = within(START, "a cluster's start", logs, cluster.run(options)).await
-            else {
+            let Err(error) = within(START, "a cluster's start", logs, cluster.run(options)).await else {
                 return Ok(cluster);
             };
             cluster.supervisor.end(&Layout::EVIDENCE);
@@ -135,12 +128,7 @@ impl Cluster {
         let (server, authority) = (addresses.server(), &pki.cluster.certificate);
         let admin = pki.cluster.client(ADMIN.0, ADMIN.1)?;
         let admin_file = layout.kubeconfig(ADMIN_FILE);
-        kubeconfig::write(
-            &admin_file,
-            &server,
-            authority,
-            &Identity::Certificate(&admin),
-        )?;
+        kubeconfig::write(&admin_file, &server, authority, &Identity::Certificate(&admin))?;
         for (program, user) in USERS {
             let pair = pki.cluster.client(user, &[])?;
             let file = layout.kubeconfig(program.name());
@@ -165,18 +153,8 @@ impl Cluster {
     }
 
     async fn run(&self, options: &Options) -> Result<()> {
-        let Self {
-            binaries,
-            layout,
-            addresses,
-            ..
-        } = self;
-        let components = Components {
-            binaries,
-            layout,
-            options,
-            addresses,
-        };
+        let Self { binaries, layout, addresses, .. } = self;
+        let components = Components { binaries, layout, options, addresses };
         let etcd = self.component(components.etcd()).await?;
         let api_server = self.component(components.api_server()?).await?;
         let stages = stages::load(binaries).await?;
@@ -196,9 +174,7 @@ impl Cluster {
             bootstrap::healthy(&self.scheduler_client().await?, "/readyz").await
         };
         let [controller_manager, scheduler, kwok, provisioner] = &rest;
-        controller_manager
-            .until(scheduler.until(kwok.until(provisioner.until(work))))
-            .await
+        controller_manager.until(scheduler.until(kwok.until(provisioner.until(work)))).await
     }
 
     /// A client with every right. It belongs to the runtime that started the cluster: on another, use
@@ -229,50 +205,23 @@ impl Cluster {
             pair = self.pki.cluster.client(user, groups)?;
             Identity::Certificate(&pair)
         };
-        self.write_kubeconfig(
-            &format!("user-{}", user.replace(['/', ':'], "_")),
-            &identity,
-        )
+        self.write_kubeconfig(&format!("user-{}", user.replace(['/', ':'], "_")), &identity)
     }
 
     /// A kubeconfig with a fresh token of a service account, which must exist: exactly its rights.
-    pub async fn kubeconfig_for_service_account(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<PathBuf> {
+    pub async fn kubeconfig_for_service_account(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
-        let spec = TokenRequestSpec {
-            expiration_seconds: Some(TOKEN_SECONDS),
-            ..TokenRequestSpec::default()
-        };
-        let request = TokenRequest {
-            spec: Some(spec),
-            ..TokenRequest::default()
-        };
+        let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let what = format!("asking for a token of service account {namespace}/{name}");
-        let answer = accounts
-            .create_token_request(name, &PostParams::default(), &request)
-            .await;
-        let token = answer
-            .map_err(Error::kube(what))?
-            .status
-            .and_then(|s| s.token)
-            .unwrap_or_default();
-        self.write_kubeconfig(
-            &format!("account-{namespace}-{name}"),
-            &Identity::Token(&token),
-        )
+        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await;
+        let token = answer.map_err(Error::kube(what))?.status.and_then(|s| s.token).unwrap_or_default();
+        self.write_kubeconfig(&format!("account-{namespace}-{name}"), &Identity::Token(&token))
     }
 
     fn write_kubeconfig(&self, name: &str, identity: &Identity<'_>) -> Result<PathBuf> {
         let path = self.layout.kubeconfig(name);
-        kubeconfig::write(
-            &path,
-            &self.server_url(),
-            &self.pki.cluster.certificate,
-            identity,
-        )?;
+        kubeconfig::write(&path, &self.server_url(), &self.pki.cluster.certificate, identity)?;
         Ok(path)
     }
 
@@ -307,10 +256,7 @@ impl Cluster {
 
     /// A process by its name: those of the control plane are called as [`Program::name`] says.
     pub fn process(&self, name: &str) -> Result<Process> {
-        let processes = self
-            .processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         processes.get(name).cloned().ok_or_else(|| {
             let known = processes.keys().cloned().collect::<Vec<_>>().join(", ");
             Error::Supervisor(format!("no process is called {name:?}; there are {known}"))
@@ -350,10 +296,7 @@ impl Cluster {
 
     async fn begin(&self, spawn: Spawn, inherit: bool) -> Result<Process> {
         let process = Process::begin(&self.supervisor, spawn.start(&self.layout, inherit)?).await?;
-        let mut processes = self
-            .processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         processes.insert(process.name().to_owned(), process.clone());
         Ok(process)
     }
@@ -361,11 +304,7 @@ impl Cluster {
     /// The scheduler's certificate is of the same authority as the API server's.
     async fn scheduler_client(&self) -> Result<Client> {
         let mut config = kubeconfig::config(&self.kubeconfig()).await?;
-        config.cluster_url = self
-            .addresses
-            .scheduler()
-            .parse()
-            .map_err(Error::format("the scheduler's address"))?;
+        config.cluster_url = self.addresses.scheduler().parse().map_err(Error::format("the scheduler's address"))?;
         Client::try_from(config).map_err(Error::kube("making a client for the scheduler"))
     }
 }
@@ -374,10 +313,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if self.keep_logs.load(Ordering::Relaxed) || std::thread::panicking() {
             self.supervisor.end(&Layout::EVIDENCE);
-            report(&format!(
-                "the cluster's logs are in {}",
-                self.layout.logs().display()
-            ));
+            report(&format!("the cluster's logs are in {}", self.layout.logs().display()));
         } else {
             self.supervisor.end(&[]);
         }
@@ -386,9 +322,6 @@ impl Drop for Cluster {
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster")
-            .field("server", &self.server_url())
-            .field("dir", &self.dir())
-            .finish_non_exhaustive()
+        f.debug_struct("Cluster").field("server", &self.server_url()).field("dir", &self.dir()).finish_non_exhaustive()
     }
 }

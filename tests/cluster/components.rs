@@ -72,10 +72,7 @@ impl Addresses {
 impl Components<'_> {
     pub(crate) fn etcd(&self) -> Spawn {
         let a = self.addresses;
-        let (client, peer) = (
-            format!("https://127.0.0.1:{}", a.etcd),
-            format!("http://127.0.0.1:{}", a.etcd_peer),
-        );
+        let (client, peer) = (format!("https://127.0.0.1:{}", a.etcd), format!("http://127.0.0.1:{}", a.etcd_peer));
         self.program(Program::Etcd).args([
             "--name=etcd".to_owned(),
             format!("--data-dir={}", self.file("etcd")),
@@ -112,40 +109,22 @@ impl Components<'_> {
             format!("--tls-private-key-file={}", self.pki("apiserver.key")),
             format!("--client-ca-file={}", self.pki("ca.crt")),
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
-            format!(
-                "--service-account-key-file={}",
-                self.pki("service-account.pub")
-            ),
-            format!(
-                "--service-account-signing-key-file={}",
-                self.pki("service-account.key")
-            ),
+            format!("--service-account-key-file={}", self.pki("service-account.pub")),
+            format!("--service-account-signing-key-file={}", self.pki("service-account.key")),
             format!("--service-cluster-ip-range={SERVICES}"),
             "--authorization-mode=Node,RBAC".to_owned(),
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--allow-privileged=true".to_owned(),
-            format!(
-                "--kubelet-client-certificate={}",
-                self.pki("kubelet-client.crt")
-            ),
+            format!("--kubelet-client-certificate={}", self.pki("kubelet-client.crt")),
             format!("--kubelet-client-key={}", self.pki("kubelet-client.key")),
             format!("--kubelet-certificate-authority={}", self.pki("ca.crt")),
-            format!(
-                "--requestheader-client-ca-file={}",
-                self.pki("front-proxy-ca.crt")
-            ),
+            format!("--requestheader-client-ca-file={}", self.pki("front-proxy-ca.crt")),
             "--requestheader-allowed-names=front-proxy-client".to_owned(),
             "--requestheader-username-headers=X-Remote-User".to_owned(),
             "--requestheader-group-headers=X-Remote-Group".to_owned(),
             "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
-            format!(
-                "--proxy-client-cert-file={}",
-                self.pki("front-proxy-client.crt")
-            ),
-            format!(
-                "--proxy-client-key-file={}",
-                self.pki("front-proxy-client.key")
-            ),
+            format!("--proxy-client-cert-file={}", self.pki("front-proxy-client.crt")),
+            format!("--proxy-client-key-file={}", self.pki("front-proxy-client.key")),
             "--profiling=false".to_owned(),
         ]);
         let spawn = if self.options.priority_and_fairness {
@@ -157,11 +136,7 @@ impl Components<'_> {
                 "--max-mutating-requests-inflight=0",
             ])
         };
-        let spawn = if self.options.audit {
-            spawn.args(self.audit()?)
-        } else {
-            spawn
-        };
+        let spawn = if self.options.audit { spawn.args(self.audit()?) } else { spawn };
         Ok(spawn.args(&self.options.api_server_args))
     }
 
@@ -185,19 +160,12 @@ impl Components<'_> {
 
     pub(crate) fn controller_manager(&self) -> Spawn {
         let kubeconfig = self.layout.kubeconfig(Program::ControllerManager.name());
-        self.serving(
-            Program::ControllerManager,
-            self.addresses.controller_manager,
-        )
-        .args([
+        self.serving(Program::ControllerManager, self.addresses.controller_manager).args([
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--root-ca-file={}", self.pki("ca.crt")),
             format!("--cluster-signing-cert-file={}", self.pki("ca.crt")),
             format!("--cluster-signing-key-file={}", self.pki("ca.key")),
-            format!(
-                "--service-account-private-key-file={}",
-                self.pki("service-account.key")
-            ),
+            format!("--service-account-private-key-file={}", self.pki("service-account.key")),
             "--use-service-account-credentials".to_owned(),
             "--leader-elect=false".to_owned(),
             // By default it makes a folder in /usr/libexec.
@@ -260,22 +228,13 @@ impl Components<'_> {
             "spec": { "logs": [{ "logsFile": log }] },
         });
         let mut text = stages.to_owned();
-        for document in self
-            .options
-            .kwok_stages
-            .iter()
-            .cloned()
-            .chain([yaml(&configuration)?, yaml(&logs)?])
-        {
+        for document in self.options.kwok_stages.iter().cloned().chain([yaml(&configuration)?, yaml(&logs)?]) {
             text.push_str("\n---\n");
             text.push_str(&document);
         }
         crate::error::write_private(Path::new(&self.file("kwok.yaml")), &text)?;
         Ok(self.program(Program::Kwok).args([
-            format!(
-                "--kubeconfig={}",
-                self.layout.kubeconfig(Program::Kwok.name()).display()
-            ),
+            format!("--kubeconfig={}", self.layout.kubeconfig(Program::Kwok.name()).display()),
             format!("--config={}", self.file("kwok.yaml")),
         ]))
     }
@@ -299,22 +258,15 @@ impl Components<'_> {
             format!("--authentication-kubeconfig={}", kubeconfig.display()),
             format!("--authorization-kubeconfig={}", kubeconfig.display()),
             format!("--tls-cert-file={}", self.pki(&format!("{name}.crt"))),
-            format!(
-                "--tls-private-key-file={}",
-                self.pki(&format!("{name}.key"))
-            ),
+            format!("--tls-private-key-file={}", self.pki(&format!("{name}.key"))),
             format!("--client-ca-file={}", self.pki("ca.crt")),
-            format!(
-                "--requestheader-client-ca-file={}",
-                self.pki("front-proxy-ca.crt")
-            ),
+            format!("--requestheader-client-ca-file={}", self.pki("front-proxy-ca.crt")),
         ])
     }
 
     fn program(&self, program: Program) -> Spawn {
         // Some look for a home, and none may find the user's.
-        Spawn::new(program.name(), self.binaries.path(program))
-            .env("HOME", self.layout.folder().display().to_string())
+        Spawn::new(program.name(), self.binaries.path(program)).env("HOME", self.layout.folder().display().to_string())
     }
 
     fn pki(&self, name: &str) -> String {

@@ -127,18 +127,12 @@ impl Error {
 
     pub(crate) fn kube(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let what = what.into();
-        move |source| Self::Kube {
-            what,
-            source: Box::new(source),
-        }
+        move |source| Self::Kube { what, source: Box::new(source) }
     }
 
     pub(crate) fn format<E: std::fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         let what = what.into();
-        move |e| Self::Format {
-            what,
-            problem: e.to_string(),
-        }
+        move |e| Self::Format { what, problem: e.to_string() }
     }
 }
 

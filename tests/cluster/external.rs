@@ -30,27 +30,13 @@ impl External {
     /// Reads `kubeconfig`, shows the server of `context`, has the context's name typed unless `sure`,
     /// and refuses a cluster that has the CRDs already.
     pub async fn open(kubeconfig: &Path, context: &str, sure: bool) -> Result<Self> {
-        let wrong = |source| Error::Kubeconfig {
-            path: kubeconfig.to_owned(),
-            source: Box::new(source),
-        };
+        let wrong = |source| Error::Kubeconfig { path: kubeconfig.to_owned(), source: Box::new(source) };
         // Reading makes the paths in it absolute, so that a copy elsewhere still works.
         let mut file = Kubeconfig::read_from(kubeconfig).map_err(wrong)?;
-        let options = KubeConfigOptions {
-            context: Some(context.to_owned()),
-            ..KubeConfigOptions::default()
-        };
-        let config = kube::Config::from_custom_kubeconfig(file.clone(), &options)
-            .await
-            .map_err(wrong)?;
+        let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+        let config = kube::Config::from_custom_kubeconfig(file.clone(), &options).await.map_err(wrong)?;
         let server = config.cluster_url.to_string();
-        confirm(
-            &server,
-            context,
-            sure,
-            &mut std::io::stdin().lock(),
-            &mut std::io::stderr(),
-        )?;
+        confirm(&server, context, sure, &mut std::io::stdin().lock(), &mut std::io::stderr())?;
         let client = Client::try_from(config).map_err(Error::kube("making a client"))?;
         refuse_where_installed(&client).await?;
 
@@ -58,19 +44,12 @@ impl External {
         let folder = temporary("paddock-external-")?;
         let layout = Layout::create(folder.path())?;
         file.current_context = Some(context.to_owned());
-        let text =
-            serde_yaml_ng::to_string(&file).map_err(Error::format("writing a kubeconfig"))?;
+        let text = serde_yaml_ng::to_string(&file).map_err(Error::format("writing a kubeconfig"))?;
         write_private(&layout.kubeconfig(COPY), &text)?;
         let log = layout.log(Program::Supervise.name());
         let supervisor = Arc::new(Supervisor::start(&binaries, layout.folder(), &log)?);
         let _ = folder.keep(); // from here on the supervisor removes it
-        Ok(Self {
-            client,
-            server,
-            supervisor,
-            binaries,
-            layout,
-        })
+        Ok(Self { client, server, supervisor, binaries, layout })
     }
 
     /// A client as the person's kubeconfig has it.
@@ -112,54 +91,26 @@ impl External {
 const COPY: &str = "external";
 
 /// Shows what is about to be used and has its name typed.
-fn confirm(
-    server: &str,
-    context: &str,
-    sure: bool,
-    input: &mut impl BufRead,
-    output: &mut impl Write,
-) -> Result<()> {
-    let shown = writeln!(
-        output,
-        "This uses the cluster of context {context:?}, {server}"
-    );
+fn confirm(server: &str, context: &str, sure: bool, input: &mut impl BufRead, output: &mut impl Write) -> Result<()> {
+    let shown = writeln!(output, "This uses the cluster of context {context:?}, {server}");
     shown.map_err(Error::io("asking"))?;
     if sure {
         return Ok(());
     }
-    write!(output, "Type the context's name to go on: ")
-        .and_then(|()| output.flush())
-        .map_err(Error::io("asking"))?;
+    write!(output, "Type the context's name to go on: ").and_then(|()| output.flush()).map_err(Error::io("asking"))?;
     let mut answer = String::new();
-    input
-        .read_line(&mut answer)
-        .map_err(Error::io("reading the answer"))?;
+    input.read_line(&mut answer).map_err(Error::io("reading the answer"))?;
     if answer.trim() == context {
         return Ok(());
     }
-    Err(Error::Refused(format!(
-        "{:?} is not {context:?}: nothing was done",
-        answer.trim()
-    )))
+    Err(Error::Refused(format!("{:?} is not {context:?}: nothing was done", answer.trim())))
 }
 
 async fn refuse_where_installed(client: &Client) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let list = api
-        .list_metadata(&ListParams::default())
-        .await
-        .map_err(Error::kube("listing CRDs"))?;
-    let ours = |name: &str| {
-        GROUPS
-            .iter()
-            .any(|group| name.split_once('.').is_some_and(|(_, rest)| rest == *group))
-    };
-    let there: Vec<String> = list
-        .items
-        .into_iter()
-        .filter_map(|crd| crd.metadata.name)
-        .filter(|n| ours(n))
-        .collect();
+    let list = api.list_metadata(&ListParams::default()).await.map_err(Error::kube("listing CRDs"))?;
+    let ours = |name: &str| GROUPS.iter().any(|group| name.split_once('.').is_some_and(|(_, rest)| rest == *group));
+    let there: Vec<String> = list.items.into_iter().filter_map(|crd| crd.metadata.name).filter(|n| ours(n)).collect();
     if there.is_empty() {
         return Ok(());
     }
@@ -175,13 +126,7 @@ mod tests {
 
     fn answer(typed: &str, sure: bool) -> (Result<()>, String) {
         let mut shown = Vec::new();
-        let result = confirm(
-            "https://prod:6443/",
-            "prod",
-            sure,
-            &mut typed.as_bytes(),
-            &mut shown,
-        );
+        let result = confirm("https://prod:6443/", "prod", sure, &mut typed.as_bytes(), &mut shown);
         (result, String::from_utf8(shown).unwrap())
     }
 
@@ -189,10 +134,7 @@ mod tests {
     fn the_server_is_shown_and_only_the_contexts_name_is_a_yes() {
         assert!(answer("prod\n", false).0.is_ok());
         for typed in ["", "\n", "y\n", "yes\n", "PROD\n"] {
-            assert!(
-                matches!(answer(typed, false).0, Err(Error::Refused(_))),
-                "{typed:?}"
-            );
+            assert!(matches!(answer(typed, false).0, Err(Error::Refused(_))), "{typed:?}");
         }
         assert!(answer("no\n", false).1.contains("https://prod:6443/"));
     }

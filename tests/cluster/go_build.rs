@@ -22,14 +22,8 @@ const SOURCES: [(&str, &str); 8] = [
     ("kwok.go", include_str!("control-plane/kwok.go")),
     ("provision.go", include_str!("control-plane/provision.go")),
     ("supervise.go", include_str!("control-plane/supervise.go")),
-    (
-        "children_linux.go",
-        include_str!("control-plane/children_linux.go"),
-    ),
-    (
-        "children_other.go",
-        include_str!("control-plane/children_other.go"),
-    ),
+    ("children_linux.go", include_str!("control-plane/children_linux.go")),
+    ("children_other.go", include_str!("control-plane/children_other.go")),
 ];
 
 /// Part of the folder's name: raised when the command line of the build changes.
@@ -38,32 +32,24 @@ const RECIPE: &str = "1";
 /// How often a build or a wait for another's says that it is still at it.
 const REPORT_EVERY: Duration = Duration::from_secs(15);
 
+/// What a build from nothing compiles, counted once; only for people to guess how long it will take.
+const PACKAGES: usize = 2_830;
+
 /// A build that nobody has used for this long is removed when a new one is made.
 const KEEP_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The folder with the programs, built if need be. Blocks.
 pub(crate) fn ready() -> Result<PathBuf> {
     let root = cache_folder()?.join("control-plane");
-    let sources = hash(
-        SOURCES
-            .iter()
-            .flat_map(|(name, text)| [*name, *text])
-            .chain([RECIPE]),
-    );
+    let sources = hash(SOURCES.iter().flat_map(|(name, text)| [*name, *text]).chain([RECIPE]));
     let source_folder = root.join(format!("src-{sources}"));
     write_sources(&source_folder)?;
     let version = go_version(&source_folder)?;
-    let key = hash([
-        sources.as_str(),
-        &version,
-        std::env::consts::OS,
-        std::env::consts::ARCH,
-    ]);
+    let key = hash([sources.as_str(), &version, std::env::consts::OS, std::env::consts::ARCH]);
     let folder = root.join(&key);
     let bin = folder.join("bin");
     if !bin.is_dir() {
-        std::fs::create_dir_all(&folder)
-            .map_err(Error::io(format!("making {}", folder.display())))?;
+        std::fs::create_dir_all(&folder).map_err(Error::io(format!("making {}", folder.display())))?;
         let lock = lock(&folder.join("lock"))?;
         if !bin.is_dir() {
             compile(&source_folder, &folder, &version)?;
@@ -78,11 +64,7 @@ pub(crate) fn ready() -> Result<PathBuf> {
 
 /// `paddock` in the user's cache folder, as the XDG base directory specification has it.
 pub(crate) fn cache_folder() -> Result<PathBuf> {
-    let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-    };
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("paddock"))
@@ -121,11 +103,7 @@ fn write_sources(folder: &Path) -> Result<()> {
 /// `go`, deaf to what a person's environment would change about the result.
 fn go(folder: &Path) -> Command {
     let mut command = Command::new("go");
-    command
-        .current_dir(folder)
-        .env("GOFLAGS", "")
-        .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0");
+    command.current_dir(folder).env("GOFLAGS", "").env("GOWORK", "off").env("CGO_ENABLED", "0");
     for foreign in ["GOOS", "GOARCH", "GOEXPERIMENT"] {
         command.env_remove(foreign);
     }
@@ -184,14 +162,7 @@ fn compile(source: &Path, folder: &Path, go_version: &str) -> Result<()> {
     std::fs::create_dir_all(&new).map_err(Error::io(format!("making {}", new.display())))?;
     let binary = new.join("control-plane");
     let mut command = go(source);
-    command.args([
-        "build",
-        "-v",
-        "-trimpath",
-        "-buildvcs=false",
-        "-mod=readonly",
-        "-ldflags",
-    ]);
+    command.args(["build", "-v", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags"]);
     command.arg(linker_flags()).arg("-o").arg(&binary).arg(".");
     run_reporting(command, began)?;
     for program in Program::ALL {
@@ -199,10 +170,7 @@ fn compile(source: &Path, folder: &Path, go_version: &str) -> Result<()> {
             .map_err(Error::io(format!("linking {}", program.name())))?;
     }
     std::fs::rename(&new, folder.join("bin")).map_err(Error::io("finishing the build"))?;
-    report(&format!(
-        "the local control plane is built ({})",
-        clock(began.elapsed())
-    ));
+    report(&format!("the local control plane is built ({})", clock(began.elapsed())));
     Ok(())
 }
 
@@ -222,11 +190,8 @@ fn linker_flags() -> String {
 
 /// Runs `go build -v`, which names each package as it compiles it, and says how far it is.
 fn run_reporting(mut command: Command, began: Instant) -> Result<()> {
-    let mut child = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(Error::io("starting go build"))?;
+    let mut child =
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(Error::io("starting go build"))?;
     let compiled = AtomicUsize::new(0);
     let downloaded = AtomicUsize::new(0);
     let done = AtomicBool::new(false);
@@ -239,7 +204,7 @@ fn run_reporting(mut command: Command, began: Instant) -> Result<()> {
                 if began.elapsed() >= next {
                     next += REPORT_EVERY;
                     report(&format!(
-                        "{}: {} modules downloaded, {} packages compiled",
+                        "{}: {} modules downloaded, {} of about {PACKAGES} packages compiled",
                         clock(began.elapsed()),
                         downloaded.load(Ordering::Relaxed),
                         compiled.load(Ordering::Relaxed)
@@ -248,10 +213,7 @@ fn run_reporting(mut command: Command, began: Instant) -> Result<()> {
             }
         });
         if let Some(stderr) = child.stderr.take() {
-            for line in BufReader::new(stderr)
-                .lines()
-                .map_while(std::io::Result::ok)
-            {
+            for line in BufReader::new(stderr).lines().map_while(std::io::Result::ok) {
                 if line.starts_with("go: downloading ") {
                     downloaded.fetch_add(1, Ordering::Relaxed);
                 } else if line.contains([' ', ':']) {
@@ -268,10 +230,7 @@ fn run_reporting(mut command: Command, began: Instant) -> Result<()> {
         return Ok(());
     }
     let from = rest.len().saturating_sub(30);
-    Err(Error::Build {
-        command: "go build".into(),
-        tail: rest[from..].join("\n"),
-    })
+    Err(Error::Build { command: "go build".into(), tail: rest[from..].join("\n") })
 }
 
 /// Removes builds that nobody used lately. Failing to is no reason to stop.
@@ -295,12 +254,7 @@ fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
         hasher.update(part.len().to_le_bytes());
         hasher.update(part);
     }
-    hasher
-        .finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn clock(elapsed: Duration) -> String {

@@ -19,9 +19,7 @@ pub struct Kept {
 
 impl Kept {
     pub(crate) fn at(folder: &Path) -> Self {
-        Self {
-            layout: Layout::at(folder),
-        }
+        Self { layout: Layout::at(folder) }
     }
 
     /// The cluster in a folder, as [`Kept::dir`] and `paddock-cluster list` give it.
@@ -42,19 +40,13 @@ impl Kept {
     /// Every cluster that was left running on this machine by this user.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let entries = std::fs::read_dir(std::env::temp_dir())
-            .into_iter()
-            .flatten()
-            .flatten();
+        let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
         let mut folders: Vec<PathBuf> = entries
             .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX))
             .map(|entry| entry.path())
             .collect();
         folders.sort();
-        folders
-            .iter()
-            .filter_map(|folder| Self::open(folder).ok())
-            .collect()
+        folders.iter().filter_map(|folder| Self::open(folder).ok()).collect()
     }
 
     /// Its folder.
@@ -78,10 +70,6 @@ impl Kept {
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "export KUBECONFIG={}", self.kubeconfig().display())?;
-        write!(
-            f,
-            "cargo run -p paddock-cluster -- down {}    # stops it",
-            self.dir().display()
-        )
+        write!(f, "cargo run -p paddock-cluster -- down {}    # stops it", self.dir().display())
     }
 }

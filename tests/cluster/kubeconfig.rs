@@ -24,12 +24,7 @@ pub(crate) enum Identity<'a> {
 pub(crate) const NAME: &str = "paddock";
 
 /// Writes a kubeconfig that needs no other file.
-pub(crate) fn write(
-    path: &Path,
-    server: &str,
-    authority: &str,
-    identity: &Identity<'_>,
-) -> Result<()> {
+pub(crate) fn write(path: &Path, server: &str, authority: &str, identity: &Identity<'_>) -> Result<()> {
     let user = match identity {
         Identity::Certificate(pair) => certificate(pair),
         Identity::Token(token) => json!({ "token": token }),
@@ -54,23 +49,15 @@ pub(crate) fn write(
 
 /// A client's configuration from a file, and from nothing else.
 pub(crate) async fn config(path: &Path) -> Result<kube::Config> {
-    let wrong = |source| Error::Kubeconfig {
-        path: path.to_owned(),
-        source: Box::new(source),
-    };
+    let wrong = |source| Error::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
     let file = Kubeconfig::read_from(path).map_err(wrong)?;
-    kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .map_err(wrong)
+    kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(wrong)
 }
 
 /// A client for the cluster and user of a file.
 pub(crate) async fn client(path: &Path) -> Result<kube::Client> {
     let config = config(path).await?;
-    kube::Client::try_from(config).map_err(Error::kube(format!(
-        "making a client from {}",
-        path.display()
-    )))
+    kube::Client::try_from(config).map_err(Error::kube(format!("making a client from {}", path.display())))
 }
 
 fn certificate(pair: &Pair) -> Value {

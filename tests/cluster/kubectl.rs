@@ -28,10 +28,7 @@ impl Kubectl {
     /// The same, as the user of another kubeconfig.
     #[must_use]
     pub fn with_kubeconfig(&self, kubeconfig: &Path) -> Self {
-        Self {
-            kubeconfig: kubeconfig.to_owned(),
-            ..self.clone()
-        }
+        Self { kubeconfig: kubeconfig.to_owned(), ..self.clone() }
     }
 
     /// Runs it and gives what it wrote and how it ended, whether well or not.
@@ -42,11 +39,7 @@ impl Kubectl {
             .env("KUBECONFIG", &self.kubeconfig)
             .env("HOME", &self.home)
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .stdin(if input.is_some() {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            })
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -56,10 +49,7 @@ impl Kubectl {
             // It may end without reading all; what it says then is in the output.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
-        child
-            .wait_with_output()
-            .await
-            .map_err(Error::io("running kubectl"))
+        child.wait_with_output().await.map_err(Error::io("running kubectl"))
     }
 
     /// Runs it and gives its standard output; that it fails is an error.

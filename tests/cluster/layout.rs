@@ -25,16 +25,13 @@ impl Layout {
     pub(crate) fn create(folder: &Path) -> Result<Self> {
         let layout = Self::at(folder);
         for folder in [layout.pki(), layout.logs()] {
-            std::fs::create_dir_all(&folder)
-                .map_err(Error::io(format!("making {}", folder.display())))?;
+            std::fs::create_dir_all(&folder).map_err(Error::io(format!("making {}", folder.display())))?;
         }
         Ok(layout)
     }
 
     pub(crate) fn at(folder: &Path) -> Self {
-        Self {
-            folder: folder.to_owned(),
-        }
+        Self { folder: folder.to_owned() }
     }
 
     pub(crate) fn folder(&self) -> &Path {

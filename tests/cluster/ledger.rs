@@ -22,32 +22,19 @@ struct Made {
 
 impl Ledger {
     /// Creates an object and notes it. One that exists is an error: it is not ours.
-    pub async fn create(
-        &mut self,
-        client: &Client,
-        object: &DynamicObject,
-    ) -> Result<DynamicObject> {
+    pub async fn create(&mut self, client: &Client, object: &DynamicObject) -> Result<DynamicObject> {
         let types = object.types.clone().unwrap_or_default();
         let name = object.metadata.name.clone().unwrap_or_default();
         let what = format!("{} {name}", types.kind);
-        let kind = GroupVersionKind::try_from(&types)
-            .map_err(Error::format(format!("apiVersion of {what}")))?;
-        let (resource, capabilities) = pinned_kind(client, &kind)
-            .await
-            .map_err(Error::kube(format!("looking up {what}")))?;
+        let kind = GroupVersionKind::try_from(&types).map_err(Error::format(format!("apiVersion of {what}")))?;
+        let (resource, capabilities) =
+            pinned_kind(client, &kind).await.map_err(Error::kube(format!("looking up {what}")))?;
         let api = api(client, &resource, &capabilities.scope, object);
-        let created = api
-            .create(&PostParams::default(), object)
-            .await
-            .map_err(Error::kube(format!("creating {what}")))?;
+        let created =
+            api.create(&PostParams::default(), object).await.map_err(Error::kube(format!("creating {what}")))?;
         let uid = created.metadata.uid.clone().unwrap_or_default();
         let name = created.metadata.name.clone().unwrap_or_default();
-        self.made.push(Made {
-            api,
-            name,
-            uid,
-            what,
-        });
+        self.made.push(Made { api, name, uid, what });
         Ok(created)
     }
 
@@ -56,14 +43,8 @@ impl Ledger {
     pub async fn remove(&mut self) -> Vec<Error> {
         let mut failed = Vec::new();
         while let Some(made) = self.made.pop() {
-            let preconditions = Preconditions {
-                uid: Some(made.uid),
-                resource_version: None,
-            };
-            let params = DeleteParams {
-                preconditions: Some(preconditions),
-                ..DeleteParams::background()
-            };
+            let preconditions = Preconditions { uid: Some(made.uid), resource_version: None };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
             match made.api.delete(&made.name, &params).await {
                 // Not found, or found to be another's: nothing of ours is left under the name.
                 Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
@@ -87,16 +68,9 @@ impl Ledger {
     }
 }
 
-fn api(
-    client: &Client,
-    resource: &ApiResource,
-    scope: &Scope,
-    object: &DynamicObject,
-) -> Api<DynamicObject> {
+fn api(client: &Client, resource: &ApiResource, scope: &Scope, object: &DynamicObject) -> Api<DynamicObject> {
     match (scope, &object.metadata.namespace) {
-        (Scope::Namespaced, Some(namespace)) => {
-            Api::namespaced_with(client.clone(), namespace, resource)
-        }
+        (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(client.clone(), namespace, resource),
         (Scope::Namespaced, None) => Api::default_namespaced_with(client.clone(), resource),
         (Scope::Cluster, _) => Api::all_with(client.clone(), resource),
     }

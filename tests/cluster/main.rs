@@ -1,6 +1,7 @@
 //! `paddock-cluster`: a local control plane by hand.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
@@ -55,15 +56,19 @@ struct Down {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    match Cli::parse().command {
-        Command::Build => println!(
-            "{}",
-            Binaries::ready()?
-                .path(Program::Kubectl)
-                .with_file_name("")
-                .display()
-        ),
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Build => println!("{}", Binaries::ready()?.path(Program::Kubectl).with_file_name("").display()),
         Command::Up(up) => {
             let options = Options {
                 nodes: up.nodes,
@@ -71,11 +76,7 @@ async fn main() -> Result<()> {
                 priority_and_fairness: up.priority_and_fairness,
                 ..Options::default()
             };
-            let options = if up.isolation {
-                options.with_isolation()
-            } else {
-                options
-            };
+            let options = if up.isolation { options.with_isolation() } else { options };
             let cluster = Cluster::start(options).await?;
             if up.foreground {
                 println!("export KUBECONFIG={}", cluster.kubeconfig().display());
@@ -106,10 +107,7 @@ fn chosen(down: &Down) -> Result<Vec<Kept>> {
     }
     let all = Kept::all();
     if all.len() > 1 && !down.all {
-        bail!(
-            "{} clusters are running: give the folder of one, as `list` prints it, or --all",
-            all.len()
-        );
+        bail!("{} clusters are running: give the folder of one, as `list` prints it, or --all", all.len());
     }
     Ok(all)
 }

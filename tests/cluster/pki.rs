@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType, date_time_ymd,
 };
 
 use crate::Result;
@@ -52,33 +52,19 @@ impl Pki {
         front_proxy.write(&folder, "front-proxy-ca")?;
 
         etcd.server("etcd", &[])?.write(&folder, "etcd-server")?;
-        etcd.client("kube-apiserver", &[])?
-            .write(&folder, "etcd-client")?;
-        let names = [
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-            "kubernetes.default.svc.cluster.local",
-        ];
-        cluster
-            .server("kube-apiserver", &names)?
-            .write(&folder, "apiserver")?;
+        etcd.client("kube-apiserver", &[])?.write(&folder, "etcd-client")?;
+        let names =
+            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
+        cluster.server("kube-apiserver", &names)?.write(&folder, "apiserver")?;
         for server in ["kube-controller-manager", "kube-scheduler", "kwok"] {
             cluster.server(server, &[])?.write(&folder, server)?;
         }
-        cluster
-            .client("kube-apiserver-kubelet-client", &["system:masters"])?
-            .write(&folder, "kubelet-client")?;
-        front_proxy
-            .client("front-proxy-client", &[])?
-            .write(&folder, "front-proxy-client")?;
+        cluster.client("kube-apiserver-kubelet-client", &["system:masters"])?.write(&folder, "kubelet-client")?;
+        front_proxy.client("front-proxy-client", &[])?.write(&folder, "front-proxy-client")?;
 
         let tokens = KeyPair::generate()?;
         write_private(&folder.join("service-account.key"), &tokens.serialize_pem())?;
-        write_private(
-            &folder.join("service-account.pub"),
-            &tokens.public_key_pem(),
-        )?;
+        write_private(&folder.join("service-account.pub"), &tokens.public_key_pem())?;
         Ok(Self { cluster })
     }
 }
@@ -88,37 +74,22 @@ impl Authority {
         let key = KeyPair::generate()?;
         let mut params = named(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::CrlSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         let certificate = params.self_signed(&key)?.pem();
-        Ok(Self {
-            certificate,
-            issuer: Issuer::new(params, key),
-        })
+        Ok(Self { certificate, issuer: Issuer::new(params, key) })
     }
 
     /// A certificate for a server on this machine's loopback addresses, and on `names`.
     pub(crate) fn server(&self, name: &str, names: &[&str]) -> Result<Pair> {
         let mut params = named(name, &[]);
-        let addresses = [
-            IpAddr::from(Ipv4Addr::LOCALHOST),
-            Ipv6Addr::LOCALHOST.into(),
-            SERVICE_IP.into(),
-        ];
+        let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into(), SERVICE_IP.into()];
         params.subject_alt_names = addresses.into_iter().map(SanType::IpAddress).collect();
         for name in names.iter().chain(&["localhost"]) {
-            params
-                .subject_alt_names
-                .push(SanType::DnsName((*name).try_into()?));
+            params.subject_alt_names.push(SanType::DnsName((*name).try_into()?));
         }
         // etcd calls itself with its server certificate.
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params)
     }
 
@@ -134,18 +105,11 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Pair {
-            certificate,
-            key: key.serialize_pem(),
-        })
+        Ok(Pair { certificate, key: key.serialize_pem() })
     }
 
     fn write(&self, folder: &Path, name: &str) -> Result<()> {
-        Pair {
-            certificate: self.certificate.clone(),
-            key: self.issuer.key().serialize_pem(),
-        }
-        .write(folder, name)
+        Pair { certificate: self.certificate.clone(), key: self.issuer.key().serialize_pem() }.write(folder, name)
     }
 }
 
@@ -164,9 +128,7 @@ fn named(name: &str, groups: &[&str]) -> CertificateParams {
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     for group in groups {
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, *group);
+        params.distinguished_name.push(DnType::OrganizationName, *group);
     }
     params
 }

@@ -26,24 +26,18 @@ impl Ports {
     /// Takes a block whose ports are all free.
     pub(crate) fn reserve() -> Result<Self> {
         let folder = cache_folder()?.join("ports");
-        std::fs::create_dir_all(&folder)
-            .map_err(Error::io(format!("making {}", folder.display())))?;
+        std::fs::create_dir_all(&folder).map_err(Error::io(format!("making {}", folder.display())))?;
         let blocks = (LAST - FIRST) / BLOCK;
         // Processes begin at different blocks, so that they seldom meet.
         let offset = u16::try_from(std::process::id() % u32::from(blocks)).unwrap_or(0);
         for n in 0..blocks {
             let base = FIRST + (offset + n) % blocks * BLOCK;
             let path = folder.join(base.to_string());
-            let lock =
-                File::create(&path).map_err(Error::io(format!("making {}", path.display())))?;
+            let lock = File::create(&path).map_err(Error::io(format!("making {}", path.display())))?;
             if lock.try_lock().is_err() {
                 continue;
             }
-            let ports = Self {
-                base,
-                given: AtomicU16::new(0),
-                _lock: lock,
-            };
+            let ports = Self { base, given: AtomicU16::new(0), _lock: lock };
             if ports.free() {
                 return Ok(ports);
             }
@@ -54,16 +48,11 @@ impl Ports {
     /// The next port of the block.
     pub(crate) fn next(&self) -> Result<u16> {
         let n = self.given.fetch_add(1, Ordering::Relaxed);
-        if n < BLOCK {
-            Ok(self.base + n)
-        } else {
-            Err(Error::NoPorts(BLOCK))
-        }
+        if n < BLOCK { Ok(self.base + n) } else { Err(Error::NoPorts(BLOCK)) }
     }
 
     /// Whether nobody listens on any of them.
     pub(crate) fn free(&self) -> bool {
-        (self.base..self.base + BLOCK)
-            .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        (self.base..self.base + BLOCK).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
     }
 }

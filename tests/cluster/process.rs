@@ -56,11 +56,7 @@ pub struct Exit {
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.signal == 0 {
-            write!(f, "exit code {}", self.code)
-        } else {
-            write!(f, "signal {}", self.signal)
-        }
+        if self.signal == 0 { write!(f, "exit code {}", self.code) } else { write!(f, "signal {}", self.signal) }
     }
 }
 
@@ -76,12 +72,7 @@ pub struct Spawn {
 impl Spawn {
     /// `name` is the process' and its log's; `program` is a path, not looked up.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
-        Self {
-            name: name.into(),
-            program: program.into(),
-            args: Vec::new(),
-            env: BTreeMap::new(),
-        }
+        Self { name: name.into(), program: program.into(), args: Vec::new(), env: BTreeMap::new() }
     }
 
     /// Adds arguments.
@@ -125,10 +116,7 @@ fn passed_on(name: &str) -> bool {
 fn text(arg: &OsString) -> Result<String> {
     arg.to_str().map(str::to_owned).ok_or_else(|| Error::Input {
         field: "args",
-        problem: format!(
-            "{} is not UTF-8, which arguments must be here",
-            arg.display()
-        ),
+        problem: format!("{} is not UTF-8, which arguments must be here", arg.display()),
     })
 }
 
@@ -143,11 +131,7 @@ pub struct Process {
 impl Process {
     pub(crate) async fn begin(supervisor: &Arc<Supervisor>, start: Start) -> Result<Self> {
         let pid = supervisor.ask(Ask::Start(&start)).await?.pid;
-        Ok(Self {
-            start: Arc::new(start),
-            pid: Arc::new(AtomicU32::new(pid)),
-            supervisor: Arc::clone(supervisor),
-        })
+        Ok(Self { start: Arc::new(start), pid: Arc::new(AtomicU32::new(pid)), supervisor: Arc::clone(supervisor) })
     }
 
     /// Its name.
@@ -170,21 +154,14 @@ impl Process {
 
     /// Sends a signal to it and to what it started.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
-        self.supervisor
-            .ask(Ask::Signal {
-                name: self.name(),
-                signal: signal.name(),
-            })
-            .await?;
+        self.supervisor.ask(Ask::Signal { name: self.name(), signal: signal.name() }).await?;
         Ok(())
     }
 
     /// Waits until it ends.
     pub async fn wait(&self) -> Result<Exit> {
         let reply = self.supervisor.ask(Ask::Wait { name: self.name() }).await?;
-        reply
-            .exit
-            .ok_or_else(|| Error::Supervisor(format!("did not say how {} ended", self.name())))
+        reply.exit.ok_or_else(|| Error::Supervisor(format!("did not say how {} ended", self.name())))
     }
 
     /// Kills it as a crash would, and waits until it is gone.
@@ -223,11 +200,7 @@ impl Process {
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?
-            .trim()
-            .strip_suffix("kB")?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix("kB")?;
         kib.trim().parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
@@ -263,10 +236,6 @@ mod tests {
     #[test]
     fn a_spawned_program_does_not_get_kubeconfig() {
         assert!(passed_on("PATH") && passed_on("RUST_LOG"));
-        assert!(
-            !passed_on("KUBECONFIG")
-                && !passed_on("KUBERNETES_SERVICE_HOST")
-                && !passed_on("HTTPS_PROXY")
-        );
+        assert!(!passed_on("KUBECONFIG") && !passed_on("KUBERNETES_SERVICE_HOST") && !passed_on("HTTPS_PROXY"));
     }
 }

@@ -16,10 +16,7 @@ pub const READY_AFTER_ANNOTATION: &str = "kwok.paddock.dev/ready-after";
 /// kwok's stages, which are in its binary, as YAML documents.
 pub(crate) async fn load(binaries: &Binaries) -> Result<String> {
     let program = binaries.path(Program::KwokStages);
-    let output = tokio::process::Command::new(program)
-        .env_clear()
-        .output()
-        .await;
+    let output = tokio::process::Command::new(program).env_clear().output().await;
     let output = output.map_err(Error::io("asking kwok for its stages"))?;
     adapt(&String::from_utf8_lossy(&output.stdout))
 }
@@ -27,8 +24,7 @@ pub(crate) async fn load(binaries: &Binaries) -> Result<String> {
 fn adapt(shipped: &str) -> Result<String> {
     let mut text = String::new();
     for document in serde_yaml_ng::Deserializer::from_str(shipped) {
-        let mut stage =
-            Value::deserialize(document).map_err(Error::format("reading kwok's stages"))?;
+        let mut stage = Value::deserialize(document).map_err(Error::format("reading kwok's stages"))?;
         if stage["metadata"]["name"] == "pod-ready" {
             let spec = &mut stage["spec"];
             if let Some(conditions) = spec["selector"]["matchExpressions"].as_array_mut() {
@@ -39,9 +35,7 @@ fn adapt(shipped: &str) -> Result<String> {
             spec["delay"] = json!({ "durationMilliseconds": 0, "durationFrom": { "expressionFrom": annotation } });
         }
         text.push_str("---\n");
-        text.push_str(
-            &serde_yaml_ng::to_string(&stage).map_err(Error::format("writing kwok's stages"))?,
-        );
+        text.push_str(&serde_yaml_ng::to_string(&stage).map_err(Error::format("writing kwok's stages"))?);
     }
     Ok(text)
 }

@@ -68,8 +68,7 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// Starts one that removes `scratch` at the end.
     pub(crate) fn start(binaries: &Binaries, scratch: &Path, log: &Path) -> Result<Self> {
-        let log =
-            std::fs::File::create(log).map_err(Error::io(format!("making {}", log.display())))?;
+        let log = std::fs::File::create(log).map_err(Error::io(format!("making {}", log.display())))?;
         let mut child = Command::new(binaries.path(Program::Supervise))
             .arg("--scratch")
             .arg(scratch)
@@ -88,12 +87,7 @@ impl Supervisor {
             std::thread::spawn(move || deliver(stdout, &waiting));
         }
         let stdin = Mutex::new(child.stdin.take());
-        Ok(Self {
-            child: Mutex::new(Some(child)),
-            stdin,
-            waiting,
-            next: AtomicU64::new(1),
-        })
+        Ok(Self { child: Mutex::new(Some(child)), stdin, waiting, next: AtomicU64::new(1) })
     }
 
     /// Sends a request and waits for the reply to it.
@@ -120,25 +114,17 @@ impl Supervisor {
         };
         if !keep.is_empty() {
             // If it cannot be told, the closing pipe tells it to keep nothing.
-            let _ = self.send(&Request {
-                id: 0,
-                ask: Ask::Stop { keep },
-            });
+            let _ = self.send(&Request { id: 0, ask: Ask::Stop { keep } });
         }
         lock(&self.stdin).take();
         let _ = child.wait();
     }
 
     fn send(&self, request: &Request<'_>) -> Result<()> {
-        let mut line =
-            serde_json::to_vec(request).map_err(Error::format("writing to the supervisor"))?;
+        let mut line = serde_json::to_vec(request).map_err(Error::format("writing to the supervisor"))?;
         line.push(b'\n');
         let mut stdin = lock(&self.stdin);
-        stdin
-            .as_mut()
-            .ok_or_else(gone)?
-            .write_all(&line)
-            .map_err(Error::io("writing to the supervisor"))
+        stdin.as_mut().ok_or_else(gone)?.write_all(&line).map_err(Error::io("writing to the supervisor"))
     }
 }
 
@@ -153,23 +139,14 @@ pub(crate) fn stop_detached(socket: &Path) -> Result<()> {
     let what = format!("asking the supervisor at {} to stop", socket.display());
     let mut stream = UnixStream::connect(socket).map_err(Error::io(what.clone()))?;
     // It gives its processes 10 s to die.
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .map_err(Error::io(what.clone()))?;
-    let mut line = serde_json::to_vec(&Request {
-        id: 1,
-        ask: Ask::Stop { keep: &[] },
-    })
-    .map_err(Error::format("writing to the supervisor"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(Error::io(what.clone()))?;
+    let mut line = serde_json::to_vec(&Request { id: 1, ask: Ask::Stop { keep: &[] } })
+        .map_err(Error::format("writing to the supervisor"))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(Error::io(what.clone()))?;
     let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .map_err(Error::io(what))?;
-    answered(
-        serde_json::from_str(&answer).map_err(Error::format("reading the supervisor's reply"))?,
-    )?;
+    BufReader::new(stream).read_line(&mut answer).map_err(Error::io(what))?;
+    answered(serde_json::from_str(&answer).map_err(Error::format("reading the supervisor's reply"))?)?;
     Ok(())
 }
 
@@ -187,11 +164,7 @@ fn deliver(from: impl Read, waiting: &Waiting) {
 }
 
 fn answered(reply: Reply) -> Result<Reply> {
-    if reply.error.is_empty() {
-        Ok(reply)
-    } else {
-        Err(Error::Supervisor(reply.error))
-    }
+    if reply.error.is_empty() { Ok(reply) } else { Err(Error::Supervisor(reply.error)) }
 }
 
 fn gone() -> Error {

@@ -31,18 +31,13 @@ impl Target {
                 Ok(Place::External(external, Ledger::default()))
             }
             // clap lets neither come without the other.
-            (None | Some(_), None) | (None, Some(_)) => {
-                Ok(Place::Local(Cluster::start(options).await?))
-            }
+            (None | Some(_), None) | (None, Some(_)) => Ok(Place::Local(Cluster::start(options).await?)),
         }
     }
 }
 
 /// A cluster to use, whoever it belongs to.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one of them in a program"
-)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them in a program")]
 pub enum Place {
     /// Our own, which goes when it is dropped.
     Local(Cluster),

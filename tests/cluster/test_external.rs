@@ -8,68 +8,31 @@ use crate::test_support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_somebodys_cluster_only_what_was_made_is_removed() {
-    let theirs = Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .await
-    .unwrap();
-    theirs
-        .kubectl()
-        .run(&["create", "configmap", "precious"], None)
-        .await
-        .unwrap();
-    let target = Target {
-        kubeconfig: Some(theirs.kubeconfig()),
-        context: Some("paddock".to_owned()),
-        yes: true,
-    };
+    let theirs = Cluster::start(Options { nodes: 1, ..Options::default() }).await.unwrap();
+    theirs.kubectl().run(&["create", "configmap", "precious"], None).await.unwrap();
+    let target = Target { kubeconfig: Some(theirs.kubeconfig()), context: Some("paddock".to_owned()), yes: true };
     let mut place = target.open(Options::default()).await.unwrap();
     assert!(matches!(place, Place::External(..)));
-    assert_eq!(
-        place.server_url().trim_end_matches('/'),
-        theirs.server_url()
-    );
+    assert_eq!(place.server_url().trim_end_matches('/'), theirs.server_url());
 
     place.create(&map("ours")).await.unwrap();
     place.create(&map("replaced")).await.unwrap();
     place.create(&object(sandbox_crd())).await.unwrap();
-    assert!(
-        place.create(&map("precious")).await.is_err(),
-        "what exists is not ours to make"
-    );
+    assert!(place.create(&map("precious")).await.is_err(), "what exists is not ours to make");
     for verb in ["delete", "create"] {
-        place
-            .kubectl()
-            .run(&[verb, "configmap", "replaced"], None)
-            .await
-            .unwrap();
+        place.kubectl().run(&[verb, "configmap", "replaced"], None).await.unwrap();
     }
 
     // With the CRD there, the next one who comes is sent away.
-    let Err(Error::Refused(why)) = target.open(Options::default()).await else {
-        panic!("was let in")
-    };
+    let Err(Error::Refused(why)) = target.open(Options::default()).await else { panic!("was let in") };
     assert!(why.contains("sandboxes.agents.x-k8s.io"), "{why}");
 
     let failed = place.clean_up().await;
     assert!(failed.is_empty(), "{failed:?}");
-    let names = async || {
-        theirs
-            .kubectl()
-            .run(&["get", "configmap,crd", "-o", "name"], None)
-            .await
-            .unwrap()
-    };
-    eventually("the CRD is gone", async || {
-        !names().await.contains("sandboxes")
-    })
-    .await;
+    let names = async || theirs.kubectl().run(&["get", "configmap,crd", "-o", "name"], None).await.unwrap();
+    eventually("the CRD is gone", async || !names().await.contains("sandboxes")).await;
     let left = names().await;
-    assert!(
-        left.contains("precious") && left.contains("replaced") && !left.contains("ours"),
-        "{left}"
-    );
+    assert!(left.contains("precious") && left.contains("replaced") && !left.contains("ours"), "{left}");
 }
 
 #[tokio::test]
@@ -77,15 +40,8 @@ async fn a_context_that_the_file_lacks_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config");
     std::fs::write(&file, "apiVersion: v1\nkind: Config\n").unwrap();
-    let target = Target {
-        kubeconfig: Some(file),
-        context: Some("prod".to_owned()),
-        yes: true,
-    };
-    assert!(matches!(
-        target.open(Options::default()).await,
-        Err(Error::Kubeconfig { .. })
-    ));
+    let target = Target { kubeconfig: Some(file), context: Some("prod".to_owned()), yes: true };
+    assert!(matches!(target.open(Options::default()).await, Err(Error::Kubeconfig { .. })));
 }
 
 fn object(value: Value) -> DynamicObject {

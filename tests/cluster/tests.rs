@@ -1,9 +1,6 @@
 //! The local control plane, held to what the other tests take for granted.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says by panicking that it failed"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -15,9 +12,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use paddock_cluster::{Cluster, HOLD_LABEL, Options, READY_AFTER_ANNOTATION, Signal, Spawn};
 use serde_json::json;
 
-use test_support::{
-    client, eventually, folder_of, is_bound, processes_of, ready, signal, supervisor_of,
-};
+use test_support::{client, eventually, folder_of, is_bound, processes_of, ready, signal, supervisor_of};
 
 mod test_external;
 mod test_support;
@@ -27,11 +22,7 @@ async fn two_clusters_at_once_each_bind_volumes_and_run_pods() {
     let began = Instant::now();
     let (one, two) = tokio::join!(
         Cluster::start(Options::default().with_isolation()),
-        Cluster::start(Options {
-            nodes: 2,
-            priority_and_fairness: true,
-            ..Options::default()
-        })
+        Cluster::start(Options { nodes: 2, priority_and_fairness: true, ..Options::default() })
     );
     let (one, two) = (one.unwrap(), two.unwrap());
     println!("two clusters ready after {:?}", began.elapsed());
@@ -59,113 +50,48 @@ async fn two_clusters_at_once_each_bind_volumes_and_run_pods() {
                     "resources": { "requests": { "storage": "1Gi" } },
                 },
             });
-            cluster
-                .kubectl()
-                .run(&["apply", "-f", "-"], Some(&claim.to_string()))
-                .await
-                .unwrap();
+            cluster.kubectl().run(&["apply", "-f", "-"], Some(&claim.to_string())).await.unwrap();
         }
-        cluster
-            .kubectl()
-            .run(&["apply", "-f", "-"], Some(&pod(class).to_string()))
-            .await
-            .unwrap();
+        cluster.kubectl().run(&["apply", "-f", "-"], Some(&pod(class).to_string())).await.unwrap();
         let pods: Api<Pod> = Api::default_namespaced(cluster.client());
-        eventually("the pod is ready", async || {
-            ready(&pods.get("worker").await.unwrap())
-        })
-        .await;
+        eventually("the pod is ready", async || ready(&pods.get("worker").await.unwrap())).await;
         let volumes: Api<PersistentVolume> = Api::all(cluster.client());
-        let bound = async || {
-            volumes
-                .list(&ListParams::default())
-                .await
-                .unwrap()
-                .items
-                .iter()
-                .filter(is_bound)
-                .count()
-        };
+        let bound = async || volumes.list(&ListParams::default()).await.unwrap().items.iter().filter(is_bound).count();
         eventually("both claims are bound", async || bound().await == 2).await;
         // The policy of the class is Delete: the volume goes with its claim.
-        cluster
-            .kubectl()
-            .run(&["delete", "pvc/early", "--wait=false"], None)
-            .await
-            .unwrap();
+        cluster.kubectl().run(&["delete", "pvc/early", "--wait=false"], None).await.unwrap();
         eventually("the volume is gone", async || bound().await == 1).await;
     }
-    let refused = two
-        .kubectl()
-        .run(
-            &["apply", "-f", "-"],
-            Some(&pod(Some("gvisor")).to_string()),
-        )
-        .await;
+    let refused = two.kubectl().run(&["apply", "-f", "-"], Some(&pod(Some("gvisor")).to_string())).await;
     assert!(refused.is_err(), "the second cluster has no RuntimeClasses");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_account_has_its_own_rights_only_and_the_audit_log_names_it() {
-    let cluster = Cluster::start(Options {
-        audit: true,
-        nodes: 1,
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let cluster = Cluster::start(Options { audit: true, nodes: 1, ..Options::default() }).await.unwrap();
     let kubectl = cluster.kubectl();
     for args in [
         &["create", "serviceaccount", "reader"][..],
-        &[
-            "create",
-            "role",
-            "reader",
-            "--verb=get,list",
-            "--resource=configmaps",
-        ],
-        &[
-            "create",
-            "rolebinding",
-            "reader",
-            "--role=reader",
-            "--serviceaccount=default:reader",
-        ],
-        &[
-            "create",
-            "clusterrolebinding",
-            "team",
-            "--clusterrole=view",
-            "--group=readers",
-        ],
+        &["create", "role", "reader", "--verb=get,list", "--resource=configmaps"],
+        &["create", "rolebinding", "reader", "--role=reader", "--serviceaccount=default:reader"],
+        &["create", "clusterrolebinding", "team", "--clusterrole=view", "--group=readers"],
     ] {
         kubectl.run(args, None).await.unwrap();
     }
-    let account = cluster
-        .kubeconfig_for_service_account("default", "reader")
-        .await
-        .unwrap();
+    let account = cluster.kubeconfig_for_service_account("default", "reader").await.unwrap();
     let user = cluster.kubeconfig_for_user("jane", &["readers"]).unwrap();
-    let acting = cluster
-        .kubeconfig_for_user("joe", &["others", "readers"])
-        .unwrap();
+    let acting = cluster.kubeconfig_for_user("joe", &["others", "readers"]).unwrap();
     for kubeconfig in [&account, &user, &acting] {
         let client = client(kubeconfig).await;
         let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
-        eventually("config maps can be listed", async || {
-            maps.list(&ListParams::default()).await.is_ok()
-        })
-        .await;
+        eventually("config maps can be listed", async || maps.list(&ListParams::default()).await.is_ok()).await;
         let secrets: Api<Secret> = Api::default_namespaced(client);
         let refused = secrets.list(&ListParams::default()).await.unwrap_err();
         assert!(matches!(refused, kube::Error::Api(status) if status.code == 403));
     }
     let audit = std::fs::read_to_string(cluster.audit_log()).unwrap();
     for name in ["system:serviceaccount:default:reader", "jane", "joe"] {
-        let event = audit
-            .lines()
-            .find(|line| line.contains(&format!("\"username\":\"{name}\"")))
-            .unwrap();
+        let event = audit.lines().find(|line| line.contains(&format!("\"username\":\"{name}\""))).unwrap();
         let event: serde_json::Value = serde_json::from_str(event).unwrap();
         assert_eq!(event["objectRef"]["resource"], "configmaps", "{event}");
     }
@@ -173,12 +99,7 @@ async fn a_service_account_has_its_own_rights_only_and_the_audit_log_names_it() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn components_can_be_paused_killed_and_started_again() {
-    let cluster = Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await.unwrap();
     let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
     let make = async |name: &str| {
         let map = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
@@ -198,10 +119,7 @@ async fn components_can_be_paused_killed_and_started_again() {
     assert_eq!((exit.signal, etcd.running()), (9, false));
     etcd.restart().await.unwrap();
     assert_ne!(etcd.pid(), old);
-    eventually("what was stored is there", async || {
-        maps.get("before").await.is_ok()
-    })
-    .await;
+    eventually("what was stored is there", async || maps.get("before").await.is_ok()).await;
 
     api_server.restart().await.unwrap();
     cluster.wait_ready().await.unwrap();
@@ -209,14 +127,8 @@ async fn components_can_be_paused_killed_and_started_again() {
     assert!(api_server.resident_bytes().unwrap() > 50 << 20);
     assert!(api_server.cpu().unwrap() > Duration::ZERO);
 
-    let sleeper = cluster
-        .spawn(Spawn::new("sleeper", "/bin/sh").args(["-c", "echo up; sleep 600"]))
-        .await
-        .unwrap();
-    eventually("its output is in its log", async || {
-        std::fs::read(sleeper.log()).unwrap() == b"up\n"
-    })
-    .await;
+    let sleeper = cluster.spawn(Spawn::new("sleeper", "/bin/sh").args(["-c", "echo up; sleep 600"])).await.unwrap();
+    eventually("its output is in its log", async || std::fs::read(sleeper.log()).unwrap() == b"up\n").await;
     sleeper.signal(Signal::Terminate).await.unwrap();
     assert_eq!(sleeper.wait().await.unwrap().signal, 15);
 }
@@ -239,11 +151,7 @@ async fn nothing_outlives_its_owner_and_kubeconfig_is_not_read() {
     std::fs::write(&theirs, config.to_string()).unwrap();
 
     // The supervisor is part of what must go, also when it is the one that is killed.
-    for victim in [
-        "SIGKILL of the owner",
-        "Ctrl-C",
-        "SIGKILL of the supervisor",
-    ] {
+    for victim in ["SIGKILL of the owner", "Ctrl-C", "SIGKILL of the supervisor"] {
         let mut owner = Command::new(env!("CARGO_BIN_EXE_paddock-cluster"))
             .args(["up", "--foreground", "--nodes=1"])
             .env("KUBECONFIG", &theirs)
@@ -266,49 +174,29 @@ async fn nothing_outlives_its_owner_and_kubeconfig_is_not_read() {
         }
         let _ = std::fs::remove_dir_all(dir);
     }
-    assert!(
-        other.accept().is_err(),
-        "somebody called the cluster of KUBECONFIG"
-    );
+    assert!(other.accept().is_err(), "somebody called the cluster of KUBECONFIG");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kept_cluster_goes_on_until_it_is_stopped() {
     let program = env!("CARGO_BIN_EXE_paddock-cluster");
-    let mut owner = Command::new(program)
-        .args(["up", "--nodes=1"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut owner = Command::new(program).args(["up", "--nodes=1"]).stdout(Stdio::piped()).spawn().unwrap();
     let dir = folder_of(&mut owner);
     assert!(owner.wait().unwrap().success());
     let namespaces: Api<Namespace> = Api::all(client(&dir.join("paddock.kubeconfig")).await);
     namespaces.get("default").await.unwrap();
 
-    let down = Command::new(program)
-        .arg("down")
-        .arg(&dir)
-        .output()
-        .unwrap();
+    let down = Command::new(program).arg("down").arg(&dir).output().unwrap();
     assert!(down.status.success(), "{down:?}");
     assert_eq!(processes_of(&dir), Vec::<u32>::new());
     assert!(!dir.exists());
-    let again = Command::new(program)
-        .arg("down")
-        .arg(&dir)
-        .output()
-        .unwrap();
+    let again = Command::new(program).arg("down").arg(&dir).output().unwrap();
     assert!(!again.status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_decides_when_a_pod_becomes_ready() {
-    let cluster = Cluster::start(Options {
-        nodes: 1,
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await.unwrap();
     let pods: Api<Pod> = Api::default_namespaced(cluster.client());
     let make = async |name: &str, metadata: serde_json::Value| {
         let pod = json!({
@@ -320,24 +208,15 @@ async fn a_test_decides_when_a_pod_becomes_ready() {
     };
     let is_ready = async |name: &str| ready(&pods.get(name).await.unwrap());
     make("held", json!({ "labels": { HOLD_LABEL: "true" } })).await;
-    make(
-        "slow",
-        json!({ "annotations": { READY_AFTER_ANNOTATION: "2s" } }),
-    )
-    .await;
+    make("slow", json!({ "annotations": { READY_AFTER_ANNOTATION: "2s" } })).await;
     let began = Instant::now();
     make("plain", json!({})).await;
     eventually("a plain pod is ready", async || is_ready("plain").await).await;
     eventually("a slow pod is ready", async || is_ready("slow").await).await;
     // Its clock began a little before ours.
-    assert!(
-        began.elapsed() > Duration::from_millis(1500),
-        "ready before its time"
-    );
+    assert!(began.elapsed() > Duration::from_millis(1500), "ready before its time");
     assert!(!is_ready("held").await, "ready while held");
     let release = Patch::Merge(json!({ "metadata": { "labels": { HOLD_LABEL: null } } }));
-    pods.patch("held", &PatchParams::default(), &release)
-        .await
-        .unwrap();
+    pods.patch("held", &PatchParams::default(), &release).await.unwrap();
     eventually("a released pod is ready", async || is_ready("held").await).await;
 }
