@@ -60,7 +60,7 @@ impl Writer {
     /// Each step when the one before is stored; the operations of a step together.
     pub async fn act(&self, plan: &Plan) -> Progress {
         for step in plan.steps.iter().filter(|step| !step.is_empty()) {
-            if self.world.begin(step, Timestamp::now()).is_err() {
+            if self.world.begin(step).is_err() {
                 return Progress::Stale;
             }
             let ends = join_all(step.iter().map(|op| self.carry_out(op))).await;
@@ -164,44 +164,27 @@ fn worse(a: Done, b: Done) -> Done {
     }
 }
 
-/// Who waits for an operation.
+/// Who waits for an operation: a client for its claim, somebody for a sandbox, or nobody yet.
 fn urgency(op: &Op) -> Urgency {
-    match op.reason {
-        Reason::Claimed | Reason::Reserved | Reason::ColdStart => Urgency::Claim,
-        Reason::PoolBelowDesired
-        | Reason::PoolAboveDesired
-        | Reason::TemplateChanged
-        | Reason::WarmSandboxUnusable
-        | Reason::NetworkPolicyUnwanted
-        | Reason::TtlPassed => Urgency::Background,
-        Reason::StatusChanged if matches!(op.key.kind, Kind::Claim | Kind::SeedClaim) => Urgency::Claim,
-        Reason::StatusChanged if matches!(op.key.kind, Kind::Pool | Kind::SeedPool) => Urgency::Background,
-        Reason::StatusChanged
-        | Reason::PodMissing
-        | Reason::PodFailed
-        | Reason::Suspended
-        | Reason::IdleSuspended
-        | Reason::IdleDeleted
-        | Reason::Expired
-        | Reason::Finished
-        | Reason::ServiceMissing
-        | Reason::ServiceUnwanted
-        | Reason::EndpointsChanged
-        | Reason::VolumeClaimMissing
-        | Reason::Adopted
-        | Reason::MetadataChanged
-        | Reason::ModeInStep
-        | Reason::NetworkPolicyMissing
-        | Reason::NetworkPolicyChanged
-        | Reason::Invalid
-        | Reason::AdmissionDenied
-        | Reason::RuntimeClassRefused
-        | Reason::PluginOverruled
-        | Reason::PluginFailed
-        | Reason::IdleCheck
-        | Reason::PoolSizeCheck
-        | Reason::Waiting
-        | Reason::Backoff => Urgency::Normal,
+    let of_claim = matches!(op.key.kind, Kind::Claim | Kind::SeedClaim);
+    let of_pool = matches!(op.key.kind, Kind::Pool | Kind::SeedPool);
+    if of_claim || matches!(op.reason, Reason::Claimed | Reason::Reserved | Reason::ColdStart) {
+        Urgency::Claim
+    } else if of_pool
+        || matches!(
+            op.reason,
+            Reason::PoolBelowDesired
+                | Reason::PoolAboveDesired
+                | Reason::TemplateChanged
+                | Reason::WarmSandboxUnusable
+                | Reason::NetworkPolicyUnwanted
+                | Reason::ClaimSurplus
+                | Reason::TtlPassed
+        )
+    {
+        Urgency::Background
+    } else {
+        Urgency::Normal
     }
 }
 

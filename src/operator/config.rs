@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use paddock_core::api::crd::Surfaces;
 use paddock_core::kind::Kind;
 use paddock_core::settings::Settings;
 
@@ -9,49 +10,32 @@ use crate::bind::Bind;
 use crate::election::Timing;
 use crate::queue::Workers;
 
-/// Which of the two API surfaces for templates, pools and claims is served. The Sandbox is common to both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Surface {
-    /// All in `agents.x-k8s.io/v1alpha1`.
-    Seed,
-    /// In `extensions.agents.x-k8s.io`.
-    Upstream,
-    /// Both; a surface whose CRDs are not installed is waited for without a fuss.
-    #[default]
-    Both,
+/// Whether a kind belongs to some surfaces. The Sandbox, and what Kubernetes brings, belong to each.
+#[must_use]
+pub fn serves(surfaces: Surfaces, kind: Kind) -> bool {
+    match kind {
+        Kind::Template | Kind::Pool | Kind::Claim => matches!(surfaces, Surfaces::Upstream | Surfaces::Both),
+        Kind::SeedTemplate | Kind::SeedPool | Kind::SeedClaim => matches!(surfaces, Surfaces::Seed | Surfaces::Both),
+        Kind::Sandbox
+        | Kind::Pod
+        | Kind::Service
+        | Kind::VolumeClaim
+        | Kind::NetworkPolicy
+        | Kind::EndpointSlice
+        | Kind::Namespace
+        | Kind::Node
+        | Kind::RuntimeClass
+        | Kind::StorageClass => true,
+    }
 }
 
-impl Surface {
-    /// Every surface.
-    pub const ALL: [Surface; 3] = [Surface::Seed, Surface::Upstream, Surface::Both];
-
-    /// The word on the command line.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Surface::Seed => "seed",
-            Surface::Upstream => "upstream",
-            Surface::Both => "both",
-        }
-    }
-
-    /// Whether a kind belongs to it.
-    #[must_use]
-    pub fn has(self, kind: Kind) -> bool {
-        match kind {
-            Kind::Template | Kind::Pool | Kind::Claim => matches!(self, Surface::Upstream | Surface::Both),
-            Kind::SeedTemplate | Kind::SeedPool | Kind::SeedClaim => matches!(self, Surface::Seed | Surface::Both),
-            Kind::Sandbox
-            | Kind::Pod
-            | Kind::Service
-            | Kind::VolumeClaim
-            | Kind::NetworkPolicy
-            | Kind::EndpointSlice
-            | Kind::Namespace
-            | Kind::Node
-            | Kind::RuntimeClass
-            | Kind::StorageClass => true,
-        }
+/// The word for some surfaces on the command line and in logs.
+#[must_use]
+pub fn surface_name(surfaces: Surfaces) -> &'static str {
+    match surfaces {
+        Surfaces::Seed => "seed",
+        Surfaces::Upstream => "upstream",
+        Surfaces::Both => "both",
     }
 }
 
@@ -74,8 +58,8 @@ pub enum Leadership {
 pub struct Config {
     /// The core's own settings and limits.
     pub settings: Settings,
-    /// Which surfaces are served.
-    pub surface: Surface,
+    /// Which surfaces are served; one whose CRDs are not installed is waited for without a fuss.
+    pub surfaces: Surfaces,
     /// Whether templates, pools and claims are served at all (`--extensions`).
     pub extensions: bool,
     /// Only this namespace, if given.
@@ -110,7 +94,7 @@ impl Config {
     pub fn local(identity: impl Into<String>) -> Self {
         Self {
             settings: Settings::default(),
-            surface: Surface::Both,
+            surfaces: Surfaces::Both,
             extensions: true,
             namespace: None,
             workers: Workers::default(),
@@ -130,12 +114,12 @@ impl Config {
     /// The kinds that are watched.
     #[must_use]
     pub fn kinds(&self) -> Vec<Kind> {
-        Kind::ALL.into_iter().filter(|kind| self.surface.has(*kind) && (self.extensions || !is_extension(*kind))).collect()
+        Kind::ALL.into_iter().filter(|kind| serves(self.surfaces, *kind) && (self.extensions || !is_extension(*kind))).collect()
     }
 }
 
 fn is_extension(kind: Kind) -> bool {
-    !Surface::Seed.has(kind) || !Surface::Upstream.has(kind)
+    !serves(Surfaces::Seed, kind) || !serves(Surfaces::Upstream, kind)
 }
 
 #[cfg(test)]
@@ -144,11 +128,11 @@ mod test {
 
     #[test]
     fn a_surface_watches_its_own_kinds_and_the_common_ones() {
-        let kinds = |surface, extensions| Config { surface, extensions, ..Config::local("t") }.kinds();
-        assert_eq!(kinds(Surface::Both, true).len(), Kind::ALL.len());
-        let seed = kinds(Surface::Seed, true);
+        let kinds = |surfaces, extensions| Config { surfaces, extensions, ..Config::local("t") }.kinds();
+        assert_eq!(kinds(Surfaces::Both, true).len(), Kind::ALL.len());
+        let seed = kinds(Surfaces::Seed, true);
         assert!(seed.contains(&Kind::SeedClaim) && seed.contains(&Kind::Sandbox) && !seed.contains(&Kind::Claim));
-        let bare = kinds(Surface::Both, false);
+        let bare = kinds(Surfaces::Both, false);
         assert!(bare.contains(&Kind::Sandbox) && bare.contains(&Kind::Pod));
         assert!(!bare.contains(&Kind::SeedPool) && !bare.contains(&Kind::Pool));
     }

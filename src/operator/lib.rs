@@ -20,12 +20,14 @@ pub mod reconcile;
 pub mod reply;
 pub mod request;
 mod run;
+pub mod tls;
 pub mod trace;
 pub mod watch;
+pub mod webhook;
 pub mod world;
 
 pub use bind::Bind;
-pub use config::{Config, Leadership, Surface};
+pub use config::{Config, Leadership};
 pub use policies::{Judge, Policies};
 pub use run::{Addresses, Error, Running, run, start};
 

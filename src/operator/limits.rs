@@ -77,3 +77,48 @@ pub const ECHOES: usize = 1024;
 
 /// How long a shutdown waits for the writes under way: one write and its retry.
 pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// One review, from its first byte to its answer: below the API server's timeout of 2 s, so that it
+/// is told why instead of being left to guess.
+pub const REVIEW: Duration = Duration::from_millis(1800);
+
+/// Reviews under way at once; more wait. Each holds two objects and computes: a few hundred keep two cores busy for less
+/// than a review's time.
+pub const REVIEWS: usize = 256;
+
+/// Longest body of a review: an object and its predecessor, each of at most etcd's 1.5 MiB, as JSON.
+pub const REVIEW_BODY: usize = 8 * 1024 * 1024;
+
+/// Connections to the webhook at once: an API server opens one for each call under way and keeps some.
+pub const WEBHOOK_CONNECTIONS: usize = 1024;
+
+/// Calls at once on one HTTP/2 connection.
+pub const STREAMS: u32 = 256;
+
+/// A TLS handshake.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long a connection may wait for its next call. Longer than the 90 s for which Go's client keeps one, so that it is
+/// never the server that closes first, under a call that was just sent.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(120);
+
+/// How long to wait when no connection can be accepted.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a shutdown goes on serving reviews after readiness was taken back, since API servers learn of that late.
+pub const WEBHOOK_LINGER: Duration = Duration::from_secs(3);
+
+/// How long a shutdown waits for reviews under way.
+pub const WEBHOOK_DRAIN: Duration = Duration::from_secs(3);
+
+/// Signs of activity waiting to be written; more are dropped.
+pub const ACTIVITIES_QUEUED: usize = 256;
+
+/// Signs of activity written at once.
+pub const ACTIVITY_WRITES: usize = 8;
+
+/// How often a mounted certificate is read: mounts of Secrets themselves lag by up to a minute.
+pub const MOUNTED_CERTIFICATE: Duration = Duration::from_secs(10);
+
+/// Looking after the webhook configurations at the end of a shutdown.
+pub const WITHDRAW: Duration = Duration::from_secs(5);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_core::decide::{decide, questions};
 use paddock_core::kind::Key;
 use paddock_core::plan::Wake;
 use paddock_core::question::Answered;
-use paddock_core::reconcile::{decide, questions};
 use paddock_core::seen::Seen;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -75,7 +75,7 @@ impl Reconciler {
             let now = Timestamp::now();
             let seen = Arc::new(self.world.see(key, now));
             let answers = self.ask(&seen, now).await;
-            let plan = decide(&seen, &answers, now);
+            let plan = decide(&seen, &answers);
             let progress = self.writer.act(&plan).await;
 
             let wake = plan.wake.clone();

@@ -82,13 +82,13 @@ fn missing(op: &Op, status: Status) -> Outcome {
     }
 }
 
-/// 409 on a delete can only be its UID: it sets no other precondition. 409 on a create other than
+/// 409 on a delete that names no version can only be its UID: another object has the name now. 409 on a create other than
 /// `AlreadyExists` comes from an admission plugin that lost a race of its own (ResourceQuota).
 fn conflict(op: &Op, reason: &str) -> Outcome {
     match op.action {
         Action::Create { .. } if reason == "AlreadyExists" => Outcome::Exists,
-        Action::Create { .. } | Action::Patch { .. } => Outcome::Conflict,
-        Action::Delete { .. } => Outcome::Gone,
+        Action::Create { .. } | Action::Patch { .. } | Action::Delete { resource_version: Some(_), .. } => Outcome::Conflict,
+        Action::Delete { resource_version: None, .. } => Outcome::Gone,
     }
 }
 

@@ -46,16 +46,11 @@ pub fn request(op: &Op) -> Result<Request<Body>, http::Error> {
             "application/merge-patch+json",
             with_preconditions(body.clone(), uid, resource_version.as_deref()),
         ),
-        Action::Delete { uid, foreground } => (
+        Action::Delete { uid, resource_version, foreground } => (
             Method::DELETE,
             path(&op.key),
             "application/json",
-            json!({
-                "apiVersion": "v1",
-                "kind": "DeleteOptions",
-                "preconditions": { "uid": uid },
-                "propagationPolicy": if *foreground { "Foreground" } else { "Background" },
-            }),
+            delete_options(uid, resource_version.as_deref(), *foreground),
         ),
     };
     Request::builder()
@@ -77,6 +72,19 @@ fn with_preconditions(mut patch: Value, uid: &str, resource_version: Option<&str
         patch["metadata"]["resourceVersion"] = version.into();
     }
     patch
+}
+
+fn delete_options(uid: &str, resource_version: Option<&str>, foreground: bool) -> Value {
+    let mut preconditions = json!({ "uid": uid });
+    if let Some(version) = resource_version {
+        preconditions["resourceVersion"] = version.into();
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "preconditions": preconditions,
+        "propagationPolicy": if foreground { "Foreground" } else { "Background" },
+    })
 }
 
 #[cfg(test)]
@@ -118,12 +126,17 @@ mod test {
     }
 
     #[tokio::test]
-    async fn a_delete_names_the_uid() {
-        let request =
-            request(&op(Kind::Pod, "ns", "p", Action::Delete { uid: "u1".into(), foreground: false })).unwrap();
-        assert_eq!((request.method(), request.uri().path()), (&Method::DELETE, "/api/v1/namespaces/ns/pods/p"));
-        let body: Value = serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
-        assert_eq!(body["preconditions"], json!({ "uid": "u1" }));
+    async fn a_delete_names_the_uid_and_the_version_where_it_matters() {
+        for (resource_version, preconditions) in
+            [(None, json!({ "uid": "u1" })), (Some("7"), json!({ "uid": "u1", "resourceVersion": "7" }))]
+        {
+            let resource_version = resource_version.map(str::to_owned);
+            let action = Action::Delete { uid: "u1".into(), resource_version, foreground: false };
+            let request = request(&op(Kind::Pod, "ns", "p", action)).unwrap();
+            assert_eq!((request.method(), request.uri().path()), (&Method::DELETE, "/api/v1/namespaces/ns/pods/p"));
+            let body: Value = serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
+            assert_eq!(body["preconditions"], preconditions);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::act::Writer;
-use crate::config::{Config, Leadership};
+use crate::config::{Config, Leadership, surface_name};
 use crate::election::{Election, UPSTREAM_LEASE};
 use crate::events::events;
 use crate::fence::Fence;
@@ -205,7 +205,7 @@ pub async fn start(config: Config, kube: kube::Config, policies: Policies) -> Re
     let stop = CancellationToken::new();
     let parts = Parts { tasks, work, election, world, queue, _webhook: webhook };
     let ended = tokio::spawn(supervise(parts, stop.clone()));
-    info!(identity = config.identity, surface = config.surface.as_str(), ?addresses, "started");
+    info!(identity = config.identity, surface = surface_name(config.surfaces), ?addresses, "started");
     Ok(Running { addresses, readiness, leading, stop, ended })
 }
 

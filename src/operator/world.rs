@@ -73,11 +73,11 @@ impl SharedWorld {
     ///
     /// # Errors
     /// [`Stale`] when what they were planned on has changed, or the World cannot be trusted any more.
-    pub fn begin(&self, step: &[Op], now: Timestamp) -> Result<(), Stale> {
+    pub fn begin(&self, step: &[Op]) -> Result<(), Stale> {
         if self.broken.is_cancelled() {
             return Err(Stale);
         }
-        self.write(|world| world.begin(step, now))
+        self.write(|world| world.begin(step))
     }
 
     /// Resolves one pending operation; the keys to reconcile.

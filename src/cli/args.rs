@@ -1,0 +1,211 @@
+//! The command line: every flag with its default, its unit and its environment variable.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use paddock_core::api::crd::Surfaces;
+use paddock_operator::Bind;
+use paddock_operator::config::surface_name;
+
+use crate::values::{parse_bool, parse_duration, parse_quantity};
+
+/// Sandboxes for code that nobody has read, on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "paddock", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the operator.
+    Operator(Box<OperatorArgs>),
+    /// Prints the CustomResourceDefinitions, for `kubectl apply --server-side -f -`.
+    Crds(CrdsArgs),
+    /// Prints the version.
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CrdsArgs {
+    /// Which surface to print.
+    #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
+    pub(crate) surface: Surfaces,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Flags may be written as Go programs take them: `--flag=value`, `--flag value`, `-flag value`; booleans bare or with `=true` or `=false`.
+#[derive(Debug, Args)]
+pub(crate) struct OperatorArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+    #[command(flatten)]
+    pub(crate) leadership: LeadershipArgs,
+    #[command(flatten)]
+    pub(crate) sandboxes: SandboxArgs,
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) webhook: WebhookArgs,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ClusterArgs {
+    /// Kubeconfig file. Without it, the pod's own service account is used; the variable KUBECONFIG is not looked at.
+    #[arg(long, value_name = "FILE", env = "PADDOCK_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig file; its current one if absent.
+    #[arg(long, value_name = "NAME", env = "PADDOCK_CONTEXT", requires = "kubeconfig")]
+    pub(crate) context: Option<String>,
+    /// Serves this namespace only; all if absent.
+    #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Domain of the cluster's DNS, in the addresses of sandboxes.
+    #[arg(long, value_name = "DOMAIN", env = "PADDOCK_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub(crate) cluster_domain: String,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "API")]
+pub(crate) struct ApiArgs {
+    /// Surface of templates, pools and claims that is served: seed, upstream or both.
+    #[arg(long, value_name = "SURFACE", env = "PADDOCK_SURFACE", value_parser = surface, default_value = "both")]
+    pub(crate) surface: Surfaces,
+    /// Serves templates, pools and claims; without them, Sandboxes alone.
+    #[arg(long, value_name = "BOOL", env = "PADDOCK_EXTENSIONS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) extensions: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Leadership")]
+pub(crate) struct LeadershipArgs {
+    /// Acts only while holding the leases, as two replicas must. Without it, this process acts always.
+    #[arg(long, value_name = "BOOL", env = "PADDOCK_LEADER_ELECT", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) leader_elect: bool,
+    /// Namespace of the leases; that of the pod or of the kubeconfig's context if absent.
+    #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_LEADER_ELECTION_NAMESPACE")]
+    pub(crate) leader_election_namespace: Option<String>,
+    /// How long a lease stands that is not renewed: whole seconds.
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_LEASE_DURATION", value_parser = parse_duration, default_value = "15s")]
+    pub(crate) lease_duration: Duration,
+    /// How long after the last renewal the leader goes on acting: shorter than the lease.
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_LEASE_RENEW_DEADLINE", value_parser = parse_duration, default_value = "10s")]
+    pub(crate) lease_renew_deadline: Duration,
+    /// How often leases are tried or renewed: shorter than half of the renew deadline.
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_LEASE_RETRY_PERIOD", value_parser = parse_duration, default_value = "2s")]
+    pub(crate) lease_retry_period: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sandboxes")]
+pub(crate) struct SandboxArgs {
+    /// Directory that is watched for plugins and the files that bind them.
+    #[arg(long, value_name = "DIR", env = "PADDOCK_PLUGIN_DIR")]
+    pub(crate) plugin_dir: Option<PathBuf>,
+    /// Size of the volume that takes the place of an emptyDir without sizeLimit, where a sandbox can fall idle.
+    #[arg(long, value_name = "QUANTITY", env = "PADDOCK_WORKSPACE_SIZE", value_parser = parse_quantity, default_value = "1Gi")]
+    pub(crate) workspace_size: String,
+    /// How long the start of an exec, attach or port-forward keeps a sandbox awake.
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_EXEC_HOLD", value_parser = parse_duration, default_value = "1h")]
+    pub(crate) exec_hold: Duration,
+    /// Domain whose labels a claim may add to its pod; may be repeated.
+    #[arg(long, value_name = "DOMAIN", env = "PADDOCK_CLAIM_LABEL_DOMAIN", value_delimiter = ',', default_value = "sandbox.users.io")]
+    pub(crate) claim_label_domain: Vec<String>,
+    /// Handler of RuntimeClasses whose pods are off the host's kernel, with its variants (kata means kata-qemu too); may be repeated.
+    #[arg(long, value_name = "HANDLER", env = "PADDOCK_ISOLATED_HANDLER", value_delimiter = ',', default_values = ["runsc", "gvisor", "kata"])]
+    pub(crate) isolated_handler: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Work")]
+pub(crate) struct WorkArgs {
+    /// Sandboxes reconciled at once.
+    #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "128")]
+    pub(crate) sandbox_concurrent_workers: u16,
+    /// Claims reconciled at once.
+    #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_CLAIM_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "128")]
+    pub(crate) sandbox_claim_concurrent_workers: u16,
+    /// Pools reconciled at once.
+    #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_WARM_POOL_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "32")]
+    pub(crate) sandbox_warm_pool_concurrent_workers: u16,
+    /// Templates reconciled at once.
+    #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_TEMPLATE_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "8")]
+    pub(crate) sandbox_template_concurrent_workers: u16,
+    /// Sandboxes that one look at a pool creates or deletes at the most.
+    #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_WARM_POOL_MAX_BATCH_SIZE", value_parser = clap::value_parser!(u16).range(1..), default_value = "100")]
+    pub(crate) sandbox_warm_pool_max_batch_size: u16,
+    /// Writes a second to the API server at the most; zero or less: as many as it takes.
+    #[arg(long, value_name = "F", env = "PADDOCK_KUBE_API_QPS", allow_negative_numbers = true, default_value = "-1")]
+    pub(crate) kube_api_qps: f64,
+    /// Writes in a burst above that rate; a second's worth if absent.
+    #[arg(long, value_name = "N", env = "PADDOCK_KUBE_API_BURST", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) kube_api_burst: Option<u32>,
+    /// For crash tests: abort when the reply to the N-th write has come in.
+    #[arg(long, value_name = "N", env = "PADDOCK_ABORT_AFTER_WRITES", hide = true)]
+    pub(crate) abort_after_writes: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Listening (HOST:PORT, :PORT, or 0 for not at all)")]
+pub(crate) struct ListenArgs {
+    /// /metrics, for Prometheus.
+    #[arg(long, value_name = "ADDRESS", env = "PADDOCK_METRICS_BIND_ADDRESS", default_value = ":8080")]
+    pub(crate) metrics_bind_address: Bind,
+    /// /healthz and /readyz.
+    #[arg(long, value_name = "ADDRESS", env = "PADDOCK_HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081")]
+    pub(crate) health_probe_bind_address: Bind,
+    /// /debug/seen/KIND/NAMESPACE/NAME: objects with what their authors put into them, so on loopback; `kubectl port-forward` reaches it.
+    #[arg(long, value_name = "ADDRESS", env = "PADDOCK_DEBUG_BIND_ADDRESS", default_value = "127.0.0.1:8082")]
+    pub(crate) debug_bind_address: Bind,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Webhook")]
+pub(crate) struct WebhookArgs {
+    /// Admission webhook, over TLS; 0 for none.
+    #[arg(long, value_name = "ADDRESS", env = "PADDOCK_WEBHOOK_BIND_ADDRESS", default_value = ":9443")]
+    pub(crate) webhook_bind_address: Bind,
+    /// The API server reaches the webhook at this URL, where it is outside of the cluster; else by its Service.
+    #[arg(long, value_name = "URL", env = "PADDOCK_WEBHOOK_URL")]
+    pub(crate) webhook_url: Option<String>,
+    /// Service in front of the webhook.
+    #[arg(long, value_name = "NAME", env = "PADDOCK_WEBHOOK_SERVICE_NAME", default_value = "paddock-webhook")]
+    pub(crate) webhook_service_name: String,
+    /// Namespace of that Service, and of the Secret that holds its certificate; that of the leases if absent.
+    #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_WEBHOOK_SERVICE_NAMESPACE")]
+    pub(crate) webhook_service_namespace: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs")]
+pub(crate) struct LogArgs {
+    /// Form of the log on standard error; text on a terminal and JSON elsewhere if absent.
+    #[arg(long, value_name = "FORMAT", env = "PADDOCK_LOG_FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Level, or a filter such as `info,paddock_operator=debug`; RUST_LOG if absent, else info.
+    #[arg(long, value_name = "FILTER", env = "PADDOCK_LOG_LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+fn surface(value: &str) -> Result<Surfaces, String> {
+    [Surfaces::Seed, Surfaces::Upstream, Surfaces::Both]
+        .into_iter()
+        .find(|surfaces| surface_name(*surfaces) == value)
+        .ok_or_else(|| format!("no surface {value:?}: expected seed, upstream or both"))
+}

@@ -1,0 +1,102 @@
+//! `paddock operator`: from flags to a running operator, until SIGTERM or SIGINT.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use paddock_core::settings::Settings;
+use paddock_operator::election::Timing;
+use paddock_operator::queue::Workers;
+use paddock_operator::{Config, Leadership, Policies};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{LeadershipArgs, OperatorArgs};
+use crate::{cluster, logs};
+
+/// Runs until a signal.
+pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
+    logs::init(&args.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let ended = runtime.block_on(serve(args));
+    // A plugin call that is still going on is bounded; nothing else is left.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
+    let kube = cluster::config(&args.cluster).await?;
+    let config = config(args)?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    paddock_operator::run(config, kube, Policies::none(), shutdown).await?;
+    Ok(())
+}
+
+fn config(args: OperatorArgs) -> anyhow::Result<Config> {
+    let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook: _, log: _ } = args;
+    let seed = seed()?;
+    let settings = Settings {
+        cluster_domain: cluster.cluster_domain,
+        workspace_size: sandboxes.workspace_size,
+        exec_hold: sandboxes.exec_hold,
+        label_domains: sandboxes.claim_label_domain,
+        isolated_handlers: sandboxes.isolated_handler,
+        seed,
+        pool_batch: work.sandbox_warm_pool_max_batch_size.into(),
+        ..Settings::default()
+    };
+    let workers = Workers {
+        claims: work.sandbox_claim_concurrent_workers.into(),
+        sandboxes: work.sandbox_concurrent_workers.into(),
+        pools: work.sandbox_warm_pool_concurrent_workers.into(),
+        templates: work.sandbox_template_concurrent_workers.into(),
+    };
+    Ok(Config {
+        settings,
+        surfaces: api.surface,
+        extensions: api.extensions,
+        namespace: cluster.namespace,
+        workers,
+        kube_api_qps: Some(work.kube_api_qps),
+        kube_api_burst: work.kube_api_burst,
+        leadership: elected(leadership)?,
+        identity: identity(seed),
+        metrics: listen.metrics_bind_address,
+        health: listen.health_probe_bind_address,
+        debug: listen.debug_bind_address,
+        plugin_dir: sandboxes.plugin_dir,
+        seed,
+        abort_after_writes: work.abort_after_writes,
+    })
+}
+
+fn elected(args: LeadershipArgs) -> anyhow::Result<Leadership> {
+    if !args.leader_elect {
+        return Ok(Leadership::Alone);
+    }
+    let timing = Timing {
+        lease: args.lease_duration,
+        renew: args.lease_renew_deadline,
+        retry: args.lease_retry_period,
+    };
+    let timing = timing.checked().context("--lease-duration, --lease-renew-deadline, --lease-retry-period")?;
+    Ok(Leadership::Elected { namespace: args.leader_election_namespace, timing })
+}
+
+/// Differs between two starts: names of warm sandboxes, jitter and the leases' holder come from it.
+fn seed() -> anyhow::Result<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    Ok(u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or_default() ^ u64::from(std::process::id()).rotate_left(48))
+}
+
+/// The pod's name, which Kubernetes gives the container as its hostname, and what tells this start from the last.
+fn identity(seed: u64) -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
+    let host = host.or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned()));
+    format!("{}_{seed:016x}", host.unwrap_or_else(|| "paddock".to_owned()))
+}

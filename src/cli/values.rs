@@ -1,0 +1,81 @@
+//! Values of flags as Go's flag package takes them, and its single-hyphen spelling.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use paddock_core::model::{Amount, parse_go_duration};
+
+/// `-flag` becomes `--flag`, as Go's flag package reads both alike. Values and everything behind `--` stay.
+pub(crate) fn go_style(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut literal = false;
+    args.into_iter()
+        .map(|arg| {
+            literal |= arg == "--";
+            match arg.to_str() {
+                // One letter is a short flag of ours; a digit begins a negative number.
+                Some(text) if !literal => match text.strip_prefix('-') {
+                    Some(name) if name.len() > 1 && name.starts_with(|c: char| c.is_ascii_lowercase()) => {
+                        OsString::from(format!("--{name}"))
+                    }
+                    Some(_) | None => arg,
+                },
+                Some(_) | None => arg,
+            }
+        })
+        .collect()
+}
+
+/// A boolean in any of Go's spellings.
+pub(crate) fn parse_bool(value: &str) -> Result<bool, String> {
+    match value {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err(format!("{value:?} is not a boolean: expected true or false")),
+    }
+}
+
+/// A duration as Go writes it, and not negative.
+pub(crate) fn parse_duration(value: &str) -> Result<Duration, String> {
+    let nanos = parse_go_duration(value).map_err(|error| format!("{value:?} {error}: expected 90s, 1h30m or the like"))?;
+    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| format!("{value:?} is negative"))
+}
+
+/// A quantity of storage, more than nothing.
+pub(crate) fn parse_quantity(value: &str) -> Result<String, String> {
+    match Amount::parse(&Quantity(value.to_owned())) {
+        Some(amount) if amount > Amount::ZERO => Ok(value.to_owned()),
+        Some(_) | None => Err(format!("{value:?} is not a size: expected a positive quantity, as 500Mi or 1Gi")),
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn single_hyphens_are_doubled_and_values_are_left() {
+        let given = ["paddock", "operator", "-leader-elect=false", "--extensions", "-h", "-kube-api-qps", "-1", "--", "-x-y"];
+        let wanted = ["paddock", "operator", "--leader-elect=false", "--extensions", "-h", "--kube-api-qps", "-1", "--", "-x-y"];
+        assert_eq!(go_style(given.map(OsString::from)), wanted.map(OsString::from));
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "5", "-1s", "1d", "s"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_kubernetes_quantities() {
+        for good in ["1Gi", "500M", "1.5Ti", "1073741824"] {
+            assert_eq!(parse_quantity(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "0", "0Gi", "1GB", "Gi", "-1Gi", "1 Gi"] {
+            assert!(parse_quantity(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The writer against a server that speaks real HTTP.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use paddock_core::kind::Key;
+use paddock_core::settings::Settings;
+use paddock_core::world::World;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Barrier;
+
+use super::*;
+use crate::queue::Workers;
+
+type Answer = Arc<dyn Fn(&Method, &Value) -> Reaction + Send + Sync>;
+
+enum Reaction {
+    Reply(Response),
+    /// Waits for others to come here too, then stores.
+    Meet(Arc<Barrier>),
+    Never,
+}
+
+#[derive(Clone)]
+struct Server {
+    answer: Answer,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+async fn handle(State(server): State<Server>, method: Method, uri: Uri, _: HeaderMap, body: String) -> Response {
+    let body: Value = serde_json::from_str(&body).unwrap();
+    server.seen.lock().unwrap().push(format!("{method} {}", uri.path()));
+    let stored = || (StatusCode::CREATED, stored(&body).to_string()).into_response();
+    match (server.answer)(&method, &body) {
+        Reaction::Reply(response) => response,
+        Reaction::Meet(barrier) => {
+            barrier.wait().await;
+            stored()
+        }
+        Reaction::Never => std::future::pending().await,
+    }
+}
+
+/// What the API server makes of a created object.
+fn stored(body: &Value) -> Value {
+    let mut object = body.clone();
+    object["metadata"]["uid"] = "u1".into();
+    object["metadata"]["resourceVersion"] = "5".into();
+    object
+}
+
+fn ok(body: &Value) -> Reaction {
+    Reaction::Reply((StatusCode::CREATED, stored(body).to_string()).into_response())
+}
+
+fn refuse(code: u16, reason: &str, retry_after: Option<&str>) -> Reaction {
+    let status = json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "m" });
+    let mut response = (StatusCode::from_u16(code).unwrap(), status.to_string()).into_response();
+    if let Some(value) = retry_after {
+        response.headers_mut().insert("retry-after", value.parse().unwrap());
+    }
+    Reaction::Reply(response)
+}
+
+struct Bench {
+    writer: Writer,
+    world: SharedWorld,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+async fn bench(fence: Fence, answer: impl Fn(&Method, &Value) -> Reaction + Send + Sync + 'static) -> Bench {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let server = Server { answer: Arc::new(answer), seen: seen.clone() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(axum::serve(listener, Router::new().fallback(handle).with_state(server)).into_future());
+    at(&format!("http://{address}"), fence, seen)
+}
+
+fn at(url: &str, fence: Fence, seen: Arc<Mutex<Vec<String>>>) -> Bench {
+    let mut config = kube::Config::new(url.parse().unwrap());
+    config.default_retry = false;
+    let world = SharedWorld::new(World::new(Settings::default()));
+    let writer = Writer::new(
+        Client::try_from(config).unwrap(),
+        world.clone(),
+        Queue::new(Workers::default(), 1),
+        (Pressure::new(None, None), fence),
+        Metrics::new().unwrap(),
+        None,
+    );
+    Bench { writer, world, seen }
+}
+
+fn create(name: &str) -> Op {
+    let body = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": "ns" }, "spec": { "containers": [] },
+    });
+    Op { key: Key::new(Kind::Pod, "ns", name), reason: Reason::PodMissing, action: Action::Create { body } }
+}
+
+fn plan(steps: &[&[&str]]) -> Plan {
+    Plan { steps: steps.iter().map(|names| names.iter().map(|n| create(n)).collect()).collect(), ..Plan::default() }
+}
+
+#[tokio::test]
+async fn what_was_stored_is_known_before_any_watch_says_so() {
+    let bench = bench(Fence::open(), |_, body| ok(body)).await;
+    assert_eq!(bench.writer.act(&plan(&[&["a"], &["b"]])).await, Progress::Stored);
+    for name in ["a", "b"] {
+        let key = Key::new(Kind::Pod, "ns", name);
+        assert_eq!(bench.world.read(|world| world.get(&key).unwrap().meta.version), 5);
+    }
+    assert_eq!(bench.seen.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn operations_of_one_step_go_out_together() {
+    // Neither is answered before both have come.
+    let barrier = Arc::new(Barrier::new(2));
+    let bench = bench(Fence::open(), move |_, _| Reaction::Meet(barrier.clone())).await;
+    assert_eq!(bench.writer.act(&plan(&[&["a", "b"]])).await, Progress::Stored);
+}
+
+#[tokio::test]
+async fn a_step_does_not_begin_unless_the_one_before_was_stored() {
+    let bench = bench(Fence::open(), |_, _| refuse(422, "Invalid", None)).await;
+    let progress = bench.writer.act(&plan(&[&["a"], &["b"]])).await;
+    assert_eq!(progress, Progress::Stopped(Done::Failed { at_least: None }));
+    assert_eq!(*bench.seen.lock().unwrap(), ["POST /api/v1/namespaces/ns/pods"]);
+}
+
+#[tokio::test]
+async fn a_plan_that_is_out_of_date_is_not_begun() {
+    let bench = bench(Fence::open(), |_, body| ok(body)).await;
+    assert_eq!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stored);
+    assert_eq!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stale);
+    assert_eq!(bench.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_and_a_conflict_are_looked_at_again() {
+    for reason in ["AlreadyExists", "Conflict"] {
+        let bench = bench(Fence::open(), move |_, _| refuse(409, reason, None)).await;
+        assert_eq!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Again));
+    }
+}
+
+#[tokio::test]
+async fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
+    let bench = bench(Fence::open(), |_, _| refuse(429, "TooManyRequests", Some("2"))).await;
+    let at_least = Some(Duration::from_secs(2));
+    assert_eq!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { at_least }));
+    assert_eq!(bench.writer.pressure.load().0, limits::WRITES.0 / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_never_answered_ends_and_counts_as_perhaps_stored() {
+    let bench = bench(Fence::open(), |_, _| Reaction::Never).await;
+    let start = Instant::now();
+    assert!(matches!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+    assert_eq!(start.elapsed().as_secs(), limits::WRITE.as_secs());
+    // As long as it may have been stored, the same name is not planned again.
+    assert_eq!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stale);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_stored_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let bench = at(&url, Fence::open(), Arc::default());
+    for _ in 0..2 {
+        assert!(matches!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+    }
+}
+
+#[tokio::test]
+async fn without_the_right_to_write_nothing_is_sent() {
+    let bench = bench(Fence::closed(), |_, body| ok(body)).await;
+    assert!(matches!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+    assert!(bench.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_does_not_outlast_the_right_to_it() {
+    let fence = Fence::closed();
+    let start = Instant::now();
+    fence.extend(start + Duration::from_secs(2));
+    let bench = bench(fence, |_, _| Reaction::Never).await;
+    assert!(matches!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+    assert_eq!(start.elapsed().as_secs(), 2);
+}

@@ -1,0 +1,147 @@
+//! What upstream's families show after a life of objects.
+
+use serde_json::{Value, json};
+
+use crate::metrics::Metrics;
+use paddock_core::kind::Kind;
+use paddock_core::object::Object;
+
+fn object(kind: Kind, name: &str, metadata: Value, rest: Value) -> Object {
+    let mut document = rest;
+    document["metadata"] = metadata;
+    document["metadata"]["name"] = name.into();
+    document["metadata"]["namespace"] = "ns".into();
+    document["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+    Object::from_json(kind, document).unwrap()
+}
+
+fn owner(kind: &str, name: &str) -> Value {
+    json!([{ "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": kind, "name": name, "uid": name, "controller": true }])
+}
+
+fn condition(status: &str) -> Value {
+    json!({ "conditions": [{
+        "type": "Ready", "status": status, "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }] })
+}
+
+fn warm(owners: Value, ready: &str) -> Object {
+    let metadata = json!({
+        "labels": { "agents.x-k8s.io/launch-type": "warm" },
+        "annotations": { "agents.x-k8s.io/sandbox-template-ref": "python" },
+        "ownerReferences": owners,
+    });
+    let spec = json!({ "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } });
+    object(Kind::Sandbox, "pool-x1", metadata, json!({ "spec": spec, "status": condition(ready) }))
+}
+
+fn claim(ready: &str) -> Object {
+    let metadata = json!({
+        "labels": { "agents.x-k8s.io/created-by": "python-client" },
+        "annotations": { "agents.x-k8s.io/controller-first-observed-at": "2026-01-01T00:00:00.5Z" },
+    });
+    let mut status = condition(ready);
+    if ready == "True" {
+        status["sandbox"] = json!({ "name": "pool-x1" });
+    }
+    object(Kind::Claim, "c1", metadata, json!({ "spec": { "warmPoolRef": { "name": "pool" } }, "status": status }))
+}
+
+fn text(metrics: &Metrics) -> String {
+    String::from_utf8(metrics.text().unwrap()).unwrap()
+}
+
+fn lines<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    text.lines().filter(|line| line.starts_with(start)).collect()
+}
+
+#[test]
+fn sandboxes_are_counted_where_they_are_now() {
+    let metrics = Metrics::new().unwrap();
+    metrics.leading(true);
+    metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "False"));
+    metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "True"));
+    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"));
+    let shown = text(&metrics);
+    assert_eq!(
+        lines(&shown, "agent_sandboxes{"),
+        ["agent_sandboxes{created_by=\"unknown\",expired=\"false\",launch_type=\"warm\",namespace=\"ns\",\
+          owned_by=\"SandboxClaim\",ready_condition=\"true\",sandbox_template=\"python\"} 1"]
+    );
+    metrics.deleted(&warm(json!([]), "True"));
+    assert!(lines(&text(&metrics), "agent_sandboxes{").is_empty());
+}
+
+#[test]
+fn a_list_replaces_what_was_counted() {
+    let metrics = Metrics::new().unwrap();
+    metrics.leading(true);
+    metrics.listed(Kind::Sandbox, &[warm(json!([]), "True")]);
+    assert_eq!(lines(&text(&metrics), "agent_sandboxes{").len(), 1);
+    metrics.listed(Kind::Pod, &[]);
+    assert_eq!(lines(&text(&metrics), "agent_sandboxes{").len(), 1);
+    metrics.listed(Kind::Sandbox, &[]);
+    assert!(lines(&text(&metrics), "agent_sandboxes{").is_empty());
+}
+
+#[test]
+fn a_warm_claim_is_counted_and_timed_once() {
+    let metrics = Metrics::new().unwrap();
+    metrics.leading(true);
+    metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "True"));
+    metrics.applied(&claim("False"));
+    for _ in 0..2 {
+        metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"));
+        metrics.applied(&claim("True"));
+    }
+    let shown = text(&metrics);
+    assert_eq!(
+        lines(&shown, "agent_sandbox_claim_creation_total{"),
+        ["agent_sandbox_claim_creation_total{created_by=\"python-client\",launch_type=\"warm\",namespace=\"ns\",\
+          pod_condition=\"ready\",sandbox_template=\"python\",warmpool_name=\"pool\"} 1"]
+    );
+    for family in ["claim_startup", "claim_controller_startup"] {
+        let name = format!("agent_sandbox_{family}_latency_ms_count{{launch_type=\"warm\",sandbox_template=\"python\"}} 1");
+        assert!(shown.contains(&name), "{name}\n{shown}");
+    }
+    assert!(lines(&shown, "agent_sandbox_client_claim_startup_latency_ms_count").is_empty());
+    // The form that Go's client writes.
+    assert!(shown.contains("le=\"240000\"") && shown.contains("le=\"+Inf\""), "{shown}");
+}
+
+#[test]
+fn only_the_leader_times_and_shows_the_cluster() {
+    let metrics = Metrics::new().unwrap();
+    metrics.applied(&claim("False"));
+    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"));
+    metrics.applied(&claim("True"));
+    let shown = text(&metrics);
+    assert!(lines(&shown, "agent_sandboxes{").is_empty());
+    assert!(lines(&shown, "agent_sandbox_claim_").is_empty(), "{shown}");
+    assert!(shown.contains("paddock_leader 0"));
+    // What was there before it led is counted, not timed.
+    metrics.leading(true);
+    metrics.applied(&claim("True"));
+    let shown = text(&metrics);
+    assert_eq!(lines(&shown, "agent_sandboxes{").len(), 1);
+    assert!(lines(&shown, "agent_sandbox_claim_startup").is_empty());
+}
+
+#[test]
+fn every_upstream_bucket_is_kept() {
+    let metrics = Metrics::new().unwrap();
+    metrics.leading(true);
+    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"));
+    metrics.applied(&claim("True"));
+    let shown = text(&metrics);
+    for bucket in [100, 250, 500, 750, 1000, 1250, 1500, 2000, 2500, 5000, 10000, 30000, 60000, 120_000, 240_000] {
+        let line = format!("agent_sandbox_claim_startup_latency_ms_bucket{{launch_type=\"warm\",sandbox_template=\"python\",le=\"{bucket}\"}}");
+        assert!(shown.contains(&line), "{line}");
+    }
+    for bucket in [50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 120_000, 240_000, 300_000, 600_000] {
+        assert!(
+            lines(&shown, "agent_sandbox_creation_latency_ms_bucket").iter().any(|l| l.contains(&format!("le=\"{bucket}\""))),
+            "{bucket}"
+        );
+    }
+}

@@ -1,0 +1,294 @@
+//! Behaviour of the work queue, in virtual time.
+
+use std::collections::BTreeMap;
+
+use paddock_core::kind::Kind;
+
+use super::*;
+
+fn key(kind: Kind, name: &str) -> Key {
+    Key::new(kind, "ns", name)
+}
+
+fn sandbox(name: &str) -> Key {
+    key(Kind::Sandbox, name)
+}
+
+fn queue(each: usize) -> Queue {
+    let queue = Queue::new(Workers { claims: each, sandboxes: each, pools: each, templates: each }, 7);
+    queue.open(true);
+    queue
+}
+
+/// The next job if there is one now.
+async fn now(queue: &Queue) -> Option<Job> {
+    tokio::time::timeout(Duration::ZERO, queue.next()).await.ok().flatten()
+}
+
+async fn name(queue: &Queue) -> Option<String> {
+    let job = now(queue).await?;
+    let name = job.key.name.to_string();
+    job.done(Done::Converged, None);
+    Some(name)
+}
+
+/// How long until the next job, and the job.
+async fn wait(queue: &Queue) -> (Duration, Job) {
+    let start = Instant::now();
+    let job = queue.next().await.unwrap();
+    (start.elapsed(), job)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_in_the_queue_once() {
+    let queue = queue(4);
+    queue.push([sandbox("a"), sandbox("a")], Trigger::Related);
+    queue.push([sandbox("a")], Trigger::Changed);
+    assert_eq!(name(&queue).await.as_deref(), Some("a"));
+    assert_eq!(name(&queue).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_under_way_is_not_given_out_again_until_it_is_done() {
+    let queue = queue(4);
+    queue.push([sandbox("a")], Trigger::Changed);
+    let job = now(&queue).await.unwrap();
+    queue.push([sandbox("a")], Trigger::Related);
+    assert!(now(&queue).await.is_none());
+    job.done(Done::Converged, None);
+    assert_eq!(name(&queue).await.as_deref(), Some("a"));
+    assert_eq!(name(&queue).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_gives_out_no_more_than_its_bound_and_lanes_do_not_share_it() {
+    let queue = queue(2);
+    queue.push(["a", "b", "c"].map(sandbox), Trigger::Changed);
+    queue.push([key(Kind::Claim, "d")], Trigger::Changed);
+    let jobs: Vec<Job> = [now(&queue).await, now(&queue).await, now(&queue).await].into_iter().flatten().collect();
+    let mut kinds: Vec<Kind> = jobs.iter().map(|job| job.key.kind).collect();
+    kinds.sort();
+    assert_eq!(kinds, [Kind::Sandbox, Kind::Sandbox, Kind::Claim]);
+    assert!(now(&queue).await.is_none());
+    drop(jobs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_are_looked_through_first() {
+    let queue = queue(4);
+    queue.push([key(Kind::Pool, "p"), key(Kind::Template, "t"), sandbox("s")], Trigger::Changed);
+    queue.push([key(Kind::SeedClaim, "c")], Trigger::Changed);
+    let mut order = Vec::new();
+    while let Some(name) = name(&queue).await {
+        order.push(name);
+    }
+    assert_eq!(order, ["c", "s", "p", "t"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_of_one_pool_do_not_hold_up_one_of_another() {
+    let queue = queue(1);
+    queue.push((0..10_000).map(|n| sandbox(&format!("big-{n:05}"))), Trigger::Related);
+    queue.push([sandbox("small-00001")], Trigger::Related);
+    let first = [name(&queue).await.unwrap(), name(&queue).await.unwrap()];
+    assert!(first.contains(&"small-00001".to_owned()), "{first:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn flows_take_turns() {
+    let queue = queue(1);
+    for flow in ["a", "b", "c"] {
+        queue.push((0..50).map(|n| sandbox(&format!("{flow}-{n}"))), Trigger::Related);
+    }
+    let mut served: BTreeMap<char, usize> = BTreeMap::new();
+    for turn in 1..=150 {
+        *served.entry(name(&queue).await.unwrap().chars().next().unwrap()).or_default() += 1;
+        let most = served.values().max().unwrap();
+        let least = if served.len() < 3 { 0 } else { *served.values().min().unwrap() };
+        assert!(most - least <= 1, "after {turn} turns: {served:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_periodic_pass_put_in_waits_for_what_changed() {
+    let queue = queue(1);
+    queue.push((0..3).map(|n| sandbox(&format!("old{n}"))), Trigger::Resync);
+    queue.push([sandbox("new")], Trigger::Changed);
+    assert_eq!(name(&queue).await.as_deref(), Some("new"));
+    // A key that waits in the background comes forward when it changes, and then comes once.
+    queue.push([sandbox("old2")], Trigger::Changed);
+    assert_eq!(queue.depth()[Lane::Sandboxes as usize].1, 3);
+    let order = [name(&queue).await, name(&queue).await, name(&queue).await].map(Option::unwrap);
+    assert_eq!(order, ["old2", "old0", "old1"]);
+    assert_eq!(name(&queue).await, None);
+    assert_eq!(queue.depth()[Lane::Sandboxes as usize].1, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_comes_at_its_time_and_the_earliest_one_stands() {
+    let queue = queue(1);
+    let start = Instant::now();
+    queue.push_at(sandbox("a"), start + Duration::from_secs(30), Trigger::Wake);
+    queue.push_at(sandbox("a"), start + Duration::from_secs(10), Trigger::Wake);
+    queue.push_at(sandbox("a"), start + Duration::from_secs(20), Trigger::Wake);
+    let (waited, job) = wait(&queue).await;
+    assert_eq!(waited.as_secs(), 10);
+    job.done(Done::Converged, Some(Instant::now() + Duration::from_secs(5)));
+    let (waited, job) = wait(&queue).await;
+    assert_eq!((waited.as_secs(), job.trigger), (5, Trigger::Wake));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_overtakes_a_wake() {
+    let queue = queue(1);
+    queue.push_at(sandbox("a"), Instant::now() + Duration::from_secs(30), Trigger::Wake);
+    queue.push([sandbox("a")], Trigger::Changed);
+    assert_eq!(name(&queue).await.as_deref(), Some("a"));
+    // It converged without asking for another wake, so there is none.
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(name(&queue).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_wait_longer_each_time_up_to_the_longest_and_a_success_forgets_them() {
+    let queue = queue(1);
+    queue.push([sandbox("a")], Trigger::Changed);
+    let (first, longest) = limits::RETRY;
+    let (_, mut job) = wait(&queue).await;
+    let mut full = first;
+    for _ in 0..16 {
+        job.done(Done::Failed { at_least: None }, None);
+        let waited;
+        (waited, job) = wait(&queue).await;
+        // tokio's timer counts whole milliseconds.
+        assert!(waited >= full / 2 && waited <= full + Duration::from_millis(1), "{waited:?} of {full:?}");
+        assert_eq!(job.trigger, Trigger::Retry);
+        full = (full * 2).min(longest);
+    }
+    job.done(Done::Converged, None);
+    queue.push([sandbox("a")], Trigger::Changed);
+    let (_, job) = wait(&queue).await;
+    job.done(Done::Failed { at_least: None }, None);
+    assert!(wait(&queue).await.0 <= first + Duration::from_millis(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_is_waited_for() {
+    let queue = queue(1);
+    queue.push([sandbox("a")], Trigger::Changed);
+    wait(&queue).await.1.done(Done::Failed { at_least: Some(Duration::from_secs(7)) }, None);
+    assert_eq!(wait(&queue).await.0.as_secs(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_key_is_held_against_its_surroundings_but_not_against_its_own_change() {
+    let queue = queue(1);
+    queue.push([sandbox("a")], Trigger::Changed);
+    wait(&queue).await.1.done(Done::Failed { at_least: Some(Duration::from_secs(60)) }, None);
+    queue.push([sandbox("a")], Trigger::Related);
+    assert!(now(&queue).await.is_none());
+    queue.push([sandbox("a")], Trigger::Changed);
+    assert!(now(&queue).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn conflicts_are_looked_at_again_at_once_and_then_with_backoff() {
+    let queue = queue(1);
+    queue.push([sandbox("a")], Trigger::Changed);
+    let mut waits = Vec::new();
+    let (_, mut job) = wait(&queue).await;
+    for _ in 0..limits::CONFLICTS_AT_ONCE + 2 {
+        job.done(Done::Again, None);
+        let waited;
+        (waited, job) = wait(&queue).await;
+        waits.push(waited);
+    }
+    let (at_once, later) = waits.split_at(limits::CONFLICTS_AT_ONCE as usize);
+    assert!(at_once.iter().all(Duration::is_zero), "{waits:?}");
+    assert!(later.iter().all(|w| !w.is_zero()), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_dropped_counts_as_failed() {
+    let queue = queue(1);
+    queue.push([sandbox("a")], Trigger::Changed);
+    drop(now(&queue).await.unwrap());
+    assert!(now(&queue).await.is_none());
+    let (waited, job) = wait(&queue).await;
+    assert!(!waited.is_zero());
+    assert_eq!(job.trigger, Trigger::Retry);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_given_out_while_closed_to_work_and_nothing_is_lost() {
+    let queue = Queue::new(Workers::default(), 7);
+    queue.push([sandbox("a")], Trigger::Changed);
+    assert!(now(&queue).await.is_none());
+    queue.open(true);
+    assert!(now(&queue).await.is_some());
+    queue.close();
+    assert!(queue.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_wakes_one_who_waits() {
+    let queue = queue(1);
+    let waiter = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.next().await.map(|job| job.key.name.to_string()) }
+    });
+    tokio::task::yield_now().await;
+    queue.push([sandbox("a")], Trigger::Changed);
+    assert_eq!(waiter.await.unwrap().as_deref(), Some("a"));
+}
+
+/// Random operations on a handful of keys: no key is ever with two workers, lanes keep their bounds, every key that was
+/// pushed is given out after its last push, and nothing is left behind.
+#[tokio::test(start_paused = true)]
+async fn random_operations_keep_the_promises() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let queue = queue(2);
+        let mut owed: BTreeMap<Key, bool> = BTreeMap::new();
+        let mut jobs: Vec<Job> = Vec::new();
+        let keys: Vec<Key> = (0..6).map(|n| sandbox(&format!("f{}-{n}", n % 2))).collect();
+        for _ in 0..300 {
+            match random.u8(0..10) {
+                0..4 => {
+                    let key = keys[random.usize(..keys.len())].clone();
+                    owed.insert(key.clone(), true);
+                    queue.push([key], Trigger::ALL[random.usize(..Trigger::ALL.len())]);
+                }
+                4..7 => {
+                    if let Some(job) = now(&queue).await {
+                        assert!(jobs.iter().all(|other| other.key != job.key), "seed {seed}: two workers on {}", job.key);
+                        owed.insert(job.key.clone(), false);
+                        jobs.push(job);
+                        assert!(jobs.len() <= 2, "seed {seed}: bound exceeded");
+                    }
+                }
+                7..9 => {
+                    if !jobs.is_empty() {
+                        let job = jobs.swap_remove(random.usize(..jobs.len()));
+                        match random.u8(0..4) {
+                            0 => job.done(Done::Failed { at_least: None }, None),
+                            1 => job.done(Done::Again, None),
+                            2 => drop(job),
+                            _ => job.done(Done::Converged, None),
+                        }
+                    }
+                }
+                _ => tokio::time::advance(Duration::from_millis(random.u64(0..500))).await,
+            }
+        }
+        for job in jobs.drain(..) {
+            job.done(Done::Converged, None);
+        }
+        while let Ok(Some(job)) = tokio::time::timeout(limits::RETRY.1 * 2, queue.next()).await {
+            owed.insert(job.key.clone(), false);
+            job.done(Done::Converged, None);
+        }
+        assert!(owed.values().all(|owed| !owed), "seed {seed}: never given out: {owed:?}");
+        assert!(queue.shared.lock().entries.is_empty(), "seed {seed}: something is left");
+    }
+}

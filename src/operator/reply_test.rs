@@ -1,0 +1,120 @@
+//! What each reply means.
+
+use paddock_core::kind::{Key, Kind};
+use paddock_core::plan::Reason;
+use serde_json::json;
+
+use super::*;
+
+fn create() -> Op {
+    op(Action::Create { body: json!({}) })
+}
+
+fn patch() -> Op {
+    op(Action::Patch { uid: "u".into(), resource_version: None, status: false, body: json!({}) })
+}
+
+fn delete() -> Op {
+    op(Action::Delete { uid: "u".into(), resource_version: None, foreground: false })
+}
+
+fn delete_version() -> Op {
+    op(Action::Delete { uid: "u".into(), resource_version: Some("11".into()), foreground: false })
+}
+
+fn op(action: Action) -> Op {
+    Op { key: Key::new(Kind::Pod, "ns", "p"), reason: Reason::PodMissing, action }
+}
+
+/// The API server's own form of a refusal.
+fn refusal(code: u16, reason: &str) -> Value {
+    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "m" })
+}
+
+fn read(op: &Op, code: u16, body: &Value) -> String {
+    read_with(op, code, body.to_string().as_bytes(), None)
+}
+
+fn read_with(op: &Op, code: u16, body: &[u8], retry_after: Option<&str>) -> String {
+    let mut headers = HeaderMap::new();
+    if let Some(value) = retry_after {
+        headers.insert(http::header::RETRY_AFTER, value.parse().unwrap());
+    }
+    let reply = Reply::read(op, StatusCode::from_u16(code).unwrap(), &headers, body);
+    let outcome = match reply.outcome {
+        Outcome::Stored(object) => format!("stored {}@{}", object.key.name, object.meta.version),
+        Outcome::Rejected { status, .. } => format!("rejected {status}"),
+        other @ (Outcome::Gone | Outcome::Conflict | Outcome::Exists | Outcome::Busy | Outcome::Unknown) => {
+            format!("{other:?}").to_lowercase()
+        }
+    };
+    match reply.signal {
+        Signal::Served => outcome,
+        Signal::Busy(None) => format!("{outcome}; busy"),
+        Signal::Busy(Some(wait)) => format!("{outcome}; busy for {}s", wait.as_secs()),
+        Signal::Lost => format!("{outcome}; lost"),
+    }
+}
+
+#[test]
+fn what_was_stored_is_read() {
+    let pod = json!({ "metadata": { "name": "p", "namespace": "ns", "uid": "u", "resourceVersion": "12" } });
+    assert_eq!(read(&create(), 201, &pod), "stored p@12");
+    assert_eq!(read(&patch(), 200, &pod), "stored p@12");
+    assert_eq!(read_with(&patch(), 200, b"<html>", None), "unknown");
+}
+
+#[test]
+fn a_deleted_object_is_gone_unless_it_lingers() {
+    let with = |metadata: Value| {
+        let mut pod = json!({ "metadata": { "name": "p", "namespace": "ns", "uid": "u", "resourceVersion": "12" } });
+        pod["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+        read(&delete(), 200, &pod)
+    };
+    let stamp = "2026-01-01T00:00:00Z";
+    assert_eq!(with(json!({ "deletionTimestamp": stamp, "deletionGracePeriodSeconds": 30 })), "stored p@12");
+    assert_eq!(with(json!({ "deletionTimestamp": stamp, "finalizers": ["f"] })), "stored p@12");
+    assert_eq!(with(json!({ "deletionTimestamp": stamp, "deletionGracePeriodSeconds": 0 })), "gone");
+    assert_eq!(with(json!({})), "gone");
+    let status = json!({ "kind": "Status", "status": "Success", "details": { "name": "p", "uid": "u" } });
+    assert_eq!(read(&delete(), 200, &status), "gone");
+}
+
+#[test]
+fn what_is_not_there_is_gone_but_for_a_create() {
+    let missing = refusal(404, "NotFound");
+    assert_eq!(read(&patch(), 404, &missing), "gone");
+    assert_eq!(read(&delete(), 404, &missing), "gone");
+    assert_eq!(read(&create(), 404, &missing), "rejected 404");
+}
+
+#[test]
+fn a_409_is_told_apart_by_verb_and_reason() {
+    assert_eq!(read(&create(), 409, &refusal(409, "AlreadyExists")), "exists");
+    assert_eq!(read(&create(), 409, &refusal(409, "Conflict")), "conflict");
+    assert_eq!(read(&patch(), 409, &refusal(409, "Conflict")), "conflict");
+    assert_eq!(read(&delete(), 409, &refusal(409, "Conflict")), "gone");
+    assert_eq!(read(&delete_version(), 409, &refusal(409, "Conflict")), "conflict");
+}
+
+#[test]
+fn refusals_for_good_and_for_now() {
+    for (code, reason) in [(400, "BadRequest"), (401, "Unauthorized"), (403, "Forbidden"), (422, "Invalid")] {
+        assert_eq!(read(&create(), code, &refusal(code, reason)), format!("rejected {code}"));
+    }
+    let busy = refusal(429, "TooManyRequests").to_string();
+    assert_eq!(read_with(&create(), 429, busy.as_bytes(), Some("5")), "busy; busy for 5s");
+    assert_eq!(read_with(&create(), 429, b"Too many requests, please try again later.\n", None), "busy; busy");
+    assert_eq!(read(&create(), 503, &refusal(503, "ServiceUnavailable")), "busy; busy");
+}
+
+#[test]
+fn what_may_have_been_stored_is_unknown() {
+    assert_eq!(read(&create(), 500, &refusal(500, "InternalError")), "unknown");
+    assert_eq!(read(&create(), 504, &refusal(504, "Timeout")), "unknown");
+    assert_eq!(read(&create(), 408, &refusal(408, "Timeout")), "unknown");
+    for code in [302, 404, 409, 500, 502, 503, 504] {
+        assert_eq!(read_with(&create(), code, b"<html>proxy</html>", None), "unknown; lost", "{code}");
+        assert_eq!(read_with(&create(), code, b"{}", None), "unknown; lost", "{code}");
+    }
+}
