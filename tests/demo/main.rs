@@ -1,2 +1,115 @@
-//! The story of a sandbox, told on a real control plane.
-fn main() {}
+//! `cargo demo`: the story of a sandbox, told on a real control plane.
+//!
+//! It builds what it needs, starts a cluster of its own with the operator beside it, goes through the
+//! chapters of `story`, and ends with everything it started: after success, after a failure, after Ctrl-C.
+//! Only `--keep` leaves the cluster and the operator running, and `--down` takes them away again.
+
+mod access;
+mod manifests;
+mod operator;
+mod program;
+mod screen;
+mod stage;
+mod story;
+mod wait;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use paddock_cluster::{Kept, Target};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::screen::Screen;
+use crate::stage::{MARK, Stage};
+
+/// Shows Paddock at work on a real Kubernetes control plane.
+///
+/// With no flags it starts a control plane of its own on this machine and removes it at the end. The first
+/// run builds that control plane and the operator, which takes minutes; they are kept in your cache folder
+/// and in `target`. KUBECONFIG is not looked at: another cluster is used only where it is named.
+#[derive(Debug, Parser)]
+#[command(name = "cargo demo", version, about)]
+struct Args {
+    /// Leave the cluster and the operator running at the end, and print how to use them.
+    #[arg(long, conflicts_with = "kubeconfig")]
+    keep: bool,
+    /// Take down what `--keep` left running, and do nothing else.
+    #[arg(long, conflicts_with_all = ["keep", "kubeconfig"])]
+    down: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// What a shell says of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let ended = if args.down { down().map(|()| ExitCode::SUCCESS) } else { run(&args) };
+    ended.unwrap_or_else(|error| {
+        eprintln!("\nerror: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(args: &Args) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let ended = runtime.block_on(tell(args));
+    // A build that Ctrl-C interrupted is nobody's to wait for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn tell(args: &Args) -> Result<ExitCode> {
+    let screen = Screen::new();
+    let mut stop = std::pin::pin!(stopped());
+    screen.title("Paddock", "sandboxes for code that nobody has read, on a real Kubernetes API server");
+    let mut stage = tokio::select! {
+        stage = Stage::set(&args.target, &screen) => stage?,
+        signal = &mut stop => { signal?; return Ok(ExitCode::from(INTERRUPTED)) }
+    };
+    let told = tokio::select! {
+        told = stage.perform(&screen) => told.map(|()| ExitCode::SUCCESS),
+        signal = &mut stop => signal.map(|()| ExitCode::from(INTERRUPTED)),
+    };
+    if let Err(error) = &told {
+        screen.failure(error, &stage.operator_log());
+    }
+    if args.keep {
+        let kept = stage.keep().await?;
+        screen.kept(&kept);
+    } else {
+        stage.strike(&screen).await;
+    }
+    // The error has been shown, with the log that explains it.
+    Ok(told.unwrap_or(ExitCode::FAILURE))
+}
+
+/// Ctrl-C, or whatever else asks us to end.
+async fn stopped() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
+}
+
+/// Stops every cluster that a demo left running; those of others stay.
+fn down() -> Result<()> {
+    let mut stopped = 0;
+    for kept in Kept::all().into_iter().filter(|kept| kept.dir().join(MARK).exists()) {
+        let folder = kept.dir().display().to_string();
+        kept.stop().with_context(|| format!("stopping the demo in {folder}"))?;
+        println!("stopped the demo in {folder}");
+        stopped += 1;
+    }
+    if stopped == 0 {
+        println!("no demo is running");
+    }
+    Ok(())
+}

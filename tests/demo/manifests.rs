@@ -1,0 +1,60 @@
+//! What the demo applies: the sample manifests as they are, and its own.
+
+use anyhow::{Context as _, Result};
+use kube::api::DynamicObject;
+use serde::Deserialize as _;
+use serde_json::Value;
+
+/// One Sandbox, in the short shape.
+pub(crate) const SANDBOX: &str = include_str!("../../deploy/samples/sandbox.yaml");
+/// A template, a pool of it, and a claim.
+pub(crate) const WARM_POOL: &str = include_str!("../../deploy/samples/warm-pool.yaml");
+
+/// Every object of a YAML text; those that name no namespace are put into `namespace`, as `kubectl -n` does.
+pub(crate) fn objects(text: &str, namespace: Option<&str>) -> Result<Vec<DynamicObject>> {
+    let mut objects = Vec::new();
+    for document in serde_yaml_ng::Deserializer::from_str(text) {
+        let value = Value::deserialize(document).context("reading YAML")?;
+        if value.is_null() {
+            continue;
+        }
+        let mut object: DynamicObject = serde_json::from_value(value).context("reading a Kubernetes object")?;
+        if let (None, Some(namespace)) = (&object.metadata.namespace, namespace) {
+            object.metadata.namespace = Some(namespace.to_owned());
+        }
+        objects.push(object);
+    }
+    Ok(objects)
+}
+
+/// Kind of an object.
+pub(crate) fn kind(object: &DynamicObject) -> &str {
+    object.types.as_ref().map_or("", |types| types.kind.as_str())
+}
+
+/// One object, from JSON.
+pub(crate) fn object(value: Value) -> Result<DynamicObject> {
+    serde_json::from_value(value).context("making a Kubernetes object")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_hold_what_the_story_tells() {
+        let kinds = |text| -> Vec<String> {
+            objects(text, Some("agents")).unwrap().iter().map(|o| kind(o).to_owned()).collect()
+        };
+        assert_eq!(kinds(SANDBOX), ["Sandbox"]);
+        assert_eq!(kinds(WARM_POOL), ["SandboxTemplate", "SandboxWarmPool", "SandboxClaim"]);
+    }
+
+    #[test]
+    fn a_namespace_is_given_only_where_there_is_none() {
+        let text = "metadata: { name: a, namespace: b }\napiVersion: v1\nkind: Pod\n---\napiVersion: v1\nkind: Pod\n";
+        let namespaces: Vec<_> =
+            objects(text, Some("c")).unwrap().into_iter().map(|o| o.metadata.namespace.unwrap()).collect();
+        assert_eq!(namespaces, ["b", "c"]);
+    }
+}
