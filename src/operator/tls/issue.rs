@@ -1,0 +1,72 @@
+//! Issues a certificate under an authority made for it alone.
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use time::OffsetDateTime;
+
+use super::material::Pair;
+
+/// How far a certificate's beginning lies back, for clocks that run behind ours.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// A certificate could not be issued.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The names or the key could not be used.
+    #[error("cannot issue a certificate: {0}")]
+    Rcgen(#[from] rcgen::Error),
+    /// A time that a certificate cannot hold.
+    #[error("cannot issue a certificate that is valid at {0}")]
+    Time(Timestamp),
+}
+
+/// A new authority and a certificate of it for these hosts (DNS names or addresses). The authority's key is not kept.
+///
+/// # Errors
+/// When a host is not a name that a certificate can hold.
+pub fn issue(hosts: &[String], now: Timestamp, lifetime: SignedDuration) -> Result<Pair, IssueError> {
+    let not_before = now.checked_sub(CLOCK_SKEW).map_err(|_| IssueError::Time(now))?;
+    let not_after = now.checked_add(lifetime).map_err(|_| IssueError::Time(now))?;
+    let begin = date(not_before)?;
+    let end = date(not_after)?;
+
+    let mut authority = CertificateParams::default();
+    // Its own name for each authority: two in one bundle must not be taken for one another.
+    authority.distinguished_name = named(&format!("paddock-webhook-ca-{}", now.as_millisecond()));
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    (authority.not_before, authority.not_after) = (begin, end);
+    let authority_key = KeyPair::generate()?;
+    let authority_certificate = authority.self_signed(&authority_key)?;
+
+    let mut server = CertificateParams::new(hosts)?;
+    server.distinguished_name = named("paddock-webhook");
+    server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    server.use_authority_key_identifier_extension = true;
+    (server.not_before, server.not_after) = (begin, end);
+    let key = KeyPair::generate()?;
+    let certificate = server.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
+
+    Ok(Pair {
+        authority: authority_certificate.pem(),
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+        hosts: hosts.to_vec(),
+        issued: now,
+        not_after,
+    })
+}
+
+fn named(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn date(at: Timestamp) -> Result<OffsetDateTime, IssueError> {
+    OffsetDateTime::from_unix_timestamp(at.as_second()).map_err(|_| IssueError::Time(at))
+}

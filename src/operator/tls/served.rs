@@ -1,0 +1,78 @@
+//! The certificate that is served now; it can be exchanged between two handshakes.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, version};
+
+/// Clones are handles on the same certificate.
+#[derive(Clone, Debug, Default)]
+pub struct Served {
+    current: Arc<RwLock<Option<Arc<CertifiedKey>>>>,
+}
+
+/// A certificate and key that cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BadPair {
+    /// Not PEM.
+    #[error("the {0} is not PEM: {1}")]
+    Pem(&'static str, #[source] rustls::pki_types::pem::Error),
+    /// The file has no certificate.
+    #[error("there is no certificate")]
+    Empty,
+    /// The key is not the certificate's, or of a kind that cannot be used.
+    #[error("the certificate and its key cannot be used: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+impl Served {
+    /// Serves this chain from the next handshake on; connections that are open go on.
+    ///
+    /// # Errors
+    /// When it cannot be served; what was served before is then served still.
+    pub fn serve(&self, chain: &[u8], key: &[u8]) -> Result<(), BadPair> {
+        let chain = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| BadPair::Pem("certificate", e))?;
+        if chain.is_empty() {
+            return Err(BadPair::Empty);
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| BadPair::Pem("key", e))?;
+        let certified = CertifiedKey::from_der(chain, key, &provider())?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
+        Ok(())
+    }
+
+    /// Whether there is anything to serve.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// A TLS configuration that serves whatever is current at each handshake.
+    ///
+    /// # Errors
+    /// When the provider lacks the protocol versions, which its features exclude.
+    pub fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(self.clone()));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn provider() -> CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}

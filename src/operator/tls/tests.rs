@@ -1,0 +1,211 @@
+//! The steps as a table; and a rotation while clients call.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::material::Retired;
+use super::*;
+
+const HOSTS: &[&str] = &["paddock-webhook.agent-sandbox-system.svc"];
+
+fn hosts() -> Vec<String> {
+    HOSTS.iter().map(|h| (*h).to_owned()).collect()
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a time")
+}
+
+fn pair(issued: Timestamp, lifetimes: &Lifetimes) -> Pair {
+    issue(&hosts(), issued, lifetimes.certificate).expect("issued")
+}
+
+#[test]
+fn what_is_due_follows_from_the_clock_and_from_what_is_trusted() {
+    let lifetimes = Lifetimes::default();
+    let day = |n: i64| at("2026-01-01T00:00:00Z") + SignedDuration::from_hours(24 * n);
+    let minutes = |n: i64| SignedDuration::from_mins(n);
+    let fresh = Material::new(pair(day(0), &lifetimes));
+    let staged = Material { next: Some(pair(day(60), &lifetimes)), ..fresh.clone() };
+    let switched = Material {
+        previous: Some(Retired { authority: "old".to_owned(), since: day(60) }),
+        ..Material::new(pair(day(60), &lifetimes))
+    };
+    let renamed = vec!["other.svc".to_owned()];
+    for (what, material, now, hosts, trusted, step) in [
+        ("fresh", &fresh, day(1), hosts(), true, Step::Keep),
+        ("a day too early", &fresh, day(59), hosts(), true, Step::Keep),
+        ("a month before its end", &fresh, day(60), hosts(), true, Step::Stage),
+        ("renamed", &fresh, day(1), renamed.clone(), true, Step::Stage),
+        ("past its end", &fresh, day(90), hosts(), true, Step::Replace),
+        ("staged just now", &staged, day(60) + minutes(9), hosts(), true, Step::Keep),
+        ("staged, not trusted everywhere", &staged, day(60) + minutes(99), hosts(), false, Step::Keep),
+        ("staged and trusted", &staged, day(60) + minutes(10), hosts(), true, Step::Switch),
+        ("staged for other hosts", &staged, day(60) + minutes(10), renamed, true, Step::Stage),
+        ("past its end though staged", &staged, day(90), hosts(), false, Step::Replace),
+        ("switched just now", &switched, day(60) + minutes(9), hosts(), true, Step::Keep),
+        ("switched for long enough", &switched, day(60) + minutes(10), hosts(), true, Step::Retire),
+    ] {
+        assert_eq!(material.step(now, &hosts, &lifetimes, trusted), step, "{what}");
+    }
+}
+
+#[test]
+fn a_rotation_ends_where_it_began_and_trusts_both_in_between() {
+    let lifetimes = Lifetimes::default();
+    let start = at("2026-01-01T00:00:00Z");
+    let mut material = Material::new(pair(start, &lifetimes));
+    let first = material.current.clone();
+    let (mut now, mut steps) = (start, Vec::new());
+    while steps.len() < 3 {
+        let step = material.step(now, &hosts(), &lifetimes, true);
+        if step == Step::Keep {
+            now += SignedDuration::from_mins(1);
+            continue;
+        }
+        steps.push(step);
+        let served_before = material.current.authority.clone();
+        let trusted_before = material.bundle();
+        material = material.after(step, now, || Some(pair(now, &lifetimes)));
+        assert!(trusted_before.contains(&material.current.authority), "{step:?}: served only what was trusted");
+        if step != Step::Retire {
+            assert!(material.bundle().contains(&served_before), "{step:?}: what was served is still trusted");
+        }
+    }
+    assert_eq!(steps, [Step::Stage, Step::Switch, Step::Retire]);
+    assert_eq!((&material.next, &material.previous), (&None, &None));
+    assert_ne!(material.current.authority, first.authority);
+    assert!(!material.bundle().contains(&first.authority));
+}
+
+#[test]
+fn the_secret_holds_everything_and_the_usual_keys() {
+    let lifetimes = Lifetimes::default();
+    let now = at("2026-01-01T00:00:00Z");
+    let material = Material::new(pair(now, &lifetimes)).after(Step::Stage, now, || Some(pair(now, &lifetimes)));
+    let data = material.to_secret().expect("JSON");
+    assert_eq!(data.keys().map(String::as_str).collect::<Vec<_>>(), ["ca.crt", "paddock.json", "tls.crt", "tls.key"]);
+    assert_eq!(String::from_utf8_lossy(&data["ca.crt"].0), material.bundle());
+    assert_eq!(Material::from_secret(&data), Some(material.clone()));
+    let mut broken = data;
+    broken.insert("paddock.json".to_owned(), k8s_openapi::ByteString(b"{}".to_vec()));
+    assert_eq!(Material::from_secret(&broken), None);
+    assert!(!format!("{material:?}").contains("PRIVATE"), "keys are not logged");
+}
+
+#[test]
+fn a_pair_that_cannot_be_served_does_not_replace_one_that_can() {
+    let lifetimes = Lifetimes::default();
+    let (one, other) = (pair(Timestamp::now(), &lifetimes), pair(Timestamp::now(), &lifetimes));
+    let served = Served::default();
+    assert!(!served.ready());
+    served.serve(one.certificate.as_bytes(), one.key.as_bytes()).expect("served");
+    for (what, certificate, key) in [
+        ("another's key", one.certificate.as_str(), other.key.as_str()),
+        ("no certificate", "", one.key.as_str()),
+        ("no key", one.certificate.as_str(), ""),
+        ("garbage", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", one.key.as_str()),
+    ] {
+        assert!(served.serve(certificate.as_bytes(), key.as_bytes()).is_err(), "{what}");
+        assert!(served.ready(), "{what}");
+    }
+}
+
+/// An API server that trusts `bundle` and calls once over a new connection.
+async fn call(address: std::net::SocketAddr, bundle: &str) -> std::io::Result<u8> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+        roots.add(certificate.expect("PEM")).expect("an authority");
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = ServerName::try_from(HOSTS[0]).expect("a name");
+    let mut stream = connector.connect(name, TcpStream::connect(address).await?).await?;
+    stream.write_all(b"?").await?;
+    stream.read_u8().await
+}
+
+/// Two replicas that look at the Secret at different times, clients that learn of a new bundle late, and three whole
+/// rotations: no call fails. Certificates are checked against the real clock; the steps go by a clock of their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_under_load_fails_no_call() {
+    let lifetimes = Lifetimes::default();
+    let start = Timestamp::now();
+    let secret = Arc::new(Mutex::new(Material::new(pair(start, &lifetimes))));
+    let configured = Arc::new(Mutex::new(secret.lock().expect("a lock").bundle()));
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        let served = Served::default();
+        let first = secret.lock().expect("a lock").current.clone();
+        served.serve(first.certificate.as_bytes(), first.key.as_bytes()).expect("served");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let acceptor = TlsAcceptor::from(Arc::new(served.server_config().expect("TLS")));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    if stream.read_u8().await.is_ok() {
+                        let _ = stream.write_all(b"!").await;
+                        let _ = stream.shutdown().await;
+                    }
+                });
+            }
+        });
+        replicas.push((served, address));
+    }
+
+    let (calls, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let clients: Vec<_> = (0..4)
+        .map(|client| {
+            let address = replicas[client % 2].1;
+            let (configured, calls, stop) = (configured.clone(), calls.clone(), stop.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let bundle = configured.lock().expect("a lock").clone();
+                    let answer = call(address, &bundle).await;
+                    assert!(matches!(answer, Ok(b'!')), "call {}: {answer:?}", calls.load(Ordering::Relaxed));
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+
+    // The clock of the steps: each round is as long as the overlap, in which both replicas look once.
+    let (mut now, mut rotations) = (start, 0);
+    while rotations < 3 {
+        let material = secret.lock().expect("a lock").clone();
+        for (served, _) in &replicas {
+            served.serve(material.current.certificate.as_bytes(), material.current.key.as_bytes()).expect("served");
+            *configured.lock().expect("a lock") = material.bundle();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let step = material.step(now, &hosts(), &lifetimes, true);
+        rotations += usize::from(step == Step::Retire);
+        *secret.lock().expect("a lock") = material.after(step, now, || {
+            // Valid by the real clock, issued by this one.
+            Some(Pair { issued: now, not_after: now + lifetimes.certificate, ..pair(Timestamp::now(), &lifetimes) })
+        });
+        now += if step == Step::Keep { SignedDuration::from_hours(24 * 60) } else { lifetimes.overlap };
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.expect("no call failed");
+    }
+    assert!(calls.load(Ordering::Relaxed) > 20, "only {} calls", calls.load(Ordering::Relaxed));
+}

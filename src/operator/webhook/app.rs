@@ -1,0 +1,169 @@
+//! The reviews themselves: a body in, an answer out, whatever comes and within the time that the API server waits.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use jiff::Timestamp;
+use paddock_core::question::Answered;
+use paddock_core::review::{self, Activity, Context, Entry, Phase, Review, ReviewVerdict};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tracing::{debug, error, info};
+
+use super::metrics::Reviews;
+use super::wire::{self, Asked, Malformed};
+use crate::limits;
+use crate::policies::Judge;
+
+/// What a review has to know of the cluster; `None` while that is not known yet.
+pub type Look = Arc<dyn Fn(&Review) -> Option<Context> + Send + Sync>;
+
+/// Everything that a review needs.
+#[derive(Clone)]
+pub struct App {
+    look: Look,
+    judge: Judge,
+    activity: mpsc::Sender<Activity>,
+    metrics: Reviews,
+    permits: Arc<Semaphore>,
+    clock: fn() -> Timestamp,
+}
+
+impl App {
+    /// An app that looks at the cluster by `look`, asks plugins by `judge`, and hands on signs of activity.
+    #[must_use]
+    pub fn new(look: Look, judge: Judge, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
+        let permits = Arc::new(Semaphore::new(limits::REVIEWS));
+        Self { look, judge, activity, metrics, permits, clock: Timestamp::now }
+    }
+
+    /// `POST /mutate/ENTRY` and `POST /validate/ENTRY`.
+    pub fn router(self) -> Router {
+        Router::new().route("/{phase}/{entry}", post(handle)).with_state(self)
+    }
+}
+
+/// Why a call got no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("there is no webhook at /{0}/{1}")]
+    NoSuchPath(String, String),
+    #[error("the body could not be read, or has more than {} bytes", limits::REVIEW_BODY)]
+    Body(#[source] axum::Error),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the operator has not seen the whole cluster yet")]
+    NotReady,
+    #[error("the review took longer than {:?}", limits::REVIEW)]
+    Late,
+    #[error("the review failed: {0}")]
+    Broken(#[from] tokio::task::JoinError),
+    #[error("the answer could not be written: {0}")]
+    Write(#[from] serde_json::Error),
+}
+
+impl Unanswered {
+    fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Unanswered::NoSuchPath(..) => (StatusCode::NOT_FOUND, "NotFound"),
+            Unanswered::Body(_) => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Unanswered::Malformed(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Unanswered::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            Unanswered::Late => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
+            Unanswered::Broken(_) | Unanswered::Write(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+        }
+    }
+}
+
+impl IntoResponse for Unanswered {
+    fn into_response(self) -> Response {
+        let (code, reason) = self.status();
+        (code, Json(wire::failure(code.as_u16(), reason, &self.to_string()))).into_response()
+    }
+}
+
+async fn handle(State(app): State<App>, Path((phase, entry)): Path<(String, String)>, body: Body) -> Response {
+    let started = std::time::Instant::now();
+    let Some((phase, entry)) = place(&phase, &entry) else {
+        return Unanswered::NoSuchPath(phase, entry).into_response();
+    };
+    let metrics = app.metrics.clone();
+    let answer = timeout(limits::REVIEW, app.answer(phase, entry, body)).await.unwrap_or(Err(Unanswered::Late));
+    match answer {
+        Ok((answer, outcome)) => {
+            metrics.answered(phase, entry, outcome, started.elapsed());
+            ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
+        }
+        Err(error) => {
+            metrics.answered(phase, entry, "unanswered", started.elapsed());
+            error!(%error, entry = entry.as_str(), "review not answered");
+            error.into_response()
+        }
+    }
+}
+
+pub(super) fn place(phase: &str, entry: &str) -> Option<(Phase, Entry)> {
+    let phase = match phase {
+        "mutate" => Phase::Mutate,
+        "validate" => Phase::Validate,
+        _ => return None,
+    };
+    Entry::ALL.into_iter().find(|e| e.as_str() == entry).map(|entry| (phase, entry))
+}
+
+impl App {
+    async fn answer(self, phase: Phase, entry: Entry, body: Body) -> Result<(Vec<u8>, &'static str), Unanswered> {
+        // Never closed; and a call that finds no place in time is answered by its timeout.
+        let _permit = self.permits.clone().acquire_owned().await;
+        let body = to_bytes(body, limits::REVIEW_BODY).await.map_err(Unanswered::Body)?;
+        let asked = wire::read(&body, phase, entry, (self.clock)())?;
+        let context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
+        if let Some(activity) = review::activity(&asked.review, &context)
+            && self.activity.try_send(activity).is_err()
+        {
+            // The next exec, or the CPU that this one uses, tells the same.
+            debug!(sandbox = asked.review.name, "a sign of activity was dropped");
+        }
+        let judge = self.judge.clone();
+        // Plugins compute: not on a thread that serves connections.
+        let (asked, verdict) = tokio::task::spawn_blocking(move || {
+            let verdict = decide(&asked.review, &context, &judge);
+            (asked, verdict)
+        })
+        .await?;
+        let outcome = tell(&asked, &verdict);
+        self.metrics.troubles(&verdict);
+        Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
+    }
+}
+
+/// Asks until there is nothing left to ask.
+fn decide(review: &Review, context: &Context, judge: &Judge) -> ReviewVerdict {
+    let mut answered: Vec<Answered> = Vec::new();
+    // Each round asks something that was not asked before; more rounds than bindings there cannot be.
+    for _ in 0..=context.bindings.iter().count() {
+        let asks = review::questions(review, context, &answered);
+        if asks.is_empty() {
+            break;
+        }
+        answered.extend(asks.into_iter().map(|ask| Answered { result: judge(&ask, review.now), ask }));
+    }
+    review::verdict(review, context, &answered)
+}
+
+fn tell(asked: &Asked, verdict: &ReviewVerdict) -> &'static str {
+    let review = &asked.review;
+    match &verdict.denial {
+        Some(denial) => {
+            let (namespace, name, user) = (&review.namespace, &review.name, &review.username);
+            info!(kind = review.kind, namespace, name, user, why = denial.why.as_str(), denial.message, "denied");
+            denial.why.as_str()
+        }
+        None => "allowed",
+    }
+}

@@ -1,0 +1,68 @@
+//! What became of reviews, counted.
+
+use std::time::Duration;
+
+use paddock_core::policy::FailurePolicy;
+use paddock_core::review::{Entry, Phase, ReviewVerdict};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+
+/// From a tenth of a millisecond (nothing to ask) to the API server's timeout.
+const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
+
+/// Clones are handles on the same families.
+#[derive(Clone, Debug)]
+pub struct Reviews {
+    verdicts: IntCounterVec,
+    seconds: HistogramVec,
+    troubles: IntCounterVec,
+}
+
+impl Reviews {
+    /// Declares the families.
+    ///
+    /// # Errors
+    /// When they are declared already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let verdicts = IntCounterVec::new(
+            Opts::new("paddock_webhook_reviews_total", "Reviews, by what became of them."),
+            &["entry", "phase", "verdict"],
+        )?;
+        let seconds = HistogramVec::new(
+            HistogramOpts::new("paddock_webhook_review_seconds", "How long a review took, in seconds.")
+                .buckets(SECONDS.to_vec()),
+            &["entry", "phase"],
+        )?;
+        let troubles = IntCounterVec::new(
+            Opts::new(
+                "paddock_webhook_plugin_troubles_total",
+                "Plugins that did not answer in a review, or whose answer was refused, and what followed.",
+            ),
+            &["plugin", "failure", "policy"],
+        )?;
+        registry.register(Box::new(verdicts.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(troubles.clone()))?;
+        Ok(Self { verdicts, seconds, troubles })
+    }
+
+    pub(super) fn answered(&self, phase: Phase, entry: Entry, verdict: &str, took: Duration) {
+        let phase = match phase {
+            Phase::Mutate => "mutate",
+            Phase::Validate => "validate",
+        };
+        self.verdicts.with_label_values(&[entry.as_str(), phase, verdict]).inc();
+        self.seconds.with_label_values(&[entry.as_str(), phase]).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn troubles(&self, verdict: &ReviewVerdict) {
+        for trouble in &verdict.troubles {
+            let policy = match trouble.policy {
+                FailurePolicy::Fail => "fail",
+                FailurePolicy::Ignore => "ignore",
+                FailurePolicy::Fallback => "fallback",
+            };
+            let labels = [trouble.plugin.as_str(), trouble.failure.kind.as_str(), policy];
+            self.troubles.with_label_values(&labels).inc();
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The admission webhook: the core's reviews over TLS, and their registration with the API server.
+//!
+//! Every replica admits, leading or not. [`start`] serves and keeps the certificate; what it was started with decides
+//! who makes the webhook configurations and who issues certificates.
+
+mod activity;
+mod app;
+mod look;
+mod metrics;
+mod registrar;
+mod registration;
+mod server;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+pub use app::{App, Look};
+pub use look::look;
+pub use metrics::Reviews;
+pub use registrar::{Deployed, Registrar, Registration};
+pub use registration::{CONFIGURATION, Desired, Reach, configurations};
+pub use server::serve;
+
+use crate::limits;
+use crate::policies::Judge;
+use crate::tls::{Keeper, Lifetimes, Mounted, Served, follow_files};
+use crate::watch::Missing;
+use crate::world::SharedWorld;
+
+/// Who issues the certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    /// The operator, which keeps it in this Secret and has it trusted.
+    SelfIssued {
+        /// Namespace of the Secret.
+        namespace: String,
+        /// Name of the Secret.
+        secret: String,
+        /// How long things last.
+        lifetimes: Lifetimes,
+        /// Who makes the webhook configurations.
+        registration: Registration,
+    },
+    /// Somebody else, who has it trusted as well (cert-manager).
+    Mounted(Mounted),
+}
+
+/// What the webhook is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookConfig {
+    /// How the API server reaches it.
+    pub reach: Reach,
+    /// Who issues the certificate.
+    pub certificate: Certificate,
+    /// Where the operator is deployed; absent outside of a cluster.
+    pub deployed: Option<Deployed>,
+}
+
+impl WebhookConfig {
+    /// As a test or the demo wants it: at a loopback address, everything its own.
+    #[must_use]
+    pub fn local(url: impl Into<String>, namespace: impl Into<String>) -> Self {
+        Self {
+            reach: Reach::Url(url.into()),
+            certificate: Certificate::SelfIssued {
+                namespace: namespace.into(),
+                secret: SECRET.to_owned(),
+                lifetimes: Lifetimes::default(),
+                registration: Registration::Owned,
+            },
+            deployed: None,
+        }
+    }
+}
+
+/// The Secret that holds the certificate, unless another is named.
+pub const SECRET: &str = "paddock-webhook-tls";
+
+/// What the webhook works with.
+pub struct Surroundings {
+    /// For the Secret, the configurations and signs of activity.
+    pub client: Client,
+    /// What reviews look at.
+    pub world: SharedWorld,
+    /// Kinds that are not listed yet.
+    pub missing: watch::Receiver<Missing>,
+    /// Who answers.
+    pub judge: Judge,
+    /// Where reviews are counted.
+    pub reviews: Reviews,
+    /// Becomes true when there is a certificate to serve.
+    pub serving: watch::Sender<bool>,
+}
+
+/// Serves until `stop`, then ends in order: answers what comes for a while, finishes what is under way, and takes the
+/// configurations away if the deployment is gone.
+pub async fn start(config: WebhookConfig, listener: TcpListener, around: Surroundings, stop: CancellationToken) {
+    let Surroundings { client, world, missing, judge, reviews, serving } = around;
+    let Some(user) = whoami(&client, &stop).await else { return };
+    let served = Served::default();
+    let (signs, receiver) = mpsc::channel(limits::ACTIVITIES_QUEUED);
+    let app = App::new(look(world, missing, Some(user.as_str().into())), judge, signs, reviews);
+
+    let desired = Desired {
+        reach: config.reach.clone(),
+        own_namespace: config.deployed.as_ref().map(|d| d.namespace.clone()),
+        operator_user: Some(user),
+    };
+    let mut tasks: JoinSet<()> = JoinSet::new();
+    tasks.spawn(activity::write(client.clone(), receiver));
+    let registrar = match config.certificate {
+        Certificate::Mounted(mounted) => {
+            tasks.spawn(follow_files(mounted, served.clone(), limits::MOUNTED_CERTIFICATE));
+            None
+        }
+        Certificate::SelfIssued { namespace, secret, lifetimes, registration } => {
+            let registrar = Arc::new(Registrar::new(client.clone(), desired, registration, config.deployed));
+            let hosts = config.reach.hosts();
+            let keeper =
+                Keeper::new((client, &namespace, &secret), hosts, lifetimes, (served.clone(), registrar.clone()));
+            tasks.spawn(keeper.run(Timestamp::now));
+            Some(registrar)
+        }
+    };
+    let announce = served.clone();
+    tasks.spawn(async move {
+        while !announce.ready() {
+            sleep(READY_POLL).await;
+        }
+        info!("the webhook has a certificate");
+        serving.send_replace(true);
+        // The sender lives as long as the webhook.
+        std::future::pending::<()>().await;
+    });
+
+    let end = CancellationToken::new();
+    let ended = end.clone();
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        sleep(limits::WEBHOOK_LINGER).await;
+        ended.cancel();
+    });
+    if let Err(error) = serve(listener, &served, app.router(), end).await {
+        error!(%error, "the webhook cannot serve");
+    }
+    tasks.shutdown().await;
+    if let Some(registrar) = registrar {
+        match timeout(limits::WITHDRAW, registrar.withdraw()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "could not look after the webhook configurations"),
+            Err(_) => warn!("no time left to look after the webhook configurations"),
+        }
+    }
+}
+
+/// How often to look for the first certificate.
+const READY_POLL: Duration = Duration::from_millis(50);
+
+/// The operator's own user, as the API server knows it. Without knowing it, our own writes would be taken for
+/// somebody else's, so this waits until it is told.
+async fn whoami(client: &Client, stop: &CancellationToken) -> Option<String> {
+    let api: Api<SelfSubjectReview> = Api::all(client.clone());
+    let (mut wait, longest) = limits::WATCH_BACKOFF;
+    loop {
+        match api.create(&PostParams::default(), &SelfSubjectReview::default()).await {
+            Ok(review) => match review.status.and_then(|s| s.user_info).and_then(|u| u.username) {
+                Some(user) => return Some(user),
+                None => warn!("the API server does not say who we are"),
+            },
+            Err(error) => warn!(%error, "cannot tell who we are"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = sleep(wait) => wait = (wait * 2).min(longest),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! TLS connections, HTTP/1.1 and HTTP/2, each with its limits; ended in order.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::limits;
+use crate::tls::Served;
+
+/// Serves until `stop`, then lets the calls that are under way end.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub async fn serve(
+    listener: TcpListener,
+    served: &Served,
+    router: Router,
+    stop: CancellationToken,
+) -> Result<(), rustls::Error> {
+    let acceptor = TlsAcceptor::from(Arc::new(served.server_config()?));
+    let connections = Arc::new(Semaphore::new(limits::WEBHOOK_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let (stream, permit) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &connections) => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely: those that are open will close.
+                    warn!(%error, "cannot accept a webhook connection");
+                    sleep(limits::ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let stream = match timeout(limits::HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return debug!(%error, "webhook handshake failed"),
+                Err(_) => return debug!("webhook handshake took too long"),
+            };
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::IDLE_CONNECTION);
+            builder
+                .http2()
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(limits::STREAMS)
+                .keep_alive_interval(limits::IDLE_CONNECTION)
+                .keep_alive_timeout(limits::HANDSHAKE);
+            let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            if let Err(error) = watcher.watch(connection.into_owned()).await {
+                debug!(%error, "webhook connection ended");
+            }
+        });
+    }
+    drop(listener);
+    if timeout(limits::WEBHOOK_DRAIN, graceful.shutdown()).await.is_err() {
+        warn!("webhook connections were cut off");
+    }
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
+    // The semaphore is never closed.
+    let permit = connections.clone().acquire_owned().await.ok();
+    let (stream, _) = listener.accept().await?;
+    // Answers are small: none waits for more to fill a segment.
+    stream.set_nodelay(true)?;
+    Ok((stream, permit))
+}

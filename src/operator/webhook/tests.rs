@@ -1,0 +1,197 @@
+//! The webhook over real TLS, as the API server would call it.
+
+use std::sync::Arc;
+
+use paddock_core::names::label;
+use paddock_core::policy::{Binding, Bindings, FailurePolicy, Selector};
+use paddock_core::question::{
+    Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, RuntimeClassAnswer, RuntimeClassFact,
+};
+use paddock_core::review::{Context, Entry};
+use prometheus::Registry;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::tls::issue;
+
+/// A served webhook and what a caller needs.
+struct Served1 {
+    address: std::net::SocketAddr,
+    authority: String,
+    registry: Registry,
+    stop: CancellationToken,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+fn context() -> Context {
+    let binding = Binding {
+        name: "test/runtime-class".to_owned(),
+        hook: Hook::RuntimeClass,
+        plugin: PluginRef { name: "test".to_owned(), digest: "sha256:test".to_owned() },
+        order: 0,
+        namespaces: Selector::default(),
+        objects: Selector::default(),
+        settings: "{}".to_owned(),
+        failure_policy: FailurePolicy::Fail,
+        built_in: false,
+    };
+    let class = RuntimeClassFact { name: "gvisor".to_owned(), handler: "runsc".to_owned(), isolated: true, nodes: 1 };
+    Context {
+        classes: Arc::new(vec![class]),
+        bindings: Arc::new(Bindings::new(vec![binding])),
+        ..Context::default()
+    }
+}
+
+async fn start_with(look: Look, judge: Judge) -> Served1 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let pair = issue(&["127.0.0.1".to_owned()], Timestamp::now(), Lifetimes::default().certificate).expect("issued");
+    let served = Served::default();
+    served.serve(pair.certificate.as_bytes(), pair.key.as_bytes()).expect("served");
+    let registry = Registry::new();
+    let (signs, _) = mpsc::channel(1);
+    let app = App::new(look, judge, signs, Reviews::register(&registry).expect("metrics"));
+    let stop = CancellationToken::new();
+    let end = stop.clone();
+    let ended = tokio::spawn(async move {
+        serve(listener, &served, app.router(), end).await.expect("TLS");
+    });
+    Served1 { address, authority: pair.authority, registry, stop, ended }
+}
+
+async fn start_plain() -> Served1 {
+    let judge: Judge = Arc::new(|_, _| {
+        let choice = ClassChoice::Class("gvisor".to_owned());
+        Ok(Answer::RuntimeClass(RuntimeClassAnswer { choice, reason: "it isolates".to_owned() }))
+    });
+    start_with(Arc::new(|_| Some(context())), judge).await
+}
+
+/// A request over HTTP/1.1, as API servers send it; the status and body that came back.
+async fn post(webhook: &Served1, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    let client = client(webhook);
+    let request = http::Request::post(format!("https://{}{path}", webhook.address))
+        .header("content-type", "application/json")
+        .body(kube::client::Body::from(body.to_vec()))
+        .expect("a request");
+    let response = client.send(request).await.expect("an answer");
+    let status = response.status().as_u16();
+    let body = axum::body::to_bytes(axum::body::Body::new(response.into_body()), usize::MAX).await.expect("a body");
+    (status, body.to_vec())
+}
+
+/// A client that trusts this webhook's authority alone.
+fn client(webhook: &Served1) -> Client {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let url = format!("https://{}", webhook.address).parse().expect("a URL");
+    let mut config = kube::Config::new(url);
+    let authority = CertificateDer::from_pem_slice(webhook.authority.as_bytes()).expect("PEM");
+    config.root_cert = Some(vec![authority.to_vec()]);
+    Client::try_from(config).expect("a client")
+}
+
+fn review(object: Value) -> Vec<u8> {
+    let body = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "7", "operation": "CREATE", "name": "a", "namespace": "agents",
+            "kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "resource": { "group": "", "version": "v1", "resource": "pods" },
+            "userInfo": { "username": "ada", "groups": [] },
+            "object": object, "oldObject": null, "dryRun": false,
+        },
+    });
+    body.to_string().into_bytes()
+}
+
+fn marked(class: Option<&str>) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "a", "labels": { label::GENERATED_CODE: "true" } },
+        "spec": { "runtimeClassName": class, "containers": [{ "name": "c", "image": "i" }] },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_gets_its_class_over_tls() {
+    let webhook = start_plain().await;
+    let (status, body) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
+    let answer: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!((status, &answer["response"]["allowed"], &answer["response"]["uid"]), (200, &json!(true), &json!("7")));
+    use base64::Engine as _;
+    let patch = answer["response"]["patch"].as_str().expect("a patch");
+    let patch = base64::engine::general_purpose::STANDARD.decode(patch).expect("base64");
+    let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("a patch");
+    let mut pod = marked(None);
+    json_patch::patch(&mut pod, &patch).expect("it applies");
+    assert_eq!(pod["spec"]["runtimeClassName"], "gvisor");
+
+    let (_, body) = post(&webhook, "/validate/generated-code", &review(marked(Some("runc")))).await;
+    let answer: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(answer["response"]["status"]["code"], 403);
+    let text = format!("{:?}", webhook.registry.gather());
+    assert!(text.contains("not-isolated") && text.contains("allowed"), "{text}");
+    webhook.stop.cancel();
+    webhook.ended.await.expect("ended in order");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_answered_says_why_in_a_status() {
+    let webhook = start_plain().await;
+    let too_long = vec![b' '; limits::REVIEW_BODY + 1];
+    for (path, body, code) in [
+        ("/mutate/generated-code", b"{".as_slice(), 400),
+        ("/mutate/generated-code", b"".as_slice(), 400),
+        ("/mutate/nothing", b"{}".as_slice(), 404),
+        ("/ponder/generated-code", b"{}".as_slice(), 404),
+        ("/mutate/generated-code", too_long.as_slice(), 413),
+    ] {
+        let (status, answer) = post(&webhook, path, body).await;
+        let answer: Value = serde_json::from_slice(&answer).expect("a Status");
+        assert_eq!((status, &answer["kind"], &answer["code"]), (code, &json!("Status"), &json!(code)), "{path}");
+    }
+    let ignorant = start_with(Arc::new(|_| None), Arc::new(|_, _| panic!("nobody is asked"))).await;
+    let (status, _) = post(&ignorant, "/mutate/generated-code", &review(marked(None))).await;
+    assert_eq!(status, 503, "not before everything is seen");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_review_that_fails_harms_no_other() {
+    let judge: Judge = Arc::new(|_, _| panic!("a plugin host that is broken"));
+    let webhook = start_with(Arc::new(|_| Some(context())), judge).await;
+    let (status, _) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
+    assert_eq!(status, 500);
+    let (status, _) = post(&webhook, "/validate/generated-code", &review(marked(Some("gvisor")))).await;
+    assert_eq!(status, 200, "no question, no harm");
+
+    let slow: Judge = Arc::new(|_, _| {
+        std::thread::sleep(limits::REVIEW + Duration::from_millis(500));
+        Err(Failure { kind: FailureKind::Deadline, message: "late".to_owned() })
+    });
+    let webhook = start_with(Arc::new(|_| Some(context())), slow).await;
+    let started = std::time::Instant::now();
+    let (status, _) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
+    assert_eq!(status, 504);
+    assert!(started.elapsed() < Duration::from_secs(2), "before the API server stops waiting");
+}
+
+#[test]
+fn every_registered_path_is_served() {
+    let desired = Desired {
+        reach: Reach::Url("https://127.0.0.1:1".to_owned()),
+        own_namespace: None,
+        operator_user: None,
+    };
+    let (mutating, validating) = configurations(&desired, None);
+    let mut urls: Vec<String> = Vec::new();
+    urls.extend(mutating.webhooks.into_iter().flatten().filter_map(|w| w.client_config.url));
+    urls.extend(validating.webhooks.into_iter().flatten().filter_map(|w| w.client_config.url));
+    assert_eq!(urls.len(), 3 + Entry::ALL.len());
+    for url in urls {
+        let mut parts = url.trim_start_matches("https://127.0.0.1:1/").split('/');
+        let (phase, entry) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        assert!(app::place(phase, entry).is_some(), "{url}");
+    }
+}

@@ -1,0 +1,268 @@
+//! `AdmissionReview` of `admission.k8s.io/v1`, as it comes and as it is answered.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use paddock_core::review::{Denial, Entry, Phase, Review, ReviewVerdict, Verb};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+const API_VERSION: &str = "admission.k8s.io/v1";
+const KIND: &str = "AdmissionReview";
+
+/// A body that is no review.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("the body is not an AdmissionReview: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the body is a {kind} of {api_version}, and should be an {KIND} of {API_VERSION}")]
+    Kind { kind: String, api_version: String },
+    #[error("the AdmissionReview has no request")]
+    NoRequest,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Incoming {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    request: Option<Request>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    uid: String,
+    kind: GroupVersionKind,
+    resource: GroupVersionResource,
+    #[serde(default)]
+    sub_resource: Option<String>,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    operation: Operation,
+    #[serde(default)]
+    user_info: UserInfo,
+    #[serde(default)]
+    object: Value,
+    #[serde(default)]
+    old_object: Value,
+    #[serde(default)]
+    dry_run: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct GroupVersionKind {
+    #[serde(default)]
+    group: String,
+    version: String,
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct GroupVersionResource {
+    #[serde(default)]
+    group: String,
+    resource: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct UserInfo {
+    username: String,
+    groups: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+/// The request's UID, which the answer repeats, and what is to be reviewed.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) uid: String,
+    pub(super) review: Review,
+}
+
+/// Reads a body.
+pub(super) fn read(body: &[u8], phase: Phase, entry: Entry, now: Timestamp) -> Result<Asked, Malformed> {
+    let Incoming { api_version, kind, request } = serde_json::from_slice(body)?;
+    if kind != KIND || api_version != API_VERSION {
+        return Err(Malformed::Kind { kind, api_version });
+    }
+    let request = request.ok_or(Malformed::NoRequest)?;
+    let review = Review {
+        phase,
+        entry,
+        operation: match request.operation {
+            Operation::Create => Verb::Create,
+            Operation::Update => Verb::Update,
+            Operation::Delete => Verb::Delete,
+            Operation::Connect => Verb::Connect,
+        },
+        group: request.resource.group,
+        version: request.kind.version,
+        kind: request.kind.kind,
+        resource: request.resource.resource,
+        subresource: request.sub_resource.filter(|s| !s.is_empty()),
+        namespace: request.namespace,
+        name: request.name,
+        object: request.object,
+        old_object: request.old_object,
+        dry_run: request.dry_run.unwrap_or(false),
+        username: request.user_info.username,
+        groups: request.user_info.groups.unwrap_or_default(),
+        now,
+    };
+    // The kind's group is that of the object; for a Pod's subresources it is that of the options.
+    debug_assert!(request.kind.group == review.group || review.subresource.is_some());
+    Ok(Asked { uid: request.uid, review })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Answer {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response {
+    uid: String,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// The answer to a review.
+pub(super) fn answer(asked: Asked, verdict: ReviewVerdict) -> Result<Answer, serde_json::Error> {
+    let Asked { uid, review } = asked;
+    let patch = if verdict.patch.is_empty() {
+        None
+    } else {
+        Some(STANDARD.encode(serde_json::to_vec(&verdict.patch)?))
+    };
+    let response = Response {
+        uid,
+        allowed: verdict.denial.is_none(),
+        status: verdict.denial.map(|denial| status(&review, denial)),
+        patch_type: patch.as_ref().map(|_| "JSONPatch"),
+        patch,
+        audit_annotations: verdict.audit,
+        warnings: verdict.warnings,
+    };
+    Ok(Answer { api_version: API_VERSION, kind: KIND, response })
+}
+
+fn status(review: &Review, denial: Denial) -> Value {
+    let code = denial.why.code();
+    let reason = if code == 422 { "Invalid" } else { "Forbidden" };
+    let causes: Vec<Value> = denial
+        .causes
+        .into_iter()
+        .map(|cause| json!({ "reason": "FieldValueInvalid", "field": cause.field, "message": cause.message }))
+        .collect();
+    json!({
+        "status": "Failure",
+        "code": code,
+        "reason": reason,
+        "message": denial.message,
+        "details": { "name": review.name, "group": review.group, "kind": review.kind, "causes": causes },
+    })
+}
+
+/// A `Status` for a call that could not be answered.
+pub(super) fn failure(code: u16, reason: &str, message: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Status", "metadata": {},
+        "status": "Failure", "code": code, "reason": reason, "message": message,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paddock_core::review::{Cause, Why};
+
+    fn body() -> Value {
+        json!({
+            "apiVersion": API_VERSION, "kind": KIND,
+            "request": {
+                "uid": "u-1",
+                "kind": { "group": "", "version": "v1", "kind": "PodExecOptions" },
+                "resource": { "group": "", "version": "v1", "resource": "pods" },
+                "subResource": "exec", "name": "a", "namespace": "agents", "operation": "CONNECT",
+                "userInfo": { "username": "ada" },
+                "object": { "kind": "PodExecOptions" }, "oldObject": null, "dryRun": false, "options": null,
+            },
+        })
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-23T12:00:00Z".parse().expect("a time")
+    }
+
+    #[test]
+    fn a_review_is_read_as_it_comes() {
+        let asked = read(body().to_string().as_bytes(), Phase::Validate, Entry::Connect, now()).expect("a review");
+        assert_eq!(asked.uid, "u-1");
+        let review = asked.review;
+        assert_eq!((review.operation, review.subresource.as_deref()), (Verb::Connect, Some("exec")));
+        assert_eq!((review.namespace.as_str(), review.name.as_str(), review.username.as_str()), ("agents", "a", "ada"));
+        assert!(!review.dry_run && review.old_object.is_null());
+    }
+
+    #[test]
+    fn what_is_no_review_is_refused_with_what_would_be() {
+        let mut old = body();
+        old["apiVersion"] = "admission.k8s.io/v1beta1".into();
+        let mut empty = body();
+        empty["request"] = Value::Null;
+        let mut odd = body();
+        odd["request"]["operation"] = "PROXY".into();
+        for (body, part) in [
+            ("".to_owned(), "not an AdmissionReview"),
+            ("[]".to_owned(), "not an AdmissionReview"),
+            (old.to_string(), "should be an AdmissionReview of admission.k8s.io/v1"),
+            (empty.to_string(), "no request"),
+            (odd.to_string(), "PROXY"),
+        ] {
+            let error = read(body.as_bytes(), Phase::Mutate, Entry::OwnKinds, now()).expect_err("refused").to_string();
+            assert!(error.contains(part), "{body}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_denial_names_its_fields() {
+        let asked = read(body().to_string().as_bytes(), Phase::Validate, Entry::Connect, now()).expect("a review");
+        let causes = vec![Cause { field: "spec.replicas".to_owned(), message: "must be 0 or 1".to_owned() }];
+        let denial = Denial { why: Why::Invalid, message: "spec.replicas: must be 0 or 1".to_owned(), causes };
+        let verdict = ReviewVerdict { denial: Some(denial), ..ReviewVerdict::default() };
+        let answer = serde_json::to_value(answer(asked, verdict).expect("JSON")).expect("JSON");
+        assert_eq!(answer["response"]["uid"], "u-1");
+        assert_eq!(answer["response"]["allowed"], false);
+        assert_eq!(answer["response"]["status"]["code"], 422);
+        assert_eq!(answer["response"]["status"]["details"]["causes"][0]["field"], "spec.replicas");
+        assert_eq!(answer["response"].get("patch"), None);
+    }
+}
