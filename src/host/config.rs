@@ -23,9 +23,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most that any plugin can be given: memory is reserved for it, and answers wait for it.
+    /// The most that any plugin can be given. Memory is what the pool reserves for a slot; the fuel is more
+    /// than the longest deadline can burn, for plugins that are to be stopped by the clock alone.
     pub const MAX: Limits =
-        Limits { memory_bytes: 256 << 20, fuel: 5_000_000_000, deadline: Duration::from_secs(2) };
+        Limits { memory_bytes: 256 << 20, fuel: 1_000_000_000_000, deadline: Duration::from_secs(10) };
 
     /// At most these limits in each dimension.
     #[must_use]

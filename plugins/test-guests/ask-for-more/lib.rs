@@ -1,15 +1,16 @@
-//! A guest that asks for an import that nobody grants.
+//! A plugin of the pool hook that asks for an import that nobody grants.
 
 #![cfg(target_family = "wasm")]
 #![expect(missing_docs, reason = "generated bindings")]
-#![expect(unsafe_code, reason = "generated bindings")]
+
+use paddock_plugin_sdk::pool_size::{Answer, Plugin, Question};
+use paddock_plugin_sdk::settings::NoSettings;
 
 wit_bindgen::generate!({
     inline: r#"
         package test:guest;
         world guest {
             import example:net/fetch@1.0.0;
-            export settings-like: func() -> string;
         }
         package example:net@1.0.0 {
             interface fetch {
@@ -20,12 +21,15 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-struct Example;
+struct Asking;
 
-impl Guest for Example {
-    fn settings_like() -> String {
-        example::net::fetch::get("http://example.invalid/")
+impl Plugin for Asking {
+    type Settings = NoSettings;
+
+    fn decide(question: &Question, _: &NoSettings) -> Result<Answer, String> {
+        let reason = example::net::fetch::get("http://example.invalid/");
+        Ok(Answer { desired: question.min, next_check: None, reason, state: None })
     }
 }
 
-export!(Example);
+paddock_plugin_sdk::export!(Asking: pool_size);

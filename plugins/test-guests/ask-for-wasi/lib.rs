@@ -1,15 +1,16 @@
-//! A guest of our version that also asks WASI for the time: not granted.
+//! A plugin of the pool hook that asks WASI for the time: not granted.
 
 #![cfg(target_family = "wasm")]
 #![expect(missing_docs, reason = "generated bindings")]
-#![expect(unsafe_code, reason = "generated bindings")]
+
+use paddock_plugin_sdk::pool_size::{Answer, Plugin, Question};
+use paddock_plugin_sdk::settings::NoSettings;
 
 wit_bindgen::generate!({
     inline: r#"
         package test:guest;
         world guest {
             import wasi:clocks/wall-clock@0.2.0;
-            export settings-like: func() -> u64;
         }
         package wasi:clocks@0.2.0 {
             interface wall-clock {
@@ -21,12 +22,15 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-struct Example;
+struct Asking;
 
-impl Guest for Example {
-    fn settings_like() -> u64 {
-        wasi::clocks::wall_clock::now().seconds
+impl Plugin for Asking {
+    type Settings = NoSettings;
+
+    fn decide(question: &Question, _: &NoSettings) -> Result<Answer, String> {
+        let reason = format!("it is {}", wasi::clocks::wall_clock::now().seconds);
+        Ok(Answer { desired: question.min, next_check: None, reason, state: None })
     }
 }
 
-export!(Example);
+paddock_plugin_sdk::export!(Asking: pool_size);

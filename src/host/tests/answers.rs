@@ -1,0 +1,123 @@
+//! What good answers look like: repeatable, and with their texts cut to size.
+
+use paddock_core::question::{Answer, Hook, Verdict};
+
+use crate::common::{ask, host, load, misbehave, now, question};
+
+#[test]
+fn the_same_question_gets_the_same_answer() {
+    let (host, other) = (host(), host());
+    for host in [&host, &other] {
+        host.load_built_ins().unwrap();
+    }
+    let bindings = host.load_built_ins().unwrap();
+    for binding in bindings {
+        let ask = ask(&binding.plugin, "{}", question(binding.hook));
+        let first = host.ask(&ask, now()).unwrap();
+        for host in [&host, &host, &other] {
+            assert_eq!(host.ask(&ask, now()).unwrap(), first, "{}", binding.name);
+        }
+    }
+}
+
+#[test]
+fn the_same_question_needs_the_same_fuel() {
+    let host = host();
+    let binding = host.load_built_ins().unwrap().into_iter().find(|b| b.hook == Hook::PoolSize).unwrap();
+    let pool_by_demand = paddock_host::BUILT_INS.into_iter().find(|b| b.hook == Hook::PoolSize).unwrap().component;
+    let ask = ask(&binding.plugin, "{}", question(Hook::PoolSize));
+    let answers_with = |fuel| {
+        let limits = Some(paddock_host::Limits { fuel, ..paddock_host::Limits::default() });
+        host.load(paddock_host::Source { name: "pool-by-demand", component: pool_by_demand, limits }).is_ok()
+            && host.ask(&ask, now()).is_ok()
+    };
+    // The least fuel that suffices, found by halving, is the same whenever it is looked for: not one unit
+    // less will do.
+    let least = || {
+        let (mut too_little, mut enough) = (0_u64, 10_000_000_u64);
+        while enough - too_little > 1 {
+            let middle = u64::midpoint(too_little, enough);
+            if answers_with(middle) { enough = middle } else { too_little = middle }
+        }
+        enough
+    };
+    let first = least();
+    assert!((100..1_000_000).contains(&first), "{first}");
+    assert_eq!(least(), first);
+    assert!(!answers_with(first - 1) && answers_with(first));
+}
+
+#[test]
+fn long_texts_are_cut_and_control_characters_removed() {
+    let Ok(Answer::Idle(idle)) = misbehave(&host(), Hook::Idle, "long-reason") else { panic!() };
+    assert_eq!(idle.reason.chars().count(), 256);
+    assert!(idle.reason.starts_with("first line second  [31mred é"), "{:?}", idle.reason);
+    assert!(idle.reason.ends_with('…'));
+    let Ok(Answer::Admission(admission)) = misbehave(&host(), Hook::Admission, "long-reason") else { panic!() };
+    let Verdict::Deny(message) = admission.verdict else { panic!() };
+    assert_eq!(message.chars().count(), 1024);
+}
+
+#[test]
+fn warnings_are_few_and_short() {
+    let Ok(Answer::Admission(admission)) = misbehave(&host(), Hook::Admission, "many-warnings") else { panic!() };
+    assert_eq!(admission.warnings.len(), 16);
+    assert!(admission.warnings.iter().all(|warning| warning.chars().count() == 256));
+}
+
+#[test]
+fn a_size_beyond_the_bounds_is_passed_on_for_the_core_to_clamp() {
+    let Ok(Answer::PoolSize(pool)) = misbehave(&host(), Hook::PoolSize, "too-many") else { panic!() };
+    assert_eq!(pool.desired, u32::MAX);
+}
+
+#[test]
+fn settings_reach_the_plugin() {
+    let host = host();
+    let plugin = load(&host, "pool-fixed", paddock_guests::POOL_FIXED).plugin;
+    for desired in [3, 17] {
+        let settings = format!(r#"{{"desired":{desired}}}"#);
+        let answer = host.ask(&ask(&plugin, &settings, question(Hook::PoolSize)), now()).unwrap();
+        let Answer::PoolSize(pool) = answer else { panic!() };
+        assert_eq!((pool.desired, pool.reason), (desired, format!("fixed at {desired}")));
+    }
+}
+
+/// Lines of log go to the tracing subscriber of the thread, marked, and not without end.
+#[test]
+fn log_lines_are_marked_with_the_plugin_and_bounded() {
+    use std::sync::{Arc, Mutex};
+    use tracing::field::{Field, Visit};
+    use tracing::{Event, Metadata, Subscriber, span};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+    impl Visit for Lines {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            self.0.lock().unwrap().push(format!("{field}={value:?}"));
+        }
+    }
+    impl Subscriber for Lines {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "paddock::plugin"
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    let lines = Lines::default();
+    tracing::subscriber::with_default(lines.clone(), || {
+        misbehave(&host(), Hook::Idle, "chatter").unwrap();
+    });
+    let lines = lines.0.lock().unwrap().clone();
+    let of = |prefix: &str| lines.iter().filter(|line| line.starts_with(prefix)).count();
+    assert_eq!((of("message=line "), of("plugin=\"misbehave\""), of("dropped=84")), (16, 17, 1), "{lines:?}");
+}

@@ -1,0 +1,81 @@
+//! The embedded built-ins through the host: each hook has one, and questions arrive whole.
+
+use std::time::Duration;
+
+use paddock_core::question::{AdmissionAnswer, Answer, ClassChoice, Hook, IdleTier, Question, Verdict};
+use paddock_host::Host;
+
+use crate::common::{ask, host, idle, labels, now, pod, pool, question, runtime_class};
+
+/// A host with the built-ins, and the built-in's answer.
+fn answer(host: &Host, question: Question) -> Answer {
+    let binding = host.load_built_ins().unwrap().into_iter().find(|b| b.hook == question.hook()).unwrap();
+    host.ask(&ask(&binding.plugin, "{}", question), now()).unwrap()
+}
+
+#[test]
+fn each_hook_has_one_that_answers() {
+    let host = host();
+    let bindings = host.load_built_ins().unwrap();
+    let hooks: Vec<_> = bindings.iter().map(|binding| binding.hook).collect();
+    assert_eq!(hooks, Hook::ALL);
+    for binding in &bindings {
+        assert!(binding.built_in && binding.namespaces.matches(&labels(&[])), "{}", binding.name);
+        assert_eq!(binding.name, format!("{}/{}", binding.plugin.name, binding.hook.as_str()));
+        assert_eq!(host.check_settings(&binding.plugin, binding.hook, "{}"), Ok(()));
+        assert_eq!(question(binding.hook).hook(), binding.hook);
+    }
+}
+
+#[test]
+fn generated_code_gets_a_class_that_isolates() {
+    let host = host();
+    let Answer::Admission(AdmissionAnswer { verdict: Verdict::Allow, warnings, patch: Some(patch) }) =
+        answer(&host, Question::Admission(Box::new(pod())))
+    else {
+        panic!()
+    };
+    assert!(warnings.is_empty() && patch.contains("\"/spec/runtimeClassName\"") && patch.contains("\"gvisor\""));
+    let mut named = pod();
+    named.object = r#"{"spec":{"runtimeClassName":"runc","containers":[]}}"#.into();
+    let Answer::Admission(AdmissionAnswer { verdict: Verdict::Deny(message), .. }) =
+        answer(&host, Question::Admission(Box::new(named)))
+    else {
+        panic!()
+    };
+    assert!(message.ends_with("set it to one of: gvisor, kata"), "{message}");
+}
+
+#[test]
+fn the_label_names_the_class() {
+    let mut pod = runtime_class();
+    pod.labels = labels(&[("policy.paddock.dev/runtime-class", "kata")]);
+    let Answer::RuntimeClass(answer) = answer(&host(), Question::RuntimeClass(Box::new(pod))) else { panic!() };
+    assert_eq!(answer.choice, ClassChoice::Class("kata".into()));
+}
+
+#[test]
+fn an_idle_sandbox_is_suspended_when_its_time_has_come() {
+    let host = host();
+    let Answer::Idle(early) = answer(&host, Question::Idle(Box::new(idle()))) else { panic!() };
+    assert_eq!((early.action, early.next_check), (None, Some(now() + Duration::from_secs(10))));
+    let mut later = idle();
+    later.now = early.next_check.unwrap();
+    let Answer::Idle(due) = answer(&host, Question::Idle(Box::new(later))) else { panic!() };
+    assert_eq!((due.action, due.next_check), (Some(IdleTier::Suspend), None));
+}
+
+#[test]
+fn a_pool_follows_demand_and_keeps_its_state() {
+    let host = host();
+    let Answer::PoolSize(busy) = answer(&host, Question::PoolSize(Box::new(pool()))) else { panic!() };
+    assert!((3..=50).contains(&busy.desired), "{busy:?}");
+    let mut quiet = pool();
+    (quiet.arrivals, quiet.state) = (vec![0; 10], busy.state.clone().unwrap());
+    quiet.now = now() + Duration::from_secs(60);
+    let Answer::PoolSize(held) = answer(&host, Question::PoolSize(Box::new(quiet.clone()))) else { panic!() };
+    assert!(held.desired > quiet.min && held.desired <= busy.desired, "{held:?}");
+    quiet.state = vec![];
+    let Answer::PoolSize(empty) = answer(&host, Question::PoolSize(Box::new(quiet.clone()))) else { panic!() };
+    assert_eq!(empty.desired, quiet.min);
+}

@@ -1,0 +1,140 @@
+//! A host, questions and bindings for tests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use paddock_core::question::{
+    AdmissionQuestion, Answer, Ask, Failure, Hook, IdleQuestion, IdleTier, Operation, PluginRef,
+    PoolSizeQuestion, Question, RuntimeClassFact, RuntimeClassQuestion,
+};
+use paddock_host::{Host, HostConfig, Limits, Plugin, QuarantinePolicy, Source};
+
+pub(crate) fn now() -> Timestamp {
+    "2026-09-01T12:00:00Z".parse().unwrap()
+}
+
+/// Small limits, so that misbehaviour ends soon; no quarantine before its own test.
+pub(crate) fn config() -> HostConfig {
+    HostConfig {
+        limits: Limits { memory_bytes: 32 << 20, fuel: 50_000_000, deadline: Duration::from_secs(10) },
+        quarantine: QuarantinePolicy { failures: 1000, ..QuarantinePolicy::default() },
+        ..HostConfig::default()
+    }
+}
+
+pub(crate) fn host() -> Host {
+    Host::new(config()).unwrap()
+}
+
+pub(crate) fn load(host: &Host, name: &str, component: &[u8]) -> Plugin {
+    host.load(Source { name, component, limits: None }).unwrap()
+}
+
+pub(crate) fn ask(plugin: &PluginRef, settings: &str, question: Question) -> Ask {
+    Ask { binding: "test".into(), plugin: plugin.clone(), settings: settings.into(), question }
+}
+
+/// One question of the misbehaving guest.
+pub(crate) fn misbehave(host: &Host, hook: Hook, mode: &str) -> Result<Answer, Failure> {
+    let plugin = load(host, "misbehave", paddock_guests::MISBEHAVE);
+    let settings = format!(r#"{{"mode":"{mode}"}}"#);
+    host.ask(&ask(&plugin.plugin, &settings, question(hook)), now())
+}
+
+pub(crate) fn question(hook: Hook) -> Question {
+    match hook {
+        Hook::Admission => Question::Admission(Box::new(pod())),
+        Hook::RuntimeClass => Question::RuntimeClass(Box::new(runtime_class())),
+        Hook::Idle => Question::Idle(Box::new(idle())),
+        Hook::PoolSize => Question::PoolSize(Box::new(pool())),
+    }
+}
+
+pub(crate) fn labels(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+}
+
+pub(crate) fn classes() -> Vec<RuntimeClassFact> {
+    let class = |name: &str, isolated, nodes| RuntimeClassFact {
+        name: name.into(),
+        handler: name.into(),
+        isolated,
+        nodes,
+    };
+    // Not in the order of names: the host sorts them.
+    vec![class("runc", false, 3), class("kata", true, 1), class("gvisor", true, 2)]
+}
+
+pub(crate) fn pod() -> AdmissionQuestion {
+    AdmissionQuestion {
+        operation: Operation::Create,
+        group: String::new(),
+        version: "v1".into(),
+        kind: "Pod".into(),
+        namespace: "agents".into(),
+        name: "p".into(),
+        object: r#"{"metadata":{"name":"p"},"spec":{"containers":[]}}"#.into(),
+        old_object: None,
+        namespace_labels: labels(&[("team", "a")]),
+        username: "jane".into(),
+        groups: vec!["system:authenticated".into()],
+        generated_code: true,
+        classes: classes(),
+        dry_run: false,
+        now: now(),
+    }
+}
+
+pub(crate) fn runtime_class() -> RuntimeClassQuestion {
+    RuntimeClassQuestion {
+        namespace: "agents".into(),
+        name: "p".into(),
+        labels: labels(&[]),
+        images: vec!["python:3".into()],
+        requested: None,
+        generated_code: true,
+        namespace_labels: labels(&[]),
+        classes: classes(),
+        now: now(),
+    }
+}
+
+pub(crate) fn idle() -> IdleQuestion {
+    let ago = |seconds: i64| now() - Duration::from_secs(seconds.unsigned_abs());
+    IdleQuestion {
+        namespace: "agents".into(),
+        name: "p".into(),
+        labels: labels(&[]),
+        idle_timeout_ms: 60_000,
+        created: ago(3600),
+        ready_since: Some(ago(3590)),
+        last_activity: Some(ago(50)),
+        held_until: None,
+        connections: None,
+        cpu_millicores: None,
+        tiers: vec![IdleTier::Suspend],
+        state: vec![],
+        now: now(),
+    }
+}
+
+pub(crate) fn pool() -> PoolSizeQuestion {
+    PoolSizeQuestion {
+        namespace: "agents".into(),
+        name: "pool".into(),
+        labels: labels(&[]),
+        min: 2,
+        max: 50,
+        ready: 2,
+        creating: 0,
+        claimed: 7,
+        bucket_seconds: 60,
+        arrivals: vec![0, 3, 9, 4, 30, 2, 0, 1, 8, 5],
+        hits: 50,
+        misses: 3,
+        refill_ms: Some(4200),
+        state: vec![],
+        now: now(),
+    }
+}

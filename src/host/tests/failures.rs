@@ -1,0 +1,159 @@
+//! Whatever a guest does ends in a typed failure, and the next question is answered.
+
+use std::time::{Duration, Instant};
+
+use paddock_core::question::{FailureKind, Hook, PluginRef};
+use paddock_host::{Host, HostConfig, Limits, QuarantinePolicy, Source};
+
+use crate::common::{ask, config, host, load, misbehave, now, question};
+
+/// Fails in this way, and the same host still answers afterwards.
+fn check(hook: Hook, mode: &str, kind: FailureKind, message: &str) {
+    let host = host();
+    let failure = misbehave(&host, hook, mode).unwrap_err();
+    assert_eq!(failure.kind, kind, "{mode}: {}", failure.message);
+    assert!(failure.message.contains(message), "{mode}: {}", failure.message);
+    assert!(misbehave(&host, hook, "behave").is_ok(), "not well after {mode}");
+}
+
+#[test]
+fn an_endless_loop_runs_out_of_fuel() {
+    for hook in Hook::ALL {
+        check(hook, "spin", FailureKind::Fuel, "50000000 units of fuel");
+    }
+}
+
+#[test]
+fn an_endless_loop_with_fuel_to_spare_meets_its_deadline() {
+    let deadline = Duration::from_millis(100);
+    let host = host();
+    let limits = Some(Limits { fuel: Limits::MAX.fuel, deadline, ..Limits::default() });
+    let component = paddock_guests::MISBEHAVE;
+    let plugin = host.load(Source { name: "misbehave", component, limits }).unwrap();
+    let started = Instant::now();
+    let failure = host.ask(&ask(&plugin.plugin, r#"{"mode":"spin"}"#, question(Hook::Idle)), now()).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Deadline, "{}", failure.message);
+    assert!(started.elapsed() >= deadline, "stopped early");
+}
+
+#[test]
+fn memory_without_end_meets_the_limit() {
+    for hook in Hook::ALL {
+        check(hook, "hog", FailureKind::Memory, "33554432 bytes of memory");
+    }
+}
+
+#[test]
+fn memory_below_the_limit_is_granted() {
+    assert!(misbehave(&host(), Hook::PoolSize, "eat").is_ok());
+}
+
+#[test]
+fn a_panic_is_a_trap() {
+    check(Hook::PoolSize, "panic", FailureKind::Trap, "unreachable");
+}
+
+#[test]
+fn endless_recursion_is_a_trap() {
+    check(Hook::PoolSize, "recurse", FailureKind::Trap, "");
+}
+
+#[test]
+fn the_plugins_own_error_is_told_apart() {
+    check(Hook::PoolSize, "refuse", FailureKind::Error, "I would rather not");
+}
+
+#[test]
+fn settings_that_do_not_parse_are_the_plugins_own_error() {
+    check(Hook::PoolSize, "no-such-mode", FailureKind::Error, "mode: unknown variant `no-such-mode`");
+}
+
+#[test]
+fn answers_that_make_no_sense_are_invalid() {
+    for (hook, mode, message) in [
+        (Hook::PoolSize, "big-state", "state: 17408 bytes, at most 16384"),
+        (Hook::Idle, "big-state", "state: 17408 bytes, at most 16384"),
+        (Hook::PoolSize, "no-such-time", "next-check: 18446744073709551615"),
+        (Hook::Idle, "no-such-time", "next-check: 18446744073709551615"),
+        (Hook::RuntimeClass, "no-such-name", "choice: \"Not A Name\""),
+        (Hook::Admission, "broken-patch", "patch: not a JSON Patch"),
+        (Hook::Admission, "forbidden-patch", "patch: /metadata/ownerReferences may not be changed"),
+        (Hook::Admission, "stealing-patch", "patch: /metadata/finalizers may not be changed"),
+        (Hook::Admission, "patch-and-deny", "patch: not allowed beside a denial"),
+        // What the host would have to copy is bounded, whatever the guest's memory holds.
+        (Hook::Idle, "long-line", ""),
+    ] {
+        check(hook, mode, FailureKind::Invalid, message);
+    }
+}
+
+#[test]
+fn a_plugin_that_is_not_loaded_is_missing() {
+    let host = host();
+    let nobody = PluginRef { name: "nobody".into(), digest: "sha256:00".into() };
+    let failure = host.ask(&ask(&nobody, "{}", question(Hook::Idle)), now()).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Missing);
+}
+
+#[test]
+fn a_hook_that_a_plugin_does_not_export_is_missing() {
+    let host = host();
+    let plugin = load(&host, "pool-fixed", paddock_guests::POOL_FIXED);
+    let failure = host.ask(&ask(&plugin.plugin, "{}", question(Hook::Idle)), now()).unwrap_err();
+    assert_eq!((failure.kind, &*failure.message), (FailureKind::Missing, "pool-fixed has no hook idle"));
+}
+
+#[test]
+fn when_every_instance_is_busy_a_question_waits_until_its_deadline() {
+    let host = Host::new(HostConfig { concurrency: 1, ..config() }).unwrap();
+    let limits = |milliseconds| {
+        Some(Limits { fuel: Limits::MAX.fuel, deadline: Duration::from_millis(milliseconds), ..Limits::default() })
+    };
+    let component = paddock_guests::MISBEHAVE;
+    let slow = host.load(Source { name: "slow", component, limits: limits(1500) }).unwrap();
+    let quick = host.load(Source { name: "quick", component, limits: limits(50) }).unwrap();
+    std::thread::scope(|scope| {
+        let spinning = scope.spawn(|| host.ask(&ask(&slow.plugin, r#"{"mode":"spin"}"#, question(Hook::Idle)), now()));
+        std::thread::sleep(Duration::from_millis(300));
+        let behave = ask(&quick.plugin, r#"{"mode":"behave"}"#, question(Hook::Idle));
+        let failure = host.ask(&behave, now()).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Deadline);
+        assert_eq!(failure.message, "every instance was busy until the deadline");
+        assert_eq!(spinning.join().unwrap().unwrap_err().kind, FailureKind::Deadline);
+        assert!(host.ask(&behave, now()).is_ok());
+    });
+}
+
+#[test]
+fn a_plugin_that_keeps_failing_is_quarantined_and_comes_back() {
+    let policy = QuarantinePolicy { failures: 3, first: Duration::from_secs(30), longest: Duration::from_secs(60) };
+    let host = Host::new(HostConfig { quarantine: policy, ..config() }).unwrap();
+    let plugin = load(&host, "misbehave", paddock_guests::MISBEHAVE).plugin;
+    let kind = |hook, mode: &str, seconds| {
+        let at = now() + Duration::from_secs(seconds);
+        let settings = format!(r#"{{"mode":"{mode}"}}"#);
+        host.ask(&ask(&plugin, &settings, question(hook)), at).err().map(|failure| failure.kind)
+    };
+    for second in 0..3 {
+        assert_eq!(kind(Hook::PoolSize, "panic", second), Some(FailureKind::Trap));
+    }
+    assert_eq!(kind(Hook::PoolSize, "behave", 3), Some(FailureKind::Quarantined));
+    assert_eq!(kind(Hook::Idle, "behave", 3), None, "other hooks go on");
+    let report = host.plugins(now() + Duration::from_secs(4));
+    assert_eq!(report[0].quarantined, [(Hook::PoolSize, now() + Duration::from_secs(32))]);
+    assert_eq!(kind(Hook::PoolSize, "behave", 32), None, "the stay is over");
+    assert_eq!(kind(Hook::PoolSize, "panic", 33), Some(FailureKind::Trap), "and forgotten");
+    assert_eq!(kind(Hook::PoolSize, "behave", 34), None);
+}
+
+#[test]
+fn a_plugins_own_errors_do_not_lead_to_quarantine() {
+    let host = Host::new(HostConfig {
+        quarantine: QuarantinePolicy { failures: 2, ..QuarantinePolicy::default() },
+        ..config()
+    })
+    .unwrap();
+    for _ in 0..5 {
+        assert_eq!(misbehave(&host, Hook::Idle, "refuse").unwrap_err().kind, FailureKind::Error);
+    }
+}

@@ -1,0 +1,107 @@
+//! What is loaded and what is refused, with the reason.
+
+use paddock_core::question::{FailureKind, Hook};
+use paddock_host::{Host, HostConfig, Limits, LoadError, Source, componentize};
+
+use crate::common::{config, host, load, now};
+
+fn refusal(component: &[u8]) -> LoadError {
+    let host = host();
+    let error = host.load(Source { name: "bad", component, limits: None }).unwrap_err();
+    assert_eq!(host.plugins(now()), [], "a refused component is not there");
+    error
+}
+
+#[test]
+fn a_component_is_read_before_it_runs() {
+    let plugin = load(&host(), "misbehave", paddock_guests::MISBEHAVE);
+    assert_eq!((&*plugin.wit_version, &*plugin.hooks), ("0.1.0", &Hook::ALL[..]));
+    let plugin = load(&host(), "pool-fixed", paddock_guests::POOL_FIXED);
+    assert_eq!(plugin.hooks, [Hook::PoolSize]);
+    assert!(plugin.plugin.digest.starts_with("sha256:") && plugin.plugin.digest.len() == 71);
+}
+
+#[test]
+fn imports_beyond_logging_are_refused_by_name() {
+    assert_eq!(refusal(paddock_guests::ASK_FOR_MORE), LoadError::Import("example:net/fetch@1.0.0".into()));
+    assert_eq!(refusal(paddock_guests::ASK_FOR_WASI), LoadError::Wasi("wasi:clocks/wall-clock@0.2.0".into()));
+}
+
+#[test]
+fn a_version_that_is_not_known_is_refused_with_those_that_are() {
+    let error = refusal(paddock_guests::FROM_THE_FUTURE).to_string();
+    assert_eq!(
+        error,
+        "paddock:policy/pool-size@0.9.0 is of version \"0.9.0\" of paddock:policy; this host knows 0.1.0"
+    );
+}
+
+#[test]
+fn what_is_not_a_component_is_refused() {
+    assert_eq!(refusal(b"NAME: not wasm"), LoadError::NotWasm);
+    assert_eq!(refusal(b"\0asm\x01\0\0\0"), LoadError::CoreModule);
+    assert_eq!(refusal(b"\0asm\x0d\0\x01\0"), LoadError::NoHooks);
+}
+
+#[test]
+fn half_a_component_is_refused() {
+    let whole = paddock_guests::POOL_FIXED;
+    for part in [9, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+        let error = refusal(&whole[..part]);
+        assert!(matches!(error, LoadError::Compile(_)), "{part}: {error}");
+    }
+}
+
+#[test]
+fn a_component_that_is_too_large_is_refused() {
+    let host = Host::new(HostConfig { component_bytes: 1000, ..config() }).unwrap();
+    let component = paddock_guests::POOL_FIXED;
+    let error = host.load(Source { name: "large", component, limits: None }).unwrap_err();
+    assert_eq!(error, LoadError::TooLarge { size: component.len(), limit: 1000 });
+}
+
+#[test]
+fn a_component_that_cannot_start_within_its_memory_is_refused() {
+    let limits = Some(Limits { memory_bytes: 64 << 10, ..Limits::default() });
+    let source = Source { name: "small", component: paddock_guests::POOL_FIXED, limits };
+    let error = host().load(source).unwrap_err();
+    assert_eq!(error, LoadError::Start("wanted more than 65536 bytes of memory".into()));
+}
+
+#[test]
+fn limits_are_cut_to_what_the_host_can_give() {
+    let asked = Limits { memory_bytes: usize::MAX, fuel: 7, deadline: std::time::Duration::MAX };
+    let host = host();
+    let given = |limits| host.load(Source { name: "p", component: paddock_guests::POOL_FIXED, limits }).unwrap().limits;
+    assert_eq!(given(Some(asked)), Limits { fuel: 7, ..Limits::MAX });
+    assert_eq!(given(None), config().limits);
+}
+
+#[test]
+fn settings_are_checked_by_the_plugin() {
+    let host = host();
+    let plugin = load(&host, "pool-fixed", paddock_guests::POOL_FIXED).plugin;
+    let check = |settings| host.check_settings(&plugin, Hook::PoolSize, settings);
+    assert_eq!(check("{}"), Ok(()));
+    assert_eq!(check(r#"{"desired":3}"#), Ok(()));
+    for (settings, says) in [
+        (r#"{"desired":"3"}"#, "desired: invalid type: string \"3\", expected u32"),
+        (r#"{"desird":3}"#, "unknown field `desird`, expected `desired`"),
+        ("[]", "settings: not a JSON object"),
+        ("{", "settings: not a JSON object"),
+    ] {
+        let failure = check(settings).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Error, "{settings}");
+        assert!(failure.message.contains(says), "{settings}: {}", failure.message);
+    }
+    let failure = host.check_settings(&plugin, Hook::Idle, "{}").unwrap_err();
+    assert!(failure.message.contains("no hook"), "{}", failure.message);
+}
+
+#[test]
+fn a_module_without_a_world_does_not_become_a_component_with_hooks() {
+    // A valid core module with nothing in it.
+    let component = componentize(b"\0asm\x01\0\0\0").unwrap();
+    assert_eq!(refusal(&component), LoadError::NoHooks);
+    assert!(componentize(b"rubbish").is_err());
+}
