@@ -66,24 +66,26 @@ async fn tell(args: &Args) -> Result<ExitCode> {
     let mut stop = std::pin::pin!(stopped());
     screen.title("Paddock", "sandboxes for code that nobody has read, on a real Kubernetes API server");
     let mut stage = tokio::select! {
-        stage = Stage::set(&args.target, &screen) => stage?,
+        stage = Stage::open(&args.target, &screen) => stage?,
         signal = &mut stop => { signal?; return Ok(ExitCode::from(INTERRUPTED)) }
     };
     let told = tokio::select! {
-        told = stage.perform(&screen) => told.map(|()| ExitCode::SUCCESS),
-        signal = &mut stop => signal.map(|()| ExitCode::from(INTERRUPTED)),
+        told = stage.perform(&screen) => told,
+        signal = &mut stop => {
+            stage.strike(&screen).await;
+            return signal.map(|()| ExitCode::from(INTERRUPTED));
+        }
     };
     if let Err(error) = &told {
         screen.failure(error, &stage.operator_log());
     }
     if args.keep {
-        let kept = stage.keep().await?;
-        screen.kept(&kept);
+        screen.kept(&stage.keep().await?);
     } else {
         stage.strike(&screen).await;
     }
-    // The error has been shown, with the log that explains it.
-    Ok(told.unwrap_or(ExitCode::FAILURE))
+    // A failure has been shown, with the log that explains it.
+    Ok(if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Ctrl-C, or whatever else asks us to end.

@@ -1,0 +1,120 @@
+//! The operator beside the cluster: the real binary, under the supervisor that ends it with everything else.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use paddock_cluster::{Place, Process, Spawn};
+use paddock_core::names::object::OPERATOR_NAMESPACE;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::access;
+use crate::wait::PATIENCE;
+
+/// How often readiness is asked for.
+const POLL: Duration = Duration::from_millis(25);
+
+/// A running operator. Clones are the same process.
+#[derive(Clone)]
+pub(crate) struct Operator {
+    /// The process.
+    pub(crate) process: Process,
+    /// Who it is to the API server.
+    pub(crate) user: &'static str,
+    /// The directory that it watches for plugins.
+    pub(crate) plugins: PathBuf,
+    health: u16,
+}
+
+impl Operator {
+    /// Starts it with nothing but what it needs here. On a cluster of our own it has the rights of its
+    /// ServiceAccount and a webhook; on another's, the person's rights and no webhook, since that API
+    /// server cannot reach this machine.
+    pub(crate) async fn start(place: &Place, program: &Path) -> Result<Self> {
+        let (dir, kubeconfig, user) = match place {
+            Place::Local(cluster) => (cluster.dir(), access::kubeconfig(cluster).await?, "its ServiceAccount of deploy/"),
+            Place::External(external, _) => (external.dir(), external.kubeconfig(), "your user of that cluster"),
+        };
+        let plugins = dir.join("plugins");
+        std::fs::create_dir_all(&plugins).with_context(|| format!("making {}", plugins.display()))?;
+        let health = port(place)?;
+        let flag = |name: &str, value: &str| format!("--{name}={value}");
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        let mut args = vec![
+            "operator".to_owned(),
+            flag("kubeconfig", &kubeconfig.display().to_string()),
+            flag("plugin-dir", &plugins.display().to_string()),
+            flag("health-probe-bind-address", &at(health)),
+            flag("log-format", "text"),
+        ];
+        match place {
+            Place::Local(_) => {
+                let webhook = port(place)?;
+                args.extend([
+                    flag("leader-election-namespace", OPERATOR_NAMESPACE),
+                    flag("metrics-bind-address", &at(port(place)?)),
+                    flag("debug-bind-address", &at(port(place)?)),
+                    flag("webhook-bind-address", &at(webhook)),
+                    flag("webhook-url", &format!("https://{}", at(webhook))),
+                    flag("webhook-service-namespace", OPERATOR_NAMESPACE),
+                ]);
+            }
+            Place::External(..) => args.extend([
+                flag("leader-elect", "false"),
+                flag("metrics-bind-address", "0"),
+                flag("debug-bind-address", "0"),
+                flag("webhook-bind-address", "0"),
+            ]),
+        }
+        let process = place.spawn(Spawn::new("operator", program).args(args)).await.context("starting the operator")?;
+        Ok(Self { process, user, plugins, health })
+    }
+
+    /// Waits until it says that it is ready: everything listed, the webhook serving.
+    pub(crate) async fn ready(&self) -> Result<()> {
+        let ready = async {
+            while !answers_ok(self.health).await {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::select! {
+            ended = self.ended() => bail!(ended),
+            ready = tokio::time::timeout(PATIENCE, ready) => {
+                ready.with_context(|| format!("the operator was not ready within {} s", PATIENCE.as_secs()))
+            }
+        }
+    }
+
+    /// Waits for its end, which nobody wants, and says so.
+    pub(crate) async fn ended(&self) -> String {
+        match self.process.wait().await {
+            Ok(exit) => format!("the operator ended by itself ({exit})"),
+            Err(error) => format!("the operator cannot be watched: {error}"),
+        }
+    }
+}
+
+fn port(place: &Place) -> Result<u16> {
+    match place {
+        Place::Local(cluster) => cluster.port().context("a port for the operator"),
+        Place::External(..) => {
+            // Free at this moment; if another program is quicker, the operator says which flag it was.
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port for the operator")?;
+            Ok(listener.local_addr().context("a port for the operator")?.port())
+        }
+    }
+}
+
+/// Whether `/readyz` answers 200.
+async fn answers_ok(port: u16) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await?;
+        std::io::Result::Ok(status.ends_with(b" 200"))
+    };
+    ask.await.unwrap_or(false)
+}

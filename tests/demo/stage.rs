@@ -1,0 +1,185 @@
+//! Where the story is told: a cluster, the operator beside it, and the namespace of the samples.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DynamicObject, ObjectMeta};
+use kube::runtime::wait::Condition as _;
+use kube::runtime::wait::conditions::is_crd_established;
+use kube::{Api, Client};
+use paddock_cluster::{Kept, Options, Place, RuntimeClass, Target};
+use paddock_core::api::crd;
+use serde_json::json;
+
+use crate::operator::Operator;
+use crate::screen::{Screen, time};
+use crate::wait::{Look, until};
+use crate::{access, manifests, program, story};
+
+/// The samples' namespace.
+pub(crate) const NAMESPACE: &str = "agents";
+/// A file of this name in a cluster's folder says that a demo left it.
+pub(crate) const MARK: &str = "demo";
+/// A RuntimeClass that does not isolate, as clusters have it beside those that do.
+pub(crate) const PLAIN_CLASS: &str = "runc";
+
+/// Everything that the story needs.
+pub(crate) struct Stage {
+    place: Place,
+    program: PathBuf,
+    operator: Option<Operator>,
+}
+
+impl Stage {
+    /// Builds the operator, and starts or opens the cluster. Nothing is on it yet.
+    pub(crate) async fn open(target: &Target, screen: &Screen) -> Result<Self> {
+        screen.chapter("Setting up");
+        let build = async {
+            let program = program::build(screen).await?;
+            let told = format!("{} is built", program.file_name().unwrap_or_default().display());
+            Ok((program, told))
+        };
+        let program = screen.step("program", "building it; the first time that takes minutes", build).await?;
+
+        let doing = match target.kubeconfig {
+            None => "starting it; the first time it is built from its Go sources, which takes minutes",
+            Some(_) => "looking at the cluster that you named",
+        };
+        let open = async {
+            let options = Options::default().with_isolation();
+            let plain = RuntimeClass { name: PLAIN_CLASS.to_owned(), handler: PLAIN_CLASS.to_owned() };
+            let runtime_classes = options.runtime_classes.iter().cloned().chain([plain]).collect();
+            let place = target.open(Options { runtime_classes, ..options }).await?;
+            let version = place.client().apiserver_version().await.context("the API server's version")?;
+            let told = format!("Kubernetes {} at {}", version.git_version, place.server_url());
+            Ok((place, told))
+        };
+        let place = screen.step_aloud("control plane", doing, open).await?;
+        Ok(Self { place, program, operator: None })
+    }
+
+    /// Puts the operator on the stage and tells the story; ends early if the operator does.
+    pub(crate) async fn perform(&mut self, screen: &Screen) -> Result<()> {
+        let client = self.place.client();
+        self.install(&client, screen).await?;
+        let operator = self.start_operator(screen).await?;
+        let mut scene = Scene { place: &mut self.place, plugins: operator.plugins.clone(), client, screen };
+        tokio::select! {
+            told = story::tell(&mut scene) => told?,
+            ended = operator.ended() => bail!(ended),
+        }
+        if let (Some(memory), Some(cpu)) = (operator.process.resident_bytes(), operator.process.cpu()) {
+            let (mib, cpu) = (memory / (1 << 20), time(cpu));
+            screen.remark(&format!("The operator holds {mib} MiB of memory and has used {cpu} of processor time so far."));
+        }
+        screen.end("That is the whole story, and every step of it was checked.");
+        Ok(())
+    }
+
+    async fn install(&mut self, client: &Client, screen: &Screen) -> Result<()> {
+        let place = &mut self.place;
+        if let Place::Local(_) = place {
+            let handlers = [("gvisor", "runsc"), ("kata", "kata"), (PLAIN_CLASS, PLAIN_CLASS)];
+            let shown = handlers.map(|(class, handler)| format!("{class} (handler {handler})")).join(", ");
+            screen.fact("RuntimeClasses", &shown);
+        }
+        let definitions = crd::all();
+        let work = async {
+            for definition in &definitions {
+                place.create(&manifests::object(json!(definition))?).await?;
+            }
+            let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+            for name in definitions.iter().filter_map(|definition| definition.metadata.name.as_deref()) {
+                let served = |crd: Option<&CustomResourceDefinition>| match is_crd_established().matches_object(crd) {
+                    true => Look::Done,
+                    false => Look::NotYet("is not served yet".to_owned()),
+                };
+                until(screen, &api, name, served).await?;
+            }
+            Ok(((), format!("{} definitions: both shapes of the API, every version", definitions.len())))
+        };
+        screen.step("CRDs", "installing them", work).await?;
+        let work = async {
+            let metadata = ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() };
+            let namespace = Namespace { metadata, ..Namespace::default() };
+            place.create(&manifests::object(json!(namespace))?).await?;
+            Ok(((), format!("{NAMESPACE} is made")))
+        };
+        screen.step("namespace", "making it", work).await
+    }
+
+    async fn start_operator(&mut self, screen: &Screen) -> Result<Operator> {
+        let Self { place, program, operator } = self;
+        let work = async {
+            if let Place::Local(cluster) = place {
+                let rights = access::rights(&cluster.kubectl()).await?;
+                for object in &rights {
+                    place.create(object).await?;
+                }
+            }
+            let started = operator.insert(Operator::start(place, program).await?);
+            started.ready().await?;
+            Ok((started.clone(), format!("ready, with the rights of {}", started.user)))
+        };
+        screen.step("operator", "starting it", work).await
+    }
+
+    /// The operator's log; a file that does not exist before it starts.
+    pub(crate) fn operator_log(&self) -> PathBuf {
+        self.operator.as_ref().map(|operator| operator.process.log().to_owned()).unwrap_or_default()
+    }
+
+    /// Leaves everything running.
+    pub(crate) async fn keep(self) -> Result<Kept> {
+        match self.place {
+            Place::Local(cluster) => {
+                std::fs::write(cluster.dir().join(MARK), "").context("marking the cluster as a demo's")?;
+                cluster.keep().await.context("leaving the cluster running")
+            }
+            Place::External(..) => bail!("--keep is for a cluster of the demo's own"),
+        }
+    }
+
+    /// Takes everything away.
+    pub(crate) async fn strike(mut self, screen: &Screen) {
+        if let Place::External(..) = self.place {
+            screen.remark("Removing from your cluster what was made there.");
+        }
+        for error in self.place.clean_up().await {
+            eprintln!("left behind: {error}");
+        }
+    }
+}
+
+/// What a chapter works with.
+pub(crate) struct Scene<'a> {
+    place: &'a mut Place,
+    /// The directory that the operator watches.
+    pub(crate) plugins: PathBuf,
+    /// A client with every right.
+    pub(crate) client: Client,
+    /// Where it is told.
+    pub(crate) screen: &'a Screen,
+}
+
+impl Scene<'_> {
+    /// Creates an object.
+    pub(crate) async fn create(&mut self, object: &DynamicObject) -> Result<DynamicObject> {
+        Ok(self.place.create(object).await?)
+    }
+
+    /// Whether the API server asks our webhook.
+    pub(crate) fn has_webhook(&self) -> bool {
+        matches!(self.place, Place::Local(_))
+    }
+
+    /// Objects of a kind in the samples' namespace.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+}
