@@ -1,6 +1,7 @@
 //! A policy is replaced while the operator runs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kube::Api;
@@ -14,6 +15,8 @@ use crate::wait::{Look, until};
 /// What the plugin is told to hold; the sample's pool allows 5 to 20.
 const FIRST: i32 = 8;
 const SECOND: i32 = 6;
+/// The operator looks at its directory once a second: three looks.
+const LOOKS: Duration = Duration::from_secs(3);
 
 pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     let screen = scene.screen;
@@ -25,7 +28,7 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     let component = scene.plugins.join("pool-fixed.wasm");
     let binding = scene.plugins.join("pool-fixed.yaml");
     let work = async {
-        put(&binding, settings(FIRST).as_bytes())?;
+        put(&binding, binding_of(FIRST).as_bytes())?;
         put(&component, paddock_guests::POOL_FIXED)?;
         let told = follows(screen, &pools, FIRST).await?;
         Ok((told, format!("{} KiB of WebAssembly dropped in; {POOL} holds {FIRST}", paddock_guests::POOL_FIXED.len() / 1024)))
@@ -35,9 +38,9 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
 
     let work = async {
         put(&component, b"\0asm, but not what follows")?;
-        put(&binding, settings(SECOND).as_bytes())?;
-        // A broken component must not take effect, nor the settings that came with it.
-        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        put(&binding, binding_of(SECOND).as_bytes())?;
+        // Neither the component may take effect nor the settings that came with it: time enough for both.
+        tokio::time::sleep(LOOKS).await;
         follows(screen, &pools, FIRST).await?;
         Ok(((), format!("refused, and the good one goes on: {POOL} still holds {FIRST}")))
     };
@@ -69,8 +72,8 @@ fn sized(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition
 }
 
 /// What stands beside the component: which hook it takes over, and its settings.
-fn settings(desired: i32) -> String {
-    format!("hooks:\n  - hook: pool-size\n    settings:\n      desired: {desired}\n")
+fn binding_of(desired: i32) -> String {
+    format!("hooks: [pool-size]\nsettings:\n  desired: {desired}\n")
 }
 
 /// In one rename, so that nobody reads half of a file.
