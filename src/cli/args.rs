@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use paddock_core::api::crd::Surfaces;
+use paddock_core::names::object;
 use paddock_operator::Bind;
 use paddock_operator::config::surface_name;
 
@@ -182,14 +183,38 @@ pub(crate) struct WebhookArgs {
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_WEBHOOK_BIND_ADDRESS", default_value = ":9443")]
     pub(crate) webhook_bind_address: Bind,
     /// The API server reaches the webhook at this URL, where it is outside of the cluster; else by its Service.
-    #[arg(long, value_name = "URL", env = "PADDOCK_WEBHOOK_URL")]
+    #[arg(long, value_name = "URL", env = "PADDOCK_WEBHOOK_URL", value_parser = https)]
     pub(crate) webhook_url: Option<String>,
     /// Service in front of the webhook.
     #[arg(long, value_name = "NAME", env = "PADDOCK_WEBHOOK_SERVICE_NAME", default_value = "paddock-webhook")]
     pub(crate) webhook_service_name: String,
-    /// Namespace of that Service, and of the Secret that holds its certificate; that of the leases if absent.
+    /// Port of that Service.
+    #[arg(long, value_name = "PORT", env = "PADDOCK_WEBHOOK_SERVICE_PORT", value_parser = clap::value_parser!(u16).range(1..), default_value = "443")]
+    pub(crate) webhook_service_port: u16,
+    /// Namespace of that Service, and of the Secret that holds its certificate; that of the pod or of the kubeconfig's context if absent.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_WEBHOOK_SERVICE_NAMESPACE")]
     pub(crate) webhook_service_namespace: Option<String>,
+    /// Secret that the operator keeps its certificate in.
+    #[arg(long, value_name = "NAME", env = "PADDOCK_WEBHOOK_SECRET_NAME", default_value = paddock_operator::webhook::SECRET)]
+    pub(crate) webhook_secret_name: String,
+    /// Directory with tls.crt and tls.key that somebody else keeps, and has trusted; the operator then issues none itself.
+    #[arg(long, value_name = "DIR", env = "PADDOCK_WEBHOOK_CERT_DIR")]
+    pub(crate) webhook_cert_dir: Option<PathBuf>,
+    /// Who makes the webhook configurations: the operator (owned), or manifests to which it adds the CA bundle (injected).
+    #[arg(long, value_name = "WHO", env = "PADDOCK_WEBHOOK_REGISTRATION", default_value = "owned")]
+    pub(crate) webhook_registration: WhoRegisters,
+    /// Deployment of the operator, in a cluster: when it is gone, so are the webhook configurations.
+    #[arg(long, value_name = "NAME", env = "PADDOCK_DEPLOYMENT_NAME", default_value = object::OPERATOR_DEPLOYMENT)]
+    pub(crate) deployment_name: String,
+}
+
+/// Who makes the webhook configurations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WhoRegisters {
+    /// The operator.
+    Owned,
+    /// Manifests; the operator adds the CA bundle.
+    Injected,
 }
 
 #[derive(Debug, Args)]
@@ -208,4 +233,11 @@ fn surface(value: &str) -> Result<Surfaces, String> {
         .into_iter()
         .find(|surfaces| surface_name(*surfaces) == value)
         .ok_or_else(|| format!("no surface {value:?}: expected seed, upstream or both"))
+}
+
+fn https(value: &str) -> Result<String, String> {
+    match value.strip_prefix("https://") {
+        Some(rest) if !rest.is_empty() => Ok(value.to_owned()),
+        Some(_) | None => Err(format!("{value:?}: the API server calls webhooks over TLS: expected https://HOST:PORT")),
+    }
 }

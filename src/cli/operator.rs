@@ -6,10 +6,12 @@ use anyhow::Context as _;
 use paddock_core::settings::Settings;
 use paddock_operator::election::Timing;
 use paddock_operator::queue::Workers;
-use paddock_operator::{Config, Leadership, Policies};
+use paddock_operator::tls::{Lifetimes, Mounted};
+use paddock_operator::webhook::{Certificate, Deployed, Reach, Registration};
+use paddock_operator::{Bind, Config, Leadership, WebhookSetup};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{LeadershipArgs, OperatorArgs};
+use crate::args::{LeadershipArgs, OperatorArgs, WebhookArgs, WhoRegisters};
 use crate::{cluster, logs};
 
 /// Runs until a signal.
@@ -24,7 +26,7 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
 
 async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
     let kube = cluster::config(&args.cluster).await?;
-    let config = config(args)?;
+    let config = config(args, &kube.default_namespace)?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let shutdown = async move {
@@ -33,12 +35,13 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    paddock_operator::run(config, kube, Policies::none(), shutdown).await?;
+    paddock_operator::run(config, kube, shutdown).await?;
     Ok(())
 }
 
-fn config(args: OperatorArgs) -> anyhow::Result<Config> {
-    let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook: _, log: _ } = args;
+fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
+    let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook, log: _ } = args;
+    let in_cluster = cluster.kubeconfig.is_none();
     let seed = seed()?;
     let settings = Settings {
         cluster_domain: cluster.cluster_domain,
@@ -69,10 +72,40 @@ fn config(args: OperatorArgs) -> anyhow::Result<Config> {
         metrics: listen.metrics_bind_address,
         health: listen.health_probe_bind_address,
         debug: listen.debug_bind_address,
+        webhook: admission(webhook, own_namespace, in_cluster),
         plugin_dir: sandboxes.plugin_dir,
         seed,
         abort_after_writes: work.abort_after_writes,
     })
+}
+
+fn admission(args: WebhookArgs, own_namespace: &str, in_cluster: bool) -> Option<WebhookSetup> {
+    if args.webhook_bind_address == Bind::Off {
+        return None;
+    }
+    let namespace = args.webhook_service_namespace.unwrap_or_else(|| own_namespace.to_owned());
+    let reach = match args.webhook_url {
+        Some(url) => Reach::Url(url),
+        None => Reach::Service {
+            namespace: namespace.clone(),
+            name: args.webhook_service_name,
+            port: args.webhook_service_port,
+        },
+    };
+    let certificate = match args.webhook_cert_dir {
+        Some(dir) => Certificate::Mounted(Mounted { dir }),
+        None => Certificate::SelfIssued {
+            namespace: namespace.clone(),
+            secret: args.webhook_secret_name,
+            lifetimes: Lifetimes::default(),
+            registration: match args.webhook_registration {
+                WhoRegisters::Owned => Registration::Owned,
+                WhoRegisters::Injected => Registration::Injected,
+            },
+        },
+    };
+    let deployed = in_cluster.then_some(Deployed { namespace, deployment: args.deployment_name });
+    Some(WebhookSetup { bind: args.webhook_bind_address, reach: Some(reach), certificate, deployed })
 }
 
 fn elected(args: LeadershipArgs) -> anyhow::Result<Leadership> {

@@ -9,6 +9,7 @@ use paddock_core::settings::Settings;
 use crate::bind::Bind;
 use crate::election::Timing;
 use crate::queue::Workers;
+use crate::webhook::{Certificate, Deployed, Reach, WebhookConfig};
 
 /// Whether a kind belongs to some surfaces. The Sandbox, and what Kubernetes brings, belong to each.
 #[must_use]
@@ -53,6 +54,28 @@ pub enum Leadership {
     },
 }
 
+/// The admission webhook.
+#[derive(Clone, Debug)]
+pub struct WebhookSetup {
+    /// Where it listens.
+    pub bind: Bind,
+    /// How the API server reaches it; at the very address that it listens on if absent.
+    pub reach: Option<Reach>,
+    /// Who issues the certificate.
+    pub certificate: Certificate,
+    /// Where the operator is deployed; absent outside of a cluster.
+    pub deployed: Option<Deployed>,
+}
+
+impl WebhookSetup {
+    /// On a loopback port that is free, for an API server on this machine; its Secret in this namespace.
+    #[must_use]
+    pub fn local(namespace: impl Into<String>) -> Self {
+        let local = WebhookConfig::local(String::new(), namespace);
+        Self { bind: Bind::loopback(), reach: None, certificate: local.certificate, deployed: local.deployed }
+    }
+}
+
 /// Everything.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -80,6 +103,8 @@ pub struct Config {
     pub health: Bind,
     /// Where `/debug/` is served.
     pub debug: Bind,
+    /// The admission webhook; none if absent.
+    pub webhook: Option<WebhookSetup>,
     /// Directory watched for plugins.
     pub plugin_dir: Option<PathBuf>,
     /// Seeds jitter.
@@ -105,6 +130,7 @@ impl Config {
             metrics: Bind::loopback(),
             health: Bind::loopback(),
             debug: Bind::loopback(),
+            webhook: None,
             plugin_dir: None,
             seed: 0,
             abort_after_writes: None,

@@ -10,6 +10,7 @@ mod lease;
 use std::time::Duration;
 
 use kube::Client;
+use paddock_core::names::object::UPSTREAM_LEASE;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +21,6 @@ use crate::fence::Fence;
 
 /// Our own lease.
 pub const OWN_LEASE: &str = "paddock-operator";
-/// The lease that upstream's controller holds.
-pub const UPSTREAM_LEASE: &str = "a3317529.agent-sandbox.x-k8s.io";
 
 /// How leadership is timed: client-go's three values, and its defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::metrics::Metrics;
+use crate::plugins::PluginStatus;
 use crate::pressure::Pressure;
 use crate::queue::Queue;
 use crate::trace::Traces;
@@ -62,6 +63,8 @@ pub struct Debug {
     pub world: SharedWorld,
     /// For what was decided last.
     pub traces: Traces,
+    /// For how it stands with each plugin.
+    pub plugins: watch::Receiver<Vec<PluginStatus>>,
 }
 
 /// Serves until dropped.
@@ -105,9 +108,16 @@ pub fn metrics(scrape: Scrape) -> Router {
         .with_state(scrape)
 }
 
-/// `/debug/seen/KIND/NAMESPACE/NAME`.
+/// `/debug/seen/KIND/NAMESPACE/NAME` and `/debug/plugins`.
 pub fn debug(debug: Debug) -> Router {
-    Router::new().route("/debug/seen/{kind}/{namespace}/{name}", get(seen)).with_state(debug)
+    Router::new()
+        .route("/debug/seen/{kind}/{namespace}/{name}", get(seen))
+        .route("/debug/plugins", get(|State(debug): State<Debug>| async move { pretty(&json!(*debug.plugins.borrow())) }))
+        .with_state(debug)
+}
+
+fn pretty(document: &serde_json::Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], format!("{document:#}\n")).into_response()
 }
 
 async fn seen(State(debug): State<Debug>, Path((kind, namespace, name)): Path<(String, String, String)>) -> Response {
@@ -123,6 +133,5 @@ async fn seen(State(debug): State<Debug>, Path((kind, namespace, name)): Path<(S
         "seen": seen,
         "last": debug.traces.last(&key).map(|trace| trace.json()),
     });
-    let text = format!("{document:#}\n");
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+    pretty(&document)
 }

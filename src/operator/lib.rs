@@ -13,6 +13,7 @@ pub mod fence;
 pub mod http;
 pub mod limits;
 pub mod metrics;
+pub mod plugins;
 pub mod policies;
 pub mod pressure;
 pub mod queue;
@@ -27,7 +28,7 @@ pub mod webhook;
 pub mod world;
 
 pub use bind::Bind;
-pub use config::{Config, Leadership};
+pub use config::{Config, Leadership, WebhookSetup};
 pub use policies::{Judge, Policies};
 pub use run::{Addresses, Error, Running, run, start};
 

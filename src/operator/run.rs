@@ -1,32 +1,36 @@
 //! An operator's life: started, ready, leading, stopped.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
 use kube::Client;
+use paddock_core::names::object::UPSTREAM_LEASE;
 use paddock_core::world::World;
+use paddock_host::{Host, HostConfig, HostError, LoadError};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
 
 use crate::act::Writer;
-use crate::config::{Config, Leadership, surface_name};
-use crate::election::{Election, UPSTREAM_LEASE};
+use crate::config::{Config, Leadership, WebhookSetup, surface_name};
+use crate::election::Election;
 use crate::events::events;
 use crate::fence::Fence;
 use crate::http::{Debug, Readiness, Scrape};
 use crate::metrics::{Metrics, MetricsError};
-use crate::policies::Policies;
+use crate::plugins::{Plugins, PluginsConfig};
 use crate::pressure::Pressure;
 use crate::queue::{Queue, Trigger};
 use crate::reconcile::{Reconciler, resync};
 use crate::trace::Traces;
 use crate::watch::{Missing, Watch};
+use crate::webhook::{Reach, Reviews, Surroundings, WebhookConfig};
 use crate::world::SharedWorld;
-use crate::{http as listeners, limits};
+use crate::{http as listeners, limits, plugins, webhook};
 
 /// Why an operator could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The engine that runs plugins could not be set up.
+    #[error("plugins: {0}")]
+    Host(#[from] HostError),
+    /// A built-in plugin does not load.
+    #[error("built-in plugins: {0}")]
+    BuiltIn(#[from] LoadError),
     /// A metric family was declared twice.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -62,6 +72,8 @@ pub struct Addresses {
     pub health: Option<SocketAddr>,
     /// `/debug/`.
     pub debug: Option<SocketAddr>,
+    /// The webhook.
+    pub webhook: Option<SocketAddr>,
 }
 
 /// A running operator. Dropping it leaves it running; [`Running::stop`] ends it in order.
@@ -117,10 +129,9 @@ impl Running {
 pub async fn run(
     config: Config,
     kube: kube::Config,
-    policies: Policies,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let mut running = start(config, kube, policies).await?;
+    let mut running = start(config, kube).await?;
     tokio::select! {
         () = shutdown => {
             info!("shutting down");
@@ -131,11 +142,21 @@ pub async fn run(
     }
 }
 
-/// Starts an operator; it goes on until it is stopped.
+/// Starts an operator with the built-in plugins and those of `--plugin-dir`; it goes on until it is stopped.
 ///
 /// # Errors
-/// When a client cannot be made or an address cannot be listened on.
-pub async fn start(config: Config, kube: kube::Config, policies: Policies) -> Result<Running, Error> {
+/// When a client cannot be made, an address cannot be listened on, or the built-in plugins do not load.
+pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error> {
+    let stop_plugins = CancellationToken::new();
+    let host = Arc::new(Host::new(HostConfig::default())?);
+    let sources = PluginsConfig::new(config.plugin_dir.clone());
+    let plugins = plugins::start(host, sources, stop_plugins.clone()).await?;
+    let end_with_us = stop_plugins.drop_guard();
+    start_with(config, kube, plugins, end_with_us).await
+}
+
+/// Starts an operator with these plugins.
+async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard: DropGuard) -> Result<Running, Error> {
     let metrics = Metrics::new()?;
     let world = SharedWorld::new(World::new(config.settings.clone()));
     let queue = Queue::new(config.workers, config.seed);
@@ -151,13 +172,11 @@ pub async fn start(config: Config, kube: kube::Config, policies: Policies) -> Re
     let writer = client(&kube, false)?;
     let side = client(&kube, true)?;
 
-    // The webhook engineer's call site: `webhook::serve` gets `side`, `world`, `policies.judge` and a sender of this.
-    let webhook = watch::Sender::new(true);
-
-    let readiness = Readiness { missing: missing.subscribe(), webhook: webhook.subscribe() };
+    let serving = watch::Sender::new(config.webhook.is_none());
+    let readiness = Readiness { missing: missing.subscribe(), webhook: serving.subscribe() };
     let mut addresses = Addresses::default();
     let scrape = Scrape { metrics: metrics.clone(), queue: queue.clone(), pressure: pressure.clone() };
-    let debug = Debug { world: world.clone(), traces: traces.clone() };
+    let debug = Debug { world: world.clone(), traces: traces.clone(), plugins: plugins.status };
     for (flag, bind, router, address) in [
         ("metrics-bind-address", &config.metrics, listeners::metrics(scrape), &mut addresses.metrics),
         ("health-probe-bind-address", &config.health, listeners::probes(readiness.clone()), &mut addresses.health),
@@ -168,6 +187,24 @@ pub async fn start(config: Config, kube: kube::Config, policies: Policies) -> Re
             spawn(&mut tasks, flag, listeners::serve(listener, router));
         }
     }
+
+    let stop_webhook = CancellationToken::new();
+    let webhook = match &config.webhook {
+        None => None,
+        Some(setup) => {
+            let around = Surroundings {
+                client: side.clone(),
+                world: world.clone(),
+                missing: missing.subscribe(),
+                judge: plugins.policies.judge.clone(),
+                reviews: Reviews::register(metrics.registry()).map_err(MetricsError::from)?,
+                serving,
+            };
+            let (address, webhook) = admit(setup, around, stop_webhook.clone()).await?;
+            addresses.webhook = address;
+            webhook
+        }
+    };
 
     for kind in kinds {
         let watch = Watch {
@@ -185,7 +222,7 @@ pub async fn start(config: Config, kube: kube::Config, policies: Policies) -> Re
     let (events, outbox) = events(metrics.clone());
     spawn(&mut tasks, "events", outbox.run(side.clone(), config.identity.clone()));
     spawn(&mut tasks, "resync", resync(world.clone(), queue.clone()));
-    spawn(&mut tasks, "bindings", follow_bindings(policies.bindings, world.clone(), queue.clone()));
+    spawn(&mut tasks, "bindings", follow_bindings(plugins.policies.bindings, world.clone(), queue.clone()));
 
     let (fence, leading, election) = stand(&config, &side, &lease_namespace);
     let writer = Writer::new(
@@ -197,13 +234,14 @@ pub async fn start(config: Config, kube: kube::Config, policies: Policies) -> Re
         config.abort_after_writes,
     );
     let reconciler =
-        Reconciler { world: world.clone(), judge: policies.judge, writer, events, metrics: metrics.clone(), traces };
+        Reconciler { world: world.clone(), judge: plugins.policies.judge, writer, events, metrics: metrics.clone(), traces };
     let work = tokio::spawn(reconciler.run(queue.clone()));
     let lead = Lead { leading: leading.clone(), readiness: readiness.clone(), world: world.clone(), queue: queue.clone(), metrics };
     spawn(&mut tasks, "leadership", lead.follow());
 
     let stop = CancellationToken::new();
-    let parts = Parts { tasks, work, election, world, queue, _webhook: webhook };
+    let webhook = webhook.map(|webhook| (stop_webhook, webhook));
+    let parts = Parts { tasks, work, election, webhook, world, queue, _plugins: guard };
     let ended = tokio::spawn(supervise(parts, stop.clone()));
     info!(identity = config.identity, surface = surface_name(config.surfaces), ?addresses, "started");
     Ok(Running { addresses, readiness, leading, stop, ended })
@@ -225,10 +263,30 @@ fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Futur
     });
 }
 
-type Candidacy = Option<(CancellationToken, JoinHandle<()>)>;
+/// Starts the webhook, if it listens anywhere.
+async fn admit(
+    setup: &WebhookSetup,
+    around: Surroundings,
+    stop: CancellationToken,
+) -> Result<(Option<SocketAddr>, Option<JoinHandle<()>>), Error> {
+    let failed = |source| Error::Listen { flag: "webhook-bind-address", source };
+    let Some(listener) = setup.bind.listen().await.map_err(failed)? else {
+        around.serving.send_replace(true);
+        return Ok((None, None));
+    };
+    let address = listener.local_addr().map_err(failed)?;
+    let reach = setup.reach.clone().unwrap_or_else(|| Reach::Url(format!("https://{address}")));
+    let config = WebhookConfig { reach, certificate: setup.certificate.clone(), deployed: setup.deployed.clone() };
+    let webhook = tokio::spawn(webhook::start(config, listener, around, stop));
+    Ok((Some(address), Some(webhook)))
+}
+
+/// A part that ends in order when told.
+type Stoppable = Option<(CancellationToken, JoinHandle<()>)>;
+
 
 /// Stands for election, or leads at once where there is none.
-fn stand(config: &Config, client: &Client, own_namespace: &str) -> (Fence, watch::Receiver<bool>, Candidacy) {
+fn stand(config: &Config, client: &Client, own_namespace: &str) -> (Fence, watch::Receiver<bool>, Stoppable) {
     match &config.leadership {
         Leadership::Alone => (Fence::open(), watch::Sender::new(true).subscribe(), None),
         Leadership::Elected { namespace, timing } => {
@@ -291,10 +349,12 @@ async fn follow_bindings(
 struct Parts {
     tasks: JoinSet<&'static str>,
     work: JoinHandle<()>,
-    election: Candidacy,
+    election: Stoppable,
+    webhook: Stoppable,
     world: SharedWorld,
     queue: Queue,
-    _webhook: watch::Sender<bool>,
+    /// Ends the plugins' own task.
+    _plugins: DropGuard,
 }
 
 /// Waits for the end, wanted or not, and ends the parts in order.
@@ -316,6 +376,11 @@ async fn supervise(mut parts: Parts, stop: CancellationToken) -> Result<(), Erro
     if let Some((stop, election)) = parts.election {
         stop.cancel();
         let _ = tokio::time::timeout(limits::LEASE_REQUEST + Duration::from_secs(1), election).await;
+    }
+    // Last but for the listeners: until here the API server may still ask. Bounded by itself.
+    if let Some((stop, webhook)) = parts.webhook {
+        stop.cancel();
+        let _ = webhook.await;
     }
     parts.tasks.shutdown().await;
     result
