@@ -1,0 +1,223 @@
+//! A scenario's file: a head that says what is looked at and when, then the objects that are there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use paddock_core::kind::{Key, Kind};
+use paddock_core::policy::{Binding, FailurePolicy, Selector};
+use paddock_core::question::{Answer, Failure, FailureKind, Hook};
+use paddock_core::settings::Settings;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::sim::answers::{Judge, plugin};
+
+/// One scenario.
+pub(super) struct Scenario {
+    pub(super) title: String,
+    pub(super) now: Timestamp,
+    pub(super) key: Key,
+    pub(super) settings: Settings,
+    pub(super) before: Vec<Before>,
+    pub(super) shows_questions: bool,
+    pub(super) settles: bool,
+    pub(super) objects: Vec<(Kind, Value)>,
+    answers: Vec<(String, Result<Answer, Failure>)>,
+    plugins: Vec<Binding>,
+}
+
+/// Something that happened earlier.
+pub(super) struct Before {
+    pub(super) key: Key,
+    pub(super) at: Timestamp,
+    pub(super) outcome: Happened,
+    pub(super) steps: Option<usize>,
+}
+
+/// What became of all writes of an earlier plan.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Happened {
+    UnderWay,
+    Lost,
+    Conflict,
+    Exists,
+    Busy,
+    Rejected(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Head {
+    /// What is shown, in a sentence.
+    scenario: String,
+    now: Timestamp,
+    reconcile: String,
+    #[serde(default)]
+    settings: SettingsHead,
+    #[serde(default)]
+    before: Vec<BeforeHead>,
+    /// Bound beside the built-ins.
+    #[serde(default)]
+    plugins: Vec<PluginHead>,
+    /// By hook, or by the name of a binding; stand-ins of the built-ins answer the rest.
+    #[serde(default)]
+    answers: BTreeMap<String, Value>,
+    #[serde(default)]
+    show_questions: bool,
+    /// Whether the plan, carried out, is followed by an empty one. Where another's doing is waited for, it is.
+    #[serde(default = "yes")]
+    settles: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct SettingsHead {
+    pool_batch: Option<usize>,
+    drain_delay_seconds: Option<u64>,
+    label_domains: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BeforeHead {
+    reconcile: String,
+    at: Timestamp,
+    outcome: Happened,
+    steps: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PluginHead {
+    name: String,
+    hook: Hook,
+    #[serde(default)]
+    failure_policy: FailurePolicy,
+    #[serde(default)]
+    objects: Selector,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Scenario {
+    pub(super) fn read(path: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
+        let mut documents = serde_yaml_ng::Deserializer::from_str(&text);
+        let head = documents.next().ok_or("an empty file")?;
+        // By way of JSON, whose enums read the same as those of manifests.
+        let head = Value::deserialize(head).map_err(|e| e.to_string())?;
+        let head: Head = serde_json::from_value(head).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut objects = Vec::new();
+        for document in documents {
+            let document = Value::deserialize(document).map_err(|e| e.to_string())?;
+            objects.push(complete(document, objects.len())?);
+        }
+        let before: Result<Vec<Before>, String> = head
+            .before
+            .into_iter()
+            .map(|b| Ok(Before { key: super::key(&b.reconcile)?, at: b.at, outcome: b.outcome, steps: b.steps }))
+            .collect();
+        let answers: Result<Vec<_>, String> =
+            head.answers.into_iter().map(|(n, a)| Ok((n.clone(), answer(&n, a)?))).collect();
+        Ok(Self {
+            title: head.scenario,
+            now: head.now,
+            key: super::key(&head.reconcile)?,
+            settings: head.settings.settings(),
+            before: before?,
+            shows_questions: head.show_questions,
+            settles: head.settles,
+            objects,
+            answers: answers?,
+            plugins: head.plugins.into_iter().map(PluginHead::binding).collect(),
+        })
+    }
+
+    pub(super) fn judge(&self) -> Judge {
+        let mut judge = Judge::default();
+        for (name, result) in &self.answers {
+            judge.script(name, result.clone());
+        }
+        for binding in &self.plugins {
+            judge.bind(binding.clone());
+        }
+        judge
+    }
+}
+
+/// What manifests leave to the API server.
+fn complete(mut document: Value, at: usize) -> Result<(Kind, Value), String> {
+    let text = |field: &str| document[field].as_str().unwrap_or_default().to_owned();
+    let (api_version, name) = (text("apiVersion"), text("kind"));
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let kind = Kind::ALL
+        .into_iter()
+        .find(|k| k.group() == group && k.name() == name)
+        .ok_or_else(|| format!("`{api_version} {name}` is no kind"))?;
+    let uid = format!("uid-of-{}", document["metadata"]["name"].as_str().unwrap_or_default());
+    let metadata = document["metadata"].as_object_mut().ok_or("an object has no metadata")?;
+    let mut default = |field: &str, value: Value| {
+        metadata.entry(field).or_insert(value);
+    };
+    default("uid", uid.into());
+    default("resourceVersion", (at + 1).to_string().into());
+    default("generation", 1.into());
+    default("creationTimestamp", json!("2030-01-01T11:00:00Z"));
+    if kind.namespaced() {
+        default("namespace", json!("agents"));
+    }
+    Ok((kind, document))
+}
+
+impl SettingsHead {
+    fn settings(self) -> Settings {
+        let mut settings = Settings::default();
+        if let Some(batch) = self.pool_batch {
+            settings.pool_batch = batch;
+        }
+        if let Some(seconds) = self.drain_delay_seconds {
+            settings.drain_delay = Duration::from_secs(seconds);
+        }
+        if let Some(domains) = self.label_domains {
+            settings.label_domains = domains;
+        }
+        settings
+    }
+}
+
+impl PluginHead {
+    fn binding(self) -> Binding {
+        Binding {
+            name: format!("{}/{}", self.name, self.hook.as_str()),
+            hook: self.hook,
+            plugin: plugin(&self.name),
+            order: 0,
+            namespaces: Selector::default(),
+            objects: self.objects,
+            settings: "{}".to_owned(),
+            failure_policy: self.failure_policy,
+            built_in: false,
+        }
+    }
+}
+
+/// An answer to the hook that a name ends with, or `fails: trap`.
+fn answer(name: &str, mut said: Value) -> Result<Result<Answer, Failure>, String> {
+    let fails = said["fails"].take();
+    if !fails.is_null() {
+        let kind: FailureKind = serde_json::from_value(fails).map_err(|e| format!("{name}: {e}"))?;
+        return Ok(Err(Failure { kind, message: "as the scenario says".to_owned() }));
+    }
+    let hook = name.rsplit('/').next().unwrap_or(name);
+    if let Some(fields) = said.as_object_mut() {
+        fields.remove("fails");
+        fields.insert("hook".to_owned(), hook.into());
+    }
+    serde_json::from_value(said).map(Ok).map_err(|e| format!("{name}: {e}"))
+}

@@ -1,0 +1,169 @@
+//! Scenarios as data: manifests, a time and a key; beside each the plan that follows, blessed with `UPDATE=1`.
+//!
+//! `<kind>/<name>.yaml` is the test `scenario::<kind>::<name>`; `<kind>/<name>.plan` is what is expected. Beyond that plan, each
+//! scenario is carried out on the model API server until nothing is planned any more: a plan that took effect is
+//! followed by an empty one, then and a little later.
+
+mod file;
+mod settle;
+mod show;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use paddock_core::decide::{decide, questions};
+use paddock_core::kind::Key;
+use paddock_core::object::Object;
+use paddock_core::plan::{Op, Outcome as OpOutcome};
+use paddock_core::world::{Observed, World};
+
+use crate::framework::{Outcome, Test, test};
+use file::{Before, Happened, Scenario};
+
+/// The kinds of scenarios, each a directory here.
+const DIRECTORIES: [&str; 4] = ["sandbox", "template", "pool", "claim"];
+
+/// One test for each file.
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests: Vec<Test> = files("yaml")
+        .into_iter()
+        .map(|path| {
+            let name = format!("scenario::{}::{}", stem(path.parent().unwrap_or(&path)), stem(&path));
+            test(name, move || check(&path))
+        })
+        .collect();
+    tests.push(test("scenario::every_file_is_used", every_file_is_used));
+    tests
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+fn files(extension: &str) -> Vec<PathBuf> {
+    let listed = DIRECTORIES.iter().flat_map(|d| fs::read_dir(root().join(d)).expect("a directory of scenarios"));
+    let mut files: Vec<PathBuf> = listed.map(|e| e.expect("a directory's entry").path()).collect();
+    files.retain(|p| p.extension().is_some_and(|e| e == extension));
+    files.sort();
+    files
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn check(path: &Path) -> Outcome {
+    let scenario = Scenario::read(path)?;
+    let actual = run(&scenario)?;
+    let expected = path.with_extension("plan");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&expected, &actual)?;
+        return Ok(());
+    }
+    let wanted =
+        fs::read_to_string(&expected).map_err(|e| format!("{}: {e}; bless with UPDATE=1", expected.display()))?;
+    if wanted != actual {
+        return Err(format!(
+            "{}\nthe plan is not as expected (bless with UPDATE=1 if it is right):\n{}",
+            scenario.title,
+            show::difference(&wanted, &actual)
+        )
+        .into());
+    }
+    Ok(())
+}
+
+fn run(scenario: &Scenario) -> Result<String, String> {
+    let mut judge = scenario.judge();
+    let mut world = World::new(scenario.settings.clone());
+    let _ = world.set_bindings(judge.bindings());
+    let start = scenario.before.first().map_or(scenario.now, |b| b.at);
+    for (kind, document) in &scenario.objects {
+        let object = Object::from_json(*kind, document.clone()).ok_or("an object has no metadata")?;
+        let _ = world.observe(Observed::Applied(object), start);
+    }
+    for before in &scenario.before {
+        happen(&mut world, before, &mut judge)?;
+    }
+    let seen = world.see(&scenario.key, scenario.now);
+    let answers = judge.ask(&seen, scenario.now, questions);
+    let plan = decide(&seen, &answers);
+    let again = decide(&world.see(&scenario.key, scenario.now), &answers);
+    if plan != again {
+        return Err("the same view and answers gave two plans".to_owned());
+    }
+    let mut text = format!("# {}\n", scenario.title);
+    text += &show::asked(&answers, scenario.shows_questions);
+    text += &show::plan(&plan, scenario.now);
+    settle::check(scenario, &plan)?;
+    Ok(text)
+}
+
+/// A reconcile of an earlier time, and what became of its writes.
+fn happen(world: &mut World, before: &Before, judge: &mut crate::sim::answers::Judge) -> Result<(), String> {
+    let seen = world.see(&before.key, before.at);
+    let answers = judge.ask(&seen, before.at, questions);
+    let plan = decide(&seen, &answers);
+    let steps = plan.steps.iter().filter(|s| !s.is_empty()).take(before.steps.unwrap_or(usize::MAX));
+    let mut any = false;
+    for step in steps {
+        world.begin(step).map_err(|_| format!("{}: the earlier plan was stale", before.key))?;
+        for op in step {
+            any = true;
+            finish(world, op, &before.outcome, before.at);
+        }
+    }
+    if any { Ok(()) } else { Err(format!("{}: nothing was planned at {}", before.key, before.at)) }
+}
+
+fn finish(world: &mut World, op: &Op, happened: &Happened, at: Timestamp) {
+    let outcome = match happened {
+        Happened::UnderWay => return,
+        Happened::Lost => OpOutcome::Unknown,
+        Happened::Conflict => OpOutcome::Conflict,
+        Happened::Exists => OpOutcome::Exists,
+        Happened::Busy => OpOutcome::Busy,
+        Happened::Rejected(message) => OpOutcome::Rejected { status: 403, message: message.clone() },
+    };
+    let _ = world.finish(op, &outcome, at);
+}
+
+/// No plan without its scenario, and no file in between.
+fn every_file_is_used() -> Outcome {
+    let scenarios = files("yaml");
+    let orphans: Vec<PathBuf> =
+        files("plan").into_iter().filter(|p| !scenarios.contains(&p.with_extension("yaml"))).collect();
+    if !orphans.is_empty() {
+        return Err(format!("plans without a scenario: {orphans:?}").into());
+    }
+    for directory in DIRECTORIES {
+        for entry in fs::read_dir(root().join(directory))? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|e| e != "yaml" && e != "plan") {
+                return Err(format!("{} is no scenario", path.display()).into());
+            }
+        }
+    }
+    for entry in fs::read_dir(root())? {
+        let path = entry?.path();
+        if path.is_dir() && !DIRECTORIES.contains(&stem(&path).as_str()) {
+            return Err(format!("{} is not read", path.display()).into());
+        }
+    }
+    Ok(())
+}
+
+/// The key that a text such as `Sandbox/agents/a` names.
+fn key(text: &str) -> Result<Key, String> {
+    let mut parts = text.split('/');
+    let (Some(kind), Some(namespace), Some(name), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(format!("`{text}` is not KIND/NAMESPACE/NAME"));
+    };
+    let kind = paddock_core::kind::Kind::ALL
+        .into_iter()
+        .find(|k| format!("{k:?}") == kind)
+        .ok_or_else(|| format!("`{kind}` is no kind"))?;
+    Ok(Key::new(kind, namespace, name))
+}

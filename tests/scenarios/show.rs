@@ -1,0 +1,90 @@
+//! Plans as short text.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use paddock_core::plan::{Action, Op, Plan};
+use paddock_core::question::{Answer, Answered};
+use serde_json::Value;
+
+/// Who was asked what, in order.
+pub(super) fn asked(answers: &[Answered], whole: bool) -> String {
+    let mut text = String::new();
+    for Answered { ask, result } in answers {
+        let said = match result {
+            Ok(Answer::Admission(a)) => format!("{:?}", a.verdict),
+            Ok(Answer::RuntimeClass(a)) => format!("{:?}", a.choice),
+            Ok(Answer::Idle(a)) => a.action.map_or("stay".to_owned(), |tier| format!("{tier:?}")),
+            Ok(Answer::PoolSize(a)) => a.desired.to_string(),
+            Err(failure) => failure.kind.as_str().to_owned(),
+        };
+        let _ = writeln!(text, "asked {}: {said}", ask.binding);
+        if whole {
+            text += &yaml(&serde_json::to_value(&ask.question).unwrap_or_default());
+        }
+    }
+    text
+}
+
+pub(super) fn plan(plan: &Plan, now: Timestamp) -> String {
+    let mut text = String::new();
+    for (i, step) in plan.steps.iter().enumerate() {
+        if i > 0 {
+            text += "then\n";
+        }
+        for op in step {
+            text += &self::op(op);
+        }
+    }
+    if plan.is_empty() {
+        text += "nothing to write\n";
+    }
+    if let Some(wake) = &plan.wake {
+        let ahead = wake.at.duration_since(now);
+        let _ = writeln!(text, "look again in {ahead:#} because {}", wake.reason);
+    }
+    for event in &plan.events {
+        let kind = if event.warning { "Warning" } else { "Normal" };
+        let _ = writeln!(text, "event {kind} {} on {}: {}", event.reason, event.regarding, event.note);
+    }
+    text
+}
+
+fn op(op: &Op) -> String {
+    let if_version =
+        |version: &Option<String>| version.as_ref().map(|v| format!(" if version {v}")).unwrap_or_default();
+    let (verb, rest, body) = match &op.action {
+        Action::Create { body } => ("create", String::new(), Some(body)),
+        Action::Patch { resource_version, status, body, .. } => {
+            (if *status { "patch status of" } else { "patch" }, if_version(resource_version), Some(body))
+        }
+        Action::Delete { resource_version, foreground, .. } => {
+            let foreground = if *foreground { ", dependents first" } else { "" };
+            ("delete", format!("{}{foreground}", if_version(resource_version)), None)
+        }
+    };
+    let head = format!("{verb} {} because {}{rest}\n", op.key, op.reason);
+    head + &body.map(yaml).unwrap_or_default()
+}
+
+fn yaml(value: &Value) -> String {
+    let text = serde_yaml_ng::to_string(value).unwrap_or_default();
+    text.lines().fold(String::new(), |all, line| all + "    " + line + "\n")
+}
+
+/// The lines in which two texts differ, with what both have in common around them.
+pub(super) fn difference(wanted: &str, actual: &str) -> String {
+    let (wanted, actual): (Vec<&str>, Vec<&str>) = (wanted.lines().collect(), actual.lines().collect());
+    let same = wanted.iter().zip(&actual).take_while(|(a, b)| a == b).count();
+    let tail = wanted[same..].iter().rev().zip(actual[same..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let mut text = String::new();
+    for line in &wanted[same.saturating_sub(3)..same] {
+        let _ = writeln!(text, "  {line}");
+    }
+    for (mark, lines) in [("-", &wanted[same..wanted.len() - tail]), ("+", &actual[same..actual.len() - tail])] {
+        for line in lines {
+            let _ = writeln!(text, "{mark} {line}");
+        }
+    }
+    text
+}

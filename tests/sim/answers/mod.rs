@@ -1,0 +1,145 @@
+//! Small native stand-ins for the built-in plugins: the same judgements as data, without a component to run.
+
+mod isolation;
+
+use jiff::{SignedDuration, Timestamp};
+use paddock_core::policy::{Binding, Bindings, FailurePolicy, Selector};
+use paddock_core::question::{
+    Answer, Answered, Ask, Failure, FailureKind, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRef, PoolSizeAnswer,
+    PoolSizeQuestion, Question,
+};
+use paddock_core::seen::Seen;
+
+/// Questions are asked in rounds; so many are enough for every chain of the built-ins.
+const ROUNDS: usize = 8;
+
+/// The stand-ins for the built-ins, and an answer of its own for every binding that a test scripts.
+#[derive(Default)]
+pub(crate) struct Judge {
+    /// By the name of a binding, or of a hook.
+    scripted: Vec<(String, Result<Answer, Failure>)>,
+    /// Bound beside the built-ins.
+    extra: Vec<Binding>,
+    /// Every n-th question ends in a trap.
+    failing: Option<u64>,
+    asked: u64,
+}
+
+impl Judge {
+    /// A binding of this name (or all of a hook) answers this.
+    pub(crate) fn script(&mut self, name: &str, result: Result<Answer, Failure>) {
+        self.scripted.push((name.to_owned(), result));
+    }
+
+    /// Binds a plugin of a test's own.
+    pub(crate) fn bind(&mut self, binding: Binding) {
+        self.extra.push(binding);
+    }
+
+    /// Lets every n-th question fail.
+    pub(crate) fn fail_every(&mut self, n: u64) {
+        self.failing = Some(n);
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.failing = None;
+    }
+
+    /// The built-ins and what was bound beside them.
+    pub(crate) fn bindings(&self) -> Bindings {
+        let built_in = |name: &str, hook: Hook| Binding {
+            name: format!("{name}/{}", hook.as_str()),
+            hook,
+            plugin: plugin(name),
+            order: Binding::BUILT_IN_ORDER,
+            namespaces: Selector::default(),
+            objects: Selector::default(),
+            settings: "{}".to_owned(),
+            failure_policy: FailurePolicy::Fail,
+            built_in: true,
+        };
+        let built_ins = [
+            built_in("require-isolation", Hook::Admission),
+            built_in("runtime-class-by-label", Hook::RuntimeClass),
+            built_in("idle-timeout", Hook::Idle),
+            built_in("pool-by-demand", Hook::PoolSize),
+        ];
+        Bindings::new(built_ins.into_iter().chain(self.extra.iter().cloned()).collect())
+    }
+
+    /// Asks until nothing more is to be asked.
+    pub(crate) fn ask(
+        &mut self,
+        seen: &Seen,
+        now: Timestamp,
+        questions: impl Fn(&Seen, &[Answered]) -> Vec<Ask>,
+    ) -> Vec<Answered> {
+        let mut answers = Vec::new();
+        for _ in 0..ROUNDS {
+            let asks = questions(seen, &answers);
+            if asks.is_empty() {
+                break;
+            }
+            for ask in asks {
+                let result = self.answer(&ask, now);
+                answers.push(Answered { ask, result });
+            }
+        }
+        answers
+    }
+
+    fn answer(&mut self, ask: &Ask, now: Timestamp) -> Result<Answer, Failure> {
+        self.asked += 1;
+        let hook = ask.question.hook().as_str();
+        if let Some((_, result)) = self.scripted.iter().find(|(name, _)| *name == ask.binding || name == hook) {
+            return result.clone();
+        }
+        if self.failing.is_some_and(|n| self.asked.is_multiple_of(n)) {
+            return Err(Failure { kind: FailureKind::Trap, message: "unreachable".to_owned() });
+        }
+        match &ask.question {
+            Question::Admission(question) => isolation::admission(question).map(Answer::Admission),
+            Question::RuntimeClass(question) => Ok(Answer::RuntimeClass(isolation::runtime_class(question))),
+            Question::Idle(question) => Ok(Answer::Idle(idle(question, now))),
+            Question::PoolSize(question) => Ok(Answer::PoolSize(pool_size(question, now))),
+        }
+    }
+}
+
+/// A plugin's name with a digest made from it.
+pub(crate) fn plugin(name: &str) -> PluginRef {
+    let sum = name.bytes().fold(0_u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(b)));
+    PluginRef { name: name.to_owned(), digest: format!("sha256:{sum:064x}") }
+}
+
+fn idle(question: &IdleQuestion, now: Timestamp) -> IdleAnswer {
+    let timeout = SignedDuration::from_millis(i64::try_from(question.idle_timeout_ms).unwrap_or(i64::MAX));
+    let stay =
+        |next: Timestamp, reason: String| IdleAnswer { action: None, next_check: Some(next), reason, state: None };
+    if let Some(until) = question.held_until.filter(|at| *at > now) {
+        return stay(until, format!("held awake for up to {} s", (until.duration_since(now)).as_secs()));
+    }
+    let signs = [Some(question.created), question.ready_since, question.last_activity];
+    let active = signs.into_iter().flatten().max().unwrap_or(now).min(now);
+    let quiet = now.duration_since(active).as_secs();
+    if active + timeout > now {
+        return stay(active + timeout, format!("no activity for {quiet} s of {} s", timeout.as_secs()));
+    }
+    if question.tiers.contains(&IdleTier::Suspend) {
+        let reason = format!("no activity for {quiet} s");
+        return IdleAnswer { action: Some(IdleTier::Suspend), next_check: None, reason, state: None };
+    }
+    stay(now + timeout, format!("no activity for {quiet} s, but not possible for it: suspend"))
+}
+
+/// The least, and what was claimed of late; the core holds it to the most.
+fn pool_size(question: &PoolSizeQuestion, now: Timestamp) -> PoolSizeAnswer {
+    let lately: u32 = question.arrivals.iter().rev().take(6).sum();
+    let next = SignedDuration::from_secs(i64::from(question.bucket_seconds));
+    PoolSizeAnswer {
+        desired: question.min + lately,
+        next_check: (lately > 0).then(|| now + next),
+        reason: format!("{lately} claims in the last minute"),
+        state: None,
+    }
+}

@@ -1,0 +1,85 @@
+//! One kind's watch: listed, then event by event in the order of the store, as late as somebody likes.
+
+use std::sync::Arc;
+
+use paddock_core::kind::Kind;
+use paddock_core::object::Object;
+use paddock_core::world::Observed;
+use serde_json::Value;
+
+use crate::sim::api::{Api, Resource};
+
+/// Where a watch stands.
+#[derive(Default)]
+pub(super) struct Watch {
+    state: State,
+    listed: bool,
+    /// How much of the resource's log was delivered.
+    position: usize,
+}
+
+#[derive(Default)]
+enum State {
+    /// To be listed.
+    #[default]
+    Cut,
+    /// A list was asked for; the API server has yet to answer.
+    Asked,
+    /// The answer is on its way.
+    Answered(Vec<Arc<Value>>, usize),
+    /// Event by event.
+    Following,
+}
+
+impl Watch {
+    pub(super) fn listed_once(&self) -> bool {
+        self.listed
+    }
+
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
+    pub(super) fn cut(&mut self) {
+        self.state = State::Cut;
+    }
+
+    pub(super) fn pending(&self, api: &Api, resource: Resource) -> bool {
+        match self.state {
+            State::Cut | State::Asked | State::Answered(..) => true,
+            State::Following => self.position < api.changes(resource).len(),
+        }
+    }
+
+    pub(super) fn step(&mut self, api: &Api, kind: Kind, resource: Resource) -> Option<Observed> {
+        match std::mem::replace(&mut self.state, State::Following) {
+            State::Cut => {
+                self.state = State::Asked;
+                Some(Observed::Listing(kind))
+            }
+            State::Asked => {
+                let objects = api.list(resource).map(|(_, o)| o.clone()).collect();
+                self.state = State::Answered(objects, api.changes(resource).len());
+                None
+            }
+            State::Answered(objects, position) => {
+                self.listed = true;
+                self.position = position;
+                Some(Observed::Listed(kind, objects.iter().filter_map(|o| read(kind, o)).collect()))
+            }
+            State::Following => {
+                let change = api.changes(resource).get(self.position)?;
+                self.position += 1;
+                match (&change.before, &change.after) {
+                    (_, Some(after)) => read(kind, after).map(Observed::Applied),
+                    (Some(before), None) => read(kind, before).map(Observed::Deleted),
+                    (None, None) => None,
+                }
+            }
+        }
+    }
+}
+
+fn read(kind: Kind, document: &Arc<Value>) -> Option<Object> {
+    Object::from_json(kind, Value::clone(document))
+}
