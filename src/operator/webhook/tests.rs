@@ -89,6 +89,7 @@ fn client(webhook: &Served1) -> Client {
     let mut config = kube::Config::new(url);
     let authority = CertificateDer::from_pem_slice(webhook.authority.as_bytes()).expect("PEM");
     config.root_cert = Some(vec![authority.to_vec()]);
+    config.default_retry = false;
     Client::try_from(config).expect("a client")
 }
 
