@@ -36,10 +36,10 @@ use crate::{http as listeners, limits, plugins, webhook};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A client could not be made from its configuration.
-    #[error("client configuration: {0}")]
+    #[error("client configuration")]
     Client(#[source] Box<kube::Error>),
     /// An address could not be listened on.
-    #[error("--{flag}: cannot listen: {source}")]
+    #[error("--{flag}: cannot listen")]
     Listen {
         /// The flag that names the address.
         flag: &'static str,
@@ -47,10 +47,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The engine that runs plugins could not be set up.
-    #[error("plugins: {0}")]
+    #[error("plugins")]
     Host(#[from] HostError),
     /// A built-in plugin does not load.
-    #[error("built-in plugins: {0}")]
+    #[error("built-in plugins")]
     BuiltIn(#[from] LoadError),
     /// A metric family was declared twice.
     #[error(transparent)]
