@@ -318,12 +318,29 @@ fn write_status(
     let counts_changed = status_patch(&**before, &after_status).is_some();
     after_status.policy_state = size.map_or_else(|| before.policy_state.clone(), |s| s.state.clone());
     let Some(patch) = status_patch(&**before, &after_status) else { return };
+    let now = seen.common.now;
     let every = if counts_changed { seen.common.settings.pool_status_interval } else { STATE_EVERY };
-    let due = seen.common.status_written.map(|at| after(at, every)).filter(|due| *due > seen.common.now);
-    match due {
+    let due = seen.common.status_written.map(|at| after(at, every)).filter(|due| *due > now);
+    match due.or_else(|| settled(seen, members, plan).filter(|at| *at > now && !before.conditions.is_empty())) {
         Some(due) => plan.wake_at(due, Reason::StatusChanged),
         None => plan.steps.push(vec![status(pool, patch)]),
     }
+}
+
+/// Until when a dip in the counts may be over by itself: one claim now and then is refilled within an interval, and
+/// the counts are again what status says. Where claims come faster than that, the interval alone bounds the writes.
+fn settled(seen: &PoolSeen, members: &Members<'_>, plan: &Plan) -> Option<Timestamp> {
+    let (settings, now) = (&seen.common.settings, seen.common.now);
+    let interval = settings.pool_status_interval;
+    let recent = seen.demand.arrivals(now, settings.arrival_bucket_seconds, 2).iter().sum::<u32>();
+    if u64::from(recent) > 2 * u64::from(settings.arrival_bucket_seconds) / interval.as_secs().max(1) {
+        return None;
+    }
+    let begun = plan.ops().any(|op| op.reason == Reason::PoolBelowDesired) || !seen.creating.is_empty();
+    // Creation times have whole seconds: one more, or the interval could be over at once.
+    let made =
+        members.creating.iter().map(|m| after(m.sandbox.meta.created, interval + std::time::Duration::from_secs(1)));
+    made.chain(begun.then(|| after(now, interval))).min()
 }
 
 fn event(seen: &PoolSeen, warning: bool, reason: Reason, note: String) -> Event {
