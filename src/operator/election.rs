@@ -128,7 +128,7 @@ impl Election {
                 Round::Held => {
                     right_ends = started + self.timing.renew;
                     self.fence.extend(right_ends);
-                    if !self.leading.send_replace(true) {
+                    if self.announce(true) {
                         info!("leading");
                     }
                 }
@@ -146,7 +146,7 @@ impl Election {
         }
         // Whoever stops us has ended the writes; now others may begin.
         self.fence.revoke();
-        self.leading.send_replace(false);
+        self.announce(false);
         for lease in self.leases.iter_mut().rev() {
             lease.release().await;
         }
@@ -154,9 +154,14 @@ impl Election {
 
     fn step_down(&self, why: &str) {
         self.fence.revoke();
-        if self.leading.send_replace(false) {
+        if self.announce(false) {
             warn!(why, "no longer leading");
         }
+    }
+
+    /// Tells who follows, but only of a change: they look at everything then.
+    fn announce(&self, leading: bool) -> bool {
+        self.leading.send_if_modified(|told| std::mem::replace(told, leading) != leading)
     }
 }
 
