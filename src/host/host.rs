@@ -40,6 +40,23 @@ struct Loaded {
     quarantine: BTreeMap<Hook, Mutex<Quarantine>>,
 }
 
+/// A component that could be asked, once it is [admitted](Host::admit).
+pub struct Candidate(Loaded);
+
+impl Candidate {
+    /// What it is.
+    #[must_use]
+    pub fn plugin(&self) -> &Plugin {
+        &self.0.info
+    }
+}
+
+impl std::fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Candidate").field(&self.0.info).finish()
+    }
+}
+
 /// Why there is no host.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -77,12 +94,20 @@ impl Host {
         Ok(Self { config, engine, linker, gate, ticker: Some(ticker), plugins: RwLock::default() })
     }
 
-    /// Loads a component beside those that are there: compiled, linked and tried once. Loading the same
-    /// bytes under the same name again replaces the limits and ends a quarantine.
+    /// Loads a component beside those that are there: [`prepare`](Self::prepare) and
+    /// [`admit`](Self::admit) in one.
     ///
     /// # Errors
     /// What is wrong with the component; the plugins that are there stay.
     pub fn load(&self, source: Source<'_>) -> Result<Plugin, LoadError> {
+        self.prepare(source).map(|candidate| self.admit(candidate))
+    }
+
+    /// Compiles, links and tries a component; nobody can ask it yet, and nothing changes for the others.
+    ///
+    /// # Errors
+    /// What is wrong with the component.
+    pub fn prepare(&self, source: Source<'_>) -> Result<Candidate, LoadError> {
         let Source { name, component, limits } = source;
         if component.len() > self.config.component_bytes {
             return Err(LoadError::TooLarge { size: component.len(), limit: self.config.component_bytes });
@@ -92,18 +117,24 @@ impl Host {
             Some(linked) => linked,
             None => Arc::new(load::link(&self.engine, &self.linker, component)?),
         };
-        let plugin = PluginRef { name: name.to_owned(), digest: linked.digest.clone() };
         let info = Plugin {
-            plugin: plugin.clone(),
+            plugin: PluginRef { name: name.to_owned(), digest: linked.digest.clone() },
             hooks: linked.hooks.clone(),
             wit_version: linked.version.to_owned(),
             limits,
         };
         let quarantine = info.hooks.iter().map(|hook| (*hook, Mutex::default())).collect();
-        let loaded = Arc::new(Loaded { info: info.clone(), name: name.into(), linked, quarantine });
+        let loaded = Loaded { info, name: name.into(), linked, quarantine };
         self.try_out(&loaded)?;
-        self.plugins.write().unwrap_or_else(PoisonError::into_inner).insert(plugin, loaded);
-        Ok(info)
+        Ok(Candidate(loaded))
+    }
+
+    /// Lets a candidate be asked. One of the same name and bytes is replaced: its limits, and its quarantine.
+    pub fn admit(&self, Candidate(loaded): Candidate) -> Plugin {
+        let info = loaded.info.clone();
+        let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
+        plugins.insert(info.plugin.clone(), Arc::new(loaded));
+        info
     }
 
     /// Forgets a plugin; calls under way finish.
@@ -111,17 +142,16 @@ impl Host {
         self.plugins.write().unwrap_or_else(PoisonError::into_inner).remove(plugin);
     }
 
-    /// Lets the plugin say whether settings are fit for a hook.
+    /// Lets a candidate say whether settings are fit for a hook.
     ///
     /// # Errors
     /// [`FailureKind::Error`] with the plugin's own words where they are not fit; else why it could not say.
-    pub fn check_settings(&self, plugin: &PluginRef, hook: Hook, settings: &str) -> Result<(), Failure> {
+    pub fn check_settings(&self, Candidate(loaded): &Candidate, hook: Hook, settings: &str) -> Result<(), Failure> {
         let object: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(settings);
         if let Err(error) = object {
-            return Err(failure(FailureKind::Error, &format!("settings: not a JSON object: {error}")));
+            return Err(failure(FailureKind::Error, &format!("not a JSON object: {error}")));
         }
-        let loaded = self.find(plugin)?;
-        let said = self.call(&loaded, |store, instance| {
+        let said = self.call(loaded, |store, instance| {
             loaded.linked.exports.validate_settings(store, instance, (hook, settings))
         })?;
         said.map_err(|message| failure(FailureKind::Error, &message))
@@ -157,6 +187,12 @@ impl Host {
             Err(FailureKind::Missing | FailureKind::Quarantined) => {}
         }
         result
+    }
+
+    /// How it was set up.
+    #[must_use]
+    pub fn config(&self) -> &HostConfig {
+        &self.config
     }
 
     /// Every loaded plugin, by name and digest.

@@ -22,6 +22,6 @@ pub use bind::SUPPORTED_VERSIONS;
 pub use builtins::{BUILT_INS, BuiltIn};
 pub use componentize::{ComponentizeError, componentize};
 pub use config::{HostConfig, Limits, QuarantinePolicy};
-pub use host::{Host, HostError, PluginReport};
+pub use host::{Candidate, Host, HostError, PluginReport};
 pub use load::{LoadError, Plugin, Source};
 pub use quarantine::Quarantine;

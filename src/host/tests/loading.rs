@@ -80,22 +80,26 @@ fn limits_are_cut_to_what_the_host_can_give() {
 #[test]
 fn settings_are_checked_by_the_plugin() {
     let host = host();
-    let plugin = load(&host, "pool-fixed", paddock_guests::POOL_FIXED).plugin;
-    let check = |settings| host.check_settings(&plugin, Hook::PoolSize, settings);
+    let source = Source { name: "pool-fixed", component: paddock_guests::POOL_FIXED, limits: None };
+    let candidate = host.prepare(source).unwrap();
+    let check = |settings| host.check_settings(&candidate, Hook::PoolSize, settings);
     assert_eq!(check("{}"), Ok(()));
     assert_eq!(check(r#"{"desired":3}"#), Ok(()));
     for (settings, says) in [
         (r#"{"desired":"3"}"#, "desired: invalid type: string \"3\", expected u32"),
         (r#"{"desird":3}"#, "unknown field `desird`, expected `desired`"),
-        ("[]", "settings: not a JSON object"),
-        ("{", "settings: not a JSON object"),
+        ("[]", "not a JSON object"),
+        ("{", "not a JSON object"),
     ] {
         let failure = check(settings).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Error, "{settings}");
         assert!(failure.message.contains(says), "{settings}: {}", failure.message);
     }
-    let failure = host.check_settings(&plugin, Hook::Idle, "{}").unwrap_err();
+    let failure = host.check_settings(&candidate, Hook::Idle, "{}").unwrap_err();
     assert!(failure.message.contains("no hook"), "{}", failure.message);
+    assert_eq!(host.plugins(now()), [], "a candidate is not there before it is admitted");
+    host.admit(candidate);
+    assert_eq!(host.plugins(now()).len(), 1);
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! The directory as it is now: which files there are, and their bytes when they changed.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest, Sha256};
+
+/// A file whose last change is younger than this when it is read may change once more without its times
+/// showing it: it is read again at the next look. Coarse clocks of file systems tick every two seconds.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// The two files of one plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pair {
+    /// `NAME.wasm`.
+    pub component: Option<File>,
+    /// `NAME.yaml`.
+    pub sidecar: Option<File>,
+}
+
+/// A file, as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it holds, or why that could not be read.
+    pub content: Result<Content, String>,
+    stamp: Stamp,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The bytes; shared, because a look copies what did not change.
+    pub bytes: Arc<[u8]>,
+    /// Their SHA-256.
+    pub sum: [u8; 32],
+}
+
+/// What tells a changed file from an unchanged one without reading it. Symbolic links are followed: behind a
+/// ConfigMap's link is another file, with another inode, after each change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    settled: bool,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata, now: SystemTime) -> Self {
+        let age = metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            settled: age.is_some_and(|age| age > YOUNG),
+        }
+    }
+
+    /// Whether a file with this stamp, read when it bore `self`, need not be read again.
+    fn still_holds(&self, now: &Stamp) -> bool {
+        self.settled && *self == *now
+    }
+}
+
+/// What one look at the directory found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// By plugin name.
+    pub pairs: BTreeMap<String, Pair>,
+    /// Files that look like meant for here but are named wrongly.
+    pub misnamed: Vec<PathBuf>,
+}
+
+/// Looks at the directory; files that did not change since `before` are not read again.
+///
+/// # Errors
+/// Where the directory cannot be listed, with its path.
+pub fn look(dir: &Path, before: &Listing, largest: u64) -> Result<Listing, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
+    let mut listing = Listing::default();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        // Editors' and ConfigMaps' own files begin with a dot.
+        if name.starts_with('.') {
+            continue;
+        }
+        match name.rsplit_once('.') {
+            Some((name, "wasm")) => {
+                let known = before.pairs.get(name).and_then(|pair| pair.component.as_ref());
+                let file = read(&path, known, largest);
+                listing.pairs.entry(name.to_owned()).or_default().component = file;
+            }
+            Some((name, "yaml")) => {
+                let known = before.pairs.get(name).and_then(|pair| pair.sidecar.as_ref());
+                let file = read(&path, known, largest);
+                listing.pairs.entry(name.to_owned()).or_default().sidecar = file;
+            }
+            Some((_, "yml" | "json")) => listing.misnamed.push(path),
+            Some(_) | None => {}
+        }
+    }
+    listing.pairs.retain(|_, pair| *pair != Pair::default());
+    listing.misnamed.sort();
+    Ok(listing)
+}
+
+/// `None` for what is gone by now, or is no file.
+fn read(path: &Path, known: Option<&File>, largest: u64) -> Option<File> {
+    let now = SystemTime::now();
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => metadata,
+        Ok(_) => return None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(unreadable(path, &error.to_string())),
+    };
+    let stamp = Stamp::of(&metadata, now);
+    if let Some(known) = known.filter(|known| known.stamp.still_holds(&stamp)) {
+        return Some(known.clone());
+    }
+    if stamp.size > largest {
+        let why = format!("{} bytes, at most {largest} are read", stamp.size);
+        return Some(File { path: path.to_owned(), content: Err(why), stamp });
+    }
+    let content = bytes(path, largest).map_err(|error| error.to_string());
+    let content = content.map(|bytes| Content { sum: Sha256::digest(&bytes).into(), bytes: bytes.into() });
+    Some(File { path: path.to_owned(), content, stamp })
+}
+
+fn bytes(path: &Path, largest: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // It may grow while it is read.
+    std::fs::File::open(path)?.take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn unreadable(path: &Path, why: &str) -> File {
+    let stamp = Stamp { device: 0, inode: 0, size: 0, modified: (0, 0), changed: (0, 0), settled: false };
+    File { path: path.to_owned(), content: Err(why.to_owned()), stamp }
+}

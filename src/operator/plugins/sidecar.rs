@@ -1,0 +1,277 @@
+//! `NAME.yaml` beside `NAME.wasm`: to what a plugin is bound, and how.
+//!
+//! ```yaml
+//! hooks: [pool-size]             # of those that it exports; all of them where not given
+//! namespaceSelector:             # label selectors, as in a webhook configuration; empty matches everything
+//!   matchLabels: {team: research}
+//! objectSelector:
+//!   matchExpressions: [{key: tier, operator: In, values: [gold]}]
+//! settings: {desired: 9}         # handed to the plugin, which checks it before it is used
+//! failurePolicy: Fallback        # Fail, Ignore or Fallback
+//! order: 0                       # lower is asked first; built-ins come last
+//! limits: {memory: 64Mi, fuel: 200000000, deadline: 500ms}   # of one call
+//! ```
+//!
+//! Unknown fields are errors, and every error names its field.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use paddock_core::model::{Amount, parse_go_duration};
+use paddock_core::policy::{Binding, FailurePolicy, Operator, Requirement, Selector};
+use paddock_core::question::Hook;
+use paddock_host::Limits;
+use serde::Deserialize;
+
+/// The least memory that makes sense: one page of WebAssembly.
+const LEAST_MEMORY: usize = 64 << 10;
+/// The shortest deadline that the host's clock can keep.
+const SHORTEST_DEADLINE: Duration = Duration::from_millis(5);
+
+/// A parsed and checked file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sidecar {
+    /// Hooks to bind; `None`: all that the component exports.
+    pub hooks: Option<Vec<Hook>>,
+    /// Namespaces.
+    pub namespaces: Selector,
+    /// Objects.
+    pub objects: Selector,
+    /// A JSON object as text.
+    pub settings: String,
+    /// What follows when the plugin does not answer.
+    pub failure_policy: FailurePolicy,
+    /// Lower is asked first.
+    pub order: i32,
+    /// Limits of a call.
+    pub limits: Limits,
+}
+
+/// What is wrong with the file: `<field>: <what would be right>`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SidecarError(String);
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct Wire {
+    hooks: Option<Vec<Hook>>,
+    namespace_selector: Selector,
+    object_selector: Selector,
+    settings: serde_json::Map<String, serde_json::Value>,
+    failure_policy: FailurePolicy,
+    order: i32,
+    limits: WireLimits,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct WireLimits {
+    memory: Option<String>,
+    fuel: Option<u64>,
+    deadline: Option<String>,
+}
+
+impl Sidecar {
+    /// What holds where there is no file; `limits` are the host's own.
+    #[must_use]
+    pub fn absent(limits: Limits) -> Self {
+        Self {
+            hooks: None,
+            namespaces: Selector::default(),
+            objects: Selector::default(),
+            settings: "{}".into(),
+            failure_policy: FailurePolicy::default(),
+            order: 0,
+            limits,
+        }
+    }
+
+    /// Parses the file; `limits` hold where it gives none. An empty file is as good as none.
+    ///
+    /// # Errors
+    /// Names the field and says what would be right.
+    pub fn parse(text: &str, limits: Limits) -> Result<Self, SidecarError> {
+        let wire: Option<Wire> =
+            serde_yaml_ng::from_str(text).map_err(|error| SidecarError(error.to_string()))?;
+        let Wire { hooks, namespace_selector, object_selector, settings, failure_policy, order, limits: given } =
+            wire.unwrap_or_default();
+        if let Some(hooks) = &hooks {
+            check_hooks(hooks)?;
+        }
+        check_selector("namespaceSelector", &namespace_selector)?;
+        check_selector("objectSelector", &object_selector)?;
+        if order == Binding::BUILT_IN_ORDER {
+            return wrong("order", "must be lower: this is where the built-ins stand");
+        }
+        Ok(Self {
+            hooks,
+            namespaces: namespace_selector,
+            objects: object_selector,
+            settings: serde_json::Value::Object(settings).to_string(),
+            failure_policy,
+            order,
+            limits: check_limits(&given, limits)?,
+        })
+    }
+}
+
+fn wrong<T>(field: &str, what: &str) -> Result<T, SidecarError> {
+    Err(SidecarError(format!("{field}: {what}")))
+}
+
+fn check_hooks(hooks: &[Hook]) -> Result<(), SidecarError> {
+    if hooks.is_empty() {
+        return wrong("hooks", "must name at least one, or be left out for all that the component exports");
+    }
+    for (index, hook) in hooks.iter().enumerate() {
+        if hooks.iter().take(index).any(|earlier| earlier == hook) {
+            return wrong(&format!("hooks[{index}]"), &format!("names {} again", hook.as_str()));
+        }
+    }
+    Ok(())
+}
+
+fn check_selector(field: &str, selector: &Selector) -> Result<(), SidecarError> {
+    let expressions = selector.match_expressions.iter().enumerate();
+    for (index, Requirement { key, operator, values }) in expressions {
+        let field = format!("{field}.matchExpressions[{index}]");
+        if key.is_empty() {
+            return wrong(&format!("{field}.key"), "must be the key of a label");
+        }
+        match operator {
+            Operator::In | Operator::NotIn if values.is_empty() => {
+                return wrong(&format!("{field}.values"), &format!("must not be empty with {operator:?}"));
+            }
+            Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
+                return wrong(&format!("{field}.values"), &format!("must be left out with {operator:?}"));
+            }
+            Operator::In | Operator::NotIn | Operator::Exists | Operator::DoesNotExist => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, SidecarError> {
+    let WireLimits { memory, fuel, deadline } = given;
+    let memory_bytes = match memory {
+        None => default.memory_bytes,
+        Some(memory) => {
+            let bytes = Amount::parse(&Quantity(memory.clone())).map(Amount::ceil);
+            let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+            let fits = |bytes: &usize| (LEAST_MEMORY..=Limits::MAX.memory_bytes).contains(bytes);
+            match bytes.filter(fits) {
+                Some(bytes) => bytes,
+                None => return wrong("limits.memory", &format!("{memory:?} is not a quantity from 64Ki to 256Mi")),
+            }
+        }
+    };
+    let fuel = match fuel {
+        None => default.fuel,
+        Some(fuel) if (1..=Limits::MAX.fuel).contains(fuel) => *fuel,
+        Some(_) => return wrong("limits.fuel", &format!("must be from 1 to {}", Limits::MAX.fuel)),
+    };
+    let deadline = match deadline {
+        None => default.deadline,
+        Some(text) => {
+            let time = parse_go_duration(text).ok().and_then(|nanos| u64::try_from(nanos).ok());
+            let fits = |time: &Duration| (SHORTEST_DEADLINE..=Limits::MAX.deadline).contains(time);
+            match time.map(Duration::from_nanos).filter(fits) {
+                Some(time) => time,
+                None => return wrong("limits.deadline", &format!("{text:?} is not a duration from 5ms to 10s")),
+            }
+        }
+    };
+    Ok(Limits { memory_bytes, fuel, deadline })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { memory_bytes: 1 << 20, fuel: 1000, deadline: Duration::from_millis(100) };
+
+    fn error(text: &str) -> String {
+        Sidecar::parse(text, LIMITS).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_as_good_as_none() {
+        for text in ["", "{}", "# nothing\n"] {
+            assert_eq!(Sidecar::parse(text, LIMITS), Ok(Sidecar::absent(LIMITS)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let text = "
+            hooks: [pool-size, idle]
+            namespaceSelector:
+              matchLabels: {team: research}
+            objectSelector:
+              matchExpressions: [{key: tier, operator: In, values: [gold]}]
+            settings: {desired: 9, nested: {on: true}}
+            failurePolicy: Ignore
+            order: -5
+            limits: {memory: 2Mi, fuel: 77, deadline: 1.5s}
+        ";
+        let sidecar = Sidecar::parse(text, LIMITS).unwrap();
+        assert_eq!(sidecar.hooks, Some(vec![Hook::PoolSize, Hook::Idle]));
+        assert_eq!(sidecar.namespaces.match_labels["team"], "research");
+        assert_eq!(sidecar.objects.match_expressions[0].operator, Operator::In);
+        assert_eq!(sidecar.settings, r#"{"desired":9,"nested":{"on":true}}"#);
+        assert_eq!((sidecar.failure_policy, sidecar.order), (FailurePolicy::Ignore, -5));
+        let limits = Limits { memory_bytes: 2 << 20, fuel: 77, deadline: Duration::from_millis(1500) };
+        assert_eq!(sidecar.limits, limits);
+    }
+
+    #[test]
+    fn limits_that_are_not_given_are_the_hosts() {
+        let sidecar = Sidecar::parse("limits: {fuel: 5}", LIMITS).unwrap();
+        assert_eq!(sidecar.limits, Limits { fuel: 5, ..LIMITS });
+    }
+
+    #[test]
+    fn every_error_names_its_field() {
+        for (text, field) in [
+            ("hook: [idle]", "unknown field `hook`"),
+            ("hooks: []", "hooks: must name at least one"),
+            ("hooks: [sleep]", "hooks[0]: unknown variant `sleep`"),
+            ("hooks: [idle, idle]", "hooks[1]: names idle again"),
+            ("settings: 7", "settings: invalid type"),
+            ("settings: [a]", "settings: invalid type"),
+            ("failurePolicy: Retry", "failurePolicy: unknown variant `Retry`"),
+            ("order: first", "order: invalid type"),
+            ("order: 2147483647", "order: must be lower"),
+            ("namespaceSelector: {labels: {}}", "namespaceSelector: unknown field `labels`"),
+            (
+                "objectSelector: {matchExpressions: [{key: a, operator: Is}]}",
+                "objectSelector.matchExpressions[0].operator: unknown variant `Is`",
+            ),
+            (
+                "objectSelector: {matchExpressions: [{key: a, operator: In}]}",
+                "objectSelector.matchExpressions[0].values: must not be empty with In",
+            ),
+            (
+                "objectSelector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}",
+                "objectSelector.matchExpressions[0].values: must be left out with Exists",
+            ),
+            (
+                "objectSelector: {matchExpressions: [{key: '', operator: Exists}]}",
+                "objectSelector.matchExpressions[0].key: must be the key",
+            ),
+            ("limits: {memory: lots}", "limits.memory: \"lots\" is not a quantity"),
+            ("limits: {memory: 1Gi}", "limits.memory: \"1Gi\" is not a quantity from 64Ki to 256Mi"),
+            ("limits: {memory: -1Mi}", "limits.memory: "),
+            ("limits: {fuel: 0}", "limits.fuel: must be from 1"),
+            ("limits: {fuel: -1}", "limits.fuel: invalid type"),
+            ("limits: {deadline: 1d}", "limits.deadline: \"1d\" is not a duration"),
+            ("limits: {deadline: 1m}", "limits.deadline: \"1m\" is not a duration from 5ms to 10s"),
+            ("limits: {cpu: 1}", "limits: unknown field `cpu`"),
+            ("[]", "invalid type"),
+            ("a: [", ""),
+        ] {
+            assert!(error(text).contains(field), "{text}: {}", error(text));
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! From what the directory holds to what is in force: the good stays until something better is there.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use paddock_core::policy::{Binding, Bindings};
+use paddock_core::question::{Hook, PluginRef};
+use paddock_host::{BUILT_INS, Candidate, Host, LoadError, Plugin};
+
+use super::folder::{self, Listing, Pair};
+use super::sidecar::Sidecar;
+use super::{PluginStatus, PluginsConfig};
+
+/// The directory's plugins, and the built-ins behind them.
+pub(super) struct Source {
+    host: Arc<Host>,
+    config: PluginsConfig,
+    built_ins: Vec<Binding>,
+    listing: Listing,
+    /// Why the directory could not be listed.
+    unlisted: Option<String>,
+    plugins: BTreeMap<String, Entry>,
+    /// Replaced plugins that are still loaded, and since when they are replaced.
+    replaced: Vec<(PluginRef, Instant)>,
+}
+
+/// One name of the directory.
+#[derive(Default)]
+struct Entry {
+    path: Option<PathBuf>,
+    /// Sums of the files that were last tried, so that the same files are not tried again.
+    tried: Option<Sums>,
+    active: Option<Active>,
+    error: Option<String>,
+}
+
+type Sums = (Option<[u8; 32]>, Option<[u8; 32]>);
+
+/// What a name has in force.
+struct Active {
+    plugin: Plugin,
+    bindings: Vec<Binding>,
+}
+
+impl Source {
+    pub(super) fn new(host: Arc<Host>, config: PluginsConfig) -> Result<Self, LoadError> {
+        let built_ins = host.load_built_ins()?;
+        Ok(Self {
+            host,
+            config,
+            built_ins,
+            listing: Listing::default(),
+            unlisted: None,
+            plugins: BTreeMap::new(),
+            replaced: vec![],
+        })
+    }
+
+    /// What is bound now.
+    pub(super) fn bindings(&self) -> Bindings {
+        let dropped_in = self.plugins.values().filter_map(|entry| entry.active.as_ref());
+        Bindings::new(dropped_in.flat_map(|active| &active.bindings).chain(&self.built_ins).cloned().collect())
+    }
+
+    /// How it stands with every name: built-ins first, then files by name, then what is wrong with the
+    /// directory itself.
+    pub(super) fn status(&self) -> Vec<PluginStatus> {
+        let built_ins = self.built_ins.iter().map(|binding| PluginStatus {
+            name: binding.plugin.name.clone(),
+            path: None,
+            digest: Some(binding.plugin.digest.clone()),
+            wit_version: paddock_host::SUPPORTED_VERSIONS.last().map(ToString::to_string),
+            hooks: vec![binding.hook],
+            error: None,
+        });
+        let files = self.plugins.iter().map(|(name, entry)| {
+            let active = entry.active.as_ref();
+            PluginStatus {
+                name: name.clone(),
+                path: entry.path.clone(),
+                digest: active.map(|active| active.plugin.plugin.digest.clone()),
+                wit_version: active.map(|active| active.plugin.wit_version.clone()),
+                hooks: active.map(|active| active.bindings.iter().map(|b| b.hook).collect()).unwrap_or_default(),
+                error: entry.error.clone(),
+            }
+        });
+        let wrong = |name: String, path: Option<PathBuf>, error: &str| PluginStatus {
+            name,
+            path,
+            digest: None,
+            wit_version: None,
+            hooks: vec![],
+            error: Some(error.to_owned()),
+        };
+        let misnamed = self.listing.misnamed.iter().map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            wrong(name, Some(path.clone()), "not read: the file beside a component is called NAME.yaml")
+        });
+        let dir = self.unlisted.iter().map(|error| wrong(String::new(), self.config.dir.clone(), error));
+        built_ins.chain(files).chain(misnamed).chain(dir).collect()
+    }
+
+    /// Looks at the directory and puts into force what changed for the better.
+    pub(super) fn look(&mut self, now: Instant) {
+        let Some(dir) = self.config.dir.clone() else { return };
+        match folder::look(&dir, &self.listing, self.host.config().component_bytes as u64) {
+            Err(error) => {
+                // A directory that cannot be listed says nothing about its files: what is in force stays.
+                if self.unlisted.as_ref() != Some(&error) {
+                    tracing::error!(%error, "the plugin directory cannot be read; plugins stay as they are");
+                }
+                self.unlisted = Some(error);
+            }
+            Ok(listing) => {
+                self.unlisted = None;
+                for path in listing.misnamed.iter().filter(|path| !self.listing.misnamed.contains(path)) {
+                    tracing::warn!(path = %path.display(), "not read: the file beside a component is called NAME.yaml");
+                }
+                let gone: Vec<String> =
+                    self.plugins.keys().filter(|name| !listing.pairs.contains_key(*name)).cloned().collect();
+                gone.iter().for_each(|name| self.remove(name, now));
+                listing.pairs.iter().for_each(|(name, pair)| self.update(name, pair, now));
+                self.listing = listing;
+            }
+        }
+        self.unload_replaced(now);
+    }
+
+    fn remove(&mut self, name: &str, now: Instant) {
+        let Some(entry) = self.plugins.remove(name) else { return };
+        if let Some(active) = entry.active {
+            tracing::info!(plugin = name, "plugin removed; its hooks go back to what is behind it");
+            self.replaced.push((active.plugin.plugin, now));
+        }
+    }
+
+    fn update(&mut self, name: &str, pair: &Pair, now: Instant) {
+        let sum = |file: &Option<folder::File>| file.as_ref().and_then(|file| Some(file.content.as_ref().ok()?.sum));
+        let sums = (sum(&pair.component), sum(&pair.sidecar));
+        let entry = self.plugins.entry(name.to_owned()).or_default();
+        let first = pair.component.as_ref().or(pair.sidecar.as_ref());
+        entry.path = first.map(|file| file.path.clone());
+        // Files that cannot be read have no sum: those are tried again at every look.
+        let readable = [&pair.component, &pair.sidecar].into_iter().flatten().all(|file| file.content.is_ok());
+        if readable && entry.tried == Some(sums) {
+            return;
+        }
+        let loaded = load(&self.host, name, pair);
+        let Some(entry) = self.plugins.get_mut(name) else { return };
+        entry.tried = Some(sums);
+        match loaded {
+            Ok(active) => {
+                let digest = &active.plugin.plugin.digest;
+                let hooks: Vec<_> = active.bindings.iter().map(|binding| binding.hook.as_str()).collect();
+                tracing::info!(plugin = name, %digest, ?hooks, "plugin in force");
+                entry.error = None;
+                let former = entry.active.replace(active);
+                let same = |former: &Active| entry.active.as_ref().is_some_and(|a| a.plugin.plugin == former.plugin.plugin);
+                if let Some(former) = former.filter(|former| !same(former)) {
+                    self.replaced.push((former.plugin.plugin, now));
+                }
+            }
+            Err(error) => {
+                if entry.error.as_ref() != Some(&error) {
+                    let stays = if entry.active.is_some() { "the former one goes on" } else { "nothing is bound" };
+                    tracing::error!(plugin = name, %error, "plugin refused; {stays}");
+                }
+                entry.error = Some(error);
+                // Without a component nothing may go on in its name.
+                if pair.component.is_none()
+                    && let Some(former) = entry.active.take()
+                {
+                    self.replaced.push((former.plugin.plugin, now));
+                }
+            }
+        }
+    }
+
+    /// Decisions that were begun with a replaced plugin may still ask it; after a while none is left.
+    fn unload_replaced(&mut self, now: Instant) {
+        let keep = self.config.keep_replaced;
+        let active = |plugin: &PluginRef| {
+            let mut loaded = self.plugins.values().filter_map(|entry| entry.active.as_ref());
+            loaded.any(|active| active.plugin.plugin == *plugin)
+        };
+        let (due, rest): (Vec<_>, Vec<_>) =
+            self.replaced.drain(..).partition(|(_, since)| now.saturating_duration_since(*since) >= keep);
+        due.iter().filter(|(plugin, _)| !active(plugin)).for_each(|(plugin, _)| self.host.unload(plugin));
+        self.replaced = rest;
+    }
+}
+
+/// Loads, checks and binds one pair of files; nothing changes for anybody when it fails.
+fn load(host: &Host, name: &str, pair: &Pair) -> Result<Active, String> {
+    check_name(name)?;
+    let sidecar = match &pair.sidecar {
+        None => Sidecar::absent(host.config().limits),
+        Some(file) => {
+            let content = file.content.as_ref().map_err(|error| format!("{name}.yaml: {error}"))?;
+            let text = std::str::from_utf8(&content.bytes).map_err(|error| format!("{name}.yaml: {error}"))?;
+            Sidecar::parse(text, host.config().limits).map_err(|error| format!("{name}.yaml: {error}"))?
+        }
+    };
+    let Some(component) = &pair.component else {
+        return Err(format!("{name}.yaml: there is no {name}.wasm beside it"));
+    };
+    let content = component.content.as_ref().map_err(|error| format!("{name}.wasm: {error}"))?;
+    let source = paddock_host::Source { name, component: &content.bytes, limits: Some(sidecar.limits) };
+    let candidate = host.prepare(source).map_err(|error| format!("{name}.wasm: {error}"))?;
+    let bindings = bind(host, name, &candidate, sidecar)?;
+    Ok(Active { plugin: host.admit(candidate), bindings })
+}
+
+/// Bindings of the hooks asked for, after the plugin itself accepted its settings for each.
+fn bind(host: &Host, name: &str, candidate: &Candidate, sidecar: Sidecar) -> Result<Vec<Binding>, String> {
+    let Sidecar { hooks, namespaces, objects, settings, failure_policy, order, limits: _ } = sidecar;
+    let plugin = candidate.plugin();
+    let hooks = hooks.unwrap_or_else(|| plugin.hooks.clone());
+    let exported = |hook: &Hook| plugin.hooks.contains(hook);
+    if let Some((index, hook)) = hooks.iter().enumerate().find(|(_, hook)| !exported(hook)) {
+        let has: Vec<_> = plugin.hooks.iter().map(|hook| hook.as_str()).collect();
+        let (hook, has) = (hook.as_str(), has.join(", "));
+        return Err(format!("{name}.yaml: hooks[{index}]: {name}.wasm does not export {hook}; it exports {has}"));
+    }
+    let bind = |hook: Hook| {
+        host.check_settings(candidate, hook, &settings)
+            .map_err(|failure| format!("{name}.yaml: settings: {}", failure.message))?;
+        Ok(Binding {
+            name: format!("{name}/{}", hook.as_str()),
+            hook,
+            plugin: plugin.plugin.clone(),
+            order,
+            namespaces: namespaces.clone(),
+            objects: objects.clone(),
+            settings: settings.clone(),
+            failure_policy,
+            built_in: false,
+        })
+    };
+    hooks.into_iter().map(bind).collect()
+}
+
+/// Names end up in metrics, events and status beside those of the built-ins.
+fn check_name(name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
+        return Err(format!(
+            "{name}.wasm: the name must be of at most 63 lower-case letters, digits and dashes: it becomes the plugin's name"
+        ));
+    }
+    if BUILT_INS.iter().any(|built_in| built_in.name == name) {
+        return Err(format!("{name}.wasm: this is the name of a built-in plugin: choose another"));
+    }
+    Ok(())
+}
