@@ -24,6 +24,9 @@ pub(crate) async fn build(screen: &Screen) -> Result<PathBuf> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    for name in std::env::vars_os().map(|(name, _)| name).filter(|name| of_outer_cargo(&name.to_string_lossy())) {
+        cargo.env_remove(name);
+    }
     let mut child = cargo.spawn().context("starting cargo to build the operator")?;
     let stdout = child.stdout.take().context("cargo's standard output")?;
     let stderr = child.stderr.take().context("cargo's standard error")?;
@@ -32,6 +35,12 @@ pub(crate) async fn build(screen: &Screen) -> Result<PathBuf> {
         bail!("the operator does not build; cargo said:\n{}", said.join("\n"));
     }
     program.context("cargo built the operator and did not say where")
+}
+
+/// What `cargo run` says of us. Build scripts look at some of it (ring's does), so that with it they, and all that
+/// depends on them, would be built again each time.
+fn of_outer_cargo(name: &str) -> bool {
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
 /// We lie in `target/PROFILE/`, where the profile `dev` has the folder `debug`.

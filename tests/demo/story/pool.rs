@@ -19,7 +19,7 @@ use crate::wait::{Look, PATIENCE, holds, until};
 pub(super) const POOL: &str = "python-pool";
 /// The sample's `minReady`.
 const WARM: i32 = 5;
-/// A claim one after another, beside the sample's own: enough to see that the first was no accident.
+/// Claims beside the sample's own, one after another: enough to see that the first was no accident.
 const MORE_CLAIMS: usize = 9;
 
 pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
@@ -48,7 +48,7 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
             Ok((taken, told))
         })
         .await?;
-    screen.remark("measured by a client that watches: from sending the claim to seeing it Ready, the sandbox named");
+    screen.remark("as a watching client sees it: from sending the claim to its Ready with a sandbox's name");
 
     let work = async {
         let mut times = vec![taken.after];
