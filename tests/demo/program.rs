@@ -18,7 +18,8 @@ pub(crate) async fn build(screen: &Screen) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(WORKSPACE)
-        .args(["build", "--package", "paddock", "--bin", "paddock", "--color", "never"])
+        // Of the whole workspace, as we are: so what was built for us is not built again with other features.
+        .args(["build", "--workspace", "--bin", "paddock", "--color", "never"])
         .args(["--message-format", "json-render-diagnostics", "--profile", &profile()?])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
