@@ -165,14 +165,18 @@ impl Election {
     }
 }
 
-/// Takes or renews every lease, in order, and stops at the first that is not ours.
+/// Takes or renews every lease, in order, up to the first that is not ours. Those behind it are only looked at, so that
+/// their time runs out together with the first one's.
 async fn round(leases: &mut [Lease]) -> Round {
+    let mut all = Round::Held;
     for lease in leases {
-        match lease.take_or_renew().await {
-            Round::Held => {}
-            Round::Taken => return Round::Taken,
-            Round::Unknown => return Round::Unknown,
+        match all {
+            Round::Held => all = lease.take_or_renew().await,
+            Round::Taken | Round::Unknown => lease.look().await,
         }
     }
-    Round::Held
+    all
 }
+
+#[cfg(test)]
+mod test;

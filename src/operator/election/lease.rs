@@ -50,6 +50,15 @@ impl Lease {
         }
     }
 
+    /// Reads it, so that its time runs.
+    pub(super) async fn look(&mut self) {
+        match within(self.api.get_opt(&self.name)).await {
+            Ok(Some(lease)) => self.note(lease),
+            Ok(None) => self.seen = None,
+            Err(error) => debug!(lease = self.name, %error, "lease not read"),
+        }
+    }
+
     async fn attempt(&mut self) -> Result<Round, Failed> {
         // What we hold needs no reading: the write itself says whether it is still so.
         if !self.mine() {
