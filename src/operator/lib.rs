@@ -12,6 +12,7 @@ pub mod events;
 pub mod fence;
 pub mod http;
 pub mod limits;
+pub mod manifests;
 pub mod metrics;
 pub mod plugins;
 pub mod policies;

@@ -1,0 +1,189 @@
+//! The operator's rights: what it watches, from the table of kinds, and what it writes.
+//!
+//! [`writes`] names for each kind the verbs of the operations that plans contain; a test compares it with the plans of
+//! all scenarios. Nothing is granted that is not used.
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{
+    AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_core::kind::Kind;
+use paddock_core::names::{group, object};
+use paddock_core::review::OWN;
+use serde_json::Value;
+
+use super::{Settings, document, labelled};
+use crate::election::OWN_LEASE;
+use crate::webhook::{CONFIGURATION, SECRET};
+
+/// What a plan does to objects of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Write {
+    /// POST.
+    Create,
+    /// PATCH.
+    Patch,
+    /// PATCH of the status.
+    PatchStatus,
+    /// DELETE.
+    Delete,
+}
+
+/// What plans do to objects of a kind.
+#[must_use]
+pub fn writes(kind: Kind) -> &'static [Write] {
+    match kind {
+        // Made for pools and claims; adopted and suspended; deleted when surplus or expired.
+        Kind::Sandbox => &[Write::Create, Write::Patch, Write::PatchStatus, Write::Delete],
+        // Annotated with the Sandbox they take; deleted when they expire.
+        Kind::Claim | Kind::SeedClaim => &[Write::Patch, Write::PatchStatus, Write::Delete],
+        Kind::Pool | Kind::SeedPool | Kind::Template | Kind::SeedTemplate => &[Write::PatchStatus],
+        Kind::Pod | Kind::Service | Kind::NetworkPolicy | Kind::EndpointSlice => {
+            &[Write::Create, Write::Patch, Write::Delete]
+        }
+        // Deleted by the garbage collector, with their Sandbox, and never before.
+        Kind::VolumeClaim => &[Write::Create, Write::Patch],
+        Kind::Namespace | Kind::Node | Kind::RuntimeClass | Kind::StorageClass => &[],
+    }
+}
+
+/// Whether objects of a kind are named as owners with `blockOwnerDeletion`: then their finalizers must be writable,
+/// where the API server enforces that.
+fn owns(kind: Kind) -> bool {
+    OWN.contains(&kind)
+}
+
+/// Everything that says who the operator is and what it may do.
+#[must_use]
+pub fn rbac(settings: &Settings) -> Vec<Value> {
+    let name = object::OPERATOR_DEPLOYMENT;
+    let subject = || {
+        vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: name.to_owned(),
+            namespace: Some(settings.namespace.clone()),
+            api_group: None,
+        }]
+    };
+    let reference = |kind: &str| RoleRef {
+        api_group: Some("rbac.authorization.k8s.io".to_owned()),
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+    };
+    let account = ServiceAccount {
+        metadata: labelled(name, Some(&settings.namespace)),
+        ..ServiceAccount::default()
+    };
+    let cluster_role =
+        ClusterRole { metadata: labelled(name, None), rules: Some(cluster_rules(settings)), aggregation_rule: None };
+    let cluster_binding = ClusterRoleBinding {
+        metadata: labelled(name, None),
+        role_ref: reference("ClusterRole"),
+        subjects: Some(subject()),
+    };
+    let role = Role { metadata: labelled(name, Some(&settings.namespace)), rules: Some(own_rules()) };
+    let binding = RoleBinding {
+        metadata: labelled(name, Some(&settings.namespace)),
+        role_ref: reference("Role"),
+        subjects: Some(subject()),
+    };
+    vec![
+        document(&account),
+        document(&cluster_role),
+        document(&cluster_binding),
+        document(&role),
+        document(&binding),
+        document(&for_users("paddock-view", &["admin", "edit", "view"], &["get", "list", "watch"])),
+        document(&for_users(
+            "paddock-edit",
+            &["admin", "edit"],
+            &["create", "delete", "deletecollection", "patch", "update"],
+        )),
+    ]
+}
+
+/// What the operator may do everywhere.
+fn cluster_rules(settings: &Settings) -> Vec<PolicyRule> {
+    let mut rules: Vec<PolicyRule> = Kind::ALL.into_iter().flat_map(of_kind).collect();
+    rules.push(rule("events.k8s.io", &["events"], &["create", "patch"]));
+    // The owner of the webhook configurations.
+    rules.push(named("", "namespaces", &[&settings.namespace], &["get"]));
+    // No name can be given to what is to be created. It grants no more than `patch` does: whoever may change the rules of
+    // one configuration is asked about whatever he likes.
+    let configurations = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
+    rules.push(rule("admissionregistration.k8s.io", &configurations, &["create"]));
+    rules.push(PolicyRule {
+        resource_names: Some(vec![CONFIGURATION.to_owned()]),
+        ..rule("admissionregistration.k8s.io", &configurations, &["delete", "get", "patch"])
+    });
+    rules
+}
+
+fn of_kind(kind: Kind) -> Vec<PolicyRule> {
+    let mut verbs = vec!["list", "watch"];
+    let mut rules = Vec::new();
+    for write in writes(kind) {
+        match write {
+            Write::Create => verbs.push("create"),
+            Write::Patch => verbs.push("patch"),
+            Write::Delete => verbs.push("delete"),
+            Write::PatchStatus => {
+                rules.push(rule(kind.group(), &[&format!("{}/status", kind.plural())], &["patch"]));
+            }
+        }
+    }
+    verbs.sort_unstable();
+    rules.insert(0, rule(kind.group(), &[kind.plural()], &verbs));
+    if owns(kind) {
+        rules.push(rule(kind.group(), &[&format!("{}/finalizers", kind.plural())], &["update"]));
+    }
+    rules
+}
+
+/// What the operator may do in its own namespace.
+fn own_rules() -> Vec<PolicyRule> {
+    vec![
+        // No name can be given to what is to be created.
+        rule("coordination.k8s.io", &["leases"], &["create"]),
+        named("coordination.k8s.io", "leases", &[OWN_LEASE, object::UPSTREAM_LEASE], &["get", "update"]),
+        rule("", &["secrets"], &["create"]),
+        named("", "secrets", &[SECRET], &["get", "update"]),
+        // Whether the deployment is gone, and the webhook configurations have to go as well.
+        named("apps", "deployments", &[object::OPERATOR_DEPLOYMENT], &["get"]),
+    ]
+}
+
+/// Rights on the kinds that Paddock serves, for the users of the cluster's usual roles.
+fn for_users(name: &str, roles: &[&str], verbs: &[&str]) -> ClusterRole {
+    let mut metadata: ObjectMeta = labelled(name, None);
+    let labels = metadata.labels.get_or_insert_default();
+    for role in roles {
+        labels.insert(format!("rbac.authorization.k8s.io/aggregate-to-{role}"), "true".to_owned());
+    }
+    let rules = [group::AGENTS, group::EXTENSIONS]
+        .map(|of| {
+            let mut plurals: Vec<&str> = OWN.into_iter().filter(|k| k.group() == of).map(Kind::plural).collect();
+            plurals.sort_unstable();
+            rule(of, &plurals, verbs)
+        })
+        .to_vec();
+    ClusterRole { metadata, rules: Some(rules), aggregation_rule: None::<AggregationRule> }
+}
+
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
+    let owned = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+    PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(owned(resources)),
+        verbs: owned(verbs),
+        ..PolicyRule::default()
+    }
+}
+
+fn named(group: &str, resource: &str, names: &[&str], verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
+        resource_names: Some(names.iter().map(|n| (*n).to_owned()).collect()),
+        ..rule(group, &[resource], verbs)
+    }
+}
