@@ -46,8 +46,8 @@ impl Plugin for RequireIsolation {
 
 fn judge(question: &Question, settings: &Preference, workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Answer {
     let refused = workload.named.iter().find(|(_, class)| !isolates(class, &question.classes));
-    let changes_nothing =
-        before.is_some_and(|old| old.pod == workload.pod && old.named == workload.named && old.marked == workload.marked);
+    let changes_nothing = before
+        .is_some_and(|old| old.pod == workload.pod && old.named == workload.named && old.marked == workload.marked);
     let isolated = refused.is_none() && !workload.named.is_empty();
     if isolated {
         return warned(unavailable(workload, &question.classes));

@@ -122,7 +122,9 @@ fn where_nothing_isolates_generated_code_is_denied() {
 
 #[test]
 fn both_shapes_of_a_sandbox_are_patched_where_users_would_write_it() {
-    for (shape, path) in [("podTemplate", "/spec/podTemplate/spec/runtimeClassName"), ("template", "/spec/runtimeClassName")] {
+    for (shape, path) in
+        [("podTemplate", "/spec/podTemplate/spec/runtimeClassName"), ("template", "/spec/runtimeClassName")]
+    {
         let object = json!({"spec": {shape: {"spec": {"containers": []}}}});
         let patch = ask(&question("agents.x-k8s.io", "Sandbox", &object)).patch.unwrap();
         assert!(patch.contains(&format!("\"path\":\"{path}\"")), "{patch}");

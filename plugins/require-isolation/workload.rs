@@ -29,11 +29,7 @@ fn shapes(group: &str, kind: &str) -> &'static [Shape] {
         [shape("/spec/jobTemplate/spec/template/spec", "/spec/jobTemplate/spec/template/metadata/labels")];
     const POD_TEMPLATE: [Shape; 1] = [shape("/template/spec", "/template/metadata/labels")];
     const SANDBOX: [Shape; 2] = [
-        Shape {
-            pod: "/spec/podTemplate/spec",
-            labels: Some("/spec/podTemplate/metadata/labels"),
-            beside: None,
-        },
+        Shape { pod: "/spec/podTemplate/spec", labels: Some("/spec/podTemplate/metadata/labels"), beside: None },
         Shape {
             pod: "/spec/template/spec",
             labels: Some("/spec/template/metadata/labels"),
@@ -108,11 +104,31 @@ mod tests {
         for (group, kind, object, settable) in [
             ("", "Pod", json!({"spec": pod}), "/spec/runtimeClassName"),
             ("", "PodTemplate", json!({"template": {"spec": pod}}), "/template/spec/runtimeClassName"),
-            ("", "ReplicationController", json!({"spec": {"template": {"spec": pod}}}), "/spec/template/spec/runtimeClassName"),
-            ("apps", "Deployment", json!({"spec": {"template": {"spec": pod}}}), "/spec/template/spec/runtimeClassName"),
-            ("apps", "StatefulSet", json!({"spec": {"template": {"spec": pod}}}), "/spec/template/spec/runtimeClassName"),
+            (
+                "",
+                "ReplicationController",
+                json!({"spec": {"template": {"spec": pod}}}),
+                "/spec/template/spec/runtimeClassName",
+            ),
+            (
+                "apps",
+                "Deployment",
+                json!({"spec": {"template": {"spec": pod}}}),
+                "/spec/template/spec/runtimeClassName",
+            ),
+            (
+                "apps",
+                "StatefulSet",
+                json!({"spec": {"template": {"spec": pod}}}),
+                "/spec/template/spec/runtimeClassName",
+            ),
             ("apps", "DaemonSet", json!({"spec": {"template": {"spec": pod}}}), "/spec/template/spec/runtimeClassName"),
-            ("apps", "ReplicaSet", json!({"spec": {"template": {"spec": pod}}}), "/spec/template/spec/runtimeClassName"),
+            (
+                "apps",
+                "ReplicaSet",
+                json!({"spec": {"template": {"spec": pod}}}),
+                "/spec/template/spec/runtimeClassName",
+            ),
             ("batch", "Job", json!({"spec": {"template": {"spec": pod}}}), "/spec/template/spec/runtimeClassName"),
             (
                 "batch",
@@ -120,9 +136,19 @@ mod tests {
                 json!({"spec": {"jobTemplate": {"spec": {"template": {"spec": pod}}}}}),
                 "/spec/jobTemplate/spec/template/spec/runtimeClassName",
             ),
-            ("agents.x-k8s.io", "Sandbox", json!({"spec": {"podTemplate": {"spec": pod}}}), "/spec/podTemplate/spec/runtimeClassName"),
+            (
+                "agents.x-k8s.io",
+                "Sandbox",
+                json!({"spec": {"podTemplate": {"spec": pod}}}),
+                "/spec/podTemplate/spec/runtimeClassName",
+            ),
             ("agents.x-k8s.io", "Sandbox", json!({"spec": {"template": {"spec": pod}}}), "/spec/runtimeClassName"),
-            ("agents.x-k8s.io", "SandboxTemplate", json!({"spec": {"template": {"spec": pod}}}), "/spec/template/spec/runtimeClassName"),
+            (
+                "agents.x-k8s.io",
+                "SandboxTemplate",
+                json!({"spec": {"template": {"spec": pod}}}),
+                "/spec/template/spec/runtimeClassName",
+            ),
             (
                 "extensions.agents.x-k8s.io",
                 "SandboxTemplate",

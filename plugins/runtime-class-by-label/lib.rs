@@ -82,8 +82,7 @@ fn refuse(reason: String) -> Answer {
 }
 
 fn list<'a>(classes: impl Iterator<Item = &'a RuntimeClassFact>) -> String {
-    let names: Vec<_> =
-        classes.map(|class| format!("{} (nodes: {})", class.name, class.nodes)).collect();
+    let names: Vec<_> = classes.map(|class| format!("{} (nodes: {})", class.name, class.nodes)).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
@@ -101,12 +100,8 @@ mod tests {
             "" => vec![],
             class => vec![Label { key: LABEL.into(), value: class.into() }],
         };
-        let class = |name: &str, isolated, nodes| RuntimeClassFact {
-            name: name.into(),
-            handler: name.into(),
-            isolated,
-            nodes,
-        };
+        let class =
+            |name: &str, isolated, nodes| RuntimeClassFact { name: name.into(), handler: name.into(), isolated, nodes };
         let question = Question {
             namespace: "agents".into(),
             name: "a".into(),

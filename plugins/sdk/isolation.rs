@@ -76,8 +76,7 @@ mod tests {
 
     #[test]
     fn preferred_classes_come_first_then_the_order_of_names() {
-        let classes =
-            ["zz", "kata-qemu", "kata-clh", "gvisor", "aa", "gvisory"].map(|name| class(name, true, 1));
+        let classes = ["zz", "kata-qemu", "kata-clh", "gvisor", "aa", "gvisory"].map(|name| class(name, true, 1));
         assert_eq!(ranked(&["gvisor", "kata"], &classes), ["gvisor", "kata-clh", "kata-qemu", "aa", "gvisory", "zz"]);
         assert_eq!(ranked(&["kata-qemu", "zz"], &classes), ["kata-qemu", "zz", "aa", "gvisor", "gvisory", "kata-clh"]);
     }

@@ -5,9 +5,7 @@ use paddock_core::question::{
     AdmissionAnswer, Answer, ClassChoice, IdleAnswer, PoolSizeAnswer, RuntimeClassAnswer, Verdict,
 };
 
-use crate::config::{
-    MESSAGE_CHARS, PATCH_BYTES, REASON_CHARS, STATE_BYTES, WARNING_CHARS, WARNINGS,
-};
+use crate::config::{MESSAGE_CHARS, PATCH_BYTES, REASON_CHARS, STATE_BYTES, WARNING_CHARS, WARNINGS};
 use crate::text::bounded;
 
 /// What an admission patch may touch, as JSON pointers: the workload and its labels and annotations, never
@@ -101,7 +99,8 @@ fn patchable(text: &str) -> Result<(), Nonsense> {
             PatchOperation::Test(_) => [None, None],
         };
         for path in paths.into_iter().flatten().map(|path| path.as_str()) {
-            let within = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            let within =
+                |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             if !PATCHABLE.into_iter().any(within) {
                 return Err(Nonsense::PatchPath(bounded(path, NAME_CHARS)));
             }

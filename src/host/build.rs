@@ -18,7 +18,9 @@ fn main() {
         (Some(here), Some(out)) => {
             guests::build(&PathBuf::from(here).join("../../plugins"), &BUILT_INS, &PathBuf::from(out))
         }
-        (_, _) => Err("CARGO_MANIFEST_DIR and OUT_DIR are not set: this is a build script, run it through cargo".into()),
+        (_, _) => {
+            Err("CARGO_MANIFEST_DIR and OUT_DIR are not set: this is a build script, run it through cargo".into())
+        }
     };
     if let Err(error) = built {
         error.lines().for_each(|line| println!("cargo::error={line}"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use paddock_core::question::{Failure, FailureKind};
-use wasmtime::{Error, Result, ResourceLimiter, Store, StoreLimits, StoreLimitsBuilder, Trap};
+use wasmtime::{Error, ResourceLimiter, Result, Store, StoreLimits, StoreLimitsBuilder, Trap};
 
 use crate::config::{LIFTED_BYTES, LOG_CHARS, LOG_LINES, Limits, MESSAGE_CHARS};
 use crate::engine::MeteredEngine;

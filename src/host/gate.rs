@@ -107,9 +107,11 @@ mod tests {
         let (gate, ticks) = (Gate::new(1), Arc::new(AtomicU32::new(0)));
         let ticker = std::thread::spawn({
             let (gate, ticks) = (Arc::clone(&gate), Arc::clone(&ticks));
-            move || gate.tick_while_busy(Duration::from_millis(1), || {
-                ticks.fetch_add(1, Ordering::Relaxed);
-            })
+            move || {
+                gate.tick_while_busy(Duration::from_millis(1), || {
+                    ticks.fetch_add(1, Ordering::Relaxed);
+                })
+            }
         });
         std::thread::sleep(Duration::from_millis(30));
         assert_eq!(ticks.load(Ordering::Relaxed), 0, "nobody is inside");

@@ -261,9 +261,10 @@ impl Host {
 
     fn find(&self, plugin: &PluginRef) -> Result<Arc<Loaded>, Failure> {
         let plugins = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
-        plugins.get(plugin).cloned().ok_or_else(|| {
-            failure(FailureKind::Missing, &format!("{} ({}) is not loaded", plugin.name, plugin.digest))
-        })
+        plugins
+            .get(plugin)
+            .cloned()
+            .ok_or_else(|| failure(FailureKind::Missing, &format!("{} ({}) is not loaded", plugin.name, plugin.digest)))
     }
 
     fn linked(&self, digest: &str) -> Option<Arc<Linked>> {

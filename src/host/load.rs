@@ -105,11 +105,7 @@ pub(crate) fn digest(component: &[u8]) -> String {
 }
 
 /// Compiles and links; nothing of the component runs.
-pub(crate) fn link(
-    engine: &MeteredEngine,
-    linker: &Linker<CallState>,
-    component: &[u8],
-) -> Result<Linked, LoadError> {
+pub(crate) fn link(engine: &MeteredEngine, linker: &Linker<CallState>, component: &[u8]) -> Result<Linked, LoadError> {
     recognise(component)?;
     let compiled = Component::new(&engine.engine, component).map_err(|error| LoadError::Compile(text(&error)))?;
     let surface = compiled.component_type();
@@ -137,7 +133,11 @@ fn asks_for_something(item: &ComponentItem, engine: &MeteredEngine) -> bool {
             instance.exports(&engine.engine).any(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
         }
         ComponentItem::Type(_) => false,
-        _ => true,
+        ComponentItem::ComponentFunc(_)
+        | ComponentItem::CoreFunc(_)
+        | ComponentItem::Module(_)
+        | ComponentItem::Component(_)
+        | ComponentItem::Resource(_) => true,
     }
 }
 
@@ -191,7 +191,12 @@ mod tests {
     fn the_version_and_the_hooks_are_read_from_the_names_of_exports() {
         let read = |names: &[&str]| exports(names.iter().copied());
         assert_eq!(
-            read(&["paddock:policy/pool-size@0.1.0", "init", "paddock:policy/settings@0.1.0", "paddock:policy/idle@0.1.0"]),
+            read(&[
+                "paddock:policy/pool-size@0.1.0",
+                "init",
+                "paddock:policy/settings@0.1.0",
+                "paddock:policy/idle@0.1.0"
+            ]),
             Ok((vec![Hook::Idle, Hook::PoolSize], "0.1.0"))
         );
         assert_eq!(read(&["wasi:cli/run@0.2.0"]), Err(LoadError::NoHooks));

@@ -56,11 +56,8 @@ fn stay(stays: u32, policy: QuarantinePolicy) -> Duration {
 mod tests {
     use super::*;
 
-    const POLICY: QuarantinePolicy = QuarantinePolicy {
-        failures: 3,
-        first: Duration::from_secs(30),
-        longest: Duration::from_secs(100),
-    };
+    const POLICY: QuarantinePolicy =
+        QuarantinePolicy { failures: 3, first: Duration::from_secs(30), longest: Duration::from_secs(100) };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

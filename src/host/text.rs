@@ -2,8 +2,7 @@
 
 /// At most this many characters, without control characters: a plugin's words end up on terminals.
 pub(crate) fn bounded(text: &str, chars: usize) -> String {
-    let mut kept: String =
-        text.chars().take(chars).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut kept: String = text.chars().take(chars).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(chars).is_some() {
         kept.pop();
         kept.push('…');

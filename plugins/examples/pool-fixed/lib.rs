@@ -64,9 +64,12 @@ mod tests {
 
     #[test]
     fn the_size_is_the_one_set_within_the_bounds() {
-        for (settings, min, max, desired) in
-            [("{}", 0, 9, 1), (r#"{"desired":7}"#, 0, 9, 7), (r#"{"desired":12}"#, 0, 9, 9), (r#"{"desired":1}"#, 3, 9, 3)]
-        {
+        for (settings, min, max, desired) in [
+            ("{}", 0, 9, 1),
+            (r#"{"desired":7}"#, 0, 9, 7),
+            (r#"{"desired":12}"#, 0, 9, 9),
+            (r#"{"desired":1}"#, 3, 9, 3),
+        ] {
             assert_eq!(run::<PoolFixed>(&pool(min, max), settings).unwrap().desired, desired, "{settings}");
         }
     }

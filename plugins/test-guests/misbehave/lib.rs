@@ -90,7 +90,12 @@ fn misbehave(mode: Mode) -> Result<String, String> {
             log::info(&"x".repeat(8 << 20));
             Ok("said it in one line".into())
         }
-        Mode::Eat => Ok(black_box(vec![1_u8; 8 << 20]).iter().step_by(4096).map(|byte| u64::from(*byte)).sum::<u64>().to_string()),
+        Mode::Eat => Ok(black_box(vec![1_u8; 8 << 20])
+            .iter()
+            .step_by(4096)
+            .map(|byte| u64::from(*byte))
+            .sum::<u64>()
+            .to_string()),
         Mode::Behave
         | Mode::BigState
         | Mode::TooMany

@@ -117,7 +117,8 @@ fn belongs_to_outer_build(name: &OsString) -> bool {
     if ours.iter().any(|prefix| name.starts_with(prefix)) {
         return false;
     }
-    let theirs = ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "CLIPPY_", "DEP_", "MAKEFLAGS", "MFLAGS", "LLVM_PROFILE_FILE"];
+    let theirs =
+        ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "CLIPPY_", "DEP_", "MAKEFLAGS", "MFLAGS", "LLVM_PROFILE_FILE"];
     let exact = ["OUT_DIR", "TARGET", "HOST", "NUM_JOBS", "OPT_LEVEL", "PROFILE", "DEBUG"];
     theirs.iter().any(|prefix| name.starts_with(prefix)) || exact.contains(&name.as_ref())
 }

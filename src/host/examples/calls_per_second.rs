@@ -17,7 +17,10 @@ use paddock_host::{BUILT_INS, Host, HostConfig, Source};
 const FOR: Duration = Duration::from_secs(2);
 
 fn main() {
-    println!("{:<24} {:>9} {:>9} {:>16} {:>12} {:>12}", "plugin", "bytes", "load ms", "call us p50/p99", "calls/s", "2 threads");
+    println!(
+        "{:<24} {:>9} {:>9} {:>16} {:>12} {:>12}",
+        "plugin", "bytes", "load ms", "call us p50/p99", "calls/s", "2 threads"
+    );
     for built_in in BUILT_INS {
         let host = Host::new(HostConfig::default()).unwrap();
         let started = Instant::now();

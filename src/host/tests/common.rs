@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use paddock_core::question::{
-    AdmissionQuestion, Answer, Ask, Failure, Hook, IdleQuestion, IdleTier, Operation, PluginRef,
-    PoolSizeQuestion, Question, RuntimeClassFact, RuntimeClassQuestion,
+    AdmissionQuestion, Answer, Ask, Failure, Hook, IdleQuestion, IdleTier, Operation, PluginRef, PoolSizeQuestion,
+    Question, RuntimeClassFact, RuntimeClassQuestion,
 };
 use paddock_host::{Host, HostConfig, Limits, Plugin, QuarantinePolicy, Source};
 
@@ -56,12 +56,8 @@ pub(crate) fn labels(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 pub(crate) fn classes() -> Vec<RuntimeClassFact> {
-    let class = |name: &str, isolated, nodes| RuntimeClassFact {
-        name: name.into(),
-        handler: name.into(),
-        isolated,
-        nodes,
-    };
+    let class =
+        |name: &str, isolated, nodes| RuntimeClassFact { name: name.into(), handler: name.into(), isolated, nodes };
     // Not in the order of names: the host sorts them.
     vec![class("runc", false, 3), class("kata", true, 1), class("gvisor", true, 2)]
 }

@@ -94,8 +94,7 @@ pub async fn start(host: Arc<Host>, config: PluginsConfig, stop: CancellationTok
     .await?;
     let (bindings, status) = (watch::Sender::new(source.bindings()), watch::Sender::new(source.status()));
     let judge: Judge = Arc::new(move |ask, now| host.ask(ask, now));
-    let plugins =
-        Plugins { policies: Policies { judge, bindings: bindings.subscribe() }, status: status.subscribe() };
+    let plugins = Plugins { policies: Policies { judge, bindings: bindings.subscribe() }, status: status.subscribe() };
     tokio::spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
             source = blocking(move || {

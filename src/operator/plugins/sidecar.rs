@@ -92,8 +92,7 @@ impl Sidecar {
     /// # Errors
     /// Names the field and says what would be right.
     pub fn parse(text: &str, limits: Limits) -> Result<Self, SidecarError> {
-        let wire: Option<Wire> =
-            serde_yaml_ng::from_str(text).map_err(|error| SidecarError(error.to_string()))?;
+        let wire: Option<Wire> = serde_yaml_ng::from_str(text).map_err(|error| SidecarError(error.to_string()))?;
         let Wire { hooks, namespace_selector, object_selector, settings, failure_policy, order, limits: given } =
             wire.unwrap_or_default();
         if let Some(hooks) = &hooks {

@@ -157,7 +157,8 @@ impl Source {
                 tracing::info!(plugin = name, %digest, ?hooks, "plugin in force");
                 entry.error = None;
                 let former = entry.active.replace(active);
-                let same = |former: &Active| entry.active.as_ref().is_some_and(|a| a.plugin.plugin == former.plugin.plugin);
+                let same =
+                    |former: &Active| entry.active.as_ref().is_some_and(|a| a.plugin.plugin == former.plugin.plugin);
                 if let Some(former) = former.filter(|former| !same(former)) {
                     self.replaced.push((former.plugin.plugin, now));
                 }

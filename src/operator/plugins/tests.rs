@@ -287,7 +287,8 @@ fn a_component_that_comes_back_in_time_is_not_unloaded() {
 #[tokio::test]
 async fn receivers_hear_of_changes_and_of_nothing_else() {
     let world = World::new();
-    let config = PluginsConfig { every: Duration::from_millis(20), ..PluginsConfig::new(Some(world.dir.path().into())) };
+    let config =
+        PluginsConfig { every: Duration::from_millis(20), ..PluginsConfig::new(Some(world.dir.path().into())) };
     let stop = CancellationToken::new();
     fs::write(world.dir.path().join("fixed.wasm"), POOL_FIXED).unwrap();
     let plugins = start(Arc::clone(&world.host), config, stop.clone()).await.unwrap();

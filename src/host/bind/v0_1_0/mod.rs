@@ -15,7 +15,6 @@ pub(crate) const VERSION: &str = "0.1.0";
 /// What a component may import. `types` has no functions: it only names what is passed.
 pub(crate) const IMPORTS: [&str; 2] = ["paddock:policy/log@0.1.0", "paddock:policy/types@0.1.0"];
 
-#[expect(clippy::allow_attributes_without_reason, reason = "generated")]
 mod wit {
     wasmtime::component::bindgen!({ path: "../../wit/v0.1.0", world: "every-hook" });
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use paddock_core::question::{
-    AdmissionQuestion, IdleQuestion, IdleTier, Operation, PoolSizeQuestion, RuntimeClassFact,
-    RuntimeClassQuestion,
+    AdmissionQuestion, IdleQuestion, IdleTier, Operation, PoolSizeQuestion, RuntimeClassFact, RuntimeClassQuestion,
 };
 
 use super::{exports, types};
