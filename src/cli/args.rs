@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Operator(Box<OperatorArgs>),
     /// Prints the CustomResourceDefinitions, for `kubectl apply --server-side -f -`.
     Crds(CrdsArgs),
+    /// Prints the manifests of a deployment, CRDs included, for `kubectl apply --server-side -f -`.
+    Manifests(ManifestsArgs),
     /// Prints the version.
     Version,
 }
@@ -34,6 +36,19 @@ pub(crate) struct CrdsArgs {
     /// Which surface to print.
     #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
     pub(crate) surface: Surfaces,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManifestsArgs {
+    /// Which surface to install.
+    #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
+    pub(crate) surface: Surfaces,
+    /// Namespace of the operator.
+    #[arg(long, value_name = "NAMESPACE", default_value = object::OPERATOR_NAMESPACE)]
+    pub(crate) namespace: String,
+    /// Image of the operator.
+    #[arg(long, value_name = "IMAGE", default_value_t = paddock_operator::manifests::Settings::default().image)]
+    pub(crate) image: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -203,9 +218,18 @@ pub(crate) struct WebhookArgs {
     /// Who makes the webhook configurations: the operator (owned), or manifests to which it adds the CA bundle (injected).
     #[arg(long, value_name = "WHO", env = "PADDOCK_WEBHOOK_REGISTRATION", default_value = "owned")]
     pub(crate) webhook_registration: WhoRegisters,
-    /// Deployment of the operator, in a cluster: when it is gone, so are the webhook configurations.
-    #[arg(long, value_name = "NAME", env = "PADDOCK_DEPLOYMENT_NAME", default_value = object::OPERATOR_DEPLOYMENT)]
-    pub(crate) deployment_name: String,
+    /// How long a certificate that the operator issues is good.
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_WEBHOOK_CERT_LIFETIME", value_parser = parse_duration, default_value = "2160h")]
+    pub(crate) webhook_cert_lifetime: Duration,
+    /// How long before its end it is replaced.
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_WEBHOOK_CERT_RENEW_BEFORE", value_parser = parse_duration, default_value = "720h")]
+    pub(crate) webhook_cert_renew_before: Duration,
+    /// How long a new authority is trusted before anything is served under it, and the old one after that.
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_WEBHOOK_CERT_OVERLAP", value_parser = parse_duration, default_value = "10m")]
+    pub(crate) webhook_cert_overlap: Duration,
+    /// Deployment of the operator: when it is gone, so are the webhook configurations. In a cluster agent-sandbox-controller if absent.
+    #[arg(long, value_name = "NAME", env = "PADDOCK_DEPLOYMENT_NAME")]
+    pub(crate) deployment_name: Option<String>,
 }
 
 /// Who makes the webhook configurations.

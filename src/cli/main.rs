@@ -10,9 +10,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory, FromArgMatches};
-use paddock_core::api::crd::{Surfaces, selected};
+use paddock_core::api::crd::selected;
+use paddock_operator::manifests;
 
-use crate::args::{Cli, Command, CrdsArgs};
+use crate::args::{Cli, Command, CrdsArgs, ManifestsArgs};
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches_from(values::go_style(std::env::args_os()));
@@ -32,17 +33,20 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Operator(args) => operator::run(*args),
-        Command::Crds(CrdsArgs { surface }) => print(&crds(surface)?),
+        Command::Crds(CrdsArgs { surface }) => print(&yaml(&selected(surface))?),
+        Command::Manifests(ManifestsArgs { surface, namespace, image }) => {
+            print(&yaml(&manifests::all(&manifests::Settings { namespace, image, surfaces: surface }))?)
+        }
         Command::Version => print(concat!("paddock v", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }
 
-/// One YAML document for each definition.
-fn crds(surfaces: Surfaces) -> anyhow::Result<String> {
+/// One YAML document for each object.
+fn yaml<T: serde::Serialize>(objects: &[T]) -> anyhow::Result<String> {
     let mut text = String::new();
-    for definition in selected(surfaces) {
+    for object in objects {
         text.push_str("---\n");
-        text.push_str(&serde_yaml_ng::to_string(&definition).context("writing a CRD as YAML")?);
+        text.push_str(&serde_yaml_ng::to_string(object).context("writing an object as YAML")?);
     }
     Ok(text)
 }

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use paddock_core::names::object::OPERATOR_DEPLOYMENT;
 use paddock_core::settings::Settings;
 use paddock_operator::election::Timing;
 use paddock_operator::queue::Workers;
@@ -72,16 +73,16 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         metrics: listen.metrics_bind_address,
         health: listen.health_probe_bind_address,
         debug: listen.debug_bind_address,
-        webhook: admission(webhook, own_namespace, in_cluster),
+        webhook: admission(webhook, own_namespace, in_cluster)?,
         plugin_dir: sandboxes.plugin_dir,
         seed,
         abort_after_writes: work.abort_after_writes,
     })
 }
 
-fn admission(args: WebhookArgs, own_namespace: &str, in_cluster: bool) -> Option<WebhookSetup> {
+fn admission(args: WebhookArgs, own_namespace: &str, in_cluster: bool) -> anyhow::Result<Option<WebhookSetup>> {
     if args.webhook_bind_address == Bind::Off {
-        return None;
+        return Ok(None);
     }
     let namespace = args.webhook_service_namespace.unwrap_or_else(|| own_namespace.to_owned());
     let reach = match args.webhook_url {
@@ -97,15 +98,21 @@ fn admission(args: WebhookArgs, own_namespace: &str, in_cluster: bool) -> Option
         None => Certificate::SelfIssued {
             namespace: namespace.clone(),
             secret: args.webhook_secret_name,
-            lifetimes: Lifetimes::default(),
+            lifetimes: Lifetimes::of(
+                args.webhook_cert_lifetime,
+                args.webhook_cert_renew_before,
+                args.webhook_cert_overlap,
+            )
+            .context("--webhook-cert-lifetime, --webhook-cert-renew-before, --webhook-cert-overlap")?,
             registration: match args.webhook_registration {
                 WhoRegisters::Owned => Registration::Owned,
                 WhoRegisters::Injected => Registration::Injected,
             },
         },
     };
-    let deployed = in_cluster.then_some(Deployed { namespace, deployment: args.deployment_name });
-    Some(WebhookSetup { bind: args.webhook_bind_address, reach: Some(reach), certificate, deployed })
+    let deployment = args.deployment_name.or_else(|| in_cluster.then(|| OPERATOR_DEPLOYMENT.to_owned()));
+    let deployed = deployment.map(|deployment| Deployed { namespace, deployment });
+    Ok(Some(WebhookSetup { bind: args.webhook_bind_address, reach: Some(reach), certificate, deployed }))
 }
 
 fn elected(args: LeadershipArgs) -> anyhow::Result<Leadership> {

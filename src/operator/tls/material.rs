@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -82,6 +83,44 @@ impl Default for Lifetimes {
             overlap: SignedDuration::from_mins(10),
             interval: SignedDuration::from_mins(1),
         }
+    }
+}
+
+/// Times that cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadLifetimes {
+    /// Longer than time itself.
+    #[error("too long")]
+    TooLong,
+    /// The rotation would not be over when the certificate ends.
+    #[error("replacing has to begin at least three overlaps before the end, and less than a lifetime before it")]
+    TooShort,
+    /// Nobody could look often enough.
+    #[error("the overlap must be a second at the least")]
+    NoOverlap,
+}
+
+impl Lifetimes {
+    /// These times, with an interval that fits them.
+    ///
+    /// # Errors
+    /// When a rotation cannot be over before the certificate ends.
+    pub fn of(certificate: Duration, renew_before: Duration, overlap: Duration) -> Result<Self, BadLifetimes> {
+        if overlap < Duration::from_secs(1) {
+            return Err(BadLifetimes::NoOverlap);
+        }
+        if renew_before >= certificate || renew_before / 3 < overlap {
+            return Err(BadLifetimes::TooShort);
+        }
+        let signed = |d: Duration| SignedDuration::try_from(d).map_err(|_| BadLifetimes::TooLong);
+        // Ten looks in each overlap, one a minute at the least.
+        let interval = (overlap / 10).min(Duration::from_mins(1));
+        Ok(Self {
+            certificate: signed(certificate)?,
+            renew_before: signed(renew_before)?,
+            overlap: signed(overlap)?,
+            interval: signed(interval)?,
+        })
     }
 }
 

@@ -14,7 +14,7 @@ mod served;
 pub use files::{Mounted, follow_files};
 pub use issue::{IssueError, issue};
 pub use keeper::{KeepError, Keeper, Trust};
-pub use material::{Lifetimes, Material, Pair, Step};
+pub use material::{BadLifetimes, Lifetimes, Material, Pair, Step};
 pub use served::{BadPair, Served};
 
 #[cfg(test)]

@@ -60,6 +60,22 @@ fn what_is_due_follows_from_the_clock_and_from_what_is_trusted() {
 }
 
 #[test]
+fn a_rotation_has_to_fit_into_a_certificates_life() {
+    let seconds = Duration::from_secs;
+    let default = Lifetimes::default();
+    let of = |lifetime, renew, overlap| Lifetimes::of(seconds(lifetime), seconds(renew), seconds(overlap));
+    assert_eq!(of(90 * 86_400, 30 * 86_400, 600), Ok(default));
+    for (lifetime, renew, overlap, error) in [
+        (60, 60, 5, BadLifetimes::TooShort),
+        (60, 14, 5, BadLifetimes::TooShort),
+        (60, 30, 0, BadLifetimes::NoOverlap),
+        (u64::MAX, 30, 5, BadLifetimes::TooLong),
+    ] {
+        assert_eq!(of(lifetime, renew, overlap), Err(error), "{lifetime} {renew} {overlap}");
+    }
+}
+
+#[test]
 fn a_rotation_ends_where_it_began_and_trusts_both_in_between() {
     let lifetimes = Lifetimes::default();
     let start = at("2026-01-01T00:00:00Z");

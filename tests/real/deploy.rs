@@ -1,0 +1,198 @@
+//! `deploy/` on a cluster of its own: applied as the documentation says, its certificate rotated, taken away again.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use paddock_cluster::{Cluster, Options};
+use serde_json::{Value, json};
+
+use super::json::text;
+use super::manifests::{object, pod};
+use super::kinds::{Kind, POD};
+use super::operator::{self, NAMESPACE, Operator, Plan};
+use super::place::Place;
+use super::{programs, stage};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        every_overlay_is_what_the_command_prints,
+        a_certificate_rotates_under_load_without_a_failed_call,
+        taking_the_deployment_away_takes_the_webhook_away,
+    ]
+}
+
+const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
+/// For how long something may take that is to happen.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+async fn every_overlay_is_what_the_command_prints() {
+    let stage = stage::stage().await;
+    let paddock = programs::paddock().await;
+    for (folder, surface) in
+        [(root!("deploy"), "both"), (root!("deploy/overlays/seed"), "seed"), (root!("deploy/overlays/upstream"), "upstream")]
+    {
+        let rendered = stage.cluster.kubectl().run(&["kustomize", folder], None).await.expect("kustomize");
+        let printed = std::process::Command::new(&paddock)
+            .args(["manifests", "--surface", surface])
+            .output()
+            .expect("paddock manifests");
+        assert!(printed.status.success());
+        let (rendered, printed) = (documents(&rendered), documents(&String::from_utf8_lossy(&printed.stdout)));
+        for (one, other, what) in [(&rendered, &printed, "the command"), (&printed, &rendered, "deploy/")] {
+            for document in one {
+                assert!(other.contains(document), "{surface}: not from {what}: {document:#}");
+            }
+        }
+    }
+}
+
+fn documents(yaml: &str) -> Vec<Value> {
+    use serde::Deserialize as _;
+    let documents = serde_yaml_ng::Deserializer::from_str(yaml).map(|d| Value::deserialize(d).expect("YAML"));
+    documents.filter(|d| !d.is_null()).collect()
+}
+
+/// The certificate lives so briefly that it is replaced all the time, while Pods are asked for that are denied when the
+/// webhook cannot be called.
+async fn a_certificate_rotates_under_load_without_a_failed_call() {
+    let cluster = Cluster::start(Options { nodes: 1, ..Options::default().with_isolation() }).await.expect("a cluster");
+    stage::install(&cluster).await;
+    let account = operator::rights(&cluster).await;
+    let webhook = cluster.port().expect("a free port");
+    let flags = [
+        format!("--webhook-bind-address=127.0.0.1:{webhook}"),
+        format!("--webhook-url=https://127.0.0.1:{webhook}"),
+        format!("--webhook-service-namespace={NAMESPACE}"),
+        "--webhook-cert-lifetime=120s".to_owned(),
+        "--webhook-cert-renew-before=115s".to_owned(),
+        "--webhook-cert-overlap=3s".to_owned(),
+    ];
+    let plan = Plan { name: "operator", kubeconfig: &account, flags: flags.to_vec() };
+    let operator = Operator::start(&cluster, plan).await;
+    let place = Place::new(&cluster, "rotation").await;
+    let own = Place::existing(&cluster, NAMESPACE);
+    let marked = {
+        let mut marked = object(POD, "a", pod()["spec"].clone());
+        marked["metadata"]["labels"] = json!({ "policy.paddock.dev/generated-code": "true" });
+        marked
+    };
+    until("the webhook is registered", async || {
+        place.dry_run(&marked).await.is_ok_and(|p| p["spec"]["runtimeClassName"] == "gvisor")
+    })
+    .await;
+
+    let secrets = Kind("v1", "Secret", "secrets");
+    let mut certificates = vec![certificate(&own, secrets).await];
+    let (began, mut calls) = (Instant::now(), 0);
+    // The first is current; after two more, whole rotations have passed.
+    while certificates.len() < 3 {
+        let would_be = place.dry_run(&marked).await;
+        let would_be = would_be.unwrap_or_else(|e| panic!("call {calls} failed: {e}\n{}", operator.log_tail()));
+        assert_eq!(would_be["spec"]["runtimeClassName"], "gvisor");
+        calls += 1;
+        // Fewer looks than calls: they are not what is tested.
+        if calls % 20 == 0 {
+            let now = certificate(&own, secrets).await;
+            if !certificates.contains(&now) {
+                certificates.push(now);
+            }
+        }
+        assert!(began.elapsed() < PATIENCE, "only {} certificates after {calls} calls", certificates.len());
+    }
+    assert!(calls > 100, "{calls} calls are no load");
+}
+
+async fn certificate(own: &Place, secrets: Kind) -> String {
+    text(&own.get(secrets, "paddock-webhook-tls").await, "/data/tls.crt").to_owned()
+}
+
+/// Its pods run on nodes that pretend to; the operator runs beside them, with the rights and the configurations of
+/// `deploy/`.
+async fn taking_the_deployment_away_takes_the_webhook_away() {
+    let cluster = Cluster::start(Options { nodes: 2, ..Options::default().with_isolation() }).await.expect("a cluster");
+    let own = Place::existing(&cluster, NAMESPACE);
+    let deploy = root!("deploy");
+    assert!(Path::new(deploy).join("kustomization.yaml").exists());
+    let apply = async || {
+        let kubectl = cluster.kubectl();
+        kubectl.run(&["apply", "--server-side", "-k", deploy], None).await.expect("deploy/ is accepted");
+        let rollout = ["-n", NAMESPACE, "rollout", "status", "deployment/agent-sandbox-controller", "--timeout=90s"];
+        kubectl.run(&rollout, None).await.expect("its pods run");
+    };
+    let start = async |name: &'static str| {
+        let account = cluster.kubeconfig_for_service_account(NAMESPACE, operator::ACCOUNT).await.expect("a token");
+        let webhook = cluster.port().expect("a free port");
+        let flags = vec![
+            format!("--webhook-bind-address=127.0.0.1:{webhook}"),
+            format!("--webhook-service-namespace={NAMESPACE}"),
+            "--webhook-registration=injected".to_owned(),
+            "--deployment-name=agent-sandbox-controller".to_owned(),
+        ];
+        Operator::start(&cluster, Plan { name, kubeconfig: &account, flags }).await
+    };
+    apply().await;
+    let operator = start("first").await;
+    let injected = async || {
+        for resource in CONFIGURATIONS {
+            let Some(found) = configuration(&own, resource).await else { return false };
+            let webhooks = found["webhooks"].as_array().cloned().unwrap_or_default();
+            let owner = text(&found, "/metadata/ownerReferences/0/kind").to_owned();
+            if owner != "Namespace" || !webhooks.iter().all(|w| w["clientConfig"]["caBundle"].is_string()) {
+                return false;
+            }
+        }
+        true
+    };
+    until("the bundle is in every configuration", injected).await;
+    // Applying the manifests again takes nothing away that the operator added.
+    apply().await;
+    assert!(injected().await, "the bundle survives another apply");
+
+    // The operator is stopped while its deployment is there, as in a rollout: everything stays.
+    operator.process.signal(Signal::Terminate).await.expect("a signal");
+    until("the operator ends", async || !operator.process.running()).await;
+    assert!(injected().await, "a restart takes nothing away");
+
+    // The deployment alone is deleted.
+    let operator = start("second").await;
+    let kubectl = cluster.kubectl();
+    let delete = ["-n", NAMESPACE, "delete", "deployment", operator::ACCOUNT];
+    kubectl.run(&delete, None).await.expect("deleted");
+    operator.process.signal(Signal::Terminate).await.expect("a signal");
+    until("the configurations are gone with the deployment", async || gone(&own).await).await;
+
+    // The whole namespace is deleted, and nobody is there to look after anything.
+    apply().await;
+    let operator = start("third").await;
+    until("the bundle is in every configuration", injected).await;
+    operator.process.kill().await.expect("a signal");
+    kubectl.run(&["delete", "namespace", NAMESPACE, "--wait=false"], None).await.expect("deleted");
+    until("the configurations are gone with the namespace", async || gone(&own).await).await;
+}
+
+async fn gone(place: &Place) -> bool {
+    for resource in CONFIGURATIONS {
+        if configuration(place, resource).await.is_some() {
+            return false;
+        }
+    }
+    true
+}
+
+async fn configuration(place: &Place, resource: &str) -> Option<Value> {
+    match place.read(&format!("/apis/admissionregistration.k8s.io/v1/{resource}/paddock-webhook")).await {
+        Ok(found) => Some(found),
+        Err(kube::Error::Api(status)) if status.code == 404 => None,
+        Err(error) => panic!("reading {resource}: {error}"),
+    }
+}
+
+/// Asks again and again: what is waited for here is of several objects, or no object at all.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

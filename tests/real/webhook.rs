@@ -1,0 +1,247 @@
+//! The webhook, over TLS from the real API server: what it changes, denies and notes.
+
+use serde_json::{Value, json};
+
+use super::json::{annotation, name, text};
+use super::kinds::{CLAIM, POD, SANDBOX, SEED_CLAIM};
+use super::manifests::{claim, merge, object, pod, sandbox};
+use super::place::Place;
+use super::stage::{place, stage};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        a_marked_pod_is_isolated,
+        a_marked_pod_that_names_the_hosts_kernel_is_denied,
+        a_namespace_that_requires_isolation_has_it_from_its_first_pod_on,
+        the_marker_comes_only_with_isolation_and_stays,
+        kube_system_is_left_alone,
+        a_sandbox_says_its_mode_in_both_fields,
+        wrong_sandboxes_are_denied_and_the_field_named,
+        what_stays_cannot_be_changed,
+        nobody_passes_a_sandbox_off_as_a_pools,
+        a_claim_is_stamped_and_its_hint_is_the_operators,
+        a_dry_run_shows_what_would_be_and_leaves_nothing,
+        forbidden_labels_of_a_claim_are_warned_of,
+        connecting_to_a_pod_is_noted_on_its_sandbox,
+    ]
+}
+
+const MARKER: &str = "policy.paddock.dev/generated-code";
+const STAMP: &str = "agents.x-k8s.io/controller-first-observed-at";
+const HINT: &str = "agents.x-k8s.io/sandbox-name";
+
+fn bare_pod(name: &str, marker: Option<&str>, class: Option<&str>) -> Value {
+    let mut pod = object(POD, name, pod()["spec"].clone());
+    if let Some(marker) = marker {
+        pod["metadata"]["labels"] = json!({ MARKER: marker });
+    }
+    if let Some(class) = class {
+        pod["spec"]["runtimeClassName"] = class.into();
+    }
+    pod
+}
+
+/// What the API server says to somebody who is refused.
+async fn refusal(place: &Place, object: &Value) -> kube::core::Status {
+    match place.try_create(object).await {
+        Err(kube::Error::Api(status)) => *status,
+        other => panic!("not refused: {object:#}: {other:?}"),
+    }
+}
+
+/// A class that does not isolate. All tests share it.
+async fn host_class() {
+    let class = json!({
+        "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": "host" }, "handler": "runc",
+    });
+    let place = Place::existing(&stage().await.cluster, "default");
+    match place.post("/apis/node.k8s.io/v1/runtimeclasses", &class).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(error) => panic!("making a RuntimeClass: {error}"),
+    }
+}
+
+async fn a_marked_pod_is_isolated() {
+    let place = place("marked").await;
+    let made = place.create(bare_pod("plain", Some("true"), None)).await;
+    assert_eq!(made["spec"]["runtimeClassName"], "gvisor");
+    let chosen = place.create(bare_pod("kata", Some("true"), Some("kata"))).await;
+    assert_eq!(chosen["spec"]["runtimeClassName"], "kata", "what isolates is left as it is");
+    let unmarked = place.create(bare_pod("unmarked", None, None)).await;
+    assert_eq!(unmarked["spec"].get("runtimeClassName"), None);
+}
+
+async fn a_marked_pod_that_names_the_hosts_kernel_is_denied() {
+    host_class().await;
+    let place = place("host").await;
+    let status = refusal(&place, &bare_pod("a", Some("true"), Some("host"))).await;
+    assert_eq!(status.code, 403, "{status:?}");
+    for part in ["\"host\"", "set runtimeClassName to one that isolates", "gvisor", "kata"] {
+        assert!(status.message.contains(part), "{part}: {}", status.message);
+    }
+    let fields: Vec<_> = status.details.iter().flat_map(|d| &d.causes).map(|c| c.field.as_str()).collect();
+    assert_eq!(fields, ["spec.runtimeClassName"]);
+    let status = refusal(&place, &bare_pod("b", Some("yes"), Some("gvisor"))).await;
+    assert_eq!(status.code, 422);
+    assert!(status.message.contains("must be \"true\" or \"false\""), "{}", status.message);
+}
+
+async fn a_namespace_that_requires_isolation_has_it_from_its_first_pod_on() {
+    host_class().await;
+    let labels = json!({ "policy.paddock.dev/isolation": "required" });
+    let place = Place::labelled(&stage().await.cluster, "isolated", labels).await;
+    // At once, whether or not the operator has seen the namespace.
+    let made = place.create(bare_pod("a", None, None)).await;
+    assert_eq!(made["spec"]["runtimeClassName"], "gvisor");
+    let status = refusal(&place, &bare_pod("b", Some("false"), Some("host"))).await;
+    assert!(status.message.contains("this namespace requires isolation"), "{}", status.message);
+}
+
+async fn the_marker_comes_only_with_isolation_and_stays() {
+    let place = place("marker").await;
+    place.create(bare_pod("host", None, None)).await;
+    place.create(bare_pod("isolated", None, Some("gvisor"))).await;
+    place.until_all(POD, "there", |pods| pods.len() == 2).await;
+    let label = |pod: &'static str, how: &'static str| {
+        let place = place.clone();
+        async move { place.kubectl_output(&["label", "--overwrite", "pod", pod, &format!("{MARKER}{how}")], None).await }
+    };
+    let output = label("host", "=true").await;
+    assert!(output.contains("denied") && output.contains("names no RuntimeClass"), "{output}");
+    let output = label("isolated", "=true").await;
+    assert!(output.contains("labeled"), "{output}");
+    for how in ["-", "=false"] {
+        let output = label("isolated", how).await;
+        assert!(output.contains("stays for as long as the Pod lives"), "{how}: {output}");
+    }
+    // What is marked can still be used and deleted.
+    place.merge(POD, "isolated", json!({ "metadata": { "annotations": { "a": "b" } } })).await;
+    place.delete(POD, "isolated").await;
+    place.until_gone(POD, "isolated").await;
+}
+
+async fn kube_system_is_left_alone() {
+    let place = Place::existing(&stage().await.cluster, "kube-system");
+    let would_be = place.dry_run(&bare_pod("a", Some("true"), None)).await.expect("taken as it is");
+    assert_eq!(would_be["spec"].get("runtimeClassName"), None);
+}
+
+async fn a_sandbox_says_its_mode_in_both_fields() {
+    let place = place("modes").await;
+    for (name, spec, mode, replicas) in [
+        ("plain", json!({}), "Running", 1),
+        ("suspended", json!({ "operatingMode": "Suspended" }), "Suspended", 0),
+        ("scaled", json!({ "replicas": 0 }), "Suspended", 0),
+    ] {
+        let made = place.create(sandbox(name, spec)).await;
+        assert_eq!((&made["spec"]["operatingMode"], &made["spec"]["replicas"]), (&json!(mode), &json!(replicas)), "{name}");
+    }
+    // A client that knows v1beta1 alone writes what it knows back.
+    let mut known = place.until(SANDBOX, "suspended", "acted on", |s| text(s, "/status/mode") == "Suspended").await;
+    known["spec"].as_object_mut().expect("a spec").remove("replicas");
+    known["spec"]["operatingMode"] = "Running".into();
+    let stored = place.replace(&known).await.expect("an update");
+    assert_eq!(stored["spec"]["replicas"], 1, "the dropped field follows");
+}
+
+async fn wrong_sandboxes_are_denied_and_the_field_named() {
+    let place = place("wrong").await;
+    let limits = json!({ "requests": { "memory": "2Gi" }, "limits": { "memory": "1Gi" } });
+    let container = json!([{ "name": "agent", "image": "agent:1", "resources": limits }]);
+    for (spec, field) in [
+        (json!({ "podTemplate": { "spec": { "containers": container } } }), "resources"),
+        (json!({ "template": pod() }), "spec"),
+        (json!({ "idleTimeout": "soon" }), "spec.idleTimeout"),
+        (json!({ "shutdownTime": "tomorrow" }), "spec.shutdownTime"),
+    ] {
+        let status = refusal(&place, &sandbox("a", spec.clone())).await;
+        assert_eq!(status.code, 422, "{spec}: {status:?}");
+        assert!(status.message.contains(field), "{spec}: {}", status.message);
+    }
+    assert!(place.list(SANDBOX).await.is_empty());
+}
+
+async fn what_stays_cannot_be_changed() {
+    let place = place("immutable").await;
+    place.create(sandbox("a", json!({}))).await;
+    for patch in [r#"{"spec":{"resumePolicy":"OnDemand"}}"#, r#"{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"d"},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}]}}"#] {
+        let output = place.kubectl_output(&["patch", "sandbox", "a", "--type=merge", "-p", patch], None).await;
+        assert!(output.contains("immutable"), "{patch}: {output}");
+    }
+}
+
+async fn nobody_passes_a_sandbox_off_as_a_pools() {
+    let place = place("forged").await;
+    let mut forged = sandbox("a", json!({}));
+    forged["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxWarmPool", "name": "p",
+        "uid": "00000000-0000-0000-0000-000000000000", "controller": true,
+    }]);
+    let status = refusal(&place, &forged).await;
+    assert_eq!(status.code, 403);
+    assert!(status.message.contains("metadata.ownerReferences[0]"), "{}", status.message);
+}
+
+async fn a_claim_is_stamped_and_its_hint_is_the_operators() {
+    let place = place("stamp").await;
+    for (kind, made) in [
+        (CLAIM, claim("a", "not-there", json!({}))),
+        (SEED_CLAIM, object(SEED_CLAIM, "a", json!({ "templateRef": { "name": "not-there" } }))),
+    ] {
+        let mut claim = made;
+        let annotations = json!({ HINT: "somebody-elses", STAMP: "2001-01-01T00:00:00Z", "example.com/kept": "yes" });
+        claim["metadata"]["annotations"] = annotations;
+        let stored = place.create(claim).await;
+        let stamp = annotation(&stored, STAMP).parse::<jiff::Timestamp>().expect("a time");
+        let age = jiff::Timestamp::now().duration_since(stamp);
+        assert!(age.as_secs() < 60, "{kind:?} was stamped {age} ago");
+        assert!(annotation(&stored, STAMP).contains('.'), "with parts of a second");
+        assert_eq!((annotation(&stored, HINT), annotation(&stored, "example.com/kept")), ("", "yes"), "{kind:?}");
+    }
+}
+
+async fn a_dry_run_shows_what_would_be_and_leaves_nothing() {
+    let place = place("dry").await;
+    let would_be = place.dry_run(&claim("a", "not-there", json!({}))).await.expect("taken");
+    assert_ne!(annotation(&would_be, STAMP), "");
+    let would_be = place.dry_run(&bare_pod("a", Some("true"), None)).await.expect("taken");
+    assert_eq!(would_be["spec"]["runtimeClassName"], "gvisor");
+    assert!(place.list(CLAIM).await.is_empty() && place.list(POD).await.is_empty());
+}
+
+async fn forbidden_labels_of_a_claim_are_warned_of() {
+    let place = place("warned").await;
+    let spec = json!({ "additionalPodMetadata": { "labels": { "kubernetes.io/os": "none" } } });
+    let manifest = claim("a", "not-there", spec).to_string();
+    let output = place.kubectl_output(&["create", "-f", "-"], Some(&manifest)).await;
+    assert!(output.contains("created") && output.contains("Warning: spec.additionalPodMetadata"), "{output}");
+}
+
+async fn connecting_to_a_pod_is_noted_on_its_sandbox() {
+    let place = place("connect").await;
+    for (sandbox_name, spec) in [("used", json!({ "idleTimeout": "1h" })), ("without", json!({}))] {
+        place.create(sandbox(sandbox_name, spec)).await;
+        place.until(POD, sandbox_name, "runs", |p| text(p, "/status/phase") == "Running").await;
+    }
+    let mut stranger = bare_pod("stranger", None, None);
+    merge(&mut stranger, &json!({ "spec": { "nodeName": null } }));
+    place.create(stranger).await;
+    // There is no kubelet behind these nodes: the connection fails, but only after it was admitted.
+    for pod in ["without", "stranger", "used"] {
+        place.kubectl_output(&["exec", pod, "--request-timeout=5s", "--", "true"], None).await;
+    }
+    let noted = |s: &Value| !annotation(s, "policy.paddock.dev/last-activity").is_empty();
+    let used = place.until(SANDBOX, "used", "activity noted", noted).await;
+    let at = |key| annotation(&used, key).parse::<jiff::Timestamp>().expect("a time");
+    let held = at("policy.paddock.dev/held-until").duration_since(at("policy.paddock.dev/last-activity"));
+    assert_eq!(held.as_secs(), 3600, "one exec holds it awake for an hour");
+    assert!(!noted(&place.get(SANDBOX, "without").await), "nobody asks when it was used");
+
+    // A moment later there is nothing new to say.
+    let before = text(&used, "/metadata/resourceVersion").to_owned();
+    place.kubectl_output(&["exec", name(&used), "--request-timeout=5s", "--", "true"], None).await;
+    let after = place.get(SANDBOX, "used").await;
+    assert_eq!(annotation(&after, "policy.paddock.dev/last-activity"), annotation(&used, "policy.paddock.dev/last-activity"), "since {before}");
+}
