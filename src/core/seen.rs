@@ -134,6 +134,8 @@ pub struct ClaimSeen {
     pub template: Option<Arc<Object>>,
     /// The best Sandbox that it could take, and its pod.
     pub candidate: Option<(Arc<Object>, Arc<Object>)>,
+    /// The Sandbox that the claim's status names, whoever controls it.
+    pub committed: Option<Arc<Object>>,
     /// A warm Sandbox that nobody may take because its template changed since.
     pub stale: Option<Arc<Object>>,
     /// Pod of the Sandbox that it has.

@@ -78,6 +78,7 @@ struct Head {
 struct SettingsHead {
     pool_batch: Option<usize>,
     drain_delay_seconds: Option<u64>,
+    arrival_buckets: Option<usize>,
     label_domains: Option<Vec<String>>,
 }
 
@@ -183,6 +184,9 @@ impl SettingsHead {
         }
         if let Some(seconds) = self.drain_delay_seconds {
             settings.drain_delay = Duration::from_secs(seconds);
+        }
+        if let Some(buckets) = self.arrival_buckets {
+            settings.arrival_buckets = buckets;
         }
         if let Some(domains) = self.label_domains {
             settings.label_domains = domains;

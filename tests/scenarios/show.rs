@@ -28,12 +28,22 @@ pub(super) fn asked(answers: &[Answered], whole: bool) -> String {
 
 pub(super) fn plan(plan: &Plan, now: Timestamp) -> String {
     let mut text = String::new();
+    let mut last = String::new();
     for (i, step) in plan.steps.iter().enumerate() {
         if i > 0 {
             text += "then\n";
         }
         for op in step {
-            text += &self::op(op);
+            let (head, body) = self::op(op);
+            // Of several that differ in nothing but their names, one is enough.
+            let nameless = body.replace(&*op.key.name, "NAME");
+            text += &head;
+            if nameless.is_empty() || nameless != last {
+                text += &body;
+            } else {
+                text += "    the same\n";
+            }
+            last = nameless;
         }
     }
     if plan.is_empty() {
@@ -50,7 +60,8 @@ pub(super) fn plan(plan: &Plan, now: Timestamp) -> String {
     text
 }
 
-fn op(op: &Op) -> String {
+/// The line that says what is done, and what is sent.
+fn op(op: &Op) -> (String, String) {
     let if_version =
         |version: &Option<String>| version.as_ref().map(|v| format!(" if version {v}")).unwrap_or_default();
     let (verb, rest, body) = match &op.action {
@@ -63,8 +74,7 @@ fn op(op: &Op) -> String {
             ("delete", format!("{}{foreground}", if_version(resource_version)), None)
         }
     };
-    let head = format!("{verb} {} because {}{rest}\n", op.key, op.reason);
-    head + &body.map(yaml).unwrap_or_default()
+    (format!("{verb} {} because {}{rest}\n", op.key, op.reason), body.map(yaml).unwrap_or_default())
 }
 
 fn yaml(value: &Value) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
 use serde_json::{Value, json};
 
@@ -140,7 +141,7 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
 
 /// The patch by which a claim takes a warm Sandbox: the commit point.
 #[must_use]
-pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object) -> Value {
+pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, now: Timestamp) -> Value {
     let mut patch = json!({
         "metadata": {
             "ownerReferences": taken_over_by(claim, sandbox),
@@ -152,6 +153,10 @@ pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object) 
             "annotations": { annotation::POD_NAME: pod_name(sandbox) },
         },
     });
+    if sandbox.sandbox().is_some_and(|s| s.spec.as_ref().is_ok_and(|s| s.idle_timeout.is_some())) {
+        // Its pod may have waited for longer than the timeout: it was unused, not idle.
+        patch["metadata"]["annotations"][annotation::LAST_ACTIVITY] = now.to_string().into();
+    }
     if let Some(by) = claim.meta.labels.get(label::CREATED_BY) {
         patch["metadata"]["labels"][label::CREATED_BY] = by.as_str().into();
     }

@@ -8,6 +8,9 @@ use crate::question::{Answer, Answered, Hook, Question};
 use crate::review::{Chain, Trouble, first_answer};
 use crate::seen::Common;
 
+/// How often what a plugin remembers is alone worth a write.
+pub(super) const STATE_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Asks the bindings of a hook that never denies: where one that must answer fails, the built-in is asked.
 pub(super) fn first_or_built_in<'a, T>(
     common: &'a Common,

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{create, delete, patch, status, swap};
+use super::{create, delete, status, swap};
 use crate::api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
 use crate::build::{self, Origin};
 use crate::conditions::{Says, find, say, status_patch};
@@ -41,6 +41,8 @@ pub(super) fn decide(seen: &ClaimSeen) -> Plan {
     plan.steps.push(extra);
     match kept {
         Some(sandbox) => bound(seen, &parsed.status, sandbox, &mut plan),
+        // It went to this claim, so what is seen of it is older than that: the watch will show more.
+        None if seen.committed.as_ref().is_some_and(|s| s.meta.in_pool()) => {}
         None if parsed.status.sandbox.as_ref().is_some_and(|s| s.name.is_some()) => {
             let message = "the Sandbox of this claim is gone".to_owned();
             report(seen, &parsed.status, Report::problem(reason::SANDBOX_MISSING, message), &mut plan);
@@ -60,8 +62,10 @@ fn keep<'a>(seen: &'a ClaimSeen, before: &SandboxClaimStatus) -> (Option<&'a Obj
         let name = Some(&*o.key.name);
         (name != named, name != hinted, o.meta.created, o.key.name.clone())
     });
+    let final_one_is_missing = named.is_some() && owned.first().is_some_and(|o| Some(&*o.key.name) != named);
     let mut owned = owned.into_iter();
-    (owned.next(), owned.collect())
+    let kept = if final_one_is_missing { None } else { owned.next() };
+    (kept, owned.collect())
 }
 
 /// When the claim ends, and why.
@@ -90,7 +94,6 @@ fn ended(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, wh
             plan.steps.push(going);
             let mut report =
                 Report::problem(reason::CLAIM_EXPIRED, "the claim has ended; its Sandbox is deleted".to_owned());
-            report.sandbox.clone_from(&before.sandbox);
             report.finished = find(&before.conditions, condition::FINISHED).is_some_and(|c| c.status == "True");
             self::report(seen, before, report, &mut plan);
         }
@@ -153,7 +156,7 @@ fn unbound(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, 
 fn take(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
     let claim = &seen.claim;
     let mut together: Vec<Op> = hint(seen, Some(&sandbox.key.name)).into_iter().collect();
-    together.push(swap(sandbox, Reason::Claimed, build::adopted_by_claim(claim, model, sandbox)));
+    together.push(swap(sandbox, Reason::Claimed, build::adopted_by_claim(claim, model, sandbox, seen.common.now)));
     plan.steps.push(together);
     report(seen, before, Report::forwarded(sandbox), plan);
 }
@@ -180,6 +183,12 @@ fn cold(
     }
     let pool = named_pool(model)
         .or_else(|| seen.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL).map(String::as_str));
+    let refusal = seen.common.refused(crate::kind::Kind::Sandbox);
+    if let Some(refusal) = refusal {
+        // It will probably be refused again, and that ends the plan: it is told before.
+        let message = format!("the API server refused the Sandbox: {}", refusal.message);
+        report(seen, before, Report::problem(reason::RECONCILER_ERROR, message), plan);
+    }
     let body = build::cold_sandbox(Origin::Claim(claim, pool), template, of_template, model, volume_claims);
     let mut made: Vec<Op> = hint(seen, None).into_iter().collect();
     made.push(create(
@@ -189,9 +198,7 @@ fn cold(
     ));
     plan.steps.push(made);
     plan.events.push(event(seen, false, Reason::ColdStart, "No warm Sandbox is Ready: making one".to_owned()));
-    if let Some(refusal) = seen.common.refused(crate::kind::Kind::Sandbox) {
-        let message = format!("the API server refused the Sandbox: {}", refusal.message);
-        report(seen, before, Report::problem(reason::RECONCILER_ERROR, message), plan);
+    if refusal.is_some() {
         return;
     }
     let pending = Report::problem(reason::SANDBOX_CREATE_PENDING, "the Sandbox is being made".to_owned());
@@ -214,7 +221,8 @@ fn hint(seen: &ClaimSeen, sandbox: Option<&str>) -> Option<Op> {
         annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), seen.common.now.to_string().into());
     }
     (!annotations.is_empty())
-        .then(|| patch(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
+        // Compare-and-swap: one that does not know what another wrote must not go on to the status.
+        .then(|| swap(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
 }
 
 fn named_pool(model: &model::Claim) -> Option<&str> {
@@ -319,9 +327,11 @@ fn report(seen: &ClaimSeen, before: &SandboxClaimStatus, report: Report, plan: &
     let ready = report.ready.status == "True";
     let mut says = vec![report.ready];
     says.extend(report.forwarded_finished);
+    // Once it is named it stays named, whatever became of it.
+    let named = before.sandbox.as_ref().and_then(|s| s.name.clone());
     let mut after_status = SandboxClaimStatus {
         conditions: say(&before.conditions, says, claim.meta.generation, seen.common.now),
-        sandbox: report.sandbox,
+        sandbox: report.sandbox.or_else(|| named.map(|name| ClaimedSandbox { name: Some(name), pod_ips: Vec::new() })),
     };
     if report.finished {
         after_status.conditions.extend(find(&before.conditions, condition::FINISHED).cloned());

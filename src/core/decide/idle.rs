@@ -104,8 +104,25 @@ pub(super) fn decide(
         }
     }
     let next_check = idle.next_check.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
-    idle.status = Some(IdleStatus { tier: Some(tier), reason: Some(reason), next_check });
+    let status = IdleStatus { tier: Some(tier), reason: Some(reason), next_check };
+    match before.and_then(|s| s.idle.as_ref()).filter(|told| still_holds(told, &status, now)) {
+        // Times and numbers in an answer move with every question; what was told holds until it is due.
+        Some(told) => {
+            if told.next_check != status.next_check {
+                idle.next_check = told.next_check.as_ref().map(|at| at.0);
+            }
+            idle.status = Some(told.clone());
+            idle.events.clear();
+        }
+        None => idle.status = Some(status),
+    }
     idle
+}
+
+/// Whether what was told before needs no change yet: as much at rest, and to be asked about no later.
+fn still_holds(told: &IdleStatus, now_told: &IdleStatus, now: Timestamp) -> bool {
+    let (Some(before), Some(after)) = (&told.next_check, &now_told.next_check) else { return false };
+    told.tier == now_told.tier && before.0 > now && before.0 <= after.0
 }
 
 type Asked<'a> = (Chain<'a, IdleAnswer>, Tiers);

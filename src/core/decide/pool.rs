@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::ask::{first_or_built_in, remembered, to_remember};
+use super::ask::{STATE_EVERY, first_or_built_in, remembered, to_remember};
 use super::{create, delete_version, status};
 use crate::api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 use crate::build;
@@ -23,8 +23,6 @@ const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 /// The first step of a refill; each following one is twice as large. A template that the API server
 /// refuses costs this many attempts.
 const FIRST_STEP: usize = 8;
-/// How often a plugin's state alone is worth a write.
-const STATE_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The members, by what can be done with them. Those that are going are in none.
 #[derive(Default)]
@@ -117,7 +115,7 @@ pub(super) fn decide(seen: &PoolSeen, answers: &[Answered]) -> Plan {
         (Some(_), None) => Some((reason::RECONCILER_ERROR, format!("SandboxTemplate {} is not valid", model.template))),
         (Some(_), Some(_)) => {
             let refused = seen.common.refusals.first();
-            refused.map(|(key, r)| (reason::RECONCILER_ERROR, format!("{key}: the API server refused: {}", r.message)))
+            refused.map(|(_, r)| (reason::RECONCILER_ERROR, format!("the API server refused: {}", r.message)))
         }
     };
     let deletions = deletions(seen, model, &members, size.desired, &mut plan);
@@ -130,20 +128,31 @@ pub(super) fn decide(seen: &PoolSeen, answers: &[Answered]) -> Plan {
         let wanted = size.desired.saturating_sub(fresh).min(room).min(seen.common.settings.pool_batch);
         // Not while something goes: a refused deletion would leave the pool above its maximum.
         let wanted = if deleted > 0 { 0 } else { wanted };
-        for (name, reason) in names(seen, wanted) {
+        // One whose creation got no reply is there or not: it is sent again only where it would be wanted anyway.
+        let certain = fresh - seen.lost.len();
+        let certainly_alive = members.alive() + seen.creating.len() - seen.lost.len();
+        let again = size.desired.saturating_sub(certain).min(maximum.saturating_sub(certainly_alive));
+        let again = if deleted > 0 { 0 } else { again };
+        for (name, reason) in names(seen, again, wanted) {
             let key = pool.key.sibling(Kind::Sandbox, name.as_str());
             let body = build::warm_sandbox(pool, object, template, &name);
             push_growing(&mut plan.steps, create(key, reason, body));
         }
     }
+    let steps = plan.steps.len();
     write_status(seen, &members, Some(&size), problem, &mut plan);
+    if !seen.common.refusals.is_empty() {
+        // What was refused will probably be refused again, and ends the plan: it is told before.
+        let written = plan.steps.len() - steps;
+        plan.steps.rotate_right(written);
+    }
     plan.steps.retain(|step| !step.is_empty());
     plan
 }
 
 /// Names of Sandboxes to create: first those whose creation got no reply, which is harmless to repeat.
-fn names(seen: &PoolSeen, wanted: usize) -> Vec<(String, Reason)> {
-    let mut names: Vec<String> = seen.lost.iter().map(ToString::to_string).collect();
+fn names(seen: &PoolSeen, again: usize, wanted: usize) -> Vec<(String, Reason)> {
+    let mut names: Vec<String> = seen.lost.iter().take(again).map(ToString::to_string).collect();
     let total = names.len() + wanted;
     let mut nonce = seen.nonce;
     while names.len() < total {

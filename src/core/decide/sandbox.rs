@@ -1,23 +1,28 @@
 //! A Sandbox: one pod while it runs, none while it sleeps, its address and its volumes all the time.
 
+use jiff::Timestamp;
 use serde_json::json;
 
+use super::ask::STATE_EVERY;
 use super::sandbox_pod::{self, PodVerdict};
 use super::{adoptable, create, delete, idle, patch, sandbox_status as report, status, swap};
-use crate::api::{OperatingMode, ShutdownPolicy};
+use crate::api::{OperatingMode, SandboxStatus, ShutdownPolicy};
 use crate::build;
 use crate::conditions::status_patch;
 use crate::kind::Kind;
 use crate::model::{self, ModeDecision, ServiceIntent};
 use crate::names::annotation;
 use crate::object::{Object, Pod};
-use crate::plan::{Event, Op, Plan, Reason};
+use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::question::{Answered, Ask};
 use crate::seen::SandboxSeen;
 use crate::settings::after;
 
 /// How long the pod that takes the place of a disrupted one has to have lived before it is replaced in its turn.
 const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How soon a plugin that did not answer is asked again.
+const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Where a Sandbox stands.
 pub(super) enum Situation<'a> {
@@ -122,8 +127,10 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
         Situation::Unreadable(problem) => notes.error = Some(format!("the Sandbox is not valid: {problem}")),
         Situation::Expired(_) | Situation::ManyPods(_) | Situation::Ended(..) | Situation::PodGoing(..) => {}
         Situation::Asleep(_, pod) => first.extend(pod.and_then(|pod| put_to_sleep(seen, pod, &mut plan))),
-        Situation::Blocked(_, other) => {
-            if adoptable(other) {
+        Situation::Blocked(model, other) => {
+            if let Some(problem) = sandbox_pod::not_isolated(seen, model, other) {
+                notes.error = Some(problem);
+            } else if adoptable(other) {
                 let labels = json!(sandbox_pod::owned_labels(sandbox));
                 first.push(super::adopt(sandbox, other, labels));
             } else {
@@ -141,6 +148,10 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
         Situation::NoPod(model) => match sandbox_pod::verdict(seen, model, answers) {
             PodVerdict::Make(ops) => first.extend(ops),
             PodVerdict::Not(reason, problem) => {
+                if reason == Reason::PluginFailed {
+                    // Nothing that is watched says when a plugin is well again.
+                    plan.wake_at(after(seen.common.now, ASK_AGAIN), reason);
+                }
                 plan.events.push(event(seen, true, reason, problem.clone()));
                 notes.error = Some(problem);
             }
@@ -158,21 +169,49 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
             notes.idle = Some((rest.status, rest.state));
         }
     }
+    first.extend(endpoints(seen, &situation));
+    if first.iter().any(|op| op.key == sandbox.key && matches!(op.action, Action::Delete { .. })) {
+        // Of what goes, nobody reads the status.
+        plan.steps.push(first);
+        return plan;
+    }
+    // A refusal of something that is not tried again does not matter any more.
+    let refused = seen.common.refusals.iter().find(|(key, _)| first.iter().any(|op| op.key == *key));
     if notes.error.is_none() {
-        notes.error =
-            seen.common.refusals.first().map(|(key, r)| format!("{key}: the API server refused: {}", r.message));
+        notes.error = refused.map(|(key, r)| format!("{key}: the API server refused: {}", r.message));
     }
     let (after_status, settle) = report::status(seen, &situation, &notes);
-    first.extend(endpoints(seen, &situation));
     plan.steps.push(first);
-    if let Some(patch) = sandbox.sandbox().and_then(|s| status_patch(&*s.status, &after_status)) {
-        match settle {
-            Some(at) if at > seen.common.now => plan.wake_at(at, Reason::StatusChanged),
-            Some(_) | None => plan.steps.push(vec![status(sandbox, patch)]),
-        }
+    if let Some(op) = status_op(seen, &after_status, settle, &mut plan) {
+        // What was refused will probably be refused again, and ends the plan: it is told before.
+        let at = if refused.is_some() { 0 } else { plan.steps.len() };
+        plan.steps.insert(at, vec![op]);
     }
     plan.steps.retain(|step| !step.is_empty());
     plan
+}
+
+/// The write of the status, unless it can wait.
+fn status_op(
+    seen: &SandboxSeen,
+    after_status: &SandboxStatus,
+    settle: Option<Timestamp>,
+    plan: &mut Plan,
+) -> Option<Op> {
+    let before = &seen.sandbox.sandbox()?.status;
+    let patch = status_patch(&**before, after_status)?;
+    let settle = settle.or_else(|| {
+        // What a plugin remembers rides on other changes, or waits.
+        let rest = SandboxStatus { policy_state: before.policy_state.clone(), ..after_status.clone() };
+        seen.common.status_written.filter(|_| rest == **before).map(|at| after(at, STATE_EVERY))
+    });
+    match settle {
+        Some(at) if at > seen.common.now => {
+            plan.wake_at(at, Reason::StatusChanged);
+            None
+        }
+        Some(_) | None => Some(status(&seen.sandbox, patch)),
+    }
 }
 
 fn expired(seen: &SandboxSeen, model: &model::Sandbox) -> Plan {

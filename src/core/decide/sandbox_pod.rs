@@ -117,6 +117,19 @@ fn isolation_demanded(seen: &SandboxSeen, labels: &BTreeMap<String, String>) -> 
     seen.common.isolation_required() || Marker::of(labels) != Marker::Unmarked
 }
 
+/// Why a pod that is there may not become that of a Sandbox that must be isolated.
+pub(super) fn not_isolated(seen: &SandboxSeen, model: &model::Sandbox, pod: &Object) -> Option<String> {
+    if !adoptable(pod) || !isolation_demanded(seen, &build::pod_labels(&seen.sandbox, model)) {
+        return None;
+    }
+    let class = pod.pod().and_then(|p| p.runtime_class.as_deref());
+    let isolated = class.is_some_and(|name| seen.common.classes.iter().any(|c| c.name == name && c.isolated));
+    (!isolated).then(|| {
+        let class = class.map_or("no RuntimeClass".to_owned(), |name| format!("RuntimeClass {name}"));
+        format!("Pod {} exists with {class}, which does not isolate: this Sandbox does not take it over", pod.key.name)
+    })
+}
+
 fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> Chosen {
     let labels = build::pod_labels(&seen.sandbox, model);
     let generated_code = isolation_demanded(seen, &labels);

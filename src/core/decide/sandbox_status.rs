@@ -30,7 +30,7 @@ pub(super) fn status(
 ) -> (SandboxStatus, Option<Timestamp>) {
     let sandbox = &seen.sandbox;
     let before = sandbox.sandbox().map(|s| SandboxStatus::clone(&s.status)).unwrap_or_default();
-    let (pod_object, pod) = pod_of(situation);
+    let (pod_object, pod) = pod_of(seen, situation);
     let service = wanted_service(seen, situation);
     let mut after_status = before.clone();
     after_status.conditions = conditions(seen, situation, notes, &before, service);
@@ -129,13 +129,14 @@ fn wanted_service(seen: &SandboxSeen, situation: &Situation<'_>) -> ServiceState
     }
 }
 
-fn pod_of<'a>(situation: &Situation<'a>) -> (Option<&'a Object>, Option<&'a Pod>) {
+fn pod_of<'a>(seen: &'a SandboxSeen, situation: &Situation<'a>) -> (Option<&'a Object>, Option<&'a Pod>) {
     let object = match situation {
+        // Its pod goes on as it is, and so does what is told of it.
+        Situation::Unreadable(_) => seen.pods.first().filter(|_| seen.pods.len() == 1).map(|p| &**p),
         Situation::Asleep(_, pod) => *pod,
         Situation::PodGoing(_, pod) | Situation::Ended(_, pod) | Situation::Disrupted(_, pod) => Some(*pod),
         Situation::Running(_, object, _) => Some(*object),
         Situation::Going
-        | Situation::Unreadable(_)
         | Situation::Expired(_)
         | Situation::ManyPods(_)
         | Situation::Blocked(..)
@@ -162,7 +163,7 @@ fn conditions(
     service: ServiceState,
 ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     let mut says = vec![ready(seen, situation, notes, service), suspended(seen, situation, before)];
-    let (_, pod) = pod_of(situation);
+    let (_, pod) = pod_of(seen, situation);
     if let Some(scheduled) = pod.and_then(|p| p.conditions.get(condition::POD_SCHEDULED)) {
         says.push(Says::new(
             condition::POD_SCHEDULED,

@@ -62,7 +62,11 @@ pub(super) fn decide(seen: &TemplateSeen) -> Plan {
         observed_generation: says.is_some().then_some(generation),
         conditions: say(&parsed.status.conditions, says.into_iter().collect(), generation, seen.common.now),
     };
-    plan.steps.extend(status_patch(&*parsed.status, &after).map(|body| vec![status(template, body)]));
+    if let Some(body) = status_patch(&*parsed.status, &after) {
+        // What was refused will probably be refused again, and ends the plan: it is told before.
+        let at = if seen.common.refusals.is_empty() { plan.steps.len() } else { 0 };
+        plan.steps.insert(at, vec![status(template, body)]);
+    }
     plan
 }
 

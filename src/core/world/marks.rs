@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::kind::Key;
+use crate::kind::{Key, Kind};
 use crate::plan::{Action, Op, Reason};
 use crate::settings::after;
 
@@ -56,6 +56,8 @@ pub(super) struct Marks {
     creating: BTreeMap<Arc<str>, BTreeMap<Key, Option<Timestamp>>>,
     outdated: BTreeMap<Key, u64>,
     refused: BTreeMap<Key, Refusal>,
+    /// The last refusal of a Sandbox for this controller: its next try may have another name.
+    refused_for: BTreeMap<Arc<str>, (Key, Refusal)>,
 }
 
 impl Marks {
@@ -164,8 +166,29 @@ impl Marks {
         self.outdated.get(key).is_some_and(|v| *v >= version)
     }
 
-    pub(super) fn refuse(&mut self, key: Key, refusal: Refusal) {
-        self.refused.insert(key, refusal);
+    pub(super) fn refuse(&mut self, key: Key, mark: Mark, refusal: Refusal) {
+        match mark {
+            Mark::Create { controller: Some(uid) } if key.kind == Kind::Sandbox => {
+                self.refused_for.insert(uid, (key, refusal));
+            }
+            Mark::Create { .. } | Mark::Take | Mark::Delete | Mark::Patch { .. } => {
+                self.refused.insert(key, refusal);
+            }
+        }
+    }
+
+    /// A Sandbox was stored for this controller, or the controller is gone.
+    pub(super) fn not_refused(&mut self, controller: &str) {
+        self.refused_for.remove(controller);
+    }
+
+    pub(super) fn refused_for(&self, controller: &str) -> Option<&(Key, Refusal)> {
+        self.refused_for.get(controller)
+    }
+
+    /// Whether a reply about the object is still to come.
+    pub(super) fn awaits_reply(&self, key: &Key) -> bool {
+        self.pending.get(key).is_some_and(|marks| marks.values().any(Option::is_none))
     }
 
     pub(super) fn refusal(&self, key: &Key) -> Option<&Refusal> {

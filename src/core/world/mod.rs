@@ -53,6 +53,8 @@ pub struct World {
     unconfirmed: BTreeMap<Key, bool>,
     /// UIDs that a reply said are gone, until the watch says so too.
     gone: BTreeSet<Arc<str>>,
+    /// UIDs that the watch said are gone while a reply about them was still to come.
+    buried: BTreeMap<Key, BTreeSet<Arc<str>>>,
     marks: Marks,
     /// Controlled objects by their controller's UID.
     children: BTreeMap<Arc<str>, BTreeSet<Key>>,
@@ -79,6 +81,7 @@ impl World {
             objects: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
             gone: BTreeSet::new(),
+            buried: BTreeMap::new(),
             marks: Marks::default(),
             children: BTreeMap::new(),
             referrers: BTreeMap::new(),
@@ -190,8 +193,12 @@ impl World {
 
     fn removed(&mut self, key: &Key, uid: &str, dirty: &mut BTreeSet<Key>) {
         if self.objects.get(key).is_some_and(|held| &*held.meta.uid == uid) {
+            if self.marks.awaits_reply(key) {
+                self.buried.entry(key.clone()).or_default().insert(uid.into());
+            }
             self.unconfirmed.remove(key);
             self.marks.forget(key);
+            self.marks.not_refused(uid);
             self.status_written.remove(key);
             self.take_out(key, dirty);
         }
@@ -235,17 +242,33 @@ impl World {
         }
     }
 
+    /// The version that an operation was made for; of one that names a UID alone, the version held of that UID.
+    fn tried_version(&self, op: &Op) -> Option<u64> {
+        let (Action::Patch { uid, resource_version, .. } | Action::Delete { uid, resource_version, .. }) = &op.action
+        else {
+            return None;
+        };
+        match resource_version {
+            Some(version) => version.parse().ok(),
+            None => self.objects.get(&op.key).filter(|o| *o.meta.uid == **uid).map(|o| o.meta.version),
+        }
+    }
+
     /// Takes in what became of an operation; answers what has to be reconciled because of it.
     pub fn finish(&mut self, op: &Op, outcome: &Outcome, now: Timestamp) -> Vec<Key> {
         let mut dirty = BTreeSet::new();
         match outcome {
             Outcome::Stored(object) => {
                 self.marks.clear(&op.key, &Mark::of(op));
+                if let Mark::Create { controller: Some(uid) } = Mark::of(op) {
+                    self.marks.not_refused(&uid);
+                }
                 if matches!(op.action, Action::Patch { status: true, .. }) {
                     self.status_written.insert(op.key.clone(), now);
                 }
                 let newer = self.objects.get(&op.key).is_none_or(|held| held.meta.version < object.meta.version);
-                if newer && !self.gone.contains(&object.meta.uid) {
+                let buried = self.buried.get(&op.key).is_some_and(|uids| uids.contains(&object.meta.uid));
+                if newer && !buried && !self.gone.contains(&object.meta.uid) {
                     self.unconfirmed.insert(op.key.clone(), false);
                     self.put(Object::clone(object), now, &mut dirty);
                 } else {
@@ -267,23 +290,34 @@ impl World {
             }
             Outcome::Conflict => {
                 self.marks.clear(&op.key, &Mark::of(op));
-                if let Some(version) = self.objects.get(&op.key).map(|o| o.meta.version) {
+                // Of the version that was tried, not of the one held: a newer one may have come meanwhile.
+                if let Some(version) = self.tried_version(op) {
                     self.marks.outdated(op.key.clone(), version);
                 }
+                self.rewarm(&op.key);
             }
             // If an earlier try was without a reply, this is its object, and the watch will show it.
             Outcome::Exists => self.marks.lost(&op.key, &Mark::of(op), now),
             Outcome::Rejected { status, message } => {
                 self.marks.clear(&op.key, &Mark::of(op));
-                self.marks
-                    .refuse(op.key.clone(), Refusal { status: *status, message: message.as_str().into(), at: now });
+                self.marks.refuse(
+                    op.key.clone(),
+                    Mark::of(op),
+                    Refusal { status: *status, message: message.as_str().into(), at: now },
+                );
                 self.rewarm(&op.key);
             }
             Outcome::Busy => {
                 self.marks.clear(&op.key, &Mark::of(op));
                 self.rewarm(&op.key);
             }
-            Outcome::Unknown => self.marks.lost(&op.key, &Mark::of(op), now),
+            Outcome::Unknown => {
+                self.marks.lost(&op.key, &Mark::of(op), now);
+                self.rewarm(&op.key);
+            }
+        }
+        if !self.marks.awaits_reply(&op.key) {
+            self.buried.remove(&op.key);
         }
         dirty.into_iter().collect()
     }

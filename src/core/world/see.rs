@@ -14,7 +14,7 @@ use crate::object::{Body, Object};
 use crate::review::{ConnectedSandbox, Context, Review, Verb};
 use crate::seen::{ClaimSeen, Common, Member, PoolSeen, SandboxSeen, Seen, TemplateSeen};
 
-/// How many candidates are looked at for the best one; the oldest come first.
+/// How many usable Sandboxes are looked at for the best one; the oldest come first.
 const CANDIDATES: usize = 32;
 
 /// A Sandbox that could be claimed, and its pod.
@@ -106,6 +106,8 @@ impl World {
             .collect();
         let involved = self.marks.creating(&pool.meta.uid, now, self.settings.unknown_for).map(|(k, _)| k.clone());
         let involved: Vec<Key> = involved.chain([key.clone()]).collect();
+        let mut common = self.common(key, involved, now);
+        common.refusals.extend(self.marks.refused_for(&pool.meta.uid).cloned());
         PoolSeen {
             template,
             members,
@@ -115,7 +117,7 @@ impl World {
             demand: self.demand.get(key).cloned().unwrap_or_default(),
             nonce: self.settings.seed.wrapping_add(self.created),
             taken_names,
-            common: self.common(key, involved, now),
+            common,
             pool,
         }
     }
@@ -145,6 +147,10 @@ impl World {
             (Some(_) | None, Some(_) | None) => (None, None),
         };
         let namesake = key.sibling(Kind::Sandbox, key.name.clone());
+        let named = claim.claim().and_then(|c| c.status.sandbox.as_ref()?.name.as_deref());
+        let committed = named.and_then(|name| self.objects.get(&key.sibling(Kind::Sandbox, name))).cloned();
+        let mut common = self.common(key, [namesake.clone(), key.clone()], now);
+        common.refusals.extend(self.marks.refused_for(&claim.meta.uid).cloned());
         ClaimSeen {
             pod: owned.first().and_then(|s| self.pod_of(s)),
             owned,
@@ -153,7 +159,8 @@ impl World {
             template,
             candidate,
             stale,
-            common: self.common(key, [namesake.clone(), key.clone()], now),
+            committed,
+            common,
             namesake: self.objects.get(&namesake).cloned(),
             claim,
         }
@@ -179,7 +186,10 @@ impl World {
         let mut usable = Vec::new();
         for pool in pools.iter().filter_map(|p| self.objects.get(p)) {
             let warm = self.warm.get(&pool.meta.uid).into_iter().flatten();
-            for sandbox in warm.filter_map(|(_, key)| self.objects.get(key)).take(CANDIDATES) {
+            for sandbox in warm.filter_map(|(_, key)| self.objects.get(key)) {
+                if usable.len() >= CANDIDATES {
+                    break;
+                }
                 if self.marks.spoken_for(&sandbox.key, now, self.settings.unknown_for)
                     || self.marks.is_outdated(&sandbox.key, sandbox.meta.version)
                 {
