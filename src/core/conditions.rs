@@ -53,17 +53,28 @@ pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition
 /// The merge patch that turns one status into another; `None` if they are the same.
 #[must_use]
 pub fn status_patch<S: Serialize>(before: &S, after: &S) -> Option<Value> {
-    let (before, after) = (object(before), object(after));
+    let patch = difference(&object(before), &object(after));
+    (!patch.is_empty()).then(|| serde_json::json!({ "status": patch }))
+}
+
+/// A merge patch reaches into objects, so what one of them loses has to be named, at every depth.
+fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
     let mut patch = Map::new();
-    for (field, value) in &after {
-        if before.get(field) != Some(value) {
-            patch.insert(field.clone(), value.clone());
+    for (field, value) in after {
+        match (before.get(field), value) {
+            (Some(old), new) if old == new => {}
+            (Some(Value::Object(old)), Value::Object(new)) => {
+                patch.insert(field.clone(), difference(old, new).into());
+            }
+            (Some(_) | None, new) => {
+                patch.insert(field.clone(), new.clone());
+            }
         }
     }
     for field in before.keys().filter(|f| !after.contains_key(*f)) {
         patch.insert(field.clone(), Value::Null);
     }
-    (!patch.is_empty()).then(|| serde_json::json!({ "status": patch }))
+    patch
 }
 
 fn object(of: &impl Serialize) -> Map<String, Value> {
