@@ -15,7 +15,7 @@ use crate::bind::{Reply, v0_1_0};
 use crate::call::{self, CallState};
 use crate::config::{HostConfig, Limits, MESSAGE_CHARS};
 use crate::engine::MeteredEngine;
-use crate::gate::Gate;
+use crate::gate::{Gate, Pass};
 use crate::load::{self, Linked, LoadError, Plugin, Source};
 use crate::quarantine::Quarantine;
 use crate::text::bounded;
@@ -38,6 +38,12 @@ struct Loaded {
     name: Arc<str>,
     linked: Arc<Linked>,
     quarantine: BTreeMap<Hook, Mutex<Quarantine>>,
+}
+
+/// Leave to run one call, and until when.
+struct Turn {
+    _pass: Pass,
+    deadline: Instant,
 }
 
 /// A component that could be asked, once it is [admitted](Host::admit).
@@ -151,7 +157,7 @@ impl Host {
         if let Err(error) = object {
             return Err(failure(FailureKind::Error, &format!("not a JSON object: {error}")));
         }
-        let said = self.call(loaded, |store, instance| {
+        let said = self.call(loaded, &self.turn(loaded)?, |store, instance| {
             loaded.linked.exports.validate_settings(store, instance, (hook, settings))
         })?;
         said.map_err(|message| failure(FailureKind::Error, &message))
@@ -173,7 +179,9 @@ impl Host {
             let message = format!("{} failed too often and is not asked until {until}", ask.plugin.name);
             return Err(failure(FailureKind::Quarantined, &message));
         }
-        let result = self.call_and_judge(&loaded, ask);
+        // Waiting in vain for a free instance is not the plugin's failure, and returns here.
+        let turn = self.turn(&loaded)?;
+        let result = self.call_and_judge(&loaded, &turn, ask);
         match result.as_ref().map_err(|failure| failure.kind) {
             // An error is the plugin's own word: it works.
             Ok(_) | Err(FailureKind::Error) => lock().succeeded(),
@@ -213,8 +221,8 @@ impl Host {
         plugins.values().map(report).collect()
     }
 
-    fn call_and_judge(&self, loaded: &Loaded, ask: &Ask) -> Result<Answer, Failure> {
-        let reply = self.call(loaded, |store, instance| {
+    fn call_and_judge(&self, loaded: &Loaded, turn: &Turn, ask: &Ask) -> Result<Answer, Failure> {
+        let reply = self.call(loaded, turn, |store, instance| {
             loaded.linked.exports.ask(store, instance, (&ask.question, &ask.settings))
         })?;
         let invalid = |nonsense: &dyn std::fmt::Display| failure(FailureKind::Invalid, &nonsense.to_string());
@@ -226,17 +234,23 @@ impl Host {
         }
     }
 
+    /// A free instance, waited for until the deadline.
+    fn turn(&self, loaded: &Loaded) -> Result<Turn, Failure> {
+        let deadline = Instant::now() + loaded.info.limits.deadline;
+        let late = || failure(FailureKind::Deadline, "every instance was busy until the deadline");
+        let pass = self.gate.enter(deadline).ok_or_else(late)?;
+        Ok(Turn { _pass: pass, deadline })
+    }
+
     /// One call in a fresh instance, which is dropped whatever happens.
     fn call<T>(
         &self,
         loaded: &Loaded,
+        turn: &Turn,
         run: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let limits = loaded.info.limits;
-        let deadline = Instant::now() + limits.deadline;
-        let late = || failure(FailureKind::Deadline, "every instance was busy until the deadline");
-        let _pass = self.gate.enter(deadline).ok_or_else(late)?;
-        let ticks = self.engine.ticks(deadline.saturating_duration_since(Instant::now()));
+        let ticks = self.engine.ticks(turn.deadline.saturating_duration_since(Instant::now()));
         let mut store = call::store(&self.engine, &loaded.name, limits, ticks)
             .map_err(|error| failure(FailureKind::Trap, &load::text(&error)))?;
         let result = loaded.linked.pre.instantiate(&mut store).and_then(|instance| run(&mut store, &instance));

@@ -1,5 +1,7 @@
 //! Behaviours of the host, with real guests compiled from `plugins/`.
 
+#![expect(clippy::unwrap_used, reason = "tests: what fails ends them")]
+
 mod answers;
 mod built_ins;
 mod common;

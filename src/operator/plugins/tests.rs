@@ -63,10 +63,9 @@ impl World {
     /// The size that the first plugin of the pool hook wants.
     fn size(&self) -> u32 {
         let binding = self.first(Hook::PoolSize);
-        match self.host.ask(&ask(&binding), Timestamp::UNIX_EPOCH).unwrap() {
-            Answer::PoolSize(answer) => answer.desired,
-            other => panic!("{other:?}"),
-        }
+        let answer = self.host.ask(&ask(&binding), Timestamp::UNIX_EPOCH).unwrap();
+        let Answer::PoolSize(answer) = answer else { panic!("{answer:?}") };
+        answer.desired
     }
 
     fn status(&self, name: &str) -> PluginStatus {
