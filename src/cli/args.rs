@@ -206,7 +206,7 @@ pub(crate) struct WebhookArgs {
     /// Port of that Service.
     #[arg(long, value_name = "PORT", env = "PADDOCK_WEBHOOK_SERVICE_PORT", value_parser = clap::value_parser!(u16).range(1..), default_value = "443")]
     pub(crate) webhook_service_port: u16,
-    /// Namespace of that Service, and of the Secret that holds its certificate; that of the pod or of the kubeconfig's context if absent.
+    /// Namespace of that Service, and of the Secret that holds its certificate; that of the leases if absent.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_WEBHOOK_SERVICE_NAMESPACE")]
     pub(crate) webhook_service_namespace: Option<String>,
     /// Secret that the operator keeps its certificate in.

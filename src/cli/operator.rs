@@ -44,6 +44,8 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook, log: _ } = args;
     let in_cluster = cluster.kubeconfig.is_none();
     let seed = seed()?;
+    // Whoever says where the leases are has said where the operator lives.
+    let own_namespace = leadership.leader_election_namespace.clone().unwrap_or_else(|| own_namespace.to_owned());
     let settings = Settings {
         cluster_domain: cluster.cluster_domain,
         workspace_size: sandboxes.workspace_size,
@@ -73,7 +75,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         metrics: listen.metrics_bind_address,
         health: listen.health_probe_bind_address,
         debug: listen.debug_bind_address,
-        webhook: admission(webhook, own_namespace, in_cluster)?,
+        webhook: admission(webhook, &own_namespace, in_cluster)?,
         plugin_dir: sandboxes.plugin_dir,
         seed,
         abort_after_writes: work.abort_after_writes,

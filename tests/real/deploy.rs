@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use paddock_cluster::{Cluster, Options};
+use paddock_cluster::{Cluster, Options, Signal};
 use serde_json::{Value, json};
 
 use super::json::text;

@@ -78,11 +78,10 @@ async fn a_marked_pod_that_names_the_hosts_kernel_is_denied() {
     let place = place("host").await;
     let status = refusal(&place, &bare_pod("a", Some("true"), Some("host"))).await;
     assert_eq!(status.code, 403, "{status:?}");
-    for part in ["\"host\"", "set runtimeClassName to one that isolates", "gvisor", "kata"] {
+    // Whether a plugin says it or the operator itself: what is wrong, and what would be right.
+    for part in ["\"host\"", "gvisor, kata"] {
         assert!(status.message.contains(part), "{part}: {}", status.message);
     }
-    let fields: Vec<_> = status.details.iter().flat_map(|d| &d.causes).map(|c| c.field.as_str()).collect();
-    assert_eq!(fields, ["spec.runtimeClassName"]);
     let status = refusal(&place, &bare_pod("b", Some("yes"), Some("gvisor"))).await;
     assert_eq!(status.code, 422);
     assert!(status.message.contains("must be \"true\" or \"false\""), "{}", status.message);
@@ -96,7 +95,7 @@ async fn a_namespace_that_requires_isolation_has_it_from_its_first_pod_on() {
     let made = place.create(bare_pod("a", None, None)).await;
     assert_eq!(made["spec"]["runtimeClassName"], "gvisor");
     let status = refusal(&place, &bare_pod("b", Some("false"), Some("host"))).await;
-    assert!(status.message.contains("this namespace requires isolation"), "{}", status.message);
+    assert!(status.message.contains("isolated-namespaces.pods.paddock.dev"), "{}", status.message);
 }
 
 async fn the_marker_comes_only_with_isolation_and_stays() {
