@@ -118,7 +118,10 @@ impl Watch {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    breaks = 0;
+                    // That a list begins says nothing yet.
+                    if !matches!(event, watcher::Event::Init) {
+                        breaks = 0;
+                    }
                     self.take_in(event, &mut listing);
                 }
                 Err(error) => {
@@ -187,6 +190,13 @@ impl Watch {
                     self.listed();
                 }
             }
+            // Confined to a namespace, it may have no rights outside of one; decisions then know no such object.
+            Break::Forbidden if self.namespace.is_some() && !kind.namespaced() => {
+                if breaks == 0 {
+                    info!(?kind, "may not be watched from within one namespace; going on without");
+                }
+                self.listed();
+            }
             Break::Forbidden => warn!(?kind, %error, "may not be watched: check the operator's RBAC"),
             Break::Expired => debug!(?kind, "version expired; listing again"),
             Break::Failed => {
@@ -209,3 +219,7 @@ fn pause(cause: Break, breaks: u32) -> Duration {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "watch_test.rs"]
+mod test;

@@ -117,7 +117,8 @@ impl Store {
 }
 
 fn refusal(code: u16) -> (u16, Value) {
-    (code, json!({ "kind": "Status", "status": "Failure", "code": code, "reason": "", "message": "" }))
+    let reason = if code == 404 { "NotFound" } else { "Conflict" };
+    (code, json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "" }))
 }
 
 struct Candidate {
@@ -148,7 +149,8 @@ impl Candidate {
     /// Virtual time until it leads.
     async fn leads(&mut self) -> Duration {
         let start = Instant::now();
-        self.leading.wait_for(|leading| *leading).await.unwrap();
+        let led = tokio::time::timeout(Duration::from_secs(300), self.leading.wait_for(|leading| *leading)).await;
+        assert!(led.is_ok(), "never leads");
         start.elapsed()
     }
 }

@@ -1,0 +1,203 @@
+//! A watch against an API server in memory, in virtual time.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use axum::body::{Body, Bytes};
+use futures::stream;
+use http::{Request, Response, StatusCode};
+use paddock_core::settings::Settings;
+use paddock_core::world::World;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::queue::Workers;
+
+#[derive(Default)]
+struct Store {
+    absent: bool,
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    lists: usize,
+    refused: usize,
+    watchers: Vec<mpsc::UnboundedSender<String>>,
+}
+
+#[derive(Clone, Default)]
+struct Server(Arc<Mutex<Store>>);
+
+impl Server {
+    fn set(&self, name: &str, kind: &str) {
+        let mut store = self.0.lock().unwrap();
+        store.version += 1;
+        let object = json!({
+            "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox",
+            "metadata": {
+                "name": name, "namespace": "ns", "uid": name, "resourceVersion": store.version.to_string(),
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
+        });
+        store.tell(&json!({ "type": kind, "object": object }));
+        if kind == "DELETED" {
+            store.objects.remove(name);
+        } else {
+            store.objects.insert(name.to_owned(), object);
+        }
+    }
+
+    /// Forgets its history: watchers are told that their version is too old. What happened meanwhile they never hear of.
+    fn expire(&self, forget: &str) {
+        let mut store = self.0.lock().unwrap();
+        store.version += 1;
+        store.objects.remove(forget);
+        let status = json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "" });
+        store.tell(&json!({ "type": "ERROR", "object": status }));
+        store.watchers.clear();
+    }
+
+    fn answer(&self, request: &Request<kube::client::Body>) -> Response<Body> {
+        let mut store = self.0.lock().unwrap();
+        if store.absent {
+            store.refused += 1;
+            let reply = Response::builder().status(StatusCode::NOT_FOUND);
+            return reply.body(Body::from("404 page not found\n")).unwrap();
+        }
+        if request.uri().query().unwrap_or_default().contains("watch=true") {
+            let (sender, receiver) = mpsc::unbounded_channel::<String>();
+            store.watchers.push(sender);
+            let lines = stream::unfold(receiver, |mut receiver| async {
+                let line = receiver.recv().await?;
+                Some((Ok::<_, Infallible>(Bytes::from(line + "\n")), receiver))
+            });
+            return Response::new(Body::from_stream(lines));
+        }
+        store.lists += 1;
+        let items: Vec<&Value> = store.objects.values().collect();
+        let list = json!({
+            "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "SandboxList",
+            "metadata": { "resourceVersion": store.version.to_string() }, "items": items,
+        });
+        Response::new(Body::from(list.to_string()))
+    }
+}
+
+impl Store {
+    fn tell(&mut self, event: &Value) {
+        let line = event.to_string();
+        self.watchers.retain(|watcher| watcher.send(line.clone()).is_ok());
+    }
+}
+
+struct Bench {
+    world: SharedWorld,
+    queue: Queue,
+    missing: tokio::sync::watch::Receiver<Missing>,
+    metrics: Metrics,
+    task: JoinHandle<()>,
+}
+
+fn bench(server: &Server, kind: Kind) -> Bench {
+    let answering = server.clone();
+    let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+        let reply = answering.answer(&request);
+        async move { Ok::<_, Infallible>(reply) }
+    });
+    let world = SharedWorld::new(World::new(Settings::default()));
+    let queue = Queue::new(Workers::default(), 1);
+    queue.open(true);
+    let metrics = Metrics::new().unwrap();
+    let missing = Sender::new(Missing::from([kind]));
+    let watch = Watch {
+        kind,
+        namespace: None,
+        client: Client::new(service, "ns"),
+        world: world.clone(),
+        queue: queue.clone(),
+        metrics: metrics.clone(),
+        missing: missing.clone(),
+    };
+    Bench { world, queue, missing: missing.subscribe(), metrics, task: tokio::spawn(watch.run()) }
+}
+
+impl Bench {
+    fn names(&self, kind: Kind) -> Vec<String> {
+        self.world.read(|world| world.of_kind(kind).map(|object| object.key.name.to_string()).collect())
+    }
+
+    async fn until(&self, kind: Kind, names: &[&str]) {
+        let wait = async {
+            while self.names(kind) != names {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(limits::WATCH, wait).await;
+        assert!(waited.is_ok(), "{:?} instead of {names:?}", self.names(kind));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_there_is_listed_and_what_happens_is_followed() {
+    let server = Server::default();
+    server.set("a", "ADDED");
+    let mut bench = bench(&server, Kind::Sandbox);
+    bench.missing.wait_for(BTreeSet::is_empty).await.unwrap();
+    assert_eq!(bench.names(Kind::Sandbox), ["a"]);
+    let job = bench.queue.next().await.unwrap();
+    assert_eq!((&*job.key.name, job.trigger), ("a", Trigger::Related));
+    job.done(crate::queue::Done::Converged, None);
+
+    server.set("b", "ADDED");
+    bench.until(Kind::Sandbox, &["a", "b"]).await;
+    let job = bench.queue.next().await.unwrap();
+    assert_eq!((&*job.key.name, job.trigger), ("b", Trigger::Changed));
+    server.set("a", "DELETED");
+    bench.until(Kind::Sandbox, &["b"]).await;
+    bench.task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_too_old_begins_a_new_list_and_what_is_not_in_it_is_gone() {
+    let server = Server::default();
+    server.set("a", "ADDED");
+    server.set("b", "ADDED");
+    let bench = bench(&server, Kind::Sandbox);
+    bench.until(Kind::Sandbox, &["a", "b"]).await;
+    while server.0.lock().unwrap().watchers.is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    server.expire("a");
+    bench.until(Kind::Sandbox, &["b"]).await;
+    assert_eq!(server.0.lock().unwrap().lists, 2);
+    let text = String::from_utf8(bench.metrics.text().unwrap()).unwrap();
+    assert!(text.contains(r#"paddock_watch_breaks_total{cause="expired",kind="Sandbox"} 1"#), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_not_installed_is_waited_for_and_does_not_hold_up_the_rest() {
+    let server = Server::default();
+    server.0.lock().unwrap().absent = true;
+    let mut bench = bench(&server, Kind::Template);
+    let others = tokio::time::timeout(Duration::from_secs(1), bench.missing.wait_for(BTreeSet::is_empty)).await.is_ok();
+    assert!(others);
+    server.set("t", "ADDED");
+    server.0.lock().unwrap().absent = false;
+    bench.until(Kind::Template, &["t"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_sandbox_itself_nothing_begins() {
+    let server = Server::default();
+    server.0.lock().unwrap().absent = true;
+    let mut bench = bench(&server, Kind::Sandbox);
+    sleep(Duration::from_secs(600)).await;
+    assert!(!bench.missing.borrow().is_empty());
+    // It is asked for every now and then, not all the time.
+    let asked = server.0.lock().unwrap().refused;
+    assert!((150..250).contains(&asked), "asked {asked} times in ten minutes");
+    server.0.lock().unwrap().absent = false;
+    bench.missing.wait_for(BTreeSet::is_empty).await.unwrap();
+}
