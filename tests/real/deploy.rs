@@ -50,7 +50,17 @@ async fn every_overlay_is_what_the_command_prints() {
 fn documents(yaml: &str) -> Vec<Value> {
     use serde::Deserialize as _;
     let documents = serde_yaml_ng::Deserializer::from_str(yaml).map(|d| Value::deserialize(d).expect("YAML"));
-    documents.filter(|d| !d.is_null()).collect()
+    documents.filter(|d| !d.is_null()).map(with_plain_numbers).collect()
+}
+
+/// kustomize writes `0.0` as `0`.
+fn with_plain_numbers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(values) => values.into_iter().map(with_plain_numbers).collect(),
+        Value::Object(fields) => Value::Object(fields.into_iter().map(|(k, v)| (k, with_plain_numbers(v))).collect()),
+        other @ (Value::Null | Value::Bool(_) | Value::String(_)) => other,
+    }
 }
 
 /// The certificate lives so briefly that it is replaced all the time, while Pods are asked for that are denied when the
