@@ -141,7 +141,13 @@ pub(crate) struct SandboxArgs {
     #[arg(long, value_name = "DURATION", env = "PADDOCK_EXEC_HOLD", value_parser = parse_duration, default_value = "1h")]
     pub(crate) exec_hold: Duration,
     /// Domain whose labels a claim may add to its pod; may be repeated.
-    #[arg(long, value_name = "DOMAIN", env = "PADDOCK_CLAIM_LABEL_DOMAIN", value_delimiter = ',', default_value = "sandbox.users.io")]
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        env = "PADDOCK_CLAIM_LABEL_DOMAIN",
+        value_delimiter = ',',
+        default_value = "sandbox.users.io"
+    )]
     pub(crate) claim_label_domain: Vec<String>,
     /// Handler of RuntimeClasses whose pods are off the host's kernel, with its variants (kata means kata-qemu too); may be repeated.
     #[arg(long, value_name = "HANDLER", env = "PADDOCK_ISOLATED_HANDLER", value_delimiter = ',', default_values = ["runsc", "gvisor", "kata"])]

@@ -121,11 +121,8 @@ fn elected(args: LeadershipArgs) -> anyhow::Result<Leadership> {
     if !args.leader_elect {
         return Ok(Leadership::Alone);
     }
-    let timing = Timing {
-        lease: args.lease_duration,
-        renew: args.lease_renew_deadline,
-        retry: args.lease_retry_period,
-    };
+    let timing =
+        Timing { lease: args.lease_duration, renew: args.lease_renew_deadline, retry: args.lease_retry_period };
     let timing = timing.checked().context("--lease-duration, --lease-renew-deadline, --lease-retry-period")?;
     Ok(Leadership::Elected { namespace: args.leader_election_namespace, timing })
 }
@@ -133,7 +130,8 @@ fn elected(args: LeadershipArgs) -> anyhow::Result<Leadership> {
 /// Differs between two starts: names of warm sandboxes, jitter and the leases' holder come from it.
 fn seed() -> anyhow::Result<u64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-    Ok(u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or_default() ^ u64::from(std::process::id()).rotate_left(48))
+    Ok(u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or_default()
+        ^ u64::from(std::process::id()).rotate_left(48))
 }
 
 /// The pod's name, which Kubernetes gives the container as its hostname, and what tells this start from the last.

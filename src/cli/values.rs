@@ -37,7 +37,8 @@ pub(crate) fn parse_bool(value: &str) -> Result<bool, String> {
 
 /// A duration as Go writes it, and not negative.
 pub(crate) fn parse_duration(value: &str) -> Result<Duration, String> {
-    let nanos = parse_go_duration(value).map_err(|error| format!("{value:?} {error}: expected 90s, 1h30m or the like"))?;
+    let nanos =
+        parse_go_duration(value).map_err(|error| format!("{value:?} {error}: expected 90s, 1h30m or the like"))?;
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| format!("{value:?} is negative"))
 }
 
@@ -55,8 +56,10 @@ mod test {
 
     #[test]
     fn single_hyphens_are_doubled_and_values_are_left() {
-        let given = ["paddock", "operator", "-leader-elect=false", "--extensions", "-h", "-kube-api-qps", "-1", "--", "-x-y"];
-        let wanted = ["paddock", "operator", "--leader-elect=false", "--extensions", "-h", "--kube-api-qps", "-1", "--", "-x-y"];
+        let given =
+            ["paddock", "operator", "-leader-elect=false", "--extensions", "-h", "-kube-api-qps", "-1", "--", "-x-y"];
+        let wanted =
+            ["paddock", "operator", "--leader-elect=false", "--extensions", "-h", "--kube-api-qps", "-1", "--", "-x-y"];
         assert_eq!(go_style(given.map(OsString::from)), wanted.map(OsString::from));
     }
 

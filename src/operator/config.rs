@@ -140,7 +140,10 @@ impl Config {
     /// The kinds that are watched.
     #[must_use]
     pub fn kinds(&self) -> Vec<Kind> {
-        Kind::ALL.into_iter().filter(|kind| serves(self.surfaces, *kind) && (self.extensions || !is_extension(*kind))).collect()
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| serves(self.surfaces, *kind) && (self.extensions || !is_extension(*kind)))
+            .collect()
     }
 }
 

@@ -133,7 +133,9 @@ impl Election {
                     }
                 }
                 Round::Taken => self.step_down("another holds the lease"),
-                Round::Unknown if Instant::now() >= right_ends => self.step_down("the lease could not be renewed in time"),
+                Round::Unknown if Instant::now() >= right_ends => {
+                    self.step_down("the lease could not be renewed in time")
+                }
                 Round::Unknown => {}
             }
             // A little apart from the other replicas, so that they do not always meet.

@@ -112,7 +112,10 @@ pub fn metrics(scrape: Scrape) -> Router {
 pub fn debug(debug: Debug) -> Router {
     Router::new()
         .route("/debug/seen/{kind}/{namespace}/{name}", get(seen))
-        .route("/debug/plugins", get(|State(debug): State<Debug>| async move { pretty(&json!(*debug.plugins.borrow())) }))
+        .route(
+            "/debug/plugins",
+            get(|State(debug): State<Debug>| async move { pretty(&json!(*debug.plugins.borrow())) }),
+        )
         .with_state(debug)
 }
 

@@ -23,8 +23,8 @@ use self::echo::Echoes;
 use self::families::Families;
 use self::tally::Tally;
 use crate::act::outcome_name;
-use crate::queue::{Done, Job, Queue};
 use crate::pressure::Pressure;
+use crate::queue::{Done, Job, Queue};
 use crate::watch::Break;
 
 /// Clones are handles on the same metrics.

@@ -108,9 +108,18 @@ struct Entry {
 enum Phase {
     /// Known only by its failures; on its way to another phase.
     Idle,
-    Delayed { due: Instant, trigger: Trigger },
-    Ready { ticket: u64, since: Instant, trigger: Trigger },
-    Running { again: Option<(Instant, Trigger)> },
+    Delayed {
+        due: Instant,
+        trigger: Trigger,
+    },
+    Ready {
+        ticket: u64,
+        since: Instant,
+        trigger: Trigger,
+    },
+    Running {
+        again: Option<(Instant, Trigger)>,
+    },
 }
 
 /// A key to reconcile. Dropping it without [`Job::done`] counts as a failure.
@@ -206,7 +215,10 @@ impl Queue {
     #[must_use]
     pub fn depth(&self) -> Vec<(Lane, usize, usize)> {
         let state = self.shared.lock();
-        Lane::ALL.iter().map(|&lane| (lane, state.lanes[lane as usize].ready(), state.lanes[lane as usize].running)).collect()
+        Lane::ALL
+            .iter()
+            .map(|&lane| (lane, state.lanes[lane as usize].ready(), state.lanes[lane as usize].running))
+            .collect()
     }
 }
 
@@ -240,7 +252,8 @@ impl Shared {
 
 impl State {
     fn schedule(&mut self, key: Key, due: Instant, trigger: Trigger, now: Instant) {
-        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry { phase: Phase::Idle, failures: 0, held: None });
+        let entry =
+            self.entries.entry(key.clone()).or_insert_with(|| Entry { phase: Phase::Idle, failures: 0, held: None });
         if trigger == Trigger::Changed {
             entry.held = None;
         }

@@ -261,7 +261,11 @@ async fn random_operations_keep_the_promises() {
                 }
                 4..7 => {
                     if let Some(job) = now(&queue).await {
-                        assert!(jobs.iter().all(|other| other.key != job.key), "seed {seed}: two workers on {}", job.key);
+                        assert!(
+                            jobs.iter().all(|other| other.key != job.key),
+                            "seed {seed}: two workers on {}",
+                            job.key
+                        );
                         owed.insert(job.key.clone(), false);
                         jobs.push(job);
                         assert!(jobs.len() <= 2, "seed {seed}: bound exceeded");

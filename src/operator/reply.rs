@@ -87,7 +87,9 @@ fn missing(op: &Op, status: Status) -> Outcome {
 fn conflict(op: &Op, reason: &str) -> Outcome {
     match op.action {
         Action::Create { .. } if reason == "AlreadyExists" => Outcome::Exists,
-        Action::Create { .. } | Action::Patch { .. } | Action::Delete { resource_version: Some(_), .. } => Outcome::Conflict,
+        Action::Create { .. } | Action::Patch { .. } | Action::Delete { resource_version: Some(_), .. } => {
+            Outcome::Conflict
+        }
         Action::Delete { resource_version: None, .. } => Outcome::Gone,
     }
 }

@@ -126,11 +126,7 @@ impl Running {
 ///
 /// # Errors
 /// When it cannot start, or ends by itself.
-pub async fn run(
-    config: Config,
-    kube: kube::Config,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
+pub async fn run(config: Config, kube: kube::Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let mut running = start(config, kube).await?;
     tokio::select! {
         () = shutdown => {
@@ -233,10 +229,22 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         metrics.clone(),
         config.abort_after_writes,
     );
-    let reconciler =
-        Reconciler { world: world.clone(), judge: plugins.policies.judge, writer, events, metrics: metrics.clone(), traces };
+    let reconciler = Reconciler {
+        world: world.clone(),
+        judge: plugins.policies.judge,
+        writer,
+        events,
+        metrics: metrics.clone(),
+        traces,
+    };
     let work = tokio::spawn(reconciler.run(queue.clone()));
-    let lead = Lead { leading: leading.clone(), readiness: readiness.clone(), world: world.clone(), queue: queue.clone(), metrics };
+    let lead = Lead {
+        leading: leading.clone(),
+        readiness: readiness.clone(),
+        world: world.clone(),
+        queue: queue.clone(),
+        metrics,
+    };
     spawn(&mut tasks, "leadership", lead.follow());
 
     let stop = CancellationToken::new();
@@ -283,7 +291,6 @@ async fn admit(
 
 /// A part that ends in order when told.
 type Stoppable = Option<(CancellationToken, JoinHandle<()>)>;
-
 
 /// Stands for election, or leads at once where there is none.
 fn stand(config: &Config, client: &Client, own_namespace: &str) -> (Fence, watch::Receiver<bool>, Stoppable) {

@@ -200,7 +200,11 @@ impl Watch {
             Break::Forbidden => warn!(?kind, %error, "may not be watched: check the operator's RBAC"),
             Break::Expired => debug!(?kind, "version expired; listing again"),
             Break::Failed => {
-                if breaks < 2 { debug!(?kind, %error, "watch interrupted") } else { warn!(?kind, %error, breaks, "watch keeps failing") }
+                if breaks < 2 {
+                    debug!(?kind, %error, "watch interrupted")
+                } else {
+                    warn!(?kind, %error, breaks, "watch keeps failing")
+                }
             }
         }
     }

@@ -96,7 +96,9 @@ impl Server {
                 let sent = sent.unwrap();
                 match store.leases.get(&name) {
                     None => refusal(404),
-                    Some(had) if had["metadata"]["resourceVersion"] != sent["metadata"]["resourceVersion"] => refusal(409),
+                    Some(had) if had["metadata"]["resourceVersion"] != sent["metadata"]["resourceVersion"] => {
+                        refusal(409)
+                    }
                     Some(_) => store.put(name, sent),
                 }
             }
@@ -293,8 +295,14 @@ async fn never_do_two_have_the_right_to_write() {
 fn timings_that_do_not_fit_are_refused() {
     let seconds = Duration::from_secs;
     assert_eq!(TIMING.checked(), Ok(TIMING));
-    assert_eq!(Timing { renew: seconds(15), ..TIMING }.checked(), Err(BadTiming::Renew { renew: seconds(15), lease: seconds(15) }));
-    assert_eq!(Timing { retry: seconds(5), ..TIMING }.checked(), Err(BadTiming::Retry { retry: seconds(5), renew: seconds(10) }));
+    assert_eq!(
+        Timing { renew: seconds(15), ..TIMING }.checked(),
+        Err(BadTiming::Renew { renew: seconds(15), lease: seconds(15) })
+    );
+    assert_eq!(
+        Timing { retry: seconds(5), ..TIMING }.checked(),
+        Err(BadTiming::Retry { retry: seconds(5), renew: seconds(10) })
+    );
     let lease = Duration::from_millis(15_500);
     assert_eq!(Timing { lease, ..TIMING }.checked(), Err(BadTiming::WholeSeconds { lease }));
 }

@@ -5,8 +5,8 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeV
 
 /// Upstream's buckets for claims (100 and up), and finer ones below and between. Milliseconds.
 const CLAIM_MS: &[f64] = &[
-    5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 750.0, 1000.0,
-    1250.0, 1500.0, 2000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0, 120_000.0, 240_000.0,
+    5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 750.0,
+    1000.0, 1250.0, 1500.0, 2000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0, 120_000.0, 240_000.0,
 ];
 
 /// Upstream's buckets for creations (50 and up), and finer ones. Milliseconds.
@@ -19,7 +19,8 @@ const CREATION_MS: &[f64] = &[
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// From ten microseconds (a native guest) to a second (beyond any plugin's deadline).
-const CALL_SECONDS: &[f64] = &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0];
+const CALL_SECONDS: &[f64] =
+    &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0];
 
 #[derive(Clone)]
 pub(super) struct Families {
@@ -100,7 +101,15 @@ impl Families {
             sandboxes: gauge(
                 leader,
                 ("agent_sandboxes", "Sandboxes there are."),
-                &["namespace", "ready_condition", "expired", "launch_type", "sandbox_template", "owned_by", "created_by"],
+                &[
+                    "namespace",
+                    "ready_condition",
+                    "expired",
+                    "launch_type",
+                    "sandbox_template",
+                    "owned_by",
+                    "created_by",
+                ],
             )?,
             pool_sandboxes: gauge(
                 leader,
@@ -155,7 +164,11 @@ impl Families {
                 ("paddock_write_slots", "Writes that may be under way at once, and those that are."),
                 &["state"],
             )?,
-            plugin_calls: counter(all, ("paddock_plugin_calls_total", "Questions put to plugins."), &["plugin", "hook"])?,
+            plugin_calls: counter(
+                all,
+                ("paddock_plugin_calls_total", "Questions put to plugins."),
+                &["plugin", "hook"],
+            )?,
             plugin_failures: counter(
                 all,
                 ("paddock_plugin_failures_total", "Questions that a plugin did not answer, by why."),
@@ -173,7 +186,11 @@ impl Families {
                 &["result"],
             )?,
             watch_events: counter(all, ("paddock_watch_events_total", "Objects that watches delivered."), &["kind"])?,
-            watch_lists: counter(all, ("paddock_watch_lists_total", "Whole lists; more than one is a restart."), &["kind"])?,
+            watch_lists: counter(
+                all,
+                ("paddock_watch_lists_total", "Whole lists; more than one is a restart."),
+                &["kind"],
+            )?,
             watch_breaks: counter(
                 all,
                 ("paddock_watch_breaks_total", "Interrupted watches, by why."),
@@ -191,7 +208,12 @@ impl Families {
 
 type Name<'a> = (&'a str, &'a str);
 
-fn histogram(to: &Registry, (name, help): Name<'_>, labels: &[&str], buckets: &[f64]) -> prometheus::Result<HistogramVec> {
+fn histogram(
+    to: &Registry,
+    (name, help): Name<'_>,
+    labels: &[&str],
+    buckets: &[f64],
+) -> prometheus::Result<HistogramVec> {
     register(to, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
 }
 

@@ -101,7 +101,8 @@ fn a_warm_claim_is_counted_and_timed_once() {
           pod_condition=\"ready\",sandbox_template=\"python\",warmpool_name=\"pool\"} 1"]
     );
     for family in ["claim_startup", "claim_controller_startup"] {
-        let name = format!("agent_sandbox_{family}_latency_ms_count{{launch_type=\"warm\",sandbox_template=\"python\"}} 1");
+        let name =
+            format!("agent_sandbox_{family}_latency_ms_count{{launch_type=\"warm\",sandbox_template=\"python\"}} 1");
         assert!(shown.contains(&name), "{name}\n{shown}");
     }
     assert!(lines(&shown, "agent_sandbox_client_claim_startup_latency_ms_count").is_empty());
@@ -135,12 +136,16 @@ fn every_upstream_bucket_is_kept() {
     metrics.applied(&claim("True"));
     let shown = text(&metrics);
     for bucket in [100, 250, 500, 750, 1000, 1250, 1500, 2000, 2500, 5000, 10000, 30000, 60000, 120_000, 240_000] {
-        let line = format!("agent_sandbox_claim_startup_latency_ms_bucket{{launch_type=\"warm\",sandbox_template=\"python\",le=\"{bucket}\"}}");
+        let line = format!(
+            "agent_sandbox_claim_startup_latency_ms_bucket{{launch_type=\"warm\",sandbox_template=\"python\",le=\"{bucket}\"}}"
+        );
         assert!(shown.contains(&line), "{line}");
     }
     for bucket in [50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 120_000, 240_000, 300_000, 600_000] {
         assert!(
-            lines(&shown, "agent_sandbox_creation_latency_ms_bucket").iter().any(|l| l.contains(&format!("le=\"{bucket}\""))),
+            lines(&shown, "agent_sandbox_creation_latency_ms_bucket")
+                .iter()
+                .any(|l| l.contains(&format!("le=\"{bucket}\""))),
             "{bucket}"
         );
     }
