@@ -7,6 +7,7 @@
 
 mod framework;
 mod purity;
+mod real;
 mod scenarios;
 mod sim;
 mod tree;
@@ -19,5 +20,6 @@ fn main() -> ExitCode {
     tests.extend(tree::tests());
     tests.extend(scenarios::tests());
     tests.extend(sim::tests());
+    tests.extend(real::tests());
     framework::run(tests)
 }

@@ -1,0 +1,257 @@
+//! Claims on a real API server: what they may ask for, when they come too early, and how they end.
+
+use serde_json::{Value, json};
+
+use super::json::{controller, label, message, name, ready, reason, text, uid};
+use super::kinds::{
+    CLAIM, CLAIM_V1ALPHA1, NETWORK_POLICY, POD, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, TEMPLATE, VOLUME_CLAIM,
+};
+use super::manifests::{claim, disk, object, pod, pool, sandbox, seconds_from_now, template};
+use super::place::Place;
+use super::pool::filled;
+use super::stage::place;
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        a_claim_before_its_pool_and_template_is_served_when_they_come,
+        environment_is_the_templates_to_allow,
+        volume_claims_are_the_templates_to_allow,
+        labels_and_annotations_reach_the_pod_or_are_refused,
+        a_claim_that_finishes_goes_after_its_time_to_live,
+        a_claim_that_retains_gives_its_sandbox_back_at_its_end,
+        a_deleted_sandbox_is_missed,
+        a_sandbox_of_that_name_is_not_taken,
+        a_dry_run_reserves_nothing,
+        the_networks_of_a_template_are_fenced,
+    ]
+}
+
+async fn a_claim_before_its_pool_and_template_is_served_when_they_come() {
+    let place = place("early").await;
+    place.create(claim("by-pool", "later", json!({}))).await;
+    let spec = json!({ "sandboxTemplateRef": { "name": "later" }, "warmpool": "none" });
+    place.create(object(CLAIM_V1ALPHA1, "by-template", spec)).await;
+    place.create(object(SEED_CLAIM, "by-seed", json!({ "templateRef": { "name": "later" } }))).await;
+    place.until(CLAIM, "by-pool", "says why", |c| reason(c, "Ready") == "WarmPoolNotFound").await;
+    place.until(CLAIM, "by-template", "says why", |c| reason(c, "Ready") == "TemplateNotFound").await;
+    place.until(SEED_CLAIM, "by-seed", "says why", |c| reason(c, "Ready") == "TemplateNotFound").await;
+
+    place.create(pool("later", "later", json!({ "replicas": 1 }))).await;
+    place.until(CLAIM, "by-pool", "says what else", |c| reason(c, "Ready") == "TemplateNotFound").await;
+    place.create(template("later", json!({}))).await;
+    place.create(object(SEED_TEMPLATE, "later", json!({ "template": pod() }))).await;
+    for (kind, task) in [(CLAIM, "by-pool"), (CLAIM, "by-template"), (SEED_CLAIM, "by-seed")] {
+        place.until(kind, task, "Ready", ready).await;
+    }
+}
+
+async fn environment_is_the_templates_to_allow() {
+    let place = place("env").await;
+    for (name, policy) in [("closed", "Disallowed"), ("open", "Allowed"), ("wide-open", "Overrides")] {
+        let container = json!([{ "name": "agent", "image": "agent:1", "env": [{ "name": "A", "value": "template" }] }]);
+        let spec = json!({
+            "podTemplate": { "spec": { "containers": container } }, "envVarsInjectionPolicy": policy,
+        });
+        place.create(template(name, spec)).await;
+        let made = place.create(pool(name, name, json!({ "replicas": 1 }))).await;
+        filled(&place, &made, 1).await;
+    }
+    let with = |env: Value| json!({ "env": env });
+    let refused = [
+        ("closed", "b-closed", json!([{ "name": "B", "value": "claim" }]), "Disallowed"),
+        ("open", "a-open", json!([{ "name": "A", "value": "claim" }]), "A is set by the template"),
+        ("open", "elsewhere", json!([{ "name": "B", "value": "1", "containerName": "none" }]), "no container none"),
+    ];
+    for (pool, task, env, wanted) in refused {
+        place.create(claim(task, pool, with(env))).await;
+        let said = place
+            .until(CLAIM, task, "refused", |c| reason(c, "Ready") == "EnvVarsInjectionRejected")
+            .await;
+        assert!(message(&said, "Ready").contains(wanted), "{task}: {}", message(&said, "Ready"));
+        assert!(place.find(SANDBOX, task).await.is_none());
+    }
+    for (pool, task, variable) in [("open", "b-open", "B"), ("wide-open", "a-wide", "A")] {
+        place.create(claim(task, pool, with(json!([{ "name": variable, "value": "claim" }])))).await;
+        place.until(CLAIM, task, "Ready", ready).await;
+        let pod = place.get(POD, task).await;
+        let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+        let values: Vec<&Value> = env.iter().filter(|e| e["name"] == variable).map(|e| &e["value"]).collect();
+        assert_eq!(values, [&json!("claim")], "{task}");
+        assert_eq!(label(&place.get(SANDBOX, task).await, "agents.x-k8s.io/launch-type"), "cold");
+    }
+}
+
+async fn volume_claims_are_the_templates_to_allow() {
+    let place = place("disks").await;
+    for (name, policy) in [("closed", "Disallowed"), ("open", "Allowed"), ("wide-open", "Overrides")] {
+        let spec = json!({ "volumeClaimTemplates": [disk("home", "1Gi")], "volumeClaimTemplatesPolicy": policy });
+        place.create(template(name, spec)).await;
+        place.create(pool(name, name, json!({ "replicas": 0 }))).await;
+    }
+    let with = |disk: Value| json!({ "volumeClaimTemplates": [disk] });
+    for (pool, task, disk) in [("closed", "more-closed", disk("more", "1Gi")), ("open", "home-open", disk("home", "2Gi"))] {
+        place.create(claim(task, pool, with(disk))).await;
+        place.until(CLAIM, task, "refused", |c| reason(c, "Ready") == "VolumeClaimTemplatesError").await;
+        assert!(place.find(SANDBOX, task).await.is_none());
+    }
+    place.create(claim("more", "open", with(disk("more", "3Gi")))).await;
+    place.create(claim("larger", "wide-open", with(disk("home", "2Gi")))).await;
+    for task in ["more", "larger"] {
+        place.until(CLAIM, task, "Ready", ready).await;
+    }
+    for (claim, size) in [("home-more", "1Gi"), ("more-more", "3Gi"), ("home-larger", "2Gi")] {
+        let volume = place.get(VOLUME_CLAIM, claim).await;
+        assert_eq!(text(&volume, "/spec/resources/requests/storage"), size, "{claim}");
+    }
+}
+
+async fn labels_and_annotations_reach_the_pod_or_are_refused() {
+    let place = place("metadata").await;
+    let labelled = json!({ "podTemplate": { "metadata": { "labels": { "team.sandbox.users.io/name": "blue" } } } });
+    place.create(template("t", labelled)).await;
+    let made = place.create(pool("p", "t", json!({ "replicas": 1 }))).await;
+    filled(&place, &made, 1).await;
+    let with = |labels: Value, annotations: Value| {
+        json!({ "additionalPodMetadata": { "labels": labels, "annotations": annotations } })
+    };
+    let good = with(json!({ "sandbox.users.io/user": "ada" }), json!({ "example.com/note": "hello" }));
+    place.create(claim("good", "p", good)).await;
+    let done = place.until(CLAIM, "good", "Ready", ready).await;
+    let sandbox = text(&done, "/status/sandbox/name").to_owned();
+    place
+        .until(POD, &sandbox, "labelled", |p| {
+            label(p, "sandbox.users.io/user") == "ada" && super::json::annotation(p, "example.com/note") == "hello"
+        })
+        .await;
+    for (task, labels, annotations) in [
+        ("other-domain", json!({ "app": "mine" }), json!({})),
+        ("override", json!({ "team.sandbox.users.io/name": "red" }), json!({})),
+        ("reserved", json!({}), json!({ "agents.x-k8s.io/pod-name": "yours" })),
+    ] {
+        place.create(claim(task, "p", with(labels, annotations))).await;
+        place.until(CLAIM, task, "refused", |c| reason(c, "Ready") == "InvalidMetadata").await;
+        assert!(place.find(SANDBOX, task).await.is_none());
+    }
+}
+
+/// A claim with a Sandbox whose pod has come to its end.
+async fn finished(place: &Place, task: &str, lifecycle: Value) -> String {
+    place.create(claim(task, "p", json!({ "lifecycle": lifecycle }))).await;
+    let done = place.until(CLAIM, task, "Ready", ready).await;
+    let sandbox = text(&done, "/status/sandbox/name").to_owned();
+    place.merge_status(POD, &sandbox, json!({ "status": { "phase": "Succeeded" } })).await;
+    sandbox
+}
+
+async fn runs_once(place: &Place) {
+    place.create(template("t", json!({ "podTemplate": { "spec": { "restartPolicy": "Never" } } }))).await;
+    place.create(pool("p", "t", json!({ "replicas": 1 }))).await;
+}
+
+async fn a_claim_that_finishes_goes_after_its_time_to_live() {
+    let place = place("ttl").await;
+    runs_once(&place).await;
+    let lifecycle = json!({ "ttlSecondsAfterFinished": 2, "shutdownPolicy": "Delete" });
+    let sandbox = finished(&place, "short", lifecycle).await;
+    place.until(CLAIM, "short", "Finished", |c| reason(c, "Finished") == "PodSucceeded").await;
+    place.until_gone(CLAIM, "short").await;
+    place.until_gone(SANDBOX, &sandbox).await;
+
+    let lifecycle = json!({ "ttlSecondsAfterFinished": 1, "shutdownPolicy": "DeleteForeground" });
+    let sandbox = finished(&place, "foreground", lifecycle).await;
+    place.until_gone(CLAIM, "foreground").await;
+    assert!(place.find(SANDBOX, &sandbox).await.is_none(), "what is deleted in the foreground goes last");
+}
+
+async fn a_claim_that_retains_gives_its_sandbox_back_at_its_end() {
+    let place = place("claim-retain").await;
+    runs_once(&place).await;
+    let sandbox = finished(&place, "kept", json!({ "ttlSecondsAfterFinished": 1 })).await;
+    place.until(CLAIM, "kept", "over", |c| reason(c, "Ready") == "ClaimExpired").await;
+    place.until_gone(SANDBOX, &sandbox).await;
+    place.create(claim("timed", "p", json!({ "lifecycle": { "shutdownTime": seconds_from_now(3) } }))).await;
+    let done = place.until(CLAIM, "timed", "Ready", ready).await;
+    place.until(CLAIM, "timed", "over", |c| reason(c, "Ready") == "ClaimExpired").await;
+    place.until_gone(SANDBOX, text(&done, "/status/sandbox/name")).await;
+}
+
+async fn a_deleted_sandbox_is_missed() {
+    let place = place("missing").await;
+    place.create(template("t", json!({}))).await;
+    place.create(pool("p", "t", json!({ "replicas": 1 }))).await;
+    place.create(claim("task", "p", json!({}))).await;
+    let done = place.until(CLAIM, "task", "Ready", ready).await;
+    place.delete(SANDBOX, text(&done, "/status/sandbox/name")).await;
+    place.until(CLAIM, "task", "missed", |c| reason(c, "Ready") == "SandboxMissing").await;
+}
+
+async fn a_sandbox_of_that_name_is_not_taken() {
+    let place = place("namesake").await;
+    place.create(template("t", json!({}))).await;
+    let theirs = place.create(sandbox("task", json!({}))).await;
+    let spec = json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "none" });
+    place.create(object(CLAIM_V1ALPHA1, "task", spec)).await;
+    place.until(CLAIM, "task", "says so", |c| reason(c, "Ready") == "AdoptionConflict").await;
+    let still = place.get(SANDBOX, "task").await;
+    assert_eq!((uid(&still), controller(&still)), (uid(&theirs), ""));
+    place.delete(SANDBOX, "task").await;
+    place.until(CLAIM, "task", "Ready", ready).await;
+}
+
+async fn a_dry_run_reserves_nothing() {
+    let place = place("dry-run").await;
+    place.create(object(SEED_TEMPLATE, "t", json!({ "template": pod() }))).await;
+    let spec = json!({ "templateRef": { "name": "t" }, "minReady": 1, "maxReady": 1 });
+    let made = place.create(object(SEED_POOL, "p", spec)).await;
+    let full = filled(&place, &made, 1).await;
+    let version = |all: &super::place::Objects| -> Vec<String> {
+        all.values().map(|s| text(s, "/metadata/resourceVersion").to_owned()).collect()
+    };
+    let before = version(&place.list(SANDBOX).await);
+    let dry = place.dry_run(&object(SEED_CLAIM, "never", json!({ "templateRef": { "name": "t" } }))).await.unwrap();
+    assert_eq!(name(&dry), "never");
+    assert!(dry["metadata"]["annotations"]["agents.x-k8s.io/sandbox-name"].is_null(), "{dry}");
+    assert!(place.find(SEED_CLAIM, "never").await.is_none());
+    // One that is real gets the same Sandbox, which nobody touched in between.
+    assert_eq!(version(&place.list(SANDBOX).await), before);
+    place.create(object(SEED_CLAIM, "real", json!({ "templateRef": { "name": "t" } }))).await;
+    let done = place.until(SEED_CLAIM, "real", "Ready", ready).await;
+    assert!(full.contains_key(text(&done, "/status/sandbox/name")));
+}
+
+async fn the_networks_of_a_template_are_fenced() {
+    let place = place("network").await;
+    place.create(template("plain", json!({}))).await;
+    let own = json!({ "networkPolicy": { "egress": [{ "to": [{ "ipBlock": { "cidr": "192.0.2.0/24" } }] }] } });
+    place.create(template("own", own)).await;
+    place.create(template("open", json!({ "networkPolicyManagement": "Unmanaged" }))).await;
+
+    let fence = place.until(NETWORK_POLICY, "plain-network-policy", "there", |_| true).await;
+    let spec = &fence["spec"];
+    assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]));
+    let blocked = spec["egress"].to_string();
+    for range in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7"] {
+        assert!(blocked.contains(range), "{range} is not excepted: {blocked}");
+    }
+    assert!(blocked.contains("kube-dns"), "the cluster's DNS is let through: {blocked}");
+    assert!(spec["ingress"].to_string().contains("sandbox-router"), "{spec}");
+    let theirs = place.until(NETWORK_POLICY, "own-network-policy", "there", |_| true).await;
+    assert_eq!(text(&theirs, "/spec/egress/0/to/0/ipBlock/cidr"), "192.0.2.0/24");
+
+    // It selects the pods of its template.
+    place.create(pool("p", "plain", json!({ "replicas": 1 }))).await;
+    let pods = place.until_all(POD, "one", |pods| pods.len() == 1).await;
+    let selected = spec["podSelector"]["matchLabels"].as_object().unwrap();
+    assert!(!selected.is_empty());
+    for (key, value) in selected {
+        assert_eq!(label(pods.values().next().unwrap(), key), value.as_str().unwrap());
+    }
+    // Somebody's change is undone, and what is not managed any more goes.
+    place.merge(NETWORK_POLICY, "plain-network-policy", json!({ "spec": { "egress": [{}] } })).await;
+    let fenced = |p: &Value| p["spec"]["egress"].to_string().contains("10.0.0.0/8");
+    place.until(NETWORK_POLICY, "plain-network-policy", "as before", fenced).await;
+    place.merge(TEMPLATE, "plain", json!({ "spec": { "networkPolicyManagement": "Unmanaged" } })).await;
+    place.until_gone(NETWORK_POLICY, "plain-network-policy").await;
+    assert!(place.find(NETWORK_POLICY, "open-network-policy").await.is_none());
+}

@@ -1,0 +1,151 @@
+//! What the operator shows of itself: metrics, what it saw, events, probes.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::http;
+use super::json::{ready, text};
+use super::kinds::{CLAIM, EVENT, SANDBOX};
+use super::manifests::{claim, pool, sandbox, template};
+use super::place::Place;
+use super::pool::filled;
+use super::stage::{place, stage};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        dashboards_find_upstreams_metrics,
+        a_scrape_does_not_ask_the_api_server,
+        what_was_seen_and_planned_can_be_read,
+        probes_answer,
+        events_say_why,
+    ]
+}
+
+/// What the wire contract names, with the labels that a series must have.
+const UPSTREAM: [(&str, &[&str]); 7] = [
+    ("agent_sandbox_claim_startup_latency_ms_bucket", &["launch_type", "sandbox_template", "le"]),
+    ("agent_sandbox_claim_controller_startup_latency_ms_bucket", &["launch_type", "sandbox_template", "le"]),
+    ("agent_sandbox_client_claim_startup_latency_ms_bucket", &["launch_type", "sandbox_template", "le"]),
+    ("agent_sandbox_creation_latency_ms_bucket", &["namespace", "launch_type", "sandbox_template", "le"]),
+    (
+        "agent_sandbox_claim_creation_total",
+        &["namespace", "sandbox_template", "launch_type", "warmpool_name", "pod_condition", "created_by"],
+    ),
+    (
+        "agent_sandboxes",
+        &["namespace", "ready_condition", "expired", "launch_type", "sandbox_template", "owned_by", "created_by"],
+    ),
+    ("agent_sandbox_build_info", &[]),
+];
+
+const BUCKETS: [&str; 15] = [
+    "100", "250", "500", "750", "1000", "1250", "1500", "2000", "2500", "5000", "10000", "30000", "60000", "120000",
+    "240000",
+];
+
+/// One claim, warm, whose client says when it asked.
+async fn one_claim(place: &Place) {
+    place.create(template("observed", json!({}))).await;
+    let made = place.create(pool("p", "observed", json!({ "replicas": 1 }))).await;
+    filled(place, &made, 1).await;
+    let mut task = claim("task", "p", json!({}));
+    let asked = jiff::Timestamp::now().to_string();
+    task["metadata"]["annotations"] = json!({ "agents.x-k8s.io/client-first-requested-at": asked });
+    place.create(task).await;
+    place.until(CLAIM, "task", "Ready", ready).await;
+}
+
+async fn dashboards_find_upstreams_metrics() {
+    let place = place("metrics").await;
+    one_claim(&place).await;
+    let wanted = |text: &str| {
+        let series = |name: &str| text.lines().filter(move |l| l.split(['{', ' ']).next() == Some(name)).collect::<Vec<_>>();
+        UPSTREAM.iter().all(|(name, _)| !series(name).is_empty())
+    };
+    // The last to come is what is counted when the watch brings the claim's own Ready.
+    let began = Instant::now();
+    let mut text = stage().await.operator.metrics().await;
+    while !wanted(&text) && began.elapsed() < Duration::from_secs(20) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        text = stage().await.operator.metrics().await;
+    }
+    for (name, labels) in UPSTREAM {
+        let series: Vec<&str> = text.lines().filter(|l| l.split(['{', ' ']).next() == Some(name)).collect();
+        assert!(!series.is_empty(), "no {name} in:\n{text}");
+        for label in labels {
+            assert!(series.iter().all(|s| s.contains(&format!("{label}=\""))), "{name} has no {label}: {series:?}");
+        }
+    }
+    let of_claims = text.lines().filter(|l| l.starts_with("agent_sandbox_claim_startup_latency_ms_bucket"));
+    let bounds: BTreeSet<&str> = of_claims.filter_map(|l| l.split("le=\"").nth(1)?.split('"').next()).collect();
+    for bucket in BUCKETS {
+        assert!(bounds.contains(bucket), "no bucket {bucket}: {bounds:?}");
+    }
+    assert!(bounds.contains("10"), "finer ones are there: {bounds:?}");
+    let mine = format!("namespace=\"{}\"", place.namespace);
+    let created = text.lines().find(|l| l.starts_with("agent_sandbox_claim_creation_total") && l.contains(&mine));
+    let created = created.unwrap_or_else(|| panic!("the claim was not counted:\n{text}"));
+    for label in ["launch_type=\"warm\"", "warmpool_name=\"p\"", "sandbox_template=\"observed\""] {
+        assert!(created.contains(label), "{created}");
+    }
+}
+
+async fn a_scrape_does_not_ask_the_api_server() {
+    let stage = stage().await;
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let began = Instant::now();
+        stage.operator.metrics().await;
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    println!("a scrape takes {:?} (median of 20), {:?} at the most", times[10], times[19]);
+    // With the API server paused, one that listed objects would not end.
+    let server = stage.cluster.process("kube-apiserver").unwrap();
+    server.pause().await.unwrap();
+    let answer = http::get(stage.operator.metrics, "/metrics").await;
+    server.resume().await.unwrap();
+    assert_eq!(answer.expect("an answer without the API server").0, 200);
+}
+
+async fn what_was_seen_and_planned_can_be_read() {
+    let place = place("seen").await;
+    place.create(sandbox("watched", json!({}))).await;
+    place.until(SANDBOX, "watched", "Ready", ready).await;
+    let debug = stage().await.operator.debug;
+    let path = format!("/debug/seen/Sandbox/{}/watched", place.namespace);
+    let (status, body) = http::get(debug, &path).await.expect("an answer");
+    assert_eq!(status, 200, "{body}");
+    let seen: Value = serde_json::from_str(&body).unwrap();
+    let text = seen.to_string();
+    for part in ["\"seen\"", "\"answered\"", "\"planned\""] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let (status, _) = http::get(debug, &format!("/debug/seen/Sandbox/{}/nobody", place.namespace)).await.unwrap();
+    assert_eq!(status, 404);
+}
+
+async fn probes_answer() {
+    let operator = &stage().await.operator;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(http::get(operator.health, path).await.expect("an answer").0, 200, "{path}");
+    }
+}
+
+async fn events_say_why() {
+    let place = place("events").await;
+    place.create(template("t", json!({}))).await;
+    place.create(pool("p", "t", json!({ "replicas": 0 }))).await;
+    place.create(claim("cold", "p", json!({}))).await;
+    place.until(CLAIM, "cold", "Ready", ready).await;
+    let events = place
+        .until_all(EVENT, "one of the cold start", |all| all.values().any(|e| text(e, "/reason") == "ColdStart"))
+        .await;
+    let event = events.values().find(|e| text(e, "/reason") == "ColdStart").unwrap();
+    assert_eq!((text(event, "/regarding/kind"), text(event, "/regarding/name")), ("SandboxClaim", "cold"));
+    assert_eq!(text(event, "/type"), "Normal");
+    assert!(!text(event, "/note").is_empty());
+}

@@ -1,0 +1,107 @@
+//! The operator as a process beside the control plane, with exactly the rights of its ServiceAccount.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use paddock_cluster::{Cluster, Process, Spawn};
+
+use super::{http, programs};
+
+/// Where the operator is deployed, and its ServiceAccount's name.
+pub(crate) const NAMESPACE: &str = "agent-sandbox-system";
+pub(crate) const ACCOUNT: &str = "agent-sandbox-controller";
+
+/// From the start to readiness: on a quiet machine half a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running operator.
+#[derive(Clone, Debug)]
+pub(crate) struct Operator {
+    pub(crate) process: Process,
+    pub(crate) metrics: u16,
+    pub(crate) health: u16,
+    pub(crate) debug: u16,
+}
+
+/// How an operator is started.
+pub(crate) struct Plan<'a> {
+    /// Of the process and its log.
+    pub(crate) name: &'a str,
+    /// Whose rights it has, and where the API server is.
+    pub(crate) kubeconfig: &'a Path,
+    /// More flags.
+    pub(crate) flags: Vec<String>,
+}
+
+impl Operator {
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(cluster: &Cluster, plan: Plan<'_>) -> Self {
+        let operator = Self::spawn(cluster, plan).await;
+        operator.ready().await;
+        operator
+    }
+
+    /// Starts it.
+    pub(crate) async fn spawn(cluster: &Cluster, plan: Plan<'_>) -> Self {
+        let program = programs::paddock().await;
+        let port = || cluster.port().expect("a free port");
+        let (metrics, health, debug) = (port(), port(), port());
+        let flags = [
+            "operator".to_owned(),
+            format!("--kubeconfig={}", plan.kubeconfig.display()),
+            format!("--metrics-bind-address=127.0.0.1:{metrics}"),
+            format!("--health-probe-bind-address=127.0.0.1:{health}"),
+            format!("--debug-bind-address=127.0.0.1:{debug}"),
+            format!("--leader-election-namespace={NAMESPACE}"),
+        ];
+        let spawn = Spawn::new(plan.name, program).args(flags).args(plan.flags);
+        let process = cluster.spawn(spawn).await.expect("the operator starts");
+        Self { process, metrics, health, debug }
+    }
+
+    /// Waits until it says that it is ready.
+    pub(crate) async fn ready(&self) {
+        let answers = async {
+            let began = Instant::now();
+            loop {
+                let answer = http::get(self.health, "/readyz").await;
+                if answer.as_ref().is_some_and(|(status, _)| *status == 200) {
+                    return;
+                }
+                assert!(began.elapsed() < PATIENCE, "not ready: {answer:?}\n{}", self.log_tail());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = answers => {}
+            exit = self.process.wait() => panic!("the operator ended: {exit:?}\n{}", self.log_tail()),
+        }
+    }
+
+    /// What `/metrics` says.
+    pub(crate) async fn metrics(&self) -> String {
+        let (status, body) = http::get(self.metrics, "/metrics").await.expect("the operator serves metrics");
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// The end of its log.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.process.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+/// Makes the operator's namespace, account and rights from what is deployed, and gives a kubeconfig with them.
+pub(crate) async fn rights(cluster: &Cluster) -> PathBuf {
+    let deploy = root!("deploy");
+    let kubectl = cluster.kubectl();
+    for file in ["namespace.yaml", "rbac.yaml"] {
+        kubectl
+            .run(&["apply", "--server-side", "-f", &format!("{deploy}/base/{file}")], None)
+            .await
+            .expect("the manifest is applied");
+    }
+    cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token")
+}

@@ -1,0 +1,41 @@
+//! The `paddock` binary, built from this workspace with the profile of the test that asks for it.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+
+/// The program's path. Builds it if it is not there or out of date, unless `PADDOCK_BINARY` names one to test.
+pub(crate) async fn paddock() -> PathBuf {
+    // What went wrong is remembered, so that not every test builds again.
+    static PATH: OnceCell<Result<PathBuf, String>> = OnceCell::const_new();
+    let built = PATH.get_or_init(|| async {
+        match std::env::var_os("PADDOCK_BINARY") {
+            Some(path) => Ok(path.into()),
+            None => build().await,
+        }
+    });
+    built.await.clone().unwrap_or_else(|e| panic!("{e}"))
+}
+
+async fn build() -> Result<PathBuf, String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--package", "paddock", "--bin", "paddock", "--message-format", "json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let cargo = cargo.current_dir(root!("")).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = cargo.output().await.map_err(|e| format!("cargo does not start: {e}"))?;
+    if !output.status.success() {
+        return Err("cargo build --package paddock failed".to_owned());
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let executable = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        Some(message["executable"].as_str()?.into())
+    });
+    executable.last().ok_or_else(|| "cargo names no executable".to_owned())
+}

@@ -1,0 +1,368 @@
+//! Sandboxes on a real API server: both shapes, on and off, their end, and objects in the way.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::json::{annotation, condition, controller, deleting, label, message, name, ready, reason, text, uid};
+use super::kinds::{ENDPOINT_SLICE, EVENT, Kind, POD, SANDBOX, SANDBOX_V1ALPHA1, SERVICE, VOLUME_CLAIM};
+use super::manifests::{disk, object, pod, sandbox, seconds_from_now};
+use super::place::Place;
+use super::stage::{place, stage};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        the_seeds_sandbox_becomes_ready_as_it_is,
+        upstreams_v1beta1_becomes_ready,
+        upstreams_v1alpha1_becomes_ready,
+        suspending_keeps_service_and_volume,
+        kubectl_scales_to_none_and_one,
+        an_update_that_drops_replicas_changes_nothing,
+        a_service_comes_and_goes_as_asked,
+        expiry_that_retains_stops_and_stays,
+        expiry_that_deletes_deletes,
+        a_pod_of_somebody_else_is_left_alone,
+        an_adoptable_pod_is_taken_over,
+        two_pods_are_reported_and_not_touched,
+        a_deleted_pod_is_not_ready_at_once_and_replaced,
+        an_evicted_pod_is_replaced,
+        a_pod_that_ends_finishes_its_sandbox,
+        deleting_leaves_nothing,
+    ]
+}
+
+const SEED: &str = root!("deploy/samples/sandbox.yaml");
+
+async fn the_seeds_sandbox_becomes_ready_as_it_is() {
+    let stage = stage().await;
+    let place = Place::existing(&stage.cluster, "agents");
+    place.kubectl(&["create", "namespace", "agents"], None).await.unwrap();
+    let began = Instant::now();
+    place.kubectl(&["apply", "-f", SEED], None).await.unwrap();
+    let name = "research-agent-ajeet";
+    let sandbox = place.until(SANDBOX, name, "Ready", ready).await;
+    println!("the seed's Sandbox is Ready {:?} after kubectl began", began.elapsed());
+
+    assert_eq!(message(&sandbox, "Ready"), "Pod is Ready; Service Exists");
+    assert_eq!(text(&sandbox, "/status/serviceFQDN"), format!("{name}.agents.svc.cluster.local"));
+    assert_eq!(text(&sandbox, "/status/service"), name);
+    assert_eq!(text(&sandbox, "/status/mode"), "Running");
+    assert_eq!(text(&sandbox, "/status/runtimeClass/name"), "gvisor");
+    assert!(!text(&sandbox, "/status/runtimeClass/reason").is_empty());
+    // The user's shape stays as it was written.
+    assert!(sandbox["spec"]["podTemplate"].is_null() && sandbox["spec"]["template"].is_object());
+
+    let pod = place.get(POD, name).await;
+    assert_eq!(text(&pod, "/spec/runtimeClassName"), "gvisor");
+    assert_eq!(text(&pod, "/spec/hostname"), name);
+    assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
+    assert_eq!(controller(&pod), uid(&sandbox));
+    // Nothing mounts the workspace, so it is mounted; idleness may take the pod, so it is a volume that stays.
+    assert_eq!(text(&pod, "/spec/volumes/0/persistentVolumeClaim/claimName"), format!("workspace-{name}"));
+    assert_eq!(pod["spec"]["containers"][0]["volumeMounts"], json!([{ "name": "workspace", "mountPath": "/workspace" }]));
+    let claim = place.get(VOLUME_CLAIM, &format!("workspace-{name}")).await;
+    assert_eq!(text(&claim, "/spec/resources/requests/storage"), "1Gi");
+    assert_eq!(text(&claim, "/status/phase"), "Bound");
+
+    // OnDemand: an address that stays, with endpoints of ours.
+    let service = place.get(SERVICE, name).await;
+    assert!(text(&service, "/spec/clusterIP").starts_with("10.96."), "{service}");
+    assert!(service["spec"]["selector"].is_null());
+    assert_eq!(service["spec"]["ports"][0]["port"], 8888);
+    let slices = place.list(ENDPOINT_SLICE).await;
+    let of_service = |s: &&Value| label(s, "kubernetes.io/service-name") == name;
+    let slice = slices.values().find(of_service).expect("an EndpointSlice");
+    assert_eq!(slice["endpoints"][0]["addresses"][0], pod["status"]["podIP"]);
+}
+
+/// The types of a Sandbox's conditions: clients compare the whole list.
+fn types(sandbox: &Value) -> Vec<&str> {
+    let list = sandbox["status"]["conditions"].as_array().unwrap();
+    let mut types: Vec<&str> = list.iter().map(|c| text(c, "/type")).collect();
+    types.sort_unstable();
+    types
+}
+
+async fn upstreams_v1beta1_becomes_ready() {
+    let place = place("v1beta1").await;
+    place.create(sandbox("plain", json!({}))).await;
+    let made = sandbox("served", json!({
+        "service": true,
+        "podTemplate": { "metadata": { "labels": { "team": "blue" }, "annotations": { "note": "hello" } } },
+        "volumeClaimTemplates": [disk("home", "1Gi")],
+    }));
+    place.create(made).await;
+
+    let plain = place.until(SANDBOX, "plain", "Ready", ready).await;
+    assert_eq!(message(&plain, "Ready"), "Pod is Ready");
+    assert_eq!(reason(&plain, "Ready"), "DependenciesReady");
+    assert_eq!(types(&plain), ["PodScheduled", "Ready", "Suspended"]);
+    assert_eq!(message(&plain, "Suspended"), "Sandbox is not suspended");
+    // The webhook writes both ways of saying that it runs.
+    assert_eq!((text(&plain, "/spec/operatingMode"), &plain["spec"]["replicas"]), ("Running", &json!(1)));
+    assert!(place.find(SERVICE, "plain").await.is_none());
+
+    let served = place.until(SANDBOX, "served", "Ready", ready).await;
+    assert_eq!(message(&served, "Ready"), "Pod is Ready; Service Exists");
+    assert_eq!(condition(&served, "Ready").unwrap()["observedGeneration"], served["metadata"]["generation"]);
+    let service = place.get(SERVICE, "served").await;
+    assert_eq!(text(&service, "/spec/clusterIP"), "None");
+    let pod = place.get(POD, "served").await;
+    assert_eq!((label(&pod, "team"), annotation(&pod, "note")), ("blue", "hello"));
+    assert_eq!(served["status"]["podIPs"][0], pod["status"]["podIP"]);
+    assert_eq!(served["status"]["nodeName"], pod["spec"]["nodeName"]);
+    // Kubernetes' own controller finds the pod by the selector.
+    place
+        .until_all(ENDPOINT_SLICE, "one leads to the pod", |slices| {
+            slices.values().any(|s| s["endpoints"][0]["addresses"][0] == pod["status"]["podIP"])
+        })
+        .await;
+    // As clients compute it: 32-bit FNV-1a of "served".
+    let hash = "served".bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    assert_eq!(label(&pod, "agents.x-k8s.io/sandbox-name-hash"), format!("{hash:08x}"));
+    assert!(text(&served, "/status/selector").contains(&format!("agents.x-k8s.io/sandbox-name-hash={hash:08x}")));
+    assert_eq!(place.get(VOLUME_CLAIM, "home-served").await["status"]["phase"], "Bound");
+}
+
+async fn upstreams_v1alpha1_becomes_ready() {
+    let place = place("v1alpha1").await;
+    place.create(object(SANDBOX_V1ALPHA1, "older", json!({ "podTemplate": pod(), "replicas": 1 }))).await;
+    let older = place.until(SANDBOX_V1ALPHA1, "older", "Ready", ready).await;
+    assert_eq!(older["status"]["replicas"], 1);
+    assert_eq!(older["spec"]["replicas"], 1);
+    place.merge(SANDBOX_V1ALPHA1, "older", json!({ "spec": { "replicas": 0 } })).await;
+    let asleep = place.until(SANDBOX_V1ALPHA1, "older", "asleep", |s| reason(s, "Suspended") == "PodTerminated").await;
+    assert_eq!(asleep["status"]["replicas"], 0);
+    place.until(SANDBOX, "older", "in step", |s| text(s, "/spec/operatingMode") == "Suspended").await;
+}
+
+fn asleep(sandbox: &Value) -> bool {
+    reason(sandbox, "Ready") == "SandboxSuspended" && reason(sandbox, "Suspended") == "PodTerminated"
+}
+
+async fn suspending_keeps_service_and_volume() {
+    let place = place("suspend").await;
+    place.create(sandbox("rests", json!({ "service": true, "volumeClaimTemplates": [disk("home", "1Gi")] }))).await;
+    place.until(SANDBOX, "rests", "Ready", ready).await;
+    let kept = [(SERVICE, "rests"), (VOLUME_CLAIM, "home-rests")];
+    let mut before = Vec::new();
+    for (kind, name) in kept {
+        before.push(uid(&place.get(kind, name).await).to_owned());
+    }
+    let first = uid(&place.get(POD, "rests").await).to_owned();
+
+    place.merge(SANDBOX, "rests", json!({ "spec": { "operatingMode": "Suspended" } })).await;
+    let sleeping = place.until(SANDBOX, "rests", "asleep", asleep).await;
+    assert_eq!(message(&sleeping, "Ready"), "Sandbox is suspended");
+    assert_eq!(message(&sleeping, "Suspended"), "Pod has been terminated. Sandbox is suspended");
+    assert_eq!(types(&sleeping), ["Ready", "Suspended"]);
+    assert_eq!((&sleeping["spec"]["replicas"], text(&sleeping, "/status/mode")), (&json!(0), "Suspended"));
+    assert!(place.find(POD, "rests").await.is_none());
+
+    place.merge(SANDBOX, "rests", json!({ "spec": { "operatingMode": "Running" } })).await;
+    place.until(SANDBOX, "rests", "Ready again", ready).await;
+    assert_ne!(uid(&place.get(POD, "rests").await), first);
+    for ((kind, name), before) in kept.into_iter().zip(before) {
+        assert_eq!(uid(&place.get(kind, name).await), before, "{name} is the same");
+    }
+}
+
+async fn kubectl_scales_to_none_and_one() {
+    let place = place("scale").await;
+    place.create(sandbox("scaled", json!({}))).await;
+    place.until(SANDBOX, "scaled", "Ready", ready).await;
+    for (replicas, mode) in [("0", "Suspended"), ("1", "Running")] {
+        let flag = format!("--replicas={replicas}");
+        place.kubectl(&["scale", "sandboxes.v1beta1.agents.x-k8s.io/scaled", &flag], None).await.unwrap();
+        let what = format!("{mode} in both fields");
+        let done = |s: &Value| {
+            text(s, "/spec/operatingMode") == mode
+                && text(s, "/status/mode") == mode
+                && s["status"]["replicas"].to_string() == replicas
+                && (if mode == "Running" { ready(s) } else { asleep(s) })
+        };
+        place.until(SANDBOX, "scaled", &what, done).await;
+    }
+    let scale = place.read(&format!("{}/scaled/scale", SANDBOX.path(&place.namespace))).await.unwrap();
+    assert_eq!((&scale["spec"]["replicas"], &scale["status"]["replicas"]), (&json!(1), &json!(1)));
+    assert!(!text(&scale, "/status/selector").is_empty(), "{scale}");
+}
+
+/// A client that knows only v1beta1 reads, forgets `replicas`, and writes.
+async fn an_update_that_drops_replicas_changes_nothing() {
+    let place = place("forgetful").await;
+    place.create(sandbox("kept", json!({ "operatingMode": "Suspended" }))).await;
+    let mut read = place.until(SANDBOX, "kept", "asleep", |s| asleep(s) && s["spec"]["replicas"] == 0).await;
+    read["spec"].as_object_mut().unwrap().remove("replicas");
+    read["metadata"]["labels"] = json!({ "touched": "yes" });
+    place.replace(&read).await.unwrap();
+    let after = place.until(SANDBOX, "kept", "in step again", |s| s["spec"]["replicas"] == 0).await;
+    assert_eq!((text(&after, "/spec/operatingMode"), label(&after, "touched")), ("Suspended", "yes"));
+    assert!(place.find(POD, "kept").await.is_none(), "it was not woken");
+
+    let mut woken = place.get(SANDBOX, "kept").await;
+    woken["spec"].as_object_mut().unwrap().remove("replicas");
+    woken["spec"]["operatingMode"] = json!("Running");
+    place.replace(&woken).await.unwrap();
+    place.until(SANDBOX, "kept", "Ready, and in step", |s| ready(s) && s["spec"]["replicas"] == 1).await;
+}
+
+async fn a_service_comes_and_goes_as_asked() {
+    let place = place("service").await;
+    place.create(sandbox("asked", json!({}))).await;
+    place.until(SANDBOX, "asked", "Ready", ready).await;
+    place.merge(SANDBOX, "asked", json!({ "spec": { "service": true } })).await;
+    place.until(SANDBOX, "asked", "served", |s| message(s, "Ready") == "Pod is Ready; Service Exists").await;
+    let service = uid(&place.get(SERVICE, "asked").await).to_owned();
+    // Unset keeps it.
+    place.merge(SANDBOX, "asked", json!({ "spec": { "service": null }, "metadata": { "labels": { "x": "y" } } })).await;
+    let served = place
+        .until(SANDBOX, "asked", "observed", |s| {
+            condition(s, "Ready").is_some_and(|c| c["observedGeneration"] == s["metadata"]["generation"])
+        })
+        .await;
+    assert_eq!(message(&served, "Ready"), "Pod is Ready; Service Exists");
+    assert_eq!(uid(&place.get(SERVICE, "asked").await), service);
+    place.merge(SANDBOX, "asked", json!({ "spec": { "service": false } })).await;
+    place.until_gone(SERVICE, "asked").await;
+    place.until(SANDBOX, "asked", "not served", |s| message(s, "Ready") == "Pod is Ready").await;
+}
+
+async fn expiry_that_retains_stops_and_stays() {
+    let place = place("retain").await;
+    let made = sandbox("stays", json!({ "service": true, "volumeClaimTemplates": [disk("home", "1Gi")] }));
+    place.create(made).await;
+    place.until(SANDBOX, "stays", "Ready", ready).await;
+    place.merge(SANDBOX, "stays", json!({ "spec": { "shutdownTime": seconds_from_now(2) } })).await;
+    let over = place.until(SANDBOX, "stays", "expired", |s| reason(s, "Ready") == "SandboxExpired").await;
+    assert_eq!(message(&over, "Ready"), "Sandbox has expired");
+    place.until_gone(POD, "stays").await;
+    place.until_gone(SERVICE, "stays").await;
+    assert!(place.find(VOLUME_CLAIM, "home-stays").await.is_some(), "its volume stays with it");
+}
+
+async fn expiry_that_deletes_deletes() {
+    let place = place("delete").await;
+    place.create(sandbox("goes", json!({ "shutdownTime": seconds_from_now(3), "shutdownPolicy": "Delete" }))).await;
+    place.until(SANDBOX, "goes", "Ready", ready).await;
+    place.until_gone(SANDBOX, "goes").await;
+    place.until_gone(POD, "goes").await;
+}
+
+fn bare_pod(name: &str) -> Value {
+    let mut made = object(POD, name, pod()["spec"].clone());
+    made["metadata"]["labels"] = json!({});
+    made
+}
+
+async fn a_pod_of_somebody_else_is_left_alone() {
+    let place = place("foreign").await;
+    let foreign = place.create(bare_pod("taken")).await;
+    place.create(sandbox("taken", json!({}))).await;
+    let said = |s: &Value| message(s, "Ready").contains("does not belong to this Sandbox");
+    place.until(SANDBOX, "taken", "said", said).await;
+    assert_eq!(uid(&place.get(POD, "taken").await), uid(&foreign));
+    assert_eq!(controller(&place.get(POD, "taken").await), "");
+    // The way is free once it is gone.
+    place.delete(POD, "taken").await;
+    place.until(SANDBOX, "taken", "Ready", ready).await;
+}
+
+async fn an_adoptable_pod_is_taken_over() {
+    let place = place("adopt").await;
+    let mut offered = bare_pod("offered");
+    offered["metadata"]["labels"] = json!({ "agents.x-k8s.io/adoptable": "true" });
+    let offered = place.create(offered).await;
+    let sandbox = place.create(sandbox("offered", json!({}))).await;
+    place.until(SANDBOX, "offered", "Ready", ready).await;
+    let pod = place.get(POD, "offered").await;
+    assert_eq!((uid(&pod), controller(&pod)), (uid(&offered), uid(&sandbox)));
+}
+
+async fn two_pods_are_reported_and_not_touched() {
+    let place = place("two-pods").await;
+    let sandbox = place.create(sandbox("double", json!({}))).await;
+    place.until(SANDBOX, "double", "Ready", ready).await;
+    let first = place.get(POD, "double").await;
+    let mut second = bare_pod("double-2");
+    second["metadata"]["ownerReferences"] = first["metadata"]["ownerReferences"].clone();
+    let second = place.create(second).await;
+    assert_eq!(controller(&second), uid(&sandbox));
+    place.until(SANDBOX, "double", "reported", |s| reason(s, "Ready") == "MultiplePods").await;
+    for pod in [&first, &second] {
+        assert_eq!(uid(&place.get(POD, name(pod)).await), uid(pod));
+    }
+    place.delete(POD, "double-2").await;
+    place.until(SANDBOX, "double", "Ready with one", ready).await;
+}
+
+/// The usual way to see that a pod was replaced: delete it, wait for not Ready, wait for Ready.
+async fn a_deleted_pod_is_not_ready_at_once_and_replaced() {
+    let place = place("pod-deleted").await;
+    place.create(sandbox("held", json!({}))).await;
+    place.until(SANDBOX, "held", "Ready", ready).await;
+    let hold = json!({ "metadata": { "finalizers": ["tests.paddock.dev/hold"] } });
+    let pod = place.merge(POD, "held", hold).await;
+    place.delete(POD, "held").await;
+    let not_ready = place.until(SANDBOX, "held", "not Ready while its pod goes", |s| !ready(s)).await;
+    assert_eq!(reason(&not_ready, "Ready"), "DependenciesNotReady");
+    assert!(deleting(&place.get(POD, "held").await));
+    place.merge(POD, "held", json!({ "metadata": { "finalizers": null } })).await;
+    place.until(SANDBOX, "held", "Ready again", ready).await;
+    assert_ne!(uid(&place.get(POD, "held").await), uid(&pod));
+}
+
+async fn an_evicted_pod_is_replaced() {
+    let place = place("evicted").await;
+    place.create(sandbox("moved", json!({}))).await;
+    place.until(SANDBOX, "moved", "Ready", ready).await;
+    let pod = place.get(POD, "moved").await;
+    place.merge_status(POD, "moved", json!({ "status": { "phase": "Failed", "reason": "Evicted", "message": "no room" } })).await;
+    place.until(POD, "moved", "another", |p| uid(p) != uid(&pod)).await;
+    place.until(SANDBOX, "moved", "Ready again", ready).await;
+}
+
+async fn a_pod_that_ends_finishes_its_sandbox() {
+    let place = place("finish").await;
+    for (name, phase, wanted) in [("well", "Succeeded", "PodSucceeded"), ("badly", "Failed", "PodFailed")] {
+        place.create(sandbox(name, json!({ "podTemplate": { "spec": { "restartPolicy": "Never" } } }))).await;
+        place.until(SANDBOX, name, "Ready", ready).await;
+        place.merge_status(POD, name, json!({ "status": { "phase": phase } })).await;
+        let done = place.until(SANDBOX, name, "Finished", |s| reason(s, "Finished") == wanted).await;
+        assert_eq!((reason(&done, "Ready"), ready(&done)), (wanted, false));
+    }
+}
+
+async fn deleting_leaves_nothing() {
+    let place = place("gone").await;
+    let made = sandbox("whole", json!({
+        "resumePolicy": "OnDemand", "idleTimeout": "1h",
+        "podTemplate": super::manifests::pod_with_workspace(),
+        "volumeClaimTemplates": [disk("home", "1Gi")],
+    }));
+    place.create(made).await;
+    place.until(SANDBOX, "whole", "Ready", ready).await;
+    let children: [(Kind, &str); 5] = [
+        (POD, "whole"),
+        (SERVICE, "whole"),
+        (ENDPOINT_SLICE, "whole"),
+        (VOLUME_CLAIM, "home-whole"),
+        (VOLUME_CLAIM, "workspace-whole"),
+    ];
+    for (kind, name) in children {
+        place.get(kind, name).await;
+    }
+    place.merge(SANDBOX, "whole", json!({ "spec": { "operatingMode": "Suspended" } })).await;
+    place.until(SANDBOX, "whole", "asleep", asleep).await;
+    place
+        .until_all(EVENT, "one says that it was suspended", |events| {
+            events.values().any(|e| text(e, "/regarding/name") == "whole" && text(e, "/reason") == "Suspended")
+        })
+        .await;
+    place.delete(SANDBOX, "whole").await;
+    place.until_gone(SANDBOX, "whole").await;
+    for (kind, name) in children {
+        place.until_gone(kind, name).await;
+    }
+}

@@ -1,0 +1,68 @@
+//! The control plane that all tests of a run share, with the CRDs, the operator and its webhook.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kube::Client;
+use paddock_cluster::{Cluster, Options};
+use tokio::sync::OnceCell;
+
+use super::operator::{self, NAMESPACE, Operator, Plan};
+use super::place::Place;
+use super::programs;
+
+/// A control plane with an operator.
+pub(crate) struct Stage {
+    pub(crate) cluster: Cluster,
+    pub(crate) client: Client,
+    pub(crate) operator: Operator,
+    /// The operator's own rights.
+    pub(crate) account: PathBuf,
+    /// Where the webhook listens.
+    pub(crate) webhook: u16,
+}
+
+/// The shared one. It ends with the process.
+pub(crate) async fn stage() -> &'static Stage {
+    static STAGE: OnceCell<Stage> = OnceCell::const_new();
+    static TRIED: AtomicBool = AtomicBool::new(false);
+    let start = || {
+        assert!(!TRIED.swap(true, Ordering::Relaxed), "it did not start for the first test that needed it");
+        Stage::start()
+    };
+    STAGE.get_or_init(start).await
+}
+
+/// A fresh namespace on the shared one.
+pub(crate) async fn place(name: &str) -> Place {
+    Place::new(&stage().await.cluster, name).await
+}
+
+impl Stage {
+    async fn start() -> Self {
+        // First, since it is what takes longest and what fails.
+        programs::paddock().await;
+        let options = Options { audit: true, ..Options::default().with_isolation() };
+        let cluster = Cluster::start(options).await.expect("a control plane");
+        install(&cluster).await;
+        let account = operator::rights(&cluster).await;
+        let webhook = cluster.port().expect("a free port");
+        let flags = vec![
+            format!("--webhook-bind-address=127.0.0.1:{webhook}"),
+            format!("--webhook-url=https://127.0.0.1:{webhook}"),
+            format!("--webhook-service-namespace={NAMESPACE}"),
+        ];
+        let plan = Plan { name: "operator", kubeconfig: &account, flags };
+        let operator = Operator::start(&cluster, plan).await;
+        Self { client: cluster.client(), cluster, operator, account, webhook }
+    }
+}
+
+/// Installs the definitions, as the documentation says.
+pub(crate) async fn install(cluster: &Cluster) {
+    let kubectl = cluster.kubectl();
+    let crds = root!("crds");
+    kubectl.run(&["apply", "--server-side", "-f", crds], None).await.expect("the CRDs are accepted");
+    let established = ["wait", "--for=condition=Established", "--timeout=60s", "-f", crds];
+    kubectl.run(&established, None).await.expect("the CRDs are established");
+}
