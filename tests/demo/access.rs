@@ -11,8 +11,7 @@ use crate::manifests::{kind, objects};
 use crate::program::WORKSPACE;
 
 /// The kinds of `deploy/` that say who the operator is and what it may do.
-const KINDS: [&str; 6] =
-    ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+const KINDS: [&str; 6] = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
 
 /// What `deploy/` says of the operator's rights.
 pub(crate) async fn rights(kubectl: &Kubectl) -> Result<Vec<DynamicObject>> {

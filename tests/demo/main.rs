@@ -5,6 +5,8 @@
 //! Only `--keep` leaves the cluster and the operator running, and `--down` takes them away again.
 
 mod access;
+#[cfg(test)]
+mod docs;
 mod manifests;
 mod operator;
 mod program;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use paddock_cluster::{Kept, Target};
+use paddock_cluster::{Binaries, Kept, Program, Target};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::screen::Screen;
@@ -29,7 +31,7 @@ use crate::stage::{MARK, Stage};
 /// run builds that control plane and the operator, which takes minutes; they are kept in your cache folder
 /// and in `target`. KUBECONFIG is not looked at: another cluster is used only where it is named.
 #[derive(Debug, Parser)]
-#[command(name = "cargo demo", version, about)]
+#[command(name = "cargo-demo", bin_name = "cargo demo", version, about)]
 struct Args {
     /// Leave the cluster and the operator running at the end, and print how to use them.
     #[arg(long, conflicts_with = "kubeconfig")]
@@ -80,7 +82,8 @@ async fn tell(args: &Args) -> Result<ExitCode> {
         screen.failure(error, &stage.operator_log());
     }
     if args.keep {
-        screen.kept(&stage.keep().await?);
+        let kept = stage.keep().await?;
+        screen.kept(&kept, own_kubectl().as_deref());
     } else {
         stage.strike(&screen).await;
     }
@@ -99,6 +102,14 @@ async fn stopped() -> Result<()> {
         _ = hangup.recv() => {}
     }
     Ok(())
+}
+
+/// The control plane's kubectl, for who has none.
+fn own_kubectl() -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let has_one = std::env::split_paths(&path).any(|folder| folder.join("kubectl").is_file());
+    let binaries = Binaries::ready().ok().filter(|_| !has_one)?;
+    Some(binaries.path(Program::Kubectl).to_owned())
 }
 
 /// Stops every cluster that a demo left running; those of others stay.

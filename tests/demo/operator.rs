@@ -34,7 +34,9 @@ impl Operator {
     /// server cannot reach this machine.
     pub(crate) async fn start(place: &Place, program: &Path) -> Result<Self> {
         let (dir, kubeconfig, user) = match place {
-            Place::Local(cluster) => (cluster.dir(), access::kubeconfig(cluster).await?, "its ServiceAccount of deploy/"),
+            Place::Local(cluster) => {
+                (cluster.dir(), access::kubeconfig(cluster).await?, "its ServiceAccount of deploy/")
+            }
             Place::External(external, _) => (external.dir(), external.kubeconfig(), "your user of that cluster"),
         };
         let plugins = dir.join("plugins");

@@ -156,10 +156,13 @@ impl Screen {
         }
     }
 
-    /// How to use a cluster that was left running, and how to end it.
-    pub(crate) fn kept(&self, kept: &Kept) {
+    /// How to use a cluster that was left running, and how to end it. Where there is no kubectl on PATH, ours is named.
+    pub(crate) fn kept(&self, kept: &Kept, kubectl: Option<&Path>) {
         self.chapter("Left running");
         self.line(&format!("    export KUBECONFIG={}", kept.kubeconfig().display()));
+        if let Some(kubectl) = kubectl {
+            self.line(&format!("    alias kubectl={}", kubectl.display()));
+        }
         self.line("    kubectl -n agents get sandboxes,sandboxclaims,sandboxwarmpools");
         self.line("    cargo demo --down    # takes everything away\n");
     }

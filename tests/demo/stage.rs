@@ -72,7 +72,9 @@ impl Stage {
         }
         if let (Some(memory), Some(cpu)) = (operator.process.resident_bytes(), operator.process.cpu()) {
             let (mib, cpu) = (memory / (1 << 20), time(cpu));
-            screen.remark(&format!("The operator holds {mib} MiB of memory and has used {cpu} of processor time so far."));
+            screen.remark(&format!(
+                "The operator holds {mib} MiB of memory and has used {cpu} of processor time so far."
+            ));
         }
         screen.end("That is the whole story, and every step of it was checked.");
         Ok(())

@@ -62,7 +62,9 @@ where
 pub(crate) fn holds(conditions: &[Condition], kind: &str) -> Look {
     match conditions.iter().find(|condition| condition.type_ == kind) {
         Some(condition) if condition.status == "True" => Look::Done,
-        Some(condition) => Look::NotYet(format!("{kind} is {}, {}: {}", condition.status, condition.reason, condition.message)),
+        Some(condition) => {
+            Look::NotYet(format!("{kind} is {}, {}: {}", condition.status, condition.reason, condition.message))
+        }
         None => Look::NotYet(format!("it has no condition {kind} yet")),
     }
 }

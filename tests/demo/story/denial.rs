@@ -19,7 +19,9 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     let screen = scene.screen;
     screen.chapter("Generated code stays off the host's kernel");
     if !scene.has_webhook() {
-        screen.remark("Left out: an API server elsewhere cannot ask a webhook on this machine. Install deploy/ to see it.");
+        screen.remark(
+            "Left out: an API server elsewhere cannot ask a webhook on this machine. Install deploy/ to see it.",
+        );
         return Ok(());
     }
     let pods: Api<Pod> = scene.api();

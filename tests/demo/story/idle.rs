@@ -66,9 +66,12 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     };
     screen.step("woken", "setting operatingMode: Running", work).await?;
     let pod = pods.get(NAME).await.context("the new pod")?;
-    let mounted = pod.spec.and_then(|spec| spec.volumes).unwrap_or_default().into_iter().any(|volume| {
-        volume.persistent_volume_claim.is_some_and(|source| source.claim_name == VOLUME_CLAIM)
-    });
+    let mounted = pod
+        .spec
+        .and_then(|spec| spec.volumes)
+        .unwrap_or_default()
+        .into_iter()
+        .any(|volume| volume.persistent_volume_claim.is_some_and(|source| source.claim_name == VOLUME_CLAIM));
     ensure!(mounted, "the new pod does not mount {VOLUME_CLAIM}");
     ensure!(identity(&volume_claims).await? == before, "the volume claim is another one than before");
     screen.fact("its disk", &format!("the same claim, mounted at /workspace ({before})"));

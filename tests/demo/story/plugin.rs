@@ -23,7 +23,8 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     screen.chapter("Policy is a component, replaced while the operator runs");
     let pools: Api<SandboxWarmPool> = scene.api();
     let before = full(screen, &pools, 1).await?;
-    screen.fact("so far", &format!("{POOL} holds {}: {}", before.ready_replicas, sized(&before.conditions)));
+    screen.fact("so far", &format!("{POOL} holds {}", before.ready_replicas));
+    screen.fact("because", &sized(&before.conditions));
 
     let component = scene.plugins.join("pool-fixed.wasm");
     let binding = scene.plugins.join("pool-fixed.yaml");
@@ -31,7 +32,10 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
         put(&binding, binding_of(FIRST).as_bytes())?;
         put(&component, paddock_guests::POOL_FIXED)?;
         let told = follows(screen, &pools, FIRST).await?;
-        Ok((told, format!("{} KiB of WebAssembly dropped in; {POOL} holds {FIRST}", paddock_guests::POOL_FIXED.len() / 1024)))
+        Ok((
+            told,
+            format!("{} KiB of WebAssembly dropped in; {POOL} holds {FIRST}", paddock_guests::POOL_FIXED.len() / 1024),
+        ))
     };
     let told = screen.step("pool-fixed.wasm", "dropping a component into --plugin-dir", work).await?;
     screen.fact("because", &told);
@@ -61,7 +65,11 @@ async fn follows(screen: &Screen, pools: &Api<SandboxWarmPool>, size: i32) -> Re
             return Look::NotYet("has no status".to_owned());
         };
         let (ready, wanted) = (status.ready_replicas, status.desired_replicas.unwrap_or_default());
-        if wanted == size && ready == size { Look::Done } else { Look::NotYet(format!("{ready} Ready, {wanted} wanted")) }
+        if wanted == size && ready == size {
+            Look::Done
+        } else {
+            Look::NotYet(format!("{ready} Ready, {wanted} wanted"))
+        }
     });
     let status = pool.await?.and_then(|pool| pool.status).unwrap_or_default();
     Ok(sized(&status.conditions))
