@@ -7,6 +7,7 @@
 
 mod framework;
 mod purity;
+mod rights;
 mod real;
 mod scenarios;
 mod sim;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut tests = framework::tests();
     tests.extend(purity::tests());
+    tests.extend(rights::tests());
     tests.extend(tree::tests());
     tests.extend(scenarios::tests());
     tests.extend(sim::tests());
