@@ -37,6 +37,10 @@ pub const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 /// says that the world has moved on, and the third in a row that somebody is writing in a loop.
 pub const CONFLICTS_AT_ONCE: u32 = 3;
 
+/// How long a pool waits for more to happen to it before it is looked at: some round trips of a burst's
+/// writes fit in, and a refill that begins this much later is not noticed.
+pub const GATHER: Duration = Duration::from_millis(10);
+
 /// How often every object is derived again from scratch, spread evenly over that time.
 pub const RESYNC: Duration = Duration::from_mins(10);
 

@@ -258,6 +258,9 @@ impl State {
             entry.held = None;
         }
         let due = entry.held.map_or(due, |held| due.max(held));
+        // Many sandboxes of a pool change at about the same time, and nobody waits for its refill.
+        let gathers = Lane::of(key.kind) == Lane::Pools && trigger == Trigger::Related;
+        let due = if gathers { due.max(now + limits::GATHER) } else { due };
         match &mut entry.phase {
             Phase::Running { again } => {
                 if again.is_none_or(|(at, _)| due < at) {

@@ -139,6 +139,24 @@ async fn a_wake_comes_at_its_time_and_the_earliest_one_stands() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_happens_to_a_pool_at_about_the_same_time_is_looked_at_once() {
+    let queue = queue(4);
+    let pool = key(Kind::SeedPool, "p");
+    for _ in 0..9 {
+        queue.push([pool.clone()], Trigger::Related);
+        tokio::time::advance(limits::GATHER / 10).await;
+        assert!(now(&queue).await.is_none());
+    }
+    tokio::time::advance(limits::GATHER / 10).await;
+    now(&queue).await.unwrap().done(Done::Converged, None);
+    assert!(now(&queue).await.is_none());
+    // A change of its own is not kept waiting.
+    queue.push([pool.clone()], Trigger::Related);
+    queue.push([pool], Trigger::Changed);
+    assert!(now(&queue).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_overtakes_a_wake() {
     let queue = queue(1);
     queue.push_at(sandbox("a"), Instant::now() + Duration::from_secs(30), Trigger::Wake);
