@@ -22,6 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs the operator.
+    #[command(args_override_self = true)]
     Operator(Box<OperatorArgs>),
     /// Prints the CustomResourceDefinitions, for `kubectl apply --server-side -f -`.
     Crds(CrdsArgs),
@@ -59,7 +60,8 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Flags may be written as Go programs take them: `--flag=value`, `--flag value`, `-flag value`; booleans bare or with `=true` or `=false`.
+/// Flags may be written as Go programs take them: `--flag=value`, `--flag value`, `-flag value`; booleans bare or with
+/// `=true` or `=false`; the last one of a name counts.
 #[derive(Debug, Args)]
 pub(crate) struct OperatorArgs {
     #[command(flatten)]
@@ -269,5 +271,82 @@ fn https(value: &str) -> Result<String, String> {
     match value.strip_prefix("https://") {
         Some(rest) if !rest.is_empty() => Ok(value.to_owned()),
         Some(_) | None => Err(format!("{value:?}: the API server calls webhooks over TLS: expected https://HOST:PORT")),
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::values::go_style;
+
+    fn operator(args: &[&str]) -> Result<OperatorArgs, String> {
+        let args = go_style(["paddock", "operator"].iter().chain(args).map(OsString::from));
+        let Command::Operator(args) = Cli::try_parse_from(args).map_err(|error| error.to_string())?.command else {
+            panic!("another command")
+        };
+        Ok(*args)
+    }
+
+    #[test]
+    fn every_flag_that_upstreams_tooling_passes_is_taken() {
+        let args = operator(&[
+            "--extensions",
+            "-sandbox-concurrent-workers=10",
+            "--sandbox-claim-concurrent-workers=20",
+            "--sandbox-warm-pool-concurrent-workers=3",
+            "--sandbox-template-concurrent-workers=4",
+            "--sandbox-warm-pool-max-batch-size=300",
+            "--kube-api-qps=-1",
+            "--kube-api-burst=10",
+            "--leader-election-namespace=agent-sandbox-system",
+            "-leader-elect=false",
+            "--metrics-bind-address=:8080",
+            "--health-probe-bind-address=:8081",
+            "--cluster-domain=cluster.local",
+        ])
+        .unwrap();
+        assert!(args.api.extensions && !args.leadership.leader_elect);
+        assert_eq!(args.work.sandbox_concurrent_workers, 10);
+        assert_eq!(args.work.sandbox_warm_pool_max_batch_size, 300);
+        assert!(args.work.kube_api_qps < 0.0);
+    }
+
+    #[test]
+    fn the_last_of_a_name_counts() {
+        let args = operator(&["--leader-elect=true", "--leader-elect=false", "--cluster-domain=a", "--cluster-domain=b"]);
+        let args = args.unwrap();
+        assert!(!args.leadership.leader_elect);
+        assert_eq!(args.cluster.cluster_domain, "b");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_could_be() {
+        for (flag, wanted) in [
+            ("--sandbox-concurrent-workers=0", "1.."),
+            ("--workspace-size=big", "500Mi"),
+            ("--exec-hold=1d", "1h30m"),
+            ("--surface=other", "seed, upstream or both"),
+            ("--leader-elect=perhaps", "true or false"),
+            ("--metrics-bind-address=8080", ":PORT"),
+            ("--webhook-url=http://x", "https://HOST:PORT"),
+        ] {
+            let error = operator(&[flag]).unwrap_err();
+            assert!(error.contains(wanted), "{flag}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_and_a_description() {
+        use clap::CommandFactory;
+        let command = Cli::command();
+        let operator = command.find_subcommand("operator").unwrap();
+        for arg in operator.get_arguments() {
+            let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else { continue };
+            let variable = format!("PADDOCK_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(variable.as_str()));
+            assert!(arg.get_help().is_some(), "--{long}");
+        }
     }
 }
