@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use paddock_cluster::{Cluster, Options, Signal};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::json::text;
-use super::manifests::{object, pod};
 use super::kinds::{Kind, POD};
+use super::manifests::{object, pod};
 use super::operator::{self, NAMESPACE, Operator, Plan};
 use super::place::Place;
 use super::{programs, stage};
@@ -17,6 +18,7 @@ use crate::framework::Test;
 pub(super) fn tests() -> Vec<Test> {
     named![
         every_overlay_is_what_the_command_prints,
+        a_chosen_class_brings_its_overhead_and_its_nodes,
         a_certificate_rotates_under_load_without_a_failed_call,
         taking_the_deployment_away_takes_the_webhook_away,
     ]
@@ -29,9 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(90);
 async fn every_overlay_is_what_the_command_prints() {
     let stage = stage::stage().await;
     let paddock = programs::paddock().await;
-    for (folder, surface) in
-        [(root!("deploy"), "both"), (root!("deploy/overlays/seed"), "seed"), (root!("deploy/overlays/upstream"), "upstream")]
-    {
+    for (folder, surface) in [
+        (root!("deploy"), "both"),
+        (root!("deploy/overlays/seed"), "seed"),
+        (root!("deploy/overlays/upstream"), "upstream"),
+    ] {
         let rendered = stage.cluster.kubectl().run(&["kustomize", folder], None).await.expect("kustomize");
         let printed = std::process::Command::new(&paddock)
             .args(["manifests", "--surface", surface])
@@ -63,42 +67,83 @@ fn with_plain_numbers(value: Value) -> Value {
     }
 }
 
-/// The certificate lives so briefly that it is replaced all the time, while Pods are asked for that are denied when the
-/// webhook cannot be called.
-async fn a_certificate_rotates_under_load_without_a_failed_call() {
-    let cluster = Cluster::start(Options { nodes: 1, ..Options::default().with_isolation() }).await.expect("a cluster");
-    stage::install(&cluster).await;
-    let account = operator::rights(&cluster).await;
-    let webhook = cluster.port().expect("a free port");
-    let flags = [
-        format!("--webhook-bind-address=127.0.0.1:{webhook}"),
-        format!("--webhook-url=https://127.0.0.1:{webhook}"),
-        format!("--webhook-service-namespace={NAMESPACE}"),
-        "--webhook-cert-lifetime=120s".to_owned(),
-        "--webhook-cert-renew-before=115s".to_owned(),
-        "--webhook-cert-overlap=3s".to_owned(),
-    ];
-    let plan = Plan { name: "operator", kubeconfig: &account, flags: flags.to_vec() };
-    let operator = Operator::start(&cluster, plan).await;
-    let place = Place::new(&cluster, "rotation").await;
-    let own = Place::existing(&cluster, NAMESPACE);
-    let marked = {
-        let mut marked = object(POD, "a", pod()["spec"].clone());
-        marked["metadata"]["labels"] = json!({ "policy.paddock.dev/generated-code": "true" });
-        marked
-    };
-    until("the webhook is registered", async || {
-        place.dry_run(&marked).await.is_ok_and(|p| p["spec"]["runtimeClassName"] == "gvisor")
+/// A cluster of its own, with an operator whose certificate lives so briefly that it is replaced all the time.
+struct Hasty {
+    cluster: Cluster,
+    operator: Operator,
+}
+
+async fn hasty() -> &'static Hasty {
+    static HASTY: OnceCell<Hasty> = OnceCell::const_new();
+    HASTY.get_or_init(Hasty::start).await
+}
+
+impl Hasty {
+    async fn start() -> Self {
+        let options = Options { nodes: 1, ..Options::default().with_isolation() };
+        let cluster = Cluster::start(options).await.expect("a cluster");
+        stage::install(&cluster).await;
+        let account = operator::rights(&cluster).await;
+        let webhook = cluster.port().expect("a free port");
+        let flags = [
+            format!("--webhook-bind-address=127.0.0.1:{webhook}"),
+            format!("--webhook-url=https://127.0.0.1:{webhook}"),
+            "--webhook-cert-lifetime=120s".to_owned(),
+            "--webhook-cert-renew-before=115s".to_owned(),
+            "--webhook-cert-overlap=3s".to_owned(),
+        ];
+        let plan = Plan { name: "operator", kubeconfig: &account, flags: flags.to_vec() };
+        let operator = Operator::start(&cluster, plan).await;
+        Self { cluster, operator }
+    }
+
+    /// A namespace in which Pods of generated code are asked about already.
+    async fn place(&self, name: &str) -> Place {
+        let place = Place::new(&self.cluster, name).await;
+        until("the webhook is registered", async || {
+            place.dry_run(&marked()).await.is_ok_and(|p| p["spec"]["runtimeClassName"] == "gvisor")
+        })
+        .await;
+        place
+    }
+}
+
+fn marked() -> Value {
+    let mut marked = object(POD, "a", pod()["spec"].clone());
+    marked["metadata"]["labels"] = json!({ "policy.paddock.dev/generated-code": "true" });
+    marked
+}
+
+/// What a class costs and which nodes it may run on is added by the API server's own admission, which has been by then: it has to
+/// come again after the class was chosen, or the Pod is refused.
+async fn a_chosen_class_brings_its_overhead_and_its_nodes() {
+    let place = hasty().await.place("overhead").await;
+    let toleration = json!({ "key": "sandboxes", "operator": "Exists" });
+    let costs =
+        json!({ "overhead": { "podFixed": { "memory": "20Mi" } }, "scheduling": { "tolerations": [toleration] } });
+    let kubectl = hasty().await.cluster.kubectl();
+    kubectl.run(&["patch", "runtimeclass", "gvisor", "-p", &costs.to_string()], None).await.expect("changed");
+    until("the class's costs are the pod's", async || {
+        let would_be = place.dry_run(&marked()).await.expect("the Pod is taken");
+        let tolerations = would_be["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
+        would_be["spec"]["overhead"]["memory"] == "20Mi" && tolerations.contains(&toleration)
     })
     .await;
+}
 
+/// Pods are asked for all the time that are denied when the webhook cannot be called.
+async fn a_certificate_rotates_under_load_without_a_failed_call() {
+    let hasty = hasty().await;
+    let place = hasty.place("rotation").await;
+    let own = Place::existing(&hasty.cluster, NAMESPACE);
+    let marked = marked();
     let secrets = Kind("v1", "Secret", "secrets");
     let mut certificates = vec![certificate(&own, secrets).await];
     let (began, mut calls) = (Instant::now(), 0);
     // The first is current; after two more, whole rotations have passed.
     while certificates.len() < 3 {
         let would_be = place.dry_run(&marked).await;
-        let would_be = would_be.unwrap_or_else(|e| panic!("call {calls} failed: {e}\n{}", operator.log_tail()));
+        let would_be = would_be.unwrap_or_else(|e| panic!("call {calls} failed: {e}\n{}", hasty.operator.log_tail()));
         assert_eq!(would_be["spec"]["runtimeClassName"], "gvisor");
         calls += 1;
         // Fewer looks than calls: they are not what is tested.

@@ -135,7 +135,11 @@ async fn a_sandbox_says_its_mode_in_both_fields() {
         ("scaled", json!({ "replicas": 0 }), "Suspended", 0),
     ] {
         let made = place.create(sandbox(name, spec)).await;
-        assert_eq!((&made["spec"]["operatingMode"], &made["spec"]["replicas"]), (&json!(mode), &json!(replicas)), "{name}");
+        assert_eq!(
+            (&made["spec"]["operatingMode"], &made["spec"]["replicas"]),
+            (&json!(mode), &json!(replicas)),
+            "{name}"
+        );
     }
     // A client that knows v1beta1 alone writes what it knows back.
     let mut known = place.until(SANDBOX, "suspended", "acted on", |s| text(s, "/status/mode") == "Suspended").await;
@@ -165,7 +169,10 @@ async fn wrong_sandboxes_are_denied_and_the_field_named() {
 async fn what_stays_cannot_be_changed() {
     let place = place("immutable").await;
     place.create(sandbox("a", json!({}))).await;
-    for patch in [r#"{"spec":{"resumePolicy":"OnDemand"}}"#, r#"{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"d"},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}]}}"#] {
+    for patch in [
+        r#"{"spec":{"resumePolicy":"OnDemand"}}"#,
+        r#"{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"d"},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}]}}"#,
+    ] {
         let output = place.kubectl_output(&["patch", "sandbox", "a", "--type=merge", "-p", patch], None).await;
         assert!(output.contains("immutable"), "{patch}: {output}");
     }
@@ -242,5 +249,9 @@ async fn connecting_to_a_pod_is_noted_on_its_sandbox() {
     let before = text(&used, "/metadata/resourceVersion").to_owned();
     place.kubectl_output(&["exec", name(&used), "--request-timeout=5s", "--", "true"], None).await;
     let after = place.get(SANDBOX, "used").await;
-    assert_eq!(annotation(&after, "policy.paddock.dev/last-activity"), annotation(&used, "policy.paddock.dev/last-activity"), "since {before}");
+    assert_eq!(
+        annotation(&after, "policy.paddock.dev/last-activity"),
+        annotation(&used, "policy.paddock.dev/last-activity"),
+        "since {before}"
+    );
 }

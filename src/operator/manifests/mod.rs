@@ -61,11 +61,7 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
 /// The webhook configurations, without a bundle: the operator adds it.
 fn webhook(settings: &Settings) -> Vec<Value> {
     let desired = Desired {
-        reach: Reach::Service {
-            namespace: settings.namespace.clone(),
-            name: WEBHOOK_SERVICE.to_owned(),
-            port: 443,
-        },
+        reach: Reach::Service { namespace: settings.namespace.clone(), name: WEBHOOK_SERVICE.to_owned(), port: 443 },
         own_namespace: Some(settings.namespace.clone()),
         operator_user: Some(format!("system:serviceaccount:{}:{}", settings.namespace, object::OPERATOR_DEPLOYMENT)),
     };

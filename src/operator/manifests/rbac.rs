@@ -71,10 +71,7 @@ pub fn rbac(settings: &Settings) -> Vec<Value> {
         kind: kind.to_owned(),
         name: name.to_owned(),
     };
-    let account = ServiceAccount {
-        metadata: labelled(name, Some(&settings.namespace)),
-        ..ServiceAccount::default()
-    };
+    let account = ServiceAccount { metadata: labelled(name, Some(&settings.namespace)), ..ServiceAccount::default() };
     let cluster_role =
         ClusterRole { metadata: labelled(name, None), rules: Some(cluster_rules(settings)), aggregation_rule: None };
     let cluster_binding = ClusterRoleBinding {

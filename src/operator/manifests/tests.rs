@@ -43,8 +43,7 @@ fn every_watched_kind_is_readable_and_nothing_else_is() {
         .filter(|rule| rule["verbs"].as_array().is_some_and(|v| v.contains(&"watch".into())))
         .map(|rule| (rule["apiGroups"][0].to_string(), rule["resources"][0].to_string()))
         .collect();
-    let kinds: Vec<_> =
-        Kind::ALL.iter().map(|k| (format!("{:?}", k.group()), format!("{:?}", k.plural()))).collect();
+    let kinds: Vec<_> = Kind::ALL.iter().map(|k| (format!("{:?}", k.group()), format!("{:?}", k.plural()))).collect();
     assert_eq!(watched, kinds);
     assert!(!role["rules"].to_string().contains('*'), "nothing is granted wholesale");
 }

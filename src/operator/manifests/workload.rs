@@ -122,11 +122,7 @@ fn container(settings: &Settings) -> Container {
         name: "operator".to_owned(),
         image: Some(settings.image.clone()),
         args: Some(args),
-        ports: Some(vec![
-            port("webhook", WEBHOOK_PORT),
-            port("metrics", METRICS_PORT),
-            port("health", HEALTH_PORT),
-        ]),
+        ports: Some(vec![port("webhook", WEBHOOK_PORT), port("metrics", METRICS_PORT), port("health", HEALTH_PORT)]),
         // No limit of CPU: a burst of claims is what it is there for, and throttling would show as latency.
         resources: Some(ResourceRequirements {
             requests: quantities(Some("100m"), "128Mi"),

@@ -36,11 +36,7 @@ fn context() -> Context {
         built_in: false,
     };
     let class = RuntimeClassFact { name: "gvisor".to_owned(), handler: "runsc".to_owned(), isolated: true, nodes: 1 };
-    Context {
-        classes: Arc::new(vec![class]),
-        bindings: Arc::new(Bindings::new(vec![binding])),
-        ..Context::default()
-    }
+    Context { classes: Arc::new(vec![class]), bindings: Arc::new(Bindings::new(vec![binding])), ..Context::default() }
 }
 
 async fn start_with(look: Look, judge: Judge) -> Served1 {
@@ -180,11 +176,8 @@ async fn a_review_that_fails_harms_no_other() {
 
 #[test]
 fn every_registered_path_is_served() {
-    let desired = Desired {
-        reach: Reach::Url("https://127.0.0.1:1".to_owned()),
-        own_namespace: None,
-        operator_user: None,
-    };
+    let desired =
+        Desired { reach: Reach::Url("https://127.0.0.1:1".to_owned()), own_namespace: None, operator_user: None };
     let (mutating, validating) = configurations(&desired, None);
     let mut urls: Vec<String> = Vec::new();
     urls.extend(mutating.webhooks.into_iter().flatten().filter_map(|w| w.client_config.url));

@@ -157,11 +157,8 @@ struct Response {
 /// The answer to a review.
 pub(super) fn answer(asked: Asked, verdict: ReviewVerdict) -> Result<Answer, serde_json::Error> {
     let Asked { uid, review } = asked;
-    let patch = if verdict.patch.is_empty() {
-        None
-    } else {
-        Some(STANDARD.encode(serde_json::to_vec(&verdict.patch)?))
-    };
+    let patch =
+        if verdict.patch.is_empty() { None } else { Some(STANDARD.encode(serde_json::to_vec(&verdict.patch)?)) };
     let response = Response {
         uid,
         allowed: verdict.denial.is_none(),
