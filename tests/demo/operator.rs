@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use paddock_cluster::{Place, Process, Spawn};
 use paddock_core::names::object::OPERATOR_NAMESPACE;
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -26,6 +27,18 @@ pub(crate) struct Operator {
     /// The directory that it watches for plugins.
     pub(crate) plugins: PathBuf,
     health: u16,
+    debug: u16,
+}
+
+/// How it stands with a plugin, as the operator says.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PluginStatus {
+    /// Its name.
+    pub(crate) name: String,
+    /// The component in force.
+    pub(crate) digest: Option<String>,
+    /// What is wrong with its files as they are now.
+    pub(crate) error: Option<String>,
 }
 
 impl Operator {
@@ -41,7 +54,7 @@ impl Operator {
         };
         let plugins = dir.join("plugins");
         std::fs::create_dir_all(&plugins).with_context(|| format!("making {}", plugins.display()))?;
-        let health = port(place)?;
+        let (health, debug) = (port(place)?, port(place)?);
         let flag = |name: &str, value: &str| format!("--{name}={value}");
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut args = vec![
@@ -49,6 +62,7 @@ impl Operator {
             flag("kubeconfig", &kubeconfig.display().to_string()),
             flag("plugin-dir", &plugins.display().to_string()),
             flag("health-probe-bind-address", &at(health)),
+            flag("debug-bind-address", &at(debug)),
             flag("log-format", "text"),
         ];
         match place {
@@ -57,7 +71,6 @@ impl Operator {
                 args.extend([
                     flag("leader-election-namespace", OPERATOR_NAMESPACE),
                     flag("metrics-bind-address", &at(port(place)?)),
-                    flag("debug-bind-address", &at(port(place)?)),
                     flag("webhook-bind-address", &at(webhook)),
                     flag("webhook-url", &format!("https://{}", at(webhook))),
                     flag("webhook-service-namespace", OPERATOR_NAMESPACE),
@@ -66,18 +79,17 @@ impl Operator {
             Place::External(..) => args.extend([
                 flag("leader-elect", "false"),
                 flag("metrics-bind-address", "0"),
-                flag("debug-bind-address", "0"),
                 flag("webhook-bind-address", "0"),
             ]),
         }
         let process = place.spawn(Spawn::new("operator", program).args(args)).await.context("starting the operator")?;
-        Ok(Self { process, user, plugins, health })
+        Ok(Self { process, user, plugins, health, debug })
     }
 
     /// Waits until it says that it is ready: everything listed, the webhook serving.
     pub(crate) async fn ready(&self) -> Result<()> {
         let ready = async {
-            while !answers_ok(self.health).await {
+            while !matches!(get(self.health, "/readyz").await, Ok((200, _))) {
                 tokio::time::sleep(POLL).await;
             }
         };
@@ -87,6 +99,15 @@ impl Operator {
                 ready.with_context(|| format!("the operator was not ready within {} s", PATIENCE.as_secs()))
             }
         }
+    }
+
+    /// How it stands with the plugin of this name, if the operator knows one.
+    pub(crate) async fn plugin(&self, name: &str) -> Result<Option<PluginStatus>> {
+        let (status, body) = get(self.debug, "/debug/plugins").await.context("asking the operator for its plugins")?;
+        ensure!(status == 200, "asking the operator for its plugins: {status}: {body}");
+        let plugins: Vec<PluginStatus> =
+            serde_json::from_str(&body).context("reading what the operator says of its plugins")?;
+        Ok(plugins.into_iter().find(|plugin| plugin.name == name))
     }
 
     /// Waits for its end, which nobody wants, and says so.
@@ -109,14 +130,15 @@ fn port(place: &Place) -> Result<u16> {
     }
 }
 
-/// Whether `/readyz` answers 200.
-async fn answers_ok(port: u16) -> bool {
-    let ask = async {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status).await?;
-        std::io::Result::Ok(status.ends_with(b" 200"))
-    };
-    ask.await.unwrap_or(false)
+/// Status and body of what is served on a loopback port.
+async fn get(port: u16, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.context("connecting")?;
+    // HTTP/1.0, so that the answer is whole, ends with the connection, and needs no library to be read.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.context("asking")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.context("reading the answer")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("an answer without a status")?;
+    Ok((status, body.to_owned()))
 }

@@ -65,7 +65,7 @@ impl Stage {
         let client = self.place.client();
         self.install(&client, screen).await?;
         let operator = self.start_operator(screen).await?;
-        let mut scene = Scene { place: &mut self.place, plugins: operator.plugins.clone(), client, screen };
+        let mut scene = Scene { place: &mut self.place, operator: operator.clone(), client, screen };
         tokio::select! {
             told = story::tell(&mut scene) => told?,
             ended = operator.ended() => bail!(ended),
@@ -158,8 +158,8 @@ impl Stage {
 /// What a chapter works with.
 pub(crate) struct Scene<'a> {
     place: &'a mut Place,
-    /// The directory that the operator watches.
-    pub(crate) plugins: PathBuf,
+    /// The operator.
+    pub(crate) operator: Operator,
     /// A client with every right.
     pub(crate) client: Client,
     /// Where it is told.

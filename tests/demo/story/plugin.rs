@@ -3,20 +3,24 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use kube::Api;
 use paddock_core::api::seed::SandboxWarmPool;
 
 use super::pool::{POOL, full};
+use crate::operator::{Operator, PluginStatus};
 use crate::screen::Screen;
 use crate::stage::Scene;
-use crate::wait::{Look, until};
+use crate::wait::{Look, PATIENCE, until};
 
-/// What the plugin is told to hold; the sample's pool allows 5 to 20.
-const FIRST: i32 = 8;
+/// The plugin's name: that of its files.
+const NAME: &str = "pool-fixed";
+/// What the plugin is told to hold at first, unless the pool happens to hold as many already, and then; the sample's pool
+/// allows 5 to 20.
+const FIRST: [i32; 2] = [12, 10];
 const SECOND: i32 = 6;
-/// The operator looks at its directory once a second: three looks.
-const LOOKS: Duration = Duration::from_secs(3);
+/// How often the operator is asked what it made of a file.
+const POLL: Duration = Duration::from_millis(100);
 
 pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     let screen = scene.screen;
@@ -26,31 +30,34 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     screen.fact("so far", &format!("{POOL} holds {}", before.ready_replicas));
     screen.fact("because", &sized(&before.conditions));
 
-    let component = scene.plugins.join("pool-fixed.wasm");
-    let binding = scene.plugins.join("pool-fixed.yaml");
+    let first = if before.ready_replicas == FIRST[0] { FIRST[1] } else { FIRST[0] };
+    let component = scene.operator.plugins.join(format!("{NAME}.wasm"));
+    let binding = scene.operator.plugins.join(format!("{NAME}.yaml"));
     let work = async {
-        put(&binding, binding_of(FIRST).as_bytes())?;
+        put(&binding, binding_of(first).as_bytes())?;
         put(&component, paddock_guests::POOL_FIXED)?;
-        let told = follows(screen, &pools, FIRST).await?;
+        let told = follows(screen, &pools, first).await?;
         Ok((
             told,
-            format!("{} KiB of WebAssembly dropped in; {POOL} holds {FIRST}", paddock_guests::POOL_FIXED.len() / 1024),
+            format!("{} KiB of WebAssembly dropped in; {POOL} holds {first}", paddock_guests::POOL_FIXED.len() / 1024),
         ))
     };
     let told = screen.step("pool-fixed.wasm", "dropping a component into --plugin-dir", work).await?;
     screen.fact("because", &told);
 
+    let good = scene.operator.plugin(NAME).await?.and_then(|plugin| plugin.digest);
     let work = async {
         put(&component, b"\0asm, but not what follows")?;
-        put(&binding, binding_of(SECOND).as_bytes())?;
-        // Neither the component may take effect nor the settings that came with it: time enough for both.
-        tokio::time::sleep(LOOKS).await;
-        follows(screen, &pools, FIRST).await?;
-        Ok(((), format!("refused, and the good one goes on: {POOL} still holds {FIRST}")))
+        let refused = refused(&scene.operator).await?;
+        ensure!(refused.digest == good, "the broken component took the place of the good one");
+        follows(screen, &pools, first).await?;
+        Ok((refused, format!("refused; the good one goes on, {POOL} still holds {first}")))
     };
-    screen.step("a broken one", "putting a broken component in its place", work).await?;
+    let refused = screen.step("a broken one", "putting a broken component in its place", work).await?;
+    screen.quote(&refused.error.unwrap_or_default());
 
     let work = async {
+        put(&binding, binding_of(SECOND).as_bytes())?;
         put(&component, paddock_guests::POOL_FIXED)?;
         follows(screen, &pools, SECOND).await?;
         Ok(((), format!("the good one again, with other settings: {POOL} holds {SECOND}")))
@@ -65,7 +72,8 @@ async fn follows(screen: &Screen, pools: &Api<SandboxWarmPool>, size: i32) -> Re
             return Look::NotYet("has no status".to_owned());
         };
         let (ready, wanted) = (status.ready_replicas, status.desired_replicas.unwrap_or_default());
-        if wanted == size && ready == size {
+        let by_plugin = sized(&status.conditions).contains(NAME);
+        if by_plugin && wanted == size && ready == size {
             Look::Done
         } else {
             Look::NotYet(format!("{ready} Ready, {wanted} wanted"))
@@ -73,6 +81,19 @@ async fn follows(screen: &Screen, pools: &Api<SandboxWarmPool>, size: i32) -> Re
     });
     let status = pool.await?.and_then(|pool| pool.status).unwrap_or_default();
     Ok(sized(&status.conditions))
+}
+
+/// Waits until the operator has refused what lies in its directory now.
+async fn refused(operator: &Operator) -> Result<PluginStatus> {
+    let asked = async {
+        loop {
+            match operator.plugin(NAME).await?.filter(|plugin| plugin.error.is_some()) {
+                Some(plugin) => return Ok(plugin),
+                None => tokio::time::sleep(POLL).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.context("the operator said nothing against the broken component")?
 }
 
 fn sized(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) -> String {
