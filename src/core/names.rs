@@ -197,10 +197,13 @@ pub mod object {
     /// The port of a Sandbox that declares none: the usual runtime's.
     pub const DEFAULT_PORT: u16 = 8888;
 
+    /// What the name of a template's NetworkPolicy ends with.
+    pub const NETWORK_POLICY_SUFFIX: &str = "-network-policy";
+
     /// The NetworkPolicy of a template.
     #[must_use]
     pub fn network_policy(template: &str) -> String {
-        format!("{template}-network-policy")
+        format!("{template}{NETWORK_POLICY_SUFFIX}")
     }
 
     /// The PersistentVolumeClaim of one volume of a Sandbox.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::World;
 use crate::kind::{Key, Kind};
 use crate::model::{ClaimSource, PoolChoice};
-use crate::names::{annotation, condition, group};
+use crate::names::{annotation, condition, group, object as names};
 use crate::object::{Body, Meta, Object, Owner};
 use crate::question::RuntimeClassFact;
 
@@ -96,15 +96,26 @@ impl World {
             Kind::Sandbox => {
                 dirty.insert(key.clone());
                 dirty.extend(owner_key(key, object.meta.controller.as_ref()));
+                // It may be in the way of the one that a claim would make.
+                dirty.extend(self.there([Kind::Claim, Kind::SeedClaim].map(|kind| key.sibling(kind, key.name.clone()))));
             }
-            Kind::Pod | Kind::Service | Kind::VolumeClaim | Kind::EndpointSlice => {
+            Kind::Pod | Kind::Service | Kind::EndpointSlice => {
                 dirty.extend(owner_key(key, object.meta.controller.as_ref()));
-                let namesake = key.sibling(Kind::Sandbox, key.name.clone());
-                if self.objects.contains_key(&namesake) {
-                    dirty.insert(namesake);
+                dirty.extend(self.there([key.sibling(Kind::Sandbox, key.name.clone())]));
+            }
+            Kind::VolumeClaim => {
+                dirty.extend(owner_key(key, object.meta.controller.as_ref()));
+                // `<volume>-<sandbox>`, and either part may have hyphens.
+                let sandboxes = key.name.match_indices('-').map(|(at, _)| &key.name[at + 1..]);
+                dirty.extend(self.there(sandboxes.map(|name| key.sibling(Kind::Sandbox, name))));
+            }
+            Kind::NetworkPolicy => {
+                dirty.extend(owner_key(key, object.meta.controller.as_ref()));
+                if let Some(template) = key.name.strip_suffix(names::NETWORK_POLICY_SUFFIX) {
+                    let kinds = [Kind::Template, Kind::SeedTemplate];
+                    dirty.extend(self.there(kinds.map(|kind| key.sibling(kind, template))));
                 }
             }
-            Kind::NetworkPolicy => dirty.extend(owner_key(key, object.meta.controller.as_ref())),
             Kind::Template | Kind::SeedTemplate | Kind::Pool | Kind::SeedPool => {
                 dirty.insert(key.clone());
                 dirty.extend(self.referrers.get(key).into_iter().flatten().cloned());
@@ -115,6 +126,11 @@ impl World {
             }
             Kind::Namespace | Kind::Node | Kind::RuntimeClass | Kind::StorageClass => {}
         }
+    }
+
+    /// Those of some keys whose objects are there.
+    fn there(&self, keys: impl IntoIterator<Item = Key>) -> impl Iterator<Item = Key> {
+        keys.into_iter().filter(|key| self.objects.contains_key(key))
     }
 
     /// A pool itself, or the pools of a template.
