@@ -315,7 +315,8 @@ mod test {
 
     #[test]
     fn the_last_of_a_name_counts() {
-        let args = operator(&["--leader-elect=true", "--leader-elect=false", "--cluster-domain=a", "--cluster-domain=b"]);
+        let args =
+            operator(&["--leader-elect=true", "--leader-elect=false", "--cluster-domain=a", "--cluster-domain=b"]);
         let args = args.unwrap();
         assert!(!args.leadership.leader_elect);
         assert_eq!(args.cluster.cluster_domain, "b");

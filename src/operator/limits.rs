@@ -54,6 +54,15 @@ pub const QUESTION_ROUNDS: u32 = 8;
 /// API server's priority level `workload-low` gives its whole cluster by default (some 245 of 600 seats).
 pub const WRITES: (usize, usize, usize) = (32, 4, 256);
 
+/// What is left of the limit after a refusal, and after a slow reply.
+pub const BUSY_CUT: f64 = 0.5;
+/// See [`BUSY_CUT`].
+pub const SLOW_CUT: f64 = 0.9;
+
+/// A reply that took this long was waiting inside the API server: ten times what a write takes on a busy one,
+/// a quarter of the second in which a person takes a claim for immediate.
+pub const SLOW_WRITE: Duration = Duration::from_millis(250);
+
 /// Share of the writes under way that refills and clean-up may take, in percent: the rest is the claims'.
 pub const BACKGROUND_SHARE: usize = 75;
 

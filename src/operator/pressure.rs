@@ -1,7 +1,8 @@
 //! Back-pressure: how many writes may be under way, and who goes first.
 //!
-//! Slow start, then additive increase and multiplicative decrease on the API server's own word (429 and 503).
-//! Claims go first and keep a share that refills cannot take. `--kube-api-qps` and `--kube-api-burst`
+//! Slow start, then additive increase and multiplicative decrease on the API server's own word (429 and 503). Where
+//! replies become slow, more at once would only wait inside the API server, and claims behind refills: the
+//! limit shrinks a little then. Claims go first and keep a share that refills cannot take. `--kube-api-qps` and `--kube-api-burst`
 //! add a fixed rate where they are given.
 
 use std::collections::VecDeque;
@@ -64,6 +65,7 @@ struct Rate {
 pub struct Permit {
     state: Arc<Mutex<State>>,
     urgency: Urgency,
+    since: Instant,
     returned: bool,
 }
 
@@ -156,30 +158,38 @@ impl State {
     fn admit(&mut self, shared: &Arc<Mutex<State>>, urgency: Urgency) -> Permit {
         self.in_flight += 1;
         self.background += usize::from(urgency == Urgency::Background);
-        Permit { state: shared.clone(), urgency, returned: false }
+        Permit { state: shared.clone(), urgency, since: Instant::now(), returned: false }
     }
 
-    /// Learns from a reply.
-    fn learn(&mut self, signal: Signal, now: Instant) {
-        let (_, least, most) = limits::WRITES;
+    /// Learns from a reply that took this long.
+    fn learn(&mut self, signal: Signal, took: Duration, now: Instant) {
+        let (start, least, most) = limits::WRITES;
         match signal {
-            Signal::Served => {
-                // A limit that is not used says nothing about what the API server can take.
-                if self.in_flight * 2 >= self.limit as usize {
-                    self.limit += if self.limit < self.threshold { 1.0 } else { 1.0 / self.limit };
-                    self.limit = self.limit.min(most as f64);
+            Signal::Served if took >= limits::SLOW_WRITE => {
+                self.cut(limits::SLOW_CUT, start.min(self.limit as usize), now)
+            }
+            // A limit that is not used says nothing about what the API server can take.
+            Signal::Served if self.in_flight * 2 >= self.limit as usize => {
+                self.limit += if self.limit < self.threshold { 1.0 } else { 1.0 / self.limit };
+                self.limit = self.limit.min(most as f64);
+            }
+            Signal::Served => {}
+            Signal::Busy(retry_after) => {
+                if let Some(wait) = retry_after {
+                    let until = now + wait.min(limits::RETRY_AFTER);
+                    self.held_until = self.held_until.max(Some(until));
                 }
-                return;
+                self.cut(limits::BUSY_CUT, least, now);
             }
-            Signal::Busy(Some(wait)) => {
-                let until = now + wait.min(limits::RETRY_AFTER);
-                self.held_until = self.held_until.max(Some(until));
-            }
-            Signal::Busy(None) | Signal::Lost => {}
+            Signal::Lost => self.cut(limits::BUSY_CUT, least, now),
         }
+    }
+
+    /// Cuts the limit to a share of itself, unless that has just been done.
+    fn cut(&mut self, share: f64, least: usize, now: Instant) {
         if self.last_cut.is_none_or(|at| now.duration_since(at) >= limits::CUT_APART) {
             self.last_cut = Some(now);
-            self.limit = (self.limit / 2.0).max(least as f64);
+            self.limit = (self.limit * share).max(least as f64);
             self.threshold = self.limit;
         }
     }
@@ -189,7 +199,7 @@ impl Permit {
     /// Gives the place back with what the reply said.
     pub fn done(mut self, signal: Signal) {
         self.returned = true;
-        give_back(&self.state, self.urgency, Some(signal));
+        give_back(&self.state, self.urgency, Some((signal, self.since.elapsed())));
     }
 }
 
@@ -201,13 +211,13 @@ impl Drop for Permit {
     }
 }
 
-fn give_back(shared: &Arc<Mutex<State>>, urgency: Urgency, signal: Option<Signal>) {
+fn give_back(shared: &Arc<Mutex<State>>, urgency: Urgency, reply: Option<(Signal, Duration)>) {
     // A permit that nobody takes any more is given back by its own drop, which locks: so outside the lock.
     let mut unwanted = Vec::new();
     {
         let mut state = lock(shared);
-        if let Some(signal) = signal {
-            state.learn(signal, Instant::now());
+        if let Some((signal, took)) = reply {
+            state.learn(signal, took, Instant::now());
         }
         state.in_flight -= 1;
         state.background -= usize::from(urgency == Urgency::Background);

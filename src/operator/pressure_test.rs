@@ -63,6 +63,30 @@ async fn a_refusal_halves_once_for_all_that_were_under_way_and_growth_is_slow_af
 }
 
 #[tokio::test(start_paused = true)]
+async fn slow_replies_shrink_the_limit_little_by_little_but_not_below_where_it_began() {
+    let pressure = Pressure::new(None, None);
+    for _ in 0..20 {
+        for permit in fill(&pressure, Urgency::Normal).await {
+            permit.done(Signal::Served);
+        }
+    }
+    assert_eq!(pressure.load().0, limits::WRITES.2);
+    let mut last = limits::WRITES.2;
+    for round in 0..100 {
+        let permits = fill(&pressure, Urgency::Normal).await;
+        tokio::time::advance(limits::SLOW_WRITE.max(limits::CUT_APART)).await;
+        for permit in permits {
+            permit.done(Signal::Served);
+        }
+        let limit = pressure.load().0;
+        assert!(limit < last || limit == limits::WRITES.0, "round {round}: {limit} after {last}");
+        assert!(limit >= (last as f64 * limits::SLOW_CUT) as usize, "round {round}: {limit} after {last}");
+        last = limit;
+    }
+    assert_eq!(last, limits::WRITES.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn refills_leave_room_for_claims() {
     let pressure = Pressure::new(None, None);
     let refills = fill(&pressure, Urgency::Background).await;
