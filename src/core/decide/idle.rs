@@ -81,6 +81,10 @@ pub(super) fn decide(
         None => {
             let asked = answer.next_check.filter(|at| *at > now).unwrap_or(latest).min(latest);
             idle.next_check = Some(asked);
+            // Said before it is due, while its user can still do something about it.
+            if let Some(why) = tiers.obstacle {
+                reason = format!("{reason}; {why}");
+            }
         }
         Some(action) if !tiers.possible.contains(&action) => {
             let why = tiers.obstacle.unwrap_or_else(|| "it is not possible for this Sandbox".to_owned());
