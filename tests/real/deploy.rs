@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::json::text;
 use super::kinds::{Kind, POD};
-use super::manifests::{object, pod};
+use super::manifests::{claim, object, pod, sandbox};
 use super::operator::{self, NAMESPACE, Operator, Plan};
 use super::place::Place;
 use super::{programs, stage};
@@ -20,6 +20,7 @@ pub(super) fn tests() -> Vec<Test> {
         every_overlay_is_what_the_command_prints,
         a_chosen_class_brings_its_overhead_and_its_nodes,
         a_certificate_rotates_under_load_without_a_failed_call,
+        without_an_answer_generated_code_is_denied_and_all_else_admitted,
         taking_the_deployment_away_takes_the_webhook_away,
     ]
 }
@@ -160,6 +161,30 @@ async fn a_certificate_rotates_under_load_without_a_failed_call() {
 
 async fn certificate(own: &Place, secrets: Kind) -> String {
     text(&own.get(secrets, "paddock-webhook-tls").await, "/data/tls.crt").to_owned()
+}
+
+/// `deploy/` on a cluster where nothing answers at the webhook's Service: its pods only pretend to run.
+async fn without_an_answer_generated_code_is_denied_and_all_else_admitted() {
+    let cluster = Cluster::start(Options { nodes: 1, ..Options::default().with_isolation() }).await.expect("a cluster");
+    cluster.kubectl().run(&["apply", "--server-side", "-k", root!("deploy")], None).await.expect("deploy/ is accepted");
+    let place = Place::new(&cluster, "unanswered").await;
+    let isolated = Place::labelled(&cluster, "isolated", json!({ "policy.paddock.dev/isolation": "required" })).await;
+    let unmarked = object(POD, "unmarked", pod()["spec"].clone());
+    // API servers learn of a new configuration by a watch of their own.
+    until("Pods of generated code are denied", async || place.dry_run(&marked()).await.is_err()).await;
+    for (place, pod, entry) in [(&place, &marked(), "generated-code"), (&isolated, &unmarked, "isolated-namespaces")] {
+        let denied = place.dry_run(pod).await.expect_err("nobody answers").to_string();
+        assert!(denied.contains("failed calling webhook") && denied.contains(entry), "{denied}");
+    }
+    place.create(unmarked).await;
+    place.create(sandbox("a", json!({}))).await;
+    place.create(claim("a", "p", json!({}))).await;
+    let system = Place::existing(&cluster, "kube-system");
+    system.dry_run(&marked()).await.expect("kube-system is left alone");
+    // What runs already can still be looked into: the connection is admitted, and only then finds no kubelet.
+    place.until(POD, "unmarked", "runs", |p| text(p, "/status/phase") == "Running").await;
+    let output = place.kubectl_output(&["exec", "unmarked", "--request-timeout=10s", "--", "true"], None).await;
+    assert!(!output.contains("webhook"), "{output}");
 }
 
 /// Its pods run on nodes that pretend to; the operator runs beside them, with the rights and the configurations of
