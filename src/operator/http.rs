@@ -36,8 +36,15 @@ impl Readiness {
     /// What is still waited for; empty when ready.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
-        let mut waiting: Vec<String> =
-            self.missing.borrow().iter().map(|kind| format!("list of {}.{}", kind.plural(), kind.group())).collect();
+        let mut waiting: Vec<String> = self
+            .missing
+            .borrow()
+            .iter()
+            .map(|kind| match kind.group() {
+                "" => format!("list of {}", kind.plural()),
+                group => format!("list of {}.{group}", kind.plural()),
+            })
+            .collect();
         if !*self.webhook.borrow() {
             waiting.push("webhook".to_owned());
         }
@@ -131,10 +138,82 @@ async fn seen(State(debug): State<Debug>, Path((kind, namespace, name)): Path<(S
     };
     let key = Key::new(kind, if kind.namespaced() { namespace } else { String::new() }, name);
     let seen = debug.world.see(&key, Timestamp::now());
+    let pending = debug.world.read(|world| world.pending(&key));
     let document = json!({
         "key": key.to_string(),
         "seen": seen,
+        "pending": pending,
         "last": debug.traces.last(&key).map(|trace| trace.json()),
     });
     pretty(&document)
+}
+
+#[cfg(test)]
+mod test {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use paddock_core::object::Object;
+    use paddock_core::plan::{Action, Op, Reason};
+    use paddock_core::settings::Settings;
+    use paddock_core::world::{Observed, World};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::queue::Workers;
+
+    async fn get_text(router: Router, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readiness_says_what_it_waits_for() {
+        let missing = watch::Sender::new(Missing::from([Kind::Pod]));
+        let webhook = watch::Sender::new(false);
+        let router = || probes(Readiness { missing: missing.subscribe(), webhook: webhook.subscribe() });
+        let (status, text) = get_text(router(), "/readyz").await;
+        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "waiting for: list of pods, webhook\n"));
+        assert_eq!(get_text(router(), "/healthz").await.0, StatusCode::OK);
+        missing.send_replace(Missing::new());
+        webhook.send_replace(true);
+        assert_eq!(get_text(router(), "/readyz").await, (StatusCode::OK, "ok".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_in_the_text_format() {
+        let (metrics_, queue) = (Metrics::new().unwrap(), Queue::new(Workers::default(), 1));
+        let router = metrics(Scrape { metrics: metrics_, queue, pressure: Pressure::new(None, None) });
+        let (status, text) = get_text(router, "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.contains("# TYPE paddock_write_slots gauge\n"), "{text}");
+        assert!(text.contains("agent_sandbox_build_info{git_version=\"v"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn debug_shows_what_is_seen_and_what_is_pending() {
+        let world = SharedWorld::new(World::new(Settings::default()));
+        let sandbox = json!({
+            "metadata": { "name": "s", "namespace": "ns", "uid": "u1", "resourceVersion": "5" },
+            "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
+        });
+        let object = Object::from_json(Kind::Sandbox, sandbox).unwrap();
+        let key = object.key.clone();
+        let _ = world.observe(Observed::Applied(object), Timestamp::now());
+        let action = Action::Delete { uid: "u1".into(), resource_version: None, foreground: false };
+        world.begin(&[Op { key, reason: Reason::Expired, action }]).unwrap();
+        let plugins = watch::Sender::new(Vec::new()).subscribe();
+        let router = debug(Debug { world, traces: Traces::default(), plugins });
+
+        let (status, text) = get_text(router.clone(), "/debug/seen/sandbox/ns/s").await;
+        let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(shown["seen"]["Sandbox"]["sandbox"]["meta"]["uid"], "u1");
+        assert_eq!(shown["pending"], json!(["Delete under way"]));
+        assert_eq!(shown["last"], serde_json::Value::Null);
+        let (status, text) = get_text(router, "/debug/seen/nothing/ns/s").await;
+        assert!(status == StatusCode::NOT_FOUND && text.contains("SeedClaim"), "{text}");
+    }
 }

@@ -68,6 +68,17 @@ impl Marks {
         self.pending.entry(key).or_default().insert(mark, None);
     }
 
+    /// What is on its way to an object, or was lost on it since when: for people.
+    pub(super) fn describe(&self, key: &Key) -> Vec<String> {
+        let marks = self.pending.get(key).into_iter().flatten();
+        marks
+            .map(|(mark, lost)| match lost {
+                None => format!("{mark:?} under way"),
+                Some(since) => format!("{mark:?} without a reply since {since}"),
+            })
+            .collect()
+    }
+
     pub(super) fn clear(&mut self, key: &Key, mark: &Mark) {
         self.refused.remove(key);
         if let Mark::Create { controller: Some(uid) } = mark

@@ -112,6 +112,12 @@ impl World {
         self.objects.get(key)
     }
 
+    /// Our own writes to an object that no watch has shown yet, in words, for `/debug/seen`.
+    #[must_use]
+    pub fn pending(&self, key: &Key) -> Vec<String> {
+        self.marks.describe(key)
+    }
+
     /// Objects of one kind.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
         // `Arc<str>` of nothing sorts before every namespace.
