@@ -1,15 +1,18 @@
 //! A warm pool: as many fresh Sandboxes as were decided, never more than its maximum, none that a claim took.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::ask::{STATE_EVERY, first_or_built_in, remembered, to_remember};
 use super::{create, delete_version, status};
-use crate::api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
+use crate::api::{OperatingMode, PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 use crate::build;
 use crate::conditions::{Says, find, say, status_patch};
 use crate::kind::Kind;
 use crate::model::{self, PoolSize};
 use crate::names::{condition, label, name_hash, reason};
+use crate::object::Object;
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::policy::Bindings;
 use crate::question::{Answer, Answered, Ask, Hook, PoolSizeAnswer, PoolSizeQuestion, Question};
@@ -42,11 +45,11 @@ impl<'a> Members<'a> {
         for member in seen.members.iter().filter(|m| m.sandbox.meta.deleting.is_none()) {
             let made_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
             let pod = member.pod.as_ref().and_then(|p| p.pod());
-            let ended = pod.is_some_and(|p| p.ended());
+            let unusable = pod.is_some_and(|p| p.ended()) || !runs(&member.sandbox);
             let list = if member.spoken_for {
                 members.spoken_for += 1;
                 continue;
-            } else if ended {
+            } else if unusable {
                 &mut members.unusable
             } else if hash.is_some() && made_from != hash {
                 &mut members.stale
@@ -63,6 +66,14 @@ impl<'a> Members<'a> {
     fn alive(&self) -> usize {
         self.ready.len() + self.creating.len() + self.stale.len() + self.unusable.len() + self.spoken_for
     }
+}
+
+/// Whether a Sandbox is to run: one that somebody suspended or made unreadable is of no use to a claim.
+fn runs(sandbox: &Object) -> bool {
+    sandbox.sandbox().is_some_and(|s| {
+        let mode = |m: &Arc<model::Sandbox>| model::desired_mode(m.operating_mode, m.replicas, s.status.mode).mode;
+        s.spec.as_ref().is_ok_and(|m| mode(m) == OperatingMode::Running)
+    })
 }
 
 fn is_ready(member: &Member) -> bool {
@@ -188,9 +199,11 @@ fn deletions(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, desire
     }
     let replaced = match model.update {
         UpdateStrategyType::Recreate => members.stale.len(),
-        // Where the maximum leaves room, fresh ones stand in first; else a claim that wants one makes room.
-        UpdateStrategyType::OnReplenish if members.ready.len() >= desired => members.stale.len(),
-        UpdateStrategyType::OnReplenish => 0,
+        // One goes for each fresh one that is Ready. Where the maximum leaves no room for a fresh one, a claim that
+        // wants one makes it.
+        UpdateStrategyType::OnReplenish => {
+            members.stale.len().saturating_sub(desired.saturating_sub(members.ready.len()))
+        }
     };
     ops.extend(members.stale.iter().take(replaced).map(|m| delete_version(&m.sandbox, Reason::TemplateChanged)));
     // Too many: first those that are not Ready, of those the youngest.

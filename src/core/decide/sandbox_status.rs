@@ -44,7 +44,9 @@ pub(super) fn status(
         label::SANDBOX_UID,
         sandbox.meta.uid
     ));
-    after_status.replicas = Some(i32::from(pod_object.is_some_and(|o| o.meta.deleting.is_none())));
+    // A pod that makes way for sleep counts until it is gone, so that its end is one write.
+    let asleep = matches!(situation, Situation::Asleep(..));
+    after_status.replicas = Some(i32::from(pod_object.is_some_and(|o| asleep || o.meta.deleting.is_none())));
     after_status.pod_ips = pod.map(|p| p.ips.clone()).unwrap_or_default();
     after_status.node_name = pod.and_then(|p| p.node.clone());
     if let Some(object) = pod_object {

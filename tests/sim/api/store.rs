@@ -175,7 +175,7 @@ impl Api {
         self.seconds_from_now(0)
     }
 
-    pub(super) fn seconds_from_now(&self, seconds: i64) -> String {
+    pub(crate) fn seconds_from_now(&self, seconds: i64) -> String {
         let at = self.now + SignedDuration::from_secs(seconds);
         Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
     }

@@ -53,6 +53,12 @@ pub(crate) enum Fate {
 }
 
 impl Flight {
+    /// The same request, of which nobody waits for the reply.
+    pub(crate) fn adrift(&self) -> Self {
+        let Self { op, task, view, version, .. } = self;
+        Self { op: op.clone(), task: task.clone(), view: view.clone(), version: *version, reply: None }
+    }
+
     pub(super) fn sent(op: Op, task: Key, view: Rc<View>, version: Option<u64>) -> Self {
         Self { op, task, view, version, reply: None }
     }

@@ -247,6 +247,16 @@ impl Operator {
         *timer = (*timer).min(at);
     }
 
+    /// Its plugins answer again.
+    pub(crate) fn heal(&mut self) {
+        self.judge.heal();
+    }
+
+    /// Every n-th answer of its plugins is a trap.
+    pub(crate) fn fail_every(&mut self, n: u64) {
+        self.judge.fail_every(n);
+    }
+
     /// The process ends; its requests may still arrive.
     pub(crate) fn crash(self) -> Vec<Flight> {
         self.flights.into_iter().filter(|f| f.reply.is_none()).collect()

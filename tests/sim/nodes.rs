@@ -1,0 +1,134 @@
+//! The rest of the cluster: a scheduler and kubelets that take pods through their lives, well or badly.
+
+use serde_json::{Value, json};
+
+use super::api::{Api, Id, Part, Resource};
+
+/// What goes wrong on nodes, in thousandths of their steps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Trouble {
+    /// A pod is evicted.
+    pub(crate) evict: u32,
+    /// A pod's process ends.
+    pub(crate) end: u32,
+    /// A pod stops being Ready for a while.
+    pub(crate) unready: u32,
+}
+
+/// Whether something is left to do for a pod.
+pub(crate) fn pending(api: &Api) -> bool {
+    let schedulable = nodes(api).next().is_some();
+    api.list(Resource::POD).any(|(_, pod)| next(pod, schedulable).is_some())
+}
+
+enum Next {
+    Bind,
+    Start,
+    BecomeReady,
+    Remove,
+}
+
+fn next(pod: &Value, schedulable: bool) -> Option<Next> {
+    if pod["metadata"]["deletionTimestamp"].is_string() {
+        return Some(Next::Remove);
+    }
+    let bound = pod["spec"]["nodeName"].is_string();
+    match pod["status"]["phase"].as_str() {
+        Some("Pending") if !bound => schedulable.then_some(Next::Bind),
+        Some("Pending") => Some(Next::Start),
+        Some("Running") if !is_ready(pod) => Some(Next::BecomeReady),
+        Some(_) | None => None,
+    }
+}
+
+/// Takes one pod one step on, or lets something go wrong with one.
+pub(crate) fn step(api: &mut Api, rng: &mut fastrand::Rng, trouble: Trouble) {
+    let schedulable: Vec<String> = nodes(api).collect();
+    let any = !schedulable.is_empty();
+    let waiting: Vec<Id> =
+        api.list(Resource::POD).filter(|(_, p)| next(p, any).is_some()).map(|(id, _)| id.clone()).collect();
+    let dice = rng.u32(..1000);
+    if dice < trouble.evict + trouble.end + trouble.unready {
+        let running: Vec<Id> = api.list(Resource::POD).filter(|(_, p)| is_ready(p)).map(|(id, _)| id.clone()).collect();
+        if let Some(id) = pick(rng, &running) {
+            let patch = if dice < trouble.evict {
+                json!({ "status": { "phase": "Failed", "reason": "Evicted", "conditions": conditions(api, false) } })
+            } else if dice < trouble.evict + trouble.end {
+                let Some(pod) = api.get(id) else { return };
+                if pod["spec"]["restartPolicy"].as_str().unwrap_or("Always") == "Always" {
+                    return;
+                }
+                let phase = if rng.bool() { "Succeeded" } else { "Failed" };
+                json!({ "status": { "phase": phase, "conditions": conditions(api, false) } })
+            } else {
+                json!({ "status": { "conditions": conditions(api, false) } })
+            };
+            let _ = api.patch(id, Part::Whole, &patch);
+        }
+        return;
+    }
+    let Some(id) = pick(rng, &waiting) else { return };
+    let Some(what) = api.get(id).and_then(|p| next(p, any)) else { return };
+    let patch = match what {
+        Next::Remove => {
+            api.finish_deletion(id);
+            return;
+        }
+        Next::Bind => {
+            let node = &schedulable[rng.usize(..schedulable.len())];
+            json!({ "spec": { "nodeName": node } })
+        }
+        Next::Start => {
+            let ip = format!("10.{}.{}.{}", rng.u8(..), rng.u8(..), rng.u8(1..));
+            json!({ "status": { "phase": "Running", "podIPs": [{ "ip": ip }], "conditions": conditions(api, false) } })
+        }
+        Next::BecomeReady => json!({ "status": { "conditions": conditions(api, true) } }),
+    };
+    let _ = api.patch(id, Part::Whole, &patch);
+}
+
+/// Makes a node, or makes it schedulable again.
+pub(crate) fn put_node(api: &mut Api, name: &str) {
+    let id = Id::new(Resource::NODE, "", name);
+    let ready = json!([{ "type": "Ready", "status": "True" }]);
+    if api.get(&id).is_some() {
+        let healthy = json!({ "spec": { "unschedulable": null }, "status": { "conditions": ready } });
+        let _ = api.patch(&id, Part::Whole, &healthy);
+    } else {
+        let _ = api.create(json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": { "name": name },
+            "spec": {},
+            "status": { "conditions": ready },
+        }));
+    }
+}
+
+/// Names of nodes that pods can be put on.
+fn nodes(api: &Api) -> impl Iterator<Item = String> {
+    let fit = |node: &Value| {
+        node["spec"]["unschedulable"] != true && node.pointer("/status/conditions/0/status") == Some(&"True".into())
+    };
+    api.list(Resource::NODE).filter(move |(_, n)| fit(n)).map(|(id, _)| id.name.to_string())
+}
+
+/// Whether a pod says that it is Ready.
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    pod["status"]["phase"] == "Running"
+        && conditions.is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+}
+
+fn conditions(api: &Api, ready: bool) -> Value {
+    let now = api.seconds_from_now(0);
+    json!([
+        { "type": "PodScheduled", "status": "True", "lastTransitionTime": now },
+        { "type": "Ready", "status": if ready { "True" } else { "False" }, "lastTransitionTime": now },
+    ])
+}
+
+/// One of them.
+pub(crate) fn pick<'a, T>(rng: &mut fastrand::Rng, from: &'a [T]) -> Option<&'a T> {
+    if from.is_empty() { None } else { from.get(rng.usize(..from.len())) }
+}

@@ -1,0 +1,257 @@
+//! What must hold when nothing is under way any more: everybody has what they asked for, and everything says so.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::rules::maximum;
+use super::{controller, is_going, uid};
+use crate::sim::api::{Api, Id, Resource};
+use crate::sim::nodes::is_ready;
+
+/// Seconds by which times that are rounded on the wire may differ.
+const SLACK: SignedDuration = SignedDuration::from_secs(3);
+
+/// Everything that is not as it should be.
+pub(crate) fn at_rest(api: &Api) -> Result<(), String> {
+    for (id, document) in api.list(Resource::SANDBOX).filter(|(_, d)| !is_going(d)) {
+        sandbox(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}\n{document:#}"))?;
+    }
+    for resource in [Resource::CLAIM, Resource::SEED_CLAIM] {
+        for (id, document) in api.list(resource).filter(|(_, d)| !is_going(d)) {
+            claim(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}\n{document:#}"))?;
+        }
+    }
+    for resource in [Resource::POOL, Resource::SEED_POOL] {
+        for (id, document) in api.list(resource).filter(|(_, d)| !is_going(d)) {
+            pool(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}\n{document:#}"))?;
+        }
+    }
+    for resource in [Resource::TEMPLATE, Resource::SEED_TEMPLATE] {
+        for (id, document) in api.list(resource).filter(|(_, d)| !is_going(d)) {
+            template(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn expect(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+fn condition<'a>(document: &'a Value, kind: &str) -> Option<&'a Value> {
+    document["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind)
+}
+
+/// A condition's status and reason.
+fn says<'a>(document: &'a Value, kind: &str) -> (&'a str, &'a str) {
+    condition(document, kind)
+        .map_or(("", ""), |c| (c["status"].as_str().unwrap_or_default(), c["reason"].as_str().unwrap_or_default()))
+}
+
+fn owned<'a>(api: &'a Api, owner: &Value, resource: Resource) -> Vec<(&'a Id, &'a Value)> {
+    let dependents = api.dependents(uid(owner)).filter(|id| id.resource == resource);
+    dependents
+        .filter_map(|id| Some((id, &**api.get(id)?)))
+        .filter(|(_, d)| controller(d).is_some_and(|(.., u)| u == uid(owner)))
+        .collect()
+}
+
+fn time(value: &Value) -> Option<Timestamp> {
+    value.as_str().and_then(|t| t.parse().ok())
+}
+
+fn passed(api: &Api, at: &Value) -> bool {
+    time(at).is_some_and(|at| at <= api.now)
+}
+
+fn sandbox(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
+    let (spec, status) = (&document["spec"], &document["status"]);
+    let pods = owned(api, document, Resource::POD);
+    let service = api.get(&Id::new(Resource::SERVICE, &id.namespace, &id.name)).map(|s| &**s);
+    let its_service = service.filter(|s| controller(s).is_some_and(|(.., u)| u == uid(document)));
+    let ready = says(document, "Ready");
+    if passed(api, &spec["shutdownTime"]) {
+        expect(pods.is_empty(), || format!("expired, and has {} pods", pods.len()))?;
+        expect(its_service.is_none(), || "expired, and has its Service".to_owned())?;
+        return expect(ready == ("False", "SandboxExpired"), || format!("expired, and says {ready:?}"));
+    }
+    let running = match (spec["operatingMode"].as_str(), spec["replicas"].as_u64()) {
+        (Some("Running"), Some(1)) => true,
+        (Some("Suspended"), Some(0)) => false,
+        other => return Err(format!("its mode fields are not in step: {other:?}")),
+    };
+    addresses(api, id, document, its_service, running)?;
+    expect(document["status"]["conditions"].as_array().is_some_and(|c| !c.is_empty()), || {
+        "it has no status".to_owned()
+    })?;
+    let suspended = says(document, "Suspended");
+    if !running {
+        expect(pods.is_empty(), || "suspended, and has a pod".to_owned())?;
+        expect(ready == ("False", "SandboxSuspended"), || format!("suspended, and says {ready:?}"))?;
+        return expect(suspended == ("True", "PodTerminated"), || format!("suspended, and says {suspended:?}"));
+    }
+    expect(suspended == ("False", "NotSuspended"), || format!("running, and says {suspended:?}"))?;
+    let [(_, pod)] = pods.as_slice() else { return Err(format!("running, and has {} pods", pods.len())) };
+    if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+        return expect(says(document, "Finished").0 == "True", || "its pod ended, and it is not Finished".to_owned());
+    }
+    expect(is_ready(pod), || "its pod does not get Ready".to_owned())?;
+    expect(ready == ("True", "DependenciesReady"), || format!("its pod is Ready, and it says {ready:?}"))?;
+    let ips: Vec<&Value> = pod["status"]["podIPs"].as_array().into_iter().flatten().map(|ip| &ip["ip"]).collect();
+    let told: Vec<&Value> = status["podIPs"].as_array().into_iter().flatten().collect();
+    expect(ips == told, || format!("its pod has {ips:?}"))?;
+    let labels = &pod["metadata"]["labels"];
+    let claim = controller(document).filter(|(kind, ..)| *kind == "SandboxClaim").map(|(.., uid)| uid);
+    expect(labels["agents.x-k8s.io/claim-uid"].as_str() == claim, || format!("its pod's labels are {labels}"))?;
+    rested(api, document, pod)
+}
+
+/// The Service as wanted, and where a stable one leads.
+fn addresses(api: &Api, id: &Id, document: &Value, service: Option<&Value>, running: bool) -> Result<(), String> {
+    let spec = &document["spec"];
+    let on_demand = spec["resumePolicy"] == "OnDemand";
+    let headless = spec.get("template").is_some() || spec["service"] == true;
+    if on_demand || headless {
+        let Some(service) = service else { return Err("it has no Service".to_owned()) };
+        let is_headless = service["spec"]["clusterIP"] == "None";
+        return expect(is_headless != on_demand || service["spec"]["clusterIP"].is_null() || on_demand, || {
+            format!("its Service is {service}")
+        })
+        .and_then(|()| if on_demand { slice(api, id, document, running) } else { Ok(()) });
+    }
+    expect(spec["service"] != false || service.is_none(), || "it has a Service that is not wanted".to_owned())
+}
+
+fn slice(api: &Api, id: &Id, document: &Value, running: bool) -> Result<(), String> {
+    let Some(resource) = Resource::named("discovery.k8s.io/v1", "EndpointSlice") else { return Ok(()) };
+    let slice = api.get(&Id::new(resource, &id.namespace, &id.name));
+    let leads_to = slice.and_then(|s| s.pointer("/endpoints/0/addresses/0").cloned()).unwrap_or_default();
+    let ready = says(document, "Ready").0 == "True";
+    let wanted = if running && ready { document["status"]["podIPs"][0].clone() } else { Value::Null };
+    expect(leads_to == wanted, || format!("its slice leads to {leads_to}, not {wanted}"))
+}
+
+/// An idle Sandbox sleeps, unless it waits in a pool or its files would be lost.
+fn rested(api: &Api, document: &Value, pod: &Value) -> Result<(), String> {
+    if document["spec"]["idleTimeout"].is_null() || controller(document).is_some_and(|(k, ..)| k == "SandboxWarmPool") {
+        return Ok(());
+    }
+    let volumes = pod["spec"]["volumes"].as_array();
+    if volumes.is_some_and(|v| v.iter().any(|v| !v["emptyDir"].is_null())) {
+        return Ok(());
+    }
+    let ready = pod["status"]["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Ready");
+    let signs = [
+        time(&document["metadata"]["creationTimestamp"]),
+        ready.and_then(|c| time(&c["lastTransitionTime"])),
+        time(&document["metadata"]["annotations"]["policy.paddock.dev/last-activity"]),
+    ];
+    let active = signs.into_iter().flatten().max().unwrap_or(api.now);
+    let timeout = SignedDuration::from_mins(5);
+    expect(api.now <= active + timeout + SLACK, || format!("idle since {active}, and awake at {}", api.now))
+}
+
+fn claim(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
+    let spec = &document["spec"];
+    let ready = says(document, "Ready");
+    let owned = owned(api, document, Resource::SANDBOX);
+    let finished = condition(document, "Finished").filter(|c| c["status"] == "True");
+    let ttl = spec["lifecycle"]["ttlSecondsAfterFinished"].as_i64().map(SignedDuration::from_secs);
+    let ended = finished.zip(ttl).and_then(|(c, ttl)| Some(time(&c["lastTransitionTime"])? + ttl));
+    if passed(api, &spec["lifecycle"]["shutdownTime"]) || ended.is_some_and(|at| at <= api.now) {
+        expect(spec["lifecycle"]["shutdownPolicy"] == "Retain", || "ended, and is still there".to_owned())?;
+        expect(owned.is_empty(), || format!("ended, and has {owned:?}"))?;
+        return expect(ready == ("False", "ClaimExpired"), || format!("ended, and says {ready:?}"));
+    }
+    if let Some(name) = document["status"]["sandbox"]["name"].as_str() {
+        let Some((_, sandbox)) = owned.iter().find(|(id, _)| &*id.name == name) else {
+            expect(owned.is_empty(), || format!("its Sandbox is gone, and it has {owned:?}"))?;
+            return expect(ready == ("False", "SandboxMissing"), || {
+                format!("its Sandbox is gone, and it says {ready:?}")
+            });
+        };
+        expect(owned.len() == 1, || format!("it has {} Sandboxes", owned.len()))?;
+        let theirs = says(sandbox, "Ready");
+        expect(ready == theirs, || format!("its Sandbox says {theirs:?}"))?;
+        let ips = &sandbox["status"]["podIPs"];
+        let told = &document["status"]["sandbox"]["podIPs"];
+        return expect(ips == told, || format!("its Sandbox has {ips}"));
+    }
+    expect(owned.is_empty(), || "it has a Sandbox that its status does not name".to_owned())?;
+    let namesake = api.get(&Id::new(Resource::SANDBOX, &id.namespace, &id.name)).is_some();
+    let wanted = match problem(api, id, spec) {
+        Some(reason) => reason,
+        None if namesake => "AdoptionConflict",
+        None => return Err("it never got a Sandbox".to_owned()),
+    };
+    expect(ready == ("False", wanted), || format!("it should say {wanted}, and says {ready:?}"))
+}
+
+/// Why a claim cannot have a Sandbox, if it cannot.
+fn problem(api: &Api, id: &Id, spec: &Value) -> Option<&'static str> {
+    let seed = id.resource == Resource::SEED_CLAIM;
+    let (pools, templates, reference) = if seed {
+        (Resource::SEED_POOL, Resource::SEED_TEMPLATE, "templateRef")
+    } else {
+        (Resource::POOL, Resource::TEMPLATE, "sandboxTemplateRef")
+    };
+    let there = |resource, name: &Value| api.get(&Id::new(resource, &id.namespace, name.as_str().unwrap_or_default()));
+    let named = match spec["warmpool"].as_str() {
+        None | Some("default" | "none") => &spec["warmPoolRef"]["name"],
+        Some(_) => &spec["warmpool"],
+    };
+    let pool = there(pools, named);
+    if !named.is_null() && pool.is_none() {
+        return Some("WarmPoolNotFound");
+    }
+    let template = match (&spec[reference]["name"], pool) {
+        (Value::Null, Some(pool)) => &pool["spec"][reference]["name"],
+        (name, _) => name,
+    };
+    let Some(template) = there(templates, template) else { return Some("TemplateNotFound") };
+    let env = spec["env"].as_array().is_some_and(|e| !e.is_empty());
+    (env && template["spec"]["envVarsInjectionPolicy"] != "Allowed").then_some("EnvVarsInjectionRejected")
+}
+
+fn pool(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
+    let spec = &document["spec"];
+    let members: Vec<&Value> =
+        owned(api, document, Resource::SANDBOX).into_iter().map(|(_, d)| d).filter(|d| !is_going(d)).collect();
+    let (most, least) = (maximum(spec), spec["minReady"].as_u64());
+    let fixed = spec["minReady"].is_null() && spec["maxReady"].is_null();
+    let least = if fixed { most } else { least.and_then(|n| usize::try_from(n).ok()).unwrap_or(0) };
+    expect(members.len() <= most, || format!("it has {} Sandboxes", members.len()))?;
+    let (templates, reference, field) = if id.resource == Resource::SEED_POOL {
+        (Resource::SEED_TEMPLATE, "templateRef", "template")
+    } else {
+        (Resource::TEMPLATE, "sandboxTemplateRef", "podTemplate")
+    };
+    let name = spec[reference]["name"].as_str().unwrap_or_default();
+    let Some(template) = api.get(&Id::new(templates, &id.namespace, name)) else {
+        let says = says(document, "Ready");
+        return expect(says == ("False", "TemplateNotFound"), || format!("it has no template, and says {says:?}"));
+    };
+    // Nobody has claimed for minutes, so the size policy asks for the least.
+    expect(members.len() == least, || format!("it has {} Sandboxes, not {least}", members.len()))?;
+    let ready = members.iter().filter(|m| says(m, "Ready").0 == "True").count();
+    expect(ready == members.len(), || format!("only {ready} of {} are Ready", members.len()))?;
+    let status = &document["status"];
+    // What is none may be left out.
+    let told = (status["replicas"].as_u64().unwrap_or(0), status["readyReplicas"].as_u64().unwrap_or(0));
+    let wanted = members.len() as u64;
+    expect(told == (wanted, wanted), || format!("it has {}, and says {told:?}", members.len()))?;
+    let image = |pod: &Value| pod["spec"]["containers"][0]["image"].clone();
+    let fresh = members.iter().all(|m| image(&m["spec"]["podTemplate"]) == image(&template["spec"][field]));
+    let recreate = spec["updateStrategy"]["type"] == "Recreate";
+    expect(fresh || !recreate, || "it keeps Sandboxes of an older template".to_owned())
+}
+
+fn template(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
+    let Some(policies) = Resource::named("networking.k8s.io/v1", "NetworkPolicy") else { return Ok(()) };
+    let policy = api.get(&Id::new(policies, &id.namespace, &format!("{}-network-policy", id.name)));
+    let its = policy.is_some_and(|p| controller(p).is_some_and(|(.., u)| u == uid(document)));
+    let managed = document["spec"]["networkPolicyManagement"] != "Unmanaged";
+    expect(its <= managed, || "it has a policy that it does not want".to_owned())?;
+    // The other group's template of that name may have been first.
+    expect(policy.is_some() || !managed, || "it has no policy".to_owned())
+}

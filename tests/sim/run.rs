@@ -1,0 +1,417 @@
+//! One simulation: a seed decides what happens next, in pieces as small as a single request or watch event.
+
+use fastrand::Rng;
+use jiff::{SignedDuration, Timestamp};
+use paddock_core::plan::{Action, Op, Outcome};
+use paddock_core::settings::Settings;
+
+use super::answers::Judge;
+use super::api::Api;
+use super::nodes::{self, Trouble, pick};
+use super::operator::{Fate, Flight, Operator, RESYNC, carry_out, resource};
+use super::oracle::{Actor, Oracle, at_rest};
+use super::users;
+
+/// A request that nobody waits for any more is done or never after so long: the API server's own limit, and less than
+/// the time for which the core counts it.
+const LATE: SignedDuration = SignedDuration::from_secs(34);
+
+/// What may go wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Faults {
+    /// Requests and replies are lost, late or refused; in thousandths.
+    pub(crate) requests: u32,
+    /// Watches are cut, in thousandths of steps.
+    pub(crate) cuts: u32,
+    /// The operator crashes, in ten thousandths of steps.
+    pub(crate) crashes: u32,
+    /// Another operator takes over, in ten thousandths of steps.
+    pub(crate) handovers: u32,
+    /// Every n-th answer of a plugin is a trap.
+    pub(crate) plugins: Option<u64>,
+    /// What goes wrong on nodes.
+    pub(crate) nodes: Trouble,
+}
+
+impl Faults {
+    pub(crate) const NONE: Faults = Faults {
+        requests: 0,
+        cuts: 0,
+        crashes: 0,
+        handovers: 0,
+        plugins: None,
+        nodes: Trouble { evict: 0, end: 0, unready: 0 },
+    };
+}
+
+/// A cluster under simulation.
+pub(crate) struct Simulation {
+    rng: Rng,
+    pub(crate) api: Api,
+    /// The one that leads comes first.
+    operators: Vec<Operator>,
+    /// Requests whose operator does not wait for them any more, and until when they may still arrive.
+    adrift: Vec<(Flight, Timestamp)>,
+    pub(crate) oracle: Oracle,
+    faults: Faults,
+    /// Makes names differ from one operator process to the next.
+    processes: u64,
+    /// What happened, if that is wanted.
+    trace: Option<Vec<String>>,
+}
+
+impl Simulation {
+    pub(crate) fn new(seed: u64, faults: Faults, traced: bool) -> Self {
+        let mut api = Api::new("2030-01-01T00:00:00Z".parse().expect("a time"));
+        users::furnish(&mut api);
+        let _ = api.take_fresh();
+        let mut simulation = Self {
+            rng: Rng::with_seed(seed),
+            api,
+            operators: vec![],
+            adrift: vec![],
+            oracle: Oracle::new(faults.requests + faults.crashes + faults.handovers == 0),
+            faults,
+            processes: seed,
+            trace: traced.then(Vec::new),
+        };
+        let count = if faults.handovers > 0 { 2 } else { 1 };
+        for i in 0..count {
+            let mut operator = simulation.process();
+            operator.leading = i == 0;
+            simulation.operators.push(operator);
+        }
+        simulation
+    }
+
+    fn process(&mut self) -> Operator {
+        self.processes += 1_000_003;
+        let mut judge = Judge::default();
+        if let Some(n) = self.faults.plugins {
+            judge.fail_every(n);
+        }
+        let settings = Settings { seed: self.processes, ..Settings::default() };
+        Operator::new(settings, judge, self.api.now)
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        let now = self.api.now;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{now} {}", what()));
+        }
+    }
+
+    /// What happened of late, if it was traced.
+    pub(crate) fn story(&self, lines: usize) -> String {
+        let Some(trace) = &self.trace else { return String::new() };
+        trace[trace.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// Lets so much happen, then comes to rest.
+    pub(crate) fn run(&mut self, steps: u64) -> Result<(), String> {
+        for _ in 0..steps {
+            self.step()?;
+        }
+        self.rest()
+    }
+
+    fn judge(&mut self, actor: &Actor) -> Result<(), String> {
+        for change in self.api.take_fresh() {
+            if self.trace.is_some() {
+                let verb = match (&change.before, &change.after) {
+                    (None, _) => "created",
+                    (_, Some(_)) => "changed",
+                    (_, None) => "removed",
+                };
+                let who = match actor {
+                    Actor::Operator { reason, .. } => format!("operator ({reason})"),
+                    Actor::Other => "others".to_owned(),
+                };
+                let id = change.id.clone();
+                let version =
+                    change.after.as_ref().map(|a| a["metadata"]["resourceVersion"].clone()).unwrap_or_default();
+                self.note(|| format!("  {id:?} {verb} by {who}, version {version}"));
+            }
+            self.oracle.judge(&change, actor, &self.api)?;
+        }
+        Ok(())
+    }
+
+    /// One thing happens.
+    fn step(&mut self) -> Result<(), String> {
+        if self.rng.u32(..1000) < self.faults.cuts {
+            self.cut();
+        }
+        let dice = self.rng.u32(..10_000);
+        if dice < self.faults.crashes {
+            return self.crash();
+        }
+        if dice < self.faults.crashes + self.faults.handovers {
+            return self.hand_over();
+        }
+        match self.rng.u32(..100) {
+            0..34 => self.watch(),
+            34..48 => self.start(),
+            48..62 => self.advance(),
+            62..80 => self.serve()?,
+            80..90 => self.deliver(),
+            90..95 => {
+                nodes::step(&mut self.api, &mut self.rng, self.faults.nodes);
+                self.judge(&Actor::Other)?;
+            }
+            95..96 => {
+                users::act(&mut self.api, &mut self.rng);
+                self.judge(&Actor::Other)?;
+            }
+            96..98 => self.collect()?,
+            _ => self.pass_time(),
+        }
+        Ok(())
+    }
+
+    fn operator(&mut self) -> usize {
+        self.rng.usize(..self.operators.len())
+    }
+
+    fn watch(&mut self) {
+        let at = self.operator();
+        let kinds = self.operators[at].watchable(&self.api);
+        if let Some(kind) = pick(&mut self.rng, &kinds).copied() {
+            self.operators[at].watch_step(kind, &self.api);
+        }
+    }
+
+    fn cut(&mut self) {
+        let at = self.operator();
+        let kinds = paddock_core::kind::Kind::ALL;
+        if let Some(kind) = pick(&mut self.rng, &kinds).copied()
+            && self.operators[at].synced()
+        {
+            self.note(|| format!("the watch of {kind:?} is cut"));
+            self.operators[at].cut(kind);
+        }
+    }
+
+    fn start(&mut self) {
+        let keys = self.operators[0].startable();
+        if let Some(key) = pick(&mut self.rng, &keys) {
+            self.operators[0].start(key, self.api.now);
+        }
+    }
+
+    fn advance(&mut self) {
+        let keys = self.operators[0].advanceable();
+        if let Some(key) = pick(&mut self.rng, &keys) {
+            self.operators[0].advance(key, self.api.now);
+        }
+    }
+
+    /// The API server takes up one of the requests on their way to it.
+    fn serve(&mut self) -> Result<(), String> {
+        self.drift()?;
+        let sent: Vec<usize> =
+            self.operators[0].flights.iter().enumerate().filter(|(_, f)| f.reply.is_none()).map(|(i, _)| i).collect();
+        let Some(at) = pick(&mut self.rng, &sent).copied() else { return Ok(()) };
+        self.api.now += SignedDuration::from_micros(self.rng.i64(0..4000));
+        let fate = self.fate();
+        let op = self.operators[0].flights[at].op.clone();
+        self.note(|| format!("{op} ({fate:?})"));
+        let reply = match fate {
+            Fate::Busy => Outcome::Busy,
+            Fate::Forbidden => Outcome::Rejected { status: 403, message: "quota".to_owned() },
+            Fate::RequestLost => Outcome::Unknown,
+            Fate::Served => self.carry_out(at)?,
+            Fate::ReplyLost => {
+                self.carry_out(at)?;
+                Outcome::Unknown
+            }
+            Fate::Late => {
+                let flight = self.operators[0].flights[at].adrift();
+                self.adrift.push((flight, self.api.now + LATE));
+                Outcome::Unknown
+            }
+        };
+        self.operators[0].flights[at].reply = Some(reply);
+        Ok(())
+    }
+
+    fn fate(&mut self) -> Fate {
+        if self.rng.u32(..1000) >= self.faults.requests {
+            return Fate::Served;
+        }
+        [Fate::ReplyLost, Fate::RequestLost, Fate::Late, Fate::Busy, Fate::Forbidden][self.rng.usize(..5)]
+    }
+
+    fn carry_out(&mut self, at: usize) -> Result<Outcome, String> {
+        let flight = &self.operators[0].flights[at];
+        let (op, view, planned) = (flight.op.clone(), flight.view.clone(), flight.version);
+        let before = self.version(&op);
+        let outcome = carry_out(&mut self.api, &op);
+        // Planned on what is stored, and without effect: it should not have been planned.
+        if matches!((&op.action, &outcome), (Action::Patch { .. }, Outcome::Stored(_)))
+            && planned.is_some()
+            && planned == before
+            && self.version(&op) == before
+        {
+            return Err(format!("nothing differs, and it was written: {op}"));
+        }
+        self.judge(&Actor::Operator { reason: op.reason.as_str(), view })?;
+        Ok(outcome)
+    }
+
+    fn version(&self, op: &Op) -> Option<u64> {
+        let id = super::api::Id::new(resource(op.key.kind), &op.key.namespace, &op.key.name);
+        self.api.get(&id)?["metadata"]["resourceVersion"].as_str()?.parse().ok()
+    }
+
+    /// A late request may arrive, or not any more.
+    fn drift(&mut self) -> Result<(), String> {
+        let now = self.api.now;
+        self.adrift.retain(|(_, until)| *until > now);
+        if self.adrift.is_empty() || self.rng.u8(..4) > 0 {
+            return Ok(());
+        }
+        let at = self.rng.usize(..self.adrift.len());
+        let (flight, _) = self.adrift.swap_remove(at);
+        self.note(|| format!("{} (arrives late)", flight.op));
+        let _ = carry_out(&mut self.api, &flight.op);
+        self.judge(&Actor::Operator { reason: flight.op.reason.as_str(), view: flight.view })
+    }
+
+    fn deliver(&mut self) {
+        let replied: Vec<usize> =
+            self.operators[0].flights.iter().enumerate().filter(|(_, f)| f.reply.is_some()).map(|(i, _)| i).collect();
+        if let Some(at) = pick(&mut self.rng, &replied) {
+            self.operators[0].deliver(*at, self.api.now);
+        }
+    }
+
+    fn collect(&mut self) -> Result<(), String> {
+        let choice = self.rng.usize(..1 << 20);
+        self.api.gc_step(|n| choice % n);
+        self.judge(&Actor::Other)
+    }
+
+    fn pass_time(&mut self) {
+        let far = self.rng.u8(..20) == 0;
+        let milliseconds = if far { self.rng.i64(0..60_000) } else { self.rng.i64(0..800) };
+        self.api.now += SignedDuration::from_millis(milliseconds);
+        for operator in &mut self.operators {
+            operator.tick(self.api.now);
+        }
+    }
+
+    /// The process dies and another begins. What it had sent arrives before the new one lists, or never.
+    fn crash(&mut self) -> Result<(), String> {
+        self.note(|| "the operator crashes".to_owned());
+        let new = self.process();
+        let old = std::mem::replace(&mut self.operators[0], new);
+        self.settle(old.crash())?;
+        let drifting = std::mem::take(&mut self.adrift);
+        self.settle(drifting.into_iter().map(|(f, _)| f).collect())
+    }
+
+    /// The one that stood by takes over, knowing what its watches have delivered so far.
+    fn hand_over(&mut self) -> Result<(), String> {
+        if self.operators.len() < 2 || !self.operators[1].synced() {
+            return Ok(());
+        }
+        self.note(|| "another operator takes over".to_owned());
+        // Its lease ran out before: none of its writes is under way any more.
+        let mut standby = self.process();
+        standby.leading = false;
+        let old = std::mem::replace(&mut self.operators[0], standby);
+        self.settle(old.crash())?;
+        self.operators.swap(0, 1);
+        self.operators[0].leading = true;
+        self.operators[0].resync();
+        self.oracle.handed_over = true;
+        Ok(())
+    }
+
+    fn settle(&mut self, flights: Vec<Flight>) -> Result<(), String> {
+        for flight in flights {
+            if self.rng.bool() {
+                self.note(|| format!("{} (arrives, unheard)", flight.op));
+                let _ = carry_out(&mut self.api, &flight.op);
+                self.judge(&Actor::Operator { reason: flight.op.reason.as_str(), view: flight.view })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing goes wrong any more and nobody wants anything: the cluster comes to rest, and is as it should be.
+    pub(crate) fn rest(&mut self) -> Result<(), String> {
+        self.note(|| "the cluster comes to rest".to_owned());
+        let faults = std::mem::replace(&mut self.faults, Faults::NONE);
+        for node in users::NODES {
+            nodes::put_node(&mut self.api, node);
+        }
+        self.judge(&Actor::Other)?;
+        for operator in &mut self.operators {
+            operator.heal();
+        }
+        let drifting = std::mem::take(&mut self.adrift);
+        self.settle(drifting.into_iter().map(|(f, _)| f).collect())?;
+        // A pass over everything, and what follows from it.
+        let until = self.api.now + RESYNC + SignedDuration::from_mins(7);
+        loop {
+            self.work_off()?;
+            let due = self.operators[0].next_due();
+            if due > until {
+                break;
+            }
+            self.api.now = self.api.now.max(due);
+            for operator in &mut self.operators {
+                operator.tick(self.api.now);
+            }
+        }
+        at_rest(&self.api)?;
+        self.nothing_is_planned()?;
+        self.oracle.rested();
+        self.faults = faults;
+        for operator in &mut self.operators {
+            if let Some(n) = faults.plugins {
+                operator.fail_every(n);
+            }
+        }
+        Ok(())
+    }
+
+    /// Until nothing is left that could happen without time passing.
+    fn work_off(&mut self) -> Result<(), String> {
+        // More than any cluster of this size needs: beyond it, something goes round in circles.
+        const MOST: u32 = 400_000;
+        for _ in 0..MOST {
+            let operator = &self.operators[0];
+            let idle = self.operators.iter().all(|o| o.idle(&self.api));
+            if idle && !self.api.gc_pending() && !nodes::pending(&self.api) {
+                return Ok(());
+            }
+            if !operator.synced() || self.rng.bool() {
+                self.watch();
+            }
+            self.start();
+            self.advance();
+            self.serve()?;
+            self.deliver();
+            self.collect()?;
+            if nodes::pending(&self.api) {
+                nodes::step(&mut self.api, &mut self.rng, Trouble::default());
+                self.judge(&Actor::Other)?;
+            }
+        }
+        Err(format!("it never comes to rest; the last writes:\n{}", self.story(40)))
+    }
+
+    fn nothing_is_planned(&mut self) -> Result<(), String> {
+        let now = self.api.now;
+        for key in self.operators[0].world.everything() {
+            let (_, _, plan) = self.operators[0].plan(&key, now);
+            if let Some(op) = plan.ops().next() {
+                return Err(format!("at rest, and yet it plans: {op}"));
+            }
+        }
+        Ok(())
+    }
+}

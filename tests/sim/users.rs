@@ -1,0 +1,285 @@
+//! Users of the cluster: they create, change and delete whatever they like, in no sensible order.
+
+use fastrand::Rng;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use super::api::{Api, Deletion, Id, Part, Resource};
+use super::nodes::pick;
+
+const NAMESPACES: [&str; 2] = ["red", "blue"];
+const TEMPLATES: [&str; 3] = ["t0", "t1", "t2"];
+const POOLS: [&str; 3] = ["p0", "p1", "p2"];
+/// Nodes of the simulated cluster.
+pub(crate) const NODES: [&str; 3] = ["n0", "n1", "n2"];
+/// How many names claims and Sandboxes have: few, so that names come again.
+const NAMES: usize = 12;
+
+/// What a user does next; `chaos` lets them do harm as well.
+pub(crate) fn act(api: &mut Api, rng: &mut Rng) {
+    let namespace = NAMESPACES[rng.usize(..NAMESPACES.len())];
+    let seed = rng.u8(..4) == 0;
+    match rng.u32(..100) {
+        0..26 => create(api, claim(rng, namespace, seed, api.now)),
+        26..36 => delete_some(api, rng, &[Resource::CLAIM, Resource::SEED_CLAIM]),
+        36..46 => create(api, sandbox(rng, namespace, api.now)),
+        46..50 => delete_some(api, rng, &[Resource::SANDBOX]),
+        50..60 => change_mode(api, rng),
+        60..66 => create(api, template(rng, namespace, seed)),
+        66..71 => change_template(api, rng),
+        71..77 => create(api, pool(rng, namespace, seed)),
+        77..85 => scale_pool(api, rng),
+        85..87 => delete_some(api, rng, &[Resource::POOL, Resource::SEED_POOL]),
+        87..88 => delete_some(api, rng, &[Resource::TEMPLATE, Resource::SEED_TEMPLATE]),
+        88..92 => delete_some(api, rng, &[Resource::POD]),
+        92..94 => delete_some(api, rng, &[Resource::SERVICE]),
+        94..97 => cordon(api, rng),
+        97..99 => use_sandbox(api, rng),
+        _ => change_service(api, rng),
+    }
+}
+
+/// The cluster as everybody finds it.
+pub(crate) fn furnish(api: &mut Api) {
+    for namespace in NAMESPACES {
+        create(api, json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }));
+    }
+    for node in NODES {
+        super::nodes::put_node(api, node);
+    }
+    create(
+        api,
+        json!({
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": "gvisor" }, "handler": "runsc",
+        }),
+    );
+    create(
+        api,
+        json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+            "metadata": { "name": "standard", "annotations": { "storageclass.kubernetes.io/is-default-class": "true" } },
+        }),
+    );
+    for (i, namespace) in NAMESPACES.into_iter().enumerate() {
+        let mut rng = Rng::with_seed(i as u64);
+        create(api, template(&mut rng, namespace, false));
+        create(api, template(&mut rng, namespace, true));
+        create(api, pool(&mut rng, namespace, false));
+        create(api, pool(&mut rng, namespace, true));
+    }
+}
+
+fn create(api: &mut Api, document: Value) {
+    let _ = api.create(document);
+}
+
+fn versions(seed: bool) -> (&'static str, &'static str) {
+    if seed {
+        ("agents.x-k8s.io/v1alpha1", "templateRef")
+    } else {
+        ("extensions.agents.x-k8s.io/v1beta1", "sandboxTemplateRef")
+    }
+}
+
+fn pod_spec(rng: &mut Rng) -> Value {
+    let mut spec = json!({ "containers": [{ "name": "agent", "image": format!("agent:{}", rng.u8(..9)) }] });
+    if rng.u8(..5) == 0 {
+        spec["restartPolicy"] = "Never".into();
+    }
+    if rng.u8(..3) == 0 {
+        spec["volumes"] = json!([{ "name": "work", "emptyDir": {} }]);
+    }
+    spec
+}
+
+fn template(rng: &mut Rng, namespace: &str, seed: bool) -> Value {
+    let (api_version, _) = versions(seed);
+    let field = if seed { "template" } else { "podTemplate" };
+    let mut spec = json!({ field: { "spec": pod_spec(rng) } });
+    if rng.u8(..3) == 0 {
+        spec["envVarsInjectionPolicy"] = "Allowed".into();
+    }
+    if rng.u8(..3) == 0 {
+        spec["idleTimeout"] = "5m".into();
+    }
+    if rng.u8(..4) == 0 {
+        spec["networkPolicyManagement"] = "Unmanaged".into();
+    }
+    if !seed && rng.bool() {
+        spec["service"] = rng.bool().into();
+    }
+    json!({
+        "apiVersion": api_version, "kind": "SandboxTemplate",
+        "metadata": { "name": TEMPLATES[rng.usize(..3)], "namespace": namespace }, "spec": spec,
+    })
+}
+
+fn pool(rng: &mut Rng, namespace: &str, seed: bool) -> Value {
+    let (api_version, reference) = versions(seed);
+    let mut spec = json!({ reference: { "name": TEMPLATES[rng.usize(..3)] } });
+    size(rng, &mut spec);
+    if rng.bool() {
+        spec["updateStrategy"] = json!({ "type": if rng.bool() { "Recreate" } else { "OnReplenish" } });
+    }
+    json!({
+        "apiVersion": api_version, "kind": "SandboxWarmPool",
+        "metadata": { "name": POOLS[rng.usize(..3)], "namespace": namespace }, "spec": spec,
+    })
+}
+
+fn size(rng: &mut Rng, spec: &mut Value) {
+    if rng.bool() {
+        spec["replicas"] = rng.u8(..5).into();
+        spec["minReady"] = Value::Null;
+        spec["maxReady"] = Value::Null;
+    } else {
+        let min = rng.u8(..3);
+        spec["minReady"] = min.into();
+        spec["maxReady"] = (min + rng.u8(..4)).into();
+    }
+    for field in ["replicas", "minReady", "maxReady"] {
+        if spec[field].is_null()
+            && let Some(fields) = spec.as_object_mut()
+        {
+            fields.remove(field);
+        }
+    }
+}
+
+fn claim(rng: &mut Rng, namespace: &str, seed: bool, now: jiff::Timestamp) -> Value {
+    let (api_version, reference) = versions(seed);
+    let mut spec = if rng.bool() {
+        json!({ "warmPoolRef": { "name": POOLS[rng.usize(..3)] } })
+    } else {
+        json!({ reference: { "name": TEMPLATES[rng.usize(..3)] } })
+    };
+    if !seed && spec.get(reference).is_some() && rng.bool() {
+        spec["warmpool"] = ["default", "none", POOLS[0]][rng.usize(..3)].into();
+    }
+    if rng.u8(..8) == 0 {
+        spec["env"] = json!([{ "name": "TASK", "value": "x" }]);
+    }
+    if rng.u8(..5) == 0 {
+        spec["additionalPodMetadata"] = json!({ "labels": { "sandbox.users.io/task": "a" } });
+    }
+    if rng.u8(..4) == 0 {
+        let mut lifecycle = json!({ "ttlSecondsAfterFinished": rng.u32(..60) });
+        if rng.bool() {
+            lifecycle["shutdownTime"] = (now + SignedDuration::from_secs(rng.i64(1..600))).to_string().into();
+        }
+        lifecycle["shutdownPolicy"] = ["Delete", "DeleteForeground", "Retain"][rng.usize(..3)].into();
+        spec["lifecycle"] = lifecycle;
+    }
+    json!({
+        "apiVersion": api_version, "kind": "SandboxClaim",
+        "metadata": { "name": format!("c{}", rng.usize(..NAMES)), "namespace": namespace }, "spec": spec,
+    })
+}
+
+fn sandbox(rng: &mut Rng, namespace: &str, now: jiff::Timestamp) -> Value {
+    let seed = rng.u8(..3) == 0;
+    let field = if seed { "template" } else { "podTemplate" };
+    let mut spec = json!({ field: { "spec": pod_spec(rng) } });
+    if rng.u8(..3) == 0 {
+        spec["operatingMode"] = if rng.bool() { "Running" } else { "Suspended" }.into();
+    }
+    if rng.u8(..3) == 0 {
+        spec["replicas"] = u8::from(rng.bool()).into();
+    }
+    if rng.u8(..3) == 0 {
+        spec["idleTimeout"] = "5m".into();
+    }
+    if rng.u8(..4) == 0 {
+        spec["resumePolicy"] = "OnDemand".into();
+    }
+    if !seed && rng.bool() {
+        spec["service"] = rng.bool().into();
+    }
+    if rng.u8(..6) == 0 {
+        spec["shutdownTime"] = (now + SignedDuration::from_secs(rng.i64(1..600))).to_string().into();
+        spec["shutdownPolicy"] = if rng.bool() { "Delete" } else { "Retain" }.into();
+    }
+    if rng.u8(..4) == 0 {
+        let storage = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+        spec["volumeClaimTemplates"] = json!([{ "metadata": { "name": "data" }, "spec": storage }]);
+    }
+    let mut metadata = json!({ "name": format!("x{}", rng.usize(..NAMES)), "namespace": namespace });
+    if rng.u8(..6) == 0 {
+        metadata["labels"] = json!({ "policy.paddock.dev/generated-code": "true" });
+    }
+    if rng.u8(..12) == 0 {
+        // The name that a claim's own Sandbox would have.
+        metadata["name"] = format!("c{}", rng.usize(..NAMES)).into();
+    }
+    json!({ "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "metadata": metadata, "spec": spec })
+}
+
+fn some(api: &Api, rng: &mut Rng, of: &[Resource]) -> Option<Id> {
+    let resource = *pick(rng, of)?;
+    let ids: Vec<Id> = api.list(resource).map(|(id, _)| id.clone()).collect();
+    pick(rng, &ids).cloned()
+}
+
+fn delete_some(api: &mut Api, rng: &mut Rng, of: &[Resource]) {
+    if let Some(id) = some(api, rng, of) {
+        let _ = api.delete(&id, Deletion { foreground: rng.u8(..5) == 0, ..Deletion::default() });
+    }
+}
+
+fn patch(api: &mut Api, id: &Id, patch: &Value) {
+    let _ = api.patch(id, Part::Main, patch);
+}
+
+/// `kubectl scale`, a client that knows one of the two fields, or one that drops what it does not know.
+fn change_mode(api: &mut Api, rng: &mut Rng) {
+    let Some(id) = some(api, rng, &[Resource::SANDBOX]) else { return };
+    let mode = if rng.bool() { "Running" } else { "Suspended" };
+    let replicas = u8::from(rng.bool());
+    let spec = match rng.u8(..4) {
+        0 => json!({ "operatingMode": mode }),
+        1 => json!({ "replicas": replicas }),
+        2 => json!({ "operatingMode": mode, "replicas": null }),
+        _ => json!({ "operatingMode": mode, "replicas": u8::from(mode == "Running") }),
+    };
+    patch(api, &id, &json!({ "spec": spec }));
+}
+
+fn change_template(api: &mut Api, rng: &mut Rng) {
+    let Some(id) = some(api, rng, &[Resource::TEMPLATE, Resource::SEED_TEMPLATE]) else { return };
+    let field = if id.resource == Resource::SEED_TEMPLATE { "template" } else { "podTemplate" };
+    let containers = json!([{ "name": "agent", "image": format!("agent:{}", rng.u8(..9)) }]);
+    patch(api, &id, &json!({ "spec": { field: { "spec": { "containers": containers } } } }));
+}
+
+fn scale_pool(api: &mut Api, rng: &mut Rng) {
+    let Some(id) = some(api, rng, &[Resource::POOL, Resource::SEED_POOL]) else { return };
+    let mut spec = json!({});
+    size(rng, &mut spec);
+    for field in ["replicas", "minReady", "maxReady"] {
+        if spec.get(field).is_none() {
+            spec[field] = Value::Null;
+        }
+    }
+    patch(api, &id, &json!({ "spec": spec }));
+}
+
+fn cordon(api: &mut Api, rng: &mut Rng) {
+    let node = NODES[rng.usize(..NODES.len())];
+    if rng.bool() {
+        super::nodes::put_node(api, node);
+    } else {
+        patch(api, &Id::new(Resource::NODE, "", node), &json!({ "spec": { "unschedulable": true } }));
+    }
+}
+
+fn use_sandbox(api: &mut Api, rng: &mut Rng) {
+    let Some(id) = some(api, rng, &[Resource::SANDBOX]) else { return };
+    let at = api.now.to_string();
+    patch(api, &id, &json!({ "metadata": { "annotations": { "policy.paddock.dev/last-activity": at } } }));
+}
+
+fn change_service(api: &mut Api, rng: &mut Rng) {
+    let Some(id) = some(api, rng, &[Resource::SANDBOX]) else { return };
+    let service = [Value::Null, true.into(), false.into()][rng.usize(..3)].clone();
+    patch(api, &id, &json!({ "spec": { "service": service } }));
+}
