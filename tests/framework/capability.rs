@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 pub(crate) enum Capability {
     /// A program on the PATH that starts.
     Program(&'static str),
+    /// A python3 that can make virtual environments: Debian ships that part apart.
+    PythonVenv,
     /// The superuser's rights.
     Root,
 }
@@ -36,6 +38,12 @@ impl Capability {
                 let mut command = Command::new(name);
                 command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                 command.status().err().map(|e| format!("{name} does not start: {e}"))
+            }
+            Capability::PythonVenv => {
+                let mut command = Command::new("python3");
+                command.args(["-c", "import venv, ensurepip"]).stdin(Stdio::null()).stdout(Stdio::null());
+                let works = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+                (!works).then(|| "python3 cannot make virtual environments (Debian: python3-venv)".to_owned())
             }
             Capability::Root => {
                 // The owner of a process's directory is its effective user.

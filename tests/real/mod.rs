@@ -19,9 +19,11 @@ macro_rules! named {
     };
 }
 
+mod burst;
 mod claim;
 mod crds;
 mod deploy;
+mod faults;
 mod http;
 mod idle;
 mod json;
@@ -30,10 +32,13 @@ mod latency;
 mod manifests;
 mod observe;
 mod operator;
+mod oracle;
 mod place;
 mod pool;
 mod programs;
+mod proxy;
 mod sandbox;
+mod sdk;
 mod stage;
 mod webhook;
 
@@ -53,7 +58,10 @@ pub(crate) fn tests() -> Vec<Test> {
         idle::tests(),
         webhook::tests(),
         observe::tests(),
+        oracle::judged::tests(),
+        faults::tests(),
         deploy::tests(),
+        sdk::tests(),
     ];
     parts.into_iter().flatten().collect()
 }

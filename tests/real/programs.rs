@@ -7,7 +7,6 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-
 /// The program's path. Builds it if it is not there or out of date, unless `PADDOCK_BINARY` names one to test.
 pub(crate) async fn paddock() -> PathBuf {
     // What went wrong is remembered, so that not every test builds again.
@@ -23,14 +22,15 @@ pub(crate) async fn paddock() -> PathBuf {
 
 async fn build() -> Result<PathBuf, String> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--package", "paddock", "--bin", "paddock", "--message-format", "json-render-diagnostics"]);
+    // Of the whole workspace, as the tests and the demo are: another choice would compile every crate again.
+    cargo.args(["build", "--workspace", "--bin", "paddock", "--message-format", "json-render-diagnostics"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
     let cargo = cargo.current_dir(root!("")).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = cargo.output().await.map_err(|e| format!("cargo does not start: {e}"))?;
     if !output.status.success() {
-        return Err("cargo build --package paddock failed".to_owned());
+        return Err("cargo build --bin paddock failed".to_owned());
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     let executable = messages.lines().filter_map(|line| {
