@@ -91,6 +91,8 @@ async fn claimed(api: &Api<SandboxClaim>, claim: &SandboxClaim) -> Result<Taken>
     let name = claim.metadata.name.as_deref().unwrap_or_default();
     let only = WatchParams::default().fields(&format!("metadata.name={name}"));
     let mut events = std::pin::pin!(api.watch(&only, &version).await.context("watching claims")?);
+    // The watch has taken the connection; a client at work has another one open.
+    api.list_metadata(&ListParams::default().limit(1)).await.context("listing claims")?;
     let began = Instant::now();
     let create = async {
         api.create(&PostParams::default(), claim).await.with_context(|| format!("creating claim {name}"))?;
