@@ -55,7 +55,7 @@ fn every_test_that_an_invariant_names_exists() {
     // A test's name is a sentence; shorter words in code are types and files.
     let named: Vec<&str> = checks
         .flat_map(|checks| checks.split('`').skip(1).step_by(2))
-        .filter(|word| word.matches('_').count() > 1)
+        .filter(|word| word.matches('_').count() > 1 && !word.contains(['/', ':']))
         .collect();
     assert!(named.len() > 20, "the invariants name {} tests: is the table still read?", named.len());
     let sources = sources();
