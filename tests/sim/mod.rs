@@ -5,10 +5,12 @@
 
 pub(crate) mod answers;
 pub(crate) mod api;
+mod defects;
 mod nodes;
 pub(crate) mod operator;
 mod oracle;
 mod run;
+mod stage;
 mod users;
 
 use nodes::Trouble;
@@ -40,7 +42,7 @@ const KINDS: [(&str, Faults); 5] = [
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
-    let mut tests = Vec::new();
+    let mut tests = defects::tests();
     for (kind, faults) in KINDS {
         for part in 0..4 {
             tests.push(test(format!("sim::{kind}::part_{part}"), move || many(faults, part)));

@@ -22,6 +22,8 @@ pub(crate) struct Judge {
     extra: Vec<Binding>,
     /// Every n-th question ends in a trap.
     failing: Option<u64>,
+    /// Plugins remember how often they were asked.
+    counting: bool,
     asked: u64,
 }
 
@@ -39,6 +41,11 @@ impl Judge {
     /// Lets every n-th question fail.
     pub(crate) fn fail_every(&mut self, n: u64) {
         self.failing = Some(n);
+    }
+
+    /// Lets plugins remember something new with every question.
+    pub(crate) fn count(&mut self) {
+        self.counting = true;
     }
 
     pub(crate) fn heal(&mut self) {
@@ -88,6 +95,10 @@ impl Judge {
         answers
     }
 
+    fn memory(&self) -> Option<Vec<u8>> {
+        self.counting.then(|| self.asked.to_le_bytes().to_vec())
+    }
+
     fn answer(&mut self, ask: &Ask, now: Timestamp) -> Result<Answer, Failure> {
         self.asked += 1;
         let hook = ask.question.hook().as_str();
@@ -100,8 +111,10 @@ impl Judge {
         match &ask.question {
             Question::Admission(question) => isolation::admission(question).map(Answer::Admission),
             Question::RuntimeClass(question) => Ok(Answer::RuntimeClass(isolation::runtime_class(question))),
-            Question::Idle(question) => Ok(Answer::Idle(idle(question, now))),
-            Question::PoolSize(question) => Ok(Answer::PoolSize(pool_size(question, now))),
+            Question::Idle(question) => Ok(Answer::Idle(IdleAnswer { state: self.memory(), ..idle(question, now) })),
+            Question::PoolSize(question) => {
+                Ok(Answer::PoolSize(PoolSizeAnswer { state: self.memory(), ..pool_size(question, now) }))
+            }
         }
     }
 }

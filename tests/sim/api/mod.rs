@@ -27,6 +27,12 @@ pub(crate) enum Refused {
     Invalid(String),
 }
 
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
 /// What a write came to.
 #[derive(Clone, Debug)]
 pub(crate) enum Done {
@@ -61,9 +67,17 @@ pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 const GRACE_SECONDS: i64 = 30;
 
 impl Api {
+    /// From now on creations of a kind are refused, as by a quota.
+    pub(crate) fn refuse(&mut self, kind: &'static str, message: &str) {
+        self.refusing = Some((kind, message.to_owned()));
+    }
+
     /// POST.
     pub(crate) fn create(&mut self, mut body: Value) -> Result<Arc<Value>, Refused> {
         let resource = Resource::of(&body).ok_or(Refused::NotFound)?;
+        if let Some((_, message)) = self.refusing.as_ref().filter(|(kind, _)| *kind == resource.kind()) {
+            return Err(Refused::Invalid(message.clone()));
+        }
         if resource.namespaced() && body["metadata"]["namespace"].as_str().is_none_or(str::is_empty) {
             return Err(Refused::Invalid("metadata.namespace: required".to_owned()));
         }

@@ -64,10 +64,6 @@ impl Resource {
         Self::named(document["apiVersion"].as_str()?, document["kind"].as_str()?)
     }
 
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (0..TABLE.len()).filter_map(|i| u8::try_from(i).ok().map(Resource))
-    }
-
     fn facts(self) -> &'static Facts {
         &TABLE[usize::from(self.0)]
     }
@@ -86,10 +82,6 @@ impl Resource {
 
     pub(crate) fn custom(self) -> bool {
         self.facts().custom
-    }
-
-    pub(crate) fn is_pool(self) -> bool {
-        [Self::POOL, Self::SEED_POOL].contains(&self)
     }
 
     pub(crate) fn is_claim(self) -> bool {

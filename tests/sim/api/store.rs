@@ -32,6 +32,8 @@ pub(crate) struct Api {
     objects: BTreeMap<Id, Arc<Value>>,
     version: u64,
     uids: u64,
+    /// A kind whose creations are refused, and why.
+    pub(super) refusing: Option<(&'static str, String)>,
     log: BTreeMap<Resource, Vec<Change>>,
     /// Changes that nobody has judged yet.
     pub(super) fresh: Vec<Change>,
@@ -67,6 +69,7 @@ impl Api {
             objects: BTreeMap::new(),
             version: 1,
             uids: 0,
+            refusing: None,
             log: BTreeMap::new(),
             fresh: Vec::new(),
             by_uid: BTreeMap::new(),

@@ -257,6 +257,11 @@ impl Operator {
         self.judge.fail_every(n);
     }
 
+    /// Its plugins remember something new with every question.
+    pub(crate) fn let_plugins_count(&mut self) {
+        self.judge.count();
+    }
+
     /// The process ends; its requests may still arrive.
     pub(crate) fn crash(self) -> Vec<Flight> {
         self.flights.into_iter().filter(|f| f.reply.is_none()).collect()

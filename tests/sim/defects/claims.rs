@@ -1,0 +1,291 @@
+//! Defects of claims and pools.
+
+use std::collections::BTreeSet;
+
+use paddock_core::kind::Kind;
+
+use super::{claim, defect, expect, pool_of};
+use crate::framework::{Outcome, Test};
+use crate::sim::operator::carry_out;
+use crate::sim::stage::{Answered, Link, Stage};
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        defect("adopting_one_that_is_not_ready_while_ready_ones_exist_1513", ready_ones_first),
+        defect("two_claims_adopting_one_sandbox_478_599", two_claims_one_sandbox),
+        defect("two_claims_planned_at_once_send_no_take_in_vain", no_take_in_vain),
+        defect("a_claim_abandoning_a_committed_sandbox_1277", committed_stays),
+        defect("a_second_operator_does_not_choose_again_1277", no_second_choice),
+        defect("a_cold_claim_that_never_binds_under_concurrency_1367", cold_claims_bind),
+        defect("asked_for_200_made_many_more_1215_1266", no_more_than_asked),
+        defect("asked_for_200_made_more_when_replies_are_lost_1215_1266", no_more_than_asked_when_lost),
+        defect("a_retained_expired_claim_leaking_its_sandbox_589", expired_claim_leaks_nothing),
+        defect("adopting_from_a_stale_template_764_1078", stale_template),
+        defect("adopting_from_a_draining_node_1136", draining_node),
+        defect("a_pool_deleting_what_a_claim_just_took", pool_spares_what_was_taken),
+        defect("a_lost_take_keeping_a_sandbox_from_everybody", lost_take_is_free_again),
+    ]
+}
+
+fn bound_to(stage: &Stage, name: &str) -> String {
+    stage.get(Kind::Claim, name)["status"]["sandbox"]["name"].as_str().unwrap_or_default().to_owned()
+}
+
+fn is_ready(stage: &Stage, name: &str) -> Outcome {
+    let says = stage.says(Kind::Claim, name, "Ready");
+    expect(says.0 == "True", || format!("claim {name} says {says:?}: {}", stage.get(Kind::Claim, name)))
+}
+
+fn ready_ones_first() -> Outcome {
+    let mut stage = Stage::set(&pool_of(3));
+    // The oldest two lose their readiness; they are still the oldest.
+    let mut names = stage.names(Kind::Sandbox);
+    names.sort_by_key(|n| stage.get(Kind::Sandbox, n)["metadata"]["uid"].to_string());
+    for name in &names[..2] {
+        stage.patch(Kind::Pod, name, "{ status: { conditions: [{ type: Ready, status: 'False' }] } }");
+    }
+    stage.nodes_work = false;
+    stage.settle();
+    stage.apply(&claim("c"));
+    stage.settle();
+    is_ready(&stage, "c")?;
+    expect(bound_to(&stage, "c") == names[2], || {
+        format!("it took {}, and {} is Ready", bound_to(&stage, "c"), names[2])
+    })
+}
+
+/// Two operators believe that they lead, know the same, and each serves another claim.
+fn two_claims_one_sandbox() -> Outcome {
+    let mut stage = Stage::set(&pool_of(1));
+    stage.nodes_work = false;
+    stage.apply(&claim("c1"));
+    stage.apply(&claim("c2"));
+    let mut second = stage.another();
+    stage.watch();
+    let now = stage.api.now;
+    let (_, _, first_plan) = stage.operator.plan(&Stage::key(Kind::Claim, "c1"), now);
+    let (_, _, second_plan) = second.plan(&Stage::key(Kind::Claim, "c2"), now);
+    for plan in [&first_plan, &second_plan] {
+        let takes = plan.ops().any(|op| op.reason.as_str() == "Claimed");
+        expect(takes, || "a claim did not even try: this proves nothing".to_owned())?;
+        for op in plan.steps.iter().filter(|s| !s.is_empty()).take(1).flatten() {
+            carry_out(&mut stage.api, op);
+        }
+    }
+    let name = stage.names(Kind::Sandbox).remove(0);
+    let owner = stage.controller(Kind::Sandbox, &name);
+    expect(owner.0 == "c1", || format!("{name} was c1's and is {}'s", owner.0))?;
+    stage.nodes_work = true;
+    stage.settle();
+    stage.pass(5);
+    is_ready(&stage, "c1")?;
+    is_ready(&stage, "c2")?;
+    expect(bound_to(&stage, "c1") != bound_to(&stage, "c2"), || "both have the same Sandbox".to_owned())
+}
+
+/// Both are planned before either is sent; the second must notice and look again, not run into a conflict.
+fn no_take_in_vain() -> Outcome {
+    let mut stage = Stage::set(&pool_of(2));
+    stage.nodes_work = false;
+    stage.apply(&claim("c1"));
+    stage.apply(&claim("c2"));
+    stage.watch();
+    stage.sent.clear();
+    stage.act(Link::Good);
+    stage.settle();
+    let vain: Vec<_> =
+        stage.sent.iter().filter(|(_, a)| *a == Answered::Conflict).map(|(op, _)| op.to_string()).collect();
+    expect(vain.is_empty(), || format!("sent in vain: {vain:?}"))?;
+    is_ready(&stage, "c1")?;
+    is_ready(&stage, "c2")?;
+    let taken = stage.count(Kind::Sandbox, "patch");
+    expect(bound_to(&stage, "c1") != bound_to(&stage, "c2"), || format!("one for both, after {taken} patches"))
+}
+
+/// The status names a Sandbox; whatever else the claim comes to own, that one stays.
+fn committed_stays() -> Outcome {
+    let mut stage = Stage::set(&pool_of(2));
+    stage.apply(&claim("c"));
+    stage.settle();
+    is_ready(&stage, "c")?;
+    let committed = bound_to(&stage, "c");
+    // A second one, as another operator's late write would leave it, older than the first.
+    let other = stage.names(Kind::Sandbox).into_iter().find(|n| *n != committed).ok_or("there is no other")?;
+    let claim_uid = stage.get(Kind::Claim, "c")["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    stage.patch(
+        Kind::Sandbox,
+        &other,
+        &format!("{{ metadata: {{ creationTimestamp: '2029-01-01T00:00:00Z', ownerReferences: [{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxClaim, name: c, uid: {claim_uid}, controller: true }}] }} }}"),
+    );
+    stage.restart();
+    stage.settle();
+    stage.pass(5);
+    expect(bound_to(&stage, "c") == committed, || format!("it had {committed}, and names {}", bound_to(&stage, "c")))?;
+    expect(stage.names(Kind::Sandbox).contains(&committed), || format!("{committed} was deleted"))?;
+    expect(!stage.names(Kind::Sandbox).contains(&other), || format!("{other} stays beside {committed}"))
+}
+
+/// An operator that does not know what the last one chose must not write its own choice over it.
+fn no_second_choice() -> Outcome {
+    let mut stage = Stage::set(&pool_of(2));
+    stage.apply(&claim("c"));
+    let mut late = stage.another();
+    stage.settle();
+    let committed = bound_to(&stage, "c");
+    // The late one still sees the claim without anything and the chosen Sandbox as one whose pod is not Ready.
+    let now = stage.api.now;
+    let (_, _, plan) = late.plan(&Stage::key(Kind::Claim, "c"), now);
+    expect(!plan.is_empty(), || "the late one plans nothing: this proves nothing".to_owned())?;
+    'steps: for step in plan.steps.iter().filter(|s| !s.is_empty()) {
+        for op in step {
+            let outcome = carry_out(&mut stage.api, op);
+            if !matches!(outcome, paddock_core::plan::Outcome::Stored(_)) {
+                break 'steps;
+            }
+        }
+    }
+    expect(bound_to(&stage, "c") == committed, || format!("it had {committed}, and names {}", bound_to(&stage, "c")))
+}
+
+fn cold_claims_bind() -> Outcome {
+    let mut stage = Stage::set(&pool_of(0));
+    let names: Vec<String> = (0..20).map(|i| format!("c{i}")).collect();
+    for name in &names {
+        stage.apply(&claim(name));
+    }
+    // Every first try is done and nobody hears of it.
+    stage.watch();
+    stage.act(Link::RepliesLost);
+    stage.settle();
+    for _ in 0..3 {
+        stage.pass(2);
+    }
+    for name in &names {
+        is_ready(&stage, name)?;
+        expect(bound_to(&stage, name) == *name, || format!("{name} has {}", bound_to(&stage, name)))?;
+    }
+    let made = stage.names(Kind::Sandbox).len();
+    expect(made == names.len(), || format!("{made} Sandboxes for {} claims", names.len()))
+}
+
+/// The watch of Sandboxes shows nothing while the pool is looked at again and again.
+fn no_more_than_asked() -> Outcome {
+    let mut stage = Stage::set(&pool_of(0));
+    stage.nodes_work = false;
+    stage.hold(Kind::Sandbox);
+    stage.patch(Kind::Pool, "p", "{ spec: { replicas: 200 } }");
+    stage.watch();
+    for _ in 0..40 {
+        stage.operator.push(Stage::key(Kind::Pool, "p"));
+        stage.act(Link::Good);
+    }
+    let made = stage.names(Kind::Sandbox).len();
+    expect(made == 200, || format!("asked for 200, made {made}"))
+}
+
+/// So many requests that nobody knows what became of; the pool looks again with each failure.
+fn no_more_than_asked_when_lost() -> Outcome {
+    let mut stage = Stage::set(&pool_of(0));
+    stage.nodes_work = false;
+    stage.hold(Kind::Sandbox);
+    stage.patch(Kind::Pool, "p", "{ spec: { replicas: 200 } }");
+    stage.watch();
+    for _ in 0..40 {
+        stage.operator.push(Stage::key(Kind::Pool, "p"));
+        stage.act(Link::RepliesLost);
+        let made = stage.names(Kind::Sandbox).len();
+        expect(made <= 200, || format!("asked for 200, made {made}"))?;
+    }
+    stage.release(Kind::Sandbox);
+    stage.pass(120);
+    let made = stage.names(Kind::Sandbox).len();
+    expect(made == 200, || format!("asked for 200, made {made}"))
+}
+
+fn expired_claim_leaks_nothing() -> Outcome {
+    let mut stage = Stage::set(&pool_of(1));
+    stage.apply(
+        "{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxClaim, metadata: { name: c }, spec: { warmPoolRef: { name: p }, lifecycle: { shutdownTime: '2030-01-01T12:10:00Z', shutdownPolicy: Retain } } }",
+    );
+    stage.settle();
+    is_ready(&stage, "c")?;
+    let had = bound_to(&stage, "c");
+    stage.pass(700);
+    let says = stage.says(Kind::Claim, "c", "Ready");
+    expect(says == ("False".to_owned(), "ClaimExpired".to_owned()), || format!("it says {says:?}"))?;
+    expect(!stage.names(Kind::Sandbox).contains(&had), || format!("{had} is still there"))?;
+    expect(!stage.names(Kind::Pod).contains(&had), || format!("the pod of {had} is still there"))
+}
+
+fn stale_template() -> Outcome {
+    let mut stage = Stage::set(&pool_of(1));
+    let old = stage.names(Kind::Sandbox).remove(0);
+    stage.patch(
+        Kind::Template,
+        "t",
+        "{ spec: { podTemplate: { spec: { containers: [{ name: agent, image: 'agent:2' }] } } } }",
+    );
+    stage.settle();
+    expect(stage.names(Kind::Sandbox).contains(&old), || "the stale one is gone: this proves nothing".to_owned())?;
+    stage.apply(&claim("c"));
+    stage.settle();
+    is_ready(&stage, "c")?;
+    let image = stage.get(Kind::Pod, &bound_to(&stage, "c"))["spec"]["containers"][0]["image"].clone();
+    expect(image == "agent:2", || format!("it got {image}"))
+}
+
+fn draining_node() -> Outcome {
+    let mut stage = Stage::set(&pool_of(1));
+    let there = stage.names(Kind::Sandbox).remove(0);
+    stage.patch(Kind::Node, "n1", "{ spec: { unschedulable: true } }");
+    stage.apply(&claim("c"));
+    stage.settle();
+    expect(bound_to(&stage, "c") != there, || format!("{there} is on a node that is being drained"))?;
+    crate::sim::nodes::put_node(&mut stage.api, "n2");
+    stage.pass(5);
+    is_ready(&stage, "c")
+}
+
+/// The pool wants to shrink while a claim takes one: the deletion must not hit what was taken.
+fn pool_spares_what_was_taken() -> Outcome {
+    let mut stage = Stage::set(&pool_of(1));
+    let name = stage.names(Kind::Sandbox).remove(0);
+    stage.nodes_work = false;
+    stage.apply(&claim("c"));
+    let mut shrinking = stage.another();
+    stage.settle();
+    is_ready(&stage, "c")?;
+    stage.patch(Kind::Pool, "p", "{ spec: { replicas: 0 } }");
+    shrinking.watch_step(Kind::Pool, &stage.api);
+    let mut deleted = 0;
+    for _ in 0..3 {
+        // It sees the pool's new size, and not that its Sandbox went to a claim.
+        shrinking.watch_step(Kind::Pool, &stage.api);
+        let (_, _, plan) = shrinking.plan(&Stage::key(Kind::Pool, "p"), stage.api.now);
+        for op in plan.ops().filter(|op| op.reason.as_str() == "PoolAboveDesired") {
+            deleted += 1;
+            carry_out(&mut stage.api, op);
+        }
+    }
+    expect(deleted > 0, || "nothing was to be deleted: this proves nothing".to_owned())?;
+    let left: BTreeSet<String> = stage.names(Kind::Sandbox).into_iter().collect();
+    expect(left.contains(&name), || format!("{name} is c's and was deleted"))
+}
+
+/// A take that never arrived: for a while it may have been done, then the Sandbox is free again.
+fn lost_take_is_free_again() -> Outcome {
+    let mut stage = Stage::set(&pool_of(1));
+    let name = stage.names(Kind::Sandbox).remove(0);
+    stage.apply(&claim("c1"));
+    stage.watch();
+    let key = Stage::key(Kind::Claim, "c1");
+    stage.operator.start(&key, stage.api.now);
+    stage.go_on(Link::RequestsLost);
+    stage.delete(Kind::Claim, "c1");
+    stage.settle();
+    stage.pass(60);
+    stage.apply(&claim("c2"));
+    stage.settle();
+    is_ready(&stage, "c2")?;
+    expect(bound_to(&stage, "c2") == name, || format!("{name} is warm, and c2 has {}", bound_to(&stage, "c2")))
+}

@@ -1,0 +1,45 @@
+//! Defects that were reported against the upstream operator, each a test of its own.
+//!
+//! The numbers are those of upstream's issues. For each there is a mutant in `tests/mutants` that brings the defect back,
+//! and has to make its test fail.
+
+mod claims;
+mod safety;
+mod sandboxes;
+
+use crate::framework::{Outcome, Test, test};
+
+pub(crate) fn tests() -> Vec<Test> {
+    [claims::tests(), sandboxes::tests(), safety::tests()].into_iter().flatten().collect()
+}
+
+fn defect(name: &str, body: fn() -> Outcome) -> Test {
+    test(format!("defect::{name}"), body)
+}
+
+fn expect(holds: bool, what: impl FnOnce() -> String) -> Outcome {
+    if holds { Ok(()) } else { Err(what().into()) }
+}
+
+/// A template and a pool of so many.
+fn pool_of(replicas: usize) -> String {
+    format!(
+        "{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxTemplate, metadata: {{ name: t }}, spec: {{ podTemplate: {{ spec: {{ containers: [{{ name: agent, image: 'agent:1' }}] }} }} }} }}
+---
+{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxWarmPool, metadata: {{ name: p }}, spec: {{ sandboxTemplateRef: {{ name: t }}, replicas: {replicas} }} }}"
+    )
+}
+
+/// A claim on that pool.
+fn claim(name: &str) -> String {
+    format!(
+        "{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxClaim, metadata: {{ name: {name} }}, spec: {{ warmPoolRef: {{ name: p }} }} }}"
+    )
+}
+
+/// A Sandbox of upstream's shape.
+fn sandbox(name: &str) -> String {
+    format!(
+        "{{ apiVersion: agents.x-k8s.io/v1beta1, kind: Sandbox, metadata: {{ name: {name} }}, spec: {{ operatingMode: Running, replicas: 1, podTemplate: {{ spec: {{ containers: [{{ name: agent, image: 'agent:1' }}] }} }} }} }}"
+    )
+}
