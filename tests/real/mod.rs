@@ -41,6 +41,7 @@ mod sandbox;
 mod sdk;
 mod stage;
 mod webhook;
+mod writes;
 
 use std::sync::OnceLock;
 
@@ -62,6 +63,7 @@ pub(crate) fn tests() -> Vec<Test> {
         faults::tests(),
         deploy::tests(),
         sdk::tests(),
+        writes::tests(),
     ];
     parts.into_iter().flatten().collect()
 }

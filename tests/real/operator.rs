@@ -33,6 +33,14 @@ pub(crate) struct Plan<'a> {
     pub(crate) flags: Vec<String>,
 }
 
+/// For metrics, probes and `/debug`.
+pub(crate) type Ports = [u16; 3];
+
+/// Ports for one more operator at a time. A cluster has only a few.
+pub(crate) fn ports(cluster: &Cluster) -> Ports {
+    [(); 3].map(|()| cluster.port().expect("a free port"))
+}
+
 impl Operator {
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(cluster: &Cluster, plan: Plan<'_>) -> Self {
@@ -43,9 +51,12 @@ impl Operator {
 
     /// Starts it.
     pub(crate) async fn spawn(cluster: &Cluster, plan: Plan<'_>) -> Self {
+        Self::spawn_at(cluster, plan, ports(cluster)).await
+    }
+
+    /// Starts it where another has listened before.
+    pub(crate) async fn spawn_at(cluster: &Cluster, plan: Plan<'_>, [metrics, health, debug]: Ports) -> Self {
         let program = programs::paddock().await;
-        let port = || cluster.port().expect("a free port");
-        let (metrics, health, debug) = (port(), port(), port());
         let flags = [
             "operator".to_owned(),
             format!("--kubeconfig={}", plan.kubeconfig.display()),

@@ -1,0 +1,109 @@
+//! Bursts of claims on a pool, for tests that break things meanwhile, and what has to hold of them at the end.
+
+use std::collections::BTreeSet;
+
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+
+use super::json::{controller, deleting, name, ready, text, uid};
+use super::kinds::{CLAIM, Kind, POD, POOL, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, TEMPLATE};
+use super::manifests::{object, pod};
+use super::oracle::{Cast, Witness, violations};
+use super::place::Place;
+use super::pool::{filled, members};
+
+/// Creations under way at once: as from several clients.
+const AT_ONCE: usize = 25;
+
+/// Which API a burst speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surface {
+    Seed,
+    Upstream,
+}
+
+impl Surface {
+    pub(crate) fn cast(self) -> Cast {
+        match self {
+            Surface::Seed => Cast { pool: SEED_POOL, claim: SEED_CLAIM },
+            Surface::Upstream => Cast { pool: POOL, claim: CLAIM },
+        }
+    }
+
+    fn objects(self, warm: usize) -> [Value; 2] {
+        match self {
+            Surface::Seed => [
+                object(SEED_TEMPLATE, "t", json!({ "template": pod() })),
+                object(SEED_POOL, "p", json!({ "templateRef": { "name": "t" }, "minReady": warm, "maxReady": warm })),
+            ],
+            Surface::Upstream => [
+                object(TEMPLATE, "t", json!({ "podTemplate": pod() })),
+                object(POOL, "p", json!({ "sandboxTemplateRef": { "name": "t" }, "replicas": warm })),
+            ],
+        }
+    }
+
+    fn claim(self, number: usize) -> Value {
+        let name = format!("task-{number}");
+        match self {
+            Surface::Seed => object(SEED_CLAIM, &name, json!({ "templateRef": { "name": "t" } })),
+            Surface::Upstream => object(CLAIM, &name, json!({ "warmPoolRef": { "name": "p" } })),
+        }
+    }
+}
+
+/// A pool that is full, and a witness.
+pub(crate) struct Burst {
+    place: Place,
+    surface: Surface,
+    pool: Value,
+    warm: usize,
+    witness: Witness,
+}
+
+impl Burst {
+    /// Makes a pool and waits until it is full.
+    pub(crate) async fn prepare(place: &Place, surface: Surface, warm: usize) -> Self {
+        let [template, pool] = surface.objects(warm);
+        place.create(template).await;
+        let pool = place.create(pool).await;
+        filled(place, &pool, warm).await;
+        let witness = Witness::begin(place, surface.cast()).await;
+        Self { place: place.clone(), surface, pool, warm, witness }
+    }
+
+    /// Creates the claims, and comes back when the API server has them.
+    pub(crate) async fn create(&self, count: usize) {
+        let creations = (0..count).map(|number| self.place.create(self.surface.claim(number)));
+        futures::stream::iter(creations).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+    }
+
+    /// Waits for the good end, and judges the way to it.
+    pub(crate) async fn settle(self, count: usize) {
+        let Self { place, surface, pool, warm, witness } = self;
+        let kind: Kind = surface.cast().claim;
+        let claims = place
+            .until_all(kind, &format!("{count} are Ready"), |all| all.len() == count && all.values().all(ready))
+            .await;
+        // The pool is full again: so it is not over its maximum for good, nor stuck.
+        let sandboxes = filled(&place, &pool, warm).await;
+        let pods = place.list(POD).await;
+        let mut taken = BTreeSet::new();
+        for claim in claims.values() {
+            let its = text(claim, "/status/sandbox/name");
+            assert!(taken.insert(its.to_owned()), "Sandbox {its} has two claims");
+            let sandbox = sandboxes.get(its).unwrap_or_else(|| panic!("{} has no Sandbox", name(claim)));
+            assert_eq!(controller(sandbox), uid(claim), "{its} is not the Sandbox of {}", name(claim));
+            assert!(ready(sandbox), "{its} is not Ready");
+            let of_it = pods.values().filter(|p| controller(p) == uid(sandbox) && !deleting(p));
+            assert_eq!(of_it.count(), 1, "pods of {its}");
+        }
+        let others = sandboxes.len() - taken.len() - members(&sandboxes, uid(&pool)).len();
+        assert_eq!(others, 0, "Sandboxes that belong to nobody");
+        let seen = witness.end().await;
+        let wrong = violations(&seen, surface.cast());
+        assert!(wrong.is_empty(), "{} of {} events: {wrong:#?}", wrong.len(), seen.len());
+        let kept = seen.iter().filter(|s| s.kind == SANDBOX).count();
+        assert!(kept >= count, "the witness saw only {kept} events of Sandboxes");
+    }
+}

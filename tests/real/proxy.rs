@@ -1,0 +1,273 @@
+//! A reverse proxy between the operator and the API server that makes things go wrong.
+//!
+//! It speaks plain HTTP to the operator and passes the operator's own credentials on, so that the API server judges by
+//! them. It counts what would change something, and for each such request it can be told what to do instead.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HOST};
+use http::{Method, StatusCode};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use paddock_cluster::{Cluster, Process};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// In which a reply has reached a process on the same machine.
+const REACHED: Duration = Duration::from_millis(2);
+/// More than any object.
+const LARGEST: usize = 8 << 20;
+
+/// What is done with one request that would change something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is passed on, and its reply passed back.
+    Pass,
+    /// The API server never sees it.
+    LoseRequest,
+    /// The API server does it, and nobody is told.
+    LoseReply,
+    /// It is answered with an error, and the API server never sees it.
+    Refuse(StatusCode),
+    /// It is passed on later.
+    Delay(Duration),
+    /// The operator is killed at this point of it.
+    Kill(Point),
+}
+
+/// When, in the life of a request, the operator is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    /// The API server has not seen it, and never will.
+    BeforeRequest,
+    /// It is done, and the operator has not been told.
+    BeforeReply,
+    /// It is done, and the operator has been told.
+    AfterReply,
+}
+
+/// Decides what becomes of the n-th request that would change something, counted from 1.
+pub(crate) type Decide = dyn Fn(u64, &Method, &str) -> Fate + Send + Sync;
+
+/// A running proxy.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    shared: Arc<Shared>,
+    /// With the operator's credentials, and the proxy as the server.
+    pub(crate) kubeconfig: PathBuf,
+}
+
+struct Shared {
+    upstream: Client,
+    writes: AtomicU64,
+    decide: Box<Decide>,
+    victim: Mutex<Option<Process>>,
+    kills: watch::Sender<u64>,
+    /// Changes end the watches that are open.
+    cut: watch::Sender<u64>,
+    closed: AtomicBool,
+}
+
+impl Proxy {
+    /// Starts one for an operator that has the rights of `account`.
+    pub(crate) async fn start(cluster: &Cluster, account: &Path, name: &str, decide: Box<Decide>) -> Self {
+        let upstream = upstream(account).await;
+        let shared = Shared {
+            upstream,
+            writes: AtomicU64::new(0),
+            decide,
+            victim: Mutex::new(None),
+            kills: watch::Sender::new(0),
+            cut: watch::Sender::new(0),
+            closed: AtomicBool::new(false),
+        };
+        let shared = Arc::new(shared);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let router = Router::new().fallback(handle).with_state(shared.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let kubeconfig = through(account, port, &cluster.dir().join(format!("{name}.kubeconfig")));
+        Self { shared, kubeconfig }
+    }
+
+    /// How many requests that would change something came so far.
+    pub(crate) fn writes(&self) -> u64 {
+        self.shared.writes.load(Ordering::SeqCst)
+    }
+
+    /// Counts from the beginning again.
+    pub(crate) fn count_anew(&self) {
+        self.shared.writes.store(0, Ordering::SeqCst);
+    }
+
+    /// Says whom to kill.
+    pub(crate) fn aim_at(&self, victim: &Process) {
+        *self.shared.victim.lock().expect("no panic") = Some(victim.clone());
+    }
+
+    /// How often the operator was killed.
+    pub(crate) fn kills(&self) -> watch::Receiver<u64> {
+        self.shared.kills.subscribe()
+    }
+
+    /// Breaks every watch that is open.
+    pub(crate) fn cut_watches(&self) {
+        self.shared.cut.send_modify(|n| *n += 1);
+    }
+
+    /// Lets nothing through any more, as a network that is gone, or lets it through again.
+    pub(crate) fn partition(&self, closed: bool) {
+        self.shared.closed.store(closed, Ordering::SeqCst);
+        if closed {
+            self.cut_watches();
+        }
+    }
+}
+
+/// A client that trusts the API server and says nothing of who it is: the requests do.
+async fn upstream(account: &Path) -> Client {
+    let mut file = Kubeconfig::read_from(account).expect("a kubeconfig");
+    for user in &mut file.auth_infos {
+        user.auth_info = Some(Default::default());
+    }
+    let mut config =
+        kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a configuration");
+    config.default_retry = false;
+    config.read_timeout = None;
+    Client::try_from(config).expect("a client")
+}
+
+/// The same credentials for the proxy's address.
+fn through(account: &Path, port: u16, file: &Path) -> PathBuf {
+    let mut kubeconfig = Kubeconfig::read_from(account).expect("a kubeconfig");
+    for cluster in &mut kubeconfig.clusters {
+        if let Some(cluster) = &mut cluster.cluster {
+            cluster.server = Some(format!("http://127.0.0.1:{port}"));
+            cluster.certificate_authority_data = None;
+            cluster.certificate_authority = None;
+        }
+    }
+    std::fs::write(file, serde_yaml_ng::to_string(&kubeconfig).expect("YAML")).expect("a file");
+    file.to_owned()
+}
+
+/// Whether a request would change what the operator manages. Its leases and events are not counted.
+fn changes(method: &Method, path: &str) -> bool {
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let aside = ["/leases", "/events", "/selfsubjectreviews"];
+    !reads && !aside.iter().any(|part| path.contains(part))
+}
+
+async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if shared.closed.load(Ordering::SeqCst) {
+        // As long as nobody answers: the client has to give up by itself.
+        std::future::pending::<()>().await;
+    }
+    if !changes(request.method(), request.uri().path()) {
+        return forward(&shared, request).await;
+    }
+    let number = shared.writes.fetch_add(1, Ordering::SeqCst) + 1;
+    match (shared.decide)(number, request.method(), request.uri().path()) {
+        Fate::Pass => forward(&shared, request).await,
+        Fate::LoseRequest => broken(),
+        Fate::LoseReply => {
+            // To its end, so that it has been done.
+            let reply = forward(&shared, request).await;
+            let _ = to_bytes(reply.into_body(), LARGEST).await;
+            broken()
+        }
+        Fate::Refuse(status) => refusal(status),
+        Fate::Delay(by) => {
+            tokio::time::sleep(by).await;
+            forward(&shared, request).await
+        }
+        Fate::Kill(Point::BeforeRequest) => {
+            shared.kill().await;
+            broken()
+        }
+        Fate::Kill(Point::BeforeReply) => {
+            let reply = forward(&shared, request).await;
+            let _ = to_bytes(reply.into_body(), LARGEST).await;
+            shared.kill().await;
+            broken()
+        }
+        Fate::Kill(Point::AfterReply) => {
+            let (parts, body) = forward(&shared, request).await.into_parts();
+            let body = to_bytes(body, LARGEST).await.unwrap_or_default();
+            tokio::spawn(async move {
+                tokio::time::sleep(REACHED).await;
+                shared.kill().await;
+            });
+            Response::from_parts(parts, Body::from(body))
+        }
+    }
+}
+
+impl Shared {
+    /// In a task of its own: whoever answers a request is dropped when the one that asked is dead.
+    async fn kill(self: &Arc<Self>) {
+        let shared = self.clone();
+        let killing = tokio::spawn(async move {
+            let victim = shared.victim.lock().expect("no panic").clone().expect("somebody to kill");
+            victim.kill().await.expect("it was alive");
+            shared.kills.send_modify(|n| *n += 1);
+        });
+        killing.await.expect("it was killed");
+    }
+}
+
+/// A reply that breaks off before its end.
+fn broken() -> Response {
+    let nothing = futures::stream::once(async { Err::<Vec<u8>, _>(std::io::Error::other("lost")) });
+    let mut response = Response::new(Body::from_stream(nothing));
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn refusal(status: StatusCode) -> Response {
+    let reason = match status.as_u16() {
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    };
+    let body = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "reason": reason, "code": status.as_u16(), "message": "injected",
+    });
+    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+async fn forward(shared: &Shared, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let body = match to_bytes(body, LARGEST).await {
+        Ok(body) => body,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
+    parts.headers.remove(HOST);
+    // What is passed on is passed on as it came.
+    parts.headers.remove(ACCEPT_ENCODING);
+    let watching = parts.uri.query().is_some_and(|query| query.contains("watch="));
+    let mut cut = shared.cut.subscribe();
+    let request = Request::from_parts(parts, kube::client::Body::from(body.to_vec()));
+    match shared.upstream.send(request).await {
+        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+        Ok(reply) if !watching => reply.map(Body::new),
+        Ok(reply) => {
+            use futures::StreamExt as _;
+            let stream = Body::new(reply.into_body()).into_data_stream();
+            let until_cut = stream.take_until(async move {
+                let _ = cut.changed().await;
+            });
+            Response::new(Body::from_stream(until_cut))
+        }
+    }
+}
