@@ -65,9 +65,7 @@ async fn environment_is_the_templates_to_allow() {
     ];
     for (pool, task, env, wanted) in refused {
         place.create(claim(task, pool, with(env))).await;
-        let said = place
-            .until(CLAIM, task, "refused", |c| reason(c, "Ready") == "EnvVarsInjectionRejected")
-            .await;
+        let said = place.until(CLAIM, task, "refused", |c| reason(c, "Ready") == "EnvVarsInjectionRejected").await;
         assert!(message(&said, "Ready").contains(wanted), "{task}: {}", message(&said, "Ready"));
         assert!(place.find(SANDBOX, task).await.is_none());
     }
@@ -90,7 +88,9 @@ async fn volume_claims_are_the_templates_to_allow() {
         place.create(pool(name, name, json!({ "replicas": 0 }))).await;
     }
     let with = |disk: Value| json!({ "volumeClaimTemplates": [disk] });
-    for (pool, task, disk) in [("closed", "more-closed", disk("more", "1Gi")), ("open", "home-open", disk("home", "2Gi"))] {
+    for (pool, task, disk) in
+        [("closed", "more-closed", disk("more", "1Gi")), ("open", "home-open", disk("home", "2Gi"))]
+    {
         place.create(claim(task, pool, with(disk))).await;
         place.until(CLAIM, task, "refused", |c| reason(c, "Ready") == "VolumeClaimTemplatesError").await;
         assert!(place.find(SANDBOX, task).await.is_none());
@@ -112,9 +112,7 @@ async fn labels_and_annotations_reach_the_pod_or_are_refused() {
     place.create(template("t", labelled)).await;
     let made = place.create(pool("p", "t", json!({ "replicas": 1 }))).await;
     filled(&place, &made, 1).await;
-    let with = |labels: Value, annotations: Value| {
-        json!({ "additionalPodMetadata": { "labels": labels, "annotations": annotations } })
-    };
+    let with = |labels: Value, annotations: Value| json!({ "additionalPodMetadata": { "labels": labels, "annotations": annotations } });
     let good = with(json!({ "sandbox.users.io/user": "ada" }), json!({ "example.com/note": "hello" }));
     place.create(claim("good", "p", good)).await;
     let done = place.until(CLAIM, "good", "Ready", ready).await;

@@ -84,7 +84,10 @@ async fn list_types_are_the_api_servers_own() {
         return;
     }
     let differing: Vec<String> = differences(&builtin_list_types(), &served);
-    assert!(differing.is_empty(), "src/core/api/list-types.json is not what the API server says (UPDATE=1): {differing:#?}");
+    assert!(
+        differing.is_empty(),
+        "src/core/api/list-types.json is not what the API server says (UPDATE=1): {differing:#?}"
+    );
 }
 
 fn differences(ours: &ListTypes, served: &ListTypes) -> Vec<String> {
@@ -130,7 +133,9 @@ async fn two_managers_share_the_lists_of_either_shape() {
         assert_eq!(names("/0/ports", "containerPort"), [8888, 9999], "{shape}");
         assert_eq!(names("/0/volumeMounts", "mountPath"), ["/a", "/b"], "{shape}");
         // What a manager no longer applies goes, and only that.
-        let less = object(json!({ "name": "agent", "ports": [{ "containerPort": 9999, "name": "other", "protocol": "TCP" }] }));
+        let less = object(
+            json!({ "name": "agent", "ports": [{ "containerPort": 9999, "name": "other", "protocol": "TCP" }] }),
+        );
         let merged = place.apply("second", &less).await.unwrap();
         let agent = &merged["spec"][shape]["spec"]["containers"][0];
         assert_eq!(agent["env"], json!([{ "name": "A", "value": "1" }]), "{shape}");
@@ -187,10 +192,7 @@ async fn wrong_specs_are_denied_and_the_field_named() {
             (CLAIM, json!({ "warmPoolRef": { "name": "p" }, "sandboxTemplateRef": { "name": "t" } })),
             vec!["warmPoolRef", "sandboxTemplateRef", "exactly one"],
         ),
-        (
-            (CLAIM, json!({ "warmPoolRef": { "name": "p" }, "warmpool": "q" })),
-            vec!["spec.warmpool"],
-        ),
+        ((CLAIM, json!({ "warmPoolRef": { "name": "p" }, "warmpool": "q" })), vec!["spec.warmpool"]),
         (
             (CLAIM, json!({ "warmPoolRef": { "name": "p" }, "lifecycle": { "ttlSecondsAfterFinished": -1 } })),
             vec!["spec.lifecycle.ttlSecondsAfterFinished"],

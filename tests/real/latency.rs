@@ -15,9 +15,8 @@ use super::place::Place;
 pub(crate) async fn claim_latency(place: &Place, claim: Value) -> (Value, f64) {
     let config = Config::default().fields(&format!("metadata.name={}", name(&claim)));
     let mut events = pin!(watcher(place.api(Kind::of(&claim)), config));
-    let mut next = async || {
-        tokio::time::timeout(Duration::from_secs(60), events.next()).await.expect("an event within a minute")
-    };
+    let mut next =
+        async || tokio::time::timeout(Duration::from_secs(60), events.next()).await.expect("an event within a minute");
     while !matches!(next().await, Some(Ok(Event::InitDone))) {}
     let began = Instant::now();
     let creation = place.create(claim.clone());

@@ -60,7 +60,10 @@ async fn the_seeds_sandbox_becomes_ready_as_it_is() {
     assert_eq!(controller(&pod), uid(&sandbox));
     // Nothing mounts the workspace, so it is mounted; idleness may take the pod, so it is a volume that stays.
     assert_eq!(text(&pod, "/spec/volumes/0/persistentVolumeClaim/claimName"), format!("workspace-{name}"));
-    assert_eq!(pod["spec"]["containers"][0]["volumeMounts"], json!([{ "name": "workspace", "mountPath": "/workspace" }]));
+    assert_eq!(
+        pod["spec"]["containers"][0]["volumeMounts"],
+        json!([{ "name": "workspace", "mountPath": "/workspace" }])
+    );
     let claim = place.get(VOLUME_CLAIM, &format!("workspace-{name}")).await;
     assert_eq!(text(&claim, "/spec/resources/requests/storage"), "1Gi");
     assert_eq!(text(&claim, "/status/phase"), "Bound");
@@ -87,11 +90,14 @@ fn types(sandbox: &Value) -> Vec<&str> {
 async fn upstreams_v1beta1_becomes_ready() {
     let place = place("v1beta1").await;
     place.create(sandbox("plain", json!({}))).await;
-    let made = sandbox("served", json!({
-        "service": true,
-        "podTemplate": { "metadata": { "labels": { "team": "blue" }, "annotations": { "note": "hello" } } },
-        "volumeClaimTemplates": [disk("home", "1Gi")],
-    }));
+    let made = sandbox(
+        "served",
+        json!({
+            "service": true,
+            "podTemplate": { "metadata": { "labels": { "team": "blue" }, "annotations": { "note": "hello" } } },
+            "volumeClaimTemplates": [disk("home", "1Gi")],
+        }),
+    );
     place.create(made).await;
 
     let plain = place.until(SANDBOX, "plain", "Ready", ready).await;
@@ -172,14 +178,14 @@ async fn kubectl_scales_to_none_and_one() {
     let place = place("scale").await;
     place.create(sandbox("scaled", json!({}))).await;
     place.until(SANDBOX, "scaled", "Ready", ready).await;
-    for (replicas, mode) in [("0", "Suspended"), ("1", "Running")] {
+    for (replicas, mode) in [(0, "Suspended"), (1, "Running")] {
         let flag = format!("--replicas={replicas}");
         place.kubectl(&["scale", "sandboxes.v1beta1.agents.x-k8s.io/scaled", &flag], None).await.unwrap();
         let what = format!("{mode} in both fields");
         let done = |s: &Value| {
             text(s, "/spec/operatingMode") == mode
                 && text(s, "/status/mode") == mode
-                && s["status"]["replicas"].to_string() == replicas
+                && s["status"]["replicas"] == replicas
                 && (if mode == "Running" { ready(s) } else { asleep(s) })
         };
         place.until(SANDBOX, "scaled", &what, done).await;
@@ -318,7 +324,13 @@ async fn an_evicted_pod_is_replaced() {
     place.create(sandbox("moved", json!({}))).await;
     place.until(SANDBOX, "moved", "Ready", ready).await;
     let pod = place.get(POD, "moved").await;
-    place.merge_status(POD, "moved", json!({ "status": { "phase": "Failed", "reason": "Evicted", "message": "no room" } })).await;
+    place
+        .merge_status(
+            POD,
+            "moved",
+            json!({ "status": { "phase": "Failed", "reason": "Evicted", "message": "no room" } }),
+        )
+        .await;
     place.until(POD, "moved", "another", |p| uid(p) != uid(&pod)).await;
     place.until(SANDBOX, "moved", "Ready again", ready).await;
 }
@@ -336,11 +348,14 @@ async fn a_pod_that_ends_finishes_its_sandbox() {
 
 async fn deleting_leaves_nothing() {
     let place = place("gone").await;
-    let made = sandbox("whole", json!({
-        "resumePolicy": "OnDemand", "idleTimeout": "1h",
-        "podTemplate": super::manifests::pod_with_workspace(),
-        "volumeClaimTemplates": [disk("home", "1Gi")],
-    }));
+    let made = sandbox(
+        "whole",
+        json!({
+            "resumePolicy": "OnDemand", "idleTimeout": "1h",
+            "podTemplate": super::manifests::pod_with_workspace(),
+            "volumeClaimTemplates": [disk("home", "1Gi")],
+        }),
+    );
     place.create(made).await;
     place.until(SANDBOX, "whole", "Ready", ready).await;
     let children: [(Kind, &str); 5] = [
