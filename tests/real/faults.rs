@@ -78,7 +78,8 @@ async fn alone(faults: &Faults, place: &Place, proxy: &Proxy) -> Operator {
 
 /// For which n the operator is killed after its n-th write: each of the first ten, then further and further apart.
 const KILLED_AFTER: [u64; 30] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 17, 22, 28, 35, 43, 52, 62, 73, 85, 98, 112, 127, 143, 160, 178, 197, 217, 238, 260,
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 17, 22, 28, 35, 43, 52, 62, 73, 85, 98, 112, 127, 143, 160, 178, 197, 217, 238,
+    260,
 ];
 const POINTS: [Point; 3] = [Point::BeforeRequest, Point::BeforeReply, Point::AfterReply];
 const CLAIMS: usize = 200;
@@ -192,7 +193,8 @@ async fn conflicts_refusals_and_lost_replies_are_survived() {
 
 /// Flags of a replica whose lease is short, so that a test need not wait for the usual 15 s.
 fn replica(namespace: &str) -> Vec<String> {
-    let flags = ["--lease-duration=4s", "--lease-renew-deadline=3s", "--lease-retry-period=500ms", "--webhook-bind-address=0"];
+    let flags =
+        ["--lease-duration=4s", "--lease-renew-deadline=3s", "--lease-retry-period=500ms", "--webhook-bind-address=0"];
     flags.map(str::to_owned).into_iter().chain([format!("--namespace={namespace}")]).collect()
 }
 

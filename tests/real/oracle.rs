@@ -66,7 +66,8 @@ impl Witness {
         let kinds: BTreeSet<Kind> = self.seen.lock().expect("no panic").iter().map(|s| s.kind).collect();
         for kind in kinds {
             let newest = self.place.list(kind).await;
-            let newest = newest.values().map(|o| text(o, "/metadata/resourceVersion").parse::<u64>().expect("a version"));
+            let newest =
+                newest.values().map(|o| text(o, "/metadata/resourceVersion").parse::<u64>().expect("a version"));
             last.insert(kind, newest.max().unwrap_or_default());
         }
         let began = Instant::now();
@@ -329,7 +330,8 @@ pub(super) mod judged {
                 })
             })
             .collect();
-        let innocent = vec![sandbox("s", ("SandboxWarmPool", "p")), sandbox("s", ("SandboxClaim", "c")), (CLAIM, claim("s"))];
+        let innocent =
+            vec![sandbox("s", ("SandboxWarmPool", "p")), sandbox("s", ("SandboxClaim", "c")), (CLAIM, claim("s"))];
         tests.push(test("real::oracle::finds_nothing_where_nothing_is_wrong", move || {
             let found = story(innocent);
             if found.is_empty() { Ok(()) } else { Err(format!("{found:?}").into()) }

@@ -5,16 +5,21 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::json::{controller, ready, text, uid};
+use super::json::{label, ready, text};
 use super::kinds::{CLAIM, POD, SANDBOX};
 use super::manifests::{claim, pool, template};
 use super::operator::{ACCOUNT, NAMESPACE};
+use super::place::Place;
 use super::pool::filled;
 use super::stage::{place, stage};
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
-    named![a_warm_claim_costs_three_writes_before_it_is_ready, the_operator_was_never_forbidden_anything]
+    named![
+        a_warm_claim_is_ready_after_three_writes,
+        in_a_stream_a_warm_claim_costs_eight_writes,
+        the_operator_was_never_forbidden_anything,
+    ]
 }
 
 /// One line of the audit log.
@@ -54,14 +59,46 @@ fn operator() -> String {
     format!("{NAMESPACE}:{ACCOUNT}")
 }
 
-async fn a_warm_claim_costs_three_writes_before_it_is_ready() {
-    const CLAIMS: usize = 10;
+/// How often each thing was written.
+type Counts = BTreeMap<String, usize>;
+
+fn show(title: &str, counts: &Counts, claims: usize) -> f64 {
+    let per_claim = |count: usize| count as f64 / claims as f64;
+    let total = per_claim(counts.values().sum());
+    println!("  {total:>5.2}  {title}");
+    for (what, count) in counts {
+        println!("         {:>5.2}  {what}", per_claim(*count));
+    }
+    total
+}
+
+/// The writes in a namespace since a moment, events aside: the operator's, and everybody else's by who it was.
+async fn since(place: &Place, began: jiff::Timestamp) -> (Vec<Line>, Counts) {
+    let namespace = place.namespace.clone();
+    let wanted = |l: &Line| {
+        let object = &l.0["objectRef"];
+        l.writes() && l.at() >= began && object["namespace"] == *namespace && object["resource"] != "events"
+    };
+    let (ours, others): (Vec<Line>, Vec<Line>) = audit(wanted).await.into_iter().partition(|l| l.user() == operator());
+    let mut by_others = Counts::new();
+    for line in others {
+        *by_others.entry(line.user().to_owned()).or_default() += 1;
+    }
+    (ours, by_others)
+}
+
+fn add(counts: &mut Counts, line: &Line) {
+    *counts.entry(line.what()).or_default() += 1;
+}
+
+/// Claims one by one, each from its creation to its deletion.
+async fn a_warm_claim_is_ready_after_three_writes() {
+    const CLAIMS: usize = 5;
     let place = place("writes").await;
     place.create(template("t", json!({}))).await;
     let made = place.create(pool("p", "t", json!({ "replicas": 3 }))).await;
     filled(&place, &made, 3).await;
-    let (mut before_ready, mut all) = (BTreeMap::new(), BTreeMap::new());
-    let mut by_others: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut path, mut beside, mut all, mut others) = (Counts::new(), Counts::new(), Counts::new(), Counts::new());
     for number in 0..CLAIMS {
         settled(&place).await;
         let began = jiff::Timestamp::now();
@@ -69,62 +106,68 @@ async fn a_warm_claim_costs_three_writes_before_it_is_ready() {
         place.create(claim(&task, "p", json!({}))).await;
         let done = place.until(CLAIM, &task, "Ready", ready).await;
         let sandbox = text(&done, "/status/sandbox/name").to_owned();
-        let taken = place.get(SANDBOX, &sandbox).await;
-        assert_eq!(controller(&taken), uid(&done));
+        assert_eq!(label(&place.get(SANDBOX, &sandbox).await, "agents.x-k8s.io/launch-type"), "warm");
         filled(&place, &made, 3).await;
         settled(&place).await;
         place.delete(CLAIM, &task).await;
         place.until_gone(SANDBOX, &sandbox).await;
         place.until_gone(POD, &sandbox).await;
         settled(&place).await;
-        let namespace = place.namespace.clone();
-        let lines = audit(|l| {
-            l.writes() && l.at() >= began && text(&l.0, "/objectRef/namespace") == namespace
-                && text(&l.0, "/objectRef/resource") != "events"
-        })
-        .await;
-        // The write that made it Ready is the first that is answered with the claim's status.
-        let of_claim = |l: &&Line| {
-            l.what() == "patch sandboxclaims/status" && text(&l.0, "/objectRef/name") == task && l.user() == operator()
-        };
-        let ready_at = lines.iter().find(of_claim).expect("its status was written").at();
-        // Refilling the pool goes on beside it, and is no part of the way to Ready.
-        let on_the_way = |l: &&Line| {
-            let name = text(&l.0, "/objectRef/name");
-            l.user() == operator() && l.at() <= ready_at && (name == task || name == sandbox)
-        };
-        for line in lines.iter().filter(on_the_way) {
-            *before_ready.entry(line.what()).or_insert(0) += 1;
-        }
-        for line in &lines {
-            if line.user() == operator() {
-                *all.entry(line.what()).or_insert(0) += 1;
-            } else {
-                *by_others.entry(line.user().to_owned()).or_insert(0) += 1;
+        let (ours, by_others) = since(&place, began).await;
+        let named = |l: &Line, name: &str| text(&l.0, "/objectRef/name") == name;
+        let tells = ours.iter().find(|l| l.what() == "patch sandboxclaims/status" && named(l, &task));
+        let ready_at = tells.expect("its status was written").at();
+        for line in &ours {
+            add(&mut all, line);
+            if line.at() > ready_at {
+                continue;
             }
+            // What Ready waits for, and what happens to come before it: the pod learns whose it is, the pool is refilled.
+            let waited_for = !line.what().ends_with("pods") && (named(line, &task) || named(line, &sandbox));
+            add(if waited_for { &mut path } else { &mut beside }, line);
         }
+        by_others.into_iter().for_each(|(who, count)| *others.entry(who).or_default() += count);
     }
-    let per_claim = |count: usize| count as f64 / CLAIMS as f64;
-    let total = |table: &BTreeMap<String, usize>| per_claim(table.values().sum());
-    println!("writes of the operator for a warm claim, from an audit log, mean of {CLAIMS}:");
-    println!("  until it is Ready: {:.1}", total(&before_ready));
-    for (what, count) in &before_ready {
-        println!("    {:>5.1}  {what}", per_claim(*count));
+    println!("writes for a warm claim, one at a time, from an audit log, mean of {CLAIMS}:");
+    let before_ready = show("until it is Ready", &path, CLAIMS);
+    show("in the meantime, without being waited for", &beside, CLAIMS);
+    let total = show("from its creation to its deletion, refill included", &all, CLAIMS);
+    show("by others", &others, CLAIMS);
+    assert!(before_ready <= 3.0, "more than three writes before Ready: {path:?}");
+    // Seven, and the pool's status when it is short of one and when it is full again.
+    assert!(total <= 9.0, "{all:?}");
+}
+
+/// Claims one after the other without a pause: what is written about the pool is shared by many.
+async fn in_a_stream_a_warm_claim_costs_eight_writes() {
+    const CLAIMS: usize = 40;
+    let place = place("stream").await;
+    place.create(template("t", json!({}))).await;
+    let made = place.create(pool("p", "t", json!({ "replicas": CLAIMS }))).await;
+    filled(&place, &made, CLAIMS).await;
+    settled(&place).await;
+    let began = jiff::Timestamp::now();
+    for number in 0..CLAIMS {
+        place.create(claim(&format!("task-{number}"), "p", json!({}))).await;
     }
-    println!("  from creation to deletion, refill included: {:.1}", total(&all));
-    for (what, count) in &all {
-        println!("    {:>5.1}  {what}", per_claim(*count));
+    let claims = place.until_all(CLAIM, "all are Ready", |all| all.len() == CLAIMS && all.values().all(ready)).await;
+    filled(&place, &made, CLAIMS).await;
+    for task in claims.keys() {
+        place.delete(CLAIM, task).await;
     }
-    println!("  beside it:");
-    for (who, count) in &by_others {
-        println!("    {:>5.1}  {who}", per_claim(*count));
-    }
-    assert!(total(&before_ready) <= 3.0, "more than three writes before Ready: {before_ready:?}");
-    assert!(total(&all) <= 8.5, "more than eight writes from creation to deletion: {all:?}");
+    place.until_all(SANDBOX, "only the pool's are left", |all| all.len() == CLAIMS).await;
+    settled(&place).await;
+    let (ours, others) = since(&place, began).await;
+    let mut all = Counts::new();
+    ours.iter().for_each(|line| add(&mut all, line));
+    println!("writes for a warm claim, {CLAIMS} in a row, from an audit log:");
+    let total = show("from its creation to its deletion, refill included", &all, CLAIMS);
+    show("by others", &others, CLAIMS);
+    assert!(total <= 8.0, "{all:?}");
 }
 
 /// Waits until the operator has written nothing for a moment: what is still to come belongs to what was before.
-async fn settled(place: &super::place::Place) {
+async fn settled(place: &Place) {
     const QUIET: Duration = Duration::from_millis(1500);
     let began = Instant::now();
     let mut last = (usize::MAX, Instant::now());
@@ -146,7 +189,14 @@ async fn the_operator_was_never_forbidden_anything() {
     let refused: Vec<String> = ours
         .iter()
         .filter(|l| matches!(l.0["responseStatus"]["code"].as_u64(), Some(401 | 403)))
-        .map(|l| format!("{} in {:?}: {}", l.what(), text(&l.0, "/objectRef/namespace"), text(&l.0, "/responseStatus/message")))
+        .map(|l| {
+            format!(
+                "{} in {:?}: {}",
+                l.what(),
+                text(&l.0, "/objectRef/namespace"),
+                text(&l.0, "/responseStatus/message")
+            )
+        })
         .collect();
     assert!(refused.is_empty(), "{} requests: {refused:#?}", refused.len());
     println!("{} requests of the operator, none forbidden", ours.len());

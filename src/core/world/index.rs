@@ -97,7 +97,8 @@ impl World {
                 dirty.insert(key.clone());
                 dirty.extend(owner_key(key, object.meta.controller.as_ref()));
                 // It may be in the way of the one that a claim would make.
-                dirty.extend(self.there([Kind::Claim, Kind::SeedClaim].map(|kind| key.sibling(kind, key.name.clone()))));
+                dirty
+                    .extend(self.there([Kind::Claim, Kind::SeedClaim].map(|kind| key.sibling(kind, key.name.clone()))));
             }
             Kind::Pod | Kind::Service | Kind::EndpointSlice => {
                 dirty.extend(owner_key(key, object.meta.controller.as_ref()));
