@@ -7,8 +7,8 @@
 
 mod framework;
 mod purity;
-mod rights;
 mod real;
+mod rights;
 mod scenarios;
 mod sim;
 mod tree;
