@@ -39,6 +39,8 @@ pub struct Common {
     pub bindings: Arc<Bindings>,
     /// Labels of the namespace.
     pub namespace_labels: BTreeMap<String, String>,
+    /// Whether those labels are known: a namespace that is not watched yet may demand isolation.
+    pub namespace_known: bool,
     /// RuntimeClasses and how many nodes run them.
     pub classes: Arc<Vec<RuntimeClassFact>>,
     /// When we last wrote the object's status.
@@ -117,6 +119,17 @@ pub struct PoolSeen {
     pub common: Common,
 }
 
+/// A Sandbox that is a claim's, or as it was before the claim took it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Undecided {
+    /// As it was then.
+    pub sandbox: Arc<Object>,
+    /// Whether the API server has said that it has a newer version, which the watch will bring.
+    pub outdated: bool,
+    /// From when on it counts as not taken.
+    pub until: Timestamp,
+}
+
 /// A claim, what it has and what it could get.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClaimSeen {
@@ -134,6 +147,8 @@ pub struct ClaimSeen {
     pub template: Option<Arc<Object>>,
     /// The best Sandbox that it could take, and its pod.
     pub candidate: Option<(Arc<Object>, Arc<Object>)>,
+    /// The Sandbox that it took without hearing whether it got it.
+    pub undecided: Option<Undecided>,
     /// The Sandbox that the claim's status names, whoever controls it.
     pub committed: Option<Arc<Object>>,
     /// A warm Sandbox that nobody may take because its template changed since.

@@ -190,8 +190,9 @@ impl Watch {
                     self.listed();
                 }
             }
-            // Confined to a namespace, it may have no rights outside of one; decisions then know no such object.
-            Break::Forbidden if self.namespace.is_some() && !kind.namespaced() => {
+            // Confined to a namespace, it may have no rights outside of one; decisions then know no such object. Its own
+            // Namespace it must see: there it says whether pods have to be isolated.
+            Break::Forbidden if self.namespace.is_some() && !kind.namespaced() && kind != Kind::Namespace => {
                 if breaks == 0 {
                     info!(?kind, "may not be watched from within one namespace; going on without");
                 }

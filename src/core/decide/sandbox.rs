@@ -68,8 +68,9 @@ pub(super) fn situation(seen: &SandboxSeen) -> Situation<'_> {
     }
     let pod = match seen.pods.as_slice() {
         [] => None,
-        [pod] => Some(&**pod),
-        [_, _, ..] => return Situation::ManyPods(model),
+        [pod] if *pod.key.name == *build::pod_name(sandbox) => Some(&**pod),
+        // A single one of another name is nothing that we made.
+        [_, ..] => return Situation::ManyPods(model),
     };
     match (mode(seen, model).mode, pod, &seen.other_pod) {
         (OperatingMode::Suspended, pod, _) => Situation::Asleep(model, pod),
@@ -87,6 +88,7 @@ pub(super) fn situation(seen: &SandboxSeen) -> Situation<'_> {
 
 pub(super) fn questions(seen: &SandboxSeen, answers: &[Answered]) -> Vec<Ask> {
     match situation(seen) {
+        Situation::NoPod(_) if !seen.common.namespace_known => vec![],
         Situation::NoPod(model) => sandbox_pod::questions(seen, model, answers),
         Situation::Running(model, object, pod) => idle::questions(seen, model, object, pod, answers),
         Situation::Going
@@ -145,6 +147,10 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
                 plan.wake_at(due, Reason::PodFailed);
             }
         }
+        // Its namespace may demand isolation: that is known in a moment.
+        Situation::NoPod(_) if !seen.common.namespace_known => {
+            plan.wake_at(after(seen.common.now, ASK_AGAIN), Reason::Waiting);
+        }
         Situation::NoPod(model) => match sandbox_pod::verdict(seen, model, answers) {
             PodVerdict::Make(ops) => first.extend(ops),
             PodVerdict::Not(reason, problem) => {
@@ -156,6 +162,9 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
                 notes.error = Some(problem);
             }
         },
+        Situation::Running(model, object, _) if sandbox_pod::exposed(seen, model, object).is_some() => {
+            notes.error = sandbox_pod::exposed(seen, model, object);
+        }
         Situation::Running(model, object, pod) => {
             first.extend(metadata_in_step(seen, model, object));
             let rest = idle::decide(seen, model, object, pod, answers);

@@ -122,12 +122,31 @@ pub(super) fn not_isolated(seen: &SandboxSeen, model: &model::Sandbox, pod: &Obj
     if !adoptable(pod) || !isolation_demanded(seen, &build::pod_labels(&seen.sandbox, model)) {
         return None;
     }
-    let class = pod.pod().and_then(|p| p.runtime_class.as_deref());
-    let isolated = class.is_some_and(|name| seen.common.classes.iter().any(|c| c.name == name && c.isolated));
-    (!isolated).then(|| {
-        let class = class.map_or("no RuntimeClass".to_owned(), |name| format!("RuntimeClass {name}"));
+    shared_kernel(seen, pod).map(|class| {
         format!("Pod {} exists with {class}, which does not isolate: this Sandbox does not take it over", pod.key.name)
     })
+}
+
+/// Why the pod of a Sandbox that was marked late cannot stay what it is: it is not Ready, and does not get the marker,
+/// until somebody suspends and resumes it. A namespace that begins to demand isolation does so for new pods.
+pub(super) fn exposed(seen: &SandboxSeen, model: &model::Sandbox, pod: &Object) -> Option<String> {
+    if Marker::of(&build::pod_labels(&seen.sandbox, model)) == Marker::Unmarked {
+        return None;
+    }
+    shared_kernel(seen, pod).map(|class| {
+        format!(
+            "Pod {} runs with {class}, which does not isolate, and the Sandbox is marked as running generated code: \
+             suspend and resume it for a pod that is isolated",
+            pod.key.name
+        )
+    })
+}
+
+/// What a pod that shares the host's kernel runs with.
+fn shared_kernel(seen: &SandboxSeen, pod: &Object) -> Option<String> {
+    let class = pod.pod().and_then(|p| p.runtime_class.as_deref());
+    let isolated = class.is_some_and(|name| seen.common.classes.iter().any(|c| c.name == name && c.isolated));
+    (!isolated).then(|| class.map_or("no RuntimeClass".to_owned(), |name| format!("RuntimeClass {name}")))
 }
 
 fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> Chosen {
@@ -218,6 +237,7 @@ fn pod_review(seen: &SandboxSeen, pod: Value) -> (Review, Context) {
         settings: common.settings.clone(),
         operator_user: None,
         sandbox: None,
+        in_reconcile: true,
     };
     (review, context)
 }

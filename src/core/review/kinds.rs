@@ -16,7 +16,7 @@ use super::{Phase, Verb, Why, defaults, pods};
 use crate::api::{extensions, seed};
 use crate::kind::Kind;
 use crate::model::{self, FieldError, FieldErrors};
-use crate::names::group;
+use crate::names::label;
 
 pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
     match draft.review.phase {
@@ -24,6 +24,7 @@ pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
         Phase::Validate => {
             not_forged(draft, kind)?;
             unchanged(draft, kind)?;
+            marked_in_time(draft, kind)?;
             parses(draft, kind)?;
         }
     }
@@ -55,12 +56,9 @@ fn not_forged(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
     let forged: Vec<FieldError> = owners(&draft.object)
         .into_iter()
         .enumerate()
-        .filter(|(_, owner)| !known.iter().any(|k| k.uid == owner.uid))
-        .filter(|(_, owner)| {
-            let owner_group = owner.api_version.split('/').next().unwrap_or_default();
-            matches!(owner_group, group::AGENTS | group::EXTENSIONS)
-                && matches!(owner.kind.as_str(), "SandboxWarmPool" | "SandboxClaim")
-        })
+        // The whole reference: one that was there must not become another kind's or a controller's.
+        .filter(|(_, owner)| !known.contains(owner))
+        .filter(|(_, owner)| matches!(owner.kind.as_str(), "SandboxWarmPool" | "SandboxClaim"))
         .map(|(i, owner)| FieldError {
             path: format!("metadata.ownerReferences[{i}]"),
             message: format!(
@@ -105,6 +103,33 @@ fn unchanged(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
         });
     }
     if errors.is_empty() { Ok(()) } else { Err(deny_fields(Why::Immutable, errors)) }
+}
+
+/// A running Sandbox whose pod shares the host's kernel cannot be marked: its pod stays what it is.
+fn marked_in_time(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
+    if kind != Kind::Sandbox || draft.review.operation != Verb::Update {
+        return Ok(());
+    }
+    let marked = |object: &Value| {
+        let pods = ["/metadata/labels", "/spec/podTemplate/metadata/labels", "/spec/template/metadata/labels"];
+        pods.iter().any(|at| Marker::of(&strings(object, at)) == Marker::Marked)
+    };
+    let status = &draft.review.old_object["status"];
+    let class = status["runtimeClass"]["name"].as_str();
+    let isolated = class.is_some_and(|name| draft.context.classes.iter().any(|c| c.name == name && c.isolated));
+    let runs = status["replicas"].as_i64().is_some_and(|n| n > 0);
+    if isolated || !runs || marked(&draft.review.old_object) || !marked(&draft.object) {
+        return Ok(());
+    }
+    Err(deny_fields(
+        Why::NotIsolated,
+        vec![FieldError {
+            path: format!("metadata.labels[{}]", label::GENERATED_CODE),
+            message:
+                "the Sandbox's pod runs without isolation, and stays so: suspend the Sandbox, mark it, and resume it"
+                    .to_owned(),
+        }],
+    ))
 }
 
 fn parses(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {

@@ -135,6 +135,8 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// The operator's own user: what it writes was decided already.
     pub operator_user: Option<Arc<str>>,
+    /// The operator itself asks, about a pod that it would make: nothing is exempt.
+    pub in_reconcile: bool,
     /// For a CONNECT: the Sandbox that controls the Pod of the review's name, if one does.
     pub sandbox: Option<ConnectedSandbox>,
 }
@@ -283,7 +285,8 @@ fn walk(draft: &mut Draft<'_>) -> Result<(), Stop> {
 fn subject(review: &Review, context: &Context) -> Subject {
     let ours = context.operator_user.as_ref().is_some_and(|user| **user == review.username);
     // kube-system must come up whatever became of this webhook; the registration leaves it out too.
-    if ours || review.namespace == "kube-system" || review.subresource.is_some() {
+    let system = review.namespace == "kube-system" && !context.in_reconcile;
+    if ours || system || review.subresource.is_some() {
         return Subject::Exempt;
     }
     match review.operation {

@@ -158,7 +158,7 @@ impl World {
                 self.classes = Arc::new(classes);
                 changed
             }
-            Kind::Namespace => before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels) && before.is_some(),
+            Kind::Namespace => before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels),
             Kind::StorageClass => true,
             Kind::Sandbox | Kind::Template | Kind::Pool | Kind::Claim => false,
             Kind::SeedTemplate | Kind::SeedPool | Kind::SeedClaim => false,
@@ -266,14 +266,18 @@ pub(super) fn came_from(object: &Object) -> Option<Key> {
 fn claimable(object: &Object) -> Option<Arc<str>> {
     let owner = object.meta.controller.as_ref()?;
     let ready = object.sandbox()?.status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
-    (owner.kind == "SandboxWarmPool" && ready && object.meta.deleting.is_none()).then(|| owner.uid.clone())
+    (object.meta.in_pool() && ready && object.meta.deleting.is_none()).then(|| owner.uid.clone())
 }
 
 impl Meta {
     /// Whether the controller is a pool: the Sandbox is nobody's yet.
     #[must_use]
     pub fn in_pool(&self) -> bool {
-        self.controller.as_ref().is_some_and(|o| o.kind == "SandboxWarmPool")
+        // By the API group too: anybody may name an owner of a kind that is only called the same.
+        self.controller.as_ref().is_some_and(|o| {
+            let group = o.api_version.split('/').next().unwrap_or_default();
+            o.kind == "SandboxWarmPool" && matches!(group, group::AGENTS | group::EXTENSIONS)
+        })
     }
 }
 

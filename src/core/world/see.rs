@@ -12,7 +12,7 @@ use crate::model::{ClaimSource, PoolChoice};
 use crate::names::{annotation, label, object as names};
 use crate::object::{Body, Object};
 use crate::review::{ConnectedSandbox, Context, Review, Verb};
-use crate::seen::{ClaimSeen, Common, Member, PoolSeen, SandboxSeen, Seen, TemplateSeen};
+use crate::seen::{ClaimSeen, Common, Member, PoolSeen, SandboxSeen, Seen, TemplateSeen, Undecided};
 
 /// How many usable Sandboxes are looked at for the best one; the oldest come first.
 const CANDIDATES: usize = 32;
@@ -146,6 +146,11 @@ impl World {
             (Some(source), Some(template)) if owned.is_empty() => self.candidate(&claim, source, template, now),
             (Some(_) | None, Some(_) | None) => (None, None),
         };
+        let taking = self.marks.taking(&claim.meta.uid, now, self.settings.unknown_for);
+        let undecided = taking.and_then(|(key, until)| {
+            let sandbox = self.objects.get(key)?.clone();
+            Some(Undecided { outdated: self.marks.is_outdated(key, sandbox.meta.version), sandbox, until })
+        });
         let namesake = key.sibling(Kind::Sandbox, key.name.clone());
         let named = claim.claim().and_then(|c| c.status.sandbox.as_ref()?.name.as_deref());
         let committed = named.and_then(|name| self.objects.get(&key.sibling(Kind::Sandbox, name))).cloned();
@@ -159,6 +164,7 @@ impl World {
             template,
             candidate,
             stale,
+            undecided,
             committed,
             common,
             namesake: self.objects.get(&namesake).cloned(),
@@ -226,12 +232,15 @@ impl World {
     }
 
     fn children_of(&self, owner: &Object, kind: Kind) -> impl Iterator<Item = Arc<Object>> {
+        let wanted = owner.key.clone();
         self.children
             .get(&owner.meta.uid)
             .into_iter()
             .flatten()
             .filter(move |k| k.kind == kind)
             .filter_map(|k| self.objects.get(k).cloned())
+            // The UID alone is public: a reference that names it under another kind or name is somebody's forgery.
+            .filter(move |o| owner_key(&o.key, o.meta.controller.as_ref()).as_ref() == Some(&wanted))
     }
 
     /// Labels of a namespace; none while it is not known.
@@ -239,6 +248,12 @@ impl World {
     pub fn namespace_labels(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
         let found = self.objects.get(&Key::new(Kind::Namespace, "", namespace));
         found.map(|o| o.meta.labels.clone()).unwrap_or_default()
+    }
+
+    /// Whether the labels of a namespace are known. Where no Namespace is known at all, none can be watched for.
+    fn namespace_known(&self, namespace: &str) -> bool {
+        let known = self.objects.contains_key(&Key::new(Kind::Namespace, "", namespace));
+        known || self.of_kind(Kind::Namespace).next().is_none()
     }
 
     /// The RuntimeClasses there are.
@@ -267,6 +282,7 @@ impl World {
             settings: self.settings.clone(),
             operator_user,
             sandbox,
+            in_reconcile: false,
         }
     }
 
@@ -281,6 +297,7 @@ impl World {
             settings: self.settings.clone(),
             bindings: self.bindings.clone(),
             namespace_labels: self.namespace_labels(&key.namespace),
+            namespace_known: self.namespace_known(&key.namespace),
             classes: self.classes.clone(),
             status_written: self.status_written.get(key).copied(),
             refusals: involved
