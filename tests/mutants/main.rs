@@ -1,2 +1,167 @@
-//! Mutants.
-fn main() {}
+//! Mutants: each patch here takes one protection away, and has to make its named test fail.
+//!
+//! `cargo mutants-check [NAME…]` copies the working tree to `target/mutants`, applies one patch after another there, and runs the
+//! tests that a patch names under `Fails:`. A mutant that does not compile proves nothing, and one whose test passes has found a
+//! test that cannot fail. Not part of `cargo test`: each mutant costs a build of the core and of the tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+fn main() -> Result<ExitCode> {
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+    let tree = root.join("target/mutants");
+    copy(&root, &tree).context("the working tree cannot be copied")?;
+    let mutants: Vec<Mutant> =
+        Mutant::all(&root)?.into_iter().filter(|m| chosen.is_empty() || chosen.contains(&m.name)).collect();
+    ensure!(!mutants.is_empty(), "there is no mutant of that name");
+
+    let mut tests: Vec<&str> = mutants.iter().flat_map(|m| m.fails.iter().map(String::as_str)).collect();
+    tests.sort_unstable();
+    tests.dedup();
+    println!("unchanged: {} tests have to pass", tests.len());
+    ensure!(build(&root, &tree)?.status.success(), "the unchanged tree does not build");
+    for test in tests {
+        ensure!(verdict(&root, &tree, test)? == Verdict::Passed, "{test} does not pass on the unchanged tree");
+    }
+
+    let mut survivors = 0;
+    for mutant in &mutants {
+        let began = Instant::now();
+        let end = mutant.run(&root, &tree);
+        let seconds = began.elapsed().as_secs();
+        match end {
+            Ok(()) => println!("killed    {} ({seconds} s)", mutant.name),
+            Err(error) => {
+                survivors += 1;
+                println!("SURVIVED  {} ({seconds} s): {error:#}", mutant.name);
+            }
+        }
+    }
+    println!("{} mutants, {survivors} survived", mutants.len());
+    Ok(if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One protection taken away.
+struct Mutant {
+    name: String,
+    patch: PathBuf,
+    fails: Vec<String>,
+}
+
+impl Mutant {
+    fn all(root: &Path) -> Result<Vec<Self>> {
+        let mut mutants = Vec::new();
+        for entry in fs::read_dir(root.join("tests/mutants"))? {
+            let patch = entry?.path();
+            if patch.extension().is_none_or(|e| e != "patch") {
+                continue;
+            }
+            let text = fs::read_to_string(&patch)?;
+            let fails: Vec<String> =
+                text.lines().filter_map(|l| l.strip_prefix("Fails: ")).map(str::to_owned).collect();
+            ensure!(!fails.is_empty(), "{} does not say which test `Fails: `", patch.display());
+            let name = patch.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            mutants.push(Self { name, patch, fails });
+        }
+        mutants.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(mutants)
+    }
+
+    /// Applies the patch, looks, and takes it back, so that the next one begins from the same tree, whatever happens to the
+    /// working tree meanwhile.
+    fn run(&self, root: &Path, tree: &Path) -> Result<()> {
+        self.apply(root, tree, &[])?;
+        let end = self.look(root, tree);
+        self.apply(root, tree, &["--reverse"])?;
+        end
+    }
+
+    fn apply(&self, root: &Path, tree: &Path, how: &[&str]) -> Result<()> {
+        let directory = tree.strip_prefix(root).unwrap_or(tree);
+        let mut apply = Command::new("git");
+        apply.arg("apply").args(how).arg(format!("--directory={}", directory.display())).arg(&self.patch);
+        let applied = apply.current_dir(root).output().context("git does not start")?;
+        ensure!(
+            applied.status.success(),
+            "the patch does not apply: {}",
+            String::from_utf8_lossy(&applied.stderr).trim()
+        );
+        Ok(())
+    }
+
+    fn look(&self, root: &Path, tree: &Path) -> Result<()> {
+        let built = build(root, tree)?;
+        if !built.status.success() {
+            bail!("it does not compile: {}", last_lines(&built.stderr));
+        }
+        for test in &self.fails {
+            match verdict(root, tree, test)? {
+                Verdict::Failed => {}
+                Verdict::Passed => bail!("{test} passes all the same"),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    Failed,
+}
+
+/// The tests of a tree, with the build directory of the working tree, so that dependencies are built once.
+fn cargo(root: &Path, tree: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    command.args(["test", "--quiet", "--package", "paddock-tests", "--test", "paddock"]);
+    command.current_dir(tree).env("CARGO_TARGET_DIR", target).env_remove("UPDATE").stdin(Stdio::null());
+    command
+}
+
+fn build(root: &Path, tree: &Path) -> Result<Output> {
+    cargo(root, tree).arg("--no-run").output().context("cargo does not start")
+}
+
+fn verdict(root: &Path, tree: &Path, test: &str) -> Result<Verdict> {
+    let output = cargo(root, tree).args(["--", "--exact", test]).output().context("cargo does not start")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if said.contains("1 passed; 0 failed") {
+        Ok(Verdict::Passed)
+    } else if said.contains("0 passed; 1 failed") {
+        Ok(Verdict::Failed)
+    } else {
+        bail!("{test} did not run: {}", last_lines(&output.stdout));
+    }
+}
+
+fn last_lines(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}
+
+/// Brings a copy in step with the working tree; what is the same already keeps its time, so that cargo does not build it again.
+fn copy(root: &Path, tree: &Path) -> Result<()> {
+    let mut list = Command::new("git");
+    list.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root);
+    let listed = list.output().context("git does not start")?;
+    ensure!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    for name in String::from_utf8(listed.stdout)?.lines() {
+        let (from, to) = (root.join(name), tree.join(name));
+        let Ok(content) = fs::read(&from) else { continue };
+        if fs::read(&to).is_ok_and(|there| there == content) {
+            continue;
+        }
+        if let Some(directory) = to.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        fs::write(&to, content)?;
+    }
+    Ok(())
+}

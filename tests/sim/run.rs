@@ -107,12 +107,16 @@ impl Simulation {
         trace[trace.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Lets so much happen, then comes to rest.
+    /// Lets so much happen, coming to rest three times.
     pub(crate) fn run(&mut self, steps: u64) -> Result<(), String> {
-        for _ in 0..steps {
-            self.step()?;
+        const RESTS: u64 = 3;
+        for _ in 0..RESTS {
+            for _ in 0..steps / RESTS {
+                self.step()?;
+            }
+            self.rest()?;
         }
-        self.rest()
+        Ok(())
     }
 
     fn judge(&mut self, actor: &Actor) -> Result<(), String> {
@@ -381,7 +385,7 @@ impl Simulation {
     /// Until nothing is left that could happen without time passing.
     fn work_off(&mut self) -> Result<(), String> {
         // More than any cluster of this size needs: beyond it, something goes round in circles.
-        const MOST: u32 = 400_000;
+        const MOST: u32 = 40_000;
         for _ in 0..MOST {
             let operator = &self.operators[0];
             let idle = self.operators.iter().all(|o| o.idle(&self.api));

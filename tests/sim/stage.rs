@@ -149,7 +149,10 @@ impl Stage {
         // Far more rounds than any script needs: what takes longer goes round in circles.
         for _ in 0..500 {
             self.watch();
-            self.act(link);
+            // The operator is quicker than its watches: what it wrote comes back to it when it has done with it.
+            for _ in 0..20 {
+                self.act(link);
+            }
             self.cluster();
             let waiting = self.operator.watchable(&self.api).into_iter().any(|k| !self.held.contains(&k));
             if !waiting && self.operator.startable().is_empty() && !self.cluster_busy() {

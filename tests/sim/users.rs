@@ -15,7 +15,7 @@ pub(crate) const NODES: [&str; 3] = ["n0", "n1", "n2"];
 /// How many names claims and Sandboxes have: few, so that names come again.
 const NAMES: usize = 12;
 
-/// What a user does next; `chaos` lets them do harm as well.
+/// What a user does next.
 pub(crate) fn act(api: &mut Api, rng: &mut Rng) {
     let namespace = NAMESPACES[rng.usize(..NAMESPACES.len())];
     let seed = rng.u8(..4) == 0;
@@ -34,7 +34,8 @@ pub(crate) fn act(api: &mut Api, rng: &mut Rng) {
         88..92 => delete_some(api, rng, &[Resource::POD]),
         92..94 => delete_some(api, rng, &[Resource::SERVICE]),
         94..97 => cordon(api, rng),
-        97..99 => use_sandbox(api, rng),
+        97..98 => use_sandbox(api, rng),
+        98..99 => touch_claim(api, rng),
         _ => change_service(api, rng),
     }
 }
@@ -207,6 +208,9 @@ fn sandbox(rng: &mut Rng, namespace: &str, now: jiff::Timestamp) -> Value {
     if rng.u8(..6) == 0 {
         metadata["labels"] = json!({ "policy.paddock.dev/generated-code": "true" });
     }
+    if rng.u8(..20) == 0 {
+        spec["idleTimeout"] = "soon".into();
+    }
     if rng.u8(..12) == 0 {
         // The name that a claim's own Sandbox would have.
         metadata["name"] = format!("c{}", rng.usize(..NAMES)).into();
@@ -276,6 +280,18 @@ fn use_sandbox(api: &mut Api, rng: &mut Rng) {
     let Some(id) = some(api, rng, &[Resource::SANDBOX]) else { return };
     let at = api.now.to_string();
     patch(api, &id, &json!({ "metadata": { "annotations": { "policy.paddock.dev/last-activity": at } } }));
+}
+
+/// Another client writes to a claim, or its user thinks again about its end.
+fn touch_claim(api: &mut Api, rng: &mut Rng) {
+    let Some(id) = some(api, rng, &[Resource::CLAIM, Resource::SEED_CLAIM]) else { return };
+    let at = (api.now + SignedDuration::from_secs(rng.i64(0..300))).to_string();
+    let change = if rng.bool() {
+        json!({ "metadata": { "annotations": { "example.com/note": at } } })
+    } else {
+        json!({ "spec": { "lifecycle": { "shutdownTime": at, "shutdownPolicy": "Retain" } } })
+    };
+    patch(api, &id, &change);
 }
 
 fn change_service(api: &mut Api, rng: &mut Rng) {

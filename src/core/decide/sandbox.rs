@@ -189,7 +189,11 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
     if notes.error.is_none() {
         notes.error = refused.map(|(key, r)| format!("{key}: the API server refused: {}", r.message));
     }
-    let (after_status, settle) = report::status(seen, &situation, &notes);
+    let (mut after_status, settle) = report::status(seen, &situation, &notes);
+    if refused.is_some() && first.iter().any(|op| op.reason == Reason::ModeInStep) {
+        // The status goes first, and a mode that was recorded before both fields say it would be taken for the old one.
+        after_status.mode = sandbox.sandbox().and_then(|s| s.status.mode);
+    }
     plan.steps.push(first);
     if let Some(op) = status_op(seen, &after_status, settle, &mut plan) {
         // What was refused will probably be refused again, and ends the plan: it is told before.

@@ -36,11 +36,21 @@ fn is_ready(stage: &Stage, name: &str) -> Outcome {
     expect(says.0 == "True", || format!("claim {name} says {says:?}: {}", stage.get(Kind::Claim, name)))
 }
 
+/// Names of all Sandboxes as the core orders them: those made within a second by their names.
+fn by_age(stage: &Stage) -> Vec<String> {
+    let mut names = stage.names(Kind::Sandbox);
+    names.sort_by_key(|n| (stage.get(Kind::Sandbox, n)["metadata"]["creationTimestamp"].to_string(), n.clone()));
+    names
+}
+
+fn oldest(stage: &Stage) -> String {
+    by_age(stage).remove(0)
+}
+
 fn ready_ones_first() -> Outcome {
     let mut stage = Stage::set(&pool_of(3));
     // The oldest two lose their readiness; they are still the oldest.
-    let mut names = stage.names(Kind::Sandbox);
-    names.sort_by_key(|n| stage.get(Kind::Sandbox, n)["metadata"]["uid"].to_string());
+    let names = by_age(&stage);
     for name in &names[..2] {
         stage.patch(Kind::Pod, name, "{ status: { conditions: [{ type: Ready, status: 'False' }] } }");
     }
@@ -112,11 +122,16 @@ fn committed_stays() -> Outcome {
     // A second one, as another operator's late write would leave it, older than the first.
     let other = stage.names(Kind::Sandbox).into_iter().find(|n| *n != committed).ok_or("there is no other")?;
     let claim_uid = stage.get(Kind::Claim, "c")["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-    stage.patch(
-        Kind::Sandbox,
-        &other,
-        &format!("{{ metadata: {{ creationTimestamp: '2029-01-01T00:00:00Z', ownerReferences: [{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxClaim, name: c, uid: {claim_uid}, controller: true }}] }} }}"),
-    );
+    let mut second = stage.get(Kind::Sandbox, &other);
+    second["metadata"]["creationTimestamp"] = "2029-01-01T00:00:00Z".into();
+    second["metadata"]["ownerReferences"] = serde_json::json!([{
+        "apiVersion": "extensions.agents.x-k8s.io/v1beta1",
+        "kind": "SandboxClaim",
+        "name": "c",
+        "uid": claim_uid,
+        "controller": true,
+    }]);
+    stage.api.place(second);
     stage.restart();
     stage.settle();
     stage.pass(5);
@@ -128,11 +143,16 @@ fn committed_stays() -> Outcome {
 /// An operator that does not know what the last one chose must not write its own choice over it.
 fn no_second_choice() -> Outcome {
     let mut stage = Stage::set(&pool_of(2));
+    stage.nodes_work = false;
+    let oldest = oldest(&stage);
     stage.apply(&claim("c"));
+    // What the late one knows is from a moment in which the first one's pod was not Ready.
+    stage.patch(Kind::Pod, &oldest, "{ status: { conditions: [{ type: Ready, status: 'False' }] } }");
     let mut late = stage.another();
+    stage.patch(Kind::Pod, &oldest, "{ status: { conditions: [{ type: Ready, status: 'True' }] } }");
     stage.settle();
     let committed = bound_to(&stage, "c");
-    // The late one still sees the claim without anything and the chosen Sandbox as one whose pod is not Ready.
+    expect(committed == oldest, || format!("it took {committed}, and {oldest} is the oldest: this proves nothing"))?;
     let now = stage.api.now;
     let (_, _, plan) = late.plan(&Stage::key(Kind::Claim, "c"), now);
     expect(!plan.is_empty(), || "the late one plans nothing: this proves nothing".to_owned())?;
@@ -153,13 +173,14 @@ fn cold_claims_bind() -> Outcome {
     for name in &names {
         stage.apply(&claim(name));
     }
-    // Every first try is done and nobody hears of it.
+    // Every first try is done and nobody hears of it; the pods take their time.
+    stage.nodes_work = false;
     stage.watch();
     stage.act(Link::RepliesLost);
     stage.settle();
-    for _ in 0..3 {
-        stage.pass(2);
-    }
+    stage.pass(5);
+    stage.nodes_work = true;
+    stage.settle();
     for name in &names {
         is_ready(&stage, name)?;
         expect(bound_to(&stage, name) == *name, || format!("{name} has {}", bound_to(&stage, name)))?;

@@ -87,8 +87,9 @@ fn no_echoes() -> Outcome {
     let (reconciles, writes) = (stage.operator.reconciles - reconciles, stage.sent.len() - writes);
     // Hint, take and status of the claim, the pod's metadata, a new warm Sandbox with pod and status, the pool's status.
     expect(writes <= 8, || format!("{writes} writes: {:?}", tail(&stage, writes)))?;
-    // Each write is looked at once more, and a few changes come from outside. Echoes would double that.
-    expect(reconciles <= 22, || format!("{reconciles} reconciles for {writes} writes"))
+    // Measured: 19 for 7 writes, since each write is looked at once more and nodes change the pods. Every echo that is
+    // taken for news is one more.
+    expect(reconciles <= 20, || format!("{reconciles} reconciles for {writes} writes"))
 }
 
 fn tail(stage: &Stage, count: usize) -> Vec<String> {

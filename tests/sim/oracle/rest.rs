@@ -70,6 +70,9 @@ fn sandbox(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     let service = api.get(&Id::new(Resource::SERVICE, &id.namespace, &id.name)).map(|s| &**s);
     let its_service = service.filter(|s| controller(s).is_some_and(|(.., u)| u == uid(document)));
     let ready = says(document, "Ready");
+    if spec["idleTimeout"] == "soon" {
+        return expect(ready == ("False", "ReconcilerError"), || format!("it cannot be read, and says {ready:?}"));
+    }
     if passed(api, &spec["shutdownTime"]) {
         expect(pods.is_empty(), || format!("expired, and has {} pods", pods.len()))?;
         expect(its_service.is_none(), || "expired, and has its Service".to_owned())?;
