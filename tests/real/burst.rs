@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::json::{controller, deleting, name, ready, text, uid};
 use super::kinds::{CLAIM, Kind, POD, POOL, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, TEMPLATE};
 use super::manifests::{object, pod};
-use super::oracle::{Cast, Witness, violations};
+use super::oracle::{Cast, Crime, Violation, Witness, violations};
 use super::place::Place;
 use super::pool::{filled, members};
 
@@ -52,6 +52,15 @@ impl Surface {
     }
 }
 
+/// Whether a claim may have a second Sandbox for a moment, until the operator takes it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surplus {
+    /// The operator lives, and knows what it has asked for.
+    Never,
+    /// A request of the one that died may be done after its successor has looked around.
+    AfterACrash,
+}
+
 /// A pool that is full, and a witness.
 pub(crate) struct Burst {
     place: Place,
@@ -79,7 +88,7 @@ impl Burst {
     }
 
     /// Waits for the good end, and judges the way to it.
-    pub(crate) async fn settle(self, count: usize) {
+    pub(crate) async fn settle(self, count: usize, surplus: Surplus) {
         let Self { place, surface, pool, warm, witness } = self;
         let kind: Kind = surface.cast().claim;
         let claims = place
@@ -101,7 +110,13 @@ impl Burst {
         let others = sandboxes.len() - taken.len() - members(&sandboxes, uid(&pool)).len();
         assert_eq!(others, 0, "Sandboxes that belong to nobody");
         let seen = witness.end().await;
-        let wrong = violations(&seen, surface.cast());
+        let (second, mut wrong): (Vec<Violation>, Vec<Violation>) =
+            violations(&seen, surface.cast()).into_iter().partition(|v| v.crime == Crime::SecondSandbox);
+        match surplus {
+            Surplus::Never => wrong.extend(second),
+            Surplus::AfterACrash if second.is_empty() => {}
+            Surplus::AfterACrash => println!("for a moment, after a crash: {second:?}"),
+        }
         assert!(wrong.is_empty(), "{} of {} events: {wrong:#?}", wrong.len(), seen.len());
         let kept = seen.iter().filter(|s| s.kind == SANDBOX).count();
         assert!(kept >= count, "the witness saw only {kept} events of Sandboxes");

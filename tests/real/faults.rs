@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use paddock_cluster::{Cluster, Options};
+use paddock_cluster::{Cluster, Options, Process};
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-use super::burst::{Burst, Surface};
+use super::burst::{Burst, Surface, Surplus};
 use super::json::ready;
 use super::kinds::{Kind, SANDBOX};
 use super::manifests::sandbox;
@@ -36,14 +36,21 @@ struct Faults {
     account: PathBuf,
     /// For the two operators that there are at once at the most.
     ports: [Ports; 2],
+    /// Those that were started last: what a test that failed left behind must not get in the way of the next.
+    last: std::sync::Mutex<[Option<Process>; 2]>,
     one_at_a_time: Mutex<()>,
 }
 
 impl Faults {
     /// Starts the first or the second operator of a test.
     async fn start(&self, which: usize, name: &str, kubeconfig: &Path, flags: Vec<String>) -> Operator {
+        let left_behind = self.last.lock().expect("no panic")[which].take();
+        if let Some(process) = left_behind.filter(Process::running) {
+            process.kill().await.expect("it ends");
+        }
         let plan = Plan { name, kubeconfig, flags };
         let operator = Operator::spawn_at(&self.cluster, plan, self.ports[which]).await;
+        self.last.lock().expect("no panic")[which] = Some(operator.process.clone());
         operator.ready().await;
         operator
     }
@@ -60,7 +67,7 @@ async fn faults() -> (&'static Faults, MutexGuard<'static, ()>) {
         stage::install(&cluster).await;
         let account = operator::rights(&cluster).await;
         let ports = [operator::ports(&cluster), operator::ports(&cluster)];
-        Faults { cluster, account, ports, one_at_a_time: Mutex::new(()) }
+        Faults { cluster, account, ports, last: Default::default(), one_at_a_time: Mutex::new(()) }
     };
     let faults = FAULTS.get_or_init(start).await;
     (faults, faults.one_at_a_time.lock().await)
@@ -149,7 +156,7 @@ async fn one_burst(faults: &Faults, surface: Surface, kills: &[(u64, Point)]) {
         operator.process.restart().await.expect("it starts again");
     };
     tokio::join!(slaughter, burst.create(CLAIMS));
-    burst.settle(CLAIMS).await;
+    burst.settle(CLAIMS, Surplus::AfterACrash).await;
     operator.process.kill().await.expect("it ends");
 }
 
@@ -186,7 +193,7 @@ async fn conflicts_refusals_and_lost_replies_are_survived() {
     });
     burst.create(80).await;
     cutting.await.expect("it was cut");
-    burst.settle(80).await;
+    burst.settle(80, Surplus::Never).await;
     println!("80 claims through {} writes, a third of which went wrong", proxy.writes());
     operator.process.kill().await.expect("it ends");
 }
@@ -228,7 +235,7 @@ async fn another_replica_takes_over_from_a_leader_that_dies() {
         println!("another replica led {:?} after the leader's death, with leases of 4 s", began.elapsed());
     };
     tokio::join!(die, burst.create(80));
-    burst.settle(80).await;
+    burst.settle(80, Surplus::AfterACrash).await;
     second.process.kill().await.expect("it was alive");
 }
 
@@ -251,7 +258,7 @@ async fn a_leader_that_is_cut_off_stops_acting() {
         before
     };
     let (before, ()) = tokio::join!(cut, burst.create(80));
-    burst.settle(80).await;
+    burst.settle(80, Surplus::AfterACrash).await;
     assert_eq!(proxy.writes(), before, "it wrote without leading");
     for operator in [first, second] {
         operator.process.kill().await.expect("it was alive");

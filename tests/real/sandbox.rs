@@ -26,6 +26,8 @@ pub(super) fn tests() -> Vec<Test> {
         an_adoptable_pod_is_taken_over,
         two_pods_are_reported_and_not_touched,
         a_deleted_pod_is_not_ready_at_once_and_replaced,
+        a_quick_resume_waits_for_the_old_pod_to_go,
+        a_volume_claim_of_somebody_else_is_not_mounted,
         an_evicted_pod_is_replaced,
         a_pod_that_ends_finishes_its_sandbox,
         deleting_leaves_nothing,
@@ -317,6 +319,42 @@ async fn a_deleted_pod_is_not_ready_at_once_and_replaced() {
     place.merge(POD, "held", json!({ "metadata": { "finalizers": null } })).await;
     place.until(SANDBOX, "held", "Ready again", ready).await;
     assert_ne!(uid(&place.get(POD, "held").await), uid(&pod));
+}
+
+/// A pod that is going does not count, though its own status says Ready to the last.
+async fn a_quick_resume_waits_for_the_old_pod_to_go() {
+    let place = place("quick").await;
+    place.create(sandbox("quick", json!({}))).await;
+    place.until(SANDBOX, "quick", "Ready", ready).await;
+    let hold = json!({ "metadata": { "finalizers": ["tests.paddock.dev/hold"] } });
+    let old = place.merge(POD, "quick", hold).await;
+    place.merge(SANDBOX, "quick", json!({ "spec": { "operatingMode": "Suspended" } })).await;
+    let going = place.until(SANDBOX, "quick", "suspending", |s| reason(s, "Suspended") == "PodTerminating").await;
+    assert_eq!(message(&going, "Ready"), "Sandbox is suspending");
+    place.merge(SANDBOX, "quick", json!({ "spec": { "operatingMode": "Running" } })).await;
+    let resumed = |s: &Value| text(s, "/status/mode") == "Running" && reason(s, "Suspended") == "NotSuspended";
+    let waiting = place.until(SANDBOX, "quick", "resumed", resumed).await;
+    assert!(!ready(&waiting), "the old pod was counted: {}", waiting["status"]);
+    assert_eq!(uid(&place.get(POD, "quick").await), uid(&old));
+    place.merge(POD, "quick", json!({ "metadata": { "finalizers": null } })).await;
+    place.until(SANDBOX, "quick", "Ready again", ready).await;
+    assert_ne!(uid(&place.get(POD, "quick").await), uid(&old));
+}
+
+async fn a_volume_claim_of_somebody_else_is_not_mounted() {
+    let place = place("foreign-disk").await;
+    let theirs = object(VOLUME_CLAIM, "home-wants", disk("home", "1Gi")["spec"].clone());
+    place.create(theirs).await;
+    place.create(sandbox("wants", json!({ "volumeClaimTemplates": [disk("home", "1Gi")] }))).await;
+    let said = |s: &Value| message(s, "Ready").contains("home-wants exists and does not belong to this Sandbox");
+    place.until(SANDBOX, "wants", "said", said).await;
+    assert!(place.find(POD, "wants").await.is_none());
+    // Offered by its owner, it is taken with what is in it.
+    let offer = json!({ "metadata": { "labels": { "agents.x-k8s.io/adoptable": "true" } } });
+    let offered = place.merge(VOLUME_CLAIM, "home-wants", offer).await;
+    let sandbox = place.until(SANDBOX, "wants", "Ready", ready).await;
+    let taken = place.get(VOLUME_CLAIM, "home-wants").await;
+    assert_eq!((uid(&taken), controller(&taken)), (uid(&offered), uid(&sandbox)));
 }
 
 async fn an_evicted_pod_is_replaced() {

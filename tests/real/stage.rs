@@ -1,9 +1,7 @@
 //! The control plane that all tests of a run share, with the CRDs, the operator and its webhook.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kube::Client;
 use paddock_cluster::{Cluster, Options};
 use tokio::sync::OnceCell;
 
@@ -14,12 +12,7 @@ use super::programs;
 /// A control plane with an operator.
 pub(crate) struct Stage {
     pub(crate) cluster: Cluster,
-    pub(crate) client: Client,
     pub(crate) operator: Operator,
-    /// The operator's own rights.
-    pub(crate) account: PathBuf,
-    /// Where the webhook listens.
-    pub(crate) webhook: u16,
 }
 
 /// The shared one. It ends with the process.
@@ -42,7 +35,8 @@ impl Stage {
     async fn start() -> Self {
         // First, since it is what takes longest and what fails.
         programs::paddock().await;
-        let options = Options { audit: true, ..Options::default().with_isolation() };
+        // It limits requests, as API servers do by default; that of the bursts does not.
+        let options = Options { audit: true, priority_and_fairness: true, ..Options::default().with_isolation() };
         let cluster = Cluster::start(options).await.expect("a control plane");
         install(&cluster).await;
         let account = operator::rights(&cluster).await;
@@ -54,7 +48,7 @@ impl Stage {
         ];
         let plan = Plan { name: "operator", kubeconfig: &account, flags };
         let operator = Operator::start(&cluster, plan).await;
-        Self { client: cluster.client(), cluster, operator, account, webhook }
+        Self { cluster, operator }
     }
 }
 

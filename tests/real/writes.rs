@@ -80,7 +80,8 @@ async fn since(place: &Place, began: jiff::Timestamp) -> (Vec<Line>, Counts) {
         let object = &l.0["objectRef"];
         l.writes() && l.at() >= began && object["namespace"] == namespace && object["resource"] != "events"
     };
-    let (ours, others): (Vec<Line>, Vec<Line>) = audit(namespace, wanted).await.into_iter().partition(|l| l.user() == operator());
+    let (ours, others): (Vec<Line>, Vec<Line>) =
+        audit(namespace, wanted).await.into_iter().partition(|l| l.user() == operator());
     let mut by_others = Counts::new();
     for line in others {
         *by_others.entry(line.user().to_owned()).or_default() += 1;

@@ -116,6 +116,15 @@ fn bound(seen: &ClaimSeen, before: &SandboxClaimStatus, sandbox: &Object, plan: 
 }
 
 fn unbound(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, plan: &mut Plan) {
+    if let Some(undecided) = &seen.undecided {
+        // It is this claim's, or as it was. Taking it again does no harm and gets a reply; another would be one too many.
+        if undecided.outdated {
+            plan.wake_at(undecided.until, Reason::Waiting);
+        } else {
+            take(seen, model, before, &undecided.sandbox, plan);
+        }
+        return;
+    }
     let mut fail = |reason: &str, message: String| report(seen, before, Report::problem(reason, message), plan);
     if let (Some(pool), None) = (named_pool(model), &seen.named_pool) {
         return fail(reason::WARM_POOL_NOT_FOUND, format!("SandboxWarmPool {pool} does not exist"));

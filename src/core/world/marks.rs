@@ -16,8 +16,8 @@ use crate::settings::after;
 pub(super) enum Mark {
     /// The object is being made, for this controller.
     Create { controller: Option<Arc<str>> },
-    /// The Sandbox goes to a claim.
-    Take,
+    /// The Sandbox goes to this claim.
+    Take { claim: Option<Arc<str>> },
     /// The object is being deleted.
     Delete,
     /// Anything else.
@@ -26,12 +26,13 @@ pub(super) enum Mark {
 
 impl Mark {
     pub(super) fn of(op: &Op) -> Self {
+        let controller = |body: &serde_json::Value| {
+            body.pointer("/metadata/ownerReferences/0/uid").and_then(|u| u.as_str()).map(Arc::from)
+        };
         match &op.action {
-            Action::Create { body } => Mark::Create {
-                controller: body.pointer("/metadata/ownerReferences/0/uid").and_then(|u| u.as_str()).map(Arc::from),
-            },
+            Action::Create { body } => Mark::Create { controller: controller(body) },
             Action::Delete { .. } => Mark::Delete,
-            Action::Patch { .. } if op.reason == Reason::Claimed => Mark::Take,
+            Action::Patch { body, .. } if op.reason == Reason::Claimed => Mark::Take { claim: controller(body) },
             Action::Patch { status, .. } => Mark::Patch { status: *status },
         }
     }
@@ -54,6 +55,8 @@ pub(super) struct Marks {
     pending: BTreeMap<Key, BTreeMap<Mark, Option<Timestamp>>>,
     /// Objects being made, by their controller.
     creating: BTreeMap<Arc<str>, BTreeMap<Key, Option<Timestamp>>>,
+    /// Sandboxes that a claim took without a reply, by the claim's UID, and since when.
+    taking: BTreeMap<Arc<str>, (Key, Timestamp)>,
     outdated: BTreeMap<Key, u64>,
     refused: BTreeMap<Key, Refusal>,
     /// The last refusal of a Sandbox for this controller: its next try may have another name.
@@ -104,6 +107,9 @@ impl Marks {
         {
             *since = Some(now);
         }
+        if let Mark::Take { claim: Some(uid) } = mark {
+            self.taking.insert(uid.clone(), (key.clone(), now));
+        }
         if let Some(since) = self.pending.get_mut(key).and_then(|marks| marks.get_mut(mark)) {
             *since = Some(now);
         }
@@ -112,6 +118,8 @@ impl Marks {
     /// The object was seen: what was lost is known now. What is on its way stays.
     pub(super) fn seen(&mut self, key: &Key) {
         self.outdated.remove(key);
+        // A take is of one version of the Sandbox, so another version says what became of it.
+        self.taking.retain(|_, (taken, _)| taken != key);
         let Some(marks) = self.pending.get(key) else { return };
         let known: Vec<Mark> = marks.iter().filter(|(_, lost)| lost.is_some()).map(|(m, _)| m.clone()).collect();
         for mark in known {
@@ -132,7 +140,7 @@ impl Marks {
             marks.iter().any(|(mark, lost)| {
                 lost.is_none()
                     && match mark {
-                        Mark::Create { .. } | Mark::Take | Mark::Delete => true,
+                        Mark::Create { .. } | Mark::Take { .. } | Mark::Delete => true,
                         Mark::Patch { .. } => false,
                     }
             })
@@ -146,11 +154,18 @@ impl Marks {
                 let counts = lost.is_none_or(|since| now < after(since, unknown_for));
                 counts
                     && match mark {
-                        Mark::Take | Mark::Delete => true,
+                        Mark::Take { .. } | Mark::Delete => true,
                         Mark::Create { .. } | Mark::Patch { .. } => false,
                     }
             })
         })
+    }
+
+    /// The Sandbox that is perhaps a claim's already, and until when that counts.
+    pub(super) fn taking(&self, claim: &str, now: Timestamp, unknown_for: Duration) -> Option<(&Key, Timestamp)> {
+        let (key, since) = self.taking.get(claim)?;
+        let until = after(*since, unknown_for);
+        (now < until).then_some((key, until))
     }
 
     /// Objects being made for a controller, and since when without a reply.
@@ -182,7 +197,7 @@ impl Marks {
             Mark::Create { controller: Some(uid) } if key.kind == Kind::Sandbox => {
                 self.refused_for.insert(uid, (key, refusal));
             }
-            Mark::Create { .. } | Mark::Take | Mark::Delete | Mark::Patch { .. } => {
+            Mark::Create { .. } | Mark::Take { .. } | Mark::Delete | Mark::Patch { .. } => {
                 self.refused.insert(key, refusal);
             }
         }

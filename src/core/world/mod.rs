@@ -223,7 +223,7 @@ impl World {
                 self.created += 1;
             }
             let mark = Mark::of(op);
-            if matches!(mark, Mark::Take | Mark::Delete) {
+            if matches!(mark, Mark::Take { .. } | Mark::Delete) {
                 self.unwarm(&op.key);
             }
             self.marks.set(op.key.clone(), mark);
