@@ -24,9 +24,9 @@ fn main() -> Result<ExitCode> {
     tests.sort_unstable();
     tests.dedup();
     println!("unchanged: {} tests have to pass", tests.len());
-    ensure!(build(&root, &tree)?.status.success(), "the unchanged tree does not build");
+    ensure!(build(&tree)?.status.success(), "the unchanged tree does not build");
     for test in tests {
-        ensure!(verdict(&root, &tree, test)? == Verdict::Passed, "{test} does not pass on the unchanged tree");
+        ensure!(verdict(&tree, test)? == Verdict::Passed, "{test} does not pass on the unchanged tree");
     }
 
     let mut survivors = 0;
@@ -76,7 +76,7 @@ impl Mutant {
     /// working tree meanwhile.
     fn run(&self, root: &Path, tree: &Path) -> Result<()> {
         self.apply(root, tree, &[])?;
-        let end = self.look(root, tree);
+        let end = self.look(tree);
         self.apply(root, tree, &["--reverse"])?;
         end
     }
@@ -94,13 +94,13 @@ impl Mutant {
         Ok(())
     }
 
-    fn look(&self, root: &Path, tree: &Path) -> Result<()> {
-        let built = build(root, tree)?;
+    fn look(&self, tree: &Path) -> Result<()> {
+        let built = build(tree)?;
         if !built.status.success() {
             bail!("it does not compile: {}", last_lines(&built.stderr));
         }
         for test in &self.fails {
-            match verdict(root, tree, test)? {
+            match verdict(tree, test)? {
                 Verdict::Failed => {}
                 Verdict::Passed => bail!("{test} passes all the same"),
             }
@@ -115,21 +115,20 @@ enum Verdict {
     Failed,
 }
 
-/// The tests of a tree, with the build directory of the working tree, so that dependencies are built once.
-fn cargo(root: &Path, tree: &Path) -> Command {
+/// The tests of a tree, built in its own directory: in a shared one the two would overwrite each other's programs.
+fn cargo(tree: &Path) -> Command {
     let mut command = Command::new(env!("CARGO"));
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    command.args(["test", "--quiet", "--package", "paddock-tests", "--test", "paddock"]);
-    command.current_dir(tree).env("CARGO_TARGET_DIR", target).env_remove("UPDATE").stdin(Stdio::null());
+    command.args(["test", "--quiet", "--package", "paddock-tests", "--test", "paddock"]).current_dir(tree);
+    command.env_remove("CARGO_TARGET_DIR").env_remove("UPDATE").stdin(Stdio::null());
     command
 }
 
-fn build(root: &Path, tree: &Path) -> Result<Output> {
-    cargo(root, tree).arg("--no-run").output().context("cargo does not start")
+fn build(tree: &Path) -> Result<Output> {
+    cargo(tree).arg("--no-run").output().context("cargo does not start")
 }
 
-fn verdict(root: &Path, tree: &Path, test: &str) -> Result<Verdict> {
-    let output = cargo(root, tree).args(["--", "--exact", test]).output().context("cargo does not start")?;
+fn verdict(tree: &Path, test: &str) -> Result<Verdict> {
+    let output = cargo(tree).args(["--", "--exact", test]).output().context("cargo does not start")?;
     let said = String::from_utf8_lossy(&output.stdout);
     if said.contains("1 passed; 0 failed") {
         Ok(Verdict::Passed)
