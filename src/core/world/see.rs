@@ -142,8 +142,12 @@ impl World {
             }
         };
         let template = template_key.as_ref().and_then(|t| self.objects.get(t)).cloned();
+        // One that is perhaps being made for it already is made to the end, not exchanged for a warm one.
+        let making = self.marks.creating(&claim.meta.uid, now, self.settings.unknown_for).next().is_some();
         let (candidate, stale) = match (&source, &template) {
-            (Some(source), Some(template)) if owned.is_empty() => self.candidate(&claim, source, template, now),
+            (Some(source), Some(template)) if owned.is_empty() && !making => {
+                self.candidate(&claim, source, template, now)
+            }
             (Some(_) | None, Some(_) | None) => (None, None),
         };
         let taking = self.marks.taking(&claim.meta.uid, now, self.settings.unknown_for);
