@@ -40,6 +40,8 @@ pub(crate) enum Fate {
     Refuse(StatusCode),
     /// It is passed on later.
     Delay(Duration),
+    /// Somebody else changes the object before it is passed on, so that it conflicts if it names a version.
+    Overtake,
     /// The operator is killed at this point of it.
     Kill(Point),
 }
@@ -68,6 +70,8 @@ pub(crate) struct Proxy {
 
 struct Shared {
     upstream: Client,
+    /// Somebody else.
+    admin: Client,
     writes: AtomicU64,
     decide: Box<Decide>,
     victim: Mutex<Option<Process>>,
@@ -83,6 +87,7 @@ impl Proxy {
         let upstream = upstream(account).await;
         let shared = Shared {
             upstream,
+            admin: cluster.client(),
             writes: AtomicU64::new(0),
             decide,
             victim: Mutex::new(None),
@@ -190,6 +195,12 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
             tokio::time::sleep(by).await;
             forward(&shared, request).await
         }
+        Fate::Overtake => {
+            if matches!(*request.method(), Method::PATCH | Method::DELETE) {
+                shared.overtake(request.uri().path(), number).await;
+            }
+            forward(&shared, request).await
+        }
         Fate::Kill(Point::BeforeRequest) => {
             shared.kill().await;
             broken()
@@ -213,6 +224,16 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
 }
 
 impl Shared {
+    /// Changes an object as anybody may; it may be gone.
+    async fn overtake(&self, path: &str, number: u64) {
+        let change = json!({ "metadata": { "annotations": { "tests.paddock.dev/overtaken": number.to_string() } } });
+        let request = http::Request::patch(path.trim_end_matches("/status"))
+            .header(CONTENT_TYPE, "application/merge-patch+json")
+            .body(change.to_string().into_bytes())
+            .expect("a request");
+        let _: kube::Result<serde_json::Value> = self.admin.request(request).await;
+    }
+
     /// In a task of its own: whoever answers a request is dropped when the one that asked is dead.
     async fn kill(self: &Arc<Self>) {
         let shared = self.clone();
@@ -235,7 +256,6 @@ fn broken() -> Response {
 
 fn refusal(status: StatusCode) -> Response {
     let reason = match status.as_u16() {
-        409 => "Conflict",
         429 => "TooManyRequests",
         _ => "InternalError",
     };
