@@ -61,8 +61,8 @@ fn judge(question: &Question, settings: &Preference, workload: &Workload<'_>, be
         let what = format!("{} is {class:?}, which does not isolate from the host's kernel", field(pointer));
         return deny(&what, settings, &question.classes);
     }
-    // None is named. A Pod's class is fixed when it is made, and so is the template of a Job.
-    if question.operation == Operation::Update && matches!(question.kind.as_str(), "Pod" | "Job") {
+    // None is named. A Pod's class is fixed when it is made.
+    if question.operation == Operation::Update && question.kind == "Pod" {
         let what = format!("{} is not set and cannot be set any more: make it anew", field(&workload.settable));
         return deny(&what, settings, &question.classes);
     }

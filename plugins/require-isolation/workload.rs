@@ -21,13 +21,9 @@ const fn shape(pod: &'static str, labels: &'static str) -> Shape {
     Shape { pod, labels: Some(labels), beside: None }
 }
 
-/// Every shape that a kind can have; empty for kinds that make no pods of their own.
+/// Every shape that a kind can have; empty for kinds that the webhook does not send here, or that have no pod in them.
 fn shapes(group: &str, kind: &str) -> &'static [Shape] {
     const POD: [Shape; 1] = [Shape { pod: "/spec", labels: None, beside: None }];
-    const TEMPLATE: [Shape; 1] = [shape("/spec/template/spec", "/spec/template/metadata/labels")];
-    const CRON_JOB: [Shape; 1] =
-        [shape("/spec/jobTemplate/spec/template/spec", "/spec/jobTemplate/spec/template/metadata/labels")];
-    const POD_TEMPLATE: [Shape; 1] = [shape("/template/spec", "/template/metadata/labels")];
     const SANDBOX: [Shape; 2] = [
         Shape { pod: "/spec/podTemplate/spec", labels: Some("/spec/podTemplate/metadata/labels"), beside: None },
         Shape {
@@ -42,11 +38,6 @@ fn shapes(group: &str, kind: &str) -> &'static [Shape] {
     ];
     match (group, kind) {
         ("", "Pod") => &POD,
-        ("", "PodTemplate") => &POD_TEMPLATE,
-        ("", "ReplicationController")
-        | ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
-        | ("batch", "Job") => &TEMPLATE,
-        ("batch", "CronJob") => &CRON_JOB,
         ("agents.x-k8s.io", "Sandbox") => &SANDBOX,
         ("agents.x-k8s.io" | "extensions.agents.x-k8s.io", "SandboxTemplate") => &SANDBOX_TEMPLATE,
         _ => &[],
@@ -99,43 +90,10 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn every_kind_that_makes_pods_is_read() {
+    fn every_kind_that_is_sent_is_read() {
         let pod = json!({"containers": [], "runtimeClassName": "x"});
         for (group, kind, object, settable) in [
             ("", "Pod", json!({"spec": pod}), "/spec/runtimeClassName"),
-            ("", "PodTemplate", json!({"template": {"spec": pod}}), "/template/spec/runtimeClassName"),
-            (
-                "",
-                "ReplicationController",
-                json!({"spec": {"template": {"spec": pod}}}),
-                "/spec/template/spec/runtimeClassName",
-            ),
-            (
-                "apps",
-                "Deployment",
-                json!({"spec": {"template": {"spec": pod}}}),
-                "/spec/template/spec/runtimeClassName",
-            ),
-            (
-                "apps",
-                "StatefulSet",
-                json!({"spec": {"template": {"spec": pod}}}),
-                "/spec/template/spec/runtimeClassName",
-            ),
-            ("apps", "DaemonSet", json!({"spec": {"template": {"spec": pod}}}), "/spec/template/spec/runtimeClassName"),
-            (
-                "apps",
-                "ReplicaSet",
-                json!({"spec": {"template": {"spec": pod}}}),
-                "/spec/template/spec/runtimeClassName",
-            ),
-            ("batch", "Job", json!({"spec": {"template": {"spec": pod}}}), "/spec/template/spec/runtimeClassName"),
-            (
-                "batch",
-                "CronJob",
-                json!({"spec": {"jobTemplate": {"spec": {"template": {"spec": pod}}}}}),
-                "/spec/jobTemplate/spec/template/spec/runtimeClassName",
-            ),
             (
                 "agents.x-k8s.io",
                 "Sandbox",
@@ -165,7 +123,7 @@ mod tests {
     #[test]
     fn other_kinds_and_other_groups_make_no_pods_here() {
         let object = json!({"spec": {"template": {"spec": {}}}});
-        for (group, kind) in [("agents.x-k8s.io", "SandboxClaim"), ("example.com", "Deployment"), ("apps", "Pod")] {
+        for (group, kind) in [("agents.x-k8s.io", "SandboxClaim"), ("apps", "Deployment"), ("apps", "Pod")] {
             assert_eq!(Workload::read(group, kind, &object), None, "{group}/{kind}");
         }
     }
@@ -191,7 +149,7 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(Workload::read("apps", "Deployment", &object).unwrap().marked, marked, "{object}");
+            assert_eq!(Workload::read("agents.x-k8s.io", "SandboxTemplate", &object).unwrap().marked, marked, "{object}");
         }
     }
 }

@@ -28,8 +28,39 @@ pub(crate) enum Command {
     Crds(CrdsArgs),
     /// Prints the manifests of a deployment, CRDs included, for `kubectl apply --server-side -f -`.
     Manifests(ManifestsArgs),
+    /// Helps to make plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Prints the version.
     Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Wraps a core WebAssembly module, as cargo writes it, into a component.
+    Componentize(ComponentizeArgs),
+    /// Loads a component as the operator would, and says which hooks it has or what is wrong with it.
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ComponentizeArgs {
+    /// The module: target/wasm32-unknown-unknown/release/my_plugin.wasm.
+    #[arg(value_name = "MODULE")]
+    pub(crate) module: PathBuf,
+    /// Where the component goes; the module's name with dashes, here, if absent: my-plugin.wasm.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The component.
+    #[arg(value_name = "COMPONENT")]
+    pub(crate) component: PathBuf,
+    /// Settings to be checked by the plugin itself, in JSON.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub(crate) settings: String,
 }
 
 #[derive(Debug, Args)]
@@ -180,9 +211,6 @@ pub(crate) struct WorkArgs {
     /// Writes in a burst above that rate; a second's worth if absent.
     #[arg(long, value_name = "N", env = "PADDOCK_KUBE_API_BURST", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) kube_api_burst: Option<u32>,
-    /// For crash tests: abort when the reply to the N-th write has come in.
-    #[arg(long, value_name = "N", env = "PADDOCK_ABORT_AFTER_WRITES", hide = true)]
-    pub(crate) abort_after_writes: Option<u64>,
 }
 
 #[derive(Debug, Args)]

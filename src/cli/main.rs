@@ -4,6 +4,7 @@ mod args;
 mod cluster;
 mod logs;
 mod operator;
+mod plugin;
 mod values;
 
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Manifests(ManifestsArgs { surface, namespace, image }) => {
             print(&yaml(&manifests::all(&manifests::Settings { namespace, image, surfaces: surface }))?)
         }
+        Command::Plugin(command) => plugin::run(command),
         Command::Version => print(concat!("paddock v", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }
@@ -52,7 +54,7 @@ fn yaml<T: serde::Serialize>(objects: &[T]) -> anyhow::Result<String> {
 }
 
 /// A reader that has seen enough (`| head`) is no error.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     use std::io::{ErrorKind, Write};
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("writing to standard output"),

@@ -78,7 +78,6 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         webhook: admission(webhook, &own_namespace, in_cluster)?,
         plugin_dir: sandboxes.plugin_dir,
         seed,
-        abort_after_writes: work.abort_after_writes,
     })
 }
 

@@ -87,7 +87,7 @@ pub mod annotation {
     pub const EPHEMERAL_VOLUMES: &str = "policy.paddock.dev/ephemeral-volumes";
 }
 
-/// Condition types. A Sandbox carries these four and no others.
+/// Condition types. A Sandbox carries the first four and no others.
 pub mod condition {
     /// The object can be used.
     pub const READY: &str = "Ready";
@@ -97,6 +97,8 @@ pub mod condition {
     pub const POD_SCHEDULED: &str = "PodScheduled";
     /// The Pod ended by itself.
     pub const FINISHED: &str = "Finished";
+    /// Of a pool: its size was decided.
+    pub const SIZED: &str = "Sized";
 }
 
 /// Reasons of conditions.
@@ -128,6 +130,16 @@ pub mod reason {
     pub const POD_TERMINATED: &str = "PodTerminated";
     /// `Suspended`: what became of the Pod is not known.
     pub const POD_STATE_UNKNOWN: &str = "PodStateUnknown";
+
+    /// `PodScheduled` of a Sandbox whose Pod says nothing of its own.
+    pub const SCHEDULED: &str = "Scheduled";
+
+    /// `Ready` of a pool: as many as were decided are Ready.
+    pub const POOL_READY: &str = "PoolReady";
+    /// `Ready` of a pool: fewer than were decided are Ready.
+    pub const POOL_NOT_READY: &str = "PoolNotReady";
+    /// `Sized` of a pool: the message says by whom and why.
+    pub const DECIDED: &str = "Decided";
 
     /// `Ready` of a claim: there is no such template.
     pub const TEMPLATE_NOT_FOUND: &str = "TemplateNotFound";
@@ -190,8 +202,8 @@ pub mod object {
     pub const OPERATOR_NAMESPACE: &str = "agent-sandbox-system";
     /// The operator's deployment and ServiceAccount.
     pub const OPERATOR_DEPLOYMENT: &str = "agent-sandbox-controller";
-    /// The Service in front of the router's pods.
-    pub const ROUTER_SERVICE: &str = "sandbox-router-svc";
+    /// What the label `app` of the router's pods says, by upstream's manifests.
+    pub const ROUTER_APP: &str = "sandbox-router";
     /// The domain whose labels a claim may set, unless the operator is told others.
     pub const CLAIM_LABEL_DOMAIN: &str = "sandbox.users.io";
     /// The port of a Sandbox that declares none: the usual runtime's.

@@ -46,6 +46,18 @@ pub enum FailurePolicy {
     Fallback,
 }
 
+impl FailurePolicy {
+    /// The word in files and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailurePolicy::Fail => "Fail",
+            FailurePolicy::Ignore => "Ignore",
+            FailurePolicy::Fallback => "Fallback",
+        }
+    }
+}
+
 /// A Kubernetes label selector.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -47,7 +47,7 @@ pub enum LoadError {
         limit: usize,
     },
     /// A core module.
-    #[error("a core WebAssembly module, not a component: wrap it with `wasm-tools component new`")]
+    #[error("a core WebAssembly module, not a component: wrap it with `paddock plugin componentize`")]
     CoreModule,
     /// Neither component nor module.
     #[error("not a WebAssembly component (it does not begin as one; is the file complete?)")]

@@ -1,6 +1,5 @@
 //! The only writer: carries out a plan, step by step, and tells the World what became of every operation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -28,9 +27,6 @@ pub struct Writer {
     pressure: Pressure,
     fence: Fence,
     metrics: Metrics,
-    /// For crash tests: the process aborts when this many replies have come in and before the last is used.
-    abort_after: Option<u64>,
-    sent: AtomicU64,
 }
 
 /// How far a plan came.
@@ -52,9 +48,8 @@ impl Writer {
         queue: Queue,
         (pressure, fence): (Pressure, Fence),
         metrics: Metrics,
-        abort_after: Option<u64>,
     ) -> Self {
-        Self { client, world, queue, pressure, fence, metrics, abort_after, sent: AtomicU64::new(0) }
+        Self { client, world, queue, pressure, fence, metrics }
     }
 
     /// Each step when the one before is stored; the operations of a step together.
@@ -109,9 +104,6 @@ impl Writer {
             crate::pressure::Signal::Served | crate::pressure::Signal::Lost => None,
         };
         permit.done(reply.signal);
-        if self.abort_after.is_some_and(|n| self.sent.fetch_add(1, Ordering::Relaxed) + 1 >= n) {
-            std::process::abort();
-        }
         (reply, at_least)
     }
 

@@ -109,8 +109,6 @@ pub struct Config {
     pub plugin_dir: Option<PathBuf>,
     /// Seeds jitter.
     pub seed: u64,
-    /// For crash tests: abort when the reply to this write has come in, before it is used.
-    pub abort_after_writes: Option<u64>,
 }
 
 impl Config {
@@ -133,7 +131,6 @@ impl Config {
             webhook: None,
             plugin_dir: None,
             seed: 0,
-            abort_after_writes: None,
         }
     }
 

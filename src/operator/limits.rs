@@ -130,6 +130,10 @@ pub const ACTIVITIES_QUEUED: usize = 256;
 /// Signs of activity written at once.
 pub const ACTIVITY_WRITES: usize = 8;
 
+/// Pauses after a try to write a sign of activity that failed; as many tries. The client itself has tried again
+/// what the API server asked it to.
+pub const ACTIVITY_RETRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(0)];
+
 /// How often a mounted certificate is read: mounts of Secrets themselves lag by up to a minute.
 pub const MOUNTED_CERTIFICATE: Duration = Duration::from_secs(10);
 

@@ -147,6 +147,7 @@ fn instant(wake: &Wake) -> Instant {
 pub async fn resync(world: SharedWorld, queue: Queue) {
     loop {
         tokio::time::sleep(limits::RESYNC).await;
+        world.forget_old(Timestamp::now());
         let keys = world.read(paddock_core::world::World::everything);
         let step = limits::RESYNC.div_f64(keys.len().max(1) as f64);
         let mut due = Instant::now();

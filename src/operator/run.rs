@@ -221,14 +221,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     spawn(&mut tasks, "bindings", follow_bindings(plugins.policies.bindings, world.clone(), queue.clone()));
 
     let (fence, leading, election) = stand(&config, &side, &lease_namespace);
-    let writer = Writer::new(
-        writer,
-        world.clone(),
-        queue.clone(),
-        (pressure, fence),
-        metrics.clone(),
-        config.abort_after_writes,
-    );
+    let writer = Writer::new(writer, world.clone(), queue.clone(), (pressure, fence), metrics.clone());
     let reconciler = Reconciler {
         world: world.clone(),
         judge: plugins.policies.judge,

@@ -63,6 +63,11 @@ impl SharedWorld {
         self.write(|world| world.observe(observed, now))
     }
 
+    /// Forgets what no event will clear.
+    pub fn forget_old(&self, now: Timestamp) {
+        self.write(|world| world.forget_old(now));
+    }
+
     /// Replaces the plugin bindings; the keys to reconcile.
     #[must_use]
     pub fn set_bindings(&self, bindings: Bindings) -> Vec<Key> {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::value;
 use crate::model::NetworkPolicy;
+use crate::names::object::ROUTER_APP;
 use crate::names::{label, name_hash};
 
 /// Spec of a template's NetworkPolicy; `None` where it is not ours to manage.
@@ -27,7 +28,7 @@ fn default_ingress() -> Value {
     json!([{
         "from": [{
             "namespaceSelector": {},
-            "podSelector": { "matchLabels": { "app": "sandbox-router" } },
+            "podSelector": { "matchLabels": { "app": ROUTER_APP } },
         }],
     }])
 }

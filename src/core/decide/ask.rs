@@ -3,8 +3,9 @@
 use k8s_openapi::ByteString;
 
 use crate::api::PolicyState;
+use crate::plan::Reason;
 use crate::policy::{Binding, Bindings};
-use crate::question::{Answer, Answered, Hook, Question};
+use crate::question::{Answer, Answered, FailureKind, Hook, Question};
 use crate::review::{Chain, Trouble, first_answer};
 use crate::seen::Common;
 
@@ -27,6 +28,24 @@ pub(super) fn first_or_built_in<'a, T>(
     let (chain, more) = first_answer(applying().filter(|b| b.built_in), answers, ask, &accept);
     troubles.extend(more);
     (chain, troubles)
+}
+
+/// What the user is told of plugins that did not answer, or whose answers were refused.
+pub(super) fn told(troubles: &[Trouble]) -> impl Iterator<Item = (Reason, String)> {
+    troubles.iter().map(|trouble| {
+        let Trouble { plugin, failure, policy, .. } = trouble;
+        let reason = match failure.kind {
+            FailureKind::Invalid => Reason::PluginOverruled,
+            FailureKind::Deadline
+            | FailureKind::Fuel
+            | FailureKind::Memory
+            | FailureKind::Trap
+            | FailureKind::Error
+            | FailureKind::Missing
+            | FailureKind::Quarantined => Reason::PluginFailed,
+        };
+        (reason, format!("{plugin}: {failure} (failurePolicy {})", policy.as_str()))
+    })
 }
 
 /// What a plugin left behind, if the one that is asked now is the same.

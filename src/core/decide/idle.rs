@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use super::ask::{first_or_built_in, remembered, to_remember};
+use super::ask::{first_or_built_in, remembered, to_remember, told};
 use super::sandbox::event;
 use super::sandbox_pod::ephemeral;
 use super::{delete, swap};
@@ -15,7 +15,7 @@ use crate::names::annotation;
 use crate::object::{Object, Pod};
 use crate::plan::{Event, Op, Reason};
 use crate::question::{Answer, Answered, Ask, Hook, IdleAnswer, IdleQuestion, IdleTier, Question};
-use crate::review::Chain;
+use crate::review::{Chain, Trouble};
 use crate::seen::SandboxSeen;
 use crate::settings::after;
 
@@ -43,8 +43,8 @@ pub(super) fn questions(
     answers: &[Answered],
 ) -> Vec<Ask> {
     match ask(seen, model, object, pod, answers) {
-        Some((Chain::Ask(ask), _)) => vec![*ask],
-        Some((Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody, _)) | None => vec![],
+        Some((Chain::Ask(ask), ..)) => vec![*ask],
+        Some((Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody, ..)) | None => vec![],
     }
 }
 
@@ -55,7 +55,8 @@ pub(super) fn decide(
     pod: &Pod,
     answers: &[Answered],
 ) -> Idle {
-    let Some((chain, tiers)) = ask(seen, model, object, pod, answers) else { return Idle::default() };
+    let Some((chain, troubles, tiers)) = ask(seen, model, object, pod, answers) else { return Idle::default() };
+    let failures: Vec<Event> = told(&troubles).map(|(reason, note)| event(seen, true, reason, note)).collect();
     let now = seen.common.now;
     let latest = after(now, seen.common.settings.idle_check_at_most);
     let before = seen.sandbox.sandbox().map(|s| &s.status);
@@ -68,7 +69,7 @@ pub(super) fn decide(
                 reason: Some("no idle policy answered: stays awake".to_owned()),
                 next_check: None,
             };
-            return Idle { status: Some(status), next_check: Some(latest), ..Idle::default() };
+            return Idle { status: Some(status), next_check: Some(latest), events: failures, ..Idle::default() };
         }
     };
     let mut idle = Idle {
@@ -120,6 +121,7 @@ pub(super) fn decide(
         }
         None => idle.status = Some(status),
     }
+    idle.events.extend(failures);
     idle
 }
 
@@ -129,7 +131,7 @@ fn still_holds(told: &IdleStatus, now_told: &IdleStatus, now: Timestamp) -> bool
     told.tier == now_told.tier && before.0 > now && before.0 <= after.0
 }
 
-type Asked<'a> = (Chain<'a, IdleAnswer>, Tiers);
+type Asked<'a> = (Chain<'a, IdleAnswer>, Vec<Trouble>, Tiers);
 
 /// Asks about a Sandbox that has an idle policy, is nobody's warm one, and whose pod is Ready.
 fn ask<'a>(
@@ -168,8 +170,8 @@ fn ask<'a>(
         Answer::Idle(answer) => Ok(answer.clone()),
         Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::PoolSize(_) => Err("not an idle answer".to_owned()),
     };
-    let (chain, _) = first_or_built_in(common, &sandbox.meta.labels, Hook::Idle, answers, question, accept);
-    Some((chain, tiers))
+    let (chain, troubles) = first_or_built_in(common, &sandbox.meta.labels, Hook::Idle, answers, question, accept);
+    Some((chain, troubles, tiers))
 }
 
 /// Suspending is possible where it loses no file; deleting where the user chose it as the end of the Sandbox.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::ask::{STATE_EVERY, first_or_built_in, remembered, to_remember};
+use super::ask::{STATE_EVERY, first_or_built_in, remembered, to_remember, told};
 use super::{create, delete_version, status};
 use crate::api::{OperatingMode, PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 use crate::build;
@@ -16,7 +16,7 @@ use crate::object::Object;
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::policy::Bindings;
 use crate::question::{Answer, Answered, Ask, Hook, PoolSizeAnswer, PoolSizeQuestion, Question};
-use crate::review::Chain;
+use crate::review::{Chain, Trouble};
 use crate::seen::{Member, PoolSeen};
 use crate::settings::after;
 
@@ -88,8 +88,8 @@ fn is_ready(member: &Member) -> bool {
 pub(super) fn questions(seen: &PoolSeen, answers: &[Answered]) -> Vec<Ask> {
     let Some(Ok(model)) = seen.pool.pool().map(|p| &p.spec) else { return vec![] };
     match ask(seen, model, &Members::of(seen), answers) {
-        Some(Chain::Ask(ask)) => vec![*ask],
-        Some(Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody) | None => vec![],
+        Some((Chain::Ask(ask), _)) => vec![*ask],
+        Some((Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody, _)) | None => vec![],
     }
 }
 
@@ -232,7 +232,10 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
         next_check: None,
         events: vec![],
     };
-    let Some(chain) = ask(seen, model, members, answers) else { return kept(max, "as spec says".to_owned()) };
+    let Some((chain, troubles)) = ask(seen, model, members, answers) else {
+        return kept(max, "as spec says".to_owned());
+    };
+    let mut events: Vec<Event> = told(&troubles).map(|(reason, note)| event(seen, true, reason, note)).collect();
     let now = seen.common.now;
     let default_check = after(now, seen.common.settings.pool_check_every);
     let (binding, answer) = match chain {
@@ -240,6 +243,7 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
         Chain::Ask(_) | Chain::Failed(..) | Chain::Nobody => {
             let mut sized = kept(min, "no pool-size policy answered: the minimum".to_owned());
             sized.next_check = Some(default_check);
+            sized.events = events;
             return sized;
         }
     };
@@ -250,15 +254,16 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
     let last = seen.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
     if let Some(last) = last.filter(|last| *last != desired) {
         let note = format!("Size goes from {last} to {desired}: {}", sized.reason);
-        sized.events.push(event(seen, false, Reason::PoolSized, note));
+        events.push(event(seen, false, Reason::PoolSized, note));
     }
     if desired != answer.desired && last != Some(desired) {
         let note = format!(
             "plugin {} wants {}, outside minReady {min} and maxReady {max}: {desired}",
             binding.plugin.name, answer.desired
         );
-        sized.events.push(event(seen, true, Reason::PluginOverruled, note));
+        events.push(event(seen, true, Reason::PluginOverruled, note));
     }
+    sized.events = events;
     sized
 }
 
@@ -268,7 +273,7 @@ fn ask<'a>(
     model: &model::Pool,
     members: &Members<'_>,
     answers: &[Answered],
-) -> Option<Chain<'a, PoolSizeAnswer>> {
+) -> Option<(Chain<'a, PoolSizeAnswer>, Vec<Trouble>)> {
     let PoolSize::Between { min, max } = model.size else { return None };
     let (pool, common) = (&seen.pool, &seen.common);
     let settings = &common.settings;
@@ -298,7 +303,7 @@ fn ask<'a>(
         Answer::PoolSize(answer) => Ok(answer.clone()),
         Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::Idle(_) => Err("not a pool-size answer".to_owned()),
     };
-    Some(first_or_built_in(common, &pool.meta.labels, Hook::PoolSize, answers, question, accept).0)
+    Some(first_or_built_in(common, &pool.meta.labels, Hook::PoolSize, answers, question, accept))
 }
 
 fn write_status(
@@ -316,16 +321,17 @@ fn write_status(
     let says = match (problem, size) {
         (Some((reason, message)), _) => Says::new(condition::READY, false, reason, message),
         (None, Some(size)) if members.ready.len() >= size.desired => {
-            Says::new(condition::READY, true, "PoolReady", "all warm sandboxes are Ready")
+            Says::new(condition::READY, true, reason::POOL_READY, "all warm sandboxes are Ready")
         }
-        (None, _) => Says::new(condition::READY, false, "PoolNotReady", "warm sandboxes are being made"),
+        (None, _) => Says::new(condition::READY, false, reason::POOL_NOT_READY, "warm sandboxes are being made"),
     };
     let mut says = vec![says];
     if let Some(size) = size {
         // Numbers in the reason move with every question; it is told when the size does.
-        let told = find(&before.conditions, "Sized").filter(|_| before.desired_replicas == Some(number(size.desired)));
+        let told = find(&before.conditions, condition::SIZED)
+            .filter(|_| before.desired_replicas == Some(number(size.desired)));
         let message = told.map_or_else(|| size.reason.clone(), |c| c.message.clone());
-        says.push(Says::new("Sized", true, "Decided", message));
+        says.push(Says::new(condition::SIZED, true, reason::DECIDED, message));
     }
     let generation = pool.meta.generation;
     let mut after_status = SandboxWarmPoolStatus {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::ask::STATE_EVERY;
+use super::ask::{STATE_EVERY, told};
 use super::sandbox_pod::{self, PodVerdict};
 use super::{adoptable, create, delete, idle, patch, sandbox_status as report, status, swap};
 use crate::api::{OperatingMode, SandboxStatus, ShutdownPolicy};
@@ -151,17 +151,21 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
         Situation::NoPod(_) if !seen.common.namespace_known => {
             plan.wake_at(after(seen.common.now, ASK_AGAIN), Reason::Waiting);
         }
-        Situation::NoPod(model) => match sandbox_pod::verdict(seen, model, answers) {
-            PodVerdict::Make(ops) => first.extend(ops),
-            PodVerdict::Not(reason, problem) => {
-                if reason == Reason::PluginFailed {
-                    // Nothing that is watched says when a plugin is well again.
-                    plan.wake_at(after(seen.common.now, ASK_AGAIN), reason);
+        Situation::NoPod(model) => {
+            let judged = sandbox_pod::verdict(seen, model, answers);
+            plan.events.extend(told(&judged.troubles).map(|(reason, note)| event(seen, true, reason, note)));
+            match judged.verdict {
+                PodVerdict::Make(ops) => first.extend(ops),
+                PodVerdict::Not(reason, problem) => {
+                    if reason == Reason::PluginFailed {
+                        // Nothing that is watched says when a plugin is well again.
+                        plan.wake_at(after(seen.common.now, ASK_AGAIN), reason);
+                    }
+                    plan.events.push(event(seen, true, reason, problem.clone()));
+                    notes.error = Some(problem);
                 }
-                plan.events.push(event(seen, true, reason, problem.clone()));
-                notes.error = Some(problem);
             }
-        },
+        }
         Situation::Running(model, object, _) if sandbox_pod::exposed(seen, model, object).is_some() => {
             notes.error = sandbox_pod::exposed(seen, model, object);
         }

@@ -15,7 +15,7 @@ use crate::names::{annotation, label, name_hash};
 use crate::object::{Body, Object};
 use crate::plan::{Op, Reason};
 use crate::question::{Answer, Answered, Ask, ClassChoice, Hook, Question, RuntimeClassQuestion};
-use crate::review::{self, Chain, Context, Entry, Marker, Phase, Review, Verb, first_answer};
+use crate::review::{self, Chain, Context, Entry, Marker, Phase, Review, Trouble, Verb, first_answer};
 use crate::seen::SandboxSeen;
 
 /// What comes of wanting a pod.
@@ -40,8 +40,14 @@ enum Chosen {
     Refused(Reason, String),
 }
 
+/// A verdict, and the plugins that were of no help.
+pub(super) struct Judged {
+    pub(super) verdict: PodVerdict,
+    pub(super) troubles: Vec<Trouble>,
+}
+
 pub(super) fn questions(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> Vec<Ask> {
-    match choose_class(seen, model, answers) {
+    match choose_class(seen, model, answers).0 {
         Chosen::Ask(ask) => vec![*ask],
         Chosen::Refused(..) => vec![],
         Chosen::Class(choice) => {
@@ -51,9 +57,25 @@ pub(super) fn questions(seen: &SandboxSeen, model: &model::Sandbox, answers: &[A
     }
 }
 
-pub(super) fn verdict(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> PodVerdict {
+pub(super) fn verdict(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> Judged {
+    let (chosen, mut troubles) = choose_class(seen, model, answers);
+    let verdict = pod_verdict(seen, model, answers, chosen, &mut troubles);
+    if let PodVerdict::Not(Reason::PluginFailed, _) = &verdict {
+        // Told by the verdict itself.
+        troubles.clear();
+    }
+    Judged { verdict, troubles }
+}
+
+fn pod_verdict(
+    seen: &SandboxSeen,
+    model: &model::Sandbox,
+    answers: &[Answered],
+    chosen: Chosen,
+    troubles: &mut Vec<Trouble>,
+) -> PodVerdict {
     let sandbox = &seen.sandbox;
-    let choice = match choose_class(seen, model, answers) {
+    let choice = match chosen {
         Chosen::Class(choice) => choice,
         Chosen::Refused(reason, problem) => return PodVerdict::Not(reason, problem),
         Chosen::Ask(ask) => {
@@ -62,6 +84,7 @@ pub(super) fn verdict(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Ans
     };
     let (review, context) = pod_review(seen, draft(seen, model, &choice));
     let verdict = review::verdict(&review, &context, answers);
+    troubles.extend(verdict.troubles);
     if let Some(denial) = verdict.denial {
         return PodVerdict::Not(Reason::AdmissionDenied, denial.message);
     }
@@ -149,7 +172,7 @@ fn shared_kernel(seen: &SandboxSeen, pod: &Object) -> Option<String> {
     (!isolated).then(|| class.map_or("no RuntimeClass".to_owned(), |name| format!("RuntimeClass {name}")))
 }
 
-fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> Chosen {
+fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> (Chosen, Vec<Trouble>) {
     let labels = build::pod_labels(&seen.sandbox, model);
     let generated_code = isolation_demanded(seen, &labels);
     let common = &seen.common;
@@ -186,8 +209,8 @@ fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]
         }
     };
     let applying = common.bindings.applying(Hook::RuntimeClass, &common.namespace_labels, &labels);
-    let (chain, _) = first_answer(applying, answers, question, accept);
-    match chain {
+    let (chain, troubles) = first_answer(applying, answers, question, accept);
+    let chosen = match chain {
         Chain::Ask(ask) => Chosen::Ask(ask),
         Chain::Answered(binding, Ok((class, reason))) => {
             Chosen::Class(Choice { class, reason, plugin: Some(binding.plugin.name.clone()) })
@@ -206,7 +229,8 @@ fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]
             reason: "no runtime-class plugin answered: as the Sandbox says".to_owned(),
             plugin: None,
         }),
-    }
+    };
+    (chosen, troubles)
 }
 
 /// The pod as the webhook would see it.

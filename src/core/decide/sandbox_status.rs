@@ -170,7 +170,7 @@ fn conditions(
         says.push(Says::new(
             condition::POD_SCHEDULED,
             scheduled.status == "True",
-            if scheduled.reason.is_empty() { "Scheduled" } else { scheduled.reason.as_str() },
+            if scheduled.reason.is_empty() { reason::SCHEDULED } else { scheduled.reason.as_str() },
             scheduled.message.clone(),
         ));
     }

@@ -51,6 +51,12 @@ impl World {
             self.taken.entry(pool).or_default().insert(key.clone());
         }
         self.rewarm(key);
+        if key.kind == Kind::Pod
+            && let Some(sandbox) = owner_key(key, object.meta.controller.as_ref())
+        {
+            // A list of pods may come after that of Sandboxes: only now its node is known.
+            self.rewarm(&sandbox);
+        }
     }
 
     fn unindex(&mut self, object: &Arc<Object>) {
@@ -72,7 +78,8 @@ impl World {
         if let Some(object) = self.objects.get(key)
             && let Some(pool) = claimable(object)
         {
-            self.warm.entry(pool).or_default().insert((object.meta.created, key.clone()));
+            let node = self.pod_of(object).and_then(|pod| pod.pod()?.node.as_deref().map(Arc::from));
+            self.warm.insert(&pool, key, object.meta.created, node.unwrap_or_default());
         }
     }
 
@@ -85,7 +92,7 @@ impl World {
 
     fn unwarm_object(&mut self, object: &Arc<Object>) {
         if let Some(pool) = claimable(object) {
-            drop_from(&mut self.warm, &pool, &(object.meta.created, object.key.clone()));
+            self.warm.remove(&pool, &object.key);
         }
     }
 
@@ -263,7 +270,7 @@ pub(super) fn came_from(object: &Object) -> Option<Key> {
 }
 
 /// The UID of the pool whose warm and Ready Sandbox this is.
-fn claimable(object: &Object) -> Option<Arc<str>> {
+pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
     let owner = object.meta.controller.as_ref()?;
     let ready = object.sandbox()?.status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
     (object.meta.in_pool() && ready && object.meta.deleting.is_none()).then(|| owner.uid.clone())

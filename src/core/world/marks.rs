@@ -11,6 +11,10 @@ use crate::kind::{Key, Kind};
 use crate::plan::{Action, Op, Reason};
 use crate::settings::after;
 
+/// How long a refusal is remembered that nothing repeats or takes back. What is still refused is tried, and refused
+/// again, much more often than that.
+const REFUSAL_KEPT: Duration = Duration::from_secs(3600);
+
 /// The effect of an operation, as far as other decisions have to know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mark {
@@ -132,6 +136,22 @@ impl Marks {
         self.outdated.remove(key);
         self.refused.remove(key);
         self.seen(key);
+    }
+
+    /// Forgets what was lost so long ago that it does not count, and refusals that nothing repeats.
+    pub(super) fn forget_old(&mut self, now: Timestamp, unknown_for: Duration) {
+        let counts = |since: Timestamp, most: Duration| now < after(since, most);
+        for marks in self.pending.values_mut() {
+            marks.retain(|_, lost| lost.is_none_or(|since| counts(since, unknown_for)));
+        }
+        self.pending.retain(|_, marks| !marks.is_empty());
+        for keys in self.creating.values_mut() {
+            keys.retain(|_, lost| lost.is_none_or(|since| counts(since, unknown_for)));
+        }
+        self.creating.retain(|_, keys| !keys.is_empty());
+        self.taking.retain(|_, (_, since)| counts(*since, unknown_for));
+        self.refused.retain(|_, refusal| counts(refusal.at, REFUSAL_KEPT));
+        self.refused_for.retain(|_, (_, refusal)| counts(refusal.at, REFUSAL_KEPT));
     }
 
     /// An operation on its way (not lost) that another one must not overtake.

@@ -8,6 +8,7 @@ mod demand;
 mod index;
 mod marks;
 mod see;
+mod warm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::policy::Bindings;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 use marks::{Mark, Marks};
+use warm::Warm;
 
 /// What a watch delivers.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ pub struct World {
     /// was begun later must contain them.
     unconfirmed: BTreeMap<Key, bool>,
     /// UIDs that a reply said are gone, until the watch says so too.
-    gone: BTreeSet<Arc<str>>,
+    gone: BTreeMap<Arc<str>, Kind>,
     /// UIDs that the watch said are gone while a reply about them was still to come.
     buried: BTreeMap<Key, BTreeSet<Arc<str>>>,
     marks: Marks,
@@ -60,8 +62,8 @@ pub struct World {
     children: BTreeMap<Arc<str>, BTreeSet<Key>>,
     /// Who waits for or depends on a template or pool, by its key.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
-    /// Sandboxes that could be claimed, oldest first, by their pool's UID.
-    warm: BTreeMap<Arc<str>, BTreeSet<(Timestamp, Key)>>,
+    /// Sandboxes that could be claimed.
+    warm: Warm,
     /// Live claimed Sandboxes by the pool that they came from.
     taken: BTreeMap<Key, BTreeSet<Key>>,
     demand: BTreeMap<Key, Demand>,
@@ -80,12 +82,12 @@ impl World {
             bindings: Arc::default(),
             objects: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
-            gone: BTreeSet::new(),
+            gone: BTreeMap::new(),
             buried: BTreeMap::new(),
             marks: Marks::default(),
             children: BTreeMap::new(),
             referrers: BTreeMap::new(),
-            warm: BTreeMap::new(),
+            warm: Warm::default(),
             taken: BTreeMap::new(),
             demand: BTreeMap::new(),
             status_written: BTreeMap::new(),
@@ -145,6 +147,14 @@ impl World {
         ])
     }
 
+    /// Forgets what no event will clear: operations that were lost so long ago that they do not count any more,
+    /// refusals that nothing repeats, the demand for pools that are not there. To be called once in a while.
+    pub fn forget_old(&mut self, now: Timestamp) {
+        self.marks.forget_old(now, self.settings.unknown_for);
+        let objects = &self.objects;
+        self.demand.retain(|pool, _| objects.contains_key(pool));
+    }
+
     fn reconciled_kinds<const N: usize>(&self, kinds: [Kind; N]) -> Vec<Key> {
         kinds.into_iter().flat_map(|k| self.of_kind(k)).map(|o| o.key.clone()).collect()
     }
@@ -165,6 +175,9 @@ impl World {
             }
             Observed::Listed(kind, objects) => {
                 let listed: BTreeSet<Key> = objects.iter().map(|o| o.key.clone()).collect();
+                let uids: BTreeSet<&str> = objects.iter().map(|o| &*o.meta.uid).collect();
+                // What a list does not show any more, no watch that follows it will.
+                self.gone.retain(|uid, gone_kind| *gone_kind != kind || uids.contains(&**uid));
                 for object in objects {
                     self.applied(object, now, &mut dirty);
                 }
@@ -183,7 +196,7 @@ impl World {
     }
 
     fn applied(&mut self, object: Object, now: Timestamp, dirty: &mut BTreeSet<Key>) {
-        if self.gone.contains(&object.meta.uid) {
+        if self.gone.contains_key(&object.meta.uid) {
             return;
         }
         if let Some(held) = self.objects.get(&object.key) {
@@ -274,7 +287,7 @@ impl World {
                 }
                 let newer = self.objects.get(&op.key).is_none_or(|held| held.meta.version < object.meta.version);
                 let buried = self.buried.get(&op.key).is_some_and(|uids| uids.contains(&object.meta.uid));
-                if newer && !buried && !self.gone.contains(&object.meta.uid) {
+                if newer && !buried && !self.gone.contains_key(&object.meta.uid) {
                     self.unconfirmed.insert(op.key.clone(), false);
                     self.put(Object::clone(object), now, &mut dirty);
                 } else {
@@ -289,7 +302,7 @@ impl World {
                         Action::Create { .. } => None,
                     };
                     if named == Some(&*uid) {
-                        self.gone.insert(uid.clone());
+                        self.gone.insert(uid.clone(), op.key.kind);
                         self.removed(&op.key, &uid, &mut dirty);
                     }
                 }

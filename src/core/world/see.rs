@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::World;
-use super::index::{owner_key, pool_kind, references, template_kind};
+use super::index::{claimable, owner_key, pool_kind, references, template_kind};
 use crate::build;
 use crate::kind::{Key, Kind};
 use crate::model::{ClaimSource, PoolChoice};
@@ -13,9 +13,6 @@ use crate::names::{annotation, label, object as names};
 use crate::object::{Body, Object};
 use crate::review::{ConnectedSandbox, Context, Review, Verb};
 use crate::seen::{ClaimSeen, Common, Member, PoolSeen, SandboxSeen, Seen, TemplateSeen, Undecided};
-
-/// How many usable Sandboxes are looked at for the best one; the oldest come first.
-const CANDIDATES: usize = 32;
 
 /// A Sandbox that could be claimed, and its pod.
 type Candidate = (Arc<Object>, Arc<Object>);
@@ -41,7 +38,8 @@ impl World {
         let key = &sandbox.key;
         let pods: Vec<_> = self.children_of(&sandbox, Kind::Pod).collect();
         let pod_key = key.sibling(Kind::Pod, build::pod_name(&sandbox));
-        let other_pod = self.objects.get(&pod_key).filter(|p| !p.controlled_by(&sandbox.meta.uid)).cloned();
+        // Whatever of that name is not among its own is in the way, even one that names its UID.
+        let other_pod = self.objects.get(&pod_key).filter(|p| !pods.iter().any(|own| own.key == p.key)).cloned();
         let volume_claims: std::collections::BTreeMap<_, _> = build::volume_claim_names(&sandbox)
             .into_iter()
             .filter_map(|name| {
@@ -192,32 +190,39 @@ impl World {
             }
             ClaimSource::Template { pools: PoolChoice::Any, .. } => self.pools_behind(&template.key),
         };
+        let pools: Vec<&Arc<Object>> = pools.iter().filter_map(|p| self.objects.get(p)).collect();
+        let fresh = |sandbox: &Object| {
+            sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str) == Some(template.template_hash())
+        };
+        let free = |sandbox: &Object| {
+            !self.marks.spoken_for(&sandbox.key, now, self.settings.unknown_for)
+                && !self.marks.is_outdated(&sandbox.key, sandbox.meta.version)
+        };
+        // The hint of an earlier try goes first: that Sandbox may already be ours in the API server.
+        let hint = claim.meta.annotations.get(annotation::SANDBOX_NAME);
+        let hinted = hint.and_then(|name| self.objects.get(&claim.key.sibling(Kind::Sandbox, name.as_str())));
+        let hinted = hinted.filter(|s| {
+            let of_pool =
+                claimable(s).is_some_and(|uid| pools.iter().any(|p| p.meta.uid == uid && names_as_owner(s, &p.key)));
+            of_pool && free(s) && fresh(s)
+        });
+        if let Some((sandbox, pod)) = hinted.and_then(|s| Some((s.clone(), self.usable_pod(s)?))) {
+            return (Some((sandbox, pod)), None);
+        }
         let mut stale = None;
-        let mut usable = Vec::new();
-        for pool in pools.iter().filter_map(|p| self.objects.get(p)) {
-            let warm = self.warm.get(&pool.meta.uid).into_iter().flatten();
-            for sandbox in warm.filter_map(|(_, key)| self.objects.get(key)) {
-                if usable.len() >= CANDIDATES {
-                    break;
-                }
-                if self.marks.spoken_for(&sandbox.key, now, self.settings.unknown_for)
-                    || self.marks.is_outdated(&sandbox.key, sandbox.meta.version)
-                {
+        for pool in pools {
+            for sandbox in self.warm.of(&pool.meta.uid).filter_map(|key| self.objects.get(key)) {
+                if !free(sandbox) {
                     continue;
                 }
-                if sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str) != Some(template.template_hash()) {
+                if !fresh(sandbox) {
                     stale = stale.or_else(|| Some(sandbox.clone()));
-                    continue;
-                }
-                if let Some(pod) = self.usable_pod(sandbox) {
-                    usable.push((sandbox.clone(), pod));
+                } else if let Some(pod) = self.usable_pod(sandbox) {
+                    return (Some((sandbox.clone(), pod)), stale);
                 }
             }
         }
-        // The hint of an earlier try goes first: that Sandbox may already be ours in the API server.
-        let hint = claim.meta.annotations.get(annotation::SANDBOX_NAME);
-        let hinted = usable.iter().position(|(s, _)| Some(&*s.key.name) == hint.map(String::as_str));
-        (usable.into_iter().nth(hinted.unwrap_or(0)), stale)
+        (None, stale)
     }
 
     /// The pod of a Sandbox that may be handed out: Ready, staying, on a node that is ready and not cordoned.
@@ -231,8 +236,9 @@ impl World {
         (pod.ready() && object.meta.deleting.is_none() && node_ok).then_some(object)
     }
 
-    fn pod_of(&self, sandbox: &Object) -> Option<Arc<Object>> {
-        self.children_of(sandbox, Kind::Pod).next()
+    pub(super) fn pod_of(&self, sandbox: &Object) -> Option<Arc<Object>> {
+        // One of another name is not what we made, whatever owner it names.
+        self.children_of(sandbox, Kind::Pod).find(|pod| *pod.key.name == *build::pod_name(sandbox))
     }
 
     fn children_of(&self, owner: &Object, kind: Kind) -> impl Iterator<Item = Arc<Object>> {
@@ -243,8 +249,7 @@ impl World {
             .flatten()
             .filter(move |k| k.kind == kind)
             .filter_map(|k| self.objects.get(k).cloned())
-            // The UID alone is public: a reference that names it under another kind or name is somebody's forgery.
-            .filter(move |o| owner_key(&o.key, o.meta.controller.as_ref()).as_ref() == Some(&wanted))
+            .filter(move |o| names_as_owner(o, &wanted))
     }
 
     /// Labels of a namespace; none while it is not known.
@@ -311,4 +316,10 @@ impl World {
             now,
         }
     }
+}
+
+/// Whether an object's controller is this one by kind, group and name. The UID alone is public: a reference that names it
+/// under another kind or name is somebody's forgery.
+fn names_as_owner(object: &Object, owner: &Key) -> bool {
+    owner_key(&object.key, object.meta.controller.as_ref()).as_ref() == Some(owner)
 }

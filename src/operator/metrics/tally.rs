@@ -198,9 +198,12 @@ impl Tally {
         ];
         let stamp = |name| object.meta.annotations.get(name).and_then(|at: &String| at.parse::<Timestamp>().ok());
         let observed = stamp(annotation::FIRST_OBSERVED_AT);
-        // `creationTimestamp` counts whole seconds; the stamp of the same moment counts finer.
+        // `creationTimestamp` counts whole seconds; a stamp of the same second counts finer. A later one is that of a
+        // controller that was late, which is part of what the claim waited for.
+        let created = object.meta.created;
+        let begun = observed.filter(|at| at.as_second() == created.as_second()).unwrap_or(created);
         let families = &self.families;
-        families.claim_startup.with_label_values(&labels).observe(millis(observed.unwrap_or(object.meta.created), now));
+        families.claim_startup.with_label_values(&labels).observe(millis(begun, now));
         if let Some(at) = observed {
             families.claim_controller_startup.with_label_values(&labels).observe(millis(at, now));
         }

@@ -177,7 +177,7 @@ fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, SidecarEr
             let fits = |time: &Duration| (SHORTEST_DEADLINE..=Limits::MAX.deadline).contains(time);
             match time.map(Duration::from_nanos).filter(fits) {
                 Some(time) => time,
-                None => return wrong("limits.deadline", &format!("{text:?} is not a duration from 5ms to 10s")),
+                None => return wrong("limits.deadline", &format!("{text:?} is not a duration from 5ms to 2s")),
             }
         }
     };
@@ -265,7 +265,7 @@ mod tests {
             ("limits: {fuel: 0}", "limits.fuel: must be from 1"),
             ("limits: {fuel: -1}", "limits.fuel: invalid type"),
             ("limits: {deadline: 1d}", "limits.deadline: \"1d\" is not a duration"),
-            ("limits: {deadline: 1m}", "limits.deadline: \"1m\" is not a duration from 5ms to 10s"),
+            ("limits: {deadline: 1m}", "limits.deadline: \"1m\" is not a duration from 5ms to 2s"),
             ("limits: {cpu: 1}", "limits: unknown field `cpu`"),
             ("[]", "invalid type"),
             ("a: [", ""),

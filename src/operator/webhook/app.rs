@@ -13,7 +13,7 @@ use paddock_core::question::Answered;
 use paddock_core::review::{self, Activity, Context, Entry, Phase, Review, ReviewVerdict};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
-use tracing::{debug, error, info};
+use tracing::{error, info, warn};
 
 use super::metrics::Reviews;
 use super::wire::{self, Asked, Malformed};
@@ -126,8 +126,9 @@ impl App {
         if let Some(activity) = review::activity(&asked.review, &context)
             && self.activity.try_send(activity).is_err()
         {
-            // The next exec, or the CPU that this one uses, tells the same.
-            debug!(sandbox = asked.review.name, "a sign of activity was dropped");
+            // Too many wait to be written. The session is not held up for it; the Sandbox may be taken for idle.
+            self.metrics.activity("dropped");
+            warn!(pod = asked.review.name, "a sign of activity was dropped");
         }
         let judge = self.judge.clone();
         // Plugins compute: not on a thread that serves connections.

@@ -15,6 +15,7 @@ pub struct Reviews {
     verdicts: IntCounterVec,
     seconds: HistogramVec,
     troubles: IntCounterVec,
+    activity: IntCounterVec,
 }
 
 impl Reviews {
@@ -39,10 +40,18 @@ impl Reviews {
             ),
             &["plugin", "failure", "policy"],
         )?;
+        let activity = IntCounterVec::new(
+            Opts::new(
+                "paddock_activity_signs_total",
+                "Starts of an exec, attach or port-forward, by what became of the note on the Sandbox.",
+            ),
+            &["result"],
+        )?;
+        registry.register(Box::new(activity.clone()))?;
         registry.register(Box::new(verdicts.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(troubles.clone()))?;
-        Ok(Self { verdicts, seconds, troubles })
+        Ok(Self { verdicts, seconds, troubles, activity })
     }
 
     pub(super) fn answered(&self, phase: Phase, entry: Entry, verdict: &str, took: Duration) {
@@ -52,6 +61,11 @@ impl Reviews {
         };
         self.verdicts.with_label_values(&[entry.as_str(), phase, verdict]).inc();
         self.seconds.with_label_values(&[entry.as_str(), phase]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a sign of activity: `written`, `failed` or `dropped`.
+    pub(super) fn activity(&self, result: &str) {
+        self.activity.with_label_values(&[result]).inc();
     }
 
     pub(super) fn troubles(&self, verdict: &ReviewVerdict) {

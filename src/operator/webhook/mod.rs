@@ -113,7 +113,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, around: Surroun
     let Some(user) = whoami(&client, &stop).await else { return };
     let served = Served::default();
     let (signs, receiver) = mpsc::channel(limits::ACTIVITIES_QUEUED);
-    let app = App::new(look(world, missing, Some(user.as_str().into())), judge, signs, reviews);
+    let app = App::new(look(world, missing, Some(user.as_str().into())), judge, signs, reviews.clone());
 
     let desired = Desired {
         reach: config.reach.clone(),
@@ -121,7 +121,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, around: Surroun
         operator_user: Some(user),
     };
     let mut tasks: JoinSet<()> = JoinSet::new();
-    tasks.spawn(activity::write(client.clone(), receiver));
+    tasks.spawn(activity::write(client.clone(), receiver, reviews));
     let registrar = match config.certificate {
         Certificate::Mounted(mounted) => {
             tasks.spawn(follow_files(mounted, served.clone(), limits::MOUNTED_CERTIFICATE));

@@ -247,10 +247,18 @@ fn a_sandbox_passed_off_as_a_pools_is_denied() {
     let pool = owned(owner("extensions.agents.x-k8s.io/v1beta1", "SandboxWarmPool", "1"));
     let other = owned(owner("apps/v1", "Deployment", "1"));
     let seed = owned(owner("agents.x-k8s.io/v1alpha1", "SandboxClaim", "1"));
+    let alike = owned(owner("example.com/v1", "SandboxWarmPool", "1"));
+    let mut quiet = pool.clone();
+    quiet["metadata"]["ownerReferences"][0]["controller"] = false.into();
     for (what, review, denied) in [
         ("created for a pool", create(SANDBOX, pool.clone()), true),
         ("created for a seed claim", create(SANDBOX, seed), true),
-        ("created for somebody else", create(SANDBOX, other), false),
+        ("created for another group's kind of that name", create(SANDBOX, alike.clone()), true),
+        ("created for somebody else", create(SANDBOX, other.clone()), false),
+        // The owner keeps its UID and becomes what it was not.
+        ("another kind's reference becomes a pool's", update(SANDBOX, other, pool.clone()), true),
+        ("another group's reference becomes a pool's", update(SANDBOX, alike, pool.clone()), true),
+        ("a pool that did not control it does", update(SANDBOX, quiet, pool.clone()), true),
         ("put into a pool", update(SANDBOX, sandbox(json!({})), pool.clone()), true),
         ("in its pool already", update(SANDBOX, pool.clone(), pool.clone()), false),
         ("taken out of its pool", update(SANDBOX, pool, sandbox(json!({}))), false),
@@ -258,6 +266,49 @@ fn a_sandbox_passed_off_as_a_pools_is_denied() {
         let outcome = admit(review, &context(), gvisor).map_err(|d| d.why);
         assert_eq!(outcome.err(), denied.then_some(Why::Forged), "{what}");
     }
+}
+
+#[test]
+fn a_running_sandbox_is_marked_only_if_its_pod_is_isolated() {
+    let with = |marked: Option<&str>, status: Value| {
+        let mut object = sandbox(json!({}));
+        object["status"] = status;
+        match marked {
+            Some("/metadata/labels") => object["metadata"]["labels"] = marker("true"),
+            Some(_) => object["spec"]["podTemplate"]["metadata"] = json!({ "labels": marker("true") }),
+            None => {}
+        }
+        object
+    };
+    fn marker(value: &str) -> Value {
+        json!({ "policy.paddock.dev/generated-code": value })
+    }
+    let status = |replicas: i32, class: Value| json!({ "replicas": replicas, "runtimeClass": { "name": class } });
+    for (what, status, admitted) in [
+        ("no class", json!({ "replicas": 1 }), false),
+        ("a class of the host", status(1, json!("runc")), false),
+        ("a class that is not there", status(1, json!("kata")), false),
+        ("isolated", status(1, json!("gvisor")), true),
+        ("asleep", status(0, json!("runc")), true),
+        ("not begun", json!({}), true),
+    ] {
+        for at in ["/metadata/labels", "/spec/podTemplate/metadata/labels"] {
+            let (plain, marked) = (with(None, status.clone()), with(Some(at), status.clone()));
+            let outcome = admit(update(SANDBOX, plain.clone(), marked.clone()), &context(), gvisor);
+            let why = (!admitted).then_some(Why::NotIsolated);
+            assert_eq!(outcome.map_err(|d| d.why).err(), why, "{what}, {at}");
+            // What was so before can still be changed otherwise, and the marker be taken away.
+            let mut again = marked.clone();
+            again["metadata"]["annotations"] = json!({ "a": "b" });
+            assert!(admit(update(SANDBOX, marked.clone(), again), &context(), gvisor).is_ok(), "{what}, {at}");
+            assert!(admit(update(SANDBOX, marked, plain), &context(), gvisor).is_ok(), "{what}, {at}");
+        }
+    }
+    // The new object may name a class that isolates: its pod does not become another by that.
+    let mut named = with(Some("/metadata/labels"), json!({ "replicas": 1 }));
+    named["spec"]["runtimeClassName"] = "gvisor".into();
+    let outcome = admit(update(SANDBOX, with(None, json!({ "replicas": 1 })), named), &context(), gvisor);
+    assert_eq!(outcome.map_err(|d| d.why).err(), Some(Why::NotIsolated));
 }
 
 #[test]

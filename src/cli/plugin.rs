@@ -1,0 +1,58 @@
+//! For authors of plugins: from cargo's module to a component, and whether the operator would take it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use paddock_host::{Host, HostConfig, Source, componentize};
+
+use crate::args::{CheckArgs, ComponentizeArgs, PluginCommand};
+use crate::print;
+
+pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
+    match command {
+        PluginCommand::Componentize(args) => wrap(args),
+        PluginCommand::Check(args) => check(&args),
+    }
+}
+
+fn wrap(ComponentizeArgs { module, output }: ComponentizeArgs) -> anyhow::Result<()> {
+    let output = output.map_or_else(|| beside(&module), Ok)?;
+    let component = componentize(&read(&module)?).with_context(|| module.display().to_string())?;
+    std::fs::write(&output, &component).with_context(|| format!("writing {}", output.display()))?;
+    print(&format!("{}: {} bytes\n", output.display(), component.len()))
+}
+
+/// Plugins are named with dashes, crates and so modules with underscores.
+fn beside(module: &Path) -> anyhow::Result<PathBuf> {
+    let stem = module.file_stem().and_then(|stem| stem.to_str());
+    let name = format!("{}.wasm", stem.with_context(|| format!("{}: not a file name", module.display()))?.replace('_', "-"));
+    // The module may lie here under the same name.
+    ensure!(Path::new(&name) != module, "{name} would be overwritten: say --output");
+    Ok(name.into())
+}
+
+fn check(CheckArgs { component, settings }: &CheckArgs) -> anyhow::Result<()> {
+    let name = component.file_stem().unwrap_or_default().to_string_lossy();
+    let host = Host::new(HostConfig::default()).context("setting up the engine")?;
+    let bytes = read(component)?;
+    let source = Source { name: &name, component: &bytes, limits: None };
+    let candidate = host.prepare(source).with_context(|| component.display().to_string())?;
+    let plugin = candidate.plugin();
+    let mut said = format!("{name}: paddock:policy@{}, {}\n", plugin.wit_version, plugin.plugin.digest);
+    let mut refused = Vec::new();
+    for hook in &plugin.hooks {
+        match host.check_settings(&candidate, *hook, settings) {
+            Ok(()) => said.push_str(&format!("  {}\n", hook.as_str())),
+            Err(failure) => refused.push(format!("{}: {}", hook.as_str(), failure.message)),
+        }
+    }
+    print(&said)?;
+    if !refused.is_empty() {
+        bail!("settings {settings}: {}", refused.join("; "));
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
+}

@@ -1,0 +1,119 @@
+//! Sandboxes that could be claimed, so ordered that what is left in a pool stays spread over the nodes.
+//!
+//! A claim takes the oldest on the node that holds most of the pool's: so a burst goes round the nodes, and the loss
+//! of a node costs the pool as little as possible. It counts at once what other claims have taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::kind::Key;
+
+/// By the pool's UID.
+#[derive(Debug, Default)]
+pub(super) struct Warm {
+    pools: BTreeMap<Arc<str>, Pool>,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    /// Where each one stands below, so that it is found again whatever became of its pod.
+    places: BTreeMap<Key, (Arc<str>, Timestamp)>,
+    nodes: BTreeMap<Arc<str>, BTreeSet<(Timestamp, Key)>>,
+    /// Nodes by how many they hold.
+    order: BTreeSet<(usize, Arc<str>)>,
+}
+
+impl Warm {
+    /// Puts one in, or moves it to another node.
+    pub(super) fn insert(&mut self, pool: &Arc<str>, key: &Key, created: Timestamp, node: Arc<str>) {
+        let pool = self.pools.entry(pool.clone()).or_default();
+        if pool.places.get(key).is_some_and(|place| *place == (node.clone(), created)) {
+            return;
+        }
+        pool.remove(key);
+        pool.change(&node, |set| set.insert((created, key.clone())));
+        pool.places.insert(key.clone(), (node, created));
+    }
+
+    /// Takes one out, if it is in.
+    pub(super) fn remove(&mut self, pool: &str, key: &Key) {
+        let Some(held) = self.pools.get_mut(pool) else { return };
+        held.remove(key);
+        if held.places.is_empty() {
+            self.pools.remove(pool);
+        }
+    }
+
+    /// Those of a pool, best first.
+    pub(super) fn of(&self, pool: &str) -> impl Iterator<Item = &Key> {
+        self.pools.get(pool).into_iter().flat_map(|pool| {
+            let nodes = pool.order.iter().rev().filter_map(|(_, node)| pool.nodes.get(node));
+            nodes.flatten().map(|(_, key)| key)
+        })
+    }
+}
+
+impl Pool {
+    fn remove(&mut self, key: &Key) {
+        if let Some((node, created)) = self.places.remove(key) {
+            self.change(&node, |set| set.remove(&(created, key.clone())));
+        }
+    }
+
+    fn change(&mut self, node: &Arc<str>, change: impl FnOnce(&mut BTreeSet<(Timestamp, Key)>) -> bool) {
+        let set = self.nodes.entry(node.clone()).or_default();
+        self.order.remove(&(set.len(), node.clone()));
+        change(set);
+        if set.is_empty() {
+            self.nodes.remove(node);
+        } else {
+            self.order.insert((set.len(), node.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use crate::kind::Kind;
+
+    fn key(name: &str) -> Key {
+        Key::new(Kind::Sandbox, "ns", name)
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_on_the_fullest_node_goes_first() {
+        let pool: Arc<str> = "pool".into();
+        let mut warm = Warm::default();
+        for (name, created, node) in [("a1", 3, "a"), ("a2", 2, "a"), ("a3", 4, "a"), ("b1", 1, "b"), ("b2", 5, "b")] {
+            warm.insert(&pool, &key(name), at(created), node.into());
+        }
+        let mut taken = Vec::new();
+        loop {
+            let Some(next) = warm.of(&pool).next().cloned() else { break };
+            warm.remove(&pool, &next);
+            taken.push(next.name.to_string());
+        }
+        assert_eq!(taken, ["a2", "b1", "a1", "b2", "a3"]);
+        assert!(warm.pools.is_empty());
+    }
+
+    #[test]
+    fn one_that_comes_again_from_another_node_is_moved() {
+        let pool: Arc<str> = "pool".into();
+        let mut warm = Warm::default();
+        for node in ["a", "a", "b"] {
+            warm.insert(&pool, &key("s"), at(1), node.into());
+        }
+        assert_eq!(warm.of(&pool).count(), 1);
+        warm.remove(&pool, &key("s"));
+        warm.remove(&pool, &key("s"));
+        assert_eq!(warm.of(&pool).count(), 0);
+    }
+}
