@@ -211,7 +211,8 @@ impl World {
         }
         let mut stale = None;
         for pool in pools {
-            for sandbox in self.warm.of(&pool.meta.uid).filter_map(|key| self.objects.get(key)) {
+            let warm = self.warm.of(&pool.meta.uid).filter_map(|key| self.objects.get(key));
+            for sandbox in warm.filter(|s| names_as_owner(s, &pool.key)) {
                 if !free(sandbox) {
                     continue;
                 }

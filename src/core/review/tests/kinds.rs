@@ -270,19 +270,17 @@ fn a_sandbox_passed_off_as_a_pools_is_denied() {
 
 #[test]
 fn a_running_sandbox_is_marked_only_if_its_pod_is_isolated() {
+    let marker = json!({ "policy.paddock.dev/generated-code": "true" });
     let with = |marked: Option<&str>, status: Value| {
         let mut object = sandbox(json!({}));
         object["status"] = status;
         match marked {
-            Some("/metadata/labels") => object["metadata"]["labels"] = marker("true"),
-            Some(_) => object["spec"]["podTemplate"]["metadata"] = json!({ "labels": marker("true") }),
+            Some("/metadata/labels") => object["metadata"]["labels"] = marker.clone(),
+            Some(_) => object["spec"]["podTemplate"]["metadata"] = json!({ "labels": marker }),
             None => {}
         }
         object
     };
-    fn marker(value: &str) -> Value {
-        json!({ "policy.paddock.dev/generated-code": value })
-    }
     let status = |replicas: i32, class: Value| json!({ "replicas": replicas, "runtimeClass": { "name": class } });
     for (what, status, admitted) in [
         ("no class", json!({ "replicas": 1 }), false),
