@@ -173,6 +173,9 @@ pub(crate) struct SandboxArgs {
     /// How long the start of an exec, attach or port-forward keeps a sandbox awake.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_EXEC_HOLD", value_parser = parse_duration, default_value = "1h")]
     pub(crate) exec_hold: Duration,
+    /// How long a warm sandbox is kept for the claim that it was promised to at its admission, which saves a write; 0: none is promised.
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_CLAIM_PROMISE", value_parser = parse_duration, default_value = "2s")]
+    pub(crate) claim_promise: Duration,
     /// Domain whose labels a claim may add to its pod; may be repeated.
     #[arg(
         long,

@@ -50,6 +50,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         cluster_domain: cluster.cluster_domain,
         workspace_size: sandboxes.workspace_size,
         exec_hold: sandboxes.exec_hold,
+        reserve_for: sandboxes.claim_promise,
         label_domains: sandboxes.claim_label_domain,
         isolated_handlers: sandboxes.isolated_handler,
         seed,

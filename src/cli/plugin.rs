@@ -25,7 +25,8 @@ fn wrap(ComponentizeArgs { module, output }: ComponentizeArgs) -> anyhow::Result
 /// Plugins are named with dashes, crates and so modules with underscores.
 fn beside(module: &Path) -> anyhow::Result<PathBuf> {
     let stem = module.file_stem().and_then(|stem| stem.to_str());
-    let name = format!("{}.wasm", stem.with_context(|| format!("{}: not a file name", module.display()))?.replace('_', "-"));
+    let name =
+        format!("{}.wasm", stem.with_context(|| format!("{}: not a file name", module.display()))?.replace('_', "-"));
     // The module may lie here under the same name.
     ensure!(Path::new(&name) != module, "{name} would be overwritten: say --output");
     Ok(name.into())

@@ -30,6 +30,9 @@ pub struct Settings {
     /// Time between taking a Sandbox out of its endpoints and deleting its pod, so that no connection is
     /// sent to a pod that is going; kube-proxy's default minimum sync period is 1 s.
     pub drain_delay: Duration,
+    /// How long a Sandbox that was promised to a claim at its admission is kept for it; zero promises none. An API server
+    /// stores a claim within milliseconds of its admission; what is denied later blocks a Sandbox for this long.
+    pub reserve_for: Duration,
     /// How long an operation without a reply counts as perhaps done. The API server ends a mutating
     /// request after 34 s (`requestTimeout` of a watch-less verb, with its slack), so by then it is done or never.
     pub unknown_for: Duration,
@@ -57,6 +60,7 @@ impl Default for Settings {
             pool_status_interval: Duration::from_secs(1),
             first_status_delay: Duration::from_secs(1),
             drain_delay: Duration::from_secs(1),
+            reserve_for: Duration::from_secs(2),
             unknown_for: Duration::from_secs(40),
             pool_batch: 100,
             arrival_bucket_seconds: 10,

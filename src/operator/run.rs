@@ -184,6 +184,10 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         }
     }
 
+    let fence = match &config.leadership {
+        Leadership::Alone => Fence::open(),
+        Leadership::Elected { .. } => Fence::closed(),
+    };
     let stop_webhook = CancellationToken::new();
     let webhook = match &config.webhook {
         None => None,
@@ -191,6 +195,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
             let around = Surroundings {
                 client: side.clone(),
                 world: world.clone(),
+                fence: fence.clone(),
                 missing: missing.subscribe(),
                 judge: plugins.policies.judge.clone(),
                 reviews: Reviews::register(metrics.registry()).map_err(MetricsError::from)?,
@@ -220,7 +225,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     spawn(&mut tasks, "resync", resync(world.clone(), queue.clone()));
     spawn(&mut tasks, "bindings", follow_bindings(plugins.policies.bindings, world.clone(), queue.clone()));
 
-    let (fence, leading, election) = stand(&config, &side, &lease_namespace);
+    let (leading, election) = stand(&config, &side, &lease_namespace, &fence);
     let writer = Writer::new(writer, world.clone(), queue.clone(), (pressure, fence), metrics.clone());
     let reconciler = Reconciler {
         world: world.clone(),
@@ -286,18 +291,17 @@ async fn admit(
 type Stoppable = Option<(CancellationToken, JoinHandle<()>)>;
 
 /// Stands for election, or leads at once where there is none.
-fn stand(config: &Config, client: &Client, own_namespace: &str) -> (Fence, watch::Receiver<bool>, Stoppable) {
+fn stand(config: &Config, client: &Client, own_namespace: &str, fence: &Fence) -> (watch::Receiver<bool>, Stoppable) {
     match &config.leadership {
-        Leadership::Alone => (Fence::open(), watch::Sender::new(true).subscribe(), None),
+        Leadership::Alone => (watch::Sender::new(true).subscribe(), None),
         Leadership::Elected { namespace, timing } => {
             let namespace = namespace.as_deref().unwrap_or(own_namespace);
             info!(namespace, also = UPSTREAM_LEASE, "standing for election");
-            let fence = Fence::closed();
             let election = Election::new(client, namespace, &config.identity, *timing, fence.clone());
             let leading = election.leading();
             let stop = CancellationToken::new();
             let handle = tokio::spawn(election.run(stop.clone()));
-            (fence, leading, Some((stop, handle)))
+            (leading, Some((stop, handle)))
         }
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use paddock_core::kind::Key;
 use paddock_core::plan::{Op, Outcome};
 use paddock_core::policy::Bindings;
+use paddock_core::review::Review;
 use paddock_core::seen::Seen;
 use paddock_core::world::{Observed, Stale, World};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +62,17 @@ impl SharedWorld {
     #[must_use]
     pub fn observe(&self, observed: Observed, now: Timestamp) -> Vec<Key> {
         self.write(|world| world.observe(observed, now))
+    }
+
+    /// Promises a warm Sandbox to the claim of a review; its name.
+    #[must_use]
+    pub fn reserve(&self, review: &Review) -> Option<Arc<str>> {
+        self.write(|world| world.reserve(review))
+    }
+
+    /// Takes a promise back.
+    pub fn release(&self, namespace: &str, sandbox: &str) {
+        self.write(|world| world.release(namespace, sandbox));
     }
 
     /// Forgets what no event will clear.

@@ -4,7 +4,7 @@
 //! annotation is a hint for the next try after a crash; `status.sandbox` is written last and is final.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{create, delete, status, swap};
 use crate::api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
@@ -153,9 +153,7 @@ fn unbound(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, 
         Ok(claims) => claims,
         Err(problem) => return fail(reason::VOLUME_CLAIM_TEMPLATES_ERROR, problem),
     };
-    // What a claim adds to the pod cannot be added to one that runs.
-    let as_it_is = model.env.is_empty() && model.volume_claims.is_empty();
-    if let Some((sandbox, _)) = seen.candidate.as_ref().filter(|_| as_it_is) {
+    if let Some((sandbox, _)) = seen.candidate.as_ref().filter(|_| model.as_it_is()) {
         return take(seen, model, before, sandbox, plan);
     }
     cold(seen, model, before, (template, of_template), &volume_claims, plan);
@@ -225,6 +223,10 @@ fn hint(seen: &ClaimSeen, sandbox: Option<&str>) -> Option<Op> {
     let mut annotations = serde_json::Map::new();
     if let Some(name) = sandbox.filter(|name| has.get(annotation::SANDBOX_NAME).map(String::as_str) != Some(*name)) {
         annotations.insert(annotation::SANDBOX_NAME.to_owned(), name.into());
+    }
+    if sandbox.is_none() && has.contains_key(annotation::SANDBOX_NAME) {
+        // It was to have a warm one, and has not.
+        annotations.insert(annotation::SANDBOX_NAME.to_owned(), Value::Null);
     }
     if !has.contains_key(annotation::FIRST_OBSERVED_AT) {
         annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), seen.common.now.to_string().into());

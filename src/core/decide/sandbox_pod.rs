@@ -260,6 +260,7 @@ fn pod_review(seen: &SandboxSeen, pod: Value) -> (Review, Context) {
         bindings: common.bindings.clone(),
         settings: common.settings.clone(),
         operator_user: None,
+        promised: None,
         sandbox: None,
         in_reconcile: true,
     };

@@ -256,3 +256,12 @@ pub struct Claim {
     /// Its status as last written.
     pub status: SandboxClaimStatus,
 }
+
+impl Claim {
+    /// Whether a Sandbox that runs already can be given to it: what a claim adds to the pod cannot be added to one
+    /// that runs.
+    #[must_use]
+    pub fn as_it_is(&self) -> bool {
+        self.env.is_empty() && self.volume_claims.is_empty()
+    }
+}

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use super::{Review, Verb};
+use super::{Context, Review, Verb};
 use crate::api::OperatingMode;
 use crate::kind::Kind;
 use crate::model::desired_mode;
@@ -14,10 +14,12 @@ use crate::names::annotation;
 const STAMP_AGE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Writes the defaults of a kind.
-pub(super) fn apply(kind: Kind, review: &Review, object: &mut Value) {
+pub(super) fn apply(kind: Kind, review: &Review, context: &Context, object: &mut Value) {
     match kind {
         Kind::Sandbox => mode_in_step(&review.old_object, object),
-        Kind::Claim | Kind::SeedClaim if review.operation == Verb::Create => stamp(object, review.now),
+        Kind::Claim | Kind::SeedClaim if review.operation == Verb::Create => {
+            stamp(object, review.now, context.promised.as_deref());
+        }
         Kind::Claim
         | Kind::SeedClaim
         | Kind::Template
@@ -76,18 +78,24 @@ fn read_mode(value: Option<&Value>) -> Result<Option<OperatingMode>, ()> {
     }
 }
 
-/// Notes when the claim was first seen, and takes away a hint that only the operator gives.
-fn stamp(object: &mut Value, now: Timestamp) {
+/// Notes when the claim was first seen and which Sandbox was promised to it. A user's own word is taken away: that hint
+/// only the operator gives.
+fn stamp(object: &mut Value, now: Timestamp, promised: Option<&str>) {
+    let observed = first_observed(object, now);
     let Some(annotations) = annotations(object) else { return };
-    annotations.remove(annotation::SANDBOX_NAME);
-    let ours = annotations
-        .get(annotation::FIRST_OBSERVED_AT)
-        .and_then(Value::as_str)
-        .and_then(|text| text.parse::<Timestamp>().ok())
-        .is_some_and(|at| at <= now && now.duration_since(at) <= STAMP_AGE);
-    if !ours {
-        annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), format!("{now:.6}").into());
-    }
+    match promised {
+        Some(name) => annotations.insert(annotation::SANDBOX_NAME.to_owned(), name.into()),
+        None => annotations.remove(annotation::SANDBOX_NAME),
+    };
+    annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), observed.into());
+}
+
+/// When a claim that is being admitted was first seen: now, or at an earlier call for the same write.
+#[must_use]
+pub fn first_observed(object: &Value, now: Timestamp) -> String {
+    let text = object.pointer("/metadata/annotations").and_then(|all| all.get(annotation::FIRST_OBSERVED_AT)?.as_str());
+    let ours = |text: &&str| text.parse::<Timestamp>().is_ok_and(|at| at <= now && now.duration_since(at) <= STAMP_AGE);
+    text.filter(ours).map_or_else(|| format!("{now:.6}"), str::to_owned)
 }
 
 fn annotations(object: &mut Value) -> Option<&mut Map<String, Value>> {

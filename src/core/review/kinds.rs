@@ -20,7 +20,7 @@ use crate::names::label;
 
 pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
     match draft.review.phase {
-        Phase::Mutate => defaults::apply(kind, draft.review, &mut draft.object),
+        Phase::Mutate => defaults::apply(kind, draft.review, draft.context, &mut draft.object),
         Phase::Validate => {
             not_forged(draft, kind)?;
             unchanged(draft, kind)?;
@@ -32,7 +32,7 @@ pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
     draft.ask_admission(&about)?;
     if draft.review.phase == Phase::Mutate {
         // A plugin may have changed one of two fields that are to agree.
-        defaults::apply(kind, draft.review, &mut draft.object);
+        defaults::apply(kind, draft.review, draft.context, &mut draft.object);
     }
     Ok(())
 }

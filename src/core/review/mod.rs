@@ -26,6 +26,7 @@ use serde_json::Value;
 
 pub use activity::{Activity, activity};
 pub use chain::{Chain, Trouble, first_answer};
+pub use defaults::first_observed;
 pub use marker::{Marker, requires_isolation};
 
 use crate::kind::{Key, Kind};
@@ -137,6 +138,8 @@ pub struct Context {
     pub operator_user: Option<Arc<str>>,
     /// The operator itself asks, about a pod that it would make: nothing is exempt.
     pub in_reconcile: bool,
+    /// For the creation of a claim: the Sandbox that was promised to it.
+    pub promised: Option<Arc<str>>,
     /// For a CONNECT: the Sandbox that controls the Pod of the review's name, if one does.
     pub sandbox: Option<ConnectedSandbox>,
 }

@@ -33,6 +33,7 @@ impl World {
     /// Takes out an object that is gone and notes whom that concerns.
     pub(super) fn take_out(&mut self, key: &Key, dirty: &mut BTreeSet<Key>) {
         let Some(object) = self.objects.remove(key) else { return };
+        self.promise_ends(key);
         self.unindex(&object);
         self.concerned(&object, dirty);
         self.environment_changed(key.kind, Some(&object), None, dirty);
@@ -75,6 +76,9 @@ impl World {
 
     /// Puts a Sandbox back among those that can be claimed, if it is one.
     pub(super) fn rewarm(&mut self, key: &Key) {
+        if self.promised.contains_key(key) {
+            return;
+        }
         if let Some(object) = self.objects.get(key)
             && let Some(pool) = claimable(object)
         {

@@ -7,6 +7,7 @@
 mod demand;
 mod index;
 mod marks;
+mod reserve;
 mod see;
 mod warm;
 
@@ -25,6 +26,7 @@ use crate::policy::Bindings;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 use marks::{Mark, Marks};
+use reserve::Promise;
 use warm::Warm;
 
 /// What a watch delivers.
@@ -64,6 +66,9 @@ pub struct World {
     referrers: BTreeMap<Key, BTreeSet<Key>>,
     /// Sandboxes that could be claimed.
     warm: Warm,
+    /// Sandboxes promised at admission, which are not among those, and when the promises end.
+    promised: BTreeMap<Key, Promise>,
+    lapsing: BTreeSet<(Timestamp, Key)>,
     /// Live claimed Sandboxes by the pool that they came from.
     taken: BTreeMap<Key, BTreeSet<Key>>,
     demand: BTreeMap<Key, Demand>,
@@ -88,6 +93,8 @@ impl World {
             children: BTreeMap::new(),
             referrers: BTreeMap::new(),
             warm: Warm::default(),
+            promised: BTreeMap::new(),
+            lapsing: BTreeSet::new(),
             taken: BTreeMap::new(),
             demand: BTreeMap::new(),
             status_written: BTreeMap::new(),
@@ -161,6 +168,7 @@ impl World {
 
     /// Takes in what a watch delivered; answers what has to be reconciled because of it.
     pub fn observe(&mut self, observed: Observed, now: Timestamp) -> Vec<Key> {
+        self.lapse(now);
         let mut dirty = BTreeSet::new();
         match observed {
             Observed::Applied(object) => self.applied(object, now, &mut dirty),
@@ -237,6 +245,7 @@ impl World {
             }
             let mark = Mark::of(op);
             if matches!(mark, Mark::Take { .. } | Mark::Delete) {
+                self.promise_ends(&op.key);
                 self.unwarm(&op.key);
             }
             self.marks.set(op.key.clone(), mark);

@@ -124,21 +124,7 @@ impl World {
         let key = &claim.key;
         let owned: Vec<_> = self.children_of(&claim, Kind::Sandbox).collect();
         let source = claim.claim().and_then(|c| c.spec.as_ref().ok()).map(|c| c.source.clone());
-        let (named_pool, template_key) = match &source {
-            None => (None, None),
-            Some(ClaimSource::Pool(name)) => {
-                let pool = self.objects.get(&key.sibling(pool_kind(key.kind), name.as_str())).cloned();
-                let template = pool.as_ref().and_then(|p| references(p).first().cloned());
-                (pool, template)
-            }
-            Some(ClaimSource::Template { name, pools }) => {
-                let pool = match pools {
-                    PoolChoice::Any | PoolChoice::NoPool => None,
-                    PoolChoice::Named(pool) => self.objects.get(&key.sibling(pool_kind(key.kind), pool.as_str())),
-                };
-                (pool.cloned(), Some(key.sibling(template_kind(key.kind), name.as_str())))
-            }
-        };
+        let (named_pool, template_key) = self.asked_for(&claim);
         let template = template_key.as_ref().and_then(|t| self.objects.get(t)).cloned();
         // One that is perhaps being made for it already is made to the end, not exchanged for a warm one.
         let making = self.marks.creating(&claim.meta.uid, now, self.settings.unknown_for).next().is_some();
@@ -174,8 +160,28 @@ impl World {
         }
     }
 
+    /// The pool that a claim names and the template that it gets, as far as they are there.
+    pub(super) fn asked_for(&self, claim: &Object) -> (Option<Arc<Object>>, Option<Key>) {
+        let key = &claim.key;
+        match claim.claim().and_then(|c| c.spec.as_ref().ok()).map(|c| &c.source) {
+            None => (None, None),
+            Some(ClaimSource::Pool(name)) => {
+                let pool = self.objects.get(&key.sibling(pool_kind(key.kind), name.as_str())).cloned();
+                let template = pool.as_ref().and_then(|p| references(p).first().cloned());
+                (pool, template)
+            }
+            Some(ClaimSource::Template { name, pools }) => {
+                let pool = match pools {
+                    PoolChoice::Any | PoolChoice::NoPool => None,
+                    PoolChoice::Named(pool) => self.objects.get(&key.sibling(pool_kind(key.kind), pool.as_str())),
+                };
+                (pool.cloned(), Some(key.sibling(template_kind(key.kind), name.as_str())))
+            }
+        }
+    }
+
     /// The Sandbox that a claim would take, with its pod; and one that only its old template keeps from being taken.
-    fn candidate(
+    pub(super) fn candidate(
         &self,
         claim: &Object,
         source: &ClaimSource,
@@ -291,6 +297,7 @@ impl World {
             bindings: self.bindings.clone(),
             settings: self.settings.clone(),
             operator_user,
+            promised: None,
             sandbox,
             in_reconcile: false,
         }

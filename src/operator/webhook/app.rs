@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::metrics::Reviews;
+use super::promise::Promises;
 use super::wire::{self, Asked, Malformed};
 use crate::limits;
 use crate::policies::Judge;
@@ -29,6 +30,7 @@ pub struct App {
     look: Look,
     judge: Judge,
     activity: mpsc::Sender<Activity>,
+    promises: Option<Promises>,
     metrics: Reviews,
     permits: Arc<Semaphore>,
     clock: fn() -> Timestamp,
@@ -39,7 +41,13 @@ impl App {
     #[must_use]
     pub fn new(look: Look, judge: Judge, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
         let permits = Arc::new(Semaphore::new(limits::REVIEWS));
-        Self { look, judge, activity, metrics, permits, clock: Timestamp::now }
+        Self { look, judge, activity, promises: None, metrics, permits, clock: Timestamp::now }
+    }
+
+    /// The same, which promises warm Sandboxes to the claims that it admits.
+    #[must_use]
+    pub fn promising(self, promises: Promises) -> Self {
+        Self { promises: Some(promises), ..self }
     }
 
     /// `POST /mutate/ENTRY` and `POST /validate/ENTRY`.
@@ -122,7 +130,9 @@ impl App {
         let _permit = self.permits.clone().acquire_owned().await;
         let body = to_bytes(body, limits::REVIEW_BODY).await.map_err(Unanswered::Body)?;
         let asked = wire::read(&body, phase, entry, (self.clock)())?;
-        let context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
+        let mut context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
+        context.promised = self.promises.as_ref().and_then(|promises| promises.promise(&asked.review));
+        let promised = context.promised.clone();
         if let Some(activity) = review::activity(&asked.review, &context)
             && self.activity.try_send(activity).is_err()
         {
@@ -138,6 +148,9 @@ impl App {
         })
         .await?;
         let outcome = tell(&asked, &verdict);
+        if let (Some(promises), Some(sandbox), false) = (&self.promises, promised, verdict.allowed()) {
+            promises.release(&asked.review, &sandbox);
+        }
         self.metrics.troubles(&verdict);
         Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
     }

@@ -7,6 +7,7 @@ mod activity;
 mod app;
 mod look;
 mod metrics;
+mod promise;
 mod registrar;
 mod registration;
 mod server;
@@ -35,6 +36,8 @@ pub use registrar::{Deployed, Registrar, Registration};
 pub use registration::{CONFIGURATION, Desired, Reach, configurations};
 pub use server::serve;
 
+use self::promise::Promises;
+use crate::fence::Fence;
 use crate::limits;
 use crate::policies::Judge;
 use crate::tls::{Keeper, Lifetimes, Mounted, Served, follow_files};
@@ -96,6 +99,8 @@ pub struct Surroundings {
     pub client: Client,
     /// What reviews look at.
     pub world: SharedWorld,
+    /// Whether this replica acts.
+    pub fence: Fence,
     /// Kinds that are not listed yet.
     pub missing: watch::Receiver<Missing>,
     /// Who answers.
@@ -109,11 +114,13 @@ pub struct Surroundings {
 /// Serves until `stop`, then ends in order: answers what comes for a while, finishes what is under way, and takes the
 /// configurations away if the deployment is gone.
 pub async fn start(config: WebhookConfig, listener: TcpListener, around: Surroundings, stop: CancellationToken) {
-    let Surroundings { client, world, missing, judge, reviews, serving } = around;
+    let Surroundings { client, world, fence, missing, judge, reviews, serving } = around;
     let Some(user) = whoami(&client, &stop).await else { return };
     let served = Served::default();
     let (signs, receiver) = mpsc::channel(limits::ACTIVITIES_QUEUED);
-    let app = App::new(look(world, missing, Some(user.as_str().into())), judge, signs, reviews.clone());
+    let promises = Promises::new(world.clone(), fence);
+    let look = look(world, missing, Some(user.as_str().into()));
+    let app = App::new(look, judge, signs, reviews.clone()).promising(promises);
 
     let desired = Desired {
         reach: config.reach.clone(),

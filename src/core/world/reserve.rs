@@ -1,0 +1,117 @@
+//! Warm Sandboxes that were promised to claims at their admission, before the claims are stored.
+//!
+//! A promise is a hint that costs no write: the claim is stored with the Sandbox's name, and its reconcile tries that
+//! one first. It commits nothing, which only the Sandbox's owner reference does, and other claims pass the Sandbox over
+//! only until the promise runs out.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::World;
+use crate::kind::{Key, Kind};
+use crate::names::annotation;
+use crate::object::Object;
+use crate::review::{Entry, Phase, Review, Verb, first_observed};
+use crate::settings::after;
+
+/// To whom a Sandbox was promised, and for how long.
+#[derive(Debug)]
+pub(super) struct Promise {
+    /// The claim's first-observed stamp, which nobody else can know before it is stored.
+    stamp: String,
+    until: Timestamp,
+}
+
+impl World {
+    /// Promises a warm Sandbox to the claim of a review, if it is one that will be stored; its name.
+    ///
+    /// A second call for the same write (reinvocation) gets the same one.
+    pub fn reserve(&mut self, review: &Review) -> Option<Arc<str>> {
+        let keep = self.settings.reserve_for;
+        let creates = (review.phase, review.entry, review.operation) == (Phase::Mutate, Entry::OwnKinds, Verb::Create);
+        if keep.is_zero() || !creates || review.dry_run {
+            return None;
+        }
+        let kind = [Kind::Claim, Kind::SeedClaim]
+            .into_iter()
+            .find(|kind| kind.group() == review.group && kind.plural() == review.resource)?;
+        let now = review.now;
+        self.lapse(now);
+        let stamp = first_observed(&review.object, now);
+        if let Some(named) = named(review)
+            && self
+                .promised
+                .get(&Key::new(Kind::Sandbox, review.namespace.as_str(), named))
+                .is_some_and(|p| p.stamp == stamp)
+        {
+            return Some(named.into());
+        }
+        let sandbox = self.best_for(kind, review)?;
+        let key = sandbox.key.clone();
+        let until = after(now, keep);
+        self.unwarm(&key);
+        self.lapsing.insert((until, key.clone()));
+        self.promised.insert(key.clone(), Promise { stamp, until });
+        Some(key.name)
+    }
+
+    /// Takes a promise back: the claim was not admitted.
+    pub fn release(&mut self, namespace: &str, sandbox: &str) {
+        self.unpromise(&Key::new(Kind::Sandbox, namespace, sandbox));
+    }
+
+    fn best_for(&self, kind: Kind, review: &Review) -> Option<Arc<Object>> {
+        let mut document = review.object.clone();
+        let metadata = document.get_mut("metadata")?.as_object_mut()?;
+        metadata.insert("namespace".to_owned(), review.namespace.as_str().into());
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            // The user's own word.
+            annotations.remove(annotation::SANDBOX_NAME);
+        }
+        let claim = Object::from_json(kind, document)?;
+        let model = claim.claim()?.spec.as_ref().ok()?;
+        if !model.as_it_is() {
+            return None;
+        }
+        let (_, template) = self.asked_for(&claim);
+        let template = self.objects.get(&template?)?;
+        self.candidate(&claim, &model.source, template, review.now).0.map(|(sandbox, _)| sandbox)
+    }
+
+    /// Ends the promises that have run out.
+    pub(super) fn lapse(&mut self, now: Timestamp) {
+        while let Some((until, _)) = self.lapsing.first()
+            && *until <= now
+            && let Some((until, key)) = self.lapsing.pop_first()
+        {
+            if self.promised.get(&key).is_some_and(|promise| promise.until == until) {
+                self.unpromise(&key);
+            }
+        }
+    }
+
+    fn unpromise(&mut self, key: &Key) {
+        if let Some(promise) = self.promised.remove(key) {
+            self.lapsing.remove(&(promise.until, key.clone()));
+            self.rewarm(key);
+        }
+    }
+
+    /// The promise is kept, or the Sandbox is gone.
+    pub(super) fn promise_ends(&mut self, key: &Key) {
+        if let Some(promise) = self.promised.remove(key) {
+            self.lapsing.remove(&(promise.until, key.clone()));
+        }
+    }
+}
+
+/// The Sandbox that the claim names as it comes.
+fn named(review: &Review) -> Option<&str> {
+    review.object.pointer("/metadata/annotations")?.get(annotation::SANDBOX_NAME)?.as_str()
+}
+
+#[cfg(test)]
+#[path = "reserve_test.rs"]
+mod test;

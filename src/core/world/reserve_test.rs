@@ -1,0 +1,155 @@
+//! Promises: to whom, for how long, and what they keep others from.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::seen::Seen;
+use crate::settings::Settings;
+use crate::world::Observed;
+
+const GROUP: &str = "extensions.agents.x-k8s.io";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn object(kind: Kind, name: &str, owner: Option<(Kind, &str)>, mut document: Value) -> Object {
+    let annotations = document["annotations"].take();
+    let labels = document["labels"].take();
+    document["metadata"] = json!({
+        "name": name, "namespace": "ns", "uid": format!("uid-{name}"), "resourceVersion": "1",
+        "creationTimestamp": at(0).to_string(), "annotations": annotations, "labels": labels,
+    });
+    if let Some((owner, name)) = owner {
+        document["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": owner.api_version(), "kind": owner.name(), "name": name, "uid": format!("uid-{name}"),
+            "controller": true,
+        }]);
+    }
+    Object::from_json(kind, document).unwrap()
+}
+
+/// A pool with two Ready Sandboxes, `a` and `b`.
+fn world(settings: Settings) -> World {
+    let mut world = World::new(settings);
+    let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+    let template = object(Kind::Template, "t", None, json!({ "spec": { "podTemplate": pod } }));
+    let hash = template.template_hash().to_owned();
+    let pool = json!({ "spec": { "replicas": 2, "sandboxTemplateRef": { "name": "t" } } });
+    let mut all = vec![template, object(Kind::Pool, "p", None, pool)];
+    let ready = json!([{ "type": "Ready", "status": "True", "reason": "r", "message": "",
+        "lastTransitionTime": at(0).to_string() }]);
+    for name in ["a", "b"] {
+        let sandbox = json!({
+            "labels": { "agents.x-k8s.io/sandbox-template-hash": hash },
+            "spec": { "podTemplate": pod }, "status": { "conditions": ready },
+        });
+        all.push(object(Kind::Sandbox, name, Some((Kind::Pool, "p")), sandbox));
+        let running = json!({ "spec": { "nodeName": "n" }, "status": { "phase": "Running", "conditions": ready } });
+        let mut running = object(Kind::Pod, name, Some((Kind::Sandbox, name)), running);
+        running.meta.uid = format!("pod-{name}").into();
+        all.push(running);
+    }
+    for object in all {
+        let _ = world.observe(Observed::Applied(object), at(0));
+    }
+    world
+}
+
+/// A claim as it comes to admission: named by a generator, so without a name.
+fn review(now: Timestamp, annotations: Value) -> Review {
+    Review {
+        phase: Phase::Mutate,
+        entry: Entry::OwnKinds,
+        operation: Verb::Create,
+        group: GROUP.to_owned(),
+        version: "v1beta1".to_owned(),
+        kind: "SandboxClaim".to_owned(),
+        resource: "sandboxclaims".to_owned(),
+        subresource: None,
+        namespace: "ns".to_owned(),
+        name: String::new(),
+        object: json!({
+            "metadata": { "generateName": "c-", "annotations": annotations },
+            "spec": { "warmPoolRef": { "name": "p" } },
+        }),
+        old_object: Value::Null,
+        dry_run: false,
+        username: "somebody".to_owned(),
+        groups: vec![],
+        now,
+    }
+}
+
+/// What a claim of this name, stored with this hint, would take.
+fn taken(world: &mut World, name: &str, hint: Option<&str>, now: Timestamp) -> Option<String> {
+    let annotations = hint.map_or(json!({}), |hint| json!({ "agents.x-k8s.io/sandbox-name": hint }));
+    let claim = json!({ "annotations": annotations, "spec": { "warmPoolRef": { "name": "p" } } });
+    let claim = object(Kind::Claim, name, None, claim);
+    let key = claim.key.clone();
+    let _ = world.observe(Observed::Applied(claim), now);
+    let Seen::Claim(seen) = world.see(&key, now) else { panic!("no claim") };
+    seen.candidate.map(|(sandbox, _)| sandbox.key.name.to_string())
+}
+
+#[test]
+fn each_claim_gets_a_promise_of_its_own_and_takes_what_it_was_promised() {
+    let mut world = world(Settings::default());
+    let first = world.reserve(&review(at(1), json!({}))).unwrap();
+    let second = world.reserve(&review(at(1), json!({}))).unwrap();
+    assert_ne!(first, second);
+    assert_eq!(world.reserve(&review(at(1), json!({}))), None);
+    assert_eq!(taken(&mut world, "stranger", None, at(1)), None);
+    assert_eq!(taken(&mut world, "c", Some(&second), at(1)).as_deref(), Some(&*second));
+}
+
+#[test]
+fn a_promise_lapses_and_what_was_released_is_free_at_once() {
+    let mut world = world(Settings::default());
+    let first = world.reserve(&review(at(1), json!({}))).unwrap();
+    let second = world.reserve(&review(at(1), json!({}))).unwrap();
+    world.release("ns", &second);
+    assert_eq!(taken(&mut world, "x", None, at(1)).as_deref(), Some(&*second));
+    let third = world.reserve(&review(at(1), json!({}))).unwrap();
+    assert_eq!(third, second);
+    assert_eq!(taken(&mut world, "y", None, at(2)), None);
+    assert!([&*first, &*second].contains(&taken(&mut world, "z", None, at(3)).unwrap().as_str()));
+}
+
+#[test]
+fn a_second_call_for_the_same_write_gets_the_same_and_a_users_own_word_counts_for_nothing() {
+    let mut world = world(Settings::default());
+    let first = world.reserve(&review(at(1), json!({}))).unwrap();
+    let stamp = first_observed(&json!({}), at(1));
+    let again = json!({ "agents.x-k8s.io/sandbox-name": *first, "agents.x-k8s.io/controller-first-observed-at": stamp });
+    assert_eq!(world.reserve(&review(at(2), again)), Some(first.clone()));
+    let theft = json!({ "agents.x-k8s.io/sandbox-name": *first });
+    assert_ne!(world.reserve(&review(at(2), theft)), Some(first));
+}
+
+#[test]
+fn what_will_not_be_stored_or_cannot_be_taken_is_promised_nothing() {
+    let off = Settings { reserve_for: Duration::ZERO, ..Settings::default() };
+    assert_eq!(world(off).reserve(&review(at(1), json!({}))), None);
+    let mut world = world(Settings::default());
+    let of = |change: &dyn Fn(&mut Review)| {
+        let mut review = review(at(1), json!({}));
+        change(&mut review);
+        review
+    };
+    for review in [
+        of(&|r| r.dry_run = true),
+        of(&|r| r.phase = Phase::Validate),
+        of(&|r| r.operation = Verb::Update),
+        of(&|r| r.group = "agents.x-k8s.io".to_owned()),
+        of(&|r| r.namespace = "elsewhere".to_owned()),
+        of(&|r| r.object["spec"]["warmPoolRef"]["name"] = "other".into()),
+        of(&|r| r.object["spec"]["env"] = json!([{ "name": "A", "value": "1" }])),
+        of(&|r| r.object = Value::Null),
+    ] {
+        assert_eq!(world.reserve(&review), None, "{review:?}");
+    }
+    assert!(world.reserve(&review(at(1), json!({}))).is_some());
+}
