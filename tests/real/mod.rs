@@ -24,6 +24,7 @@ mod claim;
 mod crds;
 mod deploy;
 mod faults;
+mod forgery;
 mod http;
 mod idle;
 mod json;
@@ -34,6 +35,7 @@ mod observe;
 mod operator;
 mod oracle;
 mod place;
+mod plugins;
 mod pool;
 mod programs;
 mod proxy;
@@ -57,7 +59,9 @@ pub(crate) fn tests() -> Vec<Test> {
         pool::tests(),
         claim::tests(),
         idle::tests(),
+        plugins::tests(),
         webhook::tests(),
+        forgery::tests(),
         observe::tests(),
         oracle::judged::tests(),
         faults::tests(),

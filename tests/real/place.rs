@@ -1,14 +1,16 @@
 //! A namespace of a test's own, and waiting for what happens in it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use paddock_cluster::{Cluster, Kubectl};
 use serde_json::{Value, json};
 
@@ -51,6 +53,14 @@ impl Place {
     /// One that exists.
     pub(crate) fn existing(cluster: &Cluster, namespace: &str) -> Self {
         Self { client: cluster.client(), namespace: namespace.to_owned(), kubectl: cluster.kubectl() }
+    }
+
+    /// The same namespace for somebody with the rights of a kubeconfig; kubectl keeps every right.
+    pub(crate) async fn seen_by(&self, kubeconfig: &Path) -> Self {
+        let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        let client = Client::try_from(config.expect("a configuration")).expect("a client");
+        Self { client, ..self.clone() }
     }
 
     pub(crate) fn api(&self, kind: Kind) -> Api<DynamicObject> {

@@ -1,5 +1,6 @@
 //! The control plane that all tests of a run share, with the CRDs, the operator and its webhook.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use paddock_cluster::{Cluster, Options};
@@ -13,6 +14,8 @@ use super::programs;
 pub(crate) struct Stage {
     pub(crate) cluster: Cluster,
     pub(crate) operator: Operator,
+    /// The directory that the operator watches for plugins.
+    pub(crate) plugins: PathBuf,
 }
 
 /// The shared one. It ends with the process.
@@ -41,14 +44,17 @@ impl Stage {
         install(&cluster).await;
         let account = operator::rights(&cluster).await;
         let webhook = cluster.port().expect("a free port");
+        let plugins = cluster.dir().join("plugins");
+        std::fs::create_dir(&plugins).expect("a directory");
         let flags = vec![
             format!("--webhook-bind-address=127.0.0.1:{webhook}"),
             format!("--webhook-url=https://127.0.0.1:{webhook}"),
             format!("--webhook-service-namespace={NAMESPACE}"),
+            format!("--plugin-dir={}", plugins.display()),
         ];
         let plan = Plan { name: "operator", kubeconfig: &account, flags };
         let operator = Operator::start(&cluster, plan).await;
-        Self { cluster, operator }
+        Self { cluster, operator, plugins }
     }
 }
 

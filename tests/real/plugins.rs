@@ -1,0 +1,134 @@
+//! Plugins that come and go while the operator runs: dropped into its directory, replaced, broken, taken away.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::http;
+use super::json::{name, text, uid};
+use super::kinds::{EVENT, SANDBOX, SEED_POOL, SEED_TEMPLATE};
+use super::manifests::{object, pod};
+use super::place::Place;
+use super::pool::{filled, members};
+use super::stage::{place, stage};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![a_component_takes_over_and_a_broken_one_does_not, a_plugin_that_misbehaves_is_stood_in_for_or_overruled]
+}
+
+/// A plugin's files in the operator's directory.
+struct Files {
+    name: String,
+    dir: PathBuf,
+}
+
+impl Files {
+    async fn of(name: &str) -> Self {
+        Self { name: name.to_owned(), dir: stage().await.plugins.clone() }
+    }
+
+    /// Puts a file into place as a whole.
+    fn put(&self, extension: &str, content: &[u8]) {
+        let made = self.dir.join(format!(".{}.{extension}.new", self.name));
+        std::fs::write(&made, content).expect("a file");
+        std::fs::rename(&made, self.path(extension)).expect("a file");
+    }
+
+    /// Binds it to a namespace alone, with settings: other tests go on with the built-ins.
+    fn bind(&self, place: &Place, settings: Value) {
+        let bound = json!({
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": place.namespace } },
+            "hooks": ["pool-size"],
+            "settings": settings,
+        });
+        self.put("yaml", bound.to_string().as_bytes());
+    }
+
+    fn path(&self, extension: &str) -> PathBuf {
+        self.dir.join(format!("{}.{extension}", self.name))
+    }
+
+    /// What the operator says of it, once that is as wanted.
+    async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let (_, body) = http::get(stage().await.operator.debug, "/debug/plugins").await.expect("an answer");
+            let all: Vec<Value> = serde_json::from_str(&body).expect("a list");
+            let found = all.into_iter().find(|p| text(p, "/name") == self.name);
+            if let Some(found) = found.filter(&wanted) {
+                return found;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{}: not within 30 s: {what}: {body}", self.name);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A test that fails leaves nothing behind.
+impl Drop for Files {
+    fn drop(&mut self) {
+        for extension in ["wasm", "yaml"] {
+            let _ = std::fs::remove_file(self.path(extension));
+        }
+    }
+}
+
+/// A pool with room, which the built-in keeps at its least while nobody claims.
+async fn roomy(place: &Place) -> Value {
+    place.create(object(SEED_TEMPLATE, "t", json!({ "template": pod() }))).await;
+    let spec = json!({ "templateRef": { "name": "t" }, "minReady": 1, "maxReady": 6 });
+    let made = place.create(object(SEED_POOL, "p", spec)).await;
+    filled(place, &made, 1).await;
+    made
+}
+
+async fn a_component_takes_over_and_a_broken_one_does_not() {
+    let place = place("plugin").await;
+    let made = roomy(&place).await;
+    let files = Files::of("live-fixed").await;
+    files.bind(&place, json!({ "desired": 4 }));
+    files.put("wasm", paddock_guests::POOL_FIXED);
+    filled(&place, &made, 4).await;
+    place.until(SEED_POOL, "p", "says what was decided", |p| p["status"]["desiredReplicas"] == 4).await;
+    files.bind(&place, json!({ "desired": 3 }));
+    filled(&place, &made, 3).await;
+    let good = files.until("in order", |p| p["error"].is_null()).await;
+
+    // Each is refused for a reason of its own, and the good one goes on.
+    for bad in [b"not a component".as_slice(), paddock_guests::ASK_FOR_WASI, paddock_guests::FROM_THE_FUTURE] {
+        files.put("wasm", bad);
+        let refused = files.until("refused", |p| !p["error"].is_null()).await;
+        assert_eq!(refused["digest"], good["digest"], "{refused}");
+        let all = place.list(SANDBOX).await;
+        place.delete(SANDBOX, name(members(&all, uid(&made))[0])).await;
+        filled(&place, &made, 3).await;
+        files.put("wasm", paddock_guests::POOL_FIXED);
+        files.until("in order again", |p| p["error"].is_null()).await;
+    }
+    // Settings that its author did not mean are refused as well.
+    files.bind(&place, json!({ "desird": 5 }));
+    files.until("refused", |p| text(p, "/error").contains("desird")).await;
+    filled(&place, &made, 3).await;
+
+    drop(files);
+    filled(&place, &made, 1).await;
+}
+
+async fn a_plugin_that_misbehaves_is_stood_in_for_or_overruled() {
+    let place = place("plugin-broken").await;
+    let files = Files::of("live-broken").await;
+    files.bind(&place, json!({ "mode": "spin" }));
+    files.put("wasm", paddock_guests::MISBEHAVE);
+    files.until("in force", |p| p["digest"].is_string()).await;
+    let made = roomy(&place).await;
+    let metrics = stage().await.operator.metrics().await;
+    let counted = |line: &&str| line.starts_with("paddock_plugin_failures_total") && line.contains("\"live-broken\"");
+    assert!(metrics.lines().any(|l| counted(&l) && !l.ends_with(" 0")), "its failures are not counted:\n{metrics}");
+    // One that answers beyond what is allowed is held to it, and that is told.
+    files.bind(&place, json!({ "mode": "too-many" }));
+    filled(&place, &made, 6).await;
+    let told = |e: &Value| text(e, "/reason") == "PluginOverruled" && text(e, "/regarding/name") == "p";
+    place.until_all(EVENT, "one says that it was overruled", |all| all.values().any(told)).await;
+}
