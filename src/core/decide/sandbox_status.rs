@@ -216,7 +216,11 @@ fn ready(seen: &SandboxSeen, situation: &Situation<'_>, notes: &Notes, service: 
         Situation::Expired(_) => not(reason::SANDBOX_EXPIRED, message::EXPIRED.to_owned()),
         Situation::ManyPods(_) => {
             let names: Vec<&str> = seen.pods.iter().map(|p| &*p.key.name).collect();
-            not(reason::MULTIPLE_PODS, format!("Sandbox has more than one pod: {}", names.join(", ")))
+            let what = match names.as_slice() {
+                [stranger] => format!("Pod {stranger} names this Sandbox as its owner and is not its own: delete it"),
+                _ => format!("Sandbox has more than one pod: {}", names.join(", ")),
+            };
+            not(reason::MULTIPLE_PODS, what)
         }
         Situation::Asleep(_, pod) => asleep(*pod),
         Situation::NoPod(_) | Situation::Blocked(..) => waiting(message::POD_MISSING),

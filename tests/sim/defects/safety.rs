@@ -1,6 +1,9 @@
 //! Defects by which one user could reach what is another's.
 
 use paddock_core::kind::Kind;
+use paddock_core::plan::Action;
+use paddock_core::review::{Context, Entry, Phase, Review, ReviewVerdict, Verb, Why, verdict};
+use serde_json::{Value, json};
 
 use super::{claim, defect, expect, pool_of, sandbox};
 use crate::framework::{Outcome, Test};
@@ -19,6 +22,12 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn pod_hijack() -> Outcome {
+    nobodys_pod_is_in_the_way()?;
+    a_pod_that_names_its_uid_is_in_the_way()?;
+    a_pod_of_another_name_is_not_its_own()
+}
+
+fn nobodys_pod_is_in_the_way() -> Outcome {
     let mut stage = Stage::set("");
     stage.apply("{ apiVersion: v1, kind: Pod, metadata: { name: x }, spec: { containers: [{ name: other, image: 'other:1' }] } }");
     stage.apply(&sandbox("x"));
@@ -26,12 +35,69 @@ fn pod_hijack() -> Outcome {
     stage.pass(5);
     let pod = stage.get(Kind::Pod, "x");
     expect(pod["metadata"]["ownerReferences"].is_null(), || format!("it was taken over: {pod}"))?;
-    let says = stage.says(Kind::Sandbox, "x", "Ready");
-    expect(says == ("False".to_owned(), "ReconcilerError".to_owned()), || format!("it says {says:?}"))?;
-    // When the way is free, it goes on by itself.
-    stage.delete(Kind::Pod, "x");
+    goes_on_without(&mut stage, "x")
+}
+
+/// The Sandbox's real UID, which everybody can read, under another API group: before the Sandbox has a pod.
+fn a_pod_that_names_its_uid_is_in_the_way() -> Outcome {
+    let mut stage = Stage::set("");
+    stage.apply(&sandbox("x"));
+    strangers_pod(&mut stage, "x", "example.com/v1");
+    let forged = stage.get(Kind::Pod, "x");
     stage.settle();
     stage.pass(5);
+    let pod = stage.get(Kind::Pod, "x");
+    expect(pod["metadata"]["ownerReferences"] == forged["metadata"]["ownerReferences"], || {
+        format!("it was taken over: {pod}")
+    })?;
+    expect(pod["metadata"]["labels"].is_null(), || format!("it was labelled as the Sandbox's: {pod}"))?;
+    goes_on_without(&mut stage, "x")
+}
+
+/// The whole reference, on a pod of another name beside the Sandbox's own.
+fn a_pod_of_another_name_is_not_its_own() -> Outcome {
+    let mut stage = Stage::set(&sandbox("x"));
+    strangers_pod(&mut stage, "a-stranger", "agents.x-k8s.io/v1beta1");
+    stage.settle();
+    stage.pass(5);
+    expect(stage.names(Kind::Pod) == ["a-stranger", "x"], || "one of the two pods was touched".to_owned())?;
+    let says = stage.says(Kind::Sandbox, "x", "Ready");
+    expect(says == ("False".to_owned(), "MultiplePods".to_owned()), || format!("it says {says:?}"))?;
+    let ips = stage.get(Kind::Sandbox, "x")["status"]["podIPs"].to_string();
+    expect(!ips.contains(STRANGERS_IP), || format!("it leads to the stranger: {ips}"))?;
+    // The stranger alone is not taken for the Sandbox's pod either.
+    stage.delete(Kind::Pod, "x");
+    stage.settle();
+    stage.pass(60);
+    let says = stage.says(Kind::Sandbox, "x", "Ready");
+    expect(says.0 == "False", || format!("with the stranger alone it says {says:?}"))?;
+    stage.delete(Kind::Pod, "a-stranger");
+    stage.settle();
+    stage.pass(60);
+    expect(stage.says(Kind::Sandbox, "x", "Ready").0 == "True", || "the stranger is gone, and it waits".to_owned())
+}
+
+const STRANGERS_IP: &str = "10.0.0.66";
+
+/// A Ready pod of a user who names Sandbox x as its controller, by its real UID.
+fn strangers_pod(stage: &mut Stage, name: &str, api_version: &str) {
+    let uid = uid(stage, Kind::Sandbox, "x");
+    stage.apply(&format!(
+        "{{ apiVersion: v1, kind: Pod, metadata: {{ name: {name}, ownerReferences: [{{ apiVersion: {api_version}, kind: Sandbox, name: x, uid: {uid}, controller: true }}] }}, spec: {{ nodeName: n1, containers: [{{ name: other, image: 'other:1' }}] }}, status: {{ phase: Running, podIPs: [{{ ip: {STRANGERS_IP} }}], conditions: [{{ type: Ready, status: 'True' }}] }} }}"
+    ));
+}
+
+fn uid(stage: &Stage, kind: Kind, name: &str) -> String {
+    stage.get(kind, name)["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
+}
+
+/// It says what is in its way, and goes on by itself when the way is free.
+fn goes_on_without(stage: &mut Stage, pod: &str) -> Outcome {
+    let says = stage.says(Kind::Sandbox, "x", "Ready");
+    expect(says == ("False".to_owned(), "ReconcilerError".to_owned()), || format!("it says {says:?}"))?;
+    stage.delete(Kind::Pod, pod);
+    stage.settle();
+    stage.pass(60);
     expect(stage.says(Kind::Sandbox, "x", "Ready").0 == "True", || "the way is free, and it waits".to_owned())
 }
 
@@ -61,31 +127,93 @@ fn service_hijack() -> Outcome {
     expect(service["metadata"]["ownerReferences"].is_null(), || format!("it was taken over: {service}"))
 }
 
-/// A user's own Sandbox, dressed up as one of the pool's, must not be handed to another user's claim.
+/// A user's own Sandbox, dressed up as one of the pool's by the pool's real UID, must not be handed to another user's claim.
+///
+/// Whatever calls itself a pool is refused by the webhook, on create and when it is put in later. What it lets through, or
+/// what came while it was away, counts only if group, kind and name are the pool's too.
 fn pool_poisoning() -> Outcome {
-    let mut stage = Stage::set(&pool_of(1));
-    let real = stage.names(Kind::Sandbox).remove(0);
-    let mut forged = stage.get(Kind::Sandbox, &real);
-    forged["metadata"]["name"] = "a-forged".into();
-    forged["metadata"]["ownerReferences"][0]["uid"] = "somebody-elses".into();
-    forged["spec"]["podTemplate"]["spec"]["containers"][0]["image"] = "evil:1".into();
-    stage.delete(Kind::Sandbox, &real);
+    let pool = "extensions.agents.x-k8s.io/v1beta1";
+    for (what, api_version, kind, name, denied) in [
+        ("the pool itself", pool, "SandboxWarmPool", "p", true),
+        ("its other version", "extensions.agents.x-k8s.io/v1alpha1", "SandboxWarmPool", "p", true),
+        ("a pool of another name", pool, "SandboxWarmPool", "q", true),
+        ("a pool of the seed's group", "agents.x-k8s.io/v1alpha1", "SandboxWarmPool", "p", true),
+        ("a pool of somebody's group", "example.com/v1", "SandboxWarmPool", "p", true),
+        ("a template", pool, "SandboxTemplate", "p", false),
+        ("something else", "v1", "ConfigMap", "p", false),
+    ] {
+        let mut stage = Stage::set(&pool_of(1));
+        let real = stage.names(Kind::Sandbox).remove(0);
+        let mut forged = stage.get(Kind::Sandbox, &real);
+        let owner = json!({
+            "apiVersion": api_version, "kind": kind, "name": name,
+            "uid": uid(&stage, Kind::Pool, "p"), "controller": true,
+        });
+        forged["metadata"]["name"] = "a-forged".into();
+        forged["metadata"]["ownerReferences"] = json!([owner]);
+        forged["spec"]["podTemplate"]["spec"]["containers"][0]["image"] = "evil:1".into();
+        let mut plain = forged.clone();
+        plain["metadata"]["ownerReferences"] = Value::Null;
+        for (how, old) in [("created so", Value::Null), ("changed so", plain)] {
+            let verdict = reviewed(old, forged.clone());
+            expect(verdict.denial.is_some_and(|d| d.why == Why::Forged) == denied, || {
+                format!("a Sandbox of {what}, {how}: the webhook should deny it: {denied}")
+            })?;
+        }
+        let theirs = name == "p" && api_version.starts_with("extensions.") && kind == "SandboxWarmPool";
+        if !theirs {
+            not_the_pools(&mut stage, &real, forged)
+                .map_err(|e| format!("a Sandbox of {what}: {}", e.message().unwrap_or_default()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Stored all the same, in the place of the only one that the pool had, and Ready.
+fn not_the_pools(stage: &mut Stage, real: &str, forged: Value) -> Outcome {
+    stage.delete(Kind::Sandbox, real);
     stage.nodes_work = false;
     stage.watch();
-    let status = forged["status"].clone();
-    let id = Stage::id(Kind::Sandbox, "a-forged");
+    let status = json!({ "status": forged["status"] });
     stage.api.create(forged)?;
-    let status = serde_json::json!({ "status": status });
-    stage.api.patch(&id, crate::sim::api::Part::Status, &status)?;
-    let uid = stage.get(Kind::Sandbox, "a-forged")["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    stage.api.patch(&Stage::id(Kind::Sandbox, "a-forged"), crate::sim::api::Part::Status, &status)?;
+    let uid = uid(stage, Kind::Sandbox, "a-forged");
     stage.apply(&format!(
         "{{ apiVersion: v1, kind: Pod, metadata: {{ name: a-forged, ownerReferences: [{{ apiVersion: agents.x-k8s.io/v1beta1, kind: Sandbox, name: a-forged, uid: {uid}, controller: true }}] }}, spec: {{ nodeName: n1 }}, status: {{ phase: Running, conditions: [{{ type: Ready, status: 'True' }}] }} }}"
     ));
     stage.apply(&claim("c"));
     stage.watch();
-    let (_, _, plan) = stage.operator.plan(&Stage::key(Kind::Claim, "c"), stage.api.now);
-    let hit: Vec<String> = plan.ops().filter(|op| &*op.key.name == "a-forged").map(ToString::to_string).collect();
-    expect(hit.is_empty(), || format!("the claim would get the forged one: {hit:?}"))
+    for (kind, name) in [(Kind::Claim, "c"), (Kind::Pool, "p")] {
+        let (_, _, plan) = stage.operator.plan(&Stage::key(kind, name), stage.api.now);
+        let hit: Vec<String> = plan.ops().filter(|op| &*op.key.name == "a-forged").map(ToString::to_string).collect();
+        expect(hit.is_empty(), || format!("{kind:?} {name} would act on the forged one: {hit:?}"))?;
+        let makes = plan.ops().any(|op| op.key.kind == Kind::Sandbox && matches!(op.action, Action::Create { .. }));
+        expect(makes, || format!("{kind:?} {name} counts on the forged one: {plan:?}"))?;
+    }
+    Ok(())
+}
+
+/// What the webhook says to a user who stores this Sandbox.
+fn reviewed(old: Value, new: Value) -> ReviewVerdict {
+    let review = Review {
+        phase: Phase::Validate,
+        entry: Entry::OwnKinds,
+        operation: if old.is_null() { Verb::Create } else { Verb::Update },
+        group: Kind::Sandbox.group().to_owned(),
+        version: Kind::Sandbox.version().to_owned(),
+        kind: Kind::Sandbox.name().to_owned(),
+        resource: Kind::Sandbox.plural().to_owned(),
+        subresource: None,
+        namespace: "agents".to_owned(),
+        name: "a-forged".to_owned(),
+        object: new,
+        old_object: old,
+        dry_run: false,
+        username: "mallory".to_owned(),
+        groups: vec![],
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
+    verdict(&review, &Context::default(), &[])
 }
 
 /// A claim's labels select policies and Services: only those of its own domain reach the pod, and none of the template's changes.
