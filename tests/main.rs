@@ -5,12 +5,14 @@
 //! `PADDOCK_SIM_STEPS` replay a simulation.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod flow;
 mod framework;
 mod purity;
 mod real;
 mod rights;
 mod scenarios;
 mod sim;
+mod source;
 mod tree;
 
 use std::process::ExitCode;
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut tests = framework::tests();
     tests.extend(purity::tests());
+    tests.extend(flow::tests());
     tests.extend(rights::tests());
     tests.extend(tree::tests());
     tests.extend(scenarios::tests());
