@@ -16,8 +16,8 @@ use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
     named![
-        a_warm_claim_is_ready_after_three_writes,
-        in_a_stream_a_warm_claim_costs_eight_writes,
+        a_warm_claim_is_ready_after_two_writes,
+        in_a_stream_a_warm_claim_costs_seven_writes,
         the_operator_was_never_forbidden_anything,
     ]
 }
@@ -94,7 +94,7 @@ fn add(counts: &mut Counts, line: &Line) {
 }
 
 /// Claims one by one, each from its creation to its deletion.
-async fn a_warm_claim_is_ready_after_three_writes() {
+async fn a_warm_claim_is_ready_after_two_writes() {
     const CLAIMS: usize = 5;
     let place = place("writes").await;
     place.create(template("t", json!({}))).await;
@@ -135,13 +135,14 @@ async fn a_warm_claim_is_ready_after_three_writes() {
     show("in the meantime, without being waited for", &beside, CLAIMS);
     let total = show("from its creation to its deletion, refill included", &all, CLAIMS);
     show("by others", &others, CLAIMS);
-    assert!(before_ready <= 3.0, "more than three writes before Ready: {path:?}");
-    // Seven, and the pool's status when it is short of one and when it is full again.
-    assert!(total <= 9.0, "{all:?}");
+    // The webhook of the operator that acts has written the hint: what is left are the Sandbox and the claim's status.
+    assert!(before_ready <= 2.0, "more than two writes before Ready: {path:?}");
+    // Six, and the pool's status when it is short of one for long, and when it is full again.
+    assert!(total <= 8.0, "{all:?}");
 }
 
 /// Claims one after the other without a pause: what is written about the pool is shared by many.
-async fn in_a_stream_a_warm_claim_costs_eight_writes() {
+async fn in_a_stream_a_warm_claim_costs_seven_writes() {
     const CLAIMS: usize = 40;
     let place = place("stream").await;
     place.create(template("t", json!({}))).await;
@@ -165,7 +166,7 @@ async fn in_a_stream_a_warm_claim_costs_eight_writes() {
     println!("writes for a warm claim, {CLAIMS} in a row, from an audit log:");
     let total = show("from its creation to its deletion, refill included", &all, CLAIMS);
     show("by others", &others, CLAIMS);
-    assert!(total <= 8.0, "{all:?}");
+    assert!(total <= 7.0, "{all:?}");
 }
 
 /// Waits until the operator has written nothing for a moment: what is still to come belongs to what was before.
