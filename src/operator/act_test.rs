@@ -91,7 +91,6 @@ fn at(url: &str, fence: Fence, seen: Arc<Mutex<Vec<String>>>) -> Bench {
         Queue::new(Workers::default(), 1),
         (Pressure::new(None, None), fence),
         Metrics::new().unwrap(),
-        None,
     );
     Bench { writer, world, seen }
 }

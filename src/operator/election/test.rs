@@ -96,7 +96,12 @@ impl Server {
                 let sent = sent.unwrap();
                 match store.leases.get(&name) {
                     None => refusal(404),
-                    Some(had) if had["metadata"]["resourceVersion"] != sent["metadata"]["resourceVersion"] => {
+                    // As the API server does it: who names no version overwrites whatever is there.
+                    Some(had)
+                        if sent["metadata"]
+                            .get("resourceVersion")
+                            .is_some_and(|v| *v != had["metadata"]["resourceVersion"]) =>
+                    {
                         refusal(409)
                     }
                     Some(_) => store.put(name, sent),

@@ -156,29 +156,60 @@ async fn what_cannot_be_answered_says_why_in_a_status() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_review_that_fails_harms_no_other() {
-    let judge: Judge = Arc::new(|_, _| panic!("a plugin host that is broken"));
+    // Without the hook of `panic!`: it would write a backtrace, which can take longer than a review may.
+    let judge: Judge = Arc::new(|_, _| std::panic::resume_unwind(Box::new("a plugin host that is broken")));
     let webhook = start_with(Arc::new(|_| Some(context())), judge).await;
     let (status, _) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
     assert_eq!(status, 500);
     let (status, _) = post(&webhook, "/validate/generated-code", &review(marked(Some("gvisor")))).await;
     assert_eq!(status, 200, "no question, no harm");
+}
 
-    let slow: Judge = Arc::new(|_, _| {
-        std::thread::sleep(limits::REVIEW + Duration::from_millis(500));
+/// Whatever else the machine does: the answer comes while the plugin still computes, and nobody else waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_review_that_takes_too_long_says_so_and_holds_nobody_up() {
+    let (asked, began) = std::sync::mpsc::channel();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let slow: Judge = Arc::new(move |_, _| {
+        asked.send(()).expect("the test waits");
+        // Until the test has what it waits for.
+        let _ = held.lock().expect("a lock").recv();
         Err(Failure { kind: FailureKind::Deadline, message: "late".to_owned() })
     });
-    let webhook = start_with(Arc::new(|_| Some(context())), slow).await;
-    let started = std::time::Instant::now();
-    let (status, _) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
-    assert_eq!(status, 504);
-    assert!(started.elapsed() < Duration::from_secs(2), "before the API server stops waiting");
+    let webhook = Arc::new(start_with(Arc::new(|_| Some(context())), slow).await);
+    let late = tokio::spawn({
+        let webhook = webhook.clone();
+        async move { post(&webhook, "/mutate/generated-code", &review(marked(None))).await }
+    });
+    tokio::task::spawn_blocking(move || began.recv()).await.expect("no panic").expect("the plugin is asked");
+    let (status, _) = post(&webhook, "/validate/generated-code", &review(marked(Some("gvisor")))).await;
+    assert_eq!(status, 200, "no question, nothing to wait for");
+    assert!(!late.is_finished(), "the one that asks is still under way");
+    // Its own limit is a fraction of that.
+    let late = tokio::time::timeout(Duration::from_secs(60), late).await.expect("an end").expect("no panic");
+    assert_eq!(late.0, 504);
+    drop(release);
+}
+
+#[test]
+fn a_review_ends_before_the_api_server_stops_waiting() {
+    let (mutating, validating) = configurations(&desired(), None);
+    let waits = mutating.webhooks.into_iter().flatten().map(|w| w.timeout_seconds);
+    let waits = waits.chain(validating.webhooks.into_iter().flatten().map(|w| w.timeout_seconds));
+    for seconds in waits {
+        let seconds = u64::try_from(seconds.expect("a timeout")).expect("positive");
+        assert!(limits::REVIEW < Duration::from_secs(seconds), "{:?} of {seconds} s", limits::REVIEW);
+    }
+}
+
+fn desired() -> Desired {
+    Desired { reach: Reach::Url("https://127.0.0.1:1".to_owned()), own_namespace: None, operator_user: None }
 }
 
 #[test]
 fn every_registered_path_is_served() {
-    let desired =
-        Desired { reach: Reach::Url("https://127.0.0.1:1".to_owned()), own_namespace: None, operator_user: None };
-    let (mutating, validating) = configurations(&desired, None);
+    let (mutating, validating) = configurations(&desired(), None);
     let mut urls: Vec<String> = Vec::new();
     urls.extend(mutating.webhooks.into_iter().flatten().filter_map(|w| w.client_config.url));
     urls.extend(validating.webhooks.into_iter().flatten().filter_map(|w| w.client_config.url));
