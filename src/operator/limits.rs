@@ -41,6 +41,12 @@ pub const CONFLICTS_AT_ONCE: u32 = 3;
 /// writes fit in, and a refill that begins this much later is not noticed.
 pub const GATHER: Duration = Duration::from_millis(10);
 
+/// The same where looking at the pool takes long: this many times as long as that, so that one pool uses a tenth of a
+/// processor at the most; and never longer than what a person takes for an instant.
+pub const GATHER_SHARE: u32 = 10;
+/// See [`GATHER_SHARE`].
+pub const GATHER_LONGEST: Duration = Duration::from_secs(1);
+
 /// How often every object is derived again from scratch, spread evenly over that time.
 pub const RESYNC: Duration = Duration::from_mins(10);
 

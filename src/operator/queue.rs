@@ -91,6 +91,8 @@ struct State {
     entries: HashMap<Key, Entry>,
     lanes: [LaneState; Lane::ALL.len()],
     delayed: BTreeSet<(Instant, Key)>,
+    /// Pools that take long to look at, and how long.
+    dear: HashMap<Key, Duration>,
     next_ticket: u64,
     random: fastrand::Rng,
     open: bool,
@@ -142,6 +144,7 @@ impl Queue {
             entries: HashMap::new(),
             lanes: Lane::ALL.map(|lane| LaneState::new(workers.of(lane))),
             delayed: BTreeSet::new(),
+            dear: HashMap::new(),
             next_ticket: 0,
             random: fastrand::Rng::with_seed(seed),
             open: false,
@@ -223,6 +226,12 @@ impl Queue {
 }
 
 impl Job {
+    /// Notes how much of the processor's time it took to look and decide. A pool of ten thousand is looked at more seldom
+    /// than one of ten, or it would use a processor up while it is filled.
+    pub fn took(&self, looking: Duration) {
+        self.shared.lock().took(&self.key, looking);
+    }
+
     /// Reports how the reconcile ended, and when its plan wants to be looked at again.
     pub fn done(mut self, done: Done, wake: Option<Instant>) {
         self.reported = true;
@@ -260,7 +269,12 @@ impl State {
         let due = entry.held.map_or(due, |held| due.max(held));
         // Many sandboxes of a pool change at about the same time, and nobody waits for its refill.
         let gathers = Lane::of(key.kind) == Lane::Pools && trigger == Trigger::Related;
-        let due = if gathers { due.max(now + limits::GATHER) } else { due };
+        let due = if gathers {
+            let dear = self.dear.get(&key).map_or(Duration::ZERO, |looking| *looking * limits::GATHER_SHARE);
+            due.max(now + dear.clamp(limits::GATHER, limits::GATHER_LONGEST))
+        } else {
+            due
+        };
         match &mut entry.phase {
             Phase::Running { again } => {
                 if again.is_none_or(|(at, _)| due < at) {
@@ -288,6 +302,17 @@ impl State {
         } else if let Some(entry) = self.entries.get_mut(&key) {
             entry.phase = Phase::Delayed { due, trigger };
             self.delayed.insert((due, key));
+        }
+    }
+
+    fn took(&mut self, key: &Key, looking: Duration) {
+        if Lane::of(key.kind) != Lane::Pools {
+            return;
+        }
+        if looking * limits::GATHER_SHARE > limits::GATHER {
+            self.dear.insert(key.clone(), looking);
+        } else {
+            self.dear.remove(key);
         }
     }
 

@@ -314,3 +314,27 @@ async fn random_operations_keep_the_promises() {
         assert!(queue.shared.lock().entries.is_empty(), "seed {seed}: something is left");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_takes_long_to_look_at_is_looked_at_more_seldom() {
+    let queue = queue(4);
+    let pool = key(Kind::Pool, "p");
+    let looking = limits::GATHER * 2;
+    queue.push([pool.clone()], Trigger::Changed);
+    let job = now(&queue).await.unwrap();
+    job.took(looking);
+    job.done(Done::Converged, None);
+    queue.push([pool.clone()], Trigger::Related);
+    tokio::time::advance(looking * limits::GATHER_SHARE - Duration::from_millis(1)).await;
+    assert!(now(&queue).await.is_none());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let job = now(&queue).await.unwrap();
+    // Its own changes are looked at all the same, and a quick look makes it as any other.
+    queue.push([pool.clone()], Trigger::Changed);
+    job.took(Duration::from_micros(10));
+    job.done(Done::Converged, None);
+    now(&queue).await.unwrap().done(Done::Converged, None);
+    queue.push([pool], Trigger::Related);
+    tokio::time::advance(limits::GATHER).await;
+    assert!(now(&queue).await.is_some());
+}

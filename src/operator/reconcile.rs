@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use paddock_core::decide::{decide, questions};
-use paddock_core::kind::Key;
 use paddock_core::plan::Wake;
 use paddock_core::question::Answered;
 use paddock_core::seen::Seen;
@@ -65,17 +64,23 @@ impl Reconciler {
 
     async fn work(self: Arc<Self>, job: Job) {
         let started = Instant::now();
-        let (done, wake) = self.reconcile(&job.key, job.trigger).await;
+        let (done, wake) = self.reconcile(&job).await;
         self.metrics.reconciled(&job, done, started.elapsed());
         job.done(done, wake.as_ref().map(instant));
     }
 
-    async fn reconcile(&self, key: &Key, trigger: Trigger) -> (Done, Option<Wake>) {
+    async fn reconcile(&self, job: &Job) -> (Done, Option<Wake>) {
+        let (key, trigger) = (&job.key, job.trigger);
         for _ in 0..limits::STALE_PLANS {
             let now = Timestamp::now();
+            let looked = Instant::now();
             let seen = Arc::new(self.world.see(key, now));
+            let mut looking = looked.elapsed();
             let answers = self.ask(&seen, now).await;
+            let decided = Instant::now();
             let plan = decide(&seen, &answers);
+            looking += decided.elapsed();
+            job.took(looking);
             let progress = self.writer.act(&plan).await;
 
             let wake = plan.wake.clone();

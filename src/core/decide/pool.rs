@@ -1,5 +1,6 @@
 //! A warm pool: as many fresh Sandboxes as were decided, never more than its maximum, none that a claim took.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -165,13 +166,16 @@ pub(super) fn decide(seen: &PoolSeen, answers: &[Answered]) -> Plan {
 fn names(seen: &PoolSeen, again: usize, wanted: usize) -> Vec<(String, Reason)> {
     let mut names: Vec<String> = seen.lost.iter().take(again).map(ToString::to_string).collect();
     let total = names.len() + wanted;
-    let mut nonce = seen.nonce;
-    while names.len() < total {
-        let name = build::member_name(&seen.pool, nonce);
-        nonce = nonce.wrapping_add(1);
-        let used = |n: &str| seen.taken_names.iter().chain(&seen.creating).any(|t| **t == *n);
-        if !used(&name) && !names.contains(&name) {
-            names.push(name);
+    if wanted > 0 {
+        let mut used: BTreeSet<String> =
+            seen.taken_names.iter().chain(&seen.creating).map(ToString::to_string).chain(names.clone()).collect();
+        let mut nonce = seen.nonce;
+        while names.len() < total {
+            let name = build::member_name(&seen.pool, nonce);
+            nonce = nonce.wrapping_add(1);
+            if used.insert(name.clone()) {
+                names.push(name);
+            }
         }
     }
     names.into_iter().map(|n| (n, Reason::PoolBelowDesired)).collect()
