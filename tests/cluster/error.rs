@@ -24,6 +24,13 @@ pub enum Error {
         tail: String,
     },
 
+    /// The operator does not compile.
+    #[error("the operator does not build; cargo said:\n{said}")]
+    Operator {
+        /// What cargo wrote.
+        said: String,
+    },
+
     /// An environment variable or argument has a value that cannot be used.
     #[error("{field}: {problem}")]
     Input {

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::api::DynamicObject;
-use paddock_cluster::{Cluster, Kubectl};
+use paddock_cluster::{Cluster, Kubectl, WORKSPACE};
 use paddock_core::names::object::{OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE};
 
 use crate::manifests::{kind, objects};
-use crate::program::WORKSPACE;
 
 /// The kinds of `deploy/` that say who the operator is and what it may do.
 const KINDS: [&str; 6] = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];

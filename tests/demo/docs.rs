@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::program::WORKSPACE;
+use paddock_cluster::WORKSPACE;
 
 fn documents() -> Vec<(PathBuf, String)> {
     let root = Path::new(WORKSPACE);

@@ -9,7 +9,6 @@ mod access;
 mod docs;
 mod manifests;
 mod operator;
-mod program;
 mod screen;
 mod stage;
 mod story;

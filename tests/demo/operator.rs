@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use paddock_cluster::{Place, Process, Spawn};
+use paddock_cluster::{Endpoint, Place, Process, Spawn, http_get};
 use paddock_core::names::object::OPERATOR_NAMESPACE;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::access;
 use crate::wait::PATIENCE;
@@ -89,7 +87,7 @@ impl Operator {
     /// Waits until it says that it is ready: everything listed, the webhook serving.
     pub(crate) async fn ready(&self) -> Result<()> {
         let ready = async {
-            while !matches!(get(self.health, "/readyz").await, Ok((200, _))) {
+            while !matches!(http_get(&Endpoint::local(self.health, "/readyz")).await, Ok((200, _))) {
                 tokio::time::sleep(POLL).await;
             }
         };
@@ -103,7 +101,7 @@ impl Operator {
 
     /// How it stands with the plugin of this name, if the operator knows one.
     pub(crate) async fn plugin(&self, name: &str) -> Result<Option<PluginStatus>> {
-        let (status, body) = get(self.debug, "/debug/plugins").await.context("asking the operator for its plugins")?;
+        let (status, body) = http_get(&Endpoint::local(self.debug, "/debug/plugins")).await.context("asking the operator for its plugins")?;
         ensure!(status == 200, "asking the operator for its plugins: {status}: {body}");
         let plugins: Vec<PluginStatus> =
             serde_json::from_str(&body).context("reading what the operator says of its plugins")?;
@@ -128,17 +126,4 @@ fn port(place: &Place) -> Result<u16> {
             Ok(listener.local_addr().context("a port for the operator")?.port())
         }
     }
-}
-
-/// Status and body of what is served on a loopback port.
-async fn get(port: u16, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.context("connecting")?;
-    // HTTP/1.0, so that the answer is whole, ends with the connection, and needs no library to be read.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.context("asking")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.context("reading the answer")?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("an answer without a status")?;
-    Ok((status, body.to_owned()))
 }

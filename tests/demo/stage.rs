@@ -9,14 +9,14 @@ use kube::api::{DynamicObject, ObjectMeta};
 use kube::runtime::wait::Condition as _;
 use kube::runtime::wait::conditions::is_crd_established;
 use kube::{Api, Client};
-use paddock_cluster::{Kept, Options, Place, RuntimeClass, Target};
+use paddock_cluster::{Kept, Options, Place, RuntimeClass, Target, build_operator};
 use paddock_core::api::crd;
 use serde_json::json;
 
 use crate::operator::Operator;
 use crate::screen::{Screen, time};
 use crate::wait::{Look, until};
-use crate::{access, manifests, program, story};
+use crate::{access, manifests, story};
 
 /// The samples' namespace.
 pub(crate) const NAMESPACE: &str = "agents";
@@ -37,7 +37,7 @@ impl Stage {
     pub(crate) async fn open(target: &Target, screen: &Screen) -> Result<Self> {
         screen.chapter("Setting up");
         let build = async {
-            let program = program::build(screen).await?;
+            let program = build_operator(|text| screen.say(text)).await?;
             let told = format!("{} is built", program.file_name().unwrap_or_default().display());
             Ok((program, told))
         };

@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::screen::Screen;
+use crate::{Error, Result};
 
-/// The workspace that this demo was compiled from.
-pub(crate) const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// The source tree that we were compiled from.
+pub const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// Builds the program if need be and gives its path.
-pub(crate) async fn build(screen: &Screen) -> Result<PathBuf> {
+/// Builds the program if need be and gives its path. What is being compiled is given to `say`.
+pub async fn build_operator(say: impl Fn(&str)) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(WORKSPACE)
@@ -28,14 +27,16 @@ pub(crate) async fn build(screen: &Screen) -> Result<PathBuf> {
     for name in std::env::vars_os().map(|(name, _)| name).filter(|name| of_outer_cargo(&name.to_string_lossy())) {
         cargo.env_remove(name);
     }
-    let mut child = cargo.spawn().context("starting cargo to build the operator")?;
-    let stdout = child.stdout.take().context("cargo's standard output")?;
-    let stderr = child.stderr.take().context("cargo's standard error")?;
-    let (program, said) = tokio::try_join!(artifact(stdout), follow(stderr, screen))?;
-    if !child.wait().await.context("waiting for cargo")?.success() {
-        bail!("the operator does not build; cargo said:\n{}", said.join("\n"));
+    let mut child = cargo.spawn().map_err(Error::io("starting cargo to build the operator"))?;
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(Error::io("starting cargo")(std::io::Error::other("it has no output")));
+    };
+    let (program, said) = tokio::try_join!(artifact(stdout), follow(stderr, say))?;
+    let built = child.wait().await.map_err(Error::io("waiting for cargo"))?.success();
+    match program {
+        Some(program) if built => Ok(program),
+        Some(_) | None => Err(Error::Operator { said: said.join("\n") }),
     }
-    program.context("cargo built the operator and did not say where")
 }
 
 /// What `cargo run` says of us. Build scripts look at some of it (ring's does), so that with it they, and all that
@@ -46,9 +47,8 @@ fn of_outer_cargo(name: &str) -> bool {
 
 /// We lie in `target/PROFILE/`, where the profile `dev` has the folder `debug`.
 fn profile() -> Result<String> {
-    let us = std::env::current_exe().context("finding this program")?;
-    let folder = us.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-    let folder = folder.with_context(|| format!("{} lies in no folder of cargo's", us.display()))?;
+    let us = std::env::current_exe().map_err(Error::io("finding this program"))?;
+    let folder = us.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
     Ok(if folder == "debug" { "dev" } else { folder }.to_owned())
 }
 
@@ -56,7 +56,7 @@ fn profile() -> Result<String> {
 async fn artifact(messages: impl tokio::io::AsyncRead + Unpin) -> Result<Option<PathBuf>> {
     let mut lines = BufReader::new(messages).lines();
     let mut found = None;
-    while let Some(line) = lines.next_line().await.context("reading cargo's messages")? {
+    while let Some(line) = lines.next_line().await.map_err(Error::io("reading cargo's messages"))? {
         let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
         if message["target"]["name"] == "paddock"
             && let Some(path) = message["executable"].as_str()
@@ -67,13 +67,13 @@ async fn artifact(messages: impl tokio::io::AsyncRead + Unpin) -> Result<Option<
     Ok(found)
 }
 
-/// Shows what is compiled, and keeps everything for when it fails.
-async fn follow(progress: impl tokio::io::AsyncRead + Unpin, screen: &Screen) -> Result<Vec<String>> {
+/// Tells what is compiled, and keeps everything for when it fails.
+async fn follow(progress: impl tokio::io::AsyncRead + Unpin, say: impl Fn(&str)) -> Result<Vec<String>> {
     let mut lines = BufReader::new(progress).lines();
     let mut said = Vec::new();
-    while let Some(line) = lines.next_line().await.context("reading cargo's progress")? {
+    while let Some(line) = lines.next_line().await.map_err(Error::io("reading cargo's progress"))? {
         if line.trim_start().starts_with("Compiling") {
-            screen.say(&format!("{} ({} so far)", line.trim(), said.len()));
+            say(&format!("{} ({} so far)", line.trim(), said.len()));
         }
         said.push(line);
     }

@@ -1,0 +1,65 @@
+//! When claims are asked for: decided before the run, and kept to whatever the answers are (open loop).
+
+use std::time::Duration;
+
+/// A point in time of each arrival, counted from the start, in order.
+pub(crate) type Schedule = Vec<Duration>;
+
+/// All at once.
+pub(crate) fn burst(count: usize) -> Schedule {
+    vec![Duration::ZERO; count]
+}
+
+/// A Poisson process: gaps are exponential with the mean that `rate` a second gives. The count is fixed, so that a
+/// pool that was filled for it suffices; the time that it takes varies by the seed.
+pub(crate) fn poisson(rate: f64, count: usize, seed: u64) -> Schedule {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut at = 0.0;
+    let next = || {
+        // `f64` gives 0 but never 1, so the logarithm is of something above 0.
+        at += -(1.0 - random.f64()).ln() / rate;
+        Duration::from_secs_f64(at)
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// How many arrive at this rate in this time, on average.
+pub(crate) fn count(rate: f64, seconds: u32) -> usize {
+    (rate * f64::from(seconds)).round().max(1.0) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_exponential_with_the_mean_of_the_rate() {
+        const COUNT: usize = 20_000;
+        let schedule = poisson(50.0, COUNT, 1);
+        assert_eq!(schedule.len(), COUNT);
+        assert!(schedule.is_sorted());
+        let at: Vec<f64> = schedule.iter().map(Duration::as_secs_f64).collect();
+        let gaps: Vec<f64> = std::iter::once(at[0]).chain(at.windows(2).map(|w| w[1] - w[0])).collect();
+        let mean = gaps.iter().sum::<f64>() / COUNT as f64;
+        assert!((mean - 0.02).abs() < 0.001, "mean gap {mean}");
+        // Of an exponential distribution the deviation is the mean, and 1/e of all gaps are longer than it:
+        // a metronome would have neither.
+        let deviation = (gaps.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / COUNT as f64).sqrt();
+        assert!((deviation / mean - 1.0).abs() < 0.05, "deviation {deviation}");
+        let longer = gaps.iter().filter(|g| **g > mean).count() as f64 / COUNT as f64;
+        assert!((longer - 0.368).abs() < 0.02, "{longer} are longer than the mean");
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_schedule_again_and_another_one_another() {
+        assert_eq!(poisson(10.0, 50, 7), poisson(10.0, 50, 7));
+        assert_ne!(poisson(10.0, 50, 7), poisson(10.0, 50, 8));
+    }
+
+    #[test]
+    fn a_burst_is_at_once_and_a_rate_is_a_count() {
+        assert_eq!(burst(3), [Duration::ZERO; 3]);
+        assert_eq!(count(7.5, 4), 30);
+        assert_eq!(count(0.1, 1), 1);
+    }
+}

@@ -1,0 +1,208 @@
+//! Charts of what was measured, as one SVG: latency over time, its distribution, growth of a pool, usage over time.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::report::Measured;
+use crate::stats::distribution;
+
+const WIDTH: u32 = 960;
+const HEIGHT: u32 = 340;
+/// One for each run, told apart also where colours are not: blue, orange, green.
+const COLOURS: [RGBColor; 3] = [RGBColor(31, 119, 180), RGBColor(230, 126, 34), RGBColor(39, 174, 96)];
+/// Dots in one chart: more only make the file larger.
+const DOTS: usize = 4000;
+
+/// One chart.
+struct Panel {
+    title: &'static str,
+    x: &'static str,
+    y: &'static str,
+    log_x: bool,
+    log_y: bool,
+    dots: bool,
+    series: Vec<(String, Vec<(f64, f64)>)>,
+}
+
+/// Draws what there is to draw of some runs.
+pub(crate) fn draw(file: &Path, title: &str, runs: &[Measured]) -> Result<()> {
+    let panels: Vec<Panel> = panels(runs).into_iter().filter(|panel| !panel.series.is_empty()).collect();
+    let height = 40 + HEIGHT * u32::try_from(panels.len().max(1))?;
+    let root = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
+    root.fill(&WHITE).map_err(said)?;
+    let root = root.titled(title, ("sans-serif", 18)).map_err(said)?;
+    for (panel, area) in panels.iter().zip(root.split_evenly((panels.len().max(1), 1))) {
+        panel.draw(&area)?;
+    }
+    root.present().map_err(said)
+}
+
+fn said(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("{error}")
+}
+
+fn panels(runs: &[Measured]) -> Vec<Panel> {
+    let series = |of: &dyn Fn(&Measured) -> Vec<(f64, f64)>| -> Vec<(String, Vec<(f64, f64)>)> {
+        let all = runs.iter().map(|run| (run.who.title().to_owned(), of(run)));
+        all.filter(|(_, points)| !points.is_empty()).collect()
+    };
+    let dots = |run: &Measured| {
+        let step = run.latencies.len().div_ceil(DOTS).max(1);
+        run.latencies.iter().step_by(step).copied().collect()
+    };
+    let memory = |run: &Measured| -> Vec<(f64, f64)> {
+        let of = |sample: &crate::usage::Sample| Some((sample.at, sample.usage.get(run.who.role())?.rss_mb));
+        run.samples.iter().filter_map(of).collect()
+    };
+    let at_once = runs.iter().all(|run| run.latencies.iter().all(|(at, _)| *at == 0.0));
+    vec![
+        Panel {
+            title: "Time to Ready by intended start",
+            x: "s",
+            y: "ms",
+            log_x: false,
+            log_y: true,
+            dots: true,
+            series: if at_once { Vec::new() } else { series(&dots) },
+        },
+        Panel {
+            title: "Share of claims Ready within",
+            x: "ms",
+            y: "%",
+            log_x: true,
+            log_y: false,
+            dots: false,
+            series: series(&|run| distribution(run.latencies.iter().map(|(_, ms)| *ms).collect())),
+        },
+        Panel {
+            title: "Ready sandboxes",
+            x: "s",
+            y: "",
+            log_x: false,
+            log_y: false,
+            dots: false,
+            series: series(&|run| run.growth.clone()),
+        },
+        Panel {
+            title: "Processor of the controller",
+            x: "s",
+            y: "% of a core",
+            log_x: false,
+            log_y: false,
+            dots: false,
+            series: series(&processor),
+        },
+        Panel {
+            title: "Memory of the controller",
+            x: "s",
+            y: "MB",
+            log_x: false,
+            log_y: false,
+            dots: false,
+            series: series(&memory),
+        },
+    ]
+}
+
+/// Processor time between one sample and the next.
+fn processor(run: &Measured) -> Vec<(f64, f64)> {
+    let used = |sample: &crate::usage::Sample| Some((sample.at, sample.usage.get(run.who.role())?.cpu_s));
+    let used: Vec<(f64, f64)> = run.samples.iter().filter_map(used).collect();
+    let between = |pair: &[(f64, f64)]| match pair {
+        [(from, before), (to, after)] if to > from => Some((*to, ((after - before) / (to - from) * 100.0).max(0.0))),
+        _ => None,
+    };
+    used.windows(2).filter_map(between).collect()
+}
+
+impl Panel {
+    fn draw(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<()> {
+        let all = || self.series.iter().flat_map(|(_, points)| points.iter());
+        let x = range(all().map(|point| point.0), self.log_x);
+        let y = range(all().map(|point| point.1), self.log_y);
+        let mut chart = ChartBuilder::on(area);
+        chart.caption(self.title, ("sans-serif", 15)).margin(8).x_label_area_size(36).y_label_area_size(64);
+        // Each kind of axis is a type of its own.
+        match (self.log_x, self.log_y) {
+            (false, false) => self.fill(&mut chart.build_cartesian_2d(x, y).map_err(said)?),
+            (true, false) => self.fill(&mut chart.build_cartesian_2d(x.log_scale(), y).map_err(said)?),
+            (false, true) => self.fill(&mut chart.build_cartesian_2d(x, y.log_scale()).map_err(said)?),
+            (true, true) => self.fill(&mut chart.build_cartesian_2d(x.log_scale(), y.log_scale()).map_err(said)?),
+        }
+    }
+
+    fn fill<'a, X, Y>(&self, chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>) -> Result<()>
+    where
+        X: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
+        Y: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
+    {
+        chart.configure_mesh().x_desc(self.x).y_desc(self.y).light_line_style(WHITE).draw().map_err(said)?;
+        for ((name, points), colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
+            let drawn = if self.dots {
+                chart.draw_series(points.iter().map(|point| Circle::new(*point, 2, colour.mix(0.5).filled())))
+            } else {
+                chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))
+            };
+            let colour = *colour;
+            drawn
+                .map_err(said)?
+                .label(name)
+                .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
+        }
+        let legend = SeriesLabelPosition::LowerRight;
+        let mut labels = chart.configure_series_labels();
+        labels.position(legend).background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw().map_err(said)
+    }
+}
+
+/// What an axis has to show: all values, with room, and never nothing.
+fn range(values: impl Iterator<Item = f64>, log: bool) -> std::ops::Range<f64> {
+    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+    for value in values {
+        (low, high) = (low.min(value), high.max(value));
+    }
+    if !low.is_finite() || !high.is_finite() {
+        (low, high) = (1.0, 2.0);
+    }
+    if log {
+        let low = low.max(0.1);
+        return low * 0.8..(high * 1.25).max(low * 2.0);
+    }
+    let low = low.min(0.0);
+    low..(high * 1.05).max(low + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::Who;
+
+    #[test]
+    fn an_axis_shows_every_value_and_is_never_empty() {
+        assert_eq!(range([5.0, 10.0].into_iter(), false), 0.0..10.5);
+        let log = range([0.0, 100.0].into_iter(), true);
+        assert!(log.start > 0.0 && log.end > 100.0);
+        for empty in [range(std::iter::empty(), false), range([3.0].into_iter(), true)] {
+            assert!(empty.end > empty.start);
+        }
+    }
+
+    #[test]
+    fn a_chart_names_every_run_it_shows() {
+        let file = std::env::temp_dir().join(format!("paddock-bench-chart-{}.svg", std::process::id()));
+        let run = |who| {
+            let mut run = Measured::new(who);
+            run.latencies = (1..100_u32).map(|n| (f64::from(n), f64::from(n * n))).collect();
+            run
+        };
+        draw(&file, "a title", &[run(Who::Paddock), run(Who::Other)]).unwrap();
+        let svg = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        for text in ["a title", "paddock", "other", "Share of claims Ready within", "<circle", "<polyline"] {
+            assert!(svg.contains(text), "{text}");
+        }
+    }
+}

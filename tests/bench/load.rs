@@ -1,0 +1,116 @@
+//! Puts a load on: creates claims when they are due, whatever became of those before, and deletes them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use futures::StreamExt as _;
+use http::Method;
+use kube::Client;
+use serde_json::Value;
+
+use crate::arrivals::Schedule;
+use crate::board::Board;
+use crate::client::{Load, send};
+
+/// How long a request may take before the client gives up on it: what API servers give it.
+const REQUEST: Duration = Duration::from_secs(60);
+/// Deletions under way at once, where nothing is measured of them.
+const DELETIONS: usize = 64;
+
+/// Ends the pacing when it is dropped.
+pub(crate) struct Pacing(Arc<AtomicBool>);
+
+impl Drop for Pacing {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Creates the board's claims below `path` when they are due; `claim` makes one of a name.
+///
+/// A thread of its own keeps the time: the runtime's timers are a millisecond coarse, which is much of what is measured.
+pub(crate) fn begin(
+    client: &Client,
+    path: &str,
+    board: &Arc<Board>,
+    schedule: Schedule,
+    claim: impl Fn(&str) -> Value + Send + Sync + 'static,
+) -> Pacing {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (client, path, board) = (client.clone(), Arc::<str>::from(path), Arc::clone(board));
+    let (runtime, stopped, claim) = (tokio::runtime::Handle::current(), Arc::clone(&stop), Arc::new(claim));
+    std::thread::spawn(move || {
+        for (number, at) in schedule.into_iter().enumerate() {
+            sleep_until(board.start + at, &stopped);
+            if stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            let (client, path, board) = (client.clone(), Arc::clone(&path), Arc::clone(&board));
+            let claim = Arc::clone(&claim);
+            runtime.spawn(async move {
+                let object = claim(&board.name(number));
+                let creation = send(&client, Method::POST, &path, Load::Json(&object));
+                let reply = tokio::time::timeout(REQUEST, creation).await;
+                let taken = matches!(reply, Ok(Ok(reply)) if reply.status.is_success());
+                board.answered(number, Instant::now(), taken);
+            });
+        }
+    });
+    Pacing(stop)
+}
+
+fn sleep_until(due: Instant, stopped: &AtomicBool) {
+    const LOOK: Duration = Duration::from_millis(200);
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() || stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        std::thread::sleep(left.min(LOOK));
+    }
+}
+
+/// Deletes one claim of a board after a while.
+pub(crate) fn dismiss_later(client: &Client, path: &str, board: &Arc<Board>, number: usize, after: Duration) {
+    let (client, board) = (client.clone(), Arc::clone(board));
+    let path = format!("{path}/{}", board.name(number));
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        board.dismissed(number);
+        // Whether it went is seen by the watch.
+        let _ = tokio::time::timeout(REQUEST, send(&client, Method::DELETE, &path, Load::Empty)).await;
+    });
+}
+
+/// Deletes every claim of a board that is there.
+pub(crate) async fn dismiss_all(client: &Client, path: &str, board: &Arc<Board>) -> Result<()> {
+    let there = board.claims().into_iter().enumerate().filter(|(_, claim)| claim.acked.is_some());
+    let numbers: Vec<usize> = there.filter(|(_, claim)| claim.dismissed.is_none()).map(|(number, _)| number).collect();
+    let deletions = numbers.into_iter().map(|number| async move {
+        board.dismissed(number);
+        send(client, Method::DELETE, &format!("{path}/{}", board.name(number)), Load::Empty).await
+    });
+    let mut deletions = futures::stream::iter(deletions).buffer_unordered(DELETIONS);
+    while let Some(deleted) = deletions.next().await {
+        deleted?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pacing_ends_when_it_is_dropped_and_not_at_the_next_arrival() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let pacing = Pacing(Arc::clone(&stop));
+        let began = Instant::now();
+        let sleeper = std::thread::spawn(move || sleep_until(began + Duration::from_secs(3600), &stop));
+        drop(pacing);
+        sleeper.join().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+}

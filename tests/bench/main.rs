@@ -1,0 +1,174 @@
+//! `cargo bench-cluster`: what claims and sandboxes cost, measured on a real control plane.
+//!
+//! Open loop: arrivals are decided beforehand and kept to; latency is counted from the intended start to what the
+//! client's own watch shows. Everything that is started ends with it: after success, after a failure, after Ctrl-C.
+
+mod args;
+mod arrivals;
+mod audit;
+mod board;
+mod chart;
+mod client;
+mod controller;
+mod load;
+mod metrics;
+mod objects;
+mod progress;
+mod report;
+mod runs;
+mod stage;
+mod stats;
+mod usage;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser as _;
+use paddock_cluster::{Place, build_operator};
+use serde_json::{Map, Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{Cli, Command};
+use crate::controller::Who;
+use crate::progress::say;
+use crate::report::Measured;
+use crate::runs::Cast;
+
+/// What a shell says of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = perform(&cli.command);
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn perform(command: &Command) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let ended = runtime.block_on(async {
+        let mut slot = None;
+        let ended = tokio::select! {
+            measured = measure(command, &mut slot) => {
+                measured.and_then(|measured| print(command, measured)).map(|()| ExitCode::SUCCESS)
+            }
+            signal = stopped() => signal.map(|()| ExitCode::from(INTERRUPTED)),
+        };
+        strike(&mut slot).await;
+        ended
+    });
+    // A build that Ctrl-C interrupted is nobody's to wait for.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Who is measured, one after the other, each on a cluster of its own.
+fn cast(command: &Command) -> Result<Vec<Who>> {
+    let common = command.common();
+    if let Command::Bare { .. } = command {
+        ensure!(common.against.is_none() && !common.with_bare, "bare: no controller is measured, nor compared");
+        return Ok(vec![Who::Bare]);
+    }
+    let mut cast = Vec::new();
+    if !common.only_against {
+        cast.push(Who::Paddock);
+    }
+    if common.against.is_some() {
+        cast.push(Who::Other);
+    }
+    if common.with_bare {
+        let comparable = matches!(command, Command::ClaimsBurst { .. } | Command::ClaimsSustained { .. });
+        ensure!(comparable, "--with-bare: only claims-burst and claims-sustained are a bare client's load as well");
+        cast.push(Who::Bare);
+    }
+    Ok(cast)
+}
+
+/// Measures all. The cluster of the run under way is in `slot`, which whoever has it can end.
+async fn measure(command: &Command, slot: &mut Option<Place>) -> Result<(Vec<Measured>, String)> {
+    let cast = cast(command)?;
+    let program = match (&command.common().operator, cast.contains(&Who::Paddock)) {
+        (Some(file), _) => Some(std::path::absolute(file).context("--operator")?),
+        (None, true) => {
+            say("building the operator; the first time that takes minutes");
+            Some(build_operator(say).await?)
+        }
+        (None, false) => None,
+    };
+    let (mut runs, mut version) = (Vec::new(), String::new());
+    for who in cast {
+        runs.push(runs::run(command, Cast { slot: &mut *slot, program: program.as_deref(), who }).await?);
+        if let Some(place) = &slot {
+            version = place.client().apiserver_version().await.context("the API server's version")?.git_version;
+        }
+        strike(slot).await;
+    }
+    compare(&mut runs);
+    Ok((runs, version))
+}
+
+/// Ends our cluster, or takes away what was made on somebody's.
+async fn strike(slot: &mut Option<Place>) {
+    if let Some(mut place) = slot.take() {
+        for error in place.clean_up().await {
+            eprintln!("left behind: {error}");
+        }
+    }
+}
+
+/// How much more than the bare client's the latency of the others is.
+fn compare(runs: &mut [Measured]) {
+    let at =
+        |run: &Measured, percentile: &str| run.figures.get("ready_ms").and_then(|ready| ready[percentile].as_f64());
+    let Some(bare) = runs.iter().find(|run| run.who == Who::Bare).cloned() else { return };
+    for run in runs.iter_mut().filter(|run| run.who != Who::Bare) {
+        for percentile in ["p50", "p95", "p99"] {
+            let more = at(run, percentile).zip(at(&bare, percentile)).map(|(its, bare)| (its / bare - 1.0) * 100.0);
+            run.number(&format!("overhead_{percentile}_percent"), more);
+        }
+    }
+}
+
+fn print(command: &Command, (runs, version): (Vec<Measured>, String)) -> Result<()> {
+    let common = command.common();
+    let (cores, memory) = usage::machine()?;
+    let title = format!("{}, Kubernetes {version}, {cores} processors, {memory} GiB", command.title());
+    println!("{}", report::table(&title, &runs));
+    if let Some(file) = &common.svg {
+        chart::draw(file, &title, &runs).with_context(|| format!("drawing {}", file.display()))?;
+        say(&format!("drew {}", file.display()));
+    }
+    if common.json {
+        let head: Map<String, Value> = [
+            ("benchmark", json!(command.title())),
+            ("machine", json!({ "processors": cores, "memory_gib": memory })),
+            ("kubernetes", json!(version)),
+            ("seed", json!(common.seed)),
+            ("nodes", json!(common.nodes)),
+            ("audit", json!(!common.no_audit)),
+            ("webhook", json!(!common.no_webhook)),
+            ("refill", json!(!common.no_refill)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect();
+        println!("{}", report::object(head, &runs));
+    }
+    Ok(())
+}
+
+/// Ctrl-C, or whatever else asks us to end.
+async fn stopped() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! The objects of a run: upstream's shape, which every controller of this API serves.
+
+use serde_json::{Value, json};
+
+/// Everything is in this namespace.
+pub(crate) const NAMESPACE: &str = "paddock-bench";
+/// The pool's name.
+pub(crate) const POOL: &str = "pool";
+const TEMPLATE: &str = "template";
+/// Annotations and labels that a controller writes when a claim gets its sandbox.
+pub(crate) const SANDBOX_NAME: &str = "agents.x-k8s.io/sandbox-name";
+/// See [`SANDBOX_NAME`].
+pub(crate) const FIRST_OBSERVED: &str = "agents.x-k8s.io/controller-first-observed-at";
+
+const EXTENSIONS: &str = "extensions.agents.x-k8s.io/v1beta1";
+const AGENTS: &str = "agents.x-k8s.io/v1beta1";
+
+/// Path of the claims.
+pub(crate) fn claims() -> String {
+    format!("/apis/{EXTENSIONS}/namespaces/{NAMESPACE}/sandboxclaims")
+}
+
+/// Path of the pools.
+pub(crate) fn pools() -> String {
+    format!("/apis/{EXTENSIONS}/namespaces/{NAMESPACE}/sandboxwarmpools")
+}
+
+/// Path of the templates.
+pub(crate) fn templates() -> String {
+    format!("/apis/{EXTENSIONS}/namespaces/{NAMESPACE}/sandboxtemplates")
+}
+
+/// Path of the sandboxes.
+pub(crate) fn sandboxes() -> String {
+    format!("/apis/{AGENTS}/namespaces/{NAMESPACE}/sandboxes")
+}
+
+/// The namespace.
+pub(crate) fn namespace() -> Value {
+    json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } })
+}
+
+fn pod() -> Value {
+    json!({ "spec": { "containers": [{ "name": "agent", "image": "agent:1" }] } })
+}
+
+/// The template: one container, nothing else.
+pub(crate) fn template() -> Value {
+    json!({
+        "apiVersion": EXTENSIONS, "kind": "SandboxTemplate", "metadata": { "name": TEMPLATE },
+        "spec": { "podTemplate": pod() },
+    })
+}
+
+/// Holds a pool that is being deleted.
+pub(crate) const FINALIZER: &str = "paddock.dev/benchmark";
+
+/// The pool. One that is `held` stays when it is deleted, until its finalizer is taken away.
+pub(crate) fn pool(replicas: u32, held: bool) -> Value {
+    let mut metadata = json!({ "name": POOL });
+    if held {
+        metadata["finalizers"] = json!([FINALIZER]);
+    }
+    json!({
+        "apiVersion": EXTENSIONS, "kind": "SandboxWarmPool", "metadata": metadata,
+        "spec": { "sandboxTemplateRef": { "name": TEMPLATE }, "replicas": replicas },
+    })
+}
+
+/// A claim on the pool.
+pub(crate) fn claim(name: &str) -> Value {
+    json!({
+        "apiVersion": EXTENSIONS, "kind": "SandboxClaim", "metadata": { "name": name },
+        "spec": { "warmPoolRef": { "name": POOL } },
+    })
+}
+
+/// A sandbox that nobody runs: without an operator it stays as it is.
+pub(crate) fn sandbox(name: &str) -> Value {
+    json!({
+        "apiVersion": AGENTS, "kind": "Sandbox", "metadata": { "name": name },
+        "spec": { "podTemplate": pod(), "operatingMode": "Running", "replicas": 1 },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_pool_that_is_to_be_held_has_a_finalizer() {
+        assert_eq!(pool(7, true)["metadata"]["finalizers"], json!([FINALIZER]));
+        assert!(pool(7, false)["metadata"]["finalizers"].is_null());
+        assert_eq!(pool(7, false)["spec"]["replicas"], 7);
+    }
+}

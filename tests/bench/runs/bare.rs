@@ -1,0 +1,144 @@
+//! The API server's own part of a claim: its three writes in two round trips, by a client that decides nothing.
+//!
+//! As a controller it learns of a claim from a watch, so that the watch's share is in both. Then it marks the claim and
+//! takes the sandbox at the same time, and writes the claim's status when both are done. There is no webhook, no pool
+//! and no pod.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use futures::StreamExt as _;
+use http::Method;
+use jiff::Timestamp;
+use kube::Client;
+use paddock_cluster::Place;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::{Cast, claims};
+use crate::args::Common;
+use crate::arrivals::Schedule;
+use crate::board::{Board, Outcome};
+use crate::client::{self, Load, send};
+use crate::controller::Who;
+use crate::load;
+use crate::objects::{self, FIRST_OBSERVED, SANDBOX_NAME};
+use crate::progress::say;
+use crate::report::Measured;
+use crate::stage::Stage;
+use crate::usage::Sampler;
+use crate::watch::Watch;
+
+/// Sandboxes made at once beforehand.
+const AT_ONCE: usize = 32;
+
+pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule) -> Result<Measured> {
+    let count = schedule.len();
+    let mut stage = cast.open(common, 0).await?;
+    furnish(&stage, count).await?;
+    let kubeconfig = match &*stage.place {
+        Place::Local(cluster) => cluster.kubeconfig_for_user(&Who::Bare.user(), &["system:masters"])?,
+        Place::External(external, _) => external.kubeconfig(),
+    };
+    let writer = client::connect(&kubeconfig).await?;
+    client::warm(&writer).await?;
+    stage.settle(common.drain()).await?;
+
+    let last = schedule.last().copied().unwrap_or_default();
+    say(&format!("{}: {count} claims in {:.1} s", stage.who.title(), last.as_secs_f64()));
+    let watches = [
+        Watch::begin(&stage.client, &objects::claims(), |_| {}).await?,
+        Watch::begin(&writer, &objects::claims(), |_| {}).await?,
+    ];
+    let before = stage.moment().await?;
+    let sampler = Sampler::begin(stage.processes());
+    let start = Instant::now() + claims::LEAD;
+    let board = Arc::new(Board::new("c", start, &schedule));
+    let mut tasks = JoinSet::new();
+    let [ours, its] = watches;
+    let on_board = Arc::clone(&board);
+    tasks.spawn(ours.follow(move |event| {
+        on_board.watched(&event);
+    }));
+    let next = AtomicUsize::new(0);
+    tasks.spawn(its.follow(move |event| {
+        let Some(state) = event.state.filter(|state| state.sandbox.is_none() && !state.hinted) else { return };
+        let sandbox = sandbox_name(next.fetch_add(1, Ordering::Relaxed));
+        let (writer, claim, uid) = (writer.clone(), event.name.to_owned(), state.uid.to_owned());
+        tokio::spawn(async move {
+            // A claim that does not get there is counted as lost.
+            let _ = serve(&writer, &claim, &uid, &sandbox).await;
+        });
+    }));
+    let pacing = load::begin(&stage.client, &objects::claims(), &board, schedule, objects::claim);
+    let served = board.until(start + last + common.deadline(), |p| p.answered == count && p.ready + p.refused == count);
+    tokio::select! {
+        _ = served => {}
+        ended = tasks.join_next() => match ended {
+            Some(Ok(Err(error))) => return Err(error),
+            Some(Ok(Ok(_)) | Err(_)) | None => bail!("a watch ended"),
+        },
+    }
+    drop(pacing);
+    let after = stage.moment().await?;
+    let samples = sampler.end();
+    let outcome = Outcome::of(&board, &stage.launches().await?);
+    let mut measured = Measured::new(stage.who);
+    claims::told(&mut measured, &outcome, count, last);
+    claims::used(&mut measured, (&before, &after), &samples, count);
+    Ok(measured)
+}
+
+fn sandbox_name(number: usize) -> String {
+    format!("b-{number:06}")
+}
+
+/// Makes a sandbox for each claim. Without an operator it is an object and nothing else.
+async fn furnish(stage: &Stage<'_>, count: usize) -> Result<()> {
+    say(&format!("{}: making {count} sandboxes", stage.who.title()));
+    let path = objects::sandboxes();
+    let creations = (0..count).map(|number| {
+        let (client, path) = (&stage.client, &path);
+        async move {
+            let object = objects::sandbox(&sandbox_name(number));
+            send(client, Method::POST, path, Load::Json(&object)).await?.object("creating a sandbox")
+        }
+    });
+    let mut creations = futures::stream::iter(creations).buffer_unordered(AT_ONCE);
+    while let Some(created) = creations.next().await {
+        created?;
+    }
+    Ok(())
+}
+
+/// What a controller has to write for a claim.
+async fn serve(client: &Client, claim: &str, uid: &str, sandbox: &str) -> Result<()> {
+    let of_claim = format!("{}/{claim}", objects::claims());
+    let of_sandbox = format!("{}/{sandbox}", objects::sandboxes());
+    let now = Timestamp::now().to_string();
+    let hint = json!({ "metadata": { "annotations": { SANDBOX_NAME: sandbox, FIRST_OBSERVED: now } } });
+    let take = json!({ "metadata": {
+        "labels": { "agents.x-k8s.io/launch-type": "warm", "agents.x-k8s.io/claim-uid": uid },
+        "ownerReferences": [{
+            "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxClaim", "name": claim, "uid": uid,
+            "controller": true, "blockOwnerDeletion": true,
+        }],
+    } });
+    let (hinted, taken) = tokio::try_join!(
+        send(client, Method::PATCH, &of_claim, Load::Merge(&hint)),
+        send(client, Method::PATCH, &of_sandbox, Load::Merge(&take)),
+    )?;
+    ensure!(hinted.status.is_success() && taken.status.is_success(), "{} {}", hinted.status, taken.status);
+    let told = json!({ "status": {
+        "conditions": [{
+            "type": "Ready", "status": "True", "reason": "DependenciesReady", "message": "Pod is Ready",
+            "lastTransitionTime": now, "observedGeneration": 1,
+        }],
+        "sandbox": { "name": sandbox, "podIPs": ["10.244.0.1"] },
+    } });
+    let path = format!("{of_claim}/status");
+    send(client, Method::PATCH, &path, Load::Merge(&told)).await?.object("writing a status").context("a bare claim")?;
+    Ok(())
+}

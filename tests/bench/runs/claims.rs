@@ -1,0 +1,216 @@
+//! Claims: on a full pool at once or at a rate, on an empty pool, coming and going.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use super::Cast;
+use crate::args::Common;
+use crate::arrivals::Schedule;
+use crate::audit::{self, Wanted};
+use crate::board::{Board, Outcome};
+use crate::load;
+use crate::objects;
+use crate::progress::say;
+use crate::report::Measured;
+use crate::stage::{Moment, Stage};
+use crate::usage::{self, Sample, Sampler};
+use crate::watch::Watch;
+
+/// From everything being prepared to the first arrival.
+pub(super) const LEAD: Duration = Duration::from_millis(300);
+/// What settling before a run may take.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// Claims on a pool that was filled beforehand.
+pub(super) async fn warm(cast: &mut Cast<'_>, common: &Common, schedule: Schedule, pool: u32) -> Result<Measured> {
+    let most = pool + u32::try_from(schedule.len()).unwrap_or(u32::MAX);
+    let mut stage = cast.open(common, most).await?;
+    prepare(&mut stage, common, pool).await?;
+    measure(&mut stage, common, schedule, None).await
+}
+
+/// Fills the pool and lets everything come to rest.
+pub(super) async fn prepare(stage: &mut Stage<'_>, common: &Common, pool: u32) -> Result<()> {
+    stage.pool(pool, common).await?;
+    stage.full(pool).await?;
+    if common.no_refill {
+        stage.stop_refill().await?;
+    }
+    stage.settle(SETTLE).await?;
+    Ok(())
+}
+
+/// Claims on a pool that has nothing and wants nothing.
+pub(super) async fn cold(cast: &mut Cast<'_>, common: &Common, schedule: Schedule) -> Result<Measured> {
+    let mut stage = cast.open(common, u32::try_from(schedule.len()).unwrap_or(u32::MAX)).await?;
+    stage.pool(0, common).await?;
+    stage.settle(SETTLE).await?;
+    measure(&mut stage, common, schedule, None).await
+}
+
+/// Claims that are deleted again while others come.
+pub(super) async fn churn(
+    cast: &mut Cast<'_>,
+    common: &Common,
+    schedule: Schedule,
+    lifetime: Duration,
+) -> Result<Measured> {
+    let all = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
+    let pool = common.pool_size.unwrap_or(all.clamp(1, 100));
+    let mut stage = cast.open(common, pool.saturating_add(all)).await?;
+    prepare(&mut stage, common, pool).await?;
+    measure(&mut stage, common, schedule, Some(lifetime)).await
+}
+
+/// Puts the load on and measures it. With a `lifetime`, a claim is deleted so long after it is Ready; without, all are
+/// at the end.
+pub(super) async fn measure(
+    stage: &mut Stage<'_>,
+    common: &Common,
+    schedule: Schedule,
+    lifetime: Option<Duration>,
+) -> Result<Measured> {
+    let (count, last) = (schedule.len(), schedule.last().copied().unwrap_or_default());
+    say(&format!("{}: {count} claims in {:.1} s", stage.who.title(), last.as_secs_f64()));
+    let watch = Watch::begin(&stage.client, &objects::claims(), |_| {}).await?;
+    let before = stage.moment().await?;
+    let sampler = Sampler::begin(stage.processes());
+    let (start, wall) = (Instant::now() + LEAD, Timestamp::now() + LEAD);
+    let board = Arc::new(Board::new("c", start, &schedule));
+    let mut tasks = JoinSet::new();
+    let (on_board, client) = (Arc::clone(&board), stage.client.clone());
+    tasks.spawn(watch.follow(move |event| {
+        if let (Some(number), Some(lifetime)) = (on_board.watched(&event), lifetime) {
+            load::dismiss_later(&client, &objects::claims(), &on_board, number, lifetime);
+        }
+    }));
+    let pacing = load::begin(&stage.client, &objects::claims(), &board, schedule, objects::claim);
+    let deadline = start + last + common.deadline() + lifetime.unwrap_or_default();
+    let arrived = board.until(deadline, |p| {
+        p.answered == count && p.ready + p.refused == count && (lifetime.is_none() || p.gone + p.refused == count)
+    });
+    tokio::select! {
+        _ = arrived => {}
+        ended = tasks.join_next() => match ended {
+            Some(Ok(Err(error))) => return Err(error),
+            Some(Ok(Ok(_)) | Err(_)) | None => bail!("the client's watch ended"),
+        },
+    }
+    drop(pacing);
+    let after = stage.moment().await?;
+    let samples = sampler.end();
+    let outcome = Outcome::of(&board, &stage.launches().await?);
+    let mut measured = Measured::new(stage.who);
+    told(&mut measured, &outcome, count, last);
+    used(&mut measured, (&before, &after), &samples, count);
+    counted(stage, common, &mut measured, &Span { board: &board, before: &before, after: &after, wall }).await?;
+    if common.no_refill {
+        measured.notes.push("the pool was being deleted meanwhile, held by a finalizer: no refill".to_owned());
+    }
+    Ok(measured)
+}
+
+/// What the client saw.
+pub(super) fn told(measured: &mut Measured, outcome: &Outcome, count: usize, last: Duration) {
+    measured.set("claims", count);
+    let offered = (!last.is_zero()).then(|| count as f64 / last.as_secs_f64());
+    measured.number("offered_rate", offered);
+    measured.number("rate", Some(outcome.rate));
+    measured.summary("ready_ms", outcome.ready);
+    measured.summary("ack_ms", outcome.ack);
+    if outcome.gone.is_some() {
+        measured.summary("gone_ms", outcome.gone);
+    }
+    measured.set("cold", outcome.cold);
+    measured.set("lost", outcome.lost);
+    measured.set("refused", outcome.refused);
+    measured.set("twice", outcome.twice);
+    measured.latencies.clone_from(&outcome.latencies);
+}
+
+/// What it took of the machine.
+pub(super) fn used(measured: &mut Measured, (before, after): (&Moment, &Moment), samples: &[Sample], count: usize) {
+    let role = measured.who.role();
+    let spent = usage::spent(&before.usage, &after.usage);
+    measured.cpu("cpu", &spent);
+    measured.number("cpu_s", spent.get(role).copied());
+    measured.number("cpu_ms_each", spent.get(role).map(|s| s * 1000.0 / count.max(1) as f64));
+    measured.number("rss_rest_mb", before.usage.get(role).map(|usage| usage.rss_mb));
+    measured.number("rss_mb", usage::peak(samples, role));
+    samples.clone_into(&mut measured.samples);
+}
+
+struct Span<'a> {
+    board: &'a Arc<Board>,
+    before: &'a Moment,
+    after: &'a Moment,
+    /// The board's start on the audit log's clock.
+    wall: Timestamp,
+}
+
+/// Deletes the claims, and counts what was written and reconciled from the first creation to the last deletion.
+async fn counted(stage: &mut Stage<'_>, common: &Common, measured: &mut Measured, span: &Span<'_>) -> Result<()> {
+    let Span { board, before, after, wall } = span;
+    let claims = board.claims();
+    let each = |sum: f64| sum / claims.len() as f64;
+    let between = |from: &Moment, to: &Moment| Some(to.reconciles? - from.reconciles.unwrap_or(0.0));
+    measured.number("reconciles_per_claim_to_ready", between(before, after).map(each));
+    let drained = common.drain > 0 && drain(stage, board, common.drain()).await?;
+    let end = stage.moment().await?;
+    measured.number("reconciles_per_claim", between(before, &end).filter(|_| drained).map(each));
+    let role = measured.who.role();
+    let Some(audit) = &mut stage.audit else { return Ok(()) };
+    audit.refresh()?;
+    let names: HashMap<usize, String> = (0..claims.len()).map(|number| (number, board.name(number))).collect();
+    let wanted: Vec<Wanted<'_>> = claims
+        .iter()
+        .enumerate()
+        .filter_map(|(number, claim)| {
+            Some(Wanted {
+                claim: &names[&number],
+                sandbox: claim.sandbox.as_deref()?,
+                asked: *wall + claim.intended,
+                ready: *wall + claim.ready?,
+            })
+        })
+        .collect();
+    let to_ready = audit.until_ready(role, &wanted);
+    let (writes, _) = audit::of(&to_ready, role);
+    let of_ready = |count: usize| count as f64 / wanted.len().max(1) as f64;
+    measured.number("writes_per_claim_to_ready", (!wanted.is_empty()).then(|| of_ready(writes.attempts)));
+    measured.writes("writes_to_ready", &to_ready, wanted.len());
+    let all = audit.between(before.wall, end.wall);
+    let (writes, events) = audit::of(&all, role);
+    measured.number("writes_per_claim", drained.then(|| each(writes.attempts as f64)));
+    measured.number("events_per_claim", Some(each(events.attempts as f64)));
+    measured.number("conflicts_per_claim", Some(each(writes.conflicts as f64)));
+    measured.writes("writes", &all, claims.len());
+    if !drained {
+        measured.notes.push("the claims were not all deleted in time: see --drain".to_owned());
+    }
+    Ok(())
+}
+
+/// Deletes what claims there are and waits until their sandboxes are gone and all is quiet; says whether it came to that.
+pub(super) async fn drain(stage: &mut Stage<'_>, board: &Arc<Board>, limit: Duration) -> Result<bool> {
+    let deadline = Instant::now() + limit;
+    say(&format!("{}: deleting the claims", stage.who.title()));
+    load::dismiss_all(&stage.client, &objects::claims(), board).await?;
+    let taken: Vec<String> = board.claims().into_iter().filter_map(|claim| claim.sandbox).collect();
+    loop {
+        let there = stage.launches().await?;
+        if !taken.iter().any(|sandbox| there.contains_key(sandbox)) {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    stage.settle(deadline.saturating_duration_since(Instant::now())).await
+}

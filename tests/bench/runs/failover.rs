@@ -1,0 +1,85 @@
+//! Two replicas, and the leader is killed while claims come: how long claims wait, and that none is lost.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::task::JoinSet;
+
+use super::{Cast, claims};
+use crate::args::Common;
+use crate::arrivals::Schedule;
+use crate::board::{Board, Outcome};
+use crate::controller::Who;
+use crate::load;
+use crate::objects;
+use crate::progress::say;
+use crate::report::Measured;
+use crate::usage::Sampler;
+use crate::watch::Watch;
+
+pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule, lease: &[u32]) -> Result<Measured> {
+    ensure!(cast.who == Who::Paddock, "failover is measured of our own operator alone");
+    let [duration, deadline, retry] = lease else { bail!("--lease: expected three numbers of seconds") };
+    let flags = vec![
+        format!("--lease-duration={duration}s"),
+        format!("--lease-renew-deadline={deadline}s"),
+        format!("--lease-retry-period={retry}s"),
+    ];
+    let count = schedule.len();
+    let pool = common.pool_size.unwrap_or(u32::try_from(count).unwrap_or(u32::MAX));
+    let mut stage = cast.open_with(common, pool.saturating_mul(2), 2, flags).await?;
+    claims::prepare(&mut stage, common, pool).await?;
+    let [leader, other] = &stage.replicas[..] else { bail!("there are not two replicas") };
+    ensure!(leader.is_leader().await && !other.is_leader().await, "the first replica does not lead alone");
+
+    let last = schedule.last().copied().unwrap_or_default();
+    let kill = schedule.get(count / 3).copied().unwrap_or_default();
+    say(&format!("{count} claims in {:.1} s; the leader dies after {:.1} s", last.as_secs_f64(), kill.as_secs_f64()));
+    let watch = Watch::begin(&stage.client, &objects::claims(), |_| {}).await?;
+    let before = stage.moment().await?;
+    let sampler = Sampler::begin(stage.processes());
+    let start = Instant::now() + claims::LEAD;
+    let board = Arc::new(Board::new("c", start, &schedule));
+    let (mut tasks, on_board) = (JoinSet::new(), Arc::clone(&board));
+    tasks.spawn(watch.follow(move |event| {
+        on_board.watched(&event);
+    }));
+    let pacing = load::begin(&stage.client, &objects::claims(), &board, schedule, objects::claim);
+    let dies = async {
+        tokio::time::sleep_until((start + kill).into()).await;
+        let killed = start.elapsed();
+        leader.process.kill().await.context("killing the leader")?;
+        say("the leader is dead");
+        let took = other.leads().await?;
+        say(&format!("the other leads after {:.1} s", took.as_secs_f64()));
+        anyhow::Ok((killed, start.elapsed()))
+    };
+    let until = start + last.max(kill) + Duration::from_secs((*duration).into()) + common.deadline();
+    let arrive = board.until(until, |p| p.answered == count && p.ready + p.refused == count);
+    let (killed, led) = tokio::select! {
+        (times, _) = async { tokio::join!(dies, arrive) } => times?,
+        ended = tasks.join_next() => match ended {
+            Some(Ok(Err(error))) => return Err(error),
+            Some(Ok(Ok(_)) | Err(_)) | None => bail!("the client's watch ended"),
+        },
+    };
+    drop(pacing);
+    let samples = sampler.end();
+    let outcome = Outcome::of(&board, &stage.launches().await?);
+    let mut measured = Measured::new(stage.who);
+    claims::told(&mut measured, &outcome, count, last);
+    let seconds = |at: Duration| at.saturating_sub(killed).as_secs_f64();
+    measured.number("leader_after_s", Some(seconds(led)));
+    let waiting: Vec<_> = board.claims().into_iter().filter(|claim| (killed..led).contains(&claim.intended)).collect();
+    measured.set("claims_without_leader", waiting.len());
+    measured.number("first_ready_after_s", waiting.iter().filter_map(|c| c.ready).min().map(seconds));
+    measured.number("all_ready_after_s", waiting.iter().filter_map(|c| c.ready).max().map(seconds));
+    measured.set("lease_s", lease.to_vec());
+    // The second replica's, which the first one's end leaves alone.
+    measured.samples = samples;
+    let memory = stage.who.role();
+    measured.number("rss_rest_mb", before.usage.get(memory).map(|usage| usage.rss_mb));
+    measured.notes.push("no webhook: two replicas on one machine have no Service in front of theirs".to_owned());
+    Ok(measured)
+}

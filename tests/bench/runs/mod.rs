@@ -1,0 +1,126 @@
+//! The benchmarks: what each puts on a stage, and what it measures there.
+
+mod bare;
+mod claims;
+mod failover;
+mod fill;
+mod hold;
+mod saturate;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use paddock_cluster::Place;
+
+use crate::args::{Command, Common};
+use crate::arrivals::{self, Schedule};
+use crate::controller::Who;
+use crate::report::Measured;
+use crate::stage::{Setup, Stage};
+
+/// Where a run happens and who is measured.
+pub(crate) struct Cast<'a> {
+    /// Holds the cluster, so that whoever owns it can end it.
+    pub(crate) slot: &'a mut Option<Place>,
+    /// Our operator's binary, where it was built.
+    pub(crate) program: Option<&'a Path>,
+    /// Who is measured.
+    pub(crate) who: Who,
+}
+
+impl Cast<'_> {
+    async fn open(&mut self, common: &Common, sandboxes: u32) -> Result<Stage<'_>> {
+        self.open_with(common, sandboxes, 1, Vec::new()).await
+    }
+
+    async fn open_with(
+        &mut self,
+        common: &Common,
+        sandboxes: u32,
+        replicas: usize,
+        flags: Vec<String>,
+    ) -> Result<Stage<'_>> {
+        let setup = Setup { common, who: self.who, program: self.program, sandboxes, replicas, flags };
+        Stage::open(self.slot, &setup).await
+    }
+}
+
+/// Runs a benchmark for one controller.
+pub(crate) async fn run(command: &Command, mut cast: Cast<'_>) -> Result<Measured> {
+    let common = command.common();
+    if let (Some((schedule, _)), Who::Bare) = (load(command), cast.who) {
+        return bare::run(&mut cast, common, schedule).await;
+    }
+    match command {
+        Command::ClaimsBurst { .. } | Command::ClaimsSustained { .. } => {
+            let Some((schedule, pool)) = load(command) else { bail!("this benchmark has no arrivals") };
+            claims::warm(&mut cast, common, schedule, pool).await
+        }
+        Command::Cold { claims, .. } => claims::cold(&mut cast, common, arrivals::burst(*claims as usize)).await,
+        Command::Churn { rate, seconds, lifetime, .. } => {
+            let schedule = arrivals::poisson(*rate, arrivals::count(*rate, *seconds), common.seed);
+            claims::churn(&mut cast, common, schedule, Duration::from_secs((*lifetime).into())).await
+        }
+        Command::Saturate { rate, seconds, factor, limit, .. } => {
+            let steps = saturate::Steps { rate: *rate, seconds: *seconds, factor: *factor, limit: f64::from(*limit) };
+            saturate::run(&mut cast, common, steps).await
+        }
+        Command::Fill { sandboxes, .. } => fill::run(&mut cast, common, *sandboxes).await,
+        Command::Hold { sandboxes, rest, .. } => {
+            hold::run(&mut cast, common, *sandboxes, Duration::from_secs((*rest).into())).await
+        }
+        Command::Failover { claims, rate, lease, .. } => {
+            let schedule = arrivals::poisson(*rate, *claims as usize, common.seed);
+            failover::run(&mut cast, common, schedule, lease).await
+        }
+        Command::Bare { .. } => bail!("the bare client is measured without a controller"),
+    }
+}
+
+/// The arrivals of a benchmark that a bare client can do as well, and the pool that its claims need.
+fn load(command: &Command) -> Option<(Schedule, u32)> {
+    let steady = |rate: f64, seconds: u32, seed| arrivals::poisson(rate, arrivals::count(rate, seconds), seed);
+    match command {
+        Command::ClaimsBurst { claims, common } => {
+            Some((arrivals::burst(*claims as usize), common.pool_size.unwrap_or(*claims)))
+        }
+        Command::ClaimsSustained { rate, seconds, common } => {
+            let schedule = steady(*rate, *seconds, common.seed);
+            let all = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
+            // With refill: what is claimed in five seconds, which is several times what a refill takes.
+            let some = (rate * 5.0).ceil().max(50.0) as u32;
+            Some((schedule, common.pool_size.unwrap_or(if common.no_refill { all } else { some.min(all) })))
+        }
+        Command::Bare { rate, seconds, common } => Some((steady(*rate, *seconds, common.seed), 0)),
+        Command::Saturate { .. }
+        | Command::Cold { .. }
+        | Command::Fill { .. }
+        | Command::Churn { .. }
+        | Command::Hold { .. }
+        | Command::Failover { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::Cli;
+
+    fn pool(args: &[&str]) -> (usize, u32) {
+        let args = std::iter::once("bench").chain(args.iter().copied());
+        let (schedule, pool) = load(&Cli::try_parse_from(args).unwrap().command).unwrap();
+        (schedule.len(), pool)
+    }
+
+    #[test]
+    fn a_pool_suffices_for_its_claims() {
+        assert_eq!(pool(&["claims-burst", "300"]), (300, 300));
+        assert_eq!(pool(&["claims-burst", "300", "--pool-size", "20"]), (300, 20));
+        assert_eq!(pool(&["claims-sustained", "45", "30", "--no-refill"]), (1350, 1350));
+        assert_eq!(pool(&["claims-sustained", "45", "30"]), (1350, 225));
+        assert_eq!(pool(&["claims-sustained", "5", "2"]), (10, 10));
+    }
+}

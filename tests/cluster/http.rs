@@ -1,0 +1,76 @@
+//! Asks what a program on this machine serves over plain HTTP: health, metrics.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::{Error, Result};
+
+/// Where something is served, as `http://HOST:PORT/PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl Endpoint {
+    /// On this machine.
+    #[must_use]
+    pub fn local(port: u16, path: &str) -> Self {
+        Self { host: "127.0.0.1".to_owned(), port, path: path.to_owned() }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?}: expected http://HOST:PORT/PATH");
+        let url: http::Uri = text.parse().map_err(|_| wrong())?;
+        match (url.scheme_str(), url.host()) {
+            (Some("http"), Some(host)) => {
+                Ok(Self { host: host.to_owned(), port: url.port_u16().unwrap_or(80), path: url.path().to_owned() })
+            }
+            (Some(_) | None, Some(_) | None) => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}:{}{}", self.host, self.port, self.path)
+    }
+}
+
+/// Status and body of what is there.
+pub async fn http_get(at: &Endpoint) -> Result<(u16, String)> {
+    let io = |what: &str| Error::io(format!("{what} {at}"));
+    let mut stream = TcpStream::connect((at.host.as_str(), at.port)).await.map_err(io("connecting to"))?;
+    // HTTP/1.0, so that the answer is whole, ends with the connection, and needs no library to be read.
+    let request = format!("GET {} HTTP/1.0\r\nHost: {}\r\n\r\n", at.path, at.host);
+    stream.write_all(request.as_bytes()).await.map_err(io("asking"))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.map_err(io("reading"))?;
+    let wrong = |problem: &str| Error::Format { what: format!("reading {at}"), problem: problem.to_owned() };
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| wrong("an answer without a body"))?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or_else(|| wrong("an answer without a status"))?, body.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_plain_http() {
+        let at: Endpoint = "http://127.0.0.1:8080/metrics".parse().unwrap();
+        assert_eq!(at, Endpoint::local(8080, "/metrics"));
+        assert_eq!(at.to_string(), "http://127.0.0.1:8080/metrics");
+        for wrong in ["https://127.0.0.1:8080/metrics", "127.0.0.1:8080", "metrics", ""] {
+            assert!(wrong.parse::<Endpoint>().unwrap_err().contains("expected http://"), "{wrong}");
+        }
+    }
+}
