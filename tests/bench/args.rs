@@ -106,8 +106,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "RATE", value_parser = rate, default_value = "10")]
         rate: f64,
         /// Lease duration, renew deadline and retry period of the replicas, in seconds; as upstream's by default.
-        #[arg(long, value_name = "S,S,S", value_delimiter = ',', default_values_t = [15, 10, 2], num_args = 3)]
-        lease: Vec<u32>,
+        #[arg(long, value_name = "S,S,S", value_parser = lease, default_value = "15,10,2")]
+        lease: Lease,
         #[command(flatten)]
         common: Common,
     },
@@ -176,6 +176,10 @@ pub(crate) struct Common {
     /// Measure a bare client with the same load as well, and give the operator's part of the latency.
     #[arg(long, help_heading = "Comparison")]
     pub(crate) with_bare: bool,
+    /// Writes that the bare client does for a claim: 3 (mark the claim and take the sandbox at once, then the claim's
+    /// status), or 2 (take the sandbox, then the status) where the webhook has marked the claim.
+    #[arg(long, value_name = "N", default_value = "3", help_heading = "Comparison", value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub(crate) bare_writes: u8,
     /// Measure another controller as well; its metrics are at this URL.
     #[arg(
         long,
@@ -243,6 +247,25 @@ impl Command {
     }
 }
 
+/// The timing of an election, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// How long a lease stands that is not renewed.
+    pub(crate) duration: u32,
+    /// How long after its last renewal a leader goes on.
+    pub(crate) deadline: u32,
+    /// How often it is tried or renewed.
+    pub(crate) retry: u32,
+}
+
+fn lease(text: &str) -> Result<Lease, String> {
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok(&[duration, deadline, retry]) if retry > 0 => Ok(Lease { duration, deadline, retry }),
+        Ok(_) | Err(_) => Err("expected three numbers of seconds, such as 15,10,2".to_owned()),
+    }
+}
+
 /// At most what no API server of this kind takes.
 fn rate(text: &str) -> Result<f64, String> {
     between(text, 0.1, 2000.0)
@@ -285,7 +308,7 @@ mod tests {
             (&["claims-burst", "9", "--against", "http://h/metrics"], "--controller-cmd"),
             (&["claims-burst", "9", "--against", "h", "--controller-cmd", "x"], "http://HOST:PORT/PATH"),
             (&["claims-burst", "9", "--only-against"], "--against"),
-            (&["failover", "--lease", "1"], "--lease"),
+            (&["failover", "--lease", "1"], "three numbers"),
         ] {
             let error = parse(args).unwrap_err();
             assert!(error.contains(said), "{args:?}: {error}");
@@ -295,8 +318,8 @@ mod tests {
     #[test]
     fn leases_are_upstreams_unless_told() {
         let Command::Failover { lease, claims, .. } = parse(&["failover"]).unwrap() else { panic!("another") };
-        assert_eq!((lease, claims), (vec![15, 10, 2], 300));
+        assert_eq!((lease, claims), (Lease { duration: 15, deadline: 10, retry: 2 }, 300));
         let Command::Failover { lease, .. } = parse(&["failover", "--lease", "4,3,1"]).unwrap() else { panic!() };
-        assert_eq!(lease, [4, 3, 1]);
+        assert_eq!(lease, Lease { duration: 4, deadline: 3, retry: 1 });
     }
 }

@@ -10,17 +10,15 @@ pub(crate) fn burst(count: usize) -> Schedule {
     vec![Duration::ZERO; count]
 }
 
-/// A Poisson process: gaps are exponential with the mean that `rate` a second gives. The count is fixed, so that a
-/// pool that was filled for it suffices; the time that it takes varies by the seed.
+/// A Poisson process of this rate, given that it has `count` arrivals: those are as many points in time, each anywhere
+/// in the time that they take on average. With the count fixed, a pool that was filled for it suffices, and the rate is
+/// the one asked for.
 pub(crate) fn poisson(rate: f64, count: usize, seed: u64) -> Schedule {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut at = 0.0;
-    let next = || {
-        // `f64` gives 0 but never 1, so the logarithm is of something above 0.
-        at += -(1.0 - random.f64()).ln() / rate;
-        Duration::from_secs_f64(at)
-    };
-    std::iter::repeat_with(next).take(count).collect()
+    let all = count as f64 / rate;
+    let mut schedule: Schedule = (0..count).map(|_| Duration::from_secs_f64(random.f64() * all)).collect();
+    schedule.sort();
+    schedule
 }
 
 /// How many arrive at this rate in this time, on average.
@@ -38,6 +36,7 @@ mod tests {
         let schedule = poisson(50.0, COUNT, 1);
         assert_eq!(schedule.len(), COUNT);
         assert!(schedule.is_sorted());
+        assert!(schedule.last().unwrap().as_secs_f64() <= COUNT as f64 / 50.0);
         let at: Vec<f64> = schedule.iter().map(Duration::as_secs_f64).collect();
         let gaps: Vec<f64> = std::iter::once(at[0]).chain(at.windows(2).map(|w| w[1] - w[0])).collect();
         let mean = gaps.iter().sum::<f64>() / COUNT as f64;

@@ -35,6 +35,21 @@ pub(crate) fn sandboxes() -> String {
     format!("/apis/{AGENTS}/namespaces/{NAMESPACE}/sandboxes")
 }
 
+/// Path of the pods.
+pub(crate) fn pods() -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/pods")
+}
+
+/// A template whose owner does not exist.
+pub(crate) fn orphan(name: &str) -> Value {
+    let mut orphan = template();
+    orphan["spec"]["networkPolicyManagement"] = json!("Unmanaged");
+    orphan["metadata"] = json!({ "name": name, "ownerReferences": [{
+        "apiVersion": EXTENSIONS, "kind": "SandboxTemplate", "name": "nobody", "uid": "00000000-0000-0000-0000-000000000000",
+    }] });
+    orphan
+}
+
 /// The namespace.
 pub(crate) fn namespace() -> Value {
     json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } })

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use http::Method;
+use http::{Method, StatusCode};
 use jiff::Timestamp;
 use kube::Client;
 use kube::api::DynamicObject;
@@ -223,6 +223,20 @@ impl<'a> Stage<'a> {
             Some(ended) => bail!("{} ended; its log is {}", ended.process.name(), ended.process.log().display()),
             None => Ok(()),
         }
+    }
+
+    /// Waits until the garbage collector knows our kinds, which it learns of half a minute after they are there. Until
+    /// then nothing goes that a claim leaves behind.
+    pub(crate) async fn collects_garbage(&self) -> Result<()> {
+        const ORPHAN: &str = "orphan";
+        say(&format!("{}: waiting for the garbage collector to know of sandboxes", self.who.title()));
+        self.post(&objects::templates(), &objects::orphan(ORPHAN)).await?;
+        let (path, began) = (format!("{}/{ORPHAN}", objects::templates()), Instant::now());
+        while send(&self.client, Method::GET, &path, Load::Empty).await?.status != StatusCode::NOT_FOUND {
+            ensure!(began.elapsed() < SERVED * 2, "the garbage collector does not collect what is ours");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
     }
 
     /// Waits until nothing is written any more; says whether it came to that in time.

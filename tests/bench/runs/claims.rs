@@ -1,6 +1,6 @@
 //! Claims: on a full pool at once or at a rate, on an empty pool, coming and going.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,7 @@ pub(super) async fn churn(
     let pool = common.pool_size.unwrap_or(all.clamp(1, 100));
     let mut stage = cast.open(common, pool.saturating_add(all)).await?;
     prepare(&mut stage, common, pool).await?;
+    stage.collects_garbage().await?;
     measure(&mut stage, common, schedule, Some(lifetime)).await
 }
 
@@ -202,15 +203,22 @@ pub(super) async fn drain(stage: &mut Stage<'_>, board: &Arc<Board>, limit: Dura
     say(&format!("{}: deleting the claims", stage.who.title()));
     load::dismiss_all(&stage.client, &objects::claims(), board).await?;
     let taken: Vec<String> = board.claims().into_iter().filter_map(|claim| claim.sandbox).collect();
-    loop {
-        let there = stage.launches().await?;
-        if !taken.iter().any(|sandbox| there.contains_key(sandbox)) {
-            break;
+    for path in [objects::sandboxes(), objects::pods()] {
+        loop {
+            let mut there = HashSet::new();
+            Watch::begin(&stage.client, &path, |event| {
+                there.insert(event.name.to_owned());
+            })
+            .await?;
+            // A pod has its sandbox's name.
+            if !taken.iter().any(|sandbox| there.contains(sandbox)) {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        if Instant::now() > deadline {
-            return Ok(false);
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     stage.settle(deadline.saturating_duration_since(Instant::now())).await
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::task::JoinSet;
 
 use super::{Cast, claims};
-use crate::args::Common;
+use crate::args::{Common, Lease};
 use crate::arrivals::Schedule;
 use crate::board::{Board, Outcome};
 use crate::controller::Who;
@@ -20,7 +20,7 @@ use crate::watch::Watch;
 
 pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule, lease: &[u32]) -> Result<Measured> {
     ensure!(cast.who == Who::Paddock, "failover is measured of our own operator alone");
-    let [duration, deadline, retry] = lease else { bail!("--lease: expected three numbers of seconds") };
+    let Lease { duration, deadline, retry } = lease;
     let flags = vec![
         format!("--lease-duration={duration}s"),
         format!("--lease-renew-deadline={deadline}s"),
@@ -55,7 +55,7 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
         say(&format!("the other leads after {:.1} s", took.as_secs_f64()));
         anyhow::Ok((killed, start.elapsed()))
     };
-    let until = start + last.max(kill) + Duration::from_secs((*duration).into()) + common.deadline();
+    let until = start + last.max(kill) + Duration::from_secs(duration.into()) + common.deadline();
     let arrive = board.until(until, |p| p.answered == count && p.ready + p.refused == count);
     let (killed, led) = tokio::select! {
         (times, _) = async { tokio::join!(dies, arrive) } => times?,
@@ -75,7 +75,7 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
     measured.set("claims_without_leader", waiting.len());
     measured.number("first_ready_after_s", waiting.iter().filter_map(|c| c.ready).min().map(seconds));
     measured.number("all_ready_after_s", waiting.iter().filter_map(|c| c.ready).max().map(seconds));
-    measured.set("lease_s", lease.to_vec());
+    measured.set("lease_s", vec![duration, deadline, retry]);
     // The second replica's, which the first one's end leaves alone.
     measured.samples = samples;
     let memory = stage.who.role();

@@ -72,7 +72,7 @@ pub(crate) async fn run(command: &Command, mut cast: Cast<'_>) -> Result<Measure
         }
         Command::Failover { claims, rate, lease, .. } => {
             let schedule = arrivals::poisson(*rate, *claims as usize, common.seed);
-            failover::run(&mut cast, common, schedule, lease).await
+            failover::run(&mut cast, common, schedule, *lease).await
         }
         Command::Bare { .. } => bail!("the bare client is measured without a controller"),
     }
