@@ -18,7 +18,7 @@ use crate::report::Measured;
 use crate::usage::Sampler;
 use crate::watch::Watch;
 
-pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule, lease: &[u32]) -> Result<Measured> {
+pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule, lease: Lease) -> Result<Measured> {
     ensure!(cast.who == Who::Paddock, "failover is measured of our own operator alone");
     let Lease { duration, deadline, retry } = lease;
     let flags = vec![
