@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("tree::no_lint_is_waved_through_and_no_end_is_loose", no_loose_end).needs(git),
         test("tree::every_source_file_says_what_it_is_for", contracts).needs(git),
         test("tree::every_mutant_names_a_test", mutants_name_tests).needs(git),
+        test("tree::every_mutant_applies", mutants_apply).needs(git),
     ]
 }
 
@@ -79,17 +80,62 @@ fn contracts() -> Outcome {
 }
 
 fn mutants_name_tests() -> Outcome {
-    let names: Vec<String> =
+    let own: Vec<String> =
         [crate::scenarios::tests(), crate::sim::tests()].into_iter().flatten().map(|t| t.name().to_owned()).collect();
     let mut complaints = Vec::new();
     for path in sources(&["patch"])? {
         let text = fs::read_to_string(&path)?;
         let expected: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("Fails: ")).collect();
         if expected.is_empty() {
-            complaints.push(format!("{} does not say `Fails: TEST`", path.display()));
+            complaints.push(format!("{} does not say `Fails: TEST` or `Fails: PACKAGE TEST`", path.display()));
         }
-        for name in expected.iter().filter(|name| !names.iter().any(|n| n == *name)) {
-            complaints.push(format!("{}: there is no test {name}", path.display()));
+        for named in expected {
+            let there = match named.split_once(' ') {
+                None => own.iter().any(|name| name == named),
+                Some((package, name)) => has_test(package, name)?,
+            };
+            if !there {
+                complaints.push(format!("{}: there is no test {named}", path.display()));
+            }
+        }
+    }
+    complain(complaints)
+}
+
+/// Whether the sources of a package have a test function that is called so. That its modules are too is seen when it is run.
+fn has_test(package: &str, name: &str) -> Result<bool, String> {
+    let is_package = |manifest: &PathBuf| {
+        let text = fs::read_to_string(manifest).unwrap_or_default();
+        let manifest: toml::Table = text.parse().unwrap_or_default();
+        manifest.get("package").and_then(|p| p.get("name")).and_then(toml::Value::as_str) == Some(package)
+    };
+    let manifest = sources(&["toml"])?.into_iter().find(is_package);
+    let manifest = manifest.ok_or_else(|| format!("there is no package {package}"))?;
+    let folder = manifest.parent().unwrap_or(&manifest);
+    let function = format!("fn {}(", name.rsplit("::").next().unwrap_or(name));
+    for path in sources(&["rs"])?.into_iter().filter(|p| p.starts_with(folder)) {
+        let text = fs::read_to_string(&path).map_err(|e| e.to_string())?;
+        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+        let found = lines.iter().position(|l| l.trim_start_matches("async ").starts_with(&function));
+        let marked = |at: usize| {
+            let above = lines[..at].iter().rev().take_while(|l| l.starts_with("#[") || l.starts_with("//"));
+            above.into_iter().any(|l| l.starts_with("#[test]") || l.starts_with("#[tokio::test"))
+        };
+        if found.is_some_and(marked) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// One that does not apply any more takes nothing away.
+fn mutants_apply() -> Outcome {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut complaints = Vec::new();
+    for path in sources(&["patch"])? {
+        let checked = Command::new("git").args(["apply", "--check"]).arg(&path).current_dir(&root).output()?;
+        if !checked.status.success() {
+            complaints.push(String::from_utf8_lossy(&checked.stderr).trim().to_owned());
         }
     }
     complain(complaints)

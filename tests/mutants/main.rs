@@ -1,32 +1,37 @@
-//! Mutants: each patch here takes one protection away, and has to make its named test fail.
+//! Mutants: each patch here takes one protection away, and has to make its named tests fail.
 //!
-//! `cargo mutants-check [NAME…]` copies the working tree to `target/mutants`, applies one patch after another there, and runs the
-//! tests that a patch names under `Fails:`. A mutant that does not compile proves nothing, and one whose test passes has found a
-//! test that cannot fail. Not part of `cargo test`: each mutant costs a build of the core and of the tests.
+//! `cargo mutants-check [NAME…]` copies the working tree to `target/mutants`, applies one patch after another there, and runs
+//! the tests that a patch names, a line each: `Fails: TEST` is one of `paddock-tests`, `Fails: PACKAGE TEST` one of another
+//! crate. A mutant that does not compile proves nothing, and one whose test passes has found a test that cannot fail. Not
+//! part of `cargo test`: each mutant costs a build of what it changes and of the tests that it names.
 
+mod programs;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use programs::{Named, Programs, Verdict};
 
 fn main() -> Result<ExitCode> {
     let chosen: Vec<String> = std::env::args().skip(1).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let tree = root.join("target/mutants");
+    let all = Mutant::all(&root)?;
+    let unknown: Vec<&String> = chosen.iter().filter(|name| !all.iter().any(|m| m.name == **name)).collect();
+    ensure!(unknown.is_empty(), "there is no mutant of the name {unknown:?}");
+    let mutants: Vec<Mutant> = all.into_iter().filter(|m| chosen.is_empty() || chosen.contains(&m.name)).collect();
     copy(&root, &tree).context("the working tree cannot be copied")?;
-    let mutants: Vec<Mutant> =
-        Mutant::all(&root)?.into_iter().filter(|m| chosen.is_empty() || chosen.contains(&m.name)).collect();
-    ensure!(!mutants.is_empty(), "there is no mutant of that name");
 
-    let mut tests: Vec<&str> = mutants.iter().flat_map(|m| m.fails.iter().map(String::as_str)).collect();
-    tests.sort_unstable();
-    tests.dedup();
+    let tests: BTreeSet<&Named> = mutants.iter().flat_map(|m| &m.fails).collect();
     println!("unchanged: {} tests have to pass", tests.len());
-    ensure!(build(&tree)?.status.success(), "the unchanged tree does not build");
+    let programs = Programs::build(&tree, tests.iter().copied()).context("the unchanged tree")?;
     for test in tests {
-        ensure!(verdict(&tree, test)? == Verdict::Passed, "{test} does not pass on the unchanged tree");
+        ensure!(programs.verdict(test)? == Verdict::Passed, "{test} does not pass on the unchanged tree");
     }
 
     let mut survivors = 0;
@@ -50,7 +55,7 @@ fn main() -> Result<ExitCode> {
 struct Mutant {
     name: String,
     patch: PathBuf,
-    fails: Vec<String>,
+    fails: Vec<Named>,
 }
 
 impl Mutant {
@@ -62,8 +67,7 @@ impl Mutant {
                 continue;
             }
             let text = fs::read_to_string(&patch)?;
-            let fails: Vec<String> =
-                text.lines().filter_map(|l| l.strip_prefix("Fails: ")).map(str::to_owned).collect();
+            let fails: Vec<Named> = text.lines().filter_map(|l| l.strip_prefix("Fails: ")).map(Named::read).collect();
             ensure!(!fails.is_empty(), "{} does not say which test `Fails: `", patch.display());
             let name = patch.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             mutants.push(Self { name, patch, fails });
@@ -95,54 +99,15 @@ impl Mutant {
     }
 
     fn look(&self, tree: &Path) -> Result<()> {
-        let built = build(tree)?;
-        if !built.status.success() {
-            bail!("it does not compile: {}", last_lines(&built.stderr));
-        }
+        let programs = Programs::build(tree, &self.fails)?;
         for test in &self.fails {
-            match verdict(tree, test)? {
+            match programs.verdict(test)? {
                 Verdict::Failed => {}
                 Verdict::Passed => bail!("{test} passes all the same"),
             }
         }
         Ok(())
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Passed,
-    Failed,
-}
-
-/// The tests of a tree, built in its own directory: in a shared one the two would overwrite each other's programs.
-fn cargo(tree: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["test", "--quiet", "--package", "paddock-tests", "--test", "paddock"]).current_dir(tree);
-    command.env_remove("CARGO_TARGET_DIR").env_remove("UPDATE").stdin(Stdio::null());
-    command
-}
-
-fn build(tree: &Path) -> Result<Output> {
-    cargo(tree).arg("--no-run").output().context("cargo does not start")
-}
-
-fn verdict(tree: &Path, test: &str) -> Result<Verdict> {
-    let output = cargo(tree).args(["--", "--exact", test]).output().context("cargo does not start")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    if said.contains("1 passed; 0 failed") {
-        Ok(Verdict::Passed)
-    } else if said.contains("0 passed; 1 failed") {
-        Ok(Verdict::Failed)
-    } else {
-        bail!("{test} did not run: {}", last_lines(&output.stdout));
-    }
-}
-
-fn last_lines(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
 /// Brings a copy in step with the working tree; what is the same already keeps its time, so that cargo does not build it again.
