@@ -152,6 +152,10 @@ impl Board {
 /// What the claims of a run came to.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
+    /// All.
+    pub(crate) claims: usize,
+    /// Claims a second that were due, where they were not due at once.
+    pub(crate) offered: Option<f64>,
     /// From the intended start to the reply.
     pub(crate) ack: Option<Summary>,
     /// From the intended start to Ready.
@@ -198,7 +202,11 @@ impl Outcome {
         let first = claims.iter().map(|claim| claim.intended).min().unwrap_or_default();
         let last = claims.iter().filter_map(|claim| claim.ready).max().unwrap_or_default();
         let took = last.saturating_sub(first).as_secs_f64();
+        let due = claims.iter().map(|claim| claim.intended).max().unwrap_or_default().saturating_sub(first);
         Self {
+            claims: claims.len(),
+            // So many gaps, not claims, fit between the first and the last.
+            offered: (!due.is_zero()).then(|| (claims.len() - 1) as f64 / due.as_secs_f64()),
             ack: Summary::of(ack),
             ready: Summary::of(ready.iter().map(|(_, latency)| *latency).collect()),
             gone: Summary::of(gone),
@@ -245,6 +253,7 @@ mod tests {
         assert_eq!(outcome.ack.unwrap().max, 250.0);
         assert_eq!((outcome.lost, outcome.refused), (1, 0));
         assert_eq!(outcome.latencies, [(0.1, 300.0)]);
+        assert_eq!(outcome.offered, Some(10.0));
     }
 
     #[test]

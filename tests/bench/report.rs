@@ -208,11 +208,30 @@ fn show(value: &Value) -> String {
     }
 }
 
+/// Figures that a reader of the JSON finds in every run, null where they are not measured.
+const ALWAYS: [&str; 14] = [
+    "ack_ms",
+    "claims",
+    "cold",
+    "conflicts_per_claim",
+    "cpu",
+    "cpu_s",
+    "lost",
+    "rate",
+    "ready_ms",
+    "reconciles_per_claim",
+    "rss_mb",
+    "twice",
+    "writes_per_claim",
+    "writes_per_claim_to_ready",
+];
+
 /// One object: the first run's figures, and the other runs' under their names.
 pub(crate) fn object(head: Map<String, Value>, runs: &[Measured]) -> Value {
     let mut all = head;
     for (number, run) in runs.iter().enumerate() {
-        let mut figures = run.figures.clone();
+        let mut figures: Map<_, _> = ALWAYS.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
+        figures.extend(run.figures.clone());
         figures.insert("controller".to_owned(), json!(run.who.title()));
         figures.insert("notes".to_owned(), json!(run.notes));
         if number == 0 {
@@ -259,5 +278,6 @@ mod tests {
         assert_eq!(object["ready_ms"]["p50"], 5.0);
         assert_eq!(object["bare_client"]["ready_ms"]["p99"], 4.0);
         assert_eq!(object["controller"], "paddock");
+        assert!(object.as_object().unwrap().contains_key("writes_per_claim"));
     }
 }

@@ -86,9 +86,10 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
     let samples = sampler.end();
     let outcome = Outcome::of(&board, &stage.launches().await?);
     let mut measured = Measured::new(stage.who);
-    claims::told(&mut measured, &outcome, count, last);
+    claims::told(&mut measured, &outcome);
     claims::used(&mut measured, (&before, &after), &samples, count);
     measured.set("writes_per_claim_to_ready", common.bare_writes);
+    measured.set("webhook", false);
     Ok(measured)
 }
 

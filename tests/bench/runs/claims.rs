@@ -107,7 +107,7 @@ pub(super) async fn measure(
     let samples = sampler.end();
     let outcome = Outcome::of(&board, &stage.launches().await?);
     let mut measured = Measured::new(stage.who);
-    told(&mut measured, &outcome, count, last);
+    told(&mut measured, &outcome);
     used(&mut measured, (&before, &after), &samples, count);
     counted(stage, common, &mut measured, &Span { board: &board, before: &before, after: &after, wall }).await?;
     if common.no_refill {
@@ -117,10 +117,9 @@ pub(super) async fn measure(
 }
 
 /// What the client saw.
-pub(super) fn told(measured: &mut Measured, outcome: &Outcome, count: usize, last: Duration) {
-    measured.set("claims", count);
-    let offered = (!last.is_zero()).then(|| count as f64 / last.as_secs_f64());
-    measured.number("offered_rate", offered);
+pub(super) fn told(measured: &mut Measured, outcome: &Outcome) {
+    measured.set("claims", outcome.claims);
+    measured.number("offered_rate", outcome.offered);
     measured.number("rate", Some(outcome.rate));
     measured.summary("ready_ms", outcome.ready);
     measured.summary("ack_ms", outcome.ack);

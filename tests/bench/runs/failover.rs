@@ -15,7 +15,7 @@ use crate::load;
 use crate::objects;
 use crate::progress::say;
 use crate::report::Measured;
-use crate::usage::Sampler;
+use crate::usage::{self, Sample, Sampler};
 use crate::watch::Watch;
 
 pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule, lease: Lease) -> Result<Measured> {
@@ -68,7 +68,7 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
     let samples = sampler.end();
     let outcome = Outcome::of(&board, &stage.launches().await?);
     let mut measured = Measured::new(stage.who);
-    claims::told(&mut measured, &outcome, count, last);
+    claims::told(&mut measured, &outcome);
     let seconds = |at: Duration| at.saturating_sub(killed).as_secs_f64();
     measured.number("leader_after_s", Some(seconds(led)));
     let waiting: Vec<_> = board.claims().into_iter().filter(|claim| (killed..led).contains(&claim.intended)).collect();
@@ -76,10 +76,15 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
     measured.number("first_ready_after_s", waiting.iter().filter_map(|c| c.ready).min().map(seconds));
     measured.number("all_ready_after_s", waiting.iter().filter_map(|c| c.ready).max().map(seconds));
     measured.set("lease_s", vec![duration, deadline, retry]);
-    // The second replica's, which the first one's end leaves alone.
+    // The second replica's: the first one ended.
+    let second = format!("{} 2", stage.who.role());
+    let used = |sample: Option<&Sample>| Some(sample?.usage.get(&second)?.cpu_s);
+    let spent = used(samples.last()).zip(used(samples.first())).map(|(after, before)| after - before);
+    measured.number("cpu_s", spent);
+    measured.number("rss_mb", usage::peak(&samples, &second));
+    measured.number("rss_rest_mb", before.usage.get(&second).map(|usage| usage.rss_mb));
     measured.samples = samples;
-    let memory = stage.who.role();
-    measured.number("rss_rest_mb", before.usage.get(memory).map(|usage| usage.rss_mb));
+    measured.set("webhook", false);
     measured.notes.push("no webhook: two replicas on one machine have no Service in front of theirs".to_owned());
     Ok(measured)
 }
