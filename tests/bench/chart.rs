@@ -57,8 +57,23 @@ fn panels(runs: &[Measured]) -> Vec<Panel> {
         let of = |sample: &crate::usage::Sample| Some((sample.at, sample.usage.get(run.who.role())?.rss_mb));
         run.samples.iter().filter_map(of).collect()
     };
+    let rounds = |percentile: &'static str| {
+        let all = runs.iter().filter_map(|run| run.figures.get("rounds")?.as_array()).take(1).flatten();
+        all.filter_map(|round| Some((round["asked_rate"].as_f64()?, round["ready_ms"][percentile].as_f64()?))).collect()
+    };
+    let by_rate: Vec<(String, Vec<(f64, f64)>)> =
+        ["p50", "p95", "p99"].map(|percentile| (percentile.to_owned(), rounds(percentile))).into();
     let at_once = runs.iter().all(|run| run.latencies.iter().all(|(at, _)| *at == 0.0));
     vec![
+        Panel {
+            title: "Time to Ready by rate of claims",
+            x: "claims/s",
+            y: "ms",
+            log_x: false,
+            log_y: true,
+            dots: false,
+            series: by_rate.into_iter().filter(|(_, points)| !points.is_empty()).collect(),
+        },
         Panel {
             title: "Time to Ready by intended start",
             x: "s",

@@ -142,14 +142,15 @@ fn print(command: &Command, (runs, version): (Vec<Measured>, String)) -> Result<
         say(&format!("drew {}", file.display()));
     }
     if common.json {
+        let local = common.target.kubeconfig.is_none();
         let head: Map<String, Value> = [
             ("benchmark", json!(command.title())),
             ("machine", json!({ "processors": cores, "memory_gib": memory })),
             ("kubernetes", json!(version)),
             ("seed", json!(common.seed)),
             ("nodes", json!(common.nodes)),
-            ("audit", json!(!common.no_audit)),
-            ("webhook", json!(!common.no_webhook)),
+            ("audit", json!(local && !common.no_audit)),
+            ("webhook", json!(local && !common.no_webhook)),
             ("refill", json!(!common.no_refill)),
         ]
         .map(|(name, value)| (name.to_owned(), value))

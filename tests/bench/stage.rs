@@ -82,7 +82,10 @@ impl<'a> Stage<'a> {
         let nodes = common.nodes.max(setup.sandboxes / PODS_PER_NODE + 1);
         let options =
             Options { nodes, audit: !common.no_audit, priority_and_fairness: common.fairness, ..Options::default() };
-        say(&format!("{}: starting a cluster with {nodes} nodes", who.title()));
+        say(&match common.target.kubeconfig {
+            None => format!("{}: starting a cluster with {nodes} nodes", who.title()),
+            Some(_) => format!("{}: on the cluster that you named", who.title()),
+        });
         let place = slot.insert(common.target.open(options).await?);
         if let (Place::Local(cluster), true) = (&*place, common.keep_logs) {
             cluster.keep_logs();

@@ -25,12 +25,14 @@ pub(super) struct Steps {
 
 /// What no API server of this kind takes: the rounds end there at the latest.
 const FASTEST: f64 = 2000.0;
+/// Claims a second that there are nodes for.
+const LIKELY: u32 = 200;
 /// Ready sandboxes at the start of each round, unless told.
 const POOL: u32 = 200;
 
 pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, steps: Steps) -> Result<Measured> {
     let pool = common.pool_size.unwrap_or(POOL);
-    let most = (FASTEST as u32).min(1000).saturating_mul(steps.seconds.min(20)) + pool;
+    let most = pool + LIKELY * steps.seconds;
     let mut stage = cast.open(common, most).await?;
     claims::prepare(&mut stage, common, pool).await?;
     let (mut rate, mut rounds, mut best) = (steps.rate, Vec::<Value>::new(), None::<Measured>);
