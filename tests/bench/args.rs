@@ -177,9 +177,10 @@ pub(crate) struct Common {
     #[arg(long, help_heading = "Comparison")]
     pub(crate) with_bare: bool,
     /// Writes that the bare client does for a claim: 3 (mark the claim and take the sandbox at once, then the claim's
-    /// status), or 2 (take the sandbox, then the status) where the webhook has marked the claim.
-    #[arg(long, value_name = "N", default_value = "3", help_heading = "Comparison", value_parser = clap::value_parser!(u8).range(2..=3))]
-    pub(crate) bare_writes: u8,
+    /// status), or 2 (take the sandbox, then the status) as where a webhook has marked the claim; as many as the operator
+    /// was seen to do if absent, or 3.
+    #[arg(long, value_name = "N", help_heading = "Comparison", value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub(crate) bare_writes: Option<u8>,
     /// Measure another controller as well; its metrics are at this URL.
     #[arg(
         long,

@@ -35,7 +35,7 @@ use crate::watch::Watch;
 const AT_ONCE: usize = 32;
 
 pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule) -> Result<Measured> {
-    let count = schedule.len();
+    let (count, writes) = (schedule.len(), cast.bare_writes);
     let mut stage = cast.open(common, 0).await?;
     furnish(&stage, count).await?;
     let kubeconfig = match &*stage.place {
@@ -62,7 +62,7 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
     tasks.spawn(ours.follow(move |event| {
         on_board.watched(&event);
     }));
-    let (next, marks) = (AtomicUsize::new(0), common.bare_writes == 3);
+    let (next, marks) = (AtomicUsize::new(0), writes == 3);
     tasks.spawn(its.follow(move |event| {
         let Some(state) = event.state.filter(|state| state.sandbox.is_none() && !state.hinted) else { return };
         let sandbox = sandbox_name(next.fetch_add(1, Ordering::Relaxed));
@@ -88,7 +88,7 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
     let mut measured = Measured::new(stage.who);
     claims::told(&mut measured, &outcome);
     claims::used(&mut measured, (&before, &after), &samples, count);
-    measured.set("writes_per_claim_to_ready", common.bare_writes);
+    measured.set("writes_per_claim_to_ready", writes);
     measured.set("webhook", false);
     Ok(measured)
 }

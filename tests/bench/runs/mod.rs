@@ -27,6 +27,8 @@ pub(crate) struct Cast<'a> {
     pub(crate) program: Option<&'a Path>,
     /// Who is measured.
     pub(crate) who: Who,
+    /// Writes that the bare client does for a claim: two or three.
+    pub(crate) bare_writes: u8,
 }
 
 impl Cast<'_> {
