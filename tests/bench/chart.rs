@@ -183,8 +183,9 @@ fn range(values: impl Iterator<Item = f64>, log: bool) -> std::ops::Range<f64> {
         (low, high) = (1.0, 2.0);
     }
     if log {
-        let low = low.max(0.1);
-        return low * 0.8..(high * 1.25).max(low * 2.0);
+        // From a power of ten, so that there is a label at it.
+        let low = 10_f64.powf(low.max(0.1).log10().floor());
+        return low..(high * 1.25).max(low * 10.0);
     }
     let low = low.min(0.0);
     low..(high * 1.05).max(low + 1.0)

@@ -20,6 +20,7 @@ use crate::watch::Watch;
 
 pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule, lease: Lease) -> Result<Measured> {
     ensure!(cast.who == Who::Paddock, "failover is measured of our own operator alone");
+    ensure!(common.target.kubeconfig.is_none(), "failover is measured on a cluster of our own alone");
     let Lease { duration, deadline, retry } = lease;
     let flags = vec![
         format!("--lease-duration={duration}s"),
