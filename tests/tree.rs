@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("tree::every_source_file_says_what_it_is_for", contracts).needs(git),
         test("tree::every_mutant_names_a_test", mutants_name_tests).needs(git),
         test("tree::every_mutant_applies", mutants_apply).needs(git),
+        test("tree::every_check_of_an_invariant_is_there", invariants_are_checked).needs(git),
     ]
 }
 
@@ -137,6 +138,34 @@ fn mutants_apply() -> Outcome {
         if !checked.status.success() {
             complaints.push(String::from_utf8_lossy(&checked.stderr).trim().to_owned());
         }
+    }
+    complain(complaints)
+}
+
+/// The checks that ARCHITECTURE.md names beside its invariants: each is a test function or a scenario.
+fn invariants_are_checked() -> Outcome {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md"))?;
+    let mut code = String::new();
+    for path in sources(&["rs"])? {
+        code += &fs::read_to_string(&path)?;
+    }
+    let scenarios: Vec<String> = crate::scenarios::tests().iter().map(|t| t.name().to_owned()).collect();
+    let rows = text.lines().filter(|l| l.starts_with("| ") && l.as_bytes()[2].is_ascii_digit());
+    let (mut complaints, mut named) = (Vec::new(), 0);
+    for row in rows {
+        let checks = row.rsplit('|').nth(1).unwrap_or_default();
+        // What stands between backquotes and looks like the name of a test.
+        let is_name = |t: &&str| t.matches('_').count() > 1 && t.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        for name in checks.split('`').skip(1).step_by(2).filter(is_name) {
+            named += 1;
+            let scenario = scenarios.iter().any(|s| s.ends_with(&format!("::{name}")));
+            if !scenario && !code.contains(&format!("fn {name}(")) && !code.contains(&format!("::{name}\",")) {
+                complaints.push(format!("ARCHITECTURE.md: there is no test {name}"));
+            }
+        }
+    }
+    if named < 40 {
+        complaints.push(format!("only {named} checks were found in ARCHITECTURE.md"));
     }
     complain(complaints)
 }

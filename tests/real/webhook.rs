@@ -19,7 +19,6 @@ pub(super) fn tests() -> Vec<Test> {
         a_sandbox_says_its_mode_in_both_fields,
         wrong_sandboxes_are_denied_and_the_field_named,
         what_stays_cannot_be_changed,
-        nobody_passes_a_sandbox_off_as_a_pools,
         a_claim_is_stamped_and_its_hint_is_the_operators,
         a_dry_run_shows_what_would_be_and_leaves_nothing,
         forbidden_labels_of_a_claim_are_warned_of,
@@ -176,18 +175,6 @@ async fn what_stays_cannot_be_changed() {
         let output = place.kubectl_output(&["patch", "sandbox", "a", "--type=merge", "-p", patch], None).await;
         assert!(output.contains("immutable"), "{patch}: {output}");
     }
-}
-
-async fn nobody_passes_a_sandbox_off_as_a_pools() {
-    let place = place("forged").await;
-    let mut forged = sandbox("a", json!({}));
-    forged["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxWarmPool", "name": "p",
-        "uid": "00000000-0000-0000-0000-000000000000", "controller": true,
-    }]);
-    let status = refusal(&place, &forged).await;
-    assert_eq!(status.code, 403);
-    assert!(status.message.contains("metadata.ownerReferences[0]"), "{}", status.message);
 }
 
 async fn a_claim_is_stamped_and_its_hint_is_the_operators() {
