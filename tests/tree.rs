@@ -81,8 +81,8 @@ fn contracts() -> Outcome {
 }
 
 fn mutants_name_tests() -> Outcome {
-    let own: Vec<String> =
-        [crate::scenarios::tests(), crate::sim::tests()].into_iter().flatten().map(|t| t.name().to_owned()).collect();
+    let own = [crate::scenarios::tests(), crate::sim::tests(), crate::flow::tests(), crate::purity::tests()];
+    let own: Vec<String> = own.into_iter().flatten().map(|t| t.name().to_owned()).collect();
     let mut complaints = Vec::new();
     for path in sources(&["patch"])? {
         let text = fs::read_to_string(&path)?;

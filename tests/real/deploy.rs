@@ -7,9 +7,9 @@ use paddock_cluster::{Cluster, Options, Signal};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::json::text;
-use super::kinds::{Kind, POD};
-use super::manifests::{claim, object, pod, sandbox};
+use super::json::{text, uid};
+use super::kinds::{Kind, POD, SANDBOX};
+use super::manifests::{claim, object, pod, pool, sandbox, template};
 use super::operator::{self, NAMESPACE, Operator, Plan};
 use super::place::Place;
 use super::{programs, stage};
@@ -176,8 +176,22 @@ async fn without_an_answer_generated_code_is_denied_and_all_else_admitted() {
         let denied = place.dry_run(pod).await.expect_err("nobody answers").to_string();
         assert!(denied.contains("failed calling webhook") && denied.contains(entry), "{denied}");
     }
+    // Nobody would see later who put it into the pool: neither now nor afterwards.
+    place.create(template("t", json!({}))).await;
+    let pool = place.create(pool("p", "t", json!({ "replicas": 1 }))).await;
+    let owner = json!([{
+        "apiVersion": pool["apiVersion"], "kind": pool["kind"], "name": "p", "uid": uid(&pool), "controller": true,
+    }]);
+    let mut forged = sandbox("forged", json!({}));
+    forged["metadata"]["ownerReferences"] = owner;
+    let mut made = place.create(sandbox("a", json!({}))).await;
+    made["metadata"]["ownerReferences"] = forged["metadata"]["ownerReferences"].clone();
+    for denied in [place.try_create(&forged).await, place.replace(&made).await] {
+        let denied = denied.expect_err("nobody answers").to_string();
+        assert!(denied.contains("failed calling webhook") && denied.contains("owned-sandboxes"), "{denied}");
+    }
+    place.merge(SANDBOX, "a", json!({ "metadata": { "labels": { "example.com/a": "b" } } })).await;
     place.create(unmarked).await;
-    place.create(sandbox("a", json!({}))).await;
     place.create(claim("a", "p", json!({}))).await;
     let system = Place::existing(&cluster, "kube-system");
     system.dry_run(&marked()).await.expect("kube-system is left alone");

@@ -12,13 +12,17 @@ use serde_json::Value;
 
 use super::draft::{About, Draft, Stop, deny_fields, strings};
 use super::marker::Marker;
-use super::{Phase, Verb, Why, defaults, pods};
+use super::{Entry, Phase, Verb, Why, defaults, pods};
 use crate::api::{extensions, seed};
 use crate::kind::Kind;
 use crate::model::{self, FieldError, FieldErrors};
 use crate::names::label;
 
 pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
+    if draft.review.entry == Entry::OwnedSandboxes {
+        // The rest is asked through the other entry, which may go without an answer.
+        return not_forged(draft, kind);
+    }
     match draft.review.phase {
         Phase::Mutate => defaults::apply(kind, draft.review, draft.context, &mut draft.object),
         Phase::Validate => {
@@ -52,12 +56,14 @@ fn not_forged(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
     if kind != Kind::Sandbox {
         return Ok(());
     }
-    let known = owners(&draft.review.old_object);
+    // Whether its deletion waits for it is the garbage collector's to change.
+    let whose = |owner: &OwnerReference| OwnerReference { block_owner_deletion: None, ..owner.clone() };
+    let known: Vec<OwnerReference> = owners(&draft.review.old_object).iter().map(whose).collect();
     let forged: Vec<FieldError> = owners(&draft.object)
         .into_iter()
         .enumerate()
         // The whole reference: one that was there must not become another kind's or a controller's.
-        .filter(|(_, owner)| !known.contains(owner))
+        .filter(|(_, owner)| !known.contains(&whose(owner)))
         .filter(|(_, owner)| matches!(owner.kind.as_str(), "SandboxWarmPool" | "SandboxClaim"))
         .map(|(i, owner)| FieldError {
             path: format!("metadata.ownerReferences[{i}]"),

@@ -90,13 +90,17 @@ pub enum Entry {
     IsolatedNamespaces,
     /// The kinds that Paddock serves.
     OwnKinds,
+    /// Sandboxes that somebody gives to a pool or a claim. Apart from the other kinds, since nobody sees it afterwards: without
+    /// an answer it is denied.
+    OwnedSandboxes,
     /// Exec, attach and port-forward.
     Connect,
 }
 
 impl Entry {
     /// Every entry.
-    pub const ALL: [Entry; 4] = [Entry::MarkedPods, Entry::IsolatedNamespaces, Entry::OwnKinds, Entry::Connect];
+    pub const ALL: [Entry; 5] =
+        [Entry::MarkedPods, Entry::IsolatedNamespaces, Entry::OwnKinds, Entry::OwnedSandboxes, Entry::Connect];
 
     /// The last part of the entry's path and name, and its label in metrics.
     #[must_use]
@@ -105,6 +109,7 @@ impl Entry {
             Entry::MarkedPods => "generated-code",
             Entry::IsolatedNamespaces => "isolated-namespaces",
             Entry::OwnKinds => "sandboxes",
+            Entry::OwnedSandboxes => "owned-sandboxes",
             Entry::Connect => "connect",
         }
     }

@@ -5,6 +5,7 @@
 //! | Pods that carry the generated-code label | object labels | denied |
 //! | Pods of namespaces that require isolation | namespace labels | denied |
 //! | the kinds that Paddock serves | rules | admitted; asked again before a pod is made |
+//! | Sandboxes that somebody gives to a pool or a claim | rules, owner references | denied: who they are from is not seen later |
 //! | exec, attach, port-forward | rules | admitted |
 //!
 //! An entry's selectors are ANDed, hence two entries for Pods. kube-system and the operator itself are never asked
@@ -17,6 +18,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+use paddock_core::kind::Kind;
 use paddock_core::names::{group, label};
 use paddock_core::review::{Entry, OWN};
 
@@ -118,7 +120,7 @@ fn mutating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> MutatingWe
         admission_review_versions: vec!["v1".to_owned()],
         client_config: desired.reach.client_config("mutate", entry, bundle),
         failure_policy: Some(failure_policy(entry).to_owned()),
-        match_conditions: match_conditions(desired),
+        match_conditions: match_conditions(desired, entry),
         match_policy: Some("Equivalent".to_owned()),
         namespace_selector: Some(selection.namespaces),
         object_selector: selection.objects,
@@ -137,7 +139,7 @@ fn validating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> Validati
         admission_review_versions: vec!["v1".to_owned()],
         client_config: desired.reach.client_config("validate", entry, bundle),
         failure_policy: Some(failure_policy(entry).to_owned()),
-        match_conditions: match_conditions(desired),
+        match_conditions: match_conditions(desired, entry),
         match_policy: Some("Equivalent".to_owned()),
         namespace_selector: Some(selection.namespaces),
         object_selector: selection.objects,
@@ -149,7 +151,7 @@ fn validating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> Validati
 
 fn webhook_name(entry: Entry) -> String {
     match entry {
-        Entry::OwnKinds => "sandboxes.paddock.dev".to_owned(),
+        Entry::OwnKinds | Entry::OwnedSandboxes => format!("{}.paddock.dev", entry.as_str()),
         Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::Connect => {
             format!("{}.pods.paddock.dev", entry.as_str())
         }
@@ -158,24 +160,39 @@ fn webhook_name(entry: Entry) -> String {
 
 fn failure_policy(entry: Entry) -> &'static str {
     match entry {
-        Entry::MarkedPods | Entry::IsolatedNamespaces => "Fail",
+        Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnedSandboxes => "Fail",
         Entry::OwnKinds | Entry::Connect => "Ignore",
     }
 }
 
 fn side_effects(entry: Entry) -> &'static str {
     match entry {
-        Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnKinds => "None",
+        Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnKinds | Entry::OwnedSandboxes => "None",
         // It notes the activity on the Sandbox.
         Entry::Connect => "NoneOnDryRun",
     }
 }
 
-fn match_conditions(desired: &Desired) -> Option<Vec<MatchCondition>> {
-    let user = desired.operator_user.as_ref()?;
+fn match_conditions(desired: &Desired, entry: Entry) -> Option<Vec<MatchCondition>> {
+    let condition = |name: &str, expression| MatchCondition { name: name.to_owned(), expression };
     // Debug's quotes and escapes are CEL's.
-    let expression = format!("request.userInfo.username != {user:?}");
-    Some(vec![MatchCondition { name: "not-the-operator".to_owned(), expression }])
+    let not_us = desired.operator_user.as_ref().map(|user| format!("request.userInfo.username != {user:?}"));
+    let owned = (entry == Entry::OwnedSandboxes).then(given_to_us);
+    let conditions = [not_us.map(|e| condition("not-the-operator", e)), owned.map(|e| condition("given-an-owner", e))];
+    Some(conditions.into_iter().flatten().collect()).filter(|c: &Vec<_>| !c.is_empty())
+}
+
+/// In CEL: a pool or a claim is an owner that was none before. The webhook says the same in more words.
+fn given_to_us() -> String {
+    let kinds = [Kind::Pool.name(), Kind::Claim.name()];
+    let owners = |of: &str| format!("{of}.metadata.?ownerReferences.orValue([])");
+    let same = ["apiVersion", "kind", "name", "uid"].map(|field| format!("p.{field} == o.{field}")).join(" && ");
+    format!(
+        "{}.exists(o, o.kind in {kinds:?} && !(oldObject != null && {}.exists(p, {same} && \
+         p.?controller.orValue(false) == o.?controller.orValue(false))))",
+        owners("object"),
+        owners("oldObject"),
+    )
 }
 
 /// The labels that an entry looks at.
@@ -209,7 +226,7 @@ impl Selection {
                     objects: Some(selector(vec![requirement(label::GENERATED_CODE, "NotIn", &[label::TRUE])])),
                 }
             }
-            Entry::OwnKinds | Entry::Connect => Self { namespaces: plain, objects: None },
+            Entry::OwnKinds | Entry::OwnedSandboxes | Entry::Connect => Self { namespaces: plain, objects: None },
         }
     }
 }
@@ -243,6 +260,10 @@ fn rules(entry: Entry) -> Vec<RuleWithOperations> {
                 rule(&["CREATE", "UPDATE"], of, &[group::V1ALPHA1, group::V1BETA1], plurals)
             })
             .to_vec(),
+        Entry::OwnedSandboxes => {
+            let versions = [group::V1ALPHA1, group::V1BETA1];
+            vec![rule(&["CREATE", "UPDATE"], group::AGENTS, &versions, vec![Kind::Sandbox.plural().to_owned()])]
+        }
         Entry::Connect => {
             let resources = ["pods/attach", "pods/exec", "pods/portforward"].map(str::to_owned).to_vec();
             vec![rule(&["CONNECT"], "", &["v1"], resources)]
@@ -268,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_fail_closed_and_everything_else_open() {
+    fn pods_and_foreign_owners_fail_closed_and_everything_else_open() {
         let desired = Desired {
             reach: Reach::Url("https://127.0.0.1:9443".to_owned()),
             own_namespace: Some("agent-sandbox-system".to_owned()),
@@ -281,6 +302,7 @@ mod tests {
         };
         assert_eq!(policy("generated-code.pods.paddock.dev"), "Fail");
         assert_eq!(policy("isolated-namespaces.pods.paddock.dev"), "Fail");
+        assert_eq!(policy("owned-sandboxes.paddock.dev"), "Fail");
         assert_eq!(policy("sandboxes.paddock.dev"), "Ignore");
         assert_eq!(policy("connect.pods.paddock.dev"), "Ignore");
         let mutating: Vec<_> = mutating.webhooks.into_iter().flatten().collect();

@@ -250,6 +250,8 @@ fn a_sandbox_passed_off_as_a_pools_is_denied() {
     let alike = owned(owner("example.com/v1", "SandboxWarmPool", "1"));
     let mut quiet = pool.clone();
     quiet["metadata"]["ownerReferences"][0]["controller"] = false.into();
+    let mut waits = pool.clone();
+    waits["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] = true.into();
     for (what, review, denied) in [
         ("created for a pool", create(SANDBOX, pool.clone()), true),
         ("created for a seed claim", create(SANDBOX, seed), true),
@@ -260,11 +262,16 @@ fn a_sandbox_passed_off_as_a_pools_is_denied() {
         ("another group's reference becomes a pool's", update(SANDBOX, alike, pool.clone()), true),
         ("a pool that did not control it does", update(SANDBOX, quiet, pool.clone()), true),
         ("put into a pool", update(SANDBOX, sandbox(json!({})), pool.clone()), true),
+        ("its pool's deletion no longer waits for it", update(SANDBOX, waits, pool.clone()), false),
         ("in its pool already", update(SANDBOX, pool.clone(), pool.clone()), false),
         ("taken out of its pool", update(SANDBOX, pool, sandbox(json!({}))), false),
     ] {
-        let outcome = admit(review, &context(), gvisor).map_err(|d| d.why);
+        let outcome = admit(review.clone(), &context(), gvisor).map_err(|d| d.why);
         assert_eq!(outcome.err(), denied.then_some(Why::Forged), "{what}");
+        // The entry that fails closed says the same, and nothing else.
+        let review = Review { entry: Entry::OwnedSandboxes, phase: Phase::Validate, ..review };
+        let (asked, verdict) = decide(&review, &context(), gvisor);
+        assert_eq!((asked.len(), verdict.allowed()), (0, !denied), "{what}");
     }
 }
 
