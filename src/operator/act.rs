@@ -55,9 +55,7 @@ impl Writer {
     /// Each step when the one before is stored; the operations of a step together.
     pub async fn act(&self, plan: &Plan) -> Progress {
         for step in plan.steps.iter().filter(|step| !step.is_empty()) {
-            if self.world.begin(step).is_err() {
-                return Progress::Stale;
-            }
+            let Ok(step) = self.world.begin(step) else { return Progress::Stale };
             let ends = join_all(step.iter().map(|op| self.carry_out(op))).await;
             if let Some(done) = ends.into_iter().flatten().reduce(worse) {
                 return Progress::Stopped(done);

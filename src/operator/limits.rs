@@ -20,6 +20,10 @@ pub const EVENT_REQUEST: Duration = Duration::from_secs(5);
 /// this, so it is also how long a cut that nobody reports can go unnoticed.
 pub const WATCH: Duration = Duration::from_secs(60);
 
+/// How long after a list the watch may take to show what was written while the list was made; then the kind is listed
+/// again. Every reply to a write has come by then, and a watch of a busy API server is some seconds late.
+pub const DOUBT: Duration = Duration::from_secs(15);
+
 /// Objects asked for in one page of a list: client-go's own page size.
 pub const LIST_PAGE: u32 = 500;
 

@@ -62,7 +62,7 @@ pub fn request(op: &Op) -> Result<Request<Body>, http::Error> {
 }
 
 /// `metadata.uid` and `metadata.resourceVersion` in a patch are preconditions: the API server answers 409
-/// when they differ from what is stored.
+/// when they differ from what is stored. On the status of a custom resource the version alone is one.
 fn with_preconditions(mut patch: Value, uid: &str, resource_version: Option<&str>) -> Value {
     if !patch["metadata"].is_object() {
         patch["metadata"] = json!({});

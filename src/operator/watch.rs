@@ -108,14 +108,34 @@ impl Watch {
         };
         let seconds = u32::try_from(limits::WATCH.as_secs()).unwrap_or(u32::MAX);
         let config = watcher::Config::default().timeout(seconds).page_size(limits::LIST_PAGE);
-        self.feed(watcher(api, config)).await;
+        loop {
+            self.feed(watcher(api.clone(), config.clone())).await;
+        }
     }
 
+    /// Until another list is needed.
     async fn feed(&self, events: impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>>) {
         let mut events = pin!(events);
         let mut listing: Vec<Object> = Vec::new();
         let mut breaks = 0_u32;
-        while let Some(event) = events.next().await {
+        let mut doubted = pin!(sleep(Duration::MAX));
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = events.next() => event,
+                () = doubted.as_mut() => {
+                    if self.world.read(|world| world.doubts(self.kind)) {
+                        info!(kind = ?self.kind, "the watch does not show what was written; listing again");
+                        return;
+                    }
+                    doubted.set(sleep(Duration::MAX));
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
+            if matches!(event, Ok(watcher::Event::InitDone)) {
+                doubted.set(sleep(limits::DOUBT));
+            }
             match event {
                 Ok(event) => {
                     // That a list begins says nothing yet.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::{Body, Bytes};
 use futures::stream;
 use http::{Request, Response, StatusCode};
+use paddock_core::plan::{Action, Op, Outcome, Reason};
 use paddock_core::settings::Settings;
 use paddock_core::world::World;
 use serde_json::{Value, json};
@@ -200,4 +201,39 @@ async fn without_the_sandbox_itself_nothing_begins() {
     assert!((150..250).contains(&asked), "asked {asked} times in ten minutes");
     server.0.lock().unwrap().absent = false;
     bench.missing.wait_for(BTreeSet::is_empty).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_went_while_it_was_listed_and_our_reply_came_is_found_by_another_list() {
+    let server = Server::default();
+    server.set("a", "ADDED");
+    let bench = bench(&server, Kind::Sandbox);
+    bench.until(Kind::Sandbox, &["a"]).await;
+    let held = bench.world.read(|world| world.of_kind(Kind::Sandbox).next().cloned()).unwrap();
+    while server.0.lock().unwrap().watchers.is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    // It is deleted, with a last change before; the reply to that change comes when the next list is under way.
+    server.expire("a");
+    while server.0.lock().unwrap().lists < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut stored = Object::clone(&held);
+    (stored.meta.version, stored.meta.resource_version) = (2, "2".into());
+    let _ = bench.world.observe(Observed::Listing(Kind::Sandbox), Timestamp::now());
+    let op = Op {
+        key: held.key.clone(),
+        action: Action::Patch {
+            uid: held.meta.uid.to_string(),
+            resource_version: None,
+            status: false,
+            body: json!({}),
+        },
+        reason: Reason::StatusChanged,
+    };
+    let _ = bench.world.finish(&op, &Outcome::Stored(Box::new(stored)), Timestamp::now());
+    let _ = bench.world.observe(Observed::Listed(Kind::Sandbox, Vec::new()), Timestamp::now());
+    assert_eq!(bench.names(Kind::Sandbox), ["a"], "it may as well be new");
+    bench.until(Kind::Sandbox, &[]).await;
+    assert_eq!(server.0.lock().unwrap().lists, 3);
 }

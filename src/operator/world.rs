@@ -86,11 +86,11 @@ impl SharedWorld {
         self.write(|world| world.set_bindings(bindings))
     }
 
-    /// Marks the operations of a step as pending.
+    /// Marks the operations of a step as pending; how they are to be sent.
     ///
     /// # Errors
     /// [`Stale`] when what they were planned on has changed, or the World cannot be trusted any more.
-    pub fn begin(&self, step: &[Op]) -> Result<(), Stale> {
+    pub fn begin(&self, step: &[Op]) -> Result<Vec<Op>, Stale> {
         if self.broken.is_cancelled() {
             return Err(Stale);
         }

@@ -43,6 +43,8 @@ pub struct Options {
     pub kwok_stages: Vec<String>,
     /// More arguments for the API server.
     pub api_server_args: Vec<String>,
+    /// More arguments for the controller manager.
+    pub controller_manager_args: Vec<String>,
 }
 
 impl Default for Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             runtime_classes: Vec::new(),
             kwok_stages: Vec::new(),
             api_server_args: Vec::new(),
+            controller_manager_args: Vec::new(),
         }
     }
 }

@@ -160,24 +160,26 @@ impl Components<'_> {
 
     pub(crate) fn controller_manager(&self) -> Spawn {
         let kubeconfig = self.layout.kubeconfig(Program::ControllerManager.name());
-        self.serving(Program::ControllerManager, self.addresses.controller_manager).args([
-            format!("--kubeconfig={}", kubeconfig.display()),
-            format!("--root-ca-file={}", self.pki("ca.crt")),
-            format!("--cluster-signing-cert-file={}", self.pki("ca.crt")),
-            format!("--cluster-signing-key-file={}", self.pki("ca.key")),
-            format!("--service-account-private-key-file={}", self.pki("service-account.key")),
-            "--use-service-account-credentials".to_owned(),
-            "--leader-elect=false".to_owned(),
-            // By default it makes a folder in /usr/libexec.
-            format!("--flex-volume-plugin-dir={}", self.file("flexvolume")),
-            format!("--service-cluster-ip-range={SERVICES}"),
-            format!("--node-monitor-grace-period={NODE_GRACE}"),
-            format!("--kube-api-qps={QPS}"),
-            format!("--kube-api-burst={}", QPS * 2),
-            "--concurrent-replicaset-syncs=20".to_owned(),
-            "--concurrent-deployment-syncs=20".to_owned(),
-            "--profiling=false".to_owned(),
-        ])
+        self.serving(Program::ControllerManager, self.addresses.controller_manager)
+            .args([
+                format!("--kubeconfig={}", kubeconfig.display()),
+                format!("--root-ca-file={}", self.pki("ca.crt")),
+                format!("--cluster-signing-cert-file={}", self.pki("ca.crt")),
+                format!("--cluster-signing-key-file={}", self.pki("ca.key")),
+                format!("--service-account-private-key-file={}", self.pki("service-account.key")),
+                "--use-service-account-credentials".to_owned(),
+                "--leader-elect=false".to_owned(),
+                // By default it makes a folder in /usr/libexec.
+                format!("--flex-volume-plugin-dir={}", self.file("flexvolume")),
+                format!("--service-cluster-ip-range={SERVICES}"),
+                format!("--node-monitor-grace-period={NODE_GRACE}"),
+                format!("--kube-api-qps={QPS}"),
+                format!("--kube-api-burst={}", QPS * 2),
+                "--concurrent-replicaset-syncs=20".to_owned(),
+                "--concurrent-deployment-syncs=20".to_owned(),
+                "--profiling=false".to_owned(),
+            ])
+            .args(&self.options.controller_manager_args)
     }
 
     pub(crate) fn scheduler(&self) -> Result<Spawn> {

@@ -101,7 +101,9 @@ impl Operator {
 
     /// How it stands with the plugin of this name, if the operator knows one.
     pub(crate) async fn plugin(&self, name: &str) -> Result<Option<PluginStatus>> {
-        let (status, body) = http_get(&Endpoint::local(self.debug, "/debug/plugins")).await.context("asking the operator for its plugins")?;
+        let (status, body) = http_get(&Endpoint::local(self.debug, "/debug/plugins"))
+            .await
+            .context("asking the operator for its plugins")?;
         ensure!(status == 200, "asking the operator for its plugins: {status}: {body}");
         let plugins: Vec<PluginStatus> =
             serde_json::from_str(&body).context("reading what the operator says of its plugins")?;

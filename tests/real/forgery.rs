@@ -20,6 +20,7 @@ pub(super) fn tests() -> Vec<Test> {
         nobody_joins_a_pool_by_its_real_uid,
         what_names_the_pools_uid_otherwise_is_not_given_to_a_claim,
         a_pod_of_another_name_is_not_the_sandboxs,
+        a_stranger_does_not_take_the_place_of_the_sandboxs_pod,
         a_pod_that_names_the_sandboxs_uid_otherwise_is_in_the_way,
         a_running_sandbox_cannot_be_marked,
         a_marker_that_came_by_the_webhook_takes_readiness_away,
@@ -207,6 +208,24 @@ async fn a_pod_of_another_name_is_not_the_sandboxs() {
     assert_ne!(text(&done, "/status/sandbox/name"), name(member), "a Sandbox with a stranger in it was handed out");
     assert_ne!(text(&done, "/status/sandbox/podIPs/0"), stranger);
     assert!(!text(&place.get(POD, "a-stranger").await, "/status/phase").is_empty(), "it is not ours to delete");
+}
+
+async fn a_stranger_does_not_take_the_place_of_the_sandboxs_pod() {
+    let place = place("stranger-alone").await;
+    let mallory = tenant(&place).await;
+    let made = mallory.create(sandbox("x", json!({}))).await;
+    place.until(SANDBOX, "x", "Ready", ready).await;
+    let owners = owner("agents.x-k8s.io/v1beta1", "Sandbox", "x", uid(&made));
+    mallory.create(owned(object(POD, "a-stranger", pod()["spec"].clone()), owners)).await;
+    place.until(SANDBOX, "x", "says so", |s| reason(s, "Ready") == "MultiplePods").await;
+    mallory.delete(POD, "x").await;
+    place.until_gone(POD, "x").await;
+    let said =
+        place.until(SANDBOX, "x", "says so", |s| message(s, "Ready").contains("Pod a-stranger names this")).await;
+    assert!(!ready(&said) && said["status"].get("podIPs").is_none(), "{:#}", said["status"]);
+    mallory.delete(POD, "a-stranger").await;
+    place.until(SANDBOX, "x", "Ready", ready).await;
+    assert_eq!(controller(&place.get(POD, "x").await), uid(&made));
 }
 
 async fn a_pod_that_names_the_sandboxs_uid_otherwise_is_in_the_way() {

@@ -31,6 +31,7 @@ mod json;
 mod kinds;
 mod latency;
 mod manifests;
+mod model;
 mod observe;
 mod operator;
 mod oracle;
@@ -64,6 +65,7 @@ pub(crate) fn tests() -> Vec<Test> {
         forgery::tests(),
         observe::tests(),
         oracle::judged::tests(),
+        model::tests(),
         faults::tests(),
         deploy::tests(),
         sdk::tests(),

@@ -91,7 +91,7 @@ impl Witness {
 }
 
 /// Watches one kind from a version on, without a gap: a list in between would hide what happened.
-async fn follow(place: Place, kind: Kind, mut version: String, seen: Arc<Mutex<Vec<Seen>>>) {
+pub(super) async fn follow(place: Place, kind: Kind, mut version: String, seen: Arc<Mutex<Vec<Seen>>>) {
     let api = place.api(kind);
     loop {
         let params = WatchParams::default().timeout(60);

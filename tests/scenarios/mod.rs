@@ -108,10 +108,10 @@ fn happen(world: &mut World, before: &Before, judge: &mut crate::sim::answers::J
     let steps = plan.steps.iter().filter(|s| !s.is_empty()).take(before.steps.unwrap_or(usize::MAX));
     let mut any = false;
     for step in steps {
-        world.begin(step).map_err(|_| format!("{}: the earlier plan was stale", before.key))?;
+        let step = world.begin(step).map_err(|_| format!("{}: the earlier plan was stale", before.key))?;
         for op in step {
             any = true;
-            finish(world, op, &before.outcome, before.at);
+            finish(world, &op, &before.outcome, before.at);
         }
     }
     if any { Ok(()) } else { Err(format!("{}: nothing was planned at {}", before.key, before.at)) }

@@ -33,10 +33,10 @@ pub(super) fn check(scenario: &Scenario, first: &Plan) -> Result<(), String> {
             return stays_empty(&mut operator, &api, &plan, scenario);
         }
         for step in plan.steps.iter().filter(|s| !s.is_empty()) {
-            operator.world.begin(step).map_err(|_| format!("{}: its own plan is stale", scenario.key))?;
+            let step = operator.world.begin(step).map_err(|_| format!("{}: its own plan is stale", scenario.key))?;
             for op in step {
-                let outcome = carry_out(&mut api, op);
-                let _ = operator.world.finish(op, &outcome, api.now);
+                let outcome = carry_out(&mut api, &op);
+                let _ = operator.world.finish(&op, &outcome, api.now);
             }
         }
         catch_up(&mut operator, &api);

@@ -30,7 +30,8 @@ enum Next {
 
 fn next(pod: &Value, schedulable: bool) -> Option<Next> {
     if pod["metadata"]["deletionTimestamp"].is_string() {
-        return Some(Next::Remove);
+        // Without grace left it waits for a finalizer, not for its node.
+        return (pod["metadata"]["deletionGracePeriodSeconds"] != 0).then_some(Next::Remove);
     }
     let bound = pod["spec"]["nodeName"].is_string();
     match pod["status"]["phase"].as_str() {

@@ -26,7 +26,8 @@ pub(super) fn first_or_built_in<'a, T>(
     let (chain, mut troubles) = first_answer(applying(), answers, ask, &accept);
     let Chain::Failed(..) = chain else { return (chain, troubles) };
     let (chain, more) = first_answer(applying().filter(|b| b.built_in), answers, ask, &accept);
-    troubles.extend(more);
+    // The one that failed may have been the built-in itself.
+    troubles.extend(more.into_iter().filter(|t| !troubles.contains(t)).collect::<Vec<_>>());
     (chain, troubles)
 }
 

@@ -42,6 +42,17 @@ pub enum Observed {
     Listed(Kind, Vec<Object>),
 }
 
+/// What the watch owes us of an object that a reply showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unconfirmed {
+    /// An event, unless a list comes first.
+    Event,
+    /// A list that was begun since shows it, or it is gone.
+    List,
+    /// A list that was begun before the reply came did not show it: made after that list was taken, or gone before.
+    Doubted,
+}
+
 /// The plan was made from what is no longer so: see again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stale;
@@ -52,9 +63,8 @@ pub struct World {
     settings: Arc<Settings>,
     bindings: Arc<Bindings>,
     objects: BTreeMap<Key, Arc<Object>>,
-    /// Objects whose newest state we know from a reply, not yet from the watch; true: a list that
-    /// was begun later must contain them.
-    unconfirmed: BTreeMap<Key, bool>,
+    /// Objects whose newest state we know from a reply, not yet from the watch.
+    unconfirmed: BTreeMap<Key, Unconfirmed>,
     /// UIDs that a reply said are gone, until the watch says so too.
     gone: BTreeMap<Arc<str>, Kind>,
     /// UIDs that the watch said are gone while a reply about them was still to come.
@@ -134,6 +144,13 @@ impl World {
         self.objects.range(start..).take_while(move |(k, _)| k.kind == kind).map(|(_, o)| o)
     }
 
+    /// Whether the last list of a kind lacked what a reply had shown meanwhile, and no event has shown it since. If that
+    /// stays so for long, only another list can say that it is gone.
+    #[must_use]
+    pub fn doubts(&self, kind: Kind) -> bool {
+        self.unconfirmed.iter().any(|(key, owed)| key.kind == kind && *owed == Unconfirmed::Doubted)
+    }
+
     /// Puts other policies in force; answers whom that concerns.
     pub fn set_bindings(&mut self, bindings: Bindings) -> Vec<Key> {
         self.bindings = Arc::new(bindings);
@@ -177,8 +194,8 @@ impl World {
                 self.removed(&object.key, &object.meta.uid, &mut dirty);
             }
             Observed::Listing(kind) => {
-                for (key, listed) in &mut self.unconfirmed {
-                    *listed |= key.kind == kind;
+                for (_, owed) in self.unconfirmed.iter_mut().filter(|(key, _)| key.kind == kind) {
+                    *owed = Unconfirmed::List;
                 }
             }
             Observed::Listed(kind, objects) => {
@@ -191,10 +208,14 @@ impl World {
                 }
                 let missing: Vec<_> = self
                     .of_kind(kind)
-                    .filter(|o| !listed.contains(&o.key) && self.unconfirmed.get(&o.key) != Some(&false))
+                    .filter(|o| !listed.contains(&o.key))
                     .map(|o| (o.key.clone(), o.meta.uid.clone()))
                     .collect();
                 for (key, uid) in missing {
+                    if let Some(owed @ (Unconfirmed::Event | Unconfirmed::Doubted)) = self.unconfirmed.get_mut(&key) {
+                        *owed = Unconfirmed::Doubted;
+                        continue;
+                    }
                     self.gone.remove(&uid);
                     self.removed(&key, &uid, &mut dirty);
                 }
@@ -231,11 +252,12 @@ impl World {
         }
     }
 
-    /// Marks a step's operations as on their way, or says that the plan is stale. Nothing is marked then.
+    /// Marks a step's operations as on their way and answers them as they are to be sent, or says that the plan is
+    /// stale. Nothing is marked then.
     ///
     /// # Errors
     /// [`Stale`] if an object that an operation names is not as the plan supposed.
-    pub fn begin(&mut self, step: &[Op]) -> Result<(), Stale> {
+    pub fn begin(&mut self, step: &[Op]) -> Result<Vec<Op>, Stale> {
         if !step.iter().all(|op| self.still_holds(op)) {
             return Err(Stale);
         }
@@ -250,7 +272,19 @@ impl World {
             }
             self.marks.set(op.key.clone(), mark);
         }
-        Ok(())
+        Ok(step.iter().map(|op| self.addressed(op)).collect())
+    }
+
+    /// A status is written for the version held. The API server looks at the UID in a patch of an object, and not in one
+    /// of a custom resource's status: that would be stored for whoever has the name by now.
+    fn addressed(&self, op: &Op) -> Op {
+        let mut op = op.clone();
+        if let Action::Patch { uid, resource_version: version @ None, status: true, .. } = &mut op.action
+            && let Some(held) = self.objects.get(&op.key).filter(|held| *held.meta.uid == **uid)
+        {
+            *version = Some(held.meta.resource_version.to_string());
+        }
+        op
     }
 
     fn still_holds(&self, op: &Op) -> bool {
@@ -297,7 +331,7 @@ impl World {
                 let newer = self.objects.get(&op.key).is_none_or(|held| held.meta.version < object.meta.version);
                 let buried = self.buried.get(&op.key).is_some_and(|uids| uids.contains(&object.meta.uid));
                 if newer && !buried && !self.gone.contains_key(&object.meta.uid) {
-                    self.unconfirmed.insert(op.key.clone(), false);
+                    self.unconfirmed.insert(op.key.clone(), Unconfirmed::Event);
                     self.put(Object::clone(object), now, &mut dirty);
                 } else {
                     self.rewarm(&op.key);

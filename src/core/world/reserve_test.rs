@@ -123,7 +123,8 @@ fn a_second_call_for_the_same_write_gets_the_same_and_a_users_own_word_counts_fo
     let mut world = world(Settings::default());
     let first = world.reserve(&review(at(1), json!({}))).unwrap();
     let stamp = first_observed(&json!({}), at(1));
-    let again = json!({ "agents.x-k8s.io/sandbox-name": *first, "agents.x-k8s.io/controller-first-observed-at": stamp });
+    let again =
+        json!({ "agents.x-k8s.io/sandbox-name": *first, "agents.x-k8s.io/controller-first-observed-at": stamp });
     assert_eq!(world.reserve(&review(at(2), again)), Some(first.clone()));
     let theft = json!({ "agents.x-k8s.io/sandbox-name": *first });
     assert_ne!(world.reserve(&review(at(2), theft)), Some(first));

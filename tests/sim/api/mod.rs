@@ -1,16 +1,20 @@
 //! A model of the API server, in memory and over raw JSON: what a client can observe of create, patch and delete.
 //!
 //! It knows resource versions, UIDs, generations, preconditions, merge patches (RFC 7386), the status subresource,
-//! graceful deletion and finalizers. It shares no code with the core, whose judge it is.
+//! graceful deletion, finalizers, and the defaults and rules of this project's definitions. It shares no code with the
+//! core, whose judge it is, and is itself held to a real API server (`real::model`).
 
+mod deletion;
 mod gc;
 mod resource;
+mod rules;
 mod store;
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+pub(crate) use deletion::Deletion;
 pub(crate) use resource::Resource;
 pub(crate) use store::{Api, Change, Id};
 
@@ -53,18 +57,10 @@ pub(crate) enum Part {
     Whole,
 }
 
-/// Preconditions of a deletion, and how dependents go.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Deletion<'a> {
-    pub(crate) uid: Option<&'a str>,
-    pub(crate) resource_version: Option<&'a str>,
-    pub(crate) foreground: bool,
-}
-
 /// The finalizer of a foreground deletion.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
-/// The grace period of a pod that does not say its own.
-const GRACE_SECONDS: i64 = 30;
+/// The finalizer of a volume claim that a pod may be using.
+const IN_USE: &str = "kubernetes.io/pvc-protection";
 
 impl Api {
     /// From now on creations of a kind are refused, as by a quota.
@@ -88,9 +84,6 @@ impl Api {
             body["metadata"]["name"] = format!("{prefix}{}", &uid[uid.len() - 5..]).into();
         }
         let id = Id::of(resource, &body);
-        if self.get(&id).is_some() {
-            return Err(Refused::Exists);
-        }
         let created = self.now_in_seconds();
         let metadata = body["metadata"].as_object_mut().ok_or(Refused::NotFound)?;
         metadata.insert("uid".to_owned(), uid.into());
@@ -105,17 +98,30 @@ impl Api {
         if resource == Resource::POD {
             body["status"] = json!({ "phase": "Pending" });
         }
+        if resource == Resource::VOLUME_CLAIM {
+            add_finalizer(&mut body, IN_USE);
+        }
+        rules::fill_in(resource, &mut body);
+        rules::check(resource, None, &body)?;
+        if self.get(&id).is_some() {
+            return Err(Refused::Exists);
+        }
         Ok(self.put(id, body))
     }
 
-    /// PATCH with a merge patch; `uid` and `resourceVersion` in it are preconditions.
+    /// PATCH with a merge patch; `uid` and `resourceVersion` in it are preconditions, of a kind.
     pub(crate) fn patch(&mut self, id: &Id, part: Part, patch: &Value) -> Result<Arc<Value>, Refused> {
         let old = self.get(id).cloned().ok_or(Refused::NotFound)?;
-        for precondition in ["uid", "resourceVersion"] {
-            let wanted = &patch["metadata"][precondition];
-            if !wanted.is_null() && *wanted != old["metadata"][precondition] {
-                return Err(Refused::Conflict);
-            }
+        let differs = |field: &str| {
+            let wanted = &patch["metadata"][field];
+            !wanted.is_null() && *wanted != old["metadata"][field]
+        };
+        if differs("resourceVersion") {
+            return Err(Refused::Conflict);
+        }
+        // The status endpoint of a custom resource takes over the status alone, before anything is compared.
+        if differs("uid") && !(part == Part::Status && id.resource.custom()) {
+            return Err(Refused::Invalid("metadata.uid: field is immutable".to_owned()));
         }
         let mut new = Value::clone(&old);
         merge(&mut new, patch);
@@ -148,12 +154,17 @@ impl Api {
                 None => remove(&mut new["metadata"], kept),
             }
         }
-        if id.resource == Resource::POD && part == Part::Main && new["spec"] != old["spec"] {
-            return Err(Refused::Invalid("spec: Forbidden: pod updates may not change it".to_owned()));
+        if part == Part::Main {
+            rules::fill_in(id.resource, &mut new);
+            rules::check(id.resource, Some(&old), &new)?;
         }
-        let fixed = "/spec/volumeClaimTemplates";
-        if id.resource == Resource::SANDBOX && new.pointer(fixed) != old.pointer(fixed) {
-            return Err(Refused::Invalid("spec.volumeClaimTemplates: is immutable".to_owned()));
+        // What is empty is not stored.
+        for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+            let empty =
+                |v: &Value| v.as_object().is_some_and(|o| o.is_empty()) || v.as_array().is_some_and(Vec::is_empty);
+            if new["metadata"].get(field).is_some_and(empty) {
+                remove(&mut new["metadata"], field);
+            }
         }
         if new == *old {
             return Ok(old);
@@ -161,61 +172,7 @@ impl Api {
         if new["spec"] != old["spec"] && id.resource.custom() {
             new["metadata"]["generation"] = (old["metadata"]["generation"].as_i64().unwrap_or(0) + 1).into();
         }
-        Ok(self.settle(id, new).unwrap_or(old))
-    }
-
-    /// DELETE.
-    pub(crate) fn delete(&mut self, id: &Id, options: Deletion<'_>) -> Result<Done, Refused> {
-        let old = self.get(id).cloned().ok_or(Refused::NotFound)?;
-        let metadata = &old["metadata"];
-        let differs = |wanted: Option<&str>, field: &str| wanted.is_some_and(|w| metadata[field].as_str() != Some(w));
-        if differs(options.uid, "uid") || differs(options.resource_version, "resourceVersion") {
-            return Err(Refused::Conflict);
-        }
-        if metadata["deletionTimestamp"].is_string() {
-            return Ok(Done::Stored(old));
-        }
-        let ended = matches!(old["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-        let graceful = id.resource == Resource::POD && old["spec"]["nodeName"].is_string() && !ended;
-        let mut new = Value::clone(&old);
-        if options.foreground {
-            let finalizers = &mut new["metadata"]["finalizers"];
-            if finalizers.is_null() {
-                *finalizers = json!([]);
-            }
-            finalizers.as_array_mut().ok_or(Refused::NotFound)?.push(FOREGROUND.into());
-        }
-        let waits = graceful || new["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-        if !waits {
-            self.remove(id);
-            return Ok(Done::Removed);
-        }
-        let grace =
-            if graceful { old["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(GRACE_SECONDS) } else { 0 };
-        new["metadata"]["deletionTimestamp"] = self.seconds_from_now(grace).into();
-        new["metadata"]["deletionGracePeriodSeconds"] = grace.into();
-        if id.resource.custom() {
-            new["metadata"]["generation"] = (metadata["generation"].as_i64().unwrap_or(0) + 1).into();
-        }
-        Ok(Done::Stored(self.put(id.clone(), new)))
-    }
-
-    /// What a kubelet does when the last process of a pod has ended.
-    pub(crate) fn finish_deletion(&mut self, id: &Id) {
-        self.remove(id);
-    }
-
-    /// Stores an object, or removes it if it only waited for its last finalizer.
-    fn settle(&mut self, id: &Id, new: Value) -> Option<Arc<Value>> {
-        let metadata = &new["metadata"];
-        let waited = metadata["deletionTimestamp"].is_string();
-        let held = metadata["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-        let graceful = id.resource == Resource::POD && metadata["deletionGracePeriodSeconds"].as_i64() > Some(0);
-        if waited && !held && !graceful {
-            self.remove(id);
-            return None;
-        }
-        Some(self.put(id.clone(), new))
+        Ok(self.settle(id, new))
     }
 }
 
@@ -236,6 +193,20 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
             merge(fields.entry(field.clone()).or_insert(Value::Null), value);
         }
     }
+}
+
+fn add_finalizer(object: &mut Value, name: &str) {
+    let finalizers = &mut object["metadata"]["finalizers"];
+    if finalizers.is_null() {
+        *finalizers = json!([]);
+    }
+    if let Some(all) = finalizers.as_array_mut().filter(|all| !all.iter().any(|f| f == name)) {
+        all.push(name.into());
+    }
+}
+
+fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
+    object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 fn remove(value: &mut Value, field: &str) {

@@ -51,6 +51,7 @@ impl Resource {
     pub(crate) const SANDBOX: Resource = Resource(10);
     pub(crate) const POD: Resource = Resource(11);
     pub(crate) const SERVICE: Resource = Resource(12);
+    pub(crate) const VOLUME_CLAIM: Resource = Resource(13);
 
     /// The resource of an `apiVersion` and a `kind`; any version of a group is the same resource.
     pub(crate) fn named(api_version: &str, kind: &str) -> Option<Self> {

@@ -121,6 +121,13 @@ impl Api {
         let before = self.objects.get(&id).cloned();
         if let Some(before) = &before {
             self.unlink(&id, before);
+            // Who owned it may have waited for it.
+            let former: Vec<Id> = owners(before)
+                .filter(|uid| !owners(&document).any(|o| o == *uid))
+                .filter_map(|uid| self.by_uid.get(uid))
+                .cloned()
+                .collect();
+            self.suspects.extend(former);
         }
         self.objects.insert(id.clone(), document.clone());
         self.link(&id, &document);
@@ -137,6 +144,10 @@ impl Api {
             self.suspects.extend(self.dependents.get(uid).into_iter().flatten().cloned());
         }
         self.suspects.extend(owners(&before).filter_map(|uid| self.by_uid.get(uid)).cloned());
+        if id.resource == Resource::POD {
+            let claims = super::gc::volume_claims(&before).map(|c| Id::new(Resource::VOLUME_CLAIM, &id.namespace, c));
+            self.suspects.extend(claims);
+        }
         // A watch's last event carries the version of the deletion.
         let mut last = Value::clone(&before);
         last["metadata"]["resourceVersion"] = self.version.to_string().into();
@@ -156,7 +167,8 @@ impl Api {
             self.dependents.entry(uid.into()).or_default().insert(id.clone());
         }
         let owned = owners(document).next().is_some();
-        if owned || document["metadata"]["finalizers"].is_array() {
+        let guarded = id.resource == Resource::VOLUME_CLAIM;
+        if owned || guarded || document["metadata"]["finalizers"].is_array() {
             self.suspects.insert(id.clone());
         }
     }

@@ -99,7 +99,8 @@ impl Operator {
 
     /// Kinds whose watch has something to deliver or to do.
     pub(crate) fn watchable(&self, api: &Api) -> Vec<Kind> {
-        self.watches.iter().filter(|(kind, w)| w.pending(api, resource(**kind))).map(|(kind, _)| *kind).collect()
+        let pending = |kind: Kind, watch: &Watch| watch.pending(api, resource(kind), self.world.doubts(kind));
+        self.watches.iter().filter(|(kind, watch)| pending(**kind, watch)).map(|(kind, _)| *kind).collect()
     }
 
     /// One thing that a watch does: begin a list, take its snapshot, deliver it, or deliver one event.
@@ -193,7 +194,7 @@ impl Operator {
             return;
         }
         let step = task.plan.steps[task.step].clone();
-        if self.world.begin(&step).is_err() {
+        let Ok(step) = self.world.begin(&step) else {
             if task.stale < STALE_PLANS {
                 let again = self.planned(key, now, task.stale + 1);
                 self.running.insert(key.clone(), again);
@@ -202,7 +203,7 @@ impl Operator {
                 self.ended(key, &task, now);
             }
             return;
-        }
+        };
         task.step += 1;
         task.outstanding = step.len();
         for op in step {

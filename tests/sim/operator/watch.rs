@@ -44,10 +44,11 @@ impl Watch {
         self.state = State::Cut;
     }
 
-    pub(super) fn pending(&self, api: &Api, resource: Resource) -> bool {
+    /// `doubted`: the kind has to be listed again if no event comes.
+    pub(super) fn pending(&self, api: &Api, resource: Resource, doubted: bool) -> bool {
         match self.state {
             State::Cut | State::Asked | State::Answered(..) => true,
-            State::Following => self.position < api.changes(resource).len(),
+            State::Following => doubted || self.position < api.changes(resource).len(),
         }
     }
 
@@ -68,7 +69,10 @@ impl Watch {
                 Some(Observed::Listed(kind, objects.iter().filter_map(|o| read(kind, o)).collect()))
             }
             State::Following => {
-                let change = api.changes(resource).get(self.position)?;
+                let Some(change) = api.changes(resource).get(self.position) else {
+                    self.cut();
+                    return None;
+                };
                 self.position += 1;
                 match (&change.before, &change.after) {
                     (_, Some(after)) => read(kind, after).map(Observed::Applied),

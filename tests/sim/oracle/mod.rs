@@ -37,6 +37,8 @@ pub(crate) struct Oracle {
     owned: BTreeMap<String, BTreeSet<Id>>,
     /// The claim that a Sandbox went to, by UIDs.
     taken_by: BTreeMap<String, String>,
+    /// Claims, by their UIDs, and the names of Sandboxes that they had at any time.
+    had: BTreeSet<(String, String)>,
     /// The Sandbox that a claim's status named first, by the claim's UID.
     committed: BTreeMap<String, String>,
     /// No operator was lost and no reply: then no claim ever has two Sandboxes.

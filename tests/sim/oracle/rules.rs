@@ -54,6 +54,7 @@ impl Oracle {
         }
         if let (Some(claim), Some(document)) = (&after, &change.after) {
             let sandbox = uid(document).to_owned();
+            self.had.insert((claim.clone(), id.name.to_string()));
             let first = self.taken_by.entry(sandbox).or_insert_with(|| claim.clone());
             if first != claim {
                 return Err(format!("{id:?} was taken by claim {first} and then by {claim}"));
@@ -106,7 +107,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// `status.sandbox` is final.
+    /// `status.sandbox` is final, and names what was the claim's own.
     pub(super) fn final_choice(&mut self, change: &Change) -> Result<(), String> {
         let Some(after) = &change.after else { return Ok(()) };
         let claim = uid(after).to_owned();
@@ -114,6 +115,9 @@ impl Oracle {
         match (self.committed.get(&claim), name) {
             (Some(first), now) if Some(first.as_str()) != now => {
                 Err(format!("{:?} named Sandbox {first} in its status, and now {now:?}", change.id))
+            }
+            (None, Some(name)) if !self.had.contains(&(claim.clone(), name.to_owned())) => {
+                Err(format!("{:?} names Sandbox {name} in its status, which was never its own", change.id))
             }
             (None, Some(name)) => {
                 self.committed.insert(claim, name.to_owned());

@@ -1,0 +1,337 @@
+//! The model API server of the simulation, held to the real one: the same random operations on both have to get the same
+//! answers, the same objects and the same watch events in the same order.
+//!
+//! The control plane is one of its own, with the controllers alone that the model stands in for; they are paused while
+//! operations are played, and work off what there is in between. `PADDOCK_MODEL_SEED=N` plays one seed,
+//! `PADDOCK_MODEL_OPERATIONS=N` more or fewer operations.
+
+mod operation;
+mod portrait;
+mod side;
+mod symbols;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use paddock_cluster::{Cluster, Options, Process};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use self::operation::{Chooser, KINDS, Operation, Target};
+use self::portrait::{custom, differ, portrait};
+use self::side::{Reply, id, on_model, on_real, resource};
+use self::symbols::{Symbols, learn};
+use super::json::{name, text};
+use super::kinds::{Kind, SANDBOX};
+use super::manifests::sandbox;
+use super::oracle::{Seen, follow};
+use super::place::Place;
+use super::stage;
+use crate::framework::Test;
+use crate::sim::api::{Api, Part};
+
+pub(super) fn tests() -> Vec<Test> {
+    named![it_answers_as_the_real_api_server_does]
+}
+
+const SEEDS: u64 = 5;
+const OPERATIONS: u32 = 160;
+/// Operations between two turns of the controllers.
+const TURN: u32 = 40;
+/// For how long the controllers may take: a second on a quiet machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// They collect garbage, guard volume claims, and give a namespace the account that pods need.
+const CONTROLLERS: &str =
+    "garbage-collector-controller,persistentvolumeclaim-protection-controller,serviceaccount-controller";
+
+async fn it_answers_as_the_real_api_server_does() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let operations = number("PADDOCK_MODEL_OPERATIONS").map_or(OPERATIONS, |n| u32::try_from(n).expect("a number"));
+    let seeds = number("PADDOCK_MODEL_SEED").map_or(0..SEEDS, |seed| seed..seed + 1);
+    let flags = vec![format!("--controllers={CONTROLLERS}")];
+    let options = Options { nodes: 0, controller_manager_args: flags, ..Options::default() };
+    let cluster = Cluster::start(options).await.expect("a control plane");
+    stage::install(&cluster).await;
+    let controllers = cluster.process("kube-controller-manager").expect("it runs");
+    // Begun anew it knows the definitions; else it would look for new ones in half a minute.
+    controllers.restart().await.expect("it starts again");
+    collects(&Place::new(&cluster, "collects").await).await;
+    let (began, mut played, mut events) = (Instant::now(), 0, 0);
+    for seed in seeds {
+        let place = Place::new(&cluster, "model").await;
+        controllers.pause().await.expect("it pauses");
+        let mut play = Play::begin(place, seed).await;
+        for at in 0..operations {
+            play.one().await;
+            if at % TURN == TURN - 1 {
+                play.turn(&controllers).await;
+            }
+        }
+        (played, events) = (played + operations, events + play.events);
+        controllers.resume().await.expect("it goes on");
+    }
+    println!("{played} operations and {events} watch events alike on both, {:?}", began.elapsed());
+}
+
+/// Waits until garbage is collected.
+async fn collects(place: &Place) {
+    let owner = place.create(sandbox("owner", json!({}))).await;
+    let mut owned = sandbox("owned", json!({}));
+    owned["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": SANDBOX.0, "kind": SANDBOX.1, "name": "owner", "uid": owner["metadata"]["uid"],
+    }]);
+    place.create(owned).await;
+    place.delete(SANDBOX, "owner").await;
+    place.until_gone(SANDBOX, "owned").await;
+}
+
+/// One seed's play.
+struct Play {
+    seed: u64,
+    rng: Rng,
+    place: Place,
+    model: Api,
+    ours: Symbols,
+    theirs: Symbols,
+    feeds: BTreeMap<Kind, Feed>,
+    last: VecDeque<String>,
+    /// Watch events compared.
+    events: usize,
+}
+
+/// What the watches of one kind deliver, and up to where it was compared.
+struct Feed {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    task: JoinHandle<()>,
+    /// Of the real one: a version.
+    since: u64,
+    /// Of the model: a place in its log.
+    position: usize,
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Play {
+    async fn begin(place: Place, seed: u64) -> Self {
+        let mut feeds = BTreeMap::new();
+        for kind in KINDS {
+            let since = version(&place, kind).await;
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let task = tokio::spawn(follow(place.clone(), kind, since.to_string(), seen.clone()));
+            feeds.insert(kind, Feed { seen, task, since, position: 0 });
+        }
+        let model = Api::new(jiff::Timestamp::now());
+        let (ours, theirs) = (Symbols::default(), Symbols::default());
+        let rng = Rng::with_seed(seed);
+        Self { seed, rng, place, model, ours, theirs, feeds, last: VecDeque::new(), events: 0 }
+    }
+
+    /// Fails with all that is needed to see it again.
+    fn fail(&self, what: &str) -> ! {
+        let last: Vec<&str> = self.last.iter().map(String::as_str).collect();
+        panic!("{what}\nPADDOCK_MODEL_SEED={}, after, the last at the end:\n{}", self.seed, last.join("\n"));
+    }
+
+    fn there(&self) -> Vec<(Target, Value)> {
+        let of_kind = |kind: Kind| {
+            let objects = self.model.list(resource(kind));
+            objects.map(move |(id, o)| ((kind, id.name.to_string()), Value::clone(o)))
+        };
+        KINDS.into_iter().flat_map(of_kind).collect()
+    }
+
+    /// One operation on both.
+    async fn one(&mut self) {
+        let there = self.there();
+        let operation = Chooser { rng: &mut self.rng, there: &there, symbols: &self.ours }.operation();
+        self.last.push_back(format!("{operation:?}"));
+        if self.last.len() > 400 {
+            self.last.pop_front();
+        }
+        let ours = on_model(&mut self.model, &self.place.namespace, &self.ours, &operation);
+        let theirs = on_real(&self.place, &self.theirs, &operation).await;
+        if let Err(what) = self.compare(&operation, &ours, &theirs) {
+            self.fail(&what);
+        }
+    }
+
+    fn compare(&mut self, operation: &Operation, ours: &Reply, theirs: &Reply) -> Result<(), String> {
+        if (ours.code, &ours.reason) != (theirs.code, &theirs.reason) {
+            let (a, b) = ((ours.code, &ours.reason), (theirs.code, &theirs.reason));
+            let object = portrait(&theirs.stored, &self.theirs, operation.target().0);
+            return Err(format!("the model answers {a:?}, the real one {b:?}: {}: {object}", theirs.message));
+        }
+        if !ours.stored.is_null() && !theirs.stored.is_null() {
+            learn(operation.target().0, [&mut self.ours, &mut self.theirs], [&ours.stored, &theirs.stored])
+                .map_err(|e| format!("{e}\nthe model's: {:#}\nthe real one's: {:#}", ours.stored, theirs.stored))?;
+        }
+        let kind = operation.target().0;
+        for (what, ours, theirs) in
+            [("is stored", &ours.stored, &theirs.stored), ("was answered", &ours.answered, &theirs.answered)]
+        {
+            self.same(kind, ours, theirs).map_err(|e| format!("what {what} differs: {e}"))?;
+        }
+        Ok(())
+    }
+
+    fn same(&self, kind: Kind, ours: &Value, theirs: &Value) -> Result<(), String> {
+        let (ours, theirs) = (portrait(ours, &self.ours, kind), portrait(theirs, &self.theirs, kind));
+        differ(&ours, &theirs, kind).map_or(Ok(()), Err)
+    }
+
+    /// The events so far are compared; then the controllers work off what there is, on both.
+    async fn turn(&mut self, controllers: &Process) {
+        for kind in KINDS {
+            self.compare_events(kind).await;
+        }
+        self.last.push_back("the controllers work".to_owned());
+        while self.model.gc_pending() {
+            let choice = self.rng.usize(..1 << 20);
+            self.model.gc_step(|n| choice % n);
+        }
+        controllers.resume().await.expect("it goes on");
+        let began = Instant::now();
+        loop {
+            let difference = self.difference().await;
+            let Some(difference) = difference else { break };
+            if began.elapsed() > PATIENCE {
+                self.fail(&format!("the controllers leave something else behind: {difference}"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        controllers.pause().await.expect("it pauses");
+        // What came meanwhile came in any order.
+        for kind in KINDS {
+            let since = version(&self.place, kind).await;
+            let position = self.model.changes(resource(kind)).len();
+            let feed = self.feeds.get_mut(&kind).expect("of every kind");
+            (feed.since, feed.position) = (since, position);
+        }
+        self.learn_all().await;
+    }
+
+    async fn theirs(&self) -> BTreeMap<Target, Value> {
+        let mut all = BTreeMap::new();
+        for kind in KINDS {
+            for (name, object) in self.place.list(kind).await {
+                all.insert((kind, name), object);
+            }
+        }
+        all
+    }
+
+    /// Where the two sides have something else in store.
+    async fn difference(&self) -> Option<String> {
+        let theirs = self.theirs().await;
+        let ours: BTreeMap<Target, Value> = self.there().into_iter().collect();
+        let mut targets: Vec<&Target> = ours.keys().chain(theirs.keys()).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        targets.into_iter().find_map(|target| {
+            let null = Value::Null;
+            let (a, b) = (ours.get(target).unwrap_or(&null), theirs.get(target).unwrap_or(&null));
+            let (mut a, mut b) = (a.clone(), b.clone());
+            if goes(&a) && goes(&b) {
+                // Which of its owners was gone before it was deleted, chance says.
+                for side in [&mut a, &mut b] {
+                    side["metadata"]["ownerReferences"] = json!([]);
+                }
+            }
+            self.same(target.0, &a, &b).err().map(|e| format!("{target:?}: {e}"))
+        })
+    }
+
+    async fn learn_all(&mut self) {
+        let theirs = self.theirs().await;
+        for (target, mut ours) in self.there() {
+            let Some(theirs) = theirs.get(&target) else { self.fail(&format!("{target:?} is gone")) };
+            if goes(&ours) && owners(&ours).count() > owners(theirs).count() {
+                let left =
+                    |owner: &&Value| owners(theirs).any(|t| t["name"] == owner["name"] && t["kind"] == owner["kind"]);
+                let left: Vec<&Value> = owners(&ours).filter(left).collect();
+                let patch = json!({ "metadata": { "ownerReferences": left } });
+                let id = id(&target, &self.place.namespace);
+                ours = Value::clone(&self.model.patch(&id, Part::Whole, &patch).expect("it is there"));
+            }
+            if let Err(what) = learn(target.0, [&mut self.ours, &mut self.theirs], [&ours, theirs]) {
+                self.fail(&format!("{target:?}, after the controllers' turn: {what}"));
+            }
+        }
+    }
+
+    /// The real events that are yet to be compared. A built-in kind may be written anew with nothing in it that is looked
+    /// at, as a volume claim is by its first update: that the model need not do.
+    fn news(&self, kind: Kind) -> Vec<Seen> {
+        let feed = &self.feeds[&kind];
+        let all = feed.seen.lock().expect("no panic");
+        let mut before: BTreeMap<String, Value> = BTreeMap::new();
+        let says_something = |seen: &&Seen| {
+            let now = portrait(&seen.object, &self.theirs, kind);
+            let same = before.insert(name(&seen.object).to_owned(), now.clone()).is_some_and(|before| before == now);
+            custom(kind) || seen.gone || !same
+        };
+        all.iter().filter(says_something).filter(|seen| seen.version > feed.since).cloned().collect()
+    }
+
+    async fn compare_events(&mut self, kind: Kind) {
+        let feed = &self.feeds[&kind];
+        let changes = &self.model.changes(resource(kind))[feed.position..];
+        let wanted: Vec<(bool, &Value)> = changes
+            .iter()
+            .filter_map(|c| Some((c.after.is_none(), &**c.after.as_ref().or(c.before.as_ref())?)))
+            .collect();
+        let began = Instant::now();
+        let seen = loop {
+            let seen = self.news(kind);
+            if seen.len() >= wanted.len() || began.elapsed() > PATIENCE {
+                break seen;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let tell = |gone: bool, object: &Value| {
+            let what = if gone { "deleted" } else { "there" };
+            format!("{} {what} {}", name(object), text(object, "/metadata/deletionTimestamp"))
+        };
+        let list = || {
+            let ours: Vec<String> = wanted.iter().map(|(gone, o)| tell(*gone, o)).collect();
+            let theirs: Vec<String> = seen.iter().map(|s| tell(s.gone, &s.object)).collect();
+            format!("the model's: {ours:#?}\nthe real one's: {theirs:#?}")
+        };
+        if seen.len() != wanted.len() {
+            self.fail(&format!("{} have had {} events, not {}:\n{}", kind.2, seen.len(), wanted.len(), list()));
+        }
+        for (at, ((gone, ours), theirs)) in wanted.iter().zip(&seen).enumerate() {
+            let same = self.same(kind, ours, &theirs.object);
+            if *gone != theirs.gone || same.is_err() {
+                self.fail(&format!("event {at} of {} differs: {same:?}\n{}", kind.2, list()));
+            }
+        }
+        if !seen.is_sorted_by_key(|s| s.version) {
+            self.fail(&format!("the real events of {} are not in the order of their versions", kind.2));
+        }
+        self.events += wanted.len();
+        let (since, position) = (seen.last().map_or(feed.since, |s| s.version), feed.position + wanted.len());
+        let feed = self.feeds.get_mut(&kind).expect("of every kind");
+        (feed.since, feed.position) = (since, position);
+    }
+}
+
+fn goes(object: &Value) -> bool {
+    !text(object, "/metadata/deletionTimestamp").is_empty()
+}
+
+fn owners(object: &Value) -> impl Iterator<Item = &Value> {
+    object["metadata"]["ownerReferences"].as_array().into_iter().flatten()
+}
+
+/// The version of a kind's collection.
+async fn version(place: &Place, kind: Kind) -> u64 {
+    let list = place.read(&kind.path(&place.namespace)).await.expect("a list");
+    text(&list, "/metadata/resourceVersion").parse().expect("a version")
+}
