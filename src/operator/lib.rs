@@ -7,6 +7,7 @@
 pub mod act;
 pub mod bind;
 pub mod config;
+pub mod debug;
 pub mod election;
 pub mod events;
 pub mod fence;

@@ -92,6 +92,10 @@ pub const EVENT_REPEAT: Duration = Duration::from_secs(30);
 /// Events remembered so that a repetition is known.
 pub const EVENTS_REMEMBERED: usize = 4096;
 
+/// The same failure of the same plugin is logged once in this time: often enough to be seen in a log of some minutes,
+/// seldom enough for one that fails with every question.
+pub const PLUGIN_FAILURE_REPEAT: Duration = Duration::from_secs(60);
+
 /// Reconciles kept for `/debug/seen`.
 pub const TRACES: usize = 512;
 

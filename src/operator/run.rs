@@ -17,10 +17,11 @@ use tracing::{error, info};
 
 use crate::act::Writer;
 use crate::config::{Config, Leadership, WebhookSetup, surface_name};
+use crate::debug::{Debug, debug};
 use crate::election::Election;
 use crate::events::events;
 use crate::fence::Fence;
-use crate::http::{Debug, Readiness, Scrape};
+use crate::http::{Readiness, Scrape};
 use crate::metrics::{Metrics, MetricsError};
 use crate::plugins::{Plugins, PluginsConfig};
 use crate::pressure::Pressure;
@@ -172,11 +173,12 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let readiness = Readiness { missing: missing.subscribe(), webhook: serving.subscribe() };
     let mut addresses = Addresses::default();
     let scrape = Scrape { metrics: metrics.clone(), queue: queue.clone(), pressure: pressure.clone() };
-    let debug = Debug { world: world.clone(), traces: traces.clone(), plugins: plugins.status };
+    let (plugin_status, reports) = (plugins.status, plugins.reports);
+    let shown = Debug { world: world.clone(), traces: traces.clone(), plugins: plugin_status, reports };
     for (flag, bind, router, address) in [
         ("metrics-bind-address", &config.metrics, listeners::metrics(scrape), &mut addresses.metrics),
         ("health-probe-bind-address", &config.health, listeners::probes(readiness.clone()), &mut addresses.health),
-        ("debug-bind-address", &config.debug, listeners::debug(debug), &mut addresses.debug),
+        ("debug-bind-address", &config.debug, debug(shown), &mut addresses.debug),
     ] {
         if let Some(listener) = bind.listen().await.map_err(|source| Error::Listen { flag, source })? {
             *address = listener.local_addr().ok();

@@ -9,6 +9,7 @@
 //! the files, and network file systems tell nobody of changes made elsewhere: file notifications miss the
 //! one or the other, and a look at some files costs nothing.
 
+mod failures;
 pub mod folder;
 pub mod sidecar;
 mod source;
@@ -17,18 +18,24 @@ mod source;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use paddock_core::policy::Bindings;
 use paddock_core::question::Hook;
-use paddock_host::{Host, LoadError};
+use paddock_host::{Host, LoadError, PluginReport};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::policies::{Judge, Policies};
+use failures::Failures;
 use source::Source;
+pub use source::check_name;
+
+/// The loaded plugins and their quarantines at a time.
+pub type Reports = Arc<dyn Fn(Timestamp) -> Vec<PluginReport> + Send + Sync>;
 
 /// Where to look, and how often.
 #[derive(Clone, Debug)]
@@ -57,6 +64,8 @@ pub struct Plugins {
     pub policies: Policies,
     /// Every plugin and file, in order or not.
     pub status: watch::Receiver<Vec<PluginStatus>>,
+    /// What is loaded, and what of it is quarantined.
+    pub reports: Reports,
 }
 
 /// How it stands with one plugin.
@@ -93,8 +102,12 @@ pub async fn start(host: Arc<Host>, config: PluginsConfig, stop: CancellationTok
     })
     .await?;
     let (bindings, status) = (watch::Sender::new(source.bindings()), watch::Sender::new(source.status()));
-    let judge: Judge = Arc::new(move |ask, now| host.ask(ask, now));
-    let plugins = Plugins { policies: Policies { judge, bindings: bindings.subscribe() }, status: status.subscribe() };
+    let reports: Reports = Arc::new({
+        let host = Arc::clone(&host);
+        move |now| host.plugins(now)
+    });
+    let policies = Policies { judge: judge(host), bindings: bindings.subscribe() };
+    let plugins = Plugins { policies, status: status.subscribe(), reports };
     tokio::spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
             source = blocking(move || {
@@ -107,6 +120,18 @@ pub async fn start(host: Arc<Host>, config: PluginsConfig, stop: CancellationTok
         }
     });
     Ok(plugins)
+}
+
+/// Who answers, for reconciles and reviews alike: so this is where every failure of a plugin comes by, and is logged.
+fn judge(host: Arc<Host>) -> Judge {
+    let failures: Mutex<Failures> = Mutex::default();
+    Arc::new(move |ask, now| {
+        let result = host.ask(ask, now);
+        if let Err(failure) = &result {
+            failures.lock().unwrap_or_else(PoisonError::into_inner).tell(ask, failure, now);
+        }
+        result
+    })
 }
 
 /// Tells the receivers only of what is new: a change of bindings wakes every object.

@@ -1,0 +1,261 @@
+//! `/debug/`: what is seen, what was decided last, which plugins are asked, and how it stands with each.
+//!
+//! It shows objects with what their authors put into them, so it has a listener of its own, on loopback unless told
+//! otherwise: `kubectl port-forward` reaches it, the pod network does not.
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use jiff::Timestamp;
+use paddock_core::kind::{Key, Kind};
+use paddock_core::policy::{Binding, Bindings};
+use paddock_host::PluginReport;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::plugins::{PluginStatus, Reports};
+use crate::trace::Traces;
+use crate::world::SharedWorld;
+
+/// What `/debug/` reads.
+#[derive(Clone)]
+pub struct Debug {
+    /// For what is seen now, and the bindings in force.
+    pub world: SharedWorld,
+    /// For what was decided last.
+    pub traces: Traces,
+    /// For how it stands with each plugin.
+    pub plugins: watch::Receiver<Vec<PluginStatus>>,
+    /// For which plugins are quarantined.
+    pub reports: Reports,
+}
+
+/// `/debug/seen/KIND/NAMESPACE/NAME`, `/debug/plugins` and `/debug/bindings`.
+pub fn debug(debug: Debug) -> Router {
+    Router::new()
+        .route("/debug/seen/{kind}/{namespace}/{name}", get(seen))
+        .route(
+            "/debug/plugins",
+            get(|State(debug): State<Debug>| async move { pretty(&json!(*debug.plugins.borrow())) }),
+        )
+        .route(
+            "/debug/bindings",
+            get(|State(debug): State<Debug>| async move {
+                let bindings = debug.world.read(|world| world.bindings().clone());
+                pretty(&shown(&bindings, &(debug.reports)(Timestamp::now())))
+            }),
+        )
+        .with_state(debug)
+}
+
+fn pretty(document: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], format!("{document:#}\n")).into_response()
+}
+
+async fn seen(State(debug): State<Debug>, Path((word, namespace, name)): Path<(String, String, String)>) -> Response {
+    let key = |kind: Kind| Key::new(kind, if kind.namespaced() { namespace.as_str() } else { "" }, name.as_str());
+    let keys: Vec<Key> = meant(&word).into_iter().map(key).collect();
+    let there = |key: &&Key| debug.world.read(|world| world.get(key).is_some());
+    let Some(key) = keys.iter().find(there).or(keys.first()) else {
+        let kinds: Vec<String> = Kind::ALL.into_iter().map(resource).collect();
+        let text = format!("no kind {word:?}: expected one of {}\n", kinds.join(", "));
+        return (StatusCode::NOT_FOUND, text).into_response();
+    };
+    let seen = debug.world.see(key, Timestamp::now());
+    let pending = debug.world.read(|world| world.pending(key));
+    let document = json!({
+        "key": key.to_string(),
+        "seen": seen,
+        "pending": pending,
+        "last": debug.traces.last(key).map(|trace| trace.json()),
+    });
+    pretty(&document)
+}
+
+/// The bindings in the order in which they are asked, in the words of the files beside components.
+fn shown(bindings: &Bindings, reports: &[PluginReport]) -> Value {
+    let quarantined = |binding: &Binding| {
+        let report = reports.iter().find(|report| report.plugin.plugin == binding.plugin)?;
+        report.quarantined.iter().find(|(hook, _)| *hook == binding.hook).map(|(_, until)| *until)
+    };
+    let shown = |binding: &Binding| {
+        // Settings are JSON where they come from; were they not, their text says what they are.
+        let settings: Value =
+            serde_json::from_str(&binding.settings).unwrap_or_else(|_| Value::String(binding.settings.clone()));
+        json!({
+            "hook": binding.hook,
+            "plugin": binding.plugin.name,
+            "digest": binding.plugin.digest,
+            "order": binding.order,
+            "namespaceSelector": binding.namespaces,
+            "objectSelector": binding.objects,
+            "settings": settings,
+            "failurePolicy": binding.failure_policy,
+            "builtIn": binding.built_in,
+            "quarantinedUntil": quarantined(binding),
+        })
+    };
+    bindings.iter().map(shown).collect()
+}
+
+/// The kinds that a user's word may mean, the likelier one first: `plural.group` and our own names (`SeedPool`) mean
+/// one; a kind's name or plural may mean one of each group. Case is ignored.
+fn meant(word: &str) -> Vec<Kind> {
+    let is = |name: &str| name.eq_ignore_ascii_case(word);
+    if let Some(kind) = Kind::ALL.into_iter().find(|kind| is(&resource(*kind)) || is(&format!("{kind:?}"))) {
+        return vec![kind];
+    }
+    Kind::ALL.into_iter().filter(|kind| is(kind.name()) || is(kind.plural())).collect()
+}
+
+/// `plural.group`, as kubectl takes it; of Kubernetes' core group the plural alone.
+pub(crate) fn resource(kind: Kind) -> String {
+    match kind.group() {
+        "" => kind.plural().to_owned(),
+        group => format!("{}.{group}", kind.plural()),
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use std::sync::Arc;
+
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use paddock_core::object::Object;
+    use paddock_core::plan::{Action, Op, Reason};
+    use paddock_core::policy::{FailurePolicy, Selector};
+    use paddock_core::question::{Hook, PluginRef};
+    use paddock_core::settings::Settings;
+    use paddock_core::world::{Observed, World};
+    use paddock_host::{HostConfig, Plugin};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn serving(world: &SharedWorld, reports: Vec<PluginReport>) -> Router {
+        let plugins = watch::Sender::new(Vec::new()).subscribe();
+        let reports: Reports = Arc::new(move |_| reports.clone());
+        debug(Debug { world: world.clone(), traces: Traces::default(), plugins, reports })
+    }
+
+    async fn get_text(router: Router, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn observe(world: &SharedWorld, kind: Kind, name: &str, spec: Value) -> Key {
+        let meta = json!({ "name": name, "namespace": "ns", "uid": name, "resourceVersion": "5" });
+        let object = Object::from_json(kind, json!({ "metadata": meta, "spec": spec })).unwrap();
+        let key = object.key.clone();
+        let _ = world.observe(Observed::Applied(object), Timestamp::now());
+        key
+    }
+
+    #[test]
+    fn a_kind_is_known_by_whatever_a_user_would_type() {
+        for (word, kinds) in [
+            ("SandboxWarmPool", vec![Kind::Pool, Kind::SeedPool]),
+            ("sandboxwarmpools", vec![Kind::Pool, Kind::SeedPool]),
+            ("sandboxclaim", vec![Kind::Claim, Kind::SeedClaim]),
+            ("sandboxwarmpools.agents.x-k8s.io", vec![Kind::SeedPool]),
+            ("sandboxwarmpools.extensions.agents.x-k8s.io", vec![Kind::Pool]),
+            ("Sandboxes.agents.x-k8s.io", vec![Kind::Sandbox]),
+            ("sandbox", vec![Kind::Sandbox]),
+            ("seedpool", vec![Kind::SeedPool]),
+            ("Pool", vec![Kind::Pool]),
+            ("pods", vec![Kind::Pod]),
+            ("PersistentVolumeClaim", vec![Kind::VolumeClaim]),
+            ("sandboxes.extensions.agents.x-k8s.io", vec![]),
+            ("", vec![]),
+        ] {
+            assert_eq!(meant(word), kinds, "{word}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_seen_and_what_is_pending_is_shown() {
+        let world = SharedWorld::new(World::new(Settings::default()));
+        let spec = json!({ "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } });
+        let key = observe(&world, Kind::Sandbox, "s", spec);
+        let action = Action::Delete { uid: "s".into(), resource_version: None, foreground: false };
+        world.begin(&[Op { key, reason: Reason::Expired, action }]).unwrap();
+        let router = serving(&world, Vec::new());
+
+        let (status, text) = get_text(router.clone(), "/debug/seen/sandbox/ns/s").await;
+        let shown: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(shown["seen"]["Sandbox"]["sandbox"]["meta"]["uid"], "s");
+        assert_eq!(shown["pending"], json!(["Delete under way"]));
+        assert_eq!(shown["last"], Value::Null);
+        let (status, text) = get_text(router, "/debug/seen/nothing/ns/s").await;
+        assert!(status == StatusCode::NOT_FOUND && text.contains("sandboxclaims.agents.x-k8s.io"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_kind_of_two_groups_is_that_of_the_object_that_is_there() {
+        let world = SharedWorld::new(World::new(Settings::default()));
+        observe(&world, Kind::SeedPool, "seed", json!({ "templateRef": { "name": "t" } }));
+        observe(&world, Kind::Pool, "upstream", json!({ "sandboxTemplateRef": { "name": "t" } }));
+        for (path, key) in [
+            ("SandboxWarmPool/ns/seed", "SeedPool/ns/seed"),
+            ("sandboxwarmpools/ns/upstream", "Pool/ns/upstream"),
+            ("sandboxwarmpools/ns/neither", "Pool/ns/neither"),
+            ("sandboxwarmpools.agents.x-k8s.io/ns/upstream", "SeedPool/ns/upstream"),
+        ] {
+            let (status, text) = get_text(serving(&world, Vec::new()), &format!("/debug/seen/{path}")).await;
+            let shown: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((status, shown["key"].as_str()), (StatusCode::OK, Some(key)), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bindings_are_shown_in_their_order_with_their_quarantine() {
+        let binding = |plugin: &str, order: i32| Binding {
+            name: format!("{plugin}/pool-size"),
+            hook: Hook::PoolSize,
+            plugin: PluginRef { name: plugin.to_owned(), digest: format!("sha256:{plugin}") },
+            order,
+            namespaces: Selector {
+                match_labels: [("team".to_owned(), "research".to_owned())].into(),
+                ..Selector::default()
+            },
+            objects: Selector::default(),
+            settings: r#"{"desired":9}"#.to_owned(),
+            failure_policy: FailurePolicy::Fallback,
+            built_in: order == Binding::BUILT_IN_ORDER,
+        };
+        let bindings =
+            [binding("by-demand", Binding::BUILT_IN_ORDER), binding("b", 0), binding("a", 0), binding("z", -1)];
+        let world = SharedWorld::new(World::new(Settings::default()));
+        let _ = world.set_bindings(Bindings::new(bindings.to_vec()));
+        let plugin = Plugin {
+            plugin: bindings[1].plugin.clone(),
+            hooks: vec![Hook::Idle, Hook::PoolSize],
+            wit_version: "0.1.0".to_owned(),
+            limits: HostConfig::default().limits,
+        };
+        let until = |second| Timestamp::from_second(second).unwrap();
+        let quarantined = vec![(Hook::Idle, until(10)), (Hook::PoolSize, until(20))];
+        let router = serving(&world, vec![PluginReport { plugin, quarantined }]);
+
+        let (status, text) = get_text(router, "/debug/bindings").await;
+        let shown: Vec<Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(status, StatusCode::OK);
+        let plugins: Vec<&str> = shown.iter().filter_map(|b| b["plugin"].as_str()).collect();
+        assert_eq!(plugins, ["z", "a", "b", "by-demand"], "by order, then name");
+        let expected = json!({
+            "hook": "pool-size", "plugin": "b", "digest": "sha256:b", "order": 0,
+            "namespaceSelector": { "matchLabels": { "team": "research" } }, "objectSelector": {},
+            "settings": { "desired": 9 }, "failurePolicy": "Fallback", "builtIn": false,
+            "quarantinedUntil": "1970-01-01T00:00:20Z",
+        });
+        assert_eq!(shown[2], expected);
+        assert_eq!((&shown[1]["quarantinedUntil"], &shown[3]["builtIn"]), (&Value::Null, &json!(true)));
+    }
+}

@@ -1,0 +1,71 @@
+//! The log of plugins that do not answer: the first failure of each kind at once, then one line a minute.
+//!
+//! A plugin that fails does so with every question, thousands of times a second at worst; metrics count them all.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use paddock_core::question::{Ask, Failure, FailureKind, Hook};
+
+use crate::limits;
+
+/// What was logged last, of each plugin, hook and kind.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    told: HashMap<(String, Hook, FailureKind), Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    at: Timestamp,
+    /// Failures since then.
+    since: u64,
+}
+
+impl Failures {
+    /// Logs a failure, unless one of this kind, plugin and hook was logged within the last minute.
+    pub(super) fn tell(&mut self, ask: &Ask, failure: &Failure, now: Timestamp) {
+        let (plugin, hook) = (ask.plugin.name.as_str(), ask.question.hook());
+        if let Some(unsaid) = self.due(plugin, hook, failure.kind, now) {
+            let (hook, digest, why) = (hook.as_str(), &ask.plugin.digest, failure.kind.as_str());
+            tracing::warn!(plugin, hook, %digest, why, unsaid, failure.message, "a plugin did not answer");
+        }
+    }
+
+    /// Whether to log this one: then how many came since the last that was.
+    fn due(&mut self, plugin: &str, hook: Hook, kind: FailureKind, now: Timestamp) -> Option<u64> {
+        let key = (plugin.to_owned(), hook, kind);
+        if let Some(told) = self.told.get_mut(&key)
+            && now.duration_since(told.at).unsigned_abs() < limits::PLUGIN_FAILURE_REPEAT
+        {
+            told.since = told.since.saturating_add(1);
+            return None;
+        }
+        let before = self.told.insert(key, Told { at: now, since: 0 });
+        Some(before.map_or(0, |told| told.since))
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn the_first_of_each_kind_is_told_and_then_one_a_minute_with_how_many_were_not() {
+        let mut failures = Failures::default();
+        let mut due = |second: i64, plugin: &str, hook, kind| {
+            failures.due(plugin, hook, kind, Timestamp::from_second(second).unwrap())
+        };
+        let (idle, size, trap, fuel) = (Hook::Idle, Hook::PoolSize, FailureKind::Trap, FailureKind::Fuel);
+        assert_eq!(due(0, "a", idle, trap), Some(0), "the first");
+        assert_eq!(due(1, "a", idle, trap), None);
+        assert_eq!(due(59, "a", idle, trap), None);
+        assert_eq!(due(59, "a", idle, fuel), Some(0), "another kind");
+        assert_eq!(due(59, "a", size, trap), Some(0), "another hook");
+        assert_eq!(due(59, "b", idle, trap), Some(0), "another plugin");
+        assert_eq!(due(60, "a", idle, trap), Some(2), "a minute later");
+        assert_eq!(due(61, "a", idle, trap), None);
+        // A clock that was set back does not silence it for longer.
+        assert_eq!(due(-3600, "a", idle, trap), Some(1));
+    }
+}
