@@ -364,6 +364,18 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Every way.
+    pub const ALL: [FailureKind; 8] = [
+        FailureKind::Deadline,
+        FailureKind::Fuel,
+        FailureKind::Memory,
+        FailureKind::Trap,
+        FailureKind::Error,
+        FailureKind::Invalid,
+        FailureKind::Missing,
+        FailureKind::Quarantined,
+    ];
+
     /// The name in metrics, status and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use paddock_core::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::plan::{Action, Op, Outcome};
-use paddock_core::question::{Answered, Failure};
+use paddock_core::question::{Answered, Failure, FailureKind};
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::time::Instant;
 
@@ -118,7 +118,13 @@ impl Metrics {
         let families = &self.inner.families;
         let plugin = answered.ask.plugin.name.as_str();
         let hook = answered.ask.question.hook().as_str();
-        families.plugin_calls.with_label_values(&[plugin, hook]).inc();
+        let calls = families.plugin_calls.with_label_values(&[plugin, hook]);
+        if calls.get() == 0 {
+            for kind in FailureKind::ALL {
+                families.plugin_failures.with_label_values(&[plugin, hook, kind.as_str()]);
+            }
+        }
+        calls.inc();
         families.plugin_seconds.with_label_values(&[plugin, hook]).observe(took.as_secs_f64());
         if let Err(Failure { kind, .. }) = &answered.result {
             families.plugin_failures.with_label_values(&[plugin, hook, kind.as_str()]).inc();
@@ -197,5 +203,51 @@ fn verb(action: &Action) -> &'static str {
         Action::Patch { status: true, .. } => "patch_status",
         Action::Patch { status: false, .. } => "patch",
         Action::Delete { .. } => "delete",
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use paddock_core::question::{Answer, Ask, IdleAnswer, IdleQuestion, PluginRef, Question};
+
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_was_asked_has_its_failures_at_zero() {
+        let metrics = Metrics::new().unwrap();
+        let question = Question::Idle(Box::new(IdleQuestion {
+            namespace: "agents".to_owned(),
+            name: "s".to_owned(),
+            labels: [].into(),
+            idle_timeout_ms: 1000,
+            created: Timestamp::UNIX_EPOCH,
+            ready_since: None,
+            last_activity: None,
+            held_until: None,
+            connections: None,
+            cpu_millicores: None,
+            tiers: vec![],
+            state: vec![],
+            now: Timestamp::UNIX_EPOCH,
+        }));
+        let plugin = PluginRef { name: "sleepy".to_owned(), digest: "sha256:0".to_owned() };
+        let ask = Ask { binding: "sleepy/idle".to_owned(), plugin, settings: "{}".to_owned(), question };
+        let answer = IdleAnswer { action: None, next_check: None, reason: "in use".to_owned(), state: None };
+        let well = Answered { ask: ask.clone(), result: Ok(Answer::Idle(answer)) };
+        let failure = Failure { kind: FailureKind::Trap, message: "unreachable".to_owned() };
+        let badly = Answered { ask, result: Err(failure) };
+        let counted = |kind: &str, count: u32| {
+            let line = format!(
+                "paddock_plugin_failures_total{{failure=\"{kind}\",hook=\"idle\",plugin=\"sleepy\"}} {count}\n"
+            );
+            let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+            assert!(text.contains(&line), "{line} is not in:\n{text}");
+        };
+        metrics.asked(&well, Duration::ZERO);
+        FailureKind::ALL.iter().for_each(|kind| counted(kind.as_str(), 0));
+        metrics.asked(&badly, Duration::ZERO);
+        metrics.asked(&badly, Duration::ZERO);
+        counted("trap", 2);
+        counted("fuel", 0);
     }
 }

@@ -60,6 +60,9 @@ pub enum Break {
 }
 
 impl Break {
+    /// Every cause.
+    pub const ALL: [Break; 4] = [Break::Absent, Break::Forbidden, Break::Expired, Break::Failed];
+
     /// The label.
     #[must_use]
     pub fn as_str(self) -> &'static str {

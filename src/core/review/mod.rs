@@ -16,6 +16,7 @@ mod kinds;
 mod marker;
 mod patch;
 mod pods;
+mod remarks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -223,6 +224,10 @@ pub enum Why {
 }
 
 impl Why {
+    /// Every word.
+    pub const ALL: [Why; 6] =
+        [Why::Invalid, Why::Immutable, Why::NotIsolated, Why::Forged, Why::DeniedByPlugin, Why::PluginFailed];
+
     /// The word in metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {

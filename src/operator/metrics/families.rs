@@ -1,7 +1,12 @@
 //! Every metric family: its name, its labels, its buckets.
 
+use paddock_core::kind::Kind;
+use paddock_core::review::OWN;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::queue::Trigger;
+use crate::watch::Break;
 
 /// Upstream's buckets for claims (100 and up), and finer ones below and between. Milliseconds.
 const CLAIM_MS: &[f64] = &[
@@ -21,6 +26,12 @@ const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 /// From ten microseconds (a native guest) to a second (beyond any plugin's deadline).
 const CALL_SECONDS: &[f64] =
     &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0];
+
+/// What became of an Event.
+pub(super) const EVENT_RESULTS: [&str; 4] = ["sent", "repeated", "dropped", "failed"];
+
+/// How a reconcile ended.
+pub(super) const RECONCILE_RESULTS: [&str; 3] = ["converged", "again", "failed"];
 
 #[derive(Clone)]
 pub(super) struct Families {
@@ -62,7 +73,7 @@ impl Families {
         build.with_label_values(&[version, "paddock", platform.as_str()]).set(1);
         register(all, build)?;
         let claim = ["launch_type", "sandbox_template"];
-        Ok(Self {
+        let families = Self {
             claim_startup: histogram(
                 all,
                 ("agent_sandbox_claim_startup_latency_ms", "From the claim's creation to its Ready, in milliseconds."),
@@ -202,7 +213,32 @@ impl Families {
                 &["kind"],
                 SECONDS,
             )?,
-        })
+        };
+        families.begin();
+        Ok(families)
+    }
+
+    /// Counters whose labels are known stand at 0 from the start: a rate then shows the first count, and an alert on one
+    /// that never counted has something to look at.
+    fn begin(&self) {
+        for result in EVENT_RESULTS {
+            self.events.with_label_values(&[result]);
+        }
+        for kind in OWN.map(Kind::name) {
+            self.stale_plans.with_label_values(&[kind]);
+            for trigger in Trigger::ALL {
+                for result in RECONCILE_RESULTS {
+                    self.reconciles.with_label_values(&[kind, trigger.as_str(), result]);
+                }
+            }
+        }
+        for kind in Kind::ALL.map(Kind::name) {
+            self.watch_events.with_label_values(&[kind]);
+            self.watch_lists.with_label_values(&[kind]);
+            for cause in Break::ALL {
+                self.watch_breaks.with_label_values(&[kind, cause.as_str()]);
+            }
+        }
     }
 }
 
@@ -228,4 +264,30 @@ fn gauge(to: &Registry, (name, help): Name<'_>, labels: &[&str]) -> prometheus::
 fn register<C: Collector + Clone + 'static>(to: &Registry, family: C) -> prometheus::Result<C> {
     to.register(Box::new(family.clone()))?;
     Ok(family)
+}
+
+#[cfg(test)]
+mod test {
+    use prometheus::{Encoder, TextEncoder};
+
+    use super::*;
+
+    #[test]
+    fn what_was_never_counted_is_zero_and_not_absent() {
+        let (all, leader) = (Registry::new(), Registry::new());
+        let _families = Families::register(&all, &leader).unwrap();
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&all.gather(), &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for line in [
+            r#"paddock_events_total{result="failed"} 0"#,
+            r#"paddock_stale_plans_total{kind="SandboxClaim"} 0"#,
+            r#"paddock_reconciles_total{kind="Sandbox",result="failed",trigger="retry"} 0"#,
+            r#"paddock_watch_events_total{kind="Pod"} 0"#,
+            r#"paddock_watch_lists_total{kind="Node"} 0"#,
+            r#"paddock_watch_breaks_total{cause="forbidden",kind="SandboxWarmPool"} 0"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
+        }
+    }
 }

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use paddock_core::policy::FailurePolicy;
-use paddock_core::review::{Entry, Phase, ReviewVerdict};
+use paddock_core::review::{Entry, Phase, ReviewVerdict, Why};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 /// From a tenth of a millisecond (nothing to ask) to the API server's timeout.
 const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
+
+/// What became of the note of a sign of activity.
+const ACTIVITY_RESULTS: [&str; 3] = ["written", "failed", "dropped"];
 
 /// Clones are handles on the same families.
 #[derive(Clone, Debug)]
@@ -51,14 +54,28 @@ impl Reviews {
         registry.register(Box::new(verdicts.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(troubles.clone()))?;
-        Ok(Self { verdicts, seconds, troubles, activity })
+        let reviews = Self { verdicts, seconds, troubles, activity };
+        reviews.begin();
+        Ok(reviews)
+    }
+
+    /// Counters whose labels are known stand at 0 from the start.
+    fn begin(&self) {
+        for result in ACTIVITY_RESULTS {
+            self.activity.with_label_values(&[result]);
+        }
+        let verdicts = Why::ALL.map(Why::as_str).into_iter().chain(["allowed", "unanswered"]);
+        for verdict in verdicts {
+            for entry in Entry::ALL {
+                for phase in [Phase::Mutate, Phase::Validate] {
+                    self.verdicts.with_label_values(&[entry.as_str(), word(phase), verdict]);
+                }
+            }
+        }
     }
 
     pub(super) fn answered(&self, phase: Phase, entry: Entry, verdict: &str, took: Duration) {
-        let phase = match phase {
-            Phase::Mutate => "mutate",
-            Phase::Validate => "validate",
-        };
+        let phase = word(phase);
         self.verdicts.with_label_values(&[entry.as_str(), phase, verdict]).inc();
         self.seconds.with_label_values(&[entry.as_str(), phase]).observe(took.as_secs_f64());
     }
@@ -77,6 +94,37 @@ impl Reviews {
             };
             let labels = [trouble.plugin.as_str(), trouble.failure.kind.as_str(), policy];
             self.troubles.with_label_values(&labels).inc();
+        }
+    }
+}
+
+fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Mutate => "mutate",
+        Phase::Validate => "validate",
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use prometheus::{Encoder, TextEncoder};
+
+    use super::*;
+
+    #[test]
+    fn what_was_never_counted_is_zero_and_not_absent() {
+        let registry = Registry::new();
+        let _reviews = Reviews::register(&registry).unwrap();
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&registry.gather(), &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for line in [
+            r#"paddock_activity_signs_total{result="dropped"} 0"#,
+            r#"paddock_webhook_reviews_total{entry="connect",phase="validate",verdict="allowed"} 0"#,
+            r#"paddock_webhook_reviews_total{entry="generated-code",phase="mutate",verdict="unanswered"} 0"#,
+            r#"paddock_webhook_reviews_total{entry="sandboxes",phase="validate",verdict="invalid"} 0"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
         }
     }
 }
