@@ -10,7 +10,7 @@ mod portrait;
 mod side;
 mod symbols;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,14 @@ const SEEDS: u64 = 5;
 const OPERATIONS: u32 = 160;
 /// Operations between two turns of the controllers.
 const TURN: u32 = 40;
+/// In how many orders the model's controllers work. The real ones read their watches and work off their queue side by side,
+/// so in a circle of owners, say, who is deleted and who stays depends on who was looked at first: they have to end as the
+/// model does in one of these.
+const ORDERS: usize = 48;
+/// What the real controllers have left has to stay for so long before it counts.
+const STILL: Duration = Duration::from_millis(150);
+/// In which a request has been carried out whose sender was paused.
+const UNDER_WAY: Duration = Duration::from_millis(30);
 /// For how long the controllers may take: a second on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// They collect garbage, guard volume claims, and give a namespace the account that pods need.
@@ -85,6 +93,17 @@ async fn collects(place: &Place) {
     place.create(owned).await;
     place.delete(SANDBOX, "owner").await;
     place.until_gone(SANDBOX, "owned").await;
+}
+
+/// What one side has in store.
+type Objects = BTreeMap<Target, Value>;
+
+/// Of what goes already, who owns it may depend on who was gone first when it was looked at for the last time: nobody looks
+/// again. Where no order gives just what there is, those are left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owners {
+    All,
+    OfWhatStays,
 }
 
 /// One seed's play.
@@ -138,17 +157,9 @@ impl Play {
         panic!("{what}\nPADDOCK_MODEL_SEED={}, after, the last at the end:\n{}", self.seed, last.join("\n"));
     }
 
-    fn there(&self) -> Vec<(Target, Value)> {
-        let of_kind = |kind: Kind| {
-            let objects = self.model.list(resource(kind));
-            objects.map(move |(id, o)| ((kind, id.name.to_string()), Value::clone(o)))
-        };
-        KINDS.into_iter().flat_map(of_kind).collect()
-    }
-
     /// One operation on both.
     async fn one(&mut self) {
-        let there = self.there();
+        let there = there(&self.model);
         let operation = Chooser { rng: &mut self.rng, there: &there, symbols: &self.ours }.operation();
         self.last.push_back(format!("{operation:?}"));
         if self.last.len() > 400 {
@@ -191,21 +202,29 @@ impl Play {
             self.compare_events(kind).await;
         }
         self.last.push_back("the controllers work".to_owned());
-        while self.model.gc_pending() {
-            let choice = self.rng.usize(..1 << 20);
-            self.model.gc_step(|n| choice % n);
-        }
+        let ends: Vec<Api> = (0..ORDERS).map(|_| worked_off(self.model.clone(), self.rng.fork())).collect();
         controllers.resume().await.expect("it goes on");
         let began = Instant::now();
-        loop {
-            let difference = self.difference().await;
-            let Some(difference) = difference else { break };
-            if began.elapsed() > PATIENCE {
-                self.fail(&format!("the controllers leave something else behind: {difference}"));
+        let theirs = loop {
+            if self.ended_alike(&ends, &self.theirs().await).is_ok() {
+                tokio::time::sleep(STILL).await;
+                controllers.pause().await.expect("it pauses");
+                // A request that was under way may be carried out yet.
+                tokio::time::sleep(UNDER_WAY).await;
+                let theirs = self.theirs().await;
+                if let Ok(end) = self.ended_alike(&ends, &theirs) {
+                    self.model = end.clone();
+                    break theirs;
+                }
+                controllers.resume().await.expect("it goes on");
+            } else if began.elapsed() > PATIENCE {
+                let (theirs, ends_at) = (self.theirs().await, ends.len());
+                let Err(difference) = self.ended_alike(&ends, &theirs) else { continue };
+                self.fail(&format!("the controllers leave something else behind in {ends_at} orders: {difference}"));
+            } else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        controllers.pause().await.expect("it pauses");
+        };
         // What came meanwhile came in any order.
         for kind in KINDS {
             let since = version(&self.place, kind).await;
@@ -213,10 +232,10 @@ impl Play {
             let feed = self.feeds.get_mut(&kind).expect("of every kind");
             (feed.since, feed.position) = (since, position);
         }
-        self.learn_all().await;
+        self.learn_all(&theirs);
     }
 
-    async fn theirs(&self) -> BTreeMap<Target, Value> {
+    async fn theirs(&self) -> Objects {
         let mut all = BTreeMap::new();
         for kind in KINDS {
             for (name, object) in self.place.list(kind).await {
@@ -226,19 +245,31 @@ impl Play {
         all
     }
 
+    /// The end at which the real controllers have arrived; else where they differ from the last of them.
+    fn ended_alike<'a>(&self, ends: &'a [Api], theirs: &Objects) -> Result<&'a Api, String> {
+        let exact = ends.iter().find(|end| self.difference(end, theirs, Owners::All).is_none());
+        if let Some(end) = exact {
+            return Ok(end);
+        }
+        let mut last = String::new();
+        for end in ends {
+            match self.difference(end, theirs, Owners::OfWhatStays) {
+                None => return Ok(end),
+                Some(difference) => last = difference,
+            }
+        }
+        Err(last)
+    }
+
     /// Where the two sides have something else in store.
-    async fn difference(&self) -> Option<String> {
-        let theirs = self.theirs().await;
-        let ours: BTreeMap<Target, Value> = self.there().into_iter().collect();
-        let mut targets: Vec<&Target> = ours.keys().chain(theirs.keys()).collect();
-        targets.sort_unstable();
-        targets.dedup();
+    fn difference(&self, model: &Api, theirs: &Objects, which: Owners) -> Option<String> {
+        let ours: Objects = there(model).into_iter().collect();
+        let targets: BTreeSet<&Target> = ours.keys().chain(theirs.keys()).collect();
         targets.into_iter().find_map(|target| {
             let null = Value::Null;
             let (a, b) = (ours.get(target).unwrap_or(&null), theirs.get(target).unwrap_or(&null));
             let (mut a, mut b) = (a.clone(), b.clone());
-            if goes(&a) && goes(&b) {
-                // Which of its owners was gone before it was deleted, chance says.
+            if which == Owners::OfWhatStays && goes(&a) && goes(&b) && owners(&a).count() >= owners(&b).count() {
                 for side in [&mut a, &mut b] {
                     side["metadata"]["ownerReferences"] = json!([]);
                 }
@@ -247,9 +278,8 @@ impl Play {
         })
     }
 
-    async fn learn_all(&mut self) {
-        let theirs = self.theirs().await;
-        for (target, mut ours) in self.there() {
+    fn learn_all(&mut self, theirs: &Objects) {
+        for (target, mut ours) in there(&self.model) {
             let Some(theirs) = theirs.get(&target) else { self.fail(&format!("{target:?} is gone")) };
             if goes(&ours) && owners(&ours).count() > owners(theirs).count() {
                 let left =
@@ -320,6 +350,23 @@ impl Play {
         let feed = self.feeds.get_mut(&kind).expect("of every kind");
         (feed.since, feed.position) = (since, position);
     }
+}
+
+/// Lets the model's controllers work in one of the orders that there are.
+fn worked_off(mut model: Api, mut rng: Rng) -> Api {
+    while model.gc_pending() {
+        model.gc_step(|n| rng.usize(..n));
+    }
+    model
+}
+
+/// Everything in the model's store.
+fn there(model: &Api) -> Vec<(Target, Value)> {
+    let of_kind = |kind: Kind| {
+        let objects = model.list(resource(kind));
+        objects.map(move |(id, o)| ((kind, id.name.to_string()), Value::clone(o)))
+    };
+    KINDS.into_iter().flat_map(of_kind).collect()
 }
 
 fn goes(object: &Value) -> bool {

@@ -1,136 +1,391 @@
-//! The garbage collector, and the guard of volume claims: what all owners have left goes; a foreground deletion ends when
-//! its blocking dependents are gone; a volume claim goes when no pod on a node names it.
+//! The garbage collector: what all owners have left goes, and a foreground deletion ends when its blocking dependents are
+//! gone.
+//!
+//! It works as the real one does, since what becomes of circles and of owners that never were depends on how: events make a
+//! graph, late and of each kind in their order; what an event touches is queued; what is queued is judged by what is stored.
+//! Order alone is left to whoever takes its steps. Nothing here is repeated for ever, as the real one does with references
+//! that nobody can resolve.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Api, Deletion, FOREGROUND, IN_USE, Id, Part, Resource, finalizers};
+use super::{Api, Change, Deletion, FOREGROUND, Id, Part, Resource, finalizers};
+
+/// What the collector believes, and what it has yet to do.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Collector {
+    /// By UID.
+    graph: BTreeMap<Arc<str>, Node>,
+    /// How much of each resource's log it has read.
+    read: BTreeMap<Resource, usize>,
+    /// Owners that it asked for in vain.
+    missing: VecDeque<(Arc<str>, Name)>,
+    /// To be looked at.
+    queue: BTreeSet<Arc<str>>,
+}
+
+/// What an object, or a reference to it, says that it is: a kind that nobody knows has no place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    id: Option<Id>,
+    unknown: String,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    name: Name,
+    owners: Vec<Owner>,
+    dependents: BTreeSet<Arc<str>>,
+    /// Known from references alone.
+    is_virtual: bool,
+    going: bool,
+    /// It waits for its dependents. Once it does, it is taken to do so for ever.
+    waits: bool,
+    /// Under which names it was not found.
+    not_found: BTreeSet<Name>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Owner {
+    uid: Arc<str>,
+    name: Name,
+    blocks: bool,
+}
+
+/// Events that are read at once: the graph is quicker than what is done by it.
+const READ_AT_ONCE: usize = 16;
 
 impl Api {
-    /// Whether there is something to look at.
+    /// Whether there is something to do.
     pub(crate) fn gc_pending(&self) -> bool {
-        !self.suspects.is_empty()
+        let gc = &self.collector;
+        !gc.queue.is_empty() || !gc.missing.is_empty() || !self.unguarded.is_empty() || self.unread().next().is_some()
     }
 
-    /// Looks at one object; `pick` chooses which, by its place among those that wait.
+    fn unread(&self) -> impl Iterator<Item = Resource> {
+        let read = |resource| self.collector.read.get(&resource).copied().unwrap_or_default();
+        self.logs().filter(move |(resource, length)| read(*resource) < *length).map(|(resource, _)| resource)
+    }
+
+    /// Does one thing; `pick` chooses which, by its place among those that wait.
     pub(crate) fn gc_step(&mut self, pick: impl FnOnce(usize) -> usize) {
-        let count = self.suspects.len();
+        let unread: Vec<Resource> = self.unread().collect();
+        let missing = usize::from(!self.collector.missing.is_empty());
+        let (queued, unguarded) = (self.collector.queue.len(), self.unguarded.len());
+        let count = unread.len() + missing + queued + unguarded;
         if count == 0 {
             return;
         }
-        let Some(id) = self.suspects.iter().nth(pick(count) % count).cloned() else { return };
-        self.suspects.remove(&id);
-        let Some(object) = self.get(&id).cloned() else { return };
-        if is_going(&object) {
-            if ends_in_foreground(&object) {
-                self.foreground(&id, &object);
-            } else if finalizers(&object).any(|f| f == IN_USE) && !self.in_use(&id) {
-                self.release(&id, &object, IN_USE);
+        let mut at = pick(count) % count;
+        if let Some(resource) = unread.get(at) {
+            return self.read(*resource);
+        }
+        at -= unread.len();
+        if at < missing {
+            if let Some((uid, name)) = self.collector.missing.pop_front() {
+                self.collector.not_there(&uid, name);
             }
             return;
         }
-        if id.resource == Resource::VOLUME_CLAIM && !finalizers(&object).any(|f| f == IN_USE) {
-            let guarded: Vec<&str> = finalizers(&object).chain([IN_USE]).collect();
-            let _ = self.patch(&id, Part::Whole, &json!({ "metadata": { "finalizers": guarded } }));
+        at -= missing;
+        if at < queued {
+            if let Some(uid) = self.collector.queue.iter().nth(at).cloned() {
+                self.collector.queue.remove(&uid);
+                self.look(&uid);
+            }
+            return;
         }
-        self.judge(&id, &object);
+        if let Some(id) = self.unguarded.iter().nth(at - queued).cloned() {
+            self.unguarded.remove(&id);
+            self.guard(&id);
+        }
     }
 
-    /// Whether an object that is to stay has anybody left to stay for.
-    fn judge(&mut self, id: &Id, object: &Value) {
-        let metadata = &object["metadata"];
-        let Some(owners) = metadata["ownerReferences"].as_array().filter(|o| !o.is_empty()) else { return };
-        let states: Vec<OwnerState> = owners.iter().map(|o| self.owner_state(id, o)).collect();
-        let uid = metadata["uid"].as_str();
-        let version = metadata["resourceVersion"].as_str();
-        if states.contains(&OwnerState::Present) {
-            let left: Vec<&Value> =
-                owners.iter().zip(&states).filter(|(_, s)| **s == OwnerState::Present).map(|(o, _)| o).collect();
-            if left.len() < owners.len() {
-                let left = json!({ "metadata": { "ownerReferences": left } });
-                let _ = self.patch(id, Part::Whole, &left);
-            }
-            return;
+    fn read(&mut self, resource: Resource) {
+        let read = self.collector.read.entry(resource).or_default();
+        let from = *read;
+        let all = self.log.get(&resource).map(Vec::as_slice).unwrap_or_default();
+        let some = &all[from..all.len().min(from + READ_AT_ONCE)];
+        *read += some.len();
+        for change in some {
+            self.collector.take_in(change);
         }
-        let dependents: Vec<Id> = uid.into_iter().flat_map(|uid| self.dependents(uid)).cloned().collect();
-        let waited_for = states.contains(&OwnerState::Waits) && !dependents.is_empty();
-        if waited_for && dependents.iter().filter_map(|d| self.get(d)).any(|d| is_going(d) && ends_in_foreground(d)) {
-            // A circle: its owner must not wait for it.
-            let mut unblocked = owners.clone();
-            for owner in &mut unblocked {
-                owner["blockOwnerDeletion"] = false.into();
-            }
-            let _ = self.patch(id, Part::Whole, &json!({ "metadata": { "ownerReferences": unblocked } }));
-            let _ = self.delete(id, Deletion { uid, resource_version: None, foreground: true });
-            return;
-        }
-        let foreground = waited_for || ends_in_foreground(object);
-        let _ = self.delete(id, Deletion { uid, resource_version: version, foreground });
     }
 
-    fn foreground(&mut self, id: &Id, object: &Value) {
-        let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
-        let dependents: Vec<Id> = self.dependents(uid).cloned().collect();
-        let blocks = |dependent: &Id| {
-            let owners = self.get(dependent).map(|d| &d["metadata"]["ownerReferences"]).and_then(Value::as_array);
-            owners.into_iter().flatten().any(|o| o["uid"] == uid && o["blockOwnerDeletion"] == true)
+    /// Judges one object by what is stored of it and of its owners.
+    fn look(&mut self, uid: &Arc<str>) {
+        let Some(node) = self.collector.graph.get(uid).cloned() else { return };
+        if node.going && !node.waits {
+            return;
+        }
+        let Some(id) = node.name.id.clone() else { return };
+        let Some(object) = self.get(&id).filter(|o| o["metadata"]["uid"] == **uid).cloned() else {
+            self.collector.missing.push_back((uid.clone(), node.name));
+            return;
         };
-        if !dependents.iter().any(blocks) {
-            self.release(id, object, FOREGROUND);
+        if node.waits {
+            return self.go_on_waiting(uid, &id, &object);
         }
-        // One that waits itself tells us when it has gone: asked again, two that own each other would ask for ever.
-        let waits = |dependent: &Id| self.get(dependent).is_some_and(|d| is_going(d) && ends_in_foreground(d));
-        let asked: Vec<Id> = dependents.into_iter().filter(|d| !waits(d)).collect();
-        self.suspects.extend(asked);
+        let owners = owners(&object, &id.namespace);
+        let mut states = Vec::new();
+        for owner in &owners {
+            // One that cannot be looked up spoils it all.
+            let Some(state) = self.state(owner) else { return };
+            states.push(state);
+        }
+        if owners.is_empty() {
+            return;
+        }
+        let waited_for = states.contains(&State::Waits) && !node.dependents.is_empty();
+        if states.contains(&State::Solid) {
+            let lost: Vec<&str> =
+                owners.iter().zip(&states).filter(|(_, s)| **s != State::Solid).map(|(o, _)| &*o.uid).collect();
+            self.rewrite_owners(&id, &object, |owner| {
+                (!lost.iter().any(|uid| owner["uid"] == **uid)).then(|| owner.clone())
+            });
+        } else if waited_for {
+            let circle = node.dependents.iter().any(|d| self.collector.graph.get(d).is_some_and(|d| d.waits));
+            if circle && owners.iter().any(|o| o.blocks) {
+                // Its owner must not wait for it. The version that it was to be deleted at is outdated by that: once more.
+                self.rewrite_owners(&id, &object, |owner| {
+                    let mut owner = owner.clone();
+                    owner["blockOwnerDeletion"] = false.into();
+                    Some(owner)
+                });
+                self.collector.queue.insert(uid.clone());
+                return;
+            }
+            self.delete_collected(&id, &object, true);
+        } else {
+            self.delete_collected(&id, &object, finalizers(&object).any(|f| f == FOREGROUND));
+        }
     }
 
-    fn release(&mut self, id: &Id, object: &Value, finalizer: &str) {
+    fn delete_collected(&mut self, id: &Id, object: &Value, foreground: bool) {
+        let metadata = &object["metadata"];
+        let resource_version = metadata["resourceVersion"].as_str();
+        let _ = self.delete(id, Deletion { uid: metadata["uid"].as_str(), resource_version, foreground });
+    }
+
+    fn rewrite_owners(&mut self, id: &Id, object: &Value, to: impl Fn(&Value) -> Option<Value>) {
+        let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+        let owners: Vec<Value> = owners.filter_map(to).collect();
+        let _ = self.patch(id, Part::Whole, &json!({ "metadata": { "ownerReferences": owners } }));
+    }
+
+    /// One that waits for its dependents.
+    fn go_on_waiting(&mut self, uid: &Arc<str>, id: &Id, object: &Value) {
+        let graph = &self.collector.graph;
+        let dependents = graph.get(uid).into_iter().flat_map(|node| &node.dependents);
+        let blocks = |node: &Node| node.owners.iter().any(|o| o.uid == *uid && o.blocks);
+        let blocking: Vec<&Arc<str>> = dependents.filter(|d| graph.get(*d).is_some_and(blocks)).collect();
+        if blocking.is_empty() {
+            return self.release(id, object, FOREGROUND);
+        }
+        let asked: Vec<Arc<str>> =
+            blocking.into_iter().filter(|d| graph.get(*d).is_some_and(|d| !d.waits)).cloned().collect();
+        self.collector.queue.extend(asked);
+    }
+
+    pub(super) fn release(&mut self, id: &Id, object: &Value, finalizer: &str) {
+        if !finalizers(object).any(|f| f == finalizer) {
+            return;
+        }
         let rest: Vec<&str> = finalizers(object).filter(|f| *f != finalizer).collect();
         let rest = if rest.is_empty() { Value::Null } else { json!(rest) };
         let _ = self.patch(id, Part::Whole, &json!({ "metadata": { "finalizers": rest } }));
     }
 
-    /// Whether a pod on a node names this volume claim.
-    fn in_use(&self, claim: &Id) -> bool {
-        self.list(Resource::POD).any(|(id, pod)| {
-            id.namespace == claim.namespace
-                && pod["spec"]["nodeName"].is_string()
-                && volume_claims(pod).any(|name| *name == *claim.name)
-        })
-    }
-
-    fn owner_state(&self, of: &Id, reference: &Value) -> OwnerState {
-        let uid = reference["uid"].as_str().unwrap_or_default();
-        let Some(owner) = self.by_uid(uid) else { return OwnerState::Absent };
-        // An owner of the same UID in another namespace, or of another name or kind, is none.
-        let metadata = &owner["metadata"];
-        let same_place = metadata["namespace"].as_str().unwrap_or_default() == &*of.namespace;
-        let text = |field: &str| reference[field].as_str().unwrap_or_default();
-        let same_kind = Resource::named(text("apiVersion"), text("kind")) == Resource::of(owner);
-        if !same_place || metadata["name"] != reference["name"] || !same_kind {
-            return OwnerState::Absent;
-        }
-        if is_going(owner) && ends_in_foreground(owner) { OwnerState::Waits } else { OwnerState::Present }
+    /// `None` for a kind that nobody knows.
+    fn state(&self, owner: &Owner) -> Option<State> {
+        let found = self.get(owner.name.id.as_ref()?).filter(|o| o["metadata"]["uid"] == *owner.uid);
+        let Some(object) = found else { return Some(State::Dangling) };
+        let waits = is_going(object) && finalizers(object).any(|f| f == FOREGROUND);
+        Some(if waits { State::Waits } else { State::Solid })
     }
 }
 
-/// Names of the volume claims that a pod mounts.
-pub(super) fn volume_claims(pod: &Value) -> impl Iterator<Item = &str> {
-    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
-    volumes.filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str())
+impl Collector {
+    fn take_in(&mut self, change: &Change) {
+        let Some(object) = change.after.as_ref().or(change.before.as_ref()) else { return };
+        let Some(uid) = object["metadata"]["uid"].as_str().map(Arc::<str>::from) else { return };
+        let name = Name::of(&change.id);
+        if change.after.is_none() {
+            self.remove(&uid);
+            return;
+        }
+        if let Some(node) = self.graph.get_mut(&uid).filter(|node| node.is_virtual) {
+            node.is_virtual = false;
+            if node.name != name {
+                node.name = name.clone();
+                let dependents = node.dependents.clone();
+                // Those that call it something else.
+                let (_, others) = self.partition(&uid, &dependents, &name);
+                self.queue.extend(others);
+            }
+        }
+        let new = owners(object, &change.id.namespace);
+        let goes = is_going(object);
+        if let Some(node) = self.graph.get_mut(&uid) {
+            node.going |= goes;
+            let old = std::mem::replace(&mut node.owners, new.clone());
+            let was = |owner: &Owner| old.iter().find(|o| o.uid == owner.uid);
+            let is = |owner: &Owner| new.iter().find(|o| o.uid == owner.uid);
+            let unblocked = old.iter().filter(|o| o.blocks && is(o).is_none_or(|now| !now.blocks));
+            let unblocked: Vec<Arc<str>> = unblocked.map(|o| o.uid.clone()).collect();
+            self.queue.extend(unblocked.into_iter().filter(|o| self.graph.contains_key(o)));
+            let added: Vec<Owner> = new.iter().filter(|o| was(o).is_none()).cloned().collect();
+            self.join(&uid, &change.id, &added);
+            for removed in old.iter().filter(|o| is(o).is_none()) {
+                if let Some(owner) = self.graph.get_mut(&removed.uid) {
+                    owner.dependents.remove(&uid);
+                }
+            }
+        } else {
+            let node = Node { owners: new.clone(), is_virtual: false, going: goes, ..Node::virtual_one(name) };
+            self.graph.insert(uid.clone(), node);
+            self.join(&uid, &change.id, &new);
+        }
+        let waits = |object: &Value| is_going(object) && finalizers(object).any(|f| f == FOREGROUND);
+        if waits(object)
+            && !change.before.as_ref().is_some_and(|before| waits(before))
+            && let Some(node) = self.graph.get_mut(&uid)
+        {
+            node.waits = true;
+            let dependents = node.dependents.clone();
+            self.queue.extend(dependents);
+            self.queue.insert(uid);
+        }
+    }
+
+    /// Adds a dependent to its owners. One that is not known is looked for; one that is known under another name makes the
+    /// dependent suspicious.
+    fn join(&mut self, dependent: &Arc<str>, id: &Id, owners: &[Owner]) {
+        for owner in owners {
+            if let Some(node) = self.graph.get_mut(&owner.uid) {
+                node.dependents.insert(dependent.clone());
+                let elsewhere =
+                    node.name.id.as_ref().is_some_and(|o| o.resource.namespaced() && o.namespace != id.namespace);
+                if elsewhere || node.name != owner.name {
+                    self.queue.insert(dependent.clone());
+                }
+            } else {
+                let mut node = Node::virtual_one(owner.name.clone());
+                node.dependents.insert(dependent.clone());
+                self.graph.insert(owner.uid.clone(), node);
+                self.queue.insert(owner.uid.clone());
+            }
+        }
+    }
+
+    /// Takes a node out; those that it owned are looked at, and those that waited for it.
+    fn remove(&mut self, uid: &Arc<str>) {
+        let Some(node) = self.graph.remove(uid) else { return };
+        self.queue.extend(node.dependents);
+        for owner in &node.owners {
+            if let Some(owned_by) = self.graph.get_mut(&owner.uid) {
+                owned_by.dependents.remove(uid);
+                if owned_by.waits {
+                    self.queue.insert(owner.uid.clone());
+                }
+            }
+        }
+    }
+
+    /// It was looked for under a name, and is not there.
+    fn not_there(&mut self, uid: &Arc<str>, name: Name) {
+        let Some(node) = self.graph.get(uid) else { return };
+        let (agree, differ) = self.partition(uid, &node.dependents, &name);
+        if !node.is_virtual {
+            if node.name == name {
+                self.remove(uid);
+            } else {
+                self.queue.extend(agree);
+            }
+            return;
+        }
+        if differ.is_empty() {
+            self.remove(uid);
+            return;
+        }
+        // Some know it by another name: perhaps it is there under that one.
+        let mut not_found = node.not_found.clone();
+        not_found.insert(name);
+        let called = |d: &Arc<str>| self.graph.get(d).map(|d| d.owners.clone()).unwrap_or_default();
+        let names = differ.iter().flat_map(called).filter(|o| o.uid == *uid).map(|o| o.name);
+        let other = names.filter(|name| !not_found.contains(name)).min();
+        self.queue.extend(agree);
+        match other {
+            None => self.remove(uid),
+            Some(other) => {
+                if let Some(node) = self.graph.get_mut(uid) {
+                    (node.name, node.not_found) = (other, not_found);
+                }
+                self.queue.insert(uid.clone());
+            }
+        }
+    }
+
+    /// Those among the dependents that call their owner by this name, and those that do not.
+    fn partition(&self, uid: &str, dependents: &BTreeSet<Arc<str>>, name: &Name) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        let agrees = |dependent: &&Arc<str>| {
+            let node = self.graph.get(*dependent);
+            node.is_some_and(|d| d.owners.iter().any(|o| *o.uid == *uid && o.name == *name))
+        };
+        let (agree, differ): (Vec<&Arc<str>>, Vec<&Arc<str>>) = dependents.iter().partition(agrees);
+        (agree.into_iter().cloned().collect(), differ.into_iter().cloned().collect())
+    }
+}
+
+impl Name {
+    fn of(id: &Id) -> Self {
+        Self { id: Some(id.clone()), unknown: String::new() }
+    }
+
+    /// As a reference of somebody in this namespace says it.
+    fn said(reference: &Value, namespace: &str) -> Self {
+        let text = |field: &str| reference[field].as_str().unwrap_or_default();
+        match Resource::named(text("apiVersion"), text("kind")) {
+            Some(resource) => Self::of(&Id::new(resource, namespace, text("name"))),
+            None => Self { id: None, unknown: format!("{} {} {}", text("apiVersion"), text("kind"), text("name")) },
+        }
+    }
+}
+
+impl Node {
+    fn virtual_one(name: Name) -> Self {
+        Self {
+            name,
+            owners: Vec::new(),
+            dependents: BTreeSet::new(),
+            is_virtual: true,
+            going: false,
+            waits: false,
+            not_found: BTreeSet::new(),
+        }
+    }
+}
+
+fn owners(object: &Value, namespace: &str) -> Vec<Owner> {
+    let references = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    let owner = |reference: &Value| Owner {
+        uid: reference["uid"].as_str().unwrap_or_default().into(),
+        name: Name::said(reference, namespace),
+        blocks: reference["blockOwnerDeletion"] == true,
+    };
+    references.map(owner).collect()
 }
 
 fn is_going(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
 }
 
-fn ends_in_foreground(object: &Value) -> bool {
-    finalizers(object).any(|f| f == FOREGROUND)
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum OwnerState {
-    Absent,
-    Present,
+enum State {
+    Dangling,
+    Solid,
     /// It goes when its dependents are gone.
     Waits,
 }

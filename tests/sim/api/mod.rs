@@ -6,6 +6,7 @@
 
 mod deletion;
 mod gc;
+mod guard;
 mod resource;
 mod rules;
 mod store;

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::Resource;
+use super::gc::Collector;
 
 /// Names one object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +27,7 @@ pub(crate) struct Change {
 }
 
 /// The store. `log` is what watches deliver: one sequence for each resource, never reordered within it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) now: Timestamp,
     objects: BTreeMap<Id, Arc<Value>>,
@@ -34,14 +35,15 @@ pub(crate) struct Api {
     uids: u64,
     /// A kind whose creations are refused, and why.
     pub(super) refusing: Option<(&'static str, String)>,
-    log: BTreeMap<Resource, Vec<Change>>,
+    pub(super) log: BTreeMap<Resource, Vec<Change>>,
     /// Changes that nobody has judged yet.
     pub(super) fresh: Vec<Change>,
     by_uid: BTreeMap<Arc<str>, Id>,
     /// Objects by the UIDs of their owners.
     dependents: BTreeMap<Arc<str>, BTreeSet<Id>>,
-    /// Objects that the garbage collector has to look at.
-    pub(super) suspects: BTreeSet<Id>,
+    pub(super) collector: Collector,
+    /// Volume claims that their guard has to look at.
+    pub(super) unguarded: BTreeSet<Id>,
 }
 
 impl Id {
@@ -74,7 +76,8 @@ impl Api {
             fresh: Vec::new(),
             by_uid: BTreeMap::new(),
             dependents: BTreeMap::new(),
-            suspects: BTreeSet::new(),
+            collector: Collector::default(),
+            unguarded: BTreeSet::new(),
         }
     }
 
@@ -103,6 +106,11 @@ impl Api {
         self.log.get(&resource).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// How long the log of each resource is.
+    pub(super) fn logs(&self) -> impl Iterator<Item = (Resource, usize)> {
+        self.log.iter().map(|(resource, log)| (*resource, log.len()))
+    }
+
     /// Changes since this was last called.
     pub(crate) fn take_fresh(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.fresh)
@@ -121,13 +129,6 @@ impl Api {
         let before = self.objects.get(&id).cloned();
         if let Some(before) = &before {
             self.unlink(&id, before);
-            // Who owned it may have waited for it.
-            let former: Vec<Id> = owners(before)
-                .filter(|uid| !owners(&document).any(|o| o == *uid))
-                .filter_map(|uid| self.by_uid.get(uid))
-                .cloned()
-                .collect();
-            self.suspects.extend(former);
         }
         self.objects.insert(id.clone(), document.clone());
         self.link(&id, &document);
@@ -141,12 +142,11 @@ impl Api {
         self.unlink(id, &before);
         if let Some(uid) = before["metadata"]["uid"].as_str() {
             self.by_uid.remove(uid);
-            self.suspects.extend(self.dependents.get(uid).into_iter().flatten().cloned());
         }
-        self.suspects.extend(owners(&before).filter_map(|uid| self.by_uid.get(uid)).cloned());
         if id.resource == Resource::POD {
-            let claims = super::gc::volume_claims(&before).map(|c| Id::new(Resource::VOLUME_CLAIM, &id.namespace, c));
-            self.suspects.extend(claims);
+            let claims =
+                super::guard::volume_claims(&before).map(|c| Id::new(Resource::VOLUME_CLAIM, &id.namespace, c));
+            self.unguarded.extend(claims);
         }
         // A watch's last event carries the version of the deletion.
         let mut last = Value::clone(&before);
@@ -166,10 +166,8 @@ impl Api {
         for uid in owners(document) {
             self.dependents.entry(uid.into()).or_default().insert(id.clone());
         }
-        let owned = owners(document).next().is_some();
-        let guarded = id.resource == Resource::VOLUME_CLAIM;
-        if owned || guarded || document["metadata"]["finalizers"].is_array() {
-            self.suspects.insert(id.clone());
+        if id.resource == Resource::VOLUME_CLAIM {
+            self.unguarded.insert(id.clone());
         }
     }
 
