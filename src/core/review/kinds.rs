@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::draft::{About, Draft, Stop, deny_fields, strings};
 use super::marker::Marker;
-use super::{Entry, Phase, Verb, Why, defaults, pods};
+use super::{Entry, Phase, Verb, Why, defaults, pods, remarks};
 use crate::api::{extensions, seed};
 use crate::kind::Kind;
 use crate::model::{self, FieldError, FieldErrors};
@@ -30,6 +30,7 @@ pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
             unchanged(draft, kind)?;
             marked_in_time(draft, kind)?;
             parses(draft, kind)?;
+            remarks::tell(draft, kind);
         }
     }
     let about = about(draft);

@@ -78,16 +78,22 @@ fn enforce(draft: &Draft<'_>) -> Result<(), Stop> {
     } else {
         "this Pod is marked as running generated code"
     };
+    let remedy = match draft.review.operation {
+        Verb::Update => {
+            "the class of a Pod cannot change: delete the Pod and make it again with the label, and it gets one"
+                .to_owned()
+        }
+        Verb::Create | Verb::Delete | Verb::Connect => draft.what_to_set(),
+    };
     let Some(class) = class(draft) else {
-        return Err(not_isolated(format!("{why} and names no RuntimeClass; {}", draft.what_to_set())));
+        return Err(not_isolated(format!("{why} and names no RuntimeClass; {remedy}")));
     };
     match draft.context.classes.iter().find(|c| c.name == class) {
         Some(fact) if fact.isolated => Ok(()),
-        Some(_) => Err(not_isolated(format!(
-            "{why}, and RuntimeClass {class:?} runs it on the host's kernel; {}",
-            draft.what_to_set()
-        ))),
-        None => Err(not_isolated(format!("{why}, and there is no RuntimeClass {class:?}; {}", draft.what_to_set()))),
+        Some(_) => {
+            Err(not_isolated(format!("{why}, and RuntimeClass {class:?} runs it on the host's kernel; {remedy}")))
+        }
+        None => Err(not_isolated(format!("{why}, and there is no RuntimeClass {class:?}; {remedy}"))),
     }
 }
 

@@ -325,3 +325,64 @@ fn a_claims_forbidden_metadata_is_told_and_left_to_its_status() {
     assert!(outcome.allowed());
     assert!(outcome.warnings.iter().any(|w| w.contains("kubernetes.io/os")), "{:?}", outcome.warnings);
 }
+
+/// The warnings with which an object is admitted.
+fn warnings(review: Review) -> Vec<String> {
+    let (_, outcome) = decide(&Review { phase: Phase::Validate, ..review }, &context(), gvisor);
+    assert_eq!(outcome.denial, None);
+    outcome.warnings
+}
+
+#[test]
+fn a_heartbeat_that_is_no_time_or_far_ahead_is_told() {
+    let beating = |at: &str| {
+        let mut object = sandbox(json!({}));
+        object["metadata"]["annotations"] = json!({ "policy.paddock.dev/last-activity": at });
+        object
+    };
+    for (at, told) in [
+        ("2026-11-23T11:00:00Z", None),
+        ("2026-11-23T12:04:59Z", None),
+        ("2026-11-23T12:05:01Z", Some("ahead of the time here, 2026-11-23T12:00:00Z")),
+        ("2099-01-01T00:00:00Z", Some("keeps the Sandbox awake until then")),
+        ("yesterday", Some("is no time in RFC 3339")),
+    ] {
+        for review in [create(SANDBOX, beating(at)), update(SANDBOX, sandbox(json!({})), beating(at))] {
+            let warned = warnings(review);
+            assert_eq!(warned.len(), usize::from(told.is_some()), "{at}: {warned:?}");
+            assert!(warned.iter().all(|w| w.contains(told.unwrap_or_default())), "{at}: {warned:?}");
+        }
+        assert_eq!(warnings(update(SANDBOX, beating(at), beating(at))), [""; 0], "{at} was there before");
+    }
+}
+
+#[test]
+fn an_idle_timeout_that_cannot_hold_is_told() {
+    let with = |idle: Value, dir: Value| {
+        sandbox(json!({ "idleTimeout": idle, "podTemplate": { "spec": { "volumes": [
+            { "name": "config", "configMap": { "name": "c" } }, { "name": "work", "emptyDir": dir },
+        ] } } }))
+    };
+    let memory = json!({ "medium": "Memory" });
+    let told = "spec.podTemplate.spec.volumes[1].emptyDir is in memory";
+    let warned = warnings(create(SANDBOX, with(json!("30m"), memory.clone())));
+    assert!(warned.len() == 1 && warned[0].starts_with(told), "{warned:?}");
+    assert!(warned[0].chars().count() < 256, "it is not cut off");
+    let mut lossy = with(json!("30m"), memory.clone());
+    lossy["metadata"]["annotations"] = json!({ "policy.paddock.dev/ephemeral-volumes": "true" });
+    for fine in [with(json!("30m"), json!({})), with(json!(null), memory), lossy] {
+        assert_eq!(warnings(create(SANDBOX, fine)), [""; 0]);
+    }
+
+    // Added to one that runs: its emptyDir is no volume claim yet.
+    let running = |mut object: Value, replicas: i32| {
+        object["status"] = json!({ "replicas": replicas });
+        object
+    };
+    let (plain, idle) = (with(json!(null), json!({})), with(json!("30m"), json!({})));
+    let warned = warnings(update(SANDBOX, running(plain.clone(), 1), running(idle.clone(), 1)));
+    assert!(warned.len() == 1 && warned[0].contains("suspend and resume the Sandbox once"), "{warned:?}");
+    for old in [running(plain, 0), running(idle.clone(), 1)] {
+        assert_eq!(warnings(update(SANDBOX, old, idle.clone())), [""; 0]);
+    }
+}

@@ -124,7 +124,13 @@ fn the_marker_is_added_to_isolated_pods_only_and_never_taken_away() {
     ];
     for (what, old, new, expected) in cases {
         let review = Review { old_object: old, ..review(Entry::MarkedPods, Verb::Update, ("", "pods"), new) };
-        assert_eq!(admit(review, &context(), gvisor).err().map(|d| d.why), expected, "{what}");
+        let denial = admit(review, &context(), gvisor).err();
+        assert_eq!(denial.as_ref().map(|d| d.why), expected, "{what}");
+        if let Some(denial) = denial.filter(|d| d.why == Why::NotIsolated) {
+            // A Pod's class cannot be set any more, so that is no advice.
+            assert!(denial.message.contains("make it again with the label"), "{what}: {}", denial.message);
+            assert!(!denial.message.contains("set runtimeClassName"), "{what}: {}", denial.message);
+        }
     }
 }
 

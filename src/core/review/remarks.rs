@@ -1,0 +1,97 @@
+//! What users are told of an object that is in order and yet does not do what they may think: a warning, never a denial.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::draft::{Draft, strings};
+use crate::kind::Kind;
+use crate::names::{annotation, label};
+
+/// How far the clock of whoever writes heartbeats may be ahead of ours: far more than machines that keep time differ.
+const CLOCK_AHEAD: SignedDuration = SignedDuration::from_mins(5);
+
+/// Where the pod of each shape is.
+const PODS: [&str; 2] = ["podTemplate", "template"];
+
+/// Tells it all.
+pub(super) fn tell(draft: &mut Draft<'_>, kind: Kind) {
+    match kind {
+        Kind::Sandbox => {
+            heartbeat(draft);
+            never_asleep(draft);
+            not_before_the_next_pod(draft);
+        }
+        Kind::Template | Kind::SeedTemplate => never_asleep(draft),
+        Kind::Pool
+        | Kind::SeedPool
+        | Kind::Claim
+        | Kind::SeedClaim
+        | Kind::Pod
+        | Kind::Service
+        | Kind::VolumeClaim
+        | Kind::NetworkPolicy
+        | Kind::EndpointSlice
+        | Kind::Namespace
+        | Kind::Node
+        | Kind::RuntimeClass
+        | Kind::StorageClass => {}
+    }
+}
+
+/// A heartbeat that is no time does nothing, and one of tomorrow keeps the Sandbox awake until tomorrow.
+fn heartbeat(draft: &mut Draft<'_>) {
+    let (name, now) = (annotation::LAST_ACTIVITY, draft.review.now);
+    let at = "/metadata/annotations";
+    let Some(text) = strings(&draft.object, at).remove(name) else { return };
+    if strings(&draft.review.old_object, at).get(name) == Some(&text) {
+        return;
+    }
+    let problem = match text.parse::<Timestamp>() {
+        Ok(time) if time.duration_since(now) <= CLOCK_AHEAD => return,
+        Ok(_) => format!("is ahead of the time here, {now:.0}, and keeps the Sandbox awake until then"),
+        Err(_) => "is no time in RFC 3339, and is not looked at".to_owned(),
+    };
+    draft.warn(&format!("metadata.annotations[{name}]: {problem}; write the time of the activity"));
+}
+
+/// Files in memory are lost with the pod, so a suspend that nobody asked for does not happen.
+fn never_asleep(draft: &mut Draft<'_>) {
+    if draft.object.pointer("/spec/idleTimeout").is_none_or(Value::is_null) || ephemeral(draft) {
+        return;
+    }
+    let in_memory = |dir: &Value| dir["medium"] == "Memory";
+    let found = empty_dirs(draft).find(|(_, dir)| in_memory(dir)).map(|(path, _)| path);
+    if let Some(path) = found {
+        draft.warn(&format!(
+            "{path} is in memory, which is lost with the pod: idleTimeout puts nothing to sleep, unless the Sandbox has annotation {}: \"true\"",
+            annotation::EPHEMERAL_VOLUMES
+        ));
+    }
+}
+
+/// Disks become volume claims when the pod is made, if there is an idle policy by then.
+fn not_before_the_next_pod(draft: &mut Draft<'_>) {
+    let old = &draft.review.old_object;
+    let runs = old["status"]["replicas"].as_i64().is_some_and(|n| n > 0);
+    let new = old["spec"]["idleTimeout"].is_null() && draft.object["spec"]["idleTimeout"].is_string();
+    if runs && new && !ephemeral(draft) && empty_dirs(draft).next().is_some() {
+        draft.warn(
+            "spec.idleTimeout: the pod was made without it and has an emptyDir, so it is not put to sleep: suspend and resume the Sandbox once",
+        );
+    }
+}
+
+fn ephemeral(draft: &Draft<'_>) -> bool {
+    strings(&draft.object, "/metadata/annotations").get(annotation::EPHEMERAL_VOLUMES).is_some_and(|v| v == label::TRUE)
+}
+
+/// The emptyDirs of the pod, with their paths.
+fn empty_dirs<'a>(draft: &'a Draft<'_>) -> impl Iterator<Item = (String, &'a Value)> {
+    PODS.into_iter().flat_map(move |pod| {
+        let volumes = draft.object.pointer(&format!("/spec/{pod}/spec/volumes")).and_then(Value::as_array);
+        volumes.into_iter().flatten().enumerate().filter_map(move |(i, volume)| {
+            let dir = volume.get("emptyDir").filter(|dir| dir.is_object())?;
+            Some((format!("spec.{pod}.spec.volumes[{i}].emptyDir"), dir))
+        })
+    })
+}
