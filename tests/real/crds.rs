@@ -162,6 +162,10 @@ async fn wrong_specs_are_denied_and_the_field_named() {
         (sandbox(json!({ "idleTimeout": "-5m" })), vec!["spec.idleTimeout", "30m"]),
         (sandbox(json!({ "idleTimeout": "0s" })), vec!["spec.idleTimeout", "above zero"]),
         (sandbox(json!({ "idleTimeout": "1d" })), vec!["spec.idleTimeout"]),
+        (sandbox(json!({ "idleTimeout": "87601h" })), vec!["spec.idleTimeout", "at most 87600h"]),
+        // More than CEL itself can hold.
+        (sandbox(json!({ "idleTimeout": "99999999h" })), vec!["spec.idleTimeout", "at most 87600h"]),
+        (sandbox(json!({ "idleTimeout": "999999h999999h999999h" })), vec!["spec.idleTimeout", "at most 87600h"]),
         (sandbox(json!({ "replicas": 2 })), vec!["spec.replicas", "less than or equal to 1"]),
         (sandbox(json!({ "replicas": -1 })), vec!["spec.replicas"]),
         (sandbox(json!({ "operatingMode": "Paused" })), vec!["spec.operatingMode", "Suspended"]),

@@ -82,14 +82,18 @@ pub(super) fn seed_claim() -> Value {
     }])
 }
 
-/// Of an idle timeout: Go's grammar, since CEL's own error for another one would name no example.
+/// Of an idle timeout: Go's grammar, since CEL's own error for another one would name no example. The first expression
+/// lets through so many digits of each unit, and so many units, that no sum of them is more than the 292 years that CEL's
+/// `duration` can hold: at most six times 31 years.
 pub(super) fn idle_timeout() -> Value {
     json!([{
         "rule": concat!(
-            r"self.matches('^[+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$')",
-            " && duration(self) > duration('0s')",
+            r"self.matches('^[+]?(([0-9]{1,5}([.][0-9]*)?|[.][0-9]+)h|([0-9]{1,7}([.][0-9]*)?|[.][0-9]+)m",
+            r"|([0-9]{1,9}([.][0-9]*)?|[.][0-9]+)s|([0-9]{1,12}([.][0-9]*)?|[.][0-9]+)ms",
+            r"|([0-9]{1,15}([.][0-9]*)?|[.][0-9]+)(us|µs|μs)|([0-9]{1,18}([.][0-9]*)?|[.][0-9]+)ns){1,6}$')",
+            " && duration(self) > duration('0s') && duration(self) <= duration('87600h')",
         ),
-        "message": "must be a Go duration above zero, such as 30m, 90s or 1h30m",
+        "message": "must be a Go duration above zero and of at most 87600h (ten years), such as 30m, 90s or 1h30m",
     }])
 }
 

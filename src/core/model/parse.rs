@@ -178,19 +178,21 @@ pub(super) fn generated_name(prefix: &str) -> Option<String> {
         .map(|_| format!("`{prefix}` must begin a DNS label: of a-z, 0-9 and '-', with a letter or digit at its start"))
 }
 
+/// As in the schema's own rule: CEL cannot compute with durations of any length.
+const LONGEST_IDLE_TIMEOUT: Duration = Duration::from_secs(87_600 * 3600);
+
 fn parse_idle_timeout(text: Option<&str>, errors: &mut Errors) -> Option<Duration> {
     let text = text?;
     let problem = match parse_go_duration(text) {
-        Ok(nanos) => match u64::try_from(nanos) {
-            Ok(nanos) if nanos > 0 => return Some(Duration::from_nanos(nanos)),
+        Ok(nanos) => match u64::try_from(nanos).map(Duration::from_nanos) {
+            Ok(timeout) if timeout > LONGEST_IDLE_TIMEOUT => "is too long".to_owned(),
+            Ok(timeout) if !timeout.is_zero() => return Some(timeout),
             Ok(_) | Err(_) => "is not above zero".to_owned(),
         },
         Err(error) => error.to_string(),
     };
-    errors.add(
-        "spec.idleTimeout",
-        format!("`{text}` {problem}; it must be a Go duration above zero, such as 30m, 90s or 1h30m"),
-    );
+    let wanted = "a Go duration above zero and of at most 87600h (ten years), such as 30m, 90s or 1h30m";
+    errors.add("spec.idleTimeout", format!("`{text}` {problem}; it must be {wanted}"));
     None
 }
 

@@ -179,12 +179,16 @@ fn durations_and_times_are_read_or_named() {
         ("0s", "above zero"),
         ("-5m", "above zero"),
         ("", "empty"),
+        ("87600h1ns", "too long"),
+        ("99999999h", "too long"),
     ] {
         let result = sandbox(json!({ "spec": { "idleTimeout": text } }));
         expect(text, result, "spec.idleTimeout", says);
         let again = errors(sandbox(json!({ "spec": { "idleTimeout": text } })));
         assert!(again[0].contains("such as 30m"), "{again:?} says what would be right");
     }
+    let longest = sandbox(json!({ "spec": { "idleTimeout": "87600h" } })).unwrap();
+    assert_eq!(longest.idle_timeout, Some(Duration::from_secs(87_600 * 3600)));
     let at = sandbox(json!({ "spec": { "shutdownTime": "2030-01-31T12:00:00.5+01:00" } })).unwrap().shutdown.at;
     assert_eq!(at, Some("2030-01-31T11:00:00.5Z".parse().unwrap()));
     for text in [
