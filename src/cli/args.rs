@@ -65,14 +65,16 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CrdsArgs {
-    /// Which surface to print.
+    /// Which surface of templates, pools and claims to print: seed (the short shape, all in agents.x-k8s.io), upstream
+    /// (upstream's, in extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
     pub(crate) surface: Surfaces,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ManifestsArgs {
-    /// Which surface to install.
+    /// Which surface of templates, pools and claims to install: seed (the short shape, all in agents.x-k8s.io), upstream
+    /// (upstream's, in extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
     pub(crate) surface: Surfaces,
     /// Namespace of the operator.
@@ -133,7 +135,8 @@ pub(crate) struct ClusterArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "API")]
 pub(crate) struct ApiArgs {
-    /// Surface of templates, pools and claims that is served: seed, upstream or both.
+    /// Surface of templates, pools and claims that is served: seed (the short shape, all in agents.x-k8s.io), upstream
+    /// (upstream's, in extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", env = "PADDOCK_SURFACE", value_parser = surface, default_value = "both")]
     pub(crate) surface: Surfaces,
     /// Serves templates, pools and claims; without them, Sandboxes alone.
@@ -225,7 +228,7 @@ pub(crate) struct ListenArgs {
     /// /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081")]
     pub(crate) health_probe_bind_address: Bind,
-    /// /debug/seen/KIND/NAMESPACE/NAME: objects with what their authors put into them, so on loopback; `kubectl port-forward` reaches it.
+    /// /debug/seen/KIND/NAMESPACE/NAME, /debug/bindings and /debug/plugins: objects with what their authors put into them, so on loopback; `kubectl port-forward` reaches it.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_DEBUG_BIND_ADDRESS", default_value = "127.0.0.1:8082")]
     pub(crate) debug_bind_address: Bind,
 }
@@ -366,6 +369,18 @@ mod test {
         ] {
             let error = operator(&[flag]).unwrap_err();
             assert!(error.contains(wanted), "{flag}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_lists_the_surfaces() {
+        use clap::CommandFactory;
+        for name in ["operator", "crds", "manifests"] {
+            let command = Cli::command();
+            let command = command.find_subcommand(name).unwrap();
+            let surface = command.get_arguments().find(|arg| arg.get_long() == Some("surface")).unwrap();
+            let help = surface.get_help().unwrap().to_string();
+            assert!(["seed", "upstream", "both"].iter().all(|value| help.contains(value)), "{name}: {help}");
         }
     }
 

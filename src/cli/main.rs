@@ -25,10 +25,21 @@ fn main() -> ExitCode {
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", causes(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, each once: many libraries say their cause in their own text as well.
+fn causes(error: &anyhow::Error) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !said.iter().any(|earlier| earlier.contains(&cause)) {
+            said.push(cause);
+        }
+    }
+    said.join(": ")
 }
 
 fn dispatch(command: Command) -> anyhow::Result<()> {
@@ -59,5 +70,27 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("writing to standard output"),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use anyhow::anyhow;
+
+    use super::causes;
+
+    #[test]
+    fn a_cause_that_was_said_already_is_not_said_again() {
+        let error = anyhow!("no such file").context("cannot read /x: no such file").context("--kubeconfig /x");
+        assert_eq!(causes(&error), "--kubeconfig /x: cannot read /x: no such file");
+        let error = anyhow!("refused").context("connecting").context("connecting");
+        assert_eq!(causes(&error), "connecting: refused");
+    }
+
+    #[test]
+    fn a_kubeconfig_that_is_not_there_is_said_once() {
+        let error = kube::config::Kubeconfig::read_from("/nowhere/config").unwrap_err();
+        let said = causes(&anyhow::Error::from(error).context("--kubeconfig /nowhere/config"));
+        assert_eq!(said.matches("No such file").count(), 1, "{said}");
     }
 }

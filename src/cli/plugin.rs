@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use paddock_host::{Host, HostConfig, Source, componentize};
+use paddock_operator::plugins::check_name;
 
 use crate::args::{CheckArgs, ComponentizeArgs, PluginCommand};
 use crate::print;
@@ -40,6 +41,7 @@ fn check(CheckArgs { component, settings }: &CheckArgs) -> anyhow::Result<()> {
     let candidate = host.prepare(source).with_context(|| component.display().to_string())?;
     let plugin = candidate.plugin();
     let mut said = format!("{name}: paddock:policy@{}, {}\n", plugin.wit_version, plugin.plugin.digest);
+    let mut wrong: Vec<String> = check_name(&name).err().into_iter().collect();
     let mut refused = Vec::new();
     for hook in &plugin.hooks {
         match host.check_settings(&candidate, *hook, settings) {
@@ -49,11 +51,41 @@ fn check(CheckArgs { component, settings }: &CheckArgs) -> anyhow::Result<()> {
     }
     print(&said)?;
     if !refused.is_empty() {
-        bail!("settings {settings}: {}", refused.join("; "));
+        wrong.push(format!("settings {settings}: {}", refused.join("; ")));
     }
+    ensure!(wrong.is_empty(), "{}: {}", component.display(), wrong.join("; "));
     Ok(())
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+#[cfg(test)]
+mod test {
+    use paddock_host::BUILT_INS;
+
+    use super::*;
+
+    /// What is wrong with a component that is in order but for its name or settings.
+    fn checked(file: &str, settings: &str) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let component = dir.path().join(file);
+        let pool = BUILT_INS.iter().find(|built_in| built_in.name == "pool-by-demand").unwrap();
+        std::fs::write(&component, pool.component).unwrap();
+        check(&CheckArgs { component, settings: settings.to_owned() }).err().map(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_component_is_checked_by_its_name_as_well() {
+        assert_eq!(checked("my-pool.wasm", "{}"), None);
+        for (file, settings, wrong) in [
+            ("My_Pool.wasm", "{}", "lower-case letters, digits and dashes"),
+            ("pool-by-demand.wasm", "{}", "a built-in plugin"),
+            ("my-pool.wasm", r#"{"nonsense": 1}"#, "nonsense"),
+        ] {
+            let error = checked(file, settings).unwrap();
+            assert!(error.contains(wrong), "{file} {settings}: {error}");
+        }
+    }
 }

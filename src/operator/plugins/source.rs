@@ -195,7 +195,7 @@ impl Source {
 
 /// Loads, checks and binds one pair of files; nothing changes for anybody when it fails.
 fn load(host: &Host, name: &str, pair: &Pair) -> Result<Active, String> {
-    check_name(name)?;
+    check_name(name).map_err(|error| format!("{name}.wasm: {error}"))?;
     let sidecar = match &pair.sidecar {
         None => Sidecar::absent(host.config().limits),
         Some(file) => {
@@ -243,16 +243,19 @@ fn bind(host: &Host, name: &str, candidate: &Candidate, sidecar: Sidecar) -> Res
     hooks.into_iter().map(bind).collect()
 }
 
-/// Names end up in metrics, events and status beside those of the built-ins.
-fn check_name(name: &str) -> Result<(), String> {
+/// Whether a component of this name would be read: names end up in metrics, events and status beside those of the
+/// built-ins.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn check_name(name: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
-        return Err(format!(
-            "{name}.wasm: the name must be of at most 63 lower-case letters, digits and dashes: it becomes the plugin's name"
-        ));
+        let rule = "the name must be of at most 63 lower-case letters, digits and dashes: it becomes the plugin's name";
+        return Err(rule.to_owned());
     }
     if BUILT_INS.iter().any(|built_in| built_in.name == name) {
-        return Err(format!("{name}.wasm: this is the name of a built-in plugin: choose another"));
+        return Err("this is the name of a built-in plugin: choose another".to_owned());
     }
     Ok(())
 }
