@@ -86,7 +86,13 @@ impl Binaries {
         Self::with_assets(std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).as_deref())
     }
 
-    /// The same, for an async caller.
+    /// Whether [`Binaries::ready`] has nothing to build.
+    #[must_use]
+    pub fn are_built() -> bool {
+        go_build::built()
+    }
+
+    /// The same as [`Binaries::ready`], for an async caller.
     pub async fn ready_async() -> Result<Self> {
         let blocking = tokio::task::spawn_blocking(Self::ready);
         blocking.await.map_err(Error::format("building the local control plane"))?

@@ -2,7 +2,8 @@
 //!
 //! The sources are inside this crate's library, so that it works from wherever it runs. A folder in the
 //! cache is named after a hash of them and of the Go version; a lock keeps two processes from building
-//! at once; the `bin` folder appears in one rename, when everything in it is there.
+//! at once; the `bin` folder appears in one rename, when everything in it is there. Which folder was built from these
+//! sources is noted beside it, so that what is built is found without Go.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -40,25 +41,85 @@ const KEEP_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The folder with the programs, built if need be. Blocks.
 pub(crate) fn ready() -> Result<PathBuf> {
-    let root = cache_folder()?.join("control-plane");
-    let sources = hash(SOURCES.iter().flat_map(|(name, text)| [*name, *text]).chain([RECIPE]));
-    let source_folder = root.join(format!("src-{sources}"));
-    write_sources(&source_folder)?;
-    let version = go_version(&source_folder)?;
-    let key = hash([sources.as_str(), &version, std::env::consts::OS, std::env::consts::ARCH]);
-    let folder = root.join(&key);
+    ready_in(&root()?)
+}
+
+/// Whether the programs are built: then [`ready`] gives them at once.
+pub(crate) fn built() -> bool {
+    root().is_ok_and(|root| {
+        noted(&root).is_some() || Plan::of_go(&root).is_ok_and(|plan| plan.folder.join("bin").is_dir())
+    })
+}
+
+fn root() -> Result<PathBuf> {
+    Ok(cache_folder()?.join("control-plane"))
+}
+
+/// What is built, from what, with which Go.
+struct Plan {
+    source_folder: PathBuf,
+    version: String,
+    key: String,
+    folder: PathBuf,
+}
+
+impl Plan {
+    /// Asks Go for its version.
+    fn of_go(root: &Path) -> Result<Self> {
+        let sources = sources();
+        let source_folder = root.join(format!("src-{sources}"));
+        write_sources(&source_folder)?;
+        let version = go_version(&source_folder)?;
+        let key = hash([sources.as_str(), &version, std::env::consts::OS, std::env::consts::ARCH]);
+        let folder = root.join(&key);
+        Ok(Self { source_folder, version, key, folder })
+    }
+}
+
+fn sources() -> String {
+    hash(SOURCES.iter().flat_map(|(name, text)| [*name, *text]).chain([RECIPE]))
+}
+
+/// Where it is noted what was built from these sources for this machine.
+fn note(root: &Path) -> PathBuf {
+    root.join(format!("built-{}-{}-{}", sources(), std::env::consts::OS, std::env::consts::ARCH))
+}
+
+/// The folder with the programs, if they were built before and are still there.
+fn noted(root: &Path) -> Option<PathBuf> {
+    let key = std::fs::read_to_string(note(root)).ok()?;
+    let folder = root.join(key.trim());
+    let bin = folder.join("bin");
+    if key.trim().is_empty() || !bin.is_dir() {
+        return None;
+    }
+    used(&folder);
+    Some(bin)
+}
+
+/// The time says when it was last used; that it cannot be set does no harm.
+fn used(folder: &Path) {
+    let _ = File::open(folder).and_then(|f| f.set_modified(SystemTime::now()));
+}
+
+fn ready_in(root: &Path) -> Result<PathBuf> {
+    if let Some(bin) = noted(root) {
+        return Ok(bin);
+    }
+    let Plan { source_folder, version, key, folder } = Plan::of_go(root)?;
     let bin = folder.join("bin");
     if !bin.is_dir() {
         std::fs::create_dir_all(&folder).map_err(Error::io(format!("making {}", folder.display())))?;
         let lock = lock(&folder.join("lock"))?;
         if !bin.is_dir() {
             compile(&source_folder, &folder, &version)?;
-            remove_unused(&root, &[&folder, &source_folder]);
+            remove_unused(root, &[&folder, &source_folder]);
         }
         drop(lock);
     }
-    // The time says when it was last used; that it cannot be set does no harm.
-    let _ = File::open(&folder).and_then(|f| f.set_modified(SystemTime::now()));
+    used(&folder);
+    // Without the note, the next run asks Go again.
+    let _ = put(&note(root), &key);
     Ok(bin)
 }
 
@@ -91,13 +152,16 @@ fn write_sources(folder: &Path) -> Result<()> {
         if std::fs::read(&file).is_ok_and(|there| there == text.as_bytes()) {
             continue;
         }
-        // By rename, for another process may be reading it.
-        let new = folder.join(format!(".{name}.{}", std::process::id()));
-        std::fs::write(&new, text)
-            .and_then(|()| std::fs::rename(&new, &file))
-            .map_err(Error::io(format!("writing {}", file.display())))?;
+        put(&file, text).map_err(Error::io(format!("writing {}", file.display())))?;
     }
     Ok(())
+}
+
+/// Writes a file by rename, for another process may be reading it.
+fn put(file: &Path, text: &str) -> std::io::Result<()> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let new = file.with_file_name(format!(".{name}.{}", std::process::id()));
+    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, file))
 }
 
 /// `go`, deaf to what a person's environment would change about the result.
@@ -265,4 +329,22 @@ fn clock(elapsed: Duration) -> String {
 /// minutes must see why.
 pub(crate) fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "paddock-cluster: {line}");
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn what_was_built_is_found_without_go() {
+        let root = tempfile::tempdir().unwrap();
+        let bin = root.path().join("one/bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        assert_eq!(noted(root.path()), None, "nothing is noted");
+        put(&note(root.path()), "one").unwrap();
+        // Go would name another folder, after its version, and have to build it.
+        assert_eq!(ready_in(root.path()).unwrap(), bin);
+        std::fs::remove_dir(&bin).unwrap();
+        assert_eq!(noted(root.path()), None, "what was noted is gone");
+    }
 }

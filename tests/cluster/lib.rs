@@ -35,7 +35,7 @@ pub use http::{Endpoint, http_get};
 pub use kept::Kept;
 pub use kubectl::Kubectl;
 pub use ledger::Ledger;
-pub use operator::{WORKSPACE, build_operator};
+pub use operator::{WORKSPACE, build_operator, operator_was_built};
 pub use process::{Exit, Process, Signal, Spawn};
 pub use stages::{HOLD_LABEL, READY_AFTER_ANNOTATION};
 pub use target::{Place, Target};

@@ -12,6 +12,12 @@ use crate::{Error, Result};
 /// The source tree that we were compiled from.
 pub const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
+/// Whether the program was built before, in whatever state of its sources.
+#[must_use]
+pub fn operator_was_built() -> bool {
+    std::env::current_exe().is_ok_and(|us| us.with_file_name("paddock").is_file())
+}
+
 /// Builds the program if need be and gives its path. What is being compiled is given to `say`.
 pub async fn build_operator(say: impl Fn(&str)) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

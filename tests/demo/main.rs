@@ -22,7 +22,7 @@ use paddock_cluster::{Binaries, Kept, Program, Target};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::screen::Screen;
-use crate::stage::{MARK, Stage};
+use crate::stage::{MARK, NAMESPACE, Stage};
 
 /// Shows Paddock at work on a real Kubernetes control plane.
 ///
@@ -35,7 +35,7 @@ struct Args {
     /// Leave the cluster and the operator running at the end, and print how to use them.
     #[arg(long, conflicts_with = "kubeconfig")]
     keep: bool,
-    /// Take down what `--keep` left running, and do nothing else.
+    /// Take down everything that `--keep` left running, all demos of yours, and do nothing else.
     #[arg(long, conflicts_with_all = ["keep", "kubeconfig"])]
     down: bool,
     #[command(flatten)]
@@ -81,8 +81,9 @@ async fn tell(args: &Args) -> Result<ExitCode> {
         screen.failure(error, &stage.operator_log());
     }
     if args.keep {
-        let kept = stage.keep().await?;
-        screen.kept(&kept, own_kubectl().as_deref());
+        let (kept, operator) = stage.keep().await?;
+        let operator = operator.map(|operator| operator.places(NAMESPACE)).unwrap_or_default();
+        screen.kept(&kept, own_kubectl().as_deref(), &operator);
     } else {
         stage.strike(&screen).await;
     }

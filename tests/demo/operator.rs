@@ -9,8 +9,8 @@ use paddock_cluster::{Endpoint, Place, Process, Spawn, http_get};
 use paddock_core::names::object::OPERATOR_NAMESPACE;
 use serde::Deserialize;
 
-use crate::access;
 use crate::wait::PATIENCE;
+use crate::{access, story};
 
 /// How often readiness is asked for.
 const POLL: Duration = Duration::from_millis(25);
@@ -26,6 +26,8 @@ pub(crate) struct Operator {
     pub(crate) plugins: PathBuf,
     health: u16,
     debug: u16,
+    /// Where metrics are served, on a cluster of our own.
+    metrics: Option<u16>,
 }
 
 /// How it stands with a plugin, as the operator says.
@@ -63,12 +65,14 @@ impl Operator {
             flag("debug-bind-address", &at(debug)),
             flag("log-format", "text"),
         ];
+        let mut metrics = None;
         match place {
             Place::Local(_) => {
-                let webhook = port(place)?;
+                let (webhook, scraped) = (port(place)?, port(place)?);
+                metrics = Some(scraped);
                 args.extend([
                     flag("leader-election-namespace", OPERATOR_NAMESPACE),
-                    flag("metrics-bind-address", &at(port(place)?)),
+                    flag("metrics-bind-address", &at(scraped)),
                     flag("webhook-bind-address", &at(webhook)),
                     flag("webhook-url", &format!("https://{}", at(webhook))),
                     flag("webhook-service-namespace", OPERATOR_NAMESPACE),
@@ -81,7 +85,23 @@ impl Operator {
             ]),
         }
         let process = place.spawn(Spawn::new("operator", program).args(args)).await.context("starting the operator")?;
-        Ok(Self { process, user, plugins, health, debug })
+        Ok(Self { process, user, plugins, health, debug, metrics })
+    }
+
+    /// Where a person finds it and what belongs to it: what each is, and where. There is no kubelet here that
+    /// `kubectl port-forward` could go through, and none is needed: it runs on this machine.
+    pub(crate) fn places(&self, namespace: &str) -> Vec<(&'static str, String)> {
+        let at = |port: u16, path: &str| format!("http://127.0.0.1:{port}{path}");
+        let metrics = self.metrics.map(|port| ("metrics", at(port, "/metrics")));
+        let rest = [
+            ("health", at(self.health, "/readyz")),
+            ("debug", at(self.debug, "/debug/bindings")),
+            ("", at(self.debug, "/debug/plugins")),
+            ("", at(self.debug, &format!("/debug/seen/sandboxes/{namespace}/NAME"))),
+            ("operator's log", self.process.log().display().to_string()),
+            ("plugin directory", self.plugins.display().to_string()),
+        ];
+        metrics.into_iter().chain(rest).chain(story::left(&self.plugins)).collect()
     }
 
     /// Waits until it says that it is ready: everything listed, the webhook serving.

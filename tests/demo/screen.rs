@@ -156,15 +156,20 @@ impl Screen {
         }
     }
 
-    /// How to use a cluster that was left running, and how to end it. Where there is no kubectl on PATH, ours is named.
-    pub(crate) fn kept(&self, kept: &Kept, kubectl: Option<&Path>) {
+    /// How to use a cluster that was left running, how to end it, and where the operator's things are. Where there is no
+    /// kubectl on PATH, ours is named.
+    pub(crate) fn kept(&self, kept: &Kept, kubectl: Option<&Path>, operator: &[(&str, String)]) {
         self.chapter("Left running");
         self.line(&format!("    export KUBECONFIG={}", kept.kubeconfig().display()));
         if let Some(kubectl) = kubectl {
             self.line(&format!("    alias kubectl={}", kubectl.display()));
         }
         self.line("    kubectl -n agents get sandboxes,sandboxclaims,sandboxwarmpools");
-        self.line("    cargo demo --down    # takes everything away\n");
+        self.line("    cargo demo --down    # takes everything away, all demos that were kept\n");
+        for (what, place) in operator {
+            self.line(&format!("    {what:<LABEL$}{place}"));
+        }
+        self.line("");
     }
 
     /// The last line.

@@ -9,7 +9,7 @@ use kube::api::{DynamicObject, ObjectMeta};
 use kube::runtime::wait::Condition as _;
 use kube::runtime::wait::conditions::is_crd_established;
 use kube::{Api, Client};
-use paddock_cluster::{Kept, Options, Place, RuntimeClass, Target, build_operator};
+use paddock_cluster::{Binaries, Kept, Options, Place, RuntimeClass, Target, build_operator, operator_was_built};
 use paddock_core::api::crd;
 use serde_json::json;
 
@@ -41,10 +41,15 @@ impl Stage {
             let told = format!("{} is built", program.file_name().unwrap_or_default().display());
             Ok((program, told))
         };
-        let program = screen.step("program", "building it; the first time that takes minutes", build).await?;
+        let doing = match operator_was_built() {
+            true => "building what changed of it",
+            false => "building it; the first time that takes minutes",
+        };
+        let program = screen.step("program", doing, build).await?;
 
         let doing = match target.kubeconfig {
-            None => "starting it; the first time it is built from its Go sources, which takes minutes",
+            None if Binaries::are_built() => "starting it",
+            None => "building it from its Go sources first, which takes minutes, and starting it",
             Some(_) => "looking at the cluster that you named",
         };
         let open = async {
@@ -133,12 +138,13 @@ impl Stage {
         self.operator.as_ref().map(|operator| operator.process.log().to_owned()).unwrap_or_default()
     }
 
-    /// Leaves everything running.
-    pub(crate) async fn keep(self) -> Result<Kept> {
+    /// Leaves everything running: the cluster, and the operator if it came so far.
+    pub(crate) async fn keep(self) -> Result<(Kept, Option<Operator>)> {
         match self.place {
             Place::Local(cluster) => {
                 std::fs::write(cluster.dir().join(MARK), "").context("marking the cluster as a demo's")?;
-                cluster.keep().await.context("leaving the cluster running")
+                let kept = cluster.keep().await.context("leaving the cluster running")?;
+                Ok((kept, self.operator))
             }
             Place::External(..) => bail!("--keep is for a cluster of the demo's own"),
         }

@@ -65,6 +65,13 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     screen.step("pool-fixed.wasm", "putting the good one back", work).await
 }
 
+/// What of it goes on afterwards.
+pub(super) fn left(plugins: &Path) -> Option<(&'static str, String)> {
+    let component = plugins.join(format!("{NAME}.wasm"));
+    let said = format!("{NAME}.wasm is in force there, and sizes every pool, until it is removed");
+    component.is_file().then_some(("", said))
+}
+
 /// Waits until the pool has been sized so and holds as many, and gives the reason.
 async fn follows(screen: &Screen, pools: &Api<SandboxWarmPool>, size: i32) -> Result<String> {
     let pool = until(screen, pools, POOL, |pool| {
