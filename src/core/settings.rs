@@ -86,3 +86,11 @@ impl Settings {
 pub fn after(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
+
+/// Until when to wait so long since then; `None` when that time is over. It is over as well where the moment lies further
+/// ahead than that: the clock was set back since, and nobody is to wait until it has come as far again.
+#[must_use]
+pub fn still(since: Timestamp, by: Duration, now: Timestamp) -> Option<Timestamp> {
+    let due = after(since, by);
+    (due > now && since <= after(now, by)).then_some(due)
+}

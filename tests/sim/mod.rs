@@ -1,7 +1,8 @@
 //! A whole cluster in one process: a model API server, nodes and users, and the real core between them.
 //!
 //! A seed decides everything; the same seed gives the same run. `PADDOCK_SIM_SEED=N` runs one seed of each kind of run
-//! and tells what happened before it failed; `PADDOCK_SIM_STEPS=N` makes runs longer or shorter.
+//! and tells what happened before it failed; `PADDOCK_SIM_STEPS=N` makes runs longer or shorter. A run that fails says both,
+//! and which test to run with them.
 
 pub(crate) mod answers;
 pub(crate) mod api;
@@ -13,6 +14,9 @@ mod run;
 mod stage;
 mod users;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
 use nodes::Trouble;
 use run::{Faults, Simulation};
 
@@ -21,9 +25,12 @@ use crate::framework::{Outcome, Test, test};
 /// How many runs a test makes of each kind, and of how many steps each.
 const RUNS: u64 = 12;
 const STEPS: u64 = 6000;
+/// Tests of each kind, so that several processors share the work.
+const PARTS: u64 = 4;
+const _: () = assert!(KINDS.len() as u64 * PARTS * RUNS * STEPS >= 1_000_000, "a million steps in every `cargo test`");
 
 /// Kinds of runs: what may go wrong in them.
-const KINDS: [(&str, Faults); 5] = [
+const KINDS: [(&str, Faults); 6] = [
     ("without_faults", Faults { nodes: Trouble { evict: 0, end: 20, unready: 20 }, ..Faults::NONE }),
     ("with_lost_replies", Faults { requests: 120, nodes: Trouble { evict: 10, end: 10, unready: 10 }, ..Faults::NONE }),
     ("with_cut_watches", Faults { requests: 30, cuts: 20, ..Faults::NONE }),
@@ -39,39 +46,50 @@ const KINDS: [(&str, Faults); 5] = [
         },
     ),
     ("with_handovers", Faults { requests: 40, cuts: 5, crashes: 5, handovers: 30, ..Faults::NONE }),
+    ("with_clock_steps", Faults { requests: 60, cuts: 5, crashes: 5, clock: 30, ..Faults::NONE }),
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = defects::tests();
     for (kind, faults) in KINDS {
-        for part in 0..4 {
-            tests.push(test(format!("sim::{kind}::part_{part}"), move || many(faults, part)));
+        for part in 0..PARTS {
+            tests.push(test(format!("sim::{kind}::part_{part}"), move || many(kind, faults, part)));
         }
     }
     tests
 }
 
-fn many(faults: Faults, part: u64) -> Outcome {
+fn many(kind: &str, faults: Faults, part: u64) -> Outcome {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     let steps = number("PADDOCK_SIM_STEPS").unwrap_or(STEPS);
     if let Some(seed) = number("PADDOCK_SIM_SEED") {
-        return if part == 0 { one(seed, faults, steps) } else { Ok(()) };
+        return if part == 0 { one(kind, faults, (seed, steps)) } else { Ok(()) };
     }
-    let mut adoptions = 0;
-    for seed in part * RUNS..(part + 1) * RUNS {
+    let (began, mut made, mut adoptions) = (Instant::now(), 0, 0);
+    let seeds = part * RUNS..(part + 1) * RUNS;
+    for seed in seeds.clone() {
         let mut simulation = Simulation::new(seed, faults, false);
         if simulation.run(steps).is_err() {
-            return one(seed, faults, steps);
+            return one(kind, faults, (seed, steps));
         }
+        made += simulation.steps;
         adoptions += simulation.oracle.adoptions;
     }
+    let sum = TOTAL.fetch_add(made, Ordering::Relaxed) + made;
+    println!("sim::{kind}: {made} steps of seeds {seeds:?} in {:?}; {sum} steps in all so far", began.elapsed());
     if adoptions == 0 { Err("no claim ever took a warm Sandbox: these runs prove nothing".into()) } else { Ok(()) }
 }
 
+/// Steps that the tests of this process have simulated.
+static TOTAL: AtomicU64 = AtomicU64::new(0);
+
 /// The same again, with what happened.
-fn one(seed: u64, faults: Faults, steps: u64) -> Outcome {
+fn one(kind: &str, faults: Faults, (seed, steps): (u64, u64)) -> Outcome {
     let mut simulation = Simulation::new(seed, faults, true);
     simulation.run(steps).map_err(|error| {
-        format!("{error}\nPADDOCK_SIM_SEED={seed} PADDOCK_SIM_STEPS={steps}\n{}", simulation.story(60)).into()
+        let again = format!(
+            "PADDOCK_SIM_SEED={seed} PADDOCK_SIM_STEPS={steps} cargo test --test paddock -- sim::{kind}::part_0"
+        );
+        format!("{error}\n{again}\n{}", simulation.story(60)).into()
     })
 }

@@ -27,6 +27,8 @@ pub(crate) struct Faults {
     pub(crate) crashes: u32,
     /// Another operator takes over, in ten thousandths of steps.
     pub(crate) handovers: u32,
+    /// The clock is set by hours, forward or back; in ten thousandths of steps.
+    pub(crate) clock: u32,
     /// Every n-th answer of a plugin is a trap.
     pub(crate) plugins: Option<u64>,
     /// What goes wrong on nodes.
@@ -39,6 +41,7 @@ impl Faults {
         cuts: 0,
         crashes: 0,
         handovers: 0,
+        clock: 0,
         plugins: None,
         nodes: Trouble { evict: 0, end: 0, unready: 0 },
     };
@@ -56,6 +59,8 @@ pub(crate) struct Simulation {
     faults: Faults,
     /// Makes names differ from one operator process to the next.
     processes: u64,
+    /// Steps that were made.
+    pub(crate) steps: u64,
     /// What happened, if that is wanted.
     trace: Option<Vec<String>>,
 }
@@ -73,6 +78,7 @@ impl Simulation {
             oracle: Oracle::new(faults.requests + faults.crashes + faults.handovers == 0),
             faults,
             processes: seed,
+            steps: 0,
             trace: traced.then(Vec::new),
         };
         let count = if faults.handovers > 0 { 2 } else { 1 };
@@ -143,6 +149,7 @@ impl Simulation {
 
     /// One thing happens.
     fn step(&mut self) -> Result<(), String> {
+        self.steps += 1;
         if self.rng.u32(..1000) < self.faults.cuts {
             self.cut();
         }
@@ -152,6 +159,10 @@ impl Simulation {
         }
         if dice < self.faults.crashes + self.faults.handovers {
             return self.hand_over();
+        }
+        if dice < self.faults.crashes + self.faults.handovers + self.faults.clock {
+            self.set_clock();
+            return Ok(());
         }
         match self.rng.u32(..100) {
             0..34 => self.watch(),
@@ -302,6 +313,20 @@ impl Simulation {
         self.api.now += SignedDuration::from_millis(milliseconds);
         for operator in &mut self.operators {
             operator.tick(self.api.now);
+        }
+    }
+
+    /// Everybody's clock jumps, by up to a day. Nothing else happens: what is under way has been so for no longer, and who
+    /// waits for a time to pass, as operators do, goes on waiting for as long as before.
+    fn set_clock(&mut self) {
+        let by = SignedDuration::from_secs(self.rng.i64(-86_400..=86_400));
+        self.note(|| format!("the clock jumps by {by}"));
+        self.api.now += by;
+        for (_, until) in &mut self.adrift {
+            *until += by;
+        }
+        for operator in &mut self.operators {
+            operator.clock_jumped(by);
         }
     }
 

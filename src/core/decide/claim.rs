@@ -15,7 +15,7 @@ use crate::names::{annotation, condition, label, reason};
 use crate::object::Object;
 use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::seen::ClaimSeen;
-use crate::settings::after;
+use crate::settings::{after, still};
 
 pub(super) fn decide(seen: &ClaimSeen) -> Plan {
     let claim = &seen.claim;
@@ -351,8 +351,10 @@ fn report(seen: &ClaimSeen, before: &SandboxClaimStatus, report: Report, plan: &
     // Waiting is not worth a write if it is over at once; and clients take "not found" for final, while the
     // watch of the pool or template may only be behind that of the claim.
     let delay = seen.common.settings.first_status_delay + std::time::Duration::from_secs(1);
-    let due = after(claim.meta.created, delay);
-    if !ready && before.conditions.is_empty() && due > seen.common.now {
+    if let Some(due) = still(claim.meta.created, delay, seen.common.now)
+        && !ready
+        && before.conditions.is_empty()
+    {
         plan.wake_at(due, Reason::StatusChanged);
         return;
     }

@@ -16,7 +16,7 @@ use crate::object::{Object, Pod};
 use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::question::{Answered, Ask};
 use crate::seen::SandboxSeen;
-use crate::settings::after;
+use crate::settings::{after, still};
 
 /// How long the pod that takes the place of a disrupted one has to have lived before it is replaced in its turn.
 const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
@@ -139,14 +139,10 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
                 notes.error = Some(format!("Pod {} exists and does not belong to this Sandbox", other.key.name));
             }
         }
-        Situation::Disrupted(_, pod) => {
-            let due = after(pod.meta.created, REPLACE_EVERY);
-            if due <= seen.common.now {
-                first.push(delete(pod, Reason::PodFailed));
-            } else {
-                plan.wake_at(due, Reason::PodFailed);
-            }
-        }
+        Situation::Disrupted(_, pod) => match still(pod.meta.created, REPLACE_EVERY, seen.common.now) {
+            None => first.push(delete(pod, Reason::PodFailed)),
+            Some(due) => plan.wake_at(due, Reason::PodFailed),
+        },
         // Its namespace may demand isolation: that is known in a moment.
         Situation::NoPod(_) if !seen.common.namespace_known => {
             plan.wake_at(after(seen.common.now, ASK_AGAIN), Reason::Waiting);
@@ -220,7 +216,8 @@ fn status_op(
     let settle = settle.or_else(|| {
         // What a plugin remembers rides on other changes, or waits.
         let rest = SandboxStatus { policy_state: before.policy_state.clone(), ..after_status.clone() };
-        seen.common.status_written.filter(|_| rest == **before).map(|at| after(at, STATE_EVERY))
+        let written = seen.common.status_written.filter(|_| rest == **before);
+        written.and_then(|at| still(at, STATE_EVERY, seen.common.now))
     });
     match settle {
         Some(at) if at > seen.common.now => {
@@ -360,8 +357,9 @@ fn put_to_sleep(seen: &SandboxSeen, pod: &Object, plan: &mut Plan) -> Option<Op>
     if let Some(slice) = slice {
         let drained = slice.meta.annotations.get(annotation::DRAINED_AT).and_then(|at| at.parse().ok());
         let empty = sandbox_pod::slice_endpoints(slice).and_then(|e| e.as_array()).is_none_or(Vec::is_empty);
-        let due = after(drained.unwrap_or(seen.common.now), seen.common.settings.drain_delay);
-        if !empty || due > seen.common.now {
+        let (now, delay) = (seen.common.now, seen.common.settings.drain_delay);
+        let due = still(drained.unwrap_or(now), delay, now);
+        if let Some(due) = due.or_else(|| (!empty).then(|| after(now, delay))) {
             plan.wake_at(due, Reason::Suspended);
             return None;
         }

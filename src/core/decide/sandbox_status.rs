@@ -11,7 +11,7 @@ use crate::model::{self, ServiceIntent};
 use crate::names::{annotation, condition, label, message, name_hash, reason};
 use crate::object::{Object, Pod};
 use crate::seen::SandboxSeen;
-use crate::settings::after;
+use crate::settings::still;
 
 /// What a decision has to say beside where the Sandbox stands.
 #[derive(Debug, Default)]
@@ -88,7 +88,8 @@ fn may_wait(seen: &SandboxSeen, situation: &Situation<'_>, notes: &Notes, before
     // The API server's creation times have whole seconds: one more, or a delay of 1 s could be none.
     let delay = seen.common.settings.first_status_delay + std::time::Duration::from_secs(1);
     (under_way && before.conditions.is_empty() && notes.error.is_none())
-        .then(|| after(seen.sandbox.meta.created, delay))
+        .then(|| still(seen.sandbox.meta.created, delay, seen.common.now))
+        .flatten()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

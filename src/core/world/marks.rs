@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::kind::{Key, Kind};
 use crate::plan::{Action, Op, Reason};
-use crate::settings::after;
+use crate::settings::still;
 
 /// How long a refusal is remembered that nothing repeats or takes back. What is still refused is tried, and refused
 /// again, much more often than that.
@@ -140,7 +140,7 @@ impl Marks {
 
     /// Forgets what was lost so long ago that it does not count, and refusals that nothing repeats.
     pub(super) fn forget_old(&mut self, now: Timestamp, unknown_for: Duration) {
-        let counts = |since: Timestamp, most: Duration| now < after(since, most);
+        let counts = |since: Timestamp, most: Duration| still(since, most, now).is_some();
         for marks in self.pending.values_mut() {
             marks.retain(|_, lost| lost.is_none_or(|since| counts(since, unknown_for)));
         }
@@ -171,7 +171,7 @@ impl Marks {
     pub(super) fn spoken_for(&self, key: &Key, now: Timestamp, unknown_for: Duration) -> bool {
         self.pending.get(key).is_some_and(|marks| {
             marks.iter().any(|(mark, lost)| {
-                let counts = lost.is_none_or(|since| now < after(since, unknown_for));
+                let counts = lost.is_none_or(|since| still(since, unknown_for, now).is_some());
                 counts
                     && match mark {
                         Mark::Take { .. } | Mark::Delete => true,
@@ -184,8 +184,7 @@ impl Marks {
     /// The Sandbox that is perhaps a claim's already, and until when that counts.
     pub(super) fn taking(&self, claim: &str, now: Timestamp, unknown_for: Duration) -> Option<(&Key, Timestamp)> {
         let (key, since) = self.taking.get(claim)?;
-        let until = after(*since, unknown_for);
-        (now < until).then_some((key, until))
+        still(*since, unknown_for, now).map(|until| (key, until))
     }
 
     /// Objects being made for a controller, and since when without a reply.
@@ -199,7 +198,7 @@ impl Marks {
             .get(controller)
             .into_iter()
             .flatten()
-            .filter(move |(_, lost)| lost.is_none_or(|since| now < after(since, unknown_for)))
+            .filter(move |(_, lost)| lost.is_none_or(|since| still(since, unknown_for, now).is_some()))
             .map(|(key, lost)| (key, *lost))
     }
 

@@ -79,6 +79,8 @@ pub struct World {
     /// Sandboxes promised at admission, which are not among those, and when the promises end.
     promised: BTreeMap<Key, Promise>,
     lapsing: BTreeSet<(Timestamp, Key)>,
+    /// The time that it was told last.
+    told: Timestamp,
     /// Live claimed Sandboxes by the pool that they came from.
     taken: BTreeMap<Key, BTreeSet<Key>>,
     demand: BTreeMap<Key, Demand>,
@@ -105,6 +107,7 @@ impl World {
             warm: Warm::default(),
             promised: BTreeMap::new(),
             lapsing: BTreeSet::new(),
+            told: Timestamp::MIN,
             taken: BTreeMap::new(),
             demand: BTreeMap::new(),
             status_written: BTreeMap::new(),

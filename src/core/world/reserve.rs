@@ -5,6 +5,7 @@
 //! only until the promise runs out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -15,6 +16,9 @@ use crate::names::annotation;
 use crate::object::Object;
 use crate::review::{Entry, Phase, Review, Verb, first_observed};
 use crate::settings::after;
+
+/// A step back of the clock that is none: who tells the time may have looked at the clock a little earlier than the last.
+const CLOCK_BACK: Duration = Duration::from_secs(5);
 
 /// To whom a Sandbox was promised, and for how long.
 #[derive(Debug)]
@@ -80,8 +84,15 @@ impl World {
         self.candidate(&claim, &model.source, template, review.now).0.map(|(sandbox, _)| sandbox)
     }
 
-    /// Ends the promises that have run out.
+    /// Ends the promises that have run out; all of them, where the clock was set back: nobody waits until it has come as
+    /// far again.
     pub(super) fn lapse(&mut self, now: Timestamp) {
+        if after(now, CLOCK_BACK) < self.told {
+            for key in self.promised.keys().cloned().collect::<Vec<_>>() {
+                self.unpromise(&key);
+            }
+        }
+        self.told = now;
         while let Some((until, _)) = self.lapsing.first()
             && *until <= now
             && let Some((until, key)) = self.lapsing.pop_first()

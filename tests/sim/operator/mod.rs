@@ -151,6 +151,14 @@ impl Operator {
         }
     }
 
+    /// Its timers run on, as those of a process do that counts the time since its start.
+    pub(crate) fn clock_jumped(&mut self, by: SignedDuration) {
+        for at in self.timers.values_mut() {
+            *at += by;
+        }
+        self.next_resync += by;
+    }
+
     /// When something becomes due next.
     pub(crate) fn next_due(&self) -> Timestamp {
         self.timers.values().copied().chain([self.next_resync]).min().unwrap_or(self.next_resync)
