@@ -1,6 +1,7 @@
 //! Bursts of claims on a pool, for tests that break things meanwhile, and what has to hold of them at the end.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use super::json::{controller, deleting, name, ready, text, uid};
 use super::kinds::{CLAIM, Kind, POD, POOL, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, TEMPLATE};
 use super::manifests::{object, pod};
 use super::oracle::{Cast, Crime, Violation, Witness, violations};
-use super::place::Place;
+use super::place::{Objects, Place};
 use super::pool::{filled, members};
 
 /// Creations under way at once: as from several clients.
@@ -85,6 +86,29 @@ impl Burst {
     pub(crate) async fn create(&self, count: usize) {
         let creations = (0..count).map(|number| self.place.create(self.surface.claim(number)));
         futures::stream::iter(creations).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+    }
+
+    /// The same, where the API server may be away: again and again, until it has them.
+    pub(crate) async fn create_whatever_comes(&self, count: usize) {
+        let creation = async |number| {
+            let claim = self.surface.claim(number);
+            loop {
+                match self.place.try_create(&claim).await {
+                    Ok(_) => return,
+                    // An earlier try that nobody answered.
+                    Err(kube::Error::Api(status)) if status.code == 409 => return,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        futures::stream::iter((0..count).map(creation)).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+    }
+
+    /// Waits until some of so many claims are Ready, and makes sure that it is not over.
+    pub(crate) async fn under_way(&self, count: usize) {
+        let served = |all: &Objects| all.values().filter(|claim| ready(claim)).count();
+        let all = self.place.until_all(self.surface.cast().claim, "some are Ready", |all| served(all) >= 3).await;
+        assert!(served(&all) < count / 2, "the burst is over before anything could happen to it");
     }
 
     /// Waits for the good end, and judges the way to it.

@@ -90,7 +90,9 @@ impl Witness {
     }
 }
 
-/// Watches one kind from a version on, without a gap: a list in between would hide what happened.
+/// Watches one kind from a version on, without a gap: a list in between would hide what happened. Only where the API server
+/// has lost its own history, as by a restart, there is one: nothing was written while it was away, and what was before is
+/// seen in what came of it.
 pub(super) async fn follow(place: Place, kind: Kind, mut version: String, seen: Arc<Mutex<Vec<Seen>>>) {
     let api = place.api(kind);
     loop {
@@ -108,6 +110,10 @@ pub(super) async fn follow(place: Place, kind: Kind, mut version: String, seen: 
                     version = mark.metadata.resource_version;
                     continue;
                 }
+                WatchEvent::Error(status) if status.code == 410 => {
+                    version = look_again(&place, kind, &seen).await;
+                    break;
+                }
                 WatchEvent::Error(status) => panic!("the witness cannot go on: {status:?}"),
             };
             let object = serde_json::to_value(&object).expect("JSON");
@@ -116,6 +122,32 @@ pub(super) async fn follow(place: Place, kind: Kind, mut version: String, seen: 
             seen.lock().expect("no panic").push(Seen { version: number, kind, gone, object });
         }
     }
+}
+
+/// Takes in what is there now, and what has gone since the last event.
+async fn look_again(place: &Place, kind: Kind, seen: &Mutex<Vec<Seen>>) -> String {
+    let list = loop {
+        match place.read(&kind.path(&place.namespace)).await {
+            Ok(list) => break list,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let version = text(&list, "/metadata/resourceVersion").to_owned();
+    let now = version.parse().expect("a version");
+    let items = list["items"].as_array().into_iter().flatten();
+    let there: BTreeMap<&str, &Value> = items.map(|object| (uid(object), object)).collect();
+    let mut seen = seen.lock().expect("no panic");
+    let mut last: BTreeMap<String, Seen> = BTreeMap::new();
+    for event in seen.iter().filter(|s| s.kind == kind) {
+        last.insert(uid(&event.object).to_owned(), event.clone());
+    }
+    let gone = last.into_iter().filter(|(uid, s)| !s.gone && !there.contains_key(&**uid));
+    seen.extend(gone.map(|(_, s)| Seen { version: now, gone: true, ..s }));
+    for object in there.into_values() {
+        let version = text(object, "/metadata/resourceVersion").parse().expect("a version");
+        seen.push(Seen { version, kind, gone: false, object: object.clone() });
+    }
+    version
 }
 
 /// What must never be.

@@ -3,6 +3,7 @@
 //! It speaks plain HTTP to the operator and passes the operator's own credentials on, so that the API server judges by
 //! them. It counts what would change something, and for each such request it can be told what to do instead.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{Method, StatusCode};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -79,6 +80,12 @@ struct Shared {
     /// Changes end the watches that are open.
     cut: watch::Sender<u64>,
     closed: AtomicBool,
+    storm: Mutex<Option<StatusCode>>,
+    refused: AtomicU64,
+    /// How often watches were made to expire, and up to which time each of them has been told.
+    expiries: AtomicU64,
+    told: Mutex<HashMap<String, u64>>,
+    expired: AtomicU64,
 }
 
 impl Proxy {
@@ -94,6 +101,11 @@ impl Proxy {
             kills: watch::Sender::new(0),
             cut: watch::Sender::new(0),
             closed: AtomicBool::new(false),
+            storm: Mutex::new(None),
+            refused: AtomicU64::new(0),
+            expiries: AtomicU64::new(0),
+            told: Mutex::default(),
+            expired: AtomicU64::new(0),
         };
         let shared = Arc::new(shared);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
@@ -127,6 +139,27 @@ impl Proxy {
     /// Breaks every watch that is open.
     pub(crate) fn cut_watches(&self) {
         self.shared.cut.send_modify(|n| *n += 1);
+    }
+
+    /// Refuses everything, reads too, with this status, until told otherwise. Watches that are open go on.
+    pub(crate) fn refuse_all(&self, status: Option<StatusCode>) {
+        *self.shared.storm.lock().expect("no panic") = status;
+    }
+
+    /// How many requests were refused so.
+    pub(crate) fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::SeqCst)
+    }
+
+    /// Breaks every watch, and tells each that is begun anew, once, that its version is too old.
+    pub(crate) fn expire_watches(&self) {
+        self.shared.expiries.fetch_add(1, Ordering::SeqCst);
+        self.cut_watches();
+    }
+
+    /// How many watches were told so.
+    pub(crate) fn expired(&self) -> u64 {
+        self.shared.expired.load(Ordering::SeqCst)
     }
 
     /// Lets nothing through any more, as a network that is gone, or lets it through again.
@@ -177,6 +210,16 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         // As long as nobody answers: the client has to give up by itself.
         std::future::pending::<()>().await;
     }
+    let storm = *shared.storm.lock().expect("no panic");
+    if let Some(status) = storm {
+        shared.refused.fetch_add(1, Ordering::SeqCst);
+        return refusal(status);
+    }
+    if watches(&request)
+        && let Some(number) = shared.expires(request.uri().path())
+    {
+        return expired(number);
+    }
     if !changes(request.method(), request.uri().path()) {
         return forward(&shared, request).await;
     }
@@ -224,6 +267,13 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
 }
 
 impl Shared {
+    /// Whether the watch of a path has yet to be told that its version is too old; the how manieth that is.
+    fn expires(&self, path: &str) -> Option<u64> {
+        let expiries = self.expiries.load(Ordering::SeqCst);
+        let told = self.told.lock().expect("no panic").insert(path.to_owned(), expiries).unwrap_or_default();
+        (told < expiries).then(|| self.expired.fetch_add(1, Ordering::SeqCst))
+    }
+
     /// Changes an object as anybody may; it may be gone.
     async fn overtake(&self, path: &str, number: u64) {
         let change = json!({ "metadata": { "annotations": { "tests.paddock.dev/overtaken": number.to_string() } } });
@@ -263,10 +313,33 @@ fn refusal(status: StatusCode) -> Response {
         "kind": "Status", "apiVersion": "v1", "status": "Failure",
         "reason": reason, "code": status.as_u16(), "message": "injected",
     });
-    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    let mut response = (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response();
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(RETRY_AFTER, http::HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// An API server says it in one of two ways: by its status, or by the first event of the watch.
+fn expired(number: u64) -> Response {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "reason": "Expired", "code": 410, "message": "injected: too old resource version",
+    });
+    let (code, body) = if number.is_multiple_of(2) {
+        (StatusCode::GONE, status)
+    } else {
+        (StatusCode::OK, json!({ "type": "ERROR", "object": status }))
+    };
+    (code, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+fn watches(request: &Request) -> bool {
+    request.uri().query().is_some_and(|query| query.contains("watch="))
 }
 
 async fn forward(shared: &Shared, request: Request) -> Response {
+    let watching = watches(&request);
     let (mut parts, body) = request.into_parts();
     let body = match to_bytes(body, LARGEST).await {
         Ok(body) => body,
@@ -275,7 +348,6 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     parts.headers.remove(HOST);
     // What is passed on is passed on as it came.
     parts.headers.remove(ACCEPT_ENCODING);
-    let watching = parts.uri.query().is_some_and(|query| query.contains("watch="));
     let mut cut = shared.cut.subscribe();
     let request = Request::from_parts(parts, kube::client::Body::from(body.to_vec()));
     match shared.upstream.send(request).await {

@@ -1,0 +1,62 @@
+//! The control plane itself fails for a while: its API server restarts, its store stands still.
+
+use std::time::{Duration, Instant};
+
+use super::{alone, faults};
+use crate::framework::Test;
+use crate::real::burst::{Burst, Surface, Surplus};
+use crate::real::operator::Operator;
+use crate::real::place::Place;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![the_api_server_restarts_in_a_burst, the_store_stands_still_for_longer_than_a_write_may_take]
+}
+
+/// It is killed, so that replies are lost with it; and it begins anew with no history, so that no watch can be resumed.
+async fn the_api_server_restarts_in_a_burst() {
+    let (faults, _alone) = faults().await;
+    let place = Place::new(&faults.cluster, "restart").await;
+    let operator = alone(faults, &place, &faults.account).await;
+    let burst = Burst::prepare(&place, Surface::Upstream, 20).await;
+    let restart = async {
+        burst.under_way(80).await;
+        let began = Instant::now();
+        faults.cluster.process("kube-apiserver").expect("it runs").restart().await.expect("it starts again");
+        faults.cluster.wait_ready().await.expect("it is ready again");
+        println!("the API server was away for {:?}", began.elapsed());
+    };
+    tokio::join!(restart, burst.create_whatever_comes(80));
+    burst.settle(80, Surplus::Never).await;
+    operator.process.kill().await.expect("it ends");
+}
+
+/// What was asked for is done when nobody waits for it any more.
+async fn the_store_stands_still_for_longer_than_a_write_may_take() {
+    let (faults, _alone) = faults().await;
+    let place = Place::new(&faults.cluster, "still").await;
+    let operator = alone(faults, &place, &faults.account).await;
+    let burst = Burst::prepare(&place, Surface::Seed, 20).await;
+    let before = lost(&operator).await;
+    let pause = async {
+        burst.under_way(80).await;
+        let store = faults.cluster.process("etcd").expect("it runs");
+        store.pause().await.expect("it pauses");
+        // A write has five seconds.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        store.resume().await.expect("it goes on");
+    };
+    tokio::join!(pause, burst.create_whatever_comes(80));
+    burst.settle(80, Surplus::Never).await;
+    let lost = lost(&operator).await - before;
+    println!("{lost} writes were given up and done all the same, or not");
+    assert!(lost > 0, "no write was under way for too long");
+    operator.process.kill().await.expect("it ends");
+}
+
+/// Writes of which the operator does not know what became.
+async fn lost(operator: &Operator) -> u64 {
+    let metrics = operator.metrics().await;
+    let unknown = |line: &&str| line.starts_with("paddock_writes_total") && line.contains("outcome=\"unknown\"");
+    let count = |line: &str| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok());
+    metrics.lines().filter(unknown).filter_map(count).sum()
+}

@@ -1,0 +1,99 @@
+//! What can go wrong between the operator and the API server, on a control plane of their own.
+//!
+//! Whatever it is, it happens in the middle of a burst of claims, and in the end each claim is Ready on a Sandbox of its own;
+//! a witness has watched every step.
+
+mod control_plane;
+mod kills;
+mod leaders;
+mod network;
+mod webhook;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use paddock_cluster::{Cluster, Options, Process};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use super::operator::{self, Operator, Plan, Ports};
+use super::place::Place;
+use super::{programs, stage};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    let parts = [kills::tests(), network::tests(), control_plane::tests(), leaders::tests(), webhook::tests()];
+    parts.into_iter().flatten().collect()
+}
+
+/// The control plane, used by one test at a time: an operator here serves one namespace, or stands for election.
+struct Faults {
+    cluster: Cluster,
+    account: PathBuf,
+    /// For the two operators that there are at once at the most.
+    ports: [Ports; 2],
+    /// Those that were started last: what a test that failed left behind must not get in the way of the next.
+    last: std::sync::Mutex<[Option<Process>; 2]>,
+    one_at_a_time: Mutex<()>,
+}
+
+impl Faults {
+    /// Starts the first or the second operator of a test.
+    async fn start(&self, which: usize, name: &str, kubeconfig: &Path, flags: Vec<String>) -> Operator {
+        let left_behind = self.last.lock().expect("no panic")[which].take();
+        if let Some(process) = left_behind.filter(Process::running) {
+            process.kill().await.expect("it ends");
+        }
+        let plan = Plan { name, kubeconfig, flags };
+        let operator = Operator::spawn_at(&self.cluster, plan, self.ports[which]).await;
+        self.last.lock().expect("no panic")[which] = Some(operator.process.clone());
+        operator.ready().await;
+        operator
+    }
+}
+
+async fn faults() -> (&'static Faults, MutexGuard<'static, ()>) {
+    static FAULTS: OnceCell<Faults> = OnceCell::const_new();
+    static TRIED: AtomicBool = AtomicBool::new(false);
+    let start = || async {
+        assert!(!TRIED.swap(true, Ordering::Relaxed), "it did not start for the first test that needed it");
+        programs::paddock().await;
+        let options = Options { nodes: 10, ..Options::default().with_isolation() };
+        let cluster = Cluster::start(options).await.expect("a control plane");
+        stage::install(&cluster).await;
+        let account = operator::rights(&cluster).await;
+        let ports = [operator::ports(&cluster), operator::ports(&cluster)];
+        Faults { cluster, account, ports, last: Default::default(), one_at_a_time: Mutex::new(()) }
+    };
+    let faults = FAULTS.get_or_init(start).await;
+    (faults, faults.one_at_a_time.lock().await)
+}
+
+/// An operator for one namespace alone, that does not wait for a lease.
+async fn alone(faults: &Faults, place: &Place, kubeconfig: &Path) -> Operator {
+    let flags = vec![
+        "--leader-elect=false".to_owned(),
+        "--webhook-bind-address=0".to_owned(),
+        format!("--namespace={}", place.namespace),
+    ];
+    faults.start(0, &format!("operator-{}", place.namespace), kubeconfig, flags).await
+}
+
+/// Flags of a replica whose lease is short, so that a test need not wait for the usual 15 s.
+fn replica(namespace: &str) -> Vec<String> {
+    let flags =
+        ["--lease-duration=4s", "--lease-renew-deadline=3s", "--lease-retry-period=500ms", "--webhook-bind-address=0"];
+    flags.map(str::to_owned).into_iter().chain([format!("--namespace={namespace}")]).collect()
+}
+
+async fn leads(operator: &Operator) -> bool {
+    operator.metrics().await.lines().any(|line| line == "paddock_leader 1")
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

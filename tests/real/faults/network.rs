@@ -1,0 +1,114 @@
+//! What goes wrong on the way between the operator and the API server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::{alone, faults};
+use crate::framework::Test;
+use crate::real::burst::{Burst, Surface, Surplus};
+use crate::real::place::Place;
+use crate::real::proxy::{Fate, Proxy};
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        conflicts_refusals_and_lost_replies_are_survived,
+        a_storm_of_refusals_is_waited_out,
+        a_storm_of_errors_is_waited_out,
+        watches_that_expire_are_listed_again,
+    ]
+}
+
+async fn conflicts_refusals_and_lost_replies_are_survived() {
+    let (faults, _alone) = faults().await;
+    let place = Place::new(&faults.cluster, "faults").await;
+    let calm = Arc::new(AtomicBool::new(true));
+    let is_calm = calm.clone();
+    let decide = move |number: u64, _: &http::Method, _: &str| {
+        if is_calm.load(Ordering::SeqCst) {
+            return Fate::Pass;
+        }
+        // Primes, so that every mixture comes about.
+        match () {
+            () if number.is_multiple_of(7) => Fate::Overtake,
+            () if number.is_multiple_of(11) => Fate::Refuse(StatusCode::TOO_MANY_REQUESTS),
+            () if number.is_multiple_of(13) => Fate::Refuse(StatusCode::INTERNAL_SERVER_ERROR),
+            () if number.is_multiple_of(17) => Fate::LoseReply,
+            () if number.is_multiple_of(19) => Fate::LoseRequest,
+            () if number.is_multiple_of(23) => Fate::Delay(Duration::from_millis(300)),
+            () => Fate::Pass,
+        }
+    };
+    let proxy = Proxy::start(&faults.cluster, &faults.account, &place.namespace, Box::new(decide)).await;
+    let operator = alone(faults, &place, &proxy.kubeconfig).await;
+    let burst = Burst::prepare(&place, Surface::Upstream, 20).await;
+    calm.store(false, Ordering::SeqCst);
+    let cutter = proxy.clone();
+    let cutting = tokio::spawn(async move {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            cutter.cut_watches();
+        }
+    });
+    burst.create(80).await;
+    cutting.await.expect("it was cut");
+    burst.settle(80, Surplus::Never).await;
+    println!("80 claims through {} writes, a third of which went wrong", proxy.writes());
+    operator.process.kill().await.expect("it ends");
+}
+
+async fn a_storm_of_refusals_is_waited_out() {
+    // Whoever keeps to `Retry-After` sends each of 80 claims and what they need once a second; who does not, twenty times.
+    storm(StatusCode::TOO_MANY_REQUESTS, 1000).await;
+}
+
+async fn a_storm_of_errors_is_waited_out() {
+    // The waits double from 50 ms on: six tries of each in the time.
+    storm(StatusCode::INTERNAL_SERVER_ERROR, 2500).await;
+}
+
+/// For some seconds everything is refused, reads too, and every watch is cut at the beginning.
+async fn storm(status: StatusCode, most: u64) {
+    let (faults, _alone) = faults().await;
+    let place = Place::new(&faults.cluster, "storm").await;
+    let proxy = Proxy::start(&faults.cluster, &faults.account, &place.namespace, Box::new(|_, _, _| Fate::Pass)).await;
+    let operator = alone(faults, &place, &proxy.kubeconfig).await;
+    let burst = Burst::prepare(&place, Surface::Upstream, 20).await;
+    let raging = async {
+        burst.under_way(80).await;
+        proxy.refuse_all(Some(status));
+        proxy.cut_watches();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        proxy.refuse_all(None);
+    };
+    tokio::join!(raging, burst.create(80));
+    let refused = proxy.refused();
+    burst.settle(80, Surplus::Never).await;
+    println!("{refused} requests in three seconds were answered with {status}");
+    assert!((20..most).contains(&refused), "{refused} requests were refused: none came, or they came too fast");
+    operator.process.kill().await.expect("it ends");
+}
+
+/// Every quarter of a second all watches are cut, and each that is begun anew is told that its version is too old.
+async fn watches_that_expire_are_listed_again() {
+    let (faults, _alone) = faults().await;
+    let place = Place::new(&faults.cluster, "expired").await;
+    let proxy = Proxy::start(&faults.cluster, &faults.account, &place.namespace, Box::new(|_, _, _| Fate::Pass)).await;
+    let operator = alone(faults, &place, &proxy.kubeconfig).await;
+    let burst = Burst::prepare(&place, Surface::Seed, 20).await;
+    let expiring = async {
+        burst.under_way(80).await;
+        for _ in 0..12 {
+            proxy.expire_watches();
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    tokio::join!(expiring, burst.create(80));
+    let expired = proxy.expired();
+    burst.settle(80, Surplus::Never).await;
+    println!("{expired} watches were told that their version had expired");
+    assert!(expired > 40, "only {expired} watches were begun anew");
+    operator.process.kill().await.expect("it ends");
+}

@@ -1,0 +1,145 @@
+//! The webhook is gone, or a plugin that it asks hangs: claims are served all the same.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use paddock_cluster::{Cluster, Options};
+use serde_json::{Value, json};
+
+use super::{eventually, leads, replica};
+use crate::framework::Test;
+use crate::real::burst::{Burst, Surface, Surplus};
+use crate::real::json::{ready, text};
+use crate::real::kinds::{POD, POOL, SANDBOX};
+use crate::real::manifests::{object, pod, sandbox};
+use crate::real::operator::{self, NAMESPACE, Operator, Plan};
+use crate::real::place::Place;
+use crate::real::{programs, stage};
+
+pub(super) fn tests() -> Vec<Test> {
+    named![without_its_webhook_claims_and_sandboxes_are_served, a_plugin_that_hangs_holds_no_claim_up]
+}
+
+const MARKER: &str = "policy.paddock.dev/generated-code";
+
+/// A control plane of a test's own: a webhook that is gone is in everybody's way.
+async fn scene() -> (Cluster, PathBuf) {
+    programs::paddock().await;
+    let options = Options { nodes: 4, ..Options::default().with_isolation() };
+    let cluster = Cluster::start(options).await.expect("a control plane");
+    stage::install(&cluster).await;
+    let account = operator::rights(&cluster).await;
+    (cluster, account)
+}
+
+/// Flags of an operator that serves the webhook.
+fn admitting(cluster: &Cluster) -> Vec<String> {
+    let port = cluster.port().expect("a free port");
+    vec![
+        format!("--webhook-bind-address=127.0.0.1:{port}"),
+        format!("--webhook-url=https://127.0.0.1:{port}"),
+        format!("--webhook-service-namespace={NAMESPACE}"),
+    ]
+}
+
+fn marked(mut object: Value) -> Value {
+    object["metadata"]["labels"] = json!({ MARKER: "true" });
+    object
+}
+
+/// The replica at the webhook's address dies in the middle of a burst; the one that acts lives on.
+async fn without_its_webhook_claims_and_sandboxes_are_served() {
+    let (cluster, account) = scene().await;
+    let place = Place::new(&cluster, "gone").await;
+    let start = async |name, flags| Operator::start(&cluster, Plan { name, kubeconfig: &account, flags }).await;
+    let acts = start("acts", replica(&place.namespace)).await;
+    eventually("it leads", async || leads(&acts).await).await;
+    let of_the_other = replica(&place.namespace).into_iter().filter(|f| !f.starts_with("--webhook-bind"));
+    let admits = start("admits", of_the_other.chain(admitting(&cluster)).collect()).await;
+    assert!(!leads(&admits).await);
+    let bare = |name: &str| marked(object(POD, name, pod()["spec"].clone()));
+    // It is ready when it has registered itself; API servers hear of it a little later.
+    eventually("the webhook is asked", async || {
+        let made = place.create(bare("asked")).await;
+        let asked = text(&made, "/spec/runtimeClassName") == "gvisor";
+        place.delete(POD, "asked").await;
+        place.until_gone(POD, "asked").await;
+        asked
+    })
+    .await;
+
+    let burst = Burst::prepare(&place, Surface::Upstream, 20).await;
+    let dies = async {
+        burst.under_way(80).await;
+        admits.process.kill().await.expect("it was alive");
+    };
+    tokio::join!(dies, burst.create(80));
+
+    // What fails closed is refused, since nobody says whether it may be.
+    let pool = place.get(POOL, "p").await;
+    let mut forged = sandbox("forged", json!({}));
+    forged["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": POOL.0, "kind": POOL.1, "name": "p", "uid": pool["metadata"]["uid"], "controller": true,
+    }]);
+    for closed in [bare("unasked"), forged] {
+        match place.try_create(&closed).await {
+            Err(kube::Error::Api(status)) => assert_eq!(status.code, 500, "{status:?}"),
+            other => panic!("admitted, though nobody was asked: {other:?}"),
+        }
+    }
+    burst.settle(80, Surplus::Never).await;
+    // What fails open goes on, with what the reconcile itself asks: also generated code, and it is isolated.
+    place.create(sandbox("plain", json!({}))).await;
+    place.create(marked(sandbox("generated", json!({})))).await;
+    for name in ["plain", "generated"] {
+        place.until(SANDBOX, name, "Ready", ready).await;
+    }
+    let isolated = place.get(POD, "generated").await;
+    assert_eq!(text(&isolated, "/spec/runtimeClassName"), "gvisor");
+}
+
+/// It is asked for every claim and for the pool's size, and never answers.
+async fn a_plugin_that_hangs_holds_no_claim_up() {
+    const DEADLINE: &str = "250ms";
+    let (cluster, account) = scene().await;
+    let place = Place::new(&cluster, "hangs").await;
+    let plugins = cluster.dir().join("plugins");
+    std::fs::create_dir(&plugins).expect("a directory");
+    let bound = json!({
+        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": place.namespace } },
+        "hooks": ["pool-size", "admission"],
+        "settings": { "mode": "spin" },
+        "failurePolicy": "Ignore",
+        // More than it can burn in its time, so that the clock has to stop it.
+        "limits": { "fuel": 100_000_000_000_u64, "deadline": DEADLINE },
+    });
+    std::fs::write(plugins.join("hangs.yaml"), bound.to_string()).expect("a file");
+    std::fs::write(plugins.join("hangs.wasm"), paddock_guests::MISBEHAVE).expect("a file");
+    let mut flags = admitting(&cluster);
+    flags.extend([
+        format!("--namespace={}", place.namespace),
+        format!("--plugin-dir={}", plugins.display()),
+        "--leader-elect=false".to_owned(),
+    ]);
+    let operator = Operator::start(&cluster, Plan { name: "hangs", kubeconfig: &account, flags }).await;
+    let began = Instant::now();
+    let burst = Burst::prepare(&place, Surface::Upstream, 20).await;
+    burst.create(80).await;
+    burst.settle(80, Surplus::Never).await;
+    let took = began.elapsed();
+
+    let metrics = operator.metrics().await;
+    let sum = |family: &str, with: &str| -> u64 {
+        let of_it = |line: &&str| line.starts_with(family) && line.contains("plugin=\"hangs\"") && line.contains(with);
+        let count = |line: &str| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok());
+        metrics.lines().filter(of_it).filter_map(count).sum()
+    };
+    let calls = sum("paddock_plugin_duration_seconds_count", "");
+    let failed =
+        ["admission", "pool-size"].map(|hook| sum("paddock_plugin_failures_total", &format!("hook=\"{hook}\",plugin")));
+    println!("80 claims in {took:?} beside a plugin that hangs: asked {calls} times, {failed:?} failures of each hook");
+    assert!(failed.iter().all(|n| *n > 0), "it was not asked:\n{metrics}");
+    // Each call ended at its deadline or soon after: the next bucket above it holds them all.
+    assert_eq!(sum("paddock_plugin_duration_seconds_bucket", "le=\"1\""), calls, "{metrics}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}
