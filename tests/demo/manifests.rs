@@ -1,6 +1,7 @@
 //! What the demo applies: the sample manifests as they are, and its own.
 
 use anyhow::{Context as _, Result};
+use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -27,6 +28,17 @@ pub(crate) fn objects(text: &str, namespace: Option<&str>) -> Result<Vec<Dynamic
     Ok(objects)
 }
 
+/// What kubectl notes on an object that it applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// An object with kubectl's own note of what was applied.
+pub(crate) fn as_applied(object: &DynamicObject) -> Result<DynamicObject> {
+    let note = serde_json::to_string(object).context("writing a Kubernetes object")?;
+    let mut applied = object.clone();
+    applied.annotations_mut().insert(LAST_APPLIED.to_owned(), format!("{note}\n"));
+    Ok(applied)
+}
+
 /// Kind of an object.
 pub(crate) fn kind(object: &DynamicObject) -> &str {
     object.types.as_ref().map_or("", |types| types.kind.as_str())
@@ -48,6 +60,15 @@ mod tests {
         };
         assert_eq!(kinds(SANDBOX), ["Sandbox"]);
         assert_eq!(kinds(WARM_POOL), ["SandboxTemplate", "SandboxWarmPool", "SandboxClaim"]);
+    }
+
+    #[test]
+    fn what_was_applied_is_noted_whole() {
+        let sample = &objects(SANDBOX, Some("agents")).unwrap()[0];
+        let applied = as_applied(sample).unwrap();
+        let note: Value = serde_json::from_str(&applied.annotations()[LAST_APPLIED]).unwrap();
+        assert_eq!(note, serde_json::to_value(sample).unwrap());
+        assert_eq!((&applied.data, applied.name_any()), (&sample.data, sample.name_any()));
     }
 
     #[test]

@@ -173,9 +173,9 @@ pub(crate) struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// Creates an object.
+    /// Creates an object as `kubectl apply` does, which then has no complaint when somebody applies it again.
     pub(crate) async fn create(&mut self, object: &DynamicObject) -> Result<DynamicObject> {
-        Ok(self.place.create(object).await?)
+        Ok(self.place.create(&manifests::as_applied(object)?).await?)
     }
 
     /// Whether the API server asks our webhook.
