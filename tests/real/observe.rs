@@ -124,6 +124,11 @@ async fn what_was_seen_and_planned_can_be_read() {
     let made = place.get(SANDBOX, "watched").await;
     assert_eq!(text(&shown, "/seen/Sandbox/sandbox/meta/uid"), uid(&made), "{body}");
     assert!(shown["last"]["planned"].is_array() && shown["last"]["answered"].is_array(), "{body}");
+    // As kubectl names it.
+    let path = format!("/debug/seen/sandboxes.agents.x-k8s.io/{}/watched", place.namespace);
+    let (_, body) = http::get(debug, &path).await.expect("an answer");
+    let shown: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(text(&shown, "/seen/Sandbox/sandbox/meta/uid"), uid(&made), "{body}");
     let (status, body) = http::get(debug, &format!("/debug/seen/Tractor/{}/watched", place.namespace)).await.unwrap();
     assert!(status == 404 && body.contains("expected one of"), "{status}: {body}");
 }

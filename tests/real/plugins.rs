@@ -126,6 +126,13 @@ async fn a_plugin_that_misbehaves_is_stood_in_for_or_overruled() {
     let metrics = stage().await.operator.metrics().await;
     let counted = |line: &&str| line.starts_with("paddock_plugin_failures_total") && line.contains("\"live-broken\"");
     assert!(metrics.lines().any(|l| counted(&l) && !l.ends_with(" 0")), "its failures are not counted:\n{metrics}");
+    let log = std::fs::read_to_string(stage().await.operator.process.log()).expect("the operator's log");
+    let logged = |line: &str| line.contains("a plugin did not answer") && line.contains("live-broken");
+    assert!(log.lines().any(logged), "its failures are not in the log");
+    let (_, shown) = http::get(stage().await.operator.debug, "/debug/bindings").await.expect("an answer");
+    let bound: Vec<Value> = serde_json::from_str(&shown).expect("a list");
+    let place_of = |plugin: &str| bound.iter().position(|b| b["plugin"] == plugin && b["hook"] == "pool-size");
+    assert!(place_of("live-broken").is_some_and(|at| Some(at) < place_of("pool-by-demand")), "{shown}");
     // One that answers beyond what is allowed is held to it, and that is told.
     files.bind(&place, json!({ "mode": "too-many" }));
     filled(&place, &made, 6).await;
