@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("tree::every_source_file_says_what_it_is_for", contracts).needs(git),
         test("tree::every_mutant_names_a_test", mutants_name_tests).needs(git),
         test("tree::every_mutant_applies", mutants_apply).needs(git),
+        test("tree::what_is_said_of_tests_is_true", testing_is_true).needs(git),
         test("tree::every_check_of_an_invariant_is_there", invariants_are_checked).needs(git),
     ]
 }
@@ -80,9 +81,15 @@ fn contracts() -> Outcome {
     complain(complaints)
 }
 
+/// The names of this program's tests.
+fn own_tests() -> Vec<String> {
+    let (scenarios, sim, real) = (crate::scenarios::tests(), crate::sim::tests(), crate::real::tests());
+    let all = [scenarios, sim, real, crate::flow::tests(), crate::purity::tests()];
+    all.into_iter().flatten().map(|t| t.name().to_owned()).collect()
+}
+
 fn mutants_name_tests() -> Outcome {
-    let own = [crate::scenarios::tests(), crate::sim::tests(), crate::flow::tests(), crate::purity::tests()];
-    let own: Vec<String> = own.into_iter().flatten().map(|t| t.name().to_owned()).collect();
+    let own = own_tests();
     let mut complaints = Vec::new();
     for path in sources(&["patch"])? {
         let text = fs::read_to_string(&path)?;
@@ -138,6 +145,33 @@ fn mutants_apply() -> Outcome {
         if !checked.status.success() {
             complaints.push(String::from_utf8_lossy(&checked.stderr).trim().to_owned());
         }
+    }
+    complain(complaints)
+}
+
+/// Tests and mutants in the tables of docs/testing.md: they are there, and a mutant beside a test says that it fails it.
+fn testing_is_true() -> Outcome {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("docs/testing.md"))?;
+    let own = own_tests();
+    let (mut complaints, mut checked) = (Vec::new(), 0);
+    for row in text.lines().filter(|l| l.starts_with("| ")) {
+        let quoted: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        let tests: Vec<&str> = quoted.iter().copied().filter(|q| q.contains("::")).collect();
+        let there = |name: &str| own.iter().any(|o| o == name || o.starts_with(&format!("{name}::")));
+        let missing = tests.iter().filter(|name| !there(name)).map(|name| format!("there is no test {name}"));
+        complaints.extend(missing);
+        for mutant in quoted.iter().filter(|q| q.ends_with(".patch")) {
+            let patch = fs::read_to_string(root.join("tests/mutants").join(mutant)).unwrap_or_default();
+            let fails = |name: &&str| patch.lines().any(|l| l.strip_prefix("Fails: ") == Some(name));
+            if !tests.iter().any(fails) {
+                complaints.push(format!("{mutant} does not say that it fails {tests:?}"));
+            }
+        }
+        checked += tests.len();
+    }
+    if checked < 30 {
+        complaints.push(format!("only {checked} tests were found in docs/testing.md"));
     }
     complain(complaints)
 }

@@ -16,6 +16,7 @@ pub(super) fn tests() -> Vec<Test> {
         defect("a_plugin_that_remembers_does_not_write_with_every_look", memory_is_quiet),
         defect("a_reply_after_the_deletion_brings_nothing_back", no_ghosts),
         defect("a_list_begun_before_a_write_takes_nothing_out", list_before_write),
+        defect("an_object_deleted_while_its_kind_is_listed_is_not_held_for_ever", deleted_while_listed),
         defect("a_conflict_about_an_old_version_does_not_hide_the_new_one", conflict_outdates_what_was_tried),
         defect("a_refusal_is_told_though_its_plan_ends_with_it", refusal_is_told),
         defect("connections_sent_to_a_pod_that_is_going", drained_before_it_goes),
@@ -168,6 +169,32 @@ fn list_before_write() -> Outcome {
     stage.act(Link::Good);
     let made = stage.names(Kind::Sandbox).len();
     expect(made == 3, || format!("three were asked for, and {made} made"))
+}
+
+/// The list was taken after the deletion, and our reply from before it comes between the list's beginning and its end: no
+/// watch that follows will ever show that the object is gone.
+fn deleted_while_listed() -> Outcome {
+    let mut stage = Stage::set(&sandbox("x"));
+    let key = Stage::key(Kind::Sandbox, "x");
+    stage.patch(Kind::Sandbox, "x", "{ spec: { replicas: 0 } }");
+    stage.watch();
+    stage.operator.cut(Kind::Sandbox);
+    stage.operator.watch_step(Kind::Sandbox, &stage.api);
+    stage.operator.start(&key, stage.api.now);
+    stage.operator.advance(&key, stage.api.now);
+    let ops: Vec<_> = stage.operator.flights.iter().map(|f| f.op.clone()).collect();
+    let replies: Vec<_> = ops.iter().map(|op| crate::sim::operator::carry_out(&mut stage.api, op)).collect();
+    stage.delete(Kind::Sandbox, "x");
+    stage.operator.watch_step(Kind::Sandbox, &stage.api);
+    for reply in replies {
+        stage.operator.flights[0].reply = Some(reply);
+        stage.operator.deliver(0, stage.api.now);
+    }
+    stage.operator.watch_step(Kind::Sandbox, &stage.api);
+    // It may be that it was made after the list was taken: what a reply showed stays for now.
+    expect(stage.operator.world.get(&key).is_some(), || "a reply was not believed".to_owned())?;
+    stage.watch();
+    expect(stage.operator.world.get(&key).is_none(), || "it is held for ever".to_owned())
 }
 
 /// Between sending a take and hearing of its conflict the watch showed the newer version: that one may be taken.
