@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a control plane could not be built, started or used.
+/// Why a control plane could not be built, started or used. Each says its cause in its own text, and so names none as its
+/// `source`: whoever prints the whole chain would say it twice.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The programs must be built and there is nothing to build them with.
@@ -41,34 +42,34 @@ pub enum Error {
     },
 
     /// A file, pipe or process could not be used.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What was being done.
         what: String,
         /// The operating system's answer.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 
     /// A certificate or key could not be made.
     #[error("making certificates: {0}")]
-    Pki(#[from] rcgen::Error),
+    Pki(rcgen::Error),
 
     /// The API server refused or could not be reached.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Kube {
         /// What was being asked.
         what: String,
         /// The client's answer.
-        source: Box<kube::Error>,
+        cause: Box<kube::Error>,
     },
 
     /// A kubeconfig file cannot be used.
-    #[error("kubeconfig {}: {source}", path.display())]
+    #[error("kubeconfig {}: {cause}", path.display())]
     Kubeconfig {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: Box<kube::config::KubeconfigError>,
+        cause: Box<kube::config::KubeconfigError>,
     },
 
     /// JSON or YAML could not be read or written.
@@ -126,15 +127,21 @@ pub enum Error {
     Refused(String),
 }
 
+impl From<rcgen::Error> for Error {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Pki(error)
+    }
+}
+
 impl Error {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
-        move |source| Self::Io { what, source }
+        move |cause| Self::Io { what, cause }
     }
 
     pub(crate) fn kube(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let what = what.into();
-        move |source| Self::Kube { what, source: Box::new(source) }
+        move |cause| Self::Kube { what, cause: Box::new(cause) }
     }
 
     pub(crate) fn format<E: std::fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> Self {

@@ -30,7 +30,7 @@ impl External {
     /// Reads `kubeconfig`, shows the server of `context`, has the context's name typed unless `sure`,
     /// and refuses a cluster that has the CRDs already.
     pub async fn open(kubeconfig: &Path, context: &str, sure: bool) -> Result<Self> {
-        let wrong = |source| Error::Kubeconfig { path: kubeconfig.to_owned(), source: Box::new(source) };
+        let wrong = |cause| Error::Kubeconfig { path: kubeconfig.to_owned(), cause: Box::new(cause) };
         // Reading makes the paths in it absolute, so that a copy elsewhere still works.
         let mut file = Kubeconfig::read_from(kubeconfig).map_err(wrong)?;
         let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };

@@ -49,7 +49,7 @@ pub(crate) fn write(path: &Path, server: &str, authority: &str, identity: &Ident
 
 /// A client's configuration from a file, and from nothing else.
 pub(crate) async fn config(path: &Path) -> Result<kube::Config> {
-    let wrong = |source| Error::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let wrong = |cause| Error::Kubeconfig { path: path.to_owned(), cause: Box::new(cause) };
     let file = Kubeconfig::read_from(path).map_err(wrong)?;
     kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(wrong)
 }

@@ -41,7 +41,9 @@ async fn a_context_that_the_file_lacks_is_an_error() {
     let file = folder.path().join("config");
     std::fs::write(&file, "apiVersion: v1\nkind: Config\n").unwrap();
     let target = Target { kubeconfig: Some(file), context: Some("prod".to_owned()), yes: true };
-    assert!(matches!(target.open(Options::default()).await, Err(Error::Kubeconfig { .. })));
+    let Err(error) = target.open(Options::default()).await else { panic!("there is no such context") };
+    assert!(matches!(error, Error::Kubeconfig { .. }), "{error}");
+    assert!(std::error::Error::source(&error).is_none(), "its cause is in its text: {error}");
 }
 
 fn object(value: Value) -> DynamicObject {

@@ -10,7 +10,7 @@ use paddock_core::api::SandboxWarmPoolStatus;
 use paddock_core::api::seed::{SandboxClaim, SandboxWarmPool};
 use paddock_core::names::condition;
 
-use crate::manifests::{WARM_POOL, kind, objects};
+use crate::manifests::{WARM_POOL, as_applied, kind, objects};
 use crate::screen::Screen;
 use crate::stage::{NAMESPACE, Scene};
 use crate::wait::{Look, PATIENCE, holds, until};
@@ -37,7 +37,7 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     };
     screen.step("SandboxWarmPool", "filling it", fill).await?;
 
-    let claim = claims.into_iter().next().context("the sample holds a claim")?;
+    let claim = as_applied(claims.first().context("the sample holds a claim")?)?;
     let claim: SandboxClaim = serde_json::from_value(serde_json::to_value(claim)?).context("the sample's claim")?;
     let api: Api<SandboxClaim> = scene.api();
     let taken = screen
@@ -56,6 +56,7 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
             full(screen, &pools, WARM).await?;
             let mut next = claim.clone();
             next.metadata.name = Some(format!("claim-again-{number}"));
+            next.metadata.annotations = None;
             times.push(claimed(&api, &next).await?.after);
         }
         times.sort();
