@@ -43,10 +43,11 @@ pub mod label {
     pub const SANDBOX_UID: &str = "policy.paddock.dev/sandbox-uid";
     /// `"true"` marks a Pod, a pod template or a Sandbox as running generated code.
     pub const GENERATED_CODE: &str = "policy.paddock.dev/generated-code";
-    /// On a namespace: [`ISOLATION_REQUIRED`] demands an isolating runtime for every pod in it.
+    /// On a namespace, `required`: demands an isolating runtime for every pod in it. So does any other value but
+    /// [`ISOLATION_NONE`]: a slip of the pen must not open what was to be closed.
     pub const ISOLATION: &str = "policy.paddock.dev/isolation";
-    /// The value of [`ISOLATION`] that demands isolation.
-    pub const ISOLATION_REQUIRED: &str = "required";
+    /// The one value of [`ISOLATION`] that demands nothing.
+    pub const ISOLATION_NONE: &str = "none";
     /// The value of a label that is a flag and is set.
     pub const TRUE: &str = "true";
 }
@@ -140,6 +141,8 @@ pub mod reason {
     pub const POOL_NOT_READY: &str = "PoolNotReady";
     /// `Sized` of a pool: the message says by whom and why.
     pub const DECIDED: &str = "Decided";
+    /// `Sized` of a pool: the policy wants a size out of the pool's bounds.
+    pub const LIMITED: &str = "Limited";
 
     /// `Ready` of a claim: there is no such template.
     pub const TEMPLATE_NOT_FOUND: &str = "TemplateNotFound";

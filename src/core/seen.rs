@@ -18,6 +18,8 @@ use crate::world::{Demand, Refusal};
 pub enum Seen {
     /// The object is not there: nothing to decide.
     Absent(Key),
+    /// Its namespace is being deleted, and it with it: nothing can be created there, and nothing is ours to delete.
+    Leaving(Key),
     /// A Sandbox.
     Sandbox(Box<SandboxSeen>),
     /// A template of either group.
@@ -164,7 +166,7 @@ impl Seen {
     #[must_use]
     pub fn key(&self) -> &Key {
         match self {
-            Seen::Absent(key) => key,
+            Seen::Absent(key) | Seen::Leaving(key) => key,
             Seen::Sandbox(seen) => &seen.sandbox.key,
             Seen::Template(seen) => &seen.template.key,
             Seen::Pool(seen) => &seen.pool.key,
@@ -177,8 +179,7 @@ impl Common {
     /// Whether the namespace demands isolation.
     #[must_use]
     pub fn isolation_required(&self) -> bool {
-        use crate::names::label;
-        self.namespace_labels.get(label::ISOLATION).is_some_and(|v| v == label::ISOLATION_REQUIRED)
+        crate::review::requires_isolation(&self.namespace_labels)
     }
 
     /// What the API server refused of this kind.

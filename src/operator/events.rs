@@ -48,13 +48,19 @@ impl Outbox {
     /// Sends Events one at a time for as long as it is polled. A series is kept as one Event object with a count.
     pub async fn run(mut self, client: Client, identity: String) {
         let reporter = Reporter { controller: "paddock".to_owned(), instance: Some(identity) };
-        let recorder = Recorder::new(client, reporter);
         let mut sent = Sent::default();
+        // kube's recorder counts what has the same reason as one series, and keeps the first note. So each note has its own.
+        let mut series: HashMap<Thing, Recorder> = HashMap::new();
         while let Some(event) = self.receiver.recv().await {
             if !sent.is_due(&event, Instant::now()) {
                 self.metrics.event("repeated");
                 continue;
             }
+            if series.len() >= limits::EVENTS_REMEMBERED {
+                series.clear();
+            }
+            let recorder =
+                series.entry(thing(&event)).or_insert_with(|| Recorder::new(client.clone(), reporter.clone()));
             let (kube_event, reference) = convert(&event);
             let result = match timeout(limits::EVENT_REQUEST, recorder.publish(&kube_event, &reference)).await {
                 Ok(Ok(())) => "sent",
@@ -69,15 +75,22 @@ impl Outbox {
     }
 }
 
+/// What an Event says, of which object.
+type Thing = (String, Reason, String);
+
+fn thing(event: &Event) -> Thing {
+    (event.uid.clone(), event.reason, event.note.clone())
+}
+
 /// What was sent lately.
 #[derive(Default)]
 struct Sent {
-    last: HashMap<(String, Reason, String), Instant>,
+    last: HashMap<Thing, Instant>,
 }
 
 impl Sent {
     fn is_due(&mut self, event: &Event, now: Instant) -> bool {
-        let key = (event.uid.clone(), event.reason, event.note.clone());
+        let key = thing(event);
         if self.last.get(&key).is_some_and(|at| now.duration_since(*at) < limits::EVENT_REPEAT) {
             return false;
         }

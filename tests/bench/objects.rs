@@ -90,13 +90,58 @@ pub(crate) fn claim(name: &str) -> Value {
     })
 }
 
-/// A sandbox that nobody runs: without an operator it stays as it is.
-pub(crate) fn sandbox(name: &str) -> Value {
+/// A sandbox as a pool's are, for who measures without an operator: it has the size of what an operator patches.
+pub(crate) fn warm_sandbox(name: &str) -> Value {
     json!({
-        "apiVersion": AGENTS, "kind": "Sandbox", "metadata": { "name": name },
-        "spec": { "podTemplate": pod(), "operatingMode": "Running", "replicas": 1 },
+        "apiVersion": AGENTS, "kind": "Sandbox",
+        "metadata": {
+            "name": name,
+            "labels": {
+                "agents.x-k8s.io/warm-pool-sandbox": "00000000", "agents.x-k8s.io/launch-type": "warm",
+                "agents.x-k8s.io/sandbox-template-hash": "0000000000000000",
+                "agents.x-k8s.io/sandbox-template-ref-hash": "00000000",
+            },
+            "annotations": {
+                "agents.x-k8s.io/pod-name": name, "agents.x-k8s.io/sandbox-template-ref": TEMPLATE,
+            },
+        },
+        "spec": { "podTemplate": pod(), "operatingMode": "Running", "replicas": 1, "shutdownPolicy": "Retain" },
     })
 }
+
+/// The status of a warm sandbox.
+pub(crate) fn warm_status() -> Value {
+    let condition = |of: &str, status: &str, reason: &str| {
+        json!({
+            "type": of, "status": status, "reason": reason, "message": "", "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    json!({ "status": {
+        "conditions": [
+            condition("Ready", "True", "DependenciesReady"), condition("Suspended", "False", "NotSuspended"),
+            condition("PodScheduled", "True", "Scheduled"),
+        ],
+        "mode": "Running", "replicas": 1, "nodeName": "node-0", "podIPs": ["10.244.0.1"],
+        "runtimeClass": { "plugin": "runtime-class-by-label", "reason": "no class was asked for" },
+        "selector": "agents.x-k8s.io/sandbox-name-hash=00000000",
+    } })
+}
+
+/// The pod of a warm sandbox.
+pub(crate) fn warm_pod(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name, "labels": { "agents.x-k8s.io/warm-pool-sandbox": "00000000" },
+            "annotations": { SAFE_TO_EVICT: "true" },
+        },
+        "spec": pod()["spec"],
+    })
+}
+
+/// On warm pods, and taken away from one that goes to a claim.
+pub(crate) const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
 #[cfg(test)]
 mod tests {

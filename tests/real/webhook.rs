@@ -88,11 +88,16 @@ async fn a_marked_pod_that_names_the_hosts_kernel_is_denied() {
 
 async fn a_namespace_that_requires_isolation_has_it_from_its_first_pod_on() {
     host_class().await;
+    // What was meant to close must not open because of another word.
+    for (required, class) in [("true", "gvisor"), ("none", ""), ("required", "gvisor")] {
+        let labels = json!({ "policy.paddock.dev/isolation": required });
+        let place = Place::labelled(&stage().await.cluster, "isolated", labels).await;
+        // At once, whether or not the operator has seen the namespace.
+        let made = place.create(bare_pod("a", None, None)).await;
+        assert_eq!(text(&made, "/spec/runtimeClassName"), class, "{required}");
+    }
     let labels = json!({ "policy.paddock.dev/isolation": "required" });
     let place = Place::labelled(&stage().await.cluster, "isolated", labels).await;
-    // At once, whether or not the operator has seen the namespace.
-    let made = place.create(bare_pod("a", None, None)).await;
-    assert_eq!(made["spec"]["runtimeClassName"], "gvisor");
     let status = refusal(&place, &bare_pod("b", Some("false"), Some("host"))).await;
     assert!(status.message.contains("isolated-namespaces.pods.paddock.dev"), "{}", status.message);
 }

@@ -21,7 +21,7 @@ use crate::seen::Seen;
 #[must_use]
 pub fn questions(seen: &Seen, answers: &[Answered]) -> Vec<Ask> {
     match seen {
-        Seen::Absent(_) | Seen::Template(_) | Seen::Claim(_) => vec![],
+        Seen::Absent(_) | Seen::Leaving(_) | Seen::Template(_) | Seen::Claim(_) => vec![],
         Seen::Sandbox(seen) => sandbox::questions(seen, answers),
         Seen::Pool(seen) => pool::questions(seen, answers),
     }
@@ -31,7 +31,7 @@ pub fn questions(seen: &Seen, answers: &[Answered]) -> Vec<Ask> {
 #[must_use]
 pub fn decide(seen: &Seen, answers: &[Answered]) -> Plan {
     match seen {
-        Seen::Absent(_) => Plan::default(),
+        Seen::Absent(_) | Seen::Leaving(_) => Plan::default(),
         Seen::Sandbox(seen) => sandbox::decide(seen, answers),
         Seen::Template(seen) => template::decide(seen),
         Seen::Pool(seen) => pool::decide(seen, answers),

@@ -1,5 +1,6 @@
 //! A warm pool: as many fresh Sandboxes as were decided, never more than its maximum, none that a claim took.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::policy::Bindings;
 use crate::question::{Answer, Answered, Ask, Hook, PoolSizeAnswer, PoolSizeQuestion, Question};
 use crate::review::{Chain, Trouble};
 use crate::seen::{Member, PoolSeen};
-use crate::settings::after;
+use crate::settings::{after, still};
 
 /// How long a Sandbox that turned out unusable stays before it is replaced: a template whose pods
 /// always fail must not make the pool spin.
@@ -97,6 +98,8 @@ pub(super) fn questions(seen: &PoolSeen, answers: &[Answered]) -> Vec<Ask> {
 /// The size decided, and what comes with it.
 struct Sized {
     desired: usize,
+    /// Whether the policy wants another size, which the pool's bounds do not allow.
+    limited: bool,
     reason: String,
     state: Option<PolicyState>,
     next_check: Option<Timestamp>,
@@ -194,11 +197,9 @@ fn push_growing(steps: &mut Vec<Vec<Op>>, op: Op) {
 fn deletions(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, desired: usize, plan: &mut Plan) -> Vec<Op> {
     let mut ops = Vec::new();
     for member in &members.unusable {
-        let due = after(member.sandbox.meta.created, REPLACE_EVERY);
-        if due <= seen.common.now {
-            ops.push(delete_version(&member.sandbox, Reason::WarmSandboxUnusable));
-        } else {
-            plan.wake_at(due, Reason::WarmSandboxUnusable);
+        match still(member.sandbox.meta.created, REPLACE_EVERY, seen.common.now) {
+            None => ops.push(delete_version(&member.sandbox, Reason::WarmSandboxUnusable)),
+            Some(due) => plan.wake_at(due, Reason::WarmSandboxUnusable),
         }
     }
     let replaced = match model.update {
@@ -231,6 +232,7 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
     let before = seen.pool.pool().and_then(|p| p.status.policy_state.as_ref());
     let kept = |desired: u32, reason: String| Sized {
         desired: usize::try_from(desired).unwrap_or(usize::MAX),
+        limited: false,
         reason,
         state: before.cloned(),
         next_check: None,
@@ -252,7 +254,15 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
         }
     };
     let desired = answer.desired.clamp(min, max);
-    let mut sized = kept(desired, format!("{} ({})", answer.reason, binding.plugin.name));
+    let plugin = &binding.plugin.name;
+    // Without the number that it wants: that would be another status with every question.
+    let reason = match answer.desired.cmp(&desired) {
+        Ordering::Greater => format!("{plugin} wants more than maxReady, which is {max}"),
+        Ordering::Less => format!("{plugin} wants fewer than minReady, which is {min}"),
+        Ordering::Equal => format!("{} ({plugin})", answer.reason),
+    };
+    let mut sized = kept(desired, reason);
+    sized.limited = desired != answer.desired;
     sized.state = to_remember(binding, answer.state.as_deref(), before);
     sized.next_check = Some(answer.next_check.filter(|at| *at > now).unwrap_or(default_check));
     let last = seen.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
@@ -261,10 +271,8 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
         events.push(event(seen, false, Reason::PoolSized, note));
     }
     if desired != answer.desired && last != Some(desired) {
-        let note = format!(
-            "plugin {} wants {}, outside minReady {min} and maxReady {max}: {desired}",
-            binding.plugin.name, answer.desired
-        );
+        let note =
+            format!("plugin {plugin} wants {}, outside minReady {min} and maxReady {max}: {desired}", answer.desired);
         events.push(event(seen, true, Reason::PluginOverruled, note));
     }
     sized.events = events;
@@ -333,9 +341,11 @@ fn write_status(
     if let Some(size) = size {
         // Numbers in the reason move with every question; it is told when the size does.
         let told = find(&before.conditions, condition::SIZED)
-            .filter(|_| before.desired_replicas == Some(number(size.desired)));
+            .filter(|c| before.desired_replicas == Some(number(size.desired)) && c.reason == reason::DECIDED)
+            .filter(|_| !size.limited);
         let message = told.map_or_else(|| size.reason.clone(), |c| c.message.clone());
-        says.push(Says::new(condition::SIZED, true, reason::DECIDED, message));
+        let reason = if size.limited { reason::LIMITED } else { reason::DECIDED };
+        says.push(Says::new(condition::SIZED, true, reason, message));
     }
     let generation = pool.meta.generation;
     let mut after_status = SandboxWarmPoolStatus {
@@ -352,7 +362,7 @@ fn write_status(
     let Some(patch) = status_patch(&**before, &after_status) else { return };
     let now = seen.common.now;
     let every = if counts_changed { seen.common.settings.pool_status_interval } else { STATE_EVERY };
-    let due = seen.common.status_written.map(|at| after(at, every)).filter(|due| *due > now);
+    let due = seen.common.status_written.and_then(|at| still(at, every, now));
     match due.or_else(|| settled(seen, members, plan).filter(|at| *at > now && !before.conditions.is_empty())) {
         Some(due) => plan.wake_at(due, Reason::StatusChanged),
         None => plan.steps.push(vec![status(pool, patch)]),
@@ -370,8 +380,8 @@ fn settled(seen: &PoolSeen, members: &Members<'_>, plan: &Plan) -> Option<Timest
     }
     let begun = plan.ops().any(|op| op.reason == Reason::PoolBelowDesired) || !seen.creating.is_empty();
     // Creation times have whole seconds: one more, or the interval could be over at once.
-    let made =
-        members.creating.iter().map(|m| after(m.sandbox.meta.created, interval + std::time::Duration::from_secs(1)));
+    let longer = interval + std::time::Duration::from_secs(1);
+    let made = members.creating.iter().filter_map(|m| still(m.sandbox.meta.created, longer, now));
     made.chain(begun.then(|| after(now, interval))).min()
 }
 

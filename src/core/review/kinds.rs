@@ -159,6 +159,11 @@ fn parses(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
     for error in standing {
         draft.warn(&format!("as before, {error}"));
     }
+    let (old, spec) = (&draft.review.old_object["spec"], &draft.object["spec"]);
+    let bounded = spec["minReady"].is_number() || spec["maxReady"].is_number();
+    if draft.review.operation == Verb::Update && bounded && old["replicas"] != spec["replicas"] {
+        draft.warn("spec.replicas has no effect while minReady or maxReady is given: change those");
+    }
     if let Some(claim) = read.claim {
         // Not a denial: clients read `InvalidMetadata` from the claim's status, and the template may have its say there.
         let template = model::Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };

@@ -30,5 +30,5 @@ impl Marker {
 /// Whether a namespace demands an isolating runtime for every pod in it.
 #[must_use]
 pub fn requires_isolation(namespace_labels: &BTreeMap<String, String>) -> bool {
-    namespace_labels.get(label::ISOLATION).is_some_and(|v| v == label::ISOLATION_REQUIRED)
+    namespace_labels.get(label::ISOLATION).is_some_and(|v| v != label::ISOLATION_NONE)
 }

@@ -22,6 +22,10 @@ impl World {
     #[must_use]
     pub fn see(&self, key: &Key, now: Timestamp) -> Seen {
         let Some(object) = self.objects.get(key).cloned() else { return Seen::Absent(key.clone()) };
+        let namespace = self.objects.get(&Key::new(Kind::Namespace, "", &*key.namespace));
+        if namespace.is_some_and(|n| n.meta.deleting.is_some()) {
+            return Seen::Leaving(key.clone());
+        }
         match key.kind {
             Kind::Sandbox => Seen::Sandbox(Box::new(self.see_sandbox(object, now))),
             Kind::Template | Kind::SeedTemplate => Seen::Template(Box::new(self.see_template(object, now))),

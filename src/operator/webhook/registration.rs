@@ -220,7 +220,8 @@ impl Selection {
                 Self {
                     namespaces: selector(vec![
                         requirement(NAMESPACE_NAME, "NotIn", &exempt),
-                        requirement(label::ISOLATION, "In", &[label::ISOLATION_REQUIRED]),
+                        requirement(label::ISOLATION, "Exists", &[]),
+                        requirement(label::ISOLATION, "NotIn", &[label::ISOLATION_NONE]),
                     ]),
                     // Those that the other entry has already.
                     objects: Some(selector(vec![requirement(label::GENERATED_CODE, "NotIn", &[label::TRUE])])),

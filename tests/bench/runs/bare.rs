@@ -2,7 +2,8 @@
 //!
 //! As a controller it learns of a claim from a watch, so that the watch's share is in both. Then it marks the claim and
 //! takes the sandbox at the same time (or only takes the sandbox, as an operator whose webhook has marked the claim), and
-//! writes the claim's status when that is done. There is no webhook, no pool and no pod.
+//! writes the claim's status when that is done. Then the claim is Ready, and the pod learns whose it is, as an operator's
+//! does. There is no webhook and no pool; sandboxes and pods have what warm ones have.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +25,7 @@ use crate::board::{Board, Outcome};
 use crate::client::{self, Load, send};
 use crate::controller::Who;
 use crate::load;
-use crate::objects::{self, FIRST_OBSERVED, SANDBOX_NAME};
+use crate::objects::{self, FIRST_OBSERVED, SAFE_TO_EVICT, SANDBOX_NAME};
 use crate::progress::say;
 use crate::report::Measured;
 use crate::stage::Stage;
@@ -97,15 +98,20 @@ fn sandbox_name(number: usize) -> String {
     format!("b-{number:06}")
 }
 
-/// Makes a sandbox for each claim. Without an operator it is an object and nothing else.
+/// Makes a sandbox for each claim, with the status and the pod of a warm one.
 async fn furnish(stage: &Stage<'_>, count: usize) -> Result<()> {
     say(&format!("{}: making {count} sandboxes", stage.who.title()));
     let path = objects::sandboxes();
     let creations = (0..count).map(|number| {
         let (client, path) = (&stage.client, &path);
         async move {
-            let object = objects::sandbox(&sandbox_name(number));
-            send(client, Method::POST, path, Load::Json(&object)).await?.object("creating a sandbox")
+            let name = sandbox_name(number);
+            let (object, status, pod) =
+                (objects::warm_sandbox(&name), objects::warm_status(), objects::warm_pod(&name));
+            send(client, Method::POST, path, Load::Json(&object)).await?.object("creating a sandbox")?;
+            let of_status = format!("{path}/{name}/status");
+            send(client, Method::PATCH, &of_status, Load::Merge(&status)).await?.object("writing a status")?;
+            send(client, Method::POST, &objects::pods(), Load::Json(&pod)).await?.object("creating a pod")
         }
     });
     let mut creations = futures::stream::iter(creations).buffer_unordered(AT_ONCE);
@@ -147,5 +153,11 @@ async fn serve(client: &Client, (claim, uid): (&str, &str), sandbox: &str, marks
     } });
     let path = format!("{of_claim}/status");
     send(client, Method::PATCH, &path, Load::Merge(&told)).await?.object("writing a status").context("a bare claim")?;
+    let labelled = json!({ "metadata": {
+        "labels": { "agents.x-k8s.io/claim-uid": uid, "agents.x-k8s.io/warm-pool-sandbox": null },
+        "annotations": { SAFE_TO_EVICT: null },
+    } });
+    let pod = format!("{}/{sandbox}", objects::pods());
+    send(client, Method::PATCH, &pod, Load::Merge(&labelled)).await?.object("labelling a pod")?;
     Ok(())
 }
