@@ -110,13 +110,16 @@ impl Mutant {
     }
 }
 
-/// Brings a copy in step with the working tree; what is the same already keeps its time, so that cargo does not build it again.
+/// Brings a copy in step with the working tree; what is the same already keeps its time, so that cargo does not build it again,
+/// and what is not there any more goes.
 fn copy(root: &Path, tree: &Path) -> Result<()> {
     let mut list = Command::new("git");
     list.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root);
     let listed = list.output().context("git does not start")?;
     ensure!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
-    for name in String::from_utf8(listed.stdout)?.lines() {
+    let listed = String::from_utf8(listed.stdout)?;
+    let names: BTreeSet<&Path> = listed.lines().map(Path::new).filter(|name| root.join(name).exists()).collect();
+    for name in &names {
         let (from, to) = (root.join(name), tree.join(name));
         let Ok(content) = fs::read(&from) else { continue };
         if fs::read(&to).is_ok_and(|there| there == content) {
@@ -126,6 +129,22 @@ fn copy(root: &Path, tree: &Path) -> Result<()> {
             fs::create_dir_all(directory)?;
         }
         fs::write(&to, content)?;
+    }
+    remove_others(tree, tree, &names)
+}
+
+/// Removes every file but those of these names, and what cargo has built.
+fn remove_others(tree: &Path, directory: &Path, names: &BTreeSet<&Path>) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            if entry.file_name() != "target" {
+                remove_others(tree, &path, names)?;
+            }
+        } else if !names.contains(path.strip_prefix(tree)?) {
+            fs::remove_file(&path)?;
+        }
     }
     Ok(())
 }
