@@ -81,7 +81,14 @@ impl Writer {
             | Outcome::Unknown => debug!(%op, outcome = outcome_name(&reply.outcome), "write"),
         }
         let keys = self.world.finish(op, &reply.outcome, Timestamp::now());
-        self.queue.push(keys, Trigger::Related);
+        // Of a Sandbox that a claim has just taken only its pod's labels are left to be written, and the claim's status
+        // comes first: that is what somebody waits for.
+        let taken = op.reason == Reason::Claimed && matches!(reply.outcome, Outcome::Stored(_));
+        let (afterwards, now): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| taken && *key == op.key);
+        self.queue.push(now, Trigger::Related);
+        for key in afterwards {
+            self.queue.push_at(key, Instant::now() + limits::AFTER_CLAIM, Trigger::Related);
+        }
         verdict(op, &reply.outcome, at_least)
     }
 

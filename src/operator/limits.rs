@@ -41,6 +41,9 @@ pub const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 /// says that the world has moved on, and the third in a row that somebody is writing in a loop.
 pub const CONFLICTS_AT_ONCE: u32 = 3;
 
+/// How long a Sandbox that a claim has taken waits to be looked at: a round trip, in which the claim's status is written.
+pub const AFTER_CLAIM: Duration = Duration::from_millis(20);
+
 /// How long a pool waits for more to happen to it before it is looked at: some round trips of a burst's
 /// writes fit in, and a refill that begins this much later is not noticed.
 pub const GATHER: Duration = Duration::from_millis(10);

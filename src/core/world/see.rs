@@ -83,6 +83,8 @@ impl World {
         let template = references(&pool).first().and_then(|t| self.objects.get(t)).cloned();
         let members = self
             .children_of(&pool, Kind::Sandbox)
+            // Of a pool that goes nothing is decided, however often claims take from it.
+            .filter(|_| pool.meta.deleting.is_none())
             .map(|sandbox| Member {
                 pod: self.pod_of(&sandbox),
                 spoken_for: self.marks.spoken_for(&sandbox.key, now, self.settings.unknown_for),
