@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::json::{controller, deleting, name, ready, text, uid};
 use super::kinds::{CLAIM, Kind, POD, POOL, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, TEMPLATE};
 use super::manifests::{object, pod};
-use super::oracle::{Cast, Crime, Violation, Witness, violations};
+use super::oracle::{Cast, Crime, Seen, Violation, Witness, violations};
 use super::place::{Objects, Place};
 use super::pool::{filled, members};
 
@@ -68,6 +68,8 @@ pub(crate) struct Burst {
     surface: Surface,
     pool: Value,
     warm: usize,
+    /// Names of the Sandboxes that it was full of.
+    first: BTreeSet<String>,
     witness: Witness,
 }
 
@@ -77,9 +79,9 @@ impl Burst {
         let [template, pool] = surface.objects(warm);
         place.create(template).await;
         let pool = place.create(pool).await;
-        filled(place, &pool, warm).await;
+        let first = filled(place, &pool, warm).await.into_keys().collect();
         let witness = Witness::begin(place, surface.cast()).await;
-        Self { place: place.clone(), surface, pool, warm, witness }
+        Self { place: place.clone(), surface, pool, warm, first, witness }
     }
 
     /// Creates the claims, and comes back when the API server has them.
@@ -111,9 +113,19 @@ impl Burst {
         assert!(served(&all) < count / 2, "the burst is over before anything could happen to it");
     }
 
+    /// The same, and until the pool makes others in the place of those that were taken.
+    pub(crate) async fn refilling(&self, count: usize) {
+        let new = |sandbox: &&Value| !self.first.contains(name(sandbox));
+        let made = |all: &Objects| members(all, uid(&self.pool)).iter().any(new);
+        self.place.until_all(SANDBOX, "the pool makes others", made).await;
+        let claims = self.place.list(self.surface.cast().claim).await;
+        let served = claims.values().filter(|claim| ready(claim)).count();
+        assert!(served < count, "the burst is over before anything could happen to it");
+    }
+
     /// Waits for the good end, and judges the way to it.
     pub(crate) async fn settle(self, count: usize, surplus: Surplus) {
-        let Self { place, surface, pool, warm, witness } = self;
+        let Self { place, surface, pool, warm, first: _, witness } = self;
         let kind: Kind = surface.cast().claim;
         let claims = place
             .until_all(kind, &format!("{count} are Ready"), |all| all.len() == count && all.values().all(ready))
@@ -141,8 +153,20 @@ impl Burst {
             Surplus::AfterACrash if second.is_empty() => {}
             Surplus::AfterACrash => println!("for a moment, after a crash: {second:?}"),
         }
-        assert!(wrong.is_empty(), "{} of {} events: {wrong:#?}", wrong.len(), seen.len());
+        if let Some(first) = wrong.first() {
+            let story: Vec<String> =
+                seen.iter().filter(|s| first.details.contains(name(&s.object))).map(told).collect();
+            panic!("{} times, first: {first:#?}\n{}", wrong.len(), story.join("\n"));
+        }
         let kept = seen.iter().filter(|s| s.kind == SANDBOX).count();
         assert!(kept >= count, "the witness saw only {kept} events of Sandboxes");
     }
+}
+
+/// One event, short.
+fn told(seen: &Seen) -> String {
+    let Seen { version, kind, gone, object } = seen;
+    let owner = text(object, "/metadata/ownerReferences/0/name");
+    let what = if *gone { "gone" } else { "there" };
+    format!("{version} {} {} {what}, of {owner:?}, status {}", kind.1, name(object), object["status"])
 }

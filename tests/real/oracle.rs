@@ -90,9 +90,7 @@ impl Witness {
     }
 }
 
-/// Watches one kind from a version on, without a gap: a list in between would hide what happened. Only where the API server
-/// has lost its own history, as by a restart, there is one: nothing was written while it was away, and what was before is
-/// seen in what came of it.
+/// Watches one kind from a version on, without a gap: a list in between would hide what happened.
 pub(super) async fn follow(place: Place, kind: Kind, mut version: String, seen: Arc<Mutex<Vec<Seen>>>) {
     let api = place.api(kind);
     loop {
@@ -111,7 +109,9 @@ pub(super) async fn follow(place: Place, kind: Kind, mut version: String, seen: 
                     continue;
                 }
                 WatchEvent::Error(status) if status.code == 410 => {
-                    version = look_again(&place, kind, &seen).await;
+                    let (now, events) = look_back(&place, kind, version.parse().expect("a version")).await;
+                    seen.lock().expect("no panic").extend(events);
+                    version = now.to_string();
                     break;
                 }
                 WatchEvent::Error(status) => panic!("the witness cannot go on: {status:?}"),
@@ -124,30 +124,32 @@ pub(super) async fn follow(place: Place, kind: Kind, mut version: String, seen: 
     }
 }
 
-/// Takes in what is there now, and what has gone since the last event.
-async fn look_again(place: &Place, kind: Kind, seen: &Mutex<Vec<Seen>>) -> String {
-    let list = loop {
-        match place.read(&kind.path(&place.namespace)).await {
-            Ok(list) => break list,
+/// What happened after a version, up to now, where no watch tells any more: as it was stored at each version since.
+async fn look_back(place: &Place, kind: Kind, since: u64) -> (u64, Vec<Seen>) {
+    let path = kind.path(&place.namespace);
+    let read = async |path: String| loop {
+        match place.read(&path).await {
+            Ok(list) => return list,
+            // It is not ready yet.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     };
-    let version = text(&list, "/metadata/resourceVersion").to_owned();
-    let now = version.parse().expect("a version");
-    let items = list["items"].as_array().into_iter().flatten();
-    let there: BTreeMap<&str, &Value> = items.map(|object| (uid(object), object)).collect();
-    let mut seen = seen.lock().expect("no panic");
-    let mut last: BTreeMap<String, Seen> = BTreeMap::new();
-    for event in seen.iter().filter(|s| s.kind == kind) {
-        last.insert(uid(&event.object).to_owned(), event.clone());
+    let now = text(&read(path.clone()).await, "/metadata/resourceVersion").parse().expect("a version");
+    let mut events = Vec::new();
+    let mut before: Option<BTreeMap<String, Value>> = None;
+    for version in since..=now {
+        let list = read(format!("{path}?resourceVersion={version}&resourceVersionMatch=Exact")).await;
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        let there: BTreeMap<String, Value> = items.into_iter().map(|o| (uid(&o).to_owned(), o)).collect();
+        if let Some(before) = before {
+            let gone = before.iter().filter(|(uid, _)| !there.contains_key(*uid)).map(|(_, o)| (true, o));
+            let changed = there.iter().filter(|(uid, o)| before.get(*uid) != Some(o)).map(|(_, o)| (false, o));
+            events.extend(gone.chain(changed).map(|(gone, o)| Seen { version, kind, gone, object: o.clone() }));
+        }
+        before = Some(there);
     }
-    let gone = last.into_iter().filter(|(uid, s)| !s.gone && !there.contains_key(&**uid));
-    seen.extend(gone.map(|(_, s)| Seen { version: now, gone: true, ..s }));
-    for object in there.into_values() {
-        let version = text(object, "/metadata/resourceVersion").parse().expect("a version");
-        seen.push(Seen { version, kind, gone: false, object: object.clone() });
-    }
-    version
+    println!("{}: {} events in {} versions that no watch has told of", kind.2, events.len(), now - since);
+    (now, events)
 }
 
 /// What must never be.

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -82,6 +82,8 @@ struct Shared {
     closed: AtomicBool,
     storm: Mutex<Option<StatusCode>>,
     refused: AtomicU64,
+    /// The changes of single objects that were refused so, and when.
+    refusals: Mutex<Vec<(String, Instant)>>,
     /// How often watches were made to expire, and up to which time each of them has been told.
     expiries: AtomicU64,
     told: Mutex<HashMap<String, u64>>,
@@ -103,6 +105,7 @@ impl Proxy {
             closed: AtomicBool::new(false),
             storm: Mutex::new(None),
             refused: AtomicU64::new(0),
+            refusals: Mutex::default(),
             expiries: AtomicU64::new(0),
             told: Mutex::default(),
             expired: AtomicU64::new(0),
@@ -149,6 +152,14 @@ impl Proxy {
     /// How many requests were refused so.
     pub(crate) fn refused(&self) -> u64 {
         self.shared.refused.load(Ordering::SeqCst)
+    }
+
+    /// The shortest time after which the same change of the same object was asked for again.
+    pub(crate) fn soonest_retry(&self) -> Option<Duration> {
+        let refusals = self.shared.refusals.lock().expect("no panic").clone();
+        let mut last: HashMap<String, Instant> = HashMap::new();
+        let waits = refusals.into_iter().filter_map(|(what, at)| Some(at - last.insert(what, at)?));
+        waits.min()
     }
 
     /// Breaks every watch, and tells each that is begun anew, once, that its version is too old.
@@ -213,6 +224,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let storm = *shared.storm.lock().expect("no panic");
     if let Some(status) = storm {
         shared.refused.fetch_add(1, Ordering::SeqCst);
+        if matches!(*request.method(), Method::PATCH | Method::DELETE) {
+            let what = format!("{} {}", request.method(), request.uri().path());
+            shared.refusals.lock().expect("no panic").push((what, Instant::now()));
+        }
         return refusal(status);
     }
     if watches(&request)

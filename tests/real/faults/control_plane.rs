@@ -19,7 +19,7 @@ async fn the_api_server_restarts_in_a_burst() {
     let operator = alone(faults, &place, &faults.account).await;
     let burst = Burst::prepare(&place, Surface::Upstream, 20).await;
     let restart = async {
-        burst.under_way(80).await;
+        burst.refilling(80).await;
         let began = Instant::now();
         faults.cluster.process("kube-apiserver").expect("it runs").restart().await.expect("it starts again");
         faults.cluster.wait_ready().await.expect("it is ready again");
@@ -38,7 +38,7 @@ async fn the_store_stands_still_for_longer_than_a_write_may_take() {
     let burst = Burst::prepare(&place, Surface::Seed, 20).await;
     let before = lost(&operator).await;
     let pause = async {
-        burst.under_way(80).await;
+        burst.refilling(80).await;
         let store = faults.cluster.process("etcd").expect("it runs");
         store.pause().await.expect("it pauses");
         // A write has five seconds.
