@@ -179,7 +179,7 @@ pub(crate) enum Crime {
 pub(crate) struct Violation {
     pub(crate) crime: Crime,
     version: u64,
-    details: String,
+    pub(crate) details: String,
 }
 
 /// What was seen that must never be.
