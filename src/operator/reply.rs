@@ -74,11 +74,14 @@ fn lingers(document: &Value) -> bool {
             || metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty()))
 }
 
-/// 404 on a create is about the namespace or the kind, not about the object.
+/// 404 on a create is about the namespace or the kind, not about the object. One that names the object says that it is gone;
+/// one that names nothing comes from an API server that does not know the kind, as for a moment after its start.
 fn missing(op: &Op, status: Status) -> Outcome {
+    let named = status.details.is_some_and(|details| details.name == *op.key.name);
     match op.action {
         Action::Create { .. } => Outcome::Rejected { status: 404, message: status.message },
-        Action::Patch { .. } | Action::Delete { .. } => Outcome::Gone,
+        Action::Patch { .. } | Action::Delete { .. } if named => Outcome::Gone,
+        Action::Patch { .. } | Action::Delete { .. } => Outcome::Busy,
     }
 }
 

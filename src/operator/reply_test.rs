@@ -82,10 +82,14 @@ fn a_deleted_object_is_gone_unless_it_lingers() {
 
 #[test]
 fn what_is_not_there_is_gone_but_for_a_create() {
-    let missing = refusal(404, "NotFound");
+    let mut missing = refusal(404, "NotFound");
+    // The API server does not know the kind: that says nothing of the object.
+    assert_eq!(read(&patch(), 404, &missing), "busy");
+    assert_eq!(read(&delete(), 404, &missing), "busy");
+    assert_eq!(read(&create(), 404, &missing), "rejected 404");
+    missing["details"] = json!({ "name": "p", "kind": "pods" });
     assert_eq!(read(&patch(), 404, &missing), "gone");
     assert_eq!(read(&delete(), 404, &missing), "gone");
-    assert_eq!(read(&create(), 404, &missing), "rejected 404");
 }
 
 #[test]
