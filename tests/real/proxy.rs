@@ -321,6 +321,7 @@ fn broken() -> Response {
 
 fn refusal(status: StatusCode) -> Response {
     let reason = match status.as_u16() {
+        404 => "NotFound",
         429 => "TooManyRequests",
         _ => "InternalError",
     };

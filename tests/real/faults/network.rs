@@ -17,6 +17,7 @@ pub(super) fn tests() -> Vec<Test> {
         conflicts_refusals_and_lost_replies_are_survived,
         a_storm_of_refusals_is_waited_out,
         a_storm_of_errors_is_waited_out,
+        an_api_server_that_does_not_know_the_kinds_yet_says_nothing_of_objects,
         watches_that_expire_are_listed_again,
     ]
 }
@@ -69,6 +70,11 @@ async fn a_storm_of_errors_is_waited_out() {
     // The waits double from 50 ms on: six tries of each in the time.
     let soonest = storm(StatusCode::INTERNAL_SERVER_ERROR, 2500).await;
     assert!(soonest >= Duration::from_millis(20), "asked again after {soonest:?}");
+}
+
+/// As for a moment after its start: "the server could not find the requested resource", which is not the object.
+async fn an_api_server_that_does_not_know_the_kinds_yet_says_nothing_of_objects() {
+    storm(StatusCode::NOT_FOUND, 2500).await;
 }
 
 /// For some seconds everything is refused, reads too, and every watch is cut at the beginning. Answers how soon a change was
