@@ -27,6 +27,9 @@ pub struct Settings {
     /// How long a new Sandbox or claim may go without a status, so that one that becomes ready at once
     /// has one status write, not two. A second is what a person at a terminal does not notice.
     pub first_status_delay: Duration,
+    /// The same of a warm Sandbox, until it is Ready for the first time. While a pool of thousands is filled that takes
+    /// some ten seconds, and each state in between would cost half as many writes again.
+    pub warm_status_delay: Duration,
     /// Time between taking a Sandbox out of its endpoints and deleting its pod, so that no connection is
     /// sent to a pod that is going; kube-proxy's default minimum sync period is 1 s.
     pub drain_delay: Duration,
@@ -59,6 +62,7 @@ impl Default for Settings {
             seed: 0,
             pool_status_interval: Duration::from_secs(1),
             first_status_delay: Duration::from_secs(1),
+            warm_status_delay: Duration::from_secs(15),
             drain_delay: Duration::from_secs(1),
             reserve_for: Duration::from_secs(2),
             unknown_for: Duration::from_secs(40),

@@ -385,6 +385,15 @@ pub(super) mod judged {
                 Crime::OverMaximum,
             ),
             (
+                "a_sandbox_labelled_for_another_claim",
+                vec![(SANDBOX, {
+                    let mut sandbox = owned(SANDBOX, "s", ("SandboxClaim", "c"));
+                    sandbox["metadata"]["labels"]["agents.x-k8s.io/claim-uid"] = json!("d");
+                    sandbox
+                })],
+                Crime::WrongLabel,
+            ),
+            (
                 "a_sandbox_given_back",
                 vec![sandbox("s", ("SandboxClaim", "c")), sandbox("s", ("SandboxWarmPool", "p"))],
                 Crime::GivenBack,

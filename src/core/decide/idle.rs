@@ -156,7 +156,7 @@ fn ask<'a>(
             idle_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             created: sandbox.meta.created,
             ready_since: pod.conditions.get("Ready").map(|c| c.last_transition_time.0).or(Some(object.meta.created)),
-            // A clock ahead of ours must not keep a Sandbox awake for longer than its timeout.
+            // A time ahead of ours counts as now until it has come: awake for too long is better than asleep in use.
             last_activity: time(annotation::LAST_ACTIVITY).map(|at| at.min(common.now)),
             held_until: time(annotation::HELD_UNTIL),
             connections: None,

@@ -88,7 +88,8 @@ fn is_ready(member: &Member) -> bool {
 }
 
 pub(super) fn questions(seen: &PoolSeen, answers: &[Answered]) -> Vec<Ask> {
-    let Some(Ok(model)) = seen.pool.pool().map(|p| &p.spec) else { return vec![] };
+    let stays = seen.pool.pool().filter(|_| seen.pool.meta.deleting.is_none());
+    let Some(Ok(model)) = stays.map(|p| &p.spec) else { return vec![] };
     match ask(seen, model, &Members::of(seen), answers) {
         Some((Chain::Ask(ask), _)) => vec![*ask],
         Some((Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody, _)) | None => vec![],
@@ -381,8 +382,13 @@ fn settled(seen: &PoolSeen, members: &Members<'_>, plan: &Plan) -> Option<Timest
     let begun = plan.ops().any(|op| op.reason == Reason::PoolBelowDesired) || !seen.creating.is_empty();
     // Creation times have whole seconds: one more, or the interval could be over at once.
     let longer = interval + std::time::Duration::from_secs(1);
-    let made = members.creating.iter().filter_map(|m| still(m.sandbox.meta.created, longer, now));
-    made.chain(begun.then(|| after(now, interval))).min()
+    // The oldest says how long the dip lasts: while a pool is filled, there is always a young one.
+    let oldest = members.creating.iter().map(|m| m.sandbox.meta.created).min();
+    let made = match oldest {
+        Some(created) => Some(still(created, longer, now)?),
+        None => None,
+    };
+    made.into_iter().chain(begun.then(|| after(now, interval))).min()
 }
 
 fn event(seen: &PoolSeen, warning: bool, reason: Reason, note: String) -> Event {

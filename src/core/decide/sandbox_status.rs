@@ -85,9 +85,16 @@ fn may_wait(seen: &SandboxSeen, situation: &Situation<'_>, notes: &Notes, before
         | Situation::Ended(..)
         | Situation::Disrupted(..) => false,
     };
+    let ready_before = before.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
+    // A pool's is Ready before anybody asks for it, or a claim takes it and it is a pool's no more.
+    let (delay, quiet) = if seen.sandbox.meta.in_pool() {
+        (seen.common.settings.warm_status_delay, !ready_before)
+    } else {
+        (seen.common.settings.first_status_delay, before.conditions.is_empty())
+    };
     // The API server's creation times have whole seconds: one more, or a delay of 1 s could be none.
-    let delay = seen.common.settings.first_status_delay + std::time::Duration::from_secs(1);
-    (under_way && before.conditions.is_empty() && notes.error.is_none())
+    let delay = delay + std::time::Duration::from_secs(1);
+    (under_way && quiet && notes.error.is_none())
         .then(|| still(seen.sandbox.meta.created, delay, seen.common.now))
         .flatten()
 }

@@ -18,9 +18,12 @@ pub(super) fn tell(draft: &mut Draft<'_>, kind: Kind) {
     match kind {
         Kind::Sandbox => {
             heartbeat(draft);
-            never_asleep(draft);
+            if !ephemeral(draft) {
+                never_asleep(draft);
+            }
             not_before_the_next_pod(draft);
         }
+        // Its own annotations do not reach its Sandboxes.
         Kind::Template | Kind::SeedTemplate => never_asleep(draft),
         Kind::Pool
         | Kind::SeedPool
@@ -56,10 +59,9 @@ fn heartbeat(draft: &mut Draft<'_>) {
 
 /// Files in memory are lost with the pod, so a suspend that nobody asked for does not happen.
 fn never_asleep(draft: &mut Draft<'_>) {
-    if draft.object.pointer("/spec/idleTimeout").is_none_or(Value::is_null) || ephemeral(draft) {
+    if draft.object.pointer("/spec/idleTimeout").is_none_or(Value::is_null) {
         return;
     }
-    let in_memory = |dir: &Value| dir["medium"] == "Memory";
     let found = empty_dirs(draft).find(|(_, dir)| in_memory(dir)).map(|(path, _)| path);
     if let Some(path) = found {
         draft.warn(&format!(
@@ -74,11 +76,16 @@ fn not_before_the_next_pod(draft: &mut Draft<'_>) {
     let old = &draft.review.old_object;
     let runs = old["status"]["replicas"].as_i64().is_some_and(|n| n > 0);
     let new = old["spec"]["idleTimeout"].is_null() && draft.object["spec"]["idleTimeout"].is_string();
-    if runs && new && !ephemeral(draft) && empty_dirs(draft).next().is_some() {
+    let becomes_a_volume_claim = empty_dirs(draft).any(|(_, dir)| !in_memory(dir));
+    if runs && new && !ephemeral(draft) && becomes_a_volume_claim {
         draft.warn(
             "spec.idleTimeout: the pod was made without it and has an emptyDir, so it is not put to sleep: suspend and resume the Sandbox once",
         );
     }
+}
+
+fn in_memory(dir: &Value) -> bool {
+    dir["medium"] == "Memory"
 }
 
 fn ephemeral(draft: &Draft<'_>) -> bool {

@@ -169,7 +169,14 @@ impl World {
                 self.classes = Arc::new(classes);
                 changed
             }
-            Kind::Namespace => before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels),
+            Kind::Namespace => {
+                // What was seen as leaving with it, and was made anew in its successor, waits for nothing else.
+                let left = |o: &&Object| after.is_none_or(|after| after.meta.uid != o.meta.uid);
+                if let Some(gone) = before.filter(|o| o.meta.deleting.is_some()).filter(left) {
+                    dirty.extend(self.reconciled_in(&gone.key.name));
+                }
+                before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels)
+            }
             Kind::StorageClass => true,
             Kind::Sandbox | Kind::Template | Kind::Pool | Kind::Claim => false,
             Kind::SeedTemplate | Kind::SeedPool | Kind::SeedClaim => false,

@@ -154,3 +154,24 @@ fn what_will_not_be_stored_or_cannot_be_taken_is_promised_nothing() {
     }
     assert!(world.reserve(&review(at(1), json!({}))).is_some());
 }
+
+#[test]
+fn what_was_made_anew_in_the_successor_of_a_namespace_is_looked_at_when_the_old_one_is_gone() {
+    let mut world = world(Settings::default());
+    let pool = Key::new(Kind::Pool, "ns", "p");
+    let mut namespace = object(Kind::Namespace, "ns", None, json!({}));
+    namespace.key = Key::new(Kind::Namespace, "", "ns");
+    let _ = world.observe(Observed::Applied(namespace.clone()), at(0));
+    let mut going = namespace.clone();
+    (going.meta.deleting, going.meta.version) = (Some(at(1)), 2);
+    let _ = world.observe(Observed::Applied(going.clone()), at(1));
+    assert!(matches!(world.see(&pool, at(1)), Seen::Leaving(_)));
+    let mut successor = namespace;
+    (successor.meta.uid, successor.meta.version) = ("uid-of-another".into(), 3);
+    for last in [Observed::Deleted(going.clone()), Observed::Applied(successor)] {
+        let mut world = self::world(Settings::default());
+        let _ = world.observe(Observed::Applied(going.clone()), at(1));
+        assert!(world.observe(last, at(2)).contains(&pool));
+        assert!(matches!(world.see(&pool, at(2)), Seen::Pool(_)));
+    }
+}

@@ -26,6 +26,8 @@ pub(super) struct Tally {
     pub(super) leading: bool,
     sandboxes: HashMap<Key, Counted>,
     claims: HashMap<Key, CountedClaim>,
+    /// Those that have gauges of their own.
+    pools: HashSet<Key>,
 }
 
 struct Counted {
@@ -46,7 +48,7 @@ struct CountedClaim {
 
 impl Tally {
     pub(super) fn new(families: Families) -> Self {
-        Self { families, leading: false, sandboxes: HashMap::new(), claims: HashMap::new() }
+        Self { families, leading: false, sandboxes: HashMap::new(), claims: HashMap::new(), pools: HashSet::new() }
     }
 
     pub(super) fn applied(&mut self, object: &Object, now: Timestamp) {
@@ -73,7 +75,7 @@ impl Tally {
             self.uncount(&counted.labels);
         }
         self.claims.remove(key);
-        if matches!(key.kind, Kind::Pool | Kind::SeedPool) {
+        if self.pools.remove(key) {
             for state in ["desired", "total", "ready"] {
                 // Absent where the pool never had a status.
                 let _ = self.families.pool_sandboxes.remove_label_values(&[&*key.namespace, &*key.name, state]);
@@ -88,6 +90,7 @@ impl Tally {
             .sandboxes
             .keys()
             .chain(self.claims.keys())
+            .chain(&self.pools)
             .filter(|key| key.kind == kind && !there.contains(key))
             .cloned()
             .collect();
@@ -212,8 +215,9 @@ impl Tally {
         }
     }
 
-    fn pool(&self, object: &Object) {
+    fn pool(&mut self, object: &Object) {
         let Some(body) = object.pool() else { return };
+        self.pools.insert(object.key.clone());
         let status = &body.status;
         let states = [
             ("desired", status.desired_replicas.unwrap_or(0)),

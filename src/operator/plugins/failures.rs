@@ -23,17 +23,9 @@ struct Told {
 }
 
 impl Failures {
-    /// Logs a failure, unless one of this kind, plugin and hook was logged within the last minute.
-    pub(super) fn tell(&mut self, ask: &Ask, failure: &Failure, now: Timestamp) {
-        let (plugin, hook) = (ask.plugin.name.as_str(), ask.question.hook());
-        if let Some(unsaid) = self.due(plugin, hook, failure.kind, now) {
-            let (hook, digest, why) = (hook.as_str(), &ask.plugin.digest, failure.kind.as_str());
-            tracing::warn!(plugin, hook, %digest, why, unsaid, failure.message, "a plugin did not answer");
-        }
-    }
-
-    /// Whether to log this one: then how many came since the last that was.
-    fn due(&mut self, plugin: &str, hook: Hook, kind: FailureKind, now: Timestamp) -> Option<u64> {
+    /// Whether to log this one, since none of this kind, plugin and hook was within the last minute: then how many came
+    /// since the last that was.
+    pub(super) fn due(&mut self, plugin: &str, hook: Hook, kind: FailureKind, now: Timestamp) -> Option<u64> {
         let key = (plugin.to_owned(), hook, kind);
         if let Some(told) = self.told.get_mut(&key)
             && now.duration_since(told.at).unsigned_abs() < limits::PLUGIN_FAILURE_REPEAT
@@ -44,6 +36,13 @@ impl Failures {
         let before = self.told.insert(key, Told { at: now, since: 0 });
         Some(before.map_or(0, |told| told.since))
     }
+}
+
+/// Logs a failure, and how many of its like were not.
+pub(super) fn tell(ask: &Ask, failure: &Failure, unsaid: u64) {
+    let (plugin, hook) = (ask.plugin.name.as_str(), ask.question.hook().as_str());
+    let (digest, why) = (&ask.plugin.digest, failure.kind.as_str());
+    tracing::warn!(plugin, hook, %digest, why, unsaid, failure.message, "a plugin did not answer");
 }
 
 #[cfg(test)]

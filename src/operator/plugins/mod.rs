@@ -128,7 +128,12 @@ fn judge(host: Arc<Host>) -> Judge {
     Arc::new(move |ask, now| {
         let result = host.ask(ask, now);
         if let Err(failure) = &result {
-            failures.lock().unwrap_or_else(PoisonError::into_inner).tell(ask, failure, now);
+            let hook = ask.question.hook();
+            let due =
+                failures.lock().unwrap_or_else(PoisonError::into_inner).due(&ask.plugin.name, hook, failure.kind, now);
+            if let Some(unsaid) = due {
+                failures::tell(ask, failure, unsaid);
+            }
         }
         result
     })
