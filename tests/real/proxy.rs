@@ -225,7 +225,12 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if let Some(status) = storm {
         shared.refused.fetch_add(1, Ordering::SeqCst);
         if matches!(*request.method(), Method::PATCH | Method::DELETE) {
-            let what = format!("{} {}", request.method(), request.uri().path());
+            let mut what = format!("{} {}", request.method(), request.uri().path());
+            // Two claims that ask for one Sandbox do not ask again.
+            let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            let claim = body.pointer("/metadata/labels/agents.x-k8s.io~1claim-uid");
+            what.extend(claim.and_then(|uid| uid.as_str()));
             shared.refusals.lock().expect("no panic").push((what, Instant::now()));
         }
         return refusal(status);

@@ -43,6 +43,8 @@ struct Node {
     going: bool,
     /// It waits for its dependents. Once it does, it is taken to do so for ever.
     waits: bool,
+    /// The version at which it began to.
+    waits_since: u64,
     /// Under which names it was not found.
     not_found: BTreeSet<Name>,
 }
@@ -247,6 +249,12 @@ impl Collector {
             let node = Node { owners: new.clone(), is_virtual: false, going: goes, ..Node::virtual_one(name) };
             self.graph.insert(uid.clone(), node);
             self.join(&uid, &change.id, &new);
+            // It was there before its owner began to wait, and is read of only now. The real one would leave it, and its
+            // owner, for ever; but its events of different kinds are never so far apart.
+            let overlooked = new.iter().filter_map(|o| self.graph.get(&o.uid)).any(|o| o.waits_since > version(object));
+            if overlooked {
+                self.queue.insert(uid.clone());
+            }
         }
         let waits = |object: &Value| is_going(object) && finalizers(object).any(|f| f == FOREGROUND);
         if waits(object)
@@ -254,6 +262,7 @@ impl Collector {
             && let Some(node) = self.graph.get_mut(&uid)
         {
             node.waits = true;
+            node.waits_since = version(object);
             let dependents = node.dependents.clone();
             self.queue.extend(dependents);
             self.queue.insert(uid);
@@ -363,6 +372,7 @@ impl Node {
             is_virtual: true,
             going: false,
             waits: false,
+            waits_since: 0,
             not_found: BTreeSet::new(),
         }
     }
@@ -380,6 +390,10 @@ fn owners(object: &Value, namespace: &str) -> Vec<Owner> {
 
 fn is_going(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
+}
+
+fn version(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or_default()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
