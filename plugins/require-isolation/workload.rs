@@ -149,7 +149,11 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(Workload::read("agents.x-k8s.io", "SandboxTemplate", &object).unwrap().marked, marked, "{object}");
+            assert_eq!(
+                Workload::read("agents.x-k8s.io", "SandboxTemplate", &object).unwrap().marked,
+                marked,
+                "{object}"
+            );
         }
     }
 }
