@@ -56,6 +56,8 @@ pub struct Refusal {
 /// All marks, by object. An operation is on its way until it is cleared, and lost from the time it carries.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
+    /// Creations that are tried once more, and since when an earlier try is without a reply.
+    tried: BTreeMap<(Key, Mark), Timestamp>,
     pending: BTreeMap<Key, BTreeMap<Mark, Option<Timestamp>>>,
     /// Objects being made, by their controller.
     creating: BTreeMap<Arc<str>, BTreeMap<Key, Option<Timestamp>>>,
@@ -72,7 +74,18 @@ impl Marks {
         if let Mark::Create { controller: Some(uid) } = &mark {
             self.creating.entry(uid.clone()).or_default().insert(key.clone(), None);
         }
-        self.pending.entry(key).or_default().insert(mark, None);
+        let before = self.pending.entry(key.clone()).or_default().insert(mark.clone(), None);
+        if let (Some(Some(since)), Mark::Create { .. }) = (before, &mark) {
+            self.tried.insert((key, mark), since);
+        }
+    }
+
+    /// The API server refused a try. That says nothing of an earlier one whose reply was lost: it may have been stored.
+    pub(super) fn not_done(&mut self, key: &Key, mark: &Mark) {
+        match self.tried.remove(&(key.clone(), mark.clone())) {
+            Some(since) => self.lost(key, mark, since),
+            None => self.clear(key, mark),
+        }
     }
 
     /// What is on its way to an object, or was lost on it since when: for people.
@@ -88,6 +101,7 @@ impl Marks {
 
     pub(super) fn clear(&mut self, key: &Key, mark: &Mark) {
         self.refused.remove(key);
+        self.tried.remove(&(key.clone(), mark.clone()));
         if let Mark::Create { controller: Some(uid) } = mark
             && let Some(keys) = self.creating.get_mut(uid)
         {

@@ -368,7 +368,7 @@ impl World {
             // If an earlier try was without a reply, this is its object, and the watch will show it.
             Outcome::Exists => self.marks.lost(&op.key, &Mark::of(op), now),
             Outcome::Rejected { status, message } => {
-                self.marks.clear(&op.key, &Mark::of(op));
+                self.marks.not_done(&op.key, &Mark::of(op));
                 self.marks.refuse(
                     op.key.clone(),
                     Mark::of(op),
@@ -377,7 +377,7 @@ impl World {
                 self.rewarm(&op.key);
             }
             Outcome::Busy => {
-                self.marks.clear(&op.key, &Mark::of(op));
+                self.marks.not_done(&op.key, &Mark::of(op));
                 self.rewarm(&op.key);
             }
             Outcome::Unknown => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::plan::{Action, Op, Outcome, Reason};
 use crate::seen::Seen;
 use crate::settings::Settings;
 use crate::world::Observed;
@@ -173,5 +174,25 @@ fn what_was_made_anew_in_the_successor_of_a_namespace_is_looked_at_when_the_old_
         let _ = world.observe(Observed::Applied(going.clone()), at(1));
         assert!(world.observe(last, at(2)).contains(&pool));
         assert!(matches!(world.see(&pool, at(2)), Seen::Pool(_)));
+    }
+}
+
+#[test]
+fn a_refusal_of_the_second_try_says_nothing_of_the_first() {
+    for refused in [Outcome::Rejected { status: 403, message: "not yet".into() }, Outcome::Busy] {
+        let mut world = world(Settings::default());
+        let pool = Key::new(Kind::Pool, "ns", "p");
+        let key = Key::new(Kind::Sandbox, "ns", "c");
+        let body = json!({ "metadata": { "name": "c", "namespace": "ns", "ownerReferences": [{
+            "apiVersion": Kind::Pool.api_version(), "kind": "SandboxWarmPool", "name": "p", "uid": "uid-p",
+            "controller": true,
+        }] } });
+        let op = Op { key, reason: Reason::PoolBelowDesired, action: Action::Create { body } };
+        for outcome in [Outcome::Unknown, refused] {
+            let _ = world.begin(std::slice::from_ref(&op)).unwrap();
+            let _ = world.finish(&op, &outcome, at(1));
+        }
+        let Seen::Pool(seen) = world.see(&pool, at(2)) else { panic!("a pool") };
+        assert_eq!(seen.creating.len(), 1, "the first try may have been stored");
     }
 }
