@@ -187,10 +187,10 @@ fn a_refusal_of_the_second_try_says_nothing_of_the_first() {
             "apiVersion": Kind::Pool.api_version(), "kind": "SandboxWarmPool", "name": "p", "uid": "uid-p",
             "controller": true,
         }] } });
-        let op = Op { key, reason: Reason::PoolBelowDesired, action: Action::Create { body } };
+        let step = vec![Op { key, reason: Reason::PoolBelowDesired, action: Action::Create { body } }];
         for outcome in [Outcome::Unknown, refused] {
-            let _ = world.begin(std::slice::from_ref(&op)).unwrap();
-            let _ = world.finish(&op, &outcome, at(1));
+            let _ = world.begin(&step).unwrap();
+            let _ = world.finish(&step[0], &outcome, at(1));
         }
         let Seen::Pool(seen) = world.see(&pool, at(2)) else { panic!("a pool") };
         assert_eq!(seen.creating.len(), 1, "the first try may have been stored");
