@@ -63,6 +63,16 @@ impl Kind {
         Kind::EndpointSlice,
     ];
 
+    /// The kinds that Paddock serves and decides about.
+    pub const OWN: [Kind; 7] =
+        [Kind::Claim, Kind::SeedClaim, Kind::Pool, Kind::SeedPool, Kind::Sandbox, Kind::Template, Kind::SeedTemplate];
+
+    /// The one of [`Kind::OWN`] that an API request for this group and plural is about.
+    #[must_use]
+    pub fn served(group: &str, plural: &str) -> Option<Kind> {
+        Kind::OWN.into_iter().find(|kind| kind.group() == group && kind.plural() == plural)
+    }
+
     fn facts(self) -> (&'static str, &'static str, &'static str, &'static str, bool) {
         match self {
             Kind::Sandbox => ("agents.x-k8s.io", "v1beta1", "Sandbox", "sandboxes", true),
@@ -106,6 +116,15 @@ impl Kind {
     #[must_use]
     pub fn plural(self) -> &'static str {
         self.facts().3
+    }
+
+    /// `plural.group`, as kubectl takes it; of Kubernetes' core group the plural alone.
+    #[must_use]
+    pub fn resource(self) -> String {
+        match self.group() {
+            "" => self.plural().to_owned(),
+            group => format!("{}.{group}", self.plural()),
+        }
     }
 
     /// Whether objects live in a namespace.

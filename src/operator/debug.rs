@@ -59,7 +59,7 @@ async fn seen(State(debug): State<Debug>, Path((word, namespace, name)): Path<(S
     let keys: Vec<Key> = meant(&word).into_iter().map(key).collect();
     let there = |key: &&Key| debug.world.read(|world| world.get(key).is_some());
     let Some(key) = keys.iter().find(there).or(keys.first()) else {
-        let kinds: Vec<String> = Kind::ALL.into_iter().map(resource).collect();
+        let kinds: Vec<String> = Kind::ALL.into_iter().map(Kind::resource).collect();
         let text = format!("no kind {word:?}: expected one of {}\n", kinds.join(", "));
         return (StatusCode::NOT_FOUND, text).into_response();
     };
@@ -104,26 +104,16 @@ fn shown(bindings: &Bindings, reports: &[PluginReport]) -> Value {
 /// one; a kind's name or plural may mean one of each group. Case is ignored.
 fn meant(word: &str) -> Vec<Kind> {
     let is = |name: &str| name.eq_ignore_ascii_case(word);
-    if let Some(kind) = Kind::ALL.into_iter().find(|kind| is(&resource(*kind)) || is(&format!("{kind:?}"))) {
+    if let Some(kind) = Kind::ALL.into_iter().find(|kind| is(&kind.resource()) || is(&format!("{kind:?}"))) {
         return vec![kind];
     }
     Kind::ALL.into_iter().filter(|kind| is(kind.name()) || is(kind.plural())).collect()
-}
-
-/// `plural.group`, as kubectl takes it; of Kubernetes' core group the plural alone.
-pub(crate) fn resource(kind: Kind) -> String {
-    match kind.group() {
-        "" => kind.plural().to_owned(),
-        group => format!("{}.{group}", kind.plural()),
-    }
 }
 
 #[cfg(test)]
 mod test {
     use std::sync::Arc;
 
-    use axum::body::{Body, to_bytes};
-    use axum::http::Request;
     use paddock_core::object::Object;
     use paddock_core::plan::{Action, Op, Reason};
     use paddock_core::policy::{FailurePolicy, Selector};
@@ -131,22 +121,14 @@ mod test {
     use paddock_core::settings::Settings;
     use paddock_core::world::{Observed, World};
     use paddock_host::{HostConfig, Plugin};
-    use tower::ServiceExt;
 
     use super::*;
+    use crate::http::test::get_text;
 
     fn serving(world: &SharedWorld, reports: Vec<PluginReport>) -> Router {
         let plugins = watch::Sender::new(Vec::new()).subscribe();
         let reports: Reports = Arc::new(move |_| reports.clone());
         debug(Debug { world: world.clone(), traces: Traces::default(), plugins, reports })
-    }
-
-    async fn get_text(router: Router, path: &str) -> (StatusCode, String) {
-        let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = router.oneshot(request).await.unwrap();
-        let status = response.status();
-        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
     fn observe(world: &SharedWorld, kind: Kind, name: &str, spec: Value) -> Key {

@@ -9,7 +9,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::error;
 
-use crate::debug::resource;
 use crate::metrics::Metrics;
 use crate::pressure::Pressure;
 use crate::queue::Queue;
@@ -29,7 +28,7 @@ impl Readiness {
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
         let mut waiting: Vec<String> =
-            self.missing.borrow().iter().map(|kind| format!("list of {}", resource(*kind))).collect();
+            self.missing.borrow().iter().map(|kind| format!("list of {}", kind.resource())).collect();
         if !*self.webhook.borrow() {
             waiting.push("webhook".to_owned());
         }
@@ -90,7 +89,7 @@ pub fn metrics(scrape: Scrape) -> Router {
 }
 
 #[cfg(test)]
-mod test {
+pub(crate) mod test {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
     use paddock_core::kind::Kind;
@@ -99,7 +98,7 @@ mod test {
     use super::*;
     use crate::queue::Workers;
 
-    async fn get_text(router: Router, path: &str) -> (StatusCode, String) {
+    pub(crate) async fn get_text(router: Router, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();

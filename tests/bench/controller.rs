@@ -1,6 +1,5 @@
 //! The controller under test: our operator with its ServiceAccount's rights, or another program in its place.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -94,7 +93,7 @@ impl Replica {
     /// Starts our operator: on a cluster of our own with the rights of its ServiceAccount, on another's with the person's
     /// and without a webhook, since that API server cannot reach this machine.
     pub(crate) async fn start(place: &Place, name: &str, plan: &Plan<'_>) -> Result<Self> {
-        let (metrics, health, debug) = (port(place)?, port(place)?, port(place)?);
+        let (metrics, health, debug) = (place.port()?, place.port()?, place.port()?);
         let flag = |name: &str, value: &str| format!("--{name}={value}");
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut args = vec![
@@ -116,7 +115,7 @@ impl Replica {
         };
         args.push(flag("kubeconfig", &kubeconfig.display().to_string()));
         if plan.webhook && matches!(place, Place::Local(_)) {
-            let webhook = at(port(place)?);
+            let webhook = at(place.port()?);
             args.extend([
                 flag("webhook-url", &format!("https://{webhook}")),
                 flag("webhook-bind-address", &webhook),
@@ -193,16 +192,5 @@ impl Replica {
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(12)..].join("\n");
         format!("{} ended by itself ({how}); the end of its log:\n{tail}", self.process.name())
-    }
-}
-
-fn port(place: &Place) -> Result<u16> {
-    match place {
-        Place::Local(cluster) => cluster.port().context("a port for the operator"),
-        Place::External(..) => {
-            // Free at this moment; if another program is quicker, the operator says which flag it was.
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port for the operator")?;
-            Ok(listener.local_addr().context("a port for the operator")?.port())
-        }
     }
 }

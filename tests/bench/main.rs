@@ -25,9 +25,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
-use paddock_cluster::{Place, build_operator};
+use paddock_cluster::{Place, build_operator, stopped};
 use serde_json::{Map, Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Cli, Command};
 use crate::controller::Who;
@@ -55,7 +54,7 @@ fn perform(command: &Command) -> Result<ExitCode> {
             measured = measure(command, &mut slot) => {
                 measured.and_then(|measured| print(command, measured)).map(|()| ExitCode::SUCCESS)
             }
-            signal = stopped() => signal.map(|()| ExitCode::from(INTERRUPTED)),
+            signal = stopped() => signal.map(|()| ExitCode::from(INTERRUPTED)).map_err(Into::into),
         };
         strike(&mut slot).await;
         ended
@@ -165,19 +164,6 @@ fn print(command: &Command, (runs, version): (Vec<Measured>, String)) -> Result<
         .into_iter()
         .collect();
         println!("{}", report::object(head, &runs));
-    }
-    Ok(())
-}
-
-/// Ctrl-C, or whatever else asks us to end.
-async fn stopped() -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ mod pki;
 mod ports;
 mod process;
 mod stages;
+mod stop;
 mod supervisor;
 mod target;
 
@@ -38,4 +39,5 @@ pub use ledger::Ledger;
 pub use operator::{WORKSPACE, build_operator, operator_was_built};
 pub use process::{Exit, Process, Signal, Spawn};
 pub use stages::{HOLD_LABEL, READY_AFTER_ANNOTATION};
+pub use stop::stopped;
 pub use target::{Place, Target};

@@ -1,11 +1,12 @@
 //! Where the demo and the benchmark run: a cluster of their own, unless a person names another.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
 use kube::Client;
 use kube::api::DynamicObject;
 
-use crate::{Cluster, External, Kubectl, Ledger, Options, Process, Result, Spawn};
+use crate::{Cluster, Error, External, Kubectl, Ledger, Options, Process, Result, Spawn};
 
 /// Command line arguments that choose the cluster. `KUBECONFIG` has no say: people export it, often for
 /// production.
@@ -61,6 +62,21 @@ impl Place {
         match self {
             Self::Local(cluster) => cluster.kubeconfig(),
             Self::External(external, _) => external.kubeconfig(),
+        }
+    }
+
+    /// A loopback port for a program beside it. Beside another's cluster it is free at this moment; if something else is
+    /// quicker, the program says which flag it was.
+    ///
+    /// # Errors
+    /// Where there is none left.
+    pub fn port(&self) -> Result<u16> {
+        match self {
+            Self::Local(cluster) => cluster.port(),
+            Self::External(..) => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr());
+                Ok(listener.map_err(Error::io("looking for a free port"))?.port())
+            }
         }
     }
 

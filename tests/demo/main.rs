@@ -18,8 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use paddock_cluster::{Binaries, Kept, Program, Target};
-use tokio::signal::unix::{SignalKind, signal};
+use paddock_cluster::{Binaries, Kept, Program, Target, stopped};
 
 use crate::screen::Screen;
 use crate::stage::{MARK, NAMESPACE, Stage};
@@ -74,7 +73,8 @@ async fn tell(args: &Args) -> Result<ExitCode> {
         told = stage.perform(&screen) => told,
         signal = &mut stop => {
             stage.strike(&screen).await;
-            return signal.map(|()| ExitCode::from(INTERRUPTED));
+            signal?;
+            return Ok(ExitCode::from(INTERRUPTED));
         }
     };
     if let Err(error) = &told {
@@ -89,19 +89,6 @@ async fn tell(args: &Args) -> Result<ExitCode> {
     }
     // A failure has been shown, with the log that explains it.
     Ok(if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Ctrl-C, or whatever else asks us to end.
-async fn stopped() -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
-    Ok(())
 }
 
 /// The control plane's kubectl, for who has none.

@@ -1,6 +1,5 @@
 //! The operator beside the cluster: the real binary, under the supervisor that ends it with everything else.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,7 +53,7 @@ impl Operator {
         };
         let plugins = dir.join("plugins");
         std::fs::create_dir_all(&plugins).with_context(|| format!("making {}", plugins.display()))?;
-        let (health, debug) = (port(place)?, port(place)?);
+        let (health, debug) = (place.port()?, place.port()?);
         let flag = |name: &str, value: &str| format!("--{name}={value}");
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut args = vec![
@@ -68,7 +67,7 @@ impl Operator {
         let mut metrics = None;
         match place {
             Place::Local(_) => {
-                let (webhook, scraped) = (port(place)?, port(place)?);
+                let (webhook, scraped) = (place.port()?, place.port()?);
                 metrics = Some(scraped);
                 args.extend([
                     flag("leader-election-namespace", OPERATOR_NAMESPACE),
@@ -135,17 +134,6 @@ impl Operator {
         match self.process.wait().await {
             Ok(exit) => format!("the operator ended by itself ({exit})"),
             Err(error) => format!("the operator cannot be watched: {error}"),
-        }
-    }
-}
-
-fn port(place: &Place) -> Result<u16> {
-    match place {
-        Place::Local(cluster) => cluster.port().context("a port for the operator"),
-        Place::External(..) => {
-            // Free at this moment; if another program is quicker, the operator says which flag it was.
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port for the operator")?;
-            Ok(listener.local_addr().context("a port for the operator")?.port())
         }
     }
 }

@@ -312,16 +312,9 @@ fn subject(review: &Review, context: &Context) -> Subject {
     }
     match (review.group.as_str(), review.resource.as_str()) {
         ("", "pods") => Subject::Pod,
-        (group, resource) => OWN
-            .into_iter()
-            .find(|kind| kind.group() == group && kind.plural() == resource)
-            .map_or(Subject::Exempt, Subject::Own),
+        (group, resource) => Kind::served(group, resource).map_or(Subject::Exempt, Subject::Own),
     }
 }
-
-/// The kinds that Paddock serves.
-pub const OWN: [Kind; 7] =
-    [Kind::Sandbox, Kind::Template, Kind::Pool, Kind::Claim, Kind::SeedTemplate, Kind::SeedPool, Kind::SeedClaim];
 
 #[cfg(test)]
 mod tests;

@@ -15,29 +15,17 @@ const PODS: [&str; 2] = ["podTemplate", "template"];
 
 /// Tells it all.
 pub(super) fn tell(draft: &mut Draft<'_>, kind: Kind) {
-    match kind {
-        Kind::Sandbox => {
-            heartbeat(draft);
-            if !ephemeral(draft) {
-                never_asleep(draft);
-            }
-            not_before_the_next_pod(draft);
-        }
-        // Its own annotations do not reach its Sandboxes.
-        Kind::Template | Kind::SeedTemplate => never_asleep(draft),
-        Kind::Pool
-        | Kind::SeedPool
-        | Kind::Claim
-        | Kind::SeedClaim
-        | Kind::Pod
-        | Kind::Service
-        | Kind::VolumeClaim
-        | Kind::NetworkPolicy
-        | Kind::EndpointSlice
-        | Kind::Namespace
-        | Kind::Node
-        | Kind::RuntimeClass
-        | Kind::StorageClass => {}
+    let sandbox = kind == Kind::Sandbox;
+    if sandbox {
+        heartbeat(draft);
+    }
+    // A template's own annotations do not reach its Sandboxes.
+    let template = matches!(kind, Kind::Template | Kind::SeedTemplate);
+    if template || sandbox && !ephemeral(draft) {
+        never_asleep(draft);
+    }
+    if sandbox {
+        not_before_the_next_pod(draft);
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Refusal {
 /// All marks, by object. An operation is on its way until it is cleared, and lost from the time it carries.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    /// Creations that are tried once more, and since when an earlier try is without a reply.
+    /// Creations of which another try is under way, and since when an earlier one is without a reply.
     tried: BTreeMap<(Key, Mark), Timestamp>,
     pending: BTreeMap<Key, BTreeMap<Mark, Option<Timestamp>>>,
     /// Objects being made, by their controller.
@@ -120,6 +120,7 @@ impl Marks {
 
     /// No reply came: from now on the operation counts for a while.
     pub(super) fn lost(&mut self, key: &Key, mark: &Mark, now: Timestamp) {
+        self.tried.remove(&(key.clone(), mark.clone()));
         if let Mark::Create { controller: Some(uid) } = mark
             && let Some(since) = self.creating.get_mut(uid).and_then(|keys| keys.get_mut(key))
         {

@@ -29,10 +29,6 @@ use marks::{Mark, Marks};
 use reserve::Promise;
 use warm::Warm;
 
-/// The kinds that are decided about.
-const RECONCILED: [Kind; 7] =
-    [Kind::Claim, Kind::SeedClaim, Kind::Pool, Kind::SeedPool, Kind::Sandbox, Kind::Template, Kind::SeedTemplate];
-
 /// What a watch delivers.
 #[derive(Clone, Debug)]
 pub enum Observed {
@@ -167,12 +163,12 @@ impl World {
     /// Every object that is reconciled: the periodic look at everything.
     #[must_use]
     pub fn everything(&self) -> Vec<Key> {
-        self.reconciled_kinds(RECONCILED)
+        self.reconciled_kinds(Kind::OWN)
     }
 
     /// The same in one namespace.
     fn reconciled_in(&self, namespace: &str) -> impl Iterator<Item = Key> {
-        RECONCILED.into_iter().flat_map(move |kind| {
+        Kind::OWN.into_iter().flat_map(move |kind| {
             let there = self.objects.range(Key::new(kind, namespace, "")..);
             there.map(|(key, _)| key.clone()).take_while(move |key| key.kind == kind && *key.namespace == *namespace)
         })

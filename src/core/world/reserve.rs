@@ -38,9 +38,8 @@ impl World {
         if keep.is_zero() || !creates || review.dry_run {
             return None;
         }
-        let kind = [Kind::Claim, Kind::SeedClaim]
-            .into_iter()
-            .find(|kind| kind.group() == review.group && kind.plural() == review.resource)?;
+        let kind = Kind::served(&review.group, &review.resource)
+            .filter(|kind| matches!(kind, Kind::Claim | Kind::SeedClaim))?;
         let now = review.now;
         self.lapse(now);
         let stamp = first_observed(&review.object, now);

@@ -22,8 +22,7 @@ impl World {
     #[must_use]
     pub fn see(&self, key: &Key, now: Timestamp) -> Seen {
         let Some(object) = self.objects.get(key).cloned() else { return Seen::Absent(key.clone()) };
-        let namespace = self.objects.get(&Key::new(Kind::Namespace, "", &*key.namespace));
-        if namespace.is_some_and(|n| n.meta.deleting.is_some()) {
+        if self.namespace(&key.namespace).is_some_and(|n| n.meta.deleting.is_some()) {
             return Seen::Leaving(key.clone());
         }
         match key.kind {
@@ -265,17 +264,19 @@ impl World {
             .filter(move |o| names_as_owner(o, &wanted))
     }
 
+    fn namespace(&self, name: &str) -> Option<&Arc<Object>> {
+        self.objects.get(&Key::new(Kind::Namespace, "", name))
+    }
+
     /// Labels of a namespace; none while it is not known.
     #[must_use]
     pub fn namespace_labels(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
-        let found = self.objects.get(&Key::new(Kind::Namespace, "", namespace));
-        found.map(|o| o.meta.labels.clone()).unwrap_or_default()
+        self.namespace(namespace).map(|o| o.meta.labels.clone()).unwrap_or_default()
     }
 
     /// Whether the labels of a namespace are known. Where no Namespace is known at all, none can be watched for.
     fn namespace_known(&self, namespace: &str) -> bool {
-        let known = self.objects.contains_key(&Key::new(Kind::Namespace, "", namespace));
-        known || self.of_kind(Kind::Namespace).next().is_none()
+        self.namespace(namespace).is_some() || self.of_kind(Kind::Namespace).next().is_none()
     }
 
     /// The RuntimeClasses there are.

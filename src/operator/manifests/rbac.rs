@@ -10,7 +10,6 @@ use k8s_openapi::api::rbac::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_core::kind::Kind;
 use paddock_core::names::{group, object};
-use paddock_core::review::OWN;
 use serde_json::Value;
 
 use super::{Settings, document, labelled};
@@ -51,7 +50,7 @@ pub fn writes(kind: Kind) -> &'static [Write] {
 /// Whether objects of a kind are named as owners with `blockOwnerDeletion`: then their finalizers must be writable,
 /// where the API server enforces that.
 fn owns(kind: Kind) -> bool {
-    OWN.contains(&kind)
+    Kind::OWN.contains(&kind)
 }
 
 /// Everything that says who the operator is and what it may do.
@@ -160,7 +159,7 @@ fn for_users(name: &str, roles: &[&str], verbs: &[&str]) -> ClusterRole {
     }
     let rules = [group::AGENTS, group::EXTENSIONS]
         .map(|of| {
-            let mut plurals: Vec<&str> = OWN.into_iter().filter(|k| k.group() == of).map(Kind::plural).collect();
+            let mut plurals: Vec<&str> = Kind::OWN.into_iter().filter(|k| k.group() == of).map(Kind::plural).collect();
             plurals.sort_unstable();
             rule(of, &plurals, verbs)
         })

@@ -1,7 +1,6 @@
 //! Every metric family: its name, its labels, its buckets.
 
 use paddock_core::kind::Kind;
-use paddock_core::review::OWN;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
@@ -224,7 +223,7 @@ impl Families {
         for result in EVENT_RESULTS {
             self.events.with_label_values(&[result]);
         }
-        for kind in OWN.map(Kind::name) {
+        for kind in Kind::OWN.map(Kind::name) {
             self.stale_plans.with_label_values(&[kind]);
             for trigger in Trigger::ALL {
                 for result in RECONCILE_RESULTS {

@@ -20,7 +20,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use paddock_core::kind::Kind;
 use paddock_core::names::{group, label};
-use paddock_core::review::{Entry, OWN};
+use paddock_core::review::Entry;
 
 /// Name of both configurations.
 pub const CONFIGURATION: &str = "paddock-webhook";
@@ -256,7 +256,7 @@ fn rules(entry: Entry) -> Vec<RuleWithOperations> {
         Entry::OwnKinds => [group::AGENTS, group::EXTENSIONS]
             .map(|of| {
                 let mut plurals: Vec<String> =
-                    OWN.into_iter().filter(|k| k.group() == of).map(|k| k.plural().to_owned()).collect();
+                    Kind::OWN.into_iter().filter(|k| k.group() == of).map(|k| k.plural().to_owned()).collect();
                 plurals.sort_unstable();
                 rule(&["CREATE", "UPDATE"], of, &[group::V1ALPHA1, group::V1BETA1], plurals)
             })
