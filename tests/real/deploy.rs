@@ -12,6 +12,7 @@ use super::kinds::{Kind, POD, SANDBOX};
 use super::manifests::{claim, object, pod, pool, sandbox, template};
 use super::operator::{self, NAMESPACE, Operator, Plan};
 use super::place::Place;
+use super::pool::filled;
 use super::{programs, stage};
 use crate::framework::Test;
 
@@ -20,6 +21,7 @@ pub(super) fn tests() -> Vec<Test> {
         every_overlay_is_what_the_command_prints,
         a_chosen_class_brings_its_overhead_and_its_nodes,
         a_certificate_rotates_under_load_without_a_failed_call,
+        a_claim_with_a_promise_is_asked_about_once,
         without_an_answer_generated_code_is_denied_and_all_else_admitted,
         taking_the_deployment_away_takes_the_webhook_away,
     ]
@@ -158,6 +160,42 @@ async fn a_certificate_rotates_under_load_without_a_failed_call() {
         assert!(began.elapsed() < PATIENCE, "only {} certificates after {calls} calls", certificates.len());
     }
     assert!(calls > 100, "{calls} calls are no load");
+}
+
+/// The validating call leaves out the claims that the mutating one promised a Sandbox to, and those alone. Nobody else makes
+/// anything of our own kinds on that cluster.
+async fn a_claim_with_a_promise_is_asked_about_once() {
+    let hasty = hasty().await;
+    let place = hasty.place("promise").await;
+    place.create(template("t", json!({}))).await;
+    let made = place.create(pool("p", "t", json!({ "replicas": 2 }))).await;
+    filled(&place, &made, 2).await;
+    let hinted = |mut claim: Value| {
+        claim["metadata"]["annotations"] = json!({ "agents.x-k8s.io/sandbox-name": "p-a" });
+        claim
+    };
+    let labels = json!({ "additionalPodMetadata": { "labels": { "kubernetes.io/os": "none" } } });
+    let unready = json!({ "env": [{ "name": "A", "value": "b" }] });
+    for (of, claim, validated) in [
+        ("a warm pool", claim("a", "p", json!({})), 0.0),
+        ("a warm pool, with a name of the user's own choice", hinted(claim("b", "p", json!({}))), 0.0),
+        ("a warm pool, with labels it may not have", hinted(claim("c", "p", labels)), 1.0),
+        ("a warm pool, none of which will do", hinted(claim("d", "p", unready)), 1.0),
+        ("no pool at all", hinted(claim("e", "not-there", json!({}))), 1.0),
+    ] {
+        filled(&place, &made, 2).await;
+        let before = (reviews(hasty, "mutate").await, reviews(hasty, "validate").await);
+        place.create(claim).await;
+        let after = (reviews(hasty, "mutate").await, reviews(hasty, "validate").await);
+        assert_eq!((after.0 - before.0, after.1 - before.1), (1.0, validated), "a claim of {of}");
+    }
+}
+
+/// How often the webhook was asked about our own kinds.
+async fn reviews(hasty: &Hasty, phase: &str) -> f64 {
+    let line = format!("paddock_webhook_review_seconds_count{{entry=\"sandboxes\",phase=\"{phase}\"}} ");
+    let metrics = hasty.operator.metrics().await;
+    metrics.lines().find_map(|l| l.strip_prefix(&line)?.parse().ok()).unwrap_or_default()
 }
 
 async fn certificate(own: &Place, secrets: Kind) -> String {

@@ -90,6 +90,13 @@ fn stamp(object: &mut Value, now: Timestamp, promised: Option<&str>) {
     annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), observed.into());
 }
 
+/// Takes back what [`apply`] noted of a promise.
+pub(super) fn take_promise_away(object: &mut Value) {
+    if let Some(annotations) = annotations(object) {
+        annotations.remove(annotation::SANDBOX_NAME);
+    }
+}
+
 /// When a claim that is being admitted was first seen: now, or at an earlier call for the same write.
 #[must_use]
 pub fn first_observed(object: &Value, now: Timestamp) -> String {

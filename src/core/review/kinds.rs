@@ -4,7 +4,6 @@
 //! older version admitted can still be labelled, and lose its finalizers. References may dangle.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::de::DeserializeOwned;
@@ -38,8 +37,24 @@ pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
     if draft.review.phase == Phase::Mutate {
         // A plugin may have changed one of two fields that are to agree.
         defaults::apply(kind, draft.review, draft.context, &mut draft.object);
+        // The API server does not ask once more about a claim that carries a promise: only one carries it that all is well with.
+        if draft.context.promised.is_some() && !flawless(draft, kind) {
+            defaults::take_promise_away(&mut draft.object);
+        }
     }
     Ok(())
+}
+
+/// Whether validation would neither deny a claim nor say anything about it.
+fn flawless(draft: &Draft<'_>, kind: Kind) -> bool {
+    let read = read(kind, &draft.object);
+    read.errors.is_empty() && read.claim.is_some_and(|claim| ill_metadata(draft, &claim).is_empty())
+}
+
+/// What a claim gives to its pod and may not, whatever the template has.
+fn ill_metadata(draft: &Draft<'_>, claim: &model::Claim) -> Vec<FieldError> {
+    let checked = model::check_claim_metadata_alone(claim, &draft.context.settings.label_domains);
+    checked.err().map(FieldErrors::into_vec).unwrap_or_default()
 }
 
 /// The labels that selectors look at: the pod template's, and the object's own over them.
@@ -166,12 +181,8 @@ fn parses(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
     }
     if let Some(claim) = read.claim {
         // Not a denial: clients read `InvalidMetadata` from the claim's status, and the template may have its say there.
-        let template = model::Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };
-        let domains = &draft.context.settings.label_domains;
-        if let Err(errors) = model::check_claim_metadata(&claim, &template, domains) {
-            for error in errors.into_vec() {
-                draft.warn(&format!("{error}; the claim will not become Ready"));
-            }
+        for error in ill_metadata(draft, &claim) {
+            draft.warn(&format!("{error}; the claim will not become Ready"));
         }
     }
     Ok(())

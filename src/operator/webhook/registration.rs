@@ -19,8 +19,8 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use paddock_core::kind::Kind;
-use paddock_core::names::{group, label};
-use paddock_core::review::Entry;
+use paddock_core::names::{annotation, group, label};
+use paddock_core::review::{Entry, Phase};
 
 /// Name of both configurations.
 pub const CONFIGURATION: &str = "paddock-webhook";
@@ -120,7 +120,7 @@ fn mutating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> MutatingWe
         admission_review_versions: vec!["v1".to_owned()],
         client_config: desired.reach.client_config("mutate", entry, bundle),
         failure_policy: Some(failure_policy(entry).to_owned()),
-        match_conditions: match_conditions(desired, entry),
+        match_conditions: match_conditions(desired, entry, Phase::Mutate),
         match_policy: Some("Equivalent".to_owned()),
         namespace_selector: Some(selection.namespaces),
         object_selector: selection.objects,
@@ -139,7 +139,7 @@ fn validating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> Validati
         admission_review_versions: vec!["v1".to_owned()],
         client_config: desired.reach.client_config("validate", entry, bundle),
         failure_policy: Some(failure_policy(entry).to_owned()),
-        match_conditions: match_conditions(desired, entry),
+        match_conditions: match_conditions(desired, entry, Phase::Validate),
         match_policy: Some("Equivalent".to_owned()),
         namespace_selector: Some(selection.namespaces),
         object_selector: selection.objects,
@@ -173,13 +173,30 @@ fn side_effects(entry: Entry) -> &'static str {
     }
 }
 
-fn match_conditions(desired: &Desired, entry: Entry) -> Option<Vec<MatchCondition>> {
+fn match_conditions(desired: &Desired, entry: Entry, phase: Phase) -> Option<Vec<MatchCondition>> {
     let condition = |name: &str, expression| MatchCondition { name: name.to_owned(), expression };
     // Debug's quotes and escapes are CEL's.
     let not_us = desired.operator_user.as_ref().map(|user| format!("request.userInfo.username != {user:?}"));
     let owned = (entry == Entry::OwnedSandboxes).then(given_to_us);
-    let conditions = [not_us.map(|e| condition("not-the-operator", e)), owned.map(|e| condition("given-an-owner", e))];
+    let unpromised = ((entry, phase) == (Entry::OwnKinds, Phase::Validate)).then(not_promised);
+    let conditions = [
+        not_us.map(|e| condition("not-the-operator", e)),
+        owned.map(|e| condition("given-an-owner", e)),
+        unpromised.map(|e| condition("not-promised-a-sandbox", e)),
+    ];
     Some(conditions.into_iter().flatten().collect()).filter(|c: &Vec<_>| !c.is_empty())
+}
+
+/// In CEL: all but the creation of a claim that carries a promise. The mutating call gives that to no claim that validation
+/// would say a word about, takes away what a user wrote there, and is repeated when another webhook changes the claim: a
+/// second call on the way to a Sandbox would cost a millisecond and say nothing new.
+fn not_promised() -> String {
+    format!(
+        "!(request.operation == 'CREATE' && request.resource.resource == {:?} && {:?} in \
+         object.metadata.?annotations.orValue({{}}))",
+        Kind::Claim.plural(),
+        annotation::SANDBOX_NAME
+    )
 }
 
 /// In CEL: a pool or a claim is an owner that was none before. The webhook says the same in more words.
@@ -306,7 +323,15 @@ mod tests {
         assert_eq!(policy("owned-sandboxes.paddock.dev"), "Fail");
         assert_eq!(policy("sandboxes.paddock.dev"), "Ignore");
         assert_eq!(policy("connect.pods.paddock.dev"), "Ignore");
+        // Only a claim that was looked at while it was mutated carries a promise.
+        let spared = |conditions: &Option<Vec<MatchCondition>>| {
+            conditions.iter().flatten().any(|condition| condition.name == "not-promised-a-sandbox")
+        };
+        for webhook in validating.webhooks.iter().flatten() {
+            assert_eq!(spared(&webhook.match_conditions), webhook.name == "sandboxes.paddock.dev", "{}", webhook.name);
+        }
         let mutating: Vec<_> = mutating.webhooks.into_iter().flatten().collect();
+        assert!(!mutating.iter().any(|webhook| spared(&webhook.match_conditions)));
         assert_eq!(mutating.len(), 3, "a connection is not changed");
         for webhook in &mutating {
             assert_eq!(webhook.timeout_seconds, Some(2));

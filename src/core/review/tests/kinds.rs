@@ -386,3 +386,44 @@ fn an_idle_timeout_that_cannot_hold_is_told() {
         assert_eq!(warnings(update(SANDBOX, old, idle.clone())), [""; 0]);
     }
 }
+
+/// What the object is after the mutating call.
+fn mutated(review: &Review, context: &Context, plugin: Plugin) -> Value {
+    let (_, verdict) = decide(review, context, plugin);
+    assert_eq!(verdict.denial, None);
+    let mut object = review.object.clone();
+    json_patch::patch(&mut object, &verdict.patch).expect("our own patch applies");
+    object
+}
+
+/// The API server leaves a claim with a promise out of validation.
+#[test]
+fn a_promise_is_written_on_a_claim_alone_that_validation_would_say_nothing_about() {
+    fn spoils(_: &Ask) -> Result<Answer, Failure> {
+        allow(Some(json!([{ "op": "add", "path": "/spec/additionalPodMetadata", "value": {
+            "labels": { "kubernetes.io/os": "none" },
+        } }])))
+    }
+    fn leaves(_: &Ask) -> Result<Answer, Failure> {
+        allow(None)
+    }
+    let bindings = Bindings::new(vec![binding("p", Hook::Admission, 1, FailurePolicy::Fail)]);
+    let context = Context { promised: Some("p-a".into()), bindings: Arc::new(bindings), ..context() };
+    for (what, spec, plugin, promise) in [
+        ("all is well", json!({}), leaves as Plugin, Some("p-a")),
+        ("a plugin spoils it", json!({}), spoils, None),
+        (
+            "labels of a domain that is not its own",
+            json!({ "additionalPodMetadata": { "labels": { "kubernetes.io/os": "x" } } }),
+            leaves,
+            None,
+        ),
+        ("two pools", json!({ "warmpool": "q" }), leaves, None),
+        ("against the schema, which is not looked at before", json!({ "warmPoolRef": 7 }), leaves, None),
+    ] {
+        let mut claim = claim(json!({ "agents.x-k8s.io/sandbox-name": "mine" }));
+        json_patch::merge(&mut claim["spec"], &spec);
+        let stored = mutated(&create(("extensions.agents.x-k8s.io", "sandboxclaims"), claim), &context, plugin);
+        assert_eq!(stored["metadata"]["annotations"]["agents.x-k8s.io/sandbox-name"].as_str(), promise, "{what}");
+    }
+}
