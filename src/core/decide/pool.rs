@@ -371,7 +371,8 @@ fn write_status(
 }
 
 /// Until when a dip in the counts may be over by itself: one claim now and then is refilled within an interval, and
-/// the counts are again what status says. Where claims come faster than that, the interval alone bounds the writes.
+/// the counts are again what status says. Where claims come faster than that, the interval alone bounds the writes, and so
+/// it does where more is being made than claims have taken: then the pool is being filled.
 fn settled(seen: &PoolSeen, members: &Members<'_>, plan: &Plan) -> Option<Timestamp> {
     let (settings, now) = (&seen.common.settings, seen.common.now);
     let interval = settings.pool_status_interval;
@@ -379,16 +380,19 @@ fn settled(seen: &PoolSeen, members: &Members<'_>, plan: &Plan) -> Option<Timest
     if u64::from(recent) > 2 * u64::from(settings.arrival_bucket_seconds) / interval.as_secs().max(1) {
         return None;
     }
-    let begun = plan.ops().any(|op| op.reason == Reason::PoolBelowDesired) || !seen.creating.is_empty();
+    let begun = plan.ops().filter(|op| op.reason == Reason::PoolBelowDesired).count() + seen.creating.len();
+    if members.creating.len() + begun > usize::try_from(recent).unwrap_or(usize::MAX) {
+        return None;
+    }
     // Creation times have whole seconds: one more, or the interval could be over at once.
     let longer = interval + std::time::Duration::from_secs(1);
-    // The oldest says how long the dip lasts: while a pool is filled, there is always a young one.
+    // The oldest says how long the dip lasts.
     let oldest = members.creating.iter().map(|m| m.sandbox.meta.created).min();
     let made = match oldest {
         Some(created) => Some(still(created, longer, now)?),
         None => None,
     };
-    made.into_iter().chain(begun.then(|| after(now, interval))).min()
+    made.into_iter().chain((begun > 0).then(|| after(now, interval))).min()
 }
 
 fn event(seen: &PoolSeen, warning: bool, reason: Reason, note: String) -> Event {

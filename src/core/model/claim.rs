@@ -1,7 +1,5 @@
 //! Pools and claims, from the wire to the model; and what a claim may add to its template.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{Errors, FieldErrors};
@@ -149,15 +147,6 @@ pub fn check_claim_metadata(claim: &Claim, template: &Pod, label_domains: &[Stri
         }
     }
     errors.into_result(Some(()))
-}
-
-/// The same, whatever the template has.
-///
-/// # Errors
-/// What may not be added, and what may.
-pub fn check_claim_metadata_alone(claim: &Claim, label_domains: &[String]) -> Result<(), FieldErrors> {
-    let template = Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };
-    check_claim_metadata(claim, &template, label_domains)
 }
 
 const CLAIM_NAME: &str = "a Sandbox made for a claim has the claim's name, which is its hostname";

@@ -17,9 +17,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{
-    check_claim_metadata, check_claim_metadata_alone, parse_claim, parse_pool, parse_seed_claim, parse_seed_pool,
-};
+pub use claim::{check_claim_metadata, parse_claim, parse_pool, parse_seed_claim, parse_seed_pool};
 pub use duration::{DurationError, parse_go_duration};
 pub use error::{FieldError, FieldErrors};
 pub use mode::{ModeDecision, desired_mode, replicas_of};

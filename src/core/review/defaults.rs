@@ -97,6 +97,11 @@ pub(super) fn take_promise_away(object: &mut Value) {
     }
 }
 
+/// The Sandbox that a claim names as promised to it.
+pub(super) fn promise(object: &Value) -> Option<&str> {
+    object.pointer("/metadata/annotations")?.get(annotation::SANDBOX_NAME)?.as_str()
+}
+
 /// When a claim that is being admitted was first seen: now, or at an earlier call for the same write.
 #[must_use]
 pub fn first_observed(object: &Value, now: Timestamp) -> String {

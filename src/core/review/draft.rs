@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::chain::{self, Chain, Trouble};
+use super::defaults;
 use super::marker::{Marker, requires_isolation};
 use super::{Cause, Context, Denial, Entry, Phase, Review, ReviewVerdict, Verb, Why, patch};
 use crate::model::FieldError;
@@ -56,12 +57,34 @@ impl<'a> Draft<'a> {
         let changed = denial.is_none() && self.review.phase == Phase::Mutate;
         let patch =
             if changed { json_patch::diff(&self.review.object, &self.object) } else { json_patch::Patch(Vec::new()) };
-        ReviewVerdict { denial, warnings: self.warnings, patch, audit: self.audit, troubles: self.troubles }
+        let promise_stands = changed
+            && self.context.promised.is_some()
+            && defaults::promise(&self.object) == self.context.promised.as_deref();
+        ReviewVerdict {
+            denial,
+            warnings: self.warnings,
+            patch,
+            promise_stands,
+            audit: self.audit,
+            troubles: self.troubles,
+        }
     }
 
     /// Labels of the object as it is now.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
         strings(&self.object, "/metadata/labels")
+    }
+
+    /// Whether every plugin that was asked answered.
+    pub(super) fn untroubled(&self) -> bool {
+        self.troubles.is_empty()
+    }
+
+    /// Whether plugins beside our own judge the admission of such an object.
+    pub(super) fn judged_by_others(&self, about: &About) -> bool {
+        let context = self.context;
+        let mut bindings = context.bindings.applying(Hook::Admission, &context.namespace_labels, &about.labels);
+        bindings.any(|binding| !binding.built_in)
     }
 
     /// Whether the namespace demands isolation: as watched, or as the API server matched it.

@@ -4,6 +4,7 @@
 //! older version admitted can still be labelled, and lose its finalizers. References may dangle.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::de::DeserializeOwned;
@@ -33,28 +34,30 @@ pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
         }
     }
     let about = about(draft);
+    let before = draft.context.promised.is_some().then(|| draft.object.clone());
     draft.ask_admission(&about)?;
     if draft.review.phase == Phase::Mutate {
         // A plugin may have changed one of two fields that are to agree.
         defaults::apply(kind, draft.review, draft.context, &mut draft.object);
-        // The API server does not ask once more about a claim that carries a promise: only one carries it that all is well with.
-        if draft.context.promised.is_some() && !flawless(draft, kind) {
+        if let Some(before) = before
+            && !settled(draft, kind, &before, &about)
+        {
             defaults::take_promise_away(&mut draft.object);
         }
     }
     Ok(())
 }
 
-/// Whether validation would neither deny a claim nor say anything about it.
-fn flawless(draft: &Draft<'_>, kind: Kind) -> bool {
+/// Whether validation would find a claim as it is now, ask the plugins what they were asked already, and neither deny it nor
+/// say a word: the API server does not ask once more about a claim that carries a promise.
+fn settled(draft: &Draft<'_>, kind: Kind, before: &Value, about: &About) -> bool {
+    // With `generateName` the name is not known before validation; and what one plugin changes another may judge.
+    let asked_in_full = !draft.review.name.is_empty() && draft.object == *before;
     let read = read(kind, &draft.object);
-    read.errors.is_empty() && read.claim.is_some_and(|claim| ill_metadata(draft, &claim).is_empty())
-}
-
-/// What a claim gives to its pod and may not, whatever the template has.
-fn ill_metadata(draft: &Draft<'_>, claim: &model::Claim) -> Vec<FieldError> {
-    let checked = model::check_claim_metadata_alone(claim, &draft.context.settings.label_domains);
-    checked.err().map(FieldErrors::into_vec).unwrap_or_default()
+    draft.untroubled()
+        && (asked_in_full || !draft.judged_by_others(about))
+        && problems(draft, &read).is_empty()
+        && read.claim.is_some_and(|claim| ill_metadata(draft, &claim).is_empty())
 }
 
 /// The labels that selectors look at: the pod template's, and the object's own over them.
@@ -156,18 +159,11 @@ fn marked_in_time(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
 
 fn parses(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
     let read = read(kind, &draft.object);
-    let mut errors = read.errors;
-    errors.extend(isolation(draft, &read.pod));
     let old = match draft.review.operation {
-        Verb::Update => {
-            let old = self::read(kind, &draft.review.old_object);
-            let mut errors = old.errors;
-            errors.extend(isolation(draft, &old.pod));
-            errors
-        }
+        Verb::Update => problems(draft, &self::read(kind, &draft.review.old_object)),
         Verb::Create | Verb::Delete | Verb::Connect => Vec::new(),
     };
-    let (standing, new): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| old.contains(e));
+    let (standing, new): (Vec<_>, Vec<_>) = problems(draft, &read).into_iter().partition(|e| old.contains(e));
     if !new.is_empty() {
         return Err(deny_fields(Why::Invalid, new));
     }
@@ -186,6 +182,20 @@ fn parses(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
         }
     }
     Ok(())
+}
+
+/// What is wrong with an object that was read.
+fn problems(draft: &Draft<'_>, read: &Read) -> Vec<FieldError> {
+    let mut errors = read.errors.clone();
+    errors.extend(isolation(draft, &read.pod));
+    errors
+}
+
+/// What a claim gives to its pod and may not, whatever the template has.
+fn ill_metadata(draft: &Draft<'_>, claim: &model::Claim) -> Vec<FieldError> {
+    let template = model::Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };
+    let checked = model::check_claim_metadata(claim, &template, &draft.context.settings.label_domains);
+    checked.err().map(FieldErrors::into_vec).unwrap_or_default()
 }
 
 /// A workload that is marked must not name a class that is there and does not isolate. A class that is not there may

@@ -4,6 +4,7 @@
 //! [`verdict`] is final. Both walk the same path, so an answer is never used for another question than its own.
 //! The API server calls twice: to mutate, and, when every webhook has had its turn, to validate. Plugins are asked
 //! both times, since another webhook may have changed the object in between; only the first time may they change it.
+//! A claim to which a warm Sandbox is promised is asked about once, where the second call could say nothing else.
 //!
 //! What the core enforces itself, whatever plugins answer: an object that does not parse is not admitted, and a Pod
 //! marked as running generated code names an isolating RuntimeClass.
@@ -172,6 +173,8 @@ pub struct ReviewVerdict {
     pub warnings: Vec<String>,
     /// JSON Patch to the object as it came; empty if nothing changes or it is denied.
     pub patch: json_patch::Patch,
+    /// Whether the claim is stored with the promise that it was given.
+    pub promise_stands: bool,
     /// For the audit log: what was chosen and why.
     pub audit: BTreeMap<String, String>,
     /// Plugins that did not answer, or whose answer was refused.

@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use super::World;
 use crate::kind::{Key, Kind};
-use crate::model::check_claim_metadata_alone;
 use crate::names::annotation;
 use crate::object::Object;
 use crate::review::{Entry, Phase, Review, Verb, first_observed};
@@ -76,8 +75,7 @@ impl World {
         }
         let claim = Object::from_json(kind, document)?;
         let model = claim.claim()?.spec.as_ref().ok()?;
-        // One that will not become Ready keeps nothing from others.
-        if !model.as_it_is() || check_claim_metadata_alone(model, &self.settings.label_domains).is_err() {
+        if !model.as_it_is() {
             return None;
         }
         let (_, template) = self.asked_for(&claim);

@@ -148,7 +148,7 @@ impl App {
         })
         .await?;
         let outcome = tell(&asked, &verdict);
-        if let (Some(promises), Some(sandbox), false) = (&self.promises, promised, verdict.allowed()) {
+        if let (Some(promises), Some(sandbox), false) = (&self.promises, promised, verdict.promise_stands) {
             promises.release(&asked.review, &sandbox);
         }
         self.metrics.troubles(&verdict);

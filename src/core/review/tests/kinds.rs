@@ -387,43 +387,63 @@ fn an_idle_timeout_that_cannot_hold_is_told() {
     }
 }
 
-/// What the object is after the mutating call.
-fn mutated(review: &Review, context: &Context, plugin: Plugin) -> Value {
-    let (_, verdict) = decide(review, context, plugin);
-    assert_eq!(verdict.denial, None);
-    let mut object = review.object.clone();
-    json_patch::patch(&mut object, &verdict.patch).expect("our own patch applies");
-    object
-}
-
 /// The API server leaves a claim with a promise out of validation.
 #[test]
 fn a_promise_is_written_on_a_claim_alone_that_validation_would_say_nothing_about() {
-    fn spoils(_: &Ask) -> Result<Answer, Failure> {
-        allow(Some(json!([{ "op": "add", "path": "/spec/additionalPodMetadata", "value": {
-            "labels": { "kubernetes.io/os": "none" },
-        } }])))
-    }
-    fn leaves(_: &Ask) -> Result<Answer, Failure> {
-        allow(None)
-    }
-    let bindings = Bindings::new(vec![binding("p", Hook::Admission, 1, FailurePolicy::Fail)]);
-    let context = Context { promised: Some("p-a".into()), bindings: Arc::new(bindings), ..context() };
-    for (what, spec, plugin, promise) in [
-        ("all is well", json!({}), leaves as Plugin, Some("p-a")),
-        ("a plugin spoils it", json!({}), spoils, None),
-        (
-            "labels of a domain that is not its own",
-            json!({ "additionalPodMetadata": { "labels": { "kubernetes.io/os": "x" } } }),
-            leaves,
-            None,
-        ),
-        ("two pools", json!({ "warmpool": "q" }), leaves, None),
-        ("against the schema, which is not looked at before", json!({ "warmPoolRef": 7 }), leaves, None),
+    let ill = json!({ "spec": { "additionalPodMetadata": { "labels": { "kubernetes.io/os": "none" } } } });
+    let unclear = json!({ "metadata": { "labels": { "policy.paddock.dev/generated-code": "perhaps" } } });
+    for (what, change, stands) in [
+        ("all is well", json!({}), true),
+        ("labels of a domain that is not its own", ill, false),
+        ("a marker that is neither true nor false", unclear, false),
+        ("two pools", json!({ "spec": { "warmpool": "q" } }), false),
+        ("against the schema, which is looked at later", json!({ "spec": { "warmPoolRef": 7 } }), false),
+        ("no name yet, which nobody but our own plugins asks for", json!({ "metadata": { "name": null } }), true),
     ] {
-        let mut claim = claim(json!({ "agents.x-k8s.io/sandbox-name": "mine" }));
-        json_patch::merge(&mut claim["spec"], &spec);
-        let stored = mutated(&create(("extensions.agents.x-k8s.io", "sandboxclaims"), claim), &context, plugin);
-        assert_eq!(stored["metadata"]["annotations"]["agents.x-k8s.io/sandbox-name"].as_str(), promise, "{what}");
+        promised(what, &change, Context::default(), |_| allow(None), stands);
     }
+    let shape = json!({ "apiVersion": "agents.x-k8s.io/v1alpha1", "spec": { "warmPoolRef": null, "templateRef": { "name": "t" } } });
+    promised("the other shape", &shape, Context::default(), |_| allow(None), true);
+}
+
+/// Whom validation would ask about something else than they were asked about already.
+#[test]
+fn a_promise_is_taken_back_where_a_plugin_would_have_more_to_judge() {
+    let label = |_: &Ask| allow(Some(json!([{ "op": "add", "path": "/metadata/labels", "value": { "a": "b" } }])));
+    let spoils = |_: &Ask| {
+        allow(Some(json!([{ "op": "add", "path": "/spec/additionalPodMetadata", "value": {
+        "labels": { "kubernetes.io/os": "none" },
+    } }])))
+    };
+    let others = |policy| {
+        let bindings = Bindings::new(vec![binding("p", Hook::Admission, 1, policy)]);
+        Context { bindings: Arc::new(bindings), ..context() }
+    };
+    let built_in = || {
+        let bindings = vec![binding("own", Hook::Admission, Binding::BUILT_IN_ORDER, FailurePolicy::Fail)];
+        Context { bindings: Arc::new(Bindings::new(bindings)), ..context() }
+    };
+    let (fail, ignore) = (FailurePolicy::Fail, FailurePolicy::Ignore);
+    let unnamed = json!({ "metadata": { "name": null, "generateName": "a-" } });
+    promised("it was asked about all of it", &json!({}), others(fail), |_| allow(None), true);
+    promised("the name is not known", &unnamed, others(fail), |_| allow(None), false);
+    promised("the name is not known, our own plugin judges", &unnamed, built_in(), |_| allow(None), true);
+    promised("it changed the claim", &json!({}), others(fail), label, false);
+    promised("our own spoiled the claim", &json!({}), built_in(), spoils, false);
+    promised("it did not answer", &json!({}), others(ignore), |_| broken(FailureKind::Deadline), false);
+}
+
+/// What becomes of a promise that is given to a claim with this change.
+fn promised(what: &str, change: &Value, context: Context, plugin: Plugin, stands: bool) {
+    let mut claim = claim(json!({ "agents.x-k8s.io/sandbox-name": "mine" }));
+    json_patch::merge(&mut claim, change);
+    let group = claim["apiVersion"].as_str().and_then(|v| v.split('/').next()).expect("a group").to_owned();
+    let context = Context { promised: Some("p-a".into()), ..context };
+    let review = create((&group, "sandboxclaims"), claim);
+    let (_, verdict) = decide(&review, &context, plugin);
+    assert_eq!((verdict.denial, verdict.promise_stands), (None, stands), "{what}");
+    let mut stored = review.object;
+    json_patch::patch(&mut stored, &verdict.patch).expect("our own patch applies");
+    let named = stored["metadata"]["annotations"]["agents.x-k8s.io/sandbox-name"].as_str();
+    assert_eq!(named, stands.then_some("p-a"), "{what}");
 }
