@@ -34,7 +34,7 @@ pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Dur
 pub const ABSENT_KIND: Duration = Duration::from_secs(3);
 
 /// First and longest wait before a key that failed is tried again. The first is a few round trips; the
-/// longest is a fifteenth of [`RESYNC`], after which it would be looked at anyway.
+/// longest is a twentieth of [`RESYNC`], after which it would be looked at anyway.
 pub const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(60));
 
 /// Conflicts in a row that are followed by an immediate second look; then backoff begins. A conflict
@@ -56,7 +56,7 @@ pub const GATHER_LONGEST: Duration = Duration::from_secs(1);
 
 /// How often every object is derived again from scratch, spread evenly over that time. After a step of the wall clock what is
 /// due waits for it, so it should not be long; with 50,000 Sandboxes at rest it is most of the work that there is.
-pub const RESYNC: Duration = Duration::from_mins(15);
+pub const RESYNC: Duration = Duration::from_mins(20);
 
 /// Times that one reconcile looks again within itself because its plan was stale before it began.
 pub const STALE_PLANS: u32 = 8;

@@ -21,9 +21,10 @@ mod stats;
 mod usage;
 mod watch;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 use paddock_cluster::{Place, build_operator, stopped};
 use serde_json::{Map, Value, json};
@@ -54,7 +55,10 @@ fn perform(command: &Command) -> Result<ExitCode> {
             measured = measure(command, &mut slot) => {
                 measured.and_then(|measured| print(command, measured)).map(|()| ExitCode::SUCCESS)
             }
-            signal = stopped() => signal.map(|()| ExitCode::from(INTERRUPTED)).map_err(Into::into),
+            signal = stopped() => {
+                say("interrupted: removing what was started");
+                signal.map(|()| ExitCode::from(INTERRUPTED)).map_err(Into::into)
+            }
         };
         strike(&mut slot).await;
         ended
@@ -72,6 +76,11 @@ fn cast(command: &Command) -> Result<Vec<Who>> {
         return Ok(vec![Who::Bare]);
     }
     let mut cast = Vec::new();
+    // Before minutes are spent on what would be drawn.
+    let folder = common.svg.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("--svg: there is no folder {}", missing.display());
+    }
     if !common.only_against {
         cast.push(Who::Paddock);
     }

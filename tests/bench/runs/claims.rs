@@ -201,6 +201,7 @@ pub(super) async fn drain(stage: &mut Stage<'_>, board: &Arc<Board>, limit: Dura
     let deadline = Instant::now() + limit;
     say(&format!("{}: deleting the claims", stage.who.title()));
     load::dismiss_all(&stage.client, &objects::claims(), board).await?;
+    say(&format!("{}: waiting until what they had is gone and nothing more is written", stage.who.title()));
     let taken: Vec<String> = board.claims().into_iter().filter_map(|claim| claim.sandbox).collect();
     for path in [objects::sandboxes(), objects::pods()] {
         loop {
