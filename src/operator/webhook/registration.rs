@@ -189,7 +189,7 @@ fn match_conditions(desired: &Desired, entry: Entry, phase: Phase) -> Option<Vec
 
 /// In CEL: all but the creation of a claim that carries a promise. The mutating call gives that to no claim that validation
 /// would say a word about, takes away what a user wrote there, and is repeated when another webhook changes the claim: a
-/// second call on the way to a Sandbox would cost a millisecond and say nothing new.
+/// second call on the way to a Sandbox would cost most of a millisecond and say nothing new.
 fn not_promised() -> String {
     format!(
         "!(request.operation == 'CREATE' && request.resource.resource == {:?} && {:?} in \
