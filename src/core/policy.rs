@@ -21,6 +21,8 @@ pub struct Binding {
     pub namespaces: Selector,
     /// Objects it applies to (labels of the Sandbox, pool, Pod or pod template).
     pub objects: Selector,
+    /// Kinds whose admission it judges; empty for every kind that is reviewed. The other hooks are about one kind each.
+    pub kinds: Vec<String>,
     /// JSON document handed to the plugin.
     pub settings: String,
     /// What follows when it does not answer.
@@ -32,6 +34,12 @@ pub struct Binding {
 impl Binding {
     /// Where built-ins stand: after everything that a user drops in without saying an order.
     pub const BUILT_IN_ORDER: i32 = i32::MAX;
+
+    /// Whether it judges the admission of this kind.
+    #[must_use]
+    pub fn judges(&self, kind: &str) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|judged| judged == kind)
+    }
 }
 
 /// What follows when a plugin does not answer.

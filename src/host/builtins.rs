@@ -13,6 +13,8 @@ pub struct BuiltIn {
     pub name: &'static str,
     /// The hook that it serves.
     pub hook: Hook,
+    /// Kinds whose admission it has something to say about.
+    pub kinds: &'static [&'static str],
     /// The component.
     pub component: &'static [u8],
 }
@@ -25,14 +27,21 @@ macro_rules! component {
 
 /// One for each hook, in the order of [`Hook::ALL`].
 pub const BUILT_INS: [BuiltIn; 4] = [
-    BuiltIn { name: "require-isolation", hook: Hook::Admission, component: component!("require-isolation") },
+    BuiltIn {
+        name: "require-isolation",
+        hook: Hook::Admission,
+        // Those that have pods in them. A claim is on its way to its Sandbox and waits for no answer that is known beforehand.
+        kinds: &["Pod", "Sandbox", "SandboxTemplate"],
+        component: component!("require-isolation"),
+    },
     BuiltIn {
         name: "runtime-class-by-label",
         hook: Hook::RuntimeClass,
+        kinds: &[],
         component: component!("runtime-class-by-label"),
     },
-    BuiltIn { name: "idle-timeout", hook: Hook::Idle, component: component!("idle-timeout") },
-    BuiltIn { name: "pool-by-demand", hook: Hook::PoolSize, component: component!("pool-by-demand") },
+    BuiltIn { name: "idle-timeout", hook: Hook::Idle, kinds: &[], component: component!("idle-timeout") },
+    BuiltIn { name: "pool-by-demand", hook: Hook::PoolSize, kinds: &[], component: component!("pool-by-demand") },
 ];
 
 impl Host {
@@ -45,7 +54,7 @@ impl Host {
     }
 
     fn load_built_in(&self, built_in: &BuiltIn) -> Result<Binding, LoadError> {
-        let BuiltIn { name, hook, component } = *built_in;
+        let BuiltIn { name, hook, kinds, component } = *built_in;
         let loaded = self.load(Source { name, component, limits: None })?;
         Ok(Binding {
             name: format!("{name}/{}", hook.as_str()),
@@ -54,6 +63,7 @@ impl Host {
             order: Binding::BUILT_IN_ORDER,
             namespaces: Selector::default(),
             objects: Selector::default(),
+            kinds: kinds.iter().map(|&kind| kind.to_owned()).collect(),
             settings: "{}".into(),
             // There is nothing behind a built-in to fall back on.
             failure_policy: FailurePolicy::Fail,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::Client;
-use paddock_core::kind::Kind;
+use paddock_core::kind::{Key, Kind};
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -54,9 +54,20 @@ impl Writer {
 
     /// Each step when the one before is stored; the operations of a step together.
     pub async fn act(&self, plan: &Plan) -> Progress {
+        let mut afterwards = Vec::new();
+        let progress = self.steps(plan, &mut afterwards).await;
+        for key in afterwards {
+            self.queue.push_at(key, Instant::now() + limits::AFTER_CLAIM, Trigger::Related);
+        }
+        progress
+    }
+
+    async fn steps(&self, plan: &Plan, afterwards: &mut Vec<Key>) -> Progress {
         for step in plan.steps.iter().filter(|step| !step.is_empty()) {
             let Ok(step) = self.world.begin(step) else { return Progress::Stale };
             let ends = join_all(step.iter().map(|op| self.carry_out(op))).await;
+            let (ends, due): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+            afterwards.extend(due.into_iter().flatten());
             if let Some(done) = ends.into_iter().flatten().reduce(worse) {
                 return Progress::Stopped(done);
             }
@@ -64,8 +75,9 @@ impl Writer {
         Progress::Stored
     }
 
-    /// One operation, from pending to resolved; `None` when its purpose is reached.
-    async fn carry_out(&self, op: &Op) -> Option<Done> {
+    /// One operation, from pending to resolved: how to go on, `None` when its purpose is reached; and what is to be looked at
+    /// when its plan has ended.
+    async fn carry_out(&self, op: &Op) -> (Option<Done>, Vec<Key>) {
         let (reply, at_least) = self.send(op).await;
         self.metrics.write(op, &reply.outcome);
         if let Outcome::Stored(object) = &reply.outcome {
@@ -81,15 +93,12 @@ impl Writer {
             | Outcome::Unknown => debug!(%op, outcome = outcome_name(&reply.outcome), "write"),
         }
         let keys = self.world.finish(op, &reply.outcome, Timestamp::now());
-        // Of a Sandbox that a claim has just taken only its pod's labels are left to be written, and the claim's status
-        // comes first: that is what somebody waits for.
+        // When a claim has taken a Sandbox, its status is next: that is what somebody waits for. The pod's labels and the refill
+        // come after it, or the API server would have them beside it.
         let taken = op.reason == Reason::Claimed && matches!(reply.outcome, Outcome::Stored(_));
-        let (afterwards, now): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| taken && *key == op.key);
+        let (afterwards, now) = if taken { (keys, vec![]) } else { (vec![], keys) };
         self.queue.push(now, Trigger::Related);
-        for key in afterwards {
-            self.queue.push_at(key, Instant::now() + limits::AFTER_CLAIM, Trigger::Related);
-        }
-        verdict(op, &reply.outcome, at_least)
+        (verdict(op, &reply.outcome, at_least), afterwards)
     }
 
     async fn send(&self, op: &Op) -> (Reply, Option<Duration>) {

@@ -208,6 +208,7 @@ mod test {
                 ..Selector::default()
             },
             objects: Selector::default(),
+            kinds: vec![],
             settings: r#"{"desired":9}"#.to_owned(),
             failure_policy: FailurePolicy::Fallback,
             built_in: order == Binding::BUILT_IN_ORDER,

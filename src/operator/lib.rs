@@ -22,6 +22,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod reply;
 pub mod request;
+pub mod resync;
 mod run;
 pub mod tls;
 pub mod trace;

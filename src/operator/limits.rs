@@ -33,20 +33,21 @@ pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Dur
 /// How often to look for a kind whose CRD is not installed.
 pub const ABSENT_KIND: Duration = Duration::from_secs(3);
 
-/// First and longest wait before a key that failed is tried again. The first is a few round trips; the
-/// longest is a twentieth of [`RESYNC`], after which it would be looked at anyway.
+/// First and longest wait before a key that failed is tried again. The first is a few round trips; the longest is what a person
+/// who has just mended something waits for.
 pub const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(60));
 
 /// Conflicts in a row that are followed by an immediate second look; then backoff begins. A conflict
 /// says that the world has moved on, and the third in a row that somebody is writing in a loop.
 pub const CONFLICTS_AT_ONCE: u32 = 3;
 
-/// How long a Sandbox that a claim has taken waits to be looked at: a round trip, in which the claim's status is written.
+/// How long what a claim leaves to be done (its pod's labels, the refill) waits when its status is written: some round trips, in
+/// which whoever waits for the claim is told of it.
 pub const AFTER_CLAIM: Duration = Duration::from_millis(20);
 
-/// How long a pool waits for more to happen to it before it is looked at: some round trips of a burst's
-/// writes fit in, and a refill that begins this much later is not noticed.
-pub const GATHER: Duration = Duration::from_millis(10);
+/// How long a pool waits for more to happen to it before it is looked at: longer than a claim takes that has begun, which the
+/// refill would be in the way of, and so short that a refill which begins this much later is not noticed.
+pub const GATHER: Duration = Duration::from_millis(50);
 
 /// The same where looking at the pool takes long: this many times as long as that, so that one pool uses a tenth of a
 /// processor at the most; and never longer than what a person takes for an instant.
@@ -54,9 +55,17 @@ pub const GATHER_SHARE: u32 = 10;
 /// See [`GATHER_SHARE`].
 pub const GATHER_LONGEST: Duration = Duration::from_secs(1);
 
-/// How often every object is derived again from scratch, spread evenly over that time. After a step of the wall clock what is
-/// due waits for it, so it should not be long; with 50,000 Sandboxes at rest it is most of the work that there is.
-pub const RESYNC: Duration = Duration::from_mins(20);
+/// How often every object is derived again from scratch, spread evenly over that time. What was missed is found by it, which
+/// nothing is known to need; controller-runtime does it every ten hours. With 50,000 Sandboxes at rest, a third of a percent of a
+/// processor goes into it.
+pub const RESYNC: Duration = Duration::from_hours(1);
+
+/// How often some of them are, and how often the clock is looked at: a wakeup a second costs nothing that can be measured.
+pub const RESYNC_STEP: Duration = Duration::from_secs(1);
+
+/// By how much the wall clock may differ from the steady one within [`RESYNC_STEP`] and not have been set: time daemons
+/// slew by half a millisecond a second, and step what is more than an eighth of a second off; a busy machine reads the two apart.
+pub const CLOCK_STEP: Duration = Duration::from_millis(500);
 
 /// Times that one reconcile looks again within itself because its plan was stale before it began.
 pub const STALE_PLANS: u32 = 8;
@@ -79,6 +88,10 @@ pub const SLOW_WRITE: Duration = Duration::from_millis(250);
 
 /// Share of the writes under way that refills and clean-up may take, in percent: the rest is the claims'.
 pub const BACKGROUND_SHARE: usize = 75;
+
+/// Refills and clean-up under way at most while a claim is being written. The API server has few processors, and works on all that it
+/// was sent side by side: so many refills go on at some hundred a second, and a claim hardly notices them.
+pub const BESIDE_CLAIMS: usize = 4;
 
 /// How long a cut of the write limit stands before another one counts: replies to writes that
 /// were under way when the API server began to refuse say nothing new.

@@ -2,7 +2,7 @@
 //!
 //! Slow start, then additive increase and multiplicative decrease on the API server's own word (429 and 503). Where
 //! replies become slow, more at once would only wait inside the API server, and claims behind refills: the
-//! limit shrinks a little then. Claims go first and keep a share that refills cannot take. `--kube-api-qps` and `--kube-api-burst`
+//! limit shrinks a little then. Claims go first and keep a share that refills cannot take; beside a claim only a few refills go on. `--kube-api-qps` and `--kube-api-burst`
 //! add a fixed rate where they are given.
 
 use std::collections::VecDeque;
@@ -47,6 +47,9 @@ struct State {
     /// Where slow start ends.
     threshold: f64,
     in_flight: usize,
+    /// Of those, claims'.
+    claims: usize,
+    /// Of those, nobody's.
     background: usize,
     waiting: [VecDeque<oneshot::Sender<Permit>>; 3],
     held_until: Option<Instant>,
@@ -84,6 +87,7 @@ impl Pressure {
             limit: start as f64,
             threshold: most as f64,
             in_flight: 0,
+            claims: 0,
             background: 0,
             waiting: Default::default(),
             held_until: None,
@@ -151,12 +155,16 @@ impl State {
         self.in_flight < limit
             && match urgency {
                 Urgency::Claim | Urgency::Normal => true,
-                Urgency::Background => self.background < (limit * limits::BACKGROUND_SHARE / 100).max(1),
+                Urgency::Background => {
+                    let share = (limit * limits::BACKGROUND_SHARE / 100).max(1);
+                    self.background < if self.claims > 0 { share.min(limits::BESIDE_CLAIMS) } else { share }
+                }
             }
     }
 
     fn admit(&mut self, shared: &Arc<Mutex<State>>, urgency: Urgency) -> Permit {
         self.in_flight += 1;
+        self.claims += usize::from(urgency == Urgency::Claim);
         self.background += usize::from(urgency == Urgency::Background);
         Permit { state: shared.clone(), urgency, since: Instant::now(), returned: false }
     }
@@ -220,6 +228,7 @@ fn give_back(shared: &Arc<Mutex<State>>, urgency: Urgency, reply: Option<(Signal
             state.learn(signal, took, Instant::now());
         }
         state.in_flight -= 1;
+        state.claims -= usize::from(urgency == Urgency::Claim);
         state.background -= usize::from(urgency == Urgency::Background);
         for urgency in [Urgency::Claim, Urgency::Normal, Urgency::Background] {
             while state.admits(urgency)

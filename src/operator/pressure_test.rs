@@ -96,6 +96,21 @@ async fn refills_leave_room_for_claims() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn beside_a_claim_only_a_few_refills_go_on() {
+    let pressure = Pressure::new(None, None);
+    let claim = now(&pressure, Urgency::Claim).await.unwrap();
+    let beside = fill(&pressure, Urgency::Background).await;
+    assert_eq!(beside.len(), limits::BESIDE_CLAIMS);
+    assert!(now(&pressure, Urgency::Normal).await.is_some(), "a client waits for that one");
+    let waits = pressure.clone();
+    let next = tokio::spawn(async move { drop(waits.enter(Urgency::Background).await) });
+    tokio::task::yield_now().await;
+    assert!(!next.is_finished());
+    claim.done(Signal::Served);
+    next.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn claims_go_before_those_who_waited_longer() {
     let pressure = Pressure::new(None, None);
     let mut held = fill(&pressure, Urgency::Normal).await;

@@ -17,7 +17,7 @@ use crate::events::Events;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::policies::Judge;
-use crate::queue::{Done, Job, Queue, Trigger};
+use crate::queue::{Done, Job, Queue};
 use crate::trace::{Trace, Traces};
 use crate::world::SharedWorld;
 
@@ -142,23 +142,8 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// The moment of a wake on the monotonic clock. The wall clock may step meanwhile; the periodic pass makes up for it.
+/// The moment of a wake on the monotonic clock. When the wall clock steps meanwhile, everything is looked at again.
 fn instant(wake: &Wake) -> Instant {
     let ahead = wake.at.duration_since(Timestamp::now());
     Instant::now() + Duration::try_from(ahead).unwrap_or_default()
-}
-
-/// Puts every object in again, spread evenly over the period: what was missed is found, and no burst is made.
-pub async fn resync(world: SharedWorld, queue: Queue) {
-    loop {
-        tokio::time::sleep(limits::RESYNC).await;
-        world.forget_old(Timestamp::now());
-        let keys = world.read(paddock_core::world::World::everything);
-        let step = limits::RESYNC.div_f64(keys.len().max(1) as f64);
-        let mut due = Instant::now();
-        for key in keys {
-            queue.push_at(key, due, Trigger::Resync);
-            due += step;
-        }
-    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
+use jiff::Timestamp;
 use kube::Client;
 use paddock_core::names::object::UPSTREAM_LEASE;
 use paddock_core::world::World;
@@ -26,7 +27,8 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::plugins::{Plugins, PluginsConfig};
 use crate::pressure::Pressure;
 use crate::queue::{Queue, Trigger};
-use crate::reconcile::{Reconciler, resync};
+use crate::reconcile::Reconciler;
+use crate::resync::resync;
 use crate::trace::Traces;
 use crate::watch::{Missing, Watch};
 use crate::webhook::{Reach, Reviews, Surroundings, WebhookConfig};
@@ -224,7 +226,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
 
     let (events, outbox) = events(metrics.clone());
     spawn(&mut tasks, "events", outbox.run(side.clone(), config.identity.clone()));
-    spawn(&mut tasks, "resync", resync(world.clone(), queue.clone()));
+    spawn(&mut tasks, "resync", resync(world.clone(), queue.clone(), Timestamp::now));
     spawn(&mut tasks, "bindings", follow_bindings(plugins.policies.bindings, world.clone(), queue.clone()));
 
     let (leading, election) = stand(&config, &side, &lease_namespace, &fence);

@@ -90,12 +90,13 @@ pub(crate) fn claim(name: &str) -> Value {
     })
 }
 
-/// A sandbox as a pool's are, for who measures without an operator: it has the size of what an operator patches.
-pub(crate) fn warm_sandbox(name: &str) -> Value {
+/// A sandbox of a pool, for who measures without an operator: what an operator patches is of the same size, and the garbage
+/// collector has to do with it as much.
+pub(crate) fn warm_sandbox(name: &str, pool: &Value) -> Value {
     json!({
         "apiVersion": AGENTS, "kind": "Sandbox",
         "metadata": {
-            "name": name,
+            "name": name, "generateName": format!("{POOL}-"), "ownerReferences": [owner(pool)],
             "labels": {
                 "agents.x-k8s.io/warm-pool-sandbox": "00000000", "agents.x-k8s.io/launch-type": "warm",
                 "agents.x-k8s.io/sandbox-template-hash": "0000000000000000",
@@ -103,6 +104,7 @@ pub(crate) fn warm_sandbox(name: &str) -> Value {
             },
             "annotations": {
                 "agents.x-k8s.io/pod-name": name, "agents.x-k8s.io/sandbox-template-ref": TEMPLATE,
+                "policy.paddock.dev/warm-pool": POOL,
             },
         },
         "spec": { "podTemplate": pod(), "operatingMode": "Running", "replicas": 1, "shutdownPolicy": "Retain" },
@@ -128,12 +130,23 @@ pub(crate) fn warm_status() -> Value {
     } })
 }
 
+/// A reference to the object that controls another.
+pub(crate) fn owner(object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"], "name": metadata["name"], "uid": metadata["uid"],
+        "controller": true, "blockOwnerDeletion": true,
+    })
+}
+
 /// The pod of a warm sandbox.
-pub(crate) fn warm_pod(name: &str) -> Value {
+pub(crate) fn warm_pod(sandbox: &Value) -> Value {
+    let name = &sandbox["metadata"]["name"];
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
-            "name": name, "labels": { "agents.x-k8s.io/warm-pool-sandbox": "00000000" },
+            "name": name, "ownerReferences": [owner(sandbox)],
+            "labels": { "agents.x-k8s.io/warm-pool-sandbox": "00000000" },
             "annotations": { SAFE_TO_EVICT: "true" },
         },
         "spec": pod()["spec"],

@@ -204,6 +204,7 @@ impl PluginHead {
             order: 0,
             namespaces: Selector::default(),
             objects: self.objects,
+            kinds: vec![],
             settings: "{}".to_owned(),
             failure_policy: self.failure_policy,
             built_in: false,

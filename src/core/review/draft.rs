@@ -9,7 +9,7 @@ use super::defaults;
 use super::marker::{Marker, requires_isolation};
 use super::{Cause, Context, Denial, Entry, Phase, Review, ReviewVerdict, Verb, Why, patch};
 use crate::model::FieldError;
-use crate::policy::FailurePolicy;
+use crate::policy::{Binding, FailurePolicy};
 use crate::question::{
     AdmissionQuestion, Answer, Answered, Ask, ClassChoice, Failure, FailureKind, Hook, Operation, Question,
     RuntimeClassFact, RuntimeClassQuestion, Verdict,
@@ -82,9 +82,17 @@ impl<'a> Draft<'a> {
 
     /// Whether plugins beside our own judge the admission of such an object.
     pub(super) fn judged_by_others(&self, about: &About) -> bool {
-        let context = self.context;
-        let mut bindings = context.bindings.applying(Hook::Admission, &context.namespace_labels, &about.labels);
-        bindings.any(|binding| !binding.built_in)
+        self.judges(about).iter().any(|binding| !binding.built_in)
+    }
+
+    /// The bindings that judge the admission of such an object, first asked first.
+    fn judges<'b>(&self, about: &'b About) -> Vec<&'b Binding>
+    where
+        'a: 'b,
+    {
+        let (context, kind) = (self.context, self.review.kind.as_str());
+        let bindings = context.bindings.applying(Hook::Admission, &context.namespace_labels, &about.labels);
+        bindings.filter(|binding| binding.judges(kind)).collect()
     }
 
     /// Whether the namespace demands isolation: as watched, or as the API server matched it.
@@ -99,9 +107,7 @@ impl<'a> Draft<'a> {
 
     /// Asks the admission plugins in order; each sees the object as the ones before left it.
     pub(super) fn ask_admission(&mut self, about: &About) -> Result<(), Stop> {
-        let context = self.context;
-        let bindings: Vec<_> =
-            context.bindings.applying(Hook::Admission, &context.namespace_labels, &about.labels).collect();
+        let bindings = self.judges(about);
         let mut built_in_only = false;
         for binding in bindings {
             if built_in_only && !binding.built_in {

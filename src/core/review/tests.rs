@@ -55,6 +55,7 @@ fn binding(name: &str, hook: Hook, order: i32, failure_policy: FailurePolicy) ->
         order,
         namespaces: Selector::default(),
         objects: Selector::default(),
+        kinds: vec![],
         settings: "{}".to_owned(),
         failure_policy,
         built_in: order == Binding::BUILT_IN_ORDER,

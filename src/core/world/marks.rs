@@ -182,6 +182,12 @@ impl Marks {
         })
     }
 
+    /// Whether a take of the Sandbox is on its way.
+    pub(super) fn is_being_taken(&self, key: &Key) -> bool {
+        let marks = self.pending.get(key).into_iter().flatten();
+        marks.filter(|(_, lost)| lost.is_none()).any(|(mark, _)| matches!(mark, Mark::Take { .. }))
+    }
+
     /// Whether a take or delete of the object is on its way or perhaps done.
     pub(super) fn spoken_for(&self, key: &Key, now: Timestamp, unknown_for: Duration) -> bool {
         self.pending.get(key).is_some_and(|marks| {

@@ -70,6 +70,8 @@ pub struct World {
     /// UIDs that the watch said are gone while a reply about them was still to come.
     buried: BTreeMap<Key, BTreeSet<Arc<str>>>,
     marks: Marks,
+    /// What a watch made due of a Sandbox that is being taken, before the reply to that.
+    due_with_reply: BTreeMap<Key, BTreeSet<Key>>,
     /// Controlled objects by their controller's UID.
     children: BTreeMap<Arc<str>, BTreeSet<Key>>,
     /// Who waits for or depends on a template or pool, by its key.
@@ -102,6 +104,7 @@ impl World {
             gone: BTreeMap::new(),
             buried: BTreeMap::new(),
             marks: Marks::default(),
+            due_with_reply: BTreeMap::new(),
             children: BTreeMap::new(),
             referrers: BTreeMap::new(),
             warm: Warm::default(),
@@ -191,7 +194,15 @@ impl World {
         self.lapse(now);
         let mut dirty = BTreeSet::new();
         match observed {
-            Observed::Applied(object) => self.applied(object, now, &mut dirty),
+            Observed::Applied(object) => {
+                let key = object.key.clone();
+                self.applied(object, now, &mut dirty);
+                if self.marks.is_being_taken(&key) && !dirty.is_empty() {
+                    // Most likely our own write, which the watch shows before the reply comes. What follows it waits for the reply
+                    // as it would otherwise, or it would be in the claim's way.
+                    self.due_with_reply.entry(key).or_default().append(&mut dirty);
+                }
+            }
             Observed::Deleted(object) => {
                 self.gone.remove(&object.meta.uid);
                 self.removed(&object.key, &object.meta.uid, &mut dirty);
@@ -383,6 +394,9 @@ impl World {
         }
         if !self.marks.awaits_reply(&op.key) {
             self.buried.remove(&op.key);
+        }
+        if !self.marks.is_being_taken(&op.key) {
+            dirty.extend(self.due_with_reply.remove(&op.key).into_iter().flatten());
         }
         dirty.into_iter().collect()
     }

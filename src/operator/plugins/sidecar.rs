@@ -6,6 +6,7 @@
 //!   matchLabels: {team: research}
 //! objectSelector:
 //!   matchExpressions: [{key: tier, operator: In, values: [gold]}]
+//! kinds: [Pod, SandboxClaim]     # whose admission it judges; every kind where not given
 //! settings: {desired: 9}         # handed to the plugin, which checks it before it is used
 //! failurePolicy: Fallback        # Fail, Ignore or Fallback
 //! order: 0                       # lower is asked first; built-ins come last
@@ -17,6 +18,7 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use paddock_core::kind::Kind;
 use paddock_core::model::{Amount, parse_go_duration};
 use paddock_core::policy::{Binding, FailurePolicy, Operator, Requirement, Selector};
 use paddock_core::question::Hook;
@@ -37,6 +39,8 @@ pub struct Sidecar {
     pub namespaces: Selector,
     /// Objects.
     pub objects: Selector,
+    /// Kinds whose admission it judges; empty for all.
+    pub kinds: Vec<String>,
     /// A JSON object as text.
     pub settings: String,
     /// What follows when the plugin does not answer.
@@ -58,6 +62,7 @@ struct Wire {
     hooks: Option<Vec<Hook>>,
     namespace_selector: Selector,
     object_selector: Selector,
+    kinds: Option<Vec<String>>,
     settings: serde_json::Map<String, serde_json::Value>,
     failure_policy: FailurePolicy,
     order: i32,
@@ -80,6 +85,7 @@ impl Sidecar {
             hooks: None,
             namespaces: Selector::default(),
             objects: Selector::default(),
+            kinds: Vec::new(),
             settings: "{}".into(),
             failure_policy: FailurePolicy::default(),
             order: 0,
@@ -93,10 +99,13 @@ impl Sidecar {
     /// Names the field and says what would be right.
     pub fn parse(text: &str, limits: Limits) -> Result<Self, SidecarError> {
         let wire: Option<Wire> = serde_yaml_ng::from_str(text).map_err(|error| SidecarError(error.to_string()))?;
-        let Wire { hooks, namespace_selector, object_selector, settings, failure_policy, order, limits: given } =
+        let Wire { hooks, namespace_selector, object_selector, kinds, settings, failure_policy, order, limits: given } =
             wire.unwrap_or_default();
         if let Some(hooks) = &hooks {
             check_hooks(hooks)?;
+        }
+        if let Some(kinds) = &kinds {
+            check_kinds(kinds)?;
         }
         check_selector("namespaceSelector", &namespace_selector)?;
         check_selector("objectSelector", &object_selector)?;
@@ -107,6 +116,7 @@ impl Sidecar {
             hooks,
             namespaces: namespace_selector,
             objects: object_selector,
+            kinds: kinds.unwrap_or_default(),
             settings: serde_json::Value::Object(settings).to_string(),
             failure_policy,
             order,
@@ -129,6 +139,21 @@ fn check_hooks(hooks: &[Hook]) -> Result<(), SidecarError> {
         }
     }
     Ok(())
+}
+
+/// The kinds whose admission is reviewed: Pods, and our own in both shapes.
+fn check_kinds(kinds: &[String]) -> Result<(), SidecarError> {
+    let mut known = vec![Kind::Pod.name()];
+    known.extend(Kind::OWN.map(Kind::name));
+    known.sort_unstable();
+    known.dedup();
+    if kinds.is_empty() {
+        return wrong("kinds", "must name at least one, or be left out for all");
+    }
+    match kinds.iter().position(|kind| !known.contains(&kind.as_str())) {
+        Some(index) => wrong(&format!("kinds[{index}]"), &format!("must be one of {}", known.join(", "))),
+        None => Ok(()),
+    }
 }
 
 fn check_selector(field: &str, selector: &Selector) -> Result<(), SidecarError> {
@@ -209,6 +234,7 @@ mod tests {
               matchLabels: {team: research}
             objectSelector:
               matchExpressions: [{key: tier, operator: In, values: [gold]}]
+            kinds: [Pod, SandboxClaim]
             settings: {desired: 9, nested: {on: true}}
             failurePolicy: Ignore
             order: -5
@@ -218,6 +244,7 @@ mod tests {
         assert_eq!(sidecar.hooks, Some(vec![Hook::PoolSize, Hook::Idle]));
         assert_eq!(sidecar.namespaces.match_labels["team"], "research");
         assert_eq!(sidecar.objects.match_expressions[0].operator, Operator::In);
+        assert_eq!(sidecar.kinds, ["Pod", "SandboxClaim"]);
         assert_eq!(sidecar.settings, r#"{"desired":9,"nested":{"on":true}}"#);
         assert_eq!((sidecar.failure_policy, sidecar.order), (FailurePolicy::Ignore, -5));
         let limits = Limits { memory_bytes: 2 << 20, fuel: 77, deadline: Duration::from_millis(1500) };
@@ -237,6 +264,11 @@ mod tests {
             ("hooks: []", "hooks: must name at least one"),
             ("hooks: [sleep]", "hooks[0]: unknown variant `sleep`"),
             ("hooks: [idle, idle]", "hooks[1]: names idle again"),
+            ("kinds: []", "kinds: must name at least one"),
+            (
+                "kinds: [Pod, pods]",
+                "kinds[1]: must be one of Pod, Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool",
+            ),
             ("settings: 7", "settings: invalid type"),
             ("settings: [a]", "settings: invalid type"),
             ("failurePolicy: Retry", "failurePolicy: unknown variant `Retry`"),

@@ -216,7 +216,7 @@ fn load(host: &Host, name: &str, pair: &Pair) -> Result<Active, String> {
 
 /// Bindings of the hooks asked for, after the plugin itself accepted its settings for each.
 fn bind(host: &Host, name: &str, candidate: &Candidate, sidecar: Sidecar) -> Result<Vec<Binding>, String> {
-    let Sidecar { hooks, namespaces, objects, settings, failure_policy, order, limits: _ } = sidecar;
+    let Sidecar { hooks, namespaces, objects, kinds, settings, failure_policy, order, limits: _ } = sidecar;
     let plugin = candidate.plugin();
     let hooks = hooks.unwrap_or_else(|| plugin.hooks.clone());
     let exported = |hook: &Hook| plugin.hooks.contains(hook);
@@ -235,6 +235,7 @@ fn bind(host: &Host, name: &str, candidate: &Candidate, sidecar: Sidecar) -> Res
             order,
             namespaces: namespaces.clone(),
             objects: objects.clone(),
+            kinds: kinds.clone(),
             settings: settings.clone(),
             failure_policy,
             built_in: false,

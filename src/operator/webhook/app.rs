@@ -140,13 +140,7 @@ impl App {
             self.metrics.activity("dropped");
             warn!(pod = asked.review.name, "a sign of activity was dropped");
         }
-        let judge = self.judge.clone();
-        // Plugins compute: not on a thread that serves connections.
-        let (asked, verdict) = tokio::task::spawn_blocking(move || {
-            let verdict = decide(&asked.review, &context, &judge);
-            (asked, verdict)
-        })
-        .await?;
+        let (asked, verdict) = self.decide(asked, context).await?;
         let outcome = tell(&asked, &verdict);
         if let (Some(promises), Some(sandbox), false) = (&self.promises, promised, verdict.promise_stands) {
             promises.release(&asked.review, &sandbox);
@@ -154,10 +148,25 @@ impl App {
         self.metrics.troubles(&verdict);
         Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
     }
+
+    /// Plugins compute, so they are not asked on a thread that serves connections. Where nobody is to be asked, as about most
+    /// claims, there is no other thread to wait for.
+    async fn decide(&self, asked: Asked, context: Context) -> Result<(Asked, ReviewVerdict), Unanswered> {
+        if review::questions(&asked.review, &context, &[]).is_empty() {
+            let verdict = review::verdict(&asked.review, &context, &[]);
+            return Ok((asked, verdict));
+        }
+        let judge = self.judge.clone();
+        let decided = tokio::task::spawn_blocking(move || {
+            let verdict = ask_and_decide(&asked.review, &context, &judge);
+            (asked, verdict)
+        });
+        Ok(decided.await?)
+    }
 }
 
 /// Asks until there is nothing left to ask.
-fn decide(review: &Review, context: &Context, judge: &Judge) -> ReviewVerdict {
+fn ask_and_decide(review: &Review, context: &Context, judge: &Judge) -> ReviewVerdict {
     let mut answered: Vec<Answered> = Vec::new();
     // Each round asks something that was not asked before; more rounds than bindings there cannot be.
     for _ in 0..=context.bindings.iter().count() {

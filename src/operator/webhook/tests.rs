@@ -31,6 +31,7 @@ fn context() -> Context {
         order: 0,
         namespaces: Selector::default(),
         objects: Selector::default(),
+        kinds: vec![],
         settings: "{}".to_owned(),
         failure_policy: FailurePolicy::Fail,
         built_in: false,

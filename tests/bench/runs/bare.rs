@@ -15,7 +15,7 @@ use http::Method;
 use jiff::Timestamp;
 use kube::Client;
 use paddock_cluster::Place;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{Cast, claims};
@@ -38,7 +38,9 @@ const AT_ONCE: usize = 32;
 pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule) -> Result<Measured> {
     let (count, writes) = (schedule.len(), cast.bare_writes);
     let mut stage = cast.open(common, 0).await?;
-    furnish(&stage, count).await?;
+    // Nobody fills it: without an operator it is there to own what is in it.
+    let pool = stage.post(&objects::pools(), &objects::pool(0, false)).await?;
+    furnish(&stage, count, &pool).await?;
     let kubeconfig = match &*stage.place {
         Place::Local(cluster) => cluster.kubeconfig_for_user(&Who::Bare.user(), &["system:masters"])?,
         Place::External(external, _) => external.kubeconfig(),
@@ -99,16 +101,16 @@ fn sandbox_name(number: usize) -> String {
 }
 
 /// Makes a sandbox for each claim, with the status and the pod of a warm one.
-async fn furnish(stage: &Stage<'_>, count: usize) -> Result<()> {
+async fn furnish(stage: &Stage<'_>, count: usize, pool: &Value) -> Result<()> {
     say(&format!("{}: making {count} sandboxes", stage.who.title()));
     let path = objects::sandboxes();
     let creations = (0..count).map(|number| {
         let (client, path) = (&stage.client, &path);
         async move {
             let name = sandbox_name(number);
-            let (object, status, pod) =
-                (objects::warm_sandbox(&name), objects::warm_status(), objects::warm_pod(&name));
-            send(client, Method::POST, path, Load::Json(&object)).await?.object("creating a sandbox")?;
+            let object = objects::warm_sandbox(&name, pool);
+            let sandbox = send(client, Method::POST, path, Load::Json(&object)).await?.object("creating a sandbox")?;
+            let (status, pod) = (objects::warm_status(), objects::warm_pod(&sandbox));
             let of_status = format!("{path}/{name}/status");
             send(client, Method::PATCH, &of_status, Load::Merge(&status)).await?.object("writing a status")?;
             send(client, Method::POST, &objects::pods(), Load::Json(&pod)).await?.object("creating a pod")
@@ -128,7 +130,10 @@ async fn serve(client: &Client, (claim, uid): (&str, &str), sandbox: &str, marks
     let now = Timestamp::now().to_string();
     let hint = json!({ "metadata": { "annotations": { SANDBOX_NAME: sandbox, FIRST_OBSERVED: now } } });
     let take = json!({ "metadata": {
-        "labels": { "agents.x-k8s.io/launch-type": "warm", "agents.x-k8s.io/claim-uid": uid },
+        "labels": {
+            "agents.x-k8s.io/launch-type": "warm", "agents.x-k8s.io/claim-uid": uid,
+            "agents.x-k8s.io/warm-pool-sandbox": null,
+        },
         "ownerReferences": [{
             "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxClaim", "name": claim, "uid": uid,
             "controller": true, "blockOwnerDeletion": true,

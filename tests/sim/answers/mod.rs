@@ -61,6 +61,7 @@ impl Judge {
             order: Binding::BUILT_IN_ORDER,
             namespaces: Selector::default(),
             objects: Selector::default(),
+            kinds: vec![],
             settings: "{}".to_owned(),
             failure_policy: FailurePolicy::Fail,
             built_in: true,

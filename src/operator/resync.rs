@@ -1,0 +1,144 @@
+//! The periodic look at everything: what was missed is found, and what the clock decides is decided anew after a step of it.
+
+use jiff::Timestamp;
+use paddock_core::world::World;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::info;
+
+use crate::limits;
+use crate::queue::{Queue, Trigger};
+use crate::world::SharedWorld;
+
+/// Puts every object in again, some of them each second, so that no burst is made; all at once when the clock was set.
+pub async fn resync(world: SharedWorld, queue: Queue, wall: impl Fn() -> Timestamp) {
+    let steps = usize::try_from(limits::RESYNC.as_secs() / limits::RESYNC_STEP.as_secs()).unwrap_or(1);
+    let mut ticks = interval(limits::RESYNC_STEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut clocks = Clocks { wall: wall(), steady: Instant::now() };
+    loop {
+        world.forget_old(wall());
+        let keys = world.read(World::everything);
+        for step in 0..steps {
+            ticks.tick().await;
+            if let Some(by) = clocks.stepped(wall(), Instant::now()) {
+                info!(seconds = by, "the clock was set; looking at everything");
+                queue.push(world.read(World::everything), Trigger::Resync);
+            }
+            // Rounded so that all are in after the last step, however few or many they are.
+            let (from, to) = (keys.len() * step / steps, keys.len() * (step + 1) / steps);
+            queue.push(keys[from..to].iter().cloned(), Trigger::Resync);
+        }
+    }
+}
+
+/// Both clocks as they were last read.
+struct Clocks {
+    wall: Timestamp,
+    steady: Instant,
+}
+
+impl Clocks {
+    /// By how many seconds the wall clock was set since, if by more than it may drift.
+    fn stepped(&mut self, wall: Timestamp, steady: Instant) -> Option<f64> {
+        let by_wall = wall.duration_since(self.wall).as_secs_f64();
+        let by_steady = steady.saturating_duration_since(self.steady).as_secs_f64();
+        *self = Self { wall, steady };
+        let by = by_wall - by_steady;
+        (by.abs() > limits::CLOCK_STEP.as_secs_f64()).then_some(by)
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use paddock_core::kind::{Key, Kind};
+    use paddock_core::object::Object;
+    use paddock_core::settings::Settings;
+    use paddock_core::world::Observed;
+    use serde_json::json;
+
+    use super::*;
+    use crate::queue::{Done, Workers};
+
+    #[test]
+    fn a_step_of_the_clock_either_way_is_noticed_and_its_drift_is_not() {
+        let (wall, steady) = (Timestamp::UNIX_EPOCH, Instant::now());
+        let second = Duration::from_secs(1);
+        let cases = [(1.0, None), (1.4, None), (0.6, None), (3601.0, Some(3600.0)), (-3599.0, Some(-3600.0))];
+        for (seconds, expected) in cases {
+            let mut clocks = Clocks { wall, steady };
+            let later = wall + jiff::SignedDuration::from_secs_f64(seconds);
+            let by = clocks.stepped(later, steady + second).map(f64::round);
+            assert_eq!(by, expected, "{seconds} s by the wall clock in one second");
+            assert_eq!(clocks.stepped(later + second, steady + second * 2), None, "it is told once");
+        }
+    }
+
+    fn world_of(sandboxes: usize) -> SharedWorld {
+        let world = SharedWorld::new(World::new(Settings::default()));
+        let objects = (0..sandboxes)
+            .filter_map(|n| {
+                let metadata = json!({ "name": format!("s-{n}"), "namespace": "n", "uid": format!("u-{n}") });
+                Object::from_json(Kind::Sandbox, json!({ "metadata": metadata, "spec": {} }))
+            })
+            .collect();
+        let _ = world.observe(Observed::Listed(Kind::Sandbox, objects), Timestamp::UNIX_EPOCH);
+        world
+    }
+
+    /// What is looked at in a second.
+    async fn second(queue: &Queue) -> Vec<Key> {
+        let end = tokio::time::sleep(Duration::from_secs(1));
+        tokio::pin!(end);
+        let mut keys = Vec::new();
+        loop {
+            tokio::select! {
+                () = &mut end => return keys,
+                Some(job) = queue.next() => {
+                    keys.push(job.key.clone());
+                    job.done(Done::Converged, None);
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_looked_at_once_in_a_period_and_never_in_a_burst() {
+        let sandboxes = 3000;
+        let queue = Queue::new(Workers::default(), 0);
+        queue.open(true);
+        let began = Instant::now();
+        let wall = move || Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs_f64(began.elapsed().as_secs_f64());
+        let pass = tokio::spawn(resync(world_of(sandboxes), queue.clone(), wall));
+        let (mut seen, mut most) = (BTreeSet::<Key>::new(), 0);
+        while began.elapsed() < limits::RESYNC {
+            let keys = second(&queue).await;
+            most = most.max(keys.len());
+            seen.extend(keys);
+        }
+        pass.abort();
+        assert_eq!(seen.len(), sandboxes, "each of them once");
+        let even = sandboxes / usize::try_from(limits::RESYNC.as_secs()).unwrap();
+        assert!(most <= 2 * (even + 1), "{most} in one second, {even} would be even");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_looked_at_when_the_clock_was_set() {
+        let queue = Queue::new(Workers::default(), 0);
+        queue.open(true);
+        let (began, set) = (Instant::now(), Duration::from_secs(10));
+        let wall = move || {
+            let ahead = if began.elapsed() > set { 86_400.0 } else { 0.0 };
+            Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs_f64(began.elapsed().as_secs_f64() + ahead)
+        };
+        let pass = tokio::spawn(resync(world_of(100), queue.clone(), wall));
+        let mut most = 0;
+        while began.elapsed() < set * 2 {
+            most = most.max(second(&queue).await.len());
+        }
+        pass.abort();
+        assert_eq!(most, 100, "in the second after the step");
+    }
+}
