@@ -225,3 +225,44 @@ async fn a_sandbox_that_a_claim_took_is_looked_at_a_moment_later_and_any_other_a
     let later = tokio::time::timeout(limits::AFTER_CLAIM * 50, queue.next()).await.unwrap().unwrap();
     assert_eq!(&*later.key.name, "s");
 }
+
+#[tokio::test]
+async fn what_a_claim_leaves_to_be_done_waits_until_its_plan_has_ended() {
+    let sandbox = json!({
+        "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox",
+        "metadata": { "name": "s", "namespace": "ns", "uid": "u1", "resourceVersion": "1" },
+        "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
+    });
+    let object = paddock_core::object::Object::from_json(Kind::Sandbox, sandbox.clone()).unwrap();
+    let status = Arc::new(Barrier::new(2));
+    let meets = status.clone();
+    let bench = bench(Fence::open(), move |method, _| match *method {
+        Method::PATCH => ok(&sandbox),
+        _ => Reaction::Meet(meets.clone()),
+    })
+    .await;
+    let key = object.key.clone();
+    let _ = bench.world.observe(paddock_core::world::Observed::Applied(object), Timestamp::now());
+    let queue = bench.writer.queue.clone();
+    queue.open(true);
+    let action = Action::Patch { uid: "u1".into(), resource_version: Some("1".into()), status: false, body: json!({}) };
+    let take = Op { key: key.clone(), reason: Reason::Claimed, action };
+    // Any second write does for the claim's status.
+    let plan = Plan { steps: vec![vec![take], vec![create("second")]], ..Plan::default() };
+    let writer = bench.writer;
+    let acting = tokio::spawn(async move { writer.act(&plan).await });
+    let meanwhile = tokio::time::timeout(limits::AFTER_CLAIM * 5, queue.next()).await;
+    assert!(
+        meanwhile.is_err(),
+        "{:?} is looked at beside the second write",
+        meanwhile.ok().flatten().map(|job| job.key.clone())
+    );
+    status.wait().await;
+    assert_eq!(acting.await.unwrap(), Progress::Stored);
+    let mut keys = Vec::new();
+    while let Ok(Some(job)) = tokio::time::timeout(limits::AFTER_CLAIM * 50, queue.next()).await {
+        keys.push(job.key.clone());
+        job.done(Done::Converged, None);
+    }
+    assert!(keys.contains(&key), "{keys:?}");
+}

@@ -196,3 +196,36 @@ fn a_refusal_of_the_second_try_says_nothing_of_the_first() {
         assert_eq!(seen.creating.len(), 1, "the first try may have been stored");
     }
 }
+
+#[test]
+fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whatever_that_is() {
+    let mut outcomes = vec![Outcome::Gone, Outcome::Conflict, Outcome::Busy, Outcome::Unknown];
+    outcomes.push(Outcome::Rejected { status: 403, message: "no".into() });
+    let sandbox = Key::new(Kind::Sandbox, "ns", "a");
+    let taken = |held: &Object| {
+        let mut taken = Object::clone(held);
+        (taken.meta.version, taken.meta.resource_version) = (2, "2".into());
+        taken
+    };
+    let stored = |world: &World| Outcome::Stored(Arc::new(taken(&world.objects[&sandbox])));
+    for outcome in outcomes.into_iter().map(Some).chain([None]) {
+        let mut world = world(Settings::default());
+        let outcome = outcome.unwrap_or_else(|| stored(&world));
+        let action = Action::Patch {
+            uid: "uid-a".into(),
+            resource_version: Some("1".into()),
+            status: false,
+            body: json!({ "metadata": { "ownerReferences": [{ "uid": "uid-c" }] } }),
+        };
+        let step = vec![Op { key: sandbox.clone(), reason: Reason::Claimed, action }];
+        let seen = taken(&world.objects[&sandbox]);
+        let _ = world.begin(&step).unwrap();
+        let at_once = world.observe(Observed::Applied(seen), at(1));
+        assert_eq!(at_once, [], "{outcome:?}: in the way of the claim");
+        assert!(world.finish(&step[0], &outcome, at(1)).contains(&sandbox), "{outcome:?}: lost");
+        // Of any other change the watch tells at once.
+        let mut changed = Object::clone(&world.objects[&sandbox]);
+        (changed.meta.version, changed.meta.resource_version) = (3, "3".into());
+        assert!(world.observe(Observed::Applied(changed), at(2)).contains(&sandbox), "{outcome:?}");
+    }
+}
