@@ -42,6 +42,7 @@ impl World {
 
     fn index(&mut self, object: &Arc<Object>) {
         let key = &object.key;
+        self.reconciled += usize::from(Kind::OWN.contains(&key.kind));
         if let Some(owner) = &object.meta.controller {
             self.children.entry(owner.uid.clone()).or_default().insert(key.clone());
         }
@@ -62,6 +63,7 @@ impl World {
 
     fn unindex(&mut self, object: &Arc<Object>) {
         let key = &object.key;
+        self.reconciled -= usize::from(Kind::OWN.contains(&key.kind));
         if let Some(owner) = &object.meta.controller {
             drop_from(&mut self.children, &owner.uid, key);
         }

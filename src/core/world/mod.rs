@@ -12,6 +12,7 @@ mod see;
 mod warm;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -63,6 +64,8 @@ pub struct World {
     settings: Arc<Settings>,
     bindings: Arc<Bindings>,
     objects: BTreeMap<Key, Arc<Object>>,
+    /// How many of them are reconciled.
+    reconciled: usize,
     /// Objects whose newest state we know from a reply, not yet from the watch.
     unconfirmed: BTreeMap<Key, Unconfirmed>,
     /// UIDs that a reply said are gone, until the watch says so too.
@@ -100,6 +103,7 @@ impl World {
             settings: Arc::new(settings),
             bindings: Arc::default(),
             objects: BTreeMap::new(),
+            reconciled: 0,
             unconfirmed: BTreeMap::new(),
             gone: BTreeMap::new(),
             buried: BTreeMap::new(),
@@ -167,6 +171,21 @@ impl World {
     #[must_use]
     pub fn everything(&self) -> Vec<Key> {
         self.reconciled_kinds(Kind::OWN)
+    }
+
+    /// How many objects that is.
+    #[must_use]
+    pub fn reconciled(&self) -> usize {
+        self.reconciled
+    }
+
+    /// Some of them: those that follow a key in the order of keys, or the first ones.
+    #[must_use]
+    pub fn everything_after(&self, key: Option<&Key>, most: usize) -> Vec<Key> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let keys = self.objects.range((from, Bound::Unbounded)).map(|(key, _)| key);
+        // Kinds that are reconciled stand before all others.
+        keys.take_while(|key| Kind::OWN.contains(&key.kind)).take(most).cloned().collect()
     }
 
     /// The same in one namespace.
