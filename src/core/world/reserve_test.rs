@@ -207,7 +207,7 @@ fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whateve
         (taken.meta.version, taken.meta.resource_version) = (2, "2".into());
         taken
     };
-    let stored = |world: &World| Outcome::Stored(Arc::new(taken(&world.objects[&sandbox])));
+    let stored = |world: &World| Outcome::Stored(Box::new(taken(&world.objects[&sandbox])));
     for outcome in outcomes.into_iter().map(Some).chain([None]) {
         let mut world = world(Settings::default());
         let outcome = outcome.unwrap_or_else(|| stored(&world));
