@@ -172,7 +172,9 @@ fn worse(a: Done, b: Done) -> Done {
 
 /// Who waits for an operation: a client for its claim, somebody for a sandbox, or nobody yet.
 fn urgency(op: &Op) -> Urgency {
-    let of_claim = matches!(op.key.kind, Kind::Claim | Kind::SeedClaim);
+    // One that has ended is deleted, and nobody waits for that.
+    let ends = matches!(op.action, Action::Delete { .. });
+    let of_claim = matches!(op.key.kind, Kind::Claim | Kind::SeedClaim) && !ends;
     let of_pool = matches!(op.key.kind, Kind::Pool | Kind::SeedPool);
     if of_claim || matches!(op.reason, Reason::Claimed | Reason::Reserved | Reason::ColdStart) {
         Urgency::Claim

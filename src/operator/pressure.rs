@@ -156,8 +156,8 @@ impl State {
             && match urgency {
                 Urgency::Claim | Urgency::Normal => true,
                 Urgency::Background => {
-                    let share = (limit * limits::BACKGROUND_SHARE / 100).max(1);
-                    self.background < if self.claims > 0 { share.min(limits::BESIDE_CLAIMS) } else { share }
+                    let share = if self.claims > 0 { limits::BESIDE_CLAIMS_SHARE } else { limits::BACKGROUND_SHARE };
+                    self.background < (limit * share / 100).max(1)
                 }
             }
     }

@@ -100,7 +100,7 @@ async fn beside_a_claim_only_a_few_refills_go_on() {
     let pressure = Pressure::new(None, None);
     let claim = now(&pressure, Urgency::Claim).await.unwrap();
     let beside = fill(&pressure, Urgency::Background).await;
-    assert_eq!(beside.len(), limits::BESIDE_CLAIMS);
+    assert_eq!(beside.len(), limits::WRITES.0 * limits::BESIDE_CLAIMS_SHARE / 100);
     assert!(now(&pressure, Urgency::Normal).await.is_some(), "a client waits for that one");
     let waits = pressure.clone();
     let next = tokio::spawn(async move { drop(waits.enter(Urgency::Background).await) });

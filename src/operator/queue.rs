@@ -269,7 +269,7 @@ impl State {
         let due = entry.held.map_or(due, |held| due.max(held));
         // Many sandboxes of a pool change at about the same time, and nobody waits for its refill.
         let gathers = Lane::of(key.kind) == Lane::Pools && trigger == Trigger::Related;
-        let due = if gathers {
+        let mut due = if gathers {
             let dear = self.dear.get(&key).map_or(Duration::ZERO, |looking| *looking * limits::GATHER_SHARE);
             due.max(now + dear.clamp(limits::GATHER, limits::GATHER_LONGEST))
         } else {
@@ -283,9 +283,12 @@ impl State {
                 return;
             }
             Phase::Ready { trigger: had, .. } => {
-                if due > now || !had.background() || trigger.background() {
+                // It is in line for a periodic pass: what happened to it is no reason to wait as long as that, nor for a moment more.
+                let fresh = due <= now || trigger == Trigger::Related;
+                if !fresh || !had.background() || trigger.background() {
                     return;
                 }
+                due = due.min(now);
                 self.lanes[Lane::of(key.kind) as usize].overtake();
             }
             Phase::Delayed { due: had, .. } => {

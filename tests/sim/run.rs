@@ -382,8 +382,11 @@ impl Simulation {
         }
         let drifting = std::mem::take(&mut self.adrift);
         self.settle(drifting.into_iter().map(|(f, _)| f).collect())?;
-        // A pass over everything, and what follows from it.
+        // Without a pass over everything: nothing is missed that it would have to find.
         let until = self.api.now + RESYNC + SignedDuration::from_mins(7);
+        for operator in &mut self.operators {
+            operator.without_resync_until(until);
+        }
         loop {
             self.work_off()?;
             let due = self.operators[0].next_due();

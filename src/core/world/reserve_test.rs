@@ -224,7 +224,8 @@ fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whateve
         assert_eq!(at_once, [], "{outcome:?}: in the way of the claim");
         assert!(world.finish(&step[0], &outcome, at(1)).contains(&sandbox), "{outcome:?}: lost");
         // Of any other change the watch tells at once.
-        let mut changed = Object::clone(&world.objects[&sandbox]);
+        let Some(held) = world.get(&sandbox) else { continue };
+        let mut changed = Object::clone(held);
         (changed.meta.version, changed.meta.resource_version) = (3, "3".into());
         assert!(world.observe(Observed::Applied(changed), at(2)).contains(&sandbox), "{outcome:?}");
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use paddock_core::question::{AdmissionAnswer, Answer, ClassChoice, Hook, IdleTier, Question, Verdict};
+use paddock_core::kind::Kind;
+use paddock_core::question::{
+    AdmissionAnswer, AdmissionQuestion, Answer, ClassChoice, Hook, IdleTier, Question, Verdict,
+};
 use paddock_host::Host;
 
 use crate::common::{ask, host, idle, labels, now, pod, pool, question, runtime_class};
@@ -23,6 +26,26 @@ fn each_hook_has_one_that_answers() {
         assert!(binding.built_in && binding.namespaces.matches(&labels(&[])), "{}", binding.name);
         assert_eq!(binding.name, format!("{}/{}", binding.plugin.name, binding.hook.as_str()));
         assert!(host.ask(&ask(&binding.plugin, "{}", question(binding.hook)), now()).is_ok());
+    }
+}
+
+#[test]
+fn the_one_that_judges_admission_is_asked_about_every_kind_that_it_has_a_say_in() {
+    let host = host();
+    let binding = host.load_built_ins().unwrap().into_iter().find(|b| b.hook == Hook::Admission).unwrap();
+    let containers = r#"{"containers":[]}"#;
+    let own = Kind::OWN.map(|kind| (kind.group(), kind.name()));
+    for (group, kind) in own.into_iter().chain([("", "Pod")]) {
+        let object = match kind {
+            "Pod" => format!(r#"{{"spec":{containers}}}"#),
+            _ => format!(r#"{{"spec":{{"podTemplate":{{"spec":{containers}}}}}}}"#),
+        };
+        let question = AdmissionQuestion { group: group.into(), kind: kind.into(), object, ..pod() };
+        let Answer::Admission(AdmissionAnswer { patch, .. }) = answer(&host, Question::Admission(Box::new(question)))
+        else {
+            panic!()
+        };
+        assert_eq!(patch.is_some(), binding.judges(kind), "{group} {kind}");
     }
 }
 

@@ -106,6 +106,9 @@ impl Sidecar {
         }
         if let Some(kinds) = &kinds {
             check_kinds(kinds)?;
+            if hooks.as_ref().is_some_and(|hooks| !hooks.contains(&Hook::Admission)) {
+                return wrong("kinds", "is about the hook admission, which hooks does not name");
+            }
         }
         check_selector("namespaceSelector", &namespace_selector)?;
         check_selector("objectSelector", &object_selector)?;
@@ -229,7 +232,7 @@ mod tests {
     #[test]
     fn every_field_is_read() {
         let text = "
-            hooks: [pool-size, idle]
+            hooks: [admission, idle]
             namespaceSelector:
               matchLabels: {team: research}
             objectSelector:
@@ -241,7 +244,7 @@ mod tests {
             limits: {memory: 2Mi, fuel: 77, deadline: 1.5s}
         ";
         let sidecar = Sidecar::parse(text, LIMITS).unwrap();
-        assert_eq!(sidecar.hooks, Some(vec![Hook::PoolSize, Hook::Idle]));
+        assert_eq!(sidecar.hooks, Some(vec![Hook::Admission, Hook::Idle]));
         assert_eq!(sidecar.namespaces.match_labels["team"], "research");
         assert_eq!(sidecar.objects.match_expressions[0].operator, Operator::In);
         assert_eq!(sidecar.kinds, ["Pod", "SandboxClaim"]);
@@ -264,6 +267,7 @@ mod tests {
             ("hooks: []", "hooks: must name at least one"),
             ("hooks: [sleep]", "hooks[0]: unknown variant `sleep`"),
             ("hooks: [idle, idle]", "hooks[1]: names idle again"),
+            ("{hooks: [idle], kinds: [Pod]}", "kinds: is about the hook admission"),
             ("kinds: []", "kinds: must name at least one"),
             (
                 "kinds: [Pod, pods]",

@@ -235,7 +235,7 @@ fn bind(host: &Host, name: &str, candidate: &Candidate, sidecar: Sidecar) -> Res
             order,
             namespaces: namespaces.clone(),
             objects: objects.clone(),
-            kinds: kinds.clone(),
+            kinds: if hook == Hook::Admission { kinds.clone() } else { vec![] },
             settings: settings.clone(),
             failure_policy,
             built_in: false,

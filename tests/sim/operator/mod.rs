@@ -157,6 +157,14 @@ impl Operator {
             *at += by;
         }
         self.next_resync += by;
+        if self.leading {
+            self.resync();
+        }
+    }
+
+    /// From now on nothing is found by the periodic pass until then.
+    pub(crate) fn without_resync_until(&mut self, until: Timestamp) {
+        self.next_resync = self.next_resync.max(until + SignedDuration::from_secs(1));
     }
 
     /// When something becomes due next.

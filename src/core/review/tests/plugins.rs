@@ -55,6 +55,27 @@ fn bound(first: FailurePolicy) -> Context {
 }
 
 #[test]
+fn a_binding_that_names_kinds_is_asked_about_no_others() {
+    let sandboxes = Binding {
+        kinds: vec!["Pod".to_owned(), "Sandbox".to_owned()],
+        ..binding("sandboxes", Hook::Admission, 0, FailurePolicy::Fail)
+    };
+    let bindings = Bindings::new(vec![binding("all", Hook::Admission, 1, FailurePolicy::Fail), sandboxes]);
+    let context = Context { bindings: Arc::new(bindings), ..context() };
+    let claim = json!({
+        "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxClaim",
+        "metadata": { "name": "c", "namespace": "agents" }, "spec": { "warmPoolRef": { "name": "p" } },
+    });
+    let of_claims = ("extensions.agents.x-k8s.io", "sandboxclaims");
+    for (of, object, expected) in
+        [(SANDBOX, sandbox(), vec!["sandboxes/admission", "all/admission"]), (of_claims, claim, vec!["all/admission"])]
+    {
+        let (asked, _) = decide(&review(Entry::OwnKinds, Verb::Create, of, object), &context, labels);
+        assert_eq!(asked, expected, "{of:?}");
+    }
+}
+
+#[test]
 fn each_plugin_sees_what_the_ones_before_it_left() {
     let review = review(Entry::OwnKinds, Verb::Create, SANDBOX, sandbox());
     let (asked, _) = decide(&review, &bound(FailurePolicy::Fail), labels);
