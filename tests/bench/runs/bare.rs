@@ -3,7 +3,8 @@
 //! As a controller it learns of a claim from a watch, so that the watch's share is in both. Then it marks the claim and
 //! takes the sandbox at the same time (or only takes the sandbox, as an operator whose webhook has marked the claim), and
 //! writes the claim's status when that is done. Then the claim is Ready, and the pod learns whose it is, as an operator's
-//! does. There is no webhook and no pool; sandboxes and pods have what warm ones have.
+//! does; and where an operator would refill its pool, so does the client. There is no webhook; sandboxes and pods have what
+//! warm ones have.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,14 +66,17 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
     tasks.spawn(ours.follow(move |event| {
         on_board.watched(&event);
     }));
-    let (next, marks) = (AtomicUsize::new(0), writes == 3);
+    let (next, marks, refills) = (AtomicUsize::new(0), writes == 3, !common.no_refill);
     tasks.spawn(its.follow(move |event| {
         let Some(state) = event.state.filter(|state| state.sandbox.is_none() && !state.hinted) else { return };
-        let sandbox = sandbox_name(next.fetch_add(1, Ordering::Relaxed));
-        let (writer, claim, uid) = (writer.clone(), event.name.to_owned(), state.uid.to_owned());
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let (sandbox, another) = (sandbox_name(number), sandbox_name(number + count));
+        let (writer, claim, uid, pool) = (writer.clone(), event.name.to_owned(), state.uid.to_owned(), pool.clone());
         tokio::spawn(async move {
             // A claim that does not get there is counted as lost.
-            let _ = serve(&writer, (&claim, &uid), &sandbox, marks).await;
+            if serve(&writer, (&claim, &uid), &sandbox, marks).await.is_ok() && refills {
+                let _ = furnish_one(&writer, &another, &pool).await;
+            }
         });
     }));
     let pacing = load::begin(&stage.client, &objects::claims(), &board, schedule, objects::claim);
@@ -103,24 +107,24 @@ fn sandbox_name(number: usize) -> String {
 /// Makes a sandbox for each claim, with the status and the pod of a warm one.
 async fn furnish(stage: &Stage<'_>, count: usize, pool: &Value) -> Result<()> {
     say(&format!("{}: making {count} sandboxes", stage.who.title()));
-    let path = objects::sandboxes();
-    let creations = (0..count).map(|number| {
-        let (client, path) = (&stage.client, &path);
-        async move {
-            let name = sandbox_name(number);
-            let object = objects::warm_sandbox(&name, pool);
-            let sandbox = send(client, Method::POST, path, Load::Json(&object)).await?.object("creating a sandbox")?;
-            let (status, pod) = (objects::warm_status(), objects::warm_pod(&sandbox));
-            let of_status = format!("{path}/{name}/status");
-            send(client, Method::PATCH, &of_status, Load::Merge(&status)).await?.object("writing a status")?;
-            send(client, Method::POST, &objects::pods(), Load::Json(&pod)).await?.object("creating a pod")
-        }
-    });
+    let creations =
+        (0..count).map(|number| async move { furnish_one(&stage.client, &sandbox_name(number), pool).await });
     let mut creations = futures::stream::iter(creations).buffer_unordered(AT_ONCE);
     while let Some(created) = creations.next().await {
         created?;
     }
     Ok(())
+}
+
+/// Three writes, as an operator needs for a warm sandbox.
+async fn furnish_one(client: &Client, name: &str, pool: &Value) -> Result<Value> {
+    let path = objects::sandboxes();
+    let object = objects::warm_sandbox(name, pool);
+    let sandbox = send(client, Method::POST, &path, Load::Json(&object)).await?.object("creating a sandbox")?;
+    let pod = objects::warm_pod(&sandbox);
+    send(client, Method::POST, &objects::pods(), Load::Json(&pod)).await?.object("creating a pod")?;
+    let (status, of_status) = (objects::warm_status(), format!("{path}/{name}/status"));
+    send(client, Method::PATCH, &of_status, Load::Merge(&status)).await?.object("writing a status")
 }
 
 /// What a controller has to write for a claim.
