@@ -190,6 +190,8 @@ impl Watch {
     }
 
     fn observe(&self, about: Option<Key>, observed: Observed) {
+        // While a write of ours is on its way to it, that is most likely what is seen: no news, whatever becomes of the rest of its plan.
+        let about = about.filter(|key| !self.world.read(|world| world.awaits_reply(key)));
         let keys = self.world.observe(observed, Timestamp::now());
         let (changed, related): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| Some(key) == about.as_ref());
         self.queue.push(changed, Trigger::Changed);

@@ -154,11 +154,11 @@ impl Proxy {
         self.shared.refused.load(Ordering::SeqCst)
     }
 
-    /// The shortest time after which the same change of the same object was asked for again.
-    pub(crate) fn soonest_retry(&self) -> Option<Duration> {
+    /// The shortest time after which the same change of the same object was asked for again, and which.
+    pub(crate) fn soonest_retry(&self) -> Option<(Duration, String)> {
         let refusals = self.shared.refusals.lock().expect("no panic").clone();
         let mut last: HashMap<String, Instant> = HashMap::new();
-        let waits = refusals.into_iter().filter_map(|(what, at)| Some(at - last.insert(what, at)?));
+        let waits = refusals.into_iter().filter_map(|(what, at)| Some((at - last.insert(what.clone(), at)?, what)));
         waits.min()
     }
 

@@ -147,6 +147,12 @@ impl World {
         self.marks.describe(key)
     }
 
+    /// Whether a write of ours to the object is under way.
+    #[must_use]
+    pub fn awaits_reply(&self, key: &Key) -> bool {
+        self.marks.awaits_reply(key)
+    }
+
     /// Objects of one kind.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
         // `Arc<str>` of nothing sorts before every namespace.

@@ -95,8 +95,8 @@ async fn storm(status: StatusCode, most: u64) -> Duration {
     tokio::join!(raging, burst.create(80));
     let refused = proxy.refused();
     burst.settle(80, Surplus::Never).await;
-    let soonest = proxy.soonest_retry().expect("something was asked for again");
-    println!("{refused} requests in three seconds were answered with {status}, none twice within {soonest:?}");
+    let (soonest, what) = proxy.soonest_retry().expect("something was asked for again");
+    println!("{refused} requests in three seconds were answered with {status}, none twice within {soonest:?}: {what}");
     assert!((20..most).contains(&refused), "{refused} requests were refused: none came, or they came too fast");
     operator.process.kill().await.expect("it ends");
     soonest
