@@ -237,3 +237,27 @@ async fn what_went_while_it_was_listed_and_our_reply_came_is_found_by_another_li
     bench.until(Kind::Sandbox, &[]).await;
     assert_eq!(server.0.lock().unwrap().lists, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_seen_while_a_write_is_under_way_ends_no_wait() {
+    let server = Server::default();
+    server.set("a", "ADDED");
+    let bench = bench(&server, Kind::Sandbox);
+    bench.until(Kind::Sandbox, &["a"]).await;
+    bench.queue.next().await.unwrap().done(crate::queue::Done::Converged, None);
+    while server.0.lock().unwrap().watchers.is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let key = bench.world.read(|world| world.of_kind(Kind::Sandbox).next().unwrap().key.clone());
+    let action = Action::Patch { uid: "a".to_owned(), resource_version: None, status: false, body: json!({}) };
+    let step = [Op { key, action, reason: Reason::StatusChanged }];
+    bench.world.begin(&step).unwrap();
+    server.set("a", "MODIFIED");
+    let job = bench.queue.next().await.unwrap();
+    assert_eq!(job.trigger, Trigger::Related, "most likely our own write");
+    job.done(crate::queue::Done::Converged, None);
+    let _ = bench.world.finish(&step[0], &Outcome::Busy, Timestamp::now());
+    server.set("a", "MODIFIED");
+    assert_eq!(bench.queue.next().await.unwrap().trigger, Trigger::Changed, "somebody else's");
+    bench.task.abort();
+}
