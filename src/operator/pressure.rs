@@ -2,8 +2,8 @@
 //!
 //! Slow start, then additive increase and multiplicative decrease on the API server's own word (429 and 503). Where
 //! replies become slow, more at once would only wait inside the API server, and claims behind refills: the
-//! limit shrinks a little then. Claims go first and keep a share that refills cannot take; beside a claim only a few refills go on. `--kube-api-qps` and `--kube-api-burst`
-//! add a fixed rate where they are given.
+//! limit shrinks a little then. Claims go first and keep a share that refills cannot take; beside a claim only a few refills go on.
+//! `--kube-api-qps` and `--kube-api-burst` add a fixed rate where they are given.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
