@@ -227,6 +227,16 @@ impl Object {
         if let Body::Sandbox(body) = &self.body { Some(body) } else { None }
     }
 
+    /// Whether it is a Sandbox that is to run, and not one that sleeps or cannot be read.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.sandbox().is_some_and(|s| {
+            let mode =
+                |m: &model::Sandbox| model::desired_mode(m.operating_mode, m.replicas, s.status.mode).mode;
+            s.spec.as_ref().is_ok_and(|m| mode(m) == api::OperatingMode::Running)
+        })
+    }
+
     /// The template's body.
     #[must_use]
     pub fn template(&self) -> Option<&Parsed<model::Template, SandboxTemplateStatus>> {

@@ -113,10 +113,8 @@ pub struct PoolSeen {
     pub claimed: u32,
     /// Its demand.
     pub demand: Demand,
-    /// Makes the names of new members.
-    pub nonce: u64,
-    /// Names of existing Sandboxes that begin as the pool's would.
-    pub taken_names: Vec<Arc<str>>,
+    /// Names that new members may have, as many as it may make at once.
+    pub names: Vec<String>,
     /// The rest.
     pub common: Common,
 }

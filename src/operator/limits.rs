@@ -16,9 +16,13 @@ pub const LEASE_REQUEST: Duration = Duration::from_secs(5);
 /// One request for an Event: it is nobody's to wait for.
 pub const EVENT_REQUEST: Duration = Duration::from_secs(5);
 
-/// How long the API server keeps one watch open. kube gives a silent connection up five seconds after
+/// How long the API server keeps one watch open. kube gives a silent watch up five seconds after
 /// this, so it is also how long a cut that nobody reports can go unnoticed.
 pub const WATCH: Duration = Duration::from_secs(60);
+
+/// How long a connection may bring nothing: longer than any watch. Of a cut that nobody reports, a list or the beginning of a watch
+/// would not learn for a quarter of an hour otherwise, and the kind would go unseen.
+pub const SILENCE: Duration = Duration::from_secs(75);
 
 /// How long after a list the watch may take to show what was written while the list was made; then the kind is listed
 /// again. Every reply to a write has come by then, and a watch of a busy API server is some seconds late.

@@ -3,12 +3,13 @@
 //! Slow start, then additive increase and multiplicative decrease on the API server's own word (429 and 503). Where
 //! replies become slow, more at once would only wait inside the API server, and claims behind refills: the
 //! limit shrinks a little then. Claims go first and keep a share that refills cannot take; beside a claim only a few refills go on.
-//! `--kube-api-qps` and `--kube-api-burst` add a fixed rate where they are given.
+//! `--kube-api-qps` and `--kube-api-burst` add a fixed rate where they are given, in the same order.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -55,6 +56,8 @@ struct State {
     held_until: Option<Instant>,
     last_cut: Option<Instant>,
     rate: Option<Rate>,
+    /// When those who wait are looked at again, whatever happens.
+    timer: Option<Instant>,
 }
 
 /// A fixed rate: the time at which the next write would be due if all came evenly (GCRA).
@@ -93,6 +96,7 @@ impl Pressure {
             held_until: None,
             last_cut: None,
             rate,
+            timer: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -100,16 +104,9 @@ impl Pressure {
     /// Waits for a place.
     pub async fn enter(&self, urgency: Urgency) -> Permit {
         loop {
-            self.hold(urgency).await;
-            let turn = {
-                let mut state = lock(&self.state);
-                if state.waiting[urgency as usize].is_empty() && state.admits(urgency) {
-                    break state.admit(&self.state, urgency);
-                }
-                let (sender, turn) = oneshot::channel();
-                state.waiting[urgency as usize].push_back(sender);
-                turn
-            };
+            let (sender, turn) = oneshot::channel();
+            lock(&self.state).waiting[urgency as usize].push_back(sender);
+            give_out(&self.state);
             if let Ok(permit) = turn.await {
                 break permit;
             }
@@ -122,37 +119,13 @@ impl Pressure {
         let state = lock(&self.state);
         (state.limit as usize, state.in_flight)
     }
-
-    /// Waits for the fixed rate, and for the end of a `Retry-After` unless a client waits for this write.
-    async fn hold(&self, urgency: Urgency) {
-        loop {
-            let until = {
-                let mut state = lock(&self.state);
-                let now = Instant::now();
-                let held = state.held_until.filter(|until| *until > now && urgency != Urgency::Claim);
-                match (held, &mut state.rate) {
-                    (Some(until), _) => until,
-                    (None, None) => return,
-                    (None, Some(rate)) => {
-                        let due = rate.next.max(now);
-                        if due <= now + rate.tolerance {
-                            rate.next = due + rate.interval;
-                            return;
-                        }
-                        // Not taken yet: when this time comes, whoever asks first takes it.
-                        due - rate.tolerance
-                    }
-                }
-            };
-            tokio::time::sleep_until(until).await;
-        }
-    }
 }
 
 impl State {
-    fn admits(&self, urgency: Urgency) -> bool {
+    fn admits(&self, urgency: Urgency, now: Instant) -> bool {
         let limit = self.limit as usize;
         self.in_flight < limit
+            && self.opens(urgency).is_none_or(|at| at <= now)
             && match urgency {
                 Urgency::Claim | Urgency::Normal => true,
                 Urgency::Background => {
@@ -162,11 +135,21 @@ impl State {
             }
     }
 
-    fn admit(&mut self, shared: &Arc<Mutex<State>>, urgency: Urgency) -> Permit {
+    /// When the fixed rate has room, and for those whom no client waits for, a `Retry-After` is over.
+    fn opens(&self, urgency: Urgency) -> Option<Instant> {
+        let held = self.held_until.filter(|_| urgency != Urgency::Claim);
+        let rated = self.rate.as_ref().and_then(|rate| rate.next.checked_sub(rate.tolerance));
+        held.max(rated)
+    }
+
+    fn admit(&mut self, shared: &Arc<Mutex<State>>, urgency: Urgency, now: Instant) -> Permit {
+        if let Some(rate) = &mut self.rate {
+            rate.next = rate.next.max(now) + rate.interval;
+        }
         self.in_flight += 1;
         self.claims += usize::from(urgency == Urgency::Claim);
         self.background += usize::from(urgency == Urgency::Background);
-        Permit { state: shared.clone(), urgency, since: Instant::now(), returned: false }
+        Permit { state: shared.clone(), urgency, since: now, returned: false }
     }
 
     /// Learns from a reply that took this long.
@@ -220,8 +203,6 @@ impl Drop for Permit {
 }
 
 fn give_back(shared: &Arc<Mutex<State>>, urgency: Urgency, reply: Option<(Signal, Duration)>) {
-    // A permit that nobody takes any more is given back by its own drop, which locks: so outside the lock.
-    let mut unwanted = Vec::new();
     {
         let mut state = lock(shared);
         if let Some((signal, took)) = reply {
@@ -230,20 +211,47 @@ fn give_back(shared: &Arc<Mutex<State>>, urgency: Urgency, reply: Option<(Signal
         state.in_flight -= 1;
         state.claims -= usize::from(urgency == Urgency::Claim);
         state.background -= usize::from(urgency == Urgency::Background);
-        for urgency in [Urgency::Claim, Urgency::Normal, Urgency::Background] {
-            while state.admits(urgency)
-                && let Some(waiter) = state.waiting[urgency as usize].pop_front()
-            {
-                if waiter.is_closed() {
-                    continue;
-                }
-                let permit = state.admit(shared, urgency);
-                if let Err(permit) = waiter.send(permit) {
-                    unwanted.push(permit);
-                }
+    }
+    give_out(shared);
+}
+
+/// Lets in those who wait, as many as may, the most urgent first. Where only time keeps the next one out, comes again then.
+fn give_out(shared: &Arc<Mutex<State>>) {
+    // A permit that nobody takes any more is given back by its own drop, which locks: so outside the lock.
+    let mut unwanted = Vec::new();
+    let mut state = lock(shared);
+    let now = Instant::now();
+    let mut again: Option<Instant> = None;
+    for urgency in [Urgency::Claim, Urgency::Normal, Urgency::Background] {
+        while state.admits(urgency, now)
+            && let Some(waiter) = state.waiting[urgency as usize].pop_front()
+        {
+            if waiter.is_closed() {
+                continue;
+            }
+            let permit = state.admit(shared, urgency, now);
+            if let Err(permit) = waiter.send(permit) {
+                unwanted.push(permit);
             }
         }
+        if let Some(at) = state.opens(urgency).filter(|at| *at > now)
+            && !state.waiting[urgency as usize].is_empty()
+        {
+            again = Some(again.map_or(at, |sooner| sooner.min(at)));
+        }
     }
+    if let Some(at) = again.filter(|at| state.timer.is_none_or(|timer| *at < timer))
+        && let Ok(runtime) = Handle::try_current()
+    {
+        state.timer = Some(at);
+        let shared = shared.clone();
+        runtime.spawn(async move {
+            tokio::time::sleep_until(at).await;
+            lock(&shared).timer.take_if(|timer| *timer <= at);
+            give_out(&shared);
+        });
+    }
+    drop(state);
     drop(unwanted);
 }
 

@@ -159,6 +159,43 @@ async fn a_fixed_rate_allows_its_burst_and_then_one_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn at_a_fixed_rate_a_claim_goes_before_all_refills_that_wait() {
+    let pressure = Pressure::new(Some(10.0), Some(1));
+    drop(pressure.enter(Urgency::Normal).await);
+    let refills: Vec<_> = (0..50)
+        .map(|_| {
+            let pressure = pressure.clone();
+            tokio::spawn(async move { drop(pressure.enter(Urgency::Background).await) })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    for _ in 0..5 {
+        drop(pressure.enter(Urgency::Claim).await);
+    }
+    assert_eq!(start.elapsed().as_millis(), 500, "each is the next one to go");
+    for refill in refills {
+        refill.await.unwrap();
+    }
+    assert_eq!(start.elapsed().as_millis(), 5500, "and nobody waits for longer than the rate says");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_place_when_the_api_server_asks_for_time_goes_on_after_it() {
+    let pressure = Pressure::new(None, None);
+    let held = fill(&pressure, Urgency::Normal).await;
+    let waits = pressure.clone();
+    let next = tokio::spawn(async move { drop(waits.enter(Urgency::Normal).await) });
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    for permit in held {
+        permit.done(Signal::Busy(Some(Duration::from_secs(2))));
+    }
+    next.await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_rate_or_a_negative_one_is_none() {
     for qps in [None, Some(-1.0), Some(0.0), Some(f64::NAN)] {
         let pressure = Pressure::new(qps, None);

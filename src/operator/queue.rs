@@ -137,7 +137,7 @@ pub struct Job {
 }
 
 impl Queue {
-    /// An empty queue; it gives nothing out until [`Queue::open`]. The seed makes its jitter repeatable.
+    /// An empty queue, closed until [`Queue::open`]. The seed makes its jitter repeatable.
     #[must_use]
     pub fn new(workers: Workers, seed: u64) -> Self {
         let state = State {
@@ -174,9 +174,15 @@ impl Queue {
         self.shared.changed.notify_one();
     }
 
-    /// Starts or stops giving out keys: only a leader works. Keys are taken in all the same.
+    /// Starts or stops the work: only a leader does any. A closed queue forgets what it has and takes nothing in, or one
+    /// that never leads would keep a key of every object that there ever was. So whoever opens it puts everything in then.
     pub fn open(&self, open: bool) {
-        self.shared.lock().open = open;
+        let mut state = self.shared.lock();
+        state.open = open;
+        if !open {
+            state.forget();
+        }
+        drop(state);
         self.shared.changed.notify_one();
     }
 
@@ -260,7 +266,23 @@ impl Shared {
 }
 
 impl State {
+    /// Forgets everything but what is being worked on.
+    fn forget(&mut self) {
+        self.delayed.clear();
+        self.lanes.iter_mut().for_each(LaneState::clear);
+        self.entries.retain(|_, entry| {
+            if let Phase::Running { again } = &mut entry.phase {
+                *again = None;
+                return true;
+            }
+            false
+        });
+    }
+
     fn schedule(&mut self, key: Key, due: Instant, trigger: Trigger, now: Instant) {
+        if !self.open {
+            return;
+        }
         let entry =
             self.entries.entry(key.clone()).or_insert_with(|| Entry { phase: Phase::Idle, failures: 0, held: None });
         if trigger == Trigger::Changed {
@@ -277,9 +299,15 @@ impl State {
         };
         match &mut entry.phase {
             Phase::Running { again } => {
-                if again.is_none_or(|(at, _)| due < at) {
-                    *again = Some((due, trigger));
-                }
+                *again = Some(match *again {
+                    None => (due, trigger),
+                    // That it changed itself is kept whatever else happens: it ends a wait.
+                    Some((at, had)) => {
+                        let earlier = if due < at { trigger } else { had };
+                        let changed = trigger == Trigger::Changed || had == Trigger::Changed;
+                        (due.min(at), if changed { Trigger::Changed } else { earlier })
+                    }
+                });
                 return;
             }
             Phase::Ready { trigger: had, .. } => {

@@ -238,14 +238,48 @@ async fn a_job_that_is_dropped_counts_as_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_given_out_while_closed_to_work_and_nothing_is_lost() {
-    let queue = Queue::new(Workers::default(), 7);
-    queue.push([sandbox("a")], Trigger::Changed);
-    assert!(now(&queue).await.is_none());
+async fn a_closed_queue_keeps_nothing_and_gives_nothing_out() {
+    let queue = Queue::new(Workers { claims: 1, sandboxes: 1, pools: 1, templates: 1 }, 7);
+    let hour = Duration::from_secs(3600);
+    let fill = || {
+        queue.push(["a", "b", "c"].map(sandbox), Trigger::Changed);
+        queue.push(["b", "d"].map(sandbox), Trigger::Resync);
+        queue.push_at(sandbox("later"), Instant::now() + hour, Trigger::Wake);
+    };
+    fill();
     queue.open(true);
-    assert!(now(&queue).await.is_some());
+    assert!(now(&queue).await.is_none());
+    fill();
+    let under_way = now(&queue).await.unwrap();
+    queue.push([under_way.key.clone()], Trigger::Changed);
+    queue.open(false);
+    fill();
+    assert_eq!(queue.shared.lock().entries.len(), 1, "what is under way");
+    queue.push([under_way.key.clone()], Trigger::Changed);
+    under_way.done(Done::Failed { at_least: None }, Some(Instant::now() + hour));
+    assert!(queue.shared.lock().entries.is_empty());
+    assert_eq!(queue.depth()[Lane::Sandboxes as usize], (Lane::Sandboxes, 0, 0));
+
+    queue.open(true);
+    assert!(tokio::time::timeout(2 * hour, queue.next()).await.is_err(), "it was forgotten");
+    queue.push([sandbox("a")], Trigger::Leading);
+    assert_eq!(name(&queue).await.as_deref(), Some("a"));
     queue.close();
     assert!(queue.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_ends_a_wait_whatever_else_came_while_it_was_under_way() {
+    for order in [[Trigger::Changed, Trigger::Related], [Trigger::Related, Trigger::Changed]] {
+        let queue = queue(1);
+        queue.push([sandbox("a")], Trigger::Wake);
+        let job = now(&queue).await.unwrap();
+        for trigger in order {
+            queue.push([sandbox("a")], trigger);
+        }
+        job.done(Done::Failed { at_least: Some(Duration::from_secs(60)) }, None);
+        assert!(now(&queue).await.is_some(), "{order:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -262,6 +262,7 @@ fn client(kube: &kube::Config, retry: bool) -> Result<Client, Error> {
     let mut kube = kube.clone();
     kube.default_retry = retry;
     kube.connect_timeout = Some(limits::CONNECT);
+    kube.read_timeout = Some(limits::SILENCE);
     kube.headers.push((USER_AGENT, HeaderValue::from_static(crate::USER_AGENT)));
     Client::try_from(kube).map_err(|error| Error::Client(Box::new(error)))
 }
@@ -328,10 +329,12 @@ impl Lead {
         loop {
             let leading = *self.leading.borrow_and_update();
             self.metrics.leading(leading);
+            self.queue.open(leading);
             if leading {
+                // Somebody may be waiting for a claim since nobody led; the rest most likely is as it should be.
+                self.queue.push(self.world.read(World::claims_without_sandbox), Trigger::Changed);
                 self.queue.push(self.world.read(World::everything), Trigger::Leading);
             }
-            self.queue.open(leading);
             // Without an election nobody will ever say otherwise.
             if self.leading.changed().await.is_err() {
                 std::future::pending::<()>().await;

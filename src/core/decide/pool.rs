@@ -1,20 +1,17 @@
 //! A warm pool: as many fresh Sandboxes as were decided, never more than its maximum, none that a claim took.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::ask::{STATE_EVERY, first_or_built_in, remembered, to_remember, told};
 use super::{create, delete_version, status};
-use crate::api::{OperatingMode, PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
+use crate::api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 use crate::build;
 use crate::conditions::{Says, find, say, status_patch};
 use crate::kind::Kind;
 use crate::model::{self, PoolSize};
 use crate::names::{condition, label, name_hash, reason};
-use crate::object::Object;
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::policy::Bindings;
 use crate::question::{Answer, Answered, Ask, Hook, PoolSizeAnswer, PoolSizeQuestion, Question};
@@ -47,7 +44,7 @@ impl<'a> Members<'a> {
         for member in seen.members.iter().filter(|m| m.sandbox.meta.deleting.is_none()) {
             let made_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
             let pod = member.pod.as_ref().and_then(|p| p.pod());
-            let unusable = pod.is_some_and(|p| p.ended()) || !runs(&member.sandbox);
+            let unusable = pod.is_some_and(|p| p.ended()) || !member.sandbox.runs();
             let list = if member.spoken_for {
                 members.spoken_for += 1;
                 continue;
@@ -70,14 +67,6 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Whether a Sandbox is to run: one that somebody suspended or made unreadable is of no use to a claim.
-fn runs(sandbox: &Object) -> bool {
-    sandbox.sandbox().is_some_and(|s| {
-        let mode = |m: &Arc<model::Sandbox>| model::desired_mode(m.operating_mode, m.replicas, s.status.mode).mode;
-        s.spec.as_ref().is_ok_and(|m| mode(m) == OperatingMode::Running)
-    })
-}
-
 fn is_ready(member: &Member) -> bool {
     let says_so = member
         .sandbox
@@ -90,6 +79,9 @@ fn is_ready(member: &Member) -> bool {
 pub(super) fn questions(seen: &PoolSeen, answers: &[Answered]) -> Vec<Ask> {
     let stays = seen.pool.pool().filter(|_| seen.pool.meta.deleting.is_none());
     let Some(Ok(model)) = stays.map(|p| &p.spec) else { return vec![] };
+    if matches!(model.size, PoolSize::Fixed(_)) {
+        return vec![];
+    }
     match ask(seen, model, &Members::of(seen), answers) {
         Some((Chain::Ask(ask), _)) => vec![*ask],
         Some((Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody, _)) | None => vec![],
@@ -149,10 +141,10 @@ pub(super) fn decide(seen: &PoolSeen, answers: &[Answered]) -> Plan {
         let certainly_alive = members.alive() + seen.creating.len() - seen.lost.len();
         let again = size.desired.saturating_sub(certain).min(maximum.saturating_sub(certainly_alive));
         let again = if deleted > 0 { 0 } else { again };
-        for (name, reason) in names(seen, again, wanted) {
-            let key = pool.key.sibling(Kind::Sandbox, name.as_str());
-            let body = build::warm_sandbox(pool, object, template, &name);
-            push_growing(&mut plan.steps, create(key, reason, body));
+        for name in names(seen, again, wanted) {
+            let key = pool.key.sibling(Kind::Sandbox, name);
+            let body = build::warm_sandbox(pool, object, template, name);
+            push_growing(&mut plan.steps, create(key, Reason::PoolBelowDesired, body));
         }
     }
     let steps = plan.steps.len();
@@ -167,22 +159,8 @@ pub(super) fn decide(seen: &PoolSeen, answers: &[Answered]) -> Plan {
 }
 
 /// Names of Sandboxes to create: first those whose creation got no reply, which is harmless to repeat.
-fn names(seen: &PoolSeen, again: usize, wanted: usize) -> Vec<(String, Reason)> {
-    let mut names: Vec<String> = seen.lost.iter().take(again).map(ToString::to_string).collect();
-    let total = names.len() + wanted;
-    if wanted > 0 {
-        let mut used: BTreeSet<String> =
-            seen.taken_names.iter().chain(&seen.creating).map(ToString::to_string).chain(names.clone()).collect();
-        let mut nonce = seen.nonce;
-        while names.len() < total {
-            let name = build::member_name(&seen.pool, nonce);
-            nonce = nonce.wrapping_add(1);
-            if used.insert(name.clone()) {
-                names.push(name);
-            }
-        }
-    }
-    names.into_iter().map(|n| (n, Reason::PoolBelowDesired)).collect()
+fn names(seen: &PoolSeen, again: usize, wanted: usize) -> impl Iterator<Item = &str> {
+    seen.lost.iter().take(again).map(|name| &**name).chain(seen.names.iter().take(wanted).map(String::as_str))
 }
 
 /// Steps of 8, 16, 32 … operations.

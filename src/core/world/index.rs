@@ -6,9 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::World;
+use super::warm::Make;
 use crate::kind::{Key, Kind};
 use crate::model::{ClaimSource, PoolChoice};
-use crate::names::{annotation, condition, group, object as names};
+use crate::names::{annotation, condition, group, label, object as names};
 use crate::object::{Body, Meta, Object, Owner};
 use crate::question::RuntimeClassFact;
 
@@ -52,12 +53,9 @@ impl World {
         if let Some(pool) = came_from(object) {
             self.taken.entry(pool).or_default().insert(key.clone());
         }
-        self.rewarm(key);
-        if key.kind == Kind::Pod
-            && let Some(sandbox) = owner_key(key, object.meta.controller.as_ref())
-        {
-            // A list of pods may come after that of Sandboxes: only now its node is known.
+        if let Some(sandbox) = sandbox_of(object) {
             self.rewarm(&sandbox);
+            self.place(&sandbox);
         }
     }
 
@@ -74,6 +72,35 @@ impl World {
             drop_from(&mut self.taken, &pool, key);
         }
         self.unwarm_object(object);
+        if key.kind == Kind::Sandbox {
+            self.podless.remove(key);
+            if let Some(pool) = pool_of(object)
+                && let Some(members) = self.members.get_mut(&pool)
+            {
+                members.remove(key);
+                if members.is_empty() {
+                    self.members.remove(&pool);
+                }
+            }
+        } else if let Some(sandbox) = sandbox_of(object) {
+            // Without this pod.
+            self.place(&sandbox);
+        }
+    }
+
+    /// Notes how a Sandbox and its pod stand.
+    fn place(&mut self, key: &Key) {
+        let Some(sandbox) = self.objects.get(key).cloned() else { return };
+        let podless = sandbox.runs() && sandbox.meta.deleting.is_none() && self.pods_of(&sandbox).next().is_none();
+        if podless {
+            self.podless.insert(key.clone());
+        } else {
+            self.podless.remove(key);
+        }
+        if let Some(pool) = pool_of(&sandbox) {
+            let pod = self.pod_of(&sandbox);
+            self.members.entry(pool).or_default().insert(key.clone(), (sandbox, pod));
+        }
     }
 
     /// Puts a Sandbox back among those that can be claimed, if it is one.
@@ -82,10 +109,10 @@ impl World {
             return;
         }
         if let Some(object) = self.objects.get(key)
-            && let Some(pool) = claimable(object)
+            && let Some(make) = make_of(object)
         {
             let node = self.pod_of(object).and_then(|pod| pod.pod()?.node.as_deref().map(Arc::from));
-            self.warm.insert(&pool, key, object.meta.created, node.unwrap_or_default());
+            self.warm.insert(&make, key, object.meta.created, node.unwrap_or_default());
         }
     }
 
@@ -97,8 +124,8 @@ impl World {
     }
 
     fn unwarm_object(&mut self, object: &Arc<Object>) {
-        if let Some(pool) = claimable(object) {
-            self.warm.remove(&pool, &object.key);
+        if let Some(make) = make_of(object) {
+            self.warm.remove(&make, &object.key);
         }
     }
 
@@ -177,7 +204,13 @@ impl World {
                 if let Some(gone) = before.filter(|o| o.meta.deleting.is_some()).filter(left) {
                     dirty.extend(self.reconciled_in(&gone.key.name));
                 }
-                before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels)
+                let labels_changed = before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels);
+                if let Some(namespace) = before.or(after).filter(|_| labels_changed) {
+                    let name = &namespace.key.name;
+                    let there = self.podless.range(Key::new(Kind::Sandbox, name.clone(), "")..);
+                    dirty.extend(there.take_while(|key| key.namespace == *name).cloned());
+                }
+                false
             }
             Kind::StorageClass => true,
             Kind::Sandbox | Kind::Template | Kind::Pool | Kind::Claim => false,
@@ -185,11 +218,7 @@ impl World {
             Kind::Pod | Kind::Service | Kind::VolumeClaim | Kind::NetworkPolicy | Kind::EndpointSlice => false,
         };
         if changed {
-            // Only those without a pod have something to decide by it.
-            let podless = self
-                .of_kind(Kind::Sandbox)
-                .filter(|o| !self.children.get(&o.meta.uid).is_some_and(|c| c.iter().any(|k| k.kind == Kind::Pod)));
-            dirty.extend(podless.map(|o| o.key.clone()));
+            dirty.extend(self.podless.iter().cloned());
         }
     }
 
@@ -282,11 +311,32 @@ pub(super) fn came_from(object: &Object) -> Option<Key> {
     Some(object.key.sibling(kind, pool.as_str()))
 }
 
+/// The Sandbox that an object is, or is the pod of.
+fn sandbox_of(object: &Object) -> Option<Key> {
+    match object.key.kind {
+        Kind::Sandbox => Some(object.key.clone()),
+        Kind::Pod => owner_key(&object.key, object.meta.controller.as_ref()).filter(|key| key.kind == Kind::Sandbox),
+        _ => None,
+    }
+}
+
+/// The pool that a Sandbox is in: its key and its UID, since the UID alone is public.
+fn pool_of(sandbox: &Object) -> Option<(Key, Arc<str>)> {
+    let owner = sandbox.meta.controller.as_ref().filter(|_| sandbox.meta.in_pool())?;
+    Some((owner_key(&sandbox.key, Some(owner))?, owner.uid.clone()))
+}
+
 /// The UID of the pool whose warm and Ready Sandbox this is.
 pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
     let owner = object.meta.controller.as_ref()?;
     let ready = object.sandbox()?.status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
     (object.meta.in_pool() && ready && object.meta.deleting.is_none()).then(|| owner.uid.clone())
+}
+
+/// What a Sandbox that can be claimed was made of.
+fn make_of(object: &Object) -> Option<Make> {
+    let hash = object.meta.labels.get(label::TEMPLATE_HASH).map_or("", String::as_str);
+    Some((claimable(object)?, hash.into()))
 }
 
 impl Meta {

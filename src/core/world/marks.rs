@@ -1,6 +1,6 @@
 //! What is on its way to an object, was lost on its way, or was refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,6 +200,15 @@ impl Marks {
                     }
             })
         })
+    }
+
+    /// Those Sandboxes of a namespace.
+    pub(super) fn all_spoken_for(&self, namespace: &str, now: Timestamp, unknown_for: Duration) -> BTreeSet<&Key> {
+        let there = self.pending.range(Key::new(Kind::Sandbox, namespace, "")..).map(|(key, _)| key);
+        there
+            .take_while(|key| key.kind == Kind::Sandbox && *key.namespace == *namespace)
+            .filter(|key| self.spoken_for(key, now, unknown_for))
+            .collect()
     }
 
     /// The Sandbox that is perhaps a claim's already, and until when that counts.

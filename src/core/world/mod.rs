@@ -58,6 +58,9 @@ enum Unconfirmed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stale;
 
+/// Sandboxes of one pool, each with its pod.
+type Members = BTreeMap<Key, (Arc<Object>, Option<Arc<Object>>)>;
+
 /// The cluster as far as it is known.
 #[derive(Debug)]
 pub struct World {
@@ -77,6 +80,10 @@ pub struct World {
     due_with_reply: BTreeMap<Key, BTreeSet<Key>>,
     /// Controlled objects by their controller's UID.
     children: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    /// Sandboxes of a pool, each with its pod, by the pool's key and UID: so that a look at a large pool is short.
+    members: BTreeMap<(Key, Arc<str>), Members>,
+    /// Sandboxes that are to run and have no pod: what they wait for may be a fact of the cluster.
+    podless: BTreeSet<Key>,
     /// Who waits for or depends on a template or pool, by its key.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
     /// Sandboxes that could be claimed.
@@ -110,6 +117,8 @@ impl World {
             marks: Marks::default(),
             due_with_reply: BTreeMap::new(),
             children: BTreeMap::new(),
+            members: BTreeMap::new(),
+            podless: BTreeSet::new(),
             referrers: BTreeMap::new(),
             warm: Warm::default(),
             promised: BTreeMap::new(),
@@ -177,6 +186,14 @@ impl World {
     #[must_use]
     pub fn everything(&self) -> Vec<Key> {
         self.reconciled_kinds(Kind::OWN)
+    }
+
+    /// Claims whose status names no Sandbox yet.
+    #[must_use]
+    pub fn claims_without_sandbox(&self) -> Vec<Key> {
+        let claims = [Kind::Claim, Kind::SeedClaim].into_iter().flat_map(|kind| self.of_kind(kind));
+        let waits = |o: &&Arc<Object>| o.claim().is_some_and(|claim| claim.status.sandbox.is_none());
+        claims.filter(waits).map(|o| o.key.clone()).collect()
     }
 
     /// How many objects that is.

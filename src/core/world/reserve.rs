@@ -42,6 +42,11 @@ impl World {
             .filter(|kind| matches!(kind, Kind::Claim | Kind::SeedClaim))?;
         let now = review.now;
         self.lapse(now);
+        let name = review.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        if self.objects.contains_key(&Key::new(kind, review.namespace.as_str(), name)) {
+            // It will be refused: who tries that again and again gets no Sandbox kept.
+            return None;
+        }
         let stamp = first_observed(&review.object, now);
         if let Some(named) = named(review)
             && self

@@ -1,5 +1,6 @@
 //! From the [`World`] to what one reconcile sees.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -39,7 +40,7 @@ impl World {
 
     fn see_sandbox(&self, sandbox: Arc<Object>, now: Timestamp) -> SandboxSeen {
         let key = &sandbox.key;
-        let pods: Vec<_> = self.children_of(&sandbox, Kind::Pod).collect();
+        let pods: Vec<_> = self.pods_of(&sandbox).collect();
         let pod_key = key.sibling(Kind::Pod, build::pod_name(&sandbox));
         // Whatever of that name is not among its own is in the way, even one that names its UID.
         let other_pod = self.objects.get(&pod_key).filter(|p| !pods.iter().any(|own| own.key == p.key)).cloned();
@@ -80,14 +81,18 @@ impl World {
     fn see_pool(&self, pool: Arc<Object>, now: Timestamp) -> PoolSeen {
         let key = &pool.key;
         let template = references(&pool).first().and_then(|t| self.objects.get(t)).cloned();
-        let members = self
-            .children_of(&pool, Kind::Sandbox)
+        let spoken_for = self.marks.all_spoken_for(&key.namespace, now, self.settings.unknown_for);
+        let members: Vec<Member> = self
+            .members
+            .get(&(key.clone(), pool.meta.uid.clone()))
             // Of a pool that goes nothing is decided, however often claims take from it.
             .filter(|_| pool.meta.deleting.is_none())
-            .map(|sandbox| Member {
-                pod: self.pod_of(&sandbox),
-                spoken_for: self.marks.spoken_for(&sandbox.key, now, self.settings.unknown_for),
-                sandbox,
+            .into_iter()
+            .flatten()
+            .map(|(key, (sandbox, pod))| Member {
+                sandbox: sandbox.clone(),
+                pod: pod.clone(),
+                spoken_for: spoken_for.contains(key),
             })
             .collect();
         let (mut creating, mut lost) = (vec![], vec![]);
@@ -100,13 +105,8 @@ impl World {
                 lost.push(made.name.clone());
             }
         }
-        let prefix = build::member_prefix(&key.name);
-        let taken_names = self
-            .objects
-            .range(key.sibling(Kind::Sandbox, prefix.as_str())..)
-            .take_while(|(k, _)| k.kind == Kind::Sandbox && k.namespace == key.namespace && k.name.starts_with(&prefix))
-            .map(|(k, _)| k.name.clone())
-            .collect();
+        let alive = members.iter().filter(|member| member.sandbox.meta.deleting.is_none()).count();
+        let names = self.new_names(&pool, alive, &creating);
         let involved = self.marks.creating(&pool.meta.uid, now, self.settings.unknown_for).map(|(k, _)| k.clone());
         let involved: Vec<Key> = involved.chain([key.clone()]).collect();
         let mut common = self.common(key, involved, now);
@@ -118,11 +118,24 @@ impl World {
             lost,
             claimed: self.taken.get(key).map_or(0, |t| u32::try_from(t.len()).unwrap_or(u32::MAX)),
             demand: self.demand.get(key).cloned().unwrap_or_default(),
-            nonce: self.settings.seed.wrapping_add(self.created),
-            taken_names,
+            names,
             common,
             pool,
         }
+    }
+
+    /// Names for as many Sandboxes as a pool may make at once.
+    fn new_names(&self, pool: &Object, alive: usize, creating: &[Arc<str>]) -> Vec<String> {
+        let maximum = pool.pool().and_then(|p| p.spec.as_ref().ok()).map_or(0, |model| model.size.max());
+        let maximum = usize::try_from(maximum).unwrap_or(usize::MAX);
+        let most = maximum.saturating_sub(alive + creating.len()).min(self.settings.pool_batch);
+        let mut used: BTreeSet<String> = creating.iter().map(ToString::to_string).collect();
+        (0_u64..)
+            .map(|n| build::member_name(pool, self.settings.seed.wrapping_add(self.created).wrapping_add(n)))
+            .filter(|name| !self.objects.contains_key(&pool.key.sibling(Kind::Sandbox, name.as_str())))
+            .filter(|name| used.insert(name.clone()))
+            .take(most)
+            .collect()
     }
 
     fn see_claim(&self, claim: Arc<Object>, now: Timestamp) -> ClaimSeen {
@@ -222,35 +235,41 @@ impl World {
         }
         let mut stale = None;
         for pool in pools {
-            let warm = self.warm.of(&pool.meta.uid).filter_map(|key| self.objects.get(key));
-            for sandbox in warm.filter(|s| names_as_owner(s, &pool.key)) {
-                if !free(sandbox) {
-                    continue;
-                }
-                if !fresh(sandbox) {
-                    stale = stale.or_else(|| Some(sandbox.clone()));
-                } else if let Some(pod) = self.usable_pod(sandbox) {
-                    return (Some((sandbox.clone(), pod)), stale);
-                }
+            let make = (pool.meta.uid.clone(), template.template_hash().into());
+            let ours = |key| self.objects.get(key).filter(|s| names_as_owner(s, &pool.key) && free(s));
+            stale = stale.or_else(|| self.warm.stale(&make).find_map(ours).cloned());
+            let mut warm = self.warm.of(&make, |node| self.is_usable(node)).filter_map(ours);
+            if let Some(found) = warm.find_map(|s| Some((s.clone(), self.usable_pod(s)?))) {
+                return (Some(found), stale);
             }
         }
         (None, stale)
+    }
+
+    /// Whether Sandboxes on a node may be handed out: it is ready and not cordoned.
+    fn is_usable(&self, node: &str) -> bool {
+        match self.objects.get(&Key::new(Kind::Node, "", node)).map(|node| &node.body) {
+            Some(Body::Node(node)) => node.schedulable,
+            // It is gone, and its pods will be found out to be; or no node can be seen from where we are.
+            Some(_) | None => node.is_empty() || self.of_kind(Kind::Node).next().is_none(),
+        }
     }
 
     /// The pod of a Sandbox that may be handed out: Ready, staying, on a node that is ready and not cordoned.
     fn usable_pod(&self, sandbox: &Object) -> Option<Arc<Object>> {
         let object = self.pod_of(sandbox)?;
         let pod = object.pod()?;
-        let node_ok = pod.node.as_deref().is_none_or(|name| {
-            let node = self.objects.get(&Key::new(Kind::Node, "", name));
-            node.is_none_or(|n| if let Body::Node(node) = &n.body { node.schedulable } else { true })
-        });
+        let node_ok = pod.node.as_deref().is_none_or(|node| self.is_usable(node));
         (pod.ready() && object.meta.deleting.is_none() && node_ok).then_some(object)
     }
 
     pub(super) fn pod_of(&self, sandbox: &Object) -> Option<Arc<Object>> {
         // One of another name is not what we made, whatever owner it names.
-        self.children_of(sandbox, Kind::Pod).find(|pod| *pod.key.name == *build::pod_name(sandbox))
+        self.pods_of(sandbox).find(|pod| *pod.key.name == *build::pod_name(sandbox))
+    }
+
+    pub(super) fn pods_of(&self, sandbox: &Object) -> impl Iterator<Item = Arc<Object>> {
+        self.children_of(sandbox, Kind::Pod)
     }
 
     fn children_of(&self, owner: &Object, kind: Kind) -> impl Iterator<Item = Arc<Object>> {

@@ -10,10 +10,13 @@ use jiff::Timestamp;
 
 use crate::kind::Key;
 
-/// By the pool's UID.
+/// What a Sandbox was made of: the pool's UID, and the hash of its template.
+pub(super) type Make = (Arc<str>, Arc<str>);
+
+/// By what they were made of: those of an old template are in nobody's way.
 #[derive(Debug, Default)]
 pub(super) struct Warm {
-    pools: BTreeMap<Arc<str>, Pool>,
+    pools: BTreeMap<Make, Pool>,
 }
 
 #[derive(Debug, Default)]
@@ -27,8 +30,8 @@ struct Pool {
 
 impl Warm {
     /// Puts one in, or moves it to another node.
-    pub(super) fn insert(&mut self, pool: &Arc<str>, key: &Key, created: Timestamp, node: Arc<str>) {
-        let pool = self.pools.entry(pool.clone()).or_default();
+    pub(super) fn insert(&mut self, make: &Make, key: &Key, created: Timestamp, node: Arc<str>) {
+        let pool = self.pools.entry(make.clone()).or_default();
         if pool.places.get(key).is_some_and(|place| *place == (node.clone(), created)) {
             return;
         }
@@ -38,20 +41,27 @@ impl Warm {
     }
 
     /// Takes one out, if it is in.
-    pub(super) fn remove(&mut self, pool: &str, key: &Key) {
-        let Some(held) = self.pools.get_mut(pool) else { return };
+    pub(super) fn remove(&mut self, make: &Make, key: &Key) {
+        let Some(held) = self.pools.get_mut(make) else { return };
         held.remove(key);
         if held.places.is_empty() {
-            self.pools.remove(pool);
+            self.pools.remove(make);
         }
     }
 
-    /// Those of a pool, best first.
-    pub(super) fn of(&self, pool: &str) -> impl Iterator<Item = &Key> {
-        self.pools.get(pool).into_iter().flat_map(|pool| {
-            let nodes = pool.order.iter().rev().filter_map(|(_, node)| pool.nodes.get(node));
+    /// Those of one make on usable nodes, best first.
+    pub(super) fn of(&self, make: &Make, usable: impl Fn(&str) -> bool) -> impl Iterator<Item = &Key> {
+        self.pools.get(make).into_iter().flat_map(move |pool| {
+            let nodes: Vec<_> = pool.order.iter().rev().filter(|(_, node)| usable(node)).collect();
+            let nodes = nodes.into_iter().filter_map(|(_, node)| pool.nodes.get(node));
             nodes.flatten().map(|(_, key)| key)
         })
+    }
+
+    /// Those of a pool that were made of another template.
+    pub(super) fn stale(&self, make: &Make) -> impl Iterator<Item = &Key> {
+        let of_pool = self.pools.range((make.0.clone(), "".into())..).take_while(|((pool, _), _)| *pool == make.0);
+        of_pool.filter(|((_, hash), _)| *hash != make.1).flat_map(|(_, pool)| pool.places.keys())
     }
 }
 
@@ -89,14 +99,14 @@ mod test {
 
     #[test]
     fn the_oldest_on_the_fullest_node_goes_first() {
-        let pool: Arc<str> = "pool".into();
+        let pool: Make = ("pool".into(), "hash".into());
         let mut warm = Warm::default();
         for (name, created, node) in [("a1", 3, "a"), ("a2", 2, "a"), ("a3", 4, "a"), ("b1", 1, "b"), ("b2", 5, "b")] {
             warm.insert(&pool, &key(name), at(created), node.into());
         }
         let mut taken = Vec::new();
         loop {
-            let Some(next) = warm.of(&pool).next().cloned() else { break };
+            let Some(next) = warm.of(&pool, |_| true).next().cloned() else { break };
             warm.remove(&pool, &next);
             taken.push(next.name.to_string());
         }
@@ -106,14 +116,27 @@ mod test {
 
     #[test]
     fn one_that_comes_again_from_another_node_is_moved() {
-        let pool: Arc<str> = "pool".into();
+        let pool: Make = ("pool".into(), "hash".into());
         let mut warm = Warm::default();
         for node in ["a", "a", "b"] {
             warm.insert(&pool, &key("s"), at(1), node.into());
         }
-        assert_eq!(warm.of(&pool).count(), 1);
+        assert_eq!(warm.of(&pool, |_| true).count(), 1);
         warm.remove(&pool, &key("s"));
         warm.remove(&pool, &key("s"));
-        assert_eq!(warm.of(&pool).count(), 0);
+        assert_eq!(warm.of(&pool, |_| true).count(), 0);
+    }
+
+    #[test]
+    fn what_nobody_may_take_is_not_looked_at() {
+        let make = |hash: &str| -> Make { ("pool".into(), hash.into()) };
+        let mut warm = Warm::default();
+        for (name, hash, node) in [("old", "old", "a"), ("new", "new", "b"), ("drained-1", "new", "c"), ("drained-2", "new", "c")] {
+            warm.insert(&make(hash), &key(name), at(1), node.into());
+        }
+        warm.insert(&("pool-2".into(), "old".into()), &key("other"), at(1), "a".into());
+        let names = |keys: Vec<&Key>| keys.into_iter().map(|key| key.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(warm.of(&make("new"), |node| node != "c").collect()), ["new"]);
+        assert_eq!(names(warm.stale(&make("new")).collect()), ["old"]);
     }
 }

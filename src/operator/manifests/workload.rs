@@ -123,10 +123,11 @@ fn container(settings: &Settings) -> Container {
         image: Some(settings.image.clone()),
         args: Some(args),
         ports: Some(vec![port("webhook", WEBHOOK_PORT), port("metrics", METRICS_PORT), port("health", HEALTH_PORT)]),
+        // 2Gi: some 70,000 sandboxes with their pods (docs/operations.md).
         // No limit of CPU: a burst of claims is what it is there for, and throttling would show as latency.
         resources: Some(ResourceRequirements {
             requests: quantities(Some("100m"), "128Mi"),
-            limits: quantities(None, "1Gi"),
+            limits: quantities(None, "2Gi"),
             ..ResourceRequirements::default()
         }),
         // Listing a large cluster takes its time; until then it is alive, and not ready.

@@ -130,6 +130,11 @@ impl LaneState {
         self.fresh.pop().or_else(|| self.background.pop())
     }
 
+    /// Forgets what waits here.
+    pub(super) fn clear(&mut self) {
+        (self.fresh, self.background, self.stale) = (Turns::default(), Turns::default(), 0);
+    }
+
     /// Notes that a key now stands twice.
     pub(super) fn overtake(&mut self) {
         self.stale += 1;

@@ -127,7 +127,7 @@ fn mutating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> MutatingWe
         // Another webhook may mark a Pod after we looked at it.
         reinvocation_policy: Some("IfNeeded".to_owned()),
         rules: Some(rules(entry)),
-        side_effects: side_effects(entry).to_owned(),
+        side_effects: side_effects(entry, Phase::Mutate).to_owned(),
         timeout_seconds: Some(TIMEOUT_SECONDS),
     }
 }
@@ -144,7 +144,7 @@ fn validating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> Validati
         namespace_selector: Some(selection.namespaces),
         object_selector: selection.objects,
         rules: Some(rules(entry)),
-        side_effects: side_effects(entry).to_owned(),
+        side_effects: side_effects(entry, Phase::Validate).to_owned(),
         timeout_seconds: Some(TIMEOUT_SECONDS),
     }
 }
@@ -165,11 +165,11 @@ fn failure_policy(entry: Entry) -> &'static str {
     }
 }
 
-fn side_effects(entry: Entry) -> &'static str {
-    match entry {
-        Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnKinds | Entry::OwnedSandboxes => "None",
-        // It notes the activity on the Sandbox.
-        Entry::Connect => "NoneOnDryRun",
+fn side_effects(entry: Entry, phase: Phase) -> &'static str {
+    match (entry, phase) {
+        // It notes the activity on the Sandbox; it promises a claim one.
+        (Entry::Connect, _) | (Entry::OwnKinds, Phase::Mutate) => "NoneOnDryRun",
+        (Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnKinds | Entry::OwnedSandboxes, _) => "None",
     }
 }
 
