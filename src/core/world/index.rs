@@ -359,3 +359,7 @@ fn drop_from<K: Ord, V: Ord>(index: &mut std::collections::BTreeMap<K, BTreeSet<
         }
     }
 }
+
+#[cfg(test)]
+#[path = "index_test.rs"]
+mod test;

@@ -107,6 +107,19 @@ fn each_claim_gets_a_promise_of_its_own_and_takes_what_it_was_promised() {
 }
 
 #[test]
+fn a_claim_that_is_there_already_gets_no_promise() {
+    let mut world = world(Settings::default());
+    let named = |name: &str| {
+        let mut review = review(at(1), json!({}));
+        review.object["metadata"]["name"] = name.into();
+        review
+    };
+    assert_eq!(taken(&mut world, "c", None, at(1)).as_deref(), Some("a"));
+    assert_eq!(world.reserve(&named("c")), None, "it will be refused");
+    assert!(world.reserve(&named("another")).is_some());
+}
+
+#[test]
 fn a_promise_lapses_and_what_was_released_is_free_at_once() {
     let mut world = world(Settings::default());
     let first = world.reserve(&review(at(1), json!({}))).unwrap();
