@@ -109,6 +109,9 @@ fn scan(world: &World) -> (BTreeMap<(Key, Arc<str>), Vec<(Key, Option<Key>)>>, B
 }
 
 proptest! {
+    // What fails is printed, smallest first; a case worth keeping becomes a test of its own.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_kept_of_pools_is_what_a_look_at_every_object_finds(steps in prop::collection::vec(steps(), 1..60)) {
         let mut world = World::new(crate::settings::Settings::default());

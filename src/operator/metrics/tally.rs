@@ -20,6 +20,11 @@ const NO_TEMPLATE: &str = "unknown";
 /// Values of `created-by` that upstream's clients write; anything else would be a label without bounds.
 const CREATORS: [&str; 4] = ["go-client", "python-client", "controller", "typescript-client"];
 
+/// How many templates have series of their own: what a Sandbox says it was made of is its user's to write.
+const TEMPLATES: usize = 500;
+/// Stands for all others.
+const OTHER_TEMPLATE: &str = "__other__";
+
 pub(super) struct Tally {
     families: Families,
     /// Only a leader times and counts what happens; otherwise every replica would.
@@ -28,6 +33,11 @@ pub(super) struct Tally {
     claims: HashMap<Key, CountedClaim>,
     /// Those that have gauges of their own.
     pools: HashSet<Key>,
+    /// Templates that have series of their own.
+    templates: HashSet<String>,
+    /// Series that count what happened in a namespace, which end with it.
+    creation: HashMap<Arc<str>, HashSet<[String; 2]>>,
+    claim_creations: HashMap<Arc<str>, HashSet<[String; 5]>>,
 }
 
 struct Counted {
@@ -48,7 +58,16 @@ struct CountedClaim {
 
 impl Tally {
     pub(super) fn new(families: Families) -> Self {
-        Self { families, leading: false, sandboxes: HashMap::new(), claims: HashMap::new(), pools: HashSet::new() }
+        Self {
+            families,
+            leading: false,
+            sandboxes: HashMap::new(),
+            claims: HashMap::new(),
+            pools: HashSet::new(),
+            templates: HashSet::new(),
+            creation: HashMap::new(),
+            claim_creations: HashMap::new(),
+        }
     }
 
     pub(super) fn applied(&mut self, object: &Object, now: Timestamp) {
@@ -75,6 +94,14 @@ impl Tally {
             self.uncount(&counted.labels);
         }
         self.claims.remove(key);
+        if key.kind == Kind::Namespace {
+            for [launch, template] in self.creation.remove(&key.name).into_iter().flatten() {
+                let _ = self.families.creation.remove_label_values(&[&*key.name, &launch, &template]);
+            }
+            for [a, b, c, d, e] in self.claim_creations.remove(&key.name).into_iter().flatten() {
+                let _ = self.families.claim_creations.remove_label_values(&[&*key.name, &a, &b, &c, &d, &e]);
+            }
+        }
         if self.pools.remove(key) {
             for state in ["desired", "total", "ready"] {
                 // Absent where the pool never had a status.
@@ -121,7 +148,7 @@ impl Tally {
         let Some(body) = object.sandbox() else { return };
         let conditions = &body.status.conditions;
         let ready = is_true(conditions, condition::READY);
-        let template = object.meta.annotations.get(annotation::TEMPLATE_REF).cloned();
+        let template = object.meta.annotations.get(annotation::TEMPLATE_REF).map(|name| self.template(name));
         let warm = object.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|v| v == label::LAUNCH_WARM);
         let before = self.sandboxes.remove(&object.key);
         let counted = Counted {
@@ -149,10 +176,13 @@ impl Tally {
         if let Some(now) = happened {
             if counted.started && !before.as_ref().is_some_and(|b| b.started) {
                 let template = counted.template.as_deref().unwrap_or(NO_TEMPLATE_OF_CLAIM);
+                let labels = [launch_type(warm), template];
                 self.families
                     .creation
-                    .with_label_values(&[&*object.key.namespace, launch_type(warm), template])
+                    .with_label_values(&[&*object.key.namespace, labels[0], labels[1]])
                     .observe(millis(object.meta.created, now));
+                let there = self.creation.entry(object.key.namespace.clone()).or_default();
+                there.insert(labels.map(str::to_owned));
             }
             self.count_for_claim(&object.key, &counted, before.as_ref());
         }
@@ -160,7 +190,7 @@ impl Tally {
     }
 
     /// Counts a sandbox that has just become a claim's.
-    fn count_for_claim(&self, key: &Key, counted: &Counted, before: Option<&Counted>) {
+    fn count_for_claim(&mut self, key: &Key, counted: &Counted, before: Option<&Counted>) {
         let Some(claim) = counted.owner.as_ref().and_then(|owner| claim_key(key, owner)) else { return };
         if before.is_some_and(|before| before.owner.as_ref().and_then(|o| claim_key(key, o)).is_some()) {
             return;
@@ -171,17 +201,27 @@ impl Tally {
             None => claim.and_then(|claim| claim.source_pool.as_deref()).unwrap_or("none"),
         };
         let ready = counted.ready || before.is_some_and(|before| before.ready);
-        self.families
-            .claim_creations
-            .with_label_values(&[
-                &*key.namespace,
-                counted.template.as_deref().unwrap_or(NO_TEMPLATE_OF_CLAIM),
-                launch_type(before.is_some() && counted.warm),
-                pool,
-                if ready { "ready" } else { "not_ready" },
-                claim.map_or("unknown", |claim| claim.created_by),
-            ])
-            .inc();
+        let labels = [
+            counted.template.as_deref().unwrap_or(NO_TEMPLATE_OF_CLAIM),
+            launch_type(before.is_some() && counted.warm),
+            pool,
+            if ready { "ready" } else { "not_ready" },
+            claim.map_or("unknown", |claim| claim.created_by),
+        ];
+        let [a, b, c, d, e] = labels;
+        self.families.claim_creations.with_label_values(&[&*key.namespace, a, b, c, d, e]).inc();
+        self.claim_creations.entry(key.namespace.clone()).or_default().insert(labels.map(str::to_owned));
+    }
+
+    /// The label of a template.
+    fn template(&mut self, name: &str) -> String {
+        if !self.templates.contains(name) {
+            if self.templates.len() >= TEMPLATES {
+                return OTHER_TEMPLATE.to_owned();
+            }
+            self.templates.insert(name.to_owned());
+        }
+        name.to_owned()
     }
 
     fn claim(&mut self, object: &Object, happened: Option<Timestamp>) {

@@ -150,3 +150,37 @@ fn every_upstream_bucket_is_kept() {
         );
     }
 }
+
+#[test]
+fn what_users_name_does_not_add_up() {
+    let metrics = Metrics::new().unwrap();
+    metrics.leading(true);
+    let made_of = |template: &str, sandbox: &str| {
+        let mut made = warm(owner("SandboxWarmPool", "pool"), "True");
+        made.key.name = sandbox.into();
+        made.meta.annotations.insert("agents.x-k8s.io/sandbox-template-ref".to_owned(), template.to_owned());
+        made
+    };
+    for n in 0..2 * super::TEMPLATES {
+        let sandbox = made_of(&format!("t{n}"), &format!("s{n}"));
+        metrics.applied(&sandbox);
+        metrics.deleted(&sandbox);
+    }
+    let shown = text(&metrics);
+    let series = lines(&shown, "agent_sandbox_creation_latency_ms_count");
+    assert_eq!(series.len(), super::TEMPLATES + 1);
+    assert!(series.iter().any(|line| line.contains("__other__") && line.ends_with(&format!(" {}", super::TEMPLATES))));
+
+    metrics.applied(&made_of("t0", "taken"));
+    metrics.applied(&claim("False"));
+    let mut taken = made_of("t0", "taken");
+    taken.meta.controller = warm(owner("SandboxClaim", "c1"), "True").meta.controller;
+    metrics.applied(&taken);
+    assert_eq!(lines(&text(&metrics), "agent_sandbox_claim_creation_total").len(), 1);
+    let mut namespace = object(Kind::Namespace, "ns", json!({}), json!({}));
+    namespace.key = paddock_core::kind::Key::new(Kind::Namespace, "", "ns");
+    metrics.deleted(&namespace);
+    let shown = text(&metrics);
+    assert!(lines(&shown, "agent_sandbox_creation_latency_ms").is_empty(), "{shown}");
+    assert!(lines(&shown, "agent_sandbox_claim_creation_total").is_empty(), "{shown}");
+}
