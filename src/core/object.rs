@@ -231,8 +231,7 @@ impl Object {
     #[must_use]
     pub fn runs(&self) -> bool {
         self.sandbox().is_some_and(|s| {
-            let mode =
-                |m: &model::Sandbox| model::desired_mode(m.operating_mode, m.replicas, s.status.mode).mode;
+            let mode = |m: &model::Sandbox| model::desired_mode(m.operating_mode, m.replicas, s.status.mode).mode;
             s.spec.as_ref().is_ok_and(|m| mode(m) == api::OperatingMode::Running)
         })
     }

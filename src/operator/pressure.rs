@@ -2,7 +2,8 @@
 //!
 //! Slow start, then additive increase and multiplicative decrease on the API server's own word (429 and 503). Where
 //! replies become slow, more at once would only wait inside the API server, and claims behind refills: the
-//! limit shrinks a little then. Claims go first and keep a share that refills cannot take; beside a claim only a few refills go on.
+//! limit shrinks a little then. Claims go first and keep a share that the making of warm Sandboxes cannot take; beside a claim only a
+//! few are made at once. The pod and the status of one that was made follow as anybody's do.
 //! `--kube-api-qps` and `--kube-api-burst` add a fixed rate where they are given, in the same order.
 
 use std::collections::VecDeque;

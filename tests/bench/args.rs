@@ -232,9 +232,12 @@ impl Command {
         }
     }
 
-    /// Its name and arguments, as they were typed.
+    /// Its name and arguments, as they were typed, and the flags that make it another load or comparison.
     pub(crate) fn title(&self) -> String {
-        match self {
+        let common = self.common();
+        let flags = [(common.no_refill, " --no-refill"), (common.with_bare, " --with-bare")];
+        let flags: String = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect();
+        let name = match self {
             Self::ClaimsBurst { claims, .. } => format!("claims-burst {claims}"),
             Self::ClaimsSustained { rate, seconds, .. } => format!("claims-sustained {rate} {seconds}"),
             Self::Saturate { rate, seconds, .. } => format!("saturate {rate} {seconds}"),
@@ -244,7 +247,8 @@ impl Command {
             Self::Hold { sandboxes, .. } => format!("hold {sandboxes}"),
             Self::Failover { claims, .. } => format!("failover {claims}"),
             Self::Bare { rate, seconds, .. } => format!("bare {rate} {seconds}"),
-        }
+        };
+        name + &flags
     }
 }
 

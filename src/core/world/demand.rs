@@ -91,7 +91,9 @@ impl World {
                 let demand = self.demand.entry(pool).or_default();
                 let warm = object.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
                 let counts = if warm { &mut demand.hits } else { &mut demand.misses };
-                count(counts, bucket(now, seconds), keep);
+                // What was a claim's when it was first seen, as after a start, counts by its creation: most was claimed long ago.
+                let at = if before.is_some() { now } else { object.meta.created };
+                count(counts, bucket(at, seconds), keep);
             }
             if let Some(before) = before
                 && object.meta.in_pool()

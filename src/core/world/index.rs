@@ -313,11 +313,11 @@ pub(super) fn came_from(object: &Object) -> Option<Key> {
 
 /// The Sandbox that an object is, or is the pod of.
 fn sandbox_of(object: &Object) -> Option<Key> {
-    match object.key.kind {
-        Kind::Sandbox => Some(object.key.clone()),
-        Kind::Pod => owner_key(&object.key, object.meta.controller.as_ref()).filter(|key| key.kind == Kind::Sandbox),
-        _ => None,
+    let key = &object.key;
+    if key.kind == Kind::Pod {
+        return owner_key(key, object.meta.controller.as_ref()).filter(|owner| owner.kind == Kind::Sandbox);
     }
+    (key.kind == Kind::Sandbox).then(|| key.clone())
 }
 
 /// The pool that a Sandbox is in: its key and its UID, since the UID alone is public.

@@ -12,11 +12,27 @@ use crate::world::Observed;
 #[derive(Clone, Debug)]
 enum Step {
     /// Owned by one of two pools or a claim, or by nobody; to run or asleep; terminating.
-    Sandbox { name: u8, uid: u8, owner: u8, runs: bool, going: bool },
+    Sandbox {
+        name: u8,
+        uid: u8,
+        owner: u8,
+        runs: bool,
+        going: bool,
+    },
     /// Of one of the Sandboxes, by this UID, under this kind's name.
-    Pod { name: u8, sandbox: u8, uid: u8, kind: &'static str },
-    Gone { kind: Kind, name: u8 },
-    Listed { kind: Kind },
+    Pod {
+        name: u8,
+        sandbox: u8,
+        uid: u8,
+        kind: &'static str,
+    },
+    Gone {
+        kind: Kind,
+        name: u8,
+    },
+    Listed {
+        kind: Kind,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -84,8 +100,11 @@ fn observed(world: &World, step: &Step, version: u64) -> Option<Observed> {
     })
 }
 
+/// Each pool's Sandboxes and their pods.
+type Found = BTreeMap<(Key, Arc<str>), Vec<(Key, Option<Key>)>>;
+
 /// Both indexes, from nothing but the objects.
-fn scan(world: &World) -> (BTreeMap<(Key, Arc<str>), Vec<(Key, Option<Key>)>>, BTreeSet<Key>) {
+fn scan(world: &World) -> (Found, BTreeSet<Key>) {
     let mut members: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut podless = BTreeSet::new();
     for sandbox in world.of_kind(Kind::Sandbox) {

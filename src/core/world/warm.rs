@@ -131,7 +131,9 @@ mod test {
     fn what_nobody_may_take_is_not_looked_at() {
         let make = |hash: &str| -> Make { ("pool".into(), hash.into()) };
         let mut warm = Warm::default();
-        for (name, hash, node) in [("old", "old", "a"), ("new", "new", "b"), ("drained-1", "new", "c"), ("drained-2", "new", "c")] {
+        for (name, hash, node) in
+            [("old", "old", "a"), ("new", "new", "b"), ("drained-1", "new", "c"), ("drained-2", "new", "c")]
+        {
             warm.insert(&make(hash), &key(name), at(1), node.into());
         }
         warm.insert(&("pool-2".into(), "old".into()), &key("other"), at(1), "a".into());
