@@ -1,12 +1,13 @@
 //! Bursts of claims on a pool, for tests that break things meanwhile, and what has to hold of them at the end.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::json::{controller, deleting, name, ready, text, uid};
+use super::json::{annotation, controller, deleting, name, ready, text, uid};
 use super::kinds::{CLAIM, Kind, POD, POOL, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, TEMPLATE};
 use super::manifests::{object, pod};
 use super::oracle::{Cast, Crime, Seen, Violation, Witness, violations};
@@ -71,6 +72,8 @@ pub(crate) struct Burst {
     /// Names of the Sandboxes that it was full of.
     first: BTreeSet<String>,
     witness: Witness,
+    /// Claims that came out of their admission with a promise.
+    promised: AtomicUsize,
 }
 
 impl Burst {
@@ -81,12 +84,31 @@ impl Burst {
         let pool = place.create(pool).await;
         let first = filled(place, &pool, warm).await.into_keys().collect();
         let witness = Witness::begin(place, surface.cast()).await;
-        Self { place: place.clone(), surface, pool, warm, first, witness }
+        Self { place: place.clone(), surface, pool, warm, first, witness, promised: AtomicUsize::new(0) }
+    }
+
+    /// What the API server answers to a creation is the claim as admission left it: nobody wrote to it since.
+    fn created(&self, claim: &Value) {
+        let promised = !annotation(claim, "agents.x-k8s.io/sandbox-name").is_empty();
+        self.promised.fetch_add(usize::from(promised), Ordering::Relaxed);
+    }
+
+    /// How many of the claims were promised a Sandbox at their admission.
+    pub(crate) fn promised(&self) -> usize {
+        self.promised.load(Ordering::Relaxed)
+    }
+
+    /// Makes sure that some were, as with a webhook they are.
+    pub(crate) fn was_promised_some(&self) {
+        let promised = self.promised();
+        println!("{promised} claims were promised a Sandbox at their admission");
+        assert!(promised > 0, "no claim was promised anything: the webhook was not asked");
     }
 
     /// Creates the claims, and comes back when the API server has them.
     pub(crate) async fn create(&self, count: usize) {
-        let creations = (0..count).map(|number| self.place.create(self.surface.claim(number)));
+        let creation = async |number| self.created(&self.place.create(self.surface.claim(number)).await);
+        let creations = (0..count).map(creation);
         futures::stream::iter(creations).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
     }
 
@@ -96,7 +118,7 @@ impl Burst {
             let claim = self.surface.claim(number);
             loop {
                 match self.place.try_create(&claim).await {
-                    Ok(_) => return,
+                    Ok(claim) => return self.created(&claim),
                     // An earlier try that nobody answered.
                     Err(kube::Error::Api(status)) if status.code == 409 => return,
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -125,7 +147,7 @@ impl Burst {
 
     /// Waits for the good end, and judges the way to it.
     pub(crate) async fn settle(self, count: usize, surplus: Surplus) {
-        let Self { place, surface, pool, warm, first: _, witness } = self;
+        let Self { place, surface, pool, warm, first: _, witness, promised: _ } = self;
         let kind: Kind = surface.cast().claim;
         let claims = place
             .until_all(kind, &format!("{count} are Ready"), |all| all.len() == count && all.values().all(ready))

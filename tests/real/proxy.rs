@@ -209,10 +209,11 @@ fn through(account: &Path, port: u16, file: &Path) -> PathBuf {
     file.to_owned()
 }
 
-/// Whether a request would change what the operator manages. Its leases and events are not counted.
+/// Whether a request would change what the operator manages. Its leases and events are not counted, nor its webhook's
+/// certificate and configurations.
 fn changes(method: &Method, path: &str) -> bool {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let aside = ["/leases", "/events", "/selfsubjectreviews"];
+    let aside = ["/leases", "/events", "/selfsubjectreviews", "/secrets", "webhookconfigurations"];
     !reads && !aside.iter().any(|part| path.contains(part))
 }
 

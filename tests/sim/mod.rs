@@ -65,19 +65,36 @@ fn many(kind: &str, faults: Faults, part: u64) -> Outcome {
     if let Some(seed) = number("PADDOCK_SIM_SEED") {
         return if part == 0 { one(kind, faults, (seed, steps)) } else { Ok(()) };
     }
-    let (began, mut made, mut adoptions) = (Instant::now(), 0, 0);
+    let (began, mut made, mut adoptions, mut promised, mut kept) = (Instant::now(), 0, 0, 0, 0);
     let seeds = part * RUNS..(part + 1) * RUNS;
     for seed in seeds.clone() {
         let mut simulation = Simulation::new(seed, faults, false);
-        if simulation.run(steps).is_err() {
-            return one(kind, faults, (seed, steps));
+        if let Err(error) = simulation.run(steps) {
+            one(kind, faults, (seed, steps))?;
+            return Err(format!(
+                "seed {seed} failed, and passed when its {steps} steps were repeated: the run depends on more than its \
+                 seed. The first time: {error}"
+            )
+            .into());
         }
         made += simulation.steps;
         adoptions += simulation.oracle.adoptions;
+        promised += simulation.admission.made;
+        kept += simulation.admission.kept;
     }
     let sum = TOTAL.fetch_add(made, Ordering::Relaxed) + made;
-    println!("sim::{kind}: {made} steps of seeds {seeds:?} in {:?}; {sum} steps in all so far", began.elapsed());
-    if adoptions == 0 { Err("no claim ever took a warm Sandbox: these runs prove nothing".into()) } else { Ok(()) }
+    println!(
+        "sim::{kind}: {made} steps of seeds {seeds:?} in {:?}, {adoptions} warm claims, {kept} of {promised} promises kept; \
+         {sum} steps in all so far",
+        began.elapsed()
+    );
+    if adoptions == 0 {
+        return Err("no claim ever took a warm Sandbox: these runs prove nothing".into());
+    }
+    if kept == 0 || kept == promised {
+        return Err(format!("{kept} of {promised} promises were kept: these runs prove nothing of them").into());
+    }
+    Ok(())
 }
 
 /// Steps that the tests of this process have simulated.

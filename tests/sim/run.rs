@@ -1,9 +1,13 @@
 //! One simulation: a seed decides what happens next, in pieces as small as a single request or watch event.
 
+mod admission;
+
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use paddock_core::plan::{Action, Op, Outcome};
 use paddock_core::settings::Settings;
+
+use admission::Admission;
 
 use super::answers::Judge;
 use super::api::Api;
@@ -55,6 +59,8 @@ pub(crate) struct Simulation {
     operators: Vec<Operator>,
     /// Requests whose operator does not wait for them any more, and until when they may still arrive.
     adrift: Vec<(Flight, Timestamp)>,
+    /// Claims that are asked about, and what was promised to them.
+    pub(crate) admission: Admission,
     pub(crate) oracle: Oracle,
     faults: Faults,
     /// Makes names differ from one operator process to the next.
@@ -75,6 +81,7 @@ impl Simulation {
             api,
             operators: vec![],
             adrift: vec![],
+            admission: Admission::default(),
             oracle: Oracle::new(faults.requests + faults.crashes + faults.handovers == 0),
             faults,
             processes: seed,
@@ -166,7 +173,7 @@ impl Simulation {
         }
         match self.rng.u32(..100) {
             0..34 => self.watch(),
-            34..48 => self.start(),
+            34..48 => self.start()?,
             48..62 => self.advance(),
             62..80 => self.serve()?,
             80..90 => self.deliver(),
@@ -175,13 +182,16 @@ impl Simulation {
                 self.judge(&Actor::Other)?;
             }
             95..96 => {
-                users::act(&mut self.api, &mut self.rng);
+                if let Some(claim) = users::act(&mut self.api, &mut self.rng) {
+                    self.claim(claim)?;
+                }
                 self.judge(&Actor::Other)?;
             }
             96..98 => self.collect()?,
             _ => self.pass_time(),
         }
-        Ok(())
+        self.store_admitted(false);
+        self.judge(&Actor::Other)
     }
 
     fn operator(&mut self) -> usize {
@@ -207,17 +217,18 @@ impl Simulation {
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self) -> Result<(), String> {
         let keys = self.operators[0].startable();
-        if let Some(key) = pick(&mut self.rng, &keys) {
-            self.operators[0].start(key, self.api.now);
-        }
+        let Some(key) = pick(&mut self.rng, &keys) else { return Ok(()) };
+        self.operators[0].start(key, self.api.now);
+        self.promises_are_kept(key)
     }
 
     fn advance(&mut self) {
         let keys = self.operators[0].advanceable();
         if let Some(key) = pick(&mut self.rng, &keys) {
             self.operators[0].advance(key, self.api.now);
+            self.promises_end();
         }
     }
 
@@ -325,6 +336,7 @@ impl Simulation {
         for (_, until) in &mut self.adrift {
             *until += by;
         }
+        self.admission.clock_jumped(by);
         for operator in &mut self.operators {
             operator.clock_jumped(by);
         }
@@ -335,6 +347,7 @@ impl Simulation {
         self.note(|| "the operator crashes".to_owned());
         let new = self.process();
         let old = std::mem::replace(&mut self.operators[0], new);
+        self.admission.forget();
         self.settle(old.crash())?;
         let drifting = std::mem::take(&mut self.adrift);
         self.settle(drifting.into_iter().map(|(f, _)| f).collect())
@@ -350,6 +363,7 @@ impl Simulation {
         let mut standby = self.process();
         standby.leading = false;
         let old = std::mem::replace(&mut self.operators[0], standby);
+        self.admission.forget();
         self.settle(old.crash())?;
         self.operators.swap(0, 1);
         self.operators[0].leading = true;
@@ -376,6 +390,7 @@ impl Simulation {
         for node in users::NODES {
             nodes::put_node(&mut self.api, node);
         }
+        self.store_admitted(true);
         self.judge(&Actor::Other)?;
         for operator in &mut self.operators {
             operator.heal();
@@ -400,6 +415,7 @@ impl Simulation {
         }
         at_rest(&self.api)?;
         self.nothing_is_planned()?;
+        self.everything_is_free()?;
         self.oracle.rested();
         self.faults = faults;
         for operator in &mut self.operators {
@@ -423,7 +439,7 @@ impl Simulation {
             if !operator.synced() || self.rng.bool() {
                 self.watch();
             }
-            self.start();
+            self.start()?;
             self.advance();
             self.serve()?;
             self.deliver();

@@ -15,12 +15,12 @@ pub(crate) const NODES: [&str; 3] = ["n0", "n1", "n2"];
 /// How many names claims and Sandboxes have: few, so that names come again.
 const NAMES: usize = 12;
 
-/// What a user does next.
-pub(crate) fn act(api: &mut Api, rng: &mut Rng) {
+/// What a user does next. A claim is only answered: others have their say before it is stored.
+pub(crate) fn act(api: &mut Api, rng: &mut Rng) -> Option<Value> {
     let namespace = NAMESPACES[rng.usize(..NAMESPACES.len())];
     let seed = rng.u8(..4) == 0;
     match rng.u32(..100) {
-        0..26 => create(api, claim(rng, namespace, seed, api.now)),
+        0..26 => return Some(claim(rng, namespace, seed, api.now)),
         26..36 => delete_some(api, rng, &[Resource::CLAIM, Resource::SEED_CLAIM]),
         36..46 => create(api, sandbox(rng, namespace, api.now)),
         46..50 => delete_some(api, rng, &[Resource::SANDBOX]),
@@ -38,6 +38,14 @@ pub(crate) fn act(api: &mut Api, rng: &mut Rng) {
         98..99 => touch_claim(api, rng),
         _ => change_service(api, rng),
     }
+    None
+}
+
+/// A claim for the same, of another name.
+pub(crate) fn another(rng: &mut Rng, claim: &Value) -> Value {
+    let mut another = claim.clone();
+    another["metadata"]["name"] = format!("c{}", rng.usize(..NAMES)).into();
+    another
 }
 
 /// The cluster as everybody finds it.

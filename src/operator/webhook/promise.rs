@@ -33,3 +33,7 @@ impl Promises {
         self.world.release(&review.namespace, sandbox);
     }
 }
+
+#[cfg(test)]
+#[path = "promise_test.rs"]
+mod test;

@@ -26,6 +26,7 @@ async fn the_api_server_restarts_in_a_burst() {
         println!("the API server was away for {:?}", began.elapsed());
     };
     tokio::join!(restart, burst.create_whatever_comes(80));
+    burst.was_promised_some();
     burst.settle(80, Surplus::Never).await;
     operator.process.kill().await.expect("it ends");
 }
@@ -46,6 +47,7 @@ async fn the_store_stands_still_for_longer_than_a_write_may_take() {
         store.resume().await.expect("it goes on");
     };
     tokio::join!(pause, burst.create_whatever_comes(80));
+    burst.was_promised_some();
     burst.settle(80, Surplus::Never).await;
     let lost = lost(&operator).await - before;
     println!("{lost} writes were given up and done all the same, or not");

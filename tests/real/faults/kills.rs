@@ -87,6 +87,7 @@ async fn one_burst(faults: &Faults, surface: Surface, kills: &[(u64, Point)]) {
         operator.process.restart().await.expect("it starts again");
     };
     tokio::join!(slaughter, burst.create(CLAIMS));
+    burst.was_promised_some();
     burst.settle(CLAIMS, Surplus::AfterACrash).await;
     operator.process.kill().await.expect("it ends");
 }

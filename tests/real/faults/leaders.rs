@@ -40,6 +40,7 @@ async fn another_replica_takes_over_from_a_leader_that_dies() {
         println!("another replica led {:?} after the leader's death, with leases of 4 s", began.elapsed());
     };
     tokio::join!(die, burst.create(80));
+    burst.was_promised_some();
     burst.settle(80, Surplus::AfterACrash).await;
     second.process.kill().await.expect("it was alive");
 }
@@ -63,6 +64,7 @@ async fn a_leader_that_is_cut_off_stops_acting() {
         before
     };
     let (before, ()) = tokio::join!(cut, burst.create(80));
+    burst.was_promised_some();
     burst.settle(80, Surplus::AfterACrash).await;
     assert_eq!(proxy.writes(), before, "it wrote without leading");
     for operator in [first, second] {

@@ -1,12 +1,14 @@
 //! What can go wrong between the operator and the API server, on a control plane of their own.
 //!
 //! Whatever it is, it happens in the middle of a burst of claims, and in the end each claim is Ready on a Sandbox of its own;
-//! a witness has watched every step.
+//! a witness has watched every step. The operators serve the webhook, as they do by default: so claims are promised their
+//! Sandboxes, and operators die with what they have promised.
 
 mod control_plane;
 mod kills;
 mod leaders;
 mod network;
+mod service;
 mod webhook;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use paddock_cluster::{Cluster, Options, Process};
+use service::Service;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::operator::{self, Operator, Plan, Ports};
@@ -32,6 +35,8 @@ struct Faults {
     account: PathBuf,
     /// For the two operators that there are at once at the most.
     ports: [Ports; 2],
+    /// Of their webhooks.
+    service: Service,
     /// Those that were started last: what a test that failed left behind must not get in the way of the next.
     last: std::sync::Mutex<[Option<Process>; 2]>,
     one_at_a_time: Mutex<()>,
@@ -39,11 +44,12 @@ struct Faults {
 
 impl Faults {
     /// Starts the first or the second operator of a test.
-    async fn start(&self, which: usize, name: &str, kubeconfig: &Path, flags: Vec<String>) -> Operator {
+    async fn start(&self, which: usize, name: &str, kubeconfig: &Path, mut flags: Vec<String>) -> Operator {
         let left_behind = self.last.lock().expect("no panic")[which].take();
         if let Some(process) = left_behind.filter(Process::running) {
             process.kill().await.expect("it ends");
         }
+        flags.extend(self.service.flags(which));
         let plan = Plan { name, kubeconfig, flags };
         let operator = Operator::spawn_at(&self.cluster, plan, self.ports[which]).await;
         self.last.lock().expect("no panic")[which] = Some(operator.process.clone());
@@ -63,7 +69,8 @@ async fn faults() -> (&'static Faults, MutexGuard<'static, ()>) {
         stage::install(&cluster).await;
         let account = operator::rights(&cluster).await;
         let ports = [operator::ports(&cluster), operator::ports(&cluster)];
-        Faults { cluster, account, ports, last: Default::default(), one_at_a_time: Mutex::new(()) }
+        let service = Service::start([(); 2].map(|()| cluster.port().expect("a free port"))).await;
+        Faults { cluster, account, ports, service, last: Default::default(), one_at_a_time: Mutex::new(()) }
     };
     let faults = FAULTS.get_or_init(start).await;
     (faults, faults.one_at_a_time.lock().await)
@@ -71,18 +78,13 @@ async fn faults() -> (&'static Faults, MutexGuard<'static, ()>) {
 
 /// An operator for one namespace alone, that does not wait for a lease.
 async fn alone(faults: &Faults, place: &Place, kubeconfig: &Path) -> Operator {
-    let flags = vec![
-        "--leader-elect=false".to_owned(),
-        "--webhook-bind-address=0".to_owned(),
-        format!("--namespace={}", place.namespace),
-    ];
+    let flags = vec!["--leader-elect=false".to_owned(), format!("--namespace={}", place.namespace)];
     faults.start(0, &format!("operator-{}", place.namespace), kubeconfig, flags).await
 }
 
 /// Flags of a replica whose lease is short, so that a test need not wait for the usual 15 s.
 fn replica(namespace: &str) -> Vec<String> {
-    let flags =
-        ["--lease-duration=4s", "--lease-renew-deadline=3s", "--lease-retry-period=500ms", "--webhook-bind-address=0"];
+    let flags = ["--lease-duration=4s", "--lease-renew-deadline=3s", "--lease-retry-period=500ms"];
     flags.map(str::to_owned).into_iter().chain([format!("--namespace={namespace}")]).collect()
 }
 

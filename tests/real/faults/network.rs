@@ -1,7 +1,7 @@
 //! What goes wrong on the way between the operator and the API server.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -26,13 +26,14 @@ async fn conflicts_refusals_and_lost_replies_are_survived() {
     let (faults, _alone) = faults().await;
     let place = Place::new(&faults.cluster, "faults").await;
     let calm = Arc::new(AtomicBool::new(true));
-    let is_calm = calm.clone();
+    let struck = Arc::new(AtomicU64::new(0));
+    let (is_calm, strikes) = (calm.clone(), struck.clone());
     let decide = move |number: u64, _: &http::Method, _: &str| {
         if is_calm.load(Ordering::SeqCst) {
             return Fate::Pass;
         }
         // Primes, so that every mixture comes about.
-        match () {
+        let fate = match () {
             () if number.is_multiple_of(7) => Fate::Overtake,
             () if number.is_multiple_of(11) => Fate::Refuse(StatusCode::TOO_MANY_REQUESTS),
             () if number.is_multiple_of(13) => Fate::Refuse(StatusCode::INTERNAL_SERVER_ERROR),
@@ -40,7 +41,9 @@ async fn conflicts_refusals_and_lost_replies_are_survived() {
             () if number.is_multiple_of(19) => Fate::LoseRequest,
             () if number.is_multiple_of(23) => Fate::Delay(Duration::from_millis(300)),
             () => Fate::Pass,
-        }
+        };
+        strikes.fetch_add(u64::from(fate != Fate::Pass), Ordering::SeqCst);
+        fate
     };
     let proxy = Proxy::start(&faults.cluster, &faults.account, &place.namespace, Box::new(decide)).await;
     let operator = alone(faults, &place, &proxy.kubeconfig).await;
@@ -54,9 +57,12 @@ async fn conflicts_refusals_and_lost_replies_are_survived() {
         }
     });
     burst.create(80).await;
+    burst.was_promised_some();
     cutting.await.expect("it was cut");
     burst.settle(80, Surplus::Never).await;
-    println!("80 claims through {} writes, a third of which went wrong", proxy.writes());
+    let struck = struck.load(Ordering::SeqCst);
+    println!("80 claims through {} writes, {struck} of which went wrong", proxy.writes());
+    assert!(struck > 80, "only {struck} writes went wrong");
     operator.process.kill().await.expect("it ends");
 }
 
@@ -93,6 +99,7 @@ async fn storm(status: StatusCode, most: u64) -> Duration {
         proxy.refuse_all(None);
     };
     tokio::join!(raging, burst.create(80));
+    burst.was_promised_some();
     let refused = proxy.refused();
     burst.settle(80, Surplus::Never).await;
     let (soonest, what) = proxy.soonest_retry().expect("something was asked for again");
@@ -117,6 +124,7 @@ async fn watches_that_expire_are_listed_again() {
         }
     };
     tokio::join!(expiring, burst.create(80));
+    burst.was_promised_some();
     let expired = proxy.expired();
     burst.settle(80, Surplus::Never).await;
     println!("{expired} watches were told that their version had expired");

@@ -53,10 +53,10 @@ async fn without_its_webhook_claims_and_sandboxes_are_served() {
     let (cluster, account) = scene().await;
     let place = Place::new(&cluster, "gone").await;
     let start = async |name, flags| Operator::start(&cluster, Plan { name, kubeconfig: &account, flags }).await;
-    let acts = start("acts", replica(&place.namespace)).await;
+    let of_both = || replica(&place.namespace).into_iter();
+    let acts = start("acts", of_both().chain(["--webhook-bind-address=0".to_owned()]).collect()).await;
     eventually("it leads", async || leads(&acts).await).await;
-    let of_the_other = replica(&place.namespace).into_iter().filter(|f| !f.starts_with("--webhook-bind"));
-    let admits = start("admits", of_the_other.chain(admitting(&cluster)).collect()).await;
+    let admits = start("admits", of_both().chain(admitting(&cluster)).collect()).await;
     assert!(!leads(&admits).await);
     let bare = |name: &str| marked(object(POD, name, pod()["spec"].clone()));
     // It is ready when it has registered itself; API servers hear of it a little later.
@@ -75,6 +75,8 @@ async fn without_its_webhook_claims_and_sandboxes_are_served() {
         admits.process.kill().await.expect("it was alive");
     };
     tokio::join!(dies, burst.create(80));
+    // It does not act, so its word would bind nobody.
+    assert_eq!(burst.promised(), 0, "a replica that does not lead promised Sandboxes");
 
     // What fails closed is refused, since nobody says whether it may be.
     let pool = place.get(POOL, "p").await;

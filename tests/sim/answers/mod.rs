@@ -8,7 +8,6 @@ use paddock_core::question::{
     Answer, Answered, Ask, Failure, FailureKind, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRef, PoolSizeAnswer,
     PoolSizeQuestion, Question,
 };
-use paddock_core::seen::Seen;
 
 /// Questions are asked in rounds; so many are enough for every chain of the built-ins.
 const ROUNDS: usize = 8;
@@ -76,11 +75,11 @@ impl Judge {
     }
 
     /// Asks until nothing more is to be asked.
-    pub(crate) fn ask(
+    pub(crate) fn ask<S>(
         &mut self,
-        seen: &Seen,
+        seen: &S,
         now: Timestamp,
-        questions: impl Fn(&Seen, &[Answered]) -> Vec<Ask>,
+        questions: impl Fn(&S, &[Answered]) -> Vec<Ask>,
     ) -> Vec<Answered> {
         let mut answers = Vec::new();
         for _ in 0..ROUNDS {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use paddock_core::kind::Key;
+use paddock_core::kind::{Key, Kind};
 use paddock_core::object::Object;
-use paddock_core::plan::{Action, Op, Outcome};
+use paddock_core::plan::{Action, Op, Outcome, Reason};
 use serde_json::{Value, json};
 
 use super::resource;
@@ -57,6 +57,12 @@ impl Flight {
     pub(crate) fn adrift(&self) -> Self {
         let Self { op, task, view, version, .. } = self;
         Self { op: op.clone(), task: task.clone(), view: view.clone(), version: *version, reply: None }
+    }
+
+    /// Whether its Sandbox is taken or deleted by it.
+    pub(crate) fn ends_promise(&self) -> bool {
+        let Op { key, reason, action } = &self.op;
+        key.kind == Kind::Sandbox && (*reason == Reason::Claimed || matches!(action, Action::Delete { .. }))
     }
 
     pub(super) fn sent(op: Op, task: Key, view: Rc<View>, version: Option<u64>) -> Self {

@@ -12,8 +12,9 @@ use std::rc::Rc;
 use jiff::{SignedDuration, Timestamp};
 use paddock_core::decide::{decide, questions};
 use paddock_core::kind::{Key, Kind};
-use paddock_core::plan::{Action, Op, Outcome, Plan};
+use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
 use paddock_core::question::Answered;
+use paddock_core::review::{self, Review, ReviewVerdict};
 use paddock_core::seen::Seen;
 use paddock_core::settings::Settings;
 use paddock_core::world::World;
@@ -195,6 +196,33 @@ impl Operator {
         let view = self.watches.iter().map(|(kind, w)| (resource(*kind), w.position())).collect();
         let view = Rc::new(View(view));
         Task { plan, view, versions, step: 0, outstanding: 0, end: End::Converged, stale }
+    }
+
+    /// The Sandbox that the reconcile of a claim would take.
+    pub(crate) fn planned_take(&self, key: &Key) -> Option<Key> {
+        self.running.get(key)?.plan.ops().find(|op| op.reason == Reason::Claimed).map(|op| op.key.clone())
+    }
+
+    /// Whether the reconcile of a claim would make a Sandbox for it.
+    pub(crate) fn plans_cold_start(&self, key: &Key) -> bool {
+        let creates = |op: &Op| op.reason == Reason::ColdStart && matches!(op.action, Action::Create { .. });
+        self.running.get(key).is_some_and(|task| task.plan.ops().any(creates))
+    }
+
+    /// What its webhook answers, as `src/operator/webhook/app.rs` does; nothing before it knows the cluster.
+    pub(crate) fn admit(&mut self, review: &Review) -> Option<ReviewVerdict> {
+        if !self.synced() {
+            return None;
+        }
+        let mut context = self.world.review_context(review, None);
+        // The others promise nothing.
+        context.promised = if self.leading { self.world.reserve(review) } else { None };
+        let answers = self.judge.ask(review, review.now, |review, answers| review::questions(review, &context, answers));
+        let verdict = review::verdict(review, &context, &answers);
+        if let Some(sandbox) = context.promised.filter(|_| !verdict.promise_stands) {
+            self.world.release(&review.namespace, &sandbox);
+        }
+        Some(verdict)
     }
 
     /// Reconciles whose next step can begin.

@@ -1,0 +1,93 @@
+//! Who promises, and until when.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use paddock_core::kind::Kind;
+use paddock_core::object::Object;
+use paddock_core::review::{Entry, Phase, Verb};
+use paddock_core::settings::Settings;
+use paddock_core::world::{Observed, World};
+use serde_json::{Value, json};
+use tokio::time::{Instant, advance};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn object(kind: Kind, name: &str, owner: Option<Kind>, mut document: Value) -> Object {
+    document["metadata"] = json!({
+        "name": name, "namespace": "ns", "uid": format!("{kind:?}-{name}"), "resourceVersion": "1",
+        "creationTimestamp": NOW.to_string(), "labels": document["labels"].take(),
+    });
+    if let Some(owner) = owner {
+        document["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": owner.api_version(), "kind": owner.name(), "name": "a", "uid": format!("{owner:?}-a"),
+            "controller": true,
+        }]);
+    }
+    Object::from_json(kind, document).expect("an object")
+}
+
+/// A pool with one Ready Sandbox; all have one name.
+fn world() -> SharedWorld {
+    let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+    let condition = json!([{ "type": "Ready", "status": "True", "reason": "r", "message": "",
+        "lastTransitionTime": NOW.to_string() }]);
+    let template = object(Kind::Template, "a", None, json!({ "spec": { "podTemplate": pod } }));
+    let hash = template.template_hash().to_owned();
+    let pool = json!({ "spec": { "replicas": 1, "sandboxTemplateRef": { "name": "a" } } });
+    let sandbox = json!({
+        "labels": { "agents.x-k8s.io/sandbox-template-hash": hash },
+        "spec": { "podTemplate": pod }, "status": { "conditions": condition },
+    });
+    let running = json!({ "spec": { "nodeName": "n" }, "status": { "phase": "Running", "conditions": condition } });
+    let mut world = World::new(Settings::default());
+    for object in [
+        template,
+        object(Kind::Pool, "a", None, pool),
+        object(Kind::Sandbox, "a", Some(Kind::Pool), sandbox),
+        object(Kind::Pod, "a", Some(Kind::Sandbox), running),
+    ] {
+        let _ = world.observe(Observed::Applied(object), NOW);
+    }
+    SharedWorld::new(world)
+}
+
+fn review() -> Review {
+    Review {
+        phase: Phase::Mutate,
+        entry: Entry::OwnKinds,
+        operation: Verb::Create,
+        group: Kind::Claim.group().to_owned(),
+        version: Kind::Claim.version().to_owned(),
+        kind: Kind::Claim.name().to_owned(),
+        resource: Kind::Claim.plural().to_owned(),
+        subresource: None,
+        namespace: "ns".to_owned(),
+        name: "c".to_owned(),
+        object: json!({ "metadata": { "name": "c" }, "spec": { "warmPoolRef": { "name": "a" } } }),
+        old_object: Value::Null,
+        dry_run: false,
+        username: "somebody".to_owned(),
+        groups: vec![],
+        now: NOW,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_promises_for_as_long_as_it_may_write() {
+    let fence = Fence::closed();
+    let promises = Promises::new(world(), fence.clone());
+    assert_eq!(promises.promise(&review()), None, "it has never led");
+    fence.extend(Instant::now() + Duration::from_secs(10));
+    assert_eq!(promises.promise(&review()).as_deref(), Some("a"));
+    promises.release(&review(), "a");
+    advance(Duration::from_secs(10)).await;
+    assert_eq!(promises.promise(&review()), None, "its lease is over");
+    fence.extend(Instant::now() + Duration::from_secs(10));
+    assert_eq!(promises.promise(&review()).as_deref(), Some("a"), "and renewed");
+    promises.release(&review(), "a");
+    fence.revoke();
+    assert_eq!(promises.promise(&review()), None, "another leads");
+}

@@ -1,0 +1,50 @@
+//! What a Service is in a cluster: one address for the webhook, and behind it whichever replicas listen.
+
+use std::net::Ipv4Addr;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::real::operator::NAMESPACE;
+
+/// An address that leads to two replicas in turn, or to the one that lives; to none, it ends the connection at once.
+pub(super) struct Service {
+    port: u16,
+    replicas: [u16; 2],
+}
+
+impl Service {
+    /// Begins to listen. The API server keeps connections, so it is each connection that goes to another replica.
+    pub(super) async fn start(replicas: [u16; 2]) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            let mut turn = replicas;
+            loop {
+                let Ok((client, _)) = listener.accept().await else { continue };
+                turn.rotate_left(1);
+                tokio::spawn(lead(client, turn));
+            }
+        });
+        Self { port, replicas }
+    }
+
+    /// Flags of the first or the second replica.
+    pub(super) fn flags(&self, which: usize) -> [String; 3] {
+        [
+            format!("--webhook-bind-address=127.0.0.1:{}", self.replicas[which]),
+            format!("--webhook-url=https://127.0.0.1:{}", self.port),
+            format!("--webhook-service-namespace={NAMESPACE}"),
+        ]
+    }
+}
+
+async fn lead(mut client: TcpStream, replicas: [u16; 2]) {
+    for port in replicas {
+        if let Ok(mut replica) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+            // However it ends: a replica that dies breaks its connections.
+            let _ = copy_bidirectional(&mut client, &mut replica).await;
+            return;
+        }
+    }
+}
