@@ -41,6 +41,22 @@ pub(crate) fn act(api: &mut Api, rng: &mut Rng) -> Option<Value> {
     None
 }
 
+/// A claim by somebody who looked first which pool has something Ready.
+pub(crate) fn claim_of_warm(api: &Api, rng: &mut Rng) -> Option<Value> {
+    let owner = |sandbox: &Value| sandbox["metadata"]["ownerReferences"][0].clone();
+    let ready = |sandbox: &Value| {
+        let mut conditions = sandbox["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
+    };
+    let all = api.list(Resource::SANDBOX);
+    let warm: Vec<_> = all.filter(|(_, s)| owner(s)["kind"] == "SandboxWarmPool" && ready(s)).collect();
+    let (id, sandbox) = pick(rng, &warm)?;
+    let pool = owner(sandbox);
+    let mut claim = claim(rng, &id.namespace, pool["apiVersion"] == versions(true).0, api.now);
+    claim["spec"] = json!({ "warmPoolRef": { "name": pool["name"] } });
+    Some(claim)
+}
+
 /// A claim for the same, of another name.
 pub(crate) fn another(rng: &mut Rng, claim: &Value) -> Value {
     let mut another = claim.clone();

@@ -185,6 +185,8 @@ fn cold(
         } else {
             let message = format!("Sandbox {} exists and does not belong to this claim", there.key.name);
             report(seen, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
+            // It could have a warm one instead, and nobody tells it when there is one.
+            plan.wake_at(after(seen.common.now, seen.common.settings.pool_check_every), Reason::Waiting);
         }
         return;
     }

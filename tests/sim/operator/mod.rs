@@ -217,7 +217,8 @@ impl Operator {
         let mut context = self.world.review_context(review, None);
         // The others promise nothing.
         context.promised = if self.leading { self.world.reserve(review) } else { None };
-        let answers = self.judge.ask(review, review.now, |review, answers| review::questions(review, &context, answers));
+        let answers =
+            self.judge.ask(review, review.now, |review, answers| review::questions(review, &context, answers));
         let verdict = review::verdict(review, &context, &answers);
         if let Some(sandbox) = context.promised.filter(|_| !verdict.promise_stands) {
             self.world.release(&review.namespace, &sandbox);

@@ -80,6 +80,8 @@ impl Simulation {
             let _ = self.api.create(claim);
             return Ok(());
         }
+        let of_warm = if self.rng.u8(..3) > 0 { users::claim_of_warm(&self.api, &mut self.rng) } else { None };
+        let claim = of_warm.unwrap_or(claim);
         let others = if self.rng.bool() { self.rng.usize(..4) } else { 0 };
         for _ in 0..others {
             let another = users::another(&mut self.rng, &claim);
