@@ -13,7 +13,7 @@ use crate::source::{code, files};
 const MAY_USE: [&str; 8] =
     ["jiff", "json-patch", "k8s-openapi", "kube", "schemars", "serde", "serde_json", "thiserror"];
 /// What the core's own tests may use beside.
-const TESTS_MAY_USE: [&str; 1] = ["serde_yaml_ng"];
+const TESTS_MAY_USE: [&str; 2] = ["proptest", "serde_yaml_ng"];
 /// Every part of the standard library that the core may name: no clock, files, network, threads, environment or processes,
 /// and nothing that is ordered by chance. What clippy forbids below is what these parts could still be misused for, and what
 /// a path could be spelt around this list.

@@ -105,6 +105,8 @@ pub struct PoolSeen {
     pub template: Option<Arc<Object>>,
     /// Sandboxes that the pool controls.
     pub members: Vec<Member>,
+    /// When the first of those that are spoken for without a reply counts as not.
+    pub undecided: Option<Timestamp>,
     /// Names of Sandboxes whose creation was sent without a reply so far.
     pub creating: Vec<Arc<str>>,
     /// Of `creating`, those whose reply was lost: sending them again is harmless, their names are the same.

@@ -4,13 +4,13 @@ mod admission;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use paddock_core::plan::{Action, Op, Outcome};
+use paddock_core::plan::{Action, Op, Outcome, Reason};
 use paddock_core::settings::Settings;
 
 use admission::Admission;
 
 use super::answers::Judge;
-use super::api::Api;
+use super::api::{Api, Id, Resource};
 use super::nodes::{self, Trouble, pick};
 use super::operator::{Fate, Flight, Operator, RESYNC, carry_out, resource};
 use super::oracle::{Actor, Oracle, at_rest};
@@ -242,6 +242,12 @@ impl Simulation {
         let fate = self.fate();
         let op = self.operators[0].flights[at].op.clone();
         self.note(|| format!("{op} ({fate:?})"));
+        if let (Fate::RequestLost | Fate::Late, Reason::Claimed, Action::Patch { body, .. }) =
+            (fate, op.reason, &op.action)
+        {
+            let sandbox = Id::new(Resource::SANDBOX, &op.key.namespace, &op.key.name);
+            self.oracle.take_is_lost(sandbox, body, &self.operators[0].flights[at].view);
+        }
         let reply = match fate {
             Fate::Busy => Outcome::Busy,
             Fate::Forbidden => Outcome::Rejected { status: 403, message: "quota".to_owned() },

@@ -112,6 +112,10 @@ pub(super) fn decide(seen: &PoolSeen, answers: &[Answered]) -> Plan {
             return plan;
         }
     };
+    if let Some(at) = seen.undecided {
+        // It was taken or deleted, and a watch will say so; or it was not, and nobody will.
+        plan.wake_at(at, Reason::Waiting);
+    }
     let size = sized(seen, model, &members, answers);
     if let Some(at) = size.next_check {
         plan.wake_at(at, Reason::PoolSizeCheck);

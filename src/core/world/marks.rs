@@ -1,6 +1,6 @@
 //! What is on its way to an object, was lost on its way, or was refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,12 +202,20 @@ impl Marks {
         })
     }
 
-    /// Those Sandboxes of a namespace.
-    pub(super) fn all_spoken_for(&self, namespace: &str, now: Timestamp, unknown_for: Duration) -> BTreeSet<&Key> {
-        let there = self.pending.range(Key::new(Kind::Sandbox, namespace, "")..).map(|(key, _)| key);
+    /// Those Sandboxes of a namespace; and until when that counts, of what got no reply.
+    pub(super) fn all_spoken_for(
+        &self,
+        namespace: &str,
+        now: Timestamp,
+        unknown_for: Duration,
+    ) -> BTreeMap<&Key, Option<Timestamp>> {
+        let there = self.pending.range(Key::new(Kind::Sandbox, namespace, "")..);
         there
-            .take_while(|key| key.kind == Kind::Sandbox && *key.namespace == *namespace)
-            .filter(|key| self.spoken_for(key, now, unknown_for))
+            .take_while(|(key, _)| key.kind == Kind::Sandbox && *key.namespace == *namespace)
+            .filter(|(key, _)| self.spoken_for(key, now, unknown_for))
+            .map(|(key, marks)| {
+                (key, marks.values().flatten().filter_map(|since| still(*since, unknown_for, now)).max())
+            })
             .collect()
     }
 

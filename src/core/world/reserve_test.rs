@@ -211,6 +211,21 @@ fn a_refusal_of_the_second_try_says_nothing_of_the_first() {
 }
 
 #[test]
+fn a_pool_looks_again_when_a_deletion_without_a_reply_does_not_count_any_more() {
+    let mut world = world(Settings::default());
+    let action = Action::Delete { uid: "uid-a".into(), resource_version: None, foreground: false };
+    let step = vec![Op { key: Key::new(Kind::Sandbox, "ns", "a"), reason: Reason::PoolAboveDesired, action }];
+    let pool = Key::new(Kind::Pool, "ns", "p");
+    let wake = |world: &World, now| crate::decide::decide(&world.see(&pool, now), &[]).wake.map(|wake| wake.at);
+    let _ = world.begin(&step).unwrap();
+    assert_eq!(wake(&world, at(1)), None, "the reply says what became of it");
+    let _ = world.finish(&step[0], &Outcome::Unknown, at(1));
+    let until = after(at(1), Settings::default().unknown_for);
+    assert_eq!(wake(&world, at(2)), Some(until));
+    assert_eq!(wake(&world, until), None);
+}
+
+#[test]
 fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whatever_that_is() {
     let mut outcomes = vec![Outcome::Gone, Outcome::Conflict, Outcome::Busy, Outcome::Unknown];
     outcomes.push(Outcome::Rejected { status: 403, message: "no".into() });

@@ -92,9 +92,10 @@ impl World {
             .map(|(key, (sandbox, pod))| Member {
                 sandbox: sandbox.clone(),
                 pod: pod.clone(),
-                spoken_for: spoken_for.contains(key),
+                spoken_for: spoken_for.contains_key(key),
             })
             .collect();
+        let undecided = members.iter().filter_map(|m| *spoken_for.get(&m.sandbox.key)?).min();
         let (mut creating, mut lost) = (vec![], vec![]);
         for (made, since) in self.marks.creating(&pool.meta.uid, now, self.settings.unknown_for) {
             if self.objects.contains_key(made) {
@@ -118,6 +119,7 @@ impl World {
             lost,
             claimed: self.taken.get(key).map_or(0, |t| u32::try_from(t.len()).unwrap_or(u32::MAX)),
             demand: self.demand.get(key).cloned().unwrap_or_default(),
+            undecided,
             names,
             common,
             pool,

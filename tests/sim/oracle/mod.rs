@@ -41,6 +41,8 @@ pub(crate) struct Oracle {
     had: BTreeSet<(String, String)>,
     /// The Sandbox that a claim's status named first, by the claim's UID.
     committed: BTreeMap<String, String>,
+    /// What was seen when a claim tried a Sandbox first, where that got no reply: tried again, it is the same choice.
+    tried: BTreeMap<(Id, String), Rc<View>>,
     /// No operator was lost and no reply: then no claim ever has two Sandboxes.
     faultless: bool,
     /// An operator took over that did not know all that the last one had written: a pool may be beyond its maximum for a while.
@@ -71,6 +73,13 @@ impl Oracle {
             self.final_choice(change)?;
         }
         Ok(())
+    }
+
+    /// The request of a claim that takes a Sandbox was lost.
+    pub(crate) fn take_is_lost(&mut self, sandbox: Id, body: &Value, view: &Rc<View>) {
+        if let Some((_, _, claim)) = controller(body) {
+            self.tried.entry((sandbox, claim.to_owned())).or_insert_with(|| view.clone());
+        }
     }
 
     /// Nothing of the past is held against the future: the cluster came to rest.

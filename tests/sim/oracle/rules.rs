@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Actor, Oracle, controller, is_going, seen, uid};
 use crate::sim::api::{Api, Change, Id, Resource};
+use crate::sim::operator::View;
 
 impl Oracle {
     /// Some things an operator never does, whatever it believes.
@@ -61,7 +62,9 @@ impl Oracle {
             }
             if before.is_none() && change.before.as_ref().is_some_and(|b| controller(b).is_some()) {
                 self.adoptions += 1;
-                may_be_taken(change, actor, api)?;
+                if let Actor::Operator { view, .. } = actor {
+                    may_be_taken(change, self.tried.get(&(id.clone(), claim.clone())).unwrap_or(view), api)?;
+                }
             }
         }
         if let Some((claim, _)) = track(&mut self.owned, change, "SandboxClaim", |s| !is_going(s))
@@ -149,7 +152,7 @@ fn track(
 }
 
 /// The largest maximum that a pool had between what the operator saw and now.
-fn most_known(api: &Api, pool: &str, view: &crate::sim::operator::View) -> Option<usize> {
+fn most_known(api: &Api, pool: &str, view: &View) -> Option<usize> {
     let id = api.by_uid(pool).map(|p| {
         let resource = Resource::of(p).unwrap_or(Resource::POOL);
         Id::of(resource, p)
@@ -171,8 +174,8 @@ pub(super) fn maximum(spec: &Value) -> usize {
 }
 
 /// What a claim takes is, as far as its operator could know, Ready, of the template's last form, and on a node that stays.
-fn may_be_taken(change: &Change, actor: &Actor, api: &Api) -> Result<(), String> {
-    let (Actor::Operator { view, .. }, Some(before)) = (actor, &change.before) else { return Ok(()) };
+fn may_be_taken(change: &Change, view: &View, api: &Api) -> Result<(), String> {
+    let Some(before) = &change.before else { return Ok(()) };
     let id = &change.id;
     let pod = seen(api, &Id::new(Resource::POD, &id.namespace, &id.name), view);
     let Some(pod) = pod.filter(|p| crate::sim::nodes::is_ready(p)) else {
