@@ -1,4 +1,4 @@
-//! What a Service is in a cluster: one address for the webhook, and behind it whichever replicas listen.
+//! One address for the webhook, as a Service is, and behind it whichever replica listens.
 
 use std::net::Ipv4Addr;
 
@@ -7,23 +7,25 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::real::operator::NAMESPACE;
 
-/// An address that leads to two replicas in turn, or to the one that lives; to none, it ends the connection at once.
+/// An address that leads to the first replica, or to the second where the first is gone; to none, it ends the connection at
+/// once.
+///
+/// Not to both in turn: to a loopback address API servers speak HTTP/2, and all they ask goes over one connection. So it is
+/// the one that leads first who is asked.
 pub(super) struct Service {
     port: u16,
     replicas: [u16; 2],
 }
 
 impl Service {
-    /// Begins to listen. The API server keeps connections, so it is each connection that goes to another replica.
+    /// Begins to listen.
     pub(super) async fn start(replicas: [u16; 2]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         tokio::spawn(async move {
-            let mut turn = replicas;
             loop {
                 let Ok((client, _)) = listener.accept().await else { continue };
-                turn.rotate_left(1);
-                tokio::spawn(lead(client, turn));
+                tokio::spawn(lead(client, replicas));
             }
         });
         Self { port, replicas }
