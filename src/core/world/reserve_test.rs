@@ -120,6 +120,18 @@ fn a_claim_that_is_there_already_gets_no_promise() {
 }
 
 #[test]
+fn a_change_of_what_was_promised_leaves_it_promised() {
+    let mut world = world(Settings::default());
+    let first = world.reserve(&review(at(1), json!({}))).unwrap();
+    let mut changed = Object::clone(&world.objects[&Key::new(Kind::Sandbox, "ns", first.clone())]);
+    (changed.meta.version, changed.meta.resource_version) = (2, "2".into());
+    let _ = world.observe(Observed::Applied(changed), at(2));
+    assert_ne!(world.reserve(&review(at(2), json!({}))).unwrap(), first);
+    assert_eq!(world.reserve(&review(at(2), json!({}))), None);
+    assert_eq!(taken(&mut world, "stranger", None, at(2)), None);
+}
+
+#[test]
 fn a_promise_lapses_and_what_was_released_is_free_at_once() {
     let mut world = world(Settings::default());
     let first = world.reserve(&review(at(1), json!({}))).unwrap();
