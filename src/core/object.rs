@@ -56,6 +56,8 @@ pub struct Meta {
     pub created: Timestamp,
     /// Since when it is terminating.
     pub deleting: Option<Timestamp>,
+    /// Whether it goes only when what it owns has gone (foreground deletion).
+    pub foreground: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Annotations.
@@ -327,6 +329,7 @@ impl From<ObjectMeta> for Meta {
             generation: meta.generation.unwrap_or_default(),
             created: meta.creation_timestamp.map(|t| t.0).unwrap_or_default(),
             deleting: meta.deletion_timestamp.map(|t| t.0),
+            foreground: meta.finalizers.iter().flatten().any(|finalizer| finalizer == "foregroundDeletion"),
             labels: meta.labels.unwrap_or_default(),
             annotations: meta.annotations.unwrap_or_default(),
             controller,

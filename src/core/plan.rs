@@ -145,6 +145,8 @@ pub enum Reason {
     IdleDeleted,
     /// The Sandbox or claim reached its shutdown time.
     Expired,
+    /// The Sandbox goes once its pod has, and the garbage collector does not see the pod.
+    PodLeftBehind,
     /// The workload came to its end.
     Finished,
     /// `ttlSecondsAfterFinished` has passed.
@@ -220,6 +222,7 @@ impl Reason {
             Reason::IdleSuspended => "IdleSuspended",
             Reason::IdleDeleted => "IdleDeleted",
             Reason::Expired => "Expired",
+            Reason::PodLeftBehind => "PodLeftBehind",
             Reason::Finished => "Finished",
             Reason::TtlPassed => "TtlPassed",
             Reason::ServiceMissing => "ServiceMissing",

@@ -21,6 +21,9 @@ use crate::settings::{after, still};
 /// How long the pod that takes the place of a disrupted one has to have lived before it is replaced in its turn.
 const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// How long the garbage collector has for the pod of a Sandbox that goes only when it has gone.
+const COLLECT: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// How soon a plugin that did not answer is asked again.
 const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -125,7 +128,10 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
     };
     let mut notes = report::Notes::default();
     match &situation {
-        Situation::Going => return plan,
+        Situation::Going => {
+            left_behind(seen, &mut plan);
+            return plan;
+        }
         Situation::Unreadable(problem) => notes.error = Some(format!("the Sandbox is not valid: {problem}")),
         Situation::Expired(_) | Situation::ManyPods(_) | Situation::Ended(..) | Situation::PodGoing(..) => {}
         Situation::Asleep(_, pod) => first.extend(pod.and_then(|pod| put_to_sleep(seen, pod, &mut plan))),
@@ -202,6 +208,20 @@ pub(super) fn decide(seen: &SandboxSeen, answers: &[Answered]) -> Plan {
     }
     plan.steps.retain(|step| !step.is_empty());
     plan
+}
+
+/// A pod that was made when its Sandbox was already being deleted in the foreground: where the garbage collector had gone through
+/// what there was before, nothing makes it look again, and the Sandbox would never go.
+fn left_behind(seen: &SandboxSeen, plan: &mut Plan) {
+    let sandbox = &seen.sandbox;
+    let Some(since) = sandbox.meta.deleting.filter(|_| sandbox.meta.foreground) else { return };
+    let left = seen.pods.iter().filter(|pod| pod.meta.deleting.is_none());
+    match still(since, COLLECT, seen.common.now) {
+        None => plan.steps.push(left.map(|pod| delete(pod, Reason::PodLeftBehind)).collect()),
+        Some(due) if left.count() > 0 => plan.wake_at(due, Reason::PodLeftBehind),
+        Some(_) => {}
+    }
+    plan.steps.retain(|step| !step.is_empty());
 }
 
 /// The write of the status, unless it can wait.
