@@ -123,7 +123,7 @@ fn container(settings: &Settings) -> Container {
         image: Some(settings.image.clone()),
         args: Some(args),
         ports: Some(vec![port("webhook", WEBHOOK_PORT), port("metrics", METRICS_PORT), port("health", HEALTH_PORT)]),
-        // 2Gi: some 70,000 sandboxes with their pods (docs/operations.md).
+        // 2Gi: twice what 50,000 sandboxes with their pods take (docs/operations.md).
         // No limit of CPU: a burst of claims is what it is there for, and throttling would show as latency.
         resources: Some(ResourceRequirements {
             requests: quantities(Some("100m"), "128Mi"),
