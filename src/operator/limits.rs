@@ -22,7 +22,7 @@ pub const WATCH: Duration = Duration::from_secs(60);
 
 /// How long a connection may bring nothing: longer than any watch. Of a cut that nobody reports, a list or the beginning of a watch
 /// would not learn for a quarter of an hour otherwise, and the kind would go unseen.
-pub const SILENCE: Duration = Duration::from_secs(75);
+pub const SILENCE: Duration = WATCH.saturating_add(Duration::from_secs(15));
 
 /// How long after a list the watch may take to show what was written while the list was made; then the kind is listed
 /// again. Every reply to a write has come by then, and a watch of a busy API server is some seconds late.

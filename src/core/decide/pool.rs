@@ -79,12 +79,10 @@ fn is_ready(member: &Member) -> bool {
 pub(super) fn questions(seen: &PoolSeen, answers: &[Answered]) -> Vec<Ask> {
     let stays = seen.pool.pool().filter(|_| seen.pool.meta.deleting.is_none());
     let Some(Ok(model)) = stays.map(|p| &p.spec) else { return vec![] };
-    if matches!(model.size, PoolSize::Fixed(_)) {
-        return vec![];
-    }
-    match ask(seen, model, &Members::of(seen), answers) {
-        Some((Chain::Ask(ask), _)) => vec![*ask],
-        Some((Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody, _)) | None => vec![],
+    let PoolSize::Between { min, max } = model.size else { return vec![] };
+    match ask(seen, (min, max), &Members::of(seen), answers).0 {
+        Chain::Ask(ask) => vec![*ask],
+        Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody => vec![],
     }
 }
 
@@ -211,7 +209,6 @@ fn deletions(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, desire
 }
 
 fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &[Answered]) -> Sized {
-    let (min, max) = (model.size.min(), model.size.max());
     let before = seen.pool.pool().and_then(|p| p.status.policy_state.as_ref());
     let kept = |desired: u32, reason: String| Sized {
         desired: usize::try_from(desired).unwrap_or(usize::MAX),
@@ -221,9 +218,11 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
         next_check: None,
         events: vec![],
     };
-    let Some((chain, troubles)) = ask(seen, model, members, answers) else {
-        return kept(max, "as spec says".to_owned());
+    let (min, max) = match model.size {
+        PoolSize::Fixed(size) => return kept(size, "as spec says".to_owned()),
+        PoolSize::Between { min, max } => (min, max),
     };
+    let (chain, troubles) = ask(seen, (min, max), members, answers);
     let mut events: Vec<Event> = told(&troubles).map(|(reason, note)| event(seen, true, reason, note)).collect();
     let now = seen.common.now;
     let default_check = after(now, seen.common.settings.pool_check_every);
@@ -262,14 +261,13 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
     sized
 }
 
-/// Asks where there is something to decide: a pool between two bounds.
+/// Asks about a pool between two bounds: of any other there is nothing to decide.
 fn ask<'a>(
     seen: &'a PoolSeen,
-    model: &model::Pool,
+    (min, max): (u32, u32),
     members: &Members<'_>,
     answers: &[Answered],
-) -> Option<(Chain<'a, PoolSizeAnswer>, Vec<Trouble>)> {
-    let PoolSize::Between { min, max } = model.size else { return None };
+) -> (Chain<'a, PoolSizeAnswer>, Vec<Trouble>) {
     let (pool, common) = (&seen.pool, &seen.common);
     let settings = &common.settings;
     let (seconds, buckets) = (settings.arrival_bucket_seconds, settings.arrival_buckets);
@@ -298,7 +296,7 @@ fn ask<'a>(
         Answer::PoolSize(answer) => Ok(answer.clone()),
         Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::Idle(_) => Err("not a pool-size answer".to_owned()),
     };
-    Some(first_or_built_in(common, &pool.meta.labels, Hook::PoolSize, answers, question, accept))
+    first_or_built_in(common, &pool.meta.labels, Hook::PoolSize, answers, question, accept)
 }
 
 fn write_status(
