@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn flags_come_after_the_benchmark() {
         let command = parse(&["claims-burst", "300", "--json", "--no-refill", "--seed", "7"]).unwrap();
-        assert_eq!(command.title(), "claims-burst 300");
+        assert_eq!(command.title(), "claims-burst 300 --no-refill");
         let common = command.common();
         assert!(common.json && common.no_refill);
         assert_eq!((common.seed, common.nodes), (7, 20));
