@@ -207,6 +207,8 @@ pub mod object {
     pub const OPERATOR_DEPLOYMENT: &str = "agent-sandbox-controller";
     /// What the label `app` of the router's pods says, by upstream's manifests.
     pub const ROUTER_APP: &str = "sandbox-router";
+    /// The name under which the API server records the operator's writes.
+    pub const FIELD_MANAGER: &str = "paddock";
     /// The domain whose labels a claim may set, unless the operator is told others.
     pub const CLAIM_LABEL_DOMAIN: &str = "sandbox.users.io";
     /// The port of a Sandbox that declares none: the usual runtime's.

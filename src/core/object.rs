@@ -1,7 +1,7 @@
 //! Observed objects: metadata and the parts of the body that decisions use.
 //!
 //! Reading never fails. A body that does not parse is kept as such, so that it harms only itself, and
-//! what no decision looks at (managed fields, most of a Pod) is dropped here.
+//! what no decision looks at (most of managed fields and of a Pod) is dropped here.
 
 mod wire;
 
@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, ObjectMeta};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
 use crate::kind::{Key, Kind};
-use crate::{api, build, model};
+use crate::{api, build, model, names};
 
 /// One object as it was last seen or written.
 #[derive(Clone, Debug)]
@@ -66,6 +66,8 @@ pub struct Meta {
     pub controller: Option<Owner>,
     /// Owners that do not.
     pub other_owners: Vec<Owner>,
+    /// Whether the API server has recorded who wrote it, and that was nobody but this operator.
+    pub ours_alone: bool,
 }
 
 /// An owner reference.
@@ -311,6 +313,8 @@ impl Pod {
 impl From<ObjectMeta> for Meta {
     fn from(meta: ObjectMeta) -> Self {
         let resource_version = meta.resource_version.unwrap_or_default();
+        let managers = meta.managed_fields.unwrap_or_default();
+        let ours = |entry: &ManagedFieldsEntry| entry.manager.as_deref() == Some(names::object::FIELD_MANAGER);
         let (mut controller, mut other_owners) = (None, Vec::new());
         for owner in meta.owner_references.unwrap_or_default() {
             let controls = owner.controller == Some(true);
@@ -334,6 +338,7 @@ impl From<ObjectMeta> for Meta {
             annotations: meta.annotations.unwrap_or_default(),
             controller,
             other_owners,
+            ours_alone: !managers.is_empty() && managers.iter().all(ours),
         }
     }
 }

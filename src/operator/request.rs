@@ -3,11 +3,9 @@
 use http::{Method, Request};
 use kube::client::Body;
 use paddock_core::kind::{Key, Kind};
+use paddock_core::names::object::FIELD_MANAGER;
 use paddock_core::plan::{Action, Op};
 use serde_json::{Value, json};
-
-/// The name under which the API server records our writes.
-pub const FIELD_MANAGER: &str = "paddock";
 
 /// The path of a kind's collection, in one namespace or in all.
 #[must_use]

@@ -24,6 +24,7 @@ pub(super) fn tests() -> Vec<Test> {
         a_sandbox_of_that_name_is_not_taken,
         a_dry_run_reserves_nothing,
         the_networks_of_a_template_are_fenced,
+        who_wrote_what_is_kept_where_others_wrote_too,
     ]
 }
 
@@ -252,4 +253,43 @@ async fn the_networks_of_a_template_are_fenced() {
     place.merge(TEMPLATE, "plain", json!({ "spec": { "networkPolicyManagement": "Unmanaged" } })).await;
     place.until_gone(NETWORK_POLICY, "plain-network-policy").await;
     assert!(place.find(NETWORK_POLICY, "open-network-policy").await.is_none());
+}
+
+/// The API server need not keep up who wrote which field of a taken Sandbox where that was the operator alone; where it was
+/// others too, their next server-side apply depends on it.
+async fn who_wrote_what_is_kept_where_others_wrote_too() {
+    let place = place("managers").await;
+    place.create(template("base", json!({}))).await;
+    let managers = |object: &Value| -> Vec<String> {
+        let entries = object["metadata"]["managedFields"].as_array();
+        entries.into_iter().flatten().map(|entry| text(entry, "/manager").to_owned()).collect()
+    };
+    for (task, shared) in [("alone", false), ("shared", true)] {
+        let made = place.create(pool(task, "base", json!({ "replicas": 1 }))).await;
+        let warm = filled(&place, &made, 1).await.into_keys().find(|name| name.starts_with(task)).expect("a warm one");
+        let labelled = |value: Option<&str>| {
+            let labels = value.map(|value| json!({ "team": value }));
+            let metadata = json!({ "name": &warm, "labels": labels });
+            json!({ "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "metadata": metadata })
+        };
+        if shared {
+            place.apply("somebody", &labelled(Some("red"))).await.expect("a label");
+        }
+        let before = managers(&place.get(SANDBOX, &warm).await);
+        assert!(before.contains(&"paddock".to_owned()), "{task}: {before:?}");
+        place.create(claim(task, task, json!({}))).await;
+        let said = place.until(CLAIM, task, "Ready", ready).await;
+        assert_eq!(text(&said, "/status/sandbox/name"), warm);
+        let taken = managers(&place.get(SANDBOX, &warm).await);
+        if shared {
+            assert!(taken.contains(&"somebody".to_owned()), "{taken:?}");
+            let without = place.apply("somebody", &labelled(None)).await.expect("no label");
+            assert_eq!(label(&without, "team"), "", "what is applied no more goes");
+        } else {
+            assert!(taken.is_empty(), "{taken:?}");
+            let applied = place.apply("somebody", &labelled(Some("red"))).await.expect("a label");
+            assert_eq!(label(&applied, "team"), "red");
+            assert!(managers(&applied).contains(&"somebody".to_owned()), "it begins again with an apply");
+        }
+    }
 }

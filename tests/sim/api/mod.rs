@@ -159,6 +159,9 @@ impl Api {
             rules::fill_in(id.resource, &mut new);
             rules::check(id.resource, Some(&old), &new)?;
         }
+        if new["metadata"]["managedFields"] == json!([{}]) {
+            remove(&mut new["metadata"], "managedFields");
+        }
         // What is empty is not stored.
         for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
             let empty =

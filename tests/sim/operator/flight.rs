@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use paddock_core::kind::{Key, Kind};
+use paddock_core::names::object::FIELD_MANAGER;
 use paddock_core::object::Object;
 use paddock_core::plan::{Action, Op, Outcome, Reason};
 use serde_json::{Value, json};
@@ -74,7 +75,7 @@ impl Flight {
 pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
     let id = Id::new(resource(op.key.kind), &op.key.namespace, &op.key.name);
     match &op.action {
-        Action::Create { body } => match api.create(body.clone()) {
+        Action::Create { body } => match api.create(recorded(body)) {
             Ok(stored) => self::stored(op, &stored),
             Err(Refused::Exists) => Outcome::Exists,
             Err(Refused::Conflict) => Outcome::Conflict,
@@ -110,6 +111,13 @@ pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
             }
         }
     }
+}
+
+/// As it is stored: with a record of who wrote it.
+fn recorded(body: &Value) -> Value {
+    let mut body = body.clone();
+    body["metadata"]["managedFields"] = json!([{ "manager": FIELD_MANAGER, "operation": "Update" }]);
+    body
 }
 
 fn stored(op: &Op, document: &Value) -> Outcome {
