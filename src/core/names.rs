@@ -1,6 +1,9 @@
 //! Every name that Paddock puts on the wire: groups, labels, annotations, conditions, reasons and the
 //! messages that clients compare. A name is written here once and nowhere else.
 
+/// The name under which the API server records the reconciles' writes.
+pub const FIELD_MANAGER: &str = "paddock";
+
 /// API groups and versions.
 pub mod group {
     /// The group of Sandbox, and of all four kinds in the seed shape.
@@ -207,8 +210,6 @@ pub mod object {
     pub const OPERATOR_DEPLOYMENT: &str = "agent-sandbox-controller";
     /// What the label `app` of the router's pods says, by upstream's manifests.
     pub const ROUTER_APP: &str = "sandbox-router";
-    /// The name under which the API server records the operator's writes.
-    pub const FIELD_MANAGER: &str = "paddock";
     /// The domain whose labels a claim may set, unless the operator is told others.
     pub const CLAIM_LABEL_DOMAIN: &str = "sandbox.users.io";
     /// The port of a Sandbox that declares none: the usual runtime's.

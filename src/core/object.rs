@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use crate::api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
 use crate::kind::{Key, Kind};
-use crate::{api, build, model, names};
+use crate::names::FIELD_MANAGER;
+use crate::{api, build, model};
 
 /// One object as it was last seen or written.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ pub struct Meta {
     pub controller: Option<Owner>,
     /// Owners that do not.
     pub other_owners: Vec<Owner>,
-    /// Whether the API server has recorded who wrote it, and that was nobody but this operator.
+    /// Whether the API server has recorded who wrote it, and every entry is an update by [`FIELD_MANAGER`].
     pub ours_alone: bool,
 }
 
@@ -314,7 +315,10 @@ impl From<ObjectMeta> for Meta {
     fn from(meta: ObjectMeta) -> Self {
         let resource_version = meta.resource_version.unwrap_or_default();
         let managers = meta.managed_fields.unwrap_or_default();
-        let ours = |entry: &ManagedFieldsEntry| entry.manager.as_deref() == Some(names::object::FIELD_MANAGER);
+        // The operator applies nothing: an apply under its name is somebody's.
+        let ours = |entry: &ManagedFieldsEntry| {
+            entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Update")
+        };
         let (mut controller, mut other_owners) = (None, Vec::new());
         for owner in meta.owner_references.unwrap_or_default() {
             let controls = owner.controller == Some(true);
@@ -364,4 +368,33 @@ where
         .map_err(|e| model::FieldErrors::one("spec", e.to_string()))
         .and_then(|spec| parse(meta, spec, status.clone()));
     Parsed { spec: spec.map(Arc::new), status: Arc::new(status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_record_of_updates_by_the_operator_alone_is_ours() {
+        let ours_alone = |managed_fields: Value| {
+            let metadata = json!({ "name": "s", "managedFields": managed_fields });
+            Meta::from(serde_json::from_value::<ObjectMeta>(metadata).unwrap()).ours_alone
+        };
+        let (created, status) = (
+            json!({ "manager": "paddock", "operation": "Update" }),
+            json!({ "manager": "paddock", "operation": "Update", "subresource": "status" }),
+        );
+        assert!(ours_alone(json!([created, status])));
+        for other in [
+            json!({ "manager": "kubectl-edit", "operation": "Update" }),
+            json!({ "manager": "paddock", "operation": "Apply" }),
+            json!({ "operation": "Update" }),
+        ] {
+            assert!(!ours_alone(json!([created, other])), "{other}");
+        }
+        assert!(!ours_alone(json!([])), "there is nothing to end");
+        assert!(!ours_alone(Value::Null));
+    }
 }

@@ -142,6 +142,7 @@ async fn serve(client: &Client, (claim, uid): (&str, &str), sandbox: &str, marks
             "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxClaim", "name": claim, "uid": uid,
             "controller": true, "blockOwnerDeletion": true,
         }],
+        // As the operator does with a Sandbox that nobody else has written to.
         "managedFields": [{}],
     } });
     let mark = async {
