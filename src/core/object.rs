@@ -177,7 +177,9 @@ pub struct RuntimeClass {
 impl Object {
     /// Reads an object: its metadata and everything beside it.
     #[must_use]
-    pub fn new(kind: Kind, meta: ObjectMeta, mut data: Value) -> Self {
+    pub fn new(kind: Kind, mut meta: ObjectMeta, mut data: Value) -> Self {
+        // Most of the metadata, and copied no further.
+        let ours_alone = ours_alone(&meta.managed_fields.take().unwrap_or_default());
         let body = match kind {
             Kind::Sandbox => Body::Sandbox(parsed(meta.clone(), &mut data, |metadata, spec, status| {
                 model::parse_sandbox(&api::Sandbox { metadata, spec, status: Some(status) })
@@ -216,7 +218,7 @@ impl Object {
         };
         let namespace = if kind.namespaced() { meta.namespace.as_deref().unwrap_or_default() } else { "" };
         let key = Key::new(kind, namespace, meta.name.as_deref().unwrap_or_default());
-        Self { key, meta: Meta::from(meta), body }
+        Self { key, meta: Meta { ours_alone, ..Meta::from(meta) }, body }
     }
 
     /// Reads a whole JSON document, as a reply to a write is.
@@ -314,11 +316,6 @@ impl Pod {
 impl From<ObjectMeta> for Meta {
     fn from(meta: ObjectMeta) -> Self {
         let resource_version = meta.resource_version.unwrap_or_default();
-        let managers = meta.managed_fields.unwrap_or_default();
-        // The operator applies nothing: an apply under its name is somebody's.
-        let ours = |entry: &ManagedFieldsEntry| {
-            entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Update")
-        };
         let (mut controller, mut other_owners) = (None, Vec::new());
         for owner in meta.owner_references.unwrap_or_default() {
             let controls = owner.controller == Some(true);
@@ -342,9 +339,17 @@ impl From<ObjectMeta> for Meta {
             annotations: meta.annotations.unwrap_or_default(),
             controller,
             other_owners,
-            ours_alone: !managers.is_empty() && managers.iter().all(ours),
+            ours_alone: false,
         }
     }
+}
+
+fn ours_alone(managed_fields: &[ManagedFieldsEntry]) -> bool {
+    // The operator applies nothing: an apply under its name is somebody's.
+    let ours = |entry: &ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Update")
+    };
+    !managed_fields.is_empty() && managed_fields.iter().all(ours)
 }
 
 fn hashed(parsed: Parsed<model::Template, SandboxTemplateStatus>) -> Body {
@@ -354,7 +359,7 @@ fn hashed(parsed: Parsed<model::Template, SandboxTemplateStatus>) -> Body {
 
 /// Parses spec and status apart, so that a bad spec leaves the status readable.
 fn parsed<W, S, M>(
-    mut meta: ObjectMeta,
+    meta: ObjectMeta,
     data: &mut Value,
     parse: impl FnOnce(ObjectMeta, W, S) -> Result<M, model::FieldErrors>,
 ) -> Parsed<M, S>
@@ -362,7 +367,6 @@ where
     W: DeserializeOwned,
     S: DeserializeOwned + Default + Clone,
 {
-    meta.managed_fields = None;
     let status: S = serde_json::from_value(data["status"].take()).unwrap_or_default();
     let spec = serde_json::from_value(data["spec"].take())
         .map_err(|e| model::FieldErrors::one("spec", e.to_string()))
@@ -380,7 +384,7 @@ mod tests {
     fn a_record_of_updates_by_the_operator_alone_is_ours() {
         let ours_alone = |managed_fields: Value| {
             let metadata = json!({ "name": "s", "managedFields": managed_fields });
-            Meta::from(serde_json::from_value::<ObjectMeta>(metadata).unwrap()).ours_alone
+            Object::from_json(Kind::Sandbox, json!({ "metadata": metadata })).unwrap().meta.ours_alone
         };
         let (created, status) = (
             json!({ "manager": "paddock", "operation": "Update" }),
