@@ -3,6 +3,8 @@
 
 /// The name under which the API server records the reconciles' writes.
 pub const FIELD_MANAGER: &str = "paddock";
+/// The finalizer of what is deleted in the foreground: the garbage collector takes it away when what it owns has gone.
+pub const FOREGROUND: &str = "foregroundDeletion";
 
 /// API groups and versions.
 pub mod group {

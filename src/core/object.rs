@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
 use crate::kind::{Key, Kind};
-use crate::names::FIELD_MANAGER;
+use crate::names::{FIELD_MANAGER, FOREGROUND};
 use crate::{api, build, model};
 
 /// One object as it was last seen or written.
@@ -218,7 +218,7 @@ impl Object {
         };
         let namespace = if kind.namespaced() { meta.namespace.as_deref().unwrap_or_default() } else { "" };
         let key = Key::new(kind, namespace, meta.name.as_deref().unwrap_or_default());
-        Self { key, meta: Meta { ours_alone, ..Meta::from(meta) }, body }
+        Self { key, meta: Meta::new(meta, ours_alone), body }
     }
 
     /// Reads a whole JSON document, as a reply to a write is.
@@ -313,8 +313,8 @@ impl Pod {
     }
 }
 
-impl From<ObjectMeta> for Meta {
-    fn from(meta: ObjectMeta) -> Self {
+impl Meta {
+    fn new(meta: ObjectMeta, ours_alone: bool) -> Self {
         let resource_version = meta.resource_version.unwrap_or_default();
         let (mut controller, mut other_owners) = (None, Vec::new());
         for owner in meta.owner_references.unwrap_or_default() {
@@ -334,12 +334,12 @@ impl From<ObjectMeta> for Meta {
             generation: meta.generation.unwrap_or_default(),
             created: meta.creation_timestamp.map(|t| t.0).unwrap_or_default(),
             deleting: meta.deletion_timestamp.map(|t| t.0),
-            foreground: meta.finalizers.iter().flatten().any(|finalizer| finalizer == "foregroundDeletion"),
+            foreground: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FOREGROUND),
             labels: meta.labels.unwrap_or_default(),
             annotations: meta.annotations.unwrap_or_default(),
             controller,
             other_owners,
-            ours_alone: false,
+            ours_alone,
         }
     }
 }
