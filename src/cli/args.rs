@@ -211,6 +211,9 @@ pub(crate) struct WorkArgs {
     /// Sandboxes that one look at a pool creates or deletes at the most.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_WARM_POOL_MAX_BATCH_SIZE", value_parser = clap::value_parser!(u16).range(1..), default_value = "100")]
     pub(crate) sandbox_warm_pool_max_batch_size: u16,
+    /// How long a warm sandbox that has a node may be without being Ready, before it is replaced.
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_SANDBOX_WARM_POOL_READINESS_GRACE_PERIOD", value_parser = parse_duration, default_value = "5m")]
+    pub(crate) sandbox_warm_pool_readiness_grace_period: Duration,
     /// Writes a second to the API server at the most; zero or less: as many as it takes.
     #[arg(long, value_name = "F", env = "PADDOCK_KUBE_API_QPS", allow_negative_numbers = true, default_value = "-1")]
     pub(crate) kube_api_qps: f64,
@@ -332,6 +335,7 @@ mod test {
             "--sandbox-warm-pool-concurrent-workers=3",
             "--sandbox-template-concurrent-workers=4",
             "--sandbox-warm-pool-max-batch-size=300",
+            "--sandbox-warm-pool-readiness-grace-period=10m0s",
             "--kube-api-qps=-1",
             "--kube-api-burst=10",
             "--leader-election-namespace=agent-sandbox-system",
@@ -344,6 +348,7 @@ mod test {
         assert!(args.api.extensions && !args.leadership.leader_elect);
         assert_eq!(args.work.sandbox_concurrent_workers, 10);
         assert_eq!(args.work.sandbox_warm_pool_max_batch_size, 300);
+        assert_eq!(args.work.sandbox_warm_pool_readiness_grace_period, Duration::from_secs(600));
         assert!(args.work.kube_api_qps < 0.0);
     }
 

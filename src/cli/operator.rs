@@ -55,6 +55,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         isolated_handlers: sandboxes.isolated_handler,
         seed,
         pool_batch: work.sandbox_warm_pool_max_batch_size.into(),
+        pool_readiness_grace: work.sandbox_warm_pool_readiness_grace_period,
         ..Settings::default()
     };
     let workers = Workers {

@@ -133,6 +133,17 @@ impl Kind {
         self.facts().4
     }
 
+    /// Whether `kubectl scale` works on it: of what Paddock serves, where `spec.replicas` says how many.
+    #[must_use]
+    pub fn scales(self) -> bool {
+        match self {
+            Kind::Sandbox | Kind::Pool | Kind::SeedPool => true,
+            Kind::Template | Kind::SeedTemplate | Kind::Claim | Kind::SeedClaim => false,
+            Kind::Pod | Kind::Service | Kind::VolumeClaim | Kind::NetworkPolicy | Kind::EndpointSlice => false,
+            Kind::Namespace | Kind::Node | Kind::RuntimeClass | Kind::StorageClass => false,
+        }
+    }
+
     /// `group/version`, or `v1` for core.
     #[must_use]
     pub fn api_version(self) -> String {

@@ -161,6 +161,8 @@ pub struct Service {
 pub struct Node {
     /// Ready, and not cordoned.
     pub schedulable: bool,
+    /// `spec.unschedulable`: it is to be emptied.
+    pub cordoned: bool,
     /// Handlers that its container runtime lists; `None` where it does not say.
     pub handlers: Option<Vec<String>>,
 }

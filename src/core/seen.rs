@@ -94,6 +94,8 @@ pub struct Member {
     pub pod: Option<Arc<Object>>,
     /// A claim is taking it, or it is being deleted.
     pub spoken_for: bool,
+    /// Its node is cordoned.
+    pub cordoned: bool,
 }
 
 /// A pool, its members and its demand.

@@ -41,6 +41,9 @@ pub struct Settings {
     pub unknown_for: Duration,
     /// Most Sandboxes that one plan for a pool creates or deletes; `--sandbox-warm-pool-max-batch-size`.
     pub pool_batch: usize,
+    /// How long a warm Sandbox may be without being Ready while its pod has a node, before it is replaced: upstream's
+    /// default. `--sandbox-warm-pool-readiness-grace-period`.
+    pub pool_readiness_grace: Duration,
     /// Length of one bucket of a pool's claim arrivals, in seconds.
     pub arrival_bucket_seconds: u32,
     /// Number of buckets kept: with the length above, ten minutes.
@@ -67,6 +70,7 @@ impl Default for Settings {
             reserve_for: Duration::from_secs(2),
             unknown_for: Duration::from_secs(40),
             pool_batch: 100,
+            pool_readiness_grace: Duration::from_secs(300),
             arrival_bucket_seconds: 10,
             arrival_buckets: 60,
             idle_check_at_most: Duration::from_secs(3600),

@@ -43,6 +43,7 @@ mod proxy;
 mod sandbox;
 mod sdk;
 mod stage;
+mod unusable;
 mod webhook;
 mod writes;
 
@@ -59,6 +60,7 @@ pub(crate) fn tests() -> Vec<Test> {
         sandbox::tests(),
         pool::tests(),
         claim::tests(),
+        unusable::tests(),
         idle::tests(),
         plugins::tests(),
         webhook::tests(),

@@ -18,7 +18,7 @@ pub(crate) struct Trouble {
 /// Whether something is left to do for a pod.
 pub(crate) fn pending(api: &Api) -> bool {
     let schedulable = nodes(api).next().is_some();
-    api.list(Resource::POD).any(|(_, pod)| next(pod, schedulable).is_some())
+    api.list(Resource::POD).any(|(_, pod)| next(api, pod, schedulable).is_some())
 }
 
 enum Next {
@@ -28,7 +28,11 @@ enum Next {
     Remove,
 }
 
-fn next(pod: &Value, schedulable: bool) -> Option<Next> {
+fn next(api: &Api, pod: &Value, schedulable: bool) -> Option<Next> {
+    let node = pod["spec"]["nodeName"].as_str().and_then(|node| api.get(&Id::new(Resource::NODE, "", node)));
+    if node.is_some_and(|node| !answers(node)) {
+        return None;
+    }
     if pod["metadata"]["deletionTimestamp"].is_string() {
         // Without grace left it waits for a finalizer, not for its node.
         return (pod["metadata"]["deletionGracePeriodSeconds"] != 0).then_some(Next::Remove);
@@ -47,7 +51,7 @@ pub(crate) fn step(api: &mut Api, rng: &mut fastrand::Rng, trouble: Trouble) {
     let schedulable: Vec<String> = nodes(api).collect();
     let any = !schedulable.is_empty();
     let waiting: Vec<Id> =
-        api.list(Resource::POD).filter(|(_, p)| next(p, any).is_some()).map(|(id, _)| id.clone()).collect();
+        api.list(Resource::POD).filter(|(_, p)| next(api, p, any).is_some()).map(|(id, _)| id.clone()).collect();
     let dice = rng.u32(..1000);
     if dice < trouble.evict + trouble.end + trouble.unready {
         let running: Vec<Id> = api.list(Resource::POD).filter(|(_, p)| is_ready(p)).map(|(id, _)| id.clone()).collect();
@@ -69,7 +73,7 @@ pub(crate) fn step(api: &mut Api, rng: &mut fastrand::Rng, trouble: Trouble) {
         return;
     }
     let Some(id) = pick(rng, &waiting) else { return };
-    let Some(what) = api.get(id).and_then(|p| next(p, any)) else { return };
+    let Some(what) = api.get(id).and_then(|p| next(api, p, any)) else { return };
     let patch = match what {
         Next::Remove => {
             api.finish_deletion(id);
@@ -106,11 +110,25 @@ pub(crate) fn put_node(api: &mut Api, name: &str) {
     }
 }
 
+/// The node's kubelet hangs, or nobody reaches it: its pods are not Ready any more, and stay where they are.
+pub(crate) fn silence(api: &mut Api, name: &str) {
+    let unknown = json!({ "status": { "conditions": [{ "type": "Ready", "status": "Unknown" }] } });
+    let _ = api.patch(&Id::new(Resource::NODE, "", name), Part::Whole, &unknown);
+    let there = |pod: &Value| pod["spec"]["nodeName"] == name && is_ready(pod);
+    let pods: Vec<Id> = api.list(Resource::POD).filter(|(_, p)| there(p)).map(|(id, _)| id.clone()).collect();
+    for id in pods {
+        let _ = api.patch(&id, Part::Whole, &json!({ "status": { "conditions": conditions(api, false) } }));
+    }
+}
+
+/// Whether a node's kubelet does what it is told.
+fn answers(node: &Value) -> bool {
+    node.pointer("/status/conditions/0/status") == Some(&"True".into())
+}
+
 /// Names of nodes that pods can be put on.
 fn nodes(api: &Api) -> impl Iterator<Item = String> {
-    let fit = |node: &Value| {
-        node["spec"]["unschedulable"] != true && node.pointer("/status/conditions/0/status") == Some(&"True".into())
-    };
+    let fit = |node: &Value| node["spec"]["unschedulable"] != true && answers(node);
     api.list(Resource::NODE).filter(move |(_, n)| fit(n)).map(|(id, _)| id.name.to_string())
 }
 

@@ -293,10 +293,10 @@ fn scale_pool(api: &mut Api, rng: &mut Rng) {
 
 fn cordon(api: &mut Api, rng: &mut Rng) {
     let node = NODES[rng.usize(..NODES.len())];
-    if rng.bool() {
-        super::nodes::put_node(api, node);
-    } else {
-        patch(api, &Id::new(Resource::NODE, "", node), &json!({ "spec": { "unschedulable": true } }));
+    match rng.u8(..6) {
+        0..3 => super::nodes::put_node(api, node),
+        3..5 => patch(api, &Id::new(Resource::NODE, "", node), &json!({ "spec": { "unschedulable": true } })),
+        _ => super::nodes::silence(api, node),
     }
 }
 

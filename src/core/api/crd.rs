@@ -17,6 +17,7 @@ use super::common::{SandboxClaimStatus, SandboxTemplateStatus, SandboxWarmPoolSt
 use super::sandbox::{Sandbox, SandboxSpec, SandboxStatus};
 use super::schema::{ListTypes, builtin_list_types, structural};
 use super::{extensions, seed};
+use crate::kind::Kind;
 use crate::names::group;
 
 /// Which surfaces are to be installed. Sandbox belongs to each.
@@ -76,7 +77,6 @@ fn sandbox(list_types: &ListTypes) -> CustomResourceDefinition {
         spec: structural::<SandboxSpec>(list_types),
         status: structural::<SandboxStatus>(list_types),
         columns,
-        scales: true,
     })
 }
 
@@ -107,7 +107,6 @@ fn template<K: Resource<DynamicType = ()>, S: JsonSchema>(
         spec: structural::<S>(list_types),
         status: structural::<SandboxTemplateStatus>(list_types),
         columns: Vec::new(),
-        scales: false,
     })
 }
 
@@ -127,7 +126,6 @@ fn pool<K: Resource<DynamicType = ()>, S: JsonSchema>(
             column("Min", "integer", ".spec.minReady").wide(),
             column("Max", "integer", ".spec.maxReady").wide(),
         ],
-        scales: true,
     })
 }
 
@@ -144,7 +142,6 @@ fn claim<K: Resource<DynamicType = ()>, S: JsonSchema>(
         spec: structural::<S>(list_types),
         status: structural::<SandboxClaimStatus>(list_types),
         columns,
-        scales: false,
     })
 }
 
@@ -157,11 +154,11 @@ struct Parts {
     spec: Value,
     status: Value,
     columns: Vec<Column>,
-    scales: bool,
 }
 
 fn definition<K: Resource<DynamicType = ()>>(parts: Parts) -> CustomResourceDefinition {
     let (group, kind, plural) = (K::group(&()), K::kind(&()), K::plural(&()));
+    let scales = Kind::served(&group, &plural).is_some_and(Kind::scales);
     let schema = json!({
         "description": parts.description,
         "type": "object",
@@ -187,7 +184,7 @@ fn definition<K: Resource<DynamicType = ()>>(parts: Parts) -> CustomResourceDefi
         additional_printer_columns: Some(columns.clone()),
         subresources: Some(CustomResourceSubresources {
             status: Some(CustomResourceSubresourceStatus(json!({}))),
-            scale: parts.scales.then(|| CustomResourceSubresourceScale {
+            scale: scales.then(|| CustomResourceSubresourceScale {
                 spec_replicas_path: ".spec.replicas".to_owned(),
                 status_replicas_path: ".status.replicas".to_owned(),
                 label_selector_path: Some(".status.selector".to_owned()),

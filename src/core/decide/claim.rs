@@ -10,12 +10,14 @@ use super::{create, delete, status, swap};
 use crate::api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
 use crate::build::{self, Origin};
 use crate::conditions::{Says, find, say, status_patch};
+use crate::kind::{Key, Kind};
 use crate::model::{self, ClaimSource, PoolChoice, VolumeClaim};
 use crate::names::{annotation, condition, label, reason};
 use crate::object::Object;
 use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::seen::ClaimSeen;
 use crate::settings::{after, still};
+use crate::world::Refusal;
 
 pub(super) fn decide(seen: &ClaimSeen) -> Plan {
     let claim = &seen.claim;
@@ -105,13 +107,24 @@ fn ended(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, wh
 /// The claim has its Sandbox: what the Sandbox says is forwarded.
 fn bound(seen: &ClaimSeen, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
     let warm = sandbox.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
+    let done = plan.steps.len();
     plan.steps.push(hint(seen, warm.then_some(&*sandbox.key.name)).into_iter().collect());
-    let report = Report::forwarded(sandbox);
-    if sandbox.meta.deleting.is_some() {
-        let going = Report::problem(reason::SANDBOX_NOT_READY, "the Sandbox of this claim is being deleted".to_owned());
-        self::report(seen, before, Report { sandbox: report.sandbox, ..going }, plan);
-        return;
+    tell_of(seen, before, sandbox, plan);
+    if seen.common.refused(seen.claim.key.kind).is_some() {
+        // What was refused will probably be refused again, and ends the plan: it is told before.
+        plan.steps[done..].rotate_left(1);
     }
+}
+
+/// Forwards what the claim's Sandbox says.
+fn tell_of(seen: &ClaimSeen, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
+    let report = Report::forwarded(sandbox);
+    let report = if sandbox.meta.deleting.is_some() {
+        let going = Report::problem(reason::SANDBOX_NOT_READY, "the Sandbox of this claim is being deleted".to_owned());
+        Report { sandbox: report.sandbox, ..going }
+    } else {
+        report
+    };
     self::report(seen, before, report, plan);
 }
 
@@ -153,7 +166,9 @@ fn unbound(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, 
         Ok(claims) => claims,
         Err(problem) => return fail(reason::VOLUME_CLAIM_TEMPLATES_ERROR, problem),
     };
-    if let Some((sandbox, _)) = seen.candidate.as_ref().filter(|_| model.as_it_is()) {
+    // Where a take was refused for good, so may the next one be: it gets one of its own.
+    let may_take = model.as_it_is() && refused_take(seen).is_none();
+    if let Some((sandbox, _)) = seen.candidate.as_ref().filter(|_| may_take) {
         return take(seen, model, before, sandbox, plan);
     }
     cold(seen, model, before, (template, of_template), &volume_claims, plan);
@@ -166,6 +181,11 @@ fn take(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, san
     together.push(swap(sandbox, Reason::Claimed, build::adopted_by_claim(claim, model, sandbox, seen.common.now)));
     plan.steps.push(together);
     report(seen, before, Report::forwarded(sandbox), plan);
+}
+
+/// The Sandbox that the API server did not let the claim take, and what it said. One of the claim's own name is made for it.
+fn refused_take(seen: &ClaimSeen) -> Option<&(Key, Refusal)> {
+    seen.common.refusals.iter().find(|(key, _)| key.kind == Kind::Sandbox && key.name != seen.claim.key.name)
 }
 
 /// Makes a Sandbox for the claim: the creation itself is the commit.
@@ -192,7 +212,7 @@ fn cold(
     }
     let pool = named_pool(model)
         .or_else(|| seen.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL).map(String::as_str));
-    let refusal = seen.common.refused(crate::kind::Kind::Sandbox);
+    let refusal = seen.common.refused(Kind::Sandbox);
     if let Some(refusal) = refusal {
         // It will probably be refused again, and that ends the plan: it is told before.
         let message = format!("the API server refused the Sandbox: {}", refusal.message);
@@ -200,13 +220,13 @@ fn cold(
     }
     let body = build::cold_sandbox(Origin::Claim(claim, pool), template, of_template, model, volume_claims);
     let mut made: Vec<Op> = hint(seen, None).into_iter().collect();
-    made.push(create(
-        seen.claim.key.sibling(crate::kind::Kind::Sandbox, claim.key.name.clone()),
-        Reason::ColdStart,
-        body,
-    ));
+    made.push(create(seen.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
     plan.steps.push(made);
-    plan.events.push(event(seen, false, Reason::ColdStart, "No warm Sandbox is Ready: making one".to_owned()));
+    let note = refused_take(seen).map_or_else(
+        || "No warm Sandbox is Ready: making one".to_owned(),
+        |(key, r)| format!("The API server did not let it have Sandbox {}: {}; making one", key.name, r.message),
+    );
+    plan.events.push(event(seen, false, Reason::ColdStart, note));
     if refusal.is_some() {
         return;
     }

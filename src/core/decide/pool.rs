@@ -1,6 +1,7 @@
 //! A warm pool: as many fresh Sandboxes as were decided, never more than its maximum, none that a claim took.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -12,16 +13,17 @@ use crate::conditions::{Says, find, say, status_patch};
 use crate::kind::Kind;
 use crate::model::{self, PoolSize};
 use crate::names::{condition, label, name_hash, reason};
+use crate::object::Pod;
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::policy::Bindings;
 use crate::question::{Answer, Answered, Ask, Hook, PoolSizeAnswer, PoolSizeQuestion, Question};
 use crate::review::{Chain, Trouble};
-use crate::seen::{Member, PoolSeen};
+use crate::seen::{Common, Member, PoolSeen};
 use crate::settings::{after, still};
 
 /// How long a Sandbox that turned out unusable stays before it is replaced: a template whose pods
 /// always fail must not make the pool spin.
-const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+const REPLACE_EVERY: Duration = Duration::from_secs(10);
 /// The first step of a refill; each following one is twice as large. A template that the API server
 /// refuses costs this many attempts.
 const FIRST_STEP: usize = 8;
@@ -33,6 +35,8 @@ struct Members<'a> {
     creating: Vec<&'a Member>,
     stale: Vec<&'a Member>,
     unusable: Vec<&'a Member>,
+    /// When the next of them will have been on its way for too long.
+    stuck_at: Option<Timestamp>,
     /// Being taken or deleted; the pool's still, until that is certain.
     spoken_for: usize,
 }
@@ -43,12 +47,11 @@ impl<'a> Members<'a> {
         let mut members = Self::default();
         for member in seen.members.iter().filter(|m| m.sandbox.meta.deleting.is_none()) {
             let made_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
-            let pod = member.pod.as_ref().and_then(|p| p.pod());
-            let unusable = pod.is_some_and(|p| p.ended()) || !member.sandbox.runs();
+            let stuck_at = stuck_at(member, &seen.common);
             let list = if member.spoken_for {
                 members.spoken_for += 1;
                 continue;
-            } else if unusable {
+            } else if is_unusable(member) || stuck_at.is_some_and(|at| at <= seen.common.now) {
                 &mut members.unusable
             } else if hash.is_some() && made_from != hash {
                 &mut members.stale
@@ -58,6 +61,7 @@ impl<'a> Members<'a> {
                 &mut members.creating
             };
             list.push(member);
+            members.stuck_at = members.stuck_at.into_iter().chain(stuck_at.filter(|at| *at > seen.common.now)).min();
         }
         members
     }
@@ -65,6 +69,32 @@ impl<'a> Members<'a> {
     fn alive(&self) -> usize {
         self.ready.len() + self.creating.len() + self.stale.len() + self.unusable.len() + self.spoken_for
     }
+}
+
+/// Whether no claim may ever take it: its pod ended, it sleeps, somebody changed it, or its node is to be emptied.
+fn is_unusable(member: &Member) -> bool {
+    let ended = member.pod.as_ref().and_then(|p| p.pod()).is_some_and(Pod::ended);
+    ended || !member.sandbox.runs() || member.sandbox.meta.edited() || member.cordoned
+}
+
+/// From when on it has been on its way for too long, if it is.
+fn stuck_at(member: &Member, common: &Common) -> Option<Timestamp> {
+    // Without a pod, or a node for it, it waits for what another would wait for as well.
+    let pod = member.pod.as_ref()?;
+    if let Some(deadline) = pod.meta.deleting {
+        // By then its node should have ended it. If the node does not answer, it never will.
+        return Some(after(deadline, REPLACE_EVERY));
+    }
+    if is_ready(member) || pod.pod()?.node.is_none() {
+        return None;
+    }
+    let since = match find(&member.sandbox.sandbox()?.status.conditions, condition::READY) {
+        // The pod is not, and the Sandbox will say so.
+        Some(ready) if ready.status == "True" => return None,
+        Some(ready) => ready.last_transition_time.0,
+        None => member.sandbox.meta.created,
+    };
+    Some(still(since, common.settings.pool_readiness_grace, common.now).unwrap_or(common.now))
 }
 
 fn is_ready(member: &Member) -> bool {
@@ -177,6 +207,9 @@ fn push_growing(steps: &mut Vec<Vec<Op>>, op: Op) {
 
 fn deletions(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, desired: usize, plan: &mut Plan) -> Vec<Op> {
     let mut ops = Vec::new();
+    if let Some(at) = members.stuck_at {
+        plan.wake_at(at, Reason::WarmSandboxUnusable);
+    }
     for member in &members.unusable {
         match still(member.sandbox.meta.created, REPLACE_EVERY, seen.common.now) {
             None => ops.push(delete_version(&member.sandbox, Reason::WarmSandboxUnusable)),
@@ -365,7 +398,7 @@ fn settled(seen: &PoolSeen, members: &Members<'_>, plan: &Plan) -> Option<Timest
         return None;
     }
     // Creation times have whole seconds: one more, or the interval could be over at once.
-    let longer = interval + std::time::Duration::from_secs(1);
+    let longer = interval + Duration::from_secs(1);
     // The oldest says how long the dip lasts.
     let oldest = members.creating.iter().map(|m| m.sandbox.meta.created).min();
     let made = match oldest {

@@ -140,7 +140,11 @@ pub(super) fn node(data: Value) -> super::Node {
     let NodeData { spec, status } = serde_json::from_value(data).unwrap_or_default();
     let ready = status.conditions.iter().any(|c| c.kind == "Ready" && c.status == "True");
     let handlers: Vec<String> = status.runtime_handlers.into_iter().map(|h| h.name).collect();
-    super::Node { schedulable: ready && !spec.unschedulable, handlers: (!handlers.is_empty()).then_some(handlers) }
+    super::Node {
+        schedulable: ready && !spec.unschedulable,
+        cordoned: spec.unschedulable,
+        handlers: (!handlers.is_empty()).then_some(handlers),
+    }
 }
 
 #[derive(Default, Deserialize)]

@@ -193,6 +193,10 @@ impl World {
     ) {
         let changed = match kind {
             Kind::Node | Kind::RuntimeClass => {
+                let cordoned = |o: Option<&Object>| matches!(o.map(|o| &o.body), Some(Body::Node(n)) if n.cordoned);
+                if let Some(node) = after.filter(|_| cordoned(before) != cordoned(after)) {
+                    dirty.extend(self.pools_on(&node.key.name).cloned());
+                }
                 let classes = self.class_facts();
                 let changed = classes != *self.classes;
                 self.classes = Arc::new(classes);
@@ -220,6 +224,16 @@ impl World {
         if changed {
             dirty.extend(self.podless.iter().cloned());
         }
+    }
+
+    /// Pools that have a Sandbox on a node.
+    fn pools_on(&self, node: &str) -> impl Iterator<Item = &Key> {
+        let there = move |pod: &Object| pod.pod().is_some_and(|pod| pod.node.as_deref() == Some(node));
+        let pools = self
+            .members
+            .iter()
+            .filter(move |(_, members)| members.values().any(|(_, pod)| pod.as_ref().is_some_and(|pod| there(pod))));
+        pools.map(|((pool, _), _)| pool)
     }
 
     fn class_facts(&self) -> Vec<RuntimeClassFact> {
@@ -330,7 +344,8 @@ fn pool_of(sandbox: &Object) -> Option<(Key, Arc<str>)> {
 pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
     let owner = object.meta.controller.as_ref()?;
     let ready = object.sandbox()?.status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
-    (object.meta.in_pool() && ready && object.meta.deleting.is_none()).then(|| owner.uid.clone())
+    let stays = object.meta.deleting.is_none() && !object.meta.edited();
+    (object.meta.in_pool() && ready && stays).then(|| owner.uid.clone())
 }
 
 /// What a Sandbox that can be claimed was made of.
@@ -340,6 +355,12 @@ fn make_of(object: &Object) -> Option<Make> {
 }
 
 impl Meta {
+    /// Whether somebody changed the spec since the object was made. The API server counts, so nobody can hide it.
+    #[must_use]
+    pub fn edited(&self) -> bool {
+        self.generation > 1
+    }
+
     /// Whether the controller is a pool: the Sandbox is nobody's yet.
     #[must_use]
     pub fn in_pool(&self) -> bool {

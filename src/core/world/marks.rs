@@ -15,6 +15,10 @@ use crate::settings::still;
 /// again, much more often than that.
 const REFUSAL_KEPT: Duration = Duration::from_secs(3600);
 
+/// How long a Sandbox is passed over that the API server refused to give to a claim. A policy that denies one Sandbox may
+/// let others go.
+const PASSED_OVER: Duration = Duration::from_secs(60);
+
 /// The effect of an operation, as far as other decisions have to know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mark {
@@ -65,7 +69,7 @@ pub(super) struct Marks {
     taking: BTreeMap<Arc<str>, (Key, Timestamp)>,
     outdated: BTreeMap<Key, u64>,
     refused: BTreeMap<Key, Refusal>,
-    /// The last refusal of a Sandbox for this controller: its next try may have another name.
+    /// The last refusal of a Sandbox for this controller, to be made or taken: its next try may have another name.
     refused_for: BTreeMap<Arc<str>, (Key, Refusal)>,
 }
 
@@ -254,10 +258,19 @@ impl Marks {
             Mark::Create { controller: Some(uid) } if key.kind == Kind::Sandbox => {
                 self.refused_for.insert(uid, (key, refusal));
             }
-            Mark::Create { .. } | Mark::Take { .. } | Mark::Delete | Mark::Patch { .. } => {
+            Mark::Take { claim: Some(uid) } => {
+                self.refused_for.insert(uid, (key.clone(), refusal.clone()));
+                self.refused.insert(key, refusal);
+            }
+            Mark::Create { .. } | Mark::Take { claim: None } | Mark::Delete | Mark::Patch { .. } => {
                 self.refused.insert(key, refusal);
             }
         }
+    }
+
+    /// Whether a write to the object was refused so lately that another would be as well.
+    pub(super) fn lately_refused(&self, key: &Key, now: Timestamp) -> bool {
+        self.refused.get(key).is_some_and(|refusal| still(refusal.at, PASSED_OVER, now).is_some())
     }
 
     /// A Sandbox was stored for this controller, or the controller is gone.

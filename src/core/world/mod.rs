@@ -378,7 +378,7 @@ impl World {
         match outcome {
             Outcome::Stored(object) => {
                 self.marks.clear(&op.key, &Mark::of(op));
-                if let Mark::Create { controller: Some(uid) } = Mark::of(op) {
+                if let Mark::Create { controller: Some(uid) } | Mark::Take { claim: Some(uid) } = Mark::of(op) {
                     self.marks.not_refused(&uid);
                 }
                 if matches!(op.action, Action::Patch { status: true, .. }) {

@@ -93,6 +93,7 @@ impl World {
                 sandbox: sandbox.clone(),
                 pod: pod.clone(),
                 spoken_for: spoken_for.contains_key(key),
+                cordoned: pod.as_ref().and_then(|pod| pod.pod()?.node.as_deref()).is_some_and(|n| self.is_cordoned(n)),
             })
             .collect();
         let undecided = members.iter().filter_map(|m| *spoken_for.get(&m.sandbox.key)?).min();
@@ -223,6 +224,7 @@ impl World {
         let free = |sandbox: &Object| {
             !self.marks.spoken_for(&sandbox.key, now, self.settings.unknown_for)
                 && !self.marks.is_outdated(&sandbox.key, sandbox.meta.version)
+                && !self.marks.lately_refused(&sandbox.key, now)
         };
         // The hint of an earlier try goes first: that Sandbox may already be ours in the API server.
         let hint = claim.meta.annotations.get(annotation::SANDBOX_NAME);
@@ -255,6 +257,11 @@ impl World {
             // It is gone, and its pods will be found out to be; or no node can be seen from where we are.
             Some(_) | None => node.is_empty() || self.of_kind(Kind::Node).next().is_none(),
         }
+    }
+
+    fn is_cordoned(&self, node: &str) -> bool {
+        let node = self.objects.get(&Key::new(Kind::Node, "", node)).map(|node| &node.body);
+        matches!(node, Some(Body::Node(node)) if node.cordoned)
     }
 
     /// The pod of a Sandbox that may be handed out: Ready, staying, on a node that is ready and not cordoned.

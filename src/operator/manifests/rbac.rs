@@ -159,9 +159,12 @@ fn for_users(name: &str, roles: &[&str], verbs: &[&str]) -> ClusterRole {
     }
     let rules = [group::AGENTS, group::EXTENSIONS]
         .map(|of| {
-            let mut plurals: Vec<&str> = Kind::OWN.into_iter().filter(|k| k.group() == of).map(Kind::plural).collect();
-            plurals.sort_unstable();
-            rule(of, &plurals, verbs)
+            let kinds = Kind::OWN.into_iter().filter(|k| k.group() == of);
+            let mut resources: Vec<String> = kinds.clone().map(|kind| kind.plural().to_owned()).collect();
+            // `kubectl scale`: another resource than the object.
+            resources.extend(kinds.filter(|kind| kind.scales()).map(|kind| format!("{}/scale", kind.plural())));
+            resources.sort_unstable();
+            rule(of, &resources.iter().map(String::as_str).collect::<Vec<_>>(), verbs)
         })
         .to_vec();
     ClusterRole { metadata, rules: Some(rules), aggregation_rule: None::<AggregationRule> }

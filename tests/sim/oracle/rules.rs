@@ -186,9 +186,13 @@ fn may_be_taken(change: &Change, view: &View, api: &Api) -> Result<(), String> {
     }
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if let Some(node) = seen(api, &Id::new(Resource::NODE, "", node), view)
-        && node["spec"]["unschedulable"] == true
+        && (node["spec"]["unschedulable"] == true
+            || node.pointer("/status/conditions/0/status") != Some(&"True".into()))
     {
-        return Err(format!("{id:?} was taken on a node that is being drained"));
+        return Err(format!("{id:?} was taken on a node that is being drained or does not answer"));
+    }
+    if before["metadata"]["generation"] != 1 {
+        return Err(format!("{id:?} was taken though somebody had changed it"));
     }
     let template =
         before["metadata"]["annotations"]["agents.x-k8s.io/sandbox-template-ref"].as_str().unwrap_or_default();

@@ -1,0 +1,176 @@
+//! Warm Sandboxes that no claim may have, on a real API server: the pool replaces them, and no claim waits for it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::json::{controller, label, name, ready, text, uid};
+use super::kinds::{CLAIM, EVENT, POD, POOL, SANDBOX};
+use super::manifests::{claim, pool, template};
+use super::place::{Objects, Place};
+use super::pool::{filled, members};
+use super::stage::place;
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        one_that_somebody_changed_is_replaced_and_never_given,
+        a_cordoned_node_is_left_at_once,
+        one_whose_pod_does_not_end_is_replaced,
+        what_a_policy_keeps_from_a_claim_is_made_for_it,
+        who_may_edit_may_scale,
+    ]
+}
+
+/// Waits until a pool has so many Ready Sandboxes and no others, none of which is this one.
+async fn filled_without(place: &Place, pool: &Value, count: usize, without: impl Fn(&Value) -> bool) -> Objects {
+    place
+        .until_all(SANDBOX, "the pool is filled, without what nobody may have", |all| {
+            let members = members(all, uid(pool));
+            members.len() == count && members.into_iter().all(|m| ready(m) && !without(m))
+        })
+        .await
+}
+
+async fn one_that_somebody_changed_is_replaced_and_never_given() {
+    let place = place("edited").await;
+    place.create(template("t", json!({}))).await;
+    let made = place.create(pool("p", "t", json!({ "replicas": 1 }))).await;
+    let full = filled(&place, &made, 1).await;
+    let member = full.keys().next().expect("one");
+    // The time of an end is the least of it; an image would run at the next start of the pod.
+    let change = json!({ "spec": { "shutdownTime": "2099-01-01T00:00:00Z", "shutdownPolicy": "Delete" } });
+    place.merge(SANDBOX, member, change).await;
+    place.create(claim("task", "p", json!({}))).await;
+    let done = place.until(CLAIM, "task", "Ready", ready).await;
+    assert_ne!(text(&done, "/status/sandbox/name"), member, "what somebody changed was given to a claim");
+    filled_without(&place, &made, 1, |m| name(m) == member).await;
+    place.until_gone(SANDBOX, member).await;
+}
+
+/// Two nodes that no other test's pods are put on.
+async fn nodes_of_its_own(place: &Place) -> (Value, [String; 2]) {
+    let names = ["a", "b"].map(|node| format!("{}-{node}", place.namespace));
+    for node in &names {
+        let room = json!({ "cpu": "32", "memory": "256Gi", "pods": "110", "ephemeral-storage": "1Ti" });
+        let node = json!({
+            "metadata": {
+                "name": node,
+                "annotations": { "kwok.x-k8s.io/node": "fake" },
+                "labels": { "type": "kwok", "kubernetes.io/hostname": node, "of": place.namespace },
+            },
+            "spec": { "taints": [{ "key": "of", "value": place.namespace, "effect": "NoSchedule" }] },
+            "status": { "allocatable": room, "capacity": room },
+        });
+        place.post("/api/v1/nodes", &node).await.expect("a node");
+    }
+    let pod = json!({ "podTemplate": { "spec": {
+        "nodeSelector": { "of": place.namespace },
+        "tolerations": [{ "key": "of", "operator": "Exists", "effect": "NoSchedule" }],
+    } } });
+    (pod, names)
+}
+
+async fn a_cordoned_node_is_left_at_once() {
+    let place = place("cordoned").await;
+    let (pod, nodes) = nodes_of_its_own(&place).await;
+    place.create(template("t", pod)).await;
+    let made = place.create(pool("p", "t", json!({ "replicas": 4 }))).await;
+    let full = filled(&place, &made, 4).await;
+    let on = |sandbox: &Value| text(sandbox, "/status/nodeName").to_owned();
+    let left = on(full.values().next().expect("one"));
+    assert!(nodes.contains(&left), "{left}");
+    place.kubectl(&["cordon", &left], None).await.expect("cordoned");
+    // None of those there is given meanwhile.
+    place.create(claim("task", "p", json!({}))).await;
+    let done = place.until(CLAIM, "task", "Ready", ready).await;
+    let taken = place.get(SANDBOX, text(&done, "/status/sandbox/name")).await;
+    assert_ne!(on(&taken), left, "a claim got what is on the cordoned node");
+    filled_without(&place, &made, 4, |m| on(m) == left).await;
+    place.until(POOL, "p", "says so", |p| p["status"]["readyReplicas"] == 4).await;
+    place.delete(POOL, "p").await;
+    place.delete(CLAIM, "task").await;
+    place.until_all(POD, "its pods are gone", Objects::is_empty).await;
+    place.kubectl(&["delete", "node", &nodes[0], &nodes[1]], None).await.expect("deleted");
+}
+
+async fn one_whose_pod_does_not_end_is_replaced() {
+    let place = place("hanging").await;
+    place.create(template("t", json!({}))).await;
+    let made = place.create(pool("p", "t", json!({ "replicas": 2 }))).await;
+    let full = filled(&place, &made, 2).await;
+    let member = full.keys().next().expect("one");
+    // As a kubelet that hangs leaves it: asked to go, and there.
+    let held = |by: Value| json!({ "metadata": { "finalizers": by } });
+    place.merge(POD, member, held(json!(["example.com/kubelet-hangs"]))).await;
+    place.kubectl(&["delete", "pod", member, "--wait=false", "--grace-period=1"], None).await.expect("asked");
+    filled_without(&place, &made, 2, |m| name(m) == member).await;
+    assert!(place.find(POD, member).await.is_some(), "its pod is still there, and in nobody's way");
+    place.merge(POD, member, held(Value::Null)).await;
+    place.until_gone(POD, member).await;
+}
+
+async fn what_a_policy_keeps_from_a_claim_is_made_for_it() {
+    let place = place("policy").await;
+    place.create(template("t", json!({}))).await;
+    let made = place.create(pool("p", "t", json!({ "replicas": 2 }))).await;
+    let full = filled(&place, &made, 2).await;
+    let policy = json!({
+        "metadata": { "name": place.namespace },
+        "spec": {
+            "matchConstraints": { "resourceRules": [{
+                "apiGroups": ["agents.x-k8s.io"], "apiVersions": ["*"], "resources": ["sandboxes"], "operations": ["UPDATE"],
+            }] },
+            "validations": [{ "expression": "false", "message": "no Sandbox changes here" }],
+        },
+    });
+    let binding = json!({
+        "metadata": { "name": place.namespace },
+        "spec": {
+            "policyName": place.namespace,
+            "validationActions": ["Deny"],
+            "matchResources": {
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": place.namespace } },
+            },
+        },
+    });
+    let policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    place.post(policies, &policy).await.expect("a policy");
+    let bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+    place.post(bindings, &binding).await.expect("its binding");
+    // API servers learn of a policy by a watch of their own.
+    let member = full.keys().next().expect("one");
+    let begin = Instant::now();
+    let try_it = ["annotate", "sandboxes.v1beta1.agents.x-k8s.io", member, "example.com/a=b", "--dry-run=server"];
+    while place.kubectl(&try_it, None).await.is_ok() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the policy has no effect");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    place.create(claim("task", "p", json!({}))).await;
+    let done = place.until(CLAIM, "task", "Ready", ready).await;
+    let own = place.get(SANDBOX, text(&done, "/status/sandbox/name")).await;
+    assert_eq!((name(&own), controller(&own)), ("task", uid(&done)));
+    assert_eq!(label(&own, "agents.x-k8s.io/launch-type"), "cold");
+    let says_why = |e: &Value| e["regarding"]["name"] == "task" && text(e, "/note").contains("no Sandbox changes here");
+    place.until_all(EVENT, "one says why it started cold", |events| events.values().any(says_why)).await;
+    for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
+        place.kubectl(&["delete", kind, &place.namespace], None).await.expect("deleted");
+    }
+}
+
+/// By the cluster's own role `edit`, which the rights in `deploy/` add to.
+async fn who_may_edit_may_scale() {
+    let place = place("editor").await;
+    let bind = ["create", "rolebinding", "editor", "--clusterrole=edit", "--user=editor"];
+    place.kubectl(&bind, None).await.expect("bound");
+    place.create(super::manifests::sandbox("scaled", json!({}))).await;
+    place.create(pool("p", "t", json!({ "replicas": 1 }))).await;
+    for what in ["sandboxes.v1beta1.agents.x-k8s.io/scaled", "sandboxwarmpools.v1beta1.extensions.agents.x-k8s.io/p"] {
+        let begin = Instant::now();
+        // The role is put together by a controller.
+        while let Err(error) = place.kubectl(&["--as=editor", "scale", what, "--replicas=0"], None).await {
+            assert!(begin.elapsed() < Duration::from_secs(30), "{what}: {error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
