@@ -193,9 +193,8 @@ impl World {
     ) {
         let changed = match kind {
             Kind::Node | Kind::RuntimeClass => {
-                let cordoned = |o: Option<&Object>| matches!(o.map(|o| &o.body), Some(Body::Node(n)) if n.cordoned);
-                if let Some(node) = after.filter(|_| cordoned(before) != cordoned(after)) {
-                    dirty.extend(self.pools_on(&node.key.name).cloned());
+                if let Some(object) = after.or(before) {
+                    self.note_cordon(object, after.is_some(), dirty);
                 }
                 let classes = self.class_facts();
                 let changed = classes != *self.classes;
@@ -223,6 +222,17 @@ impl World {
         };
         if changed {
             dirty.extend(self.podless.iter().cloned());
+        }
+    }
+
+    /// What is on a cordoned node is of no use to its pool any more.
+    fn note_cordon(&mut self, object: &Object, there: bool, dirty: &mut BTreeSet<Key>) {
+        let Body::Node(node) = &object.body else { return };
+        let name = &object.key.name;
+        let cordoned = there && node.cordoned;
+        let changed = if cordoned { self.cordoned.insert(name.clone()) } else { self.cordoned.remove(name) };
+        if changed {
+            dirty.extend(self.pools_on(name).cloned());
         }
     }
 

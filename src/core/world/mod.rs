@@ -84,6 +84,8 @@ pub struct World {
     members: BTreeMap<(Key, Arc<str>), Members>,
     /// Sandboxes that are to run and have no pod: what they wait for may be a fact of the cluster.
     podless: BTreeSet<Key>,
+    /// Nodes that are to be emptied.
+    cordoned: BTreeSet<Arc<str>>,
     /// Who waits for or depends on a template or pool, by its key.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
     /// Sandboxes that could be claimed.
@@ -119,6 +121,7 @@ impl World {
             children: BTreeMap::new(),
             members: BTreeMap::new(),
             podless: BTreeSet::new(),
+            cordoned: BTreeSet::new(),
             referrers: BTreeMap::new(),
             warm: Warm::default(),
             promised: BTreeMap::new(),

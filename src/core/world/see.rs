@@ -93,7 +93,10 @@ impl World {
                 sandbox: sandbox.clone(),
                 pod: pod.clone(),
                 spoken_for: spoken_for.contains_key(key),
-                cordoned: pod.as_ref().and_then(|pod| pod.pod()?.node.as_deref()).is_some_and(|n| self.is_cordoned(n)),
+                cordoned: pod
+                    .as_ref()
+                    .and_then(|pod| pod.pod()?.node.as_deref())
+                    .is_some_and(|n| self.cordoned.contains(n)),
             })
             .collect();
         let undecided = members.iter().filter_map(|m| *spoken_for.get(&m.sandbox.key)?).min();
@@ -257,11 +260,6 @@ impl World {
             // It is gone, and its pods will be found out to be; or no node can be seen from where we are.
             Some(_) | None => node.is_empty() || self.of_kind(Kind::Node).next().is_none(),
         }
-    }
-
-    fn is_cordoned(&self, node: &str) -> bool {
-        let node = self.objects.get(&Key::new(Kind::Node, "", node)).map(|node| &node.body);
-        matches!(node, Some(Body::Node(node)) if node.cordoned)
     }
 
     /// The pod of a Sandbox that may be handed out: Ready, staying, on a node that is ready and not cordoned.
