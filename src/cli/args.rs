@@ -9,7 +9,7 @@ use paddock_core::names::object;
 use paddock_operator::Bind;
 use paddock_operator::config::surface_name;
 
-use crate::values::{parse_bool, parse_duration, parse_quantity};
+use crate::values::{parse_bool, parse_duration, parse_positive_duration, parse_quantity};
 
 /// Sandboxes for code that nobody has read, on Kubernetes.
 #[derive(Debug, Parser)]
@@ -212,7 +212,7 @@ pub(crate) struct WorkArgs {
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_WARM_POOL_MAX_BATCH_SIZE", value_parser = clap::value_parser!(u16).range(1..), default_value = "100")]
     pub(crate) sandbox_warm_pool_max_batch_size: u16,
     /// How long a warm sandbox that has a node may be without being Ready, before it is replaced.
-    #[arg(long, value_name = "DURATION", env = "PADDOCK_SANDBOX_WARM_POOL_READINESS_GRACE_PERIOD", value_parser = parse_duration, default_value = "5m")]
+    #[arg(long, value_name = "DURATION", env = "PADDOCK_SANDBOX_WARM_POOL_READINESS_GRACE_PERIOD", value_parser = parse_positive_duration, default_value = "5m")]
     pub(crate) sandbox_warm_pool_readiness_grace_period: Duration,
     /// Writes a second to the API server at the most; zero or less: as many as it takes.
     #[arg(long, value_name = "F", env = "PADDOCK_KUBE_API_QPS", allow_negative_numbers = true, default_value = "-1")]

@@ -42,6 +42,14 @@ pub(crate) fn parse_duration(value: &str) -> Result<Duration, String> {
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| format!("{value:?} is negative"))
 }
 
+/// The same, and more than nothing.
+pub(crate) fn parse_positive_duration(value: &str) -> Result<Duration, String> {
+    match parse_duration(value)? {
+        Duration::ZERO => Err(format!("{value:?} is no time: expected a positive duration, as 90s or 5m")),
+        duration => Ok(duration),
+    }
+}
+
 /// A quantity of storage, more than nothing.
 pub(crate) fn parse_quantity(value: &str) -> Result<String, String> {
     match Amount::parse(&Quantity(value.to_owned())) {
@@ -69,6 +77,10 @@ mod test {
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         for bad in ["", "5", "-1s", "1d", "s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_positive_duration("1ns"), Ok(Duration::from_nanos(1)));
+        for none in ["0", "0s", "0h0m"] {
+            assert!(parse_duration(none).is_ok() && parse_positive_duration(none).is_err(), "{none}");
         }
     }
 

@@ -94,8 +94,21 @@ pub struct Member {
     pub pod: Option<Arc<Object>>,
     /// A claim is taking it, or it is being deleted.
     pub spoken_for: bool,
-    /// Its node is cordoned.
-    pub cordoned: bool,
+    /// How its pod's node stands.
+    pub node: NodeSeen,
+}
+
+/// The node of a pool's Sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum NodeSeen {
+    /// It has none yet.
+    None,
+    /// Nothing speaks against it.
+    Fit,
+    /// It was cordoned since the Sandbox was made.
+    Cordoned,
+    /// It is not ready: Kubernetes decides whether its pods go.
+    Silent,
 }
 
 /// A pool, its members and its demand.
@@ -155,6 +168,8 @@ pub struct ClaimSeen {
     pub undecided: Option<Undecided>,
     /// The Sandbox that the claim's status names, whoever controls it.
     pub committed: Option<Arc<Object>>,
+    /// The Sandbox that the API server does not let it take, and what it says.
+    pub refused_take: Option<(Key, Refusal)>,
     /// A warm Sandbox that nobody may take because its template changed since.
     pub stale: Option<Arc<Object>>,
     /// Pod of the Sandbox that it has.

@@ -10,14 +10,13 @@ use super::{create, delete, status, swap};
 use crate::api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
 use crate::build::{self, Origin};
 use crate::conditions::{Says, find, say, status_patch};
-use crate::kind::{Key, Kind};
+use crate::kind::Kind;
 use crate::model::{self, ClaimSource, PoolChoice, VolumeClaim};
 use crate::names::{annotation, condition, label, reason};
 use crate::object::Object;
 use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::seen::ClaimSeen;
 use crate::settings::{after, still};
-use crate::world::Refusal;
 
 pub(super) fn decide(seen: &ClaimSeen) -> Plan {
     let claim = &seen.claim;
@@ -167,7 +166,7 @@ fn unbound(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, 
         Err(problem) => return fail(reason::VOLUME_CLAIM_TEMPLATES_ERROR, problem),
     };
     // Where a take was refused for good, so may the next one be: it gets one of its own.
-    let may_take = model.as_it_is() && refused_take(seen).is_none();
+    let may_take = model.as_it_is() && seen.refused_take.is_none();
     if let Some((sandbox, _)) = seen.candidate.as_ref().filter(|_| may_take) {
         return take(seen, model, before, sandbox, plan);
     }
@@ -181,11 +180,6 @@ fn take(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, san
     together.push(swap(sandbox, Reason::Claimed, build::adopted_by_claim(claim, model, sandbox, seen.common.now)));
     plan.steps.push(together);
     report(seen, before, Report::forwarded(sandbox), plan);
-}
-
-/// The Sandbox that the API server did not let the claim take, and what it said. One of the claim's own name is made for it.
-fn refused_take(seen: &ClaimSeen) -> Option<&(Key, Refusal)> {
-    seen.common.refusals.iter().find(|(key, _)| key.kind == Kind::Sandbox && key.name != seen.claim.key.name)
 }
 
 /// Makes a Sandbox for the claim: the creation itself is the commit.
@@ -222,7 +216,7 @@ fn cold(
     let mut made: Vec<Op> = hint(seen, None).into_iter().collect();
     made.push(create(seen.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
     plan.steps.push(made);
-    let note = refused_take(seen).map_or_else(
+    let note = seen.refused_take.as_ref().map_or_else(
         || "No warm Sandbox is Ready: making one".to_owned(),
         |(key, r)| format!("The API server did not let it have Sandbox {}: {}; making one", key.name, r.message),
     );

@@ -18,7 +18,7 @@ use crate::plan::{Event, Op, Plan, Reason};
 use crate::policy::Bindings;
 use crate::question::{Answer, Answered, Ask, Hook, PoolSizeAnswer, PoolSizeQuestion, Question};
 use crate::review::{Chain, Trouble};
-use crate::seen::{Common, Member, PoolSeen};
+use crate::seen::{Common, Member, NodeSeen, PoolSeen};
 use crate::settings::{after, still};
 
 /// How long a Sandbox that turned out unusable stays before it is replaced: a template whose pods
@@ -35,6 +35,8 @@ struct Members<'a> {
     creating: Vec<&'a Member>,
     stale: Vec<&'a Member>,
     unusable: Vec<&'a Member>,
+    /// How many of `unusable` were on their way for too long.
+    stuck: usize,
     /// When the next of them will have been on its way for too long.
     stuck_at: Option<Timestamp>,
     /// Being taken or deleted; the pool's still, until that is certain.
@@ -48,10 +50,14 @@ impl<'a> Members<'a> {
         for member in seen.members.iter().filter(|m| m.sandbox.meta.deleting.is_none()) {
             let made_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
             let stuck_at = stuck_at(member, &seen.common);
+            let stuck = stuck_at.is_some_and(|at| at <= seen.common.now);
             let list = if member.spoken_for {
                 members.spoken_for += 1;
                 continue;
-            } else if is_unusable(member) || stuck_at.is_some_and(|at| at <= seen.common.now) {
+            } else if is_unusable(member) {
+                &mut members.unusable
+            } else if stuck {
+                members.stuck += 1;
                 &mut members.unusable
             } else if hash.is_some() && made_from != hash {
                 &mut members.stale
@@ -74,26 +80,29 @@ impl<'a> Members<'a> {
 /// Whether no claim may ever take it: its pod ended, it sleeps, somebody changed it, or its node is to be emptied.
 fn is_unusable(member: &Member) -> bool {
     let ended = member.pod.as_ref().and_then(|p| p.pod()).is_some_and(Pod::ended);
-    ended || !member.sandbox.runs() || member.sandbox.meta.edited() || member.cordoned
+    ended || !member.sandbox.runs() || member.sandbox.meta.edited() || member.node == NodeSeen::Cordoned
 }
 
 /// From when on it has been on its way for too long, if it is.
 fn stuck_at(member: &Member, common: &Common) -> Option<Timestamp> {
-    // Without a pod, or a node for it, it waits for what another would wait for as well.
+    // Without a pod, or a node for it, it waits for what another would wait for as well; on a node that does not answer, for
+    // that node or for its eviction.
     let pod = member.pod.as_ref()?;
     if let Some(deadline) = pod.meta.deleting {
         // By then its node should have ended it. If the node does not answer, it never will.
         return Some(after(deadline, REPLACE_EVERY));
     }
-    if is_ready(member) || pod.pod()?.node.is_none() {
+    if is_ready(member) || member.node != NodeSeen::Fit {
         return None;
     }
-    let since = match find(&member.sandbox.sandbox()?.status.conditions, condition::READY) {
+    let not_ready = match find(&member.sandbox.sandbox()?.status.conditions, condition::READY) {
         // The pod is not, and the Sandbox will say so.
         Some(ready) if ready.status == "True" => return None,
         Some(ready) => ready.last_transition_time.0,
         None => member.sandbox.meta.created,
     };
+    let scheduled = pod.pod()?.conditions.get(condition::POD_SCHEDULED).map(|c| c.last_transition_time.0);
+    let since = scheduled.into_iter().fold(not_ready, Timestamp::max);
     Some(still(since, common.settings.pool_readiness_grace, common.now).unwrap_or(common.now))
 }
 
@@ -209,6 +218,10 @@ fn deletions(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, desire
     let mut ops = Vec::new();
     if let Some(at) = members.stuck_at {
         plan.wake_at(at, Reason::WarmSandboxUnusable);
+    }
+    if members.stuck > 0 {
+        let note = "Replacing warm Sandboxes that are not Ready, or whose pods do not end, for too long";
+        plan.events.push(event(seen, true, Reason::WarmSandboxUnusable, format!("{note}: {}", members.stuck)));
     }
     for member in &members.unusable {
         match still(member.sandbox.meta.created, REPLACE_EVERY, seen.common.now) {

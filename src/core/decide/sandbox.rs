@@ -272,7 +272,8 @@ fn expired(seen: &SandboxSeen, model: &model::Sandbox) -> Plan {
 
 fn mode_in_step(seen: &SandboxSeen, model: &model::Sandbox) -> Option<Op> {
     let decision = mode(seen, model);
-    if decision.in_step() {
+    // What a pool has is as it was made, or of no use to it.
+    if decision.in_step() || seen.sandbox.meta.in_pool() {
         return None;
     }
     let mut spec = serde_json::Map::new();

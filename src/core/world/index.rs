@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::World;
 use super::warm::Make;
+use super::{Unfit, World};
 use crate::kind::{Key, Kind};
 use crate::model::{ClaimSource, PoolChoice};
 use crate::names::{annotation, condition, group, label, object as names};
@@ -194,7 +194,7 @@ impl World {
         let changed = match kind {
             Kind::Node | Kind::RuntimeClass => {
                 if let Some(object) = after.or(before) {
-                    self.note_cordon(object, after.is_some(), dirty);
+                    self.note_node(object, after.is_some(), dirty);
                 }
                 let classes = self.class_facts();
                 let changed = classes != *self.classes;
@@ -225,13 +225,22 @@ impl World {
         }
     }
 
-    /// What is on a cordoned node is of no use to its pool any more.
-    fn note_cordon(&mut self, object: &Object, there: bool, dirty: &mut BTreeSet<Key>) {
+    /// Whether a node is fit for what is handed out concerns the pools that have something on it.
+    fn note_node(&mut self, object: &Object, there: bool, dirty: &mut BTreeSet<Key>) {
         let Body::Node(node) = &object.body else { return };
         let name = &object.key.name;
-        let cordoned = there && node.cordoned;
-        let changed = if cordoned { self.cordoned.insert(name.clone()) } else { self.cordoned.remove(name) };
-        if changed {
+        let before = self.unfit.get(name).copied();
+        let now = match before {
+            _ if !there || node.schedulable => None,
+            Some(Unfit::CordonedAt(_)) if node.cordoned => before,
+            Some(_) | None if node.cordoned => Some(Unfit::CordonedAt(self.told)),
+            Some(_) | None => Some(Unfit::Silent),
+        };
+        match now {
+            Some(now) => self.unfit.insert(name.clone(), now),
+            None => self.unfit.remove(name),
+        };
+        if before != now {
             dirty.extend(self.pools_on(name).cloned());
         }
     }

@@ -9,15 +9,17 @@ use serde::Serialize;
 
 use crate::kind::{Key, Kind};
 use crate::plan::{Action, Op, Reason};
-use crate::settings::still;
+use crate::settings::{after, still};
 
 /// How long a refusal is remembered that nothing repeats or takes back. What is still refused is tried, and refused
 /// again, much more often than that.
 const REFUSAL_KEPT: Duration = Duration::from_secs(3600);
 
-/// How long a Sandbox is passed over that the API server refused to give to a claim. A policy that denies one Sandbox may
-/// let others go.
-const PASSED_OVER: Duration = Duration::from_secs(60);
+/// How long a claim is refused a Sandbox before that is not taken for passing: an API server that has just started knows
+/// no roles and no policies for a moment.
+const REFUSED_FOR_GOOD: Duration = Duration::from_secs(1);
+/// How long that counts.
+const REFUSED_COUNTS: Duration = Duration::from_secs(60);
 
 /// The effect of an operation, as far as other decisions have to know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,8 +71,10 @@ pub(super) struct Marks {
     taking: BTreeMap<Arc<str>, (Key, Timestamp)>,
     outdated: BTreeMap<Key, u64>,
     refused: BTreeMap<Key, Refusal>,
-    /// The last refusal of a Sandbox for this controller, to be made or taken: its next try may have another name.
+    /// The last refusal of a Sandbox for this controller: its next try may have another name.
     refused_for: BTreeMap<Arc<str>, (Key, Refusal)>,
+    /// The last refusal of a take, by the claim's UID, and when they began.
+    refused_takes: BTreeMap<Arc<str>, (Timestamp, Key, Refusal)>,
 }
 
 impl Marks {
@@ -171,6 +175,7 @@ impl Marks {
         self.taking.retain(|_, (_, since)| counts(*since, unknown_for));
         self.refused.retain(|_, refusal| counts(refusal.at, REFUSAL_KEPT));
         self.refused_for.retain(|_, (_, refusal)| counts(refusal.at, REFUSAL_KEPT));
+        self.refused_takes.retain(|_, (_, _, refusal)| counts(refusal.at, REFUSED_COUNTS));
     }
 
     /// An operation on its way (not lost) that another one must not overtake.
@@ -259,8 +264,8 @@ impl Marks {
                 self.refused_for.insert(uid, (key, refusal));
             }
             Mark::Take { claim: Some(uid) } => {
-                self.refused_for.insert(uid, (key.clone(), refusal.clone()));
-                self.refused.insert(key, refusal);
+                let first = self.refused_takes.get(&uid).map_or(refusal.at, |(first, ..)| *first);
+                self.refused_takes.insert(uid, (first, key, refusal));
             }
             Mark::Create { .. } | Mark::Take { claim: None } | Mark::Delete | Mark::Patch { .. } => {
                 self.refused.insert(key, refusal);
@@ -268,14 +273,17 @@ impl Marks {
         }
     }
 
-    /// Whether a write to the object was refused so lately that another would be as well.
-    pub(super) fn lately_refused(&self, key: &Key, now: Timestamp) -> bool {
-        self.refused.get(key).is_some_and(|refusal| still(refusal.at, PASSED_OVER, now).is_some())
+    /// The Sandbox that the API server does not let this claim take, and what it says.
+    pub(super) fn refused_take(&self, claim: &str, now: Timestamp) -> Option<(&Key, &Refusal)> {
+        let (first, key, refusal) = self.refused_takes.get(claim)?;
+        let for_good = after(*first, REFUSED_FOR_GOOD) <= refusal.at;
+        (for_good && still(refusal.at, REFUSED_COUNTS, now).is_some()).then_some((key, refusal))
     }
 
     /// A Sandbox was stored for this controller, or the controller is gone.
     pub(super) fn not_refused(&mut self, controller: &str) {
         self.refused_for.remove(controller);
+        self.refused_takes.remove(controller);
     }
 
     pub(super) fn refused_for(&self, controller: &str) -> Option<&(Key, Refusal)> {
@@ -285,6 +293,12 @@ impl Marks {
     /// Whether a reply about the object is still to come.
     pub(super) fn awaits_reply(&self, key: &Key) -> bool {
         self.pending.get(key).is_some_and(|marks| marks.values().any(Option::is_none))
+    }
+
+    /// Objects of a kind in a namespace to which a write was refused.
+    pub(super) fn refused_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &Key> {
+        let there = self.refused.range(Key::new(kind, namespace, "")..).map(|(key, _)| key);
+        there.take_while(move |key| key.kind == kind && *key.namespace == *namespace)
     }
 
     pub(super) fn refusal(&self, key: &Key) -> Option<&Refusal> {

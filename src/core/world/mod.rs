@@ -54,6 +54,15 @@ enum Unconfirmed {
     Doubted,
 }
 
+/// What speaks against a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unfit {
+    /// It is to be emptied, and was first seen so then.
+    CordonedAt(Timestamp),
+    /// It is not ready.
+    Silent,
+}
+
 /// The plan was made from what is no longer so: see again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stale;
@@ -84,8 +93,8 @@ pub struct World {
     members: BTreeMap<(Key, Arc<str>), Members>,
     /// Sandboxes that are to run and have no pod: what they wait for may be a fact of the cluster.
     podless: BTreeSet<Key>,
-    /// Nodes that are to be emptied.
-    cordoned: BTreeSet<Arc<str>>,
+    /// Nodes on which nothing is handed out.
+    unfit: BTreeMap<Arc<str>, Unfit>,
     /// Who waits for or depends on a template or pool, by its key.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
     /// Sandboxes that could be claimed.
@@ -121,7 +130,7 @@ impl World {
             children: BTreeMap::new(),
             members: BTreeMap::new(),
             podless: BTreeSet::new(),
-            cordoned: BTreeSet::new(),
+            unfit: BTreeMap::new(),
             referrers: BTreeMap::new(),
             warm: Warm::default(),
             promised: BTreeMap::new(),

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::World;
 use super::index::{claimable, owner_key, pool_kind, references, template_kind};
+use super::{Unfit, World};
 use crate::build;
 use crate::kind::{Key, Kind};
 use crate::model::{ClaimSource, PoolChoice};
 use crate::names::{annotation, label, object as names};
 use crate::object::{Body, Object};
 use crate::review::{ConnectedSandbox, Context, Review, Verb};
-use crate::seen::{ClaimSeen, Common, Member, PoolSeen, SandboxSeen, Seen, TemplateSeen, Undecided};
+use crate::seen::{ClaimSeen, Common, Member, NodeSeen, PoolSeen, SandboxSeen, Seen, TemplateSeen, Undecided};
 
 /// A Sandbox that could be claimed, and its pod.
 type Candidate = (Arc<Object>, Arc<Object>);
@@ -93,10 +93,7 @@ impl World {
                 sandbox: sandbox.clone(),
                 pod: pod.clone(),
                 spoken_for: spoken_for.contains_key(key),
-                cordoned: pod
-                    .as_ref()
-                    .and_then(|pod| pod.pod()?.node.as_deref())
-                    .is_some_and(|n| self.cordoned.contains(n)),
+                node: self.node_of(sandbox, pod.as_deref()),
             })
             .collect();
         let undecided = members.iter().filter_map(|m| *spoken_for.get(&m.sandbox.key)?).min();
@@ -113,7 +110,9 @@ impl World {
         let alive = members.iter().filter(|member| member.sandbox.meta.deleting.is_none()).count();
         let names = self.new_names(&pool, alive, &creating);
         let involved = self.marks.creating(&pool.meta.uid, now, self.settings.unknown_for).map(|(k, _)| k.clone());
-        let involved: Vec<Key> = involved.chain([key.clone()]).collect();
+        let is_member = |key: &&Key| members.iter().any(|member| member.sandbox.key == **key);
+        let refused = self.marks.refused_in(Kind::Sandbox, &key.namespace).filter(is_member).cloned();
+        let involved: Vec<Key> = involved.chain(refused).chain([key.clone()]).collect();
         let mut common = self.common(key, involved, now);
         common.refusals.extend(self.marks.refused_for(&pool.meta.uid).cloned());
         PoolSeen {
@@ -127,6 +126,17 @@ impl World {
             names,
             common,
             pool,
+        }
+    }
+
+    /// How the node of a pool's Sandbox stands.
+    fn node_of(&self, sandbox: &Object, pod: Option<&Object>) -> NodeSeen {
+        let Some(name) = pod.and_then(|pod| pod.pod()?.node.as_deref()) else { return NodeSeen::None };
+        match self.unfit.get(name) {
+            // One that was put there in spite of the cordon would be put there again.
+            Some(Unfit::CordonedAt(at)) if sandbox.meta.created < *at => NodeSeen::Cordoned,
+            Some(Unfit::Silent) => NodeSeen::Silent,
+            Some(Unfit::CordonedAt(_)) | None => NodeSeen::Fit,
         }
     }
 
@@ -178,6 +188,7 @@ impl World {
             stale,
             undecided,
             committed,
+            refused_take: self.marks.refused_take(&claim.meta.uid, now).map(|(key, r)| (key.clone(), r.clone())),
             common,
             namesake: self.objects.get(&namesake).cloned(),
             claim,
@@ -227,7 +238,6 @@ impl World {
         let free = |sandbox: &Object| {
             !self.marks.spoken_for(&sandbox.key, now, self.settings.unknown_for)
                 && !self.marks.is_outdated(&sandbox.key, sandbox.meta.version)
-                && !self.marks.lately_refused(&sandbox.key, now)
         };
         // The hint of an earlier try goes first: that Sandbox may already be ours in the API server.
         let hint = claim.meta.annotations.get(annotation::SANDBOX_NAME);
