@@ -293,9 +293,9 @@ fn scale_pool(api: &mut Api, rng: &mut Rng) {
 
 fn cordon(api: &mut Api, rng: &mut Rng) {
     let node = NODES[rng.usize(..NODES.len())];
-    match rng.u8(..6) {
-        0..3 => super::nodes::put_node(api, node),
-        3..5 => patch(api, &Id::new(Resource::NODE, "", node), &json!({ "spec": { "unschedulable": true } })),
+    match rng.u8(..12) {
+        0..7 => super::nodes::put_node(api, node),
+        7..11 => patch(api, &Id::new(Resource::NODE, "", node), &json!({ "spec": { "unschedulable": true } })),
         _ => super::nodes::silence(api, node),
     }
 }
