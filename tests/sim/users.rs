@@ -33,7 +33,8 @@ pub(crate) fn act(api: &mut Api, rng: &mut Rng) -> Option<Value> {
         87..88 => delete_some(api, rng, &[Resource::TEMPLATE, Resource::SEED_TEMPLATE]),
         88..92 => delete_some(api, rng, &[Resource::POD]),
         92..94 => delete_some(api, rng, &[Resource::SERVICE]),
-        94..97 => cordon(api, rng),
+        94..96 => cordon(api, rng),
+        96..97 => super::nodes::silence(api, NODES[rng.usize(..NODES.len())]),
         97..98 => use_sandbox(api, rng),
         98..99 => touch_claim(api, rng),
         _ => change_service(api, rng),
@@ -293,10 +294,10 @@ fn scale_pool(api: &mut Api, rng: &mut Rng) {
 
 fn cordon(api: &mut Api, rng: &mut Rng) {
     let node = NODES[rng.usize(..NODES.len())];
-    match rng.u8(..12) {
-        0..7 => super::nodes::put_node(api, node),
-        7..11 => patch(api, &Id::new(Resource::NODE, "", node), &json!({ "spec": { "unschedulable": true } })),
-        _ => super::nodes::silence(api, node),
+    if rng.bool() {
+        super::nodes::put_node(api, node);
+    } else {
+        patch(api, &Id::new(Resource::NODE, "", node), &json!({ "spec": { "unschedulable": true } }));
     }
 }
 
