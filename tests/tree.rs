@@ -39,6 +39,10 @@ fn sources(extensions: &[&str]) -> Result<Vec<PathBuf>, String> {
     if found.is_empty() { Err("no source file was found".to_owned()) } else { Ok(found) }
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 fn complain(complaints: Vec<String>) -> Outcome {
     if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n").into()) }
 }
@@ -91,19 +95,14 @@ fn own_tests() -> Vec<String> {
 fn mutants_name_tests() -> Outcome {
     let own = own_tests();
     let mut complaints = Vec::new();
-    for path in sources(&["patch"])? {
-        let text = fs::read_to_string(&path)?;
-        let expected: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("Fails: ")).collect();
-        if expected.is_empty() {
-            complaints.push(format!("{} does not say `Fails: TEST` or `Fails: PACKAGE TEST`", path.display()));
-        }
-        for named in expected {
-            let there = match named.split_once(' ') {
-                None => own.iter().any(|name| name == named),
-                Some((package, name)) => has_test(package, name)?,
+    for (name, mutant) in paddock_mutants::read(&root())? {
+        for named in &mutant.fails {
+            let there = match named.package.as_str() {
+                "paddock-tests" => own.contains(&named.test),
+                package => has_test(package, &named.test)?,
             };
             if !there {
-                complaints.push(format!("{}: there is no test {named}", path.display()));
+                complaints.push(format!("mutant {name}: there is no test {named}"));
             }
         }
     }
@@ -136,36 +135,39 @@ fn has_test(package: &str, name: &str) -> Result<bool, String> {
     Ok(false)
 }
 
-/// One that does not apply any more takes nothing away.
+/// A mutant whose text is gone removes nothing.
 fn mutants_apply() -> Outcome {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root();
+    let sources = paddock_mutants::sources(&root)?;
     let mut complaints = Vec::new();
-    for path in sources(&["patch"])? {
-        let checked = Command::new("git").args(["apply", "--check"]).arg(&path).current_dir(&root).output()?;
-        if !checked.status.success() {
-            complaints.push(String::from_utf8_lossy(&checked.stderr).trim().to_owned());
+    for (name, mutant) in paddock_mutants::read(&root)? {
+        if let Err(error) = mutant.apply(&sources) {
+            complaints.push(format!("mutant {name}: {error}"));
         }
     }
     complain(complaints)
 }
 
-/// Tests and mutants in the tables of docs/testing.md: they are there, and a mutant beside a test says that it fails it.
+/// The tables of docs/testing.md name tests and mutants that exist, and a mutant beside a test makes that test fail.
 fn testing_is_true() -> Outcome {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root();
     let text = fs::read_to_string(root.join("docs/testing.md"))?;
-    let own = own_tests();
+    let (own, mutants) = (own_tests(), paddock_mutants::read(&root)?);
     let (mut complaints, mut checked) = (Vec::new(), 0);
+    let mut with_mutants = false;
     for row in text.lines().filter(|l| l.starts_with("| ")) {
         let quoted: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
         let tests: Vec<&str> = quoted.iter().copied().filter(|q| q.contains("::")).collect();
         let there = |name: &str| own.iter().any(|o| o == name || o.starts_with(&format!("{name}::")));
         let missing = tests.iter().filter(|name| !there(name)).map(|name| format!("there is no test {name}"));
         complaints.extend(missing);
-        for mutant in quoted.iter().filter(|q| q.ends_with(".patch")) {
-            let patch = fs::read_to_string(root.join("tests/mutants").join(mutant)).unwrap_or_default();
-            let fails = |name: &&str| patch.lines().any(|l| l.strip_prefix("Fails: ") == Some(name));
-            if !tests.iter().any(fails) {
-                complaints.push(format!("{mutant} does not say that it fails {tests:?}"));
+        // The tables of mutants have them in the last column.
+        with_mutants |= row.ends_with("| mutant |");
+        let last = row.rsplit('|').nth(1).filter(|_| with_mutants).unwrap_or_default();
+        for name in last.split('`').skip(1).step_by(2) {
+            let fails = mutants.get(name).is_some_and(|m| m.fails.iter().any(|f| tests.contains(&&*f.test)));
+            if !fails {
+                complaints.push(format!("no mutant {name} makes one of {tests:?} fail"));
             }
         }
         checked += tests.len();

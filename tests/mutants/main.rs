@@ -1,9 +1,8 @@
-//! Mutants: each patch here takes one protection away, and has to make its named tests fail.
+//! `cargo mutants-check [NAME…]`: removes one protection after another, and expects the named tests to fail.
 //!
-//! `cargo mutants-check [NAME…]` copies the working tree to `target/mutants`, applies one patch after another there, and runs
-//! the tests that a patch names, a line each: `Fails: TEST` is one of `paddock-tests`, `Fails: PACKAGE TEST` one of another
-//! crate. A mutant that does not compile proves nothing, and one whose test passes has found a test that cannot fail. Not
-//! part of `cargo test`: each mutant costs a build of what it changes and of the tests that it names.
+//! The program copies the working tree to `target/mutants`, applies each mutant of `mutants.toml` there, and runs the tests
+//! that the mutant names. A mutant that does not compile proves nothing. A mutant whose test passes has found a test that
+//! cannot fail. This is not part of `cargo test`, since each mutant costs a build of the crates that it changes.
 
 mod programs;
 
@@ -14,20 +13,22 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use paddock_mutants::{Mutant, TestName, read, sources};
 
-use programs::{Named, Programs, Verdict};
+use programs::{Programs, Verdict};
 
 fn main() -> Result<ExitCode> {
     let chosen: Vec<String> = std::env::args().skip(1).collect();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let tree = root.join("target/mutants");
-    let all = Mutant::all(&root)?;
-    let unknown: Vec<&String> = chosen.iter().filter(|name| !all.iter().any(|m| m.name == **name)).collect();
+    let mut mutants = read(&root)?;
+    let unknown: Vec<&String> = chosen.iter().filter(|name| !mutants.contains_key(*name)).collect();
     ensure!(unknown.is_empty(), "there is no mutant of the name {unknown:?}");
-    let mutants: Vec<Mutant> = all.into_iter().filter(|m| chosen.is_empty() || chosen.contains(&m.name)).collect();
+    mutants.retain(|name, _| chosen.is_empty() || chosen.contains(name));
     copy(&root, &tree).context("the working tree cannot be copied")?;
+    let sources = sources(&tree)?;
 
-    let tests: BTreeSet<&Named> = mutants.iter().flat_map(|m| &m.fails).collect();
+    let tests: BTreeSet<&TestName> = mutants.values().flat_map(|m| &m.fails).collect();
     println!("unchanged: {} tests have to pass", tests.len());
     let programs = Programs::build(&tree, tests.iter().copied()).context("the unchanged tree")?;
     for test in tests {
@@ -35,15 +36,15 @@ fn main() -> Result<ExitCode> {
     }
 
     let mut survivors = 0;
-    for mutant in &mutants {
+    for (name, mutant) in &mutants {
         let began = Instant::now();
-        let end = mutant.run(&root, &tree);
+        let result = check(mutant, &sources, &tree);
         let seconds = began.elapsed().as_secs();
-        match end {
-            Ok(()) => println!("killed    {} ({seconds} s)", mutant.name),
+        match result {
+            Ok(()) => println!("killed    {name} ({seconds} s)"),
             Err(error) => {
                 survivors += 1;
-                println!("SURVIVED  {} ({seconds} s): {error:#}", mutant.name);
+                println!("SURVIVED  {name} ({seconds} s): {error:#}");
             }
         }
     }
@@ -51,63 +52,25 @@ fn main() -> Result<ExitCode> {
     Ok(if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One protection taken away.
-struct Mutant {
-    name: String,
-    patch: PathBuf,
-    fails: Vec<Named>,
+/// Applies a mutant, runs its tests, and restores the file, so that each mutant begins from the same tree.
+fn check(mutant: &Mutant, sources: &[(PathBuf, String)], tree: &Path) -> Result<()> {
+    let (path, changed) = mutant.apply(sources)?;
+    let original = fs::read(path)?;
+    fs::write(path, changed)?;
+    let result = run_tests(mutant, tree);
+    fs::write(path, original)?;
+    result
 }
 
-impl Mutant {
-    fn all(root: &Path) -> Result<Vec<Self>> {
-        let mut mutants = Vec::new();
-        for entry in fs::read_dir(root.join("tests/mutants"))? {
-            let patch = entry?.path();
-            if patch.extension().is_none_or(|e| e != "patch") {
-                continue;
-            }
-            let text = fs::read_to_string(&patch)?;
-            let fails: Vec<Named> = text.lines().filter_map(|l| l.strip_prefix("Fails: ")).map(Named::read).collect();
-            ensure!(!fails.is_empty(), "{} does not say which test `Fails: `", patch.display());
-            let name = patch.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            mutants.push(Self { name, patch, fails });
+fn run_tests(mutant: &Mutant, tree: &Path) -> Result<()> {
+    let programs = Programs::build(tree, &mutant.fails)?;
+    for test in &mutant.fails {
+        match programs.verdict(test)? {
+            Verdict::Failed => {}
+            Verdict::Passed => bail!("{test} passes all the same"),
         }
-        mutants.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(mutants)
     }
-
-    /// Applies the patch, looks, and takes it back, so that the next one begins from the same tree, whatever happens to the
-    /// working tree meanwhile.
-    fn run(&self, root: &Path, tree: &Path) -> Result<()> {
-        self.apply(root, tree, &[])?;
-        let end = self.look(tree);
-        self.apply(root, tree, &["--reverse"])?;
-        end
-    }
-
-    fn apply(&self, root: &Path, tree: &Path, how: &[&str]) -> Result<()> {
-        let directory = tree.strip_prefix(root).unwrap_or(tree);
-        let mut apply = Command::new("git");
-        apply.arg("apply").args(how).arg(format!("--directory={}", directory.display())).arg(&self.patch);
-        let applied = apply.current_dir(root).output().context("git does not start")?;
-        ensure!(
-            applied.status.success(),
-            "the patch does not apply: {}",
-            String::from_utf8_lossy(&applied.stderr).trim()
-        );
-        Ok(())
-    }
-
-    fn look(&self, tree: &Path) -> Result<()> {
-        let programs = Programs::build(tree, &self.fails)?;
-        for test in &self.fails {
-            match programs.verdict(test)? {
-                Verdict::Failed => {}
-                Verdict::Passed => bail!("{test} passes all the same"),
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Brings a copy in step with the working tree; what is the same already keeps its time, so that cargo does not build it again,

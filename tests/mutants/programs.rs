@@ -1,7 +1,6 @@
 //! Test programs of a tree: built by cargo, found by what it tells of them, and run one test at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,32 +8,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use paddock_mutants::TestName;
 use serde_json::Value;
 
 /// A test that has not ended by then has failed: without its limit, what it watches over goes on for ever. The longest takes
 /// some ten seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A test, and the package that it is of.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Named {
-    package: String,
-    test: String,
-}
-
-impl Named {
-    /// Reads `TEST` or `PACKAGE TEST`.
-    pub(crate) fn read(text: &str) -> Self {
-        let (package, test) = text.split_once(' ').unwrap_or(("paddock-tests", text));
-        Self { package: package.to_owned(), test: test.trim().to_owned() }
-    }
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.package, self.test)
-    }
-}
 
 /// How a test ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +43,7 @@ fn selection(package: &str) -> &'static [&'static str] {
 impl Programs {
     /// Builds what holds some tests, in the tree's own directory: in a shared one two trees would overwrite each other's
     /// programs.
-    pub(crate) fn build<'a>(tree: &Path, tests: impl IntoIterator<Item = &'a Named>) -> Result<Self> {
+    pub(crate) fn build<'a>(tree: &Path, tests: impl IntoIterator<Item = &'a TestName>) -> Result<Self> {
         let selections: BTreeSet<_> = tests.into_iter().map(|test| selection(&test.package)).collect();
         let mut by_package: BTreeMap<String, Vec<(PathBuf, PathBuf)>> = BTreeMap::new();
         for selection in selections {
@@ -84,7 +63,7 @@ impl Programs {
     }
 
     /// Runs one test by its whole name, which exactly one program must have.
-    pub(crate) fn verdict(&self, test: &Named) -> Result<Verdict> {
+    pub(crate) fn verdict(&self, test: &TestName) -> Result<Verdict> {
         let mut verdicts = Vec::new();
         for (program, folder) in self.by_package.get(&test.package).into_iter().flatten() {
             verdicts.extend(self.run(program, folder, &test.test)?);

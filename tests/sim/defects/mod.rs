@@ -1,7 +1,7 @@
 //! Defects that were reported against the upstream operator, each a test of its own.
 //!
-//! The numbers are those of upstream's issues. For each there is a mutant in `tests/mutants` that brings the defect back,
-//! and has to make its test fail.
+//! The numbers are those of upstream's issues. The worst ones have a mutant in `tests/mutants`, which brings the defect
+//! back and has to make the test fail.
 
 mod claims;
 mod safety;
