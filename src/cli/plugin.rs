@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use paddock_host::{Host, HostConfig, Source, componentize};
 use paddock_operator::plugins::check_name;
+use paddock_plugin_host::{Host, HostConfig, Source, componentize};
 
 use crate::args::{CheckArgs, ComponentizeArgs, PluginCommand};
 use crate::print;
@@ -63,7 +63,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod test {
-    use paddock_host::BUILT_INS;
+    use paddock_plugin_host::BUILT_INS;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! What plugins are asked and what they answer, as plain data.
 //!
-//! The core writes questions and reads answers; `paddock-host` carries them to a component and back.
+//! The core writes questions and reads answers; `paddock-plugin-host` carries them to a component and back.
 //! Everything a plugin may know is in the question: time, history, settings and its own former state.
 //! A failure is an answer too ([`Failure`]): what follows from it is decided in the core, per policy.
 

@@ -11,7 +11,7 @@ use axum::routing::get;
 use jiff::Timestamp;
 use paddock_core::kind::{Key, Kind};
 use paddock_core::policy::{Binding, Bindings};
-use paddock_host::PluginReport;
+use paddock_plugin_host::PluginReport;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -120,7 +120,7 @@ mod test {
     use paddock_core::question::{Hook, PluginRef};
     use paddock_core::settings::Settings;
     use paddock_core::world::{Observed, World};
-    use paddock_host::{HostConfig, Plugin};
+    use paddock_plugin_host::{HostConfig, Plugin};
 
     use super::*;
     use crate::http::test::get_text;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::Client;
 use paddock_core::names::object::UPSTREAM_LEASE;
 use paddock_core::world::World;
-use paddock_host::{Host, HostConfig, HostError, LoadError};
+use paddock_plugin_host::{Host, HostConfig, HostError, LoadError};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};

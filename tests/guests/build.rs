@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-#[path = "../../src/host/componentize.rs"]
+#[path = "../../src/plugin-host/guest_build/componentize.rs"]
 #[expect(unreachable_pub, reason = "the host's own file")]
 mod componentize;
-#[path = "../../src/host/build/guests.rs"]
+#[path = "../../src/plugin-host/guest_build/guests.rs"]
 #[expect(unreachable_pub, reason = "two build scripts include this file")]
 mod guests;
 
@@ -19,8 +19,8 @@ const GUESTS: [&str; 5] = [
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=../../src/host/build/guests.rs");
-    println!("cargo::rerun-if-changed=../../src/host/componentize.rs");
+    println!("cargo::rerun-if-changed=../../src/plugin-host/guest_build/guests.rs");
+    println!("cargo::rerun-if-changed=../../src/plugin-host/guest_build/componentize.rs");
     let built = match (std::env::var_os("CARGO_MANIFEST_DIR"), std::env::var_os("OUT_DIR")) {
         (Some(here), Some(out)) => {
             guests::build(&PathBuf::from(here).join("../../plugins"), &GUESTS, &PathBuf::from(out))

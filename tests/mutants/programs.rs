@@ -35,7 +35,7 @@ fn selection(package: &str) -> &'static [&'static str] {
     match package {
         "paddock-tests" => &["--package", "paddock-tests", "--test", "paddock"],
         "paddock-core" => &["--package", "paddock-core", "--lib"],
-        "paddock-host" => &["--workspace", "--test", "host"],
+        "paddock-plugin-host" => &["--workspace", "--test", "host"],
         _ => &["--workspace", "--lib"],
     }
 }

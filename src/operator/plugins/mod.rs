@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use paddock_core::policy::Bindings;
 use paddock_core::question::Hook;
-use paddock_host::{Host, LoadError, PluginReport};
+use paddock_plugin_host::{Host, LoadError, PluginReport};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

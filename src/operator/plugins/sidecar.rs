@@ -22,7 +22,7 @@ use paddock_core::kind::Kind;
 use paddock_core::model::{Amount, parse_go_duration};
 use paddock_core::policy::{Binding, FailurePolicy, Operator, Requirement, Selector};
 use paddock_core::question::Hook;
-use paddock_host::Limits;
+use paddock_plugin_host::Limits;
 use serde::Deserialize;
 
 /// The least memory that makes sense: one page of WebAssembly.

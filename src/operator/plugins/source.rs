@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use paddock_core::policy::{Binding, Bindings};
 use paddock_core::question::{Hook, PluginRef};
-use paddock_host::{BUILT_INS, Candidate, Host, LoadError, Plugin};
+use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin};
 
 use super::folder::{self, Listing, Pair};
 use super::sidecar::Sidecar;
@@ -71,7 +71,7 @@ impl Source {
             name: binding.plugin.name.clone(),
             path: None,
             digest: Some(binding.plugin.digest.clone()),
-            wit_version: paddock_host::SUPPORTED_VERSIONS.last().map(ToString::to_string),
+            wit_version: paddock_plugin_host::SUPPORTED_VERSIONS.last().map(ToString::to_string),
             hooks: vec![binding.hook],
             error: None,
         });
@@ -208,7 +208,7 @@ fn load(host: &Host, name: &str, pair: &Pair) -> Result<Active, String> {
         return Err(format!("{name}.yaml: there is no {name}.wasm beside it"));
     };
     let content = component.content.as_ref().map_err(|error| format!("{name}.wasm: {error}"))?;
-    let source = paddock_host::Source { name, component: &content.bytes, limits: Some(sidecar.limits) };
+    let source = paddock_plugin_host::Source { name, component: &content.bytes, limits: Some(sidecar.limits) };
     let candidate = host.prepare(source).map_err(|error| format!("{name}.wasm: {error}"))?;
     let bindings = bind(host, name, &candidate, sidecar)?;
     Ok(Active { plugin: host.admit(candidate), bindings })

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use paddock_core::policy::{Binding, FailurePolicy};
 use paddock_core::question::{Answer, Ask, FailureKind, Hook, PoolSizeQuestion, Question};
 use paddock_guests::{ASK_FOR_WASI, MISBEHAVE, POOL_FIXED};
-use paddock_host::{Host, HostConfig};
+use paddock_plugin_host::{Host, HostConfig};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 

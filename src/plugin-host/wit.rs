@@ -8,7 +8,7 @@ pub(crate) mod v0_1_0;
 
 use paddock_core::question::{Answer, Hook};
 
-use crate::answer::Nonsense;
+use crate::answer::InvalidReply;
 
 /// The versions of `paddock:policy` that components may be written against.
 pub const SUPPORTED_VERSIONS: [&str; 1] = [v0_1_0::VERSION];
@@ -43,16 +43,16 @@ pub(crate) enum Reply {
     /// The plugin says that it cannot answer.
     Refused(String),
     /// An answer that cannot even be read.
-    Nonsense(Nonsense),
+    Invalid(InvalidReply),
     /// An answer, not yet judged.
     Answer(Answer),
 }
 
 impl Reply {
-    fn from<T>(said: Result<T, String>, read: impl FnOnce(T) -> Result<Answer, Nonsense>) -> Self {
+    fn from<T>(said: Result<T, String>, read: impl FnOnce(T) -> Result<Answer, InvalidReply>) -> Self {
         match said.map(read) {
             Err(message) => Reply::Refused(message),
-            Ok(Err(nonsense)) => Reply::Nonsense(nonsense),
+            Ok(Err(invalid)) => Reply::Invalid(invalid),
             Ok(Ok(answer)) => Reply::Answer(answer),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use paddock_core::question::{FailureKind, Hook, PluginRef};
-use paddock_host::{Host, HostConfig, Limits, QuarantinePolicy, Source};
+use paddock_plugin_host::{Host, HostConfig, Limits, QuarantinePolicy, Source};
 
 use crate::common::{ask, config, host, load, misbehave, now, question};
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use paddock_core::question::{Answer, FailureKind, Hook};
-use paddock_host::{Limits, Source};
+use paddock_plugin_host::{Limits, Source};
 
 use crate::common::{ask, host, load, now, question};
 

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-#[expect(unreachable_pub, reason = "the library's own file")]
+#[path = "guest_build/componentize.rs"]
+#[expect(unreachable_pub, reason = "the library includes this file too")]
 mod componentize;
-#[path = "build/guests.rs"]
+#[path = "guest_build/guests.rs"]
 #[expect(unreachable_pub, reason = "two build scripts include this file")]
 mod guests;
 
@@ -12,8 +13,8 @@ const BUILT_INS: [&str; 4] = ["require-isolation", "runtime-class-by-label", "id
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=build/guests.rs");
-    println!("cargo::rerun-if-changed=componentize.rs");
+    println!("cargo::rerun-if-changed=guest_build/guests.rs");
+    println!("cargo::rerun-if-changed=guest_build/componentize.rs");
     let built = match (std::env::var_os("CARGO_MANIFEST_DIR"), std::env::var_os("OUT_DIR")) {
         (Some(here), Some(out)) => {
             guests::build(&PathBuf::from(here).join("../../plugins"), &BUILT_INS, &PathBuf::from(out))

@@ -5,11 +5,11 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use crate::bind::{InterfaceName, PACKAGE, SUPPORTED_VERSIONS, v0_1_0};
 use crate::call::CallState;
 use crate::config::{Limits, MESSAGE_CHARS};
 use crate::engine::MeteredEngine;
 use crate::text::bounded;
+use crate::wit::{InterfaceName, PACKAGE, SUPPORTED_VERSIONS, v0_1_0};
 
 /// A component to be loaded.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! What is loaded and what is refused, with the reason.
 
 use paddock_core::question::{FailureKind, Hook};
-use paddock_host::{Host, HostConfig, Limits, LoadError, Source, componentize};
+use paddock_plugin_host::{Host, HostConfig, Limits, LoadError, Source, componentize};
 
 use crate::common::{config, host, load, now};
 

@@ -6,7 +6,7 @@ use paddock_core::question::{
 };
 
 use super::exports;
-use crate::answer::Nonsense;
+use crate::answer::InvalidReply;
 
 pub(super) fn admission(answer: exports::admission::Answer) -> AdmissionAnswer {
     let exports::admission::Answer { verdict, warnings, patch } = answer;
@@ -27,7 +27,7 @@ pub(super) fn runtime_class(answer: exports::runtime_class::Answer) -> RuntimeCl
     RuntimeClassAnswer { choice, reason }
 }
 
-pub(super) fn idle(answer: exports::idle::Answer) -> Result<IdleAnswer, Nonsense> {
+pub(super) fn idle(answer: exports::idle::Answer) -> Result<IdleAnswer, InvalidReply> {
     let exports::idle::Answer { action, next_check, reason, state } = answer;
     let action = action.map(|tier| match tier {
         exports::idle::Tier::Throttle => IdleTier::Throttle,
@@ -38,13 +38,13 @@ pub(super) fn idle(answer: exports::idle::Answer) -> Result<IdleAnswer, Nonsense
     Ok(IdleAnswer { action, next_check: time(next_check)?, reason, state })
 }
 
-pub(super) fn pool_size(answer: exports::pool_size::Answer) -> Result<PoolSizeAnswer, Nonsense> {
+pub(super) fn pool_size(answer: exports::pool_size::Answer) -> Result<PoolSizeAnswer, InvalidReply> {
     let exports::pool_size::Answer { desired, next_check, reason, state } = answer;
     Ok(PoolSizeAnswer { desired, next_check: time(next_check)?, reason, state })
 }
 
-fn time(milliseconds: Option<u64>) -> Result<Option<Timestamp>, Nonsense> {
+fn time(milliseconds: Option<u64>) -> Result<Option<Timestamp>, InvalidReply> {
     let Some(milliseconds) = milliseconds else { return Ok(None) };
     let time = i64::try_from(milliseconds).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
-    time.map(Some).ok_or(Nonsense::Time(milliseconds))
+    time.map(Some).ok_or(InvalidReply::Time(milliseconds))
 }

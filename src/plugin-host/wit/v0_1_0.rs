@@ -15,12 +15,12 @@ pub(crate) const VERSION: &str = "0.1.0";
 /// What a component may import. `types` has no functions: it only names what is passed.
 pub(crate) const IMPORTS: [&str; 2] = ["paddock:policy/log@0.1.0", "paddock:policy/types@0.1.0"];
 
-mod wit {
+mod bindings {
     wasmtime::component::bindgen!({ path: "../../wit/v0.1.0", world: "every-hook" });
 }
 
-use wit::exports::paddock::policy as exports;
-use wit::paddock::policy::{log, types};
+use bindings::exports::paddock::policy as exports;
+use bindings::paddock::policy::{log, types};
 
 type Said<T> = std::result::Result<T, String>;
 

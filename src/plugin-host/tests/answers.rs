@@ -24,11 +24,12 @@ fn the_same_question_gets_the_same_answer() {
 fn the_same_question_needs_the_same_fuel() {
     let host = host();
     let binding = host.load_built_ins().unwrap().into_iter().find(|b| b.hook == Hook::PoolSize).unwrap();
-    let pool_by_demand = paddock_host::BUILT_INS.into_iter().find(|b| b.hook == Hook::PoolSize).unwrap().component;
+    let pool_by_demand =
+        paddock_plugin_host::BUILT_INS.into_iter().find(|b| b.hook == Hook::PoolSize).unwrap().component;
     let ask = ask(&binding.plugin, "{}", question(Hook::PoolSize));
     let answers_with = |fuel| {
-        let limits = Some(paddock_host::Limits { fuel, ..paddock_host::Limits::default() });
-        host.load(paddock_host::Source { name: "pool-by-demand", component: pool_by_demand, limits }).is_ok()
+        let limits = Some(paddock_plugin_host::Limits { fuel, ..paddock_plugin_host::Limits::default() });
+        host.load(paddock_plugin_host::Source { name: "pool-by-demand", component: pool_by_demand, limits }).is_ok()
             && host.ask(&ask, now()).is_ok()
     };
     // The least fuel that suffices, found by halving, is the same whenever it is looked for: not one unit

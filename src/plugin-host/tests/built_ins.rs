@@ -6,7 +6,7 @@ use paddock_core::kind::Kind;
 use paddock_core::question::{
     AdmissionAnswer, AdmissionQuestion, Answer, ClassChoice, Hook, IdleTier, Question, Verdict,
 };
-use paddock_host::Host;
+use paddock_plugin_host::Host;
 
 use crate::common::{ask, host, idle, labels, now, pod, pool, question, runtime_class};
 

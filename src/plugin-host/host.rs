@@ -10,15 +10,15 @@ use paddock_core::question::{Answer, Ask, Failure, FailureKind, Hook, PluginRef}
 use wasmtime::Store;
 use wasmtime::component::{Instance, Linker};
 
-use crate::answer::sensible;
-use crate::bind::{Reply, v0_1_0};
+use crate::answer::{InvalidReply, validate};
 use crate::call::{self, CallState};
+use crate::concurrency::{ConcurrencyLimit, Permit};
 use crate::config::{HostConfig, Limits, MESSAGE_CHARS};
 use crate::engine::MeteredEngine;
-use crate::gate::{Gate, Pass};
 use crate::load::{self, Linked, LoadError, Plugin, Source};
 use crate::quarantine::Quarantine;
 use crate::text::bounded;
+use crate::wit::{Reply, v0_1_0};
 
 /// How long a component being loaded waits for a free instance to be tried in.
 const TRIAL_WAIT: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ pub struct Host {
     config: HostConfig,
     engine: MeteredEngine,
     linker: Linker<CallState>,
-    gate: Arc<Gate>,
+    concurrency: Arc<ConcurrencyLimit>,
     ticker: Option<JoinHandle<()>>,
     plugins: RwLock<BTreeMap<PluginRef, Arc<Loaded>>>,
 }
@@ -40,9 +40,9 @@ struct Loaded {
     quarantine: BTreeMap<Hook, Mutex<Quarantine>>,
 }
 
-/// Leave to run one call, and until when.
-struct Turn {
-    _pass: Pass,
+/// The right to run one call until the deadline.
+struct Slot {
+    _permit: Permit,
     deadline: Instant,
 }
 
@@ -92,12 +92,12 @@ impl Host {
         let engine = MeteredEngine::new(&config).map_err(|error| HostError::Engine(load::text(&error)))?;
         let mut linker = Linker::new(&engine.engine);
         v0_1_0::add_to_linker(&mut linker).map_err(|error| HostError::Engine(load::text(&error)))?;
-        let gate = Gate::new(config.concurrency);
+        let concurrency = ConcurrencyLimit::new(config.concurrency);
         let ticker = std::thread::Builder::new().name("plugin-deadlines".into()).spawn({
-            let (gate, engine) = (Arc::clone(&gate), engine.clone());
-            move || gate.tick_while_busy(engine.tick(), || engine.engine.increment_epoch())
+            let (concurrency, engine) = (Arc::clone(&concurrency), engine.clone());
+            move || concurrency.tick_while_busy(engine.tick(), || engine.engine.increment_epoch())
         })?;
-        Ok(Self { config, engine, linker, gate, ticker: Some(ticker), plugins: RwLock::default() })
+        Ok(Self { config, engine, linker, concurrency, ticker: Some(ticker), plugins: RwLock::default() })
     }
 
     /// Loads a component beside those that are there: [`prepare`](Self::prepare) and
@@ -157,7 +157,7 @@ impl Host {
         if let Err(error) = object {
             return Err(failure(FailureKind::Error, &format!("not a JSON object: {error}")));
         }
-        let said = self.call(loaded, &self.turn(loaded)?, |store, instance| {
+        let said = self.call(loaded, &self.slot(loaded)?, |store, instance| {
             loaded.linked.exports.validate_settings(store, instance, (hook, settings))
         })?;
         said.map_err(|message| failure(FailureKind::Error, &message))
@@ -180,8 +180,8 @@ impl Host {
             return Err(failure(FailureKind::Quarantined, &message));
         }
         // Waiting in vain for a free instance is not the plugin's failure, and returns here.
-        let turn = self.turn(&loaded)?;
-        let result = self.call_and_judge(&loaded, &turn, ask);
+        let slot = self.slot(&loaded)?;
+        let result = self.call_and_validate(&loaded, &slot, ask);
         match result.as_ref().map_err(|failure| failure.kind) {
             // An error is the plugin's own word: it works.
             Ok(_) | Err(FailureKind::Error) => lock().succeeded(),
@@ -221,36 +221,36 @@ impl Host {
         plugins.values().map(report).collect()
     }
 
-    fn call_and_judge(&self, loaded: &Loaded, turn: &Turn, ask: &Ask) -> Result<Answer, Failure> {
-        let reply = self.call(loaded, turn, |store, instance| {
+    fn call_and_validate(&self, loaded: &Loaded, slot: &Slot, ask: &Ask) -> Result<Answer, Failure> {
+        let reply = self.call(loaded, slot, |store, instance| {
             loaded.linked.exports.ask(store, instance, (&ask.question, &ask.settings))
         })?;
-        let invalid = |nonsense: &dyn std::fmt::Display| failure(FailureKind::Invalid, &nonsense.to_string());
+        let invalid = |reply: InvalidReply| failure(FailureKind::Invalid, &reply.to_string());
         match reply {
             Reply::NoSuchHook => Err(failure(FailureKind::Missing, "no such hook")),
             Reply::Refused(message) => Err(failure(FailureKind::Error, &message)),
-            Reply::Nonsense(nonsense) => Err(invalid(&nonsense)),
-            Reply::Answer(answer) => sensible(answer).map_err(|nonsense| invalid(&nonsense)),
+            Reply::Invalid(reply) => Err(invalid(reply)),
+            Reply::Answer(answer) => validate(answer).map_err(invalid),
         }
     }
 
     /// A free instance, waited for until the deadline.
-    fn turn(&self, loaded: &Loaded) -> Result<Turn, Failure> {
+    fn slot(&self, loaded: &Loaded) -> Result<Slot, Failure> {
         let deadline = Instant::now() + loaded.info.limits.deadline;
         let late = || failure(FailureKind::Deadline, "every instance was busy until the deadline");
-        let pass = self.gate.enter(deadline).ok_or_else(late)?;
-        Ok(Turn { _pass: pass, deadline })
+        let permit = self.concurrency.acquire(deadline).ok_or_else(late)?;
+        Ok(Slot { _permit: permit, deadline })
     }
 
     /// One call in a fresh instance, which is dropped whatever happens.
     fn call<T>(
         &self,
         loaded: &Loaded,
-        turn: &Turn,
+        slot: &Slot,
         run: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let limits = loaded.info.limits;
-        let ticks = self.engine.ticks(turn.deadline.saturating_duration_since(Instant::now()));
+        let ticks = self.engine.ticks(slot.deadline.saturating_duration_since(Instant::now()));
         let mut store = call::store(&self.engine, &loaded.name, limits, ticks)
             .map_err(|error| failure(FailureKind::Trap, &load::text(&error)))?;
         let result = loaded.linked.pre.instantiate(&mut store).and_then(|instance| run(&mut store, &instance));
@@ -261,7 +261,7 @@ impl Host {
     /// A trial instance: what cannot start, or exports things of the wrong type, is not loaded.
     fn try_out(&self, loaded: &Loaded) -> Result<(), LoadError> {
         let limits = loaded.info.limits;
-        let _pass = self.gate.enter(Instant::now() + TRIAL_WAIT).ok_or(LoadError::Busy)?;
+        let _permit = self.concurrency.acquire(Instant::now() + TRIAL_WAIT).ok_or(LoadError::Busy)?;
         let start = |error: &wasmtime::Error| LoadError::Start(load::text(error));
         let mut store = call::store(&self.engine, &loaded.name, limits, self.engine.ticks(limits.deadline))
             .map_err(|error| start(&error))?;
@@ -289,7 +289,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.gate.close();
+        self.concurrency.close();
         if let Some(ticker) = self.ticker.take() {
             // It cannot panic; if it did, the host is going anyway.
             drop(ticker.join());

@@ -8,7 +8,7 @@ use paddock_core::question::{
     AdmissionQuestion, Answer, Ask, Failure, Hook, IdleQuestion, IdleTier, Operation, PluginRef, PoolSizeQuestion,
     Question, RuntimeClassFact, RuntimeClassQuestion,
 };
-use paddock_host::{Host, HostConfig, Limits, Plugin, QuarantinePolicy, Source};
+use paddock_plugin_host::{Host, HostConfig, Limits, Plugin, QuarantinePolicy, Source};
 
 pub(crate) fn now() -> Timestamp {
     "2026-09-01T12:00:00Z".parse().unwrap()

@@ -17,7 +17,7 @@ const NAME_CHARS: usize = 253;
 
 /// Why an answer makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Nonsense {
+pub(crate) enum InvalidReply {
     #[error("next-check: {0} is not a time in milliseconds since 1970")]
     Time(u64),
     #[error("state: {0} bytes, at most {STATE_BYTES} are kept")]
@@ -35,7 +35,7 @@ pub(crate) enum Nonsense {
 }
 
 /// The answer with its texts cut to size, or why it makes no sense.
-pub(crate) fn sensible(answer: Answer) -> Result<Answer, Nonsense> {
+pub(crate) fn validate(answer: Answer) -> Result<Answer, InvalidReply> {
     Ok(match answer {
         Answer::Admission(answer) => Answer::Admission(admission(answer)?),
         Answer::RuntimeClass(answer) => Answer::RuntimeClass(runtime_class(answer)?),
@@ -50,11 +50,11 @@ pub(crate) fn sensible(answer: Answer) -> Result<Answer, Nonsense> {
     })
 }
 
-fn admission(answer: AdmissionAnswer) -> Result<AdmissionAnswer, Nonsense> {
+fn admission(answer: AdmissionAnswer) -> Result<AdmissionAnswer, InvalidReply> {
     let AdmissionAnswer { verdict, warnings, patch } = answer;
     let verdict = match verdict {
         Verdict::Allow => Verdict::Allow,
-        Verdict::Deny(_) if patch.is_some() => return Err(Nonsense::PatchAndDeny),
+        Verdict::Deny(_) if patch.is_some() => return Err(InvalidReply::PatchAndDeny),
         Verdict::Deny(message) => Verdict::Deny(bounded(&message, MESSAGE_CHARS)),
     };
     if let Some(patch) = &patch {
@@ -64,30 +64,30 @@ fn admission(answer: AdmissionAnswer) -> Result<AdmissionAnswer, Nonsense> {
     Ok(AdmissionAnswer { verdict, warnings, patch })
 }
 
-fn runtime_class(answer: RuntimeClassAnswer) -> Result<RuntimeClassAnswer, Nonsense> {
+fn runtime_class(answer: RuntimeClassAnswer) -> Result<RuntimeClassAnswer, InvalidReply> {
     let RuntimeClassAnswer { choice, reason } = answer;
     match &choice {
         ClassChoice::Class(name) if !is_object_name(name) => {
-            return Err(Nonsense::ClassName(bounded(name, NAME_CHARS)));
+            return Err(InvalidReply::ClassName(bounded(name, NAME_CHARS)));
         }
         ClassChoice::Class(_) | ClassChoice::Default | ClassChoice::Refuse => {}
     }
     Ok(RuntimeClassAnswer { choice, reason: bounded(&reason, REASON_CHARS) })
 }
 
-fn fits(state: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, Nonsense> {
+fn fits(state: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, InvalidReply> {
     match state {
-        Some(state) if state.len() > STATE_BYTES => Err(Nonsense::State(state.len())),
+        Some(state) if state.len() > STATE_BYTES => Err(InvalidReply::State(state.len())),
         state => Ok(state),
     }
 }
 
-fn patchable(text: &str) -> Result<(), Nonsense> {
+fn patchable(text: &str) -> Result<(), InvalidReply> {
     if text.len() > PATCH_BYTES {
-        return Err(Nonsense::PatchSize(text.len()));
+        return Err(InvalidReply::PatchSize(text.len()));
     }
     let patch: Patch =
-        serde_json::from_str(text).map_err(|error| Nonsense::Patch(bounded(&error.to_string(), MESSAGE_CHARS)))?;
+        serde_json::from_str(text).map_err(|error| InvalidReply::Patch(bounded(&error.to_string(), MESSAGE_CHARS)))?;
     for operation in &patch.0 {
         let paths = match operation {
             PatchOperation::Add(op) => [Some(&op.path), None],
@@ -102,7 +102,7 @@ fn patchable(text: &str) -> Result<(), Nonsense> {
             let within =
                 |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             if !PATCHABLE.into_iter().any(within) {
-                return Err(Nonsense::PatchPath(bounded(path, NAME_CHARS)));
+                return Err(InvalidReply::PatchPath(bounded(path, NAME_CHARS)));
             }
         }
     }
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_move_may_not_take_from_elsewhere_but_a_copy_may() {
         let patch = |op| format!(r#"[{{"op":"{op}","from":"/metadata/name","path":"/metadata/labels/name"}}]"#);
-        assert_eq!(patchable(&patch("move")), Err(Nonsense::PatchPath("/metadata/name".into())));
+        assert_eq!(patchable(&patch("move")), Err(InvalidReply::PatchPath("/metadata/name".into())));
         assert_eq!(patchable(&patch("copy")), Ok(()));
     }
 
@@ -173,6 +173,6 @@ mod tests {
     #[test]
     fn a_state_of_exactly_the_limit_is_kept() {
         assert!(fits(Some(vec![0; STATE_BYTES])).is_ok());
-        assert_eq!(fits(Some(vec![0; STATE_BYTES + 1])), Err(Nonsense::State(STATE_BYTES + 1)));
+        assert_eq!(fits(Some(vec![0; STATE_BYTES + 1])), Err(InvalidReply::State(STATE_BYTES + 1)));
     }
 }

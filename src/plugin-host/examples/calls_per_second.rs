@@ -1,6 +1,6 @@
 //! How long the built-ins take to load and to answer, each call in a fresh instance.
 //!
-//! `cargo run --release -p paddock-host --example calls-per-second`. Prints; asserts nothing.
+//! `cargo run --release -p paddock-plugin-host --example calls-per-second`. Prints; asserts nothing.
 
 #![expect(clippy::unwrap_used, reason = "a measurement: whatever fails ends it")]
 
@@ -12,7 +12,7 @@ use paddock_core::question::{
     AdmissionQuestion, Ask, Hook, IdleQuestion, IdleTier, Operation, PoolSizeQuestion, Question, RuntimeClassFact,
     RuntimeClassQuestion,
 };
-use paddock_host::{BUILT_INS, Host, HostConfig, Source};
+use paddock_plugin_host::{BUILT_INS, Host, HostConfig, Source};
 
 const FOR: Duration = Duration::from_secs(2);
 
