@@ -21,15 +21,16 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// Who may name a client of the API server, and why. Everybody else of the operator has none to ask.
-const CONNECTED: [(&str, &str); 10] = [
-    ("watch.rs", "the only reader"),
-    ("act.rs", "the only writer"),
-    ("events.rs", "tells users, off the path"),
-    ("run.rs", "makes the clients and hands them out"),
-    ("election.rs", "leases"),
-    ("election/lease.rs", "leases"),
+const CONNECTED: [(&str, &str); 11] = [
+    ("watch/watcher.rs", "the only reader"),
+    ("write/writer.rs", "the only writer"),
+    ("write/events.rs", "tells users, off the path"),
+    ("client.rs", "makes the clients"),
+    ("run.rs", "hands the clients out"),
+    ("leader/election.rs", "leases"),
+    ("leader/lease.rs", "leases"),
     ("tls/keeper.rs", "the Secret of the webhook's certificate"),
-    ("webhook/mod.rs", "asks who it is, once"),
+    ("webhook.rs", "asks who it is, once"),
     ("webhook/registrar.rs", "the webhook configurations"),
     ("webhook/activity.rs", "notes the last activity: the one write that no plan has"),
 ];
@@ -89,7 +90,7 @@ fn awaited(code: &str) -> BTreeSet<String> {
 }
 
 fn awaits() -> Outcome {
-    let code = source("reconcile.rs")?;
+    let code = source("reconcile/reconciler.rs")?;
     let reconcile = body(&code, "async fn reconcile(").ok_or("there is no `async fn reconcile`")?;
     same("a reconcile waits for", &awaited(reconcile), ["self.ask(&seen, now)", "self.writer.act(&plan)"])?;
     let ask = body(&code, "async fn ask(").ok_or("there is no `async fn ask`")?;
@@ -104,22 +105,22 @@ fn awaits() -> Outcome {
 }
 
 fn sends() -> Outcome {
-    let act = source("act.rs")?;
+    let act = source("write/writer.rs")?;
     let uses: BTreeSet<String> = act
         .match_indices("self.client")
         .map(|(at, _)| act[at..].split_inclusive(')').next().unwrap_or_default().to_owned())
         .collect();
-    same("act.rs uses its client for", &uses, ["self.client.send(request)"])?;
+    same("write/writer.rs uses its client for", &uses, ["self.client.send(request)"])?;
     if words(&act).filter(|w| *w == "Client").count() != 3 {
-        return Err("act.rs: a client is imported, held and passed in once, and nowhere else".into());
+        return Err("write/writer.rs: a client is imported, held and passed in once, and nowhere else".into());
     }
-    let request = source("request.rs")?;
+    let request = source("write/request.rs")?;
     let methods = request.match_indices("Method::").map(|(at, m)| {
         request[at + m.len()..].split(|c: char| !c.is_alphabetic()).next().unwrap_or_default().to_owned()
     });
-    same("request.rs makes requests of", &methods.collect(), ["POST", "PATCH", "DELETE"])?;
+    same("write/request.rs makes requests of", &methods.collect(), ["POST", "PATCH", "DELETE"])?;
     if words(&request).any(|w| ["get", "head", "from_bytes"].contains(&w)) {
-        return Err("request.rs makes a request that reads".into());
+        return Err("write/request.rs makes a request that reads".into());
     }
     Ok(())
 }
@@ -127,7 +128,7 @@ fn sends() -> Outcome {
 fn observes() -> Outcome {
     let found = sources()?.into_iter().filter(|(_, code)| words(code).any(|w| w == "Observed")).map(|(name, _)| name);
     // The one that defines who may call it, and the one that does.
-    same("files that tell the World what there is", &found.collect(), ["world.rs", "watch.rs"])
+    same("files that tell the World what there is", &found.collect(), ["world.rs", "watch/watcher.rs"])
 }
 
 fn host() -> Outcome {

@@ -312,7 +312,7 @@ fn https(value: &str) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use std::ffi::OsString;
 
     use super::*;

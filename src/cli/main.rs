@@ -79,7 +79,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use anyhow::anyhow;
 
     use super::causes;

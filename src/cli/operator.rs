@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use paddock_core::names::object::OPERATOR_DEPLOYMENT;
 use paddock_core::settings::Settings;
-use paddock_operator::election::Timing;
+use paddock_operator::leader::Timing;
 use paddock_operator::queue::Workers;
 use paddock_operator::tls::{Lifetimes, Mounted};
 use paddock_operator::webhook::{Certificate, Deployed, Reach, Registration};

@@ -62,7 +62,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use paddock_plugin_host::BUILT_INS;
 
     use super::*;

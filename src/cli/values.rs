@@ -59,7 +59,7 @@ pub(crate) fn parse_quantity(value: &str) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use super::*;
 
     #[test]

@@ -91,6 +91,19 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The label of metrics.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Action::Create { .. } => "create",
+            Action::Patch { status: true, .. } => "patch_status",
+            Action::Patch { status: false, .. } => "patch",
+            Action::Delete { .. } => "delete",
+        }
+    }
+}
+
 /// What became of an operation.
 #[derive(Clone, Debug)]
 pub enum Outcome {
@@ -113,6 +126,22 @@ pub enum Outcome {
     Busy,
     /// No usable reply: it may have been stored or not.
     Unknown,
+}
+
+impl Outcome {
+    /// The label of metrics and logs.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Stored(_) => "stored",
+            Outcome::Gone => "gone",
+            Outcome::Conflict => "conflict",
+            Outcome::Exists => "exists",
+            Outcome::Rejected { .. } => "rejected",
+            Outcome::Busy => "busy",
+            Outcome::Unknown => "unknown",
+        }
+    }
 }
 
 /// An Event for the user.

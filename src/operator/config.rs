@@ -6,8 +6,8 @@ use paddock_core::api::crd::Surfaces;
 use paddock_core::kind::Kind;
 use paddock_core::settings::Settings;
 
-use crate::bind::Bind;
-use crate::election::Timing;
+use crate::leader::Timing;
+use crate::listen::Bind;
 use crate::queue::Workers;
 use crate::webhook::{Certificate, Deployed, Reach, WebhookConfig};
 
@@ -149,7 +149,7 @@ fn is_extension(kind: Kind) -> bool {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use super::*;
 
     #[test]

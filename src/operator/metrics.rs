@@ -4,9 +4,9 @@
 //! that Go's client writes (`le="100"`, counters named as registered), since upstream's readers parse that.
 //! Label values come from enums, or from the names of pools, templates and namespaces.
 
-mod echo;
 mod families;
 mod tally;
+mod watch_lag;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,18 +14,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use paddock_core::kind::Kind;
 use paddock_core::object::Object;
-use paddock_core::plan::{Action, Op, Outcome};
+use paddock_core::plan::{Op, Outcome};
 use paddock_core::question::{Answered, Failure, FailureKind};
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::time::Instant;
 
-use self::echo::Echoes;
 use self::families::Families;
 use self::tally::Tally;
-use crate::act::outcome_name;
-use crate::pressure::Pressure;
-use crate::queue::{Done, Job, Queue};
-use crate::watch::Break;
+use self::watch_lag::Echoes;
 
 /// Clones are handles on the same metrics.
 #[derive(Clone)]
@@ -40,6 +36,19 @@ struct Inner {
     families: Families,
     tally: Mutex<Tally>,
     echoes: Mutex<Echoes>,
+}
+
+/// How a reconcile ended, and how long it took.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// What put its key into the queue.
+    pub trigger: &'static str,
+    /// How it ended.
+    pub result: &'static str,
+    /// How long its key was ready and waited.
+    pub waited: Duration,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Metrics could not be set up: two families of one name.
@@ -83,17 +92,12 @@ impl Metrics {
     }
 
     /// A reconcile ended.
-    pub fn reconciled(&self, job: &Job, done: Done, took: Duration) {
+    pub fn reconciled(&self, kind: Kind, ended: &Ended) {
         let families = &self.inner.families;
-        let result = match done {
-            Done::Converged => "converged",
-            Done::Again => "again",
-            Done::Failed { .. } => "failed",
-        };
-        let kind = job.key.kind.name();
-        families.reconciles.with_label_values(&[kind, job.trigger.as_str(), result]).inc();
-        families.reconcile_seconds.with_label_values(&[kind]).observe(took.as_secs_f64());
-        families.queue_seconds.with_label_values(&[kind]).observe(job.waited.as_secs_f64());
+        let kind = kind.name();
+        families.reconciles.with_label_values(&[kind, ended.trigger, ended.result]).inc();
+        families.reconcile_seconds.with_label_values(&[kind]).observe(ended.took.as_secs_f64());
+        families.queue_seconds.with_label_values(&[kind]).observe(ended.waited.as_secs_f64());
     }
 
     /// A plan was out of date before a step of it began.
@@ -103,13 +107,13 @@ impl Metrics {
 
     /// A write was answered, or not.
     pub fn write(&self, op: &Op, outcome: &Outcome) {
-        let labels = [op.key.kind.name(), verb(&op.action), op.reason.as_str(), outcome_name(outcome)];
+        let labels = [op.key.kind.name(), op.action.verb(), op.reason.as_str(), outcome.as_str()];
         self.inner.families.writes.with_label_values(&labels).inc();
     }
 
     /// How long a write was under way.
     pub fn write_duration(&self, op: &Op, took: Duration) {
-        let labels = [op.key.kind.name(), verb(&op.action)];
+        let labels = [op.key.kind.name(), op.action.verb()];
         self.inner.families.write_seconds.with_label_values(&labels).observe(took.as_secs_f64());
     }
 
@@ -137,8 +141,8 @@ impl Metrics {
     }
 
     /// A watch was interrupted.
-    pub fn watch_break(&self, kind: Kind, cause: Break) {
-        self.inner.families.watch_breaks.with_label_values(&[kind.name(), cause.as_str()]).inc();
+    pub fn watch_break(&self, kind: Kind, cause: &'static str) {
+        self.inner.families.watch_breaks.with_label_values(&[kind.name(), cause]).inc();
     }
 
     /// A write of ours was stored: its echo on the watch tells how far the watch lags.
@@ -170,16 +174,18 @@ impl Metrics {
         self.tally(|tally| tally.listed(kind, objects));
     }
 
-    /// Reads the queue's and the writer's gauges, before a scrape.
-    pub fn sample(&self, queue: &Queue, pressure: &Pressure) {
+    /// How many keys of a lane of the queue are ready and being worked on.
+    pub fn queue_depth(&self, lane: &'static str, ready: usize, running: usize) {
         let families = &self.inner.families;
-        for (lane, ready, running) in queue.depth() {
-            families.queue_depth.with_label_values(&[lane.as_str(), "ready"]).set(as_i64(ready));
-            families.queue_depth.with_label_values(&[lane.as_str(), "running"]).set(as_i64(running));
-        }
-        let (limit, in_flight) = pressure.load();
+        families.queue_depth.with_label_values(&[lane, "ready"]).set(as_i64(ready));
+        families.queue_depth.with_label_values(&[lane, "running"]).set(as_i64(running));
+    }
+
+    /// How many writes may be under way, and how many are.
+    pub fn write_slots(&self, limit: usize, used: usize) {
+        let families = &self.inner.families;
         families.write_slots.with_label_values(&["limit"]).set(as_i64(limit));
-        families.write_slots.with_label_values(&["used"]).set(as_i64(in_flight));
+        families.write_slots.with_label_values(&["used"]).set(as_i64(used));
     }
 
     /// For other parts of the operator (webhook, plugin sources) that bring families of their own.
@@ -197,17 +203,8 @@ fn as_i64(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn verb(action: &Action) -> &'static str {
-    match action {
-        Action::Create { .. } => "create",
-        Action::Patch { status: true, .. } => "patch_status",
-        Action::Patch { status: false, .. } => "patch",
-        Action::Delete { .. } => "delete",
-    }
-}
-
 #[cfg(test)]
-mod test {
+mod tests {
     use paddock_core::question::{Answer, Ask, IdleAnswer, IdleQuestion, PluginRef, Question};
 
     use super::*;

@@ -6,6 +6,7 @@
 //! Keys that only a periodic pass put there wait until a lane has nothing fresh.
 
 mod lane;
+mod trigger;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,50 +18,8 @@ use tokio::time::Instant;
 
 pub use self::lane::{Lane, Workers};
 use self::lane::{LaneState, flow};
+pub use self::trigger::Trigger;
 use crate::limits;
-
-/// What put a key into the queue. For logs and metrics: a decision does not know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trigger {
-    /// The object itself changed, and not by our own hand.
-    Changed,
-    /// Something that it depends on changed.
-    Related,
-    /// A plan asked to be woken.
-    Wake,
-    /// A write did not succeed, or a plan was stale.
-    Retry,
-    /// This replica took the lead.
-    Leading,
-    /// The periodic pass.
-    Resync,
-}
-
-impl Trigger {
-    /// Every trigger.
-    pub const ALL: [Trigger; 6] =
-        [Trigger::Changed, Trigger::Related, Trigger::Wake, Trigger::Retry, Trigger::Leading, Trigger::Resync];
-
-    /// The label of logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Trigger::Changed => "changed",
-            Trigger::Related => "related",
-            Trigger::Wake => "wake",
-            Trigger::Retry => "retry",
-            Trigger::Leading => "leading",
-            Trigger::Resync => "resync",
-        }
-    }
-
-    fn background(self) -> bool {
-        match self {
-            Trigger::Resync | Trigger::Leading => true,
-            Trigger::Changed | Trigger::Related | Trigger::Wake | Trigger::Retry => false,
-        }
-    }
-}
 
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +33,18 @@ pub enum Done {
         /// `Retry-After`, if there was one.
         at_least: Option<Duration>,
     },
+}
+
+impl Done {
+    /// The label of metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Done::Converged => "converged",
+            Done::Again => "again",
+            Done::Failed { .. } => "failed",
+        }
+    }
 }
 
 /// The queue. Clones are handles on the same one.
@@ -442,5 +413,4 @@ fn backoff(failures: u32, random: &mut fastrand::Rng) -> Duration {
 }
 
 #[cfg(test)]
-#[path = "queue_test.rs"]
-mod test;
+mod tests;

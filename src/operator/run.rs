@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::header::USER_AGENT;
 use jiff::Timestamp;
 use kube::Client;
 use paddock_core::names::object::UPSTREAM_LEASE;
@@ -16,24 +14,21 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
 
-use crate::act::Writer;
+use crate::client::client;
 use crate::config::{Config, Leadership, WebhookSetup, surface_name};
-use crate::debug::{Debug, debug};
-use crate::election::Election;
-use crate::events::events;
-use crate::fence::Fence;
-use crate::http::{Readiness, Scrape};
+use crate::endpoints::{Debug, Readiness, Scrape, debug};
+use crate::leader::{Election, Fence};
+use crate::limiter::Pressure;
 use crate::metrics::{Metrics, MetricsError};
 use crate::plugins::{Plugins, PluginsConfig};
-use crate::pressure::Pressure;
 use crate::queue::{Queue, Trigger};
-use crate::reconcile::Reconciler;
-use crate::resync::resync;
-use crate::trace::Traces;
-use crate::watch::{Missing, Watch};
+use crate::reconcile::{Reconciler, Traces};
+use crate::sync::Missing;
+use crate::watch::{Watch, resync};
 use crate::webhook::{Reach, Reviews, Surroundings, WebhookConfig};
 use crate::world::SharedWorld;
-use crate::{http as listeners, limits, plugins, webhook};
+use crate::write::{Writer, events};
+use crate::{endpoints, limits, plugins, webhook};
 
 /// Why an operator could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -167,9 +162,10 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
 
     // Each with connections of its own: a burst of writes does not hold up watches, nor the leases.
     let lease_namespace = kube.default_namespace.clone();
-    let reader = client(&kube, false)?;
-    let writer = client(&kube, false)?;
-    let side = client(&kube, true)?;
+    let failed = |error| Error::Client(Box::new(error));
+    let reader = client(&kube, false).map_err(failed)?;
+    let writer = client(&kube, false).map_err(failed)?;
+    let side = client(&kube, true).map_err(failed)?;
 
     let serving = watch::Sender::new(config.webhook.is_none());
     let readiness = Readiness { missing: missing.subscribe(), webhook: serving.subscribe() };
@@ -178,13 +174,13 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let (plugin_status, reports) = (plugins.status, plugins.reports);
     let shown = Debug { world: world.clone(), traces: traces.clone(), plugins: plugin_status, reports };
     for (flag, bind, router, address) in [
-        ("metrics-bind-address", &config.metrics, listeners::metrics(scrape), &mut addresses.metrics),
-        ("health-probe-bind-address", &config.health, listeners::probes(readiness.clone()), &mut addresses.health),
+        ("metrics-bind-address", &config.metrics, endpoints::metrics(scrape), &mut addresses.metrics),
+        ("health-probe-bind-address", &config.health, endpoints::probes(readiness.clone()), &mut addresses.health),
         ("debug-bind-address", &config.debug, debug(shown), &mut addresses.debug),
     ] {
         if let Some(listener) = bind.listen().await.map_err(|source| Error::Listen { flag, source })? {
             *address = listener.local_addr().ok();
-            spawn(&mut tasks, flag, listeners::serve(listener, router));
+            spawn(&mut tasks, flag, endpoints::serve(listener, router));
         }
     }
 
@@ -255,16 +251,6 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let ended = tokio::spawn(supervise(parts, stop.clone()));
     info!(identity = config.identity, surface = surface_name(config.surfaces), ?addresses, "started");
     Ok(Running { addresses, readiness, leading, stop, ended })
-}
-
-/// A client that calls itself by our name. Only requests that nobody plans on are retried inside it.
-fn client(kube: &kube::Config, retry: bool) -> Result<Client, Error> {
-    let mut kube = kube.clone();
-    kube.default_retry = retry;
-    kube.connect_timeout = Some(limits::CONNECT);
-    kube.read_timeout = Some(limits::SILENCE);
-    kube.headers.push((USER_AGENT, HeaderValue::from_static(crate::USER_AGENT)));
-    Client::try_from(kube).map_err(|error| Error::Client(Box::new(error)))
 }
 
 fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {

@@ -13,7 +13,7 @@ use paddock_core::names::{group, object};
 use serde_json::Value;
 
 use super::{Settings, document, labelled};
-use crate::election::OWN_LEASE;
+use crate::leader::OWN_LEASE;
 use crate::webhook::{CONFIGURATION, SECRET};
 
 /// What a plan does to objects of a kind.

@@ -5,7 +5,7 @@ use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::queue::Trigger;
-use crate::watch::Break;
+use crate::sync::Break;
 
 /// Upstream's buckets for claims (100 and up), and finer ones below and between. Milliseconds.
 const CLAIM_MS: &[f64] = &[
@@ -266,7 +266,7 @@ fn register<C: Collector + Clone + 'static>(to: &Registry, family: C) -> prometh
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use prometheus::{Encoder, TextEncoder};
 
     use super::*;

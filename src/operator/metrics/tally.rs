@@ -333,5 +333,4 @@ fn millis(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 #[cfg(test)]
-#[path = "tally_test.rs"]
-mod test;
+mod tests;

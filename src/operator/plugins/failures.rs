@@ -46,7 +46,7 @@ pub(super) fn tell(ask: &Ask, failure: &Failure, unsaid: u64) {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ use paddock_core::question::{Hook, PluginRef};
 use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin};
 
 use super::folder::{self, Listing, Pair};
-use super::sidecar::Sidecar;
+use super::plugin_config::Sidecar;
 use super::{PluginStatus, PluginsConfig};
 
 /// The directory's plugins, and the built-ins behind them.

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use jiff::Timestamp;
 use paddock_core::question::Answered;
 use paddock_core::review::{self, Activity, Context, Entry, Phase, Review, ReviewVerdict};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -19,10 +19,21 @@ use super::metrics::Reviews;
 use super::promise::Promises;
 use super::wire::{self, Asked, Malformed};
 use crate::limits;
-use crate::policies::Judge;
+use crate::plugins::Judge;
+use crate::sync::Missing;
+use crate::world::SharedWorld;
 
 /// What a review has to know of the cluster; `None` while that is not known yet.
 pub type Look = Arc<dyn Fn(&Review) -> Option<Context> + Send + Sync>;
+
+/// Looks at the World, once everything in it is listed.
+#[must_use]
+pub fn look(world: SharedWorld, missing: watch::Receiver<Missing>, operator_user: Option<Arc<str>>) -> Look {
+    Arc::new(move |review| {
+        let complete = missing.borrow().is_empty();
+        complete.then(|| world.read(|world| world.review_context(review, operator_user.clone())))
+    })
+}
 
 /// Everything that a review needs.
 #[derive(Clone)]

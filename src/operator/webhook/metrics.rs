@@ -106,7 +106,7 @@ fn word(phase: Phase) -> &'static str {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use prometheus::{Encoder, TextEncoder};
 
     use super::*;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use paddock_core::review::Review;
 
-use crate::fence::Fence;
+use crate::leader::Fence;
 use crate::world::SharedWorld;
 
 /// Makes promises and takes them back.
@@ -35,5 +35,4 @@ impl Promises {
 }
 
 #[cfg(test)]
-#[path = "promise_test.rs"]
-mod test;
+mod tests;

@@ -11,7 +11,7 @@ use paddock_core::names::FIELD_MANAGER;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
-use super::Timing;
+use super::timing::Timing;
 use crate::limits;
 
 /// What came of trying for the leases.

@@ -10,9 +10,9 @@ use paddock_core::question::Answered;
 use paddock_core::seen::Seen;
 use serde_json::{Value, json};
 
-use crate::act::Progress;
 use crate::limits;
 use crate::queue::Trigger;
+use crate::write::Progress;
 
 /// One reconcile.
 pub struct Trace {

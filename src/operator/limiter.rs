@@ -261,5 +261,4 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 #[cfg(test)]
-#[path = "pressure_test.rs"]
-mod test;
+mod tests;

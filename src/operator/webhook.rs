@@ -5,7 +5,6 @@
 
 mod activity;
 mod app;
-mod look;
 mod metrics;
 mod promise;
 mod registrar;
@@ -29,19 +28,18 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use app::{App, Look};
-pub use look::look;
+pub use app::{App, Look, look};
 pub use metrics::Reviews;
 pub use registrar::{Deployed, Registrar, Registration};
 pub use registration::{CONFIGURATION, Desired, Reach, configurations};
 pub use server::serve;
 
 use self::promise::Promises;
-use crate::fence::Fence;
+use crate::leader::Fence;
 use crate::limits;
-use crate::policies::Judge;
+use crate::plugins::Judge;
+use crate::sync::Missing;
 use crate::tls::{Keeper, Lifetimes, Mounted, Served, follow_files};
-use crate::watch::Missing;
 use crate::world::SharedWorld;
 
 /// Who issues the certificate.

@@ -9,10 +9,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::error;
 
+use crate::limiter::Pressure;
 use crate::metrics::Metrics;
-use crate::pressure::Pressure;
 use crate::queue::Queue;
-use crate::watch::Missing;
+use crate::sync::Missing;
 
 /// What readiness depends on.
 #[derive(Clone)]
@@ -47,6 +47,17 @@ pub struct Scrape {
     pub pressure: Pressure,
 }
 
+impl Scrape {
+    /// Reads the queue's and the writer's gauges.
+    fn sample(&self) {
+        for (lane, ready, running) in self.queue.depth() {
+            self.metrics.queue_depth(lane.as_str(), ready, running);
+        }
+        let (limit, used) = self.pressure.load();
+        self.metrics.write_slots(limit, used);
+    }
+}
+
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, router: Router) {
     if let Err(error) = axum::serve(listener, router).await {
@@ -78,7 +89,7 @@ pub fn metrics(scrape: Scrape) -> Router {
         .route(
             "/metrics",
             get(|State(scrape): State<Scrape>| async move {
-                scrape.metrics.sample(&scrape.queue, &scrape.pressure);
+                scrape.sample();
                 match scrape.metrics.text() {
                     Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
                     Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -89,7 +100,7 @@ pub fn metrics(scrape: Scrape) -> Router {
 }
 
 #[cfg(test)]
-pub(crate) mod test {
+pub(crate) mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
     use paddock_core::kind::Kind;

@@ -59,7 +59,7 @@ impl Bind {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use super::*;
 
     fn at(value: &str) -> Vec<String> {

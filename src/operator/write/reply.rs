@@ -8,33 +8,33 @@ use paddock_core::object::Object;
 use paddock_core::plan::{Action, Op, Outcome};
 use serde_json::Value;
 
-use crate::pressure::Signal;
+use crate::limiter::Signal;
 
 /// What became of an operation, and what that says about the API server.
 #[derive(Debug)]
-pub struct Reply {
+pub(super) struct Reply {
     /// For the core.
-    pub outcome: Outcome,
+    pub(super) outcome: Outcome,
     /// For back-pressure.
-    pub signal: Signal,
+    pub(super) signal: Signal,
 }
 
 impl Reply {
     /// No usable reply: the write may have been stored or not.
     #[must_use]
-    pub fn lost() -> Self {
+    pub(super) fn lost() -> Self {
         Self { outcome: Outcome::Unknown, signal: Signal::Lost }
     }
 
     /// Never sent: nothing was stored.
     #[must_use]
-    pub fn unsent() -> Self {
+    pub(super) fn unsent() -> Self {
         Self { outcome: Outcome::Busy, signal: Signal::Lost }
     }
 
     /// Reads a whole reply.
     #[must_use]
-    pub fn read(op: &Op, code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+    pub(super) fn read(op: &Op, code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         if code.is_success() {
             return Self { outcome: stored(op, body), signal: Signal::Served };
         }
@@ -104,5 +104,4 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
-#[path = "reply_test.rs"]
-mod test;
+mod tests;

@@ -10,13 +10,13 @@ use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::fence::Fence;
+use super::reply::Reply;
+use super::request::request;
+use crate::leader::Fence;
+use crate::limiter::{Pressure, Urgency};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::pressure::{Pressure, Urgency};
 use crate::queue::{Done, Queue, Trigger};
-use crate::reply::Reply;
-use crate::request::request;
 use crate::world::SharedWorld;
 
 /// Carries plans out.
@@ -90,7 +90,7 @@ impl Writer {
             | Outcome::Conflict
             | Outcome::Exists
             | Outcome::Busy
-            | Outcome::Unknown => debug!(%op, outcome = outcome_name(&reply.outcome), "write"),
+            | Outcome::Unknown => debug!(%op, outcome = reply.outcome.as_str(), "write"),
         }
         let keys = self.world.finish(op, &reply.outcome, Timestamp::now());
         // When a claim has taken a Sandbox, its status is next: that is what somebody waits for. The pod's labels and the refill
@@ -114,8 +114,8 @@ impl Writer {
         };
         self.metrics.write_duration(op, started.elapsed());
         let at_least = match reply.signal {
-            crate::pressure::Signal::Busy(wait) => wait.map(|wait| wait.min(limits::RETRY_AFTER)),
-            crate::pressure::Signal::Served | crate::pressure::Signal::Lost => None,
+            crate::limiter::Signal::Busy(wait) => wait.map(|wait| wait.min(limits::RETRY_AFTER)),
+            crate::limiter::Signal::Served | crate::limiter::Signal::Lost => None,
         };
         permit.done(reply.signal);
         (reply, at_least)
@@ -126,7 +126,7 @@ impl Writer {
             Ok(request) => request,
             Err(error) => {
                 let outcome = Outcome::Rejected { status: 400, message: error.to_string() };
-                return Reply { outcome, signal: crate::pressure::Signal::Served };
+                return Reply { outcome, signal: crate::limiter::Signal::Served };
             }
         };
         let response = match self.client.send(request).await {
@@ -196,20 +196,6 @@ fn urgency(op: &Op) -> Urgency {
     }
 }
 
-/// The label of an outcome in metrics and logs.
-#[must_use]
-pub fn outcome_name(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Stored(_) => "stored",
-        Outcome::Gone => "gone",
-        Outcome::Conflict => "conflict",
-        Outcome::Exists => "exists",
-        Outcome::Rejected { .. } => "rejected",
-        Outcome::Busy => "busy",
-        Outcome::Unknown => "unknown",
-    }
-}
-
 /// Whether an error says that no connection was made, so that nothing can have been stored.
 fn never_connected(error: &kube::Error) -> bool {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -223,5 +209,4 @@ fn never_connected(error: &kube::Error) -> bool {
 }
 
 #[cfg(test)]
-#[path = "act_test.rs"]
-mod test;
+mod tests;

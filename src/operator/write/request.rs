@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// The path of a kind's collection, in one namespace or in all.
 #[must_use]
-pub fn collection(kind: Kind, namespace: Option<&str>) -> String {
+pub(super) fn collection(kind: Kind, namespace: Option<&str>) -> String {
     let root = match kind.group() {
         "" => format!("/api/{}", kind.version()),
         group => format!("/apis/{group}/{}", kind.version()),
@@ -22,7 +22,7 @@ pub fn collection(kind: Kind, namespace: Option<&str>) -> String {
 
 /// The path of one object.
 #[must_use]
-pub fn path(key: &Key) -> String {
+pub(super) fn path(key: &Key) -> String {
     format!("{}/{}", collection(key.kind, Some(&key.namespace)), key.name)
 }
 
@@ -30,7 +30,7 @@ pub fn path(key: &Key) -> String {
 ///
 /// # Errors
 /// When the key's names do not fit into a URL, which the API server's own rules exclude.
-pub fn request(op: &Op) -> Result<Request<Body>, http::Error> {
+pub(super) fn request(op: &Op) -> Result<Request<Body>, http::Error> {
     let (method, uri, content_type, body) = match &op.action {
         Action::Create { body } => (
             Method::POST,
@@ -86,7 +86,7 @@ fn delete_options(uid: &str, resource_version: Option<&str>, foreground: bool) -
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use paddock_core::plan::Reason;
 
     use super::*;

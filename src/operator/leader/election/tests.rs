@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use kube::client::Body;
@@ -294,20 +295,4 @@ async fn never_do_two_have_the_right_to_write() {
         }
     }
     assert!(led > 20_000, "hardly anybody ever led: {led} of 80000");
-}
-
-#[test]
-fn timings_that_do_not_fit_are_refused() {
-    let seconds = Duration::from_secs;
-    assert_eq!(TIMING.checked(), Ok(TIMING));
-    assert_eq!(
-        Timing { renew: seconds(15), ..TIMING }.checked(),
-        Err(BadTiming::Renew { renew: seconds(15), lease: seconds(15) })
-    );
-    assert_eq!(
-        Timing { retry: seconds(5), ..TIMING }.checked(),
-        Err(BadTiming::Retry { retry: seconds(5), renew: seconds(10) })
-    );
-    let lease = Duration::from_millis(15_500);
-    assert_eq!(Timing { lease, ..TIMING }.checked(), Err(BadTiming::WholeSeconds { lease }));
 }

@@ -58,7 +58,7 @@ impl Clocks {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Where plugins come from: the built-ins, and a directory that is watched.
 //!
 //! `NAME.wasm` in the directory takes over every hook that it exports, for every object, as soon as it is
-//! seen; `NAME.yaml` beside it narrows that ([`sidecar`]). A component or a file that is not in order is
+//! seen; `NAME.yaml` beside it narrows that ([`plugin_config`]). A component or a file that is not in order is
 //! refused, with the reason in the log and in the status, and what worked before goes on. A file taken away
 //! gives its hooks back to the built-ins.
 //!
@@ -9,9 +9,10 @@
 //! the files, and network file systems tell nobody of changes made elsewhere: file notifications miss the
 //! one or the other, and a look at some files costs nothing.
 
+mod client;
 mod failures;
 pub mod folder;
-pub mod sidecar;
+pub mod plugin_config;
 mod source;
 
 #[cfg(test)]
@@ -29,7 +30,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::policies::{Judge, Policies};
+pub use client::{Judge, Policies};
 use failures::Failures;
 use source::Source;
 pub use source::check_name;

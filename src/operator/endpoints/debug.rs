@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::plugins::{PluginStatus, Reports};
-use crate::trace::Traces;
+use crate::reconcile::Traces;
 use crate::world::SharedWorld;
 
 /// What `/debug/` reads.
@@ -111,7 +111,7 @@ fn meant(word: &str) -> Vec<Kind> {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use std::sync::Arc;
 
     use paddock_core::object::Object;
@@ -123,7 +123,7 @@ mod test {
     use paddock_plugin_host::{HostConfig, Plugin};
 
     use super::*;
-    use crate::http::test::get_text;
+    use crate::endpoints::probes::tests::get_text;
 
     fn serving(world: &SharedWorld, reports: Vec<PluginReport>) -> Router {
         let plugins = watch::Sender::new(Vec::new()).subscribe();

@@ -5,10 +5,6 @@
 //! of different machines are never compared. Leases are taken in a fixed order, so that no two replicas
 //! hold one each. The right to write ([`Fence`]) ends before the lease can be taken by anybody else.
 
-mod lease;
-
-use std::time::Duration;
-
 use kube::Client;
 use paddock_core::names::object::UPSTREAM_LEASE;
 use tokio::sync::watch;
@@ -16,75 +12,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::lease::{Lease, Round};
-use crate::fence::Fence;
+use super::fence::Fence;
+use super::lease::{Lease, Round};
+use super::timing::Timing;
 
 /// Our own lease.
 pub const OWN_LEASE: &str = "paddock-operator";
-
-/// How leadership is timed: client-go's three values, and its defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// How long a lease stands that is not renewed.
-    pub lease: Duration,
-    /// How long after the last renewal the leader goes on acting.
-    pub renew: Duration,
-    /// How often to try.
-    pub retry: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_secs(2) }
-    }
-}
-
-/// Why a timing is of no use.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum BadTiming {
-    /// The right to act would outlast the lease.
-    #[error("lease renew deadline ({renew:?}) must be shorter than the lease duration ({lease:?})")]
-    Renew {
-        /// The deadline.
-        renew: Duration,
-        /// The duration.
-        lease: Duration,
-    },
-    /// One lost request would lose the lease.
-    #[error("lease retry period ({retry:?}) must be shorter than half of the renew deadline ({renew:?})")]
-    Retry {
-        /// The period.
-        retry: Duration,
-        /// The deadline.
-        renew: Duration,
-    },
-    /// A lease counts whole seconds.
-    #[error("lease duration ({lease:?}) must be a whole number of seconds, at least 1 s")]
-    WholeSeconds {
-        /// The duration.
-        lease: Duration,
-    },
-}
-
-impl Timing {
-    /// Checks that the three fit together.
-    ///
-    /// # Errors
-    /// Says which two do not.
-    pub fn checked(self) -> Result<Self, BadTiming> {
-        let Self { lease, renew, retry } = self;
-        if lease.as_secs() < 1 || lease.subsec_nanos() != 0 {
-            return Err(BadTiming::WholeSeconds { lease });
-        }
-        if renew >= lease {
-            return Err(BadTiming::Renew { renew, lease });
-        }
-        if retry * 2 >= renew {
-            return Err(BadTiming::Retry { retry, renew });
-        }
-        Ok(self)
-    }
-}
 
 /// One replica's candidacy.
 pub struct Election {
@@ -181,4 +114,4 @@ async fn round(leases: &mut [Lease]) -> Round {
 }
 
 #[cfg(test)]
-mod test;
+mod tests;

@@ -128,7 +128,7 @@ fn convert(event: &Event) -> (KubeEvent, ObjectReference) {
 }
 
 #[cfg(test)]
-mod test {
+mod tests {
     use std::time::Duration;
 
     use paddock_core::kind::{Key, Kind};

@@ -1,0 +1,151 @@
+//! The loop: see, ask, answer, plan, act. The same for every kind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use paddock_core::decide::{decide, questions};
+use paddock_core::plan::Wake;
+use paddock_core::question::Answered;
+use paddock_core::seen::Seen;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tracing::{Instrument, debug, error, info_span, warn};
+
+use super::trace::{Trace, Traces};
+use crate::limits;
+use crate::metrics::{Ended, Metrics};
+use crate::plugins::Judge;
+use crate::queue::{Done, Job, Queue};
+use crate::world::SharedWorld;
+use crate::write::Events;
+use crate::write::{Progress, Writer};
+
+/// Reconciles keys.
+pub struct Reconciler {
+    /// What is seen.
+    pub world: SharedWorld,
+    /// Who answers.
+    pub judge: Judge,
+    /// Who acts.
+    pub writer: Writer,
+    /// Who tells the user.
+    pub events: Events,
+    /// Who counts.
+    pub metrics: Metrics,
+    /// Who remembers, for `/debug/seen`.
+    pub traces: Traces,
+}
+
+impl Reconciler {
+    /// Works until the queue is closed; then waits for what is under way, for a bounded time.
+    pub async fn run(self, queue: Queue) {
+        let this = Arc::new(self);
+        let mut running = JoinSet::new();
+        loop {
+            tokio::select! {
+                job = queue.next() => {
+                    let Some(job) = job else { break };
+                    let span = info_span!("reconcile", key = %job.key, trigger = job.trigger.as_str());
+                    running.spawn(this.clone().work(job).instrument(span));
+                }
+                Some(ended) = running.join_next() => report(ended),
+            }
+        }
+        let drained = timeout(limits::DRAIN, async {
+            while let Some(ended) = running.join_next().await {
+                report(ended);
+            }
+        });
+        if drained.await.is_err() {
+            warn!(left = running.len(), "writes still under way at the end of the time for shutting down");
+        }
+    }
+
+    async fn work(self: Arc<Self>, job: Job) {
+        let started = Instant::now();
+        let (done, wake) = self.reconcile(&job).await;
+        let (trigger, result) = (job.trigger.as_str(), done.as_str());
+        let ended = Ended { trigger, result, waited: job.waited, took: started.elapsed() };
+        self.metrics.reconciled(job.key.kind, &ended);
+        job.done(done, wake.as_ref().map(instant));
+    }
+
+    async fn reconcile(&self, job: &Job) -> (Done, Option<Wake>) {
+        let (key, trigger) = (&job.key, job.trigger);
+        for _ in 0..limits::STALE_PLANS {
+            let now = Timestamp::now();
+            let looked = Instant::now();
+            let seen = Arc::new(self.world.see(key, now));
+            let mut looking = looked.elapsed();
+            let answers = self.ask(&seen, now).await;
+            let decided = Instant::now();
+            let plan = decide(&seen, &answers);
+            looking += decided.elapsed();
+            job.took(looking);
+            let progress = self.writer.act(&plan).await;
+
+            let wake = plan.wake.clone();
+            if progress != Progress::Stale {
+                self.events.send(plan.events.iter().cloned());
+            }
+            self.traces.keep(Trace { key: key.clone(), at: now, trigger, seen, answers, plan, progress });
+            match progress {
+                Progress::Stored => return (Done::Converged, wake),
+                Progress::Stopped(done) => return (done, wake),
+                Progress::Stale => {
+                    debug!("stale plan; looking again");
+                    self.metrics.stale_plan(key.kind);
+                }
+            }
+        }
+        (Done::Again, None)
+    }
+
+    /// Asks until nothing more is to be asked. A plugin may use the processor for milliseconds, so on a thread for that.
+    async fn ask(&self, seen: &Arc<Seen>, now: Timestamp) -> Vec<Answered> {
+        if questions(seen, &[]).is_empty() {
+            return Vec::new();
+        }
+        let (seen, judge, metrics) = (seen.clone(), self.judge.clone(), self.metrics.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut answers: Vec<Answered> = Vec::new();
+            for _ in 0..limits::QUESTION_ROUNDS {
+                let asks = questions(&seen, &answers);
+                if asks.is_empty() {
+                    return answers;
+                }
+                for ask in asks {
+                    let started = Instant::now();
+                    let result = judge(&ask, now);
+                    let answered = Answered { ask, result };
+                    metrics.asked(&answered, started.elapsed());
+                    answers.push(answered);
+                }
+            }
+            warn!(key = %seen.key(), rounds = limits::QUESTION_ROUNDS, "questions without end; going on with the answers so far");
+            answers
+        });
+        match asked.await {
+            Ok(answers) => answers,
+            Err(error) => {
+                // A panic in the host: the questions stay unanswered, and what follows is the core's to say.
+                error!(%error, "asking plugins ended in a panic");
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        // Its job counts as failed, so the key comes again after a while; other keys go on.
+        error!(%error, "a reconcile ended in a panic");
+    }
+}
+
+/// The moment of a wake on the monotonic clock. When the wall clock steps meanwhile, everything is looked at again.
+fn instant(wake: &Wake) -> Instant {
+    let ahead = wake.at.duration_since(Timestamp::now());
+    Instant::now() + Duration::try_from(ahead).unwrap_or_default()
+}

@@ -1,0 +1,7 @@
+//! How complete the view of the cluster is: the kinds that are not listed yet, and the reasons why a watch fails.
+
+mod error;
+mod unsynced;
+
+pub use self::error::Break;
+pub use self::unsynced::Missing;
