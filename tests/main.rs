@@ -1,27 +1,21 @@
-//! The one test binary: scenarios as data, the simulated cluster, and what holds of the source tree.
+//! The tests of behaviour: scenarios as data, the simulated cluster, and a real API server. `tests/xtask` checks the source
+//! tree.
 //!
 //! `cargo test -p paddock-tests -- scenario::claim` runs some of them. `UPDATE=1` blesses the plans of scenarios,
 //! `PADDOCK_REQUIRE=all` turns what this machine lacks from ignored into failed, `PADDOCK_SIM_SEED` and
 //! `PADDOCK_SIM_STEPS` replay a simulation.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-mod flow;
 mod framework;
-mod purity;
 mod real;
-mod rights;
 mod scenarios;
 mod sim;
-mod source;
 mod tree;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut tests = framework::tests();
-    tests.extend(purity::tests());
-    tests.extend(flow::tests());
-    tests.extend(rights::tests());
     tests.extend(tree::tests());
     tests.extend(scenarios::tests());
     tests.extend(sim::tests());

@@ -1,0 +1,29 @@
+//! Each check of the source tree as a test: `cargo test -p paddock-xtask --test tidy`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use paddock_xtask::project::Project;
+use paddock_xtask::tidy::{self, CHECKS};
+
+/// What each check found. They share the syntax trees, which cannot go from thread to thread, so all run at once.
+type Found = Result<BTreeMap<&'static str, Result<(), String>>, String>;
+
+fn main() -> ExitCode {
+    static FOUND: OnceLock<Found> = OnceLock::new();
+    let trials = CHECKS.iter().map(|check| {
+        Trial::test(format!("tidy::{}", check.name), || {
+            let found = FOUND.get_or_init(run_all).as_ref().map_err(Failed::from)?;
+            found[check.name].as_ref().map_err(Failed::from).copied()
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+fn run_all() -> Found {
+    let project = Project::read().map_err(|error| format!("{error:#}"))?;
+    let run = |check| tidy::run(check, &project).map_err(|error| format!("{error:#}"));
+    Ok(CHECKS.iter().map(|check| (check.name, run(check))).collect())
+}

@@ -1,0 +1,153 @@
+//! Files that import each other in a circle can only be understood together; here none do.
+//!
+//! An import is a `use`, or a path in code, that leads to an item which another file of the same crate defines. Re-exports are
+//! looked through, so that `crate::Plan` is an import of the file that defines `Plan`. `mod` and `pub use` are none.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use anyhow::Result;
+use petgraph::algo::tarjan_scc;
+use petgraph::graphmap::DiGraphMap;
+
+use crate::packages::Package;
+use crate::project::Project;
+use crate::rust::{Name, Program, Target, names_in};
+
+/// How many circles a crate has that are known and are being cut. A number may only fall, and ends at none.
+const KNOWN: [(&str, usize); 4] =
+    [("paddock", 1), ("paddock-core", 4), ("paddock-plugin-host", 1), ("paddock-operator", 4)];
+
+/// Which files import which, with the names that they import.
+type Imports<'a> = BTreeMap<(&'a str, &'a str), BTreeSet<String>>;
+
+pub(super) fn check(project: &Project) -> Result<Vec<String>> {
+    let found = circles(&project.program);
+    let known = |package: &Package| KNOWN.iter().find(|(name, _)| *name == package.name).map_or(0, |(_, count)| *count);
+    let of = |package: &Package, circle: &String| circle.contains(&format!("\n{}/", package.folder));
+    let mut faults = Vec::new();
+    for package in &project.packages {
+        let circles: Vec<&String> = found.iter().filter(|circle| of(package, circle)).collect();
+        if circles.len() > known(package) {
+            faults.extend(circles.into_iter().cloned());
+        }
+    }
+    Ok(faults)
+}
+
+fn circles(program: &Program) -> Vec<String> {
+    let imports = imports(program);
+    let graph = DiGraphMap::<&str, ()>::from_edges(imports.keys().copied());
+    let components = tarjan_scc(&graph).into_iter().filter(|component: &Vec<&str>| component.len() > 1);
+    let mut found: Vec<String> = components.filter_map(|component: Vec<&str>| shortest(&imports, &component)).collect();
+    found.sort();
+    found
+}
+
+fn imports(program: &Program) -> Imports<'_> {
+    let mut imports = Imports::new();
+    for (at, module) in program.modules.iter().enumerate() {
+        let mut add = |name: &Name| {
+            if let Some(Target::Item { module: to, item }) = program.resolve(at, name) {
+                let to = &program.modules[to];
+                if to.package == module.package && to.file != module.file {
+                    imports.entry((module.file.as_str(), to.file.as_str())).or_default().insert(item);
+                }
+            }
+        };
+        module.imports.iter().filter(|import| !import.is_reexport && import.alias.is_some()).for_each(|i| add(&i.name));
+        names_in(&module.items).iter().for_each(add);
+    }
+    imports
+}
+
+/// The shortest circle among files that all reach each other, with the names that close it.
+fn shortest(imports: &Imports<'_>, component: &[&str]) -> Option<String> {
+    let mut members = component.to_vec();
+    members.sort_unstable();
+    let path = members.iter().filter_map(|start| way_round(imports, component, start)).min_by_key(Vec::len)?;
+    let mut text = path[0].to_owned();
+    for step in path.windows(2) {
+        let names: Vec<&str> = imports[&(step[0], step[1])].iter().map(String::as_str).collect();
+        text += &format!("\n  imports {} of {}", names.join(", "), step[1]);
+    }
+    Some(format!("a circle of {} files, the shortest way round:\n{text}", component.len()))
+}
+
+/// The shortest way from a file back to itself.
+fn way_round<'a>(imports: &Imports<'a>, component: &[&'a str], start: &'a str) -> Option<Vec<&'a str>> {
+    let (mut paths, mut seen) = (VecDeque::from([vec![start]]), BTreeSet::new());
+    while let Some(path) = paths.pop_front() {
+        let last = *path.last()?;
+        let next = imports.keys().filter(|(from, to)| *from == last && component.contains(to));
+        for (_, to) in next {
+            let longer = [path.as_slice(), &[*to]].concat();
+            if *to == start {
+                return Some(longer);
+            }
+            if seen.insert(*to) {
+                paths.push_back(longer);
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Tree;
+
+    fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
+        let tree: Tree = files.iter().copied().collect();
+        let package = Package {
+            name: "a".into(),
+            folder: "src/a".into(),
+            roots: vec!["src/a/lib.rs".into()],
+            ..Package::default()
+        };
+        circles(&Program::read(&tree, &[package]).unwrap())
+    }
+
+    #[test]
+    fn two_files_that_import_each_other_are_a_circle() {
+        let found = circles_of(&[
+            ("src/a/lib.rs", "mod one; mod two;"),
+            ("src/a/one.rs", "use crate::two::Two; pub struct One(Two);"),
+            ("src/a/two.rs", "pub struct Two; fn f() -> crate::one::One { todo!() }"),
+        ]);
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0].contains("imports Two of src/a/two.rs") && found[0].contains("imports One of src/a/one.rs"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_circle_through_reexports_and_module_imports_is_found() {
+        let found = circles_of(&[
+            ("src/a/lib.rs", "mod one; mod two; pub use two::Two;"),
+            ("src/a/one.rs", "use crate::Two; pub fn one() {} pub struct S(Two);"),
+            ("src/a/two/mod.rs", "mod inner; pub use inner::*;"),
+            ("src/a/two/inner.rs", "use crate::one; pub struct Two; fn f() { assert!(one::one() == ()); }"),
+        ]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("imports one of src/a/one.rs"), "{found:?}");
+    }
+
+    #[test]
+    fn a_child_that_uses_what_its_parent_defines_and_is_used_by_it_closes_a_circle() {
+        let (parent, child) =
+            ("mod child; pub struct P; fn f() { child::run(); }", "use super::*; pub fn run() { let _ = P; }");
+        assert_eq!(circles_of(&[("src/a/lib.rs", parent), ("src/a/child.rs", child)]).len(), 1);
+    }
+
+    #[test]
+    fn declarations_reexports_tests_and_one_direction_are_none() {
+        let found = circles_of(&[
+            ("src/a/lib.rs", "mod one; mod two; pub use one::One; pub struct Root;"),
+            ("src/a/one.rs", "use super::Root; use crate::two::Two; pub struct One(Root, Two);"),
+            ("src/a/two.rs", "pub struct Two; #[cfg(test)] mod tests { use crate::One; }"),
+        ]);
+        assert!(found.is_empty(), "{found:?}");
+    }
+}

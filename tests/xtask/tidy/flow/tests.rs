@@ -1,0 +1,90 @@
+//! Each check of the flow fails on code that breaks it.
+
+use super::*;
+use crate::packages::Package;
+
+fn project(code: &str) -> Project {
+    let package = |name: &str| Package {
+        name: name.to_owned(),
+        folder: format!("src/{name}"),
+        roots: vec![format!("src/{name}/lib.rs")],
+        ..Package::default()
+    };
+    let files = [("src/paddock-operator/lib.rs", code), ("src/paddock-core/lib.rs", "pub enum Observed {}")];
+    Project::new(files.into_iter().collect(), vec![package("paddock-operator"), package("paddock-core")]).unwrap()
+}
+
+#[test]
+fn an_item_with_a_client_must_be_on_the_list_whatever_it_calls_it() {
+    for code in [
+        "use kube::Client; struct Metrics { client: Client }",
+        "struct Metrics(Option<kube::Api<Pod>>);",
+        "use kube::{self as k}; impl Metrics { fn new(c: k::Client) {} }",
+        "use kube::Client as C; impl Metrics { fn new() { let _ = vec![C::new()]; } }",
+        "mod inner { pub use kube::client::Client as C; } use inner::C; static METRICS: C = make();",
+    ] {
+        let faults = connected(&project(code)).unwrap();
+        assert!(faults.iter().any(|f| f.to_lowercase().contains("metrics names kube")), "{code}: {faults:?}");
+    }
+    let faults = connected(&project("use kube::*;")).unwrap();
+    assert!(faults.iter().any(|f| f.contains("hides")), "{faults:?}");
+    let faults = connected(&project("struct Failed { api: kube::Error } enum E { Api(kube::Error) }")).unwrap();
+    assert!(faults.iter().all(|f| f.contains("names no client")), "{faults:?}");
+}
+
+const RECONCILE: &str = "
+    struct Reconciler { world: SharedWorld, judge: Judge, writer: Writer }
+    impl Reconciler {
+        async fn reconcile(&self) {
+            let seen = Arc::new(self.world.see(key, now));
+            let answers = self.ask(&seen).await;
+            let plan = decide(&seen, &answers);
+            self.writer.act(&plan).await;
+        }
+        async fn ask(&self, seen: &Seen) {
+            let asked = tokio::task::spawn_blocking(move || judge(seen));
+            match asked.await { Ok(_) => {} Err(_) => {} }
+        }
+    }";
+
+fn faults_with(old: &str, new: &str) -> Vec<String> {
+    assert!(RECONCILE.contains(old));
+    let items = syn::parse_file(&RECONCILE.replace(old, new)).unwrap().items;
+    reconciler(&items.iter().collect::<Vec<_>>()).unwrap()
+}
+
+#[test]
+fn a_reconcile_that_waits_for_something_else_is_found() {
+    assert_eq!(faults_with("", ""), Vec::<String>::new());
+    assert_eq!(faults_with("let plan", "get(&seen).await; let plan"), ["Reconciler::reconcile awaits get"]);
+    assert_eq!(
+        faults_with("match asked", "self.judge.look().await; match asked"),
+        ["Reconciler::ask awaits self.judge.look"]
+    );
+    assert_eq!(faults_with("judge: Judge", "client: kube::Client").len(), 1);
+    assert_eq!(faults_with("judge: Judge", "judge: Arc<dyn Fn()>").len(), 2);
+    assert_eq!(faults_with("decide(&seen", "decide(&other").len(), 1);
+    assert_eq!(faults_with("self.world.see(key, now)", "remembered(key)").len(), 1);
+}
+
+#[test]
+fn a_writer_that_reads_is_found() {
+    let requests = "fn request() { Request::builder(Method::POST, Method::PATCH, Method::DELETE) }";
+    let code = |sends: &str, requests: &str| {
+        format!("use http::{{Method, Request}}; struct Writer; impl Writer {{ fn a(&self) {{ {sends} }} }} {requests}")
+    };
+    let faults = |sends: &str, requests: &str| writer(&project(&code(sends, requests))).unwrap().len();
+    assert_eq!(faults("self.client.send(request)", requests), 0);
+    assert_eq!(faults("self.client.send(request); self.client.request_text(request)", requests), 1);
+    assert_eq!(faults("self.client.send(request); give(&self.client)", requests), 1);
+    assert_eq!(faults("self.client.send(request)", &requests.replace("POST", "GET")), 1);
+    assert_eq!(faults("self.client.send(request)", &requests.replace("builder", "get")), 1);
+}
+
+#[test]
+fn an_observation_by_somebody_else_is_found() {
+    let good = "use paddock_core::Observed; struct SharedWorld(Observed); impl Watch { fn a(_: Observed) {} }";
+    assert_eq!(observations(&project(good)).unwrap(), Vec::<String>::new());
+    let bad = format!("{good} fn reply() {{ let _ = vec![paddock_core::Observed::Gone]; }}");
+    assert_eq!(observations(&project(&bad)).unwrap().len(), 1);
+}

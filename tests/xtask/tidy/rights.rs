@@ -1,0 +1,114 @@
+//! The operator's rights in `deploy/`, beside what its plans write: nothing planned is forbidden, and nothing is granted that
+//! no scenario needs. Read from the files, not from the code that made either.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use crate::project::Project;
+use crate::tree::Tree;
+
+/// A write: verb, API group, resource with its subresource.
+type Write = (String, String, String);
+
+/// The kinds as plans call them.
+const KINDS: [(&str, &str, &str); 12] = [
+    ("Sandbox", "agents.x-k8s.io", "sandboxes"),
+    ("Template", "extensions.agents.x-k8s.io", "sandboxtemplates"),
+    ("Pool", "extensions.agents.x-k8s.io", "sandboxwarmpools"),
+    ("Claim", "extensions.agents.x-k8s.io", "sandboxclaims"),
+    ("SeedTemplate", "agents.x-k8s.io", "sandboxtemplates"),
+    ("SeedPool", "agents.x-k8s.io", "sandboxwarmpools"),
+    ("SeedClaim", "agents.x-k8s.io", "sandboxclaims"),
+    ("Pod", "", "pods"),
+    ("Service", "", "services"),
+    ("VolumeClaim", "", "persistentvolumeclaims"),
+    ("NetworkPolicy", "networking.k8s.io", "networkpolicies"),
+    ("EndpointSlice", "discovery.k8s.io", "endpointslices"),
+];
+
+pub(super) fn granted(project: &Project) -> Result<Vec<String>> {
+    let (planned, granted) = (writes(&project.tree)?, rights(&project.tree)?);
+    Ok(planned.difference(&granted).map(|write| format!("planned and not granted: {write:?}")).collect())
+}
+
+pub(super) fn planned(project: &Project) -> Result<Vec<String>> {
+    let (planned, granted) = (writes(&project.tree)?, rights(&project.tree)?);
+    Ok(granted.difference(&planned).map(|write| format!("granted, and in no scenario's plan: {write:?}")).collect())
+}
+
+/// What the plans of all scenarios write.
+fn writes(tree: &Tree) -> Result<BTreeSet<Write>> {
+    let plans = tree.below("tests/scenarios").filter(|(path, _)| path.ends_with(".plan"));
+    let writes: BTreeSet<Write> = plans.flat_map(|(_, text)| text.lines().filter_map(write)).collect();
+    anyhow::ensure!(!writes.is_empty(), "no scenario plans anything");
+    Ok(writes)
+}
+
+/// `create Pod/agents/a because PodMissing`, as plans are written.
+fn write(line: &str) -> Option<Write> {
+    let (verb, subresource, rest) = if let Some(rest) = line.strip_prefix("patch status of ") {
+        ("patch", "/status", rest)
+    } else {
+        let (verb, rest) = line.split_once(' ')?;
+        (["create", "patch", "delete"].contains(&verb).then_some(verb)?, "", rest)
+    };
+    let kind = rest.split('/').next()?;
+    let (_, group, plural) = KINDS.iter().find(|(name, ..)| *name == kind)?;
+    Some((verb.to_owned(), (*group).to_owned(), format!("{plural}{subresource}")))
+}
+
+/// What the operator's ClusterRole lets it write of these kinds.
+fn rights(tree: &Tree) -> Result<BTreeSet<Write>> {
+    let documents = serde_yaml_ng::Deserializer::from_str(tree.required("deploy/base/rbac.yaml")?);
+    let documents: Vec<Value> = documents.map(Value::deserialize).collect::<Result<_, _>>()?;
+    let is_role = |d: &&Value| d["kind"] == "ClusterRole" && d["metadata"]["name"] == "agent-sandbox-controller";
+    let role = documents.iter().find(is_role).context("there is no ClusterRole agent-sandbox-controller")?;
+    let texts = |rule: &Value, field: &str| -> Vec<String> {
+        let list = rule[field].as_array().cloned().unwrap_or_default();
+        list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    };
+    let mut writes = BTreeSet::new();
+    for rule in role["rules"].as_array().context("the ClusterRole has no rules")? {
+        for group in texts(rule, "apiGroups") {
+            for resource in texts(rule, "resources") {
+                let plural = resource.split('/').next().unwrap_or_default();
+                let ours = KINDS.iter().any(|(_, g, p)| *g == group && *p == plural);
+                // The right to name an owner: nothing is ever written there.
+                if !ours || resource.ends_with("/finalizers") {
+                    continue;
+                }
+                let verbs = texts(rule, "verbs").into_iter().filter(|v| v != "list" && v != "watch");
+                writes.extend(verbs.map(|verb| (verb, group.clone(), resource.clone())));
+            }
+        }
+    }
+    Ok(writes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLE: &str = "kind: ClusterRole
+metadata: { name: agent-sandbox-controller }
+rules:
+- { apiGroups: [''], resources: [pods], verbs: [list, watch, create, patch] }
+- { apiGroups: [agents.x-k8s.io], resources: [sandboxes/finalizers], verbs: [update] }
+";
+
+    fn project(plan: &str) -> Project {
+        let files = [("tests/scenarios/a/b.plan", plan), ("deploy/base/rbac.yaml", ROLE)];
+        Project::new(files.into_iter().collect(), Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn a_write_without_the_right_and_a_right_without_a_write_are_found() {
+        let good = project("create Pod/agents/a because PodMissing\npatch Pod/agents/a because X\n");
+        assert!(granted(&good).unwrap().is_empty() && planned(&good).unwrap().is_empty());
+        let bad = project("create Pod/agents/a because PodMissing\npatch status of Sandbox/agents/a because X\n");
+        assert_eq!((granted(&bad).unwrap().len(), planned(&bad).unwrap().len()), (1, 1));
+    }
+}
