@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use paddock_core::api::crd::Surfaces;
+use paddock_core::kind::ApiShapes;
 use paddock_core::names::object;
 use paddock_operator::Bind;
-use paddock_operator::config::surface_name;
 
 use crate::values::{parse_bool, parse_duration, parse_positive_duration, parse_quantity};
 
@@ -68,7 +67,7 @@ pub(crate) struct CrdsArgs {
     /// Which surface of templates, pools and claims to print: seed (the short shape, all in agents.x-k8s.io), upstream
     /// (upstream's, in extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
-    pub(crate) surface: Surfaces,
+    pub(crate) surface: ApiShapes,
 }
 
 #[derive(Debug, Args)]
@@ -76,7 +75,7 @@ pub(crate) struct ManifestsArgs {
     /// Which surface of templates, pools and claims to install: seed (the short shape, all in agents.x-k8s.io), upstream
     /// (upstream's, in extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
-    pub(crate) surface: Surfaces,
+    pub(crate) surface: ApiShapes,
     /// Namespace of the operator.
     #[arg(long, value_name = "NAMESPACE", default_value = object::OPERATOR_NAMESPACE)]
     pub(crate) namespace: String,
@@ -138,7 +137,7 @@ pub(crate) struct ApiArgs {
     /// Surface of templates, pools and claims that is served: seed (the short shape, all in agents.x-k8s.io), upstream
     /// (upstream's, in extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", env = "PADDOCK_SURFACE", value_parser = surface, default_value = "both")]
-    pub(crate) surface: Surfaces,
+    pub(crate) surface: ApiShapes,
     /// Serves templates, pools and claims; without them, Sandboxes alone.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_EXTENSIONS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
     pub(crate) extensions: bool,
@@ -297,10 +296,10 @@ pub(crate) struct LogArgs {
     pub(crate) log_level: Option<String>,
 }
 
-fn surface(value: &str) -> Result<Surfaces, String> {
-    [Surfaces::Seed, Surfaces::Upstream, Surfaces::Both]
+fn surface(value: &str) -> Result<ApiShapes, String> {
+    ApiShapes::ALL
         .into_iter()
-        .find(|surfaces| surface_name(*surfaces) == value)
+        .find(|shapes| shapes.as_str() == value)
         .ok_or_else(|| format!("no surface {value:?}: expected seed, upstream or both"))
 }
 

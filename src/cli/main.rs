@@ -52,7 +52,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Operator(args) => operator::run(*args),
         Command::Crds(CrdsArgs { surface }) => print(&yaml(&selected(surface))?),
         Command::Manifests(ManifestsArgs { surface, namespace, image }) => {
-            print(&yaml(&manifests::all(&manifests::Settings { namespace, image, surfaces: surface }))?)
+            print(&yaml(&manifests::all(&manifests::Settings { namespace, image, shapes: surface }))?)
         }
         Command::Plugin(command) => plugin::run(command),
         Command::Version => print(concat!("paddock v", env!("CARGO_PKG_VERSION"), "\n")),

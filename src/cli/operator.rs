@@ -66,7 +66,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     };
     Ok(Config {
         settings,
-        surfaces: api.surface,
+        shapes: api.surface,
         extensions: api.extensions,
         namespace: cluster.namespace,
         workers,

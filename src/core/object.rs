@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
-use crate::kind::{Key, Kind};
+use crate::kind::{ApiShape, ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use crate::names::{FIELD_MANAGER, FOREGROUND};
 use crate::{api, build, model};
 
@@ -182,41 +182,10 @@ impl Object {
     pub fn new(kind: Kind, mut meta: ObjectMeta, mut data: Value) -> Self {
         // Most of the metadata, and copied no further.
         let ours_alone = ours_alone(&meta.managed_fields.take().unwrap_or_default());
-        let body = match kind {
-            Kind::Sandbox => Body::Sandbox(parsed(meta.clone(), &mut data, |metadata, spec, status| {
-                model::parse_sandbox(&api::Sandbox { metadata, spec, status: Some(status) })
-            })),
-            Kind::Template => hashed(parsed(meta.clone(), &mut data, |metadata, spec, status| {
-                model::parse_template(&api::extensions::SandboxTemplate { metadata, spec, status: Some(status) })
-            })),
-            Kind::SeedTemplate => hashed(parsed(meta.clone(), &mut data, |metadata, spec, status| {
-                model::parse_seed_template(&api::seed::SandboxTemplate { metadata, spec, status: Some(status) })
-            })),
-            Kind::Pool => Body::Pool(parsed(meta.clone(), &mut data, |metadata, spec, status| {
-                model::parse_pool(&api::extensions::SandboxWarmPool { metadata, spec, status: Some(status) })
-            })),
-            Kind::SeedPool => Body::Pool(parsed(meta.clone(), &mut data, |metadata, spec, status| {
-                model::parse_seed_pool(&api::seed::SandboxWarmPool { metadata, spec, status: Some(status) })
-            })),
-            Kind::Claim => Body::Claim(parsed(meta.clone(), &mut data, |metadata, spec, status| {
-                model::parse_claim(&api::extensions::SandboxClaim { metadata, spec, status: Some(status) })
-            })),
-            Kind::SeedClaim => Body::Claim(parsed(meta.clone(), &mut data, |metadata, spec, status| {
-                model::parse_seed_claim(&api::seed::SandboxClaim { metadata, spec, status: Some(status) })
-            })),
-            Kind::Pod => Body::Pod(Arc::new(wire::pod(data))),
-            Kind::Service => {
-                Body::Service(Service { headless: data.pointer("/spec/clusterIP") == Some(&"None".into()) })
-            }
-            Kind::VolumeClaim => Body::VolumeClaim,
-            Kind::NetworkPolicy => Body::NetworkPolicy(Arc::new(data["spec"].take())),
-            Kind::EndpointSlice => Body::EndpointSlice(Arc::new(
-                serde_json::json!({ "endpoints": data["endpoints"].take(), "ports": data["ports"].take() }),
-            )),
-            Kind::Namespace => Body::Namespace,
-            Kind::Node => Body::Node(Arc::new(wire::node(data))),
-            Kind::RuntimeClass => Body::RuntimeClass(Arc::new(wire::runtime_class(data))),
-            Kind::StorageClass => Body::StorageClass,
+        let body = match kind.class() {
+            Class::Own(own) => own_body(own, &meta, &mut data),
+            Class::Child(child) => child_body(child, data),
+            Class::Cluster(cluster) => cluster_body(cluster, data),
         };
         let namespace = if kind.namespaced() { meta.namespace.as_deref().unwrap_or_default() } else { "" };
         let key = Key::new(kind, namespace, meta.name.as_deref().unwrap_or_default());
@@ -354,6 +323,57 @@ fn ours_alone(managed_fields: &[ManagedFieldsEntry]) -> bool {
     !managed_fields.is_empty() && managed_fields.iter().all(ours)
 }
 
+fn own_body(kind: OwnKind, meta: &ObjectMeta, data: &mut Value) -> Body {
+    use ApiShape::{Seed, Upstream};
+    use api::{extensions, seed};
+    match kind {
+        OwnKind::Sandbox => Body::Sandbox(parsed(meta, data, |metadata, spec, status| {
+            model::parse_sandbox(&api::Sandbox { metadata, spec, status: Some(status) })
+        })),
+        OwnKind::Template(Upstream) => hashed(parsed(meta, data, |metadata, spec, status| {
+            model::parse_template(&extensions::SandboxTemplate { metadata, spec, status: Some(status) })
+        })),
+        OwnKind::Template(Seed) => hashed(parsed(meta, data, |metadata, spec, status| {
+            model::parse_seed_template(&seed::SandboxTemplate { metadata, spec, status: Some(status) })
+        })),
+        OwnKind::Pool(Upstream) => Body::Pool(parsed(meta, data, |metadata, spec, status| {
+            model::parse_pool(&extensions::SandboxWarmPool { metadata, spec, status: Some(status) })
+        })),
+        OwnKind::Pool(Seed) => Body::Pool(parsed(meta, data, |metadata, spec, status| {
+            model::parse_seed_pool(&seed::SandboxWarmPool { metadata, spec, status: Some(status) })
+        })),
+        OwnKind::Claim(Upstream) => Body::Claim(parsed(meta, data, |metadata, spec, status| {
+            model::parse_claim(&extensions::SandboxClaim { metadata, spec, status: Some(status) })
+        })),
+        OwnKind::Claim(Seed) => Body::Claim(parsed(meta, data, |metadata, spec, status| {
+            model::parse_seed_claim(&seed::SandboxClaim { metadata, spec, status: Some(status) })
+        })),
+    }
+}
+
+fn child_body(kind: ChildKind, mut data: Value) -> Body {
+    match kind {
+        ChildKind::Pod => Body::Pod(Arc::new(wire::pod(data))),
+        ChildKind::Service => {
+            Body::Service(Service { headless: data.pointer("/spec/clusterIP") == Some(&"None".into()) })
+        }
+        ChildKind::VolumeClaim => Body::VolumeClaim,
+        ChildKind::NetworkPolicy => Body::NetworkPolicy(Arc::new(data["spec"].take())),
+        ChildKind::EndpointSlice => Body::EndpointSlice(Arc::new(
+            serde_json::json!({ "endpoints": data["endpoints"].take(), "ports": data["ports"].take() }),
+        )),
+    }
+}
+
+fn cluster_body(kind: ClusterKind, data: Value) -> Body {
+    match kind {
+        ClusterKind::Namespace => Body::Namespace,
+        ClusterKind::Node => Body::Node(Arc::new(wire::node(data))),
+        ClusterKind::RuntimeClass => Body::RuntimeClass(Arc::new(wire::runtime_class(data))),
+        ClusterKind::StorageClass => Body::StorageClass,
+    }
+}
+
 fn hashed(parsed: Parsed<model::Template, SandboxTemplateStatus>) -> Body {
     let hash = parsed.spec.as_ref().map(|model| build::template_hash(model)).unwrap_or_default();
     Body::Template(parsed, hash.into())
@@ -361,7 +381,7 @@ fn hashed(parsed: Parsed<model::Template, SandboxTemplateStatus>) -> Body {
 
 /// Parses spec and status apart, so that a bad spec leaves the status readable.
 fn parsed<W, S, M>(
-    meta: ObjectMeta,
+    meta: &ObjectMeta,
     data: &mut Value,
     parse: impl FnOnce(ObjectMeta, W, S) -> Result<M, model::FieldErrors>,
 ) -> Parsed<M, S>
@@ -372,7 +392,7 @@ where
     let status: S = serde_json::from_value(data["status"].take()).unwrap_or_default();
     let spec = serde_json::from_value(data["spec"].take())
         .map_err(|e| model::FieldErrors::one("spec", e.to_string()))
-        .and_then(|spec| parse(meta, spec, status.clone()));
+        .and_then(|spec| parse(meta.clone(), spec, status.clone()));
     Parsed { spec: spec.map(Arc::new), status: Arc::new(status) }
 }
 

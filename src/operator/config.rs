@@ -2,43 +2,13 @@
 
 use std::path::PathBuf;
 
-use paddock_core::api::crd::Surfaces;
-use paddock_core::kind::Kind;
+use paddock_core::kind::{ApiShapes, Kind};
 use paddock_core::settings::Settings;
 
 use crate::leader::Timing;
 use crate::listen::Bind;
 use crate::queue::Workers;
 use crate::webhook::{Certificate, Deployed, Reach, WebhookConfig};
-
-/// Whether a kind belongs to some surfaces. The Sandbox, and what Kubernetes brings, belong to each.
-#[must_use]
-pub fn serves(surfaces: Surfaces, kind: Kind) -> bool {
-    match kind {
-        Kind::Template | Kind::Pool | Kind::Claim => matches!(surfaces, Surfaces::Upstream | Surfaces::Both),
-        Kind::SeedTemplate | Kind::SeedPool | Kind::SeedClaim => matches!(surfaces, Surfaces::Seed | Surfaces::Both),
-        Kind::Sandbox
-        | Kind::Pod
-        | Kind::Service
-        | Kind::VolumeClaim
-        | Kind::NetworkPolicy
-        | Kind::EndpointSlice
-        | Kind::Namespace
-        | Kind::Node
-        | Kind::RuntimeClass
-        | Kind::StorageClass => true,
-    }
-}
-
-/// The word for some surfaces on the command line and in logs.
-#[must_use]
-pub fn surface_name(surfaces: Surfaces) -> &'static str {
-    match surfaces {
-        Surfaces::Seed => "seed",
-        Surfaces::Upstream => "upstream",
-        Surfaces::Both => "both",
-    }
-}
 
 /// How this replica comes to act.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +51,8 @@ impl WebhookSetup {
 pub struct Config {
     /// The core's own settings and limits.
     pub settings: Settings,
-    /// Which surfaces are served; one whose CRDs are not installed is waited for without a fuss.
-    pub surfaces: Surfaces,
+    /// The API shapes that are served; one whose CRDs are not installed is waited for without a fuss.
+    pub shapes: ApiShapes,
     /// Whether templates, pools and claims are served at all (`--extensions`).
     pub extensions: bool,
     /// Only this namespace, if given.
@@ -117,7 +87,7 @@ impl Config {
     pub fn local(identity: impl Into<String>) -> Self {
         Self {
             settings: Settings::default(),
-            surfaces: Surfaces::Both,
+            shapes: ApiShapes::Both,
             extensions: true,
             namespace: None,
             workers: Workers::default(),
@@ -139,26 +109,24 @@ impl Config {
     pub fn kinds(&self) -> Vec<Kind> {
         Kind::ALL
             .into_iter()
-            .filter(|kind| serves(self.surfaces, *kind) && (self.extensions || !is_extension(*kind)))
+            .filter(|kind| kind.is_served(self.shapes) && (self.extensions || kind.shape().is_none()))
             .collect()
     }
 }
 
-fn is_extension(kind: Kind) -> bool {
-    !serves(Surfaces::Seed, kind) || !serves(Surfaces::Upstream, kind)
-}
-
 #[cfg(test)]
 mod tests {
+    use paddock_core::kind::ApiShape;
+
     use super::*;
 
     #[test]
-    fn a_surface_watches_its_own_kinds_and_the_common_ones() {
-        let kinds = |surfaces, extensions| Config { surfaces, extensions, ..Config::local("t") }.kinds();
-        assert_eq!(kinds(Surfaces::Both, true).len(), Kind::ALL.len());
-        let seed = kinds(Surfaces::Seed, true);
+    fn a_shape_watches_its_own_kinds_and_the_common_ones() {
+        let kinds = |shapes, extensions| Config { shapes, extensions, ..Config::local("t") }.kinds();
+        assert_eq!(kinds(ApiShapes::Both, true).len(), Kind::ALL.len());
+        let seed = kinds(ApiShapes::Only(ApiShape::Seed), true);
         assert!(seed.contains(&Kind::SeedClaim) && seed.contains(&Kind::Sandbox) && !seed.contains(&Kind::Claim));
-        let bare = kinds(Surfaces::Both, false);
+        let bare = kinds(ApiShapes::Both, false);
         assert!(bare.contains(&Kind::Sandbox) && bare.contains(&Kind::Pod));
         assert!(!bare.contains(&Kind::SeedPool) && !bare.contains(&Kind::Pool));
     }

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Resource, api::admissionregistration::v1 as admission};
-use paddock_core::api::crd::{Surfaces, selected};
+use paddock_core::api::crd::selected;
+use paddock_core::kind::ApiShapes;
 use paddock_core::names::object;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -25,8 +26,8 @@ pub struct Settings {
     pub namespace: String,
     /// Its image.
     pub image: String,
-    /// The surfaces that are installed.
-    pub surfaces: Surfaces,
+    /// The API shapes that are installed.
+    pub shapes: ApiShapes,
 }
 
 impl Default for Settings {
@@ -34,7 +35,7 @@ impl Default for Settings {
         Self {
             namespace: object::OPERATOR_NAMESPACE.to_owned(),
             image: concat!("paddock:v", env!("CARGO_PKG_VERSION")).to_owned(),
-            surfaces: Surfaces::Both,
+            shapes: ApiShapes::Both,
         }
     }
 }
@@ -42,7 +43,7 @@ impl Default for Settings {
 /// Everything, in the order in which it can be applied.
 #[must_use]
 pub fn all(settings: &Settings) -> Vec<Value> {
-    let definitions = selected(settings.surfaces).iter().map(document).collect::<Vec<_>>();
+    let definitions = selected(settings.shapes).iter().map(document).collect::<Vec<_>>();
     definitions.into_iter().chain(files(settings).into_iter().flat_map(|(_, documents)| documents)).collect()
 }
 

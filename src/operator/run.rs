@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
 
 use crate::client::client;
-use crate::config::{Config, Leadership, WebhookSetup, surface_name};
+use crate::config::{Config, Leadership, WebhookSetup};
 use crate::endpoints::{Debug, Readiness, Scrape, debug};
 use crate::leader::{Election, Fence};
 use crate::limiter::Pressure;
@@ -249,7 +249,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let webhook = webhook.map(|webhook| (stop_webhook, webhook));
     let parts = Parts { tasks, work, election, webhook, world, queue, _plugins: guard };
     let ended = tokio::spawn(supervise(parts, stop.clone()));
-    info!(identity = config.identity, surface = surface_name(config.surfaces), ?addresses, "started");
+    info!(identity = config.identity, surface = config.shapes.as_str(), ?addresses, "started");
     Ok(Running { addresses, readiness, leading, stop, ended })
 }
 

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions of both surfaces, made from the wire types.
+//! The CustomResourceDefinitions of both API shapes, made from the wire types.
 //!
 //! Every served version of a kind has the same schema, a superset of what each version's clients know, and no
 //! conversion: so no webhook stands between a client and its objects, and none is lost when the operator is away.
@@ -17,39 +17,25 @@ use super::common::{SandboxClaimStatus, SandboxTemplateStatus, SandboxWarmPoolSt
 use super::sandbox::{Sandbox, SandboxSpec, SandboxStatus};
 use super::schema::{ListTypes, builtin_list_types, structural};
 use super::{extensions, seed};
-use crate::kind::Kind;
+use crate::kind::{ApiShape, ApiShapes, Kind};
 use crate::names::group;
-
-/// Which surfaces are to be installed. Sandbox belongs to each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Surfaces {
-    /// All kinds in `agents.x-k8s.io`.
-    Seed,
-    /// Template, pool and claim in `extensions.agents.x-k8s.io`.
-    Upstream,
-    /// Both.
-    #[default]
-    Both,
-}
 
 /// Every definition.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    selected(Surfaces::Both)
+    selected(ApiShapes::Both)
 }
 
-/// The definitions of some surfaces, Sandbox first.
+/// The definitions of some API shapes, Sandbox first.
 #[must_use]
-pub fn selected(surfaces: Surfaces) -> Vec<CustomResourceDefinition> {
+pub fn selected(shapes: ApiShapes) -> Vec<CustomResourceDefinition> {
     let list_types = builtin_list_types();
     let mut definitions = vec![sandbox(&list_types)];
-    match surfaces {
-        Surfaces::Seed => definitions.extend(of_seed(&list_types)),
-        Surfaces::Upstream => definitions.extend(of_upstream(&list_types)),
-        Surfaces::Both => {
-            definitions.extend(of_upstream(&list_types));
-            definitions.extend(of_seed(&list_types));
-        }
+    if shapes.contains(ApiShape::Upstream) {
+        definitions.extend(of_upstream(&list_types));
+    }
+    if shapes.contains(ApiShape::Seed) {
+        definitions.extend(of_seed(&list_types));
     }
     definitions
 }
@@ -158,7 +144,7 @@ struct Parts {
 
 fn definition<K: Resource<DynamicType = ()>>(parts: Parts) -> CustomResourceDefinition {
     let (group, kind, plural) = (K::group(&()), K::kind(&()), K::plural(&()));
-    let scales = Kind::served(&group, &plural).is_some_and(Kind::scales);
+    let scales = Kind::of_resource(&group, &plural).is_some_and(Kind::scales);
     let schema = json!({
         "description": parts.description,
         "type": "object",

@@ -5,8 +5,9 @@ use std::path::Path;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
-use super::crd::{Surfaces, all, file_name, selected};
+use super::crd::{all, file_name, selected};
 use super::schema::{EMBEDDED, ListTypes, builtin_list_types, list_types};
+use crate::kind::{ApiShape, ApiShapes};
 
 /// What `kubectl apply` keeps of an object in an annotation, and the API server's limit for all annotations.
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
@@ -49,11 +50,11 @@ fn the_files_in_crds_are_those_of_the_code() {
 }
 
 #[test]
-fn every_surface_can_be_installed_on_its_own_and_has_sandbox() {
-    let names = |surfaces| -> Vec<String> { selected(surfaces).into_iter().filter_map(|d| d.metadata.name).collect() };
-    let seed = names(Surfaces::Seed);
-    let upstream = names(Surfaces::Upstream);
-    assert_eq!((seed.len(), upstream.len(), names(Surfaces::Both).len()), (4, 4, 7));
+fn each_api_shape_can_be_installed_on_its_own_and_has_sandbox() {
+    let names = |shapes| -> Vec<String> { selected(shapes).into_iter().filter_map(|d| d.metadata.name).collect() };
+    let seed = names(ApiShapes::Only(ApiShape::Seed));
+    let upstream = names(ApiShapes::Only(ApiShape::Upstream));
+    assert_eq!((seed.len(), upstream.len(), names(ApiShapes::Both).len()), (4, 4, 7));
     assert!(seed.iter().all(|n| !n.contains("extensions")), "{seed:?}");
     assert!(upstream[1..].iter().all(|n| n.contains("extensions")), "{upstream:?}");
     assert_eq!((seed[0].as_str(), upstream[0].as_str()), ("sandboxes.agents.x-k8s.io", "sandboxes.agents.x-k8s.io"));

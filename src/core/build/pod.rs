@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{
 use serde_json::{Value, json};
 
 use super::{controller_reference, value};
-use crate::kind::Kind;
-use crate::model::{self, Shape};
+use crate::kind::{ApiShape, Kind};
+use crate::model;
 use crate::names::{annotation, label, name_hash, object as names};
 use crate::object::Object;
 use crate::settings::Settings;
@@ -46,7 +46,7 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
             mount_claim(&mut spec, &name, &sandbox.key.name);
         }
     }
-    if model.shape == Shape::Seed {
+    if model.shape == ApiShape::Seed {
         mount_unmounted(&mut spec);
     }
     let mut annotations = pod_annotations(sandbox, model);

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{controller_reference, mount_unmounted, pod_name, taken_over_by, value};
 use crate::api::{ClaimEnvVar, ResumePolicy};
-use crate::kind::Kind;
-use crate::model::{self, ServiceIntent, Surface, VolumeClaim};
+use crate::kind::{ApiShape, Kind};
+use crate::model::{self, ServiceIntent, VolumeClaim};
 use crate::names::{annotation, group, label, name_hash};
 use crate::object::Object;
 
@@ -26,7 +26,7 @@ pub enum Origin<'a> {
 /// A warm Sandbox of a pool.
 #[must_use]
 pub fn warm_sandbox(pool: &Object, template: &Object, model: &model::Template, name: &str) -> Value {
-    let spec = mounted(template, model);
+    let spec = mounted(model);
     let mut body = sandbox(Origin::Pool(pool), template, model, name);
     body["metadata"]["generateName"] = member_prefix(&pool.key.name).into();
     body["spec"]["podTemplate"]["spec"] = value(&spec);
@@ -45,7 +45,7 @@ pub fn cold_sandbox(
     let name = match origin {
         Origin::Pool(object) | Origin::Claim(object, _) => object.key.name.clone(),
     };
-    let mut spec = mounted(template, model);
+    let mut spec = mounted(model);
     inject_env(&mut spec, &claim.env);
     let mut body = sandbox(origin, template, model, &name);
     body["spec"]["podTemplate"]["spec"] = value(&spec);
@@ -59,9 +59,9 @@ pub fn cold_sandbox(
     body
 }
 
-fn mounted(template: &Object, model: &model::Template) -> PodSpec {
+fn mounted(model: &model::Template) -> PodSpec {
     let mut spec = PodSpec::clone(&model.pod.spec);
-    if template.key.kind == Kind::SeedTemplate {
+    if model.shape == ApiShape::Seed {
         mount_unmounted(&mut spec);
     }
     spec
@@ -234,7 +234,7 @@ pub fn template_hash(model: &model::Template) -> String {
         format!("{:?}", model.service),
         model.idle_timeout.map(|t| t.as_millis().to_string()),
         format!("{:?}", model.resume),
-        model.surface == Surface::Seed,
+        model.shape == ApiShape::Seed,
     ]);
     format!("{:016x}", fnv64([parts.to_string().as_bytes()]))
 }

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::parse::{generated_name, parse_host_name, parse_meta, parse_time};
 use super::pod::parse_volume_claims;
-use super::types::{Claim, ClaimEnd, ClaimSource, Pod, Pool, PoolChoice, PoolSize, Surface};
+use super::types::{Claim, ClaimEnd, ClaimSource, Pod, Pool, PoolChoice, PoolSize};
 use crate::api::{
-    ClaimEnvVar, ClaimLifecycle, NameRef, PodMetadata, SandboxClaimStatus, UpdateStrategy, VolumeClaimTemplate,
-    extensions, seed,
+    ClaimEnvVar, ClaimLifecycle, NameRef, PodMetadata, SandboxClaimStatus, SandboxWarmPoolStatus, UpdateStrategy,
+    VolumeClaimTemplate, extensions, seed,
 };
+use crate::kind::ApiShape;
 use crate::names::{annotation, group};
 
 /// Reads a SandboxWarmPool of the upstream shape.
@@ -19,18 +22,13 @@ use crate::names::{annotation, group};
 /// What is wrong, field by field.
 pub fn parse_pool(wire: &extensions::SandboxWarmPool) -> Result<Pool, FieldErrors> {
     let spec = &wire.spec;
-    let mut errors = Errors::default();
-    check_pool_name(wire.metadata.name.as_deref(), &mut errors);
-    let size = parse_size(spec.replicas, spec.min_ready, spec.max_ready, &mut errors);
-    let model = Pool {
-        meta: parse_meta(&wire.metadata),
-        surface: Surface::Extensions,
-        template: parse_ref(&spec.sandbox_template_ref, "spec.sandboxTemplateRef", &mut errors),
-        size,
-        update: update_strategy(spec.update_strategy.as_ref()),
-        status: wire.status.clone().unwrap_or_default(),
+    let parts = PoolParts {
+        shape: ApiShape::Upstream,
+        template: (&spec.sandbox_template_ref, "spec.sandboxTemplateRef"),
+        size: (spec.replicas, spec.min_ready, spec.max_ready),
+        update: spec.update_strategy.as_ref(),
     };
-    errors.into_result(Some(model))
+    parts.into_pool(&wire.metadata, wire.status.as_ref())
 }
 
 /// Reads a SandboxWarmPool of the seed shape.
@@ -39,18 +37,13 @@ pub fn parse_pool(wire: &extensions::SandboxWarmPool) -> Result<Pool, FieldError
 /// What is wrong, field by field.
 pub fn parse_seed_pool(wire: &seed::SandboxWarmPool) -> Result<Pool, FieldErrors> {
     let spec = &wire.spec;
-    let mut errors = Errors::default();
-    check_pool_name(wire.metadata.name.as_deref(), &mut errors);
-    let size = parse_size(spec.replicas, spec.min_ready, spec.max_ready, &mut errors);
-    let model = Pool {
-        meta: parse_meta(&wire.metadata),
-        surface: Surface::Seed,
-        template: parse_ref(&spec.template_ref, "spec.templateRef", &mut errors),
-        size,
-        update: update_strategy(spec.update_strategy.as_ref()),
-        status: wire.status.clone().unwrap_or_default(),
+    let parts = PoolParts {
+        shape: ApiShape::Seed,
+        template: (&spec.template_ref, "spec.templateRef"),
+        size: (spec.replicas, spec.min_ready, spec.max_ready),
+        update: spec.update_strategy.as_ref(),
     };
-    errors.into_result(Some(model))
+    parts.into_pool(&wire.metadata, wire.status.as_ref())
 }
 
 /// Reads a SandboxClaim of the upstream shape, of either version.
@@ -77,17 +70,14 @@ pub fn parse_claim(wire: &extensions::SandboxClaim) -> Result<Claim, FieldErrors
             source
         }
     };
-    let parts = Parts {
+    let parts = ClaimParts {
+        shape: ApiShape::Upstream,
         lifecycle: spec.lifecycle.as_ref(),
         metadata: spec.additional_pod_metadata.as_ref(),
         env: &spec.env,
         volume_claims: &spec.volume_claim_templates,
     };
-    parse_host_name(&wire.metadata, CLAIM_NAME, &mut errors);
-    let model = source.map(|source| {
-        parts.into_claim(parse_meta(&wire.metadata), (Surface::Extensions, source), wire.status.as_ref(), &mut errors)
-    });
-    errors.into_result(model)
+    parts.into_claim(&wire.metadata, source, wire.status.as_ref(), errors)
 }
 
 /// Reads a SandboxClaim of the seed shape.
@@ -98,17 +88,14 @@ pub fn parse_seed_claim(wire: &seed::SandboxClaim) -> Result<Claim, FieldErrors>
     let spec = &wire.spec;
     let mut errors = Errors::default();
     let source = parse_source(spec.warm_pool_ref.as_ref(), spec.template_ref.as_ref(), "spec.templateRef", &mut errors);
-    let parts = Parts {
+    let parts = ClaimParts {
+        shape: ApiShape::Seed,
         lifecycle: spec.lifecycle.as_ref(),
         metadata: spec.additional_pod_metadata.as_ref(),
         env: &spec.env,
         volume_claims: &spec.volume_claim_templates,
     };
-    parse_host_name(&wire.metadata, CLAIM_NAME, &mut errors);
-    let model = source.map(|source| {
-        parts.into_claim(parse_meta(&wire.metadata), (Surface::Seed, source), wire.status.as_ref(), &mut errors)
-    });
-    errors.into_result(model)
+    parts.into_claim(&wire.metadata, source, wire.status.as_ref(), errors)
 }
 
 /// Whether a claim's labels and annotations may be added to its template's pod.
@@ -149,41 +136,73 @@ pub fn check_claim_metadata(claim: &Claim, template: &Pod, label_domains: &[Stri
     errors.into_result(Some(()))
 }
 
-const CLAIM_NAME: &str = "a Sandbox made for a claim has the claim's name, which is its hostname";
+/// The parts of a pool, the same for both shapes.
+struct PoolParts<'a> {
+    shape: ApiShape,
+    /// The template, and the field that names it.
+    template: (&'a NameRef, &'static str),
+    /// `replicas`, `minReady` and `maxReady`.
+    size: (Option<i32>, Option<i32>, Option<i32>),
+    update: Option<&'a UpdateStrategy>,
+}
 
-/// What claims of both shapes have alike.
-struct Parts<'a> {
+impl PoolParts<'_> {
+    fn into_pool(self, meta: &ObjectMeta, status: Option<&SandboxWarmPoolStatus>) -> Result<Pool, FieldErrors> {
+        let mut errors = Errors::default();
+        check_pool_name(meta.name.as_deref(), &mut errors);
+        let (replicas, min, max) = self.size;
+        let (template, path) = self.template;
+        let model = Pool {
+            meta: parse_meta(meta),
+            shape: self.shape,
+            size: parse_size(replicas, min, max, &mut errors),
+            template: parse_ref(template, path, &mut errors),
+            update: self.update.and_then(|strategy| strategy.kind).unwrap_or_default(),
+            status: status.cloned().unwrap_or_default(),
+        };
+        errors.into_result(Some(model))
+    }
+}
+
+/// The parts of a claim, the same for both shapes.
+struct ClaimParts<'a> {
+    shape: ApiShape,
     lifecycle: Option<&'a ClaimLifecycle>,
     metadata: Option<&'a PodMetadata>,
     env: &'a [ClaimEnvVar],
     volume_claims: &'a [VolumeClaimTemplate],
 }
 
-impl Parts<'_> {
+impl ClaimParts<'_> {
     fn into_claim(
         self,
-        meta: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-        (surface, source): (Surface, ClaimSource),
+        meta: &ObjectMeta,
+        source: Option<ClaimSource>,
         status: Option<&SandboxClaimStatus>,
-        errors: &mut Errors,
-    ) -> Claim {
+        mut errors: Errors,
+    ) -> Result<Claim, FieldErrors> {
+        const CLAIM_NAME: &str = "a Sandbox made for a claim has the claim's name, which is its hostname";
+
+        parse_host_name(meta, CLAIM_NAME, &mut errors);
+        let Some(source) = source else { return errors.into_result(None) };
         for (i, env) in self.env.iter().enumerate() {
             if env.name.is_empty() || env.name.contains('=') {
                 errors.add(format!("spec.env[{i}].name"), format!("`{}` must be a name without '='", env.name));
             }
         }
         let metadata = self.metadata.cloned().unwrap_or_default();
-        Claim {
-            meta,
-            surface,
+        let model = Claim {
+            meta: parse_meta(meta),
+            shape: self.shape,
             source,
-            end: self.lifecycle.map_or_else(ClaimEnd::default, |lifecycle| parse_end(lifecycle, errors)),
+            end: self.lifecycle.map_or_else(ClaimEnd::default, |lifecycle| parse_end(lifecycle, &mut errors)),
             labels: metadata.labels,
             annotations: metadata.annotations,
             env: self.env.to_vec(),
-            volume_claims: parse_volume_claims(self.volume_claims, "spec.volumeClaimTemplates", errors),
+            volume_claims: parse_volume_claims(self.volume_claims, "spec.volumeClaimTemplates", &mut errors),
             status: status.cloned().unwrap_or_default(),
-        }
+        };
+        errors.into_result(Some(model))
     }
 }
 
@@ -264,10 +283,6 @@ fn parse_size(replicas: Option<i32>, min: Option<i32>, max: Option<i32>, errors:
         errors.add("spec.minReady", format!("`{min}` must be at most maxReady, which is `{max}`"));
     }
     PoolSize::Between { min, max }
-}
-
-fn update_strategy(strategy: Option<&UpdateStrategy>) -> crate::api::UpdateStrategyType {
-    strategy.and_then(|s| s.kind).unwrap_or_default()
 }
 
 /// The Sandboxes of a pool are named `<pool>-` and five letters, and that is their hostname.

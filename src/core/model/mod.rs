@@ -24,6 +24,6 @@ pub use mode::{ModeDecision, desired_mode, replicas_of};
 pub use parse::{parse_sandbox, parse_seed_template, parse_template};
 pub use quantity::Amount;
 pub use types::{
-    Claim, ClaimEnd, ClaimSource, NetworkPolicy, Pod, Pool, PoolChoice, PoolSize, Sandbox, ServiceIntent, Shape,
-    Shutdown, Surface, Template, VolumeClaim,
+    Claim, ClaimEnd, ClaimSource, NetworkPolicy, Pod, Pool, PoolChoice, PoolSize, Sandbox, ServiceIntent, Shutdown,
+    Template, VolumeClaim,
 };

@@ -10,11 +10,12 @@ use super::duration::parse_go_duration;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::pod::{OtherVolumes, parse_pod, parse_runtime_class, parse_volume_claims};
-use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shape, Shutdown, Surface, Template};
+use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shutdown, Template};
 use crate::api::{
-    InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, PodTemplate, ResumePolicy, extensions,
-    seed,
+    InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, PodTemplate, ResumePolicy,
+    SandboxTemplateStatus, VolumeClaimTemplate, extensions, seed,
 };
+use crate::kind::ApiShape;
 
 /// Reads a Sandbox of either shape.
 ///
@@ -28,8 +29,8 @@ pub fn parse_sandbox(wire: &crate::api::Sandbox) -> Result<Sandbox, FieldErrors>
     let volume_claims = parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors);
     let other = OtherVolumes::Of(&spec.volume_claim_templates);
     let described = match (&spec.pod_template, &spec.template) {
-        (Some(template), None) => Some((Shape::Upstream, template, "spec.podTemplate")),
-        (None, Some(template)) => Some((Shape::Seed, template, "spec.template")),
+        (Some(template), None) => Some((ApiShape::Upstream, template, "spec.podTemplate")),
+        (None, Some(template)) => Some((ApiShape::Seed, template, "spec.template")),
         (Some(_), Some(_)) => {
             errors.add(
                 "spec.template",
@@ -84,26 +85,19 @@ pub fn parse_sandbox(wire: &crate::api::Sandbox) -> Result<Sandbox, FieldErrors>
 /// What is wrong, field by field.
 pub fn parse_template(wire: &extensions::SandboxTemplate) -> Result<Template, FieldErrors> {
     let spec = &wire.spec;
-    let resume = spec.resume_policy.unwrap_or_default();
-    let mut errors = Errors::default();
-    let volume_claims = parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors);
-    let policy = spec.volume_claim_templates_policy.unwrap_or_default();
-    let other = other_volumes(policy, &spec.volume_claim_templates);
-    let model = Template {
-        meta: parse_meta(&wire.metadata),
-        surface: Surface::Extensions,
-        pod: parse_pod(&spec.pod_template, other, "spec.podTemplate", &mut errors),
-        runtime_class: runtime_class(None, &spec.pod_template, "spec.podTemplate", &mut errors),
-        volume_claims,
-        service: parse_service(Shape::Upstream, spec.service, resume),
-        network: parse_network(spec.network_policy_management, spec.network_policy.as_ref()),
-        env_policy: spec.env_vars_injection_policy.unwrap_or_default(),
-        volume_claims_policy: policy,
-        idle_timeout: parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors),
-        resume,
-        status: wire.status.clone().unwrap_or_default(),
+    let parts = TemplateParts {
+        shape: ApiShape::Upstream,
+        pod: (&spec.pod_template, "spec.podTemplate"),
+        runtime_class: None,
+        service: spec.service,
+        volume_claims: &spec.volume_claim_templates,
+        volume_claims_policy: spec.volume_claim_templates_policy,
+        env_policy: spec.env_vars_injection_policy,
+        network: (spec.network_policy_management, spec.network_policy.as_ref()),
+        idle_timeout: spec.idle_timeout.as_deref(),
+        resume: spec.resume_policy,
     };
-    errors.into_result(Some(model))
+    parts.into_template(&wire.metadata, wire.status.as_ref())
 }
 
 /// Reads a SandboxTemplate of the seed shape.
@@ -112,26 +106,60 @@ pub fn parse_template(wire: &extensions::SandboxTemplate) -> Result<Template, Fi
 /// What is wrong, field by field.
 pub fn parse_seed_template(wire: &seed::SandboxTemplate) -> Result<Template, FieldErrors> {
     let spec = &wire.spec;
-    let resume = spec.resume_policy.unwrap_or_default();
-    let mut errors = Errors::default();
-    let volume_claims = parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors);
-    let policy = spec.volume_claim_templates_policy.unwrap_or_default();
-    let other = other_volumes(policy, &spec.volume_claim_templates);
-    let model = Template {
-        meta: parse_meta(&wire.metadata),
-        surface: Surface::Seed,
-        pod: parse_pod(&spec.template, other, "spec.template", &mut errors),
-        runtime_class: runtime_class(spec.runtime_class_name.as_ref(), &spec.template, "spec.template", &mut errors),
-        volume_claims,
-        service: parse_service(Shape::Seed, None, resume),
-        network: parse_network(spec.network_policy_management, spec.network_policy.as_ref()),
-        env_policy: spec.env_vars_injection_policy.unwrap_or_default(),
-        volume_claims_policy: policy,
-        idle_timeout: parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors),
-        resume,
-        status: wire.status.clone().unwrap_or_default(),
+    let parts = TemplateParts {
+        shape: ApiShape::Seed,
+        pod: (&spec.template, "spec.template"),
+        runtime_class: spec.runtime_class_name.as_ref(),
+        service: None,
+        volume_claims: &spec.volume_claim_templates,
+        volume_claims_policy: spec.volume_claim_templates_policy,
+        env_policy: spec.env_vars_injection_policy,
+        network: (spec.network_policy_management, spec.network_policy.as_ref()),
+        idle_timeout: spec.idle_timeout.as_deref(),
+        resume: spec.resume_policy,
     };
-    errors.into_result(Some(model))
+    parts.into_template(&wire.metadata, wire.status.as_ref())
+}
+
+/// The parts of a template, the same for both shapes.
+struct TemplateParts<'a> {
+    shape: ApiShape,
+    /// The pod, and the field that describes it.
+    pod: (&'a PodTemplate, &'static str),
+    /// The RuntimeClass that is named beside the pod.
+    runtime_class: Option<&'a String>,
+    service: Option<bool>,
+    volume_claims: &'a [VolumeClaimTemplate],
+    volume_claims_policy: Option<InjectionPolicy>,
+    env_policy: Option<InjectionPolicy>,
+    network: (Option<NetworkPolicyManagement>, Option<&'a NetworkPolicyRules>),
+    idle_timeout: Option<&'a str>,
+    resume: Option<ResumePolicy>,
+}
+
+impl TemplateParts<'_> {
+    fn into_template(self, meta: &ObjectMeta, status: Option<&SandboxTemplateStatus>) -> Result<Template, FieldErrors> {
+        let mut errors = Errors::default();
+        let resume = self.resume.unwrap_or_default();
+        let volume_claims_policy = self.volume_claims_policy.unwrap_or_default();
+        let (pod, path) = self.pod;
+        let (management, rules) = self.network;
+        let model = Template {
+            meta: parse_meta(meta),
+            shape: self.shape,
+            volume_claims: parse_volume_claims(self.volume_claims, "spec.volumeClaimTemplates", &mut errors),
+            pod: parse_pod(pod, other_volumes(volume_claims_policy, self.volume_claims), path, &mut errors),
+            runtime_class: parse_runtime_class(self.runtime_class, &pod.spec, &format!("{path}.spec"), &mut errors),
+            service: parse_service(self.shape, self.service, resume),
+            network: parse_network(management, rules),
+            env_policy: self.env_policy.unwrap_or_default(),
+            volume_claims_policy,
+            idle_timeout: parse_idle_timeout(self.idle_timeout, &mut errors),
+            resume,
+            status: status.cloned().unwrap_or_default(),
+        };
+        errors.into_result(Some(model))
+    }
 }
 
 /// An RFC 3339 time. Kubernetes' own fields take nothing else, so neither do ours.
@@ -196,26 +224,22 @@ fn parse_idle_timeout(text: Option<&str>, errors: &mut Errors) -> Option<Duratio
     None
 }
 
-fn runtime_class(beside: Option<&String>, template: &PodTemplate, path: &str, errors: &mut Errors) -> Option<String> {
-    parse_runtime_class(beside, &template.spec, &format!("{path}.spec"), errors)
-}
-
 /// A template whose claims may bring volume claims may mount what it does not name.
-fn other_volumes(policy: InjectionPolicy, templates: &[crate::api::VolumeClaimTemplate]) -> OtherVolumes<'_> {
+fn other_volumes(policy: InjectionPolicy, templates: &[VolumeClaimTemplate]) -> OtherVolumes<'_> {
     match policy {
         InjectionPolicy::Disallowed => OtherVolumes::Of(templates),
         InjectionPolicy::Allowed | InjectionPolicy::Overrides => OtherVolumes::Any,
     }
 }
 
-fn parse_service(shape: Shape, service: Option<bool>, resume: ResumePolicy) -> ServiceIntent {
+fn parse_service(shape: ApiShape, service: Option<bool>, resume: ResumePolicy) -> ServiceIntent {
     match (resume, shape, service) {
-        (ResumePolicy::OnDemand, Shape::Seed | Shape::Upstream, _) => ServiceIntent::Stable,
-        (ResumePolicy::Manual, Shape::Seed, _) | (ResumePolicy::Manual, Shape::Upstream, Some(true)) => {
+        (ResumePolicy::OnDemand, ApiShape::Seed | ApiShape::Upstream, _) => ServiceIntent::Stable,
+        (ResumePolicy::Manual, ApiShape::Seed, _) | (ResumePolicy::Manual, ApiShape::Upstream, Some(true)) => {
             ServiceIntent::Headless
         }
-        (ResumePolicy::Manual, Shape::Upstream, Some(false)) => ServiceIntent::Absent,
-        (ResumePolicy::Manual, Shape::Upstream, None) => ServiceIntent::Keep,
+        (ResumePolicy::Manual, ApiShape::Upstream, Some(false)) => ServiceIntent::Absent,
+        (ResumePolicy::Manual, ApiShape::Upstream, None) => ServiceIntent::Keep,
     }
 }
 

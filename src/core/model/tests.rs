@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{self, OperatingMode, ResumePolicy};
+use crate::kind::ApiShape;
 
 fn from_yaml<T: DeserializeOwned>(yaml: &str) -> T {
     serde_yaml_ng::from_str(yaml).unwrap()
@@ -77,7 +78,7 @@ spec:
 #[test]
 fn a_seed_sandbox_means_what_its_author_expects() {
     let sandbox = parse_sandbox(&from_yaml::<api::Sandbox>(SEED_SANDBOX)).unwrap();
-    assert_eq!(sandbox.shape, Shape::Seed);
+    assert_eq!(sandbox.shape, ApiShape::Seed);
     assert_eq!(sandbox.runtime_class.as_deref(), Some("gvisor"));
     assert_eq!(sandbox.idle_timeout, Some(Duration::from_secs(1800)));
     assert_eq!((sandbox.resume, sandbox.service), (ResumePolicy::OnDemand, ServiceIntent::Stable));
@@ -94,7 +95,7 @@ fn seed_templates_pools_and_claims_mean_what_their_author_expects() {
         "spec": { "template": { "spec": { "runtimeClassName": "gvisor", "containers": [{ "name": "agent" }] } } },
     })))
     .unwrap();
-    assert_eq!((template.surface, template.runtime_class.as_deref()), (Surface::Seed, Some("gvisor")));
+    assert_eq!((template.shape, template.runtime_class.as_deref()), (ApiShape::Seed, Some("gvisor")));
     assert_eq!((template.service, template.network), (ServiceIntent::Headless, NetworkPolicy::SecureDefault));
     let pool = parse_seed_pool(&wire(json!({
         "metadata": { "name": "p" },

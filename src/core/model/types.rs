@@ -13,24 +13,7 @@ use crate::api::{
     SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus, ShutdownPolicy,
     UpdateStrategyType,
 };
-
-/// Which group a template, pool or claim lives in. References never cross from one to the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Surface {
-    /// `agents.x-k8s.io`.
-    Seed,
-    /// `extensions.agents.x-k8s.io`.
-    Extensions,
-}
-
-/// Which of the two fields a Sandbox describes its pod in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Shape {
-    /// `spec.template`: always has a Service, and volumes that nothing mounts are mounted.
-    Seed,
-    /// `spec.podTemplate`.
-    Upstream,
-}
+use crate::kind::ApiShape;
 
 /// The pod to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,8 +66,9 @@ pub struct Shutdown {
 pub struct Sandbox {
     /// Metadata, without managed fields.
     pub meta: ObjectMeta,
-    /// Which field described the pod.
-    pub shape: Shape,
+    /// Whether `spec.template` or `spec.podTemplate` describes the pod. A Sandbox in the seed shape always has a Service,
+    /// and volumes that nothing mounts are mounted.
+    pub shape: ApiShape,
     /// The pod to run.
     pub pod: Pod,
     /// The RuntimeClass that the user named, in whichever of the two places.
@@ -123,8 +107,8 @@ pub enum NetworkPolicy {
 pub struct Template {
     /// Metadata, without managed fields.
     pub meta: ObjectMeta,
-    /// Its group.
-    pub surface: Surface,
+    /// Its API shape.
+    pub shape: ApiShape,
     /// The pod of each sandbox.
     pub pod: Pod,
     /// The RuntimeClass that the user named, in whichever of the two places.
@@ -186,8 +170,8 @@ impl PoolSize {
 pub struct Pool {
     /// Metadata, without managed fields.
     pub meta: ObjectMeta,
-    /// Its group.
-    pub surface: Surface,
+    /// Its API shape.
+    pub shape: ApiShape,
     /// Name of its template, of the same group and namespace.
     pub template: String,
     /// How many sandboxes it holds.
@@ -239,8 +223,8 @@ pub struct ClaimEnd {
 pub struct Claim {
     /// Metadata, without managed fields.
     pub meta: ObjectMeta,
-    /// Its group.
-    pub surface: Surface,
+    /// Its API shape.
+    pub shape: ApiShape,
     /// Where its sandbox comes from.
     pub source: ClaimSource,
     /// When it ends.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{Context, Review, Verb};
 use crate::api::OperatingMode;
-use crate::kind::Kind;
+use crate::kind::{Class, Kind, OwnKind};
 use crate::model::desired_mode;
 use crate::names::annotation;
 
@@ -15,26 +15,14 @@ const STAMP_AGE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Writes the defaults of a kind.
 pub(super) fn apply(kind: Kind, review: &Review, context: &Context, object: &mut Value) {
-    match kind {
-        Kind::Sandbox => mode_in_step(&review.old_object, object),
-        Kind::Claim | Kind::SeedClaim if review.operation == Verb::Create => {
+    match kind.class() {
+        Class::Own(OwnKind::Sandbox) => mode_in_step(&review.old_object, object),
+        Class::Own(OwnKind::Claim(_)) if review.operation == Verb::Create => {
             stamp(object, review.now, context.promised.as_deref());
         }
-        Kind::Claim
-        | Kind::SeedClaim
-        | Kind::Template
-        | Kind::SeedTemplate
-        | Kind::Pool
-        | Kind::SeedPool
-        | Kind::Pod
-        | Kind::Service
-        | Kind::VolumeClaim
-        | Kind::NetworkPolicy
-        | Kind::EndpointSlice
-        | Kind::Namespace
-        | Kind::Node
-        | Kind::RuntimeClass
-        | Kind::StorageClass => {}
+        Class::Own(OwnKind::Claim(_) | OwnKind::Template(_) | OwnKind::Pool(_))
+        | Class::Child(_)
+        | Class::Cluster(_) => {}
     }
 }
 

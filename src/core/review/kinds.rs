@@ -14,7 +14,7 @@ use super::draft::{About, Draft, Stop, deny_fields, strings};
 use super::marker::Marker;
 use super::{Entry, Phase, Verb, Why, defaults, pods, remarks};
 use crate::api::{extensions, seed};
-use crate::kind::Kind;
+use crate::kind::{ApiShape, Class, Kind, OwnKind};
 use crate::model::{self, FieldError, FieldErrors};
 use crate::names::label;
 
@@ -270,31 +270,35 @@ impl Read {
 }
 
 fn read(kind: Kind, object: &Value) -> Read {
-    let read = match kind {
-        Kind::Sandbox => parse(object, model::parse_sandbox).map(|m: model::Sandbox| {
+    let read = match kind.class() {
+        Class::Own(OwnKind::Sandbox) => parse(object, model::parse_sandbox).map(|m: model::Sandbox| {
             let field = match m.shape {
-                model::Shape::Seed => "spec.template",
-                model::Shape::Upstream => "spec.podTemplate",
+                ApiShape::Seed => "spec.template",
+                ApiShape::Upstream => "spec.podTemplate",
             };
             Read::pod(PodShape::new(field, m.pod, m.runtime_class))
         }),
-        Kind::Template => parse::<extensions::SandboxTemplate, _>(object, model::parse_template)
-            .map(|m| Read::pod(PodShape::new("spec.podTemplate", m.pod, m.runtime_class))),
-        Kind::SeedTemplate => parse::<seed::SandboxTemplate, _>(object, model::parse_seed_template)
-            .map(|m| Read::pod(PodShape::new("spec.template", m.pod, m.runtime_class))),
-        Kind::Pool => parse::<extensions::SandboxWarmPool, _>(object, model::parse_pool).map(|_| Read::default()),
-        Kind::SeedPool => parse::<seed::SandboxWarmPool, _>(object, model::parse_seed_pool).map(|_| Read::default()),
-        Kind::Claim => parse::<extensions::SandboxClaim, _>(object, model::parse_claim).map(Read::claim),
-        Kind::SeedClaim => parse::<seed::SandboxClaim, _>(object, model::parse_seed_claim).map(Read::claim),
-        Kind::Pod
-        | Kind::Service
-        | Kind::VolumeClaim
-        | Kind::NetworkPolicy
-        | Kind::EndpointSlice
-        | Kind::Namespace
-        | Kind::Node
-        | Kind::RuntimeClass
-        | Kind::StorageClass => Ok(Read::default()),
+        Class::Own(OwnKind::Template(ApiShape::Upstream)) => {
+            parse::<extensions::SandboxTemplate, _>(object, model::parse_template)
+                .map(|m| Read::pod(PodShape::new("spec.podTemplate", m.pod, m.runtime_class)))
+        }
+        Class::Own(OwnKind::Template(ApiShape::Seed)) => {
+            parse::<seed::SandboxTemplate, _>(object, model::parse_seed_template)
+                .map(|m| Read::pod(PodShape::new("spec.template", m.pod, m.runtime_class)))
+        }
+        Class::Own(OwnKind::Pool(ApiShape::Upstream)) => {
+            parse::<extensions::SandboxWarmPool, _>(object, model::parse_pool).map(|_| Read::default())
+        }
+        Class::Own(OwnKind::Pool(ApiShape::Seed)) => {
+            parse::<seed::SandboxWarmPool, _>(object, model::parse_seed_pool).map(|_| Read::default())
+        }
+        Class::Own(OwnKind::Claim(ApiShape::Upstream)) => {
+            parse::<extensions::SandboxClaim, _>(object, model::parse_claim).map(Read::claim)
+        }
+        Class::Own(OwnKind::Claim(ApiShape::Seed)) => {
+            parse::<seed::SandboxClaim, _>(object, model::parse_seed_claim).map(Read::claim)
+        }
+        Class::Child(_) | Class::Cluster(_) => Ok(Read::default()),
     };
     read.unwrap_or_else(Read::failed)
 }

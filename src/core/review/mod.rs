@@ -315,7 +315,7 @@ fn subject(review: &Review, context: &Context) -> Subject {
     }
     match (review.group.as_str(), review.resource.as_str()) {
         ("", "pods") => Subject::Pod,
-        (group, resource) => Kind::served(group, resource).map_or(Subject::Exempt, Subject::Own),
+        (group, resource) => Kind::of_resource(group, resource).map_or(Subject::Exempt, Subject::Own),
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::draft::{Draft, strings};
-use crate::kind::Kind;
+use crate::kind::{Kind, OwnKind};
 use crate::names::{annotation, label};
 
 /// How far the clock of whoever writes heartbeats may be ahead of ours: far more than machines that keep time differ.
@@ -20,7 +20,7 @@ pub(super) fn tell(draft: &mut Draft<'_>, kind: Kind) {
         heartbeat(draft);
     }
     // A template's own annotations do not reach its Sandboxes.
-    let template = matches!(kind, Kind::Template | Kind::SeedTemplate);
+    let template = matches!(kind.own(), Some(OwnKind::Template(_)));
     if template || sandbox && !ephemeral(draft) {
         never_asleep(draft);
     }

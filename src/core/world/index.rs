@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::warm::Make;
 use super::{Unfit, World};
-use crate::kind::{Key, Kind};
+use crate::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use crate::model::{ClaimSource, PoolChoice};
 use crate::names::{annotation, condition, group, label, object as names};
 use crate::object::{Body, Meta, Object, Owner};
@@ -43,7 +43,7 @@ impl World {
 
     fn index(&mut self, object: &Arc<Object>) {
         let key = &object.key;
-        self.reconciled += usize::from(Kind::OWN.contains(&key.kind));
+        self.reconciled += usize::from(key.kind.own().is_some());
         if let Some(owner) = &object.meta.controller {
             self.children.entry(owner.uid.clone()).or_default().insert(key.clone());
         }
@@ -61,7 +61,7 @@ impl World {
 
     fn unindex(&mut self, object: &Arc<Object>) {
         let key = &object.key;
-        self.reconciled -= usize::from(Kind::OWN.contains(&key.kind));
+        self.reconciled -= usize::from(key.kind.own().is_some());
         if let Some(owner) = &object.meta.controller {
             drop_from(&mut self.children, &owner.uid, key);
         }
@@ -132,40 +132,40 @@ impl World {
     /// Whom a change of this object concerns, beside cluster-wide facts.
     fn concerned(&self, object: &Arc<Object>, dirty: &mut BTreeSet<Key>) {
         let key = &object.key;
-        match key.kind {
-            Kind::Sandbox => {
+        match key.kind.class() {
+            Class::Own(OwnKind::Sandbox) => {
                 dirty.insert(key.clone());
                 dirty.extend(owner_key(key, object.meta.controller.as_ref()));
                 // It may be in the way of the one that a claim would make.
                 dirty
                     .extend(self.there([Kind::Claim, Kind::SeedClaim].map(|kind| key.sibling(kind, key.name.clone()))));
             }
-            Kind::Pod | Kind::Service | Kind::EndpointSlice => {
+            Class::Child(ChildKind::Pod | ChildKind::Service | ChildKind::EndpointSlice) => {
                 dirty.extend(owner_key(key, object.meta.controller.as_ref()));
                 dirty.extend(self.there([key.sibling(Kind::Sandbox, key.name.clone())]));
             }
-            Kind::VolumeClaim => {
+            Class::Child(ChildKind::VolumeClaim) => {
                 dirty.extend(owner_key(key, object.meta.controller.as_ref()));
                 // `<volume>-<sandbox>`, and either part may have hyphens.
                 let sandboxes = key.name.match_indices('-').map(|(at, _)| &key.name[at + 1..]);
                 dirty.extend(self.there(sandboxes.map(|name| key.sibling(Kind::Sandbox, name))));
             }
-            Kind::NetworkPolicy => {
+            Class::Child(ChildKind::NetworkPolicy) => {
                 dirty.extend(owner_key(key, object.meta.controller.as_ref()));
                 if let Some(template) = key.name.strip_suffix(names::NETWORK_POLICY_SUFFIX) {
                     let kinds = [Kind::Template, Kind::SeedTemplate];
                     dirty.extend(self.there(kinds.map(|kind| key.sibling(kind, template))));
                 }
             }
-            Kind::Template | Kind::SeedTemplate | Kind::Pool | Kind::SeedPool => {
+            Class::Own(OwnKind::Template(_) | OwnKind::Pool(_)) => {
                 dirty.insert(key.clone());
                 dirty.extend(self.referrers.get(key).into_iter().flatten().cloned());
             }
-            Kind::Claim | Kind::SeedClaim => {
+            Class::Own(OwnKind::Claim(_)) => {
                 dirty.insert(key.clone());
                 dirty.extend(references(object).into_iter().flat_map(|target| self.pools_behind(&target)));
             }
-            Kind::Namespace | Kind::Node | Kind::RuntimeClass | Kind::StorageClass => {}
+            Class::Cluster(_) => {}
         }
     }
 
@@ -191,8 +191,8 @@ impl World {
         after: Option<&Object>,
         dirty: &mut BTreeSet<Key>,
     ) {
-        let changed = match kind {
-            Kind::Node | Kind::RuntimeClass => {
+        let changed = match kind.class() {
+            Class::Cluster(ClusterKind::Node | ClusterKind::RuntimeClass) => {
                 if let Some(object) = after.or(before) {
                     self.note_node(object, after.is_some(), dirty);
                 }
@@ -201,7 +201,7 @@ impl World {
                 self.classes = Arc::new(classes);
                 changed
             }
-            Kind::Namespace => {
+            Class::Cluster(ClusterKind::Namespace) => {
                 // What was seen as leaving with it, and was made anew in its successor, waits for nothing else.
                 let left = |o: &&Object| after.is_none_or(|after| after.meta.uid != o.meta.uid);
                 if let Some(gone) = before.filter(|o| o.meta.deleting.is_some()).filter(left) {
@@ -215,10 +215,8 @@ impl World {
                 }
                 false
             }
-            Kind::StorageClass => true,
-            Kind::Sandbox | Kind::Template | Kind::Pool | Kind::Claim => false,
-            Kind::SeedTemplate | Kind::SeedPool | Kind::SeedClaim => false,
-            Kind::Pod | Kind::Service | Kind::VolumeClaim | Kind::NetworkPolicy | Kind::EndpointSlice => false,
+            Class::Cluster(ClusterKind::StorageClass) => true,
+            Class::Own(_) | Class::Child(_) => false,
         };
         if changed {
             dirty.extend(self.podless.iter().cloned());
@@ -281,32 +279,18 @@ impl World {
 
 /// The pool's kind of the same group.
 pub(super) fn pool_kind(kind: Kind) -> Kind {
-    if in_seed_group(kind) { Kind::SeedPool } else { Kind::Pool }
+    Kind::pool(kind.shape().unwrap_or_default())
 }
 
 /// The template's kind of the same group.
 pub(super) fn template_kind(kind: Kind) -> Kind {
-    if in_seed_group(kind) { Kind::SeedTemplate } else { Kind::Template }
-}
-
-fn in_seed_group(kind: Kind) -> bool {
-    matches!(kind, Kind::SeedTemplate | Kind::SeedPool | Kind::SeedClaim)
+    Kind::template(kind.shape().unwrap_or_default())
 }
 
 /// The key of the owner that controls an object, if it is of a kind that we reconcile.
 pub(super) fn owner_key(key: &Key, owner: Option<&Owner>) -> Option<Key> {
     let owner = owner?;
-    let (api_group, _) = owner.api_version.split_once('/')?;
-    let kind = match (api_group, owner.kind.as_str()) {
-        (group::AGENTS, "Sandbox") => Kind::Sandbox,
-        (group::EXTENSIONS, "SandboxTemplate") => Kind::Template,
-        (group::EXTENSIONS, "SandboxWarmPool") => Kind::Pool,
-        (group::EXTENSIONS, "SandboxClaim") => Kind::Claim,
-        (group::AGENTS, "SandboxTemplate") => Kind::SeedTemplate,
-        (group::AGENTS, "SandboxWarmPool") => Kind::SeedPool,
-        (group::AGENTS, "SandboxClaim") => Kind::SeedClaim,
-        _ => return None,
-    };
+    let kind = Kind::of_reference(&owner.api_version, &owner.kind)?;
     Some(key.sibling(kind, owner.name.clone()))
 }
 

@@ -220,7 +220,7 @@ impl World {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
         let keys = self.objects.range((from, Bound::Unbounded)).map(|(key, _)| key);
         // Kinds that are reconciled stand before all others.
-        keys.take_while(|key| Kind::OWN.contains(&key.kind)).take(most).cloned().collect()
+        keys.take_while(|key| key.kind.own().is_some()).take(most).cloned().collect()
     }
 
     /// The same in one namespace.

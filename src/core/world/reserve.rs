@@ -38,7 +38,7 @@ impl World {
         if keep.is_zero() || !creates || review.dry_run {
             return None;
         }
-        let kind = Kind::served(&review.group, &review.resource)
+        let kind = Kind::of_resource(&review.group, &review.resource)
             .filter(|kind| matches!(kind, Kind::Claim | Kind::SeedClaim))?;
         let now = review.now;
         self.lapse(now);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::index::{claimable, owner_key, pool_kind, references, template_kind};
 use super::{Unfit, World};
 use crate::build;
-use crate::kind::{Key, Kind};
+use crate::kind::{Class, Key, Kind, OwnKind};
 use crate::model::{ClaimSource, PoolChoice};
 use crate::names::{annotation, label, object as names};
 use crate::object::{Body, Object};
@@ -26,15 +26,12 @@ impl World {
         if self.namespace(&key.namespace).is_some_and(|n| n.meta.deleting.is_some()) {
             return Seen::Leaving(key.clone());
         }
-        match key.kind {
-            Kind::Sandbox => Seen::Sandbox(Box::new(self.see_sandbox(object, now))),
-            Kind::Template | Kind::SeedTemplate => Seen::Template(Box::new(self.see_template(object, now))),
-            Kind::Pool | Kind::SeedPool => Seen::Pool(Box::new(self.see_pool(object, now))),
-            Kind::Claim | Kind::SeedClaim => Seen::Claim(Box::new(self.see_claim(object, now))),
-            Kind::Pod | Kind::Service | Kind::VolumeClaim | Kind::NetworkPolicy | Kind::EndpointSlice => {
-                Seen::Absent(key.clone())
-            }
-            Kind::Namespace | Kind::Node | Kind::RuntimeClass | Kind::StorageClass => Seen::Absent(key.clone()),
+        match key.kind.class() {
+            Class::Own(OwnKind::Sandbox) => Seen::Sandbox(Box::new(self.see_sandbox(object, now))),
+            Class::Own(OwnKind::Template(_)) => Seen::Template(Box::new(self.see_template(object, now))),
+            Class::Own(OwnKind::Pool(_)) => Seen::Pool(Box::new(self.see_pool(object, now))),
+            Class::Own(OwnKind::Claim(_)) => Seen::Claim(Box::new(self.see_claim(object, now))),
+            Class::Child(_) | Class::Cluster(_) => Seen::Absent(key.clone()),
         }
     }
 

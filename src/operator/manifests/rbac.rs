@@ -8,7 +8,7 @@ use k8s_openapi::api::rbac::v1::{
     AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use paddock_core::kind::Kind;
+use paddock_core::kind::{ChildKind, Class, Kind, OwnKind};
 use paddock_core::names::{group, object};
 use serde_json::Value;
 
@@ -32,25 +32,25 @@ pub enum Write {
 /// What plans do to objects of a kind.
 #[must_use]
 pub fn writes(kind: Kind) -> &'static [Write] {
-    match kind {
+    match kind.class() {
         // Made for pools and claims; adopted and suspended; deleted when surplus or expired.
-        Kind::Sandbox => &[Write::Create, Write::Patch, Write::PatchStatus, Write::Delete],
+        Class::Own(OwnKind::Sandbox) => &[Write::Create, Write::Patch, Write::PatchStatus, Write::Delete],
         // Annotated with the Sandbox they take; deleted when they expire.
-        Kind::Claim | Kind::SeedClaim => &[Write::Patch, Write::PatchStatus, Write::Delete],
-        Kind::Pool | Kind::SeedPool | Kind::Template | Kind::SeedTemplate => &[Write::PatchStatus],
-        Kind::Pod | Kind::Service | Kind::NetworkPolicy | Kind::EndpointSlice => {
+        Class::Own(OwnKind::Claim(_)) => &[Write::Patch, Write::PatchStatus, Write::Delete],
+        Class::Own(OwnKind::Pool(_) | OwnKind::Template(_)) => &[Write::PatchStatus],
+        Class::Child(ChildKind::Pod | ChildKind::Service | ChildKind::NetworkPolicy | ChildKind::EndpointSlice) => {
             &[Write::Create, Write::Patch, Write::Delete]
         }
         // Deleted by the garbage collector, with their Sandbox, and never before.
-        Kind::VolumeClaim => &[Write::Create, Write::Patch],
-        Kind::Namespace | Kind::Node | Kind::RuntimeClass | Kind::StorageClass => &[],
+        Class::Child(ChildKind::VolumeClaim) => &[Write::Create, Write::Patch],
+        Class::Cluster(_) => &[],
     }
 }
 
 /// Whether objects of a kind are named as owners with `blockOwnerDeletion`: then their finalizers must be writable,
 /// where the API server enforces that.
 fn owns(kind: Kind) -> bool {
-    Kind::OWN.contains(&kind)
+    kind.own().is_some()
 }
 
 /// Everything that says who the operator is and what it may do.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use paddock_core::kind::Kind;
+use paddock_core::kind::{ApiShape, Kind};
 use serde_json::Value;
 
 use super::*;
@@ -50,12 +50,12 @@ fn every_watched_kind_is_readable_and_nothing_else_is() {
 
 #[test]
 fn a_surface_of_its_own_leaves_out_the_others_definitions_and_tells_the_operator() {
-    for (surfaces, definitions, flag) in [
-        (Surfaces::Both, 7, None),
-        (Surfaces::Seed, 4, Some("--surface=seed")),
-        (Surfaces::Upstream, 4, Some("--surface=upstream")),
+    for (shapes, definitions, flag) in [
+        (ApiShapes::Both, 7, None),
+        (ApiShapes::Only(ApiShape::Seed), 4, Some("--surface=seed")),
+        (ApiShapes::Only(ApiShape::Upstream), 4, Some("--surface=upstream")),
     ] {
-        let documents = all(&Settings { surfaces, ..Settings::default() });
+        let documents = all(&Settings { shapes, ..Settings::default() });
         let count = documents.iter().filter(|d| d["kind"] == "CustomResourceDefinition").count();
         let args = documents.iter().find(|d| d["kind"] == "Deployment").expect("a Deployment")["spec"]["template"]
             ["spec"]["containers"][0]["args"]

@@ -13,12 +13,11 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use paddock_core::api::crd::Surfaces;
+use paddock_core::kind::ApiShapes;
 use paddock_core::names::object;
 use serde_json::Value;
 
 use super::{Settings, document, labelled};
-use crate::config::surface_name;
 
 /// Service in front of the webhook.
 pub const WEBHOOK_SERVICE: &str = "paddock-webhook";
@@ -101,9 +100,9 @@ fn pod(settings: &Settings) -> PodSpec {
 
 fn container(settings: &Settings) -> Container {
     let mut args = vec!["operator".to_owned(), "--extensions".to_owned(), "--leader-elect=true".to_owned()];
-    match settings.surfaces {
-        Surfaces::Both => {}
-        Surfaces::Seed | Surfaces::Upstream => args.push(format!("--surface={}", surface_name(settings.surfaces))),
+    match settings.shapes {
+        ApiShapes::Both => {}
+        ApiShapes::Only(_) => args.push(format!("--surface={}", settings.shapes.as_str())),
     }
     args.push(format!("--plugin-dir={PLUGINS}"));
     args.push("--webhook-registration=injected".to_owned());

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use paddock_core::kind::{Key, Kind};
-use paddock_core::names::{annotation, condition, group, label, reason};
+use paddock_core::kind::{Class, Key, Kind, OwnKind};
+use paddock_core::names::{annotation, condition, label, reason};
 use paddock_core::object::{Object, Owner};
 
 use super::families::Families;
@@ -71,22 +71,7 @@ impl Tally {
     }
 
     pub(super) fn applied(&mut self, object: &Object, now: Timestamp) {
-        match object.key.kind {
-            Kind::Sandbox => self.sandbox(object, self.leading.then_some(now)),
-            Kind::Claim | Kind::SeedClaim => self.claim(object, self.leading.then_some(now)),
-            Kind::Pool | Kind::SeedPool => self.pool(object),
-            Kind::Template
-            | Kind::SeedTemplate
-            | Kind::Pod
-            | Kind::Service
-            | Kind::VolumeClaim
-            | Kind::NetworkPolicy
-            | Kind::EndpointSlice
-            | Kind::Namespace
-            | Kind::Node
-            | Kind::RuntimeClass
-            | Kind::StorageClass => {}
-        }
+        self.count(object, self.leading.then_some(now));
     }
 
     pub(super) fn deleted(&mut self, key: &Key) {
@@ -125,22 +110,17 @@ impl Tally {
             self.deleted(&key);
         }
         for object in objects {
-            match kind {
-                Kind::Sandbox => self.sandbox(object, None),
-                Kind::Claim | Kind::SeedClaim => self.claim(object, None),
-                Kind::Pool | Kind::SeedPool => self.pool(object),
-                Kind::Template
-                | Kind::SeedTemplate
-                | Kind::Pod
-                | Kind::Service
-                | Kind::VolumeClaim
-                | Kind::NetworkPolicy
-                | Kind::EndpointSlice
-                | Kind::Namespace
-                | Kind::Node
-                | Kind::RuntimeClass
-                | Kind::StorageClass => return,
-            }
+            self.count(object, None);
+        }
+    }
+
+    /// Counts an object; a transition is measured only where `now` is given.
+    fn count(&mut self, object: &Object, now: Option<Timestamp>) {
+        match object.key.kind.class() {
+            Class::Own(OwnKind::Sandbox) => self.sandbox(object, now),
+            Class::Own(OwnKind::Claim(_)) => self.claim(object, now),
+            Class::Own(OwnKind::Pool(_)) => self.pool(object),
+            Class::Own(OwnKind::Template(_)) | Class::Child(_) | Class::Cluster(_) => {}
         }
     }
 
@@ -317,15 +297,8 @@ fn created_by(labels: &BTreeMap<String, String>) -> &'static str {
 
 /// The claim that an owner reference on a Sandbox names.
 fn claim_key(sandbox: &Key, owner: &Owner) -> Option<Key> {
-    if owner.kind != Kind::Claim.name() {
-        return None;
-    }
-    let kind = match owner.api_version.split_once('/')?.0 {
-        group::EXTENSIONS => Kind::Claim,
-        group::AGENTS => Kind::SeedClaim,
-        _ => return None,
-    };
-    Some(sandbox.sibling(kind, owner.name.clone()))
+    let kind = Kind::of_reference(&owner.api_version, &owner.kind)?;
+    matches!(kind.own(), Some(OwnKind::Claim(_))).then(|| sandbox.sibling(kind, owner.name.clone()))
 }
 
 fn millis(from: Timestamp, to: Timestamp) -> f64 {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use paddock_core::kind::{Key, Kind};
+use paddock_core::kind::{Class, Key, Kind, OwnKind};
 
 /// Kinds of work, in the order in which they are looked through: claims never wait behind the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,21 +25,11 @@ impl Lane {
     /// The lane of a kind.
     #[must_use]
     pub fn of(kind: Kind) -> Self {
-        match kind {
-            Kind::Claim | Kind::SeedClaim => Lane::Claims,
-            Kind::Sandbox => Lane::Sandboxes,
-            Kind::Pool | Kind::SeedPool => Lane::Pools,
-            Kind::Template
-            | Kind::SeedTemplate
-            | Kind::Pod
-            | Kind::Service
-            | Kind::VolumeClaim
-            | Kind::NetworkPolicy
-            | Kind::EndpointSlice
-            | Kind::Namespace
-            | Kind::Node
-            | Kind::RuntimeClass
-            | Kind::StorageClass => Lane::Templates,
+        match kind.class() {
+            Class::Own(OwnKind::Claim(_)) => Lane::Claims,
+            Class::Own(OwnKind::Sandbox) => Lane::Sandboxes,
+            Class::Own(OwnKind::Pool(_)) => Lane::Pools,
+            Class::Own(OwnKind::Template(_)) | Class::Child(_) | Class::Cluster(_) => Lane::Templates,
         }
     }
 

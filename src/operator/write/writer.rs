@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::Client;
-use paddock_core::kind::{Key, Kind};
+use paddock_core::kind::{Key, OwnKind};
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -174,8 +174,8 @@ fn worse(a: Done, b: Done) -> Done {
 fn urgency(op: &Op) -> Urgency {
     // One that has ended is deleted, and nobody waits for that.
     let ends = matches!(op.action, Action::Delete { .. });
-    let of_claim = matches!(op.key.kind, Kind::Claim | Kind::SeedClaim) && !ends;
-    let of_pool = matches!(op.key.kind, Kind::Pool | Kind::SeedPool);
+    let of_claim = matches!(op.key.kind.own(), Some(OwnKind::Claim(_))) && !ends;
+    let of_pool = matches!(op.key.kind.own(), Some(OwnKind::Pool(_)));
     if of_claim || matches!(op.reason, Reason::Claimed | Reason::Reserved | Reason::ColdStart) {
         Urgency::Claim
     } else if of_pool
