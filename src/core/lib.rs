@@ -18,4 +18,5 @@ pub mod question;
 pub mod review;
 pub mod seen;
 pub mod settings;
+pub mod text;
 pub mod world;

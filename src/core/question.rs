@@ -4,6 +4,8 @@
 //! Everything a plugin may know is in the question: time, history, settings and its own former state.
 //! A failure is an answer too ([`Failure`]): what follows from it is decided in the core, per policy.
 
+pub mod limits;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

@@ -1,18 +1,16 @@
-//! Whether an answer makes sense: sizes, names and patches. What it means is the core's business.
+//! Checks the size and the syntax of a plugin's answer. The core decides about its content.
 
-use json_patch::{Patch, PatchOperation};
+use json_patch::Patch;
+use paddock_core::model::names::is_dns_subdomain;
+use paddock_core::question::limits::{
+    MAX_MESSAGE_CHARS, MAX_PATCH_BYTES, MAX_REASON_CHARS, MAX_STATE_BYTES, MAX_WARNING_CHARS, MAX_WARNINGS,
+};
 use paddock_core::question::{
     AdmissionAnswer, Answer, ClassChoice, IdleAnswer, PoolSizeAnswer, RuntimeClassAnswer, Verdict,
 };
+use paddock_core::text::truncate;
 
-use crate::config::{MESSAGE_CHARS, PATCH_BYTES, REASON_CHARS, STATE_BYTES, WARNING_CHARS, WARNINGS};
-use crate::text::bounded;
-
-/// What an admission patch may touch, as JSON pointers: the workload and its labels and annotations, never
-/// identity, owners, finalizers or status. `/template` is where a PodTemplate has its pod.
-const PATCHABLE: [&str; 4] = ["/spec", "/template", "/metadata/labels", "/metadata/annotations"];
-
-/// The longest name of an object: a DNS subdomain.
+/// How much of an invalid name is quoted: the length of the longest valid name.
 const NAME_CHARS: usize = 253;
 
 /// Why an answer makes no sense.
@@ -20,14 +18,12 @@ const NAME_CHARS: usize = 253;
 pub(crate) enum InvalidReply {
     #[error("next-check: {0} is not a time in milliseconds since 1970")]
     Time(u64),
-    #[error("state: {0} bytes, at most {STATE_BYTES} are kept")]
+    #[error("state: {0} bytes, at most {MAX_STATE_BYTES} are kept")]
     State(usize),
-    #[error("patch: {0} bytes, at most {PATCH_BYTES} are taken")]
+    #[error("patch: {0} bytes, at most {MAX_PATCH_BYTES} are taken")]
     PatchSize(usize),
     #[error("patch: not a JSON Patch: {0}")]
     Patch(String),
-    #[error("patch: {0} may not be changed, only what is under {allowed}", allowed = PATCHABLE.join(", "))]
-    PatchPath(String),
     #[error("patch: not allowed beside a denial")]
     PatchAndDeny,
     #[error("choice: {0:?} cannot be the name of a RuntimeClass")]
@@ -40,11 +36,11 @@ pub(crate) fn validate(answer: Answer) -> Result<Answer, InvalidReply> {
         Answer::Admission(answer) => Answer::Admission(admission(answer)?),
         Answer::RuntimeClass(answer) => Answer::RuntimeClass(runtime_class(answer)?),
         Answer::Idle(IdleAnswer { action, next_check, reason, state }) => {
-            let (reason, state) = (bounded(&reason, REASON_CHARS), fits(state)?);
+            let (reason, state) = (truncate(&reason, MAX_REASON_CHARS), fits(state)?);
             Answer::Idle(IdleAnswer { action, next_check, reason, state })
         }
         Answer::PoolSize(PoolSizeAnswer { desired, next_check, reason, state }) => {
-            let (reason, state) = (bounded(&reason, REASON_CHARS), fits(state)?);
+            let (reason, state) = (truncate(&reason, MAX_REASON_CHARS), fits(state)?);
             Answer::PoolSize(PoolSizeAnswer { desired, next_check, reason, state })
         }
     })
@@ -55,70 +51,39 @@ fn admission(answer: AdmissionAnswer) -> Result<AdmissionAnswer, InvalidReply> {
     let verdict = match verdict {
         Verdict::Allow => Verdict::Allow,
         Verdict::Deny(_) if patch.is_some() => return Err(InvalidReply::PatchAndDeny),
-        Verdict::Deny(message) => Verdict::Deny(bounded(&message, MESSAGE_CHARS)),
+        Verdict::Deny(message) => Verdict::Deny(truncate(&message, MAX_MESSAGE_CHARS)),
     };
     if let Some(patch) = &patch {
-        patchable(patch)?;
+        patch_syntax(patch)?;
     }
-    let warnings = warnings.iter().take(WARNINGS).map(|warning| bounded(warning, WARNING_CHARS)).collect();
+    let warnings = warnings.iter().take(MAX_WARNINGS).map(|warning| truncate(warning, MAX_WARNING_CHARS)).collect();
     Ok(AdmissionAnswer { verdict, warnings, patch })
 }
 
 fn runtime_class(answer: RuntimeClassAnswer) -> Result<RuntimeClassAnswer, InvalidReply> {
     let RuntimeClassAnswer { choice, reason } = answer;
     match &choice {
-        ClassChoice::Class(name) if !is_object_name(name) => {
-            return Err(InvalidReply::ClassName(bounded(name, NAME_CHARS)));
+        ClassChoice::Class(name) if !is_dns_subdomain(name) => {
+            return Err(InvalidReply::ClassName(truncate(name, NAME_CHARS)));
         }
         ClassChoice::Class(_) | ClassChoice::Default | ClassChoice::Refuse => {}
     }
-    Ok(RuntimeClassAnswer { choice, reason: bounded(&reason, REASON_CHARS) })
+    Ok(RuntimeClassAnswer { choice, reason: truncate(&reason, MAX_REASON_CHARS) })
 }
 
 fn fits(state: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, InvalidReply> {
     match state {
-        Some(state) if state.len() > STATE_BYTES => Err(InvalidReply::State(state.len())),
+        Some(state) if state.len() > MAX_STATE_BYTES => Err(InvalidReply::State(state.len())),
         state => Ok(state),
     }
 }
 
-fn patchable(text: &str) -> Result<(), InvalidReply> {
-    if text.len() > PATCH_BYTES {
+fn patch_syntax(text: &str) -> Result<(), InvalidReply> {
+    if text.len() > MAX_PATCH_BYTES {
         return Err(InvalidReply::PatchSize(text.len()));
     }
-    let patch: Patch =
-        serde_json::from_str(text).map_err(|error| InvalidReply::Patch(bounded(&error.to_string(), MESSAGE_CHARS)))?;
-    for operation in &patch.0 {
-        let paths = match operation {
-            PatchOperation::Add(op) => [Some(&op.path), None],
-            PatchOperation::Remove(op) => [Some(&op.path), None],
-            PatchOperation::Replace(op) => [Some(&op.path), None],
-            // A move takes away from where it takes.
-            PatchOperation::Move(op) => [Some(&op.path), Some(&op.from)],
-            PatchOperation::Copy(op) => [Some(&op.path), None],
-            PatchOperation::Test(_) => [None, None],
-        };
-        for path in paths.into_iter().flatten().map(|path| path.as_str()) {
-            let within =
-                |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            if !PATCHABLE.into_iter().any(within) {
-                return Err(InvalidReply::PatchPath(bounded(path, NAME_CHARS)));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A DNS subdomain (RFC 1123): lower-case letters, digits, `-` and `.`, alphanumeric at both ends of each part.
-fn is_object_name(name: &str) -> bool {
-    let alphanumeric = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let label = |label: &str| {
-        let bytes = label.as_bytes();
-        bytes.iter().all(|c| alphanumeric(*c) || *c == b'-')
-            && bytes.first().copied().is_some_and(alphanumeric)
-            && bytes.last().copied().is_some_and(alphanumeric)
-    };
-    name.len() <= NAME_CHARS && name.split('.').all(label)
+    let patch: Result<Patch, _> = serde_json::from_str(text);
+    patch.map(drop).map_err(|error| InvalidReply::Patch(truncate(&error.to_string(), MAX_MESSAGE_CHARS)))
 }
 
 #[cfg(test)]
@@ -126,53 +91,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_patch_may_touch_the_workload_and_its_labels_only() {
-        for (path, allowed) in [
-            ("/spec/runtimeClassName", true),
-            ("/spec", true),
-            ("/template/spec/runtimeClassName", true),
-            ("/metadata/labels", true),
-            ("/metadata/annotations/a~1b", true),
-            ("/specification", false),
-            ("/metadata", false),
-            ("/metadata/name", false),
-            ("/metadata/finalizers/0", false),
-            ("/metadata/labelsX", false),
-            ("/status/phase", false),
-            ("", false),
-        ] {
-            let patch = format!(r#"[{{"op":"add","path":"{path}","value":{{}}}}]"#);
-            assert_eq!(patchable(&patch).is_ok(), allowed, "{path}");
+    fn patch_is_checked_for_size_and_syntax_only() {
+        let patch = |path: &str| format!(r#"[{{"op":"add","path":"{path}","value":{{}}}}]"#);
+        assert_eq!(patch_syntax(&patch("/status")), Ok(()), "the core decides about the paths");
+        let long = patch(&format!("/{}", "a".repeat(MAX_PATCH_BYTES)));
+        assert_eq!(patch_syntax(&long), Err(InvalidReply::PatchSize(long.len())));
+        for invalid in ["", "{}", r#"[{"op":"frobnicate","path":"/spec"}]"#] {
+            assert!(matches!(patch_syntax(invalid), Err(InvalidReply::Patch(_))), "{invalid}");
         }
     }
 
     #[test]
-    fn a_move_may_not_take_from_elsewhere_but_a_copy_may() {
-        let patch = |op| format!(r#"[{{"op":"{op}","from":"/metadata/name","path":"/metadata/labels/name"}}]"#);
-        assert_eq!(patchable(&patch("move")), Err(InvalidReply::PatchPath("/metadata/name".into())));
-        assert_eq!(patchable(&patch("copy")), Ok(()));
-    }
-
-    #[test]
-    fn names_of_classes_are_names_of_objects() {
-        for (name, is) in [
-            ("gvisor", true),
-            ("kata-qemu.v2", true),
-            ("", false),
-            ("-a", false),
-            ("a-", false),
-            ("a..b", false),
-            ("A", false),
-            ("a b", false),
-        ] {
-            assert_eq!(is_object_name(name), is, "{name:?}");
-        }
-        assert!(!is_object_name(&"a".repeat(254)));
+    fn class_name_is_the_name_of_an_object() {
+        let named = |name: &str| {
+            let choice = ClassChoice::Class(name.to_owned());
+            runtime_class(RuntimeClassAnswer { choice, reason: String::new() })
+        };
+        assert!(named("kata-qemu.v2").is_ok());
+        assert_eq!(named("a b"), Err(InvalidReply::ClassName("a b".to_owned())));
+        assert!(named(&"a".repeat(254)).is_err());
     }
 
     #[test]
     fn a_state_of_exactly_the_limit_is_kept() {
-        assert!(fits(Some(vec![0; STATE_BYTES])).is_ok());
-        assert_eq!(fits(Some(vec![0; STATE_BYTES + 1])), Err(InvalidReply::State(STATE_BYTES + 1)));
+        assert!(fits(Some(vec![0; MAX_STATE_BYTES])).is_ok());
+        assert_eq!(fits(Some(vec![0; MAX_STATE_BYTES + 1])), Err(InvalidReply::State(MAX_STATE_BYTES + 1)));
     }
 }

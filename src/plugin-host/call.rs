@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use paddock_core::question::limits::MAX_MESSAGE_CHARS;
 use paddock_core::question::{Failure, FailureKind};
+use paddock_core::text::truncate;
 use wasmtime::{Error, ResourceLimiter, Result, Store, StoreLimits, StoreLimitsBuilder, Trap};
 
-use crate::config::{LIFTED_BYTES, LOG_CHARS, LOG_LINES, Limits, MESSAGE_CHARS};
+use crate::config::{LIFTED_BYTES, LOG_CHARS, LOG_LINES, Limits};
 use crate::engine::MeteredEngine;
-use crate::text::bounded;
 
 /// What belongs to one call: nothing of it is left for the next.
 pub(crate) struct CallState {
@@ -49,7 +50,7 @@ impl CallState {
         if self.lines > LOG_LINES {
             return;
         }
-        let (plugin, message) = (&*self.plugin, bounded(message, LOG_CHARS));
+        let (plugin, message) = (&*self.plugin, truncate(message, LOG_CHARS));
         match level {
             tracing::Level::ERROR => tracing::error!(target: "paddock::plugin", plugin, "{message}"),
             tracing::Level::WARN => tracing::warn!(target: "paddock::plugin", plugin, "{message}"),
@@ -98,5 +99,5 @@ pub(crate) fn failure(error: &Error, store: &Store<CallState>, limits: Limits) -
         // No trap: what the guest handed over could not be read (bad pointer, bad UTF-8, too large).
         None => (FailureKind::Invalid, format!("{error:#}")),
     };
-    Failure { kind, message: bounded(&message, MESSAGE_CHARS) }
+    Failure { kind, message: truncate(&message, MAX_MESSAGE_CHARS) }
 }

@@ -84,18 +84,6 @@ impl Default for HostConfig {
     }
 }
 
-/// The longest reason of an answer, in characters.
-pub(crate) const REASON_CHARS: usize = 256;
-/// The longest message of a denial or a failure, in characters.
-pub(crate) const MESSAGE_CHARS: usize = 1024;
-/// The longest warning, in characters: what the API server passes on whole.
-pub(crate) const WARNING_CHARS: usize = 256;
-/// The most warnings of an answer.
-pub(crate) const WARNINGS: usize = 16;
-/// The largest state that is kept for a plugin.
-pub(crate) const STATE_BYTES: usize = 16 << 10;
-/// The largest patch.
-pub(crate) const PATCH_BYTES: usize = 256 << 10;
 /// The most that a call hands to the host at once (an answer, a log line), in bytes. Without it a guest
 /// could make a list whose entries all point at the same memory, and the host would copy each.
 pub(crate) const LIFTED_BYTES: usize = 1 << 20;

@@ -6,18 +6,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use paddock_core::question::limits::MAX_MESSAGE_CHARS;
 use paddock_core::question::{Answer, Ask, Failure, FailureKind, Hook, PluginRef};
+use paddock_core::text::truncate;
 use wasmtime::Store;
 use wasmtime::component::{Instance, Linker};
 
 use crate::answer::{InvalidReply, validate};
 use crate::call::{self, CallState};
 use crate::concurrency::{ConcurrencyLimit, Permit};
-use crate::config::{HostConfig, Limits, MESSAGE_CHARS};
+use crate::config::{HostConfig, Limits};
 use crate::engine::MeteredEngine;
 use crate::load::{self, Linked, LoadError, Plugin, Source};
 use crate::quarantine::Quarantine;
-use crate::text::bounded;
 use crate::wit::{Reply, v0_1_0};
 
 /// How long a component being loaded waits for a free instance to be tried in.
@@ -304,5 +305,5 @@ impl std::fmt::Debug for Host {
 }
 
 fn failure(kind: FailureKind, message: &str) -> Failure {
-    Failure { kind, message: bounded(message, MESSAGE_CHARS) }
+    Failure { kind, message: truncate(message, MAX_MESSAGE_CHARS) }
 }

@@ -17,7 +17,6 @@ mod engine;
 mod host;
 mod load;
 mod quarantine;
-mod text;
 mod wit;
 
 pub use builtins::{BUILT_INS, BuiltIn};

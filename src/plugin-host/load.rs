@@ -1,14 +1,15 @@
 //! From bytes to a plugin that can be asked: read, checked, compiled, linked, tried.
 
+use paddock_core::question::limits::MAX_MESSAGE_CHARS;
 use paddock_core::question::{Hook, PluginRef};
+use paddock_core::text::truncate;
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::call::CallState;
-use crate::config::{Limits, MESSAGE_CHARS};
+use crate::config::Limits;
 use crate::engine::MeteredEngine;
-use crate::text::bounded;
 use crate::wit::{InterfaceName, PACKAGE, SUPPORTED_VERSIONS, v0_1_0};
 
 /// A component to be loaded.
@@ -144,11 +145,11 @@ fn asks_for_something(item: &ComponentItem, engine: &MeteredEngine) -> bool {
 fn granted(import: &str) -> Result<(), LoadError> {
     match InterfaceName::parse(import) {
         _ if v0_1_0::IMPORTS.contains(&import) => Ok(()),
-        _ if import.starts_with("wasi:") => Err(LoadError::Wasi(bounded(import, MESSAGE_CHARS))),
+        _ if import.starts_with("wasi:") => Err(LoadError::Wasi(truncate(import, MAX_MESSAGE_CHARS))),
         Some(InterfaceName { interface: "log" | "types", version }) => {
-            Err(LoadError::Version { interface: bounded(import, MESSAGE_CHARS), found: version.to_owned() })
+            Err(LoadError::Version { interface: truncate(import, MAX_MESSAGE_CHARS), found: version.to_owned() })
         }
-        Some(_) | None => Err(LoadError::Import(bounded(import, MESSAGE_CHARS))),
+        Some(_) | None => Err(LoadError::Import(truncate(import, MAX_MESSAGE_CHARS))),
     }
 }
 
@@ -160,13 +161,13 @@ fn exports<'a>(names: impl Iterator<Item = &'a str>) -> Result<(Vec<Hook>, &'sta
     for (name, parsed) in names.filter_map(|name| Some((name, InterfaceName::parse(name)?))) {
         let known = SUPPORTED_VERSIONS.into_iter().find(|known| *known == parsed.version);
         version = known.ok_or_else(|| LoadError::Version {
-            interface: bounded(name, MESSAGE_CHARS),
-            found: bounded(parsed.version, MESSAGE_CHARS),
+            interface: truncate(name, MAX_MESSAGE_CHARS),
+            found: truncate(parsed.version, MAX_MESSAGE_CHARS),
         })?;
         match parsed.hook() {
             Some(hook) => hooks.push(hook),
             None if parsed.interface == "settings" => settings = true,
-            None => return Err(LoadError::UnknownInterface(bounded(name, MESSAGE_CHARS))),
+            None => return Err(LoadError::UnknownInterface(truncate(name, MAX_MESSAGE_CHARS))),
         }
     }
     if hooks.is_empty() {
@@ -180,7 +181,7 @@ fn exports<'a>(names: impl Iterator<Item = &'a str>) -> Result<(Vec<Hook>, &'sta
 }
 
 pub(crate) fn text(error: &wasmtime::Error) -> String {
-    bounded(&format!("{error:#}"), MESSAGE_CHARS)
+    truncate(&format!("{error:#}"), MAX_MESSAGE_CHARS)
 }
 
 #[cfg(test)]

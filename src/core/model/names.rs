@@ -70,7 +70,9 @@ fn is_dns_label(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
-fn is_dns_subdomain(text: &str) -> bool {
+/// Whether a text is a DNS subdomain (RFC 1123): lower-case letters, digits, `-` and `.`, alphanumeric at both ends of each part.
+#[must_use]
+pub fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= SUBDOMAIN_LENGTH && text.split('.').all(is_dns_label)
 }
 

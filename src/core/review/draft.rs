@@ -10,15 +10,12 @@ use super::marker::{Marker, requires_isolation};
 use super::{Cause, Context, Denial, Entry, Phase, Review, ReviewVerdict, Verb, Why, patch};
 use crate::model::FieldError;
 use crate::policy::{Binding, FailurePolicy};
+use crate::question::limits::{MAX_REASON_CHARS, MAX_WARNING_CHARS, MAX_WARNINGS};
 use crate::question::{
     AdmissionQuestion, Answer, Answered, Ask, ClassChoice, Failure, FailureKind, Hook, Operation, Question,
     RuntimeClassFact, RuntimeClassQuestion, Verdict,
 };
-
-/// The longest warning that the API server passes on unharmed.
-const MAX_WARNING: usize = 256;
-/// The most warnings of one plugin.
-const MAX_WARNINGS: usize = 16;
+use crate::text::truncate;
 
 /// What ends a walk early.
 pub(super) enum Stop {
@@ -102,7 +99,7 @@ impl<'a> Draft<'a> {
 
     /// Tells the user something without standing in the way.
     pub(super) fn warn(&mut self, message: &str) {
-        self.warnings.push(shortened(message));
+        self.warnings.push(truncate(message, MAX_WARNING_CHARS));
     }
 
     /// Asks the admission plugins in order; each sees the object as the ones before left it.
@@ -199,7 +196,7 @@ impl<'a> Draft<'a> {
         match chain {
             Chain::Ask(ask) => Err(Stop::Ask(ask)),
             Chain::Answered(binding, (Some(class), reason)) => {
-                let reason = shortened(&reason);
+                let reason = truncate(&reason, MAX_REASON_CHARS);
                 self.audit.insert("runtime-class".to_owned(), format!("{class} by {}: {reason}", binding.plugin.name));
                 Ok(class)
             }
@@ -320,11 +317,4 @@ fn without_managed_fields(object: &Value) -> String {
         meta.remove("managedFields");
     }
     object.to_string()
-}
-
-fn shortened(message: &str) -> String {
-    if message.chars().count() <= MAX_WARNING {
-        return message.to_owned();
-    }
-    message.chars().take(MAX_WARNING - 1).chain(['…']).collect()
 }

@@ -5,9 +5,8 @@ use serde_json::Value;
 
 use super::marker::Marker;
 use crate::names::label;
+use crate::question::limits::MAX_PATCH_BYTES;
 
-/// The longest patch that is read, in bytes; a PodSpec with everything in it is an order of magnitude below.
-const MAX_BYTES: usize = 256 * 1024;
 /// The most operations in one patch.
 const MAX_OPERATIONS: usize = 1000;
 
@@ -16,8 +15,8 @@ const MAX_OPERATIONS: usize = 1000;
 /// A plugin may change labels, annotations and the spec. It may not move or copy (a few copies of copies make an object
 /// of any size), change who or what the object is, or take the generated-code marker away.
 pub(super) fn apply(object: &Value, text: &str) -> Result<Value, String> {
-    if text.len() > MAX_BYTES {
-        return Err(format!("the patch has {} bytes, more than {MAX_BYTES}", text.len()));
+    if text.len() > MAX_PATCH_BYTES {
+        return Err(format!("the patch has {} bytes, more than {MAX_PATCH_BYTES}", text.len()));
     }
     let patch: Patch = serde_json::from_str(text).map_err(|e| format!("not a JSON Patch: {e}"))?;
     if patch.len() > MAX_OPERATIONS {

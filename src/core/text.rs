@@ -1,0 +1,33 @@
+//! Text that plugins and users wrote, made fit for logs, events and status.
+
+/// Keeps at most this many characters and replaces control characters: the text ends up on terminals.
+#[must_use]
+pub fn truncate(text: &str, max_chars: usize) -> String {
+    let mut kept: String = text.chars().take(max_chars).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(max_chars).is_some() {
+        kept.pop();
+        kept.push('…');
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::truncate;
+
+    #[test]
+    fn short_text_stays() {
+        assert_eq!(truncate("no nodes for gvisor", 64), "no nodes for gvisor");
+        assert_eq!(truncate("éé", 2), "éé");
+    }
+
+    #[test]
+    fn long_text_is_cut_at_a_character() {
+        assert_eq!(truncate("ééé", 2), "é…");
+    }
+
+    #[test]
+    fn control_characters_become_spaces() {
+        assert_eq!(truncate("a\n\u{1b}[31mb", 64), "a  [31mb");
+    }
+}
