@@ -14,8 +14,8 @@ use crate::model;
 use crate::names::{annotation, label, name_hash};
 use crate::object::{Body, Object};
 use crate::plan::{Op, Reason};
-use crate::question::{Answer, Answered, Ask, ClassChoice, Hook, Question, RuntimeClassQuestion};
-use crate::review::{self, Chain, Context, Entry, Marker, Phase, Review, Trouble, Verb, first_answer};
+use crate::question::{Answer, Answered, Ask, ClassChoice, Hook, Question, RuntimeClassAnswer, RuntimeClassQuestion};
+use crate::review::{self, Chain, Context, Entry, Marker, Phase, Review, Trouble, Verb, accept_class, first_answer};
 use crate::seen::SandboxSeen;
 
 /// What comes of wanting a pod.
@@ -191,34 +191,23 @@ fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]
             now: common.now,
         }))
     };
-    let accept = |answer: &Answer| {
-        let Answer::RuntimeClass(answer) = answer else { return Err("not a RuntimeClass".to_owned()) };
-        match &answer.choice {
-            ClassChoice::Refuse => Ok(Err(answer.reason.clone())),
-            ClassChoice::Default if generated_code => {
-                Err("generated code may not run under the default runtime".to_owned())
-            }
-            ClassChoice::Default => Ok(Ok((None, answer.reason.clone()))),
-            ClassChoice::Class(name) => match common.classes.iter().find(|c| c.name == *name) {
-                None => Err(format!("there is no RuntimeClass {name}")),
-                Some(class) if generated_code && !class.isolated => {
-                    Err(format!("RuntimeClass {name} does not isolate from the host's kernel"))
-                }
-                Some(_) => Ok(Ok((Some(name.clone()), answer.reason.clone()))),
-            },
-        }
-    };
+    let accept = |answer: &Answer| accept_class(answer, &common.classes, generated_code);
     let applying = common.bindings.applying(Hook::RuntimeClass, &common.namespace_labels, &labels);
     let (chain, troubles) = first_answer(applying, answers, question, accept);
     let chosen = match chain {
         Chain::Ask(ask) => Chosen::Ask(ask),
-        Chain::Answered(binding, Ok((class, reason))) => {
-            Chosen::Class(Choice { class, reason, plugin: Some(binding.plugin.name.clone()) })
+        Chain::Answered(binding, RuntimeClassAnswer { choice, reason }) => {
+            let plugin = &binding.plugin.name;
+            let class = match choice {
+                ClassChoice::Class(name) => Some(name),
+                ClassChoice::Default => None,
+                ClassChoice::Refuse => {
+                    let problem = format!("plugin {plugin} gives no RuntimeClass to the pod: {reason}");
+                    return (Chosen::Refused(Reason::RuntimeClassRefused, problem), troubles);
+                }
+            };
+            Chosen::Class(Choice { class, reason, plugin: Some(plugin.clone()) })
         }
-        Chain::Answered(binding, Err(reason)) => Chosen::Refused(
-            Reason::RuntimeClassRefused,
-            format!("plugin {} gives no RuntimeClass to the pod: {reason}", binding.plugin.name),
-        ),
         Chain::Failed(binding, failure) => Chosen::Refused(
             Reason::PluginFailed,
             format!("plugin {} did not choose a RuntimeClass: {failure}", binding.plugin.name),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::chain::{self, Chain, Trouble};
+use super::class::accept_class;
 use super::defaults;
 use super::marker::{Marker, requires_isolation};
 use super::{Cause, Context, Denial, Entry, Phase, Review, ReviewVerdict, Verb, Why, patch};
@@ -13,7 +14,7 @@ use crate::policy::{Binding, FailurePolicy};
 use crate::question::limits::{MAX_REASON_CHARS, MAX_WARNING_CHARS, MAX_WARNINGS};
 use crate::question::{
     AdmissionQuestion, Answer, Answered, Ask, ClassChoice, Failure, FailureKind, Hook, Operation, Question,
-    RuntimeClassFact, RuntimeClassQuestion, Verdict,
+    RuntimeClassAnswer, RuntimeClassQuestion, Verdict,
 };
 use crate::text::truncate;
 
@@ -190,17 +191,20 @@ impl<'a> Draft<'a> {
             bindings,
             self.answered,
             || Question::RuntimeClass(Box::new(self.class_question())),
-            |answer| acceptable(answer, &context.classes),
+            |answer| accept_class(answer, &context.classes, true),
         );
         self.troubles.extend(troubles);
         match chain {
             Chain::Ask(ask) => Err(Stop::Ask(ask)),
-            Chain::Answered(binding, (Some(class), reason)) => {
+            Chain::Answered(binding, RuntimeClassAnswer { choice: ClassChoice::Class(class), reason }) => {
                 let reason = truncate(&reason, MAX_REASON_CHARS);
                 self.audit.insert("runtime-class".to_owned(), format!("{class} by {}: {reason}", binding.plugin.name));
                 Ok(class)
             }
-            Chain::Answered(binding, (None, reason)) => Err(not_isolated(format!(
+            Chain::Answered(
+                binding,
+                RuntimeClassAnswer { choice: ClassChoice::Refuse | ClassChoice::Default, reason },
+            ) => Err(not_isolated(format!(
                 "plugin {} gives no RuntimeClass to this pod: {reason}; {}",
                 binding.plugin.name,
                 self.what_to_set()
@@ -264,20 +268,6 @@ impl About {
     pub(super) fn new(labels: BTreeMap<String, String>, namespace_isolates: bool) -> Self {
         let generated_code = namespace_isolates || Marker::of(&labels) != Marker::Unmarked;
         Self { labels, generated_code }
-    }
-}
-
-/// A class that is there and isolates, or `None` for a refusal; an answer beyond that is not taken.
-fn acceptable(answer: &Answer, classes: &[RuntimeClassFact]) -> Result<(Option<String>, String), String> {
-    let Answer::RuntimeClass(answer) = answer else { return Err(chain::wrong_hook(Hook::RuntimeClass)) };
-    match &answer.choice {
-        ClassChoice::Refuse => Ok((None, answer.reason.clone())),
-        ClassChoice::Default => Err("generated code may not run under the default runtime".to_owned()),
-        ClassChoice::Class(name) => match classes.iter().find(|c| c.name == *name) {
-            Some(class) if class.isolated => Ok((Some(name.clone()), answer.reason.clone())),
-            Some(_) => Err(format!("RuntimeClass {name:?} does not isolate")),
-            None => Err(format!("there is no RuntimeClass {name:?}")),
-        },
     }
 }
 

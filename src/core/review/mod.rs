@@ -11,6 +11,7 @@
 
 mod activity;
 mod chain;
+mod class;
 mod defaults;
 mod draft;
 mod kinds;
@@ -28,6 +29,7 @@ use serde_json::Value;
 
 pub use activity::{Activity, activity};
 pub use chain::{Chain, Trouble, first_answer};
+pub use class::accept_class;
 pub use defaults::first_observed;
 pub use marker::{Marker, requires_isolation};
 
