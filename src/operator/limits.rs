@@ -74,7 +74,7 @@ pub const CLOCK_STEP: Duration = Duration::from_millis(500);
 pub const STALE_PLANS: u32 = 8;
 
 /// Rounds of questions in one reconcile: runtime class, admission, then one fallback for each, twice over.
-pub const QUESTION_ROUNDS: u32 = 8;
+pub const QUESTION_ROUNDS: usize = 8;
 
 /// Writes under way at once: where slow start begins, the least, and the most. The most is what one
 /// API server's priority level `workload-low` gives its whole cluster by default (some 245 of 600 seats).

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use paddock_core::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::plan::{Op, Outcome};
-use paddock_core::question::{Answered, Failure, FailureKind};
+use paddock_core::question::{Answer, Ask, Failure, FailureKind};
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::time::Instant;
 
@@ -118,10 +118,10 @@ impl Metrics {
     }
 
     /// A plugin was asked.
-    pub fn asked(&self, answered: &Answered, took: Duration) {
+    pub fn asked(&self, ask: &Ask, result: &Result<Answer, Failure>, took: Duration) {
         let families = &self.inner.families;
-        let plugin = answered.ask.plugin.name.as_str();
-        let hook = answered.ask.question.hook().as_str();
+        let plugin = ask.plugin.name.as_str();
+        let hook = ask.question.hook().as_str();
         let calls = families.plugin_calls.with_label_values(&[plugin, hook]);
         if calls.get() == 0 {
             for kind in FailureKind::ALL {
@@ -130,7 +130,7 @@ impl Metrics {
         }
         calls.inc();
         families.plugin_seconds.with_label_values(&[plugin, hook]).observe(took.as_secs_f64());
-        if let Err(Failure { kind, .. }) = &answered.result {
+        if let Err(Failure { kind, .. }) = result {
             families.plugin_failures.with_label_values(&[plugin, hook, kind.as_str()]).inc();
         }
     }
@@ -205,7 +205,7 @@ fn as_i64(n: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use paddock_core::question::{Answer, Ask, IdleAnswer, IdleQuestion, PluginRef, Question};
+    use paddock_core::question::{Answered, IdleAnswer, IdleQuestion, PluginRef, Question};
 
     use super::*;
 
@@ -240,10 +240,10 @@ mod tests {
             let text = String::from_utf8(metrics.text().unwrap()).unwrap();
             assert!(text.contains(&line), "{line} is not in:\n{text}");
         };
-        metrics.asked(&well, Duration::ZERO);
+        metrics.asked(&well.ask, &well.result, Duration::ZERO);
         FailureKind::ALL.iter().for_each(|kind| counted(kind.as_str(), 0));
-        metrics.asked(&badly, Duration::ZERO);
-        metrics.asked(&badly, Duration::ZERO);
+        metrics.asked(&badly.ask, &badly.result, Duration::ZERO);
+        metrics.asked(&badly.ask, &badly.result, Duration::ZERO);
         counted("trap", 2);
         counted("fuel", 0);
     }

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use client::{Judge, Policies};
+pub(crate) use client::{ask_all, metered};
 use failures::Failures;
 use source::Source;
 pub use source::check_name;

@@ -20,7 +20,7 @@ use crate::endpoints::{Debug, Readiness, Scrape, debug};
 use crate::leader::{Election, Fence};
 use crate::limiter::Pressure;
 use crate::metrics::{Metrics, MetricsError};
-use crate::plugins::{Plugins, PluginsConfig};
+use crate::plugins::{Plugins, PluginsConfig, metered};
 use crate::queue::{Queue, Trigger};
 use crate::reconcile::{Reconciler, Traces};
 use crate::sync::Missing;
@@ -188,6 +188,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         Leadership::Alone => Fence::open(),
         Leadership::Elected { .. } => Fence::closed(),
     };
+    let judge = metered(plugins.policies.judge, metrics.clone());
     let stop_webhook = CancellationToken::new();
     let webhook = match &config.webhook {
         None => None,
@@ -197,7 +198,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
                 world: world.clone(),
                 fence: fence.clone(),
                 missing: missing.subscribe(),
-                judge: plugins.policies.judge.clone(),
+                judge: judge.clone(),
                 reviews: Reviews::register(metrics.registry()).map_err(MetricsError::from)?,
                 serving,
             };
@@ -229,7 +230,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let writer = Writer::new(writer, world.clone(), queue.clone(), (pressure, fence), metrics.clone());
     let reconciler = Reconciler {
         world: world.clone(),
-        judge: plugins.policies.judge,
+        judge,
         writer,
         events,
         metrics: metrics.clone(),

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use paddock_core::policy::Bindings;
-use paddock_core::question::{Answer, Ask, Failure, FailureKind};
+use paddock_core::question::{Answer, Answered, Ask, Failure, FailureKind};
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
 
 /// Answers one question. It may use the processor for as long as a plugin's deadline, and does not wait otherwise.
 pub type Judge = Arc<dyn Fn(&Ask, Timestamp) -> Result<Answer, Failure> + Send + Sync>;
@@ -28,4 +31,32 @@ impl Policies {
         });
         Self { judge, bindings: watch::Sender::new(Bindings::default()).subscribe() }
     }
+}
+
+/// The same plugins, with every call counted and timed.
+pub(crate) fn metered(judge: Judge, metrics: Metrics) -> Judge {
+    Arc::new(move |ask, now| {
+        let started = Instant::now();
+        let result = judge(ask, now);
+        metrics.asked(ask, &result, started.elapsed());
+        result
+    })
+}
+
+/// Asks until `questions` has no more, which is the case for `Ok`. `Err` has the answers of `max_rounds` rounds.
+pub(crate) fn ask_all(
+    judge: &Judge,
+    now: Timestamp,
+    max_rounds: usize,
+    questions: impl Fn(&[Answered]) -> Vec<Ask>,
+) -> Result<Vec<Answered>, Vec<Answered>> {
+    let mut answers: Vec<Answered> = Vec::new();
+    for _ in 0..max_rounds {
+        let asks = questions(&answers);
+        if asks.is_empty() {
+            return Ok(answers);
+        }
+        answers.extend(asks.into_iter().map(|ask| Answered { result: judge(&ask, now), ask }));
+    }
+    if questions(&answers).is_empty() { Ok(answers) } else { Err(answers) }
 }

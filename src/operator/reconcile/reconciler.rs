@@ -15,7 +15,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 use super::trace::{Trace, Traces};
 use crate::limits;
 use crate::metrics::{Ended, Metrics};
-use crate::plugins::Judge;
+use crate::plugins::{Judge, ask_all};
 use crate::queue::{Done, Job, Queue};
 use crate::world::SharedWorld;
 use crate::write::Events;
@@ -107,24 +107,15 @@ impl Reconciler {
         if questions(seen, &[]).is_empty() {
             return Vec::new();
         }
-        let (seen, judge, metrics) = (seen.clone(), self.judge.clone(), self.metrics.clone());
+        let (seen, judge) = (seen.clone(), self.judge.clone());
         let asked = tokio::task::spawn_blocking(move || {
-            let mut answers: Vec<Answered> = Vec::new();
-            for _ in 0..limits::QUESTION_ROUNDS {
-                let asks = questions(&seen, &answers);
-                if asks.is_empty() {
-                    return answers;
-                }
-                for ask in asks {
-                    let started = Instant::now();
-                    let result = judge(&ask, now);
-                    let answered = Answered { ask, result };
-                    metrics.asked(&answered, started.elapsed());
-                    answers.push(answered);
-                }
-            }
-            warn!(key = %seen.key(), rounds = limits::QUESTION_ROUNDS, "questions without end; going on with the answers so far");
-            answers
+            ask_all(&judge, now, limits::QUESTION_ROUNDS, |answers| questions(&seen, answers)).unwrap_or_else(
+                |answers| {
+                    let rounds = limits::QUESTION_ROUNDS;
+                    warn!(key = %seen.key(), rounds, "questions without end; going on with the answers so far");
+                    answers
+                },
+            )
         });
         match asked.await {
             Ok(answers) => answers,

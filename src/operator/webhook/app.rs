@@ -19,7 +19,7 @@ use super::metrics::Reviews;
 use super::promise::Promises;
 use super::wire::{self, Asked, Malformed};
 use crate::limits;
-use crate::plugins::Judge;
+use crate::plugins::{Judge, ask_all};
 use crate::sync::Missing;
 use crate::world::SharedWorld;
 
@@ -178,15 +178,10 @@ impl App {
 
 /// Asks until there is nothing left to ask.
 fn ask_and_decide(review: &Review, context: &Context, judge: &Judge) -> ReviewVerdict {
-    let mut answered: Vec<Answered> = Vec::new();
-    // Each round asks something that was not asked before; more rounds than bindings there cannot be.
-    for _ in 0..=context.bindings.iter().count() {
-        let asks = review::questions(review, context, &answered);
-        if asks.is_empty() {
-            break;
-        }
-        answered.extend(asks.into_iter().map(|ask| Answered { result: judge(&ask, review.now), ask }));
-    }
+    // Each round asks another binding, so there are no more rounds than bindings.
+    let max_rounds = context.bindings.iter().count();
+    let questions = |answered: &[Answered]| review::questions(review, context, answered);
+    let (Ok(answered) | Err(answered)) = ask_all(judge, review.now, max_rounds, questions);
     review::verdict(review, context, &answered)
 }
 
