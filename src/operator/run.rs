@@ -228,14 +228,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
 
     let (leading, election) = stand(&config, &side, &lease_namespace, &fence);
     let writer = Writer::new(writer, world.clone(), queue.clone(), (pressure, fence), metrics.clone());
-    let reconciler = Reconciler {
-        world: world.clone(),
-        judge,
-        writer,
-        events,
-        metrics: metrics.clone(),
-        traces,
-    };
+    let reconciler = Reconciler { world: world.clone(), judge, writer, events, metrics: metrics.clone(), traces };
     let work = tokio::spawn(reconciler.run(queue.clone()));
     let lead = Lead {
         leading: leading.clone(),

@@ -21,7 +21,7 @@ mod wit;
 
 pub use builtins::{BUILT_INS, BuiltIn};
 pub use componentize::{ComponentizeError, componentize};
-pub use config::{HostConfig, Limits, QuarantinePolicy};
+pub use config::{HostConfig, LOG_CHARS, LOG_LINES, Limits, QuarantinePolicy};
 pub use host::{Candidate, Host, HostError, PluginReport};
 pub use load::{LoadError, Plugin, Source};
 pub use quarantine::Quarantine;

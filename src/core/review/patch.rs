@@ -98,6 +98,10 @@ mod tests {
             (json!({ "op": "remove", "path": marker }), Some("generated-code")),
             (json!({ "op": "replace", "path": marker, "value": "false" }), Some("generated-code")),
             (json!({ "op": "copy", "from": "/spec", "path": "/spec/more" }), Some("move or copy")),
+            (
+                json!({ "op": "move", "from": "/metadata/finalizers", "path": "/metadata/labels/x" }),
+                Some("move or copy"),
+            ),
             (json!({ "op": "remove", "path": "/spec/absent" }), Some("does not apply")),
             (json!({ "op": "frobnicate", "path": "/spec" }), Some("not a JSON Patch")),
         ] {

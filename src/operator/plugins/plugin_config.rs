@@ -189,7 +189,16 @@ fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, SidecarEr
             let fits = |bytes: &usize| (LEAST_MEMORY..=Limits::MAX.memory_bytes).contains(bytes);
             match bytes.filter(fits) {
                 Some(bytes) => bytes,
-                None => return wrong("limits.memory", &format!("{memory:?} is not a quantity from 64Ki to 256Mi")),
+                None => {
+                    return wrong(
+                        "limits.memory",
+                        &format!(
+                            "{memory:?} is not a quantity from {}Ki to {}Mi",
+                            LEAST_MEMORY >> 10,
+                            Limits::MAX.memory_bytes >> 20
+                        ),
+                    );
+                }
             }
         }
     };
@@ -205,7 +214,12 @@ fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, SidecarEr
             let fits = |time: &Duration| (SHORTEST_DEADLINE..=Limits::MAX.deadline).contains(time);
             match time.map(Duration::from_nanos).filter(fits) {
                 Some(time) => time,
-                None => return wrong("limits.deadline", &format!("{text:?} is not a duration from 5ms to 2s")),
+                None => {
+                    return wrong(
+                        "limits.deadline",
+                        &format!("{text:?} is not a duration from {SHORTEST_DEADLINE:?} to {:?}", Limits::MAX.deadline),
+                    );
+                }
             }
         }
     };
@@ -299,8 +313,10 @@ mod tests {
             ("limits: {memory: 1Gi}", "limits.memory: \"1Gi\" is not a quantity from 64Ki to 256Mi"),
             ("limits: {memory: -1Mi}", "limits.memory: "),
             ("limits: {fuel: 0}", "limits.fuel: must be from 1"),
+            ("limits: {fuel: 5000000001}", "limits.fuel: must be from 1 to 5000000000"),
             ("limits: {fuel: -1}", "limits.fuel: invalid type"),
             ("limits: {deadline: 1d}", "limits.deadline: \"1d\" is not a duration"),
+            ("limits: {deadline: 2001ms}", "limits.deadline: \"2001ms\" is not a duration from 5ms to 2s"),
             ("limits: {deadline: 1m}", "limits.deadline: \"1m\" is not a duration from 5ms to 2s"),
             ("limits: {cpu: 1}", "limits: unknown field `cpu`"),
             ("[]", "invalid type"),

@@ -72,6 +72,15 @@ fn a_size_beyond_the_bounds_is_passed_on_for_the_core_to_clamp() {
     assert_eq!(pool.desired, u32::MAX);
 }
 
+/// `paddock_core::admission` decides which fields and operations a patch may have.
+#[test]
+fn patch_is_passed_on_for_the_core_to_judge() {
+    for (mode, part) in [("forbidden-patch", "/metadata/ownerReferences"), ("stealing-patch", "/metadata/finalizers")] {
+        let Ok(Answer::Admission(admission)) = misbehave(&host(), Hook::Admission, mode) else { panic!("{mode}") };
+        assert!(admission.patch.is_some_and(|patch| patch.contains(part)), "{mode}");
+    }
+}
+
 #[test]
 fn settings_reach_the_plugin() {
     let host = host();

@@ -5,6 +5,7 @@
 mod answers;
 mod built_ins;
 mod common;
+mod docs;
 mod failures;
 mod loading;
 mod swap;

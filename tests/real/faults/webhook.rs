@@ -118,7 +118,7 @@ async fn a_plugin_that_hangs_holds_no_claim_up() {
         "settings": { "mode": "spin" },
         "failurePolicy": "Ignore",
         // More than it can burn in its time, so that the clock has to stop it.
-        "limits": { "fuel": 100_000_000_000_u64, "deadline": DEADLINE },
+        "limits": { "fuel": 5_000_000_000_u64, "deadline": DEADLINE },
     });
     std::fs::write(plugins.join("hangs.yaml"), bound.to_string()).expect("a file");
     std::fs::write(plugins.join("hangs.wasm"), paddock_guests::MISBEHAVE).expect("a file");
