@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// What a condition says; without the times and generation that are kept for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Says {
+pub struct NewCondition {
     /// `Ready`, `Suspended` …
     pub kind: &'static str,
     /// `True`, `False` or `Unknown`.
@@ -18,7 +18,7 @@ pub struct Says {
     pub message: String,
 }
 
-impl Says {
+impl NewCondition {
     /// A condition that holds or not.
     pub fn new(kind: &'static str, holds: bool, reason: impl Into<String>, message: impl Into<String>) -> Self {
         let status = if holds { "True" } else { "False" };
@@ -28,10 +28,15 @@ impl Says {
 
 /// The conditions after this was said: those not mentioned are gone, times stay where the status did not change.
 #[must_use]
-pub fn say(before: &[Condition], says: Vec<Says>, generation: i64, now: Timestamp) -> Vec<Condition> {
+pub fn set_conditions(
+    before: &[Condition],
+    says: Vec<NewCondition>,
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
     says.into_iter()
         .map(|s| {
-            let old = find(before, s.kind).filter(|c| c.status == s.status);
+            let old = find_condition(before, s.kind).filter(|c| c.status == s.status);
             Condition {
                 type_: s.kind.to_owned(),
                 status: s.status.to_owned(),
@@ -46,7 +51,7 @@ pub fn say(before: &[Condition], says: Vec<Says>, generation: i64, now: Timestam
 
 /// The condition of a type.
 #[must_use]
-pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+pub fn find_condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
     conditions.iter().find(|c| c.type_ == kind)
 }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
 use crate::kind::{ApiShape, ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use crate::names::{FIELD_MANAGER, FOREGROUND};
-use crate::{api, build, model};
+use crate::{api, manifest, model};
 
 /// One object as it was last seen or written.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ pub struct Meta {
     /// When the object was created.
     pub created: Timestamp,
     /// Since when it is terminating.
-    pub deleting: Option<Timestamp>,
+    pub deletion_timestamp: Option<Timestamp>,
     /// Whether it goes only when what it owns has gone (foreground deletion).
     pub foreground: bool,
     /// Labels.
@@ -68,7 +68,7 @@ pub struct Meta {
     /// Owners that do not.
     pub other_owners: Vec<Owner>,
     /// Whether the API server has recorded who wrote it, and every entry is an update by [`FIELD_MANAGER`].
-    pub ours_alone: bool,
+    pub only_our_manager: bool,
 }
 
 /// An owner reference.
@@ -181,7 +181,7 @@ impl Object {
     #[must_use]
     pub fn new(kind: Kind, mut meta: ObjectMeta, mut data: Value) -> Self {
         // Most of the metadata, and copied no further.
-        let ours_alone = ours_alone(&meta.managed_fields.take().unwrap_or_default());
+        let only_our_manager = only_our_manager(&meta.managed_fields.take().unwrap_or_default());
         let body = match kind.class() {
             Class::Own(own) => own_body(own, &meta, &mut data),
             Class::Child(child) => child_body(child, data),
@@ -189,7 +189,7 @@ impl Object {
         };
         let namespace = if kind.namespaced() { meta.namespace.as_deref().unwrap_or_default() } else { "" };
         let key = Key::new(kind, namespace, meta.name.as_deref().unwrap_or_default());
-        Self { key, meta: Meta::new(meta, ours_alone), body }
+        Self { key, meta: Meta::new(meta, only_our_manager), body }
     }
 
     /// Reads a whole JSON document, as a reply to a write is.
@@ -285,7 +285,7 @@ impl Pod {
 }
 
 impl Meta {
-    fn new(meta: ObjectMeta, ours_alone: bool) -> Self {
+    fn new(meta: ObjectMeta, only_our_manager: bool) -> Self {
         let resource_version = meta.resource_version.unwrap_or_default();
         let (mut controller, mut other_owners) = (None, Vec::new());
         for owner in meta.owner_references.unwrap_or_default() {
@@ -304,18 +304,18 @@ impl Meta {
             resource_version: resource_version.into(),
             generation: meta.generation.unwrap_or_default(),
             created: meta.creation_timestamp.map(|t| t.0).unwrap_or_default(),
-            deleting: meta.deletion_timestamp.map(|t| t.0),
+            deletion_timestamp: meta.deletion_timestamp.map(|t| t.0),
             foreground: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FOREGROUND),
             labels: meta.labels.unwrap_or_default(),
             annotations: meta.annotations.unwrap_or_default(),
             controller,
             other_owners,
-            ours_alone,
+            only_our_manager,
         }
     }
 }
 
-fn ours_alone(managed_fields: &[ManagedFieldsEntry]) -> bool {
+fn only_our_manager(managed_fields: &[ManagedFieldsEntry]) -> bool {
     // The operator applies nothing: an apply under its name is somebody's.
     let ours = |entry: &ManagedFieldsEntry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Update")
@@ -375,7 +375,7 @@ fn cluster_body(kind: ClusterKind, data: Value) -> Body {
 }
 
 fn hashed(parsed: Parsed<model::Template, SandboxTemplateStatus>) -> Body {
-    let hash = parsed.spec.as_ref().map(|model| build::template_hash(model)).unwrap_or_default();
+    let hash = parsed.spec.as_ref().map(|model| manifest::template_hash(model)).unwrap_or_default();
     Body::Template(parsed, hash.into())
 }
 
@@ -404,23 +404,23 @@ mod tests {
 
     #[test]
     fn a_record_of_updates_by_the_operator_alone_is_ours() {
-        let ours_alone = |managed_fields: Value| {
+        let only_our_manager = |managed_fields: Value| {
             let metadata = json!({ "name": "s", "managedFields": managed_fields });
-            Object::from_json(Kind::Sandbox, json!({ "metadata": metadata })).unwrap().meta.ours_alone
+            Object::from_json(Kind::Sandbox, json!({ "metadata": metadata })).unwrap().meta.only_our_manager
         };
         let (created, status) = (
             json!({ "manager": "paddock", "operation": "Update" }),
             json!({ "manager": "paddock", "operation": "Update", "subresource": "status" }),
         );
-        assert!(ours_alone(json!([created, status])));
+        assert!(only_our_manager(json!([created, status])));
         for other in [
             json!({ "manager": "kubectl-edit", "operation": "Update" }),
             json!({ "manager": "paddock", "operation": "Apply" }),
             json!({ "operation": "Update" }),
         ] {
-            assert!(!ours_alone(json!([created, other])), "{other}");
+            assert!(!only_our_manager(json!([created, other])), "{other}");
         }
-        assert!(!ours_alone(json!([])), "there is nothing to end");
-        assert!(!ours_alone(Value::Null));
+        assert!(!only_our_manager(json!([])), "there is nothing to end");
+        assert!(!only_our_manager(Value::Null));
     }
 }

@@ -16,7 +16,7 @@ pub struct Plan {
     /// the operations of one step go out together.
     pub steps: Vec<Vec<Op>>,
     /// When to look again even if nothing is observed.
-    pub wake: Option<Wake>,
+    pub requeue: Option<Requeue>,
     /// What to tell the user in Events; sent off the path and never waited for.
     pub events: Vec<Event>,
 }
@@ -34,16 +34,16 @@ impl Plan {
     }
 
     /// Looks again at `at` unless something earlier is already due.
-    pub fn wake_at(&mut self, at: Timestamp, reason: Reason) {
-        if self.wake.as_ref().is_none_or(|w| at < w.at) {
-            self.wake = Some(Wake { at, reason });
+    pub fn requeue_at(&mut self, at: Timestamp, reason: Reason) {
+        if self.requeue.as_ref().is_none_or(|w| at < w.at) {
+            self.requeue = Some(Requeue { at, reason });
         }
     }
 }
 
 /// A time to look again, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Wake {
+pub struct Requeue {
     /// When.
     pub at: Timestamp,
     /// Why.

@@ -43,7 +43,7 @@ impl Hook {
 
 /// One question for one plugin.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Ask {
+pub struct PluginRequest {
     /// The binding's name (unique): answers are found by it and by the hook.
     pub binding: String,
     /// The component to call.
@@ -396,9 +396,9 @@ impl FailureKind {
 
 /// An answered question: kept whole for decisions, `/debug/seen` and replay.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Answered {
+pub struct PluginReply {
     /// What was asked, of whom.
-    pub ask: Ask,
+    pub ask: PluginRequest,
     /// What came back.
     pub result: Result<Answer, Failure>,
 }

@@ -91,14 +91,14 @@ impl Settings {
 
 /// `at + by`, at the end of time if that overflows.
 #[must_use]
-pub fn after(at: Timestamp, by: Duration) -> Timestamp {
+pub fn saturating_add(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// Until when to wait so long since then; `None` when that time is over. It is over as well where the moment lies further
 /// ahead than that: the clock was set back since, and nobody is to wait until it has come as far again.
 #[must_use]
-pub fn still(since: Timestamp, by: Duration, now: Timestamp) -> Option<Timestamp> {
-    let due = after(since, by);
-    (due > now && since <= after(now, by)).then_some(due)
+pub fn time_left(since: Timestamp, by: Duration, now: Timestamp) -> Option<Timestamp> {
+    let due = saturating_add(since, by);
+    (due > now && since <= saturating_add(now, by)).then_some(due)
 }

@@ -26,5 +26,5 @@ pub mod write;
 
 pub use config::{Config, Leadership, WebhookSetup};
 pub use listen::Bind;
-pub use plugins::{Judge, Policies};
+pub use plugins::{PluginClient, Policies};
 pub use run::{Addresses, Error, Running, run, start};

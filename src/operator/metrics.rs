@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use paddock_core::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::plan::{Op, Outcome};
-use paddock_core::question::{Answer, Ask, Failure, FailureKind};
+use paddock_core::question::{Answer, Failure, FailureKind, PluginRequest};
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::time::Instant;
 
@@ -118,7 +118,7 @@ impl Metrics {
     }
 
     /// A plugin was asked.
-    pub fn asked(&self, ask: &Ask, result: &Result<Answer, Failure>, took: Duration) {
+    pub fn asked(&self, ask: &PluginRequest, result: &Result<Answer, Failure>, took: Duration) {
         let families = &self.inner.families;
         let plugin = ask.plugin.name.as_str();
         let hook = ask.question.hook().as_str();
@@ -205,7 +205,7 @@ fn as_i64(n: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use paddock_core::question::{Answered, IdleAnswer, IdleQuestion, PluginRef, Question};
+    use paddock_core::question::{IdleAnswer, IdleQuestion, PluginRef, PluginReply, Question};
 
     use super::*;
 
@@ -228,11 +228,11 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
         }));
         let plugin = PluginRef { name: "sleepy".to_owned(), digest: "sha256:0".to_owned() };
-        let ask = Ask { binding: "sleepy/idle".to_owned(), plugin, settings: "{}".to_owned(), question };
+        let ask = PluginRequest { binding: "sleepy/idle".to_owned(), plugin, settings: "{}".to_owned(), question };
         let answer = IdleAnswer { action: None, next_check: None, reason: "in use".to_owned(), state: None };
-        let well = Answered { ask: ask.clone(), result: Ok(Answer::Idle(answer)) };
+        let well = PluginReply { ask: ask.clone(), result: Ok(Answer::Idle(answer)) };
         let failure = Failure { kind: FailureKind::Trap, message: "unreachable".to_owned() };
-        let badly = Answered { ask, result: Err(failure) };
+        let badly = PluginReply { ask, result: Err(failure) };
         let counted = |kind: &str, count: u32| {
             let line = format!(
                 "paddock_plugin_failures_total{{failure=\"{kind}\",hook=\"idle\",plugin=\"sleepy\"}} {count}\n"

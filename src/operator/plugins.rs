@@ -23,14 +23,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use paddock_core::policy::Bindings;
+use paddock_core::binding::Bindings;
 use paddock_core::question::Hook;
 use paddock_plugin_host::{Host, LoadError, PluginReport};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use client::{Judge, Policies};
+pub use client::{PluginClient, Policies};
 pub(crate) use client::{ask_all, metered};
 use failures::Failures;
 use source::Source;
@@ -125,7 +125,7 @@ pub async fn start(host: Arc<Host>, config: PluginsConfig, stop: CancellationTok
 }
 
 /// Who answers, for reconciles and reviews alike: so this is where every failure of a plugin comes by, and is logged.
-fn judge(host: Arc<Host>) -> Judge {
+fn judge(host: Arc<Host>) -> PluginClient {
     let failures: Mutex<Failures> = Mutex::default();
     Arc::new(move |ask, now| {
         let result = host.ask(ask, now);

@@ -324,7 +324,7 @@ impl Lead {
 }
 
 async fn follow_bindings(
-    mut bindings: watch::Receiver<paddock_core::policy::Bindings>,
+    mut bindings: watch::Receiver<paddock_core::binding::Bindings>,
     world: SharedWorld,
     queue: Queue,
 ) {

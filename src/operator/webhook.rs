@@ -37,7 +37,7 @@ pub use server::serve;
 use self::promise::Promises;
 use crate::leader::Fence;
 use crate::limits;
-use crate::plugins::Judge;
+use crate::plugins::PluginClient;
 use crate::sync::Missing;
 use crate::tls::{Keeper, Lifetimes, Mounted, Served, follow_files};
 use crate::world::SharedWorld;
@@ -102,7 +102,7 @@ pub struct Surroundings {
     /// Kinds that are not listed yet.
     pub missing: watch::Receiver<Missing>,
     /// Who answers.
-    pub judge: Judge,
+    pub judge: PluginClient,
     /// Where reviews are counted.
     pub reviews: Reviews,
     /// Becomes true when there is a certificate to serve.

@@ -3,11 +3,11 @@
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
+use paddock_core::admission::Review;
+use paddock_core::binding::Bindings;
 use paddock_core::kind::Key;
 use paddock_core::plan::{Op, Outcome};
-use paddock_core::policy::Bindings;
-use paddock_core::review::Review;
-use paddock_core::seen::Seen;
+use paddock_core::snapshot::Snapshot;
 use paddock_core::world::{Observed, Stale, World};
 use tokio_util::sync::CancellationToken;
 
@@ -54,8 +54,8 @@ impl SharedWorld {
 
     /// Everything about one key, for a decision.
     #[must_use]
-    pub fn see(&self, key: &Key, now: Timestamp) -> Seen {
-        self.read(|world| world.see(key, now))
+    pub fn snapshot(&self, key: &Key, now: Timestamp) -> Snapshot {
+        self.read(|world| world.snapshot(key, now))
     }
 
     /// Takes in what a watch delivered; the keys to reconcile.

@@ -1,6 +1,6 @@
 //! The plugins that come with the operator, compiled from `plugins/` and embedded.
 
-use paddock_core::policy::{Binding, FailurePolicy, Selector};
+use paddock_core::binding::{Binding, FailurePolicy, Selector};
 use paddock_core::question::Hook;
 
 use crate::host::Host;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use paddock_core::question::limits::MAX_MESSAGE_CHARS;
-use paddock_core::question::{Answer, Ask, Failure, FailureKind, Hook, PluginRef};
+use paddock_core::question::{Answer, Failure, FailureKind, Hook, PluginRef, PluginRequest};
 use paddock_core::text::truncate;
 use wasmtime::Store;
 use wasmtime::component::{Instance, Linker};
@@ -168,7 +168,7 @@ impl Host {
     ///
     /// # Errors
     /// Why there is no answer, or none that makes sense.
-    pub fn ask(&self, ask: &Ask, now: Timestamp) -> Result<Answer, Failure> {
+    pub fn ask(&self, ask: &PluginRequest, now: Timestamp) -> Result<Answer, Failure> {
         let loaded = self.find(&ask.plugin)?;
         let hook = ask.question.hook();
         let Some(quarantine) = loaded.quarantine.get(&hook) else {
@@ -222,7 +222,7 @@ impl Host {
         plugins.values().map(report).collect()
     }
 
-    fn call_and_validate(&self, loaded: &Loaded, slot: &Slot, ask: &Ask) -> Result<Answer, Failure> {
+    fn call_and_validate(&self, loaded: &Loaded, slot: &Slot, ask: &PluginRequest) -> Result<Answer, Failure> {
         let reply = self.call(loaded, slot, |store, instance| {
             loaded.linked.exports.ask(store, instance, (&ask.question, &ask.settings))
         })?;

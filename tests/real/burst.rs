@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::json::{annotation, controller, deleting, name, ready, text, uid};
 use super::kinds::{CLAIM, Kind, POD, POOL, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, TEMPLATE};
 use super::manifests::{object, pod};
-use super::oracle::{Cast, Crime, Seen, Violation, Witness, violations};
+use super::oracle::{Cast, Crime, Snapshot, Violation, Witness, violations};
 use super::place::{Objects, Place};
 use super::pool::{filled, members};
 
@@ -186,8 +186,8 @@ impl Burst {
 }
 
 /// One event, short.
-fn told(seen: &Seen) -> String {
-    let Seen { version, kind, gone, object } = seen;
+fn told(seen: &Snapshot) -> String {
+    let Snapshot { version, kind, gone, object } = seen;
     let owner = text(object, "/metadata/ownerReferences/0/name");
     let what = if *gone { "gone" } else { "there" };
     format!("{version} {} {} {what}, of {owner:?}, status {}", kind.1, name(object), object["status"])

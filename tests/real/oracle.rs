@@ -19,7 +19,7 @@ use super::place::Place;
 
 /// One event of a watch.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Snapshot {
     pub(crate) version: u64,
     pub(crate) kind: Kind,
     pub(crate) gone: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Seen {
 /// Watches until it is asked for its verdict.
 pub(crate) struct Witness {
     place: Place,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<Snapshot>>>,
     watches: Vec<JoinHandle<()>>,
 }
 
@@ -50,7 +50,7 @@ impl Witness {
             let version = text(&list, "/metadata/resourceVersion").to_owned();
             for object in list["items"].as_array().into_iter().flatten() {
                 let version = text(object, "/metadata/resourceVersion").parse().expect("a version");
-                let at = Seen { version, kind, gone: false, object: object.clone() };
+                let at = Snapshot { version, kind, gone: false, object: object.clone() };
                 seen.lock().expect("no panic").push(at);
             }
             watches.push(tokio::spawn(follow(place.clone(), kind, version, seen.clone())));
@@ -59,7 +59,7 @@ impl Witness {
     }
 
     /// Everything seen up to now, in the order in which it happened.
-    pub(crate) async fn end(self) -> Vec<Seen> {
+    pub(crate) async fn end(self) -> Vec<Snapshot> {
         // An object made now is the last event: when its kind's watch has brought it, and those of the other kinds have
         // caught up with their own last events, nothing is missing.
         let mut last = BTreeMap::new();
@@ -91,7 +91,7 @@ impl Witness {
 }
 
 /// Watches one kind from a version on, without a gap: a list in between would hide what happened.
-pub(super) async fn follow(place: Place, kind: Kind, mut version: String, seen: Arc<Mutex<Vec<Seen>>>) {
+pub(super) async fn follow(place: Place, kind: Kind, mut version: String, seen: Arc<Mutex<Vec<Snapshot>>>) {
     let api = place.api(kind);
     loop {
         let params = WatchParams::default().timeout(60);
@@ -119,13 +119,13 @@ pub(super) async fn follow(place: Place, kind: Kind, mut version: String, seen: 
             let object = serde_json::to_value(&object).expect("JSON");
             version = text(&object, "/metadata/resourceVersion").to_owned();
             let number = version.parse().expect("a version");
-            seen.lock().expect("no panic").push(Seen { version: number, kind, gone, object });
+            seen.lock().expect("no panic").push(Snapshot { version: number, kind, gone, object });
         }
     }
 }
 
 /// What happened after a version, up to now, where no watch tells any more: as it was stored at each version since.
-async fn look_back(place: &Place, kind: Kind, since: u64) -> (u64, Vec<Seen>) {
+async fn look_back(place: &Place, kind: Kind, since: u64) -> (u64, Vec<Snapshot>) {
     let path = kind.path(&place.namespace);
     let read = async |path: String| loop {
         match place.read(&path).await {
@@ -144,7 +144,7 @@ async fn look_back(place: &Place, kind: Kind, since: u64) -> (u64, Vec<Seen>) {
         if let Some(before) = before {
             let gone = before.iter().filter(|(uid, _)| !there.contains_key(*uid)).map(|(_, o)| (true, o));
             let changed = there.iter().filter(|(uid, o)| before.get(*uid) != Some(o)).map(|(_, o)| (false, o));
-            events.extend(gone.chain(changed).map(|(gone, o)| Seen { version, kind, gone, object: o.clone() }));
+            events.extend(gone.chain(changed).map(|(gone, o)| Snapshot { version, kind, gone, object: o.clone() }));
         }
         before = Some(there);
     }
@@ -183,15 +183,15 @@ pub(crate) struct Violation {
 }
 
 /// What was seen that must never be.
-pub(crate) fn violations(seen: &[Seen], cast: Cast) -> Vec<Violation> {
-    let mut judge = Judge::new(cast);
+pub(crate) fn violations(seen: &[Snapshot], cast: Cast) -> Vec<Violation> {
+    let mut judge = PluginClient::new(cast);
     for event in seen {
         judge.look(event);
     }
     judge.violations
 }
 
-struct Judge {
+struct PluginClient {
     cast: Cast,
     /// Living objects of every kind, by UID.
     there: BTreeMap<Kind, BTreeMap<String, Value>>,
@@ -202,13 +202,13 @@ struct Judge {
     violations: Vec<Violation>,
 }
 
-impl Judge {
+impl PluginClient {
     fn new(cast: Cast) -> Self {
         let (there, owners, named) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { cast, there, owners, named, violations: Vec::new() }
     }
 
-    fn look(&mut self, event: &Seen) {
+    fn look(&mut self, event: &Snapshot) {
         let of_kind = self.there.entry(event.kind).or_default();
         if event.gone {
             of_kind.remove(uid(&event.object));
@@ -224,7 +224,7 @@ impl Judge {
         }
     }
 
-    fn say(&mut self, event: &Seen, crime: Crime, details: String) {
+    fn say(&mut self, event: &Snapshot, crime: Crime, details: String) {
         self.violations.push(Violation { crime, version: event.version, details });
     }
 
@@ -234,7 +234,7 @@ impl Judge {
         owners.filter(|o| o["controller"] == true).map(|o| text(o, "/kind")).next().unwrap_or_default()
     }
 
-    fn sandbox(&mut self, event: &Seen) {
+    fn sandbox(&mut self, event: &Snapshot) {
         let sandbox = &event.object;
         let owner = controller(sandbox).to_owned();
         match Self::owner_kind(sandbox) {
@@ -282,7 +282,7 @@ impl Judge {
         }
     }
 
-    fn pod(&mut self, event: &Seen) {
+    fn pod(&mut self, event: &Snapshot) {
         let owner = controller(&event.object).to_owned();
         if !owner.is_empty() && !deleting(&event.object) {
             let pods = self.living(POD, |p| controller(p) == owner);
@@ -292,7 +292,7 @@ impl Judge {
         }
     }
 
-    fn claim(&mut self, event: &Seen) {
+    fn claim(&mut self, event: &Snapshot) {
         let claim = &event.object;
         let sandbox = text(claim, "/status/sandbox/name");
         if sandbox.is_empty() {
@@ -346,8 +346,8 @@ pub(super) mod judged {
 
     fn story(events: Vec<(Kind, Value)>) -> Vec<Violation> {
         let numbered = events.into_iter().zip(1..);
-        let seen: Vec<Seen> =
-            numbered.map(|((kind, object), version)| Seen { version, kind, gone: false, object }).collect();
+        let seen: Vec<Snapshot> =
+            numbered.map(|((kind, object), version)| Snapshot { version, kind, gone: false, object }).collect();
         violations(&seen, CAST)
     }
 

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_core::binding::{Binding, FailurePolicy, Selector};
 use paddock_core::kind::{Key, Kind};
-use paddock_core::policy::{Binding, FailurePolicy, Selector};
 use paddock_core::question::{Answer, Failure, FailureKind, Hook};
 use paddock_core::settings::Settings;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::sim::answers::{Judge, plugin};
+use crate::sim::answers::{PluginClient, plugin};
 
 /// One scenario.
 pub(super) struct Scenario {
@@ -140,8 +140,8 @@ impl Scenario {
         })
     }
 
-    pub(super) fn judge(&self) -> Judge {
-        let mut judge = Judge::default();
+    pub(super) fn judge(&self) -> PluginClient {
+        let mut judge = PluginClient::default();
         for (name, result) in &self.answers {
             judge.script(name, result.clone());
         }

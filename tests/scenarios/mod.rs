@@ -86,10 +86,10 @@ fn run(scenario: &Scenario) -> Result<String, String> {
     for before in &scenario.before {
         happen(&mut world, before, &mut judge)?;
     }
-    let seen = world.see(&scenario.key, scenario.now);
-    let answers = judge.ask(&seen, scenario.now, questions);
-    let plan = decide(&seen, &answers);
-    let again = decide(&world.see(&scenario.key, scenario.now), &answers);
+    let snapshot = world.snapshot(&scenario.key, scenario.now);
+    let answers = judge.ask(&snapshot, scenario.now, questions);
+    let plan = decide(&snapshot, &answers);
+    let again = decide(&world.snapshot(&scenario.key, scenario.now), &answers);
     if plan != again {
         return Err("the same view and answers gave two plans".to_owned());
     }
@@ -101,10 +101,10 @@ fn run(scenario: &Scenario) -> Result<String, String> {
 }
 
 /// A reconcile of an earlier time, and what became of its writes.
-fn happen(world: &mut World, before: &Before, judge: &mut crate::sim::answers::Judge) -> Result<(), String> {
-    let seen = world.see(&before.key, before.at);
-    let answers = judge.ask(&seen, before.at, questions);
-    let plan = decide(&seen, &answers);
+fn happen(world: &mut World, before: &Before, judge: &mut crate::sim::answers::PluginClient) -> Result<(), String> {
+    let snapshot = world.snapshot(&before.key, before.at);
+    let answers = judge.ask(&snapshot, before.at, questions);
+    let plan = decide(&snapshot, &answers);
     let steps = plan.steps.iter().filter(|s| !s.is_empty()).take(before.steps.unwrap_or(usize::MAX));
     let mut any = false;
     for step in steps {

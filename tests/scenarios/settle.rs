@@ -47,7 +47,7 @@ pub(super) fn check(scenario: &Scenario, first: &Plan) -> Result<(), String> {
 
 fn stays_empty(operator: &mut Operator, api: &Api, plan: &Plan, scenario: &Scenario) -> Result<(), String> {
     let later = api.now + LATER;
-    if plan.wake.as_ref().is_some_and(|w| w.at <= later) {
+    if plan.requeue.as_ref().is_some_and(|w| w.at <= later) {
         return Ok(());
     }
     let (_, _, plan) = operator.plan(&scenario.key, later);

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use paddock_core::plan::{Action, Op, Plan};
-use paddock_core::question::{Answer, Answered};
+use paddock_core::question::{Answer, PluginReply};
 use serde_json::Value;
 
 /// Who was asked what, in order.
-pub(super) fn asked(answers: &[Answered], whole: bool) -> String {
+pub(super) fn asked(answers: &[PluginReply], whole: bool) -> String {
     let mut text = String::new();
-    for Answered { ask, result } in answers {
+    for PluginReply { ask, result } in answers {
         let said = match result {
             Ok(Answer::Admission(a)) => format!("{:?}", a.verdict),
             Ok(Answer::RuntimeClass(a)) => format!("{:?}", a.choice),
@@ -49,7 +49,7 @@ pub(super) fn plan(plan: &Plan, now: Timestamp) -> String {
     if plan.is_empty() {
         text += "nothing to write\n";
     }
-    if let Some(wake) = &plan.wake {
+    if let Some(wake) = &plan.requeue {
         let ahead = wake.at.duration_since(now);
         let _ = writeln!(text, "look again in {ahead:#} because {}", wake.reason);
     }

@@ -17,7 +17,7 @@ mod users;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use nodes::Trouble;
+use nodes::PluginFailure;
 use run::{Faults, Simulation};
 
 use crate::framework::{Outcome, Test, test};
@@ -31,8 +31,11 @@ const _: () = assert!(KINDS.len() as u64 * PARTS * RUNS * STEPS >= 1_000_000, "a
 
 /// Kinds of runs: what may go wrong in them.
 const KINDS: [(&str, Faults); 6] = [
-    ("without_faults", Faults { nodes: Trouble { evict: 0, end: 20, unready: 20 }, ..Faults::NONE }),
-    ("with_lost_replies", Faults { requests: 120, nodes: Trouble { evict: 10, end: 10, unready: 10 }, ..Faults::NONE }),
+    ("without_faults", Faults { nodes: PluginFailure { evict: 0, end: 20, unready: 20 }, ..Faults::NONE }),
+    (
+        "with_lost_replies",
+        Faults { requests: 120, nodes: PluginFailure { evict: 10, end: 10, unready: 10 }, ..Faults::NONE },
+    ),
     ("with_cut_watches", Faults { requests: 30, cuts: 20, ..Faults::NONE }),
     (
         "with_crashes",
@@ -41,7 +44,7 @@ const KINDS: [(&str, Faults); 6] = [
             cuts: 5,
             crashes: 40,
             plugins: Some(17),
-            nodes: Trouble { evict: 10, end: 10, unready: 10 },
+            nodes: PluginFailure { evict: 10, end: 10, unready: 10 },
             ..Faults::NONE
         },
     ),

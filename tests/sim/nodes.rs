@@ -6,7 +6,7 @@ use super::api::{Api, Id, Part, Resource};
 
 /// What goes wrong on nodes, in thousandths of their steps.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Trouble {
+pub(crate) struct PluginFailure {
     /// A pod is evicted.
     pub(crate) evict: u32,
     /// A pod's process ends.
@@ -47,7 +47,7 @@ fn next(api: &Api, pod: &Value, schedulable: bool) -> Option<Next> {
 }
 
 /// Takes one pod one step on, or lets something go wrong with one.
-pub(crate) fn step(api: &mut Api, rng: &mut fastrand::Rng, trouble: Trouble) {
+pub(crate) fn step(api: &mut Api, rng: &mut fastrand::Rng, trouble: PluginFailure) {
     let schedulable: Vec<String> = nodes(api).collect();
     let any = !schedulable.is_empty();
     let waiting: Vec<Id> =

@@ -9,9 +9,9 @@ use paddock_core::settings::Settings;
 
 use admission::Admission;
 
-use super::answers::Judge;
+use super::answers::PluginClient;
 use super::api::{Api, Id, Resource};
-use super::nodes::{self, Trouble, pick};
+use super::nodes::{self, PluginFailure, pick};
 use super::operator::{Fate, Flight, Operator, RESYNC, carry_out, resource};
 use super::oracle::{Actor, Oracle, at_rest};
 use super::users;
@@ -36,7 +36,7 @@ pub(crate) struct Faults {
     /// Every n-th answer of a plugin is a trap.
     pub(crate) plugins: Option<u64>,
     /// What goes wrong on nodes.
-    pub(crate) nodes: Trouble,
+    pub(crate) nodes: PluginFailure,
 }
 
 impl Faults {
@@ -47,7 +47,7 @@ impl Faults {
         handovers: 0,
         clock: 0,
         plugins: None,
-        nodes: Trouble { evict: 0, end: 0, unready: 0 },
+        nodes: PluginFailure { evict: 0, end: 0, unready: 0 },
     };
 }
 
@@ -99,7 +99,7 @@ impl Simulation {
 
     fn process(&mut self) -> Operator {
         self.processes += 1_000_003;
-        let mut judge = Judge::default();
+        let mut judge = PluginClient::default();
         if let Some(n) = self.faults.plugins {
             judge.fail_every(n);
         }
@@ -451,7 +451,7 @@ impl Simulation {
             self.deliver();
             self.collect()?;
             if nodes::pending(&self.api) {
-                nodes::step(&mut self.api, &mut self.rng, Trouble::default());
+                nodes::step(&mut self.api, &mut self.rng, PluginFailure::default());
                 self.judge(&Actor::Other)?;
             }
         }

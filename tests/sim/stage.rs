@@ -9,9 +9,9 @@ use paddock_core::settings::Settings;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answers::Judge;
+use super::answers::PluginClient;
 use super::api::{Api, Deletion, Id, Part, Resource};
-use super::nodes::{self, Trouble};
+use super::nodes::{self, PluginFailure};
 use super::operator::{Operator, carry_out, resource};
 
 /// A cluster and its operator.
@@ -23,12 +23,12 @@ pub(crate) struct Stage {
     /// Whether nodes do anything.
     pub(crate) nodes_work: bool,
     /// What was sent, and how it was answered.
-    pub(crate) sent: Vec<(Op, Answered)>,
+    pub(crate) sent: Vec<(Op, PluginReply)>,
 }
 
 /// How a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answered {
+pub(crate) enum PluginReply {
     Stored,
     Gone,
     Conflict,
@@ -56,7 +56,7 @@ impl Stage {
         let now: Timestamp = "2030-01-01T12:00:00Z".parse().expect("a time");
         let mut api = Api::new(now);
         nodes::put_node(&mut api, "n1");
-        let operator = Operator::new(Settings::default(), Judge::default(), now);
+        let operator = Operator::new(Settings::default(), PluginClient::default(), now);
         let mut stage = Self { api, operator, held: BTreeSet::new(), nodes_work: true, sent: vec![] };
         stage.apply(
             "{ apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: { name: gvisor }, handler: runsc }
@@ -211,12 +211,12 @@ impl Stage {
                 }
             };
             let answered = match &outcome {
-                Outcome::Stored(_) => Answered::Stored,
-                Outcome::Gone => Answered::Gone,
-                Outcome::Conflict => Answered::Conflict,
-                Outcome::Exists => Answered::Exists,
-                Outcome::Rejected { .. } | Outcome::Busy => Answered::Refused,
-                Outcome::Unknown => Answered::Lost,
+                Outcome::Stored(_) => PluginReply::Stored,
+                Outcome::Gone => PluginReply::Gone,
+                Outcome::Conflict => PluginReply::Conflict,
+                Outcome::Exists => PluginReply::Exists,
+                Outcome::Rejected { .. } | Outcome::Busy => PluginReply::Refused,
+                Outcome::Unknown => PluginReply::Lost,
             };
             self.sent.push((op, answered));
             self.operator.flights[0].reply = Some(outcome);
@@ -229,7 +229,7 @@ impl Stage {
             self.api.gc_step(|_| 0);
         }
         if self.nodes_work {
-            nodes::step(&mut self.api, &mut fastrand::Rng::with_seed(0), Trouble::default());
+            nodes::step(&mut self.api, &mut fastrand::Rng::with_seed(0), PluginFailure::default());
         }
     }
 
@@ -254,13 +254,13 @@ impl Stage {
     /// The operator dies and another one begins, knowing nothing.
     pub(crate) fn restart(&mut self) {
         let settings = Settings { seed: 7, ..Settings::default() };
-        self.operator = Operator::new(settings, Judge::default(), self.api.now);
+        self.operator = Operator::new(settings, PluginClient::default(), self.api.now);
     }
 
     /// A second operator, which knows what the API server holds now.
     pub(crate) fn another(&self) -> Operator {
         let settings = Settings { seed: 9, ..Settings::default() };
-        let mut operator = Operator::new(settings, Judge::default(), self.api.now);
+        let mut operator = Operator::new(settings, PluginClient::default(), self.api.now);
         while let Some(kind) = operator.watchable(&self.api).first().copied() {
             operator.watch_step(kind, &self.api);
         }

@@ -2,39 +2,39 @@
 
 use k8s_openapi::ByteString;
 
+use crate::admission::{Chain, PluginFailure, first_answer};
 use crate::api::PolicyState;
+use crate::binding::{Binding, Bindings};
 use crate::plan::Reason;
-use crate::policy::{Binding, Bindings};
-use crate::question::{Answer, Answered, FailureKind, Hook, Question};
-use crate::review::{Chain, Trouble, first_answer};
-use crate::seen::Common;
+use crate::question::{Answer, FailureKind, Hook, PluginReply, Question};
+use crate::snapshot::Common;
 
 /// How often what a plugin remembers is alone worth a write.
 pub(super) const STATE_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Asks the bindings of a hook that never denies: where one that must answer fails, the built-in is asked.
-pub(super) fn first_or_built_in<'a, T>(
+pub(super) fn first_reply_or_built_in<'a, T>(
     common: &'a Common,
     labels: &'a std::collections::BTreeMap<String, String>,
     hook: Hook,
-    answers: &[Answered],
+    answers: &[PluginReply],
     question: impl Fn(&Bindings) -> Question,
     accept: impl Fn(&Answer) -> Result<T, String>,
-) -> (Chain<'a, T>, Vec<Trouble>) {
+) -> (Chain<'a, T>, Vec<PluginFailure>) {
     let applying = || common.bindings.applying(hook, &common.namespace_labels, labels);
     let ask = || question(&common.bindings);
-    let (chain, mut troubles) = first_answer(applying(), answers, ask, &accept);
-    let Chain::Failed(..) = chain else { return (chain, troubles) };
+    let (chain, mut plugin_failures) = first_answer(applying(), answers, ask, &accept);
+    let Chain::Failed(..) = chain else { return (chain, plugin_failures) };
     let (chain, more) = first_answer(applying().filter(|b| b.built_in), answers, ask, &accept);
     // The one that failed may have been the built-in itself.
-    troubles.extend(more.into_iter().filter(|t| !troubles.contains(t)).collect::<Vec<_>>());
-    (chain, troubles)
+    plugin_failures.extend(more.into_iter().filter(|t| !plugin_failures.contains(t)).collect::<Vec<_>>());
+    (chain, plugin_failures)
 }
 
 /// What the user is told of plugins that did not answer, or whose answers were refused.
-pub(super) fn told(troubles: &[Trouble]) -> impl Iterator<Item = (Reason, String)> {
-    troubles.iter().map(|trouble| {
-        let Trouble { plugin, failure, policy, .. } = trouble;
+pub(super) fn failure_events(plugin_failures: &[PluginFailure]) -> impl Iterator<Item = (Reason, String)> {
+    plugin_failures.iter().map(|trouble| {
+        let PluginFailure { plugin, failure, policy, .. } = trouble;
         let reason = match failure.kind {
             FailureKind::Invalid => Reason::PluginOverruled,
             FailureKind::Deadline
@@ -50,7 +50,7 @@ pub(super) fn told(troubles: &[Trouble]) -> impl Iterator<Item = (Reason, String
 }
 
 /// What a plugin left behind, if the one that is asked now is the same.
-pub(super) fn remembered(bindings: &Bindings, state: Option<&PolicyState>) -> Vec<u8> {
+pub(super) fn load_state(bindings: &Bindings, state: Option<&PolicyState>) -> Vec<u8> {
     let known = |s: &&PolicyState| bindings.iter().any(|b| b.plugin.digest == s.digest);
     state
         .filter(known)
@@ -60,7 +60,7 @@ pub(super) fn remembered(bindings: &Bindings, state: Option<&PolicyState>) -> Ve
 }
 
 /// What is kept in status: the new state, the old one if the plugin left it and is still the same, or nothing.
-pub(super) fn to_remember(binding: &Binding, new: Option<&[u8]>, before: Option<&PolicyState>) -> Option<PolicyState> {
+pub(super) fn save_state(binding: &Binding, new: Option<&[u8]>, before: Option<&PolicyState>) -> Option<PolicyState> {
     match new {
         None => before.filter(|s| s.digest == binding.plugin.digest).cloned(),
         Some(bytes) => {

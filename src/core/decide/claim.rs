@@ -6,59 +6,63 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{create, delete, status, swap};
+use super::{create, delete, patch_if_unchanged, status};
 use crate::api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
-use crate::build::{self, Origin};
-use crate::conditions::{Says, find, say, status_patch};
+use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
 use crate::kind::Kind;
+use crate::manifest::{self, Origin};
 use crate::model::{self, ClaimSource, PoolChoice, VolumeClaim};
 use crate::names::{annotation, condition, label, reason};
 use crate::object::Object;
 use crate::plan::{Action, Event, Op, Plan, Reason};
-use crate::seen::ClaimSeen;
-use crate::settings::{after, still};
+use crate::settings::{saturating_add, time_left};
+use crate::snapshot::ClaimSnapshot;
 
-pub(super) fn decide(seen: &ClaimSeen) -> Plan {
-    let claim = &seen.claim;
+pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
+    let claim = &snapshot.claim;
     let mut plan = Plan::default();
-    let Some(parsed) = claim.claim().filter(|_| claim.meta.deleting.is_none()) else { return plan };
+    let Some(parsed) = claim.claim().filter(|_| claim.meta.deletion_timestamp.is_none()) else { return plan };
     let model = match &parsed.spec {
         Ok(model) => &**model,
         Err(invalid) => {
             let metadata = invalid.as_slice().iter().any(|e| e.path.starts_with("spec.additionalPodMetadata"));
             let reason = if metadata { reason::INVALID_METADATA } else { reason::RECONCILER_ERROR };
-            report(seen, &parsed.status, Report::problem(reason, invalid.to_string()), &mut plan);
+            report(snapshot, &parsed.status, Report::problem(reason, invalid.to_string()), &mut plan);
             return plan;
         }
     };
-    let (kept, surplus) = keep(seen, &parsed.status);
+    let (kept, surplus) = keep(snapshot, &parsed.status);
     if let Some((why, at)) = end(model, &parsed.status) {
-        if at <= seen.common.now {
-            return ended(seen, model, &parsed.status, why);
+        if at <= snapshot.common.now {
+            return ended(snapshot, model, &parsed.status, why);
         }
-        plan.wake_at(at, why);
+        plan.requeue_at(at, why);
     }
-    let extra = surplus.iter().filter(|s| s.meta.deleting.is_none()).map(|s| delete(s, Reason::ClaimSurplus)).collect();
+    let extra = surplus
+        .iter()
+        .filter(|s| s.meta.deletion_timestamp.is_none())
+        .map(|s| delete(s, Reason::ClaimSurplus))
+        .collect();
     plan.steps.push(extra);
     match kept {
-        Some(sandbox) => bound(seen, &parsed.status, sandbox, &mut plan),
+        Some(sandbox) => bound(snapshot, &parsed.status, sandbox, &mut plan),
         // It went to this claim, so what is seen of it is older than that: the watch will show more.
-        None if seen.committed.as_ref().is_some_and(|s| s.meta.in_pool()) => {}
+        None if snapshot.committed.as_ref().is_some_and(|s| s.meta.in_pool()) => {}
         None if parsed.status.sandbox.as_ref().is_some_and(|s| s.name.is_some()) => {
             let message = "the Sandbox of this claim is gone".to_owned();
-            report(seen, &parsed.status, Report::problem(reason::SANDBOX_MISSING, message), &mut plan);
+            report(snapshot, &parsed.status, Report::problem(reason::SANDBOX_MISSING, message), &mut plan);
         }
-        None => unbound(seen, model, &parsed.status, &mut plan),
+        None => unbound(snapshot, model, &parsed.status, &mut plan),
     }
     plan.steps.retain(|step| !step.is_empty());
     plan
 }
 
 /// The Sandbox that is the claim's, and those that it has beside it.
-fn keep<'a>(seen: &'a ClaimSeen, before: &SandboxClaimStatus) -> (Option<&'a Object>, Vec<&'a Object>) {
+fn keep<'a>(snapshot: &'a ClaimSnapshot, before: &SandboxClaimStatus) -> (Option<&'a Object>, Vec<&'a Object>) {
     let named = before.sandbox.as_ref().and_then(|s| s.name.as_deref());
-    let hinted = seen.claim.meta.annotations.get(annotation::SANDBOX_NAME).map(String::as_str);
-    let mut owned: Vec<&Object> = seen.owned.iter().map(|o| &**o).collect();
+    let hinted = snapshot.claim.meta.annotations.get(annotation::SANDBOX_NAME).map(String::as_str);
+    let mut owned: Vec<&Object> = snapshot.owned.iter().map(|o| &**o).collect();
     owned.sort_by_key(|o| {
         let name = Some(&*o.key.name);
         (name != named, name != hinted, o.meta.created, o.key.name.clone())
@@ -71,32 +75,33 @@ fn keep<'a>(seen: &'a ClaimSeen, before: &SandboxClaimStatus) -> (Option<&'a Obj
 
 /// When the claim ends, and why.
 fn end(model: &model::Claim, before: &SandboxClaimStatus) -> Option<(Reason, Timestamp)> {
-    let finished = find(&before.conditions, condition::FINISHED).filter(|c| c.status == "True");
+    let finished = find_condition(&before.conditions, condition::FINISHED).filter(|c| c.status == "True");
     let by_ttl = finished
         .zip(model.end.after_finished)
-        .map(|(c, ttl)| (Reason::TtlPassed, after(c.last_transition_time.0, ttl)));
+        .map(|(c, ttl)| (Reason::TtlPassed, saturating_add(c.last_transition_time.0, ttl)));
     let by_time = model.end.at.map(|at| (Reason::Expired, at));
     [by_time, by_ttl].into_iter().flatten().min_by_key(|(_, at)| *at)
 }
 
-fn ended(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, why: Reason) -> Plan {
-    let claim = &seen.claim;
+fn ended(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, why: Reason) -> Plan {
+    let claim = &snapshot.claim;
     let mut plan = Plan::default();
     match model.end.policy {
         ClaimShutdownPolicy::Delete | ClaimShutdownPolicy::DeleteForeground => {
             let foreground = model.end.policy == ClaimShutdownPolicy::DeleteForeground;
             let action = Action::Delete { uid: claim.meta.uid.to_string(), resource_version: None, foreground };
             plan.steps.push(vec![Op { key: claim.key.clone(), reason: why, action }]);
-            plan.events.push(event(seen, false, why, "The claim has ended: deleting".to_owned()));
+            plan.events.push(event(snapshot, false, why, "The claim has ended: deleting".to_owned()));
         }
         ClaimShutdownPolicy::Retain => {
             let going: Vec<Op> =
-                seen.owned.iter().filter(|s| s.meta.deleting.is_none()).map(|s| delete(s, why)).collect();
+                snapshot.owned.iter().filter(|s| s.meta.deletion_timestamp.is_none()).map(|s| delete(s, why)).collect();
             plan.steps.push(going);
             let mut report =
                 Report::problem(reason::CLAIM_EXPIRED, "the claim has ended; its Sandbox is deleted".to_owned());
-            report.finished = find(&before.conditions, condition::FINISHED).is_some_and(|c| c.status == "True");
-            self::report(seen, before, report, &mut plan);
+            report.finished =
+                find_condition(&before.conditions, condition::FINISHED).is_some_and(|c| c.status == "True");
+            self::report(snapshot, before, report, &mut plan);
         }
     }
     plan.steps.retain(|step| !step.is_empty());
@@ -104,45 +109,45 @@ fn ended(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, wh
 }
 
 /// The claim has its Sandbox: what the Sandbox says is forwarded.
-fn bound(seen: &ClaimSeen, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
+fn bound(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
     let warm = sandbox.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
     let done = plan.steps.len();
-    plan.steps.push(hint(seen, warm.then_some(&*sandbox.key.name)).into_iter().collect());
-    tell_of(seen, before, sandbox, plan);
-    if seen.common.refused(seen.claim.key.kind).is_some() {
+    plan.steps.push(hint(snapshot, warm.then_some(&*sandbox.key.name)).into_iter().collect());
+    forward_status(snapshot, before, sandbox, plan);
+    if snapshot.common.refused(snapshot.claim.key.kind).is_some() {
         // What was refused will probably be refused again, and ends the plan: it is told before.
         plan.steps[done..].rotate_left(1);
     }
 }
 
 /// Forwards what the claim's Sandbox says.
-fn tell_of(seen: &ClaimSeen, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
+fn forward_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
     let report = Report::forwarded(sandbox);
-    let report = if sandbox.meta.deleting.is_some() {
+    let report = if sandbox.meta.deletion_timestamp.is_some() {
         let going = Report::problem(reason::SANDBOX_NOT_READY, "the Sandbox of this claim is being deleted".to_owned());
         Report { sandbox: report.sandbox, ..going }
     } else {
         report
     };
-    self::report(seen, before, report, plan);
+    self::report(snapshot, before, report, plan);
 }
 
-fn unbound(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, plan: &mut Plan) {
-    if let Some(undecided) = &seen.undecided {
+fn unbound(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, plan: &mut Plan) {
+    if let Some(pending_take) = &snapshot.pending_take {
         // It is this claim's, or as it was. Taking it again does no harm and gets a reply; another would be one too many.
-        if undecided.outdated {
-            plan.wake_at(undecided.until, Reason::Waiting);
+        if pending_take.outdated {
+            plan.requeue_at(pending_take.until, Reason::Waiting);
         } else {
-            take(seen, model, before, &undecided.sandbox, plan);
+            take(snapshot, model, before, &pending_take.sandbox, plan);
         }
         return;
     }
-    let mut fail = |reason: &str, message: String| report(seen, before, Report::problem(reason, message), plan);
-    if let (Some(pool), None) = (named_pool(model), &seen.named_pool) {
+    let mut fail = |reason: &str, message: String| report(snapshot, before, Report::problem(reason, message), plan);
+    if let (Some(pool), None) = (named_pool(model), &snapshot.named_pool) {
         return fail(reason::WARM_POOL_NOT_FOUND, format!("SandboxWarmPool {pool} does not exist"));
     }
-    let Some(template) = &seen.template else {
-        let name = seen.template_key.as_ref().map_or("of the pool", |k| &*k.name);
+    let Some(template) = &snapshot.template else {
+        let name = snapshot.template_key.as_ref().map_or("of the pool", |k| &*k.name);
         return fail(reason::TEMPLATE_NOT_FOUND, format!("SandboxTemplate {name} does not exist"));
     };
     let of_template = match template.template().map(|t| &t.spec) {
@@ -155,7 +160,7 @@ fn unbound(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, 
         }
         None => return,
     };
-    if let Err(errors) = model::check_claim_metadata(model, &of_template.pod, &seen.common.settings.label_domains) {
+    if let Err(errors) = model::check_claim_metadata(model, &of_template.pod, &snapshot.common.settings.label_domains) {
         return fail(reason::INVALID_METADATA, errors.to_string());
     }
     if let Err(problem) = check_env(model, of_template) {
@@ -166,75 +171,85 @@ fn unbound(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, 
         Err(problem) => return fail(reason::VOLUME_CLAIM_TEMPLATES_ERROR, problem),
     };
     // Where a take was refused for good, so may the next one be: it gets one of its own.
-    let may_take = model.as_it_is() && seen.refused_take.is_none();
-    if let Some((sandbox, _)) = seen.candidate.as_ref().filter(|_| may_take) {
-        return take(seen, model, before, sandbox, plan);
+    let may_take = model.can_use_warm() && snapshot.refused_take.is_none();
+    if let Some((sandbox, _)) = snapshot.candidate.as_ref().filter(|_| may_take) {
+        return take(snapshot, model, before, sandbox, plan);
     }
-    cold(seen, model, before, (template, of_template), &volume_claims, plan);
+    cold(snapshot, model, before, (template, of_template), &volume_claims, plan);
 }
 
 /// Takes a warm Sandbox: hint and commit together, then the claim's status.
-fn take(seen: &ClaimSeen, model: &model::Claim, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
-    let claim = &seen.claim;
-    let mut together: Vec<Op> = hint(seen, Some(&sandbox.key.name)).into_iter().collect();
-    together.push(swap(sandbox, Reason::Claimed, build::adopted_by_claim(claim, model, sandbox, seen.common.now)));
+fn take(
+    snapshot: &ClaimSnapshot,
+    model: &model::Claim,
+    before: &SandboxClaimStatus,
+    sandbox: &Object,
+    plan: &mut Plan,
+) {
+    let claim = &snapshot.claim;
+    let mut together: Vec<Op> = hint(snapshot, Some(&sandbox.key.name)).into_iter().collect();
+    let adoption = manifest::adopted_by_claim(claim, model, sandbox, snapshot.common.now);
+    together.push(patch_if_unchanged(sandbox, Reason::Claimed, adoption));
     plan.steps.push(together);
-    report(seen, before, Report::forwarded(sandbox), plan);
+    report(snapshot, before, Report::forwarded(sandbox), plan);
 }
 
 /// Makes a Sandbox for the claim: the creation itself is the commit.
 fn cold(
-    seen: &ClaimSeen,
+    snapshot: &ClaimSnapshot,
     model: &model::Claim,
     before: &SandboxClaimStatus,
     (template, of_template): (&Object, &model::Template),
     volume_claims: &[VolumeClaim],
     plan: &mut Plan,
 ) {
-    let claim = &seen.claim;
-    if let Some(there) = &seen.namesake {
+    let claim = &snapshot.claim;
+    if let Some(there) = &snapshot.same_name {
         if super::adoptable(there) {
             let labels = json!({ label::CLAIM_UID: &*claim.meta.uid });
             plan.steps.push(vec![super::adopt(claim, there, labels)]);
         } else {
             let message = format!("Sandbox {} exists and does not belong to this claim", there.key.name);
-            report(seen, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
+            report(snapshot, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
             // It could have a warm one instead, and nobody tells it when there is one.
-            plan.wake_at(after(seen.common.now, seen.common.settings.pool_check_every), Reason::Waiting);
+            plan.requeue_at(
+                saturating_add(snapshot.common.now, snapshot.common.settings.pool_check_every),
+                Reason::Waiting,
+            );
         }
         return;
     }
     let pool = named_pool(model)
-        .or_else(|| seen.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL).map(String::as_str));
-    let refusal = seen.common.refused(Kind::Sandbox);
+        .or_else(|| snapshot.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL).map(String::as_str));
+    let refusal = snapshot.common.refused(Kind::Sandbox);
     if let Some(refusal) = refusal {
         // It will probably be refused again, and that ends the plan: it is told before.
         let message = format!("the API server refused the Sandbox: {}", refusal.message);
-        report(seen, before, Report::problem(reason::RECONCILER_ERROR, message), plan);
+        report(snapshot, before, Report::problem(reason::RECONCILER_ERROR, message), plan);
     }
-    let body = build::cold_sandbox(Origin::Claim(claim, pool), template, of_template, model, volume_claims);
-    let mut made: Vec<Op> = hint(seen, None).into_iter().collect();
-    made.push(create(seen.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
+    let body = manifest::cold_sandbox(Origin::Claim(claim, pool), template, of_template, model, volume_claims);
+    let mut made: Vec<Op> = hint(snapshot, None).into_iter().collect();
+    made.push(create(snapshot.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
     plan.steps.push(made);
-    let note = seen.refused_take.as_ref().map_or_else(
+    let note = snapshot.refused_take.as_ref().map_or_else(
         || "No warm Sandbox is Ready: making one".to_owned(),
         |(key, r)| format!("The API server did not let it have Sandbox {}: {}; making one", key.name, r.message),
     );
-    plan.events.push(event(seen, false, Reason::ColdStart, note));
+    plan.events.push(event(snapshot, false, Reason::ColdStart, note));
     if refusal.is_some() {
         return;
     }
     let pending = Report::problem(reason::SANDBOX_CREATE_PENDING, "the Sandbox is being made".to_owned());
-    report(seen, before, pending, plan);
-    if let Some(stale) = &seen.stale {
+    report(snapshot, before, pending, plan);
+    if let Some(stale) = &snapshot.stale {
         // It kept a place in the pool that a fresh one can take now.
         plan.steps.push(vec![super::delete_version(stale, Reason::TemplateChanged)]);
     }
 }
 
 /// The annotations that the claim is to have when it is seen Ready, if it does not.
-fn hint(seen: &ClaimSeen, sandbox: Option<&str>) -> Option<Op> {
-    let claim = &seen.claim;
+fn hint(snapshot: &ClaimSnapshot, sandbox: Option<&str>) -> Option<Op> {
+    let claim = &snapshot.claim;
     let has = &claim.meta.annotations;
     let mut annotations = serde_json::Map::new();
     if let Some(name) = sandbox.filter(|name| has.get(annotation::SANDBOX_NAME).map(String::as_str) != Some(*name)) {
@@ -245,11 +260,11 @@ fn hint(seen: &ClaimSeen, sandbox: Option<&str>) -> Option<Op> {
         annotations.insert(annotation::SANDBOX_NAME.to_owned(), Value::Null);
     }
     if !has.contains_key(annotation::FIRST_OBSERVED_AT) {
-        annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), seen.common.now.to_string().into());
+        annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), snapshot.common.now.to_string().into());
     }
     (!annotations.is_empty())
         // Compare-and-swap: one that does not know what another wrote must not go on to the status.
-        .then(|| swap(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
+        .then(|| patch_if_unchanged(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
 }
 
 fn named_pool(model: &model::Claim) -> Option<&str> {
@@ -316,26 +331,36 @@ fn merged_volume_claims(claim: &model::Claim, template: &model::Template) -> Res
 
 /// What the claim's status is to say.
 struct Report {
-    ready: Says,
+    ready: NewCondition,
     finished: bool,
-    forwarded_finished: Option<Says>,
+    forwarded_finished: Option<NewCondition>,
     sandbox: Option<ClaimedSandbox>,
 }
 
 impl Report {
     fn problem(reason: &str, message: String) -> Self {
-        let ready = Says::new(condition::READY, false, reason, message);
+        let ready = NewCondition::new(condition::READY, false, reason, message);
         Self { ready, finished: false, forwarded_finished: None, sandbox: None }
     }
 
     fn forwarded(sandbox: &Object) -> Self {
         let theirs = sandbox.sandbox().map(|s| &s.status);
         let forward = |kind: &'static str| {
-            let condition = theirs.and_then(|s| find(&s.conditions, kind))?;
-            Some(Says::new(kind, condition.status == "True", condition.reason.clone(), condition.message.clone()))
+            let condition = theirs.and_then(|s| find_condition(&s.conditions, kind))?;
+            Some(NewCondition::new(
+                kind,
+                condition.status == "True",
+                condition.reason.clone(),
+                condition.message.clone(),
+            ))
         };
         let ready = forward(condition::READY).unwrap_or_else(|| {
-            Says::new(condition::READY, false, reason::SANDBOX_NOT_READY, "the Sandbox has no Ready condition yet")
+            NewCondition::new(
+                condition::READY,
+                false,
+                reason::SANDBOX_NOT_READY,
+                "the Sandbox has no Ready condition yet",
+            )
         });
         Self {
             ready,
@@ -349,35 +374,35 @@ impl Report {
     }
 }
 
-fn report(seen: &ClaimSeen, before: &SandboxClaimStatus, report: Report, plan: &mut Plan) {
-    let claim = &seen.claim;
+fn report(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: Report, plan: &mut Plan) {
+    let claim = &snapshot.claim;
     let ready = report.ready.status == "True";
     let mut says = vec![report.ready];
     says.extend(report.forwarded_finished);
     // Once it is named it stays named, whatever became of it.
     let named = before.sandbox.as_ref().and_then(|s| s.name.clone());
     let mut after_status = SandboxClaimStatus {
-        conditions: say(&before.conditions, says, claim.meta.generation, seen.common.now),
+        conditions: set_conditions(&before.conditions, says, claim.meta.generation, snapshot.common.now),
         sandbox: report.sandbox.or_else(|| named.map(|name| ClaimedSandbox { name: Some(name), pod_ips: Vec::new() })),
     };
     if report.finished {
-        after_status.conditions.extend(find(&before.conditions, condition::FINISHED).cloned());
+        after_status.conditions.extend(find_condition(&before.conditions, condition::FINISHED).cloned());
     }
     let Some(patch) = status_patch(before, &after_status) else { return };
     // Waiting is not worth a write if it is over at once; and clients take "not found" for final, while the
     // watch of the pool or template may only be behind that of the claim.
-    let delay = seen.common.settings.first_status_delay + std::time::Duration::from_secs(1);
-    if let Some(due) = still(claim.meta.created, delay, seen.common.now)
+    let delay = snapshot.common.settings.first_status_delay + std::time::Duration::from_secs(1);
+    if let Some(due) = time_left(claim.meta.created, delay, snapshot.common.now)
         && !ready
         && before.conditions.is_empty()
     {
-        plan.wake_at(due, Reason::StatusChanged);
+        plan.requeue_at(due, Reason::StatusChanged);
         return;
     }
     plan.steps.push(vec![status(claim, patch)]);
 }
 
-fn event(seen: &ClaimSeen, warning: bool, reason: Reason, note: String) -> Event {
-    let claim = &seen.claim;
+fn event(snapshot: &ClaimSnapshot, warning: bool, reason: Reason, note: String) -> Event {
+    let claim = &snapshot.claim;
     Event { regarding: claim.key.clone(), uid: claim.meta.uid.to_string(), warning, reason, note }
 }

@@ -4,20 +4,20 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use super::ask::{first_or_built_in, remembered, to_remember, told};
+use super::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
 use super::sandbox::event;
 use super::sandbox_pod::ephemeral;
-use super::{delete, swap};
+use super::{delete, patch_if_unchanged};
+use crate::admission::{Chain, PluginFailure};
 use crate::api::sandbox::{self as api, IdleStatus};
 use crate::api::{PolicyState, ShutdownPolicy};
 use crate::model;
 use crate::names::annotation;
 use crate::object::{Object, Pod};
 use crate::plan::{Event, Op, Reason};
-use crate::question::{Answer, Answered, Ask, Hook, IdleAnswer, IdleQuestion, IdleTier, Question};
-use crate::review::{Chain, Trouble};
-use crate::seen::SandboxSeen;
-use crate::settings::after;
+use crate::question::{Answer, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginReply, PluginRequest, Question};
+use crate::settings::saturating_add;
+use crate::snapshot::SandboxSnapshot;
 
 /// What idleness comes to.
 #[derive(Debug, Default)]
@@ -36,33 +36,36 @@ struct Tiers {
 }
 
 pub(super) fn questions(
-    seen: &SandboxSeen,
+    snapshot: &SandboxSnapshot,
     model: &model::Sandbox,
     object: &Object,
     pod: &Pod,
-    answers: &[Answered],
-) -> Vec<Ask> {
-    match ask(seen, model, object, pod, answers) {
-        Some((Chain::Ask(ask), ..)) => vec![*ask],
-        Some((Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody, ..)) | None => vec![],
+    answers: &[PluginReply],
+) -> Vec<PluginRequest> {
+    match ask(snapshot, model, object, pod, answers) {
+        Some((Chain::Request(ask), ..)) => vec![*ask],
+        Some((Chain::Reply(..) | Chain::Failed(..) | Chain::NoBinding, ..)) | None => vec![],
     }
 }
 
 pub(super) fn decide(
-    seen: &SandboxSeen,
+    snapshot: &SandboxSnapshot,
     model: &model::Sandbox,
     object: &Object,
     pod: &Pod,
-    answers: &[Answered],
+    answers: &[PluginReply],
 ) -> Idle {
-    let Some((chain, troubles, tiers)) = ask(seen, model, object, pod, answers) else { return Idle::default() };
-    let failures: Vec<Event> = told(&troubles).map(|(reason, note)| event(seen, true, reason, note)).collect();
-    let now = seen.common.now;
-    let latest = after(now, seen.common.settings.idle_check_at_most);
-    let before = seen.sandbox.sandbox().map(|s| &s.status);
+    let Some((chain, plugin_failures, tiers)) = ask(snapshot, model, object, pod, answers) else {
+        return Idle::default();
+    };
+    let failures: Vec<Event> =
+        failure_events(&plugin_failures).map(|(reason, note)| event(snapshot, true, reason, note)).collect();
+    let now = snapshot.common.now;
+    let latest = saturating_add(now, snapshot.common.settings.idle_check_at_most);
+    let before = snapshot.sandbox.sandbox().map(|s| &s.status);
     let (binding, answer) = match chain {
-        Chain::Answered(binding, answer) => (binding, answer),
-        Chain::Ask(_) | Chain::Failed(..) | Chain::Nobody => {
+        Chain::Reply(binding, answer) => (binding, answer),
+        Chain::Request(_) | Chain::Failed(..) | Chain::NoBinding => {
             // Nobody can say: it stays awake, and is asked about again.
             let status = IdleStatus {
                 tier: Some(api::IdleTier::Awake),
@@ -73,7 +76,7 @@ pub(super) fn decide(
         }
     };
     let mut idle = Idle {
-        state: to_remember(binding, answer.state.as_deref(), before.and_then(|s| s.policy_state.as_ref())),
+        state: save_state(binding, answer.state.as_deref(), before.and_then(|s| s.policy_state.as_ref())),
         ..Idle::default()
     };
     let mut reason = answer.reason.clone();
@@ -92,31 +95,31 @@ pub(super) fn decide(
             reason = format!("{reason}; not put to rest: {why}");
             idle.next_check = Some(latest);
             if before.and_then(|s| s.idle.as_ref()).and_then(|i| i.reason.as_deref()) != Some(reason.as_str()) {
-                idle.events.push(event(seen, true, Reason::PluginOverruled, reason.clone()));
+                idle.events.push(event(snapshot, true, Reason::PluginOverruled, reason.clone()));
             }
         }
         Some(IdleTier::Delete) => {
-            idle.events.push(event(seen, false, Reason::IdleDeleted, format!("Idle: {reason}")));
-            idle.op = Some(delete(&seen.sandbox, Reason::IdleDeleted));
+            idle.events.push(event(snapshot, false, Reason::IdleDeleted, format!("Idle: {reason}")));
+            idle.op = Some(delete(&snapshot.sandbox, Reason::IdleDeleted));
         }
         // Throttling and hibernating are not offered yet, so they end above; suspending is what is left.
         Some(IdleTier::Suspend | IdleTier::Throttle | IdleTier::Hibernate) => {
             tier = api::IdleTier::Suspend;
-            idle.events.push(event(seen, false, Reason::IdleSuspended, format!("Idle: {reason}")));
+            idle.events.push(event(snapshot, false, Reason::IdleSuspended, format!("Idle: {reason}")));
             // Compare-and-swap: a sign of activity that we have not seen yet makes it fail.
             let body = json!({ "spec": { "operatingMode": "Suspended", "replicas": 0 } });
-            idle.op = Some(swap(&seen.sandbox, Reason::IdleSuspended, body));
+            idle.op = Some(patch_if_unchanged(&snapshot.sandbox, Reason::IdleSuspended, body));
         }
     }
     let next_check = idle.next_check.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
     let status = IdleStatus { tier: Some(tier), reason: Some(reason), next_check };
-    match before.and_then(|s| s.idle.as_ref()).filter(|told| still_holds(told, &status, now)) {
+    match before.and_then(|s| s.idle.as_ref()).filter(|failure_events| still_holds(failure_events, &status, now)) {
         // Times and numbers in an answer move with every question; what was told holds until it is due.
-        Some(told) => {
-            if told.next_check != status.next_check {
-                idle.next_check = told.next_check.as_ref().map(|at| at.0);
+        Some(failure_events) => {
+            if failure_events.next_check != status.next_check {
+                idle.next_check = failure_events.next_check.as_ref().map(|at| at.0);
             }
-            idle.status = Some(told.clone());
+            idle.status = Some(failure_events.clone());
             idle.events.clear();
         }
         None => idle.status = Some(status),
@@ -126,28 +129,28 @@ pub(super) fn decide(
 }
 
 /// Whether what was told before needs no change yet: as much at rest, and to be asked about no later.
-fn still_holds(told: &IdleStatus, now_told: &IdleStatus, now: Timestamp) -> bool {
-    let (Some(before), Some(after)) = (&told.next_check, &now_told.next_check) else { return false };
-    told.tier == now_told.tier && before.0 > now && before.0 <= after.0
+fn still_holds(failure_events: &IdleStatus, now_told: &IdleStatus, now: Timestamp) -> bool {
+    let (Some(before), Some(after)) = (&failure_events.next_check, &now_told.next_check) else { return false };
+    failure_events.tier == now_told.tier && before.0 > now && before.0 <= after.0
 }
 
-type Asked<'a> = (Chain<'a, IdleAnswer>, Vec<Trouble>, Tiers);
+type Asked<'a> = (Chain<'a, IdleAnswer>, Vec<PluginFailure>, Tiers);
 
 /// Asks about a Sandbox that has an idle policy, is nobody's warm one, and whose pod is Ready.
 fn ask<'a>(
-    seen: &'a SandboxSeen,
+    snapshot: &'a SandboxSnapshot,
     model: &model::Sandbox,
     object: &Object,
     pod: &Pod,
-    answers: &[Answered],
+    answers: &[PluginReply],
 ) -> Option<Asked<'a>> {
     let timeout = model.idle_timeout?;
-    if seen.sandbox.meta.in_pool() || !pod.ready() {
+    if snapshot.sandbox.meta.in_pool() || !pod.ready() {
         return None;
     }
-    let tiers = tiers(seen, model, pod);
-    let (sandbox, common) = (&seen.sandbox, &seen.common);
-    let question = |bindings: &crate::policy::Bindings| {
+    let tiers = tiers(snapshot, model, pod);
+    let (sandbox, common) = (&snapshot.sandbox, &snapshot.common);
+    let question = |bindings: &crate::binding::Bindings| {
         let time = |name: &str| sandbox.meta.annotations.get(name).and_then(|at| at.parse::<Timestamp>().ok());
         Question::Idle(Box::new(IdleQuestion {
             namespace: sandbox.key.namespace.to_string(),
@@ -162,7 +165,7 @@ fn ask<'a>(
             connections: None,
             cpu_millicores: None,
             tiers: tiers.possible.clone(),
-            state: remembered(bindings, sandbox.sandbox().and_then(|s| s.status.policy_state.as_ref())),
+            state: load_state(bindings, sandbox.sandbox().and_then(|s| s.status.policy_state.as_ref())),
             now: common.now,
         }))
     };
@@ -170,15 +173,16 @@ fn ask<'a>(
         Answer::Idle(answer) => Ok(answer.clone()),
         Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::PoolSize(_) => Err("not an idle answer".to_owned()),
     };
-    let (chain, troubles) = first_or_built_in(common, &sandbox.meta.labels, Hook::Idle, answers, question, accept);
-    Some((chain, troubles, tiers))
+    let (chain, plugin_failures) =
+        first_reply_or_built_in(common, &sandbox.meta.labels, Hook::Idle, answers, question, accept);
+    Some((chain, plugin_failures, tiers))
 }
 
 /// Suspending is possible where it loses no file; deleting where the user chose it as the end of the Sandbox.
-fn tiers(seen: &SandboxSeen, model: &model::Sandbox, pod: &Pod) -> Tiers {
+fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Pod) -> Tiers {
     let mut possible = Vec::new();
     let lost = &pod.empty_dirs;
-    let obstacle = if lost.is_empty() || ephemeral(&seen.sandbox) {
+    let obstacle = if lost.is_empty() || ephemeral(&snapshot.sandbox) {
         possible.push(IdleTier::Suspend);
         None
     } else {

@@ -14,28 +14,28 @@ use serde_json::{Value, json};
 use crate::kind::Key;
 use crate::object::Object;
 use crate::plan::{Action, Op, Plan, Reason};
-use crate::question::{Answered, Ask};
-use crate::seen::Seen;
+use crate::question::{PluginReply, PluginRequest};
+use crate::snapshot::Snapshot;
 
 /// What has to be asked before a decision; to be called again with the answers until nothing is left to ask.
 #[must_use]
-pub fn questions(seen: &Seen, answers: &[Answered]) -> Vec<Ask> {
-    match seen {
-        Seen::Absent(_) | Seen::Leaving(_) | Seen::Template(_) | Seen::Claim(_) => vec![],
-        Seen::Sandbox(seen) => sandbox::questions(seen, answers),
-        Seen::Pool(seen) => pool::questions(seen, answers),
+pub fn questions(snapshot: &Snapshot, answers: &[PluginReply]) -> Vec<PluginRequest> {
+    match snapshot {
+        Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Template(_) | Snapshot::Claim(_) => vec![],
+        Snapshot::Sandbox(snapshot) => sandbox::questions(snapshot, answers),
+        Snapshot::Pool(snapshot) => pool::questions(snapshot, answers),
     }
 }
 
 /// What to do. `now` is in `seen`: the time of looking.
 #[must_use]
-pub fn decide(seen: &Seen, answers: &[Answered]) -> Plan {
-    match seen {
-        Seen::Absent(_) | Seen::Leaving(_) => Plan::default(),
-        Seen::Sandbox(seen) => sandbox::decide(seen, answers),
-        Seen::Template(seen) => template::decide(seen),
-        Seen::Pool(seen) => pool::decide(seen, answers),
-        Seen::Claim(seen) => claim::decide(seen),
+pub fn decide(snapshot: &Snapshot, answers: &[PluginReply]) -> Plan {
+    match snapshot {
+        Snapshot::Absent(_) | Snapshot::Terminating(_) => Plan::default(),
+        Snapshot::Sandbox(snapshot) => sandbox::decide(snapshot, answers),
+        Snapshot::Template(snapshot) => template::decide(snapshot),
+        Snapshot::Pool(snapshot) => pool::decide(snapshot, answers),
+        Snapshot::Claim(snapshot) => claim::decide(snapshot),
     }
 }
 
@@ -65,7 +65,7 @@ fn patch(object: &Object, reason: Reason, body: Value) -> Op {
 }
 
 /// A patch that holds only for the version that was seen: compare-and-swap.
-fn swap(object: &Object, reason: Reason, body: Value) -> Op {
+fn patch_if_unchanged(object: &Object, reason: Reason, body: Value) -> Op {
     let action = Action::Patch {
         uid: object.meta.uid.to_string(),
         resource_version: Some(object.meta.resource_version.to_string()),
@@ -84,15 +84,15 @@ fn status(object: &Object, body: Value) -> Op {
 /// Takes over an object that nobody controls and that its user made adoptable.
 fn adopt(owner: &Object, object: &Object, labels: Value) -> Op {
     let body = json!({
-        "metadata": { "ownerReferences": crate::build::taken_over_by(owner, object), "labels": labels },
+        "metadata": { "ownerReferences": crate::manifest::taken_over_by(owner, object), "labels": labels },
     });
-    swap(object, Reason::Adopted, body)
+    patch_if_unchanged(object, Reason::Adopted, body)
 }
 
 /// Whether an object may be taken over.
 fn adoptable(object: &Object) -> bool {
     use crate::names::label;
     object.meta.controller.is_none()
-        && object.meta.deleting.is_none()
+        && object.meta.deletion_timestamp.is_none()
         && object.meta.labels.get(label::ADOPTABLE).is_some_and(|v| v == label::TRUE)
 }

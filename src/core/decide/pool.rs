@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::ask::{STATE_EVERY, first_or_built_in, remembered, to_remember, told};
+use super::ask::{STATE_EVERY, failure_events, first_reply_or_built_in, load_state, save_state};
 use super::{create, delete_version, status};
+use crate::admission::{Chain, PluginFailure};
 use crate::api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
-use crate::build;
-use crate::conditions::{Says, find, say, status_patch};
+use crate::binding::Bindings;
+use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
 use crate::kind::Kind;
+use crate::manifest;
 use crate::model::{self, PoolSize};
 use crate::names::{condition, label, name_hash, reason};
 use crate::object::Pod;
 use crate::plan::{Event, Op, Plan, Reason};
-use crate::policy::Bindings;
-use crate::question::{Answer, Answered, Ask, Hook, PoolSizeAnswer, PoolSizeQuestion, Question};
-use crate::review::{Chain, Trouble};
-use crate::seen::{Common, Member, NodeSeen, PoolSeen};
-use crate::settings::{after, still};
+use crate::question::{Answer, Hook, PluginReply, PluginRequest, PoolSizeAnswer, PoolSizeQuestion, Question};
+use crate::settings::{saturating_add, time_left};
+use crate::snapshot::{Common, Member, NodeState, PoolSnapshot};
 
 /// How long a Sandbox that turned out unusable stays before it is replaced: a template whose pods
 /// always fail must not make the pool spin.
@@ -40,19 +40,19 @@ struct Members<'a> {
     /// When the next of them will have been on its way for too long.
     stuck_at: Option<Timestamp>,
     /// Being taken or deleted; the pool's still, until that is certain.
-    spoken_for: usize,
+    reserved: usize,
 }
 
 impl<'a> Members<'a> {
-    fn of(seen: &'a PoolSeen) -> Self {
-        let hash = seen.template.as_ref().map(|t| t.template_hash());
+    fn of(snapshot: &'a PoolSnapshot) -> Self {
+        let hash = snapshot.template.as_ref().map(|t| t.template_hash());
         let mut members = Self::default();
-        for member in seen.members.iter().filter(|m| m.sandbox.meta.deleting.is_none()) {
+        for member in snapshot.members.iter().filter(|m| m.sandbox.meta.deletion_timestamp.is_none()) {
             let made_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
-            let stuck_at = stuck_at(member, &seen.common);
-            let stuck = stuck_at.is_some_and(|at| at <= seen.common.now);
-            let list = if member.spoken_for {
-                members.spoken_for += 1;
+            let stuck_at = stuck_at(member, &snapshot.common);
+            let stuck = stuck_at.is_some_and(|at| at <= snapshot.common.now);
+            let list = if member.reserved {
+                members.reserved += 1;
                 continue;
             } else if is_unusable(member) {
                 &mut members.unusable
@@ -67,20 +67,21 @@ impl<'a> Members<'a> {
                 &mut members.creating
             };
             list.push(member);
-            members.stuck_at = members.stuck_at.into_iter().chain(stuck_at.filter(|at| *at > seen.common.now)).min();
+            members.stuck_at =
+                members.stuck_at.into_iter().chain(stuck_at.filter(|at| *at > snapshot.common.now)).min();
         }
         members
     }
 
     fn alive(&self) -> usize {
-        self.ready.len() + self.creating.len() + self.stale.len() + self.unusable.len() + self.spoken_for
+        self.ready.len() + self.creating.len() + self.stale.len() + self.unusable.len() + self.reserved
     }
 }
 
 /// Whether no claim may ever take it: its pod ended, it sleeps, somebody changed it, or its node is to be emptied.
 fn is_unusable(member: &Member) -> bool {
     let ended = member.pod.as_ref().and_then(|p| p.pod()).is_some_and(Pod::ended);
-    ended || !member.sandbox.runs() || member.sandbox.meta.edited() || member.node == NodeSeen::Cordoned
+    ended || !member.sandbox.runs() || member.sandbox.meta.edited() || member.node == NodeState::Cordoned
 }
 
 /// From when on it has been on its way for too long, if it is.
@@ -88,14 +89,14 @@ fn stuck_at(member: &Member, common: &Common) -> Option<Timestamp> {
     // Without a pod, or a node for it, it waits for what another would wait for as well; on a node that does not answer, for
     // that node or for its eviction.
     let pod = member.pod.as_ref()?;
-    if let Some(deadline) = pod.meta.deleting {
+    if let Some(deadline) = pod.meta.deletion_timestamp {
         // By then its node should have ended it. If the node does not answer, it never will.
-        return Some(after(deadline, REPLACE_EVERY));
+        return Some(saturating_add(deadline, REPLACE_EVERY));
     }
-    if is_ready(member) || member.node != NodeSeen::Fit {
+    if is_ready(member) || member.node != NodeState::Fit {
         return None;
     }
-    let not_ready = match find(&member.sandbox.sandbox()?.status.conditions, condition::READY) {
+    let not_ready = match find_condition(&member.sandbox.sandbox()?.status.conditions, condition::READY) {
         // The pod is not, and the Sandbox will say so.
         Some(ready) if ready.status == "True" => return None,
         Some(ready) => ready.last_transition_time.0,
@@ -103,7 +104,7 @@ fn stuck_at(member: &Member, common: &Common) -> Option<Timestamp> {
     };
     let scheduled = pod.pod()?.conditions.get(condition::POD_SCHEDULED).map(|c| c.last_transition_time.0);
     let since = scheduled.into_iter().fold(not_ready, Timestamp::max);
-    Some(still(since, common.settings.pool_readiness_grace, common.now).unwrap_or(common.now))
+    Some(time_left(since, common.settings.pool_readiness_grace, common.now).unwrap_or(common.now))
 }
 
 fn is_ready(member: &Member) -> bool {
@@ -111,17 +112,18 @@ fn is_ready(member: &Member) -> bool {
         .sandbox
         .sandbox()
         .is_some_and(|s| s.status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True"));
-    let pod_is = member.pod.as_ref().is_some_and(|o| o.meta.deleting.is_none() && o.pod().is_some_and(|p| p.ready()));
+    let pod_is =
+        member.pod.as_ref().is_some_and(|o| o.meta.deletion_timestamp.is_none() && o.pod().is_some_and(|p| p.ready()));
     says_so && pod_is
 }
 
-pub(super) fn questions(seen: &PoolSeen, answers: &[Answered]) -> Vec<Ask> {
-    let stays = seen.pool.pool().filter(|_| seen.pool.meta.deleting.is_none());
+pub(super) fn questions(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Vec<PluginRequest> {
+    let stays = snapshot.pool.pool().filter(|_| snapshot.pool.meta.deletion_timestamp.is_none());
     let Some(Ok(model)) = stays.map(|p| &p.spec) else { return vec![] };
     let PoolSize::Between { min, max } = model.size else { return vec![] };
-    match ask(seen, (min, max), &Members::of(seen), answers).0 {
-        Chain::Ask(ask) => vec![*ask],
-        Chain::Answered(..) | Chain::Failed(..) | Chain::Nobody => vec![],
+    match ask(snapshot, (min, max), &Members::of(snapshot), answers).0 {
+        Chain::Request(ask) => vec![*ask],
+        Chain::Reply(..) | Chain::Failed(..) | Chain::NoBinding => vec![],
     }
 }
 
@@ -136,61 +138,61 @@ struct Sized {
     events: Vec<Event>,
 }
 
-pub(super) fn decide(seen: &PoolSeen, answers: &[Answered]) -> Plan {
-    let pool = &seen.pool;
+pub(super) fn decide(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Plan {
+    let pool = &snapshot.pool;
     let mut plan = Plan::default();
-    let Some(parsed) = pool.pool().filter(|_| pool.meta.deleting.is_none()) else { return plan };
-    let members = Members::of(seen);
+    let Some(parsed) = pool.pool().filter(|_| pool.meta.deletion_timestamp.is_none()) else { return plan };
+    let members = Members::of(snapshot);
     let model = match &parsed.spec {
         Ok(model) => &**model,
         Err(invalid) => {
             let problem = (reason::RECONCILER_ERROR, format!("the pool is not valid: {invalid}"));
-            write_status(seen, &members, None, Some(problem), &mut plan);
+            write_status(snapshot, &members, None, Some(problem), &mut plan);
             return plan;
         }
     };
-    if let Some(at) = seen.undecided {
+    if let Some(at) = snapshot.pending_take {
         // It was taken or deleted, and a watch will say so; or it was not, and nobody will.
-        plan.wake_at(at, Reason::Waiting);
+        plan.requeue_at(at, Reason::Waiting);
     }
-    let size = sized(seen, model, &members, answers);
+    let size = sized(snapshot, model, &members, answers);
     if let Some(at) = size.next_check {
-        plan.wake_at(at, Reason::PoolSizeCheck);
+        plan.requeue_at(at, Reason::PoolSizeCheck);
     }
     plan.events.extend(size.events.iter().cloned());
-    let template = seen.template.as_ref().and_then(|o| Some((o, o.template()?.spec.as_ref().ok()?)));
-    let problem = match (&seen.template, &template) {
+    let template = snapshot.template.as_ref().and_then(|o| Some((o, o.template()?.spec.as_ref().ok()?)));
+    let problem = match (&snapshot.template, &template) {
         (None, _) => Some((reason::TEMPLATE_NOT_FOUND, format!("SandboxTemplate {} does not exist", model.template))),
         (Some(_), None) => Some((reason::RECONCILER_ERROR, format!("SandboxTemplate {} is not valid", model.template))),
         (Some(_), Some(_)) => {
-            let refused = seen.common.refusals.first();
+            let refused = snapshot.common.refusals.first();
             refused.map(|(_, r)| (reason::RECONCILER_ERROR, format!("the API server refused: {}", r.message)))
         }
     };
-    let deletions = deletions(seen, model, &members, size.desired, &mut plan);
+    let deletions = deletions(snapshot, model, &members, size.desired, &mut plan);
     let deleted = deletions.len();
     plan.steps.push(deletions);
     if let Some((object, template)) = template {
         let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
-        let fresh = members.ready.len() + members.creating.len() + members.spoken_for + seen.creating.len();
-        let room = maximum.saturating_sub(members.alive() + seen.creating.len());
-        let wanted = size.desired.saturating_sub(fresh).min(room).min(seen.common.settings.pool_batch);
+        let fresh = members.ready.len() + members.creating.len() + members.reserved + snapshot.creating.len();
+        let room = maximum.saturating_sub(members.alive() + snapshot.creating.len());
+        let wanted = size.desired.saturating_sub(fresh).min(room).min(snapshot.common.settings.pool_batch);
         // Not while something goes: a refused deletion would leave the pool above its maximum.
         let wanted = if deleted > 0 { 0 } else { wanted };
         // One whose creation got no reply is there or not: it is sent again only where it would be wanted anyway.
-        let certain = fresh - seen.lost.len();
-        let certainly_alive = members.alive() + seen.creating.len() - seen.lost.len();
+        let certain = fresh - snapshot.lost.len();
+        let certainly_alive = members.alive() + snapshot.creating.len() - snapshot.lost.len();
         let again = size.desired.saturating_sub(certain).min(maximum.saturating_sub(certainly_alive));
         let again = if deleted > 0 { 0 } else { again };
-        for name in names(seen, again, wanted) {
+        for name in names(snapshot, again, wanted) {
             let key = pool.key.sibling(Kind::Sandbox, name);
-            let body = build::warm_sandbox(pool, object, template, name);
+            let body = manifest::warm_sandbox(pool, object, template, name);
             push_growing(&mut plan.steps, create(key, Reason::PoolBelowDesired, body));
         }
     }
     let steps = plan.steps.len();
-    write_status(seen, &members, Some(&size), problem, &mut plan);
-    if !seen.common.refusals.is_empty() {
+    write_status(snapshot, &members, Some(&size), problem, &mut plan);
+    if !snapshot.common.refusals.is_empty() {
         // What was refused will probably be refused again, and ends the plan: it is told before.
         let written = plan.steps.len() - steps;
         plan.steps.rotate_right(written);
@@ -200,8 +202,8 @@ pub(super) fn decide(seen: &PoolSeen, answers: &[Answered]) -> Plan {
 }
 
 /// Names of Sandboxes to create: first those whose creation got no reply, which is harmless to repeat.
-fn names(seen: &PoolSeen, again: usize, wanted: usize) -> impl Iterator<Item = &str> {
-    seen.lost.iter().take(again).map(|name| &**name).chain(seen.names.iter().take(wanted).map(String::as_str))
+fn names(snapshot: &PoolSnapshot, again: usize, wanted: usize) -> impl Iterator<Item = &str> {
+    snapshot.lost.iter().take(again).map(|name| &**name).chain(snapshot.names.iter().take(wanted).map(String::as_str))
 }
 
 /// Steps of 8, 16, 32 … operations.
@@ -214,19 +216,25 @@ fn push_growing(steps: &mut Vec<Vec<Op>>, op: Op) {
     }
 }
 
-fn deletions(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, desired: usize, plan: &mut Plan) -> Vec<Op> {
+fn deletions(
+    snapshot: &PoolSnapshot,
+    model: &model::Pool,
+    members: &Members<'_>,
+    desired: usize,
+    plan: &mut Plan,
+) -> Vec<Op> {
     let mut ops = Vec::new();
     if let Some(at) = members.stuck_at {
-        plan.wake_at(at, Reason::WarmSandboxUnusable);
+        plan.requeue_at(at, Reason::WarmSandboxUnusable);
     }
     if members.stuck > 0 {
         let note = "Replacing warm Sandboxes that are not Ready, or whose pods do not end, for too long";
-        plan.events.push(event(seen, true, Reason::WarmSandboxUnusable, format!("{note}: {}", members.stuck)));
+        plan.events.push(event(snapshot, true, Reason::WarmSandboxUnusable, format!("{note}: {}", members.stuck)));
     }
     for member in &members.unusable {
-        match still(member.sandbox.meta.created, REPLACE_EVERY, seen.common.now) {
+        match time_left(member.sandbox.meta.created, REPLACE_EVERY, snapshot.common.now) {
             None => ops.push(delete_version(&member.sandbox, Reason::WarmSandboxUnusable)),
-            Some(due) => plan.wake_at(due, Reason::WarmSandboxUnusable),
+            Some(due) => plan.requeue_at(due, Reason::WarmSandboxUnusable),
         }
     }
     let replaced = match model.update {
@@ -250,12 +258,12 @@ fn deletions(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, desire
     ready.sort_by_key(|m| std::cmp::Reverse(m.sandbox.meta.created));
     order.extend(youngest.into_iter().chain(ready));
     ops.extend(order.into_iter().take(excess).map(|m| delete_version(&m.sandbox, Reason::PoolAboveDesired)));
-    ops.truncate(seen.common.settings.pool_batch);
+    ops.truncate(snapshot.common.settings.pool_batch);
     ops
 }
 
-fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &[Answered]) -> Sized {
-    let before = seen.pool.pool().and_then(|p| p.status.policy_state.as_ref());
+fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, answers: &[PluginReply]) -> Sized {
+    let before = snapshot.pool.pool().and_then(|p| p.status.policy_state.as_ref());
     let kept = |desired: u32, reason: String| Sized {
         desired: usize::try_from(desired).unwrap_or(usize::MAX),
         limited: false,
@@ -268,13 +276,14 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
         PoolSize::Fixed(size) => return kept(size, "as spec says".to_owned()),
         PoolSize::Between { min, max } => (min, max),
     };
-    let (chain, troubles) = ask(seen, (min, max), members, answers);
-    let mut events: Vec<Event> = told(&troubles).map(|(reason, note)| event(seen, true, reason, note)).collect();
-    let now = seen.common.now;
-    let default_check = after(now, seen.common.settings.pool_check_every);
+    let (chain, plugin_failures) = ask(snapshot, (min, max), members, answers);
+    let mut events: Vec<Event> =
+        failure_events(&plugin_failures).map(|(reason, note)| event(snapshot, true, reason, note)).collect();
+    let now = snapshot.common.now;
+    let default_check = saturating_add(now, snapshot.common.settings.pool_check_every);
     let (binding, answer) = match chain {
-        Chain::Answered(binding, answer) => (binding, answer),
-        Chain::Ask(_) | Chain::Failed(..) | Chain::Nobody => {
+        Chain::Reply(binding, answer) => (binding, answer),
+        Chain::Request(_) | Chain::Failed(..) | Chain::NoBinding => {
             let mut sized = kept(min, "no pool-size policy answered: the minimum".to_owned());
             sized.next_check = Some(default_check);
             sized.events = events;
@@ -291,17 +300,17 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
     };
     let mut sized = kept(desired, reason);
     sized.limited = desired != answer.desired;
-    sized.state = to_remember(binding, answer.state.as_deref(), before);
+    sized.state = save_state(binding, answer.state.as_deref(), before);
     sized.next_check = Some(answer.next_check.filter(|at| *at > now).unwrap_or(default_check));
-    let last = seen.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
+    let last = snapshot.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
     if let Some(last) = last.filter(|last| *last != desired) {
         let note = format!("Size goes from {last} to {desired}: {}", sized.reason);
-        events.push(event(seen, false, Reason::PoolSized, note));
+        events.push(event(snapshot, false, Reason::PoolSized, note));
     }
     if desired != answer.desired && last != Some(desired) {
         let note =
             format!("plugin {plugin} wants {}, outside minReady {min} and maxReady {max}: {desired}", answer.desired);
-        events.push(event(seen, true, Reason::PluginOverruled, note));
+        events.push(event(snapshot, true, Reason::PluginOverruled, note));
     }
     sized.events = events;
     sized
@@ -309,17 +318,17 @@ fn sized(seen: &PoolSeen, model: &model::Pool, members: &Members<'_>, answers: &
 
 /// Asks about a pool between two bounds: of any other there is nothing to decide.
 fn ask<'a>(
-    seen: &'a PoolSeen,
+    snapshot: &'a PoolSnapshot,
     (min, max): (u32, u32),
     members: &Members<'_>,
-    answers: &[Answered],
-) -> (Chain<'a, PoolSizeAnswer>, Vec<Trouble>) {
-    let (pool, common) = (&seen.pool, &seen.common);
+    answers: &[PluginReply],
+) -> (Chain<'a, PoolSizeAnswer>, Vec<PluginFailure>) {
+    let (pool, common) = (&snapshot.pool, &snapshot.common);
     let settings = &common.settings;
     let (seconds, buckets) = (settings.arrival_bucket_seconds, settings.arrival_buckets);
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let question = |bindings: &Bindings| {
-        let (hits, misses) = seen.demand.hits_and_misses(common.now, seconds, buckets);
+        let (hits, misses) = snapshot.demand.hits_and_misses(common.now, seconds, buckets);
         Question::PoolSize(Box::new(PoolSizeQuestion {
             namespace: pool.key.namespace.to_string(),
             name: pool.key.name.to_string(),
@@ -327,14 +336,14 @@ fn ask<'a>(
             min,
             max,
             ready: number(members.ready.len()),
-            creating: number(members.creating.len() + seen.creating.len()),
-            claimed: seen.claimed,
+            creating: number(members.creating.len() + snapshot.creating.len()),
+            claimed: snapshot.claimed,
             bucket_seconds: seconds,
-            arrivals: seen.demand.arrivals(common.now, seconds, buckets),
+            arrivals: snapshot.demand.arrivals(common.now, seconds, buckets),
             hits,
             misses,
-            refill_ms: seen.demand.refill_ms(),
-            state: remembered(bindings, pool.pool().and_then(|p| p.status.policy_state.as_ref())),
+            refill_ms: snapshot.demand.refill_ms(),
+            state: load_state(bindings, pool.pool().and_then(|p| p.status.policy_state.as_ref())),
             now: common.now,
         }))
     };
@@ -342,56 +351,58 @@ fn ask<'a>(
         Answer::PoolSize(answer) => Ok(answer.clone()),
         Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::Idle(_) => Err("not a pool-size answer".to_owned()),
     };
-    first_or_built_in(common, &pool.meta.labels, Hook::PoolSize, answers, question, accept)
+    first_reply_or_built_in(common, &pool.meta.labels, Hook::PoolSize, answers, question, accept)
 }
 
 fn write_status(
-    seen: &PoolSeen,
+    snapshot: &PoolSnapshot,
     members: &Members<'_>,
     size: Option<&Sized>,
     problem: Option<(&'static str, String)>,
     plan: &mut Plan,
 ) {
-    let pool = &seen.pool;
+    let pool = &snapshot.pool;
     let Some(before) = pool.pool().map(|p| &p.status) else { return };
     let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     // A stale Sandbox that is Ready still is one of the pool's.
     let ready = members.ready.len() + members.stale.iter().filter(|m| is_ready(m)).count();
     let says = match (problem, size) {
-        (Some((reason, message)), _) => Says::new(condition::READY, false, reason, message),
+        (Some((reason, message)), _) => NewCondition::new(condition::READY, false, reason, message),
         (None, Some(size)) if members.ready.len() >= size.desired => {
-            Says::new(condition::READY, true, reason::POOL_READY, "all warm sandboxes are Ready")
+            NewCondition::new(condition::READY, true, reason::POOL_READY, "all warm sandboxes are Ready")
         }
-        (None, _) => Says::new(condition::READY, false, reason::POOL_NOT_READY, "warm sandboxes are being made"),
+        (None, _) => {
+            NewCondition::new(condition::READY, false, reason::POOL_NOT_READY, "warm sandboxes are being made")
+        }
     };
     let mut says = vec![says];
     if let Some(size) = size {
         // Numbers in the reason move with every question; it is told when the size does.
-        let told = find(&before.conditions, condition::SIZED)
+        let failure_events = find_condition(&before.conditions, condition::SIZED)
             .filter(|c| before.desired_replicas == Some(number(size.desired)) && c.reason == reason::DECIDED)
             .filter(|_| !size.limited);
-        let message = told.map_or_else(|| size.reason.clone(), |c| c.message.clone());
+        let message = failure_events.map_or_else(|| size.reason.clone(), |c| c.message.clone());
         let reason = if size.limited { reason::LIMITED } else { reason::DECIDED };
-        says.push(Says::new(condition::SIZED, true, reason, message));
+        says.push(NewCondition::new(condition::SIZED, true, reason, message));
     }
     let generation = pool.meta.generation;
     let mut after_status = SandboxWarmPoolStatus {
-        replicas: number(members.alive() - members.spoken_for),
+        replicas: number(members.alive() - members.reserved),
         ready_replicas: number(ready),
         desired_replicas: size.map_or(before.desired_replicas, |s| Some(number(s.desired))),
         selector: Some(format!("{}={}", label::WARM_POOL_SANDBOX, name_hash(&pool.key.name))),
         observed_generation: Some(generation),
-        conditions: say(&before.conditions, says, generation, seen.common.now),
+        conditions: set_conditions(&before.conditions, says, generation, snapshot.common.now),
         policy_state: before.policy_state.clone(),
     };
     let counts_changed = status_patch(&**before, &after_status).is_some();
     after_status.policy_state = size.map_or_else(|| before.policy_state.clone(), |s| s.state.clone());
     let Some(patch) = status_patch(&**before, &after_status) else { return };
-    let now = seen.common.now;
-    let every = if counts_changed { seen.common.settings.pool_status_interval } else { STATE_EVERY };
-    let due = seen.common.status_written.and_then(|at| still(at, every, now));
-    match due.or_else(|| settled(seen, members, plan).filter(|at| *at > now && !before.conditions.is_empty())) {
-        Some(due) => plan.wake_at(due, Reason::StatusChanged),
+    let now = snapshot.common.now;
+    let every = if counts_changed { snapshot.common.settings.pool_status_interval } else { STATE_EVERY };
+    let due = snapshot.common.status_written.and_then(|at| time_left(at, every, now));
+    match due.or_else(|| settled(snapshot, members, plan).filter(|at| *at > now && !before.conditions.is_empty())) {
+        Some(due) => plan.requeue_at(due, Reason::StatusChanged),
         None => plan.steps.push(vec![status(pool, patch)]),
     }
 }
@@ -399,14 +410,14 @@ fn write_status(
 /// Until when a dip in the counts may be over by itself: one claim now and then is refilled within an interval, and
 /// the counts are again what status says. Where claims come faster than that, the interval alone bounds the writes, and so
 /// it does where more is being made than claims have taken: then the pool is being filled.
-fn settled(seen: &PoolSeen, members: &Members<'_>, plan: &Plan) -> Option<Timestamp> {
-    let (settings, now) = (&seen.common.settings, seen.common.now);
+fn settled(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Option<Timestamp> {
+    let (settings, now) = (&snapshot.common.settings, snapshot.common.now);
     let interval = settings.pool_status_interval;
-    let recent = seen.demand.arrivals(now, settings.arrival_bucket_seconds, 2).iter().sum::<u32>();
+    let recent = snapshot.demand.arrivals(now, settings.arrival_bucket_seconds, 2).iter().sum::<u32>();
     if u64::from(recent) > 2 * u64::from(settings.arrival_bucket_seconds) / interval.as_secs().max(1) {
         return None;
     }
-    let begun = plan.ops().filter(|op| op.reason == Reason::PoolBelowDesired).count() + seen.creating.len();
+    let begun = plan.ops().filter(|op| op.reason == Reason::PoolBelowDesired).count() + snapshot.creating.len();
     if members.creating.len() + begun > usize::try_from(recent).unwrap_or(usize::MAX) {
         return None;
     }
@@ -415,13 +426,13 @@ fn settled(seen: &PoolSeen, members: &Members<'_>, plan: &Plan) -> Option<Timest
     // The oldest says how long the dip lasts.
     let oldest = members.creating.iter().map(|m| m.sandbox.meta.created).min();
     let made = match oldest {
-        Some(created) => Some(still(created, longer, now)?),
+        Some(created) => Some(time_left(created, longer, now)?),
         None => None,
     };
-    made.into_iter().chain((begun > 0).then(|| after(now, interval))).min()
+    made.into_iter().chain((begun > 0).then(|| saturating_add(now, interval))).min()
 }
 
-fn event(seen: &PoolSeen, warning: bool, reason: Reason, note: String) -> Event {
-    let pool = &seen.pool;
+fn event(snapshot: &PoolSnapshot, warning: bool, reason: Reason, note: String) -> Event {
+    let pool = &snapshot.pool;
     Event { regarding: pool.key.clone(), uid: pool.meta.uid.to_string(), warning, reason, note }
 }

@@ -8,20 +8,24 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{adoptable, create};
-use crate::build::{self, PodPlan};
+use crate::admission::{
+    self, Chain, Context, Entry, Marker, Phase, PluginFailure, Review, Verb, accept_class, first_answer,
+};
 use crate::kind::Kind;
+use crate::manifest::{self, PodPlan};
 use crate::model;
 use crate::names::{annotation, label, name_hash};
 use crate::object::{Body, Object};
 use crate::plan::{Op, Reason};
-use crate::question::{Answer, Answered, Ask, ClassChoice, Hook, Question, RuntimeClassAnswer, RuntimeClassQuestion};
-use crate::review::{self, Chain, Context, Entry, Marker, Phase, Review, Trouble, Verb, accept_class, first_answer};
-use crate::seen::SandboxSeen;
+use crate::question::{
+    Answer, ClassChoice, Hook, PluginReply, PluginRequest, Question, RuntimeClassAnswer, RuntimeClassQuestion,
+};
+use crate::snapshot::SandboxSnapshot;
 
 /// What comes of wanting a pod.
 pub(super) enum PodVerdict {
     /// Everything that the pod needs, and the pod.
-    Make(Vec<Op>),
+    PoolRevision(Vec<Op>),
     /// No pod for now, and why.
     Not(Reason, String),
 }
@@ -35,56 +39,60 @@ struct Choice {
 }
 
 enum Chosen {
-    Ask(Box<Ask>),
+    PluginRequest(Box<PluginRequest>),
     Class(Choice),
     Refused(Reason, String),
 }
 
 /// A verdict, and the plugins that were of no help.
-pub(super) struct Judged {
+pub(super) struct PodDecision {
     pub(super) verdict: PodVerdict,
-    pub(super) troubles: Vec<Trouble>,
+    pub(super) plugin_failures: Vec<PluginFailure>,
 }
 
-pub(super) fn questions(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> Vec<Ask> {
-    match choose_class(seen, model, answers).0 {
-        Chosen::Ask(ask) => vec![*ask],
+pub(super) fn questions(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    answers: &[PluginReply],
+) -> Vec<PluginRequest> {
+    match choose_class(snapshot, model, answers).0 {
+        Chosen::PluginRequest(ask) => vec![*ask],
         Chosen::Refused(..) => vec![],
         Chosen::Class(choice) => {
-            let (review, context) = pod_review(seen, draft(seen, model, &choice));
-            review::questions(&review, &context, answers)
+            let (review, context) = pod_review(snapshot, draft(snapshot, model, &choice));
+            admission::questions(&review, &context, answers)
         }
     }
 }
 
-pub(super) fn verdict(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> Judged {
-    let (chosen, mut troubles) = choose_class(seen, model, answers);
-    let verdict = pod_verdict(seen, model, answers, chosen, &mut troubles);
+pub(super) fn verdict(snapshot: &SandboxSnapshot, model: &model::Sandbox, answers: &[PluginReply]) -> PodDecision {
+    let (chosen, mut plugin_failures) = choose_class(snapshot, model, answers);
+    let verdict = pod_verdict(snapshot, model, answers, chosen, &mut plugin_failures);
     if let PodVerdict::Not(Reason::PluginFailed, _) = &verdict {
         // Told by the verdict itself.
-        troubles.clear();
+        plugin_failures.clear();
     }
-    Judged { verdict, troubles }
+    PodDecision { verdict, plugin_failures }
 }
 
 fn pod_verdict(
-    seen: &SandboxSeen,
+    snapshot: &SandboxSnapshot,
     model: &model::Sandbox,
-    answers: &[Answered],
+    answers: &[PluginReply],
     chosen: Chosen,
-    troubles: &mut Vec<Trouble>,
+    plugin_failures: &mut Vec<PluginFailure>,
 ) -> PodVerdict {
-    let sandbox = &seen.sandbox;
+    let sandbox = &snapshot.sandbox;
     let choice = match chosen {
         Chosen::Class(choice) => choice,
         Chosen::Refused(reason, problem) => return PodVerdict::Not(reason, problem),
-        Chosen::Ask(ask) => {
+        Chosen::PluginRequest(ask) => {
             return PodVerdict::Not(Reason::PluginFailed, format!("plugin {} was not asked", ask.plugin.name));
         }
     };
-    let (review, context) = pod_review(seen, draft(seen, model, &choice));
-    let verdict = review::verdict(&review, &context, answers);
-    troubles.extend(verdict.troubles);
+    let (review, context) = pod_review(snapshot, draft(snapshot, model, &choice));
+    let verdict = admission::verdict(&review, &context, answers);
+    plugin_failures.extend(verdict.plugin_failures);
     if let Some(denial) = verdict.denial {
         return PodVerdict::Not(Reason::AdmissionDenied, denial.message);
     }
@@ -93,8 +101,10 @@ fn pod_verdict(
         return PodVerdict::Not(Reason::PluginFailed, "the patch of an admission plugin does not apply".to_owned());
     }
     let mut ops = Vec::new();
-    for (name, claim) in build::volume_claims(sandbox, model, keeps_volumes(seen, model), &seen.common.settings) {
-        match seen.volume_claims.get(&name) {
+    for (name, claim) in
+        manifest::volume_claims(sandbox, model, keeps_volumes(snapshot, model), &snapshot.common.settings)
+    {
+        match snapshot.volume_claims.get(&name) {
             None => {
                 ops.push(create(
                     sandbox.key.sibling(Kind::VolumeClaim, name.as_str()),
@@ -110,14 +120,14 @@ fn pod_verdict(
             }
         }
     }
-    let key = sandbox.key.sibling(Kind::Pod, build::pod_name(sandbox));
+    let key = sandbox.key.sibling(Kind::Pod, manifest::pod_name(sandbox));
     ops.push(create(key, Reason::PodMissing, body));
-    PodVerdict::Make(ops)
+    PodVerdict::PoolRevision(ops)
 }
 
 /// Whether the pod's `emptyDir`s on disk become volume claims: an idle suspend must not lose them.
-pub(super) fn keeps_volumes(seen: &SandboxSeen, model: &model::Sandbox) -> bool {
-    model.idle_timeout.is_some() && seen.default_storage_class && !ephemeral(&seen.sandbox)
+pub(super) fn keeps_volumes(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> bool {
+    model.idle_timeout.is_some() && snapshot.default_storage_class && !ephemeral(&snapshot.sandbox)
 }
 
 /// Whether the user said that the volumes of a Sandbox may be lost.
@@ -125,38 +135,38 @@ pub(super) fn ephemeral(sandbox: &Object) -> bool {
     sandbox.meta.annotations.get(annotation::EPHEMERAL_VOLUMES).is_some_and(|v| v == label::TRUE)
 }
 
-fn draft(seen: &SandboxSeen, model: &model::Sandbox, choice: &Choice) -> Value {
+fn draft(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choice) -> Value {
     let plan = PodPlan {
-        name: build::pod_name(&seen.sandbox),
+        name: manifest::pod_name(&snapshot.sandbox),
         runtime_class: choice.class.as_deref(),
         class_reason: Some(choice.reason.as_str()).filter(|r| !r.is_empty()),
         class_plugin: choice.plugin.as_deref(),
-        keep_volumes: keeps_volumes(seen, model),
+        keep_volumes: keeps_volumes(snapshot, model),
     };
-    build::pod(&seen.sandbox, model, &plan)
+    manifest::pod(&snapshot.sandbox, model, &plan)
 }
 
-fn isolation_demanded(seen: &SandboxSeen, labels: &BTreeMap<String, String>) -> bool {
-    seen.common.isolation_required() || Marker::of(labels) != Marker::Unmarked
+fn isolation_demanded(snapshot: &SandboxSnapshot, labels: &BTreeMap<String, String>) -> bool {
+    snapshot.common.isolation_required() || Marker::of(labels) != Marker::Unmarked
 }
 
 /// Why a pod that is there may not become that of a Sandbox that must be isolated.
-pub(super) fn not_isolated(seen: &SandboxSeen, model: &model::Sandbox, pod: &Object) -> Option<String> {
-    if !adoptable(pod) || !isolation_demanded(seen, &build::pod_labels(&seen.sandbox, model)) {
+pub(super) fn not_isolated(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<String> {
+    if !adoptable(pod) || !isolation_demanded(snapshot, &manifest::pod_labels(&snapshot.sandbox, model)) {
         return None;
     }
-    shared_kernel(seen, pod).map(|class| {
+    shared_kernel(snapshot, pod).map(|class| {
         format!("Pod {} exists with {class}, which does not isolate: this Sandbox does not take it over", pod.key.name)
     })
 }
 
 /// Why the pod of a Sandbox that was marked late cannot stay what it is: it is not Ready, and does not get the marker,
 /// until somebody suspends and resumes it. A namespace that begins to demand isolation does so for new pods.
-pub(super) fn exposed(seen: &SandboxSeen, model: &model::Sandbox, pod: &Object) -> Option<String> {
-    if Marker::of(&build::pod_labels(&seen.sandbox, model)) == Marker::Unmarked {
+pub(super) fn exposed(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<String> {
+    if Marker::of(&manifest::pod_labels(&snapshot.sandbox, model)) == Marker::Unmarked {
         return None;
     }
-    shared_kernel(seen, pod).map(|class| {
+    shared_kernel(snapshot, pod).map(|class| {
         format!(
             "Pod {} runs with {class}, which does not isolate, and the Sandbox is marked as running generated code: \
              suspend and resume it for a pod that is isolated",
@@ -166,22 +176,26 @@ pub(super) fn exposed(seen: &SandboxSeen, model: &model::Sandbox, pod: &Object) 
 }
 
 /// What a pod that shares the host's kernel runs with.
-fn shared_kernel(seen: &SandboxSeen, pod: &Object) -> Option<String> {
+fn shared_kernel(snapshot: &SandboxSnapshot, pod: &Object) -> Option<String> {
     let class = pod.pod().and_then(|p| p.runtime_class.as_deref());
-    let isolated = class.is_some_and(|name| seen.common.classes.iter().any(|c| c.name == name && c.isolated));
+    let isolated = class.is_some_and(|name| snapshot.common.classes.iter().any(|c| c.name == name && c.isolated));
     (!isolated).then(|| class.map_or("no RuntimeClass".to_owned(), |name| format!("RuntimeClass {name}")))
 }
 
-fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]) -> (Chosen, Vec<Trouble>) {
-    let labels = build::pod_labels(&seen.sandbox, model);
-    let generated_code = isolation_demanded(seen, &labels);
-    let common = &seen.common;
+fn choose_class(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    answers: &[PluginReply],
+) -> (Chosen, Vec<PluginFailure>) {
+    let labels = manifest::pod_labels(&snapshot.sandbox, model);
+    let generated_code = isolation_demanded(snapshot, &labels);
+    let common = &snapshot.common;
     let question = || {
         let spec = &model.pod.spec;
         let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         Question::RuntimeClass(Box::new(RuntimeClassQuestion {
-            namespace: seen.sandbox.key.namespace.to_string(),
-            name: seen.sandbox.key.name.to_string(),
+            namespace: snapshot.sandbox.key.namespace.to_string(),
+            name: snapshot.sandbox.key.name.to_string(),
             labels: labels.clone(),
             images: containers.filter_map(|c| c.image.clone()).collect(),
             requested: model.runtime_class.clone(),
@@ -193,17 +207,17 @@ fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]
     };
     let accept = |answer: &Answer| accept_class(answer, &common.classes, generated_code);
     let applying = common.bindings.applying(Hook::RuntimeClass, &common.namespace_labels, &labels);
-    let (chain, troubles) = first_answer(applying, answers, question, accept);
+    let (chain, plugin_failures) = first_answer(applying, answers, question, accept);
     let chosen = match chain {
-        Chain::Ask(ask) => Chosen::Ask(ask),
-        Chain::Answered(binding, RuntimeClassAnswer { choice, reason }) => {
+        Chain::Request(ask) => Chosen::PluginRequest(ask),
+        Chain::Reply(binding, RuntimeClassAnswer { choice, reason }) => {
             let plugin = &binding.plugin.name;
             let class = match choice {
                 ClassChoice::Class(name) => Some(name),
                 ClassChoice::Default => None,
                 ClassChoice::Refuse => {
                     let problem = format!("plugin {plugin} gives no RuntimeClass to the pod: {reason}");
-                    return (Chosen::Refused(Reason::RuntimeClassRefused, problem), troubles);
+                    return (Chosen::Refused(Reason::RuntimeClassRefused, problem), plugin_failures);
                 }
             };
             Chosen::Class(Choice { class, reason, plugin: Some(plugin.clone()) })
@@ -213,18 +227,18 @@ fn choose_class(seen: &SandboxSeen, model: &model::Sandbox, answers: &[Answered]
             format!("plugin {} did not choose a RuntimeClass: {failure}", binding.plugin.name),
         ),
         // Nobody judges: what the user named stands, and the review below denies what is not isolated.
-        Chain::Nobody => Chosen::Class(Choice {
+        Chain::NoBinding => Chosen::Class(Choice {
             class: model.runtime_class.clone(),
             reason: "no runtime-class plugin answered: as the Sandbox says".to_owned(),
             plugin: None,
         }),
     };
-    (chosen, troubles)
+    (chosen, plugin_failures)
 }
 
 /// The pod as the webhook would see it.
-fn pod_review(seen: &SandboxSeen, pod: Value) -> (Review, Context) {
-    let common = &seen.common;
+fn pod_review(snapshot: &SandboxSnapshot, pod: Value) -> (Review, Context) {
+    let common = &snapshot.common;
     let review = Review {
         phase: Phase::Mutate,
         entry: Entry::MarkedPods,
@@ -234,8 +248,8 @@ fn pod_review(seen: &SandboxSeen, pod: Value) -> (Review, Context) {
         kind: Kind::Pod.name().to_owned(),
         resource: Kind::Pod.plural().to_owned(),
         subresource: None,
-        namespace: seen.sandbox.key.namespace.to_string(),
-        name: build::pod_name(&seen.sandbox).to_owned(),
+        namespace: snapshot.sandbox.key.namespace.to_string(),
+        name: manifest::pod_name(&snapshot.sandbox).to_owned(),
         object: pod,
         old_object: Value::Null,
         dry_run: false,
@@ -249,7 +263,7 @@ fn pod_review(seen: &SandboxSeen, pod: Value) -> (Review, Context) {
         bindings: common.bindings.clone(),
         settings: common.settings.clone(),
         operator_user: None,
-        promised: None,
+        reserved_sandbox: None,
         sandbox: None,
         in_reconcile: true,
     };

@@ -5,13 +5,13 @@ use jiff::Timestamp;
 use super::sandbox::{Situation, endpoint_address, mode, service_is_foreign};
 use crate::api::sandbox::{IdleStatus, RuntimeClassChoice};
 use crate::api::{OperatingMode, PolicyState, SandboxStatus};
-use crate::build;
-use crate::conditions::{Says, say};
+use crate::conditions::{NewCondition, set_conditions};
+use crate::manifest;
 use crate::model::{self, ServiceIntent};
 use crate::names::{annotation, condition, label, message, name_hash, reason};
 use crate::object::{Object, Pod};
-use crate::seen::SandboxSeen;
-use crate::settings::still;
+use crate::settings::time_left;
+use crate::snapshot::SandboxSnapshot;
 
 /// What a decision has to say beside where the Sandbox stands.
 #[derive(Debug, Default)]
@@ -24,19 +24,19 @@ pub(super) struct Notes {
 
 /// The status, and until when it need not be written because more is about to happen.
 pub(super) fn status(
-    seen: &SandboxSeen,
+    snapshot: &SandboxSnapshot,
     situation: &Situation<'_>,
     notes: &Notes,
 ) -> (SandboxStatus, Option<Timestamp>) {
-    let sandbox = &seen.sandbox;
+    let sandbox = &snapshot.sandbox;
     let before = sandbox.sandbox().map(|s| SandboxStatus::clone(&s.status)).unwrap_or_default();
-    let (pod_object, pod) = pod_of(seen, situation);
-    let service = wanted_service(seen, situation);
+    let (pod_object, pod) = pod_of(snapshot, situation);
+    let service = wanted_service(snapshot, situation);
     let mut after_status = before.clone();
-    after_status.conditions = conditions(seen, situation, notes, &before, service);
+    after_status.conditions = conditions(snapshot, situation, notes, &before, service);
     after_status.service = matches!(service, ServiceState::There).then(|| sandbox.key.name.to_string());
     after_status.service_fqdn =
-        after_status.service.is_some().then(|| build::fqdn(&sandbox.key, &seen.common.settings.cluster_domain));
+        after_status.service.is_some().then(|| manifest::fqdn(&sandbox.key, &snapshot.common.settings.cluster_domain));
     after_status.selector = Some(format!(
         "{}={},{}={}",
         label::SANDBOX_NAME_HASH,
@@ -45,57 +45,62 @@ pub(super) fn status(
         sandbox.meta.uid
     ));
     // A pod that makes way for sleep counts until it is gone, so that its end is one write.
-    let asleep = matches!(situation, Situation::Asleep(..));
-    after_status.replicas = Some(i32::from(pod_object.is_some_and(|o| asleep || o.meta.deleting.is_none())));
+    let asleep = matches!(situation, Situation::Suspended(..));
+    after_status.replicas = Some(i32::from(pod_object.is_some_and(|o| asleep || o.meta.deletion_timestamp.is_none())));
     after_status.pod_ips = pod.map(|p| p.ips.clone()).unwrap_or_default();
     after_status.node_name = pod.and_then(|p| p.node.clone());
     if let Some(object) = pod_object {
         after_status.runtime_class = class_of(object);
     }
     match situation {
-        Situation::Going | Situation::Unreadable(_) | Situation::ManyPods(_) | Situation::Expired(_) => {}
-        Situation::Asleep(model, _)
+        Situation::Terminating | Situation::Invalid(_) | Situation::MultiplePods(_) | Situation::Expired(_) => {}
+        Situation::Suspended(model, _)
         | Situation::Blocked(model, _)
-        | Situation::PodGoing(model, _)
-        | Situation::Ended(model, _)
+        | Situation::PodTerminating(model, _)
+        | Situation::Finished(model, _)
         | Situation::Disrupted(model, _)
         | Situation::NoPod(model)
-        | Situation::Running(model, ..) => after_status.mode = Some(mode(seen, model).mode),
+        | Situation::Running(model, ..) => after_status.mode = Some(mode(snapshot, model).mode),
     }
     if let Some((idle, state)) = &notes.idle {
         after_status.idle.clone_from(idle);
         after_status.policy_state.clone_from(state);
     }
-    let settle = may_wait(seen, situation, notes, &before);
+    let settle = may_wait(snapshot, situation, notes, &before);
     (after_status, settle)
 }
 
 /// A new Sandbox whose pod is on its way needs no status yet: mostly it is Ready before anybody looks.
-fn may_wait(seen: &SandboxSeen, situation: &Situation<'_>, notes: &Notes, before: &SandboxStatus) -> Option<Timestamp> {
+fn may_wait(
+    snapshot: &SandboxSnapshot,
+    situation: &Situation<'_>,
+    notes: &Notes,
+    before: &SandboxStatus,
+) -> Option<Timestamp> {
     let under_way = match situation {
         Situation::NoPod(_) => true,
         Situation::Running(_, _, pod) => !pod.ready(),
-        Situation::Going
-        | Situation::Unreadable(_)
+        Situation::Terminating
+        | Situation::Invalid(_)
         | Situation::Expired(_)
-        | Situation::ManyPods(_)
-        | Situation::Asleep(..)
+        | Situation::MultiplePods(_)
+        | Situation::Suspended(..)
         | Situation::Blocked(..)
-        | Situation::PodGoing(..)
-        | Situation::Ended(..)
+        | Situation::PodTerminating(..)
+        | Situation::Finished(..)
         | Situation::Disrupted(..) => false,
     };
     let ready_before = before.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
     // A pool's is Ready before anybody asks for it, or a claim takes it and it is a pool's no more.
-    let (delay, quiet) = if seen.sandbox.meta.in_pool() {
-        (seen.common.settings.warm_status_delay, !ready_before)
+    let (delay, quiet) = if snapshot.sandbox.meta.in_pool() {
+        (snapshot.common.settings.warm_status_delay, !ready_before)
     } else {
-        (seen.common.settings.first_status_delay, before.conditions.is_empty())
+        (snapshot.common.settings.first_status_delay, before.conditions.is_empty())
     };
     // The API server's creation times have whole seconds: one more, or a delay of 1 s could be none.
     let delay = delay + std::time::Duration::from_secs(1);
     (under_way && quiet && notes.error.is_none())
-        .then(|| still(seen.sandbox.meta.created, delay, seen.common.now))
+        .then(|| time_left(snapshot.sandbox.meta.created, delay, snapshot.common.now))
         .flatten()
 }
 
@@ -111,44 +116,44 @@ enum ServiceState {
     None,
 }
 
-fn wanted_service(seen: &SandboxSeen, situation: &Situation<'_>) -> ServiceState {
+fn wanted_service(snapshot: &SandboxSnapshot, situation: &Situation<'_>) -> ServiceState {
     let intent = match situation {
-        Situation::Expired(_) | Situation::Going => ServiceIntent::Absent,
-        Situation::Unreadable(_) => ServiceIntent::Keep,
-        Situation::ManyPods(model)
-        | Situation::Asleep(model, _)
+        Situation::Expired(_) | Situation::Terminating => ServiceIntent::Absent,
+        Situation::Invalid(_) => ServiceIntent::Keep,
+        Situation::MultiplePods(model)
+        | Situation::Suspended(model, _)
         | Situation::Blocked(model, _)
-        | Situation::PodGoing(model, _)
-        | Situation::Ended(model, _)
+        | Situation::PodTerminating(model, _)
+        | Situation::Finished(model, _)
         | Situation::Disrupted(model, _)
         | Situation::NoPod(model)
         | Situation::Running(model, ..) => model.service,
     };
-    let there = seen.service.as_ref().is_some_and(|s| s.meta.deleting.is_none());
+    let there = snapshot.service.as_ref().is_some_and(|s| s.meta.deletion_timestamp.is_none());
     match intent {
         ServiceIntent::Absent => ServiceState::None,
-        ServiceIntent::Keep if there && !service_is_foreign(seen) => ServiceState::There,
+        ServiceIntent::Keep if there && !service_is_foreign(snapshot) => ServiceState::There,
         ServiceIntent::Keep => ServiceState::None,
-        ServiceIntent::Headless | ServiceIntent::Stable => match (there, service_is_foreign(seen)) {
+        ServiceIntent::Headless | ServiceIntent::Stable => match (there, service_is_foreign(snapshot)) {
             (true, false) => ServiceState::There,
             (true, true) => ServiceState::Foreign,
             // This very plan makes it, in a step before the status is written.
-            (false, _) if seen.common.refused(crate::kind::Kind::Service).is_none() => ServiceState::There,
+            (false, _) if snapshot.common.refused(crate::kind::Kind::Service).is_none() => ServiceState::There,
             (false, _) => ServiceState::Missing,
         },
     }
 }
 
-fn pod_of<'a>(seen: &'a SandboxSeen, situation: &Situation<'a>) -> (Option<&'a Object>, Option<&'a Pod>) {
+fn pod_of<'a>(snapshot: &'a SandboxSnapshot, situation: &Situation<'a>) -> (Option<&'a Object>, Option<&'a Pod>) {
     let object = match situation {
         // Its pod goes on as it is, and so does what is told of it.
-        Situation::Unreadable(_) => seen.pods.first().filter(|_| seen.pods.len() == 1).map(|p| &**p),
-        Situation::Asleep(_, pod) => *pod,
-        Situation::PodGoing(_, pod) | Situation::Ended(_, pod) | Situation::Disrupted(_, pod) => Some(*pod),
+        Situation::Invalid(_) => snapshot.pods.first().filter(|_| snapshot.pods.len() == 1).map(|p| &**p),
+        Situation::Suspended(_, pod) => *pod,
+        Situation::PodTerminating(_, pod) | Situation::Finished(_, pod) | Situation::Disrupted(_, pod) => Some(*pod),
         Situation::Running(_, object, _) => Some(*object),
-        Situation::Going
+        Situation::Terminating
         | Situation::Expired(_)
-        | Situation::ManyPods(_)
+        | Situation::MultiplePods(_)
         | Situation::Blocked(..)
         | Situation::NoPod(_) => None,
     };
@@ -166,27 +171,27 @@ fn class_of(pod: &Object) -> Option<RuntimeClassChoice> {
 }
 
 fn conditions(
-    seen: &SandboxSeen,
+    snapshot: &SandboxSnapshot,
     situation: &Situation<'_>,
     notes: &Notes,
     before: &SandboxStatus,
     service: ServiceState,
 ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
-    let mut says = vec![ready(seen, situation, notes, service), suspended(seen, situation, before)];
-    let (_, pod) = pod_of(seen, situation);
+    let mut says = vec![ready(snapshot, situation, notes, service), suspended(snapshot, situation, before)];
+    let (_, pod) = pod_of(snapshot, situation);
     if let Some(scheduled) = pod.and_then(|p| p.conditions.get(condition::POD_SCHEDULED)) {
-        says.push(Says::new(
+        says.push(NewCondition::new(
             condition::POD_SCHEDULED,
             scheduled.status == "True",
             if scheduled.reason.is_empty() { reason::SCHEDULED } else { scheduled.reason.as_str() },
             scheduled.message.clone(),
         ));
     }
-    if let Situation::Ended(_, object) = situation {
+    if let Situation::Finished(_, object) = situation {
         let (reason, message) = ending(object);
-        says.push(Says::new(condition::FINISHED, true, reason, message));
+        says.push(NewCondition::new(condition::FINISHED, true, reason, message));
     }
-    say(&before.conditions, says, seen.sandbox.meta.generation, seen.common.now)
+    set_conditions(&before.conditions, says, snapshot.sandbox.meta.generation, snapshot.common.now)
 }
 
 fn ending(object: &Object) -> (&'static str, String) {
@@ -201,8 +206,8 @@ fn ending(object: &Object) -> (&'static str, String) {
     }
 }
 
-fn ready(seen: &SandboxSeen, situation: &Situation<'_>, notes: &Notes, service: ServiceState) -> Says {
-    let not = |reason: &str, message: String| Says::new(condition::READY, false, reason, message);
+fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, service: ServiceState) -> NewCondition {
+    let not = |reason: &str, message: String| NewCondition::new(condition::READY, false, reason, message);
     let waiting = |what: &str| {
         let suffix = if service == ServiceState::Missing { message::SERVICE_MISSING_SUFFIX } else { "" };
         not(reason::DEPENDENCIES_NOT_READY, format!("{what}{suffix}"))
@@ -213,27 +218,27 @@ fn ready(seen: &SandboxSeen, situation: &Situation<'_>, notes: &Notes, service: 
     };
     if let Some(error) = &notes.error {
         // A Sandbox that sleeps or ended does so all the same.
-        let still = matches!(situation, Situation::Asleep(..) | Situation::Expired(_) | Situation::Ended(..));
+        let still = matches!(situation, Situation::Suspended(..) | Situation::Expired(_) | Situation::Finished(..));
         if !still {
             return not(reason::RECONCILER_ERROR, error.clone());
         }
     }
     match situation {
-        Situation::Going => not(reason::DEPENDENCIES_NOT_READY, "Sandbox is being deleted".to_owned()),
-        Situation::Unreadable(problem) => not(reason::RECONCILER_ERROR, problem.clone()),
+        Situation::Terminating => not(reason::DEPENDENCIES_NOT_READY, "Sandbox is being deleted".to_owned()),
+        Situation::Invalid(problem) => not(reason::RECONCILER_ERROR, problem.clone()),
         Situation::Expired(_) => not(reason::SANDBOX_EXPIRED, message::EXPIRED.to_owned()),
-        Situation::ManyPods(_) => {
-            let names: Vec<&str> = seen.pods.iter().map(|p| &*p.key.name).collect();
+        Situation::MultiplePods(_) => {
+            let names: Vec<&str> = snapshot.pods.iter().map(|p| &*p.key.name).collect();
             let what = match names.as_slice() {
                 [stranger] => format!("Pod {stranger} names this Sandbox as its owner and is not its own: delete it"),
                 _ => format!("Sandbox has more than one pod: {}", names.join(", ")),
             };
             not(reason::MULTIPLE_PODS, what)
         }
-        Situation::Asleep(_, pod) => asleep(*pod),
+        Situation::Suspended(_, pod) => asleep(*pod),
         Situation::NoPod(_) | Situation::Blocked(..) => waiting(message::POD_MISSING),
-        Situation::PodGoing(..) => waiting("Pod is terminating"),
-        Situation::Ended(_, object) => {
+        Situation::PodTerminating(..) => waiting("Pod is terminating"),
+        Situation::Finished(_, object) => {
             let (reason, message) = ending(object);
             not(reason, message)
         }
@@ -243,13 +248,15 @@ fn ready(seen: &SandboxSeen, situation: &Situation<'_>, notes: &Notes, service: 
         }
         Situation::Running(_, _, pod) if service == ServiceState::Foreign => waiting(&format!(
             "Pod exists with phase: {}; Service {} exists and does not belong to this Sandbox",
-            pod.phase, seen.sandbox.key.name
+            pod.phase, snapshot.sandbox.key.name
         )),
         Situation::Running(model, _, pod) if pod.ready() && has_address(model, situation) => match service {
             ServiceState::There => {
-                Says::new(condition::READY, true, reason::DEPENDENCIES_READY, message::POD_READY_SERVICE_EXISTS)
+                NewCondition::new(condition::READY, true, reason::DEPENDENCIES_READY, message::POD_READY_SERVICE_EXISTS)
             }
-            ServiceState::None => Says::new(condition::READY, true, reason::DEPENDENCIES_READY, message::POD_READY),
+            ServiceState::None => {
+                NewCondition::new(condition::READY, true, reason::DEPENDENCIES_READY, message::POD_READY)
+            }
             ServiceState::Missing | ServiceState::Foreign => waiting(message::POD_READY),
         },
         Situation::Running(_, _, pod) if pod.phase == "Running" => waiting(message::POD_NOT_READY),
@@ -262,27 +269,27 @@ fn has_address(model: &model::Sandbox, situation: &Situation<'_>) -> bool {
     model.service != ServiceIntent::Stable || endpoint_address(situation).is_some()
 }
 
-fn suspended(seen: &SandboxSeen, situation: &Situation<'_>, before: &SandboxStatus) -> Says {
-    let says = |holds, reason: &str, message: &str| Says::new(condition::SUSPENDED, holds, reason, message);
+fn suspended(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &SandboxStatus) -> NewCondition {
+    let says = |holds, reason: &str, message: &str| NewCondition::new(condition::SUSPENDED, holds, reason, message);
     match situation {
-        Situation::Asleep(_, Some(_)) => says(false, reason::POD_TERMINATING, message::POD_TERMINATING),
-        Situation::Asleep(_, None) if seen.other_pod.is_some() => {
+        Situation::Suspended(_, Some(_)) => says(false, reason::POD_TERMINATING, message::POD_TERMINATING),
+        Situation::Suspended(_, None) if snapshot.other_pod.is_some() => {
             says(false, reason::POD_NOT_OWNED, "a Pod of this name does not belong to the Sandbox")
         }
-        Situation::Asleep(_, None) => says(true, reason::POD_TERMINATED, message::POD_TERMINATED),
-        Situation::Unreadable(_) if before.mode == Some(OperatingMode::Suspended) => Says {
+        Situation::Suspended(_, None) => says(true, reason::POD_TERMINATED, message::POD_TERMINATED),
+        Situation::Invalid(_) if before.mode == Some(OperatingMode::Suspended) => NewCondition {
             kind: condition::SUSPENDED,
             status: "Unknown",
             reason: reason::POD_STATE_UNKNOWN.to_owned(),
             message: "the Sandbox is not valid, so its pod was not looked at".to_owned(),
         },
-        Situation::Unreadable(_)
-        | Situation::Going
+        Situation::Invalid(_)
+        | Situation::Terminating
         | Situation::Expired(_)
-        | Situation::ManyPods(_)
+        | Situation::MultiplePods(_)
         | Situation::Blocked(..)
-        | Situation::PodGoing(..)
-        | Situation::Ended(..)
+        | Situation::PodTerminating(..)
+        | Situation::Finished(..)
         | Situation::Disrupted(..)
         | Situation::NoPod(_)
         | Situation::Running(..) => says(false, reason::NOT_SUSPENDED, message::NOT_SUSPENDED),

@@ -4,26 +4,26 @@ use serde_json::{Value, json};
 
 use super::{adoptable, create, delete, patch, status};
 use crate::api::SandboxTemplateStatus;
-use crate::build;
-use crate::conditions::{Says, say, status_patch};
+use crate::conditions::{NewCondition, set_conditions, status_patch};
 use crate::kind::Kind;
+use crate::manifest;
 use crate::names::{condition, object as names, reason};
 use crate::object::{Body, Object};
 use crate::plan::{Plan, Reason};
-use crate::seen::TemplateSeen;
+use crate::snapshot::TemplateSnapshot;
 
-pub(super) fn decide(seen: &TemplateSeen) -> Plan {
-    let template = &seen.template;
+pub(super) fn decide(snapshot: &TemplateSnapshot) -> Plan {
+    let template = &snapshot.template;
     let mut plan = Plan::default();
-    let Some(parsed) = template.template().filter(|_| template.meta.deleting.is_none()) else { return plan };
+    let Some(parsed) = template.template().filter(|_| template.meta.deletion_timestamp.is_none()) else { return plan };
     let mut problem = None;
     match &parsed.spec {
         Err(invalid) => problem = Some(format!("the template is not valid: {invalid}")),
         Ok(model) => {
-            let wanted = build::network_policy_spec(&template.key.name, &model.network);
+            let wanted = manifest::network_policy_spec(&template.key.name, &model.network);
             let name = names::network_policy(&template.key.name);
             let key = template.key.sibling(Kind::NetworkPolicy, name.as_str());
-            let op = match (&seen.network_policy, wanted) {
+            let op = match (&snapshot.network_policy, wanted) {
                 (None, None) => None,
                 (None, Some(spec)) => {
                     let body = json!({
@@ -32,13 +32,13 @@ pub(super) fn decide(seen: &TemplateSeen) -> Plan {
                         "metadata": {
                             "name": name,
                             "namespace": &*template.key.namespace,
-                            "ownerReferences": [build::controller_reference(template)],
+                            "ownerReferences": [manifest::controller_reference(template)],
                         },
                         "spec": spec,
                     });
                     Some(create(key, Reason::NetworkPolicyMissing, body))
                 }
-                (Some(there), _) if there.meta.deleting.is_some() => None,
+                (Some(there), _) if there.meta.deletion_timestamp.is_some() => None,
                 (Some(there), Some(_)) if adoptable(there) => Some(super::adopt(template, there, json!({}))),
                 (Some(there), wanted) if !there.controlled_by(&template.meta.uid) => {
                     problem = wanted
@@ -53,18 +53,23 @@ pub(super) fn decide(seen: &TemplateSeen) -> Plan {
             plan.steps.extend(op.map(|op| vec![op]));
         }
     }
-    if let Some((_, refusal)) = seen.common.refusals.first() {
+    if let Some((_, refusal)) = snapshot.common.refusals.first() {
         problem = problem.or_else(|| Some(format!("the API server refused: {}", refusal.message)));
     }
     let generation = template.meta.generation;
-    let says = problem.map(|p| Says::new(condition::READY, false, reason::RECONCILER_ERROR, p));
+    let says = problem.map(|p| NewCondition::new(condition::READY, false, reason::RECONCILER_ERROR, p));
     let after = SandboxTemplateStatus {
         observed_generation: says.is_some().then_some(generation),
-        conditions: say(&parsed.status.conditions, says.into_iter().collect(), generation, seen.common.now),
+        conditions: set_conditions(
+            &parsed.status.conditions,
+            says.into_iter().collect(),
+            generation,
+            snapshot.common.now,
+        ),
     };
     if let Some(body) = status_patch(&*parsed.status, &after) {
         // What was refused will probably be refused again, and ends the plan: it is told before.
-        let at = if seen.common.refusals.is_empty() { plan.steps.len() } else { 0 };
+        let at = if snapshot.common.refusals.is_empty() { plan.steps.len() } else { 0 };
         plan.steps.insert(at, vec![status(template, body)]);
     }
     plan

@@ -245,7 +245,7 @@ impl Claim {
     /// Whether a Sandbox that runs already can be given to it: what a claim adds to the pod cannot be added to one
     /// that runs.
     #[must_use]
-    pub fn as_it_is(&self) -> bool {
+    pub fn can_use_warm(&self) -> bool {
         self.env.is_empty() && self.volume_claims.is_empty()
     }
 }

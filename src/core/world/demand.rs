@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::World;
-use super::index::{came_from, references};
+use super::index::{origin_pool, references};
 use crate::names::{condition, label};
 use crate::object::Object;
 
@@ -79,15 +79,15 @@ impl World {
     pub(super) fn note_demand(&mut self, before: Option<&Object>, object: &Object, now: Timestamp) {
         let (seconds, keep) = (self.settings.arrival_bucket_seconds, self.settings.arrival_buckets);
         if before.is_none() && object.claim().is_some() {
-            let pools: Vec<_> = references(object).iter().flat_map(|target| self.pools_behind(target)).collect();
+            let pools: Vec<_> = references(object).iter().flat_map(|target| self.pools_using(target)).collect();
             for pool in pools {
                 let demand = self.demand.entry(pool).or_default();
                 count(&mut demand.arrivals, bucket(object.meta.created, seconds), keep);
             }
         }
         if object.sandbox().is_some() {
-            let newly_claimed = before.is_none_or(|b| came_from(b).is_none());
-            if let Some(pool) = came_from(object).filter(|_| newly_claimed) {
+            let newly_claimed = before.is_none_or(|b| origin_pool(b).is_none());
+            if let Some(pool) = origin_pool(object).filter(|_| newly_claimed) {
                 let demand = self.demand.entry(pool).or_default();
                 let warm = object.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
                 let counts = if warm { &mut demand.hits } else { &mut demand.misses };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::warm::Make;
-use super::{Unfit, World};
+use super::warm::PoolRevision;
+use super::{NodeTrouble, World};
 use crate::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use crate::model::{ClaimSource, PoolChoice};
 use crate::names::{annotation, condition, group, label, object as names};
@@ -17,26 +17,26 @@ impl World {
     /// Puts in a newer object and notes whom that concerns.
     pub(super) fn put(&mut self, object: Object, now: Timestamp, dirty: &mut BTreeSet<Key>) {
         let key = object.key.clone();
-        self.marks.seen(&key);
+        self.pending_writes.observed(&key);
         let before = self.objects.get(&key).cloned();
         if let Some(old) = &before {
             self.unindex(old);
-            self.concerned(old, dirty);
+            self.add_dependents(old, dirty);
         }
         let object = Arc::new(object);
         self.objects.insert(key, object.clone());
         self.index(&object);
         self.note_demand(before.as_deref(), &object, now);
-        self.concerned(&object, dirty);
+        self.add_dependents(&object, dirty);
         self.environment_changed(object.key.kind, before.as_deref(), Some(&object), dirty);
     }
 
     /// Takes out an object that is gone and notes whom that concerns.
     pub(super) fn take_out(&mut self, key: &Key, dirty: &mut BTreeSet<Key>) {
         let Some(object) = self.objects.remove(key) else { return };
-        self.promise_ends(key);
+        self.forget_reservation(key);
         self.unindex(&object);
-        self.concerned(&object, dirty);
+        self.add_dependents(&object, dirty);
         self.environment_changed(key.kind, Some(&object), None, dirty);
         self.demand.remove(key);
     }
@@ -50,11 +50,11 @@ impl World {
         for target in references(object) {
             self.referrers.entry(target).or_default().insert(key.clone());
         }
-        if let Some(pool) = came_from(object) {
+        if let Some(pool) = origin_pool(object) {
             self.taken.entry(pool).or_default().insert(key.clone());
         }
         if let Some(sandbox) = sandbox_of(object) {
-            self.rewarm(&sandbox);
+            self.add_warm(&sandbox);
             self.place(&sandbox);
         }
     }
@@ -68,12 +68,12 @@ impl World {
         for target in references(object) {
             drop_from(&mut self.referrers, &target, key);
         }
-        if let Some(pool) = came_from(object) {
+        if let Some(pool) = origin_pool(object) {
             drop_from(&mut self.taken, &pool, key);
         }
-        self.unwarm_object(object);
+        self.remove_warm_object(object);
         if key.kind == Kind::Sandbox {
-            self.podless.remove(key);
+            self.without_pod.remove(key);
             if let Some(pool) = pool_of(object)
                 && let Some(members) = self.members.get_mut(&pool)
             {
@@ -91,11 +91,12 @@ impl World {
     /// Notes how a Sandbox and its pod stand.
     fn place(&mut self, key: &Key) {
         let Some(sandbox) = self.objects.get(key).cloned() else { return };
-        let podless = sandbox.runs() && sandbox.meta.deleting.is_none() && self.pods_of(&sandbox).next().is_none();
-        if podless {
-            self.podless.insert(key.clone());
+        let without_pod =
+            sandbox.runs() && sandbox.meta.deletion_timestamp.is_none() && self.pods_of(&sandbox).next().is_none();
+        if without_pod {
+            self.without_pod.insert(key.clone());
         } else {
-            self.podless.remove(key);
+            self.without_pod.remove(key);
         }
         if let Some(pool) = pool_of(&sandbox) {
             let pod = self.pod_of(&sandbox);
@@ -104,12 +105,12 @@ impl World {
     }
 
     /// Puts a Sandbox back among those that can be claimed, if it is one.
-    pub(super) fn rewarm(&mut self, key: &Key) {
-        if self.promised.contains_key(key) {
+    pub(super) fn add_warm(&mut self, key: &Key) {
+        if self.reserved_sandboxes.contains_key(key) {
             return;
         }
         if let Some(object) = self.objects.get(key)
-            && let Some(make) = make_of(object)
+            && let Some(make) = pool_revision(object)
         {
             let node = self.pod_of(object).and_then(|pod| pod.pod()?.node.as_deref().map(Arc::from));
             self.warm.insert(&make, key, object.meta.created, node.unwrap_or_default());
@@ -117,20 +118,20 @@ impl World {
     }
 
     /// Takes a Sandbox out of those that can be claimed.
-    pub(super) fn unwarm(&mut self, key: &Key) {
+    pub(super) fn remove_warm(&mut self, key: &Key) {
         if let Some(object) = self.objects.get(key).cloned() {
-            self.unwarm_object(&object);
+            self.remove_warm_object(&object);
         }
     }
 
-    fn unwarm_object(&mut self, object: &Arc<Object>) {
-        if let Some(make) = make_of(object) {
+    fn remove_warm_object(&mut self, object: &Arc<Object>) {
+        if let Some(make) = pool_revision(object) {
             self.warm.remove(&make, &object.key);
         }
     }
 
     /// Whom a change of this object concerns, beside cluster-wide facts.
-    fn concerned(&self, object: &Arc<Object>, dirty: &mut BTreeSet<Key>) {
+    fn add_dependents(&self, object: &Arc<Object>, dirty: &mut BTreeSet<Key>) {
         let key = &object.key;
         match key.kind.class() {
             Class::Own(OwnKind::Sandbox) => {
@@ -163,7 +164,7 @@ impl World {
             }
             Class::Own(OwnKind::Claim(_)) => {
                 dirty.insert(key.clone());
-                dirty.extend(references(object).into_iter().flat_map(|target| self.pools_behind(&target)));
+                dirty.extend(references(object).into_iter().flat_map(|target| self.pools_using(&target)));
             }
             Class::Cluster(_) => {}
         }
@@ -175,7 +176,7 @@ impl World {
     }
 
     /// A pool itself, or the pools of a template.
-    pub(super) fn pools_behind(&self, target: &Key) -> Vec<Key> {
+    pub(super) fn pools_using(&self, target: &Key) -> Vec<Key> {
         let pool = pool_kind(target.kind);
         if target.kind == pool {
             return vec![target.clone()];
@@ -204,13 +205,13 @@ impl World {
             Class::Cluster(ClusterKind::Namespace) => {
                 // What was seen as leaving with it, and was made anew in its successor, waits for nothing else.
                 let left = |o: &&Object| after.is_none_or(|after| after.meta.uid != o.meta.uid);
-                if let Some(gone) = before.filter(|o| o.meta.deleting.is_some()).filter(left) {
+                if let Some(gone) = before.filter(|o| o.meta.deletion_timestamp.is_some()).filter(left) {
                     dirty.extend(self.reconciled_in(&gone.key.name));
                 }
                 let labels_changed = before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels);
                 if let Some(namespace) = before.or(after).filter(|_| labels_changed) {
                     let name = &namespace.key.name;
-                    let there = self.podless.range(Key::new(Kind::Sandbox, name.clone(), "")..);
+                    let there = self.without_pod.range(Key::new(Kind::Sandbox, name.clone(), "")..);
                     dirty.extend(there.take_while(|key| key.namespace == *name).cloned());
                 }
                 false
@@ -219,7 +220,7 @@ impl World {
             Class::Own(_) | Class::Child(_) => false,
         };
         if changed {
-            dirty.extend(self.podless.iter().cloned());
+            dirty.extend(self.without_pod.iter().cloned());
         }
     }
 
@@ -227,16 +228,16 @@ impl World {
     fn note_node(&mut self, object: &Object, there: bool, dirty: &mut BTreeSet<Key>) {
         let Body::Node(node) = &object.body else { return };
         let name = &object.key.name;
-        let before = self.unfit.get(name).copied();
+        let before = self.unusable_nodes.get(name).copied();
         let now = match before {
             _ if !there || node.schedulable => None,
-            Some(Unfit::CordonedAt(_)) if node.cordoned => before,
-            Some(_) | None if node.cordoned => Some(Unfit::CordonedAt(self.told)),
-            Some(_) | None => Some(Unfit::Silent),
+            Some(NodeTrouble::CordonedAt(_)) if node.cordoned => before,
+            Some(_) | None if node.cordoned => Some(NodeTrouble::CordonedAt(self.last_now)),
+            Some(_) | None => Some(NodeTrouble::Silent),
         };
         match now {
-            Some(now) => self.unfit.insert(name.clone(), now),
-            None => self.unfit.remove(name),
+            Some(now) => self.unusable_nodes.insert(name.clone(), now),
+            None => self.unusable_nodes.remove(name),
         };
         if before != now {
             dirty.extend(self.pools_on(name).cloned());
@@ -318,7 +319,7 @@ pub(super) fn references(object: &Object) -> Vec<Key> {
 }
 
 /// The pool that a claimed Sandbox came from.
-pub(super) fn came_from(object: &Object) -> Option<Key> {
+pub(super) fn origin_pool(object: &Object) -> Option<Key> {
     let owner = object.meta.controller.as_ref()?;
     if object.key.kind != Kind::Sandbox || owner.kind != "SandboxClaim" {
         return None;
@@ -347,12 +348,12 @@ fn pool_of(sandbox: &Object) -> Option<(Key, Arc<str>)> {
 pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
     let owner = object.meta.controller.as_ref()?;
     let ready = object.sandbox()?.status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
-    let stays = object.meta.deleting.is_none() && !object.meta.edited();
+    let stays = object.meta.deletion_timestamp.is_none() && !object.meta.edited();
     (object.meta.in_pool() && ready && stays).then(|| owner.uid.clone())
 }
 
 /// What a Sandbox that can be claimed was made of.
-fn make_of(object: &Object) -> Option<Make> {
+fn pool_revision(object: &Object) -> Option<PoolRevision> {
     let hash = object.meta.labels.get(label::TEMPLATE_HASH).map_or("", String::as_str);
     Some((claimable(object)?, hash.into()))
 }

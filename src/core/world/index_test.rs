@@ -106,7 +106,7 @@ type Found = BTreeMap<(Key, Arc<str>), Vec<(Key, Option<Key>)>>;
 /// Both indexes, from nothing but the objects.
 fn scan(world: &World) -> (Found, BTreeSet<Key>) {
     let mut members: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    let mut podless = BTreeSet::new();
+    let mut without_pod = BTreeSet::new();
     for sandbox in world.of_kind(Kind::Sandbox) {
         let key = &sandbox.key;
         let own = |pod: &&Arc<Object>| {
@@ -114,8 +114,8 @@ fn scan(world: &World) -> (Found, BTreeSet<Key>) {
             owner.is_some_and(|o| o.uid == sandbox.meta.uid && o.kind == "Sandbox" && o.name == key.name)
         };
         let pods: Vec<_> = world.of_kind(Kind::Pod).filter(own).collect();
-        if sandbox.runs() && sandbox.meta.deleting.is_none() && pods.is_empty() {
-            podless.insert(key.clone());
+        if sandbox.runs() && sandbox.meta.deletion_timestamp.is_none() && pods.is_empty() {
+            without_pod.insert(key.clone());
         }
         if let Some(owner) = sandbox.meta.controller.as_ref().filter(|_| sandbox.meta.in_pool()) {
             let kind = if owner.api_version.starts_with(group::EXTENSIONS) { Kind::Pool } else { Kind::SeedPool };
@@ -124,7 +124,7 @@ fn scan(world: &World) -> (Found, BTreeSet<Key>) {
             members.entry(pool).or_default().push((key.clone(), pod));
         }
     }
-    (members, podless)
+    (members, without_pod)
 }
 
 proptest! {
@@ -137,13 +137,13 @@ proptest! {
         for (version, step) in (1..).zip(&steps) {
             let Some(observed) = observed(&world, step, version) else { continue };
             let _ = world.observe(observed, Timestamp::UNIX_EPOCH);
-            let (members, podless) = scan(&world);
+            let (members, without_pod) = scan(&world);
             let kept = |members: &crate::world::Members| {
                 members.iter().map(|(key, (_, pod))| (key.clone(), pod.as_ref().map(|p| p.key.clone()))).collect()
             };
             let kept: BTreeMap<_, Vec<_>> = world.members.iter().map(|(pool, m)| (pool.clone(), kept(m))).collect();
             prop_assert_eq!(kept, members, "{:?}", step);
-            prop_assert_eq!(&world.podless, &podless, "{:?}", step);
+            prop_assert_eq!(&world.without_pod, &without_pod, "{:?}", step);
             for (key, (sandbox, pod)) in world.members.values().flatten() {
                 for object in [sandbox].into_iter().chain(pod) {
                     prop_assert!(world.get(&object.key).is_some_and(|held| Arc::ptr_eq(held, object)), "{key}: old");

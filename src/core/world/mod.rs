@@ -6,9 +6,9 @@
 
 mod demand;
 mod index;
-mod marks;
-mod reserve;
-mod see;
+mod pending_writes;
+mod reservation;
+mod snapshot;
 mod warm;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,16 +18,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use demand::Demand;
-pub use marks::Refusal;
+pub use pending_writes::Refusal;
 
+use crate::binding::Bindings;
 use crate::kind::{Key, Kind};
 use crate::object::Object;
 use crate::plan::{Action, Op, Outcome};
-use crate::policy::Bindings;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
-use marks::{Mark, Marks};
-use reserve::Promise;
+use pending_writes::{PendingWrite, PendingWrites};
+use reservation::Reservation;
 use warm::Warm;
 
 /// What a watch delivers.
@@ -45,18 +45,18 @@ pub enum Observed {
 
 /// What the watch owes us of an object that a reply showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unconfirmed {
+enum Awaiting {
     /// An event, unless a list comes first.
     Event,
     /// A list that was begun since shows it, or it is gone.
     List,
     /// A list that was begun before the reply came did not show it: made after that list was taken, or gone before.
-    Doubted,
+    Unverified,
 }
 
 /// What speaks against a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unfit {
+enum NodeTrouble {
     /// It is to be emptied, and was first seen so then.
     CordonedAt(Timestamp),
     /// It is not ready.
@@ -79,12 +79,12 @@ pub struct World {
     /// How many of them are reconciled.
     reconciled: usize,
     /// Objects whose newest state we know from a reply, not yet from the watch.
-    unconfirmed: BTreeMap<Key, Unconfirmed>,
+    awaiting_watch: BTreeMap<Key, Awaiting>,
     /// UIDs that a reply said are gone, until the watch says so too.
-    gone: BTreeMap<Arc<str>, Kind>,
+    deleted_uids: BTreeMap<Arc<str>, Kind>,
     /// UIDs that the watch said are gone while a reply about them was still to come.
-    buried: BTreeMap<Key, BTreeSet<Arc<str>>>,
-    marks: Marks,
+    tombstones: BTreeMap<Key, BTreeSet<Arc<str>>>,
+    pending_writes: PendingWrites,
     /// What a watch made due of a Sandbox that is being taken, before the reply to that.
     due_with_reply: BTreeMap<Key, BTreeSet<Key>>,
     /// Controlled objects by their controller's UID.
@@ -92,18 +92,18 @@ pub struct World {
     /// Sandboxes of a pool, each with its pod, by the pool's key and UID: so that a look at a large pool is short.
     members: BTreeMap<(Key, Arc<str>), Members>,
     /// Sandboxes that are to run and have no pod: what they wait for may be a fact of the cluster.
-    podless: BTreeSet<Key>,
+    without_pod: BTreeSet<Key>,
     /// Nodes on which nothing is handed out.
-    unfit: BTreeMap<Arc<str>, Unfit>,
+    unusable_nodes: BTreeMap<Arc<str>, NodeTrouble>,
     /// Who waits for or depends on a template or pool, by its key.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
     /// Sandboxes that could be claimed.
     warm: Warm,
     /// Sandboxes promised at admission, which are not among those, and when the promises end.
-    promised: BTreeMap<Key, Promise>,
-    lapsing: BTreeSet<(Timestamp, Key)>,
+    reserved_sandboxes: BTreeMap<Key, Reservation>,
+    reservations_by_end: BTreeSet<(Timestamp, Key)>,
     /// The time that it was told last.
-    told: Timestamp,
+    last_now: Timestamp,
     /// Live claimed Sandboxes by the pool that they came from.
     taken: BTreeMap<Key, BTreeSet<Key>>,
     demand: BTreeMap<Key, Demand>,
@@ -122,20 +122,20 @@ impl World {
             bindings: Arc::default(),
             objects: BTreeMap::new(),
             reconciled: 0,
-            unconfirmed: BTreeMap::new(),
-            gone: BTreeMap::new(),
-            buried: BTreeMap::new(),
-            marks: Marks::default(),
+            awaiting_watch: BTreeMap::new(),
+            deleted_uids: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
+            pending_writes: PendingWrites::default(),
             due_with_reply: BTreeMap::new(),
             children: BTreeMap::new(),
             members: BTreeMap::new(),
-            podless: BTreeSet::new(),
-            unfit: BTreeMap::new(),
+            without_pod: BTreeSet::new(),
+            unusable_nodes: BTreeMap::new(),
             referrers: BTreeMap::new(),
             warm: Warm::default(),
-            promised: BTreeMap::new(),
-            lapsing: BTreeSet::new(),
-            told: Timestamp::MIN,
+            reserved_sandboxes: BTreeMap::new(),
+            reservations_by_end: BTreeSet::new(),
+            last_now: Timestamp::MIN,
             taken: BTreeMap::new(),
             demand: BTreeMap::new(),
             status_written: BTreeMap::new(),
@@ -165,13 +165,13 @@ impl World {
     /// Our own writes to an object that no watch has shown yet, in words, for `/debug/seen`.
     #[must_use]
     pub fn pending(&self, key: &Key) -> Vec<String> {
-        self.marks.describe(key)
+        self.pending_writes.describe(key)
     }
 
     /// Whether a write of ours to the object is under way.
     #[must_use]
     pub fn awaits_reply(&self, key: &Key) -> bool {
-        self.marks.awaits_reply(key)
+        self.pending_writes.awaits_reply(key)
     }
 
     /// Objects of one kind.
@@ -184,8 +184,8 @@ impl World {
     /// Whether the last list of a kind lacked what a reply had shown meanwhile, and no event has shown it since. If that
     /// stays so for long, only another list can say that it is gone.
     #[must_use]
-    pub fn doubts(&self, kind: Kind) -> bool {
-        self.unconfirmed.iter().any(|(key, owed)| key.kind == kind && *owed == Unconfirmed::Doubted)
+    pub fn has_unverified(&self, kind: Kind) -> bool {
+        self.awaiting_watch.iter().any(|(key, owed)| key.kind == kind && *owed == Awaiting::Unverified)
     }
 
     /// Puts other policies in force; answers whom that concerns.
@@ -234,7 +234,7 @@ impl World {
     /// Forgets what no event will clear: operations that were lost so long ago that they do not count any more,
     /// refusals that nothing repeats, the demand for pools that are not there. To be called once in a while.
     pub fn forget_old(&mut self, now: Timestamp) {
-        self.marks.forget_old(now, self.settings.unknown_for);
+        self.pending_writes.forget_old(now, self.settings.unknown_for);
         let objects = &self.objects;
         self.demand.retain(|pool, _| objects.contains_key(pool));
     }
@@ -245,32 +245,32 @@ impl World {
 
     /// Takes in what a watch delivered; answers what has to be reconciled because of it.
     pub fn observe(&mut self, observed: Observed, now: Timestamp) -> Vec<Key> {
-        self.lapse(now);
+        self.expire_reservations(now);
         let mut dirty = BTreeSet::new();
         match observed {
             Observed::Applied(object) => {
                 let key = object.key.clone();
                 self.applied(object, now, &mut dirty);
-                if self.marks.is_being_taken(&key) && !dirty.is_empty() {
+                if self.pending_writes.is_being_taken(&key) && !dirty.is_empty() {
                     // Most likely our own write, which the watch shows before the reply comes. What follows it waits for the reply
                     // as it would otherwise, or it would be in the claim's way.
                     self.due_with_reply.entry(key).or_default().append(&mut dirty);
                 }
             }
             Observed::Deleted(object) => {
-                self.gone.remove(&object.meta.uid);
+                self.deleted_uids.remove(&object.meta.uid);
                 self.removed(&object.key, &object.meta.uid, &mut dirty);
             }
             Observed::Listing(kind) => {
-                for (_, owed) in self.unconfirmed.iter_mut().filter(|(key, _)| key.kind == kind) {
-                    *owed = Unconfirmed::List;
+                for (_, owed) in self.awaiting_watch.iter_mut().filter(|(key, _)| key.kind == kind) {
+                    *owed = Awaiting::List;
                 }
             }
             Observed::Listed(kind, objects) => {
                 let listed: BTreeSet<Key> = objects.iter().map(|o| o.key.clone()).collect();
                 let uids: BTreeSet<&str> = objects.iter().map(|o| &*o.meta.uid).collect();
                 // What a list does not show any more, no watch that follows it will.
-                self.gone.retain(|uid, gone_kind| *gone_kind != kind || uids.contains(&**uid));
+                self.deleted_uids.retain(|uid, gone_kind| *gone_kind != kind || uids.contains(&**uid));
                 for object in objects {
                     self.applied(object, now, &mut dirty);
                 }
@@ -280,11 +280,11 @@ impl World {
                     .map(|o| (o.key.clone(), o.meta.uid.clone()))
                     .collect();
                 for (key, uid) in missing {
-                    if let Some(owed @ (Unconfirmed::Event | Unconfirmed::Doubted)) = self.unconfirmed.get_mut(&key) {
-                        *owed = Unconfirmed::Doubted;
+                    if let Some(owed @ (Awaiting::Event | Awaiting::Unverified)) = self.awaiting_watch.get_mut(&key) {
+                        *owed = Awaiting::Unverified;
                         continue;
                     }
-                    self.gone.remove(&uid);
+                    self.deleted_uids.remove(&uid);
                     self.removed(&key, &uid, &mut dirty);
                 }
             }
@@ -293,12 +293,12 @@ impl World {
     }
 
     fn applied(&mut self, object: Object, now: Timestamp, dirty: &mut BTreeSet<Key>) {
-        if self.gone.contains_key(&object.meta.uid) {
+        if self.deleted_uids.contains_key(&object.meta.uid) {
             return;
         }
         if let Some(held) = self.objects.get(&object.key) {
             if object.meta.version >= held.meta.version {
-                self.unconfirmed.remove(&object.key);
+                self.awaiting_watch.remove(&object.key);
             }
             if object.meta.version <= held.meta.version {
                 return;
@@ -309,12 +309,12 @@ impl World {
 
     fn removed(&mut self, key: &Key, uid: &str, dirty: &mut BTreeSet<Key>) {
         if self.objects.get(key).is_some_and(|held| &*held.meta.uid == uid) {
-            if self.marks.awaits_reply(key) {
-                self.buried.entry(key.clone()).or_default().insert(uid.into());
+            if self.pending_writes.awaits_reply(key) {
+                self.tombstones.entry(key.clone()).or_default().insert(uid.into());
             }
-            self.unconfirmed.remove(key);
-            self.marks.forget(key);
-            self.marks.not_refused(uid);
+            self.awaiting_watch.remove(key);
+            self.pending_writes.forget(key);
+            self.pending_writes.not_refused(uid);
             self.status_written.remove(key);
             self.take_out(key, dirty);
         }
@@ -333,12 +333,12 @@ impl World {
             if matches!(op.action, Action::Create { .. }) {
                 self.created += 1;
             }
-            let mark = Mark::of(op);
-            if matches!(mark, Mark::Take { .. } | Mark::Delete) {
-                self.promise_ends(&op.key);
-                self.unwarm(&op.key);
+            let mark = PendingWrite::of(op);
+            if matches!(mark, PendingWrite::Take { .. } | PendingWrite::Delete) {
+                self.forget_reservation(&op.key);
+                self.remove_warm(&op.key);
             }
-            self.marks.set(op.key.clone(), mark);
+            self.pending_writes.set(op.key.clone(), mark);
         }
         Ok(step.iter().map(|op| self.addressed(op)).collect())
     }
@@ -357,7 +357,7 @@ impl World {
 
     fn still_holds(&self, op: &Op) -> bool {
         let held = self.objects.get(&op.key);
-        let busy = self.marks.in_flight(&op.key);
+        let busy = self.pending_writes.in_flight(&op.key);
         match &op.action {
             Action::Create { .. } => held.is_none() && !busy,
             Action::Patch { uid, resource_version, .. } => held.is_some_and(|o| {
@@ -389,67 +389,69 @@ impl World {
         let mut dirty = BTreeSet::new();
         match outcome {
             Outcome::Stored(object) => {
-                self.marks.clear(&op.key, &Mark::of(op));
-                if let Mark::Create { controller: Some(uid) } | Mark::Take { claim: Some(uid) } = Mark::of(op) {
-                    self.marks.not_refused(&uid);
+                self.pending_writes.clear(&op.key, &PendingWrite::of(op));
+                if let PendingWrite::Create { controller: Some(uid) } | PendingWrite::Take { claim: Some(uid) } =
+                    PendingWrite::of(op)
+                {
+                    self.pending_writes.not_refused(&uid);
                 }
                 if matches!(op.action, Action::Patch { status: true, .. }) {
                     self.status_written.insert(op.key.clone(), now);
                 }
                 let newer = self.objects.get(&op.key).is_none_or(|held| held.meta.version < object.meta.version);
-                let buried = self.buried.get(&op.key).is_some_and(|uids| uids.contains(&object.meta.uid));
-                if newer && !buried && !self.gone.contains_key(&object.meta.uid) {
-                    self.unconfirmed.insert(op.key.clone(), Unconfirmed::Event);
+                let tombstones = self.tombstones.get(&op.key).is_some_and(|uids| uids.contains(&object.meta.uid));
+                if newer && !tombstones && !self.deleted_uids.contains_key(&object.meta.uid) {
+                    self.awaiting_watch.insert(op.key.clone(), Awaiting::Event);
                     self.put(Object::clone(object), now, &mut dirty);
                 } else {
-                    self.rewarm(&op.key);
+                    self.add_warm(&op.key);
                 }
             }
             Outcome::Gone => {
-                self.marks.clear(&op.key, &Mark::of(op));
+                self.pending_writes.clear(&op.key, &PendingWrite::of(op));
                 if let Some(uid) = self.objects.get(&op.key).map(|o| o.meta.uid.clone()) {
                     let named = match &op.action {
                         Action::Patch { uid, .. } | Action::Delete { uid, .. } => Some(uid.as_str()),
                         Action::Create { .. } => None,
                     };
                     if named == Some(&*uid) {
-                        self.gone.insert(uid.clone(), op.key.kind);
+                        self.deleted_uids.insert(uid.clone(), op.key.kind);
                         self.removed(&op.key, &uid, &mut dirty);
                     }
                 }
             }
             Outcome::Conflict => {
-                self.marks.clear(&op.key, &Mark::of(op));
+                self.pending_writes.clear(&op.key, &PendingWrite::of(op));
                 // Of the version that was tried, not of the one held: a newer one may have come meanwhile.
                 if let Some(version) = self.tried_version(op) {
-                    self.marks.outdated(op.key.clone(), version);
+                    self.pending_writes.outdated(op.key.clone(), version);
                 }
-                self.rewarm(&op.key);
+                self.add_warm(&op.key);
             }
             // If an earlier try was without a reply, this is its object, and the watch will show it.
-            Outcome::Exists => self.marks.lost(&op.key, &Mark::of(op), now),
+            Outcome::Exists => self.pending_writes.lost(&op.key, &PendingWrite::of(op), now),
             Outcome::Rejected { status, message } => {
-                self.marks.not_done(&op.key, &Mark::of(op));
-                self.marks.refuse(
+                self.pending_writes.not_done(&op.key, &PendingWrite::of(op));
+                self.pending_writes.refuse(
                     op.key.clone(),
-                    Mark::of(op),
+                    PendingWrite::of(op),
                     Refusal { status: *status, message: message.as_str().into(), at: now },
                 );
-                self.rewarm(&op.key);
+                self.add_warm(&op.key);
             }
             Outcome::Busy => {
-                self.marks.not_done(&op.key, &Mark::of(op));
-                self.rewarm(&op.key);
+                self.pending_writes.not_done(&op.key, &PendingWrite::of(op));
+                self.add_warm(&op.key);
             }
             Outcome::Unknown => {
-                self.marks.lost(&op.key, &Mark::of(op), now);
-                self.rewarm(&op.key);
+                self.pending_writes.lost(&op.key, &PendingWrite::of(op), now);
+                self.add_warm(&op.key);
             }
         }
-        if !self.marks.awaits_reply(&op.key) {
-            self.buried.remove(&op.key);
+        if !self.pending_writes.awaits_reply(&op.key) {
+            self.tombstones.remove(&op.key);
         }
-        if !self.marks.is_being_taken(&op.key) {
+        if !self.pending_writes.is_being_taken(&op.key) {
             dirty.extend(self.due_with_reply.remove(&op.key).into_iter().flatten());
         }
         dirty.into_iter().collect()

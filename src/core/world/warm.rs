@@ -11,12 +11,12 @@ use jiff::Timestamp;
 use crate::kind::Key;
 
 /// What a Sandbox was made of: the pool's UID, and the hash of its template.
-pub(super) type Make = (Arc<str>, Arc<str>);
+pub(super) type PoolRevision = (Arc<str>, Arc<str>);
 
 /// By what they were made of: those of an old template are in nobody's way.
 #[derive(Debug, Default)]
 pub(super) struct Warm {
-    pools: BTreeMap<Make, Pool>,
+    pools: BTreeMap<PoolRevision, Pool>,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ struct Pool {
 
 impl Warm {
     /// Puts one in, or moves it to another node.
-    pub(super) fn insert(&mut self, make: &Make, key: &Key, created: Timestamp, node: Arc<str>) {
+    pub(super) fn insert(&mut self, make: &PoolRevision, key: &Key, created: Timestamp, node: Arc<str>) {
         let pool = self.pools.entry(make.clone()).or_default();
         if pool.places.get(key).is_some_and(|place| *place == (node.clone(), created)) {
             return;
@@ -41,7 +41,7 @@ impl Warm {
     }
 
     /// Takes one out, if it is in.
-    pub(super) fn remove(&mut self, make: &Make, key: &Key) {
+    pub(super) fn remove(&mut self, make: &PoolRevision, key: &Key) {
         let Some(held) = self.pools.get_mut(make) else { return };
         held.remove(key);
         if held.places.is_empty() {
@@ -50,7 +50,7 @@ impl Warm {
     }
 
     /// Those of one make on usable nodes, best first.
-    pub(super) fn of(&self, make: &Make, usable: impl Fn(&str) -> bool) -> impl Iterator<Item = &Key> {
+    pub(super) fn of(&self, make: &PoolRevision, usable: impl Fn(&str) -> bool) -> impl Iterator<Item = &Key> {
         self.pools.get(make).into_iter().flat_map(move |pool| {
             let nodes: Vec<_> = pool.order.iter().rev().filter(|(_, node)| usable(node)).collect();
             let nodes = nodes.into_iter().filter_map(|(_, node)| pool.nodes.get(node));
@@ -59,7 +59,7 @@ impl Warm {
     }
 
     /// Those of a pool that were made of another template.
-    pub(super) fn stale(&self, make: &Make) -> impl Iterator<Item = &Key> {
+    pub(super) fn stale(&self, make: &PoolRevision) -> impl Iterator<Item = &Key> {
         let of_pool = self.pools.range((make.0.clone(), "".into())..).take_while(|((pool, _), _)| *pool == make.0);
         of_pool.filter(|((_, hash), _)| *hash != make.1).flat_map(|(_, pool)| pool.places.keys())
     }
@@ -99,7 +99,7 @@ mod test {
 
     #[test]
     fn the_oldest_on_the_fullest_node_goes_first() {
-        let pool: Make = ("pool".into(), "hash".into());
+        let pool: PoolRevision = ("pool".into(), "hash".into());
         let mut warm = Warm::default();
         for (name, created, node) in [("a1", 3, "a"), ("a2", 2, "a"), ("a3", 4, "a"), ("b1", 1, "b"), ("b2", 5, "b")] {
             warm.insert(&pool, &key(name), at(created), node.into());
@@ -116,7 +116,7 @@ mod test {
 
     #[test]
     fn one_that_comes_again_from_another_node_is_moved() {
-        let pool: Make = ("pool".into(), "hash".into());
+        let pool: PoolRevision = ("pool".into(), "hash".into());
         let mut warm = Warm::default();
         for node in ["a", "a", "b"] {
             warm.insert(&pool, &key("s"), at(1), node.into());
@@ -129,7 +129,7 @@ mod test {
 
     #[test]
     fn what_nobody_may_take_is_not_looked_at() {
-        let make = |hash: &str| -> Make { ("pool".into(), hash.into()) };
+        let make = |hash: &str| -> PoolRevision { ("pool".into(), hash.into()) };
         let mut warm = Warm::default();
         for (name, hash, node) in
             [("old", "old", "a"), ("new", "new", "b"), ("drained-1", "new", "c"), ("drained-2", "new", "c")]

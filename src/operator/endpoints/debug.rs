@@ -9,8 +9,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
+use paddock_core::binding::{Binding, Bindings};
 use paddock_core::kind::{Key, Kind};
-use paddock_core::policy::{Binding, Bindings};
 use paddock_plugin_host::PluginReport;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -35,7 +35,7 @@ pub struct Debug {
 /// `/debug/seen/KIND/NAMESPACE/NAME`, `/debug/plugins` and `/debug/bindings`.
 pub fn debug(debug: Debug) -> Router {
     Router::new()
-        .route("/debug/seen/{kind}/{namespace}/{name}", get(seen))
+        .route("/debug/seen/{kind}/{namespace}/{name}", get(snapshot))
         .route(
             "/debug/plugins",
             get(|State(debug): State<Debug>| async move { pretty(&json!(*debug.plugins.borrow())) }),
@@ -54,7 +54,10 @@ fn pretty(document: &Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], format!("{document:#}\n")).into_response()
 }
 
-async fn seen(State(debug): State<Debug>, Path((word, namespace, name)): Path<(String, String, String)>) -> Response {
+async fn snapshot(
+    State(debug): State<Debug>,
+    Path((word, namespace, name)): Path<(String, String, String)>,
+) -> Response {
     let key = |kind: Kind| Key::new(kind, if kind.namespaced() { namespace.as_str() } else { "" }, name.as_str());
     let keys: Vec<Key> = meant(&word).into_iter().map(key).collect();
     let there = |key: &&Key| debug.world.read(|world| world.get(key).is_some());
@@ -63,11 +66,11 @@ async fn seen(State(debug): State<Debug>, Path((word, namespace, name)): Path<(S
         let text = format!("no kind {word:?}: expected one of {}\n", kinds.join(", "));
         return (StatusCode::NOT_FOUND, text).into_response();
     };
-    let seen = debug.world.see(key, Timestamp::now());
+    let snapshot = debug.world.snapshot(key, Timestamp::now());
     let pending = debug.world.read(|world| world.pending(key));
     let document = json!({
         "key": key.to_string(),
-        "seen": seen,
+        "seen": snapshot,
         "pending": pending,
         "last": debug.traces.last(key).map(|trace| trace.json()),
     });
@@ -114,9 +117,9 @@ fn meant(word: &str) -> Vec<Kind> {
 mod tests {
     use std::sync::Arc;
 
+    use paddock_core::binding::{FailurePolicy, Selector};
     use paddock_core::object::Object;
     use paddock_core::plan::{Action, Op, Reason};
-    use paddock_core::policy::{FailurePolicy, Selector};
     use paddock_core::question::{Hook, PluginRef};
     use paddock_core::settings::Settings;
     use paddock_core::world::{Observed, World};

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use paddock_core::policy::Bindings;
-use paddock_core::question::{Answer, Answered, Ask, Failure, FailureKind};
+use paddock_core::binding::Bindings;
+use paddock_core::question::{Answer, Failure, FailureKind, PluginReply, PluginRequest};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
 /// Answers one question. It may use the processor for as long as a plugin's deadline, and does not wait otherwise.
-pub type Judge = Arc<dyn Fn(&Ask, Timestamp) -> Result<Answer, Failure> + Send + Sync>;
+pub type PluginClient = Arc<dyn Fn(&PluginRequest, Timestamp) -> Result<Answer, Failure> + Send + Sync>;
 
 /// Plugins, as the loop and the webhook know them.
 #[derive(Clone)]
 pub struct Policies {
     /// Who answers.
-    pub judge: Judge,
+    pub judge: PluginClient,
     /// What is bound; changes take effect at the next look.
     pub bindings: watch::Receiver<Bindings>,
 }
@@ -26,7 +26,7 @@ impl Policies {
     /// No plugin at all: every question fails, and nothing is bound that would ask one.
     #[must_use]
     pub fn none() -> Self {
-        let judge: Judge = Arc::new(|ask, _| {
+        let judge: PluginClient = Arc::new(|ask, _| {
             Err(Failure { kind: FailureKind::Missing, message: format!("no plugin {} is loaded", ask.plugin.name) })
         });
         Self { judge, bindings: watch::Sender::new(Bindings::default()).subscribe() }
@@ -34,7 +34,7 @@ impl Policies {
 }
 
 /// The same plugins, with every call counted and timed.
-pub(crate) fn metered(judge: Judge, metrics: Metrics) -> Judge {
+pub(crate) fn metered(judge: PluginClient, metrics: Metrics) -> PluginClient {
     Arc::new(move |ask, now| {
         let started = Instant::now();
         let result = judge(ask, now);
@@ -45,18 +45,18 @@ pub(crate) fn metered(judge: Judge, metrics: Metrics) -> Judge {
 
 /// Asks until `questions` has no more, which is the case for `Ok`. `Err` has the answers of `max_rounds` rounds.
 pub(crate) fn ask_all(
-    judge: &Judge,
+    judge: &PluginClient,
     now: Timestamp,
     max_rounds: usize,
-    questions: impl Fn(&[Answered]) -> Vec<Ask>,
-) -> Result<Vec<Answered>, Vec<Answered>> {
-    let mut answers: Vec<Answered> = Vec::new();
+    questions: impl Fn(&[PluginReply]) -> Vec<PluginRequest>,
+) -> Result<Vec<PluginReply>, Vec<PluginReply>> {
+    let mut answers: Vec<PluginReply> = Vec::new();
     for _ in 0..max_rounds {
         let asks = questions(&answers);
         if asks.is_empty() {
             return Ok(answers);
         }
-        answers.extend(asks.into_iter().map(|ask| Answered { result: judge(&ask, now), ask }));
+        answers.extend(asks.into_iter().map(|ask| PluginReply { result: judge(&ask, now), ask }));
     }
     if questions(&answers).is_empty() { Ok(answers) } else { Err(answers) }
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use paddock_core::question::{Ask, Failure, FailureKind, Hook};
+use paddock_core::question::{Failure, FailureKind, Hook, PluginRequest};
 
 use crate::limits;
 
@@ -39,7 +39,7 @@ impl Failures {
 }
 
 /// Logs a failure, and how many of its like were not.
-pub(super) fn tell(ask: &Ask, failure: &Failure, unsaid: u64) {
+pub(super) fn tell(ask: &PluginRequest, failure: &Failure, unsaid: u64) {
     let (plugin, hook) = (ask.plugin.name.as_str(), ask.question.hook().as_str());
     let (digest, why) = (&ask.plugin.digest, failure.kind.as_str());
     tracing::warn!(plugin, hook, %digest, why, unsaid, failure.message, "a plugin did not answer");

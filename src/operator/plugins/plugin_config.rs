@@ -18,9 +18,9 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use paddock_core::binding::{Binding, FailurePolicy, Operator, Requirement, Selector};
 use paddock_core::kind::Kind;
 use paddock_core::model::{Amount, parse_go_duration};
-use paddock_core::policy::{Binding, FailurePolicy, Operator, Requirement, Selector};
 use paddock_core::question::Hook;
 use paddock_plugin_host::Limits;
 use serde::Deserialize;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use paddock_core::policy::{Binding, Bindings};
+use paddock_core::binding::{Binding, Bindings};
 use paddock_core::question::{Hook, PluginRef};
 use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin};
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use paddock_core::policy::{Binding, FailurePolicy};
-use paddock_core::question::{Answer, Ask, FailureKind, Hook, PoolSizeQuestion, Question};
+use paddock_core::binding::{Binding, FailurePolicy};
+use paddock_core::question::{Answer, FailureKind, Hook, PluginRequest, PoolSizeQuestion, Question};
 use paddock_guests::{ASK_FOR_WASI, MISBEHAVE, POOL_FIXED};
 use paddock_plugin_host::{Host, HostConfig};
 use tempfile::TempDir;
@@ -77,8 +77,8 @@ impl World {
     }
 }
 
-fn ask(binding: &Binding) -> Ask {
-    Ask {
+fn ask(binding: &Binding) -> PluginRequest {
+    PluginRequest {
         binding: binding.name.clone(),
         plugin: binding.plugin.clone(),
         settings: binding.settings.clone(),
@@ -292,7 +292,7 @@ async fn receivers_hear_of_changes_and_of_nothing_else() {
     fs::write(world.dir.path().join("fixed.wasm"), POOL_FIXED).unwrap();
     let plugins = start(Arc::clone(&world.host), config, stop.clone()).await.unwrap();
     let mut bindings = plugins.policies.bindings.clone();
-    let first = |bindings: &tokio::sync::watch::Receiver<paddock_core::policy::Bindings>| {
+    let first = |bindings: &tokio::sync::watch::Receiver<paddock_core::binding::Bindings>| {
         bindings.borrow().iter().find(|b| b.hook == Hook::PoolSize).unwrap().clone()
     };
     assert_eq!(first(&bindings).name, "fixed/pool-size", "what is there at the start is in force at the start");

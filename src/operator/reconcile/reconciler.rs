@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use paddock_core::decide::{decide, questions};
-use paddock_core::plan::Wake;
-use paddock_core::question::Answered;
-use paddock_core::seen::Seen;
+use paddock_core::plan::Requeue;
+use paddock_core::question::PluginReply;
+use paddock_core::snapshot::Snapshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, error, info_span, warn};
@@ -15,7 +15,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 use super::trace::{Trace, Traces};
 use crate::limits;
 use crate::metrics::{Ended, Metrics};
-use crate::plugins::{Judge, ask_all};
+use crate::plugins::{PluginClient, ask_all};
 use crate::queue::{Done, Job, Queue};
 use crate::world::SharedWorld;
 use crate::write::Events;
@@ -26,7 +26,7 @@ pub struct Reconciler {
     /// What is seen.
     pub world: SharedWorld,
     /// Who answers.
-    pub judge: Judge,
+    pub judge: PluginClient,
     /// Who acts.
     pub writer: Writer,
     /// Who tells the user.
@@ -71,25 +71,25 @@ impl Reconciler {
         job.done(done, wake.as_ref().map(instant));
     }
 
-    async fn reconcile(&self, job: &Job) -> (Done, Option<Wake>) {
+    async fn reconcile(&self, job: &Job) -> (Done, Option<Requeue>) {
         let (key, trigger) = (&job.key, job.trigger);
         for _ in 0..limits::STALE_PLANS {
             let now = Timestamp::now();
             let looked = Instant::now();
-            let seen = Arc::new(self.world.see(key, now));
+            let snapshot = Arc::new(self.world.snapshot(key, now));
             let mut looking = looked.elapsed();
-            let answers = self.ask(&seen, now).await;
+            let answers = self.ask(&snapshot, now).await;
             let decided = Instant::now();
-            let plan = decide(&seen, &answers);
+            let plan = decide(&snapshot, &answers);
             looking += decided.elapsed();
             job.took(looking);
             let progress = self.writer.act(&plan).await;
 
-            let wake = plan.wake.clone();
+            let wake = plan.requeue.clone();
             if progress != Progress::Stale {
                 self.events.send(plan.events.iter().cloned());
             }
-            self.traces.keep(Trace { key: key.clone(), at: now, trigger, seen, answers, plan, progress });
+            self.traces.keep(Trace { key: key.clone(), at: now, trigger, snapshot, answers, plan, progress });
             match progress {
                 Progress::Stored => return (Done::Converged, wake),
                 Progress::Stopped(done) => return (done, wake),
@@ -103,16 +103,16 @@ impl Reconciler {
     }
 
     /// Asks until nothing more is to be asked. A plugin may use the processor for milliseconds, so on a thread for that.
-    async fn ask(&self, seen: &Arc<Seen>, now: Timestamp) -> Vec<Answered> {
-        if questions(seen, &[]).is_empty() {
+    async fn ask(&self, snapshot: &Arc<Snapshot>, now: Timestamp) -> Vec<PluginReply> {
+        if questions(snapshot, &[]).is_empty() {
             return Vec::new();
         }
-        let (seen, judge) = (seen.clone(), self.judge.clone());
+        let (snapshot, judge) = (snapshot.clone(), self.judge.clone());
         let asked = tokio::task::spawn_blocking(move || {
-            ask_all(&judge, now, limits::QUESTION_ROUNDS, |answers| questions(&seen, answers)).unwrap_or_else(
+            ask_all(&judge, now, limits::QUESTION_ROUNDS, |answers| questions(&snapshot, answers)).unwrap_or_else(
                 |answers| {
                     let rounds = limits::QUESTION_ROUNDS;
-                    warn!(key = %seen.key(), rounds, "questions without end; going on with the answers so far");
+                    warn!(key = %snapshot.key(), rounds, "questions without end; going on with the answers so far");
                     answers
                 },
             )
@@ -136,7 +136,7 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// The moment of a wake on the monotonic clock. When the wall clock steps meanwhile, everything is looked at again.
-fn instant(wake: &Wake) -> Instant {
+fn instant(wake: &Requeue) -> Instant {
     let ahead = wake.at.duration_since(Timestamp::now());
     Instant::now() + Duration::try_from(ahead).unwrap_or_default()
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use paddock_core::kind::Key;
 use paddock_core::plan::Plan;
-use paddock_core::question::Answered;
-use paddock_core::seen::Seen;
+use paddock_core::question::PluginReply;
+use paddock_core::snapshot::Snapshot;
 use serde_json::{Value, json};
 
 use crate::limits;
@@ -23,9 +23,9 @@ pub struct Trace {
     /// What put it into the queue.
     pub trigger: Trigger,
     /// What was seen.
-    pub seen: Arc<Seen>,
+    pub snapshot: Arc<Snapshot>,
     /// What each plugin was asked and answered.
-    pub answers: Vec<Answered>,
+    pub answers: Vec<PluginReply>,
     /// What was planned.
     pub plan: Plan,
     /// How far it came.
@@ -82,7 +82,7 @@ impl Trace {
         json!({
             "at": self.at,
             "trigger": self.trigger.as_str(),
-            "seen": &*self.seen,
+            "seen": &*self.snapshot,
             "answered": self.answers,
             "planned": lines,
             "plan": self.plan,

@@ -76,7 +76,7 @@ impl Watch {
                 biased;
                 event = events.next() => event,
                 () = doubted.as_mut() => {
-                    if self.world.read(|world| world.doubts(self.kind)) {
+                    if self.world.read(|world| world.has_unverified(self.kind)) {
                         info!(kind = ?self.kind, "the watch does not show what was written; listing again");
                         return;
                     }

@@ -3,8 +3,8 @@
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
+use paddock_core::admission::Activity;
 use paddock_core::api::Sandbox;
-use paddock_core::review::Activity;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::warn;

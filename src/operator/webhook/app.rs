@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use jiff::Timestamp;
-use paddock_core::question::Answered;
-use paddock_core::review::{self, Activity, Context, Entry, Phase, Review, ReviewVerdict};
+use paddock_core::admission::{self, Activity, Context, Entry, Phase, Review, ReviewVerdict};
+use paddock_core::question::PluginReply;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -19,7 +19,7 @@ use super::metrics::Reviews;
 use super::promise::Promises;
 use super::wire::{self, Asked, Malformed};
 use crate::limits;
-use crate::plugins::{Judge, ask_all};
+use crate::plugins::{PluginClient, ask_all};
 use crate::sync::Missing;
 use crate::world::SharedWorld;
 
@@ -39,7 +39,7 @@ pub fn look(world: SharedWorld, missing: watch::Receiver<Missing>, operator_user
 #[derive(Clone)]
 pub struct App {
     look: Look,
-    judge: Judge,
+    judge: PluginClient,
     activity: mpsc::Sender<Activity>,
     promises: Option<Promises>,
     metrics: Reviews,
@@ -50,7 +50,7 @@ pub struct App {
 impl App {
     /// An app that looks at the cluster by `look`, asks plugins by `judge`, and hands on signs of activity.
     #[must_use]
-    pub fn new(look: Look, judge: Judge, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
+    pub fn new(look: Look, judge: PluginClient, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
         let permits = Arc::new(Semaphore::new(limits::REVIEWS));
         Self { look, judge, activity, promises: None, metrics, permits, clock: Timestamp::now }
     }
@@ -142,9 +142,9 @@ impl App {
         let body = to_bytes(body, limits::REVIEW_BODY).await.map_err(Unanswered::Body)?;
         let asked = wire::read(&body, phase, entry, (self.clock)())?;
         let mut context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
-        context.promised = self.promises.as_ref().and_then(|promises| promises.promise(&asked.review));
-        let promised = context.promised.clone();
-        if let Some(activity) = review::activity(&asked.review, &context)
+        context.reserved_sandbox = self.promises.as_ref().and_then(|promises| promises.promise(&asked.review));
+        let reserved_sandbox = context.reserved_sandbox.clone();
+        if let Some(activity) = admission::activity(&asked.review, &context)
             && self.activity.try_send(activity).is_err()
         {
             // Too many wait to be written. The session is not held up for it; the Sandbox may be taken for idle.
@@ -153,18 +153,18 @@ impl App {
         }
         let (asked, verdict) = self.decide(asked, context).await?;
         let outcome = tell(&asked, &verdict);
-        if let (Some(promises), Some(sandbox), false) = (&self.promises, promised, verdict.promise_stands) {
+        if let (Some(promises), Some(sandbox), false) = (&self.promises, reserved_sandbox, verdict.reservation_kept) {
             promises.release(&asked.review, &sandbox);
         }
-        self.metrics.troubles(&verdict);
+        self.metrics.plugin_failures(&verdict);
         Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
     }
 
     /// Plugins compute, so they are not asked on a thread that serves connections. Where nobody is to be asked, as about most
     /// claims, there is no other thread to wait for.
     async fn decide(&self, asked: Asked, context: Context) -> Result<(Asked, ReviewVerdict), Unanswered> {
-        if review::questions(&asked.review, &context, &[]).is_empty() {
-            let verdict = review::verdict(&asked.review, &context, &[]);
+        if admission::questions(&asked.review, &context, &[]).is_empty() {
+            let verdict = admission::verdict(&asked.review, &context, &[]);
             return Ok((asked, verdict));
         }
         let judge = self.judge.clone();
@@ -177,12 +177,12 @@ impl App {
 }
 
 /// Asks until there is nothing left to ask.
-fn ask_and_decide(review: &Review, context: &Context, judge: &Judge) -> ReviewVerdict {
+fn ask_and_decide(review: &Review, context: &Context, judge: &PluginClient) -> ReviewVerdict {
     // Each round asks another binding, so there are no more rounds than bindings.
     let max_rounds = context.bindings.iter().count();
-    let questions = |answered: &[Answered]| review::questions(review, context, answered);
+    let questions = |answered: &[PluginReply]| admission::questions(review, context, answered);
     let (Ok(answered) | Err(answered)) = ask_all(judge, review.now, max_rounds, questions);
-    review::verdict(review, context, &answered)
+    admission::verdict(review, context, &answered)
 }
 
 fn tell(asked: &Asked, verdict: &ReviewVerdict) -> &'static str {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use paddock_core::policy::FailurePolicy;
-use paddock_core::review::{Entry, Phase, ReviewVerdict, Why};
+use paddock_core::admission::{Entry, Phase, ReviewVerdict, Why};
+use paddock_core::binding::FailurePolicy;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 /// From a tenth of a millisecond (nothing to ask) to the API server's timeout.
@@ -17,7 +17,7 @@ const ACTIVITY_RESULTS: [&str; 3] = ["written", "failed", "dropped"];
 pub struct Reviews {
     verdicts: IntCounterVec,
     seconds: HistogramVec,
-    troubles: IntCounterVec,
+    plugin_failures: IntCounterVec,
     activity: IntCounterVec,
 }
 
@@ -36,7 +36,7 @@ impl Reviews {
                 .buckets(SECONDS.to_vec()),
             &["entry", "phase"],
         )?;
-        let troubles = IntCounterVec::new(
+        let plugin_failures = IntCounterVec::new(
             Opts::new(
                 "paddock_webhook_plugin_troubles_total",
                 "Plugins that did not answer in a review, or whose answer was refused, and what followed.",
@@ -53,8 +53,8 @@ impl Reviews {
         registry.register(Box::new(activity.clone()))?;
         registry.register(Box::new(verdicts.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        registry.register(Box::new(troubles.clone()))?;
-        let reviews = Self { verdicts, seconds, troubles, activity };
+        registry.register(Box::new(plugin_failures.clone()))?;
+        let reviews = Self { verdicts, seconds, plugin_failures, activity };
         reviews.begin();
         Ok(reviews)
     }
@@ -85,15 +85,15 @@ impl Reviews {
         self.activity.with_label_values(&[result]).inc();
     }
 
-    pub(super) fn troubles(&self, verdict: &ReviewVerdict) {
-        for trouble in &verdict.troubles {
+    pub(super) fn plugin_failures(&self, verdict: &ReviewVerdict) {
+        for trouble in &verdict.plugin_failures {
             let policy = match trouble.policy {
                 FailurePolicy::Fail => "fail",
                 FailurePolicy::Ignore => "ignore",
                 FailurePolicy::Fallback => "fallback",
             };
             let labels = [trouble.plugin.as_str(), trouble.failure.kind.as_str(), policy];
-            self.troubles.with_label_values(&labels).inc();
+            self.plugin_failures.with_label_values(&labels).inc();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paddock_core::review::Review;
+use paddock_core::admission::Review;
 
 use crate::leader::Fence;
 use crate::world::SharedWorld;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use paddock_core::admission::{Context, Entry};
+use paddock_core::binding::{Binding, Bindings, FailurePolicy, Selector};
 use paddock_core::names::label;
-use paddock_core::policy::{Binding, Bindings, FailurePolicy, Selector};
 use paddock_core::question::{
     Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, RuntimeClassAnswer, RuntimeClassFact,
 };
-use paddock_core::review::{Context, Entry};
 use prometheus::Registry;
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn context() -> Context {
     Context { classes: Arc::new(vec![class]), bindings: Arc::new(Bindings::new(vec![binding])), ..Context::default() }
 }
 
-async fn start_with(look: Look, judge: Judge) -> Served1 {
+async fn start_with(look: Look, judge: PluginClient) -> Served1 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let pair = issue(&["127.0.0.1".to_owned()], Timestamp::now(), Lifetimes::default().certificate).expect("issued");
@@ -58,7 +58,7 @@ async fn start_with(look: Look, judge: Judge) -> Served1 {
 }
 
 async fn start_plain() -> Served1 {
-    let judge: Judge = Arc::new(|_, _| {
+    let judge: PluginClient = Arc::new(|_, _| {
         let choice = ClassChoice::Class("gvisor".to_owned());
         Ok(Answer::RuntimeClass(RuntimeClassAnswer { choice, reason: "it isolates".to_owned() }))
     });
@@ -158,7 +158,7 @@ async fn what_cannot_be_answered_says_why_in_a_status() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_review_that_fails_harms_no_other() {
     // Without the hook of `panic!`: it would write a backtrace, which can take longer than a review may.
-    let judge: Judge = Arc::new(|_, _| std::panic::resume_unwind(Box::new("a plugin host that is broken")));
+    let judge: PluginClient = Arc::new(|_, _| std::panic::resume_unwind(Box::new("a plugin host that is broken")));
     let webhook = start_with(Arc::new(|_| Some(context())), judge).await;
     let (status, _) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
     assert_eq!(status, 500);
@@ -172,7 +172,7 @@ async fn a_review_that_takes_too_long_says_so_and_holds_nobody_up() {
     let (asked, began) = std::sync::mpsc::channel();
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
-    let slow: Judge = Arc::new(move |_, _| {
+    let slow: PluginClient = Arc::new(move |_, _| {
         asked.send(()).expect("the test waits");
         // Until the test has what it waits for.
         let _ = held.lock().expect("a lock").recv();

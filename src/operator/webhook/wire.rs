@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use paddock_core::review::{Denial, Entry, Phase, Review, ReviewVerdict, Verb};
+use paddock_core::admission::{Denial, Entry, Phase, Review, ReviewVerdict, Verb};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -199,7 +199,7 @@ pub(super) fn failure(code: u16, reason: &str, message: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paddock_core::review::{Cause, Why};
+    use paddock_core::admission::{Cause, Why};
 
     fn body() -> Value {
         json!({

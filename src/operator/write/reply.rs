@@ -59,7 +59,7 @@ impl Reply {
 
 fn stored(op: &Op, body: &[u8]) -> Outcome {
     let Ok(document) = serde_json::from_slice::<Value>(body) else { return Outcome::Unknown };
-    if matches!(op.action, Action::Delete { .. }) && !lingers(&document) {
+    if matches!(op.action, Action::Delete { .. }) && !outlives_deadline(&document) {
         return Outcome::Gone;
     }
     Object::from_json(op.key.kind, document).map_or(Outcome::Unknown, |object| Outcome::Stored(Box::new(object)))
@@ -67,7 +67,7 @@ fn stored(op: &Op, body: &[u8]) -> Outcome {
 
 /// Whether a deleted object, as the API server answers it, is still there: it waits for a finalizer or for its grace
 /// period. A `Status` in its place, or an object without either, says that it was removed at once.
-fn lingers(document: &Value) -> bool {
+fn outlives_deadline(document: &Value) -> bool {
     let metadata = &document["metadata"];
     metadata["deletionTimestamp"].is_string()
         && (metadata["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds > 0)

@@ -7,10 +7,10 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use paddock_core::policy::Binding;
+use paddock_core::binding::Binding;
 use paddock_core::question::{
-    AdmissionQuestion, Ask, Hook, IdleQuestion, IdleTier, Operation, PoolSizeQuestion, Question, RuntimeClassFact,
-    RuntimeClassQuestion,
+    AdmissionQuestion, Hook, IdleQuestion, IdleTier, Operation, PluginRequest, PoolSizeQuestion, Question,
+    RuntimeClassFact, RuntimeClassQuestion,
 };
 use paddock_plugin_host::{BUILT_INS, Host, HostConfig, Source};
 
@@ -47,7 +47,7 @@ fn main() {
     }
 }
 
-fn run(host: &Host, ask: &Ask) -> Vec<Duration> {
+fn run(host: &Host, ask: &PluginRequest) -> Vec<Duration> {
     let (now, started, mut times) = (Timestamp::UNIX_EPOCH, Instant::now(), Vec::with_capacity(1 << 20));
     while started.elapsed() < FOR {
         let call = Instant::now();
@@ -57,7 +57,7 @@ fn run(host: &Host, ask: &Ask) -> Vec<Duration> {
     times
 }
 
-fn ask(binding: &Binding) -> Ask {
+fn ask(binding: &Binding) -> PluginRequest {
     let now: Timestamp = "2026-09-01T12:00:00Z".parse().unwrap();
     let classes = vec![
         RuntimeClassFact { name: "gvisor".into(), handler: "runsc".into(), isolated: true, nodes: 3 },
@@ -126,5 +126,5 @@ fn ask(binding: &Binding) -> Ask {
             now,
         })),
     };
-    Ask { binding: binding.name.clone(), plugin: binding.plugin.clone(), settings: "{}".into(), question }
+    PluginRequest { binding: binding.name.clone(), plugin: binding.plugin.clone(), settings: "{}".into(), question }
 }

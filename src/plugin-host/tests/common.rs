@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use paddock_core::question::{
-    AdmissionQuestion, Answer, Ask, Failure, Hook, IdleQuestion, IdleTier, Operation, PluginRef, PoolSizeQuestion,
-    Question, RuntimeClassFact, RuntimeClassQuestion,
+    AdmissionQuestion, Answer, Failure, Hook, IdleQuestion, IdleTier, Operation, PluginRef, PluginRequest,
+    PoolSizeQuestion, Question, RuntimeClassFact, RuntimeClassQuestion,
 };
 use paddock_plugin_host::{Host, HostConfig, Limits, Plugin, QuarantinePolicy, Source};
 
@@ -31,8 +31,8 @@ pub(crate) fn load(host: &Host, name: &str, component: &[u8]) -> Plugin {
     host.load(Source { name, component, limits: None }).unwrap()
 }
 
-pub(crate) fn ask(plugin: &PluginRef, settings: &str, question: Question) -> Ask {
-    Ask { binding: "test".into(), plugin: plugin.clone(), settings: settings.into(), question }
+pub(crate) fn ask(plugin: &PluginRef, settings: &str, question: Question) -> PluginRequest {
+    PluginRequest { binding: "test".into(), plugin: plugin.clone(), settings: settings.into(), question }
 }
 
 /// One question of the misbehaving guest.

@@ -26,7 +26,7 @@ use self::symbols::{Symbols, learn};
 use super::json::{name, text};
 use super::kinds::{Kind, SANDBOX};
 use super::manifests::sandbox;
-use super::oracle::{Seen, follow};
+use super::oracle::{Snapshot, follow};
 use super::place::Place;
 use super::stage;
 use crate::framework::Test;
@@ -122,7 +122,7 @@ struct Play {
 
 /// What the watches of one kind deliver, and up to where it was compared.
 struct Feed {
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<Snapshot>>>,
     task: JoinHandle<()>,
     /// Of the real one: a version.
     since: u64,
@@ -297,11 +297,11 @@ impl Play {
 
     /// The real events that are yet to be compared. A built-in kind may be written anew with nothing in it that is looked
     /// at, as a volume claim is by its first update: that the model need not do.
-    fn news(&self, kind: Kind) -> Vec<Seen> {
+    fn news(&self, kind: Kind) -> Vec<Snapshot> {
         let feed = &self.feeds[&kind];
         let all = feed.seen.lock().expect("no panic");
         let mut before: BTreeMap<String, Value> = BTreeMap::new();
-        let says_something = |seen: &&Seen| {
+        let says_something = |seen: &&Snapshot| {
             let now = portrait(&seen.object, &self.theirs, kind);
             let same = before.insert(name(&seen.object).to_owned(), now.clone()).is_some_and(|before| before == now);
             custom(kind) || seen.gone || !same

@@ -3,10 +3,10 @@
 mod isolation;
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_core::policy::{Binding, Bindings, FailurePolicy, Selector};
+use paddock_core::binding::{Binding, Bindings, FailurePolicy, Selector};
 use paddock_core::question::{
-    Answer, Answered, Ask, Failure, FailureKind, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRef, PoolSizeAnswer,
-    PoolSizeQuestion, Question,
+    Answer, Failure, FailureKind, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRef, PluginReply, PluginRequest,
+    PoolSizeAnswer, PoolSizeQuestion, Question,
 };
 
 /// Questions are asked in rounds; so many are enough for every chain of the built-ins.
@@ -14,7 +14,7 @@ const ROUNDS: usize = 8;
 
 /// The stand-ins for the built-ins, and an answer of its own for every binding that a test scripts.
 #[derive(Default)]
-pub(crate) struct Judge {
+pub(crate) struct PluginClient {
     /// By the name of a binding, or of a hook.
     scripted: Vec<(String, Result<Answer, Failure>)>,
     /// Bound beside the built-ins.
@@ -26,7 +26,7 @@ pub(crate) struct Judge {
     asked: u64,
 }
 
-impl Judge {
+impl PluginClient {
     /// A binding of this name (or all of a hook) answers this.
     pub(crate) fn script(&mut self, name: &str, result: Result<Answer, Failure>) {
         self.scripted.push((name.to_owned(), result));
@@ -79,8 +79,8 @@ impl Judge {
         &mut self,
         seen: &S,
         now: Timestamp,
-        questions: impl Fn(&S, &[Answered]) -> Vec<Ask>,
-    ) -> Vec<Answered> {
+        questions: impl Fn(&S, &[PluginReply]) -> Vec<PluginRequest>,
+    ) -> Vec<PluginReply> {
         let mut answers = Vec::new();
         for _ in 0..ROUNDS {
             let asks = questions(seen, &answers);
@@ -89,7 +89,7 @@ impl Judge {
             }
             for ask in asks {
                 let result = self.answer(&ask, now);
-                answers.push(Answered { ask, result });
+                answers.push(PluginReply { ask, result });
             }
         }
         answers
@@ -99,7 +99,7 @@ impl Judge {
         self.counting.then(|| self.asked.to_le_bytes().to_vec())
     }
 
-    fn answer(&mut self, ask: &Ask, now: Timestamp) -> Result<Answer, Failure> {
+    fn answer(&mut self, ask: &PluginRequest, now: Timestamp) -> Result<Answer, Failure> {
         self.asked += 1;
         let hook = ask.question.hook().as_str();
         if let Some((_, result)) = self.scripted.iter().find(|(name, _)| *name == ask.binding || name == hook) {

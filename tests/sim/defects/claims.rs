@@ -7,7 +7,7 @@ use paddock_core::kind::Kind;
 use super::{claim, defect, expect, pool_of};
 use crate::framework::{Outcome, Test};
 use crate::sim::operator::carry_out;
-use crate::sim::stage::{Answered, Link, Stage};
+use crate::sim::stage::{Link, PluginReply, Stage};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -104,7 +104,7 @@ fn no_take_in_vain() -> Outcome {
     stage.act(Link::Good);
     stage.settle();
     let vain: Vec<_> =
-        stage.sent.iter().filter(|(_, a)| *a == Answered::Conflict).map(|(op, _)| op.to_string()).collect();
+        stage.sent.iter().filter(|(_, a)| *a == PluginReply::Conflict).map(|(op, _)| op.to_string()).collect();
     expect(vain.is_empty(), || format!("sent in vain: {vain:?}"))?;
     is_ready(&stage, "c1")?;
     is_ready(&stage, "c2")?;

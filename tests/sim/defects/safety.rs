@@ -1,8 +1,8 @@
 //! Defects by which one user could reach what is another's.
 
+use paddock_core::admission::{Context, Entry, Phase, Review, ReviewVerdict, Verb, Why, verdict};
 use paddock_core::kind::Kind;
 use paddock_core::plan::Action;
-use paddock_core::review::{Context, Entry, Phase, Review, ReviewVerdict, Verb, Why, verdict};
 use serde_json::{Value, json};
 
 use super::{claim, defect, expect, pool_of, sandbox};

@@ -4,7 +4,7 @@ use paddock_core::kind::Kind;
 
 use super::{claim, defect, expect, pool_of, sandbox};
 use crate::framework::{Outcome, Test};
-use crate::sim::stage::{Answered, Link, Stage};
+use crate::sim::stage::{Link, PluginReply, Stage};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -210,7 +210,7 @@ fn conflict_outdates_what_was_tried() -> Outcome {
     stage.patch(Kind::Sandbox, &name, "{ metadata: { annotations: { touched: 'yes' } } }");
     stage.watch();
     stage.serve(Link::Good);
-    let conflicts = stage.sent.iter().filter(|(_, a)| *a == Answered::Conflict).count();
+    let conflicts = stage.sent.iter().filter(|(_, a)| *a == PluginReply::Conflict).count();
     expect(conflicts == 1, || format!("{conflicts} conflicts: this proves nothing"))?;
     stage.settle();
     let has = stage.get(Kind::Claim, "c")["status"]["sandbox"]["name"].clone();

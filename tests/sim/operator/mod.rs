@@ -10,19 +10,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use jiff::{SignedDuration, Timestamp};
+use paddock_core::admission::{self, Review, ReviewVerdict};
 use paddock_core::decide::{decide, questions};
 use paddock_core::kind::{Key, Kind};
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
-use paddock_core::question::Answered;
-use paddock_core::review::{self, Review, ReviewVerdict};
-use paddock_core::seen::Seen;
+use paddock_core::question::PluginReply;
 use paddock_core::settings::Settings;
+use paddock_core::snapshot::Snapshot;
 use paddock_core::world::World;
 
 pub(crate) use flight::{Fate, Flight, View, carry_out};
 use watch::Watch;
 
-use super::answers::Judge;
+use super::answers::PluginClient;
 use super::api::{Api, Resource};
 
 /// How often a reconcile looks again when its plan was stale.
@@ -37,7 +37,7 @@ pub(crate) struct Operator {
     /// What it knows.
     pub(crate) world: World,
     /// Who answers its questions.
-    judge: Judge,
+    judge: PluginClient,
     watches: BTreeMap<Kind, Watch>,
     /// Whether it acts; another one may stand by.
     pub(crate) leading: bool,
@@ -75,7 +75,7 @@ enum End {
 
 impl Operator {
     /// A process that has just begun: it has yet to list everything.
-    pub(crate) fn new(settings: Settings, judge: Judge, now: Timestamp) -> Self {
+    pub(crate) fn new(settings: Settings, judge: PluginClient, now: Timestamp) -> Self {
         let mut world = World::new(settings);
         let _ = world.set_bindings(judge.bindings());
         Self {
@@ -100,7 +100,7 @@ impl Operator {
 
     /// Kinds whose watch has something to deliver or to do.
     pub(crate) fn watchable(&self, api: &Api) -> Vec<Kind> {
-        let pending = |kind: Kind, watch: &Watch| watch.pending(api, resource(kind), self.world.doubts(kind));
+        let pending = |kind: Kind, watch: &Watch| watch.pending(api, resource(kind), self.world.has_unverified(kind));
         self.watches.iter().filter(|(kind, watch)| pending(**kind, watch)).map(|(kind, _)| *kind).collect()
     }
 
@@ -182,8 +182,8 @@ impl Operator {
     }
 
     /// What a reconcile of this key would plan now.
-    pub(crate) fn plan(&mut self, key: &Key, now: Timestamp) -> (Seen, Vec<Answered>, Plan) {
-        let seen = self.world.see(key, now);
+    pub(crate) fn plan(&mut self, key: &Key, now: Timestamp) -> (Snapshot, Vec<PluginReply>, Plan) {
+        let seen = self.world.snapshot(key, now);
         let answers = self.judge.ask(&seen, now, questions);
         let plan = decide(&seen, &answers);
         (seen, answers, plan)
@@ -216,11 +216,11 @@ impl Operator {
         }
         let mut context = self.world.review_context(review, None);
         // The others promise nothing.
-        context.promised = if self.leading { self.world.reserve(review) } else { None };
+        context.reserved_sandbox = if self.leading { self.world.reserve(review) } else { None };
         let answers =
-            self.judge.ask(review, review.now, |review, answers| review::questions(review, &context, answers));
-        let verdict = review::verdict(review, &context, &answers);
-        if let Some(sandbox) = context.promised.filter(|_| !verdict.promise_stands) {
+            self.judge.ask(review, review.now, |review, answers| admission::questions(review, &context, answers));
+        let verdict = admission::verdict(review, &context, &answers);
+        if let Some(sandbox) = context.reserved_sandbox.filter(|_| !verdict.reservation_kept) {
             self.world.release(&review.namespace, &sandbox);
         }
         Some(verdict)
@@ -270,7 +270,7 @@ impl Operator {
     }
 
     fn ended(&mut self, key: &Key, task: &Task, now: Timestamp) {
-        if let Some(wake) = &task.plan.wake {
+        if let Some(wake) = &task.plan.requeue {
             self.wake(key, wake.at.max(now));
         }
         match task.end {

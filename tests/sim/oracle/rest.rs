@@ -181,10 +181,10 @@ fn claim(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
         return expect(ips == told, || format!("its Sandbox has {ips}"));
     }
     expect(owned.is_empty(), || "it has a Sandbox that its status does not name".to_owned())?;
-    let namesake = api.get(&Id::new(Resource::SANDBOX, &id.namespace, &id.name)).is_some();
+    let same_name = api.get(&Id::new(Resource::SANDBOX, &id.namespace, &id.name)).is_some();
     let wanted = match problem(api, id, spec) {
         Some(reason) => reason,
-        None if namesake => "AdoptionConflict",
+        None if same_name => "AdoptionConflict",
         None => return Err("it never got a Sandbox".to_owned()),
     };
     expect(ready == ("False", wanted), || format!("it should say {wanted}, and says {ready:?}"))

@@ -13,9 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use paddock_core::admission::{Entry, Phase, Review, Verb};
 use paddock_core::kind::{Key, Kind};
 use paddock_core::plan::Reason;
-use paddock_core::review::{Entry, Phase, Review, Verb};
 use serde_json::{Value, json};
 
 use super::Simulation;
@@ -148,7 +148,7 @@ impl Simulation {
         let metadata = &admitted["metadata"];
         self.note(|| format!("admitted, dry run {dry_run}, by the leader {leading}: {metadata}; {:?}", verdict.denial));
         let stamp = metadata["annotations"][STAMP].as_str().unwrap_or_default().to_owned();
-        if !verdict.promise_stands {
+        if !verdict.reservation_kept {
             if leading && !dry_run {
                 // What it had at an earlier call is taken back with it.
                 self.admission.promises.retain(|_, promise| promise.stamp != stamp);

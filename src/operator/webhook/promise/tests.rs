@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_core::admission::{Entry, Phase, Verb};
 use paddock_core::kind::Kind;
 use paddock_core::object::Object;
-use paddock_core::review::{Entry, Phase, Verb};
 use paddock_core::settings::Settings;
 use paddock_core::world::{Observed, World};
 use serde_json::{Value, json};

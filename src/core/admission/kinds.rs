@@ -10,39 +10,39 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::draft::{About, Draft, Stop, deny_fields, strings};
 use super::marker::Marker;
-use super::{Entry, Phase, Verb, Why, defaults, pods, remarks};
+use super::state::{Halt, ReviewState, Subject, deny_fields, strings};
+use super::{Entry, Phase, Verb, Why, defaults, pods, warnings};
 use crate::api::{extensions, seed};
 use crate::kind::{ApiShape, Class, Kind, OwnKind};
 use crate::model::{self, FieldError, FieldErrors};
 use crate::names::label;
 
-pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
-    if draft.review.entry == Entry::OwnedSandboxes {
+pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
+    if state.review.entry == Entry::OwnedSandboxes {
         // The rest is asked through the other entry, which may go without an answer.
-        return not_forged(draft, kind);
+        return not_forged(state, kind);
     }
-    match draft.review.phase {
-        Phase::Mutate => defaults::apply(kind, draft.review, draft.context, &mut draft.object),
+    match state.review.phase {
+        Phase::Mutate => defaults::apply(kind, state.review, state.context, &mut state.object),
         Phase::Validate => {
-            not_forged(draft, kind)?;
-            unchanged(draft, kind)?;
-            marked_in_time(draft, kind)?;
-            parses(draft, kind)?;
-            remarks::tell(draft, kind);
+            not_forged(state, kind)?;
+            unchanged(state, kind)?;
+            marked_in_time(state, kind)?;
+            parses(state, kind)?;
+            warnings::tell(state, kind);
         }
     }
-    let about = about(draft);
-    let before = draft.context.promised.is_some().then(|| draft.object.clone());
-    draft.ask_admission(&about)?;
-    if draft.review.phase == Phase::Mutate {
+    let subject = subject(state);
+    let before = state.context.reserved_sandbox.is_some().then(|| state.object.clone());
+    state.ask_admission(&subject)?;
+    if state.review.phase == Phase::Mutate {
         // A plugin may have changed one of two fields that are to agree.
-        defaults::apply(kind, draft.review, draft.context, &mut draft.object);
+        defaults::apply(kind, state.review, state.context, &mut state.object);
         if let Some(before) = before
-            && !settled(draft, kind, &before, &about)
+            && !settled(state, kind, &before, &subject)
         {
-            defaults::take_promise_away(&mut draft.object);
+            defaults::take_promise_away(&mut state.object);
         }
     }
     Ok(())
@@ -50,35 +50,35 @@ pub(super) fn walk(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
 
 /// Whether validation would find a claim as it is now, ask the plugins what they were asked already, and neither deny it nor
 /// say a word: the API server does not ask once more about a claim that carries a promise.
-fn settled(draft: &Draft<'_>, kind: Kind, before: &Value, about: &About) -> bool {
+fn settled(state: &ReviewState<'_>, kind: Kind, before: &Value, subject: &Subject) -> bool {
     // With `generateName` the name is not known before validation; and what one plugin changes another may judge.
-    let asked_in_full = !draft.review.name.is_empty() && draft.object == *before;
-    let read = read(kind, &draft.object);
-    draft.untroubled()
-        && (asked_in_full || !draft.judged_by_others(about))
-        && problems(draft, &read).is_empty()
-        && read.claim.is_some_and(|claim| ill_metadata(draft, &claim).is_empty())
+    let asked_in_full = !state.review.name.is_empty() && state.object == *before;
+    let read = read(kind, &state.object);
+    state.untroubled()
+        && (asked_in_full || !state.judged_by_others(subject))
+        && problems(state, &read).is_empty()
+        && read.claim.is_some_and(|claim| metadata_errors(state, &claim).is_empty())
 }
 
 /// The labels that selectors look at: the pod template's, and the object's own over them.
-fn about(draft: &Draft<'_>) -> About {
-    let mut labels = strings(&draft.object, "/spec/podTemplate/metadata/labels");
-    labels.extend(strings(&draft.object, "/spec/template/metadata/labels"));
+fn subject(state: &ReviewState<'_>) -> Subject {
+    let mut labels = strings(&state.object, "/spec/podTemplate/metadata/labels");
+    labels.extend(strings(&state.object, "/spec/template/metadata/labels"));
     let marked_pod = Marker::of(&labels) != Marker::Unmarked;
-    labels.extend(draft.labels());
-    About::new(labels, marked_pod || draft.namespace_isolates())
+    labels.extend(state.labels());
+    Subject::new(labels, marked_pod || state.namespace_isolates())
 }
 
 /// Only the operator makes the Sandboxes of pools and claims: a Sandbox that somebody else passes off as a pool's would
 /// be handed to a claim.
-fn not_forged(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
+fn not_forged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if kind != Kind::Sandbox {
         return Ok(());
     }
     // Whether its deletion waits for it is the garbage collector's to change.
     let whose = |owner: &OwnerReference| OwnerReference { block_owner_deletion: None, ..owner.clone() };
-    let known: Vec<OwnerReference> = owners(&draft.review.old_object).iter().map(whose).collect();
-    let forged: Vec<FieldError> = owners(&draft.object)
+    let known: Vec<OwnerReference> = owners(&state.review.old_object).iter().map(whose).collect();
+    let forged: Vec<FieldError> = owners(&state.object)
         .into_iter()
         .enumerate()
         // The whole reference: one that was there must not become another kind's or a controller's.
@@ -103,11 +103,11 @@ fn owners(object: &Value) -> Vec<OwnerReference> {
 }
 
 /// Fields that stay as they were created.
-fn unchanged(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
-    if kind != Kind::Sandbox || draft.review.operation != Verb::Update {
+fn unchanged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
+    if kind != Kind::Sandbox || state.review.operation != Verb::Update {
         return Ok(());
     }
-    let (old, new) = (&draft.review.old_object["spec"], &draft.object["spec"]);
+    let (old, new) = (&state.review.old_object["spec"], &state.object["spec"]);
     let mut errors = Vec::new();
     let listed = |spec: &Value| spec["volumeClaimTemplates"].as_array().cloned().unwrap_or_default();
     if listed(old) != listed(new) {
@@ -131,19 +131,19 @@ fn unchanged(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
 }
 
 /// A running Sandbox whose pod shares the host's kernel cannot be marked: its pod stays what it is.
-fn marked_in_time(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
-    if kind != Kind::Sandbox || draft.review.operation != Verb::Update {
+fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
+    if kind != Kind::Sandbox || state.review.operation != Verb::Update {
         return Ok(());
     }
     let marked = |object: &Value| {
         let pods = ["/metadata/labels", "/spec/podTemplate/metadata/labels", "/spec/template/metadata/labels"];
         pods.iter().any(|at| Marker::of(&strings(object, at)) == Marker::Marked)
     };
-    let status = &draft.review.old_object["status"];
+    let status = &state.review.old_object["status"];
     let class = status["runtimeClass"]["name"].as_str();
-    let isolated = class.is_some_and(|name| draft.context.classes.iter().any(|c| c.name == name && c.isolated));
+    let isolated = class.is_some_and(|name| state.context.classes.iter().any(|c| c.name == name && c.isolated));
     let runs = status["replicas"].as_i64().is_some_and(|n| n > 0);
-    if isolated || !runs || marked(&draft.review.old_object) || !marked(&draft.object) {
+    if isolated || !runs || marked(&state.review.old_object) || !marked(&state.object) {
         return Ok(());
     }
     Err(deny_fields(
@@ -157,51 +157,51 @@ fn marked_in_time(draft: &Draft<'_>, kind: Kind) -> Result<(), Stop> {
     ))
 }
 
-fn parses(draft: &mut Draft<'_>, kind: Kind) -> Result<(), Stop> {
-    let read = read(kind, &draft.object);
-    let old = match draft.review.operation {
-        Verb::Update => problems(draft, &self::read(kind, &draft.review.old_object)),
+fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
+    let read = read(kind, &state.object);
+    let old = match state.review.operation {
+        Verb::Update => problems(state, &self::read(kind, &state.review.old_object)),
         Verb::Create | Verb::Delete | Verb::Connect => Vec::new(),
     };
-    let (standing, new): (Vec<_>, Vec<_>) = problems(draft, &read).into_iter().partition(|e| old.contains(e));
+    let (standing, new): (Vec<_>, Vec<_>) = problems(state, &read).into_iter().partition(|e| old.contains(e));
     if !new.is_empty() {
         return Err(deny_fields(Why::Invalid, new));
     }
     for error in standing {
-        draft.warn(&format!("as before, {error}"));
+        state.warn(&format!("as before, {error}"));
     }
-    let (old, spec) = (&draft.review.old_object["spec"], &draft.object["spec"]);
+    let (old, spec) = (&state.review.old_object["spec"], &state.object["spec"]);
     let bounded = spec["minReady"].is_number() || spec["maxReady"].is_number();
-    if draft.review.operation == Verb::Update && bounded && old["replicas"] != spec["replicas"] {
-        draft.warn("spec.replicas has no effect while minReady or maxReady is given: change those");
+    if state.review.operation == Verb::Update && bounded && old["replicas"] != spec["replicas"] {
+        state.warn("spec.replicas has no effect while minReady or maxReady is given: change those");
     }
     if let Some(claim) = read.claim {
         // Not a denial: clients read `InvalidMetadata` from the claim's status, and the template may have its say there.
-        for error in ill_metadata(draft, &claim) {
-            draft.warn(&format!("{error}; the claim will not become Ready"));
+        for error in metadata_errors(state, &claim) {
+            state.warn(&format!("{error}; the claim will not become Ready"));
         }
     }
     Ok(())
 }
 
 /// What is wrong with an object that was read.
-fn problems(draft: &Draft<'_>, read: &Read) -> Vec<FieldError> {
+fn problems(state: &ReviewState<'_>, read: &Read) -> Vec<FieldError> {
     let mut errors = read.errors.clone();
-    errors.extend(isolation(draft, &read.pod));
+    errors.extend(isolation(state, &read.pod));
     errors
 }
 
 /// What a claim gives to its pod and may not, whatever the template has.
-fn ill_metadata(draft: &Draft<'_>, claim: &model::Claim) -> Vec<FieldError> {
+fn metadata_errors(state: &ReviewState<'_>, claim: &model::Claim) -> Vec<FieldError> {
     let template = model::Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };
-    let checked = model::check_claim_metadata(claim, &template, &draft.context.settings.label_domains);
+    let checked = model::check_claim_metadata(claim, &template, &state.context.settings.label_domains);
     checked.err().map(FieldErrors::into_vec).unwrap_or_default()
 }
 
 /// A workload that is marked must not name a class that is there and does not isolate. A class that is not there may
 /// come later: the pod waits for it.
-fn isolation(draft: &Draft<'_>, pod: &Option<PodShape>) -> Vec<FieldError> {
-    let labels = draft.labels();
+fn isolation(state: &ReviewState<'_>, pod: &Option<PodShape>) -> Vec<FieldError> {
+    let labels = state.labels();
     let mut errors = Vec::new();
     if Marker::of(&labels) == Marker::Unclear {
         errors.push(pods::unclear("metadata.labels"));
@@ -214,9 +214,9 @@ fn isolation(draft: &Draft<'_>, pod: &Option<PodShape>) -> Vec<FieldError> {
     let exposed = pod
         .runtime_class
         .as_ref()
-        .is_some_and(|name| draft.context.classes.iter().any(|class| class.name == *name && !class.isolated));
-    if exposed && (marked || draft.namespace_isolates()) {
-        let field = if draft.object.pointer("/spec/runtimeClassName").is_some_and(Value::is_string) {
+        .is_some_and(|name| state.context.classes.iter().any(|class| class.name == *name && !class.isolated));
+    if exposed && (marked || state.namespace_isolates()) {
+        let field = if state.object.pointer("/spec/runtimeClassName").is_some_and(Value::is_string) {
             "spec.runtimeClassName".to_owned()
         } else {
             format!("{}.spec.runtimeClassName", pod.field)
@@ -226,7 +226,7 @@ fn isolation(draft: &Draft<'_>, pod: &Option<PodShape>) -> Vec<FieldError> {
             path: field,
             message: format!(
                 "RuntimeClass {class:?} would run generated code on the host's kernel; {}",
-                draft.what_to_set()
+                state.what_to_set()
             ),
         });
     }

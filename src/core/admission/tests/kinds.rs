@@ -400,17 +400,18 @@ fn a_promise_is_written_on_a_claim_alone_that_validation_would_say_nothing_about
         ("against the schema, which is looked at later", json!({ "spec": { "warmPoolRef": 7 } }), false),
         ("no name yet, which nobody but our own plugins asks for", json!({ "metadata": { "name": null } }), true),
     ] {
-        promised(what, &change, Context::default(), |_| allow(None), stands);
+        reserved_sandbox(what, &change, Context::default(), |_| allow(None), stands);
     }
     let shape = json!({ "apiVersion": "agents.x-k8s.io/v1alpha1", "spec": { "warmPoolRef": null, "templateRef": { "name": "t" } } });
-    promised("the other shape", &shape, Context::default(), |_| allow(None), true);
+    reserved_sandbox("the other shape", &shape, Context::default(), |_| allow(None), true);
 }
 
 /// Whom validation would ask about something else than they were asked about already.
 #[test]
 fn a_promise_is_taken_back_where_a_plugin_would_have_more_to_judge() {
-    let label = |_: &Ask| allow(Some(json!([{ "op": "add", "path": "/metadata/labels", "value": { "a": "b" } }])));
-    let spoils = |_: &Ask| {
+    let label =
+        |_: &PluginRequest| allow(Some(json!([{ "op": "add", "path": "/metadata/labels", "value": { "a": "b" } }])));
+    let spoils = |_: &PluginRequest| {
         allow(Some(json!([{ "op": "add", "path": "/spec/additionalPodMetadata", "value": {
         "labels": { "kubernetes.io/os": "none" },
     } }])))
@@ -425,23 +426,23 @@ fn a_promise_is_taken_back_where_a_plugin_would_have_more_to_judge() {
     };
     let (fail, ignore) = (FailurePolicy::Fail, FailurePolicy::Ignore);
     let unnamed = json!({ "metadata": { "name": null, "generateName": "a-" } });
-    promised("it was asked about all of it", &json!({}), others(fail), |_| allow(None), true);
-    promised("the name is not known", &unnamed, others(fail), |_| allow(None), false);
-    promised("the name is not known, our own plugin judges", &unnamed, built_in(), |_| allow(None), true);
-    promised("it changed the claim", &json!({}), others(fail), label, false);
-    promised("our own spoiled the claim", &json!({}), built_in(), spoils, false);
-    promised("it did not answer", &json!({}), others(ignore), |_| broken(FailureKind::Deadline), false);
+    reserved_sandbox("it was asked about all of it", &json!({}), others(fail), |_| allow(None), true);
+    reserved_sandbox("the name is not known", &unnamed, others(fail), |_| allow(None), false);
+    reserved_sandbox("the name is not known, our own plugin judges", &unnamed, built_in(), |_| allow(None), true);
+    reserved_sandbox("it changed the claim", &json!({}), others(fail), label, false);
+    reserved_sandbox("our own spoiled the claim", &json!({}), built_in(), spoils, false);
+    reserved_sandbox("it did not answer", &json!({}), others(ignore), |_| broken(FailureKind::Deadline), false);
 }
 
 /// What becomes of a promise that is given to a claim with this change.
-fn promised(what: &str, change: &Value, context: Context, plugin: Plugin, stands: bool) {
+fn reserved_sandbox(what: &str, change: &Value, context: Context, plugin: Plugin, stands: bool) {
     let mut claim = claim(json!({ "agents.x-k8s.io/sandbox-name": "mine" }));
     json_patch::merge(&mut claim, change);
     let group = claim["apiVersion"].as_str().and_then(|v| v.split('/').next()).expect("a group").to_owned();
-    let context = Context { promised: Some("p-a".into()), ..context };
+    let context = Context { reserved_sandbox: Some("p-a".into()), ..context };
     let review = create((&group, "sandboxclaims"), claim);
     let (_, verdict) = decide(&review, &context, plugin);
-    assert_eq!((verdict.denial, verdict.promise_stands), (None, stands), "{what}");
+    assert_eq!((verdict.denial, verdict.reservation_kept), (None, stands), "{what}");
     let mut stored = review.object;
     json_patch::patch(&mut stored, &verdict.patch).expect("our own patch applies");
     let named = stored["metadata"]["annotations"]["agents.x-k8s.io/sandbox-name"].as_str();

@@ -17,7 +17,7 @@ fn label(name: &str, value: &str) -> Option<Value> {
 }
 
 /// `first` labels the object; `second` labels it with what it saw of the first; every other allows.
-fn labels(ask: &Ask) -> Result<Answer, Failure> {
+fn labels(ask: &PluginRequest) -> Result<Answer, Failure> {
     let Question::Admission(question) = &ask.question else { return broken(FailureKind::Error) };
     assert!(!question.object.contains("managedFields"), "plugins see no managed fields");
     let object: Value = serde_json::from_str(&question.object).expect("JSON");
@@ -28,16 +28,16 @@ fn labels(ask: &Ask) -> Result<Answer, Failure> {
     }
 }
 
-fn first_fails(ask: &Ask) -> Result<Answer, Failure> {
+fn first_fails(ask: &PluginRequest) -> Result<Answer, Failure> {
     if ask.plugin.name == "first" { broken(FailureKind::Deadline) } else { labels(ask) }
 }
 
-fn first_renames(ask: &Ask) -> Result<Answer, Failure> {
+fn first_renames(ask: &PluginRequest) -> Result<Answer, Failure> {
     let rename = json!([{ "op": "replace", "path": "/metadata/name", "value": "b" }]);
     if ask.plugin.name == "first" { allow(Some(rename)) } else { labels(ask) }
 }
 
-fn second_denies(ask: &Ask) -> Result<Answer, Failure> {
+fn second_denies(ask: &PluginRequest) -> Result<Answer, Failure> {
     if ask.plugin.name != "second" {
         return labels(ask);
     }
@@ -97,8 +97,8 @@ fn a_failure_denies_is_ignored_or_leaves_the_built_in_as_its_policy_says() {
         let (asked, outcome) = decide(&review, &bound(FailurePolicy::Ignore), plugin);
         assert_eq!(asked, ["first/admission", "second/admission", "built-in/admission"]);
         assert!(outcome.allowed());
-        assert_eq!(outcome.troubles.len(), 1);
-        assert_eq!(outcome.troubles[0].binding, "first/admission");
+        assert_eq!(outcome.plugin_failures.len(), 1);
+        assert_eq!(outcome.plugin_failures[0].binding, "first/admission");
 
         let (asked, outcome) = decide(&review, &bound(FailurePolicy::Fallback), plugin);
         assert_eq!(asked, ["first/admission", "built-in/admission"]);
@@ -133,7 +133,7 @@ fn a_question_left_open_denies() {
 
 #[test]
 fn a_plugin_cannot_let_generated_code_onto_the_hosts_kernel() {
-    fn strips(ask: &Ask) -> Result<Answer, Failure> {
+    fn strips(ask: &PluginRequest) -> Result<Answer, Failure> {
         match &ask.question {
             Question::RuntimeClass(_) => choose("gvisor"),
             Question::Admission(_) | Question::Idle(_) | Question::PoolSize(_) => {
@@ -156,7 +156,7 @@ fn a_plugin_cannot_let_generated_code_onto_the_hosts_kernel() {
 
 #[test]
 fn a_class_question_falls_from_plugin_to_built_in() {
-    fn first_is_missing(ask: &Ask) -> Result<Answer, Failure> {
+    fn first_is_missing(ask: &PluginRequest) -> Result<Answer, Failure> {
         if ask.plugin.name == "mine" { broken(FailureKind::Missing) } else { choose("gvisor") }
     }
     let pod = json!({

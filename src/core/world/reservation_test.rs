@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::*;
 use crate::plan::{Action, Op, Outcome, Reason};
-use crate::seen::Seen;
 use crate::settings::Settings;
+use crate::snapshot::Snapshot;
 use crate::world::Observed;
 
 const GROUP: &str = "extensions.agents.x-k8s.io";
@@ -91,8 +91,8 @@ fn taken(world: &mut World, name: &str, hint: Option<&str>, now: Timestamp) -> O
     let claim = object(Kind::Claim, name, None, claim);
     let key = claim.key.clone();
     let _ = world.observe(Observed::Applied(claim), now);
-    let Seen::Claim(seen) = world.see(&key, now) else { panic!("no claim") };
-    seen.candidate.map(|(sandbox, _)| sandbox.key.name.to_string())
+    let Snapshot::Claim(snapshot) = world.snapshot(&key, now) else { panic!("no claim") };
+    snapshot.candidate.map(|(sandbox, _)| sandbox.key.name.to_string())
 }
 
 #[test]
@@ -189,16 +189,16 @@ fn what_was_made_anew_in_the_successor_of_a_namespace_is_looked_at_when_the_old_
     namespace.key = Key::new(Kind::Namespace, "", "ns");
     let _ = world.observe(Observed::Applied(namespace.clone()), at(0));
     let mut going = namespace.clone();
-    (going.meta.deleting, going.meta.version) = (Some(at(1)), 2);
+    (going.meta.deletion_timestamp, going.meta.version) = (Some(at(1)), 2);
     let _ = world.observe(Observed::Applied(going.clone()), at(1));
-    assert!(matches!(world.see(&pool, at(1)), Seen::Leaving(_)));
+    assert!(matches!(world.snapshot(&pool, at(1)), Snapshot::Terminating(_)));
     let mut successor = namespace;
     (successor.meta.uid, successor.meta.version) = ("uid-of-another".into(), 3);
     for last in [Observed::Deleted(going.clone()), Observed::Applied(successor)] {
         let mut world = self::world(Settings::default());
         let _ = world.observe(Observed::Applied(going.clone()), at(1));
         assert!(world.observe(last, at(2)).contains(&pool));
-        assert!(matches!(world.see(&pool, at(2)), Seen::Pool(_)));
+        assert!(matches!(world.snapshot(&pool, at(2)), Snapshot::Pool(_)));
     }
 }
 
@@ -217,8 +217,8 @@ fn a_refusal_of_the_second_try_says_nothing_of_the_first() {
             let _ = world.begin(&step).unwrap();
             let _ = world.finish(&step[0], &outcome, at(1));
         }
-        let Seen::Pool(seen) = world.see(&pool, at(2)) else { panic!("a pool") };
-        assert_eq!(seen.creating.len(), 1, "the first try may have been stored");
+        let Snapshot::Pool(snapshot) = world.snapshot(&pool, at(2)) else { panic!("a pool") };
+        assert_eq!(snapshot.creating.len(), 1, "the first try may have been stored");
     }
 }
 
@@ -228,11 +228,11 @@ fn a_pool_looks_again_when_a_deletion_without_a_reply_does_not_count_any_more() 
     let action = Action::Delete { uid: "uid-a".into(), resource_version: None, foreground: false };
     let step = vec![Op { key: Key::new(Kind::Sandbox, "ns", "a"), reason: Reason::PoolAboveDesired, action }];
     let pool = Key::new(Kind::Pool, "ns", "p");
-    let wake = |world: &World, now| crate::decide::decide(&world.see(&pool, now), &[]).wake.map(|wake| wake.at);
+    let wake = |world: &World, now| crate::decide::decide(&world.snapshot(&pool, now), &[]).requeue.map(|wake| wake.at);
     let _ = world.begin(&step).unwrap();
     assert_eq!(wake(&world, at(1)), None, "the reply says what became of it");
     let _ = world.finish(&step[0], &Outcome::Unknown, at(1));
-    let until = after(at(1), Settings::default().unknown_for);
+    let until = saturating_add(at(1), Settings::default().unknown_for);
     assert_eq!(wake(&world, at(2)), Some(until));
     assert_eq!(wake(&world, until), None);
 }
@@ -258,9 +258,9 @@ fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whateve
             body: json!({ "metadata": { "ownerReferences": [{ "uid": "uid-c" }] } }),
         };
         let step = vec![Op { key: sandbox.clone(), reason: Reason::Claimed, action }];
-        let seen = taken(&world.objects[&sandbox]);
+        let snapshot = taken(&world.objects[&sandbox]);
         let _ = world.begin(&step).unwrap();
-        let at_once = world.observe(Observed::Applied(seen), at(1));
+        let at_once = world.observe(Observed::Applied(snapshot), at(1));
         assert_eq!(at_once, [], "{outcome:?}: in the way of the claim");
         assert!(world.finish(&step[0], &outcome, at(1)).contains(&sandbox), "{outcome:?}: lost");
         // Of any other change the watch tells at once.

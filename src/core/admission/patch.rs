@@ -53,7 +53,7 @@ fn confined(before: &Value, after: &Value) -> Result<(), String> {
             return Err(format!("metadata.{field} would not be a map of strings"));
         }
     }
-    let marked = |o: &Value| Marker::of(&super::draft::strings(o, "/metadata/labels"));
+    let marked = |o: &Value| Marker::of(&super::state::strings(o, "/metadata/labels"));
     if marked(before) != Marker::Unmarked && marked(after) != marked(before) {
         return Err(format!("the patch may not take away the label {}", label::GENERATED_CODE));
     }

@@ -5,42 +5,42 @@
 //! isolated, nor taken from any Pod, since what generated code has run in stays what it is. Ephemeral containers and
 //! in-place resizes happen inside the pod's own runtime and need no review.
 
-use super::draft::{About, Draft, Stop, deny_fields, not_isolated, strings};
 use super::marker::Marker;
+use super::state::{Halt, ReviewState, Subject, deny_fields, not_isolated, strings};
 use super::{Phase, Verb, Why};
 use crate::model::FieldError;
 use crate::names::label;
 
-pub(super) fn walk(draft: &mut Draft<'_>) -> Result<(), Stop> {
-    match draft.review.operation {
-        Verb::Create => create(draft),
-        Verb::Update => update(draft),
+pub(super) fn check(state: &mut ReviewState<'_>) -> Result<(), Halt> {
+    match state.review.operation {
+        Verb::Create => create(state),
+        Verb::Update => update(state),
         Verb::Delete | Verb::Connect => Ok(()),
     }
 }
 
-fn create(draft: &mut Draft<'_>) -> Result<(), Stop> {
-    check_marker(draft)?;
-    isolate(draft)?;
-    let about = about(draft);
-    draft.ask_admission(&about)?;
+fn create(state: &mut ReviewState<'_>) -> Result<(), Halt> {
+    check_marker(state)?;
+    isolate(state)?;
+    let subject = subject(state);
+    state.ask_admission(&subject)?;
     // A plugin may have set the marker, or taken the class away.
-    check_marker(draft)?;
-    isolate(draft)?;
-    enforce(draft)
+    check_marker(state)?;
+    isolate(state)?;
+    enforce(state)
 }
 
-fn update(draft: &mut Draft<'_>) -> Result<(), Stop> {
-    let before = Marker::of(&strings(&draft.review.old_object, "/metadata/labels"));
-    check_update(draft, before)?;
-    let about = about(draft);
-    draft.ask_admission(&about)?;
-    check_update(draft, before)
+fn update(state: &mut ReviewState<'_>) -> Result<(), Halt> {
+    let before = Marker::of(&strings(&state.review.old_object, "/metadata/labels"));
+    check_update(state, before)?;
+    let subject = subject(state);
+    state.ask_admission(&subject)?;
+    check_update(state, before)
 }
 
-fn check_update(draft: &Draft<'_>, before: Marker) -> Result<(), Stop> {
-    match (before, Marker::of(&draft.labels())) {
-        (Marker::Unmarked | Marker::Unclear, Marker::Marked) => enforce(draft),
+fn check_update(state: &ReviewState<'_>, before: Marker) -> Result<(), Halt> {
+    match (before, Marker::of(&state.labels())) {
+        (Marker::Unmarked | Marker::Unclear, Marker::Marked) => enforce(state),
         (Marker::Marked, Marker::Unmarked) => Err(deny_fields(
             Why::Immutable,
             vec![FieldError {
@@ -57,38 +57,38 @@ fn check_update(draft: &Draft<'_>, before: Marker) -> Result<(), Stop> {
 }
 
 /// Gives a class to a pod that must be isolated and names none. While validating, that is a denial instead.
-fn isolate(draft: &mut Draft<'_>) -> Result<(), Stop> {
-    if draft.review.phase == Phase::Validate || !about(draft).generated_code || class(draft).is_some() {
+fn isolate(state: &mut ReviewState<'_>) -> Result<(), Halt> {
+    if state.review.phase == Phase::Validate || !subject(state).generated_code || class(state).is_some() {
         return Ok(());
     }
-    let chosen = draft.choose_isolating_class()?;
-    if let Some(spec) = draft.object.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
+    let chosen = state.choose_isolating_class()?;
+    if let Some(spec) = state.object.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
         spec.insert("runtimeClassName".to_owned(), chosen.into());
     }
     Ok(())
 }
 
 /// What holds whatever plugins answered.
-fn enforce(draft: &Draft<'_>) -> Result<(), Stop> {
-    if !about(draft).generated_code {
+fn enforce(state: &ReviewState<'_>) -> Result<(), Halt> {
+    if !subject(state).generated_code {
         return Ok(());
     }
-    let why = if draft.namespace_isolates() {
+    let why = if state.namespace_isolates() {
         "this namespace requires isolation"
     } else {
         "this Pod is marked as running generated code"
     };
-    let remedy = match draft.review.operation {
+    let remedy = match state.review.operation {
         Verb::Update => {
             "the class of a Pod cannot change: delete the Pod and make it again with the label, and it gets one"
                 .to_owned()
         }
-        Verb::Create | Verb::Delete | Verb::Connect => draft.what_to_set(),
+        Verb::Create | Verb::Delete | Verb::Connect => state.what_to_set(),
     };
-    let Some(class) = class(draft) else {
+    let Some(class) = class(state) else {
         return Err(not_isolated(format!("{why} and names no RuntimeClass; {remedy}")));
     };
-    match draft.context.classes.iter().find(|c| c.name == class) {
+    match state.context.classes.iter().find(|c| c.name == class) {
         Some(fact) if fact.isolated => Ok(()),
         Some(_) => {
             Err(not_isolated(format!("{why}, and RuntimeClass {class:?} runs it on the host's kernel; {remedy}")))
@@ -97,14 +97,14 @@ fn enforce(draft: &Draft<'_>) -> Result<(), Stop> {
     }
 }
 
-fn check_marker(draft: &Draft<'_>) -> Result<(), Stop> {
-    match Marker::of(&draft.labels()) {
+fn check_marker(state: &ReviewState<'_>) -> Result<(), Halt> {
+    match Marker::of(&state.labels()) {
         Marker::Marked | Marker::Unmarked => Ok(()),
         Marker::Unclear => unclear_marker(),
     }
 }
 
-fn unclear_marker() -> Result<(), Stop> {
+fn unclear_marker() -> Result<(), Halt> {
     Err(deny_fields(Why::Invalid, vec![unclear("metadata.labels")]))
 }
 
@@ -116,10 +116,10 @@ pub(super) fn unclear(labels: &str) -> FieldError {
     }
 }
 
-fn about(draft: &Draft<'_>) -> About {
-    About::new(draft.labels(), draft.namespace_isolates())
+fn subject(state: &ReviewState<'_>) -> Subject {
+    Subject::new(state.labels(), state.namespace_isolates())
 }
 
-fn class<'a>(draft: &'a Draft<'_>) -> Option<&'a str> {
-    draft.object.pointer("/spec/runtimeClassName")?.as_str().filter(|c| !c.is_empty())
+fn class<'a>(state: &'a ReviewState<'_>) -> Option<&'a str> {
+    state.object.pointer("/spec/runtimeClassName")?.as_str().filter(|c| !c.is_empty())
 }

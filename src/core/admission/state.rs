@@ -4,42 +4,42 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::chain::{self, Chain, Trouble};
+use super::chain::{self, Chain, PluginFailure};
 use super::class::accept_class;
 use super::defaults;
 use super::marker::{Marker, requires_isolation};
 use super::{Cause, Context, Denial, Entry, Phase, Review, ReviewVerdict, Verb, Why, patch};
+use crate::binding::{Binding, FailurePolicy};
 use crate::model::FieldError;
-use crate::policy::{Binding, FailurePolicy};
 use crate::question::limits::{MAX_REASON_CHARS, MAX_WARNING_CHARS, MAX_WARNINGS};
 use crate::question::{
-    AdmissionQuestion, Answer, Answered, Ask, ClassChoice, Failure, FailureKind, Hook, Operation, Question,
-    RuntimeClassAnswer, RuntimeClassQuestion, Verdict,
+    AdmissionQuestion, Answer, ClassChoice, Failure, FailureKind, Hook, Operation, PluginReply, PluginRequest,
+    Question, RuntimeClassAnswer, RuntimeClassQuestion, Verdict,
 };
 use crate::text::truncate;
 
 /// What ends a walk early.
-pub(super) enum Stop {
+pub(super) enum Halt {
     /// This is to be asked first.
-    Ask(Box<Ask>),
+    Request(Box<PluginRequest>),
     /// It is not admitted.
     Deny(Box<Denial>),
 }
 
 /// A review under way.
-pub(super) struct Draft<'a> {
+pub(super) struct ReviewState<'a> {
     pub(super) review: &'a Review,
     pub(super) context: &'a Context,
-    answered: &'a [Answered],
+    answered: &'a [PluginReply],
     /// The object as changed so far.
     pub(super) object: Value,
     warnings: Vec<String>,
     audit: BTreeMap<String, String>,
-    troubles: Vec<Trouble>,
+    plugin_failures: Vec<PluginFailure>,
 }
 
-impl<'a> Draft<'a> {
-    pub(super) fn new(review: &'a Review, context: &'a Context, answered: &'a [Answered]) -> Self {
+impl<'a> ReviewState<'a> {
+    pub(super) fn new(review: &'a Review, context: &'a Context, answered: &'a [PluginReply]) -> Self {
         Self {
             review,
             context,
@@ -47,7 +47,7 @@ impl<'a> Draft<'a> {
             object: review.object.clone(),
             warnings: Vec::new(),
             audit: BTreeMap::new(),
-            troubles: Vec::new(),
+            plugin_failures: Vec::new(),
         }
     }
 
@@ -55,16 +55,16 @@ impl<'a> Draft<'a> {
         let changed = denial.is_none() && self.review.phase == Phase::Mutate;
         let patch =
             if changed { json_patch::diff(&self.review.object, &self.object) } else { json_patch::Patch(Vec::new()) };
-        let promise_stands = changed
-            && self.context.promised.is_some()
-            && defaults::promise(&self.object) == self.context.promised.as_deref();
+        let reservation_kept = changed
+            && self.context.reserved_sandbox.is_some()
+            && defaults::promise(&self.object) == self.context.reserved_sandbox.as_deref();
         ReviewVerdict {
             denial,
             warnings: self.warnings,
             patch,
-            promise_stands,
+            reservation_kept,
             audit: self.audit,
-            troubles: self.troubles,
+            plugin_failures: self.plugin_failures,
         }
     }
 
@@ -75,21 +75,21 @@ impl<'a> Draft<'a> {
 
     /// Whether every plugin that was asked answered.
     pub(super) fn untroubled(&self) -> bool {
-        self.troubles.is_empty()
+        self.plugin_failures.is_empty()
     }
 
     /// Whether plugins beside our own judge the admission of such an object.
-    pub(super) fn judged_by_others(&self, about: &About) -> bool {
-        self.judges(about).iter().any(|binding| !binding.built_in)
+    pub(super) fn judged_by_others(&self, subject: &Subject) -> bool {
+        self.judges(subject).iter().any(|binding| !binding.built_in)
     }
 
     /// The bindings that judge the admission of such an object, first asked first.
-    fn judges<'b>(&self, about: &'b About) -> Vec<&'b Binding>
+    fn judges<'b>(&self, subject: &'b Subject) -> Vec<&'b Binding>
     where
         'a: 'b,
     {
         let (context, kind) = (self.context, self.review.kind.as_str());
-        let bindings = context.bindings.applying(Hook::Admission, &context.namespace_labels, &about.labels);
+        let bindings = context.bindings.applying(Hook::Admission, &context.namespace_labels, &subject.labels);
         bindings.filter(|binding| binding.judges(kind)).collect()
     }
 
@@ -104,16 +104,16 @@ impl<'a> Draft<'a> {
     }
 
     /// Asks the admission plugins in order; each sees the object as the ones before left it.
-    pub(super) fn ask_admission(&mut self, about: &About) -> Result<(), Stop> {
-        let bindings = self.judges(about);
+    pub(super) fn ask_admission(&mut self, subject: &Subject) -> Result<(), Halt> {
+        let bindings = self.judges(subject);
         let mut built_in_only = false;
         for binding in bindings {
             if built_in_only && !binding.built_in {
                 continue;
             }
             let Some(result) = chain::reply(binding, self.answered) else {
-                let question = Question::Admission(Box::new(self.admission_question(about)));
-                return Err(Stop::Ask(Box::new(chain::ask(binding, question))));
+                let question = Question::Admission(Box::new(self.admission_question(subject)));
+                return Err(Halt::Request(Box::new(chain::ask(binding, question))));
             };
             let failure = match result {
                 Ok(Answer::Admission(answer)) => match (&answer.verdict, self.patched(answer.patch.as_deref())) {
@@ -134,7 +134,7 @@ impl<'a> Draft<'a> {
                 }
                 Err(failure) => failure.clone(),
             };
-            self.troubles.push(Trouble::new(binding, failure.clone()));
+            self.plugin_failures.push(PluginFailure::new(binding, failure.clone()));
             match binding.failure_policy {
                 FailurePolicy::Fail => {
                     let message =
@@ -158,7 +158,7 @@ impl<'a> Draft<'a> {
         })
     }
 
-    fn admission_question(&self, about: &About) -> AdmissionQuestion {
+    fn admission_question(&self, subject: &Subject) -> AdmissionQuestion {
         let review = self.review;
         AdmissionQuestion {
             operation: match review.operation {
@@ -175,7 +175,7 @@ impl<'a> Draft<'a> {
             namespace_labels: self.context.namespace_labels.clone(),
             username: review.username.clone(),
             groups: review.groups.clone(),
-            generated_code: about.generated_code,
+            generated_code: subject.generated_code,
             classes: self.context.classes.to_vec(),
             dry_run: review.dry_run,
             now: review.now,
@@ -183,25 +183,25 @@ impl<'a> Draft<'a> {
     }
 
     /// Lets the runtime-class plugins choose a class for a pod that must be isolated and names none.
-    pub(super) fn choose_isolating_class(&mut self) -> Result<String, Stop> {
+    pub(super) fn choose_isolating_class(&mut self) -> Result<String, Halt> {
         let context = self.context;
         let labels = self.labels();
         let bindings = context.bindings.applying(Hook::RuntimeClass, &context.namespace_labels, &labels);
-        let (chain, troubles) = chain::first_answer(
+        let (chain, plugin_failures) = chain::first_answer(
             bindings,
             self.answered,
             || Question::RuntimeClass(Box::new(self.class_question())),
             |answer| accept_class(answer, &context.classes, true),
         );
-        self.troubles.extend(troubles);
+        self.plugin_failures.extend(plugin_failures);
         match chain {
-            Chain::Ask(ask) => Err(Stop::Ask(ask)),
-            Chain::Answered(binding, RuntimeClassAnswer { choice: ClassChoice::Class(class), reason }) => {
+            Chain::Request(ask) => Err(Halt::Request(ask)),
+            Chain::Reply(binding, RuntimeClassAnswer { choice: ClassChoice::Class(class), reason }) => {
                 let reason = truncate(&reason, MAX_REASON_CHARS);
                 self.audit.insert("runtime-class".to_owned(), format!("{class} by {}: {reason}", binding.plugin.name));
                 Ok(class)
             }
-            Chain::Answered(
+            Chain::Reply(
                 binding,
                 RuntimeClassAnswer { choice: ClassChoice::Refuse | ClassChoice::Default, reason },
             ) => Err(not_isolated(format!(
@@ -217,7 +217,7 @@ impl<'a> Draft<'a> {
                     self.what_to_set()
                 ),
             )),
-            Chain::Nobody => {
+            Chain::NoBinding => {
                 Err(not_isolated(format!("no plugin could choose a RuntimeClass for this pod; {}", self.what_to_set())))
             }
         }
@@ -257,14 +257,14 @@ impl<'a> Draft<'a> {
 }
 
 /// What plugins are to know of an object beside itself.
-pub(super) struct About {
+pub(super) struct Subject {
     /// The labels that selectors look at.
     pub(super) labels: BTreeMap<String, String>,
     /// Whether it runs generated code, or its namespace demands isolation.
     pub(super) generated_code: bool,
 }
 
-impl About {
+impl Subject {
     pub(super) fn new(labels: BTreeMap<String, String>, namespace_isolates: bool) -> Self {
         let generated_code = namespace_isolates || Marker::of(&labels) != Marker::Unmarked;
         Self { labels, generated_code }
@@ -283,22 +283,22 @@ pub(super) fn strings(object: &Value, pointer: &str) -> BTreeMap<String, String>
 }
 
 /// A denial without a field.
-pub(super) fn deny(why: Why, message: String) -> Stop {
-    Stop::Deny(Box::new(Denial { why, message, causes: Vec::new() }))
+pub(super) fn deny(why: Why, message: String) -> Halt {
+    Halt::Deny(Box::new(Denial { why, message, causes: Vec::new() }))
 }
 
 /// A denial of a pod that would run on the host's kernel.
-pub(super) fn not_isolated(message: String) -> Stop {
+pub(super) fn not_isolated(message: String) -> Halt {
     let field = "spec.runtimeClassName".to_owned();
     let causes = vec![Cause { field, message: message.clone() }];
-    Stop::Deny(Box::new(Denial { why: Why::NotIsolated, message, causes }))
+    Halt::Deny(Box::new(Denial { why: Why::NotIsolated, message, causes }))
 }
 
 /// A denial that names fields.
-pub(super) fn deny_fields(why: Why, errors: Vec<FieldError>) -> Stop {
+pub(super) fn deny_fields(why: Why, errors: Vec<FieldError>) -> Halt {
     let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let causes = errors.into_iter().map(|e| Cause { field: e.path, message: e.message }).collect();
-    Stop::Deny(Box::new(Denial { why, message, causes }))
+    Halt::Deny(Box::new(Denial { why, message, causes }))
 }
 
 fn without_managed_fields(object: &Value) -> String {

@@ -16,9 +16,9 @@ const STAMP_AGE: SignedDuration = SignedDuration::from_secs(30);
 /// Writes the defaults of a kind.
 pub(super) fn apply(kind: Kind, review: &Review, context: &Context, object: &mut Value) {
     match kind.class() {
-        Class::Own(OwnKind::Sandbox) => mode_in_step(&review.old_object, object),
+        Class::Own(OwnKind::Sandbox) => sync_mode(&review.old_object, object),
         Class::Own(OwnKind::Claim(_)) if review.operation == Verb::Create => {
-            stamp(object, review.now, context.promised.as_deref());
+            stamp(object, review.now, context.reserved_sandbox.as_deref());
         }
         Class::Own(OwnKind::Claim(_) | OwnKind::Template(_) | OwnKind::Pool(_))
         | Class::Child(_)
@@ -30,7 +30,7 @@ pub(super) fn apply(kind: Kind, review: &Review, context: &Context, object: &mut
 ///
 /// A client that knows one of the two may drop the other: a dropped field is put back as it was. Of two that disagree,
 /// the one that the client changed wins; where that cannot be told, what the reconcile would do.
-fn mode_in_step(old: &Value, object: &mut Value) {
+fn sync_mode(old: &Value, object: &mut Value) {
     let (Ok((mode, replicas)), Ok((old_mode, old_replicas))) = (written(object), written(old)) else { return };
     let last = if old_mode == old_replicas { old_mode } else { read_mode(old.pointer("/status/mode")).ok().flatten() };
     let last = last.or_else(|| read_mode(old.pointer("/status/mode")).ok().flatten());
@@ -68,10 +68,10 @@ fn read_mode(value: Option<&Value>) -> Result<Option<OperatingMode>, ()> {
 
 /// Notes when the claim was first seen and which Sandbox was promised to it. A user's own word is taken away: that hint
 /// only the operator gives.
-fn stamp(object: &mut Value, now: Timestamp, promised: Option<&str>) {
+fn stamp(object: &mut Value, now: Timestamp, reserved_sandbox: Option<&str>) {
     let observed = first_observed(object, now);
     let Some(annotations) = annotations(object) else { return };
-    match promised {
+    match reserved_sandbox {
         Some(name) => annotations.insert(annotation::SANDBOX_NAME.to_owned(), name.into()),
         None => annotations.remove(annotation::SANDBOX_NAME),
     };

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::draft::{Draft, strings};
+use super::state::{ReviewState, strings};
 use crate::kind::{Kind, OwnKind};
 use crate::names::{annotation, label};
 
@@ -14,27 +14,27 @@ const CLOCK_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 const PODS: [&str; 2] = ["podTemplate", "template"];
 
 /// Tells it all.
-pub(super) fn tell(draft: &mut Draft<'_>, kind: Kind) {
+pub(super) fn tell(state: &mut ReviewState<'_>, kind: Kind) {
     let sandbox = kind == Kind::Sandbox;
     if sandbox {
-        heartbeat(draft);
+        heartbeat(state);
     }
     // A template's own annotations do not reach its Sandboxes.
     let template = matches!(kind.own(), Some(OwnKind::Template(_)));
-    if template || sandbox && !ephemeral(draft) {
-        never_asleep(draft);
+    if template || sandbox && !ephemeral(state) {
+        never_asleep(state);
     }
     if sandbox {
-        not_before_the_next_pod(draft);
+        not_before_the_next_pod(state);
     }
 }
 
 /// A heartbeat that is no time does nothing, and one of tomorrow keeps the Sandbox awake until tomorrow.
-fn heartbeat(draft: &mut Draft<'_>) {
-    let (name, now) = (annotation::LAST_ACTIVITY, draft.review.now);
+fn heartbeat(state: &mut ReviewState<'_>) {
+    let (name, now) = (annotation::LAST_ACTIVITY, state.review.now);
     let at = "/metadata/annotations";
-    let Some(text) = strings(&draft.object, at).remove(name) else { return };
-    if strings(&draft.review.old_object, at).get(name) == Some(&text) {
+    let Some(text) = strings(&state.object, at).remove(name) else { return };
+    if strings(&state.review.old_object, at).get(name) == Some(&text) {
         return;
     }
     let problem = match text.parse::<Timestamp>() {
@@ -42,17 +42,17 @@ fn heartbeat(draft: &mut Draft<'_>) {
         Ok(_) => format!("is ahead of the time here, {now:.0}, and keeps the Sandbox awake until then"),
         Err(_) => "is no time in RFC 3339, and is not looked at".to_owned(),
     };
-    draft.warn(&format!("metadata.annotations[{name}]: {problem}; write the time of the activity"));
+    state.warn(&format!("metadata.annotations[{name}]: {problem}; write the time of the activity"));
 }
 
 /// Files in memory are lost with the pod, so a suspend that nobody asked for does not happen.
-fn never_asleep(draft: &mut Draft<'_>) {
-    if draft.object.pointer("/spec/idleTimeout").is_none_or(Value::is_null) {
+fn never_asleep(state: &mut ReviewState<'_>) {
+    if state.object.pointer("/spec/idleTimeout").is_none_or(Value::is_null) {
         return;
     }
-    let found = empty_dirs(draft).find(|(_, dir)| in_memory(dir)).map(|(path, _)| path);
+    let found = empty_dirs(state).find(|(_, dir)| in_memory(dir)).map(|(path, _)| path);
     if let Some(path) = found {
-        draft.warn(&format!(
+        state.warn(&format!(
             "{path} is in memory, which is lost with the pod: idleTimeout puts nothing to sleep, unless the Sandbox has annotation {}: \"true\"",
             annotation::EPHEMERAL_VOLUMES
         ));
@@ -60,13 +60,13 @@ fn never_asleep(draft: &mut Draft<'_>) {
 }
 
 /// Disks become volume claims when the pod is made, if there is an idle policy by then.
-fn not_before_the_next_pod(draft: &mut Draft<'_>) {
-    let old = &draft.review.old_object;
+fn not_before_the_next_pod(state: &mut ReviewState<'_>) {
+    let old = &state.review.old_object;
     let runs = old["status"]["replicas"].as_i64().is_some_and(|n| n > 0);
-    let new = old["spec"]["idleTimeout"].is_null() && draft.object["spec"]["idleTimeout"].is_string();
-    let becomes_a_volume_claim = empty_dirs(draft).any(|(_, dir)| !in_memory(dir));
-    if runs && new && !ephemeral(draft) && becomes_a_volume_claim {
-        draft.warn(
+    let new = old["spec"]["idleTimeout"].is_null() && state.object["spec"]["idleTimeout"].is_string();
+    let becomes_a_volume_claim = empty_dirs(state).any(|(_, dir)| !in_memory(dir));
+    if runs && new && !ephemeral(state) && becomes_a_volume_claim {
+        state.warn(
             "spec.idleTimeout: the pod was made without it and has an emptyDir, so it is not put to sleep: suspend and resume the Sandbox once",
         );
     }
@@ -76,14 +76,14 @@ fn in_memory(dir: &Value) -> bool {
     dir["medium"] == "Memory"
 }
 
-fn ephemeral(draft: &Draft<'_>) -> bool {
-    strings(&draft.object, "/metadata/annotations").get(annotation::EPHEMERAL_VOLUMES).is_some_and(|v| v == label::TRUE)
+fn ephemeral(state: &ReviewState<'_>) -> bool {
+    strings(&state.object, "/metadata/annotations").get(annotation::EPHEMERAL_VOLUMES).is_some_and(|v| v == label::TRUE)
 }
 
 /// The emptyDirs of the pod, with their paths.
-fn empty_dirs<'a>(draft: &'a Draft<'_>) -> impl Iterator<Item = (String, &'a Value)> {
+fn empty_dirs<'a>(state: &'a ReviewState<'_>) -> impl Iterator<Item = (String, &'a Value)> {
     PODS.into_iter().flat_map(move |pod| {
-        let volumes = draft.object.pointer(&format!("/spec/{pod}/spec/volumes")).and_then(Value::as_array);
+        let volumes = state.object.pointer(&format!("/spec/{pod}/spec/volumes")).and_then(Value::as_array);
         volumes.into_iter().flatten().enumerate().filter_map(move |(i, volume)| {
             let dir = volume.get("emptyDir").filter(|dir| dir.is_object())?;
             Some((format!("spec.{pod}.spec.volumes[{i}].emptyDir"), dir))

@@ -11,18 +11,18 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::World;
+use crate::admission::{Entry, Phase, Review, Verb, first_observed};
 use crate::kind::{Key, Kind};
 use crate::names::annotation;
 use crate::object::Object;
-use crate::review::{Entry, Phase, Review, Verb, first_observed};
-use crate::settings::after;
+use crate::settings::saturating_add;
 
 /// A step back of the clock that is none: who tells the time may have looked at the clock a little earlier than the last.
 const CLOCK_BACK: Duration = Duration::from_secs(5);
 
 /// To whom a Sandbox was promised, and for how long.
 #[derive(Debug)]
-pub(super) struct Promise {
+pub(super) struct Reservation {
     /// The claim's first-observed stamp, which nobody else can know before it is stored.
     stamp: String,
     until: Timestamp,
@@ -41,7 +41,7 @@ impl World {
         let kind = Kind::of_resource(&review.group, &review.resource)
             .filter(|kind| matches!(kind, Kind::Claim | Kind::SeedClaim))?;
         let now = review.now;
-        self.lapse(now);
+        self.expire_reservations(now);
         let name = review.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         if self.objects.contains_key(&Key::new(kind, review.namespace.as_str(), name)) {
             // It will be refused: who tries that again and again gets no Sandbox kept.
@@ -50,7 +50,7 @@ impl World {
         let stamp = first_observed(&review.object, now);
         if let Some(named) = named(review)
             && self
-                .promised
+                .reserved_sandboxes
                 .get(&Key::new(Kind::Sandbox, review.namespace.as_str(), named))
                 .is_some_and(|p| p.stamp == stamp)
         {
@@ -58,16 +58,16 @@ impl World {
         }
         let sandbox = self.best_for(kind, review)?;
         let key = sandbox.key.clone();
-        let until = after(now, keep);
-        self.unwarm(&key);
-        self.lapsing.insert((until, key.clone()));
-        self.promised.insert(key.clone(), Promise { stamp, until });
+        let until = saturating_add(now, keep);
+        self.remove_warm(&key);
+        self.reservations_by_end.insert((until, key.clone()));
+        self.reserved_sandboxes.insert(key.clone(), Reservation { stamp, until });
         Some(key.name)
     }
 
     /// Takes a promise back: the claim was not admitted.
     pub fn release(&mut self, namespace: &str, sandbox: &str) {
-        self.unpromise(&Key::new(Kind::Sandbox, namespace, sandbox));
+        self.end_reservation(&Key::new(Kind::Sandbox, namespace, sandbox));
     }
 
     fn best_for(&self, kind: Kind, review: &Review) -> Option<Arc<Object>> {
@@ -80,7 +80,7 @@ impl World {
         }
         let claim = Object::from_json(kind, document)?;
         let model = claim.claim()?.spec.as_ref().ok()?;
-        if !model.as_it_is() {
+        if !model.can_use_warm() {
             return None;
         }
         let (_, template) = self.asked_for(&claim);
@@ -90,34 +90,34 @@ impl World {
 
     /// Ends the promises that have run out; all of them, where the clock was set back: nobody waits until it has come as
     /// far again.
-    pub(super) fn lapse(&mut self, now: Timestamp) {
-        if after(now, CLOCK_BACK) < self.told {
-            for key in self.promised.keys().cloned().collect::<Vec<_>>() {
-                self.unpromise(&key);
+    pub(super) fn expire_reservations(&mut self, now: Timestamp) {
+        if saturating_add(now, CLOCK_BACK) < self.last_now {
+            for key in self.reserved_sandboxes.keys().cloned().collect::<Vec<_>>() {
+                self.end_reservation(&key);
             }
         }
-        self.told = now;
-        while let Some((until, _)) = self.lapsing.first()
+        self.last_now = now;
+        while let Some((until, _)) = self.reservations_by_end.first()
             && *until <= now
-            && let Some((until, key)) = self.lapsing.pop_first()
+            && let Some((until, key)) = self.reservations_by_end.pop_first()
         {
-            if self.promised.get(&key).is_some_and(|promise| promise.until == until) {
-                self.unpromise(&key);
+            if self.reserved_sandboxes.get(&key).is_some_and(|promise| promise.until == until) {
+                self.end_reservation(&key);
             }
         }
     }
 
-    fn unpromise(&mut self, key: &Key) {
-        if let Some(promise) = self.promised.remove(key) {
-            self.lapsing.remove(&(promise.until, key.clone()));
-            self.rewarm(key);
+    fn end_reservation(&mut self, key: &Key) {
+        if let Some(promise) = self.reserved_sandboxes.remove(key) {
+            self.reservations_by_end.remove(&(promise.until, key.clone()));
+            self.add_warm(key);
         }
     }
 
     /// The promise is kept, or the Sandbox is gone.
-    pub(super) fn promise_ends(&mut self, key: &Key) {
-        if let Some(promise) = self.promised.remove(key) {
-            self.lapsing.remove(&(promise.until, key.clone()));
+    pub(super) fn forget_reservation(&mut self, key: &Key) {
+        if let Some(promise) = self.reserved_sandboxes.remove(key) {
+            self.reservations_by_end.remove(&(promise.until, key.clone()));
         }
     }
 }
@@ -128,5 +128,5 @@ fn named(review: &Review) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[path = "reserve_test.rs"]
+#[path = "reservation_test.rs"]
 mod test;

@@ -1,11 +1,11 @@
 //! Asking one hook: binding after binding until one answers, with what each binding wants to follow its failure.
 
-use crate::policy::{Binding, FailurePolicy};
-use crate::question::{Answer, Answered, Ask, Failure, FailureKind, Hook, Question};
+use crate::binding::{Binding, FailurePolicy};
+use crate::question::{Answer, Failure, FailureKind, Hook, PluginReply, PluginRequest, Question};
 
 /// A plugin that did not answer, or whose answer was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct PluginFailure {
     /// The binding.
     pub binding: String,
     /// The plugin.
@@ -16,7 +16,7 @@ pub struct Trouble {
     pub policy: FailurePolicy,
 }
 
-impl Trouble {
+impl PluginFailure {
     /// The trouble of a binding.
     pub(super) fn new(binding: &Binding, failure: Failure) -> Self {
         Self {
@@ -32,13 +32,13 @@ impl Trouble {
 #[derive(Debug)]
 pub enum Chain<'a, T> {
     /// This is to be asked next.
-    Ask(Box<Ask>),
+    Request(Box<PluginRequest>),
     /// This binding answered.
-    Answered(&'a Binding, T),
+    Reply(&'a Binding, T),
     /// This binding did not answer and wants that to deny.
     Failed(&'a Binding, Failure),
     /// Nobody is left to be asked.
-    Nobody,
+    NoBinding,
 }
 
 /// Asks the bindings of a hook in turn, until one gives an answer that `accept` takes.
@@ -46,44 +46,49 @@ pub enum Chain<'a, T> {
 /// `Fail` stops there, `Ignore` goes on to the next binding, `Fallback` goes on to the built-in.
 pub fn first_answer<'a, T>(
     bindings: impl Iterator<Item = &'a Binding>,
-    answered: &[Answered],
+    answered: &[PluginReply],
     question: impl Fn() -> Question,
     accept: impl Fn(&Answer) -> Result<T, String>,
-) -> (Chain<'a, T>, Vec<Trouble>) {
-    let mut troubles = Vec::new();
+) -> (Chain<'a, T>, Vec<PluginFailure>) {
+    let mut plugin_failures = Vec::new();
     let mut built_in_only = false;
     for binding in bindings.filter(|b| !b.plugin.name.is_empty()) {
         if built_in_only && !binding.built_in {
             continue;
         }
         let Some(result) = reply(binding, answered) else {
-            return (Chain::Ask(Box::new(ask(binding, question()))), troubles);
+            return (Chain::Request(Box::new(ask(binding, question()))), plugin_failures);
         };
         let failure = match result {
             Ok(answer) => match accept(answer) {
-                Ok(value) => return (Chain::Answered(binding, value), troubles),
+                Ok(value) => return (Chain::Reply(binding, value), plugin_failures),
                 Err(message) => Failure { kind: FailureKind::Invalid, message },
             },
             Err(failure) => failure.clone(),
         };
-        troubles.push(Trouble::new(binding, failure.clone()));
+        plugin_failures.push(PluginFailure::new(binding, failure.clone()));
         match binding.failure_policy {
-            FailurePolicy::Fail => return (Chain::Failed(binding, failure), troubles),
+            FailurePolicy::Fail => return (Chain::Failed(binding, failure), plugin_failures),
             FailurePolicy::Ignore => {}
             FailurePolicy::Fallback => built_in_only = true,
         }
     }
-    (Chain::Nobody, troubles)
+    (Chain::NoBinding, plugin_failures)
 }
 
 /// What a binding answered for its hook, if it was asked.
-pub(super) fn reply<'a>(binding: &Binding, answered: &'a [Answered]) -> Option<&'a Result<Answer, Failure>> {
+pub(super) fn reply<'a>(binding: &Binding, answered: &'a [PluginReply]) -> Option<&'a Result<Answer, Failure>> {
     answered.iter().find(|a| a.ask.binding == binding.name && a.ask.question.hook() == binding.hook).map(|a| &a.result)
 }
 
 /// The question of a binding.
-pub(super) fn ask(binding: &Binding, question: Question) -> Ask {
-    Ask { binding: binding.name.clone(), plugin: binding.plugin.clone(), settings: binding.settings.clone(), question }
+pub(super) fn ask(binding: &Binding, question: Question) -> PluginRequest {
+    PluginRequest {
+        binding: binding.name.clone(),
+        plugin: binding.plugin.clone(),
+        settings: binding.settings.clone(),
+        question,
+    }
 }
 
 /// The failure of a plugin that answered for another hook than it was asked for.

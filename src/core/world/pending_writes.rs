@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::kind::{Key, Kind};
 use crate::plan::{Action, Op, Reason};
-use crate::settings::{after, still};
+use crate::settings::{saturating_add, time_left};
 
 /// How long a refusal is remembered that nothing repeats or takes back. What is still refused is tried, and refused
 /// again, much more often than that.
@@ -23,7 +23,7 @@ const REFUSED_COUNTS: Duration = Duration::from_secs(60);
 
 /// The effect of an operation, as far as other decisions have to know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Mark {
+pub(super) enum PendingWrite {
     /// The object is being made, for this controller.
     Create { controller: Option<Arc<str>> },
     /// The Sandbox goes to this claim.
@@ -34,16 +34,18 @@ pub(super) enum Mark {
     Patch { status: bool },
 }
 
-impl Mark {
+impl PendingWrite {
     pub(super) fn of(op: &Op) -> Self {
         let controller = |body: &serde_json::Value| {
             body.pointer("/metadata/ownerReferences/0/uid").and_then(|u| u.as_str()).map(Arc::from)
         };
         match &op.action {
-            Action::Create { body } => Mark::Create { controller: controller(body) },
-            Action::Delete { .. } => Mark::Delete,
-            Action::Patch { body, .. } if op.reason == Reason::Claimed => Mark::Take { claim: controller(body) },
-            Action::Patch { status, .. } => Mark::Patch { status: *status },
+            Action::Create { body } => PendingWrite::Create { controller: controller(body) },
+            Action::Delete { .. } => PendingWrite::Delete,
+            Action::Patch { body, .. } if op.reason == Reason::Claimed => {
+                PendingWrite::Take { claim: controller(body) }
+            }
+            Action::Patch { status, .. } => PendingWrite::Patch { status: *status },
         }
     }
 }
@@ -61,10 +63,10 @@ pub struct Refusal {
 
 /// All marks, by object. An operation is on its way until it is cleared, and lost from the time it carries.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(super) struct PendingWrites {
     /// Creations of which another try is under way, and since when an earlier one is without a reply.
-    tried: BTreeMap<(Key, Mark), Timestamp>,
-    pending: BTreeMap<Key, BTreeMap<Mark, Option<Timestamp>>>,
+    tried: BTreeMap<(Key, PendingWrite), Timestamp>,
+    pending: BTreeMap<Key, BTreeMap<PendingWrite, Option<Timestamp>>>,
     /// Objects being made, by their controller.
     creating: BTreeMap<Arc<str>, BTreeMap<Key, Option<Timestamp>>>,
     /// Sandboxes that a claim took without a reply, by the claim's UID, and since when.
@@ -77,19 +79,19 @@ pub(super) struct Marks {
     refused_takes: BTreeMap<Arc<str>, (Timestamp, Key, Refusal)>,
 }
 
-impl Marks {
-    pub(super) fn set(&mut self, key: Key, mark: Mark) {
-        if let Mark::Create { controller: Some(uid) } = &mark {
+impl PendingWrites {
+    pub(super) fn set(&mut self, key: Key, mark: PendingWrite) {
+        if let PendingWrite::Create { controller: Some(uid) } = &mark {
             self.creating.entry(uid.clone()).or_default().insert(key.clone(), None);
         }
         let before = self.pending.entry(key.clone()).or_default().insert(mark.clone(), None);
-        if let (Some(Some(since)), Mark::Create { .. }) = (before, &mark) {
+        if let (Some(Some(since)), PendingWrite::Create { .. }) = (before, &mark) {
             self.tried.insert((key, mark), since);
         }
     }
 
     /// The API server refused a try. That says nothing of an earlier one whose reply was lost: it may have been stored.
-    pub(super) fn not_done(&mut self, key: &Key, mark: &Mark) {
+    pub(super) fn not_done(&mut self, key: &Key, mark: &PendingWrite) {
         match self.tried.remove(&(key.clone(), mark.clone())) {
             Some(since) => self.lost(key, mark, since),
             None => self.clear(key, mark),
@@ -107,10 +109,10 @@ impl Marks {
             .collect()
     }
 
-    pub(super) fn clear(&mut self, key: &Key, mark: &Mark) {
+    pub(super) fn clear(&mut self, key: &Key, mark: &PendingWrite) {
         self.refused.remove(key);
         self.tried.remove(&(key.clone(), mark.clone()));
-        if let Mark::Create { controller: Some(uid) } = mark
+        if let PendingWrite::Create { controller: Some(uid) } = mark
             && let Some(keys) = self.creating.get_mut(uid)
         {
             keys.remove(key);
@@ -127,14 +129,14 @@ impl Marks {
     }
 
     /// No reply came: from now on the operation counts for a while.
-    pub(super) fn lost(&mut self, key: &Key, mark: &Mark, now: Timestamp) {
+    pub(super) fn lost(&mut self, key: &Key, mark: &PendingWrite, now: Timestamp) {
         self.tried.remove(&(key.clone(), mark.clone()));
-        if let Mark::Create { controller: Some(uid) } = mark
+        if let PendingWrite::Create { controller: Some(uid) } = mark
             && let Some(since) = self.creating.get_mut(uid).and_then(|keys| keys.get_mut(key))
         {
             *since = Some(now);
         }
-        if let Mark::Take { claim: Some(uid) } = mark {
+        if let PendingWrite::Take { claim: Some(uid) } = mark {
             self.taking.insert(uid.clone(), (key.clone(), now));
         }
         if let Some(since) = self.pending.get_mut(key).and_then(|marks| marks.get_mut(mark)) {
@@ -143,12 +145,13 @@ impl Marks {
     }
 
     /// The object was seen: what was lost is known now. What is on its way stays.
-    pub(super) fn seen(&mut self, key: &Key) {
+    pub(super) fn observed(&mut self, key: &Key) {
         self.outdated.remove(key);
         // A take is of one version of the Sandbox, so another version says what became of it.
         self.taking.retain(|_, (taken, _)| taken != key);
         let Some(marks) = self.pending.get(key) else { return };
-        let known: Vec<Mark> = marks.iter().filter(|(_, lost)| lost.is_some()).map(|(m, _)| m.clone()).collect();
+        let known: Vec<PendingWrite> =
+            marks.iter().filter(|(_, lost)| lost.is_some()).map(|(m, _)| m.clone()).collect();
         for mark in known {
             self.clear(key, &mark);
         }
@@ -158,12 +161,12 @@ impl Marks {
     pub(super) fn forget(&mut self, key: &Key) {
         self.outdated.remove(key);
         self.refused.remove(key);
-        self.seen(key);
+        self.observed(key);
     }
 
     /// Forgets what was lost so long ago that it does not count, and refusals that nothing repeats.
     pub(super) fn forget_old(&mut self, now: Timestamp, unknown_for: Duration) {
-        let counts = |since: Timestamp, most: Duration| still(since, most, now).is_some();
+        let counts = |since: Timestamp, most: Duration| time_left(since, most, now).is_some();
         for marks in self.pending.values_mut() {
             marks.retain(|_, lost| lost.is_none_or(|since| counts(since, unknown_for)));
         }
@@ -184,8 +187,8 @@ impl Marks {
             marks.iter().any(|(mark, lost)| {
                 lost.is_none()
                     && match mark {
-                        Mark::Create { .. } | Mark::Take { .. } | Mark::Delete => true,
-                        Mark::Patch { .. } => false,
+                        PendingWrite::Create { .. } | PendingWrite::Take { .. } | PendingWrite::Delete => true,
+                        PendingWrite::Patch { .. } => false,
                     }
             })
         })
@@ -194,25 +197,25 @@ impl Marks {
     /// Whether a take of the Sandbox is on its way.
     pub(super) fn is_being_taken(&self, key: &Key) -> bool {
         let marks = self.pending.get(key).into_iter().flatten();
-        marks.filter(|(_, lost)| lost.is_none()).any(|(mark, _)| matches!(mark, Mark::Take { .. }))
+        marks.filter(|(_, lost)| lost.is_none()).any(|(mark, _)| matches!(mark, PendingWrite::Take { .. }))
     }
 
     /// Whether a take or delete of the object is on its way or perhaps done.
-    pub(super) fn spoken_for(&self, key: &Key, now: Timestamp, unknown_for: Duration) -> bool {
+    pub(super) fn reserved(&self, key: &Key, now: Timestamp, unknown_for: Duration) -> bool {
         self.pending.get(key).is_some_and(|marks| {
             marks.iter().any(|(mark, lost)| {
-                let counts = lost.is_none_or(|since| still(since, unknown_for, now).is_some());
+                let counts = lost.is_none_or(|since| time_left(since, unknown_for, now).is_some());
                 counts
                     && match mark {
-                        Mark::Take { .. } | Mark::Delete => true,
-                        Mark::Create { .. } | Mark::Patch { .. } => false,
+                        PendingWrite::Take { .. } | PendingWrite::Delete => true,
+                        PendingWrite::Create { .. } | PendingWrite::Patch { .. } => false,
                     }
             })
         })
     }
 
     /// Those Sandboxes of a namespace; and until when that counts, of what got no reply.
-    pub(super) fn all_spoken_for(
+    pub(super) fn all_reserved(
         &self,
         namespace: &str,
         now: Timestamp,
@@ -221,9 +224,9 @@ impl Marks {
         let there = self.pending.range(Key::new(Kind::Sandbox, namespace, "")..);
         there
             .take_while(|(key, _)| key.kind == Kind::Sandbox && *key.namespace == *namespace)
-            .filter(|(key, _)| self.spoken_for(key, now, unknown_for))
+            .filter(|(key, _)| self.reserved(key, now, unknown_for))
             .map(|(key, marks)| {
-                (key, marks.values().flatten().filter_map(|since| still(*since, unknown_for, now)).max())
+                (key, marks.values().flatten().filter_map(|since| time_left(*since, unknown_for, now)).max())
             })
             .collect()
     }
@@ -231,7 +234,7 @@ impl Marks {
     /// The Sandbox that is perhaps a claim's already, and until when that counts.
     pub(super) fn taking(&self, claim: &str, now: Timestamp, unknown_for: Duration) -> Option<(&Key, Timestamp)> {
         let (key, since) = self.taking.get(claim)?;
-        still(*since, unknown_for, now).map(|until| (key, until))
+        time_left(*since, unknown_for, now).map(|until| (key, until))
     }
 
     /// Objects being made for a controller, and since when without a reply.
@@ -245,7 +248,7 @@ impl Marks {
             .get(controller)
             .into_iter()
             .flatten()
-            .filter(move |(_, lost)| lost.is_none_or(|since| still(since, unknown_for, now).is_some()))
+            .filter(move |(_, lost)| lost.is_none_or(|since| time_left(since, unknown_for, now).is_some()))
             .map(|(key, lost)| (key, *lost))
     }
 
@@ -258,16 +261,19 @@ impl Marks {
         self.outdated.get(key).is_some_and(|v| *v >= version)
     }
 
-    pub(super) fn refuse(&mut self, key: Key, mark: Mark, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, key: Key, mark: PendingWrite, refusal: Refusal) {
         match mark {
-            Mark::Create { controller: Some(uid) } if key.kind == Kind::Sandbox => {
+            PendingWrite::Create { controller: Some(uid) } if key.kind == Kind::Sandbox => {
                 self.refused_for.insert(uid, (key, refusal));
             }
-            Mark::Take { claim: Some(uid) } => {
+            PendingWrite::Take { claim: Some(uid) } => {
                 let first = self.refused_takes.get(&uid).map_or(refusal.at, |(first, ..)| *first);
                 self.refused_takes.insert(uid, (first, key, refusal));
             }
-            Mark::Create { .. } | Mark::Take { claim: None } | Mark::Delete | Mark::Patch { .. } => {
+            PendingWrite::Create { .. }
+            | PendingWrite::Take { claim: None }
+            | PendingWrite::Delete
+            | PendingWrite::Patch { .. } => {
                 self.refused.insert(key, refusal);
             }
         }
@@ -276,8 +282,8 @@ impl Marks {
     /// The Sandbox that the API server does not let this claim take, and what it says.
     pub(super) fn refused_take(&self, claim: &str, now: Timestamp) -> Option<(&Key, &Refusal)> {
         let (first, key, refusal) = self.refused_takes.get(claim)?;
-        let for_good = after(*first, REFUSED_FOR_GOOD) <= refusal.at;
-        (for_good && still(refusal.at, REFUSED_COUNTS, now).is_some()).then_some((key, refusal))
+        let for_good = saturating_add(*first, REFUSED_FOR_GOOD) <= refusal.at;
+        (for_good && time_left(refusal.at, REFUSED_COUNTS, now).is_some()).then_some((key, refusal))
     }
 
     /// A Sandbox was stored for this controller, or the controller is gone.

@@ -17,12 +17,12 @@ fn pod(marker: Option<&str>, class: Option<&str>) -> Value {
     pod
 }
 
-fn refuses(_: &Ask) -> Result<Answer, Failure> {
+fn refuses(_: &PluginRequest) -> Result<Answer, Failure> {
     let reason = "no node is ready".to_owned();
     Ok(Answer::RuntimeClass(RuntimeClassAnswer { choice: ClassChoice::Refuse, reason }))
 }
 
-fn default_runtime(_: &Ask) -> Result<Answer, Failure> {
+fn default_runtime(_: &PluginRequest) -> Result<Answer, Failure> {
     let reason = "fast".to_owned();
     Ok(Answer::RuntimeClass(RuntimeClassAnswer { choice: ClassChoice::Default, reason }))
 }

@@ -6,28 +6,28 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::binding::Bindings;
 use crate::kind::{Key, Kind};
 use crate::object::Object;
-use crate::policy::Bindings;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 use crate::world::{Demand, Refusal};
 
 /// What is seen of one object and its surroundings.
 #[derive(Clone, Debug, Serialize)]
-pub enum Seen {
+pub enum Snapshot {
     /// The object is not there: nothing to decide.
     Absent(Key),
     /// Its namespace is being deleted, and it with it: nothing can be created there, and nothing is ours to delete.
-    Leaving(Key),
+    Terminating(Key),
     /// A Sandbox.
-    Sandbox(Box<SandboxSeen>),
+    Sandbox(Box<SandboxSnapshot>),
     /// A template of either group.
-    Template(Box<TemplateSeen>),
+    Template(Box<TemplateSnapshot>),
     /// A warm pool of either group.
-    Pool(Box<PoolSeen>),
+    Pool(Box<PoolSnapshot>),
     /// A claim of either group.
-    Claim(Box<ClaimSeen>),
+    Claim(Box<ClaimSnapshot>),
 }
 
 /// What every decision may use.
@@ -55,7 +55,7 @@ pub struct Common {
 
 /// A Sandbox and what it owns.
 #[derive(Clone, Debug, Serialize)]
-pub struct SandboxSeen {
+pub struct SandboxSnapshot {
     /// The Sandbox.
     pub sandbox: Arc<Object>,
     /// Pods that it controls.
@@ -76,7 +76,7 @@ pub struct SandboxSeen {
 
 /// A template and its NetworkPolicy.
 #[derive(Clone, Debug, Serialize)]
-pub struct TemplateSeen {
+pub struct TemplateSnapshot {
     /// The template.
     pub template: Arc<Object>,
     /// The NetworkPolicy of its name, whoever controls it.
@@ -93,14 +93,14 @@ pub struct Member {
     /// Its pod.
     pub pod: Option<Arc<Object>>,
     /// A claim is taking it, or it is being deleted.
-    pub spoken_for: bool,
+    pub reserved: bool,
     /// How its pod's node stands.
-    pub node: NodeSeen,
+    pub node: NodeState,
 }
 
 /// The node of a pool's Sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum NodeSeen {
+pub enum NodeState {
     /// It has none yet.
     None,
     /// Nothing speaks against it.
@@ -113,7 +113,7 @@ pub enum NodeSeen {
 
 /// A pool, its members and its demand.
 #[derive(Clone, Debug, Serialize)]
-pub struct PoolSeen {
+pub struct PoolSnapshot {
     /// The pool.
     pub pool: Arc<Object>,
     /// Its template.
@@ -121,7 +121,7 @@ pub struct PoolSeen {
     /// Sandboxes that the pool controls.
     pub members: Vec<Member>,
     /// When the first of those that are spoken for without a reply counts as not.
-    pub undecided: Option<Timestamp>,
+    pub pending_take: Option<Timestamp>,
     /// Names of Sandboxes whose creation was sent without a reply so far.
     pub creating: Vec<Arc<str>>,
     /// Of `creating`, those whose reply was lost: sending them again is harmless, their names are the same.
@@ -138,7 +138,7 @@ pub struct PoolSeen {
 
 /// A Sandbox that is a claim's, or as it was before the claim took it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Undecided {
+pub struct PendingTake {
     /// As it was then.
     pub sandbox: Arc<Object>,
     /// Whether the API server has said that it has a newer version, which the watch will bring.
@@ -149,13 +149,13 @@ pub struct Undecided {
 
 /// A claim, what it has and what it could get.
 #[derive(Clone, Debug, Serialize)]
-pub struct ClaimSeen {
+pub struct ClaimSnapshot {
     /// The claim.
     pub claim: Arc<Object>,
     /// Sandboxes that it controls: one, but for a crash between two writes.
     pub owned: Vec<Arc<Object>>,
     /// The Sandbox of its own name, whoever controls it.
-    pub namesake: Option<Arc<Object>>,
+    pub same_name: Option<Arc<Object>>,
     /// The pool that it names, where it names one.
     pub named_pool: Option<Arc<Object>>,
     /// Key of the template that it comes to, if the way there is known.
@@ -165,7 +165,7 @@ pub struct ClaimSeen {
     /// The best Sandbox that it could take, and its pod.
     pub candidate: Option<(Arc<Object>, Arc<Object>)>,
     /// The Sandbox that it took without hearing whether it got it.
-    pub undecided: Option<Undecided>,
+    pub pending_take: Option<PendingTake>,
     /// The Sandbox that the claim's status names, whoever controls it.
     pub committed: Option<Arc<Object>>,
     /// The Sandbox that the API server does not let it take, and what it says.
@@ -178,16 +178,16 @@ pub struct ClaimSeen {
     pub common: Common,
 }
 
-impl Seen {
+impl Snapshot {
     /// The object that is looked at.
     #[must_use]
     pub fn key(&self) -> &Key {
         match self {
-            Seen::Absent(key) | Seen::Leaving(key) => key,
-            Seen::Sandbox(seen) => &seen.sandbox.key,
-            Seen::Template(seen) => &seen.template.key,
-            Seen::Pool(seen) => &seen.pool.key,
-            Seen::Claim(seen) => &seen.claim.key,
+            Snapshot::Absent(key) | Snapshot::Terminating(key) => key,
+            Snapshot::Sandbox(snapshot) => &snapshot.sandbox.key,
+            Snapshot::Template(snapshot) => &snapshot.template.key,
+            Snapshot::Pool(snapshot) => &snapshot.pool.key,
+            Snapshot::Claim(snapshot) => &snapshot.claim.key,
         }
     }
 }
@@ -196,7 +196,7 @@ impl Common {
     /// Whether the namespace demands isolation.
     #[must_use]
     pub fn isolation_required(&self) -> bool {
-        crate::review::requires_isolation(&self.namespace_labels)
+        crate::admission::requires_isolation(&self.namespace_labels)
     }
 
     /// What the API server refused of this kind.

@@ -13,12 +13,12 @@ mod activity;
 mod chain;
 mod class;
 mod defaults;
-mod draft;
 mod kinds;
 mod marker;
 mod patch;
 mod pods;
-mod remarks;
+mod state;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,16 +28,16 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use activity::{Activity, activity};
-pub use chain::{Chain, Trouble, first_answer};
+pub use chain::{Chain, PluginFailure, first_answer};
 pub use class::accept_class;
 pub use defaults::first_observed;
 pub use marker::{Marker, requires_isolation};
 
+use crate::binding::Bindings;
 use crate::kind::{Key, Kind};
-use crate::policy::Bindings;
-use crate::question::{Answered, Ask, RuntimeClassFact};
+use crate::question::{PluginReply, PluginRequest, RuntimeClassFact};
 use crate::settings::Settings;
-use draft::{Draft, Stop};
+use state::{Halt, ReviewState};
 
 /// One call of the API server.
 #[derive(Clone, Debug)]
@@ -148,7 +148,7 @@ pub struct Context {
     /// The operator itself asks, about a pod that it would make: nothing is exempt.
     pub in_reconcile: bool,
     /// For the creation of a claim: the Sandbox that was promised to it.
-    pub promised: Option<Arc<str>>,
+    pub reserved_sandbox: Option<Arc<str>>,
     /// For a CONNECT: the Sandbox that controls the Pod of the review's name, if one does.
     pub sandbox: Option<ConnectedSandbox>,
 }
@@ -176,11 +176,11 @@ pub struct ReviewVerdict {
     /// JSON Patch to the object as it came; empty if nothing changes or it is denied.
     pub patch: json_patch::Patch,
     /// Whether the claim is stored with the promise that it was given.
-    pub promise_stands: bool,
+    pub reservation_kept: bool,
     /// For the audit log: what was chosen and why.
     pub audit: BTreeMap<String, String>,
     /// Plugins that did not answer, or whose answer was refused.
-    pub troubles: Vec<Trouble>,
+    pub plugin_failures: Vec<PluginFailure>,
 }
 
 impl ReviewVerdict {
@@ -258,32 +258,32 @@ impl Why {
 
 /// What is to be asked next; empty when [`verdict`] is final.
 #[must_use]
-pub fn questions(review: &Review, context: &Context, answered: &[Answered]) -> Vec<Ask> {
-    let mut draft = Draft::new(review, context, answered);
-    match walk(&mut draft) {
-        Err(Stop::Ask(ask)) => vec![*ask],
-        Err(Stop::Deny(_)) | Ok(()) => Vec::new(),
+pub fn questions(review: &Review, context: &Context, answered: &[PluginReply]) -> Vec<PluginRequest> {
+    let mut state = ReviewState::new(review, context, answered);
+    match check(&mut state) {
+        Err(Halt::Request(ask)) => vec![*ask],
+        Err(Halt::Deny(_)) | Ok(()) => Vec::new(),
     }
 }
 
 /// The outcome. A question that was left open counts as a plugin that did not answer, and denies.
 #[must_use]
-pub fn verdict(review: &Review, context: &Context, answered: &[Answered]) -> ReviewVerdict {
-    let mut draft = Draft::new(review, context, answered);
-    let denial = match walk(&mut draft) {
+pub fn verdict(review: &Review, context: &Context, answered: &[PluginReply]) -> ReviewVerdict {
+    let mut state = ReviewState::new(review, context, answered);
+    let denial = match check(&mut state) {
         Ok(()) => None,
-        Err(Stop::Deny(denial)) => Some(*denial),
-        Err(Stop::Ask(ask)) => Some(Denial {
+        Err(Halt::Deny(denial)) => Some(*denial),
+        Err(Halt::Request(ask)) => Some(Denial {
             why: Why::PluginFailed,
             message: format!("plugin {} was not asked", ask.plugin.name),
             causes: Vec::new(),
         }),
     };
-    draft.into_verdict(denial)
+    state.into_verdict(denial)
 }
 
 /// The resource that a review is about.
-enum Subject {
+enum Target {
     /// Decided already, or none of our business.
     Exempt,
     /// A kind that Paddock serves.
@@ -292,32 +292,32 @@ enum Subject {
     Pod,
 }
 
-fn walk(draft: &mut Draft<'_>) -> Result<(), Stop> {
-    match subject(draft.review, draft.context) {
-        Subject::Exempt => Ok(()),
-        Subject::Own(kind) => kinds::walk(draft, kind),
-        Subject::Pod => pods::walk(draft),
+fn check(state: &mut ReviewState<'_>) -> Result<(), Halt> {
+    match subject(state.review, state.context) {
+        Target::Exempt => Ok(()),
+        Target::Own(kind) => kinds::check(state, kind),
+        Target::Pod => pods::check(state),
     }
 }
 
-fn subject(review: &Review, context: &Context) -> Subject {
+fn subject(review: &Review, context: &Context) -> Target {
     let ours = context.operator_user.as_ref().is_some_and(|user| **user == review.username);
     // kube-system must come up whatever became of this webhook; the registration leaves it out too.
     let system = review.namespace == "kube-system" && !context.in_reconcile;
     if ours || system || review.subresource.is_some() {
-        return Subject::Exempt;
+        return Target::Exempt;
     }
     match review.operation {
-        Verb::Delete | Verb::Connect => return Subject::Exempt,
+        Verb::Delete | Verb::Connect => return Target::Exempt,
         Verb::Create | Verb::Update => {}
     }
     // An object that is on its way out must be able to lose its finalizers.
     if review.object.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
-        return Subject::Exempt;
+        return Target::Exempt;
     }
     match (review.group.as_str(), review.resource.as_str()) {
-        ("", "pods") => Subject::Pod,
-        (group, resource) => Kind::of_resource(group, resource).map_or(Subject::Exempt, Subject::Own),
+        ("", "pods") => Target::Pod,
+        (group, resource) => Kind::of_resource(group, resource).map_or(Target::Exempt, Target::Own),
     }
 }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::index::{claimable, owner_key, pool_kind, references, template_kind};
-use super::{Unfit, World};
-use crate::build;
+use super::{NodeTrouble, World};
+use crate::admission::{ConnectedSandbox, Context, Review, Verb};
 use crate::kind::{Class, Key, Kind, OwnKind};
+use crate::manifest;
 use crate::model::{ClaimSource, PoolChoice};
 use crate::names::{annotation, label, object as names};
 use crate::object::{Body, Object};
-use crate::review::{ConnectedSandbox, Context, Review, Verb};
-use crate::seen::{ClaimSeen, Common, Member, NodeSeen, PoolSeen, SandboxSeen, Seen, TemplateSeen, Undecided};
+use crate::snapshot::{
+    ClaimSnapshot, Common, Member, NodeState, PendingTake, PoolSnapshot, SandboxSnapshot, Snapshot, TemplateSnapshot,
+};
 
 /// A Sandbox that could be claimed, and its pod.
 type Candidate = (Arc<Object>, Arc<Object>);
@@ -21,27 +23,27 @@ type Candidate = (Arc<Object>, Arc<Object>);
 impl World {
     /// Looks at one object and its surroundings.
     #[must_use]
-    pub fn see(&self, key: &Key, now: Timestamp) -> Seen {
-        let Some(object) = self.objects.get(key).cloned() else { return Seen::Absent(key.clone()) };
-        if self.namespace(&key.namespace).is_some_and(|n| n.meta.deleting.is_some()) {
-            return Seen::Leaving(key.clone());
+    pub fn snapshot(&self, key: &Key, now: Timestamp) -> Snapshot {
+        let Some(object) = self.objects.get(key).cloned() else { return Snapshot::Absent(key.clone()) };
+        if self.namespace(&key.namespace).is_some_and(|n| n.meta.deletion_timestamp.is_some()) {
+            return Snapshot::Terminating(key.clone());
         }
         match key.kind.class() {
-            Class::Own(OwnKind::Sandbox) => Seen::Sandbox(Box::new(self.see_sandbox(object, now))),
-            Class::Own(OwnKind::Template(_)) => Seen::Template(Box::new(self.see_template(object, now))),
-            Class::Own(OwnKind::Pool(_)) => Seen::Pool(Box::new(self.see_pool(object, now))),
-            Class::Own(OwnKind::Claim(_)) => Seen::Claim(Box::new(self.see_claim(object, now))),
-            Class::Child(_) | Class::Cluster(_) => Seen::Absent(key.clone()),
+            Class::Own(OwnKind::Sandbox) => Snapshot::Sandbox(Box::new(self.snapshot_sandbox(object, now))),
+            Class::Own(OwnKind::Template(_)) => Snapshot::Template(Box::new(self.snapshot_template(object, now))),
+            Class::Own(OwnKind::Pool(_)) => Snapshot::Pool(Box::new(self.snapshot_pool(object, now))),
+            Class::Own(OwnKind::Claim(_)) => Snapshot::Claim(Box::new(self.snapshot_claim(object, now))),
+            Class::Child(_) | Class::Cluster(_) => Snapshot::Absent(key.clone()),
         }
     }
 
-    fn see_sandbox(&self, sandbox: Arc<Object>, now: Timestamp) -> SandboxSeen {
+    fn snapshot_sandbox(&self, sandbox: Arc<Object>, now: Timestamp) -> SandboxSnapshot {
         let key = &sandbox.key;
         let pods: Vec<_> = self.pods_of(&sandbox).collect();
-        let pod_key = key.sibling(Kind::Pod, build::pod_name(&sandbox));
+        let pod_key = key.sibling(Kind::Pod, manifest::pod_name(&sandbox));
         // Whatever of that name is not among its own is in the way, even one that names its UID.
         let other_pod = self.objects.get(&pod_key).filter(|p| !pods.iter().any(|own| own.key == p.key)).cloned();
-        let volume_claims: std::collections::BTreeMap<_, _> = build::volume_claim_names(&sandbox)
+        let volume_claims: std::collections::BTreeMap<_, _> = manifest::volume_claim_names(&sandbox)
             .into_iter()
             .filter_map(|name| {
                 let found = self.objects.get(&key.sibling(Kind::VolumeClaim, name.as_str()))?.clone();
@@ -50,10 +52,10 @@ impl World {
             .collect();
         let service_key = key.sibling(Kind::Service, key.name.clone());
         let slice_key = key.sibling(Kind::EndpointSlice, key.name.clone());
-        let involved = [pod_key, service_key.clone(), slice_key.clone(), key.clone()]
-            .into_iter()
-            .chain(build::volume_claim_names(&sandbox).into_iter().map(|n| key.sibling(Kind::VolumeClaim, n.as_str())));
-        SandboxSeen {
+        let involved = [pod_key, service_key.clone(), slice_key.clone(), key.clone()].into_iter().chain(
+            manifest::volume_claim_names(&sandbox).into_iter().map(|n| key.sibling(Kind::VolumeClaim, n.as_str())),
+        );
+        SandboxSnapshot {
             pods,
             other_pod,
             service: self.objects.get(&service_key).cloned(),
@@ -65,37 +67,37 @@ impl World {
         }
     }
 
-    fn see_template(&self, template: Arc<Object>, now: Timestamp) -> TemplateSeen {
+    fn snapshot_template(&self, template: Arc<Object>, now: Timestamp) -> TemplateSnapshot {
         let key = &template.key;
         let policy = key.sibling(Kind::NetworkPolicy, names::network_policy(&key.name).as_str());
-        TemplateSeen {
+        TemplateSnapshot {
             network_policy: self.objects.get(&policy).cloned(),
             common: self.common(key, [policy, key.clone()], now),
             template,
         }
     }
 
-    fn see_pool(&self, pool: Arc<Object>, now: Timestamp) -> PoolSeen {
+    fn snapshot_pool(&self, pool: Arc<Object>, now: Timestamp) -> PoolSnapshot {
         let key = &pool.key;
         let template = references(&pool).first().and_then(|t| self.objects.get(t)).cloned();
-        let spoken_for = self.marks.all_spoken_for(&key.namespace, now, self.settings.unknown_for);
+        let reserved = self.pending_writes.all_reserved(&key.namespace, now, self.settings.unknown_for);
         let members: Vec<Member> = self
             .members
             .get(&(key.clone(), pool.meta.uid.clone()))
             // Of a pool that goes nothing is decided, however often claims take from it.
-            .filter(|_| pool.meta.deleting.is_none())
+            .filter(|_| pool.meta.deletion_timestamp.is_none())
             .into_iter()
             .flatten()
             .map(|(key, (sandbox, pod))| Member {
                 sandbox: sandbox.clone(),
                 pod: pod.clone(),
-                spoken_for: spoken_for.contains_key(key),
+                reserved: reserved.contains_key(key),
                 node: self.node_of(sandbox, pod.as_deref()),
             })
             .collect();
-        let undecided = members.iter().filter_map(|m| *spoken_for.get(&m.sandbox.key)?).min();
+        let pending_take = members.iter().filter_map(|m| *reserved.get(&m.sandbox.key)?).min();
         let (mut creating, mut lost) = (vec![], vec![]);
-        for (made, since) in self.marks.creating(&pool.meta.uid, now, self.settings.unknown_for) {
+        for (made, since) in self.pending_writes.creating(&pool.meta.uid, now, self.settings.unknown_for) {
             if self.objects.contains_key(made) {
                 continue;
             }
@@ -104,22 +106,23 @@ impl World {
                 lost.push(made.name.clone());
             }
         }
-        let alive = members.iter().filter(|member| member.sandbox.meta.deleting.is_none()).count();
+        let alive = members.iter().filter(|member| member.sandbox.meta.deletion_timestamp.is_none()).count();
         let names = self.new_names(&pool, alive, &creating);
-        let involved = self.marks.creating(&pool.meta.uid, now, self.settings.unknown_for).map(|(k, _)| k.clone());
+        let involved =
+            self.pending_writes.creating(&pool.meta.uid, now, self.settings.unknown_for).map(|(k, _)| k.clone());
         let is_member = |key: &&Key| members.iter().any(|member| member.sandbox.key == **key);
-        let refused = self.marks.refused_in(Kind::Sandbox, &key.namespace).filter(is_member).cloned();
+        let refused = self.pending_writes.refused_in(Kind::Sandbox, &key.namespace).filter(is_member).cloned();
         let involved: Vec<Key> = involved.chain(refused).chain([key.clone()]).collect();
         let mut common = self.common(key, involved, now);
-        common.refusals.extend(self.marks.refused_for(&pool.meta.uid).cloned());
-        PoolSeen {
+        common.refusals.extend(self.pending_writes.refused_for(&pool.meta.uid).cloned());
+        PoolSnapshot {
             template,
             members,
             creating,
             lost,
             claimed: self.taken.get(key).map_or(0, |t| u32::try_from(t.len()).unwrap_or(u32::MAX)),
             demand: self.demand.get(key).cloned().unwrap_or_default(),
-            undecided,
+            pending_take,
             names,
             common,
             pool,
@@ -127,13 +130,13 @@ impl World {
     }
 
     /// How the node of a pool's Sandbox stands.
-    fn node_of(&self, sandbox: &Object, pod: Option<&Object>) -> NodeSeen {
-        let Some(name) = pod.and_then(|pod| pod.pod()?.node.as_deref()) else { return NodeSeen::None };
-        match self.unfit.get(name) {
+    fn node_of(&self, sandbox: &Object, pod: Option<&Object>) -> NodeState {
+        let Some(name) = pod.and_then(|pod| pod.pod()?.node.as_deref()) else { return NodeState::None };
+        match self.unusable_nodes.get(name) {
             // One that was put there in spite of the cordon would be put there again.
-            Some(Unfit::CordonedAt(at)) if sandbox.meta.created < *at => NodeSeen::Cordoned,
-            Some(Unfit::Silent) => NodeSeen::Silent,
-            Some(Unfit::CordonedAt(_)) | None => NodeSeen::Fit,
+            Some(NodeTrouble::CordonedAt(at)) if sandbox.meta.created < *at => NodeState::Cordoned,
+            Some(NodeTrouble::Silent) => NodeState::Silent,
+            Some(NodeTrouble::CordonedAt(_)) | None => NodeState::Fit,
         }
     }
 
@@ -144,38 +147,38 @@ impl World {
         let most = maximum.saturating_sub(alive + creating.len()).min(self.settings.pool_batch);
         let mut used: BTreeSet<String> = creating.iter().map(ToString::to_string).collect();
         (0_u64..)
-            .map(|n| build::member_name(pool, self.settings.seed.wrapping_add(self.created).wrapping_add(n)))
+            .map(|n| manifest::member_name(pool, self.settings.seed.wrapping_add(self.created).wrapping_add(n)))
             .filter(|name| !self.objects.contains_key(&pool.key.sibling(Kind::Sandbox, name.as_str())))
             .filter(|name| used.insert(name.clone()))
             .take(most)
             .collect()
     }
 
-    fn see_claim(&self, claim: Arc<Object>, now: Timestamp) -> ClaimSeen {
+    fn snapshot_claim(&self, claim: Arc<Object>, now: Timestamp) -> ClaimSnapshot {
         let key = &claim.key;
         let owned: Vec<_> = self.children_of(&claim, Kind::Sandbox).collect();
         let source = claim.claim().and_then(|c| c.spec.as_ref().ok()).map(|c| c.source.clone());
         let (named_pool, template_key) = self.asked_for(&claim);
         let template = template_key.as_ref().and_then(|t| self.objects.get(t)).cloned();
         // One that is perhaps being made for it already is made to the end, not exchanged for a warm one.
-        let making = self.marks.creating(&claim.meta.uid, now, self.settings.unknown_for).next().is_some();
+        let making = self.pending_writes.creating(&claim.meta.uid, now, self.settings.unknown_for).next().is_some();
         let (candidate, stale) = match (&source, &template) {
             (Some(source), Some(template)) if owned.is_empty() && !making => {
                 self.candidate(&claim, source, template, now)
             }
             (Some(_) | None, Some(_) | None) => (None, None),
         };
-        let taking = self.marks.taking(&claim.meta.uid, now, self.settings.unknown_for);
-        let undecided = taking.and_then(|(key, until)| {
+        let taking = self.pending_writes.taking(&claim.meta.uid, now, self.settings.unknown_for);
+        let pending_take = taking.and_then(|(key, until)| {
             let sandbox = self.objects.get(key)?.clone();
-            Some(Undecided { outdated: self.marks.is_outdated(key, sandbox.meta.version), sandbox, until })
+            Some(PendingTake { outdated: self.pending_writes.is_outdated(key, sandbox.meta.version), sandbox, until })
         });
-        let namesake = key.sibling(Kind::Sandbox, key.name.clone());
+        let same_name = key.sibling(Kind::Sandbox, key.name.clone());
         let named = claim.claim().and_then(|c| c.status.sandbox.as_ref()?.name.as_deref());
         let committed = named.and_then(|name| self.objects.get(&key.sibling(Kind::Sandbox, name))).cloned();
-        let mut common = self.common(key, [namesake.clone(), key.clone()], now);
-        common.refusals.extend(self.marks.refused_for(&claim.meta.uid).cloned());
-        ClaimSeen {
+        let mut common = self.common(key, [same_name.clone(), key.clone()], now);
+        common.refusals.extend(self.pending_writes.refused_for(&claim.meta.uid).cloned());
+        ClaimSnapshot {
             pod: owned.first().and_then(|s| self.pod_of(s)),
             owned,
             named_pool,
@@ -183,11 +186,14 @@ impl World {
             template,
             candidate,
             stale,
-            undecided,
+            pending_take,
             committed,
-            refused_take: self.marks.refused_take(&claim.meta.uid, now).map(|(key, r)| (key.clone(), r.clone())),
+            refused_take: self
+                .pending_writes
+                .refused_take(&claim.meta.uid, now)
+                .map(|(key, r)| (key.clone(), r.clone())),
             common,
-            namesake: self.objects.get(&namesake).cloned(),
+            same_name: self.objects.get(&same_name).cloned(),
             claim,
         }
     }
@@ -226,15 +232,15 @@ impl World {
             ClaimSource::Template { pools: PoolChoice::Named(name), .. } => {
                 vec![claim.key.sibling(pool_kind(claim.key.kind), name.as_str())]
             }
-            ClaimSource::Template { pools: PoolChoice::Any, .. } => self.pools_behind(&template.key),
+            ClaimSource::Template { pools: PoolChoice::Any, .. } => self.pools_using(&template.key),
         };
         let pools: Vec<&Arc<Object>> = pools.iter().filter_map(|p| self.objects.get(p)).collect();
         let fresh = |sandbox: &Object| {
             sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str) == Some(template.template_hash())
         };
         let free = |sandbox: &Object| {
-            !self.marks.spoken_for(&sandbox.key, now, self.settings.unknown_for)
-                && !self.marks.is_outdated(&sandbox.key, sandbox.meta.version)
+            !self.pending_writes.reserved(&sandbox.key, now, self.settings.unknown_for)
+                && !self.pending_writes.is_outdated(&sandbox.key, sandbox.meta.version)
         };
         // The hint of an earlier try goes first: that Sandbox may already be ours in the API server.
         let hint = claim.meta.annotations.get(annotation::SANDBOX_NAME);
@@ -274,12 +280,12 @@ impl World {
         let object = self.pod_of(sandbox)?;
         let pod = object.pod()?;
         let node_ok = pod.node.as_deref().is_none_or(|node| self.is_usable(node));
-        (pod.ready() && object.meta.deleting.is_none() && node_ok).then_some(object)
+        (pod.ready() && object.meta.deletion_timestamp.is_none() && node_ok).then_some(object)
     }
 
     pub(super) fn pod_of(&self, sandbox: &Object) -> Option<Arc<Object>> {
         // One of another name is not what we made, whatever owner it names.
-        self.pods_of(sandbox).find(|pod| *pod.key.name == *build::pod_name(sandbox))
+        self.pods_of(sandbox).find(|pod| *pod.key.name == *manifest::pod_name(sandbox))
     }
 
     pub(super) fn pods_of(&self, sandbox: &Object) -> impl Iterator<Item = Arc<Object>> {
@@ -337,7 +343,7 @@ impl World {
             bindings: self.bindings.clone(),
             settings: self.settings.clone(),
             operator_user,
-            promised: None,
+            reserved_sandbox: None,
             sandbox,
             in_reconcile: false,
         }
@@ -359,7 +365,7 @@ impl World {
             status_written: self.status_written.get(key).copied(),
             refusals: involved
                 .into_iter()
-                .filter_map(|k| self.marks.refusal(&k).cloned().map(|refusal| (k, refusal)))
+                .filter_map(|k| self.pending_writes.refusal(&k).cloned().map(|refusal| (k, refusal)))
                 .collect(),
             now,
         }

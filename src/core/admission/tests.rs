@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::policy::{Binding, FailurePolicy, Selector};
+use crate::binding::{Binding, FailurePolicy, Selector};
 use crate::question::{
     AdmissionAnswer, Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, Question, RuntimeClassAnswer, Verdict,
 };
@@ -16,7 +16,7 @@ mod plugins;
 mod pods;
 
 /// What a plugin of a test says.
-type Plugin = fn(&Ask) -> Result<Answer, Failure>;
+type Plugin = fn(&PluginRequest) -> Result<Answer, Failure>;
 
 fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().expect("a time")
@@ -87,7 +87,7 @@ fn broken(kind: FailureKind) -> Result<Answer, Failure> {
     Err(Failure { kind, message: "broken".to_owned() })
 }
 
-fn gvisor(_: &Ask) -> Result<Answer, Failure> {
+fn gvisor(_: &PluginRequest) -> Result<Answer, Failure> {
     choose("gvisor")
 }
 
@@ -98,10 +98,10 @@ fn decide(review: &Review, context: &Context, plugin: Plugin) -> (Vec<String>, R
     for _ in 0..10 {
         let asks = questions(review, context, &answered);
         if asks.is_empty() {
-            let asked = answered.iter().map(|a: &Answered| a.ask.binding.clone()).collect();
+            let asked = answered.iter().map(|a: &PluginReply| a.ask.binding.clone()).collect();
             return (asked, verdict(review, context, &answered));
         }
-        answered.extend(asks.into_iter().map(|ask| Answered { result: plugin(&ask), ask }));
+        answered.extend(asks.into_iter().map(|ask| PluginReply { result: plugin(&ask), ask }));
     }
     panic!("the questions do not end");
 }

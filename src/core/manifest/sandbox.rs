@@ -163,7 +163,7 @@ pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, 
     if let Some(context) = claim.meta.annotations.get(annotation::TRACE_CONTEXT) {
         patch["metadata"]["annotations"][annotation::TRACE_CONTEXT] = context.as_str().into();
     }
-    if sandbox.meta.ours_alone {
+    if sandbox.meta.only_our_manager {
         // Who wrote which field is of no use where all is one writer's, and keeping it up is more than a quarter of what this
         // write takes the API server. A list of one empty entry tells it to stop; it begins again with a server-side apply.
         patch["metadata"]["managedFields"] = json!([{}]);
