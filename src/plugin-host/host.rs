@@ -19,7 +19,7 @@ use crate::config::{HostConfig, Limits};
 use crate::engine::MeteredEngine;
 use crate::load::{self, Linked, LoadError, Plugin, Source};
 use crate::quarantine::Quarantine;
-use crate::wit::{Reply, v0_1_0};
+use crate::wit::{self, Reply};
 
 /// How long a component being loaded waits for a free instance to be tried in.
 const TRIAL_WAIT: Duration = Duration::from_secs(5);
@@ -92,7 +92,7 @@ impl Host {
     pub fn new(config: HostConfig) -> Result<Self, HostError> {
         let engine = MeteredEngine::new(&config).map_err(|error| HostError::Engine(load::text(&error)))?;
         let mut linker = Linker::new(&engine.engine);
-        v0_1_0::add_to_linker(&mut linker).map_err(|error| HostError::Engine(load::text(&error)))?;
+        wit::add_to_linker(&mut linker).map_err(|error| HostError::Engine(load::text(&error)))?;
         let concurrency = ConcurrencyLimit::new(config.concurrency);
         let ticker = std::thread::Builder::new().name("plugin-deadlines".into()).spawn({
             let (concurrency, engine) = (Arc::clone(&concurrency), engine.clone());
@@ -127,7 +127,7 @@ impl Host {
         let info = Plugin {
             plugin: PluginRef { name: name.to_owned(), digest: linked.digest.clone() },
             hooks: linked.hooks.clone(),
-            wit_version: linked.version.to_owned(),
+            wit_version: linked.version.name.to_owned(),
             limits,
         };
         let quarantine = info.hooks.iter().map(|hook| (*hook, Mutex::default())).collect();
@@ -159,7 +159,7 @@ impl Host {
             return Err(failure(FailureKind::Error, &format!("not a JSON object: {error}")));
         }
         let said = self.call(loaded, &self.slot(loaded)?, |store, instance| {
-            loaded.linked.exports.validate_settings(store, instance, (hook, settings))
+            loaded.linked.exports.adapter().validate_settings(store, instance, (hook, settings))
         })?;
         said.map_err(|message| failure(FailureKind::Error, &message))
     }
@@ -224,7 +224,7 @@ impl Host {
 
     fn call_and_validate(&self, loaded: &Loaded, slot: &Slot, ask: &PluginRequest) -> Result<Answer, Failure> {
         let reply = self.call(loaded, slot, |store, instance| {
-            loaded.linked.exports.ask(store, instance, (&ask.question, &ask.settings))
+            loaded.linked.exports.adapter().decide(store, instance, (&ask.question, &ask.settings))
         })?;
         let invalid = |reply: InvalidReply| failure(FailureKind::Invalid, &reply.to_string());
         match reply {
@@ -270,7 +270,7 @@ impl Host {
             Ok(instance) => instance,
             Err(error) => return Err(LoadError::Start(call::failure(&error, &store, limits).message)),
         };
-        let checked = loaded.linked.exports.check(&mut store, &instance);
+        let checked = loaded.linked.exports.adapter().check_types(&mut store, &instance);
         checked.map_err(|error| LoadError::Interface(load::text(&error)))
     }
 

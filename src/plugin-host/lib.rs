@@ -25,4 +25,4 @@ pub use config::{HostConfig, LOG_CHARS, LOG_LINES, Limits, QuarantinePolicy};
 pub use host::{Candidate, Host, HostError, PluginReport};
 pub use load::{LoadError, Plugin, Source};
 pub use quarantine::Quarantine;
-pub use wit::SUPPORTED_VERSIONS;
+pub use wit::{MAX_VERSION, MIN_VERSION};

@@ -10,7 +10,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use crate::call::CallState;
 use crate::config::Limits;
 use crate::engine::MeteredEngine;
-use crate::wit::{InterfaceName, PACKAGE, SUPPORTED_VERSIONS, v0_1_0};
+use crate::wit::{self, InterfaceName, MAX_VERSION, MIN_VERSION, PACKAGE, VERSIONS, WitVersion};
 
 /// A component to be loaded.
 #[derive(Clone, Copy, Debug)]
@@ -57,18 +57,26 @@ pub enum LoadError {
     #[error("does not compile: {0}")]
     Compile(String),
     /// No export of ours.
-    #[error("exports none of the hooks: expected an interface such as {PACKAGE}/pool-size@{known}", known = SUPPORTED_VERSIONS[0])]
+    #[error("exports none of the hooks: expected an interface such as {PACKAGE}/pool-size@{MAX_VERSION}")]
     NoHooks,
     /// An interface of ours that does not exist.
     #[error("exports {0}, which {PACKAGE} does not have")]
     UnknownInterface(String),
-    /// A version of ours that is not known here.
-    #[error("{interface} is of version {found:?} of {PACKAGE}; this host knows {known}", known = SUPPORTED_VERSIONS.join(", "))]
+    /// A version of ours that is not supported here.
+    #[error("{interface} is of version {found:?} of {PACKAGE}; this host supports {supported}", supported = wit::range(MIN_VERSION, MAX_VERSION))]
     Version {
-        /// The export.
+        /// The import or export.
         interface: String,
         /// Its version; empty when it names none.
         found: String,
+    },
+    /// Exports of two versions of ours.
+    #[error("exports {interface} beside interfaces of version {other} of {PACKAGE}: a component has one version")]
+    MixedVersions {
+        /// The export.
+        interface: String,
+        /// The version of the others.
+        other: &'static str,
     },
     /// Settings cannot be checked.
     #[error("does not export {PACKAGE}/settings@{0}, with which settings are checked before they are used")]
@@ -77,7 +85,7 @@ pub enum LoadError {
     #[error("imports {0}: WASI is not granted to plugins (build for wasm32-unknown-unknown, or stub WASI)")]
     Wasi(String),
     /// An import beyond logging.
-    #[error("imports {0}, which is not granted: a plugin may import {allowed} only", allowed = v0_1_0::IMPORTS[0])]
+    #[error("imports {0}, which is not granted: a plugin may import {allowed} only", allowed = wit::latest::VERSION.imports[0])]
     Import(String),
     /// An import or export of the wrong type.
     #[error("does not match {PACKAGE}: {0}")]
@@ -94,9 +102,9 @@ pub enum LoadError {
 pub(crate) struct Linked {
     pub(crate) digest: String,
     pub(crate) hooks: Vec<Hook>,
-    pub(crate) version: &'static str,
+    pub(crate) version: &'static WitVersion,
     pub(crate) pre: InstancePre<CallState>,
-    pub(crate) exports: v0_1_0::Exports,
+    pub(crate) exports: wit::Exports,
 }
 
 /// The digest of a component, as [`PluginRef`] has it.
@@ -110,11 +118,11 @@ pub(crate) fn link(engine: &MeteredEngine, linker: &Linker<CallState>, component
     recognise(component)?;
     let compiled = Component::new(&engine.engine, component).map_err(|error| LoadError::Compile(text(&error)))?;
     let surface = compiled.component_type();
-    let (hooks, version) = exports(surface.exports(&engine.engine).map(|(name, _)| name))?;
+    let (hooks, version) = exports(surface.exports(&engine.engine).map(|(name, _)| name), &VERSIONS)?;
     let imports = surface.imports(&engine.engine);
     imports.filter(|(_, item)| asks_for_something(&item.ty, engine)).try_for_each(|(name, _)| granted(name))?;
     let pre = linker.instantiate_pre(&compiled).map_err(|error| LoadError::Interface(text(&error)))?;
-    let exports = v0_1_0::Exports::find(&pre, &hooks).map_err(|error| LoadError::Interface(text(&error)))?;
+    let exports = (version.find_exports)(&pre, &hooks).map_err(|error| LoadError::Interface(text(&error)))?;
     Ok(Linked { digest: digest(component), hooks, version, pre, exports })
 }
 
@@ -144,7 +152,7 @@ fn asks_for_something(item: &ComponentItem, engine: &MeteredEngine) -> bool {
 
 fn granted(import: &str) -> Result<(), LoadError> {
     match InterfaceName::parse(import) {
-        _ if v0_1_0::IMPORTS.contains(&import) => Ok(()),
+        _ if VERSIONS.iter().any(|version| version.imports.contains(&import)) => Ok(()),
         _ if import.starts_with("wasi:") => Err(LoadError::Wasi(truncate(import, MAX_MESSAGE_CHARS))),
         Some(InterfaceName { interface: "log" | "types", version }) => {
             Err(LoadError::Version { interface: truncate(import, MAX_MESSAGE_CHARS), found: version.to_owned() })
@@ -153,28 +161,30 @@ fn granted(import: &str) -> Result<(), LoadError> {
     }
 }
 
-/// The hooks among the exports and their version; exports of other packages are ignored, as some languages
-/// leave helpers behind.
-fn exports<'a>(names: impl Iterator<Item = &'a str>) -> Result<(Vec<Hook>, &'static str), LoadError> {
-    let (mut hooks, mut settings) = (vec![], false);
-    let mut version = v0_1_0::VERSION;
+/// The hooks among the exports, and their version, which must be one of these. Exports of other packages are
+/// ignored, as the tools of some languages leave helpers behind.
+fn exports<'a>(
+    names: impl Iterator<Item = &'a str>,
+    supported: &'static [WitVersion],
+) -> Result<(Vec<Hook>, &'static WitVersion), LoadError> {
+    let (mut hooks, mut settings, mut version) = (vec![], false, None::<&WitVersion>);
     for (name, parsed) in names.filter_map(|name| Some((name, InterfaceName::parse(name)?))) {
-        let known = SUPPORTED_VERSIONS.into_iter().find(|known| *known == parsed.version);
-        version = known.ok_or_else(|| LoadError::Version {
-            interface: truncate(name, MAX_MESSAGE_CHARS),
-            found: truncate(parsed.version, MAX_MESSAGE_CHARS),
-        })?;
+        let interface = truncate(name, MAX_MESSAGE_CHARS);
+        let Some(found) = supported.iter().find(|known| known.name == parsed.version) else {
+            return Err(LoadError::Version { interface, found: truncate(parsed.version, MAX_MESSAGE_CHARS) });
+        };
         match parsed.hook() {
             Some(hook) => hooks.push(hook),
             None if parsed.interface == "settings" => settings = true,
-            None => return Err(LoadError::UnknownInterface(truncate(name, MAX_MESSAGE_CHARS))),
+            None => return Err(LoadError::UnknownInterface(interface)),
+        }
+        if let Some(other) = version.replace(found).filter(|other| other.name != found.name) {
+            return Err(LoadError::MixedVersions { interface, other: other.name });
         }
     }
-    if hooks.is_empty() {
-        return Err(LoadError::NoHooks);
-    }
+    let Some(version) = version.filter(|_| !hooks.is_empty()) else { return Err(LoadError::NoHooks) };
     if !settings {
-        return Err(LoadError::NoSettings(version));
+        return Err(LoadError::NoSettings(version.name));
     }
     hooks.sort_unstable();
     Ok((hooks, version))
@@ -188,29 +198,48 @@ pub(crate) fn text(error: &wasmtime::Error) -> String {
 mod tests {
     use super::*;
 
+    /// What the exports of these names mean for a host that supports versions 0.1.0 and 0.2.0.
+    fn read(names: &[&str]) -> Result<(Vec<Hook>, &'static str), LoadError> {
+        static TWO: [WitVersion; 2] = [wit::latest::VERSION, WitVersion { name: "0.2.0", ..wit::latest::VERSION }];
+        exports(names.iter().copied(), &TWO).map(|(hooks, version)| (hooks, version.name))
+    }
+
     #[test]
-    fn the_version_and_the_hooks_are_read_from_the_names_of_exports() {
-        let read = |names: &[&str]| exports(names.iter().copied());
-        assert_eq!(
-            read(&[
-                "paddock:policy/pool-size@0.1.0",
-                "init",
-                "paddock:policy/settings@0.1.0",
-                "paddock:policy/idle@0.1.0"
-            ]),
-            Ok((vec![Hook::Idle, Hook::PoolSize], "0.1.0"))
-        );
+    fn exports_name_the_version_and_the_hooks() {
+        for version in ["0.1.0", "0.2.0"] {
+            let names = ["paddock:policy/pool-size", "paddock:policy/settings", "paddock:policy/idle"];
+            let names = names.map(|name| format!("{name}@{version}"));
+            let read = read(&["init", &names[0], &names[1], &names[2]]);
+            assert_eq!(read, Ok((vec![Hook::Idle, Hook::PoolSize], version)));
+        }
         assert_eq!(read(&["wasi:cli/run@0.2.0"]), Err(LoadError::NoHooks));
+        assert_eq!(read(&["paddock:policy/settings@0.1.0"]), Err(LoadError::NoHooks));
         assert_eq!(read(&["paddock:policy/idle@0.1.0"]), Err(LoadError::NoSettings("0.1.0")));
         assert_eq!(
             read(&["paddock:policy/colour@0.1.0"]),
             Err(LoadError::UnknownInterface("paddock:policy/colour@0.1.0".into()))
         );
-        for version in ["0.1.1", "0.2.0", "1.0.0"] {
+    }
+
+    #[test]
+    fn exports_of_an_unsupported_version_are_refused_with_the_supported_range() {
+        for version in ["0.0.9", "0.1.1", "0.3.0", "1.0.0", ""] {
             let interface = format!("paddock:policy/idle@{version}");
-            let expected = LoadError::Version { interface: interface.clone(), found: version.into() };
-            assert_eq!(read(&[&interface]), Err(expected));
+            let error = read(&[&interface]).unwrap_err();
+            assert_eq!(error, LoadError::Version { interface, found: version.into() });
+            let range = wit::range(MIN_VERSION, MAX_VERSION);
+            assert!(error.to_string().ends_with(&format!("this host supports {range}")), "{error}");
         }
+    }
+
+    #[test]
+    fn exports_of_two_versions_are_refused() {
+        let error = read(&["paddock:policy/settings@0.1.0", "paddock:policy/idle@0.2.0"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "exports paddock:policy/idle@0.2.0 beside interfaces of version 0.1.0 of paddock:policy: a component has \
+             one version"
+        );
     }
 
     #[test]

@@ -1,20 +1,87 @@
-//! One adapter for each released version of the WIT package, newest first.
+//! The versions of the WIT package that components may be written against, one adapter each.
 //!
-//! A component's version is read from the names of its exports before anything of it runs. The rest of the
-//! host knows [`Question`](paddock_core::question::Question) and [`Answer`](paddock_core::question::Answer)
-//! only.
+//! A component names its version in its exports, so it is known before anything of the component runs. The
+//! rest of the host knows [`Question`] and [`Answer`] only.
+//!
+//! A new version is a folder beside `v0_1_0`, a variant of [`Exports`] and a line in [`VERSIONS`]; [`latest`]
+//! then names it.
 
 pub(crate) mod v0_1_0;
 
-use paddock_core::question::{Answer, Hook};
+use paddock_core::question::{Answer, Hook, Question};
+use wasmtime::component::{Instance, InstancePre, Linker};
+use wasmtime::{Result, Store};
 
+/// The version that the SDK and the built-in plugins are written against.
+pub(crate) use self::v0_1_0 as latest;
 use crate::answer::InvalidReply;
-
-/// The versions of `paddock:policy` that components may be written against.
-pub const SUPPORTED_VERSIONS: [&str; 1] = [v0_1_0::VERSION];
+use crate::call::CallState;
 
 /// The WIT package.
 pub(crate) const PACKAGE: &str = "paddock:policy";
+
+/// A version of the WIT package.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WitVersion {
+    /// As components name it, such as `0.1.0`.
+    pub(crate) name: &'static str,
+    /// The interfaces that a component of this version may import.
+    pub(crate) imports: &'static [&'static str],
+    /// Gives components of this version the imports that they may have.
+    pub(crate) add_to_linker: fn(&mut Linker<CallState>) -> Result<()>,
+    /// Looks up the exports of a component of this version.
+    pub(crate) find_exports: fn(&InstancePre<CallState>, &[Hook]) -> Result<Exports>,
+}
+
+/// Every supported version, oldest first.
+pub(crate) static VERSIONS: [WitVersion; 1] = [v0_1_0::VERSION];
+
+/// The oldest supported version.
+pub const MIN_VERSION: &str = v0_1_0::VERSION.name;
+/// The newest supported version.
+pub const MAX_VERSION: &str = latest::VERSION.name;
+
+/// Gives components of every supported version the imports that they may have.
+pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
+    VERSIONS.iter().try_for_each(|version| (version.add_to_linker)(linker))
+}
+
+/// A range of versions for people: `0.1.0`, or `0.1.0 to 0.3.0`.
+pub(crate) fn range(min: &str, max: &str) -> String {
+    if min == max { min.to_owned() } else { format!("{min} to {max}") }
+}
+
+/// The exports of a component, looked up once for all calls.
+pub(crate) enum Exports {
+    /// Of `paddock:policy@0.1.0`.
+    V0_1_0(v0_1_0::Exports),
+}
+
+impl Exports {
+    /// The calls, in terms of the core.
+    pub(crate) fn adapter(&self) -> &dyn Adapter {
+        match self {
+            Exports::V0_1_0(exports) => exports,
+        }
+    }
+}
+
+/// Calls a component of one WIT version with the questions and answers of the core.
+pub(crate) trait Adapter {
+    /// Checks the type of every export that will be called.
+    fn check_types(&self, store: &mut Store<CallState>, instance: &Instance) -> Result<()>;
+
+    /// Calls `settings.validate-settings`.
+    fn validate_settings(
+        &self,
+        store: &mut Store<CallState>,
+        instance: &Instance,
+        settings: (Hook, &str),
+    ) -> Result<std::result::Result<(), String>>;
+
+    /// Calls `decide` of the question's hook.
+    fn decide(&self, store: &mut Store<CallState>, instance: &Instance, question: (&Question, &str)) -> Result<Reply>;
+}
 
 /// An interface of the package, as a component names it: `paddock:policy/pool-size@0.1.0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +91,7 @@ pub(crate) struct InterfaceName<'a> {
 }
 
 impl<'a> InterfaceName<'a> {
-    /// `None` for what is not of this package.
+    /// `None` for an interface of another package.
     pub(crate) fn parse(name: &'a str) -> Option<Self> {
         let rest = name.strip_prefix(PACKAGE)?.strip_prefix('/')?;
         let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
@@ -36,21 +103,24 @@ impl<'a> InterfaceName<'a> {
     }
 }
 
-/// What a call that ran to its end brought.
+/// The result of a call that ran to its end.
 pub(crate) enum Reply {
     /// The component has no such export.
     NoSuchHook,
-    /// The plugin says that it cannot answer.
+    /// The plugin reports that it cannot answer.
     Refused(String),
-    /// An answer that cannot even be read.
+    /// An answer that the core's types cannot hold.
     Invalid(InvalidReply),
-    /// An answer, not yet judged.
+    /// An answer, not yet validated.
     Answer(Answer),
 }
 
 impl Reply {
-    fn from<T>(said: Result<T, String>, read: impl FnOnce(T) -> Result<Answer, InvalidReply>) -> Self {
-        match said.map(read) {
+    fn new<T>(
+        returned: std::result::Result<T, String>,
+        convert: impl FnOnce(T) -> std::result::Result<Answer, InvalidReply>,
+    ) -> Self {
+        match returned.map(convert) {
             Err(message) => Reply::Refused(message),
             Ok(Err(invalid)) => Reply::Invalid(invalid),
             Ok(Ok(answer)) => Reply::Answer(answer),
@@ -63,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_the_package_are_told_from_others() {
+    fn interface_names_of_the_package_are_parsed_and_others_are_not() {
         for (name, parsed) in [
             ("paddock:policy/idle@0.1.0", Some(("idle", "0.1.0", Some(Hook::Idle)))),
             ("paddock:policy/settings@0.1.0", Some(("settings", "0.1.0", None))),
@@ -75,5 +145,21 @@ mod tests {
             let found = InterfaceName::parse(name).map(|n| (n.interface, n.version, n.hook()));
             assert_eq!(found, parsed, "{name}");
         }
+    }
+
+    #[test]
+    fn version_range_names_one_version_once() {
+        assert_eq!(range("0.1.0", "0.1.0"), "0.1.0");
+        assert_eq!(range("0.1.0", "0.3.0"), "0.1.0 to 0.3.0");
+    }
+
+    #[test]
+    fn every_released_wit_folder_has_an_adapter() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut released: Vec<_> = names.filter_map(|name| name.strip_prefix('v').map(String::from)).collect();
+        released.sort_by_key(|version| version.split('.').map(|part| part.parse::<u32>().unwrap()).collect::<Vec<_>>());
+        assert_eq!(released, VERSIONS.map(|version| version.name));
+        assert_eq!((MIN_VERSION, MAX_VERSION), (VERSIONS[0].name, VERSIONS[VERSIONS.len() - 1].name));
     }
 }

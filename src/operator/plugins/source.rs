@@ -71,7 +71,7 @@ impl Source {
             name: binding.plugin.name.clone(),
             path: None,
             digest: Some(binding.plugin.digest.clone()),
-            wit_version: paddock_plugin_host::SUPPORTED_VERSIONS.last().map(ToString::to_string),
+            wit_version: Some(paddock_plugin_host::MAX_VERSION.to_owned()),
             hooks: vec![binding.hook],
             error: None,
         });

@@ -1,4 +1,4 @@
-//! `paddock:policy@0.1.0`: what wasmtime generates from `wit/v0.1.0`, and the calls.
+//! `paddock:policy@0.1.0`: the bindings that wasmtime generates from `wit/v0.1.0`, and the calls.
 
 mod answers;
 mod questions;
@@ -7,13 +7,16 @@ use paddock_core::question::{Answer, Hook, Question};
 use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{Result, Store};
 
-use super::Reply;
+use super::{Adapter, Reply, WitVersion};
 use crate::call::CallState;
 
-pub(crate) const VERSION: &str = "0.1.0";
-
-/// What a component may import. `types` has no functions: it only names what is passed.
-pub(crate) const IMPORTS: [&str; 2] = ["paddock:policy/log@0.1.0", "paddock:policy/types@0.1.0"];
+pub(crate) const VERSION: WitVersion = WitVersion {
+    name: "0.1.0",
+    // `types` has no functions: it defines the records that the others pass.
+    imports: &["paddock:policy/log@0.1.0", "paddock:policy/types@0.1.0"],
+    add_to_linker,
+    find_exports: |pre, hooks| Exports::find(pre, hooks).map(super::Exports::V0_1_0),
+};
 
 mod bindings {
     wasmtime::component::bindgen!({ path: "../../wit/v0.1.0", world: "every-hook" });
@@ -22,10 +25,7 @@ mod bindings {
 use bindings::exports::paddock::policy as exports;
 use bindings::paddock::policy::{log, types};
 
-type Said<T> = std::result::Result<T, String>;
-
-/// Gives components of this version what they may import.
-pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
+fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
     types::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)?;
     log::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)
 }
@@ -44,7 +44,7 @@ impl log::Host for CallState {
     }
 }
 
-/// Where a component's exports are, looked up once.
+/// The exports of a component of this version.
 pub(crate) struct Exports {
     settings: exports::settings::GuestIndices,
     admission: Option<exports::admission::GuestIndices>,
@@ -54,7 +54,7 @@ pub(crate) struct Exports {
 }
 
 impl Exports {
-    pub(crate) fn find(pre: &InstancePre<CallState>, hooks: &[Hook]) -> Result<Self> {
+    fn find(pre: &InstancePre<CallState>, hooks: &[Hook]) -> Result<Self> {
         let has = |hook| hooks.contains(&hook);
         Ok(Self {
             settings: exports::settings::GuestIndices::new(pre)?,
@@ -66,9 +66,10 @@ impl Exports {
             pool_size: has(Hook::PoolSize).then(|| exports::pool_size::GuestIndices::new(pre)).transpose()?,
         })
     }
+}
 
-    /// Checks the type of every export that will be called.
-    pub(crate) fn check(&self, store: &mut Store<CallState>, instance: &Instance) -> Result<()> {
+impl Adapter for Exports {
+    fn check_types(&self, store: &mut Store<CallState>, instance: &Instance) -> Result<()> {
         self.settings.load(&mut *store, instance)?;
         if let Some(guest) = &self.admission {
             guest.load(&mut *store, instance)?;
@@ -85,12 +86,12 @@ impl Exports {
         Ok(())
     }
 
-    pub(crate) fn validate_settings(
+    fn validate_settings(
         &self,
         store: &mut Store<CallState>,
         instance: &Instance,
         (hook, settings): (Hook, &str),
-    ) -> Result<Said<()>> {
+    ) -> Result<std::result::Result<(), String>> {
         let hook = match hook {
             Hook::Admission => types::Hook::Admission,
             Hook::RuntimeClass => types::Hook::RuntimeClass,
@@ -100,8 +101,7 @@ impl Exports {
         self.settings.load(&mut *store, instance)?.call_validate_settings(store, hook, settings)
     }
 
-    /// Calls the export of the question's hook.
-    pub(crate) fn ask(
+    fn decide(
         &self,
         store: &mut Store<CallState>,
         instance: &Instance,
@@ -111,26 +111,26 @@ impl Exports {
             Question::Admission(question) => {
                 let Some(guest) = &self.admission else { return Ok(Reply::NoSuchHook) };
                 let question = questions::admission(question);
-                let said = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
-                Reply::from(said, |answer| Ok(Answer::Admission(answers::admission(answer))))
+                let returned = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                Reply::new(returned, |answer| Ok(Answer::Admission(answers::admission(answer))))
             }
             Question::RuntimeClass(question) => {
                 let Some(guest) = &self.runtime_class else { return Ok(Reply::NoSuchHook) };
                 let question = questions::runtime_class(question);
-                let said = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
-                Reply::from(said, |answer| Ok(Answer::RuntimeClass(answers::runtime_class(answer))))
+                let returned = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                Reply::new(returned, |answer| Ok(Answer::RuntimeClass(answers::runtime_class(answer))))
             }
             Question::Idle(question) => {
                 let Some(guest) = &self.idle else { return Ok(Reply::NoSuchHook) };
                 let question = questions::idle(question);
-                let said = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
-                Reply::from(said, |answer| answers::idle(answer).map(Answer::Idle))
+                let returned = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                Reply::new(returned, |answer| answers::idle(answer).map(Answer::Idle))
             }
             Question::PoolSize(question) => {
                 let Some(guest) = &self.pool_size else { return Ok(Reply::NoSuchHook) };
                 let question = questions::pool_size(question);
-                let said = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
-                Reply::from(said, |answer| answers::pool_size(answer).map(Answer::PoolSize))
+                let returned = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                Reply::new(returned, |answer| answers::pool_size(answer).map(Answer::PoolSize))
             }
         })
     }
