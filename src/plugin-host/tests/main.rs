@@ -1,6 +1,6 @@
 //! Behaviours of the host, with real guests compiled from `plugins/`.
 
-#![expect(clippy::unwrap_used, reason = "tests: what fails ends them")]
+#![expect(clippy::unwrap_used, reason = "tests: a failure ends them")]
 
 mod answers;
 mod built_ins;
@@ -8,4 +8,5 @@ mod common;
 mod docs;
 mod failures;
 mod loading;
+mod released_wit;
 mod swap;
