@@ -1,24 +1,29 @@
-//! `idle-timeout`: a sandbox that saw no activity for its `idleTimeout` goes to sleep.
+//! `idle-timeout`: suspends a Sandbox that had no activity for its `idleTimeout`.
 //!
-//! It is active until `idleTimeout` after the newest of: its creation, its pod becoming Ready, and its last
-//! sign of activity; while an exec, attach or port-forward holds it; while connections are open; and, where
-//! set, while it uses the processor. It is asked again exactly when the next of these runs out.
+//! A Sandbox stays awake
 //!
-//! Settings: `{"tiers": ["suspend"], "cpuMillicores": null}` are the defaults. `tiers` are what may be done,
-//! most wanted first: the first one that is possible for the sandbox is taken. `cpuMillicores` is the use
-//! from which on a sandbox counts as busy.
+//! - until `idleTimeout` after the latest of its creation, its pod becoming Ready, and its last activity;
+//! - while an exec, attach or port-forward keeps it awake;
+//! - while connections are open;
+//! - while it uses the processor, if the settings give a threshold.
+//!
+//! The plugin asks for its next question at the exact time when the next of these ends.
+//!
+//! Settings: `{"tiers": ["suspend"], "cpuMillicores": null}` are the defaults. `tiers` lists what may be done with an
+//! idle Sandbox, in the order of preference: the plugin takes the first one that is possible. From `cpuMillicores` on, a
+//! Sandbox counts as busy.
 
 use paddock_plugin_sdk::idle::{Answer, Plugin, Question, Tier};
 use serde::Deserialize;
 
-/// How often processor use is looked at while it alone keeps a sandbox awake, in milliseconds: metrics are
-/// usually taken every 15 s to 60 s.
-const CPU_LOOK_MS: u64 = 60_000;
+/// Interval between questions while processor use alone keeps a Sandbox awake, in milliseconds. Clusters usually
+/// collect metrics every 15 s to 60 s.
+const CPU_CHECK_MS: u64 = 60_000;
 
 /// The plugin.
 pub struct IdleTimeout;
 
-/// What users may set.
+/// The settings.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Settings {
@@ -32,7 +37,7 @@ impl Default for Settings {
     }
 }
 
-/// A tier, as settings name it.
+/// A tier, as the settings name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum TierName {
@@ -87,20 +92,21 @@ impl Plugin for IdleTimeout {
         if let (Some(used), Some(busy)) = (question.cpu_millicores, settings.cpu_millicores)
             && used >= busy
         {
-            let look = now.saturating_add(CPU_LOOK_MS.min(timeout));
-            return Ok(stay(Some(look), format!("uses {used} thousandths of a core, busy from {busy} on")));
+            let next = now.saturating_add(CPU_CHECK_MS.min(timeout));
+            return Ok(stay(Some(next), format!("uses {used} thousandths of a core, busy from {busy} on")));
         }
-        Ok(sleep(question, settings, active))
+        Ok(release(question, settings, active))
     }
 }
 
-/// The newest sign of life. What lies in the future (clocks differ) counts as now.
+/// The latest activity. A time in the future counts as now, because clocks differ.
 fn last_activity(question: &Question) -> u64 {
-    let signs = [Some(question.created), question.ready_since, question.last_activity];
-    signs.into_iter().flatten().max().unwrap_or(question.now).min(question.now)
+    let times = [Some(question.created), question.ready_since, question.last_activity];
+    times.into_iter().flatten().max().unwrap_or(question.now).min(question.now)
 }
 
-fn sleep(question: &Question, settings: &Settings, active: u64) -> Answer {
+/// The preferred tier that is possible for an idle Sandbox.
+fn release(question: &Question, settings: &Settings, active: u64) -> Answer {
     let quiet = seconds(question.now.saturating_sub(active));
     let limit = seconds(question.idle_timeout_ms);
     let idle = format!("no activity for {quiet} s, idleTimeout is {limit} s");
@@ -128,127 +134,118 @@ paddock_plugin_sdk::export!(IdleTimeout: idle);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paddock_plugin_sdk::idle::run;
+    use paddock_plugin_sdk::testing::NOW;
+    use paddock_plugin_sdk::testing::idle::{decide, question, settings_error};
 
-    const NOW: u64 = 1_000_000_000;
     const TIMEOUT: u64 = 600_000;
 
-    /// A sandbox that has been quiet for longer than its timeout.
-    fn quiet() -> Question {
-        Question {
-            namespace: "agents".into(),
-            name: "a".into(),
-            labels: vec![],
-            idle_timeout_ms: TIMEOUT,
-            created: NOW - 10 * TIMEOUT,
-            ready_since: Some(NOW - 9 * TIMEOUT),
-            last_activity: Some(NOW - 2 * TIMEOUT),
-            held_until: None,
-            connections: None,
-            cpu_millicores: None,
-            tiers: vec![Tier::Throttle, Tier::Suspend, Tier::Delete],
-            state: vec![],
-            now: NOW,
-        }
+    /// A Sandbox that has had no activity for longer than its timeout.
+    fn idle_sandbox() -> Question {
+        let (created, ready_since) = (NOW - 10 * TIMEOUT, Some(NOW - 9 * TIMEOUT));
+        let tiers = vec![Tier::Throttle, Tier::Suspend, Tier::Delete];
+        let last_activity = Some(NOW - 2 * TIMEOUT);
+        Question { idle_timeout_ms: TIMEOUT, created, ready_since, last_activity, tiers, ..question() }
     }
 
-    fn ask(change: impl FnOnce(&mut Question)) -> Answer {
-        ask_with("{}", change)
-    }
-
-    fn ask_with(settings: &str, change: impl FnOnce(&mut Question)) -> Answer {
-        let mut question = quiet();
-        change(&mut question);
-        run::<IdleTimeout>(&question, settings).unwrap()
+    /// The action and the next check with the default settings.
+    fn outcome(question: &Question) -> (Option<Tier>, Option<u64>) {
+        let Answer { action, next_check, .. } = decide::<IdleTimeout>(question, "{}");
+        (action, next_check)
     }
 
     #[test]
-    fn a_quiet_sandbox_is_suspended() {
-        let answer = ask(|_| {});
+    fn idle_sandbox_is_suspended() {
+        let answer = decide::<IdleTimeout>(&idle_sandbox(), "{}");
         assert_eq!(answer.action, Some(Tier::Suspend));
         assert_eq!(answer.reason, "no activity for 1200 s, idleTimeout is 600 s");
     }
 
     #[test]
-    fn it_is_due_at_the_millisecond_and_asked_again_exactly_then() {
-        for (quiet_for, action, next) in [(TIMEOUT - 1, None, Some(NOW + 1)), (TIMEOUT, Some(Tier::Suspend), None)] {
-            let answer = ask(|q| q.last_activity = Some(NOW - quiet_for));
-            assert_eq!((answer.action, answer.next_check), (action, next), "{quiet_for}");
-        }
+    fn sandbox_without_an_idle_timeout_stays_awake() {
+        assert_eq!(outcome(&Question { idle_timeout_ms: 0, ..idle_sandbox() }), (None, None));
     }
 
     #[test]
-    fn any_of_creation_readiness_and_activity_counts() {
+    fn timeout_ends_at_the_millisecond_that_was_the_next_check() {
+        let quiet_for = |time| Question { last_activity: Some(NOW - time), ..idle_sandbox() };
+        assert_eq!(outcome(&quiet_for(TIMEOUT - 1)), (None, Some(NOW + 1)));
+        assert_eq!(outcome(&quiet_for(TIMEOUT)), (Some(Tier::Suspend), None));
+    }
+
+    #[test]
+    fn creation_readiness_and_activity_each_keep_it_awake() {
         let long_ago = NOW - 5 * TIMEOUT;
-        for change in [
-            |q: &mut Question| q.created = NOW - 1000,
-            |q: &mut Question| q.ready_since = Some(NOW - 1000),
-            |q: &mut Question| q.last_activity = Some(NOW - 1000),
+        let quiet = Question { created: long_ago, ready_since: None, last_activity: None, ..idle_sandbox() };
+        let recent = NOW - 1000;
+        for question in [
+            Question { created: recent, ..quiet.clone() },
+            Question { ready_since: Some(recent), ..quiet.clone() },
+            Question { last_activity: Some(recent), ..quiet },
         ] {
-            let answer = ask(|q| {
-                (q.created, q.ready_since, q.last_activity) = (long_ago, None, None);
-                change(q);
-            });
-            assert_eq!((answer.action, answer.next_check), (None, Some(NOW - 1000 + TIMEOUT)));
+            assert_eq!(outcome(&question), (None, Some(recent + TIMEOUT)));
         }
     }
 
     #[test]
-    fn an_exec_holds_it_awake_until_the_hold_runs_out() {
-        let answer = ask(|q| q.held_until = Some(NOW + 5000));
-        assert_eq!((answer.action, answer.next_check), (None, Some(NOW + 5000)));
-        assert_eq!(ask(|q| q.held_until = Some(NOW)).action, Some(Tier::Suspend));
+    fn exec_keeps_it_awake_until_its_time_has_passed() {
+        let held_until = |time| Question { held_until: Some(time), ..idle_sandbox() };
+        assert_eq!(outcome(&held_until(NOW + 5000)), (None, Some(NOW + 5000)));
+        assert_eq!(outcome(&held_until(NOW)).0, Some(Tier::Suspend));
     }
 
     #[test]
-    fn open_connections_hold_it_awake() {
-        assert_eq!(ask(|q| q.connections = Some(1)).action, None);
-        assert_eq!(ask(|q| q.connections = Some(0)).action, Some(Tier::Suspend));
+    fn open_connections_keep_it_awake() {
+        let connections = |number| Question { connections: Some(number), ..idle_sandbox() };
+        assert_eq!(outcome(&connections(1)).0, None);
+        assert_eq!(outcome(&connections(0)).0, Some(Tier::Suspend));
     }
 
     #[test]
-    fn processor_use_counts_only_where_a_threshold_is_set() {
+    fn processor_use_keeps_it_awake_only_from_the_threshold_on() {
         for (settings, used, action) in [
             ("{}", 900, Some(Tier::Suspend)),
             (r#"{"cpuMillicores":50}"#, 50, None),
             (r#"{"cpuMillicores":50}"#, 49, Some(Tier::Suspend)),
         ] {
-            assert_eq!(ask_with(settings, |q| q.cpu_millicores = Some(used)).action, action, "{settings}");
+            let busy = Question { cpu_millicores: Some(used), ..idle_sandbox() };
+            assert_eq!(decide::<IdleTimeout>(&busy, settings).action, action, "{settings}");
         }
     }
 
     #[test]
     fn activity_in_the_future_counts_as_now() {
-        let answer = ask(|q| q.last_activity = Some(NOW + 50 * TIMEOUT));
-        assert_eq!((answer.action, answer.next_check), (None, Some(NOW + TIMEOUT)));
+        let ahead = Question { last_activity: Some(NOW + 50 * TIMEOUT), ..idle_sandbox() };
+        assert_eq!(outcome(&ahead), (None, Some(NOW + TIMEOUT)));
     }
 
     #[test]
-    fn the_first_wanted_tier_that_is_possible_is_taken() {
+    fn first_preferred_tier_that_is_possible_is_taken() {
         for (tiers, action) in [
             (r#"["hibernate","throttle","suspend"]"#, Some(Tier::Throttle)),
             (r#"["delete"]"#, Some(Tier::Delete)),
             (r#"["hibernate"]"#, None),
         ] {
-            assert_eq!(ask_with(&format!(r#"{{"tiers":{tiers}}}"#), |_| {}).action, action, "{tiers}");
+            let settings = format!(r#"{{"tiers":{tiers}}}"#);
+            assert_eq!(decide::<IdleTimeout>(&idle_sandbox(), &settings).action, action, "{tiers}");
         }
     }
 
     #[test]
-    fn where_suspending_is_not_possible_it_stays_and_says_so() {
-        let answer = ask(|q| q.tiers = vec![]);
+    fn reason_names_the_tier_that_is_not_possible() {
+        let question = Question { tiers: vec![], ..idle_sandbox() };
+        let answer = decide::<IdleTimeout>(&question, "{}");
         assert_eq!((answer.action, answer.next_check), (None, Some(NOW + TIMEOUT)));
         assert!(answer.reason.ends_with("but not possible for it: suspend"), "{}", answer.reason);
     }
 
     #[test]
-    fn settings_that_make_no_sense_are_named() {
+    fn settings_error_names_the_field() {
         for (settings, field) in [
             (r#"{"tiers":[]}"#, "tiers: "),
             (r#"{"tiers":["sleep"]}"#, "tiers[0]: "),
             (r#"{"cpuMillicores":0}"#, "cpuMillicores: "),
         ] {
-            let error = run::<IdleTimeout>(&quiet(), settings).unwrap_err();
+            let error = settings_error::<IdleTimeout>(settings);
             assert!(error.starts_with(field), "{settings}: {error}");
         }
     }

@@ -1,22 +1,22 @@
-//! What is claimed, and how much of it falls into one lead time.
+//! Measures the demand for a pool, and computes the stock for one lead time.
 
 use paddock_plugin_sdk::pool_size::Question;
 
 use crate::settings::Settings;
 
-/// From a claim to the operator ordering its replacement, in seconds: one pass of the reconciler, generously.
+/// Time from a claim until the operator creates its replacement, in seconds: a generous estimate of one reconcile.
 const NOTICE_SECONDS: f64 = 1.0;
 
-/// Demand as measured.
+/// The measured demand.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Demand {
     /// Claims per second.
     pub(crate) rate: f64,
     /// Seconds from a claim until its replacement is Ready.
     pub(crate) lead_seconds: f64,
-    /// Variance through mean of the claims per bucket, at least 1.
+    /// Ratio of variance to mean of the claims in a bucket, at least 1.
     pub(crate) dispersion: f64,
-    /// The most that were claimed in as many buckets as a lead time spans.
+    /// The largest number of claims in as many buckets as a lead time spans.
     pub(crate) most_in_lead: f64,
 }
 
@@ -33,7 +33,7 @@ impl Demand {
     }
 }
 
-/// How many must be there: mean and headroom of the demand in one lead time, not rounded.
+/// The stock for one lead time, which is the mean of its demand and the headroom; not rounded.
 pub(crate) fn stock(demand: &Demand, z: f64) -> f64 {
     let mean = demand.rate * demand.lead_seconds;
     if mean <= 0.0 {
@@ -43,8 +43,8 @@ pub(crate) fn stock(demand: &Demand, z: f64) -> f64 {
     (mean + headroom).min(demand.most_in_lead + 1.0).max(mean)
 }
 
-/// Claims per bucket: an average in which each bucket counts less than the one after it. The last bucket is
-/// still open and can only raise the average, never lower it.
+/// Claims per bucket: an average in which each bucket has less weight than the one after it. The last bucket is
+/// incomplete, so it can raise the average but not lower it.
 fn average(counts: &[f64], half_life: f64) -> f64 {
     let of = |counts: &[f64]| {
         let (sum, weight) = counts.iter().rev().zip(0_u32..).fold((0.0, 0.0), |(sum, weight), (count, age)| {
@@ -53,8 +53,8 @@ fn average(counts: &[f64], half_life: f64) -> f64 {
         });
         if weight > 0.0 { sum / weight } else { 0.0 }
     };
-    let closed = counts.split_last().map_or(counts, |(_, closed)| closed);
-    of(counts).max(of(closed))
+    let complete = counts.split_last().map_or(counts, |(_, complete)| complete);
+    of(counts).max(of(complete))
 }
 
 fn recent(counts: &[f64], buckets: u32) -> &[f64] {
@@ -72,7 +72,7 @@ fn dispersion(counts: &[f64]) -> f64 {
     (variance / mean).max(1.0)
 }
 
-/// The largest sum of so many buckets in a row.
+/// The largest sum of this number of consecutive buckets.
 fn most_in(counts: &[f64], buckets: usize) -> f64 {
     let window = buckets.clamp(1, counts.len().max(1));
     counts.windows(window).map(|window| window.iter().sum()).fold(0.0, f64::max)
@@ -83,14 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_even_stream_has_dispersion_one_and_a_burst_has_more() {
+    fn dispersion_is_one_for_an_even_stream_and_more_for_a_burst() {
         assert!((dispersion(&[4.0, 4.0, 4.0, 4.0]) - 1.0).abs() < 1e-9);
         assert!(dispersion(&[0.0, 0.0, 0.0, 16.0]) > 10.0);
         assert!((dispersion(&[]) - 1.0).abs() < 1e-9);
     }
 
     #[test]
-    fn the_average_forgets_and_an_open_bucket_does_not_lower_it() {
+    fn average_prefers_new_buckets_and_is_not_lowered_by_the_incomplete_one() {
         let old = average(&[10.0, 0.0, 0.0, 0.0, 0.0, 0.0], 2.0);
         let new = average(&[0.0, 0.0, 0.0, 0.0, 10.0, 0.0], 2.0);
         assert!(old < new);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_in_a_lead_time_is_of_buckets_in_a_row() {
+    fn largest_sum_is_of_consecutive_buckets() {
         let counts = [1.0, 5.0, 4.0, 0.0, 8.0];
         assert!((most_in(&counts, 1) - 8.0).abs() < 1e-9);
         assert!((most_in(&counts, 2) - 9.0).abs() < 1e-9);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stock_is_the_demand_of_a_lead_time_with_headroom() {
+    fn stock_is_the_demand_of_a_lead_time_with_headroom() {
         let demand = Demand { rate: 1.0, lead_seconds: 9.0, dispersion: 1.0, most_in_lead: 60.0 };
         assert!((stock(&demand, 2.0) - 15.0).abs() < 1e-9);
         let bursts = Demand { dispersion: 4.0, ..demand };

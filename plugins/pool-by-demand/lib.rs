@@ -1,23 +1,23 @@
-//! `pool-by-demand`: a pool as large as what is claimed while a sandbox is being made, with headroom.
+//! `pool-by-demand`: sizes a pool for the claims that arrive while a Sandbox is being created, with headroom.
 //!
-//! A warm pool is a base-stock inventory: each claim takes one from the shelf and orders its replacement at
-//! once, which arrives a lead time later. What must lie on the shelf is the demand during one lead time.
+//! A warm pool is a base-stock inventory. Each claim takes one Sandbox from the stock and orders a replacement, which
+//! is Ready one lead time later. The stock must cover the demand of one lead time.
 //!
-//! - **Lead time** `L`: the median refill time, plus a second for noticing the claim. Before the first
-//!   refill was measured: `refillSeconds`.
-//! - **Demand** in that time: mean `λ·L` (Little's law: that many replacements are always under way), and
-//!   variance `c·λ·L`. For Poisson arrivals `c` is 1; the arrivals of agents come in bursts, so `c` is
-//!   measured as variance through mean of the buckets, and is never below 1.
-//! - **Rate** `λ`: the larger of the average that forgets by half every `halfLifeBuckets`, and the busiest
-//!   of the last `peakBuckets`. The first follows a trend, the second remembers a burst.
-//! - **Size** `S = ⌈λL + z·√(cλL)⌉`: `z` is how many standard deviations of demand are covered;
-//!   2.33 covers 99 of 100 lead times (`serviceLevel`). No more than were ever claimed in a lead time's worth
-//!   of buckets, and one, is of use: so `S` stops there.
-//! - **Up at once, down slowly**: the size falls by half every `releaseSeconds`, from where it stood, so that
-//!   a pause between two bursts does not empty the pool. Where it stood is the plugin's state.
+//! - **Lead time** `L`: the median refill time, plus one second until the operator notices the claim. Before the first
+//!   refill it is `refillSeconds`.
+//! - **Demand** in a lead time: its mean is `λ·L` (Little's law: that many replacements are always being created), and
+//!   its variance is `c·λ·L`. For Poisson arrivals `c` is 1. Agents arrive in bursts, so `c` is the measured ratio of
+//!   variance to mean of the buckets, and at least 1.
+//! - **Rate** `λ`: the larger of a moving average, in which the weight of a bucket halves every `halfLifeBuckets`, and
+//!   the busiest of the last `peakBuckets`. The average follows a trend; the peak remembers a burst.
+//! - **Size** `S = ⌈λL + z·√(cλL)⌉`. `z` is the number of standard deviations of demand to cover; 2.33 covers 99 of 100
+//!   lead times (`serviceLevel`). `S` is at most one more than the largest number of claims in as many buckets as a lead
+//!   time spans, since a larger stock would never be used.
+//! - **Growth at once, slow decline**: the size falls by half every `releaseSeconds`, so that a pause between two bursts
+//!   does not empty the pool. The plugin's state is the size at the last answer.
 //!
 //! Base stock with Poisson demand is textbook inventory theory (for example Zipkin, *Foundations of Inventory
-//! Management*, chapter 6); the variance-to-mean ratio is its index of dispersion.
+//! Management*, chapter 6). The ratio of variance to mean is known as the index of dispersion.
 
 mod demand;
 mod settings;
@@ -30,12 +30,12 @@ pub use settings::Settings;
 /// The plugin.
 pub struct PoolByDemand;
 
-/// Where the size stood.
+/// The size at the last answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct State {
-    /// Size, before rounding up.
+    /// The size before it was rounded up.
     level: f64,
-    /// When, in milliseconds since 1970.
+    /// The time of the answer, in milliseconds since 1970.
     at: u64,
 }
 
@@ -67,8 +67,8 @@ impl Plugin for PoolByDemand {
     }
 }
 
-/// What is left of the size that stood at the last answer. A state that does not parse is no state: it may
-/// be another plugin's.
+/// The rest of the size at the last answer, after it has declined since then. A state that does not parse may be that
+/// of another plugin, and counts as none.
 fn released(question: &Question, settings: &Settings) -> f64 {
     let Ok(State { level, at }) = serde_json::from_slice(&question.state) else { return 0.0 };
     if !level.is_finite() {
@@ -78,15 +78,15 @@ fn released(question: &Question, settings: &Settings) -> f64 {
     level.clamp(0.0, f64::from(question.max)) * (-elapsed / settings.release_seconds).exp2()
 }
 
-/// Asked again when the size would fall by one, and while there is demand once a bucket, because the
-/// averages move then.
+/// The next check: when the size falls by one, and while there is demand once in each bucket, because the averages
+/// change with it.
 fn next_check(question: &Question, settings: &Settings, level: f64, demand: &Demand) -> Option<u64> {
     let in_seconds = |seconds: f64| question.now.saturating_add((seconds.max(1.0) * 1000.0).ceil() as u64);
     let bucket = (demand.rate > 0.0).then(|| in_seconds(f64::from(question.bucket_seconds)));
     let next_size = level.ceil() - 1.0;
     let falls = (level.ceil() > f64::from(question.min) && next_size >= 1.0)
         .then(|| in_seconds(settings.release_seconds * (level / next_size).log2()));
-    // Below one there is no next whole size on a curve that halves: a little later will do.
+    // A size that halves never reaches zero, so the last check is one release time ahead.
     let vanishes = (level > 0.0 && next_size < 1.0 && level.ceil() > f64::from(question.min))
         .then(|| in_seconds(settings.release_seconds));
     [bucket, falls, vanishes].into_iter().flatten().min()
@@ -102,8 +102,8 @@ fn reason(demand: &Demand, needed: f64, desired: u32) -> String {
     format!("{words}: {} needed, {desired} kept", whole(needed))
 }
 
-/// Rounded up, but not for the crumbs of binary fractions: 3.0000000001 is 3. A level below a twentieth of a
-/// sandbox is none, else halving would never come to an end.
+/// Rounds up, except for the rounding errors of floating-point numbers: 3.0000000001 is 3. A level below 0.05 is 0,
+/// since halving never reaches zero.
 fn whole(level: f64) -> u32 {
     if level < 0.05 { 0 } else { (level - 1e-6).ceil().max(0.0) as u32 }
 }

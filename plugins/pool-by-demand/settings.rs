@@ -1,26 +1,26 @@
-//! What users may set.
+//! The settings of `pool-by-demand`.
 
 use serde::Deserialize;
 
-/// Settings of `pool-by-demand`.
+/// The settings.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Settings {
     /// Share of lead times in which every claim finds a Ready sandbox.
     pub service_level: f64,
-    /// Lead time assumed until one was measured.
+    /// Lead time before the first refill, in seconds.
     pub refill_seconds: f64,
-    /// The average rate forgets by half in so many buckets.
+    /// Number of buckets in which the weight of a bucket in the average falls by half.
     pub half_life_buckets: f64,
-    /// The busiest of so many buckets is remembered.
+    /// Number of buckets whose peak counts.
     pub peak_buckets: u32,
-    /// The size falls by half in so many seconds.
+    /// Seconds in which the size falls by half.
     pub release_seconds: f64,
 }
 
 impl Default for Settings {
-    /// A sandbox is Ready in some seconds where its image is on the node; bursts a few minutes apart are
-    /// taken as one busy time.
+    /// A Sandbox is Ready within seconds if its image is on the node. Bursts that are a few minutes apart count as one
+    /// busy period.
     fn default() -> Self {
         Self {
             service_level: 0.99,
@@ -53,14 +53,14 @@ impl Settings {
         Ok(())
     }
 
-    /// Standard deviations that the service level stands for: the quantile of the normal distribution.
+    /// Number of standard deviations for the service level: the quantile of the normal distribution.
     pub(crate) fn z(&self) -> f64 {
         normal_quantile(self.service_level)
     }
 }
 
 /// The normal quantile for 0.5 <= p < 1, by the rational approximation 26.2.23 of Abramowitz and Stegun
-/// (error below 4.5e-4, far below what a whole sandbox shows).
+/// (its error is below 4.5e-4, which does not change a whole number of Sandboxes).
 fn normal_quantile(p: f64) -> f64 {
     let t = (-2.0 * (1.0 - p).ln()).sqrt();
     let numerator = 2.515_517 + t * (0.802_853 + t * 0.010_328);
@@ -73,14 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_quantile_is_that_of_the_normal_distribution() {
+    fn quantile_is_that_of_the_normal_distribution() {
         for (p, z) in [(0.5, 0.0), (0.9, 1.2816), (0.975, 1.9600), (0.99, 2.3263), (0.9999, 3.7190)] {
             assert!((normal_quantile(p) - z).abs() < 5e-4, "{p}: {}", normal_quantile(p));
         }
     }
 
     #[test]
-    fn settings_that_make_no_sense_are_named() {
+    fn check_names_the_field_that_is_out_of_range() {
         let check = |change: fn(&mut Settings)| {
             let mut settings = Settings::default();
             change(&mut settings);

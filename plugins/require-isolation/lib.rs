@@ -1,11 +1,11 @@
-//! `require-isolation`: a workload that runs generated code is kept off the host's kernel.
+//! `require-isolation`: isolates workloads that run generated code from the kernel of their node.
 //!
-//! Where it names a RuntimeClass that does not isolate it is denied, with a message that says what to set;
-//! where it names none it gets one. Everything else is let through.
+//! A workload that names a RuntimeClass that does not isolate is denied, with a message that lists the classes that do.
+//! A workload that names no class gets one. Everything else is allowed.
 //!
-//! Settings: `{"prefer": ["gvisor", "kata"]}` is the default: which class a workload gets that names none.
-//! An entry stands for the class of that name, and for those that begin with it and a dash (`kata-qemu`);
-//! classes that are in no entry follow in the order of their names.
+//! Settings: `{"prefer": ["gvisor", "kata"]}` is the default: the order of preference for a workload that names no class.
+//! An entry stands for the class of that name, and for those that begin with it and a dash (`kata-qemu`). Classes that
+//! are in no entry follow in the order of their names.
 
 mod workload;
 
@@ -32,7 +32,7 @@ impl Plugin for RequireIsolation {
         }
         let object = json::object(&question.object)?;
         if object.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
-            // On its way out: what is left are finalizers, and denying those would keep it for ever.
+            // The object is terminating. A denial would keep its finalizers, and so the object, for ever.
             return Ok(allow());
         }
         let Some(workload) = Workload::read(&question.group, &question.kind, &object) else {
@@ -53,7 +53,7 @@ fn judge(question: &Question, settings: &Preference, workload: &Workload<'_>, be
         return warned(unavailable(workload, &question.classes));
     }
     if changes_nothing {
-        // What runs already is not made safer by refusing a change of its labels or finalizers.
+        // The workload runs already: denying a change of its labels or finalizers would not make it safer.
         let kind = &question.kind;
         return warned(Some(format!("this {kind} runs generated code without isolation: make it anew to isolate it")));
     }
@@ -61,7 +61,7 @@ fn judge(question: &Question, settings: &Preference, workload: &Workload<'_>, be
         let what = format!("{} is {class:?}, which does not isolate from the host's kernel", field(pointer));
         return deny(&what, settings, &question.classes);
     }
-    // None is named. A Pod's class is fixed when it is made.
+    // No class is named. The class of a Pod cannot change after its creation.
     if question.operation == Operation::Update && question.kind == "Pod" {
         let what = format!("{} is not set and cannot be set any more: make it anew", field(&workload.settable));
         return deny(&what, settings, &question.classes);
@@ -79,7 +79,8 @@ fn isolates(class: &str, classes: &[RuntimeClassFact]) -> bool {
     known(classes, class).is_some_and(|fact| fact.isolated)
 }
 
-/// An isolating class that no node can run is not refused: nodes come and go, and the pod waits.
+/// The warning about an isolating class that no node can run now. It is no reason to deny: nodes come and go, and the
+/// pod waits.
 fn unavailable(workload: &Workload<'_>, classes: &[RuntimeClassFact]) -> Option<String> {
     let (pointer, class) =
         workload.named.iter().find(|(_, class)| known(classes, class).is_some_and(|fact| fact.nodes == 0))?;

@@ -1,40 +1,40 @@
-//! Where a kind has its pods, and which RuntimeClasses an object names.
+//! Finds the pod spec of an object, and the RuntimeClasses that the object names.
 
 use paddock_plugin_sdk::json;
 use serde_json::Value;
 
-/// The label with which a workload is marked as running generated code.
+/// The label that marks a workload as running generated code.
 const MARKER: &str = "policy.paddock.dev/generated-code";
 
-/// A place where a kind may have the spec of its pods.
+/// A place where objects of a kind may have a pod spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
+struct PodField {
     /// Pointer to the PodSpec.
     pod: &'static str,
-    /// Pointer to the labels that its pods get, where they are not the object's own.
+    /// Pointer to the labels of its pods; `None` if they are the labels of the object.
     labels: Option<&'static str>,
-    /// A field beside the PodSpec that names the class too, and is where a class is set.
+    /// A field outside the PodSpec that names the class too. If there is one, the class is set there.
     beside: Option<&'static str>,
 }
 
-const fn shape(pod: &'static str, labels: &'static str) -> Shape {
-    Shape { pod, labels: Some(labels), beside: None }
+const fn pod_template(pod: &'static str, labels: &'static str) -> PodField {
+    PodField { pod, labels: Some(labels), beside: None }
 }
 
-/// Every shape that a kind can have; empty for kinds that the webhook does not send here, or that have no pod in them.
-fn shapes(group: &str, kind: &str) -> &'static [Shape] {
-    const POD: [Shape; 1] = [Shape { pod: "/spec", labels: None, beside: None }];
-    const SANDBOX: [Shape; 2] = [
-        Shape { pod: "/spec/podTemplate/spec", labels: Some("/spec/podTemplate/metadata/labels"), beside: None },
-        Shape {
+/// The places for a kind. Empty for a kind without a pod spec, and for one that admission does not ask about.
+fn pod_fields(group: &str, kind: &str) -> &'static [PodField] {
+    const POD: [PodField; 1] = [PodField { pod: "/spec", labels: None, beside: None }];
+    const SANDBOX: [PodField; 2] = [
+        PodField { pod: "/spec/podTemplate/spec", labels: Some("/spec/podTemplate/metadata/labels"), beside: None },
+        PodField {
             pod: "/spec/template/spec",
             labels: Some("/spec/template/metadata/labels"),
             beside: Some("/spec/runtimeClassName"),
         },
     ];
-    const SANDBOX_TEMPLATE: [Shape; 2] = [
-        shape("/spec/podTemplate/spec", "/spec/podTemplate/metadata/labels"),
-        shape("/spec/template/spec", "/spec/template/metadata/labels"),
+    const SANDBOX_TEMPLATE: [PodField; 2] = [
+        pod_template("/spec/podTemplate/spec", "/spec/podTemplate/metadata/labels"),
+        pod_template("/spec/template/spec", "/spec/template/metadata/labels"),
     ];
     match (group, kind) {
         ("", "Pod") => &POD,
@@ -44,41 +44,41 @@ fn shapes(group: &str, kind: &str) -> &'static [Shape] {
     }
 }
 
-/// What an object says about the pods that it is, or makes.
+/// The pod that an object is or describes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Workload<'a> {
     /// The PodSpec.
     pub(crate) pod: &'a Value,
-    /// Fields that name a class, with the class.
+    /// The fields that name a class, each with the class.
     pub(crate) named: Vec<(&'static str, &'a str)>,
-    /// Where to write a class: pointer to a field whose parent exists.
+    /// Pointer to the field where a class is set. Its parent exists.
     pub(crate) settable: String,
-    /// Whether the object or its pods carry the marker themselves.
+    /// Whether the object or its pod template has the marker.
     pub(crate) marked: bool,
 }
 
 impl<'a> Workload<'a> {
-    /// Reads an object; `None` when its kind makes no pods of its own, or it has no PodSpec.
+    /// Reads an object; `None` if it has no pod spec.
     pub(crate) fn read(group: &str, kind: &str, object: &'a Value) -> Option<Self> {
-        let found = |shape: &&Shape| object.pointer(shape.pod).is_some_and(Value::is_object);
-        let shapes = shapes(group, kind);
-        let shape = shapes.iter().find(found)?;
-        let pod = object.pointer(shape.pod)?;
-        // The field beside counts for either shape: nothing hinders its use with the other one.
-        let beside = shapes.iter().filter_map(|shape| shape.beside);
+        let found = |field: &&PodField| object.pointer(field.pod).is_some_and(Value::is_object);
+        let fields = pod_fields(group, kind);
+        let place = fields.iter().find(found)?;
+        let pod = object.pointer(place.pod)?;
+        // The field outside the PodSpec counts with either shape, since the API accepts it with both.
+        let beside = fields.iter().filter_map(|field| field.beside);
         let beside = beside.filter_map(|field| Some((field, json::text(object, field)?)));
-        let within = json::text(pod, "/runtimeClassName").map(|class| (shape.pod, class));
+        let within = json::text(pod, "/runtimeClassName").map(|class| (place.pod, class));
         let marked = |labels: &str| object.pointer(labels).and_then(|l| l.get(MARKER)).is_some_and(|v| v == "true");
         Some(Self {
             pod,
             named: beside.chain(within).collect(),
-            settable: shape.beside.map_or_else(|| format!("{}/runtimeClassName", shape.pod), String::from),
-            marked: marked("/metadata/labels") || shape.labels.is_some_and(marked),
+            settable: place.beside.map_or_else(|| format!("{}/runtimeClassName", place.pod), String::from),
+            marked: marked("/metadata/labels") || place.labels.is_some_and(marked),
         })
     }
 }
 
-/// A pointer as people write the field: `spec.template.spec.runtimeClassName`.
+/// The path of a field in messages: `spec.template.spec.runtimeClassName`.
 pub(crate) fn field(pointer: &str) -> String {
     let path = pointer.trim_start_matches('/').replace('/', ".");
     if path.ends_with("runtimeClassName") { path } else { format!("{path}.runtimeClassName") }
@@ -90,7 +90,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn every_kind_that_is_sent_is_read() {
+    fn pod_spec_is_found_in_every_kind_that_has_one() {
         let pod = json!({"containers": [], "runtimeClassName": "x"});
         for (group, kind, object, settable) in [
             ("", "Pod", json!({"spec": pod}), "/spec/runtimeClassName"),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_and_other_groups_make_no_pods_here() {
+    fn pod_spec_of_other_kinds_and_groups_is_ignored() {
         let object = json!({"spec": {"template": {"spec": {}}}});
         for (group, kind) in [("agents.x-k8s.io", "SandboxClaim"), ("apps", "Deployment"), ("apps", "Pod")] {
             assert_eq!(Workload::read(group, kind, &object), None, "{group}/{kind}");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sandbox_may_name_its_class_in_two_places() {
+    fn sandbox_may_name_its_class_in_two_fields() {
         let object = json!({"spec": {"runtimeClassName": "a", "podTemplate": {"spec": {"runtimeClassName": "b"}}}});
         let workload = Workload::read("agents.x-k8s.io", "Sandbox", &object).unwrap();
         assert_eq!(workload.named, [("/spec/runtimeClassName", "a"), ("/spec/podTemplate/spec", "b")]);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_marker_is_seen_on_the_object_and_on_its_pods() {
+    fn marker_is_found_on_the_object_and_on_its_pod_template() {
         let labels = json!({"labels": {"policy.paddock.dev/generated-code": "true"}});
         for (object, marked) in [
             (json!({"spec": {"template": {"spec": {}}}}), false),

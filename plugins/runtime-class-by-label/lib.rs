@@ -1,9 +1,14 @@
-//! `runtime-class-by-label`: the RuntimeClass of a new pod, from what was asked for and what there is.
+//! `runtime-class-by-label`: chooses the RuntimeClass of a new pod from the user's wish and the classes of the cluster.
 //!
-//! In this order: the class that the user named; the label `policy.paddock.dev/runtime-class` of the pod,
-//! then of its namespace; for generated code the preferred class that isolates; else none, which is the
-//! cluster's default runtime. A class that does not exist, that no node can run, or that does not isolate
-//! generated code, is refused with the reason: never replaced by another.
+//! The plugin takes the first of these:
+//!
+//! 1. the class that the Sandbox names;
+//! 2. the label `policy.paddock.dev/runtime-class` of the pod, then that of its namespace;
+//! 3. for generated code, the preferred class that isolates;
+//! 4. no class, which means the default runtime of the node.
+//!
+//! A class that does not exist, that no node can run, or that does not isolate generated code is refused with the
+//! reason. The plugin never replaces it by another one.
 //!
 //! Settings: `{"prefer": ["gvisor", "kata"]}` is the default, as for `require-isolation`.
 
@@ -25,20 +30,20 @@ impl Plugin for RuntimeClassByLabel {
     }
 
     fn decide(question: &Question, settings: &Preference) -> Result<Answer, String> {
-        Ok(match wish(question) {
-            Some((class, whose)) => grant(question, class, whose),
+        Ok(match requested(question) {
+            Some((class, field)) => grant(question, class, field),
             None if question.generated_code => isolate(question, settings),
             None => Answer { choice: Choice::Default, reason: "no class was asked for".into() },
         })
     }
 }
 
-/// The class that somebody asked for, and who.
-fn wish(question: &Question) -> Option<(&str, &'static str)> {
-    let requested = question.requested.as_deref().map(|class| (class, "runtimeClassName"));
-    let labelled = |labels, whose| label(labels, LABEL).map(|class| (class, whose));
+/// The class that the user asked for, and the field or label that names it.
+fn requested(question: &Question) -> Option<(&str, &'static str)> {
+    let named = question.requested.as_deref().map(|class| (class, "runtimeClassName"));
+    let labelled = |labels, field| label(labels, LABEL).map(|class| (class, field));
     [
-        requested,
+        named,
         labelled(&question.labels, "the pod's label policy.paddock.dev/runtime-class"),
         labelled(&question.namespace_labels, "the namespace's label policy.paddock.dev/runtime-class"),
     ]
@@ -47,21 +52,21 @@ fn wish(question: &Question) -> Option<(&str, &'static str)> {
     .find(|(class, _)| !class.is_empty())
 }
 
-fn grant(question: &Question, class: &str, whose: &str) -> Answer {
+fn grant(question: &Question, class: &str, field: &str) -> Answer {
     let Some(fact) = known(&question.classes, class) else {
-        let there_are = list(question.classes.iter());
-        return refuse(format!("{whose} is {class:?}, which does not exist; there is {there_are}"));
+        let existing = list(question.classes.iter());
+        return refuse(format!("{field} is {class:?}, which does not exist; there is {existing}"));
     };
     if question.generated_code && !fact.isolated {
         let isolating = list(question.classes.iter().filter(|class| class.isolated));
         return refuse(format!(
-            "{whose} is {class:?}, which does not isolate generated code from the host's kernel; what does: {isolating}"
+            "{field} is {class:?}, which does not isolate generated code from the host's kernel; what does: {isolating}"
         ));
     }
     if fact.nodes == 0 {
-        return refuse(format!("{whose} is {class:?}, which no ready node can run"));
+        return refuse(format!("{field} is {class:?}, which no ready node can run"));
     }
-    Answer { choice: Choice::Class(class.to_owned()), reason: format!("{whose} is {class:?}") }
+    Answer { choice: Choice::Class(class.to_owned()), reason: format!("{field} is {class:?}") }
 }
 
 fn isolate(question: &Question, settings: &Preference) -> Answer {
@@ -91,34 +96,35 @@ paddock_plugin_sdk::export!(RuntimeClassByLabel: runtime_class);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paddock_plugin_sdk::Label;
-    use paddock_plugin_sdk::runtime_class::run;
+    use paddock_plugin_sdk::testing::runtime_class::{decide, question, settings_error};
+    use paddock_plugin_sdk::testing::{isolating_class, labels, shared_kernel_class};
 
-    /// Asks for a pod with: class requested, pod label, namespace label, generated code.
-    fn ask(requested: &str, pod: &str, namespace: &str, generated_code: bool) -> Answer {
-        let labels = |class: &str| match class {
-            "" => vec![],
-            class => vec![Label { key: LABEL.into(), value: class.into() }],
-        };
-        let class =
-            |name: &str, isolated, nodes| RuntimeClassFact { name: name.into(), handler: name.into(), isolated, nodes };
-        let question = Question {
-            namespace: "agents".into(),
-            name: "a".into(),
-            labels: labels(pod),
-            images: vec!["a".into()],
-            requested: (!requested.is_empty()).then(|| requested.to_owned()),
-            generated_code,
-            namespace_labels: labels(namespace),
+    /// The answer for a pod without generated code, with the class that is requested, that of the pod's label and that
+    /// of the namespace's label; each may be empty.
+    fn answer(requested: &str, pod: &str, namespace: &str) -> Answer {
+        decide::<RuntimeClassByLabel>(&pod_question(requested, pod, namespace), "{}")
+    }
+
+    /// The same for generated code.
+    fn answer_for_generated_code(requested: &str, pod: &str, namespace: &str) -> Answer {
+        let question = Question { generated_code: true, ..pod_question(requested, pod, namespace) };
+        decide::<RuntimeClassByLabel>(&question, "{}")
+    }
+
+    fn pod_question(requested: &str, pod: &str, namespace: &str) -> Question {
+        let labelled = |class: &str| labels(Some((LABEL, class)).filter(|(_, class)| !class.is_empty()));
+        Question {
+            requested: Some(requested.to_owned()).filter(|class| !class.is_empty()),
+            labels: labelled(pod),
+            namespace_labels: labelled(namespace),
             classes: vec![
-                class("gvisor", true, 2),
-                class("kata", true, 1),
-                class("lonely", true, 0),
-                class("runc", false, 3),
+                isolating_class("gvisor", 2),
+                isolating_class("kata", 1),
+                isolating_class("lonely", 0),
+                shared_kernel_class("runc", 3),
             ],
-            now: 0,
-        };
-        run::<RuntimeClassByLabel>(&question, "{}").unwrap()
+            ..question()
+        }
     }
 
     fn class(name: &str) -> Choice {
@@ -126,41 +132,44 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_goes_before_labels_and_pods_before_namespaces() {
+    fn requested_class_precedes_the_label_of_the_pod_and_that_of_the_namespace() {
         for (requested, pod, namespace, choice) in [
             ("kata", "runc", "gvisor", class("kata")),
             ("", "runc", "gvisor", class("runc")),
             ("", "", "gvisor", class("gvisor")),
             ("", "", "", Choice::Default),
         ] {
-            assert_eq!(ask(requested, pod, namespace, false).choice, choice, "{requested}/{pod}/{namespace}");
+            assert_eq!(answer(requested, pod, namespace).choice, choice, "{requested}/{pod}/{namespace}");
         }
     }
 
     #[test]
     fn generated_code_gets_the_preferred_class_that_isolates() {
-        let answer = ask("", "", "", true);
+        let answer = answer_for_generated_code("", "", "");
         assert_eq!(answer.choice, class("gvisor"));
         assert!(answer.reason.contains("nodes that can run it: 2"), "{}", answer.reason);
+        let question = Question { generated_code: true, ..pod_question("", "", "") };
+        let answer = decide::<RuntimeClassByLabel>(&question, r#"{"prefer":["kata"]}"#);
+        assert_eq!(answer.choice, class("kata"));
     }
 
     #[test]
-    fn generated_code_keeps_the_isolating_class_that_it_asked_for() {
-        assert_eq!(ask("kata", "", "", true).choice, class("kata"));
+    fn generated_code_keeps_the_isolating_class_that_it_requested() {
+        assert_eq!(answer_for_generated_code("kata", "", "").choice, class("kata"));
     }
 
     #[test]
-    fn generated_code_is_refused_on_the_hosts_kernel_whoever_asks() {
+    fn generated_code_is_refused_a_class_that_does_not_isolate() {
         for (requested, pod, namespace) in [("runc", "", ""), ("", "runc", ""), ("", "", "runc")] {
-            let answer = ask(requested, pod, namespace, true);
+            let answer = answer_for_generated_code(requested, pod, namespace);
             assert_eq!(answer.choice, Choice::Refuse);
             assert!(answer.reason.contains("does not isolate"), "{}", answer.reason);
         }
     }
 
     #[test]
-    fn a_class_that_does_not_exist_is_refused_with_those_that_do() {
-        let answer = ask("gvisr", "", "", false);
+    fn class_that_does_not_exist_is_refused_with_those_that_do() {
+        let answer = answer("gvisr", "", "");
         assert_eq!(answer.choice, Choice::Refuse);
         assert_eq!(
             answer.reason,
@@ -170,29 +179,23 @@ mod tests {
     }
 
     #[test]
-    fn a_class_that_no_node_can_run_is_refused() {
-        for generated_code in [false, true] {
-            let answer = ask("lonely", "", "", generated_code);
+    fn class_that_no_node_can_run_is_refused() {
+        for answer in [answer("lonely", "", ""), answer_for_generated_code("lonely", "", "")] {
             assert_eq!(answer.choice, Choice::Refuse);
             assert!(answer.reason.ends_with("which no ready node can run"), "{}", answer.reason);
         }
     }
 
     #[test]
-    fn where_nothing_isolates_generated_code_is_refused() {
-        let question = Question {
-            namespace: "agents".into(),
-            name: "a".into(),
-            labels: vec![],
-            images: vec![],
-            requested: None,
-            generated_code: true,
-            namespace_labels: vec![],
-            classes: vec![],
-            now: 0,
-        };
-        let answer = run::<RuntimeClassByLabel>(&question, "{}").unwrap();
+    fn generated_code_is_refused_if_no_class_isolates() {
+        let question = Question { generated_code: true, classes: vec![], ..question() };
+        let answer = decide::<RuntimeClassByLabel>(&question, "{}");
         assert_eq!(answer.choice, Choice::Refuse);
         assert!(answer.reason.ends_with("there is none"), "{}", answer.reason);
+    }
+
+    #[test]
+    fn settings_error_names_the_field() {
+        assert!(settings_error::<RuntimeClassByLabel>(r#"{"prefer":["gvisor",""]}"#).starts_with("prefer[1]: "));
     }
 }

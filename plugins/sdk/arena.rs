@@ -1,10 +1,9 @@
-//! The allocator of guests: a bump arena in `.bss`, then the standard one.
+//! The allocator of plugins: a bump arena in `.bss`, and the standard allocator for the rest.
 //!
-//! The standard allocator of `wasm32-unknown-unknown` begins with `memory.grow`, which costs the host an
-//! `mprotect` for each fresh instance, and a TLB shootdown where threads share the process: measured, it
-//! takes seven times as long for a small plugin. Memory in `.bss` is there already. A call rarely needs
-//! more than the arena; what does not fit goes to the standard allocator. Blocks are given back only when
-//! they are the last one: an instance lives for one call.
+//! The standard allocator of `wasm32-unknown-unknown` begins with `memory.grow`. That costs the host an `mprotect` for
+//! each new instance, and a TLB shootdown if threads share the process: measured, a call of a small plugin takes seven
+//! times as long. Memory in `.bss` exists already. A call rarely needs more than the arena; the standard allocator serves
+//! the rest. The arena frees a block only if it is the last one, which suffices because an instance lives for one call.
 
 #[cfg(target_family = "wasm")]
 #[expect(unsafe_code, reason = "an allocator cannot be written without; this is the SDK's only hand-written unsafe")]
@@ -12,10 +11,10 @@ mod bump {
     use std::alloc::{GlobalAlloc, Layout, System};
     use std::cell::{Cell, UnsafeCell};
 
-    /// Enough for a question of a few objects and its parsed form. Untouched pages cost nothing.
+    /// Enough for a question of a few objects and its parsed form. Pages that are not used cost nothing.
     const SIZE: usize = 256 * 1024;
 
-    /// No more than `align` of any type that the arena serves; larger ones are aligned by hand.
+    /// The alignment of most types; `reserve` aligns for larger ones.
     #[repr(C, align(16))]
     struct Arena {
         bytes: UnsafeCell<[u8; SIZE]>,
@@ -34,12 +33,12 @@ mod bump {
             self.bytes.get().cast()
         }
 
-        /// Offset of a block that the arena gave out.
+        /// The offset of a block of the arena; `None` for any other block.
         fn offset(&self, block: *mut u8) -> Option<usize> {
             (block as usize).checked_sub(self.base() as usize).filter(|offset| *offset < SIZE)
         }
 
-        /// Reserves `layout` behind what is used; `None` where it does not fit.
+        /// Reserves a block behind the last one; `None` if it does not fit.
         fn reserve(&self, layout: Layout) -> Option<*mut u8> {
             let base = self.base() as usize;
             let start = (base + self.used.get()).checked_next_multiple_of(layout.align())? - base;
@@ -49,14 +48,13 @@ mod bump {
         }
     }
 
-    // SAFETY: `reserve` gives out blocks inside the arena that are aligned, large enough and, as `used`
-    // only shrinks over the last block, apart from every other live one. Everything else is the standard
-    // allocator's, and is told from the arena's by its address.
+    // SAFETY: `reserve` returns blocks inside the arena that are aligned and large enough. They do not overlap, because
+    // `used` only shrinks by the last block. Every other block is the standard allocator's, and its address shows that.
     unsafe impl GlobalAlloc for Bump {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             match ARENA.reserve(layout) {
                 Some(block) => block,
-                // SAFETY: the caller's own promise about `layout`.
+                // SAFETY: the caller's promise about `layout`.
                 None => unsafe { System.alloc(layout) },
             }
         }
@@ -64,7 +62,7 @@ mod bump {
         unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
             match ARENA.offset(block) {
                 None => {
-                    // SAFETY: not ours, so the standard allocator gave it out with this layout.
+                    // SAFETY: the block is not the arena's, so the standard allocator returned it with this layout.
                     unsafe { System.dealloc(block, layout) }
                 }
                 Some(offset) if offset + layout.size() == ARENA.used.get() => ARENA.used.set(offset),
@@ -73,8 +71,8 @@ mod bump {
         }
 
         unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-            // The last block of the arena grows and shrinks where it stands: strings and vectors that
-            // are being built are mostly the last one.
+            // The last block of the arena grows and shrinks in place: a string or vector that is being built is mostly
+            // the last block.
             if let Some(offset) = ARENA.offset(block)
                 && offset + layout.size() == ARENA.used.get()
                 && let Some(end) = offset.checked_add(size).filter(|end| *end <= SIZE)
@@ -83,12 +81,12 @@ mod bump {
                 return block;
             }
             if ARENA.offset(block).is_none() {
-                // SAFETY: the standard allocator gave it out; the caller's own promise about the sizes.
+                // SAFETY: the standard allocator returned it, and the caller's promise about the sizes.
                 return unsafe { System.realloc(block, layout, size) };
             }
             // SAFETY: the caller promises that `size`, rounded up to the alignment, does not overflow.
             let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-            // SAFETY: as above; the new block does not overlap the old one, which is still live.
+            // SAFETY: as above; the new block does not overlap the old one, which is still in use.
             unsafe {
                 let moved = self.alloc(wanted);
                 if !moved.is_null() {

@@ -1,7 +1,7 @@
-//! What `wit-bindgen` generates from `wit/v0.1.0`: one module for each interface.
+//! The bindings that `wit-bindgen` generates from `wit/v0.1.0`, in one module for each interface.
 //!
-//! The interfaces are bound apart, not as one world, because a component must export everything that its
-//! world names: so [`export!`](crate::export) can put together any set of hooks.
+//! Each interface has bindings of its own, because a component must export every interface of its world. So
+//! [`export!`](crate::export) can combine any set of hooks.
 
 pub mod types {
     wit_bindgen::generate!({

@@ -2,7 +2,7 @@
 
 use crate::Label;
 
-/// The value of a label.
+/// The value of the label with this key.
 #[must_use]
 pub fn label<'a>(labels: &'a [Label], key: &str) -> Option<&'a str> {
     labels.iter().find(|label| label.key == key).map(|label| label.value.as_str())
@@ -21,40 +21,40 @@ macro_rules! hook {
             /// This hook.
             pub const HOOK: crate::Hook = crate::Hook::$variant;
 
-            /// What a plugin of this hook implements.
+            /// Implemented by a plugin of this hook.
             pub trait Plugin {
-                /// What users may set, as a JSON object. Take [`NoSettings`](crate::settings::NoSettings)
-                /// for nothing; give every field a default and deny unknown ones.
+                /// The settings, parsed from a JSON object. Give every field a default and deny unknown fields. A
+                /// plugin without settings uses [`NoSettings`](crate::settings::NoSettings).
                 type Settings: serde::de::DeserializeOwned;
 
-                /// Says what is wrong with settings that parse: names the field and what would be right.
+                /// Checks settings that were parsed.
                 ///
                 /// # Errors
-                /// The text for people.
+                /// A message for the user: the field, and the values that it accepts.
                 fn check(settings: &Self::Settings) -> Result<(), String> {
                     let _ = settings;
                     Ok(())
                 }
 
-                /// Judges.
+                /// Answers the question.
                 ///
                 /// # Errors
-                /// Why there is no judgement, for people.
+                /// The reason why there is no answer. The plugin's `failurePolicy` decides what follows.
                 fn decide(question: &Question, settings: &Self::Settings) -> Result<Answer, String>;
             }
 
             /// Parses and checks settings.
             ///
             /// # Errors
-            /// The text for people, naming the field.
+            /// A message for the user, which names the field.
             pub fn check<P: Plugin>(settings: &str) -> Result<(), String> {
                 P::check(&crate::settings::parse(settings)?)
             }
 
-            /// Parses and checks settings, then decides: what the host's call does.
+            /// Parses and checks the settings, then answers the question, as a call of the host does.
             ///
             /// # Errors
-            /// What the plugin says, or what is wrong with its settings.
+            /// The plugin's error, or the reason why the settings are not valid.
             pub fn run<P: Plugin>(question: &Question, settings: &str) -> Result<Answer, String> {
                 crate::log::report_panics();
                 let settings = crate::settings::parse(settings)?;
@@ -66,18 +66,18 @@ macro_rules! hook {
 }
 
 hook!(
-    /// May this object be, and in what form?
+    /// The hook `admission`: decides whether an object may be created or updated, and may change it.
     admission, Admission, export_admission, Question, Answer, Operation, Verdict
 );
 hook!(
-    /// Which RuntimeClass does a new pod get?
+    /// The hook `runtime-class`: chooses the RuntimeClass of a new pod.
     runtime_class, RuntimeClass, export_runtime_class, Question, Answer, Choice
 );
 hook!(
-    /// Is this sandbox idle, and what follows?
+    /// The hook `idle`: decides whether a Sandbox is idle, and how its resources are released.
     idle, Idle, export_idle, Question, Answer, Tier
 );
 hook!(
-    /// How many sandboxes does this pool keep warm?
+    /// The hook `pool-size`: decides how many warm Sandboxes a pool keeps.
     pool_size, PoolSize, export_pool_size, Question, Answer
 );

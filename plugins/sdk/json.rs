@@ -1,16 +1,16 @@
-//! Small helps for plugins that read objects: JSON as `serde_json` has it.
+//! Helpers for plugins that read objects, which are JSON texts.
 
 use serde_json::Value;
 
-/// Parses an object of a question.
+/// Parses the object of a question.
 ///
 /// # Errors
-/// The text for people.
+/// A message that the object is not JSON.
 pub fn object(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| format!("the object is not JSON: {error}"))
 }
 
-/// A string at a JSON pointer; `None` where it is absent, empty or not a string.
+/// The string at a JSON pointer; `None` if it is absent, empty or not a string.
 #[must_use]
 pub fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
     object.pointer(pointer)?.as_str().filter(|text| !text.is_empty())
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_a_string_that_says_something() {
+    fn text_is_a_string_that_is_not_empty() {
         let object = object(r#"{"spec":{"a":"x","b":"","c":1,"d":null}}"#).unwrap();
         assert_eq!(text(&object, "/spec/a"), Some("x"));
         for absent in ["/spec/b", "/spec/c", "/spec/d", "/spec/e", "/nowhere/at/all"] {
@@ -30,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_an_error() {
+    fn text_that_is_not_json_is_an_error() {
         assert!(object("{").unwrap_err().starts_with("the object is not JSON"));
     }
 }

@@ -1,13 +1,13 @@
-//! Write Paddock policy plugins in Rust.
+//! The SDK for Paddock policy plugins in Rust.
 //!
-//! A plugin is a type that implements the [`Plugin`](pool_size::Plugin) trait of one or more hooks, and
-//! one line that exports it:
+//! A plugin is a type that implements the [`Plugin`](pool_size::Plugin) trait of one or more hooks, and one line that
+//! exports it:
 //!
 //! ```
 //! use paddock_plugin_sdk::pool_size::{Answer, Plugin, Question};
 //! use paddock_plugin_sdk::serde::Deserialize;
 //!
-//! struct AlwaysHalf;
+//! struct HalfOfMaximum;
 //!
 //! #[derive(Deserialize)]
 //! #[serde(crate = "paddock_plugin_sdk::serde", default, deny_unknown_fields)]
@@ -21,7 +21,7 @@
 //!     }
 //! }
 //!
-//! impl Plugin for AlwaysHalf {
+//! impl Plugin for HalfOfMaximum {
 //!     type Settings = Settings;
 //!
 //!     fn check(settings: &Settings) -> Result<(), String> {
@@ -32,21 +32,39 @@
 //!         Ok(Answer {
 //!             desired: question.max / settings.divisor,
 //!             next_check: None,
-//!             reason: format!("a {}th of the most allowed", settings.divisor),
+//!             reason: format!("{} divided by {}", question.max, settings.divisor),
 //!             state: None,
 //!         })
 //!     }
 //! }
 //!
-//! paddock_plugin_sdk::export!(AlwaysHalf: pool_size);
+//! paddock_plugin_sdk::export!(HalfOfMaximum: pool_size);
 //! ```
 //!
-//! Build it as a `cdylib` for `wasm32-unknown-unknown`; `wit-component` turns the module into a
-//! component. The traits are ordinary Rust, so that plugins are tested with `cargo test` on the host.
+//! The modules [`admission`], [`runtime_class`], [`idle`] and [`pool_size`] have the questions and the answers of their
+//! hooks. A field means what its comment in the WIT files says.
 //!
-//! A plugin is pure: everything it may know is in its question and settings, and what it wants to
-//! remember goes out with its answer as `state`. It is instantiated anew for each call, so statics do not
-//! last.
+//! Build the crate as a `cdylib` for `wasm32-unknown-unknown`; `paddock plugin componentize` turns the module into a
+//! component. The traits are ordinary Rust, so `cargo test` runs their tests without WebAssembly:
+//!
+//! ```
+//! # use paddock_plugin_sdk::pool_size::{Answer, Plugin};
+//! # use paddock_plugin_sdk::settings::NoSettings;
+//! use paddock_plugin_sdk::pool_size::Question;
+//! use paddock_plugin_sdk::testing::pool_size::{decide, question};
+//!
+//! # struct HalfOfMaximum;
+//! # impl Plugin for HalfOfMaximum {
+//! #     type Settings = NoSettings;
+//! #     fn decide(question: &Question, _: &NoSettings) -> Result<Answer, String> {
+//! #         Ok(Answer { desired: question.max / 2, next_check: None, reason: "half".into(), state: None })
+//! #     }
+//! # }
+//! assert_eq!(decide::<HalfOfMaximum>(&Question { max: 8, ..question() }, "{}").desired, 4);
+//! ```
+//!
+//! A plugin is pure. Its question and its settings hold everything that it may know, and each call gets a new instance,
+//! so a static does not outlive the call. What the plugin needs for its next answer, it returns as `state`.
 
 mod arena;
 #[doc(hidden)]
@@ -56,6 +74,8 @@ pub mod isolation;
 pub mod json;
 pub mod log;
 pub mod settings;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
 
 pub use bindings::types::paddock::policy::types::{Hook, Label, RuntimeClassFact};
 pub use hooks::{admission, idle, label, pool_size, runtime_class};
@@ -64,8 +84,8 @@ pub use serde_json;
 
 /// Exports a plugin's hooks: `export!(MyPlugin: admission, pool_size)`.
 ///
-/// The type has to implement the `Plugin` trait of each hook named. On other targets than WebAssembly the
-/// macro only checks that it does.
+/// The type must implement the `Plugin` trait of each of these hooks. On targets other than WebAssembly the macro only
+/// checks that it does.
 #[macro_export]
 macro_rules! export {
     ($plugin:ty: $($hook:ident),+ $(,)?) => {

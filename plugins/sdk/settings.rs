@@ -1,19 +1,19 @@
-//! Settings: a JSON text from the binding, parsed anew in each call.
+//! Parses settings: a JSON text from the plugin's configuration, which each call parses again.
 
 #[doc(hidden)]
 pub use crate::bindings::settings::export_settings as export_hook;
 #[doc(hidden)]
 pub use crate::bindings::settings::exports::paddock::policy::settings::Guest;
 
-/// For plugins that have nothing to set: only `{}` parses.
+/// The settings of a plugin that has none: only `{}` is valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoSettings {}
 
-/// Parses settings; the error names the field.
+/// Parses settings.
 ///
 /// # Errors
-/// What is wrong, for people: `prefer[1]: invalid type: integer `3`, expected a string`.
+/// A message for the user, which names the field: `prefer[1]: invalid type: integer `3`, expected a string`.
 pub fn parse<T: serde::de::DeserializeOwned>(settings: &str) -> Result<T, String> {
     let mut json = serde_json::Deserializer::from_str(settings);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -43,12 +43,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_object_is_the_defaults() {
+    fn empty_object_gives_the_defaults() {
         assert_eq!(parse::<Example>("{}"), Ok(Example::default()));
     }
 
     #[test]
-    fn an_error_names_the_field() {
+    fn error_names_the_field() {
         let error = |text| parse::<Example>(text).unwrap_err();
         assert!(error(r#"{"prefer":["a",3]}"#).starts_with("prefer[1]: invalid type: integer"));
         assert!(error(r#"{"seconds":"7"}"#).starts_with("seconds: invalid type: string"));
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_without_settings_takes_the_empty_object_only() {
+    fn no_settings_accepts_the_empty_object_only() {
         assert_eq!(parse::<NoSettings>("{}"), Ok(NoSettings {}));
         assert!(parse::<NoSettings>(r#"{"a":1}"#).is_err());
     }

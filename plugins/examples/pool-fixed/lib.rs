@@ -1,7 +1,7 @@
-//! `pool-fixed`: a pool keeps as many warm as the settings say, whatever the demand.
+//! `pool-fixed`: a pool keeps the number of warm Sandboxes that the settings give, whatever the demand is.
 //!
-//! Settings: `{"desired": N}`, 1 where not given. The smallest useful plugin, and the one that the demo
-//! drops in while the operator runs.
+//! Settings: `{"desired": 1}` is the default. This is the smallest useful plugin. The demo installs it while the
+//! operator runs.
 
 use paddock_plugin_sdk::pool_size::{Answer, Plugin, Question};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// The plugin.
 pub struct PoolFixed;
 
-/// What users may set.
+/// The settings.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -40,42 +40,24 @@ paddock_plugin_sdk::export!(PoolFixed: pool_size);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paddock_plugin_sdk::pool_size::run;
-
-    fn pool(min: u32, max: u32) -> Question {
-        Question {
-            namespace: "agents".into(),
-            name: "pool".into(),
-            labels: vec![],
-            min,
-            max,
-            ready: 0,
-            creating: 0,
-            claimed: 0,
-            bucket_seconds: 60,
-            arrivals: vec![9; 10],
-            hits: 0,
-            misses: 0,
-            refill_ms: None,
-            state: vec![],
-            now: 0,
-        }
-    }
+    use paddock_plugin_sdk::testing::pool_size::{decide, question, settings_error};
 
     #[test]
-    fn the_size_is_the_one_set_within_the_bounds() {
+    fn size_is_the_setting_within_the_bounds_of_the_pool() {
         for (settings, min, max, desired) in [
             ("{}", 0, 9, 1),
             (r#"{"desired":7}"#, 0, 9, 7),
             (r#"{"desired":12}"#, 0, 9, 9),
             (r#"{"desired":1}"#, 3, 9, 3),
         ] {
-            assert_eq!(run::<PoolFixed>(&pool(min, max), settings).unwrap().desired, desired, "{settings}");
+            let pool = Question { min, max, ..question() };
+            assert_eq!(decide::<PoolFixed>(&pool, settings).desired, desired, "{settings}");
         }
     }
 
     #[test]
-    fn a_setting_of_the_wrong_kind_is_named() {
-        assert!(run::<PoolFixed>(&pool(0, 9), r#"{"desired":-1}"#).unwrap_err().starts_with("desired: "));
+    fn settings_error_names_the_field() {
+        assert!(settings_error::<PoolFixed>(r#"{"desired":-1}"#).starts_with("desired: "));
+        assert!(settings_error::<PoolFixed>(r#"{"desird":1}"#).contains("unknown field `desird`"));
     }
 }

@@ -1,4 +1,4 @@
-//! A plugin of the pool hook that asks for an import that nobody grants.
+//! A plugin of the hook `pool-size` that imports an interface that the host does not have.
 
 #![cfg(target_family = "wasm")]
 #![expect(missing_docs, reason = "generated bindings")]

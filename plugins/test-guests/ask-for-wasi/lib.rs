@@ -1,4 +1,4 @@
-//! A plugin of the pool hook that asks WASI for the time: not granted.
+//! A plugin of the hook `pool-size` that imports the clock of WASI, which the host does not have.
 
 #![cfg(target_family = "wasm")]
 #![expect(missing_docs, reason = "generated bindings")]

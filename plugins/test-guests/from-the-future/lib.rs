@@ -1,4 +1,4 @@
-//! A guest of a version of the WIT package that this host does not know.
+//! A plugin of a WIT version that the host does not support.
 
 #![cfg(target_family = "wasm")]
 #![expect(missing_docs, reason = "generated bindings")]

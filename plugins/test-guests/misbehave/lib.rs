@@ -1,72 +1,72 @@
-//! A guest that fails in every way that a plugin can, for the host's tests.
+//! A plugin that fails in every way that a plugin can, for the host's tests.
 //!
-//! Settings: `{"mode": "<one of Mode, kebab-case>"}`; each mode says what goes wrong.
+//! Settings: `{"mode": "<a Mode in kebab case>"}`. Each mode is one failure.
 
 use std::hint::black_box;
 
 use paddock_plugin_sdk::{admission, idle, log, pool_size, runtime_class};
 use serde::Deserialize;
 
-/// The guest.
+/// The plugin.
 pub struct Misbehave;
 
-/// Ways to fail.
+/// The ways to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Behaves.
+    /// Answers as it should.
     Behave,
     /// Never returns.
     Spin,
-    /// Takes memory without end.
+    /// Allocates memory without end.
     Hog,
     /// Panics.
     Panic,
     /// Recurses without end.
     Recurse,
-    /// Says that it cannot answer.
+    /// Returns an error.
     Refuse,
-    /// A state of 17 KiB, one more than allowed.
+    /// Returns a state of 17 KiB, which is 1 KiB more than allowed.
     BigState,
-    /// A reason that is far too long, with a line break and an escape sequence in it.
+    /// Returns a reason that is far too long and has a line break and an escape sequence.
     LongReason,
-    /// More sandboxes than any pool has.
+    /// Returns more Sandboxes than any pool has.
     TooMany,
-    /// A point in time that no calendar has.
+    /// Returns a time after the year 9999.
     NoSuchTime,
-    /// More log lines than the host takes.
+    /// Writes more log lines than the host takes.
     Chatter,
-    /// A log line of eight megabytes.
+    /// Writes a log line of eight megabytes.
     LongLine,
-    /// Memory that is taken and used, but less than the limit.
+    /// Allocates and uses memory, but less than the limit.
     Eat,
-    /// A patch that is not JSON.
+    /// Returns a patch that is not JSON.
     BrokenPatch,
-    /// A patch of a field that no plugin may touch.
+    /// Returns a patch of a field that no plugin may change.
     ForbiddenPatch,
-    /// A patch that moves a forbidden field to an allowed place.
+    /// Returns a patch that moves a field that no plugin may change to one that it may.
     StealingPatch,
-    /// A patch beside a denial.
+    /// Returns a patch beside a denial.
     PatchAndDeny,
-    /// A hundred warnings, each too long.
+    /// Returns a hundred warnings, each too long.
     ManyWarnings,
-    /// A class with a name that no object can have.
+    /// Returns a class with a name that no object can have.
     NoSuchName,
 }
 
-/// What tests set.
+/// The settings.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     mode: Mode,
 }
 
-#[expect(unconditional_recursion, reason = "that is the misbehaviour")]
+#[expect(unconditional_recursion, reason = "that is the failure")]
 fn recurse(depth: u64) -> u64 {
     black_box(recurse(black_box(depth + 1))) + 1
 }
 
-/// The misbehaviours that no hook is needed for; returns what is left to answer.
+/// The failures that are the same in every hook; returns the reason for the answer otherwise.
 fn misbehave(mode: Mode) -> Result<String, String> {
     match mode {
         Mode::Spin => loop {
@@ -109,7 +109,7 @@ fn misbehave(mode: Mode) -> Result<String, String> {
     }
 }
 
-#[expect(clippy::panic, reason = "that is the misbehaviour")]
+#[expect(clippy::panic, reason = "that is the failure")]
 fn panics() -> ! {
     panic!("as ordered")
 }
