@@ -1,15 +1,16 @@
-//! Compiles the guests of tests and the demo, as the host's build script does the built-ins.
+//! Compiles the plugins of tests and the demo, as the host's build script compiles the built-ins.
 
 use std::path::PathBuf;
 
 #[path = "../../src/plugin-host/guest_build/componentize.rs"]
-#[expect(unreachable_pub, reason = "the host's own file")]
+#[expect(unreachable_pub, reason = "the host includes this file too")]
 mod componentize;
 #[path = "../../src/plugin-host/guest_build/guests.rs"]
 #[expect(unreachable_pub, reason = "two build scripts include this file")]
 mod guests;
 
-const GUESTS: [&str; 5] = [
+const GUESTS: [&str; 6] = [
+    "examples/allowed-images",
     "examples/pool-fixed",
     "test-guests/misbehave",
     "test-guests/ask-for-wasi",

@@ -6,6 +6,7 @@ mod answers;
 mod built_ins;
 mod common;
 mod docs;
+mod examples;
 mod failures;
 mod loading;
 mod released_wit;
