@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use paddock_xtask::project::{Project, root};
+use paddock_xtask::project::{self, Project, root};
 use paddock_xtask::{commit_message, tidy};
 
 #[derive(Parser)]
@@ -27,6 +27,8 @@ enum Task {
         /// Run only the checks whose name holds one of these
         names: Vec<String>,
     },
+    /// Write docs/api-reference.md from the definitions in crds/
+    ApiReference,
     /// Check one commit message
     CommitMsg {
         /// The file that holds it; - for standard input
@@ -43,6 +45,10 @@ fn main() -> Result<ExitCode> {
             true
         }
         Task::Tidy { list: false, names } => tidy_all(&names)?,
+        Task::ApiReference => {
+            project::write_generated()?;
+            true
+        }
         Task::CommitMsg { file } => message(&file)?,
         Task::Commits => commits()?,
     };

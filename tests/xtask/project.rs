@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::api_reference;
 use crate::packages::{Package, members};
 use crate::rust::Program;
 use crate::tree::Tree;
@@ -44,6 +45,17 @@ impl Project {
     pub fn package(&self, name: &str) -> Option<&Package> {
         self.packages.iter().find(|p| p.name == name)
     }
+}
+
+/// Writes the documents that are made from the repository.
+///
+/// # Errors
+/// When the files that they are made from cannot be read.
+pub fn write_generated() -> Result<()> {
+    let root = root();
+    let reference = api_reference::generate(&Tree::read(&root.join("crds"))?.under("crds"))?;
+    std::fs::write(root.join(api_reference::FILE), reference)?;
+    Ok(())
 }
 
 /// The root of the repository.

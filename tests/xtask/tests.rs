@@ -1,11 +1,11 @@
-//! Each check of the source tree as a test: `cargo test -p paddock-xtask --test tidy`.
+//! Each check of the source tree as a test: `cargo test -p paddock-xtask --test tidy`. `UPDATE=1` writes generated documents.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use paddock_xtask::project::Project;
+use paddock_xtask::project::{Project, write_generated};
 use paddock_xtask::tidy::{self, CHECKS};
 
 /// What each check found. They share the syntax trees, which cannot go from thread to thread, so all run at once.
@@ -23,6 +23,9 @@ fn main() -> ExitCode {
 }
 
 fn run_all() -> Found {
+    if std::env::var_os("UPDATE").is_some() {
+        write_generated().map_err(|error| format!("{error:#}"))?;
+    }
     let project = Project::read().map_err(|error| format!("{error:#}"))?;
     let run = |check| tidy::run(check, &project).map_err(|error| format!("{error:#}"));
     Ok(CHECKS.iter().map(|check| (check.name, run(check))).collect())

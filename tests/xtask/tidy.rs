@@ -105,6 +105,11 @@ pub const CHECKS: &[Check] = &[
         run: invariants::check,
     },
     Check {
+        name: "the_api_reference_is_that_of_the_crds",
+        about: "docs/api-reference.md is made from crds/: `cargo xtask api-reference` writes it.",
+        run: documents::api_reference,
+    },
+    Check {
         name: "no_link_in_a_document_is_broken",
         about: "Each relative link in a Markdown file leads to a file and heading that exist.",
         run: documents::links,

@@ -40,6 +40,12 @@ impl Tree {
         Ok(Self { files })
     }
 
+    /// The same files, in a folder.
+    #[must_use]
+    pub fn under(self, folder: &str) -> Self {
+        self.files.into_iter().map(|(path, text)| (format!("{folder}/{path}"), text)).collect()
+    }
+
     /// The text of a file.
     #[must_use]
     pub fn text(&self, path: &str) -> Option<&str> {

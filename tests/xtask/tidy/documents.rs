@@ -1,15 +1,22 @@
-//! Links in documents lead to files and headings that exist.
+//! Links in documents lead to files and headings that exist, and the generated document is up to date.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
+use crate::api_reference;
 use crate::project::Project;
 use crate::tree::Tree;
 
 pub(super) fn links(project: &Project) -> Result<Vec<String>> {
     Ok(broken(&project.tree))
+}
+
+pub(super) fn api_reference(project: &Project) -> Result<Vec<String>> {
+    let (expected, found) = (api_reference::generate(&project.tree)?, project.tree.text(api_reference::FILE));
+    let is_same = found == Some(expected.as_str());
+    Ok((!is_same).then(|| format!("{} is out of date", api_reference::FILE)).into_iter().collect())
 }
 
 fn broken(tree: &Tree) -> Vec<String> {
