@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use crate::project::Project;
 
 mod circles;
+mod code_map;
 mod dependencies;
 mod documents;
 mod files;
@@ -108,6 +109,11 @@ pub const CHECKS: &[Check] = &[
         name: "the_api_reference_is_that_of_the_crds",
         about: "docs/api-reference.md is made from crds/: `cargo xtask api-reference` writes it.",
         run: documents::api_reference,
+    },
+    Check {
+        name: "the_code_map_names_every_module",
+        about: "The code map in ARCHITECTURE.md names every module and folder of src/.",
+        run: code_map::check,
     },
     Check {
         name: "no_link_in_a_document_is_broken",

@@ -1,0 +1,94 @@
+//! ARCHITECTURE.md names every file and folder of `src/`, and none that does not exist.
+//!
+//! The map is the section "Code map". A path in backquotes is from the root, or from the last crate or folder that was named
+//! before it. Tests, examples and build scripts need no entry.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+
+use crate::project::Project;
+use crate::tree::Tree;
+
+/// How many files and folders may be without a name. The number may only fall, and ends at none.
+const UNNAMED: usize = 400;
+
+pub(super) fn check(project: &Project) -> Result<Vec<String>> {
+    let map = section(project.tree.required("ARCHITECTURE.md")?).context("ARCHITECTURE.md has no code map")?;
+    let (unnamed, mut faults) = differences(&project.tree, map);
+    if unnamed.len() > UNNAMED {
+        faults.extend(unnamed.iter().map(|path| format!("ARCHITECTURE.md does not name {path}")));
+    }
+    Ok(faults)
+}
+
+/// What stands under the heading "Code map".
+fn section(text: &str) -> Option<&str> {
+    let behind = text.split_once("## Code map")?.1;
+    Some(behind.split("\n## ").next().unwrap_or(behind))
+}
+
+/// The files and folders that a map does not name; and what it names that is not there.
+fn differences(tree: &Tree, map: &str) -> (Vec<String>, Vec<String>) {
+    let expected = expected(tree);
+    let (mut named, mut faults, mut folder) = (BTreeSet::new(), Vec::new(), String::new());
+    for path in map.split('`').skip(1).step_by(2).filter(|text| text.ends_with(".rs") || text.contains('/')) {
+        let is_folder = path.ends_with('/') || !path.ends_with(".rs");
+        let path = path.trim_end_matches('/');
+        // From the root, from the last folder, or from a folder that this one is in.
+        let bases = std::iter::successors(Some(folder.as_str()), |base| Some(base.rsplit_once('/')?.0));
+        let mut places = bases.map(|base| format!("{base}/{path}")).chain([path.to_owned()]);
+        let Some(found) = places.find(|place| tree.has(place) && !place.starts_with('/')) else {
+            faults.push(format!("ARCHITECTURE.md: {path}: there is no such file in {folder}"));
+            continue;
+        };
+        if is_folder {
+            folder.clone_from(&found);
+        }
+        named.insert(found);
+    }
+    // A module's file and its folder are one entry: either names both.
+    let is_named = |path: &String| {
+        let other = path.strip_suffix(".rs").map_or_else(|| format!("{path}.rs"), str::to_owned);
+        named.contains(path) || named.contains(&other)
+    };
+    (expected.into_iter().filter(|path| !is_named(path)).collect(), faults)
+}
+
+/// What a map must name: every module, and every folder that holds one.
+fn expected(tree: &Tree) -> BTreeSet<String> {
+    const OMITTED: [&str; 5] = ["tests", "tests.rs", "examples", "build.rs", "mod.rs"];
+    let mut expected = BTreeSet::new();
+    for (path, _) in tree.below("src").filter(|(path, _)| path.ends_with(".rs")) {
+        let parts: Vec<&str> = path.split('/').collect();
+        if parts.iter().any(|part| OMITTED.contains(part) || part.ends_with("_test.rs")) {
+            continue;
+        }
+        expected.insert(path.to_owned());
+        expected.extend((2..parts.len()).map(|length| parts[..length].join("/")));
+    }
+    expected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_and_what_is_not_there_are_found() {
+        let files = [
+            "src/a/lib.rs",
+            "src/a/one.rs",
+            "src/a/one/two.rs",
+            "src/a/one/tests.rs",
+            "src/a/three.rs",
+            "src/b/lib.rs",
+        ];
+        let tree: Tree = files.iter().map(|path| (*path, "")).collect();
+        let text = "# A\n\n## Code map\n| `src/a` | `lib.rs` |\n| `one/` | `two.rs` |\n| `four.rs` | `src/b/` |\n\n## B\n`three.rs`";
+        let (unnamed, faults) = differences(&tree, section(text).unwrap());
+        assert_eq!(unnamed, ["src/a/three.rs", "src/b/lib.rs"]);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains("four.rs"));
+    }
+}
