@@ -121,7 +121,7 @@ fn item_name(item: &syn::Item) -> String {
 }
 
 /// Who may know what a reconcile holds: each of these is looked at by [`connected`] too.
-const RECONCILER: [&str; 6] = ["SharedWorld", "Judge", "Writer", "Events", "Metrics", "Traces"];
+const RECONCILER: [&str; 6] = ["SharedWorld", "PluginClient", "Writer", "Events", "Metrics", "Traces"];
 
 pub(super) fn reconcile(project: &Project) -> Result<Vec<String>> {
     let items = project.program.package("paddock-operator").flat_map(|(_, module)| &module.items);

@@ -33,7 +33,7 @@ fn an_item_with_a_client_must_be_on_the_list_whatever_it_calls_it() {
 }
 
 const RECONCILE: &str = "
-    struct Reconciler { world: SharedWorld, judge: Judge, writer: Writer }
+    struct Reconciler { world: SharedWorld, judge: PluginClient, writer: Writer }
     impl Reconciler {
         async fn reconcile(&self) {
             let seen = Arc::new(self.world.see(key, now));
@@ -61,8 +61,8 @@ fn a_reconcile_that_waits_for_something_else_is_found() {
         faults_with("match asked", "self.judge.look().await; match asked"),
         ["Reconciler::ask awaits self.judge.look"]
     );
-    assert_eq!(faults_with("judge: Judge", "client: kube::Client").len(), 1);
-    assert_eq!(faults_with("judge: Judge", "judge: Arc<dyn Fn()>").len(), 2);
+    assert_eq!(faults_with("judge: PluginClient", "client: kube::Client").len(), 1);
+    assert_eq!(faults_with("judge: PluginClient", "judge: Arc<dyn Fn()>").len(), 2);
     assert_eq!(faults_with("decide(&seen", "decide(&other").len(), 1);
     assert_eq!(faults_with("self.world.see(key, now)", "remembered(key)").len(), 1);
 }
