@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory, FromArgMatches};
-use paddock_core::api::crd::selected;
+use paddock_api::crd::selected;
 use paddock_operator::manifests;
 
 use crate::args::{Cli, Command, CrdsArgs, ManifestsArgs};

@@ -5,14 +5,11 @@
 //! randomness, no threads, no hash order (`clippy.toml` beside this file).
 
 pub mod admission;
-pub mod api;
 pub mod binding;
 pub mod conditions;
 pub mod decide;
-pub mod kind;
 pub mod manifest;
 pub mod model;
-pub mod names;
 pub mod object;
 pub mod plan;
 pub mod question;
@@ -20,3 +17,5 @@ pub mod settings;
 pub mod snapshot;
 pub mod text;
 pub mod world;
+
+pub use paddock_api::{self as api, kind, names};

@@ -325,28 +325,27 @@ fn only_our_manager(managed_fields: &[ManagedFieldsEntry]) -> bool {
 
 fn own_body(kind: OwnKind, meta: &ObjectMeta, data: &mut Value) -> Body {
     use ApiShape::{Seed, Upstream};
-    use api::{extensions, seed};
     match kind {
         OwnKind::Sandbox => Body::Sandbox(parsed(meta, data, |metadata, spec, status| {
             model::parse_sandbox(&api::Sandbox { metadata, spec, status: Some(status) })
         })),
         OwnKind::Template(Upstream) => hashed(parsed(meta, data, |metadata, spec, status| {
-            model::parse_template(&extensions::SandboxTemplate { metadata, spec, status: Some(status) })
+            model::parse_template(&api::SandboxTemplate { metadata, spec, status: Some(status) })
         })),
         OwnKind::Template(Seed) => hashed(parsed(meta, data, |metadata, spec, status| {
-            model::parse_seed_template(&seed::SandboxTemplate { metadata, spec, status: Some(status) })
+            model::parse_seed_template(&api::SeedSandboxTemplate { metadata, spec, status: Some(status) })
         })),
         OwnKind::Pool(Upstream) => Body::Pool(parsed(meta, data, |metadata, spec, status| {
-            model::parse_pool(&extensions::SandboxWarmPool { metadata, spec, status: Some(status) })
+            model::parse_pool(&api::SandboxWarmPool { metadata, spec, status: Some(status) })
         })),
         OwnKind::Pool(Seed) => Body::Pool(parsed(meta, data, |metadata, spec, status| {
-            model::parse_seed_pool(&seed::SandboxWarmPool { metadata, spec, status: Some(status) })
+            model::parse_seed_pool(&api::SeedSandboxWarmPool { metadata, spec, status: Some(status) })
         })),
         OwnKind::Claim(Upstream) => Body::Claim(parsed(meta, data, |metadata, spec, status| {
-            model::parse_claim(&extensions::SandboxClaim { metadata, spec, status: Some(status) })
+            model::parse_claim(&api::SandboxClaim { metadata, spec, status: Some(status) })
         })),
         OwnKind::Claim(Seed) => Body::Claim(parsed(meta, data, |metadata, spec, status| {
-            model::parse_seed_claim(&seed::SandboxClaim { metadata, spec, status: Some(status) })
+            model::parse_seed_claim(&api::SeedSandboxClaim { metadata, spec, status: Some(status) })
         })),
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Resource, api::admissionregistration::v1 as admission};
-use paddock_core::api::crd::selected;
+use paddock_api::crd::selected;
 use paddock_core::kind::ApiShapes;
 use paddock_core::names::object;
 use serde::Serialize;

@@ -9,8 +9,8 @@ use kube::api::{DynamicObject, ObjectMeta};
 use kube::runtime::wait::Condition as _;
 use kube::runtime::wait::conditions::is_crd_established;
 use kube::{Api, Client};
+use paddock_api::crd;
 use paddock_cluster::{Binaries, Kept, Options, Place, RuntimeClass, Target, build_operator, operator_was_built};
-use paddock_core::api::crd;
 use serde_json::json;
 
 use crate::operator::Operator;

@@ -2,7 +2,7 @@
 //!
 //! Denials are asked for in kube-system, which the webhook leaves alone: what is denied there, the API server denied.
 
-use paddock_core::api::schema::{ListTypes, builtin_list_types, list_types};
+use paddock_api::schema::{ListTypes, builtin_list_types, list_types};
 use serde_json::{Value, json};
 
 use super::kinds::{
@@ -79,15 +79,12 @@ async fn list_types_are_the_api_servers_own() {
     let served = list_types(&documents);
     assert!(served.len() > 50, "only {} definitions", served.len());
     if std::env::var("UPDATE").is_ok_and(|v| v == "1") {
-        let file = root!("src/core/api/list-types.json");
+        let file = root!("src/api/list-types.json");
         std::fs::write(file, serde_json::to_string_pretty(&served).unwrap() + "\n").unwrap();
         return;
     }
     let differing: Vec<String> = differences(&builtin_list_types(), &served);
-    assert!(
-        differing.is_empty(),
-        "src/core/api/list-types.json is not what the API server says (UPDATE=1): {differing:#?}"
-    );
+    assert!(differing.is_empty(), "src/api/list-types.json is not what the API server says (UPDATE=1): {differing:#?}");
 }
 
 fn differences(ours: &ListTypes, served: &ListTypes) -> Vec<String> {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::marker::Marker;
 use super::state::{Halt, ReviewState, Subject, deny_fields, strings};
 use super::{Entry, Phase, Verb, Why, defaults, pods, warnings};
-use crate::api::{extensions, seed};
+use crate::api;
 use crate::kind::{ApiShape, Class, Kind, OwnKind};
 use crate::model::{self, FieldError, FieldErrors};
 use crate::names::label;
@@ -279,24 +279,24 @@ fn read(kind: Kind, object: &Value) -> Read {
             Read::pod(PodShape::new(field, m.pod, m.runtime_class))
         }),
         Class::Own(OwnKind::Template(ApiShape::Upstream)) => {
-            parse::<extensions::SandboxTemplate, _>(object, model::parse_template)
+            parse::<api::SandboxTemplate, _>(object, model::parse_template)
                 .map(|m| Read::pod(PodShape::new("spec.podTemplate", m.pod, m.runtime_class)))
         }
         Class::Own(OwnKind::Template(ApiShape::Seed)) => {
-            parse::<seed::SandboxTemplate, _>(object, model::parse_seed_template)
+            parse::<api::SeedSandboxTemplate, _>(object, model::parse_seed_template)
                 .map(|m| Read::pod(PodShape::new("spec.template", m.pod, m.runtime_class)))
         }
         Class::Own(OwnKind::Pool(ApiShape::Upstream)) => {
-            parse::<extensions::SandboxWarmPool, _>(object, model::parse_pool).map(|_| Read::default())
+            parse::<api::SandboxWarmPool, _>(object, model::parse_pool).map(|_| Read::default())
         }
         Class::Own(OwnKind::Pool(ApiShape::Seed)) => {
-            parse::<seed::SandboxWarmPool, _>(object, model::parse_seed_pool).map(|_| Read::default())
+            parse::<api::SeedSandboxWarmPool, _>(object, model::parse_seed_pool).map(|_| Read::default())
         }
         Class::Own(OwnKind::Claim(ApiShape::Upstream)) => {
-            parse::<extensions::SandboxClaim, _>(object, model::parse_claim).map(Read::claim)
+            parse::<api::SandboxClaim, _>(object, model::parse_claim).map(Read::claim)
         }
         Class::Own(OwnKind::Claim(ApiShape::Seed)) => {
-            parse::<seed::SandboxClaim, _>(object, model::parse_seed_claim).map(Read::claim)
+            parse::<api::SeedSandboxClaim, _>(object, model::parse_seed_claim).map(Read::claim)
         }
         Class::Child(_) | Class::Cluster(_) => Ok(Read::default()),
     };

@@ -10,8 +10,8 @@ use super::parse::{generated_name, parse_host_name, parse_meta, parse_time};
 use super::pod::parse_volume_claims;
 use super::types::{Claim, ClaimEnd, ClaimSource, Pod, Pool, PoolChoice, PoolSize};
 use crate::api::{
-    ClaimEnvVar, ClaimLifecycle, NameRef, PodMetadata, SandboxClaimStatus, SandboxWarmPoolStatus, UpdateStrategy,
-    VolumeClaimTemplate, extensions, seed,
+    ClaimLifecycle, ClaimOptions, NameRef, PoolOptions, SandboxClaim, SandboxClaimStatus, SandboxWarmPool,
+    SandboxWarmPoolStatus, SeedSandboxClaim, SeedSandboxWarmPool,
 };
 use crate::kind::ApiShape;
 use crate::names::{annotation, group};
@@ -20,13 +20,13 @@ use crate::names::{annotation, group};
 ///
 /// # Errors
 /// What is wrong, field by field.
-pub fn parse_pool(wire: &extensions::SandboxWarmPool) -> Result<Pool, FieldErrors> {
+pub fn parse_pool(wire: &SandboxWarmPool) -> Result<Pool, FieldErrors> {
     let spec = &wire.spec;
     let parts = PoolParts {
         shape: ApiShape::Upstream,
         template: (&spec.sandbox_template_ref, "spec.sandboxTemplateRef"),
-        size: (spec.replicas, spec.min_ready, spec.max_ready),
-        update: spec.update_strategy.as_ref(),
+        replicas: spec.replicas,
+        options: &spec.options,
     };
     parts.into_pool(&wire.metadata, wire.status.as_ref())
 }
@@ -35,13 +35,13 @@ pub fn parse_pool(wire: &extensions::SandboxWarmPool) -> Result<Pool, FieldError
 ///
 /// # Errors
 /// What is wrong, field by field.
-pub fn parse_seed_pool(wire: &seed::SandboxWarmPool) -> Result<Pool, FieldErrors> {
+pub fn parse_seed_pool(wire: &SeedSandboxWarmPool) -> Result<Pool, FieldErrors> {
     let spec = &wire.spec;
     let parts = PoolParts {
         shape: ApiShape::Seed,
         template: (&spec.template_ref, "spec.templateRef"),
-        size: (spec.replicas, spec.min_ready, spec.max_ready),
-        update: spec.update_strategy.as_ref(),
+        replicas: spec.replicas,
+        options: &spec.options,
     };
     parts.into_pool(&wire.metadata, wire.status.as_ref())
 }
@@ -50,7 +50,7 @@ pub fn parse_seed_pool(wire: &seed::SandboxWarmPool) -> Result<Pool, FieldErrors
 ///
 /// # Errors
 /// What is wrong, field by field.
-pub fn parse_claim(wire: &extensions::SandboxClaim) -> Result<Claim, FieldErrors> {
+pub fn parse_claim(wire: &SandboxClaim) -> Result<Claim, FieldErrors> {
     let spec = &wire.spec;
     let mut errors = Errors::default();
     let source = parse_source(
@@ -70,32 +70,20 @@ pub fn parse_claim(wire: &extensions::SandboxClaim) -> Result<Claim, FieldErrors
             source
         }
     };
-    let parts = ClaimParts {
-        shape: ApiShape::Upstream,
-        lifecycle: spec.lifecycle.as_ref(),
-        metadata: spec.additional_pod_metadata.as_ref(),
-        env: &spec.env,
-        volume_claims: &spec.volume_claim_templates,
-    };
-    parts.into_claim(&wire.metadata, source, wire.status.as_ref(), errors)
+    let parts = ClaimParts { shape: ApiShape::Upstream, source, options: &spec.options };
+    parts.into_claim(&wire.metadata, wire.status.as_ref(), errors)
 }
 
 /// Reads a SandboxClaim of the seed shape.
 ///
 /// # Errors
 /// What is wrong, field by field.
-pub fn parse_seed_claim(wire: &seed::SandboxClaim) -> Result<Claim, FieldErrors> {
+pub fn parse_seed_claim(wire: &SeedSandboxClaim) -> Result<Claim, FieldErrors> {
     let spec = &wire.spec;
     let mut errors = Errors::default();
     let source = parse_source(spec.warm_pool_ref.as_ref(), spec.template_ref.as_ref(), "spec.templateRef", &mut errors);
-    let parts = ClaimParts {
-        shape: ApiShape::Seed,
-        lifecycle: spec.lifecycle.as_ref(),
-        metadata: spec.additional_pod_metadata.as_ref(),
-        env: &spec.env,
-        volume_claims: &spec.volume_claim_templates,
-    };
-    parts.into_claim(&wire.metadata, source, wire.status.as_ref(), errors)
+    let parts = ClaimParts { shape: ApiShape::Seed, source, options: &spec.options };
+    parts.into_claim(&wire.metadata, wire.status.as_ref(), errors)
 }
 
 /// Whether a claim's labels and annotations may be added to its template's pod.
@@ -141,23 +129,22 @@ struct PoolParts<'a> {
     shape: ApiShape,
     /// The template, and the field that names it.
     template: (&'a NameRef, &'static str),
-    /// `replicas`, `minReady` and `maxReady`.
-    size: (Option<i32>, Option<i32>, Option<i32>),
-    update: Option<&'a UpdateStrategy>,
+    replicas: Option<i32>,
+    options: &'a PoolOptions,
 }
 
 impl PoolParts<'_> {
     fn into_pool(self, meta: &ObjectMeta, status: Option<&SandboxWarmPoolStatus>) -> Result<Pool, FieldErrors> {
         let mut errors = Errors::default();
         check_pool_name(meta.name.as_deref(), &mut errors);
-        let (replicas, min, max) = self.size;
+        let PoolOptions { min_ready, max_ready, update_strategy } = self.options;
         let (template, path) = self.template;
         let model = Pool {
             meta: parse_meta(meta),
             shape: self.shape,
-            size: parse_size(replicas, min, max, &mut errors),
+            size: parse_size(self.replicas, *min_ready, *max_ready, &mut errors),
             template: parse_ref(template, path, &mut errors),
-            update: self.update.and_then(|strategy| strategy.kind).unwrap_or_default(),
+            update: update_strategy.as_ref().and_then(|strategy| strategy.kind).unwrap_or_default(),
             status: status.cloned().unwrap_or_default(),
         };
         errors.into_result(Some(model))
@@ -167,39 +154,38 @@ impl PoolParts<'_> {
 /// The parts of a claim, the same for both shapes.
 struct ClaimParts<'a> {
     shape: ApiShape,
-    lifecycle: Option<&'a ClaimLifecycle>,
-    metadata: Option<&'a PodMetadata>,
-    env: &'a [ClaimEnvVar],
-    volume_claims: &'a [VolumeClaimTemplate],
+    /// Absent where the claim names none, or two.
+    source: Option<ClaimSource>,
+    options: &'a ClaimOptions,
 }
 
 impl ClaimParts<'_> {
     fn into_claim(
         self,
         meta: &ObjectMeta,
-        source: Option<ClaimSource>,
         status: Option<&SandboxClaimStatus>,
         mut errors: Errors,
     ) -> Result<Claim, FieldErrors> {
         const CLAIM_NAME: &str = "a Sandbox made for a claim has the claim's name, which is its hostname";
 
         parse_host_name(meta, CLAIM_NAME, &mut errors);
-        let Some(source) = source else { return errors.into_result(None) };
-        for (i, env) in self.env.iter().enumerate() {
+        let Some(source) = self.source else { return errors.into_result(None) };
+        let ClaimOptions { lifecycle, additional_pod_metadata, env, volume_claim_templates } = self.options;
+        for (i, env) in env.iter().enumerate() {
             if env.name.is_empty() || env.name.contains('=') {
                 errors.add(format!("spec.env[{i}].name"), format!("`{}` must be a name without '='", env.name));
             }
         }
-        let metadata = self.metadata.cloned().unwrap_or_default();
+        let metadata = additional_pod_metadata.clone().unwrap_or_default();
         let model = Claim {
             meta: parse_meta(meta),
             shape: self.shape,
             source,
-            end: self.lifecycle.map_or_else(ClaimEnd::default, |lifecycle| parse_end(lifecycle, &mut errors)),
+            end: lifecycle.as_ref().map_or_else(ClaimEnd::default, |lifecycle| parse_end(lifecycle, &mut errors)),
             labels: metadata.labels,
             annotations: metadata.annotations,
-            env: self.env.to_vec(),
-            volume_claims: parse_volume_claims(self.volume_claims, "spec.volumeClaimTemplates", &mut errors),
+            env: env.clone(),
+            volume_claims: parse_volume_claims(volume_claim_templates, "spec.volumeClaimTemplates", &mut errors),
             status: status.cloned().unwrap_or_default(),
         };
         errors.into_result(Some(model))

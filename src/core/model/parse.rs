@@ -13,7 +13,7 @@ use super::pod::{OtherVolumes, parse_pod, parse_runtime_class, parse_volume_clai
 use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shutdown, Template};
 use crate::api::{
     InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, PodTemplate, ResumePolicy,
-    SandboxTemplateStatus, VolumeClaimTemplate, extensions, seed,
+    SandboxTemplate, SandboxTemplateStatus, SeedSandboxTemplate, TemplateOptions, VolumeClaimTemplate,
 };
 use crate::kind::ApiShape;
 
@@ -83,19 +83,14 @@ pub fn parse_sandbox(wire: &crate::api::Sandbox) -> Result<Sandbox, FieldErrors>
 ///
 /// # Errors
 /// What is wrong, field by field.
-pub fn parse_template(wire: &extensions::SandboxTemplate) -> Result<Template, FieldErrors> {
+pub fn parse_template(wire: &SandboxTemplate) -> Result<Template, FieldErrors> {
     let spec = &wire.spec;
     let parts = TemplateParts {
         shape: ApiShape::Upstream,
         pod: (&spec.pod_template, "spec.podTemplate"),
         runtime_class: None,
         service: spec.service,
-        volume_claims: &spec.volume_claim_templates,
-        volume_claims_policy: spec.volume_claim_templates_policy,
-        env_policy: spec.env_vars_injection_policy,
-        network: (spec.network_policy_management, spec.network_policy.as_ref()),
-        idle_timeout: spec.idle_timeout.as_deref(),
-        resume: spec.resume_policy,
+        options: &spec.options,
     };
     parts.into_template(&wire.metadata, wire.status.as_ref())
 }
@@ -104,19 +99,14 @@ pub fn parse_template(wire: &extensions::SandboxTemplate) -> Result<Template, Fi
 ///
 /// # Errors
 /// What is wrong, field by field.
-pub fn parse_seed_template(wire: &seed::SandboxTemplate) -> Result<Template, FieldErrors> {
+pub fn parse_seed_template(wire: &SeedSandboxTemplate) -> Result<Template, FieldErrors> {
     let spec = &wire.spec;
     let parts = TemplateParts {
         shape: ApiShape::Seed,
         pod: (&spec.template, "spec.template"),
         runtime_class: spec.runtime_class_name.as_ref(),
         service: None,
-        volume_claims: &spec.volume_claim_templates,
-        volume_claims_policy: spec.volume_claim_templates_policy,
-        env_policy: spec.env_vars_injection_policy,
-        network: (spec.network_policy_management, spec.network_policy.as_ref()),
-        idle_timeout: spec.idle_timeout.as_deref(),
-        resume: spec.resume_policy,
+        options: &spec.options,
     };
     parts.into_template(&wire.metadata, wire.status.as_ref())
 }
@@ -129,32 +119,28 @@ struct TemplateParts<'a> {
     /// The RuntimeClass that is named beside the pod.
     runtime_class: Option<&'a String>,
     service: Option<bool>,
-    volume_claims: &'a [VolumeClaimTemplate],
-    volume_claims_policy: Option<InjectionPolicy>,
-    env_policy: Option<InjectionPolicy>,
-    network: (Option<NetworkPolicyManagement>, Option<&'a NetworkPolicyRules>),
-    idle_timeout: Option<&'a str>,
-    resume: Option<ResumePolicy>,
+    options: &'a TemplateOptions,
 }
 
 impl TemplateParts<'_> {
     fn into_template(self, meta: &ObjectMeta, status: Option<&SandboxTemplateStatus>) -> Result<Template, FieldErrors> {
         let mut errors = Errors::default();
-        let resume = self.resume.unwrap_or_default();
-        let volume_claims_policy = self.volume_claims_policy.unwrap_or_default();
+        let options = self.options;
+        let claims = &options.volume_claim_templates;
+        let claims_policy = options.volume_claim_templates_policy.unwrap_or_default();
+        let resume = options.resume_policy.unwrap_or_default();
         let (pod, path) = self.pod;
-        let (management, rules) = self.network;
         let model = Template {
             meta: parse_meta(meta),
             shape: self.shape,
-            volume_claims: parse_volume_claims(self.volume_claims, "spec.volumeClaimTemplates", &mut errors),
-            pod: parse_pod(pod, other_volumes(volume_claims_policy, self.volume_claims), path, &mut errors),
+            volume_claims: parse_volume_claims(claims, "spec.volumeClaimTemplates", &mut errors),
+            pod: parse_pod(pod, other_volumes(claims_policy, claims), path, &mut errors),
             runtime_class: parse_runtime_class(self.runtime_class, &pod.spec, &format!("{path}.spec"), &mut errors),
             service: parse_service(self.shape, self.service, resume),
-            network: parse_network(management, rules),
-            env_policy: self.env_policy.unwrap_or_default(),
-            volume_claims_policy,
-            idle_timeout: parse_idle_timeout(self.idle_timeout, &mut errors),
+            network: parse_network(options.network_policy_management, options.network_policy.as_ref()),
+            env_policy: options.env_vars_injection_policy.unwrap_or_default(),
+            volume_claims_policy: claims_policy,
+            idle_timeout: parse_idle_timeout(options.idle_timeout.as_deref(), &mut errors),
             resume,
             status: status.cloned().unwrap_or_default(),
         };

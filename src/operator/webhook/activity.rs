@@ -3,8 +3,8 @@
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
+use paddock_api::Sandbox;
 use paddock_core::admission::Activity;
-use paddock_core::api::Sandbox;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::warn;

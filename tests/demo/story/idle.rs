@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use paddock_core::api::Sandbox;
+use paddock_api::Sandbox;
 use paddock_core::names::condition;
 use serde_json::json;
 

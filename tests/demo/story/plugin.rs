@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::Api;
-use paddock_core::api::seed::SandboxWarmPool;
+use paddock_api::SeedSandboxWarmPool;
 
 use super::pool::{POOL, full};
 use crate::operator::{Operator, PluginStatus};
@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     let screen = scene.screen;
     screen.chapter("Policy is a component, replaced while the operator runs");
-    let pools: Api<SandboxWarmPool> = scene.api();
+    let pools: Api<SeedSandboxWarmPool> = scene.api();
     let before = full(screen, &pools, 1).await?;
     screen.fact("so far", &format!("{POOL} holds {}", before.ready_replicas));
     screen.fact("because", &sized(&before.conditions));
@@ -73,7 +73,7 @@ pub(super) fn left(plugins: &Path) -> Option<(&'static str, String)> {
 }
 
 /// Waits until the pool has been sized so and holds as many, and gives the reason.
-async fn follows(screen: &Screen, pools: &Api<SandboxWarmPool>, size: i32) -> Result<String> {
+async fn follows(screen: &Screen, pools: &Api<SeedSandboxWarmPool>, size: i32) -> Result<String> {
     let pool = until(screen, pools, POOL, |pool| {
         let Some(status) = pool.and_then(|pool| pool.status.as_ref()) else {
             return Look::NotYet("has no status".to_owned());

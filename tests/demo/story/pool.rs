@@ -6,8 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use futures::StreamExt as _;
 use kube::Api;
 use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
-use paddock_core::api::SandboxWarmPoolStatus;
-use paddock_core::api::seed::{SandboxClaim, SandboxWarmPool};
+use paddock_api::{SandboxWarmPoolStatus, SeedSandboxClaim, SeedSandboxWarmPool};
 use paddock_core::names::condition;
 
 use crate::manifests::{WARM_POOL, as_applied, kind, objects};
@@ -27,7 +26,7 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     screen.chapter("A pool of warm ones · kubectl apply -n agents -f deploy/samples/warm-pool.yaml");
     let (claims, others): (Vec<_>, Vec<_>) =
         objects(WARM_POOL, Some(NAMESPACE))?.into_iter().partition(|object| kind(object) == "SandboxClaim");
-    let pools: Api<SandboxWarmPool> = scene.api();
+    let pools: Api<SeedSandboxWarmPool> = scene.api();
     let fill = async {
         for object in &others {
             scene.create(object).await?;
@@ -38,8 +37,8 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
     screen.step("SandboxWarmPool", "filling it", fill).await?;
 
     let claim = as_applied(claims.first().context("the sample holds a claim")?)?;
-    let claim: SandboxClaim = serde_json::from_value(serde_json::to_value(claim)?).context("the sample's claim")?;
-    let api: Api<SandboxClaim> = scene.api();
+    let claim: SeedSandboxClaim = serde_json::from_value(serde_json::to_value(claim)?).context("the sample's claim")?;
+    let api: Api<SeedSandboxClaim> = scene.api();
     let taken = screen
         .step("SandboxClaim", "claiming one", async {
             let taken = claimed(&api, &claim).await?;
@@ -68,7 +67,11 @@ pub(super) async fn tell(scene: &mut Scene<'_>) -> Result<()> {
 }
 
 /// Waits until a pool holds `warm` Ready sandboxes or more, and no fewer than it wants.
-pub(super) async fn full(screen: &Screen, pools: &Api<SandboxWarmPool>, warm: i32) -> Result<SandboxWarmPoolStatus> {
+pub(super) async fn full(
+    screen: &Screen,
+    pools: &Api<SeedSandboxWarmPool>,
+    warm: i32,
+) -> Result<SandboxWarmPoolStatus> {
     let pool = until(screen, pools, POOL, |pool| {
         let Some(status) = pool.and_then(|pool| pool.status.as_ref()) else {
             return Look::NotYet("has no status yet".to_owned());
@@ -86,7 +89,7 @@ struct Taken {
 }
 
 /// Creates a claim while a watch is open, and measures until it is seen Ready.
-async fn claimed(api: &Api<SandboxClaim>, claim: &SandboxClaim) -> Result<Taken> {
+async fn claimed(api: &Api<SeedSandboxClaim>, claim: &SeedSandboxClaim) -> Result<Taken> {
     let version = api.list_metadata(&ListParams::default().limit(1)).await.context("listing claims")?;
     let version = version.metadata.resource_version.unwrap_or_default();
     let name = claim.metadata.name.as_deref().unwrap_or_default();

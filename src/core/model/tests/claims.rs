@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::super::*;
 use super::{expect, sandbox, wire};
-use crate::api::{self, extensions, seed};
+use crate::api;
 
 #[test]
 fn a_pools_size_comes_from_bounds_before_replicas() {
     let size = |spec: Value| {
         let mut value = json!({ "metadata": { "name": "p" }, "spec": { "sandboxTemplateRef": { "name": "t" } } });
         json_patch::merge(&mut value, &json!({ "spec": spec }));
-        parse_pool(&wire::<extensions::SandboxWarmPool>(value)).map(|p| p.size)
+        parse_pool(&wire::<api::SandboxWarmPool>(value)).map(|p| p.size)
     };
     for (spec, expected) in [
         (json!({}), PoolSize::Fixed(1)),
@@ -62,7 +62,7 @@ fn a_claim_names_a_pool_or_a_template_of_either_version() {
     expect("a pool and a choice", claim(json!({ "warmPoolRef": pool, "warmpool": "q" })), "spec.warmpool", "absent");
     expect("no name", claim(json!({ "warmPoolRef": { "name": "" } })), "spec.warmPoolRef.name", "DNS name");
     let seed = |spec: Value| {
-        parse_seed_claim(&wire::<seed::SandboxClaim>(json!({ "metadata": { "name": "c" }, "spec": spec })))
+        parse_seed_claim(&wire::<api::SeedSandboxClaim>(json!({ "metadata": { "name": "c" }, "spec": spec })))
     };
     assert_eq!(seed(json!({ "warmPoolRef": pool })).unwrap().source, ClaimSource::Pool("p".to_owned()));
     expect("both", seed(json!({ "warmPoolRef": pool, "templateRef": template })), "spec.templateRef", "not both");

@@ -1,15 +1,17 @@
 //! `sandboxes.agents.x-k8s.io`: one superset of upstream's v1beta1, upstream's v1alpha1 and the seed's shape.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{OperatingMode, PodTemplate, PolicyState, ResumePolicy, ShutdownPolicy, VolumeClaimTemplate};
-use super::rules;
+use crate::common::{
+    IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, OperatingMode, PodTemplate, PolicyState, RUNTIME_CLASS_MESSAGE, ResumePolicy,
+    ShutdownPolicy, VolumeClaimTemplate, runtime_class_agrees,
+};
 
 /// What a Sandbox is to be. Exactly one of `podTemplate` and `template` is given.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "agents.x-k8s.io",
     version = "v1beta1",
@@ -21,7 +23,32 @@ use super::rules;
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::sandbox()))]
+#[x_kube(
+    validation = Rule::new("has(self.podTemplate) != has(self.template)")
+        .message("exactly one of podTemplate and template must be given: describe the pod in one of the two"),
+    validation = Rule::new(concat!(
+        "!has(self.runtimeClassName) || (",
+        runtime_class_agrees!("podTemplate"),
+        " && ",
+        runtime_class_agrees!("template"),
+        ")"
+    ))
+    .message(RUNTIME_CLASS_MESSAGE)
+    .field_path(".runtimeClassName"),
+    // The absent list is the empty one. (`orValue` would say so too, but its cost is estimated without bound.)
+    validation = Rule::new(concat!(
+        "(has(self.volumeClaimTemplates) && size(self.volumeClaimTemplates) > 0)",
+        " == (has(oldSelf.volumeClaimTemplates) && size(oldSelf.volumeClaimTemplates) > 0)",
+        " && (!has(self.volumeClaimTemplates) || !has(oldSelf.volumeClaimTemplates)",
+        " || self.volumeClaimTemplates == oldSelf.volumeClaimTemplates)",
+    ))
+    .message("volumeClaimTemplates is immutable"),
+    validation = Rule::new(concat!(
+        "(has(self.resumePolicy) && self.resumePolicy == 'OnDemand')",
+        " == (has(oldSelf.resumePolicy) && oldSelf.resumePolicy == 'OnDemand')",
+    ))
+    .message("resumePolicy is immutable: the Sandbox's address depends on it")
+)]
 pub struct SandboxSpec {
     /// The pod to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,7 +85,8 @@ pub struct SandboxSpec {
     pub replicas: Option<i32>,
     /// How long the Sandbox may go unused before it is idle, as a Go duration such as 30m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = rules::idle_timeout()))]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new(IDLE_TIMEOUT).message(IDLE_TIMEOUT_MESSAGE))]
     pub idle_timeout: Option<String>,
     /// What wakes the Sandbox when it is suspended: Manual (the default) or OnDemand. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,12 +13,17 @@ use kube::Resource;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-use super::common::{SandboxClaimStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
-use super::sandbox::{Sandbox, SandboxSpec, SandboxStatus};
-use super::schema::{ListTypes, builtin_list_types, structural};
-use super::{extensions, seed};
+use crate::claim::{SandboxClaim, SandboxClaimSpec, SandboxClaimStatus, SeedSandboxClaim, SeedSandboxClaimSpec};
 use crate::kind::{ApiShape, ApiShapes, Kind};
 use crate::names::group;
+use crate::pool::{
+    SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, SeedSandboxWarmPool, SeedSandboxWarmPoolSpec,
+};
+use crate::sandbox::{Sandbox, SandboxSpec, SandboxStatus};
+use crate::schema::{ListTypes, builtin_list_types, structural};
+use crate::template::{
+    SandboxTemplate, SandboxTemplateSpec, SandboxTemplateStatus, SeedSandboxTemplate, SeedSandboxTemplateSpec,
+};
 
 /// Every definition.
 #[must_use]
@@ -68,17 +73,17 @@ fn sandbox(list_types: &ListTypes) -> CustomResourceDefinition {
 
 fn of_upstream(list_types: &ListTypes) -> [CustomResourceDefinition; 3] {
     [
-        template::<extensions::SandboxTemplate, extensions::SandboxTemplateSpec>(BOTH_VERSIONS, list_types),
-        pool::<extensions::SandboxWarmPool, extensions::SandboxWarmPoolSpec>(BOTH_VERSIONS, list_types),
-        claim::<extensions::SandboxClaim, extensions::SandboxClaimSpec>(BOTH_VERSIONS, list_types),
+        template::<SandboxTemplate, SandboxTemplateSpec>(BOTH_VERSIONS, list_types),
+        pool::<SandboxWarmPool, SandboxWarmPoolSpec>(BOTH_VERSIONS, list_types),
+        claim::<SandboxClaim, SandboxClaimSpec>(BOTH_VERSIONS, list_types),
     ]
 }
 
 fn of_seed(list_types: &ListTypes) -> [CustomResourceDefinition; 3] {
     [
-        template::<seed::SandboxTemplate, seed::SandboxTemplateSpec>(SEED_VERSIONS, list_types),
-        pool::<seed::SandboxWarmPool, seed::SandboxWarmPoolSpec>(SEED_VERSIONS, list_types),
-        claim::<seed::SandboxClaim, seed::SandboxClaimSpec>(SEED_VERSIONS, list_types),
+        template::<SeedSandboxTemplate, SeedSandboxTemplateSpec>(SEED_VERSIONS, list_types),
+        pool::<SeedSandboxWarmPool, SeedSandboxWarmPoolSpec>(SEED_VERSIONS, list_types),
+        claim::<SeedSandboxClaim, SeedSandboxClaimSpec>(SEED_VERSIONS, list_types),
     ]
 }
 

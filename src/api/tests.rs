@@ -5,9 +5,9 @@ use std::path::Path;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
-use super::crd::{all, file_name, selected};
-use super::schema::{EMBEDDED, ListTypes, builtin_list_types, list_types};
+use crate::crd::{all, file_name, selected};
 use crate::kind::{ApiShape, ApiShapes};
+use crate::schema::{EMBEDDED, ListTypes, builtin_list_types, list_types};
 
 /// What `kubectl apply` keeps of an object in an annotation, and the API server's limit for all annotations.
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
