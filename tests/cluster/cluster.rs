@@ -22,7 +22,7 @@ use crate::supervisor::Supervisor;
 use crate::{Binaries, Error, Kept, Kubectl, Process, Program, Result, Spawn, bootstrap, kept, kubeconfig, stages};
 
 /// What a cluster needs at most to be ready: 5 s on a quiet machine, many times that on a busy one.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(300);
 /// How often a start is tried again because another program took one of its ports.
 const TRIES: usize = 3;
 /// For how long the tokens of service accounts are good.

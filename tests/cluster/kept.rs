@@ -61,9 +61,9 @@ impl Kept {
         self.layout.kubeconfig(ADMIN_FILE)
     }
 
-    /// Ends it and removes its folder.
+    /// Ends it and removes its folder. Returns when nothing of it is left.
     pub fn stop(self) -> Result<()> {
-        stop_detached(&self.layout.socket())
+        stop_detached(&self.layout)
     }
 }
 

@@ -22,11 +22,13 @@ mod ledger;
 mod operator;
 mod pki;
 mod ports;
+mod proc;
 mod process;
 mod stages;
 mod stop;
 mod supervisor;
 mod target;
+mod wait;
 
 pub use binaries::{Binaries, Program};
 pub use cluster::{Cluster, Options, RuntimeClass};
@@ -41,3 +43,4 @@ pub use process::{Exit, Process, Signal, Spawn};
 pub use stages::{HOLD_LABEL, READY_AFTER_ANNOTATION};
 pub use stop::stopped;
 pub use target::{Place, Target};
+pub use wait::{PATIENCE, eventually, eventually_some};

@@ -11,12 +11,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::layout::Layout;
+use crate::proc::family;
 use crate::{Binaries, Error, Exit, Program, Result};
+
+/// The supervisor's flag for the folder that it removes at the end.
+const SCRATCH: &str = "--scratch";
+/// The time that a cluster has to end. A killed process can stay in the kernel for as long as its disk does.
+const STOP: Duration = Duration::from_secs(60);
 
 /// What the supervisor is asked to start.
 #[derive(Clone, Debug, Serialize)]
@@ -70,7 +77,7 @@ impl Supervisor {
     pub(crate) fn start(binaries: &Binaries, scratch: &Path, log: &Path) -> Result<Self> {
         let log = std::fs::File::create(log).map_err(Error::io(format!("making {}", log.display())))?;
         let mut child = Command::new(binaries.path(Program::Supervise))
-            .arg("--scratch")
+            .arg(SCRATCH)
             .arg(scratch)
             .current_dir(scratch)
             .env_clear()
@@ -134,19 +141,34 @@ impl Drop for Supervisor {
     }
 }
 
-/// Stops a detached supervisor through its socket, and waits until everything is gone.
-pub(crate) fn stop_detached(socket: &Path) -> Result<()> {
+/// Stops a detached supervisor through its socket. Returns when neither it nor anything that it started is left: no
+/// process, and so no port that one listens on, and no folder.
+pub(crate) fn stop_detached(layout: &Layout) -> Result<()> {
+    let socket = layout.socket();
     let what = format!("asking the supervisor at {} to stop", socket.display());
-    let mut stream = UnixStream::connect(socket).map_err(Error::io(what.clone()))?;
-    // It gives its processes 10 s to die.
-    stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(Error::io(what.clone()))?;
+    let processes = family(SCRATCH, layout.folder());
+    let mut stream = UnixStream::connect(&socket).map_err(Error::io(what.clone()))?;
+    stream.set_read_timeout(Some(STOP)).map_err(Error::io(what.clone()))?;
     let mut line = serde_json::to_vec(&Request { id: 1, ask: Ask::Stop { keep: &[] } })
         .map_err(Error::format("writing to the supervisor"))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(Error::io(what.clone()))?;
+    let mut stream = BufReader::new(stream);
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(Error::io(what))?;
+    stream.read_line(&mut answer).map_err(Error::io(what.clone()))?;
     answered(serde_json::from_str(&answer).map_err(Error::format("reading the supervisor's reply"))?)?;
+    // It replies before it ends. The connection closes when it does.
+    stream.read_to_end(&mut Vec::new()).map_err(Error::io(what))?;
+    let began = Instant::now();
+    while let Some(process) = processes.iter().find(|process| process.is_running()) {
+        if began.elapsed() > STOP {
+            return Err(Error::Supervisor(format!("process {} does not end", process.pid)));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    if layout.folder().exists() {
+        return Err(Error::Supervisor(format!("{} could not be removed", layout.folder().display())));
+    }
     Ok(())
 }
 

@@ -1,10 +1,8 @@
 //! Somebody's cluster: what is refused, and what is left there. A cluster of ours plays it.
 
 use kube::api::DynamicObject;
-use paddock_cluster::{Cluster, Error, Options, Place, Target};
+use paddock_cluster::{Cluster, Error, Options, Place, Target, eventually};
 use serde_json::{Value, json};
-
-use crate::test_support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_somebodys_cluster_only_what_was_made_is_removed() {

@@ -3,13 +3,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use kube::Client;
-
-/// Generous: the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
@@ -26,14 +22,6 @@ pub(crate) async fn client(kubeconfig: &Path) -> Client {
     Client::try_from(config).unwrap()
 }
 
-pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !holds().await {
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 /// Waits for the line with the kubeconfig, and gives the folder that it is in.
 pub(crate) fn folder_of(owner: &mut Child) -> PathBuf {
     let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
@@ -48,6 +36,24 @@ pub(crate) fn processes_of(dir: &Path) -> Vec<u32> {
     let dir = dir.to_str().unwrap();
     let pids = std::fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
     pids.filter(|pid: &u32| command_line(*pid).contains(dir)).collect()
+}
+
+/// The loopback ports on which those processes listen, as `/proc` has them.
+pub(crate) fn ports_of(dir: &Path) -> Vec<u16> {
+    let sockets: Vec<String> = processes_of(dir)
+        .into_iter()
+        .flat_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten())
+        .filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_str()?.strip_prefix("socket:[")?.replace(']', "")))
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let listening = table.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // Local address, state (0A is LISTEN) and inode.
+        let (address, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        let ours = *state == "0A" && sockets.iter().any(|socket| socket == inode);
+        ours.then(|| u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok())?
+    });
+    listening.collect()
 }
 
 pub(crate) fn supervisor_of(dir: &Path) -> u32 {

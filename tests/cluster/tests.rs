@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolume, Pod, Secret};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use paddock_cluster::{Cluster, HOLD_LABEL, Options, READY_AFTER_ANNOTATION, Signal, Spawn};
+use paddock_cluster::{Cluster, HOLD_LABEL, Options, READY_AFTER_ANNOTATION, Signal, Spawn, eventually};
 use serde_json::json;
 
-use test_support::{client, eventually, folder_of, is_bound, processes_of, ready, signal, supervisor_of};
+use test_support::{client, folder_of, is_bound, ports_of, processes_of, ready, signal, supervisor_of};
 
 mod test_external;
 mod test_support;
@@ -112,7 +112,7 @@ async fn components_can_be_paused_killed_and_started_again() {
     let late = tokio::time::timeout(Duration::from_secs(1), maps.get("before")).await;
     assert!(late.is_err(), "a paused API server answered: {late:?}");
     api_server.resume().await.unwrap();
-    maps.get("before").await.unwrap();
+    eventually("it answers again", async || maps.get("before").await.is_ok()).await;
 
     let etcd = cluster.process("etcd").unwrap();
     let (old, exit) = (etcd.pid(), etcd.kill().await.unwrap());
@@ -123,7 +123,8 @@ async fn components_can_be_paused_killed_and_started_again() {
 
     api_server.restart().await.unwrap();
     cluster.wait_ready().await.unwrap();
-    make("after").await.unwrap();
+    // A connection to the former one may be tried first.
+    eventually("objects can be created", async || make("after").await.is_ok()).await;
     assert!(api_server.resident_bytes().unwrap() > 50 << 20);
     assert!(api_server.cpu().unwrap() > Duration::ZERO);
 
@@ -185,11 +186,17 @@ async fn a_kept_cluster_goes_on_until_it_is_stopped() {
     assert!(owner.wait().unwrap().success());
     let namespaces: Api<Namespace> = Api::all(client(&dir.join("paddock.kubeconfig")).await);
     namespaces.get("default").await.unwrap();
+    let ports = ports_of(&dir);
+    assert!(ports.len() >= 5, "{ports:?}");
 
     let down = Command::new(program).arg("down").arg(&dir).output().unwrap();
     assert!(down.status.success(), "{down:?}");
+    // When `down` has returned, nothing is left: not a moment later.
     assert_eq!(processes_of(&dir), Vec::<u32>::new());
     assert!(!dir.exists());
+    for port in ports {
+        assert!(TcpListener::bind(("127.0.0.1", port)).is_ok(), "port {port} is still in use");
+    }
     let again = Command::new(program).arg("down").arg(&dir).output().unwrap();
     assert!(!again.status.success());
 }
@@ -208,12 +215,12 @@ async fn a_test_decides_when_a_pod_becomes_ready() {
     };
     let is_ready = async |name: &str| ready(&pods.get(name).await.unwrap());
     make("held", json!({ "labels": { HOLD_LABEL: "true" } })).await;
-    make("slow", json!({ "annotations": { READY_AFTER_ANNOTATION: "2s" } })).await;
+    // From before its creation: the reply may come late.
     let began = Instant::now();
+    make("slow", json!({ "annotations": { READY_AFTER_ANNOTATION: "2s" } })).await;
     make("plain", json!({})).await;
     eventually("a plain pod is ready", async || is_ready("plain").await).await;
     eventually("a slow pod is ready", async || is_ready("slow").await).await;
-    // Its clock began a little before ours.
     assert!(began.elapsed() > Duration::from_millis(1500), "ready before its time");
     assert!(!is_ready("held").await, "ready while held");
     let release = Patch::Merge(json!({ "metadata": { "labels": { HOLD_LABEL: null } } }));
