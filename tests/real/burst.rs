@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::json::{annotation, controller, deleting, name, ready, text, uid};
 use super::kinds::{CLAIM, Kind, POD, POOL, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, TEMPLATE};
@@ -74,6 +75,17 @@ pub(crate) struct Burst {
     witness: Witness,
     /// Claims that came out of their admission with a promise.
     promised: AtomicUsize,
+    /// Whether the second half of the claims may be created.
+    second_half: watch::Sender<bool>,
+}
+
+/// What a creation does that the API server does not answer, or refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// The test fails.
+    Never,
+    /// Another creation, until the API server has the claim: it may be away.
+    UntilStored,
 }
 
 impl Burst {
@@ -84,7 +96,8 @@ impl Burst {
         let pool = place.create(pool).await;
         let first = filled(place, &pool, warm).await.into_keys().collect();
         let witness = Witness::begin(place, surface.cast()).await;
-        Self { place: place.clone(), surface, pool, warm, first, witness, promised: AtomicUsize::new(0) }
+        let (promised, second_half) = (AtomicUsize::new(0), watch::Sender::new(true));
+        Self { place: place.clone(), surface, pool, warm, first, witness, promised, second_half }
     }
 
     /// What the API server answers to a creation is the claim as admission left it: nobody wrote to it since.
@@ -107,18 +120,27 @@ impl Burst {
 
     /// Creates the claims, and comes back when the API server has them.
     pub(crate) async fn create(&self, count: usize) {
-        let creation = async |number| self.created(&self.place.create(self.surface.claim(number)).await);
-        let creations = (0..count).map(creation);
-        futures::stream::iter(creations).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+        self.create_claims(count, Retry::Never).await;
     }
 
-    /// The same, where the API server may be away: again and again, until it has them.
-    pub(crate) async fn create_whatever_comes(&self, count: usize) {
+    /// Creates the claims while a fault strikes. The second half waits until [`Burst::under_way`] or [`Burst::refilling`] has
+    /// returned: however slowly a busy machine notices that the burst is under way, the fault strikes in its middle.
+    pub(crate) async fn create_during<T>(&self, count: usize, retry: Retry, fault: impl Future<Output = T>) -> T {
+        self.second_half.send_replace(false);
+        tokio::join!(fault, self.create_claims(count, retry)).0
+    }
+
+    async fn create_claims(&self, count: usize, retry: Retry) {
         let creation = async |number| {
+            if number >= count / 2 {
+                let mut open = self.second_half.subscribe();
+                open.wait_for(|open| *open).await.expect("the burst holds the sender");
+            }
             let claim = self.surface.claim(number);
             loop {
                 match self.place.try_create(&claim).await {
                     Ok(claim) => return self.created(&claim),
+                    Err(error) if retry == Retry::Never => panic!("creating {claim:#}: {error}"),
                     // An earlier try that nobody answered.
                     Err(kube::Error::Api(status)) if status.code == 409 => return,
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -128,26 +150,24 @@ impl Burst {
         futures::stream::iter((0..count).map(creation)).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
     }
 
-    /// Waits until some of so many claims are Ready, and makes sure that it is not over.
-    pub(crate) async fn under_way(&self, count: usize) {
-        let served = |all: &Objects| all.values().filter(|claim| ready(claim)).count();
-        let all = self.place.until_all(self.surface.cast().claim, "some are Ready", |all| served(all) >= 3).await;
-        assert!(served(&all) < count / 2, "the burst is over before anything could happen to it");
+    /// Waits until some of the claims are Ready.
+    pub(crate) async fn under_way(&self) {
+        let served = |all: &Objects| all.values().filter(|claim| ready(claim)).count() >= 3;
+        self.place.until_all(self.surface.cast().claim, "some are Ready", served).await;
+        self.second_half.send_replace(true);
     }
 
-    /// The same, and until the pool makes others in the place of those that were taken.
-    pub(crate) async fn refilling(&self, count: usize) {
+    /// Waits until the pool makes others in the place of those that were taken.
+    pub(crate) async fn refilling(&self) {
         let new = |sandbox: &&Value| !self.first.contains(name(sandbox));
         let made = |all: &Objects| members(all, uid(&self.pool)).iter().any(new);
         self.place.until_all(SANDBOX, "the pool makes others", made).await;
-        let claims = self.place.list(self.surface.cast().claim).await;
-        let served = claims.values().filter(|claim| ready(claim)).count();
-        assert!(served < count, "the burst is over before anything could happen to it");
+        self.second_half.send_replace(true);
     }
 
     /// Waits for the good end, and judges the way to it.
     pub(crate) async fn settle(self, count: usize, surplus: Surplus) {
-        let Self { place, surface, pool, warm, first: _, witness, promised: _ } = self;
+        let Self { place, surface, pool, warm, witness, first: _, promised: _, second_half: _ } = self;
         let kind: Kind = surface.cast().claim;
         let claims = place
             .until_all(kind, &format!("{count} are Ready"), |all| all.len() == count && all.values().all(ready))

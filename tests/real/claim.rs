@@ -151,7 +151,7 @@ async fn runs_once(place: &Place) {
 async fn a_claim_that_finishes_goes_after_its_time_to_live() {
     let place = place("ttl").await;
     runs_once(&place).await;
-    let lifecycle = json!({ "ttlSecondsAfterFinished": 2, "shutdownPolicy": "Delete" });
+    let lifecycle = json!({ "ttlSecondsAfterFinished": 10, "shutdownPolicy": "Delete" });
     let sandbox = finished(&place, "short", lifecycle).await;
     place.until(CLAIM, "short", "Finished", |c| reason(c, "Finished") == "PodSucceeded").await;
     place.until_gone(CLAIM, "short").await;
@@ -169,7 +169,7 @@ async fn a_claim_that_retains_gives_its_sandbox_back_at_its_end() {
     let sandbox = finished(&place, "kept", json!({ "ttlSecondsAfterFinished": 1 })).await;
     place.until(CLAIM, "kept", "over", |c| reason(c, "Ready") == "ClaimExpired").await;
     place.until_gone(SANDBOX, &sandbox).await;
-    place.create(claim("timed", "p", json!({ "lifecycle": { "shutdownTime": seconds_from_now(3) } }))).await;
+    place.create(claim("timed", "p", json!({ "lifecycle": { "shutdownTime": seconds_from_now(20) } }))).await;
     let done = place.until(CLAIM, "timed", "Ready", ready).await;
     place.until(CLAIM, "timed", "over", |c| reason(c, "Ready") == "ClaimExpired").await;
     place.until_gone(SANDBOX, text(&done, "/status/sandbox/name")).await;

@@ -1,9 +1,8 @@
 //! What a tenant tries who may write Sandboxes and Pods of a namespace, on the real API server with the webhook on: to pass
 //! things off as a pool's or a Sandbox's by their real UIDs, and to mark what runs on the host's kernel.
 
-use std::time::Duration;
-
 use kube::api::{Patch, PatchParams};
+use paddock_cluster::eventually_some;
 use serde_json::{Value, json};
 
 use super::json::{controller, label, message, name, ready, reason, text, uid};
@@ -52,11 +51,8 @@ async fn tenant(place: &Place) -> Place {
     let kubeconfig = stage().await.cluster.kubeconfig_for_service_account(namespace, "tenant").await.expect("a token");
     let tenant = place.seen_by(&kubeconfig).await;
     // The API server's authorizer learns of roles by watching them.
-    let begin = std::time::Instant::now();
-    while let Err(error) = tenant.read(&SANDBOX.path(namespace)).await {
-        assert!(begin.elapsed() < Duration::from_secs(30), "the tenant's role has no effect: {error}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let path = SANDBOX.path(namespace);
+    eventually_some("the tenant's role has an effect", async || tenant.read(&path).await).await;
     let other = tenant.post(&POOL.path(namespace), &pool("p", "t", json!({}))).await;
     assert!(matches!(other, Err(kube::Error::Api(status)) if status.code == 403), "a tenant makes no pools");
     tenant

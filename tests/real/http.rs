@@ -5,6 +5,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+/// The time that an answer may take. On a quiet machine it takes a millisecond.
+const ANSWER: Duration = Duration::from_secs(30);
+
 /// The status and the body of an answer, or nothing where nobody answers.
 pub(crate) async fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let exchange = async {
@@ -18,5 +21,5 @@ pub(crate) async fn get(port: u16, path: &str) -> Option<(u16, String)> {
         let status = head.split(' ').nth(1)?.parse().ok()?;
         Some((status, body.to_owned()))
     };
-    tokio::time::timeout(Duration::from_secs(5), exchange).await.ok()?
+    tokio::time::timeout(ANSWER, exchange).await.ok()?
 }

@@ -26,7 +26,8 @@ fn asleep(sandbox: &Value) -> bool {
 
 async fn an_idle_sandbox_is_suspended_with_its_volume_and_resumed() {
     let place = place("idle").await;
-    let made = sandbox("dozes", json!({ "idleTimeout": "2s", "service": true, "podTemplate": pod_with_workspace() }));
+    // Long enough that a busy machine sees it Ready before it is idle again.
+    let made = sandbox("dozes", json!({ "idleTimeout": "5s", "service": true, "podTemplate": pod_with_workspace() }));
     place.create(made).await;
     place.until(SANDBOX, "dozes", "Ready", ready).await;
     let volume = place.get(VOLUME_CLAIM, "workspace-dozes").await;
@@ -75,18 +76,19 @@ async fn files_that_may_be_lost_do_not() {
 }
 
 async fn a_heartbeat_keeps_it_awake() {
-    const TIMEOUT: Duration = Duration::from_secs(5);
+    // A busy machine may miss some beats: nineteen of them do no harm.
+    const TIMEOUT: Duration = Duration::from_secs(10);
     let place = place("idle-heartbeat").await;
-    place.create(sandbox("beats", json!({ "idleTimeout": "5s" }))).await;
+    place.create(sandbox("beats", json!({ "idleTimeout": "10s" }))).await;
     place.until(SANDBOX, "beats", "Ready", ready).await;
     let pod = place.get(POD, "beats").await;
     let began = Instant::now();
-    while began.elapsed() < TIMEOUT * 2 {
+    while began.elapsed() < TIMEOUT + TIMEOUT / 4 {
         let now = jiff::Timestamp::now().to_string();
         let beat = json!({ "metadata": { "annotations": { "policy.paddock.dev/last-activity": now } } });
         let after = place.merge(SANDBOX, "beats", beat).await;
         assert_eq!(text(&after, "/spec/operatingMode"), "Running", "after {:?}", began.elapsed());
-        tokio::time::sleep(TIMEOUT / 10).await;
+        tokio::time::sleep(TIMEOUT / 20).await;
     }
     assert_eq!(uid(&place.get(POD, "beats").await), uid(&pod));
     place.until(SANDBOX, "beats", "asleep when it beats no more", asleep).await;
@@ -94,7 +96,7 @@ async fn a_heartbeat_keeps_it_awake() {
 
 async fn an_address_that_stays_leads_nowhere_before_the_pod_goes() {
     let place = place("idle-address").await;
-    place.create(sandbox("wakes", json!({ "idleTimeout": "2s", "resumePolicy": "OnDemand" }))).await;
+    place.create(sandbox("wakes", json!({ "idleTimeout": "5s", "resumePolicy": "OnDemand" }))).await;
     place.until(SANDBOX, "wakes", "Ready", ready).await;
     let address = text(&place.get(SERVICE, "wakes").await, "/spec/clusterIP").to_owned();
     // The pod's end is watched for from here on, and the endpoints are looked at when it begins.

@@ -1,10 +1,11 @@
 //! How long a claim takes, as a client sees it that watches from before the creation.
 
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt as _;
 use kube::runtime::watcher::{Config, Event, watcher};
+use paddock_cluster::PATIENCE;
 use serde_json::Value;
 
 use super::json::{name, ready};
@@ -15,8 +16,9 @@ use super::place::Place;
 pub(crate) async fn claim_latency(place: &Place, claim: Value) -> (Value, f64) {
     let config = Config::default().fields(&format!("metadata.name={}", name(&claim)));
     let mut events = pin!(watcher(place.api(Kind::of(&claim)), config));
-    let mut next =
-        async || tokio::time::timeout(Duration::from_secs(60), events.next()).await.expect("an event within a minute");
+    let mut next = async || {
+        tokio::time::timeout(PATIENCE, events.next()).await.unwrap_or_else(|_| panic!("no event in {PATIENCE:?}"))
+    };
     while !matches!(next().await, Some(Ok(Event::InitDone))) {}
     let began = Instant::now();
     let creation = place.create(claim.clone());

@@ -1,10 +1,12 @@
 //! What the operator shows of itself: metrics, what it saw, events, probes.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use paddock_cluster::eventually_some;
 use serde_json::{Value, json};
 
+use super::faults::{alone, faults};
 use super::http;
 use super::json::{ready, text, uid};
 use super::kinds::{CLAIM, EVENT, SANDBOX};
@@ -61,18 +63,16 @@ async fn one_claim(place: &Place) {
 async fn dashboards_find_upstreams_metrics() {
     let place = place("metrics").await;
     one_claim(&place).await;
-    let wanted = |text: &str| {
-        let series =
-            |name: &str| text.lines().filter(move |l| l.split(['{', ' ']).next() == Some(name)).collect::<Vec<_>>();
-        UPSTREAM.iter().all(|(name, _)| !series(name).is_empty())
-    };
-    // The last to come is what is counted when the watch brings the claim's own Ready.
-    let began = Instant::now();
-    let mut text = stage().await.operator.metrics().await;
-    while !wanted(&text) && began.elapsed() < Duration::from_secs(20) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        text = stage().await.operator.metrics().await;
-    }
+    // Other tests' claims are counted too: this one is, when the watch brings the claim's own Ready.
+    let mine = format!("namespace=\"{}\"", place.namespace);
+    let is_mine = |l: &&str| l.starts_with("agent_sandbox_claim_creation_total") && l.contains(&mine);
+    let text = eventually_some("every series is there, and the claim is counted", async || {
+        let text = stage().await.operator.metrics().await;
+        let there = |name: &str| text.lines().any(|l| l.split(['{', ' ']).next() == Some(name));
+        let all = UPSTREAM.iter().all(|(name, _)| there(name)) && text.lines().any(|l| is_mine(&l));
+        if all { Ok(text) } else { Err(text) }
+    })
+    .await;
     for (name, labels) in UPSTREAM {
         let series: Vec<&str> = text.lines().filter(|l| l.split(['{', ' ']).next() == Some(name)).collect();
         assert!(!series.is_empty(), "no {name} in:\n{text}");
@@ -86,29 +86,31 @@ async fn dashboards_find_upstreams_metrics() {
         assert!(bounds.contains(bucket), "no bucket {bucket}: {bounds:?}");
     }
     assert!(bounds.contains("10"), "finer ones are there: {bounds:?}");
-    let mine = format!("namespace=\"{}\"", place.namespace);
-    let created = text.lines().find(|l| l.starts_with("agent_sandbox_claim_creation_total") && l.contains(&mine));
-    let created = created.unwrap_or_else(|| panic!("the claim was not counted:\n{text}"));
+    let created = text.lines().find(is_mine).expect("it was just there");
     for label in ["launch_type=\"warm\"", "warmpool_name=\"p\"", "sandbox_template=\"observed\""] {
         assert!(created.contains(label), "{created}");
     }
 }
 
+/// On the control plane that is used by one test at a time, since it pauses the API server.
 async fn a_scrape_does_not_ask_the_api_server() {
-    let stage = stage().await;
+    let (faults, _alone) = faults().await;
+    let place = Place::new(&faults.cluster, "scrape").await;
+    let operator = alone(faults, &place, &faults.account).await;
     let mut times = Vec::new();
     for _ in 0..20 {
         let began = Instant::now();
-        stage.operator.metrics().await;
+        operator.metrics().await;
         times.push(began.elapsed());
     }
     times.sort_unstable();
     println!("a scrape takes {:?} (median of 20), {:?} at the most", times[10], times[19]);
     // With the API server paused, one that listed objects would not end.
-    let server = stage.cluster.process("kube-apiserver").unwrap();
+    let server = faults.cluster.process("kube-apiserver").unwrap();
     server.pause().await.unwrap();
-    let answer = http::get(stage.operator.metrics, "/metrics").await;
+    let answer = http::get(operator.metrics, "/metrics").await;
     server.resume().await.unwrap();
+    operator.process.kill().await.unwrap();
     assert_eq!(answer.expect("an answer without the API server").0, 200);
 }
 

@@ -1,18 +1,14 @@
 //! The operator as a process beside the control plane, with exactly the rights of its ServiceAccount.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use paddock_cluster::{Cluster, Process, Spawn};
+use paddock_cluster::{Cluster, Process, Spawn, eventually_some};
 
 use super::{http, programs};
 
 /// Where the operator is deployed, and its ServiceAccount's name.
 pub(crate) const NAMESPACE: &str = "agent-sandbox-system";
 pub(crate) const ACCOUNT: &str = "agent-sandbox-controller";
-
-/// From the start to readiness: on a quiet machine half a second.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running operator.
 #[derive(Clone, Debug)]
@@ -72,17 +68,11 @@ impl Operator {
 
     /// Waits until it says that it is ready.
     pub(crate) async fn ready(&self) {
-        let answers = async {
-            let began = Instant::now();
-            loop {
-                let answer = http::get(self.health, "/readyz").await;
-                if answer.as_ref().is_some_and(|(status, _)| *status == 200) {
-                    return;
-                }
-                assert!(began.elapsed() < PATIENCE, "not ready: {answer:?}\n{}", self.log_tail());
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
+        let answers =
+            eventually_some("the operator is ready", async || match http::get(self.health, "/readyz").await {
+                Some((200, _)) => Ok(()),
+                answer => Err(format!("{answer:?}\n{}", self.log_tail())),
+            });
         tokio::select! {
             () = answers => {}
             exit = self.process.wait() => panic!("the operator ended: {exit:?}\n{}", self.log_tail()),

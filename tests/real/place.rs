@@ -11,14 +11,11 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pos
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Config};
-use paddock_cluster::{Cluster, Kubectl};
+use paddock_cluster::{Cluster, Kubectl, PATIENCE};
 use serde_json::{Value, json};
 
 use super::json::name;
 use super::kinds::Kind;
-
-/// For how long something may take that is to happen: the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The objects of one kind, by name.
 pub(crate) type Objects = BTreeMap<String, Value>;

@@ -1,8 +1,8 @@
 //! Plugins that come and go while the operator runs: dropped into its directory, replaced, broken, taken away.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
+use paddock_cluster::eventually_some;
 use serde_json::{Value, json};
 
 use super::http;
@@ -52,17 +52,12 @@ impl Files {
 
     /// What the operator says of it, once that is as wanted.
     async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let began = Instant::now();
-        loop {
+        eventually_some(&format!("plugin {}: {what}", self.name), async || {
             let (_, body) = http::get(stage().await.operator.debug, "/debug/plugins").await.expect("an answer");
             let all: Vec<Value> = serde_json::from_str(&body).expect("a list");
-            let found = all.into_iter().find(|p| text(p, "/name") == self.name);
-            if let Some(found) = found.filter(&wanted) {
-                return found;
-            }
-            assert!(began.elapsed() < Duration::from_secs(30), "{}: not within 30 s: {what}: {body}", self.name);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            all.into_iter().find(|p| text(p, "/name") == self.name).filter(&wanted).ok_or(body)
+        })
+        .await
     }
 }
 

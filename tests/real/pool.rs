@@ -1,7 +1,9 @@
 //! Warm pools on a real API server: filled, scaled, kept current, and the claims that empty them.
 
+use paddock_cluster::eventually_some;
 use serde_json::{Value, json};
 
+use super::http;
 use super::json::{annotation, controller, deleting, label, name, number, ready, reason, text, uid};
 use super::kinds::{
     CLAIM, CLAIM_V1ALPHA1, POD, POOL, POOL_V1ALPHA1, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, TEMPLATE,
@@ -10,7 +12,7 @@ use super::kinds::{
 use super::latency::claim_latency;
 use super::manifests::{claim, object, pod, pool, template};
 use super::place::{Objects, Place};
-use super::stage::place;
+use super::stage::{place, stage};
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -199,7 +201,13 @@ async fn on_replenish_gives_no_stale_sandbox_to_a_claim() {
     let made = place.create(pool("p", "t", json!({ "replicas": 2 }))).await;
     let stale = filled(&place, &made, 2).await;
     place.merge(TEMPLATE, "t", newer()).await;
-    // The new one is known when a claim of it starts with it.
+    // Watches of different kinds are in no order: the operator has to know of the template before the claim is there.
+    let path = format!("/debug/seen/sandboxtemplates.extensions.agents.x-k8s.io/{}/t", place.namespace);
+    eventually_some("the operator sees the new template", async || {
+        let (_, body) = http::get(stage().await.operator.debug, &path).await.expect("an answer");
+        if body.contains("agent:2") { Ok(()) } else { Err(body) }
+    })
+    .await;
     place.create(claim("task", "p", json!({}))).await;
     let done = place.until(CLAIM, "task", "Ready", ready).await;
     let taken = place.get(SANDBOX, text(&done, "/status/sandbox/name")).await;

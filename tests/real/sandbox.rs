@@ -252,8 +252,9 @@ async fn expiry_that_retains_stops_and_stays() {
 
 async fn expiry_that_deletes_deletes() {
     let place = place("delete").await;
-    place.create(sandbox("goes", json!({ "shutdownTime": seconds_from_now(3), "shutdownPolicy": "Delete" }))).await;
+    place.create(sandbox("goes", json!({ "shutdownPolicy": "Delete" }))).await;
     place.until(SANDBOX, "goes", "Ready", ready).await;
+    place.merge(SANDBOX, "goes", json!({ "spec": { "shutdownTime": seconds_from_now(2) } })).await;
     place.until_gone(SANDBOX, "goes").await;
     place.until_gone(POD, "goes").await;
 }

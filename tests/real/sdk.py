@@ -13,7 +13,7 @@ api = config.new_client_from_config(config_file=kubeconfig)
 sandboxes = SandboxClient(api_client=api)
 
 began = time.monotonic()
-sandbox = sandboxes.create_sandbox(pool, namespace=namespace, sandbox_ready_timeout=60)
+sandbox = sandboxes.create_sandbox(pool, namespace=namespace, sandbox_ready_timeout=240)
 seen = {"ready_ms": round((time.monotonic() - began) * 1000, 1)}
 seen["claim"], seen["sandbox"] = sandbox.claim_name, sandbox.sandbox_id
 
@@ -22,21 +22,21 @@ seen["found"] = found.sandbox_id
 seen["listed"] = sandboxes.list_all_sandboxes(namespace=namespace)
 
 # One whose variables force a cold start; the pool's template allows them.
-cold = sandboxes.create_sandbox(pool, namespace=namespace, sandbox_ready_timeout=60, env={"TASK": "7842"})
+cold = sandboxes.create_sandbox(pool, namespace=namespace, sandbox_ready_timeout=240, env={"TASK": "7842"})
 seen["cold"] = {"claim": cold.claim_name, "sandbox": cold.sandbox_id}
 pod = client.CoreV1Api(api).read_namespaced_pod(cold.sandbox_id, namespace)
 seen["cold"]["env"] = {e.name: e.value for e in pod.spec.containers[0].env or []}
 
 # A pool that is not there is final for the SDK: it must be told, and not before it can be known.
 try:
-    sandboxes.create_sandbox("no-such-pool", namespace=namespace, sandbox_ready_timeout=60)
+    sandboxes.create_sandbox("no-such-pool", namespace=namespace, sandbox_ready_timeout=240)
     seen["missing_pool"] = "created"
 except SandboxWarmPoolNotFoundError:
     seen["missing_pool"] = "not found"
 
 for name in (sandbox.claim_name, cold.claim_name):
     sandboxes.delete_sandbox(name, namespace=namespace)
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 240
 while sandboxes.list_all_sandboxes(namespace=namespace) and time.monotonic() < deadline:
     time.sleep(0.05)
 seen["left"] = sandboxes.list_all_sandboxes(namespace=namespace)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use paddock_cluster::{Cluster, Options};
+use paddock_cluster::{Cluster, Options, RuntimeClass};
 use tokio::sync::OnceCell;
 
 use super::operator::{self, NAMESPACE, Operator, Plan};
@@ -39,7 +39,10 @@ impl Stage {
         // First, since it is what takes longest and what fails.
         programs::paddock().await;
         // It limits requests, as API servers do by default; that of the bursts does not.
-        let options = Options { audit: true, priority_and_fairness: true, ..Options::default().with_isolation() };
+        let mut options = Options { audit: true, priority_and_fairness: true, ..Options::default().with_isolation() };
+        // One that does not isolate. All that tests share is there from the start: a test that added it would change what the
+        // others see.
+        options.runtime_classes.push(RuntimeClass { name: "host".to_owned(), handler: "runc".to_owned() });
         let cluster = Cluster::start(options).await.expect("a control plane");
         install(&cluster).await;
         let account = operator::rights(&cluster).await;

@@ -1,7 +1,8 @@
 //! Warm Sandboxes that no claim may have, on a real API server: the pool replaces them, and no claim waits for it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use paddock_cluster::{eventually, eventually_some};
 use serde_json::{Value, json};
 
 use super::json::{controller, label, name, ready, text, uid};
@@ -143,12 +144,11 @@ async fn what_a_policy_keeps_from_a_claim_is_made_for_it() {
     place.post(bindings, &binding).await.expect("its binding");
     // API servers learn of a policy by a watch of their own.
     let member = full.keys().next().expect("one");
-    let begin = Instant::now();
     let try_it = ["annotate", "sandboxes.v1beta1.agents.x-k8s.io", member, "example.com/a=b", "--dry-run=server"];
-    while place.kubectl(&try_it, None).await.is_ok() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "the policy has no effect");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    eventually("the policy has an effect", async || {
+        place.kubectl_output(&try_it, None).await.contains("no Sandbox changes here")
+    })
+    .await;
     place.create(claim("task", "p", json!({}))).await;
     let done = place.until(CLAIM, "task", "Ready", ready).await;
     let own = place.get(SANDBOX, text(&done, "/status/sandbox/name")).await;
@@ -169,11 +169,10 @@ async fn who_may_edit_may_scale() {
     place.create(super::manifests::sandbox("scaled", json!({}))).await;
     place.create(pool("p", "t", json!({ "replicas": 1 }))).await;
     for what in ["sandboxes.v1beta1.agents.x-k8s.io/scaled", "sandboxwarmpools.v1beta1.extensions.agents.x-k8s.io/p"] {
-        let begin = Instant::now();
         // The role is put together by a controller.
-        while let Err(error) = place.kubectl(&["--as=editor", "scale", what, "--replicas=0"], None).await {
-            assert!(begin.elapsed() < Duration::from_secs(30), "{what}: {error}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        eventually_some(&format!("{what} is scaled"), async || {
+            place.kubectl(&["--as=editor", "scale", what, "--replicas=0"], None).await
+        })
+        .await;
     }
 }

@@ -49,19 +49,6 @@ async fn refusal(place: &Place, object: &Value) -> kube::core::Status {
     }
 }
 
-/// A class that does not isolate. All tests share it.
-async fn host_class() {
-    let class = json!({
-        "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": "host" }, "handler": "runc",
-    });
-    let place = Place::existing(&stage().await.cluster, "default");
-    match place.post("/apis/node.k8s.io/v1/runtimeclasses", &class).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 409 => {}
-        Err(error) => panic!("making a RuntimeClass: {error}"),
-    }
-}
-
 async fn a_marked_pod_is_isolated() {
     let place = place("marked").await;
     let made = place.create(bare_pod("plain", Some("true"), None)).await;
@@ -73,7 +60,6 @@ async fn a_marked_pod_is_isolated() {
 }
 
 async fn a_marked_pod_that_names_the_hosts_kernel_is_denied() {
-    host_class().await;
     let place = place("host").await;
     let status = refusal(&place, &bare_pod("a", Some("true"), Some("host"))).await;
     assert_eq!(status.code, 403, "{status:?}");
@@ -87,7 +73,6 @@ async fn a_marked_pod_that_names_the_hosts_kernel_is_denied() {
 }
 
 async fn a_namespace_that_requires_isolation_has_it_from_its_first_pod_on() {
-    host_class().await;
     // What was meant to close must not open because of another word.
     for (required, class) in [("true", "gvisor"), ("none", ""), ("required", "gvisor")] {
         let labels = json!({ "policy.paddock.dev/isolation": required });
@@ -228,7 +213,7 @@ async fn connecting_to_a_pod_is_noted_on_its_sandbox() {
     place.create(stranger).await;
     // There is no kubelet behind these nodes: the connection fails, but only after it was admitted.
     for pod in ["without", "stranger", "used"] {
-        place.kubectl_output(&["exec", pod, "--request-timeout=5s", "--", "true"], None).await;
+        place.kubectl_output(&["exec", pod, "--request-timeout=60s", "--", "true"], None).await;
     }
     let noted = |s: &Value| !annotation(s, "policy.paddock.dev/last-activity").is_empty();
     let used = place.until(SANDBOX, "used", "activity noted", noted).await;
@@ -239,7 +224,7 @@ async fn connecting_to_a_pod_is_noted_on_its_sandbox() {
 
     // A moment later there is nothing new to say.
     let before = text(&used, "/metadata/resourceVersion").to_owned();
-    place.kubectl_output(&["exec", name(&used), "--request-timeout=5s", "--", "true"], None).await;
+    place.kubectl_output(&["exec", name(&used), "--request-timeout=60s", "--", "true"], None).await;
     let after = place.get(SANDBOX, "used").await;
     assert_eq!(
         annotation(&after, "policy.paddock.dev/last-activity"),

@@ -298,7 +298,10 @@ async fn receivers_hear_of_changes_and_of_nothing_else() {
     assert_eq!(first(&bindings).name, "fixed/pool-size", "what is there at the start is in force at the start");
     let nothing = tokio::time::timeout(Duration::from_millis(300), bindings.changed()).await;
     assert!(nothing.is_err(), "woken without a change");
-    fs::write(world.dir.path().join("fixed.yaml"), "settings: {desired: 12}").unwrap();
+    // As a whole, or half of the file might be read.
+    let written = world.dir.path().join(".fixed.yaml.new");
+    fs::write(&written, "settings: {desired: 12}").unwrap();
+    fs::rename(&written, world.dir.path().join("fixed.yaml")).unwrap();
     tokio::time::timeout(Duration::from_secs(60), bindings.changed()).await.unwrap().unwrap();
     let answer = (plugins.policies.judge)(&ask(&first(&bindings)), Timestamp::UNIX_EPOCH).unwrap();
     assert!(matches!(answer, Answer::PoolSize(answer) if answer.desired == 12));

@@ -1,6 +1,6 @@
 //! The steps as a table; and a rotation while clients call.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -186,21 +186,32 @@ async fn a_rotation_under_load_fails_no_call() {
         replicas.push((served, address));
     }
 
-    let (calls, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let clients: Vec<_> = (0..4)
-        .map(|client| {
+    let stop = Arc::new(AtomicBool::new(false));
+    let calls: Vec<_> = (0..4).map(|_| tokio::sync::watch::Sender::new(0)).collect();
+    let clients: Vec<_> = calls
+        .iter()
+        .enumerate()
+        .map(|(client, calls)| {
             let address = replicas[client % 2].1;
             let (configured, calls, stop) = (configured.clone(), calls.clone(), stop.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let bundle = configured.lock().expect("a lock").clone();
                     let answer = call(address, &bundle).await;
-                    assert!(matches!(answer, Ok(b'!')), "call {}: {answer:?}", calls.load(Ordering::Relaxed));
-                    calls.fetch_add(1, Ordering::Relaxed);
+                    assert!(matches!(answer, Ok(b'!')), "call {}: {answer:?}", *calls.borrow());
+                    calls.send_modify(|calls| *calls += 1);
                 }
             })
         })
         .collect();
+    // An overlap is longer than any call: who began one with the bundle of before has ended it, and begun another.
+    let two_more_calls = async || {
+        for calls in &calls {
+            let before = *calls.borrow();
+            let wait = async { calls.subscribe().wait_for(|now| *now >= before + 2).await.map(|_| ()) };
+            tokio::time::timeout(Duration::from_secs(240), wait).await.expect("calls go on").expect("a sender");
+        }
+    };
 
     // The clock of the steps: each round is as long as the overlap, in which both replicas look once.
     let (mut now, mut rotations) = (start, 0);
@@ -209,7 +220,7 @@ async fn a_rotation_under_load_fails_no_call() {
         for (served, _) in &replicas {
             served.serve(material.current.certificate.as_bytes(), material.current.key.as_bytes()).expect("served");
             *configured.lock().expect("a lock") = material.bundle();
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            two_more_calls().await;
         }
         let step = material.step(now, &hosts(), &lifetimes, true);
         rotations += usize::from(step == Step::Retire);
@@ -223,5 +234,4 @@ async fn a_rotation_under_load_fails_no_call() {
     for client in clients {
         client.await.expect("no call failed");
     }
-    assert!(calls.load(Ordering::Relaxed) > 20, "only {} calls", calls.load(Ordering::Relaxed));
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{alone, faults};
 use crate::framework::Test;
-use crate::real::burst::{Burst, Surface, Surplus};
+use crate::real::burst::{Burst, Retry, Surface, Surplus};
 use crate::real::operator::Operator;
 use crate::real::place::Place;
 
@@ -19,13 +19,13 @@ async fn the_api_server_restarts_in_a_burst() {
     let operator = alone(faults, &place, &faults.account).await;
     let burst = Burst::prepare(&place, Surface::Upstream, 20).await;
     let restart = async {
-        burst.refilling(80).await;
+        burst.refilling().await;
         let began = Instant::now();
         faults.cluster.process("kube-apiserver").expect("it runs").restart().await.expect("it starts again");
         faults.cluster.wait_ready().await.expect("it is ready again");
         println!("the API server was away for {:?}", began.elapsed());
     };
-    tokio::join!(restart, burst.create_whatever_comes(80));
+    burst.create_during(80, Retry::UntilStored, restart).await;
     burst.was_promised_some();
     burst.settle(80, Surplus::Never).await;
     operator.process.kill().await.expect("it ends");
@@ -39,14 +39,14 @@ async fn the_store_stands_still_for_longer_than_a_write_may_take() {
     let burst = Burst::prepare(&place, Surface::Seed, 20).await;
     let before = lost(&operator).await;
     let pause = async {
-        burst.refilling(80).await;
+        burst.refilling().await;
         let store = faults.cluster.process("etcd").expect("it runs");
         store.pause().await.expect("it pauses");
         // A write has five seconds.
         tokio::time::sleep(Duration::from_secs(7)).await;
         store.resume().await.expect("it goes on");
     };
-    tokio::join!(pause, burst.create_whatever_comes(80));
+    burst.create_during(80, Retry::UntilStored, pause).await;
     burst.was_promised_some();
     burst.settle(80, Surplus::Never).await;
     let lost = lost(&operator).await - before;

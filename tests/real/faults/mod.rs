@@ -13,7 +13,6 @@ mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use paddock_cluster::{Cluster, Options, Process};
 use service::Service;
@@ -30,9 +29,9 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// The control plane, used by one test at a time: an operator here serves one namespace, or stands for election.
-struct Faults {
-    cluster: Cluster,
-    account: PathBuf,
+pub(super) struct Faults {
+    pub(super) cluster: Cluster,
+    pub(super) account: PathBuf,
     /// For the two operators that there are at once at the most.
     ports: [Ports; 2],
     /// Of their webhooks.
@@ -58,7 +57,7 @@ impl Faults {
     }
 }
 
-async fn faults() -> (&'static Faults, MutexGuard<'static, ()>) {
+pub(super) async fn faults() -> (&'static Faults, MutexGuard<'static, ()>) {
     static FAULTS: OnceCell<Faults> = OnceCell::const_new();
     static TRIED: AtomicBool = AtomicBool::new(false);
     let start = || async {
@@ -77,25 +76,18 @@ async fn faults() -> (&'static Faults, MutexGuard<'static, ()>) {
 }
 
 /// An operator for one namespace alone, that does not wait for a lease.
-async fn alone(faults: &Faults, place: &Place, kubeconfig: &Path) -> Operator {
+pub(super) async fn alone(faults: &Faults, place: &Place, kubeconfig: &Path) -> Operator {
     let flags = vec!["--leader-elect=false".to_owned(), format!("--namespace={}", place.namespace)];
     faults.start(0, &format!("operator-{}", place.namespace), kubeconfig, flags).await
 }
 
-/// Flags of a replica whose lease is short, so that a test need not wait for the usual 15 s.
+/// Flags of a replica whose lease is shorter than the usual 15 s. Not much shorter: on a busy machine a leader must not lose
+/// its lease because it came late to renew it.
 fn replica(namespace: &str) -> Vec<String> {
-    let flags = ["--lease-duration=4s", "--lease-renew-deadline=3s", "--lease-retry-period=500ms"];
+    let flags = ["--lease-duration=12s", "--lease-renew-deadline=10s", "--lease-retry-period=500ms"];
     flags.map(str::to_owned).into_iter().chain([format!("--namespace={namespace}")]).collect()
 }
 
 async fn leads(operator: &Operator) -> bool {
     operator.metrics().await.lines().any(|line| line == "paddock_leader 1")
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !holds().await {
-        assert!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

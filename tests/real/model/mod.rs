@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use paddock_cluster::{Cluster, Options, Process};
+use paddock_cluster::{Cluster, Options, PATIENCE, Process};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -45,11 +45,9 @@ const TURN: u32 = 40;
 /// model does in one of these.
 const ORDERS: usize = 48;
 /// What the real controllers have left has to stay for so long before it counts.
-const STILL: Duration = Duration::from_millis(150);
+const STILL: Duration = Duration::from_millis(500);
 /// In which a request has been carried out whose sender was paused.
-const UNDER_WAY: Duration = Duration::from_millis(30);
-/// For how long the controllers may take: a second on a quiet machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const UNDER_WAY: Duration = Duration::from_millis(200);
 /// They collect garbage, guard volume claims, and give a namespace the account that pods need.
 const CONTROLLERS: &str =
     "garbage-collector-controller,persistentvolumeclaim-protection-controller,serviceaccount-controller";

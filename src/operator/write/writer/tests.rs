@@ -10,7 +10,7 @@ use paddock_core::kind::{Key, Kind};
 use paddock_core::settings::Settings;
 use paddock_core::world::World;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Barrier;
 
 use super::*;
@@ -170,9 +170,10 @@ async fn a_write_that_is_never_answered_ends_and_counts_as_perhaps_stored() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_stored_nothing() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Bound, so that no other program gets the port, and not listening.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
     let bench = at(&url, Fence::open(), Arc::default());
     for _ in 0..2 {
         assert!(matches!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
