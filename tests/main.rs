@@ -6,8 +6,8 @@
 //! `PADDOCK_SIM_STEPS` replay a simulation.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod e2e;
 mod framework;
-mod real;
 mod scenarios;
 mod sim;
 mod tree;
@@ -19,6 +19,6 @@ fn main() -> ExitCode {
     tests.extend(tree::tests());
     tests.extend(scenarios::tests());
     tests.extend(sim::tests());
-    tests.extend(real::tests());
+    tests.extend(e2e::tests());
     framework::run(tests)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use paddock_cluster::{Endpoint, Place, Process, Spawn, WORKSPACE, http_get};
+use paddock_cluster::{AnyCluster, Endpoint, Process, Spawn, WORKSPACE, http_get};
 
 use crate::args::Common;
 use crate::metrics::Scrape;
@@ -80,7 +80,7 @@ pub(crate) struct Replica {
 }
 
 /// Gives the cluster the operator's namespace, account and rights.
-pub(crate) async fn grant(place: &Place) -> Result<()> {
+pub(crate) async fn grant(place: &AnyCluster) -> Result<()> {
     let kubectl = place.kubectl();
     for file in ["namespace.yaml", "rbac.yaml"] {
         let file = format!("{WORKSPACE}/deploy/base/{file}");
@@ -92,7 +92,7 @@ pub(crate) async fn grant(place: &Place) -> Result<()> {
 impl Replica {
     /// Starts our operator: on a cluster of our own with the rights of its ServiceAccount, on another's with the person's
     /// and without a webhook, since that API server cannot reach this machine.
-    pub(crate) async fn start(place: &Place, name: &str, plan: &Plan<'_>) -> Result<Self> {
+    pub(crate) async fn start(place: &AnyCluster, name: &str, plan: &Plan<'_>) -> Result<Self> {
         let (metrics, health, debug) = (place.port()?, place.port()?, place.port()?);
         let flag = |name: &str, value: &str| format!("--{name}={value}");
         let at = |port: u16| format!("127.0.0.1:{port}");
@@ -103,18 +103,18 @@ impl Replica {
             flag("debug-bind-address", &at(debug)),
         ];
         let kubeconfig = match place {
-            Place::Local(cluster) => {
+            AnyCluster::Local(cluster) => {
                 args.push(flag("leader-election-namespace", OPERATOR.0));
                 let file = cluster.kubeconfig_for_service_account(OPERATOR.0, OPERATOR.1).await;
                 file.context("a token for the operator's ServiceAccount")?
             }
-            Place::External(external, _) => {
+            AnyCluster::External(external, _) => {
                 args.push(flag("leader-elect", "false"));
                 external.kubeconfig()
             }
         };
         args.push(flag("kubeconfig", &kubeconfig.display().to_string()));
-        if plan.webhook && matches!(place, Place::Local(_)) {
+        if plan.webhook && matches!(place, AnyCluster::Local(_)) {
             let webhook = at(place.port()?);
             args.extend([
                 flag("webhook-url", &format!("https://{webhook}")),
@@ -134,11 +134,11 @@ impl Replica {
     }
 
     /// Starts another controller.
-    pub(crate) async fn start_other(place: &Place, common: &Common) -> Result<Self> {
+    pub(crate) async fn start_other(place: &AnyCluster, common: &Common) -> Result<Self> {
         let (Some(metrics), Some(command)) = (&common.against, &common.controller_cmd) else {
             bail!("--against and --controller-cmd name the other controller");
         };
-        let Place::Local(cluster) = place else { bail!("another controller is measured on a cluster of our own") };
+        let AnyCluster::Local(cluster) = place else { bail!("another controller is measured on a cluster of our own") };
         let kubeconfig = cluster.kubeconfig_for_user(&Who::Other.user(), &["system:masters"])?;
         let kubeconfig = kubeconfig.display().to_string();
         let command = command.replace("{kubeconfig}", &kubeconfig);

@@ -11,8 +11,8 @@ use kube::Client;
 use serde_json::Value;
 
 use crate::arrivals::Schedule;
-use crate::board::Board;
 use crate::client::{Load, send};
+use crate::tracker::ClaimTracker;
 
 /// How long a request may take before the client gives up on it: what API servers give it.
 const REQUEST: Duration = Duration::from_secs(60);
@@ -34,27 +34,27 @@ impl Drop for Pacing {
 pub(crate) fn begin(
     client: &Client,
     path: &str,
-    board: &Arc<Board>,
+    tracker: &Arc<ClaimTracker>,
     schedule: Schedule,
     claim: impl Fn(&str) -> Value + Send + Sync + 'static,
 ) -> Pacing {
     let stop = Arc::new(AtomicBool::new(false));
-    let (client, path, board) = (client.clone(), Arc::<str>::from(path), Arc::clone(board));
+    let (client, path, tracker) = (client.clone(), Arc::<str>::from(path), Arc::clone(tracker));
     let (runtime, stopped, claim) = (tokio::runtime::Handle::current(), Arc::clone(&stop), Arc::new(claim));
     std::thread::spawn(move || {
         for (number, at) in schedule.into_iter().enumerate() {
-            sleep_until(board.start + at, &stopped);
+            sleep_until(tracker.start + at, &stopped);
             if stopped.load(Ordering::Relaxed) {
                 return;
             }
-            let (client, path, board) = (client.clone(), Arc::clone(&path), Arc::clone(&board));
+            let (client, path, tracker) = (client.clone(), Arc::clone(&path), Arc::clone(&tracker));
             let claim = Arc::clone(&claim);
             runtime.spawn(async move {
-                let object = claim(&board.name(number));
+                let object = claim(&tracker.name(number));
                 let creation = send(&client, Method::POST, &path, Load::Json(&object));
                 let reply = tokio::time::timeout(REQUEST, creation).await;
                 let taken = matches!(reply, Ok(Ok(reply)) if reply.status.is_success());
-                board.answered(number, Instant::now(), taken);
+                tracker.answered(number, Instant::now(), taken);
             });
         }
     });
@@ -73,24 +73,24 @@ fn sleep_until(due: Instant, stopped: &AtomicBool) {
 }
 
 /// Deletes one claim of a board after a while.
-pub(crate) fn dismiss_later(client: &Client, path: &str, board: &Arc<Board>, number: usize, after: Duration) {
-    let (client, board) = (client.clone(), Arc::clone(board));
-    let path = format!("{path}/{}", board.name(number));
+pub(crate) fn dismiss_later(client: &Client, path: &str, tracker: &Arc<ClaimTracker>, number: usize, after: Duration) {
+    let (client, tracker) = (client.clone(), Arc::clone(tracker));
+    let path = format!("{path}/{}", tracker.name(number));
     tokio::spawn(async move {
         tokio::time::sleep(after).await;
-        board.dismissed(number);
+        tracker.dismissed(number);
         // Whether it went is seen by the watch.
         let _ = tokio::time::timeout(REQUEST, send(&client, Method::DELETE, &path, Load::Empty)).await;
     });
 }
 
 /// Deletes every claim of a board that is there.
-pub(crate) async fn dismiss_all(client: &Client, path: &str, board: &Arc<Board>) -> Result<()> {
-    let there = board.claims().into_iter().enumerate().filter(|(_, claim)| claim.acked.is_some());
+pub(crate) async fn dismiss_all(client: &Client, path: &str, tracker: &Arc<ClaimTracker>) -> Result<()> {
+    let there = tracker.claims().into_iter().enumerate().filter(|(_, claim)| claim.acked.is_some());
     let numbers: Vec<usize> = there.filter(|(_, claim)| claim.dismissed.is_none()).map(|(number, _)| number).collect();
     let deletions = numbers.into_iter().map(|number| async move {
-        board.dismissed(number);
-        send(client, Method::DELETE, &format!("{path}/{}", board.name(number)), Load::Empty).await
+        tracker.dismissed(number);
+        send(client, Method::DELETE, &format!("{path}/{}", tracker.name(number)), Load::Empty).await
     });
     let mut deletions = futures::stream::iter(deletions).buffer_unordered(DELETIONS);
     while let Some(deleted) = deletions.next().await {

@@ -6,18 +6,18 @@
 mod args;
 mod arrivals;
 mod audit;
-mod board;
 mod chart;
 mod client;
 mod controller;
+mod environment;
 mod load;
 mod metrics;
 mod objects;
 mod progress;
 mod report;
 mod runs;
-mod stage;
 mod stats;
+mod tracker;
 mod usage;
 mod watch;
 
@@ -26,14 +26,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
-use paddock_cluster::{Place, build_operator, stopped};
+use paddock_cluster::{AnyCluster, build_operator, stopped};
 use serde_json::{Map, Value, json};
 
 use crate::args::{Cli, Command};
 use crate::controller::Who;
 use crate::progress::say;
 use crate::report::Measured;
-use crate::runs::Cast;
+use crate::runs::RunContext;
 
 /// What a shell says of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -69,36 +69,36 @@ fn perform(command: &Command) -> Result<ExitCode> {
 }
 
 /// Who is measured, one after the other, each on a cluster of its own.
-fn cast(command: &Command) -> Result<Vec<Who>> {
+fn context(command: &Command) -> Result<Vec<Who>> {
     let common = command.common();
     if let Command::Bare { .. } = command {
         ensure!(common.against.is_none() && !common.with_bare, "bare: no controller is measured, nor compared");
         return Ok(vec![Who::Bare]);
     }
-    let mut cast = Vec::new();
+    let mut context = Vec::new();
     // Before minutes are spent on what would be drawn.
     let folder = common.svg.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
         bail!("--svg: there is no folder {}", missing.display());
     }
     if !common.only_against {
-        cast.push(Who::Paddock);
+        context.push(Who::Paddock);
     }
     if common.against.is_some() {
-        cast.push(Who::Other);
+        context.push(Who::Other);
     }
     if common.with_bare {
         let comparable = matches!(command, Command::ClaimsBurst { .. } | Command::ClaimsSustained { .. });
         ensure!(comparable, "--with-bare: only claims-burst and claims-sustained are a bare client's load as well");
-        cast.push(Who::Bare);
+        context.push(Who::Bare);
     }
-    Ok(cast)
+    Ok(context)
 }
 
 /// Measures all. The cluster of the run under way is in `slot`, which whoever has it can end.
-async fn measure(command: &Command, slot: &mut Option<Place>) -> Result<(Vec<Measured>, String)> {
-    let cast = cast(command)?;
-    let program = match (&command.common().operator, cast.contains(&Who::Paddock)) {
+async fn measure(command: &Command, slot: &mut Option<AnyCluster>) -> Result<(Vec<Measured>, String)> {
+    let context = context(command)?;
+    let program = match (&command.common().operator, context.contains(&Who::Paddock)) {
         (Some(file), _) => Some(std::path::absolute(file).context("--operator")?),
         (None, true) => {
             say("building the operator; the first time that takes minutes");
@@ -107,10 +107,10 @@ async fn measure(command: &Command, slot: &mut Option<Place>) -> Result<(Vec<Mea
         (None, false) => None,
     };
     let (mut runs, mut version) = (Vec::new(), String::new());
-    for who in cast {
+    for who in context {
         let bare_writes = command.common().bare_writes.unwrap_or_else(|| writes(&runs));
-        let cast = Cast { slot: &mut *slot, program: program.as_deref(), who, bare_writes };
-        runs.push(runs::run(command, cast).await?);
+        let context = RunContext { slot: &mut *slot, program: program.as_deref(), who, bare_writes };
+        runs.push(runs::run(command, context).await?);
         if let Some(place) = &slot {
             version = place.client().apiserver_version().await.context("the API server's version")?.git_version;
         }
@@ -127,7 +127,7 @@ fn writes(runs: &[Measured]) -> u8 {
 }
 
 /// Ends our cluster, or takes away what was made on somebody's.
-async fn strike(slot: &mut Option<Place>) {
+async fn strike(slot: &mut Option<AnyCluster>) {
     if let Some(mut place) = slot.take() {
         for error in place.clean_up().await {
             eprintln!("left behind: {error}");

@@ -19,7 +19,9 @@ use crate::layout::{Layout, temporary};
 use crate::pki::{ADMIN, Pair, Pki};
 use crate::ports::Ports;
 use crate::supervisor::Supervisor;
-use crate::{Binaries, Error, Kept, Kubectl, Process, Program, Result, Spawn, bootstrap, kept, kubeconfig, stages};
+use crate::{
+    Binaries, DetachedCluster, Error, Kubectl, Process, Program, Result, Spawn, bootstrap, detached, kubeconfig, stages,
+};
 
 /// What a cluster needs at most to be ready: 5 s on a quiet machine, many times that on a busy one.
 const START: Duration = Duration::from_secs(300);
@@ -123,7 +125,7 @@ impl Cluster {
 
     /// Everything but the processes.
     async fn prepare(binaries: &Binaries) -> Result<Self> {
-        let folder = temporary(kept::PREFIX)?;
+        let folder = temporary(detached::PREFIX)?;
         let layout = Layout::create(folder.path())?;
         let ports = Ports::reserve()?;
         let addresses = Addresses::new(&ports)?;
@@ -288,9 +290,9 @@ impl Cluster {
     }
 
     /// Leaves the cluster running after this process, and says how to use and stop it.
-    pub async fn keep(self) -> Result<Kept> {
+    pub async fn keep(self) -> Result<DetachedCluster> {
         self.supervisor.detach(&self.layout.socket()).await?;
-        Ok(Kept::at(self.dir()))
+        Ok(DetachedCluster::at(self.dir()))
     }
 
     async fn component(&self, spawn: Spawn) -> Result<Process> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use paddock_cluster::{Binaries, Cluster, Kept, Options, Program};
+use paddock_cluster::{Binaries, Cluster, DetachedCluster, Options, Program};
 
 /// A real Kubernetes control plane on this machine, with nodes that only pretend.
 #[derive(Parser)]
@@ -86,14 +86,14 @@ async fn run(command: Command) -> Result<()> {
             }
         }
         Command::List => {
-            for kept in Kept::all() {
-                println!("{}", kept.dir().display());
+            for detached in DetachedCluster::all() {
+                println!("{}", detached.dir().display());
             }
         }
         Command::Down(down) => {
-            for kept in chosen(&down)? {
-                let dir = kept.dir().to_owned();
-                kept.stop()?;
+            for detached in chosen(&down)? {
+                let dir = detached.dir().to_owned();
+                detached.stop()?;
                 println!("stopped {}", dir.display());
             }
         }
@@ -101,11 +101,11 @@ async fn run(command: Command) -> Result<()> {
     Ok(())
 }
 
-fn chosen(down: &Down) -> Result<Vec<Kept>> {
+fn chosen(down: &Down) -> Result<Vec<DetachedCluster>> {
     if let Some(dir) = &down.dir {
-        return Ok(vec![Kept::open(dir)?]);
+        return Ok(vec![DetachedCluster::open(dir)?]);
     }
-    let all = Kept::all();
+    let all = DetachedCluster::all();
     if all.len() > 1 && !down.all {
         bail!("{} clusters are running: give the folder of one, as `list` prints it, or --all", all.len());
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kube::Client;
 use kube::api::DynamicObject;
 
-use crate::{Cluster, Error, External, Kubectl, Ledger, Options, Process, Result, Spawn};
+use crate::{Cluster, CreatedObjects, Error, External, Kubectl, Options, Process, Result, Spawn};
 
 /// Command line arguments that choose the cluster. `KUBECONFIG` has no say: people export it, often for
 /// production.
@@ -25,28 +25,28 @@ pub struct Target {
 
 impl Target {
     /// Starts a local cluster, or opens the one that was named.
-    pub async fn open(&self, options: Options) -> Result<Place> {
+    pub async fn open(&self, options: Options) -> Result<AnyCluster> {
         match (&self.kubeconfig, &self.context) {
             (Some(file), Some(context)) => {
                 let external = External::open(file, context, self.yes).await?;
-                Ok(Place::External(external, Ledger::default()))
+                Ok(AnyCluster::External(external, CreatedObjects::default()))
             }
             // clap lets neither come without the other.
-            (None | Some(_), None) | (None, Some(_)) => Ok(Place::Local(Cluster::start(options).await?)),
+            (None | Some(_), None) | (None, Some(_)) => Ok(AnyCluster::Local(Cluster::start(options).await?)),
         }
     }
 }
 
 /// A cluster to use, whoever it belongs to.
 #[expect(clippy::large_enum_variant, reason = "there is one of them in a program")]
-pub enum Place {
+pub enum AnyCluster {
     /// Our own, which goes when it is dropped.
     Local(Cluster),
     /// Somebody's, with what we made there.
-    External(External, Ledger),
+    External(External, CreatedObjects),
 }
 
-impl Place {
+impl AnyCluster {
     /// A client for it.
     #[must_use]
     pub fn client(&self) -> Client {
@@ -106,19 +106,19 @@ impl Place {
         }
     }
 
-    /// Creates an object, and notes it for [`Place::clean_up`] where that matters.
+    /// Creates an object, and notes it for [`AnyCluster::clean_up`] where that matters.
     pub async fn create(&mut self, object: &DynamicObject) -> Result<DynamicObject> {
         match self {
-            Self::Local(cluster) => Ledger::default().create(&cluster.client(), object).await,
-            Self::External(external, ledger) => ledger.create(&external.client(), object).await,
+            Self::Local(cluster) => CreatedObjects::default().create(&cluster.client(), object).await,
+            Self::External(external, created) => created.create(&external.client(), object).await,
         }
     }
 
-    /// Removes from somebody's cluster what [`Place::create`] made, and gives what could not be removed.
+    /// Removes from somebody's cluster what [`AnyCluster::create`] made, and gives what could not be removed.
     pub async fn clean_up(&mut self) -> Vec<crate::Error> {
         match self {
             Self::Local(_) => Vec::new(),
-            Self::External(_, ledger) => ledger.remove().await,
+            Self::External(_, created) => created.remove().await,
         }
     }
 }

@@ -1,31 +1,31 @@
 //! Somebody's cluster: what is refused, and what is left there. A cluster of ours plays it.
 
 use kube::api::DynamicObject;
-use paddock_cluster::{Cluster, Error, Options, Place, Target, eventually};
+use paddock_cluster::{AnyCluster, Cluster, Error, Options, Target, eventually};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_somebodys_cluster_only_what_was_made_is_removed() {
+async fn clean_up_of_an_external_cluster_removes_only_created_objects() {
     let theirs = Cluster::start(Options { nodes: 1, ..Options::default() }).await.unwrap();
     theirs.kubectl().run(&["create", "configmap", "precious"], None).await.unwrap();
     let target = Target { kubeconfig: Some(theirs.kubeconfig()), context: Some("paddock".to_owned()), yes: true };
-    let mut place = target.open(Options::default()).await.unwrap();
-    assert!(matches!(place, Place::External(..)));
-    assert_eq!(place.server_url().trim_end_matches('/'), theirs.server_url());
+    let mut cluster = target.open(Options::default()).await.unwrap();
+    assert!(matches!(cluster, AnyCluster::External(..)));
+    assert_eq!(cluster.server_url().trim_end_matches('/'), theirs.server_url());
 
-    place.create(&map("ours")).await.unwrap();
-    place.create(&map("replaced")).await.unwrap();
-    place.create(&object(sandbox_crd())).await.unwrap();
-    assert!(place.create(&map("precious")).await.is_err(), "what exists is not ours to make");
+    cluster.create(&map("ours")).await.unwrap();
+    cluster.create(&map("replaced")).await.unwrap();
+    cluster.create(&object(sandbox_crd())).await.unwrap();
+    assert!(cluster.create(&map("precious")).await.is_err(), "what exists is not ours to make");
     for verb in ["delete", "create"] {
-        place.kubectl().run(&[verb, "configmap", "replaced"], None).await.unwrap();
+        cluster.kubectl().run(&[verb, "configmap", "replaced"], None).await.unwrap();
     }
 
     // With the CRD there, the next one who comes is sent away.
     let Err(Error::Refused(why)) = target.open(Options::default()).await else { panic!("was let in") };
     assert!(why.contains("sandboxes.agents.x-k8s.io"), "{why}");
 
-    let failed = place.clean_up().await;
+    let failed = cluster.clean_up().await;
     assert!(failed.is_empty(), "{failed:?}");
     let names = async || theirs.kubectl().run(&["get", "configmap,crd", "-o", "name"], None).await.unwrap();
     eventually("the CRD is gone", async || !names().await.contains("sandboxes")).await;

@@ -137,7 +137,7 @@ async fn components_can_be_paused_killed_and_started_again() {
 /// Three ways to lose the owner; none may leave a process or the folder. KUBECONFIG points at a listener
 /// that must not hear anything.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_outlives_its_owner_and_kubeconfig_is_not_read() {
+async fn no_process_outlives_its_owner_and_kubeconfig_is_not_read() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     other.set_nonblocking(true).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -179,7 +179,7 @@ async fn nothing_outlives_its_owner_and_kubeconfig_is_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kept_cluster_goes_on_until_it_is_stopped() {
+async fn detached_cluster_runs_until_down() {
     let program = env!("CARGO_BIN_EXE_paddock-cluster");
     let mut owner = Command::new(program).args(["up", "--nodes=1"]).stdout(Stdio::piped()).spawn().unwrap();
     let dir = folder_of(&mut owner);

@@ -20,8 +20,8 @@ fn between<'a>(text: &'a str, open: &'a str, close: &'a str) -> impl Iterator<It
 
 /// The anchor that a heading gets: lower case, dashes for spaces, letters and digits.
 fn anchor(heading: &str) -> String {
-    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
-    kept.collect::<String>().to_lowercase().replace(' ', "-")
+    let detached = heading.trim().chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
+    detached.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
 #[test]

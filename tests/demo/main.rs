@@ -10,18 +10,18 @@ mod docs;
 mod manifests;
 mod operator;
 mod screen;
-mod stage;
-mod story;
+mod session;
 mod wait;
+mod walkthrough;
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use paddock_cluster::{Binaries, Kept, Program, Target, stopped};
+use paddock_cluster::{Binaries, DetachedCluster, Program, Target, stopped};
 
 use crate::screen::Screen;
-use crate::stage::{MARK, NAMESPACE, Stage};
+use crate::session::{MARK, NAMESPACE, Session};
 
 /// Shows Paddock at work on a real Kubernetes control plane.
 ///
@@ -55,37 +55,37 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    let ended = runtime.block_on(tell(args));
+    let ended = runtime.block_on(demonstrate(args));
     // A build that Ctrl-C interrupted is nobody's to wait for.
     runtime.shutdown_background();
     ended
 }
 
-async fn tell(args: &Args) -> Result<ExitCode> {
+async fn demonstrate(args: &Args) -> Result<ExitCode> {
     let screen = Screen::new();
     let mut stop = std::pin::pin!(stopped());
     screen.title("Paddock", "sandboxes for code that nobody has read, on a real Kubernetes API server");
-    let mut stage = tokio::select! {
-        stage = Stage::open(&args.target, &screen) => stage?,
+    let mut session = tokio::select! {
+        session = Session::open(&args.target, &screen) => session?,
         signal = &mut stop => { signal?; return Ok(ExitCode::from(INTERRUPTED)) }
     };
     let told = tokio::select! {
-        told = stage.perform(&screen) => told,
+        told = session.run(&screen) => told,
         signal = &mut stop => {
-            stage.strike(&screen).await;
+            session.clean_up(&screen).await;
             signal?;
             return Ok(ExitCode::from(INTERRUPTED));
         }
     };
     if let Err(error) = &told {
-        screen.failure(error, &stage.operator_log());
+        screen.failure(error, &session.operator_log());
     }
     if args.keep {
-        let (kept, operator) = stage.keep().await?;
+        let (detached, operator) = session.keep().await?;
         let operator = operator.map(|operator| operator.places(NAMESPACE)).unwrap_or_default();
-        screen.kept(&kept, own_kubectl().as_deref(), &operator);
+        screen.detached(&detached, own_kubectl().as_deref(), &operator);
     } else {
-        stage.strike(&screen).await;
+        session.clean_up(&screen).await;
     }
     // A failure has been shown, with the log that explains it.
     Ok(if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -102,9 +102,9 @@ fn own_kubectl() -> Option<std::path::PathBuf> {
 /// Stops every cluster that a demo left running; those of others stay.
 fn down() -> Result<()> {
     let mut stopped = 0;
-    for kept in Kept::all().into_iter().filter(|kept| kept.dir().join(MARK).exists()) {
-        let folder = kept.dir().display().to_string();
-        kept.stop().with_context(|| format!("stopping the demo in {folder}"))?;
+    for detached in DetachedCluster::all().into_iter().filter(|detached| detached.dir().join(MARK).exists()) {
+        let folder = detached.dir().display().to_string();
+        detached.stop().with_context(|| format!("stopping the demo in {folder}"))?;
         println!("stopped the demo in {folder}");
         stopped += 1;
     }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use paddock_cluster::{Endpoint, Place, Process, Spawn, http_get};
+use paddock_cluster::{AnyCluster, Endpoint, Process, Spawn, http_get};
 use paddock_core::names::object::OPERATOR_NAMESPACE;
 use serde::Deserialize;
 
 use crate::wait::PATIENCE;
-use crate::{access, story};
+use crate::{access, walkthrough};
 
 /// How often readiness is asked for.
 const POLL: Duration = Duration::from_millis(25);
@@ -44,16 +44,16 @@ impl Operator {
     /// Starts it with nothing but what it needs here. On a cluster of our own it has the rights of its
     /// ServiceAccount and a webhook; on another's, the person's rights and no webhook, since that API
     /// server cannot reach this machine.
-    pub(crate) async fn start(place: &Place, program: &Path) -> Result<Self> {
-        let (dir, kubeconfig, user) = match place {
-            Place::Local(cluster) => {
+    pub(crate) async fn start(cluster: &AnyCluster, program: &Path) -> Result<Self> {
+        let (dir, kubeconfig, user) = match cluster {
+            AnyCluster::Local(cluster) => {
                 (cluster.dir(), access::kubeconfig(cluster).await?, "its ServiceAccount of deploy/")
             }
-            Place::External(external, _) => (external.dir(), external.kubeconfig(), "your user of that cluster"),
+            AnyCluster::External(external, _) => (external.dir(), external.kubeconfig(), "your user of that cluster"),
         };
         let plugins = dir.join("plugins");
         std::fs::create_dir_all(&plugins).with_context(|| format!("making {}", plugins.display()))?;
-        let (health, debug) = (place.port()?, place.port()?);
+        let (health, debug) = (cluster.port()?, cluster.port()?);
         let flag = |name: &str, value: &str| format!("--{name}={value}");
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut args = vec![
@@ -65,9 +65,9 @@ impl Operator {
             flag("log-format", "text"),
         ];
         let mut metrics = None;
-        match place {
-            Place::Local(_) => {
-                let (webhook, scraped) = (place.port()?, place.port()?);
+        match cluster {
+            AnyCluster::Local(_) => {
+                let (webhook, scraped) = (cluster.port()?, cluster.port()?);
                 metrics = Some(scraped);
                 args.extend([
                     flag("leader-election-namespace", OPERATOR_NAMESPACE),
@@ -77,13 +77,14 @@ impl Operator {
                     flag("webhook-service-namespace", OPERATOR_NAMESPACE),
                 ]);
             }
-            Place::External(..) => args.extend([
+            AnyCluster::External(..) => args.extend([
                 flag("leader-elect", "false"),
                 flag("metrics-bind-address", "0"),
                 flag("webhook-bind-address", "0"),
             ]),
         }
-        let process = place.spawn(Spawn::new("operator", program).args(args)).await.context("starting the operator")?;
+        let process =
+            cluster.spawn(Spawn::new("operator", program).args(args)).await.context("starting the operator")?;
         Ok(Self { process, user, plugins, health, debug, metrics })
     }
 
@@ -100,7 +101,7 @@ impl Operator {
             ("operator's log", self.process.log().display().to_string()),
             ("plugin directory", self.plugins.display().to_string()),
         ];
-        metrics.into_iter().chain(rest).chain(story::left(&self.plugins)).collect()
+        metrics.into_iter().chain(rest).chain(walkthrough::left(&self.plugins)).collect()
     }
 
     /// Waits until it says that it is ready: everything listed, the webhook serving.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use paddock_cluster::Kept;
+use paddock_cluster::DetachedCluster;
 
 /// Where the time of a step ends.
 const WIDTH: usize = 96;
@@ -158,9 +158,9 @@ impl Screen {
 
     /// How to use a cluster that was left running, how to end it, and where the operator's things are. Where there is no
     /// kubectl on PATH, ours is named.
-    pub(crate) fn kept(&self, kept: &Kept, kubectl: Option<&Path>, operator: &[(&str, String)]) {
+    pub(crate) fn detached(&self, detached: &DetachedCluster, kubectl: Option<&Path>, operator: &[(&str, String)]) {
         self.chapter("Left running");
-        self.line(&format!("    export KUBECONFIG={}", kept.kubeconfig().display()));
+        self.line(&format!("    export KUBECONFIG={}", detached.kubeconfig().display()));
         if let Some(kubectl) = kubectl {
             self.line(&format!("    alias kubectl={}", kubectl.display()));
         }

@@ -11,7 +11,7 @@ mod nodes;
 pub(crate) mod operator;
 mod oracle;
 mod run;
-mod stage;
+mod scripted;
 mod users;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,6 +110,6 @@ fn one(kind: &str, faults: Faults, (seed, steps): (u64, u64)) -> Outcome {
         let again = format!(
             "PADDOCK_SIM_SEED={seed} PADDOCK_SIM_STEPS={steps} cargo test --test paddock -- sim::{kind}::part_0"
         );
-        format!("{error}\n{again}\n{}", simulation.story(60)).into()
+        format!("{error}\n{again}\n{}", simulation.history(60)).into()
     })
 }

@@ -115,7 +115,7 @@ impl Simulation {
     }
 
     /// What happened of late, if it was traced.
-    pub(crate) fn story(&self, lines: usize) -> String {
+    pub(crate) fn history(&self, lines: usize) -> String {
         let Some(trace) = &self.trace else { return String::new() };
         trace[trace.len().saturating_sub(lines)..].join("\n")
     }
@@ -455,7 +455,7 @@ impl Simulation {
                 self.judge(&Actor::Other)?;
             }
         }
-        Err(format!("it never comes to rest; the last writes:\n{}", self.story(40)))
+        Err(format!("it never comes to rest; the last writes:\n{}", self.history(40)))
     }
 
     fn nothing_is_planned(&mut self) -> Result<(), String> {

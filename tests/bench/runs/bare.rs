@@ -15,54 +15,54 @@ use futures::StreamExt as _;
 use http::Method;
 use jiff::Timestamp;
 use kube::Client;
-use paddock_cluster::Place;
+use paddock_cluster::AnyCluster;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{Cast, claims};
+use super::{RunContext, claims};
 use crate::args::Common;
 use crate::arrivals::Schedule;
-use crate::board::{Board, Outcome};
 use crate::client::{self, Load, send};
 use crate::controller::Who;
+use crate::environment::Environment;
 use crate::load;
 use crate::objects::{self, FIRST_OBSERVED, SAFE_TO_EVICT, SANDBOX_NAME};
 use crate::progress::say;
 use crate::report::Measured;
-use crate::stage::Stage;
+use crate::tracker::{ClaimTracker, Outcome};
 use crate::usage::Sampler;
 use crate::watch::Watch;
 
 /// Sandboxes made at once beforehand.
 const AT_ONCE: usize = 32;
 
-pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule) -> Result<Measured> {
-    let (count, writes) = (schedule.len(), cast.bare_writes);
-    let mut stage = cast.open(common, 0).await?;
+pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, schedule: Schedule) -> Result<Measured> {
+    let (count, writes) = (schedule.len(), context.bare_writes);
+    let mut environment = context.open(common, 0).await?;
     // Nobody fills it: without an operator it is there to own what is in it.
-    let pool = stage.post(&objects::pools(), &objects::pool(0, false)).await?;
-    furnish(&stage, count, &pool).await?;
-    let kubeconfig = match &*stage.place {
-        Place::Local(cluster) => cluster.kubeconfig_for_user(&Who::Bare.user(), &["system:masters"])?,
-        Place::External(external, _) => external.kubeconfig(),
+    let pool = environment.post(&objects::pools(), &objects::pool(0, false)).await?;
+    furnish(&environment, count, &pool).await?;
+    let kubeconfig = match &*environment.place {
+        AnyCluster::Local(cluster) => cluster.kubeconfig_for_user(&Who::Bare.user(), &["system:masters"])?,
+        AnyCluster::External(external, _) => external.kubeconfig(),
     };
     let writer = client::connect(&kubeconfig).await?;
     client::warm(&writer).await?;
-    stage.settle(common.drain()).await?;
+    environment.settle(common.drain()).await?;
 
     let last = schedule.last().copied().unwrap_or_default();
-    say(&format!("{}: {count} claims in {:.1} s", stage.who.title(), last.as_secs_f64()));
+    say(&format!("{}: {count} claims in {:.1} s", environment.who.title(), last.as_secs_f64()));
     let watches = [
-        Watch::begin(&stage.client, &objects::claims(), |_| {}).await?,
+        Watch::begin(&environment.client, &objects::claims(), |_| {}).await?,
         Watch::begin(&writer, &objects::claims(), |_| {}).await?,
     ];
-    let before = stage.moment().await?;
-    let sampler = Sampler::begin(stage.processes());
+    let before = environment.moment().await?;
+    let sampler = Sampler::begin(environment.processes());
     let start = Instant::now() + claims::LEAD;
-    let board = Arc::new(Board::new("c", start, &schedule));
+    let tracker = Arc::new(ClaimTracker::new("c", start, &schedule));
     let mut tasks = JoinSet::new();
     let [ours, its] = watches;
-    let on_board = Arc::clone(&board);
+    let on_board = Arc::clone(&tracker);
     tasks.spawn(ours.follow(move |event| {
         on_board.watched(&event);
     }));
@@ -79,8 +79,9 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
             }
         });
     }));
-    let pacing = load::begin(&stage.client, &objects::claims(), &board, schedule, objects::claim);
-    let served = board.until(start + last + common.deadline(), |p| p.answered == count && p.ready + p.refused == count);
+    let pacing = load::begin(&environment.client, &objects::claims(), &tracker, schedule, objects::claim);
+    let served =
+        tracker.until(start + last + common.deadline(), |p| p.answered == count && p.ready + p.refused == count);
     tokio::select! {
         _ = served => {}
         ended = tasks.join_next() => match ended {
@@ -89,10 +90,10 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
         },
     }
     drop(pacing);
-    let after = stage.moment().await?;
+    let after = environment.moment().await?;
     let samples = sampler.end();
-    let outcome = Outcome::of(&board, &stage.launches().await?);
-    let mut measured = Measured::new(stage.who);
+    let outcome = Outcome::of(&tracker, &environment.launches().await?);
+    let mut measured = Measured::new(environment.who);
     claims::told(&mut measured, &outcome);
     claims::used(&mut measured, (&before, &after), &samples, count);
     measured.set("writes_per_claim_to_ready", writes);
@@ -105,10 +106,10 @@ fn sandbox_name(number: usize) -> String {
 }
 
 /// Makes a sandbox for each claim, with the status and the pod of a warm one.
-async fn furnish(stage: &Stage<'_>, count: usize, pool: &Value) -> Result<()> {
-    say(&format!("{}: making {count} sandboxes", stage.who.title()));
+async fn furnish(environment: &Environment<'_>, count: usize, pool: &Value) -> Result<()> {
+    say(&format!("{}: making {count} sandboxes", environment.who.title()));
     let creations =
-        (0..count).map(|number| async move { furnish_one(&stage.client, &sandbox_name(number), pool).await });
+        (0..count).map(|number| async move { furnish_one(&environment.client, &sandbox_name(number), pool).await });
     let mut creations = futures::stream::iter(creations).buffer_unordered(AT_ONCE);
     while let Some(created) = creations.next().await {
         created?;

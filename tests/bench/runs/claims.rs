@@ -8,16 +8,16 @@ use anyhow::{Result, bail};
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
-use super::Cast;
+use super::RunContext;
 use crate::args::Common;
 use crate::arrivals::Schedule;
 use crate::audit::{self, Wanted};
-use crate::board::{Board, Outcome};
+use crate::environment::{Environment, Moment};
 use crate::load;
 use crate::objects;
 use crate::progress::say;
 use crate::report::Measured;
-use crate::stage::{Moment, Stage};
+use crate::tracker::{ClaimTracker, Outcome};
 use crate::usage::{self, Sample, Sampler};
 use crate::watch::Watch;
 
@@ -27,72 +27,77 @@ pub(super) const LEAD: Duration = Duration::from_millis(300);
 const SETTLE: Duration = Duration::from_secs(30);
 
 /// Claims on a pool that was filled beforehand.
-pub(super) async fn warm(cast: &mut Cast<'_>, common: &Common, schedule: Schedule, pool: u32) -> Result<Measured> {
+pub(super) async fn warm(
+    context: &mut RunContext<'_>,
+    common: &Common,
+    schedule: Schedule,
+    pool: u32,
+) -> Result<Measured> {
     let most = pool + u32::try_from(schedule.len()).unwrap_or(u32::MAX);
-    let mut stage = cast.open(common, most).await?;
-    prepare(&mut stage, common, pool).await?;
-    measure(&mut stage, common, schedule, None).await
+    let mut environment = context.open(common, most).await?;
+    prepare(&mut environment, common, pool).await?;
+    measure(&mut environment, common, schedule, None).await
 }
 
 /// Fills the pool and lets everything come to rest.
-pub(super) async fn prepare(stage: &mut Stage<'_>, common: &Common, pool: u32) -> Result<()> {
-    stage.pool(pool, common).await?;
-    stage.full(pool).await?;
+pub(super) async fn prepare(environment: &mut Environment<'_>, common: &Common, pool: u32) -> Result<()> {
+    environment.pool(pool, common).await?;
+    environment.full(pool).await?;
     if common.no_refill {
-        stage.stop_refill().await?;
+        environment.stop_refill().await?;
     }
-    stage.settle(SETTLE).await?;
+    environment.settle(SETTLE).await?;
     Ok(())
 }
 
 /// Claims on a pool that has nothing and wants nothing.
-pub(super) async fn cold(cast: &mut Cast<'_>, common: &Common, schedule: Schedule) -> Result<Measured> {
-    let mut stage = cast.open(common, u32::try_from(schedule.len()).unwrap_or(u32::MAX)).await?;
-    stage.pool(0, common).await?;
-    stage.settle(SETTLE).await?;
-    measure(&mut stage, common, schedule, None).await
+pub(super) async fn cold(context: &mut RunContext<'_>, common: &Common, schedule: Schedule) -> Result<Measured> {
+    let mut environment = context.open(common, u32::try_from(schedule.len()).unwrap_or(u32::MAX)).await?;
+    environment.pool(0, common).await?;
+    environment.settle(SETTLE).await?;
+    measure(&mut environment, common, schedule, None).await
 }
 
 /// Claims that are deleted again while others come.
 pub(super) async fn churn(
-    cast: &mut Cast<'_>,
+    context: &mut RunContext<'_>,
     common: &Common,
     schedule: Schedule,
     lifetime: Duration,
 ) -> Result<Measured> {
     let all = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
     let pool = common.pool_size.unwrap_or(all.clamp(1, 100));
-    let mut stage = cast.open(common, pool.saturating_add(all)).await?;
-    prepare(&mut stage, common, pool).await?;
-    stage.collects_garbage().await?;
-    measure(&mut stage, common, schedule, Some(lifetime)).await
+    let mut environment = context.open(common, pool.saturating_add(all)).await?;
+    prepare(&mut environment, common, pool).await?;
+    environment.collects_garbage().await?;
+    measure(&mut environment, common, schedule, Some(lifetime)).await
 }
 
 /// Puts the load on and measures it. With a `lifetime`, a claim is deleted so long after it is Ready; without, all are
 /// at the end.
 pub(super) async fn measure(
-    stage: &mut Stage<'_>,
+    environment: &mut Environment<'_>,
     common: &Common,
     schedule: Schedule,
     lifetime: Option<Duration>,
 ) -> Result<Measured> {
     let (count, last) = (schedule.len(), schedule.last().copied().unwrap_or_default());
-    say(&format!("{}: {count} claims in {:.1} s", stage.who.title(), last.as_secs_f64()));
-    let watch = Watch::begin(&stage.client, &objects::claims(), |_| {}).await?;
-    let before = stage.moment().await?;
-    let sampler = Sampler::begin(stage.processes());
+    say(&format!("{}: {count} claims in {:.1} s", environment.who.title(), last.as_secs_f64()));
+    let watch = Watch::begin(&environment.client, &objects::claims(), |_| {}).await?;
+    let before = environment.moment().await?;
+    let sampler = Sampler::begin(environment.processes());
     let (start, wall) = (Instant::now() + LEAD, Timestamp::now() + LEAD);
-    let board = Arc::new(Board::new("c", start, &schedule));
+    let tracker = Arc::new(ClaimTracker::new("c", start, &schedule));
     let mut tasks = JoinSet::new();
-    let (on_board, client) = (Arc::clone(&board), stage.client.clone());
+    let (on_board, client) = (Arc::clone(&tracker), environment.client.clone());
     tasks.spawn(watch.follow(move |event| {
         if let (Some(number), Some(lifetime)) = (on_board.watched(&event), lifetime) {
             load::dismiss_later(&client, &objects::claims(), &on_board, number, lifetime);
         }
     }));
-    let pacing = load::begin(&stage.client, &objects::claims(), &board, schedule, objects::claim);
+    let pacing = load::begin(&environment.client, &objects::claims(), &tracker, schedule, objects::claim);
     let deadline = start + last + common.deadline() + lifetime.unwrap_or_default();
-    let arrived = board.until(deadline, |p| {
+    let arrived = tracker.until(deadline, |p| {
         p.answered == count && p.ready + p.refused == count && (lifetime.is_none() || p.gone + p.refused == count)
     });
     tokio::select! {
@@ -103,13 +108,14 @@ pub(super) async fn measure(
         },
     }
     drop(pacing);
-    let after = stage.moment().await?;
+    let after = environment.moment().await?;
     let samples = sampler.end();
-    let outcome = Outcome::of(&board, &stage.launches().await?);
-    let mut measured = Measured::new(stage.who);
+    let outcome = Outcome::of(&tracker, &environment.launches().await?);
+    let mut measured = Measured::new(environment.who);
     told(&mut measured, &outcome);
     used(&mut measured, (&before, &after), &samples, count);
-    counted(stage, common, &mut measured, &Span { board: &board, before: &before, after: &after, wall }).await?;
+    counted(environment, common, &mut measured, &Span { tracker: &tracker, before: &before, after: &after, wall })
+        .await?;
     if common.no_refill {
         measured.notes.push("the pool was being deleted meanwhile, held by a finalizer: no refill".to_owned());
     }
@@ -146,7 +152,7 @@ pub(super) fn used(measured: &mut Measured, (before, after): (&Moment, &Moment),
 }
 
 struct Span<'a> {
-    board: &'a Arc<Board>,
+    tracker: &'a Arc<ClaimTracker>,
     before: &'a Moment,
     after: &'a Moment,
     /// The board's start on the audit log's clock.
@@ -154,19 +160,24 @@ struct Span<'a> {
 }
 
 /// Deletes the claims, and counts what was written and reconciled from the first creation to the last deletion.
-async fn counted(stage: &mut Stage<'_>, common: &Common, measured: &mut Measured, span: &Span<'_>) -> Result<()> {
-    let Span { board, before, after, wall } = span;
-    let claims = board.claims();
+async fn counted(
+    environment: &mut Environment<'_>,
+    common: &Common,
+    measured: &mut Measured,
+    span: &Span<'_>,
+) -> Result<()> {
+    let Span { tracker, before, after, wall } = span;
+    let claims = tracker.claims();
     let each = |sum: f64| sum / claims.len() as f64;
     let between = |from: &Moment, to: &Moment| Some(to.reconciles? - from.reconciles.unwrap_or(0.0));
     measured.number("reconciles_per_claim_to_ready", between(before, after).map(each));
-    let drained = common.drain > 0 && drain(stage, board, common.drain()).await?;
-    let end = stage.moment().await?;
+    let drained = common.drain > 0 && drain(environment, tracker, common.drain()).await?;
+    let end = environment.moment().await?;
     measured.number("reconciles_per_claim", between(before, &end).filter(|_| drained).map(each));
     let role = measured.who.role();
-    let Some(audit) = &mut stage.audit else { return Ok(()) };
+    let Some(audit) = &mut environment.audit else { return Ok(()) };
     audit.refresh()?;
-    let names: HashMap<usize, String> = (0..claims.len()).map(|number| (number, board.name(number))).collect();
+    let names: HashMap<usize, String> = (0..claims.len()).map(|number| (number, tracker.name(number))).collect();
     let wanted: Vec<Wanted<'_>> = claims
         .iter()
         .enumerate()
@@ -197,16 +208,20 @@ async fn counted(stage: &mut Stage<'_>, common: &Common, measured: &mut Measured
 }
 
 /// Deletes what claims there are and waits until their sandboxes are gone and all is quiet; says whether it came to that.
-pub(super) async fn drain(stage: &mut Stage<'_>, board: &Arc<Board>, limit: Duration) -> Result<bool> {
+pub(super) async fn drain(
+    environment: &mut Environment<'_>,
+    tracker: &Arc<ClaimTracker>,
+    limit: Duration,
+) -> Result<bool> {
     let deadline = Instant::now() + limit;
-    say(&format!("{}: deleting the claims", stage.who.title()));
-    load::dismiss_all(&stage.client, &objects::claims(), board).await?;
-    say(&format!("{}: waiting until what they had is gone and nothing more is written", stage.who.title()));
-    let taken: Vec<String> = board.claims().into_iter().filter_map(|claim| claim.sandbox).collect();
+    say(&format!("{}: deleting the claims", environment.who.title()));
+    load::dismiss_all(&environment.client, &objects::claims(), tracker).await?;
+    say(&format!("{}: waiting until what they had is gone and nothing more is written", environment.who.title()));
+    let taken: Vec<String> = tracker.claims().into_iter().filter_map(|claim| claim.sandbox).collect();
     for path in [objects::sandboxes(), objects::pods()] {
         loop {
             let mut there = HashSet::new();
-            Watch::begin(&stage.client, &path, |event| {
+            Watch::begin(&environment.client, &path, |event| {
                 there.insert(event.name.to_owned());
             })
             .await?;
@@ -220,5 +235,5 @@ pub(super) async fn drain(stage: &mut Stage<'_>, board: &Arc<Board>, limit: Dura
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
-    stage.settle(deadline.saturating_duration_since(Instant::now())).await
+    environment.settle(deadline.saturating_duration_since(Instant::now())).await
 }

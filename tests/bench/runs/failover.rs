@@ -6,20 +6,25 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::task::JoinSet;
 
-use super::{Cast, claims};
+use super::{RunContext, claims};
 use crate::args::{Common, Lease};
 use crate::arrivals::Schedule;
-use crate::board::{Board, Outcome};
 use crate::controller::Who;
 use crate::load;
 use crate::objects;
 use crate::progress::say;
 use crate::report::Measured;
+use crate::tracker::{ClaimTracker, Outcome};
 use crate::usage::{self, Sample, Sampler};
 use crate::watch::Watch;
 
-pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule, lease: Lease) -> Result<Measured> {
-    ensure!(cast.who == Who::Paddock, "failover is measured of our own operator alone");
+pub(super) async fn run(
+    context: &mut RunContext<'_>,
+    common: &Common,
+    schedule: Schedule,
+    lease: Lease,
+) -> Result<Measured> {
+    ensure!(context.who == Who::Paddock, "failover is measured of our own operator alone");
     ensure!(common.target.kubeconfig.is_none(), "failover is measured on a cluster of our own alone");
     let Lease { duration, deadline, retry } = lease;
     let flags = vec![
@@ -29,24 +34,24 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
     ];
     let count = schedule.len();
     let pool = common.pool_size.unwrap_or(u32::try_from(count).unwrap_or(u32::MAX));
-    let mut stage = cast.open_with(common, pool.saturating_mul(2), 2, flags).await?;
-    claims::prepare(&mut stage, common, pool).await?;
-    let [leader, other] = &stage.replicas[..] else { bail!("there are not two replicas") };
+    let mut environment = context.open_with(common, pool.saturating_mul(2), 2, flags).await?;
+    claims::prepare(&mut environment, common, pool).await?;
+    let [leader, other] = &environment.replicas[..] else { bail!("there are not two replicas") };
     ensure!(leader.is_leader().await && !other.is_leader().await, "the first replica does not lead alone");
 
     let last = schedule.last().copied().unwrap_or_default();
     let kill = schedule.get(count / 3).copied().unwrap_or_default();
     say(&format!("{count} claims in {:.1} s; the leader dies after {:.1} s", last.as_secs_f64(), kill.as_secs_f64()));
-    let watch = Watch::begin(&stage.client, &objects::claims(), |_| {}).await?;
-    let before = stage.moment().await?;
-    let sampler = Sampler::begin(stage.processes());
+    let watch = Watch::begin(&environment.client, &objects::claims(), |_| {}).await?;
+    let before = environment.moment().await?;
+    let sampler = Sampler::begin(environment.processes());
     let start = Instant::now() + claims::LEAD;
-    let board = Arc::new(Board::new("c", start, &schedule));
-    let (mut tasks, on_board) = (JoinSet::new(), Arc::clone(&board));
+    let tracker = Arc::new(ClaimTracker::new("c", start, &schedule));
+    let (mut tasks, on_board) = (JoinSet::new(), Arc::clone(&tracker));
     tasks.spawn(watch.follow(move |event| {
         on_board.watched(&event);
     }));
-    let pacing = load::begin(&stage.client, &objects::claims(), &board, schedule, objects::claim);
+    let pacing = load::begin(&environment.client, &objects::claims(), &tracker, schedule, objects::claim);
     let dies = async {
         tokio::time::sleep_until((start + kill).into()).await;
         let killed = start.elapsed();
@@ -57,7 +62,7 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
         anyhow::Ok((killed, start.elapsed()))
     };
     let until = start + last.max(kill) + Duration::from_secs(duration.into()) + common.deadline();
-    let arrive = board.until(until, |p| p.answered == count && p.ready + p.refused == count);
+    let arrive = tracker.until(until, |p| p.answered == count && p.ready + p.refused == count);
     let (killed, led) = tokio::select! {
         (times, _) = async { tokio::join!(dies, arrive) } => times?,
         ended = tasks.join_next() => match ended {
@@ -67,18 +72,19 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, schedule: Schedule
     };
     drop(pacing);
     let samples = sampler.end();
-    let outcome = Outcome::of(&board, &stage.launches().await?);
-    let mut measured = Measured::new(stage.who);
+    let outcome = Outcome::of(&tracker, &environment.launches().await?);
+    let mut measured = Measured::new(environment.who);
     claims::told(&mut measured, &outcome);
     let seconds = |at: Duration| at.saturating_sub(killed).as_secs_f64();
     measured.number("leader_after_s", Some(seconds(led)));
-    let waiting: Vec<_> = board.claims().into_iter().filter(|claim| (killed..led).contains(&claim.intended)).collect();
+    let waiting: Vec<_> =
+        tracker.claims().into_iter().filter(|claim| (killed..led).contains(&claim.intended)).collect();
     measured.set("claims_without_leader", waiting.len());
     measured.number("first_ready_after_s", waiting.iter().filter_map(|c| c.ready).min().map(seconds));
     measured.number("all_ready_after_s", waiting.iter().filter_map(|c| c.ready).max().map(seconds));
     measured.set("lease_s", vec![duration, deadline, retry]);
     // The second replica's: the first one ended.
-    let second = format!("{} 2", stage.who.role());
+    let second = format!("{} 2", environment.who.role());
     let used = |sample: Option<&Sample>| Some(sample?.usage.get(&second)?.cpu_s);
     let spent = used(samples.last()).zip(used(samples.first())).map(|(after, before)| after - before);
     measured.number("cpu_s", spent);

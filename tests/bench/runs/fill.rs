@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use tokio::task::JoinSet;
 
-use super::{Cast, claims};
+use super::{RunContext, claims};
 use crate::args::Common;
 use crate::audit;
-use crate::board::ms;
+use crate::environment::{Environment, Moment};
 use crate::objects;
 use crate::progress::say;
 use crate::report::Measured;
-use crate::stage::{Moment, Stage};
 use crate::stats::Summary;
+use crate::tracker::ms;
 use crate::usage::Sampler;
 use crate::watch::{Event, Watch};
 
@@ -27,31 +27,36 @@ const SETTLE: Duration = Duration::from_secs(30);
 /// When each sandbox was first seen, and first seen Ready.
 type Seen = HashMap<String, (Instant, Option<Instant>)>;
 
-pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, sandboxes: u32) -> Result<Measured> {
-    let mut stage = cast.open(common, sandboxes).await?;
-    stage.settle(SETTLE).await?;
-    let before = stage.moment().await?;
-    let sampler = Sampler::begin(stage.processes());
-    let mut measured = Measured::new(stage.who);
-    let full = watched(&stage, common, sandboxes, &mut measured).await?;
-    let after = stage.moment().await?;
+pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, sandboxes: u32) -> Result<Measured> {
+    let mut environment = context.open(common, sandboxes).await?;
+    environment.settle(SETTLE).await?;
+    let before = environment.moment().await?;
+    let sampler = Sampler::begin(environment.processes());
+    let mut measured = Measured::new(environment.who);
+    let full = watched(&environment, common, sandboxes, &mut measured).await?;
+    let after = environment.moment().await?;
     let samples = sampler.end();
     claims::used(&mut measured, (&before, &after), &samples, sandboxes as usize);
-    counted(&mut stage, &mut measured, &before, sandboxes as usize).await?;
+    counted(&mut environment, &mut measured, &before, sandboxes as usize).await?;
     if !full {
         measured.notes.push(format!("it stopped before {sandboxes} were Ready"));
     }
     Ok(measured)
 }
 
-async fn watched(stage: &Stage<'_>, common: &Common, sandboxes: u32, measured: &mut Measured) -> Result<bool> {
+async fn watched(
+    environment: &Environment<'_>,
+    common: &Common,
+    sandboxes: u32,
+    measured: &mut Measured,
+) -> Result<bool> {
     let seen = Arc::new(Mutex::new(Seen::new()));
-    let watch = Watch::begin(&stage.client, &objects::sandboxes(), |_| {}).await?;
+    let watch = Watch::begin(&environment.client, &objects::sandboxes(), |_| {}).await?;
     let (into, mut tasks) = (Arc::clone(&seen), JoinSet::new());
     tasks.spawn(watch.follow(move |event| note(&mut into.lock().unwrap_or_else(PoisonError::into_inner), &event)));
-    say(&format!("{}: a pool of {sandboxes}", stage.who.title()));
+    say(&format!("{}: a pool of {sandboxes}", environment.who.title()));
     let start = Instant::now();
-    stage.pool(sandboxes, common).await?;
+    environment.pool(sandboxes, common).await?;
     let (mut most, mut grew) = (0, Instant::now());
     let full = loop {
         tokio::select! {
@@ -98,14 +103,19 @@ fn note(seen: &mut Seen, event: &Event<'_>) {
     }
 }
 
-async fn counted(stage: &mut Stage<'_>, measured: &mut Measured, before: &Moment, count: usize) -> Result<()> {
-    stage.settle(SETTLE).await?;
-    let end = stage.moment().await?;
+async fn counted(
+    environment: &mut Environment<'_>,
+    measured: &mut Measured,
+    before: &Moment,
+    count: usize,
+) -> Result<()> {
+    environment.settle(SETTLE).await?;
+    let end = environment.moment().await?;
     let each = |sum: f64| sum / count as f64;
     let reconciles = end.reconciles.map(|end| each(end - before.reconciles.unwrap_or(0.0)));
     measured.number("reconciles_per_sandbox", reconciles);
     let role = measured.who.role();
-    let Some(audit) = &mut stage.audit else { return Ok(()) };
+    let Some(audit) = &mut environment.audit else { return Ok(()) };
     audit.refresh()?;
     let all = audit.between(before.wall, end.wall);
     let (writes, _) = audit::of(&all, role);

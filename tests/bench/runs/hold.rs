@@ -7,17 +7,17 @@ use anyhow::{Context as _, Result};
 use http::Method;
 use paddock_cluster::Signal;
 
-use super::Cast;
+use super::RunContext;
 use crate::args::Common;
-use crate::board::ms;
 use crate::client::{Load, send};
 use crate::controller::Who;
+use crate::environment::Environment;
 use crate::metrics::Scrape;
 use crate::objects;
 use crate::progress::say;
 use crate::report::Measured;
-use crate::stage::Stage;
 use crate::stats::{Summary, round};
+use crate::tracker::ms;
 use crate::usage::{self, Sampler, Watched};
 use crate::watch::Watch;
 
@@ -28,32 +28,37 @@ const SCRAPES: usize = 7;
 /// How a controller may end before it is killed.
 const GRACE: Duration = Duration::from_secs(30);
 
-pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, sandboxes: u32, rest: Duration) -> Result<Measured> {
+pub(super) async fn run(
+    context: &mut RunContext<'_>,
+    common: &Common,
+    sandboxes: u32,
+    rest: Duration,
+) -> Result<Measured> {
     // Nobody counts writes here, and at tens of thousands the log is hundreds of megabytes.
     let common = Common { no_audit: true, ..common.clone() };
-    let mut stage = cast.open(&common, sandboxes).await?;
-    stage.pool(sandboxes, &common).await?;
-    say(&format!("{}: filling the pool with {sandboxes} sandboxes", stage.who.title()));
-    let sampler = Sampler::begin(stage.processes());
-    let ready = stage.fill(sandboxes).await?;
-    let mut measured = Measured::new(stage.who);
+    let mut environment = context.open(&common, sandboxes).await?;
+    environment.pool(sandboxes, &common).await?;
+    say(&format!("{}: filling the pool with {sandboxes} sandboxes", environment.who.title()));
+    let sampler = Sampler::begin(environment.processes());
+    let ready = environment.fill(sandboxes).await?;
+    let mut measured = Measured::new(environment.who);
     measured.set("sandboxes", ready);
     if ready < sandboxes {
         measured.notes.push(format!("it stopped at {ready} of {sandboxes}"));
     }
-    settled(&mut stage).await?;
-    at_rest(&stage, &mut measured, rest).await?;
-    scraped(&stage, &mut measured).await?;
+    settled(&mut environment).await?;
+    at_rest(&environment, &mut measured, rest).await?;
+    scraped(&environment, &mut measured).await?;
     measured.samples = sampler.end();
-    measured.number("rss_mb", usage::peak(&measured.samples, stage.who.role()));
-    restarted(&stage, &mut measured).await?;
+    measured.number("rss_mb", usage::peak(&measured.samples, environment.who.role()));
+    restarted(&environment, &mut measured).await?;
     Ok(measured)
 }
 
 /// Waits until sandboxes do not change any more.
-async fn settled(stage: &mut Stage<'_>) -> Result<()> {
+async fn settled(environment: &mut Environment<'_>) -> Result<()> {
     const QUIET: Duration = Duration::from_secs(5);
-    let watch = Watch::begin(&stage.client, &objects::sandboxes(), |_| {}).await?;
+    let watch = Watch::begin(&environment.client, &objects::sandboxes(), |_| {}).await?;
     let (changed, mut changes) = tokio::sync::mpsc::unbounded_channel();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(watch.follow(move |_| {
@@ -66,13 +71,14 @@ async fn settled(stage: &mut Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn at_rest(stage: &Stage<'_>, measured: &mut Measured, rest: Duration) -> Result<()> {
-    say(&format!("{}: {} s at rest", stage.who.title(), rest.as_secs()));
-    let role = stage.who.role();
-    let (traffic, events, before) = (watch_bytes(stage).await?, watch_events(stage).await?, stage.moment().await?);
+async fn at_rest(environment: &Environment<'_>, measured: &mut Measured, rest: Duration) -> Result<()> {
+    say(&format!("{}: {} s at rest", environment.who.title(), rest.as_secs()));
+    let role = environment.who.role();
+    let (traffic, events, before) =
+        (watch_bytes(environment).await?, watch_events(environment).await?, environment.moment().await?);
     tokio::time::sleep(rest).await;
-    let after = stage.moment().await?;
-    let (more_traffic, more_events) = (watch_bytes(stage).await?, watch_events(stage).await?);
+    let after = environment.moment().await?;
+    let (more_traffic, more_events) = (watch_bytes(environment).await?, watch_events(environment).await?);
     let seconds = after.wall.duration_since(before.wall).as_secs_f64();
     let share = |spent: f64| spent / seconds * 100.0;
     let spent = usage::spent(&before.usage, &after.usage);
@@ -90,20 +96,20 @@ async fn at_rest(stage: &Stage<'_>, measured: &mut Measured, rest: Duration) -> 
 }
 
 /// Bytes of watch events that the API server has sent to anybody.
-async fn watch_bytes(stage: &Stage<'_>) -> Result<Option<f64>> {
-    let reply = send(&stage.client, Method::GET, "/metrics", Load::Empty).await?;
+async fn watch_bytes(environment: &Environment<'_>) -> Result<Option<f64>> {
+    let reply = send(&environment.client, Method::GET, "/metrics", Load::Empty).await?;
     let text = String::from_utf8_lossy(&reply.body).into_owned();
     Ok(Scrape::from_text(text).sum("apiserver_watch_events_sizes_sum", &[]))
 }
 
 /// Objects that watches have brought to the controller; ours counts them.
-async fn watch_events(stage: &Stage<'_>) -> Result<Option<f64>> {
-    let Some(replica) = stage.replicas.first() else { return Ok(None) };
+async fn watch_events(environment: &Environment<'_>) -> Result<Option<f64>> {
+    let Some(replica) = environment.replicas.first() else { return Ok(None) };
     Ok(Scrape::of(&replica.metrics).await?.sum("paddock_watch_events_total", &[]))
 }
 
-async fn scraped(stage: &Stage<'_>, measured: &mut Measured) -> Result<()> {
-    let Some(replica) = stage.replicas.first() else { return Ok(()) };
+async fn scraped(environment: &Environment<'_>, measured: &mut Measured) -> Result<()> {
+    let Some(replica) = environment.replicas.first() else { return Ok(()) };
     let (mut took, mut size) = (Vec::new(), 0);
     for _ in 0..SCRAPES {
         let scrape = Scrape::of(&replica.metrics).await?;
@@ -116,18 +122,18 @@ async fn scraped(stage: &Stage<'_>, measured: &mut Measured) -> Result<()> {
 }
 
 /// Ends the controller and starts it again, with everything there.
-async fn restarted(stage: &Stage<'_>, measured: &mut Measured) -> Result<()> {
-    let Some(replica) = stage.replicas.first() else { return Ok(()) };
-    say(&format!("{}: starting it again", stage.who.title()));
+async fn restarted(environment: &Environment<'_>, measured: &mut Measured) -> Result<()> {
+    let Some(replica) = environment.replicas.first() else { return Ok(()) };
+    say(&format!("{}: starting it again", environment.who.title()));
     replica.process.signal(Signal::Terminate).await?;
     // One that does not end is killed by the restart.
     let _ = tokio::time::timeout(GRACE, replica.process.wait()).await;
     replica.process.restart().await?;
-    let role = stage.who.role();
+    let role = environment.who.role();
     let sampler = Sampler::begin(vec![Watched { name: role.to_owned(), pid: replica.process.pid() }]);
     let ready = replica.ready().await?;
     measured.number("start_ready_s", Some(ready.as_secs_f64()));
-    if stage.who == Who::Paddock {
+    if environment.who == Who::Paddock {
         measured.number("start_leads_s", Some((ready + replica.leads().await?).as_secs_f64()));
     }
     // What it does first among so many, it does now.

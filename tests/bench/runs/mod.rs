@@ -11,18 +11,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use paddock_cluster::Place;
+use paddock_cluster::AnyCluster;
 
 use crate::args::{Command, Common};
 use crate::arrivals::{self, Schedule};
 use crate::controller::Who;
+use crate::environment::{Environment, Setup};
 use crate::report::Measured;
-use crate::stage::{Setup, Stage};
 
 /// Where a run happens and who is measured.
-pub(crate) struct Cast<'a> {
+pub(crate) struct RunContext<'a> {
     /// Holds the cluster, so that whoever owns it can end it.
-    pub(crate) slot: &'a mut Option<Place>,
+    pub(crate) slot: &'a mut Option<AnyCluster>,
     /// Our operator's binary, where it was built.
     pub(crate) program: Option<&'a Path>,
     /// Who is measured.
@@ -31,8 +31,8 @@ pub(crate) struct Cast<'a> {
     pub(crate) bare_writes: u8,
 }
 
-impl Cast<'_> {
-    async fn open(&mut self, common: &Common, sandboxes: u32) -> Result<Stage<'_>> {
+impl RunContext<'_> {
+    async fn open(&mut self, common: &Common, sandboxes: u32) -> Result<Environment<'_>> {
         self.open_with(common, sandboxes, 1, Vec::new()).await
     }
 
@@ -42,39 +42,39 @@ impl Cast<'_> {
         sandboxes: u32,
         replicas: usize,
         flags: Vec<String>,
-    ) -> Result<Stage<'_>> {
+    ) -> Result<Environment<'_>> {
         let setup = Setup { common, who: self.who, program: self.program, sandboxes, replicas, flags };
-        Stage::open(self.slot, &setup).await
+        Environment::open(self.slot, &setup).await
     }
 }
 
 /// Runs a benchmark for one controller.
-pub(crate) async fn run(command: &Command, mut cast: Cast<'_>) -> Result<Measured> {
+pub(crate) async fn run(command: &Command, mut context: RunContext<'_>) -> Result<Measured> {
     let common = command.common();
-    if let (Some((schedule, _)), Who::Bare) = (load(command), cast.who) {
-        return bare::run(&mut cast, common, schedule).await;
+    if let (Some((schedule, _)), Who::Bare) = (load(command), context.who) {
+        return bare::run(&mut context, common, schedule).await;
     }
     match command {
         Command::ClaimsBurst { .. } | Command::ClaimsSustained { .. } => {
             let Some((schedule, pool)) = load(command) else { bail!("this benchmark has no arrivals") };
-            claims::warm(&mut cast, common, schedule, pool).await
+            claims::warm(&mut context, common, schedule, pool).await
         }
-        Command::Cold { claims, .. } => claims::cold(&mut cast, common, arrivals::burst(*claims as usize)).await,
+        Command::Cold { claims, .. } => claims::cold(&mut context, common, arrivals::burst(*claims as usize)).await,
         Command::Churn { rate, seconds, lifetime, .. } => {
             let schedule = arrivals::poisson(*rate, arrivals::count(*rate, *seconds), common.seed);
-            claims::churn(&mut cast, common, schedule, Duration::from_secs((*lifetime).into())).await
+            claims::churn(&mut context, common, schedule, Duration::from_secs((*lifetime).into())).await
         }
         Command::Saturate { rate, seconds, factor, limit, .. } => {
             let steps = saturate::Steps { rate: *rate, seconds: *seconds, factor: *factor, limit: f64::from(*limit) };
-            saturate::run(&mut cast, common, steps).await
+            saturate::run(&mut context, common, steps).await
         }
-        Command::Fill { sandboxes, .. } => fill::run(&mut cast, common, *sandboxes).await,
+        Command::Fill { sandboxes, .. } => fill::run(&mut context, common, *sandboxes).await,
         Command::Hold { sandboxes, rest, .. } => {
-            hold::run(&mut cast, common, *sandboxes, Duration::from_secs((*rest).into())).await
+            hold::run(&mut context, common, *sandboxes, Duration::from_secs((*rest).into())).await
         }
         Command::Failover { claims, rate, lease, .. } => {
             let schedule = arrivals::poisson(*rate, *claims as usize, common.seed);
-            failover::run(&mut cast, common, schedule, *lease).await
+            failover::run(&mut context, common, schedule, *lease).await
         }
         Command::Bare { .. } => bail!("the bare client is measured without a controller"),
     }

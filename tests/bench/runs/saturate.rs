@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Cast, claims};
+use super::{RunContext, claims};
 use crate::args::Common;
 use crate::arrivals;
 use crate::progress::say;
@@ -30,15 +30,15 @@ const LIKELY: u32 = 200;
 /// Ready sandboxes at the start of each round, unless told.
 const POOL: u32 = 200;
 
-pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, steps: Steps) -> Result<Measured> {
+pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, steps: Steps) -> Result<Measured> {
     let pool = common.pool_size.unwrap_or(POOL);
     let most = pool + LIKELY * steps.seconds;
-    let mut stage = cast.open(common, most).await?;
-    claims::prepare(&mut stage, common, pool).await?;
+    let mut environment = context.open(common, most).await?;
+    claims::prepare(&mut environment, common, pool).await?;
     let (mut rate, mut rounds, mut best) = (steps.rate, Vec::<Value>::new(), None::<Measured>);
     let stopped = loop {
         let schedule = arrivals::poisson(rate, arrivals::count(rate, steps.seconds), common.seed);
-        let mut measured = claims::measure(&mut stage, common, schedule, None).await?;
+        let mut measured = claims::measure(&mut environment, common, schedule, None).await?;
         let why = fails(&measured, steps.limit);
         let shown = why.as_deref().unwrap_or("passes");
         say(&format!("{rate:.1}/s: p99 {} ms: {shown}", measured.figures["ready_ms"]["p99"]));
@@ -61,10 +61,10 @@ pub(super) async fn run(cast: &mut Cast<'_>, common: &Common, steps: Steps) -> R
         if rate > FASTEST {
             break format!("it passes {FASTEST}/s");
         }
-        stage.full(pool).await?;
-        stage.settle(common.drain()).await?;
+        environment.full(pool).await?;
+        environment.settle(common.drain()).await?;
     };
-    let mut best = best.unwrap_or_else(|| Measured::new(stage.who));
+    let mut best = best.unwrap_or_else(|| Measured::new(environment.who));
     best.set("rounds", rounds);
     best.set("limit_ms", steps.limit);
     best.notes.push(stopped);

@@ -2,7 +2,7 @@
 //!
 //! It knows resource versions, UIDs, generations, preconditions, merge patches (RFC 7386), the status subresource,
 //! graceful deletion, finalizers, and the defaults and rules of this project's definitions. It shares no code with the
-//! core, whose judge it is, and is itself held to a real API server (`real::model`).
+//! core, whose judge it is, and is itself held to a real API server (`e2e::model`).
 
 mod deletion;
 mod gc;

@@ -7,7 +7,7 @@ use paddock_core::kind::Kind;
 use super::{claim, defect, expect, pool_of};
 use crate::framework::{Outcome, Test};
 use crate::sim::operator::carry_out;
-use crate::sim::stage::{Link, PluginReply, Stage};
+use crate::sim::scripted::{Link, PluginReply, ScriptedCluster};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -27,102 +27,102 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-fn bound_to(stage: &Stage, name: &str) -> String {
-    stage.get(Kind::Claim, name)["status"]["sandbox"]["name"].as_str().unwrap_or_default().to_owned()
+fn bound_to(cluster: &ScriptedCluster, name: &str) -> String {
+    cluster.get(Kind::Claim, name)["status"]["sandbox"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
-fn is_ready(stage: &Stage, name: &str) -> Outcome {
-    let says = stage.says(Kind::Claim, name, "Ready");
-    expect(says.0 == "True", || format!("claim {name} says {says:?}: {}", stage.get(Kind::Claim, name)))
+fn is_ready(cluster: &ScriptedCluster, name: &str) -> Outcome {
+    let says = cluster.says(Kind::Claim, name, "Ready");
+    expect(says.0 == "True", || format!("claim {name} says {says:?}: {}", cluster.get(Kind::Claim, name)))
 }
 
 /// Names of all Sandboxes as the core orders them: those made within a second by their names.
-fn by_age(stage: &Stage) -> Vec<String> {
-    let mut names = stage.names(Kind::Sandbox);
-    names.sort_by_key(|n| (stage.get(Kind::Sandbox, n)["metadata"]["creationTimestamp"].to_string(), n.clone()));
+fn by_age(cluster: &ScriptedCluster) -> Vec<String> {
+    let mut names = cluster.names(Kind::Sandbox);
+    names.sort_by_key(|n| (cluster.get(Kind::Sandbox, n)["metadata"]["creationTimestamp"].to_string(), n.clone()));
     names
 }
 
-fn oldest(stage: &Stage) -> String {
-    by_age(stage).remove(0)
+fn oldest(cluster: &ScriptedCluster) -> String {
+    by_age(cluster).remove(0)
 }
 
 fn ready_ones_first() -> Outcome {
-    let mut stage = Stage::set(&pool_of(3));
+    let mut cluster = ScriptedCluster::new(&pool_of(3));
     // The oldest two lose their readiness; they are still the oldest.
-    let names = by_age(&stage);
+    let names = by_age(&cluster);
     for name in &names[..2] {
-        stage.patch(Kind::Pod, name, "{ status: { conditions: [{ type: Ready, status: 'False' }] } }");
+        cluster.patch(Kind::Pod, name, "{ status: { conditions: [{ type: Ready, status: 'False' }] } }");
     }
-    stage.nodes_work = false;
-    stage.settle();
-    stage.apply(&claim("c"));
-    stage.settle();
-    is_ready(&stage, "c")?;
-    expect(bound_to(&stage, "c") == names[2], || {
-        format!("it took {}, and {} is Ready", bound_to(&stage, "c"), names[2])
+    cluster.nodes_work = false;
+    cluster.settle();
+    cluster.apply(&claim("c"));
+    cluster.settle();
+    is_ready(&cluster, "c")?;
+    expect(bound_to(&cluster, "c") == names[2], || {
+        format!("it took {}, and {} is Ready", bound_to(&cluster, "c"), names[2])
     })
 }
 
 /// Two operators believe that they lead, know the same, and each serves another claim.
 fn two_claims_one_sandbox() -> Outcome {
-    let mut stage = Stage::set(&pool_of(1));
-    stage.nodes_work = false;
-    stage.apply(&claim("c1"));
-    stage.apply(&claim("c2"));
-    let mut second = stage.another();
-    stage.watch();
-    let now = stage.api.now;
-    let (_, _, first_plan) = stage.operator.plan(&Stage::key(Kind::Claim, "c1"), now);
-    let (_, _, second_plan) = second.plan(&Stage::key(Kind::Claim, "c2"), now);
+    let mut cluster = ScriptedCluster::new(&pool_of(1));
+    cluster.nodes_work = false;
+    cluster.apply(&claim("c1"));
+    cluster.apply(&claim("c2"));
+    let mut second = cluster.another();
+    cluster.watch();
+    let now = cluster.api.now;
+    let (_, _, first_plan) = cluster.operator.plan(&ScriptedCluster::key(Kind::Claim, "c1"), now);
+    let (_, _, second_plan) = second.plan(&ScriptedCluster::key(Kind::Claim, "c2"), now);
     for plan in [&first_plan, &second_plan] {
         let takes = plan.ops().any(|op| op.reason.as_str() == "Claimed");
         expect(takes, || "a claim did not even try: this proves nothing".to_owned())?;
         for op in plan.steps.iter().filter(|s| !s.is_empty()).take(1).flatten() {
-            carry_out(&mut stage.api, op);
+            carry_out(&mut cluster.api, op);
         }
     }
-    let name = stage.names(Kind::Sandbox).remove(0);
-    let owner = stage.controller(Kind::Sandbox, &name);
+    let name = cluster.names(Kind::Sandbox).remove(0);
+    let owner = cluster.controller(Kind::Sandbox, &name);
     expect(owner.0 == "c1", || format!("{name} was c1's and is {}'s", owner.0))?;
-    stage.nodes_work = true;
-    stage.settle();
-    stage.pass(5);
-    is_ready(&stage, "c1")?;
-    is_ready(&stage, "c2")?;
-    expect(bound_to(&stage, "c1") != bound_to(&stage, "c2"), || "both have the same Sandbox".to_owned())
+    cluster.nodes_work = true;
+    cluster.settle();
+    cluster.pass(5);
+    is_ready(&cluster, "c1")?;
+    is_ready(&cluster, "c2")?;
+    expect(bound_to(&cluster, "c1") != bound_to(&cluster, "c2"), || "both have the same Sandbox".to_owned())
 }
 
 /// Both are planned before either is sent; the second must notice and look again, not run into a conflict.
 fn no_take_in_vain() -> Outcome {
-    let mut stage = Stage::set(&pool_of(2));
-    stage.nodes_work = false;
-    stage.apply(&claim("c1"));
-    stage.apply(&claim("c2"));
-    stage.watch();
-    stage.sent.clear();
-    stage.act(Link::Good);
-    stage.settle();
+    let mut cluster = ScriptedCluster::new(&pool_of(2));
+    cluster.nodes_work = false;
+    cluster.apply(&claim("c1"));
+    cluster.apply(&claim("c2"));
+    cluster.watch();
+    cluster.sent.clear();
+    cluster.act(Link::Good);
+    cluster.settle();
     let vain: Vec<_> =
-        stage.sent.iter().filter(|(_, a)| *a == PluginReply::Conflict).map(|(op, _)| op.to_string()).collect();
+        cluster.sent.iter().filter(|(_, a)| *a == PluginReply::Conflict).map(|(op, _)| op.to_string()).collect();
     expect(vain.is_empty(), || format!("sent in vain: {vain:?}"))?;
-    is_ready(&stage, "c1")?;
-    is_ready(&stage, "c2")?;
-    let taken = stage.count(Kind::Sandbox, "patch");
-    expect(bound_to(&stage, "c1") != bound_to(&stage, "c2"), || format!("one for both, after {taken} patches"))
+    is_ready(&cluster, "c1")?;
+    is_ready(&cluster, "c2")?;
+    let taken = cluster.count(Kind::Sandbox, "patch");
+    expect(bound_to(&cluster, "c1") != bound_to(&cluster, "c2"), || format!("one for both, after {taken} patches"))
 }
 
 /// The status names a Sandbox; whatever else the claim comes to own, that one stays.
 fn committed_stays() -> Outcome {
-    let mut stage = Stage::set(&pool_of(2));
-    stage.apply(&claim("c"));
-    stage.settle();
-    is_ready(&stage, "c")?;
-    let committed = bound_to(&stage, "c");
+    let mut cluster = ScriptedCluster::new(&pool_of(2));
+    cluster.apply(&claim("c"));
+    cluster.settle();
+    is_ready(&cluster, "c")?;
+    let committed = bound_to(&cluster, "c");
     // A second one, as another operator's late write would leave it, older than the first.
-    let other = stage.names(Kind::Sandbox).into_iter().find(|n| *n != committed).ok_or("there is no other")?;
-    let claim_uid = stage.get(Kind::Claim, "c")["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-    let mut second = stage.get(Kind::Sandbox, &other);
+    let other = cluster.names(Kind::Sandbox).into_iter().find(|n| *n != committed).ok_or("there is no other")?;
+    let claim_uid = cluster.get(Kind::Claim, "c")["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let mut second = cluster.get(Kind::Sandbox, &other);
     second["metadata"]["creationTimestamp"] = "2029-01-01T00:00:00Z".into();
     second["metadata"]["ownerReferences"] = serde_json::json!([{
         "apiVersion": "extensions.agents.x-k8s.io/v1beta1",
@@ -131,182 +131,186 @@ fn committed_stays() -> Outcome {
         "uid": claim_uid,
         "controller": true,
     }]);
-    stage.api.place(second);
-    stage.restart();
-    stage.settle();
-    stage.pass(5);
-    expect(bound_to(&stage, "c") == committed, || format!("it had {committed}, and names {}", bound_to(&stage, "c")))?;
-    expect(stage.names(Kind::Sandbox).contains(&committed), || format!("{committed} was deleted"))?;
-    expect(!stage.names(Kind::Sandbox).contains(&other), || format!("{other} stays beside {committed}"))
+    cluster.api.place(second);
+    cluster.restart();
+    cluster.settle();
+    cluster.pass(5);
+    expect(bound_to(&cluster, "c") == committed, || {
+        format!("it had {committed}, and names {}", bound_to(&cluster, "c"))
+    })?;
+    expect(cluster.names(Kind::Sandbox).contains(&committed), || format!("{committed} was deleted"))?;
+    expect(!cluster.names(Kind::Sandbox).contains(&other), || format!("{other} stays beside {committed}"))
 }
 
 /// An operator that does not know what the last one chose must not write its own choice over it.
 fn no_second_choice() -> Outcome {
-    let mut stage = Stage::set(&pool_of(2));
-    stage.nodes_work = false;
-    let oldest = oldest(&stage);
-    stage.apply(&claim("c"));
+    let mut cluster = ScriptedCluster::new(&pool_of(2));
+    cluster.nodes_work = false;
+    let oldest = oldest(&cluster);
+    cluster.apply(&claim("c"));
     // What the late one knows is from a moment in which the first one's pod was not Ready.
-    stage.patch(Kind::Pod, &oldest, "{ status: { conditions: [{ type: Ready, status: 'False' }] } }");
-    let mut late = stage.another();
-    stage.patch(Kind::Pod, &oldest, "{ status: { conditions: [{ type: Ready, status: 'True' }] } }");
-    stage.settle();
-    let committed = bound_to(&stage, "c");
+    cluster.patch(Kind::Pod, &oldest, "{ status: { conditions: [{ type: Ready, status: 'False' }] } }");
+    let mut late = cluster.another();
+    cluster.patch(Kind::Pod, &oldest, "{ status: { conditions: [{ type: Ready, status: 'True' }] } }");
+    cluster.settle();
+    let committed = bound_to(&cluster, "c");
     expect(committed == oldest, || format!("it took {committed}, and {oldest} is the oldest: this proves nothing"))?;
-    let now = stage.api.now;
-    let (_, _, plan) = late.plan(&Stage::key(Kind::Claim, "c"), now);
+    let now = cluster.api.now;
+    let (_, _, plan) = late.plan(&ScriptedCluster::key(Kind::Claim, "c"), now);
     expect(!plan.is_empty(), || "the late one plans nothing: this proves nothing".to_owned())?;
     'steps: for step in plan.steps.iter().filter(|s| !s.is_empty()) {
         for op in step {
-            let outcome = carry_out(&mut stage.api, op);
+            let outcome = carry_out(&mut cluster.api, op);
             if !matches!(outcome, paddock_core::plan::Outcome::Stored(_)) {
                 break 'steps;
             }
         }
     }
-    expect(bound_to(&stage, "c") == committed, || format!("it had {committed}, and names {}", bound_to(&stage, "c")))
+    expect(bound_to(&cluster, "c") == committed, || {
+        format!("it had {committed}, and names {}", bound_to(&cluster, "c"))
+    })
 }
 
 fn cold_claims_bind() -> Outcome {
-    let mut stage = Stage::set(&pool_of(0));
+    let mut cluster = ScriptedCluster::new(&pool_of(0));
     let names: Vec<String> = (0..20).map(|i| format!("c{i}")).collect();
     for name in &names {
-        stage.apply(&claim(name));
+        cluster.apply(&claim(name));
     }
     // Every first try is done and nobody hears of it; the pods take their time.
-    stage.nodes_work = false;
-    stage.watch();
-    stage.act(Link::RepliesLost);
-    stage.settle();
-    stage.pass(5);
-    stage.nodes_work = true;
-    stage.settle();
+    cluster.nodes_work = false;
+    cluster.watch();
+    cluster.act(Link::RepliesLost);
+    cluster.settle();
+    cluster.pass(5);
+    cluster.nodes_work = true;
+    cluster.settle();
     for name in &names {
-        is_ready(&stage, name)?;
-        expect(bound_to(&stage, name) == *name, || format!("{name} has {}", bound_to(&stage, name)))?;
+        is_ready(&cluster, name)?;
+        expect(bound_to(&cluster, name) == *name, || format!("{name} has {}", bound_to(&cluster, name)))?;
     }
-    let made = stage.names(Kind::Sandbox).len();
+    let made = cluster.names(Kind::Sandbox).len();
     expect(made == names.len(), || format!("{made} Sandboxes for {} claims", names.len()))
 }
 
 /// The watch of Sandboxes shows nothing while the pool is looked at again and again.
 fn no_more_than_asked() -> Outcome {
-    let mut stage = Stage::set(&pool_of(0));
-    stage.nodes_work = false;
-    stage.hold(Kind::Sandbox);
-    stage.patch(Kind::Pool, "p", "{ spec: { replicas: 200 } }");
-    stage.watch();
+    let mut cluster = ScriptedCluster::new(&pool_of(0));
+    cluster.nodes_work = false;
+    cluster.hold(Kind::Sandbox);
+    cluster.patch(Kind::Pool, "p", "{ spec: { replicas: 200 } }");
+    cluster.watch();
     for _ in 0..40 {
-        stage.operator.push(Stage::key(Kind::Pool, "p"));
-        stage.act(Link::Good);
+        cluster.operator.push(ScriptedCluster::key(Kind::Pool, "p"));
+        cluster.act(Link::Good);
     }
-    let made = stage.names(Kind::Sandbox).len();
+    let made = cluster.names(Kind::Sandbox).len();
     expect(made == 200, || format!("asked for 200, made {made}"))
 }
 
 /// So many requests that nobody knows what became of; the pool looks again with each failure.
 fn no_more_than_asked_when_lost() -> Outcome {
-    let mut stage = Stage::set(&pool_of(0));
-    stage.nodes_work = false;
-    stage.hold(Kind::Sandbox);
-    stage.patch(Kind::Pool, "p", "{ spec: { replicas: 200 } }");
-    stage.watch();
+    let mut cluster = ScriptedCluster::new(&pool_of(0));
+    cluster.nodes_work = false;
+    cluster.hold(Kind::Sandbox);
+    cluster.patch(Kind::Pool, "p", "{ spec: { replicas: 200 } }");
+    cluster.watch();
     for _ in 0..40 {
-        stage.operator.push(Stage::key(Kind::Pool, "p"));
-        stage.act(Link::RepliesLost);
-        let made = stage.names(Kind::Sandbox).len();
+        cluster.operator.push(ScriptedCluster::key(Kind::Pool, "p"));
+        cluster.act(Link::RepliesLost);
+        let made = cluster.names(Kind::Sandbox).len();
         expect(made <= 200, || format!("asked for 200, made {made}"))?;
     }
-    stage.release(Kind::Sandbox);
-    stage.pass(120);
-    let made = stage.names(Kind::Sandbox).len();
+    cluster.release(Kind::Sandbox);
+    cluster.pass(120);
+    let made = cluster.names(Kind::Sandbox).len();
     expect(made == 200, || format!("asked for 200, made {made}"))
 }
 
 fn expired_claim_leaks_nothing() -> Outcome {
-    let mut stage = Stage::set(&pool_of(1));
-    stage.apply(
+    let mut cluster = ScriptedCluster::new(&pool_of(1));
+    cluster.apply(
         "{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxClaim, metadata: { name: c }, spec: { warmPoolRef: { name: p }, lifecycle: { shutdownTime: '2030-01-01T12:10:00Z', shutdownPolicy: Retain } } }",
     );
-    stage.settle();
-    is_ready(&stage, "c")?;
-    let had = bound_to(&stage, "c");
-    stage.pass(700);
-    let says = stage.says(Kind::Claim, "c", "Ready");
+    cluster.settle();
+    is_ready(&cluster, "c")?;
+    let had = bound_to(&cluster, "c");
+    cluster.pass(700);
+    let says = cluster.says(Kind::Claim, "c", "Ready");
     expect(says == ("False".to_owned(), "ClaimExpired".to_owned()), || format!("it says {says:?}"))?;
-    expect(!stage.names(Kind::Sandbox).contains(&had), || format!("{had} is still there"))?;
-    expect(!stage.names(Kind::Pod).contains(&had), || format!("the pod of {had} is still there"))
+    expect(!cluster.names(Kind::Sandbox).contains(&had), || format!("{had} is still there"))?;
+    expect(!cluster.names(Kind::Pod).contains(&had), || format!("the pod of {had} is still there"))
 }
 
 fn stale_template() -> Outcome {
-    let mut stage = Stage::set(&pool_of(1));
-    let old = stage.names(Kind::Sandbox).remove(0);
-    stage.patch(
+    let mut cluster = ScriptedCluster::new(&pool_of(1));
+    let old = cluster.names(Kind::Sandbox).remove(0);
+    cluster.patch(
         Kind::Template,
         "t",
         "{ spec: { podTemplate: { spec: { containers: [{ name: agent, image: 'agent:2' }] } } } }",
     );
-    stage.settle();
-    expect(stage.names(Kind::Sandbox).contains(&old), || "the stale one is gone: this proves nothing".to_owned())?;
-    stage.apply(&claim("c"));
-    stage.settle();
-    is_ready(&stage, "c")?;
-    let image = stage.get(Kind::Pod, &bound_to(&stage, "c"))["spec"]["containers"][0]["image"].clone();
+    cluster.settle();
+    expect(cluster.names(Kind::Sandbox).contains(&old), || "the stale one is gone: this proves nothing".to_owned())?;
+    cluster.apply(&claim("c"));
+    cluster.settle();
+    is_ready(&cluster, "c")?;
+    let image = cluster.get(Kind::Pod, &bound_to(&cluster, "c"))["spec"]["containers"][0]["image"].clone();
     expect(image == "agent:2", || format!("it got {image}"))
 }
 
 fn draining_node() -> Outcome {
-    let mut stage = Stage::set(&pool_of(1));
-    let there = stage.names(Kind::Sandbox).remove(0);
-    stage.patch(Kind::Node, "n1", "{ spec: { unschedulable: true } }");
-    stage.apply(&claim("c"));
-    stage.settle();
-    expect(bound_to(&stage, "c") != there, || format!("{there} is on a node that is being drained"))?;
-    crate::sim::nodes::put_node(&mut stage.api, "n2");
-    stage.pass(5);
-    is_ready(&stage, "c")
+    let mut cluster = ScriptedCluster::new(&pool_of(1));
+    let there = cluster.names(Kind::Sandbox).remove(0);
+    cluster.patch(Kind::Node, "n1", "{ spec: { unschedulable: true } }");
+    cluster.apply(&claim("c"));
+    cluster.settle();
+    expect(bound_to(&cluster, "c") != there, || format!("{there} is on a node that is being drained"))?;
+    crate::sim::nodes::put_node(&mut cluster.api, "n2");
+    cluster.pass(5);
+    is_ready(&cluster, "c")
 }
 
 /// The pool wants to shrink while a claim takes one: the deletion must not hit what was taken.
 fn pool_spares_what_was_taken() -> Outcome {
-    let mut stage = Stage::set(&pool_of(1));
-    let name = stage.names(Kind::Sandbox).remove(0);
-    stage.nodes_work = false;
-    stage.apply(&claim("c"));
-    let mut shrinking = stage.another();
-    stage.settle();
-    is_ready(&stage, "c")?;
-    stage.patch(Kind::Pool, "p", "{ spec: { replicas: 0 } }");
-    shrinking.watch_step(Kind::Pool, &stage.api);
+    let mut cluster = ScriptedCluster::new(&pool_of(1));
+    let name = cluster.names(Kind::Sandbox).remove(0);
+    cluster.nodes_work = false;
+    cluster.apply(&claim("c"));
+    let mut shrinking = cluster.another();
+    cluster.settle();
+    is_ready(&cluster, "c")?;
+    cluster.patch(Kind::Pool, "p", "{ spec: { replicas: 0 } }");
+    shrinking.watch_step(Kind::Pool, &cluster.api);
     let mut deleted = 0;
     for _ in 0..3 {
         // It sees the pool's new size, and not that its Sandbox went to a claim.
-        shrinking.watch_step(Kind::Pool, &stage.api);
-        let (_, _, plan) = shrinking.plan(&Stage::key(Kind::Pool, "p"), stage.api.now);
+        shrinking.watch_step(Kind::Pool, &cluster.api);
+        let (_, _, plan) = shrinking.plan(&ScriptedCluster::key(Kind::Pool, "p"), cluster.api.now);
         for op in plan.ops().filter(|op| op.reason.as_str() == "PoolAboveDesired") {
             deleted += 1;
-            carry_out(&mut stage.api, op);
+            carry_out(&mut cluster.api, op);
         }
     }
     expect(deleted > 0, || "nothing was to be deleted: this proves nothing".to_owned())?;
-    let left: BTreeSet<String> = stage.names(Kind::Sandbox).into_iter().collect();
+    let left: BTreeSet<String> = cluster.names(Kind::Sandbox).into_iter().collect();
     expect(left.contains(&name), || format!("{name} is c's and was deleted"))
 }
 
 /// A take that never arrived: for a while it may have been done, then the Sandbox is free again.
 fn lost_take_is_free_again() -> Outcome {
-    let mut stage = Stage::set(&pool_of(1));
-    let name = stage.names(Kind::Sandbox).remove(0);
-    stage.apply(&claim("c1"));
-    stage.watch();
-    let key = Stage::key(Kind::Claim, "c1");
-    stage.operator.start(&key, stage.api.now);
-    stage.go_on(Link::RequestsLost);
-    stage.delete(Kind::Claim, "c1");
-    stage.settle();
-    stage.pass(60);
-    stage.apply(&claim("c2"));
-    stage.settle();
-    is_ready(&stage, "c2")?;
-    expect(bound_to(&stage, "c2") == name, || format!("{name} is warm, and c2 has {}", bound_to(&stage, "c2")))
+    let mut cluster = ScriptedCluster::new(&pool_of(1));
+    let name = cluster.names(Kind::Sandbox).remove(0);
+    cluster.apply(&claim("c1"));
+    cluster.watch();
+    let key = ScriptedCluster::key(Kind::Claim, "c1");
+    cluster.operator.start(&key, cluster.api.now);
+    cluster.go_on(Link::RequestsLost);
+    cluster.delete(Kind::Claim, "c1");
+    cluster.settle();
+    cluster.pass(60);
+    cluster.apply(&claim("c2"));
+    cluster.settle();
+    is_ready(&cluster, "c2")?;
+    expect(bound_to(&cluster, "c2") == name, || format!("{name} is warm, and c2 has {}", bound_to(&cluster, "c2")))
 }

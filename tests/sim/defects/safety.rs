@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{claim, defect, expect, pool_of, sandbox};
 use crate::framework::{Outcome, Test};
-use crate::sim::stage::Stage;
+use crate::sim::scripted::ScriptedCluster;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -28,101 +28,101 @@ fn pod_hijack() -> Outcome {
 }
 
 fn nobodys_pod_is_in_the_way() -> Outcome {
-    let mut stage = Stage::set("");
-    stage.apply("{ apiVersion: v1, kind: Pod, metadata: { name: x }, spec: { containers: [{ name: other, image: 'other:1' }] } }");
-    stage.apply(&sandbox("x"));
-    stage.settle();
-    stage.pass(5);
-    let pod = stage.get(Kind::Pod, "x");
+    let mut cluster = ScriptedCluster::new("");
+    cluster.apply("{ apiVersion: v1, kind: Pod, metadata: { name: x }, spec: { containers: [{ name: other, image: 'other:1' }] } }");
+    cluster.apply(&sandbox("x"));
+    cluster.settle();
+    cluster.pass(5);
+    let pod = cluster.get(Kind::Pod, "x");
     expect(pod["metadata"]["ownerReferences"].is_null(), || format!("it was taken over: {pod}"))?;
-    goes_on_without(&mut stage, "x")
+    goes_on_without(&mut cluster, "x")
 }
 
 /// The Sandbox's real UID, which everybody can read, under another API group: before the Sandbox has a pod.
 fn a_pod_that_names_its_uid_is_in_the_way() -> Outcome {
-    let mut stage = Stage::set("");
-    stage.apply(&sandbox("x"));
-    strangers_pod(&mut stage, "x", "example.com/v1");
-    let forged = stage.get(Kind::Pod, "x");
-    stage.settle();
-    stage.pass(5);
-    let pod = stage.get(Kind::Pod, "x");
+    let mut cluster = ScriptedCluster::new("");
+    cluster.apply(&sandbox("x"));
+    strangers_pod(&mut cluster, "x", "example.com/v1");
+    let forged = cluster.get(Kind::Pod, "x");
+    cluster.settle();
+    cluster.pass(5);
+    let pod = cluster.get(Kind::Pod, "x");
     expect(pod["metadata"]["ownerReferences"] == forged["metadata"]["ownerReferences"], || {
         format!("it was taken over: {pod}")
     })?;
     expect(pod["metadata"]["labels"].is_null(), || format!("it was labelled as the Sandbox's: {pod}"))?;
-    goes_on_without(&mut stage, "x")
+    goes_on_without(&mut cluster, "x")
 }
 
 /// The whole reference, on a pod of another name beside the Sandbox's own.
 fn a_pod_of_another_name_is_not_its_own() -> Outcome {
-    let mut stage = Stage::set(&sandbox("x"));
-    strangers_pod(&mut stage, "a-stranger", "agents.x-k8s.io/v1beta1");
-    stage.settle();
-    stage.pass(5);
-    expect(stage.names(Kind::Pod) == ["a-stranger", "x"], || "one of the two pods was touched".to_owned())?;
-    let says = stage.says(Kind::Sandbox, "x", "Ready");
+    let mut cluster = ScriptedCluster::new(&sandbox("x"));
+    strangers_pod(&mut cluster, "a-stranger", "agents.x-k8s.io/v1beta1");
+    cluster.settle();
+    cluster.pass(5);
+    expect(cluster.names(Kind::Pod) == ["a-stranger", "x"], || "one of the two pods was touched".to_owned())?;
+    let says = cluster.says(Kind::Sandbox, "x", "Ready");
     expect(says == ("False".to_owned(), "MultiplePods".to_owned()), || format!("it says {says:?}"))?;
-    let ips = stage.get(Kind::Sandbox, "x")["status"]["podIPs"].to_string();
+    let ips = cluster.get(Kind::Sandbox, "x")["status"]["podIPs"].to_string();
     expect(!ips.contains(STRANGERS_IP), || format!("it leads to the stranger: {ips}"))?;
     // The stranger alone is not taken for the Sandbox's pod either.
-    stage.delete(Kind::Pod, "x");
-    stage.settle();
-    stage.pass(60);
-    let says = stage.says(Kind::Sandbox, "x", "Ready");
+    cluster.delete(Kind::Pod, "x");
+    cluster.settle();
+    cluster.pass(60);
+    let says = cluster.says(Kind::Sandbox, "x", "Ready");
     expect(says.0 == "False", || format!("with the stranger alone it says {says:?}"))?;
-    stage.delete(Kind::Pod, "a-stranger");
-    stage.settle();
-    stage.pass(60);
-    expect(stage.says(Kind::Sandbox, "x", "Ready").0 == "True", || "the stranger is gone, and it waits".to_owned())
+    cluster.delete(Kind::Pod, "a-stranger");
+    cluster.settle();
+    cluster.pass(60);
+    expect(cluster.says(Kind::Sandbox, "x", "Ready").0 == "True", || "the stranger is gone, and it waits".to_owned())
 }
 
 const STRANGERS_IP: &str = "10.0.0.66";
 
 /// A Ready pod of a user who names Sandbox x as its controller, by its real UID.
-fn strangers_pod(stage: &mut Stage, name: &str, api_version: &str) {
-    let uid = uid(stage, Kind::Sandbox, "x");
-    stage.apply(&format!(
+fn strangers_pod(cluster: &mut ScriptedCluster, name: &str, api_version: &str) {
+    let uid = uid(cluster, Kind::Sandbox, "x");
+    cluster.apply(&format!(
         "{{ apiVersion: v1, kind: Pod, metadata: {{ name: {name}, ownerReferences: [{{ apiVersion: {api_version}, kind: Sandbox, name: x, uid: {uid}, controller: true }}] }}, spec: {{ nodeName: n1, containers: [{{ name: other, image: 'other:1' }}] }}, status: {{ phase: Running, podIPs: [{{ ip: {STRANGERS_IP} }}], conditions: [{{ type: Ready, status: 'True' }}] }} }}"
     ));
 }
 
-fn uid(stage: &Stage, kind: Kind, name: &str) -> String {
-    stage.get(kind, name)["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
+fn uid(cluster: &ScriptedCluster, kind: Kind, name: &str) -> String {
+    cluster.get(kind, name)["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
 }
 
 /// It says what is in its way, and goes on by itself when the way is free.
-fn goes_on_without(stage: &mut Stage, pod: &str) -> Outcome {
-    let says = stage.says(Kind::Sandbox, "x", "Ready");
+fn goes_on_without(cluster: &mut ScriptedCluster, pod: &str) -> Outcome {
+    let says = cluster.says(Kind::Sandbox, "x", "Ready");
     expect(says == ("False".to_owned(), "ReconcilerError".to_owned()), || format!("it says {says:?}"))?;
-    stage.delete(Kind::Pod, pod);
-    stage.settle();
-    stage.pass(60);
-    expect(stage.says(Kind::Sandbox, "x", "Ready").0 == "True", || "the way is free, and it waits".to_owned())
+    cluster.delete(Kind::Pod, pod);
+    cluster.settle();
+    cluster.pass(60);
+    expect(cluster.says(Kind::Sandbox, "x", "Ready").0 == "True", || "the way is free, and it waits".to_owned())
 }
 
 const STATEFUL: &str = "{ apiVersion: agents.x-k8s.io/v1beta1, kind: Sandbox, metadata: { name: x }, spec: { operatingMode: Running, replicas: 1, volumeClaimTemplates: [{ metadata: { name: data }, spec: { accessModes: [ReadWriteOnce], resources: { requests: { storage: 1Gi } } } }], podTemplate: { spec: { containers: [{ name: agent, image: 'agent:1', volumeMounts: [{ name: data, mountPath: /data }] }] } } } }";
 
 fn volume_claim_hijack() -> Outcome {
-    let mut stage = Stage::set("");
-    stage.apply("{ apiVersion: v1, kind: PersistentVolumeClaim, metadata: { name: data-x } }");
-    stage.apply(STATEFUL);
-    stage.settle();
-    stage.pass(5);
-    expect(stage.names(Kind::Pod).is_empty(), || "its pod mounts what is somebody else's".to_owned())?;
-    let claim = stage.get(Kind::VolumeClaim, "data-x");
+    let mut cluster = ScriptedCluster::new("");
+    cluster.apply("{ apiVersion: v1, kind: PersistentVolumeClaim, metadata: { name: data-x } }");
+    cluster.apply(STATEFUL);
+    cluster.settle();
+    cluster.pass(5);
+    expect(cluster.names(Kind::Pod).is_empty(), || "its pod mounts what is somebody else's".to_owned())?;
+    let claim = cluster.get(Kind::VolumeClaim, "data-x");
     expect(claim["metadata"]["ownerReferences"].is_null(), || format!("it was taken over: {claim}"))
 }
 
 fn service_hijack() -> Outcome {
-    let mut stage = Stage::set("");
-    stage.apply("{ apiVersion: v1, kind: Service, metadata: { name: x }, spec: { clusterIP: 10.96.0.7 } }");
-    stage.apply(&sandbox("x").replace("replicas: 1,", "replicas: 1, service: true,"));
-    stage.settle();
-    stage.pass(5);
-    stage.patch(Kind::Sandbox, "x", "{ spec: { service: false } }");
-    stage.settle();
-    let service = stage.get(Kind::Service, "x");
+    let mut cluster = ScriptedCluster::new("");
+    cluster.apply("{ apiVersion: v1, kind: Service, metadata: { name: x }, spec: { clusterIP: 10.96.0.7 } }");
+    cluster.apply(&sandbox("x").replace("replicas: 1,", "replicas: 1, service: true,"));
+    cluster.settle();
+    cluster.pass(5);
+    cluster.patch(Kind::Sandbox, "x", "{ spec: { service: false } }");
+    cluster.settle();
+    let service = cluster.get(Kind::Service, "x");
     expect(service["spec"]["clusterIP"] == "10.96.0.7", || format!("it is gone or changed: {service}"))?;
     expect(service["metadata"]["ownerReferences"].is_null(), || format!("it was taken over: {service}"))
 }
@@ -142,12 +142,12 @@ fn pool_poisoning() -> Outcome {
         ("a template", pool, "SandboxTemplate", "p", false),
         ("something else", "v1", "ConfigMap", "p", false),
     ] {
-        let mut stage = Stage::set(&pool_of(1));
-        let real = stage.names(Kind::Sandbox).remove(0);
-        let mut forged = stage.get(Kind::Sandbox, &real);
+        let mut cluster = ScriptedCluster::new(&pool_of(1));
+        let real = cluster.names(Kind::Sandbox).remove(0);
+        let mut forged = cluster.get(Kind::Sandbox, &real);
         let owner = json!({
             "apiVersion": api_version, "kind": kind, "name": name,
-            "uid": uid(&stage, Kind::Pool, "p"), "controller": true,
+            "uid": uid(&cluster, Kind::Pool, "p"), "controller": true,
         });
         forged["metadata"]["name"] = "a-forged".into();
         forged["metadata"]["ownerReferences"] = json!([owner]);
@@ -162,7 +162,7 @@ fn pool_poisoning() -> Outcome {
         }
         let theirs = name == "p" && api_version.starts_with("extensions.") && kind == "SandboxWarmPool";
         if !theirs {
-            not_the_pools(&mut stage, &real, forged)
+            not_the_pools(&mut cluster, &real, forged)
                 .map_err(|e| format!("a Sandbox of {what}: {}", e.message().unwrap_or_default()))?;
         }
     }
@@ -170,21 +170,21 @@ fn pool_poisoning() -> Outcome {
 }
 
 /// Stored all the same, in the place of the only one that the pool had, and Ready.
-fn not_the_pools(stage: &mut Stage, real: &str, forged: Value) -> Outcome {
-    stage.delete(Kind::Sandbox, real);
-    stage.nodes_work = false;
-    stage.watch();
+fn not_the_pools(cluster: &mut ScriptedCluster, real: &str, forged: Value) -> Outcome {
+    cluster.delete(Kind::Sandbox, real);
+    cluster.nodes_work = false;
+    cluster.watch();
     let status = json!({ "status": forged["status"] });
-    stage.api.create(forged)?;
-    stage.api.patch(&Stage::id(Kind::Sandbox, "a-forged"), crate::sim::api::Part::Status, &status)?;
-    let uid = uid(stage, Kind::Sandbox, "a-forged");
-    stage.apply(&format!(
+    cluster.api.create(forged)?;
+    cluster.api.patch(&ScriptedCluster::id(Kind::Sandbox, "a-forged"), crate::sim::api::Part::Status, &status)?;
+    let uid = uid(cluster, Kind::Sandbox, "a-forged");
+    cluster.apply(&format!(
         "{{ apiVersion: v1, kind: Pod, metadata: {{ name: a-forged, ownerReferences: [{{ apiVersion: agents.x-k8s.io/v1beta1, kind: Sandbox, name: a-forged, uid: {uid}, controller: true }}] }}, spec: {{ nodeName: n1 }}, status: {{ phase: Running, conditions: [{{ type: Ready, status: 'True' }}] }} }}"
     ));
-    stage.apply(&claim("c"));
-    stage.watch();
+    cluster.apply(&claim("c"));
+    cluster.watch();
     for (kind, name) in [(Kind::Claim, "c"), (Kind::Pool, "p")] {
-        let (_, _, plan) = stage.operator.plan(&Stage::key(kind, name), stage.api.now);
+        let (_, _, plan) = cluster.operator.plan(&ScriptedCluster::key(kind, name), cluster.api.now);
         let hit: Vec<String> = plan.ops().filter(|op| &*op.key.name == "a-forged").map(ToString::to_string).collect();
         expect(hit.is_empty(), || format!("{kind:?} {name} would act on the forged one: {hit:?}"))?;
         let makes = plan.ops().any(|op| op.key.kind == Kind::Sandbox && matches!(op.action, Action::Create { .. }));
@@ -221,20 +221,20 @@ fn label_override() -> Outcome {
     for labels in
         ["{ app: sandbox-router }", "{ agents.x-k8s.io/claim-uid: forged }", "{ sandbox.users.io/tier: high }"]
     {
-        let mut stage = Stage::set(&pool_of(0));
-        stage.patch(
+        let mut cluster = ScriptedCluster::new(&pool_of(0));
+        cluster.patch(
             Kind::Template,
             "t",
             "{ spec: { podTemplate: { metadata: { labels: { sandbox.users.io/tier: low } } } } }",
         );
-        stage.apply(&format!(
+        cluster.apply(&format!(
             "{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxClaim, metadata: {{ name: c }}, spec: {{ warmPoolRef: {{ name: p }}, additionalPodMetadata: {{ labels: {labels} }} }} }}"
         ));
-        stage.settle();
-        stage.pass(5);
-        let says = stage.says(Kind::Claim, "c", "Ready");
+        cluster.settle();
+        cluster.pass(5);
+        let says = cluster.says(Kind::Claim, "c", "Ready");
         expect(says == ("False".to_owned(), "InvalidMetadata".to_owned()), || format!("{labels}: it says {says:?}"))?;
-        expect(stage.names(Kind::Pod).is_empty(), || format!("{labels}: it got a pod"))?;
+        expect(cluster.names(Kind::Pod).is_empty(), || format!("{labels}: it got a pod"))?;
     }
     Ok(())
 }
@@ -244,23 +244,23 @@ fn generated_code() -> Outcome {
     for (what, plugins_fail, classless) in
         [("all is well", false, false), ("plugins fail", true, false), ("no class", false, true)]
     {
-        let mut stage = Stage::set("");
+        let mut cluster = ScriptedCluster::new("");
         if classless {
-            stage.delete(Kind::RuntimeClass, "gvisor");
+            cluster.delete(Kind::RuntimeClass, "gvisor");
         }
         if plugins_fail {
-            stage.operator.fail_every(1);
+            cluster.operator.fail_every(1);
         }
         let marked = sandbox("x").replace(
             "metadata: { name: x }",
             "metadata: { name: x, labels: { policy.paddock.dev/generated-code: 'true' } }",
         );
-        stage.apply(&marked);
-        stage.settle();
-        stage.pass(40);
-        let pods = stage.names(Kind::Pod);
+        cluster.apply(&marked);
+        cluster.settle();
+        cluster.pass(40);
+        let pods = cluster.names(Kind::Pod);
         for pod in &pods {
-            let class = stage.get(Kind::Pod, pod)["spec"]["runtimeClassName"].clone();
+            let class = cluster.get(Kind::Pod, pod)["spec"]["runtimeClassName"].clone();
             expect(class == "gvisor", || format!("{what}: its pod's class is {class}"))?;
         }
         let wanted = usize::from(!plugins_fail && !classless);
@@ -273,18 +273,18 @@ fn idle_loses_nothing() -> Outcome {
     let volume = "idleTimeout: 5m, podTemplate: { spec: { volumes: [{ name: work, emptyDir: {} }],";
     let idle = sandbox("x").replace("podTemplate: { spec: {", volume);
     // With a default class the files are on a volume claim, which stays.
-    let mut stage = Stage::set(&idle);
-    stage.pass(400);
-    expect(stage.names(Kind::Pod).is_empty(), || "idle, and not suspended".to_owned())?;
-    expect(stage.names(Kind::VolumeClaim) == ["work-x"], || "its volume claim is gone".to_owned())?;
+    let mut cluster = ScriptedCluster::new(&idle);
+    cluster.pass(400);
+    expect(cluster.names(Kind::Pod).is_empty(), || "idle, and not suspended".to_owned())?;
+    expect(cluster.names(Kind::VolumeClaim) == ["work-x"], || "its volume claim is gone".to_owned())?;
     // Without one they are the pod's, and go with it: so it stays.
-    let mut stage = Stage::set("");
-    stage.delete(Kind::StorageClass, "standard");
-    stage.settle();
-    stage.apply(&idle);
-    stage.settle();
-    stage.pass(400);
-    expect(stage.names(Kind::Pod) == ["x"], || "suspended, and its files are lost".to_owned())?;
-    let reason = stage.get(Kind::Sandbox, "x")["status"]["idle"]["reason"].as_str().unwrap_or_default().to_owned();
+    let mut cluster = ScriptedCluster::new("");
+    cluster.delete(Kind::StorageClass, "standard");
+    cluster.settle();
+    cluster.apply(&idle);
+    cluster.settle();
+    cluster.pass(400);
+    expect(cluster.names(Kind::Pod) == ["x"], || "suspended, and its files are lost".to_owned())?;
+    let reason = cluster.get(Kind::Sandbox, "x")["status"]["idle"]["reason"].as_str().unwrap_or_default().to_owned();
     expect(reason.contains("work") || reason.contains("not possible"), || format!("its status says {reason:?}"))
 }

@@ -4,7 +4,7 @@ use paddock_core::kind::Kind;
 
 use super::{claim, defect, expect, pool_of, sandbox};
 use crate::framework::{Outcome, Test};
-use crate::sim::stage::{Link, PluginReply, Stage};
+use crate::sim::scripted::{Link, PluginReply, ScriptedCluster};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -25,221 +25,222 @@ pub(super) fn tests() -> Vec<Test> {
 
 /// The watch of Pods shows nothing, and no reply comes: the Sandbox is looked at again and again, by two processes.
 fn one_pod() -> Outcome {
-    let mut stage = Stage::set("");
-    stage.hold(Kind::Pod);
-    stage.nodes_work = false;
-    stage.apply(&sandbox("x"));
+    let mut cluster = ScriptedCluster::new("");
+    cluster.hold(Kind::Pod);
+    cluster.nodes_work = false;
+    cluster.apply(&sandbox("x"));
     for _ in 0..10 {
-        stage.watch();
-        stage.operator.push(Stage::key(Kind::Sandbox, "x"));
-        stage.act(Link::RepliesLost);
-        stage.api.now += jiff::SignedDuration::from_secs(20);
+        cluster.watch();
+        cluster.operator.push(ScriptedCluster::key(Kind::Sandbox, "x"));
+        cluster.act(Link::RepliesLost);
+        cluster.api.now += jiff::SignedDuration::from_secs(20);
         // The object changes, and with it everything that a careless name would be made of.
-        stage.patch(Kind::Sandbox, "x", "{ metadata: { annotations: { touched: 'yes' } } }");
-        let pods = stage.names(Kind::Pod);
+        cluster.patch(Kind::Sandbox, "x", "{ metadata: { annotations: { touched: 'yes' } } }");
+        let pods = cluster.names(Kind::Pod);
         expect(pods == ["x"], || format!("its pods are {pods:?}"))?;
     }
     Ok(())
 }
 
 fn quick_resume() -> Outcome {
-    let mut stage = Stage::set(&sandbox("x"));
-    expect(stage.says(Kind::Sandbox, "x", "Ready").0 == "True", || "it never got Ready".to_owned())?;
-    let first = stage.get(Kind::Pod, "x")["metadata"]["uid"].clone();
-    stage.nodes_work = false;
-    stage.patch(Kind::Sandbox, "x", "{ spec: { operatingMode: Suspended, replicas: 0 } }");
-    stage.settle();
-    expect(!stage.get(Kind::Pod, "x")["metadata"]["deletionTimestamp"].is_null(), || "its pod stays".to_owned())?;
-    stage.patch(Kind::Sandbox, "x", "{ spec: { operatingMode: Running, replicas: 1 } }");
-    stage.settle();
-    let says = stage.says(Kind::Sandbox, "x", "Ready");
+    let mut cluster = ScriptedCluster::new(&sandbox("x"));
+    expect(cluster.says(Kind::Sandbox, "x", "Ready").0 == "True", || "it never got Ready".to_owned())?;
+    let first = cluster.get(Kind::Pod, "x")["metadata"]["uid"].clone();
+    cluster.nodes_work = false;
+    cluster.patch(Kind::Sandbox, "x", "{ spec: { operatingMode: Suspended, replicas: 0 } }");
+    cluster.settle();
+    expect(!cluster.get(Kind::Pod, "x")["metadata"]["deletionTimestamp"].is_null(), || "its pod stays".to_owned())?;
+    cluster.patch(Kind::Sandbox, "x", "{ spec: { operatingMode: Running, replicas: 1 } }");
+    cluster.settle();
+    let says = cluster.says(Kind::Sandbox, "x", "Ready");
     expect(says.0 == "False", || format!("its pod terminates, and it says {says:?}"))?;
-    stage.nodes_work = true;
-    stage.settle();
-    stage.pass(3);
-    let says = stage.says(Kind::Sandbox, "x", "Ready");
+    cluster.nodes_work = true;
+    cluster.settle();
+    cluster.pass(3);
+    let says = cluster.says(Kind::Sandbox, "x", "Ready");
     expect(says.0 == "True", || format!("resumed, and it says {says:?}"))?;
-    expect(stage.get(Kind::Pod, "x")["metadata"]["uid"] != first, || "it is the old pod".to_owned())
+    expect(cluster.get(Kind::Pod, "x")["metadata"]["uid"] != first, || "it is the old pod".to_owned())
 }
 
 fn failed_pod_is_replaced() -> Outcome {
-    let mut stage = Stage::set(&sandbox("x"));
-    let first = stage.get(Kind::Pod, "x")["metadata"]["uid"].clone();
-    stage.patch(Kind::Pod, "x", "{ status: { phase: Failed, reason: Evicted, conditions: [] } }");
-    stage.pass(30);
-    let pod = stage.get(Kind::Pod, "x");
+    let mut cluster = ScriptedCluster::new(&sandbox("x"));
+    let first = cluster.get(Kind::Pod, "x")["metadata"]["uid"].clone();
+    cluster.patch(Kind::Pod, "x", "{ status: { phase: Failed, reason: Evicted, conditions: [] } }");
+    cluster.pass(30);
+    let pod = cluster.get(Kind::Pod, "x");
     expect(pod["metadata"]["uid"] != first && !pod.is_null(), || "it was not replaced".to_owned())?;
-    let says = stage.says(Kind::Sandbox, "x", "Ready");
+    let says = cluster.says(Kind::Sandbox, "x", "Ready");
     expect(says.0 == "True", || format!("it says {says:?}"))
 }
 
 /// A whole life of a warm claim: how often anything was looked at, and how much was written.
 fn no_echoes() -> Outcome {
-    let mut stage = Stage::set(&pool_of(1));
-    stage.pass(5);
-    let (reconciles, writes) = (stage.operator.reconciles, stage.sent.len());
-    stage.apply(&claim("c"));
-    stage.settle();
-    expect(stage.says(Kind::Claim, "c", "Ready").0 == "True", || "the claim is not Ready".to_owned())?;
-    stage.pass(5);
-    stage.delete(Kind::Claim, "c");
-    stage.settle();
-    stage.pass(5);
-    let (reconciles, writes) = (stage.operator.reconciles - reconciles, stage.sent.len() - writes);
+    let mut cluster = ScriptedCluster::new(&pool_of(1));
+    cluster.pass(5);
+    let (reconciles, writes) = (cluster.operator.reconciles, cluster.sent.len());
+    cluster.apply(&claim("c"));
+    cluster.settle();
+    expect(cluster.says(Kind::Claim, "c", "Ready").0 == "True", || "the claim is not Ready".to_owned())?;
+    cluster.pass(5);
+    cluster.delete(Kind::Claim, "c");
+    cluster.settle();
+    cluster.pass(5);
+    let (reconciles, writes) = (cluster.operator.reconciles - reconciles, cluster.sent.len() - writes);
     // Hint, take and status of the claim, the pod's metadata, a new warm Sandbox with pod and status, the pool's status.
-    expect(writes <= 8, || format!("{writes} writes: {:?}", tail(&stage, writes)))?;
+    expect(writes <= 8, || format!("{writes} writes: {:?}", tail(&cluster, writes)))?;
     // Measured: 19 for 7 writes, since each write is looked at once more and nodes change the pods. Every echo that is
     // taken for news is one more.
     expect(reconciles <= 20, || format!("{reconciles} reconciles for {writes} writes"))
 }
 
-fn tail(stage: &Stage, count: usize) -> Vec<String> {
-    stage.sent[stage.sent.len() - count..].iter().map(|(op, _)| format!("{} {}", op.key, op.reason)).collect()
+fn tail(cluster: &ScriptedCluster, count: usize) -> Vec<String> {
+    cluster.sent[cluster.sent.len() - count..].iter().map(|(op, _)| format!("{} {}", op.key, op.reason)).collect()
 }
 
 const IDLE: &str = "{ apiVersion: agents.x-k8s.io/v1beta1, kind: Sandbox, metadata: { name: x }, spec: { operatingMode: Running, replicas: 1, idleTimeout: 10m, podTemplate: { spec: { containers: [{ name: agent, image: 'agent:1' }] } } } }";
 
 fn idle_is_quiet() -> Outcome {
-    let mut stage = Stage::set(IDLE);
-    stage.pass(5);
-    let before = stage.sent.len();
+    let mut cluster = ScriptedCluster::new(IDLE);
+    cluster.pass(5);
+    let before = cluster.sent.len();
     for _ in 0..30 {
-        stage.operator.push(Stage::key(Kind::Sandbox, "x"));
-        stage.pass(3);
+        cluster.operator.push(ScriptedCluster::key(Kind::Sandbox, "x"));
+        cluster.pass(3);
     }
-    let writes = stage.sent.len() - before;
-    expect(writes == 0, || format!("{writes} writes: {:?}", tail(&stage, writes)))?;
-    stage.pass(600);
-    let says = stage.says(Kind::Sandbox, "x", "Suspended");
+    let writes = cluster.sent.len() - before;
+    expect(writes == 0, || format!("{writes} writes: {:?}", tail(&cluster, writes)))?;
+    cluster.pass(600);
+    let says = cluster.says(Kind::Sandbox, "x", "Suspended");
     expect(says.0 == "True", || format!("idle for long, and it says {says:?}"))
 }
 
 fn memory_is_quiet() -> Outcome {
-    let mut stage = Stage::set(IDLE);
-    stage.operator.let_plugins_count();
-    stage.pass(5);
-    let before = stage.sent.len();
+    let mut cluster = ScriptedCluster::new(IDLE);
+    cluster.operator.let_plugins_count();
+    cluster.pass(5);
+    let before = cluster.sent.len();
     for _ in 0..60 {
-        stage.operator.push(Stage::key(Kind::Sandbox, "x"));
-        stage.pass(2);
+        cluster.operator.push(ScriptedCluster::key(Kind::Sandbox, "x"));
+        cluster.pass(2);
     }
-    let writes = stage.sent.len() - before;
+    let writes = cluster.sent.len() - before;
     // Two minutes: once a minute at the most.
-    expect((1..=3).contains(&writes), || format!("{writes} writes: {:?}", tail(&stage, writes)))
+    expect((1..=3).contains(&writes), || format!("{writes} writes: {:?}", tail(&cluster, writes)))
 }
 
 /// The watch of Sandboxes is faster than the reply: deleted is deleted.
 fn no_ghosts() -> Outcome {
-    let mut stage = Stage::set(&sandbox("x"));
-    stage.patch(Kind::Sandbox, "x", "{ spec: { replicas: 0 } }");
-    stage.watch();
-    let key = Stage::key(Kind::Sandbox, "x");
-    stage.operator.start(&key, stage.api.now);
-    stage.operator.advance(&key, stage.api.now);
+    let mut cluster = ScriptedCluster::new(&sandbox("x"));
+    cluster.patch(Kind::Sandbox, "x", "{ spec: { replicas: 0 } }");
+    cluster.watch();
+    let key = ScriptedCluster::key(Kind::Sandbox, "x");
+    cluster.operator.start(&key, cluster.api.now);
+    cluster.operator.advance(&key, cluster.api.now);
     // Everything of the first step is stored; before the replies arrive, the object is deleted, and the watch shows it.
-    let ops: Vec<_> = stage.operator.flights.iter().map(|f| f.op.clone()).collect();
-    let replies: Vec<_> = ops.iter().map(|op| crate::sim::operator::carry_out(&mut stage.api, op)).collect();
-    stage.delete(Kind::Sandbox, "x");
-    stage.watch();
+    let ops: Vec<_> = cluster.operator.flights.iter().map(|f| f.op.clone()).collect();
+    let replies: Vec<_> = ops.iter().map(|op| crate::sim::operator::carry_out(&mut cluster.api, op)).collect();
+    cluster.delete(Kind::Sandbox, "x");
+    cluster.watch();
     for reply in replies {
-        stage.operator.flights[0].reply = Some(reply);
-        stage.operator.deliver(0, stage.api.now);
+        cluster.operator.flights[0].reply = Some(reply);
+        cluster.operator.deliver(0, cluster.api.now);
     }
-    expect(stage.operator.world.get(&key).is_none(), || "it is back".to_owned())?;
-    stage.settle();
-    let rest = stage.operator.world.everything();
+    expect(cluster.operator.world.get(&key).is_none(), || "it is back".to_owned())?;
+    cluster.settle();
+    let rest = cluster.operator.world.everything();
     expect(rest.is_empty(), || format!("what is left: {rest:?}"))
 }
 
 /// A list that was taken before our creation was stored and arrives after it.
 fn list_before_write() -> Outcome {
-    let mut stage = Stage::set(&pool_of(0));
-    stage.nodes_work = false;
-    stage.operator.cut(Kind::Sandbox);
-    stage.operator.watch_step(Kind::Sandbox, &stage.api);
-    stage.operator.watch_step(Kind::Sandbox, &stage.api);
-    stage.hold(Kind::Sandbox);
-    stage.patch(Kind::Pool, "p", "{ spec: { replicas: 3 } }");
-    stage.watch();
-    stage.act(Link::Good);
-    expect(stage.names(Kind::Sandbox).len() == 3, || "three were asked for".to_owned())?;
+    let mut cluster = ScriptedCluster::new(&pool_of(0));
+    cluster.nodes_work = false;
+    cluster.operator.cut(Kind::Sandbox);
+    cluster.operator.watch_step(Kind::Sandbox, &cluster.api);
+    cluster.operator.watch_step(Kind::Sandbox, &cluster.api);
+    cluster.hold(Kind::Sandbox);
+    cluster.patch(Kind::Pool, "p", "{ spec: { replicas: 3 } }");
+    cluster.watch();
+    cluster.act(Link::Good);
+    expect(cluster.names(Kind::Sandbox).len() == 3, || "three were asked for".to_owned())?;
     // Now the old list arrives, without them.
-    stage.operator.watch_step(Kind::Sandbox, &stage.api);
-    stage.operator.push(Stage::key(Kind::Pool, "p"));
-    stage.act(Link::Good);
-    let made = stage.names(Kind::Sandbox).len();
+    cluster.operator.watch_step(Kind::Sandbox, &cluster.api);
+    cluster.operator.push(ScriptedCluster::key(Kind::Pool, "p"));
+    cluster.act(Link::Good);
+    let made = cluster.names(Kind::Sandbox).len();
     expect(made == 3, || format!("three were asked for, and {made} made"))
 }
 
 /// The list was taken after the deletion, and our reply from before it comes between the list's beginning and its end: no
 /// watch that follows will ever show that the object is gone.
 fn deleted_while_listed() -> Outcome {
-    let mut stage = Stage::set(&sandbox("x"));
-    let key = Stage::key(Kind::Sandbox, "x");
-    stage.patch(Kind::Sandbox, "x", "{ spec: { replicas: 0 } }");
-    stage.watch();
-    stage.operator.cut(Kind::Sandbox);
-    stage.operator.watch_step(Kind::Sandbox, &stage.api);
-    stage.operator.start(&key, stage.api.now);
-    stage.operator.advance(&key, stage.api.now);
-    let ops: Vec<_> = stage.operator.flights.iter().map(|f| f.op.clone()).collect();
-    let replies: Vec<_> = ops.iter().map(|op| crate::sim::operator::carry_out(&mut stage.api, op)).collect();
-    stage.delete(Kind::Sandbox, "x");
-    stage.operator.watch_step(Kind::Sandbox, &stage.api);
+    let mut cluster = ScriptedCluster::new(&sandbox("x"));
+    let key = ScriptedCluster::key(Kind::Sandbox, "x");
+    cluster.patch(Kind::Sandbox, "x", "{ spec: { replicas: 0 } }");
+    cluster.watch();
+    cluster.operator.cut(Kind::Sandbox);
+    cluster.operator.watch_step(Kind::Sandbox, &cluster.api);
+    cluster.operator.start(&key, cluster.api.now);
+    cluster.operator.advance(&key, cluster.api.now);
+    let ops: Vec<_> = cluster.operator.flights.iter().map(|f| f.op.clone()).collect();
+    let replies: Vec<_> = ops.iter().map(|op| crate::sim::operator::carry_out(&mut cluster.api, op)).collect();
+    cluster.delete(Kind::Sandbox, "x");
+    cluster.operator.watch_step(Kind::Sandbox, &cluster.api);
     for reply in replies {
-        stage.operator.flights[0].reply = Some(reply);
-        stage.operator.deliver(0, stage.api.now);
+        cluster.operator.flights[0].reply = Some(reply);
+        cluster.operator.deliver(0, cluster.api.now);
     }
-    stage.operator.watch_step(Kind::Sandbox, &stage.api);
+    cluster.operator.watch_step(Kind::Sandbox, &cluster.api);
     // It may be that it was made after the list was taken: what a reply showed stays for now.
-    expect(stage.operator.world.get(&key).is_some(), || "a reply was not believed".to_owned())?;
-    stage.watch();
-    expect(stage.operator.world.get(&key).is_none(), || "it is held for ever".to_owned())
+    expect(cluster.operator.world.get(&key).is_some(), || "a reply was not believed".to_owned())?;
+    cluster.watch();
+    expect(cluster.operator.world.get(&key).is_none(), || "it is held for ever".to_owned())
 }
 
 /// Between sending a take and hearing of its conflict the watch showed the newer version: that one may be taken.
 fn conflict_outdates_what_was_tried() -> Outcome {
-    let mut stage = Stage::set(&pool_of(1));
-    stage.nodes_work = false;
-    let name = stage.names(Kind::Sandbox).remove(0);
-    stage.apply(&claim("c"));
-    stage.watch();
-    let key = Stage::key(Kind::Claim, "c");
-    stage.operator.start(&key, stage.api.now);
-    stage.operator.advance(&key, stage.api.now);
-    stage.patch(Kind::Sandbox, &name, "{ metadata: { annotations: { touched: 'yes' } } }");
-    stage.watch();
-    stage.serve(Link::Good);
-    let conflicts = stage.sent.iter().filter(|(_, a)| *a == PluginReply::Conflict).count();
+    let mut cluster = ScriptedCluster::new(&pool_of(1));
+    cluster.nodes_work = false;
+    let name = cluster.names(Kind::Sandbox).remove(0);
+    cluster.apply(&claim("c"));
+    cluster.watch();
+    let key = ScriptedCluster::key(Kind::Claim, "c");
+    cluster.operator.start(&key, cluster.api.now);
+    cluster.operator.advance(&key, cluster.api.now);
+    cluster.patch(Kind::Sandbox, &name, "{ metadata: { annotations: { touched: 'yes' } } }");
+    cluster.watch();
+    cluster.serve(Link::Good);
+    let conflicts = cluster.sent.iter().filter(|(_, a)| *a == PluginReply::Conflict).count();
     expect(conflicts == 1, || format!("{conflicts} conflicts: this proves nothing"))?;
-    stage.settle();
-    let has = stage.get(Kind::Claim, "c")["status"]["sandbox"]["name"].clone();
+    cluster.settle();
+    let has = cluster.get(Kind::Claim, "c")["status"]["sandbox"]["name"].clone();
     expect(has == name, || format!("{name} is warm, and c has {has}"))
 }
 
 /// A pool whose Sandboxes are refused: the plan ends there, and the status says so all the same.
 fn refusal_is_told() -> Outcome {
-    let mut stage = Stage::set("");
-    stage.api.refuse("Sandbox", "exceeded quota");
-    stage.apply(&pool_of(2));
-    stage.settle();
-    stage.pass(5);
-    let says = stage.get(Kind::Pool, "p")["status"]["conditions"][0]["message"].as_str().unwrap_or_default().to_owned();
+    let mut cluster = ScriptedCluster::new("");
+    cluster.api.refuse("Sandbox", "exceeded quota");
+    cluster.apply(&pool_of(2));
+    cluster.settle();
+    cluster.pass(5);
+    let says =
+        cluster.get(Kind::Pool, "p")["status"]["conditions"][0]["message"].as_str().unwrap_or_default().to_owned();
     expect(says.contains("exceeded quota"), || format!("it says {says:?}"))
 }
 
 /// The slice leads nowhere before the pod gets its deletion.
 fn drained_before_it_goes() -> Outcome {
     let on_demand = IDLE.replace("idleTimeout: 10m", "resumePolicy: OnDemand");
-    let mut stage = Stage::set(&on_demand);
-    let leads = |stage: &Stage| stage.get(Kind::EndpointSlice, "x").pointer("/endpoints/0").is_some();
-    expect(leads(&stage), || "its slice leads nowhere: this proves nothing".to_owned())?;
-    stage.patch(Kind::Sandbox, "x", "{ spec: { operatingMode: Suspended, replicas: 0 } }");
-    stage.settle();
-    expect(!leads(&stage), || "suspended, and its slice still leads to the pod".to_owned())?;
-    let going = |stage: &Stage| stage.get(Kind::Pod, "x")["metadata"]["deletionTimestamp"].is_string();
-    let gone = |stage: &Stage| stage.get(Kind::Pod, "x").is_null();
-    expect(!going(&stage) && !gone(&stage), || "the pod goes with the slice".to_owned())?;
-    stage.pass(3);
-    expect(gone(&stage), || "the pod stays".to_owned())
+    let mut cluster = ScriptedCluster::new(&on_demand);
+    let leads = |cluster: &ScriptedCluster| cluster.get(Kind::EndpointSlice, "x").pointer("/endpoints/0").is_some();
+    expect(leads(&cluster), || "its slice leads nowhere: this proves nothing".to_owned())?;
+    cluster.patch(Kind::Sandbox, "x", "{ spec: { operatingMode: Suspended, replicas: 0 } }");
+    cluster.settle();
+    expect(!leads(&cluster), || "suspended, and its slice still leads to the pod".to_owned())?;
+    let going = |cluster: &ScriptedCluster| cluster.get(Kind::Pod, "x")["metadata"]["deletionTimestamp"].is_string();
+    let gone = |cluster: &ScriptedCluster| cluster.get(Kind::Pod, "x").is_null();
+    expect(!going(&cluster) && !gone(&cluster), || "the pod goes with the slice".to_owned())?;
+    cluster.pass(3);
+    expect(gone(&cluster), || "the pod stays".to_owned())
 }

@@ -1,0 +1,281 @@
+//! What is known of each claim of a run: when it was meant to be asked for, when it was, when it was Ready.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::arrivals::Schedule;
+use crate::stats::Summary;
+use crate::watch::Event;
+
+/// One claim. Times are counted from the run's start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claim {
+    /// When it was to be asked for.
+    pub(crate) intended: Duration,
+    /// When the reply to its creation was here.
+    pub(crate) acked: Option<Duration>,
+    /// Its creation was refused or got no reply.
+    pub(crate) refused: bool,
+    /// When the watch first showed it.
+    pub(crate) seen: Option<Duration>,
+    /// When the watch first showed it Ready.
+    pub(crate) ready: Option<Duration>,
+    /// The sandbox that it had then.
+    pub(crate) sandbox: Option<String>,
+    /// When its deletion was asked for.
+    pub(crate) dismissed: Option<Duration>,
+    /// When the watch showed that it was gone.
+    pub(crate) gone: Option<Duration>,
+}
+
+/// All claims of a run.
+#[derive(Debug)]
+pub(crate) struct ClaimTracker {
+    /// The first claim is due so long after this.
+    pub(crate) start: Instant,
+    prefix: &'static str,
+    claims: Mutex<Vec<Claim>>,
+    changed: Notify,
+}
+
+/// How many claims have come how far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Got a reply, good or bad.
+    pub(crate) answered: usize,
+    /// Were refused.
+    pub(crate) refused: usize,
+    /// Were Ready once.
+    pub(crate) ready: usize,
+    /// Are gone.
+    pub(crate) gone: usize,
+}
+
+impl ClaimTracker {
+    /// Of a run that begins at `start`.
+    pub(crate) fn new(prefix: &'static str, start: Instant, schedule: &Schedule) -> Self {
+        let claims = schedule.iter().map(|at| Claim { intended: *at, ..Claim::default() }).collect();
+        Self { start, prefix, claims: Mutex::new(claims), changed: Notify::new() }
+    }
+
+    /// The name of the claim of this number.
+    pub(crate) fn name(&self, number: usize) -> String {
+        format!("{}-{number:06}", self.prefix)
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        name.strip_prefix(self.prefix)?.strip_prefix('-')?.parse().ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Claim>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, number: usize, change: impl FnOnce(&mut Claim)) {
+        if let Some(claim) = self.lock().get_mut(number) {
+            change(claim);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// The API server has it, or said no.
+    pub(crate) fn answered(&self, number: usize, at: Instant, taken: bool) {
+        let at = at.duration_since(self.start);
+        self.change(number, |claim| {
+            claim.acked = taken.then_some(at);
+            claim.refused = !taken;
+        });
+    }
+
+    /// Its deletion is asked for.
+    pub(crate) fn dismissed(&self, number: usize) {
+        let at = self.start.elapsed();
+        self.change(number, |claim| claim.dismissed = Some(at));
+    }
+
+    /// The watch showed something. Gives the claim's number where it is Ready for the first time.
+    pub(crate) fn watched(&self, event: &Event<'_>) -> Option<usize> {
+        let number = self.number(event.name)?;
+        let at = event.at.saturating_duration_since(self.start);
+        let mut first = None;
+        self.change(number, |claim| match &event.state {
+            Some(state) => {
+                claim.seen.get_or_insert(at);
+                if state.ready && claim.ready.is_none() {
+                    claim.ready = Some(at);
+                    claim.sandbox = state.sandbox.map(str::to_owned);
+                    first = Some(number);
+                }
+            }
+            None => claim.gone = Some(at),
+        });
+        first
+    }
+
+    /// How far they are.
+    pub(crate) fn progress(&self) -> Progress {
+        let mut progress = Progress::default();
+        for claim in self.lock().iter() {
+            progress.answered += usize::from(claim.acked.is_some() || claim.refused);
+            progress.refused += usize::from(claim.refused);
+            progress.ready += usize::from(claim.ready.is_some());
+            progress.gone += usize::from(claim.gone.is_some());
+        }
+        progress
+    }
+
+    /// Waits for something to be so, until a deadline; says whether it came to it.
+    pub(crate) async fn until(&self, deadline: Instant, done: impl Fn(Progress) -> bool) -> bool {
+        // Looked at now and then and not with each change: of thousands of claims each look is at all.
+        const LOOK: Duration = Duration::from_millis(20);
+        loop {
+            let changed = self.changed.notified();
+            if done(self.progress()) {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline.into(), changed).await.is_err() {
+                return done(self.progress());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// A copy of all.
+    pub(crate) fn claims(&self) -> Vec<Claim> {
+        self.lock().clone()
+    }
+}
+
+/// What the claims of a run came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// All.
+    pub(crate) claims: usize,
+    /// Claims a second that were due, where they were not due at once.
+    pub(crate) offered: Option<f64>,
+    /// From the intended start to the reply.
+    pub(crate) ack: Option<Summary>,
+    /// From the intended start to Ready.
+    pub(crate) ready: Option<Summary>,
+    /// From asking for the deletion until it was seen.
+    pub(crate) gone: Option<Summary>,
+    /// Never Ready.
+    pub(crate) lost: usize,
+    /// Refused by the API server; they are among the lost.
+    pub(crate) refused: usize,
+    /// Had a sandbox that was made for them.
+    pub(crate) cold: usize,
+    /// Sandboxes that two claims had at the same time.
+    pub(crate) twice: usize,
+    /// Claims a second that became Ready, from the first one's intended start to the last one's Ready.
+    pub(crate) rate: f64,
+    /// Intended start in seconds and latency in milliseconds of each that was Ready.
+    pub(crate) latencies: Vec<(f64, f64)>,
+}
+
+/// A duration in milliseconds.
+pub(crate) fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+impl Outcome {
+    /// `launches` is how each sandbox that is there was started; a sandbox that is gone is known by its name: one that
+    /// is made for a claim has the claim's.
+    pub(crate) fn of(tracker: &ClaimTracker, launches: &HashMap<String, String>) -> Self {
+        let claims = tracker.claims();
+        let since = |claim: &Claim, at: Option<Duration>| at.map(|at| ms(at.saturating_sub(claim.intended)));
+        let ready: Vec<(f64, f64)> = claims
+            .iter()
+            .filter_map(|claim| Some((claim.intended.as_secs_f64(), since(claim, claim.ready)?)))
+            .collect();
+        let ack = claims.iter().filter_map(|claim| since(claim, claim.acked)).collect();
+        let gone = claims.iter().filter_map(|claim| Some(ms(claim.gone?.saturating_sub(claim.dismissed?)))).collect();
+        let cold = |(number, claim): &(usize, &Claim)| {
+            claim.sandbox.as_ref().is_some_and(|sandbox| match launches.get(sandbox) {
+                Some(launch) => launch != "warm",
+                None => *sandbox == tracker.name(*number),
+            })
+        };
+        let first = claims.iter().map(|claim| claim.intended).min().unwrap_or_default();
+        let last = claims.iter().filter_map(|claim| claim.ready).max().unwrap_or_default();
+        let took = last.saturating_sub(first).as_secs_f64();
+        let due = claims.iter().map(|claim| claim.intended).max().unwrap_or_default().saturating_sub(first);
+        Self {
+            claims: claims.len(),
+            // So many gaps, not claims, fit between the first and the last.
+            offered: (!due.is_zero()).then(|| (claims.len() - 1) as f64 / due.as_secs_f64()),
+            ack: Summary::of(ack),
+            ready: Summary::of(ready.iter().map(|(_, latency)| *latency).collect()),
+            gone: Summary::of(gone),
+            lost: claims.iter().filter(|claim| claim.ready.is_none()).count(),
+            refused: claims.iter().filter(|claim| claim.refused).count(),
+            cold: claims.iter().enumerate().filter(cold).count(),
+            twice: twice(&claims),
+            rate: if took > 0.0 { ready.len() as f64 / took } else { 0.0 },
+            latencies: ready,
+        }
+    }
+}
+
+/// A sandbox belongs to one claim for good, so its name in two of them is one too many.
+fn twice(claims: &[Claim]) -> usize {
+    let mut taken = HashSet::new();
+    claims.iter().filter_map(|claim| claim.sandbox.as_ref()).filter(|sandbox| !taken.insert(*sandbox)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::State;
+
+    fn ready<'a>(tracker: &ClaimTracker, name: &'a str, after_ms: u64, sandbox: &'a str) -> Event<'a> {
+        let state = State { uid: "u", ready: true, sandbox: Some(sandbox), hinted: false, launch: None };
+        Event { at: tracker.start + Duration::from_millis(after_ms), name, state: Some(state) }
+    }
+
+    fn tracker(count: usize) -> ClaimTracker {
+        let schedule = (0..count).map(|n| Duration::from_millis(100 * n as u64)).collect();
+        ClaimTracker::new("c", Instant::now(), &schedule)
+    }
+
+    #[test]
+    fn latency_is_from_the_intended_start_however_late_it_was_asked() {
+        let tracker = tracker(2);
+        tracker.answered(1, tracker.start + Duration::from_millis(350), true);
+        assert_eq!(tracker.watched(&ready(&tracker, "c-000001", 400, "p-a")), Some(1));
+        // Ready again is not later.
+        assert_eq!(tracker.watched(&ready(&tracker, "c-000001", 900, "p-a")), None);
+        let outcome = Outcome::of(&tracker, &HashMap::new());
+        assert_eq!(outcome.ready.unwrap().max, 300.0);
+        assert_eq!(outcome.ack.unwrap().max, 250.0);
+        assert_eq!((outcome.lost, outcome.refused), (1, 0));
+        assert_eq!(outcome.latencies, [(0.1, 300.0)]);
+        assert_eq!(outcome.offered, Some(10.0));
+    }
+
+    #[test]
+    fn what_is_refused_never_ready_cold_or_taken_twice_is_counted() {
+        let tracker = tracker(6);
+        tracker.answered(0, tracker.start, false);
+        for (number, sandbox) in [(1, "p-a"), (2, "p-a"), (3, "c-000003"), (4, "p-b")] {
+            let name = tracker.name(number);
+            tracker.watched(&ready(&tracker, &name, 500, sandbox));
+        }
+        let launches = HashMap::from([("p-a".to_owned(), "warm".to_owned()), ("p-b".to_owned(), "cold".to_owned())]);
+        let outcome = Outcome::of(&tracker, &launches);
+        assert_eq!((outcome.lost, outcome.refused), (2, 1));
+        assert_eq!((outcome.cold, outcome.twice), (2, 1));
+    }
+
+    #[test]
+    fn names_of_others_are_nobodys() {
+        let tracker = tracker(1);
+        for name in ["d-000000", "c-7", "c", "c-x"] {
+            tracker.watched(&ready(&tracker, name, 1, "p-a"));
+        }
+        assert_eq!(tracker.progress(), Progress::default());
+    }
+}

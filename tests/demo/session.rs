@@ -1,0 +1,195 @@
+//! Where the story is told: a cluster, the operator beside it, and the namespace of the samples.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DynamicObject, ObjectMeta};
+use kube::runtime::wait::Condition as _;
+use kube::runtime::wait::conditions::is_crd_established;
+use kube::{Api, Client};
+use paddock_api::crd;
+use paddock_cluster::{
+    AnyCluster, Binaries, DetachedCluster, Options, RuntimeClass, Target, build_operator, operator_was_built,
+};
+use serde_json::json;
+
+use crate::operator::Operator;
+use crate::screen::{Screen, time};
+use crate::wait::{Look, until};
+use crate::{access, manifests, walkthrough};
+
+/// The samples' namespace.
+pub(crate) const NAMESPACE: &str = "agents";
+/// A file of this name in a cluster's folder says that a demo left it.
+pub(crate) const MARK: &str = "demo";
+/// A RuntimeClass that does not isolate, as clusters have it beside those that do.
+pub(crate) const PLAIN_CLASS: &str = "runc";
+
+/// Everything that the story needs.
+pub(crate) struct Session {
+    cluster: AnyCluster,
+    program: PathBuf,
+    operator: Option<Operator>,
+}
+
+impl Session {
+    /// Builds the operator, and starts or opens the cluster. Nothing is on it yet.
+    pub(crate) async fn open(target: &Target, screen: &Screen) -> Result<Self> {
+        screen.chapter("Setting up");
+        let build = async {
+            let program = build_operator(|text| screen.say(text)).await?;
+            let told = format!("{} is built", program.file_name().unwrap_or_default().display());
+            Ok((program, told))
+        };
+        let doing = match operator_was_built() {
+            true => "building what changed of it",
+            false => "building it; the first time that takes minutes",
+        };
+        let program = screen.step("program", doing, build).await?;
+
+        let doing = match target.kubeconfig {
+            None if Binaries::are_built() => "starting it",
+            None => "building it from its Go sources first, which takes minutes, and starting it",
+            Some(_) => "looking at the cluster that you named",
+        };
+        let open = async {
+            let options = Options::default().with_isolation();
+            let plain = RuntimeClass { name: PLAIN_CLASS.to_owned(), handler: PLAIN_CLASS.to_owned() };
+            let runtime_classes = options.runtime_classes.iter().cloned().chain([plain]).collect();
+            let cluster = target.open(Options { runtime_classes, ..options }).await?;
+            let version = cluster.client().apiserver_version().await.context("the API server's version")?;
+            let told = format!("Kubernetes {} at {}", version.git_version, cluster.server_url());
+            Ok((cluster, told))
+        };
+        let cluster = screen.step_aloud("control plane", doing, open).await?;
+        Ok(Self { cluster, program, operator: None })
+    }
+
+    /// Puts the operator on the stage and tells the story; ends early if the operator does.
+    pub(crate) async fn run(&mut self, screen: &Screen) -> Result<()> {
+        let client = self.cluster.client();
+        self.install(&client, screen).await?;
+        let operator = self.start_operator(screen).await?;
+        let mut context = StepContext { cluster: &mut self.cluster, operator: operator.clone(), client, screen };
+        tokio::select! {
+            told = walkthrough::run(&mut context) => told?,
+            ended = operator.ended() => bail!(ended),
+        }
+        if let (Some(memory), Some(cpu)) = (operator.process.resident_bytes(), operator.process.cpu()) {
+            let (mib, cpu) = (memory / (1 << 20), time(cpu));
+            screen.remark(&format!(
+                "The operator holds {mib} MiB of memory and has used {cpu} of processor time so far."
+            ));
+        }
+        screen.end("That is the whole story, and every step of it was checked.");
+        Ok(())
+    }
+
+    async fn install(&mut self, client: &Client, screen: &Screen) -> Result<()> {
+        let cluster = &mut self.cluster;
+        if let AnyCluster::Local(_) = cluster {
+            let handlers = [("gvisor", "runsc"), ("kata", "kata"), (PLAIN_CLASS, PLAIN_CLASS)];
+            let shown = handlers.map(|(class, handler)| format!("{class} (handler {handler})")).join(", ");
+            screen.fact("RuntimeClasses", &shown);
+        }
+        let definitions = crd::all();
+        let work = async {
+            for definition in &definitions {
+                cluster.create(&manifests::object(json!(definition))?).await?;
+            }
+            let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+            for name in definitions.iter().filter_map(|definition| definition.metadata.name.as_deref()) {
+                let served = |crd: Option<&CustomResourceDefinition>| match is_crd_established().matches_object(crd) {
+                    true => Look::Done,
+                    false => Look::NotYet("is not served yet".to_owned()),
+                };
+                until(screen, &api, name, served).await?;
+            }
+            Ok(((), format!("{} definitions: both shapes of the API, every version", definitions.len())))
+        };
+        screen.step("CRDs", "installing them", work).await?;
+        let work = async {
+            let metadata = ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() };
+            let namespace = Namespace { metadata, ..Namespace::default() };
+            cluster.create(&manifests::object(json!(namespace))?).await?;
+            Ok(((), format!("{NAMESPACE} is made")))
+        };
+        screen.step("namespace", "making it", work).await
+    }
+
+    async fn start_operator(&mut self, screen: &Screen) -> Result<Operator> {
+        let Self { cluster, program, operator } = self;
+        let work = async {
+            if let AnyCluster::Local(local) = cluster {
+                let rights = access::rights(&local.kubectl()).await?;
+                for object in &rights {
+                    cluster.create(object).await?;
+                }
+            }
+            let started = operator.insert(Operator::start(cluster, program).await?);
+            started.ready().await?;
+            Ok((started.clone(), format!("ready, with the rights of {}", started.user)))
+        };
+        screen.step("operator", "starting it", work).await
+    }
+
+    /// The operator's log; a file that does not exist before it starts.
+    pub(crate) fn operator_log(&self) -> PathBuf {
+        self.operator.as_ref().map(|operator| operator.process.log().to_owned()).unwrap_or_default()
+    }
+
+    /// Leaves everything running: the cluster, and the operator if it came so far.
+    pub(crate) async fn keep(self) -> Result<(DetachedCluster, Option<Operator>)> {
+        match self.cluster {
+            AnyCluster::Local(cluster) => {
+                std::fs::write(cluster.dir().join(MARK), "").context("marking the cluster as a demo's")?;
+                let detached = cluster.keep().await.context("leaving the cluster running")?;
+                Ok((detached, self.operator))
+            }
+            AnyCluster::External(..) => bail!("--keep is for a cluster of the demo's own"),
+        }
+    }
+
+    /// Takes everything away.
+    pub(crate) async fn clean_up(mut self, screen: &Screen) {
+        if let AnyCluster::External(..) = self.cluster {
+            screen.remark("Removing from your cluster what was made there.");
+        }
+        for error in self.cluster.clean_up().await {
+            eprintln!("left behind: {error}");
+        }
+    }
+}
+
+/// What a chapter works with.
+pub(crate) struct StepContext<'a> {
+    cluster: &'a mut AnyCluster,
+    /// The operator.
+    pub(crate) operator: Operator,
+    /// A client with every right.
+    pub(crate) client: Client,
+    /// Where it is told.
+    pub(crate) screen: &'a Screen,
+}
+
+impl StepContext<'_> {
+    /// Creates an object as `kubectl apply` does, which then has no complaint when somebody applies it again.
+    pub(crate) async fn create(&mut self, object: &DynamicObject) -> Result<DynamicObject> {
+        Ok(self.cluster.create(&manifests::as_applied(object)?).await?)
+    }
+
+    /// Whether the API server asks our webhook.
+    pub(crate) fn has_webhook(&self) -> bool {
+        matches!(self.cluster, AnyCluster::Local(_))
+    }
+
+    /// Objects of a kind in the samples' namespace.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+}

@@ -1,0 +1,138 @@
+//! What goes wrong on the way between the operator and the API server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+use paddock_cluster::eventually;
+
+use super::{alone, faults};
+use crate::e2e::burst::{ApiShape, Burst, Retry, Surplus};
+use crate::e2e::namespace::TestNamespace;
+use crate::e2e::proxy::{Fate, Proxy};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        conflicts_refusals_and_lost_replies_are_survived,
+        retry_after_is_kept_during_429,
+        backoff_grows_during_500,
+        not_found_of_a_kind_deletes_no_object,
+        watches_that_expire_are_listed_again,
+    ]
+}
+
+async fn conflicts_refusals_and_lost_replies_are_survived() {
+    let (faults, _alone) = faults().await;
+    let ns = TestNamespace::new(&faults.cluster, "faults").await;
+    let calm = Arc::new(AtomicBool::new(true));
+    let struck = Arc::new(AtomicU64::new(0));
+    let (is_calm, strikes) = (calm.clone(), struck.clone());
+    let decide = move |number: u64, _: &http::Method, _: &str| {
+        if is_calm.load(Ordering::SeqCst) {
+            return Fate::Pass;
+        }
+        // Primes, so that every mixture comes about.
+        let fate = match () {
+            () if number.is_multiple_of(7) => Fate::Overtake,
+            () if number.is_multiple_of(11) => Fate::Refuse(StatusCode::TOO_MANY_REQUESTS),
+            () if number.is_multiple_of(13) => Fate::Refuse(StatusCode::INTERNAL_SERVER_ERROR),
+            () if number.is_multiple_of(17) => Fate::LoseReply,
+            () if number.is_multiple_of(19) => Fate::LoseRequest,
+            () if number.is_multiple_of(23) => Fate::Delay(Duration::from_millis(300)),
+            () => Fate::Pass,
+        };
+        strikes.fetch_add(u64::from(fate != Fate::Pass), Ordering::SeqCst);
+        fate
+    };
+    let proxy = Proxy::start(&faults.cluster, &faults.account, &ns.namespace, Box::new(decide)).await;
+    let operator = alone(faults, &ns, &proxy.kubeconfig).await;
+    let burst = Burst::prepare(&ns, ApiShape::Upstream, 20).await;
+    calm.store(false, Ordering::SeqCst);
+    let cutter = proxy.clone();
+    let cutting = tokio::spawn(async move {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            cutter.cut_watches();
+        }
+    });
+    burst.create(80).await;
+    burst.was_promised_some();
+    cutting.await.expect("it was cut");
+    burst.settle(80, Surplus::Never).await;
+    let struck = struck.load(Ordering::SeqCst);
+    println!("80 claims through {} writes, {struck} of which went wrong", proxy.writes());
+    assert!(struck > 80, "only {struck} writes went wrong");
+    operator.process.kill().await.expect("it ends");
+}
+
+async fn retry_after_is_kept_during_429() {
+    let soonest = storm(StatusCode::TOO_MANY_REQUESTS, 1000).await;
+    // `Retry-After: 1`, less what a timer may be early.
+    assert!(soonest >= Duration::from_millis(950), "asked again after {soonest:?}");
+}
+
+async fn backoff_grows_during_500() {
+    // The waits double from 50 ms on: six tries of each in the time.
+    let soonest = storm(StatusCode::INTERNAL_SERVER_ERROR, 2500).await;
+    assert!(soonest >= Duration::from_millis(20), "asked again after {soonest:?}");
+}
+
+/// As for a moment after its start: "the server could not find the requested resource", which is not the object.
+async fn not_found_of_a_kind_deletes_no_object() {
+    storm(StatusCode::NOT_FOUND, 2500).await;
+}
+
+/// For some seconds everything is refused, reads too, and every watch is cut at the beginning. Answers how soon a change was
+/// asked for again.
+async fn storm(status: StatusCode, most: u64) -> Duration {
+    let (faults, _alone) = faults().await;
+    let ns = TestNamespace::new(&faults.cluster, "storm").await;
+    let proxy = Proxy::start(&faults.cluster, &faults.account, &ns.namespace, Box::new(|_, _, _| Fate::Pass)).await;
+    let operator = alone(faults, &ns, &proxy.kubeconfig).await;
+    let burst = Burst::prepare(&ns, ApiShape::Upstream, 20).await;
+    let raging = async {
+        burst.under_way().await;
+        proxy.refuse_all(Some(status));
+        proxy.cut_watches();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        proxy.refuse_all(None);
+    };
+    burst.create_during(80, Retry::Never, raging).await;
+    burst.was_promised_some();
+    let refused = proxy.refused();
+    burst.settle(80, Surplus::Never).await;
+    let (soonest, what) = proxy.soonest_retry().expect("something was asked for again");
+    println!("{refused} requests in three seconds were answered with {status}, none twice within {soonest:?}: {what}");
+    assert!((20..most).contains(&refused), "{refused} requests were refused: none came, or they came too fast");
+    operator.process.kill().await.expect("it ends");
+    soonest
+}
+
+/// Every quarter of a second all watches are cut, and each that is begun anew is told that its version is too old.
+async fn watches_that_expire_are_listed_again() {
+    let (faults, _alone) = faults().await;
+    let ns = TestNamespace::new(&faults.cluster, "expired").await;
+    let proxy = Proxy::start(&faults.cluster, &faults.account, &ns.namespace, Box::new(|_, _, _| Fate::Pass)).await;
+    let operator = alone(faults, &ns, &proxy.kubeconfig).await;
+    let burst = Burst::prepare(&ns, ApiShape::Seed, 20).await;
+    let expiring = async {
+        burst.under_way().await;
+        let mut times = 0;
+        // Twelve times, and as often as a slow machine needs for more than forty new watches.
+        eventually("watches are begun anew", async || {
+            proxy.expire_watches();
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            times += 1;
+            times >= 12 && proxy.expired() > 40
+        })
+        .await;
+    };
+    burst.create_during(80, Retry::Never, expiring).await;
+    burst.was_promised_some();
+    let expired = proxy.expired();
+    burst.settle(80, Surplus::Never).await;
+    println!("{expired} watches were told that their version had expired");
+    operator.process.kill().await.expect("it ends");
+}

@@ -1,0 +1,161 @@
+//! The webhook is gone, or a plugin that it asks hangs: claims are served all the same.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use paddock_cluster::{Cluster, Options, eventually};
+use serde_json::{Value, json};
+
+use super::{leads, replica};
+use crate::e2e::burst::{ApiShape, Burst, Retry, Surplus};
+use crate::e2e::json::{ready, text};
+use crate::e2e::kinds::{POD, POOL, SANDBOX, SEED_POOL, SEED_TEMPLATE};
+use crate::e2e::manifests::{object, pod, sandbox};
+use crate::e2e::namespace::TestNamespace;
+use crate::e2e::operator::{self, NAMESPACE, Operator, Plan};
+use crate::e2e::pool::filled;
+use crate::e2e::{programs, setup};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![claims_are_served_without_the_webhook, hanging_plugin_delays_no_claim]
+}
+
+const MARKER: &str = "policy.paddock.dev/generated-code";
+
+/// A control plane of a test's own: a webhook that is gone is in everybody's way.
+async fn scene() -> (Cluster, PathBuf) {
+    programs::paddock().await;
+    let options = Options { nodes: 4, ..Options::default().with_isolation() };
+    let cluster = Cluster::start(options).await.expect("a control plane");
+    setup::install(&cluster).await;
+    let account = operator::rights(&cluster).await;
+    (cluster, account)
+}
+
+/// Flags of an operator that serves the webhook.
+fn admitting(cluster: &Cluster) -> Vec<String> {
+    let port = cluster.port().expect("a free port");
+    vec![
+        format!("--webhook-bind-address=127.0.0.1:{port}"),
+        format!("--webhook-url=https://127.0.0.1:{port}"),
+        format!("--webhook-service-namespace={NAMESPACE}"),
+    ]
+}
+
+fn marked(mut object: Value) -> Value {
+    object["metadata"]["labels"] = json!({ MARKER: "true" });
+    object
+}
+
+/// The replica at the webhook's address dies in the middle of a burst; the one that acts lives on.
+async fn claims_are_served_without_the_webhook() {
+    let (cluster, account) = scene().await;
+    let ns = TestNamespace::new(&cluster, "gone").await;
+    let start = async |name, flags| Operator::start(&cluster, Plan { name, kubeconfig: &account, flags }).await;
+    let of_both = || replica(&ns.namespace).into_iter();
+    let acts = start("acts", of_both().chain(["--webhook-bind-address=0".to_owned()]).collect()).await;
+    eventually("it leads", async || leads(&acts).await).await;
+    let admits = start("admits", of_both().chain(admitting(&cluster)).collect()).await;
+    assert!(!leads(&admits).await);
+    let bare = |name: &str| marked(object(POD, name, pod()["spec"].clone()));
+    // It is ready when it has registered itself; API servers hear of it a little later.
+    eventually("the webhook is asked", async || {
+        let made = ns.create(bare("asked")).await;
+        let asked = text(&made, "/spec/runtimeClassName") == "gvisor";
+        ns.delete(POD, "asked").await;
+        ns.until_gone(POD, "asked").await;
+        asked
+    })
+    .await;
+
+    let burst = Burst::prepare(&ns, ApiShape::Upstream, 20).await;
+    let dies = async {
+        burst.under_way().await;
+        admits.process.kill().await.expect("it was alive");
+    };
+    burst.create_during(80, Retry::Never, dies).await;
+    // It does not act, so its word would bind nobody.
+    assert_eq!(burst.promised(), 0, "a replica that does not lead promised Sandboxes");
+
+    // What fails closed is refused, since nobody says whether it may be.
+    let pool = ns.get(POOL, "p").await;
+    let mut forged = sandbox("forged", json!({}));
+    forged["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": POOL.0, "kind": POOL.1, "name": "p", "uid": pool["metadata"]["uid"], "controller": true,
+    }]);
+    for closed in [bare("unasked"), forged] {
+        match ns.try_create(&closed).await {
+            Err(kube::Error::Api(status)) => assert_eq!(status.code, 500, "{status:?}"),
+            other => panic!("admitted, though nobody was asked: {other:?}"),
+        }
+    }
+    burst.settle(80, Surplus::Never).await;
+    // What fails open goes on, with what the reconcile itself asks: also generated code, and it is isolated.
+    ns.create(sandbox("plain", json!({}))).await;
+    ns.create(marked(sandbox("generated", json!({})))).await;
+    for name in ["plain", "generated"] {
+        ns.until(SANDBOX, name, "Ready", ready).await;
+    }
+    let isolated = ns.get(POD, "generated").await;
+    assert_eq!(text(&isolated, "/spec/runtimeClassName"), "gvisor");
+}
+
+/// It is asked for every claim and for the pool's size, and never answers.
+async fn hanging_plugin_delays_no_claim() {
+    const DEADLINE: &str = "250ms";
+    let (cluster, account) = scene().await;
+    let ns = TestNamespace::new(&cluster, "hangs").await;
+    // A pool with room is asked for its size, one of a fixed size is not.
+    let beside = TestNamespace::new(&cluster, "hangs-too").await;
+    let plugins = cluster.dir().join("plugins");
+    std::fs::create_dir(&plugins).expect("a directory");
+    let bound = json!({
+        "namespaceSelector": { "matchExpressions": [
+            { "key": "kubernetes.io/metadata.name", "operator": "In", "values": [ns.namespace, beside.namespace] },
+        ] },
+        "hooks": ["pool-size", "admission"],
+        "settings": { "mode": "spin" },
+        "failurePolicy": "Ignore",
+        // More than it can burn in its time, so that the clock has to stop it.
+        "limits": { "fuel": 5_000_000_000_u64, "deadline": DEADLINE },
+    });
+    std::fs::write(plugins.join("hangs.yaml"), bound.to_string()).expect("a file");
+    std::fs::write(plugins.join("hangs.wasm"), paddock_guests::MISBEHAVE).expect("a file");
+    let mut flags = admitting(&cluster);
+    flags.extend([format!("--plugin-dir={}", plugins.display()), "--leader-elect=false".to_owned()]);
+    let operator = Operator::start(&cluster, Plan { name: "hangs", kubeconfig: &account, flags }).await;
+    let began = Instant::now();
+    beside.create(object(SEED_TEMPLATE, "t", json!({ "template": pod() }))).await;
+    // Asked twice, to change it and to let it in.
+    let review = began.elapsed();
+    assert!(review > Duration::from_millis(250), "nobody was asked: {review:?}");
+    let roomy = json!({ "templateRef": { "name": "t" }, "minReady": 1, "maxReady": 6 });
+    let roomy = beside.create(object(SEED_POOL, "roomy", roomy)).await;
+    let burst = Burst::prepare(&ns, ApiShape::Upstream, 20).await;
+    burst.create(80).await;
+    burst.settle(80, Surplus::Never).await;
+    filled(&beside, &roomy, 1).await;
+    let took = began.elapsed();
+
+    let metrics = operator.metrics().await;
+    let sum = |family: &str, with: &str| -> u64 {
+        let of_it = |line: &&str| line.starts_with(family) && line.contains("plugin=\"hangs\"") && line.contains(with);
+        let count = |line: &str| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok());
+        metrics.lines().filter(of_it).filter_map(count).sum()
+    };
+    let calls = sum("paddock_plugin_duration_seconds_count", "");
+    let failed =
+        |why: &str, hook: &str| sum("paddock_plugin_failures_total", &format!("failure=\"{why}\",hook=\"{hook}\""));
+    // Reviews may have brought the one hook into quarantine before a reconcile asked it.
+    let stopped = failed("deadline", "pool-size");
+    let left_alone = failed("quarantined", "admission");
+    println!(
+        "80 claims in {took:?} beside a plugin that hangs: {calls} questions, stopped {stopped} times, left alone \
+         {left_alone} times; the first review took {review:?}"
+    );
+    assert!(stopped > 0 && left_alone > 0, "{metrics}");
+    // Each call was ended by its deadline: not by its fuel, which lasts many times as long, whatever the machine does beside.
+    assert_eq!(sum("paddock_plugin_failures_total", "failure=\"fuel\""), 0, "{metrics}");
+    assert!(sum("paddock_plugin_duration_seconds_bucket", "le=\"1\"") > 0, "{metrics}");
+}

@@ -1,0 +1,382 @@
+//! The model API server of the simulation, held to the real one: the same random operations on both have to get the same
+//! answers, the same objects and the same watch events in the same order.
+//!
+//! The control plane is one of its own, with the controllers alone that the model stands in for; they are paused while
+//! operations are played, and work off what there is in between. `PADDOCK_MODEL_SEED=N` plays one seed,
+//! `PADDOCK_MODEL_OPERATIONS=N` more or fewer operations.
+
+mod backends;
+mod normalize;
+mod operation;
+mod placeholders;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use paddock_cluster::{Cluster, Options, PATIENCE, Process};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use self::backends::{Reply, id, on_model, on_real, resource};
+use self::normalize::{custom, differ, normalize};
+use self::operation::{Chooser, KINDS, Operation, Target};
+use self::placeholders::{Placeholders, learn};
+use super::json::{name, text};
+use super::kinds::{Kind, SANDBOX};
+use super::manifests::sandbox;
+use super::namespace::TestNamespace;
+use super::oracle::{Snapshot, follow};
+use super::setup;
+use crate::framework::Test;
+use crate::sim::api::{Api, Part};
+
+pub(super) fn tests() -> Vec<Test> {
+    named![model_answers_as_the_real_api_server]
+}
+
+const SEEDS: u64 = 5;
+const OPERATIONS: u32 = 160;
+/// Operations between two turns of the controllers.
+const TURN: u32 = 40;
+/// In how many orders the model's controllers work. The real ones read their watches and work off their queue side by side,
+/// so in a circle of owners, say, who is deleted and who stays depends on who was looked at first: they have to end as the
+/// model does in one of these.
+const ORDERS: usize = 48;
+/// What the real controllers have left has to stay for so long before it counts.
+const STILL: Duration = Duration::from_millis(500);
+/// In which a request has been carried out whose sender was paused.
+const UNDER_WAY: Duration = Duration::from_millis(200);
+/// They collect garbage, guard volume claims, and give a namespace the account that pods need.
+const CONTROLLERS: &str =
+    "garbage-collector-controller,persistentvolumeclaim-protection-controller,serviceaccount-controller";
+
+async fn model_answers_as_the_real_api_server() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let operations = number("PADDOCK_MODEL_OPERATIONS").map_or(OPERATIONS, |n| u32::try_from(n).expect("a number"));
+    let seeds = number("PADDOCK_MODEL_SEED").map_or(0..SEEDS, |seed| seed..seed + 1);
+    let flags = vec![format!("--controllers={CONTROLLERS}")];
+    let options = Options { nodes: 0, controller_manager_args: flags, ..Options::default() };
+    let cluster = Cluster::start(options).await.expect("a control plane");
+    setup::install(&cluster).await;
+    let controllers = cluster.process("kube-controller-manager").expect("it runs");
+    // Begun anew it knows the definitions; else it would look for new ones in half a minute.
+    controllers.restart().await.expect("it starts again");
+    collects(&TestNamespace::new(&cluster, "collects").await).await;
+    let (began, mut played, mut events) = (Instant::now(), 0, 0);
+    for seed in seeds {
+        let ns = TestNamespace::new(&cluster, "model").await;
+        controllers.pause().await.expect("it pauses");
+        let mut play = Play::begin(ns, seed).await;
+        for at in 0..operations {
+            play.one().await;
+            if at % TURN == TURN - 1 {
+                play.turn(&controllers).await;
+            }
+        }
+        (played, events) = (played + operations, events + play.events);
+        controllers.resume().await.expect("it goes on");
+    }
+    println!("{played} operations and {events} watch events alike on both, {:?}", began.elapsed());
+}
+
+/// Waits until garbage is collected.
+async fn collects(ns: &TestNamespace) {
+    let owner = ns.create(sandbox("owner", json!({}))).await;
+    let mut owned = sandbox("owned", json!({}));
+    owned["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": SANDBOX.0, "kind": SANDBOX.1, "name": "owner", "uid": owner["metadata"]["uid"],
+    }]);
+    ns.create(owned).await;
+    ns.delete(SANDBOX, "owner").await;
+    ns.until_gone(SANDBOX, "owned").await;
+}
+
+/// What one side has in store.
+type Objects = BTreeMap<Target, Value>;
+
+/// Of what goes already, who owns it may depend on who was gone first when it was looked at for the last time: nobody looks
+/// again. Where no order gives just what there is, those are left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owners {
+    All,
+    OfWhatStays,
+}
+
+/// One seed's play.
+struct Play {
+    seed: u64,
+    rng: Rng,
+    ns: TestNamespace,
+    model: Api,
+    ours: Placeholders,
+    theirs: Placeholders,
+    feeds: BTreeMap<Kind, Feed>,
+    last: VecDeque<String>,
+    /// Watch events compared.
+    events: usize,
+}
+
+/// What the watches of one kind deliver, and up to where it was compared.
+struct Feed {
+    seen: Arc<Mutex<Vec<Snapshot>>>,
+    task: JoinHandle<()>,
+    /// Of the real one: a version.
+    since: u64,
+    /// Of the model: a place in its log.
+    position: usize,
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Play {
+    async fn begin(ns: TestNamespace, seed: u64) -> Self {
+        let mut feeds = BTreeMap::new();
+        for kind in KINDS {
+            let since = version(&ns, kind).await;
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let task = tokio::spawn(follow(ns.clone(), kind, since.to_string(), seen.clone()));
+            feeds.insert(kind, Feed { seen, task, since, position: 0 });
+        }
+        let model = Api::new(jiff::Timestamp::now());
+        let (ours, theirs) = (Placeholders::default(), Placeholders::default());
+        let rng = Rng::with_seed(seed);
+        Self { seed, rng, ns, model, ours, theirs, feeds, last: VecDeque::new(), events: 0 }
+    }
+
+    /// Fails with all that is needed to see it again.
+    fn fail(&self, what: &str) -> ! {
+        let last: Vec<&str> = self.last.iter().map(String::as_str).collect();
+        panic!("{what}\nPADDOCK_MODEL_SEED={}, after, the last at the end:\n{}", self.seed, last.join("\n"));
+    }
+
+    /// One operation on both.
+    async fn one(&mut self) {
+        let there = there(&self.model);
+        let operation = Chooser { rng: &mut self.rng, there: &there, placeholders: &self.ours }.operation();
+        self.last.push_back(format!("{operation:?}"));
+        if self.last.len() > 400 {
+            self.last.pop_front();
+        }
+        let ours = on_model(&mut self.model, &self.ns.namespace, &self.ours, &operation);
+        let theirs = on_real(&self.ns, &self.theirs, &operation).await;
+        if let Err(what) = self.compare(&operation, &ours, &theirs) {
+            self.fail(&what);
+        }
+    }
+
+    fn compare(&mut self, operation: &Operation, ours: &Reply, theirs: &Reply) -> Result<(), String> {
+        if (ours.code, &ours.reason) != (theirs.code, &theirs.reason) {
+            let (a, b) = ((ours.code, &ours.reason), (theirs.code, &theirs.reason));
+            let object = normalize(&theirs.stored, &self.theirs, operation.target().0);
+            return Err(format!("the model answers {a:?}, the real one {b:?}: {}: {object}", theirs.message));
+        }
+        if !ours.stored.is_null() && !theirs.stored.is_null() {
+            learn(operation.target().0, [&mut self.ours, &mut self.theirs], [&ours.stored, &theirs.stored])
+                .map_err(|e| format!("{e}\nthe model's: {:#}\nthe real one's: {:#}", ours.stored, theirs.stored))?;
+        }
+        let kind = operation.target().0;
+        for (what, ours, theirs) in
+            [("is stored", &ours.stored, &theirs.stored), ("was answered", &ours.answered, &theirs.answered)]
+        {
+            self.same(kind, ours, theirs).map_err(|e| format!("what {what} differs: {e}"))?;
+        }
+        Ok(())
+    }
+
+    fn same(&self, kind: Kind, ours: &Value, theirs: &Value) -> Result<(), String> {
+        let (ours, theirs) = (normalize(ours, &self.ours, kind), normalize(theirs, &self.theirs, kind));
+        differ(&ours, &theirs, kind).map_or(Ok(()), Err)
+    }
+
+    /// The events so far are compared; then the controllers work off what there is, on both.
+    async fn turn(&mut self, controllers: &Process) {
+        for kind in KINDS {
+            self.compare_events(kind).await;
+        }
+        self.last.push_back("the controllers work".to_owned());
+        let ends: Vec<Api> = (0..ORDERS).map(|_| worked_off(self.model.clone(), self.rng.fork())).collect();
+        controllers.resume().await.expect("it goes on");
+        let began = Instant::now();
+        let theirs = loop {
+            if self.ended_alike(&ends, &self.theirs().await).is_ok() {
+                tokio::time::sleep(STILL).await;
+                controllers.pause().await.expect("it pauses");
+                // A request that was under way may be carried out yet.
+                tokio::time::sleep(UNDER_WAY).await;
+                let theirs = self.theirs().await;
+                if let Ok(end) = self.ended_alike(&ends, &theirs) {
+                    self.model = end.clone();
+                    break theirs;
+                }
+                controllers.resume().await.expect("it goes on");
+            } else if began.elapsed() > PATIENCE {
+                let (theirs, ends_at) = (self.theirs().await, ends.len());
+                let Err(difference) = self.ended_alike(&ends, &theirs) else { continue };
+                self.fail(&format!("the controllers leave something else behind in {ends_at} orders: {difference}"));
+            } else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        // What came meanwhile came in any order.
+        for kind in KINDS {
+            let since = version(&self.ns, kind).await;
+            let position = self.model.changes(resource(kind)).len();
+            let feed = self.feeds.get_mut(&kind).expect("of every kind");
+            (feed.since, feed.position) = (since, position);
+        }
+        self.learn_all(&theirs);
+    }
+
+    async fn theirs(&self) -> Objects {
+        let mut all = BTreeMap::new();
+        for kind in KINDS {
+            for (name, object) in self.ns.list(kind).await {
+                all.insert((kind, name), object);
+            }
+        }
+        all
+    }
+
+    /// The end at which the real controllers have arrived; else where they differ from the last of them.
+    fn ended_alike<'a>(&self, ends: &'a [Api], theirs: &Objects) -> Result<&'a Api, String> {
+        let exact = ends.iter().find(|end| self.difference(end, theirs, Owners::All).is_none());
+        if let Some(end) = exact {
+            return Ok(end);
+        }
+        let mut last = String::new();
+        for end in ends {
+            match self.difference(end, theirs, Owners::OfWhatStays) {
+                None => return Ok(end),
+                Some(difference) => last = difference,
+            }
+        }
+        Err(last)
+    }
+
+    /// Where the two sides have something else in store.
+    fn difference(&self, model: &Api, theirs: &Objects, which: Owners) -> Option<String> {
+        let ours: Objects = there(model).into_iter().collect();
+        let targets: BTreeSet<&Target> = ours.keys().chain(theirs.keys()).collect();
+        targets.into_iter().find_map(|target| {
+            let null = Value::Null;
+            let (a, b) = (ours.get(target).unwrap_or(&null), theirs.get(target).unwrap_or(&null));
+            let (mut a, mut b) = (a.clone(), b.clone());
+            if which == Owners::OfWhatStays && goes(&a) && goes(&b) && owners(&a).count() >= owners(&b).count() {
+                for side in [&mut a, &mut b] {
+                    side["metadata"]["ownerReferences"] = json!([]);
+                }
+            }
+            self.same(target.0, &a, &b).err().map(|e| format!("{target:?}: {e}"))
+        })
+    }
+
+    fn learn_all(&mut self, theirs: &Objects) {
+        for (target, mut ours) in there(&self.model) {
+            let Some(theirs) = theirs.get(&target) else { self.fail(&format!("{target:?} is gone")) };
+            if goes(&ours) && owners(&ours).count() > owners(theirs).count() {
+                let left =
+                    |owner: &&Value| owners(theirs).any(|t| t["name"] == owner["name"] && t["kind"] == owner["kind"]);
+                let left: Vec<&Value> = owners(&ours).filter(left).collect();
+                let patch = json!({ "metadata": { "ownerReferences": left } });
+                let id = id(&target, &self.ns.namespace);
+                ours = Value::clone(&self.model.patch(&id, Part::Whole, &patch).expect("it is there"));
+            }
+            if let Err(what) = learn(target.0, [&mut self.ours, &mut self.theirs], [&ours, theirs]) {
+                self.fail(&format!("{target:?}, after the controllers' turn: {what}"));
+            }
+        }
+    }
+
+    /// The real events that are yet to be compared. A built-in kind may be written anew with nothing in it that is looked
+    /// at, as a volume claim is by its first update: that the model need not do.
+    fn news(&self, kind: Kind) -> Vec<Snapshot> {
+        let feed = &self.feeds[&kind];
+        let all = feed.seen.lock().expect("no panic");
+        let mut before: BTreeMap<String, Value> = BTreeMap::new();
+        let says_something = |seen: &&Snapshot| {
+            let now = normalize(&seen.object, &self.theirs, kind);
+            let same = before.insert(name(&seen.object).to_owned(), now.clone()).is_some_and(|before| before == now);
+            custom(kind) || seen.gone || !same
+        };
+        all.iter().filter(says_something).filter(|seen| seen.version > feed.since).cloned().collect()
+    }
+
+    async fn compare_events(&mut self, kind: Kind) {
+        let feed = &self.feeds[&kind];
+        let changes = &self.model.changes(resource(kind))[feed.position..];
+        let wanted: Vec<(bool, &Value)> = changes
+            .iter()
+            .filter_map(|c| Some((c.after.is_none(), &**c.after.as_ref().or(c.before.as_ref())?)))
+            .collect();
+        let began = Instant::now();
+        let seen = loop {
+            let seen = self.news(kind);
+            if seen.len() >= wanted.len() || began.elapsed() > PATIENCE {
+                break seen;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let tell = |gone: bool, object: &Value| {
+            let what = if gone { "deleted" } else { "there" };
+            format!("{} {what} {}", name(object), text(object, "/metadata/deletionTimestamp"))
+        };
+        let list = || {
+            let ours: Vec<String> = wanted.iter().map(|(gone, o)| tell(*gone, o)).collect();
+            let theirs: Vec<String> = seen.iter().map(|s| tell(s.gone, &s.object)).collect();
+            format!("the model's: {ours:#?}\nthe real one's: {theirs:#?}")
+        };
+        if seen.len() != wanted.len() {
+            self.fail(&format!("{} have had {} events, not {}:\n{}", kind.2, seen.len(), wanted.len(), list()));
+        }
+        for (at, ((gone, ours), theirs)) in wanted.iter().zip(&seen).enumerate() {
+            let same = self.same(kind, ours, &theirs.object);
+            if *gone != theirs.gone || same.is_err() {
+                self.fail(&format!("event {at} of {} differs: {same:?}\n{}", kind.2, list()));
+            }
+        }
+        if !seen.is_sorted_by_key(|s| s.version) {
+            self.fail(&format!("the real events of {} are not in the order of their versions", kind.2));
+        }
+        self.events += wanted.len();
+        let (since, position) = (seen.last().map_or(feed.since, |s| s.version), feed.position + wanted.len());
+        let feed = self.feeds.get_mut(&kind).expect("of every kind");
+        (feed.since, feed.position) = (since, position);
+    }
+}
+
+/// Lets the model's controllers work in one of the orders that there are.
+fn worked_off(mut model: Api, mut rng: Rng) -> Api {
+    while model.gc_pending() {
+        model.gc_step(|n| rng.usize(..n));
+    }
+    model
+}
+
+/// Everything in the model's store.
+fn there(model: &Api) -> Vec<(Target, Value)> {
+    let of_kind = |kind: Kind| {
+        let objects = model.list(resource(kind));
+        objects.map(move |(id, o)| ((kind, id.name.to_string()), Value::clone(o)))
+    };
+    KINDS.into_iter().flat_map(of_kind).collect()
+}
+
+fn goes(object: &Value) -> bool {
+    !text(object, "/metadata/deletionTimestamp").is_empty()
+}
+
+fn owners(object: &Value) -> impl Iterator<Item = &Value> {
+    object["metadata"]["ownerReferences"].as_array().into_iter().flatten()
+}
+
+/// The version of a kind's collection.
+async fn version(ns: &TestNamespace, kind: Kind) -> u64 {
+    let list = ns.read(&kind.path(&ns.namespace)).await.expect("a list");
+    text(&list, "/metadata/resourceVersion").parse().expect("a version")
+}

@@ -1,0 +1,114 @@
+//! UIDs and versions as symbols: the n-th that both sides chose at the same point of the play.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::normalize::custom;
+use crate::e2e::kinds::Kind;
+
+/// What one side has for each symbol.
+#[derive(Default)]
+pub(super) struct Placeholders {
+    uids: Names,
+    versions: Names,
+}
+
+#[derive(Default)]
+struct Names {
+    own: Vec<String>,
+    numbers: HashMap<String, usize>,
+}
+
+impl Names {
+    fn number(&self, own: &str) -> Option<usize> {
+        self.numbers.get(own).copied()
+    }
+
+    fn add(&mut self, own: &str) {
+        self.numbers.insert(own.to_owned(), self.own.len());
+        self.own.push(own.to_owned());
+    }
+
+    fn renew(&mut self, number: usize, own: &str) {
+        self.numbers.insert(own.to_owned(), number);
+        self.own[number] = own.to_owned();
+    }
+}
+
+/// A UID that no object has.
+const NOBODY: &str = "00000000-0000-4000-8000-999999999999";
+
+pub(super) fn uid_placeholder(number: usize) -> String {
+    format!("{{uid {number}}}")
+}
+
+pub(super) fn version_placeholder(number: usize) -> String {
+    format!("{{version {number}}}")
+}
+
+impl Placeholders {
+    pub(super) fn uids(&self) -> usize {
+        self.uids.own.len()
+    }
+
+    pub(super) fn versions(&self) -> usize {
+        self.versions.own.len()
+    }
+
+    /// The symbol of a UID; one of nobody where it is not known.
+    pub(super) fn uid(&self, own: &str) -> String {
+        uid_placeholder(self.uids.number(own).unwrap_or(self.uids()))
+    }
+
+    /// The symbol of a version; of the first there was where it is not known.
+    pub(super) fn version(&self, own: &str) -> String {
+        version_placeholder(self.versions.number(own).unwrap_or_default())
+    }
+
+    /// A document with symbols as this side says it.
+    pub(super) fn told(&self, document: &Value) -> Value {
+        match document {
+            Value::String(text) => self.translated(text).into(),
+            Value::Array(items) => items.iter().map(|i| self.told(i)).collect(),
+            Value::Object(fields) => fields.iter().map(|(k, v)| (k.clone(), self.told(v))).collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => document.clone(),
+        }
+    }
+
+    fn translated(&self, text: &str) -> String {
+        let number = |prefix| text.strip_prefix(prefix)?.strip_suffix('}')?.parse::<usize>().ok();
+        if let Some(number) = number("{uid ") {
+            return self.uids.own.get(number).map_or(NOBODY, String::as_str).to_owned();
+        }
+        if let Some(number) = number("{version ") {
+            return self.versions.own.get(number).map_or("1", String::as_str).to_owned();
+        }
+        text.to_owned()
+    }
+}
+
+/// Gives symbols to what both sides have chosen for the same object. What a built-in kind's first update fills in is
+/// unknown to the model: there the real one's version alone may be new.
+pub(super) fn learn(kind: Kind, sides: [&mut Placeholders; 2], objects: [&Value; 2]) -> Result<(), String> {
+    let [model, real] = sides;
+    let of = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    for (field, left, right) in
+        [("uid", &mut model.uids, &mut real.uids), ("resourceVersion", &mut model.versions, &mut real.versions)]
+    {
+        let (ours, theirs) = (of(objects[0], field), of(objects[1], field));
+        match (left.number(&ours), right.number(&theirs)) {
+            (Some(a), Some(b)) if a == b => {}
+            (None, None) => {
+                left.add(&ours);
+                right.add(&theirs);
+            }
+            (Some(number), None) if field == "resourceVersion" && !custom(kind) => right.renew(number, &theirs),
+            (a, b) => {
+                let what = "one is new and the other is not, or they are of different times";
+                return Err(format!("metadata.{field}: {what}: the model's number {a:?}, the real one's {b:?}"));
+            }
+        }
+    }
+    Ok(())
+}

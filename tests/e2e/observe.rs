@@ -1,0 +1,158 @@
+//! What the operator shows of itself: metrics, what it saw, events, probes.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use paddock_cluster::eventually_some;
+use serde_json::{Value, json};
+
+use super::faults::{alone, faults};
+use super::http;
+use super::json::{ready, text, uid};
+use super::kinds::{CLAIM, EVENT, SANDBOX};
+use super::manifests::{claim, pool, sandbox, template};
+use super::namespace::TestNamespace;
+use super::pool::filled;
+use super::setup::{namespace, setup};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        dashboards_find_upstreams_metrics,
+        a_scrape_does_not_ask_the_api_server,
+        debug_endpoint_shows_snapshot_and_plan,
+        probes_answer,
+        cold_start_is_reported_as_event,
+    ]
+}
+
+/// What the wire contract names, with the labels that a series must have.
+const UPSTREAM: [(&str, &[&str]); 7] = [
+    ("agent_sandbox_claim_startup_latency_ms_bucket", &["launch_type", "sandbox_template", "le"]),
+    ("agent_sandbox_claim_controller_startup_latency_ms_bucket", &["launch_type", "sandbox_template", "le"]),
+    ("agent_sandbox_client_claim_startup_latency_ms_bucket", &["launch_type", "sandbox_template", "le"]),
+    ("agent_sandbox_creation_latency_ms_bucket", &["namespace", "launch_type", "sandbox_template", "le"]),
+    (
+        "agent_sandbox_claim_creation_total",
+        &["namespace", "sandbox_template", "launch_type", "warmpool_name", "pod_condition", "created_by"],
+    ),
+    (
+        "agent_sandboxes",
+        &["namespace", "ready_condition", "expired", "launch_type", "sandbox_template", "owned_by", "created_by"],
+    ),
+    ("agent_sandbox_build_info", &[]),
+];
+
+const BUCKETS: [&str; 15] = [
+    "100", "250", "500", "750", "1000", "1250", "1500", "2000", "2500", "5000", "10000", "30000", "60000", "120000",
+    "240000",
+];
+
+/// One claim, warm, whose client says when it asked.
+async fn one_claim(ns: &TestNamespace) {
+    ns.create(template("observed", json!({}))).await;
+    let made = ns.create(pool("p", "observed", json!({ "replicas": 1 }))).await;
+    filled(ns, &made, 1).await;
+    let mut task = claim("task", "p", json!({}));
+    let asked = jiff::Timestamp::now().to_string();
+    task["metadata"]["annotations"] = json!({ "agents.x-k8s.io/client-first-requested-at": asked });
+    ns.create(task).await;
+    ns.until(CLAIM, "task", "Ready", ready).await;
+}
+
+async fn dashboards_find_upstreams_metrics() {
+    let ns = namespace("metrics").await;
+    one_claim(&ns).await;
+    // Other tests' claims are counted too: this one is, when the watch brings the claim's own Ready.
+    let mine = format!("namespace=\"{}\"", ns.namespace);
+    let is_mine = |l: &&str| l.starts_with("agent_sandbox_claim_creation_total") && l.contains(&mine);
+    let text = eventually_some("every series is there, and the claim is counted", async || {
+        let text = setup().await.operator.metrics().await;
+        let there = |name: &str| text.lines().any(|l| l.split(['{', ' ']).next() == Some(name));
+        let all = UPSTREAM.iter().all(|(name, _)| there(name)) && text.lines().any(|l| is_mine(&l));
+        if all { Ok(text) } else { Err(text) }
+    })
+    .await;
+    for (name, labels) in UPSTREAM {
+        let series: Vec<&str> = text.lines().filter(|l| l.split(['{', ' ']).next() == Some(name)).collect();
+        assert!(!series.is_empty(), "no {name} in:\n{text}");
+        for label in labels {
+            assert!(series.iter().all(|s| s.contains(&format!("{label}=\""))), "{name} has no {label}: {series:?}");
+        }
+    }
+    let of_claims = text.lines().filter(|l| l.starts_with("agent_sandbox_claim_startup_latency_ms_bucket"));
+    let bounds: BTreeSet<&str> = of_claims.filter_map(|l| l.split("le=\"").nth(1)?.split('"').next()).collect();
+    for bucket in BUCKETS {
+        assert!(bounds.contains(bucket), "no bucket {bucket}: {bounds:?}");
+    }
+    assert!(bounds.contains("10"), "finer ones are there: {bounds:?}");
+    let created = text.lines().find(is_mine).expect("it was just there");
+    for label in ["launch_type=\"warm\"", "warmpool_name=\"p\"", "sandbox_template=\"observed\""] {
+        assert!(created.contains(label), "{created}");
+    }
+}
+
+/// On the control plane that is used by one test at a time, since it pauses the API server.
+async fn a_scrape_does_not_ask_the_api_server() {
+    let (faults, _alone) = faults().await;
+    let ns = TestNamespace::new(&faults.cluster, "scrape").await;
+    let operator = alone(faults, &ns, &faults.account).await;
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let began = Instant::now();
+        operator.metrics().await;
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    println!("a scrape takes {:?} (median of 20), {:?} at the most", times[10], times[19]);
+    // With the API server paused, one that listed objects would not end.
+    let server = faults.cluster.process("kube-apiserver").unwrap();
+    server.pause().await.unwrap();
+    let answer = http::get(operator.metrics, "/metrics").await;
+    server.resume().await.unwrap();
+    operator.process.kill().await.unwrap();
+    assert_eq!(answer.expect("an answer without the API server").0, 200);
+}
+
+async fn debug_endpoint_shows_snapshot_and_plan() {
+    let ns = namespace("seen").await;
+    ns.create(sandbox("watched", json!({}))).await;
+    ns.until(SANDBOX, "watched", "Ready", ready).await;
+    let debug = setup().await.operator.debug;
+    let path = format!("/debug/seen/Sandbox/{}/watched", ns.namespace);
+    let (status, body) = http::get(debug, &path).await.expect("an answer");
+    assert_eq!(status, 200, "{body}");
+    let shown: Value = serde_json::from_str(&body).unwrap();
+    let made = ns.get(SANDBOX, "watched").await;
+    assert_eq!(text(&shown, "/seen/Sandbox/sandbox/meta/uid"), uid(&made), "{body}");
+    assert!(shown["last"]["planned"].is_array() && shown["last"]["answered"].is_array(), "{body}");
+    // As kubectl names it.
+    let path = format!("/debug/seen/sandboxes.agents.x-k8s.io/{}/watched", ns.namespace);
+    let (_, body) = http::get(debug, &path).await.expect("an answer");
+    let shown: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(text(&shown, "/seen/Sandbox/sandbox/meta/uid"), uid(&made), "{body}");
+    let (status, body) = http::get(debug, &format!("/debug/seen/Tractor/{}/watched", ns.namespace)).await.unwrap();
+    assert!(status == 404 && body.contains("expected one of"), "{status}: {body}");
+}
+
+async fn probes_answer() {
+    let operator = &setup().await.operator;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(http::get(operator.health, path).await.expect("an answer").0, 200, "{path}");
+    }
+}
+
+async fn cold_start_is_reported_as_event() {
+    let ns = namespace("events").await;
+    ns.create(template("t", json!({}))).await;
+    ns.create(pool("p", "t", json!({ "replicas": 0 }))).await;
+    ns.create(claim("cold", "p", json!({}))).await;
+    ns.until(CLAIM, "cold", "Ready", ready).await;
+    let events = ns
+        .until_all(EVENT, "one of the cold start", |all| all.values().any(|e| text(e, "/reason") == "ColdStart"))
+        .await;
+    let event = events.values().find(|e| text(e, "/reason") == "ColdStart").unwrap();
+    assert_eq!((text(event, "/regarding/kind"), text(event, "/regarding/name")), ("SandboxClaim", "cold"));
+    assert_eq!(text(event, "/type"), "Normal");
+    assert!(!text(event, "/note").is_empty());
+}

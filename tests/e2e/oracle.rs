@@ -1,0 +1,438 @@
+//! A witness that watches a namespace from before something happens, and judges every event of it.
+//!
+//! It knows nothing of how the operator decides: only what must never be seen, not even for a moment. The events of
+//! several kinds are put into one order by their resource versions, which are those of one etcd.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt as _;
+use kube::api::{DynamicObject, WatchEvent, WatchParams};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use super::json::{controller, deleting, label, name, number, text, uid};
+use super::kinds::{Kind, POD, SANDBOX};
+use super::namespace::TestNamespace;
+
+/// One event of a watch.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) version: u64,
+    pub(crate) kind: Kind,
+    pub(crate) gone: bool,
+    pub(crate) object: Value,
+}
+
+/// Watches until it is asked for its verdict.
+pub(crate) struct Witness {
+    ns: TestNamespace,
+    seen: Arc<Mutex<Vec<Snapshot>>>,
+    watches: Vec<JoinHandle<()>>,
+}
+
+/// The kinds of pools and claims that a witness is to know.
+#[derive(Clone, Copy)]
+pub(crate) struct ApiKinds {
+    pub(crate) pool: Kind,
+    pub(crate) claim: Kind,
+}
+
+impl Witness {
+    /// Begins to watch the namespace. What is there already counts as seen.
+    pub(crate) async fn begin(ns: &TestNamespace, kinds: ApiKinds) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut watches = Vec::new();
+        for kind in [SANDBOX, POD, kinds.pool, kinds.claim] {
+            let list = ns.read(&kind.path(&ns.namespace)).await.expect("a list");
+            let version = text(&list, "/metadata/resourceVersion").to_owned();
+            for object in list["items"].as_array().into_iter().flatten() {
+                let version = text(object, "/metadata/resourceVersion").parse().expect("a version");
+                let at = Snapshot { version, kind, gone: false, object: object.clone() };
+                seen.lock().expect("no panic").push(at);
+            }
+            watches.push(tokio::spawn(follow(ns.clone(), kind, version, seen.clone())));
+        }
+        Self { ns: ns.clone(), seen, watches }
+    }
+
+    /// Everything seen up to now, in the order in which it happened.
+    pub(crate) async fn end(self) -> Vec<Snapshot> {
+        // An object made now is the last event: when its kind's watch has brought it, and those of the other kinds have
+        // caught up with their own last events, nothing is missing.
+        let mut last = BTreeMap::new();
+        let kinds: BTreeSet<Kind> = self.seen.lock().expect("no panic").iter().map(|s| s.kind).collect();
+        for kind in kinds {
+            let newest = self.ns.list(kind).await;
+            let newest =
+                newest.values().map(|o| text(o, "/metadata/resourceVersion").parse::<u64>().expect("a version"));
+            last.insert(kind, newest.max().unwrap_or_default());
+        }
+        let began = Instant::now();
+        while !self.caught_up(&last) {
+            assert!(began.elapsed() < Duration::from_secs(60), "the witness does not catch up");
+            assert!(self.watches.iter().all(|w| !w.is_finished()), "the witness went blind");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for watch in &self.watches {
+            watch.abort();
+        }
+        let mut seen = self.seen.lock().expect("no panic").clone();
+        seen.sort_by_key(|s| s.version);
+        seen
+    }
+
+    fn caught_up(&self, last: &BTreeMap<Kind, u64>) -> bool {
+        let seen = self.seen.lock().expect("no panic");
+        last.iter().all(|(kind, version)| seen.iter().any(|s| s.kind == *kind && s.version >= *version))
+    }
+}
+
+/// Watches one kind from a version on, without a gap: a list in between would hide what happened.
+pub(super) async fn follow(ns: TestNamespace, kind: Kind, mut version: String, seen: Arc<Mutex<Vec<Snapshot>>>) {
+    let api = ns.api(kind);
+    loop {
+        let params = WatchParams::default().timeout(60);
+        let Ok(stream) = api.watch(&params, &version).await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let mut stream = pin!(stream);
+        while let Ok(Some(event)) = stream.try_next().await {
+            let (object, gone): (DynamicObject, bool) = match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
+                WatchEvent::Deleted(object) => (object, true),
+                WatchEvent::Bookmark(mark) => {
+                    version = mark.metadata.resource_version;
+                    continue;
+                }
+                WatchEvent::Error(status) if status.code == 410 => {
+                    let (now, events) = look_back(&ns, kind, version.parse().expect("a version")).await;
+                    seen.lock().expect("no panic").extend(events);
+                    version = now.to_string();
+                    break;
+                }
+                WatchEvent::Error(status) => panic!("the witness cannot go on: {status:?}"),
+            };
+            let object = serde_json::to_value(&object).expect("JSON");
+            version = text(&object, "/metadata/resourceVersion").to_owned();
+            let number = version.parse().expect("a version");
+            seen.lock().expect("no panic").push(Snapshot { version: number, kind, gone, object });
+        }
+    }
+}
+
+/// What happened after a version, up to now, where no watch tells any more: as it was stored at each version since.
+async fn look_back(ns: &TestNamespace, kind: Kind, since: u64) -> (u64, Vec<Snapshot>) {
+    let path = kind.path(&ns.namespace);
+    let read = async |path: String| loop {
+        match ns.read(&path).await {
+            Ok(list) => return list,
+            // It is not ready yet.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let now = text(&read(path.clone()).await, "/metadata/resourceVersion").parse().expect("a version");
+    let mut events = Vec::new();
+    let mut before: Option<BTreeMap<String, Value>> = None;
+    for version in since..=now {
+        let list = read(format!("{path}?resourceVersion={version}&resourceVersionMatch=Exact")).await;
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        let there: BTreeMap<String, Value> = items.into_iter().map(|o| (uid(&o).to_owned(), o)).collect();
+        if let Some(before) = before {
+            let gone = before.iter().filter(|(uid, _)| !there.contains_key(*uid)).map(|(_, o)| (true, o));
+            let changed = there.iter().filter(|(uid, o)| before.get(*uid) != Some(o)).map(|(_, o)| (false, o));
+            events.extend(gone.chain(changed).map(|(gone, o)| Snapshot { version, kind, gone, object: o.clone() }));
+        }
+        before = Some(there);
+    }
+    println!("{}: {} events in {} versions that no watch has told of", kind.2, events.len(), now - since);
+    (now, events)
+}
+
+/// What must never be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ViolationKind {
+    /// A Sandbox belonged to two claims.
+    SecondClaim,
+    /// A claim had two Sandboxes at once.
+    SecondSandbox,
+    /// A claim's status named one Sandbox and then another.
+    ChangedItsMind,
+    /// A claim was Ready with a Sandbox that was not its own.
+    NotItsOwn,
+    /// A Sandbox said in a label that it was another claim's.
+    WrongLabel,
+    /// A Sandbox went from a claim back to its pool.
+    GivenBack,
+    /// A pool had more Sandboxes than its maximum.
+    OverMaximum,
+    /// A Sandbox had two pods at once.
+    SecondPod,
+}
+
+/// A crime, with the resource version at which it was seen, and the details.
+#[derive(Clone, Debug)]
+#[expect(dead_code, reason = "version and details are for people, who read them in Debug's form")]
+pub(crate) struct Violation {
+    pub(crate) kind: ViolationKind,
+    version: u64,
+    pub(crate) details: String,
+}
+
+/// What was seen that must never be.
+pub(crate) fn violations(seen: &[Snapshot], kinds: ApiKinds) -> Vec<Violation> {
+    let mut judge = PluginClient::new(kinds);
+    for event in seen {
+        judge.look(event);
+    }
+    judge.violations
+}
+
+struct PluginClient {
+    kinds: ApiKinds,
+    /// Living objects of every kind, by UID.
+    there: BTreeMap<Kind, BTreeMap<String, Value>>,
+    /// The claims that a Sandbox belonged to, ever.
+    owners: BTreeMap<String, BTreeSet<String>>,
+    /// The Sandbox that a claim's status named first.
+    named: BTreeMap<String, String>,
+    violations: Vec<Violation>,
+}
+
+impl PluginClient {
+    fn new(kinds: ApiKinds) -> Self {
+        let (there, owners, named) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { kinds, there, owners, named, violations: Vec::new() }
+    }
+
+    fn look(&mut self, event: &Snapshot) {
+        let of_kind = self.there.entry(event.kind).or_default();
+        if event.gone {
+            of_kind.remove(uid(&event.object));
+            return;
+        }
+        of_kind.insert(uid(&event.object).to_owned(), event.object.clone());
+        if event.kind == SANDBOX {
+            self.sandbox(event);
+        } else if event.kind == POD {
+            self.pod(event);
+        } else if event.kind == self.kinds.claim {
+            self.claim(event);
+        }
+    }
+
+    fn say(&mut self, event: &Snapshot, kind: ViolationKind, details: String) {
+        self.violations.push(Violation { kind, version: event.version, details });
+    }
+
+    /// Kind of the owner that controls an object.
+    fn owner_kind(object: &Value) -> &str {
+        let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+        owners.filter(|o| o["controller"] == true).map(|o| text(o, "/kind")).next().unwrap_or_default()
+    }
+
+    fn sandbox(&mut self, event: &Snapshot) {
+        let sandbox = &event.object;
+        let owner = controller(sandbox).to_owned();
+        match Self::owner_kind(sandbox) {
+            "SandboxClaim" => {
+                let owners = self.owners.entry(uid(sandbox).to_owned()).or_default();
+                owners.insert(owner.clone());
+                if owners.len() > 1 {
+                    let what = format!("Sandbox {} belonged to several claims: {owners:?}", name(sandbox));
+                    self.say(event, ViolationKind::SecondClaim, what);
+                }
+                let theirs = self.living(SANDBOX, |s| controller(s) == owner);
+                if theirs.len() > 1 {
+                    self.say(
+                        event,
+                        ViolationKind::SecondSandbox,
+                        format!("claim {owner} has several Sandboxes: {theirs:?}"),
+                    );
+                }
+                if label(sandbox, "agents.x-k8s.io/claim-uid") != owner {
+                    self.say(
+                        event,
+                        ViolationKind::WrongLabel,
+                        format!("Sandbox {} is labelled for another claim than its own", name(sandbox)),
+                    );
+                }
+            }
+            "SandboxWarmPool" => {
+                if self.owners.contains_key(uid(sandbox)) {
+                    self.say(
+                        event,
+                        ViolationKind::GivenBack,
+                        format!("Sandbox {} went back from a claim to its pool", name(sandbox)),
+                    );
+                }
+                let pool = self.there.get(&self.kinds.pool).and_then(|pools| pools.get(&owner));
+                let maximum = pool.and_then(|p| number(p, "/spec/maxReady").or_else(|| number(p, "/spec/replicas")));
+                let members = self.living(SANDBOX, |s| controller(s) == owner);
+                if let Some(maximum) = maximum
+                    && i64::try_from(members.len()).is_ok_and(|n| n > maximum)
+                {
+                    self.say(
+                        event,
+                        ViolationKind::OverMaximum,
+                        format!("a pool has {} Sandboxes, its maximum is {maximum}", members.len()),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn pod(&mut self, event: &Snapshot) {
+        let owner = controller(&event.object).to_owned();
+        if !owner.is_empty() && !deleting(&event.object) {
+            let pods = self.living(POD, |p| controller(p) == owner);
+            if pods.len() > 1 {
+                self.say(event, ViolationKind::SecondPod, format!("Sandbox {owner} has several pods: {pods:?}"));
+            }
+        }
+    }
+
+    fn claim(&mut self, event: &Snapshot) {
+        let claim = &event.object;
+        let sandbox = text(claim, "/status/sandbox/name");
+        if sandbox.is_empty() {
+            return;
+        }
+        let first = self.named.entry(uid(claim).to_owned()).or_insert_with(|| sandbox.to_owned()).clone();
+        if first != sandbox {
+            self.say(
+                event,
+                ViolationKind::ChangedItsMind,
+                format!("claim {} named Sandbox {first} and then {sandbox}", name(claim)),
+            );
+        }
+        let owned = self.living(SANDBOX, |s| name(s) == sandbox && controller(s) == uid(claim));
+        if super::json::ready(claim) && owned.is_empty() && !deleting(claim) {
+            self.say(
+                event,
+                ViolationKind::NotItsOwn,
+                format!("claim {} is Ready with Sandbox {sandbox}, which is not its own", name(claim)),
+            );
+        }
+    }
+
+    /// Names of living objects that are not going.
+    fn living(&self, kind: Kind, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
+        let of_kind = self.there.get(&kind).into_iter().flat_map(BTreeMap::values);
+        of_kind.filter(|o| !deleting(o) && wanted(o)).map(|o| name(o).to_owned()).collect()
+    }
+}
+
+/// Tests of the judge itself: each crime is made up and has to be found.
+pub(super) mod judged {
+    use serde_json::json;
+
+    use super::*;
+    use crate::e2e::kinds::{CLAIM, POOL};
+    use crate::framework::{Test, test};
+
+    const CAST: ApiKinds = ApiKinds { pool: POOL, claim: CLAIM };
+
+    fn owned(kind: Kind, name: &str, owner: (&str, &str)) -> Value {
+        json!({
+            "kind": kind.1,
+            "metadata": {
+                "name": name, "uid": name,
+                "labels": { "agents.x-k8s.io/claim-uid": if owner.0 == "SandboxClaim" { owner.1 } else { "" } },
+                "ownerReferences": [{ "kind": owner.0, "uid": owner.1, "controller": true }],
+            },
+        })
+    }
+
+    fn history(events: Vec<(Kind, Value)>) -> Vec<Violation> {
+        let numbered = events.into_iter().zip(1..);
+        let seen: Vec<Snapshot> =
+            numbered.map(|((kind, object), version)| Snapshot { version, kind, gone: false, object }).collect();
+        violations(&seen, CAST)
+    }
+
+    pub(in crate::e2e) fn tests() -> Vec<Test> {
+        let claim = |sandbox: &str| {
+            json!({
+                "metadata": { "name": "c", "uid": "c" },
+                "status": {
+                    "sandbox": { "name": sandbox },
+                    "conditions": [{ "type": "Ready", "status": "True" }],
+                },
+            })
+        };
+        let pool = json!({ "metadata": { "name": "p", "uid": "p" }, "spec": { "maxReady": 1 } });
+        let sandbox = |name: &str, owner| (SANDBOX, owned(SANDBOX, name, owner));
+        let cases = [
+            (
+                "two_claims_of_one_sandbox",
+                vec![sandbox("s", ("SandboxClaim", "c")), sandbox("s", ("SandboxClaim", "d"))],
+                ViolationKind::SecondClaim,
+            ),
+            (
+                "two_sandboxes_of_one_claim",
+                vec![sandbox("s", ("SandboxClaim", "c")), sandbox("t", ("SandboxClaim", "c"))],
+                ViolationKind::SecondSandbox,
+            ),
+            (
+                "two_pods_of_one_sandbox",
+                vec![(POD, owned(POD, "a", ("Sandbox", "s"))), (POD, owned(POD, "b", ("Sandbox", "s")))],
+                ViolationKind::SecondPod,
+            ),
+            (
+                "a_pool_over_its_maximum",
+                vec![(POOL, pool), sandbox("s", ("SandboxWarmPool", "p")), sandbox("t", ("SandboxWarmPool", "p"))],
+                ViolationKind::OverMaximum,
+            ),
+            (
+                "a_sandbox_labelled_for_another_claim",
+                vec![(SANDBOX, {
+                    let mut sandbox = owned(SANDBOX, "s", ("SandboxClaim", "c"));
+                    sandbox["metadata"]["labels"]["agents.x-k8s.io/claim-uid"] = json!("d");
+                    sandbox
+                })],
+                ViolationKind::WrongLabel,
+            ),
+            (
+                "a_sandbox_given_back",
+                vec![sandbox("s", ("SandboxClaim", "c")), sandbox("s", ("SandboxWarmPool", "p"))],
+                ViolationKind::GivenBack,
+            ),
+            (
+                "a_claim_ready_with_another_ones",
+                vec![sandbox("s", ("SandboxClaim", "d")), (CLAIM, claim("s"))],
+                ViolationKind::NotItsOwn,
+            ),
+            (
+                "a_claim_that_changes_its_sandbox",
+                vec![
+                    sandbox("s", ("SandboxClaim", "c")),
+                    (CLAIM, claim("s")),
+                    sandbox("t", ("SandboxClaim", "c")),
+                    (CLAIM, claim("t")),
+                ],
+                ViolationKind::ChangedItsMind,
+            ),
+        ];
+        let mut tests: Vec<Test> = cases
+            .into_iter()
+            .map(|(kind, events, wanted)| {
+                test(format!("e2e::oracle::finds_{kind}"), move || {
+                    let found = history(events);
+                    if found.iter().any(|v| v.kind == wanted) { Ok(()) } else { Err(format!("{found:?}").into()) }
+                })
+            })
+            .collect();
+        let innocent =
+            vec![sandbox("s", ("SandboxWarmPool", "p")), sandbox("s", ("SandboxClaim", "c")), (CLAIM, claim("s"))];
+        tests.push(test("e2e::oracle::finds_nothing_where_nothing_is_wrong", move || {
+            let found = history(innocent);
+            if found.is_empty() { Ok(()) } else { Err(format!("{found:?}").into()) }
+        }));
+        tests
+    }
+}

@@ -1,0 +1,136 @@
+//! Plugins that come and go while the operator runs: dropped into its directory, replaced, broken, taken away.
+
+use std::path::PathBuf;
+
+use paddock_cluster::eventually_some;
+use serde_json::{Value, json};
+
+use super::http;
+use super::json::{name, text, uid};
+use super::kinds::{EVENT, SANDBOX, SEED_POOL, SEED_TEMPLATE};
+use super::manifests::{object, pod};
+use super::namespace::TestNamespace;
+use super::pool::{filled, members};
+use super::setup::{namespace, setup};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![plugin_is_replaced_live_and_a_broken_one_is_refused, misbehaving_plugin_is_replaced_by_defaults_or_overruled]
+}
+
+/// A plugin's files in the operator's directory.
+struct Files {
+    name: String,
+    dir: PathBuf,
+}
+
+impl Files {
+    async fn of(name: &str) -> Self {
+        Self { name: name.to_owned(), dir: setup().await.plugins.clone() }
+    }
+
+    /// Puts a file into place as a whole.
+    fn put(&self, extension: &str, content: &[u8]) {
+        let made = self.dir.join(format!(".{}.{extension}.new", self.name));
+        std::fs::write(&made, content).expect("a file");
+        std::fs::rename(&made, self.path(extension)).expect("a file");
+    }
+
+    /// Binds it to a namespace alone, with settings: other tests go on with the built-ins.
+    fn bind(&self, ns: &TestNamespace, settings: Value) {
+        let bound = json!({
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ns.namespace } },
+            "hooks": ["pool-size"],
+            "settings": settings,
+        });
+        self.put("yaml", bound.to_string().as_bytes());
+    }
+
+    fn path(&self, extension: &str) -> PathBuf {
+        self.dir.join(format!("{}.{extension}", self.name))
+    }
+
+    /// What the operator says of it, once that is as wanted.
+    async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually_some(&format!("plugin {}: {what}", self.name), async || {
+            let (_, body) = http::get(setup().await.operator.debug, "/debug/plugins").await.expect("an answer");
+            let all: Vec<Value> = serde_json::from_str(&body).expect("a list");
+            all.into_iter().find(|p| text(p, "/name") == self.name).filter(&wanted).ok_or(body)
+        })
+        .await
+    }
+}
+
+/// A test that fails leaves nothing behind.
+impl Drop for Files {
+    fn drop(&mut self) {
+        for extension in ["wasm", "yaml"] {
+            let _ = std::fs::remove_file(self.path(extension));
+        }
+    }
+}
+
+/// A pool with room, which the built-in keeps at its least while nobody claims.
+async fn roomy(ns: &TestNamespace) -> Value {
+    ns.create(object(SEED_TEMPLATE, "t", json!({ "template": pod() }))).await;
+    let spec = json!({ "templateRef": { "name": "t" }, "minReady": 1, "maxReady": 6 });
+    let made = ns.create(object(SEED_POOL, "p", spec)).await;
+    filled(ns, &made, 1).await;
+    made
+}
+
+async fn plugin_is_replaced_live_and_a_broken_one_is_refused() {
+    let ns = namespace("plugin").await;
+    let made = roomy(&ns).await;
+    let files = Files::of("live-fixed").await;
+    files.bind(&ns, json!({ "desired": 4 }));
+    files.put("wasm", paddock_guests::POOL_FIXED);
+    filled(&ns, &made, 4).await;
+    ns.until(SEED_POOL, "p", "says what was decided", |p| p["status"]["desiredReplicas"] == 4).await;
+    files.bind(&ns, json!({ "desired": 3 }));
+    filled(&ns, &made, 3).await;
+    let good = files.until("in order", |p| p["error"].is_null()).await;
+
+    // Each is refused for a reason of its own, and the good one goes on.
+    for bad in [b"not a component".as_slice(), paddock_guests::ASK_FOR_WASI, paddock_guests::FROM_THE_FUTURE] {
+        files.put("wasm", bad);
+        let refused = files.until("refused", |p| !p["error"].is_null()).await;
+        assert_eq!(refused["digest"], good["digest"], "{refused}");
+        let all = ns.list(SANDBOX).await;
+        ns.delete(SANDBOX, name(members(&all, uid(&made))[0])).await;
+        filled(&ns, &made, 3).await;
+        files.put("wasm", paddock_guests::POOL_FIXED);
+        files.until("in order again", |p| p["error"].is_null()).await;
+    }
+    // Settings that its author did not mean are refused as well.
+    files.bind(&ns, json!({ "desird": 5 }));
+    files.until("refused", |p| text(p, "/error").contains("desird")).await;
+    filled(&ns, &made, 3).await;
+
+    drop(files);
+    filled(&ns, &made, 1).await;
+}
+
+async fn misbehaving_plugin_is_replaced_by_defaults_or_overruled() {
+    let ns = namespace("plugin-broken").await;
+    let files = Files::of("live-broken").await;
+    files.bind(&ns, json!({ "mode": "spin" }));
+    files.put("wasm", paddock_guests::MISBEHAVE);
+    files.until("in force", |p| p["digest"].is_string()).await;
+    let made = roomy(&ns).await;
+    let metrics = setup().await.operator.metrics().await;
+    let counted = |line: &&str| line.starts_with("paddock_plugin_failures_total") && line.contains("\"live-broken\"");
+    assert!(metrics.lines().any(|l| counted(&l) && !l.ends_with(" 0")), "its failures are not counted:\n{metrics}");
+    let log = std::fs::read_to_string(setup().await.operator.process.log()).expect("the operator's log");
+    let logged = |line: &str| line.contains("a plugin did not answer") && line.contains("live-broken");
+    assert!(log.lines().any(logged), "its failures are not in the log");
+    let (_, shown) = http::get(setup().await.operator.debug, "/debug/bindings").await.expect("an answer");
+    let bound: Vec<Value> = serde_json::from_str(&shown).expect("a list");
+    let place_of = |plugin: &str| bound.iter().position(|b| b["plugin"] == plugin && b["hook"] == "pool-size");
+    assert!(place_of("live-broken").is_some_and(|at| Some(at) < place_of("pool-by-demand")), "{shown}");
+    // One that answers beyond what is allowed is held to it, and that is told.
+    files.bind(&ns, json!({ "mode": "too-many" }));
+    filled(&ns, &made, 6).await;
+    let told = |e: &Value| text(e, "/reason") == "PluginOverruled" && text(e, "/regarding/name") == "p";
+    ns.until_all(EVENT, "one says that it was overruled", |all| all.values().any(told)).await;
+}

@@ -1,0 +1,86 @@
+//! Upstream's Python SDK against the operator, in a virtual environment that the test makes. No kubectl is involved.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::json::{controller, label, text, uid};
+use super::kinds::{CLAIM, SANDBOX};
+use super::manifests::{pool, template};
+use super::pool::filled;
+use super::setup::{namespace, setup};
+use crate::framework::{Capability, Test};
+
+/// The newest at the time of writing; pinned, so that the same thing is tested every time.
+const SDK: &str = "k8s-agent-sandbox==1.0.8";
+
+pub(super) fn tests() -> Vec<Test> {
+    let tests: Vec<Test> = named![the_python_sdk_creates_awaits_lists_and_deletes];
+    tests.into_iter().map(|t| t.needs([Capability::Program("python3"), Capability::PythonVenv])).collect()
+}
+
+async fn the_python_sdk_creates_awaits_lists_and_deletes() {
+    let python = environment().await;
+    let ns = namespace("sdk").await;
+    ns.create(template("python", json!({ "service": true, "envVarsInjectionPolicy": "Allowed" }))).await;
+    let warm = ns.create(pool("python-pool", "python", json!({ "replicas": 2 }))).await;
+    let full = filled(&ns, &warm, 2).await;
+
+    let mut script = Command::new(python);
+    script.arg("-c").arg(include_str!("sdk.py"));
+    script.arg(setup().await.cluster.kubeconfig()).arg(&ns.namespace).arg("python-pool");
+    // The SDK reads this one where it is not told better: it must not find anybody's cluster.
+    script.env_remove("KUBECONFIG").env("HOME", "/nonexistent");
+    let claimed = tokio::spawn(watch_claims(ns.clone()));
+    let seen: Value = serde_json::from_str(run(&mut script).await.trim()).expect("one JSON object");
+    println!("the SDK's create_sandbox returned after {} ms, on a warm pool", seen["ready_ms"]);
+
+    assert!(full.contains_key(text(&seen, "/sandbox")), "a warm one: {seen:#}");
+    assert_eq!(seen["found"], seen["sandbox"]);
+    assert_eq!(seen["listed"], json!([seen["claim"]]));
+    assert_eq!(seen["cold"]["claim"], seen["cold"]["sandbox"], "made for the claim, under its name");
+    assert_eq!(seen["cold"]["env"]["TASK"], "7842");
+    assert_eq!(seen["missing_pool"], "not found");
+    assert_eq!((&seen["left"], &seen["after_deletion"]), (&json!([]), &json!("not found")));
+    let (claim, taken) = claimed.await.expect("the watch saw a claim and its Sandbox");
+    assert_eq!(controller(&taken), uid(&claim));
+    assert_eq!(label(&taken, "agents.x-k8s.io/created-by"), "python-client");
+    // What was claimed is refilled, and nothing of the claims is left.
+    let taken = [text(&seen, "/sandbox"), text(&seen, "/cold/sandbox")];
+    let left = |all: &super::namespace::Objects| all.len() == 2 && taken.iter().all(|name| !all.contains_key(*name));
+    ns.until_all(SANDBOX, "only two warm ones are left", left).await;
+}
+
+/// The first claim that is bound, and its Sandbox.
+async fn watch_claims(ns: super::namespace::TestNamespace) -> (Value, Value) {
+    let bound = |c: &Value| !text(c, "/status/sandbox/name").is_empty();
+    let claims = ns.until_all(CLAIM, "one is bound", |all| all.values().any(bound)).await;
+    let claim = claims.into_values().find(bound).expect("it is there");
+    let sandbox = ns.get(SANDBOX, text(&claim, "/status/sandbox/name")).await;
+    (claim, sandbox)
+}
+
+/// A virtual environment with the SDK, kept beside what was built; its python.
+async fn environment() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(SDK);
+    let python = folder.join("bin/python");
+    // Made elsewhere and put in place whole, so that one that was interrupted is not taken for finished.
+    if !python.exists() {
+        let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        run(Command::new("python3").args(["-m", "venv"]).arg(made.path())).await;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SDK];
+        run(Command::new(made.path().join("bin/python")).args(install)).await;
+        // Programs in it name its first place, its python does not need one.
+        std::fs::rename(made.keep(), &folder).expect("it is put in place");
+    }
+    python
+}
+
+async fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("it starts");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    out.into_owned()
+}

@@ -1,0 +1,71 @@
+//! The control plane that all tests of a run share, with the CRDs, the operator and its webhook.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use paddock_cluster::{Cluster, Options, RuntimeClass};
+use tokio::sync::OnceCell;
+
+use super::namespace::TestNamespace;
+use super::operator::{self, NAMESPACE, Operator, Plan};
+use super::programs;
+
+/// A control plane with an operator.
+pub(crate) struct Setup {
+    pub(crate) cluster: Cluster,
+    pub(crate) operator: Operator,
+    /// The directory that the operator watches for plugins.
+    pub(crate) plugins: PathBuf,
+}
+
+/// The shared one. It ends with the process.
+pub(crate) async fn setup() -> &'static Setup {
+    static SETUP: OnceCell<Setup> = OnceCell::const_new();
+    static TRIED: AtomicBool = AtomicBool::new(false);
+    let start = || {
+        assert!(!TRIED.swap(true, Ordering::Relaxed), "it did not start for the first test that needed it");
+        Setup::start()
+    };
+    SETUP.get_or_init(start).await
+}
+
+/// A fresh namespace on the shared one.
+pub(crate) async fn namespace(name: &str) -> TestNamespace {
+    TestNamespace::new(&setup().await.cluster, name).await
+}
+
+impl Setup {
+    async fn start() -> Self {
+        // First, since it is what takes longest and what fails.
+        programs::paddock().await;
+        // It limits requests, as API servers do by default; that of the bursts does not.
+        let mut options = Options { audit: true, priority_and_fairness: true, ..Options::default().with_isolation() };
+        // One that does not isolate. All that tests share is there from the start: a test that added it would change what the
+        // others see.
+        options.runtime_classes.push(RuntimeClass { name: "host".to_owned(), handler: "runc".to_owned() });
+        let cluster = Cluster::start(options).await.expect("a control plane");
+        install(&cluster).await;
+        let account = operator::rights(&cluster).await;
+        let webhook = cluster.port().expect("a free port");
+        let plugins = cluster.dir().join("plugins");
+        std::fs::create_dir(&plugins).expect("a directory");
+        let flags = vec![
+            format!("--webhook-bind-address=127.0.0.1:{webhook}"),
+            format!("--webhook-url=https://127.0.0.1:{webhook}"),
+            format!("--webhook-service-namespace={NAMESPACE}"),
+            format!("--plugin-dir={}", plugins.display()),
+        ];
+        let plan = Plan { name: "operator", kubeconfig: &account, flags };
+        let operator = Operator::start(&cluster, plan).await;
+        Self { cluster, operator, plugins }
+    }
+}
+
+/// Installs the definitions, as the documentation says.
+pub(crate) async fn install(cluster: &Cluster) {
+    let kubectl = cluster.kubectl();
+    let crds = root!("crds");
+    kubectl.run(&["apply", "--server-side", "-f", crds], None).await.expect("the CRDs are accepted");
+    let established = ["wait", "--for=condition=Established", "--timeout=60s", "-f", crds];
+    kubectl.run(&established, None).await.expect("the CRDs are established");
+}

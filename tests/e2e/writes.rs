@@ -1,0 +1,206 @@
+//! What a claim costs the API server, counted from its audit log; and that the operator asks for nothing it may not.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::json::{label, ready, text};
+use super::kinds::{CLAIM, POD, SANDBOX};
+use super::manifests::{claim, pool, template};
+use super::namespace::TestNamespace;
+use super::operator::{ACCOUNT, NAMESPACE};
+use super::pool::filled;
+use super::setup::{namespace, setup};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        a_warm_claim_is_ready_after_two_writes,
+        in_a_stream_a_warm_claim_costs_seven_writes,
+        the_operator_was_never_forbidden_anything,
+    ]
+}
+
+/// One line of the audit log.
+struct Line(Value);
+
+impl Line {
+    fn user(&self) -> &str {
+        let user = text(&self.0, "/user/username");
+        user.strip_prefix("system:serviceaccount:").unwrap_or(user)
+    }
+
+    fn writes(&self) -> bool {
+        matches!(text(&self.0, "/verb"), "create" | "update" | "patch" | "delete" | "deletecollection")
+    }
+
+    fn what(&self) -> String {
+        let resource = text(&self.0, "/objectRef/resource");
+        let sub = text(&self.0, "/objectRef/subresource");
+        let slash = if sub.is_empty() { "" } else { "/" };
+        format!("{} {resource}{slash}{sub}", text(&self.0, "/verb"))
+    }
+
+    /// When it came in.
+    fn at(&self) -> jiff::Timestamp {
+        text(&self.0, "/requestReceivedTimestamp").parse().expect("a time")
+    }
+}
+
+/// Lines of the audit log that name somebody or something.
+async fn audit(named: &str, wanted: impl Fn(&Line) -> bool) -> Vec<Line> {
+    let log = tokio::fs::read_to_string(setup().await.cluster.audit_log()).await.expect("an audit log");
+    // Most are other tests'; and the last one may be half written.
+    let lines = log.lines().filter(|line| line.contains(named));
+    lines.filter_map(|line| serde_json::from_str(line).ok()).map(Line).filter(wanted).collect()
+}
+
+fn operator() -> String {
+    format!("{NAMESPACE}:{ACCOUNT}")
+}
+
+/// How often each thing was written.
+type Counts = BTreeMap<String, usize>;
+
+fn show(title: &str, counts: &Counts, claims: usize) -> f64 {
+    let per_claim = |count: usize| count as f64 / claims as f64;
+    let total = per_claim(counts.values().sum());
+    println!("  {total:>5.2}  {title}");
+    for (what, count) in counts {
+        println!("         {:>5.2}  {what}", per_claim(*count));
+    }
+    total
+}
+
+/// The writes in a namespace since a moment, events aside: the operator's, and everybody else's by who it was.
+async fn since(ns: &TestNamespace, began: jiff::Timestamp) -> (Vec<Line>, Counts) {
+    let namespace = ns.namespace.as_str();
+    let wanted = |l: &Line| {
+        let object = &l.0["objectRef"];
+        l.writes() && l.at() >= began && object["namespace"] == namespace && object["resource"] != "events"
+    };
+    let (ours, others): (Vec<Line>, Vec<Line>) =
+        audit(namespace, wanted).await.into_iter().partition(|l| l.user() == operator());
+    let mut by_others = Counts::new();
+    for line in others {
+        *by_others.entry(line.user().to_owned()).or_default() += 1;
+    }
+    (ours, by_others)
+}
+
+fn add(counts: &mut Counts, line: &Line) {
+    *counts.entry(line.what()).or_default() += 1;
+}
+
+/// Claims one by one, each from its creation to its deletion.
+async fn a_warm_claim_is_ready_after_two_writes() {
+    const CLAIMS: usize = 5;
+    let ns = namespace("writes").await;
+    ns.create(template("t", json!({}))).await;
+    let made = ns.create(pool("p", "t", json!({ "replicas": 3 }))).await;
+    filled(&ns, &made, 3).await;
+    let (mut path, mut beside, mut all, mut others) = (Counts::new(), Counts::new(), Counts::new(), Counts::new());
+    for number in 0..CLAIMS {
+        settled(&ns).await;
+        let began = jiff::Timestamp::now();
+        let task = format!("task-{number}");
+        ns.create(claim(&task, "p", json!({}))).await;
+        let done = ns.until(CLAIM, &task, "Ready", ready).await;
+        let sandbox = text(&done, "/status/sandbox/name").to_owned();
+        assert_eq!(label(&ns.get(SANDBOX, &sandbox).await, "agents.x-k8s.io/launch-type"), "warm");
+        filled(&ns, &made, 3).await;
+        settled(&ns).await;
+        ns.delete(CLAIM, &task).await;
+        ns.until_gone(SANDBOX, &sandbox).await;
+        ns.until_gone(POD, &sandbox).await;
+        settled(&ns).await;
+        let (ours, by_others) = since(&ns, began).await;
+        let named = |l: &Line, name: &str| text(&l.0, "/objectRef/name") == name;
+        let tells = ours.iter().find(|l| l.what() == "patch sandboxclaims/status" && named(l, &task));
+        let ready_at = tells.expect("its status was written").at();
+        for line in &ours {
+            add(&mut all, line);
+            if line.at() > ready_at {
+                continue;
+            }
+            // What Ready waits for, and what happens to come before it: the pod learns whose it is, the pool is refilled.
+            let waited_for = !line.what().ends_with("pods") && (named(line, &task) || named(line, &sandbox));
+            add(if waited_for { &mut path } else { &mut beside }, line);
+        }
+        by_others.into_iter().for_each(|(who, count)| *others.entry(who).or_default() += count);
+    }
+    println!("writes for a warm claim, one at a time, from an audit log, mean of {CLAIMS}:");
+    let before_ready = show("until it is Ready", &path, CLAIMS);
+    show("in the meantime, without being waited for", &beside, CLAIMS);
+    let total = show("from its creation to its deletion, refill included", &all, CLAIMS);
+    show("by others", &others, CLAIMS);
+    // The webhook of the operator that acts has written the hint: what is left are the Sandbox and the claim's status.
+    assert!(before_ready <= 2.0, "more than two writes before Ready: {path:?}");
+    // Six, and the pool's status when it is short of one for long, and when it is full again.
+    assert!(total <= 8.0, "{all:?}");
+}
+
+/// Claims one after the other without a pause: what is written about the pool is shared by many.
+async fn in_a_stream_a_warm_claim_costs_seven_writes() {
+    const CLAIMS: usize = 40;
+    let ns = namespace("stream").await;
+    ns.create(template("t", json!({}))).await;
+    let made = ns.create(pool("p", "t", json!({ "replicas": CLAIMS }))).await;
+    filled(&ns, &made, CLAIMS).await;
+    settled(&ns).await;
+    let began = jiff::Timestamp::now();
+    for number in 0..CLAIMS {
+        ns.create(claim(&format!("task-{number}"), "p", json!({}))).await;
+    }
+    let claims = ns.until_all(CLAIM, "all are Ready", |all| all.len() == CLAIMS && all.values().all(ready)).await;
+    filled(&ns, &made, CLAIMS).await;
+    for task in claims.keys() {
+        ns.delete(CLAIM, task).await;
+    }
+    ns.until_all(SANDBOX, "only the pool's are left", |all| all.len() == CLAIMS).await;
+    settled(&ns).await;
+    let (ours, others) = since(&ns, began).await;
+    let mut all = Counts::new();
+    ours.iter().for_each(|line| add(&mut all, line));
+    println!("writes for a warm claim, {CLAIMS} in a row, from an audit log:");
+    let total = show("from its creation to its deletion, refill included", &all, CLAIMS);
+    show("by others", &others, CLAIMS);
+    assert!(total <= 7.0, "{all:?}");
+}
+
+/// Waits until the operator has written nothing for a moment: what is still to come belongs to what was before.
+async fn settled(ns: &TestNamespace) {
+    const QUIET: Duration = Duration::from_millis(1500);
+    let began = Instant::now();
+    let mut last = (usize::MAX, Instant::now());
+    while last.1.elapsed() < QUIET {
+        let namespace = ns.namespace.as_str();
+        let lines = audit(namespace, |l| l.writes() && l.0["objectRef"]["namespace"] == namespace).await.len();
+        if lines != last.0 {
+            last = (lines, Instant::now());
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "it writes on and on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Last of all, so that everything that the other tests made it do is in the log.
+async fn the_operator_was_never_forbidden_anything() {
+    let ours = audit(ACCOUNT, |l| l.user() == operator()).await;
+    assert!(!ours.is_empty(), "the operator is not in the audit log");
+    let refused: Vec<String> = ours
+        .iter()
+        .filter(|l| matches!(l.0["responseStatus"]["code"].as_u64(), Some(401 | 403)))
+        .map(|l| {
+            format!(
+                "{} in {:?}: {}",
+                l.what(),
+                text(&l.0, "/objectRef/namespace"),
+                text(&l.0, "/responseStatus/message")
+            )
+        })
+        .collect();
+    assert!(refused.is_empty(), "{} requests: {refused:#?}", refused.len());
+    println!("{} requests of the operator, none forbidden", ours.len());
+}

@@ -1,0 +1,279 @@
+//! A scripted cluster: everything happens in a fixed order, but what a test holds back.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use paddock_core::kind::{Key, Kind};
+use paddock_core::plan::{Action, Op, Outcome};
+use paddock_core::settings::Settings;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::answers::PluginClient;
+use super::api::{Api, Deletion, Id, Part, Resource};
+use super::nodes::{self, PluginFailure};
+use super::operator::{Operator, carry_out, resource};
+
+/// A cluster and its operator.
+pub(crate) struct ScriptedCluster {
+    pub(crate) api: Api,
+    pub(crate) operator: Operator,
+    /// Kinds whose watches deliver nothing for now.
+    held: BTreeSet<Kind>,
+    /// Whether nodes do anything.
+    pub(crate) nodes_work: bool,
+    /// What was sent, and how it was answered.
+    pub(crate) sent: Vec<(Op, PluginReply)>,
+}
+
+/// How a request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PluginReply {
+    Stored,
+    Gone,
+    Conflict,
+    Exists,
+    Refused,
+    Lost,
+}
+
+/// What a test does to the next requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// They are served and answered.
+    Good,
+    /// They are served, and their replies are lost.
+    RepliesLost,
+    /// They are lost.
+    RequestsLost,
+}
+
+const NAMESPACE: &str = "agents";
+
+impl ScriptedCluster {
+    /// A cluster with a node, gVisor and a default StorageClass, and these manifests; all at rest.
+    pub(crate) fn new(manifests: &str) -> Self {
+        let now: Timestamp = "2030-01-01T12:00:00Z".parse().expect("a time");
+        let mut api = Api::new(now);
+        nodes::put_node(&mut api, "n1");
+        let operator = Operator::new(Settings::default(), PluginClient::default(), now);
+        let mut cluster = Self { api, operator, held: BTreeSet::new(), nodes_work: true, sent: vec![] };
+        cluster.apply(
+            "{ apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: { name: gvisor }, handler: runsc }
+---
+{ apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: { name: standard, annotations: { storageclass.kubernetes.io/is-default-class: 'true' } } }",
+        );
+        cluster.apply(manifests);
+        cluster.settle();
+        cluster
+    }
+
+    /// Creates what manifests say, in the namespace `agents`.
+    pub(crate) fn apply(&mut self, manifests: &str) {
+        for document in serde_yaml_ng::Deserializer::from_str(manifests) {
+            let mut document = Value::deserialize(document).expect("YAML");
+            if document.is_null() {
+                continue;
+            }
+            document["metadata"]["namespace"] = NAMESPACE.into();
+            let status = document["status"].take();
+            let id = Id::of(Resource::of(&document).expect("a known kind"), &document);
+            self.api.create(document).expect("it can be created");
+            if !status.is_null() {
+                self.api
+                    .patch(&id, Part::Whole, &serde_json::json!({ "status": status }))
+                    .expect("its status can be set");
+            }
+        }
+    }
+
+    pub(crate) fn id(kind: Kind, name: &str) -> Id {
+        Id::new(resource(kind), NAMESPACE, name)
+    }
+
+    pub(crate) fn key(kind: Kind, name: &str) -> Key {
+        Key::new(kind, if kind.namespaced() { NAMESPACE } else { "" }, name)
+    }
+
+    /// The object as it is stored; null if there is none.
+    pub(crate) fn get(&self, kind: Kind, name: &str) -> Value {
+        self.api.get(&Self::id(kind, name)).map(|o| Value::clone(o)).unwrap_or_default()
+    }
+
+    /// Names of all objects of a kind.
+    pub(crate) fn names(&self, kind: Kind) -> Vec<String> {
+        self.api.list(resource(kind)).map(|(id, _)| id.name.to_string()).collect()
+    }
+
+    pub(crate) fn patch(&mut self, kind: Kind, name: &str, patch: &str) {
+        let patch: Value = serde_yaml_ng::from_str(patch).expect("YAML");
+        self.api.patch(&Self::id(kind, name), Part::Whole, &patch).expect("it can be patched");
+    }
+
+    pub(crate) fn delete(&mut self, kind: Kind, name: &str) {
+        self.api.delete(&Self::id(kind, name), Deletion::default()).expect("it can be deleted");
+    }
+
+    /// The status and reason of a condition.
+    pub(crate) fn says(&self, kind: Kind, name: &str, condition: &str) -> (String, String) {
+        let object = self.get(kind, name);
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let found = conditions.into_iter().find(|c| c["type"] == condition).unwrap_or_default();
+        let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("reason"))
+    }
+
+    /// Name and UID of the controller of an object.
+    pub(crate) fn controller(&self, kind: Kind, name: &str) -> (String, String) {
+        let object = self.get(kind, name);
+        let owner = &object["metadata"]["ownerReferences"][0];
+        let text = |field: &str| owner[field].as_str().unwrap_or_default().to_owned();
+        (text("name"), text("uid"))
+    }
+
+    /// From now on the watch of a kind delivers nothing.
+    pub(crate) fn hold(&mut self, kind: Kind) {
+        self.held.insert(kind);
+    }
+
+    pub(crate) fn release(&mut self, kind: Kind) {
+        self.held.remove(&kind);
+    }
+
+    /// Everything that can happen without time passing.
+    pub(crate) fn settle(&mut self) {
+        self.settle_over(Link::Good);
+    }
+
+    pub(crate) fn settle_over(&mut self, link: Link) {
+        // Far more rounds than any script needs: what takes longer goes round in circles.
+        for _ in 0..500 {
+            self.watch();
+            // The operator is quicker than its watches: what it wrote comes back to it when it has done with it.
+            for _ in 0..20 {
+                self.act(link);
+            }
+            self.cluster();
+            let waiting = self.operator.watchable(&self.api).into_iter().any(|k| !self.held.contains(&k));
+            if !waiting && self.operator.startable().is_empty() && !self.cluster_busy() {
+                return;
+            }
+        }
+        panic!("it never settles; the last that was sent: {:?}", self.sent.iter().rev().take(5).collect::<Vec<_>>());
+    }
+
+    /// Watches deliver what is not held.
+    pub(crate) fn watch(&mut self) {
+        loop {
+            let kinds: Vec<Kind> =
+                self.operator.watchable(&self.api).into_iter().filter(|k| !self.held.contains(k)).collect();
+            if kinds.is_empty() {
+                return;
+            }
+            for kind in kinds {
+                self.operator.watch_step(kind, &self.api);
+            }
+        }
+    }
+
+    /// The operator works off its queue.
+    pub(crate) fn act(&mut self, link: Link) {
+        for key in self.operator.startable() {
+            self.operator.start(&key, self.api.now);
+        }
+        self.go_on(link);
+    }
+
+    /// The reconciles that are under way go on to their ends.
+    pub(crate) fn go_on(&mut self, link: Link) {
+        loop {
+            let keys = self.operator.advanceable();
+            if keys.is_empty() && self.operator.flights.is_empty() {
+                return;
+            }
+            for key in keys {
+                self.operator.advance(&key, self.api.now);
+            }
+            self.serve(link);
+        }
+    }
+
+    /// The API server serves what was sent, and the replies come back.
+    pub(crate) fn serve(&mut self, link: Link) {
+        while !self.operator.flights.is_empty() {
+            let op = self.operator.flights[0].op.clone();
+            let outcome = match link {
+                Link::RequestsLost => Outcome::Unknown,
+                Link::Good => carry_out(&mut self.api, &op),
+                Link::RepliesLost => {
+                    carry_out(&mut self.api, &op);
+                    Outcome::Unknown
+                }
+            };
+            let answered = match &outcome {
+                Outcome::Stored(_) => PluginReply::Stored,
+                Outcome::Gone => PluginReply::Gone,
+                Outcome::Conflict => PluginReply::Conflict,
+                Outcome::Exists => PluginReply::Exists,
+                Outcome::Rejected { .. } | Outcome::Busy => PluginReply::Refused,
+                Outcome::Unknown => PluginReply::Lost,
+            };
+            self.sent.push((op, answered));
+            self.operator.flights[0].reply = Some(outcome);
+            self.operator.deliver(0, self.api.now);
+        }
+    }
+
+    fn cluster(&mut self) {
+        while self.api.gc_pending() {
+            self.api.gc_step(|_| 0);
+        }
+        if self.nodes_work {
+            nodes::step(&mut self.api, &mut fastrand::Rng::with_seed(0), PluginFailure::default());
+        }
+    }
+
+    fn cluster_busy(&self) -> bool {
+        self.api.gc_pending() || (self.nodes_work && nodes::pending(&self.api))
+    }
+
+    /// Time passes, and what is due happens.
+    pub(crate) fn pass(&mut self, seconds: i64) {
+        let until = self.api.now + SignedDuration::from_secs(seconds);
+        loop {
+            let due = self.operator.next_due().min(until);
+            self.api.now = self.api.now.max(due);
+            self.operator.tick(self.api.now);
+            self.settle();
+            if self.api.now >= until {
+                return;
+            }
+        }
+    }
+
+    /// The operator dies and another one begins, knowing nothing.
+    pub(crate) fn restart(&mut self) {
+        let settings = Settings { seed: 7, ..Settings::default() };
+        self.operator = Operator::new(settings, PluginClient::default(), self.api.now);
+    }
+
+    /// A second operator, which knows what the API server holds now.
+    pub(crate) fn another(&self) -> Operator {
+        let settings = Settings { seed: 9, ..Settings::default() };
+        let mut operator = Operator::new(settings, PluginClient::default(), self.api.now);
+        while let Some(kind) = operator.watchable(&self.api).first().copied() {
+            operator.watch_step(kind, &self.api);
+        }
+        operator
+    }
+
+    /// How many requests of this kind were sent for objects of a kind.
+    pub(crate) fn count(&self, kind: Kind, verb: &str) -> usize {
+        let is = |op: &Op| match &op.action {
+            Action::Create { .. } => verb == "create",
+            Action::Patch { .. } => verb == "patch",
+            Action::Delete { .. } => verb == "delete",
+        };
+        self.sent.iter().filter(|(op, _)| op.key.kind == kind && is(op)).count()
+    }
+}
