@@ -2,6 +2,7 @@
 //!
 //! What the compiler generates (derives, `bindgen!`) is not seen. Names inside macro calls are, by their tokens.
 
+mod methods;
 mod modules;
 mod names;
 mod resolve;

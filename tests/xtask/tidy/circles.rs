@@ -1,7 +1,8 @@
 //! Files that import each other in a circle can only be understood together; here none do.
 //!
 //! An import is a `use`, or a path in code, that leads to an item which another file of the same crate defines. Re-exports are
-//! looked through, so that `crate::Plan` is an import of the file that defines `Plan`. `mod` and `pub use` are none.
+//! looked through, so that `crate::Plan` is an import of the file that defines `Plan`. `mod` and `pub use` are none. A call
+//! of a method that is defined in another file than its type is an import of that file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -56,6 +57,17 @@ fn imports(program: &Program) -> Imports<'_> {
         };
         module.imports.iter().filter(|import| !import.is_reexport && import.alias.is_some()).for_each(|i| add(&i.name));
         names_in(&module.items).iter().for_each(add);
+    }
+    let packages: BTreeSet<&str> = program.modules.iter().map(|module| module.package.as_str()).collect();
+    for package in packages {
+        let apart = program.methods_apart(package);
+        for (_, module) in program.package(package) {
+            let called = module.methods_called().into_iter().filter_map(|name| Some((*apart.get(&name)?, name)));
+            for (to, name) in called.filter(|(to, _)| program.modules[*to].file != module.file) {
+                let edge = (module.file.as_str(), program.modules[to].file.as_str());
+                imports.entry(edge).or_default().insert(format!("{name}()"));
+            }
+        }
     }
     imports
 }
@@ -139,6 +151,21 @@ mod tests {
         let (parent, child) =
             ("mod child; pub struct P; fn f() { child::run(); }", "use super::*; pub fn run() { let _ = P; }");
         assert_eq!(circles_of(&[("src/a/lib.rs", parent), ("src/a/child.rs", child)]).len(), 1);
+    }
+
+    #[test]
+    fn a_method_apart_from_its_type_is_an_import() {
+        let found = circles_of(&[
+            ("src/a/lib.rs", "mod object; mod world; mod pod;"),
+            ("src/a/object.rs", "pub struct Meta;"),
+            (
+                "src/a/world.rs",
+                "use crate::{object::Meta, pod::Pod}; impl Meta { pub fn in_pool(&self) -> Pod { Pod } }",
+            ),
+            ("src/a/pod.rs", "use crate::object::Meta; pub struct Pod; fn f(meta: &Meta) { meta.in_pool(); }"),
+        ]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("imports in_pool() of src/a/world.rs"), "{found:?}");
     }
 
     #[test]
