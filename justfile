@@ -42,7 +42,7 @@ deny:
 
 # Write what is generated from the code: CRDs, manifests, the API reference, plans of scenarios
 bless:
-    UPDATE=1 cargo test -p paddock-core -p paddock-operator --lib
+    UPDATE=1 cargo test -p paddock-api -p paddock-operator --lib
     UPDATE=1 cargo xtask api-reference
     UPDATE=1 cargo test -p paddock-tests -- scenario
 
