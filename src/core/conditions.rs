@@ -55,6 +55,12 @@ pub fn find_condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a
     conditions.iter().find(|c| c.type_ == kind)
 }
 
+/// Whether the condition of a type is true.
+#[must_use]
+pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
+    find_condition(conditions, kind).is_some_and(|c| c.status == "True")
+}
+
 /// The merge patch that turns one status into another; `None` if they are the same.
 #[must_use]
 pub fn status_patch<S: Serialize>(before: &S, after: &S) -> Option<Value> {

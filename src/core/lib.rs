@@ -9,6 +9,7 @@ pub mod binding;
 pub mod conditions;
 pub mod decide;
 pub mod manifest;
+pub mod marker;
 pub mod model;
 pub mod object;
 pub mod plan;
@@ -16,6 +17,7 @@ pub mod question;
 pub mod settings;
 pub mod snapshot;
 pub mod text;
+pub mod time;
 pub mod world;
 
 pub use paddock_api::{self as api, kind, names};

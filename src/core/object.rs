@@ -3,21 +3,27 @@
 //! Reading never fails. A body that does not parse is kept as such, so that it harms only itself, and
 //! what no decision looks at (most of managed fields and of a Pod) is dropped here.
 
+pub(crate) mod hash;
+pub mod json;
+mod managed_fields;
+mod meta;
+mod pod;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
 use crate::kind::{ApiShape, ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
-use crate::names::{FIELD_MANAGER, FOREGROUND};
-use crate::{api, manifest, model};
+use crate::{api, model};
+
+pub use meta::{Meta, Owner, allows_volume_loss};
+pub use pod::Pod;
 
 /// One object as it was last seen or written.
 #[derive(Clone, Debug)]
@@ -40,48 +46,6 @@ impl Serialize for Object {
         object.serialize_field("body", &format!("{:?}", self.body))?;
         object.end()
     }
-}
-
-/// The metadata that decisions use.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Meta {
-    /// UID.
-    pub uid: Arc<str>,
-    /// `resourceVersion` as the API server wrote it.
-    pub resource_version: Arc<str>,
-    /// The same as a number: comparable since Kubernetes 1.35 (KEP-5504).
-    pub version: u64,
-    /// Generation of the spec.
-    pub generation: i64,
-    /// When the object was created.
-    pub created: Timestamp,
-    /// Since when it is terminating.
-    pub deletion_timestamp: Option<Timestamp>,
-    /// Whether it goes only when what it owns has gone (foreground deletion).
-    pub foreground: bool,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations.
-    pub annotations: BTreeMap<String, String>,
-    /// The owner that controls it.
-    pub controller: Option<Owner>,
-    /// Owners that do not.
-    pub other_owners: Vec<Owner>,
-    /// Whether the API server has recorded who wrote it, and every entry is an update by [`FIELD_MANAGER`].
-    pub only_our_manager: bool,
-}
-
-/// An owner reference.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Owner {
-    /// `group/version`.
-    pub api_version: String,
-    /// Kind.
-    pub kind: String,
-    /// Name.
-    pub name: Arc<str>,
-    /// UID.
-    pub uid: Arc<str>,
 }
 
 /// A custom object: its spec parsed into the model, or why it cannot be; and its status as it stands.
@@ -124,31 +88,6 @@ pub enum Body {
     StorageClass,
 }
 
-/// The parts of a Pod that decisions use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Pod {
-    /// `spec.nodeName`.
-    pub node: Option<String>,
-    /// `spec.runtimeClassName`.
-    pub runtime_class: Option<String>,
-    /// `spec.restartPolicy` is `Always` (the default).
-    pub restarts: bool,
-    /// Volume claims that it mounts, by volume name.
-    pub volume_claims: BTreeMap<String, String>,
-    /// Names of volumes that are on the node's disk or in memory.
-    pub empty_dirs: Vec<String>,
-    /// `status.phase`.
-    pub phase: String,
-    /// `status.reason`, as `Evicted`.
-    pub reason: Option<String>,
-    /// `status.message`.
-    pub message: Option<String>,
-    /// Addresses.
-    pub ips: Vec<String>,
-    /// Conditions by type.
-    pub conditions: BTreeMap<String, Condition>,
-}
-
 /// The parts of a Service that decisions use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Service {
@@ -181,7 +120,7 @@ impl Object {
     #[must_use]
     pub fn new(kind: Kind, mut meta: ObjectMeta, mut data: Value) -> Self {
         // Most of the metadata, and copied no further.
-        let only_our_manager = only_our_manager(&meta.managed_fields.take().unwrap_or_default());
+        let only_our_manager = managed_fields::only_our_manager(&meta.managed_fields.take().unwrap_or_default());
         let body = match kind.class() {
             Class::Own(own) => own_body(own, &meta, &mut data),
             Class::Child(child) => child_body(child, data),
@@ -244,83 +183,17 @@ impl Object {
         if let Body::Pod(body) = &self.body { Some(body) } else { None }
     }
 
+    /// The key of the owner that controls it, if it is of a kind that the operator reconciles.
+    #[must_use]
+    pub fn owner_key(&self) -> Option<Key> {
+        self.meta.controller.as_ref()?.key(&self.key)
+    }
+
     /// Whether `uid` is the owner that controls it.
     #[must_use]
     pub fn controlled_by(&self, uid: &str) -> bool {
         self.meta.controller.as_ref().is_some_and(|o| &*o.uid == uid)
     }
-}
-
-impl Pod {
-    /// Whether its `Ready` condition is true. A terminating pod is not ready: ask the metadata too.
-    #[must_use]
-    pub fn ready(&self) -> bool {
-        self.conditions.get("Ready").is_some_and(|c| c.status == "True")
-    }
-
-    /// Whether it ended by itself or was ended by its node.
-    #[must_use]
-    pub fn ended(&self) -> bool {
-        matches!(self.phase.as_str(), "Succeeded" | "Failed")
-    }
-
-    /// Whether it failed for a reason that is not its own: evicted, preempted, its node gone.
-    #[must_use]
-    pub fn disrupted(&self) -> bool {
-        // Reasons that the kubelet and the control plane give to pods they end themselves.
-        const REASONS: [&str; 7] = [
-            "Evicted",
-            "NodeLost",
-            "NodeShutdown",
-            "Terminated",
-            "Preempting",
-            "UnexpectedAdmissionError",
-            "NodeAffinity",
-        ];
-        self.phase == "Failed"
-            && (self.restarts
-                || self.reason.as_deref().is_some_and(|r| REASONS.contains(&r))
-                || self.conditions.get("DisruptionTarget").is_some_and(|c| c.status == "True"))
-    }
-}
-
-impl Meta {
-    fn new(meta: ObjectMeta, only_our_manager: bool) -> Self {
-        let resource_version = meta.resource_version.unwrap_or_default();
-        let (mut controller, mut other_owners) = (None, Vec::new());
-        for owner in meta.owner_references.unwrap_or_default() {
-            let controls = owner.controller == Some(true);
-            let owner = Owner {
-                api_version: owner.api_version,
-                kind: owner.kind,
-                name: owner.name.into(),
-                uid: owner.uid.into(),
-            };
-            if controls && controller.is_none() { controller = Some(owner) } else { other_owners.push(owner) }
-        }
-        Self {
-            uid: meta.uid.unwrap_or_default().into(),
-            version: resource_version.parse().unwrap_or_default(),
-            resource_version: resource_version.into(),
-            generation: meta.generation.unwrap_or_default(),
-            created: meta.creation_timestamp.map(|t| t.0).unwrap_or_default(),
-            deletion_timestamp: meta.deletion_timestamp.map(|t| t.0),
-            foreground: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FOREGROUND),
-            labels: meta.labels.unwrap_or_default(),
-            annotations: meta.annotations.unwrap_or_default(),
-            controller,
-            other_owners,
-            only_our_manager,
-        }
-    }
-}
-
-fn only_our_manager(managed_fields: &[ManagedFieldsEntry]) -> bool {
-    // The operator applies nothing: an apply under its name is somebody's.
-    let ours = |entry: &ManagedFieldsEntry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Update")
-    };
-    !managed_fields.is_empty() && managed_fields.iter().all(ours)
 }
 
 fn own_body(kind: OwnKind, meta: &ObjectMeta, data: &mut Value) -> Body {
@@ -374,7 +247,7 @@ fn cluster_body(kind: ClusterKind, data: Value) -> Body {
 }
 
 fn hashed(parsed: Parsed<model::Template, SandboxTemplateStatus>) -> Body {
-    let hash = parsed.spec.as_ref().map(|model| manifest::template_hash(model)).unwrap_or_default();
+    let hash = parsed.spec.as_ref().map(|model| hash::template_hash(model)).unwrap_or_default();
     Body::Template(parsed, hash.into())
 }
 
@@ -393,33 +266,4 @@ where
         .map_err(|e| model::FieldErrors::one("spec", e.to_string()))
         .and_then(|spec| parse(meta.clone(), spec, status.clone()));
     Parsed { spec: spec.map(Arc::new), status: Arc::new(status) }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_record_of_updates_by_the_operator_alone_is_ours() {
-        let only_our_manager = |managed_fields: Value| {
-            let metadata = json!({ "name": "s", "managedFields": managed_fields });
-            Object::from_json(Kind::Sandbox, json!({ "metadata": metadata })).unwrap().meta.only_our_manager
-        };
-        let (created, status) = (
-            json!({ "manager": "paddock", "operation": "Update" }),
-            json!({ "manager": "paddock", "operation": "Update", "subresource": "status" }),
-        );
-        assert!(only_our_manager(json!([created, status])));
-        for other in [
-            json!({ "manager": "kubectl-edit", "operation": "Update" }),
-            json!({ "manager": "paddock", "operation": "Apply" }),
-            json!({ "operation": "Update" }),
-        ] {
-            assert!(!only_our_manager(json!([created, other])), "{other}");
-        }
-        assert!(!only_our_manager(json!([])), "there is nothing to end");
-        assert!(!only_our_manager(Value::Null));
-    }
 }

@@ -33,6 +33,19 @@ impl Plan {
         self.steps.iter().flatten()
     }
 
+    /// Moves the status write before the steps from number `from` on. A write that was refused will probably be refused
+    /// again, and ends the plan, so the status that reports the refusal comes before it.
+    pub fn status_first(&mut self, from: usize) {
+        let writes_status =
+            |step: &Vec<Op>| step.iter().any(|op| matches!(op.action, Action::Patch { status: true, .. }));
+        if let Some(steps) = self.steps.get_mut(from..)
+            && let Some(at) = steps.iter().position(writes_status)
+            && let Some(moved) = steps.get_mut(..=at)
+        {
+            moved.rotate_right(1);
+        }
+    }
+
     /// Looks again at `at` unless something earlier is already due.
     pub fn requeue_at(&mut self, at: Timestamp, reason: Reason) {
         if self.requeue.as_ref().is_none_or(|w| at < w.at) {
@@ -61,7 +74,55 @@ pub struct Op {
     pub action: Action,
 }
 
-/// The verbs that `act` knows.
+impl Op {
+    /// Creates an object.
+    pub(crate) fn create(key: Key, reason: Reason, body: Value) -> Self {
+        Self { key, reason, action: Action::Create { body } }
+    }
+
+    /// Deletes an object, whoever changed it meanwhile.
+    pub(crate) fn delete(object: &Object, reason: Reason) -> Self {
+        let action = Action::Delete { uid: object.meta.uid.to_string(), resource_version: None, foreground: false };
+        Self { key: object.key.clone(), reason, action }
+    }
+
+    /// Deletes an object if nobody changed it meanwhile.
+    pub(crate) fn delete_if_unchanged(object: &Object, reason: Reason) -> Self {
+        let action = Action::Delete {
+            uid: object.meta.uid.to_string(),
+            resource_version: Some(object.meta.resource_version.to_string()),
+            foreground: false,
+        };
+        Self { key: object.key.clone(), reason, action }
+    }
+
+    /// Patches an object, whoever changed it meanwhile.
+    pub(crate) fn patch(object: &Object, reason: Reason, body: Value) -> Self {
+        let uid = object.meta.uid.to_string();
+        let action = Action::Patch { uid, resource_version: None, status: false, body };
+        Self { key: object.key.clone(), reason, action }
+    }
+
+    /// Patches an object if nobody changed it meanwhile: compare-and-swap.
+    pub(crate) fn patch_if_unchanged(object: &Object, reason: Reason, body: Value) -> Self {
+        let action = Action::Patch {
+            uid: object.meta.uid.to_string(),
+            resource_version: Some(object.meta.resource_version.to_string()),
+            status: false,
+            body,
+        };
+        Self { key: object.key.clone(), reason, action }
+    }
+
+    /// Patches the status of an object.
+    pub(crate) fn patch_status(object: &Object, body: Value) -> Self {
+        let uid = object.meta.uid.to_string();
+        let action = Action::Patch { uid, resource_version: None, status: true, body };
+        Self { key: object.key.clone(), reason: Reason::StatusChanged, action }
+    }
+}
+
+/// The verbs that the writer knows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Action {
     /// POST of the whole object.
@@ -157,6 +218,13 @@ pub struct Event {
     pub reason: Reason,
     /// A sentence.
     pub note: String,
+}
+
+impl Event {
+    /// An Event about an object.
+    pub(crate) fn about(object: &Object, warning: bool, reason: Reason, note: String) -> Self {
+        Self { regarding: object.key.clone(), uid: object.meta.uid.to_string(), warning, reason, note }
+    }
 }
 
 /// Why something is written, waited for or told. Labels of metrics come from here.

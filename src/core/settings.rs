@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 /// What the operator was told at its start, and the core's limits.
@@ -87,18 +86,4 @@ impl Settings {
             .iter()
             .any(|h| handler.strip_prefix(h.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
     }
-}
-
-/// `at + by`, at the end of time if that overflows.
-#[must_use]
-pub fn saturating_add(at: Timestamp, by: Duration) -> Timestamp {
-    at.checked_add(by).unwrap_or(Timestamp::MAX)
-}
-
-/// Until when to wait so long since then; `None` when that time is over. It is over as well where the moment lies further
-/// ahead than that: the clock was set back since, and nobody is to wait until it has come as far again.
-#[must_use]
-pub fn time_left(since: Timestamp, by: Duration, now: Timestamp) -> Option<Timestamp> {
-    let due = saturating_add(since, by);
-    (due > now && since <= saturating_add(now, by)).then_some(due)
 }

@@ -1,5 +1,7 @@
 //! What one reconcile sees: a snapshot of the objects that its decision depends on, and nothing else.
 
+mod demand;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,10 +10,12 @@ use serde::Serialize;
 
 use crate::binding::Bindings;
 use crate::kind::{Key, Kind};
+use crate::marker::requires_isolation;
 use crate::object::Object;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
-use crate::world::{Demand, Refusal};
+
+pub use demand::Demand;
 
 /// What is seen of one object and its surroundings.
 #[derive(Clone, Debug, Serialize)]
@@ -51,6 +55,17 @@ pub struct Common {
     pub refusals: Vec<(Key, Refusal)>,
     /// The time of looking.
     pub now: Timestamp,
+}
+
+/// An operation that the API server refused for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// The API server's message.
+    pub message: Arc<str>,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A Sandbox and what it owns.
@@ -196,7 +211,7 @@ impl Common {
     /// Whether the namespace demands isolation.
     #[must_use]
     pub fn isolation_required(&self) -> bool {
-        crate::admission::requires_isolation(&self.namespace_labels)
+        requires_isolation(&self.namespace_labels)
     }
 
     /// What the API server refused of this kind.

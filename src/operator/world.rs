@@ -3,7 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
-use paddock_core::admission::Review;
+use paddock_core::admission::{self, Review};
 use paddock_core::binding::Bindings;
 use paddock_core::kind::Key;
 use paddock_core::plan::{Op, Outcome};
@@ -67,7 +67,7 @@ impl SharedWorld {
     /// Promises a warm Sandbox to the claim of a review; its name.
     #[must_use]
     pub fn reserve(&self, review: &Review) -> Option<Arc<str>> {
-        self.write(|world| world.reserve(review))
+        self.write(|world| admission::reserve(world, review))
     }
 
     /// Takes a promise back.

@@ -85,14 +85,8 @@ pub(super) fn take_promise_away(object: &mut Value) {
     }
 }
 
-/// The Sandbox that a claim names as promised to it.
-pub(super) fn promise(object: &Value) -> Option<&str> {
-    object.pointer("/metadata/annotations")?.get(annotation::SANDBOX_NAME)?.as_str()
-}
-
 /// When a claim that is being admitted was first seen: now, or at an earlier call for the same write.
-#[must_use]
-pub fn first_observed(object: &Value, now: Timestamp) -> String {
+pub(super) fn first_observed(object: &Value, now: Timestamp) -> String {
     let text = object.pointer("/metadata/annotations").and_then(|all| all.get(annotation::FIRST_OBSERVED_AT)?.as_str());
     let ours = |text: &&str| text.parse::<Timestamp>().is_ok_and(|at| at <= now && now.duration_since(at) <= STAMP_AGE);
     text.filter(ours).map_or_else(|| format!("{now:.6}"), str::to_owned)

@@ -10,13 +10,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::marker::Marker;
-use super::state::{Halt, ReviewState, Subject, deny_fields, strings};
+use super::state::{Halt, ReviewState, Subject, deny_fields};
 use super::{Entry, Phase, Verb, Why, defaults, pods, warnings};
 use crate::api;
 use crate::kind::{ApiShape, Class, Kind, OwnKind};
+use crate::marker::Marker;
 use crate::model::{self, FieldError, FieldErrors};
 use crate::names::label;
+use crate::object::json::string_map;
 
 pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if state.review.entry == Entry::OwnedSandboxes {
@@ -62,8 +63,8 @@ fn settled(state: &ReviewState<'_>, kind: Kind, before: &Value, subject: &Subjec
 
 /// The labels that selectors look at: the pod template's, and the object's own over them.
 fn subject(state: &ReviewState<'_>) -> Subject {
-    let mut labels = strings(&state.object, "/spec/podTemplate/metadata/labels");
-    labels.extend(strings(&state.object, "/spec/template/metadata/labels"));
+    let mut labels = string_map(&state.object, "/spec/podTemplate/metadata/labels");
+    labels.extend(string_map(&state.object, "/spec/template/metadata/labels"));
     let marked_pod = Marker::of(&labels) != Marker::Unmarked;
     labels.extend(state.labels());
     Subject::new(labels, marked_pod || state.namespace_isolates())
@@ -137,7 +138,7 @@ fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     }
     let marked = |object: &Value| {
         let pods = ["/metadata/labels", "/spec/podTemplate/metadata/labels", "/spec/template/metadata/labels"];
-        pods.iter().any(|at| Marker::of(&strings(object, at)) == Marker::Marked)
+        pods.iter().any(|at| Marker::of(&string_map(object, at)) == Marker::Marked)
     };
     let status = &state.review.old_object["status"];
     let class = status["runtimeClass"]["name"].as_str();

@@ -3,8 +3,9 @@
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
-use super::marker::Marker;
+use crate::marker::Marker;
 use crate::names::label;
+use crate::object::json::string_map;
 use crate::question::limits::MAX_PATCH_BYTES;
 
 /// The most operations in one patch.
@@ -53,7 +54,7 @@ fn confined(before: &Value, after: &Value) -> Result<(), String> {
             return Err(format!("metadata.{field} would not be a map of strings"));
         }
     }
-    let marked = |o: &Value| Marker::of(&super::state::strings(o, "/metadata/labels"));
+    let marked = |o: &Value| Marker::of(&string_map(o, "/metadata/labels"));
     if marked(before) != Marker::Unmarked && marked(after) != marked(before) {
         return Err(format!("the patch may not take away the label {}", label::GENERATED_CODE));
     }

@@ -5,11 +5,12 @@
 //! isolated, nor taken from any Pod, since what generated code has run in stays what it is. Ephemeral containers and
 //! in-place resizes happen inside the pod's own runtime and need no review.
 
-use super::marker::Marker;
-use super::state::{Halt, ReviewState, Subject, deny_fields, not_isolated, strings};
+use super::state::{Halt, ReviewState, Subject, deny_fields, not_isolated};
 use super::{Phase, Verb, Why};
+use crate::marker::Marker;
 use crate::model::FieldError;
 use crate::names::label;
+use crate::object::json::string_map;
 
 pub(super) fn check(state: &mut ReviewState<'_>) -> Result<(), Halt> {
     match state.review.operation {
@@ -31,7 +32,7 @@ fn create(state: &mut ReviewState<'_>) -> Result<(), Halt> {
 }
 
 fn update(state: &mut ReviewState<'_>) -> Result<(), Halt> {
-    let before = Marker::of(&strings(&state.review.old_object, "/metadata/labels"));
+    let before = Marker::of(&string_map(&state.review.old_object, "/metadata/labels"));
     check_update(state, before)?;
     let subject = subject(state);
     state.ask_admission(&subject)?;

@@ -6,17 +6,18 @@ use serde_json::Value;
 
 use super::chain::{self, Chain, PluginFailure};
 use super::class::accept_class;
-use super::defaults;
-use super::marker::{Marker, requires_isolation};
 use super::{Cause, Context, Denial, Entry, Phase, Review, ReviewVerdict, Verb, Why, patch};
 use crate::binding::{Binding, FailurePolicy};
+use crate::marker::{Marker, requires_isolation};
 use crate::model::FieldError;
+use crate::object::json::string_map;
 use crate::question::limits::{MAX_REASON_CHARS, MAX_WARNING_CHARS, MAX_WARNINGS};
 use crate::question::{
     AdmissionQuestion, Answer, ClassChoice, Failure, FailureKind, Hook, Operation, PluginReply, PluginRequest,
     Question, RuntimeClassAnswer, RuntimeClassQuestion, Verdict,
 };
 use crate::text::truncate;
+use crate::world::reserved_sandbox;
 
 /// What ends a walk early.
 pub(super) enum Halt {
@@ -57,7 +58,7 @@ impl<'a> ReviewState<'a> {
             if changed { json_patch::diff(&self.review.object, &self.object) } else { json_patch::Patch(Vec::new()) };
         let reservation_kept = changed
             && self.context.reserved_sandbox.is_some()
-            && defaults::promise(&self.object) == self.context.reserved_sandbox.as_deref();
+            && reserved_sandbox(&self.object) == self.context.reserved_sandbox.as_deref();
         ReviewVerdict {
             denial,
             warnings: self.warnings,
@@ -70,7 +71,7 @@ impl<'a> ReviewState<'a> {
 
     /// Labels of the object as it is now.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
-        strings(&self.object, "/metadata/labels")
+        string_map(&self.object, "/metadata/labels")
     }
 
     /// Whether every plugin that was asked answered.
@@ -269,17 +270,6 @@ impl Subject {
         let generated_code = namespace_isolates || Marker::of(&labels) != Marker::Unmarked;
         Self { labels, generated_code }
     }
-}
-
-/// A map of strings at a JSON pointer; empty if there is none.
-pub(super) fn strings(object: &Value, pointer: &str) -> BTreeMap<String, String> {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
-        .collect()
 }
 
 /// A denial without a field.

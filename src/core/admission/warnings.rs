@@ -3,9 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::state::{ReviewState, strings};
+use super::state::ReviewState;
 use crate::kind::{Kind, OwnKind};
-use crate::names::{annotation, label};
+use crate::names::annotation;
+use crate::object::allows_volume_loss;
+use crate::object::json::string_map;
 
 /// How far the clock of whoever writes heartbeats may be ahead of ours: far more than machines that keep time differ.
 const CLOCK_AHEAD: SignedDuration = SignedDuration::from_mins(5);
@@ -33,8 +35,8 @@ pub(super) fn tell(state: &mut ReviewState<'_>, kind: Kind) {
 fn heartbeat(state: &mut ReviewState<'_>) {
     let (name, now) = (annotation::LAST_ACTIVITY, state.review.now);
     let at = "/metadata/annotations";
-    let Some(text) = strings(&state.object, at).remove(name) else { return };
-    if strings(&state.review.old_object, at).get(name) == Some(&text) {
+    let Some(text) = string_map(&state.object, at).remove(name) else { return };
+    if string_map(&state.review.old_object, at).get(name) == Some(&text) {
         return;
     }
     let problem = match text.parse::<Timestamp>() {
@@ -77,7 +79,7 @@ fn in_memory(dir: &Value) -> bool {
 }
 
 fn ephemeral(state: &ReviewState<'_>) -> bool {
-    strings(&state.object, "/metadata/annotations").get(annotation::EPHEMERAL_VOLUMES).is_some_and(|v| v == label::TRUE)
+    allows_volume_loss(&string_map(&state.object, "/metadata/annotations"))
 }
 
 /// The emptyDirs of the pod, with their paths.

@@ -6,17 +6,17 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{create, delete, patch_if_unchanged, status};
+use super::adopt::{adopt, adoptable};
 use crate::api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
-use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
+use crate::conditions::{NewCondition, find_condition, is_true, set_conditions, status_patch};
 use crate::kind::Kind;
 use crate::manifest::{self, Origin};
-use crate::model::{self, ClaimSource, PoolChoice, VolumeClaim};
+use crate::model::{self, VolumeClaim};
 use crate::names::{annotation, condition, label, reason};
 use crate::object::Object;
 use crate::plan::{Action, Event, Op, Plan, Reason};
-use crate::settings::{saturating_add, time_left};
 use crate::snapshot::ClaimSnapshot;
+use crate::time::{saturating_add, time_left};
 
 pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
     let claim = &snapshot.claim;
@@ -41,7 +41,7 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
     let extra = surplus
         .iter()
         .filter(|s| s.meta.deletion_timestamp.is_none())
-        .map(|s| delete(s, Reason::ClaimSurplus))
+        .map(|s| Op::delete(s, Reason::ClaimSurplus))
         .collect();
     plan.steps.push(extra);
     match kept {
@@ -91,16 +91,19 @@ fn ended(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimSt
             let foreground = model.end.policy == ClaimShutdownPolicy::DeleteForeground;
             let action = Action::Delete { uid: claim.meta.uid.to_string(), resource_version: None, foreground };
             plan.steps.push(vec![Op { key: claim.key.clone(), reason: why, action }]);
-            plan.events.push(event(snapshot, false, why, "The claim has ended: deleting".to_owned()));
+            plan.events.push(Event::about(&snapshot.claim, false, why, "The claim has ended: deleting".to_owned()));
         }
         ClaimShutdownPolicy::Retain => {
-            let going: Vec<Op> =
-                snapshot.owned.iter().filter(|s| s.meta.deletion_timestamp.is_none()).map(|s| delete(s, why)).collect();
+            let going: Vec<Op> = snapshot
+                .owned
+                .iter()
+                .filter(|s| s.meta.deletion_timestamp.is_none())
+                .map(|s| Op::delete(s, why))
+                .collect();
             plan.steps.push(going);
             let mut report =
                 Report::problem(reason::CLAIM_EXPIRED, "the claim has ended; its Sandbox is deleted".to_owned());
-            report.finished =
-                find_condition(&before.conditions, condition::FINISHED).is_some_and(|c| c.status == "True");
+            report.finished = is_true(&before.conditions, condition::FINISHED);
             self::report(snapshot, before, report, &mut plan);
         }
     }
@@ -115,8 +118,7 @@ fn bound(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object
     plan.steps.push(hint(snapshot, warm.then_some(&*sandbox.key.name)).into_iter().collect());
     forward_status(snapshot, before, sandbox, plan);
     if snapshot.common.refused(snapshot.claim.key.kind).is_some() {
-        // What was refused will probably be refused again, and ends the plan: it is told before.
-        plan.steps[done..].rotate_left(1);
+        plan.status_first(done);
     }
 }
 
@@ -143,7 +145,7 @@ fn unbound(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaim
         return;
     }
     let mut fail = |reason: &str, message: String| report(snapshot, before, Report::problem(reason, message), plan);
-    if let (Some(pool), None) = (named_pool(model), &snapshot.named_pool) {
+    if let (Some(pool), None) = (model.source.named_pool(), &snapshot.named_pool) {
         return fail(reason::WARM_POOL_NOT_FOUND, format!("SandboxWarmPool {pool} does not exist"));
     }
     let Some(template) = &snapshot.template else {
@@ -188,8 +190,8 @@ fn take(
 ) {
     let claim = &snapshot.claim;
     let mut together: Vec<Op> = hint(snapshot, Some(&sandbox.key.name)).into_iter().collect();
-    let adoption = manifest::adopted_by_claim(claim, model, sandbox, snapshot.common.now);
-    together.push(patch_if_unchanged(sandbox, Reason::Claimed, adoption));
+    let body = manifest::adopted_by_claim(claim, model, sandbox, snapshot.common.now);
+    together.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
     plan.steps.push(together);
     report(snapshot, before, Report::forwarded(sandbox), plan);
 }
@@ -205,9 +207,9 @@ fn cold(
 ) {
     let claim = &snapshot.claim;
     if let Some(there) = &snapshot.same_name {
-        if super::adoptable(there) {
+        if adoptable(there) {
             let labels = json!({ label::CLAIM_UID: &*claim.meta.uid });
-            plan.steps.push(vec![super::adopt(claim, there, labels)]);
+            plan.steps.push(vec![adopt(claim, there, labels)]);
         } else {
             let message = format!("Sandbox {} exists and does not belong to this claim", there.key.name);
             report(snapshot, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
@@ -219,31 +221,31 @@ fn cold(
         }
         return;
     }
-    let pool = named_pool(model)
+    let pool = model
+        .source
+        .named_pool()
         .or_else(|| snapshot.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL).map(String::as_str));
-    let refusal = snapshot.common.refused(Kind::Sandbox);
-    if let Some(refusal) = refusal {
-        // It will probably be refused again, and that ends the plan: it is told before.
-        let message = format!("the API server refused the Sandbox: {}", refusal.message);
-        report(snapshot, before, Report::problem(reason::RECONCILER_ERROR, message), plan);
-    }
+    let done = plan.steps.len();
     let body = manifest::cold_sandbox(Origin::Claim(claim, pool), template, of_template, model, volume_claims);
     let mut made: Vec<Op> = hint(snapshot, None).into_iter().collect();
-    made.push(create(snapshot.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
+    made.push(Op::create(snapshot.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
     plan.steps.push(made);
     let note = snapshot.refused_take.as_ref().map_or_else(
         || "No warm Sandbox is Ready: making one".to_owned(),
         |(key, r)| format!("The API server did not let it have Sandbox {}: {}; making one", key.name, r.message),
     );
-    plan.events.push(event(snapshot, false, Reason::ColdStart, note));
-    if refusal.is_some() {
+    plan.events.push(Event::about(&snapshot.claim, false, Reason::ColdStart, note));
+    if let Some(refusal) = snapshot.common.refused(Kind::Sandbox) {
+        let message = format!("the API server refused the Sandbox: {}", refusal.message);
+        report(snapshot, before, Report::problem(reason::RECONCILER_ERROR, message), plan);
+        plan.status_first(done);
         return;
     }
     let pending = Report::problem(reason::SANDBOX_CREATE_PENDING, "the Sandbox is being made".to_owned());
     report(snapshot, before, pending, plan);
     if let Some(stale) = &snapshot.stale {
         // It kept a place in the pool that a fresh one can take now.
-        plan.steps.push(vec![super::delete_version(stale, Reason::TemplateChanged)]);
+        plan.steps.push(vec![Op::delete_if_unchanged(stale, Reason::TemplateChanged)]);
     }
 }
 
@@ -264,14 +266,7 @@ fn hint(snapshot: &ClaimSnapshot, sandbox: Option<&str>) -> Option<Op> {
     }
     (!annotations.is_empty())
         // Compare-and-swap: one that does not know what another wrote must not go on to the status.
-        .then(|| patch_if_unchanged(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
-}
-
-fn named_pool(model: &model::Claim) -> Option<&str> {
-    match &model.source {
-        ClaimSource::Pool(name) | ClaimSource::Template { pools: PoolChoice::Named(name), .. } => Some(name),
-        ClaimSource::Template { pools: PoolChoice::Any | PoolChoice::NoPool, .. } => None,
-    }
+        .then(|| Op::patch_if_unchanged(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
 }
 
 fn check_env(claim: &model::Claim, template: &model::Template) -> Result<(), String> {
@@ -399,10 +394,5 @@ fn report(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: Report,
         plan.requeue_at(due, Reason::StatusChanged);
         return;
     }
-    plan.steps.push(vec![status(claim, patch)]);
-}
-
-fn event(snapshot: &ClaimSnapshot, warning: bool, reason: Reason, note: String) -> Event {
-    let claim = &snapshot.claim;
-    Event { regarding: claim.key.clone(), uid: claim.meta.uid.to_string(), warning, reason, note }
+    plan.steps.push(vec![Op::patch_status(claim, patch)]);
 }

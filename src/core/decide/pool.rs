@@ -6,11 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::ask::{STATE_EVERY, failure_events, first_reply_or_built_in, load_state, save_state};
-use super::{create, delete_version, status};
 use crate::admission::{Chain, PluginFailure};
 use crate::api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 use crate::binding::Bindings;
-use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
+use crate::conditions::{NewCondition, find_condition, is_true, set_conditions, status_patch};
 use crate::kind::Kind;
 use crate::manifest;
 use crate::model::{self, PoolSize};
@@ -18,8 +17,8 @@ use crate::names::{condition, label, name_hash, reason};
 use crate::object::Pod;
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::question::{Answer, Hook, PluginReply, PluginRequest, PoolSizeAnswer, PoolSizeQuestion, Question};
-use crate::settings::{saturating_add, time_left};
 use crate::snapshot::{Common, Member, NodeState, PoolSnapshot};
+use crate::time::{saturating_add, time_left};
 
 /// How long a Sandbox that turned out unusable stays before it is replaced: a template whose pods
 /// always fail must not make the pool spin.
@@ -108,10 +107,7 @@ fn stuck_at(member: &Member, common: &Common) -> Option<Timestamp> {
 }
 
 fn is_ready(member: &Member) -> bool {
-    let says_so = member
-        .sandbox
-        .sandbox()
-        .is_some_and(|s| s.status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True"));
+    let says_so = member.sandbox.sandbox().is_some_and(|s| is_true(&s.status.conditions, condition::READY));
     let pod_is =
         member.pod.as_ref().is_some_and(|o| o.meta.deletion_timestamp.is_none() && o.pod().is_some_and(|p| p.ready()));
     says_so && pod_is
@@ -187,15 +183,12 @@ pub(super) fn decide(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Plan {
         for name in names(snapshot, again, wanted) {
             let key = pool.key.sibling(Kind::Sandbox, name);
             let body = manifest::warm_sandbox(pool, object, template, name);
-            push_growing(&mut plan.steps, create(key, Reason::PoolBelowDesired, body));
+            push_growing(&mut plan.steps, Op::create(key, Reason::PoolBelowDesired, body));
         }
     }
-    let steps = plan.steps.len();
     write_status(snapshot, &members, Some(&size), problem, &mut plan);
     if !snapshot.common.refusals.is_empty() {
-        // What was refused will probably be refused again, and ends the plan: it is told before.
-        let written = plan.steps.len() - steps;
-        plan.steps.rotate_right(written);
+        plan.status_first(0);
     }
     plan.steps.retain(|step| !step.is_empty());
     plan
@@ -229,11 +222,16 @@ fn deletions(
     }
     if members.stuck > 0 {
         let note = "Replacing warm Sandboxes that are not Ready, or whose pods do not end, for too long";
-        plan.events.push(event(snapshot, true, Reason::WarmSandboxUnusable, format!("{note}: {}", members.stuck)));
+        plan.events.push(Event::about(
+            &snapshot.pool,
+            true,
+            Reason::WarmSandboxUnusable,
+            format!("{note}: {}", members.stuck),
+        ));
     }
     for member in &members.unusable {
         match time_left(member.sandbox.meta.created, REPLACE_EVERY, snapshot.common.now) {
-            None => ops.push(delete_version(&member.sandbox, Reason::WarmSandboxUnusable)),
+            None => ops.push(Op::delete_if_unchanged(&member.sandbox, Reason::WarmSandboxUnusable)),
             Some(due) => plan.requeue_at(due, Reason::WarmSandboxUnusable),
         }
     }
@@ -245,7 +243,9 @@ fn deletions(
             members.stale.len().saturating_sub(desired.saturating_sub(members.ready.len()))
         }
     };
-    ops.extend(members.stale.iter().take(replaced).map(|m| delete_version(&m.sandbox, Reason::TemplateChanged)));
+    ops.extend(
+        members.stale.iter().take(replaced).map(|m| Op::delete_if_unchanged(&m.sandbox, Reason::TemplateChanged)),
+    );
     // Too many: first those that are not Ready, of those the youngest.
     let fresh = members.ready.len() + members.creating.len();
     let kept_stale = members.stale.len() - replaced;
@@ -257,7 +257,7 @@ fn deletions(
     let mut ready: Vec<&&Member> = members.ready.iter().collect();
     ready.sort_by_key(|m| std::cmp::Reverse(m.sandbox.meta.created));
     order.extend(youngest.into_iter().chain(ready));
-    ops.extend(order.into_iter().take(excess).map(|m| delete_version(&m.sandbox, Reason::PoolAboveDesired)));
+    ops.extend(order.into_iter().take(excess).map(|m| Op::delete_if_unchanged(&m.sandbox, Reason::PoolAboveDesired)));
     ops.truncate(snapshot.common.settings.pool_batch);
     ops
 }
@@ -277,8 +277,9 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, an
         PoolSize::Between { min, max } => (min, max),
     };
     let (chain, plugin_failures) = ask(snapshot, (min, max), members, answers);
-    let mut events: Vec<Event> =
-        failure_events(&plugin_failures).map(|(reason, note)| event(snapshot, true, reason, note)).collect();
+    let mut events: Vec<Event> = failure_events(&plugin_failures)
+        .map(|(reason, note)| Event::about(&snapshot.pool, true, reason, note))
+        .collect();
     let now = snapshot.common.now;
     let default_check = saturating_add(now, snapshot.common.settings.pool_check_every);
     let (binding, answer) = match chain {
@@ -305,12 +306,12 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, an
     let last = snapshot.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
     if let Some(last) = last.filter(|last| *last != desired) {
         let note = format!("Size goes from {last} to {desired}: {}", sized.reason);
-        events.push(event(snapshot, false, Reason::PoolSized, note));
+        events.push(Event::about(&snapshot.pool, false, Reason::PoolSized, note));
     }
     if desired != answer.desired && last != Some(desired) {
         let note =
             format!("plugin {plugin} wants {}, outside minReady {min} and maxReady {max}: {desired}", answer.desired);
-        events.push(event(snapshot, true, Reason::PluginOverruled, note));
+        events.push(Event::about(&snapshot.pool, true, Reason::PluginOverruled, note));
     }
     sized.events = events;
     sized
@@ -403,7 +404,7 @@ fn write_status(
     let due = snapshot.common.status_written.and_then(|at| time_left(at, every, now));
     match due.or_else(|| settled(snapshot, members, plan).filter(|at| *at > now && !before.conditions.is_empty())) {
         Some(due) => plan.requeue_at(due, Reason::StatusChanged),
-        None => plan.steps.push(vec![status(pool, patch)]),
+        None => plan.steps.push(vec![Op::patch_status(pool, patch)]),
     }
 }
 
@@ -430,9 +431,4 @@ fn settled(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Optio
         None => None,
     };
     made.into_iter().chain((begun > 0).then(|| saturating_add(now, interval))).min()
-}
-
-fn event(snapshot: &PoolSnapshot, warning: bool, reason: Reason, note: String) -> Event {
-    let pool = &snapshot.pool;
-    Event { regarding: pool.key.clone(), uid: pool.meta.uid.to_string(), warning, reason, note }
 }

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{adoptable, create, delete, patch, status};
+use super::adopt::{adopt, adoptable};
 use crate::api::SandboxTemplateStatus;
 use crate::conditions::{NewCondition, set_conditions, status_patch};
 use crate::kind::Kind;
 use crate::manifest;
 use crate::names::{condition, object as names, reason};
 use crate::object::{Body, Object};
-use crate::plan::{Plan, Reason};
+use crate::plan::{Op, Plan, Reason};
 use crate::snapshot::TemplateSnapshot;
 
 pub(super) fn decide(snapshot: &TemplateSnapshot) -> Plan {
@@ -36,19 +36,18 @@ pub(super) fn decide(snapshot: &TemplateSnapshot) -> Plan {
                         },
                         "spec": spec,
                     });
-                    Some(create(key, Reason::NetworkPolicyMissing, body))
+                    Some(Op::create(key, Reason::NetworkPolicyMissing, body))
                 }
                 (Some(there), _) if there.meta.deletion_timestamp.is_some() => None,
-                (Some(there), Some(_)) if adoptable(there) => Some(super::adopt(template, there, json!({}))),
+                (Some(there), Some(_)) if adoptable(there) => Some(adopt(template, there, json!({}))),
                 (Some(there), wanted) if !there.controlled_by(&template.meta.uid) => {
                     problem = wanted
                         .map(|_| format!("NetworkPolicy {name} exists and belongs to another owner, who keeps it"));
                     None
                 }
-                (Some(there), None) => Some(delete(there, Reason::NetworkPolicyUnwanted)),
-                (Some(there), Some(spec)) => {
-                    (!holds(there, &spec)).then(|| patch(there, Reason::NetworkPolicyChanged, json!({ "spec": spec })))
-                }
+                (Some(there), None) => Some(Op::delete(there, Reason::NetworkPolicyUnwanted)),
+                (Some(there), Some(spec)) => (!holds(there, &spec))
+                    .then(|| Op::patch(there, Reason::NetworkPolicyChanged, json!({ "spec": spec }))),
             };
             plan.steps.extend(op.map(|op| vec![op]));
         }
@@ -68,9 +67,10 @@ pub(super) fn decide(snapshot: &TemplateSnapshot) -> Plan {
         ),
     };
     if let Some(body) = status_patch(&*parsed.status, &after) {
-        // What was refused will probably be refused again, and ends the plan: it is told before.
-        let at = if snapshot.common.refusals.is_empty() { plan.steps.len() } else { 0 };
-        plan.steps.insert(at, vec![status(template, body)]);
+        plan.steps.push(vec![Op::patch_status(template, body)]);
+        if !snapshot.common.refusals.is_empty() {
+            plan.status_first(0);
+        }
     }
     plan
 }

@@ -5,14 +5,11 @@ mod pod;
 mod sandbox;
 mod service;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use network::network_policy_spec;
 pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels, volume_claim_names, volume_claims};
-pub use sandbox::{
-    Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, template_hash, warm_sandbox,
-};
+pub use sandbox::{Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, warm_sandbox};
 pub use service::{endpoint_slice, endpoints_of, headless_service, stable_service};
 
 use crate::kind::Key;
@@ -53,9 +50,4 @@ pub fn pod_name(sandbox: &Object) -> &str {
 #[must_use]
 pub fn fqdn(sandbox: &Key, domain: &str) -> String {
     format!("{}.{}.svc.{domain}", sandbox.name, sandbox.namespace)
-}
-
-/// Serializes what always can be: our own types and those of the API server.
-fn value(of: &impl Serialize) -> Value {
-    serde_json::to_value(of).unwrap_or_default()
 }

@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::value;
 use crate::model::NetworkPolicy;
 use crate::names::object::ROUTER_APP;
 use crate::names::{label, name_hash};
+use crate::object::json::to_value;
 
 /// Spec of a template's NetworkPolicy; `None` where it is not ours to manage.
 #[must_use]
 pub fn network_policy_spec(template: &str, policy: &NetworkPolicy) -> Option<Value> {
     let (ingress, egress) = match policy {
         NetworkPolicy::Unmanaged => return None,
-        NetworkPolicy::Rules(rules) => (value(&rules.ingress), value(&rules.egress)),
+        NetworkPolicy::Rules(rules) => (to_value(&rules.ingress), to_value(&rules.egress)),
         NetworkPolicy::SecureDefault => (default_ingress(), default_egress()),
     };
     Some(json!({

@@ -7,11 +7,12 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::{Value, json};
 
-use super::{controller_reference, value};
+use super::controller_reference;
 use crate::kind::{ApiShape, Kind};
 use crate::model;
 use crate::names::{annotation, label, name_hash, object as names};
 use crate::object::Object;
+use crate::object::json::to_value;
 use crate::settings::Settings;
 
 /// What has to be known to make a pod, beside its Sandbox.
@@ -62,7 +63,7 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
             "annotations": annotations,
             "ownerReferences": [controller_reference(sandbox)],
         },
-        "spec": value(&spec),
+        "spec": to_value(&spec),
     })
 }
 
@@ -160,7 +161,7 @@ pub fn volume_claims(
         .map(|c| {
             let mut labels = c.labels.clone();
             labels.insert(label::SANDBOX_NAME_HASH.to_owned(), hash.clone());
-            claim(&c.name, json!(labels), json!(c.annotations), value(&c.spec))
+            claim(&c.name, json!(labels), json!(c.annotations), to_value(&c.spec))
         })
         .collect();
     if keep_volumes {

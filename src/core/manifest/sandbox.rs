@@ -1,18 +1,19 @@
 //! Sandboxes made by pools and claims (always `v1beta1`, upstream's shape), and how a claim takes one over.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
 use serde_json::{Value, json};
 
-use super::{controller_reference, mount_unmounted, pod_name, taken_over_by, value};
+use super::{controller_reference, mount_unmounted, pod_name, taken_over_by};
 use crate::api::{ClaimEnvVar, ResumePolicy};
 use crate::kind::{ApiShape, Kind};
 use crate::model::{self, ServiceIntent, VolumeClaim};
 use crate::names::{annotation, group, label, name_hash};
 use crate::object::Object;
+use crate::object::hash::{fnv64, wire_claim};
+use crate::object::json::to_value;
 
 /// What a new Sandbox is made for.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ pub fn warm_sandbox(pool: &Object, template: &Object, model: &model::Template, n
     let spec = mounted(model);
     let mut body = sandbox(Origin::Pool(pool), template, model, name);
     body["metadata"]["generateName"] = member_prefix(&pool.key.name).into();
-    body["spec"]["podTemplate"]["spec"] = value(&spec);
+    body["spec"]["podTemplate"]["spec"] = to_value(&spec);
     body
 }
 
@@ -48,7 +49,7 @@ pub fn cold_sandbox(
     let mut spec = mounted(model);
     inject_env(&mut spec, &claim.env);
     let mut body = sandbox(origin, template, model, &name);
-    body["spec"]["podTemplate"]["spec"] = value(&spec);
+    body["spec"]["podTemplate"]["spec"] = to_value(&spec);
     body["spec"]["volumeClaimTemplates"] = volume_claims.iter().map(wire_claim).collect();
     let metadata = &mut body["spec"]["podTemplate"]["metadata"];
     for (field, added) in [("labels", &claim.labels), ("annotations", &claim.annotations)] {
@@ -220,37 +221,4 @@ pub fn member_name(pool: &Object, nonce: u64) -> String {
         })
         .collect();
     format!("{}{suffix}", member_prefix(&pool.key.name))
-}
-
-/// Hash of what a template makes its sandboxes of: other fields may change without making them stale.
-#[must_use]
-pub fn template_hash(model: &model::Template) -> String {
-    let parts = json!([
-        model.pod.labels,
-        model.pod.annotations,
-        value(&*model.pod.spec),
-        model.runtime_class,
-        model.volume_claims.iter().map(wire_claim).collect::<Vec<_>>(),
-        format!("{:?}", model.service),
-        model.idle_timeout.map(|t| t.as_millis().to_string()),
-        format!("{:?}", model.resume),
-        model.shape == ApiShape::Seed,
-    ]);
-    format!("{:016x}", fnv64([parts.to_string().as_bytes()]))
-}
-
-fn wire_claim(claim: &VolumeClaim) -> Value {
-    let spec: &Arc<_> = &claim.spec;
-    json!({
-        "metadata": { "name": claim.name, "labels": claim.labels, "annotations": claim.annotations },
-        "spec": value(spec),
-    })
-}
-
-/// 64-bit FNV-1a.
-fn fnv64<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    parts
-        .into_iter()
-        .flatten()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

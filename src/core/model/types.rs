@@ -207,6 +207,17 @@ pub enum ClaimSource {
     },
 }
 
+impl ClaimSource {
+    /// The name of the pool that the claim names.
+    #[must_use]
+    pub fn named_pool(&self) -> Option<&str> {
+        match self {
+            ClaimSource::Pool(name) | ClaimSource::Template { pools: PoolChoice::Named(name), .. } => Some(name),
+            ClaimSource::Template { pools: PoolChoice::Any | PoolChoice::NoPool, .. } => None,
+        }
+    }
+}
+
 /// When a claim ends, and what becomes of it then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClaimEnd {

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 
 use super::warm::PoolRevision;
 use super::{NodeTrouble, World};
+use crate::conditions::is_true;
 use crate::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use crate::model::{ClaimSource, PoolChoice};
 use crate::names::{annotation, condition, group, label, object as names};
-use crate::object::{Body, Meta, Object, Owner};
+use crate::object::{Body, Object};
 use crate::question::RuntimeClassFact;
 
 impl World {
@@ -136,23 +137,23 @@ impl World {
         match key.kind.class() {
             Class::Own(OwnKind::Sandbox) => {
                 dirty.insert(key.clone());
-                dirty.extend(owner_key(key, object.meta.controller.as_ref()));
+                dirty.extend(object.owner_key());
                 // It may be in the way of the one that a claim would make.
                 dirty
                     .extend(self.there([Kind::Claim, Kind::SeedClaim].map(|kind| key.sibling(kind, key.name.clone()))));
             }
             Class::Child(ChildKind::Pod | ChildKind::Service | ChildKind::EndpointSlice) => {
-                dirty.extend(owner_key(key, object.meta.controller.as_ref()));
+                dirty.extend(object.owner_key());
                 dirty.extend(self.there([key.sibling(Kind::Sandbox, key.name.clone())]));
             }
             Class::Child(ChildKind::VolumeClaim) => {
-                dirty.extend(owner_key(key, object.meta.controller.as_ref()));
+                dirty.extend(object.owner_key());
                 // `<volume>-<sandbox>`, and either part may have hyphens.
                 let sandboxes = key.name.match_indices('-').map(|(at, _)| &key.name[at + 1..]);
                 dirty.extend(self.there(sandboxes.map(|name| key.sibling(Kind::Sandbox, name))));
             }
             Class::Child(ChildKind::NetworkPolicy) => {
-                dirty.extend(owner_key(key, object.meta.controller.as_ref()));
+                dirty.extend(object.owner_key());
                 if let Some(template) = key.name.strip_suffix(names::NETWORK_POLICY_SUFFIX) {
                     let kinds = [Kind::Template, Kind::SeedTemplate];
                     dirty.extend(self.there(kinds.map(|kind| key.sibling(kind, template))));
@@ -288,13 +289,6 @@ pub(super) fn template_kind(kind: Kind) -> Kind {
     Kind::template(kind.shape().unwrap_or_default())
 }
 
-/// The key of the owner that controls an object, if it is of a kind that we reconcile.
-pub(super) fn owner_key(key: &Key, owner: Option<&Owner>) -> Option<Key> {
-    let owner = owner?;
-    let kind = Kind::of_reference(&owner.api_version, &owner.kind)?;
-    Some(key.sibling(kind, owner.name.clone()))
-}
-
 /// What a pool or a claim depends on by name. A claim that has its Sandbox depends on nothing more.
 pub(super) fn references(object: &Object) -> Vec<Key> {
     let key = &object.key;
@@ -333,7 +327,7 @@ pub(super) fn origin_pool(object: &Object) -> Option<Key> {
 fn sandbox_of(object: &Object) -> Option<Key> {
     let key = &object.key;
     if key.kind == Kind::Pod {
-        return owner_key(key, object.meta.controller.as_ref()).filter(|owner| owner.kind == Kind::Sandbox);
+        return object.owner_key().filter(|owner| owner.kind == Kind::Sandbox);
     }
     (key.kind == Kind::Sandbox).then(|| key.clone())
 }
@@ -341,13 +335,13 @@ fn sandbox_of(object: &Object) -> Option<Key> {
 /// The pool that a Sandbox is in: its key and its UID, since the UID alone is public.
 fn pool_of(sandbox: &Object) -> Option<(Key, Arc<str>)> {
     let owner = sandbox.meta.controller.as_ref().filter(|_| sandbox.meta.in_pool())?;
-    Some((owner_key(&sandbox.key, Some(owner))?, owner.uid.clone()))
+    Some((owner.key(&sandbox.key)?, owner.uid.clone()))
 }
 
 /// The UID of the pool whose warm and Ready Sandbox this is.
 pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
     let owner = object.meta.controller.as_ref()?;
-    let ready = object.sandbox()?.status.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
+    let ready = is_true(&object.sandbox()?.status.conditions, condition::READY);
     let stays = object.meta.deletion_timestamp.is_none() && !object.meta.edited();
     (object.meta.in_pool() && ready && stays).then(|| owner.uid.clone())
 }
@@ -356,24 +350,6 @@ pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
 fn pool_revision(object: &Object) -> Option<PoolRevision> {
     let hash = object.meta.labels.get(label::TEMPLATE_HASH).map_or("", String::as_str);
     Some((claimable(object)?, hash.into()))
-}
-
-impl Meta {
-    /// Whether somebody changed the spec since the object was made. The API server counts, so nobody can hide it.
-    #[must_use]
-    pub fn edited(&self) -> bool {
-        self.generation > 1
-    }
-
-    /// Whether the controller is a pool: the Sandbox is nobody's yet.
-    #[must_use]
-    pub fn in_pool(&self) -> bool {
-        // By the API group too: anybody may name an owner of a kind that is only called the same.
-        self.controller.as_ref().is_some_and(|o| {
-            let group = o.api_version.split('/').next().unwrap_or_default();
-            o.kind == "SandboxWarmPool" && matches!(group, group::AGENTS | group::EXTENSIONS)
-        })
-    }
 }
 
 fn drop_from<K: Ord, V: Ord>(index: &mut std::collections::BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {

@@ -17,17 +17,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use demand::Demand;
-pub use pending_writes::Refusal;
-
 use crate::binding::Bindings;
 use crate::kind::{Key, Kind};
 use crate::object::Object;
 use crate::plan::{Action, Op, Outcome};
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
+use crate::snapshot::{Demand, Refusal};
 use pending_writes::{PendingWrite, PendingWrites};
 use reservation::Reservation;
+pub use reservation::{NewClaim, reserved_sandbox};
 use warm::Warm;
 
 /// What a watch delivers.

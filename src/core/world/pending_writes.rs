@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::kind::{Key, Kind};
 use crate::plan::{Action, Op, Reason};
-use crate::settings::{saturating_add, time_left};
+use crate::snapshot::Refusal;
+use crate::time::{saturating_add, time_left};
 
 /// How long a refusal is remembered that nothing repeats or takes back. What is still refused is tried, and refused
 /// again, much more often than that.
@@ -48,17 +48,6 @@ impl PendingWrite {
             Action::Patch { status, .. } => PendingWrite::Patch { status: *status },
         }
     }
-}
-
-/// An operation that the API server refused for good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Refusal {
-    /// HTTP status.
-    pub status: u16,
-    /// The API server's message.
-    pub message: Arc<str>,
-    /// When.
-    pub at: Timestamp,
 }
 
 /// All marks, by object. An operation is on its way until it is cleared, and lost from the time it carries.

@@ -11,11 +11,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::World;
-use crate::admission::{Entry, Phase, Review, Verb, first_observed};
 use crate::kind::{Key, Kind};
 use crate::names::annotation;
 use crate::object::Object;
-use crate::settings::saturating_add;
+use crate::time::saturating_add;
 
 /// A step back of the clock that is none: who tells the time may have looked at the clock a little earlier than the last.
 const CLOCK_BACK: Duration = Duration::from_secs(5);
@@ -28,40 +27,50 @@ pub(super) struct Reservation {
     until: Timestamp,
 }
 
+/// A claim that is being created, for which a warm Sandbox can be reserved.
+pub struct NewClaim<'a> {
+    /// The kind of the claim.
+    pub kind: Kind,
+    /// The namespace of the claim.
+    pub namespace: &'a str,
+    /// The claim as the user sent it.
+    pub document: &'a Value,
+    /// When the claim was first observed. The stamp tells a repeated call for the same claim from another claim.
+    pub stamp: String,
+    /// The time of the call.
+    pub now: Timestamp,
+}
+
 impl World {
-    /// Promises a warm Sandbox to the claim of a review, if it is one that will be stored; its name.
+    /// Reserves a warm Sandbox for a claim that is being created. Returns the name of the Sandbox.
     ///
-    /// A second call for the same write (reinvocation) gets the same one.
-    pub fn reserve(&mut self, review: &Review) -> Option<Arc<str>> {
+    /// A second call for the same claim gets the same Sandbox.
+    pub fn reserve(&mut self, claim: NewClaim<'_>) -> Option<Arc<str>> {
         let keep = self.settings.reserve_for;
-        let creates = (review.phase, review.entry, review.operation) == (Phase::Mutate, Entry::OwnKinds, Verb::Create);
-        if keep.is_zero() || !creates || review.dry_run {
+        if keep.is_zero() {
             return None;
         }
-        let kind = Kind::of_resource(&review.group, &review.resource)
-            .filter(|kind| matches!(kind, Kind::Claim | Kind::SeedClaim))?;
-        let now = review.now;
+        let NewClaim { kind, namespace, document, now, .. } = claim;
         self.expire_reservations(now);
-        let name = review.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        if self.objects.contains_key(&Key::new(kind, review.namespace.as_str(), name)) {
+        let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        if self.objects.contains_key(&Key::new(kind, namespace, name)) {
             // It will be refused: who tries that again and again gets no Sandbox kept.
             return None;
         }
-        let stamp = first_observed(&review.object, now);
-        if let Some(named) = named(review)
+        if let Some(named) = reserved_sandbox(document)
             && self
                 .reserved_sandboxes
-                .get(&Key::new(Kind::Sandbox, review.namespace.as_str(), named))
-                .is_some_and(|p| p.stamp == stamp)
+                .get(&Key::new(Kind::Sandbox, namespace, named))
+                .is_some_and(|p| p.stamp == claim.stamp)
         {
             return Some(named.into());
         }
-        let sandbox = self.best_for(kind, review)?;
+        let sandbox = self.best_for(&claim)?;
         let key = sandbox.key.clone();
         let until = saturating_add(now, keep);
         self.remove_warm(&key);
         self.reservations_by_end.insert((until, key.clone()));
-        self.reserved_sandboxes.insert(key.clone(), Reservation { stamp, until });
+        self.reserved_sandboxes.insert(key.clone(), Reservation { stamp: claim.stamp, until });
         Some(key.name)
     }
 
@@ -70,22 +79,22 @@ impl World {
         self.end_reservation(&Key::new(Kind::Sandbox, namespace, sandbox));
     }
 
-    fn best_for(&self, kind: Kind, review: &Review) -> Option<Arc<Object>> {
-        let mut document = review.object.clone();
+    fn best_for(&self, new: &NewClaim<'_>) -> Option<Arc<Object>> {
+        let mut document = new.document.clone();
         let metadata = document.get_mut("metadata")?.as_object_mut()?;
-        metadata.insert("namespace".to_owned(), review.namespace.as_str().into());
+        metadata.insert("namespace".to_owned(), new.namespace.into());
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
             // The user's own word.
             annotations.remove(annotation::SANDBOX_NAME);
         }
-        let claim = Object::from_json(kind, document)?;
+        let claim = Object::from_json(new.kind, document)?;
         let model = claim.claim()?.spec.as_ref().ok()?;
         if !model.can_use_warm() {
             return None;
         }
         let (_, template) = self.asked_for(&claim);
         let template = self.objects.get(&template?)?;
-        self.candidate(&claim, &model.source, template, review.now).0.map(|(sandbox, _)| sandbox)
+        self.candidate(&claim, &model.source, template, new.now).0.map(|(sandbox, _)| sandbox)
     }
 
     /// Ends the promises that have run out; all of them, where the clock was set back: nobody waits until it has come as
@@ -122,11 +131,8 @@ impl World {
     }
 }
 
-/// The Sandbox that the claim names as it comes.
-fn named(review: &Review) -> Option<&str> {
-    review.object.pointer("/metadata/annotations")?.get(annotation::SANDBOX_NAME)?.as_str()
+/// The Sandbox that a claim names as reserved for it.
+#[must_use]
+pub fn reserved_sandbox(claim: &Value) -> Option<&str> {
+    claim.pointer("/metadata/annotations")?.get(annotation::SANDBOX_NAME)?.as_str()
 }
-
-#[cfg(test)]
-#[path = "reservation_test.rs"]
-mod test;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::index::{claimable, owner_key, pool_kind, references, template_kind};
+use super::index::{claimable, pool_kind, references, template_kind};
 use super::{NodeTrouble, World};
-use crate::admission::{ConnectedSandbox, Context, Review, Verb};
 use crate::kind::{Class, Key, Kind, OwnKind};
 use crate::manifest;
 use crate::model::{ClaimSource, PoolChoice};
@@ -324,29 +323,11 @@ impl World {
         &self.classes
     }
 
-    /// What an admission review has to know of the cluster.
+    /// The owner of a Pod, if it is known.
     #[must_use]
-    pub fn review_context(&self, review: &Review, operator_user: Option<Arc<str>>) -> Context {
-        let pod = self.objects.get(&Key::new(Kind::Pod, review.namespace.as_str(), review.name.as_str()));
-        let sandbox = pod
-            .filter(|_| review.operation == Verb::Connect)
-            .and_then(|pod| self.objects.get(&owner_key(&pod.key, pod.meta.controller.as_ref())?))
-            .map(|sandbox| ConnectedSandbox {
-                key: sandbox.key.clone(),
-                uid: sandbox.meta.uid.clone(),
-                idle_timeout: sandbox.sandbox().and_then(|s| s.spec.as_ref().ok()).and_then(|s| s.idle_timeout),
-                annotations: sandbox.meta.annotations.clone(),
-            });
-        Context {
-            namespace_labels: self.namespace_labels(&review.namespace),
-            classes: self.classes.clone(),
-            bindings: self.bindings.clone(),
-            settings: self.settings.clone(),
-            operator_user,
-            reserved_sandbox: None,
-            sandbox,
-            in_reconcile: false,
-        }
+    pub fn owner_of_pod(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
+        let pod = self.objects.get(&Key::new(Kind::Pod, namespace, name))?;
+        self.objects.get(&pod.owner_key()?)
     }
 
     fn default_storage_class(&self) -> bool {
@@ -375,5 +356,5 @@ impl World {
 /// Whether an object's controller is this one by kind, group and name. The UID alone is public: a reference that names it
 /// under another kind or name is somebody's forgery.
 fn names_as_owner(object: &Object, owner: &Key) -> bool {
-    owner_key(&object.key, object.meta.controller.as_ref()).as_ref() == Some(owner)
+    object.owner_key().as_ref() == Some(owner)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use paddock_core::conditions::is_true;
 use paddock_core::kind::{Class, Key, Kind, OwnKind};
 use paddock_core::names::{annotation, condition, label, reason};
 use paddock_core::object::{Object, Owner};
@@ -208,7 +209,7 @@ impl Tally {
         let Some(body) = object.claim() else { return };
         let ready = is_true(&body.status.conditions, condition::READY);
         let started = self.claims.get(&object.key).is_some_and(|claim| claim.started);
-        let source_pool = body.spec.as_ref().ok().and_then(|claim| pool_of(&claim.source));
+        let source_pool = body.spec.as_ref().ok().and_then(|claim| claim.source.named_pool().map(str::to_owned));
         let counted =
             CountedClaim { started: started || ready, created_by: created_by(&object.meta.labels), source_pool };
         self.claims.insert(object.key.clone(), counted);
@@ -261,19 +262,6 @@ impl Tally {
     }
 }
 
-fn pool_of(source: &paddock_core::model::ClaimSource) -> Option<String> {
-    use paddock_core::model::{ClaimSource, PoolChoice};
-    match source {
-        ClaimSource::Pool(name) => Some(name.clone()),
-        ClaimSource::Template { pools: PoolChoice::Named(name), .. } => Some(name.clone()),
-        ClaimSource::Template { pools: PoolChoice::Any | PoolChoice::NoPool, .. } => None,
-    }
-}
-
-fn is_true(conditions: &[Condition], kind: &str) -> bool {
-    conditions.iter().any(|c| c.type_ == kind && c.status == "True")
-}
-
 fn expired(conditions: &[Condition]) -> bool {
     conditions.iter().any(|c| c.type_ == condition::READY && c.reason == reason::SANDBOX_EXPIRED)
 }
@@ -297,8 +285,7 @@ fn created_by(labels: &BTreeMap<String, String>) -> &'static str {
 
 /// The claim that an owner reference on a Sandbox names.
 fn claim_key(sandbox: &Key, owner: &Owner) -> Option<Key> {
-    let kind = Kind::of_reference(&owner.api_version, &owner.kind)?;
-    matches!(kind.own(), Some(OwnKind::Claim(_))).then(|| sandbox.sibling(kind, owner.name.clone()))
+    owner.key(sandbox).filter(|key| matches!(key.kind.own(), Some(OwnKind::Claim(_))))
 }
 
 fn millis(from: Timestamp, to: Timestamp) -> f64 {

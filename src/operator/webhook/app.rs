@@ -31,7 +31,7 @@ pub type Look = Arc<dyn Fn(&Review) -> Option<Context> + Send + Sync>;
 pub fn look(world: SharedWorld, missing: watch::Receiver<Missing>, operator_user: Option<Arc<str>>) -> Look {
     Arc::new(move |review| {
         let complete = missing.borrow().is_empty();
-        complete.then(|| world.read(|world| world.review_context(review, operator_user.clone())))
+        complete.then(|| world.read(|world| Context::of(world, review, operator_user.clone())))
     })
 }
 

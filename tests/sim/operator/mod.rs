@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_core::admission::{self, Review, ReviewVerdict};
+use paddock_core::admission::{self, Context, Review, ReviewVerdict};
 use paddock_core::decide::{decide, questions};
 use paddock_core::kind::{Key, Kind};
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
@@ -214,9 +214,9 @@ impl Operator {
         if !self.synced() {
             return None;
         }
-        let mut context = self.world.review_context(review, None);
+        let mut context = Context::of(&self.world, review, None);
         // The others promise nothing.
-        context.reserved_sandbox = if self.leading { self.world.reserve(review) } else { None };
+        context.reserved_sandbox = if self.leading { admission::reserve(&mut self.world, review) } else { None };
         let answers =
             self.judge.ask(review, review.now, |review, answers| admission::questions(review, &context, answers));
         let verdict = admission::verdict(review, &context, &answers);

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_core::admission::{Entry, Phase, Review, Verb};
+use paddock_core::admission::{Entry, Phase, Review, Verb, reserve};
 use paddock_core::kind::{Key, Kind};
 use paddock_core::plan::Reason;
 use serde_json::{Value, json};
@@ -203,7 +203,7 @@ impl Simulation {
         // What a claim like it would be promised if it came now, with nothing kept for this one.
         operator.world.release(&key.namespace, &sandbox.name);
         self.admission.promises.remove(&sandbox);
-        let Some(other) = operator.world.reserve(&review(stored, false, now)?) else { return Ok(()) };
+        let Some(other) = reserve(&mut operator.world, &review(stored, false, now)?) else { return Ok(()) };
         Err(format!("{key} was promised {sandbox} and would start cold, though {other} is there"))
     }
 
@@ -243,7 +243,7 @@ fn promisable(operator: &mut Operator, api: &Api) -> Result<Vec<(String, String)
                 "spec": { "warmPoolRef": { "name": &*id.name } },
             });
             let review = review(&claim, false, api.now)?;
-            while let Some(sandbox) = operator.world.reserve(&review) {
+            while let Some(sandbox) = reserve(&mut operator.world, &review) {
                 promised.push((id.namespace.to_string(), sandbox.to_string()));
                 if promised.len() > MANY {
                     return Err(format!("one Sandbox is promised again and again: {sandbox}"));

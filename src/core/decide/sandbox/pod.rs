@@ -5,17 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{adoptable, create};
-use crate::admission::{
-    self, Chain, Context, Entry, Marker, Phase, PluginFailure, Review, Verb, accept_class, first_answer,
-};
+use crate::admission::{self, Chain, Context, Entry, Phase, PluginFailure, Review, Verb, accept_class, first_answer};
+use crate::decide::adopt::{adopt, adoptable};
 use crate::kind::Kind;
 use crate::manifest::{self, PodPlan};
+use crate::marker::Marker;
 use crate::model;
-use crate::names::{annotation, label, name_hash};
-use crate::object::{Body, Object};
+use crate::object::{Object, allows_volume_loss};
 use crate::plan::{Op, Reason};
 use crate::question::{
     Answer, ClassChoice, Hook, PluginReply, PluginRequest, Question, RuntimeClassAnswer, RuntimeClassQuestion,
@@ -106,14 +104,14 @@ fn pod_verdict(
     {
         match snapshot.volume_claims.get(&name) {
             None => {
-                ops.push(create(
+                ops.push(Op::create(
                     sandbox.key.sibling(Kind::VolumeClaim, name.as_str()),
                     Reason::VolumeClaimMissing,
                     claim,
                 ));
             }
             Some(there) if there.controlled_by(&sandbox.meta.uid) => {}
-            Some(there) if adoptable(there) => ops.push(super::adopt(sandbox, there, json!({}))),
+            Some(there) if adoptable(there) => ops.push(adopt(sandbox, there, json!({}))),
             Some(_) => {
                 let problem = format!("PersistentVolumeClaim {name} exists and does not belong to this Sandbox");
                 return PodVerdict::Not(Reason::VolumeClaimMissing, problem);
@@ -121,18 +119,15 @@ fn pod_verdict(
         }
     }
     let key = sandbox.key.sibling(Kind::Pod, manifest::pod_name(sandbox));
-    ops.push(create(key, Reason::PodMissing, body));
+    ops.push(Op::create(key, Reason::PodMissing, body));
     PodVerdict::PoolRevision(ops)
 }
 
 /// Whether the pod's `emptyDir`s on disk become volume claims: an idle suspend must not lose them.
 pub(super) fn keeps_volumes(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> bool {
-    model.idle_timeout.is_some() && snapshot.default_storage_class && !ephemeral(&snapshot.sandbox)
-}
-
-/// Whether the user said that the volumes of a Sandbox may be lost.
-pub(super) fn ephemeral(sandbox: &Object) -> bool {
-    sandbox.meta.annotations.get(annotation::EPHEMERAL_VOLUMES).is_some_and(|v| v == label::TRUE)
+    model.idle_timeout.is_some()
+        && snapshot.default_storage_class
+        && !allows_volume_loss(&snapshot.sandbox.meta.annotations)
 }
 
 fn draft(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choice) -> Value {
@@ -268,42 +263,4 @@ fn pod_review(snapshot: &SandboxSnapshot, pod: Value) -> (Review, Context) {
         in_reconcile: true,
     };
     (review, context)
-}
-
-/// Labels by which a pod that is taken over is found.
-pub(super) fn owned_labels(sandbox: &Object) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([
-        (label::SANDBOX_NAME_HASH, name_hash(&sandbox.key.name)),
-        (label::SANDBOX_UID, sandbox.meta.uid.to_string()),
-    ])
-}
-
-/// The merge patch that brings our part of a pod's labels or annotations to what is wanted.
-///
-/// Taken away is only what we put there: what `propagated` lists, and the labels and annotations of ours.
-pub(super) fn metadata_patch(
-    wanted: &BTreeMap<String, String>,
-    has: &BTreeMap<String, String>,
-    pod: &Object,
-    propagated: &str,
-) -> Map<String, Value> {
-    const OURS: [&str; 4] = [
-        label::WARM_POOL_SANDBOX,
-        annotation::SAFE_TO_EVICT,
-        annotation::PROPAGATED_LABELS,
-        annotation::PROPAGATED_ANNOTATIONS,
-    ];
-    let listed = pod.meta.annotations.get(propagated).map(String::as_str).unwrap_or_default();
-    let set = wanted.iter().filter(|(k, v)| has.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.as_str().into()));
-    let gone = has
-        .keys()
-        .filter(|k| !wanted.contains_key(*k))
-        .filter(|k| OURS.contains(&k.as_str()) || listed.split(',').any(|l| l == k.as_str()))
-        .map(|k| (k.clone(), Value::Null));
-    set.chain(gone).collect()
-}
-
-/// The endpoints of an EndpointSlice.
-pub(super) fn slice_endpoints(slice: &Object) -> Option<&Value> {
-    if let Body::EndpointSlice(body) = &slice.body { Some(&body["endpoints"]) } else { None }
 }

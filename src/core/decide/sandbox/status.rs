@@ -1,19 +1,20 @@
-//! The status of a Sandbox, from where it stands.
+//! The status of a Sandbox, computed from its situation.
 
 use jiff::Timestamp;
 
-use super::sandbox::{Situation, endpoint_address, mode, service_is_foreign};
+use super::service::service_is_foreign;
+use super::situation::{PodState, Situation, mode};
 use crate::api::sandbox::{IdleStatus, RuntimeClassChoice};
 use crate::api::{OperatingMode, PolicyState, SandboxStatus};
-use crate::conditions::{NewCondition, set_conditions};
+use crate::conditions::{NewCondition, is_true, set_conditions};
 use crate::manifest;
 use crate::model::{self, ServiceIntent};
 use crate::names::{annotation, condition, label, message, name_hash, reason};
 use crate::object::{Object, Pod};
-use crate::settings::time_left;
 use crate::snapshot::SandboxSnapshot;
+use crate::time::time_left;
 
-/// What a decision has to say beside where the Sandbox stands.
+/// What a decision adds to the status beside the situation.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// Something stands in the way.
@@ -45,22 +46,17 @@ pub(super) fn status(
         sandbox.meta.uid
     ));
     // A pod that makes way for sleep counts until it is gone, so that its end is one write.
-    let asleep = matches!(situation, Situation::Suspended(..));
+    let asleep = matches!(situation.state(), Some(PodState::Suspended(_)));
     after_status.replicas = Some(i32::from(pod_object.is_some_and(|o| asleep || o.meta.deletion_timestamp.is_none())));
     after_status.pod_ips = pod.map(|p| p.ips.clone()).unwrap_or_default();
     after_status.node_name = pod.and_then(|p| p.node.clone());
     if let Some(object) = pod_object {
         after_status.runtime_class = class_of(object);
     }
-    match situation {
-        Situation::Terminating | Situation::Invalid(_) | Situation::MultiplePods(_) | Situation::Expired(_) => {}
-        Situation::Suspended(model, _)
-        | Situation::Blocked(model, _)
-        | Situation::PodTerminating(model, _)
-        | Situation::Finished(model, _)
-        | Situation::Disrupted(model, _)
-        | Situation::NoPod(model)
-        | Situation::Running(model, ..) => after_status.mode = Some(mode(snapshot, model).mode),
+    if let Situation::Known { model, state } = situation
+        && !matches!(state, PodState::Expired | PodState::MultiplePods)
+    {
+        after_status.mode = Some(mode(snapshot, model).mode);
     }
     if let Some((idle, state)) = &notes.idle {
         after_status.idle.clone_from(idle);
@@ -77,20 +73,12 @@ fn may_wait(
     notes: &Notes,
     before: &SandboxStatus,
 ) -> Option<Timestamp> {
-    let under_way = match situation {
-        Situation::NoPod(_) => true,
-        Situation::Running(_, _, pod) => !pod.ready(),
-        Situation::Terminating
-        | Situation::Invalid(_)
-        | Situation::Expired(_)
-        | Situation::MultiplePods(_)
-        | Situation::Suspended(..)
-        | Situation::Blocked(..)
-        | Situation::PodTerminating(..)
-        | Situation::Finished(..)
-        | Situation::Disrupted(..) => false,
+    let under_way = match situation.state() {
+        Some(PodState::Missing) => true,
+        Some(PodState::Running(_, pod)) => !pod.ready(),
+        Some(_) | None => false,
     };
-    let ready_before = before.conditions.iter().any(|c| c.type_ == condition::READY && c.status == "True");
+    let ready_before = is_true(&before.conditions, condition::READY);
     // A pool's is Ready before anybody asks for it, or a claim takes it and it is a pool's no more.
     let (delay, quiet) = if snapshot.sandbox.meta.in_pool() {
         (snapshot.common.settings.warm_status_delay, !ready_before)
@@ -118,16 +106,9 @@ enum ServiceState {
 
 fn wanted_service(snapshot: &SandboxSnapshot, situation: &Situation<'_>) -> ServiceState {
     let intent = match situation {
-        Situation::Expired(_) | Situation::Terminating => ServiceIntent::Absent,
+        Situation::Terminating | Situation::Known { state: PodState::Expired, .. } => ServiceIntent::Absent,
         Situation::Invalid(_) => ServiceIntent::Keep,
-        Situation::MultiplePods(model)
-        | Situation::Suspended(model, _)
-        | Situation::Blocked(model, _)
-        | Situation::PodTerminating(model, _)
-        | Situation::Finished(model, _)
-        | Situation::Disrupted(model, _)
-        | Situation::NoPod(model)
-        | Situation::Running(model, ..) => model.service,
+        Situation::Known { model, .. } => model.service,
     };
     let there = snapshot.service.as_ref().is_some_and(|s| s.meta.deletion_timestamp.is_none());
     match intent {
@@ -146,16 +127,10 @@ fn wanted_service(snapshot: &SandboxSnapshot, situation: &Situation<'_>) -> Serv
 
 fn pod_of<'a>(snapshot: &'a SandboxSnapshot, situation: &Situation<'a>) -> (Option<&'a Object>, Option<&'a Pod>) {
     let object = match situation {
-        // Its pod goes on as it is, and so does what is told of it.
+        Situation::Terminating => None,
+        // The pod of an invalid Sandbox runs on, and its status is still reported.
         Situation::Invalid(_) => snapshot.pods.first().filter(|_| snapshot.pods.len() == 1).map(|p| &**p),
-        Situation::Suspended(_, pod) => *pod,
-        Situation::PodTerminating(_, pod) | Situation::Finished(_, pod) | Situation::Disrupted(_, pod) => Some(*pod),
-        Situation::Running(_, object, _) => Some(*object),
-        Situation::Terminating
-        | Situation::Expired(_)
-        | Situation::MultiplePods(_)
-        | Situation::Blocked(..)
-        | Situation::NoPod(_) => None,
+        Situation::Known { state, .. } => state.pod(),
     };
     (object, object.and_then(Object::pod))
 }
@@ -187,7 +162,7 @@ fn conditions(
             scheduled.message.clone(),
         ));
     }
-    if let Situation::Finished(_, object) = situation {
+    if let Some(PodState::Finished(object)) = situation.state() {
         let (reason, message) = ending(object);
         says.push(NewCondition::new(condition::FINISHED, true, reason, message));
     }
@@ -212,22 +187,22 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
         let suffix = if service == ServiceState::Missing { message::SERVICE_MISSING_SUFFIX } else { "" };
         not(reason::DEPENDENCIES_NOT_READY, format!("{what}{suffix}"))
     };
-    let asleep = |pod: Option<&Object>| {
-        let what = if pod.is_some() { message::SUSPENDING } else { message::SUSPENDED };
-        not(reason::SANDBOX_SUSPENDED, what.to_owned())
-    };
     if let Some(error) = &notes.error {
-        // A Sandbox that sleeps or ended does so all the same.
-        let still = matches!(situation, Situation::Suspended(..) | Situation::Expired(_) | Situation::Finished(..));
-        if !still {
+        // A Sandbox that is suspended or ended is so in spite of the error.
+        let suspended_or_ended =
+            matches!(situation.state(), Some(PodState::Suspended(_) | PodState::Expired | PodState::Finished(_)));
+        if !suspended_or_ended {
             return not(reason::RECONCILER_ERROR, error.clone());
         }
     }
-    match situation {
-        Situation::Terminating => not(reason::DEPENDENCIES_NOT_READY, "Sandbox is being deleted".to_owned()),
-        Situation::Invalid(problem) => not(reason::RECONCILER_ERROR, problem.clone()),
-        Situation::Expired(_) => not(reason::SANDBOX_EXPIRED, message::EXPIRED.to_owned()),
-        Situation::MultiplePods(_) => {
+    let (model, state) = match situation {
+        Situation::Terminating => return not(reason::DEPENDENCIES_NOT_READY, "Sandbox is being deleted".to_owned()),
+        Situation::Invalid(problem) => return not(reason::RECONCILER_ERROR, problem.clone()),
+        Situation::Known { model, state } => (model, state),
+    };
+    match state {
+        PodState::Expired => not(reason::SANDBOX_EXPIRED, message::EXPIRED.to_owned()),
+        PodState::MultiplePods => {
             let names: Vec<&str> = snapshot.pods.iter().map(|p| &*p.key.name).collect();
             let what = match names.as_slice() {
                 [stranger] => format!("Pod {stranger} names this Sandbox as its owner and is not its own: delete it"),
@@ -235,22 +210,23 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
             };
             not(reason::MULTIPLE_PODS, what)
         }
-        Situation::Suspended(_, pod) => asleep(*pod),
-        Situation::NoPod(_) | Situation::Blocked(..) => waiting(message::POD_MISSING),
-        Situation::PodTerminating(..) => waiting("Pod is terminating"),
-        Situation::Finished(_, object) => {
+        PodState::Suspended(Some(_)) => not(reason::SANDBOX_SUSPENDED, message::SUSPENDING.to_owned()),
+        PodState::Suspended(None) => not(reason::SANDBOX_SUSPENDED, message::SUSPENDED.to_owned()),
+        PodState::Missing | PodState::Blocked(_) => waiting(message::POD_MISSING),
+        PodState::Terminating(_) => waiting("Pod is terminating"),
+        PodState::Finished(object) => {
             let (reason, message) = ending(object);
             not(reason, message)
         }
-        Situation::Disrupted(_, object) => {
+        PodState::Disrupted(object) => {
             let why = object.pod().and_then(|p| p.reason.clone()).unwrap_or_else(|| "Failed".to_owned());
             waiting(&format!("Pod was ended ({why}) and is replaced"))
         }
-        Situation::Running(_, _, pod) if service == ServiceState::Foreign => waiting(&format!(
+        PodState::Running(_, pod) if service == ServiceState::Foreign => waiting(&format!(
             "Pod exists with phase: {}; Service {} exists and does not belong to this Sandbox",
             pod.phase, snapshot.sandbox.key.name
         )),
-        Situation::Running(model, _, pod) if pod.ready() && has_address(model, situation) => match service {
+        PodState::Running(_, pod) if pod.ready() && has_address(model, state) => match service {
             ServiceState::There => {
                 NewCondition::new(condition::READY, true, reason::DEPENDENCIES_READY, message::POD_READY_SERVICE_EXISTS)
             }
@@ -259,39 +235,36 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
             }
             ServiceState::Missing | ServiceState::Foreign => waiting(message::POD_READY),
         },
-        Situation::Running(_, _, pod) if pod.phase == "Running" => waiting(message::POD_NOT_READY),
-        Situation::Running(_, _, pod) => waiting(&message::pod_phase(&pod.phase)),
+        PodState::Running(_, pod) if pod.phase == "Running" => waiting(message::POD_NOT_READY),
+        PodState::Running(_, pod) => waiting(&message::pod_phase(&pod.phase)),
     }
 }
 
 /// A stable address leads somewhere only once the pod has one.
-fn has_address(model: &model::Sandbox, situation: &Situation<'_>) -> bool {
-    model.service != ServiceIntent::Stable || endpoint_address(situation).is_some()
+fn has_address(model: &model::Sandbox, state: &PodState<'_>) -> bool {
+    model.service != ServiceIntent::Stable || state.address().is_some()
 }
 
 fn suspended(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &SandboxStatus) -> NewCondition {
     let says = |holds, reason: &str, message: &str| NewCondition::new(condition::SUSPENDED, holds, reason, message);
     match situation {
-        Situation::Suspended(_, Some(_)) => says(false, reason::POD_TERMINATING, message::POD_TERMINATING),
-        Situation::Suspended(_, None) if snapshot.other_pod.is_some() => {
+        Situation::Known { state: PodState::Suspended(Some(_)), .. } => {
+            says(false, reason::POD_TERMINATING, message::POD_TERMINATING)
+        }
+        Situation::Known { state: PodState::Suspended(None), .. } if snapshot.other_pod.is_some() => {
             says(false, reason::POD_NOT_OWNED, "a Pod of this name does not belong to the Sandbox")
         }
-        Situation::Suspended(_, None) => says(true, reason::POD_TERMINATED, message::POD_TERMINATED),
+        Situation::Known { state: PodState::Suspended(None), .. } => {
+            says(true, reason::POD_TERMINATED, message::POD_TERMINATED)
+        }
         Situation::Invalid(_) if before.mode == Some(OperatingMode::Suspended) => NewCondition {
             kind: condition::SUSPENDED,
             status: "Unknown",
             reason: reason::POD_STATE_UNKNOWN.to_owned(),
             message: "the Sandbox is not valid, so its pod was not looked at".to_owned(),
         },
-        Situation::Invalid(_)
-        | Situation::Terminating
-        | Situation::Expired(_)
-        | Situation::MultiplePods(_)
-        | Situation::Blocked(..)
-        | Situation::PodTerminating(..)
-        | Situation::Finished(..)
-        | Situation::Disrupted(..)
-        | Situation::NoPod(_)
-        | Situation::Running(..) => says(false, reason::NOT_SUSPENDED, message::NOT_SUSPENDED),
+        Situation::Invalid(_) | Situation::Terminating | Situation::Known { .. } => {
+            says(false, reason::NOT_SUSPENDED, message::NOT_SUSPENDED)
+        }
     }
 }

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::kind::Key;
+use crate::object::Object;
 use crate::plan::{Action, Op, Outcome, Reason};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
+use crate::time::saturating_add;
 use crate::world::Observed;
 
 const GROUP: &str = "extensions.agents.x-k8s.io";
@@ -91,17 +95,17 @@ fn taken(world: &mut World, name: &str, hint: Option<&str>, now: Timestamp) -> O
     let claim = object(Kind::Claim, name, None, claim);
     let key = claim.key.clone();
     let _ = world.observe(Observed::Applied(claim), now);
-    let Snapshot::Claim(snapshot) = world.snapshot(&key, now) else { panic!("no claim") };
-    snapshot.candidate.map(|(sandbox, _)| sandbox.key.name.to_string())
+    let Snapshot::Claim(seen) = world.snapshot(&key, now) else { panic!("no claim") };
+    seen.candidate.map(|(sandbox, _)| sandbox.key.name.to_string())
 }
 
 #[test]
 fn each_claim_gets_a_promise_of_its_own_and_takes_what_it_was_promised() {
     let mut world = world(Settings::default());
-    let first = world.reserve(&review(at(1), json!({}))).unwrap();
-    let second = world.reserve(&review(at(1), json!({}))).unwrap();
+    let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
+    let second = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     assert_ne!(first, second);
-    assert_eq!(world.reserve(&review(at(1), json!({}))), None);
+    assert_eq!(reserve(&mut world, &review(at(1), json!({}))), None);
     assert_eq!(taken(&mut world, "stranger", None, at(1)), None);
     assert_eq!(taken(&mut world, "c", Some(&second), at(1)).as_deref(), Some(&*second));
 }
@@ -115,30 +119,30 @@ fn a_claim_that_is_there_already_gets_no_promise() {
         review
     };
     assert_eq!(taken(&mut world, "c", None, at(1)).as_deref(), Some("a"));
-    assert_eq!(world.reserve(&named("c")), None, "it will be refused");
-    assert!(world.reserve(&named("another")).is_some());
+    assert_eq!(reserve(&mut world, &named("c")), None, "it will be refused");
+    assert!(reserve(&mut world, &named("another")).is_some());
 }
 
 #[test]
 fn a_change_of_what_was_promised_leaves_it_promised() {
     let mut world = world(Settings::default());
-    let first = world.reserve(&review(at(1), json!({}))).unwrap();
-    let mut changed = Object::clone(&world.objects[&Key::new(Kind::Sandbox, "ns", first.clone())]);
+    let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
+    let mut changed = Object::clone(world.get(&Key::new(Kind::Sandbox, "ns", first.clone())).unwrap());
     (changed.meta.version, changed.meta.resource_version) = (2, "2".into());
     let _ = world.observe(Observed::Applied(changed), at(2));
-    assert_ne!(world.reserve(&review(at(2), json!({}))).unwrap(), first);
-    assert_eq!(world.reserve(&review(at(2), json!({}))), None);
+    assert_ne!(reserve(&mut world, &review(at(2), json!({}))).unwrap(), first);
+    assert_eq!(reserve(&mut world, &review(at(2), json!({}))), None);
     assert_eq!(taken(&mut world, "stranger", None, at(2)), None);
 }
 
 #[test]
 fn a_promise_lapses_and_what_was_released_is_free_at_once() {
     let mut world = world(Settings::default());
-    let first = world.reserve(&review(at(1), json!({}))).unwrap();
-    let second = world.reserve(&review(at(1), json!({}))).unwrap();
+    let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
+    let second = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     world.release("ns", &second);
     assert_eq!(taken(&mut world, "x", None, at(1)).as_deref(), Some(&*second));
-    let third = world.reserve(&review(at(1), json!({}))).unwrap();
+    let third = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     assert_eq!(third, second);
     assert_eq!(taken(&mut world, "y", None, at(2)), None);
     assert!([&*first, &*second].contains(&taken(&mut world, "z", None, at(3)).unwrap().as_str()));
@@ -147,19 +151,19 @@ fn a_promise_lapses_and_what_was_released_is_free_at_once() {
 #[test]
 fn a_second_call_for_the_same_write_gets_the_same_and_a_users_own_word_counts_for_nothing() {
     let mut world = world(Settings::default());
-    let first = world.reserve(&review(at(1), json!({}))).unwrap();
+    let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     let stamp = first_observed(&json!({}), at(1));
     let again =
         json!({ "agents.x-k8s.io/sandbox-name": *first, "agents.x-k8s.io/controller-first-observed-at": stamp });
-    assert_eq!(world.reserve(&review(at(2), again)), Some(first.clone()));
+    assert_eq!(reserve(&mut world, &review(at(2), again)), Some(first.clone()));
     let theft = json!({ "agents.x-k8s.io/sandbox-name": *first });
-    assert_ne!(world.reserve(&review(at(2), theft)), Some(first));
+    assert_ne!(reserve(&mut world, &review(at(2), theft)), Some(first));
 }
 
 #[test]
 fn what_will_not_be_stored_or_cannot_be_taken_is_promised_nothing() {
     let off = Settings { reserve_for: Duration::ZERO, ..Settings::default() };
-    assert_eq!(world(off).reserve(&review(at(1), json!({}))), None);
+    assert_eq!(reserve(&mut world(off), &review(at(1), json!({}))), None);
     let mut world = world(Settings::default());
     let of = |change: &dyn Fn(&mut Review)| {
         let mut review = review(at(1), json!({}));
@@ -176,9 +180,9 @@ fn what_will_not_be_stored_or_cannot_be_taken_is_promised_nothing() {
         of(&|r| r.object["spec"]["env"] = json!([{ "name": "A", "value": "1" }])),
         of(&|r| r.object = Value::Null),
     ] {
-        assert_eq!(world.reserve(&review), None, "{review:?}");
+        assert_eq!(reserve(&mut world, &review), None, "{review:?}");
     }
-    assert!(world.reserve(&review(at(1), json!({}))).is_some());
+    assert!(reserve(&mut world, &review(at(1), json!({}))).is_some());
 }
 
 #[test]
@@ -217,8 +221,8 @@ fn a_refusal_of_the_second_try_says_nothing_of_the_first() {
             let _ = world.begin(&step).unwrap();
             let _ = world.finish(&step[0], &outcome, at(1));
         }
-        let Snapshot::Pool(snapshot) = world.snapshot(&pool, at(2)) else { panic!("a pool") };
-        assert_eq!(snapshot.creating.len(), 1, "the first try may have been stored");
+        let Snapshot::Pool(seen) = world.snapshot(&pool, at(2)) else { panic!("a pool") };
+        assert_eq!(seen.creating.len(), 1, "the first try may have been stored");
     }
 }
 
@@ -247,7 +251,7 @@ fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whateve
         (taken.meta.version, taken.meta.resource_version) = (2, "2".into());
         taken
     };
-    let stored = |world: &World| Outcome::Stored(Box::new(taken(&world.objects[&sandbox])));
+    let stored = |world: &World| Outcome::Stored(Box::new(taken(world.get(&sandbox).unwrap())));
     for outcome in outcomes.into_iter().map(Some).chain([None]) {
         let mut world = world(Settings::default());
         let outcome = outcome.unwrap_or_else(|| stored(&world));
@@ -258,9 +262,9 @@ fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whateve
             body: json!({ "metadata": { "ownerReferences": [{ "uid": "uid-c" }] } }),
         };
         let step = vec![Op { key: sandbox.clone(), reason: Reason::Claimed, action }];
-        let snapshot = taken(&world.objects[&sandbox]);
+        let seen = taken(world.get(&sandbox).unwrap());
         let _ = world.begin(&step).unwrap();
-        let at_once = world.observe(Observed::Applied(snapshot), at(1));
+        let at_once = world.observe(Observed::Applied(seen), at(1));
         assert_eq!(at_once, [], "{outcome:?}: in the way of the claim");
         assert!(world.finish(&step[0], &outcome, at(1)).contains(&sandbox), "{outcome:?}: lost");
         // Of any other change the watch tells at once.

@@ -4,20 +4,17 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use super::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
-use super::sandbox::event;
-use super::sandbox_pod::ephemeral;
-use super::{delete, patch_if_unchanged};
 use crate::admission::{Chain, PluginFailure};
 use crate::api::sandbox::{self as api, IdleStatus};
 use crate::api::{PolicyState, ShutdownPolicy};
+use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
 use crate::model;
 use crate::names::annotation;
-use crate::object::{Object, Pod};
+use crate::object::{Object, Pod, allows_volume_loss};
 use crate::plan::{Event, Op, Reason};
 use crate::question::{Answer, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginReply, PluginRequest, Question};
-use crate::settings::saturating_add;
 use crate::snapshot::SandboxSnapshot;
+use crate::time::saturating_add;
 
 /// What idleness comes to.
 #[derive(Debug, Default)]
@@ -58,8 +55,9 @@ pub(super) fn decide(
     let Some((chain, plugin_failures, tiers)) = ask(snapshot, model, object, pod, answers) else {
         return Idle::default();
     };
-    let failures: Vec<Event> =
-        failure_events(&plugin_failures).map(|(reason, note)| event(snapshot, true, reason, note)).collect();
+    let failures: Vec<Event> = failure_events(&plugin_failures)
+        .map(|(reason, note)| Event::about(&snapshot.sandbox, true, reason, note))
+        .collect();
     let now = snapshot.common.now;
     let latest = saturating_add(now, snapshot.common.settings.idle_check_at_most);
     let before = snapshot.sandbox.sandbox().map(|s| &s.status);
@@ -95,20 +93,20 @@ pub(super) fn decide(
             reason = format!("{reason}; not put to rest: {why}");
             idle.next_check = Some(latest);
             if before.and_then(|s| s.idle.as_ref()).and_then(|i| i.reason.as_deref()) != Some(reason.as_str()) {
-                idle.events.push(event(snapshot, true, Reason::PluginOverruled, reason.clone()));
+                idle.events.push(Event::about(&snapshot.sandbox, true, Reason::PluginOverruled, reason.clone()));
             }
         }
         Some(IdleTier::Delete) => {
-            idle.events.push(event(snapshot, false, Reason::IdleDeleted, format!("Idle: {reason}")));
-            idle.op = Some(delete(&snapshot.sandbox, Reason::IdleDeleted));
+            idle.events.push(Event::about(&snapshot.sandbox, false, Reason::IdleDeleted, format!("Idle: {reason}")));
+            idle.op = Some(Op::delete(&snapshot.sandbox, Reason::IdleDeleted));
         }
         // Throttling and hibernating are not offered yet, so they end above; suspending is what is left.
         Some(IdleTier::Suspend | IdleTier::Throttle | IdleTier::Hibernate) => {
             tier = api::IdleTier::Suspend;
-            idle.events.push(event(snapshot, false, Reason::IdleSuspended, format!("Idle: {reason}")));
+            idle.events.push(Event::about(&snapshot.sandbox, false, Reason::IdleSuspended, format!("Idle: {reason}")));
             // Compare-and-swap: a sign of activity that we have not seen yet makes it fail.
             let body = json!({ "spec": { "operatingMode": "Suspended", "replicas": 0 } });
-            idle.op = Some(patch_if_unchanged(&snapshot.sandbox, Reason::IdleSuspended, body));
+            idle.op = Some(Op::patch_if_unchanged(&snapshot.sandbox, Reason::IdleSuspended, body));
         }
     }
     let next_check = idle.next_check.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
@@ -182,7 +180,7 @@ fn ask<'a>(
 fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Pod) -> Tiers {
     let mut possible = Vec::new();
     let lost = &pod.empty_dirs;
-    let obstacle = if lost.is_empty() || ephemeral(&snapshot.sandbox) {
+    let obstacle = if lost.is_empty() || allows_volume_loss(&snapshot.sandbox.meta.annotations) {
         possible.push(IdleTier::Suspend);
         None
     } else {

@@ -1,0 +1,52 @@
+//! The parts of the World that a review uses.
+
+use std::sync::Arc;
+
+use super::defaults::first_observed;
+use super::{ConnectedSandbox, Context, Entry, Phase, Review, Verb};
+use crate::kind::Kind;
+use crate::world::{NewClaim, World};
+
+impl Context {
+    /// The context of a review, as far as the World knows it.
+    #[must_use]
+    pub fn of(world: &World, review: &Review, operator_user: Option<Arc<str>>) -> Self {
+        let sandbox = match review.operation {
+            Verb::Connect => world.owner_of_pod(&review.namespace, &review.name),
+            Verb::Create | Verb::Update | Verb::Delete => None,
+        };
+        Self {
+            namespace_labels: world.namespace_labels(&review.namespace),
+            classes: world.classes().clone(),
+            bindings: world.bindings().clone(),
+            settings: world.settings().clone(),
+            operator_user,
+            reserved_sandbox: None,
+            sandbox: sandbox.map(|sandbox| ConnectedSandbox {
+                key: sandbox.key.clone(),
+                uid: sandbox.meta.uid.clone(),
+                idle_timeout: sandbox.sandbox().and_then(|s| s.spec.as_ref().ok()).and_then(|s| s.idle_timeout),
+                annotations: sandbox.meta.annotations.clone(),
+            }),
+            in_reconcile: false,
+        }
+    }
+}
+
+/// Reserves a warm Sandbox for the claim of a review, if the review is one after which the claim is stored. Returns the
+/// name of the Sandbox.
+///
+/// A second call for the same write (reinvocation) gets the same Sandbox.
+pub fn reserve(world: &mut World, review: &Review) -> Option<Arc<str>> {
+    let creates = (review.phase, review.entry, review.operation) == (Phase::Mutate, Entry::OwnKinds, Verb::Create);
+    if !creates || review.dry_run {
+        return None;
+    }
+    let kind = Kind::of_resource(&review.group, &review.resource)
+        .filter(|kind| matches!(kind, Kind::Claim | Kind::SeedClaim))?;
+    let stamp = first_observed(&review.object, review.now);
+    world.reserve(NewClaim { kind, namespace: &review.namespace, document: &review.object, stamp, now: review.now })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! Labels and annotations of a Sandbox's pod.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::manifest;
+use crate::model;
+use crate::names::{annotation, label, name_hash};
+use crate::object::Object;
+use crate::plan::{Op, Reason};
+use crate::snapshot::SandboxSnapshot;
+
+/// Copies the Sandbox's labels and annotations to its pod. Those of others are not touched.
+pub(super) fn sync_metadata(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<Op> {
+    let labels = manifest::pod_labels(&snapshot.sandbox, model);
+    let annotations = manifest::pod_annotations(&snapshot.sandbox, model);
+    let labels = metadata_patch(&labels, &pod.meta.labels, pod, annotation::PROPAGATED_LABELS);
+    let annotations = metadata_patch(&annotations, &pod.meta.annotations, pod, annotation::PROPAGATED_ANNOTATIONS);
+    let changed = !labels.is_empty() || !annotations.is_empty();
+    changed.then(|| {
+        let mut metadata = serde_json::Map::new();
+        for (field, patch) in [("labels", labels), ("annotations", annotations)] {
+            if !patch.is_empty() {
+                metadata.insert(field.to_owned(), patch.into());
+            }
+        }
+        Op::patch(pod, Reason::MetadataChanged, json!({ "metadata": metadata }))
+    })
+}
+
+/// Labels by which a pod that is taken over is found.
+pub(super) fn owned_labels(sandbox: &Object) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        (label::SANDBOX_NAME_HASH, name_hash(&sandbox.key.name)),
+        (label::SANDBOX_UID, sandbox.meta.uid.to_string()),
+    ])
+}
+
+/// The merge patch that brings our part of a pod's labels or annotations to what is wanted.
+///
+/// Taken away is only what we put there: what `propagated` lists, and the labels and annotations of ours.
+fn metadata_patch(
+    wanted: &BTreeMap<String, String>,
+    has: &BTreeMap<String, String>,
+    pod: &Object,
+    propagated: &str,
+) -> Map<String, Value> {
+    const OURS: [&str; 4] = [
+        label::WARM_POOL_SANDBOX,
+        annotation::SAFE_TO_EVICT,
+        annotation::PROPAGATED_LABELS,
+        annotation::PROPAGATED_ANNOTATIONS,
+    ];
+    let listed = pod.meta.annotations.get(propagated).map(String::as_str).unwrap_or_default();
+    let set = wanted.iter().filter(|(k, v)| has.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.as_str().into()));
+    let gone = has
+        .keys()
+        .filter(|k| !wanted.contains_key(*k))
+        .filter(|k| OURS.contains(&k.as_str()) || listed.split(',').any(|l| l == k.as_str()))
+        .map(|k| (k.clone(), Value::Null));
+    set.chain(gone).collect()
+}

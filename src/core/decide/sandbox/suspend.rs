@@ -1,0 +1,33 @@
+//! Suspending a Sandbox: its pod is deleted, its volumes and its address stay.
+
+use super::service::slice_endpoints;
+use crate::names::annotation;
+use crate::object::Object;
+use crate::plan::{Event, Op, Plan, Reason};
+use crate::snapshot::SandboxSnapshot;
+use crate::time::{saturating_add, time_left};
+
+/// Deletes the pod of a Sandbox that is to be suspended. A stable address is drained first.
+pub(super) fn suspend(snapshot: &SandboxSnapshot, pod: &Object, plan: &mut Plan) -> Option<Op> {
+    if pod.meta.deletion_timestamp.is_some() {
+        return None;
+    }
+    let slice = snapshot.endpoints.as_deref().filter(|s| s.controlled_by(&snapshot.sandbox.meta.uid));
+    if let Some(slice) = slice {
+        let drained = slice.meta.annotations.get(annotation::DRAINED_AT).and_then(|at| at.parse().ok());
+        let empty = slice_endpoints(slice).and_then(|e| e.as_array()).is_none_or(Vec::is_empty);
+        let (now, delay) = (snapshot.common.now, snapshot.common.settings.drain_delay);
+        let due = time_left(drained.unwrap_or(now), delay, now);
+        if let Some(due) = due.or_else(|| (!empty).then(|| saturating_add(now, delay))) {
+            plan.requeue_at(due, Reason::Suspended);
+            return None;
+        }
+    }
+    plan.events.push(Event::about(
+        &snapshot.sandbox,
+        false,
+        Reason::Suspended,
+        "Suspended: deleting the pod; volumes stay".to_owned(),
+    ));
+    Some(Op::delete(pod, Reason::Suspended))
+}

@@ -1,0 +1,44 @@
+//! The record of the API server about who wrote an object.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+
+use crate::names::FIELD_MANAGER;
+
+/// Whether every entry is an update by the operator, and there is one.
+pub(super) fn only_our_manager(managed_fields: &[ManagedFieldsEntry]) -> bool {
+    // The operator applies nothing: an apply under its name is somebody's.
+    let ours = |entry: &ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Update")
+    };
+    !managed_fields.is_empty() && managed_fields.iter().all(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::kind::Kind;
+    use crate::object::Object;
+
+    #[test]
+    fn a_record_of_updates_by_the_operator_alone_is_ours() {
+        let only_our_manager = |managed_fields: Value| {
+            let metadata = json!({ "name": "s", "managedFields": managed_fields });
+            Object::from_json(Kind::Sandbox, json!({ "metadata": metadata })).unwrap().meta.only_our_manager
+        };
+        let (created, status) = (
+            json!({ "manager": "paddock", "operation": "Update" }),
+            json!({ "manager": "paddock", "operation": "Update", "subresource": "status" }),
+        );
+        assert!(only_our_manager(json!([created, status])));
+        for other in [
+            json!({ "manager": "kubectl-edit", "operation": "Update" }),
+            json!({ "manager": "paddock", "operation": "Apply" }),
+            json!({ "operation": "Update" }),
+        ] {
+            assert!(!only_our_manager(json!([created, other])), "{other}");
+        }
+        assert!(!only_our_manager(json!([])), "there is nothing to end");
+        assert!(!only_our_manager(Value::Null));
+    }
+}
