@@ -47,12 +47,12 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         name: "the_core_depends_on_nothing_that_acts",
-        about: "The core's dependencies do no I/O, keep no time and run nothing.",
+        about: "The dependencies of the pure crates (api, core) do no I/O, keep no time and run nothing.",
         run: dependencies::core,
     },
     Check {
         name: "kube_gives_the_core_its_derives_alone",
-        about: "Neither the core's manifest nor the workspace's gives the core a client.",
+        about: "No manifest gives a pure crate kube's client.",
         run: dependencies::kube,
     },
     Check {
@@ -62,12 +62,12 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         name: "clippy_forbids_clock_files_threads_and_hash_order",
-        about: "The core's clippy.toml forbids every function and type of the list, and repeats the workspace's settings.",
+        about: "The clippy.toml of each pure crate forbids every function and type of the list, and repeats the workspace's settings.",
         run: purity::clippy,
     },
     Check {
         name: "the_core_names_nothing_of_the_standard_library_that_acts",
-        about: "The core names only the harmless parts of the standard library.",
+        about: "The pure crates name only the harmless parts of the standard library.",
         run: purity::names,
     },
     Check {

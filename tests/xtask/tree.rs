@@ -28,7 +28,7 @@ impl Tree {
                 let (path, kind) = (entry.path(), entry.file_type()?);
                 if kind.is_dir() && !SKIPPED.iter().any(|skipped| entry.file_name() == *skipped) {
                     folders.push(path);
-                } else if kind.is_file() {
+                } else if kind.is_file() || (kind.is_symlink() && path.is_file()) {
                     let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
                     // Images and compiled plugins are not text.
                     let Ok(text) = String::from_utf8(bytes) else { continue };

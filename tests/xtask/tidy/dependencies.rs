@@ -58,9 +58,11 @@ fn wrong_layers(packages: &[Package]) -> Vec<String> {
 }
 
 pub(super) fn core(project: &Project) -> Result<Vec<String>> {
-    project.package("paddock-core").context("there is no paddock-core")?;
-    let pure = project.packages.iter().filter(|p| PURE_CRATES.contains(&p.name.as_str()));
-    Ok(pure.flat_map(impure).collect())
+    let mut faults = Vec::new();
+    for name in PURE_CRATES {
+        faults.extend(impure(project.package(name).with_context(|| format!("there is no {name}"))?));
+    }
+    Ok(faults)
 }
 
 fn impure(package: &Package) -> Vec<String> {

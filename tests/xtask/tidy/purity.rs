@@ -1,4 +1,4 @@
-//! The core is pure: by what its code names of the standard library, and by what clippy forbids in it.
+//! The api and core crates are pure: by what their code names of the standard library, and by what clippy forbids in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,10 +71,15 @@ const FORBIDDEN: [(&str, &[&str]); 3] = [
 ];
 
 pub(super) fn clippy(project: &Project) -> Result<Vec<String>> {
-    let core = project.package("paddock-core").context("there is no paddock-core")?;
-    let path = format!("{}/clippy.toml", core.folder);
-    let faults = not_forbidden(project.tree.required(&path)?, project.tree.required("clippy.toml")?)?;
-    Ok(faults.into_iter().map(|fault| format!("{path} {fault}")).collect())
+    let workspace = project.tree.required("clippy.toml")?;
+    let mut faults = Vec::new();
+    for name in PURE_CRATES {
+        let package = project.package(name).with_context(|| format!("there is no {name}"))?;
+        let path = format!("{}/clippy.toml", package.folder);
+        let found = not_forbidden(project.tree.required(&path)?, workspace)?;
+        faults.extend(found.into_iter().map(|fault| format!("{path} {fault}")));
+    }
+    Ok(faults)
 }
 
 /// What a clippy.toml does not forbid, what it forbids beside the list, and what it does not repeat.
