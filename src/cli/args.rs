@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use paddock_core::kind::ApiShapes;
 use paddock_core::names::object;
-use paddock_operator::Bind;
+use paddock_operator::ListenAddress;
 
 use crate::values::{parse_bool, parse_duration, parse_positive_duration, parse_quantity};
 
@@ -226,13 +226,13 @@ pub(crate) struct WorkArgs {
 pub(crate) struct ListenArgs {
     /// /metrics, for Prometheus.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_METRICS_BIND_ADDRESS", default_value = ":8080")]
-    pub(crate) metrics_bind_address: Bind,
+    pub(crate) metrics_bind_address: ListenAddress,
     /// /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081")]
-    pub(crate) health_probe_bind_address: Bind,
+    pub(crate) health_probe_bind_address: ListenAddress,
     /// /debug/seen/KIND/NAMESPACE/NAME, /debug/bindings and /debug/plugins: objects with what their authors put into them, so on loopback; `kubectl port-forward` reaches it.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_DEBUG_BIND_ADDRESS", default_value = "127.0.0.1:8082")]
-    pub(crate) debug_bind_address: Bind,
+    pub(crate) debug_bind_address: ListenAddress,
 }
 
 #[derive(Debug, Args)]
@@ -240,7 +240,7 @@ pub(crate) struct ListenArgs {
 pub(crate) struct WebhookArgs {
     /// Admission webhook, over TLS; 0 for none.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_WEBHOOK_BIND_ADDRESS", default_value = ":9443")]
-    pub(crate) webhook_bind_address: Bind,
+    pub(crate) webhook_bind_address: ListenAddress,
     /// The API server reaches the webhook at this URL, where it is outside of the cluster; else by its Service.
     #[arg(long, value_name = "URL", env = "PADDOCK_WEBHOOK_URL", value_parser = https)]
     pub(crate) webhook_url: Option<String>,

@@ -8,8 +8,8 @@ use paddock_core::settings::Settings;
 use paddock_operator::leader::Timing;
 use paddock_operator::queue::Workers;
 use paddock_operator::tls::{Lifetimes, Mounted};
-use paddock_operator::webhook::{Certificate, Deployed, Reach, Registration};
-use paddock_operator::{Bind, Config, Leadership, WebhookSetup};
+use paddock_operator::webhook::{Certificate, ClientConfig, Deployed, Registration};
+use paddock_operator::{Config, Leadership, ListenAddress, WebhookSetup};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{LeadershipArgs, OperatorArgs, WebhookArgs, WhoRegisters};
@@ -84,13 +84,13 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
 }
 
 fn admission(args: WebhookArgs, own_namespace: &str, in_cluster: bool) -> anyhow::Result<Option<WebhookSetup>> {
-    if args.webhook_bind_address == Bind::Off {
+    if args.webhook_bind_address == ListenAddress::Off {
         return Ok(None);
     }
     let namespace = args.webhook_service_namespace.unwrap_or_else(|| own_namespace.to_owned());
-    let reach = match args.webhook_url {
-        Some(url) => Reach::Url(url),
-        None => Reach::Service {
+    let client_config = match args.webhook_url {
+        Some(url) => ClientConfig::Url(url),
+        None => ClientConfig::Service {
             namespace: namespace.clone(),
             name: args.webhook_service_name,
             port: args.webhook_service_port,
@@ -115,7 +115,12 @@ fn admission(args: WebhookArgs, own_namespace: &str, in_cluster: bool) -> anyhow
     };
     let deployment = args.deployment_name.or_else(|| in_cluster.then(|| OPERATOR_DEPLOYMENT.to_owned()));
     let deployed = deployment.map(|deployment| Deployed { namespace, deployment });
-    Ok(Some(WebhookSetup { bind: args.webhook_bind_address, reach: Some(reach), certificate, deployed }))
+    Ok(Some(WebhookSetup {
+        bind: args.webhook_bind_address,
+        client_config: Some(client_config),
+        certificate,
+        deployed,
+    }))
 }
 
 fn elected(args: LeadershipArgs) -> anyhow::Result<Leadership> {

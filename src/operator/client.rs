@@ -16,8 +16,8 @@ const NAME: &str = concat!("paddock/", env!("CARGO_PKG_VERSION"));
 pub(crate) fn client(kube: &kube::Config, retry: bool) -> kube::Result<Client> {
     let mut kube = kube.clone();
     kube.default_retry = retry;
-    kube.connect_timeout = Some(limits::CONNECT);
-    kube.read_timeout = Some(limits::SILENCE);
+    kube.connect_timeout = Some(limits::CONNECT_TIMEOUT);
+    kube.read_timeout = Some(limits::READ_TIMEOUT);
     kube.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
     Client::try_from(kube)
 }

@@ -6,9 +6,9 @@ use paddock_core::kind::{ApiShapes, Kind};
 use paddock_core::settings::Settings;
 
 use crate::leader::Timing;
-use crate::listen::Bind;
+use crate::listen::ListenAddress;
 use crate::queue::Workers;
-use crate::webhook::{Certificate, Deployed, Reach, WebhookConfig};
+use crate::webhook::{Certificate, ClientConfig, Deployed, WebhookConfig};
 
 /// How this replica comes to act.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +28,9 @@ pub enum Leadership {
 #[derive(Clone, Debug)]
 pub struct WebhookSetup {
     /// Where it listens.
-    pub bind: Bind,
+    pub bind: ListenAddress,
     /// How the API server reaches it; at the very address that it listens on if absent.
-    pub reach: Option<Reach>,
+    pub client_config: Option<ClientConfig>,
     /// Who issues the certificate.
     pub certificate: Certificate,
     /// Where the operator is deployed; absent outside of a cluster.
@@ -42,7 +42,12 @@ impl WebhookSetup {
     #[must_use]
     pub fn local(namespace: impl Into<String>) -> Self {
         let local = WebhookConfig::local(String::new(), namespace);
-        Self { bind: Bind::loopback(), reach: None, certificate: local.certificate, deployed: local.deployed }
+        Self {
+            bind: ListenAddress::loopback(),
+            client_config: None,
+            certificate: local.certificate,
+            deployed: local.deployed,
+        }
     }
 }
 
@@ -68,11 +73,11 @@ pub struct Config {
     /// This process among the replicas, unlike any other's before or beside it.
     pub identity: String,
     /// Where `/metrics` is served.
-    pub metrics: Bind,
+    pub metrics: ListenAddress,
     /// Where `/healthz` and `/readyz` are served.
-    pub health: Bind,
+    pub health: ListenAddress,
     /// Where `/debug/` is served.
-    pub debug: Bind,
+    pub debug: ListenAddress,
     /// The admission webhook; none if absent.
     pub webhook: Option<WebhookSetup>,
     /// Directory watched for plugins.
@@ -95,9 +100,9 @@ impl Config {
             kube_api_burst: None,
             leadership: Leadership::Alone,
             identity: identity.into(),
-            metrics: Bind::loopback(),
-            health: Bind::loopback(),
-            debug: Bind::loopback(),
+            metrics: ListenAddress::loopback(),
+            health: ListenAddress::loopback(),
+            debug: ListenAddress::loopback(),
             webhook: None,
             plugin_dir: None,
             seed: 0,

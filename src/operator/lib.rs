@@ -25,6 +25,6 @@ pub mod world;
 pub mod write;
 
 pub use config::{Config, Leadership, WebhookSetup};
-pub use listen::Bind;
+pub use listen::ListenAddress;
 pub use plugins::{PluginClient, Policies};
 pub use run::{Addresses, Error, Running, run, start};

@@ -40,7 +40,7 @@ pub enum Signal {
 
 /// The gate before every write.
 #[derive(Clone)]
-pub struct Pressure {
+pub struct WriteLimiter {
     state: Arc<Mutex<State>>,
 }
 
@@ -76,7 +76,7 @@ pub struct Permit {
     returned: bool,
 }
 
-impl Pressure {
+impl WriteLimiter {
     /// `qps` of zero or less, or none: no fixed rate.
     #[must_use]
     pub fn new(qps: Option<f64>, burst: Option<u32>) -> Self {
@@ -86,7 +86,7 @@ impl Pressure {
             let burst = burst.map_or(qps.max(1.0), |burst| f64::from(burst.max(1)));
             Rate { interval, tolerance: interval.mul_f64(burst - 1.0), next: Instant::now() }
         });
-        let (start, _, most) = limits::WRITES;
+        let (start, _, most) = limits::WRITE_CONCURRENCY;
         let state = State {
             limit: start as f64,
             threshold: most as f64,
@@ -107,7 +107,7 @@ impl Pressure {
         loop {
             let (sender, turn) = oneshot::channel();
             lock(&self.state).waiting[urgency as usize].push_back(sender);
-            give_out(&self.state);
+            admit_waiting(&self.state);
             if let Ok(permit) = turn.await {
                 break permit;
             }
@@ -130,7 +130,11 @@ impl State {
             && match urgency {
                 Urgency::Claim | Urgency::Normal => true,
                 Urgency::Background => {
-                    let share = if self.claims > 0 { limits::BESIDE_CLAIMS_SHARE } else { limits::BACKGROUND_SHARE };
+                    let share = if self.claims > 0 {
+                        limits::BACKGROUND_WRITE_SHARE_BESIDE_CLAIMS
+                    } else {
+                        limits::BACKGROUND_WRITE_SHARE
+                    };
                     self.background < (limit * share / 100).max(1)
                 }
             }
@@ -155,10 +159,10 @@ impl State {
 
     /// Learns from a reply that took this long.
     fn learn(&mut self, signal: Signal, took: Duration, now: Instant) {
-        let (start, least, most) = limits::WRITES;
+        let (start, least, most) = limits::WRITE_CONCURRENCY;
         match signal {
-            Signal::Served if took >= limits::SLOW_WRITE => {
-                self.cut(limits::SLOW_CUT, start.min(self.limit as usize), now)
+            Signal::Served if took >= limits::SLOW_WRITE_THRESHOLD => {
+                self.cut(limits::SLOW_CUT_FACTOR, start.min(self.limit as usize), now)
             }
             // A limit that is not used says nothing about what the API server can take.
             Signal::Served if self.in_flight * 2 >= self.limit as usize => {
@@ -168,18 +172,18 @@ impl State {
             Signal::Served => {}
             Signal::Busy(retry_after) => {
                 if let Some(wait) = retry_after {
-                    let until = now + wait.min(limits::RETRY_AFTER);
+                    let until = now + wait.min(limits::RETRY_AFTER_MAX);
                     self.held_until = self.held_until.max(Some(until));
                 }
-                self.cut(limits::BUSY_CUT, least, now);
+                self.cut(limits::BUSY_CUT_FACTOR, least, now);
             }
-            Signal::Lost => self.cut(limits::BUSY_CUT, least, now),
+            Signal::Lost => self.cut(limits::BUSY_CUT_FACTOR, least, now),
         }
     }
 
     /// Cuts the limit to a share of itself, unless that has just been done.
     fn cut(&mut self, share: f64, least: usize, now: Instant) {
-        if self.last_cut.is_none_or(|at| now.duration_since(at) >= limits::CUT_APART) {
+        if self.last_cut.is_none_or(|at| now.duration_since(at) >= limits::CUT_INTERVAL) {
             self.last_cut = Some(now);
             self.limit = (self.limit * share).max(least as f64);
             self.threshold = self.limit;
@@ -213,11 +217,11 @@ fn give_back(shared: &Arc<Mutex<State>>, urgency: Urgency, reply: Option<(Signal
         state.claims -= usize::from(urgency == Urgency::Claim);
         state.background -= usize::from(urgency == Urgency::Background);
     }
-    give_out(shared);
+    admit_waiting(shared);
 }
 
 /// Lets in those who wait, as many as may, the most urgent first. Where only time keeps the next one out, comes again then.
-fn give_out(shared: &Arc<Mutex<State>>) {
+fn admit_waiting(shared: &Arc<Mutex<State>>) {
     // A permit that nobody takes any more is given back by its own drop, which locks: so outside the lock.
     let mut unwanted = Vec::new();
     let mut state = lock(shared);
@@ -249,7 +253,7 @@ fn give_out(shared: &Arc<Mutex<State>>) {
         runtime.spawn(async move {
             tokio::time::sleep_until(at).await;
             lock(&shared).timer.take_if(|timer| *timer <= at);
-            give_out(&shared);
+            admit_waiting(&shared);
         });
     }
     drop(state);

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bind {
+pub enum ListenAddress {
     /// Nowhere.
     Off,
     /// At the first of these that can be had.
@@ -17,33 +17,36 @@ pub enum Bind {
 /// Not an address.
 #[derive(Debug, thiserror::Error)]
 #[error("{value:?} is not an address to listen on: expected HOST:PORT, :PORT for all addresses, or 0 for none")]
-pub struct BadBind {
+pub struct InvalidListenAddress {
     value: String,
 }
 
-impl FromStr for Bind {
-    type Err = BadBind;
+impl FromStr for ListenAddress {
+    type Err = InvalidListenAddress;
 
-    fn from_str(value: &str) -> Result<Self, BadBind> {
+    fn from_str(value: &str) -> Result<Self, InvalidListenAddress> {
         if matches!(value, "" | "0") {
-            return Ok(Bind::Off);
+            return Ok(ListenAddress::Off);
         }
-        let bad = || BadBind { value: value.to_owned() };
+        let bad = || InvalidListenAddress { value: value.to_owned() };
         if let Some(port) = value.strip_prefix(':') {
             let port: u16 = port.parse().map_err(|_| bad())?;
             // The first takes IPv4 as well, where the machine has IPv6 at all.
-            return Ok(Bind::At(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]));
+            return Ok(ListenAddress::At(vec![
+                (Ipv6Addr::UNSPECIFIED, port).into(),
+                (Ipv4Addr::UNSPECIFIED, port).into(),
+            ]));
         }
         let addresses: Vec<SocketAddr> = value.to_socket_addrs().map_err(|_| bad())?.collect();
-        if addresses.is_empty() { Err(bad()) } else { Ok(Bind::At(addresses)) }
+        if addresses.is_empty() { Err(bad()) } else { Ok(ListenAddress::At(addresses)) }
     }
 }
 
-impl Bind {
+impl ListenAddress {
     /// An address of this machine's own, at a port that is free.
     #[must_use]
     pub fn loopback() -> Self {
-        Bind::At(vec![(Ipv4Addr::LOCALHOST, 0).into()])
+        ListenAddress::At(vec![(Ipv4Addr::LOCALHOST, 0).into()])
     }
 
     /// Listens; `None` where it says nowhere.
@@ -52,8 +55,8 @@ impl Bind {
     /// When none of the addresses can be had.
     pub async fn listen(&self) -> std::io::Result<Option<TcpListener>> {
         match self {
-            Bind::Off => Ok(None),
-            Bind::At(addresses) => TcpListener::bind(addresses.as_slice()).await.map(Some),
+            ListenAddress::Off => Ok(None),
+            ListenAddress::At(addresses) => TcpListener::bind(addresses.as_slice()).await.map(Some),
         }
     }
 }
@@ -64,7 +67,7 @@ mod tests {
 
     fn at(value: &str) -> Vec<String> {
         match value.parse() {
-            Ok(Bind::At(addresses)) => addresses.iter().map(ToString::to_string).collect(),
+            Ok(ListenAddress::At(addresses)) => addresses.iter().map(ToString::to_string).collect(),
             other => panic!("{value}: {other:?}"),
         }
     }
@@ -75,14 +78,14 @@ mod tests {
         assert_eq!(at("127.0.0.1:0"), ["127.0.0.1:0"]);
         assert_eq!(at("[::1]:9"), ["[::1]:9"]);
         for off in ["", "0"] {
-            assert_eq!(off.parse::<Bind>().unwrap(), Bind::Off);
+            assert_eq!(off.parse::<ListenAddress>().unwrap(), ListenAddress::Off);
         }
     }
 
     #[test]
     fn what_is_no_address_is_refused_with_what_would_be() {
         for bad in ["8080", ":port", "127.0.0.1", ":70000"] {
-            let error = bad.parse::<Bind>().unwrap_err().to_string();
+            let error = bad.parse::<ListenAddress>().unwrap_err().to_string();
             assert!(error.contains(bad) && error.contains(":PORT"), "{error}");
         }
     }

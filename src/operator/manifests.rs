@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 pub use workload::WEBHOOK_SERVICE;
 
-use crate::webhook::{Desired, Reach, configurations};
+use crate::webhook::{ClientConfig, Desired, configurations};
 
 /// What manifests depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,11 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
 /// The webhook configurations, without a bundle: the operator adds it.
 fn webhook(settings: &Settings) -> Vec<Value> {
     let desired = Desired {
-        reach: Reach::Service { namespace: settings.namespace.clone(), name: WEBHOOK_SERVICE.to_owned(), port: 443 },
+        client_config: ClientConfig::Service {
+            namespace: settings.namespace.clone(),
+            name: WEBHOOK_SERVICE.to_owned(),
+            port: 443,
+        },
         own_namespace: Some(settings.namespace.clone()),
         operator_user: Some(format!("system:serviceaccount:{}:{}", settings.namespace, object::OPERATOR_DEPLOYMENT)),
     };

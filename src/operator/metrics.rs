@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use self::families::Families;
 use self::tally::Tally;
-use self::watch_lag::Echoes;
+use self::watch_lag::WatchLag;
 
 /// Clones are handles on the same metrics.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ struct Inner {
     leader_registry: Registry,
     families: Families,
     tally: Mutex<Tally>,
-    echoes: Mutex<Echoes>,
+    echoes: Mutex<WatchLag>,
 }
 
 /// How a reconcile ended, and how long it took.
@@ -141,12 +141,12 @@ impl Metrics {
     }
 
     /// A watch was interrupted.
-    pub fn watch_break(&self, kind: Kind, cause: &'static str) {
-        self.inner.families.watch_breaks.with_label_values(&[kind.name(), cause]).inc();
+    pub fn watch_error(&self, kind: Kind, cause: &'static str) {
+        self.inner.families.watch_errors.with_label_values(&[kind.name(), cause]).inc();
     }
 
     /// A write of ours was stored: its echo on the watch tells how far the watch lags.
-    pub fn expect_echo(&self, object: &Object) {
+    pub fn expect_event(&self, object: &Object) {
         let mut echoes = self.inner.echoes.lock().unwrap_or_else(PoisonError::into_inner);
         echoes.expect(object, Instant::now());
     }

@@ -10,8 +10,8 @@
 //! one or the other, and a look at some files costs nothing.
 
 mod client;
+pub mod directory;
 mod failures;
-pub mod folder;
 pub mod plugin_config;
 mod source;
 

@@ -63,7 +63,7 @@ struct State {
     lanes: [LaneState; Lane::ALL.len()],
     delayed: BTreeSet<(Instant, Key)>,
     /// Pools that take long to look at, and how long.
-    dear: HashMap<Key, Duration>,
+    slow_keys: HashMap<Key, Duration>,
     next_ticket: u64,
     random: fastrand::Rng,
     open: bool,
@@ -75,7 +75,7 @@ struct Entry {
     phase: Phase,
     failures: u32,
     /// Not before this, unless the object itself changes.
-    held: Option<Instant>,
+    blocked: Option<Instant>,
 }
 
 enum Phase {
@@ -115,7 +115,7 @@ impl Queue {
             entries: HashMap::new(),
             lanes: Lane::ALL.map(|lane| LaneState::new(workers.of(lane))),
             delayed: BTreeSet::new(),
-            dear: HashMap::new(),
+            slow_keys: HashMap::new(),
             next_ticket: 0,
             random: fastrand::Rng::with_seed(seed),
             open: false,
@@ -172,7 +172,7 @@ impl Queue {
                     return None;
                 }
                 let now = Instant::now();
-                state.ripen(now);
+                state.move_due(now);
                 if state.open
                     && let Some((key, trigger, since)) = state.take()
                 {
@@ -255,16 +255,17 @@ impl State {
             return;
         }
         let entry =
-            self.entries.entry(key.clone()).or_insert_with(|| Entry { phase: Phase::Idle, failures: 0, held: None });
+            self.entries.entry(key.clone()).or_insert_with(|| Entry { phase: Phase::Idle, failures: 0, blocked: None });
         if trigger == Trigger::Changed {
-            entry.held = None;
+            entry.blocked = None;
         }
-        let due = entry.held.map_or(due, |held| due.max(held));
+        let due = entry.blocked.map_or(due, |blocked| due.max(blocked));
         // Many sandboxes of a pool change at about the same time, and nobody waits for its refill.
         let gathers = Lane::of(key.kind) == Lane::Pools && trigger == Trigger::Related;
         let mut due = if gathers {
-            let dear = self.dear.get(&key).map_or(Duration::ZERO, |looking| *looking * limits::GATHER_SHARE);
-            due.max(now + dear.clamp(limits::GATHER, limits::GATHER_LONGEST))
+            let looking =
+                self.slow_keys.get(&key).map_or(Duration::ZERO, |looking| *looking * limits::SLOW_POOL_DEBOUNCE_FACTOR);
+            due.max(now + looking.clamp(limits::POOL_DEBOUNCE, limits::SLOW_POOL_DEBOUNCE_MAX))
         } else {
             due
         };
@@ -288,7 +289,7 @@ impl State {
                     return;
                 }
                 due = due.min(now);
-                self.lanes[Lane::of(key.kind) as usize].overtake();
+                self.lanes[Lane::of(key.kind) as usize].preempt();
             }
             Phase::Delayed { due: had, .. } => {
                 if *had <= due {
@@ -311,10 +312,10 @@ impl State {
         if Lane::of(key.kind) != Lane::Pools {
             return;
         }
-        if looking * limits::GATHER_SHARE > limits::GATHER {
-            self.dear.insert(key.clone(), looking);
+        if looking * limits::SLOW_POOL_DEBOUNCE_FACTOR > limits::POOL_DEBOUNCE {
+            self.slow_keys.insert(key.clone(), looking);
         } else {
-            self.dear.remove(key);
+            self.slow_keys.remove(key);
         }
     }
 
@@ -328,7 +329,7 @@ impl State {
     }
 
     /// Makes ready what has fallen due.
-    fn ripen(&mut self, now: Instant) {
+    fn move_due(&mut self, now: Instant) {
         while let Some((due, _)) = self.delayed.first()
             && *due <= now
             && let Some((_, key)) = self.delayed.pop_first()
@@ -369,7 +370,7 @@ impl State {
             Phase::Running { again } => again,
             Phase::Idle | Phase::Delayed { .. } | Phase::Ready { .. } => None,
         };
-        entry.held = None;
+        entry.blocked = None;
         let next = match done {
             Done::Converged => {
                 entry.failures = 0;
@@ -377,7 +378,7 @@ impl State {
             }
             Done::Again => {
                 entry.failures += 1;
-                let delay = match entry.failures.checked_sub(limits::CONFLICTS_AT_ONCE + 1) {
+                let delay = match entry.failures.checked_sub(limits::IMMEDIATE_CONFLICT_RETRIES + 1) {
                     None => Duration::ZERO,
                     Some(n) => backoff(n, &mut self.random),
                 };
@@ -389,7 +390,7 @@ impl State {
                 // What the key itself went through is a reason to wait; a change that came in
                 // while it was under way has been waited for long enough.
                 if again.is_none_or(|(_, trigger)| trigger != Trigger::Changed) {
-                    entry.held = Some(now + delay);
+                    entry.blocked = Some(now + delay);
                 }
                 Some((now + delay, Trigger::Retry))
             }
@@ -407,7 +408,7 @@ impl State {
 
 /// Doubles from the first wait to the longest, and takes between half and all of it.
 fn backoff(failures: u32, random: &mut fastrand::Rng) -> Duration {
-    let (first, longest) = limits::RETRY;
+    let (first, longest) = limits::KEY_BACKOFF;
     let full = first.saturating_mul(2_u32.saturating_pow(failures.min(20))).min(longest);
     full.mul_f64(0.5 + random.f64() / 2.0)
 }

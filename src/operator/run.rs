@@ -18,14 +18,14 @@ use crate::client::client;
 use crate::config::{Config, Leadership, WebhookSetup};
 use crate::endpoints::{Debug, Readiness, Scrape, debug};
 use crate::leader::{Election, Fence};
-use crate::limiter::Pressure;
+use crate::limiter::WriteLimiter;
 use crate::metrics::{Metrics, MetricsError};
 use crate::plugins::{Plugins, PluginsConfig, metered};
 use crate::queue::{Queue, Trigger};
 use crate::reconcile::{Reconciler, Traces};
-use crate::sync::Missing;
+use crate::sync::UnsyncedKinds;
 use crate::watch::{Watch, resync};
-use crate::webhook::{Reach, Reviews, Surroundings, WebhookConfig};
+use crate::webhook::{ClientConfig, Environment, Reviews, WebhookConfig};
 use crate::world::SharedWorld;
 use crate::write::{Writer, events};
 use crate::{endpoints, limits, plugins, webhook};
@@ -93,7 +93,7 @@ impl Running {
     /// Waits until everything is listed and the webhook answers.
     pub async fn ready(&mut self) {
         // A sender that is gone belongs to an operator that is ending: there is nothing to wait for.
-        let _ = self.readiness.missing.wait_for(|missing| missing.is_empty()).await;
+        let _ = self.readiness.unsynced.wait_for(|unsynced| unsynced.is_empty()).await;
         let _ = self.readiness.webhook.wait_for(|serving| *serving).await;
     }
 
@@ -154,10 +154,10 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let metrics = Metrics::new()?;
     let world = SharedWorld::new(World::new(config.settings.clone()));
     let queue = Queue::new(config.workers, config.seed);
-    let pressure = Pressure::new(config.kube_api_qps, config.kube_api_burst);
+    let limiter = WriteLimiter::new(config.kube_api_qps, config.kube_api_burst);
     let traces = Traces::default();
     let kinds = config.kinds();
-    let missing = watch::Sender::new(kinds.iter().copied().collect::<Missing>());
+    let unsynced = watch::Sender::new(kinds.iter().copied().collect::<UnsyncedKinds>());
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
 
     // Each with connections of its own: a burst of writes does not hold up watches, nor the leases.
@@ -168,9 +168,9 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let side = client(&kube, true).map_err(failed)?;
 
     let serving = watch::Sender::new(config.webhook.is_none());
-    let readiness = Readiness { missing: missing.subscribe(), webhook: serving.subscribe() };
+    let readiness = Readiness { unsynced: unsynced.subscribe(), webhook: serving.subscribe() };
     let mut addresses = Addresses::default();
-    let scrape = Scrape { metrics: metrics.clone(), queue: queue.clone(), pressure: pressure.clone() };
+    let scrape = Scrape { metrics: metrics.clone(), queue: queue.clone(), limiter: limiter.clone() };
     let (plugin_status, reports) = (plugins.status, plugins.reports);
     let shown = Debug { world: world.clone(), traces: traces.clone(), plugins: plugin_status, reports };
     for (flag, bind, router, address) in [
@@ -193,16 +193,16 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let webhook = match &config.webhook {
         None => None,
         Some(setup) => {
-            let around = Surroundings {
+            let environment = Environment {
                 client: side.clone(),
                 world: world.clone(),
                 fence: fence.clone(),
-                missing: missing.subscribe(),
+                unsynced: unsynced.subscribe(),
                 judge: judge.clone(),
                 reviews: Reviews::register(metrics.registry()).map_err(MetricsError::from)?,
                 serving,
             };
-            let (address, webhook) = admit(setup, around, stop_webhook.clone()).await?;
+            let (address, webhook) = start_webhook(setup, environment, stop_webhook.clone()).await?;
             addresses.webhook = address;
             webhook
         }
@@ -216,28 +216,28 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
             world: world.clone(),
             queue: queue.clone(),
             metrics: metrics.clone(),
-            missing: missing.clone(),
+            unsynced: unsynced.clone(),
         };
         spawn(&mut tasks, "watch", watch.run());
     }
 
-    let (events, outbox) = events(metrics.clone());
-    spawn(&mut tasks, "events", outbox.run(side.clone(), config.identity.clone()));
+    let (events, event_queue) = events(metrics.clone());
+    spawn(&mut tasks, "events", event_queue.run(side.clone(), config.identity.clone()));
     spawn(&mut tasks, "resync", resync(world.clone(), queue.clone(), Timestamp::now));
     spawn(&mut tasks, "bindings", follow_bindings(plugins.policies.bindings, world.clone(), queue.clone()));
 
-    let (leading, election) = stand(&config, &side, &lease_namespace, &fence);
-    let writer = Writer::new(writer, world.clone(), queue.clone(), (pressure, fence), metrics.clone());
+    let (leading, election) = start_election(&config, &side, &lease_namespace, &fence);
+    let writer = Writer::new(writer, world.clone(), queue.clone(), (limiter, fence), metrics.clone());
     let reconciler = Reconciler { world: world.clone(), judge, writer, events, metrics: metrics.clone(), traces };
     let work = tokio::spawn(reconciler.run(queue.clone()));
-    let lead = Lead {
+    let leadership = LeadershipState {
         leading: leading.clone(),
         readiness: readiness.clone(),
         world: world.clone(),
         queue: queue.clone(),
         metrics,
     };
-    spawn(&mut tasks, "leadership", lead.follow());
+    spawn(&mut tasks, "leadership", leadership.follow());
 
     let stop = CancellationToken::new();
     let webhook = webhook.map(|webhook| (stop_webhook, webhook));
@@ -255,20 +255,21 @@ fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Futur
 }
 
 /// Starts the webhook, if it listens anywhere.
-async fn admit(
+async fn start_webhook(
     setup: &WebhookSetup,
-    around: Surroundings,
+    environment: Environment,
     stop: CancellationToken,
 ) -> Result<(Option<SocketAddr>, Option<JoinHandle<()>>), Error> {
     let failed = |source| Error::Listen { flag: "webhook-bind-address", source };
     let Some(listener) = setup.bind.listen().await.map_err(failed)? else {
-        around.serving.send_replace(true);
+        environment.serving.send_replace(true);
         return Ok((None, None));
     };
     let address = listener.local_addr().map_err(failed)?;
-    let reach = setup.reach.clone().unwrap_or_else(|| Reach::Url(format!("https://{address}")));
-    let config = WebhookConfig { reach, certificate: setup.certificate.clone(), deployed: setup.deployed.clone() };
-    let webhook = tokio::spawn(webhook::start(config, listener, around, stop));
+    let client_config = setup.client_config.clone().unwrap_or_else(|| ClientConfig::Url(format!("https://{address}")));
+    let config =
+        WebhookConfig { client_config, certificate: setup.certificate.clone(), deployed: setup.deployed.clone() };
+    let webhook = tokio::spawn(webhook::start(config, listener, environment, stop));
     Ok((Some(address), Some(webhook)))
 }
 
@@ -276,7 +277,12 @@ async fn admit(
 type Stoppable = Option<(CancellationToken, JoinHandle<()>)>;
 
 /// Stands for election, or leads at once where there is none.
-fn stand(config: &Config, client: &Client, own_namespace: &str, fence: &Fence) -> (watch::Receiver<bool>, Stoppable) {
+fn start_election(
+    config: &Config,
+    client: &Client,
+    own_namespace: &str,
+    fence: &Fence,
+) -> (watch::Receiver<bool>, Stoppable) {
     match &config.leadership {
         Leadership::Alone => (watch::Sender::new(true).subscribe(), None),
         Leadership::Elected { namespace, timing } => {
@@ -292,7 +298,7 @@ fn stand(config: &Config, client: &Client, own_namespace: &str, fence: &Fence) -
 }
 
 /// Opens the queue while this replica leads and knows everything, and puts everything in when that begins.
-struct Lead {
+struct LeadershipState {
     leading: watch::Receiver<bool>,
     readiness: Readiness,
     world: SharedWorld,
@@ -300,10 +306,10 @@ struct Lead {
     metrics: Metrics,
 }
 
-impl Lead {
+impl LeadershipState {
     async fn follow(mut self) {
         // An operator cannot act on a part of the world: a pool without its sandboxes would be filled again.
-        if self.readiness.missing.wait_for(|missing| missing.is_empty()).await.is_err() {
+        if self.readiness.unsynced.wait_for(|unsynced| unsynced.is_empty()).await.is_err() {
             return;
         }
         loop {
@@ -366,7 +372,7 @@ async fn supervise(mut parts: Parts, stop: CancellationToken) -> Result<(), Erro
     let _ = parts.work.await;
     if let Some((stop, election)) = parts.election {
         stop.cancel();
-        let _ = tokio::time::timeout(limits::LEASE_REQUEST + Duration::from_secs(1), election).await;
+        let _ = tokio::time::timeout(limits::LEASE_REQUEST_TIMEOUT + Duration::from_secs(1), election).await;
     }
     // Last but for the listeners: until here the API server may still ask. Bounded by itself.
     if let Some((stop, webhook)) = parts.webhook {

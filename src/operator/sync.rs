@@ -3,5 +3,5 @@
 mod error;
 mod unsynced;
 
-pub use self::error::Break;
-pub use self::unsynced::Missing;
+pub use self::error::WatchError;
+pub use self::unsynced::UnsyncedKinds;

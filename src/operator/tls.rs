@@ -5,17 +5,17 @@
 //! under it, and the old one stays trusted until nothing can be served under it any more. So no call fails.
 //! All replicas share one Secret; whoever comes first writes, by compare-and-swap on its resourceVersion.
 
+mod cert_manager;
+mod cert_state;
 mod files;
 mod issue;
-mod keeper;
-mod material;
-mod served;
+mod serving_cert;
 
+pub use cert_manager::{CaBundlePublisher, CertError, CertManager};
+pub use cert_state::{BadLifetimes, CertState, KeyPair, Lifetimes, Step};
 pub use files::{Mounted, follow_files};
 pub use issue::{IssueError, issue};
-pub use keeper::{KeepError, Keeper, Trust};
-pub use material::{BadLifetimes, Lifetimes, Material, Pair, Step};
-pub use served::{BadPair, Served};
+pub use serving_cert::{InvalidKeyPair, ServingCert};
 
 #[cfg(test)]
 mod tests;

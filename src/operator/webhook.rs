@@ -5,9 +5,9 @@
 
 mod activity;
 mod app;
+mod config_sync;
 mod metrics;
 mod promise;
-mod registrar;
 mod registration;
 mod server;
 #[cfg(test)]
@@ -29,17 +29,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use app::{App, Look, look};
+pub use config_sync::{Deployed, Registration, WebhookConfigSync};
 pub use metrics::Reviews;
-pub use registrar::{Deployed, Registrar, Registration};
-pub use registration::{CONFIGURATION, Desired, Reach, configurations};
+pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations};
 pub use server::serve;
 
 use self::promise::Promises;
 use crate::leader::Fence;
 use crate::limits;
 use crate::plugins::PluginClient;
-use crate::sync::Missing;
-use crate::tls::{Keeper, Lifetimes, Mounted, Served, follow_files};
+use crate::sync::UnsyncedKinds;
+use crate::tls::{CertManager, Lifetimes, Mounted, ServingCert, follow_files};
 use crate::world::SharedWorld;
 
 /// Who issues the certificate.
@@ -64,7 +64,7 @@ pub enum Certificate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookConfig {
     /// How the API server reaches it.
-    pub reach: Reach,
+    pub client_config: ClientConfig,
     /// Who issues the certificate.
     pub certificate: Certificate,
     /// Where the operator is deployed; absent outside of a cluster.
@@ -76,7 +76,7 @@ impl WebhookConfig {
     #[must_use]
     pub fn local(url: impl Into<String>, namespace: impl Into<String>) -> Self {
         Self {
-            reach: Reach::Url(url.into()),
+            client_config: ClientConfig::Url(url.into()),
             certificate: Certificate::SelfIssued {
                 namespace: namespace.into(),
                 secret: SECRET.to_owned(),
@@ -92,7 +92,7 @@ impl WebhookConfig {
 pub const SECRET: &str = "paddock-webhook-tls";
 
 /// What the webhook works with.
-pub struct Surroundings {
+pub struct Environment {
     /// For the Secret, the configurations and signs of activity.
     pub client: Client,
     /// What reviews look at.
@@ -100,7 +100,7 @@ pub struct Surroundings {
     /// Whether this replica acts.
     pub fence: Fence,
     /// Kinds that are not listed yet.
-    pub missing: watch::Receiver<Missing>,
+    pub unsynced: watch::Receiver<UnsyncedKinds>,
     /// Who answers.
     pub judge: PluginClient,
     /// Where reviews are counted.
@@ -111,37 +111,41 @@ pub struct Surroundings {
 
 /// Serves until `stop`, then ends in order: answers what comes for a while, finishes what is under way, and takes the
 /// configurations away if the deployment is gone.
-pub async fn start(config: WebhookConfig, listener: TcpListener, around: Surroundings, stop: CancellationToken) {
-    let Surroundings { client, world, fence, missing, judge, reviews, serving } = around;
+pub async fn start(config: WebhookConfig, listener: TcpListener, environment: Environment, stop: CancellationToken) {
+    let Environment { client, world, fence, unsynced, judge, reviews, serving } = environment;
     let Some(user) = whoami(&client, &stop).await else { return };
-    let served = Served::default();
-    let (signs, receiver) = mpsc::channel(limits::ACTIVITIES_QUEUED);
+    let serving_cert = ServingCert::default();
+    let (signs, receiver) = mpsc::channel(limits::ACTIVITY_QUEUE_CAPACITY);
     let promises = Promises::new(world.clone(), fence);
-    let look = look(world, missing, Some(user.as_str().into()));
+    let look = look(world, unsynced, Some(user.as_str().into()));
     let app = App::new(look, judge, signs, reviews.clone()).promising(promises);
 
     let desired = Desired {
-        reach: config.reach.clone(),
+        client_config: config.client_config.clone(),
         own_namespace: config.deployed.as_ref().map(|d| d.namespace.clone()),
         operator_user: Some(user),
     };
     let mut tasks: JoinSet<()> = JoinSet::new();
     tasks.spawn(activity::write(client.clone(), receiver, reviews));
-    let registrar = match config.certificate {
+    let config_sync = match config.certificate {
         Certificate::Mounted(mounted) => {
-            tasks.spawn(follow_files(mounted, served.clone(), limits::MOUNTED_CERTIFICATE));
+            tasks.spawn(follow_files(mounted, serving_cert.clone(), limits::MOUNTED_CERTIFICATE_POLL_INTERVAL));
             None
         }
         Certificate::SelfIssued { namespace, secret, lifetimes, registration } => {
-            let registrar = Arc::new(Registrar::new(client.clone(), desired, registration, config.deployed));
-            let hosts = config.reach.hosts();
-            let keeper =
-                Keeper::new((client, &namespace, &secret), hosts, lifetimes, (served.clone(), registrar.clone()));
-            tasks.spawn(keeper.run(Timestamp::now));
-            Some(registrar)
+            let config_sync = Arc::new(WebhookConfigSync::new(client.clone(), desired, registration, config.deployed));
+            let hosts = config.client_config.hosts();
+            let cert_manager = CertManager::new(
+                (client, &namespace, &secret),
+                hosts,
+                lifetimes,
+                (serving_cert.clone(), config_sync.clone()),
+            );
+            tasks.spawn(cert_manager.run(Timestamp::now));
+            Some(config_sync)
         }
     };
-    let announce = served.clone();
+    let announce = serving_cert.clone();
     tasks.spawn(async move {
         while !announce.ready() {
             sleep(READY_POLL).await;
@@ -156,15 +160,15 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, around: Surroun
     let ended = end.clone();
     tasks.spawn(async move {
         stop.cancelled().await;
-        sleep(limits::WEBHOOK_LINGER).await;
+        sleep(limits::WEBHOOK_SHUTDOWN_DELAY).await;
         ended.cancel();
     });
-    if let Err(error) = serve(listener, &served, app.router(), end).await {
+    if let Err(error) = serve(listener, &serving_cert, app.router(), end).await {
         error!(%error, "the webhook cannot serve");
     }
     tasks.shutdown().await;
-    if let Some(registrar) = registrar {
-        match timeout(limits::WITHDRAW, registrar.withdraw()).await {
+    if let Some(config_sync) = config_sync {
+        match timeout(limits::WEBHOOK_WITHDRAW_TIMEOUT, config_sync.withdraw()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "could not look after the webhook configurations"),
             Err(_) => warn!("no time left to look after the webhook configurations"),

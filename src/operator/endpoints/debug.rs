@@ -44,7 +44,7 @@ pub fn debug(debug: Debug) -> Router {
             "/debug/bindings",
             get(|State(debug): State<Debug>| async move {
                 let bindings = debug.world.read(|world| world.bindings().clone());
-                pretty(&shown(&bindings, &(debug.reports)(Timestamp::now())))
+                pretty(&render_bindings(&bindings, &(debug.reports)(Timestamp::now())))
             }),
         )
         .with_state(debug)
@@ -59,7 +59,7 @@ async fn snapshot(
     Path((word, namespace, name)): Path<(String, String, String)>,
 ) -> Response {
     let key = |kind: Kind| Key::new(kind, if kind.namespaced() { namespace.as_str() } else { "" }, name.as_str());
-    let keys: Vec<Key> = meant(&word).into_iter().map(key).collect();
+    let keys: Vec<Key> = expected_kinds(&word).into_iter().map(key).collect();
     let there = |key: &&Key| debug.world.read(|world| world.get(key).is_some());
     let Some(key) = keys.iter().find(there).or(keys.first()) else {
         let kinds: Vec<String> = Kind::ALL.into_iter().map(Kind::resource).collect();
@@ -78,12 +78,12 @@ async fn snapshot(
 }
 
 /// The bindings in the order in which they are asked, in the words of the files beside components.
-fn shown(bindings: &Bindings, reports: &[PluginReport]) -> Value {
+fn render_bindings(bindings: &Bindings, reports: &[PluginReport]) -> Value {
     let quarantined = |binding: &Binding| {
         let report = reports.iter().find(|report| report.plugin.plugin == binding.plugin)?;
         report.quarantined.iter().find(|(hook, _)| *hook == binding.hook).map(|(_, until)| *until)
     };
-    let shown = |binding: &Binding| {
+    let render = |binding: &Binding| {
         // Settings are JSON where they come from; were they not, their text says what they are.
         let settings: Value =
             serde_json::from_str(&binding.settings).unwrap_or_else(|_| Value::String(binding.settings.clone()));
@@ -100,12 +100,12 @@ fn shown(bindings: &Bindings, reports: &[PluginReport]) -> Value {
             "quarantinedUntil": quarantined(binding),
         })
     };
-    bindings.iter().map(shown).collect()
+    bindings.iter().map(render).collect()
 }
 
 /// The kinds that a user's word may mean, the likelier one first: `plural.group` and our own names (`SeedPool`) mean
 /// one; a kind's name or plural may mean one of each group. Case is ignored.
-fn meant(word: &str) -> Vec<Kind> {
+fn expected_kinds(word: &str) -> Vec<Kind> {
     let is = |name: &str| name.eq_ignore_ascii_case(word);
     if let Some(kind) = Kind::ALL.into_iter().find(|kind| is(&kind.resource()) || is(&format!("{kind:?}"))) {
         return vec![kind];
@@ -159,7 +159,7 @@ mod tests {
             ("sandboxes.extensions.agents.x-k8s.io", vec![]),
             ("", vec![]),
         ] {
-            assert_eq!(meant(word), kinds, "{word}");
+            assert_eq!(expected_kinds(word), kinds, "{word}");
         }
     }
 

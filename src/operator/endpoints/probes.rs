@@ -9,16 +9,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::error;
 
-use crate::limiter::Pressure;
+use crate::limiter::WriteLimiter;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
-use crate::sync::Missing;
+use crate::sync::UnsyncedKinds;
 
 /// What readiness depends on.
 #[derive(Clone)]
 pub struct Readiness {
     /// Kinds that are not listed yet.
-    pub missing: watch::Receiver<Missing>,
+    pub unsynced: watch::Receiver<UnsyncedKinds>,
     /// The webhook answers; true from the start where there is none.
     pub webhook: watch::Receiver<bool>,
 }
@@ -28,7 +28,7 @@ impl Readiness {
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
         let mut waiting: Vec<String> =
-            self.missing.borrow().iter().map(|kind| format!("list of {}", kind.resource())).collect();
+            self.unsynced.borrow().iter().map(|kind| format!("list of {}", kind.resource())).collect();
         if !*self.webhook.borrow() {
             waiting.push("webhook".to_owned());
         }
@@ -44,7 +44,7 @@ pub struct Scrape {
     /// Sampled at each scrape.
     pub queue: Queue,
     /// Sampled at each scrape.
-    pub pressure: Pressure,
+    pub limiter: WriteLimiter,
 }
 
 impl Scrape {
@@ -53,7 +53,7 @@ impl Scrape {
         for (lane, ready, running) in self.queue.depth() {
             self.metrics.queue_depth(lane.as_str(), ready, running);
         }
-        let (limit, used) = self.pressure.load();
+        let (limit, used) = self.limiter.load();
         self.metrics.write_slots(limit, used);
     }
 }
@@ -119,13 +119,13 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn readiness_says_what_it_waits_for() {
-        let missing = watch::Sender::new(Missing::from([Kind::Pod]));
+        let unsynced = watch::Sender::new(UnsyncedKinds::from([Kind::Pod]));
         let webhook = watch::Sender::new(false);
-        let router = || probes(Readiness { missing: missing.subscribe(), webhook: webhook.subscribe() });
+        let router = || probes(Readiness { unsynced: unsynced.subscribe(), webhook: webhook.subscribe() });
         let (status, text) = get_text(router(), "/readyz").await;
         assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "waiting for: list of pods, webhook\n"));
         assert_eq!(get_text(router(), "/healthz").await.0, StatusCode::OK);
-        missing.send_replace(Missing::new());
+        unsynced.send_replace(UnsyncedKinds::new());
         webhook.send_replace(true);
         assert_eq!(get_text(router(), "/readyz").await, (StatusCode::OK, "ok".to_owned()));
     }
@@ -133,7 +133,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn metrics_are_in_the_text_format() {
         let (metrics_, queue) = (Metrics::new().unwrap(), Queue::new(Workers::default(), 1));
-        let router = metrics(Scrape { metrics: metrics_, queue, pressure: Pressure::new(None, None) });
+        let router = metrics(Scrape { metrics: metrics_, queue, limiter: WriteLimiter::new(None, None) });
         let (status, text) = get_text(router, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("# TYPE paddock_write_slots gauge\n"), "{text}");

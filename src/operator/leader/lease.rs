@@ -164,14 +164,14 @@ impl Lease {
 
 #[derive(Debug, thiserror::Error)]
 enum Failed {
-    #[error("no reply within {:?}", limits::LEASE_REQUEST)]
+    #[error("no reply within {:?}", limits::LEASE_REQUEST_TIMEOUT)]
     Late,
     #[error(transparent)]
     Api(kube::Error),
 }
 
 async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failed> {
-    match timeout(limits::LEASE_REQUEST, request).await {
+    match timeout(limits::LEASE_REQUEST_TIMEOUT, request).await {
         Ok(reply) => reply.map_err(Failed::Api),
         Err(_elapsed) => Err(Failed::Late),
     }

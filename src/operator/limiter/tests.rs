@@ -2,13 +2,13 @@
 
 use super::*;
 
-async fn now(pressure: &Pressure, urgency: Urgency) -> Option<Permit> {
-    tokio::time::timeout(Duration::ZERO, pressure.enter(urgency)).await.ok()
+async fn now(limiter: &WriteLimiter, urgency: Urgency) -> Option<Permit> {
+    tokio::time::timeout(Duration::ZERO, limiter.enter(urgency)).await.ok()
 }
 
-async fn fill(pressure: &Pressure, urgency: Urgency) -> Vec<Permit> {
+async fn fill(limiter: &WriteLimiter, urgency: Urgency) -> Vec<Permit> {
     let mut permits = Vec::new();
-    while let Some(permit) = now(pressure, urgency).await {
+    while let Some(permit) = now(limiter, urgency).await {
         permits.push(permit);
     }
     permits
@@ -16,93 +16,93 @@ async fn fill(pressure: &Pressure, urgency: Urgency) -> Vec<Permit> {
 
 #[tokio::test(start_paused = true)]
 async fn begins_where_the_table_says_and_grows_with_every_reply_while_it_is_used() {
-    let pressure = Pressure::new(None, None);
-    let permits = fill(&pressure, Urgency::Normal).await;
-    assert_eq!(permits.len(), limits::WRITES.0);
+    let limiter = WriteLimiter::new(None, None);
+    let permits = fill(&limiter, Urgency::Normal).await;
+    assert_eq!(permits.len(), limits::WRITE_CONCURRENCY.0);
     for permit in permits {
         permit.done(Signal::Served);
     }
     // The first half of the replies came while the limit was in use.
-    let grown = pressure.load().0;
-    assert!(grown > limits::WRITES.0 && grown < limits::WRITES.0 * 2, "{grown}");
+    let grown = limiter.load().0;
+    assert!(grown > limits::WRITE_CONCURRENCY.0 && grown < limits::WRITE_CONCURRENCY.0 * 2, "{grown}");
     // One at a time never uses it, and says nothing about more.
     for _ in 0..1000 {
-        pressure.enter(Urgency::Normal).await.done(Signal::Served);
+        limiter.enter(Urgency::Normal).await.done(Signal::Served);
     }
-    assert_eq!(pressure.load(), (grown, 0));
+    assert_eq!(limiter.load(), (grown, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn doubles_with_every_round_until_the_most() {
-    let pressure = Pressure::new(None, None);
+    let limiter = WriteLimiter::new(None, None);
     for _ in 0..20 {
-        for permit in fill(&pressure, Urgency::Claim).await {
+        for permit in fill(&limiter, Urgency::Claim).await {
             permit.done(Signal::Served);
         }
     }
-    assert_eq!(pressure.load().0, limits::WRITES.2);
+    assert_eq!(limiter.load().0, limits::WRITE_CONCURRENCY.2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_halves_once_for_all_that_were_under_way_and_growth_is_slow_after_it() {
-    let pressure = Pressure::new(None, None);
-    for permit in fill(&pressure, Urgency::Normal).await {
+    let limiter = WriteLimiter::new(None, None);
+    for permit in fill(&limiter, Urgency::Normal).await {
         permit.done(Signal::Busy(None));
     }
-    assert_eq!(pressure.load().0, limits::WRITES.0 / 2);
-    let permits = fill(&pressure, Urgency::Normal).await;
+    assert_eq!(limiter.load().0, limits::WRITE_CONCURRENCY.0 / 2);
+    let permits = fill(&limiter, Urgency::Normal).await;
     for permit in permits {
         permit.done(Signal::Served);
     }
-    assert_eq!(pressure.load().0, limits::WRITES.0 / 2);
+    assert_eq!(limiter.load().0, limits::WRITE_CONCURRENCY.0 / 2);
     for _ in 0..10 {
-        tokio::time::advance(limits::CUT_APART).await;
-        pressure.enter(Urgency::Normal).await.done(Signal::Lost);
+        tokio::time::advance(limits::CUT_INTERVAL).await;
+        limiter.enter(Urgency::Normal).await.done(Signal::Lost);
     }
-    assert_eq!(pressure.load().0, limits::WRITES.1);
+    assert_eq!(limiter.load().0, limits::WRITE_CONCURRENCY.1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn slow_replies_shrink_the_limit_little_by_little_but_not_below_where_it_began() {
-    let pressure = Pressure::new(None, None);
+    let limiter = WriteLimiter::new(None, None);
     for _ in 0..20 {
-        for permit in fill(&pressure, Urgency::Normal).await {
+        for permit in fill(&limiter, Urgency::Normal).await {
             permit.done(Signal::Served);
         }
     }
-    assert_eq!(pressure.load().0, limits::WRITES.2);
-    let mut last = limits::WRITES.2;
+    assert_eq!(limiter.load().0, limits::WRITE_CONCURRENCY.2);
+    let mut last = limits::WRITE_CONCURRENCY.2;
     for round in 0..100 {
-        let permits = fill(&pressure, Urgency::Normal).await;
-        tokio::time::advance(limits::SLOW_WRITE.max(limits::CUT_APART)).await;
+        let permits = fill(&limiter, Urgency::Normal).await;
+        tokio::time::advance(limits::SLOW_WRITE_THRESHOLD.max(limits::CUT_INTERVAL)).await;
         for permit in permits {
             permit.done(Signal::Served);
         }
-        let limit = pressure.load().0;
-        assert!(limit < last || limit == limits::WRITES.0, "round {round}: {limit} after {last}");
-        assert!(limit >= (last as f64 * limits::SLOW_CUT) as usize, "round {round}: {limit} after {last}");
+        let limit = limiter.load().0;
+        assert!(limit < last || limit == limits::WRITE_CONCURRENCY.0, "round {round}: {limit} after {last}");
+        assert!(limit >= (last as f64 * limits::SLOW_CUT_FACTOR) as usize, "round {round}: {limit} after {last}");
         last = limit;
     }
-    assert_eq!(last, limits::WRITES.0);
+    assert_eq!(last, limits::WRITE_CONCURRENCY.0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn refills_leave_room_for_claims() {
-    let pressure = Pressure::new(None, None);
-    let refills = fill(&pressure, Urgency::Background).await;
-    assert_eq!(refills.len(), limits::WRITES.0 * limits::BACKGROUND_SHARE / 100);
-    let claims = fill(&pressure, Urgency::Claim).await;
-    assert_eq!(claims.len(), limits::WRITES.0 - refills.len());
+    let limiter = WriteLimiter::new(None, None);
+    let refills = fill(&limiter, Urgency::Background).await;
+    assert_eq!(refills.len(), limits::WRITE_CONCURRENCY.0 * limits::BACKGROUND_WRITE_SHARE / 100);
+    let claims = fill(&limiter, Urgency::Claim).await;
+    assert_eq!(claims.len(), limits::WRITE_CONCURRENCY.0 - refills.len());
 }
 
 #[tokio::test(start_paused = true)]
 async fn beside_a_claim_only_a_few_refills_go_on() {
-    let pressure = Pressure::new(None, None);
-    let claim = now(&pressure, Urgency::Claim).await.unwrap();
-    let beside = fill(&pressure, Urgency::Background).await;
-    assert_eq!(beside.len(), limits::WRITES.0 * limits::BESIDE_CLAIMS_SHARE / 100);
-    assert!(now(&pressure, Urgency::Normal).await.is_some(), "a client waits for that one");
-    let waits = pressure.clone();
+    let limiter = WriteLimiter::new(None, None);
+    let claim = now(&limiter, Urgency::Claim).await.unwrap();
+    let beside = fill(&limiter, Urgency::Background).await;
+    assert_eq!(beside.len(), limits::WRITE_CONCURRENCY.0 * limits::BACKGROUND_WRITE_SHARE_BESIDE_CLAIMS / 100);
+    assert!(now(&limiter, Urgency::Normal).await.is_some(), "a client waits for that one");
+    let waits = limiter.clone();
     let next = tokio::spawn(async move { drop(waits.enter(Urgency::Background).await) });
     tokio::task::yield_now().await;
     assert!(!next.is_finished());
@@ -112,14 +112,14 @@ async fn beside_a_claim_only_a_few_refills_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn claims_go_before_those_who_waited_longer() {
-    let pressure = Pressure::new(None, None);
-    let mut held = fill(&pressure, Urgency::Normal).await;
+    let limiter = WriteLimiter::new(None, None);
+    let mut held = fill(&limiter, Urgency::Normal).await;
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut waiters = Vec::new();
     for urgency in [Urgency::Background, Urgency::Normal, Urgency::Claim] {
-        let (pressure, order) = (pressure.clone(), order.clone());
+        let (limiter, order) = (limiter.clone(), order.clone());
         waiters.push(tokio::spawn(async move {
-            let permit = pressure.enter(urgency).await;
+            let permit = limiter.enter(urgency).await;
             order.lock().unwrap().push(urgency);
             drop(permit);
         }));
@@ -134,25 +134,25 @@ async fn claims_go_before_those_who_waited_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_holds_all_but_claims() {
-    let pressure = Pressure::new(None, None);
-    pressure.enter(Urgency::Normal).await.done(Signal::Busy(Some(Duration::from_secs(3))));
-    assert!(now(&pressure, Urgency::Claim).await.is_some());
-    assert!(now(&pressure, Urgency::Normal).await.is_none());
+    let limiter = WriteLimiter::new(None, None);
+    limiter.enter(Urgency::Normal).await.done(Signal::Busy(Some(Duration::from_secs(3))));
+    assert!(now(&limiter, Urgency::Claim).await.is_some());
+    assert!(now(&limiter, Urgency::Normal).await.is_none());
     let start = Instant::now();
-    drop(pressure.enter(Urgency::Background).await);
+    drop(limiter.enter(Urgency::Background).await);
     assert_eq!(start.elapsed().as_secs(), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fixed_rate_allows_its_burst_and_then_one_at_a_time() {
-    let pressure = Pressure::new(Some(10.0), Some(5));
+    let limiter = WriteLimiter::new(Some(10.0), Some(5));
     let start = Instant::now();
     for _ in 0..5 {
-        pressure.enter(Urgency::Claim).await.done(Signal::Served);
+        limiter.enter(Urgency::Claim).await.done(Signal::Served);
     }
     assert!(start.elapsed().is_zero());
     for _ in 0..10 {
-        pressure.enter(Urgency::Claim).await.done(Signal::Served);
+        limiter.enter(Urgency::Claim).await.done(Signal::Served);
     }
     let took = start.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(1100), "{took:?}");
@@ -160,18 +160,18 @@ async fn a_fixed_rate_allows_its_burst_and_then_one_at_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn at_a_fixed_rate_a_claim_goes_before_all_refills_that_wait() {
-    let pressure = Pressure::new(Some(10.0), Some(1));
-    drop(pressure.enter(Urgency::Normal).await);
+    let limiter = WriteLimiter::new(Some(10.0), Some(1));
+    drop(limiter.enter(Urgency::Normal).await);
     let refills: Vec<_> = (0..50)
         .map(|_| {
-            let pressure = pressure.clone();
-            tokio::spawn(async move { drop(pressure.enter(Urgency::Background).await) })
+            let limiter = limiter.clone();
+            tokio::spawn(async move { drop(limiter.enter(Urgency::Background).await) })
         })
         .collect();
     tokio::task::yield_now().await;
     let start = Instant::now();
     for _ in 0..5 {
-        drop(pressure.enter(Urgency::Claim).await);
+        drop(limiter.enter(Urgency::Claim).await);
     }
     assert_eq!(start.elapsed().as_millis(), 500, "each is the next one to go");
     for refill in refills {
@@ -182,9 +182,9 @@ async fn at_a_fixed_rate_a_claim_goes_before_all_refills_that_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_place_when_the_api_server_asks_for_time_goes_on_after_it() {
-    let pressure = Pressure::new(None, None);
-    let held = fill(&pressure, Urgency::Normal).await;
-    let waits = pressure.clone();
+    let limiter = WriteLimiter::new(None, None);
+    let held = fill(&limiter, Urgency::Normal).await;
+    let waits = limiter.clone();
     let next = tokio::spawn(async move { drop(waits.enter(Urgency::Normal).await) });
     tokio::task::yield_now().await;
     let start = Instant::now();
@@ -198,17 +198,17 @@ async fn who_waits_for_a_place_when_the_api_server_asks_for_time_goes_on_after_i
 #[tokio::test(start_paused = true)]
 async fn no_rate_or_a_negative_one_is_none() {
     for qps in [None, Some(-1.0), Some(0.0), Some(f64::NAN)] {
-        let pressure = Pressure::new(qps, None);
-        assert_eq!(fill(&pressure, Urgency::Normal).await.len(), limits::WRITES.0);
+        let limiter = WriteLimiter::new(qps, None);
+        assert_eq!(fill(&limiter, Urgency::Normal).await.len(), limits::WRITE_CONCURRENCY.0);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_who_stops_waiting_takes_no_place() {
-    let pressure = Pressure::new(None, None);
-    let mut held = fill(&pressure, Urgency::Normal).await;
-    assert!(now(&pressure, Urgency::Normal).await.is_none());
+    let limiter = WriteLimiter::new(None, None);
+    let mut held = fill(&limiter, Urgency::Normal).await;
+    assert!(now(&limiter, Urgency::Normal).await.is_none());
     drop(held.pop());
-    assert_eq!(pressure.load().1, held.len());
-    assert!(now(&pressure, Urgency::Normal).await.is_some());
+    assert_eq!(limiter.load().1, held.len());
+    assert!(now(&limiter, Urgency::Normal).await.is_some());
 }

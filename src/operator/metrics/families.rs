@@ -5,7 +5,7 @@ use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::queue::Trigger;
-use crate::sync::Break;
+use crate::sync::WatchError;
 
 /// Upstream's buckets for claims (100 and up), and finer ones below and between. Milliseconds.
 const CLAIM_MS: &[f64] = &[
@@ -56,7 +56,7 @@ pub(super) struct Families {
     pub(super) events: IntCounterVec,
     pub(super) watch_events: IntCounterVec,
     pub(super) watch_lists: IntCounterVec,
-    pub(super) watch_breaks: IntCounterVec,
+    pub(super) watch_errors: IntCounterVec,
     pub(super) watch_lag: HistogramVec,
 }
 
@@ -201,7 +201,7 @@ impl Families {
                 ("paddock_watch_lists_total", "Whole lists; more than one is a restart."),
                 &["kind"],
             )?,
-            watch_breaks: counter(
+            watch_errors: counter(
                 all,
                 ("paddock_watch_breaks_total", "Interrupted watches, by why."),
                 &["kind", "cause"],
@@ -234,8 +234,8 @@ impl Families {
         for kind in Kind::ALL.map(Kind::name) {
             self.watch_events.with_label_values(&[kind]);
             self.watch_lists.with_label_values(&[kind]);
-            for cause in Break::ALL {
-                self.watch_breaks.with_label_values(&[kind, cause.as_str()]);
+            for cause in WatchError::ALL {
+                self.watch_errors.with_label_values(&[kind, cause.as_str()]);
             }
         }
     }

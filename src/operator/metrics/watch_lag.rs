@@ -1,4 +1,4 @@
-//! Echoes: a write of ours comes back on the watch, and the time between is the watch's lag.
+//! WatchLag: a write of ours comes back on the watch, and the time between is the watch's lag.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,17 +10,17 @@ use tokio::time::Instant;
 use crate::limits;
 
 #[derive(Default)]
-pub(super) struct Echoes {
+pub(super) struct WatchLag {
     expected: HashMap<Key, (u64, Instant)>,
     order: VecDeque<(Key, u64)>,
 }
 
-impl Echoes {
+impl WatchLag {
     /// The write was answered now. The oldest expectation makes room.
     pub(super) fn expect(&mut self, object: &Object, now: Instant) {
         self.expected.insert(object.key.clone(), (object.meta.version, now));
         self.order.push_back((object.key.clone(), object.meta.version));
-        while self.order.len() > limits::ECHOES
+        while self.order.len() > limits::WATCH_LAG_CAPACITY
             && let Some((key, version)) = self.order.pop_front()
         {
             if self.expected.get(&key).is_some_and(|(expected, _)| *expected == version) {

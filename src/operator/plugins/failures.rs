@@ -28,7 +28,7 @@ impl Failures {
     pub(super) fn due(&mut self, plugin: &str, hook: Hook, kind: FailureKind, now: Timestamp) -> Option<u64> {
         let key = (plugin.to_owned(), hook, kind);
         if let Some(told) = self.told.get_mut(&key)
-            && now.duration_since(told.at).unsigned_abs() < limits::PLUGIN_FAILURE_REPEAT
+            && now.duration_since(told.at).unsigned_abs() < limits::PLUGIN_FAILURE_LOG_INTERVAL
         {
             told.since = told.since.saturating_add(1);
             return None;

@@ -32,7 +32,7 @@ const SHORTEST_DEADLINE: Duration = Duration::from_millis(5);
 
 /// A parsed and checked file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sidecar {
+pub struct PluginConfig {
     /// Hooks to bind; `None`: all that the component exports.
     pub hooks: Option<Vec<Hook>>,
     /// Namespaces.
@@ -77,7 +77,7 @@ struct WireLimits {
     deadline: Option<String>,
 }
 
-impl Sidecar {
+impl PluginConfig {
     /// What holds where there is no file; `limits` are the host's own.
     #[must_use]
     pub fn absent(limits: Limits) -> Self {
@@ -233,13 +233,13 @@ mod tests {
     const LIMITS: Limits = Limits { memory_bytes: 1 << 20, fuel: 1000, deadline: Duration::from_millis(100) };
 
     fn error(text: &str) -> String {
-        Sidecar::parse(text, LIMITS).unwrap_err().to_string()
+        PluginConfig::parse(text, LIMITS).unwrap_err().to_string()
     }
 
     #[test]
     fn an_empty_file_is_as_good_as_none() {
         for text in ["", "{}", "# nothing\n"] {
-            assert_eq!(Sidecar::parse(text, LIMITS), Ok(Sidecar::absent(LIMITS)), "{text:?}");
+            assert_eq!(PluginConfig::parse(text, LIMITS), Ok(PluginConfig::absent(LIMITS)), "{text:?}");
         }
     }
 
@@ -257,21 +257,21 @@ mod tests {
             order: -5
             limits: {memory: 2Mi, fuel: 77, deadline: 1.5s}
         ";
-        let sidecar = Sidecar::parse(text, LIMITS).unwrap();
-        assert_eq!(sidecar.hooks, Some(vec![Hook::Admission, Hook::Idle]));
-        assert_eq!(sidecar.namespaces.match_labels["team"], "research");
-        assert_eq!(sidecar.objects.match_expressions[0].operator, Operator::In);
-        assert_eq!(sidecar.kinds, ["Pod", "SandboxClaim"]);
-        assert_eq!(sidecar.settings, r#"{"desired":9,"nested":{"on":true}}"#);
-        assert_eq!((sidecar.failure_policy, sidecar.order), (FailurePolicy::Ignore, -5));
+        let config = PluginConfig::parse(text, LIMITS).unwrap();
+        assert_eq!(config.hooks, Some(vec![Hook::Admission, Hook::Idle]));
+        assert_eq!(config.namespaces.match_labels["team"], "research");
+        assert_eq!(config.objects.match_expressions[0].operator, Operator::In);
+        assert_eq!(config.kinds, ["Pod", "SandboxClaim"]);
+        assert_eq!(config.settings, r#"{"desired":9,"nested":{"on":true}}"#);
+        assert_eq!((config.failure_policy, config.order), (FailurePolicy::Ignore, -5));
         let limits = Limits { memory_bytes: 2 << 20, fuel: 77, deadline: Duration::from_millis(1500) };
-        assert_eq!(sidecar.limits, limits);
+        assert_eq!(config.limits, limits);
     }
 
     #[test]
     fn limits_that_are_not_given_are_the_hosts() {
-        let sidecar = Sidecar::parse("limits: {fuel: 5}", LIMITS).unwrap();
-        assert_eq!(sidecar.limits, Limits { fuel: 5, ..LIMITS });
+        let config = PluginConfig::parse("limits: {fuel: 5}", LIMITS).unwrap();
+        assert_eq!(config.limits, Limits { fuel: 5, ..LIMITS });
     }
 
     #[test]

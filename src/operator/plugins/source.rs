@@ -9,8 +9,8 @@ use paddock_core::binding::{Binding, Bindings};
 use paddock_core::question::{Hook, PluginRef};
 use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin};
 
-use super::folder::{self, Listing, Pair};
-use super::plugin_config::Sidecar;
+use super::directory::{self, Listing, PluginFiles};
+use super::plugin_config::PluginConfig;
 use super::{PluginStatus, PluginsConfig};
 
 /// The directory's plugins, and the built-ins behind them.
@@ -105,7 +105,7 @@ impl Source {
     /// Looks at the directory and puts into force what changed for the better.
     pub(super) fn look(&mut self, now: Instant) {
         let Some(dir) = self.config.dir.clone() else { return };
-        match folder::look(&dir, &self.listing, self.host.config().component_bytes as u64) {
+        match directory::look(&dir, &self.listing, self.host.config().component_bytes as u64) {
             Err(error) => {
                 // A directory that cannot be listed says nothing about its files: what is in force stays.
                 if self.unlisted.as_ref() != Some(&error) {
@@ -119,9 +119,9 @@ impl Source {
                     tracing::warn!(path = %path.display(), "not read: the file beside a component is called NAME.yaml");
                 }
                 let gone: Vec<String> =
-                    self.plugins.keys().filter(|name| !listing.pairs.contains_key(*name)).cloned().collect();
+                    self.plugins.keys().filter(|name| !listing.plugins.contains_key(*name)).cloned().collect();
                 gone.iter().for_each(|name| self.remove(name, now));
-                listing.pairs.iter().for_each(|(name, pair)| self.update(name, pair, now));
+                listing.plugins.iter().for_each(|(name, files)| self.update(name, files, now));
                 self.listing = listing;
             }
         }
@@ -136,18 +136,18 @@ impl Source {
         }
     }
 
-    fn update(&mut self, name: &str, pair: &Pair, now: Instant) {
-        let sum = |file: &Option<folder::File>| file.as_ref().and_then(|file| Some(file.content.as_ref().ok()?.sum));
-        let sums = (sum(&pair.component), sum(&pair.sidecar));
+    fn update(&mut self, name: &str, files: &PluginFiles, now: Instant) {
+        let sum = |file: &Option<directory::File>| file.as_ref().and_then(|file| Some(file.content.as_ref().ok()?.sum));
+        let sums = (sum(&files.component), sum(&files.config));
         let entry = self.plugins.entry(name.to_owned()).or_default();
-        let first = pair.component.as_ref().or(pair.sidecar.as_ref());
+        let first = files.component.as_ref().or(files.config.as_ref());
         entry.path = first.map(|file| file.path.clone());
         // Files that cannot be read have no sum: those are tried again at every look.
-        let readable = [&pair.component, &pair.sidecar].into_iter().flatten().all(|file| file.content.is_ok());
+        let readable = [&files.component, &files.config].into_iter().flatten().all(|file| file.content.is_ok());
         if readable && entry.tried == Some(sums) {
             return;
         }
-        let loaded = load(&self.host, name, pair);
+        let loaded = load(&self.host, name, files);
         let Some(entry) = self.plugins.get_mut(name) else { return };
         entry.tried = Some(sums);
         match loaded {
@@ -170,7 +170,7 @@ impl Source {
                 }
                 entry.error = Some(error);
                 // Without a component nothing may go on in its name.
-                if pair.component.is_none()
+                if files.component.is_none()
                     && let Some(former) = entry.active.take()
                 {
                     self.replaced.push((former.plugin.plugin, now));
@@ -193,30 +193,30 @@ impl Source {
     }
 }
 
-/// Loads, checks and binds one pair of files; nothing changes for anybody when it fails.
-fn load(host: &Host, name: &str, pair: &Pair) -> Result<Active, String> {
+/// Loads, checks and binds the files of one plugin; nothing changes for anybody when it fails.
+fn load(host: &Host, name: &str, files: &PluginFiles) -> Result<Active, String> {
     check_name(name).map_err(|error| format!("{name}.wasm: {error}"))?;
-    let sidecar = match &pair.sidecar {
-        None => Sidecar::absent(host.config().limits),
+    let config = match &files.config {
+        None => PluginConfig::absent(host.config().limits),
         Some(file) => {
             let content = file.content.as_ref().map_err(|error| format!("{name}.yaml: {error}"))?;
             let text = std::str::from_utf8(&content.bytes).map_err(|error| format!("{name}.yaml: {error}"))?;
-            Sidecar::parse(text, host.config().limits).map_err(|error| format!("{name}.yaml: {error}"))?
+            PluginConfig::parse(text, host.config().limits).map_err(|error| format!("{name}.yaml: {error}"))?
         }
     };
-    let Some(component) = &pair.component else {
+    let Some(component) = &files.component else {
         return Err(format!("{name}.yaml: there is no {name}.wasm beside it"));
     };
     let content = component.content.as_ref().map_err(|error| format!("{name}.wasm: {error}"))?;
-    let source = paddock_plugin_host::Source { name, component: &content.bytes, limits: Some(sidecar.limits) };
+    let source = paddock_plugin_host::Source { name, component: &content.bytes, limits: Some(config.limits) };
     let candidate = host.prepare(source).map_err(|error| format!("{name}.wasm: {error}"))?;
-    let bindings = bind(host, name, &candidate, sidecar)?;
+    let bindings = bind(host, name, &candidate, config)?;
     Ok(Active { plugin: host.admit(candidate), bindings })
 }
 
 /// Bindings of the hooks asked for, after the plugin itself accepted its settings for each.
-fn bind(host: &Host, name: &str, candidate: &Candidate, sidecar: Sidecar) -> Result<Vec<Binding>, String> {
-    let Sidecar { hooks, namespaces, objects, kinds, settings, failure_policy, order, limits: _ } = sidecar;
+fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) -> Result<Vec<Binding>, String> {
+    let PluginConfig { hooks, namespaces, objects, kinds, settings, failure_policy, order, limits: _ } = config;
     let plugin = candidate.plugin();
     let hooks = hooks.unwrap_or_else(|| plugin.hooks.clone());
     let exported = |hook: &Hook| plugin.hooks.contains(hook);

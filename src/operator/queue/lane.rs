@@ -126,7 +126,7 @@ impl LaneState {
     }
 
     /// Notes that a key now stands twice.
-    pub(super) fn overtake(&mut self) {
+    pub(super) fn preempt(&mut self) {
         self.stale += 1;
     }
 

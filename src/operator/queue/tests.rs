@@ -144,10 +144,10 @@ async fn what_happens_to_a_pool_at_about_the_same_time_is_looked_at_once() {
     let pool = key(Kind::SeedPool, "p");
     for _ in 0..9 {
         queue.push([pool.clone()], Trigger::Related);
-        tokio::time::advance(limits::GATHER / 10).await;
+        tokio::time::advance(limits::POOL_DEBOUNCE / 10).await;
         assert!(now(&queue).await.is_none());
     }
-    tokio::time::advance(limits::GATHER / 10).await;
+    tokio::time::advance(limits::POOL_DEBOUNCE / 10).await;
     now(&queue).await.unwrap().done(Done::Converged, None);
     assert!(now(&queue).await.is_none());
     // A change of its own is not kept waiting.
@@ -171,7 +171,7 @@ async fn a_change_overtakes_a_wake() {
 async fn failures_wait_longer_each_time_up_to_the_longest_and_a_success_forgets_them() {
     let queue = queue(1);
     queue.push([sandbox("a")], Trigger::Changed);
-    let (first, longest) = limits::RETRY;
+    let (first, longest) = limits::KEY_BACKOFF;
     let (_, mut job) = wait(&queue).await;
     let mut full = first;
     for _ in 0..16 {
@@ -215,13 +215,13 @@ async fn conflicts_are_looked_at_again_at_once_and_then_with_backoff() {
     queue.push([sandbox("a")], Trigger::Changed);
     let mut waits = Vec::new();
     let (_, mut job) = wait(&queue).await;
-    for _ in 0..limits::CONFLICTS_AT_ONCE + 2 {
+    for _ in 0..limits::IMMEDIATE_CONFLICT_RETRIES + 2 {
         job.done(Done::Again, None);
         let waited;
         (waited, job) = wait(&queue).await;
         waits.push(waited);
     }
-    let (at_once, later) = waits.split_at(limits::CONFLICTS_AT_ONCE as usize);
+    let (at_once, later) = waits.split_at(limits::IMMEDIATE_CONFLICT_RETRIES as usize);
     assert!(at_once.iter().all(Duration::is_zero), "{waits:?}");
     assert!(later.iter().all(|w| !w.is_zero()), "{waits:?}");
 }
@@ -340,7 +340,7 @@ async fn random_operations_keep_the_promises() {
         for job in jobs.drain(..) {
             job.done(Done::Converged, None);
         }
-        while let Ok(Some(job)) = tokio::time::timeout(limits::RETRY.1 * 2, queue.next()).await {
+        while let Ok(Some(job)) = tokio::time::timeout(limits::KEY_BACKOFF.1 * 2, queue.next()).await {
             owed.insert(job.key.clone(), false);
             job.done(Done::Converged, None);
         }
@@ -353,13 +353,13 @@ async fn random_operations_keep_the_promises() {
 async fn a_pool_that_takes_long_to_look_at_is_looked_at_more_seldom() {
     let queue = queue(4);
     let pool = key(Kind::Pool, "p");
-    let looking = limits::GATHER * 2;
+    let looking = limits::POOL_DEBOUNCE * 2;
     queue.push([pool.clone()], Trigger::Changed);
     let job = now(&queue).await.unwrap();
     job.took(looking);
     job.done(Done::Converged, None);
     queue.push([pool.clone()], Trigger::Related);
-    tokio::time::advance(looking * limits::GATHER_SHARE - Duration::from_millis(1)).await;
+    tokio::time::advance(looking * limits::SLOW_POOL_DEBOUNCE_FACTOR - Duration::from_millis(1)).await;
     assert!(now(&queue).await.is_none());
     tokio::time::advance(Duration::from_millis(1)).await;
     let job = now(&queue).await.unwrap();
@@ -369,6 +369,6 @@ async fn a_pool_that_takes_long_to_look_at_is_looked_at_more_seldom() {
     job.done(Done::Converged, None);
     now(&queue).await.unwrap().done(Done::Converged, None);
     queue.push([pool], Trigger::Related);
-    tokio::time::advance(limits::GATHER).await;
+    tokio::time::advance(limits::POOL_DEBOUNCE).await;
     assert!(now(&queue).await.is_some());
 }

@@ -52,7 +52,7 @@ impl Reconciler {
                 Some(ended) = running.join_next() => report(ended),
             }
         }
-        let drained = timeout(limits::DRAIN, async {
+        let drained = timeout(limits::WRITE_DRAIN_TIMEOUT, async {
             while let Some(ended) = running.join_next().await {
                 report(ended);
             }
@@ -73,7 +73,7 @@ impl Reconciler {
 
     async fn reconcile(&self, job: &Job) -> (Done, Option<Requeue>) {
         let (key, trigger) = (&job.key, job.trigger);
-        for _ in 0..limits::STALE_PLANS {
+        for _ in 0..limits::STALE_PLAN_RETRIES {
             let now = Timestamp::now();
             let looked = Instant::now();
             let snapshot = Arc::new(self.world.snapshot(key, now));
@@ -83,7 +83,7 @@ impl Reconciler {
             let plan = decide(&snapshot, &answers);
             looking += decided.elapsed();
             job.took(looking);
-            let progress = self.writer.act(&plan).await;
+            let progress = self.writer.execute(&plan).await;
 
             let wake = plan.requeue.clone();
             if progress != Progress::Stale {

@@ -54,7 +54,7 @@ impl Traces {
         let number = kept.next;
         kept.order.push_back((number, trace.key.clone()));
         kept.traces.insert(trace.key.clone(), (number, trace));
-        while kept.order.len() > limits::TRACES
+        while kept.order.len() > limits::TRACE_CAPACITY
             && let Some((number, key)) = kept.order.pop_front()
         {
             if kept.traces.get(&key).is_some_and(|(newest, _)| *newest == number) {

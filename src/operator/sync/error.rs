@@ -4,7 +4,7 @@ use kube::runtime::watcher;
 
 /// Why a watch was interrupted. The label of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Break {
+pub enum WatchError {
     /// The kind is not served: its CRD is not installed.
     Absent,
     /// We may not read it.
@@ -15,18 +15,19 @@ pub enum Break {
     Failed,
 }
 
-impl Break {
+impl WatchError {
     /// Every cause.
-    pub const ALL: [Break; 4] = [Break::Absent, Break::Forbidden, Break::Expired, Break::Failed];
+    pub const ALL: [WatchError; 4] =
+        [WatchError::Absent, WatchError::Forbidden, WatchError::Expired, WatchError::Failed];
 
     /// The label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Break::Absent => "absent",
-            Break::Forbidden => "forbidden",
-            Break::Expired => "expired",
-            Break::Failed => "failed",
+            WatchError::Absent => "absent",
+            WatchError::Forbidden => "forbidden",
+            WatchError::Expired => "expired",
+            WatchError::Failed => "failed",
         }
     }
 
@@ -44,10 +45,10 @@ impl Break {
             | watcher::Error::NoResourceVersion => 0,
         };
         match code {
-            404 => Break::Absent,
-            401 | 403 => Break::Forbidden,
-            410 => Break::Expired,
-            _ => Break::Failed,
+            404 => WatchError::Absent,
+            401 | 403 => WatchError::Forbidden,
+            410 => WatchError::Expired,
+            _ => WatchError::Failed,
         }
     }
 }

@@ -5,4 +5,4 @@ use std::collections::BTreeSet;
 use paddock_core::kind::Kind;
 
 /// Kinds that are not listed yet. Readiness is its emptiness.
-pub type Missing = BTreeSet<Kind>;
+pub type UnsyncedKinds = BTreeSet<Kind>;

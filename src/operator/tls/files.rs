@@ -8,7 +8,7 @@ use tokio::fs;
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use super::served::{BadPair, Served};
+use super::serving_cert::{InvalidKeyPair, ServingCert};
 
 /// Where the certificate and key are mounted: `tls.crt` and `tls.key`, as in a TLS Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,17 +23,17 @@ enum Unusable {
     #[error("{0}: {1}")]
     Read(PathBuf, #[source] std::io::Error),
     #[error(transparent)]
-    Pair(#[from] BadPair),
+    KeyPair(#[from] InvalidKeyPair),
 }
 
 /// Serves what is mounted, for ever.
-pub async fn follow_files(mounted: Mounted, served: Served, interval: Duration) {
+pub async fn follow_files(mounted: Mounted, serving_cert: ServingCert, interval: Duration) {
     let mut last = None;
     loop {
         match read(&mounted.dir).await {
             Ok(files) if last.as_ref() == Some(&files) => {}
             Ok(files) => {
-                match served.serve(&files.0, &files.1).map_err(Unusable::from) {
+                match serving_cert.serve(&files.0, &files.1).map_err(Unusable::from) {
                     Ok(()) => info!(dir = %mounted.dir.display(), "serving the mounted certificate"),
                     // A mount is replaced file by file: the next look sees both.
                     Err(error) => error!(dir = %mounted.dir.display(), %error, "the mounted certificate is not served"),

@@ -2,12 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyUsagePurpose,
 };
 use time::OffsetDateTime;
 
-use super::material::Pair;
+use super::cert_state::KeyPair;
 
 /// How far a certificate's beginning lies back, for clocks that run behind ours.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -27,7 +27,7 @@ pub enum IssueError {
 ///
 /// # Errors
 /// When a host is not a name that a certificate can hold.
-pub fn issue(hosts: &[String], now: Timestamp, lifetime: SignedDuration) -> Result<Pair, IssueError> {
+pub fn issue(hosts: &[String], now: Timestamp, lifetime: SignedDuration) -> Result<KeyPair, IssueError> {
     let not_before = now.checked_sub(CLOCK_SKEW).map_err(|_| IssueError::Time(now))?;
     let not_after = now.checked_add(lifetime).map_err(|_| IssueError::Time(now))?;
     let begin = date(not_before)?;
@@ -39,7 +39,7 @@ pub fn issue(hosts: &[String], now: Timestamp, lifetime: SignedDuration) -> Resu
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     (authority.not_before, authority.not_after) = (begin, end);
-    let authority_key = KeyPair::generate()?;
+    let authority_key = rcgen::KeyPair::generate()?;
     let authority_certificate = authority.self_signed(&authority_key)?;
 
     let mut server = CertificateParams::new(hosts)?;
@@ -48,10 +48,10 @@ pub fn issue(hosts: &[String], now: Timestamp, lifetime: SignedDuration) -> Resu
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     server.use_authority_key_identifier_extension = true;
     (server.not_before, server.not_after) = (begin, end);
-    let key = KeyPair::generate()?;
+    let key = rcgen::KeyPair::generate()?;
     let certificate = server.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
 
-    Ok(Pair {
+    Ok(KeyPair {
         authority: authority_certificate.pem(),
         certificate: certificate.pem(),
         key: key.serialize_pem(),

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::material::Retired;
+use super::cert_state::Retired;
 use super::*;
 
 const HOSTS: &[&str] = &["paddock-webhook.agent-sandbox-system.svc"];
@@ -25,7 +25,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }
 
-fn pair(issued: Timestamp, lifetimes: &Lifetimes) -> Pair {
+fn pair(issued: Timestamp, lifetimes: &Lifetimes) -> KeyPair {
     issue(&hosts(), issued, lifetimes.certificate).expect("issued")
 }
 
@@ -34,14 +34,14 @@ fn what_is_due_follows_from_the_clock_and_from_what_is_trusted() {
     let lifetimes = Lifetimes::default();
     let day = |n: i64| at("2026-01-01T00:00:00Z") + SignedDuration::from_hours(24 * n);
     let minutes = |n: i64| SignedDuration::from_mins(n);
-    let fresh = Material::new(pair(day(0), &lifetimes));
-    let staged = Material { next: Some(pair(day(60), &lifetimes)), ..fresh.clone() };
-    let switched = Material {
+    let fresh = CertState::new(pair(day(0), &lifetimes));
+    let staged = CertState { next: Some(pair(day(60), &lifetimes)), ..fresh.clone() };
+    let switched = CertState {
         previous: Some(Retired { authority: "old".to_owned(), since: day(60) }),
-        ..Material::new(pair(day(60), &lifetimes))
+        ..CertState::new(pair(day(60), &lifetimes))
     };
     let renamed = vec!["other.svc".to_owned()];
-    for (what, material, now, hosts, trusted, step) in [
+    for (what, state, now, hosts, trusted, step) in [
         ("fresh", &fresh, day(1), hosts(), true, Step::Keep),
         ("a day too early", &fresh, day(59), hosts(), true, Step::Keep),
         ("a month before its end", &fresh, day(60), hosts(), true, Step::Stage),
@@ -55,7 +55,7 @@ fn what_is_due_follows_from_the_clock_and_from_what_is_trusted() {
         ("switched just now", &switched, day(60) + minutes(9), hosts(), true, Step::Keep),
         ("switched for long enough", &switched, day(60) + minutes(10), hosts(), true, Step::Retire),
     ] {
-        assert_eq!(material.step(now, &hosts, &lifetimes, trusted), step, "{what}");
+        assert_eq!(state.step(now, &hosts, &lifetimes, trusted), step, "{what}");
     }
 }
 
@@ -79,60 +79,60 @@ fn a_rotation_has_to_fit_into_a_certificates_life() {
 fn a_rotation_ends_where_it_began_and_trusts_both_in_between() {
     let lifetimes = Lifetimes::default();
     let start = at("2026-01-01T00:00:00Z");
-    let mut material = Material::new(pair(start, &lifetimes));
-    let first = material.current.clone();
+    let mut state = CertState::new(pair(start, &lifetimes));
+    let first = state.current.clone();
     let (mut now, mut steps) = (start, Vec::new());
     while steps.len() < 3 {
-        let step = material.step(now, &hosts(), &lifetimes, true);
+        let step = state.step(now, &hosts(), &lifetimes, true);
         if step == Step::Keep {
             now += SignedDuration::from_mins(1);
             continue;
         }
         steps.push(step);
-        let served_before = material.current.authority.clone();
-        let trusted_before = material.bundle();
-        material = material.after(step, now, || Some(pair(now, &lifetimes)));
-        assert!(trusted_before.contains(&material.current.authority), "{step:?}: served only what was trusted");
+        let served_before = state.current.authority.clone();
+        let trusted_before = state.bundle();
+        state = state.after(step, now, || Some(pair(now, &lifetimes)));
+        assert!(trusted_before.contains(&state.current.authority), "{step:?}: served only what was trusted");
         if step != Step::Retire {
-            assert!(material.bundle().contains(&served_before), "{step:?}: what was served is still trusted");
+            assert!(state.bundle().contains(&served_before), "{step:?}: what was served is still trusted");
         }
     }
     assert_eq!(steps, [Step::Stage, Step::Switch, Step::Retire]);
-    assert_eq!((&material.next, &material.previous), (&None, &None));
-    assert_ne!(material.current.authority, first.authority);
-    assert!(!material.bundle().contains(&first.authority));
+    assert_eq!((&state.next, &state.previous), (&None, &None));
+    assert_ne!(state.current.authority, first.authority);
+    assert!(!state.bundle().contains(&first.authority));
 }
 
 #[test]
 fn the_secret_holds_everything_and_the_usual_keys() {
     let lifetimes = Lifetimes::default();
     let now = at("2026-01-01T00:00:00Z");
-    let material = Material::new(pair(now, &lifetimes)).after(Step::Stage, now, || Some(pair(now, &lifetimes)));
-    let data = material.to_secret().expect("JSON");
+    let state = CertState::new(pair(now, &lifetimes)).after(Step::Stage, now, || Some(pair(now, &lifetimes)));
+    let data = state.to_secret().expect("JSON");
     assert_eq!(data.keys().map(String::as_str).collect::<Vec<_>>(), ["ca.crt", "paddock.json", "tls.crt", "tls.key"]);
-    assert_eq!(String::from_utf8_lossy(&data["ca.crt"].0), material.bundle());
-    assert_eq!(Material::from_secret(&data), Some(material.clone()));
+    assert_eq!(String::from_utf8_lossy(&data["ca.crt"].0), state.bundle());
+    assert_eq!(CertState::from_secret(&data), Some(state.clone()));
     let mut broken = data;
     broken.insert("paddock.json".to_owned(), k8s_openapi::ByteString(b"{}".to_vec()));
-    assert_eq!(Material::from_secret(&broken), None);
-    assert!(!format!("{material:?}").contains("PRIVATE"), "keys are not logged");
+    assert_eq!(CertState::from_secret(&broken), None);
+    assert!(!format!("{state:?}").contains("PRIVATE"), "keys are not logged");
 }
 
 #[test]
 fn a_pair_that_cannot_be_served_does_not_replace_one_that_can() {
     let lifetimes = Lifetimes::default();
     let (one, other) = (pair(Timestamp::now(), &lifetimes), pair(Timestamp::now(), &lifetimes));
-    let served = Served::default();
-    assert!(!served.ready());
-    served.serve(one.certificate.as_bytes(), one.key.as_bytes()).expect("served");
+    let serving_cert = ServingCert::default();
+    assert!(!serving_cert.ready());
+    serving_cert.serve(one.certificate.as_bytes(), one.key.as_bytes()).expect("served");
     for (what, certificate, key) in [
         ("another's key", one.certificate.as_str(), other.key.as_str()),
         ("no certificate", "", one.key.as_str()),
         ("no key", one.certificate.as_str(), ""),
         ("garbage", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", one.key.as_str()),
     ] {
-        assert!(served.serve(certificate.as_bytes(), key.as_bytes()).is_err(), "{what}");
-        assert!(served.ready(), "{what}");
+        assert!(serving_cert.serve(certificate.as_bytes(), key.as_bytes()).is_err(), "{what}");
+        assert!(serving_cert.ready(), "{what}");
     }
 }
 
@@ -161,16 +161,16 @@ async fn call(address: std::net::SocketAddr, bundle: &str) -> std::io::Result<u8
 async fn a_rotation_under_load_fails_no_call() {
     let lifetimes = Lifetimes::default();
     let start = Timestamp::now();
-    let secret = Arc::new(Mutex::new(Material::new(pair(start, &lifetimes))));
+    let secret = Arc::new(Mutex::new(CertState::new(pair(start, &lifetimes))));
     let configured = Arc::new(Mutex::new(secret.lock().expect("a lock").bundle()));
     let mut replicas = Vec::new();
     for _ in 0..2 {
-        let served = Served::default();
+        let serving_cert = ServingCert::default();
         let first = secret.lock().expect("a lock").current.clone();
-        served.serve(first.certificate.as_bytes(), first.key.as_bytes()).expect("served");
+        serving_cert.serve(first.certificate.as_bytes(), first.key.as_bytes()).expect("served");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let acceptor = TlsAcceptor::from(Arc::new(served.server_config().expect("TLS")));
+        let acceptor = TlsAcceptor::from(Arc::new(serving_cert.server_config().expect("TLS")));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
@@ -183,7 +183,7 @@ async fn a_rotation_under_load_fails_no_call() {
                 });
             }
         });
-        replicas.push((served, address));
+        replicas.push((serving_cert, address));
     }
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -216,17 +216,17 @@ async fn a_rotation_under_load_fails_no_call() {
     // The clock of the steps: each round is as long as the overlap, in which both replicas look once.
     let (mut now, mut rotations) = (start, 0);
     while rotations < 3 {
-        let material = secret.lock().expect("a lock").clone();
-        for (served, _) in &replicas {
-            served.serve(material.current.certificate.as_bytes(), material.current.key.as_bytes()).expect("served");
-            *configured.lock().expect("a lock") = material.bundle();
+        let state = secret.lock().expect("a lock").clone();
+        for (serving_cert, _) in &replicas {
+            serving_cert.serve(state.current.certificate.as_bytes(), state.current.key.as_bytes()).expect("served");
+            *configured.lock().expect("a lock") = state.bundle();
             two_more_calls().await;
         }
-        let step = material.step(now, &hosts(), &lifetimes, true);
+        let step = state.step(now, &hosts(), &lifetimes, true);
         rotations += usize::from(step == Step::Retire);
-        *secret.lock().expect("a lock") = material.after(step, now, || {
+        *secret.lock().expect("a lock") = state.after(step, now, || {
             // Valid by the real clock, issued by this one.
-            Some(Pair { issued: now, not_after: now + lifetimes.certificate, ..pair(Timestamp::now(), &lifetimes) })
+            Some(KeyPair { issued: now, not_after: now + lifetimes.certificate, ..pair(Timestamp::now(), &lifetimes) })
         });
         now += if step == Step::Keep { SignedDuration::from_hours(24 * 60) } else { lifetimes.overlap };
     }

@@ -11,8 +11,8 @@ use crate::world::SharedWorld;
 
 /// Puts every object in again, some of them each second, so that no burst is made; all at once when the clock was set.
 pub async fn resync(world: SharedWorld, queue: Queue, wall: impl Fn() -> Timestamp) {
-    let steps = usize::try_from(limits::RESYNC.as_secs() / limits::RESYNC_STEP.as_secs()).unwrap_or(1);
-    let mut ticks = interval(limits::RESYNC_STEP);
+    let steps = usize::try_from(limits::RESYNC_PERIOD.as_secs() / limits::RESYNC_STEP_INTERVAL.as_secs()).unwrap_or(1);
+    let mut ticks = interval(limits::RESYNC_STEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut clocks = Clocks { wall: wall(), steady: Instant::now() };
     // What was put in last, and what is due, in parts of an object: in a second that may be less than one.
@@ -53,7 +53,7 @@ impl Clocks {
         let by_steady = steady.saturating_duration_since(self.steady).as_secs_f64();
         *self = Self { wall, steady };
         let by = by_wall - by_steady;
-        (by.abs() > limits::CLOCK_STEP.as_secs_f64()).then_some(by)
+        (by.abs() > limits::CLOCK_STEP_THRESHOLD.as_secs_f64()).then_some(by)
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
         let wall = move || Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs_f64(began.elapsed().as_secs_f64());
         let pass = tokio::spawn(resync(world_of(sandboxes), queue.clone(), wall));
         let (mut seen, mut looks, mut most) = (BTreeSet::<Key>::new(), 0, 0);
-        while began.elapsed() < limits::RESYNC + limits::RESYNC_STEP * 2 {
+        while began.elapsed() < limits::RESYNC_PERIOD + limits::RESYNC_STEP_INTERVAL * 2 {
             let keys = second(&queue).await;
             most = most.max(keys.len());
             looks += keys.len();
@@ -140,7 +140,7 @@ mod tests {
         pass.abort();
         assert_eq!(seen.len(), sandboxes + OTHERS, "all of them");
         assert!(looks <= seen.len() + seen.len() / 100 + 1, "{looks} looks at {} objects", seen.len());
-        let even = sandboxes / usize::try_from(limits::RESYNC.as_secs()).unwrap();
+        let even = sandboxes / usize::try_from(limits::RESYNC_PERIOD.as_secs()).unwrap();
         assert!(most <= 2 * (even + 1), "{most} in one second, {even} would be even");
     }
 

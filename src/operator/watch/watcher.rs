@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, Trigger};
-use crate::sync::{Break, Missing};
+use crate::sync::{UnsyncedKinds, WatchError};
 use crate::world::SharedWorld;
 
 /// Feeds one kind.
@@ -40,7 +40,7 @@ pub struct Watch {
     /// Counts events and restarts.
     pub metrics: Metrics,
     /// Loses this kind when it has been listed.
-    pub missing: Sender<Missing>,
+    pub unsynced: Sender<UnsyncedKinds>,
 }
 
 impl Watch {
@@ -58,8 +58,8 @@ impl Watch {
             Some(namespace) if kind.namespaced() => Api::namespaced_with(self.client.clone(), namespace, &resource),
             Some(_) | None => Api::all_with(self.client.clone(), &resource),
         };
-        let seconds = u32::try_from(limits::WATCH.as_secs()).unwrap_or(u32::MAX);
-        let config = watcher::Config::default().timeout(seconds).page_size(limits::LIST_PAGE);
+        let seconds = u32::try_from(limits::WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
+        let config = watcher::Config::default().timeout(seconds).page_size(limits::LIST_PAGE_SIZE);
         loop {
             self.feed(watcher(api.clone(), config.clone())).await;
         }
@@ -69,7 +69,7 @@ impl Watch {
     async fn feed(&self, events: impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>>) {
         let mut events = pin!(events);
         let mut listing: Vec<Object> = Vec::new();
-        let mut breaks = 0_u32;
+        let mut failures = 0_u32;
         let mut doubted = pin!(sleep(Duration::MAX));
         loop {
             let event = tokio::select! {
@@ -86,22 +86,22 @@ impl Watch {
             };
             let Some(event) = event else { return };
             if matches!(event, Ok(watcher::Event::InitDone)) {
-                doubted.set(sleep(limits::DOUBT));
+                doubted.set(sleep(limits::UNVERIFIED_TIMEOUT));
             }
             match event {
                 Ok(event) => {
                     // That a list begins says nothing yet.
                     if !matches!(event, watcher::Event::Init) {
-                        breaks = 0;
+                        failures = 0;
                     }
                     self.take_in(event, &mut listing);
                 }
                 Err(error) => {
-                    let cause = Break::of(&error);
-                    self.metrics.watch_break(self.kind, cause.as_str());
-                    self.report(cause, &error, breaks);
-                    sleep(pause(cause, breaks)).await;
-                    breaks = breaks.saturating_add(1);
+                    let cause = WatchError::of(&error);
+                    self.metrics.watch_error(self.kind, cause.as_str());
+                    self.report(cause, &error, failures);
+                    sleep(pause(cause, failures)).await;
+                    failures = failures.saturating_add(1);
                 }
             }
         }
@@ -148,37 +148,37 @@ impl Watch {
     }
 
     fn listed(&self) {
-        self.missing.send_if_modified(|missing| missing.remove(&self.kind));
+        self.unsynced.send_if_modified(|unsynced| unsynced.remove(&self.kind));
     }
 
     /// Says what is wrong, once; and lets the rest begin without a kind that is not installed, since nothing
     /// of that kind can exist. Without the Sandbox's CRD there is nothing to do, so that one is waited for.
-    fn report(&self, cause: Break, error: &watcher::Error, breaks: u32) {
+    fn report(&self, cause: WatchError, error: &watcher::Error, failures: u32) {
         let kind = self.kind;
         match cause {
-            Break::Absent => {
-                if breaks == 0 {
+            WatchError::Absent => {
+                if failures == 0 {
                     info!(?kind, group = kind.group(), "CRD not installed; waiting for it");
                 }
-                if breaks > 0 && kind != Kind::Sandbox {
+                if failures > 0 && kind != Kind::Sandbox {
                     self.listed();
                 }
             }
             // Confined to a namespace, it may have no rights outside of one; decisions then know no such object. Its own
             // Namespace it must see: there it says whether pods have to be isolated.
-            Break::Forbidden if self.namespace.is_some() && !kind.namespaced() && kind != Kind::Namespace => {
-                if breaks == 0 {
+            WatchError::Forbidden if self.namespace.is_some() && !kind.namespaced() && kind != Kind::Namespace => {
+                if failures == 0 {
                     info!(?kind, "may not be watched from within one namespace; going on without");
                 }
                 self.listed();
             }
-            Break::Forbidden => warn!(?kind, %error, "may not be watched: check the operator's RBAC"),
-            Break::Expired => debug!(?kind, "version expired; listing again"),
-            Break::Failed => {
-                if breaks < 2 {
+            WatchError::Forbidden => warn!(?kind, %error, "may not be watched: check the operator's RBAC"),
+            WatchError::Expired => debug!(?kind, "version expired; listing again"),
+            WatchError::Failed => {
+                if failures < 2 {
                     debug!(?kind, %error, "watch interrupted")
                 } else {
-                    warn!(?kind, %error, breaks, "watch keeps failing")
+                    warn!(?kind, %error, failures, "watch keeps failing")
                 }
             }
         }
@@ -186,15 +186,15 @@ impl Watch {
 }
 
 /// How long to wait after the n-th break in a row.
-fn pause(cause: Break, breaks: u32) -> Duration {
+fn pause(cause: WatchError, failures: u32) -> Duration {
     let (first, longest) = limits::WATCH_BACKOFF;
     match cause {
         // The second look comes soon: an API server that has just started does not serve all CRDs at once.
-        Break::Absent if breaks == 0 => first,
-        Break::Absent => limits::ABSENT_KIND,
-        Break::Expired if breaks == 0 => Duration::ZERO,
-        Break::Expired | Break::Forbidden | Break::Failed => {
-            first.saturating_mul(2_u32.saturating_pow(breaks.min(16))).min(longest)
+        WatchError::Absent if failures == 0 => first,
+        WatchError::Absent => limits::ABSENT_KIND_POLL_INTERVAL,
+        WatchError::Expired if failures == 0 => Duration::ZERO,
+        WatchError::Expired | WatchError::Forbidden | WatchError::Failed => {
+            first.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(longest)
         }
     }
 }

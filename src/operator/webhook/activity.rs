@@ -19,7 +19,7 @@ const FIELD_MANAGER: &str = "paddock-activity";
 pub(super) async fn write(client: Client, signs: mpsc::Receiver<Activity>, metrics: Reviews) {
     let signs = futures::stream::unfold(signs, async |mut signs| signs.recv().await.map(|sign| (sign, signs)));
     signs
-        .for_each_concurrent(limits::ACTIVITY_WRITES, |sign| {
+        .for_each_concurrent(limits::ACTIVITY_WRITE_CONCURRENCY, |sign| {
             let (client, metrics) = (client.clone(), metrics.clone());
             async move { metrics.activity(if note(&client, &sign).await { "written" } else { "failed" }) }
         })
@@ -32,7 +32,7 @@ async fn note(client: &Client, sign: &Activity) -> bool {
     // The UID is a precondition: another Sandbox of that name was not used.
     let patch = json!({ "metadata": { "uid": sign.uid, "annotations": sign.annotations } });
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    for pause in limits::ACTIVITY_RETRIES {
+    for pause in limits::ACTIVITY_RETRY_DELAYS {
         match sandboxes.patch_metadata(&sign.sandbox.name, &params, &Patch::Merge(&patch)).await {
             Ok(_) => return true,
             // It is gone, or another one of its name is there: nobody's activity any more.

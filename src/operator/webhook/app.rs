@@ -20,7 +20,7 @@ use super::promise::Promises;
 use super::wire::{self, Asked, Malformed};
 use crate::limits;
 use crate::plugins::{PluginClient, ask_all};
-use crate::sync::Missing;
+use crate::sync::UnsyncedKinds;
 use crate::world::SharedWorld;
 
 /// What a review has to know of the cluster; `None` while that is not known yet.
@@ -28,9 +28,9 @@ pub type Look = Arc<dyn Fn(&Review) -> Option<Context> + Send + Sync>;
 
 /// Looks at the World, once everything in it is listed.
 #[must_use]
-pub fn look(world: SharedWorld, missing: watch::Receiver<Missing>, operator_user: Option<Arc<str>>) -> Look {
+pub fn look(world: SharedWorld, unsynced: watch::Receiver<UnsyncedKinds>, operator_user: Option<Arc<str>>) -> Look {
     Arc::new(move |review| {
-        let complete = missing.borrow().is_empty();
+        let complete = unsynced.borrow().is_empty();
         complete.then(|| world.read(|world| Context::of(world, review, operator_user.clone())))
     })
 }
@@ -51,7 +51,7 @@ impl App {
     /// An app that looks at the cluster by `look`, asks plugins by `judge`, and hands on signs of activity.
     #[must_use]
     pub fn new(look: Look, judge: PluginClient, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
-        let permits = Arc::new(Semaphore::new(limits::REVIEWS));
+        let permits = Arc::new(Semaphore::new(limits::REVIEW_CONCURRENCY));
         Self { look, judge, activity, promises: None, metrics, permits, clock: Timestamp::now }
     }
 
@@ -72,13 +72,13 @@ impl App {
 enum Unanswered {
     #[error("there is no webhook at /{0}/{1}")]
     NoSuchPath(String, String),
-    #[error("the body could not be read, or has more than {} bytes", limits::REVIEW_BODY)]
+    #[error("the body could not be read, or has more than {} bytes", limits::REVIEW_BODY_MAX)]
     Body(#[source] axum::Error),
     #[error(transparent)]
     Malformed(#[from] Malformed),
     #[error("the operator has not seen the whole cluster yet")]
     NotReady,
-    #[error("the review took longer than {:?}", limits::REVIEW)]
+    #[error("the review took longer than {:?}", limits::REVIEW_TIMEOUT)]
     Late,
     #[error("the review failed: {0}")]
     Broken(#[from] tokio::task::JoinError),
@@ -112,7 +112,7 @@ async fn handle(State(app): State<App>, Path((phase, entry)): Path<(String, Stri
         return Unanswered::NoSuchPath(phase, entry).into_response();
     };
     let metrics = app.metrics.clone();
-    let answer = timeout(limits::REVIEW, app.answer(phase, entry, body)).await.unwrap_or(Err(Unanswered::Late));
+    let answer = timeout(limits::REVIEW_TIMEOUT, app.answer(phase, entry, body)).await.unwrap_or(Err(Unanswered::Late));
     match answer {
         Ok((answer, outcome)) => {
             metrics.answered(phase, entry, outcome, started.elapsed());
@@ -139,7 +139,7 @@ impl App {
     async fn answer(self, phase: Phase, entry: Entry, body: Body) -> Result<(Vec<u8>, &'static str), Unanswered> {
         // Never closed; and a call that finds no place in time is answered by its timeout.
         let _permit = self.permits.clone().acquire_owned().await;
-        let body = to_bytes(body, limits::REVIEW_BODY).await.map_err(Unanswered::Body)?;
+        let body = to_bytes(body, limits::REVIEW_BODY_MAX).await.map_err(Unanswered::Body)?;
         let asked = wire::read(&body, phase, entry, (self.clock)())?;
         let mut context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
         context.reserved_sandbox = self.promises.as_ref().and_then(|promises| promises.promise(&asked.review));

@@ -31,7 +31,7 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// How the API server reaches the webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum ClientConfig {
     /// By a Service of the cluster.
     Service {
         /// Its namespace.
@@ -45,13 +45,13 @@ pub enum Reach {
     Url(String),
 }
 
-impl Reach {
+impl ClientConfig {
     /// The names that a certificate has to be for.
     #[must_use]
     pub fn hosts(&self) -> Vec<String> {
         match self {
-            Reach::Service { namespace, name, .. } => vec![format!("{name}.{namespace}.svc")],
-            Reach::Url(url) => {
+            ClientConfig::Service { namespace, name, .. } => vec![format!("{name}.{namespace}.svc")],
+            ClientConfig::Url(url) => {
                 let authority = url.trim_start_matches("https://").split('/').next().unwrap_or_default();
                 let host = match authority.rsplit_once(':') {
                     Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
@@ -62,11 +62,11 @@ impl Reach {
         }
     }
 
-    fn client_config(&self, phase: &str, entry: Entry, bundle: Option<&str>) -> WebhookClientConfig {
+    fn for_entry(&self, phase: &str, entry: Entry, bundle: Option<&str>) -> WebhookClientConfig {
         let path = format!("/{phase}/{}", entry.as_str());
         let ca_bundle = bundle.map(|b| ByteString(b.as_bytes().to_vec()));
         match self {
-            Reach::Service { namespace, name, port } => WebhookClientConfig {
+            ClientConfig::Service { namespace, name, port } => WebhookClientConfig {
                 ca_bundle,
                 service: Some(ServiceReference {
                     namespace: namespace.clone(),
@@ -76,7 +76,7 @@ impl Reach {
                 }),
                 url: None,
             },
-            Reach::Url(url) => WebhookClientConfig {
+            ClientConfig::Url(url) => WebhookClientConfig {
                 ca_bundle,
                 service: None,
                 url: Some(format!("{}{path}", url.trim_end_matches('/'))),
@@ -89,7 +89,7 @@ impl Reach {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
     /// How the webhook is reached.
-    pub reach: Reach,
+    pub client_config: ClientConfig,
     /// The operator's own namespace, where it has one.
     pub own_namespace: Option<String>,
     /// The operator's user, which is not asked about.
@@ -118,7 +118,7 @@ fn mutating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> MutatingWe
     MutatingWebhook {
         name: webhook_name(entry),
         admission_review_versions: vec!["v1".to_owned()],
-        client_config: desired.reach.client_config("mutate", entry, bundle),
+        client_config: desired.client_config.for_entry("mutate", entry, bundle),
         failure_policy: Some(failure_policy(entry).to_owned()),
         match_conditions: match_conditions(desired, entry, Phase::Mutate),
         match_policy: Some("Equivalent".to_owned()),
@@ -137,7 +137,7 @@ fn validating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> Validati
     ValidatingWebhook {
         name: webhook_name(entry),
         admission_review_versions: vec!["v1".to_owned()],
-        client_config: desired.reach.client_config("validate", entry, bundle),
+        client_config: desired.client_config.for_entry("validate", entry, bundle),
         failure_policy: Some(failure_policy(entry).to_owned()),
         match_conditions: match_conditions(desired, entry, Phase::Validate),
         match_policy: Some("Equivalent".to_owned()),
@@ -295,21 +295,21 @@ mod tests {
 
     #[test]
     fn a_certificate_is_for_the_host_that_the_api_server_calls() {
-        let service = Reach::Service { namespace: "n".to_owned(), name: "w".to_owned(), port: 443 };
-        for (reach, host) in [
+        let service = ClientConfig::Service { namespace: "n".to_owned(), name: "w".to_owned(), port: 443 };
+        for (client_config, host) in [
             (service, "w.n.svc"),
-            (Reach::Url("https://127.0.0.1:9443".to_owned()), "127.0.0.1"),
-            (Reach::Url("https://[::1]:9443/".to_owned()), "::1"),
-            (Reach::Url("https://hooks.example.com".to_owned()), "hooks.example.com"),
+            (ClientConfig::Url("https://127.0.0.1:9443".to_owned()), "127.0.0.1"),
+            (ClientConfig::Url("https://[::1]:9443/".to_owned()), "::1"),
+            (ClientConfig::Url("https://hooks.example.com".to_owned()), "hooks.example.com"),
         ] {
-            assert_eq!(reach.hosts(), [host], "{reach:?}");
+            assert_eq!(client_config.hosts(), [host], "{client_config:?}");
         }
     }
 
     #[test]
     fn pods_and_foreign_owners_fail_closed_and_everything_else_open() {
         let desired = Desired {
-            reach: Reach::Url("https://127.0.0.1:9443".to_owned()),
+            client_config: ClientConfig::Url("https://127.0.0.1:9443".to_owned()),
             own_namespace: Some("agent-sandbox-system".to_owned()),
             operator_user: Some("system:serviceaccount:agent-sandbox-system:agent-sandbox-controller".to_owned()),
         };

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::limits;
-use crate::tls::Served;
+use crate::tls::ServingCert;
 
 /// Serves until `stop`, then lets the calls that are under way end.
 ///
@@ -24,12 +24,12 @@ use crate::tls::Served;
 /// When TLS cannot be set up.
 pub async fn serve(
     listener: TcpListener,
-    served: &Served,
+    serving_cert: &ServingCert,
     router: Router,
     stop: CancellationToken,
 ) -> Result<(), rustls::Error> {
-    let acceptor = TlsAcceptor::from(Arc::new(served.server_config()?));
-    let connections = Arc::new(Semaphore::new(limits::WEBHOOK_CONNECTIONS));
+    let acceptor = TlsAcceptor::from(Arc::new(serving_cert.server_config()?));
+    let connections = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     loop {
         let (stream, permit) = tokio::select! {
@@ -39,7 +39,7 @@ pub async fn serve(
                 Err(error) => {
                     // Out of file descriptors, most likely: those that are open will close.
                     warn!(%error, "cannot accept a webhook connection");
-                    sleep(limits::ACCEPT_PAUSE).await;
+                    sleep(limits::ACCEPT_RETRY_DELAY).await;
                     continue;
                 }
             },
@@ -47,19 +47,19 @@ pub async fn serve(
         let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _permit = permit;
-            let stream = match timeout(limits::HANDSHAKE, acceptor.accept(stream)).await {
+            let stream = match timeout(limits::HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return debug!(%error, "webhook handshake failed"),
                 Err(_) => return debug!("webhook handshake took too long"),
             };
             let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::IDLE_CONNECTION);
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::IDLE_CONNECTION_TIMEOUT);
             builder
                 .http2()
                 .timer(TokioTimer::new())
-                .max_concurrent_streams(limits::STREAMS)
-                .keep_alive_interval(limits::IDLE_CONNECTION)
-                .keep_alive_timeout(limits::HANDSHAKE);
+                .max_concurrent_streams(limits::HTTP2_STREAMS_MAX)
+                .keep_alive_interval(limits::IDLE_CONNECTION_TIMEOUT)
+                .keep_alive_timeout(limits::HANDSHAKE_TIMEOUT);
             let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
             if let Err(error) = watcher.watch(connection.into_owned()).await {
                 debug!(%error, "webhook connection ended");
@@ -67,7 +67,7 @@ pub async fn serve(
         });
     }
     drop(listener);
-    if timeout(limits::WEBHOOK_DRAIN, graceful.shutdown()).await.is_err() {
+    if timeout(limits::CONNECTION_DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         warn!("webhook connections were cut off");
     }
     Ok(())

@@ -44,15 +44,15 @@ async fn start_with(look: Look, judge: PluginClient) -> Served1 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let pair = issue(&["127.0.0.1".to_owned()], Timestamp::now(), Lifetimes::default().certificate).expect("issued");
-    let served = Served::default();
-    served.serve(pair.certificate.as_bytes(), pair.key.as_bytes()).expect("served");
+    let serving_cert = ServingCert::default();
+    serving_cert.serve(pair.certificate.as_bytes(), pair.key.as_bytes()).expect("served");
     let registry = Registry::new();
     let (signs, _) = mpsc::channel(1);
     let app = App::new(look, judge, signs, Reviews::register(&registry).expect("metrics"));
     let stop = CancellationToken::new();
     let end = stop.clone();
     let ended = tokio::spawn(async move {
-        serve(listener, &served, app.router(), end).await.expect("TLS");
+        serve(listener, &serving_cert, app.router(), end).await.expect("TLS");
     });
     Served1 { address, authority: pair.authority, registry, stop, ended }
 }
@@ -138,7 +138,7 @@ async fn a_pod_gets_its_class_over_tls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_answered_says_why_in_a_status() {
     let webhook = start_plain().await;
-    let too_long = vec![b' '; limits::REVIEW_BODY + 1];
+    let too_long = vec![b' '; limits::REVIEW_BODY_MAX + 1];
     for (path, body, code) in [
         ("/mutate/generated-code", b"{".as_slice(), 400),
         ("/mutate/generated-code", b"".as_slice(), 400),
@@ -200,12 +200,16 @@ fn a_review_ends_before_the_api_server_stops_waiting() {
     let waits = waits.chain(validating.webhooks.into_iter().flatten().map(|w| w.timeout_seconds));
     for seconds in waits {
         let seconds = u64::try_from(seconds.expect("a timeout")).expect("positive");
-        assert!(limits::REVIEW < Duration::from_secs(seconds), "{:?} of {seconds} s", limits::REVIEW);
+        assert!(limits::REVIEW_TIMEOUT < Duration::from_secs(seconds), "{:?} of {seconds} s", limits::REVIEW_TIMEOUT);
     }
 }
 
 fn desired() -> Desired {
-    Desired { reach: Reach::Url("https://127.0.0.1:1".to_owned()), own_namespace: None, operator_user: None }
+    Desired {
+        client_config: ClientConfig::Url("https://127.0.0.1:1".to_owned()),
+        own_namespace: None,
+        operator_user: None,
+    }
 }
 
 #[test]

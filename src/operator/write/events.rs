@@ -21,16 +21,16 @@ pub struct Events {
 }
 
 /// The other end, to be run.
-pub struct Outbox {
+pub struct EventQueue {
     receiver: mpsc::Receiver<Event>,
     metrics: Metrics,
 }
 
 /// A pair of ends.
 #[must_use]
-pub fn events(metrics: Metrics) -> (Events, Outbox) {
-    let (sender, receiver) = mpsc::channel(limits::EVENTS_QUEUED);
-    (Events { sender, metrics: metrics.clone() }, Outbox { receiver, metrics })
+pub fn events(metrics: Metrics) -> (Events, EventQueue) {
+    let (sender, receiver) = mpsc::channel(limits::EVENT_QUEUE_CAPACITY);
+    (Events { sender, metrics: metrics.clone() }, EventQueue { receiver, metrics })
 }
 
 impl Events {
@@ -44,25 +44,25 @@ impl Events {
     }
 }
 
-impl Outbox {
+impl EventQueue {
     /// Sends Events one at a time for as long as it is polled. A series is kept as one Event object with a count.
     pub async fn run(mut self, client: Client, identity: String) {
         let reporter = Reporter { controller: "paddock".to_owned(), instance: Some(identity) };
-        let mut sent = Sent::default();
+        let mut sent = RecentEvents::default();
         // kube's recorder counts what has the same reason as one series, and keeps the first note. So each note has its own.
-        let mut series: HashMap<Thing, Recorder> = HashMap::new();
+        let mut series: HashMap<EventKey, Recorder> = HashMap::new();
         while let Some(event) = self.receiver.recv().await {
             if !sent.is_due(&event, Instant::now()) {
                 self.metrics.event("repeated");
                 continue;
             }
-            if series.len() >= limits::EVENTS_REMEMBERED {
+            if series.len() >= limits::RECENT_EVENTS_CAPACITY {
                 series.clear();
             }
             let recorder =
-                series.entry(thing(&event)).or_insert_with(|| Recorder::new(client.clone(), reporter.clone()));
+                series.entry(event_key(&event)).or_insert_with(|| Recorder::new(client.clone(), reporter.clone()));
             let (kube_event, reference) = convert(&event);
-            let result = match timeout(limits::EVENT_REQUEST, recorder.publish(&kube_event, &reference)).await {
+            let result = match timeout(limits::EVENT_REQUEST_TIMEOUT, recorder.publish(&kube_event, &reference)).await {
                 Ok(Ok(())) => "sent",
                 Ok(Err(error)) => {
                     debug!(%error, regarding = %event.regarding, reason = %event.reason, "event not sent");
@@ -76,29 +76,29 @@ impl Outbox {
 }
 
 /// What an Event says, of which object.
-type Thing = (String, Reason, String);
+type EventKey = (String, Reason, String);
 
-fn thing(event: &Event) -> Thing {
+fn event_key(event: &Event) -> EventKey {
     (event.uid.clone(), event.reason, event.note.clone())
 }
 
 /// What was sent lately.
 #[derive(Default)]
-struct Sent {
-    last: HashMap<Thing, Instant>,
+struct RecentEvents {
+    last: HashMap<EventKey, Instant>,
 }
 
-impl Sent {
+impl RecentEvents {
     fn is_due(&mut self, event: &Event, now: Instant) -> bool {
-        let key = thing(event);
-        if self.last.get(&key).is_some_and(|at| now.duration_since(*at) < limits::EVENT_REPEAT) {
+        let key = event_key(event);
+        if self.last.get(&key).is_some_and(|at| now.duration_since(*at) < limits::EVENT_REPEAT_INTERVAL) {
             return false;
         }
-        if self.last.len() >= limits::EVENTS_REMEMBERED {
-            self.last.retain(|_, at| now.duration_since(*at) < limits::EVENT_REPEAT);
+        if self.last.len() >= limits::RECENT_EVENTS_CAPACITY {
+            self.last.retain(|_, at| now.duration_since(*at) < limits::EVENT_REPEAT_INTERVAL);
         }
         // More different Events in half a minute than are remembered: some may be sent twice.
-        if self.last.len() >= limits::EVENTS_REMEMBERED {
+        if self.last.len() >= limits::RECENT_EVENTS_CAPACITY {
             self.last.clear();
         }
         self.last.insert(key, now);
@@ -142,11 +142,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_same_event_is_sent_once_in_a_while_and_another_at_once() {
-        let mut sent = Sent::default();
+        let mut sent = RecentEvents::default();
         assert!(sent.is_due(&event("a"), Instant::now()));
         assert!(!sent.is_due(&event("a"), Instant::now()));
         assert!(sent.is_due(&event("b"), Instant::now()));
-        tokio::time::advance(limits::EVENT_REPEAT - Duration::from_millis(1)).await;
+        tokio::time::advance(limits::EVENT_REPEAT_INTERVAL - Duration::from_millis(1)).await;
         assert!(!sent.is_due(&event("a"), Instant::now()));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(sent.is_due(&event("a"), Instant::now()));
@@ -154,18 +154,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
-        let mut sent = Sent::default();
-        for n in 0..3 * limits::EVENTS_REMEMBERED {
+        let mut sent = RecentEvents::default();
+        for n in 0..3 * limits::RECENT_EVENTS_CAPACITY {
             sent.is_due(&event(&n.to_string()), Instant::now());
         }
-        assert!(sent.last.len() <= limits::EVENTS_REMEMBERED);
+        assert!(sent.last.len() <= limits::RECENT_EVENTS_CAPACITY);
     }
 
     #[tokio::test]
     async fn a_full_queue_drops_and_counts() {
         let metrics = Metrics::new().unwrap();
-        let (events, _outbox) = events(metrics.clone());
-        events.send((0..limits::EVENTS_QUEUED + 3).map(|n| event(&n.to_string())));
+        let (events, _queue) = events(metrics.clone());
+        events.send((0..limits::EVENT_QUEUE_CAPACITY + 3).map(|n| event(&n.to_string())));
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         assert!(text.contains("paddock_events_total{result=\"dropped\"} 3\n"), "{text}");
     }

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::reply::Reply;
 use super::request::request;
 use crate::leader::Fence;
-use crate::limiter::{Pressure, Urgency};
+use crate::limiter::{Urgency, WriteLimiter};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::queue::{Done, Queue, Trigger};
@@ -24,7 +24,7 @@ pub struct Writer {
     client: Client,
     world: SharedWorld,
     queue: Queue,
-    pressure: Pressure,
+    limiter: WriteLimiter,
     fence: Fence,
     metrics: Metrics,
 }
@@ -46,18 +46,18 @@ impl Writer {
         client: Client,
         world: SharedWorld,
         queue: Queue,
-        (pressure, fence): (Pressure, Fence),
+        (limiter, fence): (WriteLimiter, Fence),
         metrics: Metrics,
     ) -> Self {
-        Self { client, world, queue, pressure, fence, metrics }
+        Self { client, world, queue, limiter, fence, metrics }
     }
 
     /// Each step when the one before is stored; the operations of a step together.
-    pub async fn act(&self, plan: &Plan) -> Progress {
+    pub async fn execute(&self, plan: &Plan) -> Progress {
         let mut afterwards = Vec::new();
         let progress = self.steps(plan, &mut afterwards).await;
         for key in afterwards {
-            self.queue.push_at(key, Instant::now() + limits::AFTER_CLAIM, Trigger::Related);
+            self.queue.push_at(key, Instant::now() + limits::CLAIM_FOLLOW_UP_DELAY, Trigger::Related);
         }
         progress
     }
@@ -65,7 +65,7 @@ impl Writer {
     async fn steps(&self, plan: &Plan, afterwards: &mut Vec<Key>) -> Progress {
         for step in plan.steps.iter().filter(|step| !step.is_empty()) {
             let Ok(step) = self.world.begin(step) else { return Progress::Stale };
-            let ends = join_all(step.iter().map(|op| self.carry_out(op))).await;
+            let ends = join_all(step.iter().map(|op| self.send_and_resolve(op))).await;
             let (ends, due): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
             afterwards.extend(due.into_iter().flatten());
             if let Some(done) = ends.into_iter().flatten().reduce(worse) {
@@ -77,11 +77,11 @@ impl Writer {
 
     /// One operation, from pending to resolved: how to go on, `None` when its purpose is reached; and what is to be looked at
     /// when its plan has ended.
-    async fn carry_out(&self, op: &Op) -> (Option<Done>, Vec<Key>) {
+    async fn send_and_resolve(&self, op: &Op) -> (Option<Done>, Vec<Key>) {
         let (reply, at_least) = self.send(op).await;
         self.metrics.write(op, &reply.outcome);
         if let Outcome::Stored(object) = &reply.outcome {
-            self.metrics.expect_echo(object);
+            self.metrics.expect_event(object);
         }
         match &reply.outcome {
             Outcome::Rejected { status, message } => warn!(%op, status, message, "write rejected"),
@@ -102,19 +102,19 @@ impl Writer {
     }
 
     async fn send(&self, op: &Op) -> (Reply, Option<Duration>) {
-        let permit = self.pressure.enter(urgency(op)).await;
+        let permit = self.limiter.enter(urgency(op)).await;
         let Some(left) = self.fence.remaining() else {
             drop(permit);
             return (Reply::unsent(), None);
         };
         let started = Instant::now();
-        let reply = match tokio::time::timeout(limits::WRITE.min(left), self.exchange(op)).await {
+        let reply = match tokio::time::timeout(limits::WRITE_TIMEOUT.min(left), self.exchange(op)).await {
             Ok(reply) => reply,
             Err(_elapsed) => Reply::lost(),
         };
         self.metrics.write_duration(op, started.elapsed());
         let at_least = match reply.signal {
-            crate::limiter::Signal::Busy(wait) => wait.map(|wait| wait.min(limits::RETRY_AFTER)),
+            crate::limiter::Signal::Busy(wait) => wait.map(|wait| wait.min(limits::RETRY_AFTER_MAX)),
             crate::limiter::Signal::Served | crate::limiter::Signal::Lost => None,
         };
         permit.done(reply.signal);

@@ -96,7 +96,7 @@ impl Store {
 struct Bench {
     world: SharedWorld,
     queue: Queue,
-    missing: tokio::sync::watch::Receiver<Missing>,
+    unsynced: tokio::sync::watch::Receiver<UnsyncedKinds>,
     metrics: Metrics,
     task: JoinHandle<()>,
 }
@@ -111,7 +111,7 @@ fn bench(server: &Server, kind: Kind) -> Bench {
     let queue = Queue::new(Workers::default(), 1);
     queue.open(true);
     let metrics = Metrics::new().unwrap();
-    let missing = Sender::new(Missing::from([kind]));
+    let unsynced = Sender::new(UnsyncedKinds::from([kind]));
     let watch = Watch {
         kind,
         namespace: None,
@@ -119,9 +119,9 @@ fn bench(server: &Server, kind: Kind) -> Bench {
         world: world.clone(),
         queue: queue.clone(),
         metrics: metrics.clone(),
-        missing: missing.clone(),
+        unsynced: unsynced.clone(),
     };
-    Bench { world, queue, missing: missing.subscribe(), metrics, task: tokio::spawn(watch.run()) }
+    Bench { world, queue, unsynced: unsynced.subscribe(), metrics, task: tokio::spawn(watch.run()) }
 }
 
 impl Bench {
@@ -135,7 +135,7 @@ impl Bench {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        let waited = tokio::time::timeout(limits::WATCH, wait).await;
+        let waited = tokio::time::timeout(limits::WATCH_TIMEOUT, wait).await;
         assert!(waited.is_ok(), "{:?} instead of {names:?}", self.names(kind));
     }
 }
@@ -145,7 +145,7 @@ async fn what_is_there_is_listed_and_what_happens_is_followed() {
     let server = Server::default();
     server.set("a", "ADDED");
     let mut bench = bench(&server, Kind::Sandbox);
-    bench.missing.wait_for(BTreeSet::is_empty).await.unwrap();
+    bench.unsynced.wait_for(BTreeSet::is_empty).await.unwrap();
     assert_eq!(bench.names(Kind::Sandbox), ["a"]);
     let job = bench.queue.next().await.unwrap();
     assert_eq!((&*job.key.name, job.trigger), ("a", Trigger::Related));
@@ -182,7 +182,8 @@ async fn a_kind_that_is_not_installed_is_waited_for_and_does_not_hold_up_the_res
     let server = Server::default();
     server.0.lock().unwrap().absent = true;
     let mut bench = bench(&server, Kind::Template);
-    let others = tokio::time::timeout(Duration::from_secs(1), bench.missing.wait_for(BTreeSet::is_empty)).await.is_ok();
+    let others =
+        tokio::time::timeout(Duration::from_secs(1), bench.unsynced.wait_for(BTreeSet::is_empty)).await.is_ok();
     assert!(others);
     server.set("t", "ADDED");
     server.0.lock().unwrap().absent = false;
@@ -195,12 +196,12 @@ async fn without_the_sandbox_itself_nothing_begins() {
     server.0.lock().unwrap().absent = true;
     let mut bench = bench(&server, Kind::Sandbox);
     sleep(Duration::from_secs(600)).await;
-    assert!(!bench.missing.borrow().is_empty());
+    assert!(!bench.unsynced.borrow().is_empty());
     // It is asked for every now and then, not all the time.
     let asked = server.0.lock().unwrap().refused;
     assert!((150..250).contains(&asked), "asked {asked} times in ten minutes");
     server.0.lock().unwrap().absent = false;
-    bench.missing.wait_for(BTreeSet::is_empty).await.unwrap();
+    bench.unsynced.wait_for(BTreeSet::is_empty).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,7 +89,7 @@ fn at(url: &str, fence: Fence, seen: Arc<Mutex<Vec<String>>>) -> Bench {
         Client::try_from(config).unwrap(),
         world.clone(),
         Queue::new(Workers::default(), 1),
-        (Pressure::new(None, None), fence),
+        (WriteLimiter::new(None, None), fence),
         Metrics::new().unwrap(),
     );
     Bench { writer, world, seen }
@@ -110,7 +110,7 @@ fn plan(steps: &[&[&str]]) -> Plan {
 #[tokio::test]
 async fn what_was_stored_is_known_before_any_watch_says_so() {
     let bench = bench(Fence::open(), |_, body| ok(body)).await;
-    assert_eq!(bench.writer.act(&plan(&[&["a"], &["b"]])).await, Progress::Stored);
+    assert_eq!(bench.writer.execute(&plan(&[&["a"], &["b"]])).await, Progress::Stored);
     for name in ["a", "b"] {
         let key = Key::new(Kind::Pod, "ns", name);
         assert_eq!(bench.world.read(|world| world.get(&key).unwrap().meta.version), 5);
@@ -123,13 +123,13 @@ async fn operations_of_one_step_go_out_together() {
     // Neither is answered before both have come.
     let barrier = Arc::new(Barrier::new(2));
     let bench = bench(Fence::open(), move |_, _| Reaction::Meet(barrier.clone())).await;
-    assert_eq!(bench.writer.act(&plan(&[&["a", "b"]])).await, Progress::Stored);
+    assert_eq!(bench.writer.execute(&plan(&[&["a", "b"]])).await, Progress::Stored);
 }
 
 #[tokio::test]
 async fn a_step_does_not_begin_unless_the_one_before_was_stored() {
     let bench = bench(Fence::open(), |_, _| refuse(422, "Invalid", None)).await;
-    let progress = bench.writer.act(&plan(&[&["a"], &["b"]])).await;
+    let progress = bench.writer.execute(&plan(&[&["a"], &["b"]])).await;
     assert_eq!(progress, Progress::Stopped(Done::Failed { at_least: None }));
     assert_eq!(*bench.seen.lock().unwrap(), ["POST /api/v1/namespaces/ns/pods"]);
 }
@@ -137,8 +137,8 @@ async fn a_step_does_not_begin_unless_the_one_before_was_stored() {
 #[tokio::test]
 async fn a_plan_that_is_out_of_date_is_not_begun() {
     let bench = bench(Fence::open(), |_, body| ok(body)).await;
-    assert_eq!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stored);
-    assert_eq!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stale);
+    assert_eq!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stored);
+    assert_eq!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stale);
     assert_eq!(bench.seen.lock().unwrap().len(), 1);
 }
 
@@ -146,7 +146,7 @@ async fn a_plan_that_is_out_of_date_is_not_begun() {
 async fn a_name_that_is_taken_and_a_conflict_are_looked_at_again() {
     for reason in ["AlreadyExists", "Conflict"] {
         let bench = bench(Fence::open(), move |_, _| refuse(409, reason, None)).await;
-        assert_eq!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Again));
+        assert_eq!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Again));
     }
 }
 
@@ -154,16 +154,16 @@ async fn a_name_that_is_taken_and_a_conflict_are_looked_at_again() {
 async fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
     let bench = bench(Fence::open(), |_, _| refuse(429, "TooManyRequests", Some("2"))).await;
     let at_least = Some(Duration::from_secs(2));
-    assert_eq!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { at_least }));
-    assert_eq!(bench.writer.pressure.load().0, limits::WRITES.0 / 2);
+    assert_eq!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { at_least }));
+    assert_eq!(bench.writer.limiter.load().0, limits::WRITE_CONCURRENCY.0 / 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_is_never_answered_ends_and_counts_as_perhaps_stored() {
     let bench = bench(Fence::open(), |_, _| Reaction::Never).await;
     let start = Instant::now();
-    assert!(matches!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
-    assert_eq!(start.elapsed().as_secs(), limits::WRITE.as_secs());
+    assert!(matches!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+    assert_eq!(start.elapsed().as_secs(), limits::WRITE_TIMEOUT.as_secs());
     let text = String::from_utf8(bench.writer.metrics.text().unwrap()).unwrap();
     assert!(text.contains(r#"paddock_writes_total{kind="Pod",outcome="unknown",reason="PodMissing",verb="create"} 1"#));
 }
@@ -176,14 +176,14 @@ async fn a_server_that_is_not_there_stored_nothing() {
     let url = format!("http://{}", socket.local_addr().unwrap());
     let bench = at(&url, Fence::open(), Arc::default());
     for _ in 0..2 {
-        assert!(matches!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+        assert!(matches!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
     }
 }
 
 #[tokio::test]
 async fn without_the_right_to_write_nothing_is_sent() {
     let bench = bench(Fence::closed(), |_, body| ok(body)).await;
-    assert!(matches!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+    assert!(matches!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
     assert!(bench.seen.lock().unwrap().is_empty());
 }
 
@@ -193,7 +193,7 @@ async fn a_write_does_not_outlast_the_right_to_it() {
     let start = Instant::now();
     fence.extend(start + Duration::from_secs(2));
     let bench = bench(fence, |_, _| Reaction::Never).await;
-    assert!(matches!(bench.writer.act(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
+    assert!(matches!(bench.writer.execute(&plan(&[&["a"]])).await, Progress::Stopped(Done::Failed { .. })));
     assert_eq!(start.elapsed().as_secs(), 2);
 }
 
@@ -218,7 +218,7 @@ async fn patched(reason: Reason) -> (Progress, Queue, Instant) {
     queue.open(true);
     let action = Action::Patch { uid: "u1".into(), resource_version: Some("1".into()), status: false, body: json!({}) };
     let plan = Plan { steps: vec![vec![Op { key, reason, action }]], ..Plan::default() };
-    let progress = bench.writer.act(&plan).await;
+    let progress = bench.writer.execute(&plan).await;
     let replied = *replied.lock().unwrap();
     (progress, queue, replied)
 }
@@ -232,7 +232,7 @@ async fn a_sandbox_that_a_claim_took_is_looked_at_a_moment_later_and_any_other_a
     let later = tokio::time::timeout(Duration::from_secs(240), queue.next()).await.unwrap().unwrap();
     assert_eq!((progress, &*later.key.name), (Progress::Stored, "s"));
     // Not sooner, whatever the machine does beside. It may be any later.
-    assert!(replied.elapsed() >= limits::AFTER_CLAIM, "looked at after {:?}", replied.elapsed());
+    assert!(replied.elapsed() >= limits::CLAIM_FOLLOW_UP_DELAY, "looked at after {:?}", replied.elapsed());
 }
 
 #[tokio::test]
@@ -259,8 +259,8 @@ async fn what_a_claim_leaves_to_be_done_waits_until_its_plan_has_ended() {
     // Any second write does for the claim's status.
     let plan = Plan { steps: vec![vec![take], vec![create("second")]], ..Plan::default() };
     let writer = bench.writer;
-    let acting = tokio::spawn(async move { writer.act(&plan).await });
-    let meanwhile = tokio::time::timeout(limits::AFTER_CLAIM * 5, queue.next()).await;
+    let acting = tokio::spawn(async move { writer.execute(&plan).await });
+    let meanwhile = tokio::time::timeout(limits::CLAIM_FOLLOW_UP_DELAY * 5, queue.next()).await;
     assert!(
         meanwhile.is_err(),
         "{:?} is looked at beside the second write",
@@ -269,7 +269,7 @@ async fn what_a_claim_leaves_to_be_done_waits_until_its_plan_has_ended() {
     status.wait().await;
     assert_eq!(acting.await.unwrap(), Progress::Stored);
     let mut keys = Vec::new();
-    while let Ok(Some(job)) = tokio::time::timeout(limits::AFTER_CLAIM * 50, queue.next()).await {
+    while let Ok(Some(job)) = tokio::time::timeout(limits::CLAIM_FOLLOW_UP_DELAY * 50, queue.next()).await {
         keys.push(job.key.clone());
         job.done(Done::Converged, None);
     }

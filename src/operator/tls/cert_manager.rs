@@ -9,9 +9,9 @@ use kube::{Api, Client};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::cert_state::{CertState, KeyPair, Lifetimes, Step};
 use super::issue::{IssueError, issue};
-use super::material::{Lifetimes, Material, Pair, Step};
-use super::served::{BadPair, Served};
+use super::serving_cert::{InvalidKeyPair, ServingCert};
 
 /// First and longest wait after a round that failed.
 const RETRY: (std::time::Duration, std::time::Duration) =
@@ -20,24 +20,24 @@ const RETRY: (std::time::Duration, std::time::Duration) =
 const ROUNDS: usize = 4;
 
 /// Puts a bundle into the webhook configurations.
-pub trait Trust: Send + Sync + 'static {
+pub trait CaBundlePublisher: Send + Sync + 'static {
     /// Makes every configuration trust `bundle`; true when all of them do.
     fn trust(&self, bundle: &str) -> impl Future<Output = Result<bool, kube::Error>> + Send;
 }
 
 /// Keeps one Secret.
-pub struct Keeper<T> {
+pub struct CertManager<T> {
     secrets: Api<Secret>,
     name: String,
     hosts: Vec<String>,
     lifetimes: Lifetimes,
-    served: Served,
+    serving_cert: ServingCert,
     trust: Arc<T>,
 }
 
 /// A round that failed; the next may not.
 #[derive(Debug, thiserror::Error)]
-pub enum KeepError {
+pub enum CertError {
     /// The API server did not do it.
     #[error("webhook certificate: {0}")]
     Api(#[source] Box<kube::Error>),
@@ -46,7 +46,7 @@ pub enum KeepError {
     Issue(#[from] IssueError),
     /// What is in the Secret cannot be served.
     #[error("webhook certificate: {0}")]
-    Serve(#[from] BadPair),
+    Serve(#[from] InvalidKeyPair),
     /// The material cannot be written.
     #[error("webhook certificate: {0}")]
     Encode(#[from] serde_json::Error),
@@ -55,21 +55,28 @@ pub enum KeepError {
     Race(String),
 }
 
-impl From<kube::Error> for KeepError {
+impl From<kube::Error> for CertError {
     fn from(error: kube::Error) -> Self {
-        KeepError::Api(Box::new(error))
+        CertError::Api(Box::new(error))
     }
 }
 
-impl<T: Trust> Keeper<T> {
+impl<T: CaBundlePublisher> CertManager<T> {
     /// Keeps Secret `namespace/name` for `hosts`.
     pub fn new(
         (client, namespace, name): (Client, &str, &str),
         hosts: Vec<String>,
         lifetimes: Lifetimes,
-        (served, trust): (Served, Arc<T>),
+        (serving_cert, trust): (ServingCert, Arc<T>),
     ) -> Self {
-        Self { secrets: Api::namespaced(client, namespace), name: name.to_owned(), hosts, lifetimes, served, trust }
+        Self {
+            secrets: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            hosts,
+            lifetimes,
+            serving_cert,
+            trust,
+        }
     }
 
     /// Keeps it for ever. `now` is the clock.
@@ -95,13 +102,13 @@ impl<T: Trust> Keeper<T> {
     ///
     /// # Errors
     /// When any of it fails; nothing that was served or trusted before is lost by that.
-    pub async fn tick(&self, now: Timestamp) -> Result<(), KeepError> {
+    pub async fn tick(&self, now: Timestamp) -> Result<(), CertError> {
         for _ in 0..ROUNDS {
-            let Some((material, version)) = self.load(now).await? else { continue };
+            let Some((state, version)) = self.load(now).await? else { continue };
             // What is current was trusted before it became so, but for the very first.
-            self.served.serve(material.current.certificate.as_bytes(), material.current.key.as_bytes())?;
-            let trusted = self.trust.trust(&material.bundle()).await?;
-            let step = material.step(now, &self.hosts, &self.lifetimes, trusted);
+            self.serving_cert.serve(state.current.certificate.as_bytes(), state.current.key.as_bytes())?;
+            let trusted = self.trust.trust(&state.bundle()).await?;
+            let step = state.step(now, &self.hosts, &self.lifetimes, trusted);
             if step == Step::Keep {
                 return Ok(());
             }
@@ -110,39 +117,39 @@ impl<T: Trust> Keeper<T> {
                 Step::Keep | Step::Switch | Step::Retire => None,
             };
             info!(?step, secret = self.name, "webhook certificate");
-            self.store(&material.after(step, now, || issued), version).await?;
+            self.store(&state.after(step, now, || issued), version).await?;
         }
-        Err(KeepError::Race(self.name.clone()))
+        Err(CertError::Race(self.name.clone()))
     }
 
-    fn issue(&self, now: Timestamp) -> Result<Pair, IssueError> {
+    fn issue(&self, now: Timestamp) -> Result<KeyPair, IssueError> {
         issue(&self.hosts, now, self.lifetimes.certificate)
     }
 
     /// The Secret's material and version. One that is not there, or not ours to read, is made anew; then `None`.
-    async fn load(&self, now: Timestamp) -> Result<Option<(Material, Option<String>)>, KeepError> {
+    async fn load(&self, now: Timestamp) -> Result<Option<(CertState, Option<String>)>, CertError> {
         let found = self.secrets.get_opt(&self.name).await?;
         let version = found.as_ref().and_then(|s| s.metadata.resource_version.clone());
-        if let Some(material) = found.as_ref().and_then(|s| s.data.as_ref()).and_then(Material::from_secret) {
-            return Ok(Some((material, version)));
+        if let Some(state) = found.as_ref().and_then(|s| s.data.as_ref()).and_then(CertState::from_secret) {
+            return Ok(Some((state, version)));
         }
         if found.is_some() {
             warn!(secret = self.name, "holds no certificate of ours: it is written anew");
         }
-        self.store(&Material::new(self.issue(now)?), version).await?;
+        self.store(&CertState::new(self.issue(now)?), version).await?;
         Ok(None)
     }
 
     /// Writes the Secret if it still has this version, or is still absent. Another's write is not an error: whoever
     /// comes first decides, and the next round reads it.
-    async fn store(&self, material: &Material, version: Option<String>) -> Result<(), KeepError> {
+    async fn store(&self, state: &CertState, version: Option<String>) -> Result<(), CertError> {
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 resource_version: version.clone(),
                 ..ObjectMeta::default()
             },
-            data: Some(material.to_secret()?),
+            data: Some(state.to_secret()?),
             type_: Some("kubernetes.io/tls".to_owned()),
             ..Secret::default()
         };

@@ -13,7 +13,7 @@ const STATE: &str = "paddock.json";
 
 /// A certificate, its key, and the authority that signed it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pair {
+pub struct KeyPair {
     /// The authority's certificate, PEM.
     pub authority: String,
     /// The certificate, PEM.
@@ -29,9 +29,9 @@ pub struct Pair {
 }
 
 /// Without the key.
-impl fmt::Debug for Pair {
+impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pair")
+        f.debug_struct("KeyPair")
             .field("hosts", &self.hosts)
             .field("issued", &self.issued)
             .field("not_after", &self.not_after)
@@ -41,11 +41,11 @@ impl fmt::Debug for Pair {
 
 /// What the Secret holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Material {
+pub struct CertState {
     /// What is served.
-    pub current: Pair,
+    pub current: KeyPair,
     /// What will be served: trusted already.
-    pub next: Option<Pair>,
+    pub next: Option<KeyPair>,
     /// The authority of what was served before: trusted still.
     pub previous: Option<Retired>,
 }
@@ -139,10 +139,10 @@ pub enum Step {
     Replace,
 }
 
-impl Material {
-    /// Material that serves a pair and knows no other.
+impl CertState {
+    /// A state that serves a pair and knows no other.
     #[must_use]
-    pub fn new(current: Pair) -> Self {
+    pub fn new(current: KeyPair) -> Self {
         Self { current, next: None, previous: None }
     }
 
@@ -170,7 +170,7 @@ impl Material {
 
     /// The material after a step; `issued` is the new pair, for the steps that issue one.
     #[must_use]
-    pub fn after(mut self, step: Step, now: Timestamp, issued: impl FnOnce() -> Option<Pair>) -> Self {
+    pub fn after(mut self, step: Step, now: Timestamp, issued: impl FnOnce() -> Option<KeyPair>) -> Self {
         match step {
             Step::Keep => {}
             Step::Stage => self.next = issued(),
@@ -183,7 +183,7 @@ impl Material {
             Step::Retire => self.previous = None,
             Step::Replace => {
                 if let Some(pair) = issued() {
-                    self = Material::new(pair);
+                    self = CertState::new(pair);
                 }
             }
         }

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::registration::{CONFIGURATION, Desired, configurations};
-use crate::tls::Trust;
+use crate::tls::CaBundlePublisher;
 
 /// Owns the fields that we apply.
 const FIELD_MANAGER: &str = "paddock-webhook";
@@ -47,7 +47,7 @@ pub struct Deployed {
 }
 
 /// Keeps the configurations.
-pub struct Registrar {
+pub struct WebhookConfigSync {
     client: Client,
     desired: Desired,
     registration: Registration,
@@ -55,7 +55,7 @@ pub struct Registrar {
     applied: AtomicBool,
 }
 
-impl Registrar {
+impl WebhookConfigSync {
     /// Keeps what is desired. `deployed`: absent for an operator outside of the cluster.
     #[must_use]
     pub fn new(client: Client, desired: Desired, registration: Registration, deployed: Option<Deployed>) -> Self {
@@ -142,7 +142,7 @@ impl Registrar {
     }
 }
 
-impl Trust for Registrar {
+impl CaBundlePublisher for WebhookConfigSync {
     async fn trust(&self, bundle: &str) -> Result<bool, kube::Error> {
         let (mutating, validating) = configurations(&self.desired, Some(bundle));
         let trusted = self.keep(&mutating, bundle).await? & self.keep(&validating, bundle).await?;

@@ -11,13 +11,13 @@ use rustls::{ServerConfig, version};
 
 /// Clones are handles on the same certificate.
 #[derive(Clone, Debug, Default)]
-pub struct Served {
+pub struct ServingCert {
     current: Arc<RwLock<Option<Arc<CertifiedKey>>>>,
 }
 
 /// A certificate and key that cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum BadPair {
+pub enum InvalidKeyPair {
     /// Not PEM.
     #[error("the {0} is not PEM: {1}")]
     Pem(&'static str, #[source] rustls::pki_types::pem::Error),
@@ -29,19 +29,19 @@ pub enum BadPair {
     Unusable(#[from] rustls::Error),
 }
 
-impl Served {
+impl ServingCert {
     /// Serves this chain from the next handshake on; connections that are open go on.
     ///
     /// # Errors
     /// When it cannot be served; what was served before is then served still.
-    pub fn serve(&self, chain: &[u8], key: &[u8]) -> Result<(), BadPair> {
+    pub fn serve(&self, chain: &[u8], key: &[u8]) -> Result<(), InvalidKeyPair> {
         let chain = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| BadPair::Pem("certificate", e))?;
+            .map_err(|e| InvalidKeyPair::Pem("certificate", e))?;
         if chain.is_empty() {
-            return Err(BadPair::Empty);
+            return Err(InvalidKeyPair::Empty);
         }
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| BadPair::Pem("key", e))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| InvalidKeyPair::Pem("key", e))?;
         let certified = CertifiedKey::from_der(chain, key, &provider())?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
         Ok(())
@@ -67,7 +67,7 @@ impl Served {
     }
 }
 
-impl ResolvesServerCert for Served {
+impl ResolvesServerCert for ServingCert {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -16,11 +16,11 @@ const YOUNG: Duration = Duration::from_secs(2);
 
 /// The two files of one plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pair {
+pub struct PluginFiles {
     /// `NAME.wasm`.
     pub component: Option<File>,
     /// `NAME.yaml`.
-    pub sidecar: Option<File>,
+    pub config: Option<File>,
 }
 
 /// A file, as it was read.
@@ -77,7 +77,7 @@ impl Stamp {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// By plugin name.
-    pub pairs: BTreeMap<String, Pair>,
+    pub plugins: BTreeMap<String, PluginFiles>,
     /// Files that look like meant for here but are named wrongly.
     pub misnamed: Vec<PathBuf>,
 }
@@ -98,20 +98,20 @@ pub fn look(dir: &Path, before: &Listing, largest: u64) -> Result<Listing, Strin
         }
         match name.rsplit_once('.') {
             Some((name, "wasm")) => {
-                let known = before.pairs.get(name).and_then(|pair| pair.component.as_ref());
+                let known = before.plugins.get(name).and_then(|files| files.component.as_ref());
                 let file = read(&path, known, largest);
-                listing.pairs.entry(name.to_owned()).or_default().component = file;
+                listing.plugins.entry(name.to_owned()).or_default().component = file;
             }
             Some((name, "yaml")) => {
-                let known = before.pairs.get(name).and_then(|pair| pair.sidecar.as_ref());
+                let known = before.plugins.get(name).and_then(|files| files.config.as_ref());
                 let file = read(&path, known, largest);
-                listing.pairs.entry(name.to_owned()).or_default().sidecar = file;
+                listing.plugins.entry(name.to_owned()).or_default().config = file;
             }
             Some((_, "yml" | "json")) => listing.misnamed.push(path),
             Some(_) | None => {}
         }
     }
-    listing.pairs.retain(|_, pair| *pair != Pair::default());
+    listing.plugins.retain(|_, files| *files != PluginFiles::default());
     listing.misnamed.sort();
     Ok(listing)
 }
