@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use paddock_core::model::{Amount, parse_go_duration};
+use paddock_core::model::{Quantity, parse_go_duration};
 
 /// `-flag` becomes `--flag`, as Go's flag package reads both alike. Values and everything behind `--` stay.
 pub(crate) fn go_style(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -52,8 +51,8 @@ pub(crate) fn parse_positive_duration(value: &str) -> Result<Duration, String> {
 
 /// A quantity of storage, more than nothing.
 pub(crate) fn parse_quantity(value: &str) -> Result<String, String> {
-    match Amount::parse(&Quantity(value.to_owned())) {
-        Some(amount) if amount > Amount::ZERO => Ok(value.to_owned()),
+    match Quantity::parse(value) {
+        Some(quantity) if quantity > Quantity::ZERO => Ok(value.to_owned()),
         Some(_) | None => Err(format!("{value:?} is not a size: expected a positive quantity, as 500Mi or 1Gi")),
     }
 }

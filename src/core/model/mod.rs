@@ -22,7 +22,7 @@ pub use duration::{DurationError, parse_go_duration};
 pub use error::{FieldError, FieldErrors};
 pub use mode::{ModeDecision, desired_mode, replicas_of};
 pub use parse::{parse_sandbox, parse_seed_template, parse_template};
-pub use quantity::Amount;
+pub use quantity::Quantity;
 pub use types::{
     Claim, ClaimEnd, ClaimSource, NetworkPolicy, Pod, Pool, PoolChoice, PoolSize, Sandbox, ServiceIntent, Shutdown,
     Template, VolumeClaim,

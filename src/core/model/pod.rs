@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::api::resource;
 
 use super::error::Errors;
 use super::names;
-use super::quantity::Amount;
+use super::quantity::Quantity;
 use super::types::{Pod, VolumeClaim};
 use crate::api::{PodTemplate, VolumeClaimTemplate};
 
@@ -133,7 +133,7 @@ fn check_volumes<'a>(spec: &'a PodSpec, path: &str, errors: &mut Errors) -> BTre
         let path = format!("{path}.volumes[{i}]");
         check_name(&volume.name, &mut seen, &format!("{path}.name"), errors);
         if let Some(limit) = volume.empty_dir.as_ref().and_then(|dir| dir.size_limit.as_ref()) {
-            check_amount(limit, &format!("{path}.emptyDir.sizeLimit"), errors);
+            check_quantity(limit, &format!("{path}.emptyDir.sizeLimit"), errors);
         }
     }
     seen
@@ -166,8 +166,8 @@ fn check_mounts(container: &Container, known: &impl Fn(&str) -> bool, path: &str
 }
 
 fn check_resources(resources: &ResourceRequirements, path: &str, errors: &mut Errors) {
-    let limits = amounts(resources.limits.as_ref(), &format!("{path}.limits"), errors);
-    let requests = amounts(resources.requests.as_ref(), &format!("{path}.requests"), errors);
+    let limits = quantities(resources.limits.as_ref(), &format!("{path}.limits"), errors);
+    let requests = quantities(resources.requests.as_ref(), &format!("{path}.requests"), errors);
     for (name, (request, text)) in &requests {
         if let Some((limit, limit_text)) = limits.get(name)
             && request > limit
@@ -182,15 +182,17 @@ fn check_resources(resources: &ResourceRequirements, path: &str, errors: &mut Er
 
 fn check_storage(template: &VolumeClaimTemplate, path: &str, errors: &mut Errors) {
     let resources = template.spec.resources.clone().unwrap_or_default();
-    let limits = amounts(resources.limits.as_ref(), &format!("{path}.limits"), errors);
-    let requests = amounts(resources.requests.as_ref(), &format!("{path}.requests"), errors);
+    let limits = quantities(resources.limits.as_ref(), &format!("{path}.limits"), errors);
+    let requests = quantities(resources.requests.as_ref(), &format!("{path}.requests"), errors);
     let at = format!("{path}.requests.storage");
     let given = resources.requests.as_ref().is_some_and(|r| r.contains_key("storage"));
     match (requests.get("storage"), limits.get("storage")) {
         (None, _) if !given => errors.add(at, "is required: how much to store, such as 1Gi"),
         // It is not a quantity, which was said already.
         (None, _) => {}
-        (Some((amount, text)), _) if *amount <= Amount::ZERO => errors.add(at, format!("`{text}` must be above zero")),
+        (Some((quantity, text)), _) if *quantity <= Quantity::ZERO => {
+            errors.add(at, format!("`{text}` must be above zero"))
+        }
         (Some((request, text)), Some((limit, limit_text))) if request > limit => {
             errors.add(at, format!("`{text}` must be at most the limit, which is `{limit_text}`"));
         }
@@ -198,29 +200,29 @@ fn check_storage(template: &VolumeClaimTemplate, path: &str, errors: &mut Errors
     }
 }
 
-/// The amounts of a resource list that are quantities; the others are errors.
-fn amounts<'a>(
-    list: Option<&'a BTreeMap<String, Quantity>>,
+/// The quantities of a resource list. An entry that is none is an error.
+fn quantities<'a>(
+    list: Option<&'a BTreeMap<String, resource::Quantity>>,
     path: &str,
     errors: &mut Errors,
-) -> BTreeMap<&'a str, (Amount, &'a str)> {
+) -> BTreeMap<&'a str, (Quantity, &'a str)> {
     let mut found = BTreeMap::new();
-    for (name, quantity) in list.into_iter().flatten() {
-        if let Some(amount) = check_amount(quantity, &format!("{path}.{name}"), errors) {
-            found.insert(name.as_str(), (amount, quantity.0.as_str()));
+    for (name, wire) in list.into_iter().flatten() {
+        if let Some(quantity) = check_quantity(wire, &format!("{path}.{name}"), errors) {
+            found.insert(name.as_str(), (quantity, wire.0.as_str()));
         }
     }
     found
 }
 
-fn check_amount(quantity: &Quantity, path: &str, errors: &mut Errors) -> Option<Amount> {
-    let amount = Amount::parse(quantity);
-    match amount {
-        None => errors.add(path, format!("`{}` must be a quantity, such as 500m, 2 or 1Gi", quantity.0)),
-        Some(amount) if amount < Amount::ZERO => errors.add(path, format!("`{}` must not be negative", quantity.0)),
+fn check_quantity(wire: &resource::Quantity, path: &str, errors: &mut Errors) -> Option<Quantity> {
+    let quantity = Quantity::parse(&wire.0);
+    match quantity {
+        None => errors.add(path, format!("`{}` must be a quantity, such as 500m, 2 or 1Gi", wire.0)),
+        Some(quantity) if quantity < Quantity::ZERO => errors.add(path, format!("`{}` must not be negative", wire.0)),
         Some(_) => {}
     }
-    amount
+    quantity
 }
 
 fn check_name<'a>(name: &'a str, seen: &mut BTreeSet<&'a str>, path: &str, errors: &mut Errors) {

@@ -2,21 +2,18 @@
 
 use std::cmp::Ordering;
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-
 /// A quantity in thousand-millionths, rounded away from zero as Kubernetes does; what is larger than any quantity can be
 /// is the largest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Amount(i128);
+pub struct Quantity(i128);
 
-impl Amount {
+impl Quantity {
     /// Nothing.
-    pub const ZERO: Amount = Amount(0);
+    pub const ZERO: Quantity = Quantity(0);
 
     /// Reads a quantity; `None` if it is not one.
     #[must_use]
-    pub fn parse(quantity: &Quantity) -> Option<Amount> {
-        let text = quantity.0.as_str();
+    pub fn parse(text: &str) -> Option<Quantity> {
         let (negative, text) = match text.as_bytes().first()? {
             b'-' => (true, &text[1..]),
             b'+' => (false, &text[1..]),
@@ -28,7 +25,7 @@ impl Amount {
             return None;
         }
         let nanos = scaled(whole, fraction, Scale::parse(suffix)?);
-        Some(Amount(if negative { -nanos } else { nanos }))
+        Some(Quantity(if negative { -nanos } else { nanos }))
     }
 
     /// The whole part, rounded up: bytes, where a quantity is one of storage.
@@ -38,13 +35,13 @@ impl Amount {
     }
 }
 
-impl PartialOrd for Amount {
+impl PartialOrd for Quantity {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Amount {
+impl Ord for Quantity {
     fn cmp(&self, other: &Self) -> Ordering {
         self.0.cmp(&other.0)
     }
@@ -128,11 +125,10 @@ fn scaled(whole: &str, fraction: &str, scale: Scale) -> i128 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Amount, NANO};
-    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use super::{NANO, Quantity};
 
-    fn amount(text: &str) -> Option<Amount> {
-        Amount::parse(&Quantity(text.to_owned()))
+    fn quantity(text: &str) -> Option<Quantity> {
+        Quantity::parse(text)
     }
 
     #[test]
@@ -157,7 +153,7 @@ mod tests {
             ("0.0000000001Ki", 103),
             ("00001", NANO),
         ] {
-            assert_eq!(amount(text), Some(Amount(nanos)), "{text}");
+            assert_eq!(quantity(text), Some(Quantity(nanos)), "{text}");
         }
     }
 
@@ -165,23 +161,23 @@ mod tests {
     fn what_is_no_quantity_is_refused() {
         for text in ["", "-", ".", "Gi", "1 Gi", "1GB", "1gi", "two", "1e", "1ee3", "0x10", "1Gi ", "1,5", "--1", "1mi"]
         {
-            assert_eq!(amount(text), None, "{text}");
+            assert_eq!(quantity(text), None, "{text}");
         }
     }
 
     #[test]
     fn quantities_of_different_notations_compare() {
         for (small, large) in [("1G", "1Gi"), ("999m", "1"), ("1023Mi", "1Gi"), ("-1", "0"), ("8Ei", "1e40")] {
-            assert!(amount(small) < amount(large), "{small} < {large}");
+            assert!(quantity(small) < quantity(large), "{small} < {large}");
         }
-        assert_eq!(amount("1024Mi"), amount("1Gi"));
-        assert_eq!(amount("1e400000"), amount("9e500000"), "beyond what any quantity can be, all are the largest");
+        assert_eq!(quantity("1024Mi"), quantity("1Gi"));
+        assert_eq!(quantity("1e400000"), quantity("9e500000"), "beyond what any quantity can be, all are the largest");
     }
 
     #[test]
     fn bytes_are_rounded_up() {
         for (text, bytes) in [("1Gi", 1 << 30), ("100m", 1), ("0", 0), ("1.5", 2), ("-1.5", -1)] {
-            assert_eq!(amount(text).map(Amount::ceil), Some(bytes), "{text}");
+            assert_eq!(quantity(text).map(Quantity::ceil), Some(bytes), "{text}");
         }
     }
 }

@@ -17,10 +17,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use paddock_core::binding::{Binding, FailurePolicy, Operator, Requirement, Selector};
 use paddock_core::kind::Kind;
-use paddock_core::model::{Amount, parse_go_duration};
+use paddock_core::model::{Quantity, parse_go_duration};
 use paddock_core::question::Hook;
 use paddock_plugin_host::Limits;
 use serde::Deserialize;
@@ -184,7 +183,7 @@ fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, SidecarEr
     let memory_bytes = match memory {
         None => default.memory_bytes,
         Some(memory) => {
-            let bytes = Amount::parse(&Quantity(memory.clone())).map(Amount::ceil);
+            let bytes = Quantity::parse(memory).map(Quantity::ceil);
             let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
             let fits = |bytes: &usize| (LEAST_MEMORY..=Limits::MAX.memory_bytes).contains(bytes);
             match bytes.filter(fits) {
