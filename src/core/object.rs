@@ -3,6 +3,7 @@
 //! Reading never fails. A body that does not parse is kept as such, so that it harms only itself, and
 //! what no decision looks at (most of managed fields and of a Pod) is dropped here.
 
+mod cluster;
 pub(crate) mod hash;
 pub mod json;
 mod managed_fields;
@@ -10,7 +11,6 @@ mod meta;
 mod pod;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,6 +22,7 @@ use crate::api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, Sandb
 use crate::kind::{ApiShape, ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use crate::{api, model};
 
+pub use cluster::{Node, RuntimeClass};
 pub use meta::{Meta, Owner, allows_volume_loss};
 pub use pod::Pod;
 
@@ -93,26 +94,6 @@ pub enum Body {
 pub struct Service {
     /// `spec.clusterIP` is `None`.
     pub headless: bool,
-}
-
-/// The parts of a Node that decisions use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Node {
-    /// Ready, and not cordoned.
-    pub schedulable: bool,
-    /// `spec.unschedulable`: it is to be emptied.
-    pub cordoned: bool,
-    /// Handlers that its container runtime lists; `None` where it does not say.
-    pub handlers: Option<Vec<String>>,
-}
-
-/// The parts of a RuntimeClass that decisions use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct RuntimeClass {
-    /// The container runtime's name for it.
-    pub handler: String,
-    /// `scheduling.nodeSelector`.
-    pub node_selector: BTreeMap<String, String>,
 }
 
 impl Object {

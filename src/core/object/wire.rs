@@ -6,6 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::cluster::{Node, RuntimeClass};
+use super::pod::Pod;
+
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct PodData {
@@ -53,7 +56,7 @@ struct PodIp {
     ip: String,
 }
 
-pub(super) fn pod(data: Value) -> super::Pod {
+pub(super) fn pod(data: Value) -> Pod {
     let PodData { spec, status } = serde_json::from_value(data).unwrap_or_default();
     let mut volume_claims = BTreeMap::new();
     let mut empty_dirs = Vec::new();
@@ -64,7 +67,7 @@ pub(super) fn pod(data: Value) -> super::Pod {
             empty_dirs.push(volume.name);
         }
     }
-    super::Pod {
+    Pod {
         node: spec.node_name,
         runtime_class: spec.runtime_class_name,
         restarts: spec.restart_policy.is_none_or(|p| p == "Always"),
@@ -136,11 +139,11 @@ struct Handler {
     name: String,
 }
 
-pub(super) fn node(data: Value) -> super::Node {
+pub(super) fn node(data: Value) -> Node {
     let NodeData { spec, status } = serde_json::from_value(data).unwrap_or_default();
     let ready = status.conditions.iter().any(|c| c.kind == "Ready" && c.status == "True");
     let handlers: Vec<String> = status.runtime_handlers.into_iter().map(|h| h.name).collect();
-    super::Node {
+    Node {
         schedulable: ready && !spec.unschedulable,
         cordoned: spec.unschedulable,
         handlers: (!handlers.is_empty()).then_some(handlers),
@@ -160,7 +163,7 @@ struct Scheduling {
     node_selector: BTreeMap<String, String>,
 }
 
-pub(super) fn runtime_class(data: Value) -> super::RuntimeClass {
+pub(super) fn runtime_class(data: Value) -> RuntimeClass {
     let RuntimeClassData { handler, scheduling } = serde_json::from_value(data).unwrap_or_default();
-    super::RuntimeClass { handler, node_selector: scheduling.unwrap_or_default().node_selector }
+    RuntimeClass { handler, node_selector: scheduling.unwrap_or_default().node_selector }
 }
