@@ -32,7 +32,7 @@ pub struct Settings {
     /// Time between taking a Sandbox out of its endpoints and deleting its pod, so that no connection is
     /// sent to a pod that is going; kube-proxy's default minimum sync period is 1 s.
     pub drain_delay: Duration,
-    /// How long a Sandbox that was promised to a claim at its admission is kept for it; zero promises none. An API server
+    /// How long a Sandbox stays reserved for a claim after its admission. Zero disables reservations. An API server
     /// stores a claim within milliseconds of its admission; what is denied later blocks a Sandbox for this long.
     pub reserve_for: Duration,
     /// How long an operation without a reply counts as perhaps done. The API server ends a mutating

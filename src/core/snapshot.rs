@@ -108,7 +108,7 @@ pub struct Member {
     /// Its pod.
     pub pod: Option<Arc<Object>>,
     /// A claim is taking it, or it is being deleted.
-    pub reserved: bool,
+    pub leaving: bool,
     /// How its pod's node stands.
     pub node: NodeState,
 }

@@ -7,8 +7,8 @@ mod activity;
 mod app;
 mod config_sync;
 mod metrics;
-mod promise;
 mod registration;
+mod reservation;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -34,7 +34,7 @@ pub use metrics::Reviews;
 pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations};
 pub use server::serve;
 
-use self::promise::Promises;
+use self::reservation::LeaderReservations;
 use crate::leader::Fence;
 use crate::limits;
 use crate::plugins::PluginClient;
@@ -116,9 +116,9 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     let Some(user) = whoami(&client, &stop).await else { return };
     let serving_cert = ServingCert::default();
     let (signs, receiver) = mpsc::channel(limits::ACTIVITY_QUEUE_CAPACITY);
-    let promises = Promises::new(world.clone(), fence);
+    let reservations = LeaderReservations::new(world.clone(), fence);
     let look = look(world, unsynced, Some(user.as_str().into()));
-    let app = App::new(look, judge, signs, reviews.clone()).promising(promises);
+    let app = App::new(look, judge, signs, reviews.clone()).with_reservations(Arc::new(reservations));
 
     let desired = Desired {
         client_config: config.client_config.clone(),

@@ -64,13 +64,13 @@ impl SharedWorld {
         self.write(|world| world.observe(observed, now))
     }
 
-    /// Promises a warm Sandbox to the claim of a review; its name.
+    /// Reserves a warm Sandbox for the claim of a review. Returns its name.
     #[must_use]
     pub fn reserve(&self, review: &Review) -> Option<Arc<str>> {
         self.write(|world| admission::reserve(world, review))
     }
 
-    /// Takes a promise back.
+    /// Ends a reservation.
     pub fn release(&self, namespace: &str, sandbox: &str) {
         self.write(|world| world.release(namespace, sandbox));
     }

@@ -1,8 +1,9 @@
 //! What is written into our own kinds before they are stored. Applying it twice changes nothing.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::reservation::{self, annotations_mut};
 use super::{Context, Review, Verb};
 use crate::api::OperatingMode;
 use crate::kind::{Class, Kind, OwnKind};
@@ -66,23 +67,13 @@ fn read_mode(value: Option<&Value>) -> Result<Option<OperatingMode>, ()> {
     }
 }
 
-/// Notes when the claim was first seen and which Sandbox was promised to it. A user's own word is taken away: that hint
-/// only the operator gives.
+/// Stores when the claim was first seen and which Sandbox is reserved for it. A name that the user wrote is removed: only
+/// the operator may give that hint.
 fn stamp(object: &mut Value, now: Timestamp, reserved_sandbox: Option<&str>) {
     let observed = first_observed(object, now);
-    let Some(annotations) = annotations(object) else { return };
-    match reserved_sandbox {
-        Some(name) => annotations.insert(annotation::SANDBOX_NAME.to_owned(), name.into()),
-        None => annotations.remove(annotation::SANDBOX_NAME),
-    };
+    let Some(annotations) = annotations_mut(object) else { return };
+    reservation::write(annotations, reserved_sandbox);
     annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), observed.into());
-}
-
-/// Takes back what [`apply`] noted of a promise.
-pub(super) fn take_promise_away(object: &mut Value) {
-    if let Some(annotations) = annotations(object) {
-        annotations.remove(annotation::SANDBOX_NAME);
-    }
 }
 
 /// When a claim that is being admitted was first seen: now, or at an earlier call for the same write.
@@ -90,12 +81,4 @@ pub(super) fn first_observed(object: &Value, now: Timestamp) -> String {
     let text = object.pointer("/metadata/annotations").and_then(|all| all.get(annotation::FIRST_OBSERVED_AT)?.as_str());
     let ours = |text: &&str| text.parse::<Timestamp>().is_ok_and(|at| at <= now && now.duration_since(at) <= STAMP_AGE);
     text.filter(ours).map_or_else(|| format!("{now:.6}"), str::to_owned)
-}
-
-fn annotations(object: &mut Value) -> Option<&mut Map<String, Value>> {
-    let slot = object.get_mut("metadata")?.as_object_mut()?.entry("annotations").or_insert(Value::Null);
-    if slot.is_null() {
-        *slot = Value::Object(Map::new());
-    }
-    slot.as_object_mut()
 }

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::reservation::settle::Asked;
 use super::state::{Halt, ReviewState, Subject, deny_fields};
 use super::{Entry, Phase, Verb, Why, defaults, pods, warnings};
 use crate::api;
@@ -35,30 +36,20 @@ pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt>
         }
     }
     let subject = subject(state);
-    let before = state.context.reserved_sandbox.is_some().then(|| state.object.clone());
+    let reservation = Asked::about(state);
     state.ask_admission(&subject)?;
     if state.review.phase == Phase::Mutate {
-        // A plugin may have changed one of two fields that are to agree.
+        // A plugin may have changed one of two fields that must agree.
         defaults::apply(kind, state.review, state.context, &mut state.object);
-        if let Some(before) = before
-            && !settled(state, kind, &before, &subject)
-        {
-            defaults::take_promise_away(&mut state.object);
-        }
+        reservation.settle(state, &subject, |state| is_valid(state, kind));
     }
     Ok(())
 }
 
-/// Whether validation would find a claim as it is now, ask the plugins what they were asked already, and neither deny it nor
-/// say a word: the API server does not ask once more about a claim that carries a promise.
-fn settled(state: &ReviewState<'_>, kind: Kind, before: &Value, subject: &Subject) -> bool {
-    // With `generateName` the name is not known before validation; and what one plugin changes another may judge.
-    let asked_in_full = !state.review.name.is_empty() && state.object == *before;
+/// Whether validation of a claim would neither deny it nor add a warning.
+fn is_valid(state: &ReviewState<'_>, kind: Kind) -> bool {
     let read = read(kind, &state.object);
-    state.untroubled()
-        && (asked_in_full || !state.judged_by_others(subject))
-        && problems(state, &read).is_empty()
-        && read.claim.is_some_and(|claim| metadata_errors(state, &claim).is_empty())
+    problems(state, &read).is_empty() && read.claim.is_some_and(|claim| metadata_errors(state, &claim).is_empty())
 }
 
 /// The labels that selectors look at: the pod template's, and the object's own over them.

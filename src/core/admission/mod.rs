@@ -4,7 +4,7 @@
 //! [`verdict`] is final. Both walk the same path, so an answer is never used for another question than its own.
 //! The API server calls twice: to mutate, and, when every webhook has had its turn, to validate. Plugins are asked
 //! both times, since another webhook may have changed the object in between; only the first time may they change it.
-//! A claim to which a warm Sandbox is promised is asked about once, where the second call could say nothing else.
+//! A claim for which a warm Sandbox is reserved is asked about once, where the second call could say nothing else.
 //!
 //! What the core enforces itself, whatever plugins answer: an object that does not parse is not admitted, and a Pod
 //! marked as running generated code names an isolating RuntimeClass.
@@ -16,7 +16,9 @@ mod defaults;
 mod facts;
 mod kinds;
 mod patch;
+
 mod pods;
+mod reservation;
 mod state;
 mod warnings;
 
@@ -31,6 +33,7 @@ pub use activity::{Activity, activity};
 pub use chain::{Chain, PluginFailure, first_answer};
 pub use class::accept_class;
 pub use facts::reserve;
+pub use reservation::WarmReservations;
 
 use crate::binding::Bindings;
 use crate::kind::{Key, Kind};
@@ -146,7 +149,7 @@ pub struct Context {
     pub operator_user: Option<Arc<str>>,
     /// The operator itself asks, about a pod that it would make: nothing is exempt.
     pub in_reconcile: bool,
-    /// For the creation of a claim: the Sandbox that was promised to it.
+    /// For the creation of a claim: the Sandbox that is reserved for it.
     pub reserved_sandbox: Option<Arc<str>>,
     /// For a CONNECT: the Sandbox that controls the Pod of the review's name, if one does.
     pub sandbox: Option<ConnectedSandbox>,
@@ -174,7 +177,7 @@ pub struct ReviewVerdict {
     pub warnings: Vec<String>,
     /// JSON Patch to the object as it came; empty if nothing changes or it is denied.
     pub patch: json_patch::Patch,
-    /// Whether the claim is stored with the promise that it was given.
+    /// Whether the claim is stored with the reservation that it was given.
     pub reservation_kept: bool,
     /// For the audit log: what was chosen and why.
     pub audit: BTreeMap<String, String>,

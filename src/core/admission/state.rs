@@ -56,9 +56,8 @@ impl<'a> ReviewState<'a> {
         let changed = denial.is_none() && self.review.phase == Phase::Mutate;
         let patch =
             if changed { json_patch::diff(&self.review.object, &self.object) } else { json_patch::Patch(Vec::new()) };
-        let reservation_kept = changed
-            && self.context.reserved_sandbox.is_some()
-            && reserved_sandbox(&self.object) == self.context.reserved_sandbox.as_deref();
+        let given = self.context.reserved_sandbox.as_deref();
+        let reservation_kept = changed && given.is_some() && reserved_sandbox(&self.object) == given;
         ReviewVerdict {
             denial,
             warnings: self.warnings,

@@ -39,7 +39,7 @@ struct Members<'a> {
     /// When the next of them will have been on its way for too long.
     stuck_at: Option<Timestamp>,
     /// Being taken or deleted; the pool's still, until that is certain.
-    reserved: usize,
+    leaving: usize,
 }
 
 impl<'a> Members<'a> {
@@ -50,8 +50,8 @@ impl<'a> Members<'a> {
             let made_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
             let stuck_at = stuck_at(member, &snapshot.common);
             let stuck = stuck_at.is_some_and(|at| at <= snapshot.common.now);
-            let list = if member.reserved {
-                members.reserved += 1;
+            let list = if member.leaving {
+                members.leaving += 1;
                 continue;
             } else if is_unusable(member) {
                 &mut members.unusable
@@ -73,7 +73,7 @@ impl<'a> Members<'a> {
     }
 
     fn alive(&self) -> usize {
-        self.ready.len() + self.creating.len() + self.stale.len() + self.unusable.len() + self.reserved
+        self.ready.len() + self.creating.len() + self.stale.len() + self.unusable.len() + self.leaving
     }
 }
 
@@ -170,7 +170,7 @@ pub(super) fn decide(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Plan {
     plan.steps.push(deletions);
     if let Some((object, template)) = template {
         let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
-        let fresh = members.ready.len() + members.creating.len() + members.reserved + snapshot.creating.len();
+        let fresh = members.ready.len() + members.creating.len() + members.leaving + snapshot.creating.len();
         let room = maximum.saturating_sub(members.alive() + snapshot.creating.len());
         let wanted = size.desired.saturating_sub(fresh).min(room).min(snapshot.common.settings.pool_batch);
         // Not while something goes: a refused deletion would leave the pool above its maximum.
@@ -388,7 +388,7 @@ fn write_status(
     }
     let generation = pool.meta.generation;
     let mut after_status = SandboxWarmPoolStatus {
-        replicas: number(members.alive() - members.reserved),
+        replicas: number(members.alive() - members.leaving),
         ready_replicas: number(ready),
         desired_replicas: size.map_or(before.desired_replicas, |s| Some(number(s.desired))),
         selector: Some(format!("{}={}", label::WARM_POOL_SANDBOX, name_hash(&pool.key.name))),

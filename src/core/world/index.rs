@@ -35,7 +35,7 @@ impl World {
     /// Takes out an object that is gone and notes whom that concerns.
     pub(super) fn take_out(&mut self, key: &Key, dirty: &mut BTreeSet<Key>) {
         let Some(object) = self.objects.remove(key) else { return };
-        self.forget_reservation(key);
+        self.reservations.remove(key);
         self.unindex(&object);
         self.add_dependents(&object, dirty);
         self.environment_changed(key.kind, Some(&object), None, dirty);
@@ -107,7 +107,7 @@ impl World {
 
     /// Puts a Sandbox back among those that can be claimed, if it is one.
     pub(super) fn add_warm(&mut self, key: &Key) {
-        if self.reserved_sandboxes.contains_key(key) {
+        if self.reservations.contains(key) {
             return;
         }
         if let Some(object) = self.objects.get(key)

@@ -25,7 +25,7 @@ use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 use crate::snapshot::{Demand, Refusal};
 use pending_writes::{PendingWrite, PendingWrites};
-use reservation::Reservation;
+use reservation::Reservations;
 pub use reservation::{NewClaim, reserved_sandbox};
 use warm::Warm;
 
@@ -98,9 +98,8 @@ pub struct World {
     referrers: BTreeMap<Key, BTreeSet<Key>>,
     /// Sandboxes that could be claimed.
     warm: Warm,
-    /// Sandboxes promised at admission, which are not among those, and when the promises end.
-    reserved_sandboxes: BTreeMap<Key, Reservation>,
-    reservations_by_end: BTreeSet<(Timestamp, Key)>,
+    /// Sandboxes that are reserved for claims at their admission. They are not in `warm`.
+    reservations: Reservations,
     /// The time that it was told last.
     last_now: Timestamp,
     /// Live claimed Sandboxes by the pool that they came from.
@@ -132,8 +131,7 @@ impl World {
             unusable_nodes: BTreeMap::new(),
             referrers: BTreeMap::new(),
             warm: Warm::default(),
-            reserved_sandboxes: BTreeMap::new(),
-            reservations_by_end: BTreeSet::new(),
+            reservations: Reservations::default(),
             last_now: Timestamp::MIN,
             taken: BTreeMap::new(),
             demand: BTreeMap::new(),
@@ -334,7 +332,7 @@ impl World {
             }
             let mark = PendingWrite::of(op);
             if matches!(mark, PendingWrite::Take { .. } | PendingWrite::Delete) {
-                self.forget_reservation(&op.key);
+                self.reservations.remove(&op.key);
                 self.remove_warm(&op.key);
             }
             self.pending_writes.set(op.key.clone(), mark);

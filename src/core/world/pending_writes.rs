@@ -190,7 +190,7 @@ impl PendingWrites {
     }
 
     /// Whether a take or delete of the object is on its way or perhaps done.
-    pub(super) fn reserved(&self, key: &Key, now: Timestamp, unknown_for: Duration) -> bool {
+    pub(super) fn leaving(&self, key: &Key, now: Timestamp, unknown_for: Duration) -> bool {
         self.pending.get(key).is_some_and(|marks| {
             marks.iter().any(|(mark, lost)| {
                 let counts = lost.is_none_or(|since| time_left(since, unknown_for, now).is_some());
@@ -204,7 +204,7 @@ impl PendingWrites {
     }
 
     /// Those Sandboxes of a namespace; and until when that counts, of what got no reply.
-    pub(super) fn all_reserved(
+    pub(super) fn all_leaving(
         &self,
         namespace: &str,
         now: Timestamp,
@@ -213,7 +213,7 @@ impl PendingWrites {
         let there = self.pending.range(Key::new(Kind::Sandbox, namespace, "")..);
         there
             .take_while(|(key, _)| key.kind == Kind::Sandbox && *key.namespace == *namespace)
-            .filter(|(key, _)| self.reserved(key, now, unknown_for))
+            .filter(|(key, _)| self.leaving(key, now, unknown_for))
             .map(|(key, marks)| {
                 (key, marks.values().flatten().filter_map(|since| time_left(*since, unknown_for, now)).max())
             })

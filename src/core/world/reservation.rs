@@ -1,9 +1,10 @@
-//! Warm Sandboxes that were promised to claims at their admission, before the claims are stored.
+//! Reservations: warm Sandboxes that are kept for claims between their admission and their storage.
 //!
-//! A promise is a hint that costs no write: the claim is stored with the Sandbox's name, and its reconcile tries that
-//! one first. It commits nothing, which only the Sandbox's owner reference does, and other claims pass the Sandbox over
-//! only until the promise runs out.
+//! A reservation is a hint that costs no write. The webhook stores the Sandbox's name on the claim, and the claim's
+//! reconcile tries that Sandbox first. A reservation commits nothing: only the Sandbox's owner reference does that. Other
+//! claims pass the Sandbox over until the reservation expires.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +17,15 @@ use crate::names::annotation;
 use crate::object::Object;
 use crate::time::saturating_add;
 
-/// A step back of the clock that is none: who tells the time may have looked at the clock a little earlier than the last.
+/// The largest step back of the clock that is ignored: the caller may have read the clock a little before the last caller.
 const CLOCK_BACK: Duration = Duration::from_secs(5);
 
-/// To whom a Sandbox was promised, and for how long.
+/// One reservation.
 #[derive(Debug)]
-pub(super) struct Reservation {
-    /// The claim's first-observed stamp, which nobody else can know before it is stored.
+struct Reservation {
+    /// The claim's first-observed stamp. Nobody else can know it before the claim is stored.
     stamp: String,
+    /// When the reservation expires.
     until: Timestamp,
 }
 
@@ -41,6 +43,56 @@ pub struct NewClaim<'a> {
     pub now: Timestamp,
 }
 
+/// All reservations, by Sandbox and by the time at which they expire.
+#[derive(Debug, Default)]
+pub(super) struct Reservations {
+    by_sandbox: BTreeMap<Key, Reservation>,
+    by_end: BTreeSet<(Timestamp, Key)>,
+}
+
+impl Reservations {
+    /// Whether the Sandbox is reserved.
+    pub(super) fn contains(&self, sandbox: &Key) -> bool {
+        self.by_sandbox.contains_key(sandbox)
+    }
+
+    /// Whether the Sandbox is reserved for the claim with this stamp.
+    fn is_for(&self, sandbox: &Key, stamp: &str) -> bool {
+        self.by_sandbox.get(sandbox).is_some_and(|reservation| reservation.stamp == stamp)
+    }
+
+    fn add(&mut self, sandbox: Key, stamp: String, until: Timestamp) {
+        self.by_end.insert((until, sandbox.clone()));
+        self.by_sandbox.insert(sandbox, Reservation { stamp, until });
+    }
+
+    /// Ends a reservation: a claim took the Sandbox, or the Sandbox is gone. Returns whether there was one.
+    pub(super) fn remove(&mut self, sandbox: &Key) -> bool {
+        let Some(reservation) = self.by_sandbox.remove(sandbox) else { return false };
+        self.by_end.remove(&(reservation.until, sandbox.clone()));
+        true
+    }
+
+    /// Takes out the Sandboxes whose reservations have expired.
+    fn expired(&mut self, now: Timestamp) -> Vec<Key> {
+        let mut expired = Vec::new();
+        while let Some((until, _)) = self.by_end.first()
+            && *until <= now
+            && let Some((_, sandbox)) = self.by_end.pop_first()
+        {
+            self.by_sandbox.remove(&sandbox);
+            expired.push(sandbox);
+        }
+        expired
+    }
+
+    /// Takes out all Sandboxes.
+    fn drain(&mut self) -> Vec<Key> {
+        self.by_end.clear();
+        std::mem::take(&mut self.by_sandbox).into_keys().collect()
+    }
+}
+
 impl World {
     /// Reserves a warm Sandbox for a claim that is being created. Returns the name of the Sandbox.
     ///
@@ -54,29 +106,27 @@ impl World {
         self.expire_reservations(now);
         let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         if self.objects.contains_key(&Key::new(kind, namespace, name)) {
-            // It will be refused: who tries that again and again gets no Sandbox kept.
+            // The API server will refuse the claim. A client that repeats this must not hold back a Sandbox each time.
             return None;
         }
         if let Some(named) = reserved_sandbox(document)
-            && self
-                .reserved_sandboxes
-                .get(&Key::new(Kind::Sandbox, namespace, named))
-                .is_some_and(|p| p.stamp == claim.stamp)
+            && self.reservations.is_for(&Key::new(Kind::Sandbox, namespace, named), &claim.stamp)
         {
             return Some(named.into());
         }
         let sandbox = self.best_for(&claim)?;
         let key = sandbox.key.clone();
-        let until = saturating_add(now, keep);
         self.remove_warm(&key);
-        self.reservations_by_end.insert((until, key.clone()));
-        self.reserved_sandboxes.insert(key.clone(), Reservation { stamp: claim.stamp, until });
+        self.reservations.add(key.clone(), claim.stamp, saturating_add(now, keep));
         Some(key.name)
     }
 
-    /// Takes a promise back: the claim was not admitted.
+    /// Ends the reservation of a claim that was not admitted. Other claims may take the Sandbox at once.
     pub fn release(&mut self, namespace: &str, sandbox: &str) {
-        self.end_reservation(&Key::new(Kind::Sandbox, namespace, sandbox));
+        let key = Key::new(Kind::Sandbox, namespace, sandbox);
+        if self.reservations.remove(&key) {
+            self.add_warm(&key);
+        }
     }
 
     fn best_for(&self, new: &NewClaim<'_>) -> Option<Arc<Object>> {
@@ -97,36 +147,14 @@ impl World {
         self.candidate(&claim, &model.source, template, new.now).0.map(|(sandbox, _)| sandbox)
     }
 
-    /// Ends the promises that have run out; all of them, where the clock was set back: nobody waits until it has come as
-    /// far again.
+    /// Ends the reservations that have expired. Where the clock was set back, it ends all of them: nobody waits until the
+    /// clock has come as far again.
     pub(super) fn expire_reservations(&mut self, now: Timestamp) {
-        if saturating_add(now, CLOCK_BACK) < self.last_now {
-            for key in self.reserved_sandboxes.keys().cloned().collect::<Vec<_>>() {
-                self.end_reservation(&key);
-            }
-        }
+        let set_back = saturating_add(now, CLOCK_BACK) < self.last_now;
         self.last_now = now;
-        while let Some((until, _)) = self.reservations_by_end.first()
-            && *until <= now
-            && let Some((until, key)) = self.reservations_by_end.pop_first()
-        {
-            if self.reserved_sandboxes.get(&key).is_some_and(|promise| promise.until == until) {
-                self.end_reservation(&key);
-            }
-        }
-    }
-
-    fn end_reservation(&mut self, key: &Key) {
-        if let Some(promise) = self.reserved_sandboxes.remove(key) {
-            self.reservations_by_end.remove(&(promise.until, key.clone()));
-            self.add_warm(key);
-        }
-    }
-
-    /// The promise is kept, or the Sandbox is gone.
-    pub(super) fn forget_reservation(&mut self, key: &Key) {
-        if let Some(promise) = self.reserved_sandboxes.remove(key) {
-            self.reservations_by_end.remove(&(promise.until, key.clone()));
+        let expired = if set_back { self.reservations.drain() } else { self.reservations.expired(now) };
+        for sandbox in expired {
+            self.add_warm(&sandbox);
         }
     }
 }

@@ -79,7 +79,7 @@ impl World {
     fn snapshot_pool(&self, pool: Arc<Object>, now: Timestamp) -> PoolSnapshot {
         let key = &pool.key;
         let template = references(&pool).first().and_then(|t| self.objects.get(t)).cloned();
-        let reserved = self.pending_writes.all_reserved(&key.namespace, now, self.settings.unknown_for);
+        let leaving = self.pending_writes.all_leaving(&key.namespace, now, self.settings.unknown_for);
         let members: Vec<Member> = self
             .members
             .get(&(key.clone(), pool.meta.uid.clone()))
@@ -90,11 +90,11 @@ impl World {
             .map(|(key, (sandbox, pod))| Member {
                 sandbox: sandbox.clone(),
                 pod: pod.clone(),
-                reserved: reserved.contains_key(key),
+                leaving: leaving.contains_key(key),
                 node: self.node_of(sandbox, pod.as_deref()),
             })
             .collect();
-        let pending_take = members.iter().filter_map(|m| *reserved.get(&m.sandbox.key)?).min();
+        let pending_take = members.iter().filter_map(|m| *leaving.get(&m.sandbox.key)?).min();
         let (mut creating, mut lost) = (vec![], vec![]);
         for (made, since) in self.pending_writes.creating(&pool.meta.uid, now, self.settings.unknown_for) {
             if self.objects.contains_key(made) {
@@ -238,7 +238,7 @@ impl World {
             sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str) == Some(template.template_hash())
         };
         let free = |sandbox: &Object| {
-            !self.pending_writes.reserved(&sandbox.key, now, self.settings.unknown_for)
+            !self.pending_writes.leaving(&sandbox.key, now, self.settings.unknown_for)
                 && !self.pending_writes.is_outdated(&sandbox.key, sandbox.meta.version)
         };
         // The hint of an earlier try goes first: that Sandbox may already be ours in the API server.

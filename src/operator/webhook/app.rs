@@ -9,14 +9,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use jiff::Timestamp;
-use paddock_core::admission::{self, Activity, Context, Entry, Phase, Review, ReviewVerdict};
+use paddock_core::admission::{self, Activity, Context, Entry, Phase, Review, ReviewVerdict, WarmReservations};
 use paddock_core::question::PluginReply;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::metrics::Reviews;
-use super::promise::Promises;
 use super::wire::{self, Asked, Malformed};
 use crate::limits;
 use crate::plugins::{PluginClient, ask_all};
@@ -41,7 +40,7 @@ pub struct App {
     look: Look,
     judge: PluginClient,
     activity: mpsc::Sender<Activity>,
-    promises: Option<Promises>,
+    reservations: Option<Arc<dyn WarmReservations>>,
     metrics: Reviews,
     permits: Arc<Semaphore>,
     clock: fn() -> Timestamp,
@@ -52,13 +51,13 @@ impl App {
     #[must_use]
     pub fn new(look: Look, judge: PluginClient, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
         let permits = Arc::new(Semaphore::new(limits::REVIEW_CONCURRENCY));
-        Self { look, judge, activity, promises: None, metrics, permits, clock: Timestamp::now }
+        Self { look, judge, activity, reservations: None, metrics, permits, clock: Timestamp::now }
     }
 
-    /// The same, which promises warm Sandboxes to the claims that it admits.
+    /// The same app, which reserves warm Sandboxes for the claims that it admits.
     #[must_use]
-    pub fn promising(self, promises: Promises) -> Self {
-        Self { promises: Some(promises), ..self }
+    pub fn with_reservations(self, reservations: Arc<dyn WarmReservations>) -> Self {
+        Self { reservations: Some(reservations), ..self }
     }
 
     /// `POST /mutate/ENTRY` and `POST /validate/ENTRY`.
@@ -142,7 +141,8 @@ impl App {
         let body = to_bytes(body, limits::REVIEW_BODY_MAX).await.map_err(Unanswered::Body)?;
         let asked = wire::read(&body, phase, entry, (self.clock)())?;
         let mut context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
-        context.reserved_sandbox = self.promises.as_ref().and_then(|promises| promises.promise(&asked.review));
+        context.reserved_sandbox =
+            self.reservations.as_ref().and_then(|reservations| reservations.reserve(&asked.review));
         let reserved_sandbox = context.reserved_sandbox.clone();
         if let Some(activity) = admission::activity(&asked.review, &context)
             && self.activity.try_send(activity).is_err()
@@ -153,8 +153,10 @@ impl App {
         }
         let (asked, verdict) = self.decide(asked, context).await?;
         let outcome = tell(&asked, &verdict);
-        if let (Some(promises), Some(sandbox), false) = (&self.promises, reserved_sandbox, verdict.reservation_kept) {
-            promises.release(&asked.review, &sandbox);
+        if let (Some(reservations), Some(sandbox), false) =
+            (&self.reservations, reserved_sandbox, verdict.reservation_kept)
+        {
+            reservations.release(&asked.review, &sandbox);
         }
         self.metrics.plugin_failures(&verdict);
         Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))

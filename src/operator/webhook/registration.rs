@@ -167,7 +167,7 @@ fn failure_policy(entry: Entry) -> &'static str {
 
 fn side_effects(entry: Entry, phase: Phase) -> &'static str {
     match (entry, phase) {
-        // It notes the activity on the Sandbox; it promises a claim one.
+        // The first writes the activity to the Sandbox. The second reserves a Sandbox for a claim.
         (Entry::Connect, _) | (Entry::OwnKinds, Phase::Mutate) => "NoneOnDryRun",
         (Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnKinds | Entry::OwnedSandboxes, _) => "None",
     }
@@ -178,19 +178,21 @@ fn match_conditions(desired: &Desired, entry: Entry, phase: Phase) -> Option<Vec
     // Debug's quotes and escapes are CEL's.
     let not_us = desired.operator_user.as_ref().map(|user| format!("request.userInfo.username != {user:?}"));
     let owned = (entry == Entry::OwnedSandboxes).then(given_to_us);
-    let unpromised = ((entry, phase) == (Entry::OwnKinds, Phase::Validate)).then(not_promised);
+    let without_reservation = ((entry, phase) == (Entry::OwnKinds, Phase::Validate)).then(carries_no_reservation);
     let conditions = [
         not_us.map(|e| condition("not-the-operator", e)),
         owned.map(|e| condition("given-an-owner", e)),
-        unpromised.map(|e| condition("not-promised-a-sandbox", e)),
+        without_reservation.map(|e| condition("without-a-reservation", e)),
     ];
     Some(conditions.into_iter().flatten().collect()).filter(|c: &Vec<_>| !c.is_empty())
 }
 
-/// In CEL: all but the creation of a claim that carries a promise. The mutating call gives that to no claim that validation
-/// would say a word about, takes away what a user wrote there, and is repeated when another webhook changes the claim: a
-/// second call on the way to a Sandbox would cost most of a millisecond and say nothing new.
-fn not_promised() -> String {
+/// In CEL: everything but the creation of a claim that carries a reservation.
+///
+/// The mutating call writes the reservation only on a claim about which validation has nothing to say. It removes a name
+/// that the user wrote, and the API server repeats it when another webhook changes the claim. A second call would cost most
+/// of a millisecond on the way to a Sandbox and would say nothing new.
+fn carries_no_reservation() -> String {
     format!(
         "!(request.operation == 'CREATE' && request.resource.resource == {:?} && {:?} in \
          object.metadata.?annotations.orValue({{}}))",
@@ -323,9 +325,9 @@ mod tests {
         assert_eq!(policy("owned-sandboxes.paddock.dev"), "Fail");
         assert_eq!(policy("sandboxes.paddock.dev"), "Ignore");
         assert_eq!(policy("connect.pods.paddock.dev"), "Ignore");
-        // Only a claim that was looked at while it was mutated carries a promise.
+        // Only a claim that the mutating call has reviewed carries a reservation.
         let spared = |conditions: &Option<Vec<MatchCondition>>| {
-            conditions.iter().flatten().any(|condition| condition.name == "not-promised-a-sandbox")
+            conditions.iter().flatten().any(|condition| condition.name == "without-a-reservation")
         };
         for webhook in validating.webhooks.iter().flatten() {
             assert_eq!(spared(&webhook.match_conditions), webhook.name == "sandboxes.paddock.dev", "{}", webhook.name);

@@ -1,4 +1,4 @@
-//! Promises: to whom, for how long, and what they keep others from.
+//! Reservations: for which claim, for how long, and what they keep other claims from.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ fn taken(world: &mut World, name: &str, hint: Option<&str>, now: Timestamp) -> O
 }
 
 #[test]
-fn each_claim_gets_a_promise_of_its_own_and_takes_what_it_was_promised() {
+fn each_claim_takes_the_sandbox_that_is_reserved_for_it() {
     let mut world = world(Settings::default());
     let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     let second = reserve(&mut world, &review(at(1), json!({}))).unwrap();
@@ -111,7 +111,7 @@ fn each_claim_gets_a_promise_of_its_own_and_takes_what_it_was_promised() {
 }
 
 #[test]
-fn a_claim_that_is_there_already_gets_no_promise() {
+fn existing_claim_gets_no_reservation() {
     let mut world = world(Settings::default());
     let named = |name: &str| {
         let mut review = review(at(1), json!({}));
@@ -124,7 +124,7 @@ fn a_claim_that_is_there_already_gets_no_promise() {
 }
 
 #[test]
-fn a_change_of_what_was_promised_leaves_it_promised() {
+fn change_of_a_reserved_sandbox_keeps_the_reservation() {
     let mut world = world(Settings::default());
     let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     let mut changed = Object::clone(world.get(&Key::new(Kind::Sandbox, "ns", first.clone())).unwrap());
@@ -136,7 +136,7 @@ fn a_change_of_what_was_promised_leaves_it_promised() {
 }
 
 #[test]
-fn a_promise_lapses_and_what_was_released_is_free_at_once() {
+fn reservation_expires_and_a_released_sandbox_is_free_at_once() {
     let mut world = world(Settings::default());
     let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     let second = reserve(&mut world, &review(at(1), json!({}))).unwrap();
@@ -161,7 +161,7 @@ fn a_second_call_for_the_same_write_gets_the_same_and_a_users_own_word_counts_fo
 }
 
 #[test]
-fn what_will_not_be_stored_or_cannot_be_taken_is_promised_nothing() {
+fn claim_that_is_not_stored_or_takes_nothing_warm_gets_no_reservation() {
     let off = Settings { reserve_for: Duration::ZERO, ..Settings::default() };
     assert_eq!(reserve(&mut world(off), &review(at(1), json!({}))), None);
     let mut world = world(Settings::default());

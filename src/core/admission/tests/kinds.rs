@@ -387,9 +387,9 @@ fn an_idle_timeout_that_cannot_hold_is_told() {
     }
 }
 
-/// The API server leaves a claim with a promise out of validation.
+/// The API server leaves a claim with a reservation out of validation.
 #[test]
-fn a_promise_is_written_on_a_claim_alone_that_validation_would_say_nothing_about() {
+fn reservation_is_kept_only_where_validation_has_nothing_to_say() {
     let ill = json!({ "spec": { "additionalPodMetadata": { "labels": { "kubernetes.io/os": "none" } } } });
     let unclear = json!({ "metadata": { "labels": { "policy.paddock.dev/generated-code": "perhaps" } } });
     for (what, change, stands) in [
@@ -400,15 +400,15 @@ fn a_promise_is_written_on_a_claim_alone_that_validation_would_say_nothing_about
         ("against the schema, which is looked at later", json!({ "spec": { "warmPoolRef": 7 } }), false),
         ("no name yet, which nobody but our own plugins asks for", json!({ "metadata": { "name": null } }), true),
     ] {
-        reserved_sandbox(what, &change, Context::default(), |_| allow(None), stands);
+        expect_reservation(what, &change, Context::default(), |_| allow(None), stands);
     }
     let shape = json!({ "apiVersion": "agents.x-k8s.io/v1alpha1", "spec": { "warmPoolRef": null, "templateRef": { "name": "t" } } });
-    reserved_sandbox("the other shape", &shape, Context::default(), |_| allow(None), true);
+    expect_reservation("the other shape", &shape, Context::default(), |_| allow(None), true);
 }
 
 /// Whom validation would ask about something else than they were asked about already.
 #[test]
-fn a_promise_is_taken_back_where_a_plugin_would_have_more_to_judge() {
+fn reservation_is_withdrawn_where_a_plugin_has_more_to_judge() {
     let label =
         |_: &PluginRequest| allow(Some(json!([{ "op": "add", "path": "/metadata/labels", "value": { "a": "b" } }])));
     let spoils = |_: &PluginRequest| {
@@ -426,16 +426,16 @@ fn a_promise_is_taken_back_where_a_plugin_would_have_more_to_judge() {
     };
     let (fail, ignore) = (FailurePolicy::Fail, FailurePolicy::Ignore);
     let unnamed = json!({ "metadata": { "name": null, "generateName": "a-" } });
-    reserved_sandbox("it was asked about all of it", &json!({}), others(fail), |_| allow(None), true);
-    reserved_sandbox("the name is not known", &unnamed, others(fail), |_| allow(None), false);
-    reserved_sandbox("the name is not known, our own plugin judges", &unnamed, built_in(), |_| allow(None), true);
-    reserved_sandbox("it changed the claim", &json!({}), others(fail), label, false);
-    reserved_sandbox("our own spoiled the claim", &json!({}), built_in(), spoils, false);
-    reserved_sandbox("it did not answer", &json!({}), others(ignore), |_| broken(FailureKind::Deadline), false);
+    expect_reservation("it was asked about all of it", &json!({}), others(fail), |_| allow(None), true);
+    expect_reservation("the name is not known", &unnamed, others(fail), |_| allow(None), false);
+    expect_reservation("the name is not known, our own plugin judges", &unnamed, built_in(), |_| allow(None), true);
+    expect_reservation("it changed the claim", &json!({}), others(fail), label, false);
+    expect_reservation("our own spoiled the claim", &json!({}), built_in(), spoils, false);
+    expect_reservation("it did not answer", &json!({}), others(ignore), |_| broken(FailureKind::Deadline), false);
 }
 
-/// What becomes of a promise that is given to a claim with this change.
-fn reserved_sandbox(what: &str, change: &Value, context: Context, plugin: Plugin, stands: bool) {
+/// Checks what becomes of the reservation of a claim with this change.
+fn expect_reservation(what: &str, change: &Value, context: Context, plugin: Plugin, stands: bool) {
     let mut claim = claim(json!({ "agents.x-k8s.io/sandbox-name": "mine" }));
     json_patch::merge(&mut claim, change);
     let group = claim["apiVersion"].as_str().and_then(|v| v.split('/').next()).expect("a group").to_owned();

@@ -1,4 +1,4 @@
-//! Who promises, and until when.
+//! Which replica reserves Sandboxes, and until when.
 
 use std::time::Duration;
 
@@ -76,18 +76,18 @@ fn review() -> Review {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_promises_for_as_long_as_it_may_write() {
+async fn a_replica_reserves_for_as_long_as_it_may_write() {
     let fence = Fence::closed();
-    let promises = Promises::new(world(), fence.clone());
-    assert_eq!(promises.promise(&review()), None, "it has never led");
+    let reservations = LeaderReservations::new(world(), fence.clone());
+    assert_eq!(reservations.reserve(&review()), None, "it has never led");
     fence.extend(Instant::now() + Duration::from_secs(10));
-    assert_eq!(promises.promise(&review()).as_deref(), Some("a"));
-    promises.release(&review(), "a");
+    assert_eq!(reservations.reserve(&review()).as_deref(), Some("a"));
+    reservations.release(&review(), "a");
     advance(Duration::from_secs(10)).await;
-    assert_eq!(promises.promise(&review()), None, "its lease is over");
+    assert_eq!(reservations.reserve(&review()), None, "its lease is over");
     fence.extend(Instant::now() + Duration::from_secs(10));
-    assert_eq!(promises.promise(&review()).as_deref(), Some("a"), "and renewed");
-    promises.release(&review(), "a");
+    assert_eq!(reservations.reserve(&review()).as_deref(), Some("a"), "and renewed");
+    reservations.release(&review(), "a");
     fence.revoke();
-    assert_eq!(promises.promise(&review()), None, "another leads");
+    assert_eq!(reservations.reserve(&review()), None, "another leads");
 }
