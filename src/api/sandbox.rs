@@ -53,7 +53,7 @@ pub struct SandboxSpec {
     /// The pod to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
-    /// The pod to run, in the short shape: such a Sandbox always has a Service, and a volume that nothing mounts is
+    /// The pod to run, in the seed shape: such a Sandbox always has a Service, and a volume that nothing mounts is
     /// mounted at `/<volume>` of a single-container pod. Give this or podTemplate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<PodTemplate>,

@@ -64,7 +64,7 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CrdsArgs {
-    /// Which surface of templates, pools and claims to print: seed (the short shape, all in agents.x-k8s.io), upstream
+    /// Which API shape of templates, pools and claims to print: seed (all kinds in agents.x-k8s.io), upstream
     /// (upstream's, in extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
     pub(crate) surface: ApiShapes,
@@ -72,7 +72,7 @@ pub(crate) struct CrdsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ManifestsArgs {
-    /// Which surface of templates, pools and claims to install: seed (the short shape, all in agents.x-k8s.io), upstream
+    /// Which API shape of templates, pools and claims to install: seed (all kinds in agents.x-k8s.io), upstream
     /// (upstream's, in extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
     pub(crate) surface: ApiShapes,
@@ -134,7 +134,7 @@ pub(crate) struct ClusterArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "API")]
 pub(crate) struct ApiArgs {
-    /// Surface of templates, pools and claims that is served: seed (the short shape, all in agents.x-k8s.io), upstream
+    /// API shape of templates, pools and claims that is served: seed (all kinds in agents.x-k8s.io), upstream
     /// (upstream's, in extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", env = "PADDOCK_SURFACE", value_parser = surface, default_value = "both")]
     pub(crate) surface: ApiShapes,

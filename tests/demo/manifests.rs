@@ -6,7 +6,7 @@ use kube::api::DynamicObject;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-/// One Sandbox, in the short shape.
+/// One Sandbox, in the seed shape.
 pub(crate) const SANDBOX: &str = include_str!("../../deploy/samples/sandbox.yaml");
 /// A template, a pool of it, and a claim.
 pub(crate) const WARM_POOL: &str = include_str!("../../deploy/samples/warm-pool.yaml");

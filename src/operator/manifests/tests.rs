@@ -49,7 +49,7 @@ fn every_watched_kind_is_readable_and_nothing_else_is() {
 }
 
 #[test]
-fn a_surface_of_its_own_leaves_out_the_others_definitions_and_tells_the_operator() {
+fn one_api_shape_leaves_out_the_definitions_of_the_other_and_passes_the_flag() {
     for (shapes, definitions, flag) in [
         (ApiShapes::Both, 7, None),
         (ApiShapes::Only(ApiShape::Seed), 4, Some("--surface=seed")),
