@@ -1,4 +1,4 @@
-//! Which plugin judges which object: bindings, their selectors, and what a failure means.
+//! Bindings: the rules that say which plugin answers for which objects, and what happens after a failure.
 
 use std::collections::BTreeMap;
 
@@ -9,45 +9,48 @@ use crate::question::{Hook, PluginRef};
 /// A plugin bound to one hook for the objects that its selectors match.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Binding {
-    /// Unique among all bindings: `<plugin>/<hook>` for files and built-ins.
+    /// The name, which is unique among all bindings. For files and built-ins it is `<plugin>/<hook>`.
     pub name: String,
-    /// The hook taken over.
+    /// The hook for which the plugin answers.
     pub hook: Hook,
-    /// Who answers.
+    /// The plugin that answers.
     pub plugin: PluginRef,
-    /// Lower comes first; built-ins stand at [`Binding::BUILT_IN_ORDER`]; names break ties.
+    /// The place in the order in which bindings are asked: the lowest number first, and the name decides between equal
+    /// numbers. Built-ins have [`Binding::BUILT_IN_ORDER`].
     pub order: i32,
-    /// Namespaces it applies to.
+    /// The namespaces that the binding applies to, by their labels.
     pub namespaces: Selector,
-    /// Objects it applies to (labels of the Sandbox, pool, Pod or pod template).
+    /// The objects that the binding applies to, by the labels of the Sandbox, pool, Pod or pod template.
     pub objects: Selector,
-    /// Kinds whose admission it judges; empty for every kind that is reviewed. The other hooks are about one kind each.
+    /// The kinds whose admission the plugin decides. If the list is empty, it decides about every kind that is
+    /// reviewed. Each
+    /// of the other hooks is about one kind.
     pub kinds: Vec<String>,
-    /// JSON document handed to the plugin.
+    /// The settings for the plugin: a JSON document.
     pub settings: String,
-    /// What follows when it does not answer.
+    /// The policy for a failure of the plugin.
     pub failure_policy: FailurePolicy,
-    /// Whether this is one of the operator's own.
+    /// Whether the plugin is a built-in.
     pub built_in: bool,
 }
 
 impl Binding {
-    /// Where built-ins stand: after everything that a user drops in without saying an order.
+    /// The order of built-ins: the highest number, so that they are asked after the bindings of users.
     pub const BUILT_IN_ORDER: i32 = i32::MAX;
 
-    /// Whether it judges the admission of this kind.
+    /// Whether the plugin decides about the admission of this kind.
     #[must_use]
     pub fn judges(&self, kind: &str) -> bool {
         self.kinds.is_empty() || self.kinds.iter().any(|judged| judged == kind)
     }
 }
 
-/// What follows when a plugin does not answer.
+/// What happens when a plugin does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum FailurePolicy {
-    /// Admission and runtime-class deny; idle and pool-size fall back on the built-in.
+    /// The hooks `admission` and `runtime-class` deny. The hooks `idle` and `pool-size` fall back to the built-in.
     Fail,
-    /// As if this plugin were not bound: the next one is asked.
+    /// The next binding is asked, as if this one did not exist.
     Ignore,
     /// The built-in of the hook is asked.
     #[default]
@@ -70,10 +73,10 @@ impl FailurePolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selector {
-    /// Labels that must be there with this value.
+    /// Labels that the object must have with these values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub match_labels: BTreeMap<String, String>,
-    /// Further requirements, ANDed.
+    /// Further requirements. All of them must hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub match_expressions: Vec<Requirement>,
 }
@@ -82,11 +85,11 @@ pub struct Selector {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requirement {
-    /// Label key.
+    /// The key of the label.
     pub key: String,
-    /// How values are compared.
+    /// The comparison of the label with the values.
     pub operator: Operator,
-    /// Values, for `In` and `NotIn`.
+    /// The values for `In` and `NotIn`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
@@ -98,14 +101,14 @@ pub enum Operator {
     In,
     /// The label is absent or its value is none of the values.
     NotIn,
-    /// The label is there.
+    /// The label exists.
     Exists,
     /// The label is absent.
     DoesNotExist,
 }
 
 impl Selector {
-    /// Whether these labels satisfy every requirement; an empty selector matches everything.
+    /// Whether these labels satisfy every requirement. An empty selector matches everything.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.match_labels.iter().all(|(k, v)| labels.get(k) == Some(v))
@@ -130,14 +133,14 @@ impl Requirement {
 pub struct Bindings(Vec<Binding>);
 
 impl Bindings {
-    /// Sorts by order, then name.
+    /// Sorts the bindings by order, then by name.
     #[must_use]
     pub fn new(mut bindings: Vec<Binding>) -> Self {
         bindings.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
         Self(bindings)
     }
 
-    /// The bindings of a hook that apply to an object, first asked first.
+    /// The bindings of a hook that apply to an object, in the order in which they are asked.
     pub fn applying<'a>(
         &'a self,
         hook: Hook,
@@ -149,7 +152,7 @@ impl Bindings {
             .filter(move |b| b.hook == hook && b.namespaces.matches(namespace_labels) && b.objects.matches(labels))
     }
 
-    /// All of them.
+    /// All bindings, in the same order.
     pub fn iter(&self) -> impl Iterator<Item = &Binding> {
         self.0.iter()
     }

@@ -1,8 +1,21 @@
-//! The pure half of Paddock.
+//! The decisions of Paddock: the picture of the cluster, the plan for each object, and the admission verdicts.
 //!
-//! `watch → World → Snapshot → Questions → Answers → Plan → API server`: the middle of that line is here.
-//! A decision is a function of what was seen, what plugins answered, and `now`. No I/O, no clock, no
-//! randomness, no threads, no hash order (`clippy.toml` beside this file).
+//! The crate decides about Sandboxes, SandboxTemplates, SandboxWarmPools and SandboxClaims, in both shapes of the API.
+//! It plans the Pods, Services, PersistentVolumeClaims, NetworkPolicies and EndpointSlices that belong to them. It
+//! also takes into account Namespaces, Nodes, RuntimeClasses and StorageClasses, which it never changes.
+//!
+//! ```text
+//! watch ─► World ─► Snapshot ─► Questions ─► Answers ─► Plan ─► API server
+//!          (here)    (here)      (here)      (plugin    (here)  (operator)
+//!                                             host)
+//! ```
+//!
+//! A decision is a function of a snapshot of the cluster, the answers of plugins, and `now`. The crate has no I/O, no
+//! clock, no randomness, no threads and no hash order. The `clippy.toml` beside this file enforces that.
+//!
+//! Start with [`snapshot`] and [`plan`], which are the input and the output of a decision. Then read [`decide`], which
+//! has the decisions, and [`world`], which makes the snapshots. [`admission`] applies the same rules to admission
+//! requests.
 
 pub mod admission;
 pub mod binding;

@@ -1,4 +1,4 @@
-//! What is to be done: operations with their reasons, and when to look again. A plan contains no choices.
+//! The result of a decision: operations with their reasons, a requeue, and Events. A plan contains no choices.
 
 use std::fmt;
 
@@ -9,15 +9,16 @@ use serde_json::Value;
 use crate::kind::Key;
 use crate::object::Object;
 
-/// The outcome of a decision.
+/// The result of a decision about one object.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Plan {
-    /// Steps follow one another, and a step begins only when all of the one before was stored;
-    /// the operations of one step go out together.
+    /// The steps, in order. The operations of one step are sent concurrently. A step begins only after the API server
+    /// has
+    /// stored every operation of the step before.
     pub steps: Vec<Vec<Op>>,
-    /// When to look again even if nothing is observed.
+    /// The time at which the object is reconciled again even if nothing about it changes.
     pub requeue: Option<Requeue>,
-    /// What to tell the user in Events; sent off the path and never waited for.
+    /// Kubernetes Events for the user. The operator sends them in the background and never waits for them.
     pub events: Vec<Event>,
 }
 
@@ -28,13 +29,13 @@ impl Plan {
         self.steps.iter().all(Vec::is_empty)
     }
 
-    /// Every operation, first to last.
+    /// Every operation, in the order of the steps.
     pub fn ops(&self) -> impl Iterator<Item = &Op> {
         self.steps.iter().flatten()
     }
 
     /// Moves the status write before the steps from number `from` on. A write that was refused will probably be refused
-    /// again, and ends the plan, so the status that reports the refusal comes before it.
+    /// again and then ends the plan. The status that reports the refusal is therefore written first.
     pub fn status_first(&mut self, from: usize) {
         let writes_status =
             |step: &Vec<Op>| step.iter().any(|op| matches!(op.action, Action::Patch { status: true, .. }));
@@ -46,7 +47,7 @@ impl Plan {
         }
     }
 
-    /// Looks again at `at` unless something earlier is already due.
+    /// Requests a reconcile at `at`. Of several requests, the plan keeps the earliest.
     pub fn requeue_at(&mut self, at: Timestamp, reason: Reason) {
         if self.requeue.as_ref().is_none_or(|w| at < w.at) {
             self.requeue = Some(Requeue { at, reason });
@@ -54,23 +55,23 @@ impl Plan {
     }
 }
 
-/// A time to look again, and why.
+/// A time at which the object is reconciled again, and the reason.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Requeue {
-    /// When.
+    /// The time of the reconcile.
     pub at: Timestamp,
-    /// Why.
+    /// The reason for the reconcile, for logs and metrics.
     pub reason: Reason,
 }
 
-/// One write.
+/// An operation: one write to the API server.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Op {
-    /// The object written.
+    /// The object that the operation writes.
     pub key: Key,
-    /// Why: the same word in logs, events, metrics and tests.
+    /// The reason for the write. The same word appears in logs, Events, metrics and tests.
     pub reason: Reason,
-    /// What is sent.
+    /// The request, with its preconditions.
     pub action: Action,
 }
 
@@ -80,13 +81,13 @@ impl Op {
         Self { key, reason, action: Action::Create { body } }
     }
 
-    /// Deletes an object, whoever changed it meanwhile.
+    /// Deletes an object, even if another client has changed it meanwhile.
     pub(crate) fn delete(object: &Object, reason: Reason) -> Self {
         let action = Action::Delete { uid: object.meta.uid.to_string(), resource_version: None, foreground: false };
         Self { key: object.key.clone(), reason, action }
     }
 
-    /// Deletes an object if nobody changed it meanwhile.
+    /// Deletes an object if no client has changed it meanwhile.
     pub(crate) fn delete_if_unchanged(object: &Object, reason: Reason) -> Self {
         let action = Action::Delete {
             uid: object.meta.uid.to_string(),
@@ -96,14 +97,14 @@ impl Op {
         Self { key: object.key.clone(), reason, action }
     }
 
-    /// Patches an object, whoever changed it meanwhile.
+    /// Patches an object, even if another client has changed it meanwhile.
     pub(crate) fn patch(object: &Object, reason: Reason, body: Value) -> Self {
         let uid = object.meta.uid.to_string();
         let action = Action::Patch { uid, resource_version: None, status: false, body };
         Self { key: object.key.clone(), reason, action }
     }
 
-    /// Patches an object if nobody changed it meanwhile: compare-and-swap.
+    /// Patches an object if no client has changed it meanwhile: compare-and-swap.
     pub(crate) fn patch_if_unchanged(object: &Object, reason: Reason, body: Value) -> Self {
         let action = Action::Patch {
             uid: object.meta.uid.to_string(),
@@ -122,38 +123,39 @@ impl Op {
     }
 }
 
-/// The verbs that the writer knows.
+/// A request to the API server.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Action {
-    /// POST of the whole object.
+    /// A POST of the whole object.
     Create {
         /// The object.
         body: Value,
     },
-    /// JSON merge patch (RFC 7386). `metadata.uid` is always sent as a precondition.
+    /// A JSON merge patch (RFC 7386). `metadata.uid` is always sent as a precondition.
     Patch {
-        /// UID that the object must still have.
+        /// The UID that the object must still have.
         uid: String,
-        /// Version that the object must still have: compare-and-swap.
+        /// The `resourceVersion` that the object must still have (compare-and-swap), or `None` if any version will do.
         resource_version: Option<String>,
-        /// Whether the status subresource is patched.
+        /// Whether the request patches the status subresource.
         status: bool,
         /// The patch, without the preconditions.
         body: Value,
     },
-    /// DELETE with the UID as a precondition.
+    /// A DELETE with the UID as a precondition.
     Delete {
-        /// UID that the object must still have.
+        /// The UID that the object must still have.
         uid: String,
-        /// Version that the object must still have: a pool must not delete what a claim has just taken.
+        /// The `resourceVersion` that the object must still have, or `None` if any version will do. A pool names the
+        /// version, because it must not delete a Sandbox that a claim has just taken.
         resource_version: Option<String>,
-        /// Whether dependents go first.
+        /// Whether the garbage collector deletes the dependents first (foreground deletion).
         foreground: bool,
     },
 }
 
 impl Action {
-    /// The label of metrics.
+    /// The value of the label in metrics.
     #[must_use]
     pub fn verb(&self) -> &'static str {
         match self {
@@ -165,32 +167,34 @@ impl Action {
     }
 }
 
-/// What became of an operation.
+/// The result of an operation.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// Stored; the object as the API server answered it (for a delete: still there, terminating).
+    /// The API server stored the write. The object is the one in the reply. A delete has this result if the object
+    /// still
+    /// exists and is terminating.
     Stored(Box<Object>),
-    /// The object is no more, or was not there (404, or 409 on a delete's UID).
+    /// The object does not exist, or it does not exist any more (404, or 409 on the UID of a delete).
     Gone,
-    /// The preconditions did not hold (409): nothing was stored.
+    /// A precondition did not hold (409). Nothing was stored.
     Conflict,
-    /// An object of that name exists (409 `AlreadyExists`): nothing was stored.
+    /// An object of that name exists (409 `AlreadyExists`). Nothing was stored.
     Exists,
-    /// Refused for good (400, 403, 422 …): nothing was stored.
+    /// The API server refuses the operation and will refuse it again (400, 403, 422 …). Nothing was stored.
     Rejected {
-        /// HTTP status.
+        /// The HTTP status.
         status: u16,
         /// The API server's message.
         message: String,
     },
-    /// Refused for now (429, 503 with a Status): nothing was stored.
+    /// The API server refuses the operation for now (429, or 503 with a Status). Nothing was stored.
     Busy,
-    /// No usable reply: it may have been stored or not.
+    /// There was no usable reply. The write may have been stored or not.
     Unknown,
 }
 
 impl Outcome {
-    /// The label of metrics and logs.
+    /// The word in metrics and logs.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -205,111 +209,111 @@ impl Outcome {
     }
 }
 
-/// An Event for the user.
+/// A Kubernetes Event for the user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
-    /// The object it is about.
+    /// The object that the Event is about.
     pub regarding: Key,
-    /// Its UID.
+    /// The UID of that object.
     pub uid: String,
-    /// A warning, or the normal course of things.
+    /// Whether the type of the Event is `Warning`. Otherwise it is `Normal`.
     pub warning: bool,
-    /// Why, in one word.
+    /// The reason of the Event.
     pub reason: Reason,
-    /// A sentence.
+    /// The message of the Event: one sentence.
     pub note: String,
 }
 
 impl Event {
-    /// An Event about an object.
+    /// Returns an Event about an object.
     pub(crate) fn about(object: &Object, warning: bool, reason: Reason, note: String) -> Self {
         Self { regarding: object.key.clone(), uid: object.meta.uid.to_string(), warning, reason, note }
     }
 }
 
-/// Why something is written, waited for or told. Labels of metrics come from here.
+/// The reason for an operation, a requeue or an Event. The reason is also the value of a label in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Reason {
     /// A Sandbox that should run has no pod.
     PodMissing,
-    /// A pod that failed is replaced.
+    /// A pod that failed is deleted, so that the Sandbox gets a new pod.
     PodFailed,
-    /// The Sandbox is suspended by its user.
+    /// The user suspended the Sandbox.
     Suspended,
-    /// The Sandbox is suspended because it is idle.
+    /// The Sandbox is suspended, because it is idle.
     IdleSuspended,
-    /// An idle Sandbox is deleted, as its idle policy says.
+    /// An idle Sandbox is deleted, because its idle policy says so.
     IdleDeleted,
     /// The Sandbox or claim reached its shutdown time.
     Expired,
-    /// The Sandbox goes once its pod has, and the garbage collector does not see the pod.
+    /// The Sandbox is being deleted in the foreground, and the garbage collector has missed its pod.
     PodLeftBehind,
-    /// The workload came to its end.
+    /// The workload finished.
     Finished,
     /// `ttlSecondsAfterFinished` has passed.
     TtlPassed,
-    /// The Service that gives the address is missing.
+    /// The Service that gives the Sandbox its address is missing.
     ServiceMissing,
-    /// The Service is not wanted any more.
+    /// The Sandbox does not want its Service any more.
     ServiceUnwanted,
-    /// The endpoints do not say where the sandbox is.
+    /// The EndpointSlice does not contain the address of the Sandbox's pod.
     EndpointsChanged,
     /// A volume claim is missing.
     VolumeClaimMissing,
-    /// An object made ready by the user under the right name is taken over.
+    /// The Sandbox adopts an object that the user prepared under the right name.
     Adopted,
-    /// A warm Sandbox goes to a claim.
+    /// A claim takes a warm Sandbox.
     Claimed,
-    /// A claim found no warm Sandbox and gets a new one.
+    /// A claim found no Ready warm Sandbox, so a Sandbox is created for it.
     ColdStart,
-    /// A claim has a second Sandbox, from a crash between two writes.
+    /// A claim has a second Sandbox after a crash between two writes.
     ClaimSurplus,
-    /// The claim says which Sandbox it takes.
+    /// The claim records the name of the Sandbox that it is about to take.
     Reserved,
-    /// Pod metadata follows the Sandbox.
+    /// The metadata of the pod is updated from the Sandbox.
     MetadataChanged,
-    /// Observed state is written to status.
+    /// The observed state is written to the status.
     StatusChanged,
-    /// `replicas` and `operatingMode` are brought in step.
+    /// `replicas` and `operatingMode` are changed so that they agree.
     ModeInStep,
     /// A pool's size changes.
     PoolSized,
-    /// A pool has too few.
+    /// A pool has fewer Sandboxes than it should have.
     PoolBelowDesired,
-    /// A pool has too many.
+    /// A pool has more Sandboxes than it should have.
     PoolAboveDesired,
-    /// A warm Sandbox was made from an older template.
+    /// A warm Sandbox was made from an older version of the template.
     TemplateChanged,
-    /// A warm Sandbox is of no use any more.
+    /// A warm Sandbox cannot be used any more.
     WarmSandboxUnusable,
-    /// The template wants a network policy.
+    /// The template wants a NetworkPolicy, and there is none.
     NetworkPolicyMissing,
-    /// The template's network policy changed.
+    /// The NetworkPolicy differs from the one in the template.
     NetworkPolicyChanged,
-    /// The template does not want its network policy managed.
+    /// The template does not want the operator to manage its NetworkPolicy.
     NetworkPolicyUnwanted,
-    /// The object cannot be parsed, or asks for what is not allowed.
+    /// The object cannot be parsed, or it asks for something that is not allowed.
     Invalid,
-    /// Admission plugins deny it.
+    /// An admission plugin denies the object.
     AdmissionDenied,
-    /// No RuntimeClass may be given to it now.
+    /// No RuntimeClass is allowed for the pod at this time.
     RuntimeClassRefused,
-    /// A plugin's answer was clamped or refused.
+    /// The answer of a plugin was clamped or refused.
     PluginOverruled,
     /// A plugin did not answer.
     PluginFailed,
-    /// Its idle policy is due to be asked.
+    /// It is time to ask the idle policy of the Sandbox.
     IdleCheck,
-    /// Its pool-size policy is due to be asked.
+    /// It is time to ask the pool-size policy of the pool.
     PoolSizeCheck,
-    /// Waiting for a pod or another object to change.
+    /// The decision waits for a pod or another object to change.
     Waiting,
-    /// An operation was refused and is tried later.
+    /// An operation was refused and is retried later.
     Backoff,
 }
 
 impl Reason {
-    /// The word on the wire.
+    /// The word in Events, logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -361,7 +365,9 @@ impl fmt::Display for Reason {
     }
 }
 
-/// `create Pod/ns/name because PodMissing`: one line an operation, for logs, `/debug/seen` and scenarios.
+/// Writes one line for each operation, such as `create Pod/ns/name because PodMissing`. Logs, `/debug/seen` and
+/// scenarios
+/// use it.
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = match &self.action {

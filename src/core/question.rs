@@ -1,8 +1,10 @@
-//! What plugins are asked and what they answer, as plain data.
+//! The questions for plugins and their answers, as plain data.
 //!
-//! The core writes questions and reads answers; `paddock-plugin-host` carries them to a component and back.
-//! Everything a plugin may know is in the question: time, history, settings and its own former state.
-//! A failure is an answer too ([`Failure`]): what follows from it is decided in the core, per policy.
+//! The core writes questions and reads answers. `paddock-plugin-host` passes a question to a component and returns its
+//! answer. A question contains everything that the plugin may know: the time, the history, the settings and the
+//! plugin's own former state. A failure is an answer too ([`Failure`]). The core applies the failure policy of the
+//! binding
+//! to it.
 
 pub mod limits;
 
@@ -11,25 +13,25 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The four judgements that a plugin can take over.
+/// The four decisions that a plugin can take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
-    /// Who is admitted.
+    /// Whether an object is admitted, and with which changes.
     Admission,
     /// Which RuntimeClass a new pod gets.
     RuntimeClass,
-    /// When a sandbox is idle, and what follows.
+    /// Whether a sandbox is idle, and what is done with it.
     Idle,
     /// How many sandboxes a pool keeps warm.
     PoolSize,
 }
 
 impl Hook {
-    /// Every hook, in the order of the documentation.
+    /// All hooks, in the order of the documentation.
     pub const ALL: [Hook; 4] = [Hook::Admission, Hook::RuntimeClass, Hook::Idle, Hook::PoolSize];
 
-    /// The name on the wire and in metrics, the same as the WIT interface's.
+    /// The name in files and metrics. The WIT interface has the same name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,22 +46,22 @@ impl Hook {
 /// One question for one plugin.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PluginRequest {
-    /// The binding's name (unique): answers are found by it and by the hook.
+    /// The name of the binding, which is unique. The name and the hook identify the reply.
     pub binding: String,
     /// The component to call.
     pub plugin: PluginRef,
-    /// The binding's settings: a JSON document, `{}` where none were given.
+    /// The settings of the binding: a JSON document, or `{}` if the binding has none.
     pub settings: String,
-    /// What is asked.
+    /// The question.
     pub question: Question,
 }
 
-/// Which component answers: its name for people, its digest for certainty.
+/// The component that answers. The name is for people, and the digest identifies the component.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PluginRef {
-    /// The plugin's name: a built-in's, or the file's stem.
+    /// The name of the plugin: the name of a built-in, or the stem of the file name.
     pub name: String,
-    /// `sha256:` and 64 hex digits of the component's bytes.
+    /// The digest of the component's bytes: `sha256:` and 64 hex digits.
     pub digest: String,
 }
 
@@ -90,283 +92,293 @@ impl Question {
     }
 }
 
-/// A RuntimeClass of the cluster, as a plugin sees it.
+/// A RuntimeClass of the cluster, in the form in which plugins get it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeClassFact {
-    /// The object's name, what a pod's `runtimeClassName` says.
+    /// The name of the object, which is the value of a pod's `runtimeClassName`.
     pub name: String,
-    /// The handler that the node's container runtime knows.
+    /// The name of the handler in the configuration of the node's container runtime.
     pub handler: String,
-    /// Whether its pods are kept off the host's kernel (gVisor, Kata), by the operator's own rule.
+    /// Whether the handler keeps pods off the host's kernel (gVisor, Kata), according to
+    /// [`Settings::isolates`](crate::settings::Settings::isolates).
     pub isolated: bool,
-    /// Ready, schedulable nodes that can run it.
+    /// The number of Ready, schedulable nodes that can run pods of this class.
     pub nodes: u32,
 }
 
-/// What is being done to an object under admission.
+/// The operation of an admission request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
-    /// A new object.
+    /// A create of a new object.
     Create,
-    /// A changed object.
+    /// An update of an object.
     Update,
 }
 
-/// `admission`: may this object be, and in what form?
+/// `admission`: is this object admitted, and in what form?
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AdmissionQuestion {
-    /// Create or update.
+    /// The operation: create or update.
     pub operation: Operation,
-    /// API group, empty for core.
+    /// The API group of the object. It is empty for the core group.
     pub group: String,
-    /// API version.
+    /// The API version of the object.
     pub version: String,
-    /// Kind.
+    /// The kind of the object.
     pub kind: String,
-    /// Namespace of the object.
+    /// The namespace of the object.
     pub namespace: String,
-    /// Name; empty where `generateName` has yet to make one.
+    /// The name of the object. It is empty if the API server has not generated a name from `generateName` yet.
     pub name: String,
     /// The object as JSON.
     pub object: String,
-    /// The object before an update, as JSON.
+    /// The object before the update, as JSON, or `None` for a create.
     pub old_object: Option<String>,
-    /// Labels of the namespace.
+    /// The labels of the namespace.
     pub namespace_labels: BTreeMap<String, String>,
-    /// User that asks, as the API server says; empty when the operator itself asks again.
+    /// The user of the request, as reported by the API server. It is empty if the operator asks about a pod in a
+    /// reconcile.
     pub username: String,
-    /// Groups of the user.
+    /// The groups of the user.
     pub groups: Vec<String>,
-    /// Whether the workload is marked as running code that a model wrote, or its namespace requires isolation.
+    /// Whether the workload is marked as running generated code, or its namespace requires isolation.
     pub generated_code: bool,
-    /// The RuntimeClasses there are.
+    /// The RuntimeClasses of the cluster.
     pub classes: Vec<RuntimeClassFact>,
-    /// A dry run: nothing will be stored.
+    /// Whether the request is a dry run, so that nothing is stored.
     pub dry_run: bool,
-    /// The time of asking.
+    /// The time of the decision.
     pub now: Timestamp,
 }
 
-/// Answer to [`AdmissionQuestion`].
+/// The answer to an [`AdmissionQuestion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdmissionAnswer {
-    /// Allowed, or denied with what to tell the user.
+    /// Whether the object is allowed, or denied with a message for the user.
     pub verdict: Verdict,
-    /// Shown by kubectl, each at most 256 characters.
+    /// Warnings for the user, which kubectl shows: at most [`limits::MAX_WARNINGS`] warnings of at most
+    /// [`limits::MAX_WARNING_CHARS`] characters.
     pub warnings: Vec<String>,
-    /// A JSON Patch (RFC 6902) as text; only when allowed.
+    /// A JSON Patch (RFC 6902) as text, or `None` for no change. It is used only if the object is allowed.
     pub patch: Option<String>,
 }
 
-/// The word of an admission plugin.
+/// The verdict of an admission plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Go on.
+    /// The object is allowed. The next binding is asked.
     Allow,
-    /// Stop, with a message that says what to change.
+    /// The object is denied. The message says what the user has to change.
     Deny(String),
 }
 
 /// `runtime-class`: which class does a new pod get?
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RuntimeClassQuestion {
-    /// Namespace of the pod.
+    /// The namespace of the pod.
     pub namespace: String,
-    /// Name of the Sandbox (or Pod; empty while `generateName` has yet to make one).
+    /// The name of the Sandbox, or of a Pod without a Sandbox. It is empty if the API server has not generated a name
+    /// from
+    /// `generateName` yet.
     pub name: String,
-    /// Labels of the pod-to-be.
+    /// The labels that the pod will have.
     pub labels: BTreeMap<String, String>,
-    /// Images of its containers, init containers first.
+    /// The images of the pod's containers, init containers first.
     pub images: Vec<String>,
-    /// The class that the user named.
+    /// The class that the user named, or `None` if the user named none.
     pub requested: Option<String>,
     /// Whether the workload is marked as running generated code, or its namespace requires isolation.
     pub generated_code: bool,
-    /// Labels of the namespace.
+    /// The labels of the namespace.
     pub namespace_labels: BTreeMap<String, String>,
-    /// The RuntimeClasses there are.
+    /// The RuntimeClasses of the cluster.
     pub classes: Vec<RuntimeClassFact>,
-    /// The time of asking.
+    /// The time of the decision.
     pub now: Timestamp,
 }
 
-/// Answer to [`RuntimeClassQuestion`].
+/// The answer to a [`RuntimeClassQuestion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeClassAnswer {
-    /// What was chosen.
+    /// The choice.
     pub choice: ClassChoice,
-    /// Why, for people.
+    /// The reason, for people: at most [`limits::MAX_REASON_CHARS`] characters.
     pub reason: String,
 }
 
-/// The word of a runtime-class plugin.
+/// The choice of a runtime-class plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClassChoice {
-    /// This class.
+    /// The RuntimeClass of this name.
     Class(String),
-    /// No class: the cluster's default runtime.
+    /// No RuntimeClass: the pod runs with the default runtime of the cluster.
     Default,
-    /// No pod may be made now.
+    /// No pod may be created at this time.
     Refuse,
 }
 
-/// What can be done with an idle sandbox, gentlest first.
+/// The idle tiers: what can be done with an idle sandbox. The tier with the smallest effect comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IdleTier {
-    /// Fewer resources in place: memory kept.
+    /// The pod gets fewer resources in place and keeps its memory.
     Throttle,
-    /// The pod goes, volumes stay.
+    /// The pod is deleted, and the volumes are kept.
     Suspend,
-    /// Memory is written to disk, then the pod goes.
+    /// The memory is written to disk, and then the pod is deleted.
     Hibernate,
-    /// The Sandbox itself goes.
+    /// The Sandbox is deleted.
     Delete,
 }
 
-/// `idle`: is this sandbox idle, and what follows?
+/// `idle`: is this sandbox idle, and what is done with it?
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct IdleQuestion {
-    /// Namespace of the Sandbox.
+    /// The namespace of the Sandbox.
     pub namespace: String,
-    /// Name of the Sandbox.
+    /// The name of the Sandbox.
     pub name: String,
-    /// Labels of the Sandbox.
+    /// The labels of the Sandbox.
     pub labels: BTreeMap<String, String>,
-    /// `idleTimeout`, in milliseconds.
+    /// The `idleTimeout` of the Sandbox, in milliseconds.
     pub idle_timeout_ms: u64,
-    /// When the Sandbox was created.
+    /// The time at which the Sandbox was created.
     pub created: Timestamp,
-    /// When its pod last became Ready.
+    /// The time at which its pod last became Ready.
     pub ready_since: Option<Timestamp>,
     /// The newest sign of activity (heartbeat, exec, attach, port-forward, gateway).
     pub last_activity: Option<Timestamp>,
-    /// An exec, attach or port-forward holds it awake until then.
+    /// The time until which an exec, attach or port-forward counts as activity.
     pub held_until: Option<Timestamp>,
-    /// Open connections, where a gateway counts them.
+    /// The number of open connections, or `None` if no gateway counts them.
     pub connections: Option<u32>,
-    /// Processor use in thousandths of a core, where metrics are served.
+    /// The processor use in thousandths of a core, or `None` if no metrics are served.
     pub cpu_millicores: Option<u32>,
     /// The tiers that are possible for this Sandbox now.
     pub tiers: Vec<IdleTier>,
-    /// The plugin's own state, as it left it.
+    /// The state that the plugin returned last: at most [`limits::MAX_STATE_BYTES`] bytes. It is empty if there is
+    /// none.
     pub state: Vec<u8>,
-    /// The time of asking.
+    /// The time of the decision.
     pub now: Timestamp,
 }
 
-/// Answer to [`IdleQuestion`].
+/// The answer to an [`IdleQuestion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdleAnswer {
-    /// `None`: stay as it is.
+    /// The tier to apply. `None` leaves the sandbox as it is.
     pub action: Option<IdleTier>,
-    /// When to ask again; the host asks at least once a `idleTimeout`.
+    /// The time at which to ask again. The core asks at the latest after
+    /// [`Settings::idle_check_at_most`](crate::settings::Settings::idle_check_at_most).
     pub next_check: Option<Timestamp>,
-    /// Why, for people.
+    /// The reason, for people: at most [`limits::MAX_REASON_CHARS`] characters.
     pub reason: String,
-    /// State to be given back next time, at most 16 KiB; `None` leaves it as it is.
+    /// The state for the next question: at most [`limits::MAX_STATE_BYTES`] bytes. `None` keeps the former state.
     pub state: Option<Vec<u8>>,
 }
 
 /// `pool-size`: how many sandboxes does this pool keep warm?
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PoolSizeQuestion {
-    /// Namespace of the pool.
+    /// The namespace of the pool.
     pub namespace: String,
-    /// Name of the pool.
+    /// The name of the pool.
     pub name: String,
-    /// Labels of the pool.
+    /// The labels of the pool.
     pub labels: BTreeMap<String, String>,
-    /// The least that the pool's spec allows.
+    /// The minimum size in the pool's spec.
     pub min: u32,
-    /// The most that the pool's spec allows.
+    /// The maximum size in the pool's spec.
     pub max: u32,
-    /// Warm sandboxes that are Ready and free.
+    /// The number of warm sandboxes that are Ready and that no claim is taking.
     pub ready: u32,
-    /// Warm sandboxes that are not Ready yet.
+    /// The number of warm sandboxes that are not Ready yet.
     pub creating: u32,
-    /// Live sandboxes that claims took from this pool.
+    /// The number of live sandboxes that claims took from this pool.
     pub claimed: u32,
-    /// Length of one bucket of `arrivals`, in seconds.
+    /// The length of one bucket of `arrivals`, in seconds.
     pub bucket_seconds: u32,
-    /// Claims that arrived for this pool per bucket, oldest first; the last bucket is still open.
+    /// The number of claims that arrived for this pool in each bucket, oldest first. The last bucket is still open.
     pub arrivals: Vec<u32>,
-    /// Claims in the window that found a Ready sandbox.
+    /// The number of claims in the window of `arrivals` that found a Ready sandbox.
     pub hits: u32,
-    /// Claims in the window that found none.
+    /// The number of claims in that window that found none.
     pub misses: u32,
-    /// Median time from creating a warm sandbox to its Ready, in milliseconds.
+    /// The median time between the creation of a warm sandbox and its readiness, in milliseconds, or `None` if it is
+    /// not known.
     pub refill_ms: Option<u64>,
-    /// The plugin's own state, as it left it.
+    /// The state that the plugin returned last: at most [`limits::MAX_STATE_BYTES`] bytes. It is empty if there is
+    /// none.
     pub state: Vec<u8>,
-    /// The time of asking.
+    /// The time of the decision.
     pub now: Timestamp,
 }
 
-/// Answer to [`PoolSizeQuestion`].
+/// The answer to a [`PoolSizeQuestion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolSizeAnswer {
-    /// How many; the core clamps it to the pool's bounds and says so.
+    /// The size that the pool should have. The core clamps it to the bounds of the pool and reports that it did.
     pub desired: u32,
-    /// When to ask again, at the latest; `None`: when something changes.
+    /// The time at which to ask again at the latest. With `None` the core asks again after
+    /// [`Settings::pool_check_every`](crate::settings::Settings::pool_check_every).
     pub next_check: Option<Timestamp>,
-    /// Why, for people.
+    /// The reason, for people: at most [`limits::MAX_REASON_CHARS`] characters.
     pub reason: String,
-    /// State to be given back next time, at most 16 KiB; `None` leaves it as it is.
+    /// The state for the next question: at most [`limits::MAX_STATE_BYTES`] bytes. `None` keeps the former state.
     pub state: Option<Vec<u8>>,
 }
 
-/// What came back for one [`Ask`].
+/// The answer to one [`Question`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "hook", rename_all = "kebab-case")]
 pub enum Answer {
-    /// To an admission question.
+    /// The answer to an admission question.
     Admission(AdmissionAnswer),
-    /// To a runtime-class question.
+    /// The answer to a runtime-class question.
     RuntimeClass(RuntimeClassAnswer),
-    /// To an idle question.
+    /// The answer to an idle question.
     Idle(IdleAnswer),
-    /// To a pool-size question.
+    /// The answer to a pool-size question.
     PoolSize(PoolSizeAnswer),
 }
 
-/// Why there is no answer.
+/// A failure: the plugin gave no valid answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("plugin {}: {message}", .kind.as_str())]
 pub struct Failure {
-    /// What went wrong: the label of metrics.
+    /// The kind of the failure, which is also the label in metrics.
     pub kind: FailureKind,
-    /// For people, from the engine or the plugin itself.
+    /// A message for people, from the engine or from the plugin: at most [`limits::MAX_MESSAGE_CHARS`] characters.
     pub message: String,
 }
 
-/// The ways in which asking a plugin fails.
+/// The kinds of failures of a plugin call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
-    /// Stopped by the wall clock; not replayed.
+    /// The call exceeded its deadline. A replay does not reproduce this failure.
     Deadline,
-    /// Stopped by its fuel: the same question stops it again.
+    /// The call used up its fuel. The same question fails again in the same way.
     Fuel,
-    /// Wanted more memory than its limit.
+    /// The call needed more memory than its limit.
     Memory,
-    /// Trapped.
+    /// The component trapped.
     Trap,
-    /// Answered that it cannot answer.
+    /// The plugin returned an error in place of an answer.
     Error,
-    /// Its answer makes no sense (bad patch, state too large, wrong hook).
+    /// The answer is not valid: for example a bad patch, a state that is too large, or an answer to another hook.
     Invalid,
-    /// Not loaded, or without this hook.
+    /// The plugin is not loaded, or it does not have this hook.
     Missing,
-    /// Failed too often lately and is not called for a while.
+    /// The plugin is in quarantine: it failed several times in a row and is not called for a while.
     Quarantined,
 }
 
 impl FailureKind {
-    /// Every way.
+    /// All kinds of failures.
     pub const ALL: [FailureKind; 8] = [
         FailureKind::Deadline,
         FailureKind::Fuel,
@@ -394,11 +406,11 @@ impl FailureKind {
     }
 }
 
-/// An answered question: kept whole for decisions, `/debug/seen` and replay.
+/// A plugin request with its result. Decisions, `/debug/seen` and replays use it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PluginReply {
-    /// What was asked, of whom.
+    /// The request: the question and its plugin.
     pub ask: PluginRequest,
-    /// What came back.
+    /// The answer, or the failure.
     pub result: Result<Answer, Failure>,
 }

@@ -1,4 +1,4 @@
-//! What one reconcile sees: a snapshot of the objects that its decision depends on, and nothing else.
+//! Snapshots: copies of the objects that one decision may depend on, and nothing else.
 
 mod demand;
 
@@ -17,75 +17,77 @@ use crate::settings::Settings;
 
 pub use demand::Demand;
 
-/// What is seen of one object and its surroundings.
+/// One object, with the other objects that a decision about it may depend on.
 #[derive(Clone, Debug, Serialize)]
 pub enum Snapshot {
-    /// The object is not there: nothing to decide.
+    /// The object does not exist, so there is nothing to decide.
     Absent(Key),
-    /// Its namespace is being deleted, and it with it: nothing can be created there, and nothing is ours to delete.
+    /// The namespace of the object is terminating. Nothing can be created in it, and the namespace controller deletes
+    /// the rest.
     Terminating(Key),
     /// A Sandbox.
     Sandbox(Box<SandboxSnapshot>),
-    /// A template of either group.
+    /// A template of either API shape.
     Template(Box<TemplateSnapshot>),
-    /// A warm pool of either group.
+    /// A warm pool of either API shape.
     Pool(Box<PoolSnapshot>),
-    /// A claim of either group.
+    /// A claim of either API shape.
     Claim(Box<ClaimSnapshot>),
 }
 
-/// What every decision may use.
+/// The settings, bindings, namespace facts and refusals that every decision may use.
 #[derive(Clone, Debug, Serialize)]
 pub struct Common {
-    /// What the operator was told.
+    /// The settings of the operator.
     #[serde(skip)]
     pub settings: Arc<Settings>,
     /// The bindings in force.
     #[serde(skip)]
     pub bindings: Arc<Bindings>,
-    /// Labels of the namespace.
+    /// The labels of the namespace. They are empty as long as `namespace_known` is false.
     pub namespace_labels: BTreeMap<String, String>,
-    /// Whether those labels are known: a namespace that is not watched yet may demand isolation.
+    /// Whether the labels of the namespace are known. A namespace that no watch has delivered yet may require
+    /// isolation.
     pub namespace_known: bool,
-    /// RuntimeClasses and how many nodes run them.
+    /// The RuntimeClasses, each with the number of nodes that can run it.
     pub classes: Arc<Vec<RuntimeClassFact>>,
-    /// When we last wrote the object's status.
+    /// The time of our last write of the object's status, or `None` if this process has not written it.
     pub status_written: Option<Timestamp>,
-    /// What the API server refused for good, of the objects involved.
+    /// Operations that the API server refused for good, for the objects that the decision is about.
     pub refusals: Vec<(Key, Refusal)>,
-    /// The time of looking.
+    /// The time of the snapshot.
     pub now: Timestamp,
 }
 
 /// An operation that the API server refused for good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
-    /// HTTP status.
+    /// The HTTP status of the reply.
     pub status: u16,
     /// The API server's message.
     pub message: Arc<str>,
-    /// When.
+    /// The time of the refusal.
     pub at: Timestamp,
 }
 
-/// A Sandbox and what it owns.
+/// A Sandbox and its objects.
 #[derive(Clone, Debug, Serialize)]
 pub struct SandboxSnapshot {
     /// The Sandbox.
     pub sandbox: Arc<Object>,
-    /// Pods that it controls.
+    /// The Pods that it controls.
     pub pods: Vec<Arc<Object>>,
-    /// The Pod of its name, where the Sandbox does not control it.
+    /// The Pod of its name, if the Sandbox does not control that Pod.
     pub other_pod: Option<Arc<Object>>,
-    /// The Service of its name, whoever controls it.
+    /// The Service of its name, whether the Sandbox controls it or not.
     pub service: Option<Arc<Object>>,
-    /// Its EndpointSlice.
+    /// The EndpointSlice of its name, whether the Sandbox controls it or not.
     pub endpoints: Option<Arc<Object>>,
-    /// The volume claims that it could need, by name, where they exist.
+    /// Those volume claims that it may need and that exist, by name.
     pub volume_claims: BTreeMap<String, Arc<Object>>,
     /// Whether the cluster has a default StorageClass.
     pub default_storage_class: bool,
-    /// The rest.
+    /// The facts that every decision may use.
     pub common: Common,
 }
 
@@ -94,35 +96,35 @@ pub struct SandboxSnapshot {
 pub struct TemplateSnapshot {
     /// The template.
     pub template: Arc<Object>,
-    /// The NetworkPolicy of its name, whoever controls it.
+    /// The NetworkPolicy for the name of the template, whether the template controls it or not.
     pub network_policy: Option<Arc<Object>>,
-    /// The rest.
+    /// The facts that every decision may use.
     pub common: Common,
 }
 
-/// A Sandbox of a pool, as the pool sees it.
+/// A Sandbox that a pool controls.
 #[derive(Clone, Debug, Serialize)]
 pub struct Member {
     /// The Sandbox.
     pub sandbox: Arc<Object>,
-    /// Its pod.
+    /// The pod of the Sandbox, if it has one.
     pub pod: Option<Arc<Object>>,
-    /// A claim is taking it, or it is being deleted.
+    /// Whether a take or a delete of the Sandbox is pending.
     pub leaving: bool,
-    /// How its pod's node stands.
+    /// The state of the node that its pod runs on.
     pub node: NodeState,
 }
 
-/// The node of a pool's Sandbox.
+/// The state of the node that the pod of a pool's Sandbox runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum NodeState {
-    /// It has none yet.
+    /// The pod has no node yet.
     None,
-    /// Nothing speaks against it.
+    /// The Sandbox can be handed out from this node.
     Fit,
-    /// It was cordoned since the Sandbox was made.
+    /// The node was cordoned after the Sandbox was created.
     Cordoned,
-    /// It is not ready: Kubernetes decides whether its pods go.
+    /// The node is not Ready. Kubernetes decides whether its pods are evicted.
     Silent,
 }
 
@@ -131,70 +133,70 @@ pub enum NodeState {
 pub struct PoolSnapshot {
     /// The pool.
     pub pool: Arc<Object>,
-    /// Its template.
+    /// The template that the pool names, if it exists.
     pub template: Option<Arc<Object>>,
-    /// Sandboxes that the pool controls.
+    /// The Sandboxes that the pool controls.
     pub members: Vec<Member>,
-    /// When the first of those that are spoken for without a reply counts as not.
+    /// The earliest time at which a take or a delete without a reply stops to count.
     pub pending_take: Option<Timestamp>,
-    /// Names of Sandboxes whose creation was sent without a reply so far.
+    /// The names of Sandboxes whose creation was sent, but has no reply yet or never got one.
     pub creating: Vec<Arc<str>>,
-    /// Of `creating`, those whose reply was lost: sending them again is harmless, their names are the same.
+    /// Those names of `creating` whose reply was lost. A retry does no harm, because it uses the same name.
     pub lost: Vec<Arc<str>>,
-    /// Live Sandboxes that claims took from it.
+    /// The number of live Sandboxes that claims took from the pool.
     pub claimed: u32,
-    /// Its demand.
+    /// The recent demand for the pool.
     pub demand: Demand,
-    /// Names that new members may have, as many as it may make at once.
+    /// Free names for new members, as many as the pool may create at once.
     pub names: Vec<String>,
-    /// The rest.
+    /// The facts that every decision may use.
     pub common: Common,
 }
 
-/// A Sandbox that is a claim's, or as it was before the claim took it.
+/// A take without a reply: the Sandbox belongs to the claim, or it is unchanged.
 #[derive(Clone, Debug, Serialize)]
 pub struct PendingTake {
-    /// As it was then.
+    /// The Sandbox as it was before the take.
     pub sandbox: Arc<Object>,
-    /// Whether the API server has said that it has a newer version, which the watch will bring.
+    /// Whether a conflict has shown that the API server has a newer version, which the watch will deliver.
     pub outdated: bool,
-    /// From when on it counts as not taken.
+    /// The time from which the Sandbox counts as not taken.
     pub until: Timestamp,
 }
 
-/// A claim, what it has and what it could get.
+/// A claim, the Sandboxes that it controls, and the Sandbox that it could take.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClaimSnapshot {
     /// The claim.
     pub claim: Arc<Object>,
-    /// Sandboxes that it controls: one, but for a crash between two writes.
+    /// The Sandboxes that the claim controls. After a crash between two writes there can be more than one.
     pub owned: Vec<Arc<Object>>,
-    /// The Sandbox of its own name, whoever controls it.
+    /// The Sandbox that has the name of the claim, whether the claim controls it or not.
     pub same_name: Option<Arc<Object>>,
-    /// The pool that it names, where it names one.
+    /// The pool that the claim names, if it exists.
     pub named_pool: Option<Arc<Object>>,
-    /// Key of the template that it comes to, if the way there is known.
+    /// The key of the claim's template. `None` if the claim names only a pool, and the pool is not known or not valid.
     pub template_key: Option<Key>,
-    /// That template.
+    /// That template, if it exists.
     pub template: Option<Arc<Object>>,
-    /// The best Sandbox that it could take, and its pod.
+    /// The best Sandbox that the claim could take, and the pod of that Sandbox.
     pub candidate: Option<(Arc<Object>, Arc<Object>)>,
-    /// The Sandbox that it took without hearing whether it got it.
+    /// The Sandbox that the claim tried to take without a reply so far.
     pub pending_take: Option<PendingTake>,
-    /// The Sandbox that the claim's status names, whoever controls it.
+    /// The Sandbox that the status of the claim names, whether the claim controls it or not.
     pub committed: Option<Arc<Object>>,
-    /// The Sandbox that the API server does not let it take, and what it says.
+    /// The Sandbox that the API server did not let the claim take, and the refusal.
     pub refused_take: Option<(Key, Refusal)>,
-    /// A warm Sandbox that nobody may take because its template changed since.
+    /// A warm Sandbox that no claim may take, because the template has changed since the Sandbox was created.
     pub stale: Option<Arc<Object>>,
-    /// Pod of the Sandbox that it has.
+    /// The pod of the Sandbox that the claim controls.
     pub pod: Option<Arc<Object>>,
-    /// The rest.
+    /// The facts that every decision may use.
     pub common: Common,
 }
 
 impl Snapshot {
-    /// The object that is looked at.
+    /// The key of the object that the snapshot is about.
     #[must_use]
     pub fn key(&self) -> &Key {
         match self {
@@ -208,13 +210,13 @@ impl Snapshot {
 }
 
 impl Common {
-    /// Whether the namespace demands isolation.
+    /// Whether the namespace requires isolation.
     #[must_use]
     pub fn isolation_required(&self) -> bool {
         requires_isolation(&self.namespace_labels)
     }
 
-    /// What the API server refused of this kind.
+    /// The refusal of a write to an object of this kind, if there is one.
     #[must_use]
     pub fn refused(&self, kind: Kind) -> Option<&Refusal> {
         self.refusals.iter().find(|(key, _)| key.kind == kind).map(|(_, refusal)| refusal)

@@ -1,4 +1,6 @@
-//! The demand for a pool, on which its size is decided: claim arrivals, hits and misses, and the time that a refill takes.
+//! The demand for a pool: claim arrivals, hits, misses, and the time that a refill takes. A pool-size plugin decides
+//! from
+//! it.
 
 use std::collections::VecDeque;
 
@@ -8,21 +10,22 @@ use serde::Serialize;
 /// The recent demand for one pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Demand {
-    /// Arrivals: start of the bucket in units of its length since the epoch, and count; oldest first.
+    /// Arrivals of claims, by bucket.
     pub(crate) arrivals: Buckets,
-    /// Claims served warm, by bucket.
+    /// Claims that got a warm Sandbox, by bucket.
     pub(crate) hits: Buckets,
-    /// Claims served cold, by bucket.
+    /// Claims with a cold start, by bucket.
     pub(crate) misses: Buckets,
-    /// The last refills: create to Ready, in milliseconds.
+    /// The last refills: the time from creation to Ready, in milliseconds.
     refills: VecDeque<u64>,
 }
 
-/// How many refills the median is taken of.
+/// The number of refills from which the median is taken.
 const REFILLS: usize = 15;
 
 impl Demand {
-    /// Arrivals per bucket, oldest first, the last still open; `buckets` of `seconds` each.
+    /// The arrivals in each of the last `buckets` buckets of `seconds` seconds, oldest first. The last bucket is still
+    /// open.
     #[must_use]
     pub fn arrivals(&self, now: Timestamp, seconds: u32, buckets: usize) -> Vec<u32> {
         let last = bucket(now, seconds);
@@ -37,7 +40,8 @@ impl Demand {
         counts
     }
 
-    /// Claims in the window that found a Ready Sandbox, and that found none.
+    /// The number of claims in the last `buckets` buckets that found a Ready Sandbox, and the number of those that
+    /// found none.
     #[must_use]
     pub fn hits_and_misses(&self, now: Timestamp, seconds: u32, buckets: usize) -> (u32, u32) {
         let oldest = bucket(now, seconds) - i64::try_from(buckets).unwrap_or(i64::MAX);
@@ -45,7 +49,7 @@ impl Demand {
         (sum(&self.hits), sum(&self.misses))
     }
 
-    /// Median time of the last refills, in milliseconds.
+    /// The median time of the last refills, in milliseconds, or `None` if there was no refill yet.
     #[must_use]
     pub fn refill_ms(&self) -> Option<u64> {
         let mut times: Vec<u64> = self.refills.iter().copied().collect();
@@ -62,16 +66,16 @@ impl Demand {
     }
 }
 
-/// Counts by the time bucket in which they fell, oldest first.
+/// Counts by time bucket, oldest first. A bucket is numbered by its start, in units of its length since the epoch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Buckets(VecDeque<(i64, u32)>);
 
 impl Buckets {
-    /// Counts one claim in the bucket of `at`; `keep` buckets of `seconds` are kept.
+    /// Counts one claim in the bucket of `at`. The last `keep` buckets of `seconds` seconds are kept.
     pub(crate) fn count(&mut self, at: Timestamp, seconds: u32, keep: usize) {
         let at = bucket(at, seconds);
-        // Claims come in order of their creation but for a few; a list on start comes in any order.
+        // A watch delivers claims almost in the order of their creation. The first list has them in any order.
         match self.0.binary_search_by_key(&at, |(b, _)| *b) {
             Ok(i) => self.0[i].1 += 1,
             Err(i) => self.0.insert(i, (at, 1)),
