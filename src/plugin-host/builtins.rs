@@ -13,7 +13,7 @@ pub struct BuiltIn {
     pub name: &'static str,
     /// The hook that it serves.
     pub hook: Hook,
-    /// Kinds whose admission it has something to say about.
+    /// The kinds whose admission it judges.
     pub kinds: &'static [&'static str],
     /// The component.
     pub component: &'static [u8],
@@ -30,7 +30,7 @@ pub const BUILT_INS: [BuiltIn; 4] = [
     BuiltIn {
         name: "require-isolation",
         hook: Hook::Admission,
-        // Those that have pods in them. A claim is on its way to its Sandbox and waits for no answer that is known beforehand.
+        // The kinds that describe pods. The built-in allows every claim, so a claim need not wait for its answer.
         kinds: &["Pod", "Sandbox", "SandboxTemplate"],
         component: component!("require-isolation"),
     },
@@ -45,10 +45,10 @@ pub const BUILT_INS: [BuiltIn; 4] = [
 ];
 
 impl Host {
-    /// Loads the built-ins and binds each to its hook, behind everything else and for every object.
+    /// Loads the built-ins and binds each to its hook, after all other plugins and for every object.
     ///
     /// # Errors
-    /// Where a built-in does not load: then nothing would.
+    /// If a built-in does not load, which means that the host does not work.
     pub fn load_built_ins(&self) -> Result<Vec<Binding>, LoadError> {
         BUILT_INS.iter().map(|built_in| self.load_built_in(built_in)).collect()
     }
@@ -65,7 +65,7 @@ impl Host {
             objects: Selector::default(),
             kinds: kinds.iter().map(|&kind| kind.to_owned()).collect(),
             settings: "{}".into(),
-            // There is nothing behind a built-in to fall back on.
+            // No plugin follows a built-in.
             failure_policy: FailurePolicy::Fail,
             built_in: true,
         })

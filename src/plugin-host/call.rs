@@ -1,4 +1,4 @@
-//! One call: a fresh store with its limits, and what went wrong told from wasmtime's own codes.
+//! One call: a new store with its limits, and the failure that a wasmtime error stands for.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use wasmtime::{Error, ResourceLimiter, Result, Store, StoreLimits, StoreLimitsBu
 use crate::config::{LIFTED_BYTES, LOG_CHARS, LOG_LINES, Limits};
 use crate::engine::MeteredEngine;
 
-/// What belongs to one call: nothing of it is left for the next.
+/// The state of one call, which is dropped with it.
 pub(crate) struct CallState {
     plugin: Arc<str>,
     lines: u32,
     memory: Memory,
 }
 
-/// Refuses memory beyond the limit and remembers that it did: what the guest makes of it (mostly a trap)
-/// is then known to be for want of memory.
+/// Refuses memory beyond the limit and records that it did, so that the trap that mostly follows is reported as a lack
+/// of memory.
 struct Memory {
     limits: StoreLimits,
     left: usize,
@@ -44,7 +44,7 @@ impl ResourceLimiter for Memory {
 }
 
 impl CallState {
-    /// A line of the guest's, in the operator's log.
+    /// Writes a line of the plugin to the operator's log.
     pub(crate) fn log(&mut self, level: tracing::Level, message: &str) {
         self.lines = self.lines.saturating_add(1);
         if self.lines > LOG_LINES {
@@ -59,7 +59,7 @@ impl CallState {
         }
     }
 
-    /// Says how many lines were cut off.
+    /// Logs the number of lines that were dropped.
     pub(crate) fn finish_log(&self) {
         let dropped = self.lines.saturating_sub(LOG_LINES);
         if dropped > 0 {
@@ -68,7 +68,7 @@ impl CallState {
     }
 }
 
-/// A store for one call; `ticks` are what is left of its deadline.
+/// A store for one call, which ends after this number of ticks.
 pub(crate) fn store(engine: &MeteredEngine, plugin: &Arc<str>, limits: Limits, ticks: u64) -> Result<Store<CallState>> {
     let memory = Memory {
         limits: StoreLimitsBuilder::new().memory_size(limits.memory_bytes).build(),
@@ -84,7 +84,7 @@ pub(crate) fn store(engine: &MeteredEngine, plugin: &Arc<str>, limits: Limits, t
     Ok(store)
 }
 
-/// What a wasmtime error means: by its trap code and by what the store was refused, never by its text.
+/// The failure that a wasmtime error stands for, by its trap code and by refused memory, never by its text.
 pub(crate) fn failure(error: &Error, store: &Store<CallState>, limits: Limits) -> Failure {
     let trap = error.downcast_ref::<Trap>().copied();
     let (kind, message) = match trap {
@@ -96,7 +96,7 @@ pub(crate) fn failure(error: &Error, store: &Store<CallState>, limits: Limits) -
             (FailureKind::Memory, format!("wanted more than {} bytes of memory", limits.memory_bytes))
         }
         Some(trap) => (FailureKind::Trap, trap.to_string()),
-        // No trap: what the guest handed over could not be read (bad pointer, bad UTF-8, too large).
+        // No trap: the host could not read what the plugin passed (bad pointer, bad UTF-8, too large).
         None => (FailureKind::Invalid, format!("{error:#}")),
     };
     Failure { kind, message: truncate(&message, MAX_MESSAGE_CHARS) }

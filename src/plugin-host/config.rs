@@ -1,30 +1,30 @@
-//! Every limit of the host in one table.
+//! Every limit of the host.
 
 use std::time::Duration;
 
-/// What one call of a plugin may use.
+/// The limits of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory of an instance, in bytes, over all its memories.
     pub memory_bytes: usize,
-    /// Units of fuel, about one WebAssembly instruction each: the same question uses the same fuel.
+    /// Units of fuel, about one WebAssembly instruction each. The same question uses the same fuel.
     pub fuel: u64,
-    /// Wall-clock time from asking to answering, waiting for a free instance included.
+    /// Wall-clock time from the question to the answer, including the wait for a free instance.
     pub deadline: Duration,
 }
 
 impl Default for Limits {
-    /// A Rust or C guest answers in microseconds with less than 1 MiB and 100,000 units; interpreters
-    /// (JavaScript, Python) need about a millisecond, 40 MiB and some millions. The webhook's own timeout
-    /// is 2 s, so that several plugins fit in.
+    /// A plugin in Rust or C answers in microseconds, with less than 1 MiB and 100,000 units. Interpreters (JavaScript,
+    /// Python) need about a millisecond, 40 MiB and some million units. The webhook's own timeout is 2 s, which leaves
+    /// time for several plugins.
     fn default() -> Self {
         Self { memory_bytes: 64 << 20, fuel: 200_000_000, deadline: Duration::from_millis(500) }
     }
 }
 
 impl Limits {
-    /// The most that any plugin can be given. Memory is what the pool reserves for a slot. The deadline is the webhook's
-    /// own timeout, since a later answer reaches nobody. `docs/plugins.md` states these numbers.
+    /// The largest limits. Memory is what the pool reserves for a slot. The deadline is the webhook's own timeout,
+    /// since a later answer would not be used. `docs/plugins.md` states these numbers.
     pub const MAX: Limits = Limits { memory_bytes: 256 << 20, fuel: 5_000_000_000, deadline: Duration::from_secs(2) };
 
     /// At most these limits in each dimension.
@@ -41,11 +41,11 @@ impl Limits {
 /// When a plugin that keeps failing is not called for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuarantinePolicy {
-    /// Failures in a row that bring it there.
+    /// Number of consecutive failures that begin a quarantine.
     pub failures: u32,
-    /// The first stay; each further one without a success between is twice as long.
+    /// The length of the first quarantine; each further one without a success in between is twice as long.
     pub first: Duration,
-    /// The longest stay.
+    /// The longest quarantine.
     pub longest: Duration,
 }
 
@@ -55,16 +55,16 @@ impl Default for QuarantinePolicy {
     }
 }
 
-/// How the host is set up.
+/// The configuration of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostConfig {
     /// Limits of a plugin for which none are given.
     pub limits: Limits,
-    /// Calls that run at the same time; more wait, within their deadlines.
+    /// Number of calls that run at the same time; others wait, within their deadlines.
     pub concurrency: u32,
-    /// The grain of deadlines: a call is stopped at most two ticks late.
+    /// The resolution of deadlines: a call is stopped at most two ticks late.
     pub tick: Duration,
-    /// Quarantine.
+    /// When a plugin is in quarantine.
     pub quarantine: QuarantinePolicy,
     /// The largest component that is loaded, in bytes.
     pub component_bytes: usize,
@@ -77,7 +77,7 @@ impl Default for HostConfig {
             concurrency: 64,
             tick: Duration::from_millis(5),
             quarantine: QuarantinePolicy::default(),
-            // A Python guest with its interpreter is 18 MB.
+            // A plugin in Python has 18 MB with its interpreter.
             component_bytes: 64 << 20,
         }
     }

@@ -1,4 +1,4 @@
-//! The engine: wasmtime set up for many short, bounded, repeatable calls.
+//! The engine: wasmtime configured for many short, limited, repeatable calls.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::config::{HostConfig, Limits};
 
-/// Linear memory and tables kept resident in a slot between calls: measured, it halves the cost of a call
-/// because the kernel does not have to map the pages anew.
+/// Linear memory and tables that a slot keeps resident between calls. Measured, this halves the cost of a call, because
+/// the kernel does not map the pages again.
 const KEEP_RESIDENT: usize = 2 << 20;
 /// Modules, memories and tables in one component: a Python guest brings a dozen modules.
 const MODULES_PER_COMPONENT: u32 = 64;
@@ -16,7 +16,7 @@ const TABLES_PER_COMPONENT: u32 = 16;
 /// Entries of one table: function pointers of the largest interpreters.
 const TABLE_ELEMENTS: usize = 40_000;
 
-/// An engine with its epoch clock's pace: both from one value, so that they cannot drift apart.
+/// An engine with the interval of its epoch clock, both from one configuration so that they agree.
 #[derive(Clone)]
 pub(crate) struct MeteredEngine {
     pub(crate) engine: Engine,
@@ -39,7 +39,7 @@ impl MeteredEngine {
         self.tick
     }
 
-    /// Ticks that surely cover this time: the current tick is partly over, so one more.
+    /// The number of ticks that covers this time. The current tick is partly over, so it is one more.
     pub(crate) fn ticks(&self, time: Duration) -> u64 {
         let ticks = time.as_micros().div_ceil(self.tick.as_micros().max(1));
         u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)

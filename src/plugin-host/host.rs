@@ -1,4 +1,4 @@
-//! The host: loaded plugins by reference, and asking them.
+//! The host: loads plugins and asks them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -21,7 +21,7 @@ use crate::load::{self, Linked, LoadError, Plugin, Source};
 use crate::quarantine::Quarantine;
 use crate::wit::{self, Reply};
 
-/// How long a component being loaded waits for a free instance to be tried in.
+/// How long a component that is being loaded waits for a free instance for its trial.
 const TRIAL_WAIT: Duration = Duration::from_secs(5);
 
 /// Loads plugins and asks them; shared by every thread of the operator.
@@ -47,11 +47,11 @@ struct Slot {
     deadline: Instant,
 }
 
-/// A component that could be asked, once it is [admitted](Host::admit).
+/// A component that was compiled and tried. It can be asked once it is [admitted](Host::admit).
 pub struct Candidate(Loaded);
 
 impl Candidate {
-    /// What it is.
+    /// The plugin that it becomes.
     #[must_use]
     pub fn plugin(&self) -> &Plugin {
         &self.0.info
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Candidate {
     }
 }
 
-/// Why there is no host.
+/// The reason why a host cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// The engine cannot be set up on this machine.
@@ -80,15 +80,15 @@ pub enum HostError {
 pub struct PluginReport {
     /// The plugin.
     pub plugin: Plugin,
-    /// Hooks in which it is not called for a while, and until when.
+    /// The hooks for which it is in quarantine, each with the end of the quarantine.
     pub quarantined: Vec<(Hook, Timestamp)>,
 }
 
 impl Host {
-    /// An engine without plugins, and the thread that keeps its deadlines.
+    /// A host without plugins, with the thread that enforces deadlines.
     ///
     /// # Errors
-    /// Where the machine cannot give what the engine needs, mostly address space.
+    /// If the machine lacks what the engine needs, which is mostly address space.
     pub fn new(config: HostConfig) -> Result<Self, HostError> {
         let engine = MeteredEngine::new(&config).map_err(|error| HostError::Engine(load::text(&error)))?;
         let mut linker = Linker::new(&engine.engine);
@@ -101,19 +101,18 @@ impl Host {
         Ok(Self { config, engine, linker, concurrency, ticker: Some(ticker), plugins: RwLock::default() })
     }
 
-    /// Loads a component beside those that are there: [`prepare`](Self::prepare) and
-    /// [`admit`](Self::admit) in one.
+    /// Loads a component beside the others: [`prepare`](Self::prepare), then [`admit`](Self::admit).
     ///
     /// # Errors
-    /// What is wrong with the component; the plugins that are there stay.
+    /// The fault of the component. The other plugins stay loaded.
     pub fn load(&self, source: Source<'_>) -> Result<Plugin, LoadError> {
         self.prepare(source).map(|candidate| self.admit(candidate))
     }
 
-    /// Compiles, links and tries a component; nobody can ask it yet, and nothing changes for the others.
+    /// Compiles, links and tries a component. It cannot be asked yet, and nothing changes for the others.
     ///
     /// # Errors
-    /// What is wrong with the component.
+    /// The fault of the component.
     pub fn prepare(&self, source: Source<'_>) -> Result<Candidate, LoadError> {
         let Source { name, component, limits } = source;
         if component.len() > self.config.component_bytes {
@@ -136,7 +135,8 @@ impl Host {
         Ok(Candidate(loaded))
     }
 
-    /// Lets a candidate be asked. One of the same name and bytes is replaced: its limits, and its quarantine.
+    /// Makes a candidate available. It replaces a plugin of the same name and bytes, with its limits and its
+    /// quarantine.
     pub fn admit(&self, Candidate(loaded): Candidate) -> Plugin {
         let info = loaded.info.clone();
         let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
@@ -144,30 +144,30 @@ impl Host {
         info
     }
 
-    /// Forgets a plugin; calls under way finish.
+    /// Removes a plugin. Calls that are running finish.
     pub fn unload(&self, plugin: &PluginRef) {
         self.plugins.write().unwrap_or_else(PoisonError::into_inner).remove(plugin);
     }
 
-    /// Lets a candidate say whether settings are fit for a hook.
+    /// Asks a candidate whether settings are valid for a hook.
     ///
     /// # Errors
-    /// [`FailureKind::Error`] with the plugin's own words where they are not fit; else why it could not say.
+    /// [`FailureKind::Error`] with the plugin's message if they are not valid; another kind if the call fails.
     pub fn check_settings(&self, Candidate(loaded): &Candidate, hook: Hook, settings: &str) -> Result<(), Failure> {
         let object: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(settings);
         if let Err(error) = object {
             return Err(failure(FailureKind::Error, &format!("not a JSON object: {error}")));
         }
-        let said = self.call(loaded, &self.slot(loaded)?, |store, instance| {
+        let validated = self.call(loaded, &self.slot(loaded)?, |store, instance| {
             loaded.linked.exports.adapter().validate_settings(store, instance, (hook, settings))
         })?;
-        said.map_err(|message| failure(FailureKind::Error, &message))
+        validated.map_err(|message| failure(FailureKind::Error, &message))
     }
 
-    /// Asks. Synchronous; ends within the plugin's deadline and two ticks.
+    /// Asks a plugin. The call blocks, and ends within the plugin's deadline and two ticks.
     ///
     /// # Errors
-    /// Why there is no answer, or none that makes sense.
+    /// The reason why there is no valid answer.
     pub fn ask(&self, ask: &PluginRequest, now: Timestamp) -> Result<Answer, Failure> {
         let loaded = self.find(&ask.plugin)?;
         let hook = ask.question.hook();
@@ -180,11 +180,11 @@ impl Host {
             let message = format!("{} failed too often and is not asked until {until}", ask.plugin.name);
             return Err(failure(FailureKind::Quarantined, &message));
         }
-        // Waiting in vain for a free instance is not the plugin's failure, and returns here.
+        // If no instance becomes free, that is no failure of the plugin, and the method returns here.
         let slot = self.slot(&loaded)?;
         let result = self.call_and_validate(&loaded, &slot, ask);
         match result.as_ref().map_err(|failure| failure.kind) {
-            // An error is the plugin's own word: it works.
+            // The plugin returned the error itself, so it works.
             Ok(_) | Err(FailureKind::Error) => lock().succeeded(),
             Err(
                 FailureKind::Deadline
@@ -198,13 +198,13 @@ impl Host {
         result
     }
 
-    /// How it was set up.
+    /// The configuration.
     #[must_use]
     pub fn config(&self) -> &HostConfig {
         &self.config
     }
 
-    /// Every loaded plugin, by name and digest.
+    /// Every loaded plugin, in the order of name and digest.
     #[must_use]
     pub fn plugins(&self, now: Timestamp) -> Vec<PluginReport> {
         let plugins = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +235,7 @@ impl Host {
         }
     }
 
-    /// A free instance, waited for until the deadline.
+    /// Waits for a free instance until the deadline.
     fn slot(&self, loaded: &Loaded) -> Result<Slot, Failure> {
         let deadline = Instant::now() + loaded.info.limits.deadline;
         let late = || failure(FailureKind::Deadline, "every instance was busy until the deadline");
@@ -243,7 +243,7 @@ impl Host {
         Ok(Slot { _permit: permit, deadline })
     }
 
-    /// One call in a fresh instance, which is dropped whatever happens.
+    /// Runs one call in a new instance, which is dropped in any case.
     fn call<T>(
         &self,
         loaded: &Loaded,
@@ -259,7 +259,8 @@ impl Host {
         result.map_err(|error| call::failure(&error, &store, limits))
     }
 
-    /// A trial instance: what cannot start, or exports things of the wrong type, is not loaded.
+    /// Creates an instance for a trial. A component that cannot start, or whose exports have the wrong type, is not
+    /// loaded.
     fn try_out(&self, loaded: &Loaded) -> Result<(), LoadError> {
         let limits = loaded.info.limits;
         let _permit = self.concurrency.acquire(Instant::now() + TRIAL_WAIT).ok_or(LoadError::Busy)?;
@@ -292,7 +293,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.concurrency.close();
         if let Some(ticker) = self.ticker.take() {
-            // It cannot panic; if it did, the host is going anyway.
+            // The thread does not panic; if it did, the host is being dropped anyway.
             drop(ticker.join());
         }
     }

@@ -1,14 +1,14 @@
 //! Loads policy plugins and asks them.
 //!
-//! A plugin is a WebAssembly component of the package `paddock:policy` (`wit/`). It is compiled once, linked
-//! once and instantiated anew for each question, with its own memory limit, fuel and wall-clock deadline:
-//! whatever a plugin does, a question ends with an answer that makes sense or with a typed failure.
-//! Calls are synchronous and use the processor: an async caller hands them to a blocking thread.
+//! A plugin is a WebAssembly component of the package `paddock:policy` (`wit/`). The host compiles and links it once,
+//! and creates a new instance for each question, with limits for memory, fuel and wall-clock time. Whatever a plugin
+//! does, a question ends with a valid answer or with a typed failure. Calls block and use the processor, so an async
+//! caller runs them on a blocking thread.
 
 mod answer;
 mod builtins;
 mod call;
-// Beside the guests' build, which uses it too: a built-in takes the same way as everybody's plugin.
+// The build scripts use this file too, so that built-ins become components in the same way as users' plugins.
 #[path = "guest_build/componentize.rs"]
 mod componentize;
 mod concurrency;

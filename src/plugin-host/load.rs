@@ -1,4 +1,4 @@
-//! From bytes to a plugin that can be asked: read, checked, compiled, linked, tried.
+//! Loads a component: checks its bytes, compiles it, reads its imports and exports, and links it.
 
 use paddock_core::question::limits::MAX_MESSAGE_CHARS;
 use paddock_core::question::{Hook, PluginRef};
@@ -15,28 +15,28 @@ use crate::wit::{self, InterfaceName, MAX_VERSION, MIN_VERSION, PACKAGE, VERSION
 /// A component to be loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// What people call the plugin.
+    /// The name of the plugin.
     pub name: &'a str,
     /// The component's bytes.
     pub component: &'a [u8],
-    /// What a call may use; the host's default where not given, [`Limits::MAX`] at the most.
+    /// The limits of a call, at most [`Limits::MAX`]; `None` for the host's default.
     pub limits: Option<Limits>,
 }
 
-/// A loaded plugin, as it is shown.
+/// A loaded plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plugin {
-    /// What questions name it by.
+    /// The reference that questions use.
     pub plugin: PluginRef,
     /// The hooks that it exports, in the order of [`Hook::ALL`].
     pub hooks: Vec<Hook>,
     /// The version of `paddock:policy` that it was written against.
     pub wit_version: String,
-    /// What a call may use.
+    /// The limits of a call.
     pub limits: Limits,
 }
 
-/// Why a component was not loaded. What was loaded before is untouched.
+/// The reason why a component was not loaded. The plugins that were loaded before stay.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// Too large.
@@ -56,13 +56,13 @@ pub enum LoadError {
     /// Does not compile.
     #[error("does not compile: {0}")]
     Compile(String),
-    /// No export of ours.
+    /// No export of the package.
     #[error("exports none of the hooks: expected an interface such as {PACKAGE}/pool-size@{MAX_VERSION}")]
     NoHooks,
-    /// An interface of ours that does not exist.
+    /// An export that the package does not have.
     #[error("exports {0}, which {PACKAGE} does not have")]
     UnknownInterface(String),
-    /// A version of ours that is not supported here.
+    /// A version of the package that this host does not support.
     #[error("{interface} is of version {found:?} of {PACKAGE}; this host supports {supported}", supported = wit::range(MIN_VERSION, MAX_VERSION))]
     Version {
         /// The import or export.
@@ -70,7 +70,7 @@ pub enum LoadError {
         /// Its version; empty when it names none.
         found: String,
     },
-    /// Exports of two versions of ours.
+    /// Exports of two versions of the package.
     #[error("exports {interface} beside interfaces of version {other} of {PACKAGE}: a component has one version")]
     MixedVersions {
         /// The export.
@@ -78,13 +78,13 @@ pub enum LoadError {
         /// The version of the others.
         other: &'static str,
     },
-    /// Settings cannot be checked.
+    /// No export that validates settings.
     #[error("does not export {PACKAGE}/settings@{0}, with which settings are checked before they are used")]
     NoSettings(&'static str),
-    /// WASI.
+    /// An import of WASI.
     #[error("imports {0}: WASI is not granted to plugins (build for wasm32-unknown-unknown, or stub WASI)")]
     Wasi(String),
-    /// An import beyond logging.
+    /// Another import than logging.
     #[error("imports {0}, which is not granted: a plugin may import {allowed} only", allowed = wit::latest::VERSION.imports[0])]
     Import(String),
     /// An import or export of the wrong type.
@@ -98,7 +98,7 @@ pub enum LoadError {
     Busy,
 }
 
-/// What is needed to call a component: shared by all plugins with the same bytes.
+/// A linked component. All plugins with the same bytes share it.
 pub(crate) struct Linked {
     pub(crate) digest: String,
     pub(crate) hooks: Vec<Hook>,
@@ -113,20 +113,20 @@ pub(crate) fn digest(component: &[u8]) -> String {
     hash.iter().fold(String::from("sha256:"), |digest, byte| digest + &format!("{byte:02x}"))
 }
 
-/// Compiles and links; nothing of the component runs.
+/// Compiles and links a component without running it.
 pub(crate) fn link(engine: &MeteredEngine, linker: &Linker<CallState>, component: &[u8]) -> Result<Linked, LoadError> {
     recognise(component)?;
     let compiled = Component::new(&engine.engine, component).map_err(|error| LoadError::Compile(text(&error)))?;
     let surface = compiled.component_type();
     let (hooks, version) = exports(surface.exports(&engine.engine).map(|(name, _)| name), &VERSIONS)?;
     let imports = surface.imports(&engine.engine);
-    imports.filter(|(_, item)| asks_for_something(&item.ty, engine)).try_for_each(|(name, _)| granted(name))?;
+    imports.filter(|(_, item)| is_more_than_types(&item.ty, engine)).try_for_each(|(name, _)| check_import(name))?;
     let pre = linker.instantiate_pre(&compiled).map_err(|error| LoadError::Interface(text(&error)))?;
     let exports = (version.find_exports)(&pre, &hooks).map_err(|error| LoadError::Interface(text(&error)))?;
     Ok(Linked { digest: digest(component), hooks, version, pre, exports })
 }
 
-/// Tells components from core modules by the eight bytes that both begin with.
+/// Distinguishes components from core modules by their first eight bytes.
 fn recognise(bytes: &[u8]) -> Result<(), LoadError> {
     match bytes.get(..8) {
         Some(b"\0asm\x0d\0\x01\0") => Ok(()),
@@ -135,8 +135,8 @@ fn recognise(bytes: &[u8]) -> Result<(), LoadError> {
     }
 }
 
-/// An import of an instance that holds types only gives a plugin nothing.
-fn asks_for_something(item: &ComponentItem, engine: &MeteredEngine) -> bool {
+/// Whether an import gives the plugin more than types.
+fn is_more_than_types(item: &ComponentItem, engine: &MeteredEngine) -> bool {
     match item {
         ComponentItem::ComponentInstance(instance) => {
             instance.exports(&engine.engine).any(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
@@ -150,7 +150,7 @@ fn asks_for_something(item: &ComponentItem, engine: &MeteredEngine) -> bool {
     }
 }
 
-fn granted(import: &str) -> Result<(), LoadError> {
+fn check_import(import: &str) -> Result<(), LoadError> {
     match InterfaceName::parse(import) {
         _ if VERSIONS.iter().any(|version| version.imports.contains(&import)) => Ok(()),
         _ if import.starts_with("wasi:") => Err(LoadError::Wasi(truncate(import, MAX_MESSAGE_CHARS))),
@@ -198,7 +198,7 @@ pub(crate) fn text(error: &wasmtime::Error) -> String {
 mod tests {
     use super::*;
 
-    /// What the exports of these names mean for a host that supports versions 0.1.0 and 0.2.0.
+    /// The hooks and the version of exports with these names, for a host that supports versions 0.1.0 and 0.2.0.
     fn read(names: &[&str]) -> Result<(Vec<Hook>, &'static str), LoadError> {
         static TWO: [WitVersion; 2] = [wit::latest::VERSION, WitVersion { name: "0.2.0", ..wit::latest::VERSION }];
         exports(names.iter().copied(), &TWO).map(|(hooks, version)| (hooks, version.name))
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_recognised_before_they_are_compiled() {
+    fn component_is_distinguished_from_a_module_and_from_other_bytes() {
         for (bytes, expected) in [
             (&b""[..], Err(LoadError::NotWasm)),
             (b"\0asm", Err(LoadError::NotWasm)),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_sha256_in_hex() {
+    fn digest_is_sha256_in_hex() {
         assert_eq!(digest(b""), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 }

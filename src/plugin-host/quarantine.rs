@@ -1,8 +1,7 @@
-//! Quarantine: a plugin that keeps failing is left alone for a while.
+//! Quarantine: a plugin that keeps failing is not called for a while.
 //!
-//! A pure state machine, one for each plugin and hook. Failures in a row bring a plugin into quarantine;
-//! when the stay is over one call is let through at a time, and the next failure brings it back for twice
-//! as long. A success forgets everything.
+//! A pure state machine, one for each plugin and hook. Consecutive failures begin a quarantine. After its end the
+//! plugin is called again, and the next failure begins a quarantine of twice the length. A success resets the state.
 
 use std::time::Duration;
 
@@ -10,45 +9,45 @@ use jiff::Timestamp;
 
 use crate::config::QuarantinePolicy;
 
-/// What is known of one plugin's recent failures.
+/// The recent failures of one plugin in one hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quarantine {
     failures: u32,
-    stays: u32,
+    quarantines: u32,
     until: Option<Timestamp>,
 }
 
 impl Quarantine {
-    /// Until when the plugin is not called; `None` when it is.
+    /// The end of the quarantine; `None` if the plugin may be called.
     #[must_use]
     pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
         self.until.filter(|until| *until > now)
     }
 
-    /// An answer came: all is forgotten.
+    /// Records a success, which resets the state.
     pub fn succeeded(&mut self) {
         *self = Self::default();
     }
 
-    /// No answer came.
+    /// Records a failure.
     pub fn failed(&mut self, now: Timestamp, policy: QuarantinePolicy) {
         if self.until(now).is_some() {
-            // A call that was under way when the stay began.
+            // The call began before the quarantine.
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        if self.stays == 0 && self.failures < policy.failures {
+        if self.quarantines == 0 && self.failures < policy.failures {
             return;
         }
-        let stay = stay(self.stays, policy);
-        self.stays = self.stays.saturating_add(1);
+        let length = length(self.quarantines, policy);
+        self.quarantines = self.quarantines.saturating_add(1);
         self.failures = 0;
-        self.until = Some(now.checked_add(stay).unwrap_or(Timestamp::MAX));
+        self.until = Some(now.checked_add(length).unwrap_or(Timestamp::MAX));
     }
 }
 
-fn stay(stays: u32, policy: QuarantinePolicy) -> Duration {
-    let factor = 1_u32.checked_shl(stays).unwrap_or(u32::MAX);
+fn length(earlier: u32, policy: QuarantinePolicy) -> Duration {
+    let factor = 1_u32.checked_shl(earlier).unwrap_or(u32::MAX);
     policy.first.saturating_mul(factor).min(policy.longest)
 }
 
@@ -63,10 +62,10 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// Plays `F`ailures and `S`uccesses, a second apart from second 0.
-    fn after(story: &str) -> Quarantine {
+    /// The state after `F`ailures and `S`uccesses, one a second from second 0.
+    fn after(events: &str) -> Quarantine {
         let mut quarantine = Quarantine::default();
-        for (second, event) in (0..).zip(story.chars()) {
+        for (second, event) in (0..).zip(events.chars()) {
             match event {
                 'F' => quarantine.failed(at(second), POLICY),
                 _ => quarantine.succeeded(),
@@ -76,38 +75,38 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_lead_there() {
-        for (story, until) in [("", None), ("FF", None), ("FFF", Some(32)), ("FFSFF", None), ("FFSFFF", Some(35))] {
-            assert_eq!(after(story).until(at(6)), until.map(at), "{story}");
+    fn consecutive_failures_begin_a_quarantine() {
+        for (events, until) in [("", None), ("FF", None), ("FFF", Some(32)), ("FFSFF", None), ("FFSFFF", Some(35))] {
+            assert_eq!(after(events).until(at(6)), until.map(at), "{events}");
         }
     }
 
     #[test]
-    fn failures_of_calls_under_way_do_not_lengthen_the_stay() {
+    fn failures_of_running_calls_do_not_prolong_it() {
         assert_eq!(after("FFFFFFFF").until(at(6)), Some(at(32)));
     }
 
     #[test]
-    fn it_ends_by_itself() {
+    fn quarantine_ends_by_itself() {
         let quarantine = after("FFF");
         assert_eq!(quarantine.until(at(31)), Some(at(32)));
         assert_eq!(quarantine.until(at(32)), None);
     }
 
     #[test]
-    fn the_next_failure_leads_back_for_twice_as_long_up_to_the_longest() {
+    fn next_failure_doubles_the_quarantine_up_to_the_longest() {
         let mut quarantine = after("FFF");
-        let mut stays = vec![];
+        let mut lengths = vec![];
         for _ in 0..4 {
             let end = quarantine.until.unwrap();
             quarantine.failed(end, POLICY);
-            stays.push(quarantine.until.unwrap().duration_since(end).as_secs());
+            lengths.push(quarantine.until.unwrap().duration_since(end).as_secs());
         }
-        assert_eq!(stays, [60, 100, 100, 100]);
+        assert_eq!(lengths, [60, 100, 100, 100]);
     }
 
     #[test]
-    fn a_success_after_the_stay_forgets_it() {
+    fn success_after_a_quarantine_resets_the_state() {
         let mut quarantine = after("FFF");
         quarantine.succeeded();
         quarantine.failed(at(100), POLICY);

@@ -1,19 +1,19 @@
-//! From the core module that a compiler writes to the component that the host loads.
+//! Turns the core module that a compiler writes into the component that the host loads.
 //!
-//! The build script uses this file too, so built-ins go the same way as everybody's plugins.
+//! The build scripts use this file too, so built-ins become components in the same way as users' plugins.
 
 use wit_component::ComponentEncoder;
 
 /// Wraps a core WebAssembly module, whose custom sections describe its world, into a component.
 ///
 /// # Errors
-/// What is wrong with the module, for people.
+/// The fault of the module.
 pub fn componentize(module: &[u8]) -> Result<Vec<u8>, ComponentizeError> {
     let encode = || ComponentEncoder::default().validate(true).module(module)?.encode();
     encode().map_err(|error| ComponentizeError(format!("{error:#}")))
 }
 
-/// Why a module cannot become a component.
+/// The reason why a module cannot become a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComponentizeError(String);
 

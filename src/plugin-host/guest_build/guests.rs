@@ -1,7 +1,7 @@
-//! Builds guests of the `plugins/` workspace to components: a nested cargo, then `wit-component`.
+//! Builds plugins of the `plugins/` workspace to components, with a nested cargo and `wit-component`.
 //!
-//! Used by the build scripts of this crate and of `tests/guests`. The nested build has one target folder
-//! for all of them and must not inherit what the outer cargo set for its own compiler.
+//! The build scripts of this crate and of `tests/guests` use it. The nested builds share one target folder, and must
+//! not inherit the environment that the outer cargo sets for its own compiler.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::componentize::componentize;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds the guests at these paths below `plugins/` and writes `<out>/<package>.wasm` for each.
+/// Builds the plugins at these paths in `plugins/`, and writes `<out>/<package>.wasm` for each.
 pub fn build(plugins: &Path, guests: &[&str], out: &Path) -> Result<(), String> {
     for watched in ["Cargo.toml", "Cargo.lock", "sdk", "../wit"].iter().chain(guests) {
         println!("cargo::rerun-if-changed={}", plugins.join(watched).display());
@@ -30,12 +30,12 @@ pub fn build(plugins: &Path, guests: &[&str], out: &Path) -> Result<(), String> 
     Ok(())
 }
 
-/// Where the target's standard library comes from.
+/// The source of the target's standard library.
 #[derive(Clone, Copy)]
 enum Std {
     /// It is installed.
     Installed,
-    /// Built from the sources that the toolchain has.
+    /// It is built from the sources of the toolchain.
     FromSource,
 }
 
@@ -75,8 +75,8 @@ fn rustc(arguments: &[&str]) -> Option<String> {
     String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// `target/plugins` of the outer build: `OUT_DIR` is `target/<profile>/build/<package>/out`. Shared, so that
-/// clippy, tests and profiles do not each build the guests again; cargo's own lock keeps them apart.
+/// `target/plugins` of the outer build, whose `OUT_DIR` is `target/<profile>/build/<package>/out`. It is shared, so
+/// that clippy, tests and profiles do not build the plugins once each; cargo's lock keeps the builds apart.
 fn target_dir(out: &Path) -> PathBuf {
     out.ancestors().nth(4).unwrap_or(out).join("plugins")
 }
@@ -98,19 +98,19 @@ fn compile(plugins: &Path, packages: &[&str], target: &Path, std: Std) -> Result
         cargo.args(["--package", package]);
     });
     if let Std::FromSource = std {
-        // -Z flags need this on a stable compiler; it stays inside the nested build.
+        // A stable compiler accepts -Z flags only with this variable, which stays in the nested build.
         cargo.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
     }
     let output = cargo.output().map_err(|error| format!("cannot run cargo for the plugins: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let messages = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
-        said.lines().for_each(|line| println!("cargo::warning={line}"));
+        messages.lines().for_each(|line| println!("cargo::warning={line}"));
         return Ok(());
     }
-    Err(format!("the plugins do not build: {said}"))
+    Err(format!("the plugins do not build: {messages}"))
 }
 
-/// What the outer cargo (or clippy, or a coverage tool) says to its own compilers and build scripts.
+/// Whether the outer cargo, clippy or a coverage tool sets this variable for its own compilers and build scripts.
 fn belongs_to_outer_build(name: &OsString) -> bool {
     let name = name.to_string_lossy();
     let ours = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
@@ -123,7 +123,7 @@ fn belongs_to_outer_build(name: &OsString) -> bool {
     theirs.iter().any(|prefix| name.starts_with(prefix)) || exact.contains(&name.as_ref())
 }
 
-/// Panic messages hold file names: the same sources give the same digest wherever they lie.
+/// Panic messages contain file names, so the paths are remapped: the same sources give the same digest in any folder.
 fn remapped_paths(plugins: &Path) -> OsString {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));

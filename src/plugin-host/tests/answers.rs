@@ -1,11 +1,11 @@
-//! What good answers look like: repeatable, and with their texts cut to size.
+//! Answers are repeatable, and their texts have limits.
 
 use paddock_core::question::{Answer, Hook, Verdict};
 
 use crate::common::{ask, host, load, misbehave, now, question};
 
 #[test]
-fn the_same_question_gets_the_same_answer() {
+fn same_question_gets_the_same_answer() {
     let (host, other) = (host(), host());
     for host in [&host, &other] {
         host.load_built_ins().unwrap();
@@ -21,7 +21,7 @@ fn the_same_question_gets_the_same_answer() {
 }
 
 #[test]
-fn the_same_question_needs_the_same_fuel() {
+fn same_question_needs_the_same_fuel() {
     let host = host();
     let binding = host.load_built_ins().unwrap().into_iter().find(|b| b.hook == Hook::PoolSize).unwrap();
     let pool_by_demand =
@@ -49,7 +49,7 @@ fn the_same_question_needs_the_same_fuel() {
 }
 
 #[test]
-fn long_texts_are_cut_and_control_characters_removed() {
+fn long_text_is_cut_and_control_characters_are_removed() {
     let Ok(Answer::Idle(idle)) = misbehave(&host(), Hook::Idle, "long-reason") else { panic!() };
     assert_eq!(idle.reason.chars().count(), 256);
     assert!(idle.reason.starts_with("first line second  [31mred é"), "{:?}", idle.reason);
@@ -60,14 +60,14 @@ fn long_texts_are_cut_and_control_characters_removed() {
 }
 
 #[test]
-fn warnings_are_few_and_short() {
+fn warnings_are_limited_in_number_and_length() {
     let Ok(Answer::Admission(admission)) = misbehave(&host(), Hook::Admission, "many-warnings") else { panic!() };
     assert_eq!(admission.warnings.len(), 16);
     assert!(admission.warnings.iter().all(|warning| warning.chars().count() == 256));
 }
 
 #[test]
-fn a_size_beyond_the_bounds_is_passed_on_for_the_core_to_clamp() {
+fn size_out_of_bounds_is_passed_on_for_the_core_to_clamp() {
     let Ok(Answer::PoolSize(pool)) = misbehave(&host(), Hook::PoolSize, "too-many") else { panic!() };
     assert_eq!(pool.desired, u32::MAX);
 }
@@ -95,7 +95,7 @@ fn settings_reach_the_plugin() {
 
 /// Lines of log go to the tracing subscriber of the thread, marked, and not without end.
 #[test]
-fn log_lines_are_marked_with_the_plugin_and_bounded() {
+fn log_lines_have_the_name_of_the_plugin_and_a_limit() {
     use std::sync::{Arc, Mutex};
     use tracing::field::{Field, Visit};
     use tracing::{Event, Metadata, Subscriber, span};

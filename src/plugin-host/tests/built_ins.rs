@@ -1,4 +1,4 @@
-//! The embedded built-ins through the host: each hook has one, and questions arrive whole.
+//! The built-in plugins through the host: each hook has one, and every field of a question arrives.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn answer(host: &Host, question: Question) -> Answer {
 }
 
 #[test]
-fn each_hook_has_one_that_answers() {
+fn each_hook_has_a_built_in_that_answers() {
     let host = host();
     let bindings = host.load_built_ins().unwrap();
     let hooks: Vec<_> = bindings.iter().map(|binding| binding.hook).collect();
@@ -30,7 +30,7 @@ fn each_hook_has_one_that_answers() {
 }
 
 #[test]
-fn the_one_that_judges_admission_is_asked_about_every_kind_that_it_has_a_say_in() {
+fn admission_built_in_is_asked_about_every_kind_that_it_patches() {
     let host = host();
     let binding = host.load_built_ins().unwrap().into_iter().find(|b| b.hook == Hook::Admission).unwrap();
     let containers = r#"{"containers":[]}"#;
@@ -50,7 +50,7 @@ fn the_one_that_judges_admission_is_asked_about_every_kind_that_it_has_a_say_in(
 }
 
 #[test]
-fn generated_code_gets_a_class_that_isolates() {
+fn generated_code_gets_an_isolating_class() {
     let host = host();
     let Answer::Admission(AdmissionAnswer { verdict: Verdict::Allow, warnings, patch: Some(patch) }) =
         answer(&host, Question::Admission(Box::new(pod())))
@@ -69,7 +69,7 @@ fn generated_code_gets_a_class_that_isolates() {
 }
 
 #[test]
-fn the_label_names_the_class() {
+fn label_names_the_class() {
     let mut pod = runtime_class();
     pod.labels = labels(&[("policy.paddock.dev/runtime-class", "kata")]);
     let Answer::RuntimeClass(answer) = answer(&host(), Question::RuntimeClass(Box::new(pod))) else { panic!() };
@@ -77,7 +77,7 @@ fn the_label_names_the_class() {
 }
 
 #[test]
-fn an_idle_sandbox_is_suspended_when_its_time_has_come() {
+fn idle_sandbox_is_suspended_at_its_next_check() {
     let host = host();
     let Answer::Idle(early) = answer(&host, Question::Idle(Box::new(idle()))) else { panic!() };
     assert_eq!((early.action, early.next_check), (None, Some(now() + Duration::from_secs(10))));
@@ -88,7 +88,7 @@ fn an_idle_sandbox_is_suspended_when_its_time_has_come() {
 }
 
 #[test]
-fn a_pool_follows_demand_and_keeps_its_state() {
+fn pool_follows_demand_and_keeps_its_state() {
     let host = host();
     let Answer::PoolSize(busy) = answer(&host, Question::PoolSize(Box::new(pool()))) else { panic!() };
     assert!((3..=50).contains(&busy.desired), "{busy:?}");

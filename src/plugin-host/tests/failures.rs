@@ -1,4 +1,4 @@
-//! Whatever a guest does ends in a typed failure, and the next question is answered.
+//! Whatever a plugin does, a call ends with a typed failure, and the next question is answered.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +7,24 @@ use paddock_plugin_host::{Host, HostConfig, Limits, QuarantinePolicy, Source};
 
 use crate::common::{ask, config, host, load, misbehave, now, question};
 
-/// Fails in this way, and the same host still answers afterwards.
+/// The call fails in this way, and the same host answers the next question.
 fn check(hook: Hook, mode: &str, kind: FailureKind, message: &str) {
     let host = host();
     let failure = misbehave(&host, hook, mode).unwrap_err();
     assert_eq!(failure.kind, kind, "{mode}: {}", failure.message);
     assert!(failure.message.contains(message), "{mode}: {}", failure.message);
-    assert!(misbehave(&host, hook, "behave").is_ok(), "not well after {mode}");
+    assert!(misbehave(&host, hook, "behave").is_ok(), "no answer after {mode}");
 }
 
 #[test]
-fn an_endless_loop_runs_out_of_fuel() {
+fn endless_loop_runs_out_of_fuel() {
     for hook in Hook::ALL {
         check(hook, "spin", FailureKind::Fuel, "50000000 units of fuel");
     }
 }
 
 #[test]
-fn an_endless_loop_with_fuel_to_spare_meets_its_deadline() {
+fn endless_loop_with_enough_fuel_ends_at_its_deadline() {
     let deadline = Duration::from_millis(100);
     let host = host();
     let limits = Some(Limits { fuel: Limits::MAX.fuel, deadline, ..Limits::default() });
@@ -37,7 +37,7 @@ fn an_endless_loop_with_fuel_to_spare_meets_its_deadline() {
 }
 
 #[test]
-fn memory_without_end_meets_the_limit() {
+fn endless_allocation_ends_at_the_memory_limit() {
     for hook in Hook::ALL {
         check(hook, "hog", FailureKind::Memory, "33554432 bytes of memory");
     }
@@ -49,7 +49,7 @@ fn memory_below_the_limit_is_granted() {
 }
 
 #[test]
-fn a_panic_is_a_trap() {
+fn panic_is_a_trap() {
     check(Hook::PoolSize, "panic", FailureKind::Trap, "unreachable");
 }
 
@@ -59,17 +59,17 @@ fn endless_recursion_is_a_trap() {
 }
 
 #[test]
-fn the_plugins_own_error_is_told_apart() {
+fn error_that_the_plugin_returns_is_no_trap() {
     check(Hook::PoolSize, "refuse", FailureKind::Error, "I would rather not");
 }
 
 #[test]
-fn settings_that_do_not_parse_are_the_plugins_own_error() {
+fn settings_that_do_not_parse_are_an_error_of_the_plugin() {
     check(Hook::PoolSize, "no-such-mode", FailureKind::Error, "mode: unknown variant `no-such-mode`");
 }
 
 #[test]
-fn answers_that_make_no_sense_are_invalid() {
+fn answers_that_the_host_cannot_accept_are_invalid() {
     for (hook, mode, message) in [
         (Hook::PoolSize, "big-state", "state: 17408 bytes, at most 16384"),
         (Hook::Idle, "big-state", "state: 17408 bytes, at most 16384"),
@@ -86,7 +86,7 @@ fn answers_that_make_no_sense_are_invalid() {
 }
 
 #[test]
-fn a_plugin_that_is_not_loaded_is_missing() {
+fn plugin_that_is_not_loaded_is_missing() {
     let host = host();
     let nobody = PluginRef { name: "nobody".into(), digest: "sha256:00".into() };
     let failure = host.ask(&ask(&nobody, "{}", question(Hook::Idle)), now()).unwrap_err();
@@ -94,7 +94,7 @@ fn a_plugin_that_is_not_loaded_is_missing() {
 }
 
 #[test]
-fn a_hook_that_a_plugin_does_not_export_is_missing() {
+fn hook_that_a_plugin_does_not_export_is_missing() {
     let host = host();
     let plugin = load(&host, "pool-fixed", paddock_guests::POOL_FIXED);
     let failure = host.ask(&ask(&plugin.plugin, "{}", question(Hook::Idle)), now()).unwrap_err();
@@ -102,7 +102,7 @@ fn a_hook_that_a_plugin_does_not_export_is_missing() {
 }
 
 #[test]
-fn when_every_instance_is_busy_a_question_waits_until_its_deadline() {
+fn question_waits_until_its_deadline_for_a_free_instance() {
     let quarantine = QuarantinePolicy { failures: 1, ..QuarantinePolicy::default() };
     let host = Host::new(HostConfig { concurrency: 1, quarantine, ..config() }).unwrap();
     let limits = |milliseconds| {
@@ -124,7 +124,7 @@ fn when_every_instance_is_busy_a_question_waits_until_its_deadline() {
 }
 
 #[test]
-fn a_plugin_that_keeps_failing_is_quarantined_and_comes_back() {
+fn plugin_that_keeps_failing_is_in_quarantine_for_a_while() {
     let policy = QuarantinePolicy { failures: 3, first: Duration::from_secs(30), longest: Duration::from_secs(60) };
     let host = Host::new(HostConfig { quarantine: policy, ..config() }).unwrap();
     let plugin = load(&host, "misbehave", paddock_guests::MISBEHAVE).plugin;
@@ -146,7 +146,7 @@ fn a_plugin_that_keeps_failing_is_quarantined_and_comes_back() {
 }
 
 #[test]
-fn a_plugins_own_errors_do_not_lead_to_quarantine() {
+fn errors_that_the_plugin_returns_begin_no_quarantine() {
     let host = Host::new(HostConfig {
         quarantine: QuarantinePolicy { failures: 2, ..QuarantinePolicy::default() },
         ..config()

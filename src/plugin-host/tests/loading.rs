@@ -1,4 +1,4 @@
-//! What is loaded and what is refused, with the reason.
+//! Components that are loaded, and components that are refused with the reason.
 
 use paddock_core::question::{FailureKind, Hook};
 use paddock_plugin_host::{Host, HostConfig, Limits, LoadError, Source, componentize};
@@ -13,7 +13,7 @@ fn refusal(component: &[u8]) -> LoadError {
 }
 
 #[test]
-fn a_component_is_read_before_it_runs() {
+fn component_is_read_before_it_runs() {
     let plugin = load(&host(), "misbehave", paddock_guests::MISBEHAVE);
     assert_eq!((&*plugin.wit_version, &*plugin.hooks), ("0.1.0", &Hook::ALL[..]));
     let plugin = load(&host(), "pool-fixed", paddock_guests::POOL_FIXED);
@@ -37,14 +37,14 @@ fn component_of_an_unsupported_version_is_refused_with_the_supported_range() {
 }
 
 #[test]
-fn what_is_not_a_component_is_refused() {
+fn bytes_that_are_no_component_are_refused() {
     assert_eq!(refusal(b"NAME: not wasm"), LoadError::NotWasm);
     assert_eq!(refusal(b"\0asm\x01\0\0\0"), LoadError::CoreModule);
     assert_eq!(refusal(b"\0asm\x0d\0\x01\0"), LoadError::NoHooks);
 }
 
 #[test]
-fn half_a_component_is_refused() {
+fn incomplete_component_is_refused() {
     let whole = paddock_guests::POOL_FIXED;
     for part in [9, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
         let error = refusal(&whole[..part]);
@@ -53,7 +53,7 @@ fn half_a_component_is_refused() {
 }
 
 #[test]
-fn a_component_that_is_too_large_is_refused() {
+fn component_that_is_too_large_is_refused() {
     let host = Host::new(HostConfig { component_bytes: 1000, ..config() }).unwrap();
     let component = paddock_guests::POOL_FIXED;
     let error = host.load(Source { name: "large", component, limits: None }).unwrap_err();
@@ -61,7 +61,7 @@ fn a_component_that_is_too_large_is_refused() {
 }
 
 #[test]
-fn a_component_that_cannot_start_within_its_memory_is_refused() {
+fn component_that_cannot_start_within_its_memory_is_refused() {
     let limits = Some(Limits { memory_bytes: 64 << 10, ..Limits::default() });
     let source = Source { name: "small", component: paddock_guests::POOL_FIXED, limits };
     let error = host().load(source).unwrap_err();
@@ -69,7 +69,7 @@ fn a_component_that_cannot_start_within_its_memory_is_refused() {
 }
 
 #[test]
-fn limits_are_cut_to_what_the_host_can_give() {
+fn limits_are_cut_to_those_of_the_host() {
     let asked = Limits { memory_bytes: usize::MAX, fuel: 7, deadline: std::time::Duration::MAX };
     let host = host();
     let given = |limits| host.load(Source { name: "p", component: paddock_guests::POOL_FIXED, limits }).unwrap().limits;
@@ -103,7 +103,7 @@ fn settings_are_checked_by_the_plugin() {
 }
 
 #[test]
-fn a_module_without_a_world_does_not_become_a_component_with_hooks() {
+fn component_of_a_module_without_a_world_has_no_hooks() {
     // A valid core module with nothing in it.
     let component = componentize(b"\0asm\x01\0\0\0").unwrap();
     assert_eq!(refusal(&component), LoadError::NoHooks);

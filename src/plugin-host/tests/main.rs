@@ -1,4 +1,4 @@
-//! Behaviours of the host, with real guests compiled from `plugins/`.
+//! Tests of the host with real plugins, which are compiled from `plugins/`.
 
 #![expect(clippy::unwrap_used, reason = "tests: a failure ends them")]
 

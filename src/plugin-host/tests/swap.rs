@@ -1,4 +1,4 @@
-//! Plugins come and go while questions are asked.
+//! Plugins are loaded and removed while questions are asked.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use paddock_plugin_host::{Limits, Source};
 use crate::common::{ask, host, load, now, question};
 
 #[test]
-fn several_components_of_one_name_live_side_by_side() {
+fn components_of_one_name_are_loaded_side_by_side() {
     let host = host();
     let one = load(&host, "sizer", paddock_guests::POOL_FIXED).plugin;
     let two = load(&host, "sizer", paddock_guests::MISBEHAVE).plugin;
@@ -23,7 +23,7 @@ fn several_components_of_one_name_live_side_by_side() {
 }
 
 #[test]
-fn a_call_under_way_finishes_on_the_plugin_it_began_with() {
+fn running_call_finishes_on_the_plugin_that_it_began_with() {
     let host = host();
     let limits = Some(Limits { fuel: Limits::MAX.fuel, deadline: Duration::from_millis(800), ..Limits::default() });
     let old = host.load(Source { name: "old", component: paddock_guests::MISBEHAVE, limits }).unwrap().plugin;
@@ -38,7 +38,7 @@ fn a_call_under_way_finishes_on_the_plugin_it_began_with() {
 }
 
 #[test]
-fn questions_from_several_threads_are_answered_while_plugins_are_swapped() {
+fn questions_are_answered_while_plugins_are_replaced() {
     let host = host();
     let fixed = load(&host, "fixed", paddock_guests::POOL_FIXED).plugin;
     let (stop, answered) = (AtomicBool::new(false), AtomicU32::new(0));
