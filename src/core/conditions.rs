@@ -1,32 +1,34 @@
-//! Conditions: set one, find one, and keep the time of its last transition.
+//! Conditions of a status: set them, find one, and compare two statuses.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// What a condition says; without the times and generation that are kept for it.
+/// A condition to set. [`set_conditions`] adds the generation and the time of the last transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewCondition {
-    /// `Ready`, `Suspended` …
+    /// The type of the condition, such as `Ready` or `Suspended`.
     pub kind: &'static str,
-    /// `True`, `False` or `Unknown`.
+    /// The status: `True`, `False` or `Unknown`.
     pub status: &'static str,
-    /// One word.
+    /// The reason: one word in CamelCase.
     pub reason: String,
-    /// A sentence.
+    /// The message: a sentence for people.
     pub message: String,
 }
 
 impl NewCondition {
-    /// A condition that holds or not.
+    /// Returns a condition whose status is `True` if `holds`, and `False` otherwise.
     pub fn new(kind: &'static str, holds: bool, reason: impl Into<String>, message: impl Into<String>) -> Self {
         let status = if holds { "True" } else { "False" };
         Self { kind, status, reason: reason.into(), message: message.into() }
     }
 }
 
-/// The conditions after this was said: those not mentioned are gone, times stay where the status did not change.
+/// Returns the conditions of the new status. A condition that is not in `says` is removed. The time of the last
+/// transition
+/// changes only if the status of the condition changes.
 #[must_use]
 pub fn set_conditions(
     before: &[Condition],
@@ -49,26 +51,27 @@ pub fn set_conditions(
         .collect()
 }
 
-/// The condition of a type.
+/// Returns the condition of a type, if there is one.
 #[must_use]
 pub fn find_condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
     conditions.iter().find(|c| c.type_ == kind)
 }
 
-/// Whether the condition of a type is true.
+/// Whether the condition of a type exists and its status is `True`.
 #[must_use]
 pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
     find_condition(conditions, kind).is_some_and(|c| c.status == "True")
 }
 
-/// The merge patch that turns one status into another; `None` if they are the same.
+/// Returns the merge patch that turns one status into another, or `None` if they are equal.
 #[must_use]
 pub fn status_patch<S: Serialize>(before: &S, after: &S) -> Option<Value> {
     let patch = difference(&object(before), &object(after));
     (!patch.is_empty()).then(|| serde_json::json!({ "status": patch }))
 }
 
-/// A merge patch reaches into objects, so what one of them loses has to be named, at every depth.
+/// Returns a merge patch of the differences. A merge patch keeps a field that it does not mention, so a field that is
+/// removed is set to null, at every depth.
 fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
     let mut patch = Map::new();
     for (field, value) in after {
@@ -95,7 +98,7 @@ fn object(of: &impl Serialize) -> Map<String, Value> {
     }
 }
 
-/// metav1.Time has whole seconds; what is written must read back the same.
+/// Drops the fraction of a second: `metav1.Time` has whole seconds, and a time must be the same after it is read back.
 fn to_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }

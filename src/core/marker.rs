@@ -1,22 +1,23 @@
-//! The generated-code marker and the namespace label that stands for it.
+//! The marker of generated code, and the namespace label that means the same for all pods of a namespace.
 
 use std::collections::BTreeMap;
 
 use crate::names::label;
 
-/// What an object's labels say of the code it runs.
+/// The marker of generated code, read from the labels of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marker {
-    /// It runs generated code.
+    /// The object runs generated code.
     Marked,
-    /// It does not say so.
+    /// The label is absent, or its value is `false`.
     Unmarked,
-    /// The label is there with a value that is neither `true` nor `false`. Who set it meant something: never taken for unmarked.
+    /// The label has a value that is neither `true` nor `false`. A user set it on purpose, so it never counts as
+    /// unmarked.
     Unclear,
 }
 
 impl Marker {
-    /// Reads the marker.
+    /// Reads the marker from the labels of an object.
     #[must_use]
     pub fn of(labels: &BTreeMap<String, String>) -> Self {
         match labels.get(label::GENERATED_CODE).map(String::as_str) {
@@ -27,7 +28,7 @@ impl Marker {
     }
 }
 
-/// Whether a namespace demands an isolating runtime for every pod in it.
+/// Whether a namespace requires an isolating runtime for each of its pods, according to its labels.
 #[must_use]
 pub fn requires_isolation(namespace_labels: &BTreeMap<String, String>) -> bool {
     namespace_labels.get(label::ISOLATION).is_some_and(|v| v != label::ISOLATION_NONE)

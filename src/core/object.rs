@@ -1,7 +1,8 @@
-//! Observed objects: metadata and the parts of the body that decisions use.
+//! Observed objects: the metadata and the parts of the body that decisions use.
 //!
-//! Reading never fails. A body that does not parse is kept as such, so that it harms only itself, and
-//! what no decision looks at (most of managed fields and of a Pod) is dropped here.
+//! To read an object never fails. If a spec does not parse, the object keeps the errors, so that an invalid object
+//! affects
+//! only itself. Parts that no decision uses, such as managed fields and most of a Pod, are dropped here.
 
 mod cluster;
 pub(crate) mod hash;
@@ -26,18 +27,18 @@ pub use cluster::{Node, RuntimeClass};
 pub use meta::{Meta, Owner, allows_volume_loss};
 pub use pod::Pod;
 
-/// One object as it was last seen or written.
+/// One object, as the last watch event or the last reply to a write showed it.
 #[derive(Clone, Debug)]
 pub struct Object {
-    /// What it is called.
+    /// The kind, namespace and name of the object.
     pub key: Key,
-    /// Its metadata.
+    /// The parts of the metadata that decisions use.
     pub meta: Meta,
-    /// The rest.
+    /// The parts of the spec and the status that decisions use.
     pub body: Body,
 }
 
-/// For `/debug/seen`: names and metadata as they are, the body as the code sees it.
+/// The form in `/debug/seen`: the key and the metadata as data, and the body in its `Debug` form.
 impl Serialize for Object {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
@@ -49,43 +50,43 @@ impl Serialize for Object {
     }
 }
 
-/// A custom object: its spec parsed into the model, or why it cannot be; and its status as it stands.
+/// A custom object: the spec, parsed into the model, and the status as it is on the wire.
 #[derive(Clone, Debug)]
 pub struct Parsed<M, S> {
-    /// The model, or what is wrong, field by field.
+    /// The model, or the errors of each field that is not valid.
     pub spec: Result<Arc<M>, model::FieldErrors>,
-    /// The status.
+    /// The status. It is empty if it cannot be read.
     pub status: Arc<S>,
 }
 
-/// The body of an object, by kind.
+/// The body of an object, by its kind.
 #[derive(Clone, Debug)]
 pub enum Body {
-    /// Sandbox.
+    /// The body of a Sandbox.
     Sandbox(Parsed<model::Sandbox, SandboxStatus>),
-    /// SandboxTemplate of either group, and the hash of what its sandboxes are made of.
+    /// The body of a SandboxTemplate of either shape, and the hash of the fields that define its sandboxes.
     Template(Parsed<model::Template, SandboxTemplateStatus>, Arc<str>),
-    /// SandboxWarmPool of either group.
+    /// The body of a SandboxWarmPool of either shape.
     Pool(Parsed<model::Pool, SandboxWarmPoolStatus>),
-    /// SandboxClaim of either group.
+    /// The body of a SandboxClaim of either shape.
     Claim(Parsed<model::Claim, SandboxClaimStatus>),
-    /// Pod.
+    /// The parts of a Pod.
     Pod(Arc<Pod>),
-    /// Service.
+    /// The parts of a Service.
     Service(Service),
-    /// PersistentVolumeClaim: that it exists is enough.
+    /// A PersistentVolumeClaim. Decisions use only its metadata.
     VolumeClaim,
-    /// NetworkPolicy: its spec, to be compared.
+    /// The spec of a NetworkPolicy, for comparison.
     NetworkPolicy(Arc<Value>),
-    /// EndpointSlice: its endpoints and ports, to be compared.
+    /// The endpoints and ports of an EndpointSlice, for comparison.
     EndpointSlice(Arc<Value>),
-    /// Namespace: its labels are in the metadata.
+    /// A Namespace. Decisions use only its metadata.
     Namespace,
-    /// Node.
+    /// The parts of a Node.
     Node(Arc<Node>),
-    /// RuntimeClass.
+    /// The parts of a RuntimeClass.
     RuntimeClass(Arc<RuntimeClass>),
-    /// StorageClass: the default is marked by an annotation.
+    /// A StorageClass. Decisions use only its metadata: an annotation marks the default class.
     StorageClass,
 }
 
@@ -97,10 +98,10 @@ pub struct Service {
 }
 
 impl Object {
-    /// Reads an object: its metadata and everything beside it.
+    /// Reads an object from its metadata and the other fields (`data`).
     #[must_use]
     pub fn new(kind: Kind, mut meta: ObjectMeta, mut data: Value) -> Self {
-        // Most of the metadata, and copied no further.
+        // The managed fields are most of the metadata, so they are dropped before anything is copied.
         let only_our_manager = managed_fields::only_our_manager(&meta.managed_fields.take().unwrap_or_default());
         let body = match kind.class() {
             Class::Own(own) => own_body(own, &meta, &mut data),
@@ -112,20 +113,21 @@ impl Object {
         Self { key, meta: Meta::new(meta, only_our_manager), body }
     }
 
-    /// Reads a whole JSON document, as a reply to a write is.
+    /// Reads an object from a whole JSON document, such as a reply to a write. Returns `None` if the metadata cannot be
+    /// read.
     #[must_use]
     pub fn from_json(kind: Kind, mut document: Value) -> Option<Self> {
         let meta = serde_json::from_value(document.get_mut("metadata")?.take()).ok()?;
         Some(Self::new(kind, meta, document))
     }
 
-    /// The Sandbox's body.
+    /// The body, if the object is a Sandbox.
     #[must_use]
     pub fn sandbox(&self) -> Option<&Parsed<model::Sandbox, SandboxStatus>> {
         if let Body::Sandbox(body) = &self.body { Some(body) } else { None }
     }
 
-    /// Whether it is a Sandbox that is to run, and not one that sleeps or cannot be read.
+    /// Whether the object is a valid Sandbox whose desired mode is Running.
     #[must_use]
     pub fn runs(&self) -> bool {
         self.sandbox().is_some_and(|s| {
@@ -134,43 +136,45 @@ impl Object {
         })
     }
 
-    /// The template's body.
+    /// The body, if the object is a template.
     #[must_use]
     pub fn template(&self) -> Option<&Parsed<model::Template, SandboxTemplateStatus>> {
         if let Body::Template(body, _) = &self.body { Some(body) } else { None }
     }
 
-    /// Hash of what a template's sandboxes are made of; empty for other kinds.
+    /// The hash of the fields of a template that define its sandboxes. It is empty for an invalid template and for
+    /// other
+    /// kinds.
     #[must_use]
     pub fn template_hash(&self) -> &str {
         if let Body::Template(_, hash) = &self.body { hash } else { "" }
     }
 
-    /// The pool's body.
+    /// The body, if the object is a pool.
     #[must_use]
     pub fn pool(&self) -> Option<&Parsed<model::Pool, SandboxWarmPoolStatus>> {
         if let Body::Pool(body) = &self.body { Some(body) } else { None }
     }
 
-    /// The claim's body.
+    /// The body, if the object is a claim.
     #[must_use]
     pub fn claim(&self) -> Option<&Parsed<model::Claim, SandboxClaimStatus>> {
         if let Body::Claim(body) = &self.body { Some(body) } else { None }
     }
 
-    /// The Pod's body.
+    /// The body, if the object is a Pod.
     #[must_use]
     pub fn pod(&self) -> Option<&Pod> {
         if let Body::Pod(body) = &self.body { Some(body) } else { None }
     }
 
-    /// The key of the owner that controls it, if it is of a kind that the operator reconciles.
+    /// The key of the owner that controls the object, if the operator reconciles the owner's kind.
     #[must_use]
     pub fn owner_key(&self) -> Option<Key> {
         self.meta.controller.as_ref()?.key(&self.key)
     }
 
-    /// Whether `uid` is the owner that controls it.
+    /// Whether the owner with this UID controls the object.
     #[must_use]
     pub fn controlled_by(&self, uid: &str) -> bool {
         self.meta.controller.as_ref().is_some_and(|o| &*o.uid == uid)
@@ -232,7 +236,7 @@ fn hashed(parsed: Parsed<model::Template, SandboxTemplateStatus>) -> Body {
     Body::Template(parsed, hash.into())
 }
 
-/// Parses spec and status apart, so that a bad spec leaves the status readable.
+/// Parses the spec and the status separately, so that the status can be read even if the spec is not valid.
 fn parsed<W, S, M>(
     meta: &ObjectMeta,
     data: &mut Value,

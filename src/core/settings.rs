@@ -1,55 +1,69 @@
-//! Every limit and interval of the core in one table, with its unit and where the number comes from.
+//! The limits and intervals of the core in one table, with their units and the source of each number.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// What the operator was told at its start, and the core's limits.
+/// The settings of the operator and the limits of the core. The defaults are in [`Settings::default`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
-    /// Domain of the cluster's DNS; `--cluster-domain`.
+    /// The domain of the cluster's DNS. The flag `--cluster-domain` sets it.
     pub cluster_domain: String,
-    /// Size of a volume that takes the place of an `emptyDir` without `sizeLimit`; `--workspace-size`.
+    /// The size of a volume that replaces an `emptyDir` without `sizeLimit`, as a Kubernetes quantity. The flag
+    /// `--workspace-size` sets it.
     pub workspace_size: String,
-    /// How long the start of an exec, attach or port-forward keeps a Sandbox awake; `--exec-hold`.
-    /// The webhook sees only the start of a session, so its length is a guess: 1 h, longer than most.
+    /// The time for which an exec, attach or port-forward counts as activity after its start. The flag `--exec-hold`
+    /// sets
+    /// it. The webhook gets only the start of a session, so its length is a guess: one hour, which is longer than most
+    /// sessions.
     pub exec_hold: Duration,
-    /// Domains whose labels a claim may add to its pod.
+    /// The domains whose labels a claim may add to its pod.
     pub label_domains: Vec<String>,
-    /// Handlers that keep a pod off the host's kernel. A RuntimeClass counts as isolated by its handler,
-    /// never by its name, which anybody may choose.
+    /// The isolating handlers: they keep a pod off the host's kernel. Whether a RuntimeClass isolates depends on its
+    /// handler
+    /// and never on its name, because any user may choose the name.
     pub isolated_handlers: Vec<String>,
-    /// Makes the names of warm Sandboxes differ between two starts of the operator.
+    /// A number that makes the names of warm Sandboxes differ between two starts of the operator.
     pub seed: u64,
-    /// Shortest time between two status writes of a pool: its counts move with every claim.
+    /// The shortest time between two status writes of a pool, because its counts change with every claim.
     pub pool_status_interval: Duration,
-    /// How long a new Sandbox or claim may go without a status, so that one that becomes ready at once
-    /// has one status write, not two. A second is what a person at a terminal does not notice.
+    /// The time for which a new Sandbox or claim may be without a status. An object that becomes Ready at once then
+    /// needs one
+    /// status write and not two. A person at a terminal does not notice one second.
     pub first_status_delay: Duration,
-    /// The same of a warm Sandbox, until it is Ready for the first time. While a pool of thousands is filled that takes
-    /// some ten seconds, and each state in between would cost half as many writes again.
+    /// The same time for a warm Sandbox, until it is Ready for the first time. While a pool of thousands of Sandboxes
+    /// is
+    /// filled, that takes about ten seconds, and a write for each state in between would add half as many writes again.
     pub warm_status_delay: Duration,
-    /// Time between taking a Sandbox out of its endpoints and deleting its pod, so that no connection is
-    /// sent to a pod that is going; kube-proxy's default minimum sync period is 1 s.
+    /// The time between the removal of a Sandbox from its endpoints and the deletion of its pod, so that no connection
+    /// is sent to a terminating pod. The default minimum sync period of kube-proxy is 1 s.
     pub drain_delay: Duration,
-    /// How long a Sandbox stays reserved for a claim after its admission. Zero disables reservations. An API server
-    /// stores a claim within milliseconds of its admission; what is denied later blocks a Sandbox for this long.
+    /// The time for which a Sandbox is reserved for a claim after the admission of the claim. Zero disables
+    /// reservations. An
+    /// API server stores a claim within milliseconds of its admission. A claim that is denied later blocks a Sandbox
+    /// for
+    /// this time.
     pub reserve_for: Duration,
-    /// How long an operation without a reply counts as perhaps done. The API server ends a mutating
-    /// request after 34 s (`requestTimeout` of a watch-less verb, with its slack), so by then it is done or never.
+    /// The time for which an operation without a reply counts as possibly stored. The API server ends a mutating
+    /// request
+    /// after 34 s (the `requestTimeout` of verbs other than watch, with its slack). After that the operation has either
+    /// been
+    /// stored or will never be.
     pub unknown_for: Duration,
-    /// Most Sandboxes that one plan for a pool creates or deletes; `--sandbox-warm-pool-max-batch-size`.
+    /// The maximum number of Sandboxes that one plan for a pool creates or deletes. The flag
+    /// `--sandbox-warm-pool-max-batch-size` sets it.
     pub pool_batch: usize,
-    /// How long a warm Sandbox may be without being Ready while its pod has a node, before it is replaced: upstream's
-    /// default. `--sandbox-warm-pool-readiness-grace-period`.
+    /// The time for which a warm Sandbox may be not Ready while its pod has a node. After that the pool replaces it.
+    /// The
+    /// default is upstream's. The flag `--sandbox-warm-pool-readiness-grace-period` sets it.
     pub pool_readiness_grace: Duration,
-    /// Length of one bucket of a pool's claim arrivals, in seconds.
+    /// The length of one bucket of a pool's claim arrivals, in seconds.
     pub arrival_bucket_seconds: u32,
-    /// Number of buckets kept: with the length above, ten minutes.
+    /// The number of buckets that are kept. With the default length they cover ten minutes.
     pub arrival_buckets: usize,
-    /// Longest wait between two questions to an idle policy.
+    /// The longest time between two questions to an idle policy.
     pub idle_check_at_most: Duration,
-    /// Longest wait between two questions to a pool-size policy that named no time of its own.
+    /// The longest time between two questions to a pool-size policy that did not name a time.
     pub pool_check_every: Duration,
 }
 
@@ -79,7 +93,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Whether a handler keeps its pods off the host's kernel: one of the list, or a variant of one (`kata-qemu`).
+    /// Whether a handler keeps its pods off the host's kernel: it is in the list, or it is a variant of a handler in
+    /// the list,
+    /// such as `kata-qemu`.
     #[must_use]
     pub fn isolates(&self, handler: &str) -> bool {
         self.isolated_handlers

@@ -1,6 +1,7 @@
-//! Text that plugins and users wrote, made fit for logs, events and status.
+//! Text of plugins and users is made safe here for logs, Events and statuses.
 
-/// Keeps at most this many characters and replaces control characters: the text ends up on terminals.
+/// Truncates a text to `max_chars` characters. A truncated text ends with `…`. Each control character becomes a space,
+/// because terminals show the text.
 #[must_use]
 pub fn truncate(text: &str, max_chars: usize) -> String {
     let mut kept: String = text.chars().take(max_chars).map(|c| if c.is_control() { ' ' } else { c }).collect();

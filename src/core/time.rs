@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// `at + by`, or the end of time if that overflows.
+/// Returns `at + by`, or [`Timestamp::MAX`] if the sum overflows.
 #[must_use]
 pub fn saturating_add(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// The end of a wait of the length `by` that began at `since`, or `None` if the wait is over.
+/// Returns the end of a wait of the length `by` that began at `since`, or `None` if the wait is over.
 ///
-/// The wait is also over if `since` is further ahead of `now` than `by`: the clock was set back, and nobody waits until
-/// it has caught up.
+/// The wait is also over if `since` is later than `now + by`. The clock was set back then, and the wait does not last
+/// until the clock has caught up.
 #[must_use]
 pub fn time_left(since: Timestamp, by: Duration, now: Timestamp) -> Option<Timestamp> {
     let due = saturating_add(since, by);

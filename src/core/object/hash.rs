@@ -1,4 +1,4 @@
-//! The hash of a template, which is compared with the hash of the template that a Sandbox was made of.
+//! The hash of a template. A Sandbox has the hash of its template in a label, so that a stale Sandbox is recognized.
 
 use std::sync::Arc;
 
@@ -8,7 +8,9 @@ use super::json::to_value;
 use crate::kind::ApiShape;
 use crate::model::{self, VolumeClaim};
 
-/// Hash of what a template makes its sandboxes of: other fields may change without making them stale.
+/// Returns the hash of those fields of a template that define its sandboxes, in 16 hex digits. A change of another
+/// field
+/// does not make a Sandbox stale.
 #[must_use]
 pub(crate) fn template_hash(model: &model::Template) -> String {
     let parts = json!([
@@ -25,7 +27,7 @@ pub(crate) fn template_hash(model: &model::Template) -> String {
     format!("{:016x}", fnv64([parts.to_string().as_bytes()]))
 }
 
-/// A volume claim as it is written into a Sandbox.
+/// Returns a volume claim template in the form in which a Sandbox contains it.
 pub(crate) fn wire_claim(claim: &VolumeClaim) -> Value {
     let spec: &Arc<_> = &claim.spec;
     json!({
@@ -34,7 +36,7 @@ pub(crate) fn wire_claim(claim: &VolumeClaim) -> Value {
     })
 }
 
-/// 64-bit FNV-1a.
+/// The 64-bit FNV-1a hash of the concatenated parts.
 pub(crate) fn fnv64<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     parts
         .into_iter()

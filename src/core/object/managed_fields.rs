@@ -1,12 +1,12 @@
-//! The record of the API server about who wrote an object.
+//! Managed fields: the API server's record of the clients that wrote the fields of an object.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
 use crate::names::FIELD_MANAGER;
 
-/// Whether every entry is an update by the operator, and there is one.
+/// Whether there is at least one entry, and every entry is an update by the operator.
 pub(super) fn only_our_manager(managed_fields: &[ManagedFieldsEntry]) -> bool {
-    // The operator applies nothing: an apply under its name is somebody's.
+    // The operator never uses server-side apply. An apply under its name comes from another client.
     let ours = |entry: &ManagedFieldsEntry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Update")
     };

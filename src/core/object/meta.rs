@@ -13,42 +13,43 @@ use crate::names::{FOREGROUND, annotation, group, label};
 /// The metadata that decisions use.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Meta {
-    /// UID.
+    /// The UID of the object.
     pub uid: Arc<str>,
-    /// `resourceVersion` as the API server wrote it.
+    /// `resourceVersion`, as the API server wrote it.
     pub resource_version: Arc<str>,
-    /// The same as a number: comparable since Kubernetes 1.35 (KEP-5504).
+    /// `resourceVersion` as a number. Two numbers of one resource can be compared since Kubernetes 1.35 (KEP-5504).
     pub version: u64,
-    /// Generation of the spec.
+    /// The generation, which the API server increases with each change of the spec.
     pub generation: i64,
-    /// When the object was created.
+    /// The time at which the object was created.
     pub created: Timestamp,
-    /// Since when it is terminating.
+    /// `deletionTimestamp`: the object is terminating if it is set.
     pub deletion_timestamp: Option<Timestamp>,
-    /// Whether it goes only when what it owns has gone (foreground deletion).
+    /// Whether the garbage collector deletes the dependents of the object before the object (foreground deletion).
     pub foreground: bool,
-    /// Labels.
+    /// The labels of the object.
     pub labels: BTreeMap<String, String>,
-    /// Annotations.
+    /// The annotations of the object.
     pub annotations: BTreeMap<String, String>,
-    /// The owner that controls it.
+    /// The owner that controls the object.
     pub controller: Option<Owner>,
-    /// Owners that do not.
+    /// The other owners.
     pub other_owners: Vec<Owner>,
-    /// Whether the API server has recorded who wrote it, and every entry is an update by [`FIELD_MANAGER`](crate::names::FIELD_MANAGER).
+    /// Whether the object has managed fields, and each of their entries is an update by
+    /// [`FIELD_MANAGER`](crate::names::FIELD_MANAGER).
     pub only_our_manager: bool,
 }
 
 /// An owner reference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Owner {
-    /// `group/version`.
+    /// The API version of the owner, as `group/version`.
     pub api_version: String,
-    /// Kind.
+    /// The kind of the owner.
     pub kind: String,
-    /// Name.
+    /// The name of the owner. The owner is in the namespace of the object.
     pub name: Arc<str>,
-    /// UID.
+    /// The UID of the owner.
     pub uid: Arc<str>,
 }
 
@@ -82,16 +83,18 @@ impl Meta {
         }
     }
 
-    /// Whether somebody changed the spec since the object was made. The API server counts, so nobody can hide it.
+    /// Whether the spec was changed after the object was created. The API server counts the changes, so a client cannot
+    /// hide
+    /// one.
     #[must_use]
     pub fn edited(&self) -> bool {
         self.generation > 1
     }
 
-    /// Whether the controller is a pool: the Sandbox is nobody's yet.
+    /// Whether a pool controls the object. No claim has taken the Sandbox yet in that case.
     #[must_use]
     pub fn in_pool(&self) -> bool {
-        // By the API group too: anybody may name an owner of a kind that is only called the same.
+        // The API group is compared too, because a client may name an owner of another kind with the same name.
         self.controller.as_ref().is_some_and(|o| {
             let group = o.api_version.split('/').next().unwrap_or_default();
             o.kind == "SandboxWarmPool" && matches!(group, group::AGENTS | group::EXTENSIONS)
@@ -100,7 +103,7 @@ impl Meta {
 }
 
 impl Owner {
-    /// The key of the owner of an object with the key `owned`, if it is of a kind that the operator reconciles.
+    /// The key of the owner of the object `owned`, if the operator reconciles the owner's kind.
     #[must_use]
     pub fn key(&self, owned: &Key) -> Option<Key> {
         let kind = Kind::of_reference(&self.api_version, &self.kind)?;
@@ -108,7 +111,7 @@ impl Owner {
     }
 }
 
-/// Whether the user said that the files in the volumes of a Sandbox may be lost.
+/// Whether the user allows the loss of the files in the `emptyDir` volumes of a Sandbox, according to an annotation.
 #[must_use]
 pub fn allows_volume_loss(annotations: &BTreeMap<String, String>) -> bool {
     annotations.get(annotation::EPHEMERAL_VOLUMES).is_some_and(|v| v == label::TRUE)

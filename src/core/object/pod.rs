@@ -12,41 +12,42 @@ pub struct Pod {
     pub node: Option<String>,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,
-    /// `spec.restartPolicy` is `Always` (the default).
+    /// Whether `spec.restartPolicy` is `Always`, which is the default.
     pub restarts: bool,
-    /// Volume claims that it mounts, by volume name.
+    /// The names of the volume claims that the pod mounts, by volume name.
     pub volume_claims: BTreeMap<String, String>,
-    /// Names of volumes that are on the node's disk or in memory.
+    /// The names of the `emptyDir` volumes, which are on the disk of the node or in memory.
     pub empty_dirs: Vec<String>,
-    /// `status.phase`.
+    /// `status.phase`, or `Pending` if the status has none.
     pub phase: String,
-    /// `status.reason`, as `Evicted`.
+    /// `status.reason`, such as `Evicted`.
     pub reason: Option<String>,
     /// `status.message`.
     pub message: Option<String>,
-    /// Addresses.
+    /// The addresses in `status.podIPs`.
     pub ips: Vec<String>,
-    /// Conditions by type.
+    /// The conditions `Ready`, `PodScheduled` and `DisruptionTarget`, by type.
     pub conditions: BTreeMap<String, Condition>,
 }
 
 impl Pod {
-    /// Whether its `Ready` condition is true. A terminating pod is not ready: ask the metadata too.
+    /// Whether the condition `Ready` is true. It can be true for a terminating pod, so the caller also checks
+    /// `deletion_timestamp`.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.condition_is_true("Ready")
     }
 
-    /// Whether it ended by itself or was ended by its node.
+    /// Whether the pod ended, by itself or because its node ended it.
     #[must_use]
     pub fn ended(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
 
-    /// Whether it failed for a reason that is not its own: evicted, preempted, its node gone.
+    /// Whether the pod failed for a reason outside the pod, such as an eviction, a preemption or the loss of its node.
     #[must_use]
     pub fn disrupted(&self) -> bool {
-        // Reasons that the kubelet and the control plane give to pods they end themselves.
+        // The reasons of pods that the kubelet or the control plane ended.
         const REASONS: [&str; 7] = [
             "Evicted",
             "NodeLost",

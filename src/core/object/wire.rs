@@ -1,4 +1,4 @@
-//! Just enough of the wire's types to read what is kept.
+//! Wire types with only those fields of Pods, Nodes and RuntimeClasses that an object keeps.
 
 use std::collections::BTreeMap;
 
@@ -81,7 +81,7 @@ pub(super) fn pod(data: Value) -> Pod {
     }
 }
 
-/// Only the conditions that are read; a pod's have no `observedGeneration` of ours to trip over.
+/// Reads the conditions of a pod that decisions use.
 fn conditions(conditions: Vec<Value>) -> BTreeMap<String, Condition> {
     const READ: [&str; 3] = ["Ready", "PodScheduled", "DisruptionTarget"];
     conditions
@@ -91,7 +91,7 @@ fn conditions(conditions: Vec<Value>) -> BTreeMap<String, Condition> {
             if !READ.contains(&kind.as_str()) {
                 return None;
             }
-            // A pod's condition may lack what metav1.Condition requires.
+            // A condition of a pod may lack fields that `metav1.Condition` requires.
             for field in ["reason", "message"] {
                 if !c[field].is_string() {
                     c[field] = "".into();

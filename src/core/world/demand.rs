@@ -1,4 +1,4 @@
-//! Counting the demand for pools.
+//! Counts the demand for pools from the changes of claims and Sandboxes.
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use crate::names::{condition, label};
 use crate::object::Object;
 
 impl World {
-    /// Counts what a change of an object says about demand.
+    /// Counts the demand that a change of an object shows: a new claim, a taken Sandbox, or a refill.
     pub(super) fn note_demand(&mut self, before: Option<&Object>, object: &Object, now: Timestamp) {
         let (seconds, keep) = (self.settings.arrival_bucket_seconds, self.settings.arrival_buckets);
         if before.is_none() && object.claim().is_some() {
@@ -25,7 +25,9 @@ impl World {
                 let demand = self.demand.entry(pool).or_default();
                 let warm = object.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
                 let counts = if warm { &mut demand.hits } else { &mut demand.misses };
-                // What was a claim's when it was first seen, as after a start, counts by its creation: most was claimed long ago.
+                // After a start, most taken Sandboxes were taken long ago. A Sandbox that a claim owned when it was
+                // first
+                // observed is therefore counted at its creation time.
                 let at = if before.is_some() { now } else { object.meta.created };
                 counts.count(at, seconds, keep);
             }

@@ -1,4 +1,4 @@
-//! The indexes of the [`World`], kept with every change, and who is concerned by a change.
+//! The indexes of the [`World`], which every change updates, and the keys to reconcile after a change.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::object::{Body, Object};
 use crate::question::RuntimeClassFact;
 
 impl World {
-    /// Puts in a newer object and notes whom that concerns.
+    /// Puts a newer version of an object into the World, and adds the keys of its dependents to `dirty`.
     pub(super) fn put(&mut self, object: Object, now: Timestamp, dirty: &mut BTreeSet<Key>) {
         let key = object.key.clone();
         self.pending_writes.observed(&key);
@@ -32,7 +32,7 @@ impl World {
         self.environment_changed(object.key.kind, before.as_deref(), Some(&object), dirty);
     }
 
-    /// Takes out an object that is gone and notes whom that concerns.
+    /// Removes a deleted object from the World, and adds the keys of its dependents to `dirty`.
     pub(super) fn take_out(&mut self, key: &Key, dirty: &mut BTreeSet<Key>) {
         let Some(object) = self.objects.remove(key) else { return };
         self.reservations.remove(key);
@@ -84,12 +84,12 @@ impl World {
                 }
             }
         } else if let Some(sandbox) = sandbox_of(object) {
-            // Without this pod.
+            // The Sandbox is indexed again without this pod.
             self.place(&sandbox);
         }
     }
 
-    /// Notes how a Sandbox and its pod stand.
+    /// Updates the indexes that depend on a Sandbox and its pod.
     fn place(&mut self, key: &Key) {
         let Some(sandbox) = self.objects.get(key).cloned() else { return };
         let without_pod =
@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    /// Puts a Sandbox back among those that can be claimed, if it is one.
+    /// Adds a Sandbox to the index of warm Sandboxes, if a claim can take it.
     pub(super) fn add_warm(&mut self, key: &Key) {
         if self.reservations.contains(key) {
             return;
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    /// Takes a Sandbox out of those that can be claimed.
+    /// Removes a Sandbox from the index of warm Sandboxes.
     pub(super) fn remove_warm(&mut self, key: &Key) {
         if let Some(object) = self.objects.get(key).cloned() {
             self.remove_warm_object(&object);
@@ -131,14 +131,15 @@ impl World {
         }
     }
 
-    /// Whom a change of this object concerns, beside cluster-wide facts.
+    /// Adds the keys of the objects that depend on this one. The dependents of cluster-wide objects are added in
+    /// [`World::environment_changed`].
     fn add_dependents(&self, object: &Arc<Object>, dirty: &mut BTreeSet<Key>) {
         let key = &object.key;
         match key.kind.class() {
             Class::Own(OwnKind::Sandbox) => {
                 dirty.insert(key.clone());
                 dirty.extend(object.owner_key());
-                // It may be in the way of the one that a claim would make.
+                // The Sandbox may block the Sandbox that a claim of the same name would create.
                 dirty
                     .extend(self.there([Kind::Claim, Kind::SeedClaim].map(|kind| key.sibling(kind, key.name.clone()))));
             }
@@ -148,7 +149,7 @@ impl World {
             }
             Class::Child(ChildKind::VolumeClaim) => {
                 dirty.extend(object.owner_key());
-                // `<volume>-<sandbox>`, and either part may have hyphens.
+                // The name is `<volume>-<sandbox>`, and both parts may contain hyphens.
                 let sandboxes = key.name.match_indices('-').map(|(at, _)| &key.name[at + 1..]);
                 dirty.extend(self.there(sandboxes.map(|name| key.sibling(Kind::Sandbox, name))));
             }
@@ -171,12 +172,12 @@ impl World {
         }
     }
 
-    /// Those of some keys whose objects are there.
+    /// Those of the keys whose objects exist.
     fn there(&self, keys: impl IntoIterator<Item = Key>) -> impl Iterator<Item = Key> {
         keys.into_iter().filter(|key| self.objects.contains_key(key))
     }
 
-    /// A pool itself, or the pools of a template.
+    /// The pools that use a template. If `target` is a pool, the result is that pool.
     pub(super) fn pools_using(&self, target: &Key) -> Vec<Key> {
         let pool = pool_kind(target.kind);
         if target.kind == pool {
@@ -185,7 +186,8 @@ impl World {
         self.referrers.get(target).into_iter().flatten().filter(|k| k.kind == pool).cloned().collect()
     }
 
-    /// Facts that many Sandboxes share: RuntimeClasses, the nodes that run them, namespace labels.
+    /// Adds the keys of the objects that depend on a cluster-wide object: a RuntimeClass, a Node, a Namespace or a
+    /// StorageClass.
     fn environment_changed(
         &mut self,
         kind: Kind,
@@ -204,7 +206,9 @@ impl World {
                 changed
             }
             Class::Cluster(ClusterKind::Namespace) => {
-                // What was seen as leaving with it, and was made anew in its successor, waits for nothing else.
+                // No decision was made for objects in the terminating namespace. Objects that were created again in its
+                // successor
+                // get no other event, so they are reconciled now.
                 let left = |o: &&Object| after.is_none_or(|after| after.meta.uid != o.meta.uid);
                 if let Some(gone) = before.filter(|o| o.meta.deletion_timestamp.is_some()).filter(left) {
                     dirty.extend(self.reconciled_in(&gone.key.name));
@@ -225,7 +229,9 @@ impl World {
         }
     }
 
-    /// Whether a node is fit for what is handed out concerns the pools that have something on it.
+    /// Records whether the Sandboxes on a node can be handed out. If that changed, the pools that have a Sandbox on the
+    /// node are
+    /// reconciled.
     fn note_node(&mut self, object: &Object, there: bool, dirty: &mut BTreeSet<Key>) {
         let Body::Node(node) = &object.body else { return };
         let name = &object.key.name;
@@ -245,7 +251,7 @@ impl World {
         }
     }
 
-    /// Pools that have a Sandbox on a node.
+    /// The pools that have a Sandbox on a node.
     fn pools_on(&self, node: &str) -> impl Iterator<Item = &Key> {
         let there = move |pod: &Object| pod.pod().is_some_and(|pod| pod.node.as_deref() == Some(node));
         let pools = self
@@ -279,17 +285,18 @@ impl World {
     }
 }
 
-/// The pool's kind of the same group.
+/// The kind of pools in the API shape of `kind`.
 pub(super) fn pool_kind(kind: Kind) -> Kind {
     Kind::pool(kind.shape().unwrap_or_default())
 }
 
-/// The template's kind of the same group.
+/// The kind of templates in the API shape of `kind`.
 pub(super) fn template_kind(kind: Kind) -> Kind {
     Kind::template(kind.shape().unwrap_or_default())
 }
 
-/// What a pool or a claim depends on by name. A claim that has its Sandbox depends on nothing more.
+/// The templates and pools that a pool or a claim depends on by name. A claim whose status names a Sandbox depends on
+/// none.
 pub(super) fn references(object: &Object) -> Vec<Key> {
     let key = &object.key;
     if let Some(Ok(pool)) = object.pool().map(|p| &p.spec) {
@@ -312,7 +319,7 @@ pub(super) fn references(object: &Object) -> Vec<Key> {
     }
 }
 
-/// The pool that a claimed Sandbox came from.
+/// The pool that a Sandbox of a claim came from.
 pub(super) fn origin_pool(object: &Object) -> Option<Key> {
     let owner = object.meta.controller.as_ref()?;
     if object.key.kind != Kind::Sandbox || owner.kind != "SandboxClaim" {
@@ -323,7 +330,7 @@ pub(super) fn origin_pool(object: &Object) -> Option<Key> {
     Some(object.key.sibling(kind, pool.as_str()))
 }
 
-/// The Sandbox that an object is, or is the pod of.
+/// The key of the object if it is a Sandbox, or of its Sandbox if it is a pod.
 fn sandbox_of(object: &Object) -> Option<Key> {
     let key = &object.key;
     if key.kind == Kind::Pod {
@@ -332,13 +339,14 @@ fn sandbox_of(object: &Object) -> Option<Key> {
     (key.kind == Kind::Sandbox).then(|| key.clone())
 }
 
-/// The pool that a Sandbox is in: its key and its UID, since the UID alone is public.
+/// The pool that controls a Sandbox: its key and its UID, because the UID alone is public.
 fn pool_of(sandbox: &Object) -> Option<(Key, Arc<str>)> {
     let owner = sandbox.meta.controller.as_ref().filter(|_| sandbox.meta.in_pool())?;
     Some((owner.key(&sandbox.key)?, owner.uid.clone()))
 }
 
-/// The UID of the pool whose warm and Ready Sandbox this is.
+/// The UID of the pool that controls a Sandbox, if a claim can take the Sandbox: it is Ready, unedited and not
+/// terminating.
 pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
     let owner = object.meta.controller.as_ref()?;
     let ready = is_true(&object.sandbox()?.status.conditions, condition::READY);
@@ -346,7 +354,7 @@ pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
     (object.meta.in_pool() && ready && stays).then(|| owner.uid.clone())
 }
 
-/// What a Sandbox that can be claimed was made of.
+/// The pool and the template hash of a Sandbox, if a claim can take the Sandbox.
 fn pool_revision(object: &Object) -> Option<PoolRevision> {
     let hash = object.meta.labels.get(label::TEMPLATE_HASH).map_or("", String::as_str);
     Some((claimable(object)?, hash.into()))

@@ -1,4 +1,4 @@
-//! The indexes of pools' Sandboxes, beside what a look at every object says.
+//! Compares the indexes of the pools' Sandboxes with a computation from all objects.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::world::Observed;
 
-/// Something that a watch delivers: of a Sandbox or of a pod, of three each.
+/// A delivery of a watch, about one of three Sandboxes or one of three pods.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Owned by one of two pools or a claim, or by nobody; to run or asleep; terminating.
+    /// A Sandbox: owned by one of two pools, by a claim or by no object. It is running or suspended, and maybe
+    /// terminating.
     Sandbox {
         name: u8,
         uid: u8,
@@ -19,7 +20,7 @@ enum Step {
         runs: bool,
         going: bool,
     },
-    /// Of one of the Sandboxes, by this UID, under this kind's name.
+    /// A pod whose owner reference has the UID of one of the Sandboxes and the name of a kind.
     Pod {
         name: u8,
         sandbox: u8,
@@ -74,7 +75,7 @@ fn observed(world: &World, step: &Step, version: u64) -> Option<Observed> {
             let of = match of {
                 0 => Value::Null,
                 1 => owner("SandboxClaim", group::EXTENSIONS, "c", "uid-of-c"),
-                // Two pools, and a forgery: the name of one with the other's UID.
+                // Two pools, and a forgery that has the name of one pool and the UID of the other.
                 2 => owner("SandboxWarmPool", group::EXTENSIONS, "p", "uid-of-p"),
                 3 => owner("SandboxWarmPool", group::AGENTS, "q", "uid-of-q"),
                 _ => owner("SandboxWarmPool", group::EXTENSIONS, "p", "uid-of-q"),
@@ -93,17 +94,17 @@ fn observed(world: &World, step: &Step, version: u64) -> Option<Observed> {
             let held = world.get(&Key::new(*kind, "ns", format!("s{name}")))?;
             Observed::Deleted(Object::clone(held))
         }
-        // Of a list that lacks the first of them.
+        // A list that does not contain the first object.
         Step::Listed { kind } => {
             Observed::Listed(*kind, world.of_kind(*kind).skip(1).map(|o| Object::clone(o)).collect())
         }
     })
 }
 
-/// Each pool's Sandboxes and their pods.
+/// The Sandboxes of each pool, with their pods.
 type Found = BTreeMap<(Key, Arc<str>), Vec<(Key, Option<Key>)>>;
 
-/// Both indexes, from nothing but the objects.
+/// Both indexes, computed from the objects alone.
 fn scan(world: &World) -> (Found, BTreeSet<Key>) {
     let mut members: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut without_pod = BTreeSet::new();
@@ -128,7 +129,7 @@ fn scan(world: &World) -> (Found, BTreeSet<Key>) {
 }
 
 proptest! {
-    // What fails is printed, smallest first; a case worth keeping becomes a test of its own.
+    // A failing case is printed in its smallest form. Write a test of its own for a case that is worth keeping.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]

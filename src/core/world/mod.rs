@@ -1,8 +1,9 @@
-//! Everything that is known of the cluster: what was watched, and our own writes until the watch shows them.
+//! The World: the operator's picture of the cluster, from watches and from the replies to our own writes.
 //!
-//! A reply to a write is taken in at once (write-through), so the next decision already counts it. An
-//! operation that is on its way, or whose reply was lost, is marked on its object and counts as well.
-//! Watch events that are older than what is held are dropped.
+//! The object in a reply is put into the World at once (write-through), so the next decision already takes it into
+//! account.
+//! An operation in flight, or one whose reply was lost, leaves a pending write on its object, which decisions take
+//! into account too. A watch event that is older than the object in the World is dropped.
 
 mod demand;
 mod index;
@@ -29,90 +30,98 @@ use reservation::Reservations;
 pub use reservation::{NewClaim, reserved_sandbox};
 use warm::Warm;
 
-/// What a watch delivers.
+/// A delivery of a watch.
 #[derive(Clone, Debug)]
 pub enum Observed {
-    /// An object is there, or changed.
+    /// An object exists, or it has changed.
     Applied(Object),
-    /// An object is gone.
+    /// An object was deleted.
     Deleted(Object),
-    /// A list of this kind was begun: what was written before it is in it, or gone.
+    /// A list of this kind has begun. An object that was written before is in the list, or it was deleted.
     Listing(Kind),
-    /// A list is complete: what is not in it is gone.
+    /// A list of this kind is complete. An object that is not in the list was deleted.
     Listed(Kind, Vec<Object>),
 }
 
-/// What the watch owes us of an object that a reply showed.
+/// The state of an object that a reply contained and that the watch has not delivered yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaiting {
-    /// An event, unless a list comes first.
+    /// The watch will deliver an event, unless a list begins first.
     Event,
-    /// A list that was begun since shows it, or it is gone.
+    /// A list began after the reply. If the list does not contain the object, the object was deleted.
     List,
-    /// A list that was begun before the reply came did not show it: made after that list was taken, or gone before.
+    /// A list that began before the reply does not contain the object. The object was created after the list was taken,
+    /// or
+    /// it was deleted before.
     Unverified,
 }
 
-/// What speaks against a node.
+/// The reason why Sandboxes on a node are not handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeTrouble {
-    /// It is to be emptied, and was first seen so then.
+    /// The node is cordoned. The World learned of it at this time.
     CordonedAt(Timestamp),
-    /// It is not ready.
+    /// The node is not Ready.
     Silent,
 }
 
-/// The plan was made from what is no longer so: see again.
+/// The plan is out of date, because an object has changed since the snapshot. A new snapshot and a new decision are
+/// needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stale;
 
-/// Sandboxes of one pool, each with its pod.
+/// The Sandboxes of one pool, each with its pod.
 type Members = BTreeMap<Key, (Arc<Object>, Option<Arc<Object>>)>;
 
-/// The cluster as far as it is known.
+/// The operator's picture of the cluster. Watches call [`World::observe`], and the Writer calls [`World::begin`] and
+/// [`World::finish`].
 #[derive(Debug)]
 pub struct World {
     settings: Arc<Settings>,
     bindings: Arc<Bindings>,
     objects: BTreeMap<Key, Arc<Object>>,
-    /// How many of them are reconciled.
+    /// The number of objects whose kind is reconciled.
     reconciled: usize,
-    /// Objects whose newest state we know from a reply, not yet from the watch.
+    /// Objects whose newest version came with a reply and not with the watch yet.
     awaiting_watch: BTreeMap<Key, Awaiting>,
-    /// UIDs that a reply said are gone, until the watch says so too.
+    /// UIDs of objects that do not exist any more according to a reply, until the watch delivers the deletion.
     deleted_uids: BTreeMap<Arc<str>, Kind>,
-    /// UIDs that the watch said are gone while a reply about them was still to come.
+    /// UIDs of objects whose deletion the watch delivered while a write to them was in flight. A late reply must not
+    /// bring such an object back.
     tombstones: BTreeMap<Key, BTreeSet<Arc<str>>>,
     pending_writes: PendingWrites,
-    /// What a watch made due of a Sandbox that is being taken, before the reply to that.
+    /// Keys that watch events for a Sandbox made due while a take of the Sandbox was in flight. They wait for the
+    /// reply.
     due_with_reply: BTreeMap<Key, BTreeSet<Key>>,
-    /// Controlled objects by their controller's UID.
+    /// Controlled objects, by the UID of their controller.
     children: BTreeMap<Arc<str>, BTreeSet<Key>>,
-    /// Sandboxes of a pool, each with its pod, by the pool's key and UID: so that a look at a large pool is short.
+    /// The Sandboxes of each pool with their pods, by the key and UID of the pool. The index makes the snapshot of a
+    /// large
+    /// pool cheap.
     members: BTreeMap<(Key, Arc<str>), Members>,
-    /// Sandboxes that are to run and have no pod: what they wait for may be a fact of the cluster.
+    /// Running Sandboxes without a pod. They may wait for a change of a cluster-wide object.
     without_pod: BTreeSet<Key>,
-    /// Nodes on which nothing is handed out.
+    /// Nodes whose Sandboxes are not handed out.
     unusable_nodes: BTreeMap<Arc<str>, NodeTrouble>,
-    /// Who waits for or depends on a template or pool, by its key.
+    /// The objects that depend on a template or a pool, by the key of the template or pool.
     referrers: BTreeMap<Key, BTreeSet<Key>>,
-    /// Sandboxes that could be claimed.
+    /// Warm Sandboxes that a claim can take.
     warm: Warm,
-    /// Sandboxes that are reserved for claims at their admission. They are not in `warm`.
+    /// Warm Sandboxes that are reserved for claims which were admitted. They are not in `warm`.
     reservations: Reservations,
-    /// The time that it was told last.
+    /// The last `now` that a caller passed to [`World::observe`] or to a reservation.
     last_now: Timestamp,
-    /// Live claimed Sandboxes by the pool that they came from.
+    /// Live Sandboxes that claims took, by the pool that they came from.
     taken: BTreeMap<Key, BTreeSet<Key>>,
     demand: BTreeMap<Key, Demand>,
     status_written: BTreeMap<Key, Timestamp>,
     classes: Arc<Vec<RuntimeClassFact>>,
-    /// Counts creations, so that names differ.
+    /// The number of creations so far, from which different names are made.
     created: u64,
 }
 
 impl World {
-    /// A world of which nothing is known.
+    /// Returns an empty World.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -141,7 +150,7 @@ impl World {
         }
     }
 
-    /// What the operator was told at its start.
+    /// The settings of the operator.
     #[must_use]
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
@@ -153,51 +162,52 @@ impl World {
         &self.bindings
     }
 
-    /// The object as it is known now.
+    /// The newest version of an object, if the object exists.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
         self.objects.get(key)
     }
 
-    /// Our own writes to an object that no watch has shown yet, in words, for `/debug/seen`.
+    /// Descriptions of our pending writes to an object, for `/debug/seen`.
     #[must_use]
     pub fn pending(&self, key: &Key) -> Vec<String> {
         self.pending_writes.describe(key)
     }
 
-    /// Whether a write of ours to the object is under way.
+    /// Whether one of our writes to the object is in flight.
     #[must_use]
     pub fn awaits_reply(&self, key: &Key) -> bool {
         self.pending_writes.awaits_reply(key)
     }
 
-    /// Objects of one kind.
+    /// All objects of one kind, in the order of their keys.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
-        // `Arc<str>` of nothing sorts before every namespace.
+        // The empty string sorts before every namespace.
         let start = Key::new(kind, "", "");
         self.objects.range(start..).take_while(move |(k, _)| k.kind == kind).map(|(_, o)| o)
     }
 
-    /// Whether the last list of a kind lacked what a reply had shown meanwhile, and no event has shown it since. If that
-    /// stays so for long, only another list can say that it is gone.
+    /// Whether an object of a kind is unverified: a reply contained it, a list that began before the reply did not, and
+    /// no
+    /// event has delivered it since. If this lasts, only another list can show whether the object still exists.
     #[must_use]
     pub fn has_unverified(&self, kind: Kind) -> bool {
         self.awaiting_watch.iter().any(|(key, owed)| key.kind == kind && *owed == Awaiting::Unverified)
     }
 
-    /// Puts other policies in force; answers whom that concerns.
+    /// Replaces the bindings. Returns the keys to reconcile: all pools and Sandboxes.
     pub fn set_bindings(&mut self, bindings: Bindings) -> Vec<Key> {
         self.bindings = Arc::new(bindings);
         self.reconciled_kinds([Kind::Pool, Kind::SeedPool, Kind::Sandbox])
     }
 
-    /// Every object that is reconciled: the periodic look at everything.
+    /// The keys of all objects whose kind is reconciled, for the periodic pass.
     #[must_use]
     pub fn everything(&self) -> Vec<Key> {
         self.reconciled_kinds(Kind::OWN)
     }
 
-    /// Claims whose status names no Sandbox yet.
+    /// The keys of claims whose status has no Sandbox yet.
     #[must_use]
     pub fn claims_without_sandbox(&self) -> Vec<Key> {
         let claims = [Kind::Claim, Kind::SeedClaim].into_iter().flat_map(|kind| self.of_kind(kind));
@@ -205,22 +215,24 @@ impl World {
         claims.filter(waits).map(|o| o.key.clone()).collect()
     }
 
-    /// How many objects that is.
+    /// The number of objects whose kind is reconciled.
     #[must_use]
     pub fn reconciled(&self) -> usize {
         self.reconciled
     }
 
-    /// Some of them: those that follow a key in the order of keys, or the first ones.
+    /// At most `most` keys of objects whose kind is reconciled: those that follow `key` in the order of keys, or the
+    /// first
+    /// ones.
     #[must_use]
     pub fn everything_after(&self, key: Option<&Key>, most: usize) -> Vec<Key> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
         let keys = self.objects.range((from, Bound::Unbounded)).map(|(key, _)| key);
-        // Kinds that are reconciled stand before all others.
+        // Kinds that are reconciled sort before all other kinds.
         keys.take_while(|key| key.kind.own().is_some()).take(most).cloned().collect()
     }
 
-    /// The same in one namespace.
+    /// The keys of all objects of a namespace whose kind is reconciled.
     fn reconciled_in(&self, namespace: &str) -> impl Iterator<Item = Key> {
         Kind::OWN.into_iter().flat_map(move |kind| {
             let there = self.objects.range(Key::new(kind, namespace, "")..);
@@ -228,8 +240,9 @@ impl World {
         })
     }
 
-    /// Forgets what no event will clear: operations that were lost so long ago that they do not count any more,
-    /// refusals that nothing repeats, the demand for pools that are not there. To be called once in a while.
+    /// Removes state that no event will remove: pending writes whose reply was lost so long ago that they do not count
+    /// any
+    /// more, old refusals, and the demand for pools that do not exist. The operator calls this periodically.
     pub fn forget_old(&mut self, now: Timestamp) {
         self.pending_writes.forget_old(now, self.settings.unknown_for);
         let objects = &self.objects;
@@ -240,7 +253,7 @@ impl World {
         kinds.into_iter().flat_map(|k| self.of_kind(k)).map(|o| o.key.clone()).collect()
     }
 
-    /// Takes in what a watch delivered; answers what has to be reconciled because of it.
+    /// Puts a delivery of a watch into the World. Returns the keys to reconcile because of it.
     pub fn observe(&mut self, observed: Observed, now: Timestamp) -> Vec<Key> {
         self.expire_reservations(now);
         let mut dirty = BTreeSet::new();
@@ -249,8 +262,9 @@ impl World {
                 let key = object.key.clone();
                 self.applied(object, now, &mut dirty);
                 if self.pending_writes.is_being_taken(&key) && !dirty.is_empty() {
-                    // Most likely our own write, which the watch shows before the reply comes. What follows it waits for the reply
-                    // as it would otherwise, or it would be in the claim's way.
+                    // This event most likely shows our own take before its reply has arrived. The keys wait for the
+                    // reply.
+                    // Otherwise their reconciles would delay the rest of the claim's plan.
                     self.due_with_reply.entry(key).or_default().append(&mut dirty);
                 }
             }
@@ -266,7 +280,7 @@ impl World {
             Observed::Listed(kind, objects) => {
                 let listed: BTreeSet<Key> = objects.iter().map(|o| o.key.clone()).collect();
                 let uids: BTreeSet<&str> = objects.iter().map(|o| &*o.meta.uid).collect();
-                // What a list does not show any more, no watch that follows it will.
+                // A watch that follows a list delivers nothing about objects that the list does not contain.
                 self.deleted_uids.retain(|uid, gone_kind| *gone_kind != kind || uids.contains(&**uid));
                 for object in objects {
                     self.applied(object, now, &mut dirty);
@@ -317,11 +331,11 @@ impl World {
         }
     }
 
-    /// Marks a step's operations as on their way and answers them as they are to be sent, or says that the plan is
-    /// stale. Nothing is marked then.
+    /// Begins a step: records a pending write for each operation, and returns the operations as they are to be sent.
     ///
     /// # Errors
-    /// [`Stale`] if an object that an operation names is not as the plan supposed.
+    /// [`Stale`] if an object is not in the state that the plan was made for. No pending write is recorded in that
+    /// case.
     pub fn begin(&mut self, step: &[Op]) -> Result<Vec<Op>, Stale> {
         if !step.iter().all(|op| self.still_holds(op)) {
             return Err(Stale);
@@ -340,8 +354,9 @@ impl World {
         Ok(step.iter().map(|op| self.addressed(op)).collect())
     }
 
-    /// A status is written for the version held. The API server looks at the UID in a patch of an object, and not in one
-    /// of a custom resource's status: that would be stored for whoever has the name by now.
+    /// Adds the version in the World to a status write. The API server checks the UID in a patch of an object, but not
+    /// in a
+    /// patch of a custom resource's status. Without the version, the patch could change a new object of the same name.
     fn addressed(&self, op: &Op) -> Op {
         let mut op = op.clone();
         if let Action::Patch { uid, resource_version: version @ None, status: true, .. } = &mut op.action
@@ -369,7 +384,9 @@ impl World {
         }
     }
 
-    /// The version that an operation was made for; of one that names a UID alone, the version held of that UID.
+    /// The version that an operation was planned for. If the operation names only a UID, this is the version of that
+    /// object in
+    /// the World.
     fn tried_version(&self, op: &Op) -> Option<u64> {
         let (Action::Patch { uid, resource_version, .. } | Action::Delete { uid, resource_version, .. }) = &op.action
         else {
@@ -381,7 +398,7 @@ impl World {
         }
     }
 
-    /// Takes in what became of an operation; answers what has to be reconciled because of it.
+    /// Ends an operation with its outcome. Returns the keys to reconcile because of it.
     pub fn finish(&mut self, op: &Op, outcome: &Outcome, now: Timestamp) -> Vec<Key> {
         let mut dirty = BTreeSet::new();
         match outcome {
@@ -419,13 +436,13 @@ impl World {
             }
             Outcome::Conflict => {
                 self.pending_writes.clear(&op.key, &PendingWrite::of(op));
-                // Of the version that was tried, not of the one held: a newer one may have come meanwhile.
+                // The version of the attempt is out of date. The World may have a newer version by now.
                 if let Some(version) = self.tried_version(op) {
                     self.pending_writes.outdated(op.key.clone(), version);
                 }
                 self.add_warm(&op.key);
             }
-            // If an earlier try was without a reply, this is its object, and the watch will show it.
+            // If an earlier attempt had no reply, it created this object, and the watch will deliver it.
             Outcome::Exists => self.pending_writes.lost(&op.key, &PendingWrite::of(op), now),
             Outcome::Rejected { status, message } => {
                 self.pending_writes.not_done(&op.key, &PendingWrite::of(op));

@@ -1,4 +1,4 @@
-//! What is on its way to an object, was lost on its way, or was refused.
+//! Pending writes: our writes that are in flight or had no reply, and the writes that the API server refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,26 +11,27 @@ use crate::plan::{Action, Op, Reason};
 use crate::snapshot::Refusal;
 use crate::time::{saturating_add, time_left};
 
-/// How long a refusal is remembered that nothing repeats or takes back. What is still refused is tried, and refused
-/// again, much more often than that.
+/// The time for which a refusal is kept if the write is neither refused again nor stored. A write that is still refused
+/// is
+/// retried much more often.
 const REFUSAL_KEPT: Duration = Duration::from_secs(3600);
 
-/// How long a claim is refused a Sandbox before that is not taken for passing: an API server that has just started knows
-/// no roles and no policies for a moment.
+/// The time for which takes of a claim have to be refused before the refusal counts as final. An API server that has
+/// just started has no roles and no policies for a moment.
 const REFUSED_FOR_GOOD: Duration = Duration::from_secs(1);
-/// How long that counts.
+/// The time for which a final refusal counts.
 const REFUSED_COUNTS: Duration = Duration::from_secs(60);
 
-/// The effect of an operation, as far as other decisions have to know.
+/// The effect of an operation, as far as other decisions depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PendingWrite {
-    /// The object is being made, for this controller.
+    /// The object is being created for the controller with this UID.
     Create { controller: Option<Arc<str>> },
-    /// The Sandbox goes to this claim.
+    /// The claim with this UID takes the Sandbox.
     Take { claim: Option<Arc<str>> },
     /// The object is being deleted.
     Delete,
-    /// Anything else.
+    /// Any other patch.
     Patch { status: bool },
 }
 
@@ -50,21 +51,25 @@ impl PendingWrite {
     }
 }
 
-/// All marks, by object. An operation is on its way until it is cleared, and lost from the time it carries.
+/// All pending writes, by object. A pending write without a time is in flight. A pending write with a time had no
+/// reply, and
+/// counts as lost since that time.
 #[derive(Debug, Default)]
 pub(super) struct PendingWrites {
-    /// Creations of which another try is under way, and since when an earlier one is without a reply.
+    /// Creations with another attempt in flight, and the time since which an earlier attempt counts as lost.
     tried: BTreeMap<(Key, PendingWrite), Timestamp>,
     pending: BTreeMap<Key, BTreeMap<PendingWrite, Option<Timestamp>>>,
-    /// Objects being made, by their controller.
+    /// Objects that are being created, by the UID of their controller.
     creating: BTreeMap<Arc<str>, BTreeMap<Key, Option<Timestamp>>>,
-    /// Sandboxes that a claim took without a reply, by the claim's UID, and since when.
+    /// The Sandbox that a claim took without a reply, by the UID of the claim, and the time since which the take counts
+    /// as
+    /// lost.
     taking: BTreeMap<Arc<str>, (Key, Timestamp)>,
     outdated: BTreeMap<Key, u64>,
     refused: BTreeMap<Key, Refusal>,
-    /// The last refusal of a Sandbox for this controller: its next try may have another name.
+    /// The last refused creation of a Sandbox, by the UID of its controller. The next attempt may use another name.
     refused_for: BTreeMap<Arc<str>, (Key, Refusal)>,
-    /// The last refusal of a take, by the claim's UID, and when they began.
+    /// The last refusal of a take, by the UID of the claim, and the time of the first refusal.
     refused_takes: BTreeMap<Arc<str>, (Timestamp, Key, Refusal)>,
 }
 
@@ -79,7 +84,9 @@ impl PendingWrites {
         }
     }
 
-    /// The API server refused a try. That says nothing of an earlier one whose reply was lost: it may have been stored.
+    /// Ends an attempt that the API server refused. An earlier attempt whose reply was lost may have been stored all
+    /// the same,
+    /// so it stays pending.
     pub(super) fn not_done(&mut self, key: &Key, mark: &PendingWrite) {
         match self.tried.remove(&(key.clone(), mark.clone())) {
             Some(since) => self.lost(key, mark, since),
@@ -87,7 +94,7 @@ impl PendingWrites {
         }
     }
 
-    /// What is on its way to an object, or was lost on it since when: for people.
+    /// Describes the pending writes to an object for people.
     pub(super) fn describe(&self, key: &Key) -> Vec<String> {
         let marks = self.pending.get(key).into_iter().flatten();
         marks
@@ -117,7 +124,7 @@ impl PendingWrites {
         }
     }
 
-    /// No reply came: from now on the operation counts for a while.
+    /// Records that an operation had no reply. It counts as possibly stored for some time from now on.
     pub(super) fn lost(&mut self, key: &Key, mark: &PendingWrite, now: Timestamp) {
         self.tried.remove(&(key.clone(), mark.clone()));
         if let PendingWrite::Create { controller: Some(uid) } = mark
@@ -133,10 +140,11 @@ impl PendingWrites {
         }
     }
 
-    /// The object was seen: what was lost is known now. What is on its way stays.
+    /// Removes the lost writes to an object, because a new version of the object shows their effect. Writes in flight
+    /// stay.
     pub(super) fn observed(&mut self, key: &Key) {
         self.outdated.remove(key);
-        // A take is of one version of the Sandbox, so another version says what became of it.
+        // A take is for one version of the Sandbox, so another version shows whether the take was stored.
         self.taking.retain(|_, (taken, _)| taken != key);
         let Some(marks) = self.pending.get(key) else { return };
         let known: Vec<PendingWrite> =
@@ -146,14 +154,14 @@ impl PendingWrites {
         }
     }
 
-    /// The object is gone.
+    /// Removes the state of an object that was deleted.
     pub(super) fn forget(&mut self, key: &Key) {
         self.outdated.remove(key);
         self.refused.remove(key);
         self.observed(key);
     }
 
-    /// Forgets what was lost so long ago that it does not count, and refusals that nothing repeats.
+    /// Removes writes that were lost so long ago that they do not count any more, and old refusals.
     pub(super) fn forget_old(&mut self, now: Timestamp, unknown_for: Duration) {
         let counts = |since: Timestamp, most: Duration| time_left(since, most, now).is_some();
         for marks in self.pending.values_mut() {
@@ -170,7 +178,7 @@ impl PendingWrites {
         self.refused_takes.retain(|_, (_, _, refusal)| counts(refusal.at, REFUSED_COUNTS));
     }
 
-    /// An operation on its way (not lost) that another one must not overtake.
+    /// Whether a create, take or delete of the object is in flight. Another operation must not overtake it.
     pub(super) fn in_flight(&self, key: &Key) -> bool {
         self.pending.get(key).is_some_and(|marks| {
             marks.iter().any(|(mark, lost)| {
@@ -183,13 +191,13 @@ impl PendingWrites {
         })
     }
 
-    /// Whether a take of the Sandbox is on its way.
+    /// Whether a take of the Sandbox is in flight.
     pub(super) fn is_being_taken(&self, key: &Key) -> bool {
         let marks = self.pending.get(key).into_iter().flatten();
         marks.filter(|(_, lost)| lost.is_none()).any(|(mark, _)| matches!(mark, PendingWrite::Take { .. }))
     }
 
-    /// Whether a take or delete of the object is on its way or perhaps done.
+    /// Whether a take or delete of the object is in flight or possibly stored.
     pub(super) fn leaving(&self, key: &Key, now: Timestamp, unknown_for: Duration) -> bool {
         self.pending.get(key).is_some_and(|marks| {
             marks.iter().any(|(mark, lost)| {
@@ -203,7 +211,9 @@ impl PendingWrites {
         })
     }
 
-    /// Those Sandboxes of a namespace; and until when that counts, of what got no reply.
+    /// The Sandboxes of a namespace with such a take or delete. The time is the end of the period for which a write
+    /// without a
+    /// reply counts.
     pub(super) fn all_leaving(
         &self,
         namespace: &str,
@@ -220,13 +230,13 @@ impl PendingWrites {
             .collect()
     }
 
-    /// The Sandbox that is perhaps a claim's already, and until when that counts.
+    /// The Sandbox that a claim took without a reply, and the time until which the take counts.
     pub(super) fn taking(&self, claim: &str, now: Timestamp, unknown_for: Duration) -> Option<(&Key, Timestamp)> {
         let (key, since) = self.taking.get(claim)?;
         time_left(*since, unknown_for, now).map(|until| (key, until))
     }
 
-    /// Objects being made for a controller, and since when without a reply.
+    /// The objects that are being created for a controller, and the time since which a creation counts as lost.
     pub(super) fn creating(
         &self,
         controller: &str,
@@ -245,7 +255,7 @@ impl PendingWrites {
         self.outdated.insert(key, version);
     }
 
-    /// Whether the API server said that there is a newer version than the one held.
+    /// Whether a conflict has shown that the API server has a newer version than this one.
     pub(super) fn is_outdated(&self, key: &Key, version: u64) -> bool {
         self.outdated.get(key).is_some_and(|v| *v >= version)
     }
@@ -268,14 +278,14 @@ impl PendingWrites {
         }
     }
 
-    /// The Sandbox that the API server does not let this claim take, and what it says.
+    /// The Sandbox that the API server does not let this claim take, and the refusal.
     pub(super) fn refused_take(&self, claim: &str, now: Timestamp) -> Option<(&Key, &Refusal)> {
         let (first, key, refusal) = self.refused_takes.get(claim)?;
         let for_good = saturating_add(*first, REFUSED_FOR_GOOD) <= refusal.at;
         (for_good && time_left(refusal.at, REFUSED_COUNTS, now).is_some()).then_some((key, refusal))
     }
 
-    /// A Sandbox was stored for this controller, or the controller is gone.
+    /// Removes the refusals for a controller, because a Sandbox was stored for it or the controller was deleted.
     pub(super) fn not_refused(&mut self, controller: &str) {
         self.refused_for.remove(controller);
         self.refused_takes.remove(controller);
@@ -285,12 +295,12 @@ impl PendingWrites {
         self.refused_for.get(controller)
     }
 
-    /// Whether a reply about the object is still to come.
+    /// Whether a write to the object is in flight.
     pub(super) fn awaits_reply(&self, key: &Key) -> bool {
         self.pending.get(key).is_some_and(|marks| marks.values().any(Option::is_none))
     }
 
-    /// Objects of a kind in a namespace to which a write was refused.
+    /// The objects of a kind in a namespace for which a write was refused.
     pub(super) fn refused_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &Key> {
         let there = self.refused.range(Key::new(kind, namespace, "")..).map(|(key, _)| key);
         there.take_while(move |key| key.kind == kind && *key.namespace == *namespace)

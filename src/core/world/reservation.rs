@@ -1,8 +1,10 @@
-//! Reservations: warm Sandboxes that are kept for claims between their admission and their storage.
+//! Reservations: warm Sandboxes that are held for claims between their admission and their storage.
 //!
-//! A reservation is a hint that costs no write. The webhook stores the Sandbox's name on the claim, and the claim's
-//! reconcile tries that Sandbox first. A reservation commits nothing: only the Sandbox's owner reference does that. Other
-//! claims pass the Sandbox over until the reservation expires.
+//! A reservation is a hint that costs no write. The webhook puts the name of the Sandbox into an annotation of the
+//! claim,
+//! and the reconcile of the claim tries that Sandbox first. Only the owner reference of the Sandbox commits it to a
+//! claim.
+//! Other claims do not take the Sandbox until the reservation expires.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,15 +19,16 @@ use crate::names::annotation;
 use crate::object::Object;
 use crate::time::saturating_add;
 
-/// The largest step back of the clock that is ignored: the caller may have read the clock a little before the last caller.
+/// The largest backward step of the clock that is ignored. A caller may have read the clock a little before the last
+/// caller.
 const CLOCK_BACK: Duration = Duration::from_secs(5);
 
 /// One reservation.
 #[derive(Debug)]
 struct Reservation {
-    /// The claim's first-observed stamp. Nobody else can know it before the claim is stored.
+    /// The first-observed stamp of the claim. No other client can know it before the claim is stored.
     stamp: String,
-    /// When the reservation expires.
+    /// The time at which the reservation expires.
     until: Timestamp,
 }
 
@@ -37,7 +40,9 @@ pub struct NewClaim<'a> {
     pub namespace: &'a str,
     /// The claim as the user sent it.
     pub document: &'a Value,
-    /// When the claim was first observed. The stamp tells a repeated call for the same claim from another claim.
+    /// The first-observed stamp of the claim. It distinguishes a repeated call for the same claim from a call for
+    /// another
+    /// claim.
     pub stamp: String,
     /// The time of the call.
     pub now: Timestamp,
@@ -66,14 +71,14 @@ impl Reservations {
         self.by_sandbox.insert(sandbox, Reservation { stamp, until });
     }
 
-    /// Ends a reservation: a claim took the Sandbox, or the Sandbox is gone. Returns whether there was one.
+    /// Ends a reservation, because a claim took the Sandbox or the Sandbox was deleted. Returns whether there was one.
     pub(super) fn remove(&mut self, sandbox: &Key) -> bool {
         let Some(reservation) = self.by_sandbox.remove(sandbox) else { return false };
         self.by_end.remove(&(reservation.until, sandbox.clone()));
         true
     }
 
-    /// Takes out the Sandboxes whose reservations have expired.
+    /// Ends the reservations that have expired, and returns their Sandboxes.
     fn expired(&mut self, now: Timestamp) -> Vec<Key> {
         let mut expired = Vec::new();
         while let Some((until, _)) = self.by_end.first()
@@ -86,7 +91,7 @@ impl Reservations {
         expired
     }
 
-    /// Takes out all Sandboxes.
+    /// Ends all reservations, and returns their Sandboxes.
     fn drain(&mut self) -> Vec<Key> {
         self.by_end.clear();
         std::mem::take(&mut self.by_sandbox).into_keys().collect()
@@ -106,7 +111,8 @@ impl World {
         self.expire_reservations(now);
         let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         if self.objects.contains_key(&Key::new(kind, namespace, name)) {
-            // The API server will refuse the claim. A client that repeats this must not hold back a Sandbox each time.
+            // The API server will refuse the claim, because it exists. A client that retries must not block a Sandbox
+            // each time.
             return None;
         }
         if let Some(named) = reserved_sandbox(document)
@@ -134,7 +140,7 @@ impl World {
         let metadata = document.get_mut("metadata")?.as_object_mut()?;
         metadata.insert("namespace".to_owned(), new.namespace.into());
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-            // The user's own word.
+            // Only the operator may give this hint, so a value from the user is ignored.
             annotations.remove(annotation::SANDBOX_NAME);
         }
         let claim = Object::from_json(new.kind, document)?;
@@ -147,8 +153,9 @@ impl World {
         self.candidate(&claim, &model.source, template, new.now).0.map(|(sandbox, _)| sandbox)
     }
 
-    /// Ends the reservations that have expired. Where the clock was set back, it ends all of them: nobody waits until the
-    /// clock has come as far again.
+    /// Ends the reservations that have expired. If the clock was set back, it ends all of them, so that no reservation
+    /// lasts
+    /// until the clock has caught up.
     pub(super) fn expire_reservations(&mut self, now: Timestamp) {
         let set_back = saturating_add(now, CLOCK_BACK) < self.last_now;
         self.last_now = now;
@@ -159,7 +166,7 @@ impl World {
     }
 }
 
-/// The Sandbox that a claim names as reserved for it.
+/// The name of the Sandbox that is reserved for a claim, from the claim's annotation.
 #[must_use]
 pub fn reserved_sandbox(claim: &Value) -> Option<&str> {
     claim.pointer("/metadata/annotations")?.get(annotation::SANDBOX_NAME)?.as_str()

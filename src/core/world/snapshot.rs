@@ -1,4 +1,4 @@
-//! From the [`World`] to what one reconcile sees.
+//! Makes the snapshot of an object from the [`World`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use crate::snapshot::{
     ClaimSnapshot, Common, Member, NodeState, PendingTake, PoolSnapshot, SandboxSnapshot, Snapshot, TemplateSnapshot,
 };
 
-/// A Sandbox that could be claimed, and its pod.
+/// A warm Sandbox that a claim can take, and its pod.
 type Candidate = (Arc<Object>, Arc<Object>);
 
 impl World {
-    /// Looks at one object and its surroundings.
+    /// Makes the snapshot of one object. The snapshot is `Absent` if the object does not exist or its kind is not
+    /// reconciled.
     #[must_use]
     pub fn snapshot(&self, key: &Key, now: Timestamp) -> Snapshot {
         let Some(object) = self.objects.get(key).cloned() else { return Snapshot::Absent(key.clone()) };
@@ -40,7 +41,8 @@ impl World {
         let key = &sandbox.key;
         let pods: Vec<_> = self.pods_of(&sandbox).collect();
         let pod_key = key.sibling(Kind::Pod, manifest::pod_name(&sandbox));
-        // Whatever of that name is not among its own is in the way, even one that names its UID.
+        // A pod of that name that the Sandbox does not control blocks it, even if an owner reference has the Sandbox's
+        // UID.
         let other_pod = self.objects.get(&pod_key).filter(|p| !pods.iter().any(|own| own.key == p.key)).cloned();
         let volume_claims: std::collections::BTreeMap<_, _> = manifest::volume_claim_names(&sandbox)
             .into_iter()
@@ -83,7 +85,7 @@ impl World {
         let members: Vec<Member> = self
             .members
             .get(&(key.clone(), pool.meta.uid.clone()))
-            // Of a pool that goes nothing is decided, however often claims take from it.
+            // A terminating pool makes no decisions, even when claims take its Sandboxes.
             .filter(|_| pool.meta.deletion_timestamp.is_none())
             .into_iter()
             .flatten()
@@ -128,18 +130,18 @@ impl World {
         }
     }
 
-    /// How the node of a pool's Sandbox stands.
+    /// The state of the node that the pod of a pool's Sandbox runs on.
     fn node_of(&self, sandbox: &Object, pod: Option<&Object>) -> NodeState {
         let Some(name) = pod.and_then(|pod| pod.pod()?.node.as_deref()) else { return NodeState::None };
         match self.unusable_nodes.get(name) {
-            // One that was put there in spite of the cordon would be put there again.
+            // If the Sandbox was created after the cordon, its replacement could get the same node.
             Some(NodeTrouble::CordonedAt(at)) if sandbox.meta.created < *at => NodeState::Cordoned,
             Some(NodeTrouble::Silent) => NodeState::Silent,
             Some(NodeTrouble::CordonedAt(_)) | None => NodeState::Fit,
         }
     }
 
-    /// Names for as many Sandboxes as a pool may make at once.
+    /// Free names for as many Sandboxes as the pool may create at once.
     fn new_names(&self, pool: &Object, alive: usize, creating: &[Arc<str>]) -> Vec<String> {
         let maximum = pool.pool().and_then(|p| p.spec.as_ref().ok()).map_or(0, |model| model.size.max());
         let maximum = usize::try_from(maximum).unwrap_or(usize::MAX);
@@ -159,7 +161,7 @@ impl World {
         let source = claim.claim().and_then(|c| c.spec.as_ref().ok()).map(|c| c.source.clone());
         let (named_pool, template_key) = self.asked_for(&claim);
         let template = template_key.as_ref().and_then(|t| self.objects.get(t)).cloned();
-        // One that is perhaps being made for it already is made to the end, not exchanged for a warm one.
+        // If a creation for the claim is pending, the claim waits for that Sandbox and takes no warm one.
         let making = self.pending_writes.creating(&claim.meta.uid, now, self.settings.unknown_for).next().is_some();
         let (candidate, stale) = match (&source, &template) {
             (Some(source), Some(template)) if owned.is_empty() && !making => {
@@ -197,7 +199,7 @@ impl World {
         }
     }
 
-    /// The pool that a claim names and the template that it gets, as far as they are there.
+    /// The pool that a claim names, if it exists, and the key of the claim's template, if it is known.
     pub(super) fn asked_for(&self, claim: &Object) -> (Option<Arc<Object>>, Option<Key>) {
         let key = &claim.key;
         match claim.claim().and_then(|c| c.spec.as_ref().ok()).map(|c| &c.source) {
@@ -217,7 +219,9 @@ impl World {
         }
     }
 
-    /// The Sandbox that a claim would take, with its pod; and one that only its old template keeps from being taken.
+    /// Returns the Sandbox that a claim would take, with its pod. The second value is a Sandbox that the claim could
+    /// take if
+    /// its template had not changed.
     pub(super) fn candidate(
         &self,
         claim: &Object,
@@ -241,7 +245,7 @@ impl World {
             !self.pending_writes.leaving(&sandbox.key, now, self.settings.unknown_for)
                 && !self.pending_writes.is_outdated(&sandbox.key, sandbox.meta.version)
         };
-        // The hint of an earlier try goes first: that Sandbox may already be ours in the API server.
+        // The hint of an earlier attempt comes first, because the claim may already own that Sandbox in the API server.
         let hint = claim.meta.annotations.get(annotation::SANDBOX_NAME);
         let hinted = hint.and_then(|name| self.objects.get(&claim.key.sibling(Kind::Sandbox, name.as_str())));
         let hinted = hinted.filter(|s| {
@@ -265,16 +269,20 @@ impl World {
         (None, stale)
     }
 
-    /// Whether Sandboxes on a node may be handed out: it is ready and not cordoned.
+    /// Whether Sandboxes on a node may be handed out: the node is Ready and not cordoned.
     fn is_usable(&self, node: &str) -> bool {
         match self.objects.get(&Key::new(Kind::Node, "", node)).map(|node| &node.body) {
             Some(Body::Node(node)) => node.schedulable,
-            // It is gone, and its pods will be found out to be; or no node can be seen from where we are.
+            // Either the node was deleted, and its pods will be deleted too, or the operator may not watch any node. In
+            // the second
+            // case, and for a pod without a node, nothing speaks against the Sandbox.
             Some(_) | None => node.is_empty() || self.of_kind(Kind::Node).next().is_none(),
         }
     }
 
-    /// The pod of a Sandbox that may be handed out: Ready, staying, on a node that is ready and not cordoned.
+    /// The pod of a Sandbox, if the Sandbox may be handed out: the pod is Ready, it is not terminating, and its node is
+    /// Ready
+    /// and not cordoned.
     fn usable_pod(&self, sandbox: &Object) -> Option<Arc<Object>> {
         let object = self.pod_of(sandbox)?;
         let pod = object.pod()?;
@@ -283,7 +291,7 @@ impl World {
     }
 
     pub(super) fn pod_of(&self, sandbox: &Object) -> Option<Arc<Object>> {
-        // One of another name is not what we made, whatever owner it names.
+        // The operator did not create a pod of another name, even if an owner reference names the Sandbox.
         self.pods_of(sandbox).find(|pod| *pod.key.name == *manifest::pod_name(sandbox))
     }
 
@@ -306,24 +314,26 @@ impl World {
         self.objects.get(&Key::new(Kind::Namespace, "", name))
     }
 
-    /// Labels of a namespace; none while it is not known.
+    /// The labels of a namespace. They are empty if the namespace is not known.
     #[must_use]
     pub fn namespace_labels(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
         self.namespace(namespace).map(|o| o.meta.labels.clone()).unwrap_or_default()
     }
 
-    /// Whether the labels of a namespace are known. Where no Namespace is known at all, none can be watched for.
+    /// Whether the labels of a namespace are known. If the World contains no Namespace at all, the operator may not
+    /// watch them,
+    /// and the labels count as known.
     fn namespace_known(&self, namespace: &str) -> bool {
         self.namespace(namespace).is_some() || self.of_kind(Kind::Namespace).next().is_none()
     }
 
-    /// The RuntimeClasses there are.
+    /// The RuntimeClasses of the cluster.
     #[must_use]
     pub fn classes(&self) -> &Arc<Vec<crate::question::RuntimeClassFact>> {
         &self.classes
     }
 
-    /// The owner of a Pod, if it is known.
+    /// The object that controls a Pod, if the World contains both.
     #[must_use]
     pub fn owner_of_pod(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
         let pod = self.objects.get(&Key::new(Kind::Pod, namespace, name))?;
@@ -331,7 +341,7 @@ impl World {
     }
 
     fn default_storage_class(&self) -> bool {
-        // The API server's own mark of the default class.
+        // The annotation by which Kubernetes marks the default class.
         const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
         self.of_kind(Kind::StorageClass).any(|c| c.meta.annotations.get(DEFAULT).is_some_and(|v| v == "true"))
     }
@@ -353,8 +363,9 @@ impl World {
     }
 }
 
-/// Whether an object's controller is this one by kind, group and name. The UID alone is public: a reference that names it
-/// under another kind or name is somebody's forgery.
+/// Whether the controller reference of an object matches this owner by kind, group and name. The UID alone is public,
+/// so a
+/// reference with the UID and another kind or name is a forgery.
 fn names_as_owner(object: &Object, owner: &Key) -> bool {
     object.owner_key().as_ref() == Some(owner)
 }

@@ -1,7 +1,8 @@
-//! Sandboxes that could be claimed, so ordered that what is left in a pool stays spread over the nodes.
+//! The index of warm Sandboxes, in the order in which claims take them. The order keeps a pool spread over the nodes.
 //!
-//! A claim takes the oldest on the node that holds most of the pool's: so a burst goes round the nodes, and the loss
-//! of a node costs the pool as little as possible. It counts at once what other claims have taken.
+//! A claim takes the oldest Sandbox on the node that has most Sandboxes of the pool. A burst of claims therefore
+//! takes from all nodes in turn, and the loss of a node costs the pool as few Sandboxes as possible. A take counts at
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use jiff::Timestamp;
 
 use crate::kind::Key;
 
-/// What a Sandbox was made of: the pool's UID, and the hash of its template.
+/// The origin of a warm Sandbox: the UID of its pool, and the hash of the template that it was created from.
 pub(super) type PoolRevision = (Arc<str>, Arc<str>);
 
-/// By what they were made of: those of an old template are in nobody's way.
+/// The warm Sandboxes, by pool and template hash, so that a search does not meet the Sandboxes of an old template.
 #[derive(Debug, Default)]
 pub(super) struct Warm {
     pools: BTreeMap<PoolRevision, Pool>,
@@ -21,15 +22,15 @@ pub(super) struct Warm {
 
 #[derive(Debug, Default)]
 struct Pool {
-    /// Where each one stands below, so that it is found again whatever became of its pod.
+    /// The node and creation time of each Sandbox in `nodes`, so that it is found even after its pod has changed.
     places: BTreeMap<Key, (Arc<str>, Timestamp)>,
     nodes: BTreeMap<Arc<str>, BTreeSet<(Timestamp, Key)>>,
-    /// Nodes by how many they hold.
+    /// The nodes, by the number of Sandboxes that they have.
     order: BTreeSet<(usize, Arc<str>)>,
 }
 
 impl Warm {
-    /// Puts one in, or moves it to another node.
+    /// Adds a Sandbox, or moves it to another node.
     pub(super) fn insert(&mut self, make: &PoolRevision, key: &Key, created: Timestamp, node: Arc<str>) {
         let pool = self.pools.entry(make.clone()).or_default();
         if pool.places.get(key).is_some_and(|place| *place == (node.clone(), created)) {
@@ -40,7 +41,7 @@ impl Warm {
         pool.places.insert(key.clone(), (node, created));
     }
 
-    /// Takes one out, if it is in.
+    /// Removes a Sandbox, if the index contains it.
     pub(super) fn remove(&mut self, make: &PoolRevision, key: &Key) {
         let Some(held) = self.pools.get_mut(make) else { return };
         held.remove(key);
@@ -49,7 +50,7 @@ impl Warm {
         }
     }
 
-    /// Those of one make on usable nodes, best first.
+    /// The Sandboxes of one pool and template hash on usable nodes, best first.
     pub(super) fn of(&self, make: &PoolRevision, usable: impl Fn(&str) -> bool) -> impl Iterator<Item = &Key> {
         self.pools.get(make).into_iter().flat_map(move |pool| {
             let nodes: Vec<_> = pool.order.iter().rev().filter(|(_, node)| usable(node)).collect();
@@ -58,7 +59,7 @@ impl Warm {
         })
     }
 
-    /// Those of a pool that were made of another template.
+    /// The Sandboxes of the same pool that have another template hash.
     pub(super) fn stale(&self, make: &PoolRevision) -> impl Iterator<Item = &Key> {
         let of_pool = self.pools.range((make.0.clone(), "".into())..).take_while(|((pool, _), _)| *pool == make.0);
         of_pool.filter(|((_, hash), _)| *hash != make.1).flat_map(|(_, pool)| pool.places.keys())
