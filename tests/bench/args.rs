@@ -30,12 +30,8 @@ pub(crate) enum Command {
     },
     /// Claims at a steady rate (Poisson arrivals), on a pool that is refilled.
     ClaimsSustained {
-        /// Claims a second.
-        #[arg(value_name = "RATE", value_parser = rate)]
-        rate: f64,
-        /// For how long.
-        #[arg(value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
-        seconds: u32,
+        #[command(flatten)]
+        arrivals: Arrivals,
         #[command(flatten)]
         common: Common,
     },
@@ -113,15 +109,22 @@ pub(crate) enum Command {
     },
     /// The API server's own part: a bare client does a claim's three writes in two round trips, without any operator.
     Bare {
-        /// Claims a second.
-        #[arg(value_name = "RATE", value_parser = rate)]
-        rate: f64,
-        /// For how long.
-        #[arg(value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
-        seconds: u32,
+        #[command(flatten)]
+        arrivals: Arrivals,
         #[command(flatten)]
         common: Common,
     },
+}
+
+/// Claims that come at a steady rate.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Arrivals {
+    /// Claims a second.
+    #[arg(value_name = "RATE", value_parser = rate)]
+    pub(crate) rate: f64,
+    /// For how long.
+    #[arg(value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) seconds: u32,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -239,14 +242,16 @@ impl Command {
         let flags: String = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect();
         let name = match self {
             Self::ClaimsBurst { claims, .. } => format!("claims-burst {claims}"),
-            Self::ClaimsSustained { rate, seconds, .. } => format!("claims-sustained {rate} {seconds}"),
+            Self::ClaimsSustained { arrivals: Arrivals { rate, seconds }, .. } => {
+                format!("claims-sustained {rate} {seconds}")
+            }
             Self::Saturate { rate, seconds, .. } => format!("saturate {rate} {seconds}"),
             Self::Cold { claims, .. } => format!("cold {claims}"),
             Self::Fill { sandboxes, .. } => format!("fill {sandboxes}"),
             Self::Churn { rate, seconds, .. } => format!("churn {rate} {seconds}"),
             Self::Hold { sandboxes, .. } => format!("hold {sandboxes}"),
             Self::Failover { claims, .. } => format!("failover {claims}"),
-            Self::Bare { rate, seconds, .. } => format!("bare {rate} {seconds}"),
+            Self::Bare { arrivals: Arrivals { rate, seconds }, .. } => format!("bare {rate} {seconds}"),
         };
         name + &flags
     }

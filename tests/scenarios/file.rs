@@ -13,6 +13,7 @@ use paddock_core::settings::Settings;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::preset::expand;
 use crate::sim::answers::{PluginClient, plugin};
 
 /// One scenario.
@@ -117,7 +118,9 @@ impl Scenario {
         let mut objects = Vec::new();
         for document in documents {
             let document = Value::deserialize(document).map_err(|e| e.to_string())?;
-            objects.push(complete(document, objects.len())?);
+            for object in expand(document)? {
+                objects.push(complete(object, objects.len())?);
+            }
         }
         let before: Result<Vec<Before>, String> = head
             .before
@@ -140,15 +143,15 @@ impl Scenario {
         })
     }
 
-    pub(super) fn judge(&self) -> PluginClient {
-        let mut judge = PluginClient::default();
+    pub(super) fn plugins(&self) -> PluginClient {
+        let mut plugins = PluginClient::default();
         for (name, result) in &self.answers {
-            judge.script(name, result.clone());
+            plugins.script(name, result.clone());
         }
         for binding in &self.plugins {
-            judge.bind(binding.clone());
+            plugins.bind(binding.clone());
         }
-        judge
+        plugins
     }
 }
 

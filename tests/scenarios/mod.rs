@@ -5,6 +5,7 @@
 //! followed by an empty one, then and a little later.
 
 mod file;
+mod preset;
 mod settle;
 mod show;
 
@@ -75,19 +76,19 @@ fn check(path: &Path) -> Outcome {
 }
 
 fn run(scenario: &Scenario) -> Result<String, String> {
-    let mut judge = scenario.judge();
+    let mut plugins = scenario.plugins();
     let mut world = World::new(scenario.settings.clone());
-    let _ = world.set_bindings(judge.bindings());
+    let _ = world.set_bindings(plugins.bindings());
     let start = scenario.before.first().map_or(scenario.now, |b| b.at);
     for (kind, document) in &scenario.objects {
         let object = Object::from_json(*kind, document.clone()).ok_or("an object has no metadata")?;
         let _ = world.observe(Observed::Applied(object), start);
     }
     for before in &scenario.before {
-        happen(&mut world, before, &mut judge)?;
+        happen(&mut world, before, &mut plugins)?;
     }
     let snapshot = world.snapshot(&scenario.key, scenario.now);
-    let answers = judge.ask(&snapshot, scenario.now, questions);
+    let answers = plugins.ask(&snapshot, scenario.now, questions);
     let plan = decide(&snapshot, &answers);
     let again = decide(&world.snapshot(&scenario.key, scenario.now), &answers);
     if plan != again {
@@ -101,9 +102,9 @@ fn run(scenario: &Scenario) -> Result<String, String> {
 }
 
 /// A reconcile of an earlier time, and what became of its writes.
-fn happen(world: &mut World, before: &Before, judge: &mut crate::sim::answers::PluginClient) -> Result<(), String> {
+fn happen(world: &mut World, before: &Before, plugins: &mut crate::sim::answers::PluginClient) -> Result<(), String> {
     let snapshot = world.snapshot(&before.key, before.at);
-    let answers = judge.ask(&snapshot, before.at, questions);
+    let answers = plugins.ask(&snapshot, before.at, questions);
     let plan = decide(&snapshot, &answers);
     let steps = plan.steps.iter().filter(|s| !s.is_empty()).take(before.steps.unwrap_or(usize::MAX));
     let mut any = false;

@@ -18,7 +18,7 @@ pub(super) fn check(scenario: &Scenario, first: &Plan) -> Result<(), String> {
     for (_, document) in &scenario.objects {
         api.place(document.clone());
     }
-    let mut operator = Operator::new(scenario.settings.clone(), scenario.judge(), scenario.now);
+    let mut operator = Operator::new(scenario.settings.clone(), scenario.plugins(), scenario.now);
     catch_up(&mut operator, &api);
     if !scenario.before.is_empty() || !scenario.settles {
         return Ok(());

@@ -99,12 +99,12 @@ impl Simulation {
 
     fn process(&mut self) -> Operator {
         self.processes += 1_000_003;
-        let mut judge = PluginClient::default();
+        let mut plugins = PluginClient::default();
         if let Some(n) = self.faults.plugins {
-            judge.fail_every(n);
+            plugins.fail_every(n);
         }
         let settings = Settings { seed: self.processes, ..Settings::default() };
-        Operator::new(settings, judge, self.api.now)
+        Operator::new(settings, plugins, self.api.now)
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {

@@ -23,12 +23,12 @@ pub(crate) struct ScriptedCluster {
     /// Whether nodes do anything.
     pub(crate) nodes_work: bool,
     /// What was sent, and how it was answered.
-    pub(crate) sent: Vec<(Op, PluginReply)>,
+    pub(crate) sent: Vec<(Op, ApiReply)>,
 }
 
 /// How a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PluginReply {
+pub(crate) enum ApiReply {
     Stored,
     Gone,
     Conflict,
@@ -211,12 +211,12 @@ impl ScriptedCluster {
                 }
             };
             let answered = match &outcome {
-                Outcome::Stored(_) => PluginReply::Stored,
-                Outcome::Gone => PluginReply::Gone,
-                Outcome::Conflict => PluginReply::Conflict,
-                Outcome::Exists => PluginReply::Exists,
-                Outcome::Rejected { .. } | Outcome::Busy => PluginReply::Refused,
-                Outcome::Unknown => PluginReply::Lost,
+                Outcome::Stored(_) => ApiReply::Stored,
+                Outcome::Gone => ApiReply::Gone,
+                Outcome::Conflict => ApiReply::Conflict,
+                Outcome::Exists => ApiReply::Exists,
+                Outcome::Rejected { .. } | Outcome::Busy => ApiReply::Refused,
+                Outcome::Unknown => ApiReply::Lost,
             };
             self.sent.push((op, answered));
             self.operator.flights[0].reply = Some(outcome);

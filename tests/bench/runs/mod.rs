@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use paddock_cluster::AnyCluster;
 
-use crate::args::{Command, Common};
+use crate::args::{Arrivals, Command, Common};
 use crate::arrivals::{self, Schedule};
 use crate::controller::Who;
 use crate::environment::{Environment, Setup};
@@ -87,14 +87,14 @@ fn load(command: &Command) -> Option<(Schedule, u32)> {
         Command::ClaimsBurst { claims, common } => {
             Some((arrivals::burst(*claims as usize), common.pool_size.unwrap_or(*claims)))
         }
-        Command::ClaimsSustained { rate, seconds, common } => {
+        Command::ClaimsSustained { arrivals: Arrivals { rate, seconds }, common } => {
             let schedule = steady(*rate, *seconds, common.seed);
             let all = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
             // With refill: what is claimed in five seconds, which is several times what a refill takes.
             let some = (rate * 5.0).ceil().max(50.0) as u32;
             Some((schedule, common.pool_size.unwrap_or(if common.no_refill { all } else { some.min(all) })))
         }
-        Command::Bare { rate, seconds, common } => Some((steady(*rate, *seconds, common.seed), 0)),
+        Command::Bare { arrivals: Arrivals { rate, seconds }, common } => Some((steady(*rate, *seconds, common.seed), 0)),
         Command::Saturate { .. }
         | Command::Cold { .. }
         | Command::Fill { .. }

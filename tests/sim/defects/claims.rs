@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use libtest_mimic::Failed;
 use paddock_core::kind::Kind;
 
 use super::{claim, defect, expect, pool_of};
 use crate::framework::{Outcome, Test};
 use crate::sim::operator::carry_out;
-use crate::sim::scripted::{Link, PluginReply, ScriptedCluster};
+use crate::sim::scripted::{Link, ApiReply, ScriptedCluster};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -104,7 +105,7 @@ fn no_take_in_vain() -> Outcome {
     cluster.act(Link::Good);
     cluster.settle();
     let vain: Vec<_> =
-        cluster.sent.iter().filter(|(_, a)| *a == PluginReply::Conflict).map(|(op, _)| op.to_string()).collect();
+        cluster.sent.iter().filter(|(_, a)| *a == ApiReply::Conflict).map(|(op, _)| op.to_string()).collect();
     expect(vain.is_empty(), || format!("sent in vain: {vain:?}"))?;
     is_ready(&cluster, "c1")?;
     is_ready(&cluster, "c2")?;
@@ -193,8 +194,8 @@ fn cold_claims_bind() -> Outcome {
     expect(made == names.len(), || format!("{made} Sandboxes for {} claims", names.len()))
 }
 
-/// The watch of Sandboxes shows nothing while the pool is looked at again and again.
-fn no_more_than_asked() -> Outcome {
+/// A pool of 200 that is reconciled forty times while the watch of Sandboxes shows nothing. It never makes more.
+fn reconciled_without_a_watch(link: Link) -> Result<ScriptedCluster, Failed> {
     let mut cluster = ScriptedCluster::new(&pool_of(0));
     cluster.nodes_work = false;
     cluster.hold(Kind::Sandbox);
@@ -202,25 +203,21 @@ fn no_more_than_asked() -> Outcome {
     cluster.watch();
     for _ in 0..40 {
         cluster.operator.push(ScriptedCluster::key(Kind::Pool, "p"));
-        cluster.act(Link::Good);
+        cluster.act(link);
+        let made = cluster.names(Kind::Sandbox).len();
+        expect(made <= 200, || format!("asked for 200, made {made}"))?;
     }
-    let made = cluster.names(Kind::Sandbox).len();
+    Ok(cluster)
+}
+
+fn no_more_than_asked() -> Outcome {
+    let made = reconciled_without_a_watch(Link::Good)?.names(Kind::Sandbox).len();
     expect(made == 200, || format!("asked for 200, made {made}"))
 }
 
 /// So many requests that nobody knows what became of; the pool looks again with each failure.
 fn no_more_than_asked_when_lost() -> Outcome {
-    let mut cluster = ScriptedCluster::new(&pool_of(0));
-    cluster.nodes_work = false;
-    cluster.hold(Kind::Sandbox);
-    cluster.patch(Kind::Pool, "p", "{ spec: { replicas: 200 } }");
-    cluster.watch();
-    for _ in 0..40 {
-        cluster.operator.push(ScriptedCluster::key(Kind::Pool, "p"));
-        cluster.act(Link::RepliesLost);
-        let made = cluster.names(Kind::Sandbox).len();
-        expect(made <= 200, || format!("asked for 200, made {made}"))?;
-    }
+    let mut cluster = reconciled_without_a_watch(Link::RepliesLost)?;
     cluster.release(Kind::Sandbox);
     cluster.pass(120);
     let made = cluster.names(Kind::Sandbox).len();

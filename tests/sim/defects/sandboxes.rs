@@ -4,7 +4,7 @@ use paddock_core::kind::Kind;
 
 use super::{claim, defect, expect, pool_of, sandbox};
 use crate::framework::{Outcome, Test};
-use crate::sim::scripted::{Link, PluginReply, ScriptedCluster};
+use crate::sim::scripted::{Link, ApiReply, ScriptedCluster};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -210,7 +210,7 @@ fn conflict_outdates_what_was_tried() -> Outcome {
     cluster.patch(Kind::Sandbox, &name, "{ metadata: { annotations: { touched: 'yes' } } }");
     cluster.watch();
     cluster.serve(Link::Good);
-    let conflicts = cluster.sent.iter().filter(|(_, a)| *a == PluginReply::Conflict).count();
+    let conflicts = cluster.sent.iter().filter(|(_, a)| *a == ApiReply::Conflict).count();
     expect(conflicts == 1, || format!("{conflicts} conflicts: this proves nothing"))?;
     cluster.settle();
     let has = cluster.get(Kind::Claim, "c")["status"]["sandbox"]["name"].clone();

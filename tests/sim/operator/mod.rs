@@ -37,7 +37,7 @@ pub(crate) struct Operator {
     /// What it knows.
     pub(crate) world: World,
     /// Who answers its questions.
-    judge: PluginClient,
+    plugins: PluginClient,
     watches: BTreeMap<Kind, Watch>,
     /// Whether it acts; another one may stand by.
     pub(crate) leading: bool,
@@ -75,12 +75,12 @@ enum End {
 
 impl Operator {
     /// A process that has just begun: it has yet to list everything.
-    pub(crate) fn new(settings: Settings, judge: PluginClient, now: Timestamp) -> Self {
+    pub(crate) fn new(settings: Settings, plugins: PluginClient, now: Timestamp) -> Self {
         let mut world = World::new(settings);
-        let _ = world.set_bindings(judge.bindings());
+        let _ = world.set_bindings(plugins.bindings());
         Self {
             world,
-            judge,
+            plugins,
             watches: Kind::ALL.into_iter().map(|k| (k, Watch::default())).collect(),
             leading: true,
             ready: BTreeSet::new(),
@@ -184,7 +184,7 @@ impl Operator {
     /// What a reconcile of this key would plan now.
     pub(crate) fn plan(&mut self, key: &Key, now: Timestamp) -> (Snapshot, Vec<PluginReply>, Plan) {
         let seen = self.world.snapshot(key, now);
-        let answers = self.judge.ask(&seen, now, questions);
+        let answers = self.plugins.ask(&seen, now, questions);
         let plan = decide(&seen, &answers);
         (seen, answers, plan)
     }
@@ -218,7 +218,7 @@ impl Operator {
         // The others promise nothing.
         context.reserved_sandbox = if self.leading { admission::reserve(&mut self.world, review) } else { None };
         let answers =
-            self.judge.ask(review, review.now, |review, answers| admission::questions(review, &context, answers));
+            self.plugins.ask(review, review.now, |review, answers| admission::questions(review, &context, answers));
         let verdict = admission::verdict(review, &context, &answers);
         if let Some(sandbox) = context.reserved_sandbox.filter(|_| !verdict.reservation_kept) {
             self.world.release(&review.namespace, &sandbox);
@@ -295,17 +295,17 @@ impl Operator {
 
     /// Its plugins answer again.
     pub(crate) fn heal(&mut self) {
-        self.judge.heal();
+        self.plugins.heal();
     }
 
     /// Every n-th answer of its plugins is a trap.
     pub(crate) fn fail_every(&mut self, n: u64) {
-        self.judge.fail_every(n);
+        self.plugins.fail_every(n);
     }
 
     /// Its plugins remember something new with every question.
     pub(crate) fn let_plugins_count(&mut self) {
-        self.judge.count();
+        self.plugins.count();
     }
 
     /// The process ends; its requests may still arrive.

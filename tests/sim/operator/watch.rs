@@ -26,7 +26,7 @@ enum State {
     /// A list was asked for; the API server has yet to answer.
     Asked,
     /// The answer is on its way.
-    PluginReply(Vec<Arc<Value>>, usize),
+    Answered(Vec<Arc<Value>>, usize),
     /// Event by event.
     Following,
 }
@@ -47,7 +47,7 @@ impl Watch {
     /// `doubted`: the kind has to be listed again if no event comes.
     pub(super) fn pending(&self, api: &Api, resource: Resource, doubted: bool) -> bool {
         match self.state {
-            State::Cut | State::Asked | State::PluginReply(..) => true,
+            State::Cut | State::Asked | State::Answered(..) => true,
             State::Following => doubted || self.position < api.changes(resource).len(),
         }
     }
@@ -60,10 +60,10 @@ impl Watch {
             }
             State::Asked => {
                 let objects = api.list(resource).map(|(_, o)| o.clone()).collect();
-                self.state = State::PluginReply(objects, api.changes(resource).len());
+                self.state = State::Answered(objects, api.changes(resource).len());
                 None
             }
-            State::PluginReply(objects, position) => {
+            State::Answered(objects, position) => {
                 self.listed = true;
                 self.position = position;
                 Some(Observed::Listed(kind, objects.iter().filter_map(|o| read(kind, o)).collect()))
