@@ -85,7 +85,7 @@ pub enum LoadError {
     #[error("imports {0}: WASI is not granted to plugins (build for wasm32-unknown-unknown, or stub WASI)")]
     Wasi(String),
     /// Another import than logging.
-    #[error("imports {0}, which is not granted: a plugin may import {allowed} only", allowed = wit::latest::VERSION.imports[0])]
+    #[error("imports {0}, which is not granted: a plugin may import {allowed} only", allowed = wit::LATEST.imports[0])]
     Import(String),
     /// An import or export of the wrong type.
     #[error("does not match {PACKAGE}: {0}")]
@@ -200,7 +200,7 @@ mod tests {
 
     /// The hooks and the version of exports with these names, for a host that supports versions 0.1.0 and 0.2.0.
     fn read(names: &[&str]) -> Result<(Vec<Hook>, &'static str), LoadError> {
-        static TWO: [WitVersion; 2] = [wit::latest::VERSION, WitVersion { name: "0.2.0", ..wit::latest::VERSION }];
+        static TWO: [WitVersion; 2] = [wit::LATEST, WitVersion { name: "0.2.0", ..wit::LATEST }];
         exports(names.iter().copied(), &TWO).map(|(hooks, version)| (hooks, version.name))
     }
 

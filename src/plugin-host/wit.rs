@@ -1,20 +1,20 @@
 //! The versions of the WIT package that components may be written against, one adapter each.
 //!
 //! A component names its version in its exports, so it is known before anything of the component runs. The
-//! rest of the host knows [`Question`] and [`Answer`] only.
+//! rest of the host knows the questions and answers of the core only.
 //!
-//! A new version is a folder beside `v0_1_0`, a variant of [`Exports`] and a line in [`VERSIONS`]; [`latest`]
-//! then names it.
+//! A new version is a folder beside `v0_1_0`, a variant of [`Exports`] and an entry of [`VERSIONS`]. [`LATEST`] then
+//! names it.
 
+mod adapter;
 pub(crate) mod v0_1_0;
 
-use paddock_core::question::{Answer, Hook, Question};
-use wasmtime::component::{Instance, InstancePre, Linker};
-use wasmtime::{Result, Store};
+use paddock_core::question::Hook;
+use wasmtime::Result;
+use wasmtime::component::{InstancePre, Linker};
 
-/// The version that the SDK and the built-in plugins are written against.
-pub(crate) use self::v0_1_0 as latest;
-use crate::answer::InvalidReply;
+use self::adapter::Adapter;
+pub(crate) use self::adapter::Reply;
 use crate::call::CallState;
 
 /// The WIT package.
@@ -33,13 +33,22 @@ pub(crate) struct WitVersion {
     pub(crate) find_exports: fn(&InstancePre<CallState>, &[Hook]) -> Result<Exports>,
 }
 
+const V0_1_0: WitVersion = WitVersion {
+    name: v0_1_0::NAME,
+    imports: v0_1_0::IMPORTS,
+    add_to_linker: v0_1_0::add_to_linker,
+    find_exports: |pre, hooks| v0_1_0::Exports::find(pre, hooks).map(Exports::V0_1_0),
+};
+
 /// Every supported version, oldest first.
-pub(crate) static VERSIONS: [WitVersion; 1] = [v0_1_0::VERSION];
+pub(crate) static VERSIONS: [WitVersion; 1] = [V0_1_0];
+/// The version that the SDK and the built-in plugins are written against.
+pub(crate) const LATEST: WitVersion = V0_1_0;
 
 /// The oldest supported version.
-pub const MIN_VERSION: &str = v0_1_0::VERSION.name;
+pub const MIN_VERSION: &str = V0_1_0.name;
 /// The newest supported version.
-pub const MAX_VERSION: &str = latest::VERSION.name;
+pub const MAX_VERSION: &str = LATEST.name;
 
 /// Gives components of every supported version the imports that they may have.
 pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
@@ -66,23 +75,6 @@ impl Exports {
     }
 }
 
-/// Calls a component of one WIT version with the questions and answers of the core.
-pub(crate) trait Adapter {
-    /// Checks the type of every export that will be called.
-    fn check_types(&self, store: &mut Store<CallState>, instance: &Instance) -> Result<()>;
-
-    /// Calls `settings.validate-settings`.
-    fn validate_settings(
-        &self,
-        store: &mut Store<CallState>,
-        instance: &Instance,
-        settings: (Hook, &str),
-    ) -> Result<std::result::Result<(), String>>;
-
-    /// Calls `decide` of the question's hook.
-    fn decide(&self, store: &mut Store<CallState>, instance: &Instance, question: (&Question, &str)) -> Result<Reply>;
-}
-
 /// An interface of the package, as a component names it: `paddock:policy/pool-size@0.1.0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InterfaceName<'a> {
@@ -100,31 +92,6 @@ impl<'a> InterfaceName<'a> {
 
     pub(crate) fn hook(&self) -> Option<Hook> {
         Hook::ALL.into_iter().find(|hook| hook.as_str() == self.interface)
-    }
-}
-
-/// The result of a call that ran to its end.
-pub(crate) enum Reply {
-    /// The component has no such export.
-    NoSuchHook,
-    /// The plugin reports that it cannot answer.
-    Refused(String),
-    /// An answer that the core's types cannot hold.
-    Invalid(InvalidReply),
-    /// An answer, not yet validated.
-    Answer(Answer),
-}
-
-impl Reply {
-    fn new<T>(
-        returned: std::result::Result<T, String>,
-        convert: impl FnOnce(T) -> std::result::Result<Answer, InvalidReply>,
-    ) -> Self {
-        match returned.map(convert) {
-            Err(message) => Reply::Refused(message),
-            Ok(Err(invalid)) => Reply::Invalid(invalid),
-            Ok(Ok(answer)) => Reply::Answer(answer),
-        }
     }
 }
 

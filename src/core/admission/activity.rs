@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Context, Review, Verb};
+use super::review::{Context, Review, Verb};
 use crate::kind::Key;
 use crate::names::annotation;
 

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::reservation::{self, annotations_mut};
-use super::{Context, Review, Verb};
+use super::review::{Context, Review, Verb};
 use crate::api::OperatingMode;
 use crate::kind::{Class, Kind, OwnKind};
 use crate::model::desired_mode;

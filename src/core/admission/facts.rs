@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::defaults::first_observed;
-use super::{ConnectedSandbox, Context, Entry, Phase, Review, Verb};
+use super::review::{ConnectedSandbox, Context, Entry, Phase, Review, Verb};
 use crate::kind::Kind;
 use crate::world::{NewClaim, World};
 

@@ -10,9 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::outcome::Why;
 use super::reservation::settle::Asked;
+use super::review::{Entry, Phase, Verb};
 use super::state::{Halt, ReviewState, Subject, deny_fields};
-use super::{Entry, Phase, Verb, Why, defaults, pods, warnings};
+use super::{defaults, pods, warnings};
 use crate::api;
 use crate::kind::{ApiShape, Class, Kind, OwnKind};
 use crate::marker::Marker;

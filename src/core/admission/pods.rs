@@ -5,8 +5,9 @@
 //! isolated, nor taken from any Pod, since what generated code has run in stays what it is. Ephemeral containers and
 //! in-place resizes happen inside the pod's own runtime and need no review.
 
+use super::outcome::Why;
+use super::review::{Phase, Verb};
 use super::state::{Halt, ReviewState, Subject, deny_fields, not_isolated};
-use super::{Phase, Verb, Why};
 use crate::marker::Marker;
 use crate::model::FieldError;
 use crate::names::label;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::Review;
+use super::review::Review;
 use crate::names::annotation;
 
 /// Reserves warm Sandboxes for the claims that a webhook admits.

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::chain::{self, Chain, PluginFailure};
 use super::class::accept_class;
-use super::{Cause, Context, Denial, Entry, Phase, Review, ReviewVerdict, Verb, Why, patch};
+use super::outcome::{Cause, Denial, ReviewVerdict, Why};
+use super::patch;
+use super::review::{Context, Entry, Phase, Review, Verb};
 use crate::binding::{Binding, FailurePolicy};
 use crate::marker::{Marker, requires_isolation};
 use crate::model::FieldError;

@@ -1,14 +1,18 @@
 //! Reviews as tables: what comes in, what plugins say, what becomes of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::binding::{Binding, FailurePolicy, Selector};
+use crate::binding::{Binding, Bindings, FailurePolicy, Selector};
+use crate::kind::Key;
 use crate::question::{
-    AdmissionAnswer, Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, Question, RuntimeClassAnswer, Verdict,
+    AdmissionAnswer, Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, Question, RuntimeClassAnswer,
+    RuntimeClassFact, Verdict,
 };
 
 mod kinds;

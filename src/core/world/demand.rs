@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::World;
-use super::index::{origin_pool, references};
+use super::relations::{origin_pool, references};
+use super::state::World;
 use crate::conditions::is_true;
 use crate::names::{condition, label};
 use crate::object::Object;

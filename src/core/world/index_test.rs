@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::names::group;
 use crate::world::Observed;
 
 /// A delivery of a watch, about one of three Sandboxes or one of three pods.
@@ -139,7 +140,7 @@ proptest! {
             let Some(observed) = observed(&world, step, version) else { continue };
             let _ = world.observe(observed, Timestamp::UNIX_EPOCH);
             let (members, without_pod) = scan(&world);
-            let kept = |members: &crate::world::Members| {
+            let kept = |members: &crate::world::state::Members| {
                 members.iter().map(|(key, (_, pod))| (key.clone(), pod.as_ref().map(|p| p.key.clone()))).collect()
             };
             let kept: BTreeMap<_, Vec<_>> = world.members.iter().map(|(pool, m)| (pool.clone(), kept(m))).collect();

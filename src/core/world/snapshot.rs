@@ -5,19 +5,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::index::{claimable, pool_kind, references, template_kind};
-use super::{NodeTrouble, World};
+use super::relations::references;
+use super::state::{NodeTrouble, World};
 use crate::kind::{Class, Key, Kind, OwnKind};
 use crate::manifest;
-use crate::model::{ClaimSource, PoolChoice};
-use crate::names::{annotation, label, object as names};
-use crate::object::{Body, Object};
+use crate::names::object as names;
+use crate::object::Object;
 use crate::snapshot::{
     ClaimSnapshot, Common, Member, NodeState, PendingTake, PoolSnapshot, SandboxSnapshot, Snapshot, TemplateSnapshot,
 };
-
-/// A warm Sandbox that a claim can take, and its pod.
-type Candidate = (Arc<Object>, Arc<Object>);
 
 impl World {
     /// Makes the snapshot of one object. The snapshot is `Absent` if the object does not exist or its kind is not
@@ -199,153 +195,6 @@ impl World {
         }
     }
 
-    /// The pool that a claim names, if it exists, and the key of the claim's template, if it is known.
-    pub(super) fn asked_for(&self, claim: &Object) -> (Option<Arc<Object>>, Option<Key>) {
-        let key = &claim.key;
-        match claim.claim().and_then(|c| c.spec.as_ref().ok()).map(|c| &c.source) {
-            None => (None, None),
-            Some(ClaimSource::Pool(name)) => {
-                let pool = self.objects.get(&key.sibling(pool_kind(key.kind), name.as_str())).cloned();
-                let template = pool.as_ref().and_then(|p| references(p).first().cloned());
-                (pool, template)
-            }
-            Some(ClaimSource::Template { name, pools }) => {
-                let pool = match pools {
-                    PoolChoice::Any | PoolChoice::NoPool => None,
-                    PoolChoice::Named(pool) => self.objects.get(&key.sibling(pool_kind(key.kind), pool.as_str())),
-                };
-                (pool.cloned(), Some(key.sibling(template_kind(key.kind), name.as_str())))
-            }
-        }
-    }
-
-    /// Returns the Sandbox that a claim would take, with its pod. The second value is a Sandbox that the claim could
-    /// take if
-    /// its template had not changed.
-    pub(super) fn candidate(
-        &self,
-        claim: &Object,
-        source: &ClaimSource,
-        template: &Object,
-        now: Timestamp,
-    ) -> (Option<Candidate>, Option<Arc<Object>>) {
-        let pools = match source {
-            ClaimSource::Pool(name) => vec![claim.key.sibling(pool_kind(claim.key.kind), name.as_str())],
-            ClaimSource::Template { pools: PoolChoice::NoPool, .. } => vec![],
-            ClaimSource::Template { pools: PoolChoice::Named(name), .. } => {
-                vec![claim.key.sibling(pool_kind(claim.key.kind), name.as_str())]
-            }
-            ClaimSource::Template { pools: PoolChoice::Any, .. } => self.pools_using(&template.key),
-        };
-        let pools: Vec<&Arc<Object>> = pools.iter().filter_map(|p| self.objects.get(p)).collect();
-        let fresh = |sandbox: &Object| {
-            sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str) == Some(template.template_hash())
-        };
-        let free = |sandbox: &Object| {
-            !self.pending_writes.leaving(&sandbox.key, now, self.settings.unknown_for)
-                && !self.pending_writes.is_outdated(&sandbox.key, sandbox.meta.version)
-        };
-        // The hint of an earlier attempt comes first, because the claim may already own that Sandbox in the API server.
-        let hint = claim.meta.annotations.get(annotation::SANDBOX_NAME);
-        let hinted = hint.and_then(|name| self.objects.get(&claim.key.sibling(Kind::Sandbox, name.as_str())));
-        let hinted = hinted.filter(|s| {
-            let of_pool =
-                claimable(s).is_some_and(|uid| pools.iter().any(|p| p.meta.uid == uid && names_as_owner(s, &p.key)));
-            of_pool && free(s) && fresh(s)
-        });
-        if let Some((sandbox, pod)) = hinted.and_then(|s| Some((s.clone(), self.usable_pod(s)?))) {
-            return (Some((sandbox, pod)), None);
-        }
-        let mut stale = None;
-        for pool in pools {
-            let make = (pool.meta.uid.clone(), template.template_hash().into());
-            let ours = |key| self.objects.get(key).filter(|s| names_as_owner(s, &pool.key) && free(s));
-            stale = stale.or_else(|| self.warm.stale(&make).find_map(ours).cloned());
-            let mut warm = self.warm.of(&make, |node| self.is_usable(node)).filter_map(ours);
-            if let Some(found) = warm.find_map(|s| Some((s.clone(), self.usable_pod(s)?))) {
-                return (Some(found), stale);
-            }
-        }
-        (None, stale)
-    }
-
-    /// Whether Sandboxes on a node may be handed out: the node is Ready and not cordoned.
-    fn is_usable(&self, node: &str) -> bool {
-        match self.objects.get(&Key::new(Kind::Node, "", node)).map(|node| &node.body) {
-            Some(Body::Node(node)) => node.schedulable,
-            // Either the node was deleted, and its pods will be deleted too, or the operator may not watch any node. In
-            // the second
-            // case, and for a pod without a node, nothing speaks against the Sandbox.
-            Some(_) | None => node.is_empty() || self.of_kind(Kind::Node).next().is_none(),
-        }
-    }
-
-    /// The pod of a Sandbox, if the Sandbox may be handed out: the pod is Ready, it is not terminating, and its node is
-    /// Ready
-    /// and not cordoned.
-    fn usable_pod(&self, sandbox: &Object) -> Option<Arc<Object>> {
-        let object = self.pod_of(sandbox)?;
-        let pod = object.pod()?;
-        let node_ok = pod.node.as_deref().is_none_or(|node| self.is_usable(node));
-        (pod.ready() && object.meta.deletion_timestamp.is_none() && node_ok).then_some(object)
-    }
-
-    pub(super) fn pod_of(&self, sandbox: &Object) -> Option<Arc<Object>> {
-        // The operator did not create a pod of another name, even if an owner reference names the Sandbox.
-        self.pods_of(sandbox).find(|pod| *pod.key.name == *manifest::pod_name(sandbox))
-    }
-
-    pub(super) fn pods_of(&self, sandbox: &Object) -> impl Iterator<Item = Arc<Object>> {
-        self.children_of(sandbox, Kind::Pod)
-    }
-
-    fn children_of(&self, owner: &Object, kind: Kind) -> impl Iterator<Item = Arc<Object>> {
-        let wanted = owner.key.clone();
-        self.children
-            .get(&owner.meta.uid)
-            .into_iter()
-            .flatten()
-            .filter(move |k| k.kind == kind)
-            .filter_map(|k| self.objects.get(k).cloned())
-            .filter(move |o| names_as_owner(o, &wanted))
-    }
-
-    fn namespace(&self, name: &str) -> Option<&Arc<Object>> {
-        self.objects.get(&Key::new(Kind::Namespace, "", name))
-    }
-
-    /// The labels of a namespace. They are empty if the namespace is not known.
-    #[must_use]
-    pub fn namespace_labels(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
-        self.namespace(namespace).map(|o| o.meta.labels.clone()).unwrap_or_default()
-    }
-
-    /// Whether the labels of a namespace are known. If the World contains no Namespace at all, the operator may not
-    /// watch them,
-    /// and the labels count as known.
-    fn namespace_known(&self, namespace: &str) -> bool {
-        self.namespace(namespace).is_some() || self.of_kind(Kind::Namespace).next().is_none()
-    }
-
-    /// The RuntimeClasses of the cluster.
-    #[must_use]
-    pub fn classes(&self) -> &Arc<Vec<crate::question::RuntimeClassFact>> {
-        &self.classes
-    }
-
-    /// The object that controls a Pod, if the World contains both.
-    #[must_use]
-    pub fn owner_of_pod(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
-        let pod = self.objects.get(&Key::new(Kind::Pod, namespace, name))?;
-        self.objects.get(&pod.owner_key()?)
-    }
-
-    fn default_storage_class(&self) -> bool {
-        // The annotation by which Kubernetes marks the default class.
-        const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
-        self.of_kind(Kind::StorageClass).any(|c| c.meta.annotations.get(DEFAULT).is_some_and(|v| v == "true"))
-    }
-
     fn common(&self, key: &Key, involved: impl IntoIterator<Item = Key>, now: Timestamp) -> Common {
         Common {
             settings: self.settings.clone(),
@@ -361,11 +210,4 @@ impl World {
             now,
         }
     }
-}
-
-/// Whether the controller reference of an object matches this owner by kind, group and name. The UID alone is public,
-/// so a
-/// reference with the UID and another kind or name is a forgery.
-fn names_as_owner(object: &Object, owner: &Key) -> bool {
-    object.owner_key().as_ref() == Some(owner)
 }

@@ -7,16 +7,13 @@ use paddock_core::question::{Answer, Hook, Question};
 use wasmtime::component::{HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{Result, Store};
 
-use super::{Adapter, Reply, WitVersion};
+use super::adapter::{Adapter, Reply};
 use crate::call::CallState;
 
-pub(crate) const VERSION: WitVersion = WitVersion {
-    name: "0.1.0",
-    // `types` has no functions: it defines the records that the others pass.
-    imports: &["paddock:policy/log@0.1.0", "paddock:policy/types@0.1.0"],
-    add_to_linker,
-    find_exports: |pre, hooks| Exports::find(pre, hooks).map(super::Exports::V0_1_0),
-};
+/// The version, as components name it.
+pub(super) const NAME: &str = "0.1.0";
+/// The interfaces that a component may import. `types` has no functions: it defines the records that the others pass.
+pub(super) const IMPORTS: &[&str] = &["paddock:policy/log@0.1.0", "paddock:policy/types@0.1.0"];
 
 mod bindings {
     wasmtime::component::bindgen!({ path: "../../wit/v0.1.0", world: "every-hook" });
@@ -25,7 +22,8 @@ mod bindings {
 use bindings::exports::paddock::policy as exports;
 use bindings::paddock::policy::{log, types};
 
-fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
+/// Gives components the imports that they may have.
+pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
     types::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)?;
     log::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)
 }
@@ -54,7 +52,8 @@ pub(crate) struct Exports {
 }
 
 impl Exports {
-    fn find(pre: &InstancePre<CallState>, hooks: &[Hook]) -> Result<Self> {
+    /// Looks up the exports of a component.
+    pub(super) fn find(pre: &InstancePre<CallState>, hooks: &[Hook]) -> Result<Self> {
         let has = |hook| hooks.contains(&hook);
         Ok(Self {
             settings: exports::settings::GuestIndices::new(pre)?,

@@ -94,7 +94,9 @@ fn load(command: &Command) -> Option<(Schedule, u32)> {
             let some = (rate * 5.0).ceil().max(50.0) as u32;
             Some((schedule, common.pool_size.unwrap_or(if common.no_refill { all } else { some.min(all) })))
         }
-        Command::Bare { arrivals: Arrivals { rate, seconds }, common } => Some((steady(*rate, *seconds, common.seed), 0)),
+        Command::Bare { arrivals: Arrivals { rate, seconds }, common } => {
+            Some((steady(*rate, *seconds, common.seed), 0))
+        }
         Command::Saturate { .. }
         | Command::Cold { .. }
         | Command::Fill { .. }

@@ -8,7 +8,7 @@ use paddock_core::kind::Kind;
 use super::{claim, defect, expect, pool_of};
 use crate::framework::{Outcome, Test};
 use crate::sim::operator::carry_out;
-use crate::sim::scripted::{Link, ApiReply, ScriptedCluster};
+use crate::sim::scripted::{ApiReply, Link, ScriptedCluster};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![

@@ -4,7 +4,7 @@ use paddock_core::kind::Kind;
 
 use super::{claim, defect, expect, pool_of, sandbox};
 use crate::framework::{Outcome, Test};
-use crate::sim::scripted::{Link, ApiReply, ScriptedCluster};
+use crate::sim::scripted::{ApiReply, Link, ScriptedCluster};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![

@@ -16,7 +16,7 @@ use crate::rust::{Name, Program, Target, names_in};
 
 /// How many circles a crate has that are known and are being cut. A number may only fall, and ends at none.
 const KNOWN: [(&str, usize); 4] =
-    [("paddock", 1), ("paddock-core", 2), ("paddock-plugin-host", 1), ("paddock-operator", 2)];
+    [("paddock", 1), ("paddock-core", 0), ("paddock-plugin-host", 0), ("paddock-operator", 2)];
 
 /// Which files import which, with the names that they import.
 type Imports<'a> = BTreeMap<(&'a str, &'a str), BTreeSet<String>>;

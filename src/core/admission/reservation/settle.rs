@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{annotations_mut, write};
-use crate::admission::Phase;
+use crate::admission::review::Phase;
 use crate::admission::state::{ReviewState, Subject};
 
 /// The claim as it was before the admission plugins changed it, where a Sandbox is reserved for it.
