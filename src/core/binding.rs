@@ -23,8 +23,7 @@ pub struct Binding {
     /// The objects that the binding applies to, by the labels of the Sandbox, pool, Pod or pod template.
     pub objects: Selector,
     /// The kinds whose admission the plugin decides. If the list is empty, it decides about every kind that is
-    /// reviewed. Each
-    /// of the other hooks is about one kind.
+    /// reviewed. Each of the other hooks is about one kind.
     pub kinds: Vec<String>,
     /// The settings for the plugin: a JSON document.
     pub settings: String,

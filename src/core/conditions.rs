@@ -27,8 +27,7 @@ impl NewCondition {
 }
 
 /// Returns the conditions of the new status. A condition that is not in `says` is removed. The time of the last
-/// transition
-/// changes only if the status of the condition changes.
+/// transition changes only if the status of the condition changes.
 #[must_use]
 pub fn set_conditions(
     before: &[Condition],

@@ -1,8 +1,7 @@
 //! Observed objects: the metadata and the parts of the body that decisions use.
 //!
 //! To read an object never fails. If a spec does not parse, the object keeps the errors, so that an invalid object
-//! affects
-//! only itself. Parts that no decision uses, such as managed fields and most of a Pod, are dropped here.
+//! affects only itself. Parts that no decision uses, such as managed fields and most of a Pod, are dropped here.
 
 mod cluster;
 pub(crate) mod hash;
@@ -143,8 +142,7 @@ impl Object {
     }
 
     /// The hash of the fields of a template that define its sandboxes. It is empty for an invalid template and for
-    /// other
-    /// kinds.
+    /// other kinds.
     #[must_use]
     pub fn template_hash(&self) -> &str {
         if let Body::Template(_, hash) = &self.body { hash } else { "" }

@@ -13,8 +13,7 @@ use crate::object::Object;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Plan {
     /// The steps, in order. The operations of one step are sent concurrently. A step begins only after the API server
-    /// has
-    /// stored every operation of the step before.
+    /// has stored every operation of the step before.
     pub steps: Vec<Vec<Op>>,
     /// The time at which the object is reconciled again even if nothing about it changes.
     pub requeue: Option<Requeue>,
@@ -171,8 +170,7 @@ impl Action {
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The API server stored the write. The object is the one in the reply. A delete has this result if the object
-    /// still
-    /// exists and is terminating.
+    /// still exists and is terminating.
     Stored(Box<Object>),
     /// The object does not exist, or it does not exist any more (404, or 409 on the UID of a delete).
     Gone,
@@ -366,8 +364,7 @@ impl fmt::Display for Reason {
 }
 
 /// Writes one line for each operation, such as `create Pod/ns/name because PodMissing`. Logs, `/debug/seen` and
-/// scenarios
-/// use it.
+/// scenarios use it.
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = match &self.action {

@@ -3,8 +3,7 @@
 //! The core writes questions and reads answers. `paddock-plugin-host` passes a question to a component and returns its
 //! answer. A question contains everything that the plugin may know: the time, the history, the settings and the
 //! plugin's own former state. A failure is an answer too ([`Failure`]). The core applies the failure policy of the
-//! binding
-//! to it.
+//! binding to it.
 
 pub mod limits;
 
@@ -180,8 +179,7 @@ pub struct RuntimeClassQuestion {
     /// The namespace of the pod.
     pub namespace: String,
     /// The name of the Sandbox, or of a Pod without a Sandbox. It is empty if the API server has not generated a name
-    /// from
-    /// `generateName` yet.
+    /// from `generateName` yet.
     pub name: String,
     /// The labels that the pod will have.
     pub labels: BTreeMap<String, String>,

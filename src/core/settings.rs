@@ -13,49 +13,41 @@ pub struct Settings {
     /// `--workspace-size` sets it.
     pub workspace_size: String,
     /// The time for which an exec, attach or port-forward counts as activity after its start. The flag `--exec-hold`
-    /// sets
-    /// it. The webhook gets only the start of a session, so its length is a guess: one hour, which is longer than most
-    /// sessions.
+    /// sets it. The webhook gets only the start of a session, so its length is a guess: one hour, which is longer than
+    /// most sessions.
     pub exec_hold: Duration,
     /// The domains whose labels a claim may add to its pod.
     pub label_domains: Vec<String>,
     /// The isolating handlers: they keep a pod off the host's kernel. Whether a RuntimeClass isolates depends on its
-    /// handler
-    /// and never on its name, because any user may choose the name.
+    /// handler and never on its name, because any user may choose the name.
     pub isolated_handlers: Vec<String>,
     /// A number that makes the names of warm Sandboxes differ between two starts of the operator.
     pub seed: u64,
     /// The shortest time between two status writes of a pool, because its counts change with every claim.
     pub pool_status_interval: Duration,
     /// The time for which a new Sandbox or claim may be without a status. An object that becomes Ready at once then
-    /// needs one
-    /// status write and not two. A person at a terminal does not notice one second.
+    /// needs one status write and not two. A person at a terminal does not notice one second.
     pub first_status_delay: Duration,
     /// The same time for a warm Sandbox, until it is Ready for the first time. While a pool of thousands of Sandboxes
-    /// is
-    /// filled, that takes about ten seconds, and a write for each state in between would add half as many writes again.
+    /// is filled, that takes about ten seconds, and a write for each state in between would add half as many writes
+    /// again.
     pub warm_status_delay: Duration,
     /// The time between the removal of a Sandbox from its endpoints and the deletion of its pod, so that no connection
     /// is sent to a terminating pod. The default minimum sync period of kube-proxy is 1 s.
     pub drain_delay: Duration,
     /// The time for which a Sandbox is reserved for a claim after the admission of the claim. Zero disables
-    /// reservations. An
-    /// API server stores a claim within milliseconds of its admission. A claim that is denied later blocks a Sandbox
-    /// for
-    /// this time.
+    /// reservations. An API server stores a claim within milliseconds of its admission. A claim that is denied later
+    /// blocks a Sandbox for this time.
     pub reserve_for: Duration,
     /// The time for which an operation without a reply counts as possibly stored. The API server ends a mutating
-    /// request
-    /// after 34 s (the `requestTimeout` of verbs other than watch, with its slack). After that the operation has either
-    /// been
-    /// stored or will never be.
+    /// request after 34 s (the `requestTimeout` of verbs other than watch, with its slack). After that the operation
+    /// has either been stored or will never be.
     pub unknown_for: Duration,
     /// The maximum number of Sandboxes that one plan for a pool creates or deletes. The flag
     /// `--sandbox-warm-pool-max-batch-size` sets it.
     pub pool_batch: usize,
     /// The time for which a warm Sandbox may be not Ready while its pod has a node. After that the pool replaces it.
-    /// The
-    /// default is upstream's. The flag `--sandbox-warm-pool-readiness-grace-period` sets it.
+    /// The default is upstream's. The flag `--sandbox-warm-pool-readiness-grace-period` sets it.
     pub pool_readiness_grace: Duration,
     /// The length of one bucket of a pool's claim arrivals, in seconds.
     pub arrival_bucket_seconds: u32,
@@ -94,8 +86,7 @@ impl Default for Settings {
 
 impl Settings {
     /// Whether a handler keeps its pods off the host's kernel: it is in the list, or it is a variant of a handler in
-    /// the list,
-    /// such as `kata-qemu`.
+    /// the list, such as `kata-qemu`.
     #[must_use]
     pub fn isolates(&self, handler: &str) -> bool {
         self.isolated_handlers

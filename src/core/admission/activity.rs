@@ -1,4 +1,5 @@
-//! Exec, attach and port-forward: signs that a Sandbox is used. They are noted on the Sandbox and never stand in the way.
+//! Exec, attach and port-forward as signs that a Sandbox is in use. Annotations of the Sandbox record them. The
+//! connections themselves are never denied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,23 +11,23 @@ use super::review::{Context, Review, Verb};
 use crate::kind::Key;
 use crate::names::annotation;
 
-/// The least that a note moves by: one write in five seconds, whatever the idle timeout.
+/// The shortest time between two records: at most one write in five seconds, whatever the idle timeout is.
 const MIN_STEP: Duration = Duration::from_secs(5);
-/// A note moves by at least this part of the idle timeout.
+/// A new record must be later than the last one by at least the idle timeout divided by this number.
 const STEP_DIVISOR: u32 = 10;
 
-/// A sign that a Sandbox is used, to be written by the shell as annotations of it.
+/// A sign that a Sandbox is in use, which the operator writes as annotations of the Sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Activity {
-    /// The Sandbox.
+    /// The key of the Sandbox.
     pub sandbox: Key,
-    /// Its UID, a precondition of the write.
+    /// The UID of the Sandbox, which is a precondition of the write.
     pub uid: Arc<str>,
-    /// What to write.
+    /// The annotations to write.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The sign that a review gives, if it gives one and the last is old enough to be replaced. A dry run gives none.
+/// Returns the sign of activity in a review, if the recorded one is old enough to be replaced. A dry run is not a sign.
 #[must_use]
 pub fn activity(review: &Review, context: &Context) -> Option<Activity> {
     if review.dry_run || review.operation != Verb::Connect || review.resource != "pods" {

@@ -1,4 +1,4 @@
-//! Asking one hook: binding after binding until one answers, with what each binding wants to follow its failure.
+//! Asks the bindings of one hook in order until one answers, and applies the failure policy of each binding.
 
 use crate::binding::{Binding, FailurePolicy};
 use crate::question::{Answer, Failure, FailureKind, Hook, PluginReply, PluginRequest, Question};
@@ -6,18 +6,18 @@ use crate::question::{Answer, Failure, FailureKind, Hook, PluginReply, PluginReq
 /// A plugin that did not answer, or whose answer was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginFailure {
-    /// The binding.
+    /// The name of the binding.
     pub binding: String,
-    /// The plugin.
+    /// The name of the plugin.
     pub plugin: String,
-    /// What went wrong.
+    /// The failure.
     pub failure: Failure,
-    /// What followed.
+    /// The failure policy that was applied.
     pub policy: FailurePolicy,
 }
 
 impl PluginFailure {
-    /// The trouble of a binding.
+    /// Returns the failure of a binding.
     pub(super) fn new(binding: &Binding, failure: Failure) -> Self {
         Self {
             binding: binding.name.clone(),
@@ -28,22 +28,24 @@ impl PluginFailure {
     }
 }
 
-/// Where asking a hook stands.
+/// The state of a hook: the next request, or the result.
 #[derive(Debug)]
 pub enum Chain<'a, T> {
-    /// This is to be asked next.
+    /// This request comes next.
     Request(Box<PluginRequest>),
     /// This binding answered.
     Reply(&'a Binding, T),
-    /// This binding did not answer and wants that to deny.
+    /// This binding did not answer, and its failure policy is `Fail`.
     Failed(&'a Binding, Failure),
-    /// Nobody is left to be asked.
+    /// No binding is left.
     NoBinding,
 }
 
-/// Asks the bindings of a hook in turn, until one gives an answer that `accept` takes.
+/// Asks the bindings of a hook in order, until one gives an answer that `accept` accepts. Also returns the failures on
+/// the way.
 ///
-/// `Fail` stops there, `Ignore` goes on to the next binding, `Fallback` goes on to the built-in.
+/// After a failure, the policy `Fail` stops, `Ignore` continues with the next binding, and `Fallback` continues with
+/// the built-in.
 pub fn first_answer<'a, T>(
     bindings: impl Iterator<Item = &'a Binding>,
     answered: &[PluginReply],
@@ -76,12 +78,12 @@ pub fn first_answer<'a, T>(
     (Chain::NoBinding, plugin_failures)
 }
 
-/// What a binding answered for its hook, if it was asked.
+/// The reply of a binding for its hook, if it was asked.
 pub(super) fn reply<'a>(binding: &Binding, answered: &'a [PluginReply]) -> Option<&'a Result<Answer, Failure>> {
     answered.iter().find(|a| a.ask.binding == binding.name && a.ask.question.hook() == binding.hook).map(|a| &a.result)
 }
 
-/// The question of a binding.
+/// Returns the request for a binding.
 pub(super) fn ask(binding: &Binding, question: Question) -> PluginRequest {
     PluginRequest {
         binding: binding.name.clone(),
@@ -91,7 +93,7 @@ pub(super) fn ask(binding: &Binding, question: Question) -> PluginRequest {
     }
 }
 
-/// The failure of a plugin that answered for another hook than it was asked for.
+/// The error of an answer to another hook than the one of the question.
 pub(super) fn wrong_hook(hook: Hook) -> String {
     format!("the answer is not one to a {} question", hook.as_str())
 }

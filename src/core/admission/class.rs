@@ -3,11 +3,10 @@
 use super::chain::wrong_hook;
 use crate::question::{Answer, ClassChoice, Hook, RuntimeClassAnswer, RuntimeClassFact};
 
-/// Returns the answer if the cluster can follow it, or else the error in it: the class must exist, and generated code
-/// needs a class that isolates.
+/// Accepts the answer of a runtime-class plugin, if the class exists. For generated code, the class must also isolate.
 ///
 /// # Errors
-/// Why the answer is not accepted.
+/// The reason why the answer is not accepted.
 pub fn accept_class(
     answer: &Answer,
     classes: &[RuntimeClassFact],

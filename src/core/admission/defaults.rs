@@ -1,4 +1,4 @@
-//! What is written into our own kinds before they are stored. Applying it twice changes nothing.
+//! The fields that the webhook sets in the kinds that Paddock serves. A second application changes nothing.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -10,11 +10,11 @@ use crate::kind::{Class, Kind, OwnKind};
 use crate::model::desired_mode;
 use crate::names::annotation;
 
-/// How far a claim's first-observed stamp may lie back and still be this call's own: the API server may call again
-/// for the same write (reinvocation), and waits at most 30 s for all of its webhooks.
+/// The maximum age of a first-observed stamp that an earlier call for the same write may have set (reinvocation). The
+/// API server waits at most 30 s for all of its webhooks.
 const STAMP_AGE: SignedDuration = SignedDuration::from_secs(30);
 
-/// Writes the defaults of a kind.
+/// Sets the defaults of a kind.
 pub(super) fn apply(kind: Kind, review: &Review, context: &Context, object: &mut Value) {
     match kind.class() {
         Class::Own(OwnKind::Sandbox) => sync_mode(&review.old_object, object),
@@ -27,10 +27,10 @@ pub(super) fn apply(kind: Kind, review: &Review, context: &Context, object: &mut
     }
 }
 
-/// Writes both mode fields, saying the same.
+/// Sets both mode fields to the same mode.
 ///
-/// A client that knows one of the two may drop the other: a dropped field is put back as it was. Of two that disagree,
-/// the one that the client changed wins; where that cannot be told, what the reconcile would do.
+/// A client that knows only one of the fields may drop the other one. A dropped field gets its old value again. If the
+/// fields disagree, the one that the client changed wins. If that is not clear, the rule of the reconcile decides.
 fn sync_mode(old: &Value, object: &mut Value) {
     let (Ok((mode, replicas)), Ok((old_mode, old_replicas))) = (written(object), written(old)) else { return };
     let last = if old_mode == old_replicas { old_mode } else { read_mode(old.pointer("/status/mode")).ok().flatten() };
@@ -47,7 +47,8 @@ fn sync_mode(old: &Value, object: &mut Value) {
 
 type Modes = (Option<OperatingMode>, Option<OperatingMode>);
 
-/// Both fields as they are written; an error where one cannot be read, which validation will tell.
+/// Returns both mode fields as modes. If one of them is not valid, the result is an error, and the validating call
+/// reports it.
 fn written(object: &Value) -> Result<Modes, ()> {
     let replicas = match object.pointer("/spec/replicas") {
         None | Some(Value::Null) => None,
@@ -67,8 +68,8 @@ fn read_mode(value: Option<&Value>) -> Result<Option<OperatingMode>, ()> {
     }
 }
 
-/// Stores when the claim was first seen and which Sandbox is reserved for it. A name that the user wrote is removed: only
-/// the operator may give that hint.
+/// Writes the first-observed stamp and the reserved Sandbox of a claim. A Sandbox name that the user wrote is removed,
+/// because only the operator may give that hint.
 fn stamp(object: &mut Value, now: Timestamp, reserved_sandbox: Option<&str>) {
     let observed = first_observed(object, now);
     let Some(annotations) = annotations_mut(object) else { return };
@@ -76,7 +77,7 @@ fn stamp(object: &mut Value, now: Timestamp, reserved_sandbox: Option<&str>) {
     annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), observed.into());
 }
 
-/// When a claim that is being admitted was first seen: now, or at an earlier call for the same write.
+/// The time at which a claim under admission was first observed: now, or in an earlier call for the same write.
 pub(super) fn first_observed(object: &Value, now: Timestamp) -> String {
     let text = object.pointer("/metadata/annotations").and_then(|all| all.get(annotation::FIRST_OBSERVED_AT)?.as_str());
     let ours = |text: &&str| text.parse::<Timestamp>().is_ok_and(|at| at <= now && now.duration_since(at) <= STAMP_AGE);

@@ -8,7 +8,7 @@ use crate::kind::Kind;
 use crate::world::{NewClaim, World};
 
 impl Context {
-    /// The context of a review, as far as the World knows it.
+    /// Returns the context of a review from the World.
     #[must_use]
     pub fn of(world: &World, review: &Review, operator_user: Option<Arc<str>>) -> Self {
         let sandbox = match review.operation {
@@ -33,8 +33,8 @@ impl Context {
     }
 }
 
-/// Reserves a warm Sandbox for the claim of a review, if the review is one after which the claim is stored. Returns the
-/// name of the Sandbox.
+/// Reserves a warm Sandbox for the claim of a review, and returns the name of the Sandbox. The review must be the
+/// mutating call for a create of a claim that is not a dry run. Otherwise nothing is reserved.
 ///
 /// A second call for the same write (reinvocation) gets the same Sandbox.
 pub fn reserve(world: &mut World, review: &Review) -> Option<Arc<str>> {

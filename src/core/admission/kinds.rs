@@ -1,7 +1,9 @@
-//! The kinds that Paddock serves: parsed as the reconcile parses them, so that nothing is admitted that it cannot act on.
+//! Reviews of the kinds that Paddock serves. The review uses the parsers of the reconcile, so the webhook admits
+//! nothing that cannot be reconciled.
 //!
-//! What was wrong before an update and still is does not stand in its way: it is told as a warning. So an object that an
-//! older version admitted can still be labelled, and lose its finalizers. References may dangle.
+//! An update may keep an existing error. The webhook reports the error as a warning and does not deny the update. A
+//! client can therefore still label an object that an older version admitted, and remove its finalizers. References may
+//! name objects that do not exist.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +26,8 @@ use crate::object::json::string_map;
 
 pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if state.review.entry == Entry::OwnedSandboxes {
-        // The rest is asked through the other entry, which may go without an answer.
+        // The entry `OwnKinds` makes the other checks. If the webhook does not answer there, the API server admits the
+        // object.
         return not_forged(state, kind);
     }
     match state.review.phase {
@@ -54,7 +57,7 @@ fn is_valid(state: &ReviewState<'_>, kind: Kind) -> bool {
     problems(state, &read).is_empty() && read.claim.is_some_and(|claim| metadata_errors(state, &claim).is_empty())
 }
 
-/// The labels that selectors look at: the pod template's, and the object's own over them.
+/// The labels with which selectors are compared: those of the pod template, overridden by those of the object.
 fn subject(state: &ReviewState<'_>) -> Subject {
     let mut labels = string_map(&state.object, "/spec/podTemplate/metadata/labels");
     labels.extend(string_map(&state.object, "/spec/template/metadata/labels"));
@@ -63,19 +66,19 @@ fn subject(state: &ReviewState<'_>) -> Subject {
     Subject::new(labels, marked_pod || state.namespace_isolates())
 }
 
-/// Only the operator makes the Sandboxes of pools and claims: a Sandbox that somebody else passes off as a pool's would
-/// be handed to a claim.
+/// Denies a new owner reference to a pool or a claim, because only the operator creates their Sandboxes. A claim could
+/// take a forged Sandbox of a pool.
 fn not_forged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if kind != Kind::Sandbox {
         return Ok(());
     }
-    // Whether its deletion waits for it is the garbage collector's to change.
+    // The garbage collector may change `blockOwnerDeletion`, so it is not compared.
     let whose = |owner: &OwnerReference| OwnerReference { block_owner_deletion: None, ..owner.clone() };
     let known: Vec<OwnerReference> = owners(&state.review.old_object).iter().map(whose).collect();
     let forged: Vec<FieldError> = owners(&state.object)
         .into_iter()
         .enumerate()
-        // The whole reference: one that was there must not become another kind's or a controller's.
+        // The whole reference is compared: an existing one must not change its kind or become a controller reference.
         .filter(|(_, owner)| !known.contains(&whose(owner)))
         .filter(|(_, owner)| matches!(owner.kind.as_str(), "SandboxWarmPool" | "SandboxClaim"))
         .map(|(i, owner)| FieldError {
@@ -96,7 +99,7 @@ fn owners(object: &Value) -> Vec<OwnerReference> {
         .unwrap_or_default()
 }
 
-/// Fields that stay as they were created.
+/// Denies changes of the immutable fields of a Sandbox.
 fn unchanged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if kind != Kind::Sandbox || state.review.operation != Verb::Update {
         return Ok(());
@@ -124,7 +127,8 @@ fn unchanged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if errors.is_empty() { Ok(()) } else { Err(deny_fields(Why::Immutable, errors)) }
 }
 
-/// A running Sandbox whose pod shares the host's kernel cannot be marked: its pod stays what it is.
+/// Denies the marker of generated code on a running Sandbox whose pod shares the host's kernel, because the pod would
+/// keep running without isolation.
 fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if kind != Kind::Sandbox || state.review.operation != Verb::Update {
         return Ok(());
@@ -170,7 +174,8 @@ fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         state.warn("spec.replicas has no effect while minReady or maxReady is given: change those");
     }
     if let Some(claim) = read.claim {
-        // Not a denial: clients read `InvalidMetadata` from the claim's status, and the template may have its say there.
+        // This is not a denial. Clients expect `InvalidMetadata` in the status of the claim, where the template is
+        // known too.
         for error in metadata_errors(state, &claim) {
             state.warn(&format!("{error}; the claim will not become Ready"));
         }
@@ -178,22 +183,22 @@ fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     Ok(())
 }
 
-/// What is wrong with an object that was read.
+/// The errors of an object: those of its parser and those of its isolation.
 fn problems(state: &ReviewState<'_>, read: &Read) -> Vec<FieldError> {
     let mut errors = read.errors.clone();
     errors.extend(isolation(state, &read.pod));
     errors
 }
 
-/// What a claim gives to its pod and may not, whatever the template has.
+/// The labels and annotations that a claim may not add to its pod, whatever its template contains.
 fn metadata_errors(state: &ReviewState<'_>, claim: &model::Claim) -> Vec<FieldError> {
     let template = model::Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };
     let checked = model::check_claim_metadata(claim, &template, &state.context.settings.label_domains);
     checked.err().map(FieldErrors::into_vec).unwrap_or_default()
 }
 
-/// A workload that is marked must not name a class that is there and does not isolate. A class that is not there may
-/// come later: the pod waits for it.
+/// The isolation errors: a marker with an invalid value, or a class that does not isolate on a marked workload. A class
+/// that does not exist is not an error, because it may be created later. The pod waits for it.
 fn isolation(state: &ReviewState<'_>, pod: &Option<PodShape>) -> Vec<FieldError> {
     let labels = state.labels();
     let mut errors = Vec::new();
@@ -229,7 +234,7 @@ fn isolation(state: &ReviewState<'_>, pod: &Option<PodShape>) -> Vec<FieldError>
 
 /// The pod that an object describes.
 struct PodShape {
-    /// The field that describes it.
+    /// The field that describes the pod.
     field: &'static str,
     labels: BTreeMap<String, String>,
     runtime_class: Option<String>,
@@ -241,7 +246,7 @@ impl PodShape {
     }
 }
 
-/// What parsing an object gave.
+/// The result of a parser: the errors, or the parts of the model that a review uses.
 #[derive(Default)]
 struct Read {
     errors: Vec<FieldError>,
@@ -297,7 +302,7 @@ fn read(kind: Kind, object: &Value) -> Read {
     read.unwrap_or_else(Read::failed)
 }
 
-/// Reads an object as its wire type, then as its model. The API server checked the schema before it asked.
+/// Parses an object to its wire type, and that to its model. The API server has checked the schema before the call.
 fn parse<W: DeserializeOwned, M>(
     object: &Value,
     model: impl FnOnce(&W) -> Result<M, FieldErrors>,

@@ -1,13 +1,16 @@
-//! Admission: review, questions, answers, verdict. The same sentence as a reconcile, for an object that is not stored yet.
+//! Admission: review, questions, answers, verdict. It has the form of a reconcile, for an object that is not stored
+//! yet.
 //!
-//! [`questions`] names what is to be asked next, given what was answered so far; when it returns nothing,
-//! [`verdict`] is final. Both walk the same path, so an answer is never used for another question than its own.
-//! The API server calls twice: to mutate, and, when every webhook has had its turn, to validate. Plugins are asked
-//! both times, since another webhook may have changed the object in between; only the first time may they change it.
-//! A claim for which a warm Sandbox is reserved is asked about once, where the second call could say nothing else.
+//! [`questions`] returns the requests that follow from the answers so far. When it returns nothing, [`verdict`] is
+//! final. Both make the same checks in the same order, so an answer is only used for its own question.
 //!
-//! What the core enforces itself, whatever plugins answer: an object that does not parse is not admitted, and a Pod
-//! marked as running generated code names an isolating RuntimeClass.
+//! The API server makes two calls: first to mutate the object, and, after all webhooks, to validate it. Plugins are
+//! asked in both calls, because another webhook may have changed the object in between. They may change the object only
+//! in the first call. A claim with a reserved warm Sandbox gets only the first call, if the second one could have no
+//! other result.
+//!
+//! The core enforces two rules, whatever plugins answer: it does not admit an object that does not parse, and a Pod
+//! that is marked as running generated code must name an isolating RuntimeClass.
 
 mod activity;
 mod chain;
@@ -37,7 +40,7 @@ use crate::kind::Kind;
 use crate::question::{PluginReply, PluginRequest};
 use state::{Halt, ReviewState};
 
-/// What is to be asked next; empty when [`verdict`] is final.
+/// Returns the requests for plugins that come next. If there are none, [`verdict`] is final.
 #[must_use]
 pub fn questions(review: &Review, context: &Context, answered: &[PluginReply]) -> Vec<PluginRequest> {
     let mut state = ReviewState::new(review, context, answered);
@@ -47,7 +50,8 @@ pub fn questions(review: &Review, context: &Context, answered: &[PluginReply]) -
     }
 }
 
-/// The outcome. A question that was left open counts as a plugin that did not answer, and denies.
+/// Returns the verdict. If a request has no reply, the plugin counts as one that did not answer, and the object is
+/// denied.
 #[must_use]
 pub fn verdict(review: &Review, context: &Context, answered: &[PluginReply]) -> ReviewVerdict {
     let mut state = ReviewState::new(review, context, answered);
@@ -63,9 +67,9 @@ pub fn verdict(review: &Review, context: &Context, answered: &[PluginReply]) -> 
     state.into_verdict(denial)
 }
 
-/// The resource that a review is about.
+/// The kind of object that a review is about.
 enum Target {
-    /// Decided already, or none of our business.
+    /// A request that is admitted without checks.
     Exempt,
     /// A kind that Paddock serves.
     Own(Kind),
@@ -83,7 +87,7 @@ fn check(state: &mut ReviewState<'_>) -> Result<(), Halt> {
 
 fn subject(review: &Review, context: &Context) -> Target {
     let ours = context.operator_user.as_ref().is_some_and(|user| **user == review.username);
-    // kube-system must come up whatever became of this webhook; the registration leaves it out too.
+    // Pods of kube-system must start even if this webhook fails. The webhook configuration excludes the namespace too.
     let system = review.namespace == "kube-system" && !context.in_reconcile;
     if ours || system || review.subresource.is_some() {
         return Target::Exempt;
@@ -92,7 +96,7 @@ fn subject(review: &Review, context: &Context) -> Target {
         Verb::Delete | Verb::Connect => return Target::Exempt,
         Verb::Create | Verb::Update => {}
     }
-    // An object that is on its way out must be able to lose its finalizers.
+    // Clients must be able to remove the finalizers of a terminating object.
     if review.object.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
         return Target::Exempt;
     }

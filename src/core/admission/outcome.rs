@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 
 use super::chain::PluginFailure;
 
-/// The outcome of a review.
+/// The result of a review.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReviewVerdict {
-    /// Why not, if not.
+    /// The denial, or `None` if the object is admitted.
     pub denial: Option<Denial>,
-    /// What to tell the user all the same, each at most 256 characters.
+    /// Warnings for the user: each has at most [`MAX_WARNING_CHARS`](crate::question::limits::MAX_WARNING_CHARS)
+    /// characters.
     pub warnings: Vec<String>,
-    /// JSON Patch to the object as it came; empty if nothing changes or it is denied.
+    /// A JSON Patch for the object in the request. It is empty if nothing changes or the object is denied.
     pub patch: json_patch::Patch,
-    /// Whether the claim is stored with the reservation that it was given.
+    /// Whether the claim keeps its reservation when it is stored.
     pub reservation_kept: bool,
-    /// For the audit log: what was chosen and why.
+    /// Annotations for the audit log: the RuntimeClass that was chosen, and the reason.
     pub audit: BTreeMap<String, String>,
-    /// Plugins that did not answer, or whose answer was refused.
+    /// The plugins that did not answer or whose answers were refused.
     pub plugin_failures: Vec<PluginFailure>,
 }
 
@@ -29,45 +30,45 @@ impl ReviewVerdict {
     }
 }
 
-/// Why an object is not admitted.
+/// The denial of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
-    /// In one word: the label of metrics.
+    /// The reason in one word, which is also the label in metrics.
     pub why: Why,
-    /// For the user: what is wrong and what would be right.
+    /// The message for the user: the problem and the remedy.
     pub message: String,
-    /// The fields at fault.
+    /// The invalid fields.
     pub causes: Vec<Cause>,
 }
 
-/// A field at fault.
+/// An invalid field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// The field, as `spec.idleTimeout`.
+    /// The path of the field, such as `spec.idleTimeout`.
     pub field: String,
-    /// What is wrong with it and what would be right.
+    /// The problem and the allowed values.
     pub message: String,
 }
 
-/// Why an object is not admitted, in one word.
+/// The reason for a denial, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
-    /// It does not parse, or asks for what cannot be.
+    /// The object does not parse, or it asks for something that is not possible.
     Invalid,
-    /// It changes what must not change.
+    /// The update changes an immutable field.
     Immutable,
-    /// It would run generated code on the host's kernel.
+    /// The object would run generated code on the host's kernel.
     NotIsolated,
-    /// It claims to have been made by the operator.
+    /// The object has an owner reference that only the operator may write.
     Forged,
-    /// A plugin denies it.
+    /// A plugin denies the object.
     DeniedByPlugin,
-    /// A plugin did not answer, and its policy is to deny then.
+    /// A plugin did not answer, and the failure policy of its binding is to deny.
     PluginFailed,
 }
 
 impl Why {
-    /// Every word.
+    /// All reasons.
     pub const ALL: [Why; 6] =
         [Why::Invalid, Why::Immutable, Why::NotIsolated, Why::Forged, Why::DeniedByPlugin, Why::PluginFailed];
 
@@ -84,7 +85,7 @@ impl Why {
         }
     }
 
-    /// The HTTP status of the denial: 422 where the object is at fault, else 403.
+    /// The HTTP status of the denial: 422 if the object is not valid, and 403 otherwise.
     #[must_use]
     pub fn code(self) -> u16 {
         match self {

@@ -1,4 +1,4 @@
-//! Patches of admission plugins: applied, and refused where they reach beyond what the hook may touch.
+//! The one rule for a plugin's patch: applies the patch, and refuses it if it changes more than the hook may change.
 
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
@@ -8,13 +8,16 @@ use crate::names::label;
 use crate::object::json::string_map;
 use crate::question::limits::MAX_PATCH_BYTES;
 
-/// The most operations in one patch.
+/// The maximum number of operations in one patch.
 const MAX_OPERATIONS: usize = 1000;
 
-/// The object with the patch applied, or what is wrong with the patch.
+/// Returns the object with the patch applied, or an error message.
 ///
-/// A plugin may change labels, annotations and the spec. It may not move or copy (a few copies of copies make an object
-/// of any size), change who or what the object is, or take the generated-code marker away.
+/// A plugin may change labels, annotations and the spec, with these exceptions:
+///
+/// - It may not move or copy, because a few copies of copies make an object of any size.
+/// - It may not change the identity of the object, such as its name or its owners.
+/// - It may not remove the marker of generated code.
 pub(super) fn apply(object: &Value, text: &str) -> Result<Value, String> {
     if text.len() > MAX_PATCH_BYTES {
         return Err(format!("the patch has {} bytes, more than {MAX_PATCH_BYTES}", text.len()));
@@ -61,7 +64,7 @@ fn confined(before: &Value, after: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// A field in which two objects differ, other than `free`.
+/// The first field in which two objects differ. The fields in `free` may differ.
 fn differs(before: &Value, after: &Value, free: &[&str]) -> Option<String> {
     let (Some(old), Some(new)) = (before.as_object(), after.as_object()) else {
         return (before != after).then(|| "the object itself".to_owned());

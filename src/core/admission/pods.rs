@@ -1,9 +1,13 @@
-//! Pods that opted in: marked as running generated code, or in a namespace that requires isolation.
+//! Reviews of Pods that are marked as running generated code or are in a namespace that requires isolation.
 //!
-//! A new Pod that names no class gets one; one that names a class that does not isolate is denied. A Pod's class
-//! cannot change afterwards, so of updates only those to the marker matter: it cannot be added to a Pod that is not
-//! isolated, nor taken from any Pod, since what generated code has run in stays what it is. Ephemeral containers and
-//! in-place resizes happen inside the pod's own runtime and need no review.
+//! A new Pod without a RuntimeClass gets one. A new Pod with a class that does not isolate is denied. The class of a
+//! Pod cannot be changed afterwards, so only updates of the marker matter:
+//!
+//! - The marker cannot be added to a Pod that is not isolated.
+//! - The marker cannot be removed from a Pod, because generated code may have run in it.
+//! - The marker cannot get a value other than `true` or `false`.
+//!
+//! Ephemeral containers and in-place resizes use the runtime of the pod and need no review.
 
 use super::outcome::Why;
 use super::review::{Phase, Verb};
@@ -26,7 +30,7 @@ fn create(state: &mut ReviewState<'_>) -> Result<(), Halt> {
     isolate(state)?;
     let subject = subject(state);
     state.ask_admission(&subject)?;
-    // A plugin may have set the marker, or taken the class away.
+    // A plugin may have set the marker or removed the class.
     check_marker(state)?;
     isolate(state)?;
     enforce(state)
@@ -58,7 +62,7 @@ fn check_update(state: &ReviewState<'_>, before: Marker) -> Result<(), Halt> {
     }
 }
 
-/// Gives a class to a pod that must be isolated and names none. While validating, that is a denial instead.
+/// Sets a class for a pod that must be isolated and names none. In the validating call, [`enforce`] denies such a pod.
 fn isolate(state: &mut ReviewState<'_>) -> Result<(), Halt> {
     if state.review.phase == Phase::Validate || !subject(state).generated_code || class(state).is_some() {
         return Ok(());
@@ -70,7 +74,7 @@ fn isolate(state: &mut ReviewState<'_>) -> Result<(), Halt> {
     Ok(())
 }
 
-/// What holds whatever plugins answered.
+/// Denies a pod that must be isolated and is not, whatever the plugins answered.
 fn enforce(state: &ReviewState<'_>) -> Result<(), Halt> {
     if !subject(state).generated_code {
         return Ok(());

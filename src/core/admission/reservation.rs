@@ -1,7 +1,7 @@
-//! The reservation of a warm Sandbox, as the claim carries it: an annotation with the Sandbox's name.
+//! The reservation of a warm Sandbox on its claim: an annotation with the name of the Sandbox.
 //!
-//! The mutating call writes the annotation. The API server then leaves the claim out of the validating call, so the
-//! annotation may stay only on a claim about which validation would have nothing to say.
+//! The mutating call writes the annotation. The API server then makes no validating call for the claim. The annotation
+//! may therefore stay only on a claim for which the validating call would report nothing.
 
 pub(super) mod settle;
 
@@ -14,15 +14,15 @@ use crate::names::annotation;
 
 /// Reserves warm Sandboxes for the claims that a webhook admits.
 pub trait WarmReservations: Send + Sync {
-    /// Reserves a Sandbox for the claim of a review. Returns its name, or `None` where the review is of something else, no
-    /// Sandbox is warm, or this replica may not write.
+    /// Reserves a Sandbox for the claim of a review, and returns the name of the Sandbox. Returns `None` if the review
+    /// is not about a new claim, if no warm Sandbox is Ready, or if this replica may not write.
     fn reserve(&self, review: &Review) -> Option<Arc<str>>;
 
-    /// Ends the reservation: the claim is not stored with it.
+    /// Ends the reservation of a Sandbox, because the claim is not stored with it.
     fn release(&self, review: &Review, sandbox: &str);
 }
 
-/// Writes the reservation among a claim's annotations, or removes what is there.
+/// Writes the reservation into the annotations of a claim. Without a Sandbox, removes a reservation from them.
 pub(super) fn write(annotations: &mut Map<String, Value>, sandbox: Option<&str>) {
     match sandbox {
         Some(name) => annotations.insert(annotation::SANDBOX_NAME.to_owned(), name.into()),
@@ -30,7 +30,8 @@ pub(super) fn write(annotations: &mut Map<String, Value>, sandbox: Option<&str>)
     };
 }
 
-/// The annotations of an object, made where there are none. `None` if the metadata is not an object.
+/// The annotations of an object, which are created if there are none. `None` if the metadata or the annotations are not
+/// an object.
 pub(super) fn annotations_mut(object: &mut Value) -> Option<&mut Map<String, Value>> {
     let slot = object.get_mut("metadata")?.as_object_mut()?.entry("annotations").or_insert(Value::Null);
     if slot.is_null() {

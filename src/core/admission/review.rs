@@ -1,4 +1,4 @@
-//! A review: one call of the API server, and what is known of the cluster where it happens.
+//! A review: one call of the webhook by the API server, and the facts about the cluster that the review uses.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,44 +12,44 @@ use crate::kind::Key;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 
-/// One call of the API server.
+/// One call of the webhook by the API server.
 #[derive(Clone, Debug)]
 pub struct Review {
-    /// Whether the object may still be changed.
+    /// The phase, which decides whether the object may still be changed.
     pub phase: Phase,
-    /// The webhook entry through which it came.
+    /// The entry of the webhook configuration that matched the object.
     pub entry: Entry,
-    /// What is being done.
+    /// The operation of the request.
     pub operation: Verb,
-    /// API group, empty for core.
+    /// The API group. It is empty for the core group.
     pub group: String,
-    /// API version.
+    /// The API version.
     pub version: String,
-    /// Kind of the object; of a CONNECT, of its options.
+    /// The kind of the object. For a CONNECT, it is the kind of the options.
     pub kind: String,
-    /// Plural of the resource.
+    /// The plural name of the resource.
     pub resource: String,
-    /// Subresource, as `exec`.
+    /// The subresource, such as `exec`.
     pub subresource: Option<String>,
-    /// Namespace; empty for cluster-scoped objects.
+    /// The namespace. It is empty for cluster-scoped objects.
     pub namespace: String,
-    /// Name; empty where `generateName` has yet to make one.
+    /// The name. It is empty if the API server has not generated a name from `generateName` yet.
     pub name: String,
-    /// The object to be stored; null where there is none.
+    /// The object that is to be stored, or null if there is none.
     pub object: Value,
-    /// The object as it is stored; null on create.
+    /// The object that is stored now, or null for a create.
     pub old_object: Value,
-    /// Nothing will be stored, so nothing may follow.
+    /// Whether the request is a dry run. Nothing is stored, so the review must have no effects.
     pub dry_run: bool,
-    /// User that asks.
+    /// The user of the request.
     pub username: String,
-    /// Groups of the user.
+    /// The groups of the user.
     pub groups: Vec<String>,
-    /// The time of asking.
+    /// The time of the review.
     pub now: Timestamp,
 }
 
-/// The two calls for one write.
+/// The two calls of the API server for one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// The object may be changed.
@@ -58,28 +58,29 @@ pub enum Phase {
     Validate,
 }
 
-/// The webhook entries: each has its own selectors, and so tells something about the object.
+/// The entries of the webhook configuration. Each has selectors of its own, so the entry is a fact about the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Entry {
-    /// Pods that carry the generated-code label.
+    /// Pods that have the generated-code label.
     MarkedPods,
-    /// Pods of namespaces that require isolation. The API server saw the namespace's label even where we do not yet.
+    /// Pods of namespaces that require isolation. The API server has matched the label of the namespace, even if the
+    /// World does not contain it yet.
     IsolatedNamespaces,
     /// The kinds that Paddock serves.
     OwnKinds,
-    /// Sandboxes that somebody gives to a pool or a claim. Apart from the other kinds, since nobody sees it afterwards: without
-    /// an answer it is denied.
+    /// Sandboxes with an owner reference to a pool or a claim. A forged reference cannot be recognized afterwards, so
+    /// this entry is separate from the other kinds: if the webhook does not answer, the API server denies the write.
     OwnedSandboxes,
     /// Exec, attach and port-forward.
     Connect,
 }
 
 impl Entry {
-    /// Every entry.
+    /// All entries.
     pub const ALL: [Entry; 5] =
         [Entry::MarkedPods, Entry::IsolatedNamespaces, Entry::OwnKinds, Entry::OwnedSandboxes, Entry::Connect];
 
-    /// The last part of the entry's path and name, and its label in metrics.
+    /// The last part of the path and the name of the entry, which is also its label in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -92,49 +93,49 @@ impl Entry {
     }
 }
 
-/// What is being done.
+/// The operation of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
-    /// A new object.
+    /// A create of a new object.
     Create,
-    /// A changed object.
+    /// An update of an object.
     Update,
-    /// An object goes.
+    /// A delete of an object.
     Delete,
     /// A connection to a subresource.
     Connect,
 }
 
-/// What is known of the cluster where the review happens.
+/// The facts about the cluster that a review uses.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
-    /// Labels of the review's namespace, as far as watched.
+    /// The labels of the review's namespace. They are empty if no watch has delivered the namespace yet.
     pub namespace_labels: BTreeMap<String, String>,
-    /// The RuntimeClasses there are.
+    /// The RuntimeClasses of the cluster.
     pub classes: Arc<Vec<RuntimeClassFact>>,
-    /// Which plugin judges what.
+    /// The bindings of plugins.
     pub bindings: Arc<Bindings>,
-    /// What the operator was told.
+    /// The settings of the operator.
     pub settings: Arc<Settings>,
-    /// The operator's own user: what it writes was decided already.
+    /// The user of the operator itself. Its writes are exempt, because they were decided already.
     pub operator_user: Option<Arc<str>>,
-    /// The operator itself asks, about a pod that it would make: nothing is exempt.
+    /// Whether a reconcile makes the review, about a pod that it is going to create. Nothing is exempt in that case.
     pub in_reconcile: bool,
-    /// For the creation of a claim: the Sandbox that is reserved for it.
+    /// For a create of a claim, the Sandbox that is reserved for it.
     pub reserved_sandbox: Option<Arc<str>>,
-    /// For a CONNECT: the Sandbox that controls the Pod of the review's name, if one does.
+    /// For a CONNECT, the Sandbox that controls the Pod of the review's name, if there is one.
     pub sandbox: Option<ConnectedSandbox>,
 }
 
-/// The Sandbox behind a Pod that somebody connects to.
+/// The Sandbox that controls a Pod to which a user connects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConnectedSandbox {
-    /// Its key.
+    /// The key of the Sandbox.
     pub key: Key,
-    /// Its UID.
+    /// The UID of the Sandbox.
     pub uid: Arc<str>,
-    /// How long it may go unused; without, nobody asks when it was used.
+    /// The `idleTimeout` of the Sandbox. Without one, its activity is not recorded.
     pub idle_timeout: Option<Duration>,
-    /// Its annotations.
+    /// The annotations of the Sandbox.
     pub annotations: BTreeMap<String, String>,
 }

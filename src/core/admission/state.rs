@@ -1,4 +1,4 @@
-//! A review under way: the object as changed so far, and what there is to say about it.
+//! The state of a review: the object with the changes so far, the warnings and the plugin failures.
 
 use std::collections::BTreeMap;
 
@@ -21,20 +21,20 @@ use crate::question::{
 use crate::text::truncate;
 use crate::world::reserved_sandbox;
 
-/// What ends a walk early.
+/// The reason why the checks of a review end early.
 pub(super) enum Halt {
-    /// This is to be asked first.
+    /// A plugin has to answer this request first.
     Request(Box<PluginRequest>),
-    /// It is not admitted.
+    /// The object is denied.
     Deny(Box<Denial>),
 }
 
-/// A review under way.
+/// The state of a review.
 pub(super) struct ReviewState<'a> {
     pub(super) review: &'a Review,
     pub(super) context: &'a Context,
     answered: &'a [PluginReply],
-    /// The object as changed so far.
+    /// The object with the changes so far.
     pub(super) object: Value,
     warnings: Vec<String>,
     audit: BTreeMap<String, String>,
@@ -70,22 +70,22 @@ impl<'a> ReviewState<'a> {
         }
     }
 
-    /// Labels of the object as it is now.
+    /// The labels of the object with the changes so far.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
         string_map(&self.object, "/metadata/labels")
     }
 
-    /// Whether every plugin that was asked answered.
+    /// Whether every plugin that was asked gave a valid answer.
     pub(super) fn untroubled(&self) -> bool {
         self.plugin_failures.is_empty()
     }
 
-    /// Whether plugins beside our own judge the admission of such an object.
+    /// Whether a plugin other than the built-ins decides about the admission of this object.
     pub(super) fn judged_by_others(&self, subject: &Subject) -> bool {
         self.judges(subject).iter().any(|binding| !binding.built_in)
     }
 
-    /// The bindings that judge the admission of such an object, first asked first.
+    /// The bindings that apply to the admission of this object, in the order in which they are asked.
     fn judges<'b>(&self, subject: &'b Subject) -> Vec<&'b Binding>
     where
         'a: 'b,
@@ -95,17 +95,17 @@ impl<'a> ReviewState<'a> {
         bindings.filter(|binding| binding.judges(kind)).collect()
     }
 
-    /// Whether the namespace demands isolation: as watched, or as the API server matched it.
+    /// Whether the namespace requires isolation, according to the World or to the selector that the API server matched.
     pub(super) fn namespace_isolates(&self) -> bool {
         self.review.entry == Entry::IsolatedNamespaces || requires_isolation(&self.context.namespace_labels)
     }
 
-    /// Tells the user something without standing in the way.
+    /// Adds a warning, truncated to the limit. A warning does not deny the request.
     pub(super) fn warn(&mut self, message: &str) {
         self.warnings.push(truncate(message, MAX_WARNING_CHARS));
     }
 
-    /// Asks the admission plugins in order; each sees the object as the ones before left it.
+    /// Asks the admission plugins in order. Each gets the object with the changes of the ones before.
     pub(super) fn ask_admission(&mut self, subject: &Subject) -> Result<(), Halt> {
         let bindings = self.judges(subject);
         let mut built_in_only = false;
@@ -150,7 +150,7 @@ impl<'a> ReviewState<'a> {
         Ok(())
     }
 
-    /// The object with a plugin's patch; while validating, patches are looked at but change nothing.
+    /// Returns the object with a plugin's patch. In the validating call a patch is checked, but it changes nothing.
     fn patched(&self, text: Option<&str>) -> Result<Value, String> {
         let Some(text) = text else { return Ok(self.object.clone()) };
         let patched = patch::apply(&self.object, text)?;
@@ -184,7 +184,7 @@ impl<'a> ReviewState<'a> {
         }
     }
 
-    /// Lets the runtime-class plugins choose a class for a pod that must be isolated and names none.
+    /// Asks the runtime-class plugins for a class for a pod that must be isolated and names none.
     pub(super) fn choose_isolating_class(&mut self) -> Result<String, Halt> {
         let context = self.context;
         let labels = self.labels();
@@ -245,7 +245,7 @@ impl<'a> ReviewState<'a> {
         }
     }
 
-    /// What a user is to write, in terms of the classes that are there.
+    /// The remedy for the user, with the isolating classes of the cluster.
     pub(super) fn what_to_set(&self) -> String {
         let isolating: Vec<&str> =
             self.context.classes.iter().filter(|c| c.isolated).map(|c| c.name.as_str()).collect();
@@ -258,11 +258,11 @@ impl<'a> ReviewState<'a> {
     }
 }
 
-/// What plugins are to know of an object beside itself.
+/// The facts about an object that select its bindings and that plugins get in addition to the object.
 pub(super) struct Subject {
-    /// The labels that selectors look at.
+    /// The labels with which object selectors are compared.
     pub(super) labels: BTreeMap<String, String>,
-    /// Whether it runs generated code, or its namespace demands isolation.
+    /// Whether the object is marked as running generated code, or its namespace requires isolation.
     pub(super) generated_code: bool,
 }
 
@@ -273,19 +273,19 @@ impl Subject {
     }
 }
 
-/// A denial without a field.
+/// Returns a denial without a field.
 pub(super) fn deny(why: Why, message: String) -> Halt {
     Halt::Deny(Box::new(Denial { why, message, causes: Vec::new() }))
 }
 
-/// A denial of a pod that would run on the host's kernel.
+/// Returns a denial of a pod that would run on the host's kernel.
 pub(super) fn not_isolated(message: String) -> Halt {
     let field = "spec.runtimeClassName".to_owned();
     let causes = vec![Cause { field, message: message.clone() }];
     Halt::Deny(Box::new(Denial { why: Why::NotIsolated, message, causes }))
 }
 
-/// A denial that names fields.
+/// Returns a denial that names fields.
 pub(super) fn deny_fields(why: Why, errors: Vec<FieldError>) -> Halt {
     let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let causes = errors.into_iter().map(|e| Cause { field: e.path, message: e.message }).collect();

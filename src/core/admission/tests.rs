@@ -1,4 +1,4 @@
-//! Reviews as tables: what comes in, what plugins say, what becomes of it.
+//! Tests of reviews as tables: a request, the answers of plugins, and the expected verdict.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ mod kinds;
 mod plugins;
 mod pods;
 
-/// What a plugin of a test says.
+/// The answer of a plugin in a test.
 type Plugin = fn(&PluginRequest) -> Result<Answer, Failure>;
 
 fn now() -> Timestamp {
@@ -66,7 +66,7 @@ fn binding(name: &str, hook: Hook, order: i32, failure_policy: FailurePolicy) ->
     }
 }
 
-/// A cluster with gVisor and runc, and the built-in that chooses gVisor.
+/// The context of a cluster with gVisor and runc, and with the built-in that chooses gVisor.
 fn context() -> Context {
     let by_label = binding("by-label", Hook::RuntimeClass, Binding::BUILT_IN_ORDER, FailurePolicy::Fail);
     Context {
@@ -95,10 +95,10 @@ fn gvisor(_: &PluginRequest) -> Result<Answer, Failure> {
     choose("gvisor")
 }
 
-/// Asks until nothing is left to ask; gives the bindings asked and the outcome.
+/// Asks plugins until no request is left. Returns the bindings that were asked, and the verdict.
 fn decide(review: &Review, context: &Context, plugin: Plugin) -> (Vec<String>, ReviewVerdict) {
     let mut answered = Vec::new();
-    // More rounds than any test has bindings.
+    // The limit is larger than the number of bindings in any test.
     for _ in 0..10 {
         let asks = questions(review, context, &answered);
         if asks.is_empty() {
@@ -110,7 +110,7 @@ fn decide(review: &Review, context: &Context, plugin: Plugin) -> (Vec<String>, R
     panic!("the questions do not end");
 }
 
-/// Mutates, then validates what came of it, as the API server does.
+/// Mutates an object and then validates the result, as the API server does.
 fn admit(mut review: Review, context: &Context, plugin: Plugin) -> Result<Value, Denial> {
     let (_, first) = decide(&review, context, plugin);
     if let Some(denial) = first.denial {

@@ -1,4 +1,4 @@
-//! What users are told of an object that is in order and yet does not do what they may think: a warning, never a denial.
+//! Warnings about objects that are valid but may surprise their user. They never deny an object.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -9,19 +9,20 @@ use crate::names::annotation;
 use crate::object::allows_volume_loss;
 use crate::object::json::string_map;
 
-/// How far the clock of whoever writes heartbeats may be ahead of ours: far more than machines that keep time differ.
+/// The time by which a heartbeat may be in the future. The clocks of machines that synchronize their time differ much
+/// less.
 const CLOCK_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
-/// Where the pod of each shape is.
+/// The fields of a spec that contain the pod, one for each API shape.
 const PODS: [&str; 2] = ["podTemplate", "template"];
 
-/// Tells it all.
+/// Adds all warnings about an object.
 pub(super) fn tell(state: &mut ReviewState<'_>, kind: Kind) {
     let sandbox = kind == Kind::Sandbox;
     if sandbox {
         heartbeat(state);
     }
-    // A template's own annotations do not reach its Sandboxes.
+    // The annotations of a template are not copied to its Sandboxes, so they allow no loss of files.
     let template = matches!(kind.own(), Some(OwnKind::Template(_)));
     if template || sandbox && !ephemeral(state) {
         never_asleep(state);
@@ -31,7 +32,8 @@ pub(super) fn tell(state: &mut ReviewState<'_>, kind: Kind) {
     }
 }
 
-/// A heartbeat that is no time does nothing, and one of tomorrow keeps the Sandbox awake until tomorrow.
+/// Warns about a heartbeat that is not a time, which has no effect, and about one in the future, which prevents a
+/// suspend until that time.
 fn heartbeat(state: &mut ReviewState<'_>) {
     let (name, now) = (annotation::LAST_ACTIVITY, state.review.now);
     let at = "/metadata/annotations";
@@ -47,7 +49,8 @@ fn heartbeat(state: &mut ReviewState<'_>) {
     state.warn(&format!("metadata.annotations[{name}]: {problem}; write the time of the activity"));
 }
 
-/// Files in memory are lost with the pod, so a suspend that nobody asked for does not happen.
+/// Warns that a Sandbox with an `emptyDir` in memory is never suspended when idle, because the suspend would lose its
+/// files.
 fn never_asleep(state: &mut ReviewState<'_>) {
     if state.object.pointer("/spec/idleTimeout").is_none_or(Value::is_null) {
         return;
@@ -61,7 +64,8 @@ fn never_asleep(state: &mut ReviewState<'_>) {
     }
 }
 
-/// Disks become volume claims when the pod is made, if there is an idle policy by then.
+/// Warns that a new `idleTimeout` has no effect on the running pod. An `emptyDir` on disk becomes a volume claim only
+/// when a pod is created.
 fn not_before_the_next_pod(state: &mut ReviewState<'_>) {
     let old = &state.review.old_object;
     let runs = old["status"]["replicas"].as_i64().is_some_and(|n| n > 0);
@@ -82,7 +86,7 @@ fn ephemeral(state: &ReviewState<'_>) -> bool {
     allows_volume_loss(&string_map(&state.object, "/metadata/annotations"))
 }
 
-/// The emptyDirs of the pod, with their paths.
+/// The `emptyDir` volumes of the pod, with their paths.
 fn empty_dirs<'a>(state: &'a ReviewState<'_>) -> impl Iterator<Item = (String, &'a Value)> {
     PODS.into_iter().flat_map(move |pod| {
         let volumes = state.object.pointer(&format!("/spec/{pod}/spec/volumes")).and_then(Value::as_array);

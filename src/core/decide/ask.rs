@@ -1,4 +1,4 @@
-//! What the hooks have in common: whose bindings apply, and what a plugin remembers between two calls.
+//! Shared by all hooks: which bindings apply, and the state that a plugin keeps between two calls.
 
 use k8s_openapi::ByteString;
 
@@ -9,10 +9,11 @@ use crate::plan::Reason;
 use crate::question::{Answer, FailureKind, Hook, PluginReply, Question};
 use crate::snapshot::Common;
 
-/// How often what a plugin remembers is alone worth a write.
+/// The shortest time between two status writes that change only the state of a plugin.
 pub(super) const STATE_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Asks the bindings of a hook that never denies: where one that must answer fails, the built-in is asked.
+/// Asks the bindings of a hook that never denies. If a binding with the failure policy `Fail` fails, the built-in is
+/// asked.
 pub(super) fn first_reply_or_built_in<'a, T>(
     common: &'a Common,
     labels: &'a std::collections::BTreeMap<String, String>,
@@ -26,12 +27,12 @@ pub(super) fn first_reply_or_built_in<'a, T>(
     let (chain, mut plugin_failures) = first_answer(applying(), answers, ask, &accept);
     let Chain::Failed(..) = chain else { return (chain, plugin_failures) };
     let (chain, more) = first_answer(applying().filter(|b| b.built_in), answers, ask, &accept);
-    // The one that failed may have been the built-in itself.
+    // The binding that failed may have been the built-in itself.
     plugin_failures.extend(more.into_iter().filter(|t| !plugin_failures.contains(t)).collect::<Vec<_>>());
     (chain, plugin_failures)
 }
 
-/// What the user is told of plugins that did not answer, or whose answers were refused.
+/// The reasons and messages of Events about plugins that did not answer or whose answers were refused.
 pub(super) fn failure_events(plugin_failures: &[PluginFailure]) -> impl Iterator<Item = (Reason, String)> {
     plugin_failures.iter().map(|trouble| {
         let PluginFailure { plugin, failure, policy, .. } = trouble;
@@ -49,7 +50,7 @@ pub(super) fn failure_events(plugin_failures: &[PluginFailure]) -> impl Iterator
     })
 }
 
-/// What a plugin left behind, if the one that is asked now is the same.
+/// The state that a plugin kept, if a binding still uses the component that wrote it. Otherwise the state is empty.
 pub(super) fn load_state(bindings: &Bindings, state: Option<&PolicyState>) -> Vec<u8> {
     let known = |s: &&PolicyState| bindings.iter().any(|b| b.plugin.digest == s.digest);
     state
@@ -59,7 +60,8 @@ pub(super) fn load_state(bindings: &Bindings, state: Option<&PolicyState>) -> Ve
         .unwrap_or_default()
 }
 
-/// What is kept in status: the new state, the old one if the plugin left it and is still the same, or nothing.
+/// The plugin state for the status. It is the new state if the plugin returned one. Otherwise it is the old state if
+/// the same component wrote it.
 pub(super) fn save_state(binding: &Binding, new: Option<&[u8]>, before: Option<&PolicyState>) -> Option<PolicyState> {
     match new {
         None => before.filter(|s| s.digest == binding.plugin.digest).cloned(),

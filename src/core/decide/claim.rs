@@ -1,7 +1,8 @@
-//! A claim: one Sandbox of its own, warm if there is one, else made for it, until the claim ends.
+//! Decides about a claim: it gets one Sandbox of its own until it ends. It takes a warm Sandbox if there is one, and
+//! otherwise a Sandbox is created for it.
 //!
-//! The only commit point is the Sandbox's controller reference, changed by compare-and-swap. The claim's
-//! annotation is a hint for the next try after a crash; `status.sandbox` is written last and is final.
+//! The only commit point is the controller reference of the Sandbox, which a compare-and-swap changes. The annotation
+//! of the claim is a hint for the next attempt after a crash. `status.sandbox` is written last and is final.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -46,7 +47,8 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
     plan.steps.push(extra);
     match kept {
         Some(sandbox) => bound(snapshot, &parsed.status, sandbox, &mut plan),
-        // It went to this claim, so what is seen of it is older than that: the watch will show more.
+        // The claim has taken this Sandbox, so the snapshot is older than the take. The watch will deliver the new
+        // version.
         None if snapshot.committed.as_ref().is_some_and(|s| s.meta.in_pool()) => {}
         None if parsed.status.sandbox.as_ref().is_some_and(|s| s.name.is_some()) => {
             let message = "the Sandbox of this claim is gone".to_owned();
@@ -58,7 +60,7 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
     plan
 }
 
-/// The Sandbox that is the claim's, and those that it has beside it.
+/// The Sandbox that the claim keeps, and the surplus ones.
 fn keep<'a>(snapshot: &'a ClaimSnapshot, before: &SandboxClaimStatus) -> (Option<&'a Object>, Vec<&'a Object>) {
     let named = before.sandbox.as_ref().and_then(|s| s.name.as_deref());
     let hinted = snapshot.claim.meta.annotations.get(annotation::SANDBOX_NAME).map(String::as_str);
@@ -73,7 +75,7 @@ fn keep<'a>(snapshot: &'a ClaimSnapshot, before: &SandboxClaimStatus) -> (Option
     (kept, owned.collect())
 }
 
-/// When the claim ends, and why.
+/// The reason and the time of the claim's end, if it has one.
 fn end(model: &model::Claim, before: &SandboxClaimStatus) -> Option<(Reason, Timestamp)> {
     let finished = find_condition(&before.conditions, condition::FINISHED).filter(|c| c.status == "True");
     let by_ttl = finished
@@ -111,7 +113,7 @@ fn ended(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimSt
     plan
 }
 
-/// The claim has its Sandbox: what the Sandbox says is forwarded.
+/// Decides about a claim that has its Sandbox: forwards the status of the Sandbox.
 fn bound(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
     let warm = sandbox.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
     let done = plan.steps.len();
@@ -122,7 +124,7 @@ fn bound(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object
     }
 }
 
-/// Forwards what the claim's Sandbox says.
+/// Forwards the status of the claim's Sandbox to the status of the claim.
 fn forward_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
     let report = Report::forwarded(sandbox);
     let report = if sandbox.meta.deletion_timestamp.is_some() {
@@ -136,7 +138,8 @@ fn forward_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox
 
 fn unbound(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, plan: &mut Plan) {
     if let Some(pending_take) = &snapshot.pending_take {
-        // It is this claim's, or as it was. Taking it again does no harm and gets a reply; another would be one too many.
+        // The Sandbox belongs to this claim, or it is unchanged. To take it again does no harm and gets a reply. To
+        // take another one could give the claim two Sandboxes.
         if pending_take.outdated {
             plan.requeue_at(pending_take.until, Reason::Waiting);
         } else {
@@ -172,7 +175,7 @@ fn unbound(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaim
         Ok(claims) => claims,
         Err(problem) => return fail(reason::VOLUME_CLAIM_TEMPLATES_ERROR, problem),
     };
-    // Where a take was refused for good, so may the next one be: it gets one of its own.
+    // If the API server refused a take for good, it may refuse the next one too, so a Sandbox is created.
     let may_take = model.can_use_warm() && snapshot.refused_take.is_none();
     if let Some((sandbox, _)) = snapshot.candidate.as_ref().filter(|_| may_take) {
         return take(snapshot, model, before, sandbox, plan);
@@ -180,7 +183,7 @@ fn unbound(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaim
     cold(snapshot, model, before, (template, of_template), &volume_claims, plan);
 }
 
-/// Takes a warm Sandbox: hint and commit together, then the claim's status.
+/// Takes a warm Sandbox: one step writes the hint and the commit, and the next one the status of the claim.
 fn take(
     snapshot: &ClaimSnapshot,
     model: &model::Claim,
@@ -196,7 +199,7 @@ fn take(
     report(snapshot, before, Report::forwarded(sandbox), plan);
 }
 
-/// Makes a Sandbox for the claim: the creation itself is the commit.
+/// Creates a Sandbox for the claim. The creation itself is the commit.
 fn cold(
     snapshot: &ClaimSnapshot,
     model: &model::Claim,
@@ -213,7 +216,7 @@ fn cold(
         } else {
             let message = format!("Sandbox {} exists and does not belong to this claim", there.key.name);
             report(snapshot, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
-            // It could have a warm one instead, and nobody tells it when there is one.
+            // The claim could take a warm Sandbox instead, but no event reports that there is one.
             plan.requeue_at(
                 saturating_add(snapshot.common.now, snapshot.common.settings.pool_check_every),
                 Reason::Waiting,
@@ -244,12 +247,12 @@ fn cold(
     let pending = Report::problem(reason::SANDBOX_CREATE_PENDING, "the Sandbox is being made".to_owned());
     report(snapshot, before, pending, plan);
     if let Some(stale) = &snapshot.stale {
-        // It kept a place in the pool that a fresh one can take now.
+        // The stale Sandbox occupied a place in the pool, which a fresh one can have now.
         plan.steps.push(vec![Op::delete_if_unchanged(stale, Reason::TemplateChanged)]);
     }
 }
 
-/// The annotations that the claim is to have when it is seen Ready, if it does not.
+/// Writes the annotations that the claim must have before clients see it Ready, if it does not have them.
 fn hint(snapshot: &ClaimSnapshot, sandbox: Option<&str>) -> Option<Op> {
     let claim = &snapshot.claim;
     let has = &claim.meta.annotations;
@@ -258,14 +261,14 @@ fn hint(snapshot: &ClaimSnapshot, sandbox: Option<&str>) -> Option<Op> {
         annotations.insert(annotation::SANDBOX_NAME.to_owned(), name.into());
     }
     if sandbox.is_none() && has.contains_key(annotation::SANDBOX_NAME) {
-        // It was to have a warm one, and has not.
+        // The hint names a warm Sandbox that the claim did not get.
         annotations.insert(annotation::SANDBOX_NAME.to_owned(), Value::Null);
     }
     if !has.contains_key(annotation::FIRST_OBSERVED_AT) {
         annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), snapshot.common.now.to_string().into());
     }
     (!annotations.is_empty())
-        // Compare-and-swap: one that does not know what another wrote must not go on to the status.
+        // The compare-and-swap ends the plan before the status write if another process has changed the claim.
         .then(|| Op::patch_if_unchanged(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
 }
 
@@ -324,7 +327,7 @@ fn merged_volume_claims(claim: &model::Claim, template: &model::Template) -> Res
     Ok(merged)
 }
 
-/// What the claim's status is to say.
+/// The contents of the claim's new status.
 struct Report {
     ready: NewCondition,
     finished: bool,
@@ -374,7 +377,7 @@ fn report(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: Report,
     let ready = report.ready.status == "True";
     let mut says = vec![report.ready];
     says.extend(report.forwarded_finished);
-    // Once it is named it stays named, whatever became of it.
+    // The status keeps the name of the Sandbox, even if the Sandbox does not exist any more.
     let named = before.sandbox.as_ref().and_then(|s| s.name.clone());
     let mut after_status = SandboxClaimStatus {
         conditions: set_conditions(&before.conditions, says, claim.meta.generation, snapshot.common.now),
@@ -384,8 +387,8 @@ fn report(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: Report,
         after_status.conditions.extend(find_condition(&before.conditions, condition::FINISHED).cloned());
     }
     let Some(patch) = status_patch(before, &after_status) else { return };
-    // Waiting is not worth a write if it is over at once; and clients take "not found" for final, while the
-    // watch of the pool or template may only be behind that of the claim.
+    // A wait that ends at once is not worth a write. Clients also take "not found" for final, although the watch of the
+    // pool or template may only be behind the watch of the claim.
     let delay = snapshot.common.settings.first_status_delay + std::time::Duration::from_secs(1);
     if let Some(due) = time_left(claim.meta.created, delay, snapshot.common.now)
         && !ready

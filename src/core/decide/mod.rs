@@ -1,4 +1,7 @@
-//! Decisions: what to ask, and what to do, from what was seen and answered. Pure functions, one pair a kind.
+//! Decisions: pure functions from a snapshot and answers of plugins to questions and plans, with one pair for each
+//! kind.
+//!
+//! [`questions`] returns the questions that plugins have to answer before the decision. [`decide`] returns the plan.
 
 mod adopt;
 mod ask;
@@ -11,7 +14,8 @@ use crate::plan::Plan;
 use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::Snapshot;
 
-/// What has to be asked before a decision; to be called again with the answers until nothing is left to ask.
+/// Returns the requests for plugins that come before a decision. The caller calls it again with all answers so far,
+/// until it returns nothing.
 #[must_use]
 pub fn questions(snapshot: &Snapshot, answers: &[PluginReply]) -> Vec<PluginRequest> {
     match snapshot {
@@ -21,7 +25,7 @@ pub fn questions(snapshot: &Snapshot, answers: &[PluginReply]) -> Vec<PluginRequ
     }
 }
 
-/// What to do. `now` is in `seen`: the time of looking.
+/// Returns the plan for an object. The snapshot contains the time of the decision.
 #[must_use]
 pub fn decide(snapshot: &Snapshot, answers: &[PluginReply]) -> Plan {
     match snapshot {

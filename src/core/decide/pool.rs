@@ -1,4 +1,5 @@
-//! A warm pool: as many fresh Sandboxes as were decided, never more than its maximum, none that a claim took.
+//! Decides about a warm pool: it keeps as many fresh Sandboxes as were decided, and never more than its maximum. It
+//! never deletes a Sandbox that a claim took.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -20,25 +21,25 @@ use crate::question::{Answer, Hook, PluginReply, PluginRequest, PoolSizeAnswer, 
 use crate::snapshot::{Common, Member, NodeState, PoolSnapshot};
 use crate::time::{saturating_add, time_left};
 
-/// How long a Sandbox that turned out unusable stays before it is replaced: a template whose pods
-/// always fail must not make the pool spin.
+/// The minimum age of an unusable Sandbox before it is replaced. Otherwise a template whose pods always fail would make
+/// the pool create and delete Sandboxes in a tight loop.
 const REPLACE_EVERY: Duration = Duration::from_secs(10);
-/// The first step of a refill; each following one is twice as large. A template that the API server
-/// refuses costs this many attempts.
+/// The number of creations in the first step of a refill. Each following step is twice as large. If the API server
+/// refuses the Sandboxes of a template, a refill costs this many attempts.
 const FIRST_STEP: usize = 8;
 
-/// The members, by what can be done with them. Those that are going are in none.
+/// The members of the pool, classified. Terminating members are in no class.
 #[derive(Default)]
 struct Members<'a> {
     ready: Vec<&'a Member>,
     creating: Vec<&'a Member>,
     stale: Vec<&'a Member>,
     unusable: Vec<&'a Member>,
-    /// How many of `unusable` were on their way for too long.
+    /// The number of members of `unusable` that were starting or terminating for too long.
     stuck: usize,
-    /// When the next of them will have been on its way for too long.
+    /// The time at which the next member will have been starting or terminating for too long.
     stuck_at: Option<Timestamp>,
-    /// Being taken or deleted; the pool's still, until that is certain.
+    /// The number of members with a pending take or delete. They count as members until the write is confirmed.
     leaving: usize,
 }
 
@@ -77,26 +78,27 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Whether no claim may ever take it: its pod ended, it sleeps, somebody changed it, or its node is to be emptied.
+/// Whether no claim may ever take a member: its pod ended, it is not to run, its spec was edited, or its node is
+/// cordoned.
 fn is_unusable(member: &Member) -> bool {
     let ended = member.pod.as_ref().and_then(|p| p.pod()).is_some_and(Pod::ended);
     ended || !member.sandbox.runs() || member.sandbox.meta.edited() || member.node == NodeState::Cordoned
 }
 
-/// From when on it has been on its way for too long, if it is.
+/// The time from which a member counts as stuck, if it is starting or its pod is terminating.
 fn stuck_at(member: &Member, common: &Common) -> Option<Timestamp> {
-    // Without a pod, or a node for it, it waits for what another would wait for as well; on a node that does not answer, for
-    // that node or for its eviction.
+    // A member without a pod, or whose pod has no node, waits for something that its replacement would have to wait for
+    // too. A member on a node that is not Ready waits for the node or for an eviction.
     let pod = member.pod.as_ref()?;
     if let Some(deadline) = pod.meta.deletion_timestamp {
-        // By then its node should have ended it. If the node does not answer, it never will.
+        // The node should have ended the pod by its deadline. A node that does not answer never does.
         return Some(saturating_add(deadline, REPLACE_EVERY));
     }
     if is_ready(member) || member.node != NodeState::Fit {
         return None;
     }
     let not_ready = match find_condition(&member.sandbox.sandbox()?.status.conditions, condition::READY) {
-        // The pod is not, and the Sandbox will say so.
+        // The pod is not Ready, and the status of the Sandbox will be updated soon.
         Some(ready) if ready.status == "True" => return None,
         Some(ready) => ready.last_transition_time.0,
         None => member.sandbox.meta.created,
@@ -123,10 +125,10 @@ pub(super) fn questions(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Vec
     }
 }
 
-/// The size decided, and what comes with it.
+/// The size that was decided, with the status, the plugin state, the next check and Events.
 struct Sized {
     desired: usize,
-    /// Whether the policy wants another size, which the pool's bounds do not allow.
+    /// Whether the plugin wants a size outside the bounds of the pool.
     limited: bool,
     reason: String,
     state: Option<PolicyState>,
@@ -148,7 +150,7 @@ pub(super) fn decide(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Plan {
         }
     };
     if let Some(at) = snapshot.pending_take {
-        // It was taken or deleted, and a watch will say so; or it was not, and nobody will.
+        // If the take or delete was stored, the watch delivers it. If not, no event follows.
         plan.requeue_at(at, Reason::Waiting);
     }
     let size = sized(snapshot, model, &members, answers);
@@ -173,9 +175,10 @@ pub(super) fn decide(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Plan {
         let fresh = members.ready.len() + members.creating.len() + members.leaving + snapshot.creating.len();
         let room = maximum.saturating_sub(members.alive() + snapshot.creating.len());
         let wanted = size.desired.saturating_sub(fresh).min(room).min(snapshot.common.settings.pool_batch);
-        // Not while something goes: a refused deletion would leave the pool above its maximum.
+        // Nothing is created in a plan that deletes, because a refused delete would leave the pool above its maximum.
         let wanted = if deleted > 0 { 0 } else { wanted };
-        // One whose creation got no reply is there or not: it is sent again only where it would be wanted anyway.
+        // A Sandbox whose creation had no reply may exist or not. The creation is sent again only if the Sandbox would
+        // be wanted in both cases.
         let certain = fresh - snapshot.lost.len();
         let certainly_alive = members.alive() + snapshot.creating.len() - snapshot.lost.len();
         let again = size.desired.saturating_sub(certain).min(maximum.saturating_sub(certainly_alive));
@@ -194,12 +197,13 @@ pub(super) fn decide(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Plan {
     plan
 }
 
-/// Names of Sandboxes to create: first those whose creation got no reply, which is harmless to repeat.
+/// The names of the Sandboxes to create. Names whose creation had no reply come first, because it does no harm to
+/// repeat such a creation.
 fn names(snapshot: &PoolSnapshot, again: usize, wanted: usize) -> impl Iterator<Item = &str> {
     snapshot.lost.iter().take(again).map(|name| &**name).chain(snapshot.names.iter().take(wanted).map(String::as_str))
 }
 
-/// Steps of 8, 16, 32 … operations.
+/// Adds a creation to the steps, which have 8, 16, 32 … operations.
 fn push_growing(steps: &mut Vec<Vec<Op>>, op: Op) {
     let creates = steps.iter().skip(1).count();
     let full = FIRST_STEP << creates.saturating_sub(1).min(16);
@@ -237,8 +241,8 @@ fn deletions(
     }
     let replaced = match model.update {
         UpdateStrategyType::Recreate => members.stale.len(),
-        // One goes for each fresh one that is Ready. Where the maximum leaves no room for a fresh one, a claim that
-        // wants one makes it.
+        // One stale Sandbox is deleted for each fresh one that is Ready. If the maximum leaves no room for a fresh one,
+        // a claim that needs one creates it.
         UpdateStrategyType::OnReplenish => {
             members.stale.len().saturating_sub(desired.saturating_sub(members.ready.len()))
         }
@@ -246,7 +250,8 @@ fn deletions(
     ops.extend(
         members.stale.iter().take(replaced).map(|m| Op::delete_if_unchanged(&m.sandbox, Reason::TemplateChanged)),
     );
-    // Too many: first those that are not Ready, of those the youngest.
+    // Excess Sandboxes are deleted in this order: stale ones, then those that are not Ready, then Ready ones. In the
+    // last two groups the youngest is deleted first.
     let fresh = members.ready.len() + members.creating.len();
     let kept_stale = members.stale.len() - replaced;
     let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
@@ -293,7 +298,7 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, an
     };
     let desired = answer.desired.clamp(min, max);
     let plugin = &binding.plugin.name;
-    // Without the number that it wants: that would be another status with every question.
+    // The message leaves out the number that the plugin wants, because the status would change with every question.
     let reason = match answer.desired.cmp(&desired) {
         Ordering::Greater => format!("{plugin} wants more than maxReady, which is {max}"),
         Ordering::Less => format!("{plugin} wants fewer than minReady, which is {min}"),
@@ -317,7 +322,7 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, an
     sized
 }
 
-/// Asks about a pool between two bounds: of any other there is nothing to decide.
+/// Asks the pool-size plugins about a pool that has two bounds.
 fn ask<'a>(
     snapshot: &'a PoolSnapshot,
     (min, max): (u32, u32),
@@ -365,7 +370,7 @@ fn write_status(
     let pool = &snapshot.pool;
     let Some(before) = pool.pool().map(|p| &p.status) else { return };
     let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    // A stale Sandbox that is Ready still is one of the pool's.
+    // A stale Sandbox that is Ready still counts.
     let ready = members.ready.len() + members.stale.iter().filter(|m| is_ready(m)).count();
     let says = match (problem, size) {
         (Some((reason, message)), _) => NewCondition::new(condition::READY, false, reason, message),
@@ -378,7 +383,7 @@ fn write_status(
     };
     let mut says = vec![says];
     if let Some(size) = size {
-        // Numbers in the reason move with every question; it is told when the size does.
+        // Numbers in the reason change with every question, so the message is updated only when the size changes.
         let failure_events = find_condition(&before.conditions, condition::SIZED)
             .filter(|c| before.desired_replicas == Some(number(size.desired)) && c.reason == reason::DECIDED)
             .filter(|_| !size.limited);
@@ -408,9 +413,13 @@ fn write_status(
     }
 }
 
-/// Until when a dip in the counts may be over by itself: one claim now and then is refilled within an interval, and
-/// the counts are again what status says. Where claims come faster than that, the interval alone bounds the writes, and so
-/// it does where more is being made than claims have taken: then the pool is being filled.
+/// The time until which a status write may wait because a dip in the counts may end by itself. If claims are rare, each
+/// is refilled within an interval, and the counts are then the same as in the status.
+///
+/// There is no such time in two cases, in which only the interval limits the writes:
+///
+/// - Claims arrive faster than that.
+/// - More Sandboxes are being created than claims have taken, because the pool is being filled.
 fn settled(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Option<Timestamp> {
     let (settings, now) = (&snapshot.common.settings, snapshot.common.now);
     let interval = settings.pool_status_interval;
@@ -422,9 +431,9 @@ fn settled(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Optio
     if members.creating.len() + begun > usize::try_from(recent).unwrap_or(usize::MAX) {
         return None;
     }
-    // Creation times have whole seconds: one more, or the interval could be over at once.
+    // Creation times have whole seconds. Without one more second, the interval could be over at once.
     let longer = interval + Duration::from_secs(1);
-    // The oldest says how long the dip lasts.
+    // The oldest Sandbox that is being created shows how long the dip has lasted.
     let oldest = members.creating.iter().map(|m| m.sandbox.meta.created).min();
     let made = match oldest {
         Some(created) => Some(time_left(created, longer, now)?),

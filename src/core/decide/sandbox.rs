@@ -1,6 +1,7 @@
-//! A Sandbox: one pod while it runs, none while it is suspended. Its address and its volumes stay all the time.
+//! Decides about a Sandbox: it has one pod while it runs, and none while it is suspended. It keeps its address and its
+//! volumes all the time.
 //!
-//! [`questions`] and [`decide`] only say in which order the parts are asked.
+//! [`questions`] and [`decide`] call the parts in order. The submodules contain the decisions of each part.
 
 mod idle;
 mod metadata;
@@ -26,13 +27,14 @@ use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::SandboxSnapshot;
 use crate::time::{saturating_add, time_left};
 
-/// How long the pod that takes the place of a disrupted one has to have lived before it is replaced in its turn.
+/// The minimum age of a disrupted pod before it is replaced, so that pods that are disrupted at once are not replaced
+/// in a tight loop.
 const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// How long the garbage collector has for the pod of a Sandbox that goes only when it has gone.
+/// The time that the garbage collector has to delete the pod of a Sandbox that is being deleted in the foreground.
 const COLLECT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// How soon a plugin that did not answer is asked again.
+/// The time after which a plugin that did not answer is asked again.
 const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub(super) fn questions(snapshot: &SandboxSnapshot, answers: &[PluginReply]) -> Vec<PluginRequest> {
@@ -71,18 +73,19 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, answers: &[PluginReply]) -> Pla
     let ReviewState { mut first, mut plan, mut notes } = draft;
     first.extend(service::endpoints(snapshot, situation.state().and_then(PodState::address)));
     if first.iter().any(|op| op.key == sandbox.key && matches!(op.action, Action::Delete { .. })) {
-        // Nobody reads the status of a Sandbox that is deleted.
+        // The plan deletes the Sandbox, so its status is not written.
         plan.steps.push(first);
         return plan;
     }
-    // A refusal of a write that is not tried again does not matter any more.
+    // A refusal counts only if the plan repeats the write.
     let refused = snapshot.common.refusals.iter().find(|(key, _)| first.iter().any(|op| op.key == *key));
     if notes.error.is_none() {
         notes.error = refused.map(|(key, r)| format!("{key}: the API server refused: {}", r.message));
     }
     let (mut after_status, settle) = status::status(snapshot, &situation, &notes);
     if refused.is_some() && first.iter().any(|op| op.reason == Reason::ModeInStep) {
-        // The status is written first. A mode that it recorded before both fields agree would be taken for the old one.
+        // The status is written before the mode fields. If it recorded the new mode before both fields agree, the next
+        // decision would take the other field for the one that the user changed.
         after_status.mode = sandbox.sandbox().and_then(|s| s.status.mode);
     }
     plan.steps.push(first);
@@ -95,7 +98,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, answers: &[PluginReply]) -> Pla
     plan
 }
 
-/// A decision while it is made.
+/// The parts of a decision that are collected until the plan is complete.
 #[derive(Default)]
 struct ReviewState {
     /// The writes that come before the status.
@@ -132,7 +135,7 @@ impl ReviewState {
                 None => self.first.push(Op::delete(pod, Reason::PodFailed)),
                 Some(due) => self.plan.requeue_at(due, Reason::PodFailed),
             },
-            // The namespace may require isolation. Its labels arrive in a moment.
+            // The namespace may require isolation. The watch will deliver its labels soon.
             PodState::Missing if !snapshot.common.namespace_known => {
                 self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), Reason::Waiting);
             }
@@ -173,8 +176,8 @@ impl ReviewState {
     }
 }
 
-/// A pod that was made when its Sandbox was already being deleted in the foreground: where the garbage collector had gone through
-/// what there was before, nothing makes it look again, and the Sandbox would never go.
+/// Deletes a pod that was created when its Sandbox was already being deleted in the foreground. If the garbage
+/// collector has listed the dependents before, it does not list them again, and the Sandbox would never be deleted.
 fn left_behind(snapshot: &SandboxSnapshot) -> Plan {
     let mut plan = Plan::default();
     let sandbox = &snapshot.sandbox;
@@ -189,7 +192,7 @@ fn left_behind(snapshot: &SandboxSnapshot) -> Plan {
     plan
 }
 
-/// The write of the status, unless it can wait.
+/// The write of the status, unless the status is unchanged or the write can wait.
 fn status_op(
     snapshot: &SandboxSnapshot,
     after_status: &SandboxStatus,
@@ -199,7 +202,7 @@ fn status_op(
     let before = &snapshot.sandbox.sandbox()?.status;
     let patch = status_patch(&**before, after_status)?;
     let settle = settle.or_else(|| {
-        // What a plugin remembers rides on other changes, or waits.
+        // The state of a plugin is written together with other changes, or after a while on its own.
         let rest = SandboxStatus { policy_state: before.policy_state.clone(), ..after_status.clone() };
         let written = snapshot.common.status_written.filter(|_| rest == **before);
         written.and_then(|at| time_left(at, STATE_EVERY, snapshot.common.now))
@@ -244,7 +247,7 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
 
 fn sync_mode(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Option<Op> {
     let decision = mode(snapshot, model);
-    // What a pool has is as it was made, or of no use to it.
+    // A Sandbox of a pool is not changed: the pool uses it as it was created, or replaces it.
     if decision.in_step() || snapshot.sandbox.meta.in_pool() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! A template: the NetworkPolicy that its sandboxes share, and nothing else.
+//! Decides about a template: the NetworkPolicy that its sandboxes share, and nothing else.
 
 use serde_json::{Value, json};
 
@@ -79,7 +79,7 @@ fn holds(policy: &Object, spec: &Value) -> bool {
     if let Body::NetworkPolicy(actual) = &policy.body { covers(actual, spec) } else { false }
 }
 
-/// Whether what is there says what is wanted, beside what the API server fills in.
+/// Whether the actual value contains the wanted one. Fields that only the actual value has were set by the API server.
 fn covers(actual: &Value, wanted: &Value) -> bool {
     match (actual, wanted) {
         (Value::Object(actual), Value::Object(wanted)) => {
@@ -88,7 +88,7 @@ fn covers(actual: &Value, wanted: &Value) -> bool {
         (Value::Array(actual), Value::Array(wanted)) => {
             actual.len() == wanted.len() && actual.iter().zip(wanted).all(|(a, w)| covers(a, w))
         }
-        // The API server drops what is empty.
+        // The API server removes empty lists and objects.
         (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
         (Value::Null, Value::Object(wanted)) => wanted.is_empty(),
         (actual, wanted) => actual == wanted,

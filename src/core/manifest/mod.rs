@@ -1,4 +1,4 @@
-//! The objects that Paddock writes, whole, from the model: no choices, no reading of the world.
+//! The complete objects that plans create. They are made from the model alone, without choices and without the World.
 
 mod network;
 mod pod;
@@ -16,7 +16,7 @@ use crate::kind::Key;
 use crate::names::annotation;
 use crate::object::Object;
 
-/// The controller reference to an object.
+/// Returns an owner reference that makes `owner` the controller.
 #[must_use]
 pub fn controller_reference(owner: &Object) -> Value {
     json!({
@@ -29,7 +29,8 @@ pub fn controller_reference(owner: &Object) -> Value {
     })
 }
 
-/// Owner references of an object that `owner` takes over: itself first, then those that were there.
+/// Returns the owner references of an object that `owner` adopts: the new controller first, then the other owners that
+/// the object had.
 #[must_use]
 pub fn taken_over_by(owner: &Object, taken: &Object) -> Value {
     let others = taken
@@ -40,13 +41,13 @@ pub fn taken_over_by(owner: &Object, taken: &Object) -> Value {
     Value::Array(std::iter::once(controller_reference(owner)).chain(others).collect())
 }
 
-/// Name of a Sandbox's pod: the one it has, or its own.
+/// The name of a Sandbox's pod: the name in the annotation of the Sandbox, or else the name of the Sandbox.
 #[must_use]
 pub fn pod_name(sandbox: &Object) -> &str {
     sandbox.meta.annotations.get(annotation::POD_NAME).map_or(&*sandbox.key.name, String::as_str)
 }
 
-/// DNS name of a Sandbox's Service.
+/// The DNS name of a Sandbox's Service.
 #[must_use]
 pub fn fqdn(sandbox: &Key, domain: &str) -> String {
     format!("{}.{}.svc.{domain}", sandbox.name, sandbox.namespace)

@@ -7,7 +7,7 @@ use crate::names::object::ROUTER_APP;
 use crate::names::{label, name_hash};
 use crate::object::json::to_value;
 
-/// Spec of a template's NetworkPolicy; `None` where it is not ours to manage.
+/// The spec of a template's NetworkPolicy, or `None` if the operator does not manage it.
 #[must_use]
 pub fn network_policy_spec(template: &str, policy: &NetworkPolicy) -> Option<Value> {
     let (ingress, egress) = match policy {
@@ -23,7 +23,7 @@ pub fn network_policy_spec(template: &str, policy: &NetworkPolicy) -> Option<Val
     }))
 }
 
-/// From the router's pods only. The router may run in any namespace.
+/// Allows connections from the pods of the router only. The router may run in any namespace.
 fn default_ingress() -> Value {
     json!([{
         "from": [{
@@ -33,8 +33,9 @@ fn default_ingress() -> Value {
     }])
 }
 
-/// To the public internet, and to the cluster's DNS; not to private, link-local (the clouds' metadata
-/// servers) or unique-local addresses: RFC 1918, RFC 3927, RFC 4291 section 2.5.6, RFC 4193.
+/// Allows connections to the public internet and to the cluster's DNS. Private addresses (RFC 1918), link-local
+/// addresses (RFC 3927 and RFC 4291 section 2.5.6, with the metadata servers of clouds) and unique-local addresses (RFC
+/// 4193) are excluded.
 fn default_egress() -> Value {
     json!([
         {

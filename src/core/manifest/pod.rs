@@ -1,4 +1,4 @@
-//! The pod of a Sandbox and the volume claims it mounts.
+//! The pod of a Sandbox, and the volume claims that the pod mounts.
 
 use std::collections::BTreeMap;
 
@@ -15,28 +15,28 @@ use crate::object::Object;
 use crate::object::json::to_value;
 use crate::settings::Settings;
 
-/// What has to be known to make a pod, beside its Sandbox.
+/// The facts from which a pod is made, in addition to its Sandbox.
 #[derive(Clone, Debug)]
 pub struct PodPlan<'a> {
-    /// Name of the pod.
+    /// The name of the pod.
     pub name: &'a str,
-    /// RuntimeClass, and who chose it why.
+    /// The RuntimeClass, or `None` for the default runtime of the cluster.
     pub runtime_class: Option<&'a str>,
-    /// Why that one.
+    /// The reason for the RuntimeClass, which an annotation of the pod contains.
     pub class_reason: Option<&'a str>,
-    /// The plugin that chose it.
+    /// The plugin that chose the RuntimeClass, which an annotation of the pod contains.
     pub class_plugin: Option<&'a str>,
-    /// Whether `emptyDir`s become volume claims.
+    /// Whether the `emptyDir` volumes on disk become volume claims.
     pub keep_volumes: bool,
 }
 
-/// The pod of a Sandbox.
+/// Returns the pod of a Sandbox, as JSON.
 #[must_use]
 pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Value {
     let mut spec = PodSpec::clone(&model.pod.spec);
     spec.hostname = Some(sandbox.key.name.to_string());
     spec.runtime_class_name = plan.runtime_class.map(str::to_owned);
-    // Code that a model wrote gets no credentials of the cluster unless somebody says so.
+    // Generated code gets no credentials of the cluster, unless the user asks for them.
     spec.automount_service_account_token = Some(spec.automount_service_account_token.unwrap_or(false));
     for claim in &model.volume_claims {
         mount_claim(&mut spec, &claim.name, &sandbox.key.name);
@@ -67,11 +67,12 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
     })
 }
 
-/// Labels that a Sandbox's pod is to carry.
+/// The labels that a Sandbox's pod should have.
 #[must_use]
 pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, String> {
     let mut labels = model.pod.labels.clone();
-    // Who it belongs to follows the Sandbox; the marker of generated code may stand on either.
+    // The labels of the claim, pool and template come from the Sandbox. The marker of generated code may be on the
+    // Sandbox or on the pod template.
     for inherited in [label::CLAIM_UID, label::WARM_POOL_SANDBOX, label::TEMPLATE_REF_HASH, label::GENERATED_CODE] {
         if let Some(v) = sandbox.meta.labels.get(inherited) {
             labels.insert(inherited.to_owned(), v.clone());
@@ -82,7 +83,7 @@ pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, 
     labels
 }
 
-/// Annotations that a Sandbox's pod is to carry, those that list what was propagated included.
+/// The annotations that a Sandbox's pod should have. Two of them list the labels and annotations that were propagated.
 #[must_use]
 pub fn pod_annotations(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, String> {
     let mut annotations = model.pod.annotations.clone();
@@ -98,7 +99,7 @@ pub fn pod_annotations(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<Str
     annotations
 }
 
-/// Mounts every volume that no container mounts at `/<volume>` of a single-container pod.
+/// In a pod with a single container, mounts each volume that no container uses at the path `/<volume>`.
 pub fn mount_unmounted(spec: &mut PodSpec) {
     let [container] = spec.containers.as_mut_slice() else { return };
     let init = spec.init_containers.iter().flatten();
@@ -120,7 +121,7 @@ pub fn mount_unmounted(spec: &mut PodSpec) {
     }
 }
 
-/// Names of all volume claims that a Sandbox's pod could mount.
+/// The names of all volume claims that a Sandbox's pod may mount.
 #[must_use]
 pub fn volume_claim_names(sandbox: &Object) -> Vec<String> {
     let Some(Ok(model)) = sandbox.sandbox().map(|s| &s.spec) else { return vec![] };
@@ -130,7 +131,8 @@ pub fn volume_claim_names(sandbox: &Object) -> Vec<String> {
     templates.chain(dirs).map(|name| names::volume_claim(name, &sandbox.key.name)).collect()
 }
 
-/// The volume claims of a Sandbox by name, whole; with `keep_volumes` those in place of `emptyDir`s too.
+/// Returns the volume claims of a Sandbox, as names and complete objects. With `keep_volumes`, it includes those that
+/// replace `emptyDir` volumes.
 #[must_use]
 pub fn volume_claims(
     sandbox: &Object,
@@ -182,7 +184,7 @@ pub fn volume_claims(
     claims
 }
 
-/// The `emptyDir`s on a node's disk: what is in memory is meant to be lost.
+/// The `emptyDir` volumes on the disk of the node. Files of an `emptyDir` in memory may be lost.
 fn disk_dirs(spec: &PodSpec) -> impl Iterator<Item = (&str, &EmptyDirVolumeSource)> {
     spec.volumes.iter().flatten().filter_map(|v| {
         let dir = v.empty_dir.as_ref()?;

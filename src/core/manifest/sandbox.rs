@@ -1,4 +1,5 @@
-//! Sandboxes made by pools and claims (always `v1beta1`, upstream's shape), and how a claim takes one over.
+//! The Sandboxes that pools and claims create, and the patch by which a claim takes one. The Sandboxes are always of
+//! version `v1beta1` in the upstream shape.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +16,16 @@ use crate::object::Object;
 use crate::object::hash::{fnv64, wire_claim};
 use crate::object::json::to_value;
 
-/// What a new Sandbox is made for.
+/// The owner for which a new Sandbox is created.
 #[derive(Clone, Copy, Debug)]
 pub enum Origin<'a> {
-    /// A pool keeps it warm.
+    /// The pool that keeps the Sandbox warm.
     Pool(&'a Object),
-    /// A claim found nothing warm; the pool is the one it looked in.
+    /// A claim that found no warm Sandbox, and the name of the pool in which it looked.
     Claim(&'a Object, Option<&'a str>),
 }
 
-/// A warm Sandbox of a pool.
+/// Returns a warm Sandbox of a pool, as JSON.
 #[must_use]
 pub fn warm_sandbox(pool: &Object, template: &Object, model: &model::Template, name: &str) -> Value {
     let spec = mounted(model);
@@ -34,7 +35,7 @@ pub fn warm_sandbox(pool: &Object, template: &Object, model: &model::Template, n
     body
 }
 
-/// The Sandbox of a claim that found nothing warm, with what the claim adds.
+/// Returns the Sandbox of a claim that found no warm Sandbox, as JSON. It contains the additions of the claim.
 #[must_use]
 pub fn cold_sandbox(
     origin: Origin<'_>,
@@ -140,7 +141,7 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
     })
 }
 
-/// The patch by which a claim takes a warm Sandbox: the commit point.
+/// Returns the merge patch by which a claim takes a warm Sandbox: the commit point.
 #[must_use]
 pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, now: Timestamp) -> Value {
     let mut patch = json!({
@@ -155,7 +156,8 @@ pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, 
         },
     });
     if sandbox.sandbox().is_some_and(|s| s.spec.as_ref().is_ok_and(|s| s.idle_timeout.is_some())) {
-        // Its pod may have waited for longer than the timeout: it was unused, not idle.
+        // The pod may have been in the pool for longer than the timeout. It was unused in that time, but it is not
+        // idle.
         patch["metadata"]["annotations"][annotation::LAST_ACTIVITY] = now.to_string().into();
     }
     if let Some(by) = claim.meta.labels.get(label::CREATED_BY) {
@@ -165,8 +167,9 @@ pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, 
         patch["metadata"]["annotations"][annotation::TRACE_CONTEXT] = context.as_str().into();
     }
     if sandbox.meta.only_our_manager {
-        // Who wrote which field is of no use where all is one writer's, and keeping it up is more than a quarter of what this
-        // write takes the API server. A list of one empty entry tells it to stop; it begins again with a server-side apply.
+        // Managed fields are of no use if one client wrote all fields, and they cost more than a quarter of the time
+        // that the API server needs for this write. A list with one empty entry makes the API server stop to record
+        // them. It starts again with a server-side apply.
         patch["metadata"]["managedFields"] = json!([{}]);
     }
     let added = [("labels", &model.labels), ("annotations", &model.annotations)];
@@ -176,7 +179,8 @@ pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, 
     patch
 }
 
-/// Adds a claim's variables: to the container they name, else to the first.
+/// Adds the environment variables of a claim. A variable is added to the container that it names, or else to the first
+/// one.
 pub fn inject_env(spec: &mut PodSpec, env: &[ClaimEnvVar]) {
     for var in env {
         let container: Option<&mut Container> = match &var.container_name {
@@ -195,10 +199,10 @@ pub fn inject_env(spec: &mut PodSpec, env: &[ClaimEnvVar]) {
     }
 }
 
-/// What the name of every Sandbox of a pool begins with.
+/// The prefix of the names of a pool's Sandboxes.
 #[must_use]
 pub fn member_prefix(pool: &str) -> String {
-    // The API server's own limit for generated names: 63 less five random characters.
+    // The limit of the API server for the prefix of a generated name: 63 characters without the five random ones.
     const LONGEST: usize = 58;
     let mut prefix = format!("{pool}-");
     if prefix.len() > LONGEST {
@@ -207,10 +211,11 @@ pub fn member_prefix(pool: &str) -> String {
     prefix
 }
 
-/// The name of a pool's Sandbox, from a number: five characters of the API server's alphabet for generated names.
+/// Returns a name for a Sandbox of a pool, computed from a number: the prefix and five characters of the alphabet that
+/// the API server uses for generated names.
 #[must_use]
 pub fn member_name(pool: &Object, nonce: u64) -> String {
-    // Without vowels and without digits that look like letters, as in apimachinery's `rand` package.
+    // Like the `rand` package of apimachinery, without vowels and without digits that look like letters.
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut n = fnv64([pool.meta.uid.as_bytes(), &nonce.to_le_bytes()]);
     let suffix: String = (0..5)

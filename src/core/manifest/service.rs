@@ -1,4 +1,4 @@
-//! The address of a Sandbox: its Service, and its endpoints where they are ours.
+//! The address of a Sandbox: its Service, and the EndpointSlice of a stable Service.
 
 use k8s_openapi::api::core::v1::ContainerPort;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::model;
 use crate::names::{label, name_hash, object as names};
 use crate::object::Object;
 
-/// Upstream's Service: headless, leading to the pod by its labels.
+/// Returns the Service that upstream makes: it is headless and selects the pod by its labels.
 #[must_use]
 pub fn headless_service(sandbox: &Object) -> Value {
     service(
@@ -17,7 +17,7 @@ pub fn headless_service(sandbox: &Object) -> Value {
         json!({
             "clusterIP": "None",
             "selector": {
-                // The hash is what clients know; only the UID is certain.
+                // Clients know the hash of the name, but only the UID is unique.
                 label::SANDBOX_NAME_HASH: name_hash(&sandbox.key.name),
                 label::SANDBOX_UID: &*sandbox.meta.uid,
             },
@@ -25,7 +25,8 @@ pub fn headless_service(sandbox: &Object) -> Value {
     )
 }
 
-/// A Service whose address outlives the pod: no selector, its endpoints are ours.
+/// Returns a Service whose address stays when the pod is replaced. It has no selector, and the operator writes its
+/// endpoints.
 #[must_use]
 pub fn stable_service(sandbox: &Object, model: &model::Sandbox) -> Value {
     let ports: Vec<Value> = ports(model)
@@ -49,7 +50,7 @@ fn service(sandbox: &Object, spec: Value) -> Value {
     })
 }
 
-/// The EndpointSlice behind [`stable_service`]: `endpoints_of` the pod, or none.
+/// Returns the EndpointSlice of a [`stable_service`], with the result of [`endpoints_of`].
 #[must_use]
 pub fn endpoint_slice(sandbox: &Object, model: &model::Sandbox, endpoints: &Value, address: &str) -> Value {
     let ports: Vec<Value> =
@@ -72,7 +73,7 @@ pub fn endpoint_slice(sandbox: &Object, model: &model::Sandbox, endpoints: &Valu
     })
 }
 
-/// Endpoints that lead to one address, or nowhere.
+/// Returns the list of endpoints with one address, or an empty list.
 #[must_use]
 pub fn endpoints_of(address: Option<&str>) -> Value {
     match address {
@@ -87,7 +88,7 @@ struct Port {
     protocol: String,
 }
 
-/// The ports that the containers declare; the usual runtime's where they declare none.
+/// The ports that the containers declare, or else the default port of the runtime.
 fn ports(model: &model::Sandbox) -> Vec<Port> {
     let mut found: Vec<Port> = Vec::new();
     let declared = model.pod.spec.containers.iter().flat_map(|c| c.ports.iter().flatten());

@@ -1,4 +1,4 @@
-//! Pools and claims, from the wire to the model; and what a claim may add to its template.
+//! Parses pools and claims, and checks the metadata that a claim adds to its template.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::api::{
 use crate::kind::ApiShape;
 use crate::names::{annotation, group};
 
-/// Reads a SandboxWarmPool of the upstream shape.
+/// Parses a SandboxWarmPool of the upstream shape.
 ///
 /// # Errors
-/// What is wrong, field by field.
+/// All invalid fields.
 pub fn parse_pool(wire: &SandboxWarmPool) -> Result<Pool, FieldErrors> {
     let spec = &wire.spec;
     let parts = PoolParts {
@@ -31,10 +31,10 @@ pub fn parse_pool(wire: &SandboxWarmPool) -> Result<Pool, FieldErrors> {
     parts.into_pool(&wire.metadata, wire.status.as_ref())
 }
 
-/// Reads a SandboxWarmPool of the seed shape.
+/// Parses a SandboxWarmPool of the seed shape.
 ///
 /// # Errors
-/// What is wrong, field by field.
+/// All invalid fields.
 pub fn parse_seed_pool(wire: &SeedSandboxWarmPool) -> Result<Pool, FieldErrors> {
     let spec = &wire.spec;
     let parts = PoolParts {
@@ -46,10 +46,10 @@ pub fn parse_seed_pool(wire: &SeedSandboxWarmPool) -> Result<Pool, FieldErrors> 
     parts.into_pool(&wire.metadata, wire.status.as_ref())
 }
 
-/// Reads a SandboxClaim of the upstream shape, of either version.
+/// Parses a SandboxClaim of the upstream shape, in either version.
 ///
 /// # Errors
-/// What is wrong, field by field.
+/// All invalid fields.
 pub fn parse_claim(wire: &SandboxClaim) -> Result<Claim, FieldErrors> {
     let spec = &wire.spec;
     let mut errors = Errors::default();
@@ -74,10 +74,10 @@ pub fn parse_claim(wire: &SandboxClaim) -> Result<Claim, FieldErrors> {
     parts.into_claim(&wire.metadata, wire.status.as_ref(), errors)
 }
 
-/// Reads a SandboxClaim of the seed shape.
+/// Parses a SandboxClaim of the seed shape.
 ///
 /// # Errors
-/// What is wrong, field by field.
+/// All invalid fields.
 pub fn parse_seed_claim(wire: &SeedSandboxClaim) -> Result<Claim, FieldErrors> {
     let spec = &wire.spec;
     let mut errors = Errors::default();
@@ -86,13 +86,15 @@ pub fn parse_seed_claim(wire: &SeedSandboxClaim) -> Result<Claim, FieldErrors> {
     parts.into_claim(&wire.metadata, wire.status.as_ref(), errors)
 }
 
-/// Whether a claim's labels and annotations may be added to its template's pod.
+/// Checks the labels and annotations that a claim adds to the pod of its template:
 ///
-/// Labels have to be of an allowed domain or one below it, since policies and Services select by them; annotations may not
-/// be of a domain that Kubernetes or an operator reads; and neither may say otherwise than the template.
+/// - The domain of a label must be an allowed domain or a subdomain of one, because policies and Services select by
+///   labels.
+/// - The domain of an annotation must not be one that Kubernetes or an operator reads.
+/// - Neither may contradict the template.
 ///
 /// # Errors
-/// What may not be added, and what may.
+/// All labels and annotations that may not be added, with the allowed ones.
 pub fn check_claim_metadata(claim: &Claim, template: &Pod, label_domains: &[String]) -> Result<(), FieldErrors> {
     const PATH: &str = "spec.additionalPodMetadata";
     /// Domains whose annotations change what the cluster does with a pod.
@@ -124,7 +126,7 @@ pub fn check_claim_metadata(claim: &Claim, template: &Pod, label_domains: &[Stri
     errors.into_result(Some(()))
 }
 
-/// The parts of a pool, the same for both shapes.
+/// The parts of a pool, which are the same for both shapes.
 struct PoolParts<'a> {
     shape: ApiShape,
     /// The template, and the field that names it.
@@ -151,10 +153,10 @@ impl PoolParts<'_> {
     }
 }
 
-/// The parts of a claim, the same for both shapes.
+/// The parts of a claim, which are the same for both shapes.
 struct ClaimParts<'a> {
     shape: ApiShape,
-    /// Absent where the claim names none, or two.
+    /// The source, or `None` if the claim names none or two.
     source: Option<ClaimSource>,
     options: &'a ClaimOptions,
 }
@@ -247,8 +249,8 @@ fn parse_ref(reference: &NameRef, path: &str, errors: &mut Errors) -> String {
     reference.name.clone()
 }
 
-/// `minReady` and `maxReady` override `replicas`. A missing `minReady` is none; a missing `maxReady` is `minReady`, so that
-/// a pool never grows beyond what somebody wrote down.
+/// Parses the size of a pool. `minReady` and `maxReady` override `replicas`. The default of `minReady` is 0. The
+/// default of `maxReady` is `minReady`, so that a pool never exceeds a number that a user wrote.
 fn parse_size(replicas: Option<i32>, min: Option<i32>, max: Option<i32>, errors: &mut Errors) -> PoolSize {
     let mut count = |value: Option<i32>, field: &str| {
         value.map(|n| {
@@ -271,7 +273,7 @@ fn parse_size(replicas: Option<i32>, min: Option<i32>, max: Option<i32>, errors:
     PoolSize::Between { min, max }
 }
 
-/// The Sandboxes of a pool are named `<pool>-` and five letters, and that is their hostname.
+/// Checks the name of a pool. The names of its Sandboxes are `<pool>-` and five characters, and they are hostnames.
 fn check_pool_name(name: Option<&str>, errors: &mut Errors) {
     if let Some(problem) = name.filter(|n| !n.is_empty()).and_then(|n| generated_name(&format!("{n}-"))) {
         errors.add("metadata.name", format!("{problem}; it begins the hostnames of the pool's sandboxes"));

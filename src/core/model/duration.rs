@@ -1,33 +1,33 @@
-//! Go's `time.ParseDuration`, exactly: what upstream clients and CEL's `duration()` accept, and nothing else.
+//! An exact equivalent of Go's `time.ParseDuration`. Upstream clients and CEL's `duration()` accept the same durations.
 
 use thiserror::Error;
 
-/// Why a string is not a Go duration.
+/// The error in a string that is not a Go duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DurationError {
-    /// Nothing, or a sign and nothing.
+    /// The string is empty, or it is only a sign.
     #[error("is empty")]
     Empty,
-    /// A number is missing where one has to be.
+    /// A unit has no number.
     #[error("has a unit without a number")]
     NoNumber,
     /// A number has no unit.
     #[error("has a number without a unit")]
     NoUnit,
-    /// A unit that Go does not have, days for one.
+    /// Go does not have the unit, such as days.
     #[error("has an unknown unit; ns, us, ms, s, m and h are known")]
     UnknownUnit,
-    /// More than the 292 years that 63 bits of nanoseconds hold.
+    /// The duration exceeds the 292 years that 63 bits of nanoseconds can represent.
     #[error("is too long")]
     Overflow,
 }
 
-/// Nanoseconds of a Go duration such as `1h30m`, `-1.5s` or `0`.
+/// Parses a Go duration such as `1h30m`, `-1.5s` or `0`, and returns it in nanoseconds.
 ///
 /// # Errors
-/// If Go's `time.ParseDuration` would refuse it.
+/// The reason for which Go's `time.ParseDuration` would refuse the string.
 pub fn parse_go_duration(text: &str) -> Result<i64, DurationError> {
-    /// The largest magnitude: that of the most negative duration.
+    /// The largest magnitude, which is that of the most negative duration.
     const LIMIT: u64 = 1 << 63;
 
     let (negative, mut rest) = match text.as_bytes().first() {
@@ -92,8 +92,8 @@ fn nanoseconds(unit: &str) -> Option<u64> {
     }
 }
 
-/// `0.<digits>` of a unit, in floating point as Go has it, so that both round alike. Digits that 63 bits cannot hold are
-/// dropped.
+/// Computes `0.<digits>` of a unit in nanoseconds. It uses floating point, as Go does, so that both round in the same
+/// way. Digits for which 63 bits have no room are dropped.
 fn fraction_of(digits: &str, unit: u64) -> u64 {
     const LIMIT: u64 = 1 << 63;
 

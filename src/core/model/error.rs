@@ -1,15 +1,15 @@
-//! What is wrong with an object, field by field.
+//! Validation errors of an object, one for each invalid field.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// One thing that is wrong.
+/// One validation error.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldError {
-    /// The field, as `spec.template.spec.containers[0].name`.
+    /// The path of the field, such as `spec.template.spec.containers[0].name`.
     pub path: String,
-    /// What is wrong with it and what would be right.
+    /// The problem and the allowed values.
     pub message: String,
 }
 
@@ -19,12 +19,12 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Everything that is wrong with an object; never empty.
+/// All validation errors of an object. The list is never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct FieldErrors(Vec<FieldError>);
 
 impl FieldErrors {
-    /// A single error.
+    /// Returns a list with one error.
     pub fn one(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self(vec![FieldError { path: path.into(), message: message.into() }])
     }
@@ -59,12 +59,12 @@ impl fmt::Display for FieldErrors {
 pub(super) struct Errors(Vec<FieldError>);
 
 impl Errors {
-    /// Notes one error.
+    /// Adds an error.
     pub(super) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(FieldError { path: path.into(), message: message.into() });
     }
 
-    /// The model if nothing was wrong.
+    /// Returns the model if there are no errors. Without a model and without errors, the object is incomplete.
     pub(super) fn into_result<T>(self, model: Option<T>) -> Result<T, FieldErrors> {
         match model {
             Some(model) if self.0.is_empty() => Ok(model),

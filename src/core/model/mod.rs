@@ -1,8 +1,9 @@
-//! The validated model: what an object asks for, with every illegal combination gone, the same for both shapes.
+//! The validated model: the content of an object without illegal combinations, the same for both API shapes.
 //!
-//! `parse_*` turns a wire object into its model or says, field by field, what is wrong and what would be right.
-//! Webhook and reconciler share these functions, so nothing is admitted that cannot be reconciled. A reference to an
-//! object that does not exist is never an error here: it may be made later.
+//! The functions `parse_*` convert a wire object to its model. If the object is not valid, they return an error for
+//! each field, which says what is wrong and what is allowed. The webhook and the reconcile share these functions, so
+//! the webhook admits nothing that cannot be reconciled. A reference to an object that does not exist is not an error
+//! here, because the object may be created later.
 
 mod claim;
 mod duration;

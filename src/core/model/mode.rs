@@ -1,33 +1,35 @@
-//! Whether a Sandbox is to run: one answer from two fields that clients of different versions write.
+//! Whether a Sandbox should run. Two fields say so, and clients of different versions write them.
 //!
-//! `operatingMode` is upstream's v1beta1, `replicas` its v1alpha1 and `kubectl scale`. A client writes the one it knows and
-//! may drop the other, so neither is the truth by itself: what changed since the mode last acted on is.
+//! Clients of upstream's v1beta1 write `operatingMode`. Clients of v1alpha1 and `kubectl scale` write `replicas`. A
+//! client writes the field that it knows and may drop the other one. So neither field is right by itself: the field
+//! counts that differs from the last mode that the operator applied.
 
 use crate::api::OperatingMode;
 
-/// What a Sandbox's mode fields ask for.
+/// The mode that the two fields of a Sandbox ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModeDecision {
-    /// The mode to act on, and to record in `status.mode`.
+    /// The mode to apply and to record in `status.mode`.
     pub mode: OperatingMode,
-    /// What to write to `spec.operatingMode` to bring both fields in step.
+    /// The value to write to `spec.operatingMode`, so that both fields agree.
     pub write_operating_mode: Option<OperatingMode>,
-    /// What to write to `spec.replicas` to bring both fields in step.
+    /// The value to write to `spec.replicas`, so that both fields agree.
     pub write_replicas: Option<i32>,
 }
 
 impl ModeDecision {
-    /// Whether both fields say the same already.
+    /// Whether both fields agree already.
     #[must_use]
     pub fn in_step(self) -> bool {
         self.write_operating_mode.is_none() && self.write_replicas.is_none()
     }
 }
 
-/// The mode that `spec.operatingMode` and `spec.replicas` ask for, where `last_acted` is `status.mode`.
+/// Returns the mode that `spec.operatingMode` and `spec.replicas` ask for. `last_acted` is `status.mode`, the mode that
+/// the operator applied last. Without one, the last mode is Running.
 ///
-/// A field that is absent asks for no change, and before anything was acted on the mode is Running. Of two fields that
-/// disagree, the one that differs from the mode last acted on is the one somebody changed.
+/// A field that is absent asks for no change. If the two fields disagree, the user changed the one that differs from
+/// the last mode.
 #[must_use]
 pub fn desired_mode(
     operating_mode: Option<OperatingMode>,
@@ -44,7 +46,7 @@ pub fn desired_mode(
     }
 }
 
-/// `spec.replicas` of a mode.
+/// The value of `spec.replicas` for a mode: 1 or 0.
 #[must_use]
 pub fn replicas_of(mode: OperatingMode) -> i32 {
     match mode {
@@ -96,7 +98,7 @@ mod tests {
                         Some(n) => Some(if n == 0 { Suspended } else { Running }),
                         None => replicas,
                     };
-                    // Whether or not status.mode was written in between.
+                    // The result is the same whether status.mode was written in between or not.
                     for last_then in [last, Some(first.mode)] {
                         let second = desired_mode(mode_then, replicas_then, last_then);
                         let expected =

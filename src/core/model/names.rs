@@ -1,11 +1,12 @@
-//! Kubernetes' rules for names, label keys, label values and the like: each check says what would be right.
+//! The rules of Kubernetes for names, label keys and label values. Each check returns a message that says what is
+//! allowed.
 
-/// The longest DNS label: a hostname, a container, a volume.
+/// The maximum length of a DNS label, such as the name of a host, a container or a volume.
 const LABEL_LENGTH: usize = 63;
-/// The longest DNS subdomain: most objects' names.
+/// The maximum length of a DNS subdomain, such as the name of most objects.
 const SUBDOMAIN_LENGTH: usize = 253;
 
-/// Says what is wrong with a DNS label (RFC 1123), if anything is.
+/// Checks a DNS label (RFC 1123). Returns an error message, or `None` if it is valid.
 #[must_use]
 pub fn dns_label(text: &str) -> Option<String> {
     let fits = text.len() <= LABEL_LENGTH && is_dns_label(text);
@@ -16,7 +17,7 @@ pub fn dns_label(text: &str) -> Option<String> {
     })
 }
 
-/// Says what is wrong with a DNS subdomain (RFC 1123), if anything is.
+/// Checks a DNS subdomain (RFC 1123). Returns an error message, or `None` if it is valid.
 #[must_use]
 pub fn dns_subdomain(text: &str) -> Option<String> {
     let fits = is_dns_subdomain(text);
@@ -27,7 +28,7 @@ pub fn dns_subdomain(text: &str) -> Option<String> {
     })
 }
 
-/// Says what is wrong with the key of a label or annotation, if anything is.
+/// Checks the key of a label or annotation. Returns an error message, or `None` if it is valid.
 #[must_use]
 pub fn qualified_name(key: &str) -> Option<String> {
     let (domain, name) = key.split_once('/').map_or((None, key), |(d, n)| (Some(d), n));
@@ -39,7 +40,7 @@ pub fn qualified_name(key: &str) -> Option<String> {
     })
 }
 
-/// Says what is wrong with the value of a label, if anything is.
+/// Checks the value of a label. Returns an error message, or `None` if it is valid.
 #[must_use]
 pub fn label_value(value: &str) -> Option<String> {
     let fits = value.is_empty() || (value.len() <= LABEL_LENGTH && is_word(value));
@@ -50,13 +51,13 @@ pub fn label_value(value: &str) -> Option<String> {
     })
 }
 
-/// The domain of a key, in lower case; none for `team`.
+/// The domain of a key, in lower case. It is `None` for a key without a domain, such as `team`.
 #[must_use]
 pub fn domain_of(key: &str) -> Option<String> {
     key.split_once('/').map(|(domain, _)| domain.to_ascii_lowercase())
 }
 
-/// Whether a domain is `of` or lies below it.
+/// Whether a domain is `of` or a subdomain of it.
 #[must_use]
 pub fn is_within(domain: &str, of: &str) -> bool {
     domain == of || domain.strip_suffix(of).is_some_and(|front| front.ends_with('.'))
@@ -70,7 +71,8 @@ fn is_dns_label(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
-/// Whether a text is a DNS subdomain (RFC 1123): lower-case letters, digits, `-` and `.`, alphanumeric at both ends of each part.
+/// Whether a text is a DNS subdomain (RFC 1123): lower-case letters, digits, `-` and `.`, alphanumeric at both ends of
+/// each part.
 #[must_use]
 pub fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= SUBDOMAIN_LENGTH && text.split('.').all(is_dns_label)

@@ -1,4 +1,4 @@
-//! Sandboxes and templates, from the wire to the model.
+//! Parses Sandboxes and templates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::api::{
 };
 use crate::kind::ApiShape;
 
-/// Reads a Sandbox of either shape.
+/// Parses a Sandbox of either shape.
 ///
 /// # Errors
-/// What is wrong, field by field.
+/// All invalid fields.
 pub fn parse_sandbox(wire: &crate::api::Sandbox) -> Result<Sandbox, FieldErrors> {
     let mut errors = Errors::default();
     let spec = &wire.spec;
@@ -79,10 +79,10 @@ pub fn parse_sandbox(wire: &crate::api::Sandbox) -> Result<Sandbox, FieldErrors>
     errors.into_result(model)
 }
 
-/// Reads a SandboxTemplate of the upstream shape.
+/// Parses a SandboxTemplate of the upstream shape.
 ///
 /// # Errors
-/// What is wrong, field by field.
+/// All invalid fields.
 pub fn parse_template(wire: &SandboxTemplate) -> Result<Template, FieldErrors> {
     let spec = &wire.spec;
     let parts = TemplateParts {
@@ -95,10 +95,10 @@ pub fn parse_template(wire: &SandboxTemplate) -> Result<Template, FieldErrors> {
     parts.into_template(&wire.metadata, wire.status.as_ref())
 }
 
-/// Reads a SandboxTemplate of the seed shape.
+/// Parses a SandboxTemplate of the seed shape.
 ///
 /// # Errors
-/// What is wrong, field by field.
+/// All invalid fields.
 pub fn parse_seed_template(wire: &SeedSandboxTemplate) -> Result<Template, FieldErrors> {
     let spec = &wire.spec;
     let parts = TemplateParts {
@@ -111,12 +111,12 @@ pub fn parse_seed_template(wire: &SeedSandboxTemplate) -> Result<Template, Field
     parts.into_template(&wire.metadata, wire.status.as_ref())
 }
 
-/// The parts of a template, the same for both shapes.
+/// The parts of a template, which are the same for both shapes.
 struct TemplateParts<'a> {
     shape: ApiShape,
     /// The pod, and the field that describes it.
     pod: (&'a PodTemplate, &'static str),
-    /// The RuntimeClass that is named beside the pod.
+    /// The RuntimeClass that the user named beside the pod.
     runtime_class: Option<&'a String>,
     service: Option<bool>,
     options: &'a TemplateOptions,
@@ -148,10 +148,10 @@ impl TemplateParts<'_> {
     }
 }
 
-/// An RFC 3339 time. Kubernetes' own fields take nothing else, so neither do ours.
+/// Parses a time in RFC 3339. The fields of Kubernetes itself accept no other format.
 pub(super) fn parse_time(text: Option<&str>, path: &str, errors: &mut Errors) -> Option<Timestamp> {
     let text = text?;
-    // jiff reads more than RFC 3339: a space for the T, a time zone's name in brackets.
+    // jiff accepts more than RFC 3339: a space in place of the T, and the name of a time zone in brackets.
     let strict = text.as_bytes().get(10).is_some_and(|b| b.eq_ignore_ascii_case(&b'T')) && !text.contains('[');
     match text.parse::<Timestamp>() {
         Ok(time) if strict => Some(time),
@@ -162,13 +162,12 @@ pub(super) fn parse_time(text: Option<&str>, path: &str, errors: &mut Errors) ->
     }
 }
 
-/// Metadata without managed fields, which nothing here reads and which are most of its size.
+/// Copies the metadata without the managed fields. They are the largest part of it, and the model does not use them.
 pub(super) fn parse_meta(meta: &ObjectMeta) -> ObjectMeta {
     ObjectMeta { managed_fields: None, ..meta.clone() }
 }
 
-/// Checks a name that becomes a hostname. One that is yet to be generated is right: the API server makes it so, as long as
-/// its prefix is.
+/// Checks a name that becomes a hostname. If the API server has not generated the name yet, the prefix is checked.
 pub(super) fn parse_host_name(meta: &ObjectMeta, why: &str, errors: &mut Errors) {
     match (meta.name.as_deref(), meta.generate_name.as_deref()) {
         (Some(name), _) if !name.is_empty() => {
@@ -184,7 +183,8 @@ pub(super) fn parse_host_name(meta: &ObjectMeta, why: &str, errors: &mut Errors)
     }
 }
 
-/// What is wrong with the names that the API server makes from a prefix: it cuts the prefix to 58 and adds 5 letters.
+/// Returns the error in the names that the API server generates from a prefix, if there is one. The API server
+/// truncates the prefix to 58 characters and adds 5.
 pub(super) fn generated_name(prefix: &str) -> Option<String> {
     const KEPT: usize = 58;
     let kept: String = prefix.chars().take(KEPT).collect();
@@ -192,7 +192,8 @@ pub(super) fn generated_name(prefix: &str) -> Option<String> {
         .map(|_| format!("`{prefix}` must begin a DNS label: of a-z, 0-9 and '-', with a letter or digit at its start"))
 }
 
-/// As in the schema's own rule: CEL cannot compute with durations of any length.
+/// The longest `idleTimeout`: ten years, as in the CEL rule of the schema. CEL cannot compute with durations of any
+/// length.
 const LONGEST_IDLE_TIMEOUT: Duration = Duration::from_secs(87_600 * 3600);
 
 fn parse_idle_timeout(text: Option<&str>, errors: &mut Errors) -> Option<Duration> {
@@ -210,7 +211,7 @@ fn parse_idle_timeout(text: Option<&str>, errors: &mut Errors) -> Option<Duratio
     None
 }
 
-/// A template whose claims may bring volume claims may mount what it does not name.
+/// The volumes that a template may mount without naming them. If claims may add volume claims, it may mount any volume.
 fn other_volumes(policy: InjectionPolicy, templates: &[VolumeClaimTemplate]) -> OtherVolumes<'_> {
     match policy {
         InjectionPolicy::Disallowed => OtherVolumes::Of(templates),

@@ -1,7 +1,8 @@
 //! Checks of a pod and its volume claims that the API server would make when the pod is created.
 //!
-//! They are made early, so that the author of a Sandbox or template hears of it, not the operator's log. Only what no
-//! later default, mutation or version can put right is an error here; the rest is left to the API server.
+//! The early checks report an error to the author of a Sandbox or template, and not only in the operator's log. A
+//! problem is an error here only if no default, mutation or version of the API server can repair it. The API server
+//! checks everything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +15,16 @@ use super::quantity::Quantity;
 use super::types::{Pod, VolumeClaim};
 use crate::api::{PodTemplate, VolumeClaimTemplate};
 
-/// Which volumes a pod may mount beside its own.
+/// The volumes that a pod may mount in addition to those in its spec.
 #[derive(Clone, Copy)]
 pub(super) enum OtherVolumes<'a> {
-    /// Those of these volume claim templates.
+    /// The volumes of these volume claim templates.
     Of(&'a [VolumeClaimTemplate]),
-    /// Any: a claim may bring more.
+    /// Any volume, because a claim may add volume claims.
     Any,
 }
 
-/// Reads a pod template; `path` is the field that holds it.
+/// Parses a pod template. `path` is the field that contains it.
 pub(super) fn parse_pod(template: &PodTemplate, other: OtherVolumes<'_>, path: &str, errors: &mut Errors) -> Pod {
     let metadata = template.metadata.clone().unwrap_or_default();
     check_labels(&metadata.labels, &format!("{path}.metadata.labels"), errors);
@@ -32,7 +33,7 @@ pub(super) fn parse_pod(template: &PodTemplate, other: OtherVolumes<'_>, path: &
     Pod { labels: metadata.labels, annotations: metadata.annotations, spec: template.spec.clone() }
 }
 
-/// Reads volume claim templates; `path` is the list that holds them.
+/// Parses volume claim templates. `path` is the list that contains them.
 pub(super) fn parse_volume_claims(
     templates: &[VolumeClaimTemplate],
     path: &str,
@@ -61,7 +62,7 @@ pub(super) fn parse_volume_claims(
     claims
 }
 
-/// Reads the RuntimeClass from the two places that may name it.
+/// Parses the RuntimeClass, which a user can name beside the pod or in its spec.
 pub(super) fn parse_runtime_class(
     beside: Option<&String>,
     spec: &PodSpec,
@@ -188,7 +189,7 @@ fn check_storage(template: &VolumeClaimTemplate, path: &str, errors: &mut Errors
     let given = resources.requests.as_ref().is_some_and(|r| r.contains_key("storage"));
     match (requests.get("storage"), limits.get("storage")) {
         (None, _) if !given => errors.add(at, "is required: how much to store, such as 1Gi"),
-        // It is not a quantity, which was said already.
+        // The value is not a quantity, and that error has been added already.
         (None, _) => {}
         (Some((quantity, text)), _) if *quantity <= Quantity::ZERO => {
             errors.add(at, format!("`{text}` must be above zero"))
@@ -200,7 +201,7 @@ fn check_storage(template: &VolumeClaimTemplate, path: &str, errors: &mut Errors
     }
 }
 
-/// The quantities of a resource list. An entry that is none is an error.
+/// The quantities of a resource list. An entry that is not a quantity is an error.
 fn quantities<'a>(
     list: Option<&'a BTreeMap<String, resource::Quantity>>,
     path: &str,
@@ -248,7 +249,7 @@ fn check_labels(labels: &BTreeMap<String, String>, path: &str, errors: &mut Erro
 
 fn check_annotations(annotations: &BTreeMap<String, String>, path: &str, errors: &mut Errors) {
     for key in annotations.keys() {
-        // Annotations' keys may have capitals in their domain, labels' may not.
+        // The domain of an annotation key may have capital letters. That of a label key may not.
         if let Some(problem) = names::qualified_name(&key.to_ascii_lowercase()) {
             errors.add(path, problem);
         }

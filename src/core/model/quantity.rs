@@ -1,17 +1,17 @@
-//! Kubernetes' resource quantities, `500m` or `1.5Gi`, as far as comparing them goes.
+//! Kubernetes quantities such as `500m` or `1.5Gi`, as far as comparisons need them.
 
 use std::cmp::Ordering;
 
-/// A quantity in thousand-millionths, rounded away from zero as Kubernetes does; what is larger than any quantity can be
-/// is the largest.
+/// A quantity in billionths (nano). It is rounded away from zero, as in Kubernetes. A number that is too large becomes
+/// the largest value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantity(i128);
 
 impl Quantity {
-    /// Nothing.
+    /// The quantity zero.
     pub const ZERO: Quantity = Quantity(0);
 
-    /// Reads a quantity; `None` if it is not one.
+    /// Parses a quantity. Returns `None` if the text is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Quantity> {
         let (negative, text) = match text.as_bytes().first()? {
@@ -28,7 +28,7 @@ impl Quantity {
         Some(Quantity(if negative { -nanos } else { nanos }))
     }
 
-    /// The whole part, rounded up: bytes, where a quantity is one of storage.
+    /// The quantity rounded up to a whole number. For storage this is the number of bytes.
     #[must_use]
     pub fn ceil(self) -> i128 {
         self.0.div_euclid(NANO) + i128::from(self.0.rem_euclid(NANO) > 0)
@@ -47,10 +47,10 @@ impl Ord for Quantity {
     }
 }
 
-/// The finest that a quantity is kept to.
+/// The number one, in billionths.
 const NANO: i128 = 1_000_000_000;
 
-/// What a suffix multiplies by.
+/// The factor of a suffix.
 #[derive(Clone, Copy)]
 enum Scale {
     /// A power of ten.
@@ -87,9 +87,10 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// `whole.fraction` times the scale, in thousand-millionths, rounded up.
+/// Computes `whole.fraction` times the scale, in billionths, rounded up.
 fn scaled(whole: &str, fraction: &str, scale: Scale) -> i128 {
-    // 38 digits fit an i128; what is cut off below them rounds up, what does not fit is the largest there is.
+    // An i128 has room for 38 digits. 28 of them are kept, and a rest that is cut off rounds up. A number that is too
+    // large becomes the largest value.
     let digits = format!("{whole}{fraction}");
     let digits = digits.trim_start_matches('0');
     if digits.is_empty() {
@@ -103,7 +104,7 @@ fn scaled(whole: &str, fraction: &str, scale: Scale) -> i128 {
     if !cut_is_zero {
         value += 1;
     }
-    // value × 10^exponent (× 2^n) is the quantity in thousand-millionths.
+    // The quantity in billionths is value × 10^exponent (× 2^n).
     let exponent =
         i64::try_from(digits.len() - kept).unwrap_or(i64::MAX) - i64::try_from(fraction.len()).unwrap_or(0) + 9;
     let (exponent, factor) = match scale {

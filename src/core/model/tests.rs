@@ -1,4 +1,4 @@
-//! Tests of the parse, by what a user writes: the manifest, and what is said of it.
+//! Tests of the parsers: a manifest, and the errors that it gives.
 
 mod claims;
 
@@ -19,12 +19,12 @@ fn wire<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-/// The errors as `path: message`, empty if there are none.
+/// The errors in the form `path: message`.
 fn errors<T>(result: Result<T, FieldErrors>) -> Vec<String> {
     result.err().map(|e| e.as_slice().iter().map(ToString::to_string).collect()).unwrap_or_default()
 }
 
-/// Expects exactly one error, of this field, that says this.
+/// Expects exactly one error, in this field and with this text.
 fn expect<T>(what: &str, result: Result<T, FieldErrors>, path: &str, says: &str) {
     let errors = errors(result);
     assert_eq!(errors.len(), 1, "{what}: {errors:?}");
@@ -32,7 +32,7 @@ fn expect<T>(what: &str, result: Result<T, FieldErrors>, path: &str, says: &str)
     assert!(errors[0].contains(says), "{what}: {errors:?} does not say {says:?}");
 }
 
-/// A valid Sandbox, upstream-shaped, with `change` merged into it.
+/// A valid Sandbox of the upstream shape, with `change` merged into it.
 fn sandbox(change: Value) -> Result<Sandbox, FieldErrors> {
     let mut value = json!({
         "apiVersion": "agents.x-k8s.io/v1beta1",
@@ -49,7 +49,7 @@ fn pod(spec: Value) -> Result<Sandbox, FieldErrors> {
     sandbox(json!({ "spec": { "podTemplate": { "spec": spec } } }))
 }
 
-/// A valid Sandbox with these parts of its only container changed.
+/// A valid Sandbox whose only container has these changes.
 fn container(change: Value) -> Result<Sandbox, FieldErrors> {
     let mut value = json!({ "name": "main", "image": "i" });
     json_patch::merge(&mut value, &change);

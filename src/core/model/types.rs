@@ -1,4 +1,4 @@
-//! The model's types. Cheap to clone: the large parts are shared.
+//! The types of the model. They are cheap to clone, because copies share the large parts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,128 +15,130 @@ use crate::api::{
 };
 use crate::kind::ApiShape;
 
-/// The pod to run.
+/// The pod that a Sandbox runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pod {
-    /// Labels that the user gave it.
+    /// The labels that the user gave the pod.
     pub labels: BTreeMap<String, String>,
-    /// Annotations that the user gave it.
+    /// The annotations that the user gave the pod.
     pub annotations: BTreeMap<String, String>,
-    /// Its spec as the user wrote it; [`Sandbox::runtime_class`] is not written into it.
+    /// The spec as the user wrote it. It does not contain [`Sandbox::runtime_class`] if the user named the class
+    /// elsewhere.
     pub spec: Arc<PodSpec>,
 }
 
-/// A volume claim to make for each sandbox.
+/// A volume claim that is created for each sandbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VolumeClaim {
-    /// Name of the volume; the claim's own is `<name>-<sandbox>`.
+    /// The name of the volume. The name of the claim is `<name>-<sandbox>`.
     pub name: String,
-    /// Labels of the claim.
+    /// The labels of the claim.
     pub labels: BTreeMap<String, String>,
-    /// Annotations of the claim.
+    /// The annotations of the claim.
     pub annotations: BTreeMap<String, String>,
-    /// Spec of the claim.
+    /// The spec of the claim.
     pub spec: Arc<PersistentVolumeClaimSpec>,
 }
 
-/// What Service a Sandbox is to have.
+/// The Service that a Sandbox should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ServiceIntent {
-    /// Nothing was said: one that exists stays, none is made.
+    /// The user did not specify it. An existing Service is kept, and none is created.
     Keep,
-    /// None; one that exists and is ours goes.
+    /// No Service. An existing Service that belongs to the Sandbox is deleted.
     Absent,
-    /// A headless one.
+    /// A headless Service.
     Headless,
-    /// A ClusterIP one without selector, whose endpoints are ours: the address outlives the pod.
+    /// A ClusterIP Service without a selector, whose endpoints the operator writes. The address stays when the pod is
+    /// replaced.
     Stable,
 }
 
-/// When a Sandbox expires, and what becomes of it then.
+/// The time at which a Sandbox expires, and the effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shutdown {
-    /// When; never if absent.
+    /// The time at which the Sandbox expires, or `None` if it never does.
     pub at: Option<Timestamp>,
-    /// What becomes of the Sandbox itself.
+    /// Whether the expired Sandbox itself is deleted or kept.
     pub policy: ShutdownPolicy,
 }
 
 /// A Sandbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sandbox {
-    /// Metadata, without managed fields.
+    /// The metadata, without managed fields.
     pub meta: ObjectMeta,
-    /// Whether `spec.template` or `spec.podTemplate` describes the pod. A Sandbox in the seed shape always has a Service,
-    /// and volumes that nothing mounts are mounted.
+    /// Whether `spec.template` or `spec.podTemplate` describes the pod. A Sandbox in the seed shape always has a
+    /// Service, and volumes that nothing mounts are mounted.
     pub shape: ApiShape,
-    /// The pod to run.
+    /// The pod that the Sandbox runs.
     pub pod: Pod,
-    /// The RuntimeClass that the user named, in whichever of the two places.
+    /// The RuntimeClass that the user named, beside the pod or in its spec.
     pub runtime_class: Option<String>,
-    /// Volume claims to make.
+    /// The volume claims that are created for the Sandbox.
     pub volume_claims: Vec<VolumeClaim>,
-    /// The Service to have.
+    /// The Service that the Sandbox should have.
     pub service: ServiceIntent,
-    /// When it expires.
+    /// The time at which the Sandbox expires, and the effect.
     pub shutdown: Shutdown,
-    /// `spec.operatingMode` as written; read it with [`super::desired_mode`].
+    /// `spec.operatingMode`, as written. [`super::desired_mode`] computes the mode.
     pub operating_mode: Option<OperatingMode>,
-    /// `spec.replicas` as a mode; read it with [`super::desired_mode`].
+    /// `spec.replicas`, as a mode. [`super::desired_mode`] computes the mode.
     pub replicas: Option<OperatingMode>,
-    /// How long it may go unused.
+    /// The time for which the Sandbox may be unused, or `None` if it has no idle policy.
     pub idle_timeout: Option<Duration>,
-    /// What wakes it.
+    /// Whether only a change of the mode resumes the Sandbox, or also a connection to its address.
     pub resume: ResumePolicy,
     /// Its status as last written.
     pub status: SandboxStatus,
 }
 
-/// What NetworkPolicy a template is to have.
+/// The NetworkPolicy that a template should have.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NetworkPolicy {
-    /// None of ours.
+    /// The operator manages no NetworkPolicy.
     Unmanaged,
-    /// The secure default.
+    /// A NetworkPolicy with secure default rules.
     SecureDefault,
-    /// These rules.
+    /// A NetworkPolicy with these rules.
     Rules(Arc<NetworkPolicyRules>),
 }
 
 /// A SandboxTemplate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
-    /// Metadata, without managed fields.
+    /// The metadata, without managed fields.
     pub meta: ObjectMeta,
     /// Its API shape.
     pub shape: ApiShape,
     /// The pod of each sandbox.
     pub pod: Pod,
-    /// The RuntimeClass that the user named, in whichever of the two places.
+    /// The RuntimeClass that the user named, beside the pod or in its spec.
     pub runtime_class: Option<String>,
-    /// Volume claims of each sandbox.
+    /// The volume claims of each sandbox.
     pub volume_claims: Vec<VolumeClaim>,
     /// The Service of each sandbox.
     pub service: ServiceIntent,
     /// The NetworkPolicy that its sandboxes share.
     pub network: NetworkPolicy,
-    /// Whether a claim may set environment variables.
+    /// Whether a claim may set environment variables, and override those of the template.
     pub env_policy: InjectionPolicy,
-    /// Whether a claim may bring volume claims.
+    /// Whether a claim may add volume claims, and override those of the template.
     pub volume_claims_policy: InjectionPolicy,
-    /// How long a sandbox may go unused.
+    /// The time for which a sandbox may be unused, or `None` if it has no idle policy.
     pub idle_timeout: Option<Duration>,
-    /// What wakes a sandbox.
+    /// Whether only a change of the mode resumes a sandbox, or also a connection to its address.
     pub resume: ResumePolicy,
     /// Its status as last written.
     pub status: SandboxTemplateStatus,
 }
 
-/// How many sandboxes a pool holds.
+/// The number of sandboxes in a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolSize {
-    /// So many, from `replicas`.
+    /// This number, from `replicas`.
     Fixed(u32),
-    /// Between these two, as the pool-size policy decides; `min <= max`.
+    /// A number between these two, which the pool-size policy decides. `min` is at most `max`.
     Between {
         /// `minReady`.
         min: u32,
@@ -146,7 +148,7 @@ pub enum PoolSize {
 }
 
 impl PoolSize {
-    /// The fewest.
+    /// The minimum.
     #[must_use]
     pub fn min(self) -> u32 {
         match self {
@@ -155,7 +157,7 @@ impl PoolSize {
         }
     }
 
-    /// The most.
+    /// The maximum.
     #[must_use]
     pub fn max(self) -> u32 {
         match self {
@@ -168,47 +170,47 @@ impl PoolSize {
 /// A SandboxWarmPool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    /// Metadata, without managed fields.
+    /// The metadata, without managed fields.
     pub meta: ObjectMeta,
     /// Its API shape.
     pub shape: ApiShape,
-    /// Name of its template, of the same group and namespace.
+    /// The name of the template, which has the same API group and namespace.
     pub template: String,
-    /// How many sandboxes it holds.
+    /// The number of sandboxes that the pool keeps warm.
     pub size: PoolSize,
-    /// How it follows its template.
+    /// How the pool replaces its sandboxes after a change of the template.
     pub update: UpdateStrategyType,
     /// Its status as last written.
     pub status: SandboxWarmPoolStatus,
 }
 
-/// Which pools a claim on a template may take from.
+/// The pools from which a claim on a template may take a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PoolChoice {
     /// Any pool of the template.
     Any,
-    /// None: always made anew.
+    /// No pool. A sandbox is always created for the claim.
     NoPool,
     /// The pool of this name.
     Named(String),
 }
 
-/// Where a claim's sandbox comes from. Names are of the claim's own group and namespace.
+/// The source of a claim's sandbox. The names are in the API group and namespace of the claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimSource {
-    /// This pool, or made anew from its template.
+    /// The pool of this name. If it has no Ready sandbox, one is created from its template.
     Pool(String),
-    /// This template.
+    /// The template of this name.
     Template {
-        /// Name of the template.
+        /// The name of the template.
         name: String,
-        /// The pools to look in first.
+        /// The pools in which the claim looks first.
         pools: PoolChoice,
     },
 }
 
 impl ClaimSource {
-    /// The name of the pool that the claim names.
+    /// The name of the pool that the claim names, if it names one.
     #[must_use]
     pub fn named_pool(&self) -> Option<&str> {
         match self {
@@ -218,43 +220,43 @@ impl ClaimSource {
     }
 }
 
-/// When a claim ends, and what becomes of it then.
+/// The time at which a claim ends, and the effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClaimEnd {
-    /// When it expires; never if absent.
+    /// The time at which the claim expires, or `None` if it never does.
     pub at: Option<Timestamp>,
-    /// How long it stays after its sandbox finished; for ever if absent.
+    /// The time for which the claim is kept after its sandbox finished, or `None` if it is kept without a limit.
     pub after_finished: Option<Duration>,
-    /// What becomes of the claim.
+    /// Whether the claim that has ended is deleted or kept.
     pub policy: ClaimShutdownPolicy,
 }
 
 /// A SandboxClaim.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// Metadata, without managed fields.
+    /// The metadata, without managed fields.
     pub meta: ObjectMeta,
     /// Its API shape.
     pub shape: ApiShape,
-    /// Where its sandbox comes from.
+    /// The source of its sandbox.
     pub source: ClaimSource,
-    /// When it ends.
+    /// The time at which the claim ends, and the effect.
     pub end: ClaimEnd,
-    /// Labels to add to the pod; check them with [`super::check_claim_metadata`].
+    /// Labels to add to the pod. [`super::check_claim_metadata`] checks them.
     pub labels: BTreeMap<String, String>,
-    /// Annotations to add to the pod; check them with [`super::check_claim_metadata`].
+    /// Annotations to add to the pod. [`super::check_claim_metadata`] checks them.
     pub annotations: BTreeMap<String, String>,
-    /// Environment variables to add.
+    /// Environment variables to add to the pod.
     pub env: Vec<ClaimEnvVar>,
-    /// Volume claims to add.
+    /// Volume claims to add to those of the template.
     pub volume_claims: Vec<VolumeClaim>,
     /// Its status as last written.
     pub status: SandboxClaimStatus,
 }
 
 impl Claim {
-    /// Whether a Sandbox that runs already can be given to it: what a claim adds to the pod cannot be added to one
-    /// that runs.
+    /// Whether the claim can take a warm Sandbox. Environment variables and volume claims cannot be added to a pod that
+    /// exists.
     #[must_use]
     pub fn can_use_warm(&self) -> bool {
         self.env.is_empty() && self.volume_claims.is_empty()

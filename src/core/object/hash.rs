@@ -9,8 +9,7 @@ use crate::kind::ApiShape;
 use crate::model::{self, VolumeClaim};
 
 /// Returns the hash of those fields of a template that define its sandboxes, in 16 hex digits. A change of another
-/// field
-/// does not make a Sandbox stale.
+/// field does not make a Sandbox stale.
 #[must_use]
 pub(crate) fn template_hash(model: &model::Template) -> String {
     let parts = json!([

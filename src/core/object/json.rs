@@ -6,8 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Returns the map of strings at a JSON pointer. It is empty if there is no object at that place, and values that are
-/// not
-/// strings are left out.
+/// not strings are left out.
 #[must_use]
 pub fn string_map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
     object

@@ -84,8 +84,7 @@ impl Meta {
     }
 
     /// Whether the spec was changed after the object was created. The API server counts the changes, so a client cannot
-    /// hide
-    /// one.
+    /// hide one.
     #[must_use]
     pub fn edited(&self) -> bool {
         self.generation > 1

@@ -1,6 +1,5 @@
 //! The demand for a pool: claim arrivals, hits, misses, and the time that a refill takes. A pool-size plugin decides
-//! from
-//! it.
+//! from it.
 
 use std::collections::VecDeque;
 

@@ -36,8 +36,7 @@ impl World {
     }
 
     /// Returns the Sandbox that a claim would take, with its pod. The second value is a Sandbox that the claim could
-    /// take if
-    /// its template had not changed.
+    /// take if its template had not changed.
     pub(super) fn candidate(
         &self,
         claim: &Object,
@@ -90,15 +89,13 @@ impl World {
         match self.objects.get(&Key::new(Kind::Node, "", node)).map(|node| &node.body) {
             Some(Body::Node(node)) => node.schedulable,
             // Either the node was deleted, and its pods will be deleted too, or the operator may not watch any node. In
-            // the second
-            // case, and for a pod without a node, nothing speaks against the Sandbox.
+            // the second case, and for a pod without a node, nothing speaks against the Sandbox.
             Some(_) | None => node.is_empty() || self.of_kind(Kind::Node).next().is_none(),
         }
     }
 
     /// The pod of a Sandbox, if the Sandbox may be handed out: the pod is Ready, it is not terminating, and its node is
-    /// Ready
-    /// and not cordoned.
+    /// Ready and not cordoned.
     fn usable_pod(&self, sandbox: &Object) -> Option<Arc<Object>> {
         let object = self.pod_of(sandbox)?;
         let pod = object.pod()?;

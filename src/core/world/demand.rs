@@ -26,8 +26,7 @@ impl World {
                 let warm = object.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
                 let counts = if warm { &mut demand.hits } else { &mut demand.misses };
                 // After a start, most taken Sandboxes were taken long ago. A Sandbox that a claim owned when it was
-                // first
-                // observed is therefore counted at its creation time.
+                // first observed is therefore counted at its creation time.
                 let at = if before.is_some() { now } else { object.meta.created };
                 counts.count(at, seconds, keep);
             }

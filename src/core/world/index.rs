@@ -196,8 +196,7 @@ impl World {
             }
             Class::Cluster(ClusterKind::Namespace) => {
                 // No decision was made for objects in the terminating namespace. Objects that were created again in its
-                // successor
-                // get no other event, so they are reconciled now.
+                // successor get no other event, so they are reconciled now.
                 let left = |o: &&Object| after.is_none_or(|after| after.meta.uid != o.meta.uid);
                 if let Some(gone) = before.filter(|o| o.meta.deletion_timestamp.is_some()).filter(left) {
                     dirty.extend(self.reconciled_in(&gone.key.name));
@@ -219,8 +218,7 @@ impl World {
     }
 
     /// Records whether the Sandboxes on a node can be handed out. If that changed, the pools that have a Sandbox on the
-    /// node are
-    /// reconciled.
+    /// node are reconciled.
     fn note_node(&mut self, object: &Object, there: bool, dirty: &mut BTreeSet<Key>) {
         let Body::Node(node) = &object.body else { return };
         let name = &object.key.name;

@@ -49,8 +49,7 @@ impl World {
     }
 
     /// Whether the labels of a namespace are known. If the World contains no Namespace at all, the operator may not
-    /// watch them,
-    /// and the labels count as known.
+    /// watch them, and the labels count as known.
     pub(super) fn namespace_known(&self, namespace: &str) -> bool {
         self.namespace(namespace).is_some() || self.of_kind(Kind::Namespace).next().is_none()
     }

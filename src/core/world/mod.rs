@@ -1,9 +1,8 @@
 //! The World: the operator's picture of the cluster, from watches and from the replies to our own writes.
 //!
 //! The object in a reply is put into the World at once (write-through), so the next decision already takes it into
-//! account.
-//! An operation in flight, or one whose reply was lost, leaves a pending write on its object, which decisions take
-//! into account too. A watch event that is older than the object in the World is dropped.
+//! account. An operation in flight, or one whose reply was lost, leaves a pending write on its object, which decisions
+//! take into account too. A watch event that is older than the object in the World is dropped.
 
 mod candidate;
 mod demand;
@@ -60,8 +59,7 @@ impl World {
                 self.applied(object, now, &mut dirty);
                 if self.pending_writes.is_being_taken(&key) && !dirty.is_empty() {
                     // This event most likely shows our own take before its reply has arrived. The keys wait for the
-                    // reply.
-                    // Otherwise their reconciles would delay the rest of the claim's plan.
+                    // reply. Otherwise their reconciles would delay the rest of the claim's plan.
                     self.due_with_reply.entry(key).or_default().append(&mut dirty);
                 }
             }
@@ -152,8 +150,8 @@ impl World {
     }
 
     /// Adds the version in the World to a status write. The API server checks the UID in a patch of an object, but not
-    /// in a
-    /// patch of a custom resource's status. Without the version, the patch could change a new object of the same name.
+    /// in a patch of a custom resource's status. Without the version, the patch could change a new object of the same
+    /// name.
     fn addressed(&self, op: &Op) -> Op {
         let mut op = op.clone();
         if let Action::Patch { uid, resource_version: version @ None, status: true, .. } = &mut op.action
@@ -182,8 +180,7 @@ impl World {
     }
 
     /// The version that an operation was planned for. If the operation names only a UID, this is the version of that
-    /// object in
-    /// the World.
+    /// object in the World.
     fn tried_version(&self, op: &Op) -> Option<u64> {
         let (Action::Patch { uid, resource_version, .. } | Action::Delete { uid, resource_version, .. }) = &op.action
         else {

@@ -12,8 +12,7 @@ use crate::snapshot::Refusal;
 use crate::time::{saturating_add, time_left};
 
 /// The time for which a refusal is kept if the write is neither refused again nor stored. A write that is still refused
-/// is
-/// retried much more often.
+/// is retried much more often.
 const REFUSAL_KEPT: Duration = Duration::from_secs(3600);
 
 /// The time for which takes of a claim have to be refused before the refusal counts as final. An API server that has
@@ -52,8 +51,7 @@ impl PendingWrite {
 }
 
 /// All pending writes, by object. A pending write without a time is in flight. A pending write with a time had no
-/// reply, and
-/// counts as lost since that time.
+/// reply, and counts as lost since that time.
 #[derive(Debug, Default)]
 pub(super) struct PendingWrites {
     /// Creations with another attempt in flight, and the time since which an earlier attempt counts as lost.
@@ -62,8 +60,7 @@ pub(super) struct PendingWrites {
     /// Objects that are being created, by the UID of their controller.
     creating: BTreeMap<Arc<str>, BTreeMap<Key, Option<Timestamp>>>,
     /// The Sandbox that a claim took without a reply, by the UID of the claim, and the time since which the take counts
-    /// as
-    /// lost.
+    /// as lost.
     taking: BTreeMap<Arc<str>, (Key, Timestamp)>,
     outdated: BTreeMap<Key, u64>,
     refused: BTreeMap<Key, Refusal>,
@@ -85,8 +82,7 @@ impl PendingWrites {
     }
 
     /// Ends an attempt that the API server refused. An earlier attempt whose reply was lost may have been stored all
-    /// the same,
-    /// so it stays pending.
+    /// the same, so it stays pending.
     pub(super) fn not_done(&mut self, key: &Key, mark: &PendingWrite) {
         match self.tried.remove(&(key.clone(), mark.clone())) {
             Some(since) => self.lost(key, mark, since),
@@ -212,8 +208,7 @@ impl PendingWrites {
     }
 
     /// The Sandboxes of a namespace with such a take or delete. The time is the end of the period for which a write
-    /// without a
-    /// reply counts.
+    /// without a reply counts.
     pub(super) fn all_leaving(
         &self,
         namespace: &str,

@@ -85,8 +85,7 @@ pub(super) fn pool_revision(object: &Object) -> Option<PoolRevision> {
 }
 
 /// Whether the controller reference of an object matches this owner by kind, group and name. The UID alone is public,
-/// so a
-/// reference with the UID and another kind or name is a forgery.
+/// so a reference with the UID and another kind or name is a forgery.
 pub(super) fn names_as_owner(object: &Object, owner: &Key) -> bool {
     object.owner_key().as_ref() == Some(owner)
 }

@@ -1,10 +1,8 @@
 //! Reservations: warm Sandboxes that are held for claims between their admission and their storage.
 //!
 //! A reservation is a hint that costs no write. The webhook puts the name of the Sandbox into an annotation of the
-//! claim,
-//! and the reconcile of the claim tries that Sandbox first. Only the owner reference of the Sandbox commits it to a
-//! claim.
-//! Other claims do not take the Sandbox until the reservation expires.
+//! claim, and the reconcile of the claim tries that Sandbox first. Only the owner reference of the Sandbox commits it
+//! to a claim. Other claims do not take the Sandbox until the reservation expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +29,7 @@ pub struct NewClaim<'a> {
     /// The claim as the user sent it.
     pub document: &'a Value,
     /// The first-observed stamp of the claim. It distinguishes a repeated call for the same claim from a call for
-    /// another
-    /// claim.
+    /// another claim.
     pub stamp: String,
     /// The time of the call.
     pub now: Timestamp,
@@ -94,8 +91,7 @@ impl World {
     }
 
     /// Ends the reservations that have expired. If the clock was set back, it ends all of them, so that no reservation
-    /// lasts
-    /// until the clock has caught up.
+    /// lasts until the clock has caught up.
     pub(super) fn expire_reservations(&mut self, now: Timestamp) {
         let set_back = saturating_add(now, CLOCK_BACK) < self.last_now;
         self.last_now = now;

@@ -24,8 +24,7 @@ pub(super) enum Awaiting {
     /// A list began after the reply. If the list does not contain the object, the object was deleted.
     List,
     /// A list that began before the reply does not contain the object. The object was created after the list was taken,
-    /// or
-    /// it was deleted before.
+    /// or it was deleted before.
     Unverified,
 }
 
@@ -64,8 +63,7 @@ pub struct World {
     /// Controlled objects, by the UID of their controller.
     pub(super) children: BTreeMap<Arc<str>, BTreeSet<Key>>,
     /// The Sandboxes of each pool with their pods, by the key and UID of the pool. The index makes the snapshot of a
-    /// large
-    /// pool cheap.
+    /// large pool cheap.
     pub(super) members: BTreeMap<(Key, Arc<str>), Members>,
     /// Running Sandboxes without a pod. They may wait for a change of a cluster-wide object.
     pub(super) without_pod: BTreeSet<Key>,
@@ -156,8 +154,7 @@ impl World {
     }
 
     /// Whether an object of a kind is unverified: a reply contained it, a list that began before the reply did not, and
-    /// no
-    /// event has delivered it since. If this lasts, only another list can show whether the object still exists.
+    /// no event has delivered it since. If this lasts, only another list can show whether the object still exists.
     #[must_use]
     pub fn has_unverified(&self, kind: Kind) -> bool {
         self.awaiting_watch.iter().any(|(key, owed)| key.kind == kind && *owed == Awaiting::Unverified)
@@ -190,8 +187,7 @@ impl World {
     }
 
     /// At most `most` keys of objects whose kind is reconciled: those that follow `key` in the order of keys, or the
-    /// first
-    /// ones.
+    /// first ones.
     #[must_use]
     pub fn everything_after(&self, key: Option<&Key>, most: usize) -> Vec<Key> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
@@ -209,8 +205,7 @@ impl World {
     }
 
     /// Removes state that no event will remove: pending writes whose reply was lost so long ago that they do not count
-    /// any
-    /// more, old refusals, and the demand for pools that do not exist. The operator calls this periodically.
+    /// any more, old refusals, and the demand for pools that do not exist. The operator calls this periodically.
     pub fn forget_old(&mut self, now: Timestamp) {
         self.pending_writes.forget_old(now, self.settings.unknown_for);
         let objects = &self.objects;

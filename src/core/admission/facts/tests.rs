@@ -1,4 +1,4 @@
-//! Reservations: for which claim, for how long, and what they keep other claims from.
+//! Tests of reservations: for which claims they are made, how long they last, and their effect on other claims.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn world(settings: Settings) -> World {
     world
 }
 
-/// A claim as it comes to admission: named by a generator, so without a name.
+/// A claim under admission with `generateName`, and so without a name.
 fn review(now: Timestamp, annotations: Value) -> Review {
     Review {
         phase: Phase::Mutate,
@@ -88,7 +88,7 @@ fn review(now: Timestamp, annotations: Value) -> Review {
     }
 }
 
-/// What a claim of this name, stored with this hint, would take.
+/// The Sandbox that a claim of this name with this hint would take.
 fn taken(world: &mut World, name: &str, hint: Option<&str>, now: Timestamp) -> Option<String> {
     let annotations = hint.map_or(json!({}), |hint| json!({ "agents.x-k8s.io/sandbox-name": hint }));
     let claim = json!({ "annotations": annotations, "spec": { "warmPoolRef": { "name": "p" } } });
@@ -267,7 +267,7 @@ fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whateve
         let at_once = world.observe(Observed::Applied(seen), at(1));
         assert_eq!(at_once, [], "{outcome:?}: in the way of the claim");
         assert!(world.finish(&step[0], &outcome, at(1)).contains(&sandbox), "{outcome:?}: lost");
-        // Of any other change the watch tells at once.
+        // A watch event with any other change makes the Sandbox due at once.
         let Some(held) = world.get(&sandbox) else { continue };
         let mut changed = Object::clone(held);
         (changed.meta.version, changed.meta.resource_version) = (3, "3".into());

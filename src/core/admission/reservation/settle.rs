@@ -1,4 +1,4 @@
-//! Whether a claim may keep the reservation that it was given.
+//! Decides whether a claim may keep its reservation.
 
 use serde_json::Value;
 
@@ -6,18 +6,19 @@ use super::{annotations_mut, write};
 use crate::admission::review::Phase;
 use crate::admission::state::{ReviewState, Subject};
 
-/// The claim as it was before the admission plugins changed it, where a Sandbox is reserved for it.
+/// The claim as the admission plugins get it, if a Sandbox is reserved for the claim.
 pub(in crate::admission) struct Asked(Option<Value>);
 
 impl Asked {
-    /// To be called before the admission plugins are asked.
+    /// Copies the claim. The caller calls this before it asks the admission plugins.
     pub(in crate::admission) fn about(state: &ReviewState<'_>) -> Self {
         let mutates = state.review.phase == Phase::Mutate;
         Self((mutates && state.context.reserved_sandbox.is_some()).then(|| state.object.clone()))
     }
 
-    /// Removes the reservation from the claim unless validation would ask the plugins the same question again, neither
-    /// deny the claim nor add a warning. `is_valid` answers the last two.
+    /// Removes the reservation from the claim, unless the validating call could have no other result. That is the case
+    /// if all plugins answered, none of them would get another question, and the call would neither deny the claim nor
+    /// add a warning. `is_valid` checks the last condition.
     pub(in crate::admission) fn settle(
         self,
         state: &mut ReviewState<'_>,
@@ -25,7 +26,8 @@ impl Asked {
         is_valid: impl FnOnce(&ReviewState<'_>) -> bool,
     ) {
         let Some(before) = self.0 else { return };
-        // With `generateName` the name is not known before validation. A change by one plugin may be judged by another.
+        // With `generateName`, plugins get the name only in the validating call. Another plugin may have to decide
+        // about a change by one plugin.
         let asked_in_full = !state.review.name.is_empty() && state.object == before;
         let settled = state.untroubled() && (asked_in_full || !state.judged_by_others(subject)) && is_valid(state);
         if !settled && let Some(annotations) = annotations_mut(&mut state.object) {

@@ -1,4 +1,4 @@
-//! Our own kinds: defaults, parsing, what must not change.
+//! Tests of the kinds that Paddock serves: defaults, parsing and immutable fields.
 
 use super::*;
 
@@ -110,7 +110,8 @@ fn an_update_changes_the_mode_by_whichever_field_it_changes() {
     }
 }
 
-/// Whatever the two fields were, are and were acted on: `admit` checks that mutating again changes nothing.
+/// Covers all old, new and applied values of the two mode fields. `admit` checks that a second mutation changes
+/// nothing.
 #[test]
 fn mutating_any_combination_of_modes_twice_is_mutating_once() {
     let modes = [json!({}), json!({ "operatingMode": "Running" }), json!({ "operatingMode": "Suspended" })];
@@ -257,7 +258,7 @@ fn a_sandbox_passed_off_as_a_pools_is_denied() {
         ("created for a seed claim", create(SANDBOX, seed), true),
         ("created for another group's kind of that name", create(SANDBOX, alike.clone()), true),
         ("created for somebody else", create(SANDBOX, other.clone()), false),
-        // The owner keeps its UID and becomes what it was not.
+        // The owner keeps its UID, and its kind changes.
         ("another kind's reference becomes a pool's", update(SANDBOX, other, pool.clone()), true),
         ("another group's reference becomes a pool's", update(SANDBOX, alike, pool.clone()), true),
         ("a pool that did not control it does", update(SANDBOX, quiet, pool.clone()), true),
@@ -268,7 +269,7 @@ fn a_sandbox_passed_off_as_a_pools_is_denied() {
     ] {
         let outcome = admit(review.clone(), &context(), gvisor).map_err(|d| d.why);
         assert_eq!(outcome.err(), denied.then_some(Why::Forged), "{what}");
-        // The entry that fails closed says the same, and nothing else.
+        // The entry that fails closed makes the same check, and no other.
         let review = Review { entry: Entry::OwnedSandboxes, phase: Phase::Validate, ..review };
         let (asked, verdict) = decide(&review, &context(), gvisor);
         assert_eq!((asked.len(), verdict.allowed()), (0, !denied), "{what}");
@@ -302,14 +303,14 @@ fn a_running_sandbox_is_marked_only_if_its_pod_is_isolated() {
             let outcome = admit(update(SANDBOX, plain.clone(), marked.clone()), &context(), gvisor);
             let why = (!admitted).then_some(Why::NotIsolated);
             assert_eq!(outcome.map_err(|d| d.why).err(), why, "{what}, {at}");
-            // What was so before can still be changed otherwise, and the marker be taken away.
+            // An object that was exposed before can still be changed in other fields, and the marker can be removed.
             let mut again = marked.clone();
             again["metadata"]["annotations"] = json!({ "a": "b" });
             assert!(admit(update(SANDBOX, marked.clone(), again), &context(), gvisor).is_ok(), "{what}, {at}");
             assert!(admit(update(SANDBOX, marked, plain), &context(), gvisor).is_ok(), "{what}, {at}");
         }
     }
-    // The new object may name a class that isolates: its pod does not become another by that.
+    // The new object may name an isolating class, but its pod keeps the old one.
     let mut named = with(Some("/metadata/labels"), json!({ "replicas": 1 }));
     named["spec"]["runtimeClassName"] = "gvisor".into();
     let outcome = admit(update(SANDBOX, with(None, json!({ "replicas": 1 })), named), &context(), gvisor);
@@ -326,7 +327,7 @@ fn a_claims_forbidden_metadata_is_told_and_left_to_its_status() {
     assert!(outcome.warnings.iter().any(|w| w.contains("kubernetes.io/os")), "{:?}", outcome.warnings);
 }
 
-/// The warnings with which an object is admitted.
+/// The warnings of an object that is admitted.
 fn warnings(review: Review) -> Vec<String> {
     let (_, outcome) = decide(&Review { phase: Phase::Validate, ..review }, &context(), gvisor);
     assert_eq!(outcome.denial, None);
@@ -374,7 +375,7 @@ fn an_idle_timeout_that_cannot_hold_is_told() {
         assert_eq!(warnings(create(SANDBOX, fine)), [""; 0]);
     }
 
-    // Added to one that runs: its emptyDir is no volume claim yet.
+    // If `idleTimeout` is added to a running Sandbox, its emptyDir is not a volume claim yet.
     let running = |mut object: Value, replicas: i32| {
         object["status"] = json!({ "replicas": replicas });
         object
@@ -387,7 +388,7 @@ fn an_idle_timeout_that_cannot_hold_is_told() {
     }
 }
 
-/// The API server leaves a claim with a reservation out of validation.
+/// The API server makes no validating call for a claim with a reservation.
 #[test]
 fn reservation_is_kept_only_where_validation_has_nothing_to_say() {
     let ill = json!({ "spec": { "additionalPodMetadata": { "labels": { "kubernetes.io/os": "none" } } } });
@@ -406,7 +407,7 @@ fn reservation_is_kept_only_where_validation_has_nothing_to_say() {
     expect_reservation("the other shape", &shape, Context::default(), |_| allow(None), true);
 }
 
-/// Whom validation would ask about something else than they were asked about already.
+/// A claim loses its reservation if a plugin would get another question in the validating call.
 #[test]
 fn reservation_is_withdrawn_where_a_plugin_has_more_to_judge() {
     let label =
@@ -434,7 +435,7 @@ fn reservation_is_withdrawn_where_a_plugin_has_more_to_judge() {
     expect_reservation("it did not answer", &json!({}), others(ignore), |_| broken(FailureKind::Deadline), false);
 }
 
-/// Checks what becomes of the reservation of a claim with this change.
+/// Checks whether a claim with this change keeps its reservation.
 fn expect_reservation(what: &str, change: &Value, context: Context, plugin: Plugin, stands: bool) {
     let mut claim = claim(json!({ "agents.x-k8s.io/sandbox-name": "mine" }));
     json_patch::merge(&mut claim, change);

@@ -1,4 +1,4 @@
-//! Admission plugins: their order, their patches, and what follows when they fail.
+//! Tests of admission plugins: their order, their patches, and their failure policies.
 
 use super::*;
 
@@ -16,7 +16,8 @@ fn label(name: &str, value: &str) -> Option<Value> {
     Some(json!([{ "op": "add", "path": format!("/metadata/labels/{name}"), "value": value }]))
 }
 
-/// `first` labels the object; `second` labels it with what it saw of the first; every other allows.
+/// The plugin `first` labels the object. The plugin `second` adds a label that depends on the label of `first`. All
+/// others allow.
 fn labels(ask: &PluginRequest) -> Result<Answer, Failure> {
     let Question::Admission(question) = &ask.question else { return broken(FailureKind::Error) };
     assert!(!question.object.contains("managedFields"), "plugins see no managed fields");

@@ -1,4 +1,4 @@
-//! Pods marked as running generated code, or in namespaces that require isolation.
+//! Tests of Pods that are marked as running generated code or are in namespaces that require isolation.
 
 use super::*;
 
@@ -30,7 +30,8 @@ fn default_runtime(_: &PluginRequest) -> Result<Answer, Failure> {
 #[test]
 fn a_new_pod_of_generated_code_is_isolated_or_denied() {
     let namespace = Entry::IsolatedNamespaces;
-    /// What a case is, through which entry, the Pod, what plugins say, and the class it gets or part of why not.
+    /// A case: its name, the entry, the Pod, the answers of plugins, and the class that the Pod gets or a part of the
+    /// denial.
     type Case = (&'static str, Entry, Value, Plugin, Result<&'static str, &'static str>);
     let cases: [Case; 15] = [
         ("marked, no class", Entry::MarkedPods, pod(Some("true"), None), gvisor, Ok("gvisor")),
@@ -127,7 +128,7 @@ fn the_marker_is_added_to_isolated_pods_only_and_never_taken_away() {
         let denial = admit(review, &context(), gvisor).err();
         assert_eq!(denial.as_ref().map(|d| d.why), expected, "{what}");
         if let Some(denial) = denial.filter(|d| d.why == Why::NotIsolated) {
-            // A Pod's class cannot be set any more, so that is no advice.
+            // The class of a Pod cannot be set any more, so the message must not advise that.
             assert!(denial.message.contains("make it again with the label"), "{what}: {}", denial.message);
             assert!(!denial.message.contains("set runtimeClassName"), "{what}: {}", denial.message);
         }

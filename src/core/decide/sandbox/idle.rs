@@ -1,4 +1,4 @@
-//! Idle: what may be done with a running Sandbox that nobody uses, asked of the idle policy, and what follows.
+//! The hook `idle`: asks the idle policy about a running Sandbox, and applies the answer.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -16,7 +16,7 @@ use crate::question::{Answer, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRe
 use crate::snapshot::SandboxSnapshot;
 use crate::time::saturating_add;
 
-/// What idleness comes to.
+/// The result of the hook: an operation, the status, the plugin state, the next check, and Events.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
     pub(super) op: Option<Op>,
@@ -26,7 +26,7 @@ pub(super) struct Idle {
     pub(super) events: Vec<Event>,
 }
 
-/// Which tiers are possible, and why suspending is not if it is not.
+/// The idle tiers that are possible, and the reason if the Sandbox cannot be suspended.
 struct Tiers {
     possible: Vec<IdleTier>,
     obstacle: Option<String>,
@@ -64,7 +64,7 @@ pub(super) fn decide(
     let (binding, answer) = match chain {
         Chain::Reply(binding, answer) => (binding, answer),
         Chain::Request(_) | Chain::Failed(..) | Chain::NoBinding => {
-            // Nobody can say: it stays awake, and is asked about again.
+            // No plugin answered, so the Sandbox keeps running, and the policy is asked again later.
             let status = IdleStatus {
                 tier: Some(api::IdleTier::Awake),
                 reason: Some("no idle policy answered: stays awake".to_owned()),
@@ -83,7 +83,7 @@ pub(super) fn decide(
         None => {
             let asked = answer.next_check.filter(|at| *at > now).unwrap_or(latest).min(latest);
             idle.next_check = Some(asked);
-            // Said before it is due, while its user can still do something about it.
+            // The obstacle is reported before the Sandbox is idle, so that the user has time to remove it.
             if let Some(why) = tiers.obstacle {
                 reason = format!("{reason}; {why}");
             }
@@ -100,11 +100,11 @@ pub(super) fn decide(
             idle.events.push(Event::about(&snapshot.sandbox, false, Reason::IdleDeleted, format!("Idle: {reason}")));
             idle.op = Some(Op::delete(&snapshot.sandbox, Reason::IdleDeleted));
         }
-        // Throttling and hibernating are not offered yet, so they end above; suspending is what is left.
+        // The tiers Throttle and Hibernate are never possible yet, so an earlier arm handles them.
         Some(IdleTier::Suspend | IdleTier::Throttle | IdleTier::Hibernate) => {
             tier = api::IdleTier::Suspend;
             idle.events.push(Event::about(&snapshot.sandbox, false, Reason::IdleSuspended, format!("Idle: {reason}")));
-            // Compare-and-swap: a sign of activity that we have not seen yet makes it fail.
+            // The compare-and-swap fails if there is activity that the snapshot does not contain.
             let body = json!({ "spec": { "operatingMode": "Suspended", "replicas": 0 } });
             idle.op = Some(Op::patch_if_unchanged(&snapshot.sandbox, Reason::IdleSuspended, body));
         }
@@ -112,7 +112,8 @@ pub(super) fn decide(
     let next_check = idle.next_check.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
     let status = IdleStatus { tier: Some(tier), reason: Some(reason), next_check };
     match before.and_then(|s| s.idle.as_ref()).filter(|failure_events| still_holds(failure_events, &status, now)) {
-        // Times and numbers in an answer move with every question; what was told holds until it is due.
+        // Times and numbers in an answer change with every question, so the reported status stays until its check is
+        // due.
         Some(failure_events) => {
             if failure_events.next_check != status.next_check {
                 idle.next_check = failure_events.next_check.as_ref().map(|at| at.0);
@@ -126,7 +127,8 @@ pub(super) fn decide(
     idle
 }
 
-/// Whether what was told before needs no change yet: as much at rest, and to be asked about no later.
+/// Whether the reported status needs no update yet: the tier is the same, and its next check is not over and not later
+/// than the new one.
 fn still_holds(failure_events: &IdleStatus, now_told: &IdleStatus, now: Timestamp) -> bool {
     let (Some(before), Some(after)) = (&failure_events.next_check, &now_told.next_check) else { return false };
     failure_events.tier == now_told.tier && before.0 > now && before.0 <= after.0
@@ -134,7 +136,8 @@ fn still_holds(failure_events: &IdleStatus, now_told: &IdleStatus, now: Timestam
 
 type Asked<'a> = (Chain<'a, IdleAnswer>, Vec<PluginFailure>, Tiers);
 
-/// Asks about a Sandbox that has an idle policy, is nobody's warm one, and whose pod is Ready.
+/// Asks the idle policy about a Sandbox, if the Sandbox has an `idleTimeout`, is not a warm Sandbox of a pool, and its
+/// pod is Ready.
 fn ask<'a>(
     snapshot: &'a SandboxSnapshot,
     model: &model::Sandbox,
@@ -157,7 +160,7 @@ fn ask<'a>(
             idle_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             created: sandbox.meta.created,
             ready_since: pod.conditions.get("Ready").map(|c| c.last_transition_time.0).or(Some(object.meta.created)),
-            // A time ahead of ours counts as now until it has come: awake for too long is better than asleep in use.
+            // A time in the future counts as now. It is better to suspend a Sandbox too late than while it is in use.
             last_activity: time(annotation::LAST_ACTIVITY).map(|at| at.min(common.now)),
             held_until: time(annotation::HELD_UNTIL),
             connections: None,
@@ -176,7 +179,7 @@ fn ask<'a>(
     Some((chain, plugin_failures, tiers))
 }
 
-/// Suspending is possible where it loses no file; deleting where the user chose it as the end of the Sandbox.
+/// A suspend is possible if it loses no files. A delete is possible if the shutdown policy of the Sandbox is `Delete`.
 fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Pod) -> Tiers {
     let mut possible = Vec::new();
     let lost = &pod.empty_dirs;

@@ -1,4 +1,4 @@
-//! Labels and annotations of a Sandbox's pod.
+//! The labels and annotations of a Sandbox's pod.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::object::Object;
 use crate::plan::{Op, Reason};
 use crate::snapshot::SandboxSnapshot;
 
-/// Copies the Sandbox's labels and annotations to its pod. Those of others are not touched.
+/// Copies the labels and annotations of a Sandbox to its pod. Labels and annotations of other clients are not changed.
 pub(super) fn sync_metadata(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<Op> {
     let labels = manifest::pod_labels(&snapshot.sandbox, model);
     let annotations = manifest::pod_annotations(&snapshot.sandbox, model);
@@ -29,7 +29,7 @@ pub(super) fn sync_metadata(snapshot: &SandboxSnapshot, model: &model::Sandbox, 
     })
 }
 
-/// Labels by which a pod that is taken over is found.
+/// The labels by which clients find the pod of a Sandbox. An adopted pod gets them.
 pub(super) fn owned_labels(sandbox: &Object) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         (label::SANDBOX_NAME_HASH, name_hash(&sandbox.key.name)),
@@ -37,9 +37,10 @@ pub(super) fn owned_labels(sandbox: &Object) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// The merge patch that brings our part of a pod's labels or annotations to what is wanted.
+/// The merge patch that sets our labels or annotations of a pod to the wanted ones.
 ///
-/// Taken away is only what we put there: what `propagated` lists, and the labels and annotations of ours.
+/// It removes only entries that the operator has written: those that the annotation `propagated` lists, and those of
+/// `OURS`.
 fn metadata_patch(
     wanted: &BTreeMap<String, String>,
     has: &BTreeMap<String, String>,

@@ -1,7 +1,7 @@
-//! Making a Sandbox's pod: its RuntimeClass is chosen, then admission is asked again about the pod as it will be.
+//! Creates the pod of a Sandbox: chooses its RuntimeClass, and then reviews the complete pod like an admission request.
 //!
-//! The webhook may have been away when the Sandbox was written (its failure policy is Ignore), so nothing
-//! that it would deny becomes a pod here either.
+//! The webhook may have been unavailable when the Sandbox was written, because its failure policy is Ignore. The
+//! operator therefore creates no pod that the webhook would deny.
 
 use std::collections::BTreeMap;
 
@@ -20,15 +20,15 @@ use crate::question::{
 };
 use crate::snapshot::SandboxSnapshot;
 
-/// What comes of wanting a pod.
+/// The decision about a pod that is missing.
 pub(super) enum PodVerdict {
-    /// Everything that the pod needs, and the pod.
+    /// The operations that create the pod, and before it the volume claims that it needs.
     PoolRevision(Vec<Op>),
-    /// No pod for now, and why.
+    /// No pod is created for now, with the reason and a message.
     Not(Reason, String),
 }
 
-/// A class that was chosen, who chose it and why.
+/// The RuntimeClass that was chosen, the plugin that chose it, and the reason.
 #[derive(Clone, Debug, Default)]
 struct Choice {
     class: Option<String>,
@@ -42,7 +42,7 @@ enum Chosen {
     Refused(Reason, String),
 }
 
-/// A verdict, and the plugins that were of no help.
+/// The decision about a missing pod, and the plugin failures on the way to it.
 pub(super) struct PodDecision {
     pub(super) verdict: PodVerdict,
     pub(super) plugin_failures: Vec<PluginFailure>,
@@ -67,7 +67,7 @@ pub(super) fn verdict(snapshot: &SandboxSnapshot, model: &model::Sandbox, answer
     let (chosen, mut plugin_failures) = choose_class(snapshot, model, answers);
     let verdict = pod_verdict(snapshot, model, answers, chosen, &mut plugin_failures);
     if let PodVerdict::Not(Reason::PluginFailed, _) = &verdict {
-        // Told by the verdict itself.
+        // The verdict itself reports the failure.
         plugin_failures.clear();
     }
     PodDecision { verdict, plugin_failures }
@@ -123,7 +123,7 @@ fn pod_verdict(
     PodVerdict::PoolRevision(ops)
 }
 
-/// Whether the pod's `emptyDir`s on disk become volume claims: an idle suspend must not lose them.
+/// Whether the `emptyDir` volumes on disk become volume claims, so that an idle suspend does not lose their files.
 pub(super) fn keeps_volumes(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> bool {
     model.idle_timeout.is_some()
         && snapshot.default_storage_class
@@ -145,7 +145,7 @@ fn isolation_demanded(snapshot: &SandboxSnapshot, labels: &BTreeMap<String, Stri
     snapshot.common.isolation_required() || Marker::of(labels) != Marker::Unmarked
 }
 
-/// Why a pod that is there may not become that of a Sandbox that must be isolated.
+/// The reason why a Sandbox that must be isolated does not adopt an existing pod, if there is one.
 pub(super) fn not_isolated(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<String> {
     if !adoptable(pod) || !isolation_demanded(snapshot, &manifest::pod_labels(&snapshot.sandbox, model)) {
         return None;
@@ -155,8 +155,9 @@ pub(super) fn not_isolated(snapshot: &SandboxSnapshot, model: &model::Sandbox, p
     })
 }
 
-/// Why the pod of a Sandbox that was marked late cannot stay what it is: it is not Ready, and does not get the marker,
-/// until somebody suspends and resumes it. A namespace that begins to demand isolation does so for new pods.
+/// The error of a Sandbox that was marked while its pod already ran without isolation, if that is the case. The Sandbox
+/// is not Ready, and the pod does not get the marker, until a user suspends and resumes the Sandbox. If a namespace
+/// begins to require isolation, that affects only new pods.
 pub(super) fn exposed(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<String> {
     if Marker::of(&manifest::pod_labels(&snapshot.sandbox, model)) == Marker::Unmarked {
         return None;
@@ -170,7 +171,7 @@ pub(super) fn exposed(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &
     })
 }
 
-/// What a pod that shares the host's kernel runs with.
+/// A description of the RuntimeClass of a pod that shares the host's kernel, or `None` if the pod is isolated.
 fn shared_kernel(snapshot: &SandboxSnapshot, pod: &Object) -> Option<String> {
     let class = pod.pod().and_then(|p| p.runtime_class.as_deref());
     let isolated = class.is_some_and(|name| snapshot.common.classes.iter().any(|c| c.name == name && c.isolated));
@@ -221,7 +222,7 @@ fn choose_class(
             Reason::PluginFailed,
             format!("plugin {} did not choose a RuntimeClass: {failure}", binding.plugin.name),
         ),
-        // Nobody judges: what the user named stands, and the review below denies what is not isolated.
+        // Without a plugin, the user's class is used. The review that follows denies it if isolation is required.
         Chain::NoBinding => Chosen::Class(Choice {
             class: model.runtime_class.clone(),
             reason: "no runtime-class plugin answered: as the Sandbox says".to_owned(),
@@ -231,7 +232,7 @@ fn choose_class(
     (chosen, plugin_failures)
 }
 
-/// The pod as the webhook would see it.
+/// The review that the webhook would make of the pod.
 fn pod_review(snapshot: &SandboxSnapshot, pod: Value) -> (Review, Context) {
     let common = &snapshot.common;
     let review = Review {

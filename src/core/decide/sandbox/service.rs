@@ -35,12 +35,12 @@ pub(super) fn service(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Opt
     }
 }
 
-/// Whether a Service of the Sandbox's name belongs to somebody else.
+/// Whether a Service of the Sandbox's name exists that the Sandbox does not control.
 pub(super) fn service_is_foreign(snapshot: &SandboxSnapshot) -> bool {
     snapshot.service.as_ref().is_some_and(|s| !s.controlled_by(&snapshot.sandbox.meta.uid))
 }
 
-/// Points the EndpointSlice of a stable Service at the pod.
+/// Updates the EndpointSlice of a stable Service to the address of the pod.
 pub(super) fn endpoints(snapshot: &SandboxSnapshot, address: Option<&str>) -> Option<Op> {
     let sandbox = &snapshot.sandbox;
     let model = sandbox.sandbox()?.spec.as_ref().ok()?;

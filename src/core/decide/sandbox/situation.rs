@@ -6,7 +6,7 @@ use crate::model::{self, ModeDecision};
 use crate::object::{Object, Pod};
 use crate::snapshot::SandboxSnapshot;
 
-/// What a decision about a Sandbox starts from.
+/// The starting point of a decision about a Sandbox.
 pub(super) enum Situation<'a> {
     /// The Sandbox is being deleted, and its children with it.
     Terminating,
@@ -25,7 +25,7 @@ pub(super) enum Situation<'a> {
 pub(super) enum PodState<'a> {
     /// The shutdown time of the Sandbox has passed.
     Expired,
-    /// The Sandbox has more than one pod, or a pod of another name. Nothing is touched.
+    /// The Sandbox has more than one pod, or a pod of another name. The operator changes nothing.
     MultiplePods,
     /// The Sandbox is to have no pod. The pod that it still has is here.
     Suspended(Option<&'a Object>),
@@ -35,7 +35,7 @@ pub(super) enum PodState<'a> {
     Terminating(&'a Object),
     /// The pod finished and is not replaced.
     Finished(&'a Object),
-    /// The pod was ended by its node or by the control plane.
+    /// The node or the control plane ended the pod.
     Disrupted(&'a Object),
     /// The Sandbox is to have a pod and has none.
     Missing,

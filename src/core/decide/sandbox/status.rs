@@ -1,4 +1,4 @@
-//! The status of a Sandbox, computed from its situation.
+//! Computes the status of a Sandbox from its situation.
 
 use jiff::Timestamp;
 
@@ -14,16 +14,16 @@ use crate::object::{Object, Pod};
 use crate::snapshot::SandboxSnapshot;
 use crate::time::time_left;
 
-/// What a decision adds to the status beside the situation.
+/// Facts from the decision that the status reports in addition to the situation.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// Something stands in the way.
+    /// The error that keeps the Sandbox from being Ready.
     pub(super) error: Option<String>,
-    /// What the idle policy said, if it was asked: the status, and what it remembers.
+    /// The idle status and the plugin state, if the idle policy was asked.
     pub(super) idle: Option<(Option<IdleStatus>, Option<PolicyState>)>,
 }
 
-/// The status, and until when it need not be written because more is about to happen.
+/// Returns the status, and the time until which the write may wait because more changes are expected.
 pub(super) fn status(
     snapshot: &SandboxSnapshot,
     situation: &Situation<'_>,
@@ -45,7 +45,8 @@ pub(super) fn status(
         label::SANDBOX_UID,
         sandbox.meta.uid
     ));
-    // A pod that makes way for sleep counts until it is gone, so that its end is one write.
+    // While the Sandbox is being suspended, its pod counts until it is deleted, so that the suspend needs one status
+    // write.
     let asleep = matches!(situation.state(), Some(PodState::Suspended(_)));
     after_status.replicas = Some(i32::from(pod_object.is_some_and(|o| asleep || o.meta.deletion_timestamp.is_none())));
     after_status.pod_ips = pod.map(|p| p.ips.clone()).unwrap_or_default();
@@ -66,7 +67,8 @@ pub(super) fn status(
     (after_status, settle)
 }
 
-/// A new Sandbox whose pod is on its way needs no status yet: mostly it is Ready before anybody looks.
+/// The time until which the status of a new Sandbox may wait while its pod starts. Most Sandboxes become Ready before a
+/// client reads the status.
 fn may_wait(
     snapshot: &SandboxSnapshot,
     situation: &Situation<'_>,
@@ -79,13 +81,14 @@ fn may_wait(
         Some(_) | None => false,
     };
     let ready_before = is_true(&before.conditions, condition::READY);
-    // A pool's is Ready before anybody asks for it, or a claim takes it and it is a pool's no more.
+    // A Sandbox of a pool may wait for longer: no client uses it before a claim takes it, and then it is not in the
+    // pool.
     let (delay, quiet) = if snapshot.sandbox.meta.in_pool() {
         (snapshot.common.settings.warm_status_delay, !ready_before)
     } else {
         (snapshot.common.settings.first_status_delay, before.conditions.is_empty())
     };
-    // The API server's creation times have whole seconds: one more, or a delay of 1 s could be none.
+    // Creation times have whole seconds. Without one more second, a delay of 1 s could already be over.
     let delay = delay + std::time::Duration::from_secs(1);
     (under_way && quiet && notes.error.is_none())
         .then(|| time_left(snapshot.sandbox.meta.created, delay, snapshot.common.now))
@@ -94,13 +97,13 @@ fn may_wait(
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ServiceState {
-    /// There, and ours.
+    /// The Service exists and belongs to the Sandbox.
     There,
-    /// Wanted, and not there.
+    /// The Service is wanted and does not exist.
     Missing,
-    /// Somebody else's, where one is wanted.
+    /// A Service is wanted, and the one of that name does not belong to the Sandbox.
     Foreign,
-    /// Not wanted.
+    /// No Service is wanted.
     None,
 }
 
@@ -118,7 +121,7 @@ fn wanted_service(snapshot: &SandboxSnapshot, situation: &Situation<'_>) -> Serv
         ServiceIntent::Headless | ServiceIntent::Stable => match (there, service_is_foreign(snapshot)) {
             (true, false) => ServiceState::There,
             (true, true) => ServiceState::Foreign,
-            // This very plan makes it, in a step before the status is written.
+            // This plan creates the Service in a step before the status write.
             (false, _) if snapshot.common.refused(crate::kind::Kind::Service).is_none() => ServiceState::There,
             (false, _) => ServiceState::Missing,
         },
@@ -128,7 +131,7 @@ fn wanted_service(snapshot: &SandboxSnapshot, situation: &Situation<'_>) -> Serv
 fn pod_of<'a>(snapshot: &'a SandboxSnapshot, situation: &Situation<'a>) -> (Option<&'a Object>, Option<&'a Pod>) {
     let object = match situation {
         Situation::Terminating => None,
-        // The pod of an invalid Sandbox runs on, and its status is still reported.
+        // The pod of an invalid Sandbox keeps running, and its state is still reported.
         Situation::Invalid(_) => snapshot.pods.first().filter(|_| snapshot.pods.len() == 1).map(|p| &**p),
         Situation::Known { state, .. } => state.pod(),
     };
@@ -188,7 +191,7 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
         not(reason::DEPENDENCIES_NOT_READY, format!("{what}{suffix}"))
     };
     if let Some(error) = &notes.error {
-        // A Sandbox that is suspended or ended is so in spite of the error.
+        // An error does not change that a Sandbox is suspended, expired or finished.
         let suspended_or_ended =
             matches!(situation.state(), Some(PodState::Suspended(_) | PodState::Expired | PodState::Finished(_)));
         if !suspended_or_ended {
@@ -240,7 +243,7 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
     }
 }
 
-/// A stable address leads somewhere only once the pod has one.
+/// Whether the address of the Sandbox works. A stable address works only if the pod has an address.
 fn has_address(model: &model::Sandbox, state: &PodState<'_>) -> bool {
     model.service != ServiceIntent::Stable || state.address().is_some()
 }

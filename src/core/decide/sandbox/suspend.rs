@@ -1,4 +1,4 @@
-//! Suspending a Sandbox: its pod is deleted, its volumes and its address stay.
+//! Suspends a Sandbox: deletes its pod, and keeps its volumes and its address.
 
 use super::service::slice_endpoints;
 use crate::names::annotation;
@@ -7,7 +7,8 @@ use crate::plan::{Event, Op, Plan, Reason};
 use crate::snapshot::SandboxSnapshot;
 use crate::time::{saturating_add, time_left};
 
-/// Deletes the pod of a Sandbox that is to be suspended. A stable address is drained first.
+/// Deletes the pod of a Sandbox that is to be suspended. If the Sandbox has a stable address, the pod is first removed
+/// from the endpoints, and the delete waits for [`drain_delay`](crate::settings::Settings::drain_delay).
 pub(super) fn suspend(snapshot: &SandboxSnapshot, pod: &Object, plan: &mut Plan) -> Option<Op> {
     if pod.meta.deletion_timestamp.is_some() {
         return None;

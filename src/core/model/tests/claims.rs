@@ -1,4 +1,4 @@
-//! Pools and claims: what a user writes, and what is said of it.
+//! Tests of the parsers of pools and claims: a manifest, and the errors that it gives.
 
 use std::time::Duration;
 
