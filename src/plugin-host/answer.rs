@@ -1,4 +1,4 @@
-//! Checks the size and the syntax of a plugin's answer. The core decides about its content.
+//! Checks the size and the syntax of a plugin's answer. The core checks its content.
 
 use json_patch::Patch;
 use paddock_core::model::names::is_dns_subdomain;
@@ -10,10 +10,10 @@ use paddock_core::question::{
 };
 use paddock_core::text::truncate;
 
-/// How much of an invalid name is quoted: the length of the longest valid name.
+/// The number of characters of an invalid name that a message quotes: the length of the longest valid name.
 const NAME_CHARS: usize = 253;
 
-/// Why an answer makes no sense.
+/// The fault of an answer that the core cannot use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidReply {
     #[error("next-check: {0} is not a time in milliseconds since 1970")]
@@ -30,7 +30,10 @@ pub(crate) enum InvalidReply {
     ClassName(String),
 }
 
-/// The answer with its texts cut to size, or why it makes no sense.
+/// Truncates the texts of an answer.
+///
+/// # Errors
+/// The fault of the answer, if a part of it is too large or has the wrong syntax.
 pub(crate) fn validate(answer: Answer) -> Result<Answer, InvalidReply> {
     Ok(match answer {
         Answer::Admission(answer) => Answer::Admission(admission(answer)?),

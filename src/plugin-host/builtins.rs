@@ -1,4 +1,5 @@
-//! The plugins that come with the operator, compiled from `plugins/` and embedded.
+//! The plugins that are part of the operator. The build script compiles them from `plugins/`, and this file embeds
+//! them.
 
 use paddock_core::binding::{Binding, FailurePolicy, Selector};
 use paddock_core::question::Hook;
@@ -6,16 +7,16 @@ use paddock_core::question::Hook;
 use crate::host::Host;
 use crate::load::{LoadError, Source};
 
-/// A built-in plugin.
+/// A built-in plugin: one component for one hook.
 #[derive(Clone, Copy, Debug)]
 pub struct BuiltIn {
-    /// Its name.
+    /// The name of the plugin, which messages and metrics show.
     pub name: &'static str,
-    /// The hook that it serves.
+    /// The only hook that the plugin is bound to.
     pub hook: Hook,
-    /// The kinds whose admission it judges.
+    /// The kinds about whose admission the plugin is asked. Empty for the other hooks, which concern one kind each.
     pub kinds: &'static [&'static str],
-    /// The component.
+    /// The bytes of the WebAssembly component.
     pub component: &'static [u8],
 }
 
@@ -25,12 +26,12 @@ macro_rules! component {
     };
 }
 
-/// One for each hook, in the order of [`Hook::ALL`].
+/// One built-in for each hook, in the order of [`Hook::ALL`].
 pub const BUILT_INS: [BuiltIn; 4] = [
     BuiltIn {
         name: "require-isolation",
         hook: Hook::Admission,
-        // The kinds that describe pods. The built-in allows every claim, so a claim need not wait for its answer.
+        // These kinds describe pods. The built-in would allow every claim, so claims do not wait for its answer.
         kinds: &["Pod", "Sandbox", "SandboxTemplate"],
         component: component!("require-isolation"),
     },
@@ -45,10 +46,10 @@ pub const BUILT_INS: [BuiltIn; 4] = [
 ];
 
 impl Host {
-    /// Loads the built-ins and binds each to its hook, after all other plugins and for every object.
+    /// Loads the built-ins and binds each to its hook. They apply to every object, after all other plugins.
     ///
     /// # Errors
-    /// If a built-in does not load, which means that the host does not work.
+    /// If a built-in does not load. It is part of this binary, so the host itself is at fault then.
     pub fn load_built_ins(&self) -> Result<Vec<Binding>, LoadError> {
         BUILT_INS.iter().map(|built_in| self.load_built_in(built_in)).collect()
     }
@@ -65,7 +66,7 @@ impl Host {
             objects: Selector::default(),
             kinds: kinds.iter().map(|&kind| kind.to_owned()).collect(),
             settings: "{}".into(),
-            // No plugin follows a built-in.
+            // No plugin comes after a built-in.
             failure_policy: FailurePolicy::Fail,
             built_in: true,
         })

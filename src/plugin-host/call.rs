@@ -1,4 +1,4 @@
-//! One call: a new store with its limits, and the failure that a wasmtime error stands for.
+//! One call: a new store with its limits, and the translation of a wasmtime error into a failure.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use wasmtime::{Error, ResourceLimiter, Result, Store, StoreLimits, StoreLimitsBu
 use crate::config::{LIFTED_BYTES, LOG_CHARS, LOG_LINES, Limits};
 use crate::engine::MeteredEngine;
 
-/// The state of one call, which is dropped with it.
+/// The host's data of one call. It is dropped with the store at the end of the call.
 pub(crate) struct CallState {
     plugin: Arc<str>,
     lines: u32,
     memory: Memory,
 }
 
-/// Refuses memory beyond the limit and records that it did, so that the trap that mostly follows is reported as a lack
-/// of memory.
+/// Refuses memory beyond the limit, and records the refusal. A guest that gets no memory mostly traps, and the record
+/// lets the host report a lack of memory instead of a trap.
 struct Memory {
     limits: StoreLimits,
     left: usize,
@@ -27,7 +27,7 @@ struct Memory {
 
 impl ResourceLimiter for Memory {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
-        // The limit is for all memories of the instance together.
+        // The limit applies to all memories of the instance together.
         let more = desired.saturating_sub(current);
         let granted = more <= self.left && self.limits.memory_growing(current, desired, maximum)?;
         if granted {
@@ -44,7 +44,7 @@ impl ResourceLimiter for Memory {
 }
 
 impl CallState {
-    /// Writes a line of the plugin to the operator's log.
+    /// Writes a line of the plugin to the operator's log, up to [`LOG_LINES`] lines a call.
     pub(crate) fn log(&mut self, level: tracing::Level, message: &str) {
         self.lines = self.lines.saturating_add(1);
         if self.lines > LOG_LINES {
@@ -59,7 +59,7 @@ impl CallState {
         }
     }
 
-    /// Logs the number of lines that were dropped.
+    /// Logs the number of lines that were dropped because the call wrote too many.
     pub(crate) fn finish_log(&self) {
         let dropped = self.lines.saturating_sub(LOG_LINES);
         if dropped > 0 {
@@ -68,7 +68,7 @@ impl CallState {
     }
 }
 
-/// A store for one call, which ends after this number of ticks.
+/// A store for one call. The engine interrupts the call after this number of ticks.
 pub(crate) fn store(engine: &MeteredEngine, plugin: &Arc<str>, limits: Limits, ticks: u64) -> Result<Store<CallState>> {
     let memory = Memory {
         limits: StoreLimitsBuilder::new().memory_size(limits.memory_bytes).build(),
@@ -84,7 +84,8 @@ pub(crate) fn store(engine: &MeteredEngine, plugin: &Arc<str>, limits: Limits, t
     Ok(store)
 }
 
-/// The failure that a wasmtime error stands for, by its trap code and by refused memory, never by its text.
+/// The failure that a wasmtime error represents. The trap code and the record of refused memory decide, never the text
+/// of the error.
 pub(crate) fn failure(error: &Error, store: &Store<CallState>, limits: Limits) -> Failure {
     let trap = error.downcast_ref::<Trap>().copied();
     let (kind, message) = match trap {
@@ -96,7 +97,7 @@ pub(crate) fn failure(error: &Error, store: &Store<CallState>, limits: Limits) -
             (FailureKind::Memory, format!("wanted more than {} bytes of memory", limits.memory_bytes))
         }
         Some(trap) => (FailureKind::Trap, trap.to_string()),
-        // No trap: the host could not read what the plugin passed (bad pointer, bad UTF-8, too large).
+        // Without a trap, the host could not read the plugin's values (a bad pointer, bad UTF-8, or too many bytes).
         None => (FailureKind::Invalid, format!("{error:#}")),
     };
     Failure { kind, message: truncate(&message, MAX_MESSAGE_CHARS) }

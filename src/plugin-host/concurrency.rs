@@ -1,8 +1,7 @@
-//! The limit of concurrent plugin calls, and the clock that ticks while any call runs.
+//! The limit of concurrent plugin calls, and the clock that ticks while a call runs.
 //!
-//! The pooling allocator has one slot for each call that may run. A call without a slot waits here, within
-//! its deadline. The same count tells the ticker whether there is a call to interrupt: an idle operator has
-//! no timer running.
+//! The pooling allocator has one slot for each concurrent call. A call without a slot waits here, within its deadline.
+//! The ticker uses the same count: it ticks only while there is a call to interrupt, so an idle operator runs no timer.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ struct State {
     closed: bool,
 }
 
-/// At most so many calls at once.
+/// Grants at most `capacity` permits at the same time.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyLimit {
     state: Mutex<State>,
@@ -22,7 +21,7 @@ pub(crate) struct ConcurrencyLimit {
     started: Condvar,
 }
 
-/// The right to run one call; dropping it makes room for the next.
+/// The right to run one call. Dropping the permit makes room for the next call.
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<ConcurrencyLimit>);
 
@@ -36,7 +35,7 @@ impl ConcurrencyLimit {
         })
     }
 
-    /// Waits for a permit until the deadline; `None` when none came free.
+    /// Waits for a permit. `None` if no permit becomes free before the deadline.
     pub(crate) fn acquire(self: &Arc<Self>, deadline: Instant) -> Option<Permit> {
         let mut state = self.lock();
         while state.running >= self.capacity {
@@ -50,7 +49,7 @@ impl ConcurrencyLimit {
         Some(Permit(Arc::clone(self)))
     }
 
-    /// Calls `tick` once in each interval while any call runs; returns after [`close`](Self::close).
+    /// Calls `tick` once in each interval while a call runs. Returns after [`close`](Self::close).
     pub(crate) fn tick_while_busy(&self, interval: Duration, tick: impl Fn()) {
         let mut state = self.lock();
         while !state.closed {
@@ -65,14 +64,14 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Ends the ticking. Running calls are no longer interrupted, so only the last owner closes.
+    /// Ends the ticking. Running calls are not interrupted any more, so only the last owner calls this.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.started.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is two plain values, which are whole after any panic.
+        // A panic cannot leave the state half-written: it is a count and a flag.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,33 +1,34 @@
-//! Every limit of the host.
+//! The configuration of the host: every limit, with its unit and the reason for its value.
 
 use std::time::Duration;
 
-/// The limits of one call.
+/// The limits of one call of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory of an instance, in bytes, over all its memories.
+    /// The linear memory of an instance, in bytes. All memories of the instance share it.
     pub memory_bytes: usize,
-    /// Units of fuel, about one WebAssembly instruction each. The same question uses the same fuel.
+    /// Units of fuel. One unit is about one WebAssembly instruction. The same question uses the same fuel.
     pub fuel: u64,
-    /// Wall-clock time from the question to the answer, including the wait for a free instance.
+    /// The wall-clock time from the question to the answer, including the wait for a free instance.
     pub deadline: Duration,
 }
 
 impl Default for Limits {
-    /// A plugin in Rust or C answers in microseconds, with less than 1 MiB and 100,000 units. Interpreters (JavaScript,
-    /// Python) need about a millisecond, 40 MiB and some million units. The webhook's own timeout is 2 s, which leaves
-    /// time for several plugins.
+    /// A plugin in Rust or C answers in microseconds, with less than 1 MiB and 100,000 units of fuel. An interpreter
+    /// (JavaScript, Python) needs about a millisecond, 40 MiB and some million units. The webhook's own timeout is 2 s,
+    /// so a review has time for several plugins.
     fn default() -> Self {
         Self { memory_bytes: 64 << 20, fuel: 200_000_000, deadline: Duration::from_millis(500) }
     }
 }
 
 impl Limits {
-    /// The largest limits. Memory is what the pool reserves for a slot. The deadline is the webhook's own timeout,
-    /// since a later answer would not be used. `docs/plugins.md` states these numbers.
+    /// The largest limits that a plugin can have. The memory is the size that the pool reserves for a slot. The
+    /// deadline is the webhook's own timeout, because a later answer could not be used. `docs/plugins.md` states these
+    /// numbers.
     pub const MAX: Limits = Limits { memory_bytes: 256 << 20, fuel: 5_000_000_000, deadline: Duration::from_secs(2) };
 
-    /// At most these limits in each dimension.
+    /// The smaller of both limits, for each field.
     #[must_use]
     pub fn at_most(self, other: Limits) -> Limits {
         Limits {
@@ -38,14 +39,14 @@ impl Limits {
     }
 }
 
-/// When a plugin that keeps failing is not called for a while.
+/// The rules by which a plugin that keeps failing enters quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuarantinePolicy {
-    /// Number of consecutive failures that begin a quarantine.
+    /// The number of consecutive failures after which the first quarantine begins.
     pub failures: u32,
-    /// The length of the first quarantine; each further one without a success in between is twice as long.
+    /// The length of the first quarantine. Each further quarantine without a success in between is twice as long.
     pub first: Duration,
-    /// The longest quarantine.
+    /// The length of the longest quarantine.
     pub longest: Duration,
 }
 
@@ -55,18 +56,18 @@ impl Default for QuarantinePolicy {
     }
 }
 
-/// The configuration of the host.
+/// The configuration of a [`Host`](crate::Host).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostConfig {
-    /// Limits of a plugin for which none are given.
+    /// The limits of a plugin whose configuration states none.
     pub limits: Limits,
-    /// Number of calls that run at the same time; others wait, within their deadlines.
+    /// The number of calls that run at the same time. Further calls wait, within their deadlines.
     pub concurrency: u32,
-    /// The resolution of deadlines: a call is stopped at most two ticks late.
+    /// The interval of the clock that enforces deadlines. A call is stopped at most two ticks late.
     pub tick: Duration,
-    /// When a plugin is in quarantine.
+    /// The rules for the quarantine of failing plugins.
     pub quarantine: QuarantinePolicy,
-    /// The largest component that is loaded, in bytes.
+    /// The size of the largest component that is loaded, in bytes.
     pub component_bytes: usize,
 }
 
@@ -77,16 +78,16 @@ impl Default for HostConfig {
             concurrency: 64,
             tick: Duration::from_millis(5),
             quarantine: QuarantinePolicy::default(),
-            // A plugin in Python has 18 MB with its interpreter.
+            // A plugin in Python has 18 MB, because it contains its interpreter.
             component_bytes: 64 << 20,
         }
     }
 }
 
-/// The most that a call hands to the host at once (an answer, a log line), in bytes. Without it a guest
-/// could make a list whose entries all point at the same memory, and the host would copy each.
+/// The most bytes that a plugin may pass to the host at once, in an answer or in a log line. Without this limit, a guest
+/// could pass a list whose entries all point at the same memory, and the host would copy that memory for each entry.
 pub(crate) const LIFTED_BYTES: usize = 1 << 20;
-/// Log lines of one call.
+/// The number of log lines that one call may write. The rest are counted and dropped.
 pub const LOG_LINES: u32 = 16;
-/// The longest log line, in characters.
+/// The length of the longest log line, in characters. Longer lines are truncated.
 pub const LOG_CHARS: usize = 1024;

@@ -1,4 +1,4 @@
-//! The engine: wasmtime configured for many short, limited, repeatable calls.
+//! The engine: wasmtime, configured for many short calls that are limited and repeatable.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::config::{HostConfig, Limits};
 
-/// Linear memory and tables that a slot keeps resident between calls. Measured, this halves the cost of a call, because
-/// the kernel does not map the pages again.
+/// The bytes of linear memory and of tables that a slot keeps resident between calls. The kernel then does not map the
+/// pages again, which halves the measured cost of a call.
 const KEEP_RESIDENT: usize = 2 << 20;
-/// Modules, memories and tables in one component: a Python guest brings a dozen modules.
+/// The modules, memories and tables that one component may have. A component in Python has a dozen modules.
 const MODULES_PER_COMPONENT: u32 = 64;
 const MEMORIES_PER_COMPONENT: u32 = 4;
 const TABLES_PER_COMPONENT: u32 = 16;
-/// Entries of one table: function pointers of the largest interpreters.
+/// The entries that one table may have. The function pointers of the largest interpreters need this many.
 const TABLE_ELEMENTS: usize = 40_000;
 
-/// An engine with the interval of its epoch clock, both from one configuration so that they agree.
+/// An engine and the interval of its epoch clock. Both come from one configuration, so they agree.
 #[derive(Clone)]
 pub(crate) struct MeteredEngine {
     pub(crate) engine: Engine,
@@ -29,7 +29,7 @@ impl MeteredEngine {
         wasm.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.concurrency.max(1))))
             .epoch_interruption(true)
             .consume_fuel(true)
-            // The same question gives the same answer on every processor.
+            // The same question gets the same answer on every processor.
             .cranelift_nan_canonicalization(true)
             .wasm_relaxed_simd(false);
         Ok(Self { engine: Engine::new(&wasm)?, tick: config.tick.max(Duration::from_millis(1)) })
@@ -39,7 +39,7 @@ impl MeteredEngine {
         self.tick
     }
 
-    /// The number of ticks that covers this time. The current tick is partly over, so it is one more.
+    /// The number of ticks that covers this time. One tick is added, because the current tick is partly over.
     pub(crate) fn ticks(&self, time: Duration) -> u64 {
         let ticks = time.as_micros().div_ceil(self.tick.as_micros().max(1));
         u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)

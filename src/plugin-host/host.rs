@@ -1,4 +1,4 @@
-//! The host: loads plugins and asks them.
+//! The host: holds the loaded plugins, and runs each question in a new instance.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -21,10 +21,10 @@ use crate::load::{self, Linked, LoadError, Plugin, Source};
 use crate::quarantine::Quarantine;
 use crate::wit::{self, Reply};
 
-/// How long a component that is being loaded waits for a free instance for its trial.
+/// The time for which the trial of a new component waits for a free instance.
 const TRIAL_WAIT: Duration = Duration::from_secs(5);
 
-/// Loads plugins and asks them; shared by every thread of the operator.
+/// Loads plugins and asks them questions. All threads of the operator share one host.
 pub struct Host {
     config: HostConfig,
     engine: MeteredEngine,
@@ -41,17 +41,17 @@ struct Loaded {
     quarantine: BTreeMap<Hook, Mutex<Quarantine>>,
 }
 
-/// The right to run one call until the deadline.
+/// The right to run one call, and the time at which the call has to end.
 struct Slot {
     _permit: Permit,
     deadline: Instant,
 }
 
-/// A component that was compiled and tried. It can be asked once it is [admitted](Host::admit).
+/// A component that compiled and passed its trial. Questions reach it after [`Host::admit`].
 pub struct Candidate(Loaded);
 
 impl Candidate {
-    /// The plugin that it becomes.
+    /// The description of the plugin that the candidate becomes.
     #[must_use]
     pub fn plugin(&self) -> &Plugin {
         &self.0.info
@@ -67,28 +67,28 @@ impl std::fmt::Debug for Candidate {
 /// The reason why a host cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// The engine cannot be set up on this machine.
+    /// wasmtime cannot set up the engine on this machine.
     #[error("the WebAssembly engine cannot be set up: {0}")]
     Engine(String),
-    /// The thread that keeps deadlines does not start.
+    /// The operating system did not start the thread that enforces deadlines.
     #[error("the thread that keeps deadlines does not start: {0}")]
     Ticker(#[from] std::io::Error),
 }
 
-/// A loaded plugin and its quarantines.
+/// The state of a loaded plugin, for the debug page and for metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginReport {
-    /// The plugin.
+    /// The description of the plugin.
     pub plugin: Plugin,
-    /// The hooks for which it is in quarantine, each with the end of the quarantine.
+    /// The hooks in which the plugin is in quarantine, each with the end of the quarantine.
     pub quarantined: Vec<(Hook, Timestamp)>,
 }
 
 impl Host {
-    /// A host without plugins, with the thread that enforces deadlines.
+    /// Creates a host without plugins, and starts the thread that enforces deadlines.
     ///
     /// # Errors
-    /// If the machine lacks what the engine needs, which is mostly address space.
+    /// If the machine lacks a resource that the engine needs. This is mostly address space.
     pub fn new(config: HostConfig) -> Result<Self, HostError> {
         let engine = MeteredEngine::new(&config).map_err(|error| HostError::Engine(load::text(&error)))?;
         let mut linker = Linker::new(&engine.engine);
@@ -109,7 +109,8 @@ impl Host {
         self.prepare(source).map(|candidate| self.admit(candidate))
     }
 
-    /// Compiles, links and tries a component. It cannot be asked yet, and nothing changes for the others.
+    /// Compiles, links and tries a component. The candidate gets no questions yet, and the other plugins are not
+    /// affected.
     ///
     /// # Errors
     /// The fault of the component.
@@ -135,8 +136,8 @@ impl Host {
         Ok(Candidate(loaded))
     }
 
-    /// Makes a candidate available. It replaces a plugin of the same name and bytes, with its limits and its
-    /// quarantine.
+    /// Makes a candidate available. It replaces a loaded plugin of the same name and bytes, including the limits and
+    /// the quarantines of that plugin.
     pub fn admit(&self, Candidate(loaded): Candidate) -> Plugin {
         let info = loaded.info.clone();
         let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +145,7 @@ impl Host {
         info
     }
 
-    /// Removes a plugin. Calls that are running finish.
+    /// Removes a plugin. Its running calls continue to their end.
     pub fn unload(&self, plugin: &PluginRef) {
         self.plugins.write().unwrap_or_else(PoisonError::into_inner).remove(plugin);
     }
@@ -164,7 +165,7 @@ impl Host {
         validated.map_err(|message| failure(FailureKind::Error, &message))
     }
 
-    /// Asks a plugin. The call blocks, and ends within the plugin's deadline and two ticks.
+    /// Asks a plugin one question. The method blocks. It returns at most two ticks after the plugin's deadline.
     ///
     /// # Errors
     /// The reason why there is no valid answer.
@@ -180,11 +181,12 @@ impl Host {
             let message = format!("{} failed too often and is not asked until {until}", ask.plugin.name);
             return Err(failure(FailureKind::Quarantined, &message));
         }
-        // If no instance becomes free, that is no failure of the plugin, and the method returns here.
+        // A lack of free instances is not the plugin's failure. The method returns here in that case, before the
+        // failure is counted.
         let slot = self.slot(&loaded)?;
         let result = self.call_and_validate(&loaded, &slot, ask);
         match result.as_ref().map_err(|failure| failure.kind) {
-            // The plugin returned the error itself, so it works.
+            // The plugin returned this error itself, so the plugin works.
             Ok(_) | Err(FailureKind::Error) => lock().succeeded(),
             Err(
                 FailureKind::Deadline
@@ -198,13 +200,13 @@ impl Host {
         result
     }
 
-    /// The configuration.
+    /// The configuration that the host was created with.
     #[must_use]
     pub fn config(&self) -> &HostConfig {
         &self.config
     }
 
-    /// Every loaded plugin, in the order of name and digest.
+    /// Reports on every loaded plugin, sorted by name and digest. `now` decides which quarantines are over.
     #[must_use]
     pub fn plugins(&self, now: Timestamp) -> Vec<PluginReport> {
         let plugins = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +237,7 @@ impl Host {
         }
     }
 
-    /// Waits for a free instance until the deadline.
+    /// Waits until the plugin's deadline for a free instance.
     fn slot(&self, loaded: &Loaded) -> Result<Slot, Failure> {
         let deadline = Instant::now() + loaded.info.limits.deadline;
         let late = || failure(FailureKind::Deadline, "every instance was busy until the deadline");
@@ -243,7 +245,7 @@ impl Host {
         Ok(Slot { _permit: permit, deadline })
     }
 
-    /// Runs one call in a new instance, which is dropped in any case.
+    /// Runs one call in a new instance. The instance is dropped, whether the call succeeds or not.
     fn call<T>(
         &self,
         loaded: &Loaded,
@@ -259,8 +261,7 @@ impl Host {
         result.map_err(|error| call::failure(&error, &store, limits))
     }
 
-    /// Creates an instance for a trial. A component that cannot start, or whose exports have the wrong type, is not
-    /// loaded.
+    /// Creates an instance as a trial. A component is rejected if it cannot start, or if an export has the wrong type.
     fn try_out(&self, loaded: &Loaded) -> Result<(), LoadError> {
         let limits = loaded.info.limits;
         let _permit = self.concurrency.acquire(Instant::now() + TRIAL_WAIT).ok_or(LoadError::Busy)?;
@@ -293,7 +294,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.concurrency.close();
         if let Some(ticker) = self.ticker.take() {
-            // The thread does not panic; if it did, the host is being dropped anyway.
+            // This thread does not panic. Even if it did, the host is being dropped, so the result is not needed.
             drop(ticker.join());
         }
     }

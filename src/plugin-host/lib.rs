@@ -1,14 +1,20 @@
-//! Loads policy plugins and asks them.
+//! Loads policy plugins and asks them the questions of the core.
 //!
-//! A plugin is a WebAssembly component of the package `paddock:policy` (`wit/`). The host compiles and links it once,
-//! and creates a new instance for each question, with limits for memory, fuel and wall-clock time. Whatever a plugin
-//! does, a question ends with a valid answer or with a typed failure. Calls block and use the processor, so an async
-//! caller runs them on a blocking thread.
+//! A plugin is a WebAssembly component that implements the package `paddock:policy` (`wit/`). The core has a
+//! [`PluginRequest`](paddock_core::question::PluginRequest) for each decision that a plugin may take over. The operator
+//! passes it to [`Host::ask`], and hands the answer back to the core.
+//!
+//! The host compiles and links a component once. Each question runs in a new instance, with limits for memory, fuel and
+//! wall-clock time ([`Limits`]). Every question ends with a valid answer or with a typed failure, even if the plugin
+//! misbehaves. Calls block and use the processor, so an async caller runs them on a blocking thread.
+//!
+//! Start reading at [`Host::prepare`] (`load.rs`: a component is checked, compiled and linked) and [`Host::ask`]
+//! (`call.rs`: one call). `wit.rs` translates between the core's types and each version of the WIT package.
 
 mod answer;
 mod builtins;
 mod call;
-// The build scripts use this file too, so that built-ins become components in the same way as users' plugins.
+// The build scripts include this file too, so built-ins become components in the same way as users' plugins.
 #[path = "guest_build/componentize.rs"]
 mod componentize;
 mod concurrency;

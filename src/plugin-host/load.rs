@@ -1,4 +1,4 @@
-//! Loads a component: checks its bytes, compiles it, reads its imports and exports, and links it.
+//! Loads a component: checks its bytes, compiles it, checks its imports and exports, and links it.
 
 use paddock_core::question::limits::MAX_MESSAGE_CHARS;
 use paddock_core::question::{Hook, PluginRef};
@@ -12,93 +12,93 @@ use crate::config::Limits;
 use crate::engine::MeteredEngine;
 use crate::wit::{self, InterfaceName, MAX_VERSION, MIN_VERSION, PACKAGE, VERSIONS, WitVersion};
 
-/// A component to be loaded.
+/// A component that is to be loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     /// The name of the plugin.
     pub name: &'a str,
-    /// The component's bytes.
+    /// The bytes of the component, in the binary format.
     pub component: &'a [u8],
-    /// The limits of a call, at most [`Limits::MAX`]; `None` for the host's default.
+    /// The limits of a call. Limits above [`Limits::MAX`] are lowered to it. `None` means the default of the host.
     pub limits: Option<Limits>,
 }
 
-/// A loaded plugin.
+/// The description of a loaded plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plugin {
-    /// The reference that questions use.
+    /// The name and the digest, by which a request names the plugin.
     pub plugin: PluginRef,
-    /// The hooks that it exports, in the order of [`Hook::ALL`].
+    /// The hooks that the component exports, in the order of [`Hook::ALL`].
     pub hooks: Vec<Hook>,
-    /// The version of `paddock:policy` that it was written against.
+    /// The version of `paddock:policy` that the component implements.
     pub wit_version: String,
-    /// The limits of a call.
+    /// The limits of each call.
     pub limits: Limits,
 }
 
-/// The reason why a component was not loaded. The plugins that were loaded before stay.
+/// The reason why a component was not loaded. The plugins that were loaded before stay loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// Too large.
+    /// The component has more bytes than [`HostConfig::component_bytes`](crate::HostConfig::component_bytes).
     #[error("{size} bytes, at most {limit} are loaded")]
     TooLarge {
-        /// Bytes of the component.
+        /// The size of the component, in bytes.
         size: usize,
-        /// Bytes allowed.
+        /// The largest size that is allowed, in bytes.
         limit: usize,
     },
-    /// A core module.
+    /// The bytes are a core module, which was not wrapped into a component.
     #[error("a core WebAssembly module, not a component: wrap it with `paddock plugin componentize`")]
     CoreModule,
-    /// Neither component nor module.
+    /// The bytes are neither a component nor a module.
     #[error("not a WebAssembly component (it does not begin as one; is the file complete?)")]
     NotWasm,
-    /// Does not compile.
+    /// wasmtime cannot compile the component.
     #[error("does not compile: {0}")]
     Compile(String),
-    /// No export of the package.
+    /// The component exports no interface of the package.
     #[error("exports none of the hooks: expected an interface such as {PACKAGE}/pool-size@{MAX_VERSION}")]
     NoHooks,
-    /// An export that the package does not have.
+    /// The component exports an interface that the package does not have.
     #[error("exports {0}, which {PACKAGE} does not have")]
     UnknownInterface(String),
-    /// A version of the package that this host does not support.
+    /// The component uses a version of the package that this host does not support.
     #[error("{interface} is of version {found:?} of {PACKAGE}; this host supports {supported}", supported = wit::range(MIN_VERSION, MAX_VERSION))]
     Version {
-        /// The import or export.
+        /// The name of the import or export.
         interface: String,
-        /// Its version; empty when it names none.
+        /// The version in that name. Empty if the name has none.
         found: String,
     },
-    /// Exports of two versions of the package.
+    /// The component exports interfaces of two versions of the package.
     #[error("exports {interface} beside interfaces of version {other} of {PACKAGE}: a component has one version")]
     MixedVersions {
-        /// The export.
+        /// The export that differs from the others.
         interface: String,
-        /// The version of the others.
+        /// The version of the other exports.
         other: &'static str,
     },
-    /// No export that validates settings.
+    /// The component does not export the interface that validates settings.
     #[error("does not export {PACKAGE}/settings@{0}, with which settings are checked before they are used")]
     NoSettings(&'static str),
-    /// An import of WASI.
+    /// The component imports an interface of WASI.
     #[error("imports {0}: WASI is not granted to plugins (build for wasm32-unknown-unknown, or stub WASI)")]
     Wasi(String),
-    /// Another import than logging.
+    /// The component imports something other than logging.
     #[error("imports {0}, which is not granted: a plugin may import {allowed} only", allowed = wit::LATEST.imports[0])]
     Import(String),
-    /// An import or export of the wrong type.
+    /// An import or an export has the wrong type.
     #[error("does not match {PACKAGE}: {0}")]
     Interface(String),
-    /// Cannot be instantiated.
+    /// The component cannot be instantiated.
     #[error("cannot be started: {0}")]
     Start(String),
-    /// Every instance was busy.
+    /// Every instance was busy, so there was no trial. The caller may try again.
     #[error("no free instance to try it in; it is tried again")]
     Busy,
 }
 
-/// A linked component. All plugins with the same bytes share it.
+/// A linked component. All plugins with the same bytes share one.
 pub(crate) struct Linked {
     pub(crate) digest: String,
     pub(crate) hooks: Vec<Hook>,
@@ -107,7 +107,7 @@ pub(crate) struct Linked {
     pub(crate) exports: wit::Exports,
 }
 
-/// The digest of a component, as [`PluginRef`] has it.
+/// The digest of a component's bytes, in the form that [`PluginRef`] uses.
 pub(crate) fn digest(component: &[u8]) -> String {
     let hash = Sha256::digest(component);
     hash.iter().fold(String::from("sha256:"), |digest, byte| digest + &format!("{byte:02x}"))
@@ -135,7 +135,7 @@ fn recognise(bytes: &[u8]) -> Result<(), LoadError> {
     }
 }
 
-/// Whether an import gives the plugin more than types.
+/// Whether an import gives the plugin anything but types.
 fn is_more_than_types(item: &ComponentItem, engine: &MeteredEngine) -> bool {
     match item {
         ComponentItem::ComponentInstance(instance) => {
@@ -161,8 +161,8 @@ fn check_import(import: &str) -> Result<(), LoadError> {
     }
 }
 
-/// The hooks among the exports, and their version, which must be one of these. Exports of other packages are
-/// ignored, as the tools of some languages leave helpers behind.
+/// The hooks among the exports, and the version that all exports have. The version must be a supported one. Exports of
+/// other packages are ignored, because the tools of some languages add helpers.
 fn exports<'a>(
     names: impl Iterator<Item = &'a str>,
     supported: &'static [WitVersion],
@@ -198,7 +198,8 @@ pub(crate) fn text(error: &wasmtime::Error) -> String {
 mod tests {
     use super::*;
 
-    /// The hooks and the version of exports with these names, for a host that supports versions 0.1.0 and 0.2.0.
+    /// The hooks and the version of exports with these names, as a host reads them that supports the versions 0.1.0 and
+    /// 0.2.0.
     fn read(names: &[&str]) -> Result<(Vec<Hook>, &'static str), LoadError> {
         static TWO: [WitVersion; 2] = [wit::LATEST, WitVersion { name: "0.2.0", ..wit::LATEST }];
         exports(names.iter().copied(), &TWO).map(|(hooks, version)| (hooks, version.name))

@@ -1,7 +1,8 @@
-//! Quarantine: a plugin that keeps failing is not called for a while.
+//! Quarantine: the time for which a plugin that failed several times in a row is not called.
 //!
-//! A pure state machine, one for each plugin and hook. Consecutive failures begin a quarantine. After its end the
-//! plugin is called again, and the next failure begins a quarantine of twice the length. A success resets the state.
+//! Each plugin has one of these pure state machines for each hook. Consecutive failures begin a quarantine. After the
+//! quarantine the plugin is called again, and the next failure begins a quarantine of twice the length. A success
+//! resets the state.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// The end of the quarantine; `None` if the plugin may be called.
+    /// The end of the current quarantine. `None` if the plugin may be called.
     #[must_use]
     pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
         self.until.filter(|until| *until > now)
@@ -29,10 +30,10 @@ impl Quarantine {
         *self = Self::default();
     }
 
-    /// Records a failure.
+    /// Records a failure at this time. The failure may begin a quarantine.
     pub fn failed(&mut self, now: Timestamp, policy: QuarantinePolicy) {
         if self.until(now).is_some() {
-            // The call began before the quarantine.
+            // The call began before the quarantine, so its failure does not count.
             return;
         }
         self.failures = self.failures.saturating_add(1);
@@ -62,7 +63,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// The state after `F`ailures and `S`uccesses, one a second from second 0.
+    /// The state after the events of a text, one each second from second 0. `F` is a failure, and `S` is a success.
     fn after(events: &str) -> Quarantine {
         let mut quarantine = Quarantine::default();
         for (second, event) in (0..).zip(events.chars()) {

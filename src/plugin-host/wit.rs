@@ -1,10 +1,10 @@
-//! The versions of the WIT package that components may be written against, one adapter each.
+//! The supported versions of the WIT package. Each has an adapter.
 //!
-//! A component names its version in its exports, so it is known before anything of the component runs. The
-//! rest of the host knows the questions and answers of the core only.
+//! The exports of a component name its version, so the host knows the version before it runs any code of the component.
+//! The rest of the host uses only the core's questions and answers.
 //!
-//! A new version is a folder beside `v0_1_0`, a variant of [`Exports`] and an entry of [`VERSIONS`]. [`LATEST`] then
-//! names it.
+//! A new version needs three things: a folder beside `v0_1_0`, a variant of [`Exports`], and an entry of [`VERSIONS`].
+//! [`LATEST`] then names the new version.
 
 mod adapter;
 pub(crate) mod v0_1_0;
@@ -17,17 +17,17 @@ use self::adapter::Adapter;
 pub(crate) use self::adapter::Reply;
 use crate::call::CallState;
 
-/// The WIT package.
+/// The name of the WIT package that plugins implement.
 pub(crate) const PACKAGE: &str = "paddock:policy";
 
-/// A version of the WIT package.
+/// A supported version of the WIT package.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WitVersion {
-    /// As components name it, such as `0.1.0`.
+    /// The version as the exports of components name it, such as `0.1.0`.
     pub(crate) name: &'static str,
     /// The interfaces that a component of this version may import.
     pub(crate) imports: &'static [&'static str],
-    /// Gives components of this version the imports that they may have.
+    /// Adds the imports that components of this version may have.
     pub(crate) add_to_linker: fn(&mut Linker<CallState>) -> Result<()>,
     /// Looks up the exports of a component of this version.
     pub(crate) find_exports: fn(&InstancePre<CallState>, &[Hook]) -> Result<Exports>,
@@ -50,24 +50,24 @@ pub const MIN_VERSION: &str = V0_1_0.name;
 /// The newest supported version.
 pub const MAX_VERSION: &str = LATEST.name;
 
-/// Gives components of every supported version the imports that they may have.
+/// Adds the imports that components of each supported version may have.
 pub(crate) fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
     VERSIONS.iter().try_for_each(|version| (version.add_to_linker)(linker))
 }
 
-/// A range of versions for people: `0.1.0`, or `0.1.0 to 0.3.0`.
+/// A range of versions for messages: `0.1.0`, or `0.1.0 to 0.3.0`.
 pub(crate) fn range(min: &str, max: &str) -> String {
     if min == max { min.to_owned() } else { format!("{min} to {max}") }
 }
 
-/// The exports of a component, looked up once for all calls.
+/// The exports of a component. They are looked up once, for all calls.
 pub(crate) enum Exports {
-    /// Of `paddock:policy@0.1.0`.
+    /// The exports of a component that implements `paddock:policy@0.1.0`.
     V0_1_0(v0_1_0::Exports),
 }
 
 impl Exports {
-    /// The calls, in terms of the core.
+    /// The calls of this component, with the core's types.
     pub(crate) fn adapter(&self) -> &dyn Adapter {
         match self {
             Exports::V0_1_0(exports) => exports,
@@ -75,7 +75,7 @@ impl Exports {
     }
 }
 
-/// An interface of the package, as a component names it: `paddock:policy/pool-size@0.1.0`.
+/// The name of an interface of the package, such as `paddock:policy/pool-size@0.1.0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InterfaceName<'a> {
     pub(crate) interface: &'a str,
@@ -83,7 +83,7 @@ pub(crate) struct InterfaceName<'a> {
 }
 
 impl<'a> InterfaceName<'a> {
-    /// `None` for an interface of another package.
+    /// Parses the name of an import or export. `None` if the interface belongs to another package.
     pub(crate) fn parse(name: &'a str) -> Option<Self> {
         let rest = name.strip_prefix(PACKAGE)?.strip_prefix('/')?;
         let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));

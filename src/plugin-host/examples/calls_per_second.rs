@@ -1,6 +1,6 @@
-//! How long the built-ins take to load and to answer, each call in a fresh instance.
+//! Measures how long the built-ins take to load and to answer. Each call uses a new instance.
 //!
-//! `cargo run --release -p paddock-plugin-host --example calls-per-second`. Prints; asserts nothing.
+//! `cargo run --release -p paddock-plugin-host --example calls-per-second` prints the times and checks nothing.
 
 #![expect(clippy::unwrap_used, reason = "a measurement: whatever fails ends it")]
 

@@ -1,10 +1,10 @@
-//! Turns the core module that a compiler writes into the component that the host loads.
+//! Turns the core module that a compiler writes into a component that the host can load.
 //!
-//! The build scripts use this file too, so built-ins become components in the same way as users' plugins.
+//! The build scripts include this file, so built-ins become components in the same way as users' plugins.
 
 use wit_component::ComponentEncoder;
 
-/// Wraps a core WebAssembly module, whose custom sections describe its world, into a component.
+/// Wraps a core WebAssembly module into a component. The custom sections of the module describe its world.
 ///
 /// # Errors
 /// The fault of the module.

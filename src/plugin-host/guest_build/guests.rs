@@ -1,7 +1,7 @@
-//! Builds plugins of the `plugins/` workspace to components, with a nested cargo and `wit-component`.
+//! Builds plugins of the `plugins/` workspace as components, with a nested cargo and `wit-component`.
 //!
-//! The build scripts of this crate and of `tests/guests` use it. The nested builds share one target folder, and must
-//! not inherit the environment that the outer cargo sets for its own compiler.
+//! The build scripts of this crate and of `tests/guests` include this file. The nested builds share one target folder.
+//! They must not inherit the environment that the outer cargo sets for its own compiler.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::componentize::componentize;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds the plugins at these paths in `plugins/`, and writes `<out>/<package>.wasm` for each.
+/// Builds the plugins at these paths under `plugins/`, and writes `<out>/<package>.wasm` for each.
 pub fn build(plugins: &Path, guests: &[&str], out: &Path) -> Result<(), String> {
     for watched in ["Cargo.toml", "Cargo.lock", "sdk", "../wit"].iter().chain(guests) {
         println!("cargo::rerun-if-changed={}", plugins.join(watched).display());
@@ -30,12 +30,12 @@ pub fn build(plugins: &Path, guests: &[&str], out: &Path) -> Result<(), String> 
     Ok(())
 }
 
-/// The source of the target's standard library.
+/// The origin of the target's standard library.
 #[derive(Clone, Copy)]
 enum Std {
-    /// It is installed.
+    /// rustup installed it with the toolchain.
     Installed,
-    /// It is built from the sources of the toolchain.
+    /// The nested cargo builds it from the sources of the toolchain.
     FromSource,
 }
 
@@ -75,8 +75,8 @@ fn rustc(arguments: &[&str]) -> Option<String> {
     String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// `target/plugins` of the outer build, whose `OUT_DIR` is `target/<profile>/build/<package>/out`. It is shared, so
-/// that clippy, tests and profiles do not build the plugins once each; cargo's lock keeps the builds apart.
+/// `target/plugins` of the outer build, whose `OUT_DIR` is `target/<profile>/build/<package>/out`. Clippy, tests and
+/// every profile share this folder, so the plugins are built once. Cargo's lock keeps concurrent builds apart.
 fn target_dir(out: &Path) -> PathBuf {
     out.ancestors().nth(4).unwrap_or(out).join("plugins")
 }
@@ -98,7 +98,7 @@ fn compile(plugins: &Path, packages: &[&str], target: &Path, std: Std) -> Result
         cargo.args(["--package", package]);
     });
     if let Std::FromSource = std {
-        // A stable compiler accepts -Z flags only with this variable, which stays in the nested build.
+        // A stable compiler accepts -Z flags only with this variable. Only the nested build gets it.
         cargo.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
     }
     let output = cargo.output().map_err(|error| format!("cannot run cargo for the plugins: {error}"))?;
@@ -110,7 +110,7 @@ fn compile(plugins: &Path, packages: &[&str], target: &Path, std: Std) -> Result
     Err(format!("the plugins do not build: {messages}"))
 }
 
-/// Whether the outer cargo, clippy or a coverage tool sets this variable for its own compilers and build scripts.
+/// Whether the outer cargo, clippy or a coverage tool set this variable for its own compilers and build scripts.
 fn belongs_to_outer_build(name: &OsString) -> bool {
     let name = name.to_string_lossy();
     let ours = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
@@ -123,7 +123,8 @@ fn belongs_to_outer_build(name: &OsString) -> bool {
     theirs.iter().any(|prefix| name.starts_with(prefix)) || exact.contains(&name.as_ref())
 }
 
-/// Panic messages contain file names, so the paths are remapped: the same sources give the same digest in any folder.
+/// Compiler flags that remap the paths of this machine. Panic messages contain file names, so without them the digest
+/// of a component would depend on the folder in which it was built.
 fn remapped_paths(plugins: &Path) -> OsString {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));

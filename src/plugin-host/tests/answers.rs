@@ -1,4 +1,4 @@
-//! Answers are repeatable, and their texts have limits.
+//! Answers are repeatable, and the texts in them are limited.
 
 use paddock_core::question::{Answer, Hook, Verdict};
 
@@ -32,8 +32,8 @@ fn same_question_needs_the_same_fuel() {
         host.load(paddock_plugin_host::Source { name: "pool-by-demand", component: pool_by_demand, limits }).is_ok()
             && host.ask(&ask, now()).is_ok()
     };
-    // The least fuel that suffices, found by halving, is the same whenever it is looked for: not one unit
-    // less will do.
+    // A binary search finds the least fuel that suffices. Each search finds the same number, so one unit less is never
+    // enough.
     let least = || {
         let (mut too_little, mut enough) = (0_u64, 10_000_000_u64);
         while enough - too_little > 1 {
@@ -72,7 +72,7 @@ fn size_out_of_bounds_is_passed_on_for_the_core_to_clamp() {
     assert_eq!(pool.desired, u32::MAX);
 }
 
-/// `paddock_core::admission` decides which fields and operations a patch may have.
+/// The host only checks the syntax. `paddock_core::admission` decides which fields and operations a patch may contain.
 #[test]
 fn patch_is_passed_on_for_the_core_to_judge() {
     for (mode, part) in [("forbidden-patch", "/metadata/ownerReferences"), ("stealing-patch", "/metadata/finalizers")] {
@@ -93,7 +93,8 @@ fn settings_reach_the_plugin() {
     }
 }
 
-/// Lines of log go to the tracing subscriber of the thread, marked, and not without end.
+/// The log lines of a plugin reach the tracing subscriber of the thread. They carry the name of the plugin, and their
+/// number is limited.
 #[test]
 fn log_lines_have_the_name_of_the_plugin_and_a_limit() {
     use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! The built-in plugins through the host: each hook has one, and every field of a question arrives.
+//! The built-in plugins, called through the host. Each hook has one, and every field of a question reaches it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use paddock_plugin_host::Host;
 
 use crate::common::{ask, host, idle, labels, now, pod, pool, question, runtime_class};
 
-/// A host with the built-ins, and the built-in's answer.
+/// The answer of the built-in for the question's hook.
 fn answer(host: &Host, question: Question) -> Answer {
     let binding = host.load_built_ins().unwrap().into_iter().find(|b| b.hook == question.hook()).unwrap();
     host.ask(&ask(&binding.plugin, "{}", question), now()).unwrap()

@@ -1,4 +1,4 @@
-//! A host, questions and bindings for tests.
+//! A host, questions and requests that the tests share.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(crate) fn now() -> Timestamp {
     "2026-09-01T12:00:00Z".parse().unwrap()
 }
 
-/// Small limits, so that misbehaviour ends soon; no quarantine before its own test.
+/// Small limits, so that a misbehaving plugin is stopped soon. The quarantine has a test of its own and is off here.
 pub(crate) fn config() -> HostConfig {
     HostConfig {
         limits: Limits { memory_bytes: 32 << 20, fuel: 50_000_000, deadline: Limits::MAX.deadline },
@@ -35,7 +35,7 @@ pub(crate) fn ask(plugin: &PluginRef, settings: &str, question: Question) -> Plu
     PluginRequest { binding: "test".into(), plugin: plugin.clone(), settings: settings.into(), question }
 }
 
-/// One question of the misbehaving guest.
+/// Asks the misbehaving guest one question. `mode` selects the misbehaviour.
 pub(crate) fn misbehave(host: &Host, hook: Hook, mode: &str) -> Result<Answer, Failure> {
     let plugin = load(host, "misbehave", paddock_guests::MISBEHAVE);
     let settings = format!(r#"{{"mode":"{mode}"}}"#);
@@ -58,7 +58,7 @@ pub(crate) fn labels(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
 pub(crate) fn classes() -> Vec<RuntimeClassFact> {
     let class =
         |name: &str, isolated, nodes| RuntimeClassFact { name: name.into(), handler: name.into(), isolated, nodes };
-    // Not in the order of names: the host sorts them.
+    // The names are not sorted, because the host is expected to sort them.
     vec![class("runc", false, 3), class("kata", true, 1), class("gvisor", true, 2)]
 }
 

@@ -1,4 +1,4 @@
-//! The example plugins, with the settings and the questions that their comments describe.
+//! The example plugins, with the settings and the questions that their own comments describe.
 
 use paddock_core::question::{AdmissionQuestion, Answer, Hook, Question, Verdict};
 use paddock_plugin_host::Source;
@@ -14,7 +14,7 @@ fn allowed_images_judges_the_pod_of_a_sandbox() {
     assert_eq!(plugin.hooks, [Hook::Admission]);
     let verdict = |image: &str| {
         let object = format!(r#"{{"spec":{{"containers":[{{"image":"{image}"}}]}}}}"#);
-        // The operator asks without a user before it creates the pod of a Sandbox.
+        // The operator asks before it creates the pod of a Sandbox, and that question has no user.
         let question = AdmissionQuestion { object, username: String::new(), groups: vec![], ..pod() };
         let question = ask(&plugin.plugin, SETTINGS, Question::Admission(Box::new(question)));
         let Answer::Admission(answer) = host.ask(&question, now()).unwrap() else { panic!() };

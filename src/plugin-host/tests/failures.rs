@@ -1,4 +1,4 @@
-//! Whatever a plugin does, a call ends with a typed failure, and the next question is answered.
+//! A call of a misbehaving plugin ends with a typed failure, and the next question is answered.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use paddock_plugin_host::{Host, HostConfig, Limits, QuarantinePolicy, Source};
 
 use crate::common::{ask, config, host, load, misbehave, now, question};
 
-/// The call fails in this way, and the same host answers the next question.
+/// Checks that a call fails in this way, and that the same host answers the next question.
 fn check(hook: Hook, mode: &str, kind: FailureKind, message: &str) {
     let host = host();
     let failure = misbehave(&host, hook, mode).unwrap_err();
@@ -78,7 +78,7 @@ fn answers_that_the_host_cannot_accept_are_invalid() {
         (Hook::RuntimeClass, "no-such-name", "choice: \"Not A Name\""),
         (Hook::Admission, "broken-patch", "patch: not a JSON Patch"),
         (Hook::Admission, "patch-and-deny", "patch: not allowed beside a denial"),
-        // What the host would have to copy is bounded, whatever the guest's memory holds.
+        // The number of bytes that the host copies is limited, even if the guest's memory contains more.
         (Hook::Idle, "long-line", ""),
     ] {
         check(hook, mode, FailureKind::Invalid, message);

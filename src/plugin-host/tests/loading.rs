@@ -1,4 +1,4 @@
-//! Components that are loaded, and components that are refused with the reason.
+//! Valid components are loaded. Invalid components are refused with the reason.
 
 use paddock_core::question::{FailureKind, Hook};
 use paddock_plugin_host::{Host, HostConfig, Limits, LoadError, Source, componentize};
@@ -104,7 +104,7 @@ fn settings_are_checked_by_the_plugin() {
 
 #[test]
 fn component_of_a_module_without_a_world_has_no_hooks() {
-    // A valid core module with nothing in it.
+    // A valid core module that contains nothing.
     let component = componentize(b"\0asm\x01\0\0\0").unwrap();
     assert_eq!(refusal(&component), LoadError::NoHooks);
     assert!(componentize(b"rubbish").is_err());

@@ -1,11 +1,11 @@
-//! The text of a released WIT version does not change.
+//! Fails if the text of a released WIT version changes.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-/// The released versions, with the digest of their folder's names and contents.
+/// The released versions. Each has a digest over the names and contents of the files in its folder.
 const RELEASED: [(&str, &str); 1] = [("v0.1.0", "e23d3b1f43903d732d68162a7101cad07c7e505b8137deb23183c5bde4e14ae8")];
 
 #[test]
@@ -26,7 +26,7 @@ fn released_wit_is_never_edited() {
     }
 }
 
-/// SHA-256 over the name, the length and the content of every file of a folder, in the order of their names.
+/// SHA-256 over the name, the length and the content of every file in a folder, sorted by name.
 fn folder_digest(folder: &Path) -> String {
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();

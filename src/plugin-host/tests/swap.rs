@@ -1,4 +1,4 @@
-//! Plugins are loaded and removed while questions are asked.
+//! Plugins are loaded and removed while others answer questions.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn running_call_finishes_on_the_plugin_that_it_began_with() {
         std::thread::sleep(Duration::from_millis(200));
         host.unload(&old);
         load(&host, "new", paddock_guests::POOL_FIXED);
-        // Stopped by its own deadline, not by the unloading.
+        // The call's own deadline stopped it, and not the removal of the plugin.
         assert_eq!(calling.join().unwrap().unwrap_err().kind, FailureKind::Deadline);
     });
 }

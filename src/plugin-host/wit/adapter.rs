@@ -1,4 +1,4 @@
-//! The calls that each WIT version offers, in terms of the core.
+//! The calls that an adapter of a WIT version offers. They use the core's types.
 
 use paddock_core::question::{Answer, Hook, Question};
 use wasmtime::component::Instance;
@@ -7,12 +7,13 @@ use wasmtime::{Result, Store};
 use crate::answer::InvalidReply;
 use crate::call::CallState;
 
-/// Calls a component of one WIT version with the questions and answers of the core.
+/// Calls a component that implements one WIT version, with the core's questions and answers.
 pub(crate) trait Adapter {
-    /// Checks the type of every export that will be called.
+    /// Checks the type of every export that the host calls.
     fn check_types(&self, store: &mut Store<CallState>, instance: &Instance) -> Result<()>;
 
-    /// Calls `settings.validate-settings`.
+    /// Calls `validate-settings` of the interface `settings`. The inner error is the plugin's message about invalid
+    /// settings.
     fn validate_settings(
         &self,
         store: &mut Store<CallState>,
@@ -20,19 +21,19 @@ pub(crate) trait Adapter {
         settings: (Hook, &str),
     ) -> Result<std::result::Result<(), String>>;
 
-    /// Calls `decide` of the question's hook.
+    /// Calls `decide` of the interface of the question's hook.
     fn decide(&self, store: &mut Store<CallState>, instance: &Instance, question: (&Question, &str)) -> Result<Reply>;
 }
 
-/// The result of a call that ran to its end.
+/// The result of a call that returned.
 pub(crate) enum Reply {
-    /// The component has no such export.
+    /// The component does not export the interface of the hook.
     NoSuchHook,
-    /// The plugin reports that it cannot answer.
+    /// The plugin reported, with this message, that it cannot answer.
     Refused(String),
-    /// An answer that the core's types cannot hold.
+    /// The plugin returned an answer that the core's types cannot represent.
     Invalid(InvalidReply),
-    /// An answer, not yet validated.
+    /// The plugin returned an answer. Its sizes and its syntax are not checked yet.
     Answer(Answer),
 }
 

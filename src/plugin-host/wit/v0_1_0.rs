@@ -1,4 +1,4 @@
-//! `paddock:policy@0.1.0`: the bindings that wasmtime generates from `wit/v0.1.0`, and the calls.
+//! The adapter of `paddock:policy@0.1.0`, with the bindings that wasmtime generates from `wit/v0.1.0`.
 
 mod answers;
 mod questions;
@@ -10,9 +10,10 @@ use wasmtime::{Result, Store};
 use super::adapter::{Adapter, Reply};
 use crate::call::CallState;
 
-/// The version, as components name it.
+/// The version as the exports of components name it.
 pub(super) const NAME: &str = "0.1.0";
-/// The interfaces that a component may import. `types` has no functions: it defines the records that the others pass.
+/// The interfaces that a component may import. `types` has no functions. It defines the records that the other
+/// interfaces use.
 pub(super) const IMPORTS: &[&str] = &["paddock:policy/log@0.1.0", "paddock:policy/types@0.1.0"];
 
 mod bindings {
@@ -22,7 +23,7 @@ mod bindings {
 use bindings::exports::paddock::policy as exports;
 use bindings::paddock::policy::{log, types};
 
-/// Gives components the imports that they may have.
+/// Adds the imports that components of this version may have.
 pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> Result<()> {
     types::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)?;
     log::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)
@@ -42,7 +43,7 @@ impl log::Host for CallState {
     }
 }
 
-/// The exports of a component of this version.
+/// The indices of the exports of a component that implements this version. A hook that the component lacks is `None`.
 pub(crate) struct Exports {
     settings: exports::settings::GuestIndices,
     admission: Option<exports::admission::GuestIndices>,
@@ -52,7 +53,7 @@ pub(crate) struct Exports {
 }
 
 impl Exports {
-    /// Looks up the exports of a component.
+    /// Looks up the exports of a component for its hooks.
     pub(super) fn find(pre: &InstancePre<CallState>, hooks: &[Hook]) -> Result<Self> {
         let has = |hook| hooks.contains(&hook);
         Ok(Self {

@@ -1,4 +1,5 @@
-//! Records of `paddock:policy@0.1.0` as answers of the core; what they say is judged in `answer.rs`.
+//! Converts the answers of `paddock:policy@0.1.0` to answers of the core. `answer.rs` checks their sizes and their
+//! syntax.
 
 use jiff::Timestamp;
 use paddock_core::question::{

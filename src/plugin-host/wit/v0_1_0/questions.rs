@@ -1,4 +1,4 @@
-//! Questions of the core as records of `paddock:policy@0.1.0`.
+//! Converts questions of the core to questions of `paddock:policy@0.1.0`.
 
 use std::collections::BTreeMap;
 
@@ -144,7 +144,7 @@ pub(super) fn pool_size(question: &PoolSizeQuestion) -> exports::pool_size::Ques
     }
 }
 
-/// Nothing in a cluster is older than 1970.
+/// Milliseconds since 1970. A time before 1970 becomes 0, but no object in a cluster is that old.
 fn time(time: Timestamp) -> u64 {
     u64::try_from(time.as_millisecond()).unwrap_or_default()
 }
