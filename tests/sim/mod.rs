@@ -1,8 +1,9 @@
-//! A whole cluster in one process: a model API server, nodes and users, and the real core between them.
+//! The simulation of a whole cluster in one process: a model API server, nodes and users, with the real core between
+//! them.
 //!
-//! A seed decides everything; the same seed gives the same run. `PADDOCK_SIM_SEED=N` runs one seed of each kind of run
-//! and tells what happened before it failed; `PADDOCK_SIM_STEPS=N` makes runs longer or shorter. A run that fails says both,
-//! and which test to run with them.
+//! The seed decides everything, so the same seed gives the same run. `PADDOCK_SIM_SEED=N` runs one seed of each kind of
+//! run and prints the events that led to a failure. `PADDOCK_SIM_STEPS=N` makes runs longer or shorter. The message of
+//! a failed run contains both variables and the name of the test to run with them.
 
 pub(crate) mod answers;
 pub(crate) mod api;
@@ -22,14 +23,14 @@ use run::{Faults, Simulation};
 
 use crate::framework::{Outcome, Test, test};
 
-/// How many runs a test makes of each kind, and of how many steps each.
+/// The number of runs in each test. `STEPS` is the number of steps in each run.
 const RUNS: u64 = 12;
 const STEPS: u64 = 6000;
-/// Tests of each kind, so that several processors share the work.
+/// The number of tests of each kind. Separate tests let several processors share the work.
 const PARTS: u64 = 4;
 const _: () = assert!(KINDS.len() as u64 * PARTS * RUNS * STEPS >= 1_000_000, "a million steps in every `cargo test`");
 
-/// Kinds of runs: what may go wrong in them.
+/// The kinds of runs, by the faults that may happen in them.
 const KINDS: [(&str, Faults); 6] = [
     ("without_faults", Faults { nodes: PluginFailure { evict: 0, end: 20, unready: 20 }, ..Faults::NONE }),
     (
@@ -100,10 +101,10 @@ fn many(kind: &str, faults: Faults, part: u64) -> Outcome {
     Ok(())
 }
 
-/// Steps that the tests of this process have simulated.
+/// The number of steps that the tests of this process have simulated.
 static TOTAL: AtomicU64 = AtomicU64::new(0);
 
-/// The same again, with what happened.
+/// Repeats one run and records its events.
 fn one(kind: &str, faults: Faults, (seed, steps): (u64, u64)) -> Outcome {
     let mut simulation = Simulation::new(seed, faults, true);
     simulation.run(steps).map_err(|error| {

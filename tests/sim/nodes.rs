@@ -1,21 +1,21 @@
-//! The rest of the cluster: a scheduler and kubelets that take pods through their lives, well or badly.
+//! The scheduler and the kubelets of the simulation: they move pods through their phases, and some pods fail.
 
 use serde_json::{Value, json};
 
 use super::api::{Api, Id, Part, Resource};
 
-/// What goes wrong on nodes, in thousandths of their steps.
+/// The faults of nodes, each in thousandths of the nodes' steps.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PluginFailure {
-    /// A pod is evicted.
+    /// The pod is evicted.
     pub(crate) evict: u32,
-    /// A pod's process ends.
+    /// The pod's process exits.
     pub(crate) end: u32,
-    /// A pod stops being Ready for a while.
+    /// The pod is not Ready for a while.
     pub(crate) unready: u32,
 }
 
-/// Whether something is left to do for a pod.
+/// Whether a pod still has a next step.
 pub(crate) fn pending(api: &Api) -> bool {
     let schedulable = nodes(api).next().is_some();
     api.list(Resource::POD).any(|(_, pod)| next(api, pod, schedulable).is_some())
@@ -34,7 +34,7 @@ fn next(api: &Api, pod: &Value, schedulable: bool) -> Option<Next> {
         return None;
     }
     if pod["metadata"]["deletionTimestamp"].is_string() {
-        // Without grace left it waits for a finalizer, not for its node.
+        // A pod without a remaining grace period waits for a finalizer, and not for its node.
         return (pod["metadata"]["deletionGracePeriodSeconds"] != 0).then_some(Next::Remove);
     }
     let bound = pod["spec"]["nodeName"].is_string();
@@ -46,7 +46,7 @@ fn next(api: &Api, pod: &Value, schedulable: bool) -> Option<Next> {
     }
 }
 
-/// Takes one pod one step on, or lets something go wrong with one.
+/// Moves one pod one step forward, or lets a fault happen to one pod.
 pub(crate) fn step(api: &mut Api, rng: &mut fastrand::Rng, trouble: PluginFailure) {
     let schedulable: Vec<String> = nodes(api).collect();
     let any = !schedulable.is_empty();
@@ -92,7 +92,7 @@ pub(crate) fn step(api: &mut Api, rng: &mut fastrand::Rng, trouble: PluginFailur
     let _ = api.patch(id, Part::Whole, &patch);
 }
 
-/// Makes a node, or makes it schedulable again.
+/// Creates a node, or makes an existing node schedulable again.
 pub(crate) fn put_node(api: &mut Api, name: &str) {
     let id = Id::new(Resource::NODE, "", name);
     let ready = json!([{ "type": "Ready", "status": "True" }]);
@@ -110,7 +110,8 @@ pub(crate) fn put_node(api: &mut Api, name: &str) {
     }
 }
 
-/// The node's kubelet hangs, or nobody reaches it: its pods are not Ready any more, and stay where they are.
+/// Makes the node unresponsive, as when its kubelet hangs or the network fails: its pods stop being Ready and stay
+/// bound to the node.
 pub(crate) fn silence(api: &mut Api, name: &str) {
     let unknown = json!({ "status": { "conditions": [{ "type": "Ready", "status": "Unknown" }] } });
     let _ = api.patch(&Id::new(Resource::NODE, "", name), Part::Whole, &unknown);
@@ -121,18 +122,18 @@ pub(crate) fn silence(api: &mut Api, name: &str) {
     }
 }
 
-/// Whether a node's kubelet does what it is told.
+/// Whether the node's kubelet responds.
 fn answers(node: &Value) -> bool {
     node.pointer("/status/conditions/0/status") == Some(&"True".into())
 }
 
-/// Names of nodes that pods can be put on.
+/// The names of the nodes on which pods can be scheduled.
 fn nodes(api: &Api) -> impl Iterator<Item = String> {
     let fit = |node: &Value| node["spec"]["unschedulable"] != true && answers(node);
     api.list(Resource::NODE).filter(move |(_, n)| fit(n)).map(|(id, _)| id.name.to_string())
 }
 
-/// Whether a pod says that it is Ready.
+/// Whether the pod's status reports Ready.
 pub(crate) fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array();
     pod["status"]["phase"] == "Running"
@@ -147,7 +148,7 @@ fn conditions(api: &Api, ready: bool) -> Value {
     ])
 }
 
-/// One of them.
+/// Picks one element at random.
 pub(crate) fn pick<'a, T>(rng: &mut fastrand::Rng, from: &'a [T]) -> Option<&'a T> {
     if from.is_empty() { None } else { from.get(rng.usize(..from.len())) }
 }

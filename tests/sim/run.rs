@@ -1,4 +1,4 @@
-//! One simulation: a seed decides what happens next, in pieces as small as a single request or watch event.
+//! One run of the simulation: a seed decides the next event, which can be as small as one request or one watch event.
 
 mod admission;
 
@@ -16,26 +16,26 @@ use super::operator::{Fate, Flight, Operator, RESYNC, carry_out, resource};
 use super::oracle::{Actor, Oracle, at_rest};
 use super::users;
 
-/// A request that nobody waits for any more is done or never after so long: the API server's own limit, and less than
-/// the time for which the core counts it.
+/// A request that its operator no longer waits for is carried out within this time or not at all. It is the API
+/// server's own limit, and it is shorter than the time for which the core keeps the pending write.
 const LATE: SignedDuration = SignedDuration::from_secs(34);
 
-/// What may go wrong.
+/// The faults that may happen in a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Faults {
-    /// Requests and replies are lost, late or refused; in thousandths.
+    /// Requests and replies are lost, late or refused, in thousandths of the requests.
     pub(crate) requests: u32,
     /// Watches are cut, in thousandths of steps.
     pub(crate) cuts: u32,
     /// The operator crashes, in ten thousandths of steps.
     pub(crate) crashes: u32,
-    /// Another operator takes over, in ten thousandths of steps.
+    /// Another operator becomes the leader, in ten thousandths of steps.
     pub(crate) handovers: u32,
-    /// The clock is set by hours, forward or back; in ten thousandths of steps.
+    /// The clock is moved forward or back by hours, in ten thousandths of steps.
     pub(crate) clock: u32,
     /// Every n-th answer of a plugin is a trap.
     pub(crate) plugins: Option<u64>,
-    /// What goes wrong on nodes.
+    /// The faults of nodes.
     pub(crate) nodes: PluginFailure,
 }
 
@@ -51,23 +51,23 @@ impl Faults {
     };
 }
 
-/// A cluster under simulation.
+/// A simulated cluster.
 pub(crate) struct Simulation {
     rng: Rng,
     pub(crate) api: Api,
-    /// The one that leads comes first.
+    /// The operators. The leader is the first.
     operators: Vec<Operator>,
-    /// Requests whose operator does not wait for them any more, and until when they may still arrive.
+    /// Requests that their operator no longer waits for, with the time until which each may still arrive.
     adrift: Vec<(Flight, Timestamp)>,
-    /// Claims that are asked about, and what was promised to them.
+    /// Claims in admission, and the reservations that were made for them.
     pub(crate) admission: Admission,
     pub(crate) oracle: Oracle,
     faults: Faults,
-    /// Makes names differ from one operator process to the next.
+    /// A counter that gives each operator process other names.
     processes: u64,
-    /// Steps that were made.
+    /// The number of steps so far.
     pub(crate) steps: u64,
-    /// What happened, if that is wanted.
+    /// The recorded events, if the run is traced.
     trace: Option<Vec<String>>,
 }
 
@@ -114,13 +114,13 @@ impl Simulation {
         }
     }
 
-    /// What happened of late, if it was traced.
+    /// The last recorded events, if the run is traced.
     pub(crate) fn history(&self, lines: usize) -> String {
         let Some(trace) = &self.trace else { return String::new() };
         trace[trace.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Lets so much happen, coming to rest three times.
+    /// Runs this number of steps. The cluster comes to rest three times on the way.
     pub(crate) fn run(&mut self, steps: u64) -> Result<(), String> {
         const RESTS: u64 = 3;
         for _ in 0..RESTS {
@@ -154,7 +154,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// One thing happens.
+    /// Lets one event happen.
     fn step(&mut self) -> Result<(), String> {
         self.steps += 1;
         if self.rng.u32(..1000) < self.faults.cuts {
@@ -232,7 +232,7 @@ impl Simulation {
         }
     }
 
-    /// The API server takes up one of the requests on their way to it.
+    /// The API server handles one of the requests that were sent to it.
     fn serve(&mut self) -> Result<(), String> {
         self.drift()?;
         let sent: Vec<usize> =
@@ -279,7 +279,8 @@ impl Simulation {
         let (op, view, planned) = (flight.op.clone(), flight.view.clone(), flight.version);
         let before = self.version(&op);
         let outcome = carry_out(&mut self.api, &op);
-        // Planned on what is stored, and without effect: it should not have been planned.
+        // The plan was made for the stored version and the patch changed nothing, so the patch should not have been
+        // planned.
         if matches!((&op.action, &outcome), (Action::Patch { .. }, Outcome::Stored(_)))
             && planned.is_some()
             && planned == before
@@ -296,7 +297,7 @@ impl Simulation {
         self.api.get(&id)?["metadata"]["resourceVersion"].as_str()?.parse().ok()
     }
 
-    /// A late request may arrive, or not any more.
+    /// Carries out a late request, or drops it.
     fn drift(&mut self) -> Result<(), String> {
         let now = self.api.now;
         self.adrift.retain(|(_, until)| *until > now);
@@ -333,8 +334,8 @@ impl Simulation {
         }
     }
 
-    /// Everybody's clock jumps, by up to a day. Nothing else happens: what is under way has been so for no longer, and who
-    /// waits for a time to pass, as operators do, goes on waiting for as long as before.
+    /// The clock of every process jumps by up to a day. Durations do not change: requests in flight are no older than
+    /// before, and timers, such as those of the operators, run for as long as before.
     fn set_clock(&mut self) {
         let by = SignedDuration::from_secs(self.rng.i64(-86_400..=86_400));
         self.note(|| format!("the clock jumps by {by}"));
@@ -348,7 +349,8 @@ impl Simulation {
         }
     }
 
-    /// The process dies and another begins. What it had sent arrives before the new one lists, or never.
+    /// The operator process dies and a new one starts. The requests of the old process arrive before the new process
+    /// lists, or never.
     fn crash(&mut self) -> Result<(), String> {
         self.note(|| "the operator crashes".to_owned());
         let new = self.process();
@@ -359,13 +361,13 @@ impl Simulation {
         self.settle(drifting.into_iter().map(|(f, _)| f).collect())
     }
 
-    /// The one that stood by takes over, knowing what its watches have delivered so far.
+    /// The standby becomes the leader. It knows only the events that its watches have delivered so far.
     fn hand_over(&mut self) -> Result<(), String> {
         if self.operators.len() < 2 || !self.operators[1].synced() {
             return Ok(());
         }
         self.note(|| "another operator takes over".to_owned());
-        // Its lease ran out before: none of its writes is under way any more.
+        // The lease of the old leader expired earlier, so none of its writes is in flight any more.
         let mut standby = self.process();
         standby.leading = false;
         let old = std::mem::replace(&mut self.operators[0], standby);
@@ -389,7 +391,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Nothing goes wrong any more and nobody wants anything: the cluster comes to rest, and is as it should be.
+    /// Stops all faults and all users, lets the cluster come to rest, and checks its state.
     pub(crate) fn rest(&mut self) -> Result<(), String> {
         self.note(|| "the cluster comes to rest".to_owned());
         let faults = std::mem::replace(&mut self.faults, Faults::NONE);
@@ -403,7 +405,7 @@ impl Simulation {
         }
         let drifting = std::mem::take(&mut self.adrift);
         self.settle(drifting.into_iter().map(|(f, _)| f).collect())?;
-        // Without a pass over everything: nothing is missed that it would have to find.
+        // The periodic resync is switched off, so that this phase shows whether an event was missed.
         let until = self.api.now + RESYNC + SignedDuration::from_mins(7);
         for operator in &mut self.operators {
             operator.without_resync_until(until);
@@ -432,9 +434,9 @@ impl Simulation {
         Ok(())
     }
 
-    /// Until nothing is left that could happen without time passing.
+    /// Runs until every remaining event needs time to pass.
     fn work_off(&mut self) -> Result<(), String> {
-        // More than any cluster of this size needs: beyond it, something goes round in circles.
+        // More rounds than any cluster of this size needs. Beyond this number, the operator is in an endless loop.
         const MOST: u32 = 40_000;
         for _ in 0..MOST {
             let operator = &self.operators[0];

@@ -1,4 +1,4 @@
-//! A scripted cluster: everything happens in a fixed order, but what a test holds back.
+//! A scripted cluster: all events happen in a fixed order, except those that a test holds back.
 
 use std::collections::BTreeSet;
 
@@ -18,15 +18,15 @@ use super::operator::{Operator, carry_out, resource};
 pub(crate) struct ScriptedCluster {
     pub(crate) api: Api,
     pub(crate) operator: Operator,
-    /// Kinds whose watches deliver nothing for now.
+    /// The kinds whose watches deliver nothing for now.
     held: BTreeSet<Kind>,
-    /// Whether nodes do anything.
+    /// Whether the scheduler and the kubelets work.
     pub(crate) nodes_work: bool,
-    /// What was sent, and how it was answered.
+    /// The requests that were sent, and their replies.
     pub(crate) sent: Vec<(Op, ApiReply)>,
 }
 
-/// How a request was answered.
+/// The API server's reply to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ApiReply {
     Stored,
@@ -37,21 +37,21 @@ pub(crate) enum ApiReply {
     Lost,
 }
 
-/// What a test does to the next requests.
+/// The state of the connection for the next requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
-    /// They are served and answered.
+    /// Requests are served and answered.
     Good,
-    /// They are served, and their replies are lost.
+    /// Requests are served, and their replies are lost.
     RepliesLost,
-    /// They are lost.
+    /// Requests are lost.
     RequestsLost,
 }
 
 const NAMESPACE: &str = "agents";
 
 impl ScriptedCluster {
-    /// A cluster with a node, gVisor and a default StorageClass, and these manifests; all at rest.
+    /// Creates a cluster at rest with a node, gVisor, a default StorageClass and these manifests.
     pub(crate) fn new(manifests: &str) -> Self {
         let now: Timestamp = "2030-01-01T12:00:00Z".parse().expect("a time");
         let mut api = Api::new(now);
@@ -68,7 +68,7 @@ impl ScriptedCluster {
         cluster
     }
 
-    /// Creates what manifests say, in the namespace `agents`.
+    /// Creates the objects of the manifests in the namespace `agents`.
     pub(crate) fn apply(&mut self, manifests: &str) {
         for document in serde_yaml_ng::Deserializer::from_str(manifests) {
             let mut document = Value::deserialize(document).expect("YAML");
@@ -95,12 +95,12 @@ impl ScriptedCluster {
         Key::new(kind, if kind.namespaced() { NAMESPACE } else { "" }, name)
     }
 
-    /// The object as it is stored; null if there is none.
+    /// The stored object, or null if it does not exist.
     pub(crate) fn get(&self, kind: Kind, name: &str) -> Value {
         self.api.get(&Self::id(kind, name)).map(|o| Value::clone(o)).unwrap_or_default()
     }
 
-    /// Names of all objects of a kind.
+    /// The names of all objects of a kind.
     pub(crate) fn names(&self, kind: Kind) -> Vec<String> {
         self.api.list(resource(kind)).map(|(id, _)| id.name.to_string()).collect()
     }
@@ -114,7 +114,7 @@ impl ScriptedCluster {
         self.api.delete(&Self::id(kind, name), Deletion::default()).expect("it can be deleted");
     }
 
-    /// The status and reason of a condition.
+    /// The status and the reason of a condition.
     pub(crate) fn says(&self, kind: Kind, name: &str, condition: &str) -> (String, String) {
         let object = self.get(kind, name);
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -123,7 +123,7 @@ impl ScriptedCluster {
         (text("status"), text("reason"))
     }
 
-    /// Name and UID of the controller of an object.
+    /// The name and the UID of an object's controller.
     pub(crate) fn controller(&self, kind: Kind, name: &str) -> (String, String) {
         let object = self.get(kind, name);
         let owner = &object["metadata"]["ownerReferences"][0];
@@ -131,7 +131,7 @@ impl ScriptedCluster {
         (text("name"), text("uid"))
     }
 
-    /// From now on the watch of a kind delivers nothing.
+    /// Holds back the watch of a kind from now on.
     pub(crate) fn hold(&mut self, kind: Kind) {
         self.held.insert(kind);
     }
@@ -140,16 +140,16 @@ impl ScriptedCluster {
         self.held.remove(&kind);
     }
 
-    /// Everything that can happen without time passing.
+    /// Runs every event that can happen without time passing.
     pub(crate) fn settle(&mut self) {
         self.settle_over(Link::Good);
     }
 
     pub(crate) fn settle_over(&mut self, link: Link) {
-        // Far more rounds than any script needs: what takes longer goes round in circles.
+        // Far more rounds than any script needs. A script that takes longer is in an endless loop.
         for _ in 0..500 {
             self.watch();
-            // The operator is quicker than its watches: what it wrote comes back to it when it has done with it.
+            // The operator is faster than its watches: they deliver its writes only after it has finished its queue.
             for _ in 0..20 {
                 self.act(link);
             }
@@ -162,7 +162,7 @@ impl ScriptedCluster {
         panic!("it never settles; the last that was sent: {:?}", self.sent.iter().rev().take(5).collect::<Vec<_>>());
     }
 
-    /// Watches deliver what is not held.
+    /// Delivers the events of all watches that are not held back.
     pub(crate) fn watch(&mut self) {
         loop {
             let kinds: Vec<Kind> =
@@ -176,7 +176,7 @@ impl ScriptedCluster {
         }
     }
 
-    /// The operator works off its queue.
+    /// The operator reconciles all keys in its queue.
     pub(crate) fn act(&mut self, link: Link) {
         for key in self.operator.startable() {
             self.operator.start(&key, self.api.now);
@@ -184,7 +184,7 @@ impl ScriptedCluster {
         self.go_on(link);
     }
 
-    /// The reconciles that are under way go on to their ends.
+    /// Continues the running reconciles until they end.
     pub(crate) fn go_on(&mut self, link: Link) {
         loop {
             let keys = self.operator.advanceable();
@@ -198,7 +198,7 @@ impl ScriptedCluster {
         }
     }
 
-    /// The API server serves what was sent, and the replies come back.
+    /// The API server serves the sent requests, and the replies arrive.
     pub(crate) fn serve(&mut self, link: Link) {
         while !self.operator.flights.is_empty() {
             let op = self.operator.flights[0].op.clone();
@@ -237,7 +237,7 @@ impl ScriptedCluster {
         self.api.gc_pending() || (self.nodes_work && nodes::pending(&self.api))
     }
 
-    /// Time passes, and what is due happens.
+    /// Lets time pass, and runs everything that becomes due.
     pub(crate) fn pass(&mut self, seconds: i64) {
         let until = self.api.now + SignedDuration::from_secs(seconds);
         loop {
@@ -251,13 +251,13 @@ impl ScriptedCluster {
         }
     }
 
-    /// The operator dies and another one begins, knowing nothing.
+    /// The operator dies, and a new one starts without any knowledge.
     pub(crate) fn restart(&mut self) {
         let settings = Settings { seed: 7, ..Settings::default() };
         self.operator = Operator::new(settings, PluginClient::default(), self.api.now);
     }
 
-    /// A second operator, which knows what the API server holds now.
+    /// A second operator that knows the current content of the API server.
     pub(crate) fn another(&self) -> Operator {
         let settings = Settings { seed: 9, ..Settings::default() };
         let mut operator = Operator::new(settings, PluginClient::default(), self.api.now);
@@ -267,7 +267,7 @@ impl ScriptedCluster {
         operator
     }
 
-    /// How many requests of this kind were sent for objects of a kind.
+    /// The number of requests with this verb that were sent for objects of a kind.
     pub(crate) fn count(&self, kind: Kind, verb: &str) -> usize {
         let is = |op: &Op| match &op.action {
             Action::Create { .. } => verb == "create",

@@ -1,4 +1,4 @@
-//! Users of the cluster: they create, change and delete whatever they like, in no sensible order.
+//! The users of the cluster: they create, change and delete objects in a random order.
 
 use fastrand::Rng;
 use jiff::SignedDuration;
@@ -10,12 +10,12 @@ use super::nodes::pick;
 const NAMESPACES: [&str; 2] = ["red", "blue"];
 const TEMPLATES: [&str; 3] = ["t0", "t1", "t2"];
 const POOLS: [&str; 3] = ["p0", "p1", "p2"];
-/// Nodes of the simulated cluster.
+/// The nodes of the simulated cluster.
 pub(crate) const NODES: [&str; 3] = ["n0", "n1", "n2"];
-/// How many names claims and Sandboxes have: few, so that names come again.
+/// The number of names for claims and Sandboxes. It is small, so that names are reused.
 const NAMES: usize = 12;
 
-/// What a user does next. A claim is only answered: others have their say before it is stored.
+/// Performs the next action of a user. A claim is only returned, because admission runs before it is stored.
 pub(crate) fn act(api: &mut Api, rng: &mut Rng) -> Option<Value> {
     let namespace = NAMESPACES[rng.usize(..NAMESPACES.len())];
     let seed = rng.u8(..4) == 0;
@@ -42,7 +42,7 @@ pub(crate) fn act(api: &mut Api, rng: &mut Rng) -> Option<Value> {
     None
 }
 
-/// A claim by somebody who looked first which pool has something Ready.
+/// A claim from a user who looked first for a pool with a Ready Sandbox.
 pub(crate) fn claim_of_warm(api: &Api, rng: &mut Rng) -> Option<Value> {
     let owner = |sandbox: &Value| sandbox["metadata"]["ownerReferences"][0].clone();
     let ready = |sandbox: &Value| {
@@ -58,14 +58,14 @@ pub(crate) fn claim_of_warm(api: &Api, rng: &mut Rng) -> Option<Value> {
     Some(claim)
 }
 
-/// A claim for the same, of another name.
+/// A copy of the claim under another name.
 pub(crate) fn another(rng: &mut Rng, claim: &Value) -> Value {
     let mut another = claim.clone();
     another["metadata"]["name"] = format!("c{}", rng.usize(..NAMES)).into();
     another
 }
 
-/// The cluster as everybody finds it.
+/// Creates the objects that exist before the first step.
 pub(crate) fn furnish(api: &mut Api) {
     for namespace in NAMESPACES {
         create(api, json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }));
@@ -237,7 +237,7 @@ fn sandbox(rng: &mut Rng, namespace: &str, now: jiff::Timestamp) -> Value {
         spec["idleTimeout"] = "soon".into();
     }
     if rng.u8(..12) == 0 {
-        // The name that a claim's own Sandbox would have.
+        // The name that a claim would give to its own Sandbox.
         metadata["name"] = format!("c{}", rng.usize(..NAMES)).into();
     }
     json!({ "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "metadata": metadata, "spec": spec })
@@ -259,7 +259,8 @@ fn patch(api: &mut Api, id: &Id, patch: &Value) {
     let _ = api.patch(id, Part::Main, patch);
 }
 
-/// `kubectl scale`, a client that knows one of the two fields, or one that drops what it does not know.
+/// Changes the operating mode like `kubectl scale`, like a client that knows only one of the two fields, or like a
+/// client that drops unknown fields.
 fn change_mode(api: &mut Api, rng: &mut Rng) {
     let Some(id) = some(api, rng, &[Resource::SANDBOX]) else { return };
     let mode = if rng.bool() { "Running" } else { "Suspended" };
@@ -307,7 +308,7 @@ fn use_sandbox(api: &mut Api, rng: &mut Rng) {
     patch(api, &id, &json!({ "metadata": { "annotations": { "policy.paddock.dev/last-activity": at } } }));
 }
 
-/// Another client writes to a claim, or its user thinks again about its end.
+/// Another client writes to a claim, or the user changes the claim's expiry.
 fn touch_claim(api: &mut Api, rng: &mut Rng) {
     let Some(id) = some(api, rng, &[Resource::CLAIM, Resource::SEED_CLAIM]) else { return };
     let at = (api.now + SignedDuration::from_secs(rng.i64(0..300))).to_string();

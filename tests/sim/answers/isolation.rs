@@ -1,4 +1,4 @@
-//! Stand-ins for `require-isolation` and `runtime-class-by-label`.
+//! Native stand-ins for the plugins `require-isolation` and `runtime-class-by-label`.
 
 use paddock_core::question::{
     AdmissionAnswer, AdmissionQuestion, ClassChoice, Failure, FailureKind, RuntimeClassAnswer, RuntimeClassFact,

@@ -1,4 +1,4 @@
-//! Small native stand-ins for the built-in plugins: the same judgements as data, without a component to run.
+//! Small native stand-ins for the built-in plugins: they give the same answers without running a component.
 
 mod isolation;
 
@@ -9,40 +9,40 @@ use paddock_core::question::{
     PoolSizeAnswer, PoolSizeQuestion, Question,
 };
 
-/// Questions are asked in rounds; so many are enough for every chain of the built-ins.
+/// The plugins are asked in rounds. This number of rounds is enough for every chain of the built-ins.
 const ROUNDS: usize = 8;
 
-/// The stand-ins for the built-ins, and an answer of its own for every binding that a test scripts.
+/// The stand-ins for the built-ins, and the scripted answers of the bindings that a test adds.
 #[derive(Default)]
 pub(crate) struct PluginClient {
-    /// By the name of a binding, or of a hook.
+    /// Results by the name of a binding or of a hook.
     scripted: Vec<(String, Result<Answer, Failure>)>,
-    /// Bound beside the built-ins.
+    /// Bindings beside those of the built-ins.
     extra: Vec<Binding>,
     /// Every n-th question ends in a trap.
     failing: Option<u64>,
-    /// Plugins remember how often they were asked.
+    /// Whether plugins store the number of their questions as their state.
     counting: bool,
     asked: u64,
 }
 
 impl PluginClient {
-    /// A binding of this name (or all of a hook) answers this.
+    /// Sets the result for the binding of this name, or for all bindings of a hook.
     pub(crate) fn script(&mut self, name: &str, result: Result<Answer, Failure>) {
         self.scripted.push((name.to_owned(), result));
     }
 
-    /// Binds a plugin of a test's own.
+    /// Adds the binding of a test.
     pub(crate) fn bind(&mut self, binding: Binding) {
         self.extra.push(binding);
     }
 
-    /// Lets every n-th question fail.
+    /// Makes every n-th question fail.
     pub(crate) fn fail_every(&mut self, n: u64) {
         self.failing = Some(n);
     }
 
-    /// Lets plugins remember something new with every question.
+    /// Makes plugins return a new state with every answer.
     pub(crate) fn count(&mut self) {
         self.counting = true;
     }
@@ -51,7 +51,7 @@ impl PluginClient {
         self.failing = None;
     }
 
-    /// The built-ins and what was bound beside them.
+    /// The bindings of the built-ins and of the test.
     pub(crate) fn bindings(&self) -> Bindings {
         let built_in = |name: &str, hook: Hook| Binding {
             name: format!("{name}/{}", hook.as_str()),
@@ -74,7 +74,7 @@ impl PluginClient {
         Bindings::new(built_ins.into_iter().chain(self.extra.iter().cloned()).collect())
     }
 
-    /// Asks until nothing more is to be asked.
+    /// Asks the plugins until no question is left.
     pub(crate) fn ask<S>(
         &mut self,
         seen: &S,
@@ -119,7 +119,7 @@ impl PluginClient {
     }
 }
 
-/// A plugin's name with a digest made from it.
+/// A plugin's name, with a digest computed from the name.
 pub(crate) fn plugin(name: &str) -> PluginRef {
     let sum = name.bytes().fold(0_u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(b)));
     PluginRef { name: name.to_owned(), digest: format!("sha256:{sum:064x}") }
@@ -145,7 +145,7 @@ fn idle(question: &IdleQuestion, now: Timestamp) -> IdleAnswer {
     stay(now + timeout, format!("no activity for {quiet} s, but not possible for it: suspend"))
 }
 
-/// The least, and what was claimed of late; the core holds it to the most.
+/// Wants the minimum plus the number of recent claims. The core limits the number to the maximum.
 fn pool_size(question: &PoolSizeQuestion, now: Timestamp) -> PoolSizeAnswer {
     let lately: u32 = question.arrivals.iter().rev().take(6).sum();
     let next = SignedDuration::from_secs(i64::from(question.bucket_seconds));

@@ -1,4 +1,4 @@
-//! How an object goes: at once, or when its grace period and its finalizers are over.
+//! The deletion of an object: it is removed at once, or when its grace period and its finalizers have ended.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Api, Done, FOREGROUND, Id, Refused, Resource, add_finalizer, finalizers};
 
-/// Preconditions of a deletion, and how dependents go: in the foreground or, said as plainly, in the background.
+/// Preconditions of a deletion, and its propagation policy: foreground or background, which the request always names.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Deletion<'a> {
     pub(crate) uid: Option<&'a str>,
@@ -14,11 +14,11 @@ pub(crate) struct Deletion<'a> {
     pub(crate) foreground: bool,
 }
 
-/// The grace period of a pod that does not say its own.
+/// The grace period of a pod that does not set its own.
 const GRACE_SECONDS: i64 = 30;
 
 impl Api {
-    /// DELETE.
+    /// The model of a DELETE request.
     pub(crate) fn delete(&mut self, id: &Id, options: Deletion<'_>) -> Result<Done, Refused> {
         let old = self.get(id).cloned().ok_or(Refused::NotFound)?;
         let metadata = &old["metadata"];
@@ -28,7 +28,7 @@ impl Api {
         }
         let going = metadata["deletionTimestamp"].is_string();
         if going && metadata["deletionGracePeriodSeconds"].as_i64() > Some(0) {
-            // Its grace period runs, and a second deletion changes nothing of it.
+            // The grace period is running, so a second deletion changes nothing.
             return Ok(Done::Stored(old));
         }
         let grace = if going { 0 } else { grace(id, &old) };
@@ -39,7 +39,8 @@ impl Api {
             drop_finalizer(&mut new, FOREGROUND);
         }
         if grace == 0 && finalizers(&new).next().is_none() {
-            // It takes the finalizer away without storing that, and then holds the version against an object without one.
+            // The API server removes the finalizer without storing that version. It then compares the precondition with
+            // an object that no longer has the finalizer, so the precondition fails.
             if finalizers(&old).next().is_some() && options.resource_version.is_some() {
                 return Err(Refused::Conflict);
             }
@@ -58,7 +59,8 @@ impl Api {
         Ok(Done::Stored(self.put(id.clone(), new)))
     }
 
-    /// What a kubelet does when the last process of a pod has ended: a deletion without grace. Finalizers still hold it.
+    /// The kubelet's final deletion without a grace period, after a pod's last process has ended. Finalizers still
+    /// delay it.
     pub(crate) fn finish_deletion(&mut self, id: &Id) {
         let Some(old) = self.get(id).cloned() else { return };
         let held = finalizers(&old).next().is_some();
@@ -70,7 +72,7 @@ impl Api {
         }
     }
 
-    /// A pod whose grace is over is stored as such, though it may be removed at once.
+    /// Stores a pod with a grace period of zero, even if the pod is removed right after that.
     fn announce(&mut self, id: &Id, mut pod: Value) {
         if id.resource == Resource::POD {
             self.mark(id, &mut pod, 0);
@@ -87,7 +89,7 @@ impl Api {
         metadata["deletionGracePeriodSeconds"] = grace.into();
     }
 
-    /// Stores an object, or removes it if it only waited for its last finalizer.
+    /// Stores an object, or removes it if it waited only for its last finalizer.
     pub(super) fn settle(&mut self, id: &Id, new: Value) -> Arc<Value> {
         let metadata = &new["metadata"];
         let waited = metadata["deletionTimestamp"].is_string();
@@ -100,7 +102,7 @@ impl Api {
     }
 }
 
-/// A pod on a node is given time to end, unless it has ended.
+/// The grace period of a pod on a node, unless the pod has finished. Every other object has none.
 fn grace(id: &Id, object: &Value) -> i64 {
     let ended = matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
     if id.resource != Resource::POD || !object["spec"]["nodeName"].is_string() || ended {

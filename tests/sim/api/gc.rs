@@ -1,10 +1,11 @@
-//! The garbage collector: what all owners have left goes, and a foreground deletion ends when its blocking dependents are
-//! gone.
+//! The garbage collector: it deletes objects whose owners no longer exist, and it completes a foreground deletion when
+//! the blocking dependents are removed.
 //!
-//! It works as the real one does, since what becomes of circles and of owners that never were depends on how: events make a
-//! graph, late and of each kind in their order; what an event touches is queued; what is queued is judged by what is stored.
-//! Order alone is left to whoever takes its steps. Nothing here is repeated for ever, as the real one does with references
-//! that nobody can resolve.
+//! It works like the real collector, because its steps decide the outcome for ownership cycles and for owners that
+//! never existed. Events build a graph. They may arrive late, but the events of one kind stay in order. An event adds
+//! the objects that it touches to a queue, and the collector decides about a queued object from the stored objects. The
+//! caller chooses only the order of the steps. The model does not retry endlessly, as the real collector does for
+//! references that cannot be resolved.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,20 +14,20 @@ use serde_json::{Value, json};
 
 use super::{Api, Change, Deletion, FOREGROUND, Id, Part, Resource, finalizers};
 
-/// What the collector believes, and what it has yet to do.
+/// The collector's knowledge and its remaining work.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Collector {
-    /// By UID.
+    /// Objects by UID.
     graph: BTreeMap<Arc<str>, Node>,
-    /// How much of each resource's log it has read.
+    /// The number of events that were read from each resource's log.
     read: BTreeMap<Resource, usize>,
-    /// Owners that it asked for in vain.
+    /// Owners that the collector requested and did not find.
     missing: VecDeque<(Arc<str>, Name)>,
-    /// To be looked at.
+    /// Objects to process.
     queue: BTreeSet<Arc<str>>,
 }
 
-/// What an object, or a reference to it, says that it is: a kind that nobody knows has no place.
+/// The identity of an object, from the object itself or from a reference to it. An unknown kind has no `id`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
     id: Option<Id>,
@@ -38,14 +39,14 @@ struct Node {
     name: Name,
     owners: Vec<Owner>,
     dependents: BTreeSet<Arc<str>>,
-    /// Known from references alone.
+    /// The object is known only from references.
     is_virtual: bool,
     going: bool,
-    /// It waits for its dependents. Once it does, it is taken to do so for ever.
+    /// The object waits for its dependents. The collector assumes that this never ends.
     waits: bool,
-    /// The version at which it began to.
+    /// The resource version at which the waiting began.
     waits_since: u64,
-    /// Under which names it was not found.
+    /// The names under which the object was not found.
     not_found: BTreeSet<Name>,
 }
 
@@ -56,11 +57,11 @@ struct Owner {
     blocks: bool,
 }
 
-/// Events that are read at once: the graph is quicker than what is done by it.
+/// The number of events that are read at once. The graph changes faster than the collector acts on it.
 const READ_AT_ONCE: usize = 16;
 
 impl Api {
-    /// Whether there is something to do.
+    /// Whether the collector has work to do.
     pub(crate) fn gc_pending(&self) -> bool {
         let gc = &self.collector;
         !gc.queue.is_empty() || !gc.missing.is_empty() || !self.unguarded.is_empty() || self.unread().next().is_some()
@@ -71,7 +72,7 @@ impl Api {
         self.logs().filter(move |(resource, length)| read(*resource) < *length).map(|(resource, _)| resource)
     }
 
-    /// Does one thing; `pick` chooses which, by its place among those that wait.
+    /// Performs one step. `pick` chooses it by its position among the possible steps.
     pub(crate) fn gc_step(&mut self, pick: impl FnOnce(usize) -> usize) {
         let unread: Vec<Resource> = self.unread().collect();
         let missing = usize::from(!self.collector.missing.is_empty());
@@ -116,7 +117,7 @@ impl Api {
         }
     }
 
-    /// Judges one object by what is stored of it and of its owners.
+    /// Processes one object, using the stored state of the object and of its owners.
     fn look(&mut self, uid: &Arc<str>) {
         let Some(node) = self.collector.graph.get(uid).cloned() else { return };
         if node.going && !node.waits {
@@ -133,7 +134,7 @@ impl Api {
         let owners = owners(&object, &id.namespace);
         let mut states = Vec::new();
         for owner in &owners {
-            // One that cannot be looked up spoils it all.
+            // If one owner cannot be looked up, nothing is decided.
             let Some(state) = self.state(owner) else { return };
             states.push(state);
         }
@@ -150,7 +151,8 @@ impl Api {
         } else if waited_for {
             let circle = node.dependents.iter().any(|d| self.collector.graph.get(d).is_some_and(|d| d.waits));
             if circle && owners.iter().any(|o| o.blocks) {
-                // Its owner must not wait for it. The version that it was to be deleted at is outdated by that: once more.
+                // Its owner must not wait for it. This patch outdates the version for the deletion, so the object is
+                // processed again.
                 self.rewrite_owners(&id, &object, |owner| {
                     let mut owner = owner.clone();
                     owner["blockOwnerDeletion"] = false.into();
@@ -177,7 +179,7 @@ impl Api {
         let _ = self.patch(id, Part::Whole, &json!({ "metadata": { "ownerReferences": owners } }));
     }
 
-    /// One that waits for its dependents.
+    /// Processes an object that waits for its dependents.
     fn go_on_waiting(&mut self, uid: &Arc<str>, id: &Id, object: &Value) {
         let graph = &self.collector.graph;
         let dependents = graph.get(uid).into_iter().flat_map(|node| &node.dependents);
@@ -200,7 +202,7 @@ impl Api {
         let _ = self.patch(id, Part::Whole, &json!({ "metadata": { "finalizers": rest } }));
     }
 
-    /// `None` for a kind that nobody knows.
+    /// Returns `None` for an unknown kind.
     fn state(&self, owner: &Owner) -> Option<State> {
         let found = self.get(owner.name.id.as_ref()?).filter(|o| o["metadata"]["uid"] == *owner.uid);
         let Some(object) = found else { return Some(State::Dangling) };
@@ -223,7 +225,7 @@ impl Collector {
             if node.name != name {
                 node.name = name.clone();
                 let dependents = node.dependents.clone();
-                // Those that call it something else.
+                // The dependents that reference this object under another name.
                 let (_, others) = self.partition(&uid, &dependents, &name);
                 self.queue.extend(others);
             }
@@ -249,8 +251,9 @@ impl Collector {
             let node = Node { owners: new.clone(), is_virtual: false, going: goes, ..Node::virtual_one(name) };
             self.graph.insert(uid.clone(), node);
             self.join(&uid, &change.id, &new);
-            // It was there before its owner began to wait, and is read of only now. The real one would leave it, and its
-            // owner, for ever; but its events of different kinds are never so far apart.
+            // The object existed before its owner began to wait, and its event is read only now. The real collector
+            // would leave the object and its owner forever, but its events of different kinds never arrive so far
+            // apart.
             let overlooked = new.iter().filter_map(|o| self.graph.get(&o.uid)).any(|o| o.waits_since > version(object));
             if overlooked {
                 self.queue.insert(uid.clone());
@@ -269,8 +272,8 @@ impl Collector {
         }
     }
 
-    /// Adds a dependent to its owners. One that is not known is looked for; one that is known under another name makes the
-    /// dependent suspicious.
+    /// Adds a dependent to its owners. An unknown owner is looked up. If an owner is known under another name, the
+    /// dependent is processed again.
     fn join(&mut self, dependent: &Arc<str>, id: &Id, owners: &[Owner]) {
         for owner in owners {
             if let Some(node) = self.graph.get_mut(&owner.uid) {
@@ -289,7 +292,7 @@ impl Collector {
         }
     }
 
-    /// Takes a node out; those that it owned are looked at, and those that waited for it.
+    /// Removes a node. Its dependents are processed next, and so are the owners that waited for it.
     fn remove(&mut self, uid: &Arc<str>) {
         let Some(node) = self.graph.remove(uid) else { return };
         self.queue.extend(node.dependents);
@@ -303,7 +306,7 @@ impl Collector {
         }
     }
 
-    /// It was looked for under a name, and is not there.
+    /// The object was looked up under a name and does not exist.
     fn not_there(&mut self, uid: &Arc<str>, name: Name) {
         let Some(node) = self.graph.get(uid) else { return };
         let (agree, differ) = self.partition(uid, &node.dependents, &name);
@@ -319,7 +322,7 @@ impl Collector {
             self.remove(uid);
             return;
         }
-        // Some know it by another name: perhaps it is there under that one.
+        // Some dependents reference it under another name, so it may exist under that name.
         let mut not_found = node.not_found.clone();
         not_found.insert(name);
         let called = |d: &Arc<str>| self.graph.get(d).map(|d| d.owners.clone()).unwrap_or_default();
@@ -337,7 +340,7 @@ impl Collector {
         }
     }
 
-    /// Those among the dependents that call their owner by this name, and those that do not.
+    /// The dependents that reference the owner by this name, and the other dependents.
     fn partition(&self, uid: &str, dependents: &BTreeSet<Arc<str>>, name: &Name) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
         let agrees = |dependent: &&Arc<str>| {
             let node = self.graph.get(*dependent);
@@ -353,7 +356,7 @@ impl Name {
         Self { id: Some(id.clone()), unknown: String::new() }
     }
 
-    /// As a reference of somebody in this namespace says it.
+    /// The identity that a reference in an object of this namespace states.
     fn said(reference: &Value, namespace: &str) -> Self {
         let text = |field: &str| reference[field].as_str().unwrap_or_default();
         match Resource::named(text("apiVersion"), text("kind")) {
@@ -400,6 +403,6 @@ fn version(object: &Value) -> u64 {
 enum State {
     Dangling,
     Solid,
-    /// It goes when its dependents are gone.
+    /// The object is terminating, and waits for its dependents.
     Waits,
 }

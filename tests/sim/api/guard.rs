@@ -1,11 +1,11 @@
-//! The guard of volume claims: one that is to go stays until no pod on a node names it.
+//! The protection of volume claims: a terminating claim stays until no pod on a node names it.
 
 use serde_json::{Value, json};
 
 use super::{Api, IN_USE, Id, Part, Resource, finalizers};
 
 impl Api {
-    /// Looks at one volume claim.
+    /// Processes one volume claim.
     pub(super) fn guard(&mut self, id: &Id) {
         let Some(claim) = self.get(id).cloned() else { return };
         let guarded = finalizers(&claim).any(|f| f == IN_USE);
@@ -29,7 +29,7 @@ impl Api {
     }
 }
 
-/// Names of the volume claims that a pod mounts.
+/// The names of the volume claims that a pod mounts.
 pub(super) fn volume_claims(pod: &Value) -> impl Iterator<Item = &str> {
     let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
     volumes.filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str())

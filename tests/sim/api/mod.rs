@@ -1,8 +1,8 @@
-//! A model of the API server, in memory and over raw JSON: what a client can observe of create, patch and delete.
+//! A model of the API server, in memory and over raw JSON. It models the visible effects of create, patch and delete.
 //!
-//! It knows resource versions, UIDs, generations, preconditions, merge patches (RFC 7386), the status subresource,
-//! graceful deletion, finalizers, and the defaults and rules of this project's definitions. It shares no code with the
-//! core, whose judge it is, and is itself held to a real API server (`e2e::model`).
+//! It implements resource versions, UIDs, generations, preconditions, merge patches (RFC 7386), the status subresource,
+//! graceful deletion, finalizers, and the defaults and rules of this project's CRDs. It shares no code with the core,
+//! which it is used to check. The tests in `e2e::model` compare it with a real API server.
 
 mod deletion;
 mod gc;
@@ -19,16 +19,16 @@ pub(crate) use deletion::Deletion;
 pub(crate) use resource::Resource;
 pub(crate) use store::{Api, Change, Id};
 
-/// Why the API server did not do what it was asked.
+/// The reason for which the API server refused a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// 404.
+    /// Status 404.
     NotFound,
-    /// 409 `AlreadyExists`.
+    /// Status 409 with the reason `AlreadyExists`.
     Exists,
-    /// 409 `Conflict`: a precondition did not hold.
+    /// Status 409 with the reason `Conflict`: a precondition failed.
     Conflict,
-    /// 422 and other refusals for good.
+    /// Status 422, and every other permanent refusal.
     Invalid(String),
 }
 
@@ -38,23 +38,23 @@ impl std::fmt::Display for Refused {
     }
 }
 
-/// What a write came to.
+/// The result of a delete.
 #[derive(Clone, Debug)]
 pub(crate) enum Done {
     /// The object as it is stored now.
     Stored(Arc<Value>),
-    /// It was removed at once.
+    /// The object was removed at once.
     Removed,
 }
 
-/// Which part of an object a patch is for.
+/// The part of an object that a patch may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// Everything but the status.
+    /// Everything except the status.
     Main,
     /// The status alone.
     Status,
-    /// Anything: what only the control plane's own components do.
+    /// Everything. Only components of the control plane use it.
     Whole,
 }
 
@@ -64,12 +64,12 @@ pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 const IN_USE: &str = "kubernetes.io/pvc-protection";
 
 impl Api {
-    /// From now on creations of a kind are refused, as by a quota.
+    /// Refuses all further creations of a kind, as a quota would.
     pub(crate) fn refuse(&mut self, kind: &'static str, message: &str) {
         self.refusing = Some((kind, message.to_owned()));
     }
 
-    /// POST.
+    /// The model of a POST request.
     pub(crate) fn create(&mut self, mut body: Value) -> Result<Arc<Value>, Refused> {
         let resource = Resource::of(&body).ok_or(Refused::NotFound)?;
         if let Some((_, message)) = self.refusing.as_ref().filter(|(kind, _)| *kind == resource.kind()) {
@@ -110,7 +110,8 @@ impl Api {
         Ok(self.put(id, body))
     }
 
-    /// PATCH with a merge patch; `uid` and `resourceVersion` in it are preconditions, of a kind.
+    /// The model of a PATCH request with a merge patch. The fields `uid` and `resourceVersion` in the patch act as
+    /// preconditions.
     pub(crate) fn patch(&mut self, id: &Id, part: Part, patch: &Value) -> Result<Arc<Value>, Refused> {
         let old = self.get(id).cloned().ok_or(Refused::NotFound)?;
         let differs = |field: &str| {
@@ -120,7 +121,7 @@ impl Api {
         if differs("resourceVersion") {
             return Err(Refused::Conflict);
         }
-        // The status endpoint of a custom resource takes over the status alone, before anything is compared.
+        // The status endpoint of a custom resource copies only the status into the object before it compares anything.
         if differs("uid") && !(part == Part::Status && id.resource.custom()) {
             return Err(Refused::Invalid("metadata.uid: field is immutable".to_owned()));
         }
@@ -162,7 +163,7 @@ impl Api {
         if new["metadata"]["managedFields"] == json!([{}]) {
             remove(&mut new["metadata"], "managedFields");
         }
-        // What is empty is not stored.
+        // Empty fields are not stored.
         for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
             let empty =
                 |v: &Value| v.as_object().is_some_and(|o| o.is_empty()) || v.as_array().is_some_and(Vec::is_empty);
@@ -180,7 +181,7 @@ impl Api {
     }
 }
 
-/// RFC 7386.
+/// Applies a merge patch as in RFC 7386.
 pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();

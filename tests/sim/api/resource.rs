@@ -1,8 +1,8 @@
-//! The resources that the model API server knows, by their group and kind.
+//! The resources that the model API server knows, by group and kind.
 
 use serde_json::Value;
 
-/// One resource; an index into the table below.
+/// One resource, as an index into the table below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Resource(u8);
 
@@ -10,7 +10,8 @@ struct Facts {
     group: &'static str,
     kind: &'static str,
     namespaced: bool,
-    /// Custom resources of this project: the main endpoint ignores `status`, the status endpoint the rest.
+    /// Whether it is a custom resource of this project: the main endpoint ignores `status`, and the status endpoint
+    /// ignores the rest.
     custom: bool,
 }
 
@@ -53,14 +54,14 @@ impl Resource {
     pub(crate) const SERVICE: Resource = Resource(12);
     pub(crate) const VOLUME_CLAIM: Resource = Resource(13);
 
-    /// The resource of an `apiVersion` and a `kind`; any version of a group is the same resource.
+    /// The resource of an `apiVersion` and a `kind`. All versions of a group belong to the same resource.
     pub(crate) fn named(api_version: &str, kind: &str) -> Option<Self> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let at = TABLE.iter().position(|f| f.group == group && f.kind == kind)?;
         u8::try_from(at).ok().map(Resource)
     }
 
-    /// The resource that a document says it is of.
+    /// The resource that a document names.
     pub(crate) fn of(document: &Value) -> Option<Self> {
         Self::named(document["apiVersion"].as_str()?, document["kind"].as_str()?)
     }

@@ -1,13 +1,13 @@
-//! What definitions and built-in kinds say of an object: defaults that are filled in, and what a write may not do.
+//! The rules of the CRDs and of built-in kinds: the defaults that are filled in, and the writes that are refused.
 //!
-//! Not every rule of the CRDs is here: a Sandbox whose `idleTimeout` nobody can read is let in, as one would be that was
-//! stored before the rule was made.
+//! The model does not implement every rule of the CRDs. It accepts a Sandbox with an invalid `idleTimeout`, because
+//! such an object may have been stored before the rule existed.
 
 use serde_json::{Value, json};
 
 use super::{Refused, Resource};
 
-/// Where nothing is said: below this parent, if it is there, this field has this value.
+/// The defaults: if the parent exists and does not set the field, the field gets this value.
 const DEFAULTS: [(&[Resource], &str, &str, &str); 6] = [
     (&[Resource::SANDBOX], "/spec", "shutdownPolicy", "Retain"),
     (&[Resource::CLAIM, Resource::SEED_CLAIM], "/spec/lifecycle", "shutdownPolicy", "Retain"),
@@ -40,7 +40,7 @@ pub(super) fn check(resource: Resource, old: Option<&Value>, new: &Value) -> Res
     if let Some(old) = old {
         check_change(resource, old, new)?;
     }
-    // What was wrong before may stay so.
+    // An update may keep an existing error.
     if old.is_some_and(|old| old["spec"] == new["spec"]) {
         return Ok(());
     }

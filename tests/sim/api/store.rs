@@ -1,4 +1,4 @@
-//! What is stored, every change of it in order, and the indexes that the control plane's own loops need.
+//! The stored objects, the ordered log of their changes, and the indexes for the controllers of the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Resource;
 use super::gc::Collector;
 
-/// Names one object.
+/// Identifies one object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Id {
     pub(crate) resource: Resource,
@@ -26,23 +26,23 @@ pub(crate) struct Change {
     pub(crate) after: Option<Arc<Value>>,
 }
 
-/// The store. `log` is what watches deliver: one sequence for each resource, never reordered within it.
+/// The store. Watches deliver `log`, which has one sequence for each resource and is never reordered within it.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) now: Timestamp,
     objects: BTreeMap<Id, Arc<Value>>,
     version: u64,
     uids: u64,
-    /// A kind whose creations are refused, and why.
+    /// A kind whose creations are refused, with the message.
     pub(super) refusing: Option<(&'static str, String)>,
     pub(super) log: BTreeMap<Resource, Vec<Change>>,
-    /// Changes that nobody has judged yet.
+    /// Changes that the oracle has not checked yet.
     pub(super) fresh: Vec<Change>,
     by_uid: BTreeMap<Arc<str>, Id>,
     /// Objects by the UIDs of their owners.
     dependents: BTreeMap<Arc<str>, BTreeSet<Id>>,
     pub(super) collector: Collector,
-    /// Volume claims that their guard has to look at.
+    /// Volume claims that their protection has to process.
     pub(super) unguarded: BTreeSet<Id>,
 }
 
@@ -85,7 +85,7 @@ impl Api {
         self.objects.get(id)
     }
 
-    /// Every object of a resource, in the order of their names.
+    /// All objects of a resource, ordered by name.
     pub(crate) fn list(&self, resource: Resource) -> impl Iterator<Item = (&Id, &Arc<Value>)> {
         let start = Id { resource, namespace: "".into(), name: "".into() };
         self.objects.range(start..).take_while(move |(id, _)| id.resource == resource)
@@ -96,27 +96,27 @@ impl Api {
         self.dependents.get(uid).into_iter().flatten()
     }
 
-    /// The object of a UID.
+    /// The object with a UID.
     pub(crate) fn by_uid(&self, uid: &str) -> Option<&Arc<Value>> {
         self.by_uid.get(uid).and_then(|id| self.objects.get(id))
     }
 
-    /// The changes of a resource from a position on.
+    /// All changes of a resource, in order.
     pub(crate) fn changes(&self, resource: Resource) -> &[Change] {
         self.log.get(&resource).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// How long the log of each resource is.
+    /// The length of each resource's log.
     pub(super) fn logs(&self) -> impl Iterator<Item = (Resource, usize)> {
         self.log.iter().map(|(resource, log)| (*resource, log.len()))
     }
 
-    /// Changes since this was last called.
+    /// The changes since the last call.
     pub(crate) fn take_fresh(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.fresh)
     }
 
-    /// Stores an object as it is, with the UID that it brings: how a test sets its scene.
+    /// Stores an object unchanged, with the UID that it contains. Tests use it for their setup.
     pub(crate) fn place(&mut self, document: Value) {
         let Some(resource) = Resource::of(&document) else { return };
         self.put(Id::of(resource, &document), document);
@@ -148,7 +148,7 @@ impl Api {
                 super::guard::volume_claims(&before).map(|c| Id::new(Resource::VOLUME_CLAIM, &id.namespace, c));
             self.unguarded.extend(claims);
         }
-        // A watch's last event carries the version of the deletion.
+        // The last event of a watch contains the version of the deletion.
         let mut last = Value::clone(&before);
         last["metadata"]["resourceVersion"] = self.version.to_string().into();
         self.note(Change { id: id.clone(), before: Some(Arc::new(last)), after: None });
@@ -194,7 +194,7 @@ impl Api {
     }
 }
 
-/// UIDs of the owners that an object names.
+/// The UIDs of the owners that an object names.
 fn owners(document: &Value) -> impl Iterator<Item = &str> {
     document["metadata"]["ownerReferences"].as_array().into_iter().flatten().filter_map(|o| o["uid"].as_str())
 }

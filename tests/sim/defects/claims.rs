@@ -37,7 +37,7 @@ fn is_ready(cluster: &ScriptedCluster, name: &str) -> Outcome {
     expect(says.0 == "True", || format!("claim {name} says {says:?}: {}", cluster.get(Kind::Claim, name)))
 }
 
-/// Names of all Sandboxes as the core orders them: those made within a second by their names.
+/// The names of all Sandboxes in the core's order: by age, and by name if they were created in the same second.
 fn by_age(cluster: &ScriptedCluster) -> Vec<String> {
     let mut names = cluster.names(Kind::Sandbox);
     names.sort_by_key(|n| (cluster.get(Kind::Sandbox, n)["metadata"]["creationTimestamp"].to_string(), n.clone()));
@@ -50,7 +50,7 @@ fn oldest(cluster: &ScriptedCluster) -> String {
 
 fn ready_ones_first() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(3));
-    // The oldest two lose their readiness; they are still the oldest.
+    // The two oldest Sandboxes stop being Ready. They are still the oldest.
     let names = by_age(&cluster);
     for name in &names[..2] {
         cluster.patch(Kind::Pod, name, "{ status: { conditions: [{ type: Ready, status: 'False' }] } }");
@@ -65,7 +65,7 @@ fn ready_ones_first() -> Outcome {
     })
 }
 
-/// Two operators believe that they lead, know the same, and each serves another claim.
+/// Two operators act as the leader with the same snapshot, and each serves another claim.
 fn two_claims_one_sandbox() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(1));
     cluster.nodes_work = false;
@@ -94,7 +94,8 @@ fn two_claims_one_sandbox() -> Outcome {
     expect(bound_to(&cluster, "c1") != bound_to(&cluster, "c2"), || "both have the same Sandbox".to_owned())
 }
 
-/// Both are planned before either is sent; the second must notice and look again, not run into a conflict.
+/// Both claims are queued before either request is sent. The second plan must become stale and be made again, so that
+/// no request runs into a conflict.
 fn no_take_in_vain() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(2));
     cluster.nodes_work = false;
@@ -113,14 +114,14 @@ fn no_take_in_vain() -> Outcome {
     expect(bound_to(&cluster, "c1") != bound_to(&cluster, "c2"), || format!("one for both, after {taken} patches"))
 }
 
-/// The status names a Sandbox; whatever else the claim comes to own, that one stays.
+/// The status names a Sandbox. The claim keeps this Sandbox, even if it becomes the owner of another one.
 fn committed_stays() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(2));
     cluster.apply(&claim("c"));
     cluster.settle();
     is_ready(&cluster, "c")?;
     let committed = bound_to(&cluster, "c");
-    // A second one, as another operator's late write would leave it, older than the first.
+    // A second Sandbox, older than the first, as a late write of another operator would leave it.
     let other = cluster.names(Kind::Sandbox).into_iter().find(|n| *n != committed).ok_or("there is no other")?;
     let claim_uid = cluster.get(Kind::Claim, "c")["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     let mut second = cluster.get(Kind::Sandbox, &other);
@@ -143,13 +144,13 @@ fn committed_stays() -> Outcome {
     expect(!cluster.names(Kind::Sandbox).contains(&other), || format!("{other} stays beside {committed}"))
 }
 
-/// An operator that does not know what the last one chose must not write its own choice over it.
+/// An operator that does not know the choice of the previous operator must not overwrite it.
 fn no_second_choice() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(2));
     cluster.nodes_work = false;
     let oldest = oldest(&cluster);
     cluster.apply(&claim("c"));
-    // What the late one knows is from a moment in which the first one's pod was not Ready.
+    // The snapshot of the late operator is from a moment at which the pod of the chosen Sandbox was not Ready.
     cluster.patch(Kind::Pod, &oldest, "{ status: { conditions: [{ type: Ready, status: 'False' }] } }");
     let mut late = cluster.another();
     cluster.patch(Kind::Pod, &oldest, "{ status: { conditions: [{ type: Ready, status: 'True' }] } }");
@@ -178,7 +179,7 @@ fn cold_claims_bind() -> Outcome {
     for name in &names {
         cluster.apply(&claim(name));
     }
-    // Every first try is done and nobody hears of it; the pods take their time.
+    // Every first request is carried out and every reply is lost. The pods start late.
     cluster.nodes_work = false;
     cluster.watch();
     cluster.act(Link::RepliesLost);
@@ -194,7 +195,8 @@ fn cold_claims_bind() -> Outcome {
     expect(made == names.len(), || format!("{made} Sandboxes for {} claims", names.len()))
 }
 
-/// A pool of 200 that is reconciled forty times while the watch of Sandboxes shows nothing. It never makes more.
+/// Reconciles a pool of 200 forty times while the watch of Sandboxes delivers nothing. The pool never creates more than
+/// 200.
 fn reconciled_without_a_watch(link: Link) -> Result<ScriptedCluster, Failed> {
     let mut cluster = ScriptedCluster::new(&pool_of(0));
     cluster.nodes_work = false;
@@ -215,7 +217,7 @@ fn no_more_than_asked() -> Outcome {
     expect(made == 200, || format!("asked for 200, made {made}"))
 }
 
-/// So many requests that nobody knows what became of; the pool looks again with each failure.
+/// The replies to many requests are lost, and the pool is reconciled again after each failure.
 fn no_more_than_asked_when_lost() -> Outcome {
     let mut cluster = reconciled_without_a_watch(Link::RepliesLost)?;
     cluster.release(Kind::Sandbox);
@@ -268,7 +270,7 @@ fn draining_node() -> Outcome {
     is_ready(&cluster, "c")
 }
 
-/// The pool wants to shrink while a claim takes one: the deletion must not hit what was taken.
+/// A pool scales down while a claim takes one of its Sandboxes. The pool must not delete the taken Sandbox.
 fn pool_spares_what_was_taken() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(1));
     let name = cluster.names(Kind::Sandbox).remove(0);
@@ -281,7 +283,7 @@ fn pool_spares_what_was_taken() -> Outcome {
     shrinking.watch_step(Kind::Pool, &cluster.api);
     let mut deleted = 0;
     for _ in 0..3 {
-        // It sees the pool's new size, and not that its Sandbox went to a claim.
+        // The operator's snapshot has the new size of the pool, and not the claim's take of the Sandbox.
         shrinking.watch_step(Kind::Pool, &cluster.api);
         let (_, _, plan) = shrinking.plan(&ScriptedCluster::key(Kind::Pool, "p"), cluster.api.now);
         for op in plan.ops().filter(|op| op.reason.as_str() == "PoolAboveDesired") {
@@ -294,7 +296,8 @@ fn pool_spares_what_was_taken() -> Outcome {
     expect(left.contains(&name), || format!("{name} is c's and was deleted"))
 }
 
-/// A take that never arrived: for a while it may have been done, then the Sandbox is free again.
+/// A take that never arrived. The Sandbox is unavailable while the take may still have been carried out, and then
+/// available again.
 fn lost_take_is_free_again() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(1));
     let name = cluster.names(Kind::Sandbox).remove(0);

@@ -1,7 +1,7 @@
-//! Defects that were reported against the upstream operator, each a test of its own.
+//! Defects that were reported against the upstream operator, with one test for each.
 //!
-//! The numbers are those of upstream's issues. The worst ones have a mutant in `tests/mutants`, which brings the defect
-//! back and has to make the test fail.
+//! The numbers are those of upstream's issues. The most severe defects have a mutant in `tests/mutants`, which brings
+//! the defect back and has to make the test fail.
 
 mod claims;
 mod safety;
@@ -21,7 +21,7 @@ fn expect(holds: bool, what: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(what().into()) }
 }
 
-/// A template and a pool of so many.
+/// A template and a pool of this size.
 fn pool_of(replicas: usize) -> String {
     format!(
         "{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxTemplate, metadata: {{ name: t }}, spec: {{ podTemplate: {{ spec: {{ containers: [{{ name: agent, image: 'agent:1' }}] }} }} }} }}
@@ -30,14 +30,14 @@ fn pool_of(replicas: usize) -> String {
     )
 }
 
-/// A claim on that pool.
+/// A claim that names the pool.
 fn claim(name: &str) -> String {
     format!(
         "{{ apiVersion: extensions.agents.x-k8s.io/v1beta1, kind: SandboxClaim, metadata: {{ name: {name} }}, spec: {{ warmPoolRef: {{ name: p }} }} }}"
     )
 }
 
-/// A Sandbox of upstream's shape.
+/// A Sandbox in the upstream shape.
 fn sandbox(name: &str) -> String {
     format!(
         "{{ apiVersion: agents.x-k8s.io/v1beta1, kind: Sandbox, metadata: {{ name: {name} }}, spec: {{ operatingMode: Running, replicas: 1, podTemplate: {{ spec: {{ containers: [{{ name: agent, image: 'agent:1' }}] }} }} }} }}"

@@ -1,4 +1,4 @@
-//! Defects by which one user could reach what is another's.
+//! Defects that would let one user reach the objects of another user.
 
 use paddock_core::admission::{Context, Entry, Phase, Review, ReviewVerdict, Verb, Why, verdict};
 use paddock_core::kind::Kind;
@@ -38,7 +38,8 @@ fn nobodys_pod_is_in_the_way() -> Outcome {
     goes_on_without(&mut cluster, "x")
 }
 
-/// The Sandbox's real UID, which everybody can read, under another API group: before the Sandbox has a pod.
+/// Before the Sandbox has a pod, another user's pod names the Sandbox's real UID, which is public, under another API
+/// group.
 fn a_pod_that_names_its_uid_is_in_the_way() -> Outcome {
     let mut cluster = ScriptedCluster::new("");
     cluster.apply(&sandbox("x"));
@@ -54,7 +55,7 @@ fn a_pod_that_names_its_uid_is_in_the_way() -> Outcome {
     goes_on_without(&mut cluster, "x")
 }
 
-/// The whole reference, on a pod of another name beside the Sandbox's own.
+/// A pod under another name has the complete owner reference, and the Sandbox has a pod of its own.
 fn a_pod_of_another_name_is_not_its_own() -> Outcome {
     let mut cluster = ScriptedCluster::new(&sandbox("x"));
     strangers_pod(&mut cluster, "a-stranger", "agents.x-k8s.io/v1beta1");
@@ -65,7 +66,7 @@ fn a_pod_of_another_name_is_not_its_own() -> Outcome {
     expect(says == ("False".to_owned(), "MultiplePods".to_owned()), || format!("it says {says:?}"))?;
     let ips = cluster.get(Kind::Sandbox, "x")["status"]["podIPs"].to_string();
     expect(!ips.contains(STRANGERS_IP), || format!("it leads to the stranger: {ips}"))?;
-    // The stranger alone is not taken for the Sandbox's pod either.
+    // Without its own pod, the Sandbox does not use the stranger's pod either.
     cluster.delete(Kind::Pod, "x");
     cluster.settle();
     cluster.pass(60);
@@ -79,7 +80,7 @@ fn a_pod_of_another_name_is_not_its_own() -> Outcome {
 
 const STRANGERS_IP: &str = "10.0.0.66";
 
-/// A Ready pod of a user who names Sandbox x as its controller, by its real UID.
+/// A Ready pod of another user, which names Sandbox x and its real UID as its controller.
 fn strangers_pod(cluster: &mut ScriptedCluster, name: &str, api_version: &str) {
     let uid = uid(cluster, Kind::Sandbox, "x");
     cluster.apply(&format!(
@@ -91,7 +92,7 @@ fn uid(cluster: &ScriptedCluster, kind: Kind, name: &str) -> String {
     cluster.get(kind, name)["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
 }
 
-/// It says what is in its way, and goes on by itself when the way is free.
+/// The Sandbox reports the pod that is in its way, and continues by itself when that pod is deleted.
 fn goes_on_without(cluster: &mut ScriptedCluster, pod: &str) -> Outcome {
     let says = cluster.says(Kind::Sandbox, "x", "Ready");
     expect(says == ("False".to_owned(), "ReconcilerError".to_owned()), || format!("it says {says:?}"))?;
@@ -127,10 +128,11 @@ fn service_hijack() -> Outcome {
     expect(service["metadata"]["ownerReferences"].is_null(), || format!("it was taken over: {service}"))
 }
 
-/// A user's own Sandbox, dressed up as one of the pool's by the pool's real UID, must not be handed to another user's claim.
+/// A user's own Sandbox names the real UID of a pool as its owner. It must not be given to another user's claim.
 ///
-/// Whatever calls itself a pool is refused by the webhook, on create and when it is put in later. What it lets through, or
-/// what came while it was away, counts only if group, kind and name are the pool's too.
+/// The webhook refuses every Sandbox that names a pool as its owner, on create and on update. A Sandbox that the
+/// webhook lets through, or that was created while the webhook was unavailable, counts only if the group, the kind and
+/// the name are also the pool's.
 fn pool_poisoning() -> Outcome {
     let pool = "extensions.agents.x-k8s.io/v1beta1";
     for (what, api_version, kind, name, denied) in [
@@ -169,7 +171,8 @@ fn pool_poisoning() -> Outcome {
     Ok(())
 }
 
-/// Stored all the same, in the place of the only one that the pool had, and Ready.
+/// The forged Sandbox is stored and Ready, in place of the only Sandbox of the pool. Neither the claim nor the pool
+/// uses it.
 fn not_the_pools(cluster: &mut ScriptedCluster, real: &str, forged: Value) -> Outcome {
     cluster.delete(Kind::Sandbox, real);
     cluster.nodes_work = false;
@@ -193,7 +196,7 @@ fn not_the_pools(cluster: &mut ScriptedCluster, real: &str, forged: Value) -> Ou
     Ok(())
 }
 
-/// What the webhook says to a user who stores this Sandbox.
+/// The webhook's verdict for a user who stores this Sandbox.
 fn reviewed(old: Value, new: Value) -> ReviewVerdict {
     let review = Review {
         phase: Phase::Validate,
@@ -216,7 +219,8 @@ fn reviewed(old: Value, new: Value) -> ReviewVerdict {
     verdict(&review, &Context::default(), &[])
 }
 
-/// A claim's labels select policies and Services: only those of its own domain reach the pod, and none of the template's changes.
+/// A claim's labels could select network policies and Services. Only labels in the claim's own domain reach the pod,
+/// and they do not replace labels of the template.
 fn label_override() -> Outcome {
     for labels in
         ["{ app: sandbox-router }", "{ agents.x-k8s.io/claim-uid: forged }", "{ sandbox.users.io/tier: high }"]
@@ -239,7 +243,7 @@ fn label_override() -> Outcome {
     Ok(())
 }
 
-/// Whatever fails: every plugin, or the RuntimeClass that isolates.
+/// Generated code never runs on the host's kernel, whether the plugins fail or the isolating RuntimeClass is missing.
 fn generated_code() -> Outcome {
     for (what, plugins_fail, classless) in
         [("all is well", false, false), ("plugins fail", true, false), ("no class", false, true)]
@@ -272,12 +276,12 @@ fn generated_code() -> Outcome {
 fn idle_loses_nothing() -> Outcome {
     let volume = "idleTimeout: 5m, podTemplate: { spec: { volumes: [{ name: work, emptyDir: {} }],";
     let idle = sandbox("x").replace("podTemplate: { spec: {", volume);
-    // With a default class the files are on a volume claim, which stays.
+    // With a default StorageClass, the files are on a volume claim, which is kept.
     let mut cluster = ScriptedCluster::new(&idle);
     cluster.pass(400);
     expect(cluster.names(Kind::Pod).is_empty(), || "idle, and not suspended".to_owned())?;
     expect(cluster.names(Kind::VolumeClaim) == ["work-x"], || "its volume claim is gone".to_owned())?;
-    // Without one they are the pod's, and go with it: so it stays.
+    // Without a default StorageClass, deleting the pod would lose its files, so the pod is kept.
     let mut cluster = ScriptedCluster::new("");
     cluster.delete(Kind::StorageClass, "standard");
     cluster.settle();

@@ -1,4 +1,4 @@
-//! Defects of Sandboxes, and of what an operator believes to know.
+//! Defects of Sandboxes, and of an operator's picture of the cluster.
 
 use paddock_core::kind::Kind;
 
@@ -23,7 +23,7 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-/// The watch of Pods shows nothing, and no reply comes: the Sandbox is looked at again and again, by two processes.
+/// The watch of Pods delivers nothing and every reply is lost, while the Sandbox is reconciled again and again.
 fn one_pod() -> Outcome {
     let mut cluster = ScriptedCluster::new("");
     cluster.hold(Kind::Pod);
@@ -34,7 +34,7 @@ fn one_pod() -> Outcome {
         cluster.operator.push(ScriptedCluster::key(Kind::Sandbox, "x"));
         cluster.act(Link::RepliesLost);
         cluster.api.now += jiff::SignedDuration::from_secs(20);
-        // The object changes, and with it everything that a careless name would be made of.
+        // The object changes, and so would a pod name that is computed from the object's fields.
         cluster.patch(Kind::Sandbox, "x", "{ metadata: { annotations: { touched: 'yes' } } }");
         let pods = cluster.names(Kind::Pod);
         expect(pods == ["x"], || format!("its pods are {pods:?}"))?;
@@ -73,7 +73,7 @@ fn failed_pod_is_replaced() -> Outcome {
     expect(says.0 == "True", || format!("it says {says:?}"))
 }
 
-/// A whole life of a warm claim: how often anything was looked at, and how much was written.
+/// The whole life of a warm claim, with a limit on the number of reconciles and writes.
 fn no_echoes() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(1));
     cluster.pass(5);
@@ -86,10 +86,11 @@ fn no_echoes() -> Outcome {
     cluster.settle();
     cluster.pass(5);
     let (reconciles, writes) = (cluster.operator.reconciles - reconciles, cluster.sent.len() - writes);
-    // Hint, take and status of the claim, the pod's metadata, a new warm Sandbox with pod and status, the pool's status.
+    // The writes are the hint, the take and the status of the claim, the pod's metadata, a new warm Sandbox with its
+    // pod and its status, and the pool's status.
     expect(writes <= 8, || format!("{writes} writes: {:?}", tail(&cluster, writes)))?;
-    // Measured: 19 for 7 writes, since each write is looked at once more and nodes change the pods. Every echo that is
-    // taken for news is one more.
+    // Measured: 19 reconciles for 7 writes, because the object of each write is reconciled once more and nodes change
+    // the pods. Every echo that causes a reconcile would add one.
     expect(reconciles <= 20, || format!("{reconciles} reconciles for {writes} writes"))
 }
 
@@ -124,11 +125,11 @@ fn memory_is_quiet() -> Outcome {
         cluster.pass(2);
     }
     let writes = cluster.sent.len() - before;
-    // Two minutes: once a minute at the most.
+    // The time is two minutes, and the state is written at most once a minute.
     expect((1..=3).contains(&writes), || format!("{writes} writes: {:?}", tail(&cluster, writes)))
 }
 
-/// The watch of Sandboxes is faster than the reply: deleted is deleted.
+/// The watch of Sandboxes is faster than the reply. A late reply must not bring back a deleted object.
 fn no_ghosts() -> Outcome {
     let mut cluster = ScriptedCluster::new(&sandbox("x"));
     cluster.patch(Kind::Sandbox, "x", "{ spec: { replicas: 0 } }");
@@ -136,7 +137,8 @@ fn no_ghosts() -> Outcome {
     let key = ScriptedCluster::key(Kind::Sandbox, "x");
     cluster.operator.start(&key, cluster.api.now);
     cluster.operator.advance(&key, cluster.api.now);
-    // Everything of the first step is stored; before the replies arrive, the object is deleted, and the watch shows it.
+    // All writes of the first step are stored. Before their replies arrive, the object is deleted and the watch
+    // delivers the deletion.
     let ops: Vec<_> = cluster.operator.flights.iter().map(|f| f.op.clone()).collect();
     let replies: Vec<_> = ops.iter().map(|op| crate::sim::operator::carry_out(&mut cluster.api, op)).collect();
     cluster.delete(Kind::Sandbox, "x");
@@ -151,7 +153,7 @@ fn no_ghosts() -> Outcome {
     expect(rest.is_empty(), || format!("what is left: {rest:?}"))
 }
 
-/// A list that was taken before our creation was stored and arrives after it.
+/// The list's snapshot was taken before our creation was stored, and the list arrives after it.
 fn list_before_write() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(0));
     cluster.nodes_work = false;
@@ -163,7 +165,7 @@ fn list_before_write() -> Outcome {
     cluster.watch();
     cluster.act(Link::Good);
     expect(cluster.names(Kind::Sandbox).len() == 3, || "three were asked for".to_owned())?;
-    // Now the old list arrives, without them.
+    // The old list arrives now, without the new Sandboxes.
     cluster.operator.watch_step(Kind::Sandbox, &cluster.api);
     cluster.operator.push(ScriptedCluster::key(Kind::Pool, "p"));
     cluster.act(Link::Good);
@@ -171,8 +173,8 @@ fn list_before_write() -> Outcome {
     expect(made == 3, || format!("three were asked for, and {made} made"))
 }
 
-/// The list was taken after the deletion, and our reply from before it comes between the list's beginning and its end: no
-/// watch that follows will ever show that the object is gone.
+/// The list's snapshot was taken after the deletion, and the reply to our earlier write arrives before the list does.
+/// No later watch event will report the deletion.
 fn deleted_while_listed() -> Outcome {
     let mut cluster = ScriptedCluster::new(&sandbox("x"));
     let key = ScriptedCluster::key(Kind::Sandbox, "x");
@@ -191,13 +193,14 @@ fn deleted_while_listed() -> Outcome {
         cluster.operator.deliver(0, cluster.api.now);
     }
     cluster.operator.watch_step(Kind::Sandbox, &cluster.api);
-    // It may be that it was made after the list was taken: what a reply showed stays for now.
+    // The object may have been created after the list's snapshot, so the object in the reply is kept for now.
     expect(cluster.operator.world.get(&key).is_some(), || "a reply was not believed".to_owned())?;
     cluster.watch();
     expect(cluster.operator.world.get(&key).is_none(), || "it is held for ever".to_owned())
 }
 
-/// Between sending a take and hearing of its conflict the watch showed the newer version: that one may be taken.
+/// Between the request for a take and its conflict, the watch delivered a newer version of the Sandbox. That version
+/// may be taken.
 fn conflict_outdates_what_was_tried() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(1));
     cluster.nodes_work = false;
@@ -217,7 +220,7 @@ fn conflict_outdates_what_was_tried() -> Outcome {
     expect(has == name, || format!("{name} is warm, and c has {has}"))
 }
 
-/// A pool whose Sandboxes are refused: the plan ends there, and the status says so all the same.
+/// The API server refuses a pool's Sandboxes. The plan ends there, and the status reports the refusal.
 fn refusal_is_told() -> Outcome {
     let mut cluster = ScriptedCluster::new("");
     cluster.api.refuse("Sandbox", "exceeded quota");
@@ -229,7 +232,7 @@ fn refusal_is_told() -> Outcome {
     expect(says.contains("exceeded quota"), || format!("it says {says:?}"))
 }
 
-/// The slice leads nowhere before the pod gets its deletion.
+/// The EndpointSlice loses its endpoint before the pod is deleted.
 fn drained_before_it_goes() -> Outcome {
     let on_demand = IDLE.replace("idleTimeout: 10m", "resumePolicy: OnDemand");
     let mut cluster = ScriptedCluster::new(&on_demand);

@@ -1,4 +1,4 @@
-//! A write on its way, and what can become of it.
+//! A request in flight, and its possible fates.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::resource;
 use crate::sim::api::{Api, Deletion, Done, Id, Part, Refused, Resource};
 
-/// How much of each resource's log an operator had seen.
+/// The number of changes in each resource's log that an operator had received.
 #[derive(Debug, Default)]
 pub(crate) struct View(pub(super) BTreeMap<Resource, usize>);
 
@@ -26,41 +26,41 @@ impl View {
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub(crate) op: Op,
-    /// The reconcile that it belongs to.
+    /// The key of the reconcile that sent it.
     pub(crate) task: Key,
-    /// What was seen when it was planned.
+    /// The positions of the watches when it was planned.
     pub(crate) view: Rc<View>,
-    /// Version of the object that it was planned on.
+    /// The version of the object that the plan was made for.
     pub(crate) version: Option<u64>,
-    /// What the operator will hear; `None` while the API server has not answered.
+    /// The outcome that the operator will receive, or `None` while the API server has not answered.
     pub(crate) reply: Option<Outcome>,
 }
 
-/// What becomes of a request.
+/// The fate of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Done and answered.
+    /// The request is carried out and answered.
     Served,
-    /// Done, and the answer is lost.
+    /// The request is carried out, and the reply is lost.
     ReplyLost,
-    /// Lost before it arrived.
+    /// The request is lost before it arrives.
     RequestLost,
-    /// Not answered in time; done later, or never.
+    /// The request is not answered in time. It is carried out later or never.
     Late,
-    /// Refused for now.
+    /// The request is refused temporarily.
     Busy,
-    /// Refused for good.
+    /// The request is refused permanently.
     Forbidden,
 }
 
 impl Flight {
-    /// The same request, of which nobody waits for the reply.
+    /// The same request after its operator has stopped waiting for the reply.
     pub(crate) fn adrift(&self) -> Self {
         let Self { op, task, view, version, .. } = self;
         Self { op: op.clone(), task: task.clone(), view: view.clone(), version: *version, reply: None }
     }
 
-    /// Whether its Sandbox is taken or deleted by it.
+    /// Whether the request takes or deletes a Sandbox, which ends its reservation.
     pub(crate) fn ends_promise(&self) -> bool {
         let Op { key, reason, action } = &self.op;
         key.kind == Kind::Sandbox && (*reason == Reason::Claimed || matches!(action, Action::Delete { .. }))
@@ -71,7 +71,8 @@ impl Flight {
     }
 }
 
-/// Does what an operation asks for, as the API server would, and answers as the shell would read the reply.
+/// Carries out an operation like the API server, and returns the outcome that the real operator would read from the
+/// reply.
 pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
     let id = Id::new(resource(op.key.kind), &op.key.namespace, &op.key.name);
     match &op.action {
@@ -113,7 +114,7 @@ pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
     }
 }
 
-/// As it is stored: with a record of who wrote it.
+/// The body as it is stored, with a record of the writer in `managedFields`.
 fn recorded(body: &Value) -> Value {
     let mut body = body.clone();
     body["metadata"]["managedFields"] = json!([{ "manager": FIELD_MANAGER, "operation": "Update" }]);

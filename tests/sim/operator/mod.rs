@@ -1,7 +1,7 @@
-//! A simulated operator process: the real core with a shell of the same shape as the real one around it.
+//! A simulated operator process: the real core inside a simple copy of the real reconcile loop.
 //!
-//! Watches, reconciles and writes are cut into the smallest pieces, and somebody else says which piece comes next.
-//! Nothing survives [`Operator::crash`] but what is stored in the API server and the requests on their way to it.
+//! Watches, reconciles and writes are split into the smallest steps, and the caller decides which step comes next. Only
+//! the objects in the API server and the requests in flight survive [`Operator::crash`].
 
 mod flight;
 mod watch;
@@ -25,39 +25,39 @@ use watch::Watch;
 use super::answers::PluginClient;
 use super::api::{Api, Resource};
 
-/// How often a reconcile looks again when its plan was stale.
+/// The number of times a reconcile makes a new plan because its plan was stale.
 const STALE_PLANS: u32 = 8;
-/// First wait after a failure, doubled with each that follows, and the longest.
+/// The backoff after failures: the first wait, which doubles with each further failure, and the longest wait.
 const BACKOFF: (SignedDuration, SignedDuration) = (SignedDuration::from_millis(50), SignedDuration::from_secs(60));
-/// Every object is looked at again after so long, whatever happened.
+/// The interval at which every object is reconciled, even if nothing about it changed.
 pub(crate) const RESYNC: SignedDuration = SignedDuration::from_mins(10);
 
 /// One operator process.
 pub(crate) struct Operator {
-    /// What it knows.
+    /// The operator's picture of the cluster.
     pub(crate) world: World,
-    /// Who answers its questions.
+    /// The plugins that answer its questions.
     plugins: PluginClient,
     watches: BTreeMap<Kind, Watch>,
-    /// Whether it acts; another one may stand by.
+    /// Whether it leads. Another process may be the standby.
     pub(crate) leading: bool,
     ready: BTreeSet<Key>,
     timers: BTreeMap<Key, Timestamp>,
     running: BTreeMap<Key, Task>,
     failures: BTreeMap<Key, u32>,
-    /// Requests that were sent and whose replies were not taken in.
+    /// Requests that were sent and whose replies have not been processed.
     pub(crate) flights: Vec<Flight>,
     next_resync: Timestamp,
-    /// Reconciles begun, for tests that count.
+    /// The number of reconciles, for tests that count them.
     pub(crate) reconciles: u64,
 }
 
-/// A reconcile under way.
+/// A running reconcile.
 struct Task {
     plan: Plan,
-    /// Positions of the watches when it looked.
+    /// The positions of the watches when the plan was made.
     view: Rc<View>,
-    /// Versions of the objects that the plan writes, as they were seen.
+    /// The versions in the snapshot of the objects that the plan writes.
     versions: BTreeMap<Key, u64>,
     step: usize,
     outstanding: usize,
@@ -65,7 +65,7 @@ struct Task {
     stale: u32,
 }
 
-/// How a reconcile ended, from the best to the worst.
+/// The results of a reconcile, from the best to the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     Converged,
@@ -74,7 +74,7 @@ enum End {
 }
 
 impl Operator {
-    /// A process that has just begun: it has yet to list everything.
+    /// A new process, which still has to list every kind.
     pub(crate) fn new(settings: Settings, plugins: PluginClient, now: Timestamp) -> Self {
         let mut world = World::new(settings);
         let _ = world.set_bindings(plugins.bindings());
@@ -93,18 +93,19 @@ impl Operator {
         }
     }
 
-    /// Whether everything was listed once.
+    /// Whether every kind was listed once.
     pub(crate) fn synced(&self) -> bool {
         self.watches.values().all(Watch::listed_once)
     }
 
-    /// Kinds whose watch has something to deliver or to do.
+    /// The kinds whose watch has a next step.
     pub(crate) fn watchable(&self, api: &Api) -> Vec<Kind> {
         let pending = |kind: Kind, watch: &Watch| watch.pending(api, resource(kind), self.world.has_unverified(kind));
         self.watches.iter().filter(|(kind, watch)| pending(**kind, watch)).map(|(kind, _)| *kind).collect()
     }
 
-    /// One thing that a watch does: begin a list, take its snapshot, deliver it, or deliver one event.
+    /// Performs one step of a watch: it starts a list, takes the list's snapshot, delivers the list, or delivers one
+    /// event.
     pub(crate) fn watch_step(&mut self, kind: Kind, api: &Api) {
         let Some(watch) = self.watches.get_mut(&kind) else { return };
         let Some(observed) = watch.step(api, kind, resource(kind)) else { return };
@@ -112,14 +113,14 @@ impl Operator {
         self.ready.extend(keys);
     }
 
-    /// The watch is cut: the kind will be listed again.
+    /// Cuts the watch, so that the kind is listed again.
     pub(crate) fn cut(&mut self, kind: Kind) {
         if let Some(watch) = self.watches.get_mut(&kind) {
             watch.cut();
         }
     }
 
-    /// Keys that a reconcile could begin for now.
+    /// The keys for which a reconcile can start now.
     pub(crate) fn startable(&self) -> Vec<Key> {
         if !self.leading || !self.synced() {
             return vec![];
@@ -127,17 +128,17 @@ impl Operator {
         self.ready.iter().filter(|k| !self.running.contains_key(*k)).cloned().collect()
     }
 
-    /// Makes every object ready to be looked at: taking the lead, and the periodic pass.
+    /// Adds every object to the queue, as at the start of a leadership and at the periodic resync.
     pub(crate) fn resync(&mut self) {
         self.ready.extend(self.world.everything());
     }
 
-    /// Puts one key in the queue.
+    /// Adds one key to the queue.
     pub(crate) fn push(&mut self, key: Key) {
         self.ready.insert(key);
     }
 
-    /// What is due by now becomes ready.
+    /// Adds the keys whose timers are due to the queue.
     pub(crate) fn tick(&mut self, now: Timestamp) {
         let due: Vec<Key> = self.timers.iter().filter(|(_, at)| **at <= now).map(|(k, _)| k.clone()).collect();
         for key in due {
@@ -152,7 +153,7 @@ impl Operator {
         }
     }
 
-    /// Its timers run on, as those of a process do that counts the time since its start.
+    /// Timers run for as long as before, because a process measures them with a monotonic clock.
     pub(crate) fn clock_jumped(&mut self, by: SignedDuration) {
         for at in self.timers.values_mut() {
             *at += by;
@@ -163,17 +164,17 @@ impl Operator {
         }
     }
 
-    /// From now on nothing is found by the periodic pass until then.
+    /// Delays the periodic resync until after this time.
     pub(crate) fn without_resync_until(&mut self, until: Timestamp) {
         self.next_resync = self.next_resync.max(until + SignedDuration::from_secs(1));
     }
 
-    /// When something becomes due next.
+    /// The time at which the next timer is due.
     pub(crate) fn next_due(&self) -> Timestamp {
         self.timers.values().copied().chain([self.next_resync]).min().unwrap_or(self.next_resync)
     }
 
-    /// Looks at a key, asks, decides. Nothing is sent yet.
+    /// Makes a snapshot, asks the plugins, and makes a plan. Nothing is sent yet.
     pub(crate) fn start(&mut self, key: &Key, now: Timestamp) {
         self.ready.remove(key);
         self.reconciles += 1;
@@ -181,7 +182,7 @@ impl Operator {
         self.running.insert(key.clone(), task);
     }
 
-    /// What a reconcile of this key would plan now.
+    /// The snapshot, the plugin replies and the plan that a reconcile of this key would make now.
     pub(crate) fn plan(&mut self, key: &Key, now: Timestamp) -> (Snapshot, Vec<PluginReply>, Plan) {
         let seen = self.world.snapshot(key, now);
         let answers = self.plugins.ask(&seen, now, questions);
@@ -203,19 +204,19 @@ impl Operator {
         self.running.get(key)?.plan.ops().find(|op| op.reason == Reason::Claimed).map(|op| op.key.clone())
     }
 
-    /// Whether the reconcile of a claim would make a Sandbox for it.
+    /// Whether the reconcile of a claim would create a Sandbox for it.
     pub(crate) fn plans_cold_start(&self, key: &Key) -> bool {
         let creates = |op: &Op| op.reason == Reason::ColdStart && matches!(op.action, Action::Create { .. });
         self.running.get(key).is_some_and(|task| task.plan.ops().any(creates))
     }
 
-    /// What its webhook answers, as `src/operator/webhook/app.rs` does; nothing before it knows the cluster.
+    /// The answer of its webhook, made as in `src/operator/webhook/app.rs`. Returns `None` before all kinds are listed.
     pub(crate) fn admit(&mut self, review: &Review) -> Option<ReviewVerdict> {
         if !self.synced() {
             return None;
         }
         let mut context = Context::of(&self.world, review, None);
-        // The others promise nothing.
+        // Only the leader reserves Sandboxes.
         context.reserved_sandbox = if self.leading { admission::reserve(&mut self.world, review) } else { None };
         let answers =
             self.plugins.ask(review, review.now, |review, answers| admission::questions(review, &context, answers));
@@ -226,12 +227,12 @@ impl Operator {
         Some(verdict)
     }
 
-    /// Reconciles whose next step can begin.
+    /// The reconciles whose next step can start.
     pub(crate) fn advanceable(&self) -> Vec<Key> {
         self.running.iter().filter(|(_, t)| t.outstanding == 0).map(|(k, _)| k.clone()).collect()
     }
 
-    /// Begins the next step of a reconcile, or ends it.
+    /// Starts the next step of a reconcile, or ends the reconcile.
     pub(crate) fn advance(&mut self, key: &Key, now: Timestamp) {
         let Some(mut task) = self.running.remove(key) else { return };
         if task.end != End::Converged || task.step >= task.plan.steps.len() {
@@ -258,7 +259,7 @@ impl Operator {
         self.running.insert(key.clone(), task);
     }
 
-    /// Takes in the reply to a request.
+    /// Processes the reply to a request.
     pub(crate) fn deliver(&mut self, at: usize, now: Timestamp) {
         let Flight { op, task: key, reply, .. } = self.flights.swap_remove(at);
         let Some(outcome) = reply else { return };
@@ -293,27 +294,27 @@ impl Operator {
         *timer = (*timer).min(at);
     }
 
-    /// Its plugins answer again.
+    /// Stops the failures of its plugins.
     pub(crate) fn heal(&mut self) {
         self.plugins.heal();
     }
 
-    /// Every n-th answer of its plugins is a trap.
+    /// Makes every n-th answer of its plugins a trap.
     pub(crate) fn fail_every(&mut self, n: u64) {
         self.plugins.fail_every(n);
     }
 
-    /// Its plugins remember something new with every question.
+    /// Makes its plugins return a new state with every answer.
     pub(crate) fn let_plugins_count(&mut self) {
         self.plugins.count();
     }
 
-    /// The process ends; its requests may still arrive.
+    /// Ends the process. Returns its requests, which may still arrive.
     pub(crate) fn crash(self) -> Vec<Flight> {
         self.flights.into_iter().filter(|f| f.reply.is_none()).collect()
     }
 
-    /// Whether nothing is under way and nothing waits but for timers.
+    /// Whether nothing is running and only timers are left.
     pub(crate) fn idle(&self, api: &Api) -> bool {
         self.flights.is_empty()
             && self.running.is_empty()
@@ -322,7 +323,7 @@ impl Operator {
     }
 }
 
-/// Whether the purpose of a write is reached, as the real shell sees it.
+/// The result of a write for its reconcile, as in the real operator.
 fn verdict(op: &Op, outcome: &Outcome) -> End {
     match (outcome, &op.action) {
         (Outcome::Stored(_), _) | (Outcome::Gone, Action::Delete { .. }) => End::Converged,

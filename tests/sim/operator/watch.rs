@@ -1,4 +1,4 @@
-//! One kind's watch: listed, then event by event in the order of the store, as late as somebody likes.
+//! The watch of one kind: it lists, and then delivers event by event in the order of the store, with any delay.
 
 use std::sync::Arc;
 
@@ -9,25 +9,25 @@ use serde_json::Value;
 
 use crate::sim::api::{Api, Resource};
 
-/// Where a watch stands.
+/// The progress of a watch.
 #[derive(Default)]
 pub(super) struct Watch {
     state: State,
     listed: bool,
-    /// How much of the resource's log was delivered.
+    /// The number of changes in the resource's log that were delivered.
     position: usize,
 }
 
 #[derive(Default)]
 enum State {
-    /// To be listed.
+    /// The kind has to be listed.
     #[default]
     Cut,
-    /// A list was asked for; the API server has yet to answer.
+    /// A list was requested, and the API server has not answered yet.
     Asked,
-    /// The answer is on its way.
+    /// The API server has answered the list, and the answer has not been delivered yet.
     Answered(Vec<Arc<Value>>, usize),
-    /// Event by event.
+    /// Events are delivered one by one.
     Following,
 }
 
@@ -44,7 +44,7 @@ impl Watch {
         self.state = State::Cut;
     }
 
-    /// `doubted`: the kind has to be listed again if no event comes.
+    /// If `doubted` is true, the kind has to be listed again unless an event arrives.
     pub(super) fn pending(&self, api: &Api, resource: Resource, doubted: bool) -> bool {
         match self.state {
             State::Cut | State::Asked | State::Answered(..) => true,

@@ -1,7 +1,8 @@
-//! The judge: what must hold of every change of the stored objects, told from raw JSON alone.
+//! The oracle: the invariants of every change of the stored objects, checked from raw JSON alone.
 //!
-//! It shares no code with the core. Each rule is an invariant of the design; what an operator could not yet have seen is
-//! no reproach, so a write is judged by what its operator's watches had delivered when it was planned.
+//! It shares no code with the core. Each rule is an invariant of the design. An operator is not to blame for ignoring a
+//! change that it had not received, so a write is checked against the events that its operator's watches had delivered
+//! when the write was planned.
 
 mod rest;
 mod rules;
@@ -17,16 +18,16 @@ use super::operator::View;
 
 pub(crate) use rest::at_rest;
 
-/// Who made a change.
+/// The author of a change.
 #[derive(Clone, Debug)]
 pub(crate) enum Actor {
-    /// An operator, for this reason, having seen so much.
+    /// An operator, with the reason of the write and the positions of its watches.
     Operator { reason: &'static str, view: Rc<View> },
-    /// Users, the control plane, nodes.
+    /// A user, the control plane or a node.
     Other,
 }
 
-/// What is remembered from change to change.
+/// The state that the oracle keeps between changes.
 #[derive(Default)]
 pub(crate) struct Oracle {
     /// Live pods by the UID of the Sandbox that controls them.
@@ -35,19 +36,20 @@ pub(crate) struct Oracle {
     members: BTreeMap<String, BTreeSet<Id>>,
     /// Live Sandboxes by the UID of the claim that controls them.
     owned: BTreeMap<String, BTreeSet<Id>>,
-    /// The claim that a Sandbox went to, by UIDs.
+    /// The claim that took a Sandbox, by UIDs.
     taken_by: BTreeMap<String, String>,
-    /// Claims, by their UIDs, and the names of Sandboxes that they had at any time.
+    /// The UIDs of claims, with the names of all Sandboxes that they ever had.
     had: BTreeSet<(String, String)>,
-    /// The Sandbox that a claim's status named first, by the claim's UID.
+    /// The first Sandbox in a claim's status, by the claim's UID.
     committed: BTreeMap<String, String>,
-    /// What was seen when a claim tried a Sandbox first, where that got no reply: tried again, it is the same choice.
+    /// The view of the operator at a claim's first try of a Sandbox, if the reply was lost. A second try repeats the
+    /// same choice.
     tried: BTreeMap<(Id, String), Rc<View>>,
-    /// No operator was lost and no reply: then no claim ever has two Sandboxes.
+    /// No operator and no reply was lost. In such a run, no claim ever has two Sandboxes.
     faultless: bool,
-    /// An operator took over that did not know all that the last one had written: a pool may be beyond its maximum for a while.
+    /// A new leader did not know all writes of the previous one, so a pool may exceed its maximum for a while.
     pub(crate) handed_over: bool,
-    /// Adoptions seen: a run in which nothing happens proves nothing.
+    /// The number of adoptions. A run without any proves nothing.
     pub(crate) adoptions: u64,
 }
 
@@ -56,7 +58,7 @@ impl Oracle {
         Self { faultless, ..Self::default() }
     }
 
-    /// Judges one change.
+    /// Checks one change.
     pub(crate) fn judge(&mut self, change: &Change, actor: &Actor, api: &Api) -> Result<(), String> {
         let resource = change.id.resource;
         self.may_be_written(change, actor)?;
@@ -75,20 +77,20 @@ impl Oracle {
         Ok(())
     }
 
-    /// The request of a claim that takes a Sandbox was lost.
+    /// Records that the request of a claim that takes a Sandbox was lost.
     pub(crate) fn take_is_lost(&mut self, sandbox: Id, body: &Value, view: &Rc<View>) {
         if let Some((_, _, claim)) = controller(body) {
             self.tried.entry((sandbox, claim.to_owned())).or_insert_with(|| view.clone());
         }
     }
 
-    /// Nothing of the past is held against the future: the cluster came to rest.
+    /// The cluster came to rest, so earlier changes of the leader excuse nothing any more.
     pub(crate) fn rested(&mut self) {
         self.handed_over = false;
     }
 }
 
-/// The controller of an object: kind, name, UID.
+/// The kind, the name and the UID of an object's controller.
 pub(crate) fn controller(document: &Value) -> Option<(&str, &str, &str)> {
     let owners = document["metadata"]["ownerReferences"].as_array()?;
     let owner = owners.iter().find(|o| o["controller"] == true)?;

@@ -1,4 +1,4 @@
-//! What must hold when nothing is under way any more: everybody has what they asked for, and everything says so.
+//! The invariants of a cluster at rest: every request of the users is fulfilled, and every status reports it.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -8,10 +8,10 @@ use super::{controller, is_going, uid};
 use crate::sim::api::{Api, Id, Resource};
 use crate::sim::nodes::is_ready;
 
-/// Seconds by which times that are rounded on the wire may differ.
+/// The largest difference between times that are rounded on the wire.
 const SLACK: SignedDuration = SignedDuration::from_secs(3);
 
-/// Everything that is not as it should be.
+/// Returns the first violation of an invariant.
 pub(crate) fn at_rest(api: &Api) -> Result<(), String> {
     for (id, document) in api.list(Resource::SANDBOX).filter(|(_, d)| !is_going(d)) {
         sandbox(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}\n{document:#}"))?;
@@ -42,7 +42,7 @@ fn condition<'a>(document: &'a Value, kind: &str) -> Option<&'a Value> {
     document["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind)
 }
 
-/// A condition's status and reason.
+/// The status and the reason of a condition.
 fn says<'a>(document: &'a Value, kind: &str) -> (&'a str, &'a str) {
     condition(document, kind)
         .map_or(("", ""), |c| (c["status"].as_str().unwrap_or_default(), c["reason"].as_str().unwrap_or_default()))
@@ -109,7 +109,7 @@ fn sandbox(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     rested(api, document, pod)
 }
 
-/// The Service as wanted, and where a stable one leads.
+/// The Service is as the spec requires, and the EndpointSlice of a stable Service has the right endpoint.
 fn addresses(api: &Api, id: &Id, document: &Value, service: Option<&Value>, running: bool) -> Result<(), String> {
     let spec = &document["spec"];
     let on_demand = spec["resumePolicy"] == "OnDemand";
@@ -134,7 +134,7 @@ fn slice(api: &Api, id: &Id, document: &Value, running: bool) -> Result<(), Stri
     expect(leads_to == wanted, || format!("its slice leads to {leads_to}, not {wanted}"))
 }
 
-/// An idle Sandbox sleeps, unless it waits in a pool or its files would be lost.
+/// An idle Sandbox is suspended, unless it is in a pool or suspending it would lose files.
 fn rested(api: &Api, document: &Value, pod: &Value) -> Result<(), String> {
     if document["spec"]["idleTimeout"].is_null() || controller(document).is_some_and(|(k, ..)| k == "SandboxWarmPool") {
         return Ok(());
@@ -190,7 +190,7 @@ fn claim(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     expect(ready == ("False", wanted), || format!("it should say {wanted}, and says {ready:?}"))
 }
 
-/// Why a claim cannot have a Sandbox, if it cannot.
+/// The reason for which a claim cannot have a Sandbox, if there is one.
 fn problem(api: &Api, id: &Id, spec: &Value) -> Option<&'static str> {
     let seed = id.resource == Resource::SEED_CLAIM;
     let (pools, templates, reference) = if seed {
@@ -234,12 +234,12 @@ fn pool(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
         let says = says(document, "Ready");
         return expect(says == ("False", "TemplateNotFound"), || format!("it has no template, and says {says:?}"));
     };
-    // Nobody has claimed for minutes, so the size policy asks for the least.
+    // There was no claim for minutes, so the size policy wants the minimum.
     expect(members.len() == least, || format!("it has {} Sandboxes, not {least}", members.len()))?;
     let ready = members.iter().filter(|m| says(m, "Ready").0 == "True").count();
     expect(ready == members.len(), || format!("only {ready} of {} are Ready", members.len()))?;
     let status = &document["status"];
-    // What is none may be left out.
+    // A count of zero may be omitted.
     let told = (status["replicas"].as_u64().unwrap_or(0), status["readyReplicas"].as_u64().unwrap_or(0));
     let wanted = members.len() as u64;
     expect(told == (wanted, wanted), || format!("it has {}, and says {told:?}", members.len()))?;
@@ -255,6 +255,6 @@ fn template(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     let its = policy.is_some_and(|p| controller(p).is_some_and(|(.., u)| u == uid(document)));
     let managed = document["spec"]["networkPolicyManagement"] != "Unmanaged";
     expect(its <= managed, || "it has a policy that it does not want".to_owned())?;
-    // The other group's template of that name may have been first.
+    // The template with the same name in the other group may have created its policy first.
     expect(policy.is_some() || !managed, || "it has no policy".to_owned())
 }

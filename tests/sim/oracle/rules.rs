@@ -1,4 +1,4 @@
-//! The rules about single changes.
+//! The invariants of a single change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::sim::api::{Api, Change, Id, Resource};
 use crate::sim::operator::View;
 
 impl Oracle {
-    /// Some things an operator never does, whatever it believes.
+    /// Some writes are always wrong, whatever the operator's snapshot contains.
     pub(super) fn may_be_written(&self, change: &Change, actor: &Actor) -> Result<(), String> {
         let Actor::Operator { reason, .. } = actor else { return Ok(()) };
         let id = &change.id;
@@ -39,7 +39,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// A Sandbox goes from nobody or a pool to one claim, and never further.
+    /// A Sandbox is taken once: a claim takes it from a pool, or it has no controller before. It never changes from one
+    /// claim to another.
     pub(super) fn hands(&mut self, change: &Change, actor: &Actor, api: &Api) -> Result<(), String> {
         let id = &change.id;
         let claim_of = |document: &Value| match controller(document) {
@@ -77,7 +78,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// What a claim has is deleted only when the claim ends, or has another that its status names.
+    /// A Sandbox of a claim is deleted only when the claim ends, or when the claim's status names another Sandbox.
     pub(super) fn deletion(&self, change: &Change, actor: &Actor, api: &Api) -> Result<(), String> {
         let (Actor::Operator { reason, .. }, Some(before)) = (actor, &change.before) else { return Ok(()) };
         let goes = change.after.as_ref().is_none_or(|a| is_going(a)) && !is_going(before);
@@ -96,7 +97,7 @@ impl Oracle {
         }
     }
 
-    /// A pool is never beyond its maximum, as far as its operator could know it.
+    /// A pool never exceeds the maximum that its operator could know.
     pub(super) fn members(&mut self, change: &Change, actor: &Actor, api: &Api) -> Result<(), String> {
         let Some((pool, added)) = track(&mut self.members, change, "SandboxWarmPool", |s| !is_going(s)) else {
             return Ok(());
@@ -110,7 +111,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// `status.sandbox` is final, and names what was the claim's own.
+    /// `status.sandbox` never changes once it is set, and it names a Sandbox that the claim has owned.
     pub(super) fn final_choice(&mut self, change: &Change) -> Result<(), String> {
         let Some(after) = &change.after else { return Ok(()) };
         let claim = uid(after).to_owned();
@@ -131,7 +132,8 @@ impl Oracle {
     }
 }
 
-/// Keeps the live objects of each controller of a kind; answers whose the object is now, and whether that is new.
+/// Updates the live objects of each controller of a kind. Returns the object's current controller, and whether the
+/// object is new there.
 fn track(
     of: &mut BTreeMap<String, BTreeSet<Id>>,
     change: &Change,
@@ -151,7 +153,7 @@ fn track(
     Some((after, added))
 }
 
-/// The largest maximum that a pool had between what the operator saw and now.
+/// The largest maximum that a pool had since the operator's view of it.
 fn most_known(api: &Api, pool: &str, view: &View) -> Option<usize> {
     let id = api.by_uid(pool).map(|p| {
         let resource = Resource::of(p).unwrap_or(Resource::POOL);
@@ -163,7 +165,7 @@ fn most_known(api: &Api, pool: &str, view: &View) -> Option<usize> {
     states.chain(seen(api, &id, view)).map(|p| maximum(&p["spec"])).max()
 }
 
-/// The most that a pool's spec allows.
+/// The maximum that a pool's spec allows.
 pub(super) fn maximum(spec: &Value) -> usize {
     let number = |field: &str| spec[field].as_u64().and_then(|n| usize::try_from(n).ok());
     match (number("minReady"), number("maxReady")) {
@@ -173,7 +175,8 @@ pub(super) fn maximum(spec: &Value) -> usize {
     }
 }
 
-/// What a claim takes is, as far as its operator could know, Ready, of the template's last form, and on a node that stays.
+/// A taken Sandbox was Ready, of the template's current revision and on a healthy, schedulable node, as far as its
+/// operator could know.
 fn may_be_taken(change: &Change, view: &View, api: &Api) -> Result<(), String> {
     let Some(before) = &change.before else { return Ok(()) };
     let id = &change.id;

@@ -1,14 +1,16 @@
-//! Claims that come by the operator's webhook: what it answers is what is stored, later, or never.
+//! Claims that pass the operator's webhook: the object in the webhook's answer is stored at once, later, or never.
 //!
-//! A Service stands before the replicas, so any of them may be asked, and after another webhook another one again; where
-//! none answers, the claim is stored as it came. Between the answer and the store lie a quota, an object of the same name
-//! and time, so that promises lapse. Beside the oracle's rules, which know nothing of promises, these hold:
+//! A Service is in front of the replicas, so any replica may be asked. Another replica may be asked again after another
+//! webhook changed the claim. If no replica answers, the claim is stored unchanged. Between the answer and the write,
+//! the claim can be delayed, fail a quota, or meet an object of the same name, so reservations expire. The oracle's
+//! rules know nothing about reservations. Beside them, these rules hold:
 //!
-//! - a dry run changes nothing in what the operator knows;
-//! - no Sandbox is promised to two claims at once, and no claim takes what was promised to another;
-//! - what a user writes into the hint does not stay;
-//! - a claim does not start cold for its promise, where without that it would get a warm Sandbox;
-//! - at rest, what can be promised is what a process can promise that has just begun.
+//! - A dry run does not change the operator's state.
+//! - No Sandbox is reserved for two claims at once, and no claim takes a Sandbox that is reserved for another claim.
+//! - The hint annotation that a user wrote is removed.
+//! - A reservation never causes a cold start: the claim starts cold only if it would get no warm Sandbox without its
+//!   reservation.
+//! - At rest, the Sandboxes that can be reserved are the same as in a process that has just started.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,25 +28,25 @@ use crate::sim::users;
 
 const HINT: &str = "agents.x-k8s.io/sandbox-name";
 const STAMP: &str = "agents.x-k8s.io/controller-first-observed-at";
-/// How long a promise holds.
+/// The lifetime of a reservation.
 const KEPT: SignedDuration = SignedDuration::from_secs(2);
-/// How long other webhooks may take, in milliseconds: half of the slow ones take longer than a promise holds.
+/// The longest delay by other webhooks, in milliseconds. Half of the slow claims take longer than a reservation lives.
 const SLOW: i64 = 4000;
-/// More than there is in any pool here: who promises so many goes on for ever.
+/// More Sandboxes than any pool has here. An operator that reserves this many is in an endless loop.
 const MANY: usize = 100;
 
-/// What was admitted and promised.
+/// The admitted claims and the reservations.
 #[derive(Default)]
 pub(crate) struct Admission {
-    /// Claims that were admitted, and when they are stored.
+    /// Admitted claims, and the time at which each is stored.
     under_way: Vec<(Value, Timestamp)>,
-    /// What the one that leads has promised.
+    /// The reservations of the leader.
     promises: BTreeMap<Key, Promise>,
-    /// Claims that were to start cold before, by their UIDs: one that may be under way is made to the end.
+    /// The UIDs of claims whose plan was a cold start before. A cold start in progress is completed.
     cold: BTreeSet<String>,
-    /// How many promises were made: runs without any prove nothing of them.
+    /// The number of reservations. A run without any proves nothing about them.
     pub(crate) made: u64,
-    /// How many Sandboxes were taken while they were promised.
+    /// The number of Sandboxes that were taken during their reservation.
     pub(crate) kept: u64,
 }
 
@@ -54,12 +56,12 @@ struct Promise {
 }
 
 impl Admission {
-    /// Another process leads, or the clock was set: nothing is known of promises any more.
+    /// Another process became the leader, or the clock changed, so the operator has no reservations any more.
     pub(super) fn forget(&mut self) {
         self.promises.clear();
     }
 
-    /// The clock jumps: who is slow takes no longer for it.
+    /// The clock jumps. The delays of the admitted claims do not change.
     pub(super) fn clock_jumped(&mut self, by: SignedDuration) {
         self.forget();
         for (_, at) in &mut self.under_way {
@@ -73,10 +75,10 @@ impl Admission {
 }
 
 impl Simulation {
-    /// A user creates a claim, or several at once.
+    /// A user creates one claim, or several at once.
     pub(super) fn claim(&mut self, claim: Value) -> Result<(), String> {
         if self.rng.u8(..4) == 0 {
-            // The webhook is away, and fails open.
+            // The webhook is unavailable, and its failure policy is `Ignore`.
             let _ = self.api.create(claim);
             return Ok(());
         }
@@ -90,7 +92,7 @@ impl Simulation {
         self.admit(claim)
     }
 
-    /// Stores what was admitted and is due, or all of it.
+    /// Stores the admitted claims that are due, or all of them.
     pub(super) fn store_admitted(&mut self, all: bool) {
         if self.admission.under_way.is_empty() || !all && self.rng.u8(..6) > 0 {
             return;
@@ -105,10 +107,11 @@ impl Simulation {
         }
     }
 
-    /// As the API server does: it asks, perhaps once more after another webhook, and goes on to the store, or not.
+    /// Acts like the API server: it calls the webhook, perhaps a second time after another webhook, and then stores the
+    /// claim or refuses it.
     fn admit(&mut self, mut claim: Value) -> Result<(), String> {
         if self.rng.u8(..6) == 0 {
-            // A user's own word, and a good guess.
+            // The user writes the hint annotation, with the name of an existing Sandbox.
             let sandboxes: Vec<&Id> = self.api.list(Resource::SANDBOX).map(|(id, _)| id).collect();
             if let Some(id) = super::pick(&mut self.rng, &sandboxes) {
                 claim["metadata"]["annotations"] = json!({ HINT: &*id.name });
@@ -123,7 +126,7 @@ impl Simulation {
                 None => return Ok(()),
             }
         }
-        // By a quota, which has its say after the webhooks.
+        // Refused by a quota, which the API server checks after the webhooks.
         let refused = self.rng.u8(..6) == 0;
         if !dry_run && !refused {
             let slow = if self.rng.u8(..3) == 0 { self.rng.i64(0..SLOW) } else { 0 };
@@ -132,7 +135,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// One call of one replica's webhook; the claim as it comes back, if it is admitted.
+    /// Calls the webhook of one replica. Returns the claim with the webhook's patch if it is admitted.
     fn ask(&mut self, at: usize, claim: Value, dry_run: bool) -> Result<Option<Value>, String> {
         let now = self.api.now;
         let review = review(&claim, dry_run, now)?;
@@ -150,7 +153,7 @@ impl Simulation {
         let stamp = metadata["annotations"][STAMP].as_str().unwrap_or_default().to_owned();
         if !verdict.reservation_kept {
             if leading && !dry_run {
-                // What it had at an earlier call is taken back with it.
+                // A reservation from an earlier call for this claim is released too.
                 self.admission.promises.retain(|_, promise| promise.stamp != stamp);
             }
             if verdict.allowed() && metadata["annotations"].get(HINT).is_some() {
@@ -177,7 +180,7 @@ impl Simulation {
         Ok(Some(admitted))
     }
 
-    /// Looks at what a reconcile of the leader has just planned, before anything of it is sent.
+    /// Checks the plan that a reconcile of the leader has just made, before any of its requests is sent.
     pub(super) fn promises_are_kept(&mut self, key: &Key) -> Result<(), String> {
         if !matches!(key.kind, Kind::Claim | Kind::SeedClaim) {
             return Ok(());
@@ -190,7 +193,8 @@ impl Simulation {
         if let Some(sandbox) = operator.planned_take(key)
             && let Some(promise) = self.admission.holding(&sandbox, now)
         {
-            // One that names it was promised it before, and is let try: it may be its own already.
+            // A claim whose hint names the Sandbox had it reserved before. It may try, because the Sandbox may already
+            // belong to it.
             if hinted.as_ref() != Some(&sandbox) {
                 return Err(format!("{key} would take {sandbox}, which is kept until {} for another", promise.until));
             }
@@ -200,14 +204,14 @@ impl Simulation {
         let stored = self.api.get(&Id::new(resource(key.kind), &key.namespace, &key.name));
         let same = stored.filter(|stored| uid(stored) == &*claim.meta.uid);
         let (Some(_), Some(stored)) = (self.admission.holding(&sandbox, now).filter(own), same) else { return Ok(()) };
-        // What a claim like it would be promised if it came now, with nothing kept for this one.
+        // Finds the Sandbox that the same claim would get now if this reservation did not exist.
         operator.world.release(&key.namespace, &sandbox.name);
         self.admission.promises.remove(&sandbox);
         let Some(other) = reserve(&mut operator.world, &review(stored, false, now)?) else { return Ok(()) };
         Err(format!("{key} was promised {sandbox} and would start cold, though {other} is there"))
     }
 
-    /// A promise ends when its Sandbox is taken or deleted.
+    /// Ends a reservation when its Sandbox is taken or deleted.
     pub(super) fn promises_end(&mut self) {
         for flight in self.operators[0].flights.iter().filter(|flight| flight.ends_promise()) {
             if let Some(promise) = self.admission.promises.remove(&flight.op.key) {
@@ -217,7 +221,7 @@ impl Simulation {
         }
     }
 
-    /// At rest: nothing is kept for anybody, and nothing is forgotten.
+    /// At rest, no reservation is left, and no Sandbox is missing from those that can be reserved.
     pub(super) fn everything_is_free(&mut self) -> Result<(), String> {
         let mut begun = self.process();
         while let Some(kind) = begun.watchable(&self.api).first().copied() {
@@ -232,7 +236,7 @@ impl Simulation {
     }
 }
 
-/// Everything that an operator can promise now, in the order in which it does so; all of it is given back.
+/// All Sandboxes that an operator can reserve now, in its order of preference. They are all released again.
 fn promisable(operator: &mut Operator, api: &Api) -> Result<Vec<(String, String)>, String> {
     let mut promised = Vec::new();
     for (pools, kind) in [(Resource::POOL, Kind::Claim), (Resource::SEED_POOL, Kind::SeedClaim)] {
@@ -257,7 +261,7 @@ fn promisable(operator: &mut Operator, api: &Api) -> Result<Vec<(String, String)
     Ok(promised)
 }
 
-/// The API server's question about the creation of a claim.
+/// The API server's admission review for the creation of a claim.
 fn review(claim: &Value, dry_run: bool, now: Timestamp) -> Result<Review, String> {
     let kind = match Resource::of(claim) {
         Some(Resource::SEED_CLAIM) => Kind::SeedClaim,
