@@ -1,6 +1,6 @@
 //! Observed objects: the metadata and the parts of the body that decisions use.
 //!
-//! To read an object never fails. If a spec does not parse, the object keeps the errors, so that an invalid object
+//! Reading an object never fails. If a spec does not parse, the object keeps the errors, so that an invalid object
 //! affects only itself. Parts that no decision uses, such as managed fields and most of a Pod, are dropped here.
 
 mod cluster;

@@ -29,11 +29,11 @@ pub struct Settings {
     /// needs one status write and not two. A person at a terminal does not notice one second.
     pub first_status_delay: Duration,
     /// The same time for a warm Sandbox, until it is Ready for the first time. While a pool of thousands of Sandboxes
-    /// is filled, that takes about ten seconds, and a write for each state in between would add half as many writes
+    /// is filled, each of them takes about ten seconds. A write for each state in between would add half as many writes
     /// again.
     pub warm_status_delay: Duration,
-    /// The time between the removal of a Sandbox from its endpoints and the deletion of its pod, so that no connection
-    /// is sent to a terminating pod. The default minimum sync period of kube-proxy is 1 s.
+    /// The time between the removal of a Sandbox from its endpoints and the deletion of its pod. The delay keeps
+    /// connections from being sent to a terminating pod. The default minimum sync period of kube-proxy is 1 s.
     pub drain_delay: Duration,
     /// The time for which a Sandbox is reserved for a claim after the admission of the claim. Zero disables
     /// reservations. An API server stores a claim within milliseconds of its admission. A claim that is denied later

@@ -137,7 +137,7 @@ pub struct PoolSnapshot {
     pub template: Option<Arc<Object>>,
     /// The Sandboxes that the pool controls.
     pub members: Vec<Member>,
-    /// The earliest time at which a take or a delete without a reply stops to count.
+    /// The earliest time at which a take or a delete without a reply stops counting.
     pub pending_take: Option<Timestamp>,
     /// The names of Sandboxes whose creation was sent, but has no reply yet or never got one.
     pub creating: Vec<Arc<str>>,

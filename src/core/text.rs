@@ -1,4 +1,4 @@
-//! Text of plugins and users is made safe here for logs, Events and statuses.
+//! Makes text of plugins and users safe for logs, Events and statuses.
 
 /// Truncates a text to `max_chars` characters. A truncated text ends with `…`. Each control character becomes a space,
 /// because terminals show the text.

@@ -15,7 +15,7 @@ use crate::names::annotation;
 /// Reserves warm Sandboxes for the claims that a webhook admits.
 pub trait WarmReservations: Send + Sync {
     /// Reserves a Sandbox for the claim of a review, and returns the name of the Sandbox. Returns `None` if the review
-    /// is not about a new claim, if no warm Sandbox is Ready, or if this replica may not write.
+    /// is not about a new claim, if no warm Sandbox is Ready, or if this replica does not have the right to write.
     fn reserve(&self, review: &Review) -> Option<Arc<str>>;
 
     /// Ends the reservation of a Sandbox, because the claim is not stored with it.

@@ -32,8 +32,8 @@ pub(super) fn tell(state: &mut ReviewState<'_>, kind: Kind) {
     }
 }
 
-/// Warns about a heartbeat that is not a time, which has no effect, and about one in the future, which prevents a
-/// suspend until that time.
+/// Warns about a heartbeat that has no effect because it is not a time. Also warns about a heartbeat in the future,
+/// which prevents a suspend until that time.
 fn heartbeat(state: &mut ReviewState<'_>) {
     let (name, now) = (annotation::LAST_ACTIVITY, state.review.now);
     let at = "/metadata/annotations";

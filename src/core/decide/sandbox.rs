@@ -27,8 +27,8 @@ use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::SandboxSnapshot;
 use crate::time::{saturating_add, time_left};
 
-/// The minimum age of a disrupted pod before it is replaced, so that pods that are disrupted at once are not replaced
-/// in a tight loop.
+/// The minimum age of a disrupted pod before it is replaced. Otherwise pods that are disrupted at once would be
+/// replaced in a tight loop.
 const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The time that the garbage collector has to delete the pod of a Sandbox that is being deleted in the foreground.

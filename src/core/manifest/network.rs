@@ -33,9 +33,9 @@ fn default_ingress() -> Value {
     }])
 }
 
-/// Allows connections to the public internet and to the cluster's DNS. Private addresses (RFC 1918), link-local
-/// addresses (RFC 3927 and RFC 4291 section 2.5.6, with the metadata servers of clouds) and unique-local addresses (RFC
-/// 4193) are excluded.
+/// Allows connections to the public internet and to the cluster's DNS. The rule excludes private addresses (RFC 1918)
+/// and unique-local addresses (RFC 4193). It also excludes link-local addresses (RFC 3927 and RFC 4291 section 2.5.6),
+/// where clouds have their metadata servers.
 fn default_egress() -> Value {
     json!([
         {

@@ -167,9 +167,9 @@ pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, 
         patch["metadata"]["annotations"][annotation::TRACE_CONTEXT] = context.as_str().into();
     }
     if sandbox.meta.only_our_manager {
-        // Managed fields are of no use if one client wrote all fields, and they cost more than a quarter of the time
-        // that the API server needs for this write. A list with one empty entry makes the API server stop to record
-        // them. It starts again with a server-side apply.
+        // Managed fields are of no use if one client wrote all fields. They cost more than a quarter of the time that
+        // the API server needs for this write. A list with one empty entry makes the API server stop recording them,
+        // until a server-side apply.
         patch["metadata"]["managedFields"] = json!([{}]);
     }
     let added = [("labels", &model.labels), ("annotations", &model.annotations)];

@@ -88,8 +88,8 @@ impl World {
     fn is_usable(&self, node: &str) -> bool {
         match self.objects.get(&Key::new(Kind::Node, "", node)).map(|node| &node.body) {
             Some(Body::Node(node)) => node.schedulable,
-            // Either the node was deleted, and its pods will be deleted too, or the operator may not watch any node. In
-            // the second case, and for a pod without a node, nothing speaks against the Sandbox.
+            // Either the node was deleted, and its pods will be deleted too, or the operator has no permission to watch
+            // nodes. In the second case, and if the pod has no node, the Sandbox is usable.
             Some(_) | None => node.is_empty() || self.of_kind(Kind::Node).next().is_none(),
         }
     }

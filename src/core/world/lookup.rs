@@ -48,8 +48,8 @@ impl World {
         self.namespace(namespace).map(|o| o.meta.labels.clone()).unwrap_or_default()
     }
 
-    /// Whether the labels of a namespace are known. If the World contains no Namespace at all, the operator may not
-    /// watch them, and the labels count as known.
+    /// Whether the labels of a namespace are known. If the World contains no Namespace at all, the operator has no
+    /// permission to watch them, and the labels count as known.
     pub(super) fn namespace_known(&self, namespace: &str) -> bool {
         self.namespace(namespace).is_some() || self.of_kind(Kind::Namespace).next().is_none()
     }

@@ -17,8 +17,8 @@ impl Asked {
     }
 
     /// Removes the reservation from the claim, unless the validating call could have no other result. That is the case
-    /// if all plugins answered, none of them would get another question, and the call would neither deny the claim nor
-    /// add a warning. `is_valid` checks the last condition.
+    /// if all plugins answered and none of them would get another question. The call must also neither deny the claim
+    /// nor add a warning, which `is_valid` checks.
     pub(in crate::admission) fn settle(
         self,
         state: &mut ReviewState<'_>,

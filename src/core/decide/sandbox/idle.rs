@@ -100,7 +100,7 @@ pub(super) fn decide(
             idle.events.push(Event::about(&snapshot.sandbox, false, Reason::IdleDeleted, format!("Idle: {reason}")));
             idle.op = Some(Op::delete(&snapshot.sandbox, Reason::IdleDeleted));
         }
-        // The tiers Throttle and Hibernate are never possible yet, so an earlier arm handles them.
+        // The tiers Throttle and Hibernate are not offered yet, so an earlier arm handles them.
         Some(IdleTier::Suspend | IdleTier::Throttle | IdleTier::Hibernate) => {
             tier = api::IdleTier::Suspend;
             idle.events.push(Event::about(&snapshot.sandbox, false, Reason::IdleSuspended, format!("Idle: {reason}")));
@@ -136,8 +136,8 @@ fn still_holds(failure_events: &IdleStatus, now_told: &IdleStatus, now: Timestam
 
 type Asked<'a> = (Chain<'a, IdleAnswer>, Vec<PluginFailure>, Tiers);
 
-/// Asks the idle policy about a Sandbox, if the Sandbox has an `idleTimeout`, is not a warm Sandbox of a pool, and its
-/// pod is Ready.
+/// Asks the idle policy about a Sandbox. The Sandbox must have an `idleTimeout` and a Ready pod, and it must not be in
+/// a pool.
 fn ask<'a>(
     snapshot: &'a SandboxSnapshot,
     model: &model::Sandbox,
