@@ -1,4 +1,4 @@
-//! Clients of the API server: their name, their timeouts, and whether they retry.
+//! Creates clients of the API server: their user agent, their timeouts, and whether they retry.
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
@@ -6,13 +6,14 @@ use kube::Client;
 
 use crate::limits;
 
-/// What this operator calls itself to the API server.
+/// The user agent of the operator's requests.
 const NAME: &str = concat!("paddock/", env!("CARGO_PKG_VERSION"));
 
-/// A client that calls itself by our name. Only requests that nobody plans on are retried inside it.
+/// Creates a client with the operator's user agent. `retry` lets the client repeat failed requests itself. The clients
+/// of the reconcile must not retry, because the core plans each repetition.
 ///
 /// # Errors
-/// When the configuration is of no use.
+/// If the configuration cannot be used, for example because of an invalid URL or certificate.
 pub(crate) fn client(kube: &kube::Config, retry: bool) -> kube::Result<Client> {
     let mut kube = kube.clone();
     kube.default_retry = retry;

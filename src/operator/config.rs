@@ -1,4 +1,4 @@
-//! What the operator is told at its start. Parsed: what is here is usable as it is.
+//! The operator's configuration, already parsed: every value in it can be used as it is.
 
 use std::path::PathBuf;
 
@@ -10,35 +10,36 @@ use crate::listen::ListenAddress;
 use crate::queue::Workers;
 use crate::webhook::{Certificate, ClientConfig, Deployed, WebhookConfig};
 
-/// How this replica comes to act.
+/// The rule that decides whether this replica reconciles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leadership {
-    /// It always acts: there is no other.
+    /// This replica always reconciles. There must be no other replica.
     Alone,
-    /// It acts while it holds the leases.
+    /// This replica reconciles while it holds the leases.
     Elected {
-        /// Namespace of the leases; that of the client's configuration if absent.
+        /// The namespace of the leases. If absent, the namespace of the client's configuration.
         namespace: Option<String>,
-        /// How leadership is timed.
+        /// The durations of the election.
         timing: Timing,
     },
 }
 
-/// The admission webhook.
+/// The settings of the admission webhook.
 #[derive(Clone, Debug)]
 pub struct WebhookSetup {
-    /// Where it listens.
+    /// The address that the webhook listens on.
     pub bind: ListenAddress,
-    /// How the API server reaches it; at the very address that it listens on if absent.
+    /// The way in which the API server reaches the webhook. If absent, the address that the webhook listens on.
     pub client_config: Option<ClientConfig>,
-    /// Who issues the certificate.
+    /// The source of the serving certificate.
     pub certificate: Certificate,
-    /// Where the operator is deployed; absent outside of a cluster.
+    /// The Deployment that the operator runs in. Absent outside a cluster.
     pub deployed: Option<Deployed>,
 }
 
 impl WebhookSetup {
-    /// On a loopback port that is free, for an API server on this machine; its Secret in this namespace.
+    /// A webhook on a free loopback port, for an API server on the same machine. The Secret with the certificate is in
+    /// this namespace.
     #[must_use]
     pub fn local(namespace: impl Into<String>) -> Self {
         let local = WebhookConfig::local(String::new(), namespace);
@@ -51,43 +52,44 @@ impl WebhookSetup {
     }
 }
 
-/// Everything.
+/// The configuration of one operator process.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The core's own settings and limits.
+    /// The settings and the limits of the core.
     pub settings: Settings,
-    /// The API shapes that are served; one whose CRDs are not installed is waited for without a fuss.
+    /// The API shapes to serve. If the CRDs of a shape are not installed, the operator waits for them and reports no
+    /// error.
     pub shapes: ApiShapes,
-    /// Whether templates, pools and claims are served at all (`--extensions`).
+    /// Whether the operator serves templates, pools and claims (`--extensions`). If not, it serves only Sandboxes.
     pub extensions: bool,
-    /// Only this namespace, if given.
+    /// The only namespace to watch. If absent, all namespaces.
     pub namespace: Option<String>,
-    /// How many keys are worked on at once.
+    /// The number of keys that each lane of the queue reconciles at the same time.
     pub workers: Workers,
-    /// Writes a second at the most; none or not positive: as many as the API server takes.
+    /// The largest number of writes a second. If absent or not positive, only the API server limits the rate.
     pub kube_api_qps: Option<f64>,
-    /// Writes in a burst above that rate.
+    /// The number of writes that may exceed that rate in a burst.
     pub kube_api_burst: Option<u32>,
-    /// How this replica comes to act.
+    /// The rule that decides whether this replica reconciles.
     pub leadership: Leadership,
-    /// This process among the replicas, unlike any other's before or beside it.
+    /// The name of this process among the replicas. No other process may have the same name, now or earlier.
     pub identity: String,
-    /// Where `/metrics` is served.
+    /// The address of `/metrics`.
     pub metrics: ListenAddress,
-    /// Where `/healthz` and `/readyz` are served.
+    /// The address of `/healthz` and `/readyz`.
     pub health: ListenAddress,
-    /// Where `/debug/` is served.
+    /// The address of `/debug/`.
     pub debug: ListenAddress,
-    /// The admission webhook; none if absent.
+    /// The settings of the admission webhook. If absent, there is no webhook.
     pub webhook: Option<WebhookSetup>,
-    /// Directory watched for plugins.
+    /// The directory that the operator reads plugins from.
     pub plugin_dir: Option<PathBuf>,
-    /// Seeds jitter.
+    /// The seed of the random jitter, so that a test can repeat a run.
     pub seed: u64,
 }
 
 impl Config {
-    /// As a test or a demo wants it: alone, on loopback ports that are free.
+    /// The configuration for a test or a demo: a single replica, on free loopback ports.
     #[must_use]
     pub fn local(identity: impl Into<String>) -> Self {
         Self {
@@ -109,7 +111,7 @@ impl Config {
         }
     }
 
-    /// The kinds that are watched.
+    /// The kinds that the operator watches.
     #[must_use]
     pub fn kinds(&self) -> Vec<Kind> {
         Kind::ALL

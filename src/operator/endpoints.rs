@@ -1,4 +1,4 @@
-//! The plain HTTP endpoints of the process: probes, metrics and the debug pages.
+//! The plain HTTP endpoints of the process: probes, metrics and debug pages.
 
 mod debug;
 mod probes;

@@ -1,8 +1,12 @@
-//! The shell around the core: watches, asks, acts.
+//! The operator process: watches the cluster, asks plugins, and writes the plans of the core to the API server.
 //!
-//! `watch` is the only reader and `write` the only writer; between them `reconcile` is the same five steps for every
-//! kind. All replicas watch, the holder of the leases acts. [`start`] runs an operator inside any tokio
-//! program: the `paddock` binary, a test, the demo.
+//! `paddock-core` decides, and this crate does the input and output around it. `watch` is the only reader: it fills the
+//! World and queues the keys that an event concerns. `reconcile` takes each key through the same five steps for every
+//! kind: snapshot, questions, answers, plan, write. `write` is the only part that sends the operations of plans. All
+//! replicas watch and answer the webhook. Only the holder of the leases reconciles.
+//!
+//! Start reading at [`start`] in `run.rs`, which connects the parts, and then at `reconcile/reconciler.rs`, which has
+//! the loop. [`start`] works inside any tokio program: the `paddock` binary, a test, or the demo.
 
 mod client;
 pub mod config;

@@ -1,10 +1,14 @@
-//! Back-pressure: how many writes may be under way, and who goes first.
+//! The write limiter: the number of writes that may be in flight, and the order in which they are sent.
 //!
-//! Slow start, then additive increase and multiplicative decrease on the API server's own word (429 and 503). Where
-//! replies become slow, more at once would only wait inside the API server, and claims behind refills: the
-//! limit shrinks a little then. Claims go first and keep a share that the making of warm Sandboxes cannot take; beside a claim only a
-//! few are made at once. The pod and the status of one that was made follow as anybody's do.
-//! `--kube-api-qps` and `--kube-api-burst` add a fixed rate where they are given, in the same order.
+//! The limit begins with a slow start. It then grows additively and shrinks multiplicatively, in answer to the API
+//! server (429 and 503). If replies become slow, more concurrent writes would only wait inside the API server, and
+//! claims would wait behind refills. The limit shrinks a little in that case.
+//!
+//! Writes for claims come first. They keep a share of the limit that the creation of warm Sandboxes cannot use, and
+//! while a claim is being written, only a few warm Sandboxes are created at the same time. The pod and the status of a
+//! created Sandbox have normal urgency.
+//!
+//! `--kube-api-qps` and `--kube-api-burst` add a fixed rate, with the same order.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,29 +20,29 @@ use tokio::time::Instant;
 
 use crate::limits;
 
-/// Who waits for a write.
+/// The urgency of a write, which depends on who waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// A client that watches its claim.
+    /// A client waits for its claim.
     Claim,
-    /// A client that watches its sandbox.
+    /// A client waits for its sandbox.
     Normal,
-    /// Nobody yet: refills, clean-up.
+    /// No client waits: a refill or a clean-up.
     Background,
 }
 
-/// What a reply says about the API server's load.
+/// The information that a reply gives about the API server's load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// It took the request, whatever it made of it.
+    /// The API server processed the request, with any result.
     Served,
-    /// It refused for load, and said when to come back or did not.
+    /// The API server refused the request because of load. The value is the `Retry-After`, if there was one.
     Busy(Option<Duration>),
-    /// No reply: it is overloaded or away.
+    /// There was no reply. The API server is overloaded or not reachable.
     Lost,
 }
 
-/// The gate before every write.
+/// Grants each write a permit. Clones share one state.
 #[derive(Clone)]
 pub struct WriteLimiter {
     state: Arc<Mutex<State>>,
@@ -46,29 +50,31 @@ pub struct WriteLimiter {
 
 struct State {
     limit: f64,
-    /// Where slow start ends.
+    /// The limit at which slow start ends.
     threshold: f64,
     in_flight: usize,
-    /// Of those, claims'.
+    /// The writes in flight that belong to claims.
     claims: usize,
-    /// Of those, nobody's.
+    /// The writes in flight that no client waits for.
     background: usize,
     waiting: [VecDeque<oneshot::Sender<Permit>>; 3],
     held_until: Option<Instant>,
     last_cut: Option<Instant>,
     rate: Option<Rate>,
-    /// When those who wait are looked at again, whatever happens.
+    /// The time at which a timer admits waiting writes again.
     timer: Option<Instant>,
 }
 
-/// A fixed rate: the time at which the next write would be due if all came evenly (GCRA).
+/// A fixed rate, as in the generic cell rate algorithm (GCRA): `next` is the time at which the next write would be due
+/// if all writes came evenly.
 struct Rate {
     interval: Duration,
     tolerance: Duration,
     next: Instant,
 }
 
-/// A place for one write. Given back by [`Permit::done`], or by dropping it, which says nothing about load.
+/// The right to send one write. [`Permit::done`] returns it. Dropping it returns it too, and gives no information about
+/// load.
 pub struct Permit {
     state: Arc<Mutex<State>>,
     urgency: Urgency,
@@ -77,12 +83,12 @@ pub struct Permit {
 }
 
 impl WriteLimiter {
-    /// `qps` of zero or less, or none: no fixed rate.
+    /// Creates a limiter. There is no fixed rate if `qps` is absent, zero or negative.
     #[must_use]
     pub fn new(qps: Option<f64>, burst: Option<u32>) -> Self {
         let rate = qps.filter(|qps| *qps > 0.0 && qps.is_finite()).map(|qps| {
             let interval = Duration::from_secs_f64(1.0 / qps);
-            // As client-go: a burst of one at the least, and as many as a second's worth unless told.
+            // As in client-go, a burst is at least one. The default is the number of writes of one second.
             let burst = burst.map_or(qps.max(1.0), |burst| f64::from(burst.max(1)));
             Rate { interval, tolerance: interval.mul_f64(burst - 1.0), next: Instant::now() }
         });
@@ -102,7 +108,7 @@ impl WriteLimiter {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Waits for a place.
+    /// Waits for a permit.
     pub async fn enter(&self, urgency: Urgency) -> Permit {
         loop {
             let (sender, turn) = oneshot::channel();
@@ -114,7 +120,7 @@ impl WriteLimiter {
         }
     }
 
-    /// Writes that may be under way now, and those that are.
+    /// The number of writes that may be in flight now, and the number that are.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         let state = lock(&self.state);
@@ -140,7 +146,8 @@ impl State {
             }
     }
 
-    /// When the fixed rate has room, and for those whom no client waits for, a `Retry-After` is over.
+    /// The time at which the fixed rate admits the next write and, for writes that are not for claims, at which the
+    /// last `Retry-After` ends.
     fn opens(&self, urgency: Urgency) -> Option<Instant> {
         let held = self.held_until.filter(|_| urgency != Urgency::Claim);
         let rated = self.rate.as_ref().and_then(|rate| rate.next.checked_sub(rate.tolerance));
@@ -157,14 +164,14 @@ impl State {
         Permit { state: shared.clone(), urgency, since: now, returned: false }
     }
 
-    /// Learns from a reply that took this long.
+    /// Adapts the limit to a reply that took this long.
     fn learn(&mut self, signal: Signal, took: Duration, now: Instant) {
         let (start, least, most) = limits::WRITE_CONCURRENCY;
         match signal {
             Signal::Served if took >= limits::SLOW_WRITE_THRESHOLD => {
                 self.cut(limits::SLOW_CUT_FACTOR, start.min(self.limit as usize), now)
             }
-            // A limit that is not used says nothing about what the API server can take.
+            // If most of the limit is unused, the reply says nothing about the capacity of the API server.
             Signal::Served if self.in_flight * 2 >= self.limit as usize => {
                 self.limit += if self.limit < self.threshold { 1.0 } else { 1.0 / self.limit };
                 self.limit = self.limit.min(most as f64);
@@ -181,7 +188,7 @@ impl State {
         }
     }
 
-    /// Cuts the limit to a share of itself, unless that has just been done.
+    /// Reduces the limit to a share of itself, unless this happened a moment ago.
     fn cut(&mut self, share: f64, least: usize, now: Instant) {
         if self.last_cut.is_none_or(|at| now.duration_since(at) >= limits::CUT_INTERVAL) {
             self.last_cut = Some(now);
@@ -192,7 +199,7 @@ impl State {
 }
 
 impl Permit {
-    /// Gives the place back with what the reply said.
+    /// Returns the permit, with the signal of the reply.
     pub fn done(mut self, signal: Signal) {
         self.returned = true;
         give_back(&self.state, self.urgency, Some((signal, self.since.elapsed())));
@@ -220,9 +227,11 @@ fn give_back(shared: &Arc<Mutex<State>>, urgency: Urgency, reply: Option<(Signal
     admit_waiting(shared);
 }
 
-/// Lets in those who wait, as many as may, the most urgent first. Where only time keeps the next one out, comes again then.
+/// Admits waiting writes, the most urgent first, as far as the limit allows. If only time keeps the next write back,
+/// starts a timer that calls this function again.
 fn admit_waiting(shared: &Arc<Mutex<State>>) {
-    // A permit that nobody takes any more is given back by its own drop, which locks: so outside the lock.
+    // If the receiver of a permit is gone, dropping the permit takes the lock. It is therefore dropped after the lock
+    // is released.
     let mut unwanted = Vec::new();
     let mut state = lock(shared);
     let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The manifests of a deployment, made from the code that they are for: `deploy/base` and `paddock manifests`.
+//! The manifests of a deployment, generated from the code: `deploy/base` and `paddock manifests`.
 
 pub mod rbac;
 #[cfg(test)]
@@ -19,14 +19,14 @@ pub use workload::WEBHOOK_SERVICE;
 
 use crate::webhook::{ClientConfig, Desired, configurations};
 
-/// What manifests depend on.
+/// The values that the manifests depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The operator's namespace.
     pub namespace: String,
-    /// Its image.
+    /// The operator's container image.
     pub image: String,
-    /// The API shapes that are installed.
+    /// The API shapes to install.
     pub shapes: ApiShapes,
 }
 
@@ -40,14 +40,14 @@ impl Default for Settings {
     }
 }
 
-/// Everything, in the order in which it can be applied.
+/// All objects, in the order in which they can be applied.
 #[must_use]
 pub fn all(settings: &Settings) -> Vec<Value> {
     let definitions = selected(settings.shapes).iter().map(document).collect::<Vec<_>>();
     definitions.into_iter().chain(files(settings).into_iter().flat_map(|(_, documents)| documents)).collect()
 }
 
-/// The files of `deploy/base`, without the CRDs.
+/// The files of `deploy/base` without the CRDs: the name and the documents of each.
 #[must_use]
 pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
     vec![
@@ -59,7 +59,7 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
     ]
 }
 
-/// The webhook configurations, without a bundle: the operator adds it.
+/// The webhook configurations without a CA bundle. The operator adds the bundle.
 fn webhook(settings: &Settings) -> Vec<Value> {
     let desired = Desired {
         client_config: ClientConfig::Service {
@@ -79,7 +79,7 @@ fn webhook(settings: &Settings) -> Vec<Value> {
     vec![document(&mutating), document(&validating)]
 }
 
-/// An object as a document, with what its type says of it.
+/// An object as a document, with the `apiVersion` and the `kind` of its type.
 fn document<K: Resource + Serialize>(object: &K) -> Value {
     let mut document = json!(object);
     document["apiVersion"] = K::API_VERSION.into();

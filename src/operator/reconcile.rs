@@ -1,4 +1,4 @@
-//! The reconcile loop, the same five steps for every kind: snapshot, ask, answer, plan, write.
+//! The reconcile loop, with the same five steps for every kind: snapshot, questions, answers, plan, write.
 
 mod reconciler;
 mod trace;

@@ -1,4 +1,4 @@
-//! An operator's life: started, ready, leading, stopped.
+//! The life of an operator: connects the parts, follows the leadership, and shuts down in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,51 +30,51 @@ use crate::world::SharedWorld;
 use crate::write::{Writer, events};
 use crate::{endpoints, limits, plugins, webhook};
 
-/// Why an operator could not start, or ended by itself.
+/// The reason why an operator could not start, or ended without being stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A client could not be made from its configuration.
+    /// A client could not be created from its configuration.
     #[error("client configuration")]
     Client(#[source] Box<kube::Error>),
     /// An address could not be listened on.
     #[error("--{flag}: cannot listen")]
     Listen {
-        /// The flag that names the address.
+        /// The flag that names the address, without the dashes.
         flag: &'static str,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The engine that runs plugins could not be set up.
+    /// The engine for plugins could not be set up.
     #[error("plugins")]
     Host(#[from] HostError),
-    /// A built-in plugin does not load.
+    /// A built-in plugin did not load.
     #[error("built-in plugins")]
     BuiltIn(#[from] LoadError),
-    /// A metric family was declared twice.
+    /// Two metric families have the same name.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// A panic left the World half changed. A new process sees everything afresh.
+    /// A panic interrupted a change of the World. Only a new process, which lists everything again, can be trusted.
     #[error("the state of the world cannot be trusted after a panic; starting anew is the remedy")]
     WorldBroken,
-    /// A part that runs for ever ended.
+    /// A task that should run until the shutdown has ended.
     #[error("{0} ended by itself")]
     Ended(&'static str),
 }
 
-/// Where a running operator listens; absent where it was told not to.
+/// The addresses that a running operator listens on. An address is absent if its listener is off.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Addresses {
-    /// `/metrics`.
+    /// The address of `/metrics`.
     pub metrics: Option<SocketAddr>,
-    /// `/healthz` and `/readyz`.
+    /// The address of `/healthz` and `/readyz`.
     pub health: Option<SocketAddr>,
-    /// `/debug/`.
+    /// The address of `/debug/`.
     pub debug: Option<SocketAddr>,
-    /// The webhook.
+    /// The address of the webhook.
     pub webhook: Option<SocketAddr>,
 }
 
-/// A running operator. Dropping it leaves it running; [`Running::stop`] ends it in order.
+/// A handle on a running operator. Dropping the handle leaves the operator running. [`Running::stop`] ends it in order.
 pub struct Running {
     addresses: Addresses,
     readiness: Readiness,
@@ -84,46 +84,47 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where it listens.
+    /// The addresses that the operator listens on.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         self.addresses
     }
 
-    /// Waits until everything is listed and the webhook answers.
+    /// Waits until every kind is listed and the webhook answers.
     pub async fn ready(&mut self) {
-        // A sender that is gone belongs to an operator that is ending: there is nothing to wait for.
+        // If the sender is gone, the operator is shutting down, and there is nothing to wait for.
         let _ = self.readiness.unsynced.wait_for(|unsynced| unsynced.is_empty()).await;
         let _ = self.readiness.webhook.wait_for(|serving| *serving).await;
     }
 
-    /// Waits until this replica acts.
+    /// Waits until this replica leads.
     pub async fn leading(&mut self) {
         let _ = self.leading.wait_for(|leading| *leading).await;
     }
 
-    /// Ends it in order: no new work, the writes under way finished, the leases given back.
+    /// Stops the operator in order: no new reconciles, then the end of the writes in flight, then the release of the
+    /// leases.
     ///
     /// # Errors
-    /// When it had ended by itself.
+    /// If the operator had already ended without being stopped.
     pub async fn stop(self) -> Result<(), Error> {
         self.stop.cancel();
         self.wait().await
     }
 
-    /// Waits for its end.
+    /// Waits until the operator ends.
     ///
     /// # Errors
-    /// When it ends by itself.
+    /// If the operator ends without being stopped.
     pub async fn wait(self) -> Result<(), Error> {
         self.ended.await.unwrap_or(Err(Error::Ended("supervisor")))
     }
 }
 
-/// Runs an operator until `shutdown`, then ends it in order.
+/// Runs an operator until `shutdown` completes, and stops it in order.
 ///
 /// # Errors
-/// When it cannot start, or ends by itself.
+/// If the operator cannot start, or if it ends before `shutdown`.
 pub async fn run(config: Config, kube: kube::Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let mut running = start(config, kube).await?;
     tokio::select! {
@@ -136,10 +137,10 @@ pub async fn run(config: Config, kube: kube::Config, shutdown: impl Future<Outpu
     }
 }
 
-/// Starts an operator with the built-in plugins and those of `--plugin-dir`; it goes on until it is stopped.
+/// Starts an operator with the built-in plugins and the plugins of `--plugin-dir`. It runs until it is stopped.
 ///
 /// # Errors
-/// When a client cannot be made, an address cannot be listened on, or the built-in plugins do not load.
+/// If a client cannot be created, an address cannot be listened on, or a built-in plugin does not load.
 pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error> {
     let stop_plugins = CancellationToken::new();
     let host = Arc::new(Host::new(HostConfig::default())?);
@@ -160,7 +161,8 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let unsynced = watch::Sender::new(kinds.iter().copied().collect::<UnsyncedKinds>());
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
 
-    // Each with connections of its own: a burst of writes does not hold up watches, nor the leases.
+    // Each client has its own connections, so a burst of writes delays neither the watches nor the renewal of the
+    // leases.
     let lease_namespace = kube.default_namespace.clone();
     let failed = |error| Error::Client(Box::new(error));
     let reader = client(&kube, false).map_err(failed)?;
@@ -254,7 +256,7 @@ fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, part: impl Futur
     });
 }
 
-/// Starts the webhook, if it listens anywhere.
+/// Starts the webhook, unless its listener is off.
 async fn start_webhook(
     setup: &WebhookSetup,
     environment: Environment,
@@ -273,10 +275,10 @@ async fn start_webhook(
     Ok((Some(address), Some(webhook)))
 }
 
-/// A part that ends in order when told.
+/// A part of the operator that is stopped by a token and then ends in order.
 type Stoppable = Option<(CancellationToken, JoinHandle<()>)>;
 
-/// Stands for election, or leads at once where there is none.
+/// Starts the leader election. Without an election this replica leads at once.
 fn start_election(
     config: &Config,
     client: &Client,
@@ -297,7 +299,8 @@ fn start_election(
     }
 }
 
-/// Opens the queue while this replica leads and knows everything, and puts everything in when that begins.
+/// Opens the queue while this replica leads and every kind is listed. Queues every object at the beginning of each
+/// leadership.
 struct LeadershipState {
     leading: watch::Receiver<bool>,
     readiness: Readiness,
@@ -308,7 +311,7 @@ struct LeadershipState {
 
 impl LeadershipState {
     async fn follow(mut self) {
-        // An operator cannot act on a part of the world: a pool without its sandboxes would be filled again.
+        // Decisions need the complete World. A pool whose Sandboxes are not listed yet would be filled a second time.
         if self.readiness.unsynced.wait_for(|unsynced| unsynced.is_empty()).await.is_err() {
             return;
         }
@@ -317,11 +320,12 @@ impl LeadershipState {
             self.metrics.leading(leading);
             self.queue.open(leading);
             if leading {
-                // Somebody may be waiting for a claim since nobody led; the rest most likely is as it should be.
+                // Clients may have waited for claims while there was no leader, so claims come first. Most other
+                // objects need no change.
                 self.queue.push(self.world.read(World::claims_without_sandbox), Trigger::Changed);
                 self.queue.push(self.world.read(World::everything), Trigger::Leading);
             }
-            // Without an election nobody will ever say otherwise.
+            // Without an election the value never changes.
             if self.leading.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -350,11 +354,11 @@ struct Parts {
     webhook: Stoppable,
     world: SharedWorld,
     queue: Queue,
-    /// Ends the plugins' own task.
+    /// Ends the task of the plugins when it is dropped.
     _plugins: DropGuard,
 }
 
-/// Waits for the end, wanted or not, and ends the parts in order.
+/// Waits until the operator is stopped or a part ends, and then ends the other parts in order.
 async fn supervise(mut parts: Parts, stop: CancellationToken) -> Result<(), Error> {
     let result = tokio::select! {
         () = stop.cancelled() => Ok(()),
@@ -368,13 +372,14 @@ async fn supervise(mut parts: Parts, stop: CancellationToken) -> Result<(), Erro
         error!(%error, "ending");
     }
     parts.queue.close();
-    // Bounded by itself.
+    // This wait has its own time limit.
     let _ = parts.work.await;
     if let Some((stop, election)) = parts.election {
         stop.cancel();
         let _ = tokio::time::timeout(limits::LEASE_REQUEST_TIMEOUT + Duration::from_secs(1), election).await;
     }
-    // Last but for the listeners: until here the API server may still ask. Bounded by itself.
+    // The webhook ends after everything except the listeners, because the API server may still ask it. This wait has
+    // its own time limit.
     if let Some((stop, webhook)) = parts.webhook {
         stop.cancel();
         let _ = webhook.await;

@@ -1,4 +1,4 @@
-//! How complete the view of the cluster is: the kinds that are not listed yet, and the reasons why a watch fails.
+//! The completeness of the World: the kinds that are not listed yet, and the reasons why a watch fails.
 
 mod error;
 mod unsynced;

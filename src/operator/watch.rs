@@ -1,4 +1,4 @@
-//! The only reader of the cluster: one watch for each kind, and the periodic resync of every object.
+//! The only reader of the cluster: one watch for each kind, and the periodic resync of all objects.
 
 mod resync;
 mod watcher;

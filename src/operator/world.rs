@@ -1,4 +1,4 @@
-//! The World behind one lock: watches and the writer change it, reconciles and the webhook look at it.
+//! The World behind one lock. Watches and the writer change it, and reconciles and the webhook read it.
 
 use std::sync::{Arc, RwLock};
 
@@ -11,7 +11,7 @@ use paddock_core::snapshot::Snapshot;
 use paddock_core::world::{Observed, Stale, World};
 use tokio_util::sync::CancellationToken;
 
-/// Clones are handles on the same World.
+/// The World that all parts of the operator share. Clones are handles on the same World.
 #[derive(Clone)]
 pub struct SharedWorld {
     world: Arc<RwLock<World>>,
@@ -19,19 +19,20 @@ pub struct SharedWorld {
 }
 
 impl SharedWorld {
-    /// Shares a World.
+    /// Puts a World behind the lock.
     #[must_use]
     pub fn new(world: World) -> Self {
         Self { world: Arc::new(RwLock::new(world)), broken: CancellationToken::new() }
     }
 
-    /// Cancelled when a panic left the World half changed: the process must end and begin anew.
+    /// Cancelled when a panic interrupted a change of the World. The process has to end, and a new one starts from a
+    /// list.
     #[must_use]
     pub fn broken(&self) -> &CancellationToken {
         &self.broken
     }
 
-    /// Looks at the World.
+    /// Reads the World under the lock.
     pub fn read<T>(&self, look: impl FnOnce(&World) -> T) -> T {
         match self.world.read() {
             Ok(world) => look(&world),
@@ -52,44 +53,44 @@ impl SharedWorld {
         }
     }
 
-    /// Everything about one key, for a decision.
+    /// The snapshot for a decision about one key.
     #[must_use]
     pub fn snapshot(&self, key: &Key, now: Timestamp) -> Snapshot {
         self.read(|world| world.snapshot(key, now))
     }
 
-    /// Takes in what a watch delivered; the keys to reconcile.
+    /// Applies an event of a watch. Returns the keys to reconcile.
     #[must_use]
     pub fn observe(&self, observed: Observed, now: Timestamp) -> Vec<Key> {
         self.write(|world| world.observe(observed, now))
     }
 
-    /// Reserves a warm Sandbox for the claim of a review. Returns its name.
+    /// Reserves a warm Sandbox for the claim of a review. Returns the name of the Sandbox.
     #[must_use]
     pub fn reserve(&self, review: &Review) -> Option<Arc<str>> {
         self.write(|world| admission::reserve(world, review))
     }
 
-    /// Ends a reservation.
+    /// Ends a reservation before it expires.
     pub fn release(&self, namespace: &str, sandbox: &str) {
         self.write(|world| world.release(namespace, sandbox));
     }
 
-    /// Forgets what no event will clear.
+    /// Drops old entries that no event will remove.
     pub fn forget_old(&self, now: Timestamp) {
         self.write(|world| world.forget_old(now));
     }
 
-    /// Replaces the plugin bindings; the keys to reconcile.
+    /// Replaces the plugin bindings. Returns the keys to reconcile.
     #[must_use]
     pub fn set_bindings(&self, bindings: Bindings) -> Vec<Key> {
         self.write(|world| world.set_bindings(bindings))
     }
 
-    /// Marks the operations of a step as pending; how they are to be sent.
+    /// Adds a pending write for each operation of a step. Returns the operations in the form in which they are sent.
     ///
     /// # Errors
-    /// [`Stale`] when what they were planned on has changed, or the World cannot be trusted any more.
+    /// [`Stale`] if the state that the step was planned for has changed, or if the World cannot be trusted any more.
     pub fn begin(&self, step: &[Op]) -> Result<Vec<Op>, Stale> {
         if self.broken.is_cancelled() {
             return Err(Stale);
@@ -97,7 +98,7 @@ impl SharedWorld {
         self.write(|world| world.begin(step))
     }
 
-    /// Resolves one pending operation; the keys to reconcile.
+    /// Resolves the pending write of one operation. Returns the keys to reconcile.
     #[must_use]
     pub fn finish(&self, op: &Op, outcome: &Outcome, now: Timestamp) -> Vec<Key> {
         self.write(|world| world.finish(op, outcome, now))

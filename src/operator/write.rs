@@ -1,7 +1,7 @@
-//! Step 5 of a reconcile: the writes of a plan are sent to the API server, and nobody else sends any.
+//! Step 5 of a reconcile: sends the writes of a plan to the API server. No other part sends the operations of plans.
 //!
-//! [`Writer`] carries out a plan, `request` turns an operation into an HTTP request, `reply` turns the response into
-//! an outcome, and `events` publishes Kubernetes Events beside it.
+//! [`Writer`] executes a plan, `request` turns an operation into an HTTP request, and `reply` turns the response into
+//! an outcome. `events` publishes Kubernetes Events, independently of the writes.
 
 mod events;
 mod reply;

@@ -1,7 +1,8 @@
-//! `/debug/`: what is seen, what was decided last, which plugins are asked, and how it stands with each.
+//! The debug pages under `/debug/`: the snapshot and the last decision of an object, the bindings, and the state of
+//! each plugin.
 //!
-//! It shows objects with what their authors put into them, so it has a listener of its own, on loopback unless told
-//! otherwise: `kubectl port-forward` reaches it, the pod network does not.
+//! The pages show objects with all their content. They therefore have their own listener, which is on loopback by
+//! default. `kubectl port-forward` reaches it, and the pod network does not.
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -19,20 +20,20 @@ use crate::plugins::{PluginStatus, Reports};
 use crate::reconcile::Traces;
 use crate::world::SharedWorld;
 
-/// What `/debug/` reads.
+/// The sources of the debug pages.
 #[derive(Clone)]
 pub struct Debug {
-    /// For what is seen now, and the bindings in force.
+    /// The source of snapshots and of the bindings in force.
     pub world: SharedWorld,
-    /// For what was decided last.
+    /// The source of the last decisions.
     pub traces: Traces,
-    /// For how it stands with each plugin.
+    /// The source of the state of each plugin.
     pub plugins: watch::Receiver<Vec<PluginStatus>>,
-    /// For which plugins are quarantined.
+    /// The source of the quarantines.
     pub reports: Reports,
 }
 
-/// `/debug/seen/KIND/NAMESPACE/NAME`, `/debug/plugins` and `/debug/bindings`.
+/// The routes `/debug/seen/KIND/NAMESPACE/NAME`, `/debug/plugins` and `/debug/bindings`.
 pub fn debug(debug: Debug) -> Router {
     Router::new()
         .route("/debug/seen/{kind}/{namespace}/{name}", get(snapshot))
@@ -77,14 +78,14 @@ async fn snapshot(
     pretty(&document)
 }
 
-/// The bindings in the order in which they are asked, in the words of the files beside components.
+/// The bindings in the order in which plugins are asked, with the field names of the plugins' configuration files.
 fn render_bindings(bindings: &Bindings, reports: &[PluginReport]) -> Value {
     let quarantined = |binding: &Binding| {
         let report = reports.iter().find(|report| report.plugin.plugin == binding.plugin)?;
         report.quarantined.iter().find(|(hook, _)| *hook == binding.hook).map(|(_, until)| *until)
     };
     let render = |binding: &Binding| {
-        // Settings are JSON where they come from; were they not, their text says what they are.
+        // Settings are JSON. If they are not, the page shows their text.
         let settings: Value =
             serde_json::from_str(&binding.settings).unwrap_or_else(|_| Value::String(binding.settings.clone()));
         json!({
@@ -103,8 +104,8 @@ fn render_bindings(bindings: &Bindings, reports: &[PluginReport]) -> Value {
     bindings.iter().map(render).collect()
 }
 
-/// The kinds that a user's word may mean, the likelier one first: `plural.group` and our own names (`SeedPool`) mean
-/// one; a kind's name or plural may mean one of each group. Case is ignored.
+/// The kinds that a user's word may name, the most likely first. `plural.group` and our own names (`SeedPool`) name one
+/// kind. A kind's name or plural may name one kind in each group. Case is ignored.
 fn expected_kinds(word: &str) -> Vec<Kind> {
     let is = |name: &str| name.eq_ignore_ascii_case(word);
     if let Some(kind) = Kind::ALL.into_iter().find(|kind| is(&kind.resource()) || is(&format!("{kind:?}"))) {

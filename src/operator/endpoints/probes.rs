@@ -1,4 +1,4 @@
-//! Two listeners, for probes and for metrics; `debug` has the third.
+//! The probes and the metrics, each on a listener of its own. `debug` has the third listener.
 
 use axum::Router;
 use axum::extract::State;
@@ -14,17 +14,17 @@ use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::sync::UnsyncedKinds;
 
-/// What readiness depends on.
+/// The facts that readiness depends on.
 #[derive(Clone)]
 pub struct Readiness {
-    /// Kinds that are not listed yet.
+    /// The kinds that are not listed yet.
     pub unsynced: watch::Receiver<UnsyncedKinds>,
-    /// The webhook answers; true from the start where there is none.
+    /// Whether the webhook answers. True from the start if there is no webhook.
     pub webhook: watch::Receiver<bool>,
 }
 
 impl Readiness {
-    /// What is still waited for; empty when ready.
+    /// The reasons why the operator is not ready. Empty if it is ready.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
         let mut waiting: Vec<String> =
@@ -36,19 +36,19 @@ impl Readiness {
     }
 }
 
-/// What `/metrics` reads.
+/// The sources of `/metrics`.
 #[derive(Clone)]
 pub struct Scrape {
-    /// The families.
+    /// All metric families.
     pub metrics: Metrics,
-    /// Sampled at each scrape.
+    /// The queue. Each scrape reads its depth.
     pub queue: Queue,
-    /// Sampled at each scrape.
+    /// The write limiter. Each scrape reads its load.
     pub limiter: WriteLimiter,
 }
 
 impl Scrape {
-    /// Reads the queue's and the writer's gauges.
+    /// Copies the gauges of the queue and of the limiter into the metrics.
     fn sample(&self) {
         for (lane, ready, running) in self.queue.depth() {
             self.metrics.queue_depth(lane.as_str(), ready, running);
@@ -58,14 +58,14 @@ impl Scrape {
     }
 }
 
-/// Serves until dropped.
+/// Serves the router. Runs until the future is dropped.
 pub async fn serve(listener: TcpListener, router: Router) {
     if let Err(error) = axum::serve(listener, router).await {
         error!(%error, "listener ended");
     }
 }
 
-/// `/healthz` and `/readyz`.
+/// The routes `/healthz` and `/readyz`.
 pub fn probes(readiness: Readiness) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
@@ -83,7 +83,7 @@ pub fn probes(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
-/// `/metrics`.
+/// The route `/metrics`.
 pub fn metrics(scrape: Scrape) -> Router {
     Router::new()
         .route(

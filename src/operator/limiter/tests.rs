@@ -1,4 +1,4 @@
-//! Behaviour of back-pressure, in virtual time.
+//! The behaviour of the write limiter, in virtual time.
 
 use super::*;
 
@@ -22,10 +22,10 @@ async fn begins_where_the_table_says_and_grows_with_every_reply_while_it_is_used
     for permit in permits {
         permit.done(Signal::Served);
     }
-    // The first half of the replies came while the limit was in use.
+    // Only the first half of the replies came while the limit was in use.
     let grown = limiter.load().0;
     assert!(grown > limits::WRITE_CONCURRENCY.0 && grown < limits::WRITE_CONCURRENCY.0 * 2, "{grown}");
-    // One at a time never uses it, and says nothing about more.
+    // One write at a time never uses the limit, so it must not raise it.
     for _ in 0..1000 {
         limiter.enter(Urgency::Normal).await.done(Signal::Served);
     }

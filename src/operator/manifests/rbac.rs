@@ -1,7 +1,7 @@
-//! The operator's rights: what it watches, from the table of kinds, and what it writes.
+//! The operator's rights: reading the kinds of the table in `paddock-api`, and the writes that plans contain.
 //!
-//! [`writes`] names for each kind the verbs of the operations that plans contain; a test compares it with the plans of
-//! all scenarios. Nothing is granted that is not used.
+//! [`writes`] names the verbs of the operations that plans contain, for each kind. A test compares it with the plans of
+//! all scenarios, so the operator gets no right that it does not use.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{
@@ -16,44 +16,45 @@ use super::{Settings, document, labelled};
 use crate::leader::OWN_LEASE;
 use crate::webhook::{CONFIGURATION, SECRET};
 
-/// What a plan does to objects of a kind.
+/// A verb that plans use on objects of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Write {
-    /// POST.
+    /// A POST request.
     Create,
-    /// PATCH.
+    /// A PATCH request for the object.
     Patch,
-    /// PATCH of the status.
+    /// A PATCH request for the `status` subresource.
     PatchStatus,
-    /// DELETE.
+    /// A DELETE request.
     Delete,
 }
 
-/// What plans do to objects of a kind.
+/// The verbs that plans use on objects of a kind.
 #[must_use]
 pub fn writes(kind: Kind) -> &'static [Write] {
     match kind.class() {
-        // Made for pools and claims; adopted and suspended; deleted when surplus or expired.
+        // Pools and claims create Sandboxes. Sandboxes are adopted and suspended, and they are deleted when they are
+        // surplus or expired.
         Class::Own(OwnKind::Sandbox) => &[Write::Create, Write::Patch, Write::PatchStatus, Write::Delete],
-        // Annotated with the Sandbox they take; deleted when they expire.
+        // A claim gets an annotation with the Sandbox that it takes. An expired claim is deleted.
         Class::Own(OwnKind::Claim(_)) => &[Write::Patch, Write::PatchStatus, Write::Delete],
         Class::Own(OwnKind::Pool(_) | OwnKind::Template(_)) => &[Write::PatchStatus],
         Class::Child(ChildKind::Pod | ChildKind::Service | ChildKind::NetworkPolicy | ChildKind::EndpointSlice) => {
             &[Write::Create, Write::Patch, Write::Delete]
         }
-        // Deleted by the garbage collector, with their Sandbox, and never before.
+        // The garbage collector deletes these objects together with their Sandbox, and never earlier.
         Class::Child(ChildKind::VolumeClaim) => &[Write::Create, Write::Patch],
         Class::Cluster(_) => &[],
     }
 }
 
-/// Whether objects of a kind are named as owners with `blockOwnerDeletion`: then their finalizers must be writable,
-/// where the API server enforces that.
+/// Whether objects of a kind are named as owners with `blockOwnerDeletion`. Some API servers then demand the right to
+/// write the owner's finalizers.
 fn owns(kind: Kind) -> bool {
     kind.own().is_some()
 }
 
-/// Everything that says who the operator is and what it may do.
+/// The objects that define the operator's account and rights.
 #[must_use]
 pub fn rbac(settings: &Settings) -> Vec<Value> {
     let name = object::OPERATOR_DEPLOYMENT;
@@ -99,14 +100,14 @@ pub fn rbac(settings: &Settings) -> Vec<Value> {
     ]
 }
 
-/// What the operator may do everywhere.
+/// The operator's rights in the whole cluster.
 fn cluster_rules(settings: &Settings) -> Vec<PolicyRule> {
     let mut rules: Vec<PolicyRule> = Kind::ALL.into_iter().flat_map(of_kind).collect();
     rules.push(rule("events.k8s.io", &["events"], &["create", "patch"]));
-    // The owner of the webhook configurations.
+    // The namespace is the owner of the webhook configurations.
     rules.push(named("", "namespaces", &[&settings.namespace], &["get"]));
-    // No name can be given to what is to be created. It grants no more than `patch` does: whoever may change the rules of
-    // one configuration is asked about whatever he likes.
+    // A rule for `create` cannot name the object. This grants nothing beyond `patch`, because a right to change the
+    // rules of one configuration is already a right to be asked about every object.
     let configurations = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
     rules.push(rule("admissionregistration.k8s.io", &configurations, &["create"]));
     rules.push(PolicyRule {
@@ -137,20 +138,20 @@ fn of_kind(kind: Kind) -> Vec<PolicyRule> {
     rules
 }
 
-/// What the operator may do in its own namespace.
+/// The operator's rights in its own namespace.
 fn own_rules() -> Vec<PolicyRule> {
     vec![
-        // No name can be given to what is to be created.
+        // A rule for `create` cannot name the object.
         rule("coordination.k8s.io", &["leases"], &["create"]),
         named("coordination.k8s.io", "leases", &[OWN_LEASE, object::UPSTREAM_LEASE], &["get", "update"]),
         rule("", &["secrets"], &["create"]),
         named("", "secrets", &[SECRET], &["get", "update"]),
-        // Whether the deployment is gone, and the webhook configurations have to go as well.
+        // At a shutdown the operator removes the webhook configurations if its Deployment does not exist any more.
         named("apps", "deployments", &[object::OPERATOR_DEPLOYMENT], &["get"]),
     ]
 }
 
-/// Rights on the kinds that Paddock serves, for the users of the cluster's usual roles.
+/// Rights on the kinds that Paddock serves, for users with the cluster's usual roles.
 fn for_users(name: &str, roles: &[&str], verbs: &[&str]) -> ClusterRole {
     let mut metadata: ObjectMeta = labelled(name, None);
     let labels = metadata.labels.get_or_insert_default();
@@ -161,7 +162,7 @@ fn for_users(name: &str, roles: &[&str], verbs: &[&str]) -> ClusterRole {
         .map(|of| {
             let kinds = Kind::OWN.into_iter().filter(|k| k.group() == of);
             let mut resources: Vec<String> = kinds.clone().map(|kind| kind.plural().to_owned()).collect();
-            // `kubectl scale`: another resource than the object.
+            // `kubectl scale` uses the subresource `scale`, which needs a right of its own.
             resources.extend(kinds.filter(|kind| kind.scales()).map(|kind| format!("{}/scale", kind.plural())));
             resources.sort_unstable();
             rule(of, &resources.iter().map(String::as_str).collect::<Vec<_>>(), verbs)

@@ -1,4 +1,4 @@
-//! `deploy/base` is what the code makes; `UPDATE=1` writes it.
+//! `deploy/base` has to equal the generated manifests. `UPDATE=1` writes it.
 
 use std::path::Path;
 

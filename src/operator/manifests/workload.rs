@@ -1,4 +1,4 @@
-//! The operator's workload: namespace, deployment, disruption budget, Services.
+//! The operator's workload: Namespace, Deployment, PodDisruptionBudget and Services.
 
 use std::collections::BTreeMap;
 
@@ -19,18 +19,18 @@ use serde_json::Value;
 
 use super::{Settings, document, labelled};
 
-/// Service in front of the webhook.
+/// The name of the Service of the webhook.
 pub const WEBHOOK_SERVICE: &str = "paddock-webhook";
 const WEBHOOK_PORT: i32 = 9443;
 const METRICS_PORT: i32 = 8080;
 const HEALTH_PORT: i32 = 8081;
-/// The user of distroless images that is not root.
+/// The user `nonroot` of distroless images.
 const USER: i64 = 65532;
 const PLUGINS: &str = "/etc/paddock/plugins";
-/// ConfigMap whose `binaryData` are plugins, if there is one.
+/// The name of an optional ConfigMap whose `binaryData` contains plugins.
 const PLUGINS_CONFIG_MAP: &str = "paddock-plugins";
 
-/// The namespace. Pods in it are held to what the operator's own keeps to.
+/// The operator's namespace. It enforces the Pod Security Standard that the operator itself fulfils.
 pub(super) fn namespace(settings: &Settings) -> Value {
     let mut metadata = labelled(&settings.namespace, None);
     let labels = metadata.labels.get_or_insert_default();
@@ -38,10 +38,11 @@ pub(super) fn namespace(settings: &Settings) -> Value {
     document(&Namespace { metadata, ..Namespace::default() })
 }
 
-/// The deployment.
+/// The operator's Deployment.
 pub(super) fn deployment(settings: &Settings) -> Value {
     let spec = DeploymentSpec {
-        // One leads, all admit; with one alone, Pods of generated code are denied while it restarts.
+        // One replica reconciles, and all replicas answer the webhook. With a single replica, Pods of generated code
+        // would be denied while it restarts.
         replicas: Some(2),
         selector: LabelSelector { match_labels: Some(selector()), ..LabelSelector::default() },
         strategy: Some(DeploymentStrategy {
@@ -92,7 +93,7 @@ fn pod(settings: &Settings) -> PodSpec {
                 ..Volume::default()
             },
         ]),
-        // Draining writes and reviews takes up to 10 s, and the webhook lingers before that.
+        // Draining the writes and the reviews takes up to 10 s, and the webhook serves for some seconds before that.
         termination_grace_period_seconds: Some(30),
         ..PodSpec::default()
     }
@@ -122,14 +123,14 @@ fn container(settings: &Settings) -> Container {
         image: Some(settings.image.clone()),
         args: Some(args),
         ports: Some(vec![port("webhook", WEBHOOK_PORT), port("metrics", METRICS_PORT), port("health", HEALTH_PORT)]),
-        // 2Gi: twice what 50,000 sandboxes with their pods take (docs/operations.md).
-        // No limit of CPU: a burst of claims is what it is there for, and throttling would show as latency.
+        // 2Gi is twice the memory for 50,000 sandboxes with their pods (docs/operations.md). There is no CPU limit:
+        // bursts of claims need the processor, and throttling would become latency.
         resources: Some(ResourceRequirements {
             requests: quantities(Some("100m"), "128Mi"),
             limits: quantities(None, "2Gi"),
             ..ResourceRequirements::default()
         }),
-        // Listing a large cluster takes its time; until then it is alive, and not ready.
+        // The list of a large cluster takes time. Until it is complete, the operator is alive and not ready.
         liveness_probe: Some(probe("/healthz", 10, 3)),
         readiness_probe: Some(probe("/readyz", 2, 1)),
         startup_probe: Some(probe("/healthz", 1, 30)),
@@ -166,7 +167,7 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
     }
 }
 
-/// Replicas on nodes of their own, where there are enough.
+/// An anti-affinity that places the replicas on different nodes if there are enough nodes.
 fn apart() -> Affinity {
     Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
@@ -184,7 +185,7 @@ fn apart() -> Affinity {
     }
 }
 
-/// Draining nodes leaves one replica to admit.
+/// A disruption budget, so that draining nodes leaves one replica for the webhook.
 pub(super) fn disruption_budget(settings: &Settings) -> Value {
     let spec = PodDisruptionBudgetSpec {
         min_available: Some(IntOrString::Int(1)),
@@ -195,7 +196,7 @@ pub(super) fn disruption_budget(settings: &Settings) -> Value {
     document(&PodDisruptionBudget { metadata, spec: Some(spec), status: None })
 }
 
-/// The Services in front of the webhook and of the metrics.
+/// The Services of the webhook and of the metrics.
 pub(super) fn services(settings: &Settings) -> Vec<Value> {
     let service = |name: &str, port_name: &str, port: i32| {
         let spec = ServiceSpec {
@@ -218,7 +219,7 @@ pub(super) fn services(settings: &Settings) -> Vec<Value> {
     ]
 }
 
-/// What the deployment's pods are selected by: as upstream's.
+/// The selector of the Deployment's pods, which is the same as upstream's.
 fn selector() -> BTreeMap<String, String> {
     BTreeMap::from([("app".to_owned(), object::OPERATOR_DEPLOYMENT.to_owned())])
 }

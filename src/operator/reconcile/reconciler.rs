@@ -1,4 +1,5 @@
-//! The loop: see, ask, answer, plan, act. The same for every kind.
+//! The reconcile loop: takes a snapshot, asks the plugins, decides on a plan, and writes it. The loop is the same for
+//! every kind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,24 +22,24 @@ use crate::world::SharedWorld;
 use crate::write::Events;
 use crate::write::{Progress, Writer};
 
-/// Reconciles keys.
+/// Reconciles the keys of a queue.
 pub struct Reconciler {
-    /// What is seen.
+    /// The source of snapshots.
     pub world: SharedWorld,
-    /// Who answers.
+    /// The plugins that answer questions.
     pub judge: PluginClient,
-    /// Who acts.
+    /// Sends the operations of a plan.
     pub writer: Writer,
-    /// Who tells the user.
+    /// Publishes the Events of a plan.
     pub events: Events,
-    /// Who counts.
+    /// Counts and times the reconciles.
     pub metrics: Metrics,
-    /// Who remembers, for `/debug/seen`.
+    /// Keeps the last reconcile of each key for `/debug/seen`.
     pub traces: Traces,
 }
 
 impl Reconciler {
-    /// Works until the queue is closed; then waits for what is under way, for a bounded time.
+    /// Reconciles keys until the queue is closed. Then waits for running reconciles, for a limited time.
     pub async fn run(self, queue: Queue) {
         let this = Arc::new(self);
         let mut running = JoinSet::new();
@@ -102,7 +103,8 @@ impl Reconciler {
         (Done::Again, None)
     }
 
-    /// Asks until nothing more is to be asked. A plugin may use the processor for milliseconds, so on a thread for that.
+    /// Asks until the core has no more questions. A plugin may use the processor for milliseconds, so the questions run
+    /// on a blocking thread.
     async fn ask(&self, snapshot: &Arc<Snapshot>, now: Timestamp) -> Vec<PluginReply> {
         if questions(snapshot, &[]).is_empty() {
             return Vec::new();
@@ -120,7 +122,7 @@ impl Reconciler {
         match asked.await {
             Ok(answers) => answers,
             Err(error) => {
-                // A panic in the host: the questions stay unanswered, and what follows is the core's to say.
+                // The plugin host panicked. The questions stay unanswered, and the core decides what follows.
                 error!(%error, "asking plugins ended in a panic");
                 Vec::new()
             }
@@ -130,12 +132,14 @@ impl Reconciler {
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        // Its job counts as failed, so the key comes again after a while; other keys go on.
+        // The job of this reconcile counts as failed, so the key is reconciled again after a while. Other keys are not
+        // affected.
         error!(%error, "a reconcile ended in a panic");
     }
 }
 
-/// The moment of a wake on the monotonic clock. When the wall clock steps meanwhile, everything is looked at again.
+/// The time of a requeue on the monotonic clock. If the wall clock is set before that time, the resync queues every
+/// object.
 fn instant(wake: &Requeue) -> Instant {
     let ahead = wake.at.duration_since(Timestamp::now());
     Instant::now() + Duration::try_from(ahead).unwrap_or_default()

@@ -1,4 +1,5 @@
-//! What the last reconciles saw, were answered and planned, for `/debug/seen`. Bounded: the oldest key goes first.
+//! The snapshot, the answers and the plan of recent reconciles, for `/debug/seen`. The number of traces is limited, and
+//! the oldest is dropped first.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,25 +15,25 @@ use crate::limits;
 use crate::queue::Trigger;
 use crate::write::Progress;
 
-/// One reconcile.
+/// The record of one reconcile.
 pub struct Trace {
-    /// Of what.
+    /// The object that was reconciled.
     pub key: Key,
-    /// When it looked.
+    /// The time of the snapshot.
     pub at: Timestamp,
-    /// What put it into the queue.
+    /// The event that queued the key.
     pub trigger: Trigger,
-    /// What was seen.
+    /// The snapshot that the decision used.
     pub snapshot: Arc<Snapshot>,
-    /// What each plugin was asked and answered.
+    /// The questions to plugins, each with its answer or failure.
     pub answers: Vec<PluginReply>,
-    /// What was planned.
+    /// The plan that the core decided on.
     pub plan: Plan,
-    /// How far it came.
+    /// The progress of the plan's writes.
     pub progress: Progress,
 }
 
-/// The last trace of each key.
+/// The last trace of each key. Clones share one store.
 #[derive(Clone, Default)]
 pub struct Traces {
     kept: Arc<Mutex<Kept>>,
@@ -46,7 +47,7 @@ struct Kept {
 }
 
 impl Traces {
-    /// Keeps a trace in place of the key's former one.
+    /// Stores a trace in place of the key's previous trace.
     pub fn keep(&self, trace: Trace) {
         let trace = Arc::new(trace);
         let mut kept = self.lock();
@@ -63,7 +64,7 @@ impl Traces {
         }
     }
 
-    /// The key's last trace, if it is still kept.
+    /// The key's last trace, unless it was dropped.
     #[must_use]
     pub fn last(&self, key: &Key) -> Option<Arc<Trace>> {
         self.lock().traces.get(key).map(|(_, trace)| trace.clone())
@@ -75,7 +76,7 @@ impl Traces {
 }
 
 impl Trace {
-    /// For people: the plan's operations also as one line each.
+    /// The trace as JSON for people. Each operation of the plan is also a line of text.
     #[must_use]
     pub fn json(&self) -> Value {
         let lines: Vec<String> = self.plan.ops().map(ToString::to_string).collect();

@@ -1,26 +1,26 @@
-//! Why a watch was interrupted: the label of metrics, and what the watch does next.
+//! The reasons why a watch is interrupted. They are a label of metrics, and they decide what the watch does next.
 
 use kube::runtime::watcher;
 
-/// Why a watch was interrupted. The label of metrics.
+/// The reason why a watch was interrupted. It is a label of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchError {
-    /// The kind is not served: its CRD is not installed.
+    /// The kind is not served, because its CRD is not installed.
     Absent,
-    /// We may not read it.
+    /// The operator has no right to read the kind.
     Forbidden,
-    /// The version to go on from is too old (410): it is listed again.
+    /// The resource version to continue from is too old (410). The kind is listed again.
     Expired,
-    /// Anything else; it is tried again.
+    /// Any other error. The request is repeated.
     Failed,
 }
 
 impl WatchError {
-    /// Every cause.
+    /// All reasons.
     pub const ALL: [WatchError; 4] =
         [WatchError::Absent, WatchError::Forbidden, WatchError::Expired, WatchError::Failed];
 
-    /// The label.
+    /// The word in the label of metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,7 +31,7 @@ impl WatchError {
         }
     }
 
-    /// The cause behind an error of the watch stream.
+    /// The reason behind an error of the watch stream.
     #[must_use]
     pub fn of(error: &watcher::Error) -> Self {
         let code = match error {

@@ -4,5 +4,5 @@ use std::collections::BTreeSet;
 
 use paddock_core::kind::Kind;
 
-/// Kinds that are not listed yet. Readiness is its emptiness.
+/// The kinds that are not listed yet. The operator is not ready before this set is empty.
 pub type UnsyncedKinds = BTreeSet<Kind>;

@@ -1,4 +1,5 @@
-//! The periodic look at everything: what was missed is found, and what the clock decides is decided anew after a step of it.
+//! The periodic resync of all objects. It finds missed changes, and it repeats decisions that depend on time after the
+//! clock was set.
 
 use jiff::Timestamp;
 use paddock_core::world::World;
@@ -9,13 +10,15 @@ use crate::limits;
 use crate::queue::{Queue, Trigger};
 use crate::world::SharedWorld;
 
-/// Puts every object in again, some of them each second, so that no burst is made; all at once when the clock was set.
+/// Queues every object once in each period, a few every second to avoid a burst. If the wall clock was set, queues all
+/// objects at once.
 pub async fn resync(world: SharedWorld, queue: Queue, wall: impl Fn() -> Timestamp) {
     let steps = usize::try_from(limits::RESYNC_PERIOD.as_secs() / limits::RESYNC_STEP_INTERVAL.as_secs()).unwrap_or(1);
     let mut ticks = interval(limits::RESYNC_STEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut clocks = Clocks { wall: wall(), steady: Instant::now() };
-    // What was put in last, and what is due, in parts of an object: in a second that may be less than one.
+    // The last key that was queued, and the fraction of an object that is due. Less than one object may be due in a
+    // second.
     let (mut last, mut parts) = (None, 0);
     for step in 1_usize.. {
         ticks.tick().await;
@@ -28,7 +31,7 @@ pub async fn resync(world: SharedWorld, queue: Queue, wall: impl Fn() -> Timesta
         parts %= steps;
         let mut keys = world.read(|world| world.everything_after(last.as_ref(), due));
         if keys.len() < due {
-            // Those were the last ones: it begins anew.
+            // These were the last keys of the order. The round begins again with the first.
             let missing = due - keys.len();
             keys.extend(world.read(|world| world.everything_after(None, missing)));
         }
@@ -40,14 +43,14 @@ pub async fn resync(world: SharedWorld, queue: Queue, wall: impl Fn() -> Timesta
     }
 }
 
-/// Both clocks as they were last read.
+/// Both clocks, as they were last read.
 struct Clocks {
     wall: Timestamp,
     steady: Instant,
 }
 
 impl Clocks {
-    /// By how many seconds the wall clock was set since, if by more than it may drift.
+    /// The number of seconds by which the wall clock was set, if it is more than the clock may drift.
     fn stepped(&mut self, wall: Timestamp, steady: Instant) -> Option<f64> {
         let by_wall = wall.duration_since(self.wall).as_secs_f64();
         let by_steady = steady.saturating_duration_since(self.steady).as_secs_f64();
@@ -85,7 +88,7 @@ mod tests {
         }
     }
 
-    /// Claims beside the sandboxes; pods are not looked at by themselves.
+    /// The number of claims beside the Sandboxes. Pods are not reconciled themselves.
     const OTHERS: usize = 7;
 
     fn world_of(sandboxes: usize) -> SharedWorld {
@@ -101,7 +104,7 @@ mod tests {
         world
     }
 
-    /// What is looked at in a second.
+    /// The keys that the resync queues in one second.
     async fn second(queue: &Queue) -> Vec<Key> {
         let end = tokio::time::sleep(Duration::from_secs(1));
         tokio::pin!(end);

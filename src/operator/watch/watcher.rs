@@ -1,8 +1,8 @@
-//! The only reader: one watch for each kind, feeding the World and the queue.
+//! One watch for each kind, which fills the World and queues the keys that an event concerns.
 //!
-//! A kind whose CRD is not installed is waited for. Lists are consistent reads: a list from the API
-//! server's cache at an arbitrary version (as kube's streaming lists ask for) could show a new leader
-//! a pool as it was before the old leader filled it.
+//! If the CRD of a kind is not installed, the watch waits for it. Lists are consistent reads. A list from the API
+//! server's cache at an arbitrary version (the kube crate's streaming lists ask for one) could show a new leader a pool
+//! as it was before the old leader filled it.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -25,26 +25,27 @@ use crate::queue::{Queue, Trigger};
 use crate::sync::{UnsyncedKinds, WatchError};
 use crate::world::SharedWorld;
 
-/// Feeds one kind.
+/// The watch of one kind.
 pub struct Watch {
-    /// What is watched.
+    /// The kind to watch.
     pub kind: Kind,
-    /// Only in this namespace, if given.
+    /// The only namespace to watch. If absent, all namespaces.
     pub namespace: Option<String>,
-    /// For reading: it may share connections, and has no time-out of its own.
+    /// The client for lists and watches. Watches may share its connections. Its read timeout has to be longer than a
+    /// watch.
     pub client: Client,
-    /// Takes in what is read.
+    /// The World that receives every observed object.
     pub world: SharedWorld,
-    /// Takes the keys to reconcile.
+    /// The queue that receives the keys to reconcile.
     pub queue: Queue,
-    /// Counts events and restarts.
+    /// The counters of events, lists and interruptions.
     pub metrics: Metrics,
-    /// Loses this kind when it has been listed.
+    /// The kinds that are not listed yet. The watch removes its kind after the first list.
     pub unsynced: Sender<UnsyncedKinds>,
 }
 
 impl Watch {
-    /// Watches for as long as it is polled.
+    /// Watches until the future is dropped.
     pub async fn run(self) {
         let kind = self.kind;
         let resource = ApiResource {
@@ -65,7 +66,7 @@ impl Watch {
         }
     }
 
-    /// Until another list is needed.
+    /// Processes events until the kind has to be listed again.
     async fn feed(&self, events: impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>>) {
         let mut events = pin!(events);
         let mut listing: Vec<Object> = Vec::new();
@@ -90,7 +91,7 @@ impl Watch {
             }
             match event {
                 Ok(event) => {
-                    // That a list begins says nothing yet.
+                    // The beginning of a list does not show yet that the API server answers.
                     if !matches!(event, watcher::Event::Init) {
                         failures = 0;
                     }
@@ -139,7 +140,8 @@ impl Watch {
     }
 
     fn observe(&self, about: Option<Key>, observed: Observed) {
-        // While a write of ours is on its way to it, that is most likely what is seen: no news, whatever becomes of the rest of its plan.
+        // While one of our writes to the object is in flight, the event most likely shows that write. It must not
+        // trigger a reconcile, even if the rest of the plan fails.
         let about = about.filter(|key| !self.world.read(|world| world.awaits_reply(key)));
         let keys = self.world.observe(observed, Timestamp::now());
         let (changed, related): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| Some(key) == about.as_ref());
@@ -151,8 +153,9 @@ impl Watch {
         self.unsynced.send_if_modified(|unsynced| unsynced.remove(&self.kind));
     }
 
-    /// Says what is wrong, once; and lets the rest begin without a kind that is not installed, since nothing
-    /// of that kind can exist. Without the Sandbox's CRD there is nothing to do, so that one is waited for.
+    /// Logs the reason of an interruption. If the CRD of a kind is not installed, the other kinds may start without it,
+    /// because no object of the kind can exist. The CRD of Sandbox is the exception: without it the operator has
+    /// nothing to do, so the operator waits for it.
     fn report(&self, cause: WatchError, error: &watcher::Error, failures: u32) {
         let kind = self.kind;
         match cause {
@@ -164,8 +167,9 @@ impl Watch {
                     self.listed();
                 }
             }
-            // Confined to a namespace, it may have no rights outside of one; decisions then know no such object. Its own
-            // Namespace it must see: there it says whether pods have to be isolated.
+            // An operator that is limited to one namespace may lack rights on cluster-scoped kinds. Decisions are then
+            // made without such objects. The Namespace itself is required, because its labels may demand isolation for
+            // pods.
             WatchError::Forbidden if self.namespace.is_some() && !kind.namespaced() && kind != Kind::Namespace => {
                 if failures == 0 {
                     info!(?kind, "may not be watched from within one namespace; going on without");
@@ -185,11 +189,11 @@ impl Watch {
     }
 }
 
-/// How long to wait after the n-th break in a row.
+/// The wait after this many consecutive interruptions.
 fn pause(cause: WatchError, failures: u32) -> Duration {
     let (first, longest) = limits::WATCH_BACKOFF;
     match cause {
-        // The second look comes soon: an API server that has just started does not serve all CRDs at once.
+        // The second request comes soon, because an API server that just started does not serve all CRDs at once.
         WatchError::Absent if failures == 0 => first,
         WatchError::Absent => limits::ABSENT_KIND_POLL_INTERVAL,
         WatchError::Expired if failures == 0 => Duration::ZERO,

@@ -1,4 +1,5 @@
-//! Kubernetes Events, off the path: queued, bounded, sent once in a while for the same thing, dropped under pressure.
+//! Publishes Kubernetes Events in the background. The queue has a limit, repetitions are sent once in a while, and
+//! Events that do not fit are dropped.
 
 use std::collections::HashMap;
 
@@ -13,20 +14,20 @@ use tracing::debug;
 use crate::limits;
 use crate::metrics::Metrics;
 
-/// Takes Events; never waits.
+/// The sending half of the queue. Sending never waits.
 #[derive(Clone)]
 pub struct Events {
     sender: mpsc::Sender<Event>,
     metrics: Metrics,
 }
 
-/// The other end, to be run.
+/// The receiving half of the queue. [`EventQueue::run`] publishes the Events.
 pub struct EventQueue {
     receiver: mpsc::Receiver<Event>,
     metrics: Metrics,
 }
 
-/// A pair of ends.
+/// Creates both halves of a queue.
 #[must_use]
 pub fn events(metrics: Metrics) -> (Events, EventQueue) {
     let (sender, receiver) = mpsc::channel(limits::EVENT_QUEUE_CAPACITY);
@@ -34,7 +35,7 @@ pub fn events(metrics: Metrics) -> (Events, EventQueue) {
 }
 
 impl Events {
-    /// Hands Events over; what does not fit is dropped and counted.
+    /// Queues Events. Events that do not fit are dropped and counted.
     pub fn send(&self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             if self.sender.try_send(event).is_err() {
@@ -45,11 +46,13 @@ impl Events {
 }
 
 impl EventQueue {
-    /// Sends Events one at a time for as long as it is polled. A series is kept as one Event object with a count.
+    /// Publishes Events one after the other until the future is dropped. A series of equal Events is one Event object
+    /// with a count.
     pub async fn run(mut self, client: Client, identity: String) {
         let reporter = Reporter { controller: "paddock".to_owned(), instance: Some(identity) };
         let mut sent = RecentEvents::default();
-        // kube's recorder counts what has the same reason as one series, and keeps the first note. So each note has its own.
+        // kube's recorder treats Events with the same reason as one series and keeps the first note. Each note
+        // therefore has a recorder of its own.
         let mut series: HashMap<EventKey, Recorder> = HashMap::new();
         while let Some(event) = self.receiver.recv().await {
             if !sent.is_due(&event, Instant::now()) {
@@ -75,14 +78,14 @@ impl EventQueue {
     }
 }
 
-/// What an Event says, of which object.
+/// The UID of the object, the reason and the note. Events with the same key are repetitions.
 type EventKey = (String, Reason, String);
 
 fn event_key(event: &Event) -> EventKey {
     (event.uid.clone(), event.reason, event.note.clone())
 }
 
-/// What was sent lately.
+/// The keys of recent Events, each with the time at which the Event was sent.
 #[derive(Default)]
 struct RecentEvents {
     last: HashMap<EventKey, Instant>,
@@ -97,7 +100,7 @@ impl RecentEvents {
         if self.last.len() >= limits::RECENT_EVENTS_CAPACITY {
             self.last.retain(|_, at| now.duration_since(*at) < limits::EVENT_REPEAT_INTERVAL);
         }
-        // More different Events in half a minute than are remembered: some may be sent twice.
+        // There were more different Events in half a minute than the map holds. Some Events may be sent twice.
         if self.last.len() >= limits::RECENT_EVENTS_CAPACITY {
             self.last.clear();
         }
@@ -110,7 +113,7 @@ fn convert(event: &Event) -> (KubeEvent, ObjectReference) {
     let kube_event = KubeEvent {
         type_: if event.warning { EventType::Warning } else { EventType::Normal },
         reason: event.reason.as_str().to_owned(),
-        // The API server takes at most a kilobyte.
+        // The API server accepts at most a kilobyte.
         note: Some(event.note.chars().take(1000).collect()),
         action: event.reason.as_str().to_owned(),
         secondary: None,

@@ -1,4 +1,5 @@
-//! A reply as an [`Outcome`]: by HTTP status and the machine-readable fields of `Status`, never by text.
+//! Turns an HTTP response into an [`Outcome`]. The HTTP status and the machine-readable fields of `Status` decide,
+//! never a text.
 
 use std::time::Duration;
 
@@ -10,46 +11,46 @@ use serde_json::Value;
 
 use crate::limiter::Signal;
 
-/// What became of an operation, and what that says about the API server.
+/// The result of an operation, for the core and for the write limiter.
 #[derive(Debug)]
 pub(super) struct Reply {
-    /// For the core.
+    /// The outcome of the operation, for the core.
     pub(super) outcome: Outcome,
-    /// For back-pressure.
+    /// The information about the API server's load, for the write limiter.
     pub(super) signal: Signal,
 }
 
 impl Reply {
-    /// No usable reply: the write may have been stored or not.
+    /// A write without a usable reply. The API server may have stored it or not.
     #[must_use]
     pub(super) fn lost() -> Self {
         Self { outcome: Outcome::Unknown, signal: Signal::Lost }
     }
 
-    /// Never sent: nothing was stored.
+    /// A write that was not sent, so nothing was stored.
     #[must_use]
     pub(super) fn unsent() -> Self {
         Self { outcome: Outcome::Busy, signal: Signal::Lost }
     }
 
-    /// Reads a whole reply.
+    /// Reads a complete response.
     #[must_use]
     pub(super) fn read(op: &Op, code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         if code.is_success() {
             return Self { outcome: stored(op, body), signal: Signal::Served };
         }
-        // Something between us and the API server (a proxy, a load balancer) answers without a Status.
+        // A proxy or a load balancer in front of the API server answers without a Status.
         let status = serde_json::from_slice::<Status>(body).ok().filter(|s| s.code != 0 || !s.reason.is_empty());
         let (outcome, signal) = match (code.as_u16(), status) {
             (429, _) => (Outcome::Busy, Signal::Busy(retry_after(headers))),
             (503, Some(_)) => (Outcome::Busy, Signal::Busy(retry_after(headers))),
             (404, Some(status)) => (missing(op, status), Signal::Served),
             (409, Some(status)) => (conflict(op, &status.reason), Signal::Served),
-            // 408 is the API server giving up on a request that it may have passed on.
+            // With 408 the API server gives up on a request that may have been executed.
             (code @ 400..=499, Some(status)) if code != 408 => {
                 (Outcome::Rejected { status: code, message: status.message }, Signal::Served)
             }
-            // Among the 500s are a webhook's refusal (not stored) and etcd's time-out (perhaps stored).
+            // A 500 may be the refusal of a webhook (not stored) or a timeout of etcd (perhaps stored).
             (_, Some(_)) => (Outcome::Unknown, Signal::Served),
             (_, None) => (Outcome::Unknown, Signal::Lost),
         };
@@ -65,8 +66,8 @@ fn stored(op: &Op, body: &[u8]) -> Outcome {
     Object::from_json(op.key.kind, document).map_or(Outcome::Unknown, |object| Outcome::Stored(Box::new(object)))
 }
 
-/// Whether a deleted object, as the API server answers it, is still there: it waits for a finalizer or for its grace
-/// period. A `Status` in its place, or an object without either, says that it was removed at once.
+/// Whether the object in the response to a delete still exists, because of a finalizer or its grace period. A `Status`
+/// in place of the object, or an object without either, means that the object was removed at once.
 fn outlives_deadline(document: &Value) -> bool {
     let metadata = &document["metadata"];
     metadata["deletionTimestamp"].is_string()
@@ -74,8 +75,9 @@ fn outlives_deadline(document: &Value) -> bool {
             || metadata["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty()))
 }
 
-/// 404 on a create is about the namespace or the kind, not about the object. One that names the object says that it is gone;
-/// one that names nothing comes from an API server that does not know the kind, as for a moment after its start.
+/// The outcome of a 404. On a create, the namespace or the kind does not exist. Otherwise a status that names the
+/// object says that the object does not exist. A status without a name comes from an API server that does not know the
+/// kind, as for a moment after its start.
 fn missing(op: &Op, status: Status) -> Outcome {
     let named = status.details.is_some_and(|details| details.name == *op.key.name);
     match op.action {
@@ -85,8 +87,9 @@ fn missing(op: &Op, status: Status) -> Outcome {
     }
 }
 
-/// 409 on a delete that names no version can only be its UID: another object has the name now. 409 on a create other than
-/// `AlreadyExists` comes from an admission plugin that lost a race of its own (ResourceQuota).
+/// The outcome of a 409. On a delete without a version, only the UID can differ, so another object has the name now. On
+/// a create, a reason other than `AlreadyExists` comes from an admission plugin (ResourceQuota) that had a conflict of
+/// its own.
 fn conflict(op: &Op, reason: &str) -> Outcome {
     match op.action {
         Action::Create { .. } if reason == "AlreadyExists" => Outcome::Exists,
@@ -97,7 +100,8 @@ fn conflict(op: &Op, reason: &str) -> Outcome {
     }
 }
 
-/// The API server writes whole seconds; the header's other form, a date, is nobody's practice here.
+/// The `Retry-After` of a response. The API server sends whole seconds. The other form of the header, a date, is not
+/// used and is ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))

@@ -1,4 +1,4 @@
-//! An operation as an HTTP request: path, verb, preconditions.
+//! Turns an operation into an HTTP request: path, verb, preconditions.
 
 use http::{Method, Request};
 use kube::client::Body;
@@ -26,10 +26,10 @@ pub(super) fn path(key: &Key) -> String {
     format!("{}/{}", collection(key.kind, Some(&key.namespace)), key.name)
 }
 
-/// The request that carries an operation out.
+/// The request that executes an operation.
 ///
 /// # Errors
-/// When the key's names do not fit into a URL, which the API server's own rules exclude.
+/// If the names of the key do not fit into a URL. The API server's rules for names exclude that.
 pub(super) fn request(op: &Op) -> Result<Request<Body>, http::Error> {
     let (method, uri, content_type, body) = match &op.action {
         Action::Create { body } => (
@@ -59,8 +59,8 @@ pub(super) fn request(op: &Op) -> Result<Request<Body>, http::Error> {
         .body(Body::from(body.to_string().into_bytes()))
 }
 
-/// `metadata.uid` and `metadata.resourceVersion` in a patch are preconditions: the API server answers 409
-/// when they differ from what is stored. On the status of a custom resource the version alone is one.
+/// Adds the preconditions to a patch. The API server answers 409 if `metadata.uid` or `metadata.resourceVersion` in the
+/// patch differ from the stored object. For the status of a custom resource, it checks only the version.
 fn with_preconditions(mut patch: Value, uid: &str, resource_version: Option<&str>) -> Value {
     if !patch["metadata"].is_object() {
         patch["metadata"] = json!({});

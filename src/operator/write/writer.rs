@@ -1,4 +1,4 @@
-//! The only writer: carries out a plan, step by step, and tells the World what became of every operation.
+//! Executes a plan step by step, and reports the outcome of every operation to the World.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::queue::{Done, Queue, Trigger};
 use crate::world::SharedWorld;
 
-/// Carries plans out.
+/// Executes plans. No other part sends the operations of plans.
 pub struct Writer {
     client: Client,
     world: SharedWorld,
@@ -29,19 +29,19 @@ pub struct Writer {
     metrics: Metrics,
 }
 
-/// How far a plan came.
+/// The progress of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// All of it was stored.
+    /// All operations were stored.
     Stored,
-    /// It was out of date before a step of it began: nothing of that step was sent.
+    /// The plan was stale before one of its steps began. No operation of that step was sent.
     Stale,
-    /// Some operation was not stored; the rest was left.
+    /// An operation was not stored, and the following steps were not sent.
     Stopped(Done),
 }
 
 impl Writer {
-    /// A writer; `client` must not retry by itself.
+    /// Creates a writer. `client` must not retry by itself.
     pub fn new(
         client: Client,
         world: SharedWorld,
@@ -52,7 +52,7 @@ impl Writer {
         Self { client, world, queue, limiter, fence, metrics }
     }
 
-    /// Each step when the one before is stored; the operations of a step together.
+    /// Sends the steps of a plan one after the other, and the operations of a step together.
     pub async fn execute(&self, plan: &Plan) -> Progress {
         let mut afterwards = Vec::new();
         let progress = self.steps(plan, &mut afterwards).await;
@@ -75,8 +75,8 @@ impl Writer {
         Progress::Stored
     }
 
-    /// One operation, from pending to resolved: how to go on, `None` when its purpose is reached; and what is to be looked at
-    /// when its plan has ended.
+    /// Sends one operation and resolves its pending write. Returns how the reconcile goes on (`None` if the operation
+    /// reached its purpose), and the keys to queue after the plan has ended.
     async fn send_and_resolve(&self, op: &Op) -> (Option<Done>, Vec<Key>) {
         let (reply, at_least) = self.send(op).await;
         self.metrics.write(op, &reply.outcome);
@@ -93,8 +93,8 @@ impl Writer {
             | Outcome::Unknown => debug!(%op, outcome = reply.outcome.as_str(), "write"),
         }
         let keys = self.world.finish(op, &reply.outcome, Timestamp::now());
-        // When a claim has taken a Sandbox, its status is next: that is what somebody waits for. The pod's labels and the refill
-        // come after it, or the API server would have them beside it.
+        // After a claim has taken a Sandbox, the next write is the claim's status, because a client waits for it. The
+        // pod's labels and the refill come later, so that they do not compete with it in the API server.
         let taken = op.reason == Reason::Claimed && matches!(reply.outcome, Outcome::Stored(_));
         let (afterwards, now) = if taken { (keys, vec![]) } else { (vec![], keys) };
         self.queue.push(now, Trigger::Related);
@@ -145,11 +145,12 @@ impl Writer {
     }
 }
 
-/// Whether the purpose of an operation is reached, and if not, how to go on.
+/// `None` if an operation reached its purpose. Otherwise how the reconcile goes on.
 fn verdict(op: &Op, outcome: &Outcome, at_least: Option<Duration>) -> Option<Done> {
     match outcome {
         Outcome::Stored(_) => None,
-        // What is to be deleted and is not there needs no second look; what is to be patched does.
+        // If an object that was to be deleted does not exist, nothing is left to do. A patch of such an object needs a
+        // new decision.
         Outcome::Gone => match op.action {
             Action::Delete { .. } => None,
             Action::Patch { .. } | Action::Create { .. } => Some(Done::Again),
@@ -159,7 +160,7 @@ fn verdict(op: &Op, outcome: &Outcome, at_least: Option<Duration>) -> Option<Don
     }
 }
 
-/// The more patient of two ends: one conflict and one refusal make a refusal.
+/// The more patient of two ends. A conflict and a failure together are a failure.
 fn worse(a: Done, b: Done) -> Done {
     match (a, b) {
         (Done::Failed { at_least: a }, Done::Failed { at_least: b }) => Done::Failed { at_least: a.max(b) },
@@ -170,9 +171,9 @@ fn worse(a: Done, b: Done) -> Done {
     }
 }
 
-/// Who waits for an operation: a client for its claim, somebody for a sandbox, or nobody yet.
+/// The urgency of an operation: whether a client waits for a claim, for a sandbox, or not at all.
 fn urgency(op: &Op) -> Urgency {
-    // One that has ended is deleted, and nobody waits for that.
+    // No client waits for the deletion of an expired claim.
     let ends = matches!(op.action, Action::Delete { .. });
     let of_claim = matches!(op.key.kind.own(), Some(OwnKind::Claim(_))) && !ends;
     let of_pool = matches!(op.key.kind.own(), Some(OwnKind::Pool(_)));

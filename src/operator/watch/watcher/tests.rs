@@ -50,7 +50,8 @@ impl Server {
         }
     }
 
-    /// Forgets its history: watchers are told that their version is too old. What happened meanwhile they never hear of.
+    /// Drops the history of events, so that the next watch gets 410 (version too old). The changes in between are never
+    /// delivered.
     fn expire(&self, forget: &str) {
         let mut store = self.0.lock().unwrap();
         store.version += 1;
@@ -197,7 +198,7 @@ async fn without_the_sandbox_itself_nothing_begins() {
     let mut bench = bench(&server, Kind::Sandbox);
     sleep(Duration::from_secs(600)).await;
     assert!(!bench.unsynced.borrow().is_empty());
-    // It is asked for every now and then, not all the time.
+    // The kind is requested from time to time and not in a tight loop.
     let asked = server.0.lock().unwrap().refused;
     assert!((150..250).contains(&asked), "asked {asked} times in ten minutes");
     server.0.lock().unwrap().absent = false;
@@ -214,7 +215,8 @@ async fn what_went_while_it_was_listed_and_our_reply_came_is_found_by_another_li
     while server.0.lock().unwrap().watchers.is_empty() {
         sleep(Duration::from_millis(10)).await;
     }
-    // It is deleted, with a last change before; the reply to that change comes when the next list is under way.
+    // The object is changed a last time and then deleted. The reply to the change arrives while the next list is being
+    // made.
     server.expire("a");
     while server.0.lock().unwrap().lists < 2 {
         tokio::task::yield_now().await;

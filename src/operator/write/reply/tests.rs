@@ -1,4 +1,4 @@
-//! What each reply means.
+//! The outcome and the load signal of each kind of response.
 
 use paddock_core::kind::{Key, Kind};
 use paddock_core::plan::Reason;
@@ -26,7 +26,7 @@ fn op(action: Action) -> Op {
     Op { key: Key::new(Kind::Pod, "ns", "p"), reason: Reason::PodMissing, action }
 }
 
-/// The API server's own form of a refusal.
+/// A refusal in the API server's own form.
 fn refusal(code: u16, reason: &str) -> Value {
     json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": "m" })
 }
@@ -83,7 +83,7 @@ fn a_deleted_object_is_gone_unless_it_lingers() {
 #[test]
 fn what_is_not_there_is_gone_but_for_a_create() {
     let mut missing = refusal(404, "NotFound");
-    // The API server does not know the kind: that says nothing of the object.
+    // The API server does not know the kind, so the reply says nothing about the object.
     assert_eq!(read(&patch(), 404, &missing), "busy");
     assert_eq!(read(&delete(), 404, &missing), "busy");
     assert_eq!(read(&create(), 404, &missing), "rejected 404");

@@ -20,7 +20,7 @@ type Answer = Arc<dyn Fn(&Method, &Value) -> Reaction + Send + Sync>;
 
 enum Reaction {
     Reply(Response),
-    /// Waits for others to come here too, then stores.
+    /// Waits until the other requests have arrived, and then stores.
     Meet(Arc<Barrier>),
     Never,
 }
@@ -45,7 +45,7 @@ async fn handle(State(server): State<Server>, method: Method, uri: Uri, _: Heade
     }
 }
 
-/// What the API server makes of a created object.
+/// The object that the API server stores for a create.
 fn stored(body: &Value) -> Value {
     let mut object = body.clone();
     object["metadata"]["uid"] = "u1".into();
@@ -120,7 +120,7 @@ async fn what_was_stored_is_known_before_any_watch_says_so() {
 
 #[tokio::test]
 async fn operations_of_one_step_go_out_together() {
-    // Neither is answered before both have come.
+    // The server answers neither operation before both have arrived.
     let barrier = Arc::new(Barrier::new(2));
     let bench = bench(Fence::open(), move |_, _| Reaction::Meet(barrier.clone())).await;
     assert_eq!(bench.writer.execute(&plan(&[&["a", "b"]])).await, Progress::Stored);
@@ -170,7 +170,7 @@ async fn a_write_that_is_never_answered_ends_and_counts_as_perhaps_stored() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_stored_nothing() {
-    // Bound, so that no other program gets the port, and not listening.
+    // The port is bound, so that no other program gets it, but nothing listens on it.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());
@@ -231,7 +231,7 @@ async fn a_sandbox_that_a_claim_took_is_looked_at_a_moment_later_and_any_other_a
     let (progress, queue, replied) = patched(Reason::Claimed).await;
     let later = tokio::time::timeout(Duration::from_secs(240), queue.next()).await.unwrap().unwrap();
     assert_eq!((progress, &*later.key.name), (Progress::Stored, "s"));
-    // Not sooner, whatever the machine does beside. It may be any later.
+    // The key must not come sooner, but on a busy machine it may come any time later.
     assert!(replied.elapsed() >= limits::CLAIM_FOLLOW_UP_DELAY, "looked at after {:?}", replied.elapsed());
 }
 
@@ -256,7 +256,7 @@ async fn what_a_claim_leaves_to_be_done_waits_until_its_plan_has_ended() {
     queue.open(true);
     let action = Action::Patch { uid: "u1".into(), resource_version: Some("1".into()), status: false, body: json!({}) };
     let take = Op { key: key.clone(), reason: Reason::Claimed, action };
-    // Any second write does for the claim's status.
+    // Any second write can represent the claim's status.
     let plan = Plan { steps: vec![vec![take], vec![create("second")]], ..Plan::default() };
     let writer = bench.writer;
     let acting = tokio::spawn(async move { writer.execute(&plan).await });
