@@ -1,4 +1,4 @@
-//! A scenario's file: a head that says what is looked at and when, then the objects that are there.
+//! A scenario's file: a head with the key and the time of the reconcile, and then the existing objects.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +30,7 @@ pub(super) struct Scenario {
     plugins: Vec<Binding>,
 }
 
-/// Something that happened earlier.
+/// An earlier reconcile.
 pub(super) struct Before {
     pub(super) key: Key,
     pub(super) at: Timestamp,
@@ -38,7 +38,7 @@ pub(super) struct Before {
     pub(super) steps: Option<usize>,
 }
 
-/// What became of all writes of an earlier plan.
+/// The outcome of all writes of an earlier plan.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Happened {
@@ -53,7 +53,7 @@ pub(super) enum Happened {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Head {
-    /// What is shown, in a sentence.
+    /// A sentence that says what the scenario shows.
     scenario: String,
     now: Timestamp,
     reconcile: String,
@@ -61,15 +61,16 @@ struct Head {
     settings: SettingsHead,
     #[serde(default)]
     before: Vec<BeforeHead>,
-    /// Bound beside the built-ins.
+    /// The bindings of plugins beside the built-ins.
     #[serde(default)]
     plugins: Vec<PluginHead>,
-    /// By hook, or by the name of a binding; stand-ins of the built-ins answer the rest.
+    /// Answers by hook or by the name of a binding. The stand-ins of the built-ins give all other answers.
     #[serde(default)]
     answers: BTreeMap<String, Value>,
     #[serde(default)]
     show_questions: bool,
-    /// Whether the plan, carried out, is followed by an empty one. Where another's doing is waited for, it is.
+    /// Whether the plan is followed by an empty plan when it is carried out. It is false if the next step depends on
+    /// someone else.
     #[serde(default = "yes")]
     settles: bool,
 }
@@ -112,7 +113,7 @@ impl Scenario {
         let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
         let mut documents = serde_yaml_ng::Deserializer::from_str(&text);
         let head = documents.next().ok_or("an empty file")?;
-        // By way of JSON, whose enums read the same as those of manifests.
+        // Converted through JSON, so that enums are read in the same way as in manifests.
         let head = Value::deserialize(head).map_err(|e| e.to_string())?;
         let head: Head = serde_json::from_value(head).map_err(|e| format!("{}: {e}", path.display()))?;
         let mut objects = Vec::new();
@@ -155,7 +156,7 @@ impl Scenario {
     }
 }
 
-/// What manifests leave to the API server.
+/// Fills in the fields that manifests leave to the API server.
 fn complete(mut document: Value, at: usize) -> Result<(Kind, Value), String> {
     let text = |field: &str| document[field].as_str().unwrap_or_default().to_owned();
     let (api_version, name) = (text("apiVersion"), text("kind"));
@@ -215,7 +216,7 @@ impl PluginHead {
     }
 }
 
-/// An answer to the hook that a name ends with, or `fails: trap`.
+/// An answer to the hook that ends the name, or `fails: trap`.
 fn answer(name: &str, mut said: Value) -> Result<Result<Answer, Failure>, String> {
     let fails = said["fails"].take();
     if !fails.is_null() {

@@ -1,8 +1,9 @@
-//! Scenarios as data: manifests, a time and a key; beside each the plan that follows, blessed with `UPDATE=1`.
+//! Scenarios as data: each has manifests, a time and a key, and beside it the expected plan. `UPDATE=1` writes the
+//! plans.
 //!
-//! `<kind>/<name>.yaml` is the test `scenario::<kind>::<name>`; `<kind>/<name>.plan` is what is expected. Beyond that plan, each
-//! scenario is carried out on the model API server until nothing is planned any more: a plan that took effect is
-//! followed by an empty one, then and a little later.
+//! `<kind>/<name>.yaml` is the test `scenario::<kind>::<name>`, and `<kind>/<name>.plan` is the expected plan. Each
+//! scenario is also carried out on the model API server until no plan has writes any more. After a plan was carried
+//! out, the next plan has to be empty, then and a little later.
 
 mod file;
 mod preset;
@@ -22,7 +23,7 @@ use paddock_core::world::{Observed, World};
 use crate::framework::{Outcome, Test, test};
 use file::{Before, Happened, Scenario};
 
-/// The kinds of scenarios, each a directory here.
+/// The kinds of scenarios. Each has its directory here.
 const DIRECTORIES: [&str; 4] = ["sandbox", "template", "pool", "claim"];
 
 /// One test for each file.
@@ -101,7 +102,7 @@ fn run(scenario: &Scenario) -> Result<String, String> {
     Ok(text)
 }
 
-/// A reconcile of an earlier time, and what became of its writes.
+/// Runs an earlier reconcile, and applies the outcome to its writes.
 fn happen(world: &mut World, before: &Before, plugins: &mut crate::sim::answers::PluginClient) -> Result<(), String> {
     let snapshot = world.snapshot(&before.key, before.at);
     let answers = plugins.ask(&snapshot, before.at, questions);
@@ -130,7 +131,7 @@ fn finish(world: &mut World, op: &Op, happened: &Happened, at: Timestamp) {
     let _ = world.finish(op, &outcome, at);
 }
 
-/// No plan without its scenario, and no file in between.
+/// Every plan has its scenario, and there are no other files.
 fn every_file_is_used() -> Outcome {
     let scenarios = files("yaml");
     let orphans: Vec<PathBuf> =
@@ -155,7 +156,7 @@ fn every_file_is_used() -> Outcome {
     Ok(())
 }
 
-/// The key that a text such as `Sandbox/agents/a` names.
+/// The key in a text such as `Sandbox/agents/a`.
 fn key(text: &str) -> Result<Key, String> {
     let mut parts = text.split('/');
     let (Some(kind), Some(namespace), Some(name), None) = (parts.next(), parts.next(), parts.next(), parts.next())

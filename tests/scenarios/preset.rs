@@ -1,16 +1,17 @@
-//! Presets: usual objects with named values, so that a scenario's file shows only what the scenario is about.
+//! Presets: common objects with named values, so that a scenario's file shows only what matters for the scenario.
 //!
-//! A document with `preset: NAME` stands for one or two objects. Its other fields are named values, `with` is a JSON merge patch of
-//! the object, and `podWith` one of the Sandbox's Pod. Every value that is left out has the default below.
+//! A document with `preset: NAME` expands to one or two objects. Its other fields are named values. `with` is a JSON
+//! merge patch of the object, and `podWith` is a JSON merge patch of the Sandbox's Pod. Every omitted value has the
+//! default below.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The hash of the template of [`Preset::Template`], as the operator computes it.
 const CURRENT_HASH: &str = "731e4c73f9891298";
-/// The hash of no template.
+/// A hash that belongs to no template.
 const OLD_HASH: &str = "0000000000000000";
-/// The time at which Pods became Ready or not, and the default time of creation.
+/// The time at which Pods became Ready or stopped being Ready, and the default creation time.
 const EARLIER: &str = "2030-01-01T11:00:00Z";
 
 const CORE: &str = "agents.x-k8s.io/v1beta1";
@@ -58,7 +59,7 @@ enum Preset {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Sandbox {
     name: String,
-    /// The owner of a claimed one.
+    /// The owner of a claimed Sandbox.
     #[serde(default = "c")]
     claim: String,
     #[serde(default = "p")]
@@ -77,7 +78,7 @@ struct Sandbox {
     state: State,
 }
 
-/// Which version of the template a Sandbox was made from.
+/// The version of the template from which a Sandbox was created.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Hash {
@@ -133,7 +134,7 @@ fn image() -> String {
     "agent:1".to_owned()
 }
 
-/// The objects that a document stands for: itself, if it names no preset.
+/// The objects of a document: the document itself, if it names no preset.
 pub(super) fn expand(mut document: Value) -> Result<Vec<Value>, String> {
     if document.get("preset").is_none() {
         return Ok(vec![document]);
@@ -187,7 +188,7 @@ impl Preset {
 }
 
 impl Sandbox {
-    /// The Sandbox, which this object owns, and its Pod.
+    /// The Sandbox with this owner, and its Pod.
     fn objects(&self, owner_kind: &str, owner: &str, (label, value): (&str, String)) -> Vec<Value> {
         let Self { name, pool, created, ip, node, image, .. } = self;
         let hash = match self.hash {
@@ -254,7 +255,7 @@ fn containers(image: &str) -> Value {
     json!([{ "name": "agent", "image": image }])
 }
 
-/// The hash by which a label names a pool: FNV-1a of its name.
+/// The hash with which a label names a pool: FNV-1a of the pool's name.
 fn name_hash(name: &str) -> String {
     let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{hash:08x}")

@@ -1,4 +1,4 @@
-//! A plan that took effect is followed by an empty one, and stays so: each scenario is carried out on the model API server.
+//! The check that a plan is followed by an empty one: each scenario is carried out on the model API server.
 
 use jiff::SignedDuration;
 use paddock_core::kind::Kind;
@@ -8,9 +8,9 @@ use super::file::Scenario;
 use crate::sim::api::Api;
 use crate::sim::operator::{Operator, carry_out};
 
-/// Reconciles of the one key that have to be enough.
+/// The maximum number of reconciles of the one key.
 const ROUNDS: usize = 8;
-/// How much later nothing may have become due without a wake that says so.
+/// The time after which a reconcile must still have nothing to write, unless the plan had a requeue for it.
 const LATER: SignedDuration = SignedDuration::from_secs(7);
 
 pub(super) fn check(scenario: &Scenario, first: &Plan) -> Result<(), String> {

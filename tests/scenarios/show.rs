@@ -7,7 +7,7 @@ use paddock_core::plan::{Action, Op, Plan};
 use paddock_core::question::{Answer, PluginReply};
 use serde_json::Value;
 
-/// Who was asked what, in order.
+/// The bindings that were asked and their answers, in order.
 pub(super) fn asked(answers: &[PluginReply], whole: bool) -> String {
     let mut text = String::new();
     for PluginReply { ask, result } in answers {
@@ -35,7 +35,7 @@ pub(super) fn plan(plan: &Plan, now: Timestamp) -> String {
         }
         for op in step {
             let (head, body) = self::op(op);
-            // Of several that differ in nothing but their names, one is enough.
+            // If several bodies differ only in the name, only the first is printed.
             let nameless = body.replace(&*op.key.name, "NAME");
             text += &head;
             if nameless.is_empty() || nameless != last {
@@ -60,7 +60,7 @@ pub(super) fn plan(plan: &Plan, now: Timestamp) -> String {
     text
 }
 
-/// The line that says what is done, and what is sent.
+/// The line that describes an operation, and the body of its request.
 fn op(op: &Op) -> (String, String) {
     let if_version =
         |version: &Option<String>| version.as_ref().map(|v| format!(" if version {v}")).unwrap_or_default();
@@ -82,7 +82,7 @@ fn yaml(value: &Value) -> String {
     text.lines().fold(String::new(), |all, line| all + "    " + line + "\n")
 }
 
-/// The lines in which two texts differ, with what both have in common around them.
+/// The lines in which two texts differ, with the common lines around them.
 pub(super) fn difference(wanted: &str, actual: &str) -> String {
     let (wanted, actual): (Vec<&str>, Vec<&str>) = (wanted.lines().collect(), actual.lines().collect());
     let same = wanted.iter().zip(&actual).take_while(|(a, b)| a == b).count();

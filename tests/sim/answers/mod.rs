@@ -145,7 +145,7 @@ fn idle(question: &IdleQuestion, now: Timestamp) -> IdleAnswer {
     stay(now + timeout, format!("no activity for {quiet} s, but not possible for it: suspend"))
 }
 
-/// Wants the minimum plus the number of recent claims. The core limits the number to the maximum.
+/// Wants the minimum plus the number of claims in the last minute. The core limits the number to the maximum.
 fn pool_size(question: &PoolSizeQuestion, now: Timestamp) -> PoolSizeAnswer {
     let lately: u32 = question.arrivals.iter().rev().take(6).sum();
     let next = SignedDuration::from_secs(i64::from(question.bucket_seconds));
