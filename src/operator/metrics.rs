@@ -1,8 +1,8 @@
-//! Prometheus metrics: upstream's names, which dashboards and gates read, and our own (`paddock_…`).
+//! Prometheus metrics: the names of upstream, which dashboards and deployment gates read, and our own (`paddock_…`).
 //!
-//! Everything is kept up to date as it happens, so a scrape costs what it prints. The exposition is the text format
-//! that Go's client writes (`le="100"`, counters named as registered), since upstream's readers parse that.
-//! Label values come from enums, or from the names of pools, templates and namespaces.
+//! Every value is updated when something happens, so the cost of a scrape is the cost of printing. The output is the
+//! text format as Go's client writes it (`le="100"`, counters with the registered name), because upstream's readers
+//! parse that form. Label values come from enums, or from the names of pools, templates and namespaces.
 
 mod families;
 mod tally;
@@ -23,7 +23,7 @@ use self::families::Families;
 use self::tally::Tally;
 use self::watch_lag::WatchLag;
 
-/// Clones are handles on the same metrics.
+/// All metrics of the operator. Clones are handles on the same metrics.
 #[derive(Clone)]
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -31,36 +31,36 @@ pub struct Metrics {
 
 struct Inner {
     registry: Registry,
-    /// Served by the leader alone, so that a sum over replicas counts every sandbox once.
+    /// The families that only the leader serves, so that a sum over replicas counts every Sandbox once.
     leader_registry: Registry,
     families: Families,
     tally: Mutex<Tally>,
     echoes: Mutex<WatchLag>,
 }
 
-/// How a reconcile ended, and how long it took.
+/// The end of a reconcile, as the metrics record it.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
-    /// What put its key into the queue.
+    /// The label of the event that queued the key.
     pub trigger: &'static str,
-    /// How it ended.
+    /// The label of the result.
     pub result: &'static str,
-    /// How long its key was ready and waited.
+    /// The time for which the key was ready before the reconcile began.
     pub waited: Duration,
-    /// How long it took.
+    /// The duration of the reconcile.
     pub took: Duration,
 }
 
-/// Metrics could not be set up: two families of one name.
+/// The metrics could not be set up, because two families have the same name.
 #[derive(Debug, thiserror::Error)]
 #[error("metrics: {0}")]
 pub struct MetricsError(#[from] prometheus::Error);
 
 impl Metrics {
-    /// All families, at zero.
+    /// Creates all families.
     ///
     /// # Errors
-    /// When a family is declared twice.
+    /// If a family is declared twice.
     pub fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let leader_registry = Registry::new();
@@ -71,10 +71,10 @@ impl Metrics {
         Ok(Self { inner: Arc::new(Inner { registry, leader_registry, families, tally, echoes: Mutex::default() }) })
     }
 
-    /// The exposition.
+    /// The metrics in the text format.
     ///
     /// # Errors
-    /// When a family cannot be encoded, which its declaration excludes.
+    /// If a family cannot be encoded. The declaration of the families excludes that.
     pub fn text(&self) -> Result<Vec<u8>, MetricsError> {
         let mut families = self.inner.registry.gather();
         if self.inner.families.leader.get() == 1 {
@@ -85,13 +85,13 @@ impl Metrics {
         Ok(text)
     }
 
-    /// This replica took the lead or lost it.
+    /// Records whether this replica leads.
     pub fn leading(&self, leading: bool) {
         self.inner.families.leader.set(i64::from(leading));
         self.tally(|tally| tally.leading = leading);
     }
 
-    /// A reconcile ended.
+    /// Records the end of a reconcile.
     pub fn reconciled(&self, kind: Kind, ended: &Ended) {
         let families = &self.inner.families;
         let kind = kind.name();
@@ -100,24 +100,24 @@ impl Metrics {
         families.queue_seconds.with_label_values(&[kind]).observe(ended.waited.as_secs_f64());
     }
 
-    /// A plan was out of date before a step of it began.
+    /// Records a plan that was stale before one of its steps began.
     pub fn stale_plan(&self, kind: Kind) {
         self.inner.families.stale_plans.with_label_values(&[kind.name()]).inc();
     }
 
-    /// A write was answered, or not.
+    /// Records the outcome of a write.
     pub fn write(&self, op: &Op, outcome: &Outcome) {
         let labels = [op.key.kind.name(), op.action.verb(), op.reason.as_str(), outcome.as_str()];
         self.inner.families.writes.with_label_values(&labels).inc();
     }
 
-    /// How long a write was under way.
+    /// Records the time between sending a write and its reply or its timeout.
     pub fn write_duration(&self, op: &Op, took: Duration) {
         let labels = [op.key.kind.name(), op.action.verb()];
         self.inner.families.write_seconds.with_label_values(&labels).observe(took.as_secs_f64());
     }
 
-    /// A plugin was asked.
+    /// Records one question to a plugin.
     pub fn asked(&self, ask: &PluginRequest, result: &Result<Answer, Failure>, took: Duration) {
         let families = &self.inner.families;
         let plugin = ask.plugin.name.as_str();
@@ -135,23 +135,23 @@ impl Metrics {
         }
     }
 
-    /// An Event was sent, dropped or could not be sent.
+    /// Records the result of an Event: sent, repeated, dropped or failed.
     pub fn event(&self, result: &'static str) {
         self.inner.families.events.with_label_values(&[result]).inc();
     }
 
-    /// A watch was interrupted.
+    /// Records the interruption of a watch.
     pub fn watch_error(&self, kind: Kind, cause: &'static str) {
         self.inner.families.watch_errors.with_label_values(&[kind.name(), cause]).inc();
     }
 
-    /// A write of ours was stored: its echo on the watch tells how far the watch lags.
+    /// Records a stored write of ours. The time until its event on the watch is the lag of the watch.
     pub fn expect_event(&self, object: &Object) {
         let mut echoes = self.inner.echoes.lock().unwrap_or_else(PoisonError::into_inner);
         echoes.expect(object, Instant::now());
     }
 
-    /// A watch delivered an object.
+    /// Records an object that a watch delivered.
     pub fn applied(&self, object: &Object) {
         let families = &self.inner.families;
         families.watch_events.with_label_values(&[object.key.kind.name()]).inc();
@@ -162,33 +162,33 @@ impl Metrics {
         self.tally(|tally| tally.applied(object, Timestamp::now()));
     }
 
-    /// A watch said that an object is gone.
+    /// Records a deletion that a watch delivered.
     pub fn deleted(&self, object: &Object) {
         self.inner.families.watch_events.with_label_values(&[object.key.kind.name()]).inc();
         self.tally(|tally| tally.deleted(&object.key));
     }
 
-    /// A watch began anew with a whole list.
+    /// Records a complete list, with which a watch starts.
     pub fn listed(&self, kind: Kind, objects: &[Object]) {
         self.inner.families.watch_lists.with_label_values(&[kind.name()]).inc();
         self.tally(|tally| tally.listed(kind, objects));
     }
 
-    /// How many keys of a lane of the queue are ready and being worked on.
+    /// Sets the number of ready and of running keys of a lane.
     pub fn queue_depth(&self, lane: &'static str, ready: usize, running: usize) {
         let families = &self.inner.families;
         families.queue_depth.with_label_values(&[lane, "ready"]).set(as_i64(ready));
         families.queue_depth.with_label_values(&[lane, "running"]).set(as_i64(running));
     }
 
-    /// How many writes may be under way, and how many are.
+    /// Sets the number of writes that may be in flight, and the number that are.
     pub fn write_slots(&self, limit: usize, used: usize) {
         let families = &self.inner.families;
         families.write_slots.with_label_values(&["limit"]).set(as_i64(limit));
         families.write_slots.with_label_values(&["used"]).set(as_i64(used));
     }
 
-    /// For other parts of the operator (webhook, plugin sources) that bring families of their own.
+    /// The registry for families that other parts of the operator declare themselves, such as the webhook.
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.inner.registry

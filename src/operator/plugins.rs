@@ -1,13 +1,13 @@
-//! Where plugins come from: the built-ins, and a directory that is watched.
+//! The source of plugins: the built-ins, and a directory that the operator polls.
 //!
-//! `NAME.wasm` in the directory takes over every hook that it exports, for every object, as soon as it is
-//! seen; `NAME.yaml` beside it narrows that ([`plugin_config`]). A component or a file that is not in order is
-//! refused, with the reason in the log and in the status, and what worked before goes on. A file taken away
-//! gives its hooks back to the built-ins.
+//! `NAME.wasm` in the directory takes over every hook that it exports, for every object, as soon as the operator finds
+//! it. `NAME.yaml` beside it can narrow that ([`plugin_config`]). If a component or a file is invalid, it is refused,
+//! the log and the status report the reason, and the previous version stays in force. If a file is removed, its hooks
+//! return to the built-ins.
 //!
-//! The directory is looked at once a second. A ConfigMap's mount is changed by renaming a symbolic link beside
-//! the files, and network file systems tell nobody of changes made elsewhere: file notifications miss the
-//! one or the other, and a look at some files costs nothing.
+//! The directory is read once a second instead of being watched. Kubernetes changes the mount of a ConfigMap by
+//! renaming a symbolic link beside the files, and network file systems do not report changes from other machines. File
+//! notifications miss one or the other, and reading the metadata of some files costs nothing.
 
 mod client;
 pub mod directory;
@@ -36,62 +36,62 @@ use failures::Failures;
 use source::Source;
 pub use source::check_name;
 
-/// The loaded plugins and their quarantines at a time.
+/// A function that reports the loaded plugins and their quarantines at a time.
 pub type Reports = Arc<dyn Fn(Timestamp) -> Vec<PluginReport> + Send + Sync>;
 
-/// Where to look, and how often.
+/// The directory of plugins, and the intervals.
 #[derive(Clone, Debug)]
 pub struct PluginsConfig {
-    /// The directory; without one there are only the built-ins.
+    /// The directory. If absent, there are only the built-ins.
     pub dir: Option<PathBuf>,
-    /// Time between two looks.
+    /// The time between two reads of the directory.
     pub every: Duration,
-    /// How long a component that was replaced stays loaded, for decisions that were begun with it.
+    /// The time for which a replaced component stays loaded, because running decisions may still ask it.
     pub keep_replaced: Duration,
 }
 
 impl PluginsConfig {
-    /// This directory, with the usual times: a look takes effect within a second of a drop, and no decision
-    /// takes a minute.
+    /// The configuration for this directory with the usual times. A new file takes effect within a second, and no
+    /// decision takes a minute.
     #[must_use]
     pub fn new(dir: Option<PathBuf>) -> Self {
         Self { dir, every: Duration::from_secs(1), keep_replaced: Duration::from_secs(60) }
     }
 }
 
-/// Plugins in force, kept up to date by a task that ends with the token given to [`start`].
+/// The plugins in force. A task keeps them up to date until the token given to [`start`] is cancelled.
 #[derive(Clone)]
 pub struct Plugins {
-    /// Who answers, and what is bound.
+    /// The client that asks plugins, and the bindings in force.
     pub policies: Policies,
-    /// Every plugin and file, in order or not.
+    /// The state of every plugin and every file, valid or not.
     pub status: watch::Receiver<Vec<PluginStatus>>,
-    /// What is loaded, and what of it is quarantined.
+    /// The loaded plugins and their quarantines.
     pub reports: Reports,
 }
 
-/// How it stands with one plugin.
+/// The state of one plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginStatus {
-    /// Its name.
+    /// The name of the plugin.
     pub name: String,
-    /// The component's file; `None` for a built-in.
+    /// The file of the component. `None` for a built-in.
     pub path: Option<PathBuf>,
-    /// The digest in force; `None` where nothing of that name works.
+    /// The digest of the component in force. `None` if no version of this plugin works.
     pub digest: Option<String>,
-    /// The version of `paddock:policy` in force.
+    /// The version of `paddock:policy` that the component in force implements.
     pub wit_version: Option<String>,
-    /// The hooks bound.
+    /// The hooks that the plugin is bound to.
     pub hooks: Vec<Hook>,
-    /// What is wrong with the file as it is now. With a digest in force, that is an older one.
+    /// The fault of the current file. If there is a digest, an older version is in force.
     pub error: Option<String>,
 }
 
-/// Loads the built-ins and what the directory holds now, then follows the directory.
+/// Loads the built-ins and the plugins that are in the directory now. Then follows the changes of the directory.
 ///
 /// # Errors
-/// Where a built-in does not load. What is wrong in the directory is no error here: it is in the status.
+/// If a built-in does not load. Faults of files in the directory are in the status and not in this error.
 pub async fn start(host: Arc<Host>, config: PluginsConfig, stop: CancellationToken) -> Result<Plugins, LoadError> {
     let every = config.every;
     let mut source = blocking({
@@ -124,7 +124,7 @@ pub async fn start(host: Arc<Host>, config: PluginsConfig, stop: CancellationTok
     Ok(plugins)
 }
 
-/// Who answers, for reconciles and reviews alike: so this is where every failure of a plugin comes by, and is logged.
+/// The client that reconciles and reviews use to ask plugins. It logs the failures of all plugins.
 fn judge(host: Arc<Host>) -> PluginClient {
     let failures: Mutex<Failures> = Mutex::default();
     Arc::new(move |ask, now| {
@@ -141,7 +141,7 @@ fn judge(host: Arc<Host>) -> PluginClient {
     })
 }
 
-/// Tells the receivers only of what is new: a change of bindings wakes every object.
+/// Sends a value only if it differs, because a change of the bindings queues every object.
 fn publish<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
     sender.send_if_modified(|current| {
         let new = *current != value;
@@ -150,22 +150,22 @@ fn publish<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
     });
 }
 
-/// Compiling a component takes from milliseconds to seconds of processor time.
+/// Runs work on a blocking thread. Compiling a component uses the processor for milliseconds to seconds.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down, and this task with it.
+            // The runtime is shutting down, and this task ends with it.
             Err(_) => std::future::pending().await,
         },
     }
 }
 
-/// Bindings of the built-ins alone, for what runs without a directory.
+/// The bindings of the built-ins alone, for programs without a plugin directory.
 ///
 /// # Errors
-/// Where a built-in does not load.
+/// If a built-in does not load.
 pub fn built_ins(host: &Host) -> Result<Bindings, LoadError> {
     host.load_built_ins().map(Bindings::new)
 }

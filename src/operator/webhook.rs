@@ -1,7 +1,7 @@
-//! The admission webhook: the core's reviews over TLS, and their registration with the API server.
+//! The admission webhook: serves the reviews of the core over TLS, and registers itself with the API server.
 //!
-//! Every replica admits, leading or not. [`start`] serves and keeps the certificate; what it was started with decides
-//! who makes the webhook configurations and who issues certificates.
+//! Every replica answers reviews, whether it leads or not. [`start`] serves the webhook and keeps the certificate. Its
+//! configuration decides who creates the webhook configurations and who issues the certificates.
 
 mod activity;
 mod app;
@@ -42,37 +42,39 @@ use crate::sync::UnsyncedKinds;
 use crate::tls::{CertManager, Lifetimes, Mounted, ServingCert, follow_files};
 use crate::world::SharedWorld;
 
-/// Who issues the certificate.
+/// The issuer of the serving certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Certificate {
-    /// The operator, which keeps it in this Secret and has it trusted.
+    /// The operator issues the certificate, keeps it in this Secret, and adds its CA to the webhook configurations.
     SelfIssued {
-        /// Namespace of the Secret.
+        /// The namespace of the Secret.
         namespace: String,
-        /// Name of the Secret.
+        /// The name of the Secret.
         secret: String,
-        /// How long things last.
+        /// The durations of the certificates and of their rotation.
         lifetimes: Lifetimes,
-        /// Who makes the webhook configurations.
+        /// The creator of the webhook configurations.
         registration: Registration,
     },
-    /// Somebody else, who has it trusted as well (cert-manager).
+    /// Another program, such as cert-manager, issues and mounts the certificate, and adds its CA to the webhook
+    /// configurations.
     Mounted(Mounted),
 }
 
-/// What the webhook is told.
+/// The configuration of the webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookConfig {
-    /// How the API server reaches it.
+    /// The way in which the API server reaches the webhook.
     pub client_config: ClientConfig,
-    /// Who issues the certificate.
+    /// The issuer of the serving certificate.
     pub certificate: Certificate,
-    /// Where the operator is deployed; absent outside of a cluster.
+    /// The Deployment that the operator runs in. Absent outside a cluster.
     pub deployed: Option<Deployed>,
 }
 
 impl WebhookConfig {
-    /// As a test or the demo wants it: at a loopback address, everything its own.
+    /// The configuration for a test or the demo: a loopback address, a certificate and webhook configurations of its
+    /// own.
     #[must_use]
     pub fn local(url: impl Into<String>, namespace: impl Into<String>) -> Self {
         Self {
@@ -88,29 +90,29 @@ impl WebhookConfig {
     }
 }
 
-/// The Secret that holds the certificate, unless another is named.
+/// The name of the Secret with the certificate, unless another one is configured.
 pub const SECRET: &str = "paddock-webhook-tls";
 
-/// What the webhook works with.
+/// The parts of the operator that the webhook uses.
 pub struct Environment {
-    /// For the Secret, the configurations and signs of activity.
+    /// The client for the Secret, the webhook configurations and the activity records.
     pub client: Client,
-    /// What reviews look at.
+    /// The World that reviews read.
     pub world: SharedWorld,
-    /// Whether this replica acts.
+    /// The fence, which is open while this replica leads.
     pub fence: Fence,
-    /// Kinds that are not listed yet.
+    /// The kinds that are not listed yet. Until this is empty, reviews are not answered.
     pub unsynced: watch::Receiver<UnsyncedKinds>,
-    /// Who answers.
+    /// The client that asks plugins.
     pub judge: PluginClient,
-    /// Where reviews are counted.
+    /// The metrics of reviews.
     pub reviews: Reviews,
     /// Becomes true when there is a certificate to serve.
     pub serving: watch::Sender<bool>,
 }
 
-/// Serves until `stop`, then ends in order: answers what comes for a while, finishes what is under way, and takes the
-/// configurations away if the deployment is gone.
+/// Serves until `stop`, and then ends in order. It answers new calls for a few more seconds and finishes the calls in
+/// flight. Then it removes the webhook configurations if the Deployment does not exist any more.
 pub async fn start(config: WebhookConfig, listener: TcpListener, environment: Environment, stop: CancellationToken) {
     let Environment { client, world, fence, unsynced, judge, reviews, serving } = environment;
     let Some(user) = whoami(&client, &stop).await else { return };
@@ -152,7 +154,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         }
         info!("the webhook has a certificate");
         serving.send_replace(true);
-        // The sender lives as long as the webhook.
+        // The sender has to live as long as the webhook.
         std::future::pending::<()>().await;
     });
 
@@ -176,11 +178,11 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     }
 }
 
-/// How often to look for the first certificate.
+/// The interval of the checks for the first certificate.
 const READY_POLL: Duration = Duration::from_millis(50);
 
-/// The operator's own user, as the API server knows it. Without knowing it, our own writes would be taken for
-/// somebody else's, so this waits until it is told.
+/// Asks the API server for the operator's own user name, and repeats that until there is an answer. Without the name,
+/// reviews would treat the operator's own writes as those of a user.
 async fn whoami(client: &Client, stop: &CancellationToken) -> Option<String> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
     let (mut wait, longest) = limits::WATCH_BACKOFF;

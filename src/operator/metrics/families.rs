@@ -1,4 +1,4 @@
-//! Every metric family: its name, its labels, its buckets.
+//! Every metric family with its name, its labels and its buckets.
 
 use paddock_core::kind::Kind;
 use prometheus::core::Collector;
@@ -7,29 +7,29 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeV
 use crate::queue::Trigger;
 use crate::sync::WatchError;
 
-/// Upstream's buckets for claims (100 and up), and finer ones below and between. Milliseconds.
+/// Buckets for claims, in milliseconds: upstream's (100 and above), with more below and between.
 const CLAIM_MS: &[f64] = &[
     5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 750.0,
     1000.0, 1250.0, 1500.0, 2000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0, 120_000.0, 240_000.0,
 ];
 
-/// Upstream's buckets for creations (50 and up), and finer ones. Milliseconds.
+/// Buckets for creations, in milliseconds: upstream's (50 and above), with more below and between.
 const CREATION_MS: &[f64] = &[
     5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 750.0, 1000.0, 1500.0, 2500.0, 5000.0, 10000.0, 30000.0,
     60000.0, 120_000.0, 240_000.0, 300_000.0, 600_000.0,
 ];
 
-/// From half a millisecond (a quick API server on the same machine) to the longest write.
+/// Buckets from half a millisecond (a fast API server on the same machine) to the longest write.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// From ten microseconds (a native guest) to a second (beyond any plugin's deadline).
+/// Buckets from ten microseconds (a native guest) to a second (beyond the default deadline of plugins).
 const CALL_SECONDS: &[f64] =
     &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0];
 
-/// What became of an Event.
+/// The results of an Event.
 pub(super) const EVENT_RESULTS: [&str; 4] = ["sent", "repeated", "dropped", "failed"];
 
-/// How a reconcile ended.
+/// The results of a reconcile.
 pub(super) const RECONCILE_RESULTS: [&str; 3] = ["converged", "again", "failed"];
 
 #[derive(Clone)]
@@ -61,7 +61,8 @@ pub(super) struct Families {
 }
 
 impl Families {
-    /// Declares every family; those that describe the cluster, not this process, in `leader`.
+    /// Declares every family. The families that describe the cluster instead of this process are registered in
+    /// `leader`.
     pub(super) fn register(all: &Registry, leader: &Registry) -> prometheus::Result<Self> {
         let build = IntGaugeVec::new(
             Opts::new("agent_sandbox_build_info", "What this operator was built from; always 1."),
@@ -217,8 +218,8 @@ impl Families {
         Ok(families)
     }
 
-    /// Counters whose labels are known stand at 0 from the start: a rate then shows the first count, and an alert on one
-    /// that never counted has something to look at.
+    /// Sets the counters with known labels to 0. A rate then shows the first count, and an alert has a value to compare
+    /// even if the counter never counted.
     fn begin(&self) {
         for result in EVENT_RESULTS {
             self.events.with_label_values(&[result]);

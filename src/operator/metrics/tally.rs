@@ -1,6 +1,6 @@
 //! Keeps upstream's metrics up to date from watched objects, one change at a time.
 //!
-//! What a list shows is counted but not timed: it happened before this process looked.
+//! Objects of a list are counted but not timed, because their changes happened before this process watched them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,29 +14,30 @@ use paddock_core::object::{Object, Owner};
 
 use super::families::Families;
 
-/// What upstream writes on claims' metrics where a sandbox names no template.
+/// Upstream's label value in the metrics of claims if a Sandbox names no template.
 const NO_TEMPLATE_OF_CLAIM: &str = "__unknown__";
-/// What upstream writes on `agent_sandboxes` in that case.
+/// Upstream's label value in `agent_sandboxes` if a Sandbox names no template.
 const NO_TEMPLATE: &str = "unknown";
-/// Values of `created-by` that upstream's clients write; anything else would be a label without bounds.
+/// The values of `created-by` that upstream's clients write. Other values become `unknown`, so that the label stays
+/// bounded.
 const CREATORS: [&str; 4] = ["go-client", "python-client", "controller", "typescript-client"];
 
-/// How many templates have series of their own: what a Sandbox says it was made of is its user's to write.
+/// The number of templates with their own series. Users can write any template name on a Sandbox, so it is limited.
 const TEMPLATES: usize = 500;
-/// Stands for all others.
+/// The label value for all further templates.
 const OTHER_TEMPLATE: &str = "__other__";
 
 pub(super) struct Tally {
     families: Families,
-    /// Only a leader times and counts what happens; otherwise every replica would.
+    /// Whether this replica leads. Only the leader times and counts changes, so that replicas do not count them twice.
     pub(super) leading: bool,
     sandboxes: HashMap<Key, Counted>,
     claims: HashMap<Key, CountedClaim>,
-    /// Those that have gauges of their own.
+    /// The pools that have gauges of their own.
     pools: HashSet<Key>,
-    /// Templates that have series of their own.
+    /// The templates that have series of their own.
     templates: HashSet<String>,
-    /// Series that count what happened in a namespace, which end with it.
+    /// The series that counted something in a namespace. They are removed with the namespace.
     creation: HashMap<Arc<str>, HashSet<[String; 2]>>,
     claim_creations: HashMap<Arc<str>, HashSet<[String; 5]>>,
 }
@@ -44,7 +45,7 @@ pub(super) struct Tally {
 struct Counted {
     labels: Arc<[String; 7]>,
     ready: bool,
-    /// It has been Ready once: only the first time is a start.
+    /// Whether the Sandbox has been Ready. Only the first time counts as a start.
     started: bool,
     template: Option<String>,
     warm: bool,
@@ -90,13 +91,13 @@ impl Tally {
         }
         if self.pools.remove(key) {
             for state in ["desired", "total", "ready"] {
-                // Absent where the pool never had a status.
+                // The gauges are absent if the pool never had a status.
                 let _ = self.families.pool_sandboxes.remove_label_values(&[&*key.namespace, &*key.name, state]);
             }
         }
     }
 
-    /// What is not in the list is gone.
+    /// Applies a complete list. Objects that are not in it do not exist any more.
     pub(super) fn listed(&mut self, kind: Kind, objects: &[Object]) {
         let there: HashSet<&Key> = objects.iter().map(|object| &object.key).collect();
         let gone: Vec<Key> = self
@@ -115,7 +116,7 @@ impl Tally {
         }
     }
 
-    /// Counts an object; a transition is measured only where `now` is given.
+    /// Counts an object. Transitions are timed only if `now` is given.
     fn count(&mut self, object: &Object, now: Option<Timestamp>) {
         match object.key.kind.class() {
             Class::Own(OwnKind::Sandbox) => self.sandbox(object, now),
@@ -170,7 +171,7 @@ impl Tally {
         self.sandboxes.insert(object.key.clone(), counted);
     }
 
-    /// Counts a sandbox that has just become a claim's.
+    /// Counts a Sandbox that has just got a claim as its controller.
     fn count_for_claim(&mut self, key: &Key, counted: &Counted, before: Option<&Counted>) {
         let Some(claim) = counted.owner.as_ref().and_then(|owner| claim_key(key, owner)) else { return };
         if before.is_some_and(|before| before.owner.as_ref().and_then(|o| claim_key(key, o)).is_some()) {
@@ -194,7 +195,7 @@ impl Tally {
         self.claim_creations.entry(key.namespace.clone()).or_default().insert(labels.map(str::to_owned));
     }
 
-    /// The label of a template.
+    /// The label value for a template.
     fn template(&mut self, name: &str) -> String {
         if !self.templates.contains(name) {
             if self.templates.len() >= TEMPLATES {
@@ -222,8 +223,8 @@ impl Tally {
         ];
         let stamp = |name| object.meta.annotations.get(name).and_then(|at: &String| at.parse::<Timestamp>().ok());
         let observed = stamp(annotation::FIRST_OBSERVED_AT);
-        // `creationTimestamp` counts whole seconds; a stamp of the same second counts finer. A later one is that of a
-        // controller that was late, which is part of what the claim waited for.
+        // `creationTimestamp` has whole seconds. An annotation from the same second is more precise. A later annotation
+        // comes from a slow controller, and that delay is part of the claim's wait.
         let created = object.meta.created;
         let begun = observed.filter(|at| at.as_second() == created.as_second()).unwrap_or(created);
         let families = &self.families;
@@ -251,7 +252,8 @@ impl Tally {
         }
     }
 
-    /// One less of these; a series that counts nothing is not served, or namespaces that come and go would add up.
+    /// Removes one Sandbox from a series. An empty series is removed, because otherwise the series of deleted
+    /// namespaces would accumulate.
     fn uncount(&self, labels: &[String; 7]) {
         let labels = labels.each_ref().map(String::as_str);
         let gauge = self.families.sandboxes.with_label_values(&labels);
@@ -283,7 +285,7 @@ fn created_by(labels: &BTreeMap<String, String>) -> &'static str {
     CREATORS.into_iter().find(|creator| Some(*creator) == value).unwrap_or("unknown")
 }
 
-/// The claim that an owner reference on a Sandbox names.
+/// The key of the claim that an owner reference of a Sandbox names.
 fn claim_key(sandbox: &Key, owner: &Owner) -> Option<Key> {
     owner.key(sandbox).filter(|key| matches!(key.kind.own(), Some(OwnKind::Claim(_))))
 }

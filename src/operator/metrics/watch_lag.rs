@@ -1,4 +1,4 @@
-//! WatchLag: a write of ours comes back on the watch, and the time between is the watch's lag.
+//! The lag of the watches: the time between the reply to one of our writes and its event on the watch.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(super) struct WatchLag {
 }
 
 impl WatchLag {
-    /// The write was answered now. The oldest expectation makes room.
+    /// Records that the write was answered now. If the store is full, the oldest entry is dropped.
     pub(super) fn expect(&mut self, object: &Object, now: Instant) {
         self.expected.insert(object.key.clone(), (object.meta.version, now));
         self.order.push_back((object.key.clone(), object.meta.version));
@@ -29,7 +29,8 @@ impl WatchLag {
         }
     }
 
-    /// How long ago the write that this event shows was answered; `None` for others' writes, and where the event was first.
+    /// The time since the reply to the write that this event shows. `None` for the writes of other programs, and if the
+    /// event came before the reply.
     pub(super) fn take(&mut self, object: &Object, now: Instant) -> Option<Duration> {
         let (version, at) = *self.expected.get(&object.key)?;
         if object.meta.version < version {

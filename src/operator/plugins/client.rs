@@ -1,4 +1,4 @@
-//! The seam between the loop and the plugins: who answers questions, and which bindings are in force.
+//! The interface between decisions and plugins: the client that asks plugins, and the bindings in force.
 
 use std::sync::Arc;
 
@@ -10,20 +10,21 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
-/// Answers one question. It may use the processor for as long as a plugin's deadline, and does not wait otherwise.
+/// Asks a plugin one question. The call may use the processor until the plugin's deadline. It does not wait for input
+/// or output.
 pub type PluginClient = Arc<dyn Fn(&PluginRequest, Timestamp) -> Result<Answer, Failure> + Send + Sync>;
 
-/// Plugins, as the loop and the webhook know them.
+/// The plugins as reconciles and the webhook use them.
 #[derive(Clone)]
 pub struct Policies {
-    /// Who answers.
+    /// The client that asks plugins.
     pub judge: PluginClient,
-    /// What is bound; changes take effect at the next look.
+    /// The bindings in force. A change applies to the next decision.
     pub bindings: watch::Receiver<Bindings>,
 }
 
 impl Policies {
-    /// No plugin at all: every question fails, and nothing is bound that would ask one.
+    /// A configuration without plugins. No binding exists, and every question fails.
     #[must_use]
     pub fn none() -> Self {
         let judge: PluginClient = Arc::new(|ask, _| {
@@ -33,7 +34,7 @@ impl Policies {
     }
 }
 
-/// The same plugins, with every call counted and timed.
+/// The same client, with metrics for every call.
 pub(crate) fn metered(judge: PluginClient, metrics: Metrics) -> PluginClient {
     Arc::new(move |ask, now| {
         let started = Instant::now();
@@ -43,7 +44,8 @@ pub(crate) fn metered(judge: PluginClient, metrics: Metrics) -> PluginClient {
     })
 }
 
-/// Asks until `questions` has no more, which is the case for `Ok`. `Err` has the answers of `max_rounds` rounds.
+/// Asks until `questions` returns none, and returns the answers. If there are still questions after `max_rounds`
+/// rounds, the answers so far are the `Err`.
 pub(crate) fn ask_all(
     judge: &PluginClient,
     now: Timestamp,

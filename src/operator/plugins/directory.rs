@@ -1,4 +1,4 @@
-//! The directory as it is now: which files there are, and their bytes when they changed.
+//! Reads the plugin directory: the files that exist, and the bytes of those that changed.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -10,40 +10,40 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-/// A file whose last change is younger than this when it is read may change once more without its times
-/// showing it: it is read again at the next look. Coarse clocks of file systems tick every two seconds.
+/// The age below which a file is read again next time. A file that was changed a moment ago may change once more
+/// without new times, because the coarse clocks of file systems tick every two seconds.
 const YOUNG: Duration = Duration::from_secs(2);
 
-/// The two files of one plugin.
+/// The two files of one plugin. At least one of them exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginFiles {
-    /// `NAME.wasm`.
+    /// The component, `NAME.wasm`.
     pub component: Option<File>,
-    /// `NAME.yaml`.
+    /// The configuration, `NAME.yaml`.
     pub config: Option<File>,
 }
 
-/// A file, as it was read.
+/// A file, with its content from the last read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What it holds, or why that could not be read.
+    /// The content, or the reason why it could not be read.
     pub content: Result<Content, String>,
     stamp: Stamp,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// The bytes; shared, because a look copies what did not change.
+    /// The bytes. They are shared, because each read of the directory copies the unchanged entries.
     pub bytes: Arc<[u8]>,
-    /// Their SHA-256.
+    /// The SHA-256 digest of the bytes.
     pub sum: [u8; 32],
 }
 
-/// What tells a changed file from an unchanged one without reading it. Symbolic links are followed: behind a
-/// ConfigMap's link is another file, with another inode, after each change.
+/// The metadata that shows a change of a file without reading it. Symbolic links are followed. Behind the link of a
+/// ConfigMap is another file with another inode after each change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -67,32 +67,34 @@ impl Stamp {
         }
     }
 
-    /// Whether a file with this stamp, read when it bore `self`, need not be read again.
+    /// Whether a file with the stamp `now`, which was read when it had the stamp `self`, does not have to be read
+    /// again.
     fn still_holds(&self, now: &Stamp) -> bool {
         self.settled && *self == *now
     }
 }
 
-/// What one look at the directory found.
+/// The result of one read of the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// By plugin name.
+    /// The files of each plugin, by the plugin's name.
     pub plugins: BTreeMap<String, PluginFiles>,
-    /// Files that look like meant for here but are named wrongly.
+    /// Files with an extension that suggests a configuration file (`.yml`, `.json`) but is not read.
     pub misnamed: Vec<PathBuf>,
 }
 
-/// Looks at the directory; files that did not change since `before` are not read again.
+/// Reads the directory. Files that did not change since `before` are not read again. Files with more than `largest`
+/// bytes are not read.
 ///
 /// # Errors
-/// Where the directory cannot be listed, with its path.
+/// If the directory cannot be listed. The message contains the path.
 pub fn look(dir: &Path, before: &Listing, largest: u64) -> Result<Listing, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
     let mut listing = Listing::default();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        // Editors' and ConfigMaps' own files begin with a dot.
+        // The internal files of editors and of ConfigMap mounts begin with a dot.
         if name.starts_with('.') {
             continue;
         }
@@ -116,7 +118,7 @@ pub fn look(dir: &Path, before: &Listing, largest: u64) -> Result<Listing, Strin
     Ok(listing)
 }
 
-/// `None` for what is gone by now, or is no file.
+/// Reads a file. `None` if it does not exist any more, or is not a regular file.
 fn read(path: &Path, known: Option<&File>, largest: u64) -> Option<File> {
     let now = SystemTime::now();
     let metadata = match std::fs::metadata(path) {
@@ -140,7 +142,7 @@ fn read(path: &Path, known: Option<&File>, largest: u64) -> Option<File> {
 
 fn bytes(path: &Path, largest: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // It may grow while it is read.
+    // The file may grow while it is read.
     std::fs::File::open(path)?.take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -1,6 +1,6 @@
-//! The log of plugins that do not answer: the first failure of each kind at once, then one line a minute.
+//! Logs the failures of plugins: the first failure of each kind at once, and then one line a minute.
 //!
-//! A plugin that fails does so with every question, thousands of times a second at worst; metrics count them all.
+//! A broken plugin fails on every question, which may be thousands of times a second. The metrics count all failures.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use paddock_core::question::{Failure, FailureKind, Hook, PluginRequest};
 
 use crate::limits;
 
-/// What was logged last, of each plugin, hook and kind.
+/// The last logged failure of each plugin, hook and kind.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     told: HashMap<(String, Hook, FailureKind), Told>,
@@ -18,13 +18,13 @@ pub(super) struct Failures {
 #[derive(Debug)]
 struct Told {
     at: Timestamp,
-    /// Failures since then.
+    /// The number of failures since that line.
     since: u64,
 }
 
 impl Failures {
-    /// Whether to log this one, since none of this kind, plugin and hook was within the last minute: then how many came
-    /// since the last that was.
+    /// Whether to log this failure. If the last line about the same kind, plugin and hook is more than a minute old,
+    /// returns the number of failures since then.
     pub(super) fn due(&mut self, plugin: &str, hook: Hook, kind: FailureKind, now: Timestamp) -> Option<u64> {
         let key = (plugin.to_owned(), hook, kind);
         if let Some(told) = self.told.get_mut(&key)
@@ -38,7 +38,7 @@ impl Failures {
     }
 }
 
-/// Logs a failure, and how many of its like were not.
+/// Logs a failure, with the number of similar failures that were not logged.
 pub(super) fn tell(ask: &PluginRequest, failure: &Failure, unsaid: u64) {
     let (plugin, hook) = (ask.plugin.name.as_str(), ask.question.hook().as_str());
     let (digest, why) = (&ask.plugin.digest, failure.kind.as_str());
@@ -64,7 +64,7 @@ mod tests {
         assert_eq!(due(59, "b", idle, trap), Some(0), "another plugin");
         assert_eq!(due(60, "a", idle, trap), Some(2), "a minute later");
         assert_eq!(due(61, "a", idle, trap), None);
-        // A clock that was set back does not silence it for longer.
+        // If the clock was set back, the log does not stay silent for longer.
         assert_eq!(due(-3600, "a", idle, trap), Some(1));
     }
 }

@@ -1,15 +1,15 @@
-//! `NAME.yaml` beside `NAME.wasm`: to what a plugin is bound, and how.
+//! `NAME.yaml` beside `NAME.wasm`: the bindings, the settings and the limits of a plugin.
 //!
 //! ```yaml
-//! hooks: [pool-size]             # of those that it exports; all of them where not given
-//! namespaceSelector:             # label selectors, as in a webhook configuration; empty matches everything
+//! hooks: [pool-size]             # a part of the exported hooks; all of them if absent
+//! namespaceSelector:             # label selectors as in a webhook configuration; empty matches everything
 //!   matchLabels: {team: research}
 //! objectSelector:
 //!   matchExpressions: [{key: tier, operator: In, values: [gold]}]
-//! kinds: [Pod, SandboxClaim]     # whose admission it judges; every kind where not given
-//! settings: {desired: 9}         # handed to the plugin, which checks it before it is used
+//! kinds: [Pod, SandboxClaim]     # the kinds for the admission hook; every kind if absent
+//! settings: {desired: 9}         # passed to the plugin, which checks it before it is used
 //! failurePolicy: Fallback        # Fail, Ignore or Fallback
-//! order: 0                       # lower is asked first; built-ins come last
+//! order: 0                       # plugins with a lower number are asked first; built-ins come last
 //! limits: {memory: 64Mi, fuel: 200000000, deadline: 500ms}   # of one call
 //! ```
 //!
@@ -24,33 +24,33 @@ use paddock_core::question::Hook;
 use paddock_plugin_host::Limits;
 use serde::Deserialize;
 
-/// The least memory that makes sense: one page of WebAssembly.
+/// The smallest memory limit, in bytes: one page of WebAssembly.
 const LEAST_MEMORY: usize = 64 << 10;
-/// The shortest deadline that the host's clock can keep.
+/// The shortest deadline: one tick of the host's clock.
 const SHORTEST_DEADLINE: Duration = Duration::from_millis(5);
 
-/// A parsed and checked file.
+/// A parsed and checked configuration file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginConfig {
-    /// Hooks to bind; `None`: all that the component exports.
+    /// The hooks to bind. `None` means all hooks that the component exports.
     pub hooks: Option<Vec<Hook>>,
-    /// Namespaces.
+    /// The label selector for namespaces.
     pub namespaces: Selector,
-    /// Objects.
+    /// The label selector for objects.
     pub objects: Selector,
-    /// Kinds whose admission it judges; empty for all.
+    /// The kinds about whose admission the plugin is asked. Empty for all.
     pub kinds: Vec<String>,
-    /// A JSON object as text.
+    /// The settings: the text of a JSON object.
     pub settings: String,
-    /// What follows when the plugin does not answer.
+    /// The consequence of a failure of the plugin.
     pub failure_policy: FailurePolicy,
-    /// Lower is asked first.
+    /// The position of the plugin among the bindings of a hook. Lower numbers are asked first.
     pub order: i32,
-    /// Limits of a call.
+    /// The limits of one call.
     pub limits: Limits,
 }
 
-/// What is wrong with the file: `<field>: <what would be right>`.
+/// The fault of a file, in the form `<field>: <what would be right>`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SidecarError(String);
@@ -77,7 +77,7 @@ struct WireLimits {
 }
 
 impl PluginConfig {
-    /// What holds where there is no file; `limits` are the host's own.
+    /// The configuration of a plugin without a file. `limits` are the host's default limits.
     #[must_use]
     pub fn absent(limits: Limits) -> Self {
         Self {
@@ -92,10 +92,10 @@ impl PluginConfig {
         }
     }
 
-    /// Parses the file; `limits` hold where it gives none. An empty file is as good as none.
+    /// Parses a file. `limits` apply where the file states none. An empty file has the same effect as no file.
     ///
     /// # Errors
-    /// Names the field and says what would be right.
+    /// The field that is wrong, and what would be right.
     pub fn parse(text: &str, limits: Limits) -> Result<Self, SidecarError> {
         let wire: Option<Wire> = serde_yaml_ng::from_str(text).map_err(|error| SidecarError(error.to_string()))?;
         let Wire { hooks, namespace_selector, object_selector, kinds, settings, failure_policy, order, limits: given } =
@@ -143,7 +143,7 @@ fn check_hooks(hooks: &[Hook]) -> Result<(), SidecarError> {
     Ok(())
 }
 
-/// The kinds whose admission is reviewed: Pods, and our own in both shapes.
+/// Checks the kinds. Only the admission of Pods, and of our own kinds in both shapes, is reviewed.
 fn check_kinds(kinds: &[String]) -> Result<(), SidecarError> {
     let mut known = vec![Kind::Pod.name()];
     known.extend(Kind::OWN.map(Kind::name));

@@ -1,4 +1,5 @@
-//! From what the directory holds to what is in force: the good stays until something better is there.
+//! Turns the content of the directory into plugins and bindings. A working plugin stays in force until a better version
+//! loads.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,24 +14,24 @@ use super::directory::{self, Listing, PluginFiles};
 use super::plugin_config::PluginConfig;
 use super::{PluginStatus, PluginsConfig};
 
-/// The directory's plugins, and the built-ins behind them.
+/// The plugins of the directory, followed by the built-ins.
 pub(super) struct Source {
     host: Arc<Host>,
     config: PluginsConfig,
     built_ins: Vec<Binding>,
     listing: Listing,
-    /// Why the directory could not be listed.
+    /// The reason why the directory could not be listed.
     unlisted: Option<String>,
     plugins: BTreeMap<String, Entry>,
-    /// Replaced plugins that are still loaded, and since when they are replaced.
+    /// Replaced plugins that are still loaded, each with the time of its replacement.
     replaced: Vec<(PluginRef, Instant)>,
 }
 
-/// One name of the directory.
+/// The state of one plugin name in the directory.
 #[derive(Default)]
 struct Entry {
     path: Option<PathBuf>,
-    /// Sums of the files that were last tried, so that the same files are not tried again.
+    /// The digests of the files that were tried last, so that the same files are not tried again.
     tried: Option<Sums>,
     active: Option<Active>,
     error: Option<String>,
@@ -38,7 +39,7 @@ struct Entry {
 
 type Sums = (Option<[u8; 32]>, Option<[u8; 32]>);
 
-/// What a name has in force.
+/// The version of a plugin that is in force.
 struct Active {
     plugin: Plugin,
     bindings: Vec<Binding>,
@@ -58,14 +59,13 @@ impl Source {
         })
     }
 
-    /// What is bound now.
+    /// The bindings in force.
     pub(super) fn bindings(&self) -> Bindings {
         let dropped_in = self.plugins.values().filter_map(|entry| entry.active.as_ref());
         Bindings::new(dropped_in.flat_map(|active| &active.bindings).chain(&self.built_ins).cloned().collect())
     }
 
-    /// How it stands with every name: built-ins first, then files by name, then what is wrong with the
-    /// directory itself.
+    /// The state of every plugin: first the built-ins, then the files by name, then faults of the directory itself.
     pub(super) fn status(&self) -> Vec<PluginStatus> {
         let built_ins = self.built_ins.iter().map(|binding| PluginStatus {
             name: binding.plugin.name.clone(),
@@ -102,12 +102,12 @@ impl Source {
         built_ins.chain(files).chain(misnamed).chain(dir).collect()
     }
 
-    /// Looks at the directory and puts into force what changed for the better.
+    /// Reads the directory, and puts valid changes in force.
     pub(super) fn look(&mut self, now: Instant) {
         let Some(dir) = self.config.dir.clone() else { return };
         match directory::look(&dir, &self.listing, self.host.config().component_bytes as u64) {
             Err(error) => {
-                // A directory that cannot be listed says nothing about its files: what is in force stays.
+                // If the directory cannot be listed, nothing is known about its files, so the plugins stay in force.
                 if self.unlisted.as_ref() != Some(&error) {
                     tracing::error!(%error, "the plugin directory cannot be read; plugins stay as they are");
                 }
@@ -142,7 +142,7 @@ impl Source {
         let entry = self.plugins.entry(name.to_owned()).or_default();
         let first = files.component.as_ref().or(files.config.as_ref());
         entry.path = first.map(|file| file.path.clone());
-        // Files that cannot be read have no sum: those are tried again at every look.
+        // Files that cannot be read have no digest. They are tried again at every read.
         let readable = [&files.component, &files.config].into_iter().flatten().all(|file| file.content.is_ok());
         if readable && entry.tried == Some(sums) {
             return;
@@ -169,7 +169,7 @@ impl Source {
                     tracing::error!(plugin = name, %error, "plugin refused; {stays}");
                 }
                 entry.error = Some(error);
-                // Without a component nothing may go on in its name.
+                // Without a component no version of this plugin may stay in force.
                 if files.component.is_none()
                     && let Some(former) = entry.active.take()
                 {
@@ -179,7 +179,7 @@ impl Source {
         }
     }
 
-    /// Decisions that were begun with a replaced plugin may still ask it; after a while none is left.
+    /// Unloads plugins some time after their replacement. Decisions that began with them may still ask them until then.
     fn unload_replaced(&mut self, now: Instant) {
         let keep = self.config.keep_replaced;
         let active = |plugin: &PluginRef| {
@@ -193,7 +193,7 @@ impl Source {
     }
 }
 
-/// Loads, checks and binds the files of one plugin; nothing changes for anybody when it fails.
+/// Loads, checks and binds the files of one plugin. A failure changes nothing for other plugins.
 fn load(host: &Host, name: &str, files: &PluginFiles) -> Result<Active, String> {
     check_name(name).map_err(|error| format!("{name}.wasm: {error}"))?;
     let config = match &files.config {
@@ -214,7 +214,7 @@ fn load(host: &Host, name: &str, files: &PluginFiles) -> Result<Active, String> 
     Ok(Active { plugin: host.admit(candidate), bindings })
 }
 
-/// Bindings of the hooks asked for, after the plugin itself accepted its settings for each.
+/// Binds the requested hooks, after the plugin has accepted its settings for each of them.
 fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) -> Result<Vec<Binding>, String> {
     let PluginConfig { hooks, namespaces, objects, kinds, settings, failure_policy, order, limits: _ } = config;
     let plugin = candidate.plugin();
@@ -244,11 +244,11 @@ fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) ->
     hooks.into_iter().map(bind).collect()
 }
 
-/// Whether a component of this name would be read: names end up in metrics, events and status beside those of the
+/// Checks the name of a component. Plugin names appear in metrics, Events and the status, together with those of the
 /// built-ins.
 ///
 /// # Errors
-/// What is wrong with it, and what would be right.
+/// The rule that the name breaks.
 pub fn check_name(name: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {

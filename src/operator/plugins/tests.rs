@@ -1,4 +1,4 @@
-//! The directory as users and Kubernetes change it.
+//! The plugin directory, changed in the ways of users and of Kubernetes.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ use super::{PluginStatus, PluginsConfig, start};
 
 const KEEP: Duration = Duration::from_secs(60);
 
-/// A host, a directory and what is made of it.
+/// A host, a directory, and the plugins from it.
 struct World {
     host: Arc<Host>,
     dir: TempDir,
@@ -51,7 +51,7 @@ impl World {
         self
     }
 
-    /// Names of the bindings of a hook, first asked first.
+    /// The names of the bindings of a hook, in the order of asking.
     fn bound(&self, hook: Hook) -> Vec<String> {
         self.source.bindings().iter().filter(|b| b.hook == hook).map(|b| b.name.clone()).collect()
     }
@@ -60,7 +60,7 @@ impl World {
         self.source.bindings().iter().find(|b| b.hook == hook).unwrap().clone()
     }
 
-    /// The size that the first plugin of the pool hook wants.
+    /// The size that the first plugin of the hook `pool-size` returns.
     fn size(&self) -> u32 {
         let binding = self.first(Hook::PoolSize);
         let answer = self.host.ask(&ask(&binding), Timestamp::UNIX_EPOCH).unwrap();
@@ -298,7 +298,7 @@ async fn receivers_hear_of_changes_and_of_nothing_else() {
     assert_eq!(first(&bindings).name, "fixed/pool-size", "what is there at the start is in force at the start");
     let nothing = tokio::time::timeout(Duration::from_millis(300), bindings.changed()).await;
     assert!(nothing.is_err(), "woken without a change");
-    // As a whole, or half of the file might be read.
+    // The file is renamed into place, because a plain write might be read half-way.
     let written = world.dir.path().join(".fixed.yaml.new");
     fs::write(&written, "settings: {desired: 12}").unwrap();
     fs::rename(&written, world.dir.path().join("fixed.yaml")).unwrap();

@@ -1,4 +1,5 @@
-//! Writes signs of activity to Sandboxes: beside `act`, since it decides nothing and nothing waits for it.
+//! Writes activity records to Sandboxes. This is separate from the writer of plans, because nothing is decided and
+//! nothing waits for it.
 
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
@@ -12,10 +13,10 @@ use tracing::warn;
 use super::metrics::Reviews;
 use crate::limits;
 
-/// Owns the annotations.
+/// The field manager of the activity annotations.
 const FIELD_MANAGER: &str = "paddock-activity";
 
-/// Writes what comes, for ever.
+/// Writes the received records until the sender is dropped.
 pub(super) async fn write(client: Client, signs: mpsc::Receiver<Activity>, metrics: Reviews) {
     let signs = futures::stream::unfold(signs, async |mut signs| signs.recv().await.map(|sign| (sign, signs)));
     signs
@@ -26,16 +27,17 @@ pub(super) async fn write(client: Client, signs: mpsc::Receiver<Activity>, metri
         .await;
 }
 
-/// Tries a few times: a session whose sign is lost may be put to sleep under its user.
+/// Writes one record, with a few attempts. If the record of a session is lost, its Sandbox may be suspended while the
+/// session runs.
 async fn note(client: &Client, sign: &Activity) -> bool {
     let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), &sign.sandbox.namespace);
-    // The UID is a precondition: another Sandbox of that name was not used.
+    // The UID is a precondition, because another Sandbox with this name was not used.
     let patch = json!({ "metadata": { "uid": sign.uid, "annotations": sign.annotations } });
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     for pause in limits::ACTIVITY_RETRY_DELAYS {
         match sandboxes.patch_metadata(&sign.sandbox.name, &params, &Patch::Merge(&patch)).await {
             Ok(_) => return true,
-            // It is gone, or another one of its name is there: nobody's activity any more.
+            // The Sandbox was deleted, or another one has its name. The record does not matter any more.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return false,
             Err(error) => warn!(sandbox = %sign.sandbox, %error, "a sign of activity was not written"),
         }

@@ -1,4 +1,4 @@
-//! The reviews themselves: a body in, an answer out, whatever comes and within the time that the API server waits.
+//! Answers reviews. Every request gets an answer within the time that the API server waits.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ use crate::plugins::{PluginClient, ask_all};
 use crate::sync::UnsyncedKinds;
 use crate::world::SharedWorld;
 
-/// What a review has to know of the cluster; `None` while that is not known yet.
+/// Returns the facts about the cluster that a review needs. `None` while the World is not complete.
 pub type Look = Arc<dyn Fn(&Review) -> Option<Context> + Send + Sync>;
 
-/// Looks at the World, once everything in it is listed.
+/// Reads the World, once every kind in it is listed.
 #[must_use]
 pub fn look(world: SharedWorld, unsynced: watch::Receiver<UnsyncedKinds>, operator_user: Option<Arc<str>>) -> Look {
     Arc::new(move |review| {
@@ -34,7 +34,7 @@ pub fn look(world: SharedWorld, unsynced: watch::Receiver<UnsyncedKinds>, operat
     })
 }
 
-/// Everything that a review needs.
+/// The parts of the operator that a review uses.
 #[derive(Clone)]
 pub struct App {
     look: Look,
@@ -47,26 +47,27 @@ pub struct App {
 }
 
 impl App {
-    /// An app that looks at the cluster by `look`, asks plugins by `judge`, and hands on signs of activity.
+    /// An app that gets facts about the cluster from `look`, asks plugins with `judge`, and sends activity records to
+    /// `activity`.
     #[must_use]
     pub fn new(look: Look, judge: PluginClient, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
         let permits = Arc::new(Semaphore::new(limits::REVIEW_CONCURRENCY));
         Self { look, judge, activity, reservations: None, metrics, permits, clock: Timestamp::now }
     }
 
-    /// The same app, which reserves warm Sandboxes for the claims that it admits.
+    /// The same app, which also reserves warm Sandboxes for the claims that it admits.
     #[must_use]
     pub fn with_reservations(self, reservations: Arc<dyn WarmReservations>) -> Self {
         Self { reservations: Some(reservations), ..self }
     }
 
-    /// `POST /mutate/ENTRY` and `POST /validate/ENTRY`.
+    /// The routes `POST /mutate/ENTRY` and `POST /validate/ENTRY`.
     pub fn router(self) -> Router {
         Router::new().route("/{phase}/{entry}", post(handle)).with_state(self)
     }
 }
 
-/// Why a call got no answer.
+/// The reason why a call got no review.
 #[derive(Debug, thiserror::Error)]
 enum Unanswered {
     #[error("there is no webhook at /{0}/{1}")]
@@ -136,7 +137,7 @@ pub(super) fn place(phase: &str, entry: &str) -> Option<(Phase, Entry)> {
 
 impl App {
     async fn answer(self, phase: Phase, entry: Entry, body: Body) -> Result<(Vec<u8>, &'static str), Unanswered> {
-        // Never closed; and a call that finds no place in time is answered by its timeout.
+        // The semaphore is never closed. If a call gets no permit in time, its timeout answers it.
         let _permit = self.permits.clone().acquire_owned().await;
         let body = to_bytes(body, limits::REVIEW_BODY_MAX).await.map_err(Unanswered::Body)?;
         let asked = wire::read(&body, phase, entry, (self.clock)())?;
@@ -147,7 +148,8 @@ impl App {
         if let Some(activity) = admission::activity(&asked.review, &context)
             && self.activity.try_send(activity).is_err()
         {
-            // Too many wait to be written. The session is not held up for it; the Sandbox may be taken for idle.
+            // Too many records wait to be written. The session must not wait for its record, so the Sandbox may appear
+            // idle.
             self.metrics.activity("dropped");
             warn!(pod = asked.review.name, "a sign of activity was dropped");
         }
@@ -162,8 +164,8 @@ impl App {
         Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
     }
 
-    /// Plugins compute, so they are not asked on a thread that serves connections. Where nobody is to be asked, as about most
-    /// claims, there is no other thread to wait for.
+    /// Plugins use the processor, so they are asked on a blocking thread and not on one that serves connections. If no
+    /// plugin has to be asked, as for most claims, the review does not switch threads.
     async fn decide(&self, asked: Asked, context: Context) -> Result<(Asked, ReviewVerdict), Unanswered> {
         if admission::questions(&asked.review, &context, &[]).is_empty() {
             let verdict = admission::verdict(&asked.review, &context, &[]);
@@ -178,9 +180,9 @@ impl App {
     }
 }
 
-/// Asks until there is nothing left to ask.
+/// Asks plugins until the core has no more questions.
 fn ask_and_decide(review: &Review, context: &Context, judge: &PluginClient) -> ReviewVerdict {
-    // Each round asks another binding, so there are no more rounds than bindings.
+    // Each round asks another binding, so there are at most as many rounds as bindings.
     let max_rounds = context.bindings.iter().count();
     let questions = |answered: &[PluginReply]| admission::questions(review, context, answered);
     let (Ok(answered) | Err(answered)) = ask_all(judge, review.now, max_rounds, questions);

@@ -1,11 +1,12 @@
-//! Puts the webhook configurations in place, keeps their bundle, and takes them away with the deployment.
+//! Creates the webhook configurations, keeps their CA bundle, and removes them together with the Deployment.
 //!
-//! *Owned*: the operator makes the configurations. *Injected*: manifests make them, and only the bundle and an owner are
-//! added, by server-side apply, so that applying the manifests again takes nothing away.
+//! *Owned*: the operator creates the configurations. *Injected*: manifests create them, and the operator adds only the
+//! CA bundle and an owner. It uses server-side apply, so applying the manifests again removes neither.
 //!
-//! A configuration that stays behind without its operator would go on denying Pods. So each names the operator's
-//! Namespace as its owner (the one cluster-scoped object that goes with a deployment): deleting the namespace deletes it.
-//! And an operator that is shut down looks whether its Deployment still exists; if not, it takes them away itself.
+//! A configuration without its operator would continue to deny Pods. Each configuration therefore names the operator's
+//! Namespace as its owner, which is the only cluster-scoped object that belongs to a deployment. Deleting the namespace
+//! thus deletes the configurations. In addition, an operator that shuts down checks whether its Deployment still
+//! exists, and removes the configurations if it does not.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -25,28 +26,28 @@ use tracing::{info, warn};
 use super::registration::{CONFIGURATION, Desired, configurations};
 use crate::tls::CaBundlePublisher;
 
-/// Owns the fields that we apply.
+/// The field manager of the fields that the operator applies.
 const FIELD_MANAGER: &str = "paddock-webhook";
 
-/// Who makes the configurations.
+/// The creator of the webhook configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
-    /// The operator.
+    /// The operator creates them.
     Owned,
-    /// Manifests; the operator adds the bundle.
+    /// Manifests create them, and the operator adds the CA bundle.
     Injected,
 }
 
-/// Where the operator is deployed.
+/// The Deployment that the operator runs in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployed {
-    /// Its namespace.
+    /// The namespace of the Deployment.
     pub namespace: String,
-    /// Its Deployment.
+    /// The name of the Deployment.
     pub deployment: String,
 }
 
-/// Keeps the configurations.
+/// Keeps the webhook configurations as they should be.
 pub struct WebhookConfigSync {
     client: Client,
     desired: Desired,
@@ -56,19 +57,20 @@ pub struct WebhookConfigSync {
 }
 
 impl WebhookConfigSync {
-    /// Keeps what is desired. `deployed`: absent for an operator outside of the cluster.
+    /// Creates a sync for the desired configurations. `deployed` is absent for an operator outside the cluster.
     #[must_use]
     pub fn new(client: Client, desired: Desired, registration: Registration, deployed: Option<Deployed>) -> Self {
         Self { client, desired, registration, deployed, applied: AtomicBool::new(false) }
     }
 
-    /// At a graceful shutdown: takes the configurations away if nobody is left to answer them.
+    /// Removes the webhook configurations if no operator is left to answer them. It is called during a graceful
+    /// shutdown.
     ///
     /// # Errors
-    /// When the API server does not tell, or does not do it.
+    /// If a request to the API server fails.
     pub async fn withdraw(&self) -> Result<(), kube::Error> {
         let gone = match &self.deployed {
-            // Outside of the cluster, the process is the deployment.
+            // Outside a cluster, the process itself is the deployment.
             None => self.registration == Registration::Owned,
             Some(deployed) => {
                 let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &deployed.namespace);
@@ -100,7 +102,7 @@ impl WebhookConfigSync {
 
         let webhooks: Value = match self.registration {
             Registration::Owned => {
-                // Once at the start whatever is there: an older version may have left other rules.
+                // The first time it always writes, because an older version may have left other rules.
                 let first = !self.applied.load(Ordering::Relaxed);
                 if !first && owned && trusting && names == desired_names {
                     return Ok(true);
@@ -160,11 +162,11 @@ async fn remove<K: Configuration>(client: &Client) -> Result<(), kube::Error> {
     }
 }
 
-/// What the two kinds of configuration have in common.
+/// The common part of both kinds of configuration.
 trait Configuration:
     Resource<DynamicType = (), Scope = kube::core::ClusterResourceScope> + Clone + Debug + DeserializeOwned + Serialize
 {
-    /// Names and bundles of its webhooks.
+    /// The name and the CA bundle of each webhook.
     fn webhooks(&self) -> Vec<(&str, Option<&ByteString>)>;
 }
 

@@ -1,4 +1,4 @@
-//! What became of reviews, counted.
+//! The metrics of reviews.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use paddock_core::admission::{Entry, Phase, ReviewVerdict, Why};
 use paddock_core::binding::FailurePolicy;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-/// From a tenth of a millisecond (nothing to ask) to the API server's timeout.
+/// Buckets from a tenth of a millisecond (no plugin is asked) to the API server's timeout.
 const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
 
-/// What became of the note of a sign of activity.
+/// The results of writing an activity record.
 const ACTIVITY_RESULTS: [&str; 3] = ["written", "failed", "dropped"];
 
-/// Clones are handles on the same families.
+/// The metric families of reviews. Clones are handles on the same families.
 #[derive(Clone, Debug)]
 pub struct Reviews {
     verdicts: IntCounterVec,
@@ -25,7 +25,7 @@ impl Reviews {
     /// Declares the families.
     ///
     /// # Errors
-    /// When they are declared already.
+    /// If they are declared already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let verdicts = IntCounterVec::new(
             Opts::new("paddock_webhook_reviews_total", "Reviews, by what became of them."),
@@ -59,7 +59,7 @@ impl Reviews {
         Ok(reviews)
     }
 
-    /// Counters whose labels are known stand at 0 from the start.
+    /// Sets the counters with known labels to 0, so that a rate shows the first count.
     fn begin(&self) {
         for result in ACTIVITY_RESULTS {
             self.activity.with_label_values(&[result]);
@@ -80,7 +80,7 @@ impl Reviews {
         self.seconds.with_label_values(&[entry.as_str(), phase]).observe(took.as_secs_f64());
     }
 
-    /// Counts a sign of activity: `written`, `failed` or `dropped`.
+    /// Counts an activity record: `written`, `failed` or `dropped`.
     pub(super) fn activity(&self, result: &str) {
         self.activity.with_label_values(&[result]).inc();
     }

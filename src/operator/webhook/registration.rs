@@ -1,16 +1,17 @@
-//! The webhook configurations: what the API server asks us about, and what it does when we do not answer.
+//! The webhook configurations: the requests that the API server asks the webhook about, and the result without an
+//! answer.
 //!
 //! | entry | matched by | without an answer |
 //! |---|---|---|
 //! | Pods that carry the generated-code label | object labels | denied |
 //! | Pods of namespaces that require isolation | namespace labels | denied |
-//! | the kinds that Paddock serves | rules | admitted; asked again before a pod is made |
-//! | Sandboxes that somebody gives to a pool or a claim | rules, owner references | denied: who they are from is not seen later |
+//! | the kinds that Paddock serves | rules | admitted, and asked again before a pod is created |
+//! | Sandboxes that get a pool or a claim as an owner | rules, owner references | denied, as no later check is possible |
 //! | exec, attach, port-forward | rules | admitted |
 //!
-//! An entry's selectors are ANDed, hence two entries for Pods. kube-system and the operator itself are never asked
-//! about; nor, for the namespace entry, the operator's own namespace: a webhook that is needed to start the webhook
-//! would never start again.
+//! An entry combines its selectors with AND, so there are two entries for Pods. kube-system and the operator's own user
+//! are excluded from all entries. The entry for namespaces also excludes the operator's own namespace, because a
+//! webhook that has to admit its own Pod could never start again.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -22,31 +23,31 @@ use paddock_core::admission::{Entry, Phase};
 use paddock_core::kind::Kind;
 use paddock_core::names::{annotation, group, label};
 
-/// Name of both configurations.
+/// The name of both configurations.
 pub const CONFIGURATION: &str = "paddock-webhook";
-/// The API server's wait for an answer, in seconds.
+/// The time for which the API server waits for an answer, in seconds.
 const TIMEOUT_SECONDS: i32 = 2;
-/// The label that every namespace has with its own name.
+/// The label of every namespace that holds its own name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// How the API server reaches the webhook.
+/// The way in which the API server reaches the webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientConfig {
     /// By a Service of the cluster.
     Service {
-        /// Its namespace.
+        /// The namespace of the Service.
         namespace: String,
-        /// Its name.
+        /// The name of the Service.
         name: String,
-        /// Its port.
+        /// The port of the Service.
         port: u16,
     },
-    /// At `https://HOST:PORT`, for an operator outside of the cluster.
+    /// At the URL `https://HOST:PORT`, for an operator outside the cluster.
     Url(String),
 }
 
 impl ClientConfig {
-    /// The names that a certificate has to be for.
+    /// The host names or addresses that the certificate has to contain.
     #[must_use]
     pub fn hosts(&self) -> Vec<String> {
         match self {
@@ -85,18 +86,18 @@ impl ClientConfig {
     }
 }
 
-/// What the configurations depend on.
+/// The values that the configurations depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
-    /// How the webhook is reached.
+    /// The way in which the API server reaches the webhook.
     pub client_config: ClientConfig,
-    /// The operator's own namespace, where it has one.
+    /// The operator's own namespace, if it runs in the cluster.
     pub own_namespace: Option<String>,
-    /// The operator's user, which is not asked about.
+    /// The operator's user. Requests of this user are not reviewed.
     pub operator_user: Option<String>,
 }
 
-/// The configurations, without metadata other than their name.
+/// The configurations. Their metadata has only the name.
 #[must_use]
 pub fn configurations(
     desired: &Desired,
@@ -124,7 +125,7 @@ fn mutating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> MutatingWe
         match_policy: Some("Equivalent".to_owned()),
         namespace_selector: Some(selection.namespaces),
         object_selector: selection.objects,
-        // Another webhook may mark a Pod after we looked at it.
+        // Another webhook may add the label to a Pod after our review.
         reinvocation_policy: Some("IfNeeded".to_owned()),
         rules: Some(rules(entry)),
         side_effects: side_effects(entry, Phase::Mutate).to_owned(),
@@ -167,7 +168,8 @@ fn failure_policy(entry: Entry) -> &'static str {
 
 fn side_effects(entry: Entry, phase: Phase) -> &'static str {
     match (entry, phase) {
-        // The first writes the activity to the Sandbox. The second reserves a Sandbox for a claim.
+        // `connect` writes an activity record to the Sandbox. The mutating call for our own kinds reserves a Sandbox
+        // for a claim.
         (Entry::Connect, _) | (Entry::OwnKinds, Phase::Mutate) => "NoneOnDryRun",
         (Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnKinds | Entry::OwnedSandboxes, _) => "None",
     }
@@ -175,7 +177,7 @@ fn side_effects(entry: Entry, phase: Phase) -> &'static str {
 
 fn match_conditions(desired: &Desired, entry: Entry, phase: Phase) -> Option<Vec<MatchCondition>> {
     let condition = |name: &str, expression| MatchCondition { name: name.to_owned(), expression };
-    // Debug's quotes and escapes are CEL's.
+    // Rust's debug format quotes and escapes a string in the same way as CEL.
     let not_us = desired.operator_user.as_ref().map(|user| format!("request.userInfo.username != {user:?}"));
     let owned = (entry == Entry::OwnedSandboxes).then(given_to_us);
     let without_reservation = ((entry, phase) == (Entry::OwnKinds, Phase::Validate)).then(carries_no_reservation);
@@ -187,11 +189,11 @@ fn match_conditions(desired: &Desired, entry: Entry, phase: Phase) -> Option<Vec
     Some(conditions.into_iter().flatten().collect()).filter(|c: &Vec<_>| !c.is_empty())
 }
 
-/// In CEL: everything but the creation of a claim that carries a reservation.
+/// A CEL expression that is true except for the creation of a claim with a reservation.
 ///
-/// The mutating call writes the reservation only on a claim about which validation has nothing to say. It removes a name
-/// that the user wrote, and the API server repeats it when another webhook changes the claim. A second call would cost most
-/// of a millisecond on the way to a Sandbox and would say nothing new.
+/// The mutating call adds a reservation only to a claim that validation accepts without a message. It removes a name
+/// that the user wrote, and the API server repeats the call when another webhook changes the claim. A validating call
+/// would add most of a millisecond before the client gets a Sandbox, and its result is already known.
 fn carries_no_reservation() -> String {
     format!(
         "!(request.operation == 'CREATE' && request.resource.resource == {:?} && {:?} in \
@@ -201,7 +203,8 @@ fn carries_no_reservation() -> String {
     )
 }
 
-/// In CEL: a pool or a claim is an owner that was none before. The webhook says the same in more words.
+/// A CEL expression that is true if a pool or a claim became an owner in this request. The review makes the same check
+/// and gives a full message.
 fn given_to_us() -> String {
     let kinds = [Kind::Pool.name(), Kind::Claim.name()];
     let owners = |of: &str| format!("{of}.metadata.?ownerReferences.orValue([])");
@@ -214,7 +217,7 @@ fn given_to_us() -> String {
     )
 }
 
-/// The labels that an entry looks at.
+/// The selectors of an entry.
 struct Selection {
     namespaces: LabelSelector,
     objects: Option<LabelSelector>,
@@ -227,7 +230,8 @@ impl Selection {
         match entry {
             Entry::MarkedPods => Self {
                 namespaces: plain,
-                // Any other value than "false": one that is neither is denied, not overlooked.
+                // Any value except "false". A value that is neither "true" nor "false" is denied instead of being
+                // overlooked.
                 objects: Some(selector(vec![
                     requirement(label::GENERATED_CODE, "Exists", &[]),
                     requirement(label::GENERATED_CODE, "NotIn", &["false"]),
@@ -242,7 +246,7 @@ impl Selection {
                         requirement(label::ISOLATION, "Exists", &[]),
                         requirement(label::ISOLATION, "NotIn", &[label::ISOLATION_NONE]),
                     ]),
-                    // Those that the other entry has already.
+                    // The other entry matches Pods with the label "true".
                     objects: Some(selector(vec![requirement(label::GENERATED_CODE, "NotIn", &[label::TRUE])])),
                 }
             }
@@ -325,7 +329,7 @@ mod tests {
         assert_eq!(policy("owned-sandboxes.paddock.dev"), "Fail");
         assert_eq!(policy("sandboxes.paddock.dev"), "Ignore");
         assert_eq!(policy("connect.pods.paddock.dev"), "Ignore");
-        // Only a claim that the mutating call has reviewed carries a reservation.
+        // Only the mutating call adds a reservation, so such a claim has been reviewed.
         let spared = |conditions: &Option<Vec<MatchCondition>>| {
             conditions.iter().flatten().any(|condition| condition.name == "without-a-reservation")
         };

@@ -1,4 +1,4 @@
-//! Reservations of warm Sandboxes by the replica that leads. The other replicas reserve nothing.
+//! Reserves warm Sandboxes for claims under review, on the replica that leads. Other replicas reserve nothing.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use paddock_core::admission::{Review, WarmReservations};
 use crate::leader::Fence;
 use crate::world::SharedWorld;
 
-/// Reserves Sandboxes of this replica's World while the fence allows writes.
+/// Reserves Sandboxes in this replica's World while the fence allows writes.
 pub(super) struct LeaderReservations {
     world: SharedWorld,
     fence: Fence,
 }
 
 impl LeaderReservations {
-    /// Reserves out of this World, behind this fence.
+    /// Reserves in this World. The fence decides whether this replica may.
     #[must_use]
     pub(super) fn new(world: SharedWorld, fence: Fence) -> Self {
         Self { world, fence }
@@ -24,7 +24,7 @@ impl LeaderReservations {
 impl WarmReservations for LeaderReservations {
     fn reserve(&self, review: &Review) -> Option<Arc<str>> {
         self.fence.remaining()?;
-        // Most reviews are of something else, and need no lock.
+        // Most reviews are about other kinds and do not need the lock.
         review.resource.ends_with("claims").then(|| self.world.reserve(review)).flatten()
     }
 

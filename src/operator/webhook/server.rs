@@ -1,4 +1,4 @@
-//! TLS connections, HTTP/1.1 and HTTP/2, each with its limits; ended in order.
+//! Serves HTTP/1.1 and HTTP/2 over TLS with limits for each connection, and ends in order.
 
 use std::io;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use tracing::{debug, warn};
 use crate::limits;
 use crate::tls::ServingCert;
 
-/// Serves until `stop`, then lets the calls that are under way end.
+/// Serves until `stop`, and then waits for the calls in flight for a limited time.
 ///
 /// # Errors
-/// When TLS cannot be set up.
+/// If TLS cannot be set up.
 pub async fn serve(
     listener: TcpListener,
     serving_cert: &ServingCert,
@@ -37,7 +37,7 @@ pub async fn serve(
             accepted = accept(&listener, &connections) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of file descriptors, most likely: those that are open will close.
+                    // The process is most likely out of file descriptors. Open connections will close.
                     warn!(%error, "cannot accept a webhook connection");
                     sleep(limits::ACCEPT_RETRY_DELAY).await;
                     continue;
@@ -80,7 +80,7 @@ async fn accept(
     // The semaphore is never closed.
     let permit = connections.clone().acquire_owned().await.ok();
     let (stream, _) = listener.accept().await?;
-    // Answers are small: none waits for more to fill a segment.
+    // Answers are small, so they must not wait for more data to fill a segment.
     stream.set_nodelay(true)?;
     Ok((stream, permit))
 }

@@ -1,4 +1,4 @@
-//! The webhook over real TLS, as the API server would call it.
+//! The webhook over real TLS, called like an API server calls it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::tls::issue;
 
-/// A served webhook and what a caller needs.
+/// A webhook that serves, with its address and its CA certificate.
 struct Served1 {
     address: std::net::SocketAddr,
     authority: String,
@@ -65,7 +65,7 @@ async fn start_plain() -> Served1 {
     start_with(Arc::new(|_| Some(context())), judge).await
 }
 
-/// A request over HTTP/1.1, as API servers send it; the status and body that came back.
+/// Sends a request over HTTP/1.1, like an API server, and returns the status and the body.
 async fn post(webhook: &Served1, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let client = client(webhook);
     let request = http::Request::post(format!("https://{}{path}", webhook.address))
@@ -78,7 +78,7 @@ async fn post(webhook: &Served1, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     (status, body.to_vec())
 }
 
-/// A client that trusts this webhook's authority alone.
+/// A client that trusts only this webhook's CA.
 fn client(webhook: &Served1) -> Client {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
@@ -157,7 +157,7 @@ async fn what_cannot_be_answered_says_why_in_a_status() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_review_that_fails_harms_no_other() {
-    // Without the hook of `panic!`: it would write a backtrace, which can take longer than a review may.
+    // `panic!` would run the panic hook, whose backtrace can take longer than a review may.
     let judge: PluginClient = Arc::new(|_, _| std::panic::resume_unwind(Box::new("a plugin host that is broken")));
     let webhook = start_with(Arc::new(|_| Some(context())), judge).await;
     let (status, _) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
@@ -166,7 +166,8 @@ async fn a_review_that_fails_harms_no_other() {
     assert_eq!(status, 200, "no question, no harm");
 }
 
-/// Whatever else the machine does: the answer comes while the plugin still computes, and nobody else waits for it.
+/// The answer comes while the plugin still computes, and no other review waits for it. The test does not depend on the
+/// speed of the machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_review_that_takes_too_long_says_so_and_holds_nobody_up() {
     let (asked, began) = std::sync::mpsc::channel();
@@ -174,7 +175,7 @@ async fn a_review_that_takes_too_long_says_so_and_holds_nobody_up() {
     let held = std::sync::Mutex::new(held);
     let slow: PluginClient = Arc::new(move |_, _| {
         asked.send(()).expect("the test waits");
-        // Until the test has what it waits for.
+        // The plugin computes until the test has its result.
         let _ = held.lock().expect("a lock").recv();
         Err(Failure { kind: FailureKind::Deadline, message: "late".to_owned() })
     });
@@ -187,7 +188,7 @@ async fn a_review_that_takes_too_long_says_so_and_holds_nobody_up() {
     let (status, _) = post(&webhook, "/validate/generated-code", &review(marked(Some("gvisor")))).await;
     assert_eq!(status, 200, "no question, nothing to wait for");
     assert!(!late.is_finished(), "the one that asks is still under way");
-    // Its own limit is a fraction of that.
+    // The limit of a review is a fraction of this timeout.
     let late = tokio::time::timeout(Duration::from_secs(60), late).await.expect("an end").expect("no panic");
     assert_eq!(late.0, 504);
     drop(release);

@@ -1,4 +1,4 @@
-//! What upstream's families show after a life of objects.
+//! The values of upstream's families after objects were created, changed and deleted.
 
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ fn a_warm_claim_is_counted_and_timed_once() {
         assert!(shown.contains(&name), "{name}\n{shown}");
     }
     assert!(lines(&shown, "agent_sandbox_client_claim_startup_latency_ms_count").is_empty());
-    // The form that Go's client writes.
+    // The form of Go's client.
     assert!(shown.contains("le=\"240000\"") && shown.contains("le=\"+Inf\""), "{shown}");
 }
 
@@ -120,7 +120,7 @@ fn only_the_leader_times_and_shows_the_cluster() {
     assert!(lines(&shown, "agent_sandboxes{").is_empty());
     assert!(lines(&shown, "agent_sandbox_claim_").is_empty(), "{shown}");
     assert!(shown.contains("paddock_leader 0"));
-    // What was there before it led is counted, not timed.
+    // Objects from before the leadership are counted and not timed.
     metrics.leading(true);
     metrics.applied(&claim("True"));
     let shown = text(&metrics);

@@ -1,4 +1,4 @@
-//! Which replica reserves Sandboxes, and until when.
+//! The replica that reserves Sandboxes, and the time for which it may.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn object(kind: Kind, name: &str, owner: Option<Kind>, mut document: Value) -> O
     Object::from_json(kind, document).expect("an object")
 }
 
-/// A pool with one Ready Sandbox; all have one name.
+/// A World with a pool and one Ready Sandbox. All objects have the same name.
 fn world() -> SharedWorld {
     let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
     let condition = json!([{ "type": "Ready", "status": "True", "reason": "r", "message": "",
