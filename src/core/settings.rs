@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The settings of the operator and the limits of the core. The defaults are in [`Settings::default`].
 #[derive(Clone, Debug, Serialize)]
@@ -23,6 +23,9 @@ pub struct Settings {
     pub isolated_handlers: Vec<String>,
     /// A number that makes the names of warm Sandboxes differ between two starts of the operator.
     pub seed: u64,
+    /// Whether the write by which a claim takes a warm Sandbox ends the record of field managers;
+    /// `--managed-fields-at-claim`.
+    pub managed_fields_at_claim: ManagedFieldsAtClaim,
     /// The shortest time between two status writes of a pool, because its counts change with every claim.
     pub pool_status_interval: Duration,
     /// The time for which a new Sandbox or claim may be without a status. An object that becomes Ready at once then
@@ -59,6 +62,17 @@ pub struct Settings {
     pub pool_check_every: Duration,
 }
 
+/// What happens to a Sandbox's `metadata.managedFields` when a claim takes it, where Paddock is its only manager. The record
+/// of any other manager, and of any server-side apply, is always kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ManagedFieldsAtClaim {
+    /// The list is emptied. The API server records no later update until somebody uses server-side apply.
+    Clear,
+    /// The list is kept.
+    Keep,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -68,6 +82,7 @@ impl Default for Settings {
             label_domains: vec![crate::names::object::CLAIM_LABEL_DOMAIN.to_owned()],
             isolated_handlers: ["runsc", "gvisor", "kata"].map(str::to_owned).to_vec(),
             seed: 0,
+            managed_fields_at_claim: ManagedFieldsAtClaim::Clear,
             pool_status_interval: Duration::from_secs(1),
             first_status_delay: Duration::from_secs(1),
             warm_status_delay: Duration::from_secs(15),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use paddock_core::binding::{Binding, FailurePolicy, Selector};
 use paddock_core::kind::{Key, Kind};
 use paddock_core::question::{Answer, Failure, FailureKind, Hook};
-use paddock_core::settings::Settings;
+use paddock_core::settings::{ManagedFieldsAtClaim, Settings};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -82,6 +82,7 @@ struct SettingsHead {
     drain_delay_seconds: Option<u64>,
     arrival_buckets: Option<usize>,
     label_domains: Option<Vec<String>>,
+    managed_fields_at_claim: Option<ManagedFieldsAtClaim>,
 }
 
 #[derive(Deserialize)]
@@ -194,6 +195,9 @@ impl SettingsHead {
         }
         if let Some(domains) = self.label_domains {
             settings.label_domains = domains;
+        }
+        if let Some(choice) = self.managed_fields_at_claim {
+            settings.managed_fields_at_claim = choice;
         }
         settings
     }

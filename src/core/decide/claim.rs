@@ -193,7 +193,7 @@ fn take(
 ) {
     let claim = &snapshot.claim;
     let mut together: Vec<Op> = hint(snapshot, Some(&sandbox.key.name)).into_iter().collect();
-    let body = manifest::adopted_by_claim(claim, model, sandbox, snapshot.common.now);
+    let body = manifest::adopted_by_claim(claim, model, sandbox, &snapshot.common);
     together.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
     plan.steps.push(together);
     report(snapshot, before, Report::forwarded(sandbox), plan);

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
 use serde_json::{Value, json};
 
@@ -15,6 +14,8 @@ use crate::names::{annotation, group, label, name_hash};
 use crate::object::Object;
 use crate::object::hash::{fnv64, wire_claim};
 use crate::object::json::to_value;
+use crate::settings::ManagedFieldsAtClaim;
+use crate::snapshot::Common;
 
 /// The owner for which a new Sandbox is created.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +144,7 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
 
 /// Returns the merge patch by which a claim takes a warm Sandbox: the commit point.
 #[must_use]
-pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, now: Timestamp) -> Value {
+pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, common: &Common) -> Value {
     let mut patch = json!({
         "metadata": {
             "ownerReferences": taken_over_by(claim, sandbox),
@@ -158,7 +159,7 @@ pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, 
     if sandbox.sandbox().is_some_and(|s| s.spec.as_ref().is_ok_and(|s| s.idle_timeout.is_some())) {
         // The pod may have been in the pool for longer than the timeout. It was unused in that time, but it is not
         // idle.
-        patch["metadata"]["annotations"][annotation::LAST_ACTIVITY] = now.to_string().into();
+        patch["metadata"]["annotations"][annotation::LAST_ACTIVITY] = common.now.to_string().into();
     }
     if let Some(by) = claim.meta.labels.get(label::CREATED_BY) {
         patch["metadata"]["labels"][label::CREATED_BY] = by.as_str().into();
@@ -166,7 +167,7 @@ pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, 
     if let Some(context) = claim.meta.annotations.get(annotation::TRACE_CONTEXT) {
         patch["metadata"]["annotations"][annotation::TRACE_CONTEXT] = context.as_str().into();
     }
-    if sandbox.meta.only_our_manager {
+    if common.settings.managed_fields_at_claim == ManagedFieldsAtClaim::Clear && sandbox.meta.only_our_manager {
         // Managed fields are of no use if one client wrote all fields. They cost more than a quarter of the time that
         // the API server needs for this write. A list with one empty entry makes the API server stop recording them,
         // until a server-side apply.
