@@ -1,4 +1,4 @@
-//! Bursts of claims on a pool, for tests that break things meanwhile, and what has to hold of them at the end.
+//! Bursts of claims on a pool for tests that inject faults during the burst, and the checks at the end.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +15,10 @@ use super::namespace::{Objects, TestNamespace};
 use super::oracle::{ApiKinds, Snapshot, Violation, ViolationKind, Witness, violations};
 use super::pool::{filled, members};
 
-/// Creations under way at once: as from several clients.
+/// The number of creations at the same time, as from several clients.
 const AT_ONCE: usize = 25;
 
-/// Which API a burst speaks.
+/// The API shape of a burst's objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ApiShape {
     Seed,
@@ -55,41 +55,41 @@ impl ApiShape {
     }
 }
 
-/// Whether a claim may have a second Sandbox for a moment, until the operator takes it back.
+/// Whether a claim may have a second Sandbox for a moment, until the operator deletes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Surplus {
-    /// The operator lives, and knows what it has asked for.
+    /// The operator stays alive, and knows which creations it has requested.
     Never,
-    /// A request of the one that died may be done after its successor has looked around.
+    /// A request of the killed operator may be carried out after its successor has listed the objects.
     AfterACrash,
 }
 
-/// A pool that is full, and a witness.
+/// A full pool and its witness.
 pub(crate) struct Burst {
     ns: TestNamespace,
     shape: ApiShape,
     pool: Value,
     warm: usize,
-    /// Names of the Sandboxes that it was full of.
+    /// The names of the Sandboxes that the pool had when it was full.
     first: BTreeSet<String>,
     witness: Witness,
-    /// Claims that came out of their admission with a promise.
+    /// The number of claims that got a reservation at admission.
     promised: AtomicUsize,
     /// Whether the second half of the claims may be created.
     second_half: watch::Sender<bool>,
 }
 
-/// What a creation does that the API server does not answer, or refuses.
+/// The reaction to a creation that the API server refuses or does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
     /// The test fails.
     Never,
-    /// Another creation, until the API server has the claim: it may be away.
+    /// The creation is repeated until the API server has stored the claim, because the API server may be down.
     UntilStored,
 }
 
 impl Burst {
-    /// Makes a pool and waits until it is full.
+    /// Creates a pool and waits until it is full.
     pub(crate) async fn prepare(ns: &TestNamespace, shape: ApiShape, warm: usize) -> Self {
         let [template, pool] = shape.objects(warm);
         ns.create(template).await;
@@ -100,31 +100,31 @@ impl Burst {
         Self { ns: ns.clone(), shape, pool, warm, first, witness, promised, second_half }
     }
 
-    /// What the API server answers to a creation is the claim as admission left it: nobody wrote to it since.
+    /// Counts a reservation. The reply to a creation contains the claim as it left admission, before any other write.
     fn created(&self, claim: &Value) {
         let promised = !annotation(claim, "agents.x-k8s.io/sandbox-name").is_empty();
         self.promised.fetch_add(usize::from(promised), Ordering::Relaxed);
     }
 
-    /// How many of the claims were promised a Sandbox at their admission.
+    /// The number of claims that got a reservation at admission.
     pub(crate) fn promised(&self) -> usize {
         self.promised.load(Ordering::Relaxed)
     }
 
-    /// Makes sure that some were, as with a webhook they are.
+    /// Checks that some claims got a reservation, which is the case with a webhook.
     pub(crate) fn was_promised_some(&self) {
         let promised = self.promised();
         println!("{promised} claims were promised a Sandbox at their admission");
         assert!(promised > 0, "no claim was promised anything: the webhook was not asked");
     }
 
-    /// Creates the claims, and comes back when the API server has them.
+    /// Creates the claims, and returns when the API server has stored them.
     pub(crate) async fn create(&self, count: usize) {
         self.create_claims(count, Retry::Never).await;
     }
 
-    /// Creates the claims while a fault strikes. The second half waits until [`Burst::under_way`] or [`Burst::refilling`] has
-    /// returned: however slowly a busy machine notices that the burst is under way, the fault strikes in its middle.
+    /// Creates the claims during a fault. The second half waits until [`Burst::under_way`] or [`Burst::refilling`] has
+    /// returned. The fault therefore happens in the middle of the burst, even if a busy machine notices the burst late.
     pub(crate) async fn create_during<T>(&self, count: usize, retry: Retry, fault: impl Future<Output = T>) -> T {
         self.second_half.send_replace(false);
         tokio::join!(fault, self.create_claims(count, retry)).0
@@ -141,7 +141,7 @@ impl Burst {
                 match self.ns.try_create(&claim).await {
                     Ok(claim) => return self.created(&claim),
                     Err(error) if retry == Retry::Never => panic!("creating {claim:#}: {error}"),
-                    // An earlier try that nobody answered.
+                    // An earlier try was carried out, and its reply was lost.
                     Err(kube::Error::Api(status)) if status.code == 409 => return,
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 }
@@ -157,7 +157,7 @@ impl Burst {
         self.second_half.send_replace(true);
     }
 
-    /// Waits until the pool makes others in the place of those that were taken.
+    /// Waits until the pool creates replacements for the Sandboxes that were taken.
     pub(crate) async fn refilling(&self) {
         let new = |sandbox: &&Value| !self.first.contains(name(sandbox));
         let made = |all: &Objects| members(all, uid(&self.pool)).iter().any(new);
@@ -165,14 +165,14 @@ impl Burst {
         self.second_half.send_replace(true);
     }
 
-    /// Waits for the good end, and judges the way to it.
+    /// Waits until all claims are Ready and the pool is full, and checks every event since the start.
     pub(crate) async fn settle(self, count: usize, surplus: Surplus) {
         let Self { ns, shape, pool, warm, witness, first: _, promised: _, second_half: _ } = self;
         let kind: Kind = shape.kinds().claim;
         let claims = ns
             .until_all(kind, &format!("{count} are Ready"), |all| all.len() == count && all.values().all(ready))
             .await;
-        // The pool is full again: so it is not over its maximum for good, nor stuck.
+        // The pool is full again, so it is neither stuck nor above its maximum.
         let sandboxes = filled(&ns, &pool, warm).await;
         let pods = ns.list(POD).await;
         let mut taken = BTreeSet::new();
@@ -205,7 +205,7 @@ impl Burst {
     }
 }
 
-/// One event, short.
+/// One event as a short text.
 fn told(seen: &Snapshot) -> String {
     let Snapshot { version, kind, gone, object } = seen;
     let owner = text(object, "/metadata/ownerReferences/0/name");

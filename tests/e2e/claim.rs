@@ -1,4 +1,5 @@
-//! Claims on a real API server: what they may ask for, when they come too early, and how they end.
+//! Claims on a real API server: their allowed fields, claims that are created too early, and the ways in which claims
+//! end.
 
 use serde_json::{Value, json};
 
@@ -133,7 +134,7 @@ async fn labels_and_annotations_reach_the_pod_or_are_refused() {
     }
 }
 
-/// A claim with a Sandbox whose pod has come to its end.
+/// A claim with a Sandbox whose pod has finished.
 async fn finished(ns: &TestNamespace, task: &str, lifecycle: Value) -> String {
     ns.create(claim(task, "p", json!({ "lifecycle": lifecycle }))).await;
     let done = ns.until(CLAIM, task, "Ready", ready).await;
@@ -211,7 +212,7 @@ async fn a_dry_run_reserves_nothing() {
     assert_eq!(name(&dry), "never");
     assert!(dry["metadata"]["annotations"]["agents.x-k8s.io/sandbox-name"].is_null(), "{dry}");
     assert!(ns.find(SEED_CLAIM, "never").await.is_none());
-    // One that is real gets the same Sandbox, which nobody touched in between.
+    // A real claim gets the same Sandbox, which was not written in between.
     assert_eq!(version(&ns.list(SANDBOX).await), before);
     ns.create(object(SEED_CLAIM, "real", json!({ "templateRef": { "name": "t" } }))).await;
     let done = ns.until(SEED_CLAIM, "real", "Ready", ready).await;
@@ -237,7 +238,7 @@ async fn template_gets_a_network_policy() {
     let theirs = ns.until(NETWORK_POLICY, "own-network-policy", "there", |_| true).await;
     assert_eq!(text(&theirs, "/spec/egress/0/to/0/ipBlock/cidr"), "192.0.2.0/24");
 
-    // It selects the pods of its template.
+    // The policy selects the pods of its template.
     ns.create(pool("p", "plain", json!({ "replicas": 1 }))).await;
     let pods = ns.until_all(POD, "one", |pods| pods.len() == 1).await;
     let selected = spec["podSelector"]["matchLabels"].as_object().unwrap();
@@ -245,7 +246,7 @@ async fn template_gets_a_network_policy() {
     for (key, value) in selected {
         assert_eq!(label(pods.values().next().unwrap(), key), value.as_str().unwrap());
     }
-    // Somebody's change is undone, and what is not managed any more goes.
+    // A user's change is reverted, and a policy that is no longer managed is deleted.
     ns.merge(NETWORK_POLICY, "plain-network-policy", json!({ "spec": { "egress": [{}] } })).await;
     let fenced = |p: &Value| p["spec"]["egress"].to_string().contains("10.0.0.0/8");
     ns.until(NETWORK_POLICY, "plain-network-policy", "as before", fenced).await;
@@ -254,8 +255,8 @@ async fn template_gets_a_network_policy() {
     assert!(ns.find(NETWORK_POLICY, "open-network-policy").await.is_none());
 }
 
-/// The API server need not keep up who wrote which field of a taken Sandbox where that was the operator alone; where it was
-/// others too, their next server-side apply depends on it.
+/// If the operator was the only writer of a taken Sandbox, the API server does not have to record which manager wrote
+/// which field. If there were other writers, their next server-side apply depends on the record.
 async fn managed_fields_of_other_writers_are_kept() {
     let ns = namespace("managers").await;
     ns.create(template("base", json!({}))).await;

@@ -1,6 +1,6 @@
-//! The definitions, as the API server takes and serves them.
+//! The CRDs as the API server accepts and serves them.
 //!
-//! Denials are asked for in kube-system, which the webhook leaves alone: what is denied there, the API server denied.
+//! Denials are tested in kube-system. The webhook exempts this namespace, so the API server itself denies the request.
 
 use paddock_api::schema::{ListTypes, builtin_list_types, list_types};
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ async fn every_version_is_served() {
     }
 }
 
-/// The API server only notes it where a schema is not structural, and then prunes nothing.
+/// The API server only reports a schema that is not structural. It then prunes no unknown fields.
 async fn definitions_are_structural() {
     let ns = TestNamespace::existing(&setup().await.cluster, "default");
     let list = ns.read("/apis/apiextensions.k8s.io/v1/customresourcedefinitions").await.unwrap();
@@ -64,7 +64,7 @@ async fn definitions_are_structural() {
             };
             assert_eq!(condition["status"], wanted, "{name}: {condition}");
         }
-        // What is larger cannot be applied client-side.
+        // A larger CRD cannot be applied client-side.
         let size = serde_json::to_string(&definition["spec"]).unwrap().len();
         assert!(size < 262_144, "{name} has {size} bytes");
     }
@@ -129,7 +129,7 @@ async fn two_managers_share_the_lists_of_either_shape() {
         assert_eq!(names("/0/env", "name"), ["A", "B"], "{shape}");
         assert_eq!(names("/0/ports", "containerPort"), [8888, 9999], "{shape}");
         assert_eq!(names("/0/volumeMounts", "mountPath"), ["/a", "/b"], "{shape}");
-        // What a manager no longer applies goes, and only that.
+        // A field that its manager no longer applies is removed, and no other field.
         let less = object(
             json!({ "name": "agent", "ports": [{ "containerPort": 9999, "name": "other", "protocol": "TCP" }] }),
         );
@@ -160,7 +160,7 @@ async fn wrong_specs_are_denied_and_the_field_named() {
         (sandbox(json!({ "idleTimeout": "0s" })), vec!["spec.idleTimeout", "above zero"]),
         (sandbox(json!({ "idleTimeout": "1d" })), vec!["spec.idleTimeout"]),
         (sandbox(json!({ "idleTimeout": "87601h" })), vec!["spec.idleTimeout", "at most 87600h"]),
-        // More than CEL itself can hold.
+        // A value larger than the largest value of CEL.
         (sandbox(json!({ "idleTimeout": "99999999h" })), vec!["spec.idleTimeout", "at most 87600h"]),
         (sandbox(json!({ "idleTimeout": "999999h999999h999999h" })), vec!["spec.idleTimeout", "at most 87600h"]),
         (sandbox(json!({ "replicas": 2 })), vec!["spec.replicas", "less than or equal to 1"]),
@@ -286,7 +286,7 @@ async fn kubectl_explains_and_prints_columns() {
         let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
         assert_eq!(header.join(" "), wanted, "{table}");
     }
-    // Short names answer too.
+    // Short names work too.
     for name in ["sandbox", "swp", "sandboxclaim", "sandboxtemplate"] {
         ns.kubectl(&["get", name], None).await.unwrap();
     }

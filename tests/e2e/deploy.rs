@@ -1,4 +1,5 @@
-//! `deploy/` on a cluster of its own: applied as the documentation says, its certificate rotated, taken away again.
+//! The manifests in `deploy/` on a cluster of their own: they are applied as documented, the certificate rotates, and
+//! everything is deleted again.
 
 use std::path::Path;
 use std::time::Instant;
@@ -68,7 +69,7 @@ fn with_plain_numbers(value: Value) -> Value {
     }
 }
 
-/// A cluster of its own, with an operator whose certificate lives so briefly that it is replaced all the time.
+/// A cluster of its own, with an operator whose certificate has such a short lifetime that it rotates all the time.
 struct Hasty {
     cluster: Cluster,
     operator: Operator,
@@ -84,7 +85,8 @@ impl Hasty {
         let options = Options { nodes: 1, ..Options::default().with_isolation() };
         let cluster = Cluster::start(options).await.expect("a cluster");
         setup::install(&cluster).await;
-        // Before anything is asked: a Pod is refused whose class changes between the API server's two looks at it.
+        // This happens before any other request. The API server refuses a Pod whose class changes between the two times
+        // at which it reads the class.
         let costs = json!({ "overhead": { "podFixed": { "memory": "20Mi" } }, "scheduling": { "tolerations": [toleration()] } });
         let kubectl = cluster.kubectl();
         kubectl.run(&["patch", "runtimeclass", "gvisor", "-p", &costs.to_string()], None).await.expect("changed");
@@ -95,7 +97,7 @@ impl Hasty {
             format!("--webhook-url=https://127.0.0.1:{webhook}"),
             "--webhook-cert-lifetime=120s".to_owned(),
             "--webhook-cert-renew-before=115s".to_owned(),
-            // API servers have to hear of a new authority within the overlap, also on a busy machine.
+            // API servers must receive a new CA within the overlap, even on a busy machine.
             "--webhook-cert-overlap=8s".to_owned(),
         ];
         let plan = Plan { name: "operator", kubeconfig: &account, flags: flags.to_vec() };
@@ -103,7 +105,7 @@ impl Hasty {
         Self { cluster, operator }
     }
 
-    /// A namespace in which Pods of generated code are asked about already.
+    /// A namespace in which the webhook is already called for Pods of generated code.
     async fn namespace(&self, name: &str) -> TestNamespace {
         let ns = TestNamespace::new(&self.cluster, name).await;
         eventually("the webhook is registered", async || {
@@ -120,8 +122,8 @@ fn marked() -> Value {
     marked
 }
 
-/// What a class costs and which nodes it may run on is added by the API server's own admission, which has been by then: it has to
-/// come again after the class was chosen, or the Pod is refused.
+/// The API server's own admission adds the overhead and the tolerations of a class, and it has already run when the
+/// webhook chooses the class. It has to run again after the choice, or the Pod is refused.
 async fn a_chosen_class_brings_its_overhead_and_its_nodes() {
     let ns = hasty().await.namespace("overhead").await;
     let would_be = ns.dry_run(&marked()).await.expect("the Pod is taken");
@@ -134,7 +136,7 @@ fn toleration() -> Value {
     json!({ "key": "sandboxes", "operator": "Exists" })
 }
 
-/// Pods are asked for all the time that are denied when the webhook cannot be called.
+/// Creates Pods continuously. They are denied whenever the webhook cannot be called.
 async fn a_certificate_rotates_under_load_without_a_failed_call() {
     let hasty = hasty().await;
     let ns = hasty.namespace("rotation").await;
@@ -143,13 +145,14 @@ async fn a_certificate_rotates_under_load_without_a_failed_call() {
     let secrets = Kind("v1", "Secret", "secrets");
     let mut certificates = vec![certificate(&own, secrets).await];
     let (began, mut calls) = (Instant::now(), 0);
-    // The first is current; after two more, whole rotations have passed. A slow machine needs more time for as many calls.
+    // The first certificate is the current one. After two more, complete rotations have happened. A slow machine needs
+    // more time for the same number of calls.
     while certificates.len() < 3 || calls <= 100 {
         let would_be = ns.dry_run(&marked).await;
         let would_be = would_be.unwrap_or_else(|e| panic!("call {calls} failed: {e}\n{}", hasty.operator.log_tail()));
         assert_eq!(would_be["spec"]["runtimeClassName"], "gvisor");
         calls += 1;
-        // Fewer looks than calls: they are not what is tested.
+        // The certificate is read less often than the webhook is called, because reading is not under test.
         if calls % 20 == 0 {
             let now = certificate(&own, secrets).await;
             if !certificates.contains(&now) {
@@ -160,8 +163,8 @@ async fn a_certificate_rotates_under_load_without_a_failed_call() {
     }
 }
 
-/// The validating call leaves out the claims that the mutating one promised a Sandbox to, and those alone. Nobody else makes
-/// anything of our own kinds on that cluster.
+/// The validating webhook is not called for the claims that got a reservation in the mutating call, and it is called
+/// for all other claims. No other test creates objects of the project's kinds on this cluster.
 async fn claim_with_a_reservation_is_reviewed_once() {
     let hasty = hasty().await;
     let ns = hasty.namespace("promise").await;
@@ -189,7 +192,7 @@ async fn claim_with_a_reservation_is_reviewed_once() {
     }
 }
 
-/// How often the webhook was asked about our own kinds.
+/// The number of webhook calls about the project's kinds.
 async fn reviews(hasty: &Hasty, phase: &str) -> f64 {
     let line = format!("paddock_webhook_review_seconds_count{{entry=\"sandboxes\",phase=\"{phase}\"}} ");
     let metrics = hasty.operator.metrics().await;
@@ -200,7 +203,8 @@ async fn certificate(own: &TestNamespace, secrets: Kind) -> String {
     text(&own.get(secrets, "paddock-webhook-tls").await, "/data/tls.crt").to_owned()
 }
 
-/// `deploy/` on a cluster where nothing answers at the webhook's Service: its pods only pretend to run.
+/// The manifests in `deploy/` on a cluster on which the webhook's Service has no real endpoint, because its pods are
+/// simulated.
 async fn without_an_answer_generated_code_is_denied_and_all_else_admitted() {
     let cluster = Cluster::start(Options { nodes: 1, ..Options::default().with_isolation() }).await.expect("a cluster");
     cluster.kubectl().run(&["apply", "--server-side", "-k", root!("deploy")], None).await.expect("deploy/ is accepted");
@@ -208,13 +212,13 @@ async fn without_an_answer_generated_code_is_denied_and_all_else_admitted() {
     let isolated =
         TestNamespace::labelled(&cluster, "isolated", json!({ "policy.paddock.dev/isolation": "required" })).await;
     let unmarked = object(POD, "unmarked", pod()["spec"].clone());
-    // API servers learn of a new configuration by a watch of their own.
+    // API servers receive a new webhook configuration through a watch of their own.
     eventually("Pods of generated code are denied", async || ns.dry_run(&marked()).await.is_err()).await;
     for (ns, pod, entry) in [(&ns, &marked(), "generated-code"), (&isolated, &unmarked, "isolated-namespaces")] {
         let denied = ns.dry_run(pod).await.expect_err("nobody answers").to_string();
         assert!(denied.contains("failed calling webhook") && denied.contains(entry), "{denied}");
     }
-    // Nobody would see later who put it into the pool: neither now nor afterwards.
+    // Creating or updating a forged member is denied, because it would not be visible later who put it into the pool.
     ns.create(template("t", json!({}))).await;
     let pool = ns.create(pool("p", "t", json!({ "replicas": 1 }))).await;
     let owner = json!([{
@@ -233,14 +237,14 @@ async fn without_an_answer_generated_code_is_denied_and_all_else_admitted() {
     ns.create(claim("a", "p", json!({}))).await;
     let system = TestNamespace::existing(&cluster, "kube-system");
     system.dry_run(&marked()).await.expect("kube-system is left alone");
-    // What runs already can still be looked into: the connection is admitted, and only then finds no kubelet.
+    // Users can still exec into running Pods: the connection is admitted, and fails only because there is no kubelet.
     ns.until(POD, "unmarked", "runs", |p| text(p, "/status/phase") == "Running").await;
     let output = ns.kubectl_output(&["exec", "unmarked", "--request-timeout=10s", "--", "true"], None).await;
     assert!(!output.contains("webhook"), "{output}");
 }
 
-/// Its pods run on nodes that pretend to; the operator runs beside them, with the rights and the configurations of
-/// `deploy/`.
+/// The deployment's pods run on simulated nodes. The operator runs as a process beside them, with the rights and the
+/// webhook configurations of `deploy/`.
 async fn deleting_the_deployment_deletes_the_webhook() {
     let cluster = Cluster::start(Options { nodes: 2, ..Options::default().with_isolation() }).await.expect("a cluster");
     let own = TestNamespace::existing(&cluster, NAMESPACE);
@@ -277,16 +281,16 @@ async fn deleting_the_deployment_deletes_the_webhook() {
         true
     };
     eventually("the bundle is in every configuration", injected).await;
-    // Applying the manifests again takes nothing away that the operator added.
+    // Applying the manifests again does not remove the CA bundle that the operator added.
     apply().await;
     assert!(injected().await, "the bundle survives another apply");
 
-    // The operator is stopped while its deployment is there, as in a rollout: everything stays.
+    // The operator stops while its Deployment exists, as in a rollout. The configurations stay.
     operator.process.signal(Signal::Terminate).await.expect("a signal");
     eventually("the operator ends", async || !operator.process.running()).await;
     assert!(injected().await, "a restart takes nothing away");
 
-    // The deployment alone is deleted.
+    // Only the Deployment is deleted.
     let operator = start("second").await;
     let kubectl = cluster.kubectl();
     let delete = ["-n", NAMESPACE, "delete", "deployment", operator::ACCOUNT];
@@ -294,7 +298,7 @@ async fn deleting_the_deployment_deletes_the_webhook() {
     operator.process.signal(Signal::Terminate).await.expect("a signal");
     eventually("the configurations are gone with the deployment", async || gone(&own).await).await;
 
-    // The whole namespace is deleted, and nobody is there to look after anything.
+    // The whole namespace is deleted, and no process is left to clean up.
     apply().await;
     let operator = start("third").await;
     eventually("the bundle is in every configuration", injected).await;

@@ -1,5 +1,6 @@
-//! What a tenant tries who may write Sandboxes and Pods of a namespace, on the real API server with the webhook on: to pass
-//! things off as a pool's or a Sandbox's by their real UIDs, and to mark what runs on the host's kernel.
+//! Attacks of a tenant who may write Sandboxes and Pods of one namespace, on the real API server with the webhook on.
+//! The tenant forges members of a pool and pods of a Sandbox with the real UIDs of their owners, and marks workloads
+//! that run on the host's kernel.
 
 use kube::api::{Patch, PatchParams};
 use paddock_cluster::eventually_some;
@@ -30,7 +31,8 @@ pub(super) fn tests() -> Vec<Test> {
 const MARKER: &str = "policy.paddock.dev/generated-code";
 const EXTENSIONS: &str = "extensions.agents.x-k8s.io/v1beta1";
 
-/// The namespace as a tenant sees it: every right on Sandboxes, claims and Pods, none on pools, and none elsewhere.
+/// The namespace with the tenant's rights: every right on Sandboxes, claims and Pods, none on pools, and none in other
+/// namespaces.
 async fn tenant(ns: &TestNamespace) -> TestNamespace {
     let namespace = &ns.namespace;
     let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}");
@@ -50,7 +52,7 @@ async fn tenant(ns: &TestNamespace) -> TestNamespace {
     }
     let kubeconfig = setup().await.cluster.kubeconfig_for_service_account(namespace, "tenant").await.expect("a token");
     let tenant = ns.seen_by(&kubeconfig).await;
-    // The API server's authorizer learns of roles by watching them.
+    // The API server's authorizer receives roles through a watch.
     let path = SANDBOX.path(namespace);
     eventually_some("the tenant's role has an effect", async || tenant.read(&path).await).await;
     let other = tenant.post(&POOL.path(namespace), &pool("p", "t", json!({}))).await;
@@ -58,7 +60,7 @@ async fn tenant(ns: &TestNamespace) -> TestNamespace {
     tenant
 }
 
-/// An owner that controls, of any kind and name.
+/// A controller reference of any kind and name.
 fn owner(api_version: &str, kind: &str, name: &str, uid: &str) -> Value {
     json!([{ "apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true }])
 }
@@ -68,7 +70,7 @@ fn owned(mut object: Value, owners: Value) -> Value {
     object
 }
 
-/// Refused by the webhook, which says why.
+/// Checks that the webhook refused the request with this message.
 fn refused(result: kube::Result<Value>, says: &str, what: &str) {
     match result {
         Err(kube::Error::Api(status)) => {
@@ -80,13 +82,14 @@ fn refused(result: kube::Result<Value>, says: &str, what: &str) {
     }
 }
 
-/// Changes an object in each way that the API has. None of them is stored.
+/// Changes an object in each way that the API has. None of the changes is stored.
 async fn every_change(ns: &TestNamespace, object: &Value, change: &Value, says: &str, what: &str) {
     let kind = Kind::of(object);
     let (api, params) = (ns.api(kind), PatchParams::default());
     let merged = api.patch(name(object), &params, &Patch::Merge(change)).await;
     refused(merged.map(|o| json!(o)), says, &format!("{what}, by a merge patch"));
-    // With uid and resourceVersion, which an apply may name, and without what only the server writes.
+    // The applied configuration contains only the name and the change. It has no UID and no resourceVersion, so it has
+    // no precondition.
     let mut applied = json!({ "apiVersion": kind.0, "kind": kind.1, "metadata": { "name": name(object) } });
     super::manifests::merge(&mut applied, change);
     let params = PatchParams::apply("mallory").force();
@@ -96,7 +99,7 @@ async fn every_change(ns: &TestNamespace, object: &Value, change: &Value, says: 
         let mut updated = ns.get(kind, name(object)).await;
         super::manifests::merge(&mut updated, change);
         match ns.replace(&updated).await {
-            // The operator writes its status meanwhile.
+            // The operator wrote the status in between.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             other => return refused(other, says, &format!("{what}, by an update")),
         }
@@ -104,7 +107,7 @@ async fn every_change(ns: &TestNamespace, object: &Value, change: &Value, says: 
     panic!("{what}: every update met a conflict");
 }
 
-/// A member of the pool, made anew by somebody: the same labels, annotations and spec.
+/// A forged member of the pool, with the same labels, annotations and spec as a real one.
 fn dressed_up(member: &Value, name: &str) -> Value {
     let metadata = json!({
         "name": name, "labels": member["metadata"]["labels"], "annotations": member["metadata"]["annotations"],
@@ -138,7 +141,7 @@ async fn sandbox_with_a_forged_pool_owner_is_denied() {
         refused(mallory.try_create(&forged).await, "metadata.ownerReferences[0]", what);
         let change = json!({ "metadata": { "ownerReferences": owners } });
         every_change(&mallory, &mallorys, &change, "metadata.ownerReferences[0]", what).await;
-        // The subresources have no webhook: they must not let metadata through.
+        // The subresources have no webhook, so they must not accept changes of metadata.
         for subresource in ["status", "scale"] {
             let path = format!("{}/{}/{subresource}", SANDBOX.path(&ns.namespace), "a-mallorys");
             let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
@@ -149,7 +152,7 @@ async fn sandbox_with_a_forged_pool_owner_is_denied() {
     let stored = ns.get(SANDBOX, "a-mallorys").await;
     assert_eq!(stored["metadata"].get("ownerReferences"), None, "it got an owner");
 
-    // What they could not forge is not what a claim is given, though it is older than the one after the next.
+    // The claims do not get the tenant's Sandbox, although it is older than the second Sandbox that they take.
     for task in ["one", "two"] {
         ns.create(claim(task, "p", json!({}))).await;
         let done = ns.until(CLAIM, task, "Ready", ready).await;
@@ -158,7 +161,8 @@ async fn sandbox_with_a_forged_pool_owner_is_denied() {
     assert_eq!(controller(&ns.get(SANDBOX, "a-mallorys").await), "");
 }
 
-/// Kinds that are not ours are not refused: an owner may be anything. It makes nobody a member of the pool.
+/// The webhook accepts owners of other kinds, because an owner may have any kind. Such an owner does not make a Sandbox
+/// a member of the pool.
 async fn sandbox_with_the_pools_uid_under_another_owner_is_not_claimed() {
     let ns = namespace("poison-kind").await;
     let mallory = tenant(&ns).await;
@@ -166,11 +170,11 @@ async fn sandbox_with_the_pools_uid_under_another_owner_is_not_claimed() {
     let made = ns.create(pool("p", "t", json!({ "replicas": 1 }))).await;
     let full = filled(&ns, &made, 1).await;
     let member = full.values().next().expect("one");
-    // Of a kind that the garbage collector cannot look up, so that it leaves the forged one alone.
+    // The garbage collector cannot look up this kind, so it does not delete the forged Sandbox.
     let owners = owner("example.com/v1", "Widget", "p", uid(&made));
     mallory.create(owned(dressed_up(member, "a-forged"), owners.clone())).await;
     ns.until(SANDBOX, "a-forged", "Ready", ready).await;
-    // The pool still sees one of its own, and with none it has none.
+    // The pool still counts one Sandbox of its own, and zero when it has none.
     let of_pool = |all: &Objects| {
         let kinds = |s: &&Value| text(s, "/metadata/ownerReferences/0/kind") == "SandboxWarmPool";
         all.values().filter(kinds).count()
@@ -244,7 +248,7 @@ async fn pod_with_the_sandboxs_uid_under_another_kind_blocks_it() {
     ns.until(SANDBOX, "x", "Ready", ready).await;
 }
 
-/// Suspends a Sandbox, does something to it, and resumes it.
+/// Suspends a Sandbox, makes a change, and resumes it.
 async fn asleep(ns: &TestNamespace, name: &str, change: Value) {
     ns.merge(SANDBOX, name, json!({ "spec": { "operatingMode": "Suspended" } })).await;
     ns.until_gone(POD, name).await;
@@ -269,7 +273,7 @@ async fn a_running_sandbox_cannot_be_marked() {
     asleep(&ns, "x", on_sandbox.clone()).await;
     let pod = ns.get(POD, "x").await;
     assert_eq!((text(&pod, "/spec/runtimeClassName"), label(&pod, MARKER)), ("gvisor", "true"));
-    // One that is isolated can be marked while it runs: nothing is lost by it.
+    // An isolated Sandbox can be marked while it runs, because its isolation is already given.
     mallory.create(sandbox("isolated", json!({ "runtimeClassName": "gvisor" }))).await;
     ns.until(SANDBOX, "isolated", "Ready", ready).await;
     mallory.merge(SANDBOX, "isolated", on_sandbox).await;
@@ -277,7 +281,8 @@ async fn a_running_sandbox_cannot_be_marked() {
     assert!(ready(&ns.get(SANDBOX, "isolated").await));
 }
 
-/// As after an outage of the webhook, whose failure policy is Ignore: written by the one whom it does not ask.
+/// The state after an outage of the webhook, whose failure policy is Ignore: the test writes as the one user for whom
+/// the webhook is not called.
 async fn late_marker_makes_the_sandbox_not_ready() {
     let ns = namespace("late-marker-unseen").await;
     let kubeconfig = setup().await.cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
@@ -293,7 +298,7 @@ async fn late_marker_makes_the_sandbox_not_ready() {
     assert_eq!((text(&pod, "/spec/runtimeClassName"), label(&pod, MARKER)), ("gvisor", "true"));
 }
 
-/// At once after the namespace, whether or not the operator has seen it.
+/// The Sandbox is created right after the namespace, whether or not the operator has received the namespace.
 async fn an_isolated_namespace_isolates_its_first_sandbox() {
     let cluster = &setup().await.cluster;
     for n in 0..5 {

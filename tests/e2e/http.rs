@@ -1,18 +1,18 @@
-//! Plain HTTP to the operator's own listeners.
+//! Plain HTTP requests to the operator's own listeners.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// The time that an answer may take. On a quiet machine it takes a millisecond.
+/// The timeout of a request. On an idle machine, an answer takes a millisecond.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// The status and the body of an answer, or nothing where nobody answers.
+/// The status and the body of an answer, or `None` without an answer.
 pub(crate) async fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-        // HTTP/1.0: the end of the answer is the end of the connection, and nothing comes in chunks.
+        // With HTTP/1.0, the connection ends with the answer, and the body is not chunked.
         let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();

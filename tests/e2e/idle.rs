@@ -1,4 +1,4 @@
-//! Idle sandboxes on a real API server: put to rest with their files, kept awake by signs of life.
+//! Idle Sandboxes on a real API server: they are suspended with their files, and activity keeps them running.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn asleep(sandbox: &Value) -> bool {
 
 async fn an_idle_sandbox_is_suspended_with_its_volume_and_resumed() {
     let ns = namespace("idle").await;
-    // Long enough that a busy machine sees it Ready before it is idle again.
+    // Long enough that a busy machine observes Ready before the Sandbox is idle again.
     let made = sandbox("dozes", json!({ "idleTimeout": "5s", "service": true, "podTemplate": pod_with_workspace() }));
     ns.create(made).await;
     ns.until(SANDBOX, "dozes", "Ready", ready).await;
@@ -41,17 +41,17 @@ async fn an_idle_sandbox_is_suspended_with_its_volume_and_resumed() {
     ns.until(SANDBOX, "dozes", "Ready again", ready).await;
     assert_eq!(uid(&ns.get(VOLUME_CLAIM, "workspace-dozes").await), uid(&volume));
     assert_eq!(uid(&ns.get(SERVICE, "dozes").await), uid(&service));
-    // And so on.
+    // The cycle repeats.
     ns.until(SANDBOX, "dozes", "asleep again", asleep).await;
 }
 
 async fn volume_that_would_be_lost_keeps_the_sandbox_awake() {
     let ns = namespace("idle-refused").await;
-    // The idle policy comes when the pod has its emptyDir already.
+    // The idle policy is added after the pod has got its emptyDir.
     ns.create(sandbox("late", json!({ "podTemplate": pod_with_workspace() }))).await;
     ns.until(SANDBOX, "late", "Ready", ready).await;
     ns.merge(SANDBOX, "late", json!({ "spec": { "idleTimeout": "1s" } })).await;
-    // One in memory is never put on a disk.
+    // A volume in memory is never moved to a disk.
     let mut memory = pod_with_workspace();
     memory["spec"]["volumes"][0]["emptyDir"] = json!({ "medium": "Memory" });
     ns.create(sandbox("in-memory", json!({ "idleTimeout": "1s", "podTemplate": memory }))).await;
@@ -60,7 +60,7 @@ async fn volume_that_would_be_lost_keeps_the_sandbox_awake() {
         let awake = ns.until(SANDBOX, name, "says why not", refused).await;
         assert_eq!((text(&awake, "/status/idle/tier"), ready(&awake)), ("Awake", true));
         assert!(ns.find(VOLUME_CLAIM, &format!("workspace-{name}")).await.is_none());
-        // What the user asks for is done all the same.
+        // A suspend by the user works anyway.
         ns.merge(SANDBOX, name, json!({ "spec": { "operatingMode": "Suspended" } })).await;
         ns.until(SANDBOX, name, "asleep", asleep).await;
     }
@@ -76,7 +76,7 @@ async fn ephemeral_volumes_do_not_keep_the_sandbox_awake() {
 }
 
 async fn heartbeat_keeps_the_sandbox_awake() {
-    // A busy machine may miss some beats: nineteen of them do no harm.
+    // A busy machine may miss some heartbeats. Up to nineteen in a row do no harm.
     const TIMEOUT: Duration = Duration::from_secs(10);
     let ns = namespace("idle-heartbeat").await;
     ns.create(sandbox("beats", json!({ "idleTimeout": "10s" }))).await;
@@ -99,7 +99,7 @@ async fn endpoints_are_removed_before_the_pod() {
     ns.create(sandbox("wakes", json!({ "idleTimeout": "5s", "resumePolicy": "OnDemand" }))).await;
     ns.until(SANDBOX, "wakes", "Ready", ready).await;
     let address = text(&ns.get(SERVICE, "wakes").await, "/spec/clusterIP").to_owned();
-    // The pod's end is watched for from here on, and the endpoints are looked at when it begins.
+    // The test watches for the pod's deletion from now on, and reads the endpoints when the deletion begins.
     ns.until(POD, "wakes", "going", super::json::deleting).await;
     let slice = ns.get(super::kinds::ENDPOINT_SLICE, "wakes").await;
     assert!(slice["endpoints"].as_array().is_none_or(Vec::is_empty), "{slice}");

@@ -1,13 +1,13 @@
-//! Reading objects as JSON.
+//! Access to the fields of objects as JSON.
 
 use serde_json::Value;
 
-/// Text at a pointer, empty where there is none.
+/// The text at a pointer, or an empty text.
 pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A number at a pointer.
+/// The number at a pointer.
 pub(crate) fn number(object: &Value, pointer: &str) -> Option<i64> {
     object.pointer(pointer).and_then(Value::as_i64)
 }
@@ -39,28 +39,28 @@ pub(crate) fn ready(object: &Value) -> bool {
     holds(object, "Ready")
 }
 
-/// The reason of a condition, empty where it is absent.
+/// The reason of a condition, or an empty text.
 pub(crate) fn reason<'a>(object: &'a Value, kind: &str) -> &'a str {
     condition(object, kind).map(|c| text(c, "/reason")).unwrap_or_default()
 }
 
-/// The message of a condition, empty where it is absent.
+/// The message of a condition, or an empty text.
 pub(crate) fn message<'a>(object: &'a Value, kind: &str) -> &'a str {
     condition(object, kind).map(|c| text(c, "/message")).unwrap_or_default()
 }
 
-/// The UID of the owner that controls an object, empty where there is none.
+/// The UID of the object's controller, or an empty text.
 pub(crate) fn controller(object: &Value) -> &str {
     let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten();
     owners.filter(|o| o["controller"] == true).map(|o| text(o, "/uid")).next().unwrap_or_default()
 }
 
-/// An annotation, empty where it is absent.
+/// The value of an annotation, or an empty text.
 pub(crate) fn annotation<'a>(object: &'a Value, key: &str) -> &'a str {
     object["metadata"]["annotations"][key].as_str().unwrap_or_default()
 }
 
-/// A label, empty where it is absent.
+/// The value of a label, or an empty text.
 pub(crate) fn label<'a>(object: &'a Value, key: &str) -> &'a str {
     object["metadata"]["labels"][key].as_str().unwrap_or_default()
 }

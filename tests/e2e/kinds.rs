@@ -1,4 +1,4 @@
-//! The kinds that tests read and write, named as they are on the wire.
+//! The kinds that tests read and write, under their names on the wire.
 
 use kube::core::ApiResource;
 
@@ -27,7 +27,7 @@ pub(crate) const ENDPOINT_SLICE: Kind = Kind("discovery.k8s.io/v1", "EndpointSli
 pub(crate) const NETWORK_POLICY: Kind = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");
 
 impl Kind {
-    /// For kube's untyped API.
+    /// The kind for kube's untyped API.
     pub(crate) fn resource(self) -> ApiResource {
         let (group, version) = self.0.split_once('/').unwrap_or(("", self.0));
         ApiResource {
@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// Where its objects are.
+    /// The path of the kind's objects.
     pub(crate) fn path(self, namespace: &str) -> String {
         let root = if self.0.contains('/') { "apis" } else { "api" };
         format!("/{root}/{}/namespaces/{namespace}/{}", self.0, self.2)

@@ -1,4 +1,4 @@
-//! How long a claim takes, as a client sees it that watches from before the creation.
+//! The latency of a claim, measured by a client that watches from before the creation.
 
 use std::pin::pin;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::json::{name, ready};
 use super::kinds::Kind;
 use super::namespace::TestNamespace;
 
-/// Creates a claim and gives it as it was first seen Ready, with the milliseconds since the creation began.
+/// Creates a claim. Returns the first version that is Ready, and the milliseconds since the start of the creation.
 pub(crate) async fn claim_latency(ns: &TestNamespace, claim: Value) -> (Value, f64) {
     let config = Config::default().fields(&format!("metadata.name={}", name(&claim)));
     let mut events = pin!(watcher(ns.api(Kind::of(&claim)), config));

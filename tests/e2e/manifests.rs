@@ -1,4 +1,4 @@
-//! Objects that tests create, short where only the shape matters.
+//! The objects that tests create, with defaults for all fields that do not matter.
 
 use serde_json::{Value, json};
 
@@ -27,28 +27,28 @@ pub(crate) fn object(kind: Kind, name: &str, spec: Value) -> Value {
     json!({ "apiVersion": kind.0, "kind": kind.1, "metadata": { "name": name }, "spec": spec })
 }
 
-/// A v1beta1 Sandbox of upstream's shape.
+/// A v1beta1 Sandbox in the upstream shape.
 pub(crate) fn sandbox(name: &str, with: Value) -> Value {
     let mut spec = json!({ "podTemplate": pod() });
     merge(&mut spec, &with);
     object(SANDBOX, name, spec)
 }
 
-/// A v1beta1 template of upstream's shape.
+/// A v1beta1 template in the upstream shape.
 pub(crate) fn template(name: &str, with: Value) -> Value {
     let mut spec = json!({ "podTemplate": pod() });
     merge(&mut spec, &with);
     object(TEMPLATE, name, spec)
 }
 
-/// A v1beta1 pool of upstream's shape.
+/// A v1beta1 pool in the upstream shape.
 pub(crate) fn pool(name: &str, template: &str, with: Value) -> Value {
     let mut spec = json!({ "sandboxTemplateRef": { "name": template } });
     merge(&mut spec, &with);
     object(POOL, name, spec)
 }
 
-/// A v1beta1 claim of upstream's shape.
+/// A v1beta1 claim in the upstream shape.
 pub(crate) fn claim(name: &str, pool: &str, with: Value) -> Value {
     let mut spec = json!({ "warmPoolRef": { "name": pool } });
     merge(&mut spec, &with);
@@ -63,7 +63,7 @@ pub(crate) fn disk(name: &str, size: &str) -> Value {
     })
 }
 
-/// Recursive merge of JSON; lists are replaced.
+/// Merges JSON recursively. Lists are replaced.
 pub(crate) fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -75,7 +75,7 @@ pub(crate) fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-/// A time so many seconds from now, as the API writes it.
+/// A time this number of seconds from now, in the API's format.
 pub(crate) fn seconds_from_now(seconds: i64) -> String {
     let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
     jiff::Timestamp::from_second(at.as_second()).expect("a time").to_string()

@@ -1,8 +1,8 @@
-//! Tests against a real API server, with the `paddock` binary as a process that has its ServiceAccount's rights.
+//! Tests against a real API server, with the `paddock` binary as a process that has the rights of its ServiceAccount.
 //!
-//! One control plane is shared by all tests of a run ([`setup`]), each in a namespace of its own; tests that kill
-//! the operator or break its connection have another ([`faults`]). Nothing here shares code with the core: objects
-//! are JSON, names are written out, so that the tests would notice if the wire changed. Waits are on predicates,
+//! All tests of a run share one control plane ([`setup`]), and each test has its own namespace. Tests that kill the
+//! operator or break its connection have another control plane ([`faults`]). The tests share no code with the core.
+//! Objects are JSON and names are written out, so the tests notice a change on the wire. Tests wait for predicates,
 //! through watches.
 
 /// A path in the source tree.
@@ -12,7 +12,7 @@ macro_rules! root {
     };
 }
 
-/// Makes tests of functions, each called after its module and itself.
+/// Makes tests from functions. The name of a test is its module and its function.
 macro_rules! named {
     ($($test:ident),+ $(,)?) => {
         vec![$($crate::e2e::test(concat!(module_path!(), "::", stringify!($test)), $test)),+]
@@ -53,7 +53,7 @@ use tokio::runtime::Runtime;
 
 use crate::framework::{self, Test};
 
-/// Every test of this part.
+/// All tests of this part.
 pub(crate) fn tests() -> Vec<Test> {
     let parts = [
         crds::tests(),
@@ -76,15 +76,15 @@ pub(crate) fn tests() -> Vec<Test> {
     parts.into_iter().flatten().collect()
 }
 
-/// One test, run on the runtime that all share: connections belong to the runtime that made them.
+/// One test. All tests run on one shared runtime, because a connection belongs to the runtime that opened it.
 fn test<F>(path: &'static str, body: impl FnOnce() -> F + Send + 'static) -> Test
 where
     F: Future<Output = ()>,
 {
-    // Without the name of the test binary, which is the first part of a module's path.
+    // The name without the first part of the module's path, which is the name of the test binary.
     let name = path.split_once("::").map_or(path, |(_, rest)| rest);
     framework::test(name, move || {
-        // Futures are large without optimisation: the usual 2 MiB of a thread's stack are not enough.
+        // Futures are large without optimization, so the usual stack of 2 MiB is too small.
         let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(32 << 20);
         let done = thread.spawn(move || runtime().block_on(body()))?.join();
         done.map_err(|panic| std::panic::resume_unwind(panic))

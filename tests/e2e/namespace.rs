@@ -1,4 +1,4 @@
-//! A namespace of a test's own, and waiting for what happens in it.
+//! The namespace of one test, and waits for events in it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::kinds::Kind;
 /// The objects of one kind, by name.
 pub(crate) type Objects = BTreeMap<String, Value>;
 
-/// A namespace and a client with every right.
+/// A namespace, and a client with every right.
 #[derive(Clone)]
 pub(crate) struct TestNamespace {
     pub(crate) client: Client,
@@ -29,30 +29,30 @@ pub(crate) struct TestNamespace {
 }
 
 impl TestNamespace {
-    /// A new namespace. It is left behind: the cluster ends soon, and deleting a namespace takes seconds.
+    /// Creates a namespace. It is never deleted, because the cluster ends soon and the deletion takes seconds.
     pub(crate) async fn new(cluster: &Cluster, name: &str) -> Self {
         Self::labelled(cluster, name, json!({})).await
     }
 
-    /// The same, with labels.
+    /// Creates a namespace with labels.
     pub(crate) async fn labelled(cluster: &Cluster, name: &str, labels: Value) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let namespace = json!({ "metadata": { "name": name, "labels": labels } });
         let ns = Self { client: cluster.client(), namespace: name, kubectl: cluster.kubectl() };
         ns.post("/api/v1/namespaces", &namespace).await.expect("a namespace");
-        // Pods are refused until their default account is there.
+        // Pods are refused until their default ServiceAccount exists.
         let accounts = Kind("v1", "ServiceAccount", "serviceaccounts");
         ns.until(accounts, "default", "there", |_| true).await;
         ns
     }
 
-    /// One that exists.
+    /// A namespace that already exists.
     pub(crate) fn existing(cluster: &Cluster, namespace: &str) -> Self {
         Self { client: cluster.client(), namespace: namespace.to_owned(), kubectl: cluster.kubectl() }
     }
 
-    /// The same namespace for somebody with the rights of a kubeconfig; kubectl keeps every right.
+    /// The same namespace with the rights of a kubeconfig. kubectl keeps every right.
     pub(crate) async fn seen_by(&self, kubeconfig: &Path) -> Self {
         let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
@@ -64,22 +64,22 @@ impl TestNamespace {
         Api::namespaced_with(self.client.clone(), &self.namespace, &kind.resource())
     }
 
-    /// Creates an object, whose kind it names.
+    /// Creates an object of the kind that it names.
     pub(crate) async fn create(&self, object: Value) -> Value {
         self.try_create(&object).await.unwrap_or_else(|e| panic!("creating {object:#}: {e}"))
     }
 
-    /// Creates an object, or not.
+    /// Tries to create an object.
     pub(crate) async fn try_create(&self, object: &Value) -> kube::Result<Value> {
         self.post(&Kind::of(object).path(&self.namespace), object).await
     }
 
-    /// Asks whether an object could be created.
+    /// Tries a creation as a dry run.
     pub(crate) async fn dry_run(&self, object: &Value) -> kube::Result<Value> {
         self.post(&format!("{}?dryRun=All", Kind::of(object).path(&self.namespace)), object).await
     }
 
-    /// Posts JSON.
+    /// Sends JSON with POST.
     pub(crate) async fn post(&self, path: &str, object: &Value) -> kube::Result<Value> {
         let request = http::Request::post(path)
             .header(http::header::CONTENT_TYPE, "application/json")
@@ -93,17 +93,17 @@ impl TestNamespace {
         self.client.request(http::Request::get(path).body(Vec::new()).expect("a request")).await
     }
 
-    /// An object that must be there.
+    /// Reads an object that must exist.
     pub(crate) async fn get(&self, kind: Kind, name: &str) -> Value {
         self.find(kind, name).await.unwrap_or_else(|| panic!("there is no {} {name}", kind.1))
     }
 
-    /// An object, if it is there.
+    /// Reads an object, if it exists.
     pub(crate) async fn find(&self, kind: Kind, name: &str) -> Option<Value> {
         self.api(kind).get_opt(name).await.expect("an answer").map(|object| value(&object))
     }
 
-    /// All objects of a kind.
+    /// Lists all objects of a kind.
     pub(crate) async fn list(&self, kind: Kind) -> Objects {
         let list = self.api(kind).list(&ListParams::default()).await.expect("a list");
         list.items.iter().map(value).map(|object| (name(&object).to_owned(), object)).collect()
@@ -123,13 +123,13 @@ impl TestNamespace {
         value(&done.unwrap_or_else(|e| panic!("changing the status of {} {name} by {change}: {e}", kind.1)))
     }
 
-    /// Server-side apply as one of several field managers.
+    /// Applies an object server-side as a field manager.
     pub(crate) async fn apply(&self, manager: &str, object: &Value) -> kube::Result<Value> {
         let params = PatchParams::apply(manager);
         self.api(Kind::of(object)).patch(name(object), &params, &Patch::Apply(object)).await.map(|o| value(&o))
     }
 
-    /// Replaces an object as a whole, as an update does.
+    /// Replaces a whole object, as an update does.
     pub(crate) async fn replace(&self, object: &Value) -> kube::Result<Value> {
         let typed: DynamicObject = serde_json::from_value(object.clone()).expect("an object");
         self.api(Kind::of(object)).replace(name(object), &PostParams::default(), &typed).await.map(|o| value(&o))
@@ -139,20 +139,20 @@ impl TestNamespace {
         self.api(kind).delete(name, &DeleteParams::default()).await.expect("the deletion is accepted");
     }
 
-    /// kubectl in this namespace.
+    /// Runs kubectl in this namespace.
     pub(crate) async fn kubectl(&self, args: &[&str], input: Option<&str>) -> paddock_cluster::Result<String> {
         let args: Vec<&str> = ["-n", &self.namespace].into_iter().chain(args.iter().copied()).collect();
         self.kubectl.run(&args, input).await
     }
 
-    /// Everything that kubectl says, warnings too, however it ends.
+    /// The whole output of kubectl with its warnings, whether it succeeds or fails.
     pub(crate) async fn kubectl_output(&self, args: &[&str], input: Option<&str>) -> String {
         let args: Vec<&str> = ["-n", &self.namespace].into_iter().chain(args.iter().copied()).collect();
         let output = self.kubectl.output(&args, input).await.expect("kubectl starts");
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
     }
 
-    /// Waits until one object is as wanted, and gives it.
+    /// Waits until one object fulfils the predicate, and returns it.
     pub(crate) async fn until(&self, kind: Kind, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let what = format!("{} {name}: {what}", kind.1);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -160,13 +160,13 @@ impl TestNamespace {
         there.remove(name).expect("it was just looked at")
     }
 
-    /// Waits until an object is not there.
+    /// Waits until an object does not exist.
     pub(crate) async fn until_gone(&self, kind: Kind, name: &str) {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         self.wait(kind, config, &format!("{} {name} is gone", kind.1), |there| there.is_empty()).await;
     }
 
-    /// Waits until the objects of a kind are as wanted, and gives them.
+    /// Waits until the objects of a kind fulfil the predicate, and returns them.
     pub(crate) async fn until_all(&self, kind: Kind, what: &str, wanted: impl Fn(&Objects) -> bool) -> Objects {
         self.wait(kind, watcher::Config::default(), &format!("{}: {what}", kind.2), wanted).await
     }
@@ -184,7 +184,7 @@ impl TestNamespace {
         let watching = async {
             while let Some(event) = events.next().await {
                 match event {
-                    // It tries again by itself: the API server closes watches that fall behind.
+                    // The watcher retries by itself. The API server closes watches that are too slow.
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                     Ok(Event::Init) => there.clear(),
                     Ok(Event::InitDone) => listed = true,
@@ -212,7 +212,7 @@ fn value(object: &DynamicObject) -> Value {
     serde_json::to_value(object).expect("JSON")
 }
 
-/// What a failure shows of the objects: not their managed fields.
+/// The objects in the message of a failure, without their managed fields.
 fn shown(there: &Objects) -> String {
     let mut shown = there.clone();
     for object in shown.values_mut() {

@@ -1,4 +1,4 @@
-//! What the operator shows of itself: metrics, what it saw, events, probes.
+//! The operator's observability: metrics, debug endpoints, Events and probes.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-/// What the wire contract names, with the labels that a series must have.
+/// The metrics of the wire contract, with the labels that a series must have.
 const UPSTREAM: [(&str, &[&str]); 7] = [
     ("agent_sandbox_claim_startup_latency_ms_bucket", &["launch_type", "sandbox_template", "le"]),
     ("agent_sandbox_claim_controller_startup_latency_ms_bucket", &["launch_type", "sandbox_template", "le"]),
@@ -48,7 +48,7 @@ const BUCKETS: [&str; 15] = [
     "240000",
 ];
 
-/// One claim, warm, whose client says when it asked.
+/// One warm claim, whose client writes the time of its request.
 async fn one_claim(ns: &TestNamespace) {
     ns.create(template("observed", json!({}))).await;
     let made = ns.create(pool("p", "observed", json!({ "replicas": 1 }))).await;
@@ -63,7 +63,7 @@ async fn one_claim(ns: &TestNamespace) {
 async fn dashboards_find_upstreams_metrics() {
     let ns = namespace("metrics").await;
     one_claim(&ns).await;
-    // Other tests' claims are counted too: this one is, when the watch brings the claim's own Ready.
+    // The metrics also count the claims of other tests. This claim is counted when the watch delivers its Ready.
     let mine = format!("namespace=\"{}\"", ns.namespace);
     let is_mine = |l: &&str| l.starts_with("agent_sandbox_claim_creation_total") && l.contains(&mine);
     let text = eventually_some("every series is there, and the claim is counted", async || {
@@ -92,7 +92,7 @@ async fn dashboards_find_upstreams_metrics() {
     }
 }
 
-/// On the control plane that is used by one test at a time, since it pauses the API server.
+/// Uses the control plane that one test at a time uses, because it pauses the API server.
 async fn a_scrape_does_not_ask_the_api_server() {
     let (faults, _alone) = faults().await;
     let ns = TestNamespace::new(&faults.cluster, "scrape").await;
@@ -105,7 +105,7 @@ async fn a_scrape_does_not_ask_the_api_server() {
     }
     times.sort_unstable();
     println!("a scrape takes {:?} (median of 20), {:?} at the most", times[10], times[19]);
-    // With the API server paused, one that listed objects would not end.
+    // While the API server is paused, a scrape that lists objects would not end.
     let server = faults.cluster.process("kube-apiserver").unwrap();
     server.pause().await.unwrap();
     let answer = http::get(operator.metrics, "/metrics").await;
@@ -126,7 +126,7 @@ async fn debug_endpoint_shows_snapshot_and_plan() {
     let made = ns.get(SANDBOX, "watched").await;
     assert_eq!(text(&shown, "/seen/Sandbox/sandbox/meta/uid"), uid(&made), "{body}");
     assert!(shown["last"]["planned"].is_array() && shown["last"]["answered"].is_array(), "{body}");
-    // As kubectl names it.
+    // The resource in the path has the name that kubectl uses.
     let path = format!("/debug/seen/sandboxes.agents.x-k8s.io/{}/watched", ns.namespace);
     let (_, body) = http::get(debug, &path).await.expect("an answer");
     let shown: Value = serde_json::from_str(&body).unwrap();

@@ -6,7 +6,7 @@ use paddock_cluster::{Cluster, Process, Spawn, eventually_some};
 
 use super::{http, programs};
 
-/// Where the operator is deployed, and its ServiceAccount's name.
+/// The namespace of the operator's deployment, and the name of its ServiceAccount.
 pub(crate) const NAMESPACE: &str = "agent-sandbox-system";
 pub(crate) const ACCOUNT: &str = "agent-sandbox-controller";
 
@@ -19,38 +19,38 @@ pub(crate) struct Operator {
     pub(crate) debug: u16,
 }
 
-/// How an operator is started.
+/// The options for starting an operator.
 pub(crate) struct Plan<'a> {
-    /// Of the process and its log.
+    /// The name of the process and of its log.
     pub(crate) name: &'a str,
-    /// Whose rights it has, and where the API server is.
+    /// The credentials of the operator and the address of the API server.
     pub(crate) kubeconfig: &'a Path,
-    /// More flags.
+    /// Additional flags.
     pub(crate) flags: Vec<String>,
 }
 
-/// For metrics, probes and `/debug`.
+/// The ports for metrics, probes and `/debug`.
 pub(crate) type Ports = [u16; 3];
 
-/// Ports for one more operator at a time. A cluster has only a few.
+/// The ports for one more operator. A cluster has only a few ports.
 pub(crate) fn ports(cluster: &Cluster) -> Ports {
     [(); 3].map(|()| cluster.port().expect("a free port"))
 }
 
 impl Operator {
-    /// Starts it and waits until it is ready.
+    /// Starts an operator and waits until it is ready.
     pub(crate) async fn start(cluster: &Cluster, plan: Plan<'_>) -> Self {
         let operator = Self::spawn(cluster, plan).await;
         operator.ready().await;
         operator
     }
 
-    /// Starts it.
+    /// Starts an operator.
     pub(crate) async fn spawn(cluster: &Cluster, plan: Plan<'_>) -> Self {
         Self::spawn_at(cluster, plan, ports(cluster)).await
     }
 
-    /// Starts it where another has listened before.
+    /// Starts an operator at the ports of an earlier one.
     pub(crate) async fn spawn_at(cluster: &Cluster, plan: Plan<'_>, [metrics, health, debug]: Ports) -> Self {
         let program = programs::paddock().await;
         let flags = [
@@ -66,7 +66,7 @@ impl Operator {
         Self { process, metrics, health, debug }
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until the operator reports that it is ready.
     pub(crate) async fn ready(&self) {
         let answers =
             eventually_some("the operator is ready", async || match http::get(self.health, "/readyz").await {
@@ -79,14 +79,14 @@ impl Operator {
         }
     }
 
-    /// What `/metrics` says.
+    /// The content of `/metrics`.
     pub(crate) async fn metrics(&self) -> String {
         let (status, body) = http::get(self.metrics, "/metrics").await.expect("the operator serves metrics");
         assert_eq!(status, 200, "{body}");
         body
     }
 
-    /// The end of its log.
+    /// The end of the operator's log.
     pub(crate) fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(self.process.log()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
@@ -94,7 +94,8 @@ impl Operator {
     }
 }
 
-/// Makes the operator's namespace, account and rights from what is deployed, and gives a kubeconfig with them.
+/// Creates the operator's namespace, ServiceAccount and rights from the manifests in `deploy/`, and returns a
+/// kubeconfig for it.
 pub(crate) async fn rights(cluster: &Cluster) -> PathBuf {
     let deploy = root!("deploy");
     let kubectl = cluster.kubectl();

@@ -1,7 +1,7 @@
-//! A witness that watches a namespace from before something happens, and judges every event of it.
+//! A witness that watches a namespace from before a test's faults, and checks every event.
 //!
-//! It knows nothing of how the operator decides: only what must never be seen, not even for a moment. The events of
-//! several kinds are put into one order by their resource versions, which are those of one etcd.
+//! It does not know how the operator decides. It knows only the violations that must never be visible, not even for a
+//! moment. The events of several kinds are ordered by their resource versions, which all come from one etcd.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -26,14 +26,14 @@ pub(crate) struct Snapshot {
     pub(crate) object: Value,
 }
 
-/// Watches until it is asked for its verdict.
+/// Watches until its events are requested.
 pub(crate) struct Witness {
     ns: TestNamespace,
     seen: Arc<Mutex<Vec<Snapshot>>>,
     watches: Vec<JoinHandle<()>>,
 }
 
-/// The kinds of pools and claims that a witness is to know.
+/// The kinds of pools and claims that a witness watches.
 #[derive(Clone, Copy)]
 pub(crate) struct ApiKinds {
     pub(crate) pool: Kind,
@@ -41,7 +41,7 @@ pub(crate) struct ApiKinds {
 }
 
 impl Witness {
-    /// Begins to watch the namespace. What is there already counts as seen.
+    /// Starts to watch the namespace. Existing objects count as events.
     pub(crate) async fn begin(ns: &TestNamespace, kinds: ApiKinds) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut watches = Vec::new();
@@ -58,10 +58,10 @@ impl Witness {
         Self { ns: ns.clone(), seen, watches }
     }
 
-    /// Everything seen up to now, in the order in which it happened.
+    /// All events up to now, in the order in which they happened.
     pub(crate) async fn end(self) -> Vec<Snapshot> {
-        // An object made now is the last event: when its kind's watch has brought it, and those of the other kinds have
-        // caught up with their own last events, nothing is missing.
+        // The object that is created here causes the last event. No event is missing when the watch of its kind has
+        // delivered it and the watches of the other kinds have delivered their own last events.
         let mut last = BTreeMap::new();
         let kinds: BTreeSet<Kind> = self.seen.lock().expect("no panic").iter().map(|s| s.kind).collect();
         for kind in kinds {
@@ -90,7 +90,7 @@ impl Witness {
     }
 }
 
-/// Watches one kind from a version on, without a gap: a list in between would hide what happened.
+/// Watches one kind from a version on, without a gap. A list in between would hide events.
 pub(super) async fn follow(ns: TestNamespace, kind: Kind, mut version: String, seen: Arc<Mutex<Vec<Snapshot>>>) {
     let api = ns.api(kind);
     loop {
@@ -124,13 +124,13 @@ pub(super) async fn follow(ns: TestNamespace, kind: Kind, mut version: String, s
     }
 }
 
-/// What happened after a version, up to now, where no watch tells any more: as it was stored at each version since.
+/// The events after a version, when no watch can deliver them any more: the stored objects at each version since then.
 async fn look_back(ns: &TestNamespace, kind: Kind, since: u64) -> (u64, Vec<Snapshot>) {
     let path = kind.path(&ns.namespace);
     let read = async |path: String| loop {
         match ns.read(&path).await {
             Ok(list) => return list,
-            // It is not ready yet.
+            // The API server is not ready yet.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     };
@@ -152,7 +152,7 @@ async fn look_back(ns: &TestNamespace, kind: Kind, since: u64) -> (u64, Vec<Snap
     (now, events)
 }
 
-/// What must never be.
+/// The kinds of violations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ViolationKind {
     /// A Sandbox belonged to two claims.
@@ -161,11 +161,11 @@ pub(crate) enum ViolationKind {
     SecondSandbox,
     /// A claim's status named one Sandbox and then another.
     ChangedItsMind,
-    /// A claim was Ready with a Sandbox that was not its own.
+    /// A claim was Ready with a Sandbox that it did not own.
     NotItsOwn,
-    /// A Sandbox said in a label that it was another claim's.
+    /// The label of a Sandbox named another claim than its owner.
     WrongLabel,
-    /// A Sandbox went from a claim back to its pool.
+    /// A Sandbox returned from a claim to its pool.
     GivenBack,
     /// A pool had more Sandboxes than its maximum.
     OverMaximum,
@@ -173,7 +173,7 @@ pub(crate) enum ViolationKind {
     SecondPod,
 }
 
-/// A crime, with the resource version at which it was seen, and the details.
+/// A violation, with the resource version of its event and the details.
 #[derive(Clone, Debug)]
 #[expect(dead_code, reason = "version and details are for people, who read them in Debug's form")]
 pub(crate) struct Violation {
@@ -182,7 +182,7 @@ pub(crate) struct Violation {
     pub(crate) details: String,
 }
 
-/// What was seen that must never be.
+/// The violations in these events.
 pub(crate) fn violations(seen: &[Snapshot], kinds: ApiKinds) -> Vec<Violation> {
     let mut judge = PluginClient::new(kinds);
     for event in seen {
@@ -193,11 +193,11 @@ pub(crate) fn violations(seen: &[Snapshot], kinds: ApiKinds) -> Vec<Violation> {
 
 struct PluginClient {
     kinds: ApiKinds,
-    /// Living objects of every kind, by UID.
+    /// Existing objects of every kind, by UID.
     there: BTreeMap<Kind, BTreeMap<String, Value>>,
-    /// The claims that a Sandbox belonged to, ever.
+    /// All claims that a Sandbox ever belonged to.
     owners: BTreeMap<String, BTreeSet<String>>,
-    /// The Sandbox that a claim's status named first.
+    /// The first Sandbox in a claim's status.
     named: BTreeMap<String, String>,
     violations: Vec<Violation>,
 }
@@ -228,7 +228,7 @@ impl PluginClient {
         self.violations.push(Violation { kind, version: event.version, details });
     }
 
-    /// Kind of the owner that controls an object.
+    /// The kind of the object's controller.
     fn owner_kind(object: &Value) -> &str {
         let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
         owners.filter(|o| o["controller"] == true).map(|o| text(o, "/kind")).next().unwrap_or_default()
@@ -320,14 +320,14 @@ impl PluginClient {
         }
     }
 
-    /// Names of living objects that are not going.
+    /// The names of existing objects that are not terminating.
     fn living(&self, kind: Kind, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
         let of_kind = self.there.get(&kind).into_iter().flat_map(BTreeMap::values);
         of_kind.filter(|o| !deleting(o) && wanted(o)).map(|o| name(o).to_owned()).collect()
     }
 }
 
-/// Tests of the judge itself: each crime is made up and has to be found.
+/// Tests of the oracle itself: each violation is made up, and the oracle has to find it.
 pub(super) mod judged {
     use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Plugins that come and go while the operator runs: dropped into its directory, replaced, broken, taken away.
+//! Changes of plugins while the operator runs: a plugin is added to its directory, replaced, broken and removed.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub(super) fn tests() -> Vec<Test> {
     named![plugin_is_replaced_live_and_a_broken_one_is_refused, misbehaving_plugin_is_replaced_by_defaults_or_overruled]
 }
 
-/// A plugin's files in the operator's directory.
+/// The files of a plugin in the operator's directory.
 struct Files {
     name: String,
     dir: PathBuf,
@@ -29,14 +29,14 @@ impl Files {
         Self { name: name.to_owned(), dir: setup().await.plugins.clone() }
     }
 
-    /// Puts a file into place as a whole.
+    /// Writes a file atomically.
     fn put(&self, extension: &str, content: &[u8]) {
         let made = self.dir.join(format!(".{}.{extension}.new", self.name));
         std::fs::write(&made, content).expect("a file");
         std::fs::rename(&made, self.path(extension)).expect("a file");
     }
 
-    /// Binds it to a namespace alone, with settings: other tests go on with the built-ins.
+    /// Binds the plugin to one namespace, with settings. Other tests keep the built-ins.
     fn bind(&self, ns: &TestNamespace, settings: Value) {
         let bound = json!({
             "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ns.namespace } },
@@ -50,7 +50,7 @@ impl Files {
         self.dir.join(format!("{}.{extension}", self.name))
     }
 
-    /// What the operator says of it, once that is as wanted.
+    /// The operator's report about the plugin, when it fulfils the predicate.
     async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         eventually_some(&format!("plugin {}: {what}", self.name), async || {
             let (_, body) = http::get(setup().await.operator.debug, "/debug/plugins").await.expect("an answer");
@@ -61,7 +61,7 @@ impl Files {
     }
 }
 
-/// A test that fails leaves nothing behind.
+/// A failed test leaves no files behind.
 impl Drop for Files {
     fn drop(&mut self) {
         for extension in ["wasm", "yaml"] {
@@ -70,7 +70,7 @@ impl Drop for Files {
     }
 }
 
-/// A pool with room, which the built-in keeps at its least while nobody claims.
+/// A pool with a range, which the built-in keeps at its minimum while there are no claims.
 async fn roomy(ns: &TestNamespace) -> Value {
     ns.create(object(SEED_TEMPLATE, "t", json!({ "template": pod() }))).await;
     let spec = json!({ "templateRef": { "name": "t" }, "minReady": 1, "maxReady": 6 });
@@ -91,7 +91,7 @@ async fn plugin_is_replaced_live_and_a_broken_one_is_refused() {
     filled(&ns, &made, 3).await;
     let good = files.until("in order", |p| p["error"].is_null()).await;
 
-    // Each is refused for a reason of its own, and the good one goes on.
+    // Each bad file is refused for another reason, and the good plugin keeps working.
     for bad in [b"not a component".as_slice(), paddock_guests::ASK_FOR_WASI, paddock_guests::FROM_THE_FUTURE] {
         files.put("wasm", bad);
         let refused = files.until("refused", |p| !p["error"].is_null()).await;
@@ -102,7 +102,7 @@ async fn plugin_is_replaced_live_and_a_broken_one_is_refused() {
         files.put("wasm", paddock_guests::POOL_FIXED);
         files.until("in order again", |p| p["error"].is_null()).await;
     }
-    // Settings that its author did not mean are refused as well.
+    // Settings with an unknown field are refused too.
     files.bind(&ns, json!({ "desird": 5 }));
     files.until("refused", |p| text(p, "/error").contains("desird")).await;
     filled(&ns, &made, 3).await;
@@ -128,7 +128,7 @@ async fn misbehaving_plugin_is_replaced_by_defaults_or_overruled() {
     let bound: Vec<Value> = serde_json::from_str(&shown).expect("a list");
     let place_of = |plugin: &str| bound.iter().position(|b| b["plugin"] == plugin && b["hook"] == "pool-size");
     assert!(place_of("live-broken").is_some_and(|at| Some(at) < place_of("pool-by-demand")), "{shown}");
-    // One that answers beyond what is allowed is held to it, and that is told.
+    // An answer above the limit is cut to the limit, and an Event reports it.
     files.bind(&ns, json!({ "mode": "too-many" }));
     filled(&ns, &made, 6).await;
     let told = |e: &Value| text(e, "/reason") == "PluginOverruled" && text(e, "/regarding/name") == "p";

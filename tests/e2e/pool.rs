@@ -1,4 +1,4 @@
-//! Warm pools on a real API server: filled, scaled, kept current, and the claims that empty them.
+//! Warm pools on a real API server: they are filled, scaled and updated, and claims empty them.
 
 use paddock_cluster::eventually_some;
 use serde_json::{Value, json};
@@ -31,12 +31,12 @@ pub(super) fn tests() -> Vec<Test> {
 
 const SEED: &str = root!("deploy/samples/warm-pool.yaml");
 
-/// The Sandboxes that an object controls and that are not going.
+/// The Sandboxes that an object controls and that are not terminating.
 pub(crate) fn members<'a>(sandboxes: &'a Objects, owner: &str) -> Vec<&'a Value> {
     sandboxes.values().filter(|s| controller(s) == owner && !deleting(s)).collect()
 }
 
-/// Waits until a pool has so many Ready Sandboxes and no others.
+/// Waits until a pool has this number of Ready Sandboxes and no others.
 pub(crate) async fn filled(ns: &TestNamespace, pool: &Value, count: usize) -> Objects {
     let what = format!("{count} of pool {} are Ready, and no others are there", name(pool));
     ns.until_all(SANDBOX, &what, |all| {
@@ -50,7 +50,7 @@ async fn the_seeds_pool_fills_and_its_claim_is_ready() {
     let ns = namespace("seed-pool").await;
     let manifests = std::fs::read_to_string(SEED).unwrap();
     let documents: Vec<&str> = manifests.split("---\n").collect();
-    // The claim comes when the pool is full, as its story goes.
+    // The claim is created when the pool is full, as the example intends.
     ns.kubectl(&["apply", "-f", "-"], Some(&documents[..2].join("---\n"))).await.unwrap();
     let pool = ns.get(SEED_POOL, "python-pool").await;
     let full = filled(&ns, &pool, 5).await;
@@ -88,7 +88,7 @@ async fn upstreams_v1beta1_pool_serves_claims() {
     assert_eq!(label(&taken, "agents.x-k8s.io/launch-type"), "warm");
     assert_eq!(label(&taken, "agents.x-k8s.io/warm-pool-sandbox"), "");
     assert_eq!(annotation(&taken, "agents.x-k8s.io/pod-name"), name(&taken));
-    // There when it is first seen Ready.
+    // The annotation exists when the claim is first Ready.
     assert_eq!(annotation(&taker, "agents.x-k8s.io/sandbox-name"), name(&taken));
     let observed = annotation(&taker, "agents.x-k8s.io/controller-first-observed-at");
     assert!(observed.parse::<jiff::Timestamp>().is_ok() && observed.contains('.'), "{observed:?}");
@@ -96,7 +96,7 @@ async fn upstreams_v1beta1_pool_serves_claims() {
     let pod = ns.until(POD, name(&taken), "is not evictable any more", |p| !evictable(p)).await;
     assert_eq!(label(&pod, "agents.x-k8s.io/claim-uid"), uid(&taker));
     assert_eq!(taker["status"]["sandbox"]["podIPs"][0], pod["status"]["podIP"]);
-    // It is refilled, and what the claim has goes with the claim.
+    // The pool is refilled, and the claim's objects are deleted with the claim.
     filled(&ns, &pool, 2).await;
     ns.delete(CLAIM, "task").await;
     ns.until_gone(SANDBOX, name(&taken)).await;
@@ -164,7 +164,7 @@ async fn a_pool_before_its_template_waits_and_says_so() {
     ns.until(SEED_POOL, "p", "says why", |p| reason(p, "Ready") == "TemplateNotFound").await;
     ns.create(template("later", json!({}))).await;
     filled(&ns, &made, 1).await;
-    // A template of the other group is another template.
+    // A template of the same name in the other group is another template.
     assert_eq!(reason(&ns.get(SEED_POOL, "p").await, "Ready"), "TemplateNotFound");
     ns.create(object(SEED_TEMPLATE, "later", json!({ "template": pod() }))).await;
     filled(&ns, &seed, 1).await;
@@ -198,7 +198,8 @@ async fn claim_gets_no_stale_sandbox_with_on_replenish() {
     let made = ns.create(pool("p", "t", json!({ "replicas": 2 }))).await;
     let stale = filled(&ns, &made, 2).await;
     ns.merge(TEMPLATE, "t", newer()).await;
-    // Watches of different kinds are in no order: the operator has to know of the template before the claim is there.
+    // Watches of different kinds have no common order, so the operator has to receive the template before the claim
+    // exists.
     let path = format!("/debug/seen/sandboxtemplates.extensions.agents.x-k8s.io/{}/t", ns.namespace);
     eventually_some("the operator sees the new template", async || {
         let (_, body) = http::get(setup().await.operator.debug, &path).await.expect("an answer");
@@ -226,7 +227,7 @@ async fn a_deleted_pool_takes_its_warm_ones_and_leaves_claimed_ones() {
     assert!(ready(&ns.get(CLAIM, "task").await));
 }
 
-/// A Sandbox that is not Ready is not given while Ready ones are there; where there are none, the claim starts cold.
+/// A claim does not get a Sandbox that is not Ready while Ready ones exist. Without a Ready one, it starts cold.
 async fn a_claim_does_not_wait_for_pods_that_are_not_ready() {
     let ns = namespace("pool-slow").await;
     let slow = json!({ "podTemplate": { "metadata": { "labels": { "kwok.paddock.dev/hold": "yes" } } } });
@@ -234,7 +235,7 @@ async fn a_claim_does_not_wait_for_pods_that_are_not_ready() {
     let made = ns.create(pool("p", "t", json!({ "replicas": 2 }))).await;
     let there = ns.until_all(POD, "two wait", |pods| pods.len() == 2).await;
     let first = there.keys().next().unwrap();
-    // kwok lets one go on.
+    // kwok lets one pod continue.
     ns.merge(POD, first, json!({ "metadata": { "labels": { "kwok.paddock.dev/hold": null } } })).await;
     ns.until(SANDBOX, first, "Ready", ready).await;
     ns.create(claim("task", "p", json!({}))).await;

@@ -1,4 +1,4 @@
-//! The `paddock` binary, built from this workspace with the profile of the test that asks for it.
+//! The `paddock` binary, built from this workspace with the profile of the running test.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -7,9 +7,10 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-/// The program's path. Builds it if it is not there or out of date, unless `PADDOCK_BINARY` names one to test.
+/// The path of the program. The program is built if it does not exist or is outdated, unless `PADDOCK_BINARY` names one
+/// to test.
 pub(crate) async fn paddock() -> PathBuf {
-    // What went wrong is remembered, so that not every test builds again.
+    // A failure is stored, so that not every test builds again.
     static PATH: OnceCell<Result<PathBuf, String>> = OnceCell::const_new();
     let built = PATH.get_or_init(|| async {
         match std::env::var_os("PADDOCK_BINARY") {
@@ -22,12 +23,12 @@ pub(crate) async fn paddock() -> PathBuf {
 
 async fn build() -> Result<PathBuf, String> {
     let mut cargo = Command::new(env!("CARGO"));
-    // Of the whole workspace, as the tests and the demo are: another choice would compile every crate again.
+    // The whole workspace is built, as for the tests and the demo. Another selection would compile every crate again.
     cargo.args(["build", "--workspace", "--bin", "paddock", "--message-format", "json-render-diagnostics"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    // What cargo told this test of its own package would look like a change to build scripts (ring's is one).
+    // Cargo's variables about this test's own package would look like a change to build scripts, such as that of ring.
     let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(own)) {
         cargo.env_remove(name);

@@ -1,7 +1,7 @@
-//! A reverse proxy between the operator and the API server that makes things go wrong.
+//! A reverse proxy between the operator and the API server that injects faults.
 //!
-//! It speaks plain HTTP to the operator and passes the operator's own credentials on, so that the API server judges by
-//! them. It counts what would change something, and for each such request it can be told what to do instead.
+//! It speaks plain HTTP to the operator and forwards the operator's own credentials, so the API server authorizes the
+//! operator. It counts the requests that would change something, and a test can choose a fate for each of them.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -23,75 +23,76 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// In which a reply has reached a process on the same machine.
+/// The time in which a reply reaches a process on the same machine.
 const REACHED: Duration = Duration::from_millis(2);
-/// More than any object.
+/// A size above that of any object.
 const LARGEST: usize = 8 << 20;
 
-/// What is done with one request that would change something.
+/// The fate of one request that would change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It is passed on, and its reply passed back.
+    /// The request is forwarded, and so is its reply.
     Pass,
-    /// The API server never sees it.
+    /// The API server never receives the request.
     LoseRequest,
-    /// The API server does it, and nobody is told.
+    /// The API server carries out the request, and the reply is lost.
     LoseReply,
-    /// It is answered with an error, and the API server never sees it.
+    /// The proxy answers with an error, and the API server never receives the request.
     Refuse(StatusCode),
-    /// It is passed on later.
+    /// The request is forwarded later.
     Delay(Duration),
-    /// Somebody else changes the object before it is passed on, so that it conflicts if it names a version.
+    /// Another client changes the object before the request is forwarded, so the request conflicts if it has a version.
     Overtake,
-    /// The operator is killed at this point of it.
+    /// The operator is killed at this point of the request.
     Kill(Point),
 }
 
-/// When, in the life of a request, the operator is killed.
+/// The point in the life of a request at which the operator is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
-    /// The API server has not seen it, and never will.
+    /// The API server has not received the request, and never will.
     BeforeRequest,
-    /// It is done, and the operator has not been told.
+    /// The request is carried out, and the operator has not received the reply.
     BeforeReply,
-    /// It is done, and the operator has been told.
+    /// The request is carried out, and the operator has received the reply.
     AfterReply,
 }
 
-/// Decides what becomes of the n-th request that would change something, counted from 1.
+/// Decides the fate of the n-th request that would change something, counted from 1.
 pub(crate) type Decide = dyn Fn(u64, &Method, &str) -> Fate + Send + Sync;
 
 /// A running proxy.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     shared: Arc<Shared>,
-    /// With the operator's credentials, and the proxy as the server.
+    /// A kubeconfig with the operator's credentials and the proxy as the server.
     pub(crate) kubeconfig: PathBuf,
 }
 
 struct Shared {
     upstream: Client,
-    /// Somebody else.
+    /// The client that overtakes the operator.
     admin: Client,
     writes: AtomicU64,
     decide: Box<Decide>,
     victim: Mutex<Option<Process>>,
     kills: watch::Sender<u64>,
-    /// Changes end the watches that are open.
+    /// A new value ends the open watches.
     cut: watch::Sender<u64>,
     closed: AtomicBool,
     storm: Mutex<Option<StatusCode>>,
     refused: AtomicU64,
-    /// The changes of single objects that were refused so, and when.
+    /// The refused changes of single objects, with their times.
     refusals: Mutex<Vec<(String, Instant)>>,
-    /// How often watches were made to expire, and up to which time each of them has been told.
+    /// The number of times that watches were made to expire, and for each path the number that its watch has been
+    /// informed of.
     expiries: AtomicU64,
     told: Mutex<HashMap<String, u64>>,
     expired: AtomicU64,
 }
 
 impl Proxy {
-    /// Starts one for an operator that has the rights of `account`.
+    /// Starts a proxy for an operator that has the rights of `account`.
     pub(crate) async fn start(cluster: &Cluster, account: &Path, name: &str, decide: Box<Decide>) -> Self {
         let upstream = upstream(account).await;
         let shared = Shared {
@@ -119,42 +120,42 @@ impl Proxy {
         Self { shared, kubeconfig }
     }
 
-    /// How many requests that would change something came so far.
+    /// The number of requests so far that would change something.
     pub(crate) fn writes(&self) -> u64 {
         self.shared.writes.load(Ordering::SeqCst)
     }
 
-    /// Counts from the beginning again.
+    /// Resets the count.
     pub(crate) fn count_anew(&self) {
         self.shared.writes.store(0, Ordering::SeqCst);
     }
 
-    /// Says whom to kill.
+    /// Sets the process to kill.
     pub(crate) fn aim_at(&self, victim: &Process) {
         *self.shared.victim.lock().expect("no panic") = Some(victim.clone());
     }
 
-    /// How often the operator was killed.
+    /// The number of times that the operator was killed.
     pub(crate) fn kills(&self) -> watch::Receiver<u64> {
         self.shared.kills.subscribe()
     }
 
-    /// Breaks every watch that is open.
+    /// Breaks every open watch.
     pub(crate) fn cut_watches(&self) {
         self.shared.cut.send_modify(|n| *n += 1);
     }
 
-    /// Refuses everything, reads too, with this status, until told otherwise. Watches that are open go on.
+    /// Refuses every request with this status, reads included, until this is called with `None`. Open watches continue.
     pub(crate) fn refuse_all(&self, status: Option<StatusCode>) {
         *self.shared.storm.lock().expect("no panic") = status;
     }
 
-    /// How many requests were refused so.
+    /// The number of requests that were refused in this way.
     pub(crate) fn refused(&self) -> u64 {
         self.shared.refused.load(Ordering::SeqCst)
     }
 
-    /// The shortest time after which the same change of the same object was asked for again, and which.
+    /// The shortest time between two tries of the same change of the same object, with the change.
     pub(crate) fn soonest_retry(&self) -> Option<(Duration, String)> {
         let refusals = self.shared.refusals.lock().expect("no panic").clone();
         let mut last: HashMap<String, Instant> = HashMap::new();
@@ -162,18 +163,18 @@ impl Proxy {
         waits.min()
     }
 
-    /// Breaks every watch, and tells each that is begun anew, once, that its version is too old.
+    /// Breaks every watch, and answers each new watch once with the error that its version is too old.
     pub(crate) fn expire_watches(&self) {
         self.shared.expiries.fetch_add(1, Ordering::SeqCst);
         self.cut_watches();
     }
 
-    /// How many watches were told so.
+    /// The number of watches that got this error.
     pub(crate) fn expired(&self) -> u64 {
         self.shared.expired.load(Ordering::SeqCst)
     }
 
-    /// Lets nothing through any more, as a network that is gone, or lets it through again.
+    /// Blocks all traffic like a broken network, or lets it pass again.
     pub(crate) fn partition(&self, closed: bool) {
         self.shared.closed.store(closed, Ordering::SeqCst);
         if closed {
@@ -182,7 +183,7 @@ impl Proxy {
     }
 }
 
-/// A client that trusts the API server and says nothing of who it is: the requests do.
+/// A client that trusts the API server and has no credentials of its own, because the requests have them.
 async fn upstream(account: &Path) -> Client {
     let mut file = Kubeconfig::read_from(account).expect("a kubeconfig");
     for user in &mut file.auth_infos {
@@ -195,7 +196,7 @@ async fn upstream(account: &Path) -> Client {
     Client::try_from(config).expect("a client")
 }
 
-/// The same credentials for the proxy's address.
+/// A kubeconfig with the same credentials and the proxy's address.
 fn through(account: &Path, port: u16, file: &Path) -> PathBuf {
     let mut kubeconfig = Kubeconfig::read_from(account).expect("a kubeconfig");
     for cluster in &mut kubeconfig.clusters {
@@ -209,8 +210,8 @@ fn through(account: &Path, port: u16, file: &Path) -> PathBuf {
     file.to_owned()
 }
 
-/// Whether a request would change what the operator manages. Its leases and events are not counted, nor its webhook's
-/// certificate and configurations.
+/// Whether a request would change an object that the operator manages. Its Leases and Events are not counted, and
+/// neither are its webhook's certificate and configurations.
 fn changes(method: &Method, path: &str) -> bool {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let aside = ["/leases", "/events", "/selfsubjectreviews", "/secrets", "webhookconfigurations"];
@@ -219,7 +220,7 @@ fn changes(method: &Method, path: &str) -> bool {
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     if shared.closed.load(Ordering::SeqCst) {
-        // As long as nobody answers: the client has to give up by itself.
+        // No answer is ever sent, so the client has to give up by itself.
         std::future::pending::<()>().await;
     }
     let storm = *shared.storm.lock().expect("no panic");
@@ -227,7 +228,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         shared.refused.fetch_add(1, Ordering::SeqCst);
         if matches!(*request.method(), Method::PATCH | Method::DELETE) {
             let mut what = format!("{} {}", request.method(), request.uri().path());
-            // Two claims that ask for one Sandbox do not ask again.
+            // Two claims that request the same Sandbox are two requests, and not a retry.
             let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
             let claim = body.pointer("/metadata/labels/agents.x-k8s.io~1claim-uid");
@@ -249,7 +250,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Fate::Pass => forward(&shared, request).await,
         Fate::LoseRequest => broken(),
         Fate::LoseReply => {
-            // To its end, so that it has been done.
+            // Reads the reply to its end, so that the request has been carried out.
             let reply = forward(&shared, request).await;
             let _ = to_bytes(reply.into_body(), LARGEST).await;
             broken()
@@ -288,14 +289,15 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
 }
 
 impl Shared {
-    /// Whether the watch of a path has yet to be told that its version is too old; the how manieth that is.
+    /// Whether the watch of a path still has to get the error that its version is too old, with the number of that
+    /// expiry.
     fn expires(&self, path: &str) -> Option<u64> {
         let expiries = self.expiries.load(Ordering::SeqCst);
         let told = self.told.lock().expect("no panic").insert(path.to_owned(), expiries).unwrap_or_default();
         (told < expiries).then(|| self.expired.fetch_add(1, Ordering::SeqCst))
     }
 
-    /// Changes an object as anybody may; it may be gone.
+    /// Changes an object like any other client. The object may already be deleted.
     async fn overtake(&self, path: &str, number: u64) {
         let change = json!({ "metadata": { "annotations": { "tests.paddock.dev/overtaken": number.to_string() } } });
         let request = http::Request::patch(path.trim_end_matches("/status"))
@@ -305,7 +307,7 @@ impl Shared {
         let _: kube::Result<serde_json::Value> = self.admin.request(request).await;
     }
 
-    /// In a task of its own: whoever answers a request is dropped when the one that asked is dead.
+    /// Runs in its own task, because the handler of a request is dropped when the client is dead.
     async fn kill(self: &Arc<Self>) {
         let shared = self.clone();
         let killing = tokio::spawn(async move {
@@ -342,7 +344,8 @@ fn refusal(status: StatusCode) -> Response {
     response
 }
 
-/// An API server says it in one of two ways: by its status, or by the first event of the watch.
+/// An API server reports an expired watch in one of two ways: by the status of the response, or by the first event of
+/// the watch.
 fn expired(number: u64) -> Response {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -368,7 +371,7 @@ async fn forward(shared: &Shared, request: Request) -> Response {
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     parts.headers.remove(HOST);
-    // What is passed on is passed on as it came.
+    // The reply is forwarded unchanged.
     parts.headers.remove(ACCEPT_ENCODING);
     let mut cut = shared.cut.subscribe();
     let request = Request::from_parts(parts, kube::client::Body::from(body.to_vec()));

@@ -1,4 +1,4 @@
-//! Sandboxes on a real API server: both shapes, on and off, their end, and objects in the way.
+//! Sandboxes on a real API server: both API shapes, suspend and resume, expiry, and objects with a conflicting name.
 
 use std::time::Instant;
 
@@ -52,7 +52,7 @@ async fn the_seeds_sandbox_becomes_ready_as_it_is() {
     assert_eq!(text(&sandbox, "/status/mode"), "Running");
     assert_eq!(text(&sandbox, "/status/runtimeClass/name"), "gvisor");
     assert!(!text(&sandbox, "/status/runtimeClass/reason").is_empty());
-    // The user's shape stays as it was written.
+    // The object keeps the API shape that the user wrote.
     assert!(sandbox["spec"]["podTemplate"].is_null() && sandbox["spec"]["template"].is_object());
 
     let pod = ns.get(POD, name).await;
@@ -60,7 +60,8 @@ async fn the_seeds_sandbox_becomes_ready_as_it_is() {
     assert_eq!(text(&pod, "/spec/hostname"), name);
     assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
     assert_eq!(controller(&pod), uid(&sandbox));
-    // Nothing mounts the workspace, so it is mounted; idleness may take the pod, so it is a volume that stays.
+    // No container mounts the workspace, so it is mounted by default. An idle Sandbox may lose its pod, so the
+    // workspace is a volume that persists.
     assert_eq!(text(&pod, "/spec/volumes/0/persistentVolumeClaim/claimName"), format!("workspace-{name}"));
     assert_eq!(
         pod["spec"]["containers"][0]["volumeMounts"],
@@ -70,7 +71,7 @@ async fn the_seeds_sandbox_becomes_ready_as_it_is() {
     assert_eq!(text(&claim, "/spec/resources/requests/storage"), "1Gi");
     assert_eq!(text(&claim, "/status/phase"), "Bound");
 
-    // OnDemand: an address that stays, with endpoints of ours.
+    // OnDemand needs a stable address, with endpoints that the operator writes.
     let service = ns.get(SERVICE, name).await;
     assert!(text(&service, "/spec/clusterIP").starts_with("10.96."), "{service}");
     assert!(service["spec"]["selector"].is_null());
@@ -81,7 +82,7 @@ async fn the_seeds_sandbox_becomes_ready_as_it_is() {
     assert_eq!(slice["endpoints"][0]["addresses"][0], pod["status"]["podIP"]);
 }
 
-/// The types of a Sandbox's conditions: clients compare the whole list.
+/// The types of a Sandbox's conditions. Clients compare the whole list.
 fn types(sandbox: &Value) -> Vec<&str> {
     let list = sandbox["status"]["conditions"].as_array().unwrap();
     let mut types: Vec<&str> = list.iter().map(|c| text(c, "/type")).collect();
@@ -107,7 +108,7 @@ async fn upstreams_v1beta1_becomes_ready() {
     assert_eq!(reason(&plain, "Ready"), "DependenciesReady");
     assert_eq!(types(&plain), ["PodScheduled", "Ready", "Suspended"]);
     assert_eq!(message(&plain, "Suspended"), "Sandbox is not suspended");
-    // The webhook writes both ways of saying that it runs.
+    // The webhook sets both fields for the mode Running.
     assert_eq!((text(&plain, "/spec/operatingMode"), &plain["spec"]["replicas"]), ("Running", &json!(1)));
     assert!(ns.find(SERVICE, "plain").await.is_none());
 
@@ -120,12 +121,12 @@ async fn upstreams_v1beta1_becomes_ready() {
     assert_eq!((label(&pod, "team"), annotation(&pod, "note")), ("blue", "hello"));
     assert_eq!(served["status"]["podIPs"][0], pod["status"]["podIP"]);
     assert_eq!(served["status"]["nodeName"], pod["spec"]["nodeName"]);
-    // Kubernetes' own controller finds the pod by the selector.
+    // The EndpointSlice controller of Kubernetes finds the pod by the selector.
     ns.until_all(ENDPOINT_SLICE, "one leads to the pod", |slices| {
         slices.values().any(|s| s["endpoints"][0]["addresses"][0] == pod["status"]["podIP"])
     })
     .await;
-    // As clients compute it: 32-bit FNV-1a of "served".
+    // The hash as clients compute it: 32-bit FNV-1a of "served".
     let hash = "served".bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
     assert_eq!(label(&pod, "agents.x-k8s.io/sandbox-name-hash"), format!("{hash:08x}"));
     assert!(text(&served, "/status/selector").contains(&format!("agents.x-k8s.io/sandbox-name-hash={hash:08x}")));
@@ -196,7 +197,7 @@ async fn kubectl_scales_to_none_and_one() {
     assert!(!text(&scale, "/status/selector").is_empty(), "{scale}");
 }
 
-/// A client that knows only v1beta1 reads, forgets `replicas`, and writes.
+/// A client that knows only v1beta1 reads the object, drops `replicas`, and writes it back.
 async fn an_update_that_drops_replicas_changes_nothing() {
     let ns = namespace("forgetful").await;
     ns.create(sandbox("kept", json!({ "operatingMode": "Suspended" }))).await;
@@ -222,7 +223,7 @@ async fn a_service_comes_and_goes_as_asked() {
     ns.merge(SANDBOX, "asked", json!({ "spec": { "service": true } })).await;
     ns.until(SANDBOX, "asked", "served", |s| message(s, "Ready") == "Pod is Ready; Service Exists").await;
     let service = uid(&ns.get(SERVICE, "asked").await).to_owned();
-    // Unset keeps it.
+    // An unset field keeps the Service.
     ns.merge(SANDBOX, "asked", json!({ "spec": { "service": null }, "metadata": { "labels": { "x": "y" } } })).await;
     let served = ns
         .until(SANDBOX, "asked", "observed", |s| {
@@ -272,7 +273,7 @@ async fn a_pod_of_somebody_else_is_left_alone() {
     ns.until(SANDBOX, "taken", "said", said).await;
     assert_eq!(uid(&ns.get(POD, "taken").await), uid(&foreign));
     assert_eq!(controller(&ns.get(POD, "taken").await), "");
-    // The way is free once it is gone.
+    // The Sandbox continues when the foreign pod is deleted.
     ns.delete(POD, "taken").await;
     ns.until(SANDBOX, "taken", "Ready", ready).await;
 }
@@ -305,7 +306,7 @@ async fn multiple_pods_are_reported_and_not_deleted() {
     ns.until(SANDBOX, "double", "Ready with one", ready).await;
 }
 
-/// The usual way to see that a pod was replaced: delete it, wait for not Ready, wait for Ready.
+/// The usual way to observe that a pod was replaced: delete it, wait for not Ready, and wait for Ready.
 async fn a_deleted_pod_is_not_ready_at_once_and_replaced() {
     let ns = namespace("pod-deleted").await;
     ns.create(sandbox("held", json!({}))).await;
@@ -321,7 +322,7 @@ async fn a_deleted_pod_is_not_ready_at_once_and_replaced() {
     assert_ne!(uid(&ns.get(POD, "held").await), uid(&pod));
 }
 
-/// A pod that is going does not count, though its own status says Ready to the last.
+/// A terminating pod does not count, although its own status reports Ready until the end.
 async fn a_quick_resume_waits_for_the_old_pod_to_go() {
     let ns = namespace("quick").await;
     ns.create(sandbox("quick", json!({}))).await;
@@ -349,7 +350,7 @@ async fn a_volume_claim_of_somebody_else_is_not_mounted() {
     let said = |s: &Value| message(s, "Ready").contains("home-wants exists and does not belong to this Sandbox");
     ns.until(SANDBOX, "wants", "said", said).await;
     assert!(ns.find(POD, "wants").await.is_none());
-    // Offered by its owner, it is taken with what is in it.
+    // If its owner labels the volume claim as adoptable, the Sandbox adopts it with its content.
     let offer = json!({ "metadata": { "labels": { "agents.x-k8s.io/adoptable": "true" } } });
     let offered = ns.merge(VOLUME_CLAIM, "home-wants", offer).await;
     let sandbox = ns.until(SANDBOX, "wants", "Ready", ready).await;

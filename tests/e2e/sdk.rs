@@ -1,4 +1,5 @@
-//! Upstream's Python SDK against the operator, in a virtual environment that the test makes. No kubectl is involved.
+//! Upstream's Python SDK against the operator, in a virtual environment that the test creates. The test does not use
+//! kubectl.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,7 +14,7 @@ use super::pool::filled;
 use super::setup::{namespace, setup};
 use crate::framework::{Capability, Test};
 
-/// The newest at the time of writing; pinned, so that the same thing is tested every time.
+/// The newest version at the time of writing, pinned so that every run tests the same version.
 const SDK: &str = "k8s-agent-sandbox==1.0.8";
 
 pub(super) fn tests() -> Vec<Test> {
@@ -31,7 +32,7 @@ async fn the_python_sdk_creates_awaits_lists_and_deletes() {
     let mut script = Command::new(python);
     script.arg("-c").arg(include_str!("sdk.py"));
     script.arg(setup().await.cluster.kubeconfig()).arg(&ns.namespace).arg("python-pool");
-    // The SDK reads this one where it is not told better: it must not find anybody's cluster.
+    // By default, the SDK reads this kubeconfig. It must not find another cluster.
     script.env_remove("KUBECONFIG").env("HOME", "/nonexistent");
     let claimed = tokio::spawn(watch_claims(ns.clone()));
     let seen: Value = serde_json::from_str(run(&mut script).await.trim()).expect("one JSON object");
@@ -47,7 +48,7 @@ async fn the_python_sdk_creates_awaits_lists_and_deletes() {
     let (claim, taken) = claimed.await.expect("the watch saw a claim and its Sandbox");
     assert_eq!(controller(&taken), uid(&claim));
     assert_eq!(label(&taken, "agents.x-k8s.io/created-by"), "python-client");
-    // What was claimed is refilled, and nothing of the claims is left.
+    // The pool is refilled, and no object of the claims is left.
     let taken = [text(&seen, "/sandbox"), text(&seen, "/cold/sandbox")];
     let left = |all: &super::namespace::Objects| all.len() == 2 && taken.iter().all(|name| !all.contains_key(*name));
     ns.until_all(SANDBOX, "only two warm ones are left", left).await;
@@ -62,17 +63,17 @@ async fn watch_claims(ns: super::namespace::TestNamespace) -> (Value, Value) {
     (claim, sandbox)
 }
 
-/// A virtual environment with the SDK, kept beside what was built; its python.
+/// The Python interpreter of a virtual environment with the SDK, which is kept in the target directory.
 async fn environment() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(SDK);
     let python = folder.join("bin/python");
-    // Made elsewhere and put in place whole, so that one that was interrupted is not taken for finished.
+    // The environment is created elsewhere and moved into place, so that an interrupted installation is not used.
     if !python.exists() {
         let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         run(Command::new("python3").args(["-m", "venv"]).arg(made.path())).await;
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SDK];
         run(Command::new(made.path().join("bin/python")).args(install)).await;
-        // Programs in it name its first place, its python does not need one.
+        // Programs in the environment contain its first path, but its interpreter does not need that path.
         std::fs::rename(made.keep(), &folder).expect("it is put in place");
     }
     python

@@ -18,7 +18,7 @@ pub(crate) struct Setup {
     pub(crate) plugins: PathBuf,
 }
 
-/// The shared one. It ends with the process.
+/// The shared control plane. It ends with the process.
 pub(crate) async fn setup() -> &'static Setup {
     static SETUP: OnceCell<Setup> = OnceCell::const_new();
     static TRIED: AtomicBool = AtomicBool::new(false);
@@ -29,19 +29,19 @@ pub(crate) async fn setup() -> &'static Setup {
     SETUP.get_or_init(start).await
 }
 
-/// A fresh namespace on the shared one.
+/// Creates a namespace on the shared control plane.
 pub(crate) async fn namespace(name: &str) -> TestNamespace {
     TestNamespace::new(&setup().await.cluster, name).await
 }
 
 impl Setup {
     async fn start() -> Self {
-        // First, since it is what takes longest and what fails.
+        // The build is first, because it takes longest and can fail.
         programs::paddock().await;
-        // It limits requests, as API servers do by default; that of the bursts does not.
+        // Priority and fairness limits requests, as API servers do by default. The cluster for bursts does not have it.
         let mut options = Options { audit: true, priority_and_fairness: true, ..Options::default().with_isolation() };
-        // One that does not isolate. All that tests share is there from the start: a test that added it would change what the
-        // others see.
+        // A RuntimeClass that does not isolate. All shared objects exist from the start, because adding one later would
+        // affect the other tests.
         options.runtime_classes.push(RuntimeClass { name: "host".to_owned(), handler: "runc".to_owned() });
         let cluster = Cluster::start(options).await.expect("a control plane");
         install(&cluster).await;
@@ -61,7 +61,7 @@ impl Setup {
     }
 }
 
-/// Installs the definitions, as the documentation says.
+/// Installs the CRDs as documented.
 pub(crate) async fn install(cluster: &Cluster) {
     let kubectl = cluster.kubectl();
     let crds = root!("crds");

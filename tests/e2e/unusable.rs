@@ -1,4 +1,4 @@
-//! Warm Sandboxes that no claim may have, on a real API server: the pool replaces them, and no claim waits for it.
+//! Warm Sandboxes that no claim may take, on a real API server: the pool replaces them, and no claim waits for that.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Waits until a pool has so many Ready Sandboxes and no others, none of which is this one.
+/// Waits until a pool has this number of Ready Sandboxes and no others, and none of them fulfils `without`.
 async fn filled_without(ns: &TestNamespace, pool: &Value, count: usize, without: impl Fn(&Value) -> bool) -> Objects {
     ns.until_all(SANDBOX, "the pool is filled, without what nobody may have", |all| {
         let members = members(all, uid(pool));
@@ -38,7 +38,7 @@ async fn edited_warm_sandbox_is_replaced_and_never_claimed() {
     let made = ns.create(pool("p", "t", json!({ "replicas": 1 }))).await;
     let full = filled(&ns, &made, 1).await;
     let member = full.keys().next().expect("one");
-    // The time of an end is the least of it; an image would run at the next start of the pod.
+    // A changed shutdown time is a small edit. A changed image would run at the next start of the pod.
     let change = json!({ "spec": { "shutdownTime": "2099-01-01T00:00:00Z", "shutdownPolicy": "Delete" } });
     ns.merge(SANDBOX, member, change).await;
     ns.create(claim("task", "p", json!({}))).await;
@@ -48,7 +48,7 @@ async fn edited_warm_sandbox_is_replaced_and_never_claimed() {
     ns.until_gone(SANDBOX, member).await;
 }
 
-/// Two nodes that no other test's pods are put on.
+/// Two nodes on which no other test's pods are scheduled.
 async fn nodes_of_its_own(ns: &TestNamespace) -> (Value, [String; 2]) {
     let names = ["a", "b"].map(|node| format!("{}-{node}", ns.namespace));
     for node in &names {
@@ -78,13 +78,13 @@ async fn warm_sandboxes_leave_a_cordoned_node() {
     let made = ns.create(pool("p", "t", json!({ "replicas": 4 }))).await;
     let full = filled(&ns, &made, 4).await;
     ns.until(POOL, "p", "says so", |p| p["status"]["readyReplicas"] == 4).await;
-    // Longer than the pool has anything to do of its own.
+    // After this time, the pool has no work of its own left.
     tokio::time::sleep(Duration::from_secs(12)).await;
     let on = |sandbox: &Value| text(sandbox, "/status/nodeName").to_owned();
     let left = on(full.values().next().expect("one"));
     assert!(nodes.contains(&left), "{left}");
     ns.kubectl(&["cordon", &left], None).await.expect("cordoned");
-    // Nothing else happens that the pool would be looked at for.
+    // The cordon is the only event that can cause a reconcile of the pool.
     filled_without(&ns, &made, 4, |m| on(m) == left).await;
     ns.until(POOL, "p", "says so", |p| p["status"]["readyReplicas"] == 4).await;
     ns.create(claim("task", "p", json!({}))).await;
@@ -103,7 +103,7 @@ async fn warm_sandbox_with_a_stuck_pod_is_replaced() {
     let made = ns.create(pool("p", "t", json!({ "replicas": 2 }))).await;
     let full = filled(&ns, &made, 2).await;
     let member = full.keys().next().expect("one");
-    // As a kubelet that hangs leaves it: asked to go, and there.
+    // The state that a hung kubelet leaves: the pod is terminating and still exists.
     let held = |by: Value| json!({ "metadata": { "finalizers": by } });
     ns.merge(POD, member, held(json!(["example.com/kubelet-hangs"]))).await;
     ns.kubectl(&["delete", "pod", member, "--wait=false", "--grace-period=1"], None).await.expect("asked");
@@ -141,7 +141,7 @@ async fn claim_starts_cold_when_an_admission_policy_denies_the_take() {
     ns.post(policies, &policy).await.expect("a policy");
     let bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
     ns.post(bindings, &binding).await.expect("its binding");
-    // API servers learn of a policy by a watch of their own.
+    // API servers receive a new policy through a watch of their own.
     let member = full.keys().next().expect("one");
     let try_it = ["annotate", "sandboxes.v1beta1.agents.x-k8s.io", member, "example.com/a=b", "--dry-run=server"];
     eventually("the policy has an effect", async || {
@@ -160,7 +160,7 @@ async fn claim_starts_cold_when_an_admission_policy_denies_the_take() {
     }
 }
 
-/// By the cluster's own role `edit`, which the rights in `deploy/` add to.
+/// Uses the cluster's role `edit`, to which the manifests in `deploy/` add rights.
 async fn edit_role_may_scale() {
     let ns = namespace("editor").await;
     let bind = ["create", "rolebinding", "editor", "--clusterrole=edit", "--user=editor"];
@@ -168,7 +168,7 @@ async fn edit_role_may_scale() {
     ns.create(super::manifests::sandbox("scaled", json!({}))).await;
     ns.create(pool("p", "t", json!({ "replicas": 1 }))).await;
     for what in ["sandboxes.v1beta1.agents.x-k8s.io/scaled", "sandboxwarmpools.v1beta1.extensions.agents.x-k8s.io/p"] {
-        // The role is put together by a controller.
+        // A controller aggregates the rules of the role.
         eventually_some(&format!("{what} is scaled"), async || {
             ns.kubectl(&["--as=editor", "scale", what, "--replicas=0"], None).await
         })

@@ -1,4 +1,4 @@
-//! The webhook, over TLS from the real API server: what it changes, denies and notes.
+//! The webhook, called over TLS by the real API server: the objects that it changes, denies and records.
 
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn bare_pod(name: &str, marker: Option<&str>, class: Option<&str>) -> Value {
     pod
 }
 
-/// What the API server says to somebody who is refused.
+/// The status with which the API server refuses an object.
 async fn refusal(ns: &TestNamespace, object: &Value) -> kube::core::Status {
     match ns.try_create(object).await {
         Err(kube::Error::Api(status)) => *status,
@@ -63,7 +63,7 @@ async fn a_marked_pod_that_names_the_hosts_kernel_is_denied() {
     let ns = namespace("host").await;
     let status = refusal(&ns, &bare_pod("a", Some("true"), Some("host"))).await;
     assert_eq!(status.code, 403, "{status:?}");
-    // Whether a plugin says it or the operator itself: what is wrong, and what would be right.
+    // The message has the problem and the remedy, whether a plugin or the operator itself denies the Pod.
     for part in ["\"host\"", "gvisor, kata"] {
         assert!(status.message.contains(part), "{part}: {}", status.message);
     }
@@ -73,11 +73,11 @@ async fn a_marked_pod_that_names_the_hosts_kernel_is_denied() {
 }
 
 async fn a_namespace_that_requires_isolation_has_it_from_its_first_pod_on() {
-    // What was meant to close must not open because of another word.
+    // A value other than `required` must not switch isolation off, unless it is `none`.
     for (required, class) in [("true", "gvisor"), ("none", ""), ("required", "gvisor")] {
         let labels = json!({ "policy.paddock.dev/isolation": required });
         let ns = TestNamespace::labelled(&setup().await.cluster, "isolated", labels).await;
-        // At once, whether or not the operator has seen the namespace.
+        // The Pod is created right after the namespace, whether or not the operator has received the namespace.
         let made = ns.create(bare_pod("a", None, None)).await;
         assert_eq!(text(&made, "/spec/runtimeClassName"), class, "{required}");
     }
@@ -104,7 +104,7 @@ async fn the_marker_comes_only_with_isolation_and_stays() {
         let output = label("isolated", how).await;
         assert!(output.contains("stays for as long as the Pod lives"), "{how}: {output}");
     }
-    // What is marked can still be used and deleted.
+    // A marked Pod can still be changed and deleted.
     ns.merge(POD, "isolated", json!({ "metadata": { "annotations": { "a": "b" } } })).await;
     ns.delete(POD, "isolated").await;
     ns.until_gone(POD, "isolated").await;
@@ -130,7 +130,7 @@ async fn mode_fields_are_synchronized() {
             "{name}"
         );
     }
-    // A client that knows v1beta1 alone writes what it knows back.
+    // A client that knows only v1beta1 writes back the fields that it knows.
     let mut known = ns.until(SANDBOX, "suspended", "acted on", |s| text(s, "/status/mode") == "Suspended").await;
     known["spec"].as_object_mut().expect("a spec").remove("replicas");
     known["spec"]["operatingMode"] = "Running".into();
@@ -211,7 +211,7 @@ async fn exec_updates_last_activity() {
     let mut stranger = bare_pod("stranger", None, None);
     merge(&mut stranger, &json!({ "spec": { "nodeName": null } }));
     ns.create(stranger).await;
-    // There is no kubelet behind these nodes: the connection fails, but only after it was admitted.
+    // These nodes have no kubelet, so the connection fails, but only after it was admitted.
     for pod in ["without", "stranger", "used"] {
         ns.kubectl_output(&["exec", pod, "--request-timeout=60s", "--", "true"], None).await;
     }
@@ -222,7 +222,7 @@ async fn exec_updates_last_activity() {
     assert_eq!(held.as_secs(), 3600, "one exec holds it awake for an hour");
     assert!(!noted(&ns.get(SANDBOX, "without").await), "nobody asks when it was used");
 
-    // A moment later there is nothing new to say.
+    // A second connection a moment later writes nothing new.
     let before = text(&used, "/metadata/resourceVersion").to_owned();
     ns.kubectl_output(&["exec", name(&used), "--request-timeout=60s", "--", "true"], None).await;
     let after = ns.get(SANDBOX, "used").await;

@@ -1,4 +1,5 @@
-//! What a claim costs the API server, counted from its audit log; and that the operator asks for nothing it may not.
+//! The cost of a claim for the API server, counted from the audit log. The last test checks that no request of the
+//! operator was forbidden.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -42,16 +43,16 @@ impl Line {
         format!("{} {resource}{slash}{sub}", text(&self.0, "/verb"))
     }
 
-    /// When it came in.
+    /// The time at which the request was received.
     fn at(&self) -> jiff::Timestamp {
         text(&self.0, "/requestReceivedTimestamp").parse().expect("a time")
     }
 }
 
-/// Lines of the audit log that name somebody or something.
+/// The lines of the audit log that contain `named` and fulfil the predicate.
 async fn audit(named: &str, wanted: impl Fn(&Line) -> bool) -> Vec<Line> {
     let log = tokio::fs::read_to_string(setup().await.cluster.audit_log()).await.expect("an audit log");
-    // Most are other tests'; and the last one may be half written.
+    // Most lines belong to other tests, and the last line may be incomplete.
     let lines = log.lines().filter(|line| line.contains(named));
     lines.filter_map(|line| serde_json::from_str(line).ok()).map(Line).filter(wanted).collect()
 }
@@ -60,7 +61,7 @@ fn operator() -> String {
     format!("{NAMESPACE}:{ACCOUNT}")
 }
 
-/// How often each thing was written.
+/// The number of writes by object and verb.
 type Counts = BTreeMap<String, usize>;
 
 fn show(title: &str, counts: &Counts, claims: usize) -> f64 {
@@ -73,7 +74,8 @@ fn show(title: &str, counts: &Counts, claims: usize) -> f64 {
     total
 }
 
-/// The writes in a namespace since a moment, events aside: the operator's, and everybody else's by who it was.
+/// The writes in a namespace since a time, without Events: the lines of the operator, and the counts of all other
+/// users.
 async fn since(ns: &TestNamespace, began: jiff::Timestamp) -> (Vec<Line>, Counts) {
     let namespace = ns.namespace.as_str();
     let wanted = |l: &Line| {
@@ -93,7 +95,7 @@ fn add(counts: &mut Counts, line: &Line) {
     *counts.entry(line.what()).or_default() += 1;
 }
 
-/// Claims one by one, each from its creation to its deletion.
+/// Creates claims one by one, each from its creation to its deletion.
 async fn a_warm_claim_is_ready_after_two_writes() {
     const CLAIMS: usize = 5;
     let ns = namespace("writes").await;
@@ -124,7 +126,8 @@ async fn a_warm_claim_is_ready_after_two_writes() {
             if line.at() > ready_at {
                 continue;
             }
-            // What Ready waits for, and what happens to come before it: the pod learns whose it is, the pool is refilled.
+            // Ready depends on the writes of the claim and its Sandbox. The pod's labels and the refill of the pool may
+            // happen before Ready too, but Ready does not wait for them.
             let waited_for = !line.what().ends_with("pods") && (named(line, &task) || named(line, &sandbox));
             add(if waited_for { &mut path } else { &mut beside }, line);
         }
@@ -135,13 +138,15 @@ async fn a_warm_claim_is_ready_after_two_writes() {
     show("in the meantime, without being waited for", &beside, CLAIMS);
     let total = show("from its creation to its deletion, refill included", &all, CLAIMS);
     show("by others", &others, CLAIMS);
-    // The webhook of the operator that acts has written the hint: what is left are the Sandbox and the claim's status.
+    // The webhook of the leading operator writes the hint, so only the writes of the Sandbox and of the claim's status
+    // are left.
     assert!(before_ready <= 2.0, "more than two writes before Ready: {path:?}");
-    // Six, and the pool's status when it is short of one for long, and when it is full again.
+    // Six writes, and two of the pool's status: one when it is short of a Sandbox for long, and one when it is full
+    // again.
     assert!(total <= 8.0, "{all:?}");
 }
 
-/// Claims one after the other without a pause: what is written about the pool is shared by many.
+/// Creates claims one after the other without a pause. Many claims share the writes of the pool.
 async fn in_a_stream_a_warm_claim_costs_seven_writes() {
     const CLAIMS: usize = 40;
     let ns = namespace("stream").await;
@@ -169,7 +174,7 @@ async fn in_a_stream_a_warm_claim_costs_seven_writes() {
     assert!(total <= 7.0, "{all:?}");
 }
 
-/// Waits until the operator has written nothing for a moment: what is still to come belongs to what was before.
+/// Waits until the operator has not written for a moment, so that late writes count for the phase that caused them.
 async fn settled(ns: &TestNamespace) {
     const QUIET: Duration = Duration::from_millis(1500);
     let began = Instant::now();
@@ -185,7 +190,7 @@ async fn settled(ns: &TestNamespace) {
     }
 }
 
-/// Last of all, so that everything that the other tests made it do is in the log.
+/// This is the last test, so that the log contains all requests that the other tests caused.
 async fn the_operator_was_never_forbidden_anything() {
     let ours = audit(ACCOUNT, |l| l.user() == operator()).await;
     assert!(!ours.is_empty(), "the operator is not in the audit log");

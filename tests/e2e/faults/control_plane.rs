@@ -1,4 +1,4 @@
-//! The control plane itself fails for a while: its API server restarts, its store stands still.
+//! Faults of the control plane itself: its API server restarts, and its etcd pauses.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ pub(super) fn tests() -> Vec<Test> {
     named![the_api_server_restarts_in_a_burst, etcd_pauses_for_longer_than_a_write_may_take]
 }
 
-/// It is killed, so that replies are lost with it; and it begins anew with no history, so that no watch can be resumed.
+/// The API server is killed, so replies are lost. It restarts without a history, so no watch can be resumed.
 async fn the_api_server_restarts_in_a_burst() {
     let (faults, _alone) = faults().await;
     let ns = TestNamespace::new(&faults.cluster, "restart").await;
@@ -31,7 +31,7 @@ async fn the_api_server_restarts_in_a_burst() {
     operator.process.kill().await.expect("it ends");
 }
 
-/// What was asked for is done when nobody waits for it any more.
+/// Requests are carried out after the operator has stopped waiting for them.
 async fn etcd_pauses_for_longer_than_a_write_may_take() {
     let (faults, _alone) = faults().await;
     let ns = TestNamespace::new(&faults.cluster, "still").await;
@@ -42,7 +42,7 @@ async fn etcd_pauses_for_longer_than_a_write_may_take() {
         burst.refilling().await;
         let store = faults.cluster.process("etcd").expect("it runs");
         store.pause().await.expect("it pauses");
-        // A write has five seconds.
+        // A write has a timeout of five seconds.
         tokio::time::sleep(Duration::from_secs(7)).await;
         store.resume().await.expect("it goes on");
     };
@@ -55,7 +55,7 @@ async fn etcd_pauses_for_longer_than_a_write_may_take() {
     operator.process.kill().await.expect("it ends");
 }
 
-/// Writes of which the operator does not know what became.
+/// The number of writes whose outcome the operator does not know.
 async fn lost(operator: &Operator) -> u64 {
     let metrics = operator.metrics().await;
     let unknown = |line: &&str| line.starts_with("paddock_writes_total") && line.contains("outcome=\"unknown\"");

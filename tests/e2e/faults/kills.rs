@@ -1,4 +1,4 @@
-//! The operator is killed after any of its writes, and goes on.
+//! The operator is killed after each of its writes, and its successor continues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -14,7 +14,8 @@ pub(super) fn tests() -> Vec<Test> {
     named![operator_survives_a_kill_after_any_write]
 }
 
-/// For which n the operator is killed after its n-th write: each of the first ten, then further and further apart.
+/// The values of n for which the operator is killed after its n-th write: the first ten, and then values further and
+/// further apart.
 const KILLED_AFTER: [u64; 30] = [
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 17, 22, 28, 35, 43, 52, 62, 73, 85, 98, 112, 127, 143, 160, 178, 197, 217, 238,
     260,
@@ -23,8 +24,8 @@ const POINTS: [Point; 3] = [Point::BeforeRequest, Point::BeforeReply, Point::Aft
 const CLAIMS: usize = 200;
 const WARM: usize = 50;
 
-/// In bursts of 200 claims, each of 30 values of n once: five kills share a burst, so that it takes a minute or two and
-/// not ten. `PADDOCK_KILLS=each` gives each value a burst of its own.
+/// Each of the 30 values of n is used once, in bursts of 200 claims. Five kills share a burst, so that the test takes a
+/// minute or two and not ten. `PADDOCK_KILLS=each` gives each value its own burst.
 async fn operator_survives_a_kill_after_any_write() {
     let (faults, _alone) = faults().await;
     let bursts = if std::env::var("PADDOCK_KILLS").is_ok_and(|v| v == "each") { KILLED_AFTER.len() } else { 6 };
@@ -32,9 +33,9 @@ async fn operator_survives_a_kill_after_any_write() {
     let mut killed = 0;
     for burst in 0..bursts {
         let shape = if burst % 2 == 0 { ApiShape::Upstream } else { ApiShape::Seed };
-        // Small ones first, since the sum of the others alone is most of the writes that there are.
+        // Each burst starts with small values, because the sum of the others is already most of the writes of a burst.
         let of_burst = KILLED_AFTER.iter().enumerate().filter(|(i, _)| i % bursts == burst);
-        // Shifted from burst to burst, so that each has every point.
+        // The point is shifted from kill to kill, so that each burst has every point.
         let kills: Vec<(u64, Point)> = of_burst.map(|(i, n)| (*n, POINTS[(i + i / bursts) % POINTS.len()])).collect();
         let at = Instant::now();
         killed += kills.len();
@@ -45,7 +46,7 @@ async fn operator_survives_a_kill_after_any_write() {
     println!("killed {killed} times in {bursts} bursts of {CLAIMS} claims, {:?}", began.elapsed());
 }
 
-/// Says after how many writes to kill, and where; 0 for never.
+/// The number of the write after which to kill, and the point. A number of 0 means never.
 #[derive(Default)]
 struct Trigger {
     after: AtomicU64,
@@ -57,7 +58,7 @@ async fn one_burst(faults: &Faults, shape: ApiShape, kills: &[(u64, Point)]) {
     let trigger = Arc::new(Trigger::default());
     let asked = trigger.clone();
     let decide = move |number, _: &http::Method, _: &str| {
-        // Once: what comes after it is not asked about until the next start.
+        // The trigger fires once. Later writes trigger nothing until it is set again.
         let due = |after| (after != 0 && number >= after).then_some(0);
         if asked.after.fetch_update(Ordering::SeqCst, Ordering::SeqCst, due).is_ok() {
             Fate::Kill(POINTS[asked.point.load(Ordering::SeqCst) as usize])

@@ -1,4 +1,5 @@
-//! Who leads: another replica takes over in the middle of a burst, and never do two act.
+//! Leader election: another replica becomes the leader in the middle of a burst, and two replicas never act at the same
+//! time.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ async fn another_replica_takes_over_from_a_leader_that_dies() {
     let start = async |which, name| faults.start(which, name, &faults.account, replica(&ns.namespace)).await;
     let first = start(0, "replica-1").await;
     eventually("the first leads", async || leads(&first).await).await;
-    // Ready without leading, since every replica is to admit.
+    // The standby is ready without leading, because every replica has to serve admission.
     let second = start(1, "replica-2").await;
     assert!(!leads(&second).await);
     let burst = Burst::prepare(&ns, ApiShape::Upstream, 20).await;
@@ -46,7 +47,7 @@ async fn another_replica_takes_over_from_a_leader_that_dies() {
     second.process.kill().await.expect("it was alive");
 }
 
-/// The leader lives on, and hears and says nothing: it has to stop by itself before another begins.
+/// The leader stays alive and loses its connection. It has to stop by itself before another replica starts.
 async fn a_leader_that_is_cut_off_stops_acting() {
     let (faults, _alone) = faults().await;
     let ns = TestNamespace::new(&faults.cluster, "cut-off").await;
@@ -73,7 +74,7 @@ async fn a_leader_that_is_cut_off_stops_acting() {
     }
 }
 
-/// Two operators must never act at once on one cluster, also where the other is upstream's.
+/// Two operators must never act on one cluster at the same time, even if the other one is upstream's operator.
 async fn operator_waits_for_upstreams_lease() {
     const LEASE: Kind = Kind("coordination.k8s.io/v1", "Lease", "leases");
     const UPSTREAM: &str = "a3317529.agent-sandbox.x-k8s.io";
@@ -93,7 +94,7 @@ async fn operator_waits_for_upstreams_lease() {
     }
     let operator = faults.start(0, "beside", &faults.account, replica(&ns.namespace)).await;
     ns.create(sandbox("waits", json!({}))).await;
-    // For longer than it takes to lead where nobody is in the way.
+    // This is longer than the operator needs to become the leader when the lease is free.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(6) {
         assert!(!leads(&operator).await, "it leads beside upstream's operator");

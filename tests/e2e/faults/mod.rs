@@ -1,8 +1,8 @@
-//! What can go wrong between the operator and the API server, on a control plane of their own.
+//! Faults between the operator and the API server, on their own control plane.
 //!
-//! Whatever it is, it happens in the middle of a burst of claims, and in the end each claim is Ready on a Sandbox of its own;
-//! a witness has watched every step. The operators serve the webhook, as they do by default: so claims are promised their
-//! Sandboxes, and operators die with what they have promised.
+//! Each fault happens in the middle of a burst of claims. In the end, each claim is Ready with a Sandbox of its own,
+//! and a witness has checked every event. The operators serve the webhook, as they do by default. Claims therefore have
+//! reservations, and a killed operator loses its reservations.
 
 mod control_plane;
 mod kills;
@@ -28,15 +28,16 @@ pub(super) fn tests() -> Vec<Test> {
     parts.into_iter().flatten().collect()
 }
 
-/// The control plane, used by one test at a time: an operator here serves one namespace, or stands for election.
+/// The control plane. One test at a time uses it, because an operator here serves one namespace or takes part in the
+/// leader election.
 pub(super) struct Faults {
     pub(super) cluster: Cluster,
     pub(super) account: PathBuf,
-    /// For the two operators that there are at once at the most.
+    /// The ports of the two operators that run at most at the same time.
     ports: [Ports; 2],
-    /// Of their webhooks.
+    /// The Service of their webhooks.
     service: Service,
-    /// Those that were started last: what a test that failed left behind must not get in the way of the next.
+    /// The operators that were started last. Those of a failed test must not disturb the next test.
     last: std::sync::Mutex<[Option<Process>; 2]>,
     one_at_a_time: Mutex<()>,
 }
@@ -75,14 +76,14 @@ pub(super) async fn faults() -> (&'static Faults, MutexGuard<'static, ()>) {
     (faults, faults.one_at_a_time.lock().await)
 }
 
-/// An operator for one namespace alone, that does not wait for a lease.
+/// An operator for one namespace, without leader election.
 pub(super) async fn alone(faults: &Faults, ns: &TestNamespace, kubeconfig: &Path) -> Operator {
     let flags = vec!["--leader-elect=false".to_owned(), format!("--namespace={}", ns.namespace)];
     faults.start(0, &format!("operator-{}", ns.namespace), kubeconfig, flags).await
 }
 
-/// Flags of a replica whose lease is shorter than the usual 15 s. Not much shorter: on a busy machine a leader must not lose
-/// its lease because it came late to renew it.
+/// The flags of a replica whose lease is shorter than the default of 15 s. It is not much shorter, because a leader on
+/// a busy machine must not lose its lease by a late renewal.
 fn replica(namespace: &str) -> Vec<String> {
     let flags = ["--lease-duration=12s", "--lease-renew-deadline=10s", "--lease-retry-period=500ms"];
     flags.map(str::to_owned).into_iter().chain([format!("--namespace={namespace}")]).collect()

@@ -1,4 +1,4 @@
-//! What goes wrong on the way between the operator and the API server.
+//! Faults of the network between the operator and the API server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,7 +33,7 @@ async fn conflicts_refusals_and_lost_replies_are_survived() {
         if is_calm.load(Ordering::SeqCst) {
             return Fate::Pass;
         }
-        // Primes, so that every mixture comes about.
+        // The numbers are primes, so that every combination happens.
         let fate = match () {
             () if number.is_multiple_of(7) => Fate::Overtake,
             () if number.is_multiple_of(11) => Fate::Refuse(StatusCode::TOO_MANY_REQUESTS),
@@ -69,23 +69,24 @@ async fn conflicts_refusals_and_lost_replies_are_survived() {
 
 async fn retry_after_is_kept_during_429() {
     let soonest = storm(StatusCode::TOO_MANY_REQUESTS, 1000).await;
-    // `Retry-After: 1`, less what a timer may be early.
+    // `Retry-After: 1`, less the tolerance of a timer.
     assert!(soonest >= Duration::from_millis(950), "asked again after {soonest:?}");
 }
 
 async fn backoff_grows_during_500() {
-    // The waits double from 50 ms on: six tries of each in the time.
+    // The wait doubles from 50 ms on, so each request is tried six times in this period.
     let soonest = storm(StatusCode::INTERNAL_SERVER_ERROR, 2500).await;
     assert!(soonest >= Duration::from_millis(20), "asked again after {soonest:?}");
 }
 
-/// As for a moment after its start: "the server could not find the requested resource", which is not the object.
+/// The status is the API server's answer for a moment after its start, "the server could not find the requested
+/// resource". It is about the kind and not about the object.
 async fn not_found_of_a_kind_deletes_no_object() {
     storm(StatusCode::NOT_FOUND, 2500).await;
 }
 
-/// For some seconds everything is refused, reads too, and every watch is cut at the beginning. Answers how soon a change was
-/// asked for again.
+/// All requests are refused for some seconds, reads included, and every watch is cut at the beginning. Returns the
+/// shortest time after which a change was tried again.
 async fn storm(status: StatusCode, most: u64) -> Duration {
     let (faults, _alone) = faults().await;
     let ns = TestNamespace::new(&faults.cluster, "storm").await;
@@ -110,7 +111,7 @@ async fn storm(status: StatusCode, most: u64) -> Duration {
     soonest
 }
 
-/// Every quarter of a second all watches are cut, and each that is begun anew is told that its version is too old.
+/// All watches are cut every quarter of a second, and each new watch gets the error that its version is too old.
 async fn watches_that_expire_are_listed_again() {
     let (faults, _alone) = faults().await;
     let ns = TestNamespace::new(&faults.cluster, "expired").await;
@@ -120,7 +121,7 @@ async fn watches_that_expire_are_listed_again() {
     let expiring = async {
         burst.under_way().await;
         let mut times = 0;
-        // Twelve times, and as often as a slow machine needs for more than forty new watches.
+        // At least twelve times, and as often as a slow machine needs for more than forty new watches.
         eventually("watches are begun anew", async || {
             proxy.expire_watches();
             tokio::time::sleep(Duration::from_millis(250)).await;

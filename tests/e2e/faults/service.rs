@@ -1,4 +1,4 @@
-//! One address for the webhook, as a Service is, and behind it whichever replica listens.
+//! One address for the webhook, like that of a Service, with the listening replicas behind it.
 
 use std::net::Ipv4Addr;
 
@@ -7,18 +7,18 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::e2e::operator::NAMESPACE;
 
-/// An address that leads to the first replica, or to the second where the first is gone; to none, it ends the connection at
-/// once.
+/// An address that leads to the first replica, or to the second one if the first does not listen. If neither listens,
+/// the connection ends at once.
 ///
-/// Not to both in turn: to a loopback address API servers speak HTTP/2, and all they ask goes over one connection. So it is
-/// the one that leads first who is asked.
+/// It does not alternate between them. An API server speaks HTTP/2 to a loopback address and sends all requests over
+/// one connection, so the replica that leads first gets the requests.
 pub(super) struct Service {
     port: u16,
     replicas: [u16; 2],
 }
 
 impl Service {
-    /// Begins to listen.
+    /// Starts to listen.
     pub(super) async fn start(replicas: [u16; 2]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -31,7 +31,7 @@ impl Service {
         Self { port, replicas }
     }
 
-    /// Flags of the first or the second replica.
+    /// The flags of the first or the second replica.
     pub(super) fn flags(&self, which: usize) -> [String; 3] {
         [
             format!("--webhook-bind-address=127.0.0.1:{}", self.replicas[which]),
@@ -44,7 +44,7 @@ impl Service {
 async fn lead(mut client: TcpStream, replicas: [u16; 2]) {
     for port in replicas {
         if let Ok(mut replica) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
-            // However it ends: a replica that dies breaks its connections.
+            // The result does not matter, because a replica that dies breaks its connections.
             let _ = copy_bidirectional(&mut client, &mut replica).await;
             return;
         }

@@ -1,4 +1,4 @@
-//! The webhook is gone, or a plugin that it asks hangs: claims are served all the same.
+//! Claims are served although the webhook is unavailable or a plugin of the webhook hangs.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(super) fn tests() -> Vec<Test> {
 
 const MARKER: &str = "policy.paddock.dev/generated-code";
 
-/// A control plane of a test's own: a webhook that is gone is in everybody's way.
+/// A control plane for one test, because a missing webhook would disturb all other tests.
 async fn scene() -> (Cluster, PathBuf) {
     programs::paddock().await;
     let options = Options { nodes: 4, ..Options::default().with_isolation() };
@@ -33,7 +33,7 @@ async fn scene() -> (Cluster, PathBuf) {
     (cluster, account)
 }
 
-/// Flags of an operator that serves the webhook.
+/// The flags of an operator that serves the webhook.
 fn admitting(cluster: &Cluster) -> Vec<String> {
     let port = cluster.port().expect("a free port");
     vec![
@@ -48,7 +48,7 @@ fn marked(mut object: Value) -> Value {
     object
 }
 
-/// The replica at the webhook's address dies in the middle of a burst; the one that acts lives on.
+/// The replica at the webhook's address dies in the middle of a burst, and the leader stays alive.
 async fn claims_are_served_without_the_webhook() {
     let (cluster, account) = scene().await;
     let ns = TestNamespace::new(&cluster, "gone").await;
@@ -59,7 +59,7 @@ async fn claims_are_served_without_the_webhook() {
     let admits = start("admits", of_both().chain(admitting(&cluster)).collect()).await;
     assert!(!leads(&admits).await);
     let bare = |name: &str| marked(object(POD, name, pod()["spec"].clone()));
-    // It is ready when it has registered itself; API servers hear of it a little later.
+    // The replica is ready when it has registered the webhook. API servers receive the registration a little later.
     eventually("the webhook is asked", async || {
         let made = ns.create(bare("asked")).await;
         let asked = text(&made, "/spec/runtimeClassName") == "gvisor";
@@ -75,10 +75,10 @@ async fn claims_are_served_without_the_webhook() {
         admits.process.kill().await.expect("it was alive");
     };
     burst.create_during(80, Retry::Never, dies).await;
-    // It does not act, so its word would bind nobody.
+    // The replica does not lead, so it must not make reservations.
     assert_eq!(burst.promised(), 0, "a replica that does not lead promised Sandboxes");
 
-    // What fails closed is refused, since nobody says whether it may be.
+    // A request whose webhook has the failure policy Fail is refused.
     let pool = ns.get(POOL, "p").await;
     let mut forged = sandbox("forged", json!({}));
     forged["metadata"]["ownerReferences"] = json!([{
@@ -91,7 +91,8 @@ async fn claims_are_served_without_the_webhook() {
         }
     }
     burst.settle(80, Surplus::Never).await;
-    // What fails open goes on, with what the reconcile itself asks: also generated code, and it is isolated.
+    // A request whose webhook has the failure policy Ignore is admitted, and the reconcile asks the plugins itself.
+    // Generated code is isolated too.
     ns.create(sandbox("plain", json!({}))).await;
     ns.create(marked(sandbox("generated", json!({})))).await;
     for name in ["plain", "generated"] {
@@ -101,12 +102,12 @@ async fn claims_are_served_without_the_webhook() {
     assert_eq!(text(&isolated, "/spec/runtimeClassName"), "gvisor");
 }
 
-/// It is asked for every claim and for the pool's size, and never answers.
+/// The plugin is asked for every claim and for the size of the pool, and never answers.
 async fn hanging_plugin_delays_no_claim() {
     const DEADLINE: &str = "250ms";
     let (cluster, account) = scene().await;
     let ns = TestNamespace::new(&cluster, "hangs").await;
-    // A pool with room is asked for its size, one of a fixed size is not.
+    // A pool with a range asks for its size. A pool of a fixed size does not.
     let beside = TestNamespace::new(&cluster, "hangs-too").await;
     let plugins = cluster.dir().join("plugins");
     std::fs::create_dir(&plugins).expect("a directory");
@@ -117,7 +118,7 @@ async fn hanging_plugin_delays_no_claim() {
         "hooks": ["pool-size", "admission"],
         "settings": { "mode": "spin" },
         "failurePolicy": "Ignore",
-        // More than it can burn in its time, so that the clock has to stop it.
+        // More fuel than the call can use before its deadline, so that the deadline stops it.
         "limits": { "fuel": 5_000_000_000_u64, "deadline": DEADLINE },
     });
     std::fs::write(plugins.join("hangs.yaml"), bound.to_string()).expect("a file");
@@ -127,7 +128,7 @@ async fn hanging_plugin_delays_no_claim() {
     let operator = Operator::start(&cluster, Plan { name: "hangs", kubeconfig: &account, flags }).await;
     let began = Instant::now();
     beside.create(object(SEED_TEMPLATE, "t", json!({ "template": pod() }))).await;
-    // Asked twice, to change it and to let it in.
+    // The webhook asks twice: in the mutating and in the validating review.
     let review = began.elapsed();
     assert!(review > Duration::from_millis(250), "nobody was asked: {review:?}");
     let roomy = json!({ "templateRef": { "name": "t" }, "minReady": 1, "maxReady": 6 });
@@ -147,7 +148,7 @@ async fn hanging_plugin_delays_no_claim() {
     let calls = sum("paddock_plugin_duration_seconds_count", "");
     let failed =
         |why: &str, hook: &str| sum("paddock_plugin_failures_total", &format!("failure=\"{why}\",hook=\"{hook}\""));
-    // Reviews may have brought the one hook into quarantine before a reconcile asked it.
+    // Reviews may have put the hook `admission` into quarantine before a reconcile asked it.
     let stopped = failed("deadline", "pool-size");
     let left_alone = failed("quarantined", "admission");
     println!(
@@ -155,7 +156,7 @@ async fn hanging_plugin_delays_no_claim() {
          {left_alone} times; the first review took {review:?}"
     );
     assert!(stopped > 0 && left_alone > 0, "{metrics}");
-    // Each call was ended by its deadline: not by its fuel, which lasts many times as long, whatever the machine does beside.
+    // The deadline stopped each call. The fuel lasts many times longer, even on a busy machine.
     assert_eq!(sum("paddock_plugin_failures_total", "failure=\"fuel\""), 0, "{metrics}");
     assert!(sum("paddock_plugin_duration_seconds_bucket", "le=\"1\"") > 0, "{metrics}");
 }

@@ -1,4 +1,4 @@
-//! One operation on the model, and the same on the real API server.
+//! Carries out one operation on the model and on the real API server.
 
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -9,13 +9,13 @@ use crate::e2e::kinds::{Kind, POD};
 use crate::e2e::namespace::TestNamespace;
 use crate::sim::api::{Api, Deletion, Id, Part, Refused, Resource};
 
-/// How an operation was answered, and what the object is afterwards: null where there is none.
+/// The answer to an operation and the object afterwards, which is null if it does not exist.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) code: u16,
     pub(super) reason: String,
     pub(super) message: String,
-    /// What creations and patches are answered with.
+    /// The object in the answer to a creation or a patch.
     pub(super) answered: Value,
     pub(super) stored: Value,
 }
@@ -30,7 +30,7 @@ pub(super) fn resource(kind: Kind) -> Resource {
     Resource::named(kind.0, kind.1).expect("the model knows it")
 }
 
-/// Does it on the model.
+/// Carries out an operation on the model.
 pub(super) fn on_model(api: &mut Api, namespace: &str, placeholders: &Placeholders, operation: &Operation) -> Reply {
     let target = operation.target();
     let id = id(&target, namespace);
@@ -73,7 +73,7 @@ pub(super) fn on_model(api: &mut Api, namespace: &str, placeholders: &Placeholde
     Reply { code, reason: reason.to_owned(), message, answered, stored }
 }
 
-/// As the model's own scheduler does it, to a pod that stays and has no node.
+/// Binds a pod that is not terminating and has no node, as the model's own scheduler does.
 fn bind(api: &mut Api, id: &Id) -> Result<Value, Refused> {
     let pod = api.get(id).cloned().ok_or(Refused::NotFound)?;
     if pod["spec"]["nodeName"].is_string() || pod["metadata"]["deletionTimestamp"].is_string() {
@@ -82,7 +82,7 @@ fn bind(api: &mut Api, id: &Id) -> Result<Value, Refused> {
     api.patch(id, Part::Whole, &json!({ "spec": { "nodeName": NODE } })).map(|_| Value::Null)
 }
 
-/// Does it on the real one.
+/// Carries out an operation on the real API server.
 pub(super) async fn on_real(ns: &TestNamespace, placeholders: &Placeholders, operation: &Operation) -> Reply {
     let (kind, name) = operation.target();
     let collection = kind.path(&ns.namespace);

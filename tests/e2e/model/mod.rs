@@ -1,9 +1,9 @@
-//! The model API server of the simulation, held to the real one: the same random operations on both have to get the same
-//! answers, the same objects and the same watch events in the same order.
+//! A comparison of the simulation's model API server with a real one. The same random operations on both have to give
+//! the same answers, the same objects and the same watch events in the same order.
 //!
-//! The control plane is one of its own, with the controllers alone that the model stands in for; they are paused while
-//! operations are played, and work off what there is in between. `PADDOCK_MODEL_SEED=N` plays one seed,
-//! `PADDOCK_MODEL_OPERATIONS=N` more or fewer operations.
+//! The control plane is used by this test only, and it runs only the controllers that the model replaces. They are
+//! paused while operations are carried out, and do their work in between. `PADDOCK_MODEL_SEED=N` runs one seed.
+//! `PADDOCK_MODEL_OPERATIONS=N` changes the number of operations.
 
 mod backends;
 mod normalize;
@@ -38,17 +38,17 @@ pub(super) fn tests() -> Vec<Test> {
 
 const SEEDS: u64 = 5;
 const OPERATIONS: u32 = 160;
-/// Operations between two turns of the controllers.
+/// The number of operations between two turns of the controllers.
 const TURN: u32 = 40;
-/// In how many orders the model's controllers work. The real ones read their watches and work off their queue side by side,
-/// so in a circle of owners, say, who is deleted and who stays depends on who was looked at first: they have to end as the
-/// model does in one of these.
+/// The number of orders in which the model's controllers work. The real controllers read their watches and process
+/// their queue in parallel. In a cycle of owners, for example, the order decides which objects are deleted. The real
+/// result has to match the model's result in one of these orders.
 const ORDERS: usize = 48;
-/// What the real controllers have left has to stay for so long before it counts.
+/// The result of the real controllers counts if it stays the same for this long.
 const STILL: Duration = Duration::from_millis(500);
-/// In which a request has been carried out whose sender was paused.
+/// The time in which a request of a paused process is carried out.
 const UNDER_WAY: Duration = Duration::from_millis(200);
-/// They collect garbage, guard volume claims, and give a namespace the account that pods need.
+/// These controllers collect garbage, protect volume claims, and create the ServiceAccount that pods need.
 const CONTROLLERS: &str =
     "garbage-collector-controller,persistentvolumeclaim-protection-controller,serviceaccount-controller";
 
@@ -61,7 +61,7 @@ async fn model_answers_as_the_real_api_server() {
     let cluster = Cluster::start(options).await.expect("a control plane");
     setup::install(&cluster).await;
     let controllers = cluster.process("kube-controller-manager").expect("it runs");
-    // Begun anew it knows the definitions; else it would look for new ones in half a minute.
+    // After a restart, the controllers know the CRDs. Otherwise they would discover them only after half a minute.
     controllers.restart().await.expect("it starts again");
     collects(&TestNamespace::new(&cluster, "collects").await).await;
     let (began, mut played, mut events) = (Instant::now(), 0, 0);
@@ -81,7 +81,7 @@ async fn model_answers_as_the_real_api_server() {
     println!("{played} operations and {events} watch events alike on both, {:?}", began.elapsed());
 }
 
-/// Waits until garbage is collected.
+/// Waits until the garbage collector works.
 async fn collects(ns: &TestNamespace) {
     let owner = ns.create(sandbox("owner", json!({}))).await;
     let mut owned = sandbox("owned", json!({}));
@@ -93,18 +93,19 @@ async fn collects(ns: &TestNamespace) {
     ns.until_gone(SANDBOX, "owned").await;
 }
 
-/// What one side has in store.
+/// The stored objects of one side.
 type Objects = BTreeMap<Target, Value>;
 
-/// Of what goes already, who owns it may depend on who was gone first when it was looked at for the last time: nobody looks
-/// again. Where no order gives just what there is, those are left out.
+/// Whether owner references are compared. The references of a terminating object may depend on the order in which its
+/// owners were removed, because no controller processes the object again. If no order of the model gives exactly the
+/// real result, they are not compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owners {
     All,
     OfWhatStays,
 }
 
-/// One seed's play.
+/// The run of one seed.
 struct Play {
     seed: u64,
     rng: Rng,
@@ -114,17 +115,17 @@ struct Play {
     theirs: Placeholders,
     feeds: BTreeMap<Kind, Feed>,
     last: VecDeque<String>,
-    /// Watch events compared.
+    /// The number of compared watch events.
     events: usize,
 }
 
-/// What the watches of one kind deliver, and up to where it was compared.
+/// The events of one kind's watches, and the position up to which they were compared.
 struct Feed {
     seen: Arc<Mutex<Vec<Snapshot>>>,
     task: JoinHandle<()>,
-    /// Of the real one: a version.
+    /// The position in the real watch, as a version.
     since: u64,
-    /// Of the model: a place in its log.
+    /// The position in the model's log.
     position: usize,
 }
 
@@ -149,13 +150,13 @@ impl Play {
         Self { seed, rng, ns, model, ours, theirs, feeds, last: VecDeque::new(), events: 0 }
     }
 
-    /// Fails with all that is needed to see it again.
+    /// Fails with all information that is needed to repeat the run.
     fn fail(&self, what: &str) -> ! {
         let last: Vec<&str> = self.last.iter().map(String::as_str).collect();
         panic!("{what}\nPADDOCK_MODEL_SEED={}, after, the last at the end:\n{}", self.seed, last.join("\n"));
     }
 
-    /// One operation on both.
+    /// Carries out one operation on both sides.
     async fn one(&mut self) {
         let there = there(&self.model);
         let operation = Chooser { rng: &mut self.rng, there: &there, placeholders: &self.ours }.operation();
@@ -194,7 +195,7 @@ impl Play {
         differ(&ours, &theirs, kind).map_or(Ok(()), Err)
     }
 
-    /// The events so far are compared; then the controllers work off what there is, on both.
+    /// Compares the events so far. Then the controllers of both sides do their work.
     async fn turn(&mut self, controllers: &Process) {
         for kind in KINDS {
             self.compare_events(kind).await;
@@ -207,7 +208,7 @@ impl Play {
             if self.ended_alike(&ends, &self.theirs().await).is_ok() {
                 tokio::time::sleep(STILL).await;
                 controllers.pause().await.expect("it pauses");
-                // A request that was under way may be carried out yet.
+                // A request that was sent before the pause may still be carried out.
                 tokio::time::sleep(UNDER_WAY).await;
                 let theirs = self.theirs().await;
                 if let Ok(end) = self.ended_alike(&ends, &theirs) {
@@ -223,7 +224,7 @@ impl Play {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        // What came meanwhile came in any order.
+        // The events of the controllers have no fixed order, so they are skipped.
         for kind in KINDS {
             let since = version(&self.ns, kind).await;
             let position = self.model.changes(resource(kind)).len();
@@ -243,7 +244,7 @@ impl Play {
         all
     }
 
-    /// The end at which the real controllers have arrived; else where they differ from the last of them.
+    /// The model's end that matches the result of the real controllers, or else the difference from the last end.
     fn ended_alike<'a>(&self, ends: &'a [Api], theirs: &Objects) -> Result<&'a Api, String> {
         let exact = ends.iter().find(|end| self.difference(end, theirs, Owners::All).is_none());
         if let Some(end) = exact {
@@ -259,7 +260,7 @@ impl Play {
         Err(last)
     }
 
-    /// Where the two sides have something else in store.
+    /// The difference between the stored objects of the two sides.
     fn difference(&self, model: &Api, theirs: &Objects, which: Owners) -> Option<String> {
         let ours: Objects = there(model).into_iter().collect();
         let targets: BTreeSet<&Target> = ours.keys().chain(theirs.keys()).collect();
@@ -293,8 +294,8 @@ impl Play {
         }
     }
 
-    /// The real events that are yet to be compared. A built-in kind may be written anew with nothing in it that is looked
-    /// at, as a volume claim is by its first update: that the model need not do.
+    /// The real events that were not compared yet. A built-in kind may be written without any visible change, as a
+    /// volume claim is by its first update. The model does not have to do that.
     fn news(&self, kind: Kind) -> Vec<Snapshot> {
         let feed = &self.feeds[&kind];
         let all = feed.seen.lock().expect("no panic");
@@ -350,7 +351,7 @@ impl Play {
     }
 }
 
-/// Lets the model's controllers work in one of the orders that there are.
+/// Lets the model's controllers work in a random order.
 fn worked_off(mut model: Api, mut rng: Rng) -> Api {
     while model.gc_pending() {
         model.gc_step(|n| rng.usize(..n));
@@ -358,7 +359,7 @@ fn worked_off(mut model: Api, mut rng: Rng) -> Api {
     model
 }
 
-/// Everything in the model's store.
+/// All objects in the model's store.
 fn there(model: &Api) -> Vec<(Target, Value)> {
     let of_kind = |kind: Kind| {
         let objects = model.list(resource(kind));

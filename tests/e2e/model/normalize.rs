@@ -1,18 +1,19 @@
-//! What of an object has to be the same on both sides.
+//! The parts of an object that have to be the same on both sides.
 
 use serde_json::{Map, Value, json};
 
 use super::placeholders::Placeholders;
 use crate::e2e::kinds::Kind;
 
-/// What says nothing about what was asked for.
+/// Fields whose values do not depend on the request.
 const CHOSEN: [&str; 4] = ["resourceVersion", "creationTimestamp", "managedFields", "selfLink"];
 
-/// An object without what its server chose: UIDs are symbols, and of a deletion it counts that it is there.
+/// An object without the values that its server chose: UIDs become placeholders, and a deletion timestamp only has to
+/// exist.
 pub(super) fn normalize(object: &Value, placeholders: &Placeholders, kind: Kind) -> Value {
     let mut object = object.clone();
     let Some(fields) = object.as_object_mut() else { return object };
-    // Lists of built-in kinds leave them out.
+    // Lists of built-in kinds omit these fields.
     fields.remove("apiVersion");
     fields.remove("kind");
     let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) else { return object };
@@ -20,7 +21,7 @@ pub(super) fn normalize(object: &Value, placeholders: &Placeholders, kind: Kind)
         metadata.remove(field);
     }
     if !custom(kind) {
-        // Of built-in kinds nobody here reads it.
+        // No part of Paddock reads the generation of built-in kinds.
         metadata.remove("generation");
     }
     for field in ["finalizers", "ownerReferences", "labels", "annotations"] {
@@ -40,8 +41,8 @@ pub(super) fn normalize(object: &Value, placeholders: &Placeholders, kind: Kind)
     object
 }
 
-/// Whether the real one's is as the model's. Of this project's kinds everything has to be the same. Built-in kinds have
-/// defaults and states that the model does not know: of them, what the model has.
+/// The difference between the model's object and the real one. For the project's kinds, everything has to be the same.
+/// Built-in kinds have defaults and states that the model does not know, so only the model's fields are compared.
 pub(super) fn differ(model: &Value, real: &Value, kind: Kind) -> Option<String> {
     if model.is_null() || real.is_null() || custom(kind) {
         return (model != real).then(|| format!("the model's: {model:#}\nthe real one's: {real:#}"));
@@ -61,7 +62,7 @@ fn is_nothing(value: &Value) -> bool {
     value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
 }
 
-/// Of `whole`, the fields that `model` has too.
+/// The part of `whole` with the fields that `model` has too.
 fn like(whole: &Value, model: &Value) -> Value {
     match (whole, model) {
         (Value::Object(whole), Value::Object(model)) => {

@@ -1,4 +1,5 @@
-//! Random operations, told without what a server chooses: UIDs and versions are symbols that each side translates.
+//! Random operations without the values that a server chooses: UIDs and versions are placeholders, which each side
+//! translates.
 
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use crate::e2e::kinds::{
     TEMPLATE, VOLUME_CLAIM,
 };
 
-/// What both know.
+/// The kinds that both sides know.
 pub(super) const KINDS: [Kind; 12] = [
     SANDBOX,
     TEMPLATE,
@@ -25,7 +26,7 @@ pub(super) const KINDS: [Kind; 12] = [
     NETWORK_POLICY,
     ENDPOINT_SLICE,
 ];
-/// Few, so that names come again.
+/// There are only a few names, so that names are reused.
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// One object, by kind and name.
@@ -34,7 +35,7 @@ pub(super) type Target = (Kind, String);
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     Create(Value),
-    /// A merge patch, of the object or of its status.
+    /// A merge patch of the object or of its status.
     Patch {
         target: Target,
         status: bool,
@@ -45,9 +46,9 @@ pub(super) enum Operation {
         preconditions: Value,
         foreground: bool,
     },
-    /// A scheduler puts a pod on a node.
+    /// A scheduler binds a pod to a node.
     Bind(Target),
-    /// A kubelet has ended a pod.
+    /// A kubelet finishes the deletion of a pod.
     Finish(Target),
 }
 
@@ -63,7 +64,7 @@ impl Operation {
     }
 }
 
-/// Chooses from what there is on the model's side.
+/// Chooses operations from the objects on the model's side.
 pub(super) struct Chooser<'a> {
     pub(super) rng: &'a mut Rng,
     pub(super) there: &'a [(Target, Value)],
@@ -91,11 +92,11 @@ impl Chooser<'_> {
     }
 
     fn kind(&mut self) -> Kind {
-        // Half of them the two that matter most.
+        // Half of the operations use the two kinds that matter most.
         if self.rng.bool() { self.pick(&[SANDBOX, POD]) } else { self.pick(&KINDS) }
     }
 
-    /// Mostly something that is there.
+    /// An object that exists in most cases.
     fn target(&mut self) -> Target {
         if self.there.is_empty() || self.rng.u8(..8) == 0 {
             return (self.kind(), self.pick(&NAMES).to_owned());
@@ -103,7 +104,7 @@ impl Chooser<'_> {
         self.there[self.rng.usize(..self.there.len())].0.clone()
     }
 
-    /// A pod for which this holds, if there is one.
+    /// A pod that fulfils the predicate, if there is one.
     fn pod(&mut self, wanted: impl Fn(&Value) -> bool) -> Target {
         let pods: Vec<Target> =
             self.there.iter().filter(|((k, _), pod)| *k == POD && wanted(pod)).map(|(t, _)| t.clone()).collect();
@@ -114,7 +115,7 @@ impl Chooser<'_> {
         self.there.iter().find(|(t, _)| t == target).map(|(_, o)| o)
     }
 
-    /// The UID or the version of the object, those of an earlier one, or none.
+    /// The UID or the version of the object, those of an earlier object, or none.
     fn preconditions(&mut self, target: &Target) -> Value {
         let mut preconditions = json!({});
         let held = self.object(target).cloned().unwrap_or_default();
@@ -151,7 +152,7 @@ impl Chooser<'_> {
             _ => self.change(kind),
         };
         if self.rng.u8(..6) == 0 && has_status(kind) {
-            // Of the part that this endpoint does not write.
+            // A change of the part that this endpoint does not write.
             let other = if status { self.change(kind) } else { json!({ "status": self.status(kind) }) };
             crate::sim::api::merge(&mut patch, &other);
         }
@@ -183,7 +184,7 @@ impl Chooser<'_> {
             let Some(((kind, name), owner)) = self.there.get(self.rng.usize(..self.there.len().max(1))).cloned() else {
                 break;
             };
-            // Sometimes the one that had its name before, or nobody.
+            // Sometimes the UID of an earlier object with this name, or a UID that no object has.
             let symbol = match self.rng.u8(..4) {
                 0 => uid_placeholder(self.rng.usize(..=self.placeholders.uids())),
                 _ => self.placeholders.uid(uid(&owner)),
@@ -229,7 +230,7 @@ impl Chooser<'_> {
         json!({ "containers": [{ "name": "agent", "image": format!("agent:{}", self.rng.u8(..3)) }] })
     }
 
-    /// Everything but the metadata; sometimes what no server takes.
+    /// Everything except the metadata. Sometimes the content is invalid.
     fn body(&mut self, kind: Kind) -> Value {
         let odd = self.rng.u8(..12) == 0;
         let mut spec = match kind {
@@ -277,7 +278,7 @@ impl Chooser<'_> {
             }
             POD => {
                 let mut spec = self.pod_spec();
-                // Nobody but the test schedules it, and nothing is mounted that the model does not know.
+                // Only the test schedules this pod. Volumes that the model does not know are not mounted.
                 spec["schedulerName"] = "nobody".into();
                 spec["automountServiceAccountToken"] = false.into();
                 if self.rng.u8(..3) == 0 {
@@ -304,7 +305,7 @@ impl Chooser<'_> {
             other => panic!("{other:?} is not one of them"),
         };
         if kind == VOLUME_CLAIM {
-            // No class, so that nobody makes a volume for it.
+            // No StorageClass, so that no controller provisions a volume for it.
             spec["storageClassName"] = "".into();
         }
         json!({ "spec": spec })
@@ -314,7 +315,7 @@ impl Chooser<'_> {
         json!({ "addresses": [format!("10.0.0.{}", self.rng.u8(1..4))] })
     }
 
-    /// A change of what an object is to be.
+    /// A change of the desired state.
     fn change(&mut self, kind: Kind) -> Value {
         match kind {
             SANDBOX => match self.rng.u8(..5) {

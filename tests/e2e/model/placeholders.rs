@@ -1,4 +1,4 @@
-//! UIDs and versions as symbols: the n-th that both sides chose at the same point of the play.
+//! Placeholders for UIDs and versions: the n-th value that both sides chose at the same point of the run.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::normalize::custom;
 use crate::e2e::kinds::Kind;
 
-/// What one side has for each symbol.
+/// The values of one side for each placeholder.
 #[derive(Default)]
 pub(super) struct Placeholders {
     uids: Names,
@@ -56,17 +56,17 @@ impl Placeholders {
         self.versions.own.len()
     }
 
-    /// The symbol of a UID; one of nobody where it is not known.
+    /// The placeholder of a UID, or that of no object if the UID is unknown.
     pub(super) fn uid(&self, own: &str) -> String {
         uid_placeholder(self.uids.number(own).unwrap_or(self.uids()))
     }
 
-    /// The symbol of a version; of the first there was where it is not known.
+    /// The placeholder of a version, or that of the first version if the version is unknown.
     pub(super) fn version(&self, own: &str) -> String {
         version_placeholder(self.versions.number(own).unwrap_or_default())
     }
 
-    /// A document with symbols as this side says it.
+    /// A document with placeholders, translated into the values of this side.
     pub(super) fn told(&self, document: &Value) -> Value {
         match document {
             Value::String(text) => self.translated(text).into(),
@@ -88,8 +88,8 @@ impl Placeholders {
     }
 }
 
-/// Gives symbols to what both sides have chosen for the same object. What a built-in kind's first update fills in is
-/// unknown to the model: there the real one's version alone may be new.
+/// Assigns placeholders to the values that both sides chose for the same object. The model does not know the values
+/// that the first update of a built-in kind fills in, so only the real side may have a new version there.
 pub(super) fn learn(kind: Kind, sides: [&mut Placeholders; 2], objects: [&Value; 2]) -> Result<(), String> {
     let [model, real] = sides;
     let of = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
