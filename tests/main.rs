@@ -1,9 +1,9 @@
-//! The tests of behaviour: scenarios as data, the simulated cluster, and a real API server. `tests/xtask` checks the source
-//! tree.
+//! The tests of behaviour: scenarios as data, the simulated cluster, and a real API server. `tests/xtask` checks the
+//! source tree.
 //!
-//! `cargo test -p paddock-tests -- scenario::claim` runs some of them. `UPDATE=1` blesses the plans of scenarios,
-//! `PADDOCK_REQUIRE=all` turns what this machine lacks from ignored into failed, `PADDOCK_SIM_SEED` and
-//! `PADDOCK_SIM_STEPS` replay a simulation.
+//! `cargo test -p paddock-tests -- scenario::claim` runs some of them. `UPDATE=1` writes the plans of scenarios.
+//! `PADDOCK_REQUIRE=all` makes a test fail, instead of ignoring it, if this machine lacks what the test needs.
+//! `PADDOCK_SIM_SEED` and `PADDOCK_SIM_STEPS` replay a simulation.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod e2e;

@@ -1,4 +1,4 @@
-//! Mutants and documents name tests that exist, and each mutant still applies.
+//! Checks that mutants and documents name tests that exist, and that each mutant still applies.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Source files that are tracked or about to be.
+/// The source files that are tracked or not ignored by git.
 fn sources(extensions: &[&str]) -> Result<Vec<PathBuf>, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let listed = Command::new("git")
@@ -64,7 +64,8 @@ fn mutants_name_tests() -> Outcome {
     complain(complaints)
 }
 
-/// Whether the sources of a package have a test function that is called so. That its modules are too is seen when it is run.
+/// Whether the sources of a package have a test function with this name. The path of its module is checked when the
+/// test is run.
 fn has_test(package: &str, name: &str) -> Result<bool, String> {
     let is_package = |manifest: &PathBuf| {
         let text = fs::read_to_string(manifest).unwrap_or_default();
@@ -90,7 +91,7 @@ fn has_test(package: &str, name: &str) -> Result<bool, String> {
     Ok(false)
 }
 
-/// A mutant whose text is gone removes nothing.
+/// A mutant whose text no longer exists removes nothing.
 fn mutants_apply() -> Outcome {
     let root = root();
     let sources = paddock_mutants::sources(&root)?;
@@ -116,7 +117,7 @@ fn testing_is_true() -> Outcome {
         let there = |name: &str| own.iter().any(|o| o == name || o.starts_with(&format!("{name}::")));
         let missing = tests.iter().filter(|name| !there(name)).map(|name| format!("there is no test {name}"));
         complaints.extend(missing);
-        // The tables of mutants have them in the last column.
+        // The tables with mutants have them in the last column.
         with_mutants |= row.ends_with("| mutant |");
         let last = row.rsplit('|').nth(1).filter(|_| with_mutants).unwrap_or_default();
         for name in last.split('`').skip(1).step_by(2) {

@@ -1,5 +1,5 @@
-//! Where the control plane's programs are: built into the user's cache folder, or, for those that
-//! `KUBEBUILDER_ASSETS` has, taken from there.
+//! The files of the control plane's programs. They are built into the user's cache folder, except for those that are
+//! taken from the folder in `KUBEBUILDER_ASSETS`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::{Error, Result, go_build};
 /// A program of the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
-    /// The store.
+    /// The database of the API server.
     Etcd,
     /// The API server.
     ApiServer,
@@ -17,20 +17,20 @@ pub enum Program {
     ControllerManager,
     /// The scheduler.
     Scheduler,
-    /// Nodes and pods that only pretend.
+    /// The simulator of nodes and pods.
     Kwok,
     /// Prints kwok's stages.
     KwokStages,
-    /// Binds volume claims.
+    /// Provisions and binds volume claims.
     ProvisionVolumes,
-    /// Starts and ends the others.
+    /// Starts and ends the other programs.
     Supervise,
     /// The command line client.
     Kubectl,
 }
 
 impl Program {
-    /// Every program there is.
+    /// All programs.
     pub const ALL: [Self; 9] = [
         Self::Etcd,
         Self::ApiServer,
@@ -43,7 +43,7 @@ impl Program {
         Self::Kubectl,
     ];
 
-    /// Its file name; also the name of its process and of its log.
+    /// The file name, which is also the name of the process and of its log.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl Program {
         }
     }
 
-    /// Whether a folder of test assets, as people have them for other projects, may replace it.
+    /// Whether a folder of test assets, as other projects use them, may replace the program.
     const fn replaceable(self) -> bool {
         match self {
             Self::Etcd | Self::ApiServer | Self::Kubectl => true,
@@ -73,15 +73,15 @@ impl Program {
     }
 }
 
-/// The programs' files.
+/// The files of the programs.
 #[derive(Clone, Debug)]
 pub struct Binaries {
     files: BTreeMap<Program, PathBuf>,
 }
 
 impl Binaries {
-    /// Finds the programs, building them first if this machine has not yet: then it takes minutes, says
-    /// so on standard error, and blocks.
+    /// Finds the programs. It builds them first if this machine has not done so yet. A build takes minutes, is reported
+    /// on standard error, and blocks.
     pub fn ready() -> Result<Self> {
         Self::with_assets(std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).as_deref())
     }
@@ -92,13 +92,13 @@ impl Binaries {
         go_build::built()
     }
 
-    /// The same as [`Binaries::ready`], for an async caller.
+    /// The same as [`Binaries::ready`] for an async caller.
     pub async fn ready_async() -> Result<Self> {
         let blocking = tokio::task::spawn_blocking(Self::ready);
         blocking.await.map_err(Error::format("building the local control plane"))?
     }
 
-    /// A program's file.
+    /// The file of a program.
     #[must_use]
     pub fn path(&self, program: Program) -> &Path {
         self.files.get(&program).map_or(Path::new(program.name()), PathBuf::as_path)

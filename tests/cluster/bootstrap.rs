@@ -1,4 +1,4 @@
-//! The objects that a cluster begins with, and the wait until it is of use.
+//! The objects of a new cluster, and the wait until the cluster can be used.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::cluster::Options;
 use crate::components::{KWOK_USER, PROVISIONER, PROVISIONER_USER};
 use crate::{Error, Result};
 
-/// How often readiness is asked for.
+/// The interval of the readiness checks.
 const POLL: Duration = Duration::from_millis(50);
 
-/// What kwok and the provisioner need before they start.
+/// Creates the RBAC rules that kwok and the provisioner need before they start.
 pub(crate) async fn grant(client: &Client) -> Result<()> {
     let all = ["create", "delete", "get", "list", "patch", "update", "watch"];
     let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| json!({ "apiGroups": groups, "resources": resources, "verbs": verbs });
@@ -46,9 +46,9 @@ pub(crate) async fn grant(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Nodes, RuntimeClasses and StorageClasses.
+/// Creates nodes, RuntimeClasses and StorageClasses.
 pub(crate) async fn furnish(client: &Client, options: &Options) -> Result<()> {
-    // `standard` waits for a pod, as clouds and kind have it; the other binds at once.
+    // `standard` waits for a pod, as in clouds and in kind. The other class binds at once.
     for (name, default, mode) in
         [("standard", "true", "WaitForFirstConsumer"), ("standard-immediate", "false", "Immediate")]
     {
@@ -75,7 +75,7 @@ pub(crate) async fn furnish(client: &Client, options: &Options) -> Result<()> {
 
 fn node(n: u32, options: &Options) -> Value {
     let name = format!("node-{n}");
-    // Plain numbers: kwok prints 1000 back as 1k, which some tools cannot read.
+    // Plain numbers, because kwok prints 1000 as 1k, which some tools cannot read.
     let room = json!({ "cpu": "32", "memory": "256Gi", "pods": "1100", "ephemeral-storage": "1Ti" });
     let mut node = json!({
         "metadata": {
@@ -110,7 +110,7 @@ async fn create(client: &Client, path: &str, object: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a server answers 200 at `path`.
+/// Waits until a server answers with status 200 at `path`.
 pub(crate) async fn healthy(client: &Client, path: &str) -> Result<()> {
     loop {
         let request = http::Request::get(path).body(Vec::new()).map_err(Error::format("asking for health"))?;
@@ -121,7 +121,7 @@ pub(crate) async fn healthy(client: &Client, path: &str) -> Result<()> {
     }
 }
 
-/// Waits until a pod could be scheduled: nodes ready and without taints, the default service account there.
+/// Waits until a pod can be scheduled: the nodes are ready and have no taints, and the default ServiceAccount exists.
 pub(crate) async fn schedulable(client: &Client, nodes: u32) -> Result<()> {
     let there: Api<Node> = Api::all(client.clone());
     loop {
@@ -144,7 +144,7 @@ fn usable(node: &Node) -> bool {
     ready && node.spec.as_ref().and_then(|s| s.taints.as_ref()).is_none_or(Vec::is_empty)
 }
 
-/// Gives up on `work` after a while.
+/// Runs `work` with a time limit.
 pub(crate) async fn within<T>(
     limit: Duration,
     what: &str,

@@ -23,29 +23,29 @@ use crate::{
     Binaries, DetachedCluster, Error, Kubectl, Process, Program, Result, Spawn, bootstrap, detached, kubeconfig, stages,
 };
 
-/// What a cluster needs at most to be ready: 5 s on a quiet machine, many times that on a busy one.
+/// The longest time until a cluster is ready. It takes 5 s on an idle machine, and many times that on a busy one.
 const START: Duration = Duration::from_secs(300);
-/// How often a start is tried again because another program took one of its ports.
+/// The number of tries to start, because another program may take one of the ports.
 const TRIES: usize = 3;
-/// For how long the tokens of service accounts are good.
+/// The lifetime of ServiceAccount tokens.
 const TOKEN_SECONDS: i64 = 24 * 3600;
 
-/// What a cluster is to be like.
+/// The options of a cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many nodes pretend to be there.
+    /// The number of simulated nodes.
     pub nodes: u32,
-    /// Whether the API server logs every request, level Metadata: see [`Cluster::audit_log`].
+    /// Whether the API server logs every request at the level Metadata: see [`Cluster::audit_log`].
     pub audit: bool,
-    /// Whether the API server limits requests, as it does by default. Off, it does not distort a burst.
+    /// Whether the API server limits requests, as it does by default. Without the limit, it does not distort a burst.
     pub priority_and_fairness: bool,
-    /// The RuntimeClasses there are; every node says that it has their handlers.
+    /// The RuntimeClasses. Every node reports their handlers.
     pub runtime_classes: Vec<RuntimeClass>,
-    /// More kwok stages, each a YAML document.
+    /// Additional kwok stages, each a YAML document.
     pub kwok_stages: Vec<String>,
-    /// More arguments for the API server.
+    /// Additional arguments of the API server.
     pub api_server_args: Vec<String>,
-    /// More arguments for the controller manager.
+    /// Additional arguments of the controller manager.
     pub controller_manager_args: Vec<String>,
 }
 
@@ -77,13 +77,13 @@ impl Options {
 /// A RuntimeClass.
 #[derive(Clone, Debug)]
 pub struct RuntimeClass {
-    /// The object's name, which pods give.
+    /// The object's name, which pods refer to.
     pub name: String,
-    /// The runtime's name on the nodes.
+    /// The name of the runtime on the nodes.
     pub handler: String,
 }
 
-/// A running control plane. Dropping it ends it.
+/// A running control plane. It ends when it is dropped.
 pub struct Cluster {
     client: Client,
     supervisor: Arc<Supervisor>,
@@ -98,13 +98,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Builds the programs if need be, starts a cluster and waits until pods can be scheduled on it.
+    /// Builds the programs if necessary, starts a cluster, and waits until pods can be scheduled on it.
     pub async fn start(options: Options) -> Result<Self> {
         let binaries = Binaries::ready_async().await?;
         Self::start_with(&binaries, &options).await
     }
 
-    /// The same, with programs that have been found before.
+    /// Starts a cluster with programs that were found before.
     pub async fn start_with(binaries: &Binaries, options: &Options) -> Result<Self> {
         let mut tries = 0;
         loop {
@@ -115,7 +115,7 @@ impl Cluster {
                 return Ok(cluster);
             };
             cluster.supervisor.end(&Layout::EVIDENCE);
-            // Ours are gone, so whoever has a port of the block now is somebody else.
+            // Our own processes have ended, so a port that is still in use belongs to another program.
             if cluster.ports.free() || tries == TRIES {
                 return Err(error);
             }
@@ -123,7 +123,7 @@ impl Cluster {
         }
     }
 
-    /// Everything but the processes.
+    /// Prepares everything except the processes.
     async fn prepare(binaries: &Binaries) -> Result<Self> {
         let folder = temporary(detached::PREFIX)?;
         let layout = Layout::create(folder.path())?;
@@ -142,7 +142,7 @@ impl Cluster {
         let client = kubeconfig::client(&admin_file).await?;
         let log = layout.log(Program::Supervise.name());
         let supervisor = Arc::new(Supervisor::start(binaries, layout.folder(), &log)?);
-        let _ = folder.keep(); // from here on the supervisor removes it
+        let _ = folder.keep(); // the supervisor removes it from here on
         Ok(Self {
             client,
             supervisor,
@@ -165,7 +165,7 @@ impl Cluster {
         let stages = stages::load(binaries).await?;
         etcd.until(api_server.until(self.wait_ready())).await?;
 
-        // Only now: clients that find no API server, or no roles yet, back off for seconds.
+        // They start only now, because clients that find no API server or no roles back off for seconds.
         bootstrap::grant(&self.client).await?;
         let rest = [
             self.component(components.controller_manager()).await?,
@@ -182,14 +182,14 @@ impl Cluster {
         controller_manager.until(scheduler.until(kwok.until(provisioner.until(work)))).await
     }
 
-    /// A client with every right. It belongs to the runtime that started the cluster: on another, use
+    /// A client with every right. It belongs to the runtime that started the cluster. On another runtime, use
     /// [`Cluster::new_client`].
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// A client with every right and connections of its own.
+    /// A client with every right and with its own connections.
     pub async fn new_client(&self) -> Result<Client> {
         kubeconfig::client(&self.kubeconfig()).await
     }
@@ -200,8 +200,8 @@ impl Cluster {
         self.layout.kubeconfig(ADMIN_FILE)
     }
 
-    /// A kubeconfig for any user, in `groups`. With two groups or more the API server sees the admin
-    /// acting as that user, since our certificates hold one group.
+    /// A kubeconfig for any user in `groups`. With two or more groups, the admin impersonates the user, because our
+    /// certificates contain one group.
     pub fn kubeconfig_for_user(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
         let pair;
         let identity = if groups.len() > 1 {
@@ -213,7 +213,7 @@ impl Cluster {
         self.write_kubeconfig(&format!("user-{}", user.replace(['/', ':'], "_")), &identity)
     }
 
-    /// A kubeconfig with a fresh token of a service account, which must exist: exactly its rights.
+    /// A kubeconfig with a new token of an existing ServiceAccount. It has exactly the rights of the ServiceAccount.
     pub async fn kubeconfig_for_service_account(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
         let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
@@ -230,25 +230,25 @@ impl Cluster {
         Ok(path)
     }
 
-    /// Where the API server listens.
+    /// The URL of the API server.
     #[must_use]
     pub fn server_url(&self) -> String {
         self.addresses.server()
     }
 
-    /// The folder with everything of this cluster, which goes when it does.
+    /// The folder with all files of this cluster. It is removed with the cluster.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.layout.folder()
     }
 
-    /// The API server's audit log, one JSON object a line; there with [`Options::audit`].
+    /// The API server's audit log, with one JSON object in each line. It exists with [`Options::audit`].
     #[must_use]
     pub fn audit_log(&self) -> PathBuf {
         self.layout.audit_log()
     }
 
-    /// A loopback port that is free and stays reserved for this cluster's user. There are 14.
+    /// A free loopback port, which stays reserved for this cluster. There are 14 of them.
     pub fn port(&self) -> Result<u16> {
         self.ports.next()
     }
@@ -259,7 +259,7 @@ impl Cluster {
         Kubectl::new(&self.binaries, &self.kubeconfig(), self.dir())
     }
 
-    /// A process by its name: those of the control plane are called as [`Program::name`] says.
+    /// A process by its name. [`Program::name`] gives the names of the control plane's processes.
     pub fn process(&self, name: &str) -> Result<Process> {
         let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         processes.get(name).cloned().ok_or_else(|| {
@@ -268,28 +268,28 @@ impl Cluster {
         })
     }
 
-    /// Starts another program beside the control plane. It ends when the cluster does. A name can be used
-    /// again once its process has ended; the log is appended to.
+    /// Starts another program beside the control plane. It ends with the cluster. A name can be used again after its
+    /// process has ended, and the new process appends to the log.
     pub async fn spawn(&self, spawn: Spawn) -> Result<Process> {
         self.begin(spawn, true).await
     }
 
-    /// Waits until the API server says that it is ready, as after a restart.
+    /// Waits until the API server reports that it is ready, for example after a restart.
     pub async fn wait_ready(&self) -> Result<()> {
         bootstrap::healthy(&self.client, "/readyz").await
     }
 
-    /// Leaves the logs when the cluster ends, and says where they are. A panic does so too.
+    /// Keeps the logs when the cluster ends, and prints their path. A panic does the same.
     pub fn keep_logs(&self) {
         self.keep_logs.store(true, Ordering::Relaxed);
     }
 
-    /// Ends everything now. Dropping the cluster does the same.
+    /// Ends the cluster now, as dropping it does.
     pub fn stop(self) {
         drop(self);
     }
 
-    /// Leaves the cluster running after this process, and says how to use and stop it.
+    /// Leaves the cluster running after this process has ended. The result describes how to use and stop it.
     pub async fn keep(self) -> Result<DetachedCluster> {
         self.supervisor.detach(&self.layout.socket()).await?;
         Ok(DetachedCluster::at(self.dir()))
@@ -306,7 +306,7 @@ impl Cluster {
         Ok(process)
     }
 
-    /// The scheduler's certificate is of the same authority as the API server's.
+    /// The scheduler's certificate has the same CA as the API server's.
     async fn scheduler_client(&self) -> Result<Client> {
         let mut config = kubeconfig::config(&self.kubeconfig()).await?;
         config.cluster_url = self.addresses.scheduler().parse().map_err(Error::format("the scheduler's address"))?;

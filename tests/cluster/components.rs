@@ -1,7 +1,7 @@
-//! The command line and configuration of each component.
+//! The command line and the configuration of each component.
 //!
-//! The clients' own limits are raised and etcd does not wait for the disk: a test measures the operator,
-//! not the patience of what is around it, and the data lives no longer than the test.
+//! The clients' own rate limits are raised, and etcd does not sync to disk. A test measures the operator and not the
+//! limits of the other components, and the data lives no longer than the test.
 
 use std::path::Path;
 
@@ -13,12 +13,13 @@ use crate::layout::Layout;
 use crate::ports::Ports;
 use crate::{Binaries, Error, Program, Result, Spawn};
 
-/// Requests a second that a component may make; the defaults, 20 to 50, are for clusters with many nodes.
+/// The requests per second that a component may send. The defaults of 20 to 50 are low, although they are for clusters
+/// with many nodes.
 const QPS: u32 = 2_000;
-/// What kwok does at once. More does not help on two cores.
+/// The parallelism of kwok. A higher value does not help on two cores.
 const KWOK_PARALLELISM: u32 = 16;
-/// How long a node may be silent. The pretended nodes never fail, but a busy machine can keep kwok from
-/// renewing their leases in the usual 50 s, and then every pod would be evicted.
+/// The time for which a node may be unresponsive. The simulated nodes never fail, but on a busy machine kwok may not
+/// renew their Leases within the default of 50 s, and then every pod would be evicted.
 const NODE_GRACE: &str = "5m0s";
 
 const SERVICES: &str = "10.96.0.0/16";
@@ -29,7 +30,7 @@ pub(crate) const PROVISIONER: &str = "paddock.dev/host-path";
 pub(crate) const KWOK_USER: &str = "paddock:kwok";
 pub(crate) const PROVISIONER_USER: &str = "paddock:volume-provisioner";
 
-/// Everything that a command line is made from.
+/// The values from which command lines are built.
 pub(crate) struct Components<'a> {
     pub(crate) binaries: &'a Binaries,
     pub(crate) layout: &'a Layout,
@@ -37,7 +38,7 @@ pub(crate) struct Components<'a> {
     pub(crate) addresses: &'a Addresses,
 }
 
-/// Who listens where, on the loopback address.
+/// The ports of the components on the loopback address.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     etcd: u16,
@@ -98,7 +99,7 @@ impl Components<'_> {
         let spawn = self.program(Program::ApiServer).args([
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=127.0.0.1".to_owned(),
-            // A loopback address cannot be an endpoint of the `kubernetes` Service.
+            // A loopback address cannot be an endpoint of the Service `kubernetes`.
             "--endpoint-reconciler-type=none".to_owned(),
             format!("--secure-port={}", a.api_server),
             format!("--etcd-servers=https://127.0.0.1:{}", a.etcd),
@@ -140,7 +141,7 @@ impl Components<'_> {
         Ok(spawn.args(&self.options.api_server_args))
     }
 
-    /// One line a request, written when it has been answered.
+    /// The log has one line for each request, written after the answer.
     fn audit(&self) -> Result<[String; 4]> {
         let policy = json!({
             "apiVersion": "audit.k8s.io/v1",
@@ -153,7 +154,7 @@ impl Components<'_> {
             format!("--audit-policy-file={}", self.file("audit-policy.yaml")),
             format!("--audit-log-path={}", self.layout.audit_log().display()),
             "--audit-log-format=json".to_owned(),
-            // In MB. It must not rotate away what a test will count.
+            // The unit is MB. The log must not rotate while a test still counts its lines.
             "--audit-log-maxsize=100000".to_owned(),
         ])
     }
@@ -169,7 +170,7 @@ impl Components<'_> {
                 format!("--service-account-private-key-file={}", self.pki("service-account.key")),
                 "--use-service-account-credentials".to_owned(),
                 "--leader-elect=false".to_owned(),
-                // By default it makes a folder in /usr/libexec.
+                // By default, it creates a folder in /usr/libexec.
                 format!("--flex-volume-plugin-dir={}", self.file("flexvolume")),
                 format!("--service-cluster-ip-range={SERVICES}"),
                 format!("--node-monitor-grace-period={NODE_GRACE}"),
@@ -195,7 +196,7 @@ impl Components<'_> {
         Ok(spawn.args([format!("--config={}", self.file("scheduler.yaml"))]))
     }
 
-    /// kwok's own stages are in its binary, and come out of it as YAML documents.
+    /// kwok's own stages are part of its binary, which prints them as YAML documents.
     pub(crate) fn kwok(&self, stages: &str) -> Result<Spawn> {
         let port = self.addresses.kwok;
         let configuration = json!({
@@ -250,7 +251,7 @@ impl Components<'_> {
         ])
     }
 
-    /// A component that serves metrics and health, and asks the API server who may read them.
+    /// A component that serves metrics and health, and asks the API server to authorize their readers.
     fn serving(&self, program: Program, port: u16) -> Spawn {
         let name = program.name();
         let kubeconfig = self.layout.kubeconfig(name);
@@ -267,7 +268,7 @@ impl Components<'_> {
     }
 
     fn program(&self, program: Program) -> Spawn {
-        // Some look for a home, and none may find the user's.
+        // Some programs look for a home folder, and none may find the user's.
         Spawn::new(program.name(), self.binaries.path(program)).env("HOME", self.layout.folder().display().to_string())
     }
 
@@ -288,7 +289,7 @@ fn yaml(value: &serde_json::Value) -> Result<String> {
     serde_yaml_ng::to_string(value).map_err(Error::format("writing a configuration"))
 }
 
-/// The kubeconfigs that the components read, and the user that each makes them.
+/// The kubeconfigs of the components, and the user in each.
 pub(crate) const USERS: [(Program, &str); 4] = [
     (Program::ControllerManager, crate::pki::CONTROLLER_MANAGER),
     (Program::Scheduler, crate::pki::SCHEDULER),
@@ -296,5 +297,5 @@ pub(crate) const USERS: [(Program, &str); 4] = [
     (Program::ProvisionVolumes, PROVISIONER_USER),
 ];
 
-/// The admin's kubeconfig is called after the context that it has.
+/// The admin's kubeconfig has the name of its context.
 pub(crate) const ADMIN_FILE: &str = NAME;

@@ -1,4 +1,4 @@
-//! What we made on somebody else's cluster, so that this and nothing else is removed.
+//! The objects that we created on another owner's cluster, so that exactly these objects are removed.
 
 use kube::api::{DeleteParams, DynamicObject, PostParams, Preconditions};
 use kube::core::GroupVersionKind;
@@ -7,7 +7,7 @@ use kube::{Api, Client};
 
 use crate::{Error, Result};
 
-/// Objects that were created through it, in order.
+/// The created objects, in order.
 #[derive(Default)]
 pub struct CreatedObjects {
     made: Vec<Made>,
@@ -21,7 +21,7 @@ struct Made {
 }
 
 impl CreatedObjects {
-    /// Creates an object and notes it. One that exists is an error: it is not ours.
+    /// Creates an object and records it. An existing object is an error, because it is not ours.
     pub async fn create(&mut self, client: &Client, object: &DynamicObject) -> Result<DynamicObject> {
         let types = object.types.clone().unwrap_or_default();
         let name = object.metadata.name.clone().unwrap_or_default();
@@ -38,15 +38,15 @@ impl CreatedObjects {
         Ok(created)
     }
 
-    /// Deletes what was created, the last first, each only while it is still the same object. Gives what
-    /// could not be deleted, with the reason.
+    /// Deletes the created objects, the last one first, and each only if it is still the same object. Returns the
+    /// errors of the objects that could not be deleted.
     pub async fn remove(&mut self) -> Vec<Error> {
         let mut failed = Vec::new();
         while let Some(made) = self.made.pop() {
             let preconditions = Preconditions { uid: Some(made.uid), resource_version: None };
             let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
             match made.api.delete(&made.name, &params).await {
-                // Not found, or found to be another's: nothing of ours is left under the name.
+                // The object does not exist, or another object has its name. In both cases, our object is gone.
                 Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
                 Err(error) => failed.push(Error::kube(format!("removing {}", made.what))(error)),
                 Ok(_) => {}
@@ -55,13 +55,13 @@ impl CreatedObjects {
         failed
     }
 
-    /// How many objects there are to remove.
+    /// The number of objects to remove.
     #[must_use]
     pub fn len(&self) -> usize {
         self.made.len()
     }
 
-    /// Whether there is nothing to remove.
+    /// Whether there is no object to remove.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.made.is_empty()

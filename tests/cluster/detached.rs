@@ -1,4 +1,4 @@
-//! Clusters that were left running: found, described and stopped by the folder that each has.
+//! Clusters that were left running. They are found, described and stopped through the folder that each has.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use crate::layout::Layout;
 use crate::supervisor::stop_detached;
 use crate::{Error, Result};
 
-/// Every cluster's folder is called so, in the folder for temporary files.
+/// The prefix of every cluster's folder in the folder for temporary files.
 pub(crate) const PREFIX: &str = "paddock-";
 
-/// A cluster that outlives the process that made it. Its `Display` says how to use and stop it.
+/// A cluster that outlives the process that started it. Its `Display` describes how to use and stop it.
 #[derive(Clone, Debug)]
 pub struct DetachedCluster {
     layout: Layout,
@@ -37,7 +37,7 @@ impl DetachedCluster {
         })
     }
 
-    /// Every cluster that was left running on this machine by this user.
+    /// All clusters that this user left running on this machine.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
@@ -49,7 +49,7 @@ impl DetachedCluster {
         folders.iter().filter_map(|folder| Self::open(folder).ok()).collect()
     }
 
-    /// Its folder.
+    /// The cluster's folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.layout.folder()
@@ -61,7 +61,7 @@ impl DetachedCluster {
         self.layout.kubeconfig(ADMIN_FILE)
     }
 
-    /// Ends it and removes its folder. Returns when nothing of it is left.
+    /// Ends the cluster and removes its folder. Returns when no process, port or file is left.
     pub fn stop(self) -> Result<()> {
         stop_detached(&self.layout)
     }

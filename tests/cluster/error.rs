@@ -1,22 +1,22 @@
-//! What can go wrong, said so that the reader knows what to do next.
+//! The errors of this crate. Each message describes the problem and the next step.
 
 use std::path::{Path, PathBuf};
 
-/// The result of this crate's calls.
+/// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a control plane could not be built, started or used. Each says its cause in its own text, and so names none as its
-/// `source`: whoever prints the whole chain would say it twice.
+/// The reasons for which a control plane could not be built, started or used. Each message contains its cause, so
+/// `source` returns none: a reporter that prints the whole chain would print the cause twice.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The programs must be built and there is nothing to build them with.
+    /// The programs must be built, and Go is missing.
     #[error(
         "`go` was not found on PATH: the local control plane is built from Go modules once, \
          install Go 1.26 or newer (https://go.dev/doc/install) and try again"
     )]
     GoMissing,
 
-    /// The build ended with an error.
+    /// The build failed.
     #[error("building the local control plane failed, `{command}` said:\n{tail}")]
     Build {
         /// The command that failed.
@@ -28,38 +28,38 @@ pub enum Error {
     /// The operator does not compile.
     #[error("the operator does not build; cargo said:\n{said}")]
     Operator {
-        /// What cargo wrote.
+        /// The output of cargo.
         said: String,
     },
 
-    /// An environment variable or argument has a value that cannot be used.
+    /// An environment variable or an argument has an invalid value.
     #[error("{field}: {problem}")]
     Input {
-        /// The variable or argument.
+        /// The variable or the argument.
         field: &'static str,
-        /// What is wrong, and what would be right.
+        /// The problem and the remedy.
         problem: String,
     },
 
     /// A file, pipe or process could not be used.
     #[error("{what}: {cause}")]
     Io {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
-        /// The operating system's answer.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
 
-    /// A certificate or key could not be made.
+    /// A certificate or a key could not be generated.
     #[error("making certificates: {0}")]
     Pki(rcgen::Error),
 
-    /// The API server refused or could not be reached.
+    /// The API server refused the request or could not be reached.
     #[error("{what}: {cause}")]
     Kube {
-        /// What was being asked.
+        /// The request that failed.
         what: String,
-        /// The client's answer.
+        /// The client's error.
         cause: Box<kube::Error>,
     },
 
@@ -68,16 +68,16 @@ pub enum Error {
     Kubeconfig {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem of the file.
         cause: Box<kube::config::KubeconfigError>,
     },
 
     /// JSON or YAML could not be read or written.
     #[error("{what}: {problem}")]
     Format {
-        /// What was being read or written.
+        /// The content that was read or written.
         what: String,
-        /// The parser's words.
+        /// The message of the parser.
         problem: String,
     },
 
@@ -86,26 +86,26 @@ pub enum Error {
     Ended {
         /// The process.
         name: String,
-        /// How it ended.
+        /// The exit status of the process.
         exit: crate::Exit,
-        /// Its log.
+        /// The log of the process.
         log: PathBuf,
-        /// The log's last lines.
+        /// The last lines of the log.
         tail: String,
     },
 
-    /// Something did not happen in time.
+    /// An event did not happen in time.
     #[error("{what} did not happen within {seconds} s; logs are in {}", logs.display())]
     Late {
-        /// What was waited for.
+        /// The event.
         what: String,
-        /// For how long.
+        /// The time limit.
         seconds: u64,
-        /// Where the logs are.
+        /// The folder with the logs.
         logs: PathBuf,
     },
 
-    /// The supervisor refused a request, or is gone.
+    /// The supervisor refused a request, or it has ended.
     #[error("supervisor: {0}")]
     Supervisor(String),
 
@@ -113,16 +113,16 @@ pub enum Error {
     #[error("no block of {0} free loopback ports between 20000 and 32000")]
     NoPorts(u16),
 
-    /// A command that was run for its effect failed.
+    /// A command failed.
     #[error("`{command}` failed:\n{stderr}")]
     Command {
         /// The command.
         command: String,
-        /// What it wrote to standard error.
+        /// The command's standard error.
         stderr: String,
     },
 
-    /// A person's cluster is not touched.
+    /// The user's cluster must not be changed.
     #[error("{0}")]
     Refused(String),
 }
@@ -150,7 +150,7 @@ impl Error {
     }
 }
 
-/// Writes a file that only its owner may read: most of ours hold keys.
+/// Writes a file that only its owner may read, because most of our files contain keys.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;

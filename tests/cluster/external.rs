@@ -1,4 +1,4 @@
-//! A cluster that a person named, and that is treated as theirs.
+//! A cluster that the user named. It belongs to the user and is treated with care.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::layout::{Layout, temporary};
 use crate::supervisor::Supervisor;
 use crate::{Binaries, Error, Kubectl, Process, Program, Result, Spawn};
 
-/// A cluster where one of these groups is served already has an operator: we do not come between.
+/// A cluster that serves one of these groups already has an operator, which we must not disturb.
 const GROUPS: [&str; 2] = ["agents.x-k8s.io", "extensions.agents.x-k8s.io"];
 
-/// Somebody's cluster, which its owner has agreed to.
+/// The user's cluster, after the user has confirmed it.
 pub struct External {
     client: Client,
     server: String,
@@ -27,11 +27,11 @@ pub struct External {
 }
 
 impl External {
-    /// Reads `kubeconfig`, shows the server of `context`, has the context's name typed unless `sure`,
-    /// and refuses a cluster that has the CRDs already.
+    /// Reads `kubeconfig`, shows the server of `context`, and asks the user to type the context's name unless `sure` is
+    /// set. It refuses a cluster that already has the CRDs.
     pub async fn open(kubeconfig: &Path, context: &str, sure: bool) -> Result<Self> {
         let wrong = |cause| Error::Kubeconfig { path: kubeconfig.to_owned(), cause: Box::new(cause) };
-        // Reading makes the paths in it absolute, so that a copy elsewhere still works.
+        // The reader makes the paths in the file absolute, so that a copy in another folder still works.
         let mut file = Kubeconfig::read_from(kubeconfig).map_err(wrong)?;
         let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
         let config = kube::Config::from_custom_kubeconfig(file.clone(), &options).await.map_err(wrong)?;
@@ -48,41 +48,41 @@ impl External {
         write_private(&layout.kubeconfig(COPY), &text)?;
         let log = layout.log(Program::Supervise.name());
         let supervisor = Arc::new(Supervisor::start(&binaries, layout.folder(), &log)?);
-        let _ = folder.keep(); // from here on the supervisor removes it
+        let _ = folder.keep(); // the supervisor removes it from here on
         Ok(Self { client, server, supervisor, binaries, layout })
     }
 
-    /// A client as the person's kubeconfig has it.
+    /// A client with the user's kubeconfig.
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// A copy of the person's kubeconfig whose current context is the one named.
+    /// A copy of the user's kubeconfig whose current context is the named one.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.layout.kubeconfig(COPY)
     }
 
-    /// Where the API server listens.
+    /// The URL of the API server.
     #[must_use]
     pub fn server_url(&self) -> &str {
         &self.server
     }
 
-    /// The folder for logs, which goes at the end.
+    /// The folder for logs, which is removed at the end.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.layout.folder()
     }
 
-    /// kubectl for that cluster.
+    /// kubectl for this cluster.
     #[must_use]
     pub fn kubectl(&self) -> Kubectl {
         Kubectl::new(&self.binaries, &self.kubeconfig(), self.dir())
     }
 
-    /// Starts a program on this machine that ends when we do.
+    /// Starts a program on this machine. It ends with this process.
     pub async fn spawn(&self, spawn: Spawn) -> Result<Process> {
         Process::begin(&self.supervisor, spawn.start(&self.layout, true)?).await
     }
@@ -90,7 +90,7 @@ impl External {
 
 const COPY: &str = "external";
 
-/// Shows what is about to be used and has its name typed.
+/// Shows the cluster and asks the user to type the context's name.
 fn confirm(server: &str, context: &str, sure: bool, input: &mut impl BufRead, output: &mut impl Write) -> Result<()> {
     let shown = writeln!(output, "This uses the cluster of context {context:?}, {server}");
     shown.map_err(Error::io("asking"))?;

@@ -1,9 +1,9 @@
 //! Builds the control plane's one Go binary into the user's cache folder.
 //!
-//! The sources are inside this crate's library, so that it works from wherever it runs. A folder in the
-//! cache is named after a hash of them and of the Go version; a lock keeps two processes from building
-//! at once; the `bin` folder appears in one rename, when everything in it is there. Which folder was built from these
-//! sources is noted beside it, so that what is built is found without Go.
+//! The Go sources are embedded in this crate's library, so the build does not depend on the current folder. A folder in
+//! the cache is named after a hash of the sources and of the Go version. A lock prevents two builds at the same time.
+//! The folder `bin` is complete when it appears, because it is renamed into place. A note beside the folders contains
+//! the key of the last build of these sources, so that it is found without Go.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -27,24 +27,24 @@ const SOURCES: [(&str, &str); 8] = [
     ("children_other.go", include_str!("control-plane/children_other.go")),
 ];
 
-/// Part of the folder's name: raised when the command line of the build changes.
+/// A part of the folder's name. It is raised when the command line of the build changes.
 const RECIPE: &str = "1";
 
-/// How often a build or a wait for another's says that it is still at it.
+/// The interval at which a build, or the wait for another build, reports its progress.
 const REPORT_EVERY: Duration = Duration::from_secs(15);
 
-/// What a build from nothing compiles, counted once; only for people to guess how long it will take.
+/// The number of packages in a full build, counted once. It only helps users to estimate the time.
 const PACKAGES: usize = 2_830;
 
-/// A build that nobody has used for this long is removed when a new one is made.
+/// A build that was not used for this time is removed when a new one is made.
 const KEEP_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The folder with the programs, built if need be. Blocks.
+/// The folder with the programs, which are built if necessary. Blocks.
 pub(crate) fn ready() -> Result<PathBuf> {
     ready_in(&root()?)
 }
 
-/// Whether the programs are built: then [`ready`] gives them at once.
+/// Whether the programs are built, so that [`ready`] returns at once.
 pub(crate) fn built() -> bool {
     root().is_ok_and(|root| {
         noted(&root).is_some() || Plan::of_go(&root).is_ok_and(|plan| plan.folder.join("bin").is_dir())
@@ -55,7 +55,7 @@ fn root() -> Result<PathBuf> {
     Ok(cache_folder()?.join("control-plane"))
 }
 
-/// What is built, from what, with which Go.
+/// The sources, the Go version and the target folder of a build.
 struct Plan {
     source_folder: PathBuf,
     version: String,
@@ -80,12 +80,12 @@ fn sources() -> String {
     hash(SOURCES.iter().flat_map(|(name, text)| [*name, *text]).chain([RECIPE]))
 }
 
-/// Where it is noted what was built from these sources for this machine.
+/// The file with the key of the build of these sources for this machine.
 fn note(root: &Path) -> PathBuf {
     root.join(format!("built-{}-{}-{}", sources(), std::env::consts::OS, std::env::consts::ARCH))
 }
 
-/// The folder with the programs, if they were built before and are still there.
+/// The folder with the programs, if they were built before and still exist.
 fn noted(root: &Path) -> Option<PathBuf> {
     let key = std::fs::read_to_string(note(root)).ok()?;
     let folder = root.join(key.trim());
@@ -97,7 +97,7 @@ fn noted(root: &Path) -> Option<PathBuf> {
     Some(bin)
 }
 
-/// The time says when it was last used; that it cannot be set does no harm.
+/// The modification time records the last use. A failure does no harm.
 fn used(folder: &Path) {
     let _ = File::open(folder).and_then(|f| f.set_modified(SystemTime::now()));
 }
@@ -118,12 +118,12 @@ fn ready_in(root: &Path) -> Result<PathBuf> {
         drop(lock);
     }
     used(&folder);
-    // Without the note, the next run asks Go again.
+    // Without the note, the next run only asks Go for its version again.
     let _ = put(&note(root), &key);
     Ok(bin)
 }
 
-/// `paddock` in the user's cache folder, as the XDG base directory specification has it.
+/// The folder `paddock` in the user's cache folder, as in the XDG base directory specification.
 pub(crate) fn cache_folder() -> Result<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     absolute("XDG_CACHE_HOME")
@@ -157,14 +157,14 @@ fn write_sources(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file by rename, for another process may be reading it.
+/// Writes a file by a rename, because another process may be reading it.
 fn put(file: &Path, text: &str) -> std::io::Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let new = file.with_file_name(format!(".{name}.{}", std::process::id()));
     std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, file))
 }
 
-/// `go`, deaf to what a person's environment would change about the result.
+/// The command `go` without the environment variables that could change the result.
 fn go(folder: &Path) -> Command {
     let mut command = Command::new("go");
     command.current_dir(folder).env("GOFLAGS", "").env("GOWORK", "off").env("CGO_ENABLED", "0");
@@ -189,7 +189,7 @@ fn go_version(folder: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Takes the lock, saying every now and then that it waits for another process' build.
+/// Takes the lock, and reports at intervals that it waits for the build of another process.
 fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).map_err(Error::io(format!("making {}", path.display())))?;
     let began = Instant::now();
@@ -222,7 +222,7 @@ fn compile(source: &Path, folder: &Path, go_version: &str) -> Result<()> {
         folder.display()
     ));
     let new = folder.join("new");
-    let _ = std::fs::remove_dir_all(&new); // of a build that was interrupted
+    let _ = std::fs::remove_dir_all(&new); // of an interrupted build
     std::fs::create_dir_all(&new).map_err(Error::io(format!("making {}", new.display())))?;
     let binary = new.join("control-plane");
     let mut command = go(source);
@@ -238,8 +238,8 @@ fn compile(source: &Path, folder: &Path, go_version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Strips the binary and tells Kubernetes its version: without, the API server claims to be v0.0.0, and
-/// clients that look at the version go wrong.
+/// Strips the binary and sets the version of Kubernetes. Without it, the API server reports v0.0.0, and clients that
+/// check the version fail.
 fn linker_flags() -> String {
     let kubernetes = module_version("k8s.io/kubernetes");
     let mut numbers = kubernetes.trim_start_matches('v').split('.');
@@ -252,7 +252,7 @@ fn linker_flags() -> String {
     )
 }
 
-/// Runs `go build -v`, which names each package as it compiles it, and says how far it is.
+/// Runs `go build -v`, which prints each package that it compiles, and reports the progress.
 fn run_reporting(mut command: Command, began: Instant) -> Result<()> {
     let mut child =
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(Error::io("starting go build"))?;
@@ -297,7 +297,7 @@ fn run_reporting(mut command: Command, began: Instant) -> Result<()> {
     Err(Error::Build { command: "go build".into(), tail: rest[from..].join("\n") })
 }
 
-/// Removes builds that nobody used lately. Failing to is no reason to stop.
+/// Removes builds that were not used for a long time. A failure is ignored.
 fn remove_unused(root: &Path, current: &[&Path]) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -311,7 +311,7 @@ fn remove_unused(root: &Path, current: &[&Path]) {
     }
 }
 
-/// 16 hexadecimal digits are plenty to tell a handful of builds apart.
+/// A hash of 16 hexadecimal digits, which is enough for a handful of builds.
 fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -325,8 +325,8 @@ fn clock(elapsed: Duration) -> String {
     format!("{}:{:02}", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
 }
 
-/// Straight to standard error: the test harness keeps what `eprintln!` says to itself, and who waits for
-/// minutes must see why.
+/// Writes directly to standard error. The test harness captures `eprintln!`, and a user who waits for minutes must see
+/// the reason.
 pub(crate) fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "paddock-cluster: {line}");
 }
@@ -342,7 +342,7 @@ mod test {
         std::fs::create_dir_all(&bin).unwrap();
         assert_eq!(noted(root.path()), None, "nothing is noted");
         put(&note(root.path()), "one").unwrap();
-        // Go would name another folder, after its version, and have to build it.
+        // Go would name another folder after its version, and would have to build it.
         assert_eq!(ready_in(root.path()).unwrap(), bin);
         std::fs::remove_dir(&bin).unwrap();
         assert_eq!(noted(root.path()), None, "what was noted is gone");

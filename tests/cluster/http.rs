@@ -1,4 +1,4 @@
-//! Asks what a program on this machine serves over plain HTTP: health, metrics.
+//! Plain HTTP requests for the health and the metrics of a program on this machine.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::{Error, Result};
 
-/// Where something is served, as `http://HOST:PORT/PATH`.
+/// The address of a served page, as `http://HOST:PORT/PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     host: String,
@@ -17,7 +17,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// On this machine.
+    /// An address on this machine.
     #[must_use]
     pub fn local(port: u16, path: &str) -> Self {
         Self { host: "127.0.0.1".to_owned(), port, path: path.to_owned() }
@@ -45,11 +45,11 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Status and body of what is there.
+/// The status and the body of a page.
 pub async fn http_get(at: &Endpoint) -> Result<(u16, String)> {
     let io = |what: &str| Error::io(format!("{what} {at}"));
     let mut stream = TcpStream::connect((at.host.as_str(), at.port)).await.map_err(io("connecting to"))?;
-    // HTTP/1.0, so that the answer is whole, ends with the connection, and needs no library to be read.
+    // With HTTP/1.0, the answer is not chunked and ends with the connection, so no library is needed to read it.
     let request = format!("GET {} HTTP/1.0\r\nHost: {}\r\n\r\n", at.path, at.host);
     stream.write_all(request.as_bytes()).await.map_err(io("asking"))?;
     let mut answer = String::new();

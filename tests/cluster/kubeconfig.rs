@@ -1,4 +1,4 @@
-//! Writes kubeconfig files, and makes clients from them.
+//! Writes kubeconfig files, and creates clients from them.
 
 use std::path::Path;
 
@@ -10,17 +10,17 @@ use crate::error::write_private;
 use crate::pki::Pair;
 use crate::{Error, Result};
 
-/// Who a kubeconfig makes its reader.
+/// The identity in a kubeconfig.
 pub(crate) enum Identity<'a> {
-    /// The user and group in a client certificate.
+    /// The user and the group in a client certificate.
     Certificate(&'a Pair),
-    /// The service account in a token.
+    /// The ServiceAccount in a token.
     Token(&'a str),
-    /// Any user and groups, which the holder of this certificate may act as.
+    /// Any user and groups that the holder of this certificate may impersonate.
     Acting(&'a Pair, &'a str, &'a [&'a str]),
 }
 
-/// The context, cluster and user are all called so.
+/// The name of the context, the cluster and the user.
 pub(crate) const NAME: &str = "paddock";
 
 /// Writes a kubeconfig that needs no other file.
@@ -47,14 +47,14 @@ pub(crate) fn write(path: &Path, server: &str, authority: &str, identity: &Ident
     write_private(path, &text)
 }
 
-/// A client's configuration from a file, and from nothing else.
+/// A client's configuration from a file, without any other source.
 pub(crate) async fn config(path: &Path) -> Result<kube::Config> {
     let wrong = |cause| Error::Kubeconfig { path: path.to_owned(), cause: Box::new(cause) };
     let file = Kubeconfig::read_from(path).map_err(wrong)?;
     kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(wrong)
 }
 
-/// A client for the cluster and user of a file.
+/// A client for the cluster and the user of a file.
 pub(crate) async fn client(path: &Path) -> Result<kube::Client> {
     let config = config(path).await?;
     kube::Client::try_from(config).map_err(Error::kube(format!("making a client from {}", path.display())))

@@ -1,4 +1,4 @@
-//! Runs kubectl against one cluster, whatever the environment says.
+//! Runs kubectl against one cluster, independent of the environment.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::{Binaries, Error, Program, Result};
 
-/// kubectl for one cluster and user.
+/// kubectl for one cluster and one user.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
     program: PathBuf,
@@ -25,13 +25,13 @@ impl Kubectl {
         }
     }
 
-    /// The same, as the user of another kubeconfig.
+    /// The same cluster with the user of another kubeconfig.
     #[must_use]
     pub fn with_kubeconfig(&self, kubeconfig: &Path) -> Self {
         Self { kubeconfig: kubeconfig.to_owned(), ..self.clone() }
     }
 
-    /// Runs it and gives what it wrote and how it ended, whether well or not.
+    /// Runs kubectl and returns its output and its exit status, whether it succeeds or fails.
     pub async fn output(&self, args: &[&str], input: Option<&str>) -> Result<Output> {
         let mut child = Command::new(&self.program)
             .args(args)
@@ -46,13 +46,13 @@ impl Kubectl {
             .spawn()
             .map_err(Error::io("starting kubectl"))?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-            // It may end without reading all; what it says then is in the output.
+            // kubectl may end without reading the whole input. Its output then contains the reason.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
         child.wait_with_output().await.map_err(Error::io("running kubectl"))
     }
 
-    /// Runs it and gives its standard output; that it fails is an error.
+    /// Runs kubectl and returns its standard output. A failure is an error.
     pub async fn run(&self, args: &[&str], input: Option<&str>) -> Result<String> {
         let output = self.output(args, input).await?;
         if !output.status.success() {

@@ -1,11 +1,11 @@
-//! Where the files of one cluster are.
+//! The paths of one cluster's files.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Makes a folder that only its owner can look into: it will have keys.
+/// Creates a folder that only its owner can read, because it will contain keys.
 pub(crate) fn temporary(prefix: &str) -> Result<tempfile::TempDir> {
     tempfile::Builder::new()
         .prefix(prefix)
@@ -21,7 +21,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The folders in which files are put.
+    /// Creates the folders for files.
     pub(crate) fn create(folder: &Path) -> Result<Self> {
         let layout = Self::at(folder);
         for folder in [layout.pki(), layout.logs()] {
@@ -50,7 +50,7 @@ impl Layout {
         self.logs().join(format!("{process}.log"))
     }
 
-    /// Entries that are worth keeping when a test fails: small, and they tell what happened.
+    /// The entries that are kept when a test fails. They are small and show the reason.
     pub(crate) const EVIDENCE: [&'static str; 1] = ["log"];
 
     pub(crate) fn audit_log(&self) -> PathBuf {
@@ -61,7 +61,7 @@ impl Layout {
         self.folder.join(format!("{user}.kubeconfig"))
     }
 
-    /// Where a supervisor that has been detached listens.
+    /// The socket of a detached supervisor.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("supervisor.sock")
     }

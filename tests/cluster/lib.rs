@@ -1,10 +1,9 @@
 //! A real Kubernetes control plane on this machine, for tests, the demo and the benchmark.
 //!
-//! [`Cluster::start`] gives etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok and a
-//! volume provisioner, with TLS and RBAC on, on loopback ports of its own. The programs are built once
-//! from Go modules at pinned versions ([`Binaries`]). Everything runs under a supervisor that kills it
-//! when this process ends, however it ends. `KUBECONFIG` is never read: another cluster is used only
-//! when a person names it ([`Target`]).
+//! [`Cluster::start`] starts etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok and a volume
+//! provisioner, with TLS and RBAC, on its own loopback ports. The programs are built once from Go modules at pinned
+//! versions ([`Binaries`]). All processes run under a supervisor, which kills them when this process ends in any way.
+//! `KUBECONFIG` is never read: another cluster is used only if the user names it ([`Target`]).
 
 mod binaries;
 mod bootstrap;

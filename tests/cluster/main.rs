@@ -1,4 +1,4 @@
-//! `paddock-cluster`: a local control plane by hand.
+//! `paddock-cluster`: starts and stops a local control plane by hand.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use paddock_cluster::{Binaries, Cluster, DetachedCluster, Options, Program};
 
-/// A real Kubernetes control plane on this machine, with nodes that only pretend.
+/// A real Kubernetes control plane on this machine, with simulated nodes.
 #[derive(Parser)]
 #[command(name = "paddock-cluster", version)]
 struct Cli {
@@ -17,22 +17,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build the control plane's programs and print their folder. Takes minutes the first time.
+    /// Build the control plane's programs and print their folder. The first build takes minutes.
     Build,
-    /// Start a cluster and print how to use it. It goes on running until `down`, unless `--foreground`.
+    /// Start a cluster and print how to use it. It keeps running until `down`, unless `--foreground` is set.
     Up(Up),
     /// List the clusters that were left running.
     List,
-    /// Stop clusters that were left running and remove everything of theirs.
+    /// Stop clusters that were left running, and remove all of their files.
     Down(Down),
 }
 
 #[derive(Args)]
 struct Up {
-    /// How many nodes pretend to be there.
+    /// The number of simulated nodes.
     #[arg(long, default_value_t = Options::default().nodes)]
     nodes: u32,
-    /// Log every request to the API server, level Metadata, to log/audit.jsonl in the cluster's folder.
+    /// Log every request to the API server at the level Metadata, to log/audit.jsonl in the cluster's folder.
     #[arg(long)]
     audit: bool,
     /// Let the API server limit requests, as it does by default.
@@ -41,16 +41,16 @@ struct Up {
     /// Add the RuntimeClasses gvisor and kata.
     #[arg(long)]
     isolation: bool,
-    /// Run until Ctrl-C and leave nothing behind, however this process ends.
+    /// Run until Ctrl-C. All processes and files are removed when this process ends in any way.
     #[arg(long)]
     foreground: bool,
 }
 
 #[derive(Args)]
 struct Down {
-    /// The cluster's folder, as `up` and `list` print it. May be left out when there is only one.
+    /// The cluster's folder, as `up` and `list` print it. It may be omitted if there is only one cluster.
     dir: Option<PathBuf>,
-    /// Stop all of them.
+    /// Stop all clusters.
     #[arg(long, conflicts_with = "dir")]
     all: bool,
 }

@@ -1,4 +1,4 @@
-//! The `paddock` program: built by the cargo that built us, in the same profile.
+//! The `paddock` program, built by the same cargo and with the same profile as this program.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,21 +9,22 @@ use tokio::process::Command;
 
 use crate::{Error, Result};
 
-/// The source tree that we were compiled from.
+/// The source tree of this program.
 pub const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// Whether the program was built before, in whatever state of its sources.
+/// Whether the program was built before, even from other sources.
 #[must_use]
 pub fn operator_was_built() -> bool {
     std::env::current_exe().is_ok_and(|us| us.with_file_name("paddock").is_file())
 }
 
-/// Builds the program if need be and gives its path. What is being compiled is given to `say`.
+/// Builds the program if necessary and returns its path. The names of the compiled crates are passed to `say`.
 pub async fn build_operator(say: impl Fn(&str)) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(WORKSPACE)
-        // Of the whole workspace, as we are: so what was built for us is not built again with other features.
+        // The whole workspace is built, like this program. With another selection, crates would be compiled again with
+        // other features.
         .args(["build", "--workspace", "--bin", "paddock", "--color", "never"])
         .args(["--message-format", "json-render-diagnostics", "--profile", &profile()?])
         .stdin(Stdio::null())
@@ -45,13 +46,13 @@ pub async fn build_operator(say: impl Fn(&str)) -> Result<PathBuf> {
     }
 }
 
-/// What `cargo run` says of us. Build scripts look at some of it (ring's does), so that with it they, and all that
-/// depends on them, would be built again each time.
+/// The variables that `cargo run` sets for this program. Some build scripts (such as ring's) depend on them, so they
+/// and all crates that depend on them would be built again each time.
 fn of_outer_cargo(name: &str) -> bool {
     name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
-/// We lie in `target/PROFILE/`, where the profile `dev` has the folder `debug`.
+/// This program is in `target/PROFILE/`, and the folder of the profile `dev` is `debug`.
 fn profile() -> Result<String> {
     let us = std::env::current_exe().map_err(Error::io("finding this program"))?;
     let folder = us.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
@@ -73,7 +74,7 @@ async fn artifact(messages: impl tokio::io::AsyncRead + Unpin) -> Result<Option<
     Ok(found)
 }
 
-/// Tells what is compiled, and keeps everything for when it fails.
+/// Reports the compiled crates, and keeps the whole output for an error message.
 async fn follow(progress: impl tokio::io::AsyncRead + Unpin, say: impl Fn(&str)) -> Result<Vec<String>> {
     let mut lines = BufReader::new(progress).lines();
     let mut said = Vec::new();

@@ -1,5 +1,5 @@
-//! The certificates and keys of one cluster: three authorities, a certificate for every server and
-//! client, and the key that signs service account tokens. P-256 throughout, for speed.
+//! The certificates and keys of one cluster: three CAs, a certificate for every server and client, and the key that
+//! signs ServiceAccount tokens. All keys are P-256, which is fast.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::Result;
 use crate::error::write_private;
 use crate::layout::Layout;
 
-/// The first address of the Services' range, which `kubernetes.default` gets.
+/// The first address of the Service range, which the Service `kubernetes.default` gets.
 pub(crate) const SERVICE_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
 /// A certificate and its key, in PEM.
@@ -23,15 +23,15 @@ pub(crate) struct Pair {
     pub(crate) key: String,
 }
 
-/// An authority that can sign more certificates for as long as the cluster lives.
+/// A CA that can sign more certificates while the cluster runs.
 pub(crate) struct Authority {
     pub(crate) certificate: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// What is left of the keys once their files are written.
+/// The keys that are still needed after the files are written.
 pub(crate) struct Pki {
-    /// Signs the servers and the users that the API server knows.
+    /// The CA of the servers, and of the users that the API server accepts.
     pub(crate) cluster: Authority,
 }
 
@@ -41,7 +41,7 @@ pub(crate) const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 pub(crate) const SCHEDULER: &str = "system:kube-scheduler";
 
 impl Pki {
-    /// Makes everything and writes what the programs read into the layout's `pki` folder.
+    /// Generates all keys and writes the files of the programs into the layout's folder `pki`.
     pub(crate) fn write(layout: &Layout) -> Result<Self> {
         let folder = layout.pki();
         let cluster = Authority::new("paddock-cluster")?;
@@ -80,7 +80,7 @@ impl Authority {
         Ok(Self { certificate, issuer: Issuer::new(params, key) })
     }
 
-    /// A certificate for a server on this machine's loopback addresses, and on `names`.
+    /// A certificate for a server on this machine's loopback addresses and for `names`.
     pub(crate) fn server(&self, name: &str, names: &[&str]) -> Result<Pair> {
         let mut params = named(name, &[]);
         let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into(), SERVICE_IP.into()];
@@ -88,12 +88,12 @@ impl Authority {
         for name in names.iter().chain(&["localhost"]) {
             params.subject_alt_names.push(SanType::DnsName((*name).try_into()?));
         }
-        // etcd calls itself with its server certificate.
+        // etcd connects to itself with its server certificate.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params)
     }
 
-    /// A certificate that makes its holder `user`, a member of `groups`.
+    /// A certificate for the user `user` in the groups `groups`.
     pub(crate) fn client(&self, user: &str, groups: &[&str]) -> Result<Pair> {
         let mut params = named(user, groups);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -122,7 +122,7 @@ impl Pair {
 
 fn named(name: &str, groups: &[&str]) -> CertificateParams {
     let mut params = CertificateParams::default();
-    // Only as long-lived as the cluster's folder in practice; fixed dates need no clock.
+    // The certificates are used only as long as the cluster's folder exists, and fixed dates need no clock.
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2120, 1, 1);
     params.distinguished_name = rcgen::DistinguishedName::new();

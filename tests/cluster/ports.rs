@@ -1,7 +1,7 @@
 //! Blocks of loopback ports, one for each cluster.
 //!
-//! They lie below the range from which systems take the ports of outgoing connections (32768 and up), so
-//! only another listener can take one; our own clusters keep apart by a lock on the block.
+//! The blocks are below the ports that systems use for outgoing connections (32768 and up), so only another listener
+//! can take a port. A lock on each block keeps our own clusters apart.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -14,7 +14,7 @@ const FIRST: u16 = 20_000;
 const LAST: u16 = 32_000;
 const BLOCK: u16 = 20;
 
-/// A block of ports, reserved for as long as this lives.
+/// A block of ports, reserved while this value lives.
 #[derive(Debug)]
 pub(crate) struct Ports {
     base: u16,
@@ -23,12 +23,12 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Takes a block whose ports are all free.
+    /// Reserves a block whose ports are all free.
     pub(crate) fn reserve() -> Result<Self> {
         let folder = cache_folder()?.join("ports");
         std::fs::create_dir_all(&folder).map_err(Error::io(format!("making {}", folder.display())))?;
         let blocks = (LAST - FIRST) / BLOCK;
-        // Processes begin at different blocks, so that they seldom meet.
+        // Each process starts its search at another block, so that two processes seldom meet.
         let offset = u16::try_from(std::process::id() % u32::from(blocks)).unwrap_or(0);
         for n in 0..blocks {
             let base = FIRST + (offset + n) % blocks * BLOCK;
@@ -51,7 +51,7 @@ impl Ports {
         if n < BLOCK { Ok(self.base + n) } else { Err(Error::NoPorts(BLOCK)) }
     }
 
-    /// Whether nobody listens on any of them.
+    /// Whether no program listens on any of the ports.
     pub(crate) fn free(&self) -> bool {
         (self.base..self.base + BLOCK).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
     }

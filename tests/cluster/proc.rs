@@ -1,4 +1,4 @@
-//! Processes of this machine, as `/proc` lists them. Where there is no `/proc`, no process is found.
+//! The processes of this machine from `/proc`. Without `/proc`, no process is found.
 
 use std::path::Path;
 
@@ -11,30 +11,30 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// `None` if no such process exists, or only a zombie that nobody has reaped yet: it holds no port, file or memory.
+    /// Returns `None` if no such process exists, or only a zombie, which holds no port, file or memory.
     fn look_up(pid: u32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is the name in parentheses and may hold anything. Of those after it, the first is the state, the
-        // second the parent and the 20th the time of the start.
+        // The second field is the name in parentheses and may contain any text. Of the fields after it, the first is
+        // the state, the second is the parent, and the 20th is the start time.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ended = matches!(*fields.first()?, "Z" | "X");
         (!ended).then_some(())?;
         Some(Self { pid, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
     }
 
-    /// Whether it still runs.
+    /// Whether the process is still running.
     pub(crate) fn is_running(&self) -> bool {
         Self::look_up(self.pid).is_some_and(|now| now.started == self.started)
     }
 }
 
-/// Every process.
+/// All processes.
 fn all() -> Vec<Running> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| Running::look_up(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
-/// The processes whose command line ends in these two arguments, and all that they started.
+/// The processes whose command line ends in these two arguments, with all of their descendants.
 pub(crate) fn family(flag: &str, value: &Path) -> Vec<Running> {
     let wanted = format!("\0{flag}\0{}\0", value.display());
     let started_so = |process: &Running| {

@@ -1,4 +1,4 @@
-//! A process that runs under the supervisor: part of the control plane, or one that a test added.
+//! A process under the supervisor: a part of the control plane, or a program that a test added.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,17 +18,17 @@ use crate::{Error, Result};
 /// A signal that can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Go on after `Stop`.
+    /// Continue after `Stop`.
     Continue,
-    /// The terminal is gone.
+    /// The terminal was closed.
     Hangup,
     /// Ctrl-C.
     Interrupt,
-    /// Die at once.
+    /// End at once.
     Kill,
     /// Pause.
     Stop,
-    /// Please end.
+    /// Shut down.
     Terminate,
 }
 
@@ -45,12 +45,12 @@ impl Signal {
     }
 }
 
-/// How a process ended.
+/// The exit status of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Exit {
-    /// The exit code, -1 when a signal ended it.
+    /// The exit code, or -1 if a signal ended the process.
     pub code: i32,
-    /// The number of the signal that ended it, or 0.
+    /// The number of the signal that ended the process, or 0.
     pub signal: i32,
 }
 
@@ -70,7 +70,7 @@ pub struct Spawn {
 }
 
 impl Spawn {
-    /// `name` is the process' and its log's; `program` is a path, not looked up.
+    /// `name` is the name of the process and of its log. `program` is a path, which is not searched for in `PATH`.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
         Self { name: name.into(), program: program.into(), args: Vec::new(), env: BTreeMap::new() }
     }
@@ -82,15 +82,15 @@ impl Spawn {
         self
     }
 
-    /// Sets a variable. Of our own environment only what a program cannot do without is passed on, and
-    /// what `RUST_*` says about its logs; never `KUBECONFIG`.
+    /// Sets an environment variable. From our own environment, the program gets only the variables that it cannot run
+    /// without, and the variables `RUST_*` for its logs. It never gets `KUBECONFIG`.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.insert(name.into(), value.into());
         self
     }
 
-    /// What the supervisor needs to know. An environment of a component is exactly what `env` says.
+    /// The request to the supervisor. The environment of a component consists only of the variables that `env` has set.
     pub(crate) fn start(self, layout: &Layout, inherit: bool) -> Result<Start> {
         let mut env = BTreeMap::new();
         if inherit {
@@ -108,7 +108,7 @@ impl Spawn {
     }
 }
 
-/// Whether a program that is not a component gets a variable of ours.
+/// Whether a program that is not a component inherits a variable.
 fn passed_on(name: &str) -> bool {
     matches!(name, "PATH" | "HOME" | "TMPDIR" | "LANG") || name.starts_with("RUST_")
 }
@@ -120,7 +120,7 @@ fn text(arg: &OsString) -> Result<String> {
     })
 }
 
-/// A process that runs, or ran, under the supervisor. Clones are the same process.
+/// A process that runs or ran under the supervisor. Clones refer to the same process.
 #[derive(Clone, Debug)]
 pub struct Process {
     start: Arc<Start>,
@@ -134,43 +134,43 @@ impl Process {
         Ok(Self { start: Arc::new(start), pid: Arc::new(AtomicU32::new(pid)), supervisor: Arc::clone(supervisor) })
     }
 
-    /// Its name.
+    /// The name of the process.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.start.name
     }
 
-    /// Its process id, which is also its process group's.
+    /// The process id, which is also the id of its process group.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
     }
 
-    /// The file that its output goes to. A restart appends.
+    /// The file with the output of the process. A restart appends to it.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.start.log
     }
 
-    /// Sends a signal to it and to what it started.
+    /// Sends a signal to the process and its children.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
         self.supervisor.ask(Ask::Signal { name: self.name(), signal: signal.name() }).await?;
         Ok(())
     }
 
-    /// Waits until it ends.
+    /// Waits until the process ends.
     pub async fn wait(&self) -> Result<Exit> {
         let reply = self.supervisor.ask(Ask::Wait { name: self.name() }).await?;
         reply.exit.ok_or_else(|| Error::Supervisor(format!("did not say how {} ended", self.name())))
     }
 
-    /// Kills it as a crash would, and waits until it is gone.
+    /// Kills the process, as in a crash, and waits until it has ended.
     pub async fn kill(&self) -> Result<Exit> {
         self.signal(Signal::Kill).await?;
         self.wait().await
     }
 
-    /// Pauses it: it holds its connections and answers nothing.
+    /// Pauses the process. It keeps its connections and answers nothing.
     pub async fn pause(&self) -> Result<()> {
         self.signal(Signal::Stop).await
     }
@@ -180,23 +180,23 @@ impl Process {
         self.signal(Signal::Continue).await
     }
 
-    /// Starts it again with the same arguments, killing it first if it runs.
+    /// Starts the process again with the same arguments, and kills it first if it is running.
     pub async fn restart(&self) -> Result<()> {
-        let _ = self.signal(Signal::Kill).await; // an error if it has ended already
+        let _ = self.signal(Signal::Kill).await; // an error if it has already ended
         self.wait().await?;
         let pid = self.supervisor.ask(Ask::Start(&self.start)).await?.pid;
         self.pid.store(pid, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Whether it is there, paused or not.
+    /// Whether the process exists, even if it is paused.
     #[must_use]
     pub fn running(&self) -> bool {
         // A zombie has an empty command line.
         std::fs::read(format!("/proc/{}/cmdline", self.pid())).is_ok_and(|line| !line.is_empty())
     }
 
-    /// Its resident memory in bytes, as `/proc` has it.
+    /// The resident memory in bytes, from `/proc`.
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
@@ -204,18 +204,18 @@ impl Process {
         kib.trim().parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
-    /// The processor time that it has used so far, as `/proc` has it.
+    /// The processor time used so far, from `/proc`.
     #[must_use]
     pub fn cpu(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
-        // The second field is the name in parentheses and may hold anything; user and system time are the
-        // 14th and 15th, in ticks of which Linux has always shown 100 a second.
+        // The second field is the name in parentheses and may contain any text. User time and system time are the 14th
+        // and the 15th field, in ticks. Linux has always exposed 100 ticks per second.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
         Some(Duration::from_millis(ticks * 10))
     }
 
-    /// Waits for `ready`, but not longer than the process lives.
+    /// Waits for `ready`, but not after the end of the process.
     pub(crate) async fn until<T>(&self, ready: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             done = ready => done,

@@ -1,19 +1,19 @@
-//! How the pretended pods behave: kwok's own stages, with a label and an annotation that let a test
-//! decide when a pod becomes ready.
+//! The behaviour of simulated pods: kwok's own stages, with a label and an annotation that let a test decide when a pod
+//! becomes ready.
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::{Binaries, Error, Program, Result};
 
-/// A pod with this label (whatever its value) stays Pending until the label is removed.
+/// A pod with this label, with any value, stays Pending until the label is removed.
 pub const HOLD_LABEL: &str = "kwok.paddock.dev/hold";
 
-/// How long a pod takes to become ready, as a Go duration in this annotation: an image to pull, a runtime
-/// to start. Without it, a few milliseconds.
+/// The annotation with the time until the pod becomes ready, as a Go duration. It simulates the pull of an image or the
+/// start of a runtime. Without it, a pod takes a few milliseconds.
 pub const READY_AFTER_ANNOTATION: &str = "kwok.paddock.dev/ready-after";
 
-/// kwok's stages, which are in its binary, as YAML documents.
+/// kwok's stages from its binary, as YAML documents.
 pub(crate) async fn load(binaries: &Binaries) -> Result<String> {
     let program = binaries.path(Program::KwokStages);
     let output = tokio::process::Command::new(program).env_clear().output().await;

@@ -1,13 +1,13 @@
-//! What ends a program from outside.
+//! The signals that end a program.
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{Error, Result};
 
-/// Waits for Ctrl-C, or whatever else asks this process to end.
+/// Waits for Ctrl-C or another signal that asks this process to end.
 ///
 /// # Errors
-/// Where signals cannot be listened for.
+/// Returns an error if the process cannot listen for signals.
 pub async fn stopped() -> Result<()> {
     let listen = |kind| signal(kind).map_err(Error::io("listening for signals"));
     let mut interrupt = listen(SignalKind::interrupt())?;

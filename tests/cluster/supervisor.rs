@@ -1,7 +1,7 @@
-//! Talks to the supervisor, the one process that this one starts itself.
+//! The connection to the supervisor, the only process that this process starts itself.
 //!
-//! It lives as long as the pipe to its standard input is open, and everything it started ends with it:
-//! so nothing outlives us, whether we return, panic or are killed.
+//! The supervisor lives as long as the pipe to its standard input is open, and all processes that it started end with
+//! it. Therefore no process outlives us, whether we return, panic or are killed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -22,10 +22,10 @@ use crate::{Binaries, Error, Exit, Program, Result};
 
 /// The supervisor's flag for the folder that it removes at the end.
 const SCRATCH: &str = "--scratch";
-/// The time that a cluster has to end. A killed process can stay in the kernel for as long as its disk does.
+/// The time that a cluster has to end. A killed process can stay in the kernel while its disk operations run.
 const STOP: Duration = Duration::from_secs(60);
 
-/// What the supervisor is asked to start.
+/// A request to start a process.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Start {
     pub(crate) name: String,
@@ -63,7 +63,7 @@ pub(crate) struct Reply {
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
 
-/// A running supervisor. Dropping it ends everything, unless it was detached.
+/// A running supervisor. Dropping it ends all of its processes, unless it was detached.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     child: Mutex<Option<Child>>,
@@ -73,7 +73,7 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts one that removes `scratch` at the end.
+    /// Starts a supervisor that removes `scratch` at the end.
     pub(crate) fn start(binaries: &Binaries, scratch: &Path, log: &Path) -> Result<Self> {
         let log = std::fs::File::create(log).map_err(Error::io(format!("making {}", log.display())))?;
         let mut child = Command::new(binaries.path(Program::Supervise))
@@ -81,7 +81,7 @@ impl Supervisor {
             .arg(scratch)
             .current_dir(scratch)
             .env_clear()
-            // Ctrl-C in a terminal is for us: it goes to our process group, and this is another.
+            // Ctrl-C in a terminal is for us. It is sent to our process group, and the supervisor has another one.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -97,7 +97,7 @@ impl Supervisor {
         Ok(Self { child: Mutex::new(Some(child)), stdin, waiting, next: AtomicU64::new(1) })
     }
 
-    /// Sends a request and waits for the reply to it.
+    /// Sends a request and waits for its reply.
     pub(crate) async fn ask(&self, ask: Ask<'_>) -> Result<Reply> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
@@ -106,7 +106,7 @@ impl Supervisor {
         answered(receiver.await.map_err(|_| gone())?)
     }
 
-    /// Lets it and all it started live on without us.
+    /// Detaches the supervisor, so that it and all of its processes outlive us.
     pub(crate) async fn detach(&self, socket: &Path) -> Result<()> {
         self.ask(Ask::Detach { socket }).await?;
         lock(&self.child).take();
@@ -114,13 +114,13 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Kills everything, removes the scratch folder but for `keep`, and waits until that is done.
+    /// Kills all processes, removes the scratch folder except for `keep`, and waits until that is done.
     pub(crate) fn end(&self, keep: &[&str]) {
         let Some(mut child) = lock(&self.child).take() else {
             return;
         };
         if !keep.is_empty() {
-            // If it cannot be told, the closing pipe tells it to keep nothing.
+            // If the request cannot be sent, the pipe closes, and the supervisor keeps no entries.
             let _ = self.send(&Request { id: 0, ask: Ask::Stop { keep } });
         }
         lock(&self.stdin).take();
@@ -141,8 +141,8 @@ impl Drop for Supervisor {
     }
 }
 
-/// Stops a detached supervisor through its socket. Returns when neither it nor anything that it started is left: no
-/// process, and so no port that one listens on, and no folder.
+/// Stops a detached supervisor through its socket. Returns when it and all of its processes have ended, so that no port
+/// is in use and no folder is left.
 pub(crate) fn stop_detached(layout: &Layout) -> Result<()> {
     let socket = layout.socket();
     let what = format!("asking the supervisor at {} to stop", socket.display());
@@ -157,7 +157,7 @@ pub(crate) fn stop_detached(layout: &Layout) -> Result<()> {
     let mut answer = String::new();
     stream.read_line(&mut answer).map_err(Error::io(what.clone()))?;
     answered(serde_json::from_str(&answer).map_err(Error::format("reading the supervisor's reply"))?)?;
-    // It replies before it ends. The connection closes when it does.
+    // The supervisor replies before it ends. The connection closes when it ends.
     stream.read_to_end(&mut Vec::new()).map_err(Error::io(what))?;
     let began = Instant::now();
     while let Some(process) = processes.iter().find(|process| process.is_running()) {
@@ -172,17 +172,17 @@ pub(crate) fn stop_detached(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Hands each reply to whoever waits for it, until the supervisor is gone.
+/// Passes each reply to the task that waits for it, until the supervisor has ended.
 fn deliver(from: impl Read, waiting: &Waiting) {
     for line in BufReader::new(from).lines().map_while(std::io::Result::ok) {
         let Ok(reply) = serde_json::from_str::<Reply>(&line) else {
             break;
         };
         if let Some(sender) = lock(waiting).remove(&reply.id) {
-            let _ = sender.send(reply); // the asker may have stopped waiting
+            let _ = sender.send(reply); // the requester may have stopped waiting
         }
     }
-    lock(waiting).clear(); // the askers see that nothing will come
+    lock(waiting).clear(); // tells the requesters that no reply will come
 }
 
 fn answered(reply: Reply) -> Result<Reply> {

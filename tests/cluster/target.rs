@@ -1,4 +1,4 @@
-//! Where the demo and the benchmark run: a cluster of their own, unless a person names another.
+//! The cluster of the demo and the benchmark: a local one, unless the user names another.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -8,46 +8,46 @@ use kube::api::DynamicObject;
 
 use crate::{Cluster, CreatedObjects, Error, External, Kubectl, Options, Process, Result, Spawn};
 
-/// Command line arguments that choose the cluster. `KUBECONFIG` has no say: people export it, often for
+/// The command line arguments that choose the cluster. `KUBECONFIG` is ignored, because users often export it for
 /// production.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Target {
-    /// Use the cluster of this kubeconfig file instead of starting a local one
+    /// Use the cluster of this kubeconfig file instead of a local one
     #[arg(long, value_name = "FILE", requires = "context")]
     pub kubeconfig: Option<PathBuf>,
-    /// The context of the file to use
+    /// The context in the file
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     pub context: Option<String>,
-    /// Do not ask for the context's name to be typed
+    /// Do not ask the user to type the context's name
     #[arg(long, requires = "kubeconfig")]
     pub yes: bool,
 }
 
 impl Target {
-    /// Starts a local cluster, or opens the one that was named.
+    /// Starts a local cluster, or opens the named one.
     pub async fn open(&self, options: Options) -> Result<AnyCluster> {
         match (&self.kubeconfig, &self.context) {
             (Some(file), Some(context)) => {
                 let external = External::open(file, context, self.yes).await?;
                 Ok(AnyCluster::External(external, CreatedObjects::default()))
             }
-            // clap lets neither come without the other.
+            // clap requires each of them to come with the other.
             (None | Some(_), None) | (None, Some(_)) => Ok(AnyCluster::Local(Cluster::start(options).await?)),
         }
     }
 }
 
-/// A cluster to use, whoever it belongs to.
+/// A cluster of any owner.
 #[expect(clippy::large_enum_variant, reason = "there is one of them in a program")]
 pub enum AnyCluster {
-    /// Our own, which goes when it is dropped.
+    /// Our own cluster, which ends when it is dropped.
     Local(Cluster),
-    /// Somebody's, with what we made there.
+    /// The user's cluster, with the objects that we created there.
     External(External, CreatedObjects),
 }
 
 impl AnyCluster {
-    /// A client for it.
+    /// A client for the cluster.
     #[must_use]
     pub fn client(&self) -> Client {
         match self {
@@ -56,7 +56,7 @@ impl AnyCluster {
         }
     }
 
-    /// A kubeconfig file for it.
+    /// A kubeconfig file for the cluster.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         match self {
@@ -65,11 +65,11 @@ impl AnyCluster {
         }
     }
 
-    /// A loopback port for a program beside it. Beside another's cluster it is free at this moment; if something else is
-    /// quicker, the program says which flag it was.
+    /// A loopback port for a program beside the cluster. Beside the user's cluster, the port is free at this moment. If
+    /// another program takes it, the program's error message names the flag.
     ///
     /// # Errors
-    /// Where there is none left.
+    /// Returns an error if no port is left.
     pub fn port(&self) -> Result<u16> {
         match self {
             Self::Local(cluster) => cluster.port(),
@@ -80,7 +80,7 @@ impl AnyCluster {
         }
     }
 
-    /// Where its API server listens.
+    /// The URL of the API server.
     #[must_use]
     pub fn server_url(&self) -> String {
         match self {
@@ -89,7 +89,7 @@ impl AnyCluster {
         }
     }
 
-    /// kubectl for it.
+    /// kubectl for the cluster.
     #[must_use]
     pub fn kubectl(&self) -> Kubectl {
         match self {
@@ -98,7 +98,7 @@ impl AnyCluster {
         }
     }
 
-    /// Starts a program on this machine that ends when we do.
+    /// Starts a program on this machine. It ends with this process.
     pub async fn spawn(&self, spawn: Spawn) -> Result<Process> {
         match self {
             Self::Local(cluster) => cluster.spawn(spawn).await,
@@ -106,7 +106,7 @@ impl AnyCluster {
         }
     }
 
-    /// Creates an object, and notes it for [`AnyCluster::clean_up`] where that matters.
+    /// Creates an object, and records it for [`AnyCluster::clean_up`] if the cluster is the user's.
     pub async fn create(&mut self, object: &DynamicObject) -> Result<DynamicObject> {
         match self {
             Self::Local(cluster) => CreatedObjects::default().create(&cluster.client(), object).await,
@@ -114,7 +114,8 @@ impl AnyCluster {
         }
     }
 
-    /// Removes from somebody's cluster what [`AnyCluster::create`] made, and gives what could not be removed.
+    /// Removes the objects that [`AnyCluster::create`] made from the user's cluster, and returns the errors of those
+    /// that could not be removed.
     pub async fn clean_up(&mut self) -> Vec<crate::Error> {
         match self {
             Self::Local(_) => Vec::new(),

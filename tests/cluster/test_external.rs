@@ -1,4 +1,5 @@
-//! Somebody's cluster: what is refused, and what is left there. A cluster of ours plays it.
+//! The user's cluster: the clusters that are refused, and the objects that are left there. One of our own clusters acts
+//! as the user's.
 
 use kube::api::DynamicObject;
 use paddock_cluster::{AnyCluster, Cluster, Error, Options, Target, eventually};
@@ -21,7 +22,7 @@ async fn clean_up_of_an_external_cluster_removes_only_created_objects() {
         cluster.kubectl().run(&[verb, "configmap", "replaced"], None).await.unwrap();
     }
 
-    // With the CRD there, the next one who comes is sent away.
+    // With the CRD on the cluster, the next user of it is refused.
     let Err(Error::Refused(why)) = target.open(Options::default()).await else { panic!("was let in") };
     assert!(why.contains("sandboxes.agents.x-k8s.io"), "{why}");
 
@@ -56,7 +57,7 @@ fn sandbox_crd() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": { "name": "sandboxes.agents.x-k8s.io",
-            // Groups under k8s.io are refused without an approval.
+            // The API server refuses groups under k8s.io without an approval.
             "annotations": { "api-approved.kubernetes.io": "unapproved, a test" } },
         "spec": {
             "group": "agents.x-k8s.io", "scope": "Namespaced",

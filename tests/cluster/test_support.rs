@@ -1,4 +1,4 @@
-//! What the tests of the local control plane have in common.
+//! Shared functions of the tests of the local control plane.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -22,23 +22,23 @@ pub(crate) async fn client(kubeconfig: &Path) -> Client {
     Client::try_from(config).unwrap()
 }
 
-/// Waits for the line with the kubeconfig, and gives the folder that it is in.
+/// Waits for the line with the kubeconfig, and returns its folder.
 pub(crate) fn folder_of(owner: &mut Child) -> PathBuf {
     let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
     let line = lines.find_map(|line| Some(line.unwrap().strip_prefix("export KUBECONFIG=")?.to_owned())).unwrap();
-    // The rest of its output must find a reader.
+    // The rest of the output must be read too.
     std::thread::spawn(move || lines.for_each(drop));
     Path::new(&line).parent().unwrap().to_owned()
 }
 
-/// The processes whose command line has the cluster's folder, as all of ours have.
+/// The processes whose command line contains the cluster's folder, as that of each of our processes does.
 pub(crate) fn processes_of(dir: &Path) -> Vec<u32> {
     let dir = dir.to_str().unwrap();
     let pids = std::fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse().ok());
     pids.filter(|pid: &u32| command_line(*pid).contains(dir)).collect()
 }
 
-/// The loopback ports on which those processes listen, as `/proc` has them.
+/// The loopback ports on which those processes listen, from `/proc`.
 pub(crate) fn ports_of(dir: &Path) -> Vec<u16> {
     let sockets: Vec<String> = processes_of(dir)
         .into_iter()
@@ -48,7 +48,7 @@ pub(crate) fn ports_of(dir: &Path) -> Vec<u16> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let listening = table.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        // Local address, state (0A is LISTEN) and inode.
+        // The local address, the state (0A is LISTEN) and the inode.
         let (address, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
         let ours = *state == "0A" && sockets.iter().any(|socket| socket == inode);
         ours.then(|| u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok())?

@@ -1,4 +1,4 @@
-//! The local control plane, held to what the other tests take for granted.
+//! Tests of the local control plane: the features that other tests depend on.
 
 #![expect(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
 
@@ -58,7 +58,7 @@ async fn two_clusters_at_once_each_bind_volumes_and_run_pods() {
         let volumes: Api<PersistentVolume> = Api::all(cluster.client());
         let bound = async || volumes.list(&ListParams::default()).await.unwrap().items.iter().filter(is_bound).count();
         eventually("both claims are bound", async || bound().await == 2).await;
-        // The policy of the class is Delete: the volume goes with its claim.
+        // The reclaim policy of the class is Delete, so the volume is deleted with its claim.
         cluster.kubectl().run(&["delete", "pvc/early", "--wait=false"], None).await.unwrap();
         eventually("the volume is gone", async || bound().await == 1).await;
     }
@@ -123,7 +123,7 @@ async fn components_can_be_paused_killed_and_started_again() {
 
     api_server.restart().await.unwrap();
     cluster.wait_ready().await.unwrap();
-    // A connection to the former one may be tried first.
+    // The client may try a connection to the old process first.
     eventually("objects can be created", async || make("after").await.is_ok()).await;
     assert!(api_server.resident_bytes().unwrap() > 50 << 20);
     assert!(api_server.cpu().unwrap() > Duration::ZERO);
@@ -134,8 +134,8 @@ async fn components_can_be_paused_killed_and_started_again() {
     assert_eq!(sleeper.wait().await.unwrap().signal, 15);
 }
 
-/// Three ways to lose the owner; none may leave a process or the folder. KUBECONFIG points at a listener
-/// that must not hear anything.
+/// The owner ends in three ways. None of them may leave a process or the folder. KUBECONFIG points at a listener that
+/// must not receive a connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_process_outlives_its_owner_and_kubeconfig_is_not_read() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -151,7 +151,7 @@ async fn no_process_outlives_its_owner_and_kubeconfig_is_not_read() {
     });
     std::fs::write(&theirs, config.to_string()).unwrap();
 
-    // The supervisor is part of what must go, also when it is the one that is killed.
+    // The supervisor has to end too, even if it is the process that is killed.
     for victim in ["SIGKILL of the owner", "Ctrl-C", "SIGKILL of the supervisor"] {
         let mut owner = Command::new(env!("CARGO_BIN_EXE_paddock-cluster"))
             .args(["up", "--foreground", "--nodes=1"])
@@ -191,7 +191,7 @@ async fn detached_cluster_runs_until_down() {
 
     let down = Command::new(program).arg("down").arg(&dir).output().unwrap();
     assert!(down.status.success(), "{down:?}");
-    // When `down` has returned, nothing is left: not a moment later.
+    // Nothing is left when `down` has returned, not even for a moment.
     assert_eq!(processes_of(&dir), Vec::<u32>::new());
     assert!(!dir.exists());
     for port in ports {
@@ -215,7 +215,7 @@ async fn a_test_decides_when_a_pod_becomes_ready() {
     };
     let is_ready = async |name: &str| ready(&pods.get(name).await.unwrap());
     make("held", json!({ "labels": { HOLD_LABEL: "true" } })).await;
-    // From before its creation: the reply may come late.
+    // The time starts before the creation, because the reply may be late.
     let began = Instant::now();
     make("slow", json!({ "annotations": { READY_AFTER_ANNOTATION: "2s" } })).await;
     make("plain", json!({})).await;

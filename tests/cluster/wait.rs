@@ -1,20 +1,20 @@
-//! Waiting for something to hold: the one deadline of all tests, and how they wait.
+//! Waits for a predicate, with one deadline for all tests.
 
 use std::time::{Duration, Instant};
 
-/// The time that a test gives anything that has to happen. Generous: a machine with two cores may run every other test and
-/// a build at the same time. Only a test that fails takes as long.
+/// The time that a test waits for any event. It is long, because a machine with two cores may run every other test and
+/// a build at the same time. Only a test that fails waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Polls until something holds.
+/// Polls until a predicate holds.
 ///
 /// # Panics
-/// It does not hold within [`PATIENCE`].
+/// The predicate does not hold within [`PATIENCE`].
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     eventually_some(what, async || if holds().await { Ok(()) } else { Err("not yet") }).await;
 }
 
-/// Polls until there is a result, and returns it. Each error says what was seen instead, for the panic's message.
+/// Polls until there is a result, and returns it. Each error describes the observed state, for the panic's message.
 ///
 /// # Panics
 /// There is no result within [`PATIENCE`].

@@ -1,25 +1,25 @@
-//! What a machine may lack.
+//! Requirements that a machine may lack.
 
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
-/// Something that a test needs of the machine it runs on.
+/// A requirement of a test for its machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Capability {
-    /// A program on the PATH that starts.
+    /// A program on the PATH that can be started.
     Program(&'static str),
-    /// A python3 that can make virtual environments: Debian ships that part apart.
+    /// A python3 that can create virtual environments. Debian packages this part separately.
     PythonVenv,
-    /// The superuser's rights.
+    /// The rights of the superuser.
     Root,
 }
 
-/// What a missing capability does to a test.
+/// The effect of a missing capability on a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lack {
     /// The test is ignored, with the reason.
     Ignores,
-    /// The test fails: `PADDOCK_REQUIRE=all`.
+    /// The test fails, with `PADDOCK_REQUIRE=all`.
     Fails,
 }
 
@@ -30,11 +30,11 @@ impl Lack {
 }
 
 impl Capability {
-    /// Why it is not there; `None` if it is.
+    /// The reason for which the capability is missing, or `None` if it exists.
     pub(crate) fn missing(&self) -> Option<String> {
         match self {
             Capability::Program(name) => {
-                // Programs disagree on how to ask for their version, but each starts and ends.
+                // Programs have different flags for their version, but each program starts and ends.
                 let mut command = Command::new(name);
                 command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                 command.status().err().map(|e| format!("{name} does not start: {e}"))

@@ -1,4 +1,5 @@
-//! Named tests over libtest-mimic. A test that needs what this machine lacks is ignored with the reason, never passed.
+//! Named tests on top of libtest-mimic. A test whose requirements this machine lacks is ignored with the reason, and
+//! never passed.
 
 mod capability;
 
@@ -8,7 +9,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 pub(crate) use capability::{Capability, Lack};
 
-/// How a test ends: `Err` says what is wrong.
+/// The result of a test, with the problem in `Err`.
 pub(crate) type Outcome = Result<(), Failed>;
 
 /// One named test.
@@ -18,13 +19,13 @@ pub(crate) struct Test {
     body: Box<dyn FnOnce() -> Outcome + Send>,
 }
 
-/// A test; its name is a path, as `scenario::claim::takes_a_warm_sandbox`.
+/// A test. Its name is a path, such as `scenario::claim::takes_a_warm_sandbox`.
 pub(crate) fn test(name: impl Into<String>, body: impl FnOnce() -> Outcome + Send + 'static) -> Test {
     Test { name: name.into(), needs: Vec::new(), body: Box::new(body) }
 }
 
 impl Test {
-    /// What the machine must have for it.
+    /// The capabilities that the machine must have for this test.
     pub(crate) fn needs(mut self, needs: impl IntoIterator<Item = Capability>) -> Self {
         self.needs.extend(needs);
         self
@@ -39,7 +40,7 @@ impl Test {
     }
 }
 
-/// Runs what the command line selects.
+/// Runs the tests that the command line selects.
 pub(crate) fn run(tests: Vec<Test>) -> ExitCode {
     let arguments = Arguments::from_args();
     let lack = Lack::from_environment();
@@ -56,7 +57,7 @@ fn run_or_ignore(needs: &[Capability], lack: Lack, body: impl FnOnce() -> Outcom
     }
 }
 
-/// Tests of this framework.
+/// The tests of this framework.
 pub(crate) fn tests() -> Vec<Test> {
     const ABSENT: Capability = Capability::Program("no-such-program-as-this");
     vec![

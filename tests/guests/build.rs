@@ -1,4 +1,4 @@
-//! Compiles the plugins of tests and the demo, as the host's build script compiles the built-ins.
+//! Compiles the plugins of the tests and the demo, in the same way as the host's build script compiles the built-ins.
 
 use std::path::PathBuf;
 

@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// Where the list is, seen from the root of the repository.
+/// The path of the list from the root of the repository.
 pub const LIST: &str = "tests/mutants/mutants.toml";
 
 /// One protection to remove.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mutant {
-    /// What becomes possible without the protection.
+    /// The failure that is possible without the protection.
     pub why: String,
     /// A text that occurs exactly once in the Rust files under `src/`.
     pub find: String,
-    /// The text that takes its place.
+    /// The replacement.
     pub replace: String,
     /// The tests that have to fail.
     pub fails: Vec<TestName>,
@@ -30,9 +30,9 @@ pub struct Mutant {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(from = "String")]
 pub struct TestName {
-    /// The package that the test is in.
+    /// The package of the test.
     pub package: String,
-    /// The whole name of the test, with its modules.
+    /// The full name of the test, with its modules.
     pub test: String,
 }
 

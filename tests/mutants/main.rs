@@ -73,8 +73,8 @@ fn run_tests(mutant: &Mutant, tree: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Brings a copy in step with the working tree; what is the same already keeps its time, so that cargo does not build it again,
-/// and what is not there any more goes.
+/// Updates a copy of the working tree. Unchanged files keep their modification time, so that cargo does not build them
+/// again. Files that no longer exist are removed.
 fn copy(root: &Path, tree: &Path) -> Result<()> {
     let mut list = Command::new("git");
     list.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root);
@@ -96,7 +96,7 @@ fn copy(root: &Path, tree: &Path) -> Result<()> {
     remove_others(tree, tree, &names)
 }
 
-/// Removes every file but those of these names, and what cargo has built.
+/// Removes every file except these names and cargo's build output.
 fn remove_others(tree: &Path, directory: &Path, names: &BTreeSet<&Path>) -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

@@ -1,4 +1,4 @@
-//! Test programs of a tree: built by cargo, found by what it tells of them, and run one test at a time.
+//! The test programs of a tree: cargo builds them and reports their paths, and each test is run alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -11,26 +11,26 @@ use anyhow::{Context, Result, bail, ensure};
 use paddock_mutants::TestName;
 use serde_json::Value;
 
-/// A test that has not ended by then has failed: without its limit, what it watches over goes on for ever. The longest takes
-/// some ten seconds.
+/// A test that runs for longer has failed, because without its protection the code under test may never end. The
+/// longest test takes about ten seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How a test ends.
+/// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
     Failed,
 }
 
-/// The programs that hold the tests of some packages, each with the folder that it is to run in.
+/// The programs with the tests of some packages, each with the folder in which it runs.
 pub(crate) struct Programs {
     by_package: BTreeMap<String, Vec<(PathBuf, PathBuf)>>,
-    /// What a test says.
+    /// The file for the output of a test.
     output: PathBuf,
 }
 
-/// What cargo is asked for. The whole workspace where its crates need wasmtime: cargo chooses features by the packages that
-/// are asked for, and would build that twice.
+/// The arguments for cargo. The whole workspace is built if the package needs wasmtime. Cargo chooses features by the
+/// selected packages, so another selection would build wasmtime twice.
 fn selection(package: &str) -> &'static [&'static str] {
     match package {
         "paddock-tests" => &["--package", "paddock-tests", "--test", "paddock"],
@@ -41,8 +41,8 @@ fn selection(package: &str) -> &'static [&'static str] {
 }
 
 impl Programs {
-    /// Builds what holds some tests, in the tree's own directory: in a shared one two trees would overwrite each other's
-    /// programs.
+    /// Builds the programs of some tests in the tree's own directory. In a shared directory, two trees would overwrite
+    /// each other's programs.
     pub(crate) fn build<'a>(tree: &Path, tests: impl IntoIterator<Item = &'a TestName>) -> Result<Self> {
         let selections: BTreeSet<_> = tests.into_iter().map(|test| selection(&test.package)).collect();
         let mut by_package: BTreeMap<String, Vec<(PathBuf, PathBuf)>> = BTreeMap::new();
@@ -53,7 +53,7 @@ impl Programs {
             let built = cargo.output().context("cargo does not start")?;
             ensure!(built.status.success(), "it does not compile: {}", last_lines(&built.stderr));
             for line in String::from_utf8_lossy(&built.stdout).lines() {
-                // Others of the workspace come along.
+                // Other packages of the workspace are listed too.
                 if let Some((package, program)) = test_program(line).filter(|(p, _)| self::selection(p) == selection) {
                     by_package.entry(package).or_default().push(program);
                 }
@@ -62,7 +62,7 @@ impl Programs {
         Ok(Self { by_package, output: tree.join("target/said") })
     }
 
-    /// Runs one test by its whole name, which exactly one program must have.
+    /// Runs one test by its full name. Exactly one program must have it.
     pub(crate) fn verdict(&self, test: &TestName) -> Result<Verdict> {
         let mut verdicts = Vec::new();
         for (program, folder) in self.by_package.get(&test.package).into_iter().flatten() {
@@ -75,7 +75,7 @@ impl Programs {
         }
     }
 
-    /// `None` if the program has no such test.
+    /// Returns `None` if the program has no such test.
     fn run(&self, program: &Path, folder: &Path, test: &str) -> Result<Option<Verdict>> {
         let mut command = Command::new(program);
         command.args(["--exact", test]).current_dir(folder).env("CARGO_MANIFEST_DIR", folder).env_remove("UPDATE");
@@ -106,11 +106,11 @@ impl Programs {
     }
 }
 
-/// Package, program and folder of a test program that a line of cargo's tells of.
+/// The package, the program and the folder of a test program in a line of cargo's output.
 fn test_program(line: &str) -> Option<(String, (PathBuf, PathBuf))> {
     let told: Value = serde_json::from_str(line).ok()?;
     let program = told["executable"].as_str().filter(|_| told["profile"]["test"] == true)?;
-    // As `path+file:///…/src/core#paddock-core@0.1.0`.
+    // The id has the form `path+file:///…/src/core#paddock-core@0.1.0`.
     let package = told["package_id"].as_str()?.rsplit_once('#')?.1.split('@').next()?;
     let folder = Path::new(told["manifest_path"].as_str()?).parent()?;
     Some((package.to_owned(), (program.into(), folder.into())))
