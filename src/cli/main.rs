@@ -4,17 +4,18 @@ mod args;
 mod cluster;
 mod logs;
 mod operator;
+mod output;
 mod plugin;
 mod values;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{CommandFactory, FromArgMatches};
 use paddock_api::crd::selected;
 use paddock_operator::manifests;
 
 use crate::args::{Cli, Command, CrdsArgs, ManifestsArgs};
+use crate::output::{print, yaml};
 
 /// With musl's allocator, which the image would have otherwise, the same claims take a third more processor time:
 /// `docs/performance/results.md`.
@@ -56,25 +57,6 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         }
         Command::Plugin(command) => plugin::run(command),
         Command::Version => print(concat!("paddock v", env!("CARGO_PKG_VERSION"), "\n")),
-    }
-}
-
-/// One YAML document for each object.
-fn yaml<T: serde::Serialize>(objects: &[T]) -> anyhow::Result<String> {
-    let mut text = String::new();
-    for object in objects {
-        text.push_str("---\n");
-        text.push_str(&serde_yaml_ng::to_string(object).context("writing an object as YAML")?);
-    }
-    Ok(text)
-}
-
-/// A reader that has seen enough (`| head`) is no error.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::{ErrorKind, Write};
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("writing to standard output"),
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 

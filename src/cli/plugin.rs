@@ -7,7 +7,7 @@ use paddock_operator::plugins::check_name;
 use paddock_plugin_host::{Host, HostConfig, Source, componentize};
 
 use crate::args::{CheckArgs, ComponentizeArgs, PluginCommand};
-use crate::print;
+use crate::output::print;
 
 pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
     match command {

@@ -18,15 +18,12 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use paddock_core::binding::Bindings;
-use paddock_core::question::Hook;
 use paddock_plugin_host::{Host, LoadError, PluginReport};
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -34,30 +31,10 @@ pub use client::{PluginClient, Policies};
 pub(crate) use client::{ask_all, metered};
 use failures::Failures;
 use source::Source;
-pub use source::check_name;
+pub use source::{PluginStatus, PluginsConfig, check_name};
 
 /// A function that reports the loaded plugins and their quarantines at a time.
 pub type Reports = Arc<dyn Fn(Timestamp) -> Vec<PluginReport> + Send + Sync>;
-
-/// The directory of plugins, and the intervals.
-#[derive(Clone, Debug)]
-pub struct PluginsConfig {
-    /// The directory. If absent, there are only the built-ins.
-    pub dir: Option<PathBuf>,
-    /// The time between two reads of the directory.
-    pub every: Duration,
-    /// The time for which a replaced component stays loaded, because running decisions may still ask it.
-    pub keep_replaced: Duration,
-}
-
-impl PluginsConfig {
-    /// The configuration for this directory with the usual times. A new file takes effect within a second, and no
-    /// decision takes a minute.
-    #[must_use]
-    pub fn new(dir: Option<PathBuf>) -> Self {
-        Self { dir, every: Duration::from_secs(1), keep_replaced: Duration::from_secs(60) }
-    }
-}
 
 /// The plugins in force. A task keeps them up to date until the token given to [`start`] is cancelled.
 #[derive(Clone)]
@@ -68,24 +45,6 @@ pub struct Plugins {
     pub status: watch::Receiver<Vec<PluginStatus>>,
     /// The loaded plugins and their quarantines.
     pub reports: Reports,
-}
-
-/// The state of one plugin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PluginStatus {
-    /// The name of the plugin.
-    pub name: String,
-    /// The file of the component. `None` for a built-in.
-    pub path: Option<PathBuf>,
-    /// The digest of the component in force. `None` if no version of this plugin works.
-    pub digest: Option<String>,
-    /// The version of `paddock:policy` that the component in force implements.
-    pub wit_version: Option<String>,
-    /// The hooks that the plugin is bound to.
-    pub hooks: Vec<Hook>,
-    /// The fault of the current file. If there is a digest, an older version is in force.
-    pub error: Option<String>,
 }
 
 /// Loads the built-ins and the plugins that are in the directory now. Then follows the changes of the directory.

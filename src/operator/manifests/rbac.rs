@@ -12,7 +12,7 @@ use paddock_core::kind::{ChildKind, Class, Kind, OwnKind};
 use paddock_core::names::{group, object};
 use serde_json::Value;
 
-use super::{Settings, document, labelled};
+use super::common::{Settings, document, labelled};
 use crate::leader::OWN_LEASE;
 use crate::webhook::{CONFIGURATION, SECRET};
 

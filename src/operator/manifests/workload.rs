@@ -17,7 +17,7 @@ use paddock_core::kind::ApiShapes;
 use paddock_core::names::object;
 use serde_json::Value;
 
-use super::{Settings, document, labelled};
+use super::common::{Settings, document, labelled};
 
 /// The name of the Service of the webhook.
 pub const WEBHOOK_SERVICE: &str = "paddock-webhook";
@@ -225,7 +225,7 @@ fn selector() -> BTreeMap<String, String> {
 }
 
 fn labels() -> BTreeMap<String, String> {
-    let mut labels = super::labels();
+    let mut labels = super::common::labels();
     labels.extend(selector());
     labels
 }

@@ -4,15 +4,53 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use paddock_core::binding::{Binding, Bindings};
 use paddock_core::question::{Hook, PluginRef};
 use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin};
+use serde::Serialize;
 
 use super::directory::{self, Listing, PluginFiles};
 use super::plugin_config::PluginConfig;
-use super::{PluginStatus, PluginsConfig};
+
+/// The directory of plugins, and the intervals.
+#[derive(Clone, Debug)]
+pub struct PluginsConfig {
+    /// The directory. If absent, there are only the built-ins.
+    pub dir: Option<PathBuf>,
+    /// The time between two reads of the directory.
+    pub every: Duration,
+    /// The time for which a replaced component stays loaded, because running decisions may still ask it.
+    pub keep_replaced: Duration,
+}
+
+impl PluginsConfig {
+    /// The configuration for this directory with the usual times. A new file takes effect within a second, and no
+    /// decision takes a minute.
+    #[must_use]
+    pub fn new(dir: Option<PathBuf>) -> Self {
+        Self { dir, every: Duration::from_secs(1), keep_replaced: Duration::from_secs(60) }
+    }
+}
+
+/// The state of one plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginStatus {
+    /// The name of the plugin.
+    pub name: String,
+    /// The file of the component. `None` for a built-in.
+    pub path: Option<PathBuf>,
+    /// The digest of the component in force. `None` if no version of this plugin works.
+    pub digest: Option<String>,
+    /// The version of `paddock:policy` that the component in force implements.
+    pub wit_version: Option<String>,
+    /// The hooks that the plugin is bound to.
+    pub hooks: Vec<Hook>,
+    /// The fault of the current file. If there is a digest, an older version is in force.
+    pub error: Option<String>,
+}
 
 /// The plugins of the directory, followed by the built-ins.
 pub(super) struct Source {

@@ -10,29 +10,14 @@ use anyhow::Result;
 use petgraph::algo::tarjan_scc;
 use petgraph::graphmap::DiGraphMap;
 
-use crate::packages::Package;
 use crate::project::Project;
 use crate::rust::{Name, Program, Target, names_in};
-
-/// How many circles a crate has that are known and are being cut. A number may only fall, and ends at none.
-const KNOWN: [(&str, usize); 4] =
-    [("paddock", 1), ("paddock-core", 0), ("paddock-plugin-host", 0), ("paddock-operator", 2)];
 
 /// Which files import which, with the names that they import.
 type Imports<'a> = BTreeMap<(&'a str, &'a str), BTreeSet<String>>;
 
 pub(super) fn check(project: &Project) -> Result<Vec<String>> {
-    let found = circles(&project.program);
-    let known = |package: &Package| KNOWN.iter().find(|(name, _)| *name == package.name).map_or(0, |(_, count)| *count);
-    let of = |package: &Package, circle: &String| circle.contains(&format!("\n{}/", package.folder));
-    let mut faults = Vec::new();
-    for package in &project.packages {
-        let circles: Vec<&String> = found.iter().filter(|circle| of(package, circle)).collect();
-        if circles.len() > known(package) {
-            faults.extend(circles.into_iter().cloned());
-        }
-    }
-    Ok(faults)
+    Ok(circles(&project.program))
 }
 
 fn circles(program: &Program) -> Vec<String> {
@@ -107,6 +92,7 @@ fn way_round<'a>(imports: &Imports<'a>, component: &[&'a str], start: &'a str) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packages::Package;
     use crate::tree::Tree;
 
     fn circles_of(files: &[(&str, &str)]) -> Vec<String> {

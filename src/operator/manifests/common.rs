@@ -1,0 +1,55 @@
+//! The settings, labels and metadata that all manifests share.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_core::kind::ApiShapes;
+use paddock_core::names::object;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// The values that the manifests depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The operator's namespace.
+    pub namespace: String,
+    /// The operator's container image.
+    pub image: String,
+    /// The API shapes to install.
+    pub shapes: ApiShapes,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            namespace: object::OPERATOR_NAMESPACE.to_owned(),
+            image: concat!("paddock:v", env!("CARGO_PKG_VERSION")).to_owned(),
+            shapes: ApiShapes::Both,
+        }
+    }
+}
+
+/// An object as a document, with the `apiVersion` and the `kind` of its type.
+pub(super) fn document<K: Resource + Serialize>(object: &K) -> Value {
+    let mut document = json!(object);
+    document["apiVersion"] = K::API_VERSION.into();
+    document["kind"] = K::KIND.into();
+    document
+}
+
+pub(super) fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), object::OPERATOR_DEPLOYMENT.to_owned()),
+        ("app.kubernetes.io/part-of".to_owned(), "paddock".to_owned()),
+    ])
+}
+
+pub(super) fn labelled(name: &str, namespace: Option<&str>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: namespace.map(str::to_owned),
+        labels: Some(labels()),
+        ..ObjectMeta::default()
+    }
+}
