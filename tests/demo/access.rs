@@ -1,4 +1,4 @@
-//! The operator's rights: those of its ServiceAccount as `deploy/` gives them, and no others.
+//! The operator's rights: exactly those of its ServiceAccount in `deploy/`.
 
 use std::path::PathBuf;
 
@@ -9,16 +9,16 @@ use paddock_core::names::object::{OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE};
 
 use crate::manifests::{kind, objects};
 
-/// The kinds of `deploy/` that say who the operator is and what it may do.
+/// The kinds of `deploy/` that define the operator's identity and rights.
 const KINDS: [&str; 6] = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
 
-/// What `deploy/` says of the operator's rights.
+/// The objects of `deploy/` with the operator's identity and rights.
 pub(crate) async fn rights(kubectl: &Kubectl) -> Result<Vec<DynamicObject>> {
     let folder = format!("{WORKSPACE}/deploy");
     let rendered = kubectl.run(&["kustomize", &folder], None).await.context("rendering deploy/")?;
     let mut rights = objects(&rendered, None)?;
     rights.retain(|object| KINDS.contains(&kind(object)));
-    // Roles may name objects of one another, but each needs its namespace.
+    // The order of roles does not matter, but each object needs its namespace first.
     rights.sort_by_key(|object| KINDS.iter().position(|known| *known == kind(object)));
     ensure!(!rights.is_empty(), "deploy/ gives the operator no rights");
     Ok(rights)

@@ -1,4 +1,4 @@
-//! What the documents say of this repository is true: links lead somewhere, and tests that are named exist.
+//! Checks of the documents: links lead to existing files, and named tests exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ fn documents() -> Vec<(PathBuf, String)> {
     files.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// What stands between `open` and `close`, each time.
+/// The texts between each pair of `open` and `close`.
 fn between<'a>(text: &'a str, open: &'a str, close: &'a str) -> impl Iterator<Item = &'a str> {
     text.split(open).skip(1).filter_map(move |rest| rest.split_once(close).map(|(inside, _)| inside))
 }
 
-/// The anchor that a heading gets: lower case, dashes for spaces, letters and digits.
+/// The anchor of a heading: lower case, with dashes for spaces, and only letters and digits.
 fn anchor(heading: &str) -> String {
     let detached = heading.trim().chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
     detached.collect::<String>().to_lowercase().replace(' ', "-")
@@ -52,7 +52,7 @@ fn every_test_that_an_invariant_names_exists() {
     let architecture = fs::read_to_string(Path::new(WORKSPACE).join("ARCHITECTURE.md")).unwrap();
     let rows = architecture.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit());
     let checks = rows.filter_map(|row| row.trim_end_matches('|').rsplit_once('|')).map(|(_, checks)| checks);
-    // A test's name is a sentence; shorter words in code are types and files.
+    // The name of a test has several words. Shorter words in code are types and files.
     let named: Vec<&str> = checks
         .flat_map(|checks| checks.split('`').skip(1).step_by(2))
         .filter(|word| word.matches('_').count() > 1 && !word.contains(['/', ':']))
@@ -69,7 +69,7 @@ fn every_test_that_an_invariant_names_exists() {
     assert!(missing.is_empty(), "ARCHITECTURE.md names tests that do not exist: {missing:#?}");
 }
 
-/// The text of every Rust file under `src` and `tests`; and every scenario, by its name.
+/// The text of every Rust file under `src` and `tests`, and every scenario by its name.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![Path::new(WORKSPACE).join("src"), Path::new(WORKSPACE).join("tests")];

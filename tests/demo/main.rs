@@ -1,8 +1,8 @@
-//! `cargo demo`: the story of a sandbox, told on a real control plane.
+//! `cargo demo`: the life of a sandbox, shown on a real control plane.
 //!
-//! It builds what it needs, starts a cluster of its own with the operator beside it, goes through the
-//! chapters of `story`, and ends with everything it started: after success, after a failure, after Ctrl-C.
-//! Only `--keep` leaves the cluster and the operator running, and `--down` takes them away again.
+//! The demo builds the programs that it needs, starts its own cluster with the operator beside it, and runs the
+//! chapters of `walkthrough`. It ends all processes that it started after success, after a failure and after Ctrl-C.
+//! Only `--keep` leaves the cluster and the operator running, and `--down` removes them again.
 
 mod access;
 #[cfg(test)]
@@ -25,23 +25,23 @@ use crate::session::{MARK, NAMESPACE, Session};
 
 /// Shows Paddock at work on a real Kubernetes control plane.
 ///
-/// With no flags it starts a control plane of its own on this machine and removes it at the end. The first
-/// run builds that control plane and the operator, which takes minutes; they are kept in your cache folder
-/// and in `target`. KUBECONFIG is not looked at: another cluster is used only where it is named.
+/// Without flags, the demo starts its own control plane on this machine and removes it at the end. The first run builds
+/// the control plane and the operator, which takes minutes. The builds are kept in your cache folder and in `target`.
+/// KUBECONFIG is ignored: another cluster is used only if you name it.
 #[derive(Debug, Parser)]
 #[command(name = "cargo-demo", bin_name = "cargo demo", version, about)]
 struct Args {
     /// Leave the cluster and the operator running at the end, and print how to use them.
     #[arg(long, conflicts_with = "kubeconfig")]
     keep: bool,
-    /// Take down everything that `--keep` left running, all demos of yours, and do nothing else.
+    /// Remove all demos that you left running with `--keep`, and do nothing else.
     #[arg(long, conflicts_with_all = ["keep", "kubeconfig"])]
     down: bool,
     #[command(flatten)]
     target: Target,
 }
 
-/// What a shell says of a program that Ctrl-C ended.
+/// The exit code that a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(demonstrate(args));
-    // A build that Ctrl-C interrupted is nobody's to wait for.
+    // The runtime must not wait for a build that Ctrl-C interrupted.
     runtime.shutdown_background();
     ended
 }
@@ -87,11 +87,11 @@ async fn demonstrate(args: &Args) -> Result<ExitCode> {
     } else {
         session.clean_up(&screen).await;
     }
-    // A failure has been shown, with the log that explains it.
+    // The failure was already printed, with the end of the log.
     Ok(if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The control plane's kubectl, for who has none.
+/// The control plane's kubectl, for users without their own.
 fn own_kubectl() -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     let has_one = std::env::split_paths(&path).any(|folder| folder.join("kubectl").is_file());
@@ -99,7 +99,7 @@ fn own_kubectl() -> Option<std::path::PathBuf> {
     Some(binaries.path(Program::Kubectl).to_owned())
 }
 
-/// Stops every cluster that a demo left running; those of others stay.
+/// Stops every cluster that a demo left running. Other clusters stay.
 fn down() -> Result<()> {
     let mut stopped = 0;
     for detached in DetachedCluster::all().into_iter().filter(|detached| detached.dir().join(MARK).exists()) {

@@ -1,4 +1,4 @@
-//! What the demo applies: the sample manifests as they are, and its own.
+//! The manifests that the demo applies: the unchanged samples, and its own.
 
 use anyhow::{Context as _, Result};
 use kube::ResourceExt as _;
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 /// One Sandbox, in the seed shape.
 pub(crate) const SANDBOX: &str = include_str!("../../deploy/samples/sandbox.yaml");
-/// A template, a pool of it, and a claim.
+/// A template, a pool of this template, and a claim.
 pub(crate) const WARM_POOL: &str = include_str!("../../deploy/samples/warm-pool.yaml");
 
-/// Every object of a YAML text; those that name no namespace are put into `namespace`, as `kubectl -n` does.
+/// All objects of a YAML text. Objects without a namespace are put into `namespace`, as with `kubectl -n`.
 pub(crate) fn objects(text: &str, namespace: Option<&str>) -> Result<Vec<DynamicObject>> {
     let mut objects = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_str(text) {
@@ -28,10 +28,10 @@ pub(crate) fn objects(text: &str, namespace: Option<&str>) -> Result<Vec<Dynamic
     Ok(objects)
 }
 
-/// What kubectl notes on an object that it applied.
+/// The annotation that kubectl writes when it applies an object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// An object with kubectl's own note of what was applied.
+/// An object with kubectl's annotation for the applied configuration.
 pub(crate) fn as_applied(object: &DynamicObject) -> Result<DynamicObject> {
     let note = serde_json::to_string(object).context("writing a Kubernetes object")?;
     let mut applied = object.clone();
@@ -39,7 +39,7 @@ pub(crate) fn as_applied(object: &DynamicObject) -> Result<DynamicObject> {
     Ok(applied)
 }
 
-/// Kind of an object.
+/// The kind of an object.
 pub(crate) fn kind(object: &DynamicObject) -> &str {
     object.types.as_ref().map_or("", |types| types.kind.as_str())
 }

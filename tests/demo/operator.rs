@@ -1,4 +1,4 @@
-//! The operator beside the cluster: the real binary, under the supervisor that ends it with everything else.
+//! The operator beside the cluster: the real binary, under the supervisor that ends it with all other processes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,38 +11,38 @@ use serde::Deserialize;
 use crate::wait::PATIENCE;
 use crate::{access, walkthrough};
 
-/// How often readiness is asked for.
+/// The interval of the readiness checks.
 const POLL: Duration = Duration::from_millis(25);
 
-/// A running operator. Clones are the same process.
+/// A running operator. Clones refer to the same process.
 #[derive(Clone)]
 pub(crate) struct Operator {
     /// The process.
     pub(crate) process: Process,
-    /// Who it is to the API server.
+    /// The operator's user name at the API server.
     pub(crate) user: &'static str,
     /// The directory that it watches for plugins.
     pub(crate) plugins: PathBuf,
     health: u16,
     debug: u16,
-    /// Where metrics are served, on a cluster of our own.
+    /// The port of the metrics, on our own cluster.
     metrics: Option<u16>,
 }
 
-/// How it stands with a plugin, as the operator says.
+/// The state of a plugin, as the operator reports it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct PluginStatus {
-    /// Its name.
+    /// The plugin's name.
     pub(crate) name: String,
-    /// The component in force.
+    /// The digest of the component in use.
     pub(crate) digest: Option<String>,
-    /// What is wrong with its files as they are now.
+    /// The error in the current files of the plugin.
     pub(crate) error: Option<String>,
 }
 
 impl Operator {
-    /// Starts it with nothing but what it needs here. On a cluster of our own it has the rights of its
-    /// ServiceAccount and a webhook; on another's, the person's rights and no webhook, since that API
+    /// Starts the operator with the flags that the demo needs. On our own cluster, it has the rights of its
+    /// ServiceAccount and a webhook. On the user's cluster, it has the user's rights and no webhook, because that API
     /// server cannot reach this machine.
     pub(crate) async fn start(cluster: &AnyCluster, program: &Path) -> Result<Self> {
         let (dir, kubeconfig, user) = match cluster {
@@ -88,8 +88,8 @@ impl Operator {
         Ok(Self { process, user, plugins, health, debug, metrics })
     }
 
-    /// Where a person finds it and what belongs to it: what each is, and where. There is no kubelet here that
-    /// `kubectl port-forward` could go through, and none is needed: it runs on this machine.
+    /// The addresses and paths of the operator for the user, each with its name. There is no kubelet for `kubectl
+    /// port-forward`, and none is needed, because the operator runs on this machine.
     pub(crate) fn places(&self, namespace: &str) -> Vec<(&'static str, String)> {
         let at = |port: u16, path: &str| format!("http://127.0.0.1:{port}{path}");
         let metrics = self.metrics.map(|port| ("metrics", at(port, "/metrics")));
@@ -104,7 +104,7 @@ impl Operator {
         metrics.into_iter().chain(rest).chain(walkthrough::left(&self.plugins)).collect()
     }
 
-    /// Waits until it says that it is ready: everything listed, the webhook serving.
+    /// Waits until the operator reports that it is ready: all kinds are listed, and the webhook is served.
     pub(crate) async fn ready(&self) -> Result<()> {
         let ready = async {
             while !matches!(http_get(&Endpoint::local(self.health, "/readyz")).await, Ok((200, _))) {
@@ -119,7 +119,7 @@ impl Operator {
         }
     }
 
-    /// How it stands with the plugin of this name, if the operator knows one.
+    /// The state of the plugin with this name, if the operator knows it.
     pub(crate) async fn plugin(&self, name: &str) -> Result<Option<PluginStatus>> {
         let (status, body) = http_get(&Endpoint::local(self.debug, "/debug/plugins"))
             .await
@@ -130,7 +130,7 @@ impl Operator {
         Ok(plugins.into_iter().find(|plugin| plugin.name == name))
     }
 
-    /// Waits for its end, which nobody wants, and says so.
+    /// Waits for the unexpected end of the operator, and describes it.
     pub(crate) async fn ended(&self) -> String {
         match self.process.wait().await {
             Ok(exit) => format!("the operator ended by itself ({exit})"),

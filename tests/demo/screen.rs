@@ -1,5 +1,5 @@
-//! What a person sees: chapters, steps with the time they took, facts. Colours and a moving line on a
-//! terminal; plain lines elsewhere, and where NO_COLOR is set.
+//! The output for the user: chapters, steps with their durations, and facts. A terminal shows colours and a spinner.
+//! Other outputs, and terminals with NO_COLOR, get plain lines.
 
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal as _, Write as _};
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use paddock_cluster::DetachedCluster;
 
-/// Where the time of a step ends.
+/// The column in which the duration of a step ends.
 const WIDTH: usize = 96;
-/// Room for a label.
+/// The width of a label.
 const LABEL: usize = 20;
-/// How often the moving line moves.
+/// The interval of the spinner's frames.
 const FRAME: Duration = Duration::from_millis(90);
 const FRAMES: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠧", "⠇", "⠏"];
-/// How often something that takes long says so where nothing can move.
+/// The interval at which a long step is reported without a spinner.
 const REPORT_EVERY: Duration = Duration::from_secs(15);
-/// Lines of the operator's log that are shown with a failure.
+/// The number of lines of the operator's log in the message of a failure.
 const LOG_LINES: usize = 25;
 
-/// The person's terminal, or whatever standard output is.
+/// The user's terminal, or any other standard output.
 pub(crate) struct Screen {
     moving: bool,
     colour: bool,
@@ -39,7 +39,7 @@ enum Tone {
 }
 
 impl Tone {
-    /// SGR codes that every terminal since the VT100's successors knows.
+    /// SGR codes that all common terminals know.
     fn code(self) -> &'static str {
         match self {
             Tone::Bold => "1",
@@ -52,7 +52,7 @@ impl Tone {
 }
 
 impl Screen {
-    /// Looks at standard output and the environment once.
+    /// Checks standard output and the environment once.
     pub(crate) fn new() -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let terminal = std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
@@ -64,18 +64,18 @@ impl Screen {
         }
     }
 
-    /// The first lines.
+    /// Prints the first lines.
     pub(crate) fn title(&self, name: &str, what: &str) {
         self.line(&format!("\n  {}  {}", self.paint(Tone::Accent, name), self.paint(Tone::Dim, what)));
     }
 
-    /// Begins a part of the story.
+    /// Starts a chapter.
     pub(crate) fn chapter(&self, title: &str) {
         self.line(&format!("\n  {}", self.paint(Tone::Bold, title)));
     }
 
-    /// Does something, shows that it is under way, and then what came of it and how long it took. The work
-    /// gives its result and a sentence about it.
+    /// Runs a step, shows that it is running, and then prints its result and its duration. The work returns its result
+    /// and a sentence about it.
     pub(crate) async fn step<T>(
         &self,
         label: &str,
@@ -104,7 +104,7 @@ impl Screen {
         self.outcome(label, doing, done, began.elapsed())
     }
 
-    /// The same for work that writes to the terminal itself: nothing moves, and what it does is said first.
+    /// Runs a step that writes to the terminal itself. There is no spinner, and the label is printed first.
     pub(crate) async fn step_aloud<T>(
         &self,
         label: &str,
@@ -117,32 +117,32 @@ impl Screen {
         self.outcome(label, doing, done, began.elapsed())
     }
 
-    /// What the step under way is at.
+    /// Sets the text for the current work of the step.
     pub(crate) fn say(&self, doing: &str) {
         doing.clone_into(&mut self.saying.borrow_mut());
     }
 
-    /// Something about the last step.
+    /// Prints a fact about the last step.
     pub(crate) fn fact(&self, label: &str, value: &str) {
         let label = format!("{label:<width$}", width = LABEL - 2);
         self.line(&format!("      {}{value}", self.paint(Tone::Dim, &label)));
     }
 
-    /// Somebody's words.
+    /// Prints a quoted message.
     pub(crate) fn quote(&self, words: &str) {
         for line in wrapped(words, WIDTH - 8) {
             self.line(&format!("      {} {line}", self.paint(Tone::Accent, "│")));
         }
     }
 
-    /// A remark.
+    /// Prints a remark.
     pub(crate) fn remark(&self, words: &str) {
         for line in wrapped(words, WIDTH - 4) {
             self.line(&format!("    {}", self.paint(Tone::Dim, &line)));
         }
     }
 
-    /// Why it ended early, with the end of the operator's log.
+    /// Prints the error, with the end of the operator's log.
     pub(crate) fn failure(&self, error: &anyhow::Error, log: &Path) {
         self.line(&format!("\n  {} {error:#}", self.paint(Tone::Bad, "failed:")));
         let text = std::fs::read_to_string(log).unwrap_or_default();
@@ -156,8 +156,8 @@ impl Screen {
         }
     }
 
-    /// How to use a cluster that was left running, how to end it, and where the operator's things are. Where there is no
-    /// kubectl on PATH, ours is named.
+    /// Prints how to use and how to stop a cluster that was left running, and the operator's addresses. It names our
+    /// kubectl if PATH has none.
     pub(crate) fn detached(&self, detached: &DetachedCluster, kubectl: Option<&Path>, operator: &[(&str, String)]) {
         self.chapter("Left running");
         self.line(&format!("    export KUBECONFIG={}", detached.kubeconfig().display()));
@@ -172,7 +172,7 @@ impl Screen {
         self.line("");
     }
 
-    /// The last line.
+    /// Prints the last line.
     pub(crate) fn end(&self, words: &str) {
         self.line(&format!("\n  {} {words}\n", self.paint(Tone::Good, "✓")));
     }
@@ -208,7 +208,7 @@ impl Screen {
         self.write(&format!("{clear}{text}\n"));
     }
 
-    /// A reader that has gone (`| head`) has seen enough.
+    /// A reader such as `| head` may have closed the output, so errors are ignored.
     fn write(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -227,7 +227,7 @@ impl Drop for Screen {
     }
 }
 
-/// A time as a person reads it.
+/// A duration in a readable form.
 pub(crate) fn time(took: Duration) -> String {
     match took.as_millis() {
         0..1000 => format!("{} ms", took.as_millis()),

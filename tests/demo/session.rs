@@ -1,4 +1,4 @@
-//! Where the story is told: a cluster, the operator beside it, and the namespace of the samples.
+//! The environment of the walkthrough: a cluster, the operator beside it, and the namespace of the samples.
 
 use std::path::PathBuf;
 
@@ -22,12 +22,12 @@ use crate::{access, manifests, walkthrough};
 
 /// The samples' namespace.
 pub(crate) const NAMESPACE: &str = "agents";
-/// A file of this name in a cluster's folder says that a demo left it.
+/// A file with this name in a cluster's folder marks the cluster as one that a demo left running.
 pub(crate) const MARK: &str = "demo";
-/// A RuntimeClass that does not isolate, as clusters have it beside those that do.
+/// A RuntimeClass that does not isolate, as clusters usually have beside isolating ones.
 pub(crate) const PLAIN_CLASS: &str = "runc";
 
-/// Everything that the story needs.
+/// The state of the walkthrough.
 pub(crate) struct Session {
     cluster: AnyCluster,
     program: PathBuf,
@@ -35,7 +35,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Builds the operator, and starts or opens the cluster. Nothing is on it yet.
+    /// Builds the operator, and starts or opens the cluster, which is still empty.
     pub(crate) async fn open(target: &Target, screen: &Screen) -> Result<Self> {
         screen.chapter("Setting up");
         let build = async {
@@ -67,7 +67,7 @@ impl Session {
         Ok(Self { cluster, program, operator: None })
     }
 
-    /// Puts the operator on the stage and tells the story; ends early if the operator does.
+    /// Installs and starts the operator, and runs the walkthrough. It ends early if the operator does.
     pub(crate) async fn run(&mut self, screen: &Screen) -> Result<()> {
         let client = self.cluster.client();
         self.install(&client, screen).await?;
@@ -135,12 +135,12 @@ impl Session {
         screen.step("operator", "starting it", work).await
     }
 
-    /// The operator's log; a file that does not exist before it starts.
+    /// The path of the operator's log. The file does not exist before the operator starts.
     pub(crate) fn operator_log(&self) -> PathBuf {
         self.operator.as_ref().map(|operator| operator.process.log().to_owned()).unwrap_or_default()
     }
 
-    /// Leaves everything running: the cluster, and the operator if it came so far.
+    /// Leaves the cluster running, and the operator if it has started.
     pub(crate) async fn keep(self) -> Result<(DetachedCluster, Option<Operator>)> {
         match self.cluster {
             AnyCluster::Local(cluster) => {
@@ -152,7 +152,7 @@ impl Session {
         }
     }
 
-    /// Takes everything away.
+    /// Removes everything.
     pub(crate) async fn clean_up(mut self, screen: &Screen) {
         if let AnyCluster::External(..) = self.cluster {
             screen.remark("Removing from your cluster what was made there.");
@@ -163,29 +163,29 @@ impl Session {
     }
 }
 
-/// What a chapter works with.
+/// The state that a chapter uses.
 pub(crate) struct StepContext<'a> {
     cluster: &'a mut AnyCluster,
     /// The operator.
     pub(crate) operator: Operator,
     /// A client with every right.
     pub(crate) client: Client,
-    /// Where it is told.
+    /// The output.
     pub(crate) screen: &'a Screen,
 }
 
 impl StepContext<'_> {
-    /// Creates an object as `kubectl apply` does, which then has no complaint when somebody applies it again.
+    /// Creates an object like `kubectl apply`, so that a later `kubectl apply` prints no warning.
     pub(crate) async fn create(&mut self, object: &DynamicObject) -> Result<DynamicObject> {
         Ok(self.cluster.create(&manifests::as_applied(object)?).await?)
     }
 
-    /// Whether the API server asks our webhook.
+    /// Whether the API server calls our webhook.
     pub(crate) fn has_webhook(&self) -> bool {
         matches!(self.cluster, AnyCluster::Local(_))
     }
 
-    /// Objects of a kind in the samples' namespace.
+    /// The objects of a kind in the samples' namespace.
     pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,

@@ -1,4 +1,4 @@
-//! Waiting for an object to become what a step expects, by watching it.
+//! Waits until an object has the state that a step expects, by watching it.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use serde::de::DeserializeOwned;
 
 use crate::screen::Screen;
 
-/// How long a step may take: hundreds of times what it takes on a quiet machine, so that only something
-/// that is broken is called so.
+/// The time limit of a step. It is hundreds of times the duration on an idle machine, so that a step fails only if
+/// something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What an object looks like to somebody who waits.
+/// The state of an object, compared with the expected state.
 pub(crate) enum Look {
-    /// It is as it should be.
+    /// The object has the expected state.
     Done,
-    /// It is not, and this is what it is.
+    /// The object has another state, which is described here.
     NotYet(String),
 }
 
-/// Watches the object of this name until it looks done.
+/// Watches the object with this name until it has the expected state.
 pub(crate) async fn until<K>(
     screen: &Screen,
     api: &Api<K>,
@@ -39,7 +39,7 @@ where
     let waiting = async {
         let mut seen = std::pin::pin!(watch_object(api.clone(), name).default_backoff());
         while let Some(object) = seen.next().await {
-            // A broken watch is taken up again by itself.
+            // The watch recovers by itself.
             let Ok(object) = object else { continue };
             match look(object.as_ref()) {
                 Look::Done => return Some(object),
@@ -58,7 +58,7 @@ where
     }
 }
 
-/// Whether a condition is True, and what it says if not.
+/// Whether a condition is True, with its message if it is not.
 pub(crate) fn holds(conditions: &[Condition], kind: &str) -> Look {
     match conditions.iter().find(|condition| condition.type_ == kind) {
         Some(condition) if condition.status == "True" => Look::Done,

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::session::{PLAIN_CLASS, StepContext};
 use crate::wait::PATIENCE;
 
-/// API servers learn of a new webhook configuration by a watch of their own.
+/// API servers receive a new webhook configuration through a watch of their own, so the demo polls.
 const POLL: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
@@ -41,7 +41,7 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     screen.step("Pod", "creating one that names no class", work).await
 }
 
-/// The API server's message about a pod that it does not take.
+/// The API server's message when it denies a pod.
 async fn denied(pods: &Api<Pod>, pod: &Pod) -> Result<String> {
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let asked = async {

@@ -1,4 +1,4 @@
-//! An idle sandbox goes to sleep, keeps its disk, and is woken by setting its mode.
+//! An idle sandbox is suspended, keeps its volume, and is resumed by setting its mode.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -15,7 +15,7 @@ use crate::wait::{Look, holds, until};
 
 const NAME: &str = "night-owl";
 const VOLUME_CLAIM: &str = "workspace-night-owl";
-/// Short enough to be waited for.
+/// Short enough for the user to wait for.
 const IDLE_TIMEOUT: &str = "3s";
 
 pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
@@ -75,13 +75,13 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     ensure!(mounted, "the new pod does not mount {VOLUME_CLAIM}");
     ensure!(identity(&volume_claims).await? == before, "the volume claim is another one than before");
     screen.fact("its disk", &format!("the same claim, mounted at /workspace ({before})"));
-    // Left alone it would go to sleep again: that is told already.
+    // Without activity, the sandbox would be suspended again, which the user has already seen.
     let longer = json!({ "spec": { "idleTimeout": "1h" } });
     sandboxes.patch(NAME, &PatchParams::default(), &Patch::Merge(longer)).await.context("setting idleTimeout")?;
     Ok(())
 }
 
-/// What tells this volume claim from every other, of that name too.
+/// The identity of this volume claim, which differs from that of another claim with the same name.
 async fn identity(api: &Api<PersistentVolumeClaim>) -> Result<String> {
     let claim = api.get(VOLUME_CLAIM).await.context("the sandbox's volume claim")?;
     Ok(format!("uid {}", claim.metadata.uid.unwrap_or_default()))

@@ -12,7 +12,7 @@ use anyhow::Result;
 
 use crate::session::StepContext;
 
-/// Tells all of it.
+/// Runs all chapters.
 pub(crate) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     sandbox::run(context).await?;
     pool::run(context).await?;
@@ -21,7 +21,7 @@ pub(crate) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     plugin::run(context).await
 }
 
-/// What of the story goes on in a directory of plugins when it is told: said, for whoever stays to look around.
+/// The plugin that stays active in the directory of plugins after the walkthrough, for users who keep the cluster.
 pub(crate) fn left(plugins: &Path) -> Option<(&'static str, String)> {
     plugin::left(plugins)
 }

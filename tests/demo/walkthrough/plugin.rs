@@ -13,13 +13,13 @@ use crate::screen::Screen;
 use crate::session::StepContext;
 use crate::wait::{Look, PATIENCE, until};
 
-/// The plugin's name: that of its files.
+/// The plugin's name, which is that of its files.
 const NAME: &str = "pool-fixed";
-/// What the plugin is told to hold at first, unless the pool happens to hold as many already, and then; the sample's pool
-/// allows 5 to 20.
+/// The sizes that the plugin requests, first one of `FIRST` that the pool does not have, and then `SECOND`. The
+/// sample's pool allows 5 to 20.
 const FIRST: [i32; 2] = [12, 10];
 const SECOND: i32 = 6;
-/// How often the operator is asked what it made of a file.
+/// The interval at which the demo asks the operator about a file.
 const POLL: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
@@ -65,14 +65,14 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     screen.step("pool-fixed.wasm", "putting the good one back", work).await
 }
 
-/// What of it goes on afterwards.
+/// The plugin that stays active after the walkthrough.
 pub(super) fn left(plugins: &Path) -> Option<(&'static str, String)> {
     let component = plugins.join(format!("{NAME}.wasm"));
     let said = format!("{NAME}.wasm is in force there, and sizes every pool, until it is removed");
     component.is_file().then_some(("", said))
 }
 
-/// Waits until the pool has been sized so and holds as many, and gives the reason.
+/// Waits until the plugin has sized the pool and the pool has this number of Ready sandboxes. Returns the reason.
 async fn follows(screen: &Screen, pools: &Api<SeedSandboxWarmPool>, size: i32) -> Result<String> {
     let pool = until(screen, pools, POOL, |pool| {
         let Some(status) = pool.and_then(|pool| pool.status.as_ref()) else {
@@ -90,7 +90,7 @@ async fn follows(screen: &Screen, pools: &Api<SeedSandboxWarmPool>, size: i32) -
     Ok(sized(&status.conditions))
 }
 
-/// Waits until the operator has refused what lies in its directory now.
+/// Waits until the operator has refused the current files in its directory.
 async fn refused(operator: &Operator) -> Result<PluginStatus> {
     let asked = async {
         loop {
@@ -107,12 +107,12 @@ fn sized(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition
     conditions.iter().find(|c| c.type_ == "Sized").map(|c| c.message.clone()).unwrap_or_default()
 }
 
-/// What stands beside the component: which hook it takes over, and its settings.
+/// The file beside the component, with the hook of the plugin and its settings.
 fn binding_of(desired: i32) -> String {
     format!("hooks: [pool-size]\nsettings:\n  desired: {desired}\n")
 }
 
-/// In one rename, so that nobody reads half of a file.
+/// Writes a file by a rename, so that the operator never reads half of it.
 fn put(file: &Path, content: &[u8]) -> Result<()> {
     let new = file.with_extension("new");
     let put = std::fs::write(&new, content).and_then(|()| std::fs::rename(&new, file));

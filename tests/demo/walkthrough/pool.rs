@@ -1,4 +1,4 @@
-//! A pool of warm sandboxes, and a claim that takes one: the sample manifest as it is, in its own order.
+//! A pool of warm sandboxes and a claim that takes one: the unchanged sample manifest, in its own order.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ use crate::wait::{Look, PATIENCE, holds, until};
 pub(super) const POOL: &str = "python-pool";
 /// The sample's `minReady`.
 const WARM: i32 = 5;
-/// Claims beside the sample's own, one after another: enough to see that the first was no accident.
+/// The number of claims after the sample's own. They are created one after another, and show that the first result was
+/// no accident.
 const MORE_CLAIMS: usize = 9;
 
 pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
@@ -66,7 +67,7 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     screen.step("more claims", "claiming more", work).await
 }
 
-/// Waits until a pool holds `warm` Ready sandboxes or more, and no fewer than it wants.
+/// Waits until a pool has at least `warm` Ready sandboxes, and at least the number that it wants.
 pub(super) async fn full(
     screen: &Screen,
     pools: &Api<SeedSandboxWarmPool>,
@@ -82,25 +83,25 @@ pub(super) async fn full(
     pool.await?.and_then(|pool| pool.status).context("the pool")
 }
 
-/// What a claim got, and how soon.
+/// The sandbox that a claim got, and the time that it took.
 struct Taken {
     sandbox: String,
     after: Duration,
 }
 
-/// Creates a claim while a watch is open, and measures until it is seen Ready.
+/// Creates a claim while a watch is open, and measures the time until the watch delivers it as Ready.
 async fn claimed(api: &Api<SeedSandboxClaim>, claim: &SeedSandboxClaim) -> Result<Taken> {
     let version = api.list_metadata(&ListParams::default().limit(1)).await.context("listing claims")?;
     let version = version.metadata.resource_version.unwrap_or_default();
     let name = claim.metadata.name.as_deref().unwrap_or_default();
     let only = WatchParams::default().fields(&format!("metadata.name={name}"));
     let mut events = std::pin::pin!(api.watch(&only, &version).await.context("watching claims")?);
-    // The watch has taken the connection; a client at work has another one open.
+    // The watch occupies its connection. A working client has a second one open.
     api.list_metadata(&ListParams::default().limit(1)).await.context("listing claims")?;
     let began = Instant::now();
     let create = async {
         api.create(&PostParams::default(), claim).await.with_context(|| format!("creating claim {name}"))?;
-        // The watch says the rest.
+        // The watch delivers the result.
         std::future::pending::<Result<Taken>>().await
     };
     let mut last = "it was not seen".to_owned();

@@ -1,4 +1,4 @@
-//! One sandbox, from the sample manifest as it is.
+//! One sandbox, from the unchanged sample manifest.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -10,7 +10,7 @@ use crate::manifests::{SANDBOX, objects};
 use crate::session::StepContext;
 use crate::wait::{Look, holds, until};
 
-/// What the sample asks for.
+/// The RuntimeClass in the sample.
 const CLASS: &str = "gvisor";
 
 pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
@@ -45,7 +45,7 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Whether it is Ready.
+/// Whether the sandbox is Ready.
 pub(super) fn ready(sandbox: Option<&Sandbox>) -> Look {
     match sandbox.and_then(|sandbox| sandbox.status.as_ref()) {
         Some(status) => holds(&status.conditions, condition::READY),
