@@ -26,23 +26,18 @@ impl NewCondition {
     }
 }
 
-/// Returns the conditions of the new status. A condition that is not in `says` is removed. The time of the last
+/// Returns the conditions of the new status. A condition that is not in `new` is removed. The time of the last
 /// transition changes only if the status of the condition changes.
 #[must_use]
-pub fn set_conditions(
-    before: &[Condition],
-    says: Vec<NewCondition>,
-    generation: i64,
-    now: Timestamp,
-) -> Vec<Condition> {
-    says.into_iter()
-        .map(|s| {
-            let old = find_condition(before, s.kind).filter(|c| c.status == s.status);
+pub fn set_conditions(before: &[Condition], new: Vec<NewCondition>, generation: i64, now: Timestamp) -> Vec<Condition> {
+    new.into_iter()
+        .map(|condition| {
+            let old = find_condition(before, condition.kind).filter(|c| c.status == condition.status);
             Condition {
-                type_: s.kind.to_owned(),
-                status: s.status.to_owned(),
-                reason: s.reason,
-                message: s.message,
+                type_: condition.kind.to_owned(),
+                status: condition.status.to_owned(),
+                reason: condition.reason,
+                message: condition.message,
                 observed_generation: Some(generation),
                 last_transition_time: old.map_or_else(|| Time(to_seconds(now)), |c| c.last_transition_time.clone()),
             }

@@ -18,24 +18,23 @@ pub(super) fn first_reply_or_built_in<'a, T>(
     common: &'a Common,
     labels: &'a std::collections::BTreeMap<String, String>,
     hook: Hook,
-    answers: &[PluginReply],
+    replies: &[PluginReply],
     question: impl Fn(&Bindings) -> Question,
     accept: impl Fn(&Answer) -> Result<T, String>,
 ) -> (Chain<'a, T>, Vec<PluginFailure>) {
     let applying = || common.bindings.applying(hook, &common.namespace_labels, labels);
     let ask = || question(&common.bindings);
-    let (chain, mut plugin_failures) = first_answer(applying(), answers, ask, &accept);
+    let (chain, mut plugin_failures) = first_answer(applying(), replies, ask, &accept);
     let Chain::Failed(..) = chain else { return (chain, plugin_failures) };
-    let (chain, more) = first_answer(applying().filter(|b| b.built_in), answers, ask, &accept);
+    let (chain, more) = first_answer(applying().filter(|b| b.built_in), replies, ask, &accept);
     // The binding that failed may have been the built-in itself.
-    plugin_failures.extend(more.into_iter().filter(|t| !plugin_failures.contains(t)).collect::<Vec<_>>());
+    plugin_failures.extend(more.into_iter().filter(|f| !plugin_failures.contains(f)).collect::<Vec<_>>());
     (chain, plugin_failures)
 }
 
 /// The reasons and messages of Events about plugins that did not answer or whose answers were refused.
 pub(super) fn failure_events(plugin_failures: &[PluginFailure]) -> impl Iterator<Item = (Reason, String)> {
-    plugin_failures.iter().map(|trouble| {
-        let PluginFailure { plugin, failure, policy, .. } = trouble;
+    plugin_failures.iter().map(|PluginFailure { plugin, failure, policy, .. }| {
         let reason = match failure.kind {
             FailureKind::Invalid => Reason::PluginOverruled,
             FailureKind::Deadline

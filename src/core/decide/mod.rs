@@ -17,22 +17,22 @@ use crate::snapshot::Snapshot;
 /// Returns the requests for plugins that come before a decision. The caller calls it again with all answers so far,
 /// until it returns nothing.
 #[must_use]
-pub fn questions(snapshot: &Snapshot, answers: &[PluginReply]) -> Vec<PluginRequest> {
+pub fn questions(snapshot: &Snapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
     match snapshot {
         Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Template(_) | Snapshot::Claim(_) => vec![],
-        Snapshot::Sandbox(snapshot) => sandbox::questions(snapshot, answers),
-        Snapshot::Pool(snapshot) => pool::questions(snapshot, answers),
+        Snapshot::Sandbox(snapshot) => sandbox::questions(snapshot, replies),
+        Snapshot::Pool(snapshot) => pool::questions(snapshot, replies),
     }
 }
 
 /// Returns the plan for an object. The snapshot contains the time of the decision.
 #[must_use]
-pub fn decide(snapshot: &Snapshot, answers: &[PluginReply]) -> Plan {
+pub fn decide(snapshot: &Snapshot, replies: &[PluginReply]) -> Plan {
     match snapshot {
         Snapshot::Absent(_) | Snapshot::Terminating(_) => Plan::default(),
-        Snapshot::Sandbox(snapshot) => sandbox::decide(snapshot, answers),
+        Snapshot::Sandbox(snapshot) => sandbox::decide(snapshot, replies),
         Snapshot::Template(snapshot) => template::decide(snapshot),
-        Snapshot::Pool(snapshot) => pool::decide(snapshot, answers),
+        Snapshot::Pool(snapshot) => pool::decide(snapshot, replies),
         Snapshot::Claim(snapshot) => claim::decide(snapshot),
     }
 }

@@ -48,7 +48,7 @@ impl<'a> Members<'a> {
         let hash = snapshot.template.as_ref().map(|t| t.template_hash());
         let mut members = Self::default();
         for member in snapshot.members.iter().filter(|m| m.sandbox.meta.deletion_timestamp.is_none()) {
-            let made_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
+            let created_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
             let stuck_at = stuck_at(member, &snapshot.common);
             let stuck = stuck_at.is_some_and(|at| at <= snapshot.common.now);
             let list = if member.leaving {
@@ -59,7 +59,7 @@ impl<'a> Members<'a> {
             } else if stuck {
                 members.stuck += 1;
                 &mut members.unusable
-            } else if hash.is_some() && made_from != hash {
+            } else if hash.is_some() && created_from != hash {
                 &mut members.stale
             } else if is_ready(member) {
                 &mut members.ready
@@ -109,18 +109,18 @@ fn stuck_at(member: &Member, common: &Common) -> Option<Timestamp> {
 }
 
 fn is_ready(member: &Member) -> bool {
-    let says_so = member.sandbox.sandbox().is_some_and(|s| is_true(&s.status.conditions, condition::READY));
-    let pod_is =
+    let sandbox_ready = member.sandbox.sandbox().is_some_and(|s| is_true(&s.status.conditions, condition::READY));
+    let pod_ready =
         member.pod.as_ref().is_some_and(|o| o.meta.deletion_timestamp.is_none() && o.pod().is_some_and(|p| p.ready()));
-    says_so && pod_is
+    sandbox_ready && pod_ready
 }
 
-pub(super) fn questions(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Vec<PluginRequest> {
-    let stays = snapshot.pool.pool().filter(|_| snapshot.pool.meta.deletion_timestamp.is_none());
-    let Some(Ok(model)) = stays.map(|p| &p.spec) else { return vec![] };
+pub(super) fn questions(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
+    let live = snapshot.pool.pool().filter(|_| snapshot.pool.meta.deletion_timestamp.is_none());
+    let Some(Ok(model)) = live.map(|p| &p.spec) else { return vec![] };
     let PoolSize::Between { min, max } = model.size else { return vec![] };
-    match ask(snapshot, (min, max), &Members::of(snapshot), answers).0 {
-        Chain::Request(ask) => vec![*ask],
+    match ask(snapshot, (min, max), &Members::of(snapshot), replies).0 {
+        Chain::Request(request) => vec![*request],
         Chain::Reply(..) | Chain::Failed(..) | Chain::NoBinding => vec![],
     }
 }
@@ -136,7 +136,7 @@ struct Sized {
     events: Vec<Event>,
 }
 
-pub(super) fn decide(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Plan {
+pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
     let pool = &snapshot.pool;
     let mut plan = Plan::default();
     let Some(parsed) = pool.pool().filter(|_| pool.meta.deletion_timestamp.is_none()) else { return plan };
@@ -153,7 +153,7 @@ pub(super) fn decide(snapshot: &PoolSnapshot, answers: &[PluginReply]) -> Plan {
         // If the take or delete was stored, the watch delivers it. If not, no event follows.
         plan.requeue_at(at, Reason::Waiting);
     }
-    let size = sized(snapshot, model, &members, answers);
+    let size = sized(snapshot, model, &members, replies);
     if let Some(at) = size.next_check {
         plan.requeue_at(at, Reason::PoolSizeCheck);
     }
@@ -267,9 +267,9 @@ fn deletions(
     ops
 }
 
-fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, answers: &[PluginReply]) -> Sized {
+fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, replies: &[PluginReply]) -> Sized {
     let before = snapshot.pool.pool().and_then(|p| p.status.policy_state.as_ref());
-    let kept = |desired: u32, reason: String| Sized {
+    let sized_to = |desired: u32, reason: String| Sized {
         desired: usize::try_from(desired).unwrap_or(usize::MAX),
         limited: false,
         reason,
@@ -278,10 +278,10 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, an
         events: vec![],
     };
     let (min, max) = match model.size {
-        PoolSize::Fixed(size) => return kept(size, "as spec says".to_owned()),
+        PoolSize::Fixed(size) => return sized_to(size, "as spec says".to_owned()),
         PoolSize::Between { min, max } => (min, max),
     };
-    let (chain, plugin_failures) = ask(snapshot, (min, max), members, answers);
+    let (chain, plugin_failures) = ask(snapshot, (min, max), members, replies);
     let mut events: Vec<Event> = failure_events(&plugin_failures)
         .map(|(reason, note)| Event::about(&snapshot.pool, true, reason, note))
         .collect();
@@ -290,7 +290,7 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, an
     let (binding, answer) = match chain {
         Chain::Reply(binding, answer) => (binding, answer),
         Chain::Request(_) | Chain::Failed(..) | Chain::NoBinding => {
-            let mut sized = kept(min, "no pool-size policy answered: the minimum".to_owned());
+            let mut sized = sized_to(min, "no pool-size policy answered: the minimum".to_owned());
             sized.next_check = Some(default_check);
             sized.events = events;
             return sized;
@@ -304,7 +304,7 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, an
         Ordering::Less => format!("{plugin} wants fewer than minReady, which is {min}"),
         Ordering::Equal => format!("{} ({plugin})", answer.reason),
     };
-    let mut sized = kept(desired, reason);
+    let mut sized = sized_to(desired, reason);
     sized.limited = desired != answer.desired;
     sized.state = save_state(binding, answer.state.as_deref(), before);
     sized.next_check = Some(answer.next_check.filter(|at| *at > now).unwrap_or(default_check));
@@ -327,7 +327,7 @@ fn ask<'a>(
     snapshot: &'a PoolSnapshot,
     (min, max): (u32, u32),
     members: &Members<'_>,
-    answers: &[PluginReply],
+    replies: &[PluginReply],
 ) -> (Chain<'a, PoolSizeAnswer>, Vec<PluginFailure>) {
     let (pool, common) = (&snapshot.pool, &snapshot.common);
     let settings = &common.settings;
@@ -357,7 +357,7 @@ fn ask<'a>(
         Answer::PoolSize(answer) => Ok(answer.clone()),
         Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::Idle(_) => Err("not a pool-size answer".to_owned()),
     };
-    first_reply_or_built_in(common, &pool.meta.labels, Hook::PoolSize, answers, question, accept)
+    first_reply_or_built_in(common, &pool.meta.labels, Hook::PoolSize, replies, question, accept)
 }
 
 fn write_status(
@@ -372,7 +372,7 @@ fn write_status(
     let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     // A stale Sandbox that is Ready still counts.
     let ready = members.ready.len() + members.stale.iter().filter(|m| is_ready(m)).count();
-    let says = match (problem, size) {
+    let ready_condition = match (problem, size) {
         (Some((reason, message)), _) => NewCondition::new(condition::READY, false, reason, message),
         (None, Some(size)) if members.ready.len() >= size.desired => {
             NewCondition::new(condition::READY, true, reason::POOL_READY, "all warm sandboxes are Ready")
@@ -381,15 +381,15 @@ fn write_status(
             NewCondition::new(condition::READY, false, reason::POOL_NOT_READY, "warm sandboxes are being made")
         }
     };
-    let mut says = vec![says];
+    let mut conditions = vec![ready_condition];
     if let Some(size) = size {
         // Numbers in the reason change with every question, so the message is updated only when the size changes.
-        let failure_events = find_condition(&before.conditions, condition::SIZED)
+        let reported = find_condition(&before.conditions, condition::SIZED)
             .filter(|c| before.desired_replicas == Some(number(size.desired)) && c.reason == reason::DECIDED)
             .filter(|_| !size.limited);
-        let message = failure_events.map_or_else(|| size.reason.clone(), |c| c.message.clone());
+        let message = reported.map_or_else(|| size.reason.clone(), |c| c.message.clone());
         let reason = if size.limited { reason::LIMITED } else { reason::DECIDED };
-        says.push(NewCondition::new(condition::SIZED, true, reason, message));
+        conditions.push(NewCondition::new(condition::SIZED, true, reason, message));
     }
     let generation = pool.meta.generation;
     let mut after_status = SandboxWarmPoolStatus {
@@ -398,7 +398,7 @@ fn write_status(
         desired_replicas: size.map_or(before.desired_replicas, |s| Some(number(s.desired))),
         selector: Some(format!("{}={}", label::WARM_POOL_SANDBOX, name_hash(&pool.key.name))),
         observed_generation: Some(generation),
-        conditions: set_conditions(&before.conditions, says, generation, snapshot.common.now),
+        conditions: set_conditions(&before.conditions, conditions, generation, snapshot.common.now),
         policy_state: before.policy_state.clone(),
     };
     let counts_changed = status_patch(&**before, &after_status).is_some();
@@ -435,9 +435,9 @@ fn settled(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Optio
     let longer = interval + Duration::from_secs(1);
     // The oldest Sandbox that is being created shows how long the dip has lasted.
     let oldest = members.creating.iter().map(|m| m.sandbox.meta.created).min();
-    let made = match oldest {
+    let creation_due = match oldest {
         Some(created) => Some(time_left(created, longer, now)?),
         None => None,
     };
-    made.into_iter().chain((begun > 0).then(|| saturating_add(now, interval))).min()
+    creation_due.into_iter().chain((begun > 0).then(|| saturating_add(now, interval))).min()
 }

@@ -37,12 +37,12 @@ const COLLECT: std::time::Duration = std::time::Duration::from_secs(30);
 /// The time after which a plugin that did not answer is asked again.
 const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 
-pub(super) fn questions(snapshot: &SandboxSnapshot, answers: &[PluginReply]) -> Vec<PluginRequest> {
+pub(super) fn questions(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
     let Situation::Known { model, state } = Situation::of(snapshot) else { return vec![] };
     match state {
         PodState::Missing if !snapshot.common.namespace_known => vec![],
-        PodState::Missing => pod::questions(snapshot, model, answers),
-        PodState::Running(object, pod) => idle::questions(snapshot, model, object, pod, answers),
+        PodState::Missing => pod::questions(snapshot, model, replies),
+        PodState::Running(object, pod) => idle::questions(snapshot, model, object, pod, replies),
         PodState::Expired
         | PodState::MultiplePods
         | PodState::Suspended(_)
@@ -53,10 +53,10 @@ pub(super) fn questions(snapshot: &SandboxSnapshot, answers: &[PluginReply]) -> 
     }
 }
 
-pub(super) fn decide(snapshot: &SandboxSnapshot, answers: &[PluginReply]) -> Plan {
+pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Plan {
     let sandbox = &snapshot.sandbox;
     let situation = Situation::of(snapshot);
-    let mut draft = ReviewState::default();
+    let mut draft = PlanDraft::default();
     match &situation {
         Situation::Terminating => return left_behind(snapshot),
         Situation::Invalid(problem) => draft.notes.error = Some(format!("the Sandbox is not valid: {problem}")),
@@ -67,10 +67,10 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, answers: &[PluginReply]) -> Pla
                 draft.plan.requeue_at(at, Reason::Expired);
             }
             draft.first.extend(sync_mode(snapshot, model).into_iter().chain(service::service(snapshot, model)));
-            draft.pod(snapshot, (model, state), answers);
+            draft.pod(snapshot, (model, state), replies);
         }
     }
-    let ReviewState { mut first, mut plan, mut notes } = draft;
+    let PlanDraft { mut first, mut plan, mut notes } = draft;
     first.extend(service::endpoints(snapshot, situation.state().and_then(PodState::address)));
     if first.iter().any(|op| op.key == sandbox.key && matches!(op.action, Action::Delete { .. })) {
         // The plan deletes the Sandbox, so its status is not written.
@@ -100,20 +100,20 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, answers: &[PluginReply]) -> Pla
 
 /// The parts of a decision that are collected until the plan is complete.
 #[derive(Default)]
-struct ReviewState {
+struct PlanDraft {
     /// The writes that come before the status.
     first: Vec<Op>,
     plan: Plan,
     notes: Notes,
 }
 
-impl ReviewState {
+impl PlanDraft {
     /// Decides about the pod.
     fn pod(
         &mut self,
         snapshot: &SandboxSnapshot,
         (model, state): (&model::Sandbox, &PodState<'_>),
-        answers: &[PluginReply],
+        replies: &[PluginReply],
     ) {
         let sandbox = &snapshot.sandbox;
         match state {
@@ -139,14 +139,14 @@ impl ReviewState {
             PodState::Missing if !snapshot.common.namespace_known => {
                 self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), Reason::Waiting);
             }
-            PodState::Missing => self.make_pod(snapshot, model, answers),
+            PodState::Missing => self.create_pod(snapshot, model, replies),
             PodState::Running(object, pod) => {
                 if let Some(problem) = pod::exposed(snapshot, model, object) {
                     self.notes.error = Some(problem);
                     return;
                 }
                 self.first.extend(metadata::sync_metadata(snapshot, model, object));
-                let rest = idle::decide(snapshot, model, object, pod, answers);
+                let rest = idle::decide(snapshot, model, object, pod, replies);
                 self.plan.events.extend(rest.events);
                 if let Some(at) = rest.next_check {
                     self.plan.requeue_at(at, Reason::IdleCheck);
@@ -157,14 +157,14 @@ impl ReviewState {
         }
     }
 
-    fn make_pod(&mut self, snapshot: &SandboxSnapshot, model: &model::Sandbox, answers: &[PluginReply]) {
-        let judged = pod::verdict(snapshot, model, answers);
-        let failures = failure_events(&judged.plugin_failures)
+    fn create_pod(&mut self, snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) {
+        let decision = pod::verdict(snapshot, model, replies);
+        let failures = failure_events(&decision.plugin_failures)
             .map(|(reason, note)| Event::about(&snapshot.sandbox, true, reason, note));
         self.plan.events.extend(failures);
-        match judged.verdict {
-            PodVerdict::PoolRevision(ops) => self.first.extend(ops),
-            PodVerdict::Not(reason, problem) => {
+        match decision.verdict {
+            PodVerdict::Create(ops) => self.first.extend(ops),
+            PodVerdict::Refuse(reason, problem) => {
                 if reason == Reason::PluginFailed {
                     // No watch reports that a plugin works again.
                     self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), reason);
@@ -226,8 +226,8 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     }
     let ours =
         [&snapshot.service, &snapshot.endpoints].into_iter().flatten().filter(|o| o.controlled_by(&sandbox.meta.uid));
-    let going = snapshot.pods.iter().chain(ours).filter(|o| o.meta.deletion_timestamp.is_none());
-    plan.steps.push(going.map(|o| Op::delete(o, Reason::Expired)).collect());
+    let live = snapshot.pods.iter().chain(ours).filter(|o| o.meta.deletion_timestamp.is_none());
+    plan.steps.push(live.map(|o| Op::delete(o, Reason::Expired)).collect());
     let situation = Situation::Known { model, state: PodState::Expired };
     let (after_status, _) = status::status(snapshot, &situation, &Notes::default());
     if let Some(patch) = sandbox.sandbox().and_then(|s| status_patch(&*s.status, &after_status)) {

@@ -56,12 +56,12 @@ pub(super) fn decide(snapshot: &TemplateSnapshot) -> Plan {
         problem = problem.or_else(|| Some(format!("the API server refused: {}", refusal.message)));
     }
     let generation = template.meta.generation;
-    let says = problem.map(|p| NewCondition::new(condition::READY, false, reason::RECONCILER_ERROR, p));
+    let ready = problem.map(|p| NewCondition::new(condition::READY, false, reason::RECONCILER_ERROR, p));
     let after = SandboxTemplateStatus {
-        observed_generation: says.is_some().then_some(generation),
+        observed_generation: ready.is_some().then_some(generation),
         conditions: set_conditions(
             &parsed.status.conditions,
-            says.into_iter().collect(),
+            ready.into_iter().collect(),
             generation,
             snapshot.common.now,
         ),

@@ -37,10 +37,10 @@ pub(super) fn questions(
     model: &model::Sandbox,
     object: &Object,
     pod: &Pod,
-    answers: &[PluginReply],
+    replies: &[PluginReply],
 ) -> Vec<PluginRequest> {
-    match ask(snapshot, model, object, pod, answers) {
-        Some((Chain::Request(ask), ..)) => vec![*ask],
+    match ask(snapshot, model, object, pod, replies) {
+        Some((Chain::Request(request), ..)) => vec![*request],
         Some((Chain::Reply(..) | Chain::Failed(..) | Chain::NoBinding, ..)) | None => vec![],
     }
 }
@@ -50,9 +50,9 @@ pub(super) fn decide(
     model: &model::Sandbox,
     object: &Object,
     pod: &Pod,
-    answers: &[PluginReply],
+    replies: &[PluginReply],
 ) -> Idle {
-    let Some((chain, plugin_failures, tiers)) = ask(snapshot, model, object, pod, answers) else {
+    let Some((chain, plugin_failures, tiers)) = ask(snapshot, model, object, pod, replies) else {
         return Idle::default();
     };
     let failures: Vec<Event> = failure_events(&plugin_failures)
@@ -111,14 +111,14 @@ pub(super) fn decide(
     }
     let next_check = idle.next_check.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
     let status = IdleStatus { tier: Some(tier), reason: Some(reason), next_check };
-    match before.and_then(|s| s.idle.as_ref()).filter(|failure_events| still_holds(failure_events, &status, now)) {
+    match before.and_then(|s| s.idle.as_ref()).filter(|reported| still_holds(reported, &status, now)) {
         // Times and numbers in an answer change with every question, so the reported status stays until its check is
         // due.
-        Some(failure_events) => {
-            if failure_events.next_check != status.next_check {
-                idle.next_check = failure_events.next_check.as_ref().map(|at| at.0);
+        Some(reported) => {
+            if reported.next_check != status.next_check {
+                idle.next_check = reported.next_check.as_ref().map(|at| at.0);
             }
-            idle.status = Some(failure_events.clone());
+            idle.status = Some(reported.clone());
             idle.events.clear();
         }
         None => idle.status = Some(status),
@@ -129,12 +129,12 @@ pub(super) fn decide(
 
 /// Whether the reported status needs no update yet: the tier is the same, and its next check is not over and not later
 /// than the new one.
-fn still_holds(failure_events: &IdleStatus, now_told: &IdleStatus, now: Timestamp) -> bool {
-    let (Some(before), Some(after)) = (&failure_events.next_check, &now_told.next_check) else { return false };
-    failure_events.tier == now_told.tier && before.0 > now && before.0 <= after.0
+fn still_holds(reported: &IdleStatus, new: &IdleStatus, now: Timestamp) -> bool {
+    let (Some(due), Some(new_due)) = (&reported.next_check, &new.next_check) else { return false };
+    reported.tier == new.tier && due.0 > now && due.0 <= new_due.0
 }
 
-type Asked<'a> = (Chain<'a, IdleAnswer>, Vec<PluginFailure>, Tiers);
+type PluginResult<'a> = (Chain<'a, IdleAnswer>, Vec<PluginFailure>, Tiers);
 
 /// Asks the idle policy about a Sandbox. The Sandbox must have an `idleTimeout` and a Ready pod, and it must not be in
 /// a pool.
@@ -143,8 +143,8 @@ fn ask<'a>(
     model: &model::Sandbox,
     object: &Object,
     pod: &Pod,
-    answers: &[PluginReply],
-) -> Option<Asked<'a>> {
+    replies: &[PluginReply],
+) -> Option<PluginResult<'a>> {
     let timeout = model.idle_timeout?;
     if snapshot.sandbox.meta.in_pool() || !pod.ready() {
         return None;
@@ -175,7 +175,7 @@ fn ask<'a>(
         Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::PoolSize(_) => Err("not an idle answer".to_owned()),
     };
     let (chain, plugin_failures) =
-        first_reply_or_built_in(common, &sandbox.meta.labels, Hook::Idle, answers, question, accept);
+        first_reply_or_built_in(common, &sandbox.meta.labels, Hook::Idle, replies, question, accept);
     Some((chain, plugin_failures, tiers))
 }
 

@@ -55,10 +55,10 @@ fn metadata_patch(
     ];
     let listed = pod.meta.annotations.get(propagated).map(String::as_str).unwrap_or_default();
     let set = wanted.iter().filter(|(k, v)| has.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.as_str().into()));
-    let gone = has
+    let removed = has
         .keys()
         .filter(|k| !wanted.contains_key(*k))
         .filter(|k| OURS.contains(&k.as_str()) || listed.split(',').any(|l| l == k.as_str()))
         .map(|k| (k.clone(), Value::Null));
-    set.chain(gone).collect()
+    set.chain(removed).collect()
 }

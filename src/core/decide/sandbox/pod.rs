@@ -23,9 +23,9 @@ use crate::snapshot::SandboxSnapshot;
 /// The decision about a pod that is missing.
 pub(super) enum PodVerdict {
     /// The operations that create the pod, and before it the volume claims that it needs.
-    PoolRevision(Vec<Op>),
+    Create(Vec<Op>),
     /// No pod is created for now, with the reason and a message.
-    Not(Reason, String),
+    Refuse(Reason, String),
 }
 
 /// The RuntimeClass that was chosen, the plugin that chose it, and the reason.
@@ -37,7 +37,7 @@ struct Choice {
 }
 
 enum Chosen {
-    PluginRequest(Box<PluginRequest>),
+    Request(Box<PluginRequest>),
     Class(Choice),
     Refused(Reason, String),
 }
@@ -51,22 +51,22 @@ pub(super) struct PodDecision {
 pub(super) fn questions(
     snapshot: &SandboxSnapshot,
     model: &model::Sandbox,
-    answers: &[PluginReply],
+    replies: &[PluginReply],
 ) -> Vec<PluginRequest> {
-    match choose_class(snapshot, model, answers).0 {
-        Chosen::PluginRequest(ask) => vec![*ask],
+    match choose_class(snapshot, model, replies).0 {
+        Chosen::Request(request) => vec![*request],
         Chosen::Refused(..) => vec![],
         Chosen::Class(choice) => {
-            let (review, context) = pod_review(snapshot, draft(snapshot, model, &choice));
-            admission::questions(&review, &context, answers)
+            let (review, context) = pod_review(snapshot, planned_pod(snapshot, model, &choice));
+            admission::questions(&review, &context, replies)
         }
     }
 }
 
-pub(super) fn verdict(snapshot: &SandboxSnapshot, model: &model::Sandbox, answers: &[PluginReply]) -> PodDecision {
-    let (chosen, mut plugin_failures) = choose_class(snapshot, model, answers);
-    let verdict = pod_verdict(snapshot, model, answers, chosen, &mut plugin_failures);
-    if let PodVerdict::Not(Reason::PluginFailed, _) = &verdict {
+pub(super) fn verdict(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) -> PodDecision {
+    let (chosen, mut plugin_failures) = choose_class(snapshot, model, replies);
+    let verdict = pod_verdict(snapshot, model, replies, chosen, &mut plugin_failures);
+    if let PodVerdict::Refuse(Reason::PluginFailed, _) = &verdict {
         // The verdict itself reports the failure.
         plugin_failures.clear();
     }
@@ -76,27 +76,27 @@ pub(super) fn verdict(snapshot: &SandboxSnapshot, model: &model::Sandbox, answer
 fn pod_verdict(
     snapshot: &SandboxSnapshot,
     model: &model::Sandbox,
-    answers: &[PluginReply],
+    replies: &[PluginReply],
     chosen: Chosen,
     plugin_failures: &mut Vec<PluginFailure>,
 ) -> PodVerdict {
     let sandbox = &snapshot.sandbox;
     let choice = match chosen {
         Chosen::Class(choice) => choice,
-        Chosen::Refused(reason, problem) => return PodVerdict::Not(reason, problem),
-        Chosen::PluginRequest(ask) => {
-            return PodVerdict::Not(Reason::PluginFailed, format!("plugin {} was not asked", ask.plugin.name));
+        Chosen::Refused(reason, problem) => return PodVerdict::Refuse(reason, problem),
+        Chosen::Request(request) => {
+            return PodVerdict::Refuse(Reason::PluginFailed, format!("plugin {} was not asked", request.plugin.name));
         }
     };
-    let (review, context) = pod_review(snapshot, draft(snapshot, model, &choice));
-    let verdict = admission::verdict(&review, &context, answers);
+    let (review, context) = pod_review(snapshot, planned_pod(snapshot, model, &choice));
+    let verdict = admission::verdict(&review, &context, replies);
     plugin_failures.extend(verdict.plugin_failures);
     if let Some(denial) = verdict.denial {
-        return PodVerdict::Not(Reason::AdmissionDenied, denial.message);
+        return PodVerdict::Refuse(Reason::AdmissionDenied, denial.message);
     }
     let mut body = review.object;
     if json_patch::patch(&mut body, &verdict.patch).is_err() {
-        return PodVerdict::Not(Reason::PluginFailed, "the patch of an admission plugin does not apply".to_owned());
+        return PodVerdict::Refuse(Reason::PluginFailed, "the patch of an admission plugin does not apply".to_owned());
     }
     let mut ops = Vec::new();
     for (name, claim) in
@@ -114,13 +114,13 @@ fn pod_verdict(
             Some(there) if adoptable(there) => ops.push(adopt(sandbox, there, json!({}))),
             Some(_) => {
                 let problem = format!("PersistentVolumeClaim {name} exists and does not belong to this Sandbox");
-                return PodVerdict::Not(Reason::VolumeClaimMissing, problem);
+                return PodVerdict::Refuse(Reason::VolumeClaimMissing, problem);
             }
         }
     }
     let key = sandbox.key.sibling(Kind::Pod, manifest::pod_name(sandbox));
     ops.push(Op::create(key, Reason::PodMissing, body));
-    PodVerdict::PoolRevision(ops)
+    PodVerdict::Create(ops)
 }
 
 /// Whether the `emptyDir` volumes on disk become volume claims, so that an idle suspend does not lose their files.
@@ -130,7 +130,7 @@ pub(super) fn keeps_volumes(snapshot: &SandboxSnapshot, model: &model::Sandbox) 
         && !allows_volume_loss(&snapshot.sandbox.meta.annotations)
 }
 
-fn draft(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choice) -> Value {
+fn planned_pod(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choice) -> Value {
     let plan = PodPlan {
         name: manifest::pod_name(&snapshot.sandbox),
         runtime_class: choice.class.as_deref(),
@@ -181,7 +181,7 @@ fn shared_kernel(snapshot: &SandboxSnapshot, pod: &Object) -> Option<String> {
 fn choose_class(
     snapshot: &SandboxSnapshot,
     model: &model::Sandbox,
-    answers: &[PluginReply],
+    replies: &[PluginReply],
 ) -> (Chosen, Vec<PluginFailure>) {
     let labels = manifest::pod_labels(&snapshot.sandbox, model);
     let generated_code = isolation_demanded(snapshot, &labels);
@@ -203,9 +203,9 @@ fn choose_class(
     };
     let accept = |answer: &Answer| accept_class(answer, &common.classes, generated_code);
     let applying = common.bindings.applying(Hook::RuntimeClass, &common.namespace_labels, &labels);
-    let (chain, plugin_failures) = first_answer(applying, answers, question, accept);
+    let (chain, plugin_failures) = first_answer(applying, replies, question, accept);
     let chosen = match chain {
-        Chain::Request(ask) => Chosen::PluginRequest(ask),
+        Chain::Request(request) => Chosen::Request(request),
         Chain::Reply(binding, RuntimeClassAnswer { choice, reason }) => {
             let plugin = &binding.plugin.name;
             let class = match choice {

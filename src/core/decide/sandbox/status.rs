@@ -47,8 +47,9 @@ pub(super) fn status(
     ));
     // While the Sandbox is being suspended, its pod counts until it is deleted, so that the suspend needs one status
     // write.
-    let asleep = matches!(situation.state(), Some(PodState::Suspended(_)));
-    after_status.replicas = Some(i32::from(pod_object.is_some_and(|o| asleep || o.meta.deletion_timestamp.is_none())));
+    let suspended = matches!(situation.state(), Some(PodState::Suspended(_)));
+    after_status.replicas =
+        Some(i32::from(pod_object.is_some_and(|o| suspended || o.meta.deletion_timestamp.is_none())));
     after_status.pod_ips = pod.map(|p| p.ips.clone()).unwrap_or_default();
     after_status.node_name = pod.and_then(|p| p.node.clone());
     if let Some(object) = pod_object {
@@ -155,10 +156,10 @@ fn conditions(
     before: &SandboxStatus,
     service: ServiceState,
 ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
-    let mut says = vec![ready(snapshot, situation, notes, service), suspended(snapshot, situation, before)];
+    let mut new = vec![ready(snapshot, situation, notes, service), suspended(snapshot, situation, before)];
     let (_, pod) = pod_of(snapshot, situation);
     if let Some(scheduled) = pod.and_then(|p| p.conditions.get(condition::POD_SCHEDULED)) {
-        says.push(NewCondition::new(
+        new.push(NewCondition::new(
             condition::POD_SCHEDULED,
             scheduled.status == "True",
             if scheduled.reason.is_empty() { reason::SCHEDULED } else { scheduled.reason.as_str() },
@@ -167,19 +168,19 @@ fn conditions(
     }
     if let Some(PodState::Finished(object)) = situation.state() {
         let (reason, message) = ending(object);
-        says.push(NewCondition::new(condition::FINISHED, true, reason, message));
+        new.push(NewCondition::new(condition::FINISHED, true, reason, message));
     }
-    set_conditions(&before.conditions, says, snapshot.sandbox.meta.generation, snapshot.common.now)
+    set_conditions(&before.conditions, new, snapshot.sandbox.meta.generation, snapshot.common.now)
 }
 
 fn ending(object: &Object) -> (&'static str, String) {
     let pod = object.pod();
-    let said = pod.and_then(|p| p.message.clone()).filter(|m| !m.is_empty());
+    let pod_message = pod.and_then(|p| p.message.clone()).filter(|m| !m.is_empty());
     match pod.map(|p| p.phase.as_str()) {
         Some("Succeeded") => (reason::POD_SUCCEEDED, "Pod ended with success".to_owned()),
         Some(_) | None => (
             reason::POD_FAILED,
-            said.map_or_else(|| "Pod ended with a failure".to_owned(), |m| format!("Pod failed: {m}")),
+            pod_message.map_or_else(|| "Pod ended with a failure".to_owned(), |m| format!("Pod failed: {m}")),
         ),
     }
 }
@@ -249,16 +250,16 @@ fn has_address(model: &model::Sandbox, state: &PodState<'_>) -> bool {
 }
 
 fn suspended(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &SandboxStatus) -> NewCondition {
-    let says = |holds, reason: &str, message: &str| NewCondition::new(condition::SUSPENDED, holds, reason, message);
+    let new = |holds, reason: &str, message: &str| NewCondition::new(condition::SUSPENDED, holds, reason, message);
     match situation {
         Situation::Known { state: PodState::Suspended(Some(_)), .. } => {
-            says(false, reason::POD_TERMINATING, message::POD_TERMINATING)
+            new(false, reason::POD_TERMINATING, message::POD_TERMINATING)
         }
         Situation::Known { state: PodState::Suspended(None), .. } if snapshot.other_pod.is_some() => {
-            says(false, reason::POD_NOT_OWNED, "a Pod of this name does not belong to the Sandbox")
+            new(false, reason::POD_NOT_OWNED, "a Pod of this name does not belong to the Sandbox")
         }
         Situation::Known { state: PodState::Suspended(None), .. } => {
-            says(true, reason::POD_TERMINATED, message::POD_TERMINATED)
+            new(true, reason::POD_TERMINATED, message::POD_TERMINATED)
         }
         Situation::Invalid(_) if before.mode == Some(OperatingMode::Suspended) => NewCondition {
             kind: condition::SUSPENDED,
@@ -267,7 +268,7 @@ fn suspended(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &San
             message: "the Sandbox is not valid, so its pod was not looked at".to_owned(),
         },
         Situation::Invalid(_) | Situation::Terminating | Situation::Known { .. } => {
-            says(false, reason::NOT_SUSPENDED, message::NOT_SUSPENDED)
+            new(false, reason::NOT_SUSPENDED, message::NOT_SUSPENDED)
         }
     }
 }
