@@ -39,8 +39,8 @@ impl Binding {
 
     /// Whether the plugin decides about the admission of this kind.
     #[must_use]
-    pub fn judges(&self, kind: &str) -> bool {
-        self.kinds.is_empty() || self.kinds.iter().any(|judged| judged == kind)
+    pub fn reviews_kind(&self, kind: &str) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|reviewed| reviewed == kind)
     }
 }
 

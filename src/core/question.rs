@@ -408,7 +408,7 @@ impl FailureKind {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PluginReply {
     /// The request: the question and its plugin.
-    pub ask: PluginRequest,
+    pub request: PluginRequest,
     /// The answer, or the failure.
     pub result: Result<Answer, Failure>,
 }

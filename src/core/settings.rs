@@ -45,7 +45,7 @@ pub struct Settings {
     /// The time for which an operation without a reply counts as possibly stored. The API server ends a mutating
     /// request after 34 s (the `requestTimeout` of verbs other than watch, with its slack). After that the operation
     /// has either been stored or will never be.
-    pub unknown_for: Duration,
+    pub unknown_timeout: Duration,
     /// The maximum number of Sandboxes that one plan for a pool creates or deletes. The flag
     /// `--sandbox-warm-pool-max-batch-size` sets it.
     pub pool_batch: usize,
@@ -88,7 +88,7 @@ impl Default for Settings {
             warm_status_delay: Duration::from_secs(15),
             drain_delay: Duration::from_secs(1),
             reserve_for: Duration::from_secs(2),
-            unknown_for: Duration::from_secs(40),
+            unknown_timeout: Duration::from_secs(40),
             pool_batch: 100,
             pool_readiness_grace: Duration::from_secs(300),
             arrival_bucket_seconds: 10,

@@ -230,9 +230,9 @@ mod tests {
         let plugin = PluginRef { name: "sleepy".to_owned(), digest: "sha256:0".to_owned() };
         let ask = PluginRequest { binding: "sleepy/idle".to_owned(), plugin, settings: "{}".to_owned(), question };
         let answer = IdleAnswer { action: None, next_check: None, reason: "in use".to_owned(), state: None };
-        let well = PluginReply { ask: ask.clone(), result: Ok(Answer::Idle(answer)) };
+        let well = PluginReply { request: ask.clone(), result: Ok(Answer::Idle(answer)) };
         let failure = Failure { kind: FailureKind::Trap, message: "unreachable".to_owned() };
-        let badly = PluginReply { ask, result: Err(failure) };
+        let badly = PluginReply { request: ask, result: Err(failure) };
         let counted = |kind: &str, count: u32| {
             let line = format!(
                 "paddock_plugin_failures_total{{failure=\"{kind}\",hook=\"idle\",plugin=\"sleepy\"}} {count}\n"
@@ -240,10 +240,10 @@ mod tests {
             let text = String::from_utf8(metrics.text().unwrap()).unwrap();
             assert!(text.contains(&line), "{line} is not in:\n{text}");
         };
-        metrics.asked(&well.ask, &well.result, Duration::ZERO);
+        metrics.asked(&well.request, &well.result, Duration::ZERO);
         FailureKind::ALL.iter().for_each(|kind| counted(kind.as_str(), 0));
-        metrics.asked(&badly.ask, &badly.result, Duration::ZERO);
-        metrics.asked(&badly.ask, &badly.result, Duration::ZERO);
+        metrics.asked(&badly.request, &badly.result, Duration::ZERO);
+        metrics.asked(&badly.request, &badly.result, Duration::ZERO);
         counted("trap", 2);
         counted("fuel", 0);
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 /// The bindings that were asked and their answers, in order.
 pub(super) fn asked(answers: &[PluginReply], whole: bool) -> String {
     let mut text = String::new();
-    for PluginReply { ask, result } in answers {
+    for PluginReply { request, result } in answers {
         let said = match result {
             Ok(Answer::Admission(a)) => format!("{:?}", a.verdict),
             Ok(Answer::RuntimeClass(a)) => format!("{:?}", a.choice),
@@ -18,9 +18,9 @@ pub(super) fn asked(answers: &[PluginReply], whole: bool) -> String {
             Ok(Answer::PoolSize(a)) => a.desired.to_string(),
             Err(failure) => failure.kind.as_str().to_owned(),
         };
-        let _ = writeln!(text, "asked {}: {said}", ask.binding);
+        let _ = writeln!(text, "asked {}: {said}", request.binding);
         if whole {
-            text += &yaml(&serde_json::to_value(&ask.question).unwrap_or_default());
+            text += &yaml(&serde_json::to_value(&request.question).unwrap_or_default());
         }
     }
     text

@@ -48,7 +48,7 @@ pub enum Chain<'a, T> {
 /// the built-in.
 pub fn first_answer<'a, T>(
     bindings: impl Iterator<Item = &'a Binding>,
-    answered: &[PluginReply],
+    replies: &[PluginReply],
     question: impl Fn() -> Question,
     accept: impl Fn(&Answer) -> Result<T, String>,
 ) -> (Chain<'a, T>, Vec<PluginFailure>) {
@@ -58,8 +58,8 @@ pub fn first_answer<'a, T>(
         if built_in_only && !binding.built_in {
             continue;
         }
-        let Some(result) = reply(binding, answered) else {
-            return (Chain::Request(Box::new(ask(binding, question()))), plugin_failures);
+        let Some(result) = reply(binding, replies) else {
+            return (Chain::Request(Box::new(request(binding, question()))), plugin_failures);
         };
         let failure = match result {
             Ok(answer) => match accept(answer) {
@@ -79,12 +79,15 @@ pub fn first_answer<'a, T>(
 }
 
 /// The reply of a binding for its hook, if it was asked.
-pub(super) fn reply<'a>(binding: &Binding, answered: &'a [PluginReply]) -> Option<&'a Result<Answer, Failure>> {
-    answered.iter().find(|a| a.ask.binding == binding.name && a.ask.question.hook() == binding.hook).map(|a| &a.result)
+pub(super) fn reply<'a>(binding: &Binding, replies: &'a [PluginReply]) -> Option<&'a Result<Answer, Failure>> {
+    replies
+        .iter()
+        .find(|r| r.request.binding == binding.name && r.request.question.hook() == binding.hook)
+        .map(|r| &r.result)
 }
 
 /// Returns the request for a binding.
-pub(super) fn ask(binding: &Binding, question: Question) -> PluginRequest {
+pub(super) fn request(binding: &Binding, question: Question) -> PluginRequest {
     PluginRequest {
         binding: binding.name.clone(),
         plugin: binding.plugin.clone(),

@@ -69,7 +69,7 @@ fn read_mode(value: Option<&Value>) -> Result<Option<OperatingMode>, ()> {
 }
 
 /// Writes the first-observed stamp and the reserved Sandbox of a claim. A Sandbox name that the user wrote is removed,
-/// because only the operator may give that hint.
+/// because only the operator may write the reservation.
 fn stamp(object: &mut Value, now: Timestamp, reserved_sandbox: Option<&str>) {
     let observed = first_observed(object, now);
     let Some(annotations) = annotations_mut(object) else { return };

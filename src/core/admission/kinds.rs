@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::outcome::Why;
-use super::reservation::settle::Asked;
+use super::reservation::settle::ClaimBeforePlugins;
 use super::review::{Entry, Phase, Verb};
 use super::state::{Halt, ReviewState, Subject, deny_fields};
 use super::{defaults, pods, warnings};
@@ -37,11 +37,11 @@ pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt>
             unchanged(state, kind)?;
             marked_in_time(state, kind)?;
             parses(state, kind)?;
-            warnings::tell(state, kind);
+            warnings::add(state, kind);
         }
     }
     let subject = subject(state);
-    let reservation = Asked::about(state);
+    let reservation = ClaimBeforePlugins::of(state);
     state.ask_admission(&subject)?;
     if state.review.phase == Phase::Mutate {
         // A plugin may have changed one of two fields that must agree.
@@ -161,11 +161,11 @@ fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         Verb::Update => problems(state, &self::read(kind, &state.review.old_object)),
         Verb::Create | Verb::Delete | Verb::Connect => Vec::new(),
     };
-    let (standing, new): (Vec<_>, Vec<_>) = problems(state, &read).into_iter().partition(|e| old.contains(e));
+    let (existing, new): (Vec<_>, Vec<_>) = problems(state, &read).into_iter().partition(|e| old.contains(e));
     if !new.is_empty() {
         return Err(deny_fields(Why::Invalid, new));
     }
-    for error in standing {
+    for error in existing {
         state.warn(&format!("as before, {error}"));
     }
     let (old, spec) = (&state.review.old_object["spec"], &state.object["spec"]);

@@ -42,10 +42,10 @@ use state::{Halt, ReviewState};
 
 /// Returns the requests for plugins that come next. If there are none, [`verdict`] is final.
 #[must_use]
-pub fn questions(review: &Review, context: &Context, answered: &[PluginReply]) -> Vec<PluginRequest> {
-    let mut state = ReviewState::new(review, context, answered);
+pub fn questions(review: &Review, context: &Context, replies: &[PluginReply]) -> Vec<PluginRequest> {
+    let mut state = ReviewState::new(review, context, replies);
     match check(&mut state) {
-        Err(Halt::Request(ask)) => vec![*ask],
+        Err(Halt::Request(request)) => vec![*request],
         Err(Halt::Deny(_)) | Ok(()) => Vec::new(),
     }
 }
@@ -53,14 +53,14 @@ pub fn questions(review: &Review, context: &Context, answered: &[PluginReply]) -
 /// Returns the verdict. If a request has no reply, the plugin counts as one that did not answer, and the object is
 /// denied.
 #[must_use]
-pub fn verdict(review: &Review, context: &Context, answered: &[PluginReply]) -> ReviewVerdict {
-    let mut state = ReviewState::new(review, context, answered);
+pub fn verdict(review: &Review, context: &Context, replies: &[PluginReply]) -> ReviewVerdict {
+    let mut state = ReviewState::new(review, context, replies);
     let denial = match check(&mut state) {
         Ok(()) => None,
         Err(Halt::Deny(denial)) => Some(*denial),
-        Err(Halt::Request(ask)) => Some(Denial {
+        Err(Halt::Request(request)) => Some(Denial {
             why: Why::PluginFailed,
-            message: format!("plugin {} was not asked", ask.plugin.name),
+            message: format!("plugin {} was not asked", request.plugin.name),
             causes: Vec::new(),
         }),
     };

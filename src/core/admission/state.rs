@@ -33,7 +33,7 @@ pub(super) enum Halt {
 pub(super) struct ReviewState<'a> {
     pub(super) review: &'a Review,
     pub(super) context: &'a Context,
-    answered: &'a [PluginReply],
+    replies: &'a [PluginReply],
     /// The object with the changes so far.
     pub(super) object: Value,
     warnings: Vec<String>,
@@ -42,11 +42,11 @@ pub(super) struct ReviewState<'a> {
 }
 
 impl<'a> ReviewState<'a> {
-    pub(super) fn new(review: &'a Review, context: &'a Context, answered: &'a [PluginReply]) -> Self {
+    pub(super) fn new(review: &'a Review, context: &'a Context, replies: &'a [PluginReply]) -> Self {
         Self {
             review,
             context,
-            answered,
+            replies,
             object: review.object.clone(),
             warnings: Vec::new(),
             audit: BTreeMap::new(),
@@ -76,23 +76,23 @@ impl<'a> ReviewState<'a> {
     }
 
     /// Whether every plugin that was asked gave a valid answer.
-    pub(super) fn untroubled(&self) -> bool {
+    pub(super) fn all_plugins_answered(&self) -> bool {
         self.plugin_failures.is_empty()
     }
 
     /// Whether a plugin other than the built-ins decides about the admission of this object.
-    pub(super) fn judged_by_others(&self, subject: &Subject) -> bool {
-        self.judges(subject).iter().any(|binding| !binding.built_in)
+    pub(super) fn has_custom_plugins(&self, subject: &Subject) -> bool {
+        self.admission_bindings(subject).iter().any(|binding| !binding.built_in)
     }
 
     /// The bindings that apply to the admission of this object, in the order in which they are asked.
-    fn judges<'b>(&self, subject: &'b Subject) -> Vec<&'b Binding>
+    fn admission_bindings<'b>(&self, subject: &'b Subject) -> Vec<&'b Binding>
     where
         'a: 'b,
     {
         let (context, kind) = (self.context, self.review.kind.as_str());
         let bindings = context.bindings.applying(Hook::Admission, &context.namespace_labels, &subject.labels);
-        bindings.filter(|binding| binding.judges(kind)).collect()
+        bindings.filter(|binding| binding.reviews_kind(kind)).collect()
     }
 
     /// Whether the namespace requires isolation, according to the World or to the selector that the API server matched.
@@ -107,15 +107,15 @@ impl<'a> ReviewState<'a> {
 
     /// Asks the admission plugins in order. Each gets the object with the changes of the ones before.
     pub(super) fn ask_admission(&mut self, subject: &Subject) -> Result<(), Halt> {
-        let bindings = self.judges(subject);
+        let bindings = self.admission_bindings(subject);
         let mut built_in_only = false;
         for binding in bindings {
             if built_in_only && !binding.built_in {
                 continue;
             }
-            let Some(result) = chain::reply(binding, self.answered) else {
+            let Some(result) = chain::reply(binding, self.replies) else {
                 let question = Question::Admission(Box::new(self.admission_question(subject)));
-                return Err(Halt::Request(Box::new(chain::ask(binding, question))));
+                return Err(Halt::Request(Box::new(chain::request(binding, question))));
             };
             let failure = match result {
                 Ok(Answer::Admission(answer)) => match (&answer.verdict, self.patched(answer.patch.as_deref())) {
@@ -191,13 +191,13 @@ impl<'a> ReviewState<'a> {
         let bindings = context.bindings.applying(Hook::RuntimeClass, &context.namespace_labels, &labels);
         let (chain, plugin_failures) = chain::first_answer(
             bindings,
-            self.answered,
+            self.replies,
             || Question::RuntimeClass(Box::new(self.class_question())),
             |answer| accept_class(answer, &context.classes, true),
         );
         self.plugin_failures.extend(plugin_failures);
         match chain {
-            Chain::Request(ask) => Err(Halt::Request(ask)),
+            Chain::Request(request) => Err(Halt::Request(request)),
             Chain::Reply(binding, RuntimeClassAnswer { choice: ClassChoice::Class(class), reason }) => {
                 let reason = truncate(&reason, MAX_REASON_CHARS);
                 self.audit.insert("runtime-class".to_owned(), format!("{class} by {}: {reason}", binding.plugin.name));

@@ -97,15 +97,15 @@ fn gvisor(_: &PluginRequest) -> Result<Answer, Failure> {
 
 /// Asks plugins until no request is left. Returns the bindings that were asked, and the verdict.
 fn decide(review: &Review, context: &Context, plugin: Plugin) -> (Vec<String>, ReviewVerdict) {
-    let mut answered = Vec::new();
+    let mut replies = Vec::new();
     // The limit is larger than the number of bindings in any test.
     for _ in 0..10 {
-        let asks = questions(review, context, &answered);
+        let asks = questions(review, context, &replies);
         if asks.is_empty() {
-            let asked = answered.iter().map(|a: &PluginReply| a.ask.binding.clone()).collect();
-            return (asked, verdict(review, context, &answered));
+            let asked = replies.iter().map(|a: &PluginReply| a.request.binding.clone()).collect();
+            return (asked, verdict(review, context, &replies));
         }
-        answered.extend(asks.into_iter().map(|ask| PluginReply { result: plugin(&ask), ask }));
+        replies.extend(asks.into_iter().map(|request| PluginReply { result: plugin(&request), request }));
     }
     panic!("the questions do not end");
 }

@@ -17,7 +17,7 @@ const CLOCK_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 const PODS: [&str; 2] = ["podTemplate", "template"];
 
 /// Adds all warnings about an object.
-pub(super) fn tell(state: &mut ReviewState<'_>, kind: Kind) {
+pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
     let sandbox = kind == Kind::Sandbox;
     if sandbox {
         heartbeat(state);
@@ -25,10 +25,10 @@ pub(super) fn tell(state: &mut ReviewState<'_>, kind: Kind) {
     // The annotations of a template are not copied to its Sandboxes, so they allow no loss of files.
     let template = matches!(kind.own(), Some(OwnKind::Template(_)));
     if template || sandbox && !ephemeral(state) {
-        never_asleep(state);
+        never_suspended(state);
     }
     if sandbox {
-        not_before_the_next_pod(state);
+        needs_new_pod(state);
     }
 }
 
@@ -51,7 +51,7 @@ fn heartbeat(state: &mut ReviewState<'_>) {
 
 /// Warns that a Sandbox with an `emptyDir` in memory is never suspended when idle, because the suspend would lose its
 /// files.
-fn never_asleep(state: &mut ReviewState<'_>) {
+fn never_suspended(state: &mut ReviewState<'_>) {
     if state.object.pointer("/spec/idleTimeout").is_none_or(Value::is_null) {
         return;
     }
@@ -66,7 +66,7 @@ fn never_asleep(state: &mut ReviewState<'_>) {
 
 /// Warns that a new `idleTimeout` has no effect on the running pod. An `emptyDir` on disk becomes a volume claim only
 /// when a pod is created.
-fn not_before_the_next_pod(state: &mut ReviewState<'_>) {
+fn needs_new_pod(state: &mut ReviewState<'_>) {
     let old = &state.review.old_object;
     let runs = old["status"]["replicas"].as_i64().is_some_and(|n| n > 0);
     let new = old["spec"]["idleTimeout"].is_null() && state.object["spec"]["idleTimeout"].is_string();

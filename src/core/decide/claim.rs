@@ -28,14 +28,14 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
         Err(invalid) => {
             let metadata = invalid.as_slice().iter().any(|e| e.path.starts_with("spec.additionalPodMetadata"));
             let reason = if metadata { reason::INVALID_METADATA } else { reason::RECONCILER_ERROR };
-            report(snapshot, &parsed.status, Report::problem(reason, invalid.to_string()), &mut plan);
+            write_status(snapshot, &parsed.status, Report::problem(reason, invalid.to_string()), &mut plan);
             return plan;
         }
     };
-    let (kept, surplus) = keep(snapshot, &parsed.status);
-    if let Some((why, at)) = end(model, &parsed.status) {
+    let (own, surplus) = own_sandbox(snapshot, &parsed.status);
+    if let Some((why, at)) = end_time(model, &parsed.status) {
         if at <= snapshot.common.now {
-            return ended(snapshot, model, &parsed.status, why);
+            return expire(snapshot, model, &parsed.status, why);
         }
         plan.requeue_at(at, why);
     }
@@ -45,38 +45,38 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
         .map(|s| Op::delete(s, Reason::ClaimSurplus))
         .collect();
     plan.steps.push(extra);
-    match kept {
-        Some(sandbox) => bound(snapshot, &parsed.status, sandbox, &mut plan),
+    match own {
+        Some(sandbox) => forward_bound_sandbox(snapshot, &parsed.status, sandbox, &mut plan),
         // The claim has taken this Sandbox, so the snapshot is older than the take. The watch will deliver the new
         // version.
         None if snapshot.committed.as_ref().is_some_and(|s| s.meta.in_pool()) => {}
         None if parsed.status.sandbox.as_ref().is_some_and(|s| s.name.is_some()) => {
             let message = "the Sandbox of this claim is gone".to_owned();
-            report(snapshot, &parsed.status, Report::problem(reason::SANDBOX_MISSING, message), &mut plan);
+            write_status(snapshot, &parsed.status, Report::problem(reason::SANDBOX_MISSING, message), &mut plan);
         }
-        None => unbound(snapshot, model, &parsed.status, &mut plan),
+        None => bind(snapshot, model, &parsed.status, &mut plan),
     }
     plan.steps.retain(|step| !step.is_empty());
     plan
 }
 
 /// The Sandbox that the claim keeps, and the surplus ones.
-fn keep<'a>(snapshot: &'a ClaimSnapshot, before: &SandboxClaimStatus) -> (Option<&'a Object>, Vec<&'a Object>) {
+fn own_sandbox<'a>(snapshot: &'a ClaimSnapshot, before: &SandboxClaimStatus) -> (Option<&'a Object>, Vec<&'a Object>) {
     let named = before.sandbox.as_ref().and_then(|s| s.name.as_deref());
-    let hinted = snapshot.claim.meta.annotations.get(annotation::SANDBOX_NAME).map(String::as_str);
+    let reserved = snapshot.claim.meta.annotations.get(annotation::SANDBOX_NAME).map(String::as_str);
     let mut owned: Vec<&Object> = snapshot.owned.iter().map(|o| &**o).collect();
     owned.sort_by_key(|o| {
         let name = Some(&*o.key.name);
-        (name != named, name != hinted, o.meta.created, o.key.name.clone())
+        (name != named, name != reserved, o.meta.created, o.key.name.clone())
     });
     let final_one_is_missing = named.is_some() && owned.first().is_some_and(|o| Some(&*o.key.name) != named);
     let mut owned = owned.into_iter();
-    let kept = if final_one_is_missing { None } else { owned.next() };
-    (kept, owned.collect())
+    let own = if final_one_is_missing { None } else { owned.next() };
+    (own, owned.collect())
 }
 
 /// The reason and the time of the claim's end, if it has one.
-fn end(model: &model::Claim, before: &SandboxClaimStatus) -> Option<(Reason, Timestamp)> {
+fn end_time(model: &model::Claim, before: &SandboxClaimStatus) -> Option<(Reason, Timestamp)> {
     let finished = find_condition(&before.conditions, condition::FINISHED).filter(|c| c.status == "True");
     let by_ttl = finished
         .zip(model.end.after_finished)
@@ -85,7 +85,7 @@ fn end(model: &model::Claim, before: &SandboxClaimStatus) -> Option<(Reason, Tim
     [by_time, by_ttl].into_iter().flatten().min_by_key(|(_, at)| *at)
 }
 
-fn ended(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, why: Reason) -> Plan {
+fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, why: Reason) -> Plan {
     let claim = &snapshot.claim;
     let mut plan = Plan::default();
     match model.end.policy {
@@ -96,17 +96,17 @@ fn ended(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimSt
             plan.events.push(Event::about(&snapshot.claim, false, why, "The claim has ended: deleting".to_owned()));
         }
         ClaimShutdownPolicy::Retain => {
-            let going: Vec<Op> = snapshot
+            let deletions: Vec<Op> = snapshot
                 .owned
                 .iter()
                 .filter(|s| s.meta.deletion_timestamp.is_none())
                 .map(|s| Op::delete(s, why))
                 .collect();
-            plan.steps.push(going);
+            plan.steps.push(deletions);
             let mut report =
                 Report::problem(reason::CLAIM_EXPIRED, "the claim has ended; its Sandbox is deleted".to_owned());
             report.finished = is_true(&before.conditions, condition::FINISHED);
-            self::report(snapshot, before, report, &mut plan);
+            write_status(snapshot, before, report, &mut plan);
         }
     }
     plan.steps.retain(|step| !step.is_empty());
@@ -114,10 +114,10 @@ fn ended(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimSt
 }
 
 /// Decides about a claim that has its Sandbox: forwards the status of the Sandbox.
-fn bound(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
+fn forward_bound_sandbox(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
     let warm = sandbox.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
     let done = plan.steps.len();
-    plan.steps.push(hint(snapshot, warm.then_some(&*sandbox.key.name)).into_iter().collect());
+    plan.steps.push(annotate(snapshot, warm.then_some(&*sandbox.key.name)).into_iter().collect());
     forward_status(snapshot, before, sandbox, plan);
     if snapshot.common.refused(snapshot.claim.key.kind).is_some() {
         plan.status_first(done);
@@ -128,15 +128,16 @@ fn bound(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object
 fn forward_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
     let report = Report::forwarded(sandbox);
     let report = if sandbox.meta.deletion_timestamp.is_some() {
-        let going = Report::problem(reason::SANDBOX_NOT_READY, "the Sandbox of this claim is being deleted".to_owned());
-        Report { sandbox: report.sandbox, ..going }
+        let deleting =
+            Report::problem(reason::SANDBOX_NOT_READY, "the Sandbox of this claim is being deleted".to_owned());
+        Report { sandbox: report.sandbox, ..deleting }
     } else {
         report
     };
-    self::report(snapshot, before, report, plan);
+    write_status(snapshot, before, report, plan);
 }
 
-fn unbound(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, plan: &mut Plan) {
+fn bind(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, plan: &mut Plan) {
     if let Some(pending_take) = &snapshot.pending_take {
         // The Sandbox belongs to this claim, or it is unchanged. To take it again does no harm and gets a reply. To
         // take another one could give the claim two Sandboxes.
@@ -147,7 +148,8 @@ fn unbound(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaim
         }
         return;
     }
-    let mut fail = |reason: &str, message: String| report(snapshot, before, Report::problem(reason, message), plan);
+    let mut fail =
+        |reason: &str, message: String| write_status(snapshot, before, Report::problem(reason, message), plan);
     if let (Some(pool), None) = (model.source.named_pool(), &snapshot.named_pool) {
         return fail(reason::WARM_POOL_NOT_FOUND, format!("SandboxWarmPool {pool} does not exist"));
     }
@@ -180,10 +182,10 @@ fn unbound(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaim
     if let Some((sandbox, _)) = snapshot.candidate.as_ref().filter(|_| may_take) {
         return take(snapshot, model, before, sandbox, plan);
     }
-    cold(snapshot, model, before, (template, of_template), &volume_claims, plan);
+    start_cold(snapshot, model, before, (template, of_template), &volume_claims, plan);
 }
 
-/// Takes a warm Sandbox: one step writes the hint and the commit, and the next one the status of the claim.
+/// Takes a warm Sandbox: one step writes the reservation annotation and the commit, and the next one the status of the claim.
 fn take(
     snapshot: &ClaimSnapshot,
     model: &model::Claim,
@@ -192,15 +194,15 @@ fn take(
     plan: &mut Plan,
 ) {
     let claim = &snapshot.claim;
-    let mut together: Vec<Op> = hint(snapshot, Some(&sandbox.key.name)).into_iter().collect();
+    let mut ops: Vec<Op> = annotate(snapshot, Some(&sandbox.key.name)).into_iter().collect();
     let body = manifest::adopted_by_claim(claim, model, sandbox, &snapshot.common);
-    together.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
-    plan.steps.push(together);
-    report(snapshot, before, Report::forwarded(sandbox), plan);
+    ops.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
+    plan.steps.push(ops);
+    write_status(snapshot, before, Report::forwarded(sandbox), plan);
 }
 
 /// Creates a Sandbox for the claim. The creation itself is the commit.
-fn cold(
+fn start_cold(
     snapshot: &ClaimSnapshot,
     model: &model::Claim,
     before: &SandboxClaimStatus,
@@ -209,13 +211,13 @@ fn cold(
     plan: &mut Plan,
 ) {
     let claim = &snapshot.claim;
-    if let Some(there) = &snapshot.same_name {
-        if adoptable(there) {
+    if let Some(existing) = &snapshot.same_name {
+        if adoptable(existing) {
             let labels = json!({ label::CLAIM_UID: &*claim.meta.uid });
-            plan.steps.push(vec![adopt(claim, there, labels)]);
+            plan.steps.push(vec![adopt(claim, existing, labels)]);
         } else {
-            let message = format!("Sandbox {} exists and does not belong to this claim", there.key.name);
-            report(snapshot, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
+            let message = format!("Sandbox {} exists and does not belong to this claim", existing.key.name);
+            write_status(snapshot, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
             // The claim could take a warm Sandbox instead, but no event reports that there is one.
             plan.requeue_at(
                 saturating_add(snapshot.common.now, snapshot.common.settings.pool_check_every),
@@ -230,9 +232,9 @@ fn cold(
         .or_else(|| snapshot.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL).map(String::as_str));
     let done = plan.steps.len();
     let body = manifest::cold_sandbox(Origin::Claim(claim, pool), template, of_template, model, volume_claims);
-    let mut made: Vec<Op> = hint(snapshot, None).into_iter().collect();
-    made.push(Op::create(snapshot.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
-    plan.steps.push(made);
+    let mut ops: Vec<Op> = annotate(snapshot, None).into_iter().collect();
+    ops.push(Op::create(snapshot.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
+    plan.steps.push(ops);
     let note = snapshot.refused_take.as_ref().map_or_else(
         || "No warm Sandbox is Ready: making one".to_owned(),
         |(key, r)| format!("The API server did not let it have Sandbox {}: {}; making one", key.name, r.message),
@@ -240,12 +242,12 @@ fn cold(
     plan.events.push(Event::about(&snapshot.claim, false, Reason::ColdStart, note));
     if let Some(refusal) = snapshot.common.refused(Kind::Sandbox) {
         let message = format!("the API server refused the Sandbox: {}", refusal.message);
-        report(snapshot, before, Report::problem(reason::RECONCILER_ERROR, message), plan);
+        write_status(snapshot, before, Report::problem(reason::RECONCILER_ERROR, message), plan);
         plan.status_first(done);
         return;
     }
     let pending = Report::problem(reason::SANDBOX_CREATE_PENDING, "the Sandbox is being made".to_owned());
-    report(snapshot, before, pending, plan);
+    write_status(snapshot, before, pending, plan);
     if let Some(stale) = &snapshot.stale {
         // The stale Sandbox occupied a place in the pool, which a fresh one can have now.
         plan.steps.push(vec![Op::delete_if_unchanged(stale, Reason::TemplateChanged)]);
@@ -253,18 +255,19 @@ fn cold(
 }
 
 /// Writes the annotations that the claim must have before clients see it Ready, if it does not have them.
-fn hint(snapshot: &ClaimSnapshot, sandbox: Option<&str>) -> Option<Op> {
+fn annotate(snapshot: &ClaimSnapshot, sandbox: Option<&str>) -> Option<Op> {
     let claim = &snapshot.claim;
-    let has = &claim.meta.annotations;
+    let current = &claim.meta.annotations;
     let mut annotations = serde_json::Map::new();
-    if let Some(name) = sandbox.filter(|name| has.get(annotation::SANDBOX_NAME).map(String::as_str) != Some(*name)) {
+    if let Some(name) = sandbox.filter(|name| current.get(annotation::SANDBOX_NAME).map(String::as_str) != Some(*name))
+    {
         annotations.insert(annotation::SANDBOX_NAME.to_owned(), name.into());
     }
-    if sandbox.is_none() && has.contains_key(annotation::SANDBOX_NAME) {
-        // The hint names a warm Sandbox that the claim did not get.
+    if sandbox.is_none() && current.contains_key(annotation::SANDBOX_NAME) {
+        // The annotation names a warm Sandbox that the claim did not get.
         annotations.insert(annotation::SANDBOX_NAME.to_owned(), Value::Null);
     }
-    if !has.contains_key(annotation::FIRST_OBSERVED_AT) {
+    if !current.contains_key(annotation::FIRST_OBSERVED_AT) {
         annotations.insert(annotation::FIRST_OBSERVED_AT.to_owned(), snapshot.common.now.to_string().into());
     }
     (!annotations.is_empty())
@@ -284,14 +287,14 @@ fn check_env(claim: &model::Claim, template: &model::Template) -> Result<(), Str
             let name = var.container_name.as_deref().unwrap_or_default();
             return Err(format!("env {}: the template has no container {name}", var.name));
         };
-        let there = container.env.iter().flatten().any(|e| e.name == var.name);
+        let in_template = container.env.iter().flatten().any(|e| e.name == var.name);
         match template.env_policy {
             InjectionPolicy::Disallowed => {
                 return Err(
                     "the template does not allow a claim to set env (envVarsInjectionPolicy: Disallowed)".to_owned()
                 );
             }
-            InjectionPolicy::Allowed if there => {
+            InjectionPolicy::Allowed if in_template => {
                 return Err(format!(
                     "env {} is set by the template, which does not allow overrides (envVarsInjectionPolicy: Allowed)",
                     var.name
@@ -306,8 +309,8 @@ fn check_env(claim: &model::Claim, template: &model::Template) -> Result<(), Str
 fn merged_volume_claims(claim: &model::Claim, template: &model::Template) -> Result<Vec<VolumeClaim>, String> {
     let mut merged = template.volume_claims.clone();
     for added in &claim.volume_claims {
-        let there = merged.iter_mut().find(|c| c.name == added.name);
-        match (template.volume_claims_policy, there) {
+        let existing = merged.iter_mut().find(|c| c.name == added.name);
+        match (template.volume_claims_policy, existing) {
             (InjectionPolicy::Disallowed, _) => {
                 return Err(
                     "the template does not allow a claim to bring volumeClaimTemplates (volumeClaimTemplatesPolicy: Disallowed)"
@@ -320,7 +323,7 @@ fn merged_volume_claims(claim: &model::Claim, template: &model::Template) -> Res
                     added.name
                 ));
             }
-            (InjectionPolicy::Overrides, Some(there)) => *there = added.clone(),
+            (InjectionPolicy::Overrides, Some(existing)) => *existing = added.clone(),
             (InjectionPolicy::Allowed | InjectionPolicy::Overrides, None) => merged.push(added.clone()),
         }
     }
@@ -342,9 +345,9 @@ impl Report {
     }
 
     fn forwarded(sandbox: &Object) -> Self {
-        let theirs = sandbox.sandbox().map(|s| &s.status);
+        let status = sandbox.sandbox().map(|s| &s.status);
         let forward = |kind: &'static str| {
-            let condition = theirs.and_then(|s| find_condition(&s.conditions, kind))?;
+            let condition = status.and_then(|s| find_condition(&s.conditions, kind))?;
             Some(NewCondition::new(
                 kind,
                 condition.status == "True",
@@ -366,21 +369,21 @@ impl Report {
             forwarded_finished: forward(condition::FINISHED),
             sandbox: Some(ClaimedSandbox {
                 name: Some(sandbox.key.name.to_string()),
-                pod_ips: theirs.map(|s| s.pod_ips.clone()).unwrap_or_default(),
+                pod_ips: status.map(|s| s.pod_ips.clone()).unwrap_or_default(),
             }),
         }
     }
 }
 
-fn report(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: Report, plan: &mut Plan) {
+fn write_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: Report, plan: &mut Plan) {
     let claim = &snapshot.claim;
     let ready = report.ready.status == "True";
-    let mut says = vec![report.ready];
-    says.extend(report.forwarded_finished);
+    let mut conditions = vec![report.ready];
+    conditions.extend(report.forwarded_finished);
     // The status keeps the name of the Sandbox, even if the Sandbox does not exist any more.
     let named = before.sandbox.as_ref().and_then(|s| s.name.clone());
     let mut after_status = SandboxClaimStatus {
-        conditions: set_conditions(&before.conditions, says, claim.meta.generation, snapshot.common.now),
+        conditions: set_conditions(&before.conditions, conditions, claim.meta.generation, snapshot.common.now),
         sandbox: report.sandbox.or_else(|| named.map(|name| ClaimedSandbox { name: Some(name), pod_ips: Vec::new() })),
     };
     if report.finished {

@@ -71,15 +71,15 @@ impl Demand {
 pub(crate) struct Buckets(VecDeque<(i64, u32)>);
 
 impl Buckets {
-    /// Counts one claim in the bucket of `at`. The last `keep` buckets of `seconds` seconds are kept.
-    pub(crate) fn count(&mut self, at: Timestamp, seconds: u32, keep: usize) {
+    /// Counts one claim in the bucket of `at`. At most `most` buckets of `seconds` seconds are kept.
+    pub(crate) fn count(&mut self, at: Timestamp, seconds: u32, most: usize) {
         let at = bucket(at, seconds);
         // A watch delivers claims almost in the order of their creation. The first list has them in any order.
         match self.0.binary_search_by_key(&at, |(b, _)| *b) {
             Ok(i) => self.0[i].1 += 1,
             Err(i) => self.0.insert(i, (at, 1)),
         }
-        while self.0.len() > keep {
+        while self.0.len() > most {
             self.0.pop_front();
         }
     }

@@ -16,7 +16,7 @@ type Candidate = (Arc<Object>, Arc<Object>);
 
 impl World {
     /// The pool that a claim names, if it exists, and the key of the claim's template, if it is known.
-    pub(super) fn asked_for(&self, claim: &Object) -> (Option<Arc<Object>>, Option<Key>) {
+    pub(super) fn pool_and_template(&self, claim: &Object) -> (Option<Arc<Object>>, Option<Key>) {
         let key = &claim.key;
         match claim.claim().and_then(|c| c.spec.as_ref().ok()).map(|c| &c.source) {
             None => (None, None),
@@ -57,26 +57,28 @@ impl World {
             sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str) == Some(template.template_hash())
         };
         let free = |sandbox: &Object| {
-            !self.pending_writes.leaving(&sandbox.key, now, self.settings.unknown_for)
+            !self.pending_writes.leaving(&sandbox.key, now, self.settings.unknown_timeout)
                 && !self.pending_writes.is_outdated(&sandbox.key, sandbox.meta.version)
         };
-        // The hint of an earlier attempt comes first, because the claim may already own that Sandbox in the API server.
-        let hint = claim.meta.annotations.get(annotation::SANDBOX_NAME);
-        let hinted = hint.and_then(|name| self.objects.get(&claim.key.sibling(Kind::Sandbox, name.as_str())));
-        let hinted = hinted.filter(|s| {
+        // The reservation, or the choice of an earlier attempt, comes first: the claim may already own that Sandbox in
+        // the API server.
+        let reserved_name = claim.meta.annotations.get(annotation::SANDBOX_NAME);
+        let reserved =
+            reserved_name.and_then(|name| self.objects.get(&claim.key.sibling(Kind::Sandbox, name.as_str())));
+        let reserved = reserved.filter(|s| {
             let of_pool =
                 claimable(s).is_some_and(|uid| pools.iter().any(|p| p.meta.uid == uid && names_as_owner(s, &p.key)));
             of_pool && free(s) && fresh(s)
         });
-        if let Some((sandbox, pod)) = hinted.and_then(|s| Some((s.clone(), self.usable_pod(s)?))) {
+        if let Some((sandbox, pod)) = reserved.and_then(|s| Some((s.clone(), self.usable_pod(s)?))) {
             return (Some((sandbox, pod)), None);
         }
         let mut stale = None;
         for pool in pools {
-            let make = (pool.meta.uid.clone(), template.template_hash().into());
+            let revision = (pool.meta.uid.clone(), template.template_hash().into());
             let ours = |key| self.objects.get(key).filter(|s| names_as_owner(s, &pool.key) && free(s));
-            stale = stale.or_else(|| self.warm.stale(&make).find_map(ours).cloned());
-            let mut warm = self.warm.of(&make, |node| self.is_usable(node)).filter_map(ours);
+            stale = stale.or_else(|| self.warm.stale(&revision).find_map(ours).cloned());
+            let mut warm = self.warm.of(&revision, |node| self.is_usable(node)).filter_map(ours);
             if let Some(found) = warm.find_map(|s| Some((s.clone(), self.usable_pod(s)?))) {
                 return (Some(found), stale);
             }

@@ -11,12 +11,12 @@ use crate::object::Object;
 impl World {
     /// Counts the demand that a change of an object shows: a new claim, a taken Sandbox, or a refill.
     pub(super) fn note_demand(&mut self, before: Option<&Object>, object: &Object, now: Timestamp) {
-        let (seconds, keep) = (self.settings.arrival_bucket_seconds, self.settings.arrival_buckets);
+        let (seconds, buckets) = (self.settings.arrival_bucket_seconds, self.settings.arrival_buckets);
         if before.is_none() && object.claim().is_some() {
             let pools: Vec<_> = references(object).iter().flat_map(|target| self.pools_using(target)).collect();
             for pool in pools {
                 let demand = self.demand.entry(pool).or_default();
-                demand.arrivals.count(object.meta.created, seconds, keep);
+                demand.arrivals.count(object.meta.created, seconds, buckets);
             }
         }
         if object.sandbox().is_some() {
@@ -28,7 +28,7 @@ impl World {
                 // After a start, most taken Sandboxes were taken long ago. A Sandbox that a claim owned when it was
                 // first observed is therefore counted at its creation time.
                 let at = if before.is_some() { now } else { object.meta.created };
-                counts.count(at, seconds, keep);
+                counts.count(at, seconds, buckets);
             }
             if let Some(before) = before
                 && object.meta.in_pool()

@@ -13,30 +13,30 @@ use crate::object::{Body, Object};
 use crate::question::RuntimeClassFact;
 
 impl World {
-    /// Puts a newer version of an object into the World, and adds the keys of its dependents to `dirty`.
-    pub(super) fn put(&mut self, object: Object, now: Timestamp, dirty: &mut BTreeSet<Key>) {
+    /// Puts a newer version of an object into the World, and adds the keys of its dependents to `to_reconcile`.
+    pub(super) fn put(&mut self, object: Object, now: Timestamp, to_reconcile: &mut BTreeSet<Key>) {
         let key = object.key.clone();
         self.pending_writes.observed(&key);
         let before = self.objects.get(&key).cloned();
         if let Some(old) = &before {
             self.unindex(old);
-            self.add_dependents(old, dirty);
+            self.add_dependents(old, to_reconcile);
         }
         let object = Arc::new(object);
         self.objects.insert(key, object.clone());
         self.index(&object);
         self.note_demand(before.as_deref(), &object, now);
-        self.add_dependents(&object, dirty);
-        self.environment_changed(object.key.kind, before.as_deref(), Some(&object), dirty);
+        self.add_dependents(&object, to_reconcile);
+        self.environment_changed(object.key.kind, before.as_deref(), Some(&object), to_reconcile);
     }
 
-    /// Removes a deleted object from the World, and adds the keys of its dependents to `dirty`.
-    pub(super) fn take_out(&mut self, key: &Key, dirty: &mut BTreeSet<Key>) {
+    /// Removes a deleted object from the World, and adds the keys of its dependents to `to_reconcile`.
+    pub(super) fn take_out(&mut self, key: &Key, to_reconcile: &mut BTreeSet<Key>) {
         let Some(object) = self.objects.remove(key) else { return };
         self.reservations.remove(key);
         self.unindex(&object);
-        self.add_dependents(&object, dirty);
-        self.environment_changed(key.kind, Some(&object), None, dirty);
+        self.add_dependents(&object, to_reconcile);
+        self.environment_changed(key.kind, Some(&object), None, to_reconcile);
         self.demand.remove(key);
     }
 
@@ -109,10 +109,10 @@ impl World {
             return;
         }
         if let Some(object) = self.objects.get(key)
-            && let Some(make) = pool_revision(object)
+            && let Some(revision) = pool_revision(object)
         {
             let node = self.pod_of(object).and_then(|pod| pod.pod()?.node.as_deref().map(Arc::from));
-            self.warm.insert(&make, key, object.meta.created, node.unwrap_or_default());
+            self.warm.insert(&revision, key, object.meta.created, node.unwrap_or_default());
         }
     }
 
@@ -124,47 +124,47 @@ impl World {
     }
 
     fn remove_warm_object(&mut self, object: &Arc<Object>) {
-        if let Some(make) = pool_revision(object) {
-            self.warm.remove(&make, &object.key);
+        if let Some(revision) = pool_revision(object) {
+            self.warm.remove(&revision, &object.key);
         }
     }
 
     /// Adds the keys of the objects that depend on this one. The dependents of cluster-wide objects are added in
     /// [`World::environment_changed`].
-    fn add_dependents(&self, object: &Arc<Object>, dirty: &mut BTreeSet<Key>) {
+    fn add_dependents(&self, object: &Arc<Object>, to_reconcile: &mut BTreeSet<Key>) {
         let key = &object.key;
         match key.kind.class() {
             Class::Own(OwnKind::Sandbox) => {
-                dirty.insert(key.clone());
-                dirty.extend(object.owner_key());
+                to_reconcile.insert(key.clone());
+                to_reconcile.extend(object.owner_key());
                 // The Sandbox may block the Sandbox that a claim of the same name would create.
-                dirty
+                to_reconcile
                     .extend(self.there([Kind::Claim, Kind::SeedClaim].map(|kind| key.sibling(kind, key.name.clone()))));
             }
             Class::Child(ChildKind::Pod | ChildKind::Service | ChildKind::EndpointSlice) => {
-                dirty.extend(object.owner_key());
-                dirty.extend(self.there([key.sibling(Kind::Sandbox, key.name.clone())]));
+                to_reconcile.extend(object.owner_key());
+                to_reconcile.extend(self.there([key.sibling(Kind::Sandbox, key.name.clone())]));
             }
             Class::Child(ChildKind::VolumeClaim) => {
-                dirty.extend(object.owner_key());
+                to_reconcile.extend(object.owner_key());
                 // The name is `<volume>-<sandbox>`, and both parts may contain hyphens.
                 let sandboxes = key.name.match_indices('-').map(|(at, _)| &key.name[at + 1..]);
-                dirty.extend(self.there(sandboxes.map(|name| key.sibling(Kind::Sandbox, name))));
+                to_reconcile.extend(self.there(sandboxes.map(|name| key.sibling(Kind::Sandbox, name))));
             }
             Class::Child(ChildKind::NetworkPolicy) => {
-                dirty.extend(object.owner_key());
+                to_reconcile.extend(object.owner_key());
                 if let Some(template) = key.name.strip_suffix(names::NETWORK_POLICY_SUFFIX) {
                     let kinds = [Kind::Template, Kind::SeedTemplate];
-                    dirty.extend(self.there(kinds.map(|kind| key.sibling(kind, template))));
+                    to_reconcile.extend(self.there(kinds.map(|kind| key.sibling(kind, template))));
                 }
             }
             Class::Own(OwnKind::Template(_) | OwnKind::Pool(_)) => {
-                dirty.insert(key.clone());
-                dirty.extend(self.referrers.get(key).into_iter().flatten().cloned());
+                to_reconcile.insert(key.clone());
+                to_reconcile.extend(self.referrers.get(key).into_iter().flatten().cloned());
             }
             Class::Own(OwnKind::Claim(_)) => {
-                dirty.insert(key.clone());
-                dirty.extend(references(object).into_iter().flat_map(|target| self.pools_using(&target)));
+                to_reconcile.insert(key.clone());
+                to_reconcile.extend(references(object).into_iter().flat_map(|target| self.pools_using(&target)));
             }
             Class::Cluster(_) => {}
         }
@@ -182,12 +182,12 @@ impl World {
         kind: Kind,
         before: Option<&Object>,
         after: Option<&Object>,
-        dirty: &mut BTreeSet<Key>,
+        to_reconcile: &mut BTreeSet<Key>,
     ) {
         let changed = match kind.class() {
             Class::Cluster(ClusterKind::Node | ClusterKind::RuntimeClass) => {
                 if let Some(object) = after.or(before) {
-                    self.note_node(object, after.is_some(), dirty);
+                    self.note_node(object, after.is_some(), to_reconcile);
                 }
                 let classes = self.class_facts();
                 let changed = classes != *self.classes;
@@ -198,14 +198,14 @@ impl World {
                 // No decision was made for objects in the terminating namespace. Objects that were created again in its
                 // successor get no other event, so they are reconciled now.
                 let left = |o: &&Object| after.is_none_or(|after| after.meta.uid != o.meta.uid);
-                if let Some(gone) = before.filter(|o| o.meta.deletion_timestamp.is_some()).filter(left) {
-                    dirty.extend(self.reconciled_in(&gone.key.name));
+                if let Some(deleted) = before.filter(|o| o.meta.deletion_timestamp.is_some()).filter(left) {
+                    to_reconcile.extend(self.reconciled_in(&deleted.key.name));
                 }
                 let labels_changed = before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels);
                 if let Some(namespace) = before.or(after).filter(|_| labels_changed) {
                     let name = &namespace.key.name;
                     let there = self.without_pod.range(Key::new(Kind::Sandbox, name.clone(), "")..);
-                    dirty.extend(there.take_while(|key| key.namespace == *name).cloned());
+                    to_reconcile.extend(there.take_while(|key| key.namespace == *name).cloned());
                 }
                 false
             }
@@ -213,13 +213,13 @@ impl World {
             Class::Own(_) | Class::Child(_) => false,
         };
         if changed {
-            dirty.extend(self.without_pod.iter().cloned());
+            to_reconcile.extend(self.without_pod.iter().cloned());
         }
     }
 
     /// Records whether the Sandboxes on a node can be handed out. If that changed, the pools that have a Sandbox on the
     /// node are reconciled.
-    fn note_node(&mut self, object: &Object, there: bool, dirty: &mut BTreeSet<Key>) {
+    fn note_node(&mut self, object: &Object, there: bool, to_reconcile: &mut BTreeSet<Key>) {
         let Body::Node(node) = &object.body else { return };
         let name = &object.key.name;
         let before = self.unusable_nodes.get(name).copied();
@@ -234,7 +234,7 @@ impl World {
             None => self.unusable_nodes.remove(name),
         };
         if before != now {
-            dirty.extend(self.pools_on(name).cloned());
+            to_reconcile.extend(self.pools_on(name).cloned());
         }
     }
 

@@ -52,33 +52,33 @@ impl World {
     /// Puts a delivery of a watch into the World. Returns the keys to reconcile because of it.
     pub fn observe(&mut self, observed: Observed, now: Timestamp) -> Vec<Key> {
         self.expire_reservations(now);
-        let mut dirty = BTreeSet::new();
+        let mut to_reconcile = BTreeSet::new();
         match observed {
             Observed::Applied(object) => {
                 let key = object.key.clone();
-                self.applied(object, now, &mut dirty);
-                if self.pending_writes.is_being_taken(&key) && !dirty.is_empty() {
+                self.applied(object, now, &mut to_reconcile);
+                if self.pending_writes.is_being_taken(&key) && !to_reconcile.is_empty() {
                     // This event most likely shows our own take before its reply has arrived. The keys wait for the
                     // reply. Otherwise their reconciles would delay the rest of the claim's plan.
-                    self.due_with_reply.entry(key).or_default().append(&mut dirty);
+                    self.due_with_reply.entry(key).or_default().append(&mut to_reconcile);
                 }
             }
             Observed::Deleted(object) => {
                 self.deleted_uids.remove(&object.meta.uid);
-                self.removed(&object.key, &object.meta.uid, &mut dirty);
+                self.removed(&object.key, &object.meta.uid, &mut to_reconcile);
             }
             Observed::Listing(kind) => {
-                for (_, owed) in self.awaiting_watch.iter_mut().filter(|(key, _)| key.kind == kind) {
-                    *owed = Awaiting::List;
+                for (_, awaiting) in self.awaiting_watch.iter_mut().filter(|(key, _)| key.kind == kind) {
+                    *awaiting = Awaiting::List;
                 }
             }
             Observed::Listed(kind, objects) => {
                 let listed: BTreeSet<Key> = objects.iter().map(|o| o.key.clone()).collect();
                 let uids: BTreeSet<&str> = objects.iter().map(|o| &*o.meta.uid).collect();
                 // A watch that follows a list delivers nothing about objects that the list does not contain.
-                self.deleted_uids.retain(|uid, gone_kind| *gone_kind != kind || uids.contains(&**uid));
+                self.deleted_uids.retain(|uid, deleted_kind| *deleted_kind != kind || uids.contains(&**uid));
                 for object in objects {
-                    self.applied(object, now, &mut dirty);
+                    self.applied(object, now, &mut to_reconcile);
                 }
                 let missing: Vec<_> = self
                     .of_kind(kind)
@@ -86,35 +86,36 @@ impl World {
                     .map(|o| (o.key.clone(), o.meta.uid.clone()))
                     .collect();
                 for (key, uid) in missing {
-                    if let Some(owed @ (Awaiting::Event | Awaiting::Unverified)) = self.awaiting_watch.get_mut(&key) {
-                        *owed = Awaiting::Unverified;
+                    if let Some(awaiting @ (Awaiting::Event | Awaiting::Unverified)) = self.awaiting_watch.get_mut(&key)
+                    {
+                        *awaiting = Awaiting::Unverified;
                         continue;
                     }
                     self.deleted_uids.remove(&uid);
-                    self.removed(&key, &uid, &mut dirty);
+                    self.removed(&key, &uid, &mut to_reconcile);
                 }
             }
         }
-        dirty.into_iter().collect()
+        to_reconcile.into_iter().collect()
     }
 
-    fn applied(&mut self, object: Object, now: Timestamp, dirty: &mut BTreeSet<Key>) {
+    fn applied(&mut self, object: Object, now: Timestamp, to_reconcile: &mut BTreeSet<Key>) {
         if self.deleted_uids.contains_key(&object.meta.uid) {
             return;
         }
-        if let Some(held) = self.objects.get(&object.key) {
-            if object.meta.version >= held.meta.version {
+        if let Some(known) = self.objects.get(&object.key) {
+            if object.meta.version >= known.meta.version {
                 self.awaiting_watch.remove(&object.key);
             }
-            if object.meta.version <= held.meta.version {
+            if object.meta.version <= known.meta.version {
                 return;
             }
         }
-        self.put(object, now, dirty);
+        self.put(object, now, to_reconcile);
     }
 
-    fn removed(&mut self, key: &Key, uid: &str, dirty: &mut BTreeSet<Key>) {
-        if self.objects.get(key).is_some_and(|held| &*held.meta.uid == uid) {
+    fn removed(&mut self, key: &Key, uid: &str, to_reconcile: &mut BTreeSet<Key>) {
+        if self.objects.get(key).is_some_and(|known| &*known.meta.uid == uid) {
             if self.pending_writes.awaits_reply(key) {
                 self.tombstones.entry(key.clone()).or_default().insert(uid.into());
             }
@@ -122,7 +123,7 @@ impl World {
             self.pending_writes.forget(key);
             self.pending_writes.not_refused(uid);
             self.status_written.remove(key);
-            self.take_out(key, dirty);
+            self.take_out(key, to_reconcile);
         }
     }
 
@@ -139,12 +140,12 @@ impl World {
             if matches!(op.action, Action::Create { .. }) {
                 self.created += 1;
             }
-            let mark = PendingWrite::of(op);
-            if matches!(mark, PendingWrite::Take { .. } | PendingWrite::Delete) {
+            let write = PendingWrite::of(op);
+            if matches!(write, PendingWrite::Take { .. } | PendingWrite::Delete) {
                 self.reservations.remove(&op.key);
                 self.remove_warm(&op.key);
             }
-            self.pending_writes.set(op.key.clone(), mark);
+            self.pending_writes.set(op.key.clone(), write);
         }
         Ok(step.iter().map(|op| self.addressed(op)).collect())
     }
@@ -155,23 +156,23 @@ impl World {
     fn addressed(&self, op: &Op) -> Op {
         let mut op = op.clone();
         if let Action::Patch { uid, resource_version: version @ None, status: true, .. } = &mut op.action
-            && let Some(held) = self.objects.get(&op.key).filter(|held| *held.meta.uid == **uid)
+            && let Some(known) = self.objects.get(&op.key).filter(|known| *known.meta.uid == **uid)
         {
-            *version = Some(held.meta.resource_version.to_string());
+            *version = Some(known.meta.resource_version.to_string());
         }
         op
     }
 
     fn still_holds(&self, op: &Op) -> bool {
-        let held = self.objects.get(&op.key);
+        let known = self.objects.get(&op.key);
         let busy = self.pending_writes.in_flight(&op.key);
         match &op.action {
-            Action::Create { .. } => held.is_none() && !busy,
-            Action::Patch { uid, resource_version, .. } => held.is_some_and(|o| {
+            Action::Create { .. } => known.is_none() && !busy,
+            Action::Patch { uid, resource_version, .. } => known.is_some_and(|o| {
                 *o.meta.uid == **uid
                     && resource_version.as_ref().is_none_or(|v| *o.meta.resource_version == **v && !busy)
             }),
-            Action::Delete { uid, resource_version, .. } => held.is_some_and(|o| {
+            Action::Delete { uid, resource_version, .. } => known.is_some_and(|o| {
                 *o.meta.uid == **uid
                     && resource_version.as_ref().is_none_or(|v| *o.meta.resource_version == **v)
                     && !busy
@@ -194,7 +195,7 @@ impl World {
 
     /// Ends an operation with its outcome. Returns the keys to reconcile because of it.
     pub fn finish(&mut self, op: &Op, outcome: &Outcome, now: Timestamp) -> Vec<Key> {
-        let mut dirty = BTreeSet::new();
+        let mut to_reconcile = BTreeSet::new();
         match outcome {
             Outcome::Stored(object) => {
                 self.pending_writes.clear(&op.key, &PendingWrite::of(op));
@@ -206,11 +207,11 @@ impl World {
                 if matches!(op.action, Action::Patch { status: true, .. }) {
                     self.status_written.insert(op.key.clone(), now);
                 }
-                let newer = self.objects.get(&op.key).is_none_or(|held| held.meta.version < object.meta.version);
-                let tombstones = self.tombstones.get(&op.key).is_some_and(|uids| uids.contains(&object.meta.uid));
-                if newer && !tombstones && !self.deleted_uids.contains_key(&object.meta.uid) {
+                let newer = self.objects.get(&op.key).is_none_or(|known| known.meta.version < object.meta.version);
+                let deleted = self.tombstones.get(&op.key).is_some_and(|uids| uids.contains(&object.meta.uid));
+                if newer && !deleted && !self.deleted_uids.contains_key(&object.meta.uid) {
                     self.awaiting_watch.insert(op.key.clone(), Awaiting::Event);
-                    self.put(Object::clone(object), now, &mut dirty);
+                    self.put(Object::clone(object), now, &mut to_reconcile);
                 } else {
                     self.add_warm(&op.key);
                 }
@@ -224,7 +225,7 @@ impl World {
                     };
                     if named == Some(&*uid) {
                         self.deleted_uids.insert(uid.clone(), op.key.kind);
-                        self.removed(&op.key, &uid, &mut dirty);
+                        self.removed(&op.key, &uid, &mut to_reconcile);
                     }
                 }
             }
@@ -260,8 +261,8 @@ impl World {
             self.tombstones.remove(&op.key);
         }
         if !self.pending_writes.is_being_taken(&op.key) {
-            dirty.extend(self.due_with_reply.remove(&op.key).into_iter().flatten());
+            to_reconcile.extend(self.due_with_reply.remove(&op.key).into_iter().flatten());
         }
-        dirty.into_iter().collect()
+        to_reconcile.into_iter().collect()
     }
 }

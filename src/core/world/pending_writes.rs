@@ -71,40 +71,40 @@ pub(super) struct PendingWrites {
 }
 
 impl PendingWrites {
-    pub(super) fn set(&mut self, key: Key, mark: PendingWrite) {
-        if let PendingWrite::Create { controller: Some(uid) } = &mark {
+    pub(super) fn set(&mut self, key: Key, write: PendingWrite) {
+        if let PendingWrite::Create { controller: Some(uid) } = &write {
             self.creating.entry(uid.clone()).or_default().insert(key.clone(), None);
         }
-        let before = self.pending.entry(key.clone()).or_default().insert(mark.clone(), None);
-        if let (Some(Some(since)), PendingWrite::Create { .. }) = (before, &mark) {
-            self.tried.insert((key, mark), since);
+        let before = self.pending.entry(key.clone()).or_default().insert(write.clone(), None);
+        if let (Some(Some(since)), PendingWrite::Create { .. }) = (before, &write) {
+            self.tried.insert((key, write), since);
         }
     }
 
     /// Ends an attempt that the API server refused. An earlier attempt whose reply was lost may have been stored all
     /// the same, so it stays pending.
-    pub(super) fn not_done(&mut self, key: &Key, mark: &PendingWrite) {
-        match self.tried.remove(&(key.clone(), mark.clone())) {
-            Some(since) => self.lost(key, mark, since),
-            None => self.clear(key, mark),
+    pub(super) fn not_done(&mut self, key: &Key, write: &PendingWrite) {
+        match self.tried.remove(&(key.clone(), write.clone())) {
+            Some(since) => self.lost(key, write, since),
+            None => self.clear(key, write),
         }
     }
 
     /// Describes the pending writes to an object for people.
     pub(super) fn describe(&self, key: &Key) -> Vec<String> {
-        let marks = self.pending.get(key).into_iter().flatten();
-        marks
-            .map(|(mark, lost)| match lost {
-                None => format!("{mark:?} under way"),
-                Some(since) => format!("{mark:?} without a reply since {since}"),
+        let writes = self.pending.get(key).into_iter().flatten();
+        writes
+            .map(|(write, lost)| match lost {
+                None => format!("{write:?} under way"),
+                Some(since) => format!("{write:?} without a reply since {since}"),
             })
             .collect()
     }
 
-    pub(super) fn clear(&mut self, key: &Key, mark: &PendingWrite) {
+    pub(super) fn clear(&mut self, key: &Key, write: &PendingWrite) {
         self.refused.remove(key);
-        self.tried.remove(&(key.clone(), mark.clone()));
-        if let PendingWrite::Create { controller: Some(uid) } = mark
+        self.tried.remove(&(key.clone(), write.clone()));
+        if let PendingWrite::Create { controller: Some(uid) } = write
             && let Some(keys) = self.creating.get_mut(uid)
         {
             keys.remove(key);
@@ -112,26 +112,26 @@ impl PendingWrites {
                 self.creating.remove(uid);
             }
         }
-        if let Some(marks) = self.pending.get_mut(key) {
-            marks.remove(mark);
-            if marks.is_empty() {
+        if let Some(writes) = self.pending.get_mut(key) {
+            writes.remove(write);
+            if writes.is_empty() {
                 self.pending.remove(key);
             }
         }
     }
 
     /// Records that an operation had no reply. It counts as possibly stored for some time from now on.
-    pub(super) fn lost(&mut self, key: &Key, mark: &PendingWrite, now: Timestamp) {
-        self.tried.remove(&(key.clone(), mark.clone()));
-        if let PendingWrite::Create { controller: Some(uid) } = mark
+    pub(super) fn lost(&mut self, key: &Key, write: &PendingWrite, now: Timestamp) {
+        self.tried.remove(&(key.clone(), write.clone()));
+        if let PendingWrite::Create { controller: Some(uid) } = write
             && let Some(since) = self.creating.get_mut(uid).and_then(|keys| keys.get_mut(key))
         {
             *since = Some(now);
         }
-        if let PendingWrite::Take { claim: Some(uid) } = mark {
+        if let PendingWrite::Take { claim: Some(uid) } = write {
             self.taking.insert(uid.clone(), (key.clone(), now));
         }
-        if let Some(since) = self.pending.get_mut(key).and_then(|marks| marks.get_mut(mark)) {
+        if let Some(since) = self.pending.get_mut(key).and_then(|writes| writes.get_mut(write)) {
             *since = Some(now);
         }
     }
@@ -142,11 +142,11 @@ impl PendingWrites {
         self.outdated.remove(key);
         // A take is for one version of the Sandbox, so another version shows whether the take was stored.
         self.taking.retain(|_, (taken, _)| taken != key);
-        let Some(marks) = self.pending.get(key) else { return };
-        let known: Vec<PendingWrite> =
-            marks.iter().filter(|(_, lost)| lost.is_some()).map(|(m, _)| m.clone()).collect();
-        for mark in known {
-            self.clear(key, &mark);
+        let Some(writes) = self.pending.get(key) else { return };
+        let lost_writes: Vec<PendingWrite> =
+            writes.iter().filter(|(_, lost)| lost.is_some()).map(|(m, _)| m.clone()).collect();
+        for write in lost_writes {
+            self.clear(key, &write);
         }
     }
 
@@ -158,17 +158,17 @@ impl PendingWrites {
     }
 
     /// Removes writes that were lost so long ago that they do not count any more, and old refusals.
-    pub(super) fn forget_old(&mut self, now: Timestamp, unknown_for: Duration) {
+    pub(super) fn forget_old(&mut self, now: Timestamp, unknown_timeout: Duration) {
         let counts = |since: Timestamp, most: Duration| time_left(since, most, now).is_some();
-        for marks in self.pending.values_mut() {
-            marks.retain(|_, lost| lost.is_none_or(|since| counts(since, unknown_for)));
+        for writes in self.pending.values_mut() {
+            writes.retain(|_, lost| lost.is_none_or(|since| counts(since, unknown_timeout)));
         }
-        self.pending.retain(|_, marks| !marks.is_empty());
+        self.pending.retain(|_, writes| !writes.is_empty());
         for keys in self.creating.values_mut() {
-            keys.retain(|_, lost| lost.is_none_or(|since| counts(since, unknown_for)));
+            keys.retain(|_, lost| lost.is_none_or(|since| counts(since, unknown_timeout)));
         }
         self.creating.retain(|_, keys| !keys.is_empty());
-        self.taking.retain(|_, (_, since)| counts(*since, unknown_for));
+        self.taking.retain(|_, (_, since)| counts(*since, unknown_timeout));
         self.refused.retain(|_, refusal| counts(refusal.at, REFUSAL_KEPT));
         self.refused_for.retain(|_, (_, refusal)| counts(refusal.at, REFUSAL_KEPT));
         self.refused_takes.retain(|_, (_, _, refusal)| counts(refusal.at, REFUSED_COUNTS));
@@ -176,10 +176,10 @@ impl PendingWrites {
 
     /// Whether a create, take or delete of the object is in flight. Another operation must not overtake it.
     pub(super) fn in_flight(&self, key: &Key) -> bool {
-        self.pending.get(key).is_some_and(|marks| {
-            marks.iter().any(|(mark, lost)| {
+        self.pending.get(key).is_some_and(|writes| {
+            writes.iter().any(|(write, lost)| {
                 lost.is_none()
-                    && match mark {
+                    && match write {
                         PendingWrite::Create { .. } | PendingWrite::Take { .. } | PendingWrite::Delete => true,
                         PendingWrite::Patch { .. } => false,
                     }
@@ -189,17 +189,17 @@ impl PendingWrites {
 
     /// Whether a take of the Sandbox is in flight.
     pub(super) fn is_being_taken(&self, key: &Key) -> bool {
-        let marks = self.pending.get(key).into_iter().flatten();
-        marks.filter(|(_, lost)| lost.is_none()).any(|(mark, _)| matches!(mark, PendingWrite::Take { .. }))
+        let writes = self.pending.get(key).into_iter().flatten();
+        writes.filter(|(_, lost)| lost.is_none()).any(|(write, _)| matches!(write, PendingWrite::Take { .. }))
     }
 
     /// Whether a take or delete of the object is in flight or possibly stored.
-    pub(super) fn leaving(&self, key: &Key, now: Timestamp, unknown_for: Duration) -> bool {
-        self.pending.get(key).is_some_and(|marks| {
-            marks.iter().any(|(mark, lost)| {
-                let counts = lost.is_none_or(|since| time_left(since, unknown_for, now).is_some());
+    pub(super) fn leaving(&self, key: &Key, now: Timestamp, unknown_timeout: Duration) -> bool {
+        self.pending.get(key).is_some_and(|writes| {
+            writes.iter().any(|(write, lost)| {
+                let counts = lost.is_none_or(|since| time_left(since, unknown_timeout, now).is_some());
                 counts
-                    && match mark {
+                    && match write {
                         PendingWrite::Take { .. } | PendingWrite::Delete => true,
                         PendingWrite::Create { .. } | PendingWrite::Patch { .. } => false,
                     }
@@ -213,22 +213,22 @@ impl PendingWrites {
         &self,
         namespace: &str,
         now: Timestamp,
-        unknown_for: Duration,
+        unknown_timeout: Duration,
     ) -> BTreeMap<&Key, Option<Timestamp>> {
         let there = self.pending.range(Key::new(Kind::Sandbox, namespace, "")..);
         there
             .take_while(|(key, _)| key.kind == Kind::Sandbox && *key.namespace == *namespace)
-            .filter(|(key, _)| self.leaving(key, now, unknown_for))
-            .map(|(key, marks)| {
-                (key, marks.values().flatten().filter_map(|since| time_left(*since, unknown_for, now)).max())
+            .filter(|(key, _)| self.leaving(key, now, unknown_timeout))
+            .map(|(key, writes)| {
+                (key, writes.values().flatten().filter_map(|since| time_left(*since, unknown_timeout, now)).max())
             })
             .collect()
     }
 
     /// The Sandbox that a claim took without a reply, and the time until which the take counts.
-    pub(super) fn taking(&self, claim: &str, now: Timestamp, unknown_for: Duration) -> Option<(&Key, Timestamp)> {
+    pub(super) fn taking(&self, claim: &str, now: Timestamp, unknown_timeout: Duration) -> Option<(&Key, Timestamp)> {
         let (key, since) = self.taking.get(claim)?;
-        time_left(*since, unknown_for, now).map(|until| (key, until))
+        time_left(*since, unknown_timeout, now).map(|until| (key, until))
     }
 
     /// The objects that are being created for a controller, and the time since which a creation counts as lost.
@@ -236,13 +236,13 @@ impl PendingWrites {
         &self,
         controller: &str,
         now: Timestamp,
-        unknown_for: Duration,
+        unknown_timeout: Duration,
     ) -> impl Iterator<Item = (&Key, Option<Timestamp>)> {
         self.creating
             .get(controller)
             .into_iter()
             .flatten()
-            .filter(move |(_, lost)| lost.is_none_or(|since| time_left(since, unknown_for, now).is_some()))
+            .filter(move |(_, lost)| lost.is_none_or(|since| time_left(since, unknown_timeout, now).is_some()))
             .map(|(key, lost)| (key, *lost))
     }
 
@@ -255,8 +255,8 @@ impl PendingWrites {
         self.outdated.get(key).is_some_and(|v| *v >= version)
     }
 
-    pub(super) fn refuse(&mut self, key: Key, mark: PendingWrite, refusal: Refusal) {
-        match mark {
+    pub(super) fn refuse(&mut self, key: Key, write: PendingWrite, refusal: Refusal) {
+        match write {
             PendingWrite::Create { controller: Some(uid) } if key.kind == Kind::Sandbox => {
                 self.refused_for.insert(uid, (key, refusal));
             }
@@ -292,7 +292,7 @@ impl PendingWrites {
 
     /// Whether a write to the object is in flight.
     pub(super) fn awaits_reply(&self, key: &Key) -> bool {
-        self.pending.get(key).is_some_and(|marks| marks.values().any(Option::is_none))
+        self.pending.get(key).is_some_and(|writes| writes.values().any(Option::is_none))
     }
 
     /// The objects of a kind in a namespace for which a write was refused.

@@ -40,8 +40,8 @@ impl World {
     ///
     /// A second call for the same claim gets the same Sandbox.
     pub fn reserve(&mut self, claim: NewClaim<'_>) -> Option<Arc<str>> {
-        let keep = self.settings.reserve_for;
-        if keep.is_zero() {
+        let reserve_for = self.settings.reserve_for;
+        if reserve_for.is_zero() {
             return None;
         }
         let NewClaim { kind, namespace, document, now, .. } = claim;
@@ -60,7 +60,7 @@ impl World {
         let sandbox = self.best_for(&claim)?;
         let key = sandbox.key.clone();
         self.remove_warm(&key);
-        self.reservations.add(key.clone(), claim.stamp, saturating_add(now, keep));
+        self.reservations.add(key.clone(), claim.stamp, saturating_add(now, reserve_for));
         Some(key.name)
     }
 
@@ -77,7 +77,7 @@ impl World {
         let metadata = document.get_mut("metadata")?.as_object_mut()?;
         metadata.insert("namespace".to_owned(), new.namespace.into());
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-            // Only the operator may give this hint, so a value from the user is ignored.
+            // Only the operator writes reservations, so a value from the user is ignored.
             annotations.remove(annotation::SANDBOX_NAME);
         }
         let claim = Object::from_json(new.kind, document)?;
@@ -85,7 +85,7 @@ impl World {
         if !model.can_use_warm() {
             return None;
         }
-        let (_, template) = self.asked_for(&claim);
+        let (_, template) = self.pool_and_template(&claim);
         let template = self.objects.get(&template?)?;
         self.candidate(&claim, &model.source, template, new.now).0.map(|(sandbox, _)| sandbox)
     }

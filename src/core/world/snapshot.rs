@@ -77,7 +77,7 @@ impl World {
     fn snapshot_pool(&self, pool: Arc<Object>, now: Timestamp) -> PoolSnapshot {
         let key = &pool.key;
         let template = references(&pool).first().and_then(|t| self.objects.get(t)).cloned();
-        let leaving = self.pending_writes.all_leaving(&key.namespace, now, self.settings.unknown_for);
+        let leaving = self.pending_writes.all_leaving(&key.namespace, now, self.settings.unknown_timeout);
         let members: Vec<Member> = self
             .members
             .get(&(key.clone(), pool.meta.uid.clone()))
@@ -94,19 +94,19 @@ impl World {
             .collect();
         let pending_take = members.iter().filter_map(|m| *leaving.get(&m.sandbox.key)?).min();
         let (mut creating, mut lost) = (vec![], vec![]);
-        for (made, since) in self.pending_writes.creating(&pool.meta.uid, now, self.settings.unknown_for) {
-            if self.objects.contains_key(made) {
+        for (creation, since) in self.pending_writes.creating(&pool.meta.uid, now, self.settings.unknown_timeout) {
+            if self.objects.contains_key(creation) {
                 continue;
             }
-            creating.push(made.name.clone());
+            creating.push(creation.name.clone());
             if since.is_some() {
-                lost.push(made.name.clone());
+                lost.push(creation.name.clone());
             }
         }
         let alive = members.iter().filter(|member| member.sandbox.meta.deletion_timestamp.is_none()).count();
         let names = self.new_names(&pool, alive, &creating);
         let involved =
-            self.pending_writes.creating(&pool.meta.uid, now, self.settings.unknown_for).map(|(k, _)| k.clone());
+            self.pending_writes.creating(&pool.meta.uid, now, self.settings.unknown_timeout).map(|(k, _)| k.clone());
         let is_member = |key: &&Key| members.iter().any(|member| member.sandbox.key == **key);
         let refused = self.pending_writes.refused_in(Kind::Sandbox, &key.namespace).filter(is_member).cloned();
         let involved: Vec<Key> = involved.chain(refused).chain([key.clone()]).collect();
@@ -155,17 +155,18 @@ impl World {
         let key = &claim.key;
         let owned: Vec<_> = self.children_of(&claim, Kind::Sandbox).collect();
         let source = claim.claim().and_then(|c| c.spec.as_ref().ok()).map(|c| c.source.clone());
-        let (named_pool, template_key) = self.asked_for(&claim);
+        let (named_pool, template_key) = self.pool_and_template(&claim);
         let template = template_key.as_ref().and_then(|t| self.objects.get(t)).cloned();
         // If a creation for the claim is pending, the claim waits for that Sandbox and takes no warm one.
-        let making = self.pending_writes.creating(&claim.meta.uid, now, self.settings.unknown_for).next().is_some();
+        let creating =
+            self.pending_writes.creating(&claim.meta.uid, now, self.settings.unknown_timeout).next().is_some();
         let (candidate, stale) = match (&source, &template) {
-            (Some(source), Some(template)) if owned.is_empty() && !making => {
+            (Some(source), Some(template)) if owned.is_empty() && !creating => {
                 self.candidate(&claim, source, template, now)
             }
             (Some(_) | None, Some(_) | None) => (None, None),
         };
-        let taking = self.pending_writes.taking(&claim.meta.uid, now, self.settings.unknown_for);
+        let taking = self.pending_writes.taking(&claim.meta.uid, now, self.settings.unknown_timeout);
         let pending_take = taking.and_then(|(key, until)| {
             let sandbox = self.objects.get(key)?.clone();
             Some(PendingTake { outdated: self.pending_writes.is_outdated(key, sandbox.meta.version), sandbox, until })

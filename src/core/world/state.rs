@@ -157,7 +157,7 @@ impl World {
     /// no event has delivered it since. If this lasts, only another list can show whether the object still exists.
     #[must_use]
     pub fn has_unverified(&self, kind: Kind) -> bool {
-        self.awaiting_watch.iter().any(|(key, owed)| key.kind == kind && *owed == Awaiting::Unverified)
+        self.awaiting_watch.iter().any(|(key, awaiting)| key.kind == kind && *awaiting == Awaiting::Unverified)
     }
 
     /// Replaces the bindings. Returns the keys to reconcile: all pools and Sandboxes.
@@ -207,7 +207,7 @@ impl World {
     /// Removes state that no event will remove: pending writes whose reply was lost so long ago that they do not count
     /// any more, old refusals, and the demand for pools that do not exist. The operator calls this periodically.
     pub fn forget_old(&mut self, now: Timestamp) {
-        self.pending_writes.forget_old(now, self.settings.unknown_for);
+        self.pending_writes.forget_old(now, self.settings.unknown_timeout);
         let objects = &self.objects;
         self.demand.retain(|pool, _| objects.contains_key(pool));
     }

@@ -31,8 +31,8 @@ struct Pool {
 
 impl Warm {
     /// Adds a Sandbox, or moves it to another node.
-    pub(super) fn insert(&mut self, make: &PoolRevision, key: &Key, created: Timestamp, node: Arc<str>) {
-        let pool = self.pools.entry(make.clone()).or_default();
+    pub(super) fn insert(&mut self, revision: &PoolRevision, key: &Key, created: Timestamp, node: Arc<str>) {
+        let pool = self.pools.entry(revision.clone()).or_default();
         if pool.places.get(key).is_some_and(|place| *place == (node.clone(), created)) {
             return;
         }
@@ -42,17 +42,17 @@ impl Warm {
     }
 
     /// Removes a Sandbox, if the index contains it.
-    pub(super) fn remove(&mut self, make: &PoolRevision, key: &Key) {
-        let Some(held) = self.pools.get_mut(make) else { return };
-        held.remove(key);
-        if held.places.is_empty() {
-            self.pools.remove(make);
+    pub(super) fn remove(&mut self, revision: &PoolRevision, key: &Key) {
+        let Some(pool) = self.pools.get_mut(revision) else { return };
+        pool.remove(key);
+        if pool.places.is_empty() {
+            self.pools.remove(revision);
         }
     }
 
     /// The Sandboxes of one pool and template hash on usable nodes, best first.
-    pub(super) fn of(&self, make: &PoolRevision, usable: impl Fn(&str) -> bool) -> impl Iterator<Item = &Key> {
-        self.pools.get(make).into_iter().flat_map(move |pool| {
+    pub(super) fn of(&self, revision: &PoolRevision, usable: impl Fn(&str) -> bool) -> impl Iterator<Item = &Key> {
+        self.pools.get(revision).into_iter().flat_map(move |pool| {
             let nodes: Vec<_> = pool.order.iter().rev().filter(|(_, node)| usable(node)).collect();
             let nodes = nodes.into_iter().filter_map(|(_, node)| pool.nodes.get(node));
             nodes.flatten().map(|(_, key)| key)
@@ -60,9 +60,10 @@ impl Warm {
     }
 
     /// The Sandboxes of the same pool that have another template hash.
-    pub(super) fn stale(&self, make: &PoolRevision) -> impl Iterator<Item = &Key> {
-        let of_pool = self.pools.range((make.0.clone(), "".into())..).take_while(|((pool, _), _)| *pool == make.0);
-        of_pool.filter(|((_, hash), _)| *hash != make.1).flat_map(|(_, pool)| pool.places.keys())
+    pub(super) fn stale(&self, revision: &PoolRevision) -> impl Iterator<Item = &Key> {
+        let of_pool =
+            self.pools.range((revision.0.clone(), "".into())..).take_while(|((pool, _), _)| *pool == revision.0);
+        of_pool.filter(|((_, hash), _)| *hash != revision.1).flat_map(|(_, pool)| pool.places.keys())
     }
 }
 
@@ -130,16 +131,16 @@ mod test {
 
     #[test]
     fn what_nobody_may_take_is_not_looked_at() {
-        let make = |hash: &str| -> PoolRevision { ("pool".into(), hash.into()) };
+        let revision = |hash: &str| -> PoolRevision { ("pool".into(), hash.into()) };
         let mut warm = Warm::default();
         for (name, hash, node) in
             [("old", "old", "a"), ("new", "new", "b"), ("drained-1", "new", "c"), ("drained-2", "new", "c")]
         {
-            warm.insert(&make(hash), &key(name), at(1), node.into());
+            warm.insert(&revision(hash), &key(name), at(1), node.into());
         }
         warm.insert(&("pool-2".into(), "old".into()), &key("other"), at(1), "a".into());
         let names = |keys: Vec<&Key>| keys.into_iter().map(|key| key.name.to_string()).collect::<Vec<_>>();
-        assert_eq!(names(warm.of(&make("new"), |node| node != "c").collect()), ["new"]);
-        assert_eq!(names(warm.stale(&make("new")).collect()), ["old"]);
+        assert_eq!(names(warm.of(&revision("new"), |node| node != "c").collect()), ["new"]);
+        assert_eq!(names(warm.stale(&revision("new")).collect()), ["old"]);
     }
 }

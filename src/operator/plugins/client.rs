@@ -58,7 +58,7 @@ pub(crate) fn ask_all(
         if asks.is_empty() {
             return Ok(answers);
         }
-        answers.extend(asks.into_iter().map(|ask| PluginReply { result: judge(&ask, now), ask }));
+        answers.extend(asks.into_iter().map(|ask| PluginReply { result: judge(&ask, now), request: ask }));
     }
     if questions(&answers).is_empty() { Ok(answers) } else { Err(answers) }
 }

@@ -45,7 +45,7 @@ fn admission_built_in_is_asked_about_every_kind_that_it_patches() {
         else {
             panic!()
         };
-        assert_eq!(patch.is_some(), binding.judges(kind), "{group} {kind}");
+        assert_eq!(patch.is_some(), binding.reviews_kind(kind), "{group} {kind}");
     }
 }
 

@@ -89,7 +89,7 @@ impl PluginClient {
             }
             for ask in asks {
                 let result = self.answer(&ask, now);
-                answers.push(PluginReply { ask, result });
+                answers.push(PluginReply { request: ask, result });
             }
         }
         answers

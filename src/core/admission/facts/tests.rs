@@ -88,9 +88,9 @@ fn review(now: Timestamp, annotations: Value) -> Review {
     }
 }
 
-/// The Sandbox that a claim of this name with this hint would take.
-fn taken(world: &mut World, name: &str, hint: Option<&str>, now: Timestamp) -> Option<String> {
-    let annotations = hint.map_or(json!({}), |hint| json!({ "agents.x-k8s.io/sandbox-name": hint }));
+/// The Sandbox that a claim of this name with this reservation would take.
+fn taken(world: &mut World, name: &str, reserved: Option<&str>, now: Timestamp) -> Option<String> {
+    let annotations = reserved.map_or(json!({}), |reserved| json!({ "agents.x-k8s.io/sandbox-name": reserved }));
     let claim = json!({ "annotations": annotations, "spec": { "warmPoolRef": { "name": "p" } } });
     let claim = object(Kind::Claim, name, None, claim);
     let key = claim.key.clone();
@@ -236,7 +236,7 @@ fn a_pool_looks_again_when_a_deletion_without_a_reply_does_not_count_any_more() 
     let _ = world.begin(&step).unwrap();
     assert_eq!(wake(&world, at(1)), None, "the reply says what became of it");
     let _ = world.finish(&step[0], &Outcome::Unknown, at(1));
-    let until = saturating_add(at(1), Settings::default().unknown_for);
+    let until = saturating_add(at(1), Settings::default().unknown_timeout);
     assert_eq!(wake(&world, at(2)), Some(until));
     assert_eq!(wake(&world, until), None);
 }

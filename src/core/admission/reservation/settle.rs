@@ -7,11 +7,11 @@ use crate::admission::review::Phase;
 use crate::admission::state::{ReviewState, Subject};
 
 /// The claim as the admission plugins get it, if a Sandbox is reserved for the claim.
-pub(in crate::admission) struct Asked(Option<Value>);
+pub(in crate::admission) struct ClaimBeforePlugins(Option<Value>);
 
-impl Asked {
+impl ClaimBeforePlugins {
     /// Copies the claim. The caller calls this before it asks the admission plugins.
-    pub(in crate::admission) fn about(state: &ReviewState<'_>) -> Self {
+    pub(in crate::admission) fn of(state: &ReviewState<'_>) -> Self {
         let mutates = state.review.phase == Phase::Mutate;
         Self((mutates && state.context.reserved_sandbox.is_some()).then(|| state.object.clone()))
     }
@@ -28,8 +28,9 @@ impl Asked {
         let Some(before) = self.0 else { return };
         // With `generateName`, plugins get the name only in the validating call. Another plugin may have to decide
         // about a change by one plugin.
-        let asked_in_full = !state.review.name.is_empty() && state.object == before;
-        let settled = state.untroubled() && (asked_in_full || !state.judged_by_others(subject)) && is_valid(state);
+        let same_question = !state.review.name.is_empty() && state.object == before;
+        let settled =
+            state.all_plugins_answered() && (same_question || !state.has_custom_plugins(subject)) && is_valid(state);
         if !settled && let Some(annotations) = annotations_mut(&mut state.object) {
             write(annotations, None);
         }
