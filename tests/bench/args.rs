@@ -8,9 +8,9 @@ use paddock_cluster::{Endpoint, Target};
 
 /// Measures Paddock on a real Kubernetes control plane.
 ///
-/// Each run starts a control plane of its own on this machine (etcd, kube-apiserver, scheduler, controller-manager, kwok
-/// nodes) and the operator beside it, puts the load on, prints what was measured, and removes everything. KUBECONFIG is
-/// not looked at: another cluster is used only where it is named. What each figure means: docs/performance/README.md.
+/// Each run starts its own control plane on this machine (etcd, kube-apiserver, scheduler, controller-manager and kwok
+/// nodes) with the operator beside it, applies the load, prints the figures, and removes everything. KUBECONFIG is
+/// ignored: another cluster is used only if you name it. docs/performance/README.md explains each figure.
 #[derive(Debug, Parser)]
 #[command(name = "cargo-bench-cluster", bin_name = "cargo bench-cluster", version)]
 pub(crate) struct Cli {
@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// N claims at once on a pool that has a Ready sandbox for each.
     ClaimsBurst {
-        /// How many.
+        /// The number of claims.
         #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
         claims: u32,
         #[command(flatten)]
@@ -35,15 +35,15 @@ pub(crate) enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// The highest rate: rounds of claims-sustained, each faster, until p99 passes a limit or cold starts begin.
+    /// The highest rate: rounds of claims-sustained, each faster, until p99 exceeds a limit or cold starts begin.
     Saturate {
-        /// Claims a second in the first round.
+        /// Claims per second in the first round.
         #[arg(value_name = "RATE", value_parser = rate, default_value = "10")]
         rate: f64,
-        /// For how long each round lasts.
+        /// The duration of each round.
         #[arg(value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600), default_value = "20")]
         seconds: u32,
-        /// How much faster the next round is.
+        /// The factor by which the rate grows from round to round.
         #[arg(long, value_name = "F", value_parser = factor, default_value = "1.25")]
         factor: f64,
         /// Milliseconds to Ready that 99 of 100 claims have to stay below.
@@ -52,62 +52,62 @@ pub(crate) enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// N claims at once on an empty pool: a sandbox is made for each.
+    /// N claims at once on an empty pool: a sandbox is created for each.
     Cold {
-        /// How many.
+        /// The number of claims.
         #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
         claims: u32,
         #[command(flatten)]
         common: Common,
     },
-    /// A pool goes from nothing to N Ready sandboxes.
+    /// Fill an empty pool with N Ready sandboxes.
     Fill {
-        /// How many.
+        /// The number of sandboxes.
         #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
         sandboxes: u32,
         #[command(flatten)]
         common: Common,
     },
-    /// Claims come and go: each is deleted some seconds after it is Ready.
+    /// Claims that are each deleted some seconds after they are Ready, while new ones are created.
     Churn {
-        /// Claims a second.
+        /// Claims per second.
         #[arg(value_name = "RATE", value_parser = rate, default_value = "20")]
         rate: f64,
-        /// For how long claims come.
+        /// The time during which claims are created.
         #[arg(value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600), default_value = "30")]
         seconds: u32,
-        /// Seconds that a claim is kept once it is Ready.
+        /// Seconds for which a claim is kept after it is Ready.
         #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u32).range(0..=3600))]
         lifetime: u32,
         #[command(flatten)]
         common: Common,
     },
-    /// N sandboxes that nobody uses: what holding them costs, and how long the operator takes to start among them.
+    /// N unused sandboxes: the cost of holding them, and the time that the operator takes to start with them.
     Hold {
-        /// How many.
+        /// The number of sandboxes.
         #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
         sandboxes: u32,
-        /// How long usage at rest is measured.
+        /// The time for which usage at rest is measured.
         #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3600))]
         rest: u32,
         #[command(flatten)]
         common: Common,
     },
-    /// Two replicas; the leader is killed while N claims come at a steady rate.
+    /// Two replicas. The leader is killed while N claims are created at a steady rate.
     Failover {
-        /// How many.
+        /// The number of claims.
         #[arg(value_name = "N", default_value = "300", value_parser = clap::value_parser!(u32).range(3..=20_000))]
         claims: u32,
-        /// Claims a second.
+        /// Claims per second.
         #[arg(long, value_name = "RATE", value_parser = rate, default_value = "10")]
         rate: f64,
-        /// Lease duration, renew deadline and retry period of the replicas, in seconds; as upstream's by default.
+        /// Lease duration, renew deadline and retry period of the replicas, in seconds. The default is upstream's.
         #[arg(long, value_name = "S,S,S", value_parser = lease, default_value = "15,10,2")]
         lease: Lease,
         #[command(flatten)]
         common: Common,
     },
-    /// The API server's own part: a bare client does a claim's three writes in two round trips, without any operator.
+    /// The API server's own share: a bare client does a claim's three writes in two round trips, without any operator.
     Bare {
         #[command(flatten)]
         arrivals: Arrivals,
@@ -116,13 +116,13 @@ pub(crate) enum Command {
     },
 }
 
-/// Claims that come at a steady rate.
+/// Claims at a steady rate.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Arrivals {
-    /// Claims a second.
+    /// Claims per second.
     #[arg(value_name = "RATE", value_parser = rate)]
     pub(crate) rate: f64,
-    /// For how long.
+    /// The time during which claims are created.
     #[arg(value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub(crate) seconds: u32,
 }
@@ -135,56 +135,56 @@ pub(crate) struct Common {
     /// Draw a chart into this file.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) svg: Option<PathBuf>,
-    /// Leave the control plane's and the operator's logs, and say where.
+    /// Keep the logs of the control plane and of the operator, and print their path.
     #[arg(long, help_heading = "Output")]
     pub(crate) keep_logs: bool,
 
-    /// Nodes, each with room for 1100 pods; more are made where N needs them.
+    /// Nodes, each for 1100 pods. More nodes are created if N needs them.
     #[arg(long, value_name = "N", default_value = "20", help_heading = "Load", value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) nodes: u32,
-    /// Ready sandboxes that the pool has at the start; enough for the run if absent.
+    /// Ready sandboxes in the pool at the start. The default is enough for the run.
     #[arg(long, value_name = "N", help_heading = "Load", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) pool_size: Option<u32>,
-    /// Of the arrivals.
+    /// The seed of the arrivals.
     #[arg(long, value_name = "N", default_value = "1", help_heading = "Load")]
     pub(crate) seed: u64,
-    /// Measure the claims alone: the pool is filled beforehand, then deleted but for a finalizer that holds it. Controllers
-    /// leave a pool alone that is being deleted, and claims go on taking from it.
+    /// Measure the claims without a refill. The pool is filled and then deleted, but a finalizer keeps it. Controllers
+    /// ignore a terminating pool, and claims still take sandboxes from it.
     #[arg(long, conflicts_with = "kubeconfig", help_heading = "Load")]
     pub(crate) no_refill: bool,
     /// Seconds after the last arrival by which a claim has to be Ready, or it counts as lost.
     #[arg(long, value_name = "SECONDS", default_value = "60", help_heading = "Load", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub(crate) deadline: u32,
-    /// Seconds that deleting the claims and settling afterwards may take: what is written until then is part of
-    /// `writes_per_claim`. 0 leaves them.
+    /// The longest time in seconds for deleting the claims and settling afterwards. Writes until then are part of
+    /// `writes_per_claim`. With 0, the claims are not deleted.
     #[arg(long, value_name = "SECONDS", default_value = "120", help_heading = "Load", value_parser = clap::value_parser!(u32).range(0..=3600))]
     pub(crate) drain: u32,
-    /// Leave the API server's audit log off: quicker, but nobody counts the writes.
+    /// Switch the API server's audit log off. The run is faster, but writes are not counted.
     #[arg(long, help_heading = "Load")]
     pub(crate) no_audit: bool,
-    /// The API server limits requests (priority and fairness), as it does by default.
+    /// Let the API server limit requests (priority and fairness), as it does by default.
     #[arg(long, help_heading = "Load")]
     pub(crate) fairness: bool,
 
-    /// Leave the operator's admission webhook off.
+    /// Switch the operator's admission webhook off.
     #[arg(long, help_heading = "Operator")]
     pub(crate) no_webhook: bool,
-    /// One more flag of the operator, such as --operator-flag=--log-level=debug; may be repeated.
+    /// One more flag of the operator, such as --operator-flag=--log-level=debug. It may be repeated.
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true, help_heading = "Operator")]
     pub(crate) operator_flag: Vec<String>,
     /// Use this operator instead of building one.
     #[arg(long, value_name = "FILE", help_heading = "Operator")]
     pub(crate) operator: Option<PathBuf>,
 
-    /// Measure a bare client with the same load as well, and give the operator's part of the latency.
+    /// Also measure a bare client with the same load, and report the operator's share of the latency.
     #[arg(long, help_heading = "Comparison")]
     pub(crate) with_bare: bool,
-    /// Writes that the bare client does for a claim: 3 (mark the claim and take the sandbox at once, then the claim's
-    /// status), or 2 (take the sandbox, then the status) as where a webhook has marked the claim; as many as the operator
-    /// was seen to do if absent, or 3.
+    /// Writes that the bare client does for a claim. With 3, it marks the claim and takes the sandbox at once, and then
+    /// writes the claim's status. With 2, it takes the sandbox and then writes the status, as if a webhook had marked
+    /// the claim. The default is the number that the operator needed in the same run, or 3.
     #[arg(long, value_name = "N", help_heading = "Comparison", value_parser = clap::value_parser!(u8).range(2..=3))]
     pub(crate) bare_writes: Option<u8>,
-    /// Measure another controller as well; its metrics are at this URL.
+    /// Also measure another controller, whose metrics are at this URL.
     #[arg(
         long,
         value_name = "URL",
@@ -193,13 +193,14 @@ pub(crate) struct Common {
         help_heading = "Comparison"
     )]
     pub(crate) against: Option<Endpoint>,
-    /// Starts that controller, through `sh -c`, with KUBECONFIG set; {kubeconfig} stands for the file's path.
+    /// The command that starts the other controller through `sh -c`, with KUBECONFIG set. {kubeconfig} is replaced by
+    /// the file's path.
     #[arg(long, value_name = "CMD", requires = "against", help_heading = "Comparison")]
     pub(crate) controller_cmd: Option<String>,
-    /// Its CustomResourceDefinitions; ours, which serve the same objects, if absent.
+    /// The CustomResourceDefinitions of the other controller. The default is ours, which serve the same objects.
     #[arg(long, value_name = "FILE", requires = "against", help_heading = "Comparison")]
     pub(crate) crds: Option<PathBuf>,
-    /// Measure that controller and not ours.
+    /// Measure only the other controller.
     #[arg(long, requires = "against", help_heading = "Comparison")]
     pub(crate) only_against: bool,
 
@@ -208,19 +209,19 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    /// See [`Common::deadline`].
+    /// The duration of [`Common::deadline`].
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_secs(self.deadline.into())
     }
 
-    /// See [`Common::drain`].
+    /// The duration of [`Common::drain`].
     pub(crate) fn drain(&self) -> Duration {
         Duration::from_secs(self.drain.into())
     }
 }
 
 impl Command {
-    /// What every benchmark can be told.
+    /// The options that every benchmark has.
     pub(crate) fn common(&self) -> &Common {
         match self {
             Self::ClaimsBurst { common, .. }
@@ -235,7 +236,7 @@ impl Command {
         }
     }
 
-    /// Its name and arguments, as they were typed, and the flags that make it another load or comparison.
+    /// The benchmark's name and arguments as they were typed, with the flags that change the load or the comparison.
     pub(crate) fn title(&self) -> String {
         let common = self.common();
         let flags = [(common.no_refill, " --no-refill"), (common.with_bare, " --with-bare")];
@@ -257,14 +258,14 @@ impl Command {
     }
 }
 
-/// The timing of an election, in seconds.
+/// The timing of leader election, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lease {
-    /// How long a lease stands that is not renewed.
+    /// The time after which a lease that is not renewed expires.
     pub(crate) duration: u32,
-    /// How long after its last renewal a leader goes on.
+    /// The time after its last renewal for which a leader continues.
     pub(crate) deadline: u32,
-    /// How often it is tried or renewed.
+    /// The interval of tries and renewals.
     pub(crate) retry: u32,
 }
 
@@ -276,7 +277,7 @@ fn lease(text: &str) -> Result<Lease, String> {
     }
 }
 
-/// At most what no API server of this kind takes.
+/// The maximum is more than any API server of this kind can handle.
 fn rate(text: &str) -> Result<f64, String> {
     between(text, 0.1, 2000.0)
 }

@@ -1,18 +1,18 @@
-//! When claims are asked for: decided before the run, and kept to whatever the answers are (open loop).
+//! The times at which claims are created. They are fixed before the run and do not depend on the replies (open loop).
 
 use std::time::Duration;
 
-/// A point in time of each arrival, counted from the start, in order.
+/// The time of each arrival since the start, in order.
 pub(crate) type Schedule = Vec<Duration>;
 
-/// All at once.
+/// All arrivals at once.
 pub(crate) fn burst(count: usize) -> Schedule {
     vec![Duration::ZERO; count]
 }
 
-/// A Poisson process of this rate, given that it has `count` arrivals: those are as many points in time, each anywhere
-/// in the time that they take on average. With the count fixed, a pool that was filled for it suffices, and the rate is
-/// the one asked for.
+/// A Poisson process with this rate under the condition that it has `count` arrivals: `count` points in time, uniformly
+/// distributed over the average duration. Because the count is fixed, a pool of this size is enough, and the rate is
+/// exactly the requested one.
 pub(crate) fn poisson(rate: f64, count: usize, seed: u64) -> Schedule {
     let mut random = fastrand::Rng::with_seed(seed);
     let all = count as f64 / rate;
@@ -21,7 +21,7 @@ pub(crate) fn poisson(rate: f64, count: usize, seed: u64) -> Schedule {
     schedule
 }
 
-/// How many arrive at this rate in this time, on average.
+/// The average number of arrivals at this rate in this time.
 pub(crate) fn count(rate: f64, seconds: u32) -> usize {
     (rate * f64::from(seconds)).round().max(1.0) as usize
 }
@@ -41,8 +41,8 @@ mod tests {
         let gaps: Vec<f64> = std::iter::once(at[0]).chain(at.windows(2).map(|w| w[1] - w[0])).collect();
         let mean = gaps.iter().sum::<f64>() / COUNT as f64;
         assert!((mean - 0.02).abs() < 0.001, "mean gap {mean}");
-        // Of an exponential distribution the deviation is the mean, and 1/e of all gaps are longer than it:
-        // a metronome would have neither.
+        // In an exponential distribution, the standard deviation is the mean, and 1/e of all gaps are longer than the
+        // mean. Evenly spaced arrivals would have neither property.
         let deviation = (gaps.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / COUNT as f64).sqrt();
         assert!((deviation / mean - 1.0).abs() < 0.05, "deviation {deviation}");
         let longer = gaps.iter().filter(|g| **g > mean).count() as f64 / COUNT as f64;

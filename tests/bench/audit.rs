@@ -1,4 +1,5 @@
-//! Writes to the API server, from its audit log: who wrote what, how often, and how often in vain.
+//! The writes to the API server, from its audit log: the counts by user, verb and resource, and the number of refused
+//! writes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-/// Events are told, not decided: they are counted apart.
+/// Events are only reports, so they are counted separately.
 const EVENTS: &str = "events";
 
 /// The writes in one namespace.
@@ -21,48 +22,48 @@ pub(crate) struct AuditLog {
     writes: Vec<Write>,
 }
 
-/// What the users of interest are called in the figures.
+/// The names of users in the figures.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
-    /// User names, and what each is called.
+    /// The names in the figures by user name.
     pub(crate) users: BTreeMap<String, String>,
 }
 
-/// One attempt to write.
+/// One attempted write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Write {
     who: String,
     verb: String,
-    /// Resource, and subresource after a slash.
+    /// The resource, with the subresource after a slash.
     what: String,
     name: String,
     at: Timestamp,
     code: u16,
 }
 
-/// How often something was written.
+/// The counts of one kind of write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// Attempts.
+    /// All attempts.
     pub(crate) attempts: usize,
-    /// Those that were refused, whatever the reason.
+    /// The attempts that were refused for any reason.
     pub(crate) refused: usize,
-    /// Those that were refused with a conflict.
+    /// The attempts that were refused with a conflict.
     pub(crate) conflicts: usize,
 }
 
-/// By who, verb, and resource.
+/// The counts by user, verb and resource.
 pub(crate) type Counts = BTreeMap<(String, String, String), Count>;
 
-/// A claim whose writes are looked for.
+/// A claim whose writes are counted.
 pub(crate) struct Wanted<'a> {
-    /// Its name.
+    /// The claim's name.
     pub(crate) claim: &'a str,
     /// The sandbox that it got.
     pub(crate) sandbox: &'a str,
-    /// When it was asked for.
+    /// The time at which it was requested.
     pub(crate) asked: Timestamp,
-    /// When the client saw it Ready.
+    /// The time at which the client's watch delivered it as Ready.
     pub(crate) ready: Timestamp,
 }
 
@@ -109,7 +110,7 @@ impl Names {
             "paddock:volume-provisioner" => "volume-provisioner",
             "system:kube-scheduler" => "scheduler",
             "system:kube-controller-manager" => "controller-manager",
-            // Its controllers, each with an account of its own.
+            // The controllers of the controller manager, each with its own ServiceAccount.
             _ if user.starts_with("system:serviceaccount:kube-system:") => "controller-manager",
             other => other,
         };
@@ -119,7 +120,7 @@ impl Names {
 
 impl Write {
     fn read(line: &str, namespace: &str, names: &Names) -> Option<Self> {
-        // Most lines are reads, or elsewhere.
+        // Most lines are reads, or belong to other namespaces.
         if !line.contains(namespace) {
             return None;
         }
@@ -154,18 +155,18 @@ impl Write {
 }
 
 impl AuditLog {
-    /// Of the writes in `namespace`, from the log's beginning.
+    /// The writes in `namespace`, from the beginning of the log.
     pub(crate) fn new(path: PathBuf, namespace: &str, names: Names) -> Self {
         Self { path, namespace: namespace.to_owned(), names, read: 0, writes: Vec::new() }
     }
 
-    /// Reads what is new, and gives how many writes that were, Events aside.
+    /// Reads the new lines. Returns the number of new writes without Events.
     pub(crate) fn refresh(&mut self) -> Result<usize> {
         let mut file = File::open(&self.path).context("opening the audit log")?;
         file.seek(SeekFrom::Start(self.read)).context("reading the audit log")?;
         let mut new = Vec::new();
         file.read_to_end(&mut new).context("reading the audit log")?;
-        // The last line may be half written: it is read the next time.
+        // The last line may be incomplete. It is read the next time.
         let whole = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         self.read += whole as u64;
         let text = String::from_utf8_lossy(&new[..whole]);
@@ -174,12 +175,12 @@ impl AuditLog {
         Ok(self.writes[before..].iter().filter(|write| !write.is_of(EVENTS)).count())
     }
 
-    /// Everything that came in between two moments.
+    /// All writes that were received between two times.
     pub(crate) fn between(&self, from: Timestamp, to: Timestamp) -> Counts {
         count(self.writes.iter().filter(|write| (from..to).contains(&write.at)))
     }
 
-    /// What `who` wrote of these claims and their sandboxes until the write that made each Ready.
+    /// The writes of `who` to these claims and their sandboxes, until the write that made each claim Ready.
     pub(crate) fn until_ready(&self, who: &str, claims: &[Wanted<'_>]) -> Counts {
         let by_claim: HashMap<&str, usize> = claims.iter().enumerate().map(|(n, c)| (c.claim, n)).collect();
         let by_sandbox: HashMap<&str, usize> = claims.iter().enumerate().map(|(n, c)| (c.sandbox, n)).collect();
@@ -196,7 +197,8 @@ impl AuditLog {
                 number.map(|number| (write, *number))
             })
             .collect();
-        // The last write to the claim that came in before the client saw it Ready is the one that made it so.
+        // The last write to the claim that was received before the client's watch delivered Ready is the one that made
+        // it Ready.
         let mut made_ready: Vec<Option<Timestamp>> = vec![None; claims.len()];
         for (write, number) in ours.iter().filter(|(write, _)| write.is_of("sandboxclaims")) {
             if write.at <= claims[*number].ready {
@@ -222,7 +224,7 @@ fn count<'a>(writes: impl Iterator<Item = &'a Write>) -> Counts {
     counts
 }
 
-/// How often somebody wrote: Events aside, and Events alone.
+/// The counts of one user: without Events, and of Events alone.
 pub(crate) fn of(counts: &Counts, who: &str) -> (Count, Count) {
     let (mut writes, mut events) = (Count::default(), Count::default());
     for ((_, _, what), count) in counts.iter().filter(|((by, _, _), _)| by == who) {
@@ -268,11 +270,11 @@ mod tests {
             line(110, "op", "patch", "sandboxclaims", "c-0", 200),
             line(111, "op", "patch", "sandboxes", "p-a", 409),
             line(112, "op", "patch", "sandboxes", "p-a", 200),
-            line(115, "op", "patch", "pods", "p-a", 200), // not waited for
+            line(115, "op", "patch", "pods", "p-a", 200), // Ready does not wait for it
             line(116, "op", "create", "sandboxes", "p-b", 201), // a refill
             line(120, "op", "patch", "sandboxclaims/status", "c-0", 200),
-            line(124, "op", "patch", "sandboxes/status", "p-a", 200), // after it
-            line(140, "op", "patch", "sandboxclaims/status", "c-0", 200), // when it was Ready already
+            line(124, "op", "patch", "sandboxes/status", "p-a", 200), // after the claim was Ready
+            line(140, "op", "patch", "sandboxclaims/status", "c-0", 200), // when the claim was already Ready
         ]);
         let counts = log.until_ready("operator", &[claim("c-0", "p-a", 100, 130)]);
         let (writes, _) = of(&counts, "operator");

@@ -1,4 +1,4 @@
-//! Charts of what was measured, as one SVG: latency over time, its distribution, growth of a pool, usage over time.
+//! Charts of a run in one SVG: latency over time, its distribution, the growth of a pool, and usage over time.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ use crate::stats::distribution;
 
 const WIDTH: u32 = 960;
 const HEIGHT: u32 = 340;
-/// One for each run, told apart also where colours are not: blue, orange, green.
+/// One colour for each run, which are distinguishable even for colour-blind readers: blue, orange and green.
 const COLOURS: [RGBColor; 3] = [RGBColor(31, 119, 180), RGBColor(230, 126, 34), RGBColor(39, 174, 96)];
-/// Dots in one chart: more only make the file larger.
+/// The number of dots in one chart. More would only make the file larger.
 const DOTS: usize = 4000;
 
 /// One chart.
@@ -27,7 +27,7 @@ struct Panel {
     series: Vec<(String, Vec<(f64, f64)>)>,
 }
 
-/// Draws what there is to draw of some runs.
+/// Draws the charts for which the runs have data.
 pub(crate) fn draw(file: &Path, title: &str, runs: &[Measured]) -> Result<()> {
     let panels: Vec<Panel> = panels(runs).into_iter().filter(|panel| !panel.series.is_empty()).collect();
     let height = 40 + HEIGHT * u32::try_from(panels.len().max(1))?;
@@ -122,7 +122,7 @@ fn panels(runs: &[Measured]) -> Vec<Panel> {
     ]
 }
 
-/// Processor time between one sample and the next.
+/// The processor time between each sample and the next.
 fn processor(run: &Measured) -> Vec<(f64, f64)> {
     let used = |sample: &crate::usage::Sample| Some((sample.at, sample.usage.get(run.who.role())?.cpu_s));
     let used: Vec<(f64, f64)> = run.samples.iter().filter_map(used).collect();
@@ -140,7 +140,7 @@ impl Panel {
         let y = range(all().map(|point| point.1), self.log_y);
         let mut chart = ChartBuilder::on(area);
         chart.caption(self.title, ("sans-serif", 15)).margin(8).x_label_area_size(36).y_label_area_size(64);
-        // Each kind of axis is a type of its own.
+        // Each combination of axes is another type.
         match (self.log_x, self.log_y) {
             (false, false) => self.fill(&mut chart.build_cartesian_2d(x, y).map_err(said)?),
             (true, false) => self.fill(&mut chart.build_cartesian_2d(x.log_scale(), y).map_err(said)?),
@@ -173,7 +173,7 @@ impl Panel {
     }
 }
 
-/// What an axis has to show: all values, with room, and never nothing.
+/// The range of an axis: all values with a margin, and never empty.
 fn range(values: impl Iterator<Item = f64>, log: bool) -> std::ops::Range<f64> {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     for value in values {
@@ -183,7 +183,7 @@ fn range(values: impl Iterator<Item = f64>, log: bool) -> std::ops::Range<f64> {
         (low, high) = (1.0, 2.0);
     }
     if log {
-        // From a power of ten, so that there is a label at it.
+        // The range starts at a power of ten, so that a label is there.
         let low = 10_f64.powf(low.max(0.1).log10().floor());
         return low..(high * 1.25).max(low * 10.0);
     }

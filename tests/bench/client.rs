@@ -1,7 +1,7 @@
-//! The load's own way to the API server: a few HTTP/2 connections that all requests share.
+//! The client of the load: a few HTTP/2 connections that all requests share.
 //!
-//! kube's usual client speaks HTTP/1.1 and opens a connection for each request under way: a burst would begin with some
-//! hundred TLS handshakes, and that is what it would measure. Nothing here limits or repeats requests.
+//! kube's usual client speaks HTTP/1.1 and opens a connection for each concurrent request. A burst would begin with
+//! hundreds of TLS handshakes and mostly measure those. Nothing here limits or repeats requests.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use tower::{BoxError, Service, ServiceBuilder};
 
-/// Connections. An API server takes some hundred requests at once on one; more connections also means that one lost
-/// packet or one long list does not hold up everything.
+/// The number of connections. An API server handles a few hundred concurrent requests on one connection. With more
+/// connections, one lost packet or one long list does not delay all requests.
 const LANES: usize = 8;
-/// What may be under way to us without being asked for: a watch of a burst must not wait for us to read.
+/// The flow control window of a stream. It is large, so that the watch of a burst does not wait for our reads.
 const STREAM_WINDOW: u32 = 16 << 20;
-/// The same for a whole connection.
+/// The flow control window of a connection.
 const CONNECTION_WINDOW: u32 = 64 << 20;
 
-/// A client for the cluster and user of a file.
+/// A client for the cluster and the user of a kubeconfig.
 pub(crate) async fn connect(kubeconfig: &std::path::Path) -> Result<Client> {
     let file = Kubeconfig::read_from(kubeconfig).context("reading the kubeconfig")?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
@@ -48,7 +48,7 @@ pub(crate) async fn connect(kubeconfig: &std::path::Path) -> Result<Client> {
     Ok(Client::new(service, config.default_namespace))
 }
 
-/// What came back.
+/// The response to a request.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -56,7 +56,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The object in it; a refusal is an error that says what was asked.
+    /// The object in the response. A refusal is an error that names the request.
     pub(crate) fn object(&self, what: &str) -> Result<Value> {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         if !self.status.is_success() {
@@ -66,9 +66,9 @@ impl Reply {
     }
 }
 
-/// What a request carries.
+/// The body of a request.
 pub(crate) enum Load<'a> {
-    /// Nothing.
+    /// No body.
     Empty,
     /// An object.
     Json(&'a Value),
@@ -76,7 +76,7 @@ pub(crate) enum Load<'a> {
     Merge(&'a Value),
 }
 
-/// One request, once.
+/// Sends one request once.
 pub(crate) async fn send(client: &Client, method: Method, path: &str, load: Load<'_>) -> Result<Reply> {
     let (kind, body) = match load {
         Load::Empty => ("application/json", Vec::new()),
@@ -95,7 +95,7 @@ pub(crate) async fn send(client: &Client, method: Method, path: &str, load: Load
     Ok(Reply { status, body })
 }
 
-/// Reads an object or list.
+/// Reads an object or a list.
 pub(crate) async fn get(client: &Client, path: &str) -> Result<Value> {
     send(client, Method::GET, path, Load::Empty).await?.object(path)
 }
@@ -131,7 +131,7 @@ impl Inner {
         Ok(Self { host, port, name, tls: TlsConnector::from(Arc::new(tls)), lanes, next: AtomicUsize::new(0) })
     }
 
-    /// The next connection, opened if it is not.
+    /// The next connection, which is opened if necessary.
     async fn lane(&self) -> Result<SendRequest<Body>, BoxError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
         let mut lane = self.lanes[number].lock().await;
@@ -146,7 +146,7 @@ impl Inner {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(TokioIo::new(tls))
             .await?;
-        // How it ends is seen by the requests on it.
+        // The requests on the connection notice its end.
         tokio::spawn(connection);
         *lane = Some(sender.clone());
         Ok(sender)
@@ -168,7 +168,7 @@ impl Service<Request<Body>> for Lanes {
     }
 }
 
-/// Opens every connection, so that no measured request does.
+/// Opens every connection, so that no measured request has to.
 pub(crate) async fn warm(client: &Client) -> Result<()> {
     for _ in 0..LANES {
         send(client, Method::GET, "/version", Load::Empty).await?.object("/version")?;

@@ -1,4 +1,4 @@
-//! The controller under test: our operator with its ServiceAccount's rights, or another program in its place.
+//! The controller under test: our operator with the rights of its ServiceAccount, or another program.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,26 +9,26 @@ use paddock_cluster::{AnyCluster, Endpoint, Process, Spawn, WORKSPACE, http_get}
 use crate::args::Common;
 use crate::metrics::Scrape;
 
-/// Namespace and name of the operator's ServiceAccount, as `deploy/` has them.
+/// The namespace and the name of the operator's ServiceAccount in `deploy/`.
 const OPERATOR: (&str, &str) = ("agent-sandbox-system", "agent-sandbox-controller");
-/// From a start to readiness. Among 50,000 sandboxes it is seconds.
+/// The longest time from the start to readiness. With 50,000 sandboxes, it takes seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How often readiness is asked for: finer than what is told of it.
+/// The interval of the readiness checks. It is finer than the reported figures.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Who is measured.
+/// The controller that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     /// Our operator.
     Paddock,
     /// The program of `--controller-cmd`.
     Other,
-    /// No controller: a bare client.
+    /// A bare client instead of a controller.
     Bare,
 }
 
 impl Who {
-    /// The column of the figures.
+    /// The title of its column in the table.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Paddock => "paddock",
@@ -37,7 +37,7 @@ impl Who {
         }
     }
 
-    /// What its process is called in the figures, and its writes.
+    /// The name of its process and of its writes in the figures.
     pub(crate) fn role(self) -> &'static str {
         match self {
             Self::Paddock => "operator",
@@ -56,15 +56,15 @@ impl Who {
     }
 }
 
-/// How our operator is started.
+/// The options for starting our operator.
 pub(crate) struct Plan<'a> {
     /// The binary.
     pub(crate) program: &'a Path,
-    /// Its flags on the command line of the benchmark.
+    /// The options on the command line of the benchmark.
     pub(crate) common: &'a Common,
-    /// More flags, such as those of leader election.
+    /// Additional flags, such as those of leader election.
     pub(crate) flags: Vec<String>,
-    /// Whether it serves a webhook.
+    /// Whether the operator serves a webhook.
     pub(crate) webhook: bool,
 }
 
@@ -73,13 +73,13 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Replica {
     /// The process.
     pub(crate) process: Process,
-    /// Where it serves metrics.
+    /// The address of its metrics.
     pub(crate) metrics: Endpoint,
-    /// Where it says whether it is ready; ours only.
+    /// The address of its readiness check. Only our operator has it.
     health: Option<Endpoint>,
 }
 
-/// Gives the cluster the operator's namespace, account and rights.
+/// Creates the operator's namespace, ServiceAccount and rights on the cluster.
 pub(crate) async fn grant(place: &AnyCluster) -> Result<()> {
     let kubectl = place.kubectl();
     for file in ["namespace.yaml", "rbac.yaml"] {
@@ -90,8 +90,8 @@ pub(crate) async fn grant(place: &AnyCluster) -> Result<()> {
 }
 
 impl Replica {
-    /// Starts our operator: on a cluster of our own with the rights of its ServiceAccount, on another's with the person's
-    /// and without a webhook, since that API server cannot reach this machine.
+    /// Starts our operator. On our own cluster, it has the rights of its ServiceAccount. On the user's cluster, it has
+    /// the user's rights and no webhook, because that API server cannot reach this machine.
     pub(crate) async fn start(place: &AnyCluster, name: &str, plan: &Plan<'_>) -> Result<Self> {
         let (metrics, health, debug) = (place.port()?, place.port()?, place.port()?);
         let flag = |name: &str, value: &str| format!("--{name}={value}");
@@ -147,7 +147,8 @@ impl Replica {
         Ok(Self { process, metrics: metrics.clone(), health: None })
     }
 
-    /// Waits until it says that it is ready, or where it does not say so, until it serves metrics; gives how long that took.
+    /// Waits until the process reports that it is ready. If it has no readiness check, waits until it serves metrics.
+    /// Returns the time that it took.
     pub(crate) async fn ready(&self) -> Result<Duration> {
         let began = Instant::now();
         let asked = self.health.as_ref().unwrap_or(&self.metrics);
@@ -165,7 +166,7 @@ impl Replica {
         Ok(began.elapsed())
     }
 
-    /// Waits until it leads; gives how long that took.
+    /// Waits until it is the leader. Returns the time that it took.
     pub(crate) async fn leads(&self) -> Result<Duration> {
         let began = Instant::now();
         while !self.is_leader().await {
@@ -177,12 +178,12 @@ impl Replica {
         Ok(began.elapsed())
     }
 
-    /// Whether it leads, as its metrics say.
+    /// Whether it is the leader, from its metrics.
     pub(crate) async fn is_leader(&self) -> bool {
         Scrape::of(&self.metrics).await.is_ok_and(|scrape| scrape.sum("paddock_leader", &[]) == Some(1.0))
     }
 
-    /// Waits for its end, which nobody wants, and says so with the end of its log.
+    /// Waits for the unexpected end of the process, and describes it with the end of its log.
     pub(crate) async fn ended(&self) -> String {
         let how = match self.process.wait().await {
             Ok(exit) => exit.to_string(),

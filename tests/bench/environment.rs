@@ -1,4 +1,4 @@
-//! Where a run happens: a fresh cluster, the controller under test, a namespace with a template and a pool.
+//! The environment of a run: a new cluster, the controller under test, and a namespace with a template and a pool.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -23,60 +23,60 @@ use crate::progress::say;
 use crate::usage::{self, Usage, Watched};
 use crate::watch::Watch;
 
-/// The load's own user, and one for what is not measured.
+/// The user of the load.
 const CLIENT: &str = "paddock-bench:client";
-/// Pods that a node of ours takes, some of them left free.
+/// The number of pods on a node of our own. Some of its room stays free.
 const PODS_PER_NODE: u32 = 1000;
-/// What an API server may take to serve new kinds.
+/// The longest time until an API server serves new kinds.
 const SERVED: Duration = Duration::from_secs(60);
-/// A pool that does not grow for so long has stopped.
+/// A pool that does not grow for this time has stopped.
 const STALLED: Duration = Duration::from_secs(60);
-/// Nothing was written for so long: what was to be done is done.
+/// If there is no write for this time, all work is done.
 const QUIET: Duration = Duration::from_millis(1500);
 
-/// Everything that a run needs.
+/// The state of a run.
 pub(crate) struct Environment<'a> {
     /// The cluster.
     pub(crate) place: &'a mut AnyCluster,
     /// The load's connections.
     pub(crate) client: Client,
-    /// Who is measured.
+    /// The controller that is measured.
     pub(crate) who: Who,
     /// Its processes: none, one, or two.
     pub(crate) replicas: Vec<Replica>,
-    /// Writes, where they can be counted.
+    /// The writes, if they can be counted.
     pub(crate) audit: Option<AuditLog>,
 }
 
-/// Counters at a moment.
+/// The counters at one time.
 #[derive(Clone, Debug)]
 pub(crate) struct Moment {
-    /// On the clock that the audit log has, too.
+    /// The time on the clock that the audit log uses too.
     pub(crate) wall: Timestamp,
-    /// Of every process.
+    /// The usage of every process.
     pub(crate) usage: BTreeMap<String, Usage>,
-    /// Reconciles of all replicas so far.
+    /// The number of reconciles of all replicas so far.
     pub(crate) reconciles: Option<f64>,
 }
 
-/// What a stage is to have.
+/// The options of an environment.
 pub(crate) struct Setup<'a> {
-    /// What the person said.
+    /// The user's options.
     pub(crate) common: &'a Common,
-    /// Who is measured.
+    /// The controller that is measured.
     pub(crate) who: Who,
-    /// Our binary, where it is measured.
+    /// Our binary, if it is measured.
     pub(crate) program: Option<&'a Path>,
-    /// The most sandboxes at a time.
+    /// The largest number of sandboxes at the same time.
     pub(crate) sandboxes: u32,
-    /// Replicas of ours.
+    /// The number of our replicas.
     pub(crate) replicas: usize,
-    /// More flags of ours.
+    /// Additional flags of our operator.
     pub(crate) flags: Vec<String>,
 }
 
 impl<'a> Environment<'a> {
-    /// Starts the cluster into `slot`, so that whoever has it can end it, and everything else on it.
+    /// Starts the cluster into `slot`, so that the owner of the slot can end it, and then all other parts.
     pub(crate) async fn open(slot: &'a mut Option<AnyCluster>, setup: &Setup<'_>) -> Result<Self> {
         let Setup { common, who, .. } = *setup;
         let nodes = common.nodes.max(setup.sandboxes / PODS_PER_NODE + 1);
@@ -123,7 +123,7 @@ impl<'a> Environment<'a> {
                 if let AnyCluster::Local(_) = place {
                     controller::grant(place).await?;
                 }
-                // Two webhooks would need a Service in front of them, which only a real node has.
+                // Two webhooks would need a Service in front of them, and a Service needs a real node.
                 let webhook = !setup.common.no_webhook && setup.replicas == 1;
                 let plan = Plan { program, common: setup.common, flags: setup.flags.clone(), webhook };
                 for number in 1..=setup.replicas {
@@ -147,21 +147,21 @@ impl<'a> Environment<'a> {
         Ok(())
     }
 
-    /// Creates an object, and has it removed from somebody's cluster at the end.
+    /// Creates an object. At the end, it is removed from a cluster that is not ours.
     async fn create_kept(&mut self, object: Value) -> Result<()> {
         let object: DynamicObject = serde_json::from_value(object).context("making an object")?;
         self.place.create(&object).await?;
         Ok(())
     }
 
-    /// Creates an object of our namespace, which goes with it.
+    /// Creates an object in our namespace. It is deleted with the namespace.
     pub(crate) async fn post(&self, path: &str, object: &Value) -> Result<Value> {
         send(&self.client, Method::POST, path, Load::Json(object)).await?.object(&format!("creating at {path}"))
     }
 
     async fn served(&self) -> Result<()> {
         let began = Instant::now();
-        // A kind is listed once it is served.
+        // A kind can be listed when it is served.
         for path in [objects::sandboxes(), objects::pools(), objects::templates(), objects::claims()] {
             while let Err(error) = get(&self.client, &path).await {
                 ensure!(began.elapsed() < SERVED, "the CRDs are not served: {error}");
@@ -171,13 +171,13 @@ impl<'a> Environment<'a> {
         Ok(())
     }
 
-    /// Makes the pool, which is to be of this size.
+    /// Creates the pool with this size.
     pub(crate) async fn pool(&self, size: u32, common: &Common) -> Result<()> {
         self.post(&objects::pools(), &objects::pool(size, common.no_refill)).await?;
         Ok(())
     }
 
-    /// From now on the pool is not refilled: it is being deleted, for as long as its finalizer is there.
+    /// Stops the refill of the pool: the pool is deleted, and its finalizer keeps it terminating.
     pub(crate) async fn stop_refill(&self) -> Result<()> {
         let path = format!("{}/{POOL}", objects::pools());
         send(&self.client, Method::DELETE, &path, Load::Empty).await?.object("deleting the pool")?;
@@ -186,7 +186,8 @@ impl<'a> Environment<'a> {
         Ok(())
     }
 
-    /// Waits until the pool has so many Ready sandboxes; gives how many it has if it stops growing before.
+    /// Waits until the pool has this number of Ready sandboxes. Returns the number that it has if it stops growing
+    /// earlier.
     pub(crate) async fn fill(&self, size: u32) -> Result<u32> {
         let began = Instant::now();
         let (mut most, mut grew, mut told) = (0, Instant::now(), Instant::now());
@@ -213,7 +214,7 @@ impl<'a> Environment<'a> {
         }
     }
 
-    /// The same, where fewer will not do.
+    /// Waits until the pool has this number of Ready sandboxes. A smaller number is an error.
     pub(crate) async fn full(&self, size: u32) -> Result<()> {
         say(&format!("{}: filling the pool with {size} sandboxes", self.who.title()));
         let ready = self.fill(size).await?;
@@ -228,8 +229,8 @@ impl<'a> Environment<'a> {
         }
     }
 
-    /// Waits until the garbage collector knows our kinds, which it learns of half a minute after they are there. Until
-    /// then nothing goes that a claim leaves behind.
+    /// Waits until the garbage collector knows our kinds, which takes up to half a minute after their creation. Until
+    /// then, the objects of a deleted claim are not deleted.
     pub(crate) async fn collects_garbage(&self) -> Result<()> {
         const ORPHAN: &str = "orphan";
         say(&format!("{}: waiting for the garbage collector to know of sandboxes", self.who.title()));
@@ -242,10 +243,10 @@ impl<'a> Environment<'a> {
         Ok(())
     }
 
-    /// Waits until nothing is written any more; says whether it came to that in time.
+    /// Waits until there are no more writes. Returns whether that happened in time.
     pub(crate) async fn settle(&mut self, limit: Duration) -> Result<bool> {
         let Some(audit) = &mut self.audit else {
-            // Nobody tells: twice as long as it takes to be sure where it is told.
+            // Without an audit log, it waits twice the time that is enough with one.
             tokio::time::sleep(QUIET * 2).await;
             return Ok(true);
         };
@@ -263,7 +264,7 @@ impl<'a> Environment<'a> {
         Ok(true)
     }
 
-    /// Every process whose usage is told.
+    /// All processes whose usage is reported.
     pub(crate) fn processes(&self) -> Vec<Watched> {
         let mut all = Vec::new();
         for (number, replica) in self.replicas.iter().enumerate() {
@@ -292,7 +293,7 @@ impl<'a> Environment<'a> {
         Ok(Moment { wall: Timestamp::now(), usage: usage::now(&self.processes()), reconciles })
     }
 
-    /// How each sandbox that is there was started.
+    /// The launch type of each existing sandbox.
     pub(crate) async fn launches(&self) -> Result<HashMap<String, String>> {
         let mut launches = HashMap::new();
         Watch::begin(&self.client, &objects::sandboxes(), |event| {
@@ -305,7 +306,7 @@ impl<'a> Environment<'a> {
     }
 }
 
-/// Every object of a YAML file, or of the YAML files of a folder.
+/// All objects of a YAML file, or of the YAML files of a folder.
 fn manifests(path: &Path) -> Result<Vec<DynamicObject>> {
     let said = || format!("reading {}", path.display());
     let mut files = vec![path.to_owned()];

@@ -1,4 +1,4 @@
-//! Puts a load on: creates claims when they are due, whatever became of those before, and deletes them.
+//! The load: creates claims when they are due, independent of the results of earlier claims, and deletes them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +14,12 @@ use crate::arrivals::Schedule;
 use crate::client::{Load, send};
 use crate::tracker::ClaimTracker;
 
-/// How long a request may take before the client gives up on it: what API servers give it.
+/// The time after which the client gives up on a request. It is the API server's own limit.
 const REQUEST: Duration = Duration::from_secs(60);
-/// Deletions under way at once, where nothing is measured of them.
+/// The number of concurrent deletions that are not measured.
 const DELETIONS: usize = 64;
 
-/// Ends the pacing when it is dropped.
+/// Ends the creation of claims when it is dropped.
 pub(crate) struct Pacing(Arc<AtomicBool>);
 
 impl Drop for Pacing {
@@ -28,9 +28,10 @@ impl Drop for Pacing {
     }
 }
 
-/// Creates the board's claims below `path` when they are due; `claim` makes one of a name.
+/// Creates the tracker's claims below `path` when they are due. `claim` makes the claim with a name.
 ///
-/// A thread of its own keeps the time: the runtime's timers are a millisecond coarse, which is much of what is measured.
+/// A separate thread keeps the time, because the runtime's timers have a resolution of one millisecond, which is much
+/// compared with the measured latencies.
 pub(crate) fn begin(
     client: &Client,
     path: &str,
@@ -72,19 +73,19 @@ fn sleep_until(due: Instant, stopped: &AtomicBool) {
     }
 }
 
-/// Deletes one claim of a board after a while.
+/// Deletes one claim of the tracker after a delay.
 pub(crate) fn dismiss_later(client: &Client, path: &str, tracker: &Arc<ClaimTracker>, number: usize, after: Duration) {
     let (client, tracker) = (client.clone(), Arc::clone(tracker));
     let path = format!("{path}/{}", tracker.name(number));
     tokio::spawn(async move {
         tokio::time::sleep(after).await;
         tracker.dismissed(number);
-        // Whether it went is seen by the watch.
+        // The watch reports whether the claim was deleted.
         let _ = tokio::time::timeout(REQUEST, send(&client, Method::DELETE, &path, Load::Empty)).await;
     });
 }
 
-/// Deletes every claim of a board that is there.
+/// Deletes all existing claims of the tracker.
 pub(crate) async fn dismiss_all(client: &Client, path: &str, tracker: &Arc<ClaimTracker>) -> Result<()> {
     let there = tracker.claims().into_iter().enumerate().filter(|(_, claim)| claim.acked.is_some());
     let numbers: Vec<usize> = there.filter(|(_, claim)| claim.dismissed.is_none()).map(|(number, _)| number).collect();

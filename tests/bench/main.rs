@@ -1,7 +1,8 @@
-//! `cargo bench-cluster`: what claims and sandboxes cost, measured on a real control plane.
+//! `cargo bench-cluster`: the cost of claims and sandboxes, measured on a real control plane.
 //!
-//! Open loop: arrivals are decided beforehand and kept to; latency is counted from the intended start to what the
-//! client's own watch shows. Everything that is started ends with it: after success, after a failure, after Ctrl-C.
+//! The load is an open loop: arrivals are fixed beforehand and do not depend on replies. Latency is measured from the
+//! intended start to the event of the client's own watch. All started processes end with the program: after success,
+//! after a failure and after Ctrl-C.
 
 mod args;
 mod arrivals;
@@ -35,7 +36,7 @@ use crate::progress::say;
 use crate::report::Measured;
 use crate::runs::RunContext;
 
-/// What a shell says of a program that Ctrl-C ended.
+/// The exit code that a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -63,12 +64,12 @@ fn perform(command: &Command) -> Result<ExitCode> {
         strike(&mut slot).await;
         ended
     });
-    // A build that Ctrl-C interrupted is nobody's to wait for.
+    // The runtime must not wait for a build that Ctrl-C interrupted.
     runtime.shutdown_background();
     ended
 }
 
-/// Who is measured, one after the other, each on a cluster of its own.
+/// The controllers to measure, one after another, each on its own cluster.
 fn context(command: &Command) -> Result<Vec<Who>> {
     let common = command.common();
     if let Command::Bare { .. } = command {
@@ -76,7 +77,7 @@ fn context(command: &Command) -> Result<Vec<Who>> {
         return Ok(vec![Who::Bare]);
     }
     let mut context = Vec::new();
-    // Before minutes are spent on what would be drawn.
+    // The folder is checked before minutes are spent on the run.
     let folder = common.svg.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
         bail!("--svg: there is no folder {}", missing.display());
@@ -95,7 +96,7 @@ fn context(command: &Command) -> Result<Vec<Who>> {
     Ok(context)
 }
 
-/// Measures all. The cluster of the run under way is in `slot`, which whoever has it can end.
+/// Measures all controllers. The cluster of the current run is in `slot`, so that the owner of the slot can end it.
 async fn measure(command: &Command, slot: &mut Option<AnyCluster>) -> Result<(Vec<Measured>, String)> {
     let context = context(command)?;
     let program = match (&command.common().operator, context.contains(&Who::Paddock)) {
@@ -120,13 +121,13 @@ async fn measure(command: &Command, slot: &mut Option<AnyCluster>) -> Result<(Ve
     Ok((runs, version))
 }
 
-/// How many writes a claim cost before it was Ready, for a bare client to do as many.
+/// The number of writes for a claim until it was Ready, which the bare client then repeats.
 fn writes(runs: &[Measured]) -> u8 {
     let seen = runs.first().and_then(|run| run.figures.get("writes_per_claim_to_ready")?.as_f64());
     if seen.is_some_and(|seen| seen < 2.5) { 2 } else { 3 }
 }
 
-/// Ends our cluster, or takes away what was made on somebody's.
+/// Ends our cluster, or removes our objects from the user's cluster.
 async fn strike(slot: &mut Option<AnyCluster>) {
     if let Some(mut place) = slot.take() {
         for error in place.clean_up().await {
@@ -135,7 +136,7 @@ async fn strike(slot: &mut Option<AnyCluster>) {
     }
 }
 
-/// How much more than the bare client's the latency of the others is.
+/// Computes the difference between the latency of the other runs and that of the bare client.
 fn compare(runs: &mut [Measured]) {
     let at =
         |run: &Measured, percentile: &str| run.figures.get("ready_ms").and_then(|ready| ready[percentile].as_f64());

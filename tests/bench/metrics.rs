@@ -1,19 +1,19 @@
-//! What a controller counts about itself: scraped from its `/metrics`, whoever's it is.
+//! The counters of a controller, scraped from its `/metrics`.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use paddock_cluster::{Endpoint, http_get};
 
-/// A scrape: the text of all samples.
+/// A scrape with the text of all samples.
 #[derive(Clone, Debug)]
 pub(crate) struct Scrape {
     text: String,
-    /// How long it took to get.
+    /// The duration of the scrape.
     pub(crate) took: Duration,
 }
 
-/// Counters of finished reconciles, ours and that of controllers made with controller-runtime.
+/// The counters of finished reconciles, in our operator and in controllers that use controller-runtime.
 const RECONCILES: [&str; 2] = ["paddock_reconciles_total", "controller_runtime_reconcile_total"];
 
 impl Scrape {
@@ -25,12 +25,13 @@ impl Scrape {
         Ok(Self { text, took: began.elapsed() })
     }
 
-    /// Of text that came another way.
+    /// A scrape from a text.
     pub(crate) fn from_text(text: String) -> Self {
         Self { text, took: Duration::ZERO }
     }
 
-    /// The sum of a family's samples whose labels hold each of `labels` (as `name="value"`); absent if there is none.
+    /// The sum of a family's samples whose labels contain each of `labels` (as `name="value"`), or `None` if there is
+    /// no such sample.
     pub(crate) fn sum(&self, family: &str, labels: &[&str]) -> Option<f64> {
         let samples = self.text.lines().filter_map(|line| {
             let rest = line.strip_prefix(family)?;
@@ -45,18 +46,18 @@ impl Scrape {
         samples.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 
-    /// How many reconciles there were so far; absent where nothing of the kind is counted.
+    /// The number of reconciles so far, or `None` if the controller does not count them.
     pub(crate) fn reconciles(&self) -> Option<f64> {
         RECONCILES.iter().find_map(|family| self.sum(family, &[]))
     }
 
-    /// How many bytes it has.
+    /// The size in bytes.
     pub(crate) fn len(&self) -> usize {
         self.text.len()
     }
 }
 
-/// Whether a label is there: at the beginning or after a comma, so that `kind` is not found in `subkind`.
+/// Whether the label exists: at the beginning or after a comma, so that `kind` is not found in `subkind`.
 fn holds(labels: &str, label: &str) -> bool {
     labels.match_indices(label).any(|(at, _)| at == 0 || labels.as_bytes()[at - 1] == b',')
 }

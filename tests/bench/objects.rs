@@ -1,41 +1,41 @@
-//! The objects of a run: upstream's shape, which every controller of this API serves.
+//! The objects of a run, in the upstream shape, which every controller of this API serves.
 
 use serde_json::{Value, json};
 
-/// Everything is in this namespace.
+/// The namespace of all objects.
 pub(crate) const NAMESPACE: &str = "paddock-bench";
 /// The pool's name.
 pub(crate) const POOL: &str = "pool";
 const TEMPLATE: &str = "template";
-/// Annotations and labels that a controller writes when a claim gets its sandbox.
+/// The annotation that a controller writes when a claim gets its sandbox.
 pub(crate) const SANDBOX_NAME: &str = "agents.x-k8s.io/sandbox-name";
-/// See [`SANDBOX_NAME`].
+/// The annotation with the time at which the controller first observed the claim.
 pub(crate) const FIRST_OBSERVED: &str = "agents.x-k8s.io/controller-first-observed-at";
 
 const EXTENSIONS: &str = "extensions.agents.x-k8s.io/v1beta1";
 const AGENTS: &str = "agents.x-k8s.io/v1beta1";
 
-/// Path of the claims.
+/// The path of the claims.
 pub(crate) fn claims() -> String {
     format!("/apis/{EXTENSIONS}/namespaces/{NAMESPACE}/sandboxclaims")
 }
 
-/// Path of the pools.
+/// The path of the pools.
 pub(crate) fn pools() -> String {
     format!("/apis/{EXTENSIONS}/namespaces/{NAMESPACE}/sandboxwarmpools")
 }
 
-/// Path of the templates.
+/// The path of the templates.
 pub(crate) fn templates() -> String {
     format!("/apis/{EXTENSIONS}/namespaces/{NAMESPACE}/sandboxtemplates")
 }
 
-/// Path of the sandboxes.
+/// The path of the sandboxes.
 pub(crate) fn sandboxes() -> String {
     format!("/apis/{AGENTS}/namespaces/{NAMESPACE}/sandboxes")
 }
 
-/// Path of the pods.
+/// The path of the pods.
 pub(crate) fn pods() -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/pods")
 }
@@ -59,7 +59,7 @@ fn pod() -> Value {
     json!({ "spec": { "containers": [{ "name": "agent", "image": "agent:1" }] } })
 }
 
-/// The template: one container, nothing else.
+/// The template: one container and nothing else.
 pub(crate) fn template() -> Value {
     json!({
         "apiVersion": EXTENSIONS, "kind": "SandboxTemplate", "metadata": { "name": TEMPLATE },
@@ -67,10 +67,10 @@ pub(crate) fn template() -> Value {
     })
 }
 
-/// Holds a pool that is being deleted.
+/// The finalizer that keeps a terminating pool.
 pub(crate) const FINALIZER: &str = "paddock.dev/benchmark";
 
-/// The pool. One that is `held` stays when it is deleted, until its finalizer is taken away.
+/// The pool. If `held` is true, a deleted pool stays until its finalizer is removed.
 pub(crate) fn pool(replicas: u32, held: bool) -> Value {
     let mut metadata = json!({ "name": POOL });
     if held {
@@ -82,7 +82,7 @@ pub(crate) fn pool(replicas: u32, held: bool) -> Value {
     })
 }
 
-/// A claim on the pool.
+/// A claim that names the pool.
 pub(crate) fn claim(name: &str) -> Value {
     json!({
         "apiVersion": EXTENSIONS, "kind": "SandboxClaim", "metadata": { "name": name },
@@ -90,8 +90,8 @@ pub(crate) fn claim(name: &str) -> Value {
     })
 }
 
-/// A sandbox of a pool, for who measures without an operator: what an operator patches is of the same size, and the garbage
-/// collector has to do with it as much.
+/// A sandbox of a pool, for measurements without an operator. Its size and its owners are those of a sandbox that an
+/// operator creates, so patches and the garbage collector cost the same.
 pub(crate) fn warm_sandbox(name: &str, pool: &Value) -> Value {
     json!({
         "apiVersion": AGENTS, "kind": "Sandbox",
@@ -130,7 +130,7 @@ pub(crate) fn warm_status() -> Value {
     } })
 }
 
-/// A reference to the object that controls another.
+/// A reference to an object as the controller of another.
 pub(crate) fn owner(object: &Value) -> Value {
     let metadata = &object["metadata"];
     json!({
@@ -153,7 +153,7 @@ pub(crate) fn warm_pod(sandbox: &Value) -> Value {
     })
 }
 
-/// On warm pods, and taken away from one that goes to a claim.
+/// The annotation on warm pods, which is removed from a pod when a claim takes its sandbox.
 pub(crate) const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
 #[cfg(test)]

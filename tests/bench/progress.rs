@@ -1,9 +1,9 @@
-//! Tells a person on standard error what is going on; figures go to standard output.
+//! Progress messages on standard error. Figures are printed on standard output.
 
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// One line, with the seconds since the first one.
+/// Prints one line, with the seconds since the first one.
 pub(crate) fn say(text: &str) {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     let began = BEGAN.get_or_init(Instant::now);

@@ -1,4 +1,4 @@
-//! What a run measured: named figures, and how they are printed.
+//! The results of a run: named figures, and their output.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +9,25 @@ use crate::controller::Who;
 use crate::stats::{Summary, round};
 use crate::usage::Sample;
 
-/// One run's figures. What each means is in `docs/performance/README.md`.
+/// The figures of one run, which `docs/performance/README.md` explains.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
-    /// Who was measured.
+    /// The controller that was measured.
     pub(crate) who: Who,
-    /// By name, as in the JSON output.
+    /// The figures by name, as in the JSON output.
     pub(crate) figures: Map<String, Value>,
-    /// Intended start in seconds, latency in milliseconds.
+    /// The intended start in seconds and the latency in milliseconds of each claim.
     pub(crate) latencies: Vec<(f64, f64)>,
-    /// Sandboxes that are Ready, over seconds.
+    /// The number of Ready sandboxes over the seconds.
     pub(crate) growth: Vec<(f64, f64)>,
     /// Usage over time.
     pub(crate) samples: Vec<Sample>,
-    /// What a reader has to know about these figures.
+    /// Notes that a reader needs to understand the figures.
     pub(crate) notes: Vec<String>,
 }
 
 impl Measured {
-    /// Nothing yet.
+    /// Results without figures.
     pub(crate) fn new(who: Who) -> Self {
         Self {
             who,
@@ -39,27 +39,27 @@ impl Measured {
         }
     }
 
-    /// Names a figure.
+    /// Sets a figure.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<Value>) {
         self.figures.insert(name.to_owned(), value.into());
     }
 
-    /// Names a number, to a hundredth; null where there is none.
+    /// Sets a number, rounded to a hundredth, or null if there is none.
     pub(crate) fn number(&mut self, name: &str, value: Option<f64>) {
         self.set(name, value.map(round).map_or(Value::Null, Value::from));
     }
 
-    /// Names the percentiles of some latencies.
+    /// Sets the percentiles of some latencies.
     pub(crate) fn summary(&mut self, name: &str, summary: Option<Summary>) {
         self.set(name, summary.map_or(Value::Null, Summary::json));
     }
 
-    /// Names what each process used.
+    /// Sets the processor time of each process.
     pub(crate) fn cpu(&mut self, name: &str, spent: &BTreeMap<String, f64>) {
         self.set(name, spent.iter().map(|(who, s)| (who.clone(), json!(round(*s)))).collect::<Map<_, _>>());
     }
 
-    /// Names who wrote what how often, divided by `by`.
+    /// Sets the numbers of writes by user, verb and resource, divided by `by`.
     pub(crate) fn writes(&mut self, name: &str, counts: &Counts, by: usize) {
         let rows = counts.iter().map(|((who, verb, what), count)| {
             let Count { attempts, refused, conflicts } = *count;
@@ -79,7 +79,7 @@ impl Measured {
     }
 }
 
-/// Where a figure is, what it is called, and its unit.
+/// The path of a figure, its title and its unit.
 const FIGURES: &[(&str, &str, &str)] = &[
     ("claims", "claims", ""),
     ("sandboxes", "sandboxes", ""),
@@ -128,11 +128,11 @@ const FIGURES: &[(&str, &str, &str)] = &[
     ("claims_without_leader", "claims without a leader", ""),
 ];
 
-/// Width of a figure's name and of a column.
+/// The width of a figure's title. `COLUMN` is the width of a column.
 const NAME: usize = 46;
 const COLUMN: usize = 13;
 
-/// The figures of some runs side by side, as text.
+/// The figures of several runs side by side, as text.
 pub(crate) fn table(title: &str, runs: &[Measured]) -> String {
     let mut text = format!("{title}\n\n{:NAME$}", "");
     for run in runs {
@@ -166,7 +166,7 @@ fn row(text: &mut String, name: &str, cells: &[String], unit: &str) {
     text.push('\n');
 }
 
-/// An object of numbers, its keys as rows.
+/// An object of numbers, with one row for each key.
 fn section(text: &mut String, title: &str, runs: &[Measured], key: &str) {
     let objects: Vec<Option<&Map<String, Value>>> =
         runs.iter().map(|run| run.at(key).and_then(Value::as_object)).collect();
@@ -208,7 +208,7 @@ fn show(value: &Value) -> String {
     }
 }
 
-/// Figures that a reader of the JSON finds in every run, null where they are not measured.
+/// Figures that every run has in the JSON output. They are null if they were not measured.
 const ALWAYS: [&str; 14] = [
     "ack_ms",
     "claims",
@@ -226,7 +226,7 @@ const ALWAYS: [&str; 14] = [
     "writes_per_claim_to_ready",
 ];
 
-/// One object: the first run's figures, and the other runs' under their names.
+/// One object with the figures of the first run, and those of the other runs under their names.
 pub(crate) fn object(head: Map<String, Value>, runs: &[Measured]) -> Value {
     let mut all = head;
     for (number, run) in runs.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What is known of each claim of a run: when it was meant to be asked for, when it was, when it was Ready.
+//! The record of each claim of a run: its intended start, its creation, its Ready and its deletion.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,55 +13,55 @@ use crate::watch::Event;
 /// One claim. Times are counted from the run's start.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claim {
-    /// When it was to be asked for.
+    /// The time at which it was due.
     pub(crate) intended: Duration,
-    /// When the reply to its creation was here.
+    /// The time at which the reply to its creation arrived.
     pub(crate) acked: Option<Duration>,
-    /// Its creation was refused or got no reply.
+    /// Whether its creation was refused or got no reply.
     pub(crate) refused: bool,
-    /// When the watch first showed it.
+    /// The time of its first watch event.
     pub(crate) seen: Option<Duration>,
-    /// When the watch first showed it Ready.
+    /// The time of its first watch event with Ready.
     pub(crate) ready: Option<Duration>,
-    /// The sandbox that it had then.
+    /// Its sandbox at that time.
     pub(crate) sandbox: Option<String>,
-    /// When its deletion was asked for.
+    /// The time at which its deletion was requested.
     pub(crate) dismissed: Option<Duration>,
-    /// When the watch showed that it was gone.
+    /// The time of the watch event for its deletion.
     pub(crate) gone: Option<Duration>,
 }
 
 /// All claims of a run.
 #[derive(Debug)]
 pub(crate) struct ClaimTracker {
-    /// The first claim is due so long after this.
+    /// The start of the run, from which the schedule is counted.
     pub(crate) start: Instant,
     prefix: &'static str,
     claims: Mutex<Vec<Claim>>,
     changed: Notify,
 }
 
-/// How many claims have come how far.
+/// The numbers of claims by their progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Got a reply, good or bad.
+    /// Claims with a reply, positive or negative.
     pub(crate) answered: usize,
-    /// Were refused.
+    /// Refused claims.
     pub(crate) refused: usize,
-    /// Were Ready once.
+    /// Claims that were Ready once.
     pub(crate) ready: usize,
-    /// Are gone.
+    /// Deleted claims.
     pub(crate) gone: usize,
 }
 
 impl ClaimTracker {
-    /// Of a run that begins at `start`.
+    /// The claims of a run that starts at `start`.
     pub(crate) fn new(prefix: &'static str, start: Instant, schedule: &Schedule) -> Self {
         let claims = schedule.iter().map(|at| Claim { intended: *at, ..Claim::default() }).collect();
         Self { start, prefix, claims: Mutex::new(claims), changed: Notify::new() }
     }
 
-    /// The name of the claim of this number.
+    /// The name of the claim with this number.
     pub(crate) fn name(&self, number: usize) -> String {
         format!("{}-{number:06}", self.prefix)
     }
@@ -81,7 +81,7 @@ impl ClaimTracker {
         self.changed.notify_waiters();
     }
 
-    /// The API server has it, or said no.
+    /// Records the reply to the claim's creation.
     pub(crate) fn answered(&self, number: usize, at: Instant, taken: bool) {
         let at = at.duration_since(self.start);
         self.change(number, |claim| {
@@ -90,13 +90,13 @@ impl ClaimTracker {
         });
     }
 
-    /// Its deletion is asked for.
+    /// Records the request for the claim's deletion.
     pub(crate) fn dismissed(&self, number: usize) {
         let at = self.start.elapsed();
         self.change(number, |claim| claim.dismissed = Some(at));
     }
 
-    /// The watch showed something. Gives the claim's number where it is Ready for the first time.
+    /// Records a watch event. Returns the claim's number if the claim is Ready for the first time.
     pub(crate) fn watched(&self, event: &Event<'_>) -> Option<usize> {
         let number = self.number(event.name)?;
         let at = event.at.saturating_duration_since(self.start);
@@ -115,7 +115,7 @@ impl ClaimTracker {
         first
     }
 
-    /// How far they are.
+    /// The progress of all claims.
     pub(crate) fn progress(&self) -> Progress {
         let mut progress = Progress::default();
         for claim in self.lock().iter() {
@@ -127,9 +127,9 @@ impl ClaimTracker {
         progress
     }
 
-    /// Waits for something to be so, until a deadline; says whether it came to it.
+    /// Waits for a predicate until a deadline. Returns whether it was fulfilled.
     pub(crate) async fn until(&self, deadline: Instant, done: impl Fn(Progress) -> bool) -> bool {
-        // Looked at now and then and not with each change: of thousands of claims each look is at all.
+        // The predicate is checked at intervals and not after each change, because a check reads thousands of claims.
         const LOOK: Duration = Duration::from_millis(20);
         loop {
             let changed = self.changed.notified();
@@ -143,36 +143,36 @@ impl ClaimTracker {
         }
     }
 
-    /// A copy of all.
+    /// A copy of all claims.
     pub(crate) fn claims(&self) -> Vec<Claim> {
         self.lock().clone()
     }
 }
 
-/// What the claims of a run came to.
+/// The results of the claims of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    /// All.
+    /// The number of claims.
     pub(crate) claims: usize,
-    /// Claims a second that were due, where they were not due at once.
+    /// Due claims per second, if they were not all due at once.
     pub(crate) offered: Option<f64>,
-    /// From the intended start to the reply.
+    /// The time from the intended start to the reply.
     pub(crate) ack: Option<Summary>,
-    /// From the intended start to Ready.
+    /// The time from the intended start to Ready.
     pub(crate) ready: Option<Summary>,
-    /// From asking for the deletion until it was seen.
+    /// The time from the request for the deletion to its watch event.
     pub(crate) gone: Option<Summary>,
-    /// Never Ready.
+    /// Claims that were never Ready.
     pub(crate) lost: usize,
-    /// Refused by the API server; they are among the lost.
+    /// Claims that the API server refused. They count as lost too.
     pub(crate) refused: usize,
-    /// Had a sandbox that was made for them.
+    /// Claims whose sandbox was created for them.
     pub(crate) cold: usize,
     /// Sandboxes that two claims had at the same time.
     pub(crate) twice: usize,
-    /// Claims a second that became Ready, from the first one's intended start to the last one's Ready.
+    /// Claims per second that became Ready, from the first one's intended start to the last one's Ready.
     pub(crate) rate: f64,
-    /// Intended start in seconds and latency in milliseconds of each that was Ready.
+    /// The intended start in seconds and the latency in milliseconds of each claim that was Ready.
     pub(crate) latencies: Vec<(f64, f64)>,
 }
 
@@ -182,8 +182,8 @@ pub(crate) fn ms(duration: Duration) -> f64 {
 }
 
 impl Outcome {
-    /// `launches` is how each sandbox that is there was started; a sandbox that is gone is known by its name: one that
-    /// is made for a claim has the claim's.
+    /// `launches` contains the launch type of each existing sandbox. A deleted sandbox is recognized by its name,
+    /// because a sandbox that is created for a claim has the claim's name.
     pub(crate) fn of(tracker: &ClaimTracker, launches: &HashMap<String, String>) -> Self {
         let claims = tracker.claims();
         let since = |claim: &Claim, at: Option<Duration>| at.map(|at| ms(at.saturating_sub(claim.intended)));
@@ -205,7 +205,7 @@ impl Outcome {
         let due = claims.iter().map(|claim| claim.intended).max().unwrap_or_default().saturating_sub(first);
         Self {
             claims: claims.len(),
-            // So many gaps, not claims, fit between the first and the last.
+            // The number of gaps between the first and the last claim is one less than the number of claims.
             offered: (!due.is_zero()).then(|| (claims.len() - 1) as f64 / due.as_secs_f64()),
             ack: Summary::of(ack),
             ready: Summary::of(ready.iter().map(|(_, latency)| *latency).collect()),
@@ -220,7 +220,7 @@ impl Outcome {
     }
 }
 
-/// A sandbox belongs to one claim for good, so its name in two of them is one too many.
+/// A sandbox belongs to one claim forever, so a name in two claims is an error.
 fn twice(claims: &[Claim]) -> usize {
     let mut taken = HashSet::new();
     claims.iter().filter_map(|claim| claim.sandbox.as_ref()).filter(|sandbox| !taken.insert(*sandbox)).count()
@@ -246,7 +246,7 @@ mod tests {
         let tracker = tracker(2);
         tracker.answered(1, tracker.start + Duration::from_millis(350), true);
         assert_eq!(tracker.watched(&ready(&tracker, "c-000001", 400, "p-a")), Some(1));
-        // Ready again is not later.
+        // A second Ready event does not change the time.
         assert_eq!(tracker.watched(&ready(&tracker, "c-000001", 900, "p-a")), None);
         let outcome = Outcome::of(&tracker, &HashMap::new());
         assert_eq!(outcome.ready.unwrap().max, 300.0);

@@ -1,4 +1,4 @@
-//! Processor time and memory of processes, from `/proc`, at a moment and over time.
+//! The processor time and the memory of processes from `/proc`, at one time and over time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-/// How often memory and time are looked at during a run.
+/// The interval of samples during a run.
 const SAMPLE: Duration = Duration::from_millis(500);
-/// Linux has always shown a hundred ticks a second.
+/// Linux has always exposed a hundred ticks per second.
 const TICK: f64 = 0.01;
 
-/// A process that is watched, with whatever it started: all of its process group.
+/// A watched process with all processes of its process group.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
-    /// What it is called in the figures.
+    /// The name in the figures.
     pub(crate) name: String,
-    /// Its id, which is its group's.
+    /// The process id, which is also the id of its process group.
     pub(crate) pid: u32,
 }
 
-/// What some processes have used.
+/// The usage of some processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
     /// Seconds of processor time since their start.
@@ -29,7 +29,7 @@ pub(crate) struct Usage {
     pub(crate) rss_mb: f64,
 }
 
-/// What each of them has used so far.
+/// The usage of each process so far.
 pub(crate) fn now(processes: &[Watched]) -> BTreeMap<String, Usage> {
     let groups = groups();
     let usage = |process: &Watched| {
@@ -62,8 +62,8 @@ fn groups() -> Vec<(u32, Stat)> {
 }
 
 impl Stat {
-    /// The second field is the name in parentheses and may hold anything; after it, the group is the third, user and
-    /// system time are the 12th and 13th.
+    /// The second field is the name in parentheses and may contain any text. After it, the group is the third field,
+    /// and user and system time are the 12th and the 13th.
     fn read(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
@@ -83,17 +83,17 @@ pub(crate) struct Sampler {
     task: tokio::task::JoinHandle<()>,
 }
 
-/// Usage at a moment.
+/// The usage at one time.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     /// Seconds since the sampler began.
     pub(crate) at: f64,
-    /// By process.
+    /// The usage by process.
     pub(crate) usage: BTreeMap<String, Usage>,
 }
 
 impl Sampler {
-    /// Looks at once, and then twice a second.
+    /// Takes the first sample at once, and then two per second.
     pub(crate) fn begin(processes: Vec<Watched>) -> Self {
         let samples = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&samples);
@@ -108,7 +108,7 @@ impl Sampler {
         Self { samples, task }
     }
 
-    /// Everything that was seen.
+    /// All samples.
     pub(crate) fn end(self) -> Vec<Sample> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -120,18 +120,18 @@ impl Drop for Sampler {
     }
 }
 
-/// The most memory that a process had in some samples.
+/// The highest memory of a process in some samples.
 pub(crate) fn peak(samples: &[Sample], name: &str) -> Option<f64> {
     samples.iter().filter_map(|sample| sample.usage.get(name)).map(|usage| usage.rss_mb).reduce(f64::max)
 }
 
-/// Processor time that passed between two looks, by process.
+/// The processor time between two readings, by process.
 pub(crate) fn spent(before: &BTreeMap<String, Usage>, after: &BTreeMap<String, Usage>) -> BTreeMap<String, f64> {
     let spent = |name: &String, now: &Usage| (now.cpu_s - before.get(name).copied().unwrap_or_default().cpu_s).max(0.0);
     after.iter().map(|(name, now)| (name.clone(), spent(name, now))).collect()
 }
 
-/// The machine, for whoever compares figures.
+/// The number of processors and the memory of this machine, for comparisons of figures.
 pub(crate) fn machine() -> Result<(usize, u64)> {
     let cores = std::thread::available_parallelism().context("counting processors")?.get();
     let memory = std::fs::read_to_string("/proc/meminfo").context("reading the machine's memory")?;

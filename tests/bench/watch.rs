@@ -1,7 +1,8 @@
-//! The client's own watch of claims or sandboxes: what it shows is what counts as having happened.
+//! The client's own watch of claims or sandboxes. An event counts as having happened when this watch delivers it.
 //!
-//! API servers close watches that are slow or old. It is taken up again from the last version seen, and where that is
-//! too old, from a new list. Of each event only what is measured is parsed: the rest is skipped, not built.
+//! API servers close watches that are slow or old. The watch is then resumed from the last version, or from a new list
+//! if that version is too old. Only the measured fields of each event are parsed. The rest is skipped and not
+//! allocated.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,36 +17,36 @@ use serde::Deserialize;
 
 use crate::client::{Load, send};
 
-/// The wait before a watch that could not be begun is tried again.
+/// The wait before another try to open a watch.
 const AGAIN: Duration = Duration::from_millis(100);
-/// Failures in a row after which it is given up: five seconds of them.
+/// The number of failures in a row after which the watch gives up. They take five seconds.
 const FAILURES: usize = 50;
-/// How many are listed at once: what API servers' own clients ask for.
+/// The page size of a list, which is that of Kubernetes clients.
 const PAGE: usize = 500;
 
-/// Something that happened to an object.
+/// An event of an object.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Event<'a> {
-    /// When its bytes were here.
+    /// The time at which its bytes arrived.
     pub(crate) at: Instant,
-    /// Of the object.
+    /// The object's name.
     pub(crate) name: &'a str,
-    /// How it is now; absent when it is gone.
+    /// The object's state, or `None` if it was deleted.
     pub(crate) state: Option<State<'a>>,
 }
 
-/// What is measured of an object.
+/// The measured fields of an object.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct State<'a> {
-    /// Of the object, for good.
+    /// The object's UID.
     pub(crate) uid: &'a str,
-    /// Its condition Ready is True.
+    /// Whether its condition Ready is True.
     pub(crate) ready: bool,
-    /// Of a claim: its sandbox, by `status.sandbox.name`.
+    /// The sandbox of a claim, from `status.sandbox.name`.
     pub(crate) sandbox: Option<&'a str>,
-    /// Of a claim: an annotation names the sandbox that it will have.
+    /// Whether an annotation of a claim names its future sandbox.
     pub(crate) hinted: bool,
-    /// Of a sandbox: how it was started, by its label.
+    /// The launch type of a sandbox, from its label.
     pub(crate) launch: Option<&'a str>,
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Lists what there is and gives it to `on`; changes since then are for [`Watch::follow`].
+    /// Lists the existing objects and passes them to `on`. [`Watch::follow`] delivers later changes.
     pub(crate) async fn begin(client: &Client, path: &str, mut on: impl FnMut(Event<'_>)) -> Result<Self> {
         let mut watch =
             Self { client: client.clone(), path: path.to_owned(), version: String::new(), known: HashSet::new() };
@@ -67,7 +68,7 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Gives every change to `on`; ends only where it cannot go on.
+    /// Passes every change to `on`. It ends only with an error.
     pub(crate) async fn follow(mut self, mut on: impl FnMut(Event<'_>)) -> Result<std::convert::Infallible> {
         let mut failures = 0;
         loop {
@@ -75,7 +76,7 @@ impl Watch {
             match self.stream(&mut on).await {
                 Ok(End::Closed) => {}
                 Ok(End::TooOld) => self.list(&mut on).await?,
-                // The API server is busy, or the connection broke: it is tried again.
+                // The API server is busy, or the connection broke, so the watch tries again.
                 Err(error) => {
                     failures = if self.version == before { failures + 1 } else { 0 };
                     if failures == FAILURES {
@@ -160,9 +161,9 @@ impl Watch {
 }
 
 enum End {
-    /// By the API server or the network.
+    /// The API server or the network closed the watch.
     Closed,
-    /// What was last seen is no longer remembered.
+    /// The API server no longer knows the last version.
     TooOld,
 }
 
@@ -174,7 +175,7 @@ enum Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// API servers write the type first, and only what it says tells what the object is.
+    /// API servers write the type first. The type decides how the object is parsed.
     fn read(line: &'a [u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Carrier<T> {

@@ -1,10 +1,11 @@
-//! The API server's own part of a claim: its writes in two round trips, by a client that decides nothing.
+//! The API server's own share of a claim's latency: the writes of a claim in two round trips, by a client that makes no
+//! decisions.
 //!
-//! As a controller it learns of a claim from a watch, so that the watch's share is in both. Then it marks the claim and
-//! takes the sandbox at the same time (or only takes the sandbox, as an operator whose webhook has marked the claim), and
-//! writes the claim's status when that is done. Then the claim is Ready, and the pod learns whose it is, as an operator's
-//! does; and where an operator would refill its pool, so does the client. There is no webhook; sandboxes and pods have what
-//! warm ones have.
+//! Like a controller, the client receives claims from a watch, so the share of the watch is in both measurements. It
+//! then marks the claim and takes the sandbox at the same time. Alternatively, it only takes the sandbox, like an
+//! operator whose webhook has marked the claim. After that it writes the claim's status, and the claim is Ready. The
+//! client also writes the pod's labels and refills the pool in the cases in which an operator does. There is no
+//! webhook. Sandboxes and pods have the same fields as warm ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,13 +34,13 @@ use crate::tracker::{ClaimTracker, Outcome};
 use crate::usage::Sampler;
 use crate::watch::Watch;
 
-/// Sandboxes made at once beforehand.
+/// The number of sandboxes that are created concurrently beforehand.
 const AT_ONCE: usize = 32;
 
 pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, schedule: Schedule) -> Result<Measured> {
     let (count, writes) = (schedule.len(), context.bare_writes);
     let mut environment = context.open(common, 0).await?;
-    // Nobody fills it: without an operator it is there to own what is in it.
+    // There is no operator to fill the pool. It exists only as the owner of the sandboxes.
     let pool = environment.post(&objects::pools(), &objects::pool(0, false)).await?;
     furnish(&environment, count, &pool).await?;
     let kubeconfig = match &*environment.place {
@@ -73,7 +74,7 @@ pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, schedule:
         let (sandbox, another) = (sandbox_name(number), sandbox_name(number + count));
         let (writer, claim, uid, pool) = (writer.clone(), event.name.to_owned(), state.uid.to_owned(), pool.clone());
         tokio::spawn(async move {
-            // A claim that does not get there is counted as lost.
+            // A claim whose writes fail counts as lost.
             if serve(&writer, (&claim, &uid), &sandbox, marks).await.is_ok() && refills {
                 let _ = furnish_one(&writer, &another, &pool).await;
             }
@@ -105,7 +106,7 @@ fn sandbox_name(number: usize) -> String {
     format!("b-{number:06}")
 }
 
-/// Makes a sandbox for each claim, with the status and the pod of a warm one.
+/// Creates a sandbox for each claim, with the status and the pod of a warm one.
 async fn furnish(environment: &Environment<'_>, count: usize, pool: &Value) -> Result<()> {
     say(&format!("{}: making {count} sandboxes", environment.who.title()));
     let creations =
@@ -117,7 +118,7 @@ async fn furnish(environment: &Environment<'_>, count: usize, pool: &Value) -> R
     Ok(())
 }
 
-/// Three writes, as an operator needs for a warm sandbox.
+/// The three writes that an operator needs for a warm sandbox.
 async fn furnish_one(client: &Client, name: &str, pool: &Value) -> Result<Value> {
     let path = objects::sandboxes();
     let object = objects::warm_sandbox(name, pool);
@@ -128,7 +129,7 @@ async fn furnish_one(client: &Client, name: &str, pool: &Value) -> Result<Value>
     send(client, Method::PATCH, &of_status, Load::Merge(&status)).await?.object("writing a status")
 }
 
-/// What a controller has to write for a claim.
+/// The writes of a controller for a claim.
 async fn serve(client: &Client, (claim, uid): (&str, &str), sandbox: &str, marks: bool) -> Result<()> {
     let of_claim = format!("{}/{claim}", objects::claims());
     let of_sandbox = format!("{}/{sandbox}", objects::sandboxes());
@@ -143,7 +144,7 @@ async fn serve(client: &Client, (claim, uid): (&str, &str), sandbox: &str, marks
             "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxClaim", "name": claim, "uid": uid,
             "controller": true, "blockOwnerDeletion": true,
         }],
-        // As the operator does with a Sandbox that nobody else has written to.
+        // The operator does the same with a Sandbox that has no other writer.
         "managedFields": [{}],
     } });
     let mark = async {

@@ -1,4 +1,4 @@
-//! Claims: on a full pool at once or at a rate, on an empty pool, coming and going.
+//! The benchmarks of claims: on a full pool at once or at a rate, on an empty pool, and with deletions.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use crate::tracker::{ClaimTracker, Outcome};
 use crate::usage::{self, Sample, Sampler};
 use crate::watch::Watch;
 
-/// From everything being prepared to the first arrival.
+/// The time from the end of the preparation to the first arrival.
 pub(super) const LEAD: Duration = Duration::from_millis(300);
-/// What settling before a run may take.
+/// The longest time for settling before a run.
 const SETTLE: Duration = Duration::from_secs(30);
 
 /// Claims on a pool that was filled beforehand.
@@ -39,7 +39,7 @@ pub(super) async fn warm(
     measure(&mut environment, common, schedule, None).await
 }
 
-/// Fills the pool and lets everything come to rest.
+/// Fills the pool and waits until all work is done.
 pub(super) async fn prepare(environment: &mut Environment<'_>, common: &Common, pool: u32) -> Result<()> {
     environment.pool(pool, common).await?;
     environment.full(pool).await?;
@@ -50,7 +50,7 @@ pub(super) async fn prepare(environment: &mut Environment<'_>, common: &Common, 
     Ok(())
 }
 
-/// Claims on a pool that has nothing and wants nothing.
+/// Claims on an empty pool of size zero.
 pub(super) async fn cold(context: &mut RunContext<'_>, common: &Common, schedule: Schedule) -> Result<Measured> {
     let mut environment = context.open(common, u32::try_from(schedule.len()).unwrap_or(u32::MAX)).await?;
     environment.pool(0, common).await?;
@@ -58,7 +58,7 @@ pub(super) async fn cold(context: &mut RunContext<'_>, common: &Common, schedule
     measure(&mut environment, common, schedule, None).await
 }
 
-/// Claims that are deleted again while others come.
+/// Claims that are deleted while others are created.
 pub(super) async fn churn(
     context: &mut RunContext<'_>,
     common: &Common,
@@ -73,8 +73,8 @@ pub(super) async fn churn(
     measure(&mut environment, common, schedule, Some(lifetime)).await
 }
 
-/// Puts the load on and measures it. With a `lifetime`, a claim is deleted so long after it is Ready; without, all are
-/// at the end.
+/// Applies the load and measures it. With a `lifetime`, a claim is deleted this long after it is Ready. Without it, all
+/// claims are deleted at the end.
 pub(super) async fn measure(
     environment: &mut Environment<'_>,
     common: &Common,
@@ -122,7 +122,7 @@ pub(super) async fn measure(
     Ok(measured)
 }
 
-/// What the client saw.
+/// Sets the figures that the client measured.
 pub(super) fn told(measured: &mut Measured, outcome: &Outcome) {
     measured.set("claims", outcome.claims);
     measured.number("offered_rate", outcome.offered);
@@ -139,7 +139,7 @@ pub(super) fn told(measured: &mut Measured, outcome: &Outcome) {
     measured.latencies.clone_from(&outcome.latencies);
 }
 
-/// What it took of the machine.
+/// Sets the figures of the machine's usage.
 pub(super) fn used(measured: &mut Measured, (before, after): (&Moment, &Moment), samples: &[Sample], count: usize) {
     let role = measured.who.role();
     let spent = usage::spent(&before.usage, &after.usage);
@@ -155,11 +155,11 @@ struct Span<'a> {
     tracker: &'a Arc<ClaimTracker>,
     before: &'a Moment,
     after: &'a Moment,
-    /// The board's start on the audit log's clock.
+    /// The tracker's start on the audit log's clock.
     wall: Timestamp,
 }
 
-/// Deletes the claims, and counts what was written and reconciled from the first creation to the last deletion.
+/// Deletes the claims, and counts the writes and the reconciles from the first creation to the last deletion.
 async fn counted(
     environment: &mut Environment<'_>,
     common: &Common,
@@ -207,7 +207,8 @@ async fn counted(
     Ok(())
 }
 
-/// Deletes what claims there are and waits until their sandboxes are gone and all is quiet; says whether it came to that.
+/// Deletes the existing claims, and waits until their sandboxes are deleted and there are no more writes. Returns
+/// whether that happened.
 pub(super) async fn drain(
     environment: &mut Environment<'_>,
     tracker: &Arc<ClaimTracker>,

@@ -1,4 +1,5 @@
-//! Two replicas, and the leader is killed while claims come: how long claims wait, and that none is lost.
+//! Two replicas, of which the leader is killed while claims are created: the waiting time of the claims, and the number
+//! of lost ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,7 +84,7 @@ pub(super) async fn run(
     measured.number("first_ready_after_s", waiting.iter().filter_map(|c| c.ready).min().map(seconds));
     measured.number("all_ready_after_s", waiting.iter().filter_map(|c| c.ready).max().map(seconds));
     measured.set("lease_s", vec![duration, deadline, retry]);
-    // The second replica's: the first one ended.
+    // The figures of the second replica, because the first one has ended.
     let second = format!("{} 2", environment.who.role());
     let used = |sample: Option<&Sample>| Some(sample?.usage.get(&second)?.cpu_s);
     let spent = used(samples.last()).zip(used(samples.first())).map(|(after, before)| after - before);

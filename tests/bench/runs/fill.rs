@@ -1,4 +1,4 @@
-//! A pool from nothing to N: how fast sandboxes are made.
+//! A pool that grows from zero to N: the rate at which sandboxes are created.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,12 +19,12 @@ use crate::tracker::ms;
 use crate::usage::Sampler;
 use crate::watch::{Event, Watch};
 
-/// No sandbox became Ready for so long: no more will.
+/// If no sandbox becomes Ready for this time, no more will.
 const STALLED: Duration = Duration::from_secs(60);
-/// What settling may take.
+/// The longest time for settling.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// When each sandbox was first seen, and first seen Ready.
+/// The time of the first event of each sandbox, and of its first event with Ready.
 type Seen = HashMap<String, (Instant, Option<Instant>)>;
 
 pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, sandboxes: u32) -> Result<Measured> {

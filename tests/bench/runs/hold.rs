@@ -1,4 +1,5 @@
-//! N sandboxes that nobody uses: memory, processor and watch traffic at rest, a scrape, and a start among them.
+//! N unused sandboxes: memory, processor time and watch traffic at rest, a scrape, and a start of the operator with all
+//! of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,11 +22,11 @@ use crate::tracker::ms;
 use crate::usage::{self, Sampler, Watched};
 use crate::watch::Watch;
 
-/// What settling may take: a resync of everything is not waited for.
+/// The longest time for settling. It does not include a full resync.
 const SETTLE: Duration = Duration::from_secs(60);
-/// Scrapes of the metrics, of which the median counts.
+/// The number of scrapes of the metrics. The median is reported.
 const SCRAPES: usize = 7;
-/// How a controller may end before it is killed.
+/// The time that a controller has to end before it is killed.
 const GRACE: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(
@@ -34,7 +35,7 @@ pub(super) async fn run(
     sandboxes: u32,
     rest: Duration,
 ) -> Result<Measured> {
-    // Nobody counts writes here, and at tens of thousands the log is hundreds of megabytes.
+    // Writes are not counted here, and with tens of thousands of sandboxes the log has hundreds of megabytes.
     let common = Common { no_audit: true, ..common.clone() };
     let mut environment = context.open(&common, sandboxes).await?;
     environment.pool(sandboxes, &common).await?;
@@ -62,11 +63,11 @@ async fn settled(environment: &mut Environment<'_>) -> Result<()> {
     let (changed, mut changes) = tokio::sync::mpsc::unbounded_channel();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(watch.follow(move |_| {
-        // Nobody listens any more when the wait is over.
+        // The receiver is closed when the wait is over.
         let _ = changed.send(());
     }));
     let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {} };
-    // Whoever goes on for longer is measured as it is.
+    // A controller that continues for longer is measured as it is.
     let _ = tokio::time::timeout(SETTLE, quiet).await;
     Ok(())
 }
@@ -95,14 +96,14 @@ async fn at_rest(environment: &Environment<'_>, measured: &mut Measured, rest: D
     Ok(())
 }
 
-/// Bytes of watch events that the API server has sent to anybody.
+/// The number of bytes of watch events that the API server has sent to all clients.
 async fn watch_bytes(environment: &Environment<'_>) -> Result<Option<f64>> {
     let reply = send(&environment.client, Method::GET, "/metrics", Load::Empty).await?;
     let text = String::from_utf8_lossy(&reply.body).into_owned();
     Ok(Scrape::from_text(text).sum("apiserver_watch_events_sizes_sum", &[]))
 }
 
-/// Objects that watches have brought to the controller; ours counts them.
+/// The number of objects that watches have delivered to the controller. Only our operator counts them.
 async fn watch_events(environment: &Environment<'_>) -> Result<Option<f64>> {
     let Some(replica) = environment.replicas.first() else { return Ok(None) };
     Ok(Scrape::of(&replica.metrics).await?.sum("paddock_watch_events_total", &[]))
@@ -121,12 +122,12 @@ async fn scraped(environment: &Environment<'_>, measured: &mut Measured) -> Resu
     Ok(())
 }
 
-/// Ends the controller and starts it again, with everything there.
+/// Ends the controller and starts it again while all sandboxes exist.
 async fn restarted(environment: &Environment<'_>, measured: &mut Measured) -> Result<()> {
     let Some(replica) = environment.replicas.first() else { return Ok(()) };
     say(&format!("{}: starting it again", environment.who.title()));
     replica.process.signal(Signal::Terminate).await?;
-    // One that does not end is killed by the restart.
+    // A controller that does not end is killed by the restart.
     let _ = tokio::time::timeout(GRACE, replica.process.wait()).await;
     replica.process.restart().await?;
     let role = environment.who.role();
@@ -136,7 +137,7 @@ async fn restarted(environment: &Environment<'_>, measured: &mut Measured) -> Re
     if environment.who == Who::Paddock {
         measured.number("start_leads_s", Some((ready + replica.leads().await?).as_secs_f64()));
     }
-    // What it does first among so many, it does now.
+    // The first work after the start happens in this time.
     tokio::time::sleep(Duration::from_secs(5)).await;
     measured.number("start_rss_mb", usage::peak(&sampler.end(), role));
     Ok(())

@@ -1,4 +1,4 @@
-//! The benchmarks: what each puts on a stage, and what it measures there.
+//! The benchmarks: the environment of each, and its measurements.
 
 mod bare;
 mod claims;
@@ -19,15 +19,15 @@ use crate::controller::Who;
 use crate::environment::{Environment, Setup};
 use crate::report::Measured;
 
-/// Where a run happens and who is measured.
+/// The cluster of a run, and the controller that is measured.
 pub(crate) struct RunContext<'a> {
-    /// Holds the cluster, so that whoever owns it can end it.
+    /// The slot for the cluster, so that its owner can end the cluster.
     pub(crate) slot: &'a mut Option<AnyCluster>,
-    /// Our operator's binary, where it was built.
+    /// Our operator's binary, if it was built.
     pub(crate) program: Option<&'a Path>,
-    /// Who is measured.
+    /// The controller that is measured.
     pub(crate) who: Who,
-    /// Writes that the bare client does for a claim: two or three.
+    /// The number of writes that the bare client does for a claim: two or three.
     pub(crate) bare_writes: u8,
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn run(command: &Command, mut context: RunContext<'_>) -> Resul
     }
 }
 
-/// The arrivals of a benchmark that a bare client can do as well, and the pool that its claims need.
+/// The arrivals of a benchmark that a bare client can run too, and the size of the pool for its claims.
 fn load(command: &Command) -> Option<(Schedule, u32)> {
     let steady = |rate: f64, seconds: u32, seed| arrivals::poisson(rate, arrivals::count(rate, seconds), seed);
     match command {
@@ -90,7 +90,8 @@ fn load(command: &Command) -> Option<(Schedule, u32)> {
         Command::ClaimsSustained { arrivals: Arrivals { rate, seconds }, common } => {
             let schedule = steady(*rate, *seconds, common.seed);
             let all = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
-            // With refill: what is claimed in five seconds, which is several times what a refill takes.
+            // With a refill, the pool has the sandboxes for five seconds of claims, which is several times the duration
+            // of a refill.
             let some = (rate * 5.0).ceil().max(50.0) as u32;
             Some((schedule, common.pool_size.unwrap_or(if common.no_refill { all } else { some.min(all) })))
         }

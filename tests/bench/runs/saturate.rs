@@ -1,4 +1,4 @@
-//! The highest rate of claims with refill: rounds, each faster, until one does not pass.
+//! The highest rate of claims with a refill: each round is faster, until one fails.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -10,24 +10,24 @@ use crate::progress::say;
 use crate::report::Measured;
 use crate::stats::round;
 
-/// How the rounds go.
+/// The parameters of the rounds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Steps {
-    /// Claims a second in the first.
+    /// Claims per second in the first round.
     pub(super) rate: f64,
-    /// How long each takes.
+    /// The duration of each round in seconds.
     pub(super) seconds: u32,
-    /// How much faster the next is.
+    /// The factor by which the rate grows.
     pub(super) factor: f64,
-    /// What 99 of 100 claims have to stay below, in milliseconds.
+    /// The limit in milliseconds that 99 of 100 claims have to stay below.
     pub(super) limit: f64,
 }
 
-/// What no API server of this kind takes: the rounds end there at the latest.
+/// More than any API server of this kind can handle. The rounds end at this rate at the latest.
 const FASTEST: f64 = 2000.0;
-/// Claims a second that there are nodes for.
+/// The rate in claims per second for which there are enough nodes.
 const LIKELY: u32 = 200;
-/// Ready sandboxes at the start of each round, unless told.
+/// Ready sandboxes at the start of each round, unless a flag sets the number.
 const POOL: u32 = 200;
 
 pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, steps: Steps) -> Result<Measured> {
@@ -71,7 +71,7 @@ pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, steps: St
     Ok(best)
 }
 
-/// Why a round does not pass.
+/// The reason for which a round fails.
 fn fails(round: &Measured, limit: f64) -> Option<String> {
     let number = |name: &str| round.figures.get(name).and_then(Value::as_u64).unwrap_or(0);
     let p99 = round.figures.get("ready_ms").and_then(|ready| ready["p99"].as_f64());
