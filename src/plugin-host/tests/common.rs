@@ -1,6 +1,7 @@
 //! A host, questions and requests that the tests share.
 
 use std::collections::BTreeMap;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -33,6 +34,23 @@ pub(crate) fn load(host: &Host, name: &str, component: &[u8]) -> Plugin {
 
 pub(crate) fn ask(plugin: &PluginRef, settings: &str, question: Question) -> PluginRequest {
     PluginRequest { binding: "test".into(), plugin: plugin.clone(), settings: settings.into(), question }
+}
+
+/// Calls a probe until another call has the only instance of the host, for which the probe waits in vain. `None` if the other
+/// call has ended before: a busy machine may run one after the other.
+pub(crate) fn until_busy<T>(
+    host: &Host,
+    probe: &PluginRequest,
+    now: Timestamp,
+    call: &ScopedJoinHandle<'_, T>,
+) -> Option<Failure> {
+    loop {
+        match host.ask(probe, now) {
+            Ok(_) if call.is_finished() => return None,
+            Ok(_) => {}
+            Err(failure) => return Some(failure),
+        }
+    }
 }
 
 /// Asks the misbehaving guest one question. `mode` selects the misbehaviour.

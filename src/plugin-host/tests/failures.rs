@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use paddock_core::question::{FailureKind, Hook, PluginRef};
 use paddock_plugin_host::{Host, HostConfig, Limits, QuarantinePolicy, Source};
 
-use crate::common::{ask, config, host, load, misbehave, now, question};
+use crate::common::{ask, config, host, load, misbehave, now, question, until_busy};
 
 /// Checks that a call fails in this way, and that the same host answers the next question.
 fn check(hook: Hook, mode: &str, kind: FailureKind, message: &str) {
@@ -110,17 +110,24 @@ fn question_waits_until_its_deadline_for_a_free_instance() {
     };
     let component = paddock_guests::MISBEHAVE;
     let slow = host.load(Source { name: "slow", component, limits: limits(700) }).unwrap();
-    let quick = host.load(Source { name: "quick", component, limits: limits(50) }).unwrap();
-    std::thread::scope(|scope| {
-        let spinning = scope.spawn(|| host.ask(&ask(&slow.plugin, r#"{"mode":"spin"}"#, question(Hook::Idle)), now()));
-        std::thread::sleep(Duration::from_millis(200));
-        let behave = ask(&quick.plugin, r#"{"mode":"behave"}"#, question(Hook::Idle));
-        let failure = host.ask(&behave, now()).unwrap_err();
-        assert_eq!(failure.kind, FailureKind::Deadline);
-        assert_eq!(failure.message, "every instance was busy until the deadline");
-        assert_eq!(spinning.join().unwrap().unwrap_err().kind, FailureKind::Deadline);
-        assert!(host.ask(&behave, now()).is_ok(), "quarantined for what was not its own failure");
+    let quick = host.load(Source { name: "quick", component, limits: limits(250) }).unwrap();
+    let behave = ask(&quick.plugin, r#"{"mode":"behave"}"#, question(Hook::Idle));
+    // Until the two calls meet; an hour later the plugin that spins has left its quarantine.
+    let mut hours = (0..).map(|hour| now() + Duration::from_secs(3600 * hour));
+    let failure = std::thread::scope(|scope| {
+        hours.find_map(|now| {
+            let spin = ask(&slow.plugin, r#"{"mode":"spin"}"#, question(Hook::Idle));
+            let host = &host;
+            let spinning = scope.spawn(move || host.ask(&spin, now));
+            let failure = until_busy(host, &behave, now, &spinning);
+            assert_eq!(spinning.join().unwrap().unwrap_err().kind, FailureKind::Deadline);
+            failure
+        })
     });
+    let failure = failure.unwrap();
+    assert_eq!(failure.kind, FailureKind::Deadline);
+    assert_eq!(failure.message, "every instance was busy until the deadline");
+    assert!(host.ask(&behave, now()).is_ok(), "quarantined for what was not its own failure");
 }
 
 #[test]

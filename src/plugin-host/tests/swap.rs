@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use paddock_core::question::{Answer, FailureKind, Hook};
-use paddock_plugin_host::{Limits, Source};
+use paddock_plugin_host::{Host, HostConfig, Limits, Source};
 
-use crate::common::{ask, host, load, now, question};
+use crate::common::{ask, config, host, load, now, question, until_busy};
 
 #[test]
 fn components_of_one_name_are_loaded_side_by_side() {
@@ -24,12 +24,17 @@ fn components_of_one_name_are_loaded_side_by_side() {
 
 #[test]
 fn running_call_finishes_on_the_plugin_that_it_began_with() {
-    let host = host();
-    let limits = Some(Limits { fuel: Limits::MAX.fuel, deadline: Duration::from_millis(800), ..Limits::default() });
-    let old = host.load(Source { name: "old", component: paddock_guests::MISBEHAVE, limits }).unwrap().plugin;
+    let host = Host::new(HostConfig { concurrency: 1, ..config() }).unwrap();
+    let limits = |milliseconds| {
+        Some(Limits { fuel: Limits::MAX.fuel, deadline: Duration::from_millis(milliseconds), ..Limits::default() })
+    };
+    let component = paddock_guests::MISBEHAVE;
+    let old = host.load(Source { name: "old", component, limits: limits(800) }).unwrap().plugin;
+    let probe = host.load(Source { name: "probe", component, limits: limits(250) }).unwrap().plugin;
+    let probe = ask(&probe, r#"{"mode":"behave"}"#, question(Hook::Idle));
     std::thread::scope(|scope| {
         let calling = scope.spawn(|| host.ask(&ask(&old, r#"{"mode":"spin"}"#, question(Hook::Idle)), now()));
-        std::thread::sleep(Duration::from_millis(200));
+        let _ = until_busy(&host, &probe, now(), &calling);
         host.unload(&old);
         load(&host, "new", paddock_guests::POOL_FIXED);
         // The call's own deadline stopped it, and not the removal of the plugin.
