@@ -40,7 +40,7 @@ async fn every_overlay_is_what_the_command_prints() {
     ] {
         let rendered = setup.cluster.kubectl().run(&["kustomize", folder], None).await.expect("kustomize");
         let printed = std::process::Command::new(&paddock)
-            .args(["manifests", "--shape", shape])
+            .args(["manifests", "--surface", shape])
             .output()
             .expect("paddock manifests");
         assert!(printed.status.success());
