@@ -1,19 +1,19 @@
-//! The reference of the API, made from the definitions in `crds/`.
+//! The reference of the API, generated from the CRDs in `crds/`.
 //!
-//! `cargo xtask api-reference` writes it, and `UPDATE=1 cargo test -p paddock-xtask` too. A type of Kubernetes is linked to
-//! its own reference, not unrolled.
+//! `cargo xtask api-reference` and `UPDATE=1 cargo test -p paddock-xtask` write it. A type of Kubernetes becomes a link
+//! to its own reference, and its fields are not listed.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
 use crate::tree::Tree;
 
-/// Where the reference is.
+/// The path of the reference.
 pub const FILE: &str = "docs/api-reference.md";
 
 const KUBERNETES: &str = "https://kubernetes.io/docs/reference/kubernetes-api";
 
-/// Kubernetes' types inside ours: the properties by which each is known, its name, and where its reference is.
+/// The types of Kubernetes inside ours: the properties that identify each, its name, and the page of its reference.
 const EMBEDDED: [(&[&str], &str, &str); 6] = [
     (&["containers", "restartPolicy", "volumes"], "PodSpec", "workload-resources/pod-v1/#PodSpec"),
     (
@@ -41,10 +41,10 @@ A kind of Kubernetes inside a field, such as a PodSpec, is linked to its own ref
 `list[].field`, and that of a map's values `map{}.field`. All versions of a kind have the same fields.
 ";
 
-/// The reference of the definitions in a tree.
+/// The reference of the CRDs in a tree.
 ///
 /// # Errors
-/// When a definition cannot be read, or when its versions differ.
+/// Returns an error if a CRD cannot be read, or if its versions differ.
 pub fn generate(tree: &Tree) -> Result<String> {
     let mut definitions = Vec::new();
     for (path, text) in tree.below("crds").filter(|(path, _)| path.ends_with(".yaml")) {
@@ -54,7 +54,7 @@ pub fn generate(tree: &Tree) -> Result<String> {
         }
     }
     ensure!(!definitions.is_empty(), "there is no definition in crds/");
-    // Sandbox first, then upstream's shape of the others, then the seed's.
+    // The order is the Sandbox, then the other kinds in the upstream shape, and then the seed shape.
     definitions.sort_by_key(|d| (order(d), text(&d["spec"]["names"]["kind"]).to_owned()));
     let mut reference = INTRODUCTION.to_owned();
     reference += "\n| kind | group | versions | shape |\n|---|---|---|---|\n";
@@ -129,7 +129,7 @@ fn of_kind(definition: &Value) -> Result<String> {
     Ok(text)
 }
 
-/// The rows and rules of a part of a kind.
+/// The rows and the rules of one part of a kind.
 #[derive(Default)]
 struct Found {
     rows: Vec<String>,
@@ -137,7 +137,7 @@ struct Found {
 }
 
 impl Found {
-    /// The fields of an object, and of the objects in them.
+    /// Adds the fields of an object, and of the objects in it.
     fn fields(&mut self, path: &str, schema: &Value) {
         let required: Vec<&str> = list(&schema["required"]).iter().map(text).collect();
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -155,7 +155,7 @@ impl Found {
         }
         notes.extend(limits(schema));
         notes.retain(|note| !note.is_empty());
-        // The rules of a field and of its items stand in the list below: they may hold a `|`.
+        // The rules of a field and of its items are in the list below the table, because they may contain a `|`.
         self.rules(path, schema);
         self.rows.push(format!("| `{path}` | {} | {} |\n", kind(schema), notes.join(" ").replace('|', "\\|")));
         if embedded(schema).is_some() {
@@ -174,14 +174,14 @@ impl Found {
         for rule in list(&schema["x-kubernetes-validations"]) {
             let expression = text(&rule["rule"]);
             let message = rule["message"].as_str().or(rule["messageExpression"].as_str()).unwrap_or("no message");
-            // A longer one is for a program to read: it is in crds/.
+            // A longer expression is for programs. It is in crds/.
             let expression = if expression.len() > 120 { String::new() } else { format!(" (`{expression}`)") };
             self.rules.push(format!("- `{path}`: {message}{expression}\n"));
         }
     }
 }
 
-/// The type of a field, with a link if it is one of Kubernetes.
+/// The type of a field, with a link if it is a type of Kubernetes.
 fn kind(schema: &Value) -> String {
     if let Some((name, page)) = embedded(schema) {
         let page = if page.starts_with("https:") { page.to_owned() } else { format!("{KUBERNETES}/{page}") };
@@ -205,7 +205,7 @@ fn embedded(schema: &Value) -> Option<(&'static str, &'static str)> {
     EMBEDDED.iter().find(is_it).map(|(_, name, page)| (*name, *page))
 }
 
-/// What a value must be, but for its type and rules.
+/// The limits of a value, except for its type and its rules.
 fn limits(schema: &Value) -> Vec<String> {
     let mut notes = Vec::new();
     let values: Vec<&str> = list(&schema["enum"]).iter().map(text).collect();
@@ -229,7 +229,7 @@ fn limits(schema: &Value) -> Vec<String> {
     notes
 }
 
-/// A bound: it is written as a floating-point number.
+/// A limit, which is stored as a floating-point number.
 fn number(value: &Value) -> Option<String> {
     value.as_f64().map(|number| number.to_string())
 }

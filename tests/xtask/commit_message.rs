@@ -1,14 +1,14 @@
 //! The rules of a commit message: `area: imperative title`, at most 72 characters, and a body that says why.
 
-/// The longest that a title may be.
+/// The maximum length of a title.
 const LONGEST: usize = 72;
 
-/// What is wrong with a message; lines that begin with `#` are git's.
+/// The faults of a message. Lines that begin with `#` are git's.
 #[must_use]
 pub fn faults(message: &str) -> Vec<String> {
     let mut lines = message.lines().filter(|line| !line.starts_with('#'));
     let title = lines.next().unwrap_or_default().trim_end();
-    // Git's own words.
+    // Git generates these titles.
     if title.starts_with("Merge ") || title.starts_with("Revert \"") {
         return Vec::new();
     }
@@ -40,12 +40,13 @@ pub fn faults(message: &str) -> Vec<String> {
     faults
 }
 
-/// A title begins with a verb in the imperative: as far as a program can tell, with no article and no other form.
+/// A title begins with a verb in the imperative. A program can only check that the title does not begin with an article
+/// or another verb form.
 fn imperative(text: &str) -> Option<String> {
     const NOT_VERBS: [&str; 14] =
         ["a", "an", "the", "what", "who", "how", "when", "where", "this", "these", "it", "no", "one", "all"];
     let first = text.split_whitespace().next().unwrap_or_default().to_lowercase();
-    // As in "pass", "address", "focus"; "need", "embed", "feed"; "bring".
+    // Base forms such as "pass", "address" and "focus", "need", "embed" and "feed", and "bring".
     let is_base = |ends: &[&str]| ends.iter().any(|end| first.ends_with(end));
     let other_form = (first.ends_with("ing") && !["bring", "ring", "string", "ping"].contains(&first.as_str()))
         || (first.ends_with("ed") && !is_base(&["eed", "bed", "shed"]))

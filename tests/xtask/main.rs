@@ -1,4 +1,4 @@
-//! `cargo xtask`: checks the source tree and commit messages, and writes the documents that are made from code.
+//! `cargo xtask`: checks the source tree and commit messages, and writes the documents that are generated from code.
 
 use std::fs;
 use std::io::Read as _;
@@ -21,17 +21,17 @@ struct Arguments {
 enum Task {
     /// Check the source tree
     Tidy {
-        /// Print the names of the checks, and what they say
+        /// Print the names and the descriptions of the checks
         #[arg(long)]
         list: bool,
-        /// Run only the checks whose name holds one of these
+        /// Run only the checks whose name contains one of these words
         names: Vec<String>,
     },
-    /// Write docs/api-reference.md from the definitions in crds/
+    /// Write docs/api-reference.md from the CRDs in crds/
     ApiReference,
     /// Check one commit message
     CommitMsg {
-        /// The file that holds it; - for standard input
+        /// The file with the message, or - for standard input
         file: PathBuf,
     },
     /// Check the messages of the commits since the one in commit-rules-since
@@ -83,7 +83,7 @@ fn message(file: &Path) -> Result<bool> {
     Ok(faults.is_empty())
 }
 
-/// The commits after the one that introduced the rules: older ones are as they are.
+/// Checks the commits after the one that introduced the rules. Older commits are not checked.
 fn commits() -> Result<bool> {
     let since = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("commit-rules-since"))?;
     let range = format!("{}..HEAD", since.trim());

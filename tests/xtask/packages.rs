@@ -8,13 +8,13 @@ use cargo_metadata::{DependencyKind, MetadataCommand, TargetKind};
 /// A member of the workspace.
 #[derive(Clone, Debug, Default)]
 pub struct Package {
-    /// Its name.
+    /// The name of the member.
     pub name: String,
-    /// Its folder, from the root of the repository.
+    /// The folder of the member, from the root of the repository.
     pub folder: String,
     /// The root files of its library, programs and build script, from the root of the repository.
     pub roots: Vec<String>,
-    /// What it depends on.
+    /// The dependencies of the member.
     pub dependencies: Vec<Dependency>,
 }
 
@@ -23,31 +23,31 @@ pub struct Package {
 pub struct Dependency {
     /// The name of the package.
     pub name: String,
-    /// What needs it.
+    /// The part of the member that needs the package.
     pub usage: Usage,
-    /// The features that are asked for.
+    /// The requested features.
     pub features: Vec<String>,
-    /// Whether its default features are asked for.
+    /// Whether the default features are requested.
     pub default_features: bool,
     /// Whether it is needed on some platforms only.
     pub conditional: bool,
 }
 
-/// What needs a dependency.
+/// The part of a member that needs a dependency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
     /// The crate itself.
     Code,
-    /// Its tests, examples and benchmarks.
+    /// The tests, examples and benchmarks.
     Tests,
-    /// Its build script.
+    /// The build script.
     Build,
 }
 
-/// The members of a workspace; `cargo metadata` asks no registry for them.
+/// The members of a workspace. `cargo metadata` needs no registry for them.
 ///
 /// # Errors
-/// When cargo cannot read the workspace.
+/// Returns an error if cargo cannot read the workspace.
 pub fn members(root: &Path) -> Result<Vec<Package>> {
     let mut command = MetadataCommand::new();
     command.manifest_path(root.join("Cargo.toml")).no_deps().other_options(["--offline".to_owned()]);

@@ -1,4 +1,5 @@
-//! What the checks look at: the text of the repository, the members of the workspace, and the modules of the crates in `src/`.
+//! The input of the checks: the text of the repository, the members of the workspace, and the modules of the crates in
+//! `src/`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,48 +10,48 @@ use crate::packages::{Package, members};
 use crate::rust::Program;
 use crate::tree::Tree;
 
-/// A repository, read once.
+/// A repository that was read once.
 #[derive(Debug)]
 pub struct Project {
-    /// Its files.
+    /// The files of the repository.
     pub tree: Tree,
     /// The members of its workspace.
     pub packages: Vec<Package>,
-    /// The modules of those members that are in `src/`.
+    /// The modules of the members in `src/`.
     pub program: Program,
 }
 
 impl Project {
-    /// Reads the repository that this crate is a part of.
+    /// Reads the repository of this crate.
     ///
     /// # Errors
-    /// When a file cannot be read, or is no Rust, or when cargo cannot read the workspace.
+    /// Returns an error if a file cannot be read or is not valid Rust, or if cargo cannot read the workspace.
     pub fn read() -> Result<Self> {
         let root = root();
         Self::new(Tree::read(&root)?, members(&root)?)
     }
 
-    /// A repository of these files and members.
+    /// A repository with these files and members.
     ///
     /// # Errors
-    /// When a file is no Rust.
+    /// Returns an error if a file is not valid Rust.
     pub fn new(tree: Tree, packages: Vec<Package>) -> Result<Self> {
         let shipped: Vec<Package> = packages.iter().filter(|p| p.folder.starts_with("src/")).cloned().collect();
         let program = Program::read(&tree, &shipped)?;
         Ok(Self { tree, packages, program })
     }
 
-    /// The member of this name.
+    /// The member with this name.
     #[must_use]
     pub fn package(&self, name: &str) -> Option<&Package> {
         self.packages.iter().find(|p| p.name == name)
     }
 }
 
-/// Writes the documents that are made from the repository.
+/// Writes the documents that are generated from the repository.
 ///
 /// # Errors
-/// When the files that they are made from cannot be read.
+/// Returns an error if the source files of the documents cannot be read.
 pub fn write_generated() -> Result<()> {
     let root = root();
     let reference = api_reference::generate(&Tree::read(&root.join("crds"))?.under("crds"))?;

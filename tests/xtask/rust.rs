@@ -1,6 +1,7 @@
-//! Rust sources, read as far as the checks need: which module is in which file, and which item a name stands for.
+//! Rust sources, parsed as far as the checks need: the module of each file, and the item that a name refers to.
 //!
-//! What the compiler generates (derives, `bindgen!`) is not seen. Names inside macro calls are, by their tokens.
+//! Code that the compiler generates (derives, `bindgen!`) is ignored. Names inside macro calls are found by their
+//! tokens.
 
 mod methods;
 mod modules;

@@ -8,7 +8,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use paddock_xtask::project::{Project, write_generated};
 use paddock_xtask::tidy::{self, CHECKS};
 
-/// What each check found. They share the syntax trees, which cannot go from thread to thread, so all run at once.
+/// The result of each check. The checks share the syntax trees, which cannot be sent between threads, so all checks run
+/// together.
 type Found = Result<BTreeMap<&'static str, Result<(), String>>, String>;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! The checks of the source tree, by name. Those that ARCHITECTURE.md names beside its invariants are among them.
+//! The checks of the source tree, by name. ARCHITECTURE.md names some of them beside its invariants.
 
 use anyhow::{Context, Result};
 
@@ -18,15 +18,15 @@ mod rights;
 /// A check of the source tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Check {
-    /// Its name, as ARCHITECTURE.md and `cargo test` use it.
+    /// The name, as ARCHITECTURE.md and `cargo test` use it.
     pub name: &'static str,
-    /// What holds if it passes.
+    /// The statement that is true if the check passes.
     pub about: &'static str,
-    /// Finds faults: a line for each.
+    /// Returns one line for each fault.
     pub run: fn(&Project) -> Result<Vec<String>>,
 }
 
-/// Every check.
+/// All checks.
 pub const CHECKS: &[Check] = &[
     Check { name: "no_source_file_is_too_long", about: "A source file has at most 500 lines.", run: files::length },
     Check { name: "every_source_file_says_what_it_is_for", about: "A Rust file begins with //!.", run: files::purpose },
@@ -125,7 +125,7 @@ pub const CHECKS: &[Check] = &[
 /// Runs one check.
 ///
 /// # Errors
-/// The faults that it finds, or why it cannot look.
+/// Returns the faults that the check finds, or the reason for which it could not run.
 pub fn run(check: &Check, project: &Project) -> Result<()> {
     let faults = (check.run)(project).with_context(|| check.name)?;
     anyhow::ensure!(faults.is_empty(), "{}\n{}", check.about, faults.join("\n"));

@@ -1,4 +1,5 @@
-//! The files of the repository as text, read once, so that a check is a function of text and a unit test needs no files.
+//! The files of the repository as text, which is read once. A check is a function of text, so a unit test needs no
+//! files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Folders that hold what tools make, not what people write.
+/// Folders with generated files.
 const SKIPPED: [&str; 3] = ["target", ".git", "node_modules"];
 
 /// Text files by their path from the root, with `/` between folders.
@@ -19,7 +20,7 @@ impl Tree {
     /// Reads every text file below a folder.
     ///
     /// # Errors
-    /// When a folder or file cannot be read.
+    /// Returns an error if a folder or a file cannot be read.
     pub fn read(root: &Path) -> Result<Self> {
         let (mut files, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
         while let Some(folder) = folders.pop() {
@@ -40,7 +41,7 @@ impl Tree {
         Ok(Self { files })
     }
 
-    /// The same files, in a folder.
+    /// The same files inside a folder.
     #[must_use]
     pub fn under(self, folder: &str) -> Self {
         self.files.into_iter().map(|(path, text)| (format!("{folder}/{path}"), text)).collect()
@@ -55,30 +56,30 @@ impl Tree {
     /// The text of a file that must exist.
     ///
     /// # Errors
-    /// When there is no such file.
+    /// Returns an error if the file does not exist.
     pub fn required(&self, path: &str) -> Result<&str> {
         self.text(path).with_context(|| format!("there is no {path}"))
     }
 
-    /// Whether a file, or a folder with a file in it, has this path.
+    /// Whether this is the path of a file, or of a folder with a file in it.
     #[must_use]
     pub fn has(&self, path: &str) -> bool {
         path.is_empty() || self.files.contains_key(path) || self.below(path).next().is_some()
     }
 
-    /// Every file, by path.
+    /// All files by path.
     pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// Every file below a folder.
+    /// All files below a folder.
     pub fn below(&self, folder: &str) -> impl Iterator<Item = (&str, &str)> {
         let prefix = format!("{}/", folder.trim_end_matches('/'));
         let from = self.files.range(prefix.clone()..);
         from.take_while(move |(path, _)| path.starts_with(&prefix)).map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// Every file with one of these extensions.
+    /// All files with one of these extensions.
     pub fn with_extension<'a>(&'a self, extensions: &'a [&str]) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.files().filter(|(path, _)| path.rsplit_once('.').is_some_and(|(_, end)| extensions.contains(&end)))
     }

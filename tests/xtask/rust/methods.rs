@@ -1,4 +1,5 @@
-//! Methods that are defined in another file than their type: who calls one depends on that file, and no import says so.
+//! Methods that are defined in another file than their type. Their callers depend on that file, although no import
+//! shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +10,8 @@ use super::names::Name;
 use super::resolve::Target;
 
 impl Program {
-    /// Each method of an inherent `impl` apart from its type, with the module of the `impl`. Only names that a package uses
-    /// for one function are told apart, since the type of a receiver is not known.
+    /// Each method of an inherent `impl` in another file than its type, with the module of the `impl`. Only names that
+    /// a package uses for a single function are included, because the type of a receiver is unknown.
     #[must_use]
     pub fn methods_apart(&self, package: &str) -> BTreeMap<String, usize> {
         let (mut apart, mut count) = (BTreeMap::new(), BTreeMap::<String, usize>::new());

@@ -1,4 +1,5 @@
-//! The modules of a crate: followed from its root file through `mod`, as the compiler does, without what only tests compile.
+//! The modules of a crate. They are found from the root file through `mod`, as in the compiler, without code that only
+//! tests compile.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +11,25 @@ use super::names::Name;
 use crate::packages::Package;
 use crate::tree::Tree;
 
-/// The crates of a workspace, module by module.
+/// The crates of a workspace with their modules.
 #[derive(Debug, Default)]
 pub struct Program {
-    /// Every module of every crate.
+    /// All modules of all crates.
     pub modules: Vec<Module>,
     /// The library roots, by the name that code uses for the crate.
     pub(super) libraries: BTreeMap<String, usize>,
 }
 
-/// A module: a file, or a part of one.
+/// A module: a file, or a part of a file.
 #[derive(Debug)]
 pub struct Module {
     /// The name of its package.
     pub package: String,
-    /// The file that it is in.
+    /// The file of the module.
     pub file: String,
-    /// What it holds, but for what only tests compile.
+    /// The items of the module, except for those that only tests compile.
     pub items: Vec<syn::Item>,
-    /// What it imports.
+    /// The imports of the module.
     pub imports: Vec<Import>,
     pub(super) parent: Option<usize>,
     pub(super) root: usize,
@@ -36,14 +37,14 @@ pub struct Module {
     pub(super) defined: Vec<String>,
 }
 
-/// One name that a `use` brings in.
+/// One name that a `use` imports.
 #[derive(Clone, Debug)]
 pub struct Import {
-    /// What is imported; of a `*`, what is before it.
+    /// The imported name. For a `*`, it is the path before the `*`.
     pub name: Name,
-    /// The name that it gets here: `None` for `*`.
+    /// The name in this module, or `None` for `*`.
     pub alias: Option<String>,
-    /// Whether it is handed on (`pub use`).
+    /// Whether it is re-exported (`pub use`).
     pub is_reexport: bool,
 }
 
@@ -51,7 +52,7 @@ impl Program {
     /// Reads the libraries, programs and build scripts of some packages.
     ///
     /// # Errors
-    /// When a file is missing or is no Rust.
+    /// Returns an error if a file is missing or is not valid Rust.
     pub fn read(tree: &Tree, packages: &[Package]) -> Result<Self> {
         let mut program = Self::default();
         for package in packages {
@@ -80,7 +81,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads the module of a whole file; `folder` is where files of its children are.
+    /// Reads the module of a whole file. `folder` contains the files of its children.
     fn file(&self, program: &mut Program, file: &str, folder: &str, parent: Option<usize>) -> Result<usize> {
         let text = self.tree.required(file)?;
         let syntax = syn::parse_file(text).with_context(|| file.to_owned())?;
@@ -162,7 +163,7 @@ fn path_attribute(module: &syn::ItemMod) -> Option<String> {
     })
 }
 
-/// Whether an item is compiled for tests alone: `#[cfg(test)]`, `#[test]`.
+/// Whether only tests compile an item: `#[cfg(test)]` or `#[test]`.
 #[must_use]
 pub fn is_test_only(item: &syn::Item) -> bool {
     attributes(item).iter().any(|attribute| {
@@ -201,7 +202,7 @@ fn attributes(item: &syn::Item) -> &[syn::Attribute] {
     }
 }
 
-/// The names that an item defines in its module, but for modules and imports.
+/// The names that an item defines in its module, except for modules and imports.
 fn defined(item: &syn::Item) -> Vec<String> {
     match item {
         syn::Item::Const(i) => vec![i.ident.to_string()],
@@ -220,14 +221,14 @@ fn defined(item: &syn::Item) -> Vec<String> {
     }
 }
 
-/// What a macro call seems to define: each name behind a word such as `struct`.
+/// The names that a macro call seems to define: each name after a word such as `struct`.
 fn defined_by_macro(tokens: &TokenStream) -> Vec<String> {
     const WORDS: [&str; 7] = ["const", "enum", "fn", "static", "struct", "trait", "type"];
     let words = words(tokens);
     words.windows(2).filter(|pair| WORDS.contains(&pair[0].as_str())).map(|pair| pair[1].clone()).collect()
 }
 
-/// Every import in some items, those inside functions too.
+/// All imports in some items, including those inside functions.
 fn imports(items: &[syn::Item]) -> Vec<Import> {
     #[derive(Default)]
     struct Imports(Vec<Import>);
@@ -250,11 +251,11 @@ fn imports(items: &[syn::Item]) -> Vec<Import> {
     found.0
 }
 
-/// Takes the braces of a `use` apart.
+/// Expands the braces of a `use`.
 pub fn flatten(tree: &syn::UseTree, before: &Name, is_reexport: bool, found: &mut Vec<Import>) {
     let with = |ident: &syn::Ident| {
         let mut name = before.clone();
-        // `self` in braces is what stands before them.
+        // `self` in braces refers to the path before the braces.
         if ident != "self" || name.segments.is_empty() {
             name.segments.push(ident.to_string());
         }

@@ -1,4 +1,4 @@
-//! The names that a piece of code uses: paths in code, and runs of identifiers in the tokens of macro calls.
+//! The names that a piece of code uses: paths in code, and sequences of identifiers in the tokens of macro calls.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use syn::visit::{self, Visit};
 
 use super::modules::is_test_only;
 
-/// A path as it is written, without generic arguments.
+/// A path in the source, without generic arguments.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
-    /// Its segments.
+    /// The segments of the path.
     pub segments: Vec<String>,
-    /// Whether it begins with `::`, so that it names an external crate.
+    /// Whether the path begins with `::`, so that it names an external crate.
     pub is_global: bool,
 }
 
-/// Every name in some items, but for those that only tests compile, those of modules inside, and those in attributes.
+/// All names in some items, except for names in items that only tests compile, in nested modules and in attributes.
 #[must_use]
 pub fn names_in<'a>(items: impl IntoIterator<Item = &'a syn::Item>) -> BTreeSet<Name> {
     let mut collector = Collector::default();
@@ -24,7 +24,7 @@ pub fn names_in<'a>(items: impl IntoIterator<Item = &'a syn::Item>) -> BTreeSet<
         collector.visit_item(item);
     }
     let Collector { mut found, bound } = collector;
-    // A variable of that name: which of both is meant is not known, and a function is seldom called so.
+    // A variable has this name too. The code may mean either, and a function rarely has the name of a variable.
     found.retain(|name| name.segments.len() > 1 || !bound.contains(&name.segments[0]));
     found
 }
@@ -42,7 +42,7 @@ impl<'a> Visit<'a> for Collector {
         }
     }
 
-    // A module has names of its own.
+    // A nested module has its own names.
     fn visit_item_mod(&mut self, _: &'a syn::ItemMod) {}
 
     fn visit_attribute(&mut self, _: &'a syn::Attribute) {}
@@ -64,7 +64,7 @@ impl<'a> Visit<'a> for Collector {
     }
 }
 
-/// Runs of `a::b::c` in tokens.
+/// Adds the sequences `a::b::c` in tokens.
 fn names_in_tokens(tokens: &TokenStream, found: &mut BTreeSet<Name>) {
     let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
     let is_punct = |at: usize, c: char| matches!(tokens.get(at), Some(TokenTree::Punct(p)) if p.as_char() == c);

@@ -1,31 +1,31 @@
-//! Which item a name stands for, through imports and re-exports, as far as that can be said without types.
+//! The item that a name refers to, through imports and re-exports, as far as that is possible without types.
 
 use std::collections::BTreeSet;
 
 use super::modules::Program;
 use super::names::Name;
 
-/// What a name stands for.
+/// The target of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// An item of a module here; what follows it in the path (a method, a variant) is left off.
+    /// An item of a module in this workspace. The rest of the path (a method or a variant) is omitted.
     Item {
-        /// The module that defines it.
+        /// The module that defines the item.
         module: usize,
-        /// Its name.
+        /// The name of the item.
         item: String,
     },
-    /// A module here.
+    /// A module in this workspace.
     Module(usize),
-    /// The whole path of something in a crate that is not of this workspace.
+    /// The whole path of an item in a crate outside this workspace.
     External(Vec<String>),
 }
 
-/// The names that are being resolved: one that comes again leads nowhere.
+/// The names that are being resolved. A name that occurs again has no target.
 type Pending = BTreeSet<(usize, String)>;
 
 impl Program {
-    /// What a name in a module stands for; `None` for a variable, a type parameter, or what a macro made.
+    /// The target of a name in a module, or `None` for a variable, a type parameter, or an item that a macro generated.
     #[must_use]
     pub fn resolve(&self, module: usize, name: &Name) -> Option<Target> {
         self.resolve_path(module, &name.segments, name.is_global, &mut Pending::new())
@@ -70,7 +70,7 @@ impl Program {
         }
     }
 
-    /// A name as a module knows it.
+    /// The target of a single name in a module.
     fn lookup(&self, at: usize, name: &str, pending: &mut Pending) -> Option<Target> {
         if !pending.insert((at, name.to_owned())) {
             return None;
@@ -104,7 +104,8 @@ impl Program {
         None
     }
 
-    /// A crate by its name. Whether there is such a crate is not asked: a lower-case word that is nothing else is one.
+    /// The target of a crate's name. The existence of the crate is not checked: a lower-case word without another
+    /// target counts as a crate.
     fn external(&self, name: &str) -> Option<Target> {
         if let Some(root) = self.libraries.get(name) {
             return Some(Target::Module(*root));

@@ -1,8 +1,8 @@
-//! Files that import each other in a circle can only be understood together; here none do.
+//! Files that import each other in a cycle can only be understood together. This check allows no cycle.
 //!
-//! An import is a `use`, or a path in code, that leads to an item which another file of the same crate defines. Re-exports are
-//! looked through, so that `crate::Plan` is an import of the file that defines `Plan`. `mod` and `pub use` are none. A call
-//! of a method that is defined in another file than its type is an import of that file.
+//! An import is a `use`, or a path in code, that refers to an item which another file of the same crate defines.
+//! Re-exports are resolved, so `crate::Plan` is an import of the file that defines `Plan`. `mod` and `pub use` are not
+//! imports. A call of a method that is defined in another file than its type is an import of that file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,7 +13,7 @@ use petgraph::graphmap::DiGraphMap;
 use crate::project::Project;
 use crate::rust::{Name, Program, Target, names_in};
 
-/// Which files import which, with the names that they import.
+/// The imports between files, with the imported names.
 type Imports<'a> = BTreeMap<(&'a str, &'a str), BTreeSet<String>>;
 
 pub(super) fn check(project: &Project) -> Result<Vec<String>> {
@@ -57,7 +57,7 @@ fn imports(program: &Program) -> Imports<'_> {
     imports
 }
 
-/// The shortest circle among files that all reach each other, with the names that close it.
+/// The shortest cycle among files that all reach each other, with the names that close it.
 fn shortest(imports: &Imports<'_>, component: &[&str]) -> Option<String> {
     let mut members = component.to_vec();
     members.sort_unstable();
@@ -70,7 +70,7 @@ fn shortest(imports: &Imports<'_>, component: &[&str]) -> Option<String> {
     Some(format!("a circle of {} files, the shortest way round:\n{text}", component.len()))
 }
 
-/// The shortest way from a file back to itself.
+/// The shortest path from a file back to itself.
 fn way_round<'a>(imports: &Imports<'a>, component: &[&'a str], start: &'a str) -> Option<Vec<&'a str>> {
     let (mut paths, mut seen) = (VecDeque::from([vec![start]]), BTreeSet::new());
     while let Some(path) = paths.pop_front() {

@@ -1,7 +1,7 @@
 //! ARCHITECTURE.md names every file and folder of `src/`, and none that does not exist.
 //!
-//! The map is the section "Code map". A path in backquotes is from the root, or from the last crate or folder that was named
-//! before it. Tests, examples and build scripts need no entry.
+//! The map is the section "Code map". A path in backquotes starts at the root, or at the last crate or folder that was
+//! named before it. Tests, examples and build scripts need no entry.
 
 use std::collections::BTreeSet;
 
@@ -17,20 +17,20 @@ pub(super) fn check(project: &Project) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// What stands under the heading "Code map".
+/// The text under the heading "Code map".
 fn section(text: &str) -> Option<&str> {
     let behind = text.split_once("## Code map")?.1;
     Some(behind.split("\n## ").next().unwrap_or(behind))
 }
 
-/// The files and folders that a map does not name; and what it names that is not there.
+/// The files and folders that a map does not name, and the faults of the paths that do not exist.
 fn differences(tree: &Tree, map: &str) -> (Vec<String>, Vec<String>) {
     let expected = expected(tree);
     let (mut named, mut faults, mut folder) = (BTreeSet::new(), Vec::new(), String::new());
     for path in map.split('`').skip(1).step_by(2).filter(|text| text.ends_with(".rs") || text.contains('/')) {
         let is_folder = path.ends_with('/') || !path.ends_with(".rs");
         let path = path.trim_end_matches('/');
-        // From the root, from the last folder, or from a folder that this one is in.
+        // A path starts at the root, at the last folder, or at a parent of that folder.
         let bases = std::iter::successors(Some(folder.as_str()), |base| Some(base.rsplit_once('/')?.0));
         let mut places = bases.map(|base| format!("{base}/{path}")).chain([path.to_owned()]);
         let Some(found) = places.find(|place| tree.has(place) && !place.starts_with('/')) else {
@@ -42,7 +42,7 @@ fn differences(tree: &Tree, map: &str) -> (Vec<String>, Vec<String>) {
         }
         named.insert(found);
     }
-    // A module's file and its folder are one entry: either names both.
+    // A module's file and its folder count as one entry, so the map may name either.
     let is_named = |path: &String| {
         let other = path.strip_suffix(".rs").map_or_else(|| format!("{path}.rs"), str::to_owned);
         named.contains(path) || named.contains(&other)
@@ -50,7 +50,7 @@ fn differences(tree: &Tree, map: &str) -> (Vec<String>, Vec<String>) {
     (expected.into_iter().filter(|path| !is_named(path)).collect(), faults)
 }
 
-/// What a map must name: every module, and every folder that holds one.
+/// The paths that a map must name: every module, and every folder with a module.
 fn expected(tree: &Tree) -> BTreeSet<String> {
     const OMITTED: [&str; 5] = ["tests", "tests.rs", "examples", "build.rs", "mod.rs"];
     let mut expected = BTreeSet::new();

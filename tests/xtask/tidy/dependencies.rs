@@ -1,4 +1,5 @@
-//! What each crate may depend on: our own in one direction, and in the pure ones nothing that acts.
+//! The allowed dependencies of each crate: our own crates in one direction, and no crate with side effects in the pure
+//! crates.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use crate::packages::{Dependency, Package, Usage};
 use crate::project::Project;
 use crate::tree::Tree;
 
-/// Which of our crates a crate in `src/` may use. One that is not in the table may use none.
+/// The crates of ours that each crate in `src/` may use. A crate that is not in the table may use none.
 const LAYERS: [(&str, &[&str]); 7] = [
     ("paddock-api", &[]),
     ("paddock-core", &["paddock-api"]),
@@ -22,16 +23,16 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ),
 ];
 
-/// What the pure crates may use besides. None of these does I/O, keeps time or runs anything.
+/// The other crates that the pure crates may use. None of them does I/O, reads a clock or runs anything.
 const PURE: [&str; 8] = ["jiff", "json-patch", "k8s-openapi", "kube", "schemars", "serde", "serde_json", "thiserror"];
 
-/// What the tests of the pure crates may use besides.
+/// The other crates that the tests of the pure crates may use.
 const PURE_TESTS: [&str; 2] = ["proptest", "serde_yaml_ng"];
 
 /// The pure crates.
 pub(super) const PURE_CRATES: [&str; 2] = ["paddock-api", "paddock-core"];
 
-/// What the plugin host may use: no network, no runtime, no WASI. A plugin's only import is logging.
+/// The crates that the plugin host may use: no network, no runtime and no WASI. A plugin's only import is logging.
 const PLUGIN_HOST: [&str; 8] =
     ["jiff", "json-patch", "serde_json", "sha2", "thiserror", "tracing", "wasmtime", "wit-component"];
 
@@ -47,7 +48,7 @@ fn wrong_layers(packages: &[Package]) -> Vec<String> {
             faults.push(format!("{} is not in the table of layers", package.name));
             continue;
         };
-        // A crate's tests may use the crates for tests.
+        // The tests of a crate may use the crates for tests.
         let ours = package.dependencies.iter().filter(|d| d.usage != Usage::Tests && names.contains(d.name.as_str()));
         let wrong = ours.filter(|d| !allowed.contains(&d.name.as_str()));
         faults.extend(
@@ -87,7 +88,7 @@ pub(super) fn kube(project: &Project) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Features of kube that the workspace asks for would reach the core too.
+/// Features of kube that the workspace requests would also apply to the core.
 fn workspace_features(tree: &Tree) -> Result<Vec<String>> {
     let manifest: toml::Table = tree.required("Cargo.toml")?.parse()?;
     let kube = manifest.get("workspace").and_then(|w| w.get("dependencies")?.get("kube"));

@@ -1,4 +1,4 @@
-//! Links in documents lead to files and headings that exist, and the generated document is up to date.
+//! Checks that links in documents lead to existing files and headings, and that the generated document is up to date.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ fn is_elsewhere(link: &str) -> bool {
     link.contains("://") || link.starts_with("mailto:")
 }
 
-/// A path from a folder; one that begins with `/` is from the root.
+/// A path relative to a folder. A path that begins with `/` starts at the root.
 fn join(folder: &str, target: &str) -> String {
     let base = if target.starts_with('/') { "" } else { folder };
     let mut parts: Vec<&str> = base.split('/').filter(|p| !p.is_empty()).collect();
@@ -60,7 +60,7 @@ fn parse(text: &str) -> impl Iterator<Item = Event<'_>> {
     Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES)
 }
 
-/// Where links and images lead.
+/// The targets of links and images.
 fn destinations(text: &str) -> Vec<String> {
     let destination = |event| match event {
         Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => Some(dest_url.into_string()),
@@ -69,7 +69,8 @@ fn destinations(text: &str) -> Vec<String> {
     parse(text).filter_map(destination).collect()
 }
 
-/// The anchors that headings get on GitHub: lower case, without punctuation, `-` for spaces, a number behind a repetition.
+/// The anchors of headings on GitHub: lower case, without punctuation, with `-` for spaces, and with a number after a
+/// repetition.
 fn anchors(text: &str) -> BTreeSet<String> {
     let (mut found, mut heading) = (BTreeSet::new(), None::<String>);
     for event in parse(text) {

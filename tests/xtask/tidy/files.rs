@@ -1,11 +1,11 @@
-//! The length of files, and what they say first.
+//! The length of source files, and their first line.
 
 use anyhow::Result;
 
 use crate::project::Project;
 use crate::tree::Tree;
 
-/// The longest that a source file may be; half as long is better.
+/// The maximum length of a source file. Half of it is better.
 const LONGEST: usize = 500;
 
 pub(super) fn length(project: &Project) -> Result<Vec<String>> {

@@ -1,6 +1,7 @@
-//! One direction: the watch reads, a reconcile decides by the World, and the writer writes. No decision asks the API server.
+//! The one direction of the data flow: the watch reads, a reconcile decides from the World, and the writer writes. No
+//! decision asks the API server.
 //!
-//! The checks go by the names of items, not by files, so that code can move.
+//! The checks use the names of items and not of files, so that code can move.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +11,10 @@ use syn::visit::{self, Visit};
 use crate::project::Project;
 use crate::rust::{Program, Target, is_test_only, names_in};
 
-/// The crates of the operator's process that could talk to the API server.
+/// The crates of the operator's process that could communicate with the API server.
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
-/// Which items name a client of the API server, and why. No other item has a client to ask.
+/// The items that name a client of the API server, each with the reason. No other item has a client.
 const CONNECTED: [(&str, &str); 14] = [
     ("Watch", "the only reader"),
     ("Writer", "the only writer of plans"),
@@ -31,7 +32,7 @@ const CONNECTED: [(&str, &str); 14] = [
     ("note", "notes the last activity: the one write that no plan has"),
 ];
 
-/// What one needs to talk to an API server: kube's clients, or a connection of another kind.
+/// The types with which code can communicate with an API server: kube's clients, or connections of another kind.
 const CLIENTS: [&str; 12] = [
     "kube::Client",
     "kube::client::Client",
@@ -65,7 +66,7 @@ pub(super) fn connected(project: &Project) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// The items of a crate that name a client: each with its file and the client.
+/// The items of a crate that name a client, each with its file and the client.
 fn clients(program: &Program, package: &str) -> BTreeMap<String, (String, String)> {
     let mut found = BTreeMap::new();
     for (at, module) in program.package(package) {
@@ -86,7 +87,7 @@ fn clients(program: &Program, package: &str) -> BTreeMap<String, (String, String
     found
 }
 
-/// Imports by which a name could stand for a client unseen.
+/// Imports that could hide a client behind another name.
 fn hidden(program: &Program, package: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for (at, module) in program.package(package) {
@@ -101,7 +102,7 @@ fn hidden(program: &Program, package: &str) -> Vec<String> {
     faults
 }
 
-/// The name of an item; of an `impl`, that of its type.
+/// The name of an item. For an `impl`, it is the name of its type.
 fn item_name(item: &syn::Item) -> String {
     let of_type = |ty: &syn::Type| match ty {
         syn::Type::Path(path) => path.path.segments.last().map(|s| s.ident.to_string()),
@@ -120,7 +121,7 @@ fn item_name(item: &syn::Item) -> String {
     }
 }
 
-/// Who may know what a reconcile holds: each of these is looked at by [`connected`] too.
+/// The types that a reconciler may have as fields. The check [`connected`] covers each of them too.
 const RECONCILER: [&str; 6] = ["SharedWorld", "PluginClient", "Writer", "Events", "Metrics", "Traces"];
 
 pub(super) fn reconcile(project: &Project) -> Result<Vec<String>> {
@@ -142,7 +143,7 @@ fn reconciler(items: &[&syn::Item]) -> Result<Vec<String>> {
     }
     let methods = methods(items, "Reconciler");
     let reconcile = methods.get("reconcile").context("Reconciler has no fn reconcile")?;
-    // What it awaits, and what the methods await that it awaits.
+    // The methods that `reconcile` awaits, and in turn the methods that those await.
     let (mut pending, mut seen) = (vec![("reconcile", *reconcile)], BTreeSet::from(["reconcile"]));
     while let Some((name, method)) = pending.pop() {
         for awaited in awaits(&method.block) {
@@ -192,7 +193,8 @@ fn methods<'a>(items: &[&'a syn::Item], of: &str) -> BTreeMap<String, &'a syn::I
     methods
 }
 
-/// What a block awaits: `self.writer.act` of a method call, the function that a variable came from, or the code's kind.
+/// The targets of the `await`s in a block: `self.writer.act` for a method call, the function that a variable came from,
+/// or otherwise the kind of the code.
 fn awaits(block: &syn::Block) -> Vec<String> {
     #[derive(Default)]
     struct Awaits {
@@ -218,7 +220,7 @@ fn awaits(block: &syn::Block) -> Vec<String> {
     awaits.found
 }
 
-/// What an expression calls, or is: `self.writer.act`, `spawn_blocking`, `asked`.
+/// The function or the value of an expression: `self.writer.act`, `spawn_blocking` or `asked`.
 fn callee(expression: &syn::Expr) -> String {
     match expression {
         syn::Expr::MethodCall(call) => format!("{}.{}", callee(&call.receiver), call.method),
@@ -234,7 +236,7 @@ fn callee(expression: &syn::Expr) -> String {
     }
 }
 
-/// Whether `decide` is called with a variable that `self.world` gave.
+/// Whether `decide` is called with a variable that came from `self.world`.
 fn decides_by_the_world(block: &syn::Block) -> bool {
     #[derive(Default)]
     struct Decisions {
@@ -264,7 +266,7 @@ fn decides_by_the_world(block: &syn::Block) -> bool {
     decisions.found
 }
 
-/// What is done with a field of `self`: the methods that are called on it, and how often it is used in another way.
+/// The uses of a field of `self`: the methods that are called on it, and the number of other uses.
 struct Fields {
     of: &'static str,
     calls: Vec<String>,
@@ -317,7 +319,7 @@ pub(super) fn writer(project: &Project) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// The writer's client is used for nothing but `send`.
+/// The writer uses its client only for `send`.
 fn writes(items: &[&syn::Item]) -> Result<Vec<String>> {
     let mut uses = Fields { of: "client", calls: Vec::new(), others: 0 };
     let methods = methods(items, "Writer");
@@ -333,7 +335,7 @@ fn writes(items: &[&syn::Item]) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Who may name what a watch delivers: the one that takes it, and the one that gives it.
+/// The types that may name an observation of a watch: the one that receives it and the one that sends it.
 const OBSERVERS: [&str; 2] = ["SharedWorld", "Watch"];
 
 pub(super) fn observations(project: &Project) -> Result<Vec<String>> {

@@ -1,4 +1,4 @@
-//! The checks that ARCHITECTURE.md names beside its invariants: each is a test, a scenario, or a check of this crate.
+//! Checks the names in ARCHITECTURE.md beside its invariants: each is a test, a scenario, or a check of this crate.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use syn::visit::{self, Visit};
 use crate::project::Project;
 use crate::tree::Tree;
 
-/// Fewer names than this mean that the table was not found.
+/// If there are fewer names, the table was not found.
 const FEWEST: usize = 40;
 
 pub(super) fn check(project: &Project) -> Result<Vec<String>> {
@@ -26,7 +26,7 @@ pub(super) fn check(project: &Project) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// What looks like the name of a test in the last column of a numbered row.
+/// The words in the last column of numbered rows that look like names of tests.
 fn named(text: &str) -> Vec<String> {
     let is_name = |t: &&str| {
         t.matches('_').count() > 1 && t.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')

@@ -1,4 +1,5 @@
-//! What clippy forbids holds only in crates that have the workspace's lints; and what it does not know of.
+//! Checks that every crate has the workspace's lints, without which clippy forbids nothing, and checks some rules that
+//! clippy does not have.
 
 use anyhow::{Context, Result};
 use syn::visit::Visit;
@@ -6,7 +7,7 @@ use syn::visit::Visit;
 use crate::project::Project;
 use crate::tree::Tree;
 
-/// Lints that a workspace must switch on. `cargo clippy -- -D warnings` makes errors of them.
+/// The lints that a workspace must enable. `cargo clippy -- -D warnings` makes them errors.
 const LINTS: [&str; 9] = [
     "allow_attributes",
     "allow_attributes_without_reason",
@@ -25,7 +26,7 @@ pub(super) fn check(project: &Project) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Each workspace switches the lints on, and each package takes them.
+/// Each workspace enables the lints, and each package inherits them.
 fn manifests(tree: &Tree) -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for (path, text) in tree.with_extension(&["toml"]).filter(|(path, _)| path.ends_with("Cargo.toml")) {
@@ -50,9 +51,9 @@ fn manifests(tree: &Tree) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// No test is switched off, and nothing is marked as unfinished.
+/// No test is disabled, and nothing is marked as unfinished.
 fn sources(tree: &Tree) -> Result<Vec<String>> {
-    // In two parts, or this file would be found.
+    // In two parts, so that the check does not find this file.
     let unfinished = ["FIX", "ME"].concat();
     let mut faults = Vec::new();
     for (path, text) in tree.with_extension(&["rs"]) {
@@ -65,7 +66,7 @@ fn sources(tree: &Tree) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Attributes that switch a test or a lint off, with their lines.
+/// Attributes that disable a test or a lint, with their lines.
 struct Attributes(Vec<(usize, &'static str)>);
 
 impl<'a> Visit<'a> for Attributes {

@@ -1,4 +1,5 @@
-//! The api and core crates are pure: by what their code names of the standard library, and by what clippy forbids in them.
+//! Checks that the api and core crates are pure, by the names of the standard library in their code and by the list of
+//! names that clippy forbids in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +11,8 @@ use super::dependencies::PURE_CRATES;
 use crate::project::Project;
 use crate::rust::{Name, flatten};
 
-/// Every part of the standard library that the pure crates may name: no clock, files, network, threads, environment or
-/// processes, and nothing that is ordered by chance.
+/// The parts of the standard library that the pure crates may name: no clock, files, network, threads, environment or
+/// processes, and no type with a random order.
 const MAY_NAME: [&str; 10] = [
     "std::cmp",
     "std::collections::BTreeMap",
@@ -25,11 +26,11 @@ const MAY_NAME: [&str; 10] = [
     "std::time::Duration",
 ];
 
-/// The file with this test reads and blesses the files of the CRDs; the code that it tests does not.
+/// The file with this test reads and writes the files of the CRDs. The code under test does not.
 const TEST_WITH_FILES: &str = "fn the_files_in_crds_are_those_of_the_code";
 
-/// What the core's clippy.toml must forbid, by module: what the names above could be misused for, and what is reached
-/// without naming its module (a method, a name of the prelude, another crate's clock).
+/// The items that the core's clippy.toml must forbid, by list. They are misuses of the allowed names, and items that
+/// are reachable without the name of their module: a method, a name of the prelude, or another crate's clock.
 const FORBIDDEN: [(&str, &[&str]); 3] = [
     (
         "disallowed-methods",
@@ -82,7 +83,8 @@ pub(super) fn clippy(project: &Project) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// What a clippy.toml does not forbid, what it forbids beside the list, and what it does not repeat.
+/// The items that a clippy.toml does not forbid, the items that it forbids beside the list, and the settings that it
+/// does not repeat.
 fn not_forbidden(clippy: &str, workspace: &str) -> Result<Vec<String>> {
     let (clippy, workspace): (toml::Table, toml::Table) = (clippy.parse()?, workspace.parse()?);
     let mut faults = Vec::new();
@@ -99,7 +101,7 @@ fn not_forbidden(clippy: &str, workspace: &str) -> Result<Vec<String>> {
         faults
             .extend(there.difference(&wanted).map(|path| format!("{list} has {path}, which this check does not know")));
     }
-    // Clippy reads one file alone: what the workspace's says would be lost.
+    // Clippy reads only one file, so the settings of the workspace's file would be lost.
     let lost = workspace.iter().filter(|(key, value)| clippy.get(*key) != Some(*value));
     faults.extend(lost.map(|(key, _)| format!("must repeat {key}")));
     Ok(faults)
@@ -122,7 +124,7 @@ fn may_name(name: &str) -> bool {
     MAY_NAME.iter().any(|may| name == *may || name.starts_with(&format!("{may}::")))
 }
 
-/// Every path of `std`, `core` and `alloc` in a file, all called `std`, with a line that it is on.
+/// Every path of `std`, `core` and `alloc` in a file, with `std` as the first segment, and one of its lines.
 fn standard_names(file: &syn::File) -> BTreeMap<String, usize> {
     let mut standard = Standard::default();
     standard.visit_file(file);
@@ -142,7 +144,7 @@ impl Standard {
         }
     }
 
-    /// Paths in the tokens of a macro call: a name behind `.` or `::` begins none.
+    /// Adds the paths in the tokens of a macro call. A name after `.` or `::` does not begin a path.
     fn tokens(&mut self, tokens: &TokenStream) {
         let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
         let is_punct = |at: usize, c: char| matches!(tokens.get(at), Some(TokenTree::Punct(p)) if p.as_char() == c);

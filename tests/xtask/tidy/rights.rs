@@ -1,5 +1,5 @@
-//! The operator's rights in `deploy/`, beside what its plans write: nothing planned is forbidden, and nothing is granted that
-//! no scenario needs. Read from the files, not from the code that made either.
+//! Compares the operator's rights in `deploy/` with the writes of its plans. No planned write is forbidden, and no
+//! right is granted that no scenario needs. The check reads the files and not the code that generated them.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::project::Project;
 use crate::tree::Tree;
 
-/// A write: verb, API group, resource with its subresource.
+/// A write: the verb, the API group, and the resource with its subresource.
 type Write = (String, String, String);
 
-/// The kinds as plans call them.
+/// The kinds under their names in plans.
 const KINDS: [(&str, &str, &str); 12] = [
     ("Sandbox", "agents.x-k8s.io", "sandboxes"),
     ("Template", "extensions.agents.x-k8s.io", "sandboxtemplates"),
@@ -39,7 +39,7 @@ pub(super) fn planned(project: &Project) -> Result<Vec<String>> {
     Ok(granted.difference(&planned).map(|write| format!("granted, and in no scenario's plan: {write:?}")).collect())
 }
 
-/// What the plans of all scenarios write.
+/// The writes in the plans of all scenarios.
 fn writes(tree: &Tree) -> Result<BTreeSet<Write>> {
     let plans = tree.below("tests/scenarios").filter(|(path, _)| path.ends_with(".plan"));
     let writes: BTreeSet<Write> = plans.flat_map(|(_, text)| text.lines().filter_map(write)).collect();
@@ -47,7 +47,7 @@ fn writes(tree: &Tree) -> Result<BTreeSet<Write>> {
     Ok(writes)
 }
 
-/// `create Pod/agents/a because PodMissing`, as plans are written.
+/// Parses a line such as `create Pod/agents/a because PodMissing`.
 fn write(line: &str) -> Option<Write> {
     let (verb, subresource, rest) = if let Some(rest) = line.strip_prefix("patch status of ") {
         ("patch", "/status", rest)
@@ -60,7 +60,7 @@ fn write(line: &str) -> Option<Write> {
     Some((verb.to_owned(), (*group).to_owned(), format!("{plural}{subresource}")))
 }
 
-/// What the operator's ClusterRole lets it write of these kinds.
+/// The writes of these kinds that the operator's ClusterRole allows.
 fn rights(tree: &Tree) -> Result<BTreeSet<Write>> {
     let documents = serde_yaml_ng::Deserializer::from_str(tree.required("deploy/base/rbac.yaml")?);
     let documents: Vec<Value> = documents.map(Value::deserialize).collect::<Result<_, _>>()?;
@@ -76,7 +76,7 @@ fn rights(tree: &Tree) -> Result<BTreeSet<Write>> {
             for resource in texts(rule, "resources") {
                 let plural = resource.split('/').next().unwrap_or_default();
                 let ours = KINDS.iter().any(|(_, g, p)| *g == group && *p == plural);
-                // The right to name an owner: nothing is ever written there.
+                // The right to name an owner. Nothing is ever written to this subresource.
                 if !ours || resource.ends_with("/finalizers") {
                     continue;
                 }

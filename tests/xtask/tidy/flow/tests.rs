@@ -1,4 +1,4 @@
-//! Each check of the flow fails on code that breaks it.
+//! Each check of the data flow fails on code that violates it.
 
 use super::*;
 use crate::packages::Package;
