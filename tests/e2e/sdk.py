@@ -21,13 +21,13 @@ found = sandboxes.get_sandbox(sandbox.claim_name, namespace=namespace)
 seen["found"] = found.sandbox_id
 seen["listed"] = sandboxes.list_all_sandboxes(namespace=namespace)
 
-# One whose variables force a cold start; the pool's template allows them.
+# The env variables force a cold start. The pool's template allows them.
 cold = sandboxes.create_sandbox(pool, namespace=namespace, sandbox_ready_timeout=240, env={"TASK": "7842"})
 seen["cold"] = {"claim": cold.claim_name, "sandbox": cold.sandbox_id}
 pod = client.CoreV1Api(api).read_namespaced_pod(cold.sandbox_id, namespace)
 seen["cold"]["env"] = {e.name: e.value for e in pod.spec.containers[0].env or []}
 
-# A pool that is not there is final for the SDK: it must be told, and not before it can be known.
+# The SDK gives up on a missing pool, so the operator must report it, but only when it is certain.
 try:
     sandboxes.create_sandbox("no-such-pool", namespace=namespace, sandbox_ready_timeout=240)
     seen["missing_pool"] = "created"
