@@ -1,5 +1,5 @@
-//! SandboxClaim: `sandboxclaims.extensions.agents.x-k8s.io` (v1beta1 and v1alpha1, one superset) in the upstream shape,
-//! `sandboxclaims.agents.x-k8s.io` (v1alpha1) in the seed shape.
+//! SandboxClaim. Upstream shape: `sandboxclaims.extensions.agents.x-k8s.io`, v1beta1 and v1alpha1 with one schema. Seed
+//! shape: `sandboxclaims.agents.x-k8s.io`, v1alpha1.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{NameRef, PodMetadata, VolumeClaimTemplate};
 
-/// What a claim asks for. Exactly one of `warmPoolRef` and `sandboxTemplateRef` is given.
+/// The desired sandbox of a claim. Exactly one of `warmPoolRef` and `sandboxTemplateRef` must be given.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "extensions.agents.x-k8s.io",
@@ -30,13 +30,14 @@ use crate::common::{NameRef, PodMetadata, VolumeClaimTemplate};
         .field_path(".warmpool")
 )]
 pub struct SandboxClaimSpec {
-    /// The pool to take a sandbox from; none warm: one is made from the pool's template.
+    /// The pool to take a sandbox from. If the pool has no warm sandbox, one is created from the pool's template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_pool_ref: Option<NameRef>,
-    /// The template that the sandbox is to be of.
+    /// The template of the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox_template_ref: Option<NameRef>,
-    /// With sandboxTemplateRef: which pools to look in. "default": all of that template; "none": none; else a pool's name.
+    /// The pools to take a sandbox from, together with sandboxTemplateRef. "default" means all pools of the template,
+    /// "none" means no pool, and any other value is the name of a pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmpool: Option<String>,
     /// The fields that both shapes have.
@@ -44,7 +45,7 @@ pub struct SandboxClaimSpec {
     pub options: ClaimOptions,
 }
 
-/// What a claim asks for. Exactly one of `templateRef` and `warmPoolRef` is given.
+/// The desired sandbox of a claim. Exactly one of `templateRef` and `warmPoolRef` must be given.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "agents.x-k8s.io",
@@ -62,10 +63,10 @@ pub struct SandboxClaimSpec {
     "exactly one of templateRef and warmPoolRef must be given: a claim names a template or a pool"
 ))]
 pub struct SeedSandboxClaimSpec {
-    /// The template that the sandbox is to be of; any pool of that template may give it.
+    /// The template of the sandbox. The sandbox may come from any pool of the template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<NameRef>,
-    /// The pool to take a sandbox from; none warm: one is made from the pool's template.
+    /// The pool to take a sandbox from. If the pool has no warm sandbox, one is created from the pool's template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_pool_ref: Option<NameRef>,
     /// The fields that both shapes have.
@@ -77,17 +78,19 @@ pub struct SeedSandboxClaimSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimOptions {
-    /// When the claim ends, and what becomes of it then.
+    /// The end of the claim, and what happens then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<ClaimLifecycle>,
-    /// Labels and annotations to add to the sandbox's pod.
+    /// Labels and annotations to add to the pod of the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub additional_pod_metadata: Option<PodMetadata>,
-    /// Environment variables to add to the sandbox, where the template allows it. Such a sandbox is made anew.
+    /// Environment variables to add to the sandbox, if the template allows it. A sandbox with additional variables is
+    /// created for the claim and not taken from a pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub env: Vec<ClaimEnvVar>,
-    /// Volume claims to make for the sandbox, where the template allows it. Such a sandbox is made anew.
+    /// Volume claims to create for the sandbox, if the template allows it. A sandbox with additional volume claims is
+    /// created for the claim and not taken from a pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub volume_claim_templates: Vec<VolumeClaimTemplate>,
@@ -97,55 +100,55 @@ pub struct ClaimOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimEnvVar {
-    /// Name of the variable.
+    /// The name of the variable.
     #[schemars(length(min = 1))]
     pub name: String,
-    /// Its value.
+    /// The value of the variable.
     pub value: String,
-    /// The container that gets it; the template's first if absent.
+    /// The container that gets the variable. If absent, the first container of the template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
 }
 
-/// When a claim ends, and what becomes of it then.
+/// The end of a claim, and what happens then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimLifecycle {
-    /// When the claim expires, RFC 3339.
+    /// The time at which the claim expires, in RFC 3339 format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub shutdown_time: Option<String>,
-    /// How long the claim stays after its sandbox finished.
+    /// The number of seconds for which the claim is kept after its sandbox has finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub ttl_seconds_after_finished: Option<i32>,
-    /// What becomes of the claim when it ends. Retain by default.
+    /// What happens to the claim when it expires. Retain by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Retain"))]
     pub shutdown_policy: Option<ClaimShutdownPolicy>,
 }
 
-/// What becomes of an expired claim.
+/// What happens to a claim when it expires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimShutdownPolicy {
-    /// The claim is deleted, and its Sandbox with it.
+    /// The claim and its Sandbox are deleted.
     Delete,
-    /// As Delete, but the claim stays until its Sandbox and pod are gone.
+    /// The claim and its Sandbox are deleted. The claim exists until its Sandbox and pod are removed.
     DeleteForeground,
-    /// The claim stays and says that it expired; its Sandbox is deleted.
+    /// The claim is kept with a condition that it expired. Its Sandbox is deleted.
     #[default]
     Retain,
 }
 
-/// Status of a SandboxClaim.
+/// The observed state of a SandboxClaim.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxClaimStatus {
-    /// Conditions of the claim: its own, or its Sandbox's forwarded.
+    /// Conditions of the claim, and conditions that are copied from its Sandbox.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The Sandbox that is this claim's; final once set.
+    /// The Sandbox of this claim. It does not change once it is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<ClaimedSandbox>,
 }
@@ -154,10 +157,10 @@ pub struct SandboxClaimStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimedSandbox {
-    /// Its name.
+    /// The name of the Sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Addresses of its pod.
+    /// The IP addresses of the Sandbox's pod.
     #[serde(rename = "podIPs", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub pod_ips: Vec<String>,

@@ -1,4 +1,4 @@
-//! Wire types that several kinds share.
+//! Wire types that several kinds use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, PodSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The pod to run: its spec, and the labels and annotations it carries.
+/// The pod to run: its spec, its labels and its annotations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodTemplate {
     /// Labels and annotations of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<PodMetadata>,
-    /// The pod's spec, as in a Pod.
+    /// The spec of the pod, as in a Pod.
     pub spec: Arc<PodSpec>,
 }
 
@@ -30,14 +30,15 @@ pub struct PodMetadata {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A volume claim to make for each sandbox: `<name>-<sandbox>`, mounted by the volume of that name.
+/// A volume claim to create for each sandbox. Its name is `<name>-<sandbox>`, and the volume `<name>` of the pod uses
+/// it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeClaimTemplate {
-    /// Name, labels and annotations of the claim.
+    /// Name, labels and annotations of the volume claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<VolumeClaimMetadata>,
-    /// The claim's spec, as in a PersistentVolumeClaim.
+    /// The spec of the volume claim, as in a PersistentVolumeClaim.
     pub spec: Arc<PersistentVolumeClaimSpec>,
 }
 
@@ -45,21 +46,21 @@ pub struct VolumeClaimTemplate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeClaimMetadata {
-    /// Name of the volume that the claim backs.
+    /// The name of the volume that uses the volume claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Labels of the claim.
+    /// Labels of the volume claim.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations of the claim.
+    /// Annotations of the volume claim.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Names an object of the same namespace and group.
+/// A reference to an object of the same namespace and API group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct NameRef {
-    /// Name of the object. It may be made later.
+    /// The name of the object. The object may be created later.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -67,43 +68,43 @@ pub struct NameRef {
 /// Whether a sandbox has a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum OperatingMode {
-    /// It has a pod.
+    /// The sandbox has a pod.
     Running,
-    /// It has none; its Service and volumes stay.
+    /// The sandbox has no pod. Its Service and its volumes are kept.
     Suspended,
 }
 
-/// What wakes a suspended sandbox.
+/// What resumes a suspended sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ResumePolicy {
-    /// Only setting its mode.
+    /// Only a change of its mode resumes the sandbox.
     #[default]
     Manual,
-    /// A connection to its address as well.
+    /// A connection to the sandbox's address resumes it too.
     OnDemand,
 }
 
-/// What becomes of an expired Sandbox itself; its pod and Service go in any case.
+/// What happens to a Sandbox object when it expires. Its pod and its Service are deleted in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ShutdownPolicy {
     /// The Sandbox is deleted.
     Delete,
-    /// The Sandbox stays and says that it expired.
+    /// The Sandbox is kept with a condition that it expired.
     #[default]
     Retain,
 }
 
-/// What a plugin wants to remember between two calls.
+/// The state that a plugin keeps between two calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyState {
-    /// Digest of the plugin that wrote it; another plugin does not get it.
+    /// The digest of the plugin that wrote the state. No other plugin receives it.
     pub digest: String,
-    /// The state, base64: at most 16 KiB of it.
+    /// The state in base64, at most 16 KiB before encoding.
     #[schemars(length(max = 21848))]
     pub data: String,
 }
 
-/// The CEL rule that a RuntimeClass named beside a pod is the one named in it.
+/// A CEL rule: the RuntimeClass beside a pod template must equal the one in the pod's spec, if both are given.
 macro_rules! runtime_class_agrees {
     ($pod:literal) => {
         concat!(
@@ -119,12 +120,12 @@ macro_rules! runtime_class_agrees {
 }
 pub(crate) use runtime_class_agrees;
 
-/// The message of [`runtime_class_agrees`].
+/// The message of the rule [`runtime_class_agrees`].
 pub(crate) const RUNTIME_CLASS_MESSAGE: &str = "must be the class that the pod's spec names; name it in one of the two";
 
-/// The CEL rule of an idle timeout: Go's grammar, since CEL's own error for another one would name no example. The first
-/// expression lets through so many digits of each unit, and so many units, that no sum of them is more than the 292 years
-/// that CEL's `duration` can hold: at most six times 31 years.
+/// The CEL rule for an idle timeout. It checks Go's grammar, because CEL's own error for an invalid duration names no
+/// example. The first expression limits the digits of each unit and the number of units. The largest sum is six times
+/// 31 years, which is below the 292 years that CEL's `duration` can hold.
 pub(crate) const IDLE_TIMEOUT: &str = concat!(
     r"self.matches('^[+]?(([0-9]{1,5}([.][0-9]*)?|[.][0-9]+)h|([0-9]{1,7}([.][0-9]*)?|[.][0-9]+)m",
     r"|([0-9]{1,9}([.][0-9]*)?|[.][0-9]+)s|([0-9]{1,12}([.][0-9]*)?|[.][0-9]+)ms",
@@ -132,6 +133,6 @@ pub(crate) const IDLE_TIMEOUT: &str = concat!(
     " && duration(self) > duration('0s') && duration(self) <= duration('87600h')",
 );
 
-/// The message of [`IDLE_TIMEOUT`].
+/// The message of the rule [`IDLE_TIMEOUT`].
 pub(crate) const IDLE_TIMEOUT_MESSAGE: &str =
     "must be a Go duration above zero and of at most 87600h (ten years), such as 30m, 90s or 1h30m";

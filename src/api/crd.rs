@@ -1,7 +1,7 @@
-//! The CustomResourceDefinitions of both API shapes, made from the wire types.
+//! Generates the CustomResourceDefinitions of both API shapes from the wire types.
 //!
-//! Every served version of a kind has the same schema, a superset of what each version's clients know, and no
-//! conversion: so no webhook stands between a client and its objects, and none is lost when the operator is away.
+//! All served versions of a kind have the same schema, which includes the fields of every version. No conversion is
+//! needed, so clients can read and write objects while the operator is not running.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames,
@@ -25,13 +25,13 @@ use crate::template::{
     SandboxTemplate, SandboxTemplateSpec, SandboxTemplateStatus, SeedSandboxTemplate, SeedSandboxTemplateSpec,
 };
 
-/// Every definition.
+/// All definitions, of both API shapes.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
     selected(ApiShapes::Both)
 }
 
-/// The definitions of some API shapes, Sandbox first.
+/// The definitions of some API shapes. The definition of Sandbox comes first.
 #[must_use]
 pub fn selected(shapes: ApiShapes) -> Vec<CustomResourceDefinition> {
     let list_types = builtin_list_types();
@@ -45,7 +45,7 @@ pub fn selected(shapes: ApiShapes) -> Vec<CustomResourceDefinition> {
     definitions
 }
 
-/// The file that a definition is kept in, under `crds/`.
+/// The name of a definition's file under `crds/`.
 #[must_use]
 pub fn file_name(definition: &CustomResourceDefinition) -> String {
     format!("{}_{}.yaml", definition.spec.group, definition.spec.names.plural)
@@ -136,10 +136,10 @@ fn claim<K: Resource<DynamicType = ()>, S: JsonSchema>(
     })
 }
 
-/// What definitions differ in, beside the names, which their types know.
+/// The parts in which definitions differ. The names are not among them, because the types have them.
 struct Parts {
     description: &'static str,
-    /// Served versions, the storage version first.
+    /// The served versions. The first is the storage version.
     versions: &'static [&'static str],
     short_name: &'static str,
     spec: Value,
@@ -207,7 +207,7 @@ fn definition<K: Resource<DynamicType = ()>>(parts: Parts) -> CustomResourceDefi
 struct Column(CustomResourceColumnDefinition);
 
 impl Column {
-    /// Shown by `kubectl get -o wide` only.
+    /// Shows the column only with `kubectl get -o wide`.
     fn wide(mut self) -> Self {
         self.0.priority = Some(1);
         self

@@ -1,4 +1,4 @@
-//! The kinds that Paddock reads and writes, how they are classified, and the keys that name their objects.
+//! The kinds that Paddock reads and writes, their classes, and the keys of their objects.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::group;
 
-/// Every kind that is watched. The three that exist in both API shapes carry `Seed` where they are of that shape.
+/// A kind that Paddock watches. Three kinds exist in both API shapes, and their variants in the seed shape begin with
+/// `Seed`.
 ///
-/// The order is that of keys: the kinds that Paddock serves come first.
+/// Keys are sorted in the order of the variants: the kinds that Paddock serves come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
-    /// `sandboxes.agents.x-k8s.io`, of both shapes.
+    /// `sandboxes.agents.x-k8s.io`, the same resource in both shapes.
     Sandbox,
     /// `sandboxtemplates.extensions.agents.x-k8s.io`.
     Template,
@@ -46,80 +47,81 @@ pub enum Kind {
     StorageClass,
 }
 
-/// What Paddock has to do with a kind.
+/// The relation of Paddock to a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Paddock serves the kind and reconciles its objects.
     Own(OwnKind),
-    /// Paddock makes objects of the kind for a Sandbox or a template.
+    /// Paddock creates objects of the kind for a Sandbox or for a template.
     Child(ChildKind),
-    /// Objects of the kind belong to the cluster; Paddock only reads them.
+    /// The objects of the kind belong to the cluster. Paddock only reads them.
     Cluster(ClusterKind),
 }
 
-/// A kind that Paddock serves, with its API shape where it exists in both.
+/// A kind that Paddock serves, with its API shape if it exists in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnKind {
-    /// Sandbox, one resource for both shapes.
+    /// A Sandbox. It is one resource for both shapes.
     Sandbox,
-    /// SandboxTemplate.
+    /// A SandboxTemplate of this shape.
     Template(ApiShape),
-    /// SandboxWarmPool.
+    /// A SandboxWarmPool of this shape.
     Pool(ApiShape),
-    /// SandboxClaim.
+    /// A SandboxClaim of this shape.
     Claim(ApiShape),
 }
 
-/// A kind of the objects that Paddock makes.
+/// A kind whose objects Paddock creates for its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildKind {
-    /// Pod.
+    /// A Pod, in which a Sandbox runs.
     Pod,
-    /// Service.
+    /// A Service, which gives a Sandbox a stable address.
     Service,
-    /// PersistentVolumeClaim.
+    /// A PersistentVolumeClaim, which keeps the data of a Sandbox.
     VolumeClaim,
-    /// NetworkPolicy.
+    /// A NetworkPolicy, which the Sandboxes of a template share.
     NetworkPolicy,
-    /// EndpointSlice.
+    /// An EndpointSlice, which leads the Service of a Sandbox to its pod.
     EndpointSlice,
 }
 
-/// A kind of the cluster's own objects.
+/// A kind whose objects belong to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterKind {
-    /// Namespace.
+    /// A Namespace. Its labels may demand isolation for pods.
     Namespace,
-    /// Node.
+    /// A Node. Its state and its labels decide which pods can run on it.
     Node,
-    /// RuntimeClass.
+    /// A RuntimeClass, which names the handler of a pod.
     RuntimeClass,
-    /// StorageClass.
+    /// A StorageClass, which provides the volume of a PersistentVolumeClaim.
     StorageClass,
 }
 
-/// One of the two shapes of the Sandbox API. References never cross from one to the other.
+/// One of the two forms in which the Sandbox API is served. An object refers only to objects of its own shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ApiShape {
-    /// Upstream's: template, pool and claim in `extensions.agents.x-k8s.io`, the pod of a Sandbox in `spec.podTemplate`.
+    /// The upstream shape. Template, pool and claim are in `extensions.agents.x-k8s.io`, and the pod of a Sandbox is in
+    /// `spec.podTemplate`.
     #[default]
     Upstream,
-    /// The seed's: all kinds in `agents.x-k8s.io`, the pod of a Sandbox in `spec.template`.
+    /// The seed shape. All kinds are in `agents.x-k8s.io`, and the pod of a Sandbox is in `spec.template`.
     Seed,
 }
 
 /// The API shapes that a cluster or an operator serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiShapes {
-    /// One of the two.
+    /// Only this shape.
     Only(ApiShape),
-    /// Both.
+    /// Both shapes.
     #[default]
     Both,
 }
 
 impl ApiShapes {
-    /// Every choice, in the order in which help texts list them.
+    /// All choices, in the order in which help texts list them.
     pub const ALL: [ApiShapes; 3] =
         [ApiShapes::Only(ApiShape::Seed), ApiShapes::Only(ApiShape::Upstream), ApiShapes::Both];
 
@@ -133,7 +135,7 @@ impl ApiShapes {
         }
     }
 
-    /// Whether a shape is among them.
+    /// Whether the choice includes a shape.
     #[must_use]
     pub fn contains(self, shape: ApiShape) -> bool {
         match self {
@@ -143,11 +145,11 @@ impl ApiShapes {
     }
 }
 
-/// The class of a kind, its group, version and name on the wire, and the plural of its resource.
+/// The class of a kind, its group, its version, its name on the wire, and its plural.
 type Facts = (Class, &'static str, &'static str, &'static str, &'static str);
 
 impl Kind {
-    /// Every kind, in the order in which they are listed at the start: a kind comes after those that it refers to.
+    /// All kinds, in the order in which they are first listed. A kind comes after the kinds that it refers to.
     pub const ALL: [Kind; 16] = [
         Kind::Namespace,
         Kind::Node,
@@ -171,7 +173,7 @@ impl Kind {
     pub const OWN: [Kind; 7] =
         [Kind::Claim, Kind::SeedClaim, Kind::Pool, Kind::SeedPool, Kind::Sandbox, Kind::Template, Kind::SeedTemplate];
 
-    /// The one table of kinds: a new kind gets its row here.
+    /// The table of all kinds. A new kind needs a row here.
     const fn facts(self) -> Facts {
         use ApiShape::{Seed, Upstream};
         use Class::{Child, Cluster, Own};
@@ -210,13 +212,13 @@ impl Kind {
         }
     }
 
-    /// What Paddock has to do with the kind.
+    /// The relation of Paddock to the kind.
     #[must_use]
     pub const fn class(self) -> Class {
         self.facts().0
     }
 
-    /// Which of Paddock's own kinds it is, if it is one.
+    /// The kind as one of Paddock's own. `None` if it is not.
     #[must_use]
     pub const fn own(self) -> Option<OwnKind> {
         match self.class() {
@@ -225,7 +227,7 @@ impl Kind {
         }
     }
 
-    /// The API shape of a template, pool or claim; none for a kind that does not differ by shape.
+    /// The API shape of a template, a pool or a claim. `None` for kinds that are the same in both shapes.
     #[must_use]
     pub const fn shape(self) -> Option<ApiShape> {
         match self.own() {
@@ -234,7 +236,7 @@ impl Kind {
         }
     }
 
-    /// SandboxTemplate of a shape.
+    /// The kind of the templates in a shape.
     #[must_use]
     pub const fn template(shape: ApiShape) -> Kind {
         match shape {
@@ -243,7 +245,7 @@ impl Kind {
         }
     }
 
-    /// SandboxWarmPool of a shape.
+    /// The kind of the pools in a shape.
     #[must_use]
     pub const fn pool(shape: ApiShape) -> Kind {
         match shape {
@@ -258,21 +260,21 @@ impl Kind {
         self.shape().is_none_or(|shape| shapes.contains(shape))
     }
 
-    /// The one of [`Kind::OWN`] that an API request for this group and plural is about.
+    /// The kind in [`Kind::OWN`] that has this group and this plural.
     #[must_use]
     pub fn of_resource(group: &str, plural: &str) -> Option<Kind> {
         Kind::OWN.into_iter().find(|kind| kind.group() == group && kind.plural() == plural)
     }
 
-    /// The one of [`Kind::OWN`] that an owner reference with this `apiVersion` and `kind` names. The version is not
-    /// compared: every version of a group names the same objects.
+    /// The kind in [`Kind::OWN`] that an owner reference with this `apiVersion` and `kind` names. The version is not
+    /// compared, because all versions of a group name the same objects.
     #[must_use]
     pub fn of_reference(api_version: &str, name: &str) -> Option<Kind> {
         let (group, _) = api_version.split_once('/')?;
         Kind::OWN.into_iter().find(|kind| kind.group() == group && kind.name() == name)
     }
 
-    /// API group; empty for core.
+    /// The API group. Empty for the core group.
     #[must_use]
     pub const fn group(self) -> &'static str {
         self.facts().1
@@ -284,19 +286,19 @@ impl Kind {
         self.facts().2
     }
 
-    /// The kind's name on the wire.
+    /// The name of the kind on the wire, such as `SandboxClaim`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.facts().3
     }
 
-    /// The resource's plural.
+    /// The plural of the resource, such as `sandboxclaims`.
     #[must_use]
     pub const fn plural(self) -> &'static str {
         self.facts().4
     }
 
-    /// `plural.group`, as kubectl takes it; of Kubernetes' core group the plural alone.
+    /// The resource as kubectl accepts it: `plural.group`, or the plural alone for the core group.
     #[must_use]
     pub fn resource(self) -> String {
         match self.group() {
@@ -305,7 +307,7 @@ impl Kind {
         }
     }
 
-    /// Whether objects live in a namespace.
+    /// Whether objects of the kind are in a namespace.
     #[must_use]
     pub const fn namespaced(self) -> bool {
         match self.class() {
@@ -314,7 +316,7 @@ impl Kind {
         }
     }
 
-    /// Whether `kubectl scale` works on objects of one of Paddock's own kinds: those with `spec.replicas`.
+    /// Whether `kubectl scale` works on the kind. It does for Paddock's own kinds with `spec.replicas`.
     #[must_use]
     pub const fn scales(self) -> bool {
         match self.own() {
@@ -323,7 +325,7 @@ impl Kind {
         }
     }
 
-    /// `group/version`, or `v1` for core.
+    /// The `apiVersion`: `group/version`, or `v1` for the core group.
     #[must_use]
     pub fn api_version(self) -> String {
         match self.group() {
@@ -333,24 +335,24 @@ impl Kind {
     }
 }
 
-/// Names one object.
+/// The kind, the namespace and the name of one object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Key {
-    /// Kind of the object.
+    /// The kind of the object.
     pub kind: Kind,
-    /// Namespace; empty for cluster-scoped kinds.
+    /// The namespace of the object. Empty for cluster-scoped kinds.
     pub namespace: Arc<str>,
-    /// Name.
+    /// The name of the object.
     pub name: Arc<str>,
 }
 
 impl Key {
-    /// A key from its parts.
+    /// Creates a key from its parts.
     pub fn new(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { kind, namespace: namespace.into(), name: name.into() }
     }
 
-    /// The key of another kind's object in the same namespace.
+    /// The key of an object of another kind in the same namespace.
     pub fn sibling(&self, kind: Kind, name: impl Into<Arc<str>>) -> Self {
         Self { kind, namespace: self.namespace.clone(), name: name.into() }
     }

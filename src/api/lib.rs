@@ -1,11 +1,13 @@
-//! The Sandbox API as it is on the wire: types, CRDs and names.
+//! The Sandbox API on the wire: types, CRDs and names.
 //!
-//! One file a kind ([`sandbox`], [`template`], [`pool`], [`claim`]) holds its versions and both of its shapes. [`kind`]
-//! names and classifies the kinds, [`names`] holds every label, annotation, condition and reason, and [`crd`] makes the
-//! definitions in `crds/` from the types.
+//! Every other crate reads and writes objects of the API with this crate. It contains no decisions and no requests. The
+//! types hold strings where clients write strings, and do not check which fields may be combined. `paddock-core` parses
+//! them into its model and reports errors.
 //!
-//! The types are what clients write and read, nothing more: they hold strings where clients write strings, and do not
-//! know which fields are legal together. `paddock-core` parses them into its model.
+//! Start reading at [`sandbox`]. Each kind has one file ([`sandbox`], [`template`], [`pool`], [`claim`]) with all its
+//! versions and both of its shapes. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
+//! condition and reason. [`crd`] generates the definitions in `crds/` from the types, and [`schema`] does the
+//! conversion.
 
 #![expect(unreachable_pub, reason = "`KubeSchema` copies each public struct into a function")]
 

@@ -1,171 +1,176 @@
-//! Every name that Paddock puts on the wire: groups, labels, annotations, conditions, reasons and the
-//! messages that clients compare. A name is written here once and nowhere else.
+//! Every name that Paddock uses on the wire: groups, labels, annotations, conditions, reasons and the messages that
+//! clients compare. Each name is defined here and nowhere else.
 
-/// The name under which the API server records the reconciles' writes.
+/// The field manager of the reconciles' writes.
 pub const FIELD_MANAGER: &str = "paddock";
-/// The finalizer of what is deleted in the foreground: the garbage collector takes it away when what it owns has gone.
+/// The finalizer of foreground deletion. The garbage collector removes it when the dependents of the object are
+/// deleted.
 pub const FOREGROUND: &str = "foregroundDeletion";
 
 /// API groups and versions.
 pub mod group {
-    /// The group of Sandbox, and of all four kinds in the seed shape.
+    /// The group of Sandbox. In the seed shape it is the group of all four kinds.
     pub const AGENTS: &str = "agents.x-k8s.io";
     /// The group of template, pool and claim in the upstream shape.
     pub const EXTENSIONS: &str = "extensions.agents.x-k8s.io";
-    /// The group of our own labels, annotations and policy kinds.
+    /// The group of Paddock's own labels and annotations.
     pub const POLICY: &str = "policy.paddock.dev";
-    /// The older version of both shapes; the only one of the seed's template, pool and claim.
+    /// The older version in the upstream shape, and the only version of template, pool and claim in the seed shape.
     pub const V1ALPHA1: &str = "v1alpha1";
-    /// The storage version of Sandbox and of the extension kinds.
+    /// The storage version of Sandbox and of the kinds in the upstream shape.
     pub const V1BETA1: &str = "v1beta1";
-    /// What an owner reference to a Sandbox, and every Sandbox we make, says.
+    /// The `apiVersion` of Sandboxes that Paddock creates, and of owner references to a Sandbox.
     pub const SANDBOX_API_VERSION: &str = "agents.x-k8s.io/v1beta1";
 }
 
-/// Labels.
+/// Labels, and their values.
 pub mod label {
-    /// FNV-1a hash of a Sandbox's name, on its Pod and Service; clients compute it. Never select on it alone.
+    /// On a Pod and a Service: the FNV-1a hash of the Sandbox's name. Clients compute it. It may collide, so a selector
+    /// must not use it alone.
     pub const SANDBOX_NAME_HASH: &str = "agents.x-k8s.io/sandbox-name-hash";
-    /// Hash of the pool's name, on the pool's Sandboxes and their Pods.
+    /// On the Sandboxes of a pool and their Pods: the hash of the pool's name.
     pub const WARM_POOL_SANDBOX: &str = "agents.x-k8s.io/warm-pool-sandbox";
-    /// Hash of the template's name, on Sandboxes and Pods made from it.
+    /// On Sandboxes and Pods from a template: the hash of the template's name.
     pub const TEMPLATE_REF_HASH: &str = "agents.x-k8s.io/sandbox-template-ref-hash";
-    /// Hash of the template's content, by which a stale Sandbox is known.
+    /// On a Sandbox: the hash of the template's content. A Sandbox is stale if it differs from the template's hash.
     pub const TEMPLATE_HASH: &str = "agents.x-k8s.io/sandbox-template-hash";
-    /// UID of the claim that owns a Sandbox.
+    /// On a Sandbox: the UID of the claim that owns it.
     pub const CLAIM_UID: &str = "agents.x-k8s.io/claim-uid";
-    /// [`LAUNCH_COLD`] or [`LAUNCH_WARM`].
+    /// On a Sandbox: [`LAUNCH_COLD`] or [`LAUNCH_WARM`].
     pub const LAUNCH_TYPE: &str = "agents.x-k8s.io/launch-type";
-    /// Made for a claim that found nothing warm.
+    /// The Sandbox was created for a claim that found no warm Sandbox.
     pub const LAUNCH_COLD: &str = "cold";
-    /// Made ahead of time by a pool.
+    /// The Sandbox was created by a pool before there was a claim.
     pub const LAUNCH_WARM: &str = "warm";
-    /// Who created the object; clients set it and dashboards read it.
+    /// The creator of the object. Clients set it, and dashboards read it.
     pub const CREATED_BY: &str = "agents.x-k8s.io/created-by";
-    /// `"true"` lets a Sandbox take over an unowned object of the right name.
+    /// `"true"` allows a Sandbox to adopt this object if it has the right name and no owner.
     pub const ADOPTABLE: &str = "agents.x-k8s.io/adoptable";
-    /// UID of a Sandbox, on its Pod and in its Service's selector: unlike the hash, it never collides.
+    /// On a Pod and in the selector of a Service: the UID of the Sandbox. Unlike the hash, it never collides.
     pub const SANDBOX_UID: &str = "policy.paddock.dev/sandbox-uid";
-    /// `"true"` marks a Pod, a pod template or a Sandbox as running generated code.
+    /// On a Pod, a pod template or a Sandbox: `"true"` means that it runs generated code.
     pub const GENERATED_CODE: &str = "policy.paddock.dev/generated-code";
-    /// On a namespace, `required`: demands an isolating runtime for every pod in it. So does any other value but
-    /// [`ISOLATION_NONE`]: a slip of the pen must not open what was to be closed.
+    /// On a namespace: `required` demands an isolating runtime for every pod in it. Every other value except
+    /// [`ISOLATION_NONE`] demands it too, because a typing error must not remove the protection.
     pub const ISOLATION: &str = "policy.paddock.dev/isolation";
-    /// The one value of [`ISOLATION`] that demands nothing.
+    /// The only value of [`ISOLATION`] that demands nothing.
     pub const ISOLATION_NONE: &str = "none";
-    /// The value of a label that is a flag and is set.
+    /// The value of a label that is used as a flag.
     pub const TRUE: &str = "true";
 }
 
 /// Annotations.
 pub mod annotation {
-    /// On a Sandbox: its Pod's name. There before an adopted Sandbox is Ready.
+    /// On a Sandbox: the name of its Pod. It is set before an adopted Sandbox becomes Ready.
     pub const POD_NAME: &str = "agents.x-k8s.io/pod-name";
-    /// On a claim: the Sandbox it took. There when a warm claim is first seen Ready; a hint, never a commitment.
+    /// On a claim: the name of the Sandbox that it took. It is set when a claim with a warm Sandbox becomes Ready. It
+    /// is a hint, and the status decides.
     pub const SANDBOX_NAME: &str = "agents.x-k8s.io/sandbox-name";
-    /// On a claim: when a controller first saw it, RFC 3339 with sub-seconds.
+    /// On a claim: the time at which a controller first observed it, in RFC 3339 format with fractions of a second.
     pub const FIRST_OBSERVED_AT: &str = "agents.x-k8s.io/controller-first-observed-at";
-    /// On a claim: when a client first asked for it.
+    /// On a claim: the time at which a client first requested it.
     pub const FIRST_REQUESTED_AT: &str = "agents.x-k8s.io/client-first-requested-at";
     /// On a Sandbox: the name of its template.
     pub const TEMPLATE_REF: &str = "agents.x-k8s.io/sandbox-template-ref";
-    /// On a Pod: which labels came from the Sandbox's pod template.
+    /// On a Pod: the labels that came from the Sandbox's pod template.
     pub const PROPAGATED_LABELS: &str = "agents.x-k8s.io/propagated-labels";
-    /// On a Pod: which annotations came from the Sandbox's pod template.
+    /// On a Pod: the annotations that came from the Sandbox's pod template.
     pub const PROPAGATED_ANNOTATIONS: &str = "agents.x-k8s.io/propagated-annotations";
     /// A W3C trace context carrier, as JSON.
     pub const TRACE_CONTEXT: &str = "opentelemetry.io/trace-context";
-    /// `"true"` on warm pods, removed at adoption.
+    /// On a warm Pod: `"true"`. It is removed when a claim takes the Sandbox.
     pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
-    /// On a Sandbox: when it was last used, RFC 3339. Webhook, gateway and SDK write it.
+    /// On a Sandbox: the time of its last use, in RFC 3339 format. The webhook, a gateway and the SDKs write it.
     pub const LAST_ACTIVITY: &str = "policy.paddock.dev/last-activity";
-    /// On a Sandbox: until when an exec, attach or port-forward holds it awake, RFC 3339. The webhook writes it.
+    /// On a Sandbox: the time until which an exec, attach or port-forward keeps it from being idle, in RFC 3339 format.
+    /// The webhook writes it.
     pub const HELD_UNTIL: &str = "policy.paddock.dev/held-until";
-    /// On a Sandbox: name of the pool that it came from, or that had none for it. Stays when it is claimed.
+    /// On a Sandbox: the name of the pool that it came from, or of the pool that had no warm Sandbox for its claim. It
+    /// is kept when a claim takes the Sandbox.
     pub const WARM_POOL: &str = "policy.paddock.dev/warm-pool";
-    /// On a Pod: why it has its RuntimeClass.
+    /// On a Pod: the reason for its RuntimeClass.
     pub const CLASS_REASON: &str = "policy.paddock.dev/runtime-class-reason";
     /// On a Pod: the plugin that chose its RuntimeClass.
     pub const CLASS_PLUGIN: &str = "policy.paddock.dev/runtime-class-plugin";
-    /// On an EndpointSlice: since when it leads nowhere, RFC 3339.
+    /// On an EndpointSlice: the time since which it has no address, in RFC 3339 format.
     pub const DRAINED_AT: &str = "policy.paddock.dev/drained-at";
-    /// On a Sandbox: `"true"` keeps its `emptyDir`s as they are, so that an idle suspend may lose them.
+    /// On a Sandbox: `"true"` keeps the `emptyDir` volumes as they are. An idle suspend may then lose their data.
     pub const EPHEMERAL_VOLUMES: &str = "policy.paddock.dev/ephemeral-volumes";
 }
 
-/// Condition types. A Sandbox carries the first four and no others.
+/// Condition types. A Sandbox has the first four and no others.
 pub mod condition {
     /// The object can be used.
     pub const READY: &str = "Ready";
-    /// The Sandbox is suspended; always present on a Sandbox.
+    /// The Sandbox is suspended. Every Sandbox has this condition.
     pub const SUSPENDED: &str = "Suspended";
-    /// The Pod's own condition of that name; absent without an owned Pod.
+    /// The condition of the same name from the Sandbox's Pod. Absent if the Sandbox owns no Pod.
     pub const POD_SCHEDULED: &str = "PodScheduled";
-    /// The Pod ended by itself.
+    /// The Pod of the Sandbox has terminated by itself.
     pub const FINISHED: &str = "Finished";
-    /// Of a pool: its size was decided.
+    /// On a pool: the pool's size was decided.
     pub const SIZED: &str = "Sized";
 }
 
 /// Reasons of conditions.
 pub mod reason {
-    /// `Ready` of a Sandbox: everything it needs is there.
+    /// `Ready` of a Sandbox: all objects that it needs are ready.
     pub const DEPENDENCIES_READY: &str = "DependenciesReady";
-    /// `Ready` of a Sandbox: something it needs is not there yet.
+    /// `Ready` of a Sandbox: an object that it needs is missing or not ready.
     pub const DEPENDENCIES_NOT_READY: &str = "DependenciesNotReady";
-    /// `Ready` of a Sandbox: it is suspended.
+    /// `Ready` of a Sandbox: the Sandbox is suspended.
     pub const SANDBOX_SUSPENDED: &str = "SandboxSuspended";
-    /// `Ready` of a Sandbox: it owns more than one Pod, and nothing is touched.
+    /// `Ready` of a Sandbox: the Sandbox owns more than one Pod, and the operator changes none of them.
     pub const MULTIPLE_PODS: &str = "MultiplePods";
-    /// `Ready` of a Sandbox or claim: the Sandbox's time is up.
+    /// `Ready` of a Sandbox or a claim: the Sandbox has expired.
     pub const SANDBOX_EXPIRED: &str = "SandboxExpired";
-    /// `Ready` and `Finished`: the Pod ended well.
+    /// `Ready` and `Finished`: all containers of the Pod succeeded.
     pub const POD_SUCCEEDED: &str = "PodSucceeded";
-    /// `Ready` and `Finished`: the Pod ended badly.
+    /// `Ready` and `Finished`: a container of the Pod failed.
     pub const POD_FAILED: &str = "PodFailed";
-    /// `Ready`: the operator could not do its work.
+    /// `Ready`: the operator cannot reconcile the object.
     pub const RECONCILER_ERROR: &str = "ReconcilerError";
 
-    /// `Suspended`: it runs.
+    /// `Suspended`: the Sandbox is running.
     pub const NOT_SUSPENDED: &str = "NotSuspended";
-    /// `Suspended`: the Pod is on its way out.
+    /// `Suspended`: the Pod is terminating.
     pub const POD_TERMINATING: &str = "PodTerminating";
-    /// `Suspended`: a Pod of that name belongs to somebody else.
+    /// `Suspended`: a Pod with the Sandbox's Pod name has another owner.
     pub const POD_NOT_OWNED: &str = "PodNotOwned";
-    /// `Suspended`: the Pod is gone.
+    /// `Suspended`: the Pod does not exist any more.
     pub const POD_TERMINATED: &str = "PodTerminated";
-    /// `Suspended`: what became of the Pod is not known.
+    /// `Suspended`: the state of the Pod is not known.
     pub const POD_STATE_UNKNOWN: &str = "PodStateUnknown";
 
-    /// `PodScheduled` of a Sandbox whose Pod says nothing of its own.
+    /// `PodScheduled` of a Sandbox whose Pod states no reason.
     pub const SCHEDULED: &str = "Scheduled";
 
-    /// `Ready` of a pool: as many as were decided are Ready.
+    /// `Ready` of a pool: the decided number of Sandboxes is Ready.
     pub const POOL_READY: &str = "PoolReady";
-    /// `Ready` of a pool: fewer than were decided are Ready.
+    /// `Ready` of a pool: fewer Sandboxes than decided are Ready.
     pub const POOL_NOT_READY: &str = "PoolNotReady";
-    /// `Sized` of a pool: the message says by whom and why.
+    /// `Sized` of a pool: the message names the plugin and its reason.
     pub const DECIDED: &str = "Decided";
-    /// `Sized` of a pool: the policy wants a size out of the pool's bounds.
+    /// `Sized` of a pool: the plugin's size is outside the pool's bounds.
     pub const LIMITED: &str = "Limited";
 
-    /// `Ready` of a claim: there is no such template.
+    /// `Ready` of a claim: the template does not exist.
     pub const TEMPLATE_NOT_FOUND: &str = "TemplateNotFound";
-    /// `Ready` of a claim: there is no such pool.
+    /// `Ready` of a claim: the pool does not exist.
     pub const WARM_POOL_NOT_FOUND: &str = "WarmPoolNotFound";
-    /// `Ready` of a claim: another claim was faster.
+    /// `Ready` of a claim: another claim took the Sandbox first.
     pub const ADOPTION_CONFLICT: &str = "AdoptionConflict";
-    /// `Ready` of a claim: its Sandbox is being made.
+    /// `Ready` of a claim: its Sandbox is being created.
     pub const SANDBOX_CREATE_PENDING: &str = "SandboxCreatePending";
     /// `Ready` of a claim: its additional labels or annotations are not allowed.
     pub const INVALID_METADATA: &str = "InvalidMetadata";
-    /// `Ready` of a claim: the template does not let it set environment variables.
+    /// `Ready` of a claim: the template does not allow its environment variables.
     pub const ENV_VARS_INJECTION_REJECTED: &str = "EnvVarsInjectionRejected";
-    /// `Ready` of a claim: the template does not let it bring volume claim templates.
+    /// `Ready` of a claim: the template does not allow its volume claim templates.
     pub const VOLUME_CLAIM_TEMPLATES_ERROR: &str = "VolumeClaimTemplatesError";
-    /// `Ready` of a claim: its time is up.
+    /// `Ready` of a claim: the claim has expired.
     pub const CLAIM_EXPIRED: &str = "ClaimExpired";
-    /// `Ready` of a claim: the Sandbox it had is gone.
+    /// `Ready` of a claim: its Sandbox does not exist any more.
     pub const SANDBOX_MISSING: &str = "SandboxMissing";
     /// `Ready` of a claim: its Sandbox has no `Ready` condition yet.
     pub const SANDBOX_NOT_READY: &str = "SandboxNotReady";
@@ -173,9 +178,9 @@ pub mod reason {
 
 /// Messages of conditions that clients compare.
 pub mod message {
-    /// `Ready`, with a Service.
+    /// `Ready` of a Sandbox with a Service.
     pub const POD_READY_SERVICE_EXISTS: &str = "Pod is Ready; Service Exists";
-    /// `Ready`, without a Service.
+    /// `Ready` of a Sandbox without a Service.
     pub const POD_READY: &str = "Pod is Ready";
     /// `Ready` of a suspended Sandbox.
     pub const SUSPENDED: &str = "Sandbox is suspended";
@@ -183,17 +188,17 @@ pub mod message {
     pub const SUSPENDING: &str = "Sandbox is suspending";
     /// `Ready` of an expired Sandbox.
     pub const EXPIRED: &str = "Sandbox has expired";
-    /// `Ready` of a Sandbox whose Pod runs without being ready.
+    /// `Ready` of a Sandbox whose Pod is running but not ready.
     pub const POD_NOT_READY: &str = "Pod is Running but not Ready";
     /// `Ready` of a Sandbox without a Pod.
     pub const POD_MISSING: &str = "Pod does not exist";
-    /// Appended when a Service is wanted and missing.
+    /// The end of the message if the Service of the Sandbox is missing.
     pub const SERVICE_MISSING_SUFFIX: &str = "; Service does not exist";
     /// `Suspended` of a running Sandbox.
     pub const NOT_SUSPENDED: &str = "Sandbox is not suspended";
-    /// `Suspended` while the Pod terminates.
+    /// `Suspended` while the Pod is terminating.
     pub const POD_TERMINATING: &str = "Pod is terminating. Sandbox is suspending";
-    /// `Suspended` once the Pod is gone.
+    /// `Suspended` when the Pod does not exist any more.
     pub const POD_TERMINATED: &str = "Pod has been terminated. Sandbox is suspended";
     /// `Ready` of a Sandbox whose Pod is in another phase than Running.
     #[must_use]
@@ -204,39 +209,40 @@ pub mod message {
 
 /// Names of objects.
 pub mod object {
-    /// The Lease that the upstream operator holds; ours holds it too, so that two never act.
+    /// The Lease of the upstream operator. Paddock holds it too, so that both operators never reconcile at the same
+    /// time.
     pub const UPSTREAM_LEASE: &str = "a3317529.agent-sandbox.x-k8s.io";
-    /// The namespace of the operator's deployment.
+    /// The namespace of the operator's Deployment.
     pub const OPERATOR_NAMESPACE: &str = "agent-sandbox-system";
-    /// The operator's deployment and ServiceAccount.
+    /// The name of the operator's Deployment and ServiceAccount.
     pub const OPERATOR_DEPLOYMENT: &str = "agent-sandbox-controller";
-    /// What the label `app` of the router's pods says, by upstream's manifests.
+    /// The value of the label `app` on the router's pods, as in upstream's manifests.
     pub const ROUTER_APP: &str = "sandbox-router";
-    /// The domain whose labels a claim may set, unless the operator is told others.
+    /// The domain of the labels that a claim may set, unless other domains are configured.
     pub const CLAIM_LABEL_DOMAIN: &str = "sandbox.users.io";
-    /// The port of a Sandbox that declares none: the usual runtime's.
+    /// The port of a Sandbox that declares no port: the port of the usual runtime.
     pub const DEFAULT_PORT: u16 = 8888;
 
-    /// What the name of a template's NetworkPolicy ends with.
+    /// The suffix of the name of a template's NetworkPolicy.
     pub const NETWORK_POLICY_SUFFIX: &str = "-network-policy";
 
-    /// The NetworkPolicy of a template.
+    /// The name of a template's NetworkPolicy.
     #[must_use]
     pub fn network_policy(template: &str) -> String {
         format!("{template}{NETWORK_POLICY_SUFFIX}")
     }
 
-    /// The PersistentVolumeClaim of one volume of a Sandbox.
+    /// The name of the PersistentVolumeClaim for one volume of a Sandbox.
     #[must_use]
     pub fn volume_claim(volume: &str, sandbox: &str) -> String {
         format!("{volume}-{sandbox}")
     }
 }
 
-/// The value of a `*-hash` label: 32-bit FNV-1a of the name, eight lower-case hex digits.
+/// The value of a `*-hash` label: the 32-bit FNV-1a hash of the name, as eight lower-case hexadecimal digits.
 #[must_use]
 pub fn name_hash(name: &str) -> String {
-    // Offset basis and prime of 32-bit FNV, from the algorithm's definition.
+    // The offset basis and the prime of 32-bit FNV, from the definition of the algorithm.
     let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{hash:08x}")
 }

@@ -1,5 +1,5 @@
-//! SandboxWarmPool: `sandboxwarmpools.extensions.agents.x-k8s.io` (v1beta1 and v1alpha1, one superset) in the upstream
-//! shape, `sandboxwarmpools.agents.x-k8s.io` (v1alpha1) in the seed shape.
+//! SandboxWarmPool. Upstream shape: `sandboxwarmpools.extensions.agents.x-k8s.io`, v1beta1 and v1alpha1 with one
+//! schema. Seed shape: `sandboxwarmpools.agents.x-k8s.io`, v1alpha1.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{NameRef, PolicyState};
 
-/// What a warm pool is to hold.
+/// The desired size and template of a warm pool.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "extensions.agents.x-k8s.io",
@@ -23,18 +23,18 @@ use crate::common::{NameRef, PolicyState};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(BOUNDS).message(BOUNDS_MESSAGE).field_path(".minReady"))]
 pub struct SandboxWarmPoolSpec {
-    /// How many sandboxes to hold, where neither minReady nor maxReady is given.
+    /// The number of sandboxes in the pool, if neither minReady nor maxReady is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0), extend("default" = 1))]
     pub replicas: Option<i32>,
-    /// The template that the sandboxes are made from.
+    /// The template that the sandboxes are created from.
     pub sandbox_template_ref: NameRef,
     /// The fields that both shapes have.
     #[serde(flatten)]
     pub options: PoolOptions,
 }
 
-/// What a warm pool is to hold.
+/// The desired size and template of a warm pool.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "agents.x-k8s.io",
@@ -50,9 +50,9 @@ pub struct SandboxWarmPoolSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(BOUNDS).message(BOUNDS_MESSAGE).field_path(".minReady"))]
 pub struct SeedSandboxWarmPoolSpec {
-    /// The template that the sandboxes are made from.
+    /// The template that the sandboxes are created from.
     pub template_ref: NameRef,
-    /// How many sandboxes to hold, where neither minReady nor maxReady is given.
+    /// The number of sandboxes in the pool, if neither minReady nor maxReady is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub replicas: Option<i32>,
@@ -68,62 +68,63 @@ const BOUNDS_MESSAGE: &str = "minReady must be at most maxReady";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolOptions {
-    /// The fewest sandboxes to hold; the pool-size policy decides between this and maxReady.
+    /// The smallest number of sandboxes in the pool. The pool-size policy decides on a number from minReady to
+    /// maxReady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_ready: Option<i32>,
-    /// The most sandboxes to hold. If absent, minReady.
+    /// The largest number of sandboxes in the pool. If absent, the same as minReady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_ready: Option<i32>,
-    /// How the pool follows changes of its template.
+    /// The way in which the pool follows changes of its template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_strategy: Option<UpdateStrategy>,
 }
 
-/// How a pool follows its template.
+/// The way in which a pool follows changes of its template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum UpdateStrategyType {
     /// Stale sandboxes are replaced at once.
     Recreate,
-    /// Stale sandboxes are replaced as they are taken or deleted.
+    /// Stale sandboxes are kept until they are taken or deleted, and their replacements use the new template.
     #[default]
     OnReplenish,
 }
 
-/// How a pool follows its template.
+/// The way in which a pool follows changes of its template.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UpdateStrategy {
-    /// Recreate, or OnReplenish (the default).
+    /// Recreate replaces stale sandboxes at once. OnReplenish (the default) keeps them until they are taken or deleted.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "OnReplenish"))]
     pub kind: Option<UpdateStrategyType>,
 }
 
-/// Status of a SandboxWarmPool.
+/// The observed state of a SandboxWarmPool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxWarmPoolStatus {
-    /// Sandboxes of the pool that no claim has taken.
+    /// The number of sandboxes in the pool that no claim has taken.
     #[serde(default)]
     pub replicas: i32,
-    /// Those of them that are Ready.
+    /// The number of these sandboxes that are Ready.
     #[serde(default)]
     pub ready_replicas: i32,
-    /// How many the pool is to hold, as decided last.
+    /// The number of sandboxes that the pool should have, from the last decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_replicas: Option<i32>,
-    /// Label selector of the pool's pods.
+    /// The label selector of the pool's pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// The generation that this status is about.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Conditions of the pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// What the pool-size plugin remembers.
+    /// The state that the pool-size plugin keeps between two calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_state: Option<PolicyState>,
 }

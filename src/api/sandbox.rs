@@ -1,4 +1,5 @@
-//! `sandboxes.agents.x-k8s.io`: one superset of upstream's v1beta1, upstream's v1alpha1 and the seed's shape.
+//! Sandbox: `sandboxes.agents.x-k8s.io`. One schema includes the fields of upstream's v1beta1, upstream's v1alpha1 and
+//! the seed shape.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -10,7 +11,7 @@ use crate::common::{
     ShutdownPolicy, VolumeClaimTemplate, runtime_class_agrees,
 };
 
-/// What a Sandbox is to be. Exactly one of `podTemplate` and `template` is given.
+/// The desired state of a Sandbox. Exactly one of `podTemplate` and `template` must be given.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "agents.x-k8s.io",
@@ -35,7 +36,8 @@ use crate::common::{
     ))
     .message(RUNTIME_CLASS_MESSAGE)
     .field_path(".runtimeClassName"),
-    // The absent list is the empty one. (`orValue` would say so too, but its cost is estimated without bound.)
+    // An absent list counts as an empty list. (`orValue` would be shorter, but the API server estimates its cost as
+    // unbounded.)
     validation = Rule::new(concat!(
         "(has(self.volumeClaimTemplates) && size(self.volumeClaimTemplates) > 0)",
         " == (has(oldSelf.volumeClaimTemplates) && size(oldSelf.volumeClaimTemplates) > 0)",
@@ -53,127 +55,129 @@ pub struct SandboxSpec {
     /// The pod to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
-    /// The pod to run, in the seed shape: such a Sandbox always has a Service, and a volume that nothing mounts is
-    /// mounted at `/<volume>` of a single-container pod. Give this or podTemplate.
+    /// The pod to run, in the seed shape. Such a Sandbox always has a Service. In a pod with one container, a volume
+    /// that is not mounted is mounted at `/<volume>`. Give either this or podTemplate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<PodTemplate>,
-    /// RuntimeClass of the pod. If the pod's spec names one too, they have to agree.
+    /// The RuntimeClass of the pod. If the pod's spec names a RuntimeClass too, both must be the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub runtime_class_name: Option<String>,
-    /// Volume claims to make for the pod. Immutable.
+    /// Volume claims to create for the pod. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub volume_claim_templates: Vec<VolumeClaimTemplate>,
-    /// Whether a headless Service of the Sandbox's name is made. Unset keeps one that exists and makes none.
+    /// Whether the Sandbox has a headless Service of the same name. If unset, an existing Service is kept and none is
+    /// created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<bool>,
-    /// When the Sandbox expires, RFC 3339.
+    /// The time at which the Sandbox expires, in RFC 3339 format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub shutdown_time: Option<String>,
-    /// What becomes of the Sandbox when it expires. Its pod and Service go in any case.
+    /// What happens to the Sandbox when it expires. Its pod and its Service are deleted in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Retain"))]
     pub shutdown_policy: Option<ShutdownPolicy>,
-    /// Running or Suspended; Running if neither this nor replicas says otherwise.
+    /// Running or Suspended. Running by default, unless replicas is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operating_mode: Option<OperatingMode>,
-    /// 1 for Running, 0 for Suspended: what `kubectl scale` writes. Kept in step with operatingMode.
+    /// 1 for Running, 0 for Suspended. `kubectl scale` writes this field. It is kept consistent with operatingMode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1))]
     pub replicas: Option<i32>,
-    /// How long the Sandbox may go unused before it is idle, as a Go duration such as 30m.
+    /// The time without use after which the Sandbox is idle, as a Go duration such as 30m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new(IDLE_TIMEOUT).message(IDLE_TIMEOUT_MESSAGE))]
     pub idle_timeout: Option<String>,
-    /// What wakes the Sandbox when it is suspended: Manual (the default) or OnDemand. Immutable.
+    /// What resumes the Sandbox when it is suspended: Manual (the default) means only a change of its mode, OnDemand
+    /// means also a connection to its address. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_policy: Option<ResumePolicy>,
 }
 
-/// What a Sandbox was seen to be.
+/// The observed state of a Sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxStatus {
-    /// DNS name at which the Sandbox answers.
+    /// The DNS name of the Sandbox.
     #[serde(rename = "serviceFQDN", default, skip_serializing_if = "Option::is_none")]
     pub service_fqdn: Option<String>,
-    /// Name of the Sandbox's Service.
+    /// The name of the Sandbox's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// Ready, Suspended, PodScheduled and Finished.
+    /// The conditions Ready, Suspended, PodScheduled and Finished.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Label selector of the Sandbox's pod.
+    /// The label selector of the Sandbox's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// Addresses of the Sandbox's pod.
+    /// The IP addresses of the Sandbox's pod.
     #[serde(rename = "podIPs", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub pod_ips: Vec<String>,
-    /// Node of the Sandbox's pod.
+    /// The node of the Sandbox's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
-    /// How many pods there are: 0 or 1.
+    /// The number of pods: 0 or 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// The mode that was acted on last.
+    /// The operating mode that the operator applied last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<OperatingMode>,
-    /// The RuntimeClass that was chosen, and why.
+    /// The RuntimeClass that was chosen for the pod, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_class: Option<RuntimeClassChoice>,
-    /// What the idle policy last decided, and why.
+    /// The last decision of the idle policy, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleStatus>,
-    /// What the idle plugin remembers.
+    /// The state that the idle plugin keeps between two calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_state: Option<PolicyState>,
 }
 
-/// The RuntimeClass of a Sandbox's pod, and why it is that one.
+/// The RuntimeClass of a Sandbox's pod, and the reason for the choice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeClassChoice {
-    /// Name of the RuntimeClass; absent if the pod has none.
+    /// The name of the RuntimeClass. Absent if the pod has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Why this one, in a sentence.
+    /// The reason for the choice, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The plugin that chose it; absent if none was asked.
+    /// The plugin that chose the RuntimeClass. Absent if no plugin was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
 }
 
-/// How far a Sandbox has been put to rest.
+/// The idle tier that was applied to a Sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum IdleTier {
-    /// Not at all.
+    /// No tier was applied, and the Sandbox is in use.
     #[default]
     Awake,
-    /// Its resources were taken back, its memory kept.
+    /// The pod's resources were reduced, and its memory is kept.
     Throttle,
-    /// Its pod is gone, its disk kept.
+    /// The pod was deleted, and its disks are kept.
     Suspend,
-    /// Its pod is gone, its memory kept on disk.
+    /// The pod was deleted, and its memory is kept on disk.
     Hibernate,
 }
 
-/// What the idle policy last decided.
+/// The last decision of the idle policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IdleStatus {
-    /// How far the Sandbox has been put to rest.
+    /// The idle tier that was applied: Awake, Throttle, Suspend or Hibernate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<IdleTier>,
-    /// Why, in a sentence; or why it could not be put to rest.
+    /// The reason for the decision, or the reason why it could not be applied, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When the policy is asked again.
+    /// The time at which the policy is asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_check: Option<Time>,
 }

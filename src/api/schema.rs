@@ -1,9 +1,10 @@
-//! From Rust types to the structural schemas that CustomResourceDefinitions take.
+//! Converts Rust types to the structural schemas that CustomResourceDefinitions require.
 //!
-//! schemars describes our types and k8s-openapi's. Three things are missing then: references have to be inlined,
-//! `Option` is not `nullable` (a client that writes null would keep it), and k8s-openapi says nothing of list types and
-//! keys, without which two field managers replace each other's lists, and calls fields required that are not. The last
-//! are in `list-types.json`, taken from the API server's own OpenAPI by [`list_types`].
+//! schemars generates the schemas of our types and of k8s-openapi's types. They need three changes. References have to
+//! be inlined. `Option` must not be `nullable`, because the API server would store a null that a client writes.
+//! k8s-openapi's types lack the list types and keys, without which two field managers replace each other's lists, and
+//! they mark optional fields as required. The file `list-types.json` has these facts. [`list_types`] extracts them from
+//! the OpenAPI documents of an API server.
 
 use std::collections::BTreeMap;
 
@@ -12,30 +13,30 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// What the API server says of lists and maps: by definition, then by property. The property "" is the definition itself.
+/// The merge rules of the API server: by definition, and then by property. The property "" is the definition itself.
 pub type ListTypes = BTreeMap<String, BTreeMap<String, Merge>>;
 
-/// How two writers of a field are merged.
+/// The rules by which the API server merges the values of two writers of a field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Merge {
-    /// `x-kubernetes-list-type`.
+    /// The value of `x-kubernetes-list-type`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<String>,
-    /// `x-kubernetes-list-map-keys`.
+    /// The value of `x-kubernetes-list-map-keys`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
-    /// `x-kubernetes-map-type`.
+    /// The value of `x-kubernetes-map-type`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
     /// The required properties of a definition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required: Vec<String>,
-    /// The default of a property that is a key of a list and may be absent.
+    /// The default of an optional property that is a key of a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Value>,
 }
 
-/// The definitions that our kinds embed.
+/// The definitions of Kubernetes that our kinds embed.
 pub const EMBEDDED: [&str; 5] = [
     "io.k8s.api.core.v1.PodSpec",
     "io.k8s.api.core.v1.PersistentVolumeClaimSpec",
@@ -44,15 +45,15 @@ pub const EMBEDDED: [&str; 5] = [
     "io.k8s.apimachinery.pkg.apis.meta.v1.Condition",
 ];
 
-/// The list types that schemas are made with.
+/// The merge rules that the generated schemas use.
 #[must_use]
 pub fn builtin_list_types() -> ListTypes {
-    // The file is compiled in and a test reads it, so it always parses.
+    // The file is compiled in, and a test parses it, so parsing cannot fail.
     serde_json::from_str(include_str!("list-types.json")).unwrap_or_default()
 }
 
-/// List types of everything that [`EMBEDDED`] reaches, from the OpenAPI v3 documents of an API server
-/// (`/openapi/v3/api/v1` and `/openapi/v3/apis/networking.k8s.io/v1`).
+/// Extracts the merge rules of all definitions that [`EMBEDDED`] refers to, at any depth. `documents` are OpenAPI v3
+/// documents of an API server (`/openapi/v3/api/v1` and `/openapi/v3/apis/networking.k8s.io/v1`).
 #[must_use]
 pub fn list_types(documents: &[Value]) -> ListTypes {
     let find = |name: &str| documents.iter().find_map(|d| d.pointer("/components/schemas")?.get(name));
@@ -109,7 +110,7 @@ fn texts(schema: &Value, key: &str) -> Vec<String> {
     list.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// A key of a list has to be required or have a default.
+/// The default of a list key that is optional. A list key must be required or have a default.
 fn optional_default(item: Option<&Value>, key: &str) -> Option<Value> {
     let item = item?;
     if texts(item, "required").iter().any(|required| required == key) {
@@ -118,7 +119,7 @@ fn optional_default(item: Option<&Value>, key: &str) -> Option<Value> {
     item.pointer(&format!("/properties/{key}/default")).cloned()
 }
 
-/// Names of the definitions that a schema refers to, at any depth.
+/// The names of the definitions that a schema refers to, at any depth.
 fn references(schema: &Value) -> Vec<String> {
     let mut found = Vec::new();
     match schema {
@@ -147,8 +148,8 @@ pub fn structural<T: JsonSchema>(list_types: &ListTypes) -> Value {
     structural
 }
 
-/// Whose description a schema carries: ours are for `kubectl explain`, Kubernetes' would make the CRD too large for the
-/// annotation of a client-side apply (262,144 bytes).
+/// The origin of a schema, which decides whether its descriptions are kept. Our descriptions are for `kubectl explain`.
+/// With the descriptions of Kubernetes, the CRD would exceed the annotation of a client-side apply (262,144 bytes).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Ours,
@@ -201,12 +202,12 @@ impl Inliner<'_> {
     fn definition(&self, reference: &str) -> Value {
         let name = reference.rsplit('/').next().unwrap_or_default();
         match name {
-            // Only labels and annotations of an embedded object's metadata reach the object that is made of it.
+            // Only the labels and the annotations of embedded metadata are copied to the created object.
             "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta" => {
                 let texts = json!({ "type": "object", "additionalProperties": { "type": "string" } });
                 return json!({ "type": "object", "properties": { "labels": texts, "annotations": texts } });
             }
-            // Kubernetes' own rule for quantities, which the API server would apply to the pod.
+            // Kubernetes' own rule for quantities. Otherwise the API server would reject the pod later.
             "io.k8s.apimachinery.pkg.api.resource.Quantity" => {
                 return json!({ "x-kubernetes-int-or-string": true, "pattern": QUANTITY });
             }
@@ -234,7 +235,8 @@ impl Inliner<'_> {
         schema
     }
 
-    /// `Option<T>` is a choice of T and null: T. An enum with descriptions is a choice of constants: their list.
+    /// The schema of a choice. `Option<T>` is a choice between T and null and becomes T. An enum with descriptions is a
+    /// choice between constants and becomes a list of them.
     fn choice(&self, choices: &[Value], origin: Origin) -> Value {
         let constants: Vec<Value> = choices.iter().filter_map(|c| c.get("const").cloned()).collect();
         if constants.len() == choices.len() {
@@ -248,11 +250,11 @@ impl Inliner<'_> {
     }
 }
 
-/// As in `k8s.io/apimachinery`: a signed number and a suffix.
+/// The pattern of a quantity in `k8s.io/apimachinery`: a signed number and a suffix.
 const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
 
-/// A pod cannot be created with ephemeral containers, so a template has none: an error at once, and a quarter of the
-/// schema saved.
+/// A schema that allows no ephemeral containers, because a pod cannot be created with them. A user gets the error at
+/// once, and the CRD is smaller by a quarter.
 fn no_ephemeral_containers() -> Value {
     json!({
         "description": "Must be empty: they are added to a running pod, with `kubectl debug`.",
@@ -281,7 +283,8 @@ fn apply(merge: &Merge, schema: &mut Map<String, Value>) {
     }
 }
 
-/// A schema with what stood beside the reference to it, which says more of this use.
+/// Adds the siblings of a reference to the schema that it refers to. The siblings describe this use of the schema, so
+/// they replace its keywords.
 fn beside(mut schema: Value, siblings: Map<String, Value>) -> Value {
     if let Some(map) = schema.as_object_mut() {
         for (key, value) in siblings {
@@ -293,7 +296,8 @@ fn beside(mut schema: Value, siblings: Map<String, Value>) -> Value {
     schema
 }
 
-/// serde's default of an absent field, as schemars notes it, is not one for the API server to write.
+/// Whether a default has no information. schemars records serde's default of an absent field, and the API server must
+/// not write it.
 fn says_nothing(default: &Value) -> bool {
     match default {
         Value::Null => true,

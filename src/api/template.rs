@@ -1,5 +1,5 @@
-//! SandboxTemplate: `sandboxtemplates.extensions.agents.x-k8s.io` (v1beta1 and v1alpha1, one superset) in the upstream
-//! shape, `sandboxtemplates.agents.x-k8s.io` (v1alpha1) in the seed shape.
+//! SandboxTemplate. Upstream shape: `sandboxtemplates.extensions.agents.x-k8s.io`, v1beta1 and v1alpha1 with one
+//! schema. Seed shape: `sandboxtemplates.agents.x-k8s.io`, v1alpha1.
 
 use k8s_openapi::api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyIngressRule};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -12,7 +12,7 @@ use crate::common::{
     runtime_class_agrees,
 };
 
-/// What the sandboxes of a template are to be.
+/// The desired properties of the template's sandboxes.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "extensions.agents.x-k8s.io",
@@ -26,9 +26,9 @@ use crate::common::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxTemplateSpec {
-    /// The pod that each sandbox runs.
+    /// The pod of each sandbox.
     pub pod_template: PodTemplate,
-    /// Whether each sandbox has a headless Service of its name.
+    /// Whether each sandbox has a headless Service of the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<bool>,
     /// The fields that both shapes have.
@@ -36,7 +36,7 @@ pub struct SandboxTemplateSpec {
     pub options: TemplateOptions,
 }
 
-/// What the sandboxes of a template are to be. Each of them has a Service of its name.
+/// The desired properties of the template's sandboxes. Each sandbox has a Service of the same name.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "agents.x-k8s.io",
@@ -54,9 +54,9 @@ pub struct SandboxTemplateSpec {
     .message(RUNTIME_CLASS_MESSAGE)
     .field_path(".runtimeClassName"))]
 pub struct SeedSandboxTemplateSpec {
-    /// The pod that each sandbox runs.
+    /// The pod of each sandbox.
     pub template: PodTemplate,
-    /// RuntimeClass of the pod. If the pod's spec names one too, they have to agree.
+    /// The RuntimeClass of the pod. If the pod's spec names a RuntimeClass too, both must be the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub runtime_class_name: Option<String>,
@@ -69,76 +69,79 @@ pub struct SeedSandboxTemplateSpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateOptions {
-    /// Volume claims to make for each sandbox.
+    /// Volume claims to create for each sandbox.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub volume_claim_templates: Vec<VolumeClaimTemplate>,
-    /// Network rules that all sandboxes of the template share, in place of the secure default.
+    /// Network rules for all sandboxes of the template. If absent, secure default rules apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_policy: Option<NetworkPolicyRules>,
-    /// Whether the operator makes a NetworkPolicy for the template.
+    /// Whether the operator creates a NetworkPolicy for the template: Managed (the default) or Unmanaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Managed"))]
     pub network_policy_management: Option<NetworkPolicyManagement>,
-    /// Whether a claim may set environment variables.
+    /// Whether a claim may add environment variables (Allowed), may also replace those of the template (Overrides), or
+    /// neither (Disallowed, the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Disallowed"))]
     pub env_vars_injection_policy: Option<InjectionPolicy>,
-    /// Whether a claim may bring volume claim templates.
+    /// Whether a claim may add volume claim templates (Allowed), may also replace those of the template (Overrides), or
+    /// neither (Disallowed, the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Disallowed"))]
     pub volume_claim_templates_policy: Option<InjectionPolicy>,
-    /// How long a sandbox may go unused before it is idle, as a Go duration such as 30m. Sandboxes that wait in a pool
+    /// The time without use after which a sandbox is idle, as a Go duration such as 30m. Sandboxes that wait in a pool
     /// are never idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new(IDLE_TIMEOUT).message(IDLE_TIMEOUT_MESSAGE))]
     pub idle_timeout: Option<String>,
-    /// What wakes a sandbox when it is suspended: Manual (the default) or OnDemand.
+    /// What resumes a sandbox when it is suspended: Manual (the default) means only a change of its mode, OnDemand
+    /// means also a connection to its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_policy: Option<ResumePolicy>,
 }
 
-/// What a claim may add to a template.
+/// The entries that a claim may add to those of a template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum InjectionPolicy {
-    /// New entries only.
+    /// A claim may add new entries.
     Allowed,
-    /// New entries, and others in place of the template's.
+    /// A claim may add new entries and replace entries of the template.
     Overrides,
-    /// Nothing.
+    /// A claim may add nothing.
     #[default]
     Disallowed,
 }
 
-/// Whether the operator makes a NetworkPolicy for a template.
+/// Whether the operator creates a NetworkPolicy for a template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum NetworkPolicyManagement {
-    /// It does: the template's rules, or a secure default.
+    /// The operator creates a NetworkPolicy with the template's rules, or with secure default rules.
     #[default]
     Managed,
-    /// It does not.
+    /// The operator creates no NetworkPolicy.
     Unmanaged,
 }
 
-/// Rules of the NetworkPolicy that a template's sandboxes share.
+/// The rules of the NetworkPolicy that the sandboxes of a template share.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NetworkPolicyRules {
-    /// Who may connect to the sandboxes. None given: nobody.
+    /// The allowed sources of connections to the sandboxes. If empty, no connection to them is allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub ingress: Vec<NetworkPolicyIngressRule>,
-    /// Where the sandboxes may connect to. None given: nowhere.
+    /// The allowed destinations of connections from the sandboxes. If empty, no connection from them is allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub egress: Vec<NetworkPolicyEgressRule>,
 }
 
-/// Status of a SandboxTemplate.
+/// The observed state of a SandboxTemplate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxTemplateStatus {
-    /// The generation that the conditions are about.
+    /// The generation of the spec that the conditions describe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Conditions of the template.

@@ -1,4 +1,4 @@
-//! The definitions in `crds/` are those of the code; what they must say, they say.
+//! The files in `crds/` equal the generated definitions, and the definitions have the required content.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::crd::{all, file_name, selected};
 use crate::kind::{ApiShape, ApiShapes};
 use crate::schema::{EMBEDDED, ListTypes, builtin_list_types, list_types};
 
-/// What `kubectl apply` keeps of an object in an annotation, and the API server's limit for all annotations.
+/// The API server's limit for all annotations of an object. `kubectl apply` stores the whole object in an annotation.
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 fn yaml(definition: &CustomResourceDefinition) -> String {
@@ -81,7 +81,7 @@ fn all_versions_of_a_kind_have_one_schema_and_one_is_stored() {
 fn a_client_side_apply_fits_its_annotation() {
     for definition in all() {
         let size = serde_json::to_string(&definition).unwrap().len();
-        // A tenth is left for other annotations.
+        // A tenth of the limit stays free for other annotations.
         assert!(size < ANNOTATIONS_LIMIT * 9 / 10, "{:?} has {size} bytes", definition.metadata.name);
     }
 }
@@ -171,7 +171,7 @@ fn every_field_of_ours_is_explained() {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}.{name}");
             assert!(property["description"].as_str().is_some_and(|d| d.len() > 5), "{path}");
-            // What is embedded from Kubernetes is explained there.
+            // The fields of embedded types are explained in the documentation of Kubernetes.
             let theirs = path.ends_with("emplate.spec")
                 || ["volumeClaimTemplates.", "ingress", "egress", "conditions"].iter().any(|p| path.contains(p));
             if !theirs {
