@@ -62,7 +62,7 @@ fn sandbox(list_types: &ListTypes) -> CustomResourceDefinition {
         column("Node", "string", ".status.nodeName").wide(),
     ]);
     definition::<Sandbox>(Parts {
-        description: "A pod of its own with a stable name and address, that can be suspended and resumed.",
+        description: "A pod with a stable name and address, which can be suspended and resumed.",
         versions: BOTH_VERSIONS,
         short_name: "sandbox",
         spec: structural::<SandboxSpec>(list_types),
@@ -92,7 +92,7 @@ fn template<K: Resource<DynamicType = ()>, S: JsonSchema>(
     list_types: &ListTypes,
 ) -> CustomResourceDefinition {
     definition::<K>(Parts {
-        description: "What sandboxes are made from.",
+        description: "The pod and the settings that sandboxes are created from.",
         versions,
         short_name: "sandboxtemplate",
         spec: structural::<S>(list_types),
@@ -106,7 +106,7 @@ fn pool<K: Resource<DynamicType = ()>, S: JsonSchema>(
     list_types: &ListTypes,
 ) -> CustomResourceDefinition {
     definition::<K>(Parts {
-        description: "Sandboxes of a template, made ahead of time so that a claim is Ready at once.",
+        description: "Sandboxes of a template that are created in advance, so that a claim becomes Ready at once.",
         versions,
         short_name: "swp",
         spec: structural::<S>(list_types),
@@ -127,7 +127,7 @@ fn claim<K: Resource<DynamicType = ()>, S: JsonSchema>(
     let mut columns = condition_columns();
     columns.insert(1, column("Sandbox", "string", ".status.sandbox.name"));
     definition::<K>(Parts {
-        description: "Asks for one sandbox of a pool or template.",
+        description: "A request for one sandbox from a pool or a template.",
         versions,
         short_name: "sandboxclaim",
         spec: structural::<S>(list_types),

@@ -257,7 +257,7 @@ const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE
 /// once, and the CRD is smaller by a quarter.
 fn no_ephemeral_containers() -> Value {
     json!({
-        "description": "Must be empty: they are added to a running pod, with `kubectl debug`.",
+        "description": "Must be empty. Ephemeral containers are added to a running pod with `kubectl debug`.",
         "type": "array",
         "maxItems": 0,
         "items": { "type": "object" },
