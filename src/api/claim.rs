@@ -78,7 +78,7 @@ pub struct SeedSandboxClaimSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimOptions {
-    /// The end of the claim, and what happens then.
+    /// The end of the claim, and its consequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<ClaimLifecycle>,
     /// Labels and annotations to add to the pod of the sandbox.
@@ -110,7 +110,7 @@ pub struct ClaimEnvVar {
     pub container_name: Option<String>,
 }
 
-/// The end of a claim, and what happens then.
+/// The end of a claim, and its consequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimLifecycle {
@@ -122,13 +122,13 @@ pub struct ClaimLifecycle {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub ttl_seconds_after_finished: Option<i32>,
-    /// What happens to the claim when it expires. Retain by default.
+    /// The consequence for the claim when it expires: Delete, DeleteForeground or Retain (the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Retain"))]
     pub shutdown_policy: Option<ClaimShutdownPolicy>,
 }
 
-/// What happens to a claim when it expires.
+/// The consequence for a claim when it expires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimShutdownPolicy {
     /// The claim and its Sandbox are deleted.

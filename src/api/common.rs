@@ -74,7 +74,7 @@ pub enum OperatingMode {
     Suspended,
 }
 
-/// What resumes a suspended sandbox.
+/// The events that resume a suspended sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ResumePolicy {
     /// Only a change of its mode resumes the sandbox.
@@ -84,7 +84,7 @@ pub enum ResumePolicy {
     OnDemand,
 }
 
-/// What happens to a Sandbox object when it expires. Its pod and its Service are deleted in any case.
+/// The consequence for a Sandbox object when it expires. Its pod and its Service are deleted in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ShutdownPolicy {
     /// The Sandbox is deleted.

@@ -75,7 +75,8 @@ pub struct SandboxSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub shutdown_time: Option<String>,
-    /// What happens to the Sandbox when it expires. Its pod and its Service are deleted in any case.
+    /// The consequence for the Sandbox object when it expires: Delete or Retain (the default). Its pod and its Service
+    /// are deleted in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Retain"))]
     pub shutdown_policy: Option<ShutdownPolicy>,
@@ -91,8 +92,8 @@ pub struct SandboxSpec {
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new(IDLE_TIMEOUT).message(IDLE_TIMEOUT_MESSAGE))]
     pub idle_timeout: Option<String>,
-    /// What resumes the Sandbox when it is suspended: Manual (the default) means only a change of its mode, OnDemand
-    /// means also a connection to its address. Immutable.
+    /// The events that resume the Sandbox when it is suspended. Manual (the default) means only a change of its mode.
+    /// OnDemand means a connection to its address too. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_policy: Option<ResumePolicy>,
 }

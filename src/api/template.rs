@@ -96,8 +96,8 @@ pub struct TemplateOptions {
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new(IDLE_TIMEOUT).message(IDLE_TIMEOUT_MESSAGE))]
     pub idle_timeout: Option<String>,
-    /// What resumes a sandbox when it is suspended: Manual (the default) means only a change of its mode, OnDemand
-    /// means also a connection to its address.
+    /// The events that resume a sandbox when it is suspended. Manual (the default) means only a change of its mode.
+    /// OnDemand means a connection to its address too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_policy: Option<ResumePolicy>,
 }

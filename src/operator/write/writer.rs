@@ -75,7 +75,7 @@ impl Writer {
         Progress::Stored
     }
 
-    /// Sends one operation and resolves its pending write. Returns how the reconcile goes on (`None` if the operation
+    /// Sends one operation and resolves its pending write. Returns the next step of the reconcile (`None` if the operation
     /// reached its purpose), and the keys to queue after the plan has ended.
     async fn send_and_resolve(&self, op: &Op) -> (Option<Done>, Vec<Key>) {
         let (reply, at_least) = self.send(op).await;
@@ -145,7 +145,7 @@ impl Writer {
     }
 }
 
-/// `None` if an operation reached its purpose. Otherwise how the reconcile goes on.
+/// `None` if an operation reached its purpose. Otherwise the next step of the reconcile.
 fn verdict(op: &Op, outcome: &Outcome, at_least: Option<Duration>) -> Option<Done> {
     match outcome {
         Outcome::Stored(_) => None,
