@@ -37,7 +37,7 @@ pub struct SandboxClaimSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox_template_ref: Option<NameRef>,
     /// The pools to take a sandbox from, together with sandboxTemplateRef. "default" means all pools of the template,
-    /// "none" means no pool, and any other value is the name of a pool.
+    /// and "none" means no pool. Any other value is the name of a pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmpool: Option<String>,
     /// The fields that both shapes have.

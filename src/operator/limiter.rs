@@ -4,9 +4,9 @@
 //! server (429 and 503). If replies become slow, more concurrent writes would only wait inside the API server, and
 //! claims would wait behind refills. The limit shrinks a little in that case.
 //!
-//! Writes for claims come first. They keep a share of the limit that the creation of warm Sandboxes cannot use, and
-//! while a claim is being written, only a few warm Sandboxes are created at the same time. The pod and the status of a
-//! created Sandbox have normal urgency.
+//! Writes for claims come first. They keep a share of the limit that the creation of warm Sandboxes cannot use. While a
+//! claim is being written, only a few warm Sandboxes are created at the same time. The pod and the status of a created
+//! Sandbox have normal urgency.
 //!
 //! `--kube-api-qps` and `--kube-api-burst` add a fixed rate, with the same order.
 

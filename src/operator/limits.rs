@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The time for one write, from handing it to the connection to its reply. It is more than twice the webhook timeout of
 /// the API server (2 s for our webhook). It is not longer than the rest of a lease after a renewal has failed (15 s −
-/// 10 s), so that no write of an old leader is in flight under a new leader.
+/// 10 s). So no write of an old leader is in flight under a new leader.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time for a TCP and TLS connection to the API server.
@@ -21,8 +21,7 @@ pub const EVENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time for which a connection may deliver nothing. It is longer than any watch. Without it, a list or the start of
-/// a watch would notice a broken connection only after a quarter of an hour, and the kind would not be watched until
-/// then.
+/// a watch would notice a broken connection only after a quarter of an hour. The kind would not be watched until then.
 pub const READ_TIMEOUT: Duration = WATCH_TIMEOUT.saturating_add(Duration::from_secs(15));
 
 /// The time after a list within which the watch has to show every object that was written while the list was made.

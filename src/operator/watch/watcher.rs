@@ -1,8 +1,8 @@
 //! One watch for each kind, which fills the World and queues the keys that an event concerns.
 //!
-//! If the CRD of a kind is not installed, the watch waits for it. Lists are consistent reads. A list from the API
-//! server's cache at an arbitrary version (the kube crate's streaming lists ask for one) could show a new leader a pool
-//! as it was before the old leader filled it.
+//! If the CRD of a kind is not installed, the watch waits for it. Lists are consistent reads. The kube crate's
+//! streaming lists may return an arbitrary version from the API server's cache. Such a list could show a new leader a
+//! pool as it was before the old leader filled it.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -75,8 +75,8 @@ impl Writer {
         Progress::Stored
     }
 
-    /// Sends one operation and resolves its pending write. Returns the next step of the reconcile (`None` if the operation
-    /// reached its purpose), and the keys to queue after the plan has ended.
+    /// Sends one operation and resolves its pending write. Returns the next step of the reconcile (`None` if the
+    /// operation reached its purpose), and the keys to queue after the plan has ended.
     async fn send_and_resolve(&self, op: &Op) -> (Option<Done>, Vec<Key>) {
         let (reply, at_least) = self.send(op).await;
         self.metrics.write(op, &reply.outcome);
