@@ -1,9 +1,9 @@
-//! The work queue: which key is reconciled next.
+//! The work queue, which decides on the key to reconcile next.
 //!
-//! A key is in the queue once, and is worked on by one reconcile at a time. Keys wait in lanes, one
-//! for each kind of work, each with its own bound; within a lane, flows (a namespace and a family of names,
-//! such as one pool's sandboxes) take turns, so that ten thousand of one do not hold up one of another.
-//! Keys that only a periodic pass put there wait until a lane has nothing fresh.
+//! A key is in the queue at most once, and at most one reconcile works on it. Keys wait in lanes, one for each kind of
+//! work, each with its own limit of concurrent reconciles. Within a lane, flows take turns. A flow is a namespace and a
+//! family of names, such as the Sandboxes of one pool, so ten thousand keys of one flow do not delay a key of another.
+//! Keys from a periodic resync wait until the lane has no other keys.
 
 mod lane;
 mod trigger;
@@ -21,22 +21,24 @@ use self::lane::{LaneState, flow};
 pub use self::trigger::Trigger;
 use crate::limits;
 
-/// How a reconcile ended.
+/// The end of a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// Everything planned was stored.
+    /// All writes of the plan were stored.
     Converged,
-    /// The world has moved on: look again, at once unless that repeats itself.
+    /// The state of the cluster has changed since the plan. The key is reconciled again, at once unless that happens
+    /// repeatedly.
     Again,
-    /// Something was refused or is not known: wait, longer each time, and at least for what the API server said.
+    /// A write was refused, or its result is not known. The key waits for its backoff, and at least as long as the API
+    /// server demanded.
     Failed {
-        /// `Retry-After`, if there was one.
+        /// The `Retry-After` of the API server, if there was one.
         at_least: Option<Duration>,
     },
 }
 
 impl Done {
-    /// The label of metrics.
+    /// The word in the label of metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,7 +49,7 @@ impl Done {
     }
 }
 
-/// The queue. Clones are handles on the same one.
+/// The work queue. Clones are handles on the same queue.
 #[derive(Clone)]
 pub struct Queue {
     shared: Arc<Shared>,
@@ -62,7 +64,7 @@ struct State {
     entries: HashMap<Key, Entry>,
     lanes: [LaneState; Lane::ALL.len()],
     delayed: BTreeSet<(Instant, Key)>,
-    /// Pools that take long to look at, and how long.
+    /// The pools whose reconcile takes long, each with the time for its snapshot and decision.
     slow_keys: HashMap<Key, Duration>,
     next_ticket: u64,
     random: fastrand::Rng,
@@ -70,16 +72,16 @@ struct State {
     closed: bool,
 }
 
-/// What is known of a key. It is forgotten when it has nothing to wait for and did not fail.
+/// The state of a key. The entry is removed if the key waits for nothing and did not fail.
 struct Entry {
     phase: Phase,
     failures: u32,
-    /// Not before this, unless the object itself changes.
+    /// The key is not reconciled before this time, unless the object itself changes.
     blocked: Option<Instant>,
 }
 
 enum Phase {
-    /// Known only by its failures; on its way to another phase.
+    /// The key is only known because it failed, or it is moving to another phase.
     Idle,
     Delayed {
         due: Instant,
@@ -97,18 +99,18 @@ enum Phase {
 
 /// A key to reconcile. Dropping it without [`Job::done`] counts as a failure.
 pub struct Job {
-    /// The key.
+    /// The key of the object to reconcile.
     pub key: Key,
-    /// What put it into the queue first.
+    /// The first event that queued the key.
     pub trigger: Trigger,
-    /// How long it was ready and waited.
+    /// The time for which the key was ready before its turn.
     pub waited: Duration,
     shared: Arc<Shared>,
     reported: bool,
 }
 
 impl Queue {
-    /// An empty queue, closed until [`Queue::open`]. The seed makes its jitter repeatable.
+    /// An empty queue. It is closed until [`Queue::open`]. The seed makes its jitter repeatable.
     #[must_use]
     pub fn new(workers: Workers, seed: u64) -> Self {
         let state = State {
@@ -124,7 +126,7 @@ impl Queue {
         Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }) }
     }
 
-    /// Puts keys in, to be reconciled as soon as their turn comes.
+    /// Queues keys. They are reconciled as soon as it is their turn.
     pub fn push(&self, keys: impl IntoIterator<Item = Key>, trigger: Trigger) {
         let now = Instant::now();
         let mut state = self.shared.lock();
@@ -139,14 +141,15 @@ impl Queue {
         }
     }
 
-    /// Puts a key in for later; an earlier time that already stands stays.
+    /// Queues a key for a later time. If the key is already queued for an earlier time, that time stays.
     pub fn push_at(&self, key: Key, due: Instant, trigger: Trigger) {
         self.shared.lock().schedule(key, due, trigger, Instant::now());
         self.shared.changed.notify_one();
     }
 
-    /// Starts or stops the work: only a leader does any. A closed queue forgets what it has and takes nothing in, or one
-    /// that never leads would keep a key of every object that there ever was. So whoever opens it puts everything in then.
+    /// Opens or closes the queue, because only a leader reconciles. A closed queue drops its keys and accepts none.
+    /// Otherwise a replica that never leads would keep a key of every object that ever existed. The caller therefore
+    /// queues all objects after opening it.
     pub fn open(&self, open: bool) {
         let mut state = self.shared.lock();
         state.open = open;
@@ -157,13 +160,13 @@ impl Queue {
         self.shared.changed.notify_one();
     }
 
-    /// Ends the queue: [`Queue::next`] gives `None` from now on.
+    /// Ends the queue. [`Queue::next`] returns `None` from now on.
     pub fn close(&self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_one();
     }
 
-    /// The next key whose turn it is, waiting for one; `None` when closed. For one caller at a time.
+    /// Waits for the next key whose turn it is. `None` after [`Queue::close`]. Only one task may call it at a time.
     pub async fn next(&self) -> Option<Job> {
         loop {
             let due = {
@@ -191,7 +194,7 @@ impl Queue {
         }
     }
 
-    /// Keys ready to be reconciled and keys under way, by lane.
+    /// The number of ready keys and the number of running reconciles, for each lane.
     #[must_use]
     pub fn depth(&self) -> Vec<(Lane, usize, usize)> {
         let state = self.shared.lock();
@@ -203,13 +206,13 @@ impl Queue {
 }
 
 impl Job {
-    /// Notes how much of the processor's time it took to look and decide. A pool of ten thousand is looked at more seldom
-    /// than one of ten, or it would use a processor up while it is filled.
+    /// Records the processor time of the snapshot and the decision. A pool of ten thousand Sandboxes is reconciled less
+    /// often than a pool of ten, because otherwise it would use a whole processor while it is being filled.
     pub fn took(&self, looking: Duration) {
         self.shared.lock().took(&self.key, looking);
     }
 
-    /// Reports how the reconcile ended, and when its plan wants to be looked at again.
+    /// Records the end of the reconcile, and the requeue time of its plan.
     pub fn done(mut self, done: Done, wake: Option<Instant>) {
         self.reported = true;
         self.shared.finish(&self.key, done, wake);
@@ -226,7 +229,7 @@ impl Drop for Job {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock can panic half-way; a poisoned one is as good as any.
+        // No code under this lock panics, so a poisoned lock still has a valid state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -237,7 +240,7 @@ impl Shared {
 }
 
 impl State {
-    /// Forgets everything but what is being worked on.
+    /// Drops all keys except those that are being reconciled.
     fn forget(&mut self) {
         self.delayed.clear();
         self.lanes.iter_mut().for_each(LaneState::clear);
@@ -260,7 +263,7 @@ impl State {
             entry.blocked = None;
         }
         let due = entry.blocked.map_or(due, |blocked| due.max(blocked));
-        // Many sandboxes of a pool change at about the same time, and nobody waits for its refill.
+        // Many Sandboxes of a pool change at about the same time, and no client waits for the refill.
         let gathers = Lane::of(key.kind) == Lane::Pools && trigger == Trigger::Related;
         let mut due = if gathers {
             let looking =
@@ -273,7 +276,7 @@ impl State {
             Phase::Running { again } => {
                 *again = Some(match *again {
                     None => (due, trigger),
-                    // That it changed itself is kept whatever else happens: it ends a wait.
+                    // A change of the object itself is always remembered, because it ends a wait.
                     Some((at, had)) => {
                         let earlier = if due < at { trigger } else { had };
                         let changed = trigger == Trigger::Changed || had == Trigger::Changed;
@@ -283,7 +286,8 @@ impl State {
                 return;
             }
             Phase::Ready { trigger: had, .. } => {
-                // It is in line for a periodic pass: what happened to it is no reason to wait as long as that, nor for a moment more.
+                // The key waits for a periodic resync. An event moves it forward at once, without the delay of the
+                // event.
                 let fresh = due <= now || trigger == Trigger::Related;
                 if !fresh || !had.background() || trigger.background() {
                     return;
@@ -328,7 +332,7 @@ impl State {
         }
     }
 
-    /// Makes ready what has fallen due.
+    /// Makes the delayed keys ready whose time has come.
     fn move_due(&mut self, now: Instant) {
         while let Some((due, _)) = self.delayed.first()
             && *due <= now
@@ -341,14 +345,15 @@ impl State {
         }
     }
 
-    /// Takes the next ready key of the first lane that has one and room for it.
+    /// Takes the next ready key, from the first lane that has one and is below its limit.
     fn take(&mut self) -> Option<(Key, Trigger, Instant)> {
         let Self { lanes, entries, .. } = self;
         for lane in lanes {
             while lane.has_room()
                 && let Some((key, ticket)) = lane.pop()
             {
-                // A key that was made ready again since (a periodic pass overtaken by a change) stands twice.
+                // A key that was moved from the resync to the fresh keys is in the lane twice. Only its newest ticket
+                // is valid.
                 if let Some(entry) = entries.get_mut(&key)
                     && let Phase::Ready { ticket: current, since, trigger } = entry.phase
                     && current == ticket
@@ -387,8 +392,8 @@ impl State {
             Done::Failed { at_least } => {
                 let delay = backoff(entry.failures, &mut self.random).max(at_least.unwrap_or_default());
                 entry.failures += 1;
-                // What the key itself went through is a reason to wait; a change that came in
-                // while it was under way has been waited for long enough.
+                // The failure of the key itself is a reason to wait. A change that came during the reconcile is not
+                // delayed further.
                 if again.is_none_or(|(_, trigger)| trigger != Trigger::Changed) {
                     entry.blocked = Some(now + delay);
                 }

@@ -1,25 +1,25 @@
-//! Lanes of the work queue: what may be worked on side by side, and in which turn.
+//! The lanes of the work queue: the number of concurrent reconciles for each kind of work, and the order of the keys.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use paddock_core::kind::{Class, Key, Kind, OwnKind};
 
-/// Kinds of work, in the order in which they are looked through: claims never wait behind the rest.
+/// A kind of work. The lanes are searched in this order, so claims never wait behind other work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Claims of both groups.
+    /// SandboxClaims of both API shapes.
     Claims,
     /// Sandboxes.
     Sandboxes,
-    /// Pools of both groups.
+    /// SandboxWarmPools of both API shapes.
     Pools,
-    /// Templates, and everything that is not reconciled by itself.
+    /// SandboxTemplates of both API shapes. Kinds that are not reconciled themselves belong here too.
     Templates,
 }
 
 impl Lane {
-    /// Every lane.
+    /// All lanes.
     pub const ALL: [Lane; 4] = [Lane::Claims, Lane::Sandboxes, Lane::Pools, Lane::Templates];
 
     /// The lane of a kind.
@@ -33,7 +33,7 @@ impl Lane {
         }
     }
 
-    /// The label of metrics.
+    /// The word in the label of metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,21 +45,21 @@ impl Lane {
     }
 }
 
-/// How many keys of each lane are worked on at once.
+/// The number of concurrent reconciles in each lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workers {
-    /// `--sandbox-claim-concurrent-workers`.
+    /// The value of `--sandbox-claim-concurrent-workers`.
     pub claims: usize,
-    /// `--sandbox-concurrent-workers`.
+    /// The value of `--sandbox-concurrent-workers`.
     pub sandboxes: usize,
-    /// `--sandbox-warm-pool-concurrent-workers`.
+    /// The value of `--sandbox-warm-pool-concurrent-workers`.
     pub pools: usize,
-    /// `--sandbox-template-concurrent-workers`.
+    /// The value of `--sandbox-template-concurrent-workers`.
     pub templates: usize,
 }
 
 impl Default for Workers {
-    /// A reconcile mostly waits for the API server, so these bound requests rather than threads.
+    /// A reconcile mostly waits for the API server, so these numbers limit requests rather than threads.
     fn default() -> Self {
         Self { claims: 128, sandboxes: 128, pools: 32, templates: 8 }
     }
@@ -76,12 +76,12 @@ impl Workers {
     }
 }
 
-/// Names a flow within a lane.
+/// The hash that identifies a flow within a lane.
 pub(super) type Flow = u64;
 
-/// The flow of a key: its namespace, and its name without what a generator put behind the last hyphen. So the
-/// sandboxes of one pool (`pool-x7k2p`) are one flow, and so is one client's series of claims. Two flows whose
-/// hashes meet share their turns, and nothing else.
+/// The flow of a key: its kind, its namespace, and its name without the generated suffix after the last hyphen. The
+/// Sandboxes of one pool (`pool-x7k2p`) are one flow, and so is a client's series of claims. Two flows with the same
+/// hash share their turns, without other effects.
 pub(super) fn flow(key: &Key) -> Flow {
     let family = key.name.rsplit_once('-').map_or(&*key.name, |(family, _)| family);
     let mut hasher = DefaultHasher::new();
@@ -89,7 +89,7 @@ pub(super) fn flow(key: &Key) -> Flow {
     hasher.finish()
 }
 
-/// One lane's waiting keys.
+/// The waiting keys of one lane.
 pub(super) struct LaneState {
     limit: usize,
     pub(super) running: usize,
@@ -107,7 +107,7 @@ impl LaneState {
         self.running < self.limit
     }
 
-    /// Keys that wait here, those that stand twice counted once.
+    /// The number of waiting keys. A key that is in the lane twice counts once.
     pub(super) fn ready(&self) -> usize {
         (self.fresh.len + self.background.len).saturating_sub(self.stale)
     }
@@ -120,23 +120,23 @@ impl LaneState {
         self.fresh.pop().or_else(|| self.background.pop())
     }
 
-    /// Forgets what waits here.
+    /// Drops all waiting keys.
     pub(super) fn clear(&mut self) {
         (self.fresh, self.background, self.stale) = (Turns::default(), Turns::default(), 0);
     }
 
-    /// Notes that a key now stands twice.
+    /// Records that a key is now in the lane twice.
     pub(super) fn preempt(&mut self) {
         self.stale += 1;
     }
 
-    /// Notes that a key taken out had been overtaken.
+    /// Records that the outdated ticket of a key was taken out.
     pub(super) fn skip(&mut self) {
         self.stale = self.stale.saturating_sub(1);
     }
 }
 
-/// Flows taking turns, one key a turn.
+/// Flows that take turns, with one key a turn.
 #[derive(Default)]
 struct Turns {
     ring: VecDeque<Flow>,

@@ -1,4 +1,4 @@
-//! Behaviour of the work queue, in virtual time.
+//! The behaviour of the work queue, in virtual time.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ fn queue(each: usize) -> Queue {
     queue
 }
 
-/// The next job if there is one now.
+/// The next job, if there is one now.
 async fn now(queue: &Queue) -> Option<Job> {
     tokio::time::timeout(Duration::ZERO, queue.next()).await.ok().flatten()
 }
@@ -32,7 +32,7 @@ async fn name(queue: &Queue) -> Option<String> {
     Some(name)
 }
 
-/// How long until the next job, and the job.
+/// Waits for the next job. Returns the time until then, and the job.
 async fn wait(queue: &Queue) -> (Duration, Job) {
     let start = Instant::now();
     let job = queue.next().await.unwrap();
@@ -115,7 +115,7 @@ async fn what_the_periodic_pass_put_in_waits_for_what_changed() {
     queue.push((0..3).map(|n| sandbox(&format!("old{n}"))), Trigger::Resync);
     queue.push([sandbox("new")], Trigger::Changed);
     assert_eq!(name(&queue).await.as_deref(), Some("new"));
-    // A key that waits in the background comes forward when it changes, and then comes once.
+    // A key from a resync moves forward when its object changes, and is returned once.
     queue.push([sandbox("old2")], Trigger::Changed);
     assert_eq!(queue.depth()[Lane::Sandboxes as usize].1, 3);
     let order = [name(&queue).await, name(&queue).await, name(&queue).await].map(Option::unwrap);
@@ -150,7 +150,7 @@ async fn what_happens_to_a_pool_at_about_the_same_time_is_looked_at_once() {
     tokio::time::advance(limits::POOL_DEBOUNCE / 10).await;
     now(&queue).await.unwrap().done(Done::Converged, None);
     assert!(now(&queue).await.is_none());
-    // A change of its own is not kept waiting.
+    // A change of the pool itself is not delayed.
     queue.push([pool.clone()], Trigger::Related);
     queue.push([pool], Trigger::Changed);
     assert!(now(&queue).await.is_some());
@@ -162,7 +162,7 @@ async fn a_change_overtakes_a_wake() {
     queue.push_at(sandbox("a"), Instant::now() + Duration::from_secs(30), Trigger::Wake);
     queue.push([sandbox("a")], Trigger::Changed);
     assert_eq!(name(&queue).await.as_deref(), Some("a"));
-    // It converged without asking for another wake, so there is none.
+    // The reconcile converged and set no requeue time.
     tokio::time::advance(Duration::from_secs(60)).await;
     assert_eq!(name(&queue).await, None);
 }
@@ -294,8 +294,8 @@ async fn a_push_wakes_one_who_waits() {
     assert_eq!(waiter.await.unwrap().as_deref(), Some("a"));
 }
 
-/// Random operations on a handful of keys: no key is ever with two workers, lanes keep their bounds, every key that was
-/// pushed is given out after its last push, and nothing is left behind.
+/// Random operations on a few keys. No key has two workers, and lanes keep their limits. Every key is returned after
+/// its last push, and no key is left behind.
 #[tokio::test(start_paused = true)]
 async fn random_operations_keep_the_promises() {
     for seed in 0..200 {
@@ -363,7 +363,7 @@ async fn a_pool_that_takes_long_to_look_at_is_looked_at_more_seldom() {
     assert!(now(&queue).await.is_none());
     tokio::time::advance(Duration::from_millis(1)).await;
     let job = now(&queue).await.unwrap();
-    // Its own changes are looked at all the same, and a quick look makes it as any other.
+    // Changes of the pool itself are not delayed. A fast reconcile ends the longer delay.
     queue.push([pool.clone()], Trigger::Changed);
     job.took(Duration::from_micros(10));
     job.done(Done::Converged, None);

@@ -1,28 +1,28 @@
-//! What put a key into the queue: the label of logs and metrics.
+//! The events that queue a key. They are a label of logs and metrics.
 
-/// What put a key into the queue. For logs and metrics: a decision does not know it.
+/// The event that queued a key. It is for logs and metrics only, and no decision depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trigger {
-    /// The object itself changed, and not by our own hand.
+    /// The object itself changed, and not by one of our writes.
     Changed,
-    /// Something that it depends on changed.
+    /// An object that this one depends on changed.
     Related,
-    /// A plan asked to be woken.
+    /// The requeue time of a plan has come.
     Wake,
     /// A write did not succeed, or a plan was stale.
     Retry,
-    /// This replica took the lead.
+    /// This replica became the leader.
     Leading,
-    /// The periodic pass.
+    /// The periodic resync.
     Resync,
 }
 
 impl Trigger {
-    /// Every trigger.
+    /// All triggers.
     pub const ALL: [Trigger; 6] =
         [Trigger::Changed, Trigger::Related, Trigger::Wake, Trigger::Retry, Trigger::Leading, Trigger::Resync];
 
-    /// The label of logs and metrics.
+    /// The word in the label of logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

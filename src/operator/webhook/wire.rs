@@ -1,4 +1,4 @@
-//! `AdmissionReview` of `admission.k8s.io/v1`, as it comes and as it is answered.
+//! The wire format of reviews: `AdmissionReview` of `admission.k8s.io/v1`, as a request and as a response.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 
-/// A body that is no review.
+/// The reason why a body is not a review.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Malformed {
     #[error("the body is not an AdmissionReview: {0}")]
@@ -87,14 +87,14 @@ enum Operation {
     Connect,
 }
 
-/// The request's UID, which the answer repeats, and what is to be reviewed.
+/// The UID of a request, which the response repeats, and the review.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) uid: String,
     pub(super) review: Review,
 }
 
-/// Reads a body.
+/// Parses the body of a request.
 pub(super) fn read(body: &[u8], phase: Phase, entry: Entry, now: Timestamp) -> Result<Asked, Malformed> {
     let Incoming { api_version, kind, request } = serde_json::from_slice(body)?;
     if kind != KIND || api_version != API_VERSION {
@@ -124,7 +124,7 @@ pub(super) fn read(body: &[u8], phase: Phase, entry: Entry, now: Timestamp) -> R
         groups: request.user_info.groups.unwrap_or_default(),
         now,
     };
-    // The kind's group is that of the object; for a Pod's subresources it is that of the options.
+    // `kind.group` is the group of the object. For subresources of a Pod it is the group of the options.
     debug_assert!(request.kind.group == review.group || review.subresource.is_some());
     Ok(Asked { uid: request.uid, review })
 }
@@ -154,7 +154,7 @@ struct Response {
     warnings: Vec<String>,
 }
 
-/// The answer to a review.
+/// The response to a review.
 pub(super) fn answer(asked: Asked, verdict: ReviewVerdict) -> Result<Answer, serde_json::Error> {
     let Asked { uid, review } = asked;
     let patch =
@@ -188,7 +188,7 @@ fn status(review: &Review, denial: Denial) -> Value {
     })
 }
 
-/// A `Status` for a call that could not be answered.
+/// A `Status` for a call that got no review.
 pub(super) fn failure(code: u16, reason: &str, message: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Status", "metadata": {},
