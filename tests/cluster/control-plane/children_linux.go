@@ -2,9 +2,9 @@ package main
 
 import "syscall"
 
-// ownGroup puts a child in a process group of its own, and has the kernel kill
-// it when the thread that started it ends: so even a supervisor that is killed
-// leaves nothing behind.
+// ownGroup puts a child in its own process group. The kernel also kills the child
+// when the thread that started it ends, so no child is left even if the
+// supervisor itself is killed.
 func ownGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

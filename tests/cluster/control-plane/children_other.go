@@ -4,8 +4,8 @@ package main
 
 import "syscall"
 
-// ownGroup puts a child in a process group of its own. Only Linux can also tie
-// its life to ours; elsewhere killing the supervisor itself leaves children.
+// ownGroup puts a child in its own process group. Only Linux can also end the
+// child with us. On other systems, killing the supervisor leaves its children.
 func ownGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }

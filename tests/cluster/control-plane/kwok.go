@@ -15,10 +15,10 @@ import (
 	"sigs.k8s.io/kwok/pkg/utils/signals"
 )
 
-// runKwok does what kwok's own main does, with one difference: the Kubernetes
+// runKwok does the same as kwok's own main, with one difference. The Kubernetes
 // libraries in this binary have put a --version flag of their own type on the
-// process-wide flag set, and cobra would merge it into kwok's root command,
-// where a boolean of that name exists. So kwok gets an empty set.
+// process-wide flag set. Cobra would merge it into kwok's root command, which has
+// a boolean flag of that name. Therefore, kwok gets an empty flag set.
 func runKwok() int {
 	pflag.CommandLine = pflag.NewFlagSet("kwok", pflag.ExitOnError)
 	shared := pflag.NewFlagSet("global", pflag.ContinueOnError)
@@ -40,8 +40,8 @@ func runKwok() int {
 	return 0
 }
 
-// printStages writes the stages that kwok ships, as YAML documents: they belong
-// to the version of kwok that this binary holds, so they come out of it.
+// printStages writes kwok's own stages as YAML documents. They belong to the
+// version of kwok in this binary, so the binary prints them.
 func printStages() int {
 	fmt.Println(strings.Join([]string{
 		nodefast.DefaultNodeInit,

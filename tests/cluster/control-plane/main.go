@@ -1,8 +1,8 @@
-// One binary holding every program of a local Kubernetes control plane.
+// This binary contains every program of a local Kubernetes control plane.
 //
-// It plays the program it is called as: the base name of argv[0], or else the
-// first argument. One link step and one file instead of eight, most of whose
-// code is the same.
+// The base name of argv[0], or else the first argument, selects the program. The
+// programs share most of their code, so one binary needs one link step and much
+// less space than one binary for each program.
 package main
 
 import (
@@ -24,7 +24,7 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 )
 
-// A program runs with os.Args[0] set to its name and gives its exit code.
+// A program runs with os.Args[0] set to its name and returns its exit code.
 type program struct {
 	name string
 	run  func() int

@@ -16,9 +16,9 @@ import (
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 )
 
-// provisionVolumes answers the claims of the StorageClasses whose provisioner
-// it is with hostPath volumes: enough for a claim to bind, under either binding
-// mode, and for a node that is real to have a directory.
+// provisionVolumes provisions hostPath volumes for the claims of our
+// StorageClasses. A claim can be bound under either binding mode, and a real node
+// gets a directory.
 func provisionVolumes() int {
 	flags := flag.NewFlagSet("provision-volumes", flag.ExitOnError)
 	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server")
@@ -53,8 +53,8 @@ func provisionVolumes() int {
 	return 0
 }
 
-// folders makes each volume a folder of its own under root, named after the
-// volume, which the kubelet creates when a pod first mounts it.
+// folders gives each volume its own folder under root. The folder has the name of
+// the volume, and the kubelet creates it when a pod first mounts the volume.
 type folders struct{ root string }
 
 func (f folders) Provision(_ context.Context, o controller.ProvisionOptions) (*corev1.PersistentVolume, controller.ProvisioningState, error) {
@@ -79,8 +79,8 @@ func (f folders) Provision(_ context.Context, o controller.ProvisionOptions) (*c
 	}, controller.ProvisioningFinished, nil
 }
 
-// Delete removes the volume's folder, found by the volume's name and not by the
-// path in the object, so that no edited object can point it elsewhere.
+// Delete removes the volume's folder. The path is computed from the volume's name
+// and not read from the object, so an edited object cannot point elsewhere.
 func (f folders) Delete(_ context.Context, volume *corev1.PersistentVolume) error {
 	return os.RemoveAll(filepath.Join(f.root, filepath.Base(volume.Name)))
 }

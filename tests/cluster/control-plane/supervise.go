@@ -17,22 +17,23 @@ import (
 	"time"
 )
 
-// A request is one line of JSON on standard input, or on the socket once
-// detached. Each gets one reply with its id; a wait's comes when the process ends.
+// A request is one line of JSON on standard input, or on the socket of a detached
+// supervisor. Each request gets one reply with its id. The reply to a wait comes
+// when the process ends.
 type request struct {
 	ID     uint64            `json:"id"`
 	Op     string            `json:"op"` // start, signal, wait, detach, stop
 	Name   string            `json:"name"`
 	Argv   []string          `json:"argv"`
-	Env    map[string]string `json:"env"` // all of it: nothing is inherited
+	Env    map[string]string `json:"env"` // the whole environment: nothing is inherited
 	Dir    string            `json:"dir"`
-	Log    string            `json:"log"`    // standard output and error, appended
+	Log    string            `json:"log"`    // file to which standard output and error are appended
 	Signal string            `json:"signal"` // a key of sendable
-	Socket string            `json:"socket"` // detach: where to go on listening
-	Keep   []string          `json:"keep"`   // stop: entries of the scratch folder to leave
+	Socket string            `json:"socket"` // detach: the socket on which to listen
+	Keep   []string          `json:"keep"`   // stop: entries of the scratch folder to keep
 }
 
-// Signals go by name: their numbers differ between systems.
+// Signals have names here, because their numbers differ between systems.
 var sendable = map[string]syscall.Signal{
 	"SIGCONT": syscall.SIGCONT,
 	"SIGHUP":  syscall.SIGHUP,
@@ -49,7 +50,7 @@ type reply struct {
 	Exit  *exit  `json:"exit,omitempty"`
 }
 
-// An exit says how a process ended: by itself with a code, or by a signal.
+// An exit describes the end of a process: by itself with a code, or by a signal.
 type exit struct {
 	Code   int `json:"code"`
 	Signal int `json:"signal"`
@@ -79,17 +80,18 @@ type supervisor struct {
 	detached net.Listener
 }
 
-// supervise starts programs on request and sees to it that none outlives its
-// owner: when standard input closes, which happens however the owner ends, or on
-// SIGTERM or SIGINT, all are killed and the scratch folder is removed. A detach
-// request hands it over to a socket, for a cluster that is to stay.
+// supervise starts programs on request, and ensures that none outlives its owner.
+// Standard input closes when the owner ends in any way. Then, and on SIGTERM or
+// SIGINT, all programs are killed and the scratch folder is removed. After a
+// detach request, the supervisor listens on a socket instead of standard input,
+// for a cluster that keeps running.
 func supervise() int {
 	flags := flag.NewFlagSet("supervise", flag.ExitOnError)
 	scratch := flags.String("scratch", "", "folder to remove at the end")
 	_ = flags.Parse(os.Args[1:])
 
-	// The children's parent-death signal comes when the thread that started them
-	// ends. The main thread lives as long as the process, so all start there.
+	// The children receive their parent-death signal when the thread that started
+	// them ends. The main thread lives as long as the process, so it starts them all.
 	runtime.LockOSThread()
 	s := &supervisor{
 		scratch:  *scratch,
@@ -97,7 +99,7 @@ func supervise() int {
 		requests: make(chan incoming),
 		ends:     make(chan ended),
 	}
-	// Caught rather than ignored: an ignored signal stays ignored in children.
+	// The signals are caught and not ignored, because children inherit ignored signals.
 	discard := make(chan os.Signal, 1)
 	signal.Notify(discard, syscall.SIGHUP, syscall.SIGPIPE)
 	stop := make(chan os.Signal, 1)
@@ -133,14 +135,14 @@ func supervise() int {
 	}
 }
 
-// serve reads requests until the other side closes or sends what is no request.
+// serve reads requests until the other side closes or sends an invalid request.
 func (s *supervisor) serve(from io.Reader, to io.Writer) {
 	var lock sync.Mutex
 	encoder := json.NewEncoder(to)
 	answer := func(r reply) {
 		lock.Lock()
 		defer lock.Unlock()
-		_ = encoder.Encode(r) // nobody left to tell
+		_ = encoder.Encode(r) // the other side may be gone
 	}
 	decoder := json.NewDecoder(from)
 	for {
@@ -199,7 +201,7 @@ func (s *supervisor) start(r request) (int, error) {
 	}
 	defer log.Close()
 	cmd := exec.Command(r.Argv[0], r.Argv[1:]...)
-	cmd.Env = []string{} // not nil, which would mean ours
+	cmd.Env = []string{} // not nil, which would inherit our environment
 	for name, value := range r.Env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
@@ -210,7 +212,7 @@ func (s *supervisor) start(r request) (int, error) {
 	c := &child{pid: cmd.Process.Pid}
 	s.children[r.Name] = c
 	go func() {
-		_ = cmd.Wait() // how it ended is in the process state
+		_ = cmd.Wait() // the process state contains the exit status
 		e := exit{Code: cmd.ProcessState.ExitCode()}
 		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			e.Signal = int(status.Signal())
@@ -253,8 +255,8 @@ func (s *supervisor) detach(path string) error {
 	return nil
 }
 
-// end kills every process group, reaps, and removes the scratch folder but for
-// the entries to keep.
+// end kills every process group, waits for the processes, and removes the scratch
+// folder except for the entries to keep.
 func (s *supervisor) end(keep []string) {
 	running := 0
 	for _, c := range s.children {
@@ -263,7 +265,7 @@ func (s *supervisor) end(keep []string) {
 			running++
 		}
 	}
-	// A killed process can stay in the kernel for as long as its disk does.
+	// A killed process can stay in the kernel while its disk operations run.
 	patience := time.After(10 * time.Second)
 	for ; running > 0; running-- {
 		select {
@@ -295,5 +297,5 @@ func sweep(folder string, keep []string) {
 			_ = os.RemoveAll(filepath.Join(folder, entry.Name()))
 		}
 	}
-	_ = os.Remove(folder) // only when nothing was kept
+	_ = os.Remove(folder) // fails if an entry was kept
 }
