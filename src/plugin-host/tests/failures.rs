@@ -109,7 +109,7 @@ fn question_waits_until_its_deadline_for_a_free_instance() {
         Some(Limits { fuel: Limits::MAX.fuel, deadline: Duration::from_millis(milliseconds), ..Limits::default() })
     };
     let component = paddock_guests::MISBEHAVE;
-    let slow = host.load(Source { name: "slow", component, limits: limits(700) }).unwrap();
+    let slow = host.load(Source { name: "slow", component, limits: limits(400) }).unwrap();
     let quick = host.load(Source { name: "quick", component, limits: limits(250) }).unwrap();
     let behave = ask(&quick.plugin, r#"{"mode":"behave"}"#, question(Hook::Idle));
     // Until the two calls meet; an hour later the plugin that spins has left its quarantine.

@@ -29,7 +29,7 @@ fn running_call_finishes_on_the_plugin_that_it_began_with() {
         Some(Limits { fuel: Limits::MAX.fuel, deadline: Duration::from_millis(milliseconds), ..Limits::default() })
     };
     let component = paddock_guests::MISBEHAVE;
-    let old = host.load(Source { name: "old", component, limits: limits(800) }).unwrap().plugin;
+    let old = host.load(Source { name: "old", component, limits: limits(500) }).unwrap().plugin;
     let probe = host.load(Source { name: "probe", component, limits: limits(250) }).unwrap().plugin;
     let probe = ask(&probe, r#"{"mode":"behave"}"#, question(Hook::Idle));
     std::thread::scope(|scope| {
