@@ -1,8 +1,9 @@
 //! `cargo mutants-check [NAME…]`: removes one protection after another, and expects the named tests to fail.
 //!
-//! The program copies the working tree to `target/mutants`, applies each mutant of `mutants.toml` there, and runs the tests
-//! that the mutant names. A mutant that does not compile proves nothing. A mutant whose test passes has found a test that
-//! cannot fail. This is not part of `cargo test`, since each mutant costs a build of the crates that it changes.
+//! The program copies the working tree to `target/mutants`, applies each mutant of `mutants.toml` there, and runs the
+//! tests that the mutant names. A mutant that does not compile proves nothing. A mutant whose test passes has found a
+//! test that cannot fail. This is not part of `cargo test`, because each mutant costs a build of the crates that it
+//! changes.
 
 mod programs;
 

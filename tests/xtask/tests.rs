@@ -1,4 +1,5 @@
-//! Each check of the source tree as a test: `cargo test -p paddock-xtask --test tidy`. `UPDATE=1` writes generated documents.
+//! Each check of the source tree as a test: `cargo test -p paddock-xtask --test tidy`. `UPDATE=1` writes generated
+//! documents.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
