@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use paddock_core::kind::ApiShapes;
 use paddock_core::names::object;
-use paddock_operator::ListenAddress;
+use paddock_kube::listen::ListenAddress;
 
 use crate::values::{parse_bool, parse_duration, parse_positive_duration, parse_quantity};
 
@@ -90,6 +90,15 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl From<LogFormat> for paddock_kube::logs::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 /// Flags may be written as Go programs take them: `--flag=value`, `--flag value`, `-flag value`; booleans bare or with

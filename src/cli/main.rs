@@ -1,8 +1,6 @@
 //! The paddock command: one binary, one image, subcommands.
 
 mod args;
-mod cluster;
-mod logs;
 mod operator;
 mod output;
 mod plugin;

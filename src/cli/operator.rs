@@ -5,19 +5,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use paddock_core::names::object::OPERATOR_DEPLOYMENT;
 use paddock_core::settings::Settings;
-use paddock_operator::leader::Timing;
+use paddock_kube::leader::Timing;
+use paddock_kube::listen::ListenAddress;
+use paddock_kube::tls::{Lifetimes, Mounted};
+use paddock_kube::{cluster, logs};
 use paddock_operator::queue::Workers;
-use paddock_operator::tls::{Lifetimes, Mounted};
 use paddock_operator::webhook::{Certificate, ClientConfig, Deployed, Registration};
-use paddock_operator::{Config, Leadership, ListenAddress, WebhookSetup};
+use paddock_operator::{Config, Leadership, WebhookSetup};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{LeadershipArgs, OperatorArgs, WebhookArgs, WhoRegisters};
-use crate::{cluster, logs};
 
 /// Runs until a signal.
 pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
-    logs::init(&args.log)?;
+    logs::init(args.log.log_level.as_deref(), args.log.log_format.map(Into::into))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(serve(args));
     // A plugin call that is still going on is bounded; nothing else is left.
@@ -26,7 +27,7 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
-    let kube = cluster::config(&args.cluster).await?;
+    let kube = cluster::config(args.cluster.kubeconfig.as_deref(), args.cluster.context.as_deref()).await?;
     let config = config(args, &kube.default_namespace)?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;

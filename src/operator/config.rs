@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use paddock_core::kind::{ApiShapes, Kind};
 use paddock_core::settings::Settings;
 
-use crate::leader::Timing;
-use crate::listen::ListenAddress;
 use crate::queue::Workers;
 use crate::webhook::{Certificate, ClientConfig, Deployed, WebhookConfig};
+use paddock_kube::leader::Timing;
+use paddock_kube::listen::ListenAddress;
+
+/// Our own lease.
+pub const OWN_LEASE: &str = "paddock-operator";
 
 /// The rule that decides whether this replica reconciles.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,4 +4,4 @@ mod debug;
 mod probes;
 
 pub use self::debug::{Debug, debug};
-pub use self::probes::{Readiness, Scrape, metrics, probes, serve};
+pub use self::probes::{Readiness, Scrape, metrics, probes};

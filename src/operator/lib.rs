@@ -8,13 +8,10 @@
 //! Start reading at [`start`] in `run.rs`, which connects the parts, and then at `reconcile/reconciler.rs`, which has
 //! the loop. [`start`] works inside any tokio program: the `paddock` binary, a test, or the demo.
 
-mod client;
 pub mod config;
 pub mod endpoints;
-pub mod leader;
 pub mod limiter;
 pub mod limits;
-pub mod listen;
 pub mod manifests;
 pub mod metrics;
 pub mod plugins;
@@ -22,13 +19,11 @@ pub mod queue;
 pub mod reconcile;
 mod run;
 pub mod sync;
-pub mod tls;
 pub mod watch;
 pub mod webhook;
 pub mod world;
 pub mod write;
 
 pub use config::{Config, Leadership, WebhookSetup};
-pub use listen::ListenAddress;
 pub use plugins::{PluginClient, Policies};
 pub use run::{Addresses, Error, Running, run, start};

@@ -2,45 +2,24 @@
 
 use std::time::Duration;
 
+use paddock_kube::backoff::Backoff;
+
 /// The time for one write, from handing it to the connection to its reply. It is more than twice the webhook timeout of
 /// the API server (2 s for our webhook). It is not longer than the rest of a lease after a renewal has failed (15 s −
 /// 10 s). So no write of an old leader is in flight under a new leader.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The time for a TCP and TLS connection to the API server.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The time for one request of the leader election: half of the renew deadline, so that a lost request can be repeated.
-pub const LEASE_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The time for one request that publishes an Event. Nothing waits for an Event.
 pub const EVENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The time for which the API server keeps one watch open. The kube crate gives up a silent watch five seconds after
-/// this time. A broken connection that nothing reports is therefore noticed after this time too.
-pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The time for which a connection may deliver nothing. It is longer than any watch. Without it, a list or the start of
-/// a watch would notice a broken connection only after a quarter of an hour. The kind would not be watched until then.
-pub const READ_TIMEOUT: Duration = WATCH_TIMEOUT.saturating_add(Duration::from_secs(15));
 
 /// The time after a list within which the watch has to show every object that was written while the list was made.
 /// After that the kind is listed again. It is longer than the time for the reply to a write, and longer than the few
 /// seconds by which the watch of a busy API server lags.
 pub const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The number of objects in one page of a list: the page size of client-go.
-pub const LIST_PAGE_SIZE: u32 = 500;
-
-/// The first and the longest wait before an interrupted watch is started again.
-pub const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-
-/// The interval of the requests for a kind whose CRD is not installed.
-pub const ABSENT_KIND_POLL_INTERVAL: Duration = Duration::from_secs(3);
-
 /// The first and the longest wait before a failed key is reconciled again. The first is a few round trips. The longest
 /// is a time for which a person waits after removing the cause of a failure.
-pub const KEY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(60));
+pub const KEY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(60));
 
 /// The number of consecutive conflicts after which a key is reconciled again at once. Then the backoff begins. One
 /// conflict says that the object has changed, and three in a row say that another program writes in a loop.
@@ -144,29 +123,9 @@ pub const REVIEW_CONCURRENCY: usize = 256;
 /// The largest body of a review, in bytes: an object and its old version as JSON, each at most etcd's 1.5 MiB.
 pub const REVIEW_BODY_MAX: usize = 8 * 1024 * 1024;
 
-/// The number of connections to the webhook. An API server opens one connection for each call in flight and keeps some
-/// of them.
-pub const CONNECTIONS_MAX: usize = 1024;
-
-/// The number of concurrent calls on one HTTP/2 connection.
-pub const HTTP2_STREAMS_MAX: u32 = 256;
-
-/// The time for a TLS handshake.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The time for which a connection may wait for its next call. It is longer than the 90 s after which Go's client
-/// closes a connection. If the server closed first, it could close under a call that was just sent.
-pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// The wait after a connection could not be accepted.
-pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-
 /// The time for which a shutdown continues to serve reviews after the operator stopped being ready. API servers learn
 /// about that late.
 pub const WEBHOOK_SHUTDOWN_DELAY: Duration = Duration::from_secs(3);
-
-/// The time for which a shutdown waits for reviews in flight.
-pub const CONNECTION_DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The number of activity records that may wait to be written. Further records are dropped.
 pub const ACTIVITY_QUEUE_CAPACITY: usize = 256;
@@ -178,9 +137,6 @@ pub const ACTIVITY_WRITE_CONCURRENCY: usize = 8;
 /// repeats a request if the API server asks for that.
 pub const ACTIVITY_RETRY_DELAYS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(0)];
-
-/// The interval at which a mounted certificate is read. The mount of a Secret itself lags by up to a minute.
-pub const MOUNTED_CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The time for removing the webhook configurations at the end of a shutdown.
 pub const WEBHOOK_WITHDRAW_TIMEOUT: Duration = Duration::from_secs(5);

@@ -413,8 +413,7 @@ impl State {
 
 /// Doubles from the first wait to the longest, and takes between half and all of it.
 fn backoff(failures: u32, random: &mut fastrand::Rng) -> Duration {
-    let (first, longest) = limits::KEY_BACKOFF;
-    let full = first.saturating_mul(2_u32.saturating_pow(failures.min(20))).min(longest);
+    let full = limits::KEY_BACKOFF.delay(failures);
     full.mul_f64(0.5 + random.f64() / 2.0)
 }
 

@@ -14,10 +14,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
 
-use crate::client::client;
-use crate::config::{Config, Leadership, WebhookSetup};
+use crate::config::{Config, Leadership, OWN_LEASE, WebhookSetup};
 use crate::endpoints::{Debug, Readiness, Scrape, debug};
-use crate::leader::{Election, Fence};
 use crate::limiter::WriteLimiter;
 use crate::metrics::{Metrics, MetricsError};
 use crate::plugins::{Plugins, PluginsConfig, metered};
@@ -28,7 +26,9 @@ use crate::watch::{Watch, resync};
 use crate::webhook::{ClientConfig, Environment, Reviews, WebhookConfig};
 use crate::world::SharedWorld;
 use crate::write::{Writer, events};
-use crate::{endpoints, limits, plugins, webhook};
+use crate::{endpoints, plugins, webhook};
+use paddock_kube::client::client;
+use paddock_kube::leader::{Candidate, Election, Fence};
 
 /// The reason why an operator could not start, or ended without being stopped.
 #[derive(Debug, thiserror::Error)]
@@ -182,7 +182,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     ] {
         if let Some(listener) = bind.listen().await.map_err(|source| Error::Listen { flag, source })? {
             *address = listener.local_addr().ok();
-            spawn(&mut tasks, flag, endpoints::serve(listener, router));
+            spawn(&mut tasks, flag, paddock_kube::endpoints::serve(listener, router));
         }
     }
 
@@ -290,7 +290,8 @@ fn start_election(
         Leadership::Elected { namespace, timing } => {
             let namespace = namespace.as_deref().unwrap_or(own_namespace);
             info!(namespace, also = UPSTREAM_LEASE, "standing for election");
-            let election = Election::new(client, namespace, &config.identity, *timing, fence.clone());
+            let candidate = Candidate { namespace, leases: &[OWN_LEASE, UPSTREAM_LEASE], identity: &config.identity };
+            let election = Election::new(client, &candidate, *timing, fence.clone());
             let leading = election.leading();
             let stop = CancellationToken::new();
             let handle = tokio::spawn(election.run(stop.clone()));
@@ -376,7 +377,8 @@ async fn supervise(mut parts: Parts, stop: CancellationToken) -> Result<(), Erro
     let _ = parts.work.await;
     if let Some((stop, election)) = parts.election {
         stop.cancel();
-        let _ = tokio::time::timeout(limits::LEASE_REQUEST_TIMEOUT + Duration::from_secs(1), election).await;
+        let _ =
+            tokio::time::timeout(paddock_kube::limits::LEASE_REQUEST_TIMEOUT + Duration::from_secs(1), election).await;
     }
     // The webhook ends after everything except the listeners, because the API server may still ask it. This wait has
     // its own time limit.

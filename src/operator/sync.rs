@@ -1,7 +1,8 @@
-//! The completeness of the World: the kinds that are not listed yet, and the reasons why a watch fails.
+//! The kinds that are not listed yet.
 
-mod error;
-mod unsynced;
+use std::collections::BTreeSet;
 
-pub use self::error::WatchError;
-pub use self::unsynced::UnsyncedKinds;
+use paddock_core::kind::Kind;
+
+/// The kinds that are not listed yet. The operator is ready when the set is empty.
+pub type UnsyncedKinds = BTreeSet<Kind>;

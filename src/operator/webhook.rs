@@ -9,7 +9,6 @@ mod config_sync;
 mod metrics;
 mod registration;
 mod reservation;
-mod server;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -21,6 +20,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use paddock_kube::leader::Fence;
+use paddock_kube::server::serve;
+use paddock_kube::tls::{CertManager, Lifetimes, Mounted, ServingCert, follow_files};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -32,14 +34,11 @@ pub use app::{App, Look, look};
 pub use config_sync::{Deployed, Registration, WebhookConfigSync};
 pub use metrics::Reviews;
 pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations};
-pub use server::serve;
 
 use self::reservation::LeaderReservations;
-use crate::leader::Fence;
 use crate::limits;
 use crate::plugins::PluginClient;
 use crate::sync::UnsyncedKinds;
-use crate::tls::{CertManager, Lifetimes, Mounted, ServingCert, follow_files};
 use crate::world::SharedWorld;
 
 /// The issuer of the serving certificate.
@@ -131,7 +130,11 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     tasks.spawn(activity::write(client.clone(), receiver, reviews));
     let config_sync = match config.certificate {
         Certificate::Mounted(mounted) => {
-            tasks.spawn(follow_files(mounted, serving_cert.clone(), limits::MOUNTED_CERTIFICATE_POLL_INTERVAL));
+            tasks.spawn(follow_files(
+                mounted,
+                serving_cert.clone(),
+                paddock_kube::limits::MOUNTED_CERTIFICATE_POLL_INTERVAL,
+            ));
             None
         }
         Certificate::SelfIssued { namespace, secret, lifetimes, registration } => {
@@ -185,7 +188,7 @@ const READY_POLL: Duration = Duration::from_millis(50);
 /// reviews would treat the operator's own writes as those of a user.
 async fn whoami(client: &Client, stop: &CancellationToken) -> Option<String> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
-    let (mut wait, longest) = limits::WATCH_BACKOFF;
+    let mut delays = paddock_kube::limits::WATCH_BACKOFF.delays();
     loop {
         match api.create(&PostParams::default(), &SelfSubjectReview::default()).await {
             Ok(review) => match review.status.and_then(|s| s.user_info).and_then(|u| u.username) {
@@ -196,7 +199,7 @@ async fn whoami(client: &Client, stop: &CancellationToken) -> Option<String> {
         }
         tokio::select! {
             () = stop.cancelled() => return None,
-            () = sleep(wait) => wait = (wait * 2).min(longest),
+            () = sleep(delays.next().unwrap_or_default()) => {}
         }
     }
 }

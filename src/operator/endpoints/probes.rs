@@ -1,13 +1,8 @@
-//! The probes and the metrics, each on a listener of its own. `debug` has the third listener.
+//! What the probes and a scrape of the operator report.
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
-use tokio::net::TcpListener;
+use paddock_kube::endpoints;
 use tokio::sync::watch;
-use tracing::error;
 
 use crate::limiter::WriteLimiter;
 use crate::metrics::Metrics;
@@ -58,51 +53,23 @@ impl Scrape {
     }
 }
 
-/// Serves the router. Runs until the future is dropped.
-pub async fn serve(listener: TcpListener, router: Router) {
-    if let Err(error) = axum::serve(listener, router).await {
-        error!(%error, "listener ended");
-    }
-}
-
 /// The routes `/healthz` and `/readyz`.
 pub fn probes(readiness: Readiness) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok" }))
-        .route(
-            "/readyz",
-            get(|State(readiness): State<Readiness>| async move {
-                let waiting = readiness.waiting_for();
-                if waiting.is_empty() {
-                    (StatusCode::OK, "ok".to_owned())
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", waiting.join(", ")))
-                }
-            }),
-        )
-        .with_state(readiness)
+    endpoints::probes(move || readiness.waiting_for())
 }
 
 /// The route `/metrics`.
 pub fn metrics(scrape: Scrape) -> Router {
-    Router::new()
-        .route(
-            "/metrics",
-            get(|State(scrape): State<Scrape>| async move {
-                scrape.sample();
-                match scrape.metrics.text() {
-                    Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
-                    Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-                }
-            }),
-        )
-        .with_state(scrape)
+    endpoints::metrics(move || {
+        scrape.sample();
+        scrape.metrics.text()
+    })
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use axum::body::{Body, to_bytes};
-    use axum::http::Request;
+    use axum::http::{Request, StatusCode};
     use paddock_core::kind::Kind;
     use tower::ServiceExt;
 

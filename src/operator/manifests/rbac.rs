@@ -13,7 +13,7 @@ use paddock_core::names::{group, object};
 use serde_json::Value;
 
 use super::common::{Settings, document, labelled};
-use crate::leader::OWN_LEASE;
+use crate::config::OWN_LEASE;
 use crate::webhook::{CONFIGURATION, SECRET};
 
 /// A verb that plans use on objects of a kind.

@@ -1,11 +1,11 @@
 //! Every metric family with its name, its labels and its buckets.
 
 use paddock_core::kind::Kind;
+use paddock_kube::watch::WatchError;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::queue::Trigger;
-use crate::sync::WatchError;
 
 /// Buckets for claims, in milliseconds: upstream's (100 and above), with more below and between.
 const CLAIM_MS: &[f64] = &[

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use paddock_core::kind::Kind;
 
+use paddock_kube::backoff::Backoff;
+
 use super::*;
 
 fn key(kind: Kind, name: &str) -> Key {
@@ -171,7 +173,7 @@ async fn a_change_overtakes_a_wake() {
 async fn failures_wait_longer_each_time_up_to_the_longest_and_a_success_forgets_them() {
     let queue = queue(1);
     queue.push([sandbox("a")], Trigger::Changed);
-    let (first, longest) = limits::KEY_BACKOFF;
+    let Backoff { first, longest } = limits::KEY_BACKOFF;
     let (_, mut job) = wait(&queue).await;
     let mut full = first;
     for _ in 0..16 {
@@ -340,7 +342,7 @@ async fn random_operations_keep_the_promises() {
         for job in jobs.drain(..) {
             job.done(Done::Converged, None);
         }
-        while let Ok(Some(job)) = tokio::time::timeout(limits::KEY_BACKOFF.1 * 2, queue.next()).await {
+        while let Ok(Some(job)) = tokio::time::timeout(limits::KEY_BACKOFF.longest * 2, queue.next()).await {
             owed.insert(job.key.clone(), false);
             job.done(Done::Converged, None);
         }

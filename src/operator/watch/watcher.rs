@@ -1,20 +1,19 @@
 //! One watch for each kind, which fills the World and queues the keys that an event concerns.
 //!
-//! If the CRD of a kind is not installed, the watch waits for it. Lists are consistent reads. The kube crate's
-//! streaming lists may return an arbitrary version from the API server's cache. Such a list could show a new leader a
-//! pool as it was before the old leader filled it.
+//! If the CRD of a kind is not installed, the watch waits for it.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
-use kube::api::{ApiResource, DynamicObject};
+use kube::Client;
+use kube::api::DynamicObject;
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use paddock_core::kind::{Key, Kind};
 use paddock_core::object::Object;
 use paddock_core::world::Observed;
+use paddock_kube::watch::{self, WatchError};
 use tokio::sync::watch::Sender;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -22,7 +21,7 @@ use tracing::{debug, info, warn};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, Trigger};
-use crate::sync::{UnsyncedKinds, WatchError};
+use crate::sync::UnsyncedKinds;
 use crate::world::SharedWorld;
 
 /// The watch of one kind.
@@ -47,22 +46,8 @@ pub struct Watch {
 impl Watch {
     /// Watches until the future is dropped.
     pub async fn run(self) {
-        let kind = self.kind;
-        let resource = ApiResource {
-            group: kind.group().to_owned(),
-            version: kind.version().to_owned(),
-            api_version: kind.api_version(),
-            kind: kind.name().to_owned(),
-            plural: kind.plural().to_owned(),
-        };
-        let api: Api<DynamicObject> = match &self.namespace {
-            Some(namespace) if kind.namespaced() => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            Some(_) | None => Api::all_with(self.client.clone(), &resource),
-        };
-        let seconds = u32::try_from(limits::WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
-        let config = watcher::Config::default().timeout(seconds).page_size(limits::LIST_PAGE_SIZE);
         loop {
-            self.feed(watcher(api.clone(), config.clone())).await;
+            self.feed(watch::events(&self.client, self.kind, self.namespace.as_deref())).await;
         }
     }
 
@@ -101,7 +86,7 @@ impl Watch {
                     let cause = WatchError::of(&error);
                     self.metrics.watch_error(self.kind, cause.as_str());
                     self.report(cause, &error, failures);
-                    sleep(pause(cause, failures)).await;
+                    sleep(cause.pause(failures)).await;
                     failures = failures.saturating_add(1);
                 }
             }
@@ -185,20 +170,6 @@ impl Watch {
                     warn!(?kind, %error, failures, "watch keeps failing")
                 }
             }
-        }
-    }
-}
-
-/// The wait after this many consecutive interruptions.
-fn pause(cause: WatchError, failures: u32) -> Duration {
-    let (first, longest) = limits::WATCH_BACKOFF;
-    match cause {
-        // The second request comes soon, because an API server that just started does not serve all CRDs at once.
-        WatchError::Absent if failures == 0 => first,
-        WatchError::Absent => limits::ABSENT_KIND_POLL_INTERVAL,
-        WatchError::Expired if failures == 0 => Duration::ZERO,
-        WatchError::Expired | WatchError::Forbidden | WatchError::Failed => {
-            first.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(longest)
         }
     }
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::registration::{CONFIGURATION, Desired, configurations};
-use crate::tls::CaBundlePublisher;
+use paddock_kube::tls::CaBundlePublisher;
 
 /// The field manager of the fields that the operator applies.
 const FIELD_MANAGER: &str = "paddock-webhook";

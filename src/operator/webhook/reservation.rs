@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use paddock_core::admission::{Review, WarmReservations};
 
-use crate::leader::Fence;
 use crate::world::SharedWorld;
+use paddock_kube::leader::Fence;
 
 /// Reserves Sandboxes in this replica's World while the fence allows writes.
 pub(super) struct LeaderReservations {

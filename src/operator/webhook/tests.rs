@@ -12,7 +12,7 @@ use prometheus::Registry;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::tls::issue;
+use paddock_kube::tls::issue;
 
 /// A webhook that serves, with its address and its CA certificate.
 struct Served1 {

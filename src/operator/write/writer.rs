@@ -12,12 +12,12 @@ use tracing::{debug, warn};
 
 use super::reply::Reply;
 use super::request::request;
-use crate::leader::Fence;
 use crate::limiter::{Urgency, WriteLimiter};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::queue::{Done, Queue, Trigger};
 use crate::world::SharedWorld;
+use paddock_kube::leader::Fence;
 
 /// Executes plans. No other part sends the operations of plans.
 pub struct Writer {

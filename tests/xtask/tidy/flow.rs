@@ -15,8 +15,9 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 14] = [
+const CONNECTED: [(&str, &str); 15] = [
     ("Watch", "the only reader"),
+    ("events", "lists and watches one kind, for the only reader"),
     ("Writer", "the only writer of plans"),
     ("EventQueue", "reports to users, beside the reconcile"),
     ("client", "makes the clients"),

@@ -136,7 +136,7 @@ impl Bench {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        let waited = tokio::time::timeout(limits::WATCH_TIMEOUT, wait).await;
+        let waited = tokio::time::timeout(paddock_kube::limits::WATCH_TIMEOUT, wait).await;
         assert!(waited.is_ok(), "{:?} instead of {names:?}", self.names(kind));
     }
 }

@@ -12,10 +12,8 @@ use tracing::{info, warn};
 use super::cert_state::{CertState, KeyPair, Lifetimes, Step};
 use super::issue::{IssueError, issue};
 use super::serving_cert::{InvalidKeyPair, ServingCert};
+use crate::limits;
 
-/// First and longest wait after a round that failed.
-const RETRY: (std::time::Duration, std::time::Duration) =
-    (std::time::Duration::from_millis(500), std::time::Duration::from_secs(30));
 /// Rounds of one tick: create or read, stage, switch; and once more for a lost race.
 const ROUNDS: usize = 4;
 
@@ -82,17 +80,16 @@ impl<T: CaBundlePublisher> CertManager<T> {
     /// Keeps it for ever. `now` is the clock.
     pub async fn run(self, now: fn() -> Timestamp) {
         let interval = self.lifetimes.interval.unsigned_abs();
-        let mut wait = RETRY.0;
+        let mut delays = limits::CERTIFICATE_BACKOFF.delays();
         loop {
             match self.tick(now()).await {
                 Ok(()) => {
-                    wait = RETRY.0;
+                    delays = limits::CERTIFICATE_BACKOFF.delays();
                     sleep(interval).await;
                 }
                 Err(error) => {
                     warn!(%error, "will be tried again");
-                    sleep(wait).await;
-                    wait = (wait * 2).min(RETRY.1);
+                    sleep(delays.next().unwrap_or_default()).await;
                 }
             }
         }

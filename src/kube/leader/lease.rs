@@ -7,7 +7,7 @@ use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
-use paddock_core::names::FIELD_MANAGER;
+use paddock_api::names::FIELD_MANAGER;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 

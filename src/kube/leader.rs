@@ -5,6 +5,6 @@ mod fence;
 mod lease;
 mod timing;
 
-pub use self::election::{Election, OWN_LEASE};
+pub use self::election::{Candidate, Election};
 pub use self::fence::Fence;
 pub use self::timing::{BadTiming, Timing};

@@ -1,4 +1,9 @@
-//! Leader election on two Leases: our own, and upstream's, so that two operators never act on one cluster.
+//! Leader election on several Leases at once: the operator takes its own and upstream's, so that two operators never act on
+//! one cluster.
+//!
+//! This is our own code because the crates for leader election hold one Lease, compare the wall clocks of two machines, or give no
+//! deadline by which a write must have ended. Here a leader holds all Leases, and the fence closes by a monotonic clock
+//! before anybody else can take them.
 //!
 //! The rules are client-go's: a lease has expired when it has not changed for its duration *by our own
 //! monotonic clock* since we first saw it so, and every write to it is compare-and-swap on its version. Clocks
@@ -6,7 +11,6 @@
 //! hold one each. The right to write ([`Fence`]) ends before the lease can be taken by anybody else.
 
 use kube::Client;
-use paddock_core::names::object::UPSTREAM_LEASE;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +20,16 @@ use super::fence::Fence;
 use super::lease::{Lease, Round};
 use super::timing::Timing;
 
-/// Our own lease.
-pub const OWN_LEASE: &str = "paddock-operator";
+/// Who stands for election, and for which leases.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Namespace of the leases.
+    pub namespace: &'a str,
+    /// The leases, all of which the leader holds; every replica takes them in this order.
+    pub leases: &'a [&'a str],
+    /// This process's name, and no other's.
+    pub identity: &'a str,
+}
 
 /// One replica's candidacy.
 pub struct Election {
@@ -28,13 +40,11 @@ pub struct Election {
 }
 
 impl Election {
-    /// A candidacy under `identity`, which must be this process's alone.
+    /// A candidacy, which ends the right of `fence` to write before anybody else can lead.
     #[must_use]
-    pub fn new(client: &Client, namespace: &str, identity: &str, timing: Timing, fence: Fence) -> Self {
-        let leases = [OWN_LEASE, UPSTREAM_LEASE]
-            .into_iter()
-            .map(|name| Lease::new(client.clone(), namespace, name, identity, timing))
-            .collect();
+    pub fn new(client: &Client, candidate: &Candidate<'_>, timing: Timing, fence: Fence) -> Self {
+        let Candidate { namespace, leases, identity } = *candidate;
+        let leases = leases.iter().map(|name| Lease::new(client.clone(), namespace, name, identity, timing)).collect();
         Self { leases, timing, fence, leading: watch::Sender::new(false) }
     }
 

@@ -12,6 +12,8 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 
+const LEASES: [&str; 2] = ["paddock-operator", "a3317529.agent-sandbox.x-k8s.io"];
+
 const TIMING: Timing =
     Timing { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_secs(2) };
 
@@ -129,23 +131,28 @@ fn refusal(code: u16) -> (u16, Value) {
     (code, json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "" }))
 }
 
-struct Candidate {
+struct Replica {
     fence: Fence,
     leading: watch::Receiver<bool>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-fn candidate(server: &Server, name: &str) -> Candidate {
+fn candidate(server: &Server, name: &str) -> Replica {
     let fence = Fence::closed();
-    let election = Election::new(&server.client(name), "ns", name, TIMING, fence.clone());
+    let election = Election::new(
+        &server.client(name),
+        &Candidate { namespace: "ns", leases: &LEASES, identity: name },
+        TIMING,
+        fence.clone(),
+    );
     let leading = election.leading();
     let stop = CancellationToken::new();
     let task = tokio::spawn(election.run(stop.clone()));
-    Candidate { fence, leading, stop, task }
+    Replica { fence, leading, stop, task }
 }
 
-impl Candidate {
+impl Replica {
     fn acts(&self) -> bool {
         *self.leading.borrow()
     }
@@ -173,7 +180,7 @@ async fn a_candidate_alone_holds_both_leases_and_goes_on_holding_them() {
     for _ in 0..100 {
         sleep(Duration::from_secs(1)).await;
         assert!(a.acts() && a.may_write());
-        assert_eq!([server.holder(OWN_LEASE), server.holder(UPSTREAM_LEASE)], ["a", "a"]);
+        assert_eq!([server.holder(LEASES[0]), server.holder(LEASES[1])], ["a", "a"]);
     }
     assert!(!told.has_changed().unwrap(), "told anew what had not changed");
 }
@@ -210,17 +217,17 @@ async fn a_leader_that_stops_is_followed_at_the_next_try() {
 #[tokio::test(start_paused = true)]
 async fn while_upstreams_controller_holds_its_lease_nobody_acts() {
     let server = Server::default();
-    server.write(UPSTREAM_LEASE, "go", "2026-01-01T00:00:00.000000Z");
+    server.write(LEASES[1], "go", "2026-01-01T00:00:00.000000Z");
     let mut a = candidate(&server, "a");
     // It renews, by a clock that is an age behind ours.
     for n in 0..60 {
         sleep(Duration::from_secs(2)).await;
-        server.write(UPSTREAM_LEASE, "go", &format!("2001-01-01T00:00:{n:02}.000000Z"));
+        server.write(LEASES[1], "go", &format!("2001-01-01T00:00:{n:02}.000000Z"));
         assert!(!a.acts() && !a.may_write());
     }
     assert!(a.leads().await > TIMING.lease - TIMING.retry.mul_f64(1.3));
     // It comes back and takes its lease, as a controller would that had not noticed.
-    server.write(UPSTREAM_LEASE, "go", "2026-01-01T00:00:00.000000Z");
+    server.write(LEASES[1], "go", "2026-01-01T00:00:00.000000Z");
     sleep(TIMING.retry.mul_f64(3.0)).await;
     assert!(!a.acts() && !a.may_write());
 }
@@ -265,7 +272,7 @@ async fn never_do_two_have_the_right_to_write() {
     for seed in 0..20 {
         let mut random = fastrand::Rng::with_seed(seed);
         let server = Server::default();
-        let mut candidates: Vec<Candidate> = (0..3).map(|n| candidate(&server, &format!("c{n}"))).collect();
+        let mut candidates: Vec<Replica> = (0..3).map(|n| candidate(&server, &format!("c{n}"))).collect();
         let mut births = 0;
         for _ in 0..4000 {
             sleep(Duration::from_millis(50)).await;

@@ -1,0 +1,46 @@
+//! Plain HTTP endpoints: the probes of the kubelet, and the metrics that Prometheus scrapes.
+
+use std::fmt::Display;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tracing::error;
+
+/// The text exposition format of Prometheus.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, router: Router) {
+    if let Err(error) = axum::serve(listener, router).await {
+        error!(%error, "listener ended");
+    }
+}
+
+/// `/healthz` and `/readyz`. `waiting_for` names what the process still waits for; it is ready when that is nothing.
+pub fn probes(waiting_for: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static) -> Router {
+    let ready = move || {
+        let waiting = waiting_for();
+        let response = if waiting.is_empty() {
+            (StatusCode::OK, "ok".to_owned())
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", waiting.join(", ")))
+        };
+        std::future::ready(response)
+    };
+    Router::new().route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready))
+}
+
+/// `/metrics`. `exposition` makes the text of a scrape.
+pub fn metrics<E: Display>(exposition: impl Fn() -> Result<Vec<u8>, E> + Clone + Send + Sync + 'static) -> Router {
+    let scrape = move || {
+        let response: Response = match exposition() {
+            Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        };
+        std::future::ready(response)
+    };
+    Router::new().route("/metrics", get(scrape))
+}

@@ -1,0 +1,55 @@
+//! Every limit and timeout of the shared shell, each with the source of its number.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+
+/// The time for a TCP and TLS connection to the API server.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time for one request of the leader election: half of the renew deadline, so that a lost request can be repeated.
+pub const LEASE_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time for which the API server keeps one watch open. The kube crate gives up a silent watch five seconds after
+/// this time. A broken connection that nothing reports is therefore noticed after this time too.
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The time for which a connection may deliver nothing. It is longer than any watch. Without it, a list or the start of
+/// a watch would notice a broken connection only after a quarter of an hour. The kind would not be watched until
+/// then.
+pub const READ_TIMEOUT: Duration = WATCH_TIMEOUT.saturating_add(Duration::from_secs(15));
+
+/// The number of objects in one page of a list: the page size of client-go.
+pub const LIST_PAGE_SIZE: u32 = 500;
+
+/// The first and the longest wait before an interrupted watch is started again.
+pub const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+
+/// The interval of the requests for a kind whose CRD is not installed.
+pub const ABSENT_KIND_POLL_INTERVAL: Duration = Duration::from_secs(3);
+
+/// The number of connections to one TLS server. An API server opens one connection for each call in flight and keeps some
+/// of them.
+pub const CONNECTIONS_MAX: usize = 1024;
+
+/// The number of concurrent calls on one HTTP/2 connection.
+pub const HTTP2_STREAMS_MAX: u32 = 256;
+
+/// The time for a TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time for which a connection may wait for its next call. It is longer than the 90 s after which Go's client
+/// closes a connection. If the server closed first, it could close under a call that was just sent.
+pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The wait after a connection could not be accepted.
+pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// The time for which a shutdown waits for calls in flight.
+pub const CONNECTION_DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The interval at which a mounted certificate is read. The mount of a Secret itself lags by up to a minute.
+pub const MOUNTED_CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The first and the longest wait before a failed look at the certificate's Secret is repeated.
+pub const CERTIFICATE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));

@@ -1,0 +1,106 @@
+//! Watches of the API server: how a kind is listed and watched, why a watch fails, and when it is tried again.
+//!
+//! Lists are consistent reads. The kube crate's streaming lists may return an arbitrary version from the API server's
+//! cache. Such a list could show a new leader a pool as it was before the old leader filled it.
+
+use std::time::Duration;
+
+use futures::Stream;
+use kube::api::{ApiResource, DynamicObject};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use paddock_api::kind::Kind;
+
+use crate::limits;
+
+/// The resource of a kind, as kube's clients name it.
+#[must_use]
+pub fn resource(kind: Kind) -> ApiResource {
+    ApiResource {
+        group: kind.group().to_owned(),
+        version: kind.version().to_owned(),
+        api_version: kind.api_version(),
+        kind: kind.name().to_owned(),
+        plural: kind.plural().to_owned(),
+    }
+}
+
+/// Lists a kind and then watches it, in `namespace` only if one is given and the kind has namespaces.
+///
+/// Drop the stream to list the kind again.
+pub fn events(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + Send + use<> {
+    let resource = resource(kind);
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) if kind.namespaced() => Api::namespaced_with(client.clone(), namespace, &resource),
+        Some(_) | None => Api::all_with(client.clone(), &resource),
+    };
+    let seconds = u32::try_from(limits::WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
+    watcher(api, watcher::Config::default().timeout(seconds).page_size(limits::LIST_PAGE_SIZE))
+}
+
+/// The reason why a watch was interrupted. It is a label of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchError {
+    /// The kind is not served, because its CRD is not installed.
+    Absent,
+    /// The process has no right to read the kind.
+    Forbidden,
+    /// The resource version to continue from is too old (410). The kind is listed again.
+    Expired,
+    /// Any other error. The request is repeated.
+    Failed,
+}
+
+impl WatchError {
+    /// All reasons.
+    pub const ALL: [WatchError; 4] =
+        [WatchError::Absent, WatchError::Forbidden, WatchError::Expired, WatchError::Failed];
+
+    /// The word in the label of metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WatchError::Absent => "absent",
+            WatchError::Forbidden => "forbidden",
+            WatchError::Expired => "expired",
+            WatchError::Failed => "failed",
+        }
+    }
+
+    /// The reason behind an error of the watch stream.
+    #[must_use]
+    pub fn of(error: &watcher::Error) -> Self {
+        let code = match error {
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+            | watcher::Error::WatchFailed(kube::Error::Api(status))
+            | watcher::Error::WatchError(status) => status.code,
+            watcher::Error::InitialListFailed(_)
+            | watcher::Error::WatchStartFailed(_)
+            | watcher::Error::WatchFailed(_)
+            | watcher::Error::NoResourceVersion => 0,
+        };
+        match code {
+            404 => WatchError::Absent,
+            401 | 403 => WatchError::Forbidden,
+            410 => WatchError::Expired,
+            _ => WatchError::Failed,
+        }
+    }
+
+    /// How long to wait after a number of failures in a row.
+    #[must_use]
+    pub fn pause(self, failures: u32) -> Duration {
+        match self {
+            // The second attempt comes soon: an API server that has just started does not serve all CRDs at once.
+            WatchError::Absent if failures == 0 => limits::WATCH_BACKOFF.delay(0),
+            WatchError::Absent => limits::ABSENT_KIND_POLL_INTERVAL,
+            WatchError::Expired if failures == 0 => Duration::ZERO,
+            WatchError::Expired | WatchError::Forbidden | WatchError::Failed => limits::WATCH_BACKOFF.delay(failures),
+        }
+    }
+}

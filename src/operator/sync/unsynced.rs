@@ -1,8 +1,0 @@
-//! The kinds that are not listed yet.
-
-use std::collections::BTreeSet;
-
-use paddock_core::kind::Kind;
-
-/// The kinds that are not listed yet. The operator is not ready before this set is empty.
-pub type UnsyncedKinds = BTreeSet<Kind>;
