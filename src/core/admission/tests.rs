@@ -100,12 +100,12 @@ fn decide(review: &Review, context: &Context, plugin: Plugin) -> (Vec<String>, R
     let mut replies = Vec::new();
     // The limit is larger than the number of bindings in any test.
     for _ in 0..10 {
-        let asks = questions(review, context, &replies);
-        if asks.is_empty() {
+        let requests = questions(review, context, &replies);
+        if requests.is_empty() {
             let asked = replies.iter().map(|a: &PluginReply| a.request.binding.clone()).collect();
             return (asked, verdict(review, context, &replies));
         }
-        replies.extend(asks.into_iter().map(|request| PluginReply { result: plugin(&request), request }));
+        replies.extend(requests.into_iter().map(|request| PluginReply { result: plugin(&request), request }));
     }
     panic!("the questions do not end");
 }

@@ -407,7 +407,7 @@ fn write_status(
     let now = snapshot.common.now;
     let every = if counts_changed { snapshot.common.settings.pool_status_interval } else { STATE_EVERY };
     let due = snapshot.common.status_written.and_then(|at| time_left(at, every, now));
-    match due.or_else(|| settled(snapshot, members, plan).filter(|at| *at > now && !before.conditions.is_empty())) {
+    match due.or_else(|| dip_ends(snapshot, members, plan).filter(|at| *at > now && !before.conditions.is_empty())) {
         Some(due) => plan.requeue_at(due, Reason::StatusChanged),
         None => plan.steps.push(vec![Op::patch_status(pool, patch)]),
     }
@@ -420,15 +420,15 @@ fn write_status(
 ///
 /// - Claims arrive faster than that.
 /// - More Sandboxes are being created than claims have taken, because the pool is being filled.
-fn settled(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Option<Timestamp> {
+fn dip_ends(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Option<Timestamp> {
     let (settings, now) = (&snapshot.common.settings, snapshot.common.now);
     let interval = settings.pool_status_interval;
     let recent = snapshot.demand.arrivals(now, settings.arrival_bucket_seconds, 2).iter().sum::<u32>();
     if u64::from(recent) > 2 * u64::from(settings.arrival_bucket_seconds) / interval.as_secs().max(1) {
         return None;
     }
-    let begun = plan.ops().filter(|op| op.reason == Reason::PoolBelowDesired).count() + snapshot.creating.len();
-    if members.creating.len() + begun > usize::try_from(recent).unwrap_or(usize::MAX) {
+    let new_creations = plan.ops().filter(|op| op.reason == Reason::PoolBelowDesired).count() + snapshot.creating.len();
+    if members.creating.len() + new_creations > usize::try_from(recent).unwrap_or(usize::MAX) {
         return None;
     }
     // Creation times have whole seconds. Without one more second, the interval could be over at once.
@@ -439,5 +439,5 @@ fn settled(snapshot: &PoolSnapshot, members: &Members<'_>, plan: &Plan) -> Optio
         Some(created) => Some(time_left(created, longer, now)?),
         None => None,
     };
-    creation_due.into_iter().chain((begun > 0).then(|| saturating_add(now, interval))).min()
+    creation_due.into_iter().chain((new_creations > 0).then(|| saturating_add(now, interval))).min()
 }

@@ -58,7 +58,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     let situation = Situation::of(snapshot);
     let mut draft = PlanDraft::default();
     match &situation {
-        Situation::Terminating => return left_behind(snapshot),
+        Situation::Terminating => return delete_left_behind_pods(snapshot),
         Situation::Invalid(problem) => draft.notes.error = Some(format!("the Sandbox is not valid: {problem}")),
         Situation::Known { model, state: PodState::Expired } => return expired(snapshot, model),
         Situation::Known { state: PodState::MultiplePods, .. } => {}
@@ -82,14 +82,14 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     if notes.error.is_none() {
         notes.error = refused.map(|(key, r)| format!("{key}: the API server refused: {}", r.message));
     }
-    let (mut after_status, settle) = status::status(snapshot, &situation, &notes);
+    let (mut after_status, wait_until) = status::status(snapshot, &situation, &notes);
     if refused.is_some() && first.iter().any(|op| op.reason == Reason::ModeInStep) {
         // The status is written before the mode fields. If it recorded the new mode before both fields agree, the next
         // decision would take the other field for the one that the user changed.
         after_status.mode = sandbox.sandbox().and_then(|s| s.status.mode);
     }
     plan.steps.push(first);
-    let status = status_op(snapshot, &after_status, settle, &mut plan);
+    let status = status_op(snapshot, &after_status, wait_until, &mut plan);
     plan.steps.extend(status.map(|op| vec![op]));
     if refused.is_some() {
         plan.status_first(0);
@@ -178,7 +178,7 @@ impl PlanDraft {
 
 /// Deletes a pod that was created when its Sandbox was already being deleted in the foreground. If the garbage
 /// collector has listed the dependents before, it does not list them again, and the Sandbox would never be deleted.
-fn left_behind(snapshot: &SandboxSnapshot) -> Plan {
+fn delete_left_behind_pods(snapshot: &SandboxSnapshot) -> Plan {
     let mut plan = Plan::default();
     let sandbox = &snapshot.sandbox;
     let Some(since) = sandbox.meta.deletion_timestamp.filter(|_| sandbox.meta.foreground) else { return plan };
@@ -196,18 +196,18 @@ fn left_behind(snapshot: &SandboxSnapshot) -> Plan {
 fn status_op(
     snapshot: &SandboxSnapshot,
     after_status: &SandboxStatus,
-    settle: Option<Timestamp>,
+    wait_until: Option<Timestamp>,
     plan: &mut Plan,
 ) -> Option<Op> {
     let before = &snapshot.sandbox.sandbox()?.status;
     let patch = status_patch(&**before, after_status)?;
-    let settle = settle.or_else(|| {
+    let wait_until = wait_until.or_else(|| {
         // The state of a plugin is written together with other changes, or after a while on its own.
         let rest = SandboxStatus { policy_state: before.policy_state.clone(), ..after_status.clone() };
         let written = snapshot.common.status_written.filter(|_| rest == **before);
         written.and_then(|at| time_left(at, STATE_EVERY, snapshot.common.now))
     });
-    match settle {
+    match wait_until {
         Some(at) if at > snapshot.common.now => {
             plan.requeue_at(at, Reason::StatusChanged);
             None

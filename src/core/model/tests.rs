@@ -25,11 +25,11 @@ fn errors<T>(result: Result<T, FieldErrors>) -> Vec<String> {
 }
 
 /// Expects exactly one error, in this field and with this text.
-fn expect<T>(what: &str, result: Result<T, FieldErrors>, path: &str, says: &str) {
+fn expect<T>(what: &str, result: Result<T, FieldErrors>, path: &str, message: &str) {
     let errors = errors(result);
     assert_eq!(errors.len(), 1, "{what}: {errors:?}");
     assert!(errors[0].starts_with(&format!("{path}: ")), "{what}: {errors:?} is not about {path}");
-    assert!(errors[0].contains(says), "{what}: {errors:?} does not say {says:?}");
+    assert!(errors[0].contains(message), "{what}: {errors:?} does not say {message:?}");
 }
 
 /// A valid Sandbox of the upstream shape, with `change` merged into it.
@@ -173,7 +173,7 @@ fn modes_are_read_from_both_fields() {
 
 #[test]
 fn durations_and_times_are_read_or_named() {
-    for (text, says) in [
+    for (text, message) in [
         ("30 minutes", "unknown unit"),
         ("1d", "unknown unit"),
         ("30", "without a unit"),
@@ -184,7 +184,7 @@ fn durations_and_times_are_read_or_named() {
         ("99999999h", "too long"),
     ] {
         let result = sandbox(json!({ "spec": { "idleTimeout": text } }));
-        expect(text, result, "spec.idleTimeout", says);
+        expect(text, result, "spec.idleTimeout", message);
         let again = errors(sandbox(json!({ "spec": { "idleTimeout": text } })));
         assert!(again[0].contains("such as 30m"), "{again:?} says what would be right");
     }
@@ -233,7 +233,7 @@ fn names_that_become_hostnames_are_dns_labels() {
 fn a_pod_that_the_api_server_would_refuse_is_refused() {
     const SPEC: &str = "spec.podTemplate.spec";
     let main = json!([{ "name": "main" }]);
-    for (what, result, path, says) in [
+    for (what, result, path, message) in [
         ("no containers", pod(json!({ "containers": [] })), "containers", "at least one"),
         ("a nameless container", pod(json!({ "containers": [{ "name": "" }] })), "containers[0].name", "required"),
         ("a container's odd name", container(json!({ "name": "Main" })), "containers[0].name", "DNS label"),
@@ -282,7 +282,7 @@ fn a_pod_that_the_api_server_would_refuse_is_refused() {
             "kubectl debug",
         ),
     ] {
-        expect(what, result, &format!("{SPEC}.{path}"), says);
+        expect(what, result, &format!("{SPEC}.{path}"), message);
     }
     let twice =
         container(json!({ "volumeMounts": [{ "name": "v", "mountPath": "/w" }, { "name": "v", "mountPath": "/w" }] }));
@@ -292,7 +292,7 @@ fn a_pod_that_the_api_server_would_refuse_is_refused() {
 #[test]
 fn impossible_quantities_are_refused() {
     const AT: &str = "spec.podTemplate.spec.containers[0].resources";
-    for (resources, path, says) in [
+    for (resources, path, message) in [
         (json!({ "limits": { "cpu": "two" } }), "limits.cpu", "must be a quantity"),
         (json!({ "limits": { "memory": "4GB" } }), "limits.memory", "must be a quantity"),
         (json!({ "requests": { "cpu": "-1" } }), "requests.cpu", "must not be negative"),
@@ -307,7 +307,7 @@ fn impossible_quantities_are_refused() {
             "at most the limit",
         ),
     ] {
-        expect(path, container(json!({ "resources": resources })), &format!("{AT}.{path}"), says);
+        expect(path, container(json!({ "resources": resources })), &format!("{AT}.{path}"), message);
     }
     for resources in [
         json!({ "requests": { "cpu": 1 }, "limits": { "cpu": "1000m" } }),
@@ -334,7 +334,7 @@ fn volume_claims_name_a_volume_and_ask_for_storage() {
     assert_eq!(claim(json!({})).unwrap().volume_claims[0].name, "data", "and it can be mounted");
     let storage = |text: Value| claim(json!({ "spec": { "resources": { "requests": { "storage": text } } } }));
     const AT: &str = "spec.volumeClaimTemplates[0]";
-    for (what, result, path, says) in [
+    for (what, result, path, message) in [
         ("no storage", storage(json!(null)), "spec.resources.requests.storage", "required"),
         ("nothing to store", storage(json!("0")), "spec.resources.requests.storage", "above zero"),
         ("no quantity", storage(json!("a lot")), "spec.resources.requests.storage", "must be a quantity"),
@@ -349,7 +349,7 @@ fn volume_claims_name_a_volume_and_ask_for_storage() {
     ] {
         let errors: Vec<String> = errors(result).into_iter().filter(|e| !e.contains("volumeMounts")).collect();
         assert_eq!(errors.len(), 1, "{what}: {errors:?}");
-        assert!(errors[0].starts_with(&format!("{AT}.{path}: ")) && errors[0].contains(says), "{what}: {errors:?}");
+        assert!(errors[0].starts_with(&format!("{AT}.{path}: ")) && errors[0].contains(message), "{what}: {errors:?}");
     }
 }
 

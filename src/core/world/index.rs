@@ -31,7 +31,7 @@ impl World {
     }
 
     /// Removes a deleted object from the World, and adds the keys of its dependents to `to_reconcile`.
-    pub(super) fn take_out(&mut self, key: &Key, to_reconcile: &mut BTreeSet<Key>) {
+    pub(super) fn remove(&mut self, key: &Key, to_reconcile: &mut BTreeSet<Key>) {
         let Some(object) = self.objects.remove(key) else { return };
         self.reservations.remove(key);
         self.unindex(&object);
@@ -54,7 +54,7 @@ impl World {
         }
         if let Some(sandbox) = sandbox_of(object) {
             self.add_warm(&sandbox);
-            self.place(&sandbox);
+            self.index_sandbox(&sandbox);
         }
     }
 
@@ -83,12 +83,12 @@ impl World {
             }
         } else if let Some(sandbox) = sandbox_of(object) {
             // The Sandbox is indexed again without this pod.
-            self.place(&sandbox);
+            self.index_sandbox(&sandbox);
         }
     }
 
     /// Updates the indexes that depend on a Sandbox and its pod.
-    fn place(&mut self, key: &Key) {
+    fn index_sandbox(&mut self, key: &Key) {
         let Some(sandbox) = self.objects.get(key).cloned() else { return };
         let without_pod =
             sandbox.runs() && sandbox.meta.deletion_timestamp.is_none() && self.pods_of(&sandbox).next().is_none();

@@ -19,7 +19,7 @@ enum Step {
         uid: u8,
         owner: u8,
         runs: bool,
-        going: bool,
+        terminating: bool,
     },
     /// A pod whose owner reference has the UID of one of the Sandboxes and the name of a kind.
     Pod {
@@ -41,7 +41,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let kind = prop_oneof![Just(Kind::Sandbox), Just(Kind::Pod)];
     prop_oneof![
         4 => (0..3_u8, 0..2_u8, 0..5_u8, any::<bool>(), prop::bool::weighted(0.1))
-            .prop_map(|(name, uid, owner, runs, going)| Step::Sandbox { name, uid, owner, runs, going }),
+            .prop_map(|(name, uid, owner, runs, terminating)| Step::Sandbox { name, uid, owner, runs, terminating }),
         4 => (0..3_u8, 0..3_u8, 0..2_u8, prop_oneof![4 => Just("Sandbox"), 1 => Just("SandboxClaim")])
             .prop_map(|(name, sandbox, uid, kind)| Step::Pod { name, sandbox, uid, kind }),
         2 => (kind.clone(), 0..3_u8).prop_map(|(kind, name)| Step::Gone { kind, name }),
@@ -50,10 +50,10 @@ fn steps() -> impl Strategy<Value = Step> {
 }
 
 fn object(kind: Kind, name: &str, uid: &str, version: u64, owner: Value, mut document: Value) -> Object {
-    let going = document["going"].take();
+    let terminating = document["terminating"].take();
     document["metadata"] = json!({
         "name": name, "namespace": "ns", "uid": uid, "resourceVersion": version.to_string(),
-        "creationTimestamp": "2030-01-01T00:00:00Z", "ownerReferences": [owner], "deletionTimestamp": going,
+        "creationTimestamp": "2030-01-01T00:00:00Z", "ownerReferences": [owner], "deletionTimestamp": terminating,
     });
     if owner_is_none(&document) {
         document["metadata"]["ownerReferences"] = json!([]);
@@ -71,7 +71,7 @@ fn owner(kind: &str, group: &str, name: &str, uid: &str) -> Value {
 
 fn observed(world: &World, step: &Step, version: u64) -> Option<Observed> {
     Some(match step {
-        Step::Sandbox { name, uid, owner: of, runs, going } => {
+        Step::Sandbox { name, uid, owner: of, runs, terminating } => {
             let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
             let of = match of {
                 0 => Value::Null,
@@ -82,7 +82,7 @@ fn observed(world: &World, step: &Step, version: u64) -> Option<Observed> {
                 _ => owner("SandboxWarmPool", group::EXTENSIONS, "p", "uid-of-q"),
             };
             let spec = json!({ "operatingMode": if *runs { "Running" } else { "Suspended" }, "podTemplate": pod });
-            let document = json!({ "spec": spec, "going": going.then_some("2030-01-01T00:00:01Z") });
+            let document = json!({ "spec": spec, "terminating": terminating.then_some("2030-01-01T00:00:01Z") });
             let (name, uid) = (format!("s{name}"), format!("uid-of-s{name}-{uid}"));
             Observed::Applied(object(Kind::Sandbox, &name, &uid, version, of, document))
         }
@@ -92,8 +92,8 @@ fn observed(world: &World, step: &Step, version: u64) -> Option<Observed> {
             Observed::Applied(object(Kind::Pod, &name, &uid, version, of, json!({ "spec": {} })))
         }
         Step::Gone { kind, name } => {
-            let held = world.get(&Key::new(*kind, "ns", format!("s{name}")))?;
-            Observed::Deleted(Object::clone(held))
+            let object = world.get(&Key::new(*kind, "ns", format!("s{name}")))?;
+            Observed::Deleted(Object::clone(object))
         }
         // A list that does not contain the first object.
         Step::Listed { kind } => {
@@ -140,15 +140,15 @@ proptest! {
             let Some(observed) = observed(&world, step, version) else { continue };
             let _ = world.observe(observed, Timestamp::UNIX_EPOCH);
             let (members, without_pod) = scan(&world);
-            let kept = |members: &crate::world::state::Members| {
+            let indexed = |members: &crate::world::state::Members| {
                 members.iter().map(|(key, (_, pod))| (key.clone(), pod.as_ref().map(|p| p.key.clone()))).collect()
             };
-            let kept: BTreeMap<_, Vec<_>> = world.members.iter().map(|(pool, m)| (pool.clone(), kept(m))).collect();
-            prop_assert_eq!(kept, members, "{:?}", step);
+            let indexed: BTreeMap<_, Vec<_>> = world.members.iter().map(|(pool, m)| (pool.clone(), indexed(m))).collect();
+            prop_assert_eq!(indexed, members, "{:?}", step);
             prop_assert_eq!(&world.without_pod, &without_pod, "{:?}", step);
             for (key, (sandbox, pod)) in world.members.values().flatten() {
                 for object in [sandbox].into_iter().chain(pod) {
-                    prop_assert!(world.get(&object.key).is_some_and(|held| Arc::ptr_eq(held, object)), "{key}: old");
+                    prop_assert!(world.get(&object.key).is_some_and(|newest| Arc::ptr_eq(newest, object)), "{key}: old");
                 }
             }
         }

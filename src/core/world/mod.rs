@@ -123,7 +123,7 @@ impl World {
             self.pending_writes.forget(key);
             self.pending_writes.not_refused(uid);
             self.status_written.remove(key);
-            self.take_out(key, to_reconcile);
+            self.remove(key, to_reconcile);
         }
     }
 
@@ -240,7 +240,7 @@ impl World {
             // If an earlier attempt had no reply, it created this object, and the watch will deliver it.
             Outcome::Exists => self.pending_writes.lost(&op.key, &PendingWrite::of(op), now),
             Outcome::Rejected { status, message } => {
-                self.pending_writes.not_done(&op.key, &PendingWrite::of(op));
+                self.pending_writes.end_attempt(&op.key, &PendingWrite::of(op));
                 self.pending_writes.refuse(
                     op.key.clone(),
                     PendingWrite::of(op),
@@ -249,7 +249,7 @@ impl World {
                 self.add_warm(&op.key);
             }
             Outcome::Busy => {
-                self.pending_writes.not_done(&op.key, &PendingWrite::of(op));
+                self.pending_writes.end_attempt(&op.key, &PendingWrite::of(op));
                 self.add_warm(&op.key);
             }
             Outcome::Unknown => {

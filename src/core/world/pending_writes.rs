@@ -55,7 +55,7 @@ impl PendingWrite {
 #[derive(Debug, Default)]
 pub(super) struct PendingWrites {
     /// Creations with another attempt in flight, and the time since which an earlier attempt counts as lost.
-    tried: BTreeMap<(Key, PendingWrite), Timestamp>,
+    lost_attempts: BTreeMap<(Key, PendingWrite), Timestamp>,
     pending: BTreeMap<Key, BTreeMap<PendingWrite, Option<Timestamp>>>,
     /// Objects that are being created, by the UID of their controller.
     creating: BTreeMap<Arc<str>, BTreeMap<Key, Option<Timestamp>>>,
@@ -65,7 +65,7 @@ pub(super) struct PendingWrites {
     outdated: BTreeMap<Key, u64>,
     refused: BTreeMap<Key, Refusal>,
     /// The last refused creation of a Sandbox, by the UID of its controller. The next attempt may use another name.
-    refused_for: BTreeMap<Arc<str>, (Key, Refusal)>,
+    refused_creations: BTreeMap<Arc<str>, (Key, Refusal)>,
     /// The last refusal of a take, by the UID of the claim, and the time of the first refusal.
     refused_takes: BTreeMap<Arc<str>, (Timestamp, Key, Refusal)>,
 }
@@ -77,14 +77,14 @@ impl PendingWrites {
         }
         let before = self.pending.entry(key.clone()).or_default().insert(write.clone(), None);
         if let (Some(Some(since)), PendingWrite::Create { .. }) = (before, &write) {
-            self.tried.insert((key, write), since);
+            self.lost_attempts.insert((key, write), since);
         }
     }
 
     /// Ends an attempt that the API server refused. An earlier attempt whose reply was lost may have been stored all
     /// the same, so it stays pending.
-    pub(super) fn not_done(&mut self, key: &Key, write: &PendingWrite) {
-        match self.tried.remove(&(key.clone(), write.clone())) {
+    pub(super) fn end_attempt(&mut self, key: &Key, write: &PendingWrite) {
+        match self.lost_attempts.remove(&(key.clone(), write.clone())) {
             Some(since) => self.lost(key, write, since),
             None => self.clear(key, write),
         }
@@ -103,7 +103,7 @@ impl PendingWrites {
 
     pub(super) fn clear(&mut self, key: &Key, write: &PendingWrite) {
         self.refused.remove(key);
-        self.tried.remove(&(key.clone(), write.clone()));
+        self.lost_attempts.remove(&(key.clone(), write.clone()));
         if let PendingWrite::Create { controller: Some(uid) } = write
             && let Some(keys) = self.creating.get_mut(uid)
         {
@@ -122,7 +122,7 @@ impl PendingWrites {
 
     /// Records that an operation had no reply. It counts as possibly stored for some time from now on.
     pub(super) fn lost(&mut self, key: &Key, write: &PendingWrite, now: Timestamp) {
-        self.tried.remove(&(key.clone(), write.clone()));
+        self.lost_attempts.remove(&(key.clone(), write.clone()));
         if let PendingWrite::Create { controller: Some(uid) } = write
             && let Some(since) = self.creating.get_mut(uid).and_then(|keys| keys.get_mut(key))
         {
@@ -170,7 +170,7 @@ impl PendingWrites {
         self.creating.retain(|_, keys| !keys.is_empty());
         self.taking.retain(|_, (_, since)| counts(*since, unknown_timeout));
         self.refused.retain(|_, refusal| counts(refusal.at, REFUSAL_KEPT));
-        self.refused_for.retain(|_, (_, refusal)| counts(refusal.at, REFUSAL_KEPT));
+        self.refused_creations.retain(|_, (_, refusal)| counts(refusal.at, REFUSAL_KEPT));
         self.refused_takes.retain(|_, (_, _, refusal)| counts(refusal.at, REFUSED_COUNTS));
     }
 
@@ -258,7 +258,7 @@ impl PendingWrites {
     pub(super) fn refuse(&mut self, key: Key, write: PendingWrite, refusal: Refusal) {
         match write {
             PendingWrite::Create { controller: Some(uid) } if key.kind == Kind::Sandbox => {
-                self.refused_for.insert(uid, (key, refusal));
+                self.refused_creations.insert(uid, (key, refusal));
             }
             PendingWrite::Take { claim: Some(uid) } => {
                 let first = self.refused_takes.get(&uid).map_or(refusal.at, |(first, ..)| *first);
@@ -282,12 +282,12 @@ impl PendingWrites {
 
     /// Removes the refusals for a controller, because a Sandbox was stored for it or the controller was deleted.
     pub(super) fn not_refused(&mut self, controller: &str) {
-        self.refused_for.remove(controller);
+        self.refused_creations.remove(controller);
         self.refused_takes.remove(controller);
     }
 
-    pub(super) fn refused_for(&self, controller: &str) -> Option<&(Key, Refusal)> {
-        self.refused_for.get(controller)
+    pub(super) fn refused_creation(&self, controller: &str) -> Option<&(Key, Refusal)> {
+        self.refused_creations.get(controller)
     }
 
     /// Whether a write to the object is in flight.

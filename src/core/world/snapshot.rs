@@ -111,7 +111,7 @@ impl World {
         let refused = self.pending_writes.refused_in(Kind::Sandbox, &key.namespace).filter(is_member).cloned();
         let involved: Vec<Key> = involved.chain(refused).chain([key.clone()]).collect();
         let mut common = self.common(key, involved, now);
-        common.refusals.extend(self.pending_writes.refused_for(&pool.meta.uid).cloned());
+        common.refusals.extend(self.pending_writes.refused_creation(&pool.meta.uid).cloned());
         PoolSnapshot {
             template,
             members,
@@ -175,7 +175,7 @@ impl World {
         let named = claim.claim().and_then(|c| c.status.sandbox.as_ref()?.name.as_deref());
         let committed = named.and_then(|name| self.objects.get(&key.sibling(Kind::Sandbox, name))).cloned();
         let mut common = self.common(key, [same_name.clone(), key.clone()], now);
-        common.refusals.extend(self.pending_writes.refused_for(&claim.meta.uid).cloned());
+        common.refusals.extend(self.pending_writes.refused_creation(&claim.meta.uid).cloned());
         ClaimSnapshot {
             pod: owned.first().and_then(|s| self.pod_of(s)),
             owned,

@@ -192,15 +192,15 @@ fn what_was_made_anew_in_the_successor_of_a_namespace_is_looked_at_when_the_old_
     let mut namespace = object(Kind::Namespace, "ns", None, json!({}));
     namespace.key = Key::new(Kind::Namespace, "", "ns");
     let _ = world.observe(Observed::Applied(namespace.clone()), at(0));
-    let mut going = namespace.clone();
-    (going.meta.deletion_timestamp, going.meta.version) = (Some(at(1)), 2);
-    let _ = world.observe(Observed::Applied(going.clone()), at(1));
+    let mut terminating = namespace.clone();
+    (terminating.meta.deletion_timestamp, terminating.meta.version) = (Some(at(1)), 2);
+    let _ = world.observe(Observed::Applied(terminating.clone()), at(1));
     assert!(matches!(world.snapshot(&pool, at(1)), Snapshot::Terminating(_)));
     let mut successor = namespace;
     (successor.meta.uid, successor.meta.version) = ("uid-of-another".into(), 3);
-    for last in [Observed::Deleted(going.clone()), Observed::Applied(successor)] {
+    for last in [Observed::Deleted(terminating.clone()), Observed::Applied(successor)] {
         let mut world = self::world(Settings::default());
-        let _ = world.observe(Observed::Applied(going.clone()), at(1));
+        let _ = world.observe(Observed::Applied(terminating.clone()), at(1));
         assert!(world.observe(last, at(2)).contains(&pool));
         assert!(matches!(world.snapshot(&pool, at(2)), Snapshot::Pool(_)));
     }
@@ -232,13 +232,14 @@ fn a_pool_looks_again_when_a_deletion_without_a_reply_does_not_count_any_more() 
     let action = Action::Delete { uid: "uid-a".into(), resource_version: None, foreground: false };
     let step = vec![Op { key: Key::new(Kind::Sandbox, "ns", "a"), reason: Reason::PoolAboveDesired, action }];
     let pool = Key::new(Kind::Pool, "ns", "p");
-    let wake = |world: &World, now| crate::decide::decide(&world.snapshot(&pool, now), &[]).requeue.map(|wake| wake.at);
+    let requeue_at =
+        |world: &World, now| crate::decide::decide(&world.snapshot(&pool, now), &[]).requeue.map(|requeue| requeue.at);
     let _ = world.begin(&step).unwrap();
-    assert_eq!(wake(&world, at(1)), None, "the reply says what became of it");
+    assert_eq!(requeue_at(&world, at(1)), None, "the reply says what became of it");
     let _ = world.finish(&step[0], &Outcome::Unknown, at(1));
     let until = saturating_add(at(1), Settings::default().unknown_timeout);
-    assert_eq!(wake(&world, at(2)), Some(until));
-    assert_eq!(wake(&world, until), None);
+    assert_eq!(requeue_at(&world, at(2)), Some(until));
+    assert_eq!(requeue_at(&world, until), None);
 }
 
 #[test]
@@ -246,8 +247,8 @@ fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whateve
     let mut outcomes = vec![Outcome::Gone, Outcome::Conflict, Outcome::Busy, Outcome::Unknown];
     outcomes.push(Outcome::Rejected { status: 403, message: "no".into() });
     let sandbox = Key::new(Kind::Sandbox, "ns", "a");
-    let taken = |held: &Object| {
-        let mut taken = Object::clone(held);
+    let taken = |object: &Object| {
+        let mut taken = Object::clone(object);
         (taken.meta.version, taken.meta.resource_version) = (2, "2".into());
         taken
     };
@@ -268,8 +269,8 @@ fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whateve
         assert_eq!(at_once, [], "{outcome:?}: in the way of the claim");
         assert!(world.finish(&step[0], &outcome, at(1)).contains(&sandbox), "{outcome:?}: lost");
         // A watch event with any other change makes the Sandbox due at once.
-        let Some(held) = world.get(&sandbox) else { continue };
-        let mut changed = Object::clone(held);
+        let Some(object) = world.get(&sandbox) else { continue };
+        let mut changed = Object::clone(object);
         (changed.meta.version, changed.meta.resource_version) = (3, "3".into());
         assert!(world.observe(Observed::Applied(changed), at(2)).contains(&sandbox), "{outcome:?}");
     }

@@ -341,7 +341,7 @@ fn a_heartbeat_that_is_no_time_or_far_ahead_is_told() {
         object["metadata"]["annotations"] = json!({ "policy.paddock.dev/last-activity": at });
         object
     };
-    for (at, told) in [
+    for (at, warning) in [
         ("2026-11-23T11:00:00Z", None),
         ("2026-11-23T12:04:59Z", None),
         ("2026-11-23T12:05:01Z", Some("ahead of the time here, 2026-11-23T12:00:00Z")),
@@ -350,8 +350,8 @@ fn a_heartbeat_that_is_no_time_or_far_ahead_is_told() {
     ] {
         for review in [create(SANDBOX, beating(at)), update(SANDBOX, sandbox(json!({})), beating(at))] {
             let warned = warnings(review);
-            assert_eq!(warned.len(), usize::from(told.is_some()), "{at}: {warned:?}");
-            assert!(warned.iter().all(|w| w.contains(told.unwrap_or_default())), "{at}: {warned:?}");
+            assert_eq!(warned.len(), usize::from(warning.is_some()), "{at}: {warned:?}");
+            assert!(warned.iter().all(|w| w.contains(warning.unwrap_or_default())), "{at}: {warned:?}");
         }
         assert_eq!(warnings(update(SANDBOX, beating(at), beating(at))), [""; 0], "{at} was there before");
     }
@@ -365,9 +365,9 @@ fn an_idle_timeout_that_cannot_hold_is_told() {
         ] } } }))
     };
     let memory = json!({ "medium": "Memory" });
-    let told = "spec.podTemplate.spec.volumes[1].emptyDir is in memory";
+    let warning = "spec.podTemplate.spec.volumes[1].emptyDir is in memory";
     let warned = warnings(create(SANDBOX, with(json!("30m"), memory.clone())));
-    assert!(warned.len() == 1 && warned[0].starts_with(told), "{warned:?}");
+    assert!(warned.len() == 1 && warned[0].starts_with(warning), "{warned:?}");
     assert!(warned[0].chars().count() < 256, "it is not cut off");
     let mut lossy = with(json!("30m"), memory.clone());
     lossy["metadata"]["annotations"] = json!({ "policy.paddock.dev/ephemeral-volumes": "true" });

@@ -18,29 +18,29 @@ fn label(name: &str, value: &str) -> Option<Value> {
 
 /// The plugin `first` labels the object. The plugin `second` adds a label that depends on the label of `first`. All
 /// others allow.
-fn labels(ask: &PluginRequest) -> Result<Answer, Failure> {
-    let Question::Admission(question) = &ask.question else { return broken(FailureKind::Error) };
+fn labels(request: &PluginRequest) -> Result<Answer, Failure> {
+    let Question::Admission(question) = &request.question else { return broken(FailureKind::Error) };
     assert!(!question.object.contains("managedFields"), "plugins see no managed fields");
     let object: Value = serde_json::from_str(&question.object).expect("JSON");
-    match ask.plugin.name.as_str() {
+    match request.plugin.name.as_str() {
         "first" => allow(label("first", "1")),
         "second" => allow(label("saw", object["metadata"]["labels"]["first"].as_str().unwrap_or("nothing"))),
         _ => allow(None),
     }
 }
 
-fn first_fails(ask: &PluginRequest) -> Result<Answer, Failure> {
-    if ask.plugin.name == "first" { broken(FailureKind::Deadline) } else { labels(ask) }
+fn first_fails(request: &PluginRequest) -> Result<Answer, Failure> {
+    if request.plugin.name == "first" { broken(FailureKind::Deadline) } else { labels(request) }
 }
 
-fn first_renames(ask: &PluginRequest) -> Result<Answer, Failure> {
+fn first_renames(request: &PluginRequest) -> Result<Answer, Failure> {
     let rename = json!([{ "op": "replace", "path": "/metadata/name", "value": "b" }]);
-    if ask.plugin.name == "first" { allow(Some(rename)) } else { labels(ask) }
+    if request.plugin.name == "first" { allow(Some(rename)) } else { labels(request) }
 }
 
-fn second_denies(ask: &PluginRequest) -> Result<Answer, Failure> {
-    if ask.plugin.name != "second" {
-        return labels(ask);
+fn second_denies(request: &PluginRequest) -> Result<Answer, Failure> {
+    if request.plugin.name != "second" {
+        return labels(request);
     }
     let verdict = Verdict::Deny("pin the image".to_owned());
     Ok(Answer::Admission(AdmissionAnswer { verdict, warnings: Vec::new(), patch: None }))
@@ -134,8 +134,8 @@ fn a_question_left_open_denies() {
 
 #[test]
 fn a_plugin_cannot_let_generated_code_onto_the_hosts_kernel() {
-    fn strips(ask: &PluginRequest) -> Result<Answer, Failure> {
-        match &ask.question {
+    fn strips(request: &PluginRequest) -> Result<Answer, Failure> {
+        match &request.question {
             Question::RuntimeClass(_) => choose("gvisor"),
             Question::Admission(_) | Question::Idle(_) | Question::PoolSize(_) => {
                 allow(Some(json!([{ "op": "replace", "path": "/spec/runtimeClassName", "value": "runc" }])))
@@ -157,8 +157,8 @@ fn a_plugin_cannot_let_generated_code_onto_the_hosts_kernel() {
 
 #[test]
 fn a_class_question_falls_from_plugin_to_built_in() {
-    fn first_is_missing(ask: &PluginRequest) -> Result<Answer, Failure> {
-        if ask.plugin.name == "mine" { broken(FailureKind::Missing) } else { choose("gvisor") }
+    fn first_is_missing(request: &PluginRequest) -> Result<Answer, Failure> {
+        if request.plugin.name == "mine" { broken(FailureKind::Missing) } else { choose("gvisor") }
     }
     let pod = json!({
         "kind": "Pod", "metadata": { "name": "a", "labels": { "policy.paddock.dev/generated-code": "true" } },

@@ -64,8 +64,8 @@ pub(super) fn status(
         after_status.idle.clone_from(idle);
         after_status.policy_state.clone_from(state);
     }
-    let settle = may_wait(snapshot, situation, notes, &before);
-    (after_status, settle)
+    let wait_until = may_wait(snapshot, situation, notes, &before);
+    (after_status, wait_until)
 }
 
 /// The time until which the status of a new Sandbox may wait while its pod starts. Most Sandboxes become Ready before a
@@ -76,7 +76,7 @@ fn may_wait(
     notes: &Notes,
     before: &SandboxStatus,
 ) -> Option<Timestamp> {
-    let under_way = match situation.state() {
+    let starting = match situation.state() {
         Some(PodState::Missing) => true,
         Some(PodState::Running(_, pod)) => !pod.ready(),
         Some(_) | None => false,
@@ -84,14 +84,14 @@ fn may_wait(
     let ready_before = is_true(&before.conditions, condition::READY);
     // A Sandbox of a pool may wait for longer: no client uses it before a claim takes it, and then it is not in the
     // pool.
-    let (delay, quiet) = if snapshot.sandbox.meta.in_pool() {
+    let (delay, unreported) = if snapshot.sandbox.meta.in_pool() {
         (snapshot.common.settings.warm_status_delay, !ready_before)
     } else {
         (snapshot.common.settings.first_status_delay, before.conditions.is_empty())
     };
     // Creation times have whole seconds. Without one more second, a delay of 1 s could already be over.
     let delay = delay + std::time::Duration::from_secs(1);
-    (under_way && quiet && notes.error.is_none())
+    (starting && unreported && notes.error.is_none())
         .then(|| time_left(snapshot.sandbox.meta.created, delay, snapshot.common.now))
         .flatten()
 }

@@ -110,7 +110,7 @@ fn a_claim_adds_only_metadata_that_nobody_acts_on() {
     ] {
         assert_eq!(check(metadata.clone()), Ok(()), "{metadata}");
     }
-    for (metadata, key, says) in [
+    for (metadata, key, message) in [
         (json!({ "labels": { "team": "a" } }), "labels[team]", "allowed domain: sandbox.users.io, example.com"),
         (
             json!({ "labels": { "agents.x-k8s.io/claim-uid": "a" } }),
@@ -139,6 +139,6 @@ fn a_claim_adds_only_metadata_that_nobody_acts_on() {
         (json!({ "annotations": { "not a key": "" } }), "annotations[not a key]", "must be a key"),
         (json!({ "annotations": { "note": "ours" } }), "annotations[note]", "`theirs`, as the template says"),
     ] {
-        expect(key, check(metadata), &format!("spec.additionalPodMetadata.{key}"), says);
+        expect(key, check(metadata), &format!("spec.additionalPodMetadata.{key}"), message);
     }
 }
