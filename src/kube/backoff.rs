@@ -1,32 +1,32 @@
-//! Exponential backoff: the one way in which every retry of a process is spaced.
+//! Exponential backoff, which spaces the retries of all parts.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-/// The first and the longest wait between two attempts; each wait is twice the one before.
+/// The first and the longest wait between two attempts. Each wait is twice the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// The first wait.
+    /// The wait after the first failure.
     pub first: Duration,
-    /// The longest wait.
+    /// The upper limit of all waits.
     pub longest: Duration,
 }
 
 impl Backoff {
-    /// Doubles from `first` to `longest`, without end and without jitter.
+    /// A backoff that doubles from `first` to `longest`, without an end and without jitter.
     #[must_use]
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest }
     }
 
-    /// The waits, first to last; it never ends.
+    /// All waits in order. The iterator never ends.
     pub fn delays(self) -> impl Iterator<Item = Duration> + Send {
         let builder = ExponentialBuilder::new().with_factor(2.0).with_min_delay(self.first);
         builder.with_max_delay(self.longest).without_max_times().build()
     }
 
-    /// The wait after `failures` failures before this one.
+    /// The wait after a failure that followed this many earlier failures.
     #[must_use]
     pub fn delay(self, failures: u32) -> Duration {
         let failures = usize::try_from(failures).unwrap_or(usize::MAX).min(LONGEST_REACHED);
@@ -34,7 +34,7 @@ impl Backoff {
     }
 }
 
-/// Doublings after which every wait has long been the longest: a nanosecond becomes an hour after 42.
+/// The number of doublings after which every wait is the longest. A nanosecond becomes an hour after 42 doublings.
 const LONGEST_REACHED: usize = 64;
 
 #[cfg(test)]

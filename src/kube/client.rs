@@ -8,8 +8,8 @@ use crate::limits;
 /// The user agent of every request of Paddock's processes.
 pub const USER_AGENT: &str = concat!("paddock/", env!("CARGO_PKG_VERSION"));
 
-/// Creates a client with Paddock's user agent and timeouts. `retry` lets the client repeat failed requests itself. The clients
-/// of the reconcile must not retry, because the core plans each repetition.
+/// Creates a client with Paddock's user agent and timeouts. `retry` lets the client repeat failed requests itself. The
+/// clients of the reconcile must not retry, because the core plans each repetition.
 ///
 /// # Errors
 /// If the configuration cannot be used, for example because of an invalid URL or certificate.

@@ -1,16 +1,17 @@
-//! Which cluster: the one that the pod is in, or the one that a kubeconfig named on the command line says.
+//! The choice of the cluster: the cluster of the pod, or the one in a kubeconfig that the command line names.
 //!
-//! KUBECONFIG is not looked at: people export it, often for production, and an operator changes what it finds.
+//! The variable KUBECONFIG is ignored. Users often export it for a production cluster, and an operator changes the
+//! objects of the cluster that it finds.
 
 use std::path::{Path, PathBuf};
 
 use kube::Config;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
-/// Why there is no configuration.
+/// The reason why there is no client configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// No kubeconfig was named, and this is no pod.
+    /// No kubeconfig was named, and the process does not run in a pod.
     #[error(
         "no --kubeconfig was given and this is no pod with a service account; give --kubeconfig FILE to run outside of a cluster"
     )]
@@ -20,10 +21,10 @@ pub enum ClusterError {
     Kubeconfig(PathBuf, #[source] KubeconfigError),
 }
 
-/// The client's configuration; `context` is one of the kubeconfig's.
+/// The client configuration. `context` names a context of the kubeconfig. If absent, the current context.
 ///
 /// # Errors
-/// When the kubeconfig cannot be used, or there is none and this is no pod.
+/// If the kubeconfig cannot be used, or if there is none and the process does not run in a pod.
 pub async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, ClusterError> {
     let Some(file) = kubeconfig else { return Ok(Config::incluster()?) };
     let failed = |error| ClusterError::Kubeconfig(file.to_owned(), error);

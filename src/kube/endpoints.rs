@@ -1,4 +1,4 @@
-//! Plain HTTP endpoints: the probes of the kubelet, and the metrics that Prometheus scrapes.
+//! Plain HTTP endpoints: the probes for the kubelet, and the metrics for Prometheus.
 
 use std::fmt::Display;
 
@@ -9,17 +9,18 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing::error;
 
-/// The text exposition format of Prometheus.
+/// The content type of Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
 
-/// Serves until dropped.
+/// Serves the router. Runs until the future is dropped.
 pub async fn serve(listener: TcpListener, router: Router) {
     if let Err(error) = axum::serve(listener, router).await {
         error!(%error, "listener ended");
     }
 }
 
-/// `/healthz` and `/readyz`. `waiting_for` names what the process still waits for; it is ready when that is nothing.
+/// The routes `/healthz` and `/readyz`. `waiting_for` returns the reasons why the process is not ready. It is ready if
+/// there are none.
 pub fn probes(waiting_for: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static) -> Router {
     let ready = move || {
         let waiting = waiting_for();
@@ -33,7 +34,7 @@ pub fn probes(waiting_for: impl Fn() -> Vec<String> + Clone + Send + Sync + 'sta
     Router::new().route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready))
 }
 
-/// `/metrics`. `exposition` makes the text of a scrape.
+/// The route `/metrics`. `exposition` returns the text for each scrape.
 pub fn metrics<E: Display>(exposition: impl Fn() -> Result<Vec<u8>, E> + Clone + Send + Sync + 'static) -> Router {
     let scrape = move || {
         let response: Response = match exposition() {

@@ -1,4 +1,4 @@
-//! Leader election, and the fence that stops every write when the lead may have been lost.
+//! Leader election on two Leases, and the fence that stops every write when this replica may have lost the leadership.
 
 mod election;
 mod fence;

@@ -1,9 +1,11 @@
-//! The shell that every process of Paddock shares: what it needs to talk to an API server and to be called by one.
+//! The parts that every process of Paddock shares: connections to the API server, and a server for its calls.
 //!
-//! Start with [`client`], which makes clients of the API server from the configuration of [`cluster`]. [`watch`] reads
-//! a kind, [`leader`] elects one replica and fences its writes, [`tls`] issues and rotates the serving certificate,
-//! [`listen`], [`server`] and [`endpoints`] answer calls, [`logs`] sets up the log and [`backoff`] spaces retries.
-//! Nothing here knows what the operator decides, so a gateway can depend on this crate and on `paddock-api` alone.
+//! A process reads its configuration from [`cluster`] and creates clients with [`client`]. [`watch`] lists and watches
+//! a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
+//! [`listen`], [`server`] and [`endpoints`] answer calls. [`logs`] configures the log, and [`backoff`] spaces retries.
+//!
+//! This crate contains no decisions of the operator, so a gateway can depend on this crate and on `paddock-api` alone.
+//! Start reading at [`client`].
 
 pub mod backoff;
 pub mod client;

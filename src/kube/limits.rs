@@ -1,4 +1,4 @@
-//! Every limit and timeout of the shared shell, each with the source of its number.
+//! Every limit and timeout of the shared parts in one table, with the reason for each value.
 
 use std::time::Duration;
 
@@ -51,5 +51,5 @@ pub const CONNECTION_DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// The interval at which a mounted certificate is read. The mount of a Secret itself lags by up to a minute.
 pub const MOUNTED_CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The first and the longest wait before a failed look at the certificate's Secret is repeated.
+/// The first and the longest wait after a failed round of the certificate's manager.
 pub const CERTIFICATE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));

@@ -1,20 +1,20 @@
-//! Addresses to listen on, as Go programs write them: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, and `0` for not at all.
+//! Addresses to listen on, in the form of Go programs: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, and `0` for none.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use tokio::net::TcpListener;
 
-/// Where to listen.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// Nowhere.
+    /// There is no listener.
     Off,
-    /// At the first of these that can be had.
+    /// The first of these addresses that is available.
     At(Vec<SocketAddr>),
 }
 
-/// Not an address.
+/// The text is not an address to listen on.
 #[derive(Debug, thiserror::Error)]
 #[error("{value:?} is not an address to listen on: expected HOST:PORT, :PORT for all addresses, or 0 for none")]
 pub struct InvalidListenAddress {
@@ -31,7 +31,7 @@ impl FromStr for ListenAddress {
         let bad = || InvalidListenAddress { value: value.to_owned() };
         if let Some(port) = value.strip_prefix(':') {
             let port: u16 = port.parse().map_err(|_| bad())?;
-            // The first takes IPv4 as well, where the machine has IPv6 at all.
+            // The first address accepts IPv4 too. The second is for machines without IPv6.
             return Ok(ListenAddress::At(vec![
                 (Ipv6Addr::UNSPECIFIED, port).into(),
                 (Ipv4Addr::UNSPECIFIED, port).into(),
@@ -43,16 +43,16 @@ impl FromStr for ListenAddress {
 }
 
 impl ListenAddress {
-    /// An address of this machine's own, at a port that is free.
+    /// A free port on the loopback address.
     #[must_use]
     pub fn loopback() -> Self {
         ListenAddress::At(vec![(Ipv4Addr::LOCALHOST, 0).into()])
     }
 
-    /// Listens; `None` where it says nowhere.
+    /// Starts to listen. `None` if the listener is off.
     ///
     /// # Errors
-    /// When none of the addresses can be had.
+    /// If none of the addresses is available.
     pub async fn listen(&self) -> std::io::Result<Option<TcpListener>> {
         match self {
             ListenAddress::Off => Ok(None),

@@ -1,43 +1,43 @@
-//! Logs on standard error: text for people, JSON for machines.
+//! The log on standard error: text for people, or JSON for machines.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-/// The form of the log.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
 }
 
-/// Why the log could not be set up.
+/// The reason why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// Not a filter.
+    /// The text is not a filter.
     #[error("{origin} {filter:?}: expected a level, or TARGET=LEVEL separated by commas")]
     Filter {
-        /// Where the filter is from.
+        /// The flag or the variable that contains the filter.
         origin: &'static str,
-        /// The filter.
+        /// The text of the filter.
         filter: String,
-        /// What is wrong with it.
+        /// The fault of the filter.
         #[source]
         error: ParseError,
     },
-    /// Another log was set up before.
+    /// The process has set up a log before.
     #[error("setting up the log: {0}")]
     Init(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Sets the process's log up; `level`, which is `--log-level`, before RUST_LOG, else `info`. Without a `format`, text on a
-/// terminal and JSON elsewhere.
+/// Sets up the log of the process. `level` is the value of `--log-level`. If it is absent, RUST_LOG decides, and the
+/// default is `info`. Without a `format`, the log is text on a terminal and JSON elsewhere.
 ///
 /// # Errors
-/// When the filter cannot be read, or another log was set up before.
+/// If the filter is invalid, or a log was set up before.
 pub fn init(level: Option<&str>, format: Option<LogFormat>) -> Result<(), LogError> {
     let (origin, filter) = match (level, std::env::var("RUST_LOG")) {
         (Some(level), _) => ("--log-level", level.to_owned()),

@@ -1,9 +1,10 @@
-//! Certificates of the webhook: issued, kept and rotated by the operator itself, or mounted by somebody else.
+//! The certificates of the webhook. The operator issues and rotates them itself, or another program mounts them.
 //!
-//! One rotation is one new authority with one new certificate; the authority's key is thrown away as soon as it has
-//! signed. A new authority is trusted (it is in the bundle of every webhook configuration) before anything is served
-//! under it, and the old one stays trusted until nothing can be served under it any more. So no call fails.
-//! All replicas share one Secret; whoever comes first writes, by compare-and-swap on its resourceVersion.
+//! Each rotation creates one new CA and one new certificate. The private key of the CA is dropped as soon as it has
+//! signed. A new CA is in the bundle of every webhook configuration before a certificate of it is served. The old CA
+//! stays in the bundle until no replica can serve a certificate of it. No call fails during a rotation.
+//!
+//! All replicas share one Secret. The first to write it wins, by compare-and-swap on its resourceVersion.
 
 mod cert_manager;
 mod cert_state;

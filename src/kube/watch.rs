@@ -1,4 +1,4 @@
-//! Watches of the API server: how a kind is listed and watched, why a watch fails, and when it is tried again.
+//! Lists and watches a kind, and decides after an interruption when the watch is started again.
 //!
 //! Lists are consistent reads. The kube crate's streaming lists may return an arbitrary version from the API server's
 //! cache. Such a list could show a new leader a pool as it was before the old leader filled it.
@@ -13,7 +13,7 @@ use paddock_api::kind::Kind;
 
 use crate::limits;
 
-/// The resource of a kind, as kube's clients name it.
+/// The resource of a kind in the form of the kube crate.
 #[must_use]
 pub fn resource(kind: Kind) -> ApiResource {
     ApiResource {
@@ -25,9 +25,9 @@ pub fn resource(kind: Kind) -> ApiResource {
     }
 }
 
-/// Lists a kind and then watches it, in `namespace` only if one is given and the kind has namespaces.
+/// Lists a kind and then watches it. If a namespace is given and the kind is namespaced, only in that namespace.
 ///
-/// Drop the stream to list the kind again.
+/// The caller drops the stream in order to list the kind again.
 pub fn events(
     client: &Client,
     kind: Kind,
@@ -92,11 +92,11 @@ impl WatchError {
         }
     }
 
-    /// How long to wait after a number of failures in a row.
+    /// The wait after this many consecutive failures.
     #[must_use]
     pub fn pause(self, failures: u32) -> Duration {
         match self {
-            // The second attempt comes soon: an API server that has just started does not serve all CRDs at once.
+            // The second request comes soon, because an API server that just started does not serve all CRDs at once.
             WatchError::Absent if failures == 0 => limits::WATCH_BACKOFF.delay(0),
             WatchError::Absent => limits::ABSENT_KIND_POLL_INTERVAL,
             WatchError::Expired if failures == 0 => Duration::ZERO,

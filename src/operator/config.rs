@@ -10,7 +10,7 @@ use crate::webhook::{Certificate, ClientConfig, Deployed, WebhookConfig};
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;
 
-/// Our own lease.
+/// The name of our own Lease.
 pub const OWN_LEASE: &str = "paddock-operator";
 
 /// The rule that decides whether this replica reconciles.

@@ -411,7 +411,7 @@ impl State {
     }
 }
 
-/// Doubles from the first wait to the longest, and takes between half and all of it.
+/// Doubles the wait from the first to the longest, and returns a random time between half of it and all of it.
 fn backoff(failures: u32, random: &mut fastrand::Rng) -> Duration {
     let full = limits::KEY_BACKOFF.delay(failures);
     full.mul_f64(0.5 + random.f64() / 2.0)

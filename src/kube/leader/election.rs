@@ -1,14 +1,14 @@
-//! Leader election on several Leases at once: the operator takes its own and upstream's, so that two operators never act on
-//! one cluster.
+//! Leader election on several Leases at once. The operator takes its own Lease and upstream's, so that two operators
+//! never reconcile one cluster.
 //!
-//! This is our own code because the crates for leader election hold one Lease, compare the wall clocks of two machines, or give no
-//! deadline by which a write must have ended. Here a leader holds all Leases, and the fence closes by a monotonic clock
-//! before anybody else can take them.
+//! This code is our own. The crates for leader election hold only one Lease, compare the wall clocks of two machines,
+//! or state no deadline by which a write must have ended. Here a leader holds all Leases, and the fence closes by a
+//! monotonic clock before another replica can take them.
 //!
-//! The rules are client-go's: a lease has expired when it has not changed for its duration *by our own
-//! monotonic clock* since we first saw it so, and every write to it is compare-and-swap on its version. Clocks
-//! of different machines are never compared. Leases are taken in a fixed order, so that no two replicas
-//! hold one each. The right to write ([`Fence`]) ends before the lease can be taken by anybody else.
+//! The rules are client-go's. A lease has expired if it has not changed for its duration, measured by our own monotonic
+//! clock since we first read this version. Every write is a compare-and-swap on the version of the lease. The clocks of
+//! different machines are never compared. Leases are taken in a fixed order, so that two replicas never hold one each.
+//! The right to write ([`Fence`]) ends before another replica can take the lease.
 
 use kube::Client;
 use tokio::sync::watch;
@@ -20,18 +20,18 @@ use super::fence::Fence;
 use super::lease::{Lease, Round};
 use super::timing::Timing;
 
-/// Who stands for election, and for which leases.
+/// A candidate, and the leases that it tries to hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// Namespace of the leases.
+    /// The namespace of the leases.
     pub namespace: &'a str,
-    /// The leases, all of which the leader holds; every replica takes them in this order.
+    /// The names of the leases. A leader holds all of them, and every replica takes them in this order.
     pub leases: &'a [&'a str],
-    /// This process's name, and no other's.
+    /// The name of this process. No other process may use it.
     pub identity: &'a str,
 }
 
-/// One replica's candidacy.
+/// The candidacy of one replica.
 pub struct Election {
     leases: Vec<Lease>,
     timing: Timing,
@@ -40,7 +40,7 @@ pub struct Election {
 }
 
 impl Election {
-    /// A candidacy, which ends the right of `fence` to write before anybody else can lead.
+    /// Creates a candidacy. It ends the right of `fence` to write before another replica can lead.
     #[must_use]
     pub fn new(client: &Client, candidate: &Candidate<'_>, timing: Timing, fence: Fence) -> Self {
         let Candidate { namespace, leases, identity } = *candidate;
@@ -48,13 +48,13 @@ impl Election {
         Self { leases, timing, fence, leading: watch::Sender::new(false) }
     }
 
-    /// Says whether this replica leads.
+    /// Whether this replica leads, with every change.
     #[must_use]
     pub fn leading(&self) -> watch::Receiver<bool> {
         self.leading.subscribe()
     }
 
-    /// Stands for election until stopped, then gives the leases back.
+    /// Takes part in the election until `stop`, and then releases the leases.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut right_ends = Instant::now();
         loop {
@@ -63,7 +63,7 @@ impl Election {
             let round = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                // A request that hangs must not keep a leader acting.
+                // A request that does not return must not extend the leadership.
                 () = async { match end_of_right { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => Round::Unknown,
                 round = round(&mut self.leases) => round,
             };
@@ -81,7 +81,7 @@ impl Election {
                 }
                 Round::Unknown => {}
             }
-            // A little apart from the other replicas, so that they do not always meet.
+            // Random jitter, so that replicas do not always try at the same time.
             let next = started + self.timing.retry.mul_f64(1.0 + fastrand::f64() / 5.0);
             let wake = if *self.leading.borrow() { next.min(right_ends) } else { next };
             tokio::select! {
@@ -89,7 +89,7 @@ impl Election {
                 () = sleep_until(wake) => {}
             }
         }
-        // Whoever stops us has ended the writes; now others may begin.
+        // The caller has ended the writes before the stop, so other replicas may begin.
         self.fence.revoke();
         self.announce(false);
         for lease in self.leases.iter_mut().rev() {
@@ -104,14 +104,14 @@ impl Election {
         }
     }
 
-    /// Tells who follows, but only of a change: they look at everything then.
+    /// Sends the value to the receivers only if it changed, because the start of a leadership queues every object.
     fn announce(&self, leading: bool) -> bool {
         self.leading.send_if_modified(|told| std::mem::replace(told, leading) != leading)
     }
 }
 
-/// Takes or renews every lease, in order, up to the first that is not ours. Those behind it are only looked at, so that
-/// their time runs out together with the first one's.
+/// Takes or renews the leases in order, up to the first that this replica does not hold. It only reads the leases after
+/// that one, so that their durations expire together.
 async fn round(leases: &mut [Lease]) -> Round {
     let mut all = Round::Held;
     for lease in leases {

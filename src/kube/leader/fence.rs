@@ -1,11 +1,12 @@
-//! The right to write, and until when. The elector extends it; the writer looks at it before every write.
+//! The fence: the right to write, and the time until which it lasts. The election extends it, and the writer checks it
+//! before every write.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Shared by the elector and the writer.
+/// The right to write. The election and the writer share it. Clones are handles on the same right.
 #[derive(Clone)]
 pub struct Fence {
     until: Arc<Mutex<Right>>,
@@ -19,19 +20,19 @@ enum Right {
 }
 
 impl Fence {
-    /// No right to write yet.
+    /// A fence without the right to write.
     #[must_use]
     pub fn closed() -> Self {
         Self { until: Arc::new(Mutex::new(Right::None)) }
     }
 
-    /// A right without end: there is no election.
+    /// A fence with a right to write that never ends, for an operator without an election.
     #[must_use]
     pub fn open() -> Self {
         Self { until: Arc::new(Mutex::new(Right::Always)) }
     }
 
-    /// Extends the right to a time; never shortens it.
+    /// Extends the right to a time. It never shortens the right.
     pub fn extend(&self, until: Instant) {
         let mut right = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         *right = match *right {
@@ -41,12 +42,12 @@ impl Fence {
         };
     }
 
-    /// Takes the right away at once.
+    /// Ends the right at once.
     pub fn revoke(&self) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Right::None;
     }
 
-    /// For how long a write may still be under way; `None`: it may not be sent.
+    /// The time for which a write may be in flight. `None` if no write may be sent.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         match *self.until.lock().unwrap_or_else(PoisonError::into_inner) {

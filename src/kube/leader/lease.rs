@@ -1,4 +1,4 @@
-//! One Lease: taken, renewed and released by compare-and-swap on its version.
+//! One Lease. It is taken, renewed and released by compare-and-swap on its version.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use tracing::{debug, info, warn};
 use super::timing::Timing;
 use crate::limits;
 
-/// What came of trying for the leases.
+/// The result of one attempt to hold the leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Round {
-    /// All are ours, as the API server has just confirmed.
+    /// This replica holds all leases, as the API server just confirmed.
     Held,
-    /// One is somebody else's.
+    /// Another replica or operator holds a lease.
     Taken,
-    /// The API server did not answer, or somebody wrote at the same time.
+    /// The API server did not answer, or another write came first.
     Unknown,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Lease {
     name: String,
     identity: String,
     timing: Timing,
-    /// The lease as last read, and since when it has been so.
+    /// The lease as it was last read, and the time at which this version was first read.
     seen: Option<(LeaseObject, Instant)>,
 }
 
@@ -50,7 +50,7 @@ impl Lease {
         }
     }
 
-    /// Reads it, so that its time runs.
+    /// Reads the lease, so that the measured time since its last change starts.
     pub(super) async fn look(&mut self) {
         match within(self.api.get_opt(&self.name)).await {
             Ok(Some(lease)) => self.note(lease),
@@ -60,7 +60,7 @@ impl Lease {
     }
 
     async fn attempt(&mut self) -> Result<Round, Failed> {
-        // What we hold needs no reading: the write itself says whether it is still so.
+        // A lease that we hold is not read first. The write itself fails if we do not hold it any more.
         if !self.mine() {
             match within(self.api.get_opt(&self.name)).await? {
                 None => return self.create().await,
@@ -74,12 +74,12 @@ impl Lease {
         self.write(&self.identity.clone(), self.timing.lease).await
     }
 
-    /// Gives the lease back if it is ours, so that the next leader need not wait for its end.
+    /// Releases the lease if we hold it, so that the next leader does not have to wait for its expiry.
     pub(super) async fn release(&mut self) {
         if !self.mine() {
             return;
         }
-        // As client-go does: no holder, and an end that has all but come.
+        // As in client-go, the released lease has no holder and a duration of one second.
         match self.write("", Duration::from_secs(1)).await {
             Ok(Round::Held) => info!(lease = self.name, "released"),
             Ok(Round::Taken | Round::Unknown) => {}
@@ -96,7 +96,7 @@ impl Lease {
         self.spec().is_some_and(|spec| spec.holder_identity.as_deref() == Some(&self.identity))
     }
 
-    /// Who holds it, if that is another whose time is not up.
+    /// The holder of the lease, if it is another one and its lease has not expired.
     fn other_holder(&self) -> Option<&str> {
         let (lease, since) = self.seen.as_ref()?;
         let spec = lease.spec.as_ref()?;
@@ -106,7 +106,7 @@ impl Lease {
         (holder != self.identity && since.elapsed() < duration).then_some(holder)
     }
 
-    /// Remembers a lease; its time begins anew only if it changed.
+    /// Stores a lease. The measured time starts again only if the lease changed.
     fn note(&mut self, lease: LeaseObject) {
         match &self.seen {
             Some((had, _)) if had.metadata.resource_version == lease.metadata.resource_version => {}
@@ -130,7 +130,7 @@ impl Lease {
         self.settle(stored)
     }
 
-    /// The spec that makes `holder` the holder. Fields that we do not know of stay.
+    /// The spec that makes `holder` the holder. It keeps the fields that we do not write.
     fn held_spec(&self, holder: &str, duration: Duration, had: Option<LeaseSpec>) -> LeaseSpec {
         let now = MicroTime(Timestamp::now());
         let had = had.unwrap_or_default();
@@ -152,7 +152,7 @@ impl Lease {
                 self.note(lease);
                 Ok(Round::Held)
             }
-            // Somebody wrote first, or it is gone: read it again, at once if it was ours.
+            // Another write came first, or the lease does not exist any more. The next attempt reads it again.
             Err(Failed::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
                 self.seen = None;
                 Ok(Round::Unknown)

@@ -1,15 +1,15 @@
-//! How leadership is timed, and which timings fit together.
+//! The durations of leader election, and the rules for their combination.
 
 use std::time::Duration;
 
-/// How leadership is timed: client-go's three values, and its defaults.
+/// The durations of leader election: client-go's three values and its defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a lease stands that is not renewed.
+    /// The time after which a lease expires if it is not renewed.
     pub lease: Duration,
-    /// How long after the last renewal the leader goes on acting.
+    /// The time after the last renewal for which the leader continues to write.
     pub renew: Duration,
-    /// How often to try.
+    /// The interval of the attempts to take or renew the lease.
     pub retry: Duration,
 }
 
@@ -19,38 +19,38 @@ impl Default for Timing {
     }
 }
 
-/// Why a timing is of no use.
+/// The reason why a combination of durations is not allowed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BadTiming {
-    /// The right to act would outlast the lease.
+    /// The right to write would last longer than the lease.
     #[error("lease renew deadline ({renew:?}) must be shorter than the lease duration ({lease:?})")]
     Renew {
-        /// The deadline.
+        /// The renew deadline.
         renew: Duration,
-        /// The duration.
+        /// The lease duration.
         lease: Duration,
     },
     /// One lost request would lose the lease.
     #[error("lease retry period ({retry:?}) must be shorter than half of the renew deadline ({renew:?})")]
     Retry {
-        /// The period.
+        /// The retry period.
         retry: Duration,
-        /// The deadline.
+        /// The renew deadline.
         renew: Duration,
     },
-    /// A lease counts whole seconds.
+    /// The API counts the duration of a lease in whole seconds.
     #[error("lease duration ({lease:?}) must be a whole number of seconds, at least 1 s")]
     WholeSeconds {
-        /// The duration.
+        /// The lease duration.
         lease: Duration,
     },
 }
 
 impl Timing {
-    /// Checks that the three fit together.
+    /// Checks the combination of the three durations.
     ///
     /// # Errors
-    /// Says which two do not.
+    /// The rule that is broken, with the durations.
     pub fn checked(self) -> Result<Self, BadTiming> {
         let Self { lease, renew, retry } = self;
         if lease.as_secs() < 1 || lease.subsec_nanos() != 0 {

@@ -1,4 +1,4 @@
-//! Keeps the Secret, what is served, and what the webhook configurations trust, in step.
+//! Keeps three things consistent: the Secret, the served certificate, and the CA bundle of the webhook configurations.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use super::issue::{IssueError, issue};
 use super::serving_cert::{InvalidKeyPair, ServingCert};
 use crate::limits;
 
-/// Rounds of one tick: create or read, stage, switch; and once more for a lost race.
+/// The number of rounds in one tick: create or read the Secret, stage, switch, and one more after a conflict.
 const ROUNDS: usize = 4;
 
-/// Puts a bundle into the webhook configurations.
+/// Writes a CA bundle into the webhook configurations.
 pub trait CaBundlePublisher: Send + Sync + 'static {
-    /// Makes every configuration trust `bundle`; true when all of them do.
+    /// Writes the bundle into every configuration. True if all of them have it afterwards.
     fn trust(&self, bundle: &str) -> impl Future<Output = Result<bool, kube::Error>> + Send;
 }
 
-/// Keeps one Secret.
+/// Keeps the certificate in one Secret.
 pub struct CertManager<T> {
     secrets: Api<Secret>,
     name: String,
@@ -33,22 +33,22 @@ pub struct CertManager<T> {
     trust: Arc<T>,
 }
 
-/// A round that failed; the next may not.
+/// The reason why a round failed. A later round may succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
-    /// The API server did not do it.
+    /// A request to the API server failed.
     #[error("webhook certificate: {0}")]
     Api(#[source] Box<kube::Error>),
     /// No certificate could be issued.
     #[error(transparent)]
     Issue(#[from] IssueError),
-    /// What is in the Secret cannot be served.
+    /// The content of the Secret cannot be served.
     #[error("webhook certificate: {0}")]
     Serve(#[from] InvalidKeyPair),
-    /// The material cannot be written.
+    /// The state of the certificates cannot be written as JSON.
     #[error("webhook certificate: {0}")]
     Encode(#[from] serde_json::Error),
-    /// Others wrote the Secret each time before us.
+    /// Another replica wrote the Secret first in every round.
     #[error("webhook certificate: others changed Secret {0} {ROUNDS} times over")]
     Race(String),
 }
@@ -60,7 +60,7 @@ impl From<kube::Error> for CertError {
 }
 
 impl<T: CaBundlePublisher> CertManager<T> {
-    /// Keeps Secret `namespace/name` for `hosts`.
+    /// Creates a manager of the certificate for `hosts` in the Secret `namespace/name`.
     pub fn new(
         (client, namespace, name): (Client, &str, &str),
         hosts: Vec<String>,
@@ -77,7 +77,7 @@ impl<T: CaBundlePublisher> CertManager<T> {
         }
     }
 
-    /// Keeps it for ever. `now` is the clock.
+    /// Runs until the future is dropped. `now` is the clock.
     pub async fn run(self, now: fn() -> Timestamp) {
         let interval = self.lifetimes.interval.unsigned_abs();
         let mut delays = limits::CERTIFICATE_BACKOFF.delays();
@@ -95,14 +95,14 @@ impl<T: CaBundlePublisher> CertManager<T> {
         }
     }
 
-    /// One look: serves what the Secret says, has it trusted, and takes every step that is due.
+    /// Serves the certificate of the Secret, updates the CA bundle, and takes every step that is due.
     ///
     /// # Errors
-    /// When any of it fails; nothing that was served or trusted before is lost by that.
+    /// If one of these fails. The certificate and the bundle from before stay in use.
     pub async fn tick(&self, now: Timestamp) -> Result<(), CertError> {
         for _ in 0..ROUNDS {
             let Some((state, version)) = self.load(now).await? else { continue };
-            // What is current was trusted before it became so, but for the very first.
+            // The current certificate was in the bundle before it became current, except for the first certificate.
             self.serving_cert.serve(state.current.certificate.as_bytes(), state.current.key.as_bytes())?;
             let trusted = self.trust.trust(&state.bundle()).await?;
             let step = state.step(now, &self.hosts, &self.lifetimes, trusted);
@@ -123,7 +123,8 @@ impl<T: CaBundlePublisher> CertManager<T> {
         issue(&self.hosts, now, self.lifetimes.certificate)
     }
 
-    /// The Secret's material and version. One that is not there, or not ours to read, is made anew; then `None`.
+    /// The state in the Secret, and the version of the Secret. If the Secret does not exist or is not readable, writes
+    /// a new one and returns `None`.
     async fn load(&self, now: Timestamp) -> Result<Option<(CertState, Option<String>)>, CertError> {
         let found = self.secrets.get_opt(&self.name).await?;
         let version = found.as_ref().and_then(|s| s.metadata.resource_version.clone());
@@ -137,8 +138,8 @@ impl<T: CaBundlePublisher> CertManager<T> {
         Ok(None)
     }
 
-    /// Writes the Secret if it still has this version, or is still absent. Another's write is not an error: whoever
-    /// comes first decides, and the next round reads it.
+    /// Writes the Secret if it still has this version, or if it is still absent. A conflict is not an error. The first
+    /// writer decides, and the next round reads the Secret.
     async fn store(&self, state: &CertState, version: Option<String>) -> Result<(), CertError> {
         let secret = Secret {
             metadata: ObjectMeta {

@@ -1,4 +1,5 @@
-//! What is served and what is trusted, and the one step that is due. Pure: the clock is a parameter.
+//! The state of the certificates: which are served, which CAs are trusted, and which step is due. It is pure data, and
+//! the clock is a parameter.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,27 +9,27 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use serde::{Deserialize, Serialize};
 
-/// Key of the Secret for everything that has no place in a TLS Secret's usual keys.
+/// The key in the Secret for the complete state. The other keys are those of a TLS Secret.
 const STATE: &str = "paddock.json";
 
-/// A certificate, its key, and the authority that signed it.
+/// A certificate, its private key, and the CA that signed it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyPair {
-    /// The authority's certificate, PEM.
+    /// The certificate of the CA, in PEM.
     pub authority: String,
-    /// The certificate, PEM.
+    /// The serving certificate, in PEM.
     pub certificate: String,
-    /// Its private key, PEM.
+    /// The private key of the serving certificate, in PEM.
     pub key: String,
-    /// The names that it is for.
+    /// The host names or addresses of the serving certificate.
     pub hosts: Vec<String>,
-    /// When it was issued.
+    /// The time at which the certificate was issued.
     pub issued: Timestamp,
-    /// When it ends.
+    /// The time at which the certificate expires.
     pub not_after: Timestamp,
 }
 
-/// Without the key.
+/// Does not print the private key.
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyPair")
@@ -39,72 +40,74 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-/// What the Secret holds.
+/// The complete state in the Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertState {
-    /// What is served.
+    /// The pair that is served.
     pub current: KeyPair,
-    /// What will be served: trusted already.
+    /// The pair that will be served next. Its CA is already trusted.
     pub next: Option<KeyPair>,
-    /// The authority of what was served before: trusted still.
+    /// The CA of the pair that was served before. It is still trusted.
     pub previous: Option<Retired>,
 }
 
-/// An authority that nothing is issued under any more.
+/// A CA whose certificates are not served any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retired {
-    /// Its certificate, PEM.
+    /// The certificate of the CA, in PEM.
     pub authority: String,
-    /// Since when nothing new is served under it.
+    /// The time since which no new connection uses it.
     pub since: Timestamp,
 }
 
-/// How long things last.
+/// The durations of the certificates and of their rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// From issuing a certificate to its end.
+    /// The time from the issue of a certificate to its expiry.
     pub certificate: SignedDuration,
-    /// How long before its end a certificate is replaced.
+    /// The time before the expiry at which a certificate is replaced.
     pub renew_before: SignedDuration,
-    /// How long an authority is trusted before anything is served under it, and after.
+    /// The time for which a CA is trusted before its certificate is served, and after that.
     pub overlap: SignedDuration,
-    /// How often replicas look at the Secret. Below a third of `overlap`, so that each sees every state of it.
+    /// The interval at which replicas read the Secret. It is below a third of `overlap`, so that each replica reads
+    /// every state.
     pub interval: SignedDuration,
 }
 
 impl Default for Lifetimes {
     fn default() -> Self {
         Self {
-            // A quarter, as public authorities do; a month of it is left when it is replaced, so that an operator
-            // that was down over a long holiday still comes up with a certificate that is trusted.
+            // 90 days, like public CAs. A certificate is replaced 30 days before its expiry, so an operator that was
+            // down over a long holiday starts with a valid certificate.
             certificate: SignedDuration::from_hours(90 * 24),
             renew_before: SignedDuration::from_hours(30 * 24),
-            // API servers learn of a new bundle by watch, within a second; ten minutes outlast a broken watch.
+            // API servers get a new bundle through their watch within a second. Ten minutes are longer than an
+            // interrupted watch.
             overlap: SignedDuration::from_mins(10),
             interval: SignedDuration::from_mins(1),
         }
     }
 }
 
-/// Times that cannot be kept.
+/// The reason why a combination of durations is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLifetimes {
-    /// Longer than time itself.
+    /// A duration is longer than the time type can represent.
     #[error("too long")]
     TooLong,
-    /// The rotation would not be over when the certificate ends.
+    /// The rotation would not be finished before the certificate expires.
     #[error("replacing has to begin at least three overlaps before the end, and less than a lifetime before it")]
     TooShort,
-    /// Nobody could look often enough.
+    /// The overlap is shorter than the shortest interval at which replicas can read the Secret.
     #[error("the overlap must be a second at the least")]
     NoOverlap,
 }
 
 impl Lifetimes {
-    /// These times, with an interval that fits them.
+    /// Checks these durations and derives the interval from them.
     ///
     /// # Errors
-    /// When a rotation cannot be over before the certificate ends.
+    /// If a rotation would not be finished before the certificate expires.
     pub fn of(certificate: Duration, renew_before: Duration, overlap: Duration) -> Result<Self, BadLifetimes> {
         if overlap < Duration::from_secs(1) {
             return Err(BadLifetimes::NoOverlap);
@@ -113,7 +116,7 @@ impl Lifetimes {
             return Err(BadLifetimes::TooShort);
         }
         let signed = |d: Duration| SignedDuration::try_from(d).map_err(|_| BadLifetimes::TooLong);
-        // Ten looks in each overlap, one a minute at the least.
+        // Ten reads in each overlap, and at least one a minute.
         let interval = (overlap / 10).min(Duration::from_mins(1));
         Ok(Self {
             certificate: signed(certificate)?,
@@ -124,29 +127,29 @@ impl Lifetimes {
     }
 }
 
-/// The one thing that is due.
+/// The step of a rotation that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing.
+    /// Nothing is due.
     Keep,
-    /// Issue a certificate, to be trusted before it is served.
+    /// Issue a certificate. Its CA is trusted before it is served.
     Stage,
-    /// Serve what was staged.
+    /// Serve the next certificate.
     Switch,
-    /// Stop trusting the authority of what was served before.
+    /// Remove the CA of the previous certificate from the bundle.
     Retire,
-    /// Issue a certificate and serve it at once: what there is cannot be served any more.
+    /// Issue a certificate and serve it at once, because the current certificate has expired.
     Replace,
 }
 
 impl CertState {
-    /// A state that serves a pair and knows no other.
+    /// A state that has only a current pair.
     #[must_use]
     pub fn new(current: KeyPair) -> Self {
         Self { current, next: None, previous: None }
     }
 
-    /// What is due. `trusted`: every webhook configuration has the whole bundle.
+    /// The step that is due. `trusted` says whether every webhook configuration has the complete bundle.
     #[must_use]
     pub fn step(&self, now: Timestamp, hosts: &[String], lifetimes: &Lifetimes, trusted: bool) -> Step {
         if now >= self.current.not_after {
@@ -168,7 +171,7 @@ impl CertState {
         if due || self.current.hosts != hosts { Step::Stage } else { Step::Keep }
     }
 
-    /// The material after a step; `issued` is the new pair, for the steps that issue one.
+    /// The state after a step. `issued` returns the new pair for the steps that need one.
     #[must_use]
     pub fn after(mut self, step: Step, now: Timestamp, issued: impl FnOnce() -> Option<KeyPair>) -> Self {
         match step {
@@ -190,7 +193,7 @@ impl CertState {
         self
     }
 
-    /// Every authority that is trusted, PEM.
+    /// The bundle of all trusted CAs, in PEM.
     #[must_use]
     pub fn bundle(&self) -> String {
         let next = self.next.as_ref().map(|p| p.authority.as_str());
@@ -198,10 +201,10 @@ impl CertState {
         previous.into_iter().chain([self.current.authority.as_str()]).chain(next).collect()
     }
 
-    /// The Secret's data: the usual keys of a TLS Secret for whoever looks, and everything for ourselves.
+    /// The data of the Secret: the keys of a TLS Secret for other readers, and the complete state for the operator.
     ///
     /// # Errors
-    /// When it cannot be written as JSON, which its types exclude.
+    /// If the state cannot be written as JSON. Its types exclude that.
     pub fn to_secret(&self) -> Result<BTreeMap<String, ByteString>, serde_json::Error> {
         let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
         Ok(BTreeMap::from([
@@ -212,7 +215,7 @@ impl CertState {
         ]))
     }
 
-    /// Reads the Secret's data; `None` if it is not what we wrote.
+    /// Reads the data of the Secret. `None` if the operator did not write it.
     #[must_use]
     pub fn from_secret(data: &BTreeMap<String, ByteString>) -> Option<Self> {
         serde_json::from_slice(&data.get(STATE)?.0).ok()

@@ -1,5 +1,5 @@
-//! Certificates that somebody else mounts (cert-manager, a CSI driver): read again and again, since mounts change
-//! without telling. A pair that cannot be used never replaces one that can.
+//! Certificates that another program mounts (cert-manager, a CSI driver). The files are read periodically, because a
+//! mount changes without a notification. An invalid pair never replaces a valid one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,14 +10,14 @@ use tracing::{error, info};
 
 use super::serving_cert::{InvalidKeyPair, ServingCert};
 
-/// Where the certificate and key are mounted: `tls.crt` and `tls.key`, as in a TLS Secret.
+/// The directory of the mounted certificate and key: `tls.crt` and `tls.key`, as in a TLS Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
-    /// The directory.
+    /// The path of the directory.
     pub dir: PathBuf,
 }
 
-/// Files that cannot be served.
+/// The reason why the files cannot be served.
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
     #[error("{0}: {1}")]
@@ -26,7 +26,7 @@ enum Unusable {
     KeyPair(#[from] InvalidKeyPair),
 }
 
-/// Serves what is mounted, for ever.
+/// Reads the files periodically and serves them, until the future is dropped.
 pub async fn follow_files(mounted: Mounted, serving_cert: ServingCert, interval: Duration) {
     let mut last = None;
     loop {
@@ -35,7 +35,7 @@ pub async fn follow_files(mounted: Mounted, serving_cert: ServingCert, interval:
             Ok(files) => {
                 match serving_cert.serve(&files.0, &files.1).map_err(Unusable::from) {
                     Ok(()) => info!(dir = %mounted.dir.display(), "serving the mounted certificate"),
-                    // A mount is replaced file by file: the next look sees both.
+                    // A mount may be replaced file by file. The next read finds both new files.
                     Err(error) => error!(dir = %mounted.dir.display(), %error, "the mounted certificate is not served"),
                 }
                 last = Some(files);

@@ -1,4 +1,4 @@
-//! Issues a certificate under an authority made for it alone.
+//! Issues a certificate with a new CA that signs nothing else.
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
@@ -9,24 +9,24 @@ use time::OffsetDateTime;
 
 use super::cert_state::KeyPair;
 
-/// How far a certificate's beginning lies back, for clocks that run behind ours.
+/// The time by which the start of a certificate is in the past, for machines whose clocks are behind ours.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// A certificate could not be issued.
+/// The reason why a certificate could not be issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    /// The names or the key could not be used.
+    /// The hosts or the key cannot be used.
     #[error("cannot issue a certificate: {0}")]
     Rcgen(#[from] rcgen::Error),
-    /// A time that a certificate cannot hold.
+    /// A certificate cannot contain this time.
     #[error("cannot issue a certificate that is valid at {0}")]
     Time(Timestamp),
 }
 
-/// A new authority and a certificate of it for these hosts (DNS names or addresses). The authority's key is not kept.
+/// Creates a CA and a certificate for these hosts (DNS names or IP addresses). The private key of the CA is dropped.
 ///
 /// # Errors
-/// When a host is not a name that a certificate can hold.
+/// If a certificate cannot contain one of the hosts or one of the times.
 pub fn issue(hosts: &[String], now: Timestamp, lifetime: SignedDuration) -> Result<KeyPair, IssueError> {
     let not_before = now.checked_sub(CLOCK_SKEW).map_err(|_| IssueError::Time(now))?;
     let not_after = now.checked_add(lifetime).map_err(|_| IssueError::Time(now))?;
@@ -34,7 +34,7 @@ pub fn issue(hosts: &[String], now: Timestamp, lifetime: SignedDuration) -> Resu
     let end = date(not_after)?;
 
     let mut authority = CertificateParams::default();
-    // Its own name for each authority: two in one bundle must not be taken for one another.
+    // Each CA has a name of its own, so that two CAs in one bundle cannot be confused.
     authority.distinguished_name = named(&format!("paddock-webhook-ca-{}", now.as_millisecond()));
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -1,4 +1,4 @@
-//! The certificate that is served now; it can be exchanged between two handshakes.
+//! The certificate that is served now. It can be replaced between two handshakes.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,31 +9,31 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 
-/// Clones are handles on the same certificate.
+/// The current certificate. Clones are handles on the same certificate.
 #[derive(Clone, Debug, Default)]
 pub struct ServingCert {
     current: Arc<RwLock<Option<Arc<CertifiedKey>>>>,
 }
 
-/// A certificate and key that cannot be served.
+/// The reason why a certificate and its key cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidKeyPair {
-    /// Not PEM.
+    /// The text is not PEM.
     #[error("the {0} is not PEM: {1}")]
     Pem(&'static str, #[source] rustls::pki_types::pem::Error),
-    /// The file has no certificate.
+    /// The PEM text contains no certificate.
     #[error("there is no certificate")]
     Empty,
-    /// The key is not the certificate's, or of a kind that cannot be used.
+    /// The key does not belong to the certificate, or has an unsupported type.
     #[error("the certificate and its key cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
 }
 
 impl ServingCert {
-    /// Serves this chain from the next handshake on; connections that are open go on.
+    /// Serves this chain from the next handshake on. Open connections are not affected.
     ///
     /// # Errors
-    /// When it cannot be served; what was served before is then served still.
+    /// If the chain cannot be served. The previous certificate stays in use.
     pub fn serve(&self, chain: &[u8], key: &[u8]) -> Result<(), InvalidKeyPair> {
         let chain = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
@@ -47,16 +47,16 @@ impl ServingCert {
         Ok(())
     }
 
-    /// Whether there is anything to serve.
+    /// Whether there is a certificate to serve.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.current.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// A TLS configuration that serves whatever is current at each handshake.
+    /// A TLS configuration that uses the current certificate at each handshake.
     ///
     /// # Errors
-    /// When the provider lacks the protocol versions, which its features exclude.
+    /// If the provider lacks the protocol versions. Its features exclude that.
     pub fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])?

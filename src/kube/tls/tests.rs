@@ -1,4 +1,4 @@
-//! The steps as a table; and a rotation while clients call.
+//! The steps of a rotation as a table, and a rotation during calls.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -136,7 +136,7 @@ fn a_pair_that_cannot_be_served_does_not_replace_one_that_can() {
     }
 }
 
-/// An API server that trusts `bundle` and calls once over a new connection.
+/// Makes one call over a new connection, like an API server that trusts `bundle`.
 async fn call(address: std::net::SocketAddr, bundle: &str) -> std::io::Result<u8> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
@@ -155,8 +155,8 @@ async fn call(address: std::net::SocketAddr, bundle: &str) -> std::io::Result<u8
     stream.read_u8().await
 }
 
-/// Two replicas that look at the Secret at different times, clients that learn of a new bundle late, and three whole
-/// rotations: no call fails. Certificates are checked against the real clock; the steps go by a clock of their own.
+/// Two replicas read the Secret at different times, and clients get a new bundle late. No call fails during three
+/// rotations. Certificates are checked against the real clock, and the steps use a clock of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_under_load_fails_no_call() {
     let lifetimes = Lifetimes::default();
@@ -204,7 +204,7 @@ async fn a_rotation_under_load_fails_no_call() {
             })
         })
         .collect();
-    // An overlap is longer than any call: who began one with the bundle of before has ended it, and begun another.
+    // An overlap is longer than any call. After two more calls, no call with the old bundle is in flight.
     let two_more_calls = async || {
         for calls in &calls {
             let before = *calls.borrow();
@@ -213,7 +213,7 @@ async fn a_rotation_under_load_fails_no_call() {
         }
     };
 
-    // The clock of the steps: each round is as long as the overlap, in which both replicas look once.
+    // The clock of the steps. Each round takes one overlap, in which both replicas read once.
     let (mut now, mut rotations) = (start, 0);
     while rotations < 3 {
         let state = secret.lock().expect("a lock").clone();
@@ -225,7 +225,7 @@ async fn a_rotation_under_load_fails_no_call() {
         let step = state.step(now, &hosts(), &lifetimes, true);
         rotations += usize::from(step == Step::Retire);
         *secret.lock().expect("a lock") = state.after(step, now, || {
-            // Valid by the real clock, issued by this one.
+            // The certificate is valid by the real clock, and issued by this clock.
             Some(KeyPair { issued: now, not_after: now + lifetimes.certificate, ..pair(Timestamp::now(), &lifetimes) })
         });
         now += if step == Step::Keep { SignedDuration::from_hours(24 * 60) } else { lifetimes.overlap };

@@ -1,4 +1,5 @@
-//! Elections against an API server in memory, in virtual time: outages, lost replies, other operators, clocks that differ.
+//! Elections against an API server in memory, in virtual time: outages, lost replies, other operators, and clocks that
+//! differ.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,15 +18,15 @@ const LEASES: [&str; 2] = ["paddock-operator", "a3317529.agent-sandbox.x-k8s.io"
 const TIMING: Timing =
     Timing { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_secs(2) };
 
-/// How the API server treats one candidate.
+/// The API server's behaviour towards one candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
     Open,
     /// Requests fail at once.
     Refused,
-    /// Requests are never answered, and not carried out.
+    /// Requests are neither executed nor answered.
     Silent,
-    /// Requests are carried out and never answered.
+    /// Requests are executed but not answered.
     ReplyLost,
 }
 
@@ -49,7 +50,7 @@ impl Server {
         store.leases.get(lease).map_or("nobody", |l| l["spec"]["holderIdentity"].as_str().unwrap()).to_owned()
     }
 
-    /// Another program writes the lease, with a clock of its own.
+    /// Writes a lease as another program would, with a clock of its own.
     fn write(&self, lease: &str, holder: &str, renewed: &str) {
         let mut store = self.0.lock().unwrap();
         store.version += 1;
@@ -63,7 +64,7 @@ impl Server {
         let service = tower::service_fn(move |request: Request<Body>| {
             let (server, candidate) = (server.clone(), candidate.clone());
             async move {
-                // A round trip, so that candidates interleave.
+                // A round trip, so that the requests of candidates interleave.
                 sleep(Duration::from_millis(5)).await;
                 let line = server.0.lock().unwrap().lines.get(&candidate).copied().unwrap_or(Line::Open);
                 match line {
@@ -99,7 +100,7 @@ impl Server {
                 let sent = sent.unwrap();
                 match store.leases.get(&name) {
                     None => refusal(404),
-                    // As the API server does it: who names no version overwrites whatever is there.
+                    // As in the real API server, a write without a version overwrites the stored object.
                     Some(had)
                         if sent["metadata"]
                             .get("resourceVersion")
@@ -161,7 +162,7 @@ impl Replica {
         self.fence.remaining().is_some()
     }
 
-    /// Virtual time until it leads.
+    /// The virtual time until the candidate leads.
     async fn leads(&mut self) -> Duration {
         let start = Instant::now();
         let led = tokio::time::timeout(Duration::from_secs(300), self.leading.wait_for(|leading| *leading)).await;
@@ -195,7 +196,7 @@ async fn a_leader_that_is_killed_is_followed_after_one_lease() {
     assert!(a.acts() && !b.acts());
     a.task.abort();
     let took = b.leads().await;
-    // The last renewal was up to a retry period before, and was seen up to one after.
+    // The last renewal was at most one retry period earlier, and the candidate read it at most one retry period later.
     assert!(took > TIMING.lease - TIMING.retry.mul_f64(1.3), "{took:?}");
     assert!(took < TIMING.lease + TIMING.retry.mul_f64(2.5), "{took:?}");
 }
@@ -219,14 +220,14 @@ async fn while_upstreams_controller_holds_its_lease_nobody_acts() {
     let server = Server::default();
     server.write(LEASES[1], "go", "2026-01-01T00:00:00.000000Z");
     let mut a = candidate(&server, "a");
-    // It renews, by a clock that is an age behind ours.
+    // The other operator renews, and its clock is years behind ours.
     for n in 0..60 {
         sleep(Duration::from_secs(2)).await;
         server.write(LEASES[1], "go", &format!("2001-01-01T00:00:{n:02}.000000Z"));
         assert!(!a.acts() && !a.may_write());
     }
     assert!(a.leads().await > TIMING.lease - TIMING.retry.mul_f64(1.3));
-    // It comes back and takes its lease, as a controller would that had not noticed.
+    // The other operator returns and takes its lease, like a controller that did not notice the change.
     server.write(LEASES[1], "go", "2026-01-01T00:00:00.000000Z");
     sleep(TIMING.retry.mul_f64(3.0)).await;
     assert!(!a.acts() && !a.may_write());
@@ -248,7 +249,7 @@ async fn a_leader_cut_off_stops_before_anybody_else_can_begin() {
             sleep(Duration::from_millis(10)).await;
         }
         assert!(!a.may_write() && !b.acts(), "{line:?}");
-        // It comes back by itself when the line does.
+        // The candidate recovers without help when the connection does.
         b.task.abort();
         server.line("a", Line::Open);
         a.leads().await;
@@ -265,7 +266,8 @@ async fn a_request_that_hangs_does_not_prolong_the_right_to_write() {
     assert!(!a.may_write());
 }
 
-/// Candidates that are cut off, lose replies, die and come back: at no moment may two write.
+/// Candidates lose their connection, lose replies, die and return. Two of them must never have the right to write at
+/// the same time.
 #[tokio::test(start_paused = true)]
 async fn never_do_two_have_the_right_to_write() {
     let mut led = 0;
@@ -287,7 +289,7 @@ async fn never_do_two_have_the_right_to_write() {
                     1 => server.line(&name, Line::Silent),
                     2 => server.line(&name, Line::ReplyLost),
                     3 => {
-                        // Killed, and started again under another identity.
+                        // The candidate is killed and starts again with another identity.
                         candidates[n].task.abort();
                         candidates[n].fence.revoke();
                         births += 1;
