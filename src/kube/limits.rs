@@ -28,8 +28,8 @@ pub const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Dura
 /// The interval of the requests for a kind whose CRD is not installed.
 pub const ABSENT_KIND_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The number of connections to one TLS server. An API server opens one connection for each call in flight and keeps some
-/// of them.
+/// The number of connections to one TLS server. An API server opens one connection for each call in flight and keeps
+/// some of them.
 pub const CONNECTIONS_MAX: usize = 1024;
 
 /// The number of concurrent calls on one HTTP/2 connection.

@@ -6,7 +6,7 @@
 //! | Pods that carry the generated-code label | object labels | denied |
 //! | Pods of namespaces that require isolation | namespace labels | denied |
 //! | the kinds that Paddock serves | rules | admitted, and asked again before a pod is created |
-//! | Sandboxes that get a pool or a claim as an owner | rules, owner references | denied, as no later check is possible |
+//! | Sandboxes that get a pool or a claim as an owner | rules, owner references | denied: nothing checks it later |
 //! | exec, attach, port-forward | rules | admitted |
 //!
 //! An entry combines its selectors with AND, so there are two entries for Pods. kube-system and the operator's own user
