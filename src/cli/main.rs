@@ -1,24 +1,43 @@
 //! The paddock command: one binary, one image, subcommands.
 
-mod args;
-mod operator;
+mod commands;
 mod output;
-mod plugin;
 mod values;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
-use paddock_api::crd::selected;
-use paddock_operator::manifests;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::args::{Cli, Command, CrdsArgs, ManifestsArgs};
-use crate::output::{print, yaml};
+use crate::commands::{crds, manifests, operator, plugin, version};
 
 /// With musl's allocator, which the image would have otherwise, the same claims take a third more processor time:
 /// `docs/performance/results.md`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Sandboxes for code that nobody has read, on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "paddock", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the operator.
+    #[command(args_override_self = true)]
+    Operator(Box<operator::OperatorArgs>),
+    /// Prints the CustomResourceDefinitions, for `kubectl apply --server-side -f -`.
+    Crds(crds::CrdsArgs),
+    /// Prints the manifests of a deployment, CRDs included, for `kubectl apply --server-side -f -`.
+    Manifests(manifests::ManifestsArgs),
+    /// Helps to make plugins.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// Prints the version.
+    Version,
+}
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches_from(values::go_style(std::env::args_os()));
@@ -49,12 +68,10 @@ fn causes(error: &anyhow::Error) -> String {
 fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Operator(args) => operator::run(*args),
-        Command::Crds(CrdsArgs { surface }) => print(&yaml(&selected(surface))?),
-        Command::Manifests(ManifestsArgs { surface, namespace, image }) => {
-            print(&yaml(&manifests::all(&manifests::Settings { namespace, image, shapes: surface }))?)
-        }
+        Command::Crds(args) => crds::run(&args),
+        Command::Manifests(args) => manifests::run(args),
         Command::Plugin(command) => plugin::run(command),
-        Command::Version => print(concat!("paddock v", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Version => version::run(),
     }
 }
 
@@ -62,7 +79,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
 mod tests {
     use anyhow::anyhow;
 
-    use super::causes;
+    use super::*;
 
     #[test]
     fn a_cause_that_was_said_already_is_not_said_again() {
@@ -77,5 +94,28 @@ mod tests {
         let error = kube::config::Kubeconfig::read_from("/nowhere/config").unwrap_err();
         let said = causes(&anyhow::Error::from(error).context("--kubeconfig /nowhere/config"));
         assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    }
+
+    #[test]
+    fn help_lists_the_surfaces() {
+        for name in ["operator", "crds", "manifests"] {
+            let command = Cli::command();
+            let command = command.find_subcommand(name).unwrap();
+            let surface = command.get_arguments().find(|arg| arg.get_long() == Some("surface")).unwrap();
+            let help = surface.get_help().unwrap().to_string();
+            assert!(["seed", "upstream", "both"].iter().all(|value| help.contains(value)), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_and_a_description() {
+        let command = Cli::command();
+        let operator = command.find_subcommand("operator").unwrap();
+        for arg in operator.get_arguments() {
+            let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else { continue };
+            let variable = format!("PADDOCK_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(variable.as_str()));
+            assert!(arg.get_help().is_some(), "--{long}");
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! What subcommands print.
+//! What subcommands read and print.
+
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -19,4 +21,9 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("writing to standard output"),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// The content of a file.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use paddock_core::kind::ApiShapes;
 use paddock_core::model::{Quantity, parse_go_duration};
 
 /// `-flag` becomes `--flag`, as Go's flag package reads both alike. Values and everything behind `--` stay.
@@ -23,6 +24,14 @@ pub(crate) fn go_style(args: impl IntoIterator<Item = OsString>) -> Vec<OsString
             }
         })
         .collect()
+}
+
+/// An API shape, or both.
+pub(crate) fn parse_shapes(value: &str) -> Result<ApiShapes, String> {
+    ApiShapes::ALL
+        .into_iter()
+        .find(|shapes| shapes.as_str() == value)
+        .ok_or_else(|| format!("no surface {value:?}: expected seed, upstream or both"))
 }
 
 /// A boolean in any of Go's spellings.

@@ -1,5 +1,7 @@
 //! `paddock operator`: from flags to a running operator, until SIGTERM or SIGINT.
 
+mod flags;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -14,7 +16,8 @@ use paddock_operator::webhook::{Certificate, ClientConfig, Deployed, Registratio
 use paddock_operator::{Config, Leadership, WebhookSetup};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{LeadershipArgs, OperatorArgs, WebhookArgs, WhoRegisters};
+pub(crate) use self::flags::OperatorArgs;
+use self::flags::{LeadershipArgs, WebhookArgs, WhoRegisters};
 
 /// Runs until a signal.
 pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
@@ -51,7 +54,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         cluster_domain: cluster.cluster_domain,
         workspace_size: sandboxes.workspace_size,
         exec_hold: sandboxes.exec_hold,
-        reserve_for: sandboxes.claim_promise,
+        reserve_for: sandboxes.warm_reservation_ttl,
         label_domains: sandboxes.claim_label_domain,
         isolated_handlers: sandboxes.isolated_handler,
         seed,

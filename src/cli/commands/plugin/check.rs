@@ -1,39 +1,26 @@
-//! For authors of plugins: from cargo's module to a component, and whether the operator would take it.
+//! `paddock plugin check`: whether the operator would take a component.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
+use clap::Args;
 use paddock_operator::plugins::check_name;
-use paddock_plugin_host::{Host, HostConfig, Source, componentize};
+use paddock_plugin_host::{Host, HostConfig, Source};
 
-use crate::args::{CheckArgs, ComponentizeArgs, PluginCommand};
-use crate::output::print;
+use crate::output::{print, read};
 
-pub(crate) fn run(command: PluginCommand) -> anyhow::Result<()> {
-    match command {
-        PluginCommand::Componentize(args) => wrap(args),
-        PluginCommand::Check(args) => check(&args),
-    }
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The component.
+    #[arg(value_name = "COMPONENT")]
+    component: PathBuf,
+    /// Settings to be checked by the plugin itself, in JSON.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    settings: String,
 }
 
-fn wrap(ComponentizeArgs { module, output }: ComponentizeArgs) -> anyhow::Result<()> {
-    let output = output.map_or_else(|| beside(&module), Ok)?;
-    let component = componentize(&read(&module)?).with_context(|| module.display().to_string())?;
-    std::fs::write(&output, &component).with_context(|| format!("writing {}", output.display()))?;
-    print(&format!("{}: {} bytes\n", output.display(), component.len()))
-}
-
-/// Plugins are named with dashes, crates and so modules with underscores.
-fn beside(module: &Path) -> anyhow::Result<PathBuf> {
-    let stem = module.file_stem().and_then(|stem| stem.to_str());
-    let name =
-        format!("{}.wasm", stem.with_context(|| format!("{}: not a file name", module.display()))?.replace('_', "-"));
-    // The module may lie here under the same name.
-    ensure!(Path::new(&name) != module, "{name} would be overwritten: say --output");
-    Ok(name.into())
-}
-
-fn check(CheckArgs { component, settings }: &CheckArgs) -> anyhow::Result<()> {
+/// Prints the hooks of a component that is in order.
+pub(crate) fn run(CheckArgs { component, settings }: &CheckArgs) -> anyhow::Result<()> {
     let name = component.file_stem().unwrap_or_default().to_string_lossy();
     let host = Host::new(HostConfig::default()).context("setting up the engine")?;
     let bytes = read(component)?;
@@ -57,10 +44,6 @@ fn check(CheckArgs { component, settings }: &CheckArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use paddock_plugin_host::BUILT_INS;
@@ -73,7 +56,7 @@ mod tests {
         let component = dir.path().join(file);
         let pool = BUILT_INS.iter().find(|built_in| built_in.name == "pool-by-demand").unwrap();
         std::fs::write(&component, pool.component).unwrap();
-        check(&CheckArgs { component, settings: settings.to_owned() }).err().map(|error| format!("{error:#}"))
+        run(&CheckArgs { component, settings: settings.to_owned() }).err().map(|error| format!("{error:#}"))
     }
 
     #[test]

@@ -1,91 +1,16 @@
-//! The command line: every flag with its default, its unit and its environment variable.
+//! The flags of `paddock operator`, each with its default, its unit and its environment variable.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use paddock_core::kind::ApiShapes;
-use paddock_core::names::object;
 use paddock_kube::listen::ListenAddress;
 
-use crate::values::{parse_bool, parse_duration, parse_positive_duration, parse_quantity};
-
-/// Sandboxes for code that nobody has read, on Kubernetes.
-#[derive(Debug, Parser)]
-#[command(name = "paddock", version, about, propagate_version = true)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Runs the operator.
-    #[command(args_override_self = true)]
-    Operator(Box<OperatorArgs>),
-    /// Prints the CustomResourceDefinitions, for `kubectl apply --server-side -f -`.
-    Crds(CrdsArgs),
-    /// Prints the manifests of a deployment, CRDs included, for `kubectl apply --server-side -f -`.
-    Manifests(ManifestsArgs),
-    /// Helps to make plugins.
-    #[command(subcommand)]
-    Plugin(PluginCommand),
-    /// Prints the version.
-    Version,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PluginCommand {
-    /// Wraps a core WebAssembly module, as cargo writes it, into a component.
-    Componentize(ComponentizeArgs),
-    /// Loads a component as the operator would, and says which hooks it has or what is wrong with it.
-    Check(CheckArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ComponentizeArgs {
-    /// The module: target/wasm32-unknown-unknown/release/my_plugin.wasm.
-    #[arg(value_name = "MODULE")]
-    pub(crate) module: PathBuf,
-    /// Where the component goes; the module's name with dashes, here, if absent: my-plugin.wasm.
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// The component.
-    #[arg(value_name = "COMPONENT")]
-    pub(crate) component: PathBuf,
-    /// Settings to be checked by the plugin itself, in JSON.
-    #[arg(long, value_name = "JSON", default_value = "{}")]
-    pub(crate) settings: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CrdsArgs {
-    /// Which API shape of templates, pools and claims to print: seed (all kinds in agents.x-k8s.io), upstream
-    /// (upstream's, in extensions.agents.x-k8s.io), or both.
-    #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
-    pub(crate) surface: ApiShapes,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ManifestsArgs {
-    /// Which API shape of templates, pools and claims to install: seed (all kinds in agents.x-k8s.io), upstream
-    /// (upstream's, in extensions.agents.x-k8s.io), or both.
-    #[arg(long, value_name = "SURFACE", value_parser = surface, default_value = "both")]
-    pub(crate) surface: ApiShapes,
-    /// Namespace of the operator.
-    #[arg(long, value_name = "NAMESPACE", default_value = object::OPERATOR_NAMESPACE)]
-    pub(crate) namespace: String,
-    /// Image of the operator.
-    #[arg(long, value_name = "IMAGE", default_value_t = paddock_operator::manifests::Settings::default().image)]
-    pub(crate) image: String,
-}
+use crate::values::{parse_bool, parse_duration, parse_positive_duration, parse_quantity, parse_shapes};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
+pub(super) enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
@@ -106,87 +31,87 @@ impl From<LogFormat> for paddock_kube::logs::LogFormat {
 #[derive(Debug, Args)]
 pub(crate) struct OperatorArgs {
     #[command(flatten)]
-    pub(crate) cluster: ClusterArgs,
+    pub(super) cluster: ClusterArgs,
     #[command(flatten)]
-    pub(crate) api: ApiArgs,
+    pub(super) api: ApiArgs,
     #[command(flatten)]
-    pub(crate) leadership: LeadershipArgs,
+    pub(super) leadership: LeadershipArgs,
     #[command(flatten)]
-    pub(crate) sandboxes: SandboxArgs,
+    pub(super) sandboxes: SandboxArgs,
     #[command(flatten)]
-    pub(crate) work: WorkArgs,
+    pub(super) work: WorkArgs,
     #[command(flatten)]
-    pub(crate) listen: ListenArgs,
+    pub(super) listen: ListenArgs,
     #[command(flatten)]
-    pub(crate) webhook: WebhookArgs,
+    pub(super) webhook: WebhookArgs,
     #[command(flatten)]
-    pub(crate) log: LogArgs,
+    pub(super) log: LogArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster")]
-pub(crate) struct ClusterArgs {
+pub(super) struct ClusterArgs {
     /// Kubeconfig file. Without it, the pod's own service account is used; the variable KUBECONFIG is not looked at.
     #[arg(long, value_name = "FILE", env = "PADDOCK_KUBECONFIG")]
-    pub(crate) kubeconfig: Option<PathBuf>,
+    pub(super) kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig file; its current one if absent.
     #[arg(long, value_name = "NAME", env = "PADDOCK_CONTEXT", requires = "kubeconfig")]
-    pub(crate) context: Option<String>,
+    pub(super) context: Option<String>,
     /// Serves this namespace only; all if absent.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_NAMESPACE")]
-    pub(crate) namespace: Option<String>,
+    pub(super) namespace: Option<String>,
     /// Domain of the cluster's DNS, in the addresses of sandboxes.
     #[arg(long, value_name = "DOMAIN", env = "PADDOCK_CLUSTER_DOMAIN", default_value = "cluster.local")]
-    pub(crate) cluster_domain: String,
+    pub(super) cluster_domain: String,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "API")]
-pub(crate) struct ApiArgs {
+pub(super) struct ApiArgs {
     /// API shape of templates, pools and claims that is served: seed (all kinds in agents.x-k8s.io), upstream
     /// (upstream's, in extensions.agents.x-k8s.io), or both.
-    #[arg(long, value_name = "SURFACE", env = "PADDOCK_SURFACE", value_parser = surface, default_value = "both")]
-    pub(crate) surface: ApiShapes,
+    #[arg(long, value_name = "SURFACE", env = "PADDOCK_SURFACE", value_parser = parse_shapes, default_value = "both")]
+    pub(super) surface: ApiShapes,
     /// Serves templates, pools and claims; without them, Sandboxes alone.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_EXTENSIONS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
-    pub(crate) extensions: bool,
+    pub(super) extensions: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Leadership")]
-pub(crate) struct LeadershipArgs {
+pub(super) struct LeadershipArgs {
     /// Acts only while holding the leases, as two replicas must. Without it, this process acts always.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_LEADER_ELECT", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
-    pub(crate) leader_elect: bool,
+    pub(super) leader_elect: bool,
     /// Namespace of the leases; that of the pod or of the kubeconfig's context if absent.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_LEADER_ELECTION_NAMESPACE")]
-    pub(crate) leader_election_namespace: Option<String>,
+    pub(super) leader_election_namespace: Option<String>,
     /// How long a lease stands that is not renewed: whole seconds.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_LEASE_DURATION", value_parser = parse_duration, default_value = "15s")]
-    pub(crate) lease_duration: Duration,
+    pub(super) lease_duration: Duration,
     /// How long after the last renewal the leader goes on acting: shorter than the lease.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_LEASE_RENEW_DEADLINE", value_parser = parse_duration, default_value = "10s")]
-    pub(crate) lease_renew_deadline: Duration,
+    pub(super) lease_renew_deadline: Duration,
     /// How often leases are tried or renewed: shorter than half of the renew deadline.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_LEASE_RETRY_PERIOD", value_parser = parse_duration, default_value = "2s")]
-    pub(crate) lease_retry_period: Duration,
+    pub(super) lease_retry_period: Duration,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sandboxes")]
-pub(crate) struct SandboxArgs {
+pub(super) struct SandboxArgs {
     /// Directory that is watched for plugins and the files that bind them.
     #[arg(long, value_name = "DIR", env = "PADDOCK_PLUGIN_DIR")]
-    pub(crate) plugin_dir: Option<PathBuf>,
+    pub(super) plugin_dir: Option<PathBuf>,
     /// Size of the volume that takes the place of an emptyDir without sizeLimit, where a sandbox can fall idle.
     #[arg(long, value_name = "QUANTITY", env = "PADDOCK_WORKSPACE_SIZE", value_parser = parse_quantity, default_value = "1Gi")]
-    pub(crate) workspace_size: String,
+    pub(super) workspace_size: String,
     /// How long the start of an exec, attach or port-forward keeps a sandbox awake.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_EXEC_HOLD", value_parser = parse_duration, default_value = "1h")]
-    pub(crate) exec_hold: Duration,
-    /// How long a warm sandbox is kept for the claim that it was promised to at its admission, which saves a write; 0: none is promised.
-    #[arg(long, value_name = "DURATION", env = "PADDOCK_CLAIM_PROMISE", value_parser = parse_duration, default_value = "2s")]
-    pub(crate) claim_promise: Duration,
+    pub(super) exec_hold: Duration,
+    /// How long a warm sandbox stays reserved for a claim that was admitted but is not stored yet. 0 disables reservations.
+    #[arg(long, alias = "claim-promise", value_name = "DURATION", env = "PADDOCK_WARM_RESERVATION_TTL", value_parser = parse_duration, default_value = "2s")]
+    pub(super) warm_reservation_ttl: Duration,
     /// Domain whose labels a claim may add to its pod; may be repeated.
     #[arg(
         long,
@@ -195,99 +120,99 @@ pub(crate) struct SandboxArgs {
         value_delimiter = ',',
         default_value = "sandbox.users.io"
     )]
-    pub(crate) claim_label_domain: Vec<String>,
+    pub(super) claim_label_domain: Vec<String>,
     /// Handler of RuntimeClasses whose pods are off the host's kernel, with its variants (kata means kata-qemu too); may be repeated.
     #[arg(long, value_name = "HANDLER", env = "PADDOCK_ISOLATED_HANDLER", value_delimiter = ',', default_values = ["runsc", "gvisor", "kata"])]
-    pub(crate) isolated_handler: Vec<String>,
+    pub(super) isolated_handler: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Work")]
-pub(crate) struct WorkArgs {
+pub(super) struct WorkArgs {
     /// Sandboxes reconciled at once.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "128")]
-    pub(crate) sandbox_concurrent_workers: u16,
+    pub(super) sandbox_concurrent_workers: u16,
     /// Claims reconciled at once.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_CLAIM_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "128")]
-    pub(crate) sandbox_claim_concurrent_workers: u16,
+    pub(super) sandbox_claim_concurrent_workers: u16,
     /// Pools reconciled at once.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_WARM_POOL_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "32")]
-    pub(crate) sandbox_warm_pool_concurrent_workers: u16,
+    pub(super) sandbox_warm_pool_concurrent_workers: u16,
     /// Templates reconciled at once.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_TEMPLATE_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "8")]
-    pub(crate) sandbox_template_concurrent_workers: u16,
+    pub(super) sandbox_template_concurrent_workers: u16,
     /// Sandboxes that one look at a pool creates or deletes at the most.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_WARM_POOL_MAX_BATCH_SIZE", value_parser = clap::value_parser!(u16).range(1..), default_value = "100")]
-    pub(crate) sandbox_warm_pool_max_batch_size: u16,
+    pub(super) sandbox_warm_pool_max_batch_size: u16,
     /// How long a warm sandbox that has a node may be without being Ready, before it is replaced.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_SANDBOX_WARM_POOL_READINESS_GRACE_PERIOD", value_parser = parse_positive_duration, default_value = "5m")]
-    pub(crate) sandbox_warm_pool_readiness_grace_period: Duration,
+    pub(super) sandbox_warm_pool_readiness_grace_period: Duration,
     /// Writes a second to the API server at the most; zero or less: as many as it takes.
     #[arg(long, value_name = "F", env = "PADDOCK_KUBE_API_QPS", allow_negative_numbers = true, default_value = "-1")]
-    pub(crate) kube_api_qps: f64,
+    pub(super) kube_api_qps: f64,
     /// Writes in a burst above that rate; a second's worth if absent.
     #[arg(long, value_name = "N", env = "PADDOCK_KUBE_API_BURST", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) kube_api_burst: Option<u32>,
+    pub(super) kube_api_burst: Option<u32>,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Listening (HOST:PORT, :PORT, or 0 for not at all)")]
-pub(crate) struct ListenArgs {
+pub(super) struct ListenArgs {
     /// /metrics, for Prometheus.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_METRICS_BIND_ADDRESS", default_value = ":8080")]
-    pub(crate) metrics_bind_address: ListenAddress,
+    pub(super) metrics_bind_address: ListenAddress,
     /// /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081")]
-    pub(crate) health_probe_bind_address: ListenAddress,
+    pub(super) health_probe_bind_address: ListenAddress,
     /// /debug/seen/KIND/NAMESPACE/NAME, /debug/bindings and /debug/plugins: objects with what their authors put into them, so on loopback; `kubectl port-forward` reaches it.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_DEBUG_BIND_ADDRESS", default_value = "127.0.0.1:8082")]
-    pub(crate) debug_bind_address: ListenAddress,
+    pub(super) debug_bind_address: ListenAddress,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Webhook")]
-pub(crate) struct WebhookArgs {
+pub(super) struct WebhookArgs {
     /// Admission webhook, over TLS; 0 for none.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_WEBHOOK_BIND_ADDRESS", default_value = ":9443")]
-    pub(crate) webhook_bind_address: ListenAddress,
+    pub(super) webhook_bind_address: ListenAddress,
     /// The API server reaches the webhook at this URL, where it is outside of the cluster; else by its Service.
     #[arg(long, value_name = "URL", env = "PADDOCK_WEBHOOK_URL", value_parser = https)]
-    pub(crate) webhook_url: Option<String>,
+    pub(super) webhook_url: Option<String>,
     /// Service in front of the webhook.
     #[arg(long, value_name = "NAME", env = "PADDOCK_WEBHOOK_SERVICE_NAME", default_value = "paddock-webhook")]
-    pub(crate) webhook_service_name: String,
+    pub(super) webhook_service_name: String,
     /// Port of that Service.
     #[arg(long, value_name = "PORT", env = "PADDOCK_WEBHOOK_SERVICE_PORT", value_parser = clap::value_parser!(u16).range(1..), default_value = "443")]
-    pub(crate) webhook_service_port: u16,
+    pub(super) webhook_service_port: u16,
     /// Namespace of that Service, and of the Secret that holds its certificate; that of the leases if absent.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_WEBHOOK_SERVICE_NAMESPACE")]
-    pub(crate) webhook_service_namespace: Option<String>,
+    pub(super) webhook_service_namespace: Option<String>,
     /// Secret that the operator keeps its certificate in.
     #[arg(long, value_name = "NAME", env = "PADDOCK_WEBHOOK_SECRET_NAME", default_value = paddock_operator::webhook::SECRET)]
-    pub(crate) webhook_secret_name: String,
+    pub(super) webhook_secret_name: String,
     /// Directory with tls.crt and tls.key that somebody else keeps, and has trusted; the operator then issues none itself.
     #[arg(long, value_name = "DIR", env = "PADDOCK_WEBHOOK_CERT_DIR")]
-    pub(crate) webhook_cert_dir: Option<PathBuf>,
+    pub(super) webhook_cert_dir: Option<PathBuf>,
     /// Who makes the webhook configurations: the operator (owned), or manifests to which it adds the CA bundle (injected).
     #[arg(long, value_name = "WHO", env = "PADDOCK_WEBHOOK_REGISTRATION", default_value = "owned")]
-    pub(crate) webhook_registration: WhoRegisters,
+    pub(super) webhook_registration: WhoRegisters,
     /// How long a certificate that the operator issues is good.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_WEBHOOK_CERT_LIFETIME", value_parser = parse_duration, default_value = "2160h")]
-    pub(crate) webhook_cert_lifetime: Duration,
+    pub(super) webhook_cert_lifetime: Duration,
     /// How long before its end it is replaced.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_WEBHOOK_CERT_RENEW_BEFORE", value_parser = parse_duration, default_value = "720h")]
-    pub(crate) webhook_cert_renew_before: Duration,
+    pub(super) webhook_cert_renew_before: Duration,
     /// How long a new authority is trusted before anything is served under it, and the old one after that.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_WEBHOOK_CERT_OVERLAP", value_parser = parse_duration, default_value = "10m")]
-    pub(crate) webhook_cert_overlap: Duration,
+    pub(super) webhook_cert_overlap: Duration,
     /// Deployment of the operator: when it is gone, so are the webhook configurations. In a cluster agent-sandbox-controller if absent.
     #[arg(long, value_name = "NAME", env = "PADDOCK_DEPLOYMENT_NAME")]
-    pub(crate) deployment_name: Option<String>,
+    pub(super) deployment_name: Option<String>,
 }
 
 /// Who makes the webhook configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WhoRegisters {
+pub(super) enum WhoRegisters {
     /// The operator.
     Owned,
     /// Manifests; the operator adds the CA bundle.
@@ -296,20 +221,13 @@ pub(crate) enum WhoRegisters {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logs")]
-pub(crate) struct LogArgs {
+pub(super) struct LogArgs {
     /// Form of the log on standard error; text on a terminal and JSON elsewhere if absent.
     #[arg(long, value_name = "FORMAT", env = "PADDOCK_LOG_FORMAT")]
-    pub(crate) log_format: Option<LogFormat>,
+    pub(super) log_format: Option<LogFormat>,
     /// Level, or a filter such as `info,paddock_operator=debug`; RUST_LOG if absent, else info.
     #[arg(long, value_name = "FILTER", env = "PADDOCK_LOG_LEVEL")]
-    pub(crate) log_level: Option<String>,
-}
-
-fn surface(value: &str) -> Result<ApiShapes, String> {
-    ApiShapes::ALL
-        .into_iter()
-        .find(|shapes| shapes.as_str() == value)
-        .ok_or_else(|| format!("no surface {value:?}: expected seed, upstream or both"))
+    pub(super) log_level: Option<String>,
 }
 
 fn https(value: &str) -> Result<String, String> {
@@ -323,15 +241,21 @@ fn https(value: &str) -> Result<String, String> {
 mod tests {
     use std::ffi::OsString;
 
+    use clap::Parser;
+
     use super::*;
     use crate::values::go_style;
 
+    #[derive(Debug, Parser)]
+    #[command(args_override_self = true)]
+    struct Parsed {
+        #[command(flatten)]
+        operator: OperatorArgs,
+    }
+
     fn operator(args: &[&str]) -> Result<OperatorArgs, String> {
-        let args = go_style(["paddock", "operator"].iter().chain(args).map(OsString::from));
-        let Command::Operator(args) = Cli::try_parse_from(args).map_err(|error| error.to_string())?.command else {
-            panic!("another command")
-        };
-        Ok(*args)
+        let args = go_style(["operator"].iter().chain(args).map(OsString::from));
+        Ok(Parsed::try_parse_from(args).map_err(|error| error.to_string())?.operator)
     }
 
     #[test]
@@ -361,6 +285,13 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_flag_is_taken_by_its_old_name() {
+        for name in ["--warm-reservation-ttl=0", "--claim-promise=0s", "-claim-promise=0s"] {
+            assert_eq!(operator(&[name]).unwrap().sandboxes.warm_reservation_ttl, Duration::ZERO, "{name}");
+        }
+    }
+
+    #[test]
     fn the_last_of_a_name_counts() {
         let args =
             operator(&["--leader-elect=true", "--leader-elect=false", "--cluster-domain=a", "--cluster-domain=b"]);
@@ -382,31 +313,6 @@ mod tests {
         ] {
             let error = operator(&[flag]).unwrap_err();
             assert!(error.contains(wanted), "{flag}: {error}");
-        }
-    }
-
-    #[test]
-    fn help_lists_the_surfaces() {
-        use clap::CommandFactory;
-        for name in ["operator", "crds", "manifests"] {
-            let command = Cli::command();
-            let command = command.find_subcommand(name).unwrap();
-            let surface = command.get_arguments().find(|arg| arg.get_long() == Some("surface")).unwrap();
-            let help = surface.get_help().unwrap().to_string();
-            assert!(["seed", "upstream", "both"].iter().all(|value| help.contains(value)), "{name}: {help}");
-        }
-    }
-
-    #[test]
-    fn every_flag_has_a_variable_and_a_description() {
-        use clap::CommandFactory;
-        let command = Cli::command();
-        let operator = command.find_subcommand("operator").unwrap();
-        for arg in operator.get_arguments() {
-            let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else { continue };
-            let variable = format!("PADDOCK_{}", long.to_uppercase().replace('-', "_"));
-            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(variable.as_str()));
-            assert!(arg.get_help().is_some(), "--{long}");
         }
     }
 }

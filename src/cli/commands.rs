@@ -1,0 +1,7 @@
+//! The subcommands, one file each with its flags.
+
+pub(crate) mod crds;
+pub(crate) mod manifests;
+pub(crate) mod operator;
+pub(crate) mod plugin;
+pub(crate) mod version;
