@@ -84,8 +84,9 @@ impl Default for HostConfig {
     }
 }
 
-/// The most bytes that a plugin may pass to the host at once, in an answer or in a log line. Without this limit, a guest
-/// could pass a list whose entries all point at the same memory, and the host would copy that memory for each entry.
+/// The most bytes that a plugin may pass to the host at once, in an answer or in a log line. Without this limit, a
+/// guest could pass a list whose entries all point at the same memory, and the host would copy that memory for each
+/// entry.
 pub(crate) const LIFTED_BYTES: usize = 1 << 20;
 /// The number of log lines that one call may write. The rest are counted and dropped.
 pub const LOG_LINES: u32 = 16;

@@ -36,8 +36,8 @@ pub(crate) fn ask(plugin: &PluginRef, settings: &str, question: Question) -> Plu
     PluginRequest { binding: "test".into(), plugin: plugin.clone(), settings: settings.into(), question }
 }
 
-/// Calls a probe until another call has the only instance of the host, for which the probe waits in vain. `None` if the other
-/// call has ended before: a busy machine may run one after the other.
+/// Calls a probe until another call has the only instance of the host, so that the probe gets no instance. `None` if
+/// the other call has ended before: a busy machine may run one after the other.
 pub(crate) fn until_busy<T>(
     host: &Host,
     probe: &PluginRequest,
