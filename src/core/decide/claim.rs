@@ -85,6 +85,7 @@ fn end_time(model: &model::Claim, before: &SandboxClaimStatus) -> Option<(Reason
     [by_time, by_ttl].into_iter().flatten().min_by_key(|(_, at)| *at)
 }
 
+/// Deletes the claim or its Sandboxes at the end of the claim, according to the shutdown policy.
 fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, why: Reason) -> Plan {
     let claim = &snapshot.claim;
     let mut plan = Plan::default();
@@ -113,7 +114,7 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
     plan
 }
 
-/// Decides about a claim that has its Sandbox: forwards the status of the Sandbox.
+/// Decides about a claim that has its Sandbox: completes its annotations, and forwards the status of the Sandbox.
 fn forward_bound_sandbox(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
     let warm = sandbox.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
     let done = plan.steps.len();
@@ -137,6 +138,7 @@ fn forward_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox
     write_status(snapshot, before, report, plan);
 }
 
+/// Decides about a claim without a Sandbox: takes a warm one, or starts cold.
 fn bind(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, plan: &mut Plan) {
     if let Some(pending_take) = &snapshot.pending_take {
         // The Sandbox belongs to this claim, or it is unchanged. To take it again does no harm and gets a reply. To
@@ -185,7 +187,8 @@ fn bind(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimSta
     start_cold(snapshot, model, before, (template, of_template), &volume_claims, plan);
 }
 
-/// Takes a warm Sandbox: one step writes the reservation annotation and the commit, and the next one the status of the claim.
+/// Takes a warm Sandbox: one step writes the reservation annotation and the commit, and the next one the status of the
+/// claim.
 fn take(
     snapshot: &ClaimSnapshot,
     model: &model::Claim,
@@ -375,6 +378,7 @@ impl Report {
     }
 }
 
+/// Writes the status of the claim, unless it is unchanged or the write can wait.
 fn write_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: Report, plan: &mut Plan) {
     let claim = &snapshot.claim;
     let ready = report.ready.status == "True";
