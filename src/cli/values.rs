@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use paddock_core::kind::ApiShapes;
+use paddock_api::kind::ApiShapes;
 use paddock_core::model::{Quantity, parse_go_duration};
 
 /// `-flag` becomes `--flag`, as Go's flag package reads both alike. Values and everything behind `--` stay.

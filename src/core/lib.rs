@@ -32,5 +32,3 @@ pub mod snapshot;
 pub mod text;
 pub mod time;
 pub mod world;
-
-pub use paddock_api::{self as api, kind, names};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::names::label;
+use paddock_api::names::label;
 
 /// The marker of generated code, read from the labels of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

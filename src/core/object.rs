@@ -14,13 +14,14 @@ mod wire;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api as api;
+use paddock_api::kind::{ApiShape, ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
+use paddock_api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
-use crate::kind::{ApiShape, ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
-use crate::{api, model};
+use crate::model;
 
 pub use cluster::{Node, RuntimeClass};
 pub use meta::{Meta, Owner, allows_volume_loss};

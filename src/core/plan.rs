@@ -3,10 +3,10 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use paddock_api::kind::Key;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::kind::Key;
 use crate::object::Object;
 
 /// The result of a decision about one object.

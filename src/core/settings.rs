@@ -79,7 +79,7 @@ impl Default for Settings {
             cluster_domain: "cluster.local".to_owned(),
             workspace_size: "1Gi".to_owned(),
             exec_hold: Duration::from_secs(3600),
-            label_domains: vec![crate::names::object::CLAIM_LABEL_DOMAIN.to_owned()],
+            label_domains: vec![paddock_api::names::object::CLAIM_LABEL_DOMAIN.to_owned()],
             isolated_handlers: ["runsc", "gvisor", "kata"].map(str::to_owned).to_vec(),
             seed: 0,
             managed_fields_at_claim: ManagedFieldsAtClaim::Clear,

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use paddock_api::kind::{Key, Kind};
 use serde::Serialize;
 
 use crate::binding::Bindings;
-use crate::kind::{Key, Kind};
 use crate::marker::requires_isolation;
 use crate::object::Object;
 use crate::question::RuntimeClassFact;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use paddock_core::kind::{ApiShapes, Kind};
+use paddock_api::kind::{ApiShapes, Kind};
 use paddock_core::settings::Settings;
 
 use crate::queue::Workers;
@@ -126,7 +126,7 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use paddock_core::kind::ApiShape;
+    use paddock_api::kind::ApiShape;
 
     use super::*;
 

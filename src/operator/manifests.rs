@@ -8,7 +8,7 @@ mod workload;
 
 use k8s_openapi::api::admissionregistration::v1 as admission;
 use paddock_api::crd::selected;
-use paddock_core::names::object;
+use paddock_api::names::object;
 use serde_json::Value;
 
 pub use common::Settings;

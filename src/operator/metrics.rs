@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use paddock_core::kind::Kind;
+use paddock_api::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::plan::{Op, Outcome};
 use paddock_core::question::{Answer, Failure, FailureKind, PluginRequest};

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use paddock_core::kind::Key;
+use paddock_api::kind::Key;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

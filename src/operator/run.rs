@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
-use paddock_core::names::object::UPSTREAM_LEASE;
+use paddock_api::names::object::UPSTREAM_LEASE;
 use paddock_core::world::World;
 use paddock_plugin_host::{Host, HostConfig, HostError, LoadError};
 use tokio::sync::watch;

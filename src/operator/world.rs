@@ -3,9 +3,9 @@
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
+use paddock_api::kind::Key;
 use paddock_core::admission::{self, Review};
 use paddock_core::binding::Bindings;
-use paddock_core::kind::Key;
 use paddock_core::plan::{Op, Outcome};
 use paddock_core::snapshot::Snapshot;
 use paddock_core::world::{Observed, Stale, World};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::api::DynamicObject;
+use paddock_api::names::object::{OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE};
 use paddock_cluster::{Cluster, Kubectl, WORKSPACE};
-use paddock_core::names::object::{OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE};
 
 use crate::manifests::{kind, objects};
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use paddock_api::names::object::OPERATOR_NAMESPACE;
 use paddock_cluster::{AnyCluster, Endpoint, Process, Spawn, http_get};
-use paddock_core::names::object::OPERATOR_NAMESPACE;
 use serde::Deserialize;
 
 use crate::wait::PATIENCE;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_api::kind::{Key, Kind};
 use paddock_core::binding::{Binding, FailurePolicy, Selector};
-use paddock_core::kind::{Key, Kind};
 use paddock_core::question::{Answer, Failure, FailureKind, Hook};
 use paddock_core::settings::{ManagedFieldsAtClaim, Settings};
 use serde::Deserialize;

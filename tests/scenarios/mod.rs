@@ -14,8 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use paddock_api::kind::Key;
 use paddock_core::decide::{decide, questions};
-use paddock_core::kind::Key;
 use paddock_core::object::Object;
 use paddock_core::plan::{Op, Outcome as OpOutcome};
 use paddock_core::world::{Observed, World};
@@ -163,7 +163,7 @@ fn key(text: &str) -> Result<Key, String> {
     else {
         return Err(format!("`{text}` is not KIND/NAMESPACE/NAME"));
     };
-    let kind = paddock_core::kind::Kind::ALL
+    let kind = paddock_api::kind::Kind::ALL
         .into_iter()
         .find(|k| format!("{k:?}") == kind)
         .ok_or_else(|| format!("`{kind}` is no kind"))?;

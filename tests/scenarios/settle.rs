@@ -1,7 +1,7 @@
 //! The check that a plan is followed by an empty one: each scenario is carried out on the model API server.
 
 use jiff::SignedDuration;
-use paddock_core::kind::Kind;
+use paddock_api::kind::Kind;
 use paddock_core::plan::Plan;
 
 use super::file::Scenario;

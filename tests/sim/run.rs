@@ -208,7 +208,7 @@ impl Simulation {
 
     fn cut(&mut self) {
         let at = self.operator();
-        let kinds = paddock_core::kind::Kind::ALL;
+        let kinds = paddock_api::kind::Kind::ALL;
         if let Some(kind) = pick(&mut self.rng, &kinds).copied()
             && self.operators[at].synced()
         {

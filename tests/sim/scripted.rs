@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_core::kind::{Key, Kind};
+use paddock_api::kind::{Key, Kind};
 use paddock_core::plan::{Action, Op, Outcome};
 use paddock_core::settings::Settings;
 use serde::Deserialize;

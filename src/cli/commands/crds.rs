@@ -2,7 +2,7 @@
 
 use clap::Args;
 use paddock_api::crd::selected;
-use paddock_core::kind::ApiShapes;
+use paddock_api::kind::ApiShapes;
 
 use crate::output::{print, yaml};
 use crate::values::parse_shapes;

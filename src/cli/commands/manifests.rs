@@ -1,8 +1,8 @@
 //! `paddock manifests`: everything that a deployment needs.
 
 use clap::Args;
-use paddock_core::kind::ApiShapes;
-use paddock_core::names::object;
+use paddock_api::kind::ApiShapes;
+use paddock_api::names::object;
 use paddock_operator::manifests::{self, Settings};
 
 use crate::output::{print, yaml};

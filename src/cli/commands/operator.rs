@@ -5,7 +5,7 @@ mod flags;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use paddock_core::names::object::OPERATOR_DEPLOYMENT;
+use paddock_api::names::object::OPERATOR_DEPLOYMENT;
 use paddock_core::settings::Settings;
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use paddock_api::kind::Key;
+use paddock_api::names::annotation;
 
 use super::review::{Context, Review, Verb};
-use crate::kind::Key;
-use crate::names::annotation;
 
 /// The shortest time between two records: at most one write in five seconds, whatever the idle timeout is.
 const MIN_STEP: Duration = Duration::from_secs(5);

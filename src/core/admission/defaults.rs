@@ -1,14 +1,14 @@
 //! The fields that the webhook sets in the kinds that Paddock serves. A second application changes nothing.
 
 use jiff::{SignedDuration, Timestamp};
+use paddock_api::OperatingMode;
+use paddock_api::kind::{Class, Kind, OwnKind};
+use paddock_api::names::annotation;
 use serde_json::Value;
 
 use super::reservation::{self, annotations_mut};
 use super::review::{Context, Review, Verb};
-use crate::api::OperatingMode;
-use crate::kind::{Class, Kind, OwnKind};
 use crate::model::desired_mode;
-use crate::names::annotation;
 
 /// The maximum age of a first-observed stamp that an earlier call for the same write may have set (reinvocation). The
 /// API server waits at most 30 s for all of its webhooks.

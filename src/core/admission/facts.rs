@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use paddock_api::kind::Kind;
+
 use super::defaults::first_observed;
 use super::review::{ConnectedSandbox, Context, Entry, Phase, Review, Verb};
-use crate::kind::Kind;
 use crate::world::{NewClaim, World};
 
 impl Context {

@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use paddock_api as api;
+use paddock_api::kind::{ApiShape, Class, Kind, OwnKind};
+use paddock_api::names::label;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -17,11 +20,8 @@ use super::reservation::settle::ClaimBeforePlugins;
 use super::review::{Entry, Phase, Verb};
 use super::state::{Halt, ReviewState, Subject, deny_fields};
 use super::{defaults, pods, warnings};
-use crate::api;
-use crate::kind::{ApiShape, Class, Kind, OwnKind};
 use crate::marker::Marker;
 use crate::model::{self, FieldError, FieldErrors};
-use crate::names::label;
 use crate::object::json::string_map;
 
 pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {

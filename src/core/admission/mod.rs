@@ -36,8 +36,8 @@ pub use outcome::{Cause, Denial, ReviewVerdict, Why};
 pub use reservation::WarmReservations;
 pub use review::{ConnectedSandbox, Context, Entry, Phase, Review, Verb};
 
-use crate::kind::Kind;
 use crate::question::{PluginReply, PluginRequest};
+use paddock_api::kind::Kind;
 use state::{Halt, ReviewState};
 
 /// Returns the requests for plugins that come next. If there are none, [`verdict`] is final.

@@ -1,10 +1,10 @@
 //! The one rule for a plugin's patch: applies the patch, and refuses it if it changes more than the hook may change.
 
 use json_patch::{Patch, PatchOperation};
+use paddock_api::names::label;
 use serde_json::Value;
 
 use crate::marker::Marker;
-use crate::names::label;
 use crate::object::json::string_map;
 use crate::question::limits::MAX_PATCH_BYTES;
 

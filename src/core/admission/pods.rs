@@ -9,12 +9,13 @@
 //!
 //! Ephemeral containers and in-place resizes use the runtime of the pod and need no review.
 
+use paddock_api::names::label;
+
 use super::outcome::Why;
 use super::review::{Phase, Verb};
 use super::state::{Halt, ReviewState, Subject, deny_fields, not_isolated};
 use crate::marker::Marker;
 use crate::model::FieldError;
-use crate::names::label;
 use crate::object::json::string_map;
 
 pub(super) fn check(state: &mut ReviewState<'_>) -> Result<(), Halt> {

@@ -7,10 +7,10 @@ pub(super) mod settle;
 
 use std::sync::Arc;
 
+use paddock_api::names::annotation;
 use serde_json::{Map, Value};
 
 use super::review::Review;
-use crate::names::annotation;
 
 /// Reserves warm Sandboxes for the claims that a webhook admits.
 pub trait WarmReservations: Send + Sync {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_api::kind::Key;
 use serde_json::Value;
 
 use crate::binding::Bindings;
-use crate::kind::Key;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 

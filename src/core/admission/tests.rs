@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_api::kind::Key;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::binding::{Binding, Bindings, FailurePolicy, Selector};
-use crate::kind::Key;
 use crate::question::{
     AdmissionAnswer, Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, Question, RuntimeClassAnswer,
     RuntimeClassFact, Verdict,

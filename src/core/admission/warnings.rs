@@ -1,11 +1,11 @@
 //! Warnings about objects that are valid but may surprise their user. They never deny an object.
 
 use jiff::{SignedDuration, Timestamp};
+use paddock_api::kind::{Kind, OwnKind};
+use paddock_api::names::annotation;
 use serde_json::Value;
 
 use super::state::ReviewState;
-use crate::kind::{Kind, OwnKind};
-use crate::names::annotation;
 use crate::object::allows_volume_loss;
 use crate::object::json::string_map;
 

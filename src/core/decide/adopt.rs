@@ -1,9 +1,9 @@
 //! The adoption of an object that a user prepared under the right name.
 
+use paddock_api::names::label;
 use serde_json::{Value, json};
 
 use crate::manifest::taken_over_by;
-use crate::names::label;
 use crate::object::Object;
 use crate::plan::{Op, Reason};
 

@@ -1,9 +1,9 @@
 //! Shared by all hooks: which bindings apply, and the state that a plugin keeps between two calls.
 
 use k8s_openapi::ByteString;
+use paddock_api::PolicyState;
 
 use crate::admission::{Chain, PluginFailure, first_answer};
-use crate::api::PolicyState;
 use crate::binding::{Binding, Bindings};
 use crate::plan::Reason;
 use crate::question::{Answer, FailureKind, Hook, PluginReply, Question};

@@ -5,15 +5,15 @@
 //! of the claim is a hint for the next attempt after a crash. `status.sandbox` is written last and is final.
 
 use jiff::Timestamp;
+use paddock_api::kind::Kind;
+use paddock_api::names::{annotation, condition, label, reason};
+use paddock_api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
 use serde_json::{Value, json};
 
 use super::adopt::{adopt, adoptable};
-use crate::api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
 use crate::conditions::{NewCondition, find_condition, is_true, set_conditions, status_patch};
-use crate::kind::Kind;
 use crate::manifest::{self, Origin};
 use crate::model::{self, VolumeClaim};
-use crate::names::{annotation, condition, label, reason};
 use crate::object::Object;
 use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::snapshot::ClaimSnapshot;

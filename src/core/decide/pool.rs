@@ -5,16 +5,16 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_api::kind::Kind;
+use paddock_api::names::{condition, label, name_hash, reason};
+use paddock_api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 
 use super::ask::{STATE_EVERY, failure_events, first_reply_or_built_in, load_state, save_state};
 use crate::admission::{Chain, PluginFailure};
-use crate::api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
 use crate::binding::Bindings;
 use crate::conditions::{NewCondition, find_condition, is_true, set_conditions, status_patch};
-use crate::kind::Kind;
 use crate::manifest;
 use crate::model::{self, PoolSize};
-use crate::names::{condition, label, name_hash, reason};
 use crate::object::Pod;
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::question::{Answer, Hook, PluginReply, PluginRequest, PoolSizeAnswer, PoolSizeQuestion, Question};

@@ -12,6 +12,7 @@ mod status;
 mod suspend;
 
 use jiff::Timestamp;
+use paddock_api::{SandboxStatus, ShutdownPolicy};
 use serde_json::json;
 
 use self::pod::PodVerdict;
@@ -19,7 +20,6 @@ use self::situation::{PodState, Situation, mode};
 use self::status::Notes;
 use super::adopt::{adopt, adoptable};
 use super::ask::{STATE_EVERY, failure_events};
-use crate::api::{SandboxStatus, ShutdownPolicy};
 use crate::conditions::status_patch;
 use crate::model;
 use crate::plan::{Action, Event, Op, Plan, Reason};

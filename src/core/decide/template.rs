@@ -1,13 +1,13 @@
 //! Decides about a template: the NetworkPolicy that its sandboxes share, and nothing else.
 
+use paddock_api::SandboxTemplateStatus;
+use paddock_api::kind::Kind;
+use paddock_api::names::{condition, object as names, reason};
 use serde_json::{Value, json};
 
 use super::adopt::{adopt, adoptable};
-use crate::api::SandboxTemplateStatus;
 use crate::conditions::{NewCondition, set_conditions, status_patch};
-use crate::kind::Kind;
 use crate::manifest;
-use crate::names::{condition, object as names, reason};
 use crate::object::{Body, Object};
 use crate::plan::{Op, Plan, Reason};
 use crate::snapshot::TemplateSnapshot;

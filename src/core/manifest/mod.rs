@@ -8,12 +8,12 @@ mod service;
 use serde_json::{Value, json};
 
 pub use network::network_policy_spec;
+use paddock_api::kind::Key;
+use paddock_api::names::annotation;
 pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels, volume_claim_names, volume_claims};
 pub use sandbox::{Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, warm_sandbox};
 pub use service::{endpoint_slice, endpoints_of, headless_service, stable_service};
 
-use crate::kind::Key;
-use crate::names::annotation;
 use crate::object::Object;
 
 /// Returns an owner reference that makes `owner` the controller.

@@ -1,10 +1,10 @@
 //! The NetworkPolicy that the sandboxes of a template share.
 
+use paddock_api::names::object::ROUTER_APP;
+use paddock_api::names::{label, name_hash};
 use serde_json::{Value, json};
 
 use crate::model::NetworkPolicy;
-use crate::names::object::ROUTER_APP;
-use crate::names::{label, name_hash};
 use crate::object::json::to_value;
 
 /// The spec of a template's NetworkPolicy, or `None` if the operator does not manage it.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     EmptyDirVolumeSource, PersistentVolumeClaimVolumeSource, PodSpec, Volume, VolumeMount,
 };
+use paddock_api::kind::{ApiShape, Kind};
+use paddock_api::names::{annotation, label, name_hash, object as names};
 use serde_json::{Value, json};
 
 use super::controller_reference;
-use crate::kind::{ApiShape, Kind};
 use crate::model;
-use crate::names::{annotation, label, name_hash, object as names};
 use crate::object::Object;
 use crate::object::json::to_value;
 use crate::settings::Settings;

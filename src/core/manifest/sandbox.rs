@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
+use paddock_api::kind::{ApiShape, Kind};
+use paddock_api::names::{annotation, group, label, name_hash};
+use paddock_api::{ClaimEnvVar, ResumePolicy};
 use serde_json::{Value, json};
 
 use super::{controller_reference, mount_unmounted, pod_name, taken_over_by};
-use crate::api::{ClaimEnvVar, ResumePolicy};
-use crate::kind::{ApiShape, Kind};
 use crate::model::{self, ServiceIntent, VolumeClaim};
-use crate::names::{annotation, group, label, name_hash};
 use crate::object::Object;
 use crate::object::hash::{fnv64, wire_claim};
 use crate::object::json::to_value;

@@ -1,12 +1,12 @@
 //! The address of a Sandbox: its Service, and the EndpointSlice of a stable Service.
 
 use k8s_openapi::api::core::v1::ContainerPort;
+use paddock_api::kind::Kind;
+use paddock_api::names::{label, name_hash, object as names};
 use serde_json::{Value, json};
 
 use super::controller_reference;
-use crate::kind::Kind;
 use crate::model;
-use crate::names::{label, name_hash, object as names};
 use crate::object::Object;
 
 /// Returns the Service that upstream makes: it is headless and selects the pod by its labels.

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api::kind::ApiShape;
+use paddock_api::names::{annotation, group};
+use paddock_api::{
+    ClaimLifecycle, ClaimOptions, NameRef, PoolOptions, SandboxClaim, SandboxClaimStatus, SandboxWarmPool,
+    SandboxWarmPoolStatus, SeedSandboxClaim, SeedSandboxWarmPool,
+};
 
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::parse::{generated_name, parse_host_name, parse_meta, parse_time};
 use super::pod::parse_volume_claims;
 use super::types::{Claim, ClaimEnd, ClaimSource, Pod, Pool, PoolChoice, PoolSize};
-use crate::api::{
-    ClaimLifecycle, ClaimOptions, NameRef, PoolOptions, SandboxClaim, SandboxClaimStatus, SandboxWarmPool,
-    SandboxWarmPoolStatus, SeedSandboxClaim, SeedSandboxWarmPool,
-};
-use crate::kind::ApiShape;
-use crate::names::{annotation, group};
 
 /// Parses a SandboxWarmPool of the upstream shape.
 ///

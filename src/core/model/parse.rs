@@ -5,23 +5,23 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api::kind::ApiShape;
+use paddock_api::{
+    InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, PodTemplate, ResumePolicy,
+    SandboxTemplate, SandboxTemplateStatus, SeedSandboxTemplate, TemplateOptions, VolumeClaimTemplate,
+};
 
 use super::duration::parse_go_duration;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::pod::{OtherVolumes, parse_pod, parse_runtime_class, parse_volume_claims};
 use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shutdown, Template};
-use crate::api::{
-    InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, PodTemplate, ResumePolicy,
-    SandboxTemplate, SandboxTemplateStatus, SeedSandboxTemplate, TemplateOptions, VolumeClaimTemplate,
-};
-use crate::kind::ApiShape;
 
 /// Parses a Sandbox of either shape.
 ///
 /// # Errors
 /// All invalid fields.
-pub fn parse_sandbox(wire: &crate::api::Sandbox) -> Result<Sandbox, FieldErrors> {
+pub fn parse_sandbox(wire: &paddock_api::Sandbox) -> Result<Sandbox, FieldErrors> {
     let mut errors = Errors::default();
     let spec = &wire.spec;
     parse_host_name(&wire.metadata, "the Sandbox's name is its hostname", &mut errors);

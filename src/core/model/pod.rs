@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource;
+use paddock_api::{PodTemplate, VolumeClaimTemplate};
 
 use super::error::Errors;
 use super::names;
 use super::quantity::Quantity;
 use super::types::{Pod, VolumeClaim};
-use crate::api::{PodTemplate, VolumeClaimTemplate};
 
 /// The volumes that a pod may mount in addition to those in its spec.
 #[derive(Clone, Copy)]

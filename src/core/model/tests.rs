@@ -4,12 +4,12 @@ mod claims;
 
 use std::time::Duration;
 
+use paddock_api::kind::ApiShape;
+use paddock_api::{self as api, OperatingMode, ResumePolicy};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{self, OperatingMode, ResumePolicy};
-use crate::kind::ApiShape;
 
 fn from_yaml<T: DeserializeOwned>(yaml: &str) -> T {
     serde_yaml_ng::from_str(yaml).unwrap()

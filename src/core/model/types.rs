@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::{
+use paddock_api::kind::ApiShape;
+use paddock_api::{
     ClaimEnvVar, ClaimShutdownPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy,
     SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus, ShutdownPolicy,
     UpdateStrategyType,
 };
-use crate::kind::ApiShape;
 
 /// The pod that a Sandbox runs.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use paddock_api::kind::ApiShape;
 use serde_json::{Value, json};
 
 use super::json::to_value;
-use crate::kind::ApiShape;
 use crate::model::{self, VolumeClaim};
 
 /// Returns the hash of those fields of a template that define its sandboxes, in 16 hex digits. A change of another

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
-use crate::names::FIELD_MANAGER;
+use paddock_api::names::FIELD_MANAGER;
 
 /// Whether there is at least one entry, and every entry is an update by the operator.
 pub(super) fn only_our_manager(managed_fields: &[ManagedFieldsEntry]) -> bool {
@@ -15,9 +15,9 @@ pub(super) fn only_our_manager(managed_fields: &[ManagedFieldsEntry]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use paddock_api::kind::Kind;
     use serde_json::{Value, json};
 
-    use crate::kind::Kind;
     use crate::object::Object;
 
     #[test]

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use crate::kind::{Key, Kind};
-use crate::names::{FOREGROUND, annotation, group, label};
+use paddock_api::kind::{Key, Kind};
+use paddock_api::names::{FOREGROUND, annotation, group, label};
 
 /// The metadata that decisions use.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -36,7 +36,7 @@ pub struct Meta {
     /// The other owners.
     pub other_owners: Vec<Owner>,
     /// Whether the object has managed fields, and each of their entries is an update by
-    /// [`FIELD_MANAGER`](crate::names::FIELD_MANAGER).
+    /// [`FIELD_MANAGER`](paddock_api::names::FIELD_MANAGER).
     pub only_our_manager: bool,
 }
 

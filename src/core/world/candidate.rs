@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use paddock_api::kind::{Key, Kind};
+use paddock_api::names::{annotation, label};
 
 use super::relations::{claimable, names_as_owner, pool_kind, references, template_kind};
 use super::state::World;
-use crate::kind::{Key, Kind};
 use crate::model::{ClaimSource, PoolChoice};
-use crate::names::{annotation, label};
 use crate::object::{Body, Object};
 
 /// A warm Sandbox that a claim can take, and its pod.

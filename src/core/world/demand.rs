@@ -1,11 +1,11 @@
 //! Counts the demand for pools from the changes of claims and Sandboxes.
 
 use jiff::Timestamp;
+use paddock_api::names::{condition, label};
 
 use super::relations::{origin_pool, references};
 use super::state::World;
 use crate::conditions::is_true;
-use crate::names::{condition, label};
 use crate::object::Object;
 
 impl World {

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
+use paddock_api::names::object as names;
 
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
 use super::state::{NodeTrouble, World};
-use crate::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
-use crate::names::object as names;
 use crate::object::{Body, Object};
 use crate::question::RuntimeClassFact;
 

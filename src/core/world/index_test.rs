@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use paddock_api::names::group;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::names::group;
 use crate::world::Observed;
 
 /// A delivery of a watch, about one of three Sandboxes or one of three pods.

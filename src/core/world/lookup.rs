@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use paddock_api::kind::{Key, Kind};
+
 use super::relations::{names_as_owner, pool_kind};
 use super::state::World;
-use crate::kind::{Key, Kind};
 use crate::manifest;
 use crate::object::Object;
 

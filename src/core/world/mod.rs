@@ -23,10 +23,10 @@ use jiff::Timestamp;
 pub use reserve::{NewClaim, reserved_sandbox};
 pub use state::World;
 
-use crate::kind::{Key, Kind};
 use crate::object::Object;
 use crate::plan::{Action, Op, Outcome};
 use crate::snapshot::Refusal;
+use paddock_api::kind::{Key, Kind};
 use pending_writes::PendingWrite;
 use state::Awaiting;
 

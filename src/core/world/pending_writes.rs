@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_api::kind::{Key, Kind};
 
-use crate::kind::{Key, Kind};
 use crate::plan::{Action, Op, Reason};
 use crate::snapshot::Refusal;
 use crate::time::{saturating_add, time_left};

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use paddock_api::kind::{Key, Kind};
+use paddock_api::names::{annotation, condition, group, label};
+
 use super::warm::PoolRevision;
 use crate::conditions::is_true;
-use crate::kind::{Key, Kind};
 use crate::model::{ClaimSource, PoolChoice};
-use crate::names::{annotation, condition, group, label};
 use crate::object::Object;
 
 /// The kind of pools in the API shape of `kind`.

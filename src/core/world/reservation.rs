@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::kind::Key;
+use paddock_api::kind::Key;
 
 /// One reservation.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_api::kind::{Key, Kind};
+use paddock_api::names::annotation;
 use serde_json::Value;
 
 use super::state::World;
-use crate::kind::{Key, Kind};
-use crate::names::annotation;
 use crate::object::Object;
 use crate::time::saturating_add;
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use paddock_api::kind::{Class, Key, Kind, OwnKind};
+use paddock_api::names::object as names;
 
 use super::relations::references;
 use super::state::{NodeTrouble, World};
-use crate::kind::{Class, Key, Kind, OwnKind};
 use crate::manifest;
-use crate::names::object as names;
 use crate::object::Object;
 use crate::snapshot::{
     ClaimSnapshot, Common, Member, NodeState, PendingTake, PoolSnapshot, SandboxSnapshot, Snapshot, TemplateSnapshot,

@@ -5,12 +5,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use paddock_api::kind::{Key, Kind};
 
 use super::pending_writes::PendingWrites;
 use super::reservation::Reservations;
 use super::warm::Warm;
 use crate::binding::Bindings;
-use crate::kind::{Key, Kind};
 use crate::object::Object;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;

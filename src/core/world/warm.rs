@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::kind::Key;
+use paddock_api::kind::Key;
 
 /// The origin of a warm Sandbox: the UID of its pool, and the hash of the template that it was created from.
 pub(super) type PoolRevision = (Arc<str>, Arc<str>);
@@ -88,8 +88,9 @@ impl Pool {
 
 #[cfg(test)]
 mod test {
+    use paddock_api::kind::Kind;
+
     use super::*;
-    use crate::kind::Kind;
 
     fn key(name: &str) -> Key {
         Key::new(Kind::Sandbox, "ns", name)

@@ -70,7 +70,7 @@ pub fn metrics(scrape: Scrape) -> Router {
 pub(crate) mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::{Request, StatusCode};
-    use paddock_core::kind::Kind;
+    use paddock_api::kind::Kind;
     use tower::ServiceExt;
 
     use super::*;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use paddock_core::kind::ApiShapes;
-use paddock_core::names::object;
+use paddock_api::kind::ApiShapes;
+use paddock_api::names::object;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -8,8 +8,8 @@ use k8s_openapi::api::rbac::v1::{
     AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use paddock_core::kind::{ChildKind, Class, Kind, OwnKind};
-use paddock_core::names::{group, object};
+use paddock_api::kind::{ChildKind, Class, Kind, OwnKind};
+use paddock_api::names::{group, object};
 use serde_json::Value;
 
 use super::common::{Settings, document, labelled};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use paddock_core::kind::{ApiShape, ApiShapes, Kind};
+use paddock_api::kind::{ApiShape, ApiShapes, Kind};
 use serde_json::Value;
 
 use super::*;

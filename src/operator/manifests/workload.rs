@@ -13,8 +13,8 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use paddock_core::kind::ApiShapes;
-use paddock_core::names::object;
+use paddock_api::kind::ApiShapes;
+use paddock_api::names::object;
 use serde_json::Value;
 
 use super::common::{Settings, document, labelled};

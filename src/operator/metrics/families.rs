@@ -1,6 +1,6 @@
 //! Every metric family with its name, its labels and its buckets.
 
-use paddock_core::kind::Kind;
+use paddock_api::kind::Kind;
 use paddock_kube::watch::WatchError;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use paddock_api::kind::{Class, Key, Kind, OwnKind};
+use paddock_api::names::{annotation, condition, label, reason};
 use paddock_core::conditions::is_true;
-use paddock_core::kind::{Class, Key, Kind, OwnKind};
-use paddock_core::names::{annotation, condition, label, reason};
 use paddock_core::object::{Object, Owner};
 
 use super::families::Families;

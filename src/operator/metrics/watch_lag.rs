@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use paddock_core::kind::Key;
+use paddock_api::kind::Key;
 use paddock_core::object::Object;
 use tokio::time::Instant;
 

@@ -17,8 +17,8 @@
 
 use std::time::Duration;
 
+use paddock_api::kind::Kind;
 use paddock_core::binding::{Binding, FailurePolicy, Operator, Requirement, Selector};
-use paddock_core::kind::Kind;
 use paddock_core::model::{Quantity, parse_go_duration};
 use paddock_core::question::Hook;
 use paddock_plugin_host::Limits;

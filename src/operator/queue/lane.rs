@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use paddock_core::kind::{Class, Key, Kind, OwnKind};
+use paddock_api::kind::{Class, Key, Kind, OwnKind};
 
 /// A kind of work. The lanes are searched in this order, so claims never wait behind other work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paddock_core::kind::Kind;
+use paddock_api::kind::Kind;
 
 use paddock_kube::backoff::Backoff;
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use paddock_core::kind::Key;
+use paddock_api::kind::Key;
 use paddock_core::plan::Plan;
 use paddock_core::question::PluginReply;
 use paddock_core::snapshot::Snapshot;

@@ -65,7 +65,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use paddock_core::kind::{Key, Kind};
+    use paddock_api::kind::{Key, Kind};
     use paddock_core::object::Object;
     use paddock_core::settings::Settings;
     use paddock_core::world::Observed;

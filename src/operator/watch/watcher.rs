@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::api::DynamicObject;
 use kube::runtime::watcher;
-use paddock_core::kind::{Key, Kind};
+use paddock_api::kind::{Key, Kind};
 use paddock_core::object::Object;
 use paddock_core::world::Observed;
 use paddock_kube::watch::{self, WatchError};

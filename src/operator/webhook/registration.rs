@@ -19,9 +19,9 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+use paddock_api::kind::Kind;
+use paddock_api::names::{annotation, group, label};
 use paddock_core::admission::{Entry, Phase};
-use paddock_core::kind::Kind;
-use paddock_core::names::{annotation, group, label};
 
 /// The name of both configurations.
 pub const CONFIGURATION: &str = "paddock-webhook";

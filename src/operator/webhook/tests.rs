@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use paddock_api::names::label;
 use paddock_core::admission::{Context, Entry};
 use paddock_core::binding::{Binding, Bindings, FailurePolicy, Selector};
-use paddock_core::names::label;
 use paddock_core::question::{
     Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, RuntimeClassAnswer, RuntimeClassFact,
 };

@@ -134,7 +134,7 @@ fn convert(event: &Event) -> (KubeEvent, ObjectReference) {
 mod tests {
     use std::time::Duration;
 
-    use paddock_core::kind::{Key, Kind};
+    use paddock_api::kind::{Key, Kind};
 
     use super::*;
 

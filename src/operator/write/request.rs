@@ -2,8 +2,8 @@
 
 use http::{Method, Request};
 use kube::client::Body;
-use paddock_core::kind::{Key, Kind};
-use paddock_core::names::FIELD_MANAGER;
+use paddock_api::kind::{Key, Kind};
+use paddock_api::names::FIELD_MANAGER;
 use paddock_core::plan::{Action, Op};
 use serde_json::{Value, json};
 

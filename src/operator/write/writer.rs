@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::Client;
-use paddock_core::kind::{Key, OwnKind};
+use paddock_api::kind::{Key, OwnKind};
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
 use tokio::time::Instant;
 use tracing::{debug, warn};

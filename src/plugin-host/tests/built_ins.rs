@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use paddock_core::kind::Kind;
+use paddock_api::kind::Kind;
 use paddock_core::question::{
     AdmissionAnswer, AdmissionQuestion, Answer, ClassChoice, Hook, IdleTier, Question, Verdict,
 };

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
-use paddock_core::names::label;
+use paddock_api::names::label;
 use serde_json::json;
 
 use crate::session::{PLAIN_CLASS, StepContext};

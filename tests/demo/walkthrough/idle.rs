@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use paddock_api::Sandbox;
-use paddock_core::names::condition;
+use paddock_api::names::condition;
 use serde_json::json;
 
 use super::sandbox::ready;

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use futures::StreamExt as _;
 use kube::Api;
 use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
+use paddock_api::names::condition;
 use paddock_api::{SandboxWarmPoolStatus, SeedSandboxClaim, SeedSandboxWarmPool};
-use paddock_core::names::condition;
 
 use crate::manifests::{WARM_POOL, as_applied, kind, objects};
 use crate::screen::Screen;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use paddock_api::Sandbox;
-use paddock_core::names::condition;
+use paddock_api::names::condition;
 
 use crate::manifests::{SANDBOX, objects};
 use crate::session::StepContext;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use libtest_mimic::Failed;
-use paddock_core::kind::Kind;
+use paddock_api::kind::Kind;
 
 use super::{claim, defect, expect, pool_of};
 use crate::framework::{Outcome, Test};

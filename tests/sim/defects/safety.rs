@@ -1,7 +1,7 @@
 //! Defects that would let one user reach the objects of another user.
 
+use paddock_api::kind::Kind;
 use paddock_core::admission::{Context, Entry, Phase, Review, ReviewVerdict, Verb, Why, verdict};
-use paddock_core::kind::Kind;
 use paddock_core::plan::Action;
 use serde_json::{Value, json};
 

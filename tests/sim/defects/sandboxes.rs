@@ -1,6 +1,6 @@
 //! Defects of Sandboxes, and of an operator's picture of the cluster.
 
-use paddock_core::kind::Kind;
+use paddock_api::kind::Kind;
 
 use super::{claim, defect, expect, pool_of, sandbox};
 use crate::framework::{Outcome, Test};

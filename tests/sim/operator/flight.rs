@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use paddock_core::kind::{Key, Kind};
-use paddock_core::names::FIELD_MANAGER;
+use paddock_api::kind::{Key, Kind};
+use paddock_api::names::FIELD_MANAGER;
 use paddock_core::object::Object;
 use paddock_core::plan::{Action, Op, Outcome, Reason};
 use serde_json::{Value, json};

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use jiff::{SignedDuration, Timestamp};
+use paddock_api::kind::{Key, Kind};
 use paddock_core::admission::{self, Context, Review, ReviewVerdict};
 use paddock_core::decide::{decide, questions};
-use paddock_core::kind::{Key, Kind};
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
 use paddock_core::question::PluginReply;
 use paddock_core::settings::Settings;

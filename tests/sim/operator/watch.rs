@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paddock_core::kind::Kind;
+use paddock_api::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::world::Observed;
 use serde_json::Value;

@@ -15,8 +15,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use paddock_api::kind::{Key, Kind};
 use paddock_core::admission::{Entry, Phase, Review, Verb, reserve};
-use paddock_core::kind::{Key, Kind};
 use paddock_core::plan::Reason;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
-use paddock_core::kind::ApiShapes;
+use paddock_api::kind::ApiShapes;
 use paddock_kube::listen::ListenAddress;
 
 use crate::values::{parse_bool, parse_duration, parse_positive_duration, parse_quantity, parse_shapes};

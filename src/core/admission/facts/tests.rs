@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_api::kind::Key;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kind::Key;
 use crate::object::Object;
 use crate::plan::{Action, Op, Outcome, Reason};
 use crate::settings::Settings;

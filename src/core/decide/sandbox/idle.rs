@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use paddock_api::names::annotation;
+use paddock_api::sandbox::{self as api, IdleStatus};
+use paddock_api::{PolicyState, ShutdownPolicy};
 use serde_json::json;
 
 use crate::admission::{Chain, PluginFailure};
-use crate::api::sandbox::{self as api, IdleStatus};
-use crate::api::{PolicyState, ShutdownPolicy};
 use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
 use crate::model;
-use crate::names::annotation;
 use crate::object::{Object, Pod, allows_volume_loss};
 use crate::plan::{Event, Op, Reason};
 use crate::question::{Answer, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginReply, PluginRequest, Question};

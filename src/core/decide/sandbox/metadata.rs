@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use paddock_api::names::{annotation, label, name_hash};
 use serde_json::{Map, Value, json};
 
 use crate::manifest;
 use crate::model;
-use crate::names::{annotation, label, name_hash};
 use crate::object::Object;
 use crate::plan::{Op, Reason};
 use crate::snapshot::SandboxSnapshot;

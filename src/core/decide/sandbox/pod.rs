@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use paddock_api::kind::Kind;
 use serde_json::{Value, json};
 
 use crate::admission::{self, Chain, Context, Entry, Phase, PluginFailure, Review, Verb, accept_class, first_answer};
 use crate::decide::adopt::{adopt, adoptable};
-use crate::kind::Kind;
 use crate::manifest::{self, PodPlan};
 use crate::marker::Marker;
 use crate::model;

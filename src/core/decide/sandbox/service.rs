@@ -1,12 +1,12 @@
 //! The Service of a Sandbox and the EndpointSlice behind a stable address.
 
+use paddock_api::kind::Kind;
+use paddock_api::names::annotation;
 use serde_json::{Value, json};
 
 use crate::decide::adopt::{adopt, adoptable};
-use crate::kind::Kind;
 use crate::manifest;
 use crate::model::{self, ServiceIntent};
-use crate::names::annotation;
 use crate::object::{Body, Object};
 use crate::plan::{Op, Reason};
 use crate::snapshot::SandboxSnapshot;

@@ -1,6 +1,7 @@
 //! The situation of a Sandbox: its spec, and the state of its pod.
 
-use crate::api::OperatingMode;
+use paddock_api::OperatingMode;
+
 use crate::manifest;
 use crate::model::{self, ModeDecision};
 use crate::object::{Object, Pod};

@@ -1,15 +1,15 @@
 //! Computes the status of a Sandbox from its situation.
 
 use jiff::Timestamp;
+use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
+use paddock_api::sandbox::{IdleStatus, RuntimeClassChoice};
+use paddock_api::{OperatingMode, PolicyState, SandboxStatus};
 
 use super::service::service_is_foreign;
 use super::situation::{PodState, Situation, mode};
-use crate::api::sandbox::{IdleStatus, RuntimeClassChoice};
-use crate::api::{OperatingMode, PolicyState, SandboxStatus};
 use crate::conditions::{NewCondition, is_true, set_conditions};
 use crate::manifest;
 use crate::model::{self, ServiceIntent};
-use crate::names::{annotation, condition, label, message, name_hash, reason};
 use crate::object::{Object, Pod};
 use crate::snapshot::SandboxSnapshot;
 use crate::time::time_left;
@@ -123,7 +123,7 @@ fn wanted_service(snapshot: &SandboxSnapshot, situation: &Situation<'_>) -> Serv
             (true, false) => ServiceState::There,
             (true, true) => ServiceState::Foreign,
             // This plan creates the Service in a step before the status write.
-            (false, _) if snapshot.common.refused(crate::kind::Kind::Service).is_none() => ServiceState::There,
+            (false, _) if snapshot.common.refused(paddock_api::kind::Kind::Service).is_none() => ServiceState::There,
             (false, _) => ServiceState::Missing,
         },
     }

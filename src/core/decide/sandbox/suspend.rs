@@ -1,7 +1,8 @@
 //! Suspends a Sandbox: deletes its pod, and keeps its volumes and its address.
 
+use paddock_api::names::annotation;
+
 use super::service::slice_endpoints;
-use crate::names::annotation;
 use crate::object::Object;
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::snapshot::SandboxSnapshot;

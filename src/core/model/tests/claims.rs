@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use paddock_api as api;
 use serde_json::{Value, json};
 
 use super::super::*;
 use super::{expect, sandbox, wire};
-use crate::api;
 
 #[test]
 fn a_pools_size_comes_from_bounds_before_replicas() {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::metrics::Metrics;
-use paddock_core::kind::Kind;
+use paddock_api::kind::Kind;
 use paddock_core::object::Object;
 
 fn object(kind: Kind, name: &str, metadata: Value, rest: Value) -> Object {
@@ -178,7 +178,7 @@ fn what_users_name_does_not_add_up() {
     metrics.applied(&taken);
     assert_eq!(lines(&text(&metrics), "agent_sandbox_claim_creation_total").len(), 1);
     let mut namespace = object(Kind::Namespace, "ns", json!({}), json!({}));
-    namespace.key = paddock_core::kind::Key::new(Kind::Namespace, "", "ns");
+    namespace.key = paddock_api::kind::Key::new(Kind::Namespace, "", "ns");
     metrics.deleted(&namespace);
     let shown = text(&metrics);
     assert!(lines(&shown, "agent_sandbox_creation_latency_ms").is_empty(), "{shown}");

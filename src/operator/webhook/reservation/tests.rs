@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_api::kind::Kind;
 use paddock_core::admission::{Entry, Phase, Verb};
-use paddock_core::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::settings::Settings;
 use paddock_core::world::{Observed, World};

@@ -1,6 +1,6 @@
 //! The outcome and the load signal of each kind of response.
 
-use paddock_core::kind::{Key, Kind};
+use paddock_api::kind::{Key, Kind};
 use paddock_core::plan::Reason;
 use serde_json::json;
 

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use paddock_core::kind::{Key, Kind};
+use paddock_api::kind::{Key, Kind};
 use paddock_core::settings::Settings;
 use paddock_core::world::World;
 use serde_json::{Value, json};
