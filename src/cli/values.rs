@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use paddock_api::kind::ApiShapes;
 use paddock_core::model::{Quantity, parse_go_duration};
+use paddock_core::settings::ManagedFieldsAtClaim;
 
 /// `-flag` becomes `--flag`, as Go's flag package reads both alike. Values and everything behind `--` stay.
 pub(crate) fn go_style(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -24,6 +25,15 @@ pub(crate) fn go_style(args: impl IntoIterator<Item = OsString>) -> Vec<OsString
             }
         })
         .collect()
+}
+
+/// `clear` or `keep`.
+pub(crate) fn parse_managed_fields(value: &str) -> Result<ManagedFieldsAtClaim, String> {
+    match value {
+        "clear" => Ok(ManagedFieldsAtClaim::Clear),
+        "keep" => Ok(ManagedFieldsAtClaim::Keep),
+        _ => Err(format!("{value:?} is unknown: expected clear or keep")),
+    }
 }
 
 /// An API shape, or both.

@@ -55,6 +55,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         workspace_size: sandboxes.workspace_size,
         exec_hold: sandboxes.exec_hold,
         reserve_for: sandboxes.warm_reservation_ttl,
+        managed_fields_at_claim: sandboxes.managed_fields_at_claim,
         label_domains: sandboxes.claim_label_domain,
         isolated_handlers: sandboxes.isolated_handler,
         seed,

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use paddock_api::kind::ApiShapes;
+use paddock_core::settings::ManagedFieldsAtClaim;
 use paddock_kube::listen::ListenAddress;
 
-use crate::values::{parse_bool, parse_duration, parse_positive_duration, parse_quantity, parse_shapes};
+use crate::values::{
+    parse_bool, parse_duration, parse_managed_fields, parse_positive_duration, parse_quantity, parse_shapes,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
@@ -112,6 +115,11 @@ pub(super) struct SandboxArgs {
     /// How long a warm sandbox stays reserved for a claim that was admitted but is not stored yet. 0 disables reservations.
     #[arg(long, alias = "claim-promise", value_name = "DURATION", env = "PADDOCK_WARM_RESERVATION_TTL", value_parser = parse_duration, default_value = "2s")]
     pub(super) warm_reservation_ttl: Duration,
+    /// Whether a claim's take of a warm sandbox clears the sandbox's managedFields, if Paddock is its only manager, or
+    /// keeps them. Clearing saves the API server a third of the write. Later updates are then not recorded until somebody
+    /// uses server-side apply.
+    #[arg(long, value_name = "clear|keep", env = "PADDOCK_MANAGED_FIELDS_AT_CLAIM", value_parser = parse_managed_fields, default_value = "clear")]
+    pub(super) managed_fields_at_claim: ManagedFieldsAtClaim,
     /// Domain whose labels a claim may add to its pod; may be repeated.
     #[arg(
         long,
@@ -307,6 +315,7 @@ mod tests {
             ("--workspace-size=big", "500Mi"),
             ("--exec-hold=1d", "1h30m"),
             ("--surface=other", "seed, upstream or both"),
+            ("--managed-fields-at-claim=drop", "clear or keep"),
             ("--leader-elect=perhaps", "true or false"),
             ("--metrics-bind-address=8080", ":PORT"),
             ("--webhook-url=http://x", "https://HOST:PORT"),
