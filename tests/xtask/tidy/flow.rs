@@ -1,7 +1,7 @@
 //! The one direction of the data flow: the watch reads, a reconcile decides from the World, and the writer writes. No
 //! decision asks the API server.
 //!
-//! The checks use the names of items and not of files, so that code can move.
+//! The checks use the names of items, and of files without their folder, so that code can move.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,23 +14,23 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 /// The crates of the operator's process that could communicate with the API server.
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
-/// The items that name a client of the API server, each with the reason. No other item has a client.
+/// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
 const CONNECTED: [(&str, &str); 15] = [
-    ("Watch", "the only reader"),
-    ("events", "lists and watches one kind, for the only reader"),
-    ("Writer", "the only writer of plans"),
-    ("EventQueue", "reports to users, beside the reconcile"),
-    ("client", "makes the clients"),
-    ("start_election", "passes one to the election"),
-    ("Election", "leases"),
-    ("Lease", "leases"),
-    ("CertManager", "the Secret of the webhook's certificate"),
-    ("Environment", "passes one on to the webhook"),
-    ("whoami", "asks for the operator's own name, once"),
-    ("WebhookConfigSync", "the webhook configurations"),
-    ("remove", "the webhook configurations"),
-    ("write", "notes the last activity: the one write that no plan has"),
-    ("note", "notes the last activity: the one write that no plan has"),
+    ("watcher::Watch", "the only reader"),
+    ("watch::events", "lists and watches one kind, for the only reader"),
+    ("writer::Writer", "the only writer of plans"),
+    ("events::EventQueue", "reports to users, beside the reconcile"),
+    ("client::client", "makes the clients"),
+    ("run::start_election", "passes one to the election"),
+    ("election::Election", "leases"),
+    ("lease::Lease", "leases"),
+    ("cert_manager::CertManager", "the Secret of the webhook's certificate"),
+    ("webhook::Environment", "passes one on to the webhook"),
+    ("webhook::whoami", "asks for the operator's own name, once"),
+    ("config_sync::WebhookConfigSync", "the webhook configurations"),
+    ("config_sync::remove", "the webhook configurations"),
+    ("activity::write", "notes the last activity: the one write that no plan has"),
+    ("activity::note", "notes the last activity: the one write that no plan has"),
 ];
 
 /// The types with which code can communicate with an API server: kube's clients, or connections of another kind.
@@ -80,12 +80,18 @@ fn clients(program: &Program, package: &str) -> BTreeMap<String, (String, String
             for path in external {
                 let is_in = |client: &str| path == client || path.starts_with(&format!("{client}::"));
                 if CLIENTS.iter().any(|client| is_in(client)) {
-                    found.insert(item_name(item), (module.file.clone(), path));
+                    found.insert(format!("{}::{}", stem(&module.file), item_name(item)), (module.file.clone(), path));
                 }
             }
         }
     }
     found
+}
+
+/// The name of a file without its folders and its extension.
+fn stem(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.strip_suffix(".rs").unwrap_or(name)
 }
 
 /// Imports that could hide a client behind another name.
@@ -152,7 +158,7 @@ fn reconciler(items: &[&syn::Item]) -> Result<Vec<String>> {
             match own {
                 Some((callee, method)) if seen.insert(callee) => pending.push((callee, method)),
                 Some(_) => {}
-                None if ["self.writer.act", "self.writer.execute", "spawn_blocking"].contains(&awaited.as_str()) => {}
+                None if ["self.writer.execute", "spawn_blocking"].contains(&awaited.as_str()) => {}
                 None => faults.push(format!("Reconciler::{name} awaits {awaited}")),
             }
         }

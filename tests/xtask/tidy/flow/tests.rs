@@ -39,7 +39,7 @@ const RECONCILE: &str = "
             let seen = Arc::new(self.world.see(key, now));
             let answers = self.ask(&seen).await;
             let plan = decide(&seen, &answers);
-            self.writer.act(&plan).await;
+            self.writer.execute(&plan).await;
         }
         async fn ask(&self, seen: &Seen) {
             let asked = tokio::task::spawn_blocking(move || judge(seen));
