@@ -103,6 +103,13 @@ pub const RECENT_EVENTS_CAPACITY: usize = 4096;
 /// and a plugin that fails on every question does not fill it.
 pub const PLUGIN_FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The interval at which the plugin directory is read. A new file takes effect within a second.
+pub const PLUGIN_DIRECTORY_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time for which a replaced component stays loaded. Decisions that began with it may still ask it, and no decision
+/// takes a minute.
+pub const REPLACED_PLUGIN_LIFETIME: Duration = Duration::from_secs(60);
+
 /// The number of reconciles that `/debug/seen` keeps.
 pub const TRACE_CAPACITY: usize = 512;
 

@@ -1,19 +1,17 @@
-//! The source of plugins: the built-ins, and a directory that the operator polls.
+//! The plugins: the built-ins, and those of a source such as the plugin directory.
 //!
 //! `NAME.wasm` in the directory takes over every hook that it exports, for every object, as soon as the operator finds
 //! it. `NAME.yaml` beside it can narrow that ([`plugin_config`]). If a component or a file is invalid, it is refused,
 //! the log and the status report the reason, and the previous version stays in force. If a file is removed, its hooks
 //! return to the built-ins.
-//!
-//! The directory is read once a second instead of being watched. Kubernetes changes the mount of a ConfigMap by
-//! renaming a symbolic link beside the files, and network file systems do not report changes from other machines. File
-//! notifications miss one or the other, and reading the metadata of some files costs nothing.
 
+mod blocking;
 mod client;
 pub mod directory;
 mod failures;
+mod loader;
 pub mod plugin_config;
-mod source;
+pub mod source;
 
 #[cfg(test)]
 mod tests;
@@ -21,17 +19,24 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use paddock_core::binding::Bindings;
 use paddock_plugin_host::{Host, LoadError, PluginReport};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use blocking::blocking;
 pub use client::{PluginClient, Policies};
 pub(crate) use client::{ask_all, metered};
 use failures::Failures;
-use source::Source;
-pub use source::{PluginStatus, PluginsConfig, check_name};
+use loader::Loader;
+pub use loader::{PluginStatus, check_name};
+pub use source::PluginSource;
+use source::{SourceContent, SourceError};
+
+use crate::limits;
 
 /// A function that reports the loaded plugins and their quarantines at a time.
 pub type Reports = Arc<dyn Fn(Timestamp) -> Vec<PluginReport> + Send + Sync>;
@@ -47,40 +52,59 @@ pub struct Plugins {
     pub reports: Reports,
 }
 
-/// Loads the built-ins and the plugins that are in the directory now. Then follows the changes of the directory.
+/// Loads the built-ins and the plugins that the source holds now. Then follows the changes of the source.
 ///
 /// # Errors
-/// If a built-in does not load. Faults of files in the directory are in the status and not in this error.
-pub async fn start(host: Arc<Host>, config: PluginsConfig, stop: CancellationToken) -> Result<Plugins, LoadError> {
-    let every = config.every;
-    let mut source = blocking({
+/// If a built-in does not load. Faults of the source and its files are in the status and not in this error.
+pub async fn start<S: PluginSource>(
+    host: Arc<Host>,
+    source: Option<S>,
+    stop: CancellationToken,
+) -> Result<Plugins, LoadError> {
+    let mut loader = blocking({
         let host = Arc::clone(&host);
-        move || {
-            let mut source = Source::new(host, config)?;
-            source.look(Instant::now());
-            Ok(source)
-        }
+        move || Loader::new(host)
     })
     .await?;
-    let (bindings, status) = (watch::Sender::new(source.bindings()), watch::Sender::new(source.status()));
+    let mut contents = source.map(|source| Box::pin(source.contents()));
+    if let Some(content) = next(&mut contents).await {
+        loader = apply(loader, content).await;
+    }
+    let (bindings, status) = (watch::Sender::new(loader.bindings()), watch::Sender::new(loader.status()));
     let reports: Reports = Arc::new({
         let host = Arc::clone(&host);
         move |now| host.plugins(now)
     });
     let policies = Policies { judge: judge(host), bindings: bindings.subscribe() };
     let plugins = Plugins { policies, status: status.subscribe(), reports };
-    tokio::spawn(async move {
-        while stop.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
-            source = blocking(move || {
-                source.look(Instant::now());
-                source
-            })
-            .await;
-            publish(&bindings, source.bindings());
-            publish(&status, source.status());
+    let follow = async move {
+        loop {
+            match timeout(limits::REPLACED_PLUGIN_LIFETIME, next(&mut contents)).await {
+                Ok(Some(content)) => loader = apply(loader, content).await,
+                // The source has ended. The senders live on, or the receivers would take this for the end.
+                Ok(None) => std::future::pending().await,
+                Err(_elapsed) => loader.unload_replaced(Instant::now()),
+            }
+            publish(&bindings, loader.bindings());
+            publish(&status, loader.status());
         }
-    });
+    };
+    tokio::spawn(async move { stop.run_until_cancelled(follow).await.unwrap_or(()) });
     Ok(plugins)
+}
+
+/// The next content of the source, if there is a source that has not ended.
+async fn next<S: Stream + Unpin>(contents: &mut Option<S>) -> Option<S::Item> {
+    contents.as_mut()?.next().await
+}
+
+/// Puts the content of the source in force.
+async fn apply(mut loader: Loader, content: Result<SourceContent, SourceError>) -> Loader {
+    blocking(move || {
+        loader.apply(content, Instant::now());
+        loader
+    })
+    .await
 }
 
 /// The client that reconciles and reviews use to ask plugins. It logs the failures of all plugins.
@@ -107,18 +131,6 @@ fn publish<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
         *current = value;
         new
     });
-}
-
-/// Runs work on a blocking thread. Compiling a component uses the processor for milliseconds to seconds.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down, and this task ends with it.
-            Err(_) => std::future::pending().await,
-        },
-    }
 }
 
 /// The bindings of the built-ins alone, for programs without a plugin directory.

@@ -18,7 +18,8 @@ use crate::config::{Config, Leadership, OWN_LEASE, WebhookSetup};
 use crate::endpoints::{Debug, Readiness, Scrape, debug};
 use crate::limiter::WriteLimiter;
 use crate::metrics::{Metrics, MetricsError};
-use crate::plugins::{Plugins, PluginsConfig, metered};
+use crate::plugins::directory::DirectorySource;
+use crate::plugins::{Plugins, metered};
 use crate::queue::{Queue, Trigger};
 use crate::reconcile::{Reconciler, Traces};
 use crate::sync::UnsyncedKinds;
@@ -26,7 +27,7 @@ use crate::watch::{Watch, resync};
 use crate::webhook::{ClientConfig, Environment, Reviews, WebhookConfig};
 use crate::world::SharedWorld;
 use crate::write::{Writer, events};
-use crate::{endpoints, plugins, webhook};
+use crate::{endpoints, limits, plugins, webhook};
 use paddock_kube::client::client;
 use paddock_kube::leader::{Candidate, Election, Fence};
 
@@ -144,8 +145,10 @@ pub async fn run(config: Config, kube: kube::Config, shutdown: impl Future<Outpu
 pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error> {
     let stop_plugins = CancellationToken::new();
     let host = Arc::new(Host::new(HostConfig::default())?);
-    let sources = PluginsConfig::new(config.plugin_dir.clone());
-    let plugins = plugins::start(host, sources, stop_plugins.clone()).await?;
+    let largest = host.config().component_bytes as u64;
+    let directory = |dir| DirectorySource::new(dir, limits::PLUGIN_DIRECTORY_POLL_INTERVAL, largest);
+    let source = config.plugin_dir.clone().map(directory);
+    let plugins = plugins::start(host, source, stop_plugins.clone()).await?;
     let end_with_us = stop_plugins.drop_guard();
     start_with(config, kube, plugins, end_with_us).await
 }

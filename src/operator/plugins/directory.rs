@@ -1,46 +1,26 @@
-//! Reads the plugin directory: the files that exist, and the bytes of those that changed.
+//! The plugin directory: the files that exist, and the bytes of those that changed.
+//!
+//! The directory is read once a second instead of being watched. Kubernetes changes the mount of a ConfigMap by
+//! renaming a symbolic link beside the files, and network file systems do not report changes from other machines. File
+//! notifications miss one or the other, and reading the metadata of some files costs nothing.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::{Stream, stream};
 use sha2::{Digest, Sha256};
+use tokio::time::sleep;
+
+use super::blocking::blocking;
+use super::source::{Content, File, IgnoredFile, PluginSource, SourceContent, SourceError};
 
 /// The age below which a file is read again next time. A file that was changed a moment ago may change once more
 /// without new times, because the coarse clocks of file systems tick every two seconds.
 const YOUNG: Duration = Duration::from_secs(2);
-
-/// The two files of one plugin. At least one of them exists.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PluginFiles {
-    /// The component, `NAME.wasm`.
-    pub component: Option<File>,
-    /// The configuration, `NAME.yaml`.
-    pub config: Option<File>,
-}
-
-/// A file, with its content from the last read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
-    /// The path of the file.
-    pub path: PathBuf,
-    /// The content, or the reason why it could not be read.
-    pub content: Result<Content, String>,
-    stamp: Stamp,
-}
-
-/// The content of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
-    /// The bytes. They are shared, because each read of the directory copies the unchanged entries.
-    pub bytes: Arc<[u8]>,
-    /// The SHA-256 digest of the bytes.
-    pub sum: [u8; 32],
-}
 
 /// The metadata that shows a change of a file without reading it. Symbolic links are followed. Behind the link of a
 /// ConfigMap is another file with another inode after each change.
@@ -55,6 +35,9 @@ struct Stamp {
 }
 
 impl Stamp {
+    /// The stamp of a file without metadata. It never matches, so that the file is tried again.
+    const UNREADABLE: Stamp = Stamp { device: 0, inode: 0, size: 0, modified: (0, 0), changed: (0, 0), settled: false };
+
     fn of(metadata: &Metadata, now: SystemTime) -> Self {
         let age = metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
         Self {
@@ -74,70 +57,100 @@ impl Stamp {
     }
 }
 
-/// The result of one read of the directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// The files of each plugin, by the plugin's name.
-    pub plugins: BTreeMap<String, PluginFiles>,
-    /// Files with an extension that suggests a configuration file (`.yml`, `.json`) but is not read.
-    pub misnamed: Vec<PathBuf>,
+/// The plugin directory.
+pub struct DirectorySource {
+    dir: PathBuf,
+    interval: Duration,
+    largest: u64,
+    /// The files as they were read last.
+    known: HashMap<PathBuf, (Stamp, File)>,
 }
 
-/// Reads the directory. Files that did not change since `before` are not read again. Files with more than `largest`
-/// bytes are not read.
-///
-/// # Errors
-/// If the directory cannot be listed. The message contains the path.
-pub fn look(dir: &Path, before: &Listing, largest: u64) -> Result<Listing, String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
-    let mut listing = Listing::default();
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        // The internal files of editors and of ConfigMap mounts begin with a dot.
-        if name.starts_with('.') {
-            continue;
-        }
-        match name.rsplit_once('.') {
-            Some((name, "wasm")) => {
-                let known = before.plugins.get(name).and_then(|files| files.component.as_ref());
-                let file = read(&path, known, largest);
-                listing.plugins.entry(name.to_owned()).or_default().component = file;
-            }
-            Some((name, "yaml")) => {
-                let known = before.plugins.get(name).and_then(|files| files.config.as_ref());
-                let file = read(&path, known, largest);
-                listing.plugins.entry(name.to_owned()).or_default().config = file;
-            }
-            Some((_, "yml" | "json")) => listing.misnamed.push(path),
-            Some(_) | None => {}
-        }
+impl DirectorySource {
+    /// The directory `dir`, read once an `interval`. Files with more than `largest` bytes are not read.
+    #[must_use]
+    pub fn new(dir: PathBuf, interval: Duration, largest: u64) -> Self {
+        Self { dir, interval, largest, known: HashMap::new() }
     }
-    listing.plugins.retain(|_, files| *files != PluginFiles::default());
-    listing.misnamed.sort();
-    Ok(listing)
+
+    /// Reads the directory. Files that did not change since the last call are not read again.
+    ///
+    /// # Errors
+    /// If the directory cannot be listed. The message contains the path.
+    pub fn read(&mut self) -> Result<SourceContent, SourceError> {
+        let location = self.dir.display().to_string();
+        let failed =
+            |error: std::io::Error| SourceError { message: format!("{location}: {error}"), location: location.clone() };
+        let mut content = SourceContent::default();
+        let mut known = HashMap::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            // The internal files of editors and of ConfigMap mounts begin with a dot.
+            if file_name.starts_with('.') {
+                continue;
+            }
+            let Some((name, extension)) = file_name.rsplit_once('.') else { continue };
+            match extension {
+                "wasm" | "yaml" => {
+                    let Some((stamp, file)) = read(&path, self.known.get(&path), self.largest) else { continue };
+                    known.insert(path.clone(), (stamp, file.clone()));
+                    let files = content.plugins.entry(name.to_owned()).or_default();
+                    if extension == "wasm" {
+                        files.component = Some(file);
+                    } else {
+                        files.config = Some(file);
+                    }
+                }
+                "yml" | "json" => content.ignored.push(IgnoredFile {
+                    name: file_name.to_owned(),
+                    location: path.display().to_string(),
+                    reason: "not read: the file beside a component is called NAME.yaml",
+                }),
+                _ => {}
+            }
+        }
+        self.known = known;
+        content.ignored.sort_by(|a, b| a.location.cmp(&b.location));
+        Ok(content)
+    }
+}
+
+impl PluginSource for DirectorySource {
+    fn contents(self) -> impl Stream<Item = Result<SourceContent, SourceError>> + Send + 'static {
+        stream::unfold((self, true), |(mut source, is_first)| async move {
+            if !is_first {
+                sleep(source.interval).await;
+            }
+            let (source, content) = blocking(move || {
+                let content = source.read();
+                (source, content)
+            })
+            .await;
+            Some((content, (source, false)))
+        })
+    }
 }
 
 /// Reads a file. `None` if it does not exist any more, or is not a regular file.
-fn read(path: &Path, known: Option<&File>, largest: u64) -> Option<File> {
+fn read(path: &Path, known: Option<&(Stamp, File)>, largest: u64) -> Option<(Stamp, File)> {
+    let file = |content| File { location: path.display().to_string(), content };
     let now = SystemTime::now();
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => metadata,
         Ok(_) => return None,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        Err(error) => return Some(unreadable(path, &error.to_string())),
+        Err(error) => return Some((Stamp::UNREADABLE, file(Err(error.to_string())))),
     };
     let stamp = Stamp::of(&metadata, now);
-    if let Some(known) = known.filter(|known| known.stamp.still_holds(&stamp)) {
-        return Some(known.clone());
+    if let Some((_, known)) = known.filter(|(before, _)| before.still_holds(&stamp)) {
+        return Some((stamp, known.clone()));
     }
     if stamp.size > largest {
-        let why = format!("{} bytes, at most {largest} are read", stamp.size);
-        return Some(File { path: path.to_owned(), content: Err(why), stamp });
+        return Some((stamp, file(Err(format!("{} bytes, at most {largest} are read", stamp.size)))));
     }
     let content = bytes(path, largest).map_err(|error| error.to_string());
-    let content = content.map(|bytes| Content { sum: Sha256::digest(&bytes).into(), bytes: bytes.into() });
-    Some(File { path: path.to_owned(), content, stamp })
+    Some((stamp, file(content.map(|bytes| Content { sum: Sha256::digest(&bytes).into(), bytes: bytes.into() }))))
 }
 
 fn bytes(path: &Path, largest: u64) -> std::io::Result<Vec<u8>> {
@@ -145,9 +158,4 @@ fn bytes(path: &Path, largest: u64) -> std::io::Result<Vec<u8>> {
     // The file may grow while it is read.
     std::fs::File::open(path)?.take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn unreadable(path: &Path, why: &str) -> File {
-    let stamp = Stamp { device: 0, inode: 0, size: 0, modified: (0, 0), changed: (0, 0), settled: false };
-    File { path: path.to_owned(), content: Err(why.to_owned()), stamp }
 }

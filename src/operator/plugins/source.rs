@@ -1,300 +1,73 @@
-//! Turns the content of the directory into plugins and bindings. A working plugin stays in force until a better version
-//! loads.
+//! The interface of a source of plugins: what it holds at a time, as bytes, configuration and faults.
+//!
+//! The plugin directory is the first source ([`super::directory`]). A ConfigMap or a registry is another implementation
+//! of [`PluginSource`], and the code that loads plugins stays the same.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use paddock_core::binding::{Binding, Bindings};
-use paddock_core::question::{Hook, PluginRef};
-use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin};
-use serde::Serialize;
+use futures::Stream;
 
-use super::directory::{self, Listing, PluginFiles};
-use super::plugin_config::PluginConfig;
-
-/// The directory of plugins, and the intervals.
-#[derive(Clone, Debug)]
-pub struct PluginsConfig {
-    /// The directory. If absent, there are only the built-ins.
-    pub dir: Option<PathBuf>,
-    /// The time between two reads of the directory.
-    pub every: Duration,
-    /// The time for which a replaced component stays loaded, because running decisions may still ask it.
-    pub keep_replaced: Duration,
+/// A place that components and their configuration come from.
+pub trait PluginSource: Send + 'static {
+    /// Everything that the source holds: first what it holds now, then again whenever that may have changed. An item
+    /// replaces the item before it. An error says nothing about the plugins, so those in force stay.
+    fn contents(self) -> impl Stream<Item = Result<SourceContent, SourceError>> + Send + 'static;
 }
 
-impl PluginsConfig {
-    /// The configuration for this directory with the usual times. A new file takes effect within a second, and no
-    /// decision takes a minute.
-    #[must_use]
-    pub fn new(dir: Option<PathBuf>) -> Self {
-        Self { dir, every: Duration::from_secs(1), keep_replaced: Duration::from_secs(60) }
-    }
+/// The content of a source at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceContent {
+    /// The files of each plugin, by the plugin's name.
+    pub plugins: BTreeMap<String, PluginFiles>,
+    /// Files that the source does not use, although their author probably wants it to.
+    pub ignored: Vec<IgnoredFile>,
 }
 
-/// The state of one plugin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PluginStatus {
-    /// The name of the plugin.
+/// The two files of one plugin. At least one of them exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PluginFiles {
+    /// The component, `NAME.wasm`.
+    pub component: Option<File>,
+    /// The configuration, `NAME.yaml`.
+    pub config: Option<File>,
+}
+
+/// A file of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where the file is, for people.
+    pub location: String,
+    /// The content, or the reason why it could not be read.
+    pub content: Result<Content, String>,
+}
+
+/// The content of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The bytes. They are shared, because a source repeats the unchanged files.
+    pub bytes: Arc<[u8]>,
+    /// The SHA-256 digest of the bytes.
+    pub sum: [u8; 32],
+}
+
+/// A file that is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgnoredFile {
+    /// The name of the file.
     pub name: String,
-    /// The file of the component. `None` for a built-in.
-    pub path: Option<PathBuf>,
-    /// The digest of the component in force. `None` if no version of this plugin works.
-    pub digest: Option<String>,
-    /// The version of `paddock:policy` that the component in force implements.
-    pub wit_version: Option<String>,
-    /// The hooks that the plugin is bound to.
-    pub hooks: Vec<Hook>,
-    /// The fault of the current file. If there is a digest, an older version is in force.
-    pub error: Option<String>,
+    /// Where the file is, for people.
+    pub location: String,
+    /// The reason, for people.
+    pub reason: &'static str,
 }
 
-/// The plugins of the directory, followed by the built-ins.
-pub(super) struct Source {
-    host: Arc<Host>,
-    config: PluginsConfig,
-    built_ins: Vec<Binding>,
-    listing: Listing,
-    /// The reason why the directory could not be listed.
-    unlisted: Option<String>,
-    plugins: BTreeMap<String, Entry>,
-    /// Replaced plugins that are still loaded, each with the time of its replacement.
-    replaced: Vec<(PluginRef, Instant)>,
-}
-
-/// The state of one plugin name in the directory.
-#[derive(Default)]
-struct Entry {
-    path: Option<PathBuf>,
-    /// The digests of the files that were tried last, so that the same files are not tried again.
-    tried: Option<Sums>,
-    active: Option<Active>,
-    error: Option<String>,
-}
-
-type Sums = (Option<[u8; 32]>, Option<[u8; 32]>);
-
-/// The version of a plugin that is in force.
-struct Active {
-    plugin: Plugin,
-    bindings: Vec<Binding>,
-}
-
-impl Source {
-    pub(super) fn new(host: Arc<Host>, config: PluginsConfig) -> Result<Self, LoadError> {
-        let built_ins = host.load_built_ins()?;
-        Ok(Self {
-            host,
-            config,
-            built_ins,
-            listing: Listing::default(),
-            unlisted: None,
-            plugins: BTreeMap::new(),
-            replaced: vec![],
-        })
-    }
-
-    /// The bindings in force.
-    pub(super) fn bindings(&self) -> Bindings {
-        let dropped_in = self.plugins.values().filter_map(|entry| entry.active.as_ref());
-        Bindings::new(dropped_in.flat_map(|active| &active.bindings).chain(&self.built_ins).cloned().collect())
-    }
-
-    /// The state of every plugin: first the built-ins, then the files by name, then faults of the directory itself.
-    pub(super) fn status(&self) -> Vec<PluginStatus> {
-        let built_ins = self.built_ins.iter().map(|binding| PluginStatus {
-            name: binding.plugin.name.clone(),
-            path: None,
-            digest: Some(binding.plugin.digest.clone()),
-            wit_version: Some(paddock_plugin_host::MAX_VERSION.to_owned()),
-            hooks: vec![binding.hook],
-            error: None,
-        });
-        let files = self.plugins.iter().map(|(name, entry)| {
-            let active = entry.active.as_ref();
-            PluginStatus {
-                name: name.clone(),
-                path: entry.path.clone(),
-                digest: active.map(|active| active.plugin.plugin.digest.clone()),
-                wit_version: active.map(|active| active.plugin.wit_version.clone()),
-                hooks: active.map(|active| active.bindings.iter().map(|b| b.hook).collect()).unwrap_or_default(),
-                error: entry.error.clone(),
-            }
-        });
-        let wrong = |name: String, path: Option<PathBuf>, error: &str| PluginStatus {
-            name,
-            path,
-            digest: None,
-            wit_version: None,
-            hooks: vec![],
-            error: Some(error.to_owned()),
-        };
-        let misnamed = self.listing.misnamed.iter().map(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            wrong(name, Some(path.clone()), "not read: the file beside a component is called NAME.yaml")
-        });
-        let dir = self.unlisted.iter().map(|error| wrong(String::new(), self.config.dir.clone(), error));
-        built_ins.chain(files).chain(misnamed).chain(dir).collect()
-    }
-
-    /// Reads the directory, and puts valid changes in force.
-    pub(super) fn look(&mut self, now: Instant) {
-        let Some(dir) = self.config.dir.clone() else { return };
-        match directory::look(&dir, &self.listing, self.host.config().component_bytes as u64) {
-            Err(error) => {
-                // If the directory cannot be listed, nothing is known about its files, so the plugins stay in force.
-                if self.unlisted.as_ref() != Some(&error) {
-                    tracing::error!(%error, "the plugin directory cannot be read; plugins stay as they are");
-                }
-                self.unlisted = Some(error);
-            }
-            Ok(listing) => {
-                self.unlisted = None;
-                for path in listing.misnamed.iter().filter(|path| !self.listing.misnamed.contains(path)) {
-                    tracing::warn!(path = %path.display(), "not read: the file beside a component is called NAME.yaml");
-                }
-                let gone: Vec<String> =
-                    self.plugins.keys().filter(|name| !listing.plugins.contains_key(*name)).cloned().collect();
-                gone.iter().for_each(|name| self.remove(name, now));
-                listing.plugins.iter().for_each(|(name, files)| self.update(name, files, now));
-                self.listing = listing;
-            }
-        }
-        self.unload_replaced(now);
-    }
-
-    fn remove(&mut self, name: &str, now: Instant) {
-        let Some(entry) = self.plugins.remove(name) else { return };
-        if let Some(active) = entry.active {
-            tracing::info!(plugin = name, "plugin removed; its hooks go back to what is behind it");
-            self.replaced.push((active.plugin.plugin, now));
-        }
-    }
-
-    fn update(&mut self, name: &str, files: &PluginFiles, now: Instant) {
-        let sum = |file: &Option<directory::File>| file.as_ref().and_then(|file| Some(file.content.as_ref().ok()?.sum));
-        let sums = (sum(&files.component), sum(&files.config));
-        let entry = self.plugins.entry(name.to_owned()).or_default();
-        let first = files.component.as_ref().or(files.config.as_ref());
-        entry.path = first.map(|file| file.path.clone());
-        // Files that cannot be read have no digest. They are tried again at every read.
-        let readable = [&files.component, &files.config].into_iter().flatten().all(|file| file.content.is_ok());
-        if readable && entry.tried == Some(sums) {
-            return;
-        }
-        let loaded = load(&self.host, name, files);
-        let Some(entry) = self.plugins.get_mut(name) else { return };
-        entry.tried = Some(sums);
-        match loaded {
-            Ok(active) => {
-                let digest = &active.plugin.plugin.digest;
-                let hooks: Vec<_> = active.bindings.iter().map(|binding| binding.hook.as_str()).collect();
-                tracing::info!(plugin = name, %digest, ?hooks, "plugin in force");
-                entry.error = None;
-                let former = entry.active.replace(active);
-                let same =
-                    |former: &Active| entry.active.as_ref().is_some_and(|a| a.plugin.plugin == former.plugin.plugin);
-                if let Some(former) = former.filter(|former| !same(former)) {
-                    self.replaced.push((former.plugin.plugin, now));
-                }
-            }
-            Err(error) => {
-                if entry.error.as_ref() != Some(&error) {
-                    let stays = if entry.active.is_some() { "the former one goes on" } else { "nothing is bound" };
-                    tracing::error!(plugin = name, %error, "plugin refused; {stays}");
-                }
-                entry.error = Some(error);
-                // Without a component no version of this plugin may stay in force.
-                if files.component.is_none()
-                    && let Some(former) = entry.active.take()
-                {
-                    self.replaced.push((former.plugin.plugin, now));
-                }
-            }
-        }
-    }
-
-    /// Unloads plugins some time after their replacement. Decisions that began with them may still ask them until then.
-    fn unload_replaced(&mut self, now: Instant) {
-        let keep = self.config.keep_replaced;
-        let active = |plugin: &PluginRef| {
-            let mut loaded = self.plugins.values().filter_map(|entry| entry.active.as_ref());
-            loaded.any(|active| active.plugin.plugin == *plugin)
-        };
-        let (due, rest): (Vec<_>, Vec<_>) =
-            self.replaced.drain(..).partition(|(_, since)| now.saturating_duration_since(*since) >= keep);
-        due.iter().filter(|(plugin, _)| !active(plugin)).for_each(|(plugin, _)| self.host.unload(plugin));
-        self.replaced = rest;
-    }
-}
-
-/// Loads, checks and binds the files of one plugin. A failure changes nothing for other plugins.
-fn load(host: &Host, name: &str, files: &PluginFiles) -> Result<Active, String> {
-    check_name(name).map_err(|error| format!("{name}.wasm: {error}"))?;
-    let config = match &files.config {
-        None => PluginConfig::absent(host.config().limits),
-        Some(file) => {
-            let content = file.content.as_ref().map_err(|error| format!("{name}.yaml: {error}"))?;
-            let text = std::str::from_utf8(&content.bytes).map_err(|error| format!("{name}.yaml: {error}"))?;
-            PluginConfig::parse(text, host.config().limits).map_err(|error| format!("{name}.yaml: {error}"))?
-        }
-    };
-    let Some(component) = &files.component else {
-        return Err(format!("{name}.yaml: there is no {name}.wasm beside it"));
-    };
-    let content = component.content.as_ref().map_err(|error| format!("{name}.wasm: {error}"))?;
-    let source = paddock_plugin_host::Source { name, component: &content.bytes, limits: Some(config.limits) };
-    let candidate = host.prepare(source).map_err(|error| format!("{name}.wasm: {error}"))?;
-    let bindings = bind(host, name, &candidate, config)?;
-    Ok(Active { plugin: host.admit(candidate), bindings })
-}
-
-/// Binds the requested hooks, after the plugin has accepted its settings for each of them.
-fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) -> Result<Vec<Binding>, String> {
-    let PluginConfig { hooks, namespaces, objects, kinds, settings, failure_policy, order, limits: _ } = config;
-    let plugin = candidate.plugin();
-    let hooks = hooks.unwrap_or_else(|| plugin.hooks.clone());
-    let exported = |hook: &Hook| plugin.hooks.contains(hook);
-    if let Some((index, hook)) = hooks.iter().enumerate().find(|(_, hook)| !exported(hook)) {
-        let has: Vec<_> = plugin.hooks.iter().map(|hook| hook.as_str()).collect();
-        let (hook, has) = (hook.as_str(), has.join(", "));
-        return Err(format!("{name}.yaml: hooks[{index}]: {name}.wasm does not export {hook}; it exports {has}"));
-    }
-    let bind = |hook: Hook| {
-        host.check_settings(candidate, hook, &settings)
-            .map_err(|failure| format!("{name}.yaml: settings: {}", failure.message))?;
-        Ok(Binding {
-            name: format!("{name}/{}", hook.as_str()),
-            hook,
-            plugin: plugin.plugin.clone(),
-            order,
-            namespaces: namespaces.clone(),
-            objects: objects.clone(),
-            kinds: if hook == Hook::Admission { kinds.clone() } else { vec![] },
-            settings: settings.clone(),
-            failure_policy,
-            built_in: false,
-        })
-    };
-    hooks.into_iter().map(bind).collect()
-}
-
-/// Checks the name of a component. Plugin names appear in metrics, Events and the status, together with those of the
-/// built-ins.
-///
-/// # Errors
-/// The rule that the name breaks.
-pub fn check_name(name: &str) -> Result<(), String> {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
-        let rule = "the name must be of at most 63 lower-case letters, digits and dashes: it becomes the plugin's name";
-        return Err(rule.to_owned());
-    }
-    if BUILT_INS.iter().any(|built_in| built_in.name == name) {
-        return Err("this is the name of a built-in plugin: choose another".to_owned());
-    }
-    Ok(())
+/// A source that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// Where the source is, for people.
+    pub location: String,
+    /// The reason, which names the location.
+    pub message: String,
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::{Stream, stream};
 use jiff::Timestamp;
 use paddock_core::binding::{Binding, FailurePolicy};
 use paddock_core::question::{Answer, FailureKind, Hook, PluginRequest, PoolSizeQuestion, Question};
@@ -13,16 +14,18 @@ use paddock_plugin_host::{Host, HostConfig};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::source::Source;
-use super::{PluginStatus, PluginsConfig, start};
-
-const KEEP: Duration = Duration::from_secs(60);
+use super::directory::DirectorySource;
+use super::loader::Loader;
+use super::source::{Content, File, PluginFiles, PluginSource, SourceContent, SourceError};
+use super::{PluginStatus, start};
+use crate::limits::REPLACED_PLUGIN_LIFETIME as KEEP;
 
 /// A host, a directory, and the plugins from it.
 struct World {
     host: Arc<Host>,
     dir: TempDir,
-    source: Source,
+    source: DirectorySource,
+    loader: Loader,
     now: Instant,
 }
 
@@ -30,9 +33,10 @@ impl World {
     fn new() -> Self {
         let host = Arc::new(Host::new(HostConfig::default()).unwrap());
         let dir = TempDir::new().unwrap();
-        let config = PluginsConfig::new(Some(dir.path().to_owned()));
-        let source = Source::new(Arc::clone(&host), config).unwrap();
-        Self { host, dir, source, now: Instant::now() }
+        let largest = host.config().component_bytes as u64;
+        let source = DirectorySource::new(dir.path().to_owned(), Duration::from_secs(1), largest);
+        let loader = Loader::new(Arc::clone(&host)).unwrap();
+        Self { host, dir, source, loader, now: Instant::now() }
     }
 
     fn write(&mut self, name: &str, content: impl AsRef<[u8]>) -> &mut Self {
@@ -47,17 +51,17 @@ impl World {
 
     fn look(&mut self) -> &mut Self {
         self.now += Duration::from_secs(1);
-        self.source.look(self.now);
+        self.loader.apply(self.source.read(), self.now);
         self
     }
 
     /// The names of the bindings of a hook, in the order of asking.
     fn bound(&self, hook: Hook) -> Vec<String> {
-        self.source.bindings().iter().filter(|b| b.hook == hook).map(|b| b.name.clone()).collect()
+        self.loader.bindings().iter().filter(|b| b.hook == hook).map(|b| b.name.clone()).collect()
     }
 
     fn first(&self, hook: Hook) -> Binding {
-        self.source.bindings().iter().find(|b| b.hook == hook).unwrap().clone()
+        self.loader.bindings().iter().find(|b| b.hook == hook).unwrap().clone()
     }
 
     /// The size that the first plugin of the hook `pool-size` returns.
@@ -69,7 +73,7 @@ impl World {
     }
 
     fn status(&self, name: &str) -> PluginStatus {
-        self.source.status().into_iter().find(|status| status.name == name).unwrap()
+        self.loader.status().into_iter().find(|status| status.name == name).unwrap()
     }
 
     fn error(&self, name: &str) -> String {
@@ -110,7 +114,7 @@ fn without_files_the_built_ins_are_bound() {
         assert_eq!(world.bound(hook).len(), 1, "{}", hook.as_str());
         assert!(world.first(hook).built_in);
     }
-    assert_eq!(world.source.status().iter().filter(|status| status.path.is_none()).count(), 4);
+    assert_eq!(world.loader.status().iter().filter(|status| status.path.is_none()).count(), 4);
 }
 
 #[test]
@@ -223,7 +227,7 @@ fn a_config_map_that_is_swapped_is_seen() {
     version(&world, "..2026_09_02", 4);
     swap(&world, "..2026_09_02");
     assert_eq!(world.look().size(), 4);
-    assert_eq!(world.source.status().iter().filter(|status| status.error.is_some()).count(), 0);
+    assert_eq!(world.loader.status().iter().filter(|status| status.error.is_some()).count(), 0);
 }
 
 #[test]
@@ -232,7 +236,7 @@ fn what_cannot_be_a_plugin_is_named() {
     world.write("idle-timeout.wasm", POOL_FIXED).write("Big.wasm", POOL_FIXED).write("lonely.yaml", "order: 1");
     world.write("other.yml", "order: 1").write("README", "hello").write(".hidden.wasm", "x").look();
     assert!(world.error("idle-timeout").is_empty(), "the built-in's own status");
-    let errors: Vec<_> = world.source.status().into_iter().filter_map(|status| status.error).collect();
+    let errors: Vec<_> = world.loader.status().into_iter().filter_map(|status| status.error).collect();
     assert_eq!(
         errors,
         [
@@ -242,7 +246,7 @@ fn what_cannot_be_a_plugin_is_named() {
             "not read: the file beside a component is called NAME.yaml",
         ]
     );
-    assert_eq!(world.source.bindings().iter().filter(|binding| !binding.built_in).count(), 0);
+    assert_eq!(world.loader.bindings().iter().filter(|binding| !binding.built_in).count(), 0);
 }
 
 #[test]
@@ -257,7 +261,7 @@ fn a_directory_that_cannot_be_listed_changes_nothing() {
     fs::rename(&away, &dir).unwrap();
     world.remove("fixed.wasm").look();
     assert!(world.first(Hook::PoolSize).built_in);
-    assert_eq!(world.source.status().iter().filter(|status| status.error.is_some()).count(), 0);
+    assert_eq!(world.loader.status().iter().filter(|status| status.error.is_some()).count(), 0);
 }
 
 #[test]
@@ -286,11 +290,10 @@ fn a_component_that_comes_back_in_time_is_not_unloaded() {
 #[tokio::test]
 async fn receivers_hear_of_changes_and_of_nothing_else() {
     let world = World::new();
-    let config =
-        PluginsConfig { every: Duration::from_millis(20), ..PluginsConfig::new(Some(world.dir.path().into())) };
+    let source = DirectorySource::new(world.dir.path().to_owned(), Duration::from_millis(20), u64::MAX);
     let stop = CancellationToken::new();
     fs::write(world.dir.path().join("fixed.wasm"), POOL_FIXED).unwrap();
-    let plugins = start(Arc::clone(&world.host), config, stop.clone()).await.unwrap();
+    let plugins = start(Arc::clone(&world.host), Some(source), stop.clone()).await.unwrap();
     let mut bindings = plugins.policies.bindings.clone();
     let first = |bindings: &tokio::sync::watch::Receiver<paddock_core::binding::Bindings>| {
         bindings.borrow().iter().find(|b| b.hook == Hook::PoolSize).unwrap().clone()
@@ -308,4 +311,28 @@ async fn receivers_hear_of_changes_and_of_nothing_else() {
     stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(60), bindings.changed()).await.unwrap();
     assert!(ended.is_err(), "the task ends with the token");
+}
+
+/// A source that is no directory.
+struct Bundle(Vec<SourceContent>);
+
+impl PluginSource for Bundle {
+    fn contents(self) -> impl Stream<Item = Result<SourceContent, SourceError>> + Send + 'static {
+        stream::iter(self.0.into_iter().map(Ok))
+    }
+}
+
+#[tokio::test]
+async fn another_source_replaces_the_directory() {
+    let host = Arc::new(Host::new(HostConfig::default()).unwrap());
+    let content = Content { bytes: POOL_FIXED.into(), sum: [1; 32] };
+    let file = File { location: "configmap agents/plugins".to_owned(), content: Ok(content) };
+    let files = PluginFiles { component: Some(file), config: None };
+    let plugins = [("fixed".to_owned(), files)].into();
+    let bundle = Bundle(vec![SourceContent { plugins, ignored: vec![] }]);
+    let started = start(host, Some(bundle), CancellationToken::new()).await.unwrap();
+    let bound = started.policies.bindings.borrow().iter().find(|b| b.hook == Hook::PoolSize).unwrap().clone();
+    assert_eq!(bound.name, "fixed/pool-size");
+    let paths: Vec<_> = started.status.borrow().iter().filter_map(|status| status.path.clone()).collect();
+    assert_eq!(paths, ["configmap agents/plugins"]);
 }
