@@ -45,7 +45,7 @@ impl Binding {
 }
 
 /// What happens when a plugin does not answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 pub enum FailurePolicy {
     /// The hooks `admission` and `runtime-class` deny. The hooks `idle` and `pool-size` fall back to the built-in.
     Fail,
@@ -60,11 +60,7 @@ impl FailurePolicy {
     /// The word in files and messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            FailurePolicy::Fail => "Fail",
-            FailurePolicy::Ignore => "Ignore",
-            FailurePolicy::Fallback => "Fallback",
-        }
+        self.into()
     }
 }
 

@@ -167,7 +167,8 @@ impl Action {
 }
 
 /// The result of an operation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Outcome {
     /// The API server stored the write. The object is the one in the reply. A delete has this result if the object
     /// still exists and is terminating.
@@ -195,15 +196,7 @@ impl Outcome {
     /// The word in metrics and logs.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
-        match self {
-            Outcome::Stored(_) => "stored",
-            Outcome::Gone => "gone",
-            Outcome::Conflict => "conflict",
-            Outcome::Exists => "exists",
-            Outcome::Rejected { .. } => "rejected",
-            Outcome::Busy => "busy",
-            Outcome::Unknown => "unknown",
-        }
+        self.into()
     }
 }
 
@@ -230,7 +223,7 @@ impl Event {
 }
 
 /// The reason for an operation, a requeue or an Event. The reason is also the value of a label in metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::IntoStaticStr)]
 pub enum Reason {
     /// A Sandbox that should run has no pod.
     PodMissing,
@@ -314,46 +307,7 @@ impl Reason {
     /// The word in Events, logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::PodMissing => "PodMissing",
-            Reason::PodFailed => "PodFailed",
-            Reason::Suspended => "Suspended",
-            Reason::IdleSuspended => "IdleSuspended",
-            Reason::IdleDeleted => "IdleDeleted",
-            Reason::Expired => "Expired",
-            Reason::PodLeftBehind => "PodLeftBehind",
-            Reason::Finished => "Finished",
-            Reason::TtlPassed => "TtlPassed",
-            Reason::ServiceMissing => "ServiceMissing",
-            Reason::ServiceUnwanted => "ServiceUnwanted",
-            Reason::EndpointsChanged => "EndpointsChanged",
-            Reason::VolumeClaimMissing => "VolumeClaimMissing",
-            Reason::Adopted => "Adopted",
-            Reason::Claimed => "Claimed",
-            Reason::ColdStart => "ColdStart",
-            Reason::ClaimSurplus => "ClaimSurplus",
-            Reason::Reserved => "Reserved",
-            Reason::MetadataChanged => "MetadataChanged",
-            Reason::StatusChanged => "StatusChanged",
-            Reason::ModeInStep => "ModeInStep",
-            Reason::PoolSized => "PoolSized",
-            Reason::PoolBelowDesired => "PoolBelowDesired",
-            Reason::PoolAboveDesired => "PoolAboveDesired",
-            Reason::TemplateChanged => "TemplateChanged",
-            Reason::WarmSandboxUnusable => "WarmSandboxUnusable",
-            Reason::NetworkPolicyMissing => "NetworkPolicyMissing",
-            Reason::NetworkPolicyChanged => "NetworkPolicyChanged",
-            Reason::NetworkPolicyUnwanted => "NetworkPolicyUnwanted",
-            Reason::Invalid => "Invalid",
-            Reason::AdmissionDenied => "AdmissionDenied",
-            Reason::RuntimeClassRefused => "RuntimeClassRefused",
-            Reason::PluginOverruled => "PluginOverruled",
-            Reason::PluginFailed => "PluginFailed",
-            Reason::IdleCheck => "IdleCheck",
-            Reason::PoolSizeCheck => "PoolSizeCheck",
-            Reason::Waiting => "Waiting",
-            Reason::Backoff => "Backoff",
-        }
+        self.into()
     }
 }
 

@@ -13,8 +13,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The four decisions that a plugin can take over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Hook {
     /// Whether an object is admitted, and with which changes.
     Admission,
@@ -33,12 +34,7 @@ impl Hook {
     /// The name in files and metrics. The WIT interface has the same name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Hook::Admission => "admission",
-            Hook::RuntimeClass => "runtime-class",
-            Hook::Idle => "idle",
-            Hook::PoolSize => "pool-size",
-        }
+        self.into()
     }
 }
 
@@ -354,8 +350,9 @@ pub struct Failure {
 }
 
 /// The kinds of failures of a plugin call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum FailureKind {
     /// The call exceeded its deadline. A replay does not reproduce this failure.
     Deadline,
@@ -391,16 +388,7 @@ impl FailureKind {
     /// The name in metrics, status and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            FailureKind::Deadline => "deadline",
-            FailureKind::Fuel => "fuel",
-            FailureKind::Memory => "memory",
-            FailureKind::Trap => "trap",
-            FailureKind::Error => "error",
-            FailureKind::Invalid => "invalid",
-            FailureKind::Missing => "missing",
-            FailureKind::Quarantined => "quarantined",
-        }
+        self.into()
     }
 }
 

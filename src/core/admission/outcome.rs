@@ -51,7 +51,8 @@ pub struct Cause {
 }
 
 /// The reason for a denial, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Why {
     /// The object does not parse, or it asks for something that is not possible.
     Invalid,
@@ -75,14 +76,7 @@ impl Why {
     /// The word in metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Why::Invalid => "invalid",
-            Why::Immutable => "immutable",
-            Why::NotIsolated => "not-isolated",
-            Why::Forged => "forged",
-            Why::DeniedByPlugin => "denied-by-plugin",
-            Why::PluginFailed => "plugin-failed",
-        }
+        self.into()
     }
 
     /// The HTTP status of the denial: 422 if the object is not valid, and 403 otherwise.
