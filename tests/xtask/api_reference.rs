@@ -212,16 +212,17 @@ fn limits(schema: &Value) -> Vec<String> {
     if !values.is_empty() {
         notes.push(format!("One of {}.", quoted(&values)));
     }
-    for (least, most, what) in [
-        ("minimum", "maximum", ""),
-        ("minLength", "maxLength", " characters"),
-        ("minItems", "maxItems", " items"),
-        ("minProperties", "maxProperties", " entries"),
+    for (least, most, one, many) in [
+        ("minimum", "maximum", "", ""),
+        ("minLength", "maxLength", " character", " characters"),
+        ("minItems", "maxItems", " item", " items"),
+        ("minProperties", "maxProperties", " entry", " entries"),
     ] {
+        let unit = |count: &str| if count == "1" { one } else { many };
         match (number(&schema[least]), number(&schema[most])) {
-            (Some(least), Some(most)) => notes.push(format!("{least} to {most}{what}.")),
-            (Some(least), None) => notes.push(format!("At least {least}{what}.")),
-            (None, Some(most)) => notes.push(format!("At most {most}{what}.")),
+            (Some(least), Some(most)) => notes.push(format!("{least} to {most}{}.", unit(&most))),
+            (Some(least), None) => notes.push(format!("At least {least}{}.", unit(&least))),
+            (None, Some(most)) => notes.push(format!("At most {most}{}.", unit(&most))),
             (None, None) => {}
         }
     }
