@@ -13,7 +13,7 @@ use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigErro
 pub enum ClusterError {
     /// No kubeconfig was named, and the process does not run in a pod.
     #[error(
-        "no --kubeconfig was given and this is no pod with a service account; give --kubeconfig FILE to run outside of a cluster"
+        "--kubeconfig is not set, and the process does not run in a pod with a service account; set --kubeconfig FILE to run outside a cluster"
     )]
     NoCluster(#[from] InClusterError),
     /// The kubeconfig cannot be used.

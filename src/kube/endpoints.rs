@@ -15,7 +15,7 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
 /// Serves the router. Runs until the future is dropped.
 pub async fn serve(listener: TcpListener, router: Router) {
     if let Err(error) = axum::serve(listener, router).await {
-        error!(%error, "listener ended");
+        error!(%error, "the listener ended");
     }
 }
 

@@ -16,7 +16,7 @@ pub enum ListenAddress {
 
 /// The text is not an address to listen on.
 #[derive(Debug, thiserror::Error)]
-#[error("{value:?} is not an address to listen on: expected HOST:PORT, :PORT for all addresses, or 0 for none")]
+#[error("{value:?} is not a listen address; it must be HOST:PORT, :PORT for all addresses, or 0 for none")]
 pub struct InvalidListenAddress {
     value: String,
 }

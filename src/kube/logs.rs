@@ -18,7 +18,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The text is not a filter.
-    #[error("{origin} {filter:?}: expected a level, or TARGET=LEVEL separated by commas")]
+    #[error("{origin} {filter:?} must be a level, or a list of TARGET=LEVEL separated by commas")]
     Filter {
         /// The flag or the variable that contains the filter.
         origin: &'static str,
@@ -29,7 +29,7 @@ pub enum LogError {
         error: ParseError,
     },
     /// The process has set up a log before.
-    #[error("setting up the log: {0}")]
+    #[error("the log cannot be set up: {0}")]
     Init(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 

@@ -75,7 +75,7 @@ impl Election {
                         info!("leading");
                     }
                 }
-                Round::Taken => self.step_down("another holds the lease"),
+                Round::Taken => self.step_down("another process holds the lease"),
                 Round::Unknown if Instant::now() >= right_ends => {
                     self.step_down("the lease could not be renewed in time")
                 }
@@ -100,13 +100,13 @@ impl Election {
     fn step_down(&self, why: &str) {
         self.fence.revoke();
         if self.announce(false) {
-            warn!(why, "no longer leading");
+            warn!(why, "this replica is no longer the leader");
         }
     }
 
     /// Sends the value to the receivers only if it changed, because the start of a leadership queues every object.
     fn announce(&self, leading: bool) -> bool {
-        self.leading.send_if_modified(|told| std::mem::replace(told, leading) != leading)
+        self.leading.send_if_modified(|announced| std::mem::replace(announced, leading) != leading)
     }
 }
 
@@ -117,7 +117,7 @@ async fn round(leases: &mut [Lease]) -> Round {
     for lease in leases {
         match all {
             Round::Held => all = lease.take_or_renew().await,
-            Round::Taken | Round::Unknown => lease.look().await,
+            Round::Taken | Round::Unknown => lease.read().await,
         }
     }
     all

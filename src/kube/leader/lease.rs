@@ -31,31 +31,31 @@ pub(super) struct Lease {
     identity: String,
     timing: Timing,
     /// The lease as it was last read, and the time at which this version was first read.
-    seen: Option<(LeaseObject, Instant)>,
+    last_read: Option<(LeaseObject, Instant)>,
 }
 
 impl Lease {
     pub(super) fn new(client: Client, namespace: &str, name: &str, identity: &str, timing: Timing) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, name: name.to_owned(), identity: identity.to_owned(), timing, seen: None }
+        Self { api, name: name.to_owned(), identity: identity.to_owned(), timing, last_read: None }
     }
 
     pub(super) async fn take_or_renew(&mut self) -> Round {
         match self.attempt().await {
             Ok(round) => round,
             Err(error) => {
-                warn!(lease = self.name, %error, "lease request failed");
+                warn!(lease = self.name, %error, "the lease request failed");
                 Round::Unknown
             }
         }
     }
 
     /// Reads the lease, so that the measured time since its last change starts.
-    pub(super) async fn look(&mut self) {
+    pub(super) async fn read(&mut self) {
         match within(self.api.get_opt(&self.name)).await {
             Ok(Some(lease)) => self.note(lease),
-            Ok(None) => self.seen = None,
-            Err(error) => debug!(lease = self.name, %error, "lease not read"),
+            Ok(None) => self.last_read = None,
+            Err(error) => debug!(lease = self.name, %error, "the lease could not be read"),
         }
     }
 
@@ -67,7 +67,7 @@ impl Lease {
                 Some(lease) => self.note(lease),
             }
             if let Some(holder) = self.other_holder() {
-                debug!(lease = self.name, holder, "held by another");
+                debug!(lease = self.name, holder, "another process holds the lease");
                 return Ok(Round::Taken);
             }
         }
@@ -81,15 +81,15 @@ impl Lease {
         }
         // As in client-go, the released lease has no holder and a duration of one second.
         match self.write("", Duration::from_secs(1)).await {
-            Ok(Round::Held) => info!(lease = self.name, "released"),
+            Ok(Round::Held) => info!(lease = self.name, "the lease was released"),
             Ok(Round::Taken | Round::Unknown) => {}
-            Err(error) => warn!(lease = self.name, %error, "not released"),
+            Err(error) => warn!(lease = self.name, %error, "the lease was not released"),
         }
-        self.seen = None;
+        self.last_read = None;
     }
 
     fn spec(&self) -> Option<&LeaseSpec> {
-        self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref())
+        self.last_read.as_ref().and_then(|(lease, _)| lease.spec.as_ref())
     }
 
     fn mine(&self) -> bool {
@@ -98,7 +98,7 @@ impl Lease {
 
     /// The holder of the lease, if it is another one and its lease has not expired.
     fn other_holder(&self) -> Option<&str> {
-        let (lease, since) = self.seen.as_ref()?;
+        let (lease, since) = self.last_read.as_ref()?;
         let spec = lease.spec.as_ref()?;
         let holder = spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())?;
         let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
@@ -108,9 +108,9 @@ impl Lease {
 
     /// Stores a lease. The measured time starts again only if the lease changed.
     fn note(&mut self, lease: LeaseObject) {
-        match &self.seen {
+        match &self.last_read {
             Some((had, _)) if had.metadata.resource_version == lease.metadata.resource_version => {}
-            Some(_) | None => self.seen = Some((lease, Instant::now())),
+            Some(_) | None => self.last_read = Some((lease, Instant::now())),
         }
     }
 
@@ -124,7 +124,7 @@ impl Lease {
     }
 
     async fn write(&mut self, holder: &str, duration: Duration) -> Result<Round, Failed> {
-        let Some((mut lease, _)) = self.seen.clone() else { return Ok(Round::Unknown) };
+        let Some((mut lease, _)) = self.last_read.clone() else { return Ok(Round::Unknown) };
         lease.spec = Some(self.held_spec(holder, duration, lease.spec.take()));
         let stored = within(self.api.replace(&self.name, &params(), &lease)).await;
         self.settle(stored)
@@ -154,7 +154,7 @@ impl Lease {
             }
             // Another write came first, or the lease does not exist any more. The next attempt reads it again.
             Err(Failed::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                self.seen = None;
+                self.last_read = None;
                 Ok(Round::Unknown)
             }
             Err(error) => Err(error),
@@ -164,7 +164,7 @@ impl Lease {
 
 #[derive(Debug, thiserror::Error)]
 enum Failed {
-    #[error("no reply within {:?}", limits::LEASE_REQUEST_TIMEOUT)]
+    #[error("the API server did not reply within {:?}", limits::LEASE_REQUEST_TIMEOUT)]
     Late,
     #[error(transparent)]
     Api(kube::Error),

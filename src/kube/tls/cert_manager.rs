@@ -49,7 +49,7 @@ pub enum CertError {
     #[error("webhook certificate: {0}")]
     Encode(#[from] serde_json::Error),
     /// Another replica wrote the Secret first in every round.
-    #[error("webhook certificate: others changed Secret {0} {ROUNDS} times over")]
+    #[error("webhook certificate: other writers changed Secret {0} during each of {ROUNDS} attempts")]
     Race(String),
 }
 
@@ -88,7 +88,7 @@ impl<T: CaBundlePublisher> CertManager<T> {
                     sleep(interval).await;
                 }
                 Err(error) => {
-                    warn!(%error, "will be tried again");
+                    warn!(%error, "the check of the webhook certificate failed and will be repeated");
                     sleep(delays.next().unwrap_or_default()).await;
                 }
             }
@@ -113,7 +113,7 @@ impl<T: CaBundlePublisher> CertManager<T> {
                 Step::Stage | Step::Replace => Some(self.issue(now)?),
                 Step::Keep | Step::Switch | Step::Retire => None,
             };
-            info!(?step, secret = self.name, "webhook certificate");
+            info!(?step, secret = self.name, "the webhook certificate changes");
             self.store(&state.after(step, now, || issued), version).await?;
         }
         Err(CertError::Race(self.name.clone()))
@@ -132,7 +132,7 @@ impl<T: CaBundlePublisher> CertManager<T> {
             return Ok(Some((state, version)));
         }
         if found.is_some() {
-            warn!(secret = self.name, "holds no certificate of ours: it is written anew");
+            warn!(secret = self.name, "the Secret contains no valid webhook certificate; writing a new one");
         }
         self.store(&CertState::new(self.issue(now)?), version).await?;
         Ok(None)

@@ -93,13 +93,15 @@ impl Default for Lifetimes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLifetimes {
     /// A duration is longer than the time type can represent.
-    #[error("too long")]
+    #[error("the lifetime is too long")]
     TooLong,
     /// The rotation would not be finished before the certificate expires.
-    #[error("replacing has to begin at least three overlaps before the end, and less than a lifetime before it")]
+    #[error(
+        "the replacement must begin at least three overlaps before the expiry, and less than one lifetime before it"
+    )]
     TooShort,
     /// The overlap is shorter than the shortest interval at which replicas can read the Secret.
-    #[error("the overlap must be a second at the least")]
+    #[error("the overlap must be at least one second")]
     NoOverlap,
 }
 

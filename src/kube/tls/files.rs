@@ -34,13 +34,15 @@ pub async fn follow_files(mounted: Mounted, serving_cert: ServingCert, interval:
             Ok(files) if last.as_ref() == Some(&files) => {}
             Ok(files) => {
                 match serving_cert.serve(&files.0, &files.1).map_err(Unusable::from) {
-                    Ok(()) => info!(dir = %mounted.dir.display(), "serving the mounted certificate"),
+                    Ok(()) => info!(dir = %mounted.dir.display(), "the webhook serves the mounted certificate"),
                     // A mount may be replaced file by file. The next read finds both new files.
-                    Err(error) => error!(dir = %mounted.dir.display(), %error, "the mounted certificate is not served"),
+                    Err(error) => {
+                        error!(dir = %mounted.dir.display(), %error, "the mounted certificate is not valid")
+                    }
                 }
                 last = Some(files);
             }
-            Err(error) => error!(%error, "cannot read the mounted certificate"),
+            Err(error) => error!(%error, "the mounted certificate cannot be read"),
         }
         sleep(interval).await;
     }

@@ -16,10 +16,10 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The hosts or the key cannot be used.
-    #[error("cannot issue a certificate: {0}")]
+    #[error("the certificate cannot be issued: {0}")]
     Rcgen(#[from] rcgen::Error),
     /// A certificate cannot contain this time.
-    #[error("cannot issue a certificate that is valid at {0}")]
+    #[error("a certificate that is valid at {0} cannot be issued")]
     Time(Timestamp),
 }
 

@@ -19,10 +19,10 @@ pub struct ServingCert {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidKeyPair {
     /// The text is not PEM.
-    #[error("the {0} is not PEM: {1}")]
+    #[error("the {0} must be in PEM format: {1}")]
     Pem(&'static str, #[source] rustls::pki_types::pem::Error),
     /// The PEM text contains no certificate.
-    #[error("there is no certificate")]
+    #[error("the file must contain a certificate")]
     Empty,
     /// The key does not belong to the certificate, or has an unsupported type.
     #[error("the certificate and its key cannot be used: {0}")]
