@@ -16,9 +16,9 @@ const NAME_CHARS: usize = 253;
 /// The fault of an answer that the core cannot use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidReply {
-    #[error("next-check: {0} is not a time in milliseconds since 1970")]
+    #[error("next-check: {0} must be a time in milliseconds since 1970")]
     Time(u64),
-    #[error("state: {0} bytes, at most {MAX_STATE_BYTES} are kept")]
+    #[error("state: the state has {0} bytes, but must have at most {MAX_STATE_BYTES}")]
     State(usize),
     #[error("patch: {0} bytes, at most {MAX_PATCH_BYTES} are taken")]
     PatchSize(usize),

@@ -63,7 +63,7 @@ impl CallState {
     pub(crate) fn finish_log(&self) {
         let dropped = self.lines.saturating_sub(LOG_LINES);
         if dropped > 0 {
-            tracing::warn!(target: "paddock::plugin", plugin = &*self.plugin, dropped, "more log lines than a call may write");
+            tracing::warn!(target: "paddock::plugin", plugin = &*self.plugin, dropped, "the call wrote too many log lines");
         }
     }
 }

@@ -71,7 +71,7 @@ pub enum HostError {
     #[error("the WebAssembly engine cannot be set up: {0}")]
     Engine(String),
     /// The operating system did not start the thread that enforces deadlines.
-    #[error("the thread that keeps deadlines does not start: {0}")]
+    #[error("the thread that enforces deadlines cannot be started: {0}")]
     Ticker(#[from] std::io::Error),
 }
 

@@ -40,7 +40,7 @@ pub struct Plugin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// The component has more bytes than [`HostConfig::component_bytes`](crate::HostConfig::component_bytes).
-    #[error("{size} bytes, at most {limit} are loaded")]
+    #[error("the component has {size} bytes, but must have at most {limit}")]
     TooLarge {
         /// The size of the component, in bytes.
         size: usize,
@@ -48,22 +48,24 @@ pub enum LoadError {
         limit: usize,
     },
     /// The bytes are a core module, which was not wrapped into a component.
-    #[error("a core WebAssembly module, not a component: wrap it with `paddock plugin componentize`")]
+    #[error(
+        "the file is a core WebAssembly module, but must be a component; convert it with `paddock plugin componentize`"
+    )]
     CoreModule,
     /// The bytes are neither a component nor a module.
-    #[error("not a WebAssembly component (it does not begin as one; is the file complete?)")]
+    #[error("the file is not a WebAssembly component, or is not complete")]
     NotWasm,
     /// wasmtime cannot compile the component.
-    #[error("does not compile: {0}")]
+    #[error("the component does not compile: {0}")]
     Compile(String),
     /// The component exports no interface of the package.
-    #[error("exports none of the hooks: expected an interface such as {PACKAGE}/pool-size@{MAX_VERSION}")]
+    #[error("the component must export at least one hook, such as {PACKAGE}/pool-size@{MAX_VERSION}")]
     NoHooks,
     /// The component exports an interface that the package does not have.
-    #[error("exports {0}, which {PACKAGE} does not have")]
+    #[error("the component exports {0}, which does not exist in {PACKAGE}")]
     UnknownInterface(String),
     /// The component uses a version of the package that this host does not support.
-    #[error("{interface} is of version {found:?} of {PACKAGE}; this host supports {supported}", supported = wit::range(MIN_VERSION, MAX_VERSION))]
+    #[error("{interface} belongs to version {found:?} of {PACKAGE}, but this host supports {supported}", supported = wit::range(MIN_VERSION, MAX_VERSION))]
     Version {
         /// The name of the import or export.
         interface: String,
@@ -71,7 +73,9 @@ pub enum LoadError {
         found: String,
     },
     /// The component exports interfaces of two versions of the package.
-    #[error("exports {interface} beside interfaces of version {other} of {PACKAGE}: a component has one version")]
+    #[error(
+        "the component exports {interface} and interfaces of version {other} of {PACKAGE}, but must use one version"
+    )]
     MixedVersions {
         /// The export that differs from the others.
         interface: String,
@@ -79,22 +83,24 @@ pub enum LoadError {
         other: &'static str,
     },
     /// The component does not export the interface that validates settings.
-    #[error("does not export {PACKAGE}/settings@{0}, with which settings are checked before they are used")]
+    #[error("the component must export {PACKAGE}/settings@{0}, which checks settings before their use")]
     NoSettings(&'static str),
     /// The component imports an interface of WASI.
-    #[error("imports {0}: WASI is not granted to plugins (build for wasm32-unknown-unknown, or stub WASI)")]
+    #[error(
+        "the component imports {0}, but plugins have no access to WASI; build for wasm32-unknown-unknown, or stub WASI"
+    )]
     Wasi(String),
     /// The component imports something other than logging.
-    #[error("imports {0}, which is not granted: a plugin may import {allowed} only", allowed = wit::LATEST.imports[0])]
+    #[error("the component imports {0}, but a plugin may only import {allowed}", allowed = wit::LATEST.imports[0])]
     Import(String),
     /// An import or an export has the wrong type.
-    #[error("does not match {PACKAGE}: {0}")]
+    #[error("the component does not match {PACKAGE}: {0}")]
     Interface(String),
     /// The component cannot be instantiated.
-    #[error("cannot be started: {0}")]
+    #[error("the component cannot be instantiated: {0}")]
     Start(String),
     /// Every instance was busy, so there was no trial. The caller may try again.
-    #[error("no free instance to try it in; it is tried again")]
+    #[error("no instance is free for the trial of the component; the trial is repeated later")]
     Busy,
 }
 

@@ -101,7 +101,7 @@ fn compile(plugins: &Path, packages: &[&str], target: &Path, std: Std) -> Result
         // A stable compiler accepts -Z flags only with this variable. Only the nested build gets it.
         cargo.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
     }
-    let output = cargo.output().map_err(|error| format!("cannot run cargo for the plugins: {error}"))?;
+    let output = cargo.output().map_err(|error| format!("cargo cannot be run for the plugins: {error}"))?;
     let messages = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
         messages.lines().for_each(|line| println!("cargo::warning={line}"));

@@ -71,8 +71,8 @@ fn settings_that_do_not_parse_are_an_error_of_the_plugin() {
 #[test]
 fn answers_that_the_host_cannot_accept_are_invalid() {
     for (hook, mode, message) in [
-        (Hook::PoolSize, "big-state", "state: 17408 bytes, at most 16384"),
-        (Hook::Idle, "big-state", "state: 17408 bytes, at most 16384"),
+        (Hook::PoolSize, "big-state", "state: the state has 17408 bytes, but must have at most 16384"),
+        (Hook::Idle, "big-state", "state: the state has 17408 bytes, but must have at most 16384"),
         (Hook::PoolSize, "no-such-time", "next-check: 18446744073709551615"),
         (Hook::Idle, "no-such-time", "next-check: 18446744073709551615"),
         (Hook::RuntimeClass, "no-such-name", "choice: \"Not A Name\""),

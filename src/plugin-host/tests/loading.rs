@@ -32,7 +32,7 @@ fn component_of_an_unsupported_version_is_refused_with_the_supported_range() {
     let error = refusal(paddock_guests::FROM_THE_FUTURE).to_string();
     assert_eq!(
         error,
-        "paddock:policy/pool-size@0.9.0 is of version \"0.9.0\" of paddock:policy; this host supports 0.1.0"
+        "paddock:policy/pool-size@0.9.0 belongs to version \"0.9.0\" of paddock:policy, but this host supports 0.1.0"
     );
 }
 
