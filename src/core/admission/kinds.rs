@@ -83,10 +83,7 @@ fn not_forged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         .filter(|(_, owner)| matches!(owner.kind.as_str(), "SandboxWarmPool" | "SandboxClaim"))
         .map(|(i, owner)| FieldError {
             path: format!("metadata.ownerReferences[{i}]"),
-            message: format!(
-                "only the operator makes a Sandbox that belongs to a {}; leave the reference out",
-                owner.kind
-            ),
+            message: format!("must be left out: only the operator creates a Sandbox that belongs to a {}", owner.kind),
         })
         .collect();
     if forged.is_empty() { Ok(()) } else { Err(deny_fields(Why::Forged, forged)) }
@@ -110,7 +107,7 @@ fn unchanged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if listed(old) != listed(new) {
         errors.push(FieldError {
             path: "spec.volumeClaimTemplates".to_owned(),
-            message: "volumeClaimTemplates is immutable: make another Sandbox, or change the claims themselves"
+            message: "volumeClaimTemplates is immutable; create another Sandbox, or change the PersistentVolumeClaims themselves"
                 .to_owned(),
         });
     }
@@ -119,7 +116,7 @@ fn unchanged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         errors.push(FieldError {
             path: "spec.resumePolicy".to_owned(),
             message: format!(
-                "resumePolicy is immutable, since it decides the kind of the Service: it stays {}",
+                "resumePolicy is immutable, because it determines the kind of the Service; it must stay {}",
                 resume(old)
             ),
         });
@@ -149,7 +146,7 @@ fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         vec![FieldError {
             path: format!("metadata.labels[{}]", label::GENERATED_CODE),
             message:
-                "the Sandbox's pod runs without isolation, and stays so: suspend the Sandbox, mark it, and resume it"
+                "the pod of the Sandbox runs without isolation and cannot be isolated later; suspend the Sandbox, set the label, and resume it"
                     .to_owned(),
         }],
     ))
@@ -166,12 +163,14 @@ fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         return Err(deny_fields(Why::Invalid, new));
     }
     for error in existing {
-        state.warn(&format!("as before, {error}"));
+        state.warn(&format!("the object was invalid before this change: {error}"));
     }
     let (old, spec) = (&state.review.old_object["spec"], &state.object["spec"]);
     let bounded = spec["minReady"].is_number() || spec["maxReady"].is_number();
     if state.review.operation == Verb::Update && bounded && old["replicas"] != spec["replicas"] {
-        state.warn("spec.replicas has no effect while minReady or maxReady is given: change those");
+        state.warn(
+            "spec.replicas has no effect while minReady or maxReady is set; change minReady and maxReady instead",
+        );
     }
     if let Some(claim) = read.claim {
         // This is not a denial. Clients expect `InvalidMetadata` in the status of the claim, where the template is

@@ -52,8 +52,9 @@ fn check_update(state: &ReviewState<'_>, before: Marker) -> Result<(), Halt> {
             Why::Immutable,
             vec![FieldError {
                 path: format!("metadata.labels[{}]", label::GENERATED_CODE),
-                message: "stays for as long as the Pod lives, since generated code may have run in it; delete the Pod instead"
-                    .to_owned(),
+                message:
+                    "must not be removed from a Pod, because generated code may have run in it; delete the Pod instead"
+                        .to_owned(),
             }],
         )),
         (Marker::Unmarked | Marker::Marked, Marker::Unclear) => unclear_marker(),
@@ -87,8 +88,7 @@ fn enforce(state: &ReviewState<'_>) -> Result<(), Halt> {
     };
     let remedy = match state.review.operation {
         Verb::Update => {
-            "the class of a Pod cannot change: delete the Pod and make it again with the label, and it gets one"
-                .to_owned()
+            "the RuntimeClass of a Pod cannot change; delete the Pod and create it again with the label".to_owned()
         }
         Verb::Create | Verb::Delete | Verb::Connect => state.what_to_set(),
     };

@@ -43,10 +43,10 @@ fn heartbeat(state: &mut ReviewState<'_>) {
     }
     let problem = match text.parse::<Timestamp>() {
         Ok(time) if time.duration_since(now) <= CLOCK_AHEAD => return,
-        Ok(_) => format!("is ahead of the time here, {now:.0}, and keeps the Sandbox awake until then"),
-        Err(_) => "is no time in RFC 3339, and is not looked at".to_owned(),
+        Ok(_) => format!("is later than the present time, {now:.0}, and keeps the Sandbox running until then"),
+        Err(_) => "must be a time in RFC 3339 format, and is ignored".to_owned(),
     };
-    state.warn(&format!("metadata.annotations[{name}]: {problem}; write the time of the activity"));
+    state.warn(&format!("metadata.annotations[{name}]: {problem}; the value must be the time of the last activity"));
 }
 
 /// Warns that a Sandbox with an `emptyDir` in memory is never suspended when idle, because the suspend would lose its
@@ -58,7 +58,7 @@ fn never_suspended(state: &mut ReviewState<'_>) {
     let found = empty_dirs(state).find(|(_, dir)| in_memory(dir)).map(|(path, _)| path);
     if let Some(path) = found {
         state.warn(&format!(
-            "{path} is in memory, which is lost with the pod: idleTimeout puts nothing to sleep, unless the Sandbox has annotation {}: \"true\"",
+            "{path} is in memory, and its files are lost with the pod: idleTimeout does not suspend the Sandbox unless it has the annotation {}: \"true\"",
             annotation::EPHEMERAL_VOLUMES
         ));
     }
@@ -73,7 +73,7 @@ fn needs_new_pod(state: &mut ReviewState<'_>) {
     let becomes_a_volume_claim = empty_dirs(state).any(|(_, dir)| !in_memory(dir));
     if runs && new && !ephemeral(state) && becomes_a_volume_claim {
         state.warn(
-            "spec.idleTimeout: the pod was made without it and has an emptyDir, so it is not put to sleep: suspend and resume the Sandbox once",
+            "spec.idleTimeout: the pod was created without it and has an emptyDir, so the Sandbox is not suspended when idle; suspend and resume the Sandbox once",
         );
     }
 }

@@ -94,7 +94,12 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
             let foreground = model.end.policy == ClaimShutdownPolicy::DeleteForeground;
             let action = Action::Delete { uid: claim.meta.uid.to_string(), resource_version: None, foreground };
             plan.steps.push(vec![Op { key: claim.key.clone(), reason: why, action }]);
-            plan.events.push(Event::about(&snapshot.claim, false, why, "The claim has ended: deleting".to_owned()));
+            plan.events.push(Event::about(
+                &snapshot.claim,
+                false,
+                why,
+                "The claim has expired: deleting the claim".to_owned(),
+            ));
         }
         ClaimShutdownPolicy::Retain => {
             let deletions: Vec<Op> = snapshot
@@ -239,8 +244,10 @@ fn start_cold(
     ops.push(Op::create(snapshot.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
     plan.steps.push(ops);
     let note = snapshot.refused_take.as_ref().map_or_else(
-        || "No warm Sandbox is Ready: making one".to_owned(),
-        |(key, r)| format!("The API server did not let it have Sandbox {}: {}; making one", key.name, r.message),
+        || "No warm Sandbox is Ready: creating a Sandbox".to_owned(),
+        |(key, r)| {
+            format!("The API server refused the adoption of Sandbox {}: {}; creating a Sandbox", key.name, r.message)
+        },
     );
     plan.events.push(Event::about(&snapshot.claim, false, Reason::ColdStart, note));
     if let Some(refusal) = snapshot.common.refused(Kind::Sandbox) {

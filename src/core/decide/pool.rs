@@ -225,7 +225,7 @@ fn deletions(
         plan.requeue_at(at, Reason::WarmSandboxUnusable);
     }
     if members.stuck > 0 {
-        let note = "Replacing warm Sandboxes that are not Ready, or whose pods do not end, for too long";
+        let note = "Replacing warm Sandboxes that are not Ready, or whose pods are terminating, for too long";
         plan.events.push(Event::about(
             &snapshot.pool,
             true,
@@ -310,12 +310,14 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
     sized.next_check = Some(answer.next_check.filter(|at| *at > now).unwrap_or(default_check));
     let last = snapshot.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
     if let Some(last) = last.filter(|last| *last != desired) {
-        let note = format!("Size goes from {last} to {desired}: {}", sized.reason);
+        let note = format!("Size changes from {last} to {desired}: {}", sized.reason);
         events.push(Event::about(&snapshot.pool, false, Reason::PoolSized, note));
     }
     if desired != answer.desired && last != Some(desired) {
-        let note =
-            format!("plugin {plugin} wants {}, outside minReady {min} and maxReady {max}: {desired}", answer.desired);
+        let note = format!(
+            "Plugin {plugin} wants {}, which is outside minReady {min} and maxReady {max}; the size is {desired}",
+            answer.desired
+        );
         events.push(Event::about(&snapshot.pool, true, Reason::PluginOverruled, note));
     }
     sized.events = events;
@@ -355,7 +357,9 @@ fn ask<'a>(
     };
     let accept = |answer: &Answer| match answer {
         Answer::PoolSize(answer) => Ok(answer.clone()),
-        Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::Idle(_) => Err("not a pool-size answer".to_owned()),
+        Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::Idle(_) => {
+            Err("the answer is not a pool-size answer".to_owned())
+        }
     };
     first_reply_or_built_in(common, &pool.meta.labels, Hook::PoolSize, replies, question, accept)
 }

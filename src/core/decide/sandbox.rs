@@ -221,7 +221,12 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     let mut plan = Plan::default();
     if model.shutdown.policy == ShutdownPolicy::Delete {
         plan.steps.push(vec![Op::delete(sandbox, Reason::Expired)]);
-        plan.events.push(Event::about(sandbox, false, Reason::Expired, "Shutdown time reached: deleting".to_owned()));
+        plan.events.push(Event::about(
+            sandbox,
+            false,
+            Reason::Expired,
+            "Shutdown time reached: deleting the Sandbox".to_owned(),
+        ));
         return plan;
     }
     let ours =
@@ -237,7 +242,7 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
                 sandbox,
                 false,
                 Reason::Expired,
-                "Shutdown time reached: stopping".to_owned(),
+                "Shutdown time reached: stopping the Sandbox".to_owned(),
             ));
         }
     }

@@ -344,9 +344,9 @@ fn a_heartbeat_that_is_no_time_or_far_ahead_is_told() {
     for (at, warning) in [
         ("2026-11-23T11:00:00Z", None),
         ("2026-11-23T12:04:59Z", None),
-        ("2026-11-23T12:05:01Z", Some("ahead of the time here, 2026-11-23T12:00:00Z")),
-        ("2099-01-01T00:00:00Z", Some("keeps the Sandbox awake until then")),
-        ("yesterday", Some("is no time in RFC 3339")),
+        ("2026-11-23T12:05:01Z", Some("later than the present time, 2026-11-23T12:00:00Z")),
+        ("2099-01-01T00:00:00Z", Some("keeps the Sandbox running until then")),
+        ("yesterday", Some("must be a time in RFC 3339")),
     ] {
         for review in [create(SANDBOX, beating(at)), update(SANDBOX, sandbox(json!({})), beating(at))] {
             let warned = warnings(review);

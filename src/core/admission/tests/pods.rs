@@ -129,7 +129,7 @@ fn the_marker_is_added_to_isolated_pods_only_and_never_taken_away() {
         assert_eq!(denial.as_ref().map(|d| d.why), expected, "{what}");
         if let Some(denial) = denial.filter(|d| d.why == Why::NotIsolated) {
             // The class of a Pod cannot be set any more, so the message must not advise that.
-            assert!(denial.message.contains("make it again with the label"), "{what}: {}", denial.message);
+            assert!(denial.message.contains("create it again with the label"), "{what}: {}", denial.message);
             assert!(!denial.message.contains("set runtimeClassName"), "{what}: {}", denial.message);
         }
     }

@@ -67,7 +67,7 @@ pub(super) fn decide(
             // No plugin answered, so the Sandbox keeps running, and the policy is asked again later.
             let status = IdleStatus {
                 tier: Some(api::IdleTier::Awake),
-                reason: Some("no idle policy answered: stays awake".to_owned()),
+                reason: Some("no idle policy answered; the Sandbox keeps running".to_owned()),
                 next_check: None,
             };
             return Idle { status: Some(status), next_check: Some(latest), events: failures, ..Idle::default() };
@@ -89,8 +89,8 @@ pub(super) fn decide(
             }
         }
         Some(action) if !tiers.possible.contains(&action) => {
-            let why = tiers.obstacle.unwrap_or_else(|| "it is not possible for this Sandbox".to_owned());
-            reason = format!("{reason}; not put to rest: {why}");
+            let why = tiers.obstacle.unwrap_or_else(|| "the action is not possible for this Sandbox".to_owned());
+            reason = format!("{reason}; not suspended: {why}");
             idle.next_check = Some(latest);
             if before.and_then(|s| s.idle.as_ref()).and_then(|i| i.reason.as_deref()) != Some(reason.as_str()) {
                 idle.events.push(Event::about(&snapshot.sandbox, true, Reason::PluginOverruled, reason.clone()));
@@ -172,7 +172,9 @@ fn ask<'a>(
     };
     let accept = |answer: &Answer| match answer {
         Answer::Idle(answer) => Ok(answer.clone()),
-        Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::PoolSize(_) => Err("not an idle answer".to_owned()),
+        Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::PoolSize(_) => {
+            Err("the answer is not an idle answer".to_owned())
+        }
     };
     let (chain, plugin_failures) =
         first_reply_or_built_in(common, &sandbox.meta.labels, Hook::Idle, replies, question, accept);
@@ -188,7 +190,7 @@ fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Pod) -> Tiers
         None
     } else {
         Some(format!(
-            "volume {} is an emptyDir, whose files a suspend would lose; give it a volume claim, or set annotation {} to \"true\"",
+            "volume {} is an emptyDir, and a suspend would lose its files; use a volume claim, or set the annotation {} to \"true\"",
             lost.join(", "),
             annotation::EPHEMERAL_VOLUMES,
         ))

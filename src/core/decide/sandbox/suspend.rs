@@ -29,7 +29,7 @@ pub(super) fn suspend(snapshot: &SandboxSnapshot, pod: &Object, plan: &mut Plan)
         &snapshot.sandbox,
         false,
         Reason::Suspended,
-        "Suspended: deleting the pod; volumes stay".to_owned(),
+        "Suspended: deleting the pod and keeping the volumes".to_owned(),
     ));
     Some(Op::delete(pod, Reason::Suspended))
 }
