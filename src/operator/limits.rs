@@ -56,7 +56,7 @@ pub const CLOCK_STEP_THRESHOLD: Duration = Duration::from_millis(500);
 
 /// The number of attempts in one reconcile. Another attempt follows if the plan became stale before one of its steps
 /// began.
-pub const STALE_PLAN_RETRIES: u32 = 8;
+pub const STALE_PLAN_ATTEMPTS: u32 = 8;
 
 /// The number of rounds of questions in one reconcile: runtime class, admission, and one fallback for each, times two
 /// as a margin.

@@ -75,7 +75,7 @@ pub async fn start<S: PluginSource>(
         let host = Arc::clone(&host);
         move |now| host.plugins(now)
     });
-    let policies = Policies { judge: judge(host), bindings: bindings.subscribe() };
+    let policies = Policies { plugin_client: plugin_client(host), bindings: bindings.subscribe() };
     let plugins = Plugins { policies, status: status.subscribe(), reports };
     let follow = async move {
         loop {
@@ -108,7 +108,7 @@ async fn apply(mut loader: Loader, content: Result<SourceContent, SourceError>) 
 }
 
 /// The client that reconciles and reviews use to ask plugins. It logs the failures of all plugins.
-fn judge(host: Arc<Host>) -> PluginClient {
+fn plugin_client(host: Arc<Host>) -> PluginClient {
     let failures: Mutex<Failures> = Mutex::default();
     Arc::new(move |ask, now| {
         let result = host.ask(ask, now);
@@ -116,8 +116,8 @@ fn judge(host: Arc<Host>) -> PluginClient {
             let hook = ask.question.hook();
             let due =
                 failures.lock().unwrap_or_else(PoisonError::into_inner).due(&ask.plugin.name, hook, failure.kind, now);
-            if let Some(unsaid) = due {
-                failures::tell(ask, failure, unsaid);
+            if let Some(suppressed) = due {
+                failures::report(ask, failure, suppressed);
             }
         }
         result

@@ -35,10 +35,10 @@ use paddock_kube::leader::{Candidate, Election, Fence};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A client could not be created from its configuration.
-    #[error("client configuration")]
+    #[error("the client cannot be created from its configuration")]
     Client(#[source] Box<kube::Error>),
     /// An address could not be listened on.
-    #[error("--{flag}: cannot listen")]
+    #[error("--{flag}: the operator cannot listen on this address")]
     Listen {
         /// The flag that names the address, without the dashes.
         flag: &'static str,
@@ -46,19 +46,19 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The engine for plugins could not be set up.
-    #[error("plugins")]
+    #[error("the plugin host cannot be started")]
     Host(#[from] HostError),
     /// A built-in plugin did not load.
-    #[error("built-in plugins")]
+    #[error("a built-in plugin cannot be loaded")]
     BuiltIn(#[from] LoadError),
     /// Two metric families have the same name.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// A panic interrupted a change of the World. Only a new process, which lists everything again, can be trusted.
-    #[error("the state of the world cannot be trusted after a panic; starting anew is the remedy")]
+    #[error("the in-memory state of the cluster may be inconsistent after a panic; the process must be restarted")]
     WorldBroken,
     /// A task that should run until the shutdown has ended.
-    #[error("{0} ended by itself")]
+    #[error("{0} ended unexpectedly")]
     Ended(&'static str),
 }
 
@@ -193,7 +193,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         Leadership::Alone => Fence::open(),
         Leadership::Elected { .. } => Fence::closed(),
     };
-    let judge = metered(plugins.policies.judge, metrics.clone());
+    let plugin_client = metered(plugins.policies.plugin_client, metrics.clone());
     let stop_webhook = CancellationToken::new();
     let webhook = match &config.webhook {
         None => None,
@@ -203,7 +203,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
                 world: world.clone(),
                 fence: fence.clone(),
                 unsynced: unsynced.subscribe(),
-                judge: judge.clone(),
+                plugin_client: plugin_client.clone(),
                 reviews: Reviews::register(metrics.registry()).map_err(MetricsError::from)?,
                 serving,
             };
@@ -233,7 +233,8 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
 
     let (leading, election) = start_election(&config, &side, &lease_namespace, &fence);
     let writer = Writer::new(writer, world.clone(), queue.clone(), (limiter, fence), metrics.clone());
-    let reconciler = Reconciler { world: world.clone(), judge, writer, events, metrics: metrics.clone(), traces };
+    let reconciler =
+        Reconciler { world: world.clone(), plugin_client, writer, events, metrics: metrics.clone(), traces };
     let work = tokio::spawn(reconciler.run(queue.clone()));
     let leadership = LeadershipState {
         leading: leading.clone(),
@@ -292,7 +293,7 @@ fn start_election(
         Leadership::Alone => (watch::Sender::new(true).subscribe(), None),
         Leadership::Elected { namespace, timing } => {
             let namespace = namespace.as_deref().unwrap_or(own_namespace);
-            info!(namespace, also = UPSTREAM_LEASE, "standing for election");
+            info!(namespace, also = UPSTREAM_LEASE, "joining the leader election");
             let candidate = Candidate { namespace, leases: &[OWN_LEASE, UPSTREAM_LEASE], identity: &config.identity };
             let election = Election::new(client, &candidate, *timing, fence.clone());
             let leading = election.leading();
@@ -369,11 +370,11 @@ async fn supervise(mut parts: Parts, stop: CancellationToken) -> Result<(), Erro
         () = parts.world.broken().cancelled() => Err(Error::WorldBroken),
         ended = parts.tasks.join_next() => Err(Error::Ended(match ended {
             Some(Ok(name)) => name,
-            Some(Err(_)) | None => "a part",
+            Some(Err(_)) | None => "a task",
         })),
     };
     if let Err(error) = &result {
-        error!(%error, "ending");
+        error!(%error, "shutting down after an error");
     }
     parts.queue.close();
     // This wait has its own time limit.

@@ -103,7 +103,7 @@ pub struct Environment {
     /// The kinds that are not listed yet. Until this is empty, reviews are not answered.
     pub unsynced: watch::Receiver<UnsyncedKinds>,
     /// The client that asks plugins.
-    pub judge: PluginClient,
+    pub plugin_client: PluginClient,
     /// The metrics of reviews.
     pub reviews: Reviews,
     /// Becomes true when there is a certificate to serve.
@@ -113,13 +113,13 @@ pub struct Environment {
 /// Serves until `stop`, and then ends in order. It answers new calls for a few more seconds and finishes the calls in
 /// flight. Then it removes the webhook configurations if the Deployment does not exist any more.
 pub async fn start(config: WebhookConfig, listener: TcpListener, environment: Environment, stop: CancellationToken) {
-    let Environment { client, world, fence, unsynced, judge, reviews, serving } = environment;
+    let Environment { client, world, fence, unsynced, plugin_client, reviews, serving } = environment;
     let Some(user) = whoami(&client, &stop).await else { return };
     let serving_cert = ServingCert::default();
     let (signs, receiver) = mpsc::channel(limits::ACTIVITY_QUEUE_CAPACITY);
     let reservations = LeaderReservations::new(world.clone(), fence);
     let look = look(world, unsynced, Some(user.as_str().into()));
-    let app = App::new(look, judge, signs, reviews.clone()).with_reservations(Arc::new(reservations));
+    let app = App::new(look, plugin_client, signs, reviews.clone()).with_reservations(Arc::new(reservations));
 
     let desired = Desired {
         client_config: config.client_config.clone(),
@@ -175,8 +175,8 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     if let Some(config_sync) = config_sync {
         match timeout(limits::WEBHOOK_WITHDRAW_TIMEOUT, config_sync.withdraw()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "could not look after the webhook configurations"),
-            Err(_) => warn!("no time left to look after the webhook configurations"),
+            Ok(Err(error)) => warn!(%error, "the webhook configurations could not be checked or removed"),
+            Err(_) => warn!("the check of the webhook configurations timed out"),
         }
     }
 }
@@ -193,9 +193,9 @@ async fn whoami(client: &Client, stop: &CancellationToken) -> Option<String> {
         match api.create(&PostParams::default(), &SelfSubjectReview::default()).await {
             Ok(review) => match review.status.and_then(|s| s.user_info).and_then(|u| u.username) {
                 Some(user) => return Some(user),
-                None => warn!("the API server does not say who we are"),
+                None => warn!("the API server did not return the operator's user name"),
             },
-            Err(error) => warn!(%error, "cannot tell who we are"),
+            Err(error) => warn!(%error, "the request for the operator's user name failed"),
         }
         tokio::select! {
             () = stop.cancelled() => return None,

@@ -244,8 +244,8 @@ mod tests {
         let error = read(&["paddock:policy/settings@0.1.0", "paddock:policy/idle@0.2.0"]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "exports paddock:policy/idle@0.2.0 beside interfaces of version 0.1.0 of paddock:policy: a component has \
-             one version"
+            "the component exports paddock:policy/idle@0.2.0 and interfaces of version 0.1.0 of paddock:policy, but must \
+             use one version"
         );
     }
 

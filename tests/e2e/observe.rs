@@ -132,7 +132,7 @@ async fn debug_endpoint_shows_snapshot_and_plan() {
     let shown: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(text(&shown, "/seen/Sandbox/sandbox/meta/uid"), uid(&made), "{body}");
     let (status, body) = http::get(debug, &format!("/debug/seen/Tractor/{}/watched", ns.namespace)).await.unwrap();
-    assert!(status == 404 && body.contains("expected one of"), "{status}: {body}");
+    assert!(status == 404 && body.contains("must be one of"), "{status}: {body}");
 }
 
 async fn probes_answer() {

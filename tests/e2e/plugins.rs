@@ -122,7 +122,7 @@ async fn misbehaving_plugin_is_replaced_by_defaults_or_overruled() {
     let counted = |line: &&str| line.starts_with("paddock_plugin_failures_total") && line.contains("\"live-broken\"");
     assert!(metrics.lines().any(|l| counted(&l) && !l.ends_with(" 0")), "its failures are not counted:\n{metrics}");
     let log = std::fs::read_to_string(setup().await.operator.process.log()).expect("the operator's log");
-    let logged = |line: &str| line.contains("a plugin did not answer") && line.contains("live-broken");
+    let logged = |line: &str| line.contains("the plugin gave no valid answer") && line.contains("live-broken");
     assert!(log.lines().any(logged), "its failures are not in the log");
     let (_, shown) = http::get(setup().await.operator.debug, "/debug/bindings").await.expect("an answer");
     let bound: Vec<Value> = serde_json::from_str(&shown).expect("a list");

@@ -102,7 +102,7 @@ async fn the_marker_comes_only_with_isolation_and_stays() {
     assert!(output.contains("labeled"), "{output}");
     for how in ["-", "=false"] {
         let output = label("isolated", how).await;
-        assert!(output.contains("stays for as long as the Pod lives"), "{how}: {output}");
+        assert!(output.contains("must not be removed from a Pod"), "{how}: {output}");
     }
     // A marked Pod can still be changed and deleted.
     ns.merge(POD, "isolated", json!({ "metadata": { "annotations": { "a": "b" } } })).await;

@@ -64,7 +64,7 @@ async fn snapshot(
     let there = |key: &&Key| debug.world.read(|world| world.get(key).is_some());
     let Some(key) = keys.iter().find(there).or(keys.first()) else {
         let kinds: Vec<String> = Kind::ALL.into_iter().map(Kind::resource).collect();
-        let text = format!("no kind {word:?}: expected one of {}\n", kinds.join(", "));
+        let text = format!("{word:?} is not a kind; the kind must be one of {}\n", kinds.join(", "));
         return (StatusCode::NOT_FOUND, text).into_response();
     };
     let snapshot = debug.world.snapshot(key, Timestamp::now());

@@ -65,7 +65,7 @@ impl Families {
     /// `leader`.
     pub(super) fn register(all: &Registry, leader: &Registry) -> prometheus::Result<Self> {
         let build = IntGaugeVec::new(
-            Opts::new("agent_sandbox_build_info", "What this operator was built from; always 1."),
+            Opts::new("agent_sandbox_build_info", "The build of this operator, in the labels. The value is always 1."),
             &["git_version", "implementation", "platform"],
         )?;
         let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
@@ -76,7 +76,10 @@ impl Families {
         let families = Self {
             claim_startup: histogram(
                 all,
-                ("agent_sandbox_claim_startup_latency_ms", "From the claim's creation to its Ready, in milliseconds."),
+                (
+                    "agent_sandbox_claim_startup_latency_ms",
+                    "Time from the creation of a claim until it is Ready, in milliseconds.",
+                ),
                 &claim,
                 CLAIM_MS,
             )?,
@@ -84,7 +87,7 @@ impl Families {
                 all,
                 (
                     "agent_sandbox_claim_controller_startup_latency_ms",
-                    "From when the operator first saw the claim to its Ready, in milliseconds.",
+                    "Time from the first observation of a claim by the operator until the claim is Ready, in milliseconds.",
                 ),
                 &claim,
                 CLAIM_MS,
@@ -93,25 +96,28 @@ impl Families {
                 all,
                 (
                     "agent_sandbox_client_claim_startup_latency_ms",
-                    "From the client's own time of asking, where it gives one, to the claim's Ready, in milliseconds.",
+                    "Time from the request of the client, if the claim states it, until the claim is Ready, in milliseconds.",
                 ),
                 &claim,
                 CLAIM_MS,
             )?,
             creation: histogram(
                 all,
-                ("agent_sandbox_creation_latency_ms", "From a sandbox's creation to its first Ready, in milliseconds."),
+                (
+                    "agent_sandbox_creation_latency_ms",
+                    "Time from the creation of a Sandbox until it is first Ready, in milliseconds.",
+                ),
                 &["namespace", "launch_type", "sandbox_template"],
                 CREATION_MS,
             )?,
             claim_creations: counter(
                 all,
-                ("agent_sandbox_claim_creation_total", "Sandboxes made or taken for claims."),
+                ("agent_sandbox_claim_creation_total", "Sandboxes that were created or adopted for claims."),
                 &["namespace", "sandbox_template", "launch_type", "warmpool_name", "pod_condition", "created_by"],
             )?,
             sandboxes: gauge(
                 leader,
-                ("agent_sandboxes", "Sandboxes there are."),
+                ("agent_sandboxes", "The current number of Sandboxes."),
                 &[
                     "namespace",
                     "ready_condition",
@@ -124,92 +130,107 @@ impl Families {
             )?,
             pool_sandboxes: gauge(
                 leader,
-                ("paddock_pool_sandboxes", "Sandboxes of a pool, as its status says: desired, total, ready."),
+                ("paddock_pool_sandboxes", "Sandboxes of a pool according to its status: desired, total and ready."),
                 &["namespace", "pool", "state"],
             )?,
             leader: {
-                let leader = IntGauge::new("paddock_leader", "1 where this replica acts.")?;
+                let leader = IntGauge::new("paddock_leader", "1 if this replica is the leader, 0 otherwise.")?;
                 all.register(Box::new(leader.clone()))?;
                 leader
             },
             reconciles: counter(
                 all,
-                ("paddock_reconciles_total", "Reconciles, by what put them into the queue and how they ended."),
+                ("paddock_reconciles_total", "Reconciles, by kind, trigger and result."),
                 &["kind", "trigger", "result"],
             )?,
             reconcile_seconds: histogram(
                 all,
-                ("paddock_reconcile_duration_seconds", "From seeing to the last reply of a reconcile."),
+                (
+                    "paddock_reconcile_duration_seconds",
+                    "Time from the snapshot of a reconcile to its last reply, in seconds.",
+                ),
                 &["kind"],
                 SECONDS,
             )?,
             stale_plans: counter(
                 all,
-                ("paddock_stale_plans_total", "Plans that were out of date before a step of them began."),
+                ("paddock_stale_plans_total", "Plans that were out of date before one of their steps began."),
                 &["kind"],
             )?,
             queue_depth: gauge(
                 all,
-                ("paddock_queue_depth", "Keys that are ready to be reconciled, and that are being reconciled."),
+                ("paddock_queue_depth", "Keys that are ready to be reconciled or are being reconciled."),
                 &["lane", "state"],
             )?,
             queue_seconds: histogram(
                 all,
-                ("paddock_queue_duration_seconds", "How long a key was ready before its reconcile began."),
+                ("paddock_queue_duration_seconds", "Time that a key was ready before its reconcile began, in seconds."),
                 &["kind"],
                 SECONDS,
             )?,
             writes: counter(
                 all,
-                ("paddock_writes_total", "Writes to the API server, by why and what became of them."),
+                ("paddock_writes_total", "Writes to the API server, by kind, verb, reason and outcome."),
                 &["kind", "verb", "reason", "outcome"],
             )?,
             write_seconds: histogram(
                 all,
-                ("paddock_write_duration_seconds", "From sending a write to its reply or the end of its time."),
+                (
+                    "paddock_write_duration_seconds",
+                    "Time from sending a write to its reply or its timeout, in seconds.",
+                ),
                 &["kind", "verb"],
                 SECONDS,
             )?,
             write_slots: gauge(
                 all,
-                ("paddock_write_slots", "Writes that may be under way at once, and those that are."),
+                ("paddock_write_slots", "The maximum number of concurrent writes, and the number of writes under way."),
                 &["state"],
             )?,
-            plugin_calls: counter(
-                all,
-                ("paddock_plugin_calls_total", "Questions put to plugins."),
-                &["plugin", "hook"],
-            )?,
+            plugin_calls: counter(all, ("paddock_plugin_calls_total", "Questions to plugins."), &["plugin", "hook"])?,
             plugin_failures: counter(
                 all,
-                ("paddock_plugin_failures_total", "Questions that a plugin did not answer, by why."),
+                ("paddock_plugin_failures_total", "Questions that a plugin did not answer, by failure."),
                 &["plugin", "hook", "failure"],
             )?,
             plugin_seconds: histogram(
                 all,
-                ("paddock_plugin_duration_seconds", "How long a plugin took to answer."),
+                ("paddock_plugin_duration_seconds", "Time that a plugin took to answer, in seconds."),
                 &["plugin", "hook"],
                 CALL_SECONDS,
             )?,
             events: counter(
                 all,
-                ("paddock_events_total", "Kubernetes Events: sent, repeated (not sent again), dropped, failed."),
+                (
+                    "paddock_events_total",
+                    "Kubernetes Events, by result: sent, repeated (not sent again), dropped or failed.",
+                ),
                 &["result"],
             )?,
-            watch_events: counter(all, ("paddock_watch_events_total", "Objects that watches delivered."), &["kind"])?,
+            watch_events: counter(
+                all,
+                ("paddock_watch_events_total", "Objects that the watches delivered."),
+                &["kind"],
+            )?,
             watch_lists: counter(
                 all,
-                ("paddock_watch_lists_total", "Whole lists; more than one is a restart."),
+                (
+                    "paddock_watch_lists_total",
+                    "Complete lists of a kind. More than one means that the watch restarted.",
+                ),
                 &["kind"],
             )?,
             watch_errors: counter(
                 all,
-                ("paddock_watch_breaks_total", "Interrupted watches, by why."),
+                ("paddock_watch_breaks_total", "Interruptions of watches, by cause."),
                 &["kind", "cause"],
             )?,
             watch_lag: histogram(
                 all,
-                ("paddock_watch_lag_seconds", "From the reply to a write of ours to its event on the watch."),
+                (
+                    "paddock_watch_lag_seconds",
+                    "Time from the reply to a write of this operator until the watch delivers its event, in seconds.",
+                ),
                 &["kind"],
                 SECONDS,
             )?,

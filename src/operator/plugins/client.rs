@@ -18,7 +18,7 @@ pub type PluginClient = Arc<dyn Fn(&PluginRequest, Timestamp) -> Result<Answer, 
 #[derive(Clone)]
 pub struct Policies {
     /// The client that asks plugins.
-    pub judge: PluginClient,
+    pub plugin_client: PluginClient,
     /// The bindings in force. A change applies to the next decision.
     pub bindings: watch::Receiver<Bindings>,
 }
@@ -27,18 +27,18 @@ impl Policies {
     /// A configuration without plugins. No binding exists, and every question fails.
     #[must_use]
     pub fn none() -> Self {
-        let judge: PluginClient = Arc::new(|ask, _| {
-            Err(Failure { kind: FailureKind::Missing, message: format!("no plugin {} is loaded", ask.plugin.name) })
+        let plugin_client: PluginClient = Arc::new(|ask, _| {
+            Err(Failure { kind: FailureKind::Missing, message: format!("plugin {} is not loaded", ask.plugin.name) })
         });
-        Self { judge, bindings: watch::Sender::new(Bindings::default()).subscribe() }
+        Self { plugin_client, bindings: watch::Sender::new(Bindings::default()).subscribe() }
     }
 }
 
 /// The same client, with metrics for every call.
-pub(crate) fn metered(judge: PluginClient, metrics: Metrics) -> PluginClient {
+pub(crate) fn metered(plugin_client: PluginClient, metrics: Metrics) -> PluginClient {
     Arc::new(move |ask, now| {
         let started = Instant::now();
-        let result = judge(ask, now);
+        let result = plugin_client(ask, now);
         metrics.asked(ask, &result, started.elapsed());
         result
     })
@@ -47,7 +47,7 @@ pub(crate) fn metered(judge: PluginClient, metrics: Metrics) -> PluginClient {
 /// Asks until `questions` returns none, and returns the answers. If there are still questions after `max_rounds`
 /// rounds, the answers so far are the `Err`.
 pub(crate) fn ask_all(
-    judge: &PluginClient,
+    plugin_client: &PluginClient,
     now: Timestamp,
     max_rounds: usize,
     questions: impl Fn(&[PluginReply]) -> Vec<PluginRequest>,
@@ -58,7 +58,7 @@ pub(crate) fn ask_all(
         if asks.is_empty() {
             return Ok(answers);
         }
-        answers.extend(asks.into_iter().map(|ask| PluginReply { result: judge(&ask, now), request: ask }));
+        answers.extend(asks.into_iter().map(|ask| PluginReply { result: plugin_client(&ask, now), request: ask }));
     }
     if questions(&answers).is_empty() { Ok(answers) } else { Err(answers) }
 }

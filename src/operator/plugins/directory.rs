@@ -105,7 +105,7 @@ impl DirectorySource {
                 "yml" | "json" => content.ignored.push(IgnoredFile {
                     name: file_name.to_owned(),
                     location: path.display().to_string(),
-                    reason: "not read: the file beside a component is called NAME.yaml",
+                    reason: "the file is ignored, because its name must be NAME.yaml",
                 }),
                 _ => {}
             }
@@ -147,7 +147,7 @@ fn read(path: &Path, known: Option<&(Stamp, File)>, largest: u64) -> Option<(Sta
         return Some((stamp, known.clone()));
     }
     if stamp.size > largest {
-        return Some((stamp, file(Err(format!("{} bytes, at most {largest} are read", stamp.size)))));
+        return Some((stamp, file(Err(format!("the file has {} bytes, but must have at most {largest}", stamp.size)))));
     }
     let content = bytes(path, largest).map_err(|error| error.to_string());
     Some((stamp, file(content.map(|bytes| Content { sum: Sha256::digest(&bytes).into(), bytes: bytes.into() }))))

@@ -12,11 +12,11 @@ use crate::limits;
 /// The last logged failure of each plugin, hook and kind.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    told: HashMap<(String, Hook, FailureKind), Told>,
+    logged: HashMap<(String, Hook, FailureKind), LoggedFailure>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct LoggedFailure {
     at: Timestamp,
     /// The number of failures since that line.
     since: u64,
@@ -27,22 +27,22 @@ impl Failures {
     /// returns the number of failures since then.
     pub(super) fn due(&mut self, plugin: &str, hook: Hook, kind: FailureKind, now: Timestamp) -> Option<u64> {
         let key = (plugin.to_owned(), hook, kind);
-        if let Some(told) = self.told.get_mut(&key)
-            && now.duration_since(told.at).unsigned_abs() < limits::PLUGIN_FAILURE_LOG_INTERVAL
+        if let Some(logged) = self.logged.get_mut(&key)
+            && now.duration_since(logged.at).unsigned_abs() < limits::PLUGIN_FAILURE_LOG_INTERVAL
         {
-            told.since = told.since.saturating_add(1);
+            logged.since = logged.since.saturating_add(1);
             return None;
         }
-        let before = self.told.insert(key, Told { at: now, since: 0 });
-        Some(before.map_or(0, |told| told.since))
+        let before = self.logged.insert(key, LoggedFailure { at: now, since: 0 });
+        Some(before.map_or(0, |logged| logged.since))
     }
 }
 
 /// Logs a failure, with the number of similar failures that were not logged.
-pub(super) fn tell(ask: &PluginRequest, failure: &Failure, unsaid: u64) {
+pub(super) fn report(ask: &PluginRequest, failure: &Failure, suppressed: u64) {
     let (plugin, hook) = (ask.plugin.name.as_str(), ask.question.hook().as_str());
     let (digest, why) = (&ask.plugin.digest, failure.kind.as_str());
-    tracing::warn!(plugin, hook, %digest, why, unsaid, failure.message, "a plugin did not answer");
+    tracing::warn!(plugin, hook, %digest, why, suppressed, failure.message, "the plugin gave no valid answer");
 }
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_of_each_kind_is_told_and_then_one_a_minute_with_how_many_were_not() {
+    fn the_first_of_each_kind_is_logged_and_then_one_a_minute_with_the_number_suppressed() {
         let mut failures = Failures::default();
         let mut due = |second: i64, plugin: &str, hook, kind| {
             failures.due(plugin, hook, kind, Timestamp::from_second(second).unwrap())

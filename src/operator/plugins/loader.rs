@@ -114,7 +114,7 @@ impl Loader {
             Err(error) => {
                 // If the source cannot be read, nothing is known about its files, so the plugins stay in force.
                 if self.unread.as_ref() != Some(&error) {
-                    tracing::error!(%error, "the source of plugins cannot be read; plugins stay as they are");
+                    tracing::error!(%error, "the source of plugins cannot be read; the loaded plugins stay in use");
                 }
                 self.unread = Some(error);
             }
@@ -136,7 +136,7 @@ impl Loader {
     fn remove(&mut self, name: &str, now: Instant) {
         let Some(entry) = self.plugins.remove(name) else { return };
         if let Some(active) = entry.active {
-            tracing::info!(plugin = name, "plugin removed; its hooks go back to what is behind it");
+            tracing::info!(plugin = name, "plugin removed; its hooks use the next binding, or the built-in plugin");
             self.replaced.push((active.plugin.plugin, now));
         }
     }
@@ -159,7 +159,7 @@ impl Loader {
             Ok(active) => {
                 let digest = &active.plugin.plugin.digest;
                 let hooks: Vec<_> = active.bindings.iter().map(|binding| binding.hook.as_str()).collect();
-                tracing::info!(plugin = name, %digest, ?hooks, "plugin in force");
+                tracing::info!(plugin = name, %digest, ?hooks, "plugin in use");
                 entry.error = None;
                 let former = entry.active.replace(active);
                 let same =
@@ -169,17 +169,17 @@ impl Loader {
                 }
             }
             Err(error) => {
-                if entry.error.as_ref() != Some(&error) {
-                    let stays = if entry.active.is_some() { "the former one goes on" } else { "nothing is bound" };
-                    tracing::error!(plugin = name, %error, "plugin refused; {stays}");
-                }
-                entry.error = Some(error);
                 // Without a component no version of this plugin may stay in force.
-                if files.component.is_none()
-                    && let Some(former) = entry.active.take()
-                {
-                    self.replaced.push((former.plugin.plugin, now));
+                let removed = if files.component.is_none() { entry.active.take() } else { None };
+                if removed.is_some() {
+                    tracing::error!(plugin = name, %error, "plugin removed, because its component is absent");
+                } else if entry.error.as_ref() != Some(&error) {
+                    let effect =
+                        if entry.active.is_some() { "its former version stays in use" } else { "no hook is bound" };
+                    tracing::error!(plugin = name, %error, "plugin refused; {effect}");
                 }
+                self.replaced.extend(removed.map(|former| (former.plugin.plugin, now)));
+                entry.error = Some(error);
             }
         }
     }
@@ -210,7 +210,7 @@ fn load(host: &Host, name: &str, files: &PluginFiles) -> Result<Active, String> 
         }
     };
     let Some(component) = &files.component else {
-        return Err(format!("{name}.yaml: there is no {name}.wasm beside it"));
+        return Err(format!("{name}.yaml: the directory must contain {name}.wasm too"));
     };
     let content = component.content.as_ref().map_err(|error| format!("{name}.wasm: {error}"))?;
     let source = paddock_plugin_host::Source { name, component: &content.bytes, limits: Some(config.limits) };
@@ -257,11 +257,12 @@ fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) ->
 pub fn check_name(name: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
-        let rule = "the name must be of at most 63 lower-case letters, digits and dashes: it becomes the plugin's name";
+        let rule =
+            "the file name, which names the plugin, must consist of 1 to 63 lower-case letters, digits and dashes";
         return Err(rule.to_owned());
     }
     if BUILT_INS.iter().any(|built_in| built_in.name == name) {
-        return Err("this is the name of a built-in plugin: choose another".to_owned());
+        return Err("the name must not be the name of a built-in plugin".to_owned());
     }
     Ok(())
 }

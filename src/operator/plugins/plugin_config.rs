@@ -53,7 +53,7 @@ pub struct PluginConfig {
 /// The fault of a file, in the form `<field>: <what would be right>`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct SidecarError(String);
+pub struct PluginConfigError(String);
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -96,8 +96,8 @@ impl PluginConfig {
     ///
     /// # Errors
     /// The field that is wrong, and what would be right.
-    pub fn parse(text: &str, limits: Limits) -> Result<Self, SidecarError> {
-        let wire: Option<Wire> = serde_yaml_ng::from_str(text).map_err(|error| SidecarError(error.to_string()))?;
+    pub fn parse(text: &str, limits: Limits) -> Result<Self, PluginConfigError> {
+        let wire: Option<Wire> = serde_yaml_ng::from_str(text).map_err(|error| PluginConfigError(error.to_string()))?;
         let Wire { hooks, namespace_selector, object_selector, kinds, settings, failure_policy, order, limits: given } =
             wire.unwrap_or_default();
         if let Some(hooks) = &hooks {
@@ -106,13 +106,13 @@ impl PluginConfig {
         if let Some(kinds) = &kinds {
             check_kinds(kinds)?;
             if hooks.as_ref().is_some_and(|hooks| !hooks.contains(&Hook::Admission)) {
-                return wrong("kinds", "is about the hook admission, which hooks does not name");
+                return wrong("kinds", "must be left out, because hooks does not contain admission");
             }
         }
         check_selector("namespaceSelector", &namespace_selector)?;
         check_selector("objectSelector", &object_selector)?;
         if order == Binding::BUILT_IN_ORDER {
-            return wrong("order", "must be lower: this is where the built-ins stand");
+            return wrong("order", "must be lower, because the built-in plugins have this order");
         }
         Ok(Self {
             hooks,
@@ -127,30 +127,33 @@ impl PluginConfig {
     }
 }
 
-fn wrong<T>(field: &str, what: &str) -> Result<T, SidecarError> {
-    Err(SidecarError(format!("{field}: {what}")))
+fn wrong<T>(field: &str, what: &str) -> Result<T, PluginConfigError> {
+    Err(PluginConfigError(format!("{field}: {what}")))
 }
 
-fn check_hooks(hooks: &[Hook]) -> Result<(), SidecarError> {
+fn check_hooks(hooks: &[Hook]) -> Result<(), PluginConfigError> {
     if hooks.is_empty() {
-        return wrong("hooks", "must name at least one, or be left out for all that the component exports");
+        return wrong(
+            "hooks",
+            "must contain at least one hook, or be left out for all hooks that the component exports",
+        );
     }
     for (index, hook) in hooks.iter().enumerate() {
         if hooks.iter().take(index).any(|earlier| earlier == hook) {
-            return wrong(&format!("hooks[{index}]"), &format!("names {} again", hook.as_str()));
+            return wrong(&format!("hooks[{index}]"), &format!("must not repeat {}", hook.as_str()));
         }
     }
     Ok(())
 }
 
 /// Checks the kinds. Only the admission of Pods, and of our own kinds in both shapes, is reviewed.
-fn check_kinds(kinds: &[String]) -> Result<(), SidecarError> {
+fn check_kinds(kinds: &[String]) -> Result<(), PluginConfigError> {
     let mut known = vec![Kind::Pod.name()];
     known.extend(Kind::OWN.map(Kind::name));
     known.sort_unstable();
     known.dedup();
     if kinds.is_empty() {
-        return wrong("kinds", "must name at least one, or be left out for all");
+        return wrong("kinds", "must contain at least one kind, or be left out for all kinds");
     }
     match kinds.iter().position(|kind| !known.contains(&kind.as_str())) {
         Some(index) => wrong(&format!("kinds[{index}]"), &format!("must be one of {}", known.join(", "))),
@@ -158,12 +161,12 @@ fn check_kinds(kinds: &[String]) -> Result<(), SidecarError> {
     }
 }
 
-fn check_selector(field: &str, selector: &Selector) -> Result<(), SidecarError> {
+fn check_selector(field: &str, selector: &Selector) -> Result<(), PluginConfigError> {
     let expressions = selector.match_expressions.iter().enumerate();
     for (index, Requirement { key, operator, values }) in expressions {
         let field = format!("{field}.matchExpressions[{index}]");
         if key.is_empty() {
-            return wrong(&format!("{field}.key"), "must be the key of a label");
+            return wrong(&format!("{field}.key"), "must be a label key");
         }
         match operator {
             Operator::In | Operator::NotIn if values.is_empty() => {
@@ -178,7 +181,7 @@ fn check_selector(field: &str, selector: &Selector) -> Result<(), SidecarError> 
     Ok(())
 }
 
-fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, SidecarError> {
+fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, PluginConfigError> {
     let WireLimits { memory, fuel, deadline } = given;
     let memory_bytes = match memory {
         None => default.memory_bytes,
@@ -192,7 +195,7 @@ fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, SidecarEr
                     return wrong(
                         "limits.memory",
                         &format!(
-                            "{memory:?} is not a quantity from {}Ki to {}Mi",
+                            "{memory:?} must be a quantity from {}Ki to {}Mi",
                             LEAST_MEMORY >> 10,
                             Limits::MAX.memory_bytes >> 20
                         ),
@@ -216,7 +219,10 @@ fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, SidecarEr
                 None => {
                     return wrong(
                         "limits.deadline",
-                        &format!("{text:?} is not a duration from {SHORTEST_DEADLINE:?} to {:?}", Limits::MAX.deadline),
+                        &format!(
+                            "{text:?} must be a duration from {SHORTEST_DEADLINE:?} to {:?}",
+                            Limits::MAX.deadline
+                        ),
                     );
                 }
             }
@@ -277,11 +283,11 @@ mod tests {
     fn every_error_names_its_field() {
         for (text, field) in [
             ("hook: [idle]", "unknown field `hook`"),
-            ("hooks: []", "hooks: must name at least one"),
+            ("hooks: []", "hooks: must contain at least one hook"),
             ("hooks: [sleep]", "hooks[0]: unknown variant `sleep`"),
-            ("hooks: [idle, idle]", "hooks[1]: names idle again"),
-            ("{hooks: [idle], kinds: [Pod]}", "kinds: is about the hook admission"),
-            ("kinds: []", "kinds: must name at least one"),
+            ("hooks: [idle, idle]", "hooks[1]: must not repeat idle"),
+            ("{hooks: [idle], kinds: [Pod]}", "kinds: must be left out, because hooks does not contain admission"),
+            ("kinds: []", "kinds: must contain at least one kind"),
             (
                 "kinds: [Pod, pods]",
                 "kinds[1]: must be one of Pod, Sandbox, SandboxClaim, SandboxTemplate, SandboxWarmPool",
@@ -306,17 +312,17 @@ mod tests {
             ),
             (
                 "objectSelector: {matchExpressions: [{key: '', operator: Exists}]}",
-                "objectSelector.matchExpressions[0].key: must be the key",
+                "objectSelector.matchExpressions[0].key: must be a label key",
             ),
-            ("limits: {memory: lots}", "limits.memory: \"lots\" is not a quantity"),
-            ("limits: {memory: 1Gi}", "limits.memory: \"1Gi\" is not a quantity from 64Ki to 256Mi"),
+            ("limits: {memory: lots}", "limits.memory: \"lots\" must be a quantity"),
+            ("limits: {memory: 1Gi}", "limits.memory: \"1Gi\" must be a quantity from 64Ki to 256Mi"),
             ("limits: {memory: -1Mi}", "limits.memory: "),
             ("limits: {fuel: 0}", "limits.fuel: must be from 1"),
             ("limits: {fuel: 5000000001}", "limits.fuel: must be from 1 to 5000000000"),
             ("limits: {fuel: -1}", "limits.fuel: invalid type"),
-            ("limits: {deadline: 1d}", "limits.deadline: \"1d\" is not a duration"),
-            ("limits: {deadline: 2001ms}", "limits.deadline: \"2001ms\" is not a duration from 5ms to 2s"),
-            ("limits: {deadline: 1m}", "limits.deadline: \"1m\" is not a duration from 5ms to 2s"),
+            ("limits: {deadline: 1d}", "limits.deadline: \"1d\" must be a duration"),
+            ("limits: {deadline: 2001ms}", "limits.deadline: \"2001ms\" must be a duration from 5ms to 2s"),
+            ("limits: {deadline: 1m}", "limits.deadline: \"1m\" must be a duration from 5ms to 2s"),
             ("limits: {cpu: 1}", "limits: unknown field `cpu`"),
             ("[]", "invalid type"),
             ("a: [", ""),

@@ -158,9 +158,9 @@ fn a_bad_component_does_not_replace_a_good_one() {
     world.write("fixed.wasm", POOL_FIXED).write("fixed.yaml", "settings: {desired: 7}").look();
     let good = world.status("fixed");
     for (bad, error) in [
-        (&b"rubbish"[..], "fixed.wasm: not a WebAssembly component"),
-        (ASK_FOR_WASI, "fixed.wasm: imports wasi:clocks/wall-clock@0.2.0"),
-        (&POOL_FIXED[..POOL_FIXED.len() / 2], "fixed.wasm: does not compile"),
+        (&b"rubbish"[..], "fixed.wasm: the file is not a WebAssembly component"),
+        (ASK_FOR_WASI, "fixed.wasm: the component imports wasi:clocks/wall-clock@0.2.0"),
+        (&POOL_FIXED[..POOL_FIXED.len() / 2], "fixed.wasm: the component does not compile"),
     ] {
         world.write("fixed.wasm", bad).look();
         assert!(world.error("fixed").starts_with(error), "{}", world.error("fixed"));
@@ -179,8 +179,11 @@ fn bad_settings_do_not_replace_good_ones() {
         ("settings: {desired: many}", "fixed.yaml: settings: desired: invalid type: string \"many\", expected u32"),
         ("settings: {desird: 8}", "fixed.yaml: settings: desird: unknown field `desird`"),
         ("hooks: [idle]", "fixed.yaml: hooks[0]: fixed.wasm does not export idle; it exports pool-size"),
-        ("limits: {memory: 64Ki}", "fixed.wasm: cannot be started: wanted more than 65536 bytes of memory"),
-        ("limits: {fuel: 1}", "fixed.wasm: cannot be started"),
+        (
+            "limits: {memory: 64Ki}",
+            "fixed.wasm: the component cannot be instantiated: wanted more than 65536 bytes of memory",
+        ),
+        ("limits: {fuel: 1}", "fixed.wasm: the component cannot be instantiated"),
         ("limits: {fuel: 1000}\nsettings: {desired: 8}", "fixed.yaml: settings: no answer with 1000 units of fuel"),
         ("{", "fixed.yaml: "),
     ] {
@@ -240,10 +243,10 @@ fn what_cannot_be_a_plugin_is_named() {
     assert_eq!(
         errors,
         [
-            "Big.wasm: the name must be of at most 63 lower-case letters, digits and dashes: it becomes the plugin's name",
-            "idle-timeout.wasm: this is the name of a built-in plugin: choose another",
-            "lonely.yaml: there is no lonely.wasm beside it",
-            "not read: the file beside a component is called NAME.yaml",
+            "Big.wasm: the file name, which names the plugin, must consist of 1 to 63 lower-case letters, digits and dashes",
+            "idle-timeout.wasm: the name must not be the name of a built-in plugin",
+            "lonely.yaml: the directory must contain lonely.wasm too",
+            "the file is ignored, because its name must be NAME.yaml",
         ]
     );
     assert_eq!(world.loader.bindings().iter().filter(|binding| !binding.built_in).count(), 0);
@@ -306,7 +309,7 @@ async fn receivers_hear_of_changes_and_of_nothing_else() {
     fs::write(&written, "settings: {desired: 12}").unwrap();
     fs::rename(&written, world.dir.path().join("fixed.yaml")).unwrap();
     tokio::time::timeout(Duration::from_secs(60), bindings.changed()).await.unwrap().unwrap();
-    let answer = (plugins.policies.judge)(&ask(&first(&bindings)), Timestamp::UNIX_EPOCH).unwrap();
+    let answer = (plugins.policies.plugin_client)(&ask(&first(&bindings)), Timestamp::UNIX_EPOCH).unwrap();
     assert!(matches!(answer, Answer::PoolSize(answer) if answer.desired == 12));
     stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(60), bindings.changed()).await.unwrap();

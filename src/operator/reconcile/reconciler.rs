@@ -27,7 +27,7 @@ pub struct Reconciler {
     /// The source of snapshots.
     pub world: SharedWorld,
     /// The plugins that answer questions.
-    pub judge: PluginClient,
+    pub plugin_client: PluginClient,
     /// Sends the operations of a plan.
     pub writer: Writer,
     /// Publishes the Events of a plan.
@@ -59,7 +59,7 @@ impl Reconciler {
             }
         });
         if drained.await.is_err() {
-            warn!(left = running.len(), "writes still under way at the end of the time for shutting down");
+            warn!(left = running.len(), "the time for the shutdown ended while writes were under way");
         }
     }
 
@@ -74,7 +74,7 @@ impl Reconciler {
 
     async fn reconcile(&self, job: &Job) -> (Done, Option<Requeue>) {
         let (key, trigger) = (&job.key, job.trigger);
-        for _ in 0..limits::STALE_PLAN_RETRIES {
+        for _ in 0..limits::STALE_PLAN_ATTEMPTS {
             let now = Timestamp::now();
             let looked = Instant::now();
             let snapshot = Arc::new(self.world.snapshot(key, now));
@@ -95,7 +95,7 @@ impl Reconciler {
                 Progress::Stored => return (Done::Converged, wake),
                 Progress::Stopped(done) => return (done, wake),
                 Progress::Stale => {
-                    debug!("stale plan; looking again");
+                    debug!("the plan is stale; taking a new snapshot");
                     self.metrics.stale_plan(key.kind);
                 }
             }
@@ -109,21 +109,20 @@ impl Reconciler {
         if questions(snapshot, &[]).is_empty() {
             return Vec::new();
         }
-        let (snapshot, judge) = (snapshot.clone(), self.judge.clone());
+        let (snapshot, plugin_client) = (snapshot.clone(), self.plugin_client.clone());
         let asked = tokio::task::spawn_blocking(move || {
-            ask_all(&judge, now, limits::QUESTION_ROUNDS, |answers| questions(&snapshot, answers)).unwrap_or_else(
-                |answers| {
+            ask_all(&plugin_client, now, limits::QUESTION_ROUNDS, |answers| questions(&snapshot, answers))
+                .unwrap_or_else(|answers| {
                     let rounds = limits::QUESTION_ROUNDS;
-                    warn!(key = %snapshot.key(), rounds, "questions without end; going on with the answers so far");
+                    warn!(key = %snapshot.key(), rounds, "too many question rounds; using the answers so far");
                     answers
-                },
-            )
+                })
         });
         match asked.await {
             Ok(answers) => answers,
             Err(error) => {
                 // The plugin host panicked. The questions stay unanswered, and the core decides what follows.
-                error!(%error, "asking plugins ended in a panic");
+                error!(%error, "the plugin host panicked");
                 Vec::new()
             }
         }
@@ -134,7 +133,7 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         // The job of this reconcile counts as failed, so the key is reconciled again after a while. Other keys are not
         // affected.
-        error!(%error, "a reconcile ended in a panic");
+        error!(%error, "a reconcile panicked");
     }
 }
 

@@ -23,7 +23,7 @@ pub async fn resync(world: SharedWorld, queue: Queue, wall: impl Fn() -> Timesta
     for step in 1_usize.. {
         ticks.tick().await;
         if let Some(by) = clocks.stepped(wall(), Instant::now()) {
-            info!(seconds = by, "the clock was set; looking at everything");
+            info!(seconds = by, "the clock was set; queueing all objects");
             queue.push(world.read(World::everything), Trigger::Resync);
         }
         parts += world.read(World::reconciled);

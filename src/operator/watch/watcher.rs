@@ -56,23 +56,23 @@ impl Watch {
         let mut events = pin!(events);
         let mut listing: Vec<Object> = Vec::new();
         let mut failures = 0_u32;
-        let mut doubted = pin!(sleep(Duration::MAX));
+        let mut unverified = pin!(sleep(Duration::MAX));
         loop {
             let event = tokio::select! {
                 biased;
                 event = events.next() => event,
-                () = doubted.as_mut() => {
+                () = unverified.as_mut() => {
                     if self.world.read(|world| world.has_unverified(self.kind)) {
-                        info!(kind = ?self.kind, "the watch does not show what was written; listing again");
+                        info!(kind = ?self.kind, "the watch does not show a recent write; listing again");
                         return;
                     }
-                    doubted.set(sleep(Duration::MAX));
+                    unverified.set(sleep(Duration::MAX));
                     continue;
                 }
             };
             let Some(event) = event else { return };
             if matches!(event, Ok(watcher::Event::InitDone)) {
-                doubted.set(sleep(limits::UNVERIFIED_TIMEOUT));
+                unverified.set(sleep(limits::UNVERIFIED_TIMEOUT));
             }
             match event {
                 Ok(event) => {
@@ -146,7 +146,7 @@ impl Watch {
         match cause {
             WatchError::Absent => {
                 if failures == 0 {
-                    info!(?kind, group = kind.group(), "CRD not installed; waiting for it");
+                    info!(?kind, group = kind.group(), "the CRD is not installed; waiting for it");
                 }
                 if failures > 0 && kind != Kind::Sandbox {
                     self.listed();
@@ -157,17 +157,19 @@ impl Watch {
             // pods.
             WatchError::Forbidden if self.namespace.is_some() && !kind.namespaced() && kind != Kind::Namespace => {
                 if failures == 0 {
-                    info!(?kind, "may not be watched from within one namespace; going on without");
+                    info!(?kind, "the kind cannot be watched with the rights of one namespace; continuing without it");
                 }
                 self.listed();
             }
-            WatchError::Forbidden => warn!(?kind, %error, "may not be watched: check the operator's RBAC"),
-            WatchError::Expired => debug!(?kind, "version expired; listing again"),
+            WatchError::Forbidden => {
+                warn!(?kind, %error, "the kind cannot be watched; check the RBAC rules of the operator")
+            }
+            WatchError::Expired => debug!(?kind, "the resource version expired; listing again"),
             WatchError::Failed => {
                 if failures < 2 {
-                    debug!(?kind, %error, "watch interrupted")
+                    debug!(?kind, %error, "the watch was interrupted")
                 } else {
-                    warn!(?kind, %error, failures, "watch keeps failing")
+                    warn!(?kind, %error, failures, "the watch keeps failing")
                 }
             }
         }

@@ -39,7 +39,7 @@ async fn note(client: &Client, sign: &Activity) -> bool {
             Ok(_) => return true,
             // The Sandbox was deleted, or another one has its name. The record does not matter any more.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return false,
-            Err(error) => warn!(sandbox = %sign.sandbox, %error, "a sign of activity was not written"),
+            Err(error) => warn!(sandbox = %sign.sandbox, %error, "an activity record was not written"),
         }
         tokio::time::sleep(pause).await;
     }

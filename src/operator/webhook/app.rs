@@ -38,7 +38,7 @@ pub fn look(world: SharedWorld, unsynced: watch::Receiver<UnsyncedKinds>, operat
 #[derive(Clone)]
 pub struct App {
     look: Look,
-    judge: PluginClient,
+    plugin_client: PluginClient,
     activity: mpsc::Sender<Activity>,
     reservations: Option<Arc<dyn WarmReservations>>,
     metrics: Reviews,
@@ -47,12 +47,12 @@ pub struct App {
 }
 
 impl App {
-    /// An app that gets facts about the cluster from `look`, asks plugins with `judge`, and sends activity records to
-    /// `activity`.
+    /// An app that gets facts about the cluster from `look`, asks plugins with `plugin_client`, and sends activity
+    /// records to `activity`.
     #[must_use]
-    pub fn new(look: Look, judge: PluginClient, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
+    pub fn new(look: Look, plugin_client: PluginClient, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
         let permits = Arc::new(Semaphore::new(limits::REVIEW_CONCURRENCY));
-        Self { look, judge, activity, reservations: None, metrics, permits, clock: Timestamp::now }
+        Self { look, plugin_client, activity, reservations: None, metrics, permits, clock: Timestamp::now }
     }
 
     /// The same app, which also reserves warm Sandboxes for the claims that it admits.
@@ -70,19 +70,19 @@ impl App {
 /// The reason why a call got no review.
 #[derive(Debug, thiserror::Error)]
 enum Unanswered {
-    #[error("there is no webhook at /{0}/{1}")]
+    #[error("the path /{0}/{1} is not the path of a webhook")]
     NoSuchPath(String, String),
-    #[error("the body could not be read, or has more than {} bytes", limits::REVIEW_BODY_MAX)]
+    #[error("the body cannot be read, or has more than {} bytes", limits::REVIEW_BODY_MAX)]
     Body(#[source] axum::Error),
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    #[error("the operator has not seen the whole cluster yet")]
+    #[error("the operator has not listed all objects of the cluster yet")]
     NotReady,
     #[error("the review took longer than {:?}", limits::REVIEW_TIMEOUT)]
     Late,
     #[error("the review failed: {0}")]
     Broken(#[from] tokio::task::JoinError),
-    #[error("the answer could not be written: {0}")]
+    #[error("the response cannot be serialized: {0}")]
     Write(#[from] serde_json::Error),
 }
 
@@ -120,7 +120,7 @@ async fn handle(State(app): State<App>, Path((phase, entry)): Path<(String, Stri
         }
         Err(error) => {
             metrics.answered(phase, entry, "unanswered", started.elapsed());
-            error!(%error, entry = entry.as_str(), "review not answered");
+            error!(%error, entry = entry.as_str(), "the review was not answered");
             error.into_response()
         }
     }
@@ -151,10 +151,10 @@ impl App {
             // Too many records wait to be written. The session must not wait for its record, so the Sandbox may appear
             // idle.
             self.metrics.activity("dropped");
-            warn!(pod = asked.review.name, "a sign of activity was dropped");
+            warn!(pod = asked.review.name, "an activity record was dropped, because too many wait to be written");
         }
         let (asked, verdict) = self.decide(asked, context).await?;
-        let outcome = tell(&asked, &verdict);
+        let outcome = report_verdict(&asked, &verdict);
         if let (Some(reservations), Some(sandbox), false) =
             (&self.reservations, reserved_sandbox, verdict.reservation_kept)
         {
@@ -171,9 +171,9 @@ impl App {
             let verdict = admission::verdict(&asked.review, &context, &[]);
             return Ok((asked, verdict));
         }
-        let judge = self.judge.clone();
+        let plugin_client = self.plugin_client.clone();
         let decided = tokio::task::spawn_blocking(move || {
-            let verdict = ask_and_decide(&asked.review, &context, &judge);
+            let verdict = ask_and_decide(&asked.review, &context, &plugin_client);
             (asked, verdict)
         });
         Ok(decided.await?)
@@ -181,15 +181,15 @@ impl App {
 }
 
 /// Asks plugins until the core has no more questions.
-fn ask_and_decide(review: &Review, context: &Context, judge: &PluginClient) -> ReviewVerdict {
+fn ask_and_decide(review: &Review, context: &Context, plugin_client: &PluginClient) -> ReviewVerdict {
     // Each round asks another binding, so there are at most as many rounds as bindings.
     let max_rounds = context.bindings.iter().count();
     let questions = |answered: &[PluginReply]| admission::questions(review, context, answered);
-    let (Ok(answered) | Err(answered)) = ask_all(judge, review.now, max_rounds, questions);
+    let (Ok(answered) | Err(answered)) = ask_all(plugin_client, review.now, max_rounds, questions);
     admission::verdict(review, context, &answered)
 }
 
-fn tell(asked: &Asked, verdict: &ReviewVerdict) -> &'static str {
+fn report_verdict(asked: &Asked, verdict: &ReviewVerdict) -> &'static str {
     let review = &asked.review;
     match &verdict.denial {
         Some(denial) => {

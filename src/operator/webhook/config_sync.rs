@@ -79,7 +79,7 @@ impl WebhookConfigSync {
             }
         };
         if gone {
-            info!("taking the webhook configurations away: the deployment is gone");
+            info!("removing the webhook configurations, because the Deployment does not exist any more");
             remove::<MutatingWebhookConfiguration>(&self.client).await?;
             remove::<ValidatingWebhookConfiguration>(&self.client).await?;
         }
@@ -111,7 +111,7 @@ impl WebhookConfigSync {
             }
             Registration::Injected => {
                 if found.is_none() {
-                    warn!(kind = %K::kind(&()), CONFIGURATION, "not there: nobody asks this webhook");
+                    warn!(kind = %K::kind(&()), CONFIGURATION, "the configuration does not exist, so this webhook is not called");
                     return Ok(true);
                 }
                 if owned && trusting {

@@ -28,25 +28,25 @@ impl Reviews {
     /// If they are declared already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let verdicts = IntCounterVec::new(
-            Opts::new("paddock_webhook_reviews_total", "Reviews, by what became of them."),
+            Opts::new("paddock_webhook_reviews_total", "Admission reviews, by entry, phase and verdict."),
             &["entry", "phase", "verdict"],
         )?;
         let seconds = HistogramVec::new(
-            HistogramOpts::new("paddock_webhook_review_seconds", "How long a review took, in seconds.")
+            HistogramOpts::new("paddock_webhook_review_seconds", "Duration of an admission review, in seconds.")
                 .buckets(SECONDS.to_vec()),
             &["entry", "phase"],
         )?;
         let plugin_failures = IntCounterVec::new(
             Opts::new(
                 "paddock_webhook_plugin_troubles_total",
-                "Plugins that did not answer in a review, or whose answer was refused, and what followed.",
+                "Plugins that gave no valid answer in an admission review, by failure and failure policy.",
             ),
             &["plugin", "failure", "policy"],
         )?;
         let activity = IntCounterVec::new(
             Opts::new(
                 "paddock_activity_signs_total",
-                "Starts of an exec, attach or port-forward, by what became of the note on the Sandbox.",
+                "Starts of an exec, attach or port-forward, by the result of the activity record on the Sandbox.",
             ),
             &["result"],
         )?;
@@ -86,13 +86,13 @@ impl Reviews {
     }
 
     pub(super) fn plugin_failures(&self, verdict: &ReviewVerdict) {
-        for trouble in &verdict.plugin_failures {
-            let policy = match trouble.policy {
+        for plugin_failure in &verdict.plugin_failures {
+            let policy = match plugin_failure.policy {
                 FailurePolicy::Fail => "fail",
                 FailurePolicy::Ignore => "ignore",
                 FailurePolicy::Fallback => "fallback",
             };
-            let labels = [trouble.plugin.as_str(), trouble.failure.kind.as_str(), policy];
+            let labels = [plugin_failure.plugin.as_str(), plugin_failure.failure.kind.as_str(), policy];
             self.plugin_failures.with_label_values(&labels).inc();
         }
     }

@@ -40,7 +40,7 @@ fn context() -> Context {
     Context { classes: Arc::new(vec![class]), bindings: Arc::new(Bindings::new(vec![binding])), ..Context::default() }
 }
 
-async fn start_with(look: Look, judge: PluginClient) -> Served1 {
+async fn start_with(look: Look, plugin_client: PluginClient) -> Served1 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let pair = issue(&["127.0.0.1".to_owned()], Timestamp::now(), Lifetimes::default().certificate).expect("issued");
@@ -48,7 +48,7 @@ async fn start_with(look: Look, judge: PluginClient) -> Served1 {
     serving_cert.serve(pair.certificate.as_bytes(), pair.key.as_bytes()).expect("served");
     let registry = Registry::new();
     let (signs, _) = mpsc::channel(1);
-    let app = App::new(look, judge, signs, Reviews::register(&registry).expect("metrics"));
+    let app = App::new(look, plugin_client, signs, Reviews::register(&registry).expect("metrics"));
     let stop = CancellationToken::new();
     let end = stop.clone();
     let ended = tokio::spawn(async move {
@@ -58,11 +58,11 @@ async fn start_with(look: Look, judge: PluginClient) -> Served1 {
 }
 
 async fn start_plain() -> Served1 {
-    let judge: PluginClient = Arc::new(|_, _| {
+    let plugin_client: PluginClient = Arc::new(|_, _| {
         let choice = ClassChoice::Class("gvisor".to_owned());
         Ok(Answer::RuntimeClass(RuntimeClassAnswer { choice, reason: "it isolates".to_owned() }))
     });
-    start_with(Arc::new(|_| Some(context())), judge).await
+    start_with(Arc::new(|_| Some(context())), plugin_client).await
 }
 
 /// Sends a request over HTTP/1.1, like an API server, and returns the status and the body.
@@ -158,8 +158,9 @@ async fn what_cannot_be_answered_says_why_in_a_status() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_review_that_fails_harms_no_other() {
     // `panic!` would run the panic hook, whose backtrace can take longer than a review may.
-    let judge: PluginClient = Arc::new(|_, _| std::panic::resume_unwind(Box::new("a plugin host that is broken")));
-    let webhook = start_with(Arc::new(|_| Some(context())), judge).await;
+    let plugin_client: PluginClient =
+        Arc::new(|_, _| std::panic::resume_unwind(Box::new("a plugin host that is broken")));
+    let webhook = start_with(Arc::new(|_| Some(context())), plugin_client).await;
     let (status, _) = post(&webhook, "/mutate/generated-code", &review(marked(None))).await;
     assert_eq!(status, 500);
     let (status, _) = post(&webhook, "/validate/generated-code", &review(marked(Some("gvisor")))).await;

@@ -17,7 +17,7 @@ const KIND: &str = "AdmissionReview";
 pub(super) enum Malformed {
     #[error("the body is not an AdmissionReview: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("the body is a {kind} of {api_version}, and should be an {KIND} of {API_VERSION}")]
+    #[error("the body is a {kind} of {api_version}, but must be an {KIND} of {API_VERSION}")]
     Kind { kind: String, api_version: String },
     #[error("the AdmissionReview has no request")]
     NoRequest,
@@ -240,7 +240,7 @@ mod tests {
         for (body, part) in [
             ("".to_owned(), "not an AdmissionReview"),
             ("[]".to_owned(), "not an AdmissionReview"),
-            (old.to_string(), "should be an AdmissionReview of admission.k8s.io/v1"),
+            (old.to_string(), "must be an AdmissionReview of admission.k8s.io/v1"),
             (empty.to_string(), "no request"),
             (odd.to_string(), "PROXY"),
         ] {

@@ -68,7 +68,7 @@ impl EventQueue {
             let result = match timeout(limits::EVENT_REQUEST_TIMEOUT, recorder.publish(&kube_event, &reference)).await {
                 Ok(Ok(())) => "sent",
                 Ok(Err(error)) => {
-                    debug!(%error, regarding = %event.regarding, reason = %event.reason, "event not sent");
+                    debug!(%error, regarding = %event.regarding, reason = %event.reason, "the Event was not sent");
                     "failed"
                 }
                 Err(_elapsed) => "failed",

@@ -84,7 +84,7 @@ impl Writer {
             self.metrics.expect_event(object);
         }
         match &reply.outcome {
-            Outcome::Rejected { status, message } => warn!(%op, status, message, "write rejected"),
+            Outcome::Rejected { status, message } => warn!(%op, status, message, "the API server rejected the write"),
             Outcome::Stored(_)
             | Outcome::Gone
             | Outcome::Conflict
@@ -133,7 +133,7 @@ impl Writer {
             Ok(response) => response,
             Err(error) if never_connected(&error) => return Reply::unsent(),
             Err(error) => {
-                debug!(%op, %error, "no reply");
+                debug!(%op, %error, "the write got no reply");
                 return Reply::lost();
             }
         };

@@ -33,7 +33,7 @@ fn an_item_with_a_client_must_be_on_the_list_whatever_it_calls_it() {
 }
 
 const RECONCILE: &str = "
-    struct Reconciler { world: SharedWorld, judge: PluginClient, writer: Writer }
+    struct Reconciler { world: SharedWorld, plugin_client: PluginClient, writer: Writer }
     impl Reconciler {
         async fn reconcile(&self) {
             let seen = Arc::new(self.world.see(key, now));
@@ -42,7 +42,7 @@ const RECONCILE: &str = "
             self.writer.execute(&plan).await;
         }
         async fn ask(&self, seen: &Seen) {
-            let asked = tokio::task::spawn_blocking(move || judge(seen));
+            let asked = tokio::task::spawn_blocking(move || plugin_client(seen));
             match asked.await { Ok(_) => {} Err(_) => {} }
         }
     }";
@@ -58,11 +58,11 @@ fn a_reconcile_that_waits_for_something_else_is_found() {
     assert_eq!(faults_with("", ""), Vec::<String>::new());
     assert_eq!(faults_with("let plan", "get(&seen).await; let plan"), ["Reconciler::reconcile awaits get"]);
     assert_eq!(
-        faults_with("match asked", "self.judge.look().await; match asked"),
-        ["Reconciler::ask awaits self.judge.look"]
+        faults_with("match asked", "self.plugin_client.look().await; match asked"),
+        ["Reconciler::ask awaits self.plugin_client.look"]
     );
-    assert_eq!(faults_with("judge: PluginClient", "client: kube::Client").len(), 1);
-    assert_eq!(faults_with("judge: PluginClient", "judge: Arc<dyn Fn()>").len(), 2);
+    assert_eq!(faults_with("plugin_client: PluginClient", "client: kube::Client").len(), 1);
+    assert_eq!(faults_with("plugin_client: PluginClient", "plugin_client: Arc<dyn Fn()>").len(), 2);
     assert_eq!(faults_with("decide(&seen", "decide(&other").len(), 1);
     assert_eq!(faults_with("self.world.see(key, now)", "remembered(key)").len(), 1);
 }
