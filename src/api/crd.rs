@@ -1,7 +1,8 @@
 //! Generates the CustomResourceDefinitions of both API shapes from the wire types.
 //!
 //! All served versions of a kind have the same schema, which includes the fields of every version. No conversion is
-//! needed, so clients can read and write objects while the operator is not running.
+//! needed, so clients can read and write objects while the operator is not running. The CEL rules are beside the fields that they
+//! check, in the file of each kind.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames,

@@ -4,7 +4,7 @@
 //! be inlined. `Option` must not be `nullable`, because the API server would store a null that a client writes.
 //! k8s-openapi's types lack the list types and keys, without which two field managers replace each other's lists, and
 //! they mark optional fields as required. The file `list-types.json` has these facts. [`list_types`] extracts them from
-//! the OpenAPI documents of an API server.
+//! the OpenAPI documents of an API server. The CEL rules are in the file of each kind.
 
 use std::collections::BTreeMap;
 

@@ -282,5 +282,4 @@ fn drop_from<K: Ord, V: Ord>(index: &mut std::collections::BTreeMap<K, BTreeSet<
 }
 
 #[cfg(test)]
-#[path = "index_test.rs"]
-mod test;
+mod tests;

@@ -87,7 +87,7 @@ impl World {
         }
         let (_, template) = self.pool_and_template(&claim);
         let template = self.objects.get(&template?)?;
-        self.candidate(&claim, &model.source, template, new.now).0.map(|(sandbox, _)| sandbox)
+        self.choose_warm(&claim, &model.source, template, new.now).0.map(|(sandbox, _)| sandbox)
     }
 
     /// Ends the reservations that have expired. If the clock was set back, it ends all of them, so that no reservation

@@ -162,7 +162,7 @@ impl World {
             self.pending_writes.creating(&claim.meta.uid, now, self.settings.unknown_timeout).next().is_some();
         let (candidate, stale) = match (&source, &template) {
             (Some(source), Some(template)) if owned.is_empty() && !creating => {
-                self.candidate(&claim, source, template, now)
+                self.choose_warm(&claim, source, template, now)
             }
             (Some(_) | None, Some(_) | None) => (None, None),
         };

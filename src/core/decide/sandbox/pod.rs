@@ -1,4 +1,5 @@
-//! Creates the pod of a Sandbox: chooses its RuntimeClass, and then reviews the complete pod like an admission request.
+//! Decides whether the pod of a Sandbox may be created: chooses its RuntimeClass, and then reviews the complete pod like
+//! an admission request.
 //!
 //! The webhook may have been unavailable when the Sandbox was written, because its failure policy is Ignore. The
 //! operator therefore creates no pod that the webhook would deny.

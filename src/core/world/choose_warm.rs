@@ -37,7 +37,7 @@ impl World {
 
     /// Returns the Sandbox that a claim would take, with its pod. The second value is a Sandbox that the claim could
     /// take if its template had not changed.
-    pub(super) fn candidate(
+    pub(super) fn choose_warm(
         &self,
         claim: &Object,
         source: &ClaimSource,

@@ -4,7 +4,7 @@
 //! account. An operation in flight, or one whose reply was lost, leaves a pending write on its object, which decisions
 //! take into account too. A watch event that is older than the object in the World is dropped.
 
-mod candidate;
+mod choose_warm;
 mod demand;
 mod index;
 mod lookup;
