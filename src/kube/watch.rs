@@ -10,6 +10,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use paddock_api::kind::Kind;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::limits;
 
@@ -43,7 +44,8 @@ pub fn events(
 }
 
 /// The reason why a watch was interrupted. It is a label of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum WatchError {
     /// The kind is not served, because its CRD is not installed.
     Absent,
@@ -56,19 +58,10 @@ pub enum WatchError {
 }
 
 impl WatchError {
-    /// All reasons.
-    pub const ALL: [WatchError; 4] =
-        [WatchError::Absent, WatchError::Forbidden, WatchError::Expired, WatchError::Failed];
-
     /// The word in the label of metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            WatchError::Absent => "absent",
-            WatchError::Forbidden => "forbidden",
-            WatchError::Expired => "expired",
-            WatchError::Failed => "failed",
-        }
+        self.into()
     }
 
     /// The reason behind an error of the watch stream.

@@ -11,9 +11,10 @@
 //! `--kube-api-qps` and `--kube-api-burst` add a fixed rate, with the same order.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -112,7 +113,7 @@ impl WriteLimiter {
     pub async fn enter(&self, urgency: Urgency) -> Permit {
         loop {
             let (sender, turn) = oneshot::channel();
-            lock(&self.state).waiting[urgency as usize].push_back(sender);
+            self.state.lock().waiting[urgency as usize].push_back(sender);
             admit_waiting(&self.state);
             if let Ok(permit) = turn.await {
                 break permit;
@@ -123,7 +124,7 @@ impl WriteLimiter {
     /// The number of writes that may be in flight now, and the number that are.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         (state.limit as usize, state.in_flight)
     }
 }
@@ -216,7 +217,7 @@ impl Drop for Permit {
 
 fn give_back(shared: &Arc<Mutex<State>>, urgency: Urgency, reply: Option<(Signal, Duration)>) {
     {
-        let mut state = lock(shared);
+        let mut state = shared.lock();
         if let Some((signal, took)) = reply {
             state.learn(signal, took, Instant::now());
         }
@@ -233,7 +234,7 @@ fn admit_waiting(shared: &Arc<Mutex<State>>) {
     // If the receiver of a permit is gone, dropping the permit takes the lock. It is therefore dropped after the lock
     // is released.
     let mut unwanted = Vec::new();
-    let mut state = lock(shared);
+    let mut state = shared.lock();
     let now = Instant::now();
     let mut again: Option<Instant> = None;
     for urgency in [Urgency::Claim, Urgency::Normal, Urgency::Background] {
@@ -261,16 +262,12 @@ fn admit_waiting(shared: &Arc<Mutex<State>>) {
         let shared = shared.clone();
         runtime.spawn(async move {
             tokio::time::sleep_until(at).await;
-            lock(&shared).timer.take_if(|timer| *timer <= at);
+            shared.lock().timer.take_if(|timer| *timer <= at);
             admit_waiting(&shared);
         });
     }
     drop(state);
     drop(unwanted);
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

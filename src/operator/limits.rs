@@ -1,5 +1,6 @@
 //! Every limit and timeout of the operator process in one table, with the reason for each value.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use paddock_kube::backoff::Backoff;
@@ -97,7 +98,7 @@ pub const EVENT_QUEUE_CAPACITY: usize = 1024;
 pub const EVENT_REPEAT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The number of Events that are remembered in order to recognise repetitions.
-pub const RECENT_EVENTS_CAPACITY: usize = 4096;
+pub const RECENT_EVENTS_CAPACITY: NonZeroUsize = nonzero(4096);
 
 /// The time in which the same failure of the same plugin is logged once. A log of some minutes then shows the failure,
 /// and a plugin that fails on every question does not fill it.
@@ -111,10 +112,10 @@ pub const PLUGIN_DIRECTORY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub const REPLACED_PLUGIN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The number of reconciles that `/debug/seen` keeps.
-pub const TRACE_CAPACITY: usize = 512;
+pub const TRACE_CAPACITY: NonZeroUsize = nonzero(512);
 
 /// The number of our writes whose watch event is awaited in order to measure the lag of the watches.
-pub const WATCH_LAG_CAPACITY: usize = 1024;
+pub const WATCH_LAG_CAPACITY: NonZeroUsize = nonzero(1024);
 
 /// The time for which a shutdown waits for writes in flight: one write and one retry.
 pub const WRITE_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -147,3 +148,11 @@ pub const ACTIVITY_RETRY_DELAYS: [Duration; 3] =
 
 /// The time for removing the webhook configurations at the end of a shutdown.
 pub const WEBHOOK_WITHDRAW_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The capacity of a cache, which holds one entry at least.
+const fn nonzero(capacity: usize) -> NonZeroUsize {
+    match NonZeroUsize::new(capacity) {
+        Some(capacity) => capacity,
+        None => NonZeroUsize::MIN,
+    }
+}

@@ -8,7 +8,7 @@ mod families;
 mod tally;
 mod watch_lag;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,6 +16,7 @@ use paddock_api::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::plan::{Op, Outcome};
 use paddock_core::question::{Answer, Failure, FailureKind, PluginRequest};
+use parking_lot::Mutex;
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::time::Instant;
 
@@ -147,7 +148,7 @@ impl Metrics {
 
     /// Records a stored write of ours. The time until its event on the watch is the lag of the watch.
     pub fn expect_event(&self, object: &Object) {
-        let mut echoes = self.inner.echoes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut echoes = self.inner.echoes.lock();
         echoes.expect(object, Instant::now());
     }
 
@@ -155,7 +156,7 @@ impl Metrics {
     pub fn applied(&self, object: &Object) {
         let families = &self.inner.families;
         families.watch_events.with_label_values(&[object.key.kind.name()]).inc();
-        let echo = self.inner.echoes.lock().unwrap_or_else(PoisonError::into_inner).take(object, Instant::now());
+        let echo = self.inner.echoes.lock().take(object, Instant::now());
         if let Some(lag) = echo {
             families.watch_lag.with_label_values(&[object.key.kind.name()]).observe(lag.as_secs_f64());
         }
@@ -195,7 +196,7 @@ impl Metrics {
     }
 
     fn tally(&self, change: impl FnOnce(&mut Tally)) {
-        change(&mut self.inner.tally.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.inner.tally.lock());
     }
 }
 

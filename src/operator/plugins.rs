@@ -16,13 +16,14 @@ pub mod source;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use paddock_core::binding::Bindings;
 use paddock_plugin_host::{Host, LoadError, PluginReport};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -114,8 +115,7 @@ fn plugin_client(host: Arc<Host>) -> PluginClient {
         let result = host.ask(ask, now);
         if let Err(failure) = &result {
             let hook = ask.question.hook();
-            let due =
-                failures.lock().unwrap_or_else(PoisonError::into_inner).due(&ask.plugin.name, hook, failure.kind, now);
+            let due = failures.lock().due(&ask.plugin.name, hook, failure.kind, now);
             if let Some(suppressed) = due {
                 failures::report(ask, failure, suppressed);
             }

@@ -4,15 +4,21 @@
 //! work, each with its own limit of concurrent reconciles. Within a lane, flows take turns. A flow is a namespace and a
 //! family of names, such as the Sandboxes of one pool, so ten thousand keys of one flow do not delay a key of another.
 //! Keys from a periodic resync wait until the lane has no other keys.
+//!
+//! This is our own code because the schedulers of kube and of tokio-util know neither lanes nor fairness between flows.
+//! The delayed keys are an ordered set and no `DelayQueue`, which panics at a time more than two years ahead, and a
+//! Sandbox may be told to shut down then.
 
 mod lane;
 mod trigger;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use paddock_api::kind::Key;
+use parking_lot::Mutex;
+use strum::{IntoStaticStr, VariantArray};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -22,7 +28,8 @@ pub use self::trigger::Trigger;
 use crate::limits;
 
 /// The end of a reconcile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Done {
     /// All writes of the plan were stored.
     Converged,
@@ -41,11 +48,7 @@ impl Done {
     /// The word in the label of metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Done::Converged => "converged",
-            Done::Again => "again",
-            Done::Failed { .. } => "failed",
-        }
+        self.into()
     }
 }
 
@@ -62,7 +65,7 @@ struct Shared {
 
 struct State {
     entries: HashMap<Key, Entry>,
-    lanes: [LaneState; Lane::ALL.len()],
+    lanes: [LaneState; Lane::VARIANTS.len()],
     delayed: BTreeSet<(Instant, Key)>,
     /// The pools whose reconcile takes long, each with the time for its snapshot and decision.
     slow_keys: HashMap<Key, Duration>,
@@ -115,7 +118,7 @@ impl Queue {
     pub fn new(workers: Workers, seed: u64) -> Self {
         let state = State {
             entries: HashMap::new(),
-            lanes: Lane::ALL.map(|lane| LaneState::new(workers.of(lane))),
+            lanes: std::array::from_fn(|lane| LaneState::new(workers.of(Lane::VARIANTS[lane]))),
             delayed: BTreeSet::new(),
             slow_keys: HashMap::new(),
             next_ticket: 0,
@@ -129,7 +132,7 @@ impl Queue {
     /// Queues keys. They are reconciled as soon as it is their turn.
     pub fn push(&self, keys: impl IntoIterator<Item = Key>, trigger: Trigger) {
         let now = Instant::now();
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         let mut any = false;
         for key in keys {
             any = true;
@@ -143,7 +146,7 @@ impl Queue {
 
     /// Queues a key for a later time. If the key is already queued for an earlier time, that time stays.
     pub fn push_at(&self, key: Key, due: Instant, trigger: Trigger) {
-        self.shared.lock().schedule(key, due, trigger, Instant::now());
+        self.shared.state.lock().schedule(key, due, trigger, Instant::now());
         self.shared.changed.notify_one();
     }
 
@@ -151,7 +154,7 @@ impl Queue {
     /// Otherwise a replica that never leads would keep a key of every object that ever existed. The caller therefore
     /// queues all objects after opening it.
     pub fn open(&self, open: bool) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.open = open;
         if !open {
             state.forget();
@@ -162,7 +165,7 @@ impl Queue {
 
     /// Ends the queue. [`Queue::next`] returns `None` from now on.
     pub fn close(&self) {
-        self.shared.lock().closed = true;
+        self.shared.state.lock().closed = true;
         self.shared.changed.notify_one();
     }
 
@@ -170,7 +173,7 @@ impl Queue {
     pub async fn next(&self) -> Option<Job> {
         loop {
             let due = {
-                let mut state = self.shared.lock();
+                let mut state = self.shared.state.lock();
                 if state.closed {
                     return None;
                 }
@@ -197,8 +200,8 @@ impl Queue {
     /// The number of ready keys and the number of running reconciles, for each lane.
     #[must_use]
     pub fn depth(&self) -> Vec<(Lane, usize, usize)> {
-        let state = self.shared.lock();
-        Lane::ALL
+        let state = self.shared.state.lock();
+        Lane::VARIANTS
             .iter()
             .map(|&lane| (lane, state.lanes[lane as usize].ready(), state.lanes[lane as usize].running))
             .collect()
@@ -209,7 +212,7 @@ impl Job {
     /// Records the processor time of the snapshot and the decision. A pool of ten thousand Sandboxes is reconciled less
     /// often than a pool of ten, because otherwise it would use a whole processor while it is being filled.
     pub fn took(&self, looking: Duration) {
-        self.shared.lock().took(&self.key, looking);
+        self.shared.state.lock().took(&self.key, looking);
     }
 
     /// Records the end of the reconcile, and the requeue time of its plan.
@@ -228,13 +231,8 @@ impl Drop for Job {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code under this lock panics, so a poisoned lock still has a valid state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn finish(&self, key: &Key, done: Done, wake: Option<Instant>) {
-        self.lock().finish(key, done, wake, Instant::now());
+        self.state.lock().finish(key, done, wake, Instant::now());
         self.changed.notify_one();
     }
 }

@@ -1,9 +1,13 @@
 //! The fence: the right to write, and the time until which it lasts. The election extends it, and the writer checks it
 //! before every write.
+//!
+//! This is our own code because no crate for leader election ends the right to write before the lease. The fence holds
+//! a time of the monotonic clock, and the writer bounds every request by it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The right to write. The election and the writer share it. Clones are handles on the same right.
@@ -34,7 +38,7 @@ impl Fence {
 
     /// Extends the right to a time. It never shortens the right.
     pub fn extend(&self, until: Instant) {
-        let mut right = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut right = self.until.lock();
         *right = match *right {
             Right::Always => Right::Always,
             Right::Until(had) => Right::Until(had.max(until)),
@@ -44,13 +48,13 @@ impl Fence {
 
     /// Ends the right at once.
     pub fn revoke(&self) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Right::None;
+        *self.until.lock() = Right::None;
     }
 
     /// The time for which a write may be in flight. `None` if no write may be sent.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        match *self.until.lock().unwrap_or_else(PoisonError::into_inner) {
+        match *self.until.lock() {
             Right::None => None,
             Right::Always => Some(Duration::MAX),
             Right::Until(until) => until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()),

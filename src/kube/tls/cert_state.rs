@@ -1,5 +1,9 @@
 //! The state of the certificates: which are served, which CAs are trusted, and which step is due. It is pure data, and
 //! the clock is a parameter.
+//!
+//! This is our own code because crates that issue certificates do not rotate them, and a manager outside of the process,
+//! such as cert-manager, would be a dependency of every installation. The order of the steps is what keeps each call
+//! verifiable, so it is a function that a test can run through.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,8 @@
 //! The certificate that is served now. It can be replaced between two handshakes.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,7 +13,7 @@ use rustls::{ServerConfig, version};
 /// The current certificate. Clones are handles on the same certificate.
 #[derive(Clone, Debug, Default)]
 pub struct ServingCert {
-    current: Arc<RwLock<Option<Arc<CertifiedKey>>>>,
+    current: Arc<ArcSwapOption<CertifiedKey>>,
 }
 
 /// The reason why a certificate and its key cannot be served.
@@ -43,14 +44,14 @@ impl ServingCert {
         }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| InvalidKeyPair::Pem("key", e))?;
         let certified = CertifiedKey::from_der(chain, key, &provider())?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
+        self.current.store(Some(Arc::new(certified)));
         Ok(())
     }
 
     /// Whether there is a certificate to serve.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.current.load().is_some()
     }
 
     /// A TLS configuration that uses the current certificate at each handshake.
@@ -69,7 +70,7 @@ impl ServingCert {
 
 impl ResolvesServerCert for ServingCert {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.load_full()
     }
 }
 

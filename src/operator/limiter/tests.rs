@@ -120,7 +120,7 @@ async fn claims_go_before_those_who_waited_longer() {
         let (limiter, order) = (limiter.clone(), order.clone());
         waiters.push(tokio::spawn(async move {
             let permit = limiter.enter(urgency).await;
-            order.lock().unwrap().push(urgency);
+            order.lock().push(urgency);
             drop(permit);
         }));
         tokio::task::yield_now().await;
@@ -129,7 +129,7 @@ async fn claims_go_before_those_who_waited_longer() {
     for waiter in waiters {
         waiter.await.unwrap();
     }
-    assert_eq!(*order.lock().unwrap(), [Urgency::Claim, Urgency::Normal, Urgency::Background]);
+    assert_eq!(*order.lock(), [Urgency::Claim, Urgency::Normal, Urgency::Background]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use paddock_api::kind::Kind;
 use paddock_kube::watch::WatchError;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use strum::VariantArray;
 
 use crate::queue::Trigger;
 
@@ -247,7 +248,7 @@ impl Families {
         }
         for kind in Kind::OWN.map(Kind::name) {
             self.stale_plans.with_label_values(&[kind]);
-            for trigger in Trigger::ALL {
+            for trigger in Trigger::VARIANTS {
                 for result in RECONCILE_RESULTS {
                     self.reconciles.with_label_values(&[kind, trigger.as_str(), result]);
                 }
@@ -256,7 +257,7 @@ impl Families {
         for kind in Kind::ALL.map(Kind::name) {
             self.watch_events.with_label_values(&[kind]);
             self.watch_lists.with_label_values(&[kind]);
-            for cause in WatchError::ALL {
+            for cause in WatchError::VARIANTS {
                 self.watch_errors.with_label_values(&[kind, cause.as_str()]);
             }
         }

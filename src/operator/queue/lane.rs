@@ -4,9 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use paddock_api::kind::{Class, Key, Kind, OwnKind};
+use strum::{IntoStaticStr, VariantArray};
 
 /// A kind of work. The lanes are searched in this order, so claims never wait behind other work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Lane {
     /// SandboxClaims of both API shapes.
     Claims,
@@ -19,9 +21,6 @@ pub enum Lane {
 }
 
 impl Lane {
-    /// All lanes.
-    pub const ALL: [Lane; 4] = [Lane::Claims, Lane::Sandboxes, Lane::Pools, Lane::Templates];
-
     /// The lane of a kind.
     #[must_use]
     pub fn of(kind: Kind) -> Self {
@@ -36,12 +35,7 @@ impl Lane {
     /// The word in the label of metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Lane::Claims => "claims",
-            Lane::Sandboxes => "sandboxes",
-            Lane::Pools => "pools",
-            Lane::Templates => "templates",
-        }
+        self.into()
     }
 }
 

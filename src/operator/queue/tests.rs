@@ -256,10 +256,10 @@ async fn a_closed_queue_keeps_nothing_and_gives_nothing_out() {
     queue.push([under_way.key.clone()], Trigger::Changed);
     queue.open(false);
     fill();
-    assert_eq!(queue.shared.lock().entries.len(), 1, "what is under way");
+    assert_eq!(queue.shared.state.lock().entries.len(), 1, "what is under way");
     queue.push([under_way.key.clone()], Trigger::Changed);
     under_way.done(Done::Failed { at_least: None }, Some(Instant::now() + hour));
-    assert!(queue.shared.lock().entries.is_empty());
+    assert!(queue.shared.state.lock().entries.is_empty());
     assert_eq!(queue.depth()[Lane::Sandboxes as usize], (Lane::Sandboxes, 0, 0));
 
     queue.open(true);
@@ -311,7 +311,7 @@ async fn random_operations_keep_the_promises() {
                 0..4 => {
                     let key = keys[random.usize(..keys.len())].clone();
                     owed.insert(key.clone(), true);
-                    queue.push([key], Trigger::ALL[random.usize(..Trigger::ALL.len())]);
+                    queue.push([key], Trigger::VARIANTS[random.usize(..Trigger::VARIANTS.len())]);
                 }
                 4..7 => {
                     if let Some(job) = now(&queue).await {
@@ -347,7 +347,7 @@ async fn random_operations_keep_the_promises() {
             job.done(Done::Converged, None);
         }
         assert!(owed.values().all(|owed| !owed), "seed {seed}: never given out: {owed:?}");
-        assert!(queue.shared.lock().entries.is_empty(), "seed {seed}: something is left");
+        assert!(queue.shared.state.lock().entries.is_empty(), "seed {seed}: something is left");
     }
 }
 

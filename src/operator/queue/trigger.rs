@@ -1,7 +1,10 @@
 //! The events that queue a key. They are a label of logs and metrics.
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// The event that queued a key. It is for logs and metrics only, and no decision depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Trigger {
     /// The object itself changed, and not by one of our writes.
     Changed,
@@ -18,21 +21,10 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    /// All triggers.
-    pub const ALL: [Trigger; 6] =
-        [Trigger::Changed, Trigger::Related, Trigger::Wake, Trigger::Retry, Trigger::Leading, Trigger::Resync];
-
     /// The word in the label of logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Trigger::Changed => "changed",
-            Trigger::Related => "related",
-            Trigger::Wake => "wake",
-            Trigger::Retry => "retry",
-            Trigger::Leading => "leading",
-            Trigger::Resync => "resync",
-        }
+        self.into()
     }
 
     pub(super) fn background(self) -> bool {

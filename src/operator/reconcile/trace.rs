@@ -1,14 +1,15 @@
 //! The snapshot, the answers and the plan of recent reconciles, for `/debug/seen`. The number of traces is limited, and
 //! the oldest is dropped first.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use lru::LruCache;
 use paddock_api::kind::Key;
 use paddock_core::plan::Plan;
 use paddock_core::question::PluginReply;
 use paddock_core::snapshot::Snapshot;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::limits;
@@ -34,44 +35,29 @@ pub struct Trace {
 }
 
 /// The last trace of each key. Clones share one store.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Traces {
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<LruCache<Key, Arc<Trace>>>>,
 }
 
-#[derive(Default)]
-struct Kept {
-    traces: HashMap<Key, (u64, Arc<Trace>)>,
-    order: VecDeque<(u64, Key)>,
-    next: u64,
+impl Default for Traces {
+    fn default() -> Self {
+        Self { kept: Arc::new(Mutex::new(LruCache::new(limits::TRACE_CAPACITY))) }
+    }
 }
 
 impl Traces {
     /// Stores a trace in place of the key's previous trace.
     pub fn keep(&self, trace: Trace) {
-        let trace = Arc::new(trace);
-        let mut kept = self.lock();
-        kept.next += 1;
-        let number = kept.next;
-        kept.order.push_back((number, trace.key.clone()));
-        kept.traces.insert(trace.key.clone(), (number, trace));
-        while kept.order.len() > limits::TRACE_CAPACITY
-            && let Some((number, key)) = kept.order.pop_front()
-        {
-            if kept.traces.get(&key).is_some_and(|(newest, _)| *newest == number) {
-                kept.traces.remove(&key);
-            }
-        }
+        let (key, trace) = (trace.key.clone(), Arc::new(trace));
+        // What makes room is dropped after the lock is released: a snapshot may be large.
+        let _dropped = self.kept.lock().push(key, trace);
     }
 
     /// The key's last trace, unless it was dropped.
     #[must_use]
     pub fn last(&self, key: &Key) -> Option<Arc<Trace>> {
-        self.lock().traces.get(key).map(|(_, trace)| trace.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().peek(key).cloned()
     }
 }
 

@@ -1,11 +1,10 @@
 //! Publishes Kubernetes Events in the background. The queue has a limit, repetitions are sent once in a while, and
 //! Events that do not fit are dropped.
 
-use std::collections::HashMap;
-
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
+use lru::LruCache;
 use paddock_core::plan::{Event, Reason};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -53,17 +52,14 @@ impl EventQueue {
         let mut sent = RecentEvents::default();
         // kube's recorder treats Events with the same reason as one series and keeps the first note. Each note
         // therefore has a recorder of its own.
-        let mut series: HashMap<EventKey, Recorder> = HashMap::new();
+        let mut series: LruCache<EventKey, Recorder> = LruCache::new(limits::RECENT_EVENTS_CAPACITY);
         while let Some(event) = self.receiver.recv().await {
             if !sent.is_due(&event, Instant::now()) {
                 self.metrics.event("repeated");
                 continue;
             }
-            if series.len() >= limits::RECENT_EVENTS_CAPACITY {
-                series.clear();
-            }
-            let recorder =
-                series.entry(event_key(&event)).or_insert_with(|| Recorder::new(client.clone(), reporter.clone()));
+            let new = || Recorder::new(client.clone(), reporter.clone());
+            let recorder = series.get_or_insert(event_key(&event), new);
             let (kube_event, reference) = convert(&event);
             let result = match timeout(limits::EVENT_REQUEST_TIMEOUT, recorder.publish(&kube_event, &reference)).await {
                 Ok(Ok(())) => "sent",
@@ -86,25 +82,24 @@ fn event_key(event: &Event) -> EventKey {
 }
 
 /// The keys of recent Events, each with the time at which the Event was sent.
-#[derive(Default)]
 struct RecentEvents {
-    last: HashMap<EventKey, Instant>,
+    last: LruCache<EventKey, Instant>,
+}
+
+impl Default for RecentEvents {
+    fn default() -> Self {
+        Self { last: LruCache::new(limits::RECENT_EVENTS_CAPACITY) }
+    }
 }
 
 impl RecentEvents {
     fn is_due(&mut self, event: &Event, now: Instant) -> bool {
         let key = event_key(event);
-        if self.last.get(&key).is_some_and(|at| now.duration_since(*at) < limits::EVENT_REPEAT_INTERVAL) {
+        if self.last.peek(&key).is_some_and(|at| now.duration_since(*at) < limits::EVENT_REPEAT_INTERVAL) {
             return false;
         }
-        if self.last.len() >= limits::RECENT_EVENTS_CAPACITY {
-            self.last.retain(|_, at| now.duration_since(*at) < limits::EVENT_REPEAT_INTERVAL);
-        }
-        // There were more different Events in half a minute than the map holds. Some Events may be sent twice.
-        if self.last.len() >= limits::RECENT_EVENTS_CAPACITY {
-            self.last.clear();
-        }
-        self.last.insert(key, now);
+        // If there are more different Events in half a minute than the cache holds, some Events may be sent twice.
+        self.last.put(key, now);
         true
     }
 }
@@ -158,10 +153,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
         let mut sent = RecentEvents::default();
-        for n in 0..3 * limits::RECENT_EVENTS_CAPACITY {
+        for n in 0..3 * limits::RECENT_EVENTS_CAPACITY.get() {
             sent.is_due(&event(&n.to_string()), Instant::now());
         }
-        assert!(sent.last.len() <= limits::RECENT_EVENTS_CAPACITY);
+        assert!(sent.last.len() <= limits::RECENT_EVENTS_CAPACITY.get());
     }
 
     #[tokio::test]
