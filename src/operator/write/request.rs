@@ -1,62 +1,55 @@
 //! Turns an operation into an HTTP request: path, verb, preconditions.
 
-use http::{Method, Request};
+use kube::Resource;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::client::Body;
-use paddock_api::kind::{Key, Kind};
+use kube::core::Request;
+use kube::core::request::Error;
+use paddock_api::kind::Key;
 use paddock_api::names::FIELD_MANAGER;
 use paddock_core::plan::{Action, Op};
+use paddock_kube::watch::resource;
 use serde_json::{Value, json};
-
-/// The path of a kind's collection, in one namespace or in all.
-#[must_use]
-pub(super) fn collection(kind: Kind, namespace: Option<&str>) -> String {
-    let root = match kind.group() {
-        "" => format!("/api/{}", kind.version()),
-        group => format!("/apis/{group}/{}", kind.version()),
-    };
-    match namespace {
-        Some(namespace) if kind.namespaced() => format!("{root}/namespaces/{namespace}/{}", kind.plural()),
-        Some(_) | None => format!("{root}/{}", kind.plural()),
-    }
-}
-
-/// The path of one object.
-#[must_use]
-pub(super) fn path(key: &Key) -> String {
-    format!("{}/{}", collection(key.kind, Some(&key.namespace)), key.name)
-}
 
 /// The request that executes an operation.
 ///
 /// # Errors
 /// If the names of the key do not fit into a URL. The API server's rules for names exclude that.
-pub(super) fn request(op: &Op) -> Result<Request<Body>, http::Error> {
-    let (method, uri, content_type, body) = match &op.action {
-        Action::Create { body } => (
-            Method::POST,
-            format!("{}?fieldManager={FIELD_MANAGER}", collection(op.key.kind, Some(&op.key.namespace))),
-            "application/json",
-            body.clone(),
-        ),
-        Action::Patch { uid, resource_version, status, body } => (
-            Method::PATCH,
-            format!("{}{}?fieldManager={FIELD_MANAGER}", path(&op.key), if *status { "/status" } else { "" }),
-            "application/merge-patch+json",
-            with_preconditions(body.clone(), uid, resource_version.as_deref()),
-        ),
-        Action::Delete { uid, resource_version, foreground } => (
-            Method::DELETE,
-            path(&op.key),
-            "application/json",
-            delete_options(uid, resource_version.as_deref(), *foreground),
-        ),
+pub(super) fn request(op: &Op) -> Result<http::Request<Body>, Error> {
+    let (name, field_manager) = (&*op.key.name, Some(FIELD_MANAGER.to_owned()));
+    let collection = Request::new(url_path(&op.key));
+    let request = match &op.action {
+        Action::Create { body } => {
+            let params = PostParams { field_manager, ..PostParams::default() };
+            collection.create(&params, body.to_string().into_bytes())
+        }
+        Action::Patch { uid, resource_version, status, body } => {
+            let params = PatchParams { field_manager, ..PatchParams::default() };
+            let patch = Patch::Merge(with_preconditions(body.clone(), uid, resource_version.as_deref()));
+            if *status {
+                collection.patch_subresource("status", name, &params, &patch)
+            } else {
+                collection.patch(name, &params, &patch)
+            }
+        }
+        Action::Delete { uid, resource_version, foreground } => {
+            let policy = if *foreground { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
+            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: resource_version.clone() };
+            let params = DeleteParams {
+                propagation_policy: Some(policy),
+                preconditions: Some(preconditions),
+                ..DeleteParams::default()
+            };
+            collection.delete(name, &params)
+        }
     };
-    Request::builder()
-        .method(method)
-        .uri(uri)
-        .header(http::header::CONTENT_TYPE, content_type)
-        .header(http::header::ACCEPT, "application/json")
-        .body(Body::from(body.to_string().into_bytes()))
+    request.map(|request| request.map(Body::from))
+}
+
+/// The path of the collection that the object belongs to.
+fn url_path(key: &Key) -> String {
+    let namespace = key.kind.namespaced().then_some(&*key.namespace);
+    DynamicObject::url_path(&resource(key.kind), namespace)
 }
 
 /// Adds the preconditions to a patch. The API server answers 409 if `metadata.uid` or `metadata.resourceVersion` in the
@@ -72,21 +65,10 @@ fn with_preconditions(mut patch: Value, uid: &str, resource_version: Option<&str
     patch
 }
 
-fn delete_options(uid: &str, resource_version: Option<&str>, foreground: bool) -> Value {
-    let mut preconditions = json!({ "uid": uid });
-    if let Some(version) = resource_version {
-        preconditions["resourceVersion"] = version.into();
-    }
-    json!({
-        "apiVersion": "v1",
-        "kind": "DeleteOptions",
-        "preconditions": preconditions,
-        "propagationPolicy": if foreground { "Foreground" } else { "Background" },
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use http::Method;
+    use paddock_api::kind::Kind;
     use paddock_core::plan::Reason;
 
     use super::*;
@@ -105,7 +87,7 @@ mod tests {
         };
         let request = request(&op(Kind::Sandbox, "ns", "s", action)).unwrap();
         assert_eq!(request.method(), Method::PATCH);
-        assert_eq!(request.uri(), "/apis/agents.x-k8s.io/v1beta1/namespaces/ns/sandboxes/s?fieldManager=paddock");
+        assert_eq!(request.uri(), "/apis/agents.x-k8s.io/v1beta1/namespaces/ns/sandboxes/s?&fieldManager=paddock");
         let body: Value = serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
         assert_eq!(body, json!({ "metadata": { "labels": { "a": null }, "uid": "u1", "resourceVersion": "7" } }));
     }
@@ -117,7 +99,7 @@ mod tests {
         let request = request(&op(Kind::SeedClaim, "ns", "c", action)).unwrap();
         assert_eq!(
             request.uri(),
-            "/apis/agents.x-k8s.io/v1alpha1/namespaces/ns/sandboxclaims/c/status?fieldManager=paddock"
+            "/apis/agents.x-k8s.io/v1alpha1/namespaces/ns/sandboxclaims/c/status?&fieldManager=paddock"
         );
         let body: Value = serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
         assert_eq!(body, json!({ "status": {}, "metadata": { "uid": "u1" } }));

@@ -310,20 +310,67 @@ pub(super) fn writer(project: &Project) -> Result<Vec<String>> {
     let module =
         program.package("paddock-operator").find(|(_, module)| module.items.iter().any(|i| makes_requests(&i)));
     let (at, module) = module.context("no module has a fn request")?;
-    let mut methods = BTreeSet::new();
     for name in names_in(&module.items) {
         let Some(Target::External(path)) = program.resolve(at, &name) else { continue };
-        match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-            ["http", "Method", method] => drop(methods.insert((*method).to_owned())),
-            ["http", "Request", "builder"] => {}
-            ["http", "Request", other] => faults.push(format!("{}: Request::{other}", module.file)),
-            _ => {}
+        if let ["http", "Method", ..] | ["http", "Request", _, ..] =
+            path.iter().map(String::as_str).collect::<Vec<_>>()[..]
+        {
+            faults.push(format!("{} makes a request by hand: {}", module.file, path.join("::")));
         }
     }
-    if methods != BTreeSet::from(["DELETE", "PATCH", "POST"].map(str::to_owned)) {
-        faults.push(format!("{} makes requests of {methods:?}", module.file));
+    let mut made = Made::default();
+    module.items.iter().filter(|item| !is_test_only(item)).for_each(|item| made.visit_item(item));
+    if made.requests != BTreeSet::from(["create", "delete", "patch", "patch_subresource"].map(str::to_owned)) {
+        faults.push(format!("{} makes requests of {:?}", module.file, made.requests));
     }
     Ok(faults)
+}
+
+/// What `kube::core::Request` makes requests with.
+const REQUESTS: [&str; 16] = [
+    "list",
+    "watch",
+    "get",
+    "create",
+    "delete",
+    "delete_collection",
+    "patch",
+    "replace",
+    "get_subresource",
+    "create_subresource",
+    "patch_subresource",
+    "replace_subresource",
+    "get_metadata",
+    "list_metadata",
+    "watch_metadata",
+    "patch_metadata",
+];
+
+/// Which requests are made.
+#[derive(Default)]
+struct Made {
+    requests: BTreeSet<String>,
+}
+
+impl<'a> Visit<'a> for Made {
+    fn visit_expr_method_call(&mut self, call: &'a syn::ExprMethodCall) {
+        let method = call.method.to_string();
+        if REQUESTS.contains(&method.as_str()) {
+            self.requests.insert(method);
+        }
+        visit::visit_expr_method_call(self, call);
+    }
+
+    fn visit_expr_path(&mut self, path: &'a syn::ExprPath) {
+        // `Request::get(&collection, …)` is a call of a method too.
+        let segments: Vec<String> = path.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        if let [.., of, method] = segments.as_slice()
+            && of == "Request"
+            && REQUESTS.contains(&method.as_str())
+        {
+            self.requests.insert(method.clone());
+        }
+    }
 }
 
 /// The writer uses its client only for `send`.

@@ -69,16 +69,21 @@ fn a_reconcile_that_waits_for_something_else_is_found() {
 
 #[test]
 fn a_writer_that_reads_is_found() {
-    let requests = "fn request() { Request::builder(Method::POST, Method::PATCH, Method::DELETE) }";
+    let requests = "fn request(r: Request) { r.create(a); r.patch(b); r.patch_subresource(c); Request::delete(&r, d) }";
     let code = |sends: &str, requests: &str| {
-        format!("use http::{{Method, Request}}; struct Writer; impl Writer {{ fn a(&self) {{ {sends} }} }} {requests}")
+        format!("use kube::core::Request; struct Writer; impl Writer {{ fn a(&self) {{ {sends} }} }} {requests}")
     };
     let faults = |sends: &str, requests: &str| writer(&project(&code(sends, requests))).unwrap().len();
     assert_eq!(faults("self.client.send(request)", requests), 0);
     assert_eq!(faults("self.client.send(request); self.client.request_text(request)", requests), 1);
     assert_eq!(faults("self.client.send(request); give(&self.client)", requests), 1);
-    assert_eq!(faults("self.client.send(request)", &requests.replace("POST", "GET")), 1);
-    assert_eq!(faults("self.client.send(request)", &requests.replace("builder", "get")), 1);
+    assert_eq!(faults("self.client.send(request)", &requests.replace("r.create(a)", "r.create(a); r.replace(a)")), 1);
+    assert_eq!(
+        faults("self.client.send(request)", &requests.replace("r.patch(b)", "r.patch(b); Request::get(&r, b)")),
+        1
+    );
+    let by_hand = "r.create(a); http::Request::builder().method(http::Method::GET)";
+    assert_eq!(faults("self.client.send(request)", &requests.replace("r.create(a)", by_hand)), 2);
 }
 
 #[test]
