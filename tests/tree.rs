@@ -11,7 +11,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("tree::every_mutant_names_a_test", mutants_name_tests).needs(git),
         test("tree::every_mutant_applies", mutants_apply).needs(git),
-        test("tree::what_is_said_of_tests_is_true", testing_is_true).needs(git),
+        test("tree::documented_tests_and_mutants_exist", testing_is_true).needs(git),
     ]
 }
 

@@ -312,8 +312,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_measured_is_refused_with_the_reason() {
-        for (args, said) in [
+    fn impossible_measurements_are_refused_with_a_reason() {
+        for (args, expected) in [
             (&["claims-sustained", "0", "10"][..], "from 0.1 to 2000"),
             (&["claims-burst", "0"], "1..=20000"),
             (&["claims-burst", "9", "--against", "http://h/metrics"], "--controller-cmd"),
@@ -322,12 +322,12 @@ mod tests {
             (&["failover", "--lease", "1"], "three numbers"),
         ] {
             let error = parse(args).unwrap_err();
-            assert!(error.contains(said), "{args:?}: {error}");
+            assert!(error.contains(expected), "{args:?}: {error}");
         }
     }
 
     #[test]
-    fn leases_are_upstreams_unless_told() {
+    fn leases_have_upstreams_names_by_default() {
         let Command::Failover { lease, claims, .. } = parse(&["failover"]).unwrap() else { panic!("another") };
         assert_eq!((lease, claims), (Lease { duration: 15, deadline: 10, retry: 2 }, 300));
         let Command::Failover { lease, .. } = parse(&["failover", "--lease", "4,3,1"]).unwrap() else { panic!() };

@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_gives_the_same_schedule_again_and_another_one_another() {
+    fn same_seed_gives_the_same_schedule() {
         assert_eq!(poisson(10.0, 50, 7), poisson(10.0, 50, 7));
         assert_ne!(poisson(10.0, 50, 7), poisson(10.0, 50, 8));
     }

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn between_two_moments_everybody_is_counted_and_told_apart() {
+    fn requests_between_two_moments_are_counted_by_author() {
         let log = log(&[
             line(1, "op", "patch", "sandboxes", "p-a", 200),
             line(2, "op", "create", "events", "e", 201),

@@ -32,15 +32,15 @@ pub(crate) fn draw(file: &Path, title: &str, runs: &[Measured]) -> Result<()> {
     let panels: Vec<Panel> = panels(runs).into_iter().filter(|panel| !panel.series.is_empty()).collect();
     let height = 40 + HEIGHT * u32::try_from(panels.len().max(1))?;
     let root = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
-    root.fill(&WHITE).map_err(said)?;
-    let root = root.titled(title, ("sans-serif", 18)).map_err(said)?;
+    root.fill(&WHITE).map_err(drawing_error)?;
+    let root = root.titled(title, ("sans-serif", 18)).map_err(drawing_error)?;
     for (panel, area) in panels.iter().zip(root.split_evenly((panels.len().max(1), 1))) {
         panel.draw(&area)?;
     }
-    root.present().map_err(said)
+    root.present().map_err(drawing_error)
 }
 
-fn said(error: impl std::fmt::Display) -> anyhow::Error {
+fn drawing_error(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("{error}")
 }
 
@@ -142,10 +142,12 @@ impl Panel {
         chart.caption(self.title, ("sans-serif", 15)).margin(8).x_label_area_size(36).y_label_area_size(64);
         // Each combination of axes is another type.
         match (self.log_x, self.log_y) {
-            (false, false) => self.fill(&mut chart.build_cartesian_2d(x, y).map_err(said)?),
-            (true, false) => self.fill(&mut chart.build_cartesian_2d(x.log_scale(), y).map_err(said)?),
-            (false, true) => self.fill(&mut chart.build_cartesian_2d(x, y.log_scale()).map_err(said)?),
-            (true, true) => self.fill(&mut chart.build_cartesian_2d(x.log_scale(), y.log_scale()).map_err(said)?),
+            (false, false) => self.fill(&mut chart.build_cartesian_2d(x, y).map_err(drawing_error)?),
+            (true, false) => self.fill(&mut chart.build_cartesian_2d(x.log_scale(), y).map_err(drawing_error)?),
+            (false, true) => self.fill(&mut chart.build_cartesian_2d(x, y.log_scale()).map_err(drawing_error)?),
+            (true, true) => {
+                self.fill(&mut chart.build_cartesian_2d(x.log_scale(), y.log_scale()).map_err(drawing_error)?)
+            }
         }
     }
 
@@ -154,7 +156,7 @@ impl Panel {
         X: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
         Y: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
     {
-        chart.configure_mesh().x_desc(self.x).y_desc(self.y).light_line_style(WHITE).draw().map_err(said)?;
+        chart.configure_mesh().x_desc(self.x).y_desc(self.y).light_line_style(WHITE).draw().map_err(drawing_error)?;
         for ((name, points), colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
             let drawn = if self.dots {
                 chart.draw_series(points.iter().map(|point| Circle::new(*point, 2, colour.mix(0.5).filled())))
@@ -163,13 +165,18 @@ impl Panel {
             };
             let colour = *colour;
             drawn
-                .map_err(said)?
+                .map_err(drawing_error)?
                 .label(name)
                 .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled()));
         }
         let legend = SeriesLabelPosition::LowerRight;
         let mut labels = chart.configure_series_labels();
-        labels.position(legend).background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw().map_err(said)
+        labels
+            .position(legend)
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .draw()
+            .map_err(drawing_error)
     }
 }
 

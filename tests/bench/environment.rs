@@ -190,7 +190,7 @@ impl<'a> Environment<'a> {
     /// earlier.
     pub(crate) async fn fill(&self, size: u32) -> Result<u32> {
         let began = Instant::now();
-        let (mut most, mut grew, mut told) = (0, Instant::now(), Instant::now());
+        let (mut most, mut grew, mut reported) = (0, Instant::now(), Instant::now());
         loop {
             let pool = get(&self.client, &format!("{}/{POOL}", objects::pools())).await?;
             let ready = pool["status"]["readyReplicas"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
@@ -205,8 +205,8 @@ impl<'a> Environment<'a> {
                 say(&format!("the pool stays at {most} of {size}: {}", pool["status"]["conditions"]));
                 return Ok(most);
             }
-            if told.elapsed() > Duration::from_secs(10) {
-                told = Instant::now();
+            if reported.elapsed() > Duration::from_secs(10) {
+                reported = Instant::now();
                 say(&format!("{ready} of {size} sandboxes are Ready"));
             }
             self.alive()?;
@@ -308,20 +308,20 @@ impl<'a> Environment<'a> {
 
 /// All objects of a YAML file, or of the YAML files of a folder.
 fn manifests(path: &Path) -> Result<Vec<DynamicObject>> {
-    let said = || format!("reading {}", path.display());
+    let context = || format!("reading {}", path.display());
     let mut files = vec![path.to_owned()];
     if path.is_dir() {
-        let entries = std::fs::read_dir(path).with_context(said)?.flatten().map(|entry| entry.path());
+        let entries = std::fs::read_dir(path).with_context(context)?.flatten().map(|entry| entry.path());
         files = entries.filter(|file| file.extension().is_some_and(|end| end == "yaml")).collect();
         files.sort();
     }
     let mut objects = Vec::new();
     for file in files {
-        let text = std::fs::read_to_string(&file).with_context(said)?;
+        let text = std::fs::read_to_string(&file).with_context(context)?;
         for document in serde_yaml_ng::Deserializer::from_str(&text) {
-            let value = Value::deserialize(document).with_context(said)?;
+            let value = Value::deserialize(document).with_context(context)?;
             if !value.is_null() {
-                objects.push(serde_json::from_value(value).with_context(said)?);
+                objects.push(serde_json::from_value(value).with_context(context)?);
             }
         }
     }

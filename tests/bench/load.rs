@@ -65,32 +65,33 @@ pub(crate) fn begin(
 fn sleep_until(due: Instant, stopped: &AtomicBool) {
     const LOOK: Duration = Duration::from_millis(200);
     loop {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() || stopped.load(Ordering::Relaxed) {
+        let remaining = due.saturating_duration_since(Instant::now());
+        if remaining.is_zero() || stopped.load(Ordering::Relaxed) {
             return;
         }
-        std::thread::sleep(left.min(LOOK));
+        std::thread::sleep(remaining.min(LOOK));
     }
 }
 
 /// Deletes one claim of the tracker after a delay.
-pub(crate) fn dismiss_later(client: &Client, path: &str, tracker: &Arc<ClaimTracker>, number: usize, after: Duration) {
+pub(crate) fn delete_later(client: &Client, path: &str, tracker: &Arc<ClaimTracker>, number: usize, after: Duration) {
     let (client, tracker) = (client.clone(), Arc::clone(tracker));
     let path = format!("{path}/{}", tracker.name(number));
     tokio::spawn(async move {
         tokio::time::sleep(after).await;
-        tracker.dismissed(number);
+        tracker.deletion_requested(number);
         // The watch reports whether the claim was deleted.
         let _ = tokio::time::timeout(REQUEST, send(&client, Method::DELETE, &path, Load::Empty)).await;
     });
 }
 
 /// Deletes all existing claims of the tracker.
-pub(crate) async fn dismiss_all(client: &Client, path: &str, tracker: &Arc<ClaimTracker>) -> Result<()> {
+pub(crate) async fn delete_all(client: &Client, path: &str, tracker: &Arc<ClaimTracker>) -> Result<()> {
     let there = tracker.claims().into_iter().enumerate().filter(|(_, claim)| claim.acked.is_some());
-    let numbers: Vec<usize> = there.filter(|(_, claim)| claim.dismissed.is_none()).map(|(number, _)| number).collect();
+    let numbers: Vec<usize> =
+        there.filter(|(_, claim)| claim.deletion_requested.is_none()).map(|(number, _)| number).collect();
     let deletions = numbers.into_iter().map(|number| async move {
-        tracker.dismissed(number);
+        tracker.deletion_requested(number);
         send(client, Method::DELETE, &format!("{path}/{}", tracker.name(number)), Load::Empty).await
     });
     let mut deletions = futures::stream::iter(deletions).buffer_unordered(DELETIONS);

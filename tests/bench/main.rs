@@ -61,7 +61,7 @@ fn perform(command: &Command) -> Result<ExitCode> {
                 signal.map(|()| ExitCode::from(INTERRUPTED)).map_err(Into::into)
             }
         };
-        strike(&mut slot).await;
+        clean_up(&mut slot).await;
         ended
     });
     // The runtime must not wait for a build that Ctrl-C interrupted.
@@ -70,36 +70,36 @@ fn perform(command: &Command) -> Result<ExitCode> {
 }
 
 /// The controllers to measure, one after another, each on its own cluster.
-fn context(command: &Command) -> Result<Vec<Who>> {
+fn controllers(command: &Command) -> Result<Vec<Who>> {
     let common = command.common();
     if let Command::Bare { .. } = command {
         ensure!(common.against.is_none() && !common.with_bare, "bare: no controller is measured, nor compared");
         return Ok(vec![Who::Bare]);
     }
-    let mut context = Vec::new();
+    let mut controllers = Vec::new();
     // The folder is checked before minutes are spent on the run.
     let folder = common.svg.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
         bail!("--svg: there is no folder {}", missing.display());
     }
     if !common.only_against {
-        context.push(Who::Paddock);
+        controllers.push(Who::Paddock);
     }
     if common.against.is_some() {
-        context.push(Who::Other);
+        controllers.push(Who::Other);
     }
     if common.with_bare {
         let comparable = matches!(command, Command::ClaimsBurst { .. } | Command::ClaimsSustained { .. });
         ensure!(comparable, "--with-bare: only claims-burst and claims-sustained are a bare client's load as well");
-        context.push(Who::Bare);
+        controllers.push(Who::Bare);
     }
-    Ok(context)
+    Ok(controllers)
 }
 
 /// Measures all controllers. The cluster of the current run is in `slot`, so that the owner of the slot can end it.
 async fn measure(command: &Command, slot: &mut Option<AnyCluster>) -> Result<(Vec<Measured>, String)> {
-    let context = context(command)?;
-    let program = match (&command.common().operator, context.contains(&Who::Paddock)) {
+    let controllers = controllers(command)?;
+    let program = match (&command.common().operator, controllers.contains(&Who::Paddock)) {
         (Some(file), _) => Some(std::path::absolute(file).context("--operator")?),
         (None, true) => {
             say("building the operator; the first time that takes minutes");
@@ -108,14 +108,14 @@ async fn measure(command: &Command, slot: &mut Option<AnyCluster>) -> Result<(Ve
         (None, false) => None,
     };
     let (mut runs, mut version) = (Vec::new(), String::new());
-    for who in context {
+    for who in controllers {
         let bare_writes = command.common().bare_writes.unwrap_or_else(|| writes(&runs));
         let context = RunContext { slot: &mut *slot, program: program.as_deref(), who, bare_writes };
         runs.push(runs::run(command, context).await?);
         if let Some(place) = &slot {
             version = place.client().apiserver_version().await.context("the API server's version")?.git_version;
         }
-        strike(slot).await;
+        clean_up(slot).await;
     }
     compare(&mut runs);
     Ok((runs, version))
@@ -123,15 +123,15 @@ async fn measure(command: &Command, slot: &mut Option<AnyCluster>) -> Result<(Ve
 
 /// The number of writes for a claim until it was Ready, which the bare client then repeats.
 fn writes(runs: &[Measured]) -> u8 {
-    let seen = runs.first().and_then(|run| run.figures.get("writes_per_claim_to_ready")?.as_f64());
-    if seen.is_some_and(|seen| seen < 2.5) { 2 } else { 3 }
+    let measured = runs.first().and_then(|run| run.figures.get("writes_per_claim_to_ready")?.as_f64());
+    if measured.is_some_and(|measured| measured < 2.5) { 2 } else { 3 }
 }
 
 /// Ends our cluster, or removes our objects from the user's cluster.
-async fn strike(slot: &mut Option<AnyCluster>) {
+async fn clean_up(slot: &mut Option<AnyCluster>) {
     if let Some(mut place) = slot.take() {
         for error in place.clean_up().await {
-            eprintln!("left behind: {error}");
+            eprintln!("not removed: {error}");
         }
     }
 }

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_stand_side_by_side_and_what_was_not_measured_is_left_out() {
+    fn runs_are_columns_and_missing_figures_are_omitted() {
         let text = table("burst", &[run(Who::Paddock, 5.25), run(Who::Other, 80.0)]);
         let line = text.lines().find(|line| line.starts_with("Ready, p50")).unwrap();
         assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["Ready,", "p50", "5.25", "80", "ms"]);

@@ -20,13 +20,13 @@ pub(crate) struct Claim {
     /// Whether its creation was refused or got no reply.
     pub(crate) refused: bool,
     /// The time of its first watch event.
-    pub(crate) seen: Option<Duration>,
+    pub(crate) first_event: Option<Duration>,
     /// The time of its first watch event with Ready.
     pub(crate) ready: Option<Duration>,
     /// Its sandbox at that time.
     pub(crate) sandbox: Option<String>,
     /// The time at which its deletion was requested.
-    pub(crate) dismissed: Option<Duration>,
+    pub(crate) deletion_requested: Option<Duration>,
     /// The time of the watch event for its deletion.
     pub(crate) gone: Option<Duration>,
 }
@@ -91,9 +91,9 @@ impl ClaimTracker {
     }
 
     /// Records the request for the claim's deletion.
-    pub(crate) fn dismissed(&self, number: usize) {
+    pub(crate) fn deletion_requested(&self, number: usize) {
         let at = self.start.elapsed();
-        self.change(number, |claim| claim.dismissed = Some(at));
+        self.change(number, |claim| claim.deletion_requested = Some(at));
     }
 
     /// Records a watch event. Returns the claim's number if the claim is Ready for the first time.
@@ -103,7 +103,7 @@ impl ClaimTracker {
         let mut first = None;
         self.change(number, |claim| match &event.state {
             Some(state) => {
-                claim.seen.get_or_insert(at);
+                claim.first_event.get_or_insert(at);
                 if state.ready && claim.ready.is_none() {
                     claim.ready = Some(at);
                     claim.sandbox = state.sandbox.map(str::to_owned);
@@ -192,7 +192,8 @@ impl Outcome {
             .filter_map(|claim| Some((claim.intended.as_secs_f64(), since(claim, claim.ready)?)))
             .collect();
         let ack = claims.iter().filter_map(|claim| since(claim, claim.acked)).collect();
-        let gone = claims.iter().filter_map(|claim| Some(ms(claim.gone?.saturating_sub(claim.dismissed?)))).collect();
+        let gone =
+            claims.iter().filter_map(|claim| Some(ms(claim.gone?.saturating_sub(claim.deletion_requested?)))).collect();
         let cold = |(number, claim): &(usize, &Claim)| {
             claim.sandbox.as_ref().is_some_and(|sandbox| match launches.get(sandbox) {
                 Some(launch) => launch != "warm",
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_never_ready_cold_or_taken_twice_is_counted() {
+    fn refused_lost_cold_and_doubly_taken_claims_are_counted() {
         let tracker = tracker(6);
         tracker.answered(0, tracker.start, false);
         for (number, sandbox) in [(1, "p-a"), (2, "p-a"), (3, "c-000003"), (4, "p-b")] {
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_others_are_nobodys() {
+    fn names_of_other_claims_are_ignored() {
         let tracker = tracker(1);
         for name in ["d-000000", "c-7", "c", "c-x"] {
             tracker.watched(&ready(&tracker, name, 1, "p-a"));

@@ -302,7 +302,7 @@ mod tests {
         "sandbox":{"name":"p-x","podIPs":["10.0.0.1"]}}}}"#;
 
     #[test]
-    fn of_an_event_only_what_is_measured_is_read() {
+    fn only_measured_fields_of_an_event_are_read() {
         let Line::Changed(object) = Line::read(READY.as_bytes()).unwrap() else { panic!("another type") };
         assert_eq!(object.metadata.name, "c-1");
         assert_eq!(object.metadata.resource_version, "42");
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn bookmarks_deletions_and_errors_are_told_apart() {
+    fn bookmarks_deletions_and_errors_are_distinguished() {
         let mark = br#"{"type":"BOOKMARK","object":{"kind":"SandboxClaim","metadata":{"resourceVersion":"9"}}}"#;
         assert!(matches!(Line::read(mark).unwrap(), Line::Bookmark(version) if version == "9"));
         let gone = READY.replace("MODIFIED", "DELETED");

@@ -47,7 +47,7 @@ pub(crate) async fn grant(client: &Client) -> Result<()> {
 }
 
 /// Creates nodes, RuntimeClasses and StorageClasses.
-pub(crate) async fn furnish(client: &Client, options: &Options) -> Result<()> {
+pub(crate) async fn create_cluster_objects(client: &Client, options: &Options) -> Result<()> {
     // `standard` waits for a pod, as in clouds and in kind. The other class binds at once.
     for (name, default, mode) in
         [("standard", "true", "WaitForFirstConsumer"), ("standard-immediate", "false", "Immediate")]

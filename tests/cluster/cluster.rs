@@ -174,7 +174,7 @@ impl Cluster {
             self.component(components.provisioner()).await?,
         ];
         let work = async {
-            bootstrap::furnish(&self.client, options).await?;
+            bootstrap::create_cluster_objects(&self.client, options).await?;
             bootstrap::schedulable(&self.client, options.nodes).await?;
             bootstrap::healthy(&self.scheduler_client().await?, "/readyz").await
         };

@@ -17,7 +17,7 @@ pub enum Error {
     GoMissing,
 
     /// The build failed.
-    #[error("building the local control plane failed, `{command}` said:\n{tail}")]
+    #[error("building the local control plane failed, `{command}` printed:\n{tail}")]
     Build {
         /// The command that failed.
         command: String,
@@ -26,10 +26,10 @@ pub enum Error {
     },
 
     /// The operator does not compile.
-    #[error("the operator does not build; cargo said:\n{said}")]
+    #[error("the operator does not build, and cargo printed:\n{output}")]
     Operator {
         /// The output of cargo.
-        said: String,
+        output: String,
     },
 
     /// An environment variable or an argument has an invalid value.

@@ -193,18 +193,18 @@ fn go_version(folder: &Path) -> Result<String> {
 fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).map_err(Error::io(format!("making {}", path.display())))?;
     let began = Instant::now();
-    let mut said = None;
+    let mut reported = None;
     while let Err(e) = file.try_lock() {
         match e {
             std::fs::TryLockError::WouldBlock => {}
             std::fs::TryLockError::Error(e) => return Err(Error::io("locking the build")(e)),
         }
-        if said.is_none_or(|at: Instant| at.elapsed() >= REPORT_EVERY) {
+        if reported.is_none_or(|at: Instant| at.elapsed() >= REPORT_EVERY) {
             report(&format!(
                 "another process is building the local control plane, waiting for it ({})",
                 clock(began.elapsed())
             ));
-            said = Some(Instant::now());
+            reported = Some(Instant::now());
         }
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -336,7 +336,7 @@ mod test {
     use super::*;
 
     #[test]
-    fn what_was_built_is_found_without_go() {
+    fn built_binaries_are_found_without_go() {
         let root = tempfile::tempdir().unwrap();
         let bin = root.path().join("one/bin");
         std::fs::create_dir_all(&bin).unwrap();

@@ -38,11 +38,11 @@ pub async fn build_operator(say: impl Fn(&str)) -> Result<PathBuf> {
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(Error::io("starting cargo")(std::io::Error::other("it has no output")));
     };
-    let (program, said) = tokio::try_join!(artifact(stdout), follow(stderr, say))?;
+    let (program, output) = tokio::try_join!(artifact(stdout), follow(stderr, say))?;
     let built = child.wait().await.map_err(Error::io("waiting for cargo"))?.success();
     match program {
         Some(program) if built => Ok(program),
-        Some(_) | None => Err(Error::Operator { said: said.join("\n") }),
+        Some(_) | None => Err(Error::Operator { output: output.join("\n") }),
     }
 }
 
@@ -77,12 +77,12 @@ async fn artifact(messages: impl tokio::io::AsyncRead + Unpin) -> Result<Option<
 /// Reports the compiled crates, and keeps the whole output for an error message.
 async fn follow(progress: impl tokio::io::AsyncRead + Unpin, say: impl Fn(&str)) -> Result<Vec<String>> {
     let mut lines = BufReader::new(progress).lines();
-    let mut said = Vec::new();
+    let mut printed = Vec::new();
     while let Some(line) = lines.next_line().await.map_err(Error::io("reading cargo's progress"))? {
         if line.trim_start().starts_with("Compiling") {
-            say(&format!("{} ({} so far)", line.trim(), said.len()));
+            say(&format!("{} ({} so far)", line.trim(), printed.len()));
         }
-        said.push(line);
+        printed.push(line);
     }
-    Ok(said)
+    Ok(printed)
 }

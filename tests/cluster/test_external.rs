@@ -35,7 +35,7 @@ async fn clean_up_of_an_external_cluster_removes_only_created_objects() {
 }
 
 #[tokio::test]
-async fn a_context_that_the_file_lacks_is_an_error() {
+async fn missing_context_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config");
     std::fs::write(&file, "apiVersion: v1\nkind: Config\n").unwrap();

@@ -24,7 +24,7 @@ pub async fn eventually_some<T, E: std::fmt::Display>(what: &str, mut attempt: i
     loop {
         match attempt().await {
             Ok(found) => return found,
-            Err(seen) if began.elapsed() > PATIENCE => panic!("not within {PATIENCE:?}: {what}; last seen: {seen}"),
+            Err(state) if began.elapsed() > PATIENCE => panic!("not within {PATIENCE:?}: {what}; last state: {state}"),
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }

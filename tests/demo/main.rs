@@ -5,8 +5,6 @@
 //! Only `--keep` leaves the cluster and the operator running, and `--down` removes them again.
 
 mod access;
-#[cfg(test)]
-mod docs;
 mod manifests;
 mod operator;
 mod screen;
@@ -69,15 +67,15 @@ async fn demonstrate(args: &Args) -> Result<ExitCode> {
         session = Session::open(&args.target, &screen) => session?,
         signal = &mut stop => { signal?; return Ok(ExitCode::from(INTERRUPTED)) }
     };
-    let told = tokio::select! {
-        told = session.run(&screen) => told,
+    let result = tokio::select! {
+        result = session.run(&screen) => result,
         signal = &mut stop => {
             session.clean_up(&screen).await;
             signal?;
             return Ok(ExitCode::from(INTERRUPTED));
         }
     };
-    if let Err(error) = &told {
+    if let Err(error) = &result {
         screen.failure(error, &session.operator_log());
     }
     if args.keep {
@@ -88,7 +86,7 @@ async fn demonstrate(args: &Args) -> Result<ExitCode> {
         session.clean_up(&screen).await;
     }
     // The failure was already printed, with the end of the log.
-    Ok(if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The control plane's kubectl, for users without their own.

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_hold_what_the_story_tells() {
+    fn samples_match_the_walkthrough() {
         let kinds = |text| -> Vec<String> {
             objects(text, Some("agents")).unwrap().iter().map(|o| kind(o).to_owned()).collect()
         };
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_given_only_where_there_is_none() {
+    fn namespace_is_added_only_if_it_is_missing() {
         let text = "metadata: { name: a, namespace: b }\napiVersion: v1\nkind: Pod\n---\napiVersion: v1\nkind: Pod\n";
         let namespaces: Vec<_> =
             objects(text, Some("c")).unwrap().into_iter().map(|o| o.metadata.namespace.unwrap()).collect();

@@ -101,7 +101,7 @@ impl Operator {
             ("operator's log", self.process.log().display().to_string()),
             ("plugin directory", self.plugins.display().to_string()),
         ];
-        metrics.into_iter().chain(rest).chain(walkthrough::left(&self.plugins)).collect()
+        metrics.into_iter().chain(rest).chain(walkthrough::remaining_plugin(&self.plugins)).collect()
     }
 
     /// Waits until the operator reports that it is ready: all kinds are listed, and the webhook is served.
@@ -125,8 +125,7 @@ impl Operator {
             .await
             .context("asking the operator for its plugins")?;
         ensure!(status == 200, "asking the operator for its plugins: {status}: {body}");
-        let plugins: Vec<PluginStatus> =
-            serde_json::from_str(&body).context("reading what the operator says of its plugins")?;
+        let plugins: Vec<PluginStatus> = serde_json::from_str(&body).context("reading the status of the plugins")?;
         Ok(plugins.into_iter().find(|plugin| plugin.name == name))
     }
 

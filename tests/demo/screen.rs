@@ -255,9 +255,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_the_unit_that_fits() {
-        for (ms, told) in [(0, "0 ms"), (999, "999 ms"), (1000, "1.0 s"), (61_500, "61.5 s"), (125_000, "2:05 min")] {
-            assert_eq!(time(Duration::from_millis(ms)), told);
+    fn times_are_printed_in_the_unit_that_fits() {
+        for (ms, expected) in [(0, "0 ms"), (999, "999 ms"), (1000, "1.0 s"), (61_500, "61.5 s"), (125_000, "2:05 min")]
+        {
+            assert_eq!(time(Duration::from_millis(ms)), expected);
         }
     }
 

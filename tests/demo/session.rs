@@ -40,8 +40,8 @@ impl Session {
         screen.chapter("Setting up");
         let build = async {
             let program = build_operator(|text| screen.say(text)).await?;
-            let told = format!("{} is built", program.file_name().unwrap_or_default().display());
-            Ok((program, told))
+            let summary = format!("{} is built", program.file_name().unwrap_or_default().display());
+            Ok((program, summary))
         };
         let doing = match operator_was_built() {
             true => "building what changed of it",
@@ -60,8 +60,8 @@ impl Session {
             let runtime_classes = options.runtime_classes.iter().cloned().chain([plain]).collect();
             let cluster = target.open(Options { runtime_classes, ..options }).await?;
             let version = cluster.client().apiserver_version().await.context("the API server's version")?;
-            let told = format!("Kubernetes {} at {}", version.git_version, cluster.server_url());
-            Ok((cluster, told))
+            let summary = format!("Kubernetes {} at {}", version.git_version, cluster.server_url());
+            Ok((cluster, summary))
         };
         let cluster = screen.step_aloud("control plane", doing, open).await?;
         Ok(Self { cluster, program, operator: None })
@@ -74,7 +74,7 @@ impl Session {
         let operator = self.start_operator(screen).await?;
         let mut context = StepContext { cluster: &mut self.cluster, operator: operator.clone(), client, screen };
         tokio::select! {
-            told = walkthrough::run(&mut context) => told?,
+            result = walkthrough::run(&mut context) => result?,
             ended = operator.ended() => bail!(ended),
         }
         if let (Some(memory), Some(cpu)) = (operator.process.resident_bytes(), operator.process.cpu()) {
@@ -158,7 +158,7 @@ impl Session {
             screen.remark("Removing from your cluster what was made there.");
         }
         for error in self.cluster.clean_up().await {
-            eprintln!("left behind: {error}");
+            eprintln!("not removed: {error}");
         }
     }
 }

@@ -12,7 +12,7 @@ use super::json::{annotation, controller, deleting, name, ready, text, uid};
 use super::kinds::{CLAIM, Kind, POD, POOL, SANDBOX, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, TEMPLATE};
 use super::manifests::{object, pod};
 use super::namespace::{Objects, TestNamespace};
-use super::oracle::{ApiKinds, Snapshot, Violation, ViolationKind, Witness, violations};
+use super::oracle::{ApiKinds, Violation, ViolationKind, WatchEvent, Witness, violations};
 use super::pool::{filled, members};
 
 /// The number of creations at the same time, as from several clients.
@@ -74,7 +74,7 @@ pub(crate) struct Burst {
     first: BTreeSet<String>,
     witness: Witness,
     /// The number of claims that got a reservation at admission.
-    promised: AtomicUsize,
+    reserved: AtomicUsize,
     /// Whether the second half of the claims may be created.
     second_half: watch::Sender<bool>,
 }
@@ -96,26 +96,26 @@ impl Burst {
         let pool = ns.create(pool).await;
         let first = filled(ns, &pool, warm).await.into_keys().collect();
         let witness = Witness::begin(ns, shape.kinds()).await;
-        let (promised, second_half) = (AtomicUsize::new(0), watch::Sender::new(true));
-        Self { ns: ns.clone(), shape, pool, warm, first, witness, promised, second_half }
+        let (reserved, second_half) = (AtomicUsize::new(0), watch::Sender::new(true));
+        Self { ns: ns.clone(), shape, pool, warm, first, witness, reserved, second_half }
     }
 
     /// Counts a reservation. The reply to a creation contains the claim as it left admission, before any other write.
     fn created(&self, claim: &Value) {
-        let promised = !annotation(claim, "agents.x-k8s.io/sandbox-name").is_empty();
-        self.promised.fetch_add(usize::from(promised), Ordering::Relaxed);
+        let reserved = !annotation(claim, "agents.x-k8s.io/sandbox-name").is_empty();
+        self.reserved.fetch_add(usize::from(reserved), Ordering::Relaxed);
     }
 
     /// The number of claims that got a reservation at admission.
-    pub(crate) fn promised(&self) -> usize {
-        self.promised.load(Ordering::Relaxed)
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::Relaxed)
     }
 
     /// Checks that some claims got a reservation, which is the case with a webhook.
-    pub(crate) fn was_promised_some(&self) {
-        let promised = self.promised();
-        println!("{promised} claims were promised a Sandbox at their admission");
-        assert!(promised > 0, "no claim was promised anything: the webhook was not asked");
+    pub(crate) fn assert_some_reserved(&self) {
+        let reserved = self.reserved();
+        println!("{reserved} claims got a reservation at admission");
+        assert!(reserved > 0, "no claim got a reservation: the webhook was not called");
     }
 
     /// Creates the claims, and returns when the API server has stored them.
@@ -161,13 +161,13 @@ impl Burst {
     pub(crate) async fn refilling(&self) {
         let new = |sandbox: &&Value| !self.first.contains(name(sandbox));
         let made = |all: &Objects| members(all, uid(&self.pool)).iter().any(new);
-        self.ns.until_all(SANDBOX, "the pool makes others", made).await;
+        self.ns.until_all(SANDBOX, "the pool creates replacements", made).await;
         self.second_half.send_replace(true);
     }
 
     /// Waits until all claims are Ready and the pool is full, and checks every event since the start.
     pub(crate) async fn settle(self, count: usize, surplus: Surplus) {
-        let Self { ns, shape, pool, warm, witness, first: _, promised: _, second_half: _ } = self;
+        let Self { ns, shape, pool, warm, witness, first: _, reserved: _, second_half: _ } = self;
         let kind: Kind = shape.kinds().claim;
         let claims = ns
             .until_all(kind, &format!("{count} are Ready"), |all| all.len() == count && all.values().all(ready))
@@ -187,9 +187,9 @@ impl Burst {
         }
         let others = sandboxes.len() - taken.len() - members(&sandboxes, uid(&pool)).len();
         assert_eq!(others, 0, "Sandboxes that belong to nobody");
-        let seen = witness.end().await;
+        let events = witness.end().await;
         let (second, mut wrong): (Vec<Violation>, Vec<Violation>) =
-            violations(&seen, shape.kinds()).into_iter().partition(|v| v.kind == ViolationKind::SecondSandbox);
+            violations(&events, shape.kinds()).into_iter().partition(|v| v.kind == ViolationKind::SecondSandbox);
         match surplus {
             Surplus::Never => wrong.extend(second),
             Surplus::AfterACrash if second.is_empty() => {}
@@ -197,17 +197,17 @@ impl Burst {
         }
         if let Some(first) = wrong.first() {
             let history: Vec<String> =
-                seen.iter().filter(|s| first.details.contains(name(&s.object))).map(told).collect();
+                events.iter().filter(|s| first.details.contains(name(&s.object))).map(line).collect();
             panic!("{} times, first: {first:#?}\n{}", wrong.len(), history.join("\n"));
         }
-        let kept = seen.iter().filter(|s| s.kind == SANDBOX).count();
+        let kept = events.iter().filter(|s| s.kind == SANDBOX).count();
         assert!(kept >= count, "the witness saw only {kept} events of Sandboxes");
     }
 }
 
 /// One event as a short text.
-fn told(seen: &Snapshot) -> String {
-    let Snapshot { version, kind, gone, object } = seen;
+fn line(event: &WatchEvent) -> String {
+    let WatchEvent { version, kind, gone, object } = event;
     let owner = text(object, "/metadata/ownerReferences/0/name");
     let what = if *gone { "gone" } else { "there" };
     format!("{version} {} {} {what}, of {owner:?}, status {}", kind.1, name(object), object["status"])

@@ -15,7 +15,7 @@ use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
     named![
-        a_claim_before_its_pool_and_template_is_served_when_they_come,
+        claim_created_before_its_pool_and_template_is_served,
         template_decides_about_environment_of_claims,
         template_decides_about_volume_claims_of_claims,
         labels_and_annotations_reach_the_pod_or_are_refused,
@@ -29,18 +29,18 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-async fn a_claim_before_its_pool_and_template_is_served_when_they_come() {
+async fn claim_created_before_its_pool_and_template_is_served() {
     let ns = namespace("early").await;
     ns.create(claim("by-pool", "later", json!({}))).await;
     let spec = json!({ "sandboxTemplateRef": { "name": "later" }, "warmpool": "none" });
     ns.create(object(CLAIM_V1ALPHA1, "by-template", spec)).await;
     ns.create(object(SEED_CLAIM, "by-seed", json!({ "templateRef": { "name": "later" } }))).await;
-    ns.until(CLAIM, "by-pool", "says why", |c| reason(c, "Ready") == "WarmPoolNotFound").await;
-    ns.until(CLAIM, "by-template", "says why", |c| reason(c, "Ready") == "TemplateNotFound").await;
-    ns.until(SEED_CLAIM, "by-seed", "says why", |c| reason(c, "Ready") == "TemplateNotFound").await;
+    ns.until(CLAIM, "by-pool", "reports the reason", |c| reason(c, "Ready") == "WarmPoolNotFound").await;
+    ns.until(CLAIM, "by-template", "reports the reason", |c| reason(c, "Ready") == "TemplateNotFound").await;
+    ns.until(SEED_CLAIM, "by-seed", "reports the reason", |c| reason(c, "Ready") == "TemplateNotFound").await;
 
     ns.create(pool("later", "later", json!({ "replicas": 1 }))).await;
-    ns.until(CLAIM, "by-pool", "says what else", |c| reason(c, "Ready") == "TemplateNotFound").await;
+    ns.until(CLAIM, "by-pool", "reports the next reason", |c| reason(c, "Ready") == "TemplateNotFound").await;
     ns.create(template("later", json!({}))).await;
     ns.create(object(SEED_TEMPLATE, "later", json!({ "template": pod() }))).await;
     for (kind, task) in [(CLAIM, "by-pool"), (CLAIM, "by-template"), (SEED_CLAIM, "by-seed")] {
@@ -67,8 +67,8 @@ async fn template_decides_about_environment_of_claims() {
     ];
     for (pool, task, env, wanted) in refused {
         ns.create(claim(task, pool, with(env))).await;
-        let said = ns.until(CLAIM, task, "refused", |c| reason(c, "Ready") == "EnvVarsInjectionRejected").await;
-        assert!(message(&said, "Ready").contains(wanted), "{task}: {}", message(&said, "Ready"));
+        let claim = ns.until(CLAIM, task, "refused", |c| reason(c, "Ready") == "EnvVarsInjectionRejected").await;
+        assert!(message(&claim, "Ready").contains(wanted), "{task}: {}", message(&claim, "Ready"));
         assert!(ns.find(SANDBOX, task).await.is_none());
     }
     for (pool, task, variable) in [("open", "b-open", "B"), ("wide-open", "a-wide", "A")] {
@@ -191,7 +191,7 @@ async fn claim_does_not_adopt_a_foreign_sandbox_of_its_name() {
     let theirs = ns.create(sandbox("task", json!({}))).await;
     let spec = json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "none" });
     ns.create(object(CLAIM_V1ALPHA1, "task", spec)).await;
-    ns.until(CLAIM, "task", "says so", |c| reason(c, "Ready") == "AdoptionConflict").await;
+    ns.until(CLAIM, "task", "reports it", |c| reason(c, "Ready") == "AdoptionConflict").await;
     let still = ns.get(SANDBOX, "task").await;
     assert_eq!((uid(&still), controller(&still)), (uid(&theirs), ""));
     ns.delete(SANDBOX, "task").await;
@@ -278,8 +278,8 @@ async fn managed_fields_of_other_writers_are_kept() {
         let before = managers(&ns.get(SANDBOX, &warm).await);
         assert!(before.contains(&"paddock".to_owned()), "{task}: {before:?}");
         ns.create(claim(task, task, json!({}))).await;
-        let said = ns.until(CLAIM, task, "Ready", ready).await;
-        assert_eq!(text(&said, "/status/sandbox/name"), warm);
+        let claim = ns.until(CLAIM, task, "Ready", ready).await;
+        assert_eq!(text(&claim, "/status/sandbox/name"), warm);
         let taken = managers(&ns.get(SANDBOX, &warm).await);
         if shared {
             assert!(taken.contains(&"somebody".to_owned()), "{taken:?}");

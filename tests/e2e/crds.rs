@@ -22,7 +22,7 @@ pub(super) fn tests() -> Vec<Test> {
         two_managers_share_the_lists_of_either_shape,
         wrong_specs_are_denied_and_the_field_named,
         storage_and_addresses_cannot_be_changed,
-        unknown_fields_are_refused_or_warned_of_as_asked,
+        unknown_fields_are_refused_or_reported_as_warnings,
         kubectl_explains_and_prints_columns,
     ]
 }
@@ -84,7 +84,7 @@ async fn list_types_are_the_api_servers_own() {
         return;
     }
     let differing: Vec<String> = differences(&builtin_list_types(), &served);
-    assert!(differing.is_empty(), "src/api/list-types.json is not what the API server says (UPDATE=1): {differing:#?}");
+    assert!(differing.is_empty(), "src/api/list-types.json differs from the API server (UPDATE=1): {differing:#?}");
 }
 
 fn differences(ours: &ListTypes, served: &ListTypes) -> Vec<String> {
@@ -245,7 +245,7 @@ async fn storage_and_addresses_cannot_be_changed() {
     ns.delete(SANDBOX, "rules-of-updates").await;
 }
 
-async fn unknown_fields_are_refused_or_warned_of_as_asked() {
+async fn unknown_fields_are_refused_or_reported_as_warnings() {
     let ns = namespace("strictness").await;
     let manifest = json!({
         "apiVersion": SANDBOX.0, "kind": SANDBOX.1, "metadata": { "name": "typo" },

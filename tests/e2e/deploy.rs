@@ -23,7 +23,7 @@ pub(super) fn tests() -> Vec<Test> {
         a_chosen_class_brings_its_overhead_and_its_nodes,
         a_certificate_rotates_under_load_without_a_failed_call,
         claim_with_a_reservation_is_reviewed_once,
-        without_an_answer_generated_code_is_denied_and_all_else_admitted,
+        generated_code_is_denied_and_other_pods_admitted_without_an_answer,
         deleting_the_deployment_deletes_the_webhook,
     ]
 }
@@ -167,7 +167,7 @@ async fn a_certificate_rotates_under_load_without_a_failed_call() {
 /// for all other claims. No other test creates objects of the project's kinds on this cluster.
 async fn claim_with_a_reservation_is_reviewed_once() {
     let hasty = hasty().await;
-    let ns = hasty.namespace("promise").await;
+    let ns = hasty.namespace("reservation").await;
     ns.create(template("t", json!({}))).await;
     let made = ns.create(pool("p", "t", json!({ "replicas": 2 }))).await;
     filled(&ns, &made, 2).await;
@@ -205,7 +205,7 @@ async fn certificate(own: &TestNamespace, secrets: Kind) -> String {
 
 /// The manifests in `deploy/` on a cluster on which the webhook's Service has no real endpoint, because its pods are
 /// simulated.
-async fn without_an_answer_generated_code_is_denied_and_all_else_admitted() {
+async fn generated_code_is_denied_and_other_pods_admitted_without_an_answer() {
     let cluster = Cluster::start(Options { nodes: 1, ..Options::default().with_isolation() }).await.expect("a cluster");
     cluster.kubectl().run(&["apply", "--server-side", "-k", root!("deploy")], None).await.expect("deploy/ is accepted");
     let ns = TestNamespace::new(&cluster, "unanswered").await;

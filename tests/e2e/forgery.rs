@@ -71,37 +71,37 @@ fn owned(mut object: Value, owners: Value) -> Value {
 }
 
 /// Checks that the webhook refused the request with this message.
-fn refused(result: kube::Result<Value>, says: &str, what: &str) {
+fn refused(result: kube::Result<Value>, expected: &str, what: &str) {
     match result {
         Err(kube::Error::Api(status)) => {
             assert_eq!(status.code, 403, "{what}: {status:?}");
             assert!(status.message.contains("sandboxes.paddock.dev"), "{what}: not by the webhook: {}", status.message);
-            assert!(status.message.contains(says), "{what}: {}", status.message);
+            assert!(status.message.contains(expected), "{what}: {}", status.message);
         }
         other => panic!("{what}: not refused: {other:?}"),
     }
 }
 
 /// Changes an object in each way that the API has. None of the changes is stored.
-async fn every_change(ns: &TestNamespace, object: &Value, change: &Value, says: &str, what: &str) {
+async fn every_change(ns: &TestNamespace, object: &Value, change: &Value, expected: &str, what: &str) {
     let kind = Kind::of(object);
     let (api, params) = (ns.api(kind), PatchParams::default());
     let merged = api.patch(name(object), &params, &Patch::Merge(change)).await;
-    refused(merged.map(|o| json!(o)), says, &format!("{what}, by a merge patch"));
+    refused(merged.map(|o| json!(o)), expected, &format!("{what}, by a merge patch"));
     // The applied configuration contains only the name and the change. It has no UID and no resourceVersion, so it has
     // no precondition.
     let mut applied = json!({ "apiVersion": kind.0, "kind": kind.1, "metadata": { "name": name(object) } });
     super::manifests::merge(&mut applied, change);
     let params = PatchParams::apply("mallory").force();
     let applied = api.patch(name(object), &params, &Patch::Apply(&applied)).await;
-    refused(applied.map(|o| json!(o)), says, &format!("{what}, by server-side apply"));
+    refused(applied.map(|o| json!(o)), expected, &format!("{what}, by server-side apply"));
     for _ in 0..20 {
         let mut updated = ns.get(kind, name(object)).await;
         super::manifests::merge(&mut updated, change);
         match ns.replace(&updated).await {
             // The operator wrote the status in between.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
-            other => return refused(other, says, &format!("{what}, by an update")),
+            other => return refused(other, expected, &format!("{what}, by an update")),
         }
     }
     panic!("{what}: every update met a conflict");
@@ -200,8 +200,8 @@ async fn a_pod_of_another_name_is_not_the_sandboxs() {
     let owners = owner("agents.x-k8s.io/v1beta1", "Sandbox", name(member), uid(member));
     mallory.create(owned(object(POD, "a-stranger", pod()["spec"].clone()), owners)).await;
     ns.until(POD, "a-stranger", "runs", |p| text(p, "/status/phase") == "Running").await;
-    let said = ns.until(SANDBOX, name(member), "says so", |s| reason(s, "Ready") == "MultiplePods").await;
-    assert!(!ready(&said));
+    let sandbox = ns.until(SANDBOX, name(member), "reports it", |s| reason(s, "Ready") == "MultiplePods").await;
+    assert!(!ready(&sandbox));
     let stranger = text(&ns.get(POD, "a-stranger").await, "/status/podIP").to_owned();
     ns.create(claim("task", "p", json!({}))).await;
     let done = ns.until(CLAIM, "task", "Ready", ready).await;
@@ -217,11 +217,12 @@ async fn foreign_pod_does_not_replace_the_sandboxs_pod() {
     ns.until(SANDBOX, "x", "Ready", ready).await;
     let owners = owner("agents.x-k8s.io/v1beta1", "Sandbox", "x", uid(&made));
     mallory.create(owned(object(POD, "a-stranger", pod()["spec"].clone()), owners)).await;
-    ns.until(SANDBOX, "x", "says so", |s| reason(s, "Ready") == "MultiplePods").await;
+    ns.until(SANDBOX, "x", "reports it", |s| reason(s, "Ready") == "MultiplePods").await;
     mallory.delete(POD, "x").await;
     ns.until_gone(POD, "x").await;
-    let said = ns.until(SANDBOX, "x", "says so", |s| message(s, "Ready").contains("Pod a-stranger names this")).await;
-    assert!(!ready(&said) && said["status"].get("podIPs").is_none(), "{:#}", said["status"]);
+    let sandbox =
+        ns.until(SANDBOX, "x", "reports it", |s| message(s, "Ready").contains("Pod a-stranger names this")).await;
+    assert!(!ready(&sandbox) && sandbox["status"].get("podIPs").is_none(), "{:#}", sandbox["status"]);
     mallory.delete(POD, "a-stranger").await;
     ns.until(SANDBOX, "x", "Ready", ready).await;
     assert_eq!(controller(&ns.get(POD, "x").await), uid(&made));
@@ -234,8 +235,8 @@ async fn pod_with_the_sandboxs_uid_under_another_kind_blocks_it() {
     let owners = owner("example.com/v1", "Sandbox", "x", uid(&made));
     let forged = mallory.create(owned(object(POD, "x", pod()["spec"].clone()), owners)).await;
     ns.merge(SANDBOX, "x", json!({ "spec": { "operatingMode": "Running" } })).await;
-    let said = ns.until(SANDBOX, "x", "says so", |s| reason(s, "Ready") == "ReconcilerError").await;
-    assert!(message(&said, "Ready").contains("Pod x exists"), "{}", message(&said, "Ready"));
+    let sandbox = ns.until(SANDBOX, "x", "reports it", |s| reason(s, "Ready") == "ReconcilerError").await;
+    assert!(message(&sandbox, "Ready").contains("Pod x exists"), "{}", message(&sandbox, "Ready"));
     let there = ns.get(POD, "x").await;
     assert_eq!(
         (uid(&there), &there["metadata"]["ownerReferences"]),
@@ -249,10 +250,10 @@ async fn pod_with_the_sandboxs_uid_under_another_kind_blocks_it() {
 }
 
 /// Suspends a Sandbox, makes a change, and resumes it.
-async fn asleep(ns: &TestNamespace, name: &str, change: Value) {
+async fn change_while_suspended(ns: &TestNamespace, name: &str, change: Value) {
     ns.merge(SANDBOX, name, json!({ "spec": { "operatingMode": "Suspended" } })).await;
     ns.until_gone(POD, name).await;
-    ns.until(SANDBOX, name, "sleeps", |s| reason(s, "Suspended") == "PodTerminated").await;
+    ns.until(SANDBOX, name, "suspended", |s| reason(s, "Suspended") == "PodTerminated").await;
     ns.merge(SANDBOX, name, change).await;
     ns.merge(SANDBOX, name, json!({ "spec": { "operatingMode": "Running" } })).await;
     ns.until(SANDBOX, name, "Ready", ready).await;
@@ -270,7 +271,7 @@ async fn a_running_sandbox_cannot_be_marked() {
     for (what, change) in [("itself", &on_sandbox), ("its pods", &on_pods), ("itself with a class", &with_class)] {
         every_change(&mallory, &made, change, "suspend the Sandbox", what).await;
     }
-    asleep(&ns, "x", on_sandbox.clone()).await;
+    change_while_suspended(&ns, "x", on_sandbox.clone()).await;
     let pod = ns.get(POD, "x").await;
     assert_eq!((text(&pod, "/spec/runtimeClassName"), label(&pod, MARKER)), ("gvisor", "true"));
     // An isolated Sandbox can be marked while it runs, because its isolation is already given.
@@ -290,10 +291,10 @@ async fn late_marker_makes_the_sandbox_not_ready() {
     ns.create(sandbox("x", json!({}))).await;
     ns.until(SANDBOX, "x", "Ready", ready).await;
     unseen.merge(SANDBOX, "x", json!({ "metadata": { "labels": { MARKER: "true" } } })).await;
-    let said = ns.until(SANDBOX, "x", "says so", |s| reason(s, "Ready") == "ReconcilerError").await;
-    assert!(message(&said, "Ready").contains("does not isolate"), "{}", message(&said, "Ready"));
+    let sandbox = ns.until(SANDBOX, "x", "reports it", |s| reason(s, "Ready") == "ReconcilerError").await;
+    assert!(message(&sandbox, "Ready").contains("does not isolate"), "{}", message(&sandbox, "Ready"));
     assert_eq!(label(&ns.get(POD, "x").await, MARKER), "", "the marker would say that it is isolated");
-    asleep(&ns, "x", json!({})).await;
+    change_while_suspended(&ns, "x", json!({})).await;
     let pod = ns.get(POD, "x").await;
     assert_eq!((text(&pod, "/spec/runtimeClassName"), label(&pod, MARKER)), ("gvisor", "true"));
 }

@@ -66,7 +66,7 @@ pub(crate) fn tests() -> Vec<Test> {
         webhook::tests(),
         forgery::tests(),
         observe::tests(),
-        oracle::judged::tests(),
+        oracle::tests::tests(),
         model::tests(),
         faults::tests(),
         deploy::tests(),

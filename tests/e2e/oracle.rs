@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
-use kube::api::{DynamicObject, WatchEvent, WatchParams};
+use kube::api::{DynamicObject, WatchEvent as ApiEvent, WatchParams};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
@@ -19,7 +19,7 @@ use super::namespace::TestNamespace;
 
 /// One event of a watch.
 #[derive(Clone, Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct WatchEvent {
     pub(crate) version: u64,
     pub(crate) kind: Kind,
     pub(crate) gone: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Snapshot {
 /// Watches until its events are requested.
 pub(crate) struct Witness {
     ns: TestNamespace,
-    seen: Arc<Mutex<Vec<Snapshot>>>,
+    events: Arc<Mutex<Vec<WatchEvent>>>,
     watches: Vec<JoinHandle<()>>,
 }
 
@@ -43,27 +43,27 @@ pub(crate) struct ApiKinds {
 impl Witness {
     /// Starts to watch the namespace. Existing objects count as events.
     pub(crate) async fn begin(ns: &TestNamespace, kinds: ApiKinds) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let events = Arc::new(Mutex::new(Vec::new()));
         let mut watches = Vec::new();
         for kind in [SANDBOX, POD, kinds.pool, kinds.claim] {
             let list = ns.read(&kind.path(&ns.namespace)).await.expect("a list");
             let version = text(&list, "/metadata/resourceVersion").to_owned();
             for object in list["items"].as_array().into_iter().flatten() {
                 let version = text(object, "/metadata/resourceVersion").parse().expect("a version");
-                let at = Snapshot { version, kind, gone: false, object: object.clone() };
-                seen.lock().expect("no panic").push(at);
+                let at = WatchEvent { version, kind, gone: false, object: object.clone() };
+                events.lock().expect("no panic").push(at);
             }
-            watches.push(tokio::spawn(follow(ns.clone(), kind, version, seen.clone())));
+            watches.push(tokio::spawn(follow(ns.clone(), kind, version, events.clone())));
         }
-        Self { ns: ns.clone(), seen, watches }
+        Self { ns: ns.clone(), events, watches }
     }
 
     /// All events up to now, in the order in which they happened.
-    pub(crate) async fn end(self) -> Vec<Snapshot> {
+    pub(crate) async fn end(self) -> Vec<WatchEvent> {
         // The object that is created here causes the last event. No event is missing when the watch of its kind has
         // delivered it and the watches of the other kinds have delivered their own last events.
         let mut last = BTreeMap::new();
-        let kinds: BTreeSet<Kind> = self.seen.lock().expect("no panic").iter().map(|s| s.kind).collect();
+        let kinds: BTreeSet<Kind> = self.events.lock().expect("no panic").iter().map(|s| s.kind).collect();
         for kind in kinds {
             let newest = self.ns.list(kind).await;
             let newest =
@@ -73,25 +73,25 @@ impl Witness {
         let began = Instant::now();
         while !self.caught_up(&last) {
             assert!(began.elapsed() < Duration::from_secs(60), "the witness does not catch up");
-            assert!(self.watches.iter().all(|w| !w.is_finished()), "the witness went blind");
+            assert!(self.watches.iter().all(|w| !w.is_finished()), "a watch of the witness has ended");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         for watch in &self.watches {
             watch.abort();
         }
-        let mut seen = self.seen.lock().expect("no panic").clone();
-        seen.sort_by_key(|s| s.version);
-        seen
+        let mut events = self.events.lock().expect("no panic").clone();
+        events.sort_by_key(|s| s.version);
+        events
     }
 
     fn caught_up(&self, last: &BTreeMap<Kind, u64>) -> bool {
-        let seen = self.seen.lock().expect("no panic");
-        last.iter().all(|(kind, version)| seen.iter().any(|s| s.kind == *kind && s.version >= *version))
+        let events = self.events.lock().expect("no panic");
+        last.iter().all(|(kind, version)| events.iter().any(|s| s.kind == *kind && s.version >= *version))
     }
 }
 
 /// Watches one kind from a version on, without a gap. A list in between would hide events.
-pub(super) async fn follow(ns: TestNamespace, kind: Kind, mut version: String, seen: Arc<Mutex<Vec<Snapshot>>>) {
+pub(super) async fn follow(ns: TestNamespace, kind: Kind, mut version: String, events: Arc<Mutex<Vec<WatchEvent>>>) {
     let api = ns.api(kind);
     loop {
         let params = WatchParams::default().timeout(60);
@@ -102,30 +102,30 @@ pub(super) async fn follow(ns: TestNamespace, kind: Kind, mut version: String, s
         let mut stream = pin!(stream);
         while let Ok(Some(event)) = stream.try_next().await {
             let (object, gone): (DynamicObject, bool) = match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, false),
-                WatchEvent::Deleted(object) => (object, true),
-                WatchEvent::Bookmark(mark) => {
+                ApiEvent::Added(object) | ApiEvent::Modified(object) => (object, false),
+                ApiEvent::Deleted(object) => (object, true),
+                ApiEvent::Bookmark(mark) => {
                     version = mark.metadata.resource_version;
                     continue;
                 }
-                WatchEvent::Error(status) if status.code == 410 => {
-                    let (now, events) = look_back(&ns, kind, version.parse().expect("a version")).await;
-                    seen.lock().expect("no panic").extend(events);
+                ApiEvent::Error(status) if status.code == 410 => {
+                    let (now, missed) = look_back(&ns, kind, version.parse().expect("a version")).await;
+                    events.lock().expect("no panic").extend(missed);
                     version = now.to_string();
                     break;
                 }
-                WatchEvent::Error(status) => panic!("the witness cannot go on: {status:?}"),
+                ApiEvent::Error(status) => panic!("the witness cannot continue: {status:?}"),
             };
             let object = serde_json::to_value(&object).expect("JSON");
             version = text(&object, "/metadata/resourceVersion").to_owned();
             let number = version.parse().expect("a version");
-            seen.lock().expect("no panic").push(Snapshot { version: number, kind, gone, object });
+            events.lock().expect("no panic").push(WatchEvent { version: number, kind, gone, object });
         }
     }
 }
 
 /// The events after a version, when no watch can deliver them any more: the stored objects at each version since then.
-async fn look_back(ns: &TestNamespace, kind: Kind, since: u64) -> (u64, Vec<Snapshot>) {
+async fn look_back(ns: &TestNamespace, kind: Kind, since: u64) -> (u64, Vec<WatchEvent>) {
     let path = kind.path(&ns.namespace);
     let read = async |path: String| loop {
         match ns.read(&path).await {
@@ -144,11 +144,11 @@ async fn look_back(ns: &TestNamespace, kind: Kind, since: u64) -> (u64, Vec<Snap
         if let Some(before) = before {
             let gone = before.iter().filter(|(uid, _)| !there.contains_key(*uid)).map(|(_, o)| (true, o));
             let changed = there.iter().filter(|(uid, o)| before.get(*uid) != Some(o)).map(|(_, o)| (false, o));
-            events.extend(gone.chain(changed).map(|(gone, o)| Snapshot { version, kind, gone, object: o.clone() }));
+            events.extend(gone.chain(changed).map(|(gone, o)| WatchEvent { version, kind, gone, object: o.clone() }));
         }
         before = Some(there);
     }
-    println!("{}: {} events in {} versions that no watch has told of", kind.2, events.len(), now - since);
+    println!("{}: {} events in {} versions that no watch has delivered", kind.2, events.len(), now - since);
     (now, events)
 }
 
@@ -160,13 +160,13 @@ pub(crate) enum ViolationKind {
     /// A claim had two Sandboxes at once.
     SecondSandbox,
     /// A claim's status named one Sandbox and then another.
-    ChangedItsMind,
+    ChangedSandbox,
     /// A claim was Ready with a Sandbox that it did not own.
-    NotItsOwn,
+    ForeignSandbox,
     /// The label of a Sandbox named another claim than its owner.
     WrongLabel,
     /// A Sandbox returned from a claim to its pool.
-    GivenBack,
+    ReturnedToPool,
     /// A pool had more Sandboxes than its maximum.
     OverMaximum,
     /// A Sandbox had two pods at once.
@@ -183,15 +183,15 @@ pub(crate) struct Violation {
 }
 
 /// The violations in these events.
-pub(crate) fn violations(seen: &[Snapshot], kinds: ApiKinds) -> Vec<Violation> {
-    let mut judge = PluginClient::new(kinds);
-    for event in seen {
-        judge.look(event);
+pub(crate) fn violations(events: &[WatchEvent], kinds: ApiKinds) -> Vec<Violation> {
+    let mut checker = Checker::new(kinds);
+    for event in events {
+        checker.check(event);
     }
-    judge.violations
+    checker.violations
 }
 
-struct PluginClient {
+struct Checker {
     kinds: ApiKinds,
     /// Existing objects of every kind, by UID.
     there: BTreeMap<Kind, BTreeMap<String, Value>>,
@@ -202,13 +202,13 @@ struct PluginClient {
     violations: Vec<Violation>,
 }
 
-impl PluginClient {
+impl Checker {
     fn new(kinds: ApiKinds) -> Self {
         let (there, owners, named) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { kinds, there, owners, named, violations: Vec::new() }
     }
 
-    fn look(&mut self, event: &Snapshot) {
+    fn check(&mut self, event: &WatchEvent) {
         let of_kind = self.there.entry(event.kind).or_default();
         if event.gone {
             of_kind.remove(uid(&event.object));
@@ -224,7 +224,7 @@ impl PluginClient {
         }
     }
 
-    fn say(&mut self, event: &Snapshot, kind: ViolationKind, details: String) {
+    fn report(&mut self, event: &WatchEvent, kind: ViolationKind, details: String) {
         self.violations.push(Violation { kind, version: event.version, details });
     }
 
@@ -234,7 +234,7 @@ impl PluginClient {
         owners.filter(|o| o["controller"] == true).map(|o| text(o, "/kind")).next().unwrap_or_default()
     }
 
-    fn sandbox(&mut self, event: &Snapshot) {
+    fn sandbox(&mut self, event: &WatchEvent) {
         let sandbox = &event.object;
         let owner = controller(sandbox).to_owned();
         match Self::owner_kind(sandbox) {
@@ -243,30 +243,30 @@ impl PluginClient {
                 owners.insert(owner.clone());
                 if owners.len() > 1 {
                     let what = format!("Sandbox {} belonged to several claims: {owners:?}", name(sandbox));
-                    self.say(event, ViolationKind::SecondClaim, what);
+                    self.report(event, ViolationKind::SecondClaim, what);
                 }
                 let theirs = self.living(SANDBOX, |s| controller(s) == owner);
                 if theirs.len() > 1 {
-                    self.say(
+                    self.report(
                         event,
                         ViolationKind::SecondSandbox,
                         format!("claim {owner} has several Sandboxes: {theirs:?}"),
                     );
                 }
                 if label(sandbox, "agents.x-k8s.io/claim-uid") != owner {
-                    self.say(
+                    self.report(
                         event,
                         ViolationKind::WrongLabel,
-                        format!("Sandbox {} is labelled for another claim than its own", name(sandbox)),
+                        format!("Sandbox {} has the label of a claim that does not own it", name(sandbox)),
                     );
                 }
             }
             "SandboxWarmPool" => {
                 if self.owners.contains_key(uid(sandbox)) {
-                    self.say(
+                    self.report(
                         event,
-                        ViolationKind::GivenBack,
-                        format!("Sandbox {} went back from a claim to its pool", name(sandbox)),
+                        ViolationKind::ReturnedToPool,
+                        format!("Sandbox {} returned from a claim to its pool", name(sandbox)),
                     );
                 }
                 let pool = self.there.get(&self.kinds.pool).and_then(|pools| pools.get(&owner));
@@ -275,7 +275,7 @@ impl PluginClient {
                 if let Some(maximum) = maximum
                     && i64::try_from(members.len()).is_ok_and(|n| n > maximum)
                 {
-                    self.say(
+                    self.report(
                         event,
                         ViolationKind::OverMaximum,
                         format!("a pool has {} Sandboxes, its maximum is {maximum}", members.len()),
@@ -286,17 +286,17 @@ impl PluginClient {
         }
     }
 
-    fn pod(&mut self, event: &Snapshot) {
+    fn pod(&mut self, event: &WatchEvent) {
         let owner = controller(&event.object).to_owned();
         if !owner.is_empty() && !deleting(&event.object) {
             let pods = self.living(POD, |p| controller(p) == owner);
             if pods.len() > 1 {
-                self.say(event, ViolationKind::SecondPod, format!("Sandbox {owner} has several pods: {pods:?}"));
+                self.report(event, ViolationKind::SecondPod, format!("Sandbox {owner} has several pods: {pods:?}"));
             }
         }
     }
 
-    fn claim(&mut self, event: &Snapshot) {
+    fn claim(&mut self, event: &WatchEvent) {
         let claim = &event.object;
         let sandbox = text(claim, "/status/sandbox/name");
         if sandbox.is_empty() {
@@ -304,18 +304,18 @@ impl PluginClient {
         }
         let first = self.named.entry(uid(claim).to_owned()).or_insert_with(|| sandbox.to_owned()).clone();
         if first != sandbox {
-            self.say(
+            self.report(
                 event,
-                ViolationKind::ChangedItsMind,
+                ViolationKind::ChangedSandbox,
                 format!("claim {} named Sandbox {first} and then {sandbox}", name(claim)),
             );
         }
         let owned = self.living(SANDBOX, |s| name(s) == sandbox && controller(s) == uid(claim));
         if super::json::ready(claim) && owned.is_empty() && !deleting(claim) {
-            self.say(
+            self.report(
                 event,
-                ViolationKind::NotItsOwn,
-                format!("claim {} is Ready with Sandbox {sandbox}, which is not its own", name(claim)),
+                ViolationKind::ForeignSandbox,
+                format!("claim {} is Ready with Sandbox {sandbox}, which it does not own", name(claim)),
             );
         }
     }
@@ -328,14 +328,14 @@ impl PluginClient {
 }
 
 /// Tests of the oracle itself: each violation is made up, and the oracle has to find it.
-pub(super) mod judged {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::e2e::kinds::{CLAIM, POOL};
     use crate::framework::{Test, test};
 
-    const CAST: ApiKinds = ApiKinds { pool: POOL, claim: CLAIM };
+    const KINDS: ApiKinds = ApiKinds { pool: POOL, claim: CLAIM };
 
     fn owned(kind: Kind, name: &str, owner: (&str, &str)) -> Value {
         json!({
@@ -350,9 +350,9 @@ pub(super) mod judged {
 
     fn history(events: Vec<(Kind, Value)>) -> Vec<Violation> {
         let numbered = events.into_iter().zip(1..);
-        let seen: Vec<Snapshot> =
-            numbered.map(|((kind, object), version)| Snapshot { version, kind, gone: false, object }).collect();
-        violations(&seen, CAST)
+        let events: Vec<WatchEvent> =
+            numbered.map(|((kind, object), version)| WatchEvent { version, kind, gone: false, object }).collect();
+        violations(&events, KINDS)
     }
 
     pub(in crate::e2e) fn tests() -> Vec<Test> {
@@ -398,14 +398,14 @@ pub(super) mod judged {
                 ViolationKind::WrongLabel,
             ),
             (
-                "a_sandbox_given_back",
+                "a_sandbox_returned_to_its_pool",
                 vec![sandbox("s", ("SandboxClaim", "c")), sandbox("s", ("SandboxWarmPool", "p"))],
-                ViolationKind::GivenBack,
+                ViolationKind::ReturnedToPool,
             ),
             (
-                "a_claim_ready_with_another_ones",
+                "a_claim_ready_with_a_foreign_sandbox",
                 vec![sandbox("s", ("SandboxClaim", "d")), (CLAIM, claim("s"))],
-                ViolationKind::NotItsOwn,
+                ViolationKind::ForeignSandbox,
             ),
             (
                 "a_claim_that_changes_its_sandbox",
@@ -415,7 +415,7 @@ pub(super) mod judged {
                     sandbox("t", ("SandboxClaim", "c")),
                     (CLAIM, claim("t")),
                 ],
-                ViolationKind::ChangedItsMind,
+                ViolationKind::ChangedSandbox,
             ),
         ];
         let mut tests: Vec<Test> = cases
@@ -427,10 +427,10 @@ pub(super) mod judged {
                 })
             })
             .collect();
-        let innocent =
+        let valid =
             vec![sandbox("s", ("SandboxWarmPool", "p")), sandbox("s", ("SandboxClaim", "c")), (CLAIM, claim("s"))];
-        tests.push(test("e2e::oracle::finds_nothing_where_nothing_is_wrong", move || {
-            let found = history(innocent);
+        tests.push(test("e2e::oracle::finds_no_violation_in_a_valid_history", move || {
+            let found = history(valid);
             if found.is_empty() { Ok(()) } else { Err(format!("{found:?}").into()) }
         }));
         tests

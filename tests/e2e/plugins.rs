@@ -86,7 +86,7 @@ async fn plugin_is_replaced_live_and_a_broken_one_is_refused() {
     files.bind(&ns, json!({ "desired": 4 }));
     files.put("wasm", paddock_guests::POOL_FIXED);
     filled(&ns, &made, 4).await;
-    ns.until(SEED_POOL, "p", "says what was decided", |p| p["status"]["desiredReplicas"] == 4).await;
+    ns.until(SEED_POOL, "p", "reports the decision", |p| p["status"]["desiredReplicas"] == 4).await;
     files.bind(&ns, json!({ "desired": 3 }));
     filled(&ns, &made, 3).await;
     let good = files.until("in order", |p| p["error"].is_null()).await;
@@ -131,6 +131,6 @@ async fn misbehaving_plugin_is_replaced_by_defaults_or_overruled() {
     // An answer above the limit is cut to the limit, and an Event reports it.
     files.bind(&ns, json!({ "mode": "too-many" }));
     filled(&ns, &made, 6).await;
-    let told = |e: &Value| text(e, "/reason") == "PluginOverruled" && text(e, "/regarding/name") == "p";
-    ns.until_all(EVENT, "one says that it was overruled", |all| all.values().any(told)).await;
+    let overruled = |e: &Value| text(e, "/reason") == "PluginOverruled" && text(e, "/regarding/name") == "p";
+    ns.until_all(EVENT, "an event reports that the plugin was overruled", |all| all.values().any(overruled)).await;
 }

@@ -21,10 +21,10 @@ pub(super) fn tests() -> Vec<Test> {
         upstreams_v1beta1_pool_serves_claims,
         upstreams_v1alpha1_pool_serves_claims,
         a_pool_scales_up_and_down,
-        a_pool_before_its_template_waits_and_says_so,
-        recreate_replaces_what_is_stale,
+        pool_without_template_waits_and_reports_it,
+        recreate_replaces_stale_sandboxes,
         claim_gets_no_stale_sandbox_with_on_replenish,
-        a_deleted_pool_takes_its_warm_ones_and_leaves_claimed_ones,
+        deleted_pool_deletes_warm_sandboxes_and_keeps_claimed_ones,
         a_claim_does_not_wait_for_pods_that_are_not_ready,
     ]
 }
@@ -146,7 +146,7 @@ async fn a_pool_scales_up_and_down() {
         ns.kubectl(&["scale", resource, &flag], None).await.unwrap();
         filled(&ns, &made, count).await;
         let count = i64::try_from(count).unwrap();
-        ns.until(POOL, "p", "says so", |p| {
+        ns.until(POOL, "p", "reports it", |p| {
             number(p, "/status/replicas").unwrap_or(0) == count
                 && number(p, "/status/readyReplicas").unwrap_or(0) == count
         })
@@ -155,13 +155,13 @@ async fn a_pool_scales_up_and_down() {
     assert!(!text(&ns.get(POOL, "p").await, "/status/selector").is_empty());
 }
 
-async fn a_pool_before_its_template_waits_and_says_so() {
+async fn pool_without_template_waits_and_reports_it() {
     let ns = namespace("pool-early").await;
     let made = ns.create(pool("p", "later", json!({ "replicas": 1 }))).await;
     let seed = object(SEED_POOL, "p", json!({ "templateRef": { "name": "later" }, "minReady": 1, "maxReady": 2 }));
     let seed = ns.create(seed).await;
-    ns.until(POOL, "p", "says why", |p| reason(p, "Ready") == "TemplateNotFound").await;
-    ns.until(SEED_POOL, "p", "says why", |p| reason(p, "Ready") == "TemplateNotFound").await;
+    ns.until(POOL, "p", "reports the reason", |p| reason(p, "Ready") == "TemplateNotFound").await;
+    ns.until(SEED_POOL, "p", "reports the reason", |p| reason(p, "Ready") == "TemplateNotFound").await;
     ns.create(template("later", json!({}))).await;
     filled(&ns, &made, 1).await;
     // A template of the same name in the other group is another template.
@@ -178,7 +178,7 @@ fn newer() -> Value {
     json!({ "spec": { "podTemplate": { "spec": { "containers": [{ "name": "agent", "image": "agent:2" }] } } } })
 }
 
-async fn recreate_replaces_what_is_stale() {
+async fn recreate_replaces_stale_sandboxes() {
     let ns = namespace("recreate").await;
     ns.create(template("t", json!({}))).await;
     let made = pool("p", "t", json!({ "replicas": 2, "updateStrategy": { "type": "Recreate" } }));
@@ -213,7 +213,7 @@ async fn claim_gets_no_stale_sandbox_with_on_replenish() {
     assert_eq!((image(&taken), controller(&taken)), ("agent:2", uid(&done)));
 }
 
-async fn a_deleted_pool_takes_its_warm_ones_and_leaves_claimed_ones() {
+async fn deleted_pool_deletes_warm_sandboxes_and_keeps_claimed_ones() {
     let ns = namespace("pool-gone").await;
     ns.create(template("t", json!({}))).await;
     let made = ns.create(pool("p", "t", json!({ "replicas": 2 }))).await;
@@ -223,7 +223,8 @@ async fn a_deleted_pool_takes_its_warm_ones_and_leaves_claimed_ones() {
     filled(&ns, &made, 2).await;
     ns.delete(POOL, "p").await;
     let kept = text(&done, "/status/sandbox/name");
-    ns.until_all(SANDBOX, "only the claim's is left", |all| all.len() == 1 && all.contains_key(kept)).await;
+    ns.until_all(SANDBOX, "only the Sandbox of the claim remains", |all| all.len() == 1 && all.contains_key(kept))
+        .await;
     assert!(ready(&ns.get(CLAIM, "task").await));
 }
 

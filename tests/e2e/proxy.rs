@@ -87,7 +87,7 @@ struct Shared {
     /// The number of times that watches were made to expire, and for each path the number that its watch has been
     /// informed of.
     expiries: AtomicU64,
-    told: Mutex<HashMap<String, u64>>,
+    delivered_expiries: Mutex<HashMap<String, u64>>,
     expired: AtomicU64,
 }
 
@@ -108,7 +108,7 @@ impl Proxy {
             refused: AtomicU64::new(0),
             refusals: Mutex::default(),
             expiries: AtomicU64::new(0),
-            told: Mutex::default(),
+            delivered_expiries: Mutex::default(),
             expired: AtomicU64::new(0),
         };
         let shared = Arc::new(shared);
@@ -293,8 +293,9 @@ impl Shared {
     /// expiry.
     fn expires(&self, path: &str) -> Option<u64> {
         let expiries = self.expiries.load(Ordering::SeqCst);
-        let told = self.told.lock().expect("no panic").insert(path.to_owned(), expiries).unwrap_or_default();
-        (told < expiries).then(|| self.expired.fetch_add(1, Ordering::SeqCst))
+        let delivered =
+            self.delivered_expiries.lock().expect("no panic").insert(path.to_owned(), expiries).unwrap_or_default();
+        (delivered < expiries).then(|| self.expired.fetch_add(1, Ordering::SeqCst))
     }
 
     /// Changes an object like any other client. The object may already be deleted.

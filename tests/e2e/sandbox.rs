@@ -17,20 +17,20 @@ pub(super) fn tests() -> Vec<Test> {
         upstreams_v1beta1_becomes_ready,
         upstreams_v1alpha1_becomes_ready,
         suspending_keeps_service_and_volume,
-        kubectl_scales_to_none_and_one,
+        kubectl_scales_to_zero_and_one,
         an_update_that_drops_replicas_changes_nothing,
-        a_service_comes_and_goes_as_asked,
-        expiry_that_retains_stops_and_stays,
-        expiry_that_deletes_deletes,
-        a_pod_of_somebody_else_is_left_alone,
+        service_is_created_and_deleted_on_request,
+        expired_sandbox_with_retain_is_stopped_and_kept,
+        expired_sandbox_with_delete_is_deleted,
+        pod_of_another_owner_is_left_alone,
         an_adoptable_pod_is_taken_over,
         multiple_pods_are_reported_and_not_deleted,
         a_deleted_pod_is_not_ready_at_once_and_replaced,
-        a_quick_resume_waits_for_the_old_pod_to_go,
-        a_volume_claim_of_somebody_else_is_not_mounted,
+        quick_resume_waits_for_the_terminating_pod,
+        volume_claim_of_another_owner_is_not_mounted,
         an_evicted_pod_is_replaced,
         a_pod_that_ends_finishes_its_sandbox,
-        deleting_leaves_nothing,
+        deleted_sandbox_leaves_no_objects,
     ]
 }
 
@@ -140,12 +140,13 @@ async fn upstreams_v1alpha1_becomes_ready() {
     assert_eq!(older["status"]["replicas"], 1);
     assert_eq!(older["spec"]["replicas"], 1);
     ns.merge(SANDBOX_V1ALPHA1, "older", json!({ "spec": { "replicas": 0 } })).await;
-    let asleep = ns.until(SANDBOX_V1ALPHA1, "older", "asleep", |s| reason(s, "Suspended") == "PodTerminated").await;
-    assert_eq!(asleep["status"]["replicas"], 0);
+    let suspended =
+        ns.until(SANDBOX_V1ALPHA1, "older", "suspended", |s| reason(s, "Suspended") == "PodTerminated").await;
+    assert_eq!(suspended["status"]["replicas"], 0);
     ns.until(SANDBOX, "older", "in step", |s| text(s, "/spec/operatingMode") == "Suspended").await;
 }
 
-fn asleep(sandbox: &Value) -> bool {
+fn suspended(sandbox: &Value) -> bool {
     reason(sandbox, "Ready") == "SandboxSuspended" && reason(sandbox, "Suspended") == "PodTerminated"
 }
 
@@ -161,7 +162,7 @@ async fn suspending_keeps_service_and_volume() {
     let first = uid(&ns.get(POD, "rests").await).to_owned();
 
     ns.merge(SANDBOX, "rests", json!({ "spec": { "operatingMode": "Suspended" } })).await;
-    let sleeping = ns.until(SANDBOX, "rests", "asleep", asleep).await;
+    let sleeping = ns.until(SANDBOX, "rests", "suspended", suspended).await;
     assert_eq!(message(&sleeping, "Ready"), "Sandbox is suspended");
     assert_eq!(message(&sleeping, "Suspended"), "Pod has been terminated. Sandbox is suspended");
     assert_eq!(types(&sleeping), ["Ready", "Suspended"]);
@@ -176,7 +177,7 @@ async fn suspending_keeps_service_and_volume() {
     }
 }
 
-async fn kubectl_scales_to_none_and_one() {
+async fn kubectl_scales_to_zero_and_one() {
     let ns = namespace("scale").await;
     ns.create(sandbox("scaled", json!({}))).await;
     ns.until(SANDBOX, "scaled", "Ready", ready).await;
@@ -188,7 +189,7 @@ async fn kubectl_scales_to_none_and_one() {
             text(s, "/spec/operatingMode") == mode
                 && text(s, "/status/mode") == mode
                 && s["status"]["replicas"] == replicas
-                && (if mode == "Running" { ready(s) } else { asleep(s) })
+                && (if mode == "Running" { ready(s) } else { suspended(s) })
         };
         ns.until(SANDBOX, "scaled", &what, done).await;
     }
@@ -201,7 +202,7 @@ async fn kubectl_scales_to_none_and_one() {
 async fn an_update_that_drops_replicas_changes_nothing() {
     let ns = namespace("forgetful").await;
     ns.create(sandbox("kept", json!({ "operatingMode": "Suspended" }))).await;
-    let mut read = ns.until(SANDBOX, "kept", "asleep", |s| asleep(s) && s["spec"]["replicas"] == 0).await;
+    let mut read = ns.until(SANDBOX, "kept", "suspended", |s| suspended(s) && s["spec"]["replicas"] == 0).await;
     read["spec"].as_object_mut().unwrap().remove("replicas");
     read["metadata"]["labels"] = json!({ "touched": "yes" });
     ns.replace(&read).await.unwrap();
@@ -216,7 +217,7 @@ async fn an_update_that_drops_replicas_changes_nothing() {
     ns.until(SANDBOX, "kept", "Ready, and in step", |s| ready(s) && s["spec"]["replicas"] == 1).await;
 }
 
-async fn a_service_comes_and_goes_as_asked() {
+async fn service_is_created_and_deleted_on_request() {
     let ns = namespace("service").await;
     ns.create(sandbox("asked", json!({}))).await;
     ns.until(SANDBOX, "asked", "Ready", ready).await;
@@ -237,7 +238,7 @@ async fn a_service_comes_and_goes_as_asked() {
     ns.until(SANDBOX, "asked", "not served", |s| message(s, "Ready") == "Pod is Ready").await;
 }
 
-async fn expiry_that_retains_stops_and_stays() {
+async fn expired_sandbox_with_retain_is_stopped_and_kept() {
     let ns = namespace("retain").await;
     let made = sandbox("stays", json!({ "service": true, "volumeClaimTemplates": [disk("home", "1Gi")] }));
     ns.create(made).await;
@@ -250,7 +251,7 @@ async fn expiry_that_retains_stops_and_stays() {
     assert!(ns.find(VOLUME_CLAIM, "home-stays").await.is_some(), "its volume stays with it");
 }
 
-async fn expiry_that_deletes_deletes() {
+async fn expired_sandbox_with_delete_is_deleted() {
     let ns = namespace("delete").await;
     ns.create(sandbox("goes", json!({ "shutdownPolicy": "Delete" }))).await;
     ns.until(SANDBOX, "goes", "Ready", ready).await;
@@ -265,12 +266,12 @@ fn bare_pod(name: &str) -> Value {
     made
 }
 
-async fn a_pod_of_somebody_else_is_left_alone() {
+async fn pod_of_another_owner_is_left_alone() {
     let ns = namespace("foreign").await;
     let foreign = ns.create(bare_pod("taken")).await;
     ns.create(sandbox("taken", json!({}))).await;
-    let said = |s: &Value| message(s, "Ready").contains("does not belong to this Sandbox");
-    ns.until(SANDBOX, "taken", "said", said).await;
+    let reported = |s: &Value| message(s, "Ready").contains("does not belong to this Sandbox");
+    ns.until(SANDBOX, "taken", "reports it", reported).await;
     assert_eq!(uid(&ns.get(POD, "taken").await), uid(&foreign));
     assert_eq!(controller(&ns.get(POD, "taken").await), "");
     // The Sandbox continues when the foreign pod is deleted.
@@ -323,15 +324,15 @@ async fn a_deleted_pod_is_not_ready_at_once_and_replaced() {
 }
 
 /// A terminating pod does not count, although its own status reports Ready until the end.
-async fn a_quick_resume_waits_for_the_old_pod_to_go() {
+async fn quick_resume_waits_for_the_terminating_pod() {
     let ns = namespace("quick").await;
     ns.create(sandbox("quick", json!({}))).await;
     ns.until(SANDBOX, "quick", "Ready", ready).await;
     let hold = json!({ "metadata": { "finalizers": ["tests.paddock.dev/hold"] } });
     let old = ns.merge(POD, "quick", hold).await;
     ns.merge(SANDBOX, "quick", json!({ "spec": { "operatingMode": "Suspended" } })).await;
-    let going = ns.until(SANDBOX, "quick", "suspending", |s| reason(s, "Suspended") == "PodTerminating").await;
-    assert_eq!(message(&going, "Ready"), "Sandbox is suspending");
+    let suspending = ns.until(SANDBOX, "quick", "suspending", |s| reason(s, "Suspended") == "PodTerminating").await;
+    assert_eq!(message(&suspending, "Ready"), "Sandbox is suspending");
     ns.merge(SANDBOX, "quick", json!({ "spec": { "operatingMode": "Running" } })).await;
     let resumed = |s: &Value| text(s, "/status/mode") == "Running" && reason(s, "Suspended") == "NotSuspended";
     let waiting = ns.until(SANDBOX, "quick", "resumed", resumed).await;
@@ -342,13 +343,13 @@ async fn a_quick_resume_waits_for_the_old_pod_to_go() {
     assert_ne!(uid(&ns.get(POD, "quick").await), uid(&old));
 }
 
-async fn a_volume_claim_of_somebody_else_is_not_mounted() {
+async fn volume_claim_of_another_owner_is_not_mounted() {
     let ns = namespace("foreign-disk").await;
     let theirs = object(VOLUME_CLAIM, "home-wants", disk("home", "1Gi")["spec"].clone());
     ns.create(theirs).await;
     ns.create(sandbox("wants", json!({ "volumeClaimTemplates": [disk("home", "1Gi")] }))).await;
-    let said = |s: &Value| message(s, "Ready").contains("home-wants exists and does not belong to this Sandbox");
-    ns.until(SANDBOX, "wants", "said", said).await;
+    let reported = |s: &Value| message(s, "Ready").contains("home-wants exists and does not belong to this Sandbox");
+    ns.until(SANDBOX, "wants", "reports it", reported).await;
     assert!(ns.find(POD, "wants").await.is_none());
     // If its owner labels the volume claim as adoptable, the Sandbox adopts it with its content.
     let offer = json!({ "metadata": { "labels": { "agents.x-k8s.io/adoptable": "true" } } });
@@ -384,7 +385,7 @@ async fn a_pod_that_ends_finishes_its_sandbox() {
     }
 }
 
-async fn deleting_leaves_nothing() {
+async fn deleted_sandbox_leaves_no_objects() {
     let ns = namespace("gone").await;
     let made = sandbox(
         "whole",
@@ -407,8 +408,8 @@ async fn deleting_leaves_nothing() {
         ns.get(kind, name).await;
     }
     ns.merge(SANDBOX, "whole", json!({ "spec": { "operatingMode": "Suspended" } })).await;
-    ns.until(SANDBOX, "whole", "asleep", asleep).await;
-    ns.until_all(EVENT, "one says that it was suspended", |events| {
+    ns.until(SANDBOX, "whole", "suspended", suspended).await;
+    ns.until_all(EVENT, "an event reports the suspend", |events| {
         events.values().any(|e| text(e, "/regarding/name") == "whole" && text(e, "/reason") == "Suspended")
     })
     .await;

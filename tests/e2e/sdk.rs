@@ -50,8 +50,9 @@ async fn the_python_sdk_creates_awaits_lists_and_deletes() {
     assert_eq!(label(&taken, "agents.x-k8s.io/created-by"), "python-client");
     // The pool is refilled, and no object of the claims is left.
     let taken = [text(&seen, "/sandbox"), text(&seen, "/cold/sandbox")];
-    let left = |all: &super::namespace::Objects| all.len() == 2 && taken.iter().all(|name| !all.contains_key(*name));
-    ns.until_all(SANDBOX, "only two warm ones are left", left).await;
+    let only_warm =
+        |all: &super::namespace::Objects| all.len() == 2 && taken.iter().all(|name| !all.contains_key(*name));
+    ns.until_all(SANDBOX, "only two warm Sandboxes remain", only_warm).await;
 }
 
 /// The first claim that is bound, and its Sandbox.

@@ -77,16 +77,16 @@ async fn warm_sandboxes_leave_a_cordoned_node() {
     ns.create(template("t", pod)).await;
     let made = ns.create(pool("p", "t", json!({ "replicas": 4 }))).await;
     let full = filled(&ns, &made, 4).await;
-    ns.until(POOL, "p", "says so", |p| p["status"]["readyReplicas"] == 4).await;
-    // After this time, the pool has no work of its own left.
+    ns.until(POOL, "p", "reports it", |p| p["status"]["readyReplicas"] == 4).await;
+    // After this time, the pool has no work of its own cordoned.
     tokio::time::sleep(Duration::from_secs(12)).await;
     let on = |sandbox: &Value| text(sandbox, "/status/nodeName").to_owned();
-    let left = on(full.values().next().expect("one"));
-    assert!(nodes.contains(&left), "{left}");
-    ns.kubectl(&["cordon", &left], None).await.expect("cordoned");
+    let cordoned = on(full.values().next().expect("one"));
+    assert!(nodes.contains(&cordoned), "{cordoned}");
+    ns.kubectl(&["cordon", &cordoned], None).await.expect("cordoned");
     // The cordon is the only event that can cause a reconcile of the pool.
-    filled_without(&ns, &made, 4, |m| on(m) == left).await;
-    ns.until(POOL, "p", "says so", |p| p["status"]["readyReplicas"] == 4).await;
+    filled_without(&ns, &made, 4, |m| on(m) == cordoned).await;
+    ns.until(POOL, "p", "reports it", |p| p["status"]["readyReplicas"] == 4).await;
     ns.create(claim("task", "p", json!({}))).await;
     let done = ns.until(CLAIM, "task", "Ready", ready).await;
     let taken = ns.get(SANDBOX, text(&done, "/status/sandbox/name")).await;
@@ -154,7 +154,7 @@ async fn claim_starts_cold_when_an_admission_policy_denies_the_take() {
     assert_eq!((name(&own), controller(&own)), ("task", uid(&done)));
     assert_eq!(label(&own, "agents.x-k8s.io/launch-type"), "cold");
     let says_why = |e: &Value| e["regarding"]["name"] == "task" && text(e, "/note").contains("no Sandbox changes here");
-    ns.until_all(EVENT, "one says why it started cold", |events| events.values().any(says_why)).await;
+    ns.until_all(EVENT, "an event has the reason of the cold start", |events| events.values().any(says_why)).await;
     for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
         ns.kubectl(&["delete", kind, &ns.namespace], None).await.expect("deleted");
     }

@@ -13,14 +13,14 @@ pub(super) fn tests() -> Vec<Test> {
     named![
         a_marked_pod_is_isolated,
         a_marked_pod_that_names_the_hosts_kernel_is_denied,
-        a_namespace_that_requires_isolation_has_it_from_its_first_pod_on,
+        namespace_that_requires_isolation_isolates_its_first_pod,
         the_marker_comes_only_with_isolation_and_stays,
         kube_system_is_left_alone,
         mode_fields_are_synchronized,
         invalid_sandbox_is_denied_with_its_field,
         immutable_fields_cannot_be_changed,
         claim_gets_a_timestamp_and_no_hint_of_the_user,
-        a_dry_run_shows_what_would_be_and_leaves_nothing,
+        dry_run_shows_the_result_and_stores_nothing,
         forbidden_claim_labels_return_a_warning,
         exec_updates_last_activity,
     ]
@@ -54,7 +54,7 @@ async fn a_marked_pod_is_isolated() {
     let made = ns.create(bare_pod("plain", Some("true"), None)).await;
     assert_eq!(made["spec"]["runtimeClassName"], "gvisor");
     let chosen = ns.create(bare_pod("kata", Some("true"), Some("kata"))).await;
-    assert_eq!(chosen["spec"]["runtimeClassName"], "kata", "what isolates is left as it is");
+    assert_eq!(chosen["spec"]["runtimeClassName"], "kata", "an isolating class is not changed");
     let unmarked = ns.create(bare_pod("unmarked", None, None)).await;
     assert_eq!(unmarked["spec"].get("runtimeClassName"), None);
 }
@@ -72,7 +72,7 @@ async fn a_marked_pod_that_names_the_hosts_kernel_is_denied() {
     assert!(status.message.contains("must be \"true\" or \"false\""), "{}", status.message);
 }
 
-async fn a_namespace_that_requires_isolation_has_it_from_its_first_pod_on() {
+async fn namespace_that_requires_isolation_isolates_its_first_pod() {
     // A value other than `required` must not switch isolation off, unless it is `none`.
     for (required, class) in [("true", "gvisor"), ("none", ""), ("required", "gvisor")] {
         let labels = json!({ "policy.paddock.dev/isolation": required });
@@ -185,7 +185,7 @@ async fn claim_gets_a_timestamp_and_no_hint_of_the_user() {
     }
 }
 
-async fn a_dry_run_shows_what_would_be_and_leaves_nothing() {
+async fn dry_run_shows_the_result_and_stores_nothing() {
     let ns = namespace("dry").await;
     let would_be = ns.dry_run(&claim("a", "not-there", json!({}))).await.expect("taken");
     assert_ne!(annotation(&would_be, STAMP), "");
@@ -219,7 +219,7 @@ async fn exec_updates_last_activity() {
     let used = ns.until(SANDBOX, "used", "activity noted", noted).await;
     let at = |key| annotation(&used, key).parse::<jiff::Timestamp>().expect("a time");
     let held = at("policy.paddock.dev/held-until").duration_since(at("policy.paddock.dev/last-activity"));
-    assert_eq!(held.as_secs(), 3600, "one exec holds it awake for an hour");
+    assert_eq!(held.as_secs(), 3600, "one exec keeps it running for an hour");
     assert!(!noted(&ns.get(SANDBOX, "without").await), "nobody asks when it was used");
 
     // A second connection a moment later writes nothing new.

@@ -18,8 +18,8 @@ use crate::framework::Test;
 pub(super) fn tests() -> Vec<Test> {
     named![
         a_warm_claim_is_ready_after_two_writes,
-        in_a_stream_a_warm_claim_costs_seven_writes,
-        the_operator_was_never_forbidden_anything,
+        warm_claim_in_a_stream_needs_seven_writes,
+        operator_was_never_denied_a_request,
     ]
 }
 
@@ -147,7 +147,7 @@ async fn a_warm_claim_is_ready_after_two_writes() {
 }
 
 /// Creates claims one after the other without a pause. Many claims share the writes of the pool.
-async fn in_a_stream_a_warm_claim_costs_seven_writes() {
+async fn warm_claim_in_a_stream_needs_seven_writes() {
     const CLAIMS: usize = 40;
     let ns = namespace("stream").await;
     ns.create(template("t", json!({}))).await;
@@ -163,7 +163,7 @@ async fn in_a_stream_a_warm_claim_costs_seven_writes() {
     for task in claims.keys() {
         ns.delete(CLAIM, task).await;
     }
-    ns.until_all(SANDBOX, "only the pool's are left", |all| all.len() == CLAIMS).await;
+    ns.until_all(SANDBOX, "only the Sandboxes of the pool remain", |all| all.len() == CLAIMS).await;
     settled(&ns).await;
     let (ours, others) = since(&ns, began).await;
     let mut all = Counts::new();
@@ -191,7 +191,7 @@ async fn settled(ns: &TestNamespace) {
 }
 
 /// This is the last test, so that the log contains all requests that the other tests caused.
-async fn the_operator_was_never_forbidden_anything() {
+async fn operator_was_never_denied_a_request() {
     let ours = audit(ACCOUNT, |l| l.user() == operator()).await;
     assert!(!ours.is_empty(), "the operator is not in the audit log");
     let refused: Vec<String> = ours

@@ -19,7 +19,7 @@ pub(crate) struct Test {
     body: Box<dyn FnOnce() -> Outcome + Send>,
 }
 
-/// A test. Its name is a path, such as `scenario::claim::takes_a_warm_sandbox`.
+/// A test. Its name is a path, such as `scenario::claim::claim_takes_a_warm_sandbox`.
 pub(crate) fn test(name: impl Into<String>, body: impl FnOnce() -> Outcome + Send + 'static) -> Test {
     Test { name: name.into(), needs: Vec::new(), body: Box::new(body) }
 }
@@ -61,7 +61,7 @@ fn run_or_ignore(needs: &[Capability], lack: Lack, body: impl FnOnce() -> Outcom
 pub(crate) fn tests() -> Vec<Test> {
     const ABSENT: Capability = Capability::Program("no-such-program-as-this");
     vec![
-        test("framework::what_is_missing_ignores_with_the_reason", || {
+        test("framework::missing_capability_ignores_the_test_with_a_reason", || {
             let ran = run_or_ignore(&[ABSENT], Lack::Ignores, || Err("it ran".into()))?;
             match ran {
                 Completion::Ignored { reason: Some(reason) } if reason.contains("no-such-program-as-this") => Ok(()),
@@ -69,18 +69,18 @@ pub(crate) fn tests() -> Vec<Test> {
                 Completion::Completed => Err("it passed".into()),
             }
         }),
-        test("framework::what_is_missing_fails_where_all_is_required", || {
+        test("framework::missing_capability_fails_the_test_if_all_are_required", || {
             match run_or_ignore(&[ABSENT], Lack::Fails, || Ok(())) {
                 Err(failed) if failed.message().is_some_and(|m| m.contains("no-such-program-as-this")) => Ok(()),
                 Err(failed) => Err(format!("failed with {:?}", failed.message()).into()),
                 Ok(_) => Err("it did not fail".into()),
             }
         }),
-        test("framework::what_is_there_runs", || {
+        test("framework::test_with_its_capabilities_runs", || {
             let failed = run_or_ignore(&[Capability::Program("cargo")], Lack::Ignores, || Err("it ran".into()));
             if failed.is_err_and(|f| f.message() == Some("it ran")) { Ok(()) } else { Err("it did not run".into()) }
         }),
-        test("framework::root_is_told_from_other_users", || {
+        test("framework::root_is_distinguished_from_other_users", || {
             let id = std::process::Command::new("id").arg("-u").output()?;
             let root = id.stdout.trim_ascii() == b"0";
             let missing = Capability::Root.missing();

@@ -59,7 +59,7 @@ impl Programs {
                 }
             }
         }
-        Ok(Self { by_package, output: tree.join("target/said") })
+        Ok(Self { by_package, output: tree.join("target/output") })
     }
 
     /// Runs one test by its full name. Exactly one program must have it.
@@ -93,26 +93,26 @@ impl Programs {
             }
             sleep(Duration::from_millis(20));
         };
-        let said = fs::read_to_string(&self.output)?;
-        if said.contains("1 passed; 0 failed") {
+        let output = fs::read_to_string(&self.output)?;
+        if output.contains("1 passed; 0 failed") {
             Ok(Some(Verdict::Passed))
-        } else if said.contains("0 passed; 1 failed") || status.code().is_none() {
+        } else if output.contains("0 passed; 1 failed") || status.code().is_none() {
             Ok(Some(Verdict::Failed))
-        } else if said.contains("0 passed; 0 failed") {
+        } else if output.contains("0 passed; 0 failed") {
             Ok(None)
         } else {
-            bail!("{test}: {} says {}", program.display(), last_lines(said.as_bytes()));
+            bail!("{test}: {} printed {}", program.display(), last_lines(output.as_bytes()));
         }
     }
 }
 
 /// The package, the program and the folder of a test program in a line of cargo's output.
 fn test_program(line: &str) -> Option<(String, (PathBuf, PathBuf))> {
-    let told: Value = serde_json::from_str(line).ok()?;
-    let program = told["executable"].as_str().filter(|_| told["profile"]["test"] == true)?;
+    let message: Value = serde_json::from_str(line).ok()?;
+    let program = message["executable"].as_str().filter(|_| message["profile"]["test"] == true)?;
     // The id has the form `path+file:///…/src/core#paddock-core@0.1.0`.
-    let package = told["package_id"].as_str()?.rsplit_once('#')?.1.split('@').next()?;
-    let folder = Path::new(told["manifest_path"].as_str()?).parent()?;
+    let package = message["package_id"].as_str()?.rsplit_once('#')?.1.split('@').next()?;
+    let folder = Path::new(message["manifest_path"].as_str()?).parent()?;
     Some((package.to_owned(), (program.into(), folder.into())))
 }
 

@@ -53,7 +53,7 @@ pub(super) enum Happened {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Head {
-    /// A sentence that says what the scenario shows.
+    /// A sentence that describes the scenario.
     scenario: String,
     now: Timestamp,
     reconcile: String,
@@ -221,16 +221,16 @@ impl PluginHead {
 }
 
 /// An answer to the hook that ends the name, or `fails: trap`.
-fn answer(name: &str, mut said: Value) -> Result<Result<Answer, Failure>, String> {
-    let fails = said["fails"].take();
+fn answer(name: &str, mut answer: Value) -> Result<Result<Answer, Failure>, String> {
+    let fails = answer["fails"].take();
     if !fails.is_null() {
         let kind: FailureKind = serde_json::from_value(fails).map_err(|e| format!("{name}: {e}"))?;
         return Ok(Err(Failure { kind, message: "as the scenario says".to_owned() }));
     }
     let hook = name.rsplit('/').next().unwrap_or(name);
-    if let Some(fields) = said.as_object_mut() {
+    if let Some(fields) = answer.as_object_mut() {
         fields.remove("fails");
         fields.insert("hook".to_owned(), hook.into());
     }
-    serde_json::from_value(said).map(Ok).map_err(|e| format!("{name}: {e}"))
+    serde_json::from_value(answer).map(Ok).map_err(|e| format!("{name}: {e}"))
 }

@@ -11,14 +11,14 @@ use serde_json::Value;
 pub(super) fn asked(answers: &[PluginReply], whole: bool) -> String {
     let mut text = String::new();
     for PluginReply { request, result } in answers {
-        let said = match result {
+        let answer = match result {
             Ok(Answer::Admission(a)) => format!("{:?}", a.verdict),
             Ok(Answer::RuntimeClass(a)) => format!("{:?}", a.choice),
             Ok(Answer::Idle(a)) => a.action.map_or("stay".to_owned(), |tier| format!("{tier:?}")),
             Ok(Answer::PoolSize(a)) => a.desired.to_string(),
             Err(failure) => failure.kind.as_str().to_owned(),
         };
-        let _ = writeln!(text, "asked {}: {said}", request.binding);
+        let _ = writeln!(text, "asked {}: {answer}", request.binding);
         if whole {
             text += &yaml(&serde_json::to_value(&request.question).unwrap_or_default());
         }
@@ -49,9 +49,9 @@ pub(super) fn plan(plan: &Plan, now: Timestamp) -> String {
     if plan.is_empty() {
         text += "nothing to write\n";
     }
-    if let Some(wake) = &plan.requeue {
-        let ahead = wake.at.duration_since(now);
-        let _ = writeln!(text, "look again in {ahead:#} because {}", wake.reason);
+    if let Some(requeue) = &plan.requeue {
+        let ahead = requeue.at.duration_since(now);
+        let _ = writeln!(text, "requeue in {ahead:#} because {}", requeue.reason);
     }
     for event in &plan.events {
         let kind = if event.warning { "Warning" } else { "Normal" };

@@ -18,7 +18,7 @@ mod users;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use nodes::PluginFailure;
+use nodes::NodeFaults;
 use run::{Faults, Simulation};
 
 use crate::framework::{Outcome, Test, test};
@@ -32,10 +32,10 @@ const _: () = assert!(KINDS.len() as u64 * PARTS * RUNS * STEPS >= 1_000_000, "a
 
 /// The kinds of runs, by the faults that may happen in them.
 const KINDS: [(&str, Faults); 6] = [
-    ("without_faults", Faults { nodes: PluginFailure { evict: 0, end: 20, unready: 20 }, ..Faults::NONE }),
+    ("without_faults", Faults { nodes: NodeFaults { evict: 0, end: 20, unready: 20 }, ..Faults::NONE }),
     (
         "with_lost_replies",
-        Faults { requests: 120, nodes: PluginFailure { evict: 10, end: 10, unready: 10 }, ..Faults::NONE },
+        Faults { requests: 120, nodes: NodeFaults { evict: 10, end: 10, unready: 10 }, ..Faults::NONE },
     ),
     ("with_cut_watches", Faults { requests: 30, cuts: 20, ..Faults::NONE }),
     (
@@ -45,7 +45,7 @@ const KINDS: [(&str, Faults); 6] = [
             cuts: 5,
             crashes: 40,
             plugins: Some(17),
-            nodes: PluginFailure { evict: 10, end: 10, unready: 10 },
+            nodes: NodeFaults { evict: 10, end: 10, unready: 10 },
             ..Faults::NONE
         },
     ),
@@ -69,7 +69,7 @@ fn many(kind: &str, faults: Faults, part: u64) -> Outcome {
     if let Some(seed) = number("PADDOCK_SIM_SEED") {
         return if part == 0 { one(kind, faults, (seed, steps)) } else { Ok(()) };
     }
-    let (began, mut made, mut adoptions, mut promised, mut kept) = (Instant::now(), 0, 0, 0, 0);
+    let (began, mut made, mut adoptions, mut reserved, mut kept) = (Instant::now(), 0, 0, 0, 0);
     let seeds = part * RUNS..(part + 1) * RUNS;
     for seed in seeds.clone() {
         let mut simulation = Simulation::new(seed, faults, false);
@@ -83,20 +83,20 @@ fn many(kind: &str, faults: Faults, part: u64) -> Outcome {
         }
         made += simulation.steps;
         adoptions += simulation.oracle.adoptions;
-        promised += simulation.admission.made;
+        reserved += simulation.admission.made;
         kept += simulation.admission.kept;
     }
     let sum = TOTAL.fetch_add(made, Ordering::Relaxed) + made;
     println!(
-        "sim::{kind}: {made} steps of seeds {seeds:?} in {:?}, {adoptions} warm claims, {kept} of {promised} promises kept; \
+        "sim::{kind}: {made} steps of seeds {seeds:?} in {:?}, {adoptions} warm claims, {kept} of {reserved} reservations used; \
          {sum} steps in all so far",
         began.elapsed()
     );
     if adoptions == 0 {
         return Err("no claim ever took a warm Sandbox: these runs prove nothing".into());
     }
-    if kept == 0 || kept == promised {
-        return Err(format!("{kept} of {promised} promises were kept: these runs prove nothing of them").into());
+    if kept == 0 || kept == reserved {
+        return Err(format!("{kept} of {reserved} reservations were used: these runs prove nothing of them").into());
     }
     Ok(())
 }

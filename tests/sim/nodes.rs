@@ -6,7 +6,7 @@ use super::api::{Api, Id, Part, Resource};
 
 /// The faults of nodes, each in thousandths of the nodes' steps.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct PluginFailure {
+pub(crate) struct NodeFaults {
     /// The pod is evicted.
     pub(crate) evict: u32,
     /// The pod's process exits.
@@ -47,18 +47,18 @@ fn next(api: &Api, pod: &Value, schedulable: bool) -> Option<Next> {
 }
 
 /// Moves one pod one step forward, or lets a fault happen to one pod.
-pub(crate) fn step(api: &mut Api, rng: &mut fastrand::Rng, trouble: PluginFailure) {
+pub(crate) fn step(api: &mut Api, rng: &mut fastrand::Rng, faults: NodeFaults) {
     let schedulable: Vec<String> = nodes(api).collect();
     let any = !schedulable.is_empty();
     let waiting: Vec<Id> =
         api.list(Resource::POD).filter(|(_, p)| next(api, p, any).is_some()).map(|(id, _)| id.clone()).collect();
     let dice = rng.u32(..1000);
-    if dice < trouble.evict + trouble.end + trouble.unready {
+    if dice < faults.evict + faults.end + faults.unready {
         let running: Vec<Id> = api.list(Resource::POD).filter(|(_, p)| is_ready(p)).map(|(id, _)| id.clone()).collect();
         if let Some(id) = pick(rng, &running) {
-            let patch = if dice < trouble.evict {
+            let patch = if dice < faults.evict {
                 json!({ "status": { "phase": "Failed", "reason": "Evicted", "conditions": conditions(api, false) } })
-            } else if dice < trouble.evict + trouble.end {
+            } else if dice < faults.evict + faults.end {
                 let Some(pod) = api.get(id) else { return };
                 if pod["spec"]["restartPolicy"].as_str().unwrap_or("Always") == "Always" {
                     return;

@@ -11,7 +11,7 @@ use admission::Admission;
 
 use super::answers::PluginClient;
 use super::api::{Api, Id, Resource};
-use super::nodes::{self, PluginFailure, pick};
+use super::nodes::{self, NodeFaults, pick};
 use super::operator::{Fate, Flight, Operator, RESYNC, carry_out, resource};
 use super::oracle::{Actor, Oracle, at_rest};
 use super::users;
@@ -36,7 +36,7 @@ pub(crate) struct Faults {
     /// Every n-th answer of a plugin is a trap.
     pub(crate) plugins: Option<u64>,
     /// The faults of nodes.
-    pub(crate) nodes: PluginFailure,
+    pub(crate) nodes: NodeFaults,
 }
 
 impl Faults {
@@ -47,7 +47,7 @@ impl Faults {
         handovers: 0,
         clock: 0,
         plugins: None,
-        nodes: PluginFailure { evict: 0, end: 0, unready: 0 },
+        nodes: NodeFaults { evict: 0, end: 0, unready: 0 },
     };
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Simulation {
 impl Simulation {
     pub(crate) fn new(seed: u64, faults: Faults, traced: bool) -> Self {
         let mut api = Api::new("2030-01-01T00:00:00Z".parse().expect("a time"));
-        users::furnish(&mut api);
+        users::create_fixtures(&mut api);
         let _ = api.take_fresh();
         let mut simulation = Self {
             rng: Rng::with_seed(seed),
@@ -132,7 +132,7 @@ impl Simulation {
         Ok(())
     }
 
-    fn judge(&mut self, actor: &Actor) -> Result<(), String> {
+    fn check(&mut self, actor: &Actor) -> Result<(), String> {
         for change in self.api.take_fresh() {
             if self.trace.is_some() {
                 let verb = match (&change.before, &change.after) {
@@ -149,7 +149,7 @@ impl Simulation {
                     change.after.as_ref().map(|a| a["metadata"]["resourceVersion"].clone()).unwrap_or_default();
                 self.note(|| format!("  {id:?} {verb} by {who}, version {version}"));
             }
-            self.oracle.judge(&change, actor, &self.api)?;
+            self.oracle.check(&change, actor, &self.api)?;
         }
         Ok(())
     }
@@ -179,19 +179,19 @@ impl Simulation {
             80..90 => self.deliver(),
             90..95 => {
                 nodes::step(&mut self.api, &mut self.rng, self.faults.nodes);
-                self.judge(&Actor::Other)?;
+                self.check(&Actor::Other)?;
             }
             95..96 => {
                 if let Some(claim) = users::act(&mut self.api, &mut self.rng) {
                     self.claim(claim)?;
                 }
-                self.judge(&Actor::Other)?;
+                self.check(&Actor::Other)?;
             }
             96..98 => self.collect()?,
             _ => self.pass_time(),
         }
         self.store_admitted(false);
-        self.judge(&Actor::Other)
+        self.check(&Actor::Other)
     }
 
     fn operator(&mut self) -> usize {
@@ -221,14 +221,14 @@ impl Simulation {
         let keys = self.operators[0].startable();
         let Some(key) = pick(&mut self.rng, &keys) else { return Ok(()) };
         self.operators[0].start(key, self.api.now);
-        self.promises_are_kept(key)
+        self.reservations_are_kept(key)
     }
 
     fn advance(&mut self) {
         let keys = self.operators[0].advanceable();
         if let Some(key) = pick(&mut self.rng, &keys) {
             self.operators[0].advance(key, self.api.now);
-            self.promises_end();
+            self.reservations_end();
         }
     }
 
@@ -288,7 +288,7 @@ impl Simulation {
         {
             return Err(format!("nothing differs, and it was written: {op}"));
         }
-        self.judge(&Actor::Operator { reason: op.reason.as_str(), view })?;
+        self.check(&Actor::Operator { reason: op.reason.as_str(), view })?;
         Ok(outcome)
     }
 
@@ -308,7 +308,7 @@ impl Simulation {
         let (flight, _) = self.adrift.swap_remove(at);
         self.note(|| format!("{} (arrives late)", flight.op));
         let _ = carry_out(&mut self.api, &flight.op);
-        self.judge(&Actor::Operator { reason: flight.op.reason.as_str(), view: flight.view })
+        self.check(&Actor::Operator { reason: flight.op.reason.as_str(), view: flight.view })
     }
 
     fn deliver(&mut self) {
@@ -322,7 +322,7 @@ impl Simulation {
     fn collect(&mut self) -> Result<(), String> {
         let choice = self.rng.usize(..1 << 20);
         self.api.gc_step(|n| choice % n);
-        self.judge(&Actor::Other)
+        self.check(&Actor::Other)
     }
 
     fn pass_time(&mut self) {
@@ -385,7 +385,7 @@ impl Simulation {
             if self.rng.bool() {
                 self.note(|| format!("{} (arrives, unheard)", flight.op));
                 let _ = carry_out(&mut self.api, &flight.op);
-                self.judge(&Actor::Operator { reason: flight.op.reason.as_str(), view: flight.view })?;
+                self.check(&Actor::Operator { reason: flight.op.reason.as_str(), view: flight.view })?;
             }
         }
         Ok(())
@@ -399,7 +399,7 @@ impl Simulation {
             nodes::put_node(&mut self.api, node);
         }
         self.store_admitted(true);
-        self.judge(&Actor::Other)?;
+        self.check(&Actor::Other)?;
         for operator in &mut self.operators {
             operator.heal();
         }
@@ -453,8 +453,8 @@ impl Simulation {
             self.deliver();
             self.collect()?;
             if nodes::pending(&self.api) {
-                nodes::step(&mut self.api, &mut self.rng, PluginFailure::default());
-                self.judge(&Actor::Other)?;
+                nodes::step(&mut self.api, &mut self.rng, NodeFaults::default());
+                self.check(&Actor::Other)?;
             }
         }
         Err(format!("it never comes to rest; the last writes:\n{}", self.history(40)))

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::answers::PluginClient;
 use super::api::{Api, Deletion, Id, Part, Resource};
-use super::nodes::{self, PluginFailure};
+use super::nodes::{self, NodeFaults};
 use super::operator::{Operator, carry_out, resource};
 
 /// A cluster and its operator.
@@ -115,7 +115,7 @@ impl ScriptedCluster {
     }
 
     /// The status and the reason of a condition.
-    pub(crate) fn says(&self, kind: Kind, name: &str, condition: &str) -> (String, String) {
+    pub(crate) fn condition(&self, kind: Kind, name: &str, condition: &str) -> (String, String) {
         let object = self.get(kind, name);
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let found = conditions.into_iter().find(|c| c["type"] == condition).unwrap_or_default();
@@ -181,11 +181,11 @@ impl ScriptedCluster {
         for key in self.operator.startable() {
             self.operator.start(&key, self.api.now);
         }
-        self.go_on(link);
+        self.run_to_end(link);
     }
 
     /// Continues the running reconciles until they end.
-    pub(crate) fn go_on(&mut self, link: Link) {
+    pub(crate) fn run_to_end(&mut self, link: Link) {
         loop {
             let keys = self.operator.advanceable();
             if keys.is_empty() && self.operator.flights.is_empty() {
@@ -229,7 +229,7 @@ impl ScriptedCluster {
             self.api.gc_step(|_| 0);
         }
         if self.nodes_work {
-            nodes::step(&mut self.api, &mut fastrand::Rng::with_seed(0), PluginFailure::default());
+            nodes::step(&mut self.api, &mut fastrand::Rng::with_seed(0), NodeFaults::default());
         }
     }
 

@@ -66,7 +66,7 @@ pub(crate) fn another(rng: &mut Rng, claim: &Value) -> Value {
 }
 
 /// Creates the objects that exist before the first step.
-pub(crate) fn furnish(api: &mut Api) {
+pub(crate) fn create_fixtures(api: &mut Api) {
     for namespace in NAMESPACES {
         create(api, json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }));
     }

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 
 use crate::project::Project;
 
-mod circles;
 mod code_map;
+mod cycles;
 mod dependencies;
 mod documents;
 mod files;
@@ -29,16 +29,16 @@ pub struct Check {
 /// All checks.
 pub const CHECKS: &[Check] = &[
     Check { name: "no_source_file_is_too_long", about: "A source file has at most 500 lines.", run: files::length },
-    Check { name: "every_source_file_says_what_it_is_for", about: "A Rust file begins with //!.", run: files::purpose },
+    Check { name: "every_source_file_states_its_purpose", about: "A Rust file begins with //!.", run: files::purpose },
     Check {
-        name: "no_lint_is_waved_through_and_no_end_is_loose",
+        name: "every_crate_keeps_the_lints_and_no_code_is_unfinished",
         about: "Every crate has the workspace's lints, no test is ignored, and nothing is marked as unfinished.",
         run: lints::check,
     },
     Check {
-        name: "no_files_import_each_other_in_a_circle",
+        name: "no_files_import_each_other_in_a_cycle",
         about: "The files of a crate in src/ import each other in one direction.",
-        run: circles::check,
+        run: cycles::check,
     },
     Check {
         name: "our_crates_depend_on_each_other_in_one_direction",
@@ -46,17 +46,17 @@ pub const CHECKS: &[Check] = &[
         run: dependencies::layers,
     },
     Check {
-        name: "the_core_depends_on_nothing_that_acts",
+        name: "core_has_no_dependency_that_does_io",
         about: "The dependencies of the pure crates (api, core) do no I/O, keep no time and run nothing.",
         run: dependencies::core,
     },
     Check {
-        name: "kube_gives_the_core_its_derives_alone",
+        name: "core_uses_only_the_derives_of_kube",
         about: "No manifest gives a pure crate kube's client.",
         run: dependencies::kube,
     },
     Check {
-        name: "plugins_reach_nothing",
+        name: "plugin_host_has_no_network",
         about: "The plugin host has no network, no runtime and no WASI among its dependencies.",
         run: dependencies::plugin_host,
     },
@@ -66,27 +66,27 @@ pub const CHECKS: &[Check] = &[
         run: purity::clippy,
     },
     Check {
-        name: "the_core_names_nothing_of_the_standard_library_that_acts",
+        name: "core_uses_only_harmless_parts_of_the_standard_library",
         about: "The pure crates name only the harmless parts of the standard library.",
         run: purity::names,
     },
     Check {
-        name: "who_talks_to_the_api_server_is_known",
+        name: "users_of_the_api_server_are_listed",
         about: "Each item that names a client of the API server is on the list, with the reason.",
         run: flow::connected,
     },
     Check {
-        name: "a_reconcile_waits_for_answers_and_for_the_writer_alone",
+        name: "reconcile_awaits_only_plugins_and_the_writer",
         about: "A reconcile awaits plugins and the writer, and decides by what the World shows.",
         run: flow::reconcile,
     },
     Check {
-        name: "the_writer_sends_what_was_planned_and_nothing_else",
+        name: "writer_sends_only_planned_writes",
         about: "The writer's client sends requests that create, patch or delete.",
         run: flow::writer,
     },
     Check {
-        name: "what_is_seen_comes_from_the_watch_alone",
+        name: "observations_come_only_from_the_watch",
         about: "Only the watch passes observations to the World.",
         run: flow::observations,
     },
@@ -101,12 +101,12 @@ pub const CHECKS: &[Check] = &[
         run: rights::planned,
     },
     Check {
-        name: "every_check_of_an_invariant_is_there",
+        name: "every_check_of_an_invariant_exists",
         about: "Each check that ARCHITECTURE.md names is a test, a scenario or a check of this list.",
         run: invariants::check,
     },
     Check {
-        name: "the_api_reference_is_that_of_the_crds",
+        name: "api_reference_matches_the_crds",
         about: "docs/api-reference.md is made from crds/: `cargo xtask api-reference` writes it.",
         run: documents::api_reference,
     },

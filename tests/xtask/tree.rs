@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_and_extensions_are_told_apart() {
+    fn folders_and_extensions_are_distinguished() {
         let tree: Tree =
             [("src/a.rs", ""), ("src/b/c.rs", ""), ("srcs/d.rs", ""), ("docs/e.md", "")].into_iter().collect();
         assert_eq!(tree.below("src").count(), 2);

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn everything_is_looked_at_once_in_a_period_and_never_in_a_burst() {
+    async fn every_object_is_reconciled_once_per_period_and_not_in_a_burst() {
         for sandboxes in [0, 9000] {
             one_period(sandboxes).await;
         }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn everything_is_looked_at_when_the_clock_was_set() {
+    async fn every_object_is_reconciled_after_a_clock_change() {
         let queue = Queue::new(Workers::default(), 0);
         queue.open(true);
         let (began, set) = (Instant::now(), Duration::from_secs(10));

@@ -42,7 +42,7 @@ pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, schedule:
     let mut environment = context.open(common, 0).await?;
     // There is no operator to fill the pool. It exists only as the owner of the sandboxes.
     let pool = environment.post(&objects::pools(), &objects::pool(0, false)).await?;
-    furnish(&environment, count, &pool).await?;
+    create_warm_sandboxes(&environment, count, &pool).await?;
     let kubeconfig = match &*environment.place {
         AnyCluster::Local(cluster) => cluster.kubeconfig_for_user(&Who::Bare.user(), &["system:masters"])?,
         AnyCluster::External(external, _) => external.kubeconfig(),
@@ -76,7 +76,7 @@ pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, schedule:
         tokio::spawn(async move {
             // A claim whose writes fail counts as lost.
             if serve(&writer, (&claim, &uid), &sandbox, marks).await.is_ok() && refills {
-                let _ = furnish_one(&writer, &another, &pool).await;
+                let _ = create_warm_sandbox(&writer, &another, &pool).await;
             }
         });
     }));
@@ -95,7 +95,7 @@ pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, schedule:
     let samples = sampler.end();
     let outcome = Outcome::of(&tracker, &environment.launches().await?);
     let mut measured = Measured::new(environment.who);
-    claims::told(&mut measured, &outcome);
+    claims::set_client_figures(&mut measured, &outcome);
     claims::used(&mut measured, (&before, &after), &samples, count);
     measured.set("writes_per_claim_to_ready", writes);
     measured.set("webhook", false);
@@ -107,10 +107,10 @@ fn sandbox_name(number: usize) -> String {
 }
 
 /// Creates a sandbox for each claim, with the status and the pod of a warm one.
-async fn furnish(environment: &Environment<'_>, count: usize, pool: &Value) -> Result<()> {
+async fn create_warm_sandboxes(environment: &Environment<'_>, count: usize, pool: &Value) -> Result<()> {
     say(&format!("{}: making {count} sandboxes", environment.who.title()));
-    let creations =
-        (0..count).map(|number| async move { furnish_one(&environment.client, &sandbox_name(number), pool).await });
+    let creations = (0..count)
+        .map(|number| async move { create_warm_sandbox(&environment.client, &sandbox_name(number), pool).await });
     let mut creations = futures::stream::iter(creations).buffer_unordered(AT_ONCE);
     while let Some(created) = creations.next().await {
         created?;
@@ -119,7 +119,7 @@ async fn furnish(environment: &Environment<'_>, count: usize, pool: &Value) -> R
 }
 
 /// The three writes that an operator needs for a warm sandbox.
-async fn furnish_one(client: &Client, name: &str, pool: &Value) -> Result<Value> {
+async fn create_warm_sandbox(client: &Client, name: &str, pool: &Value) -> Result<Value> {
     let path = objects::sandboxes();
     let object = objects::warm_sandbox(name, pool);
     let sandbox = send(client, Method::POST, &path, Load::Json(&object)).await?.object("creating a sandbox")?;
@@ -157,7 +157,7 @@ async fn serve(client: &Client, (claim, uid): (&str, &str), sandbox: &str, marks
     };
     let take = async { send(client, Method::PATCH, &of_sandbox, Load::Merge(&take)).await?.object("taking a sandbox") };
     tokio::try_join!(mark, take)?;
-    let told = json!({ "status": {
+    let status = json!({ "status": {
         "conditions": [{
             "type": "Ready", "status": "True", "reason": "DependenciesReady", "message": "Pod is Ready",
             "lastTransitionTime": now, "observedGeneration": 1,
@@ -165,7 +165,10 @@ async fn serve(client: &Client, (claim, uid): (&str, &str), sandbox: &str, marks
         "sandbox": { "name": sandbox, "podIPs": ["10.244.0.1"] },
     } });
     let path = format!("{of_claim}/status");
-    send(client, Method::PATCH, &path, Load::Merge(&told)).await?.object("writing a status").context("a bare claim")?;
+    send(client, Method::PATCH, &path, Load::Merge(&status))
+        .await?
+        .object("writing a status")
+        .context("a bare claim")?;
     let labelled = json!({ "metadata": {
         "labels": { "agents.x-k8s.io/claim-uid": uid, "agents.x-k8s.io/warm-pool-sandbox": null },
         "annotations": { SAFE_TO_EVICT: null },

@@ -92,7 +92,7 @@ pub(super) async fn measure(
     let (on_board, client) = (Arc::clone(&tracker), environment.client.clone());
     tasks.spawn(watch.follow(move |event| {
         if let (Some(number), Some(lifetime)) = (on_board.watched(&event), lifetime) {
-            load::dismiss_later(&client, &objects::claims(), &on_board, number, lifetime);
+            load::delete_later(&client, &objects::claims(), &on_board, number, lifetime);
         }
     }));
     let pacing = load::begin(&environment.client, &objects::claims(), &tracker, schedule, objects::claim);
@@ -112,7 +112,7 @@ pub(super) async fn measure(
     let samples = sampler.end();
     let outcome = Outcome::of(&tracker, &environment.launches().await?);
     let mut measured = Measured::new(environment.who);
-    told(&mut measured, &outcome);
+    set_client_figures(&mut measured, &outcome);
     used(&mut measured, (&before, &after), &samples, count);
     counted(environment, common, &mut measured, &Span { tracker: &tracker, before: &before, after: &after, wall })
         .await?;
@@ -123,7 +123,7 @@ pub(super) async fn measure(
 }
 
 /// Sets the figures that the client measured.
-pub(super) fn told(measured: &mut Measured, outcome: &Outcome) {
+pub(super) fn set_client_figures(measured: &mut Measured, outcome: &Outcome) {
     measured.set("claims", outcome.claims);
     measured.number("offered_rate", outcome.offered);
     measured.number("rate", Some(outcome.rate));
@@ -216,7 +216,7 @@ pub(super) async fn drain(
 ) -> Result<bool> {
     let deadline = Instant::now() + limit;
     say(&format!("{}: deleting the claims", environment.who.title()));
-    load::dismiss_all(&environment.client, &objects::claims(), tracker).await?;
+    load::delete_all(&environment.client, &objects::claims(), tracker).await?;
     say(&format!("{}: waiting until what they had is gone and nothing more is written", environment.who.title()));
     let taken: Vec<String> = tracker.claims().into_iter().filter_map(|claim| claim.sandbox).collect();
     for path in [objects::sandboxes(), objects::pods()] {

@@ -75,7 +75,7 @@ pub(super) async fn run(
     let samples = sampler.end();
     let outcome = Outcome::of(&tracker, &environment.launches().await?);
     let mut measured = Measured::new(environment.who);
-    claims::told(&mut measured, &outcome);
+    claims::set_client_figures(&mut measured, &outcome);
     let seconds = |at: Duration| at.saturating_sub(killed).as_secs_f64();
     measured.number("leader_after_s", Some(seconds(led)));
     let waiting: Vec<_> =

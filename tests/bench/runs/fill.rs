@@ -25,7 +25,7 @@ const STALLED: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(30);
 
 /// The time of the first event of each sandbox, and of its first event with Ready.
-type Seen = HashMap<String, (Instant, Option<Instant>)>;
+type FirstEvents = HashMap<String, (Instant, Option<Instant>)>;
 
 pub(super) async fn run(context: &mut RunContext<'_>, common: &Common, sandboxes: u32) -> Result<Measured> {
     let mut environment = context.open(common, sandboxes).await?;
@@ -50,9 +50,9 @@ async fn watched(
     sandboxes: u32,
     measured: &mut Measured,
 ) -> Result<bool> {
-    let seen = Arc::new(Mutex::new(Seen::new()));
+    let first_events = Arc::new(Mutex::new(FirstEvents::new()));
     let watch = Watch::begin(&environment.client, &objects::sandboxes(), |_| {}).await?;
-    let (into, mut tasks) = (Arc::clone(&seen), JoinSet::new());
+    let (into, mut tasks) = (Arc::clone(&first_events), JoinSet::new());
     tasks.spawn(watch.follow(move |event| note(&mut into.lock().unwrap_or_else(PoisonError::into_inner), &event)));
     say(&format!("{}: a pool of {sandboxes}", environment.who.title()));
     let start = Instant::now();
@@ -66,7 +66,8 @@ async fn watched(
                 Some(Ok(Ok(_)) | Err(_)) | None => bail!("the client's watch ended"),
             },
         }
-        let ready = seen.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|(_, at)| at.is_some()).count();
+        let ready =
+            first_events.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|(_, at)| at.is_some()).count();
         if ready >= sandboxes as usize {
             break true;
         }
@@ -77,15 +78,15 @@ async fn watched(
             break false;
         }
     };
-    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let first_events = first_events.lock().unwrap_or_else(PoisonError::into_inner);
     let mut ready: Vec<f64> =
-        seen.values().filter_map(|(_, at)| Some(at.as_ref()?.duration_since(start).as_secs_f64())).collect();
+        first_events.values().filter_map(|(_, at)| Some(at.as_ref()?.duration_since(start).as_secs_f64())).collect();
     ready.sort_by(f64::total_cmp);
     let took = ready.last().copied().unwrap_or_default();
     measured.set("sandboxes", ready.len());
     measured.number("fill_s", Some(took));
     measured.number("rate", (took > 0.0).then(|| ready.len() as f64 / took));
-    let each = seen.values().filter_map(|(first, at)| Some(ms(at.as_ref()?.duration_since(*first)))).collect();
+    let each = first_events.values().filter_map(|(first, at)| Some(ms(at.as_ref()?.duration_since(*first)))).collect();
     measured.summary("ready_ms", Summary::of(each));
     let step = ready.len().div_ceil(400).max(1);
     let points = ready.iter().enumerate().filter(|(n, _)| n % step == 0 || n + 1 == ready.len());
@@ -93,12 +94,12 @@ async fn watched(
     Ok(full)
 }
 
-fn note(seen: &mut Seen, event: &Event<'_>) {
+fn note(first_events: &mut FirstEvents, event: &Event<'_>) {
     let Some(state) = &event.state else { return };
-    if !seen.contains_key(event.name) {
-        seen.insert(event.name.to_owned(), (event.at, None));
+    if !first_events.contains_key(event.name) {
+        first_events.insert(event.name.to_owned(), (event.at, None));
     }
-    if let Some((_, ready @ None)) = seen.get_mut(event.name).filter(|_| state.ready) {
+    if let Some((_, ready @ None)) = first_events.get_mut(event.name).filter(|_| state.ready) {
         *ready = Some(event.at);
     }
 }

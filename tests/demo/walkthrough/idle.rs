@@ -46,20 +46,20 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     let before = identity(&volume_claims).await?;
 
     let work = async {
-        let asleep = until(screen, &sandboxes, NAME, suspended).await?.context("the Sandbox")?;
+        let sandbox = until(screen, &sandboxes, NAME, suspended).await?.context("the Sandbox")?;
         ensure!(pods.get_opt(NAME).await?.is_none(), "the pod is still there");
-        Ok((asleep, format!("{NAME} is Suspended, its pod is gone")))
+        Ok((sandbox, format!("{NAME} is Suspended, its pod is gone")))
     };
-    let asleep = screen.step("idle", "nobody uses it; waiting", work).await?;
-    if let Some(reason) = asleep.status.and_then(|status| status.idle).and_then(|idle| idle.reason) {
+    let sandbox = screen.step("idle", "nobody uses it; waiting", work).await?;
+    if let Some(reason) = sandbox.status.and_then(|status| status.idle).and_then(|idle| idle.reason) {
         screen.fact("because", &reason);
     }
     ensure!(identity(&volume_claims).await? == before, "the volume claim is another one than before");
     screen.fact("its disk", &format!("{VOLUME_CLAIM} stays ({before})"));
 
     let work = async {
-        let awake = json!({ "spec": { "operatingMode": "Running" } });
-        let patched = sandboxes.patch(NAME, &PatchParams::default(), &Patch::Merge(awake)).await;
+        let running = json!({ "spec": { "operatingMode": "Running" } });
+        let patched = sandboxes.patch(NAME, &PatchParams::default(), &Patch::Merge(running)).await;
         patched.context("setting the mode")?;
         until(screen, &sandboxes, NAME, ready).await?;
         Ok(((), format!("{NAME} is Ready again")))

@@ -22,6 +22,6 @@ pub(crate) async fn run(context: &mut StepContext<'_>) -> Result<()> {
 }
 
 /// The plugin that stays active in the directory of plugins after the walkthrough, for users who keep the cluster.
-pub(crate) fn left(plugins: &Path) -> Option<(&'static str, String)> {
-    plugin::left(plugins)
+pub(crate) fn remaining_plugin(plugins: &Path) -> Option<(&'static str, String)> {
+    plugin::remaining_plugin(plugins)
 }

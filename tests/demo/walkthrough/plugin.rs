@@ -36,14 +36,14 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     let work = async {
         put(&binding, binding_of(first).as_bytes())?;
         put(&component, paddock_guests::POOL_FIXED)?;
-        let told = follows(screen, &pools, first).await?;
+        let reason = follows(screen, &pools, first).await?;
         Ok((
-            told,
+            reason,
             format!("{} KiB of WebAssembly dropped in; {POOL} holds {first}", paddock_guests::POOL_FIXED.len() / 1024),
         ))
     };
-    let told = screen.step("pool-fixed.wasm", "dropping a component into --plugin-dir", work).await?;
-    screen.fact("because", &told);
+    let reason = screen.step("pool-fixed.wasm", "dropping a component into --plugin-dir", work).await?;
+    screen.fact("because", &reason);
 
     let good = context.operator.plugin(NAME).await?.and_then(|plugin| plugin.digest);
     let work = async {
@@ -66,10 +66,10 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
 }
 
 /// The plugin that stays active after the walkthrough.
-pub(super) fn left(plugins: &Path) -> Option<(&'static str, String)> {
+pub(super) fn remaining_plugin(plugins: &Path) -> Option<(&'static str, String)> {
     let component = plugins.join(format!("{NAME}.wasm"));
-    let said = format!("{NAME}.wasm is in force there, and sizes every pool, until it is removed");
-    component.is_file().then_some(("", said))
+    let note = format!("{NAME}.wasm is in force there, and sizes every pool, until it is removed");
+    component.is_file().then_some(("", note))
 }
 
 /// Waits until the plugin has sized the pool and the pool has this number of Ready sandboxes. Returns the reason.
@@ -100,7 +100,7 @@ async fn refused(operator: &Operator) -> Result<PluginStatus> {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.context("the operator said nothing against the broken component")?
+    tokio::time::timeout(PATIENCE, asked).await.context("the operator did not report the broken component")?
 }
 
 fn sized(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) -> String {

@@ -44,8 +44,8 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
         .step("SandboxClaim", "claiming one", async {
             let taken = claimed(&api, &claim).await?;
             let name = claim.metadata.name.as_deref().unwrap_or_default();
-            let told = format!("{name} got {} in {:.1} ms", taken.sandbox, milliseconds(taken.after));
-            Ok((taken, told))
+            let summary = format!("{name} got {} in {:.1} ms", taken.sandbox, milliseconds(taken.after));
+            Ok((taken, summary))
         })
         .await?;
     screen.remark("as a watching client sees it: from sending the claim to its Ready with a sandbox's name");
@@ -61,8 +61,8 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
         }
         times.sort();
         let (median, longest) = (times[times.len() / 2], times.last().copied().unwrap_or_default());
-        let told = format!("median {:.1} ms, longest {:.1} ms", milliseconds(median), milliseconds(longest));
-        Ok(((), format!("{} of them, one after another: {told}", times.len())))
+        let summary = format!("median {:.1} ms, longest {:.1} ms", milliseconds(median), milliseconds(longest));
+        Ok(((), format!("{} of them, one after another: {summary}", times.len())))
     };
     screen.step("more claims", "claiming more", work).await
 }

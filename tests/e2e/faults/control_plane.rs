@@ -26,7 +26,7 @@ async fn the_api_server_restarts_in_a_burst() {
         println!("the API server was away for {:?}", began.elapsed());
     };
     burst.create_during(80, Retry::UntilStored, restart).await;
-    burst.was_promised_some();
+    burst.assert_some_reserved();
     burst.settle(80, Surplus::Never).await;
     operator.process.kill().await.expect("it ends");
 }
@@ -47,7 +47,7 @@ async fn etcd_pauses_for_longer_than_a_write_may_take() {
         store.resume().await.expect("it goes on");
     };
     burst.create_during(80, Retry::UntilStored, pause).await;
-    burst.was_promised_some();
+    burst.assert_some_reserved();
     burst.settle(80, Surplus::Never).await;
     let lost = lost(&operator).await - before;
     println!("{lost} writes were given up and done all the same, or not");

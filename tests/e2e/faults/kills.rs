@@ -88,7 +88,7 @@ async fn one_burst(faults: &Faults, shape: ApiShape, kills: &[(u64, Point)]) {
         operator.process.restart().await.expect("it starts again");
     };
     tokio::join!(slaughter, burst.create(CLAIMS));
-    burst.was_promised_some();
+    burst.assert_some_reserved();
     burst.settle(CLAIMS, Surplus::AfterACrash).await;
     operator.process.kill().await.expect("it ends");
 }

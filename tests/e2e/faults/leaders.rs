@@ -42,7 +42,7 @@ async fn another_replica_takes_over_from_a_leader_that_dies() {
         println!("another replica led {:?} after the leader's death, with leases of 12 s", began.elapsed());
     };
     burst.create_during(80, Retry::Never, die).await;
-    burst.was_promised_some();
+    burst.assert_some_reserved();
     burst.settle(80, Surplus::AfterACrash).await;
     second.process.kill().await.expect("it was alive");
 }
@@ -66,7 +66,7 @@ async fn a_leader_that_is_cut_off_stops_acting() {
         before
     };
     let before = burst.create_during(80, Retry::Never, cut).await;
-    burst.was_promised_some();
+    burst.assert_some_reserved();
     burst.settle(80, Surplus::AfterACrash).await;
     assert_eq!(proxy.writes(), before, "it wrote without leading");
     for operator in [first, second] {

@@ -28,7 +28,7 @@ async fn conflicts_refusals_and_lost_replies_are_survived() {
     let ns = TestNamespace::new(&faults.cluster, "faults").await;
     let calm = Arc::new(AtomicBool::new(true));
     let struck = Arc::new(AtomicU64::new(0));
-    let (is_calm, strikes) = (calm.clone(), struck.clone());
+    let (is_calm, injected) = (calm.clone(), struck.clone());
     let decide = move |number: u64, _: &http::Method, _: &str| {
         if is_calm.load(Ordering::SeqCst) {
             return Fate::Pass;
@@ -43,7 +43,7 @@ async fn conflicts_refusals_and_lost_replies_are_survived() {
             () if number.is_multiple_of(23) => Fate::Delay(Duration::from_millis(300)),
             () => Fate::Pass,
         };
-        strikes.fetch_add(u64::from(fate != Fate::Pass), Ordering::SeqCst);
+        injected.fetch_add(u64::from(fate != Fate::Pass), Ordering::SeqCst);
         fate
     };
     let proxy = Proxy::start(&faults.cluster, &faults.account, &ns.namespace, Box::new(decide)).await;
@@ -58,7 +58,7 @@ async fn conflicts_refusals_and_lost_replies_are_survived() {
         }
     });
     burst.create(80).await;
-    burst.was_promised_some();
+    burst.assert_some_reserved();
     cutting.await.expect("it was cut");
     burst.settle(80, Surplus::Never).await;
     let struck = struck.load(Ordering::SeqCst);
@@ -101,7 +101,7 @@ async fn storm(status: StatusCode, most: u64) -> Duration {
         proxy.refuse_all(None);
     };
     burst.create_during(80, Retry::Never, raging).await;
-    burst.was_promised_some();
+    burst.assert_some_reserved();
     let refused = proxy.refused();
     burst.settle(80, Surplus::Never).await;
     let (soonest, what) = proxy.soonest_retry().expect("something was asked for again");
@@ -131,9 +131,9 @@ async fn watches_that_expire_are_listed_again() {
         .await;
     };
     burst.create_during(80, Retry::Never, expiring).await;
-    burst.was_promised_some();
+    burst.assert_some_reserved();
     let expired = proxy.expired();
     burst.settle(80, Surplus::Never).await;
-    println!("{expired} watches were told that their version had expired");
+    println!("{expired} watches got the error that their version had expired");
     operator.process.kill().await.expect("it ends");
 }

@@ -76,7 +76,7 @@ async fn claims_are_served_without_the_webhook() {
     };
     burst.create_during(80, Retry::Never, dies).await;
     // The replica does not lead, so it must not make reservations.
-    assert_eq!(burst.promised(), 0, "a replica that does not lead promised Sandboxes");
+    assert_eq!(burst.reserved(), 0, "a replica that does not lead made reservations");
 
     // A request whose webhook has the failure policy Fail is refused.
     let pool = ns.get(POOL, "p").await;

@@ -36,16 +36,16 @@ pub(super) fn on_model(api: &mut Api, namespace: &str, placeholders: &Placeholde
     let id = id(&target, namespace);
     let done: Result<Value, Refused> = match operation {
         Operation::Create(document) => {
-            let mut document = placeholders.told(document);
+            let mut document = placeholders.translate(document);
             document["metadata"]["namespace"] = namespace.into();
             api.create(document).map(|o| Value::clone(&o))
         }
         Operation::Patch { status, patch, .. } => {
             let part = if *status { Part::Status } else { Part::Main };
-            api.patch(&id, part, &placeholders.told(patch)).map(|o| Value::clone(&o))
+            api.patch(&id, part, &placeholders.translate(patch)).map(|o| Value::clone(&o))
         }
         Operation::Delete { preconditions, foreground, .. } => {
-            let preconditions = placeholders.told(preconditions);
+            let preconditions = placeholders.translate(preconditions);
             let options = Deletion {
                 uid: preconditions["uid"].as_str(),
                 resource_version: preconditions["resourceVersion"].as_str(),
@@ -90,15 +90,15 @@ pub(super) async fn on_real(ns: &TestNamespace, placeholders: &Placeholders, ope
     let merge = "application/merge-patch+json";
     let json = "application/json";
     let (method, uri, content, body) = match operation {
-        Operation::Create(document) => (http::Method::POST, collection.clone(), json, placeholders.told(document)),
+        Operation::Create(document) => (http::Method::POST, collection.clone(), json, placeholders.translate(document)),
         Operation::Patch { status, patch, .. } => {
             let uri = if *status { format!("{path}/status") } else { path.clone() };
-            (http::Method::PATCH, uri, merge, placeholders.told(patch))
+            (http::Method::PATCH, uri, merge, placeholders.translate(patch))
         }
         Operation::Delete { preconditions, foreground, .. } => {
             let options = json!({
                 "apiVersion": "v1", "kind": "DeleteOptions",
-                "preconditions": placeholders.told(preconditions),
+                "preconditions": placeholders.translate(preconditions),
                 "propagationPolicy": if *foreground { "Foreground" } else { "Background" },
             });
             (http::Method::DELETE, path.clone(), json, options)
@@ -118,16 +118,16 @@ pub(super) async fn on_real(ns: &TestNamespace, placeholders: &Placeholders, ope
     debug_assert!(kind == POD || !matches!(operation, Operation::Bind(_) | Operation::Finish(_)));
     let request = http::Request::builder().method(method).uri(uri).header(http::header::CONTENT_TYPE, content);
     let request = request.body(Body::from(body.to_string().into_bytes())).expect("a request");
-    let (code, said) = exchange(ns, request).await;
-    let reason = said["reason"].as_str().filter(|_| code >= 400).unwrap_or_default().to_owned();
-    let message = said["message"].as_str().unwrap_or_default().to_owned();
+    let (code, body_of_reply) = exchange(ns, request).await;
+    let reason = body_of_reply["reason"].as_str().filter(|_| code >= 400).unwrap_or_default().to_owned();
+    let message = body_of_reply["message"].as_str().unwrap_or_default().to_owned();
     let answers = matches!(operation, Operation::Create(_) | Operation::Patch { .. }) && code < 400;
-    let answered = if answers { said } else { Value::Null };
+    let answered = if answers { body_of_reply } else { Value::Null };
     let look = http::Request::get(path).body(Body::empty()).expect("a request");
     let stored = match exchange(ns, look).await {
         (200, stored) => stored,
         (404, _) => Value::Null,
-        (code, said) => panic!("reading answered {code}: {said}"),
+        (code, body_of_reply) => panic!("reading answered {code}: {body_of_reply}"),
     };
     Reply { code, reason, message, answered, stored }
 }

@@ -27,7 +27,7 @@ use super::json::{name, text};
 use super::kinds::{Kind, SANDBOX};
 use super::manifests::sandbox;
 use super::namespace::TestNamespace;
-use super::oracle::{Snapshot, follow};
+use super::oracle::{WatchEvent, follow};
 use super::setup;
 use crate::framework::Test;
 use crate::sim::api::{Api, Part};
@@ -102,7 +102,7 @@ type Objects = BTreeMap<Target, Value>;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owners {
     All,
-    OfWhatStays,
+    UnlessTerminating,
 }
 
 /// The run of one seed.
@@ -121,7 +121,7 @@ struct Play {
 
 /// The events of one kind's watches, and the position up to which they were compared.
 struct Feed {
-    seen: Arc<Mutex<Vec<Snapshot>>>,
+    events: Arc<Mutex<Vec<WatchEvent>>>,
     task: JoinHandle<()>,
     /// The position in the real watch, as a version.
     since: u64,
@@ -140,9 +140,9 @@ impl Play {
         let mut feeds = BTreeMap::new();
         for kind in KINDS {
             let since = version(&ns, kind).await;
-            let seen = Arc::new(Mutex::new(Vec::new()));
-            let task = tokio::spawn(follow(ns.clone(), kind, since.to_string(), seen.clone()));
-            feeds.insert(kind, Feed { seen, task, since, position: 0 });
+            let events = Arc::new(Mutex::new(Vec::new()));
+            let task = tokio::spawn(follow(ns.clone(), kind, since.to_string(), events.clone()));
+            feeds.insert(kind, Feed { events, task, since, position: 0 });
         }
         let model = Api::new(jiff::Timestamp::now());
         let (ours, theirs) = (Placeholders::default(), Placeholders::default());
@@ -252,7 +252,7 @@ impl Play {
         }
         let mut last = String::new();
         for end in ends {
-            match self.difference(end, theirs, Owners::OfWhatStays) {
+            match self.difference(end, theirs, Owners::UnlessTerminating) {
                 None => return Ok(end),
                 Some(difference) => last = difference,
             }
@@ -268,7 +268,11 @@ impl Play {
             let null = Value::Null;
             let (a, b) = (ours.get(target).unwrap_or(&null), theirs.get(target).unwrap_or(&null));
             let (mut a, mut b) = (a.clone(), b.clone());
-            if which == Owners::OfWhatStays && goes(&a) && goes(&b) && owners(&a).count() >= owners(&b).count() {
+            if which == Owners::UnlessTerminating
+                && is_terminating(&a)
+                && is_terminating(&b)
+                && owners(&a).count() >= owners(&b).count()
+            {
                 for side in [&mut a, &mut b] {
                     side["metadata"]["ownerReferences"] = json!([]);
                 }
@@ -280,11 +284,11 @@ impl Play {
     fn learn_all(&mut self, theirs: &Objects) {
         for (target, mut ours) in there(&self.model) {
             let Some(theirs) = theirs.get(&target) else { self.fail(&format!("{target:?} is gone")) };
-            if goes(&ours) && owners(&ours).count() > owners(theirs).count() {
-                let left =
+            if is_terminating(&ours) && owners(&ours).count() > owners(theirs).count() {
+                let remains =
                     |owner: &&Value| owners(theirs).any(|t| t["name"] == owner["name"] && t["kind"] == owner["kind"]);
-                let left: Vec<&Value> = owners(&ours).filter(left).collect();
-                let patch = json!({ "metadata": { "ownerReferences": left } });
+                let remaining: Vec<&Value> = owners(&ours).filter(remains).collect();
+                let patch = json!({ "metadata": { "ownerReferences": remaining } });
                 let id = id(&target, &self.ns.namespace);
                 ours = Value::clone(&self.model.patch(&id, Part::Whole, &patch).expect("it is there"));
             }
@@ -296,16 +300,16 @@ impl Play {
 
     /// The real events that were not compared yet. A built-in kind may be written without any visible change, as a
     /// volume claim is by its first update. The model does not have to do that.
-    fn news(&self, kind: Kind) -> Vec<Snapshot> {
+    fn new_events(&self, kind: Kind) -> Vec<WatchEvent> {
         let feed = &self.feeds[&kind];
-        let all = feed.seen.lock().expect("no panic");
+        let all = feed.events.lock().expect("no panic");
         let mut before: BTreeMap<String, Value> = BTreeMap::new();
-        let says_something = |seen: &&Snapshot| {
-            let now = normalize(&seen.object, &self.theirs, kind);
-            let same = before.insert(name(&seen.object).to_owned(), now.clone()).is_some_and(|before| before == now);
-            custom(kind) || seen.gone || !same
+        let is_new = |event: &&WatchEvent| {
+            let now = normalize(&event.object, &self.theirs, kind);
+            let same = before.insert(name(&event.object).to_owned(), now.clone()).is_some_and(|before| before == now);
+            custom(kind) || event.gone || !same
         };
-        all.iter().filter(says_something).filter(|seen| seen.version > feed.since).cloned().collect()
+        all.iter().filter(is_new).filter(|event| event.version > feed.since).cloned().collect()
     }
 
     async fn compare_events(&mut self, kind: Kind) {
@@ -316,10 +320,10 @@ impl Play {
             .filter_map(|c| Some((c.after.is_none(), &**c.after.as_ref().or(c.before.as_ref())?)))
             .collect();
         let began = Instant::now();
-        let seen = loop {
-            let seen = self.news(kind);
-            if seen.len() >= wanted.len() || began.elapsed() > PATIENCE {
-                break seen;
+        let events = loop {
+            let events = self.new_events(kind);
+            if events.len() >= wanted.len() || began.elapsed() > PATIENCE {
+                break events;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
@@ -329,23 +333,23 @@ impl Play {
         };
         let list = || {
             let ours: Vec<String> = wanted.iter().map(|(gone, o)| tell(*gone, o)).collect();
-            let theirs: Vec<String> = seen.iter().map(|s| tell(s.gone, &s.object)).collect();
+            let theirs: Vec<String> = events.iter().map(|s| tell(s.gone, &s.object)).collect();
             format!("the model's: {ours:#?}\nthe real one's: {theirs:#?}")
         };
-        if seen.len() != wanted.len() {
-            self.fail(&format!("{} have had {} events, not {}:\n{}", kind.2, seen.len(), wanted.len(), list()));
+        if events.len() != wanted.len() {
+            self.fail(&format!("{} have had {} events, not {}:\n{}", kind.2, events.len(), wanted.len(), list()));
         }
-        for (at, ((gone, ours), theirs)) in wanted.iter().zip(&seen).enumerate() {
+        for (at, ((gone, ours), theirs)) in wanted.iter().zip(&events).enumerate() {
             let same = self.same(kind, ours, &theirs.object);
             if *gone != theirs.gone || same.is_err() {
                 self.fail(&format!("event {at} of {} differs: {same:?}\n{}", kind.2, list()));
             }
         }
-        if !seen.is_sorted_by_key(|s| s.version) {
+        if !events.is_sorted_by_key(|s| s.version) {
             self.fail(&format!("the real events of {} are not in the order of their versions", kind.2));
         }
         self.events += wanted.len();
-        let (since, position) = (seen.last().map_or(feed.since, |s| s.version), feed.position + wanted.len());
+        let (since, position) = (events.last().map_or(feed.since, |s| s.version), feed.position + wanted.len());
         let feed = self.feeds.get_mut(&kind).expect("of every kind");
         (feed.since, feed.position) = (since, position);
     }
@@ -368,7 +372,7 @@ fn there(model: &Api) -> Vec<(Target, Value)> {
     KINDS.into_iter().flat_map(of_kind).collect()
 }
 
-fn goes(object: &Value) -> bool {
+fn is_terminating(object: &Value) -> bool {
     !text(object, "/metadata/deletionTimestamp").is_empty()
 }
 

@@ -67,11 +67,11 @@ impl Placeholders {
     }
 
     /// A document with placeholders, translated into the values of this side.
-    pub(super) fn told(&self, document: &Value) -> Value {
+    pub(super) fn translate(&self, document: &Value) -> Value {
         match document {
             Value::String(text) => self.translated(text).into(),
-            Value::Array(items) => items.iter().map(|i| self.told(i)).collect(),
-            Value::Object(fields) => fields.iter().map(|(k, v)| (k.clone(), self.told(v))).collect(),
+            Value::Array(items) => items.iter().map(|i| self.translate(i)).collect(),
+            Value::Object(fields) => fields.iter().map(|(k, v)| (k.clone(), self.translate(v))).collect(),
             Value::Null | Value::Bool(_) | Value::Number(_) => document.clone(),
         }
     }

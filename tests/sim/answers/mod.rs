@@ -74,7 +74,7 @@ impl PluginClient {
         Bindings::new(built_ins.into_iter().chain(self.extra.iter().cloned()).collect())
     }
 
-    /// Asks the plugins until no question is left.
+    /// Asks the plugins until no question remains.
     pub(crate) fn ask<S>(
         &mut self,
         seen: &S,

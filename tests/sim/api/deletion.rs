@@ -26,12 +26,12 @@ impl Api {
         if differs(options.uid, "uid") || differs(options.resource_version, "resourceVersion") {
             return Err(Refused::Conflict);
         }
-        let going = metadata["deletionTimestamp"].is_string();
-        if going && metadata["deletionGracePeriodSeconds"].as_i64() > Some(0) {
+        let terminating = metadata["deletionTimestamp"].is_string();
+        if terminating && metadata["deletionGracePeriodSeconds"].as_i64() > Some(0) {
             // The grace period is running, so a second deletion changes nothing.
             return Ok(Done::Stored(old));
         }
-        let grace = if going { 0 } else { grace(id, &old) };
+        let grace = if terminating { 0 } else { grace(id, &old) };
         let mut new = Value::clone(&old);
         if options.foreground {
             add_finalizer(&mut new, FOREGROUND);
@@ -44,13 +44,13 @@ impl Api {
             if finalizers(&old).next().is_some() && options.resource_version.is_some() {
                 return Err(Refused::Conflict);
             }
-            if !going {
+            if !terminating {
                 self.announce(id, new);
             }
             self.remove(id);
             return Ok(Done::Removed);
         }
-        if !going {
+        if !terminating {
             self.mark(id, &mut new, grace);
         }
         if new == *old {

@@ -41,7 +41,7 @@ struct Node {
     dependents: BTreeSet<Arc<str>>,
     /// The object is known only from references.
     is_virtual: bool,
-    going: bool,
+    terminating: bool,
     /// The object waits for its dependents. The collector assumes that this never ends.
     waits: bool,
     /// The resource version at which the waiting began.
@@ -120,7 +120,7 @@ impl Api {
     /// Processes one object, using the stored state of the object and of its owners.
     fn look(&mut self, uid: &Arc<str>) {
         let Some(node) = self.collector.graph.get(uid).cloned() else { return };
-        if node.going && !node.waits {
+        if node.terminating && !node.waits {
             return;
         }
         let Some(id) = node.name.id.clone() else { return };
@@ -129,7 +129,7 @@ impl Api {
             return;
         };
         if node.waits {
-            return self.go_on_waiting(uid, &id, &object);
+            return self.continue_waiting(uid, &id, &object);
         }
         let owners = owners(&object, &id.namespace);
         let mut states = Vec::new();
@@ -180,7 +180,7 @@ impl Api {
     }
 
     /// Processes an object that waits for its dependents.
-    fn go_on_waiting(&mut self, uid: &Arc<str>, id: &Id, object: &Value) {
+    fn continue_waiting(&mut self, uid: &Arc<str>, id: &Id, object: &Value) {
         let graph = &self.collector.graph;
         let dependents = graph.get(uid).into_iter().flat_map(|node| &node.dependents);
         let blocks = |node: &Node| node.owners.iter().any(|o| o.uid == *uid && o.blocks);
@@ -206,7 +206,7 @@ impl Api {
     fn state(&self, owner: &Owner) -> Option<State> {
         let found = self.get(owner.name.id.as_ref()?).filter(|o| o["metadata"]["uid"] == *owner.uid);
         let Some(object) = found else { return Some(State::Dangling) };
-        let waits = is_going(object) && finalizers(object).any(|f| f == FOREGROUND);
+        let waits = is_terminating(object) && finalizers(object).any(|f| f == FOREGROUND);
         Some(if waits { State::Waits } else { State::Solid })
     }
 }
@@ -231,9 +231,9 @@ impl Collector {
             }
         }
         let new = owners(object, &change.id.namespace);
-        let goes = is_going(object);
+        let terminating = is_terminating(object);
         if let Some(node) = self.graph.get_mut(&uid) {
-            node.going |= goes;
+            node.terminating |= terminating;
             let old = std::mem::replace(&mut node.owners, new.clone());
             let was = |owner: &Owner| old.iter().find(|o| o.uid == owner.uid);
             let is = |owner: &Owner| new.iter().find(|o| o.uid == owner.uid);
@@ -248,7 +248,7 @@ impl Collector {
                 }
             }
         } else {
-            let node = Node { owners: new.clone(), is_virtual: false, going: goes, ..Node::virtual_one(name) };
+            let node = Node { owners: new.clone(), is_virtual: false, terminating, ..Node::virtual_one(name) };
             self.graph.insert(uid.clone(), node);
             self.join(&uid, &change.id, &new);
             // The object existed before its owner began to wait, and its event is read only now. The real collector
@@ -259,7 +259,7 @@ impl Collector {
                 self.queue.insert(uid.clone());
             }
         }
-        let waits = |object: &Value| is_going(object) && finalizers(object).any(|f| f == FOREGROUND);
+        let waits = |object: &Value| is_terminating(object) && finalizers(object).any(|f| f == FOREGROUND);
         if waits(object)
             && !change.before.as_ref().is_some_and(|before| waits(before))
             && let Some(node) = self.graph.get_mut(&uid)
@@ -357,7 +357,7 @@ impl Name {
     }
 
     /// The identity that a reference in an object of this namespace states.
-    fn said(reference: &Value, namespace: &str) -> Self {
+    fn of_reference(reference: &Value, namespace: &str) -> Self {
         let text = |field: &str| reference[field].as_str().unwrap_or_default();
         match Resource::named(text("apiVersion"), text("kind")) {
             Some(resource) => Self::of(&Id::new(resource, namespace, text("name"))),
@@ -373,7 +373,7 @@ impl Node {
             owners: Vec::new(),
             dependents: BTreeSet::new(),
             is_virtual: true,
-            going: false,
+            terminating: false,
             waits: false,
             waits_since: 0,
             not_found: BTreeSet::new(),
@@ -385,13 +385,13 @@ fn owners(object: &Value, namespace: &str) -> Vec<Owner> {
     let references = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
     let owner = |reference: &Value| Owner {
         uid: reference["uid"].as_str().unwrap_or_default().into(),
-        name: Name::said(reference, namespace),
+        name: Name::of_reference(reference, namespace),
         blocks: reference["blockOwnerDeletion"] == true,
     };
     references.map(owner).collect()
 }
 
-fn is_going(object: &Value) -> bool {
+fn is_terminating(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
 }
 

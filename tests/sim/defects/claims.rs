@@ -14,7 +14,7 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         defect("adopting_one_that_is_not_ready_while_ready_ones_exist_1513", ready_ones_first),
         defect("two_claims_adopting_one_sandbox_478_599", two_claims_one_sandbox),
-        defect("two_claims_planned_at_once_send_no_take_in_vain", no_take_in_vain),
+        defect("two_claims_planned_at_once_send_no_conflicting_take", no_take_in_vain),
         defect("a_claim_abandoning_a_committed_sandbox_1277", committed_stays),
         defect("a_second_operator_does_not_choose_again_1277", no_second_choice),
         defect("a_cold_claim_that_never_binds_under_concurrency_1367", cold_claims_bind),
@@ -24,7 +24,7 @@ pub(super) fn tests() -> Vec<Test> {
         defect("adopting_from_a_stale_template_764_1078", stale_template),
         defect("adopting_from_a_draining_node_1136", draining_node),
         defect("a_pool_deleting_what_a_claim_just_took", pool_spares_what_was_taken),
-        defect("a_lost_take_keeping_a_sandbox_from_everybody", lost_take_is_free_again),
+        defect("a_lost_take_blocking_a_sandbox", lost_take_is_free_again),
     ]
 }
 
@@ -33,8 +33,10 @@ fn bound_to(cluster: &ScriptedCluster, name: &str) -> String {
 }
 
 fn is_ready(cluster: &ScriptedCluster, name: &str) -> Outcome {
-    let says = cluster.says(Kind::Claim, name, "Ready");
-    expect(says.0 == "True", || format!("claim {name} says {says:?}: {}", cluster.get(Kind::Claim, name)))
+    let ready = cluster.condition(Kind::Claim, name, "Ready");
+    expect(ready.0 == "True", || {
+        format!("the Ready condition of claim {name} is {ready:?}: {}", cluster.get(Kind::Claim, name))
+    })
 }
 
 /// The names of all Sandboxes in the core's order: by age, and by name if they were created in the same second.
@@ -235,8 +237,8 @@ fn expired_claim_leaks_nothing() -> Outcome {
     is_ready(&cluster, "c")?;
     let had = bound_to(&cluster, "c");
     cluster.pass(700);
-    let says = cluster.says(Kind::Claim, "c", "Ready");
-    expect(says == ("False".to_owned(), "ClaimExpired".to_owned()), || format!("it says {says:?}"))?;
+    let ready = cluster.condition(Kind::Claim, "c", "Ready");
+    expect(ready == ("False".to_owned(), "ClaimExpired".to_owned()), || format!("its condition is {ready:?}"))?;
     expect(!cluster.names(Kind::Sandbox).contains(&had), || format!("{had} is still there"))?;
     expect(!cluster.names(Kind::Pod).contains(&had), || format!("the pod of {had} is still there"))
 }
@@ -292,8 +294,8 @@ fn pool_spares_what_was_taken() -> Outcome {
         }
     }
     expect(deleted > 0, || "nothing was to be deleted: this proves nothing".to_owned())?;
-    let left: BTreeSet<String> = cluster.names(Kind::Sandbox).into_iter().collect();
-    expect(left.contains(&name), || format!("{name} is c's and was deleted"))
+    let remaining: BTreeSet<String> = cluster.names(Kind::Sandbox).into_iter().collect();
+    expect(remaining.contains(&name), || format!("{name} is c's and was deleted"))
 }
 
 /// A take that never arrived. The Sandbox is unavailable while the take may still have been carried out, and then
@@ -305,7 +307,7 @@ fn lost_take_is_free_again() -> Outcome {
     cluster.watch();
     let key = ScriptedCluster::key(Kind::Claim, "c1");
     cluster.operator.start(&key, cluster.api.now);
-    cluster.go_on(Link::RequestsLost);
+    cluster.run_to_end(Link::RequestsLost);
     cluster.delete(Kind::Claim, "c1");
     cluster.settle();
     cluster.pass(60);

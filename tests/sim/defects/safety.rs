@@ -35,7 +35,7 @@ fn nobodys_pod_is_in_the_way() -> Outcome {
     cluster.pass(5);
     let pod = cluster.get(Kind::Pod, "x");
     expect(pod["metadata"]["ownerReferences"].is_null(), || format!("it was taken over: {pod}"))?;
-    goes_on_without(&mut cluster, "x")
+    recovers_without(&mut cluster, "x")
 }
 
 /// Before the Sandbox has a pod, another user's pod names the Sandbox's real UID, which is public, under another API
@@ -52,7 +52,7 @@ fn a_pod_that_names_its_uid_is_in_the_way() -> Outcome {
         format!("it was taken over: {pod}")
     })?;
     expect(pod["metadata"]["labels"].is_null(), || format!("it was labelled as the Sandbox's: {pod}"))?;
-    goes_on_without(&mut cluster, "x")
+    recovers_without(&mut cluster, "x")
 }
 
 /// A pod under another name has the complete owner reference, and the Sandbox has a pod of its own.
@@ -62,20 +62,22 @@ fn a_pod_of_another_name_is_not_its_own() -> Outcome {
     cluster.settle();
     cluster.pass(5);
     expect(cluster.names(Kind::Pod) == ["a-stranger", "x"], || "one of the two pods was touched".to_owned())?;
-    let says = cluster.says(Kind::Sandbox, "x", "Ready");
-    expect(says == ("False".to_owned(), "MultiplePods".to_owned()), || format!("it says {says:?}"))?;
+    let ready = cluster.condition(Kind::Sandbox, "x", "Ready");
+    expect(ready == ("False".to_owned(), "MultiplePods".to_owned()), || format!("its condition is {ready:?}"))?;
     let ips = cluster.get(Kind::Sandbox, "x")["status"]["podIPs"].to_string();
     expect(!ips.contains(STRANGERS_IP), || format!("it leads to the stranger: {ips}"))?;
     // Without its own pod, the Sandbox does not use the stranger's pod either.
     cluster.delete(Kind::Pod, "x");
     cluster.settle();
     cluster.pass(60);
-    let says = cluster.says(Kind::Sandbox, "x", "Ready");
-    expect(says.0 == "False", || format!("with the stranger alone it says {says:?}"))?;
+    let ready = cluster.condition(Kind::Sandbox, "x", "Ready");
+    expect(ready.0 == "False", || format!("with the stranger alone its condition is {ready:?}"))?;
     cluster.delete(Kind::Pod, "a-stranger");
     cluster.settle();
     cluster.pass(60);
-    expect(cluster.says(Kind::Sandbox, "x", "Ready").0 == "True", || "the stranger is gone, and it waits".to_owned())
+    expect(cluster.condition(Kind::Sandbox, "x", "Ready").0 == "True", || {
+        "the stranger is gone, and it waits".to_owned()
+    })
 }
 
 const STRANGERS_IP: &str = "10.0.0.66";
@@ -93,13 +95,13 @@ fn uid(cluster: &ScriptedCluster, kind: Kind, name: &str) -> String {
 }
 
 /// The Sandbox reports the pod that is in its way, and continues by itself when that pod is deleted.
-fn goes_on_without(cluster: &mut ScriptedCluster, pod: &str) -> Outcome {
-    let says = cluster.says(Kind::Sandbox, "x", "Ready");
-    expect(says == ("False".to_owned(), "ReconcilerError".to_owned()), || format!("it says {says:?}"))?;
+fn recovers_without(cluster: &mut ScriptedCluster, pod: &str) -> Outcome {
+    let ready = cluster.condition(Kind::Sandbox, "x", "Ready");
+    expect(ready == ("False".to_owned(), "ReconcilerError".to_owned()), || format!("its condition is {ready:?}"))?;
     cluster.delete(Kind::Pod, pod);
     cluster.settle();
     cluster.pass(60);
-    expect(cluster.says(Kind::Sandbox, "x", "Ready").0 == "True", || "the way is free, and it waits".to_owned())
+    expect(cluster.condition(Kind::Sandbox, "x", "Ready").0 == "True", || "the way is free, and it waits".to_owned())
 }
 
 const STATEFUL: &str = "{ apiVersion: agents.x-k8s.io/v1beta1, kind: Sandbox, metadata: { name: x }, spec: { operatingMode: Running, replicas: 1, volumeClaimTemplates: [{ metadata: { name: data }, spec: { accessModes: [ReadWriteOnce], resources: { requests: { storage: 1Gi } } } }], podTemplate: { spec: { containers: [{ name: agent, image: 'agent:1', volumeMounts: [{ name: data, mountPath: /data }] }] } } } }";
@@ -236,8 +238,10 @@ fn label_override() -> Outcome {
         ));
         cluster.settle();
         cluster.pass(5);
-        let says = cluster.says(Kind::Claim, "c", "Ready");
-        expect(says == ("False".to_owned(), "InvalidMetadata".to_owned()), || format!("{labels}: it says {says:?}"))?;
+        let ready = cluster.condition(Kind::Claim, "c", "Ready");
+        expect(ready == ("False".to_owned(), "InvalidMetadata".to_owned()), || {
+            format!("{labels}: its condition is {ready:?}")
+        })?;
         expect(cluster.names(Kind::Pod).is_empty(), || format!("{labels}: it got a pod"))?;
     }
     Ok(())
@@ -290,5 +294,7 @@ fn idle_loses_nothing() -> Outcome {
     cluster.pass(400);
     expect(cluster.names(Kind::Pod) == ["x"], || "suspended, and its files are lost".to_owned())?;
     let reason = cluster.get(Kind::Sandbox, "x")["status"]["idle"]["reason"].as_str().unwrap_or_default().to_owned();
-    expect(reason.contains("work") || reason.contains("not possible"), || format!("its status says {reason:?}"))
+    expect(reason.contains("work") || reason.contains("not possible"), || {
+        format!("the reason in its status is {reason:?}")
+    })
 }

@@ -13,13 +13,13 @@ pub(super) fn tests() -> Vec<Test> {
         defect("a_failed_pod_never_replaced_729_1192", failed_pod_is_replaced),
         defect("echo_reconciles_1280", no_echoes),
         defect("a_status_that_only_counts_seconds_is_not_written", idle_is_quiet),
-        defect("a_plugin_that_remembers_does_not_write_with_every_look", memory_is_quiet),
-        defect("a_reply_after_the_deletion_brings_nothing_back", no_ghosts),
-        defect("a_list_begun_before_a_write_takes_nothing_out", list_before_write),
-        defect("an_object_deleted_while_its_kind_is_listed_is_not_held_for_ever", deleted_while_listed),
+        defect("plugin_state_is_not_written_in_every_reconcile", memory_is_quiet),
+        defect("reply_after_the_deletion_restores_no_object", no_ghosts),
+        defect("list_started_before_a_write_removes_no_object", list_before_write),
+        defect("object_deleted_during_a_list_is_not_kept", deleted_while_listed),
         defect("a_conflict_about_an_old_version_does_not_hide_the_new_one", conflict_outdates_what_was_tried),
-        defect("a_refusal_is_told_though_its_plan_ends_with_it", refusal_is_told),
-        defect("connections_sent_to_a_pod_that_is_going", drained_before_it_goes),
+        defect("refusal_is_reported_although_it_ends_the_plan", refusal_is_reported),
+        defect("connections_sent_to_a_terminating_pod", endpoint_removed_before_the_pod),
     ]
 }
 
@@ -44,7 +44,7 @@ fn one_pod() -> Outcome {
 
 fn quick_resume() -> Outcome {
     let mut cluster = ScriptedCluster::new(&sandbox("x"));
-    expect(cluster.says(Kind::Sandbox, "x", "Ready").0 == "True", || "it never got Ready".to_owned())?;
+    expect(cluster.condition(Kind::Sandbox, "x", "Ready").0 == "True", || "it never got Ready".to_owned())?;
     let first = cluster.get(Kind::Pod, "x")["metadata"]["uid"].clone();
     cluster.nodes_work = false;
     cluster.patch(Kind::Sandbox, "x", "{ spec: { operatingMode: Suspended, replicas: 0 } }");
@@ -52,13 +52,13 @@ fn quick_resume() -> Outcome {
     expect(!cluster.get(Kind::Pod, "x")["metadata"]["deletionTimestamp"].is_null(), || "its pod stays".to_owned())?;
     cluster.patch(Kind::Sandbox, "x", "{ spec: { operatingMode: Running, replicas: 1 } }");
     cluster.settle();
-    let says = cluster.says(Kind::Sandbox, "x", "Ready");
-    expect(says.0 == "False", || format!("its pod terminates, and it says {says:?}"))?;
+    let ready = cluster.condition(Kind::Sandbox, "x", "Ready");
+    expect(ready.0 == "False", || format!("its pod terminates, and its condition is {ready:?}"))?;
     cluster.nodes_work = true;
     cluster.settle();
     cluster.pass(3);
-    let says = cluster.says(Kind::Sandbox, "x", "Ready");
-    expect(says.0 == "True", || format!("resumed, and it says {says:?}"))?;
+    let ready = cluster.condition(Kind::Sandbox, "x", "Ready");
+    expect(ready.0 == "True", || format!("resumed, and its condition is {ready:?}"))?;
     expect(cluster.get(Kind::Pod, "x")["metadata"]["uid"] != first, || "it is the old pod".to_owned())
 }
 
@@ -69,8 +69,8 @@ fn failed_pod_is_replaced() -> Outcome {
     cluster.pass(30);
     let pod = cluster.get(Kind::Pod, "x");
     expect(pod["metadata"]["uid"] != first && !pod.is_null(), || "it was not replaced".to_owned())?;
-    let says = cluster.says(Kind::Sandbox, "x", "Ready");
-    expect(says.0 == "True", || format!("it says {says:?}"))
+    let ready = cluster.condition(Kind::Sandbox, "x", "Ready");
+    expect(ready.0 == "True", || format!("its condition is {ready:?}"))
 }
 
 /// The whole life of a warm claim, with a limit on the number of reconciles and writes.
@@ -80,7 +80,7 @@ fn no_echoes() -> Outcome {
     let (reconciles, writes) = (cluster.operator.reconciles, cluster.sent.len());
     cluster.apply(&claim("c"));
     cluster.settle();
-    expect(cluster.says(Kind::Claim, "c", "Ready").0 == "True", || "the claim is not Ready".to_owned())?;
+    expect(cluster.condition(Kind::Claim, "c", "Ready").0 == "True", || "the claim is not Ready".to_owned())?;
     cluster.pass(5);
     cluster.delete(Kind::Claim, "c");
     cluster.settle();
@@ -111,8 +111,8 @@ fn idle_is_quiet() -> Outcome {
     let writes = cluster.sent.len() - before;
     expect(writes == 0, || format!("{writes} writes: {:?}", tail(&cluster, writes)))?;
     cluster.pass(600);
-    let says = cluster.says(Kind::Sandbox, "x", "Suspended");
-    expect(says.0 == "True", || format!("idle for long, and it says {says:?}"))
+    let suspended = cluster.condition(Kind::Sandbox, "x", "Suspended");
+    expect(suspended.0 == "True", || format!("idle for long, and its condition is {suspended:?}"))
 }
 
 fn memory_is_quiet() -> Outcome {
@@ -150,7 +150,7 @@ fn no_ghosts() -> Outcome {
     expect(cluster.operator.world.get(&key).is_none(), || "it is back".to_owned())?;
     cluster.settle();
     let rest = cluster.operator.world.everything();
-    expect(rest.is_empty(), || format!("what is left: {rest:?}"))
+    expect(rest.is_empty(), || format!("remaining: {rest:?}"))
 }
 
 /// The list's snapshot was taken before our creation was stored, and the list arrives after it.
@@ -221,29 +221,31 @@ fn conflict_outdates_what_was_tried() -> Outcome {
 }
 
 /// The API server refuses a pool's Sandboxes. The plan ends there, and the status reports the refusal.
-fn refusal_is_told() -> Outcome {
+fn refusal_is_reported() -> Outcome {
     let mut cluster = ScriptedCluster::new("");
     cluster.api.refuse("Sandbox", "exceeded quota");
     cluster.apply(&pool_of(2));
     cluster.settle();
     cluster.pass(5);
-    let says =
+    let message =
         cluster.get(Kind::Pool, "p")["status"]["conditions"][0]["message"].as_str().unwrap_or_default().to_owned();
-    expect(says.contains("exceeded quota"), || format!("it says {says:?}"))
+    expect(message.contains("exceeded quota"), || format!("its message is {message:?}"))
 }
 
 /// The EndpointSlice loses its endpoint before the pod is deleted.
-fn drained_before_it_goes() -> Outcome {
+fn endpoint_removed_before_the_pod() -> Outcome {
     let on_demand = IDLE.replace("idleTimeout: 10m", "resumePolicy: OnDemand");
     let mut cluster = ScriptedCluster::new(&on_demand);
-    let leads = |cluster: &ScriptedCluster| cluster.get(Kind::EndpointSlice, "x").pointer("/endpoints/0").is_some();
-    expect(leads(&cluster), || "its slice leads nowhere: this proves nothing".to_owned())?;
+    let has_endpoint =
+        |cluster: &ScriptedCluster| cluster.get(Kind::EndpointSlice, "x").pointer("/endpoints/0").is_some();
+    expect(has_endpoint(&cluster), || "its slice has no endpoint: this proves nothing".to_owned())?;
     cluster.patch(Kind::Sandbox, "x", "{ spec: { operatingMode: Suspended, replicas: 0 } }");
     cluster.settle();
-    expect(!leads(&cluster), || "suspended, and its slice still leads to the pod".to_owned())?;
-    let going = |cluster: &ScriptedCluster| cluster.get(Kind::Pod, "x")["metadata"]["deletionTimestamp"].is_string();
+    expect(!has_endpoint(&cluster), || "suspended, and its slice still has the endpoint of the pod".to_owned())?;
+    let terminating =
+        |cluster: &ScriptedCluster| cluster.get(Kind::Pod, "x")["metadata"]["deletionTimestamp"].is_string();
     let gone = |cluster: &ScriptedCluster| cluster.get(Kind::Pod, "x").is_null();
-    expect(!going(&cluster) && !gone(&cluster), || "the pod goes with the slice".to_owned())?;
+    expect(!terminating(&cluster) && !gone(&cluster), || "the pod is deleted together with the endpoint".to_owned())?;
     cluster.pass(3);
-    expect(gone(&cluster), || "the pod stays".to_owned())
+    expect(gone(&cluster), || "the pod is not deleted".to_owned())
 }

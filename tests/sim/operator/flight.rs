@@ -61,7 +61,7 @@ impl Flight {
     }
 
     /// Whether the request takes or deletes a Sandbox, which ends its reservation.
-    pub(crate) fn ends_promise(&self) -> bool {
+    pub(crate) fn ends_reservation(&self) -> bool {
         let Op { key, reason, action } = &self.op;
         key.kind == Kind::Sandbox && (*reason == Reason::Claimed || matches!(action, Action::Delete { .. }))
     }

@@ -184,10 +184,10 @@ impl Operator {
 
     /// The snapshot, the plugin replies and the plan that a reconcile of this key would make now.
     pub(crate) fn plan(&mut self, key: &Key, now: Timestamp) -> (Snapshot, Vec<PluginReply>, Plan) {
-        let seen = self.world.snapshot(key, now);
-        let answers = self.plugins.ask(&seen, now, questions);
-        let plan = decide(&seen, &answers);
-        (seen, answers, plan)
+        let snapshot = self.world.snapshot(key, now);
+        let answers = self.plugins.ask(&snapshot, now, questions);
+        let plan = decide(&snapshot, &answers);
+        (snapshot, answers, plan)
     }
 
     fn planned(&mut self, key: &Key, now: Timestamp, stale: u32) -> Task {
@@ -271,8 +271,8 @@ impl Operator {
     }
 
     fn ended(&mut self, key: &Key, task: &Task, now: Timestamp) {
-        if let Some(wake) = &task.plan.requeue {
-            self.wake(key, wake.at.max(now));
+        if let Some(requeue) = &task.plan.requeue {
+            self.requeue(key, requeue.at.max(now));
         }
         match task.end {
             End::Converged => {
@@ -284,12 +284,12 @@ impl Operator {
                 let (first, longest) = BACKOFF;
                 let wait = first.checked_mul(1 << (*failures - 1).min(12)).map_or(longest, |w| w.min(longest));
                 let at_once = task.end == End::Again && *failures <= 3;
-                self.wake(key, if at_once { now } else { now + wait });
+                self.requeue(key, if at_once { now } else { now + wait });
             }
         }
     }
 
-    fn wake(&mut self, key: &Key, at: Timestamp) {
+    fn requeue(&mut self, key: &Key, at: Timestamp) {
         let timer = self.timers.entry(key.clone()).or_insert(at);
         *timer = (*timer).min(at);
     }
@@ -314,7 +314,7 @@ impl Operator {
         self.flights.into_iter().filter(|f| f.reply.is_none()).collect()
     }
 
-    /// Whether nothing is running and only timers are left.
+    /// Whether nothing is running and only timers remain.
     pub(crate) fn idle(&self, api: &Api) -> bool {
         self.flights.is_empty()
             && self.running.is_empty()

@@ -44,11 +44,11 @@ impl Watch {
         self.state = State::Cut;
     }
 
-    /// If `doubted` is true, the kind has to be listed again unless an event arrives.
-    pub(super) fn pending(&self, api: &Api, resource: Resource, doubted: bool) -> bool {
+    /// If `unverified` is true, the kind has to be listed again unless an event arrives.
+    pub(super) fn pending(&self, api: &Api, resource: Resource, unverified: bool) -> bool {
         match self.state {
             State::Cut | State::Asked | State::Answered(..) => true,
-            State::Following => doubted || self.position < api.changes(resource).len(),
+            State::Following => unverified || self.position < api.changes(resource).len(),
         }
     }
 

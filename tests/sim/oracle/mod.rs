@@ -59,7 +59,7 @@ impl Oracle {
     }
 
     /// Checks one change.
-    pub(crate) fn judge(&mut self, change: &Change, actor: &Actor, api: &Api) -> Result<(), String> {
+    pub(crate) fn check(&mut self, change: &Change, actor: &Actor, api: &Api) -> Result<(), String> {
         let resource = change.id.resource;
         self.may_be_written(change, actor)?;
         if resource == Resource::POD {
@@ -101,12 +101,12 @@ pub(crate) fn uid(document: &Value) -> &str {
     document["metadata"]["uid"].as_str().unwrap_or_default()
 }
 
-pub(crate) fn is_going(document: &Value) -> bool {
+pub(crate) fn is_terminating(document: &Value) -> bool {
     document["metadata"]["deletionTimestamp"].is_string()
 }
 
 /// The last state of an object that an operator's watch had delivered.
-fn seen(api: &Api, id: &Id, view: &View) -> Option<Arc<Value>> {
+fn last_seen(api: &Api, id: &Id, view: &View) -> Option<Arc<Value>> {
     let until = view.position(id.resource);
     let log = &api.changes(id.resource);
     log[..until.min(log.len())].iter().rev().find(|c| c.id == *id).and_then(|c| c.after.clone())

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::rules::maximum;
-use super::{controller, is_going, uid};
+use super::{controller, is_terminating, uid};
 use crate::sim::api::{Api, Id, Resource};
 use crate::sim::nodes::is_ready;
 
@@ -13,21 +13,21 @@ const SLACK: SignedDuration = SignedDuration::from_secs(3);
 
 /// Returns the first violation of an invariant.
 pub(crate) fn at_rest(api: &Api) -> Result<(), String> {
-    for (id, document) in api.list(Resource::SANDBOX).filter(|(_, d)| !is_going(d)) {
+    for (id, document) in api.list(Resource::SANDBOX).filter(|(_, d)| !is_terminating(d)) {
         sandbox(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}\n{document:#}"))?;
     }
     for resource in [Resource::CLAIM, Resource::SEED_CLAIM] {
-        for (id, document) in api.list(resource).filter(|(_, d)| !is_going(d)) {
+        for (id, document) in api.list(resource).filter(|(_, d)| !is_terminating(d)) {
             claim(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}\n{document:#}"))?;
         }
     }
     for resource in [Resource::POOL, Resource::SEED_POOL] {
-        for (id, document) in api.list(resource).filter(|(_, d)| !is_going(d)) {
+        for (id, document) in api.list(resource).filter(|(_, d)| !is_terminating(d)) {
             pool(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}\n{document:#}"))?;
         }
     }
     for resource in [Resource::TEMPLATE, Resource::SEED_TEMPLATE] {
-        for (id, document) in api.list(resource).filter(|(_, d)| !is_going(d)) {
+        for (id, document) in api.list(resource).filter(|(_, d)| !is_terminating(d)) {
             template(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}"))?;
         }
     }
@@ -43,7 +43,7 @@ fn condition<'a>(document: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// The status and the reason of a condition.
-fn says<'a>(document: &'a Value, kind: &str) -> (&'a str, &'a str) {
+fn state<'a>(document: &'a Value, kind: &str) -> (&'a str, &'a str) {
     condition(document, kind)
         .map_or(("", ""), |c| (c["status"].as_str().unwrap_or_default(), c["reason"].as_str().unwrap_or_default()))
 }
@@ -69,40 +69,40 @@ fn sandbox(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     let pods = owned(api, document, Resource::POD);
     let service = api.get(&Id::new(Resource::SERVICE, &id.namespace, &id.name)).map(|s| &**s);
     let its_service = service.filter(|s| controller(s).is_some_and(|(.., u)| u == uid(document)));
-    let ready = says(document, "Ready");
+    let ready = state(document, "Ready");
     if spec["idleTimeout"] == "soon" {
-        return expect(ready == ("False", "ReconcilerError"), || format!("it cannot be read, and says {ready:?}"));
+        return expect(ready == ("False", "ReconcilerError"), || format!("it is invalid, and Ready is {ready:?}"));
     }
     if passed(api, &spec["shutdownTime"]) {
         expect(pods.is_empty(), || format!("expired, and has {} pods", pods.len()))?;
         expect(its_service.is_none(), || "expired, and has its Service".to_owned())?;
-        return expect(ready == ("False", "SandboxExpired"), || format!("expired, and says {ready:?}"));
+        return expect(ready == ("False", "SandboxExpired"), || format!("expired, and Ready is {ready:?}"));
     }
     let running = match (spec["operatingMode"].as_str(), spec["replicas"].as_u64()) {
         (Some("Running"), Some(1)) => true,
         (Some("Suspended"), Some(0)) => false,
-        other => return Err(format!("its mode fields are not in step: {other:?}")),
+        other => return Err(format!("its mode fields do not agree: {other:?}")),
     };
     addresses(api, id, document, its_service, running)?;
     expect(document["status"]["conditions"].as_array().is_some_and(|c| !c.is_empty()), || {
         "it has no status".to_owned()
     })?;
-    let suspended = says(document, "Suspended");
+    let suspended = state(document, "Suspended");
     if !running {
         expect(pods.is_empty(), || "suspended, and has a pod".to_owned())?;
-        expect(ready == ("False", "SandboxSuspended"), || format!("suspended, and says {ready:?}"))?;
-        return expect(suspended == ("True", "PodTerminated"), || format!("suspended, and says {suspended:?}"));
+        expect(ready == ("False", "SandboxSuspended"), || format!("suspended, and Ready is {ready:?}"))?;
+        return expect(suspended == ("True", "PodTerminated"), || format!("suspended, and Suspended is {suspended:?}"));
     }
-    expect(suspended == ("False", "NotSuspended"), || format!("running, and says {suspended:?}"))?;
+    expect(suspended == ("False", "NotSuspended"), || format!("running, and Suspended is {suspended:?}"))?;
     let [(_, pod)] = pods.as_slice() else { return Err(format!("running, and has {} pods", pods.len())) };
     if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
-        return expect(says(document, "Finished").0 == "True", || "its pod ended, and it is not Finished".to_owned());
+        return expect(state(document, "Finished").0 == "True", || "its pod ended, and it is not Finished".to_owned());
     }
     expect(is_ready(pod), || "its pod does not get Ready".to_owned())?;
-    expect(ready == ("True", "DependenciesReady"), || format!("its pod is Ready, and it says {ready:?}"))?;
+    expect(ready == ("True", "DependenciesReady"), || format!("its pod is Ready, and Ready is {ready:?}"))?;
     let ips: Vec<&Value> = pod["status"]["podIPs"].as_array().into_iter().flatten().map(|ip| &ip["ip"]).collect();
-    let told: Vec<&Value> = status["podIPs"].as_array().into_iter().flatten().collect();
-    expect(ips == told, || format!("its pod has {ips:?}"))?;
+    let reported: Vec<&Value> = status["podIPs"].as_array().into_iter().flatten().collect();
+    expect(ips == reported, || format!("its pod has {ips:?}"))?;
     let labels = &pod["metadata"]["labels"];
     let claim = controller(document).filter(|(kind, ..)| *kind == "SandboxClaim").map(|(.., uid)| uid);
     expect(labels["agents.x-k8s.io/claim-uid"].as_str() == claim, || format!("its pod's labels are {labels}"))?;
@@ -116,11 +116,10 @@ fn addresses(api: &Api, id: &Id, document: &Value, service: Option<&Value>, runn
     let headless = spec.get("template").is_some() || spec["service"] == true;
     if on_demand || headless {
         let Some(service) = service else { return Err("it has no Service".to_owned()) };
+        // The stable address of an on-demand Sandbox needs a cluster IP. Every other Service is headless.
         let is_headless = service["spec"]["clusterIP"] == "None";
-        return expect(is_headless != on_demand || service["spec"]["clusterIP"].is_null() || on_demand, || {
-            format!("its Service is {service}")
-        })
-        .and_then(|()| if on_demand { slice(api, id, document, running) } else { Ok(()) });
+        expect(is_headless != on_demand, || format!("its Service is {service}"))?;
+        return if on_demand { slice(api, id, document, running) } else { Ok(()) };
     }
     expect(spec["service"] != false || service.is_none(), || "it has a Service that is not wanted".to_owned())
 }
@@ -129,7 +128,7 @@ fn slice(api: &Api, id: &Id, document: &Value, running: bool) -> Result<(), Stri
     let Some(resource) = Resource::named("discovery.k8s.io/v1", "EndpointSlice") else { return Ok(()) };
     let slice = api.get(&Id::new(resource, &id.namespace, &id.name));
     let leads_to = slice.and_then(|s| s.pointer("/endpoints/0/addresses/0").cloned()).unwrap_or_default();
-    let ready = says(document, "Ready").0 == "True";
+    let ready = state(document, "Ready").0 == "True";
     let wanted = if running && ready { document["status"]["podIPs"][0].clone() } else { Value::Null };
     expect(leads_to == wanted, || format!("its slice leads to {leads_to}, not {wanted}"))
 }
@@ -151,12 +150,12 @@ fn rested(api: &Api, document: &Value, pod: &Value) -> Result<(), String> {
     ];
     let active = signs.into_iter().flatten().max().unwrap_or(api.now);
     let timeout = SignedDuration::from_mins(5);
-    expect(api.now <= active + timeout + SLACK, || format!("idle since {active}, and awake at {}", api.now))
+    expect(api.now <= active + timeout + SLACK, || format!("idle since {active}, and running at {}", api.now))
 }
 
 fn claim(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     let spec = &document["spec"];
-    let ready = says(document, "Ready");
+    let ready = state(document, "Ready");
     let owned = owned(api, document, Resource::SANDBOX);
     let finished = condition(document, "Finished").filter(|c| c["status"] == "True");
     let ttl = spec["lifecycle"]["ttlSecondsAfterFinished"].as_i64().map(SignedDuration::from_secs);
@@ -164,21 +163,21 @@ fn claim(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     if passed(api, &spec["lifecycle"]["shutdownTime"]) || ended.is_some_and(|at| at <= api.now) {
         expect(spec["lifecycle"]["shutdownPolicy"] == "Retain", || "ended, and is still there".to_owned())?;
         expect(owned.is_empty(), || format!("ended, and has {owned:?}"))?;
-        return expect(ready == ("False", "ClaimExpired"), || format!("ended, and says {ready:?}"));
+        return expect(ready == ("False", "ClaimExpired"), || format!("ended, and Ready is {ready:?}"));
     }
     if let Some(name) = document["status"]["sandbox"]["name"].as_str() {
         let Some((_, sandbox)) = owned.iter().find(|(id, _)| &*id.name == name) else {
             expect(owned.is_empty(), || format!("its Sandbox is gone, and it has {owned:?}"))?;
             return expect(ready == ("False", "SandboxMissing"), || {
-                format!("its Sandbox is gone, and it says {ready:?}")
+                format!("its Sandbox is gone, and Ready is {ready:?}")
             });
         };
         expect(owned.len() == 1, || format!("it has {} Sandboxes", owned.len()))?;
-        let theirs = says(sandbox, "Ready");
-        expect(ready == theirs, || format!("its Sandbox says {theirs:?}"))?;
+        let theirs = state(sandbox, "Ready");
+        expect(ready == theirs, || format!("the Ready condition of its Sandbox is {theirs:?}"))?;
         let ips = &sandbox["status"]["podIPs"];
-        let told = &document["status"]["sandbox"]["podIPs"];
-        return expect(ips == told, || format!("its Sandbox has {ips}"));
+        let reported = &document["status"]["sandbox"]["podIPs"];
+        return expect(ips == reported, || format!("its Sandbox has {ips}"));
     }
     expect(owned.is_empty(), || "it has a Sandbox that its status does not name".to_owned())?;
     let same_name = api.get(&Id::new(Resource::SANDBOX, &id.namespace, &id.name)).is_some();
@@ -187,7 +186,7 @@ fn claim(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
         None if same_name => "AdoptionConflict",
         None => return Err("it never got a Sandbox".to_owned()),
     };
-    expect(ready == ("False", wanted), || format!("it should say {wanted}, and says {ready:?}"))
+    expect(ready == ("False", wanted), || format!("Ready should have the reason {wanted}, and is {ready:?}"))
 }
 
 /// The reason for which a claim cannot have a Sandbox, if there is one.
@@ -219,7 +218,7 @@ fn problem(api: &Api, id: &Id, spec: &Value) -> Option<&'static str> {
 fn pool(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     let spec = &document["spec"];
     let members: Vec<&Value> =
-        owned(api, document, Resource::SANDBOX).into_iter().map(|(_, d)| d).filter(|d| !is_going(d)).collect();
+        owned(api, document, Resource::SANDBOX).into_iter().map(|(_, d)| d).filter(|d| !is_terminating(d)).collect();
     let (most, least) = (maximum(spec), spec["minReady"].as_u64());
     let fixed = spec["minReady"].is_null() && spec["maxReady"].is_null();
     let least = if fixed { most } else { least.and_then(|n| usize::try_from(n).ok()).unwrap_or(0) };
@@ -231,18 +230,22 @@ fn pool(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     };
     let name = spec[reference]["name"].as_str().unwrap_or_default();
     let Some(template) = api.get(&Id::new(templates, &id.namespace, name)) else {
-        let says = says(document, "Ready");
-        return expect(says == ("False", "TemplateNotFound"), || format!("it has no template, and says {says:?}"));
+        let ready = state(document, "Ready");
+        return expect(ready == ("False", "TemplateNotFound"), || {
+            format!("it has no template, and Ready is {ready:?}")
+        });
     };
     // There was no claim for minutes, so the size policy wants the minimum.
     expect(members.len() == least, || format!("it has {} Sandboxes, not {least}", members.len()))?;
-    let ready = members.iter().filter(|m| says(m, "Ready").0 == "True").count();
+    let ready = members.iter().filter(|m| state(m, "Ready").0 == "True").count();
     expect(ready == members.len(), || format!("only {ready} of {} are Ready", members.len()))?;
     let status = &document["status"];
     // A count of zero may be omitted.
-    let told = (status["replicas"].as_u64().unwrap_or(0), status["readyReplicas"].as_u64().unwrap_or(0));
+    let reported = (status["replicas"].as_u64().unwrap_or(0), status["readyReplicas"].as_u64().unwrap_or(0));
     let wanted = members.len() as u64;
-    expect(told == (wanted, wanted), || format!("it has {}, and says {told:?}", members.len()))?;
+    expect(reported == (wanted, wanted), || {
+        format!("it has {} Sandboxes, and its status reports {reported:?}", members.len())
+    })?;
     let image = |pod: &Value| pod["spec"]["containers"][0]["image"].clone();
     let fresh = members.iter().all(|m| image(&m["spec"]["podTemplate"]) == image(&template["spec"][field]));
     let recreate = spec["updateStrategy"]["type"] == "Recreate";

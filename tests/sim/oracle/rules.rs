@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Actor, Oracle, controller, is_going, seen, uid};
+use super::{Actor, Oracle, controller, is_terminating, last_seen, uid};
 use crate::sim::api::{Api, Change, Id, Resource};
 use crate::sim::operator::View;
 
@@ -13,9 +13,9 @@ impl Oracle {
     pub(super) fn may_be_written(&self, change: &Change, actor: &Actor) -> Result<(), String> {
         let Actor::Operator { reason, .. } = actor else { return Ok(()) };
         let id = &change.id;
-        let goes = change.after.as_ref().is_none_or(|a| is_going(a));
+        let deleted = change.after.as_ref().is_none_or(|a| is_terminating(a));
         match (&change.before, id.resource.kind()) {
-            (Some(_), "PersistentVolumeClaim") if goes => Err(format!("{id:?} was deleted: {reason}")),
+            (Some(_), "PersistentVolumeClaim") if deleted => Err(format!("{id:?} was deleted: {reason}")),
             (_, "Node" | "Namespace" | "RuntimeClass" | "StorageClass") => Err(format!("{id:?} was written: {reason}")),
             (Some(before), "Pod" | "Service" | "EndpointSlice" | "NetworkPolicy") => {
                 let adoptable = before["metadata"]["labels"]["agents.x-k8s.io/adoptable"] == "true";
@@ -29,8 +29,9 @@ impl Oracle {
     }
 
     pub(super) fn one_live_pod(&mut self, change: &Change, actor: &Actor) -> Result<(), String> {
-        let live =
-            |pod: &Value| !is_going(pod) && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+        let live = |pod: &Value| {
+            !is_terminating(pod) && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+        };
         let Some((sandbox, _)) = track(&mut self.pods, change, "Sandbox", live) else { return Ok(()) };
         let pods = &self.pods[&sandbox];
         if pods.len() > 1 && matches!(actor, Actor::Operator { .. }) {
@@ -68,7 +69,7 @@ impl Oracle {
                 }
             }
         }
-        if let Some((claim, _)) = track(&mut self.owned, change, "SandboxClaim", |s| !is_going(s))
+        if let Some((claim, _)) = track(&mut self.owned, change, "SandboxClaim", |s| !is_terminating(s))
             && self.faultless
             && self.owned[&claim].len() > 1
         {
@@ -81,8 +82,8 @@ impl Oracle {
     /// A Sandbox of a claim is deleted only when the claim ends, or when the claim's status names another Sandbox.
     pub(super) fn deletion(&self, change: &Change, actor: &Actor, api: &Api) -> Result<(), String> {
         let (Actor::Operator { reason, .. }, Some(before)) = (actor, &change.before) else { return Ok(()) };
-        let goes = change.after.as_ref().is_none_or(|a| is_going(a)) && !is_going(before);
-        let Some(("SandboxClaim", _, claim)) = controller(before).filter(|_| goes) else { return Ok(()) };
+        let deleted = change.after.as_ref().is_none_or(|a| is_terminating(a)) && !is_terminating(before);
+        let Some(("SandboxClaim", _, claim)) = controller(before).filter(|_| deleted) else { return Ok(()) };
         let id = &change.id;
         match *reason {
             "Expired" | "TtlPassed" | "IdleDeleted" => Ok(()),
@@ -99,7 +100,7 @@ impl Oracle {
 
     /// A pool never exceeds the maximum that its operator could know.
     pub(super) fn members(&mut self, change: &Change, actor: &Actor, api: &Api) -> Result<(), String> {
-        let Some((pool, added)) = track(&mut self.members, change, "SandboxWarmPool", |s| !is_going(s)) else {
+        let Some((pool, added)) = track(&mut self.members, change, "SandboxWarmPool", |s| !is_terminating(s)) else {
             return Ok(());
         };
         let Actor::Operator { view, .. } = actor else { return Ok(()) };
@@ -162,7 +163,7 @@ fn most_known(api: &Api, pool: &str, view: &View) -> Option<usize> {
     let log = api.changes(id.resource);
     let later = log.get(view.position(id.resource)..).unwrap_or_default();
     let states = later.iter().filter(|c| c.id == id).filter_map(|c| c.after.clone());
-    states.chain(seen(api, &id, view)).map(|p| maximum(&p["spec"])).max()
+    states.chain(last_seen(api, &id, view)).map(|p| maximum(&p["spec"])).max()
 }
 
 /// The maximum that a pool's spec allows.
@@ -180,15 +181,15 @@ pub(super) fn maximum(spec: &Value) -> usize {
 fn may_be_taken(change: &Change, view: &View, api: &Api) -> Result<(), String> {
     let Some(before) = &change.before else { return Ok(()) };
     let id = &change.id;
-    let pod = seen(api, &Id::new(Resource::POD, &id.namespace, &id.name), view);
+    let pod = last_seen(api, &Id::new(Resource::POD, &id.namespace, &id.name), view);
     let Some(pod) = pod.filter(|p| crate::sim::nodes::is_ready(p)) else {
         return Err(format!("{id:?} was taken without a Ready pod"));
     };
-    if is_going(&pod) {
+    if is_terminating(&pod) {
         return Err(format!("{id:?} was taken while its pod was terminating"));
     }
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-    if let Some(node) = seen(api, &Id::new(Resource::NODE, "", node), view)
+    if let Some(node) = last_seen(api, &Id::new(Resource::NODE, "", node), view)
         && (node["spec"]["unschedulable"] == true
             || node.pointer("/status/conditions/0/status") != Some(&"True".into()))
     {
@@ -202,7 +203,7 @@ fn may_be_taken(change: &Change, view: &View, api: &Api) -> Result<(), String> {
     let seed = before["metadata"]["ownerReferences"][0]["apiVersion"] == "agents.x-k8s.io/v1alpha1";
     let (resource, field) =
         if seed { (Resource::SEED_TEMPLATE, "template") } else { (Resource::TEMPLATE, "podTemplate") };
-    let Some(template) = seen(api, &Id::new(resource, &id.namespace, template), view) else {
+    let Some(template) = last_seen(api, &Id::new(resource, &id.namespace, template), view) else {
         return Err(format!("{id:?} was taken without its template"));
     };
     let image = |pod: &Value| pod["spec"]["containers"][0]["image"].clone();

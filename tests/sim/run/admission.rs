@@ -41,7 +41,7 @@ pub(crate) struct Admission {
     /// Admitted claims, and the time at which each is stored.
     under_way: Vec<(Value, Timestamp)>,
     /// The reservations of the leader.
-    promises: BTreeMap<Key, Promise>,
+    reservations: BTreeMap<Key, Reservation>,
     /// The UIDs of claims whose plan was a cold start before. A cold start in progress is completed.
     cold: BTreeSet<String>,
     /// The number of reservations. A run without any proves nothing about them.
@@ -50,7 +50,7 @@ pub(crate) struct Admission {
     pub(crate) kept: u64,
 }
 
-struct Promise {
+struct Reservation {
     stamp: String,
     until: Timestamp,
 }
@@ -58,7 +58,7 @@ struct Promise {
 impl Admission {
     /// Another process became the leader, or the clock changed, so the operator has no reservations any more.
     pub(super) fn forget(&mut self) {
-        self.promises.clear();
+        self.reservations.clear();
     }
 
     /// The clock jumps. The delays of the admitted claims do not change.
@@ -69,8 +69,8 @@ impl Admission {
         }
     }
 
-    fn holding(&self, sandbox: &Key, now: Timestamp) -> Option<&Promise> {
-        self.promises.get(sandbox).filter(|promise| promise.until > now)
+    fn holding(&self, sandbox: &Key, now: Timestamp) -> Option<&Reservation> {
+        self.reservations.get(sandbox).filter(|reservation| reservation.until > now)
     }
 }
 
@@ -154,34 +154,37 @@ impl Simulation {
         if !verdict.reservation_kept {
             if leading && !dry_run {
                 // A reservation from an earlier call for this claim is released too.
-                self.admission.promises.retain(|_, promise| promise.stamp != stamp);
+                self.admission.reservations.retain(|_, reservation| reservation.stamp != stamp);
             }
             if verdict.allowed() && metadata["annotations"].get(HINT).is_some() {
-                return Err(format!("a hint stays that the operator did not give: {metadata}"));
+                return Err(format!("a hint remains that the operator did not write: {metadata}"));
             }
             return Ok(verdict.allowed().then_some(admitted));
         }
         let name = metadata["annotations"][HINT].as_str().unwrap_or_default();
         let sandbox = Key::new(Kind::Sandbox, review.namespace.as_str(), name);
         if !leading || dry_run {
-            return Err(format!("{sandbox} was promised by who does not act, or in a dry run: {metadata}"));
+            return Err(format!("{sandbox} was reserved by a replica that does not lead, or in a dry run: {metadata}"));
         }
         match self.admission.holding(&sandbox, now) {
             // The second call for the same write.
-            Some(promise) if promise.stamp == stamp => {}
-            Some(promise) => {
-                return Err(format!("{sandbox} was promised twice, to {} until {}", promise.stamp, promise.until));
+            Some(reservation) if reservation.stamp == stamp => {}
+            Some(reservation) => {
+                return Err(format!(
+                    "{sandbox} is reserved twice, for {} until {}",
+                    reservation.stamp, reservation.until
+                ));
             }
             None => {
                 self.admission.made += 1;
-                self.admission.promises.insert(sandbox, Promise { stamp, until: now + KEPT });
+                self.admission.reservations.insert(sandbox, Reservation { stamp, until: now + KEPT });
             }
         }
         Ok(Some(admitted))
     }
 
     /// Checks the plan that a reconcile of the leader has just made, before any of its requests is sent.
-    pub(super) fn promises_are_kept(&mut self, key: &Key) -> Result<(), String> {
+    pub(super) fn reservations_are_kept(&mut self, key: &Key) -> Result<(), String> {
         if !matches!(key.kind, Kind::Claim | Kind::SeedClaim) {
             return Ok(());
         }
@@ -189,14 +192,17 @@ impl Simulation {
         let Some(claim) = operator.world.get(key).cloned() else { return Ok(()) };
         let annotation = |name| claim.meta.annotations.get(name).map(String::as_str);
         let hinted = annotation(HINT).map(|name| Key::new(Kind::Sandbox, key.namespace.clone(), name));
-        let own = |promise: &&Promise| annotation(STAMP) == Some(promise.stamp.as_str());
+        let own = |reservation: &&Reservation| annotation(STAMP) == Some(reservation.stamp.as_str());
         if let Some(sandbox) = operator.planned_take(key)
-            && let Some(promise) = self.admission.holding(&sandbox, now)
+            && let Some(reservation) = self.admission.holding(&sandbox, now)
         {
             // A claim whose hint names the Sandbox had it reserved before. It may try, because the Sandbox may already
             // belong to it.
             if hinted.as_ref() != Some(&sandbox) {
-                return Err(format!("{key} would take {sandbox}, which is kept until {} for another", promise.until));
+                return Err(format!(
+                    "{key} would take {sandbox}, which is reserved until {} for another claim",
+                    reservation.until
+                ));
             }
         }
         let first = operator.plans_cold_start(key) && self.admission.cold.insert(claim.meta.uid.to_string());
@@ -206,16 +212,16 @@ impl Simulation {
         let (Some(_), Some(stored)) = (self.admission.holding(&sandbox, now).filter(own), same) else { return Ok(()) };
         // Finds the Sandbox that the same claim would get now if this reservation did not exist.
         operator.world.release(&key.namespace, &sandbox.name);
-        self.admission.promises.remove(&sandbox);
+        self.admission.reservations.remove(&sandbox);
         let Some(other) = reserve(&mut operator.world, &review(stored, false, now)?) else { return Ok(()) };
-        Err(format!("{key} was promised {sandbox} and would start cold, though {other} is there"))
+        Err(format!("{sandbox} is reserved for {key}, which would start cold although {other} is available"))
     }
 
     /// Ends a reservation when its Sandbox is taken or deleted.
-    pub(super) fn promises_end(&mut self) {
-        for flight in self.operators[0].flights.iter().filter(|flight| flight.ends_promise()) {
-            if let Some(promise) = self.admission.promises.remove(&flight.op.key) {
-                let taken = flight.op.reason == Reason::Claimed && promise.until > self.api.now;
+    pub(super) fn reservations_end(&mut self) {
+        for flight in self.operators[0].flights.iter().filter(|flight| flight.ends_reservation()) {
+            if let Some(reservation) = self.admission.reservations.remove(&flight.op.key) {
+                let taken = flight.op.reason == Reason::Claimed && reservation.until > self.api.now;
                 self.admission.kept += u64::from(taken);
             }
         }
@@ -223,22 +229,22 @@ impl Simulation {
 
     /// At rest, no reservation is left, and no Sandbox is missing from those that can be reserved.
     pub(super) fn everything_is_free(&mut self) -> Result<(), String> {
-        let mut begun = self.process();
-        while let Some(kind) = begun.watchable(&self.api).first().copied() {
-            begun.watch_step(kind, &self.api);
+        let mut restarted = self.process();
+        while let Some(kind) = restarted.watchable(&self.api).first().copied() {
+            restarted.watch_step(kind, &self.api);
         }
-        let can = promisable(&mut self.operators[0], &self.api)?;
-        let could = promisable(&mut begun, &self.api)?;
-        if can == could {
+        let possible = reservable(&mut self.operators[0], &self.api)?;
+        let expected = reservable(&mut restarted, &self.api)?;
+        if possible == expected {
             return Ok(());
         }
-        Err(format!("at rest it can promise {can:?}, and one that has just begun {could:?}"))
+        Err(format!("at rest, it can reserve {possible:?}, and a process that has just started {expected:?}"))
     }
 }
 
 /// All Sandboxes that an operator can reserve now, in its order of preference. They are all released again.
-fn promisable(operator: &mut Operator, api: &Api) -> Result<Vec<(String, String)>, String> {
-    let mut promised = Vec::new();
+fn reservable(operator: &mut Operator, api: &Api) -> Result<Vec<(String, String)>, String> {
+    let mut reserved = Vec::new();
     for (pools, kind) in [(Resource::POOL, Kind::Claim), (Resource::SEED_POOL, Kind::SeedClaim)] {
         for (id, _) in api.list(pools) {
             let claim = json!({
@@ -248,17 +254,17 @@ fn promisable(operator: &mut Operator, api: &Api) -> Result<Vec<(String, String)
             });
             let review = review(&claim, false, api.now)?;
             while let Some(sandbox) = reserve(&mut operator.world, &review) {
-                promised.push((id.namespace.to_string(), sandbox.to_string()));
-                if promised.len() > MANY {
-                    return Err(format!("one Sandbox is promised again and again: {sandbox}"));
+                reserved.push((id.namespace.to_string(), sandbox.to_string()));
+                if reserved.len() > MANY {
+                    return Err(format!("one Sandbox is reserved repeatedly: {sandbox}"));
                 }
             }
         }
     }
-    for (namespace, sandbox) in &promised {
+    for (namespace, sandbox) in &reserved {
         operator.world.release(namespace, sandbox);
     }
-    Ok(promised)
+    Ok(reserved)
 }
 
 /// The API server's admission review for the creation of a claim.

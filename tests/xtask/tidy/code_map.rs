@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_named_and_what_is_not_there_are_found() {
+    fn unnamed_and_missing_modules_are_found() {
         let files = [
             "src/a/lib.rs",
             "src/a/one.rs",

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_to_what_is_not_there_are_found() {
+    fn links_to_missing_targets_are_found() {
         let tree: Tree = [
             ("README.md", "[a](docs/a.md) [b](docs/b.md) [c](docs/a.md#two-words) [d](docs/a.md#none) [e](https://x/y) [f](#here)"),
             ("docs/a.md", "# Two `words`!\n## Two words\n[up](../README.md) [again](#two-words-1) [code](../src)\n\n```\n[no](none.md)\n```"),

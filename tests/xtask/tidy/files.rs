@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_file_and_a_silent_one_are_found() {
+    fn long_files_and_files_without_purpose_are_found() {
         let long = "//! Long.\n".repeat(LONGEST + 1);
         let tree: Tree =
             [("a.rs", "//! Good."), ("b.rs", "use std::fmt;"), ("c.rs", &long), ("d.md", &long)].into_iter().collect();

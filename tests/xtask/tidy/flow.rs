@@ -151,12 +151,12 @@ fn reconciler(items: &[&syn::Item]) -> Result<Vec<String>> {
     let methods = methods(items, "Reconciler");
     let reconcile = methods.get("reconcile").context("Reconciler has no fn reconcile")?;
     // The methods that `reconcile` awaits, and in turn the methods that those await.
-    let (mut pending, mut seen) = (vec![("reconcile", *reconcile)], BTreeSet::from(["reconcile"]));
+    let (mut pending, mut visited) = (vec![("reconcile", *reconcile)], BTreeSet::from(["reconcile"]));
     while let Some((name, method)) = pending.pop() {
         for awaited in awaits(&method.block) {
             let own = awaited.strip_prefix("self.").and_then(|m| methods.get_key_value(m));
             match own {
-                Some((callee, method)) if seen.insert(callee) => pending.push((callee, method)),
+                Some((callee, method)) if visited.insert(callee) => pending.push((callee, method)),
                 Some(_) => {}
                 None if ["self.writer.execute", "spawn_blocking"].contains(&awaited.as_str()) => {}
                 None => faults.push(format!("Reconciler::{name} awaits {awaited}")),

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_harmless_may_be_named() {
+    fn harmless_paths_may_be_named() {
         assert!(may_name("std::fmt") && may_name("std::fmt::Display") && may_name("std::sync::Arc::new"));
         assert!(
             !may_name("std::time")
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_in_what_clippy_forbids_is_found() {
+    fn missing_clippy_entry_is_found() {
         let faults =
             not_forbidden("disallowed-macros = [\"std::print\", \"std::new\"]", "allow-unwrap-in-tests = true")
                 .unwrap();

@@ -36,13 +36,13 @@ const RECONCILE: &str = "
     struct Reconciler { world: SharedWorld, plugin_client: PluginClient, writer: Writer }
     impl Reconciler {
         async fn reconcile(&self) {
-            let seen = Arc::new(self.world.see(key, now));
-            let answers = self.ask(&seen).await;
-            let plan = decide(&seen, &answers);
+            let snapshot = Arc::new(self.world.snapshot(key, now));
+            let answers = self.ask(&snapshot).await;
+            let plan = decide(&snapshot, &answers);
             self.writer.execute(&plan).await;
         }
-        async fn ask(&self, seen: &Seen) {
-            let asked = tokio::task::spawn_blocking(move || plugin_client(seen));
+        async fn ask(&self, snapshot: &Snapshot) {
+            let asked = tokio::task::spawn_blocking(move || ask(snapshot));
             match asked.await { Ok(_) => {} Err(_) => {} }
         }
     }";
@@ -56,15 +56,15 @@ fn faults_with(old: &str, new: &str) -> Vec<String> {
 #[test]
 fn a_reconcile_that_waits_for_something_else_is_found() {
     assert_eq!(faults_with("", ""), Vec::<String>::new());
-    assert_eq!(faults_with("let plan", "get(&seen).await; let plan"), ["Reconciler::reconcile awaits get"]);
+    assert_eq!(faults_with("let plan", "get(&snapshot).await; let plan"), ["Reconciler::reconcile awaits get"]);
     assert_eq!(
         faults_with("match asked", "self.plugin_client.look().await; match asked"),
         ["Reconciler::ask awaits self.plugin_client.look"]
     );
     assert_eq!(faults_with("plugin_client: PluginClient", "client: kube::Client").len(), 1);
     assert_eq!(faults_with("plugin_client: PluginClient", "plugin_client: Arc<dyn Fn()>").len(), 2);
-    assert_eq!(faults_with("decide(&seen", "decide(&other").len(), 1);
-    assert_eq!(faults_with("self.world.see(key, now)", "remembered(key)").len(), 1);
+    assert_eq!(faults_with("decide(&snapshot", "decide(&other").len(), 1);
+    assert_eq!(faults_with("self.world.snapshot(key, now)", "remembered(key)").len(), 1);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_writer_that_reads_is_found() {
 }
 
 #[test]
-fn an_observation_by_somebody_else_is_found() {
+fn observation_outside_the_watch_is_found() {
     let good = "use paddock_core::Observed; struct SharedWorld(Observed); impl Watch { fn a(_: Observed) {} }";
     assert_eq!(observations(&project(good)).unwrap(), Vec::<String>::new());
     let bad = format!("{good} fn reply() {{ let _ = vec![paddock_core::Observed::Gone]; }}");

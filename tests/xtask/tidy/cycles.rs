@@ -17,10 +17,10 @@ use crate::rust::{Name, Program, Target, names_in};
 type Imports<'a> = BTreeMap<(&'a str, &'a str), BTreeSet<String>>;
 
 pub(super) fn check(project: &Project) -> Result<Vec<String>> {
-    Ok(circles(&project.program))
+    Ok(cycles(&project.program))
 }
 
-fn circles(program: &Program) -> Vec<String> {
+fn cycles(program: &Program) -> Vec<String> {
     let imports = imports(program);
     let graph = DiGraphMap::<&str, ()>::from_edges(imports.keys().copied());
     let components = tarjan_scc(&graph).into_iter().filter(|component: &Vec<&str>| component.len() > 1);
@@ -61,18 +61,18 @@ fn imports(program: &Program) -> Imports<'_> {
 fn shortest(imports: &Imports<'_>, component: &[&str]) -> Option<String> {
     let mut members = component.to_vec();
     members.sort_unstable();
-    let path = members.iter().filter_map(|start| way_round(imports, component, start)).min_by_key(Vec::len)?;
+    let path = members.iter().filter_map(|start| path_back(imports, component, start)).min_by_key(Vec::len)?;
     let mut text = path[0].to_owned();
     for step in path.windows(2) {
         let names: Vec<&str> = imports[&(step[0], step[1])].iter().map(String::as_str).collect();
         text += &format!("\n  imports {} of {}", names.join(", "), step[1]);
     }
-    Some(format!("a circle of {} files, the shortest way round:\n{text}", component.len()))
+    Some(format!("a cycle of {} files; the shortest path:\n{text}", component.len()))
 }
 
 /// The shortest path from a file back to itself.
-fn way_round<'a>(imports: &Imports<'a>, component: &[&'a str], start: &'a str) -> Option<Vec<&'a str>> {
-    let (mut paths, mut seen) = (VecDeque::from([vec![start]]), BTreeSet::new());
+fn path_back<'a>(imports: &Imports<'a>, component: &[&'a str], start: &'a str) -> Option<Vec<&'a str>> {
+    let (mut paths, mut visited) = (VecDeque::from([vec![start]]), BTreeSet::new());
     while let Some(path) = paths.pop_front() {
         let last = *path.last()?;
         let next = imports.keys().filter(|(from, to)| *from == last && component.contains(to));
@@ -81,7 +81,7 @@ fn way_round<'a>(imports: &Imports<'a>, component: &[&'a str], start: &'a str) -
             if *to == start {
                 return Some(longer);
             }
-            if seen.insert(*to) {
+            if visited.insert(*to) {
                 paths.push_back(longer);
             }
         }
@@ -95,7 +95,7 @@ mod tests {
     use crate::packages::Package;
     use crate::tree::Tree;
 
-    fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
+    fn cycles_of(files: &[(&str, &str)]) -> Vec<String> {
         let tree: Tree = files.iter().copied().collect();
         let package = Package {
             name: "a".into(),
@@ -103,12 +103,12 @@ mod tests {
             roots: vec!["src/a/lib.rs".into()],
             ..Package::default()
         };
-        circles(&Program::read(&tree, &[package]).unwrap())
+        cycles(&Program::read(&tree, &[package]).unwrap())
     }
 
     #[test]
-    fn two_files_that_import_each_other_are_a_circle() {
-        let found = circles_of(&[
+    fn two_files_that_import_each_other_are_a_cycle() {
+        let found = cycles_of(&[
             ("src/a/lib.rs", "mod one; mod two;"),
             ("src/a/one.rs", "use crate::two::Two; pub struct One(Two);"),
             ("src/a/two.rs", "pub struct Two; fn f() -> crate::one::One { todo!() }"),
@@ -121,8 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_through_reexports_and_module_imports_is_found() {
-        let found = circles_of(&[
+    fn cycle_through_reexports_and_module_imports_is_found() {
+        let found = cycles_of(&[
             ("src/a/lib.rs", "mod one; mod two; pub use two::Two;"),
             ("src/a/one.rs", "use crate::Two; pub fn one() {} pub struct S(Two);"),
             ("src/a/two/mod.rs", "mod inner; pub use inner::*;"),
@@ -133,15 +133,15 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_uses_what_its_parent_defines_and_is_used_by_it_closes_a_circle() {
+    fn parent_and_child_that_use_each_other_are_a_cycle() {
         let (parent, child) =
             ("mod child; pub struct P; fn f() { child::run(); }", "use super::*; pub fn run() { let _ = P; }");
-        assert_eq!(circles_of(&[("src/a/lib.rs", parent), ("src/a/child.rs", child)]).len(), 1);
+        assert_eq!(cycles_of(&[("src/a/lib.rs", parent), ("src/a/child.rs", child)]).len(), 1);
     }
 
     #[test]
     fn a_method_apart_from_its_type_is_an_import() {
-        let found = circles_of(&[
+        let found = cycles_of(&[
             ("src/a/lib.rs", "mod object; mod world; mod pod;"),
             ("src/a/object.rs", "pub struct Meta;"),
             (
@@ -155,8 +155,8 @@ mod tests {
     }
 
     #[test]
-    fn declarations_reexports_tests_and_one_direction_are_none() {
-        let found = circles_of(&[
+    fn declarations_reexports_and_tests_are_no_cycle() {
+        let found = cycles_of(&[
             ("src/a/lib.rs", "mod one; mod two; pub use one::One; pub struct Root;"),
             ("src/a/one.rs", "use super::Root; use crate::two::Two; pub struct One(Root, Two);"),
             ("src/a/two.rs", "pub struct Two; #[cfg(test)] mod tests { use crate::One; }"),
