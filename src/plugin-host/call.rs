@@ -1,11 +1,12 @@
 //! One call: a new store with its limits, and the translation of a wasmtime error into a failure.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use paddock_core::question::limits::MAX_MESSAGE_CHARS;
 use paddock_core::question::{Failure, FailureKind};
 use paddock_core::text::truncate;
-use wasmtime::{Error, ResourceLimiter, Result, Store, StoreLimits, StoreLimitsBuilder, Trap};
+use wasmtime::{Error, ResourceLimiter, Result, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline};
 
 use crate::config::{LIFTED_BYTES, LOG_CHARS, LOG_LINES, Limits};
 use crate::engine::MeteredEngine;
@@ -68,8 +69,13 @@ impl CallState {
     }
 }
 
-/// A store for one call. The engine interrupts the call after this number of ticks.
-pub(crate) fn store(engine: &MeteredEngine, plugin: &Arc<str>, limits: Limits, ticks: u64) -> Result<Store<CallState>> {
+/// A store for one call. The engine interrupts the call at the first tick after the deadline.
+pub(crate) fn store(
+    engine: &MeteredEngine,
+    plugin: &Arc<str>,
+    limits: Limits,
+    deadline: Instant,
+) -> Result<Store<CallState>> {
     let memory = Memory {
         limits: StoreLimitsBuilder::new().memory_size(limits.memory_bytes).build(),
         left: limits.memory_bytes,
@@ -79,7 +85,11 @@ pub(crate) fn store(engine: &MeteredEngine, plugin: &Arc<str>, limits: Limits, t
     let mut store = Store::new(&engine.engine, state);
     store.limiter(|state| &mut state.memory);
     store.set_fuel(limits.fuel)?;
-    store.set_epoch_deadline(ticks);
+    // The call looks at the time at each tick instead of counting ticks, because a busy machine delays the ticks.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        Ok(if Instant::now() < deadline { UpdateDeadline::Continue(1) } else { UpdateDeadline::Interrupt })
+    });
     store.set_hostcall_fuel(LIFTED_BYTES);
     Ok(store)
 }

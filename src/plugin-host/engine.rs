@@ -38,12 +38,6 @@ impl MeteredEngine {
     pub(crate) fn tick(&self) -> Duration {
         self.tick
     }
-
-    /// The number of ticks that covers this time. One tick is added, because the current tick is partly over.
-    pub(crate) fn ticks(&self, time: Duration) -> u64 {
-        let ticks = time.as_micros().div_ceil(self.tick.as_micros().max(1));
-        u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)
-    }
 }
 
 fn pool(components: u32) -> PoolingAllocationConfig {

@@ -253,8 +253,7 @@ impl Host {
         run: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let limits = loaded.info.limits;
-        let ticks = self.engine.ticks(slot.deadline.saturating_duration_since(Instant::now()));
-        let mut store = call::store(&self.engine, &loaded.name, limits, ticks)
+        let mut store = call::store(&self.engine, &loaded.name, limits, slot.deadline)
             .map_err(|error| failure(FailureKind::Trap, &load::text(&error)))?;
         let result = loaded.linked.pre.instantiate(&mut store).and_then(|instance| run(&mut store, &instance));
         store.data().finish_log();
@@ -266,7 +265,7 @@ impl Host {
         let limits = loaded.info.limits;
         let _permit = self.concurrency.acquire(Instant::now() + TRIAL_WAIT).ok_or(LoadError::Busy)?;
         let start = |error: &wasmtime::Error| LoadError::Start(load::text(error));
-        let mut store = call::store(&self.engine, &loaded.name, limits, self.engine.ticks(limits.deadline))
+        let mut store = call::store(&self.engine, &loaded.name, limits, Instant::now() + limits.deadline)
             .map_err(|error| start(&error))?;
         let instance = match loaded.linked.pre.instantiate(&mut store) {
             Ok(instance) => instance,
