@@ -105,12 +105,13 @@ fn hook_that_a_plugin_does_not_export_is_missing() {
 fn question_waits_until_its_deadline_for_a_free_instance() {
     let quarantine = QuarantinePolicy { failures: 1, ..QuarantinePolicy::default() };
     let host = Host::new(HostConfig { concurrency: 1, quarantine, ..config() }).unwrap();
+    // A loop uses up the most fuel within 0.4 s on a fast machine, so the deadlines are much shorter.
     let limits = |milliseconds| {
         Some(Limits { fuel: Limits::MAX.fuel, deadline: Duration::from_millis(milliseconds), ..Limits::default() })
     };
     let component = paddock_guests::MISBEHAVE;
-    let slow = host.load(Source { name: "slow", component, limits: limits(400) }).unwrap();
-    let quick = host.load(Source { name: "quick", component, limits: limits(250) }).unwrap();
+    let slow = host.load(Source { name: "slow", component, limits: limits(200) }).unwrap();
+    let quick = host.load(Source { name: "quick", component, limits: limits(100) }).unwrap();
     let behave = ask(&quick.plugin, r#"{"mode":"behave"}"#, question(Hook::Idle));
     // Until the two calls meet; an hour later the plugin that spins has left its quarantine.
     let mut hours = (0..).map(|hour| now() + Duration::from_secs(3600 * hour));

@@ -25,12 +25,13 @@ fn components_of_one_name_are_loaded_side_by_side() {
 #[test]
 fn running_call_finishes_on_the_plugin_that_it_began_with() {
     let host = Host::new(HostConfig { concurrency: 1, ..config() }).unwrap();
+    // A loop uses up the most fuel within 0.4 s on a fast machine, so the deadlines are much shorter.
     let limits = |milliseconds| {
         Some(Limits { fuel: Limits::MAX.fuel, deadline: Duration::from_millis(milliseconds), ..Limits::default() })
     };
     let component = paddock_guests::MISBEHAVE;
-    let old = host.load(Source { name: "old", component, limits: limits(500) }).unwrap().plugin;
-    let probe = host.load(Source { name: "probe", component, limits: limits(250) }).unwrap().plugin;
+    let old = host.load(Source { name: "old", component, limits: limits(200) }).unwrap().plugin;
+    let probe = host.load(Source { name: "probe", component, limits: limits(100) }).unwrap().plugin;
     let probe = ask(&probe, r#"{"mode":"behave"}"#, question(Hook::Idle));
     std::thread::scope(|scope| {
         let calling = scope.spawn(|| host.ask(&ask(&old, r#"{"mode":"spin"}"#, question(Hook::Idle)), now()));
