@@ -43,14 +43,14 @@ fn documented_limits_are_those_of_the_code() {
     let (default, most) = (Limits::default(), Limits::MAX);
     let rows = [
         format!("| memory | {} | {} |", mebibytes(default.memory_bytes), mebibytes(most.memory_bytes)),
-        format!("| fuel, about one instruction each | {} | {} |", millions(default.fuel), millions(most.fuel)),
+        format!("| fuel (one unit is about one instruction) | {} | {} |", millions(default.fuel), millions(most.fuel)),
         format!("| wall-clock time | {} | {} |", time(default.deadline), time(most.deadline)),
         format!("| reason | {MAX_REASON_CHARS} characters |"),
         format!("| message of a denial | {MAX_MESSAGE_CHARS} characters |"),
-        format!("| warnings | {MAX_WARNINGS} of {MAX_WARNING_CHARS} characters |"),
+        format!("| warnings | {MAX_WARNINGS}, with {MAX_WARNING_CHARS} characters each |"),
         format!("| patch | {} |", kibibytes(MAX_PATCH_BYTES)),
         format!("| state | {} |", kibibytes(MAX_STATE_BYTES)),
-        format!("| log lines | {LOG_LINES} of {LOG_CHARS} characters |"),
+        format!("| log lines | {LOG_LINES}, with {LOG_CHARS} characters each |"),
     ];
     for row in rows {
         assert!(PAGE.lines().any(|line| line == row), "docs/plugins.md lacks the row\n{row}");
