@@ -3,13 +3,15 @@
 /// The maximum length of a title.
 const LONGEST: usize = 72;
 
-/// The faults of a message. Lines that begin with `#` are git's.
+/// The faults of a message. Lines that begin with `#` are git's, and so are all lines after the scissors of
+/// `git commit --verbose`.
 #[must_use]
 pub fn faults(message: &str) -> Vec<String> {
-    let mut lines = message.lines().filter(|line| !line.starts_with('#'));
+    let written = message.lines().take_while(|line| !(line.starts_with('#') && line.contains(" >8 ")));
+    let mut lines = written.filter(|line| !line.starts_with('#'));
     let title = lines.next().unwrap_or_default().trim_end();
-    // Git generates these titles.
-    if title.starts_with("Merge ") || title.starts_with("Revert \"") {
+    // Git generates these titles. A rebase melts the last two into the commits that they name.
+    if ["Merge ", "Revert \"", "fixup! ", "squash! "].iter().any(|start| title.starts_with(start)) {
         return Vec::new();
     }
     let mut faults = Vec::new();
@@ -68,6 +70,7 @@ mod tests {
             "docs: embed the reference\n# comment\n\nWhy.",
             "Merge branch 'main'\n",
             "Revert \"core: a thing\"\n",
+            "fixup! core: add a thing\n",
         ] {
             assert_eq!(faults(message), Vec::<String>::new(), "{message}");
         }
@@ -84,6 +87,7 @@ mod tests {
             ("core: add a thing.\n\nWhy.", "period"),
             ("core: add a thing\n", "body"),
             ("core: add a thing\n\n# only git's words\n", "body"),
+            ("core: add a thing\n\n# ---- >8 ----\ndiff --git a b\n", "body"),
             ("core: add a thing\nWhy.\n", "empty line"),
             ("core: the thing is added\n\nWhy.", "imperative"),
             ("core: adds a thing\n\nWhy.", "imperative"),

@@ -83,17 +83,24 @@ fn message(file: &Path) -> Result<bool> {
     Ok(faults.is_empty())
 }
 
-/// Checks the commits after the one that introduced the rules. Older commits are not checked.
+/// Checks the commits after the one in the first line of `commit-rules-since`, apart from those that the file excepts
+/// in other lines.
 fn commits() -> Result<bool> {
-    let since = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("commit-rules-since"))?;
-    let range = format!("{}..HEAD", since.trim());
+    let rules = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("commit-rules-since"))?;
+    let mut lines = rules.lines();
+    let since = lines.next().unwrap_or_default();
+    let excepted: Vec<&str> = lines.filter_map(|line| line.split(' ').next()).filter(|hash| hash.len() == 40).collect();
+    let ancestor = Command::new("git").args(["merge-base", "--is-ancestor", since, "HEAD"]).current_dir(root()).status();
+    ensure!(ancestor.context("git does not start")?.success(), "{since} of commit-rules-since is not an ancestor of HEAD");
+    let range = format!("{since}..HEAD");
     let mut log = Command::new("git");
-    let log = log.args(["log", "--no-merges", "-z", "--format=%h %B", &range]).current_dir(root()).output();
+    let log = log.args(["log", "--no-merges", "-z", "--format=%H %B", &range]).current_dir(root()).output();
     let log = log.context("git does not start")?;
     ensure!(log.status.success(), "git log {range}: {}", String::from_utf8_lossy(&log.stderr).trim());
     let log = String::from_utf8_lossy(&log.stdout).into_owned();
     let (mut count, mut passed) = (0, true);
-    for (hash, message) in log.split('\0').filter_map(|entry| entry.split_once(' ')) {
+    let entries = log.split('\0').filter_map(|entry| entry.split_once(' '));
+    for (hash, message) in entries.filter(|(hash, _)| !excepted.contains(hash)) {
         count += 1;
         for fault in commit_message::faults(message) {
             passed = false;

@@ -183,12 +183,12 @@ impl<'a> Visit<'a> for Types {
     }
 }
 
-/// The inherent methods of a type.
+/// The methods of a type, those of the traits that it implements among them.
 fn methods<'a>(items: &[&'a syn::Item], of: &str) -> BTreeMap<String, &'a syn::ImplItemFn> {
     let mut methods = BTreeMap::new();
     for item in items {
         let syn::Item::Impl(block) = item else { continue };
-        if block.trait_.is_some() || item_name(item) != of {
+        if item_name(item) != of {
             continue;
         }
         for member in &block.items {
