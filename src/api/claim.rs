@@ -21,13 +21,17 @@ use crate::common::{NameRef, PodMetadata, VolumeClaimTemplate};
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-seed-description" = "The desired sandbox of a claim. Exactly one of `templateRef` and `warmPoolRef` must be given."))]
 #[x_kube(
     validation = Rule::new("has(self.warmPoolRef) != has(self.sandboxTemplateRef)").message(
         "exactly one of warmPoolRef and sandboxTemplateRef must be given: a claim names a pool or a template"
     ),
     validation = Rule::new("!has(self.warmpool) || self.warmpool == '' || !has(self.warmPoolRef)")
         .message("warmpool must be absent where warmPoolRef names the pool")
-        .field_path(".warmpool")
+        .field_path(".warmpool"),
+    validation = Rule::new("has(self.templateRef) != has(self.warmPoolRef)").message(
+        "exactly one of templateRef and warmPoolRef must be given: a claim names a template or a pool"
+    )
 )]
 pub struct SandboxClaimSpec {
     /// The pool to take a sandbox from. If the pool has no warm sandbox, one is created from the pool's template.
@@ -35,49 +39,17 @@ pub struct SandboxClaimSpec {
     pub warm_pool_ref: Option<NameRef>,
     /// The template of the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-upstream-only" = "optional"))]
     pub sandbox_template_ref: Option<NameRef>,
+    /// The template of the sandbox. The sandbox may come from any pool of the template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-seed-only" = "optional"))]
+    pub template_ref: Option<NameRef>,
     /// The pools to take a sandbox from, together with sandboxTemplateRef. "default" means all pools of the template,
     /// and "none" means no pool. Any other value is the name of a pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-upstream-only" = "optional"))]
     pub warmpool: Option<String>,
-    /// The fields that both shapes have.
-    #[serde(flatten)]
-    pub options: ClaimOptions,
-}
-
-/// The desired sandbox of a claim. Exactly one of `templateRef` and `warmPoolRef` must be given.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[kube(
-    group = "agents.x-k8s.io",
-    version = "v1alpha1",
-    kind = "SandboxClaim",
-    root = "SeedSandboxClaim",
-    plural = "sandboxclaims",
-    namespaced,
-    status = "SandboxClaimStatus",
-    schema = "disabled",
-    derive = "PartialEq"
-)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.templateRef) != has(self.warmPoolRef)").message(
-    "exactly one of templateRef and warmPoolRef must be given: a claim names a template or a pool"
-))]
-pub struct SeedSandboxClaimSpec {
-    /// The template of the sandbox. The sandbox may come from any pool of the template.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template_ref: Option<NameRef>,
-    /// The pool to take a sandbox from. If the pool has no warm sandbox, one is created from the pool's template.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warm_pool_ref: Option<NameRef>,
-    /// The fields that both shapes have.
-    #[serde(flatten)]
-    pub options: ClaimOptions,
-}
-
-/// The fields of a claim that both shapes have.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ClaimOptions {
     /// The end of the claim, and its consequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<ClaimLifecycle>,

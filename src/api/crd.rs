@@ -10,21 +10,15 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceSubresourceStatus, CustomResourceSubresources, CustomResourceValidation,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
-use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-use crate::claim::{SandboxClaim, SandboxClaimSpec, SandboxClaimStatus, SeedSandboxClaim, SeedSandboxClaimSpec};
-use crate::kind::{ApiShape, ApiShapes, Kind};
+use crate::claim::{SandboxClaimSpec, SandboxClaimStatus};
+use crate::kind::{ApiShape, ApiShapes, Kind, OwnKind};
 use crate::names::group;
-use crate::pool::{
-    SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, SeedSandboxWarmPool, SeedSandboxWarmPoolSpec,
-};
-use crate::sandbox::{Sandbox, SandboxSpec, SandboxStatus};
-use crate::schema::{ListTypes, builtin_list_types, structural};
-use crate::template::{
-    SandboxTemplate, SandboxTemplateSpec, SandboxTemplateStatus, SeedSandboxTemplate, SeedSandboxTemplateSpec,
-};
+use crate::pool::{SandboxWarmPoolSpec, SandboxWarmPoolStatus};
+use crate::sandbox::{SandboxSpec, SandboxStatus};
+use crate::schema::{ListTypes, builtin_list_types, for_shape, structural};
+use crate::template::{SandboxTemplateSpec, SandboxTemplateStatus};
 
 /// All definitions, of both API shapes.
 #[must_use]
@@ -36,14 +30,10 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 #[must_use]
 pub fn selected(shapes: ApiShapes) -> Vec<CustomResourceDefinition> {
     let list_types = builtin_list_types();
-    let mut definitions = vec![sandbox(&list_types)];
-    if shapes.contains(ApiShape::Upstream) {
-        definitions.extend(of_upstream(&list_types));
-    }
-    if shapes.contains(ApiShape::Seed) {
-        definitions.extend(of_seed(&list_types));
-    }
-    definitions
+    let mut kinds = Kind::OWN.to_vec();
+    kinds.sort_unstable();
+    let served = kinds.into_iter().filter(|kind| kind.is_served(shapes));
+    served.filter_map(|kind| Some(definition(kind, parts(kind.own()?, &list_types)))).collect()
 }
 
 /// The name of a definition's file under `crds/`.
@@ -52,105 +42,68 @@ pub fn file_name(definition: &CustomResourceDefinition) -> String {
     format!("{}_{}.yaml", definition.spec.group, definition.spec.names.plural)
 }
 
-const BOTH_VERSIONS: &[&str] = &[group::V1BETA1, group::V1ALPHA1];
-const SEED_VERSIONS: &[&str] = &[group::V1ALPHA1];
-
-fn sandbox(list_types: &ListTypes) -> CustomResourceDefinition {
-    let mut columns = condition_columns();
-    columns.extend([
-        column("Mode", "string", ".status.mode").wide(),
-        column("Runtime", "string", ".status.runtimeClass.name").wide(),
-        column("Node", "string", ".status.nodeName").wide(),
-    ]);
-    definition::<Sandbox>(Parts {
-        description: "A pod with a stable name and address, which can be suspended and resumed.",
-        versions: BOTH_VERSIONS,
-        short_name: "sandbox",
-        spec: structural::<SandboxSpec>(list_types),
-        status: structural::<SandboxStatus>(list_types),
-        columns,
-    })
-}
-
-fn of_upstream(list_types: &ListTypes) -> [CustomResourceDefinition; 3] {
-    [
-        template::<SandboxTemplate, SandboxTemplateSpec>(BOTH_VERSIONS, list_types),
-        pool::<SandboxWarmPool, SandboxWarmPoolSpec>(BOTH_VERSIONS, list_types),
-        claim::<SandboxClaim, SandboxClaimSpec>(BOTH_VERSIONS, list_types),
-    ]
-}
-
-fn of_seed(list_types: &ListTypes) -> [CustomResourceDefinition; 3] {
-    [
-        template::<SeedSandboxTemplate, SeedSandboxTemplateSpec>(SEED_VERSIONS, list_types),
-        pool::<SeedSandboxWarmPool, SeedSandboxWarmPoolSpec>(SEED_VERSIONS, list_types),
-        claim::<SeedSandboxClaim, SeedSandboxClaimSpec>(SEED_VERSIONS, list_types),
-    ]
-}
-
-fn template<K: Resource<DynamicType = ()>, S: JsonSchema>(
-    versions: &'static [&'static str],
-    list_types: &ListTypes,
-) -> CustomResourceDefinition {
-    definition::<K>(Parts {
-        description: "The pod and the settings that sandboxes are created from.",
-        versions,
-        short_name: "sandboxtemplate",
-        spec: structural::<S>(list_types),
-        status: structural::<SandboxTemplateStatus>(list_types),
-        columns: Vec::new(),
-    })
-}
-
-fn pool<K: Resource<DynamicType = ()>, S: JsonSchema>(
-    versions: &'static [&'static str],
-    list_types: &ListTypes,
-) -> CustomResourceDefinition {
-    definition::<K>(Parts {
-        description: "Sandboxes of a template that are created in advance, so that a claim becomes Ready at once.",
-        versions,
-        short_name: "swp",
-        spec: structural::<S>(list_types),
-        status: structural::<SandboxWarmPoolStatus>(list_types),
-        columns: vec![
-            column("Ready", "integer", ".status.readyReplicas"),
-            column("Desired", "integer", ".status.desiredReplicas"),
-            column("Min", "integer", ".spec.minReady").wide(),
-            column("Max", "integer", ".spec.maxReady").wide(),
-        ],
-    })
-}
-
-fn claim<K: Resource<DynamicType = ()>, S: JsonSchema>(
-    versions: &'static [&'static str],
-    list_types: &ListTypes,
-) -> CustomResourceDefinition {
-    let mut columns = condition_columns();
-    columns.insert(1, column("Sandbox", "string", ".status.sandbox.name"));
-    definition::<K>(Parts {
-        description: "A request for one sandbox from a pool or a template.",
-        versions,
-        short_name: "sandboxclaim",
-        spec: structural::<S>(list_types),
-        status: structural::<SandboxClaimStatus>(list_types),
-        columns,
-    })
-}
-
-/// The parts in which definitions differ. The names are not among them, because the types have them.
+/// The parts in which definitions differ.
 struct Parts {
     description: &'static str,
-    /// The served versions. The first is the storage version.
-    versions: &'static [&'static str],
     short_name: &'static str,
     spec: Value,
     status: Value,
-    columns: Vec<Column>,
+    columns: Vec<CustomResourceColumnDefinition>,
 }
 
-fn definition<K: Resource<DynamicType = ()>>(parts: Parts) -> CustomResourceDefinition {
-    let (group, kind, plural) = (K::group(&()), K::kind(&()), K::plural(&()));
-    let scales = Kind::of_resource(&group, &plural).is_some_and(Kind::scales);
+fn parts(own: OwnKind, list_types: &ListTypes) -> Parts {
+    let ready = || column("Ready", "string", r#".status.conditions[?(@.type=="Ready")].status"#, ALWAYS);
+    let reason = || column("Reason", "string", r#".status.conditions[?(@.type=="Ready")].reason"#, ALWAYS);
+    match own {
+        OwnKind::Sandbox => Parts {
+            description: "A pod with a stable name and address, which can be suspended and resumed.",
+            short_name: "sandbox",
+            spec: structural::<SandboxSpec>(list_types),
+            status: structural::<SandboxStatus>(list_types),
+            columns: vec![
+                ready(),
+                reason(),
+                column("Mode", "string", ".status.mode", WIDE),
+                column("Runtime", "string", ".status.runtimeClass.name", WIDE),
+                column("Node", "string", ".status.nodeName", WIDE),
+            ],
+        },
+        OwnKind::Template(shape) => Parts {
+            description: "The pod and the settings that sandboxes are created from.",
+            short_name: "sandboxtemplate",
+            spec: for_shape(structural::<SandboxTemplateSpec>(list_types), shape),
+            status: structural::<SandboxTemplateStatus>(list_types),
+            columns: Vec::new(),
+        },
+        OwnKind::Pool(shape) => Parts {
+            description: "Sandboxes of a template that are created in advance, so that a claim becomes Ready at once.",
+            short_name: "swp",
+            spec: for_shape(structural::<SandboxWarmPoolSpec>(list_types), shape),
+            status: structural::<SandboxWarmPoolStatus>(list_types),
+            columns: vec![
+                column("Ready", "integer", ".status.readyReplicas", ALWAYS),
+                column("Desired", "integer", ".status.desiredReplicas", ALWAYS),
+                column("Min", "integer", ".spec.minReady", WIDE),
+                column("Max", "integer", ".spec.maxReady", WIDE),
+            ],
+        },
+        OwnKind::Claim(shape) => Parts {
+            description: "A request for one sandbox from a pool or a template.",
+            short_name: "sandboxclaim",
+            spec: for_shape(structural::<SandboxClaimSpec>(list_types), shape),
+            status: structural::<SandboxClaimStatus>(list_types),
+            columns: vec![ready(), column("Sandbox", "string", ".status.sandbox.name", ALWAYS), reason()],
+        },
+    }
+}
+
+fn definition(own: Kind, parts: Parts) -> CustomResourceDefinition {
+    let (group, kind, plural) = (own.group(), own.name(), own.plural());
+    // The first version is the storage version.
+    let versions: &[&str] = match own.shape() {
+        Some(ApiShape::Seed) => &[group::V1ALPHA1],
+        Some(ApiShape::Upstream) | None => &[group::V1BETA1, group::V1ALPHA1],
+    };
     let schema = json!({
         "description": parts.description,
         "type": "object",
@@ -163,10 +116,10 @@ fn definition<K: Resource<DynamicType = ()>>(parts: Parts) -> CustomResourceDefi
             "status": parts.status,
         },
     });
-    let mut columns: Vec<CustomResourceColumnDefinition> = parts.columns.into_iter().map(|c| c.0).collect();
+    let mut columns = parts.columns;
     columns.insert(
         columns.iter().position(|c| c.priority.is_some()).unwrap_or(columns.len()),
-        column("Age", "date", ".metadata.creationTimestamp").0,
+        column("Age", "date", ".metadata.creationTimestamp", ALWAYS),
     );
     let version = |(i, name): (usize, &&str)| CustomResourceDefinitionVersion {
         name: (*name).to_owned(),
@@ -176,7 +129,7 @@ fn definition<K: Resource<DynamicType = ()>>(parts: Parts) -> CustomResourceDefi
         additional_printer_columns: Some(columns.clone()),
         subresources: Some(CustomResourceSubresources {
             status: Some(CustomResourceSubresourceStatus(json!({}))),
-            scale: scales.then(|| CustomResourceSubresourceScale {
+            scale: own.scales().then(|| CustomResourceSubresourceScale {
                 spec_replicas_path: ".spec.replicas".to_owned(),
                 status_replicas_path: ".status.replicas".to_owned(),
                 label_selector_path: Some(".status.selector".to_owned()),
@@ -187,13 +140,13 @@ fn definition<K: Resource<DynamicType = ()>>(parts: Parts) -> CustomResourceDefi
     CustomResourceDefinition {
         metadata: ObjectMeta { name: Some(format!("{plural}.{group}")), ..ObjectMeta::default() },
         spec: CustomResourceDefinitionSpec {
-            versions: parts.versions.iter().enumerate().map(version).collect(),
+            versions: versions.iter().enumerate().map(version).collect(),
             conversion: Some(CustomResourceConversion { strategy: "None".to_owned(), webhook: None }),
-            group: group.into_owned(),
+            group: group.to_owned(),
             names: CustomResourceDefinitionNames {
-                kind: kind.to_string(),
+                kind: kind.to_owned(),
                 list_kind: Some(format!("{kind}List")),
-                plural: plural.into_owned(),
+                plural: plural.to_owned(),
                 singular: Some(kind.to_lowercase()),
                 short_names: Some(vec![parts.short_name.to_owned()]),
                 categories: Some(vec!["paddock".to_owned()]),
@@ -205,28 +158,16 @@ fn definition<K: Resource<DynamicType = ()>>(parts: Parts) -> CustomResourceDefi
     }
 }
 
-struct Column(CustomResourceColumnDefinition);
+/// The priority of a column that `kubectl get` shows only with `-o wide`.
+const WIDE: Option<i32> = Some(1);
+const ALWAYS: Option<i32> = None;
 
-impl Column {
-    /// Shows the column only with `kubectl get -o wide`.
-    fn wide(mut self) -> Self {
-        self.0.priority = Some(1);
-        self
-    }
-}
-
-fn column(name: &str, kind: &str, path: &str) -> Column {
-    Column(CustomResourceColumnDefinition {
+fn column(name: &str, kind: &str, path: &str, priority: Option<i32>) -> CustomResourceColumnDefinition {
+    CustomResourceColumnDefinition {
         name: name.to_owned(),
         type_: kind.to_owned(),
         json_path: path.to_owned(),
+        priority,
         ..CustomResourceColumnDefinition::default()
-    })
-}
-
-fn condition_columns() -> Vec<Column> {
-    vec![
-        column("Ready", "string", r#".status.conditions[?(@.type=="Ready")].status"#),
-        column("Reason", "string", r#".status.conditions[?(@.type=="Ready")].reason"#),
-    ]
+    }
 }

@@ -25,19 +25,16 @@ pub mod template;
 mod tests;
 
 pub use claim::{
-    ClaimEnvVar, ClaimLifecycle, ClaimOptions, ClaimShutdownPolicy, ClaimedSandbox, SandboxClaim, SandboxClaimSpec,
-    SandboxClaimStatus, SeedSandboxClaim, SeedSandboxClaimSpec,
+    ClaimEnvVar, ClaimLifecycle, ClaimShutdownPolicy, ClaimedSandbox, SandboxClaim, SandboxClaimSpec,
+    SandboxClaimStatus,
 };
 pub use common::{
     NameRef, OperatingMode, PodMetadata, PodTemplate, PolicyState, ResumePolicy, ShutdownPolicy, VolumeClaimMetadata,
     VolumeClaimTemplate,
 };
-pub use pool::{
-    PoolOptions, SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, SeedSandboxWarmPool,
-    SeedSandboxWarmPoolSpec, UpdateStrategy, UpdateStrategyType,
-};
+pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, UpdateStrategy, UpdateStrategyType};
 pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus};
 pub use template::{
     InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, SandboxTemplate, SandboxTemplateSpec,
-    SandboxTemplateStatus, SeedSandboxTemplate, SeedSandboxTemplateSpec, TemplateOptions,
+    SandboxTemplateStatus,
 };

@@ -21,53 +21,22 @@ use crate::common::{NameRef, PolicyState};
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(BOUNDS).message(BOUNDS_MESSAGE).field_path(".minReady"))]
+#[x_kube(validation = Rule::new("!has(self.minReady) || !has(self.maxReady) || self.minReady <= self.maxReady")
+    .message("minReady must be at most maxReady")
+    .field_path(".minReady"))]
 pub struct SandboxWarmPoolSpec {
     /// The number of sandboxes in the pool, if neither minReady nor maxReady is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0), extend("default" = 1))]
+    #[schemars(range(min = 0), extend("x-upstream-default" = 1))]
     pub replicas: Option<i32>,
     /// The template that the sandboxes are created from.
-    pub sandbox_template_ref: NameRef,
-    /// The fields that both shapes have.
-    #[serde(flatten)]
-    pub options: PoolOptions,
-}
-
-/// The desired size and template of a warm pool.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[kube(
-    group = "agents.x-k8s.io",
-    version = "v1alpha1",
-    kind = "SandboxWarmPool",
-    root = "SeedSandboxWarmPool",
-    plural = "sandboxwarmpools",
-    namespaced,
-    status = "SandboxWarmPoolStatus",
-    schema = "disabled",
-    derive = "PartialEq"
-)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(BOUNDS).message(BOUNDS_MESSAGE).field_path(".minReady"))]
-pub struct SeedSandboxWarmPoolSpec {
-    /// The template that the sandboxes are created from.
-    pub template_ref: NameRef,
-    /// The number of sandboxes in the pool, if neither minReady nor maxReady is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
-    pub replicas: Option<i32>,
-    /// The fields that both shapes have.
-    #[serde(flatten)]
-    pub options: PoolOptions,
-}
-
-const BOUNDS: &str = "!has(self.minReady) || !has(self.maxReady) || self.minReady <= self.maxReady";
-const BOUNDS_MESSAGE: &str = "minReady must be at most maxReady";
-
-/// The fields of a pool that both shapes have.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PoolOptions {
+    #[schemars(extend("x-upstream-only" = "required"))]
+    pub sandbox_template_ref: Option<NameRef>,
+    /// The template that the sandboxes are created from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-seed-only" = "required"))]
+    pub template_ref: Option<NameRef>,
     /// The smallest number of sandboxes in the pool. The pool-size policy decides on a number from minReady to
     /// maxReady.
     #[serde(default, skip_serializing_if = "Option::is_none")]

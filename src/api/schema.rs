@@ -13,6 +13,8 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::kind::ApiShape;
+
 /// The merge rules of the API server: by definition, and then by property. The property "" is the definition itself.
 pub type ListTypes = BTreeMap<String, BTreeMap<String, Merge>>;
 
@@ -146,6 +148,61 @@ pub fn structural<T: JsonSchema>(list_types: &ListTypes) -> Value {
         map.remove("title");
     }
     structural
+}
+
+/// Returns the schema of one shape. These keywords mark the differences of the shapes in the Rust types:
+///
+/// - `x-seed-only` or `x-upstream-only`: only this shape has the property, which is `"required"` or `"optional"`.
+/// - `x-seed-KEYWORD` or `x-upstream-KEYWORD`: the value of KEYWORD in this shape.
+///
+/// A CEL rule is left out if it reads a property of the other shape.
+#[must_use]
+pub fn for_shape(mut schema: Value, shape: ApiShape) -> Value {
+    let (ours, others) = match shape {
+        ApiShape::Upstream => ("x-upstream-", "x-seed-"),
+        ApiShape::Seed => ("x-seed-", "x-upstream-"),
+    };
+    let (mut required, mut foreign) = (texts(&schema, "required"), Vec::new());
+    select(&mut schema, ours, others);
+    let Some(map) = schema.as_object_mut() else { return schema };
+    if let Some(properties) = map.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.retain(|name, property| {
+            if property.get(format!("{others}only")).is_some() {
+                foreign.push(name.clone());
+                return false;
+            }
+            select(property, ours, others);
+            if property.as_object_mut().and_then(|map| map.remove("only")).is_some_and(|only| only == "required") {
+                required.push(name.clone());
+            }
+            true
+        });
+    }
+    if let Some(Value::Array(mut rules)) = map.remove(RULES) {
+        rules.retain(|rule| !reads(rule["rule"].as_str().unwrap_or_default()).any(|f| foreign.iter().any(|g| g == f)));
+        map.extend((!rules.is_empty()).then(|| (RULES.to_owned(), rules.into())));
+    }
+    map.extend((!required.is_empty()).then(|| ("required".to_owned(), json!(required))));
+    schema
+}
+
+const RULES: &str = "x-kubernetes-validations";
+
+/// The names of the fields that a CEL rule reads.
+fn reads(rule: &str) -> impl Iterator<Item = &str> {
+    rule.split("self.").skip(1).filter_map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric()).next())
+}
+
+/// Applies the keywords of one shape, and removes those of the other.
+fn select(schema: &mut Value, ours: &str, others: &str) {
+    let Some(map) = schema.as_object_mut() else { return };
+    for (key, value) in std::mem::take(map) {
+        match key.strip_prefix(ours) {
+            Some(keyword) => drop(map.insert(keyword.to_owned(), value)),
+            None if key.starts_with(others) => {}
+            None => drop(map.insert(key, value)),
+        }
+    }
 }
 
 /// The origin of a schema, which decides whether its descriptions are kept. Our descriptions are for `kubectl explain`.

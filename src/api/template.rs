@@ -25,50 +25,27 @@ use crate::common::{
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
-pub struct SandboxTemplateSpec {
-    /// The pod of each sandbox.
-    pub pod_template: PodTemplate,
-    /// Whether each sandbox has a headless Service of the same name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<bool>,
-    /// The fields that both shapes have.
-    #[serde(flatten)]
-    pub options: TemplateOptions,
-}
-
-/// The desired properties of the template's sandboxes. Each sandbox has a Service of the same name.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[kube(
-    group = "agents.x-k8s.io",
-    version = "v1alpha1",
-    kind = "SandboxTemplate",
-    root = "SeedSandboxTemplate",
-    plural = "sandboxtemplates",
-    namespaced,
-    status = "SandboxTemplateStatus",
-    schema = "disabled",
-    derive = "PartialEq"
-)]
-#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-seed-description" = "The desired properties of the template's sandboxes. Each sandbox has a Service of the same name."))]
 #[x_kube(validation = Rule::new(concat!("!has(self.runtimeClassName) || ", runtime_class_agrees!("template")))
     .message(RUNTIME_CLASS_MESSAGE)
     .field_path(".runtimeClassName"))]
-pub struct SeedSandboxTemplateSpec {
+pub struct SandboxTemplateSpec {
     /// The pod of each sandbox.
-    pub template: PodTemplate,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-upstream-only" = "required"))]
+    pub pod_template: Option<PodTemplate>,
+    /// The pod of each sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-seed-only" = "required"))]
+    pub template: Option<PodTemplate>,
+    /// Whether each sandbox has a headless Service of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-upstream-only" = "optional"))]
+    pub service: Option<bool>,
     /// The RuntimeClass of the pod. If the pod's spec names a RuntimeClass too, both must be the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 253), extend("x-seed-only" = "optional"))]
     pub runtime_class_name: Option<String>,
-    /// The fields that both shapes have.
-    #[serde(flatten)]
-    pub options: TemplateOptions,
-}
-
-/// The fields of a template that both shapes have.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TemplateOptions {
     /// Volume claims to create for each sandbox.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]

@@ -18,11 +18,11 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{check_claim_metadata, parse_claim, parse_pool, parse_seed_claim, parse_seed_pool};
+pub use claim::{check_claim_metadata, parse_claim, parse_pool};
 pub use duration::{DurationError, parse_go_duration};
 pub use error::{FieldError, FieldErrors};
 pub use mode::{ModeDecision, desired_mode, replicas_of};
-pub use parse::{parse_sandbox, parse_seed_template, parse_template};
+pub use parse::{parse_sandbox, parse_template};
 pub use quantity::Quantity;
 pub use types::{
     Claim, ClaimEnd, ClaimSource, NetworkPolicy, Pod, Pool, PoolChoice, PoolSize, Sandbox, ServiceIntent, Shutdown,

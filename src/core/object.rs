@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api as api;
-use paddock_api::kind::{ApiShape, ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
+use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use paddock_api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -181,29 +181,15 @@ impl Object {
 }
 
 fn own_body(kind: OwnKind, meta: &ObjectMeta, data: &mut Value) -> Body {
-    use ApiShape::{Seed, Upstream};
     match kind {
-        OwnKind::Sandbox => Body::Sandbox(parsed(meta, data, |metadata, spec, status| {
-            model::parse_sandbox(&api::Sandbox { metadata, spec, status: Some(status) })
-        })),
-        OwnKind::Template(Upstream) => hashed(parsed(meta, data, |metadata, spec, status| {
-            model::parse_template(&api::SandboxTemplate { metadata, spec, status: Some(status) })
-        })),
-        OwnKind::Template(Seed) => hashed(parsed(meta, data, |metadata, spec, status| {
-            model::parse_seed_template(&api::SeedSandboxTemplate { metadata, spec, status: Some(status) })
-        })),
-        OwnKind::Pool(Upstream) => Body::Pool(parsed(meta, data, |metadata, spec, status| {
-            model::parse_pool(&api::SandboxWarmPool { metadata, spec, status: Some(status) })
-        })),
-        OwnKind::Pool(Seed) => Body::Pool(parsed(meta, data, |metadata, spec, status| {
-            model::parse_seed_pool(&api::SeedSandboxWarmPool { metadata, spec, status: Some(status) })
-        })),
-        OwnKind::Claim(Upstream) => Body::Claim(parsed(meta, data, |metadata, spec, status| {
-            model::parse_claim(&api::SandboxClaim { metadata, spec, status: Some(status) })
-        })),
-        OwnKind::Claim(Seed) => Body::Claim(parsed(meta, data, |metadata, spec, status| {
-            model::parse_seed_claim(&api::SeedSandboxClaim { metadata, spec, status: Some(status) })
-        })),
+        OwnKind::Sandbox => Body::Sandbox(parsed(data, |spec| model::parse_sandbox(meta, spec))),
+        OwnKind::Template(shape) => {
+            let parsed: Parsed<model::Template, _> = parsed(data, |spec| model::parse_template(shape, spec));
+            let hash = parsed.spec.as_ref().map(|model| hash::template_hash(model)).unwrap_or_default();
+            Body::Template(parsed, hash.into())
+        }
+        OwnKind::Pool(shape) => Body::Pool(parsed(data, |spec| model::parse_pool(shape, meta, spec))),
+        OwnKind::Claim(shape) => Body::Claim(parsed(data, |spec| model::parse_claim(shape, meta, spec))),
     }
 }
 
@@ -230,24 +216,14 @@ fn cluster_body(kind: ClusterKind, data: Value) -> Body {
     }
 }
 
-fn hashed(parsed: Parsed<model::Template, SandboxTemplateStatus>) -> Body {
-    let hash = parsed.spec.as_ref().map(|model| hash::template_hash(model)).unwrap_or_default();
-    Body::Template(parsed, hash.into())
-}
-
 /// Parses the spec and the status separately, so that the status can be read even if the spec is not valid.
-fn parsed<W, S, M>(
-    meta: &ObjectMeta,
+fn parsed<W: DeserializeOwned, S: DeserializeOwned + Default, M>(
     data: &mut Value,
-    parse: impl FnOnce(ObjectMeta, W, S) -> Result<M, model::FieldErrors>,
-) -> Parsed<M, S>
-where
-    W: DeserializeOwned,
-    S: DeserializeOwned + Default + Clone,
-{
+    parse: impl FnOnce(&W) -> Result<M, model::FieldErrors>,
+) -> Parsed<M, S> {
     let status: S = serde_json::from_value(data["status"].take()).unwrap_or_default();
     let spec = serde_json::from_value(data["spec"].take())
         .map_err(|e| model::FieldErrors::one("spec", e.to_string()))
-        .and_then(|spec| parse(meta.clone(), spec, status.clone()));
+        .and_then(|spec| parse(&spec));
     Parsed { spec: spec.map(Arc::new), status: Arc::new(status) }
 }

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DynamicObject, ObjectMeta};
+use kube::api::{ApiResource, DynamicObject, Object, ObjectMeta};
 use kube::runtime::wait::Condition as _;
 use kube::runtime::wait::conditions::is_crd_established;
 use kube::{Api, Client};
 use paddock_api::crd;
+use paddock_api::kind::Kind;
+use paddock_api::{SandboxClaimSpec, SandboxClaimStatus, SandboxWarmPoolSpec, SandboxWarmPoolStatus};
 use paddock_cluster::{
     AnyCluster, Binaries, DetachedCluster, Options, RuntimeClass, Target, build_operator, operator_was_built,
 };
@@ -20,6 +22,10 @@ use crate::screen::{Screen, time};
 use crate::wait::{Look, until};
 use crate::{access, manifests, walkthrough};
 
+/// A pool of the seed shape.
+pub(crate) type SeedPool = Object<SandboxWarmPoolSpec, SandboxWarmPoolStatus>;
+/// A claim of the seed shape.
+pub(crate) type SeedClaim = Object<SandboxClaimSpec, SandboxClaimStatus>;
 /// The samples' namespace.
 pub(crate) const NAMESPACE: &str = "agents";
 /// A file with this name in a cluster's folder marks the cluster as one that a demo left running.
@@ -191,5 +197,17 @@ impl StepContext<'_> {
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// The objects of a kind of the seed shape, whose wire types are those of the upstream shape.
+    pub(crate) fn api_of<S: Clone, T: Clone>(&self, kind: Kind) -> Api<Object<S, T>> {
+        let resource = ApiResource {
+            group: kind.group().to_owned(),
+            version: kind.version().to_owned(),
+            api_version: kind.api_version(),
+            kind: kind.name().to_owned(),
+            plural: kind.plural().to_owned(),
+        };
+        Api::namespaced_with(self.client.clone(), NAMESPACE, &resource)
     }
 }

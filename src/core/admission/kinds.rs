@@ -8,11 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use paddock_api as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use paddock_api::kind::{ApiShape, Class, Kind, OwnKind};
 use paddock_api::names::label;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::outcome::Why;
@@ -239,12 +238,6 @@ struct PodShape {
     runtime_class: Option<String>,
 }
 
-impl PodShape {
-    fn new(field: &'static str, pod: model::Pod, runtime_class: Option<String>) -> Self {
-        Self { field, labels: pod.labels, runtime_class }
-    }
-}
-
 /// The result of a parser: the errors, or the parts of the model that a review uses.
 #[derive(Default)]
 struct Read {
@@ -254,59 +247,38 @@ struct Read {
 }
 
 impl Read {
-    fn failed(errors: Vec<FieldError>) -> Self {
-        Self { errors, ..Self::default() }
-    }
-
-    fn pod(pod: PodShape) -> Self {
-        Self { pod: Some(pod), ..Self::default() }
-    }
-
-    fn claim(claim: model::Claim) -> Self {
-        Self { claim: Some(claim), ..Self::default() }
+    fn pod(shape: ApiShape, pod: model::Pod, runtime_class: Option<String>) -> Self {
+        let field = match shape {
+            ApiShape::Seed => "spec.template",
+            ApiShape::Upstream => "spec.podTemplate",
+        };
+        Self { pod: Some(PodShape { field, labels: pod.labels, runtime_class }), ..Self::default() }
     }
 }
 
 fn read(kind: Kind, object: &Value) -> Read {
     let read = match kind.class() {
-        Class::Own(OwnKind::Sandbox) => parse(object, model::parse_sandbox).map(|m: model::Sandbox| {
-            let field = match m.shape {
-                ApiShape::Seed => "spec.template",
-                ApiShape::Upstream => "spec.podTemplate",
-            };
-            Read::pod(PodShape::new(field, m.pod, m.runtime_class))
-        }),
-        Class::Own(OwnKind::Template(ApiShape::Upstream)) => {
-            parse::<api::SandboxTemplate, _>(object, model::parse_template)
-                .map(|m| Read::pod(PodShape::new("spec.podTemplate", m.pod, m.runtime_class)))
+        Class::Own(OwnKind::Sandbox) => {
+            parse(object, model::parse_sandbox).map(|m| Read::pod(m.shape, m.pod, m.runtime_class))
         }
-        Class::Own(OwnKind::Template(ApiShape::Seed)) => {
-            parse::<api::SeedSandboxTemplate, _>(object, model::parse_seed_template)
-                .map(|m| Read::pod(PodShape::new("spec.template", m.pod, m.runtime_class)))
+        Class::Own(OwnKind::Template(shape)) => parse(object, |_, spec| model::parse_template(shape, spec))
+            .map(|m| Read::pod(m.shape, m.pod, m.runtime_class)),
+        Class::Own(OwnKind::Pool(shape)) => {
+            parse(object, |meta, spec| model::parse_pool(shape, meta, spec)).map(|_| Read::default())
         }
-        Class::Own(OwnKind::Pool(ApiShape::Upstream)) => {
-            parse::<api::SandboxWarmPool, _>(object, model::parse_pool).map(|_| Read::default())
-        }
-        Class::Own(OwnKind::Pool(ApiShape::Seed)) => {
-            parse::<api::SeedSandboxWarmPool, _>(object, model::parse_seed_pool).map(|_| Read::default())
-        }
-        Class::Own(OwnKind::Claim(ApiShape::Upstream)) => {
-            parse::<api::SandboxClaim, _>(object, model::parse_claim).map(Read::claim)
-        }
-        Class::Own(OwnKind::Claim(ApiShape::Seed)) => {
-            parse::<api::SeedSandboxClaim, _>(object, model::parse_seed_claim).map(Read::claim)
-        }
+        Class::Own(OwnKind::Claim(shape)) => parse(object, |meta, spec| model::parse_claim(shape, meta, spec))
+            .map(|claim| Read { claim: Some(claim), ..Read::default() }),
         Class::Child(_) | Class::Cluster(_) => Ok(Read::default()),
     };
-    read.unwrap_or_else(Read::failed)
+    read.unwrap_or_else(|errors| Read { errors: errors.into_vec(), ..Read::default() })
 }
 
 /// Parses an object to its wire type, and that to its model. The API server has checked the schema before the call.
-fn parse<W: DeserializeOwned, M>(
-    object: &Value,
-    model: impl FnOnce(&W) -> Result<M, FieldErrors>,
-) -> Result<M, Vec<FieldError>> {
-    let wire: W = serde_json::from_value(object.clone())
-        .map_err(|e| vec![FieldError { path: "spec".to_owned(), message: e.to_string() }])?;
-    model(&wire).map_err(FieldErrors::into_vec)
+fn parse<'a, W: Deserialize<'a>, M>(
+    object: &'a Value,
+    model: impl FnOnce(&ObjectMeta, &W) -> Result<M, FieldErrors>,
+) -> Result<M, FieldErrors> {
+    let wire = |e: serde_json::Error| FieldErrors::one("spec", e.to_string());
+    let meta = Option::<ObjectMeta>::deserialize(&object["metadata"]).map_err(wire)?.unwrap_or_default();
+    model(&meta, &W::deserialize(&object["spec"]).map_err(wire)?)
 }

@@ -5,85 +5,59 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::ApiShape;
 use paddock_api::names::{annotation, group};
-use paddock_api::{
-    ClaimLifecycle, ClaimOptions, NameRef, PoolOptions, SandboxClaim, SandboxClaimStatus, SandboxWarmPool,
-    SandboxWarmPoolStatus, SeedSandboxClaim, SeedSandboxWarmPool,
-};
+use paddock_api::{ClaimLifecycle, NameRef, SandboxClaimSpec, SandboxWarmPoolSpec};
 
 use super::error::{Errors, FieldErrors};
 use super::names;
-use super::parse::{generated_name, parse_host_name, parse_meta, parse_time};
+use super::parse::{generated_name, missing, parse_host_name, parse_time};
 use super::pod::parse_volume_claims;
 use super::types::{Claim, ClaimEnd, ClaimSource, Pod, Pool, PoolChoice, PoolSize};
 
-/// Parses a SandboxWarmPool of the upstream shape.
+/// Parses the spec of a SandboxWarmPool of one shape, and checks its name.
 ///
 /// # Errors
 /// All invalid fields.
-pub fn parse_pool(wire: &SandboxWarmPool) -> Result<Pool, FieldErrors> {
-    let spec = &wire.spec;
-    let parts = PoolParts {
-        shape: ApiShape::Upstream,
-        template: (&spec.sandbox_template_ref, "spec.sandboxTemplateRef"),
-        replicas: spec.replicas,
-        options: &spec.options,
+pub fn parse_pool(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxWarmPoolSpec) -> Result<Pool, FieldErrors> {
+    let (template, field) = match shape {
+        ApiShape::Upstream => (&spec.sandbox_template_ref, "sandboxTemplateRef"),
+        ApiShape::Seed => (&spec.template_ref, "templateRef"),
     };
-    parts.into_pool(&wire.metadata, wire.status.as_ref())
-}
-
-/// Parses a SandboxWarmPool of the seed shape.
-///
-/// # Errors
-/// All invalid fields.
-pub fn parse_seed_pool(wire: &SeedSandboxWarmPool) -> Result<Pool, FieldErrors> {
-    let spec = &wire.spec;
-    let parts = PoolParts {
-        shape: ApiShape::Seed,
-        template: (&spec.template_ref, "spec.templateRef"),
-        replicas: spec.replicas,
-        options: &spec.options,
-    };
-    parts.into_pool(&wire.metadata, wire.status.as_ref())
-}
-
-/// Parses a SandboxClaim of the upstream shape, in either version.
-///
-/// # Errors
-/// All invalid fields.
-pub fn parse_claim(wire: &SandboxClaim) -> Result<Claim, FieldErrors> {
-    let spec = &wire.spec;
+    let template = template.as_ref().ok_or_else(|| missing(field))?;
     let mut errors = Errors::default();
-    let source = parse_source(
-        spec.warm_pool_ref.as_ref(),
-        spec.sandbox_template_ref.as_ref(),
-        "spec.sandboxTemplateRef",
-        &mut errors,
-    );
-    let source = match (source, spec.warmpool.as_deref()) {
-        (Some(ClaimSource::Template { name, .. }), warmpool) => {
-            Some(ClaimSource::Template { name, pools: pool_choice(warmpool) })
-        }
-        (source @ (Some(ClaimSource::Pool(_)) | None), warmpool) => {
-            if warmpool.is_some_and(|w| !w.is_empty()) && spec.warm_pool_ref.is_some() {
-                errors.add("spec.warmpool", "must be absent where spec.warmPoolRef names the pool");
-            }
-            source
-        }
+    check_pool_name(meta.name.as_deref(), &mut errors);
+    let model = Pool {
+        size: parse_size(spec, &mut errors),
+        template: parse_ref(template, &format!("spec.{field}"), &mut errors),
+        update: spec.update_strategy.as_ref().and_then(|strategy| strategy.kind).unwrap_or_default(),
     };
-    let parts = ClaimParts { shape: ApiShape::Upstream, source, options: &spec.options };
-    parts.into_claim(&wire.metadata, wire.status.as_ref(), errors)
+    errors.into_result(Some(model))
 }
 
-/// Parses a SandboxClaim of the seed shape.
+/// Parses the spec of a SandboxClaim of one shape, and checks its name.
 ///
 /// # Errors
 /// All invalid fields.
-pub fn parse_seed_claim(wire: &SeedSandboxClaim) -> Result<Claim, FieldErrors> {
-    let spec = &wire.spec;
+pub fn parse_claim(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxClaimSpec) -> Result<Claim, FieldErrors> {
+    const CLAIM_NAME: &str = "a Sandbox made for a claim has the claim's name, which is its hostname";
     let mut errors = Errors::default();
-    let source = parse_source(spec.warm_pool_ref.as_ref(), spec.template_ref.as_ref(), "spec.templateRef", &mut errors);
-    let parts = ClaimParts { shape: ApiShape::Seed, source, options: &spec.options };
-    parts.into_claim(&wire.metadata, wire.status.as_ref(), errors)
+    let source = parse_source(shape, spec, &mut errors);
+    parse_host_name(meta, CLAIM_NAME, &mut errors);
+    let Some(source) = source else { return errors.into_result(None) };
+    for (i, env) in spec.env.iter().enumerate() {
+        if env.name.is_empty() || env.name.contains('=') {
+            errors.add(format!("spec.env[{i}].name"), format!("`{}` must be a name without '='", env.name));
+        }
+    }
+    let metadata = spec.additional_pod_metadata.clone().unwrap_or_default();
+    let model = Claim {
+        source,
+        end: spec.lifecycle.as_ref().map_or_else(ClaimEnd::default, |lifecycle| parse_end(lifecycle, &mut errors)),
+        labels: metadata.labels,
+        annotations: metadata.annotations,
+        env: spec.env.clone(),
+        volume_claims: parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors),
+    };
+    errors.into_result(Some(model))
 }
 
 /// Checks the labels and annotations that a claim adds to the pod of its template:
@@ -126,74 +100,6 @@ pub fn check_claim_metadata(claim: &Claim, template: &Pod, label_domains: &[Stri
     errors.into_result(Some(()))
 }
 
-/// The parts of a pool, which are the same for both shapes.
-struct PoolParts<'a> {
-    shape: ApiShape,
-    /// The template, and the field that names it.
-    template: (&'a NameRef, &'static str),
-    replicas: Option<i32>,
-    options: &'a PoolOptions,
-}
-
-impl PoolParts<'_> {
-    fn into_pool(self, meta: &ObjectMeta, status: Option<&SandboxWarmPoolStatus>) -> Result<Pool, FieldErrors> {
-        let mut errors = Errors::default();
-        check_pool_name(meta.name.as_deref(), &mut errors);
-        let PoolOptions { min_ready, max_ready, update_strategy } = self.options;
-        let (template, path) = self.template;
-        let model = Pool {
-            meta: parse_meta(meta),
-            shape: self.shape,
-            size: parse_size(self.replicas, *min_ready, *max_ready, &mut errors),
-            template: parse_ref(template, path, &mut errors),
-            update: update_strategy.as_ref().and_then(|strategy| strategy.kind).unwrap_or_default(),
-            status: status.cloned().unwrap_or_default(),
-        };
-        errors.into_result(Some(model))
-    }
-}
-
-/// The parts of a claim, which are the same for both shapes.
-struct ClaimParts<'a> {
-    shape: ApiShape,
-    /// The source, or `None` if the claim names none or two.
-    source: Option<ClaimSource>,
-    options: &'a ClaimOptions,
-}
-
-impl ClaimParts<'_> {
-    fn into_claim(
-        self,
-        meta: &ObjectMeta,
-        status: Option<&SandboxClaimStatus>,
-        mut errors: Errors,
-    ) -> Result<Claim, FieldErrors> {
-        const CLAIM_NAME: &str = "a Sandbox made for a claim has the claim's name, which is its hostname";
-
-        parse_host_name(meta, CLAIM_NAME, &mut errors);
-        let Some(source) = self.source else { return errors.into_result(None) };
-        let ClaimOptions { lifecycle, additional_pod_metadata, env, volume_claim_templates } = self.options;
-        for (i, env) in env.iter().enumerate() {
-            if env.name.is_empty() || env.name.contains('=') {
-                errors.add(format!("spec.env[{i}].name"), format!("`{}` must be a name without '='", env.name));
-            }
-        }
-        let metadata = additional_pod_metadata.clone().unwrap_or_default();
-        let model = Claim {
-            meta: parse_meta(meta),
-            shape: self.shape,
-            source,
-            end: lifecycle.as_ref().map_or_else(ClaimEnd::default, |lifecycle| parse_end(lifecycle, &mut errors)),
-            labels: metadata.labels,
-            annotations: metadata.annotations,
-            env: env.clone(),
-            volume_claims: parse_volume_claims(volume_claim_templates, "spec.volumeClaimTemplates", &mut errors),
-            status: status.cloned().unwrap_or_default(),
-        };
-        errors.into_result(Some(model))
-    }
-}
-
 fn parse_end(lifecycle: &ClaimLifecycle, errors: &mut Errors) -> ClaimEnd {
     let after_finished = lifecycle.ttl_seconds_after_finished.and_then(|seconds| {
         let parsed = u64::try_from(seconds).ok().map(Duration::from_secs);
@@ -209,26 +115,28 @@ fn parse_end(lifecycle: &ClaimLifecycle, errors: &mut Errors) -> ClaimEnd {
     }
 }
 
-fn parse_source(
-    pool: Option<&NameRef>,
-    template: Option<&NameRef>,
-    template_path: &str,
-    errors: &mut Errors,
-) -> Option<ClaimSource> {
-    match (pool, template) {
+fn parse_source(shape: ApiShape, spec: &SandboxClaimSpec, errors: &mut Errors) -> Option<ClaimSource> {
+    let (template, path, warmpool) = match shape {
+        ApiShape::Upstream => (&spec.sandbox_template_ref, "spec.sandboxTemplateRef", spec.warmpool.as_deref()),
+        ApiShape::Seed => (&spec.template_ref, "spec.templateRef", None),
+    };
+    if warmpool.is_some_and(|w| !w.is_empty()) && spec.warm_pool_ref.is_some() && template.is_none() {
+        errors.add("spec.warmpool", "must be absent where spec.warmPoolRef names the pool");
+    }
+    match (&spec.warm_pool_ref, template) {
         (Some(pool), None) => Some(ClaimSource::Pool(parse_ref(pool, "spec.warmPoolRef", errors))),
         (None, Some(template)) => {
-            Some(ClaimSource::Template { name: parse_ref(template, template_path, errors), pools: PoolChoice::Any })
+            let pools = pool_choice(warmpool);
+            Some(ClaimSource::Template { name: parse_ref(template, path, errors), pools })
         }
         (Some(_), Some(_)) => {
-            errors.add(
-                template_path,
-                "must be absent where spec.warmPoolRef is given: a claim names a pool or a template, not both",
-            );
+            let problem =
+                "must be absent where spec.warmPoolRef is given: a claim names a pool or a template, not both";
+            errors.add(path, problem);
             None
         }
         (None, None) => {
-            errors.add("spec.warmPoolRef", format!("is required, unless {template_path} names a template"));
+            errors.add("spec.warmPoolRef", format!("is required, unless {path} names a template"));
             None
         }
     }
@@ -251,7 +159,7 @@ fn parse_ref(reference: &NameRef, path: &str, errors: &mut Errors) -> String {
 
 /// Parses the size of a pool. `minReady` and `maxReady` override `replicas`. The default of `minReady` is 0. The
 /// default of `maxReady` is `minReady`, so that a pool never exceeds a number that a user wrote.
-fn parse_size(replicas: Option<i32>, min: Option<i32>, max: Option<i32>, errors: &mut Errors) -> PoolSize {
+fn parse_size(spec: &SandboxWarmPoolSpec, errors: &mut Errors) -> PoolSize {
     let mut count = |value: Option<i32>, field: &str| {
         value.map(|n| {
             u32::try_from(n).unwrap_or_else(|_| {
@@ -260,8 +168,8 @@ fn parse_size(replicas: Option<i32>, min: Option<i32>, max: Option<i32>, errors:
             })
         })
     };
-    let replicas = count(replicas, "replicas");
-    let (min, max) = match (count(min, "minReady"), count(max, "maxReady")) {
+    let replicas = count(spec.replicas, "replicas");
+    let (min, max) = match (count(spec.min_ready, "minReady"), count(spec.max_ready, "maxReady")) {
         (None, None) => return PoolSize::Fixed(replicas.unwrap_or(1)),
         (Some(min), None) => (min, min),
         (None, Some(max)) => (0, max),

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::ApiShape;
 use paddock_api::{
-    InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, PodTemplate, ResumePolicy,
-    SandboxTemplate, SandboxTemplateStatus, SeedSandboxTemplate, TemplateOptions, VolumeClaimTemplate,
+    InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, ResumePolicy, SandboxSpec,
+    SandboxTemplateSpec, VolumeClaimTemplate,
 };
 
 use super::duration::parse_go_duration;
@@ -21,10 +21,9 @@ use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shutdown, Template};
 ///
 /// # Errors
 /// All invalid fields.
-pub fn parse_sandbox(wire: &paddock_api::Sandbox) -> Result<Sandbox, FieldErrors> {
+pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, FieldErrors> {
     let mut errors = Errors::default();
-    let spec = &wire.spec;
-    parse_host_name(&wire.metadata, "the Sandbox's name is its hostname", &mut errors);
+    parse_host_name(meta, "the Sandbox's name is its hostname", &mut errors);
     let resume = spec.resume_policy.unwrap_or_default();
     let volume_claims = parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors);
     let other = OtherVolumes::Of(&spec.volume_claim_templates);
@@ -58,7 +57,6 @@ pub fn parse_sandbox(wire: &paddock_api::Sandbox) -> Result<Sandbox, FieldErrors
     };
     let idle_timeout = parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors);
     let model = described.map(|(shape, template, path)| Sandbox {
-        meta: parse_meta(&wire.metadata),
         shape,
         pod: parse_pod(template, other, path, &mut errors),
         runtime_class: parse_runtime_class(
@@ -74,78 +72,43 @@ pub fn parse_sandbox(wire: &paddock_api::Sandbox) -> Result<Sandbox, FieldErrors
         replicas,
         idle_timeout,
         resume,
-        status: wire.status.clone().unwrap_or_default(),
     });
     errors.into_result(model)
 }
 
-/// Parses a SandboxTemplate of the upstream shape.
+/// Parses the spec of a SandboxTemplate of one shape.
 ///
 /// # Errors
 /// All invalid fields.
-pub fn parse_template(wire: &SandboxTemplate) -> Result<Template, FieldErrors> {
-    let spec = &wire.spec;
-    let parts = TemplateParts {
-        shape: ApiShape::Upstream,
-        pod: (&spec.pod_template, "spec.podTemplate"),
-        runtime_class: None,
-        service: spec.service,
-        options: &spec.options,
+pub fn parse_template(shape: ApiShape, spec: &SandboxTemplateSpec) -> Result<Template, FieldErrors> {
+    let (pod, field, runtime_class, service) = match shape {
+        ApiShape::Upstream => (&spec.pod_template, "podTemplate", None, spec.service),
+        ApiShape::Seed => (&spec.template, "template", spec.runtime_class_name.as_ref(), None),
     };
-    parts.into_template(&wire.metadata, wire.status.as_ref())
-}
-
-/// Parses a SandboxTemplate of the seed shape.
-///
-/// # Errors
-/// All invalid fields.
-pub fn parse_seed_template(wire: &SeedSandboxTemplate) -> Result<Template, FieldErrors> {
-    let spec = &wire.spec;
-    let parts = TemplateParts {
-        shape: ApiShape::Seed,
-        pod: (&spec.template, "spec.template"),
-        runtime_class: spec.runtime_class_name.as_ref(),
-        service: None,
-        options: &spec.options,
+    let pod = pod.as_ref().ok_or_else(|| missing(field))?;
+    let path = format!("spec.{field}");
+    let mut errors = Errors::default();
+    let claims = &spec.volume_claim_templates;
+    let claims_policy = spec.volume_claim_templates_policy.unwrap_or_default();
+    let resume = spec.resume_policy.unwrap_or_default();
+    let model = Template {
+        shape,
+        volume_claims: parse_volume_claims(claims, "spec.volumeClaimTemplates", &mut errors),
+        pod: parse_pod(pod, other_volumes(claims_policy, claims), &path, &mut errors),
+        runtime_class: parse_runtime_class(runtime_class, &pod.spec, &format!("{path}.spec"), &mut errors),
+        service: parse_service(shape, service, resume),
+        network: parse_network(spec.network_policy_management, spec.network_policy.as_ref()),
+        env_policy: spec.env_vars_injection_policy.unwrap_or_default(),
+        volume_claims_policy: claims_policy,
+        idle_timeout: parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors),
+        resume,
     };
-    parts.into_template(&wire.metadata, wire.status.as_ref())
+    errors.into_result(Some(model))
 }
 
-/// The parts of a template, which are the same for both shapes.
-struct TemplateParts<'a> {
-    shape: ApiShape,
-    /// The pod, and the field that describes it.
-    pod: (&'a PodTemplate, &'static str),
-    /// The RuntimeClass that the user named beside the pod.
-    runtime_class: Option<&'a String>,
-    service: Option<bool>,
-    options: &'a TemplateOptions,
-}
-
-impl TemplateParts<'_> {
-    fn into_template(self, meta: &ObjectMeta, status: Option<&SandboxTemplateStatus>) -> Result<Template, FieldErrors> {
-        let mut errors = Errors::default();
-        let options = self.options;
-        let claims = &options.volume_claim_templates;
-        let claims_policy = options.volume_claim_templates_policy.unwrap_or_default();
-        let resume = options.resume_policy.unwrap_or_default();
-        let (pod, path) = self.pod;
-        let model = Template {
-            meta: parse_meta(meta),
-            shape: self.shape,
-            volume_claims: parse_volume_claims(claims, "spec.volumeClaimTemplates", &mut errors),
-            pod: parse_pod(pod, other_volumes(claims_policy, claims), path, &mut errors),
-            runtime_class: parse_runtime_class(self.runtime_class, &pod.spec, &format!("{path}.spec"), &mut errors),
-            service: parse_service(self.shape, self.service, resume),
-            network: parse_network(options.network_policy_management, options.network_policy.as_ref()),
-            env_policy: options.env_vars_injection_policy.unwrap_or_default(),
-            volume_claims_policy: claims_policy,
-            idle_timeout: parse_idle_timeout(options.idle_timeout.as_deref(), &mut errors),
-            resume,
-            status: status.cloned().unwrap_or_default(),
-        };
-        errors.into_result(Some(model))
-    }
+/// The error for a field that the schema of the shape requires.
+pub(super) fn missing(field: &str) -> FieldErrors {
+    FieldErrors::one("spec", format!("missing field `{field}`"))
 }
 
 /// Parses a time in RFC 3339. The fields of Kubernetes itself accept no other format.
@@ -160,11 +123,6 @@ pub(super) fn parse_time(text: Option<&str>, path: &str, errors: &mut Errors) ->
             None
         }
     }
-}
-
-/// Copies the metadata without the managed fields. They are the largest part of it, and the model does not use them.
-pub(super) fn parse_meta(meta: &ObjectMeta) -> ObjectMeta {
-    ObjectMeta { managed_fields: None, ..meta.clone() }
 }
 
 /// Checks a name that becomes a hostname. If the API server has not generated the name yet, the prefix is checked.

@@ -4,8 +4,9 @@ mod claims;
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::ApiShape;
-use paddock_api::{self as api, OperatingMode, ResumePolicy};
+use paddock_api::{OperatingMode, ResumePolicy};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -41,7 +42,15 @@ fn sandbox(change: Value) -> Result<Sandbox, FieldErrors> {
         "spec": { "podTemplate": { "spec": { "containers": [{ "name": "main", "image": "i" }] } } },
     });
     json_patch::merge(&mut value, &change);
-    parse_sandbox(&wire(value))
+    parse(&value, parse_sandbox)
+}
+
+/// Parses the metadata and the spec of a manifest.
+fn parse<W: DeserializeOwned, M>(
+    manifest: &Value,
+    model: impl FnOnce(&ObjectMeta, &W) -> Result<M, FieldErrors>,
+) -> Result<M, FieldErrors> {
+    model(&wire(manifest["metadata"].clone()), &wire(manifest["spec"].clone()))
 }
 
 /// A valid Sandbox with this pod spec.
@@ -77,7 +86,7 @@ spec:
 
 #[test]
 fn a_seed_sandbox_means_what_its_author_expects() {
-    let sandbox = parse_sandbox(&from_yaml::<api::Sandbox>(SEED_SANDBOX)).unwrap();
+    let sandbox = parse(&from_yaml(SEED_SANDBOX), parse_sandbox).unwrap();
     assert_eq!(sandbox.shape, ApiShape::Seed);
     assert_eq!(sandbox.runtime_class.as_deref(), Some("gvisor"));
     assert_eq!(sandbox.idle_timeout, Some(Duration::from_secs(1800)));
@@ -90,21 +99,20 @@ fn a_seed_sandbox_means_what_its_author_expects() {
 
 #[test]
 fn seed_templates_pools_and_claims_mean_what_their_author_expects() {
-    let template = parse_seed_template(&wire(json!({
-        "metadata": { "name": "t" },
-        "spec": { "template": { "spec": { "runtimeClassName": "gvisor", "containers": [{ "name": "agent" }] } } },
-    })))
+    let template = parse_template(
+        ApiShape::Seed,
+        &wire(json!({
+            "template": { "spec": { "runtimeClassName": "gvisor", "containers": [{ "name": "agent" }] } },
+        })),
+    )
     .unwrap();
     assert_eq!((template.shape, template.runtime_class.as_deref()), (ApiShape::Seed, Some("gvisor")));
     assert_eq!((template.service, template.network), (ServiceIntent::Headless, NetworkPolicy::SecureDefault));
-    let pool = parse_seed_pool(&wire(json!({
-        "metadata": { "name": "p" },
-        "spec": { "templateRef": { "name": "t" }, "minReady": 5, "maxReady": 20 },
-    })))
-    .unwrap();
+    let named = |name: &str| wire::<ObjectMeta>(json!({ "name": name }));
+    let pool = json!({ "templateRef": { "name": "t" }, "minReady": 5, "maxReady": 20 });
+    let pool = parse_pool(ApiShape::Seed, &named("p"), &wire(pool)).unwrap();
     assert_eq!((pool.template.as_str(), pool.size), ("t", PoolSize::Between { min: 5, max: 20 }));
-    let claim =
-        parse_seed_claim(&wire(json!({ "metadata": { "name": "c" }, "spec": { "templateRef": { "name": "t" } } })));
+    let claim = parse_claim(ApiShape::Seed, &named("c"), &wire(json!({ "templateRef": { "name": "t" } })));
     assert_eq!(claim.unwrap().source, ClaimSource::Template { name: "t".to_owned(), pools: PoolChoice::Any });
 }
 
@@ -208,8 +216,9 @@ fn durations_and_times_are_read_or_named() {
 fn names_that_become_hostnames_are_dns_labels() {
     for name in ["a.b", "A", &"a".repeat(64)] {
         expect(name, sandbox(json!({ "metadata": { "name": name } })), "metadata.name", "hostname");
-        let claim = wire(json!({ "metadata": { "name": name }, "spec": { "warmPoolRef": { "name": "p" } } }));
-        expect(name, parse_claim(&claim), "metadata.name", "hostname");
+        let claim = json!({ "metadata": { "name": name }, "spec": { "warmPoolRef": { "name": "p" } } });
+        let claim = parse(&claim, |meta, spec| parse_claim(ApiShape::Upstream, meta, spec));
+        expect(name, claim, "metadata.name", "hostname");
     }
     for (name, generate) in [("a", json!(null)), ("7up", json!(null)), ("", json!("job-")), ("", json!("x".repeat(80)))]
     {
@@ -223,7 +232,8 @@ fn names_that_become_hostnames_are_dns_labels() {
         "hostname",
     );
     let pool = |name: &str| {
-        parse_pool(&wire(json!({ "metadata": { "name": name }, "spec": { "sandboxTemplateRef": { "name": "t" } } })))
+        let pool = json!({ "metadata": { "name": name }, "spec": { "sandboxTemplateRef": { "name": "t" } } });
+        parse(&pool, |meta, spec| parse_pool(ApiShape::Upstream, meta, spec))
     };
     expect("pool", pool("a.b"), "metadata.name", "hostnames of the pool's sandboxes");
     assert!(pool(&"p".repeat(100)).is_ok(), "the API server shortens a prefix");
@@ -356,10 +366,11 @@ fn volume_claims_name_a_volume_and_ask_for_storage() {
 #[test]
 fn a_template_may_mount_what_its_claims_are_allowed_to_bring() {
     let template = |policy: &str| {
-        parse_template(&wire(json!({ "metadata": { "name": "t" }, "spec": {
+        let spec = json!({
             "volumeClaimTemplatesPolicy": policy,
             "podTemplate": { "spec": { "containers": [{ "name": "m", "volumeMounts": [{ "name": "w", "mountPath": "/w" }] }] } },
-        } })))
+        });
+        parse_template(ApiShape::Upstream, &wire(spec))
     };
     assert_eq!(errors(template("Allowed")), [""; 0]);
     assert_eq!(errors(template("Overrides")), [""; 0]);
@@ -392,12 +403,26 @@ fn everything_that_is_wrong_is_said_at_once() {
 
 #[test]
 fn unknown_fields_and_extra_status_are_ignored() {
-    let sandbox = sandbox(json!({
-        "metadata": { "managedFields": [{ "manager": "m" }], "later": 1 },
-        "spec": { "later": { "a": 1 } },
+    let document = json!({
+        "metadata": { "name": "a", "managedFields": [{ "manager": "m" }], "later": 1 },
+        "spec": { "later": { "a": 1 }, "podTemplate": { "spec": { "containers": [{ "name": "main", "image": "i" }] } } },
         "status": { "later": true, "podIPs": ["10.0.0.1"] },
-    }))
-    .unwrap();
-    assert_eq!(sandbox.status.pod_ips, ["10.0.0.1"]);
-    assert_eq!(sandbox.meta.managed_fields, None);
+    });
+    let object = crate::object::Object::from_json(paddock_api::kind::Kind::Sandbox, document).unwrap();
+    let parsed = object.sandbox().unwrap();
+    assert!(parsed.spec.is_ok());
+    assert_eq!(parsed.status.pod_ips, ["10.0.0.1"]);
+}
+
+#[test]
+fn a_missing_required_field_of_a_shape_is_named() {
+    let (meta, empty) = (ObjectMeta::default(), || json!({}));
+    for (shape, template, reference) in
+        [(ApiShape::Upstream, "podTemplate", "sandboxTemplateRef"), (ApiShape::Seed, "template", "templateRef")]
+    {
+        expect("template", parse_template(shape, &wire(empty())), "spec", &format!("missing field `{template}`"));
+        expect("pool", parse_pool(shape, &meta, &wire(empty())), "spec", &format!("missing field `{reference}`"));
+    }
+    let other = json!({ "templateRef": { "name": "t" } });
+    expect("other shape", parse_pool(ApiShape::Upstream, &meta, &wire(other)), "spec", "`sandboxTemplateRef`");
 }

@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, PodSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use paddock_api::kind::ApiShape;
 use paddock_api::{
-    ClaimEnvVar, ClaimShutdownPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy,
-    SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus, ShutdownPolicy,
+    ClaimEnvVar, ClaimShutdownPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy, ShutdownPolicy,
     UpdateStrategyType,
 };
 
@@ -66,8 +64,6 @@ pub struct Shutdown {
 /// A Sandbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sandbox {
-    /// The metadata, without managed fields.
-    pub meta: ObjectMeta,
     /// Whether `spec.template` or `spec.podTemplate` describes the pod. A Sandbox in the seed shape always has a
     /// Service, and volumes that nothing mounts are mounted.
     pub shape: ApiShape,
@@ -89,8 +85,6 @@ pub struct Sandbox {
     pub idle_timeout: Option<Duration>,
     /// Whether only a change of the mode resumes the Sandbox, or also a connection to its address.
     pub resume: ResumePolicy,
-    /// Its status as last written.
-    pub status: SandboxStatus,
 }
 
 /// The NetworkPolicy that a template should have.
@@ -107,8 +101,6 @@ pub enum NetworkPolicy {
 /// A SandboxTemplate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
-    /// The metadata, without managed fields.
-    pub meta: ObjectMeta,
     /// Its API shape.
     pub shape: ApiShape,
     /// The pod of each sandbox.
@@ -129,8 +121,6 @@ pub struct Template {
     pub idle_timeout: Option<Duration>,
     /// Whether only a change of the mode resumes a sandbox, or also a connection to its address.
     pub resume: ResumePolicy,
-    /// Its status as last written.
-    pub status: SandboxTemplateStatus,
 }
 
 /// The number of sandboxes in a pool.
@@ -170,18 +160,12 @@ impl PoolSize {
 /// A SandboxWarmPool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    /// The metadata, without managed fields.
-    pub meta: ObjectMeta,
-    /// Its API shape.
-    pub shape: ApiShape,
     /// The name of the template, which has the same API group and namespace.
     pub template: String,
     /// The number of sandboxes that the pool keeps warm.
     pub size: PoolSize,
     /// How the pool replaces its sandboxes after a change of the template.
     pub update: UpdateStrategyType,
-    /// Its status as last written.
-    pub status: SandboxWarmPoolStatus,
 }
 
 /// The pools from which a claim on a template may take a sandbox.
@@ -234,10 +218,6 @@ pub struct ClaimEnd {
 /// A SandboxClaim.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// The metadata, without managed fields.
-    pub meta: ObjectMeta,
-    /// Its API shape.
-    pub shape: ApiShape,
     /// The source of its sandbox.
     pub source: ClaimSource,
     /// The time at which the claim ends, and the effect.
@@ -250,8 +230,6 @@ pub struct Claim {
     pub env: Vec<ClaimEnvVar>,
     /// Volume claims to add to those of the template.
     pub volume_claims: Vec<VolumeClaim>,
-    /// Its status as last written.
-    pub status: SandboxClaimStatus,
 }
 
 impl Claim {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::Api;
-use paddock_api::SeedSandboxWarmPool;
+use paddock_api::kind::Kind;
 
 use super::pool::{POOL, full};
 use crate::operator::{Operator, PluginStatus};
 use crate::screen::Screen;
-use crate::session::StepContext;
+use crate::session::{SeedPool, StepContext};
 use crate::wait::{Look, PATIENCE, until};
 
 /// The plugin's name, which is that of its files.
@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     let screen = context.screen;
     screen.chapter("Policy is a component, replaced while the operator runs");
-    let pools: Api<SeedSandboxWarmPool> = context.api();
+    let pools: Api<SeedPool> = context.api_of(Kind::SeedPool);
     let before = full(screen, &pools, 1).await?;
     screen.fact("so far", &format!("{POOL} holds {}", before.ready_replicas));
     screen.fact("because", &sized(&before.conditions));
@@ -73,7 +73,7 @@ pub(super) fn remaining_plugin(plugins: &Path) -> Option<(&'static str, String)>
 }
 
 /// Waits until the plugin has sized the pool and the pool has this number of Ready sandboxes. Returns the reason.
-async fn follows(screen: &Screen, pools: &Api<SeedSandboxWarmPool>, size: i32) -> Result<String> {
+async fn follows(screen: &Screen, pools: &Api<SeedPool>, size: i32) -> Result<String> {
     let pool = until(screen, pools, POOL, |pool| {
         let Some(status) = pool.and_then(|pool| pool.status.as_ref()) else {
             return Look::NotYet("has no status".to_owned());

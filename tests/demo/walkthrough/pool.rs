@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result, bail};
 use futures::StreamExt as _;
 use kube::Api;
 use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
+use paddock_api::SandboxWarmPoolStatus;
+use paddock_api::kind::Kind;
 use paddock_api::names::condition;
-use paddock_api::{SandboxWarmPoolStatus, SeedSandboxClaim, SeedSandboxWarmPool};
 
 use crate::manifests::{WARM_POOL, as_applied, kind, objects};
 use crate::screen::Screen;
-use crate::session::{NAMESPACE, StepContext};
+use crate::session::{NAMESPACE, SeedClaim, SeedPool, StepContext};
 use crate::wait::{Look, PATIENCE, holds, until};
 
 /// The sample's pool.
@@ -27,7 +28,7 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     screen.chapter("A pool of warm ones · kubectl apply -n agents -f deploy/samples/warm-pool.yaml");
     let (claims, others): (Vec<_>, Vec<_>) =
         objects(WARM_POOL, Some(NAMESPACE))?.into_iter().partition(|object| kind(object) == "SandboxClaim");
-    let pools: Api<SeedSandboxWarmPool> = context.api();
+    let pools: Api<SeedPool> = context.api_of(Kind::SeedPool);
     let fill = async {
         for object in &others {
             context.create(object).await?;
@@ -38,8 +39,8 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     screen.step("SandboxWarmPool", "filling it", fill).await?;
 
     let claim = as_applied(claims.first().context("the sample holds a claim")?)?;
-    let claim: SeedSandboxClaim = serde_json::from_value(serde_json::to_value(claim)?).context("the sample's claim")?;
-    let api: Api<SeedSandboxClaim> = context.api();
+    let claim: SeedClaim = serde_json::from_value(serde_json::to_value(claim)?).context("the sample's claim")?;
+    let api: Api<SeedClaim> = context.api_of(Kind::SeedClaim);
     let taken = screen
         .step("SandboxClaim", "claiming one", async {
             let taken = claimed(&api, &claim).await?;
@@ -68,11 +69,7 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
 }
 
 /// Waits until a pool has at least `warm` Ready sandboxes, and at least the number that it wants.
-pub(super) async fn full(
-    screen: &Screen,
-    pools: &Api<SeedSandboxWarmPool>,
-    warm: i32,
-) -> Result<SandboxWarmPoolStatus> {
+pub(super) async fn full(screen: &Screen, pools: &Api<SeedPool>, warm: i32) -> Result<SandboxWarmPoolStatus> {
     let pool = until(screen, pools, POOL, |pool| {
         let Some(status) = pool.and_then(|pool| pool.status.as_ref()) else {
             return Look::NotYet("has no status yet".to_owned());
@@ -90,7 +87,7 @@ struct Taken {
 }
 
 /// Creates a claim while a watch is open, and measures the time until the watch delivers it as Ready.
-async fn claimed(api: &Api<SeedSandboxClaim>, claim: &SeedSandboxClaim) -> Result<Taken> {
+async fn claimed(api: &Api<SeedClaim>, claim: &SeedClaim) -> Result<Taken> {
     let version = api.list_metadata(&ListParams::default().limit(1)).await.context("listing claims")?;
     let version = version.metadata.resource_version.unwrap_or_default();
     let name = claim.metadata.name.as_deref().unwrap_or_default();

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use paddock_api as api;
+use paddock_api::kind::ApiShape;
 use serde_json::{Value, json};
 
 use super::super::*;
-use super::{expect, sandbox, wire};
+use super::{expect, parse, sandbox};
 
 #[test]
 fn a_pools_size_comes_from_bounds_before_replicas() {
     let size = |spec: Value| {
         let mut value = json!({ "metadata": { "name": "p" }, "spec": { "sandboxTemplateRef": { "name": "t" } } });
         json_patch::merge(&mut value, &json!({ "spec": spec }));
-        parse_pool(&wire::<api::SandboxWarmPool>(value)).map(|p| p.size)
+        parse(&value, |meta, spec| parse_pool(ApiShape::Upstream, meta, spec)).map(|p| p.size)
     };
     for (spec, expected) in [
         (json!({}), PoolSize::Fixed(1)),
@@ -33,7 +33,12 @@ fn a_pools_size_comes_from_bounds_before_replicas() {
 }
 
 fn claim(spec: Value) -> Result<Claim, FieldErrors> {
-    parse_claim(&wire(json!({ "metadata": { "name": "c" }, "spec": spec })))
+    claim_of(ApiShape::Upstream, spec)
+}
+
+fn claim_of(shape: ApiShape, spec: Value) -> Result<Claim, FieldErrors> {
+    let manifest = json!({ "metadata": { "name": "c" }, "spec": spec });
+    parse(&manifest, |meta, spec| parse_claim(shape, meta, spec))
 }
 
 #[test]
@@ -61,9 +66,7 @@ fn a_claim_names_a_pool_or_a_template_of_either_version() {
     expect("neither", claim(json!({})), "spec.warmPoolRef", "spec.sandboxTemplateRef names a template");
     expect("a pool and a choice", claim(json!({ "warmPoolRef": pool, "warmpool": "q" })), "spec.warmpool", "absent");
     expect("no name", claim(json!({ "warmPoolRef": { "name": "" } })), "spec.warmPoolRef.name", "DNS name");
-    let seed = |spec: Value| {
-        parse_seed_claim(&wire::<api::SeedSandboxClaim>(json!({ "metadata": { "name": "c" }, "spec": spec })))
-    };
+    let seed = |spec: Value| claim_of(ApiShape::Seed, spec);
     assert_eq!(seed(json!({ "warmPoolRef": pool })).unwrap().source, ClaimSource::Pool("p".to_owned()));
     expect("both", seed(json!({ "warmPoolRef": pool, "templateRef": template })), "spec.templateRef", "not both");
     expect("neither", seed(json!({})), "spec.warmPoolRef", "spec.templateRef names a template");
@@ -79,7 +82,7 @@ fn a_claims_end_is_read() {
     .end;
     assert_eq!(
         (end.after_finished, end.policy),
-        (Some(Duration::from_secs(60)), api::ClaimShutdownPolicy::DeleteForeground)
+        (Some(Duration::from_secs(60)), paddock_api::ClaimShutdownPolicy::DeleteForeground)
     );
     assert_eq!(lifecycle(json!({})).unwrap().end, ClaimEnd::default());
     let negative = lifecycle(json!({ "ttlSecondsAfterFinished": -1 }));
