@@ -3,16 +3,13 @@
 //! [`writes`] names the verbs of the operations that plans contain, for each kind. A test compares it with the plans of
 //! all scenarios, so the operator gets no right that it does not use.
 
-use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::api::rbac::v1::{
-    AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
-};
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::{ChildKind, Class, Kind, OwnKind};
 use paddock_api::names::{group, object};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::common::{Settings, document, labelled};
+use super::common::{Settings, labelled};
 use crate::config::OWN_LEASE;
 use crate::webhook::{CONFIGURATION, SECRET};
 
@@ -48,55 +45,32 @@ pub fn writes(kind: Kind) -> &'static [Write] {
     }
 }
 
-/// Whether objects of a kind are named as owners with `blockOwnerDeletion`. Some API servers then demand the right to
-/// write the owner's finalizers.
-fn owns(kind: Kind) -> bool {
-    kind.own().is_some()
-}
-
 /// The objects that define the operator's account and rights.
 #[must_use]
 pub fn rbac(settings: &Settings) -> Vec<Value> {
-    let name = object::OPERATOR_DEPLOYMENT;
-    let subject = || {
-        vec![Subject {
-            kind: "ServiceAccount".to_owned(),
-            name: name.to_owned(),
-            namespace: Some(settings.namespace.clone()),
-            api_group: None,
-        }]
+    let (name, namespace) = (object::OPERATOR_DEPLOYMENT, settings.namespace.as_str());
+    let role = |kind: &str, metadata: ObjectMeta, rules: Vec<PolicyRule>| json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "rules": rules });
+    let binding = |kind: &str, metadata: ObjectMeta, role: &str| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": kind,
+            "metadata": metadata,
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": name },
+            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": namespace }],
+        })
     };
-    let reference = |kind: &str| RoleRef {
-        api_group: Some("rbac.authorization.k8s.io".to_owned()),
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-    };
-    let account = ServiceAccount { metadata: labelled(name, Some(&settings.namespace)), ..ServiceAccount::default() };
-    let cluster_role =
-        ClusterRole { metadata: labelled(name, None), rules: Some(cluster_rules(settings)), aggregation_rule: None };
-    let cluster_binding = ClusterRoleBinding {
-        metadata: labelled(name, None),
-        role_ref: reference("ClusterRole"),
-        subjects: Some(subject()),
-    };
-    let role = Role { metadata: labelled(name, Some(&settings.namespace)), rules: Some(own_rules()) };
-    let binding = RoleBinding {
-        metadata: labelled(name, Some(&settings.namespace)),
-        role_ref: reference("Role"),
-        subjects: Some(subject()),
-    };
+    let own = || labelled(name, Some(namespace));
+    let viewers = for_users("paddock-view", &["admin", "edit", "view"]);
+    let editors = for_users("paddock-edit", &["admin", "edit"]);
+    let changes = ["create", "delete", "deletecollection", "patch", "update"];
     vec![
-        document(&account),
-        document(&cluster_role),
-        document(&cluster_binding),
-        document(&role),
-        document(&binding),
-        document(&for_users("paddock-view", &["admin", "edit", "view"], &["get", "list", "watch"])),
-        document(&for_users(
-            "paddock-edit",
-            &["admin", "edit"],
-            &["create", "delete", "deletecollection", "patch", "update"],
-        )),
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": own() }),
+        role("ClusterRole", labelled(name, None), cluster_rules(settings)),
+        binding("ClusterRoleBinding", labelled(name, None), "ClusterRole"),
+        role("Role", own(), own_rules()),
+        binding("RoleBinding", own(), "Role"),
+        role("ClusterRole", viewers, user_rules(&["get", "list", "watch"])),
+        role("ClusterRole", editors, user_rules(&changes)),
     ]
 }
 
@@ -132,7 +106,9 @@ fn of_kind(kind: Kind) -> Vec<PolicyRule> {
     }
     verbs.sort_unstable();
     rules.insert(0, rule(kind.group(), &[kind.plural()], &verbs));
-    if owns(kind) {
+    // Objects of these kinds are named as owners with `blockOwnerDeletion`. Some API servers then demand the right to
+    // write the owner's finalizers.
+    if kind.own().is_some() {
         rules.push(rule(kind.group(), &[&format!("{}/finalizers", kind.plural())], &["update"]));
     }
     rules
@@ -152,23 +128,24 @@ fn own_rules() -> Vec<PolicyRule> {
 }
 
 /// Rights on the kinds that Paddock serves, for users with the cluster's usual roles.
-fn for_users(name: &str, roles: &[&str], verbs: &[&str]) -> ClusterRole {
-    let mut metadata: ObjectMeta = labelled(name, None);
-    let labels = metadata.labels.get_or_insert_default();
-    for role in roles {
-        labels.insert(format!("rbac.authorization.k8s.io/aggregate-to-{role}"), "true".to_owned());
-    }
-    let rules = [group::AGENTS, group::EXTENSIONS]
+fn for_users(name: &str, roles: &[&str]) -> ObjectMeta {
+    let mut metadata = labelled(name, None);
+    let labels = roles.iter().map(|role| format!("rbac.authorization.k8s.io/aggregate-to-{role}"));
+    metadata.labels.get_or_insert_default().extend(labels.map(|label| (label, "true".to_owned())));
+    metadata
+}
+
+/// The rules of such a role.
+fn user_rules(verbs: &[&str]) -> Vec<PolicyRule> {
+    [group::AGENTS, group::EXTENSIONS]
         .map(|of| {
             let kinds = Kind::OWN.into_iter().filter(|k| k.group() == of);
             let mut resources: Vec<String> = kinds.clone().map(|kind| kind.plural().to_owned()).collect();
-            // `kubectl scale` uses the subresource `scale`, which needs a right of its own.
             resources.extend(kinds.filter(|kind| kind.scales()).map(|kind| format!("{}/scale", kind.plural())));
             resources.sort_unstable();
             rule(of, &resources.iter().map(String::as_str).collect::<Vec<_>>(), verbs)
         })
-        .to_vec();
-    ClusterRole { metadata, rules: Some(rules), aggregation_rule: None::<AggregationRule> }
+        .to_vec()
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {

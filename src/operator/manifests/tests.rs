@@ -65,3 +65,35 @@ fn one_api_shape_leaves_out_the_definitions_of_the_other_and_passes_the_flag() {
         assert!(flag.is_none_or(|flag| args.contains(flag)), "{args}");
     }
 }
+
+/// A field that its type does not have would be lost.
+fn typed<K: serde::de::DeserializeOwned + serde::Serialize>(document: &Value) -> Value {
+    let mut typed = serde_json::json!(serde_json::from_value::<K>(document.clone()).expect("the type of its kind"));
+    typed["apiVersion"] = document["apiVersion"].clone();
+    typed["kind"] = document["kind"].clone();
+    typed
+}
+
+#[test]
+fn every_document_has_the_type_of_its_kind() {
+    use k8s_openapi::api::{apps::v1 as apps, core::v1 as core, policy::v1 as policy, rbac::v1 as rights};
+    for (_, documents) in files(&Settings::default()) {
+        for document in &documents {
+            let same = match document["kind"].as_str().expect("a kind") {
+                "Namespace" => typed::<core::Namespace>(document),
+                "ServiceAccount" => typed::<core::ServiceAccount>(document),
+                "ClusterRole" => typed::<rights::ClusterRole>(document),
+                "ClusterRoleBinding" => typed::<rights::ClusterRoleBinding>(document),
+                "Role" => typed::<rights::Role>(document),
+                "RoleBinding" => typed::<rights::RoleBinding>(document),
+                "Service" => typed::<core::Service>(document),
+                "Deployment" => typed::<apps::Deployment>(document),
+                "PodDisruptionBudget" => typed::<policy::PodDisruptionBudget>(document),
+                "MutatingWebhookConfiguration" => typed::<admission::MutatingWebhookConfiguration>(document),
+                "ValidatingWebhookConfiguration" => typed::<admission::ValidatingWebhookConfiguration>(document),
+                other => panic!("{other} is not tested"),
+            };
+            assert_eq!(same, *document);
+        }
+    }
+}
