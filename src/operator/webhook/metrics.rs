@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use paddock_core::admission::{Entry, Phase, ReviewVerdict, Why};
 use paddock_core::binding::FailurePolicy;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use prometheus::{HistogramVec, IntCounterVec, Registry};
+
+use crate::metrics::table::families;
 
 /// Buckets from a tenth of a millisecond (no plugin is asked) to the API server's timeout.
 const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
@@ -12,13 +14,20 @@ const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0
 /// The results of writing an activity record.
 const ACTIVITY_RESULTS: [&str; 3] = ["written", "failed", "dropped"];
 
-/// The metric families of reviews. Clones are handles on the same families.
-#[derive(Clone, Debug)]
-pub struct Reviews {
-    verdicts: IntCounterVec,
-    seconds: HistogramVec,
-    plugin_failures: IntCounterVec,
-    activity: IntCounterVec,
+families! {
+    /// The metric families of reviews. Clones are handles on the same families.
+    pub struct Reviews(registry) {
+        verdicts: IntCounterVec, registry, ["entry", "phase", "verdict"] =>
+            "paddock_webhook_reviews_total": "Admission reviews, by entry, phase and verdict.";
+        seconds: HistogramVec, registry, ["entry", "phase"], SECONDS =>
+            "paddock_webhook_review_seconds": "Duration of an admission review, in seconds.";
+        plugin_failures: IntCounterVec, registry, ["plugin", "failure", "policy"] =>
+            "paddock_webhook_plugin_troubles_total":
+            "Plugins that gave no valid answer in an admission review, by failure and failure policy.";
+        activity: IntCounterVec, registry, ["result"] =>
+            "paddock_activity_signs_total":
+            "Starts of an exec, attach or port-forward, by the result of the activity record on the Sandbox.";
+    }
 }
 
 impl Reviews {
@@ -27,34 +36,7 @@ impl Reviews {
     /// # Errors
     /// If they are declared already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let verdicts = IntCounterVec::new(
-            Opts::new("paddock_webhook_reviews_total", "Admission reviews, by entry, phase and verdict."),
-            &["entry", "phase", "verdict"],
-        )?;
-        let seconds = HistogramVec::new(
-            HistogramOpts::new("paddock_webhook_review_seconds", "Duration of an admission review, in seconds.")
-                .buckets(SECONDS.to_vec()),
-            &["entry", "phase"],
-        )?;
-        let plugin_failures = IntCounterVec::new(
-            Opts::new(
-                "paddock_webhook_plugin_troubles_total",
-                "Plugins that gave no valid answer in an admission review, by failure and failure policy.",
-            ),
-            &["plugin", "failure", "policy"],
-        )?;
-        let activity = IntCounterVec::new(
-            Opts::new(
-                "paddock_activity_signs_total",
-                "Starts of an exec, attach or port-forward, by the result of the activity record on the Sandbox.",
-            ),
-            &["result"],
-        )?;
-        registry.register(Box::new(activity.clone()))?;
-        registry.register(Box::new(verdicts.clone()))?;
-        registry.register(Box::new(seconds.clone()))?;
-        registry.register(Box::new(plugin_failures.clone()))?;
-        let reviews = Self { verdicts, seconds, plugin_failures, activity };
+        let reviews = Self::declare(registry)?;
         reviews.begin();
         Ok(reviews)
     }
