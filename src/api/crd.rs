@@ -10,7 +10,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceSubresourceStatus, CustomResourceSubresources, CustomResourceValidation,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde_json::json;
 
 use crate::claim::{SandboxClaimSpec, SandboxClaimStatus};
 use crate::kind::{ApiShape, ApiShapes, Kind, OwnKind};
@@ -33,7 +34,7 @@ pub fn selected(shapes: ApiShapes) -> Vec<CustomResourceDefinition> {
     let mut kinds = Kind::OWN.to_vec();
     kinds.sort_unstable();
     let served = kinds.into_iter().filter(|kind| kind.is_served(shapes));
-    served.filter_map(|kind| Some(definition(kind, parts(kind.own()?, &list_types)))).collect()
+    served.filter_map(|kind| Some(of_kind(kind, kind.own()?, &list_types))).collect()
 }
 
 /// The name of a definition's file under `crds/`.
@@ -42,62 +43,55 @@ pub fn file_name(definition: &CustomResourceDefinition) -> String {
     format!("{}_{}.yaml", definition.spec.group, definition.spec.names.plural)
 }
 
-/// The parts in which definitions differ.
-struct Parts {
-    description: &'static str,
-    short_name: &'static str,
-    spec: Value,
-    status: Value,
-    columns: Vec<CustomResourceColumnDefinition>,
-}
-
-fn parts(own: OwnKind, list_types: &ListTypes) -> Parts {
+fn of_kind(kind: Kind, own: OwnKind, list_types: &ListTypes) -> CustomResourceDefinition {
     let ready = || column("Ready", "string", r#".status.conditions[?(@.type=="Ready")].status"#, ALWAYS);
     let reason = || column("Reason", "string", r#".status.conditions[?(@.type=="Ready")].reason"#, ALWAYS);
     match own {
-        OwnKind::Sandbox => Parts {
-            description: "A pod with a stable name and address, which can be suspended and resumed.",
-            short_name: "sandbox",
-            spec: structural::<SandboxSpec>(list_types),
-            status: structural::<SandboxStatus>(list_types),
-            columns: vec![
+        OwnKind::Sandbox => {
+            let text = "A pod with a stable name and address, which can be suspended and resumed.";
+            let columns = vec![
                 ready(),
                 reason(),
                 column("Mode", "string", ".status.mode", WIDE),
                 column("Runtime", "string", ".status.runtimeClass.name", WIDE),
                 column("Node", "string", ".status.nodeName", WIDE),
-            ],
-        },
-        OwnKind::Template(shape) => Parts {
-            description: "The pod and the settings that sandboxes are created from.",
-            short_name: "sandboxtemplate",
-            spec: for_shape(structural::<SandboxTemplateSpec>(list_types), shape),
-            status: structural::<SandboxTemplateStatus>(list_types),
-            columns: Vec::new(),
-        },
-        OwnKind::Pool(shape) => Parts {
-            description: "Sandboxes of a template that are created in advance, so that a claim becomes Ready at once.",
-            short_name: "swp",
-            spec: for_shape(structural::<SandboxWarmPoolSpec>(list_types), shape),
-            status: structural::<SandboxWarmPoolStatus>(list_types),
-            columns: vec![
+            ];
+            definition::<SandboxSpec, SandboxStatus>(kind, list_types, ("sandbox", text), columns)
+        }
+        OwnKind::Template(_) => {
+            let text = "The pod and the settings that sandboxes are created from.";
+            let names = ("sandboxtemplate", text);
+            definition::<SandboxTemplateSpec, SandboxTemplateStatus>(kind, list_types, names, Vec::new())
+        }
+        OwnKind::Pool(_) => {
+            let text = "Sandboxes of a template that are created in advance, so that a claim becomes Ready at once.";
+            let columns = vec![
                 column("Ready", "integer", ".status.readyReplicas", ALWAYS),
                 column("Desired", "integer", ".status.desiredReplicas", ALWAYS),
                 column("Min", "integer", ".spec.minReady", WIDE),
                 column("Max", "integer", ".spec.maxReady", WIDE),
-            ],
-        },
-        OwnKind::Claim(shape) => Parts {
-            description: "A request for one sandbox from a pool or a template.",
-            short_name: "sandboxclaim",
-            spec: for_shape(structural::<SandboxClaimSpec>(list_types), shape),
-            status: structural::<SandboxClaimStatus>(list_types),
-            columns: vec![ready(), column("Sandbox", "string", ".status.sandbox.name", ALWAYS), reason()],
-        },
+            ];
+            definition::<SandboxWarmPoolSpec, SandboxWarmPoolStatus>(kind, list_types, ("swp", text), columns)
+        }
+        OwnKind::Claim(_) => {
+            let text = "A request for one sandbox from a pool or a template.";
+            let columns = vec![ready(), column("Sandbox", "string", ".status.sandbox.name", ALWAYS), reason()];
+            definition::<SandboxClaimSpec, SandboxClaimStatus>(kind, list_types, ("sandboxclaim", text), columns)
+        }
     }
 }
 
-fn definition(own: Kind, parts: Parts) -> CustomResourceDefinition {
+fn definition<S: JsonSchema, T: JsonSchema>(
+    own: Kind,
+    list_types: &ListTypes,
+    (short_name, description): (&str, &str),
+    mut columns: Vec<CustomResourceColumnDefinition>,
+) -> CustomResourceDefinition {
+    let spec = structural::<S>(list_types);
+    let spec = match own.shape() {
+        Some(shape) => for_shape(spec, shape),
+        None => spec,
+    };
     let (group, kind, plural) = (own.group(), own.name(), own.plural());
     // The first version is the storage version.
     let versions: &[&str] = match own.shape() {
@@ -105,18 +99,17 @@ fn definition(own: Kind, parts: Parts) -> CustomResourceDefinition {
         Some(ApiShape::Upstream) | None => &[group::V1BETA1, group::V1ALPHA1],
     };
     let schema = json!({
-        "description": parts.description,
+        "description": description,
         "type": "object",
         "required": ["spec"],
         "properties": {
             "apiVersion": { "type": "string" },
             "kind": { "type": "string" },
             "metadata": { "type": "object" },
-            "spec": parts.spec,
-            "status": parts.status,
+            "spec": spec,
+            "status": structural::<T>(list_types),
         },
     });
-    let mut columns = parts.columns;
     columns.insert(
         columns.iter().position(|c| c.priority.is_some()).unwrap_or(columns.len()),
         column("Age", "date", ".metadata.creationTimestamp", ALWAYS),
@@ -148,7 +141,7 @@ fn definition(own: Kind, parts: Parts) -> CustomResourceDefinition {
                 list_kind: Some(format!("{kind}List")),
                 plural: plural.to_owned(),
                 singular: Some(kind.to_lowercase()),
-                short_names: Some(vec![parts.short_name.to_owned()]),
+                short_names: Some(vec![short_name.to_owned()]),
                 categories: Some(vec!["paddock".to_owned()]),
             },
             scope: "Namespaced".to_owned(),

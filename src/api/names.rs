@@ -19,8 +19,6 @@ pub mod group {
     pub const V1ALPHA1: &str = "v1alpha1";
     /// The storage version of Sandbox and of the kinds in the upstream shape.
     pub const V1BETA1: &str = "v1beta1";
-    /// The `apiVersion` of Sandboxes that Paddock creates, and of owner references to a Sandbox.
-    pub const SANDBOX_API_VERSION: &str = "agents.x-k8s.io/v1beta1";
 }
 
 /// Labels, and their values.

@@ -28,11 +28,13 @@ pub fn questions(snapshot: &Snapshot, replies: &[PluginReply]) -> Vec<PluginRequ
 /// Returns the plan for an object. The snapshot contains the time of the decision.
 #[must_use]
 pub fn decide(snapshot: &Snapshot, replies: &[PluginReply]) -> Plan {
-    match snapshot {
+    let mut plan = match snapshot {
         Snapshot::Absent(_) | Snapshot::Terminating(_) => Plan::default(),
         Snapshot::Sandbox(snapshot) => sandbox::decide(snapshot, replies),
         Snapshot::Template(snapshot) => template::decide(snapshot),
         Snapshot::Pool(snapshot) => pool::decide(snapshot, replies),
         Snapshot::Claim(snapshot) => claim::decide(snapshot),
-    }
+    };
+    plan.steps.retain(|step| !step.is_empty());
+    plan
 }

@@ -8,13 +8,22 @@ mod service;
 use serde_json::{Value, json};
 
 pub use network::network_policy_spec;
-use paddock_api::kind::Key;
+use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
 pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels, volume_claim_names, volume_claims};
 pub use sandbox::{Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, warm_sandbox};
 pub use service::{endpoint_slice, endpoints_of, headless_service, stable_service};
 
 use crate::object::Object;
+
+/// Returns a new object that the owner controls, in its namespace. The metadata is the rest of the object's metadata.
+#[must_use]
+pub fn owned(owner: &Object, kind: Kind, name: &str, mut metadata: Value) -> Value {
+    metadata["name"] = name.into();
+    metadata["namespace"] = (&*owner.key.namespace).into();
+    metadata["ownerReferences"] = json!([controller_reference(owner)]);
+    json!({ "apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata })
+}
 
 /// Returns an owner reference that makes `owner` the controller.
 #[must_use]

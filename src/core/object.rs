@@ -195,7 +195,7 @@ fn own_body(kind: OwnKind, meta: &ObjectMeta, data: &mut Value) -> Body {
 
 fn child_body(kind: ChildKind, mut data: Value) -> Body {
     match kind {
-        ChildKind::Pod => Body::Pod(Arc::new(wire::pod(data))),
+        ChildKind::Pod => Body::Pod(Arc::new(wire::pod(&data))),
         ChildKind::Service => {
             Body::Service(Service { headless: data.pointer("/spec/clusterIP") == Some(&"None".into()) })
         }
@@ -210,8 +210,8 @@ fn child_body(kind: ChildKind, mut data: Value) -> Body {
 fn cluster_body(kind: ClusterKind, data: Value) -> Body {
     match kind {
         ClusterKind::Namespace => Body::Namespace,
-        ClusterKind::Node => Body::Node(Arc::new(wire::node(data))),
-        ClusterKind::RuntimeClass => Body::RuntimeClass(Arc::new(wire::runtime_class(data))),
+        ClusterKind::Node => Body::Node(Arc::new(wire::node(&data))),
+        ClusterKind::RuntimeClass => Body::RuntimeClass(Arc::new(wire::runtime_class(&data))),
         ClusterKind::StorageClass => Body::StorageClass,
     }
 }

@@ -82,36 +82,22 @@ impl Op {
 
     /// Deletes an object, even if another client has changed it meanwhile.
     pub(crate) fn delete(object: &Object, reason: Reason) -> Self {
-        let action = Action::Delete { uid: object.meta.uid.to_string(), resource_version: None, foreground: false };
-        Self { key: object.key.clone(), reason, action }
+        Self::deleting(object, reason, None)
     }
 
     /// Deletes an object if no client has changed it meanwhile.
     pub(crate) fn delete_if_unchanged(object: &Object, reason: Reason) -> Self {
-        let action = Action::Delete {
-            uid: object.meta.uid.to_string(),
-            resource_version: Some(object.meta.resource_version.to_string()),
-            foreground: false,
-        };
-        Self { key: object.key.clone(), reason, action }
+        Self::deleting(object, reason, Some(object.meta.resource_version.to_string()))
     }
 
     /// Patches an object, even if another client has changed it meanwhile.
     pub(crate) fn patch(object: &Object, reason: Reason, body: Value) -> Self {
-        let uid = object.meta.uid.to_string();
-        let action = Action::Patch { uid, resource_version: None, status: false, body };
-        Self { key: object.key.clone(), reason, action }
+        Self::patching(object, reason, None, body)
     }
 
     /// Patches an object if no client has changed it meanwhile: compare-and-swap.
     pub(crate) fn patch_if_unchanged(object: &Object, reason: Reason, body: Value) -> Self {
-        let action = Action::Patch {
-            uid: object.meta.uid.to_string(),
-            resource_version: Some(object.meta.resource_version.to_string()),
-            status: false,
-            body,
-        };
-        Self { key: object.key.clone(), reason, action }
+        Self::patching(object, reason, Some(object.meta.resource_version.to_string()), body)
     }
 
     /// Patches the status of an object.
@@ -119,6 +105,16 @@ impl Op {
         let uid = object.meta.uid.to_string();
         let action = Action::Patch { uid, resource_version: None, status: true, body };
         Self { key: object.key.clone(), reason: Reason::StatusChanged, action }
+    }
+
+    fn deleting(object: &Object, reason: Reason, resource_version: Option<String>) -> Self {
+        let action = Action::Delete { uid: object.meta.uid.to_string(), resource_version, foreground: false };
+        Self { key: object.key.clone(), reason, action }
+    }
+
+    fn patching(object: &Object, reason: Reason, resource_version: Option<String>, body: Value) -> Self {
+        let action = Action::Patch { uid: object.meta.uid.to_string(), resource_version, status: false, body };
+        Self { key: object.key.clone(), reason, action }
     }
 }
 
@@ -216,9 +212,15 @@ pub struct Event {
 }
 
 impl Event {
-    /// Returns an Event about an object.
-    pub(crate) fn about(object: &Object, warning: bool, reason: Reason, note: String) -> Self {
-        Self { regarding: object.key.clone(), uid: object.meta.uid.to_string(), warning, reason, note }
+    /// An event that is part of the normal life of an object.
+    pub(crate) fn normal(object: &Object, reason: Reason, note: impl Into<String>) -> Self {
+        let (regarding, uid, note) = (object.key.clone(), object.meta.uid.to_string(), note.into());
+        Self { regarding, uid, warning: false, reason, note }
+    }
+
+    /// An event about a problem.
+    pub(crate) fn warning(object: &Object, reason: Reason, note: impl Into<String>) -> Self {
+        Self { warning: true, ..Self::normal(object, reason, note) }
     }
 }
 

@@ -350,7 +350,20 @@ pub struct Failure {
 }
 
 /// The kinds of failures of a plugin call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum FailureKind {
@@ -374,16 +387,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All kinds of failures.
-    pub const ALL: [FailureKind; 8] = [
-        FailureKind::Deadline,
-        FailureKind::Fuel,
-        FailureKind::Memory,
-        FailureKind::Trap,
-        FailureKind::Error,
-        FailureKind::Invalid,
-        FailureKind::Missing,
-        FailureKind::Quarantined,
-    ];
+    pub const ALL: &'static [FailureKind] = <FailureKind as strum::VariantArray>::VARIANTS;
 
     /// The name in metrics, status and logs.
     #[must_use]

@@ -166,17 +166,15 @@ impl World {
     fn still_holds(&self, op: &Op) -> bool {
         let known = self.objects.get(&op.key);
         let busy = self.pending_writes.in_flight(&op.key);
+        let holds = |uid: &str, version: Option<&str>| {
+            known.is_some_and(|o| *o.meta.uid == *uid && version.is_none_or(|v| *o.meta.resource_version == *v))
+        };
         match &op.action {
             Action::Create { .. } => known.is_none() && !busy,
-            Action::Patch { uid, resource_version, .. } => known.is_some_and(|o| {
-                *o.meta.uid == **uid
-                    && resource_version.as_ref().is_none_or(|v| *o.meta.resource_version == **v && !busy)
-            }),
-            Action::Delete { uid, resource_version, .. } => known.is_some_and(|o| {
-                *o.meta.uid == **uid
-                    && resource_version.as_ref().is_none_or(|v| *o.meta.resource_version == **v)
-                    && !busy
-            }),
+            Action::Patch { uid, resource_version: version, .. } => {
+                holds(uid, version.as_deref()) && (version.is_none() || !busy)
+            }
+            Action::Delete { uid, resource_version: version, .. } => holds(uid, version.as_deref()) && !busy,
         }
     }
 

@@ -80,9 +80,11 @@ fn not_forged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
         // The whole reference is compared: an existing one must not change its kind or become a controller reference.
         .filter(|(_, owner)| !known.contains(&whose(owner)))
         .filter(|(_, owner)| matches!(owner.kind.as_str(), "SandboxWarmPool" | "SandboxClaim"))
-        .map(|(i, owner)| FieldError {
-            path: format!("metadata.ownerReferences[{i}]"),
-            message: format!("must be left out: only the operator creates a Sandbox that belongs to a {}", owner.kind),
+        .map(|(i, owner)| {
+            FieldError::new(
+                format!("metadata.ownerReferences[{i}]"),
+                format!("must be left out: only the operator creates a Sandbox that belongs to a {}", owner.kind),
+            )
         })
         .collect();
     if forged.is_empty() { Ok(()) } else { Err(deny_fields(Why::Forged, forged)) }
@@ -104,21 +106,18 @@ fn unchanged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     let mut errors = Vec::new();
     let listed = |spec: &Value| spec["volumeClaimTemplates"].as_array().cloned().unwrap_or_default();
     if listed(old) != listed(new) {
-        errors.push(FieldError {
-            path: "spec.volumeClaimTemplates".to_owned(),
-            message: "volumeClaimTemplates is immutable; create another Sandbox, or change the PersistentVolumeClaims themselves"
-                .to_owned(),
-        });
+        let message = "volumeClaimTemplates is immutable; create another Sandbox, or change the PersistentVolumeClaims themselves";
+        errors.push(FieldError::new("spec.volumeClaimTemplates", message));
     }
     let resume = |spec: &Value| spec["resumePolicy"].as_str().unwrap_or("Manual").to_owned();
     if resume(old) != resume(new) {
-        errors.push(FieldError {
-            path: "spec.resumePolicy".to_owned(),
-            message: format!(
+        errors.push(FieldError::new(
+            "spec.resumePolicy",
+            format!(
                 "resumePolicy is immutable, because it determines the kind of the Service; it must stay {}",
                 resume(old)
             ),
-        });
+        ));
     }
     if errors.is_empty() { Ok(()) } else { Err(deny_fields(Why::Immutable, errors)) }
 }
@@ -142,12 +141,10 @@ fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     }
     Err(deny_fields(
         Why::NotIsolated,
-        vec![FieldError {
-            path: format!("metadata.labels[{}]", label::GENERATED_CODE),
-            message:
-                "the pod of the Sandbox runs without isolation and cannot be isolated later; suspend the Sandbox, set the label, and resume it"
-                    .to_owned(),
-        }],
+        vec![FieldError::new(
+            format!("metadata.labels[{}]", label::GENERATED_CODE),
+            "the pod of the Sandbox runs without isolation and cannot be isolated later; suspend the Sandbox, set the label, and resume it",
+        )],
     ))
 }
 
@@ -219,13 +216,10 @@ fn isolation(state: &ReviewState<'_>, pod: &Option<PodShape>) -> Vec<FieldError>
             format!("{}.spec.runtimeClassName", pod.field)
         };
         let class = pod.runtime_class.as_deref().unwrap_or_default();
-        errors.push(FieldError {
-            path: field,
-            message: format!(
-                "RuntimeClass {class:?} would run generated code on the host's kernel; {}",
-                state.what_to_set()
-            ),
-        });
+        errors.push(FieldError::new(
+            field,
+            format!("RuntimeClass {class:?} would run generated code on the host's kernel; {}", state.what_to_set()),
+        ));
     }
     errors
 }

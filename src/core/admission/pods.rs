@@ -50,12 +50,10 @@ fn check_update(state: &ReviewState<'_>, before: Marker) -> Result<(), Halt> {
         (Marker::Unmarked | Marker::Unclear, Marker::Marked) => enforce(state),
         (Marker::Marked, Marker::Unmarked) => Err(deny_fields(
             Why::Immutable,
-            vec![FieldError {
-                path: format!("metadata.labels[{}]", label::GENERATED_CODE),
-                message:
-                    "must not be removed from a Pod, because generated code may have run in it; delete the Pod instead"
-                        .to_owned(),
-            }],
+            vec![FieldError::new(
+                format!("metadata.labels[{}]", label::GENERATED_CODE),
+                "must not be removed from a Pod, because generated code may have run in it; delete the Pod instead",
+            )],
         )),
         (Marker::Unmarked | Marker::Marked, Marker::Unclear) => unclear_marker(),
         (Marker::Marked, Marker::Marked)
@@ -117,10 +115,7 @@ fn unclear_marker() -> Result<(), Halt> {
 
 /// The error of a marker that is neither `true` nor `false`.
 pub(super) fn unclear(labels: &str) -> FieldError {
-    FieldError {
-        path: format!("{labels}[{}]", label::GENERATED_CODE),
-        message: "must be \"true\" or \"false\"".to_owned(),
-    }
+    FieldError::new(format!("{labels}[{}]", label::GENERATED_CODE), "must be \"true\" or \"false\"")
 }
 
 fn subject(state: &ReviewState<'_>) -> Subject {

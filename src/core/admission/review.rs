@@ -59,14 +59,17 @@ pub enum Phase {
 }
 
 /// The entries of the webhook configuration. Each has selectors of its own, so the entry is a fact about the object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Entry {
     /// Pods that have the generated-code label.
+    #[strum(serialize = "generated-code")]
     MarkedPods,
     /// Pods of namespaces that require isolation. The API server has matched the label of the namespace, even if the
     /// World does not contain it yet.
     IsolatedNamespaces,
     /// The kinds that Paddock serves.
+    #[strum(serialize = "sandboxes")]
     OwnKinds,
     /// Sandboxes with an owner reference to a pool or a claim. A forged reference cannot be recognized afterwards, so
     /// this entry is separate from the other kinds: if the webhook does not answer, the API server denies the write.
@@ -77,19 +80,12 @@ pub enum Entry {
 
 impl Entry {
     /// All entries.
-    pub const ALL: [Entry; 5] =
-        [Entry::MarkedPods, Entry::IsolatedNamespaces, Entry::OwnKinds, Entry::OwnedSandboxes, Entry::Connect];
+    pub const ALL: &'static [Entry] = <Entry as strum::VariantArray>::VARIANTS;
 
     /// The last part of the path and the name of the entry, which is also its label in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Entry::MarkedPods => "generated-code",
-            Entry::IsolatedNamespaces => "isolated-namespaces",
-            Entry::OwnKinds => "sandboxes",
-            Entry::OwnedSandboxes => "owned-sandboxes",
-            Entry::Connect => "connect",
-        }
+        self.into()
     }
 }
 

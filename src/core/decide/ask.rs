@@ -5,7 +5,8 @@ use paddock_api::PolicyState;
 
 use crate::admission::{Chain, PluginFailure, first_answer};
 use crate::binding::{Binding, Bindings};
-use crate::plan::Reason;
+use crate::object::Object;
+use crate::plan::{Event, Reason};
 use crate::question::{Answer, FailureKind, Hook, PluginReply, Question};
 use crate::snapshot::Common;
 
@@ -33,8 +34,8 @@ pub(super) fn first_reply_or_built_in<'a, T>(
 }
 
 /// The reasons and messages of Events about plugins that did not answer or whose answers were refused.
-pub(super) fn failure_events(plugin_failures: &[PluginFailure]) -> impl Iterator<Item = (Reason, String)> {
-    plugin_failures.iter().map(|PluginFailure { plugin, failure, policy, .. }| {
+pub(super) fn failure_events(about: &Object, plugin_failures: &[PluginFailure]) -> impl Iterator<Item = Event> {
+    plugin_failures.iter().map(move |PluginFailure { plugin, failure, policy, .. }| {
         let reason = match failure.kind {
             FailureKind::Invalid => Reason::PluginOverruled,
             FailureKind::Deadline
@@ -45,7 +46,7 @@ pub(super) fn failure_events(plugin_failures: &[PluginFailure]) -> impl Iterator
             | FailureKind::Missing
             | FailureKind::Quarantined => Reason::PluginFailed,
         };
-        (reason, format!("{plugin}: {failure} (failurePolicy {})", policy.as_str()))
+        Event::warning(about, reason, format!("{plugin}: {failure} (failurePolicy {})", policy.as_str()))
     })
 }
 

@@ -56,7 +56,6 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
         }
         None => bind(snapshot, model, &parsed.status, &mut plan),
     }
-    plan.steps.retain(|step| !step.is_empty());
     plan
 }
 
@@ -94,12 +93,7 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
             let foreground = model.end.policy == ClaimShutdownPolicy::DeleteForeground;
             let action = Action::Delete { uid: claim.meta.uid.to_string(), resource_version: None, foreground };
             plan.steps.push(vec![Op { key: claim.key.clone(), reason: why, action }]);
-            plan.events.push(Event::about(
-                &snapshot.claim,
-                false,
-                why,
-                "The claim has expired: deleting the claim".to_owned(),
-            ));
+            plan.events.push(Event::normal(&snapshot.claim, why, "The claim has expired: deleting the claim"));
         }
         ClaimShutdownPolicy::Retain => {
             let deletions: Vec<Op> = snapshot
@@ -115,7 +109,6 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
             write_status(snapshot, before, report, &mut plan);
         }
     }
-    plan.steps.retain(|step| !step.is_empty());
     plan
 }
 
@@ -249,7 +242,7 @@ fn start_cold(
             format!("The API server refused the adoption of Sandbox {}: {}; creating a Sandbox", key.name, r.message)
         },
     );
-    plan.events.push(Event::about(&snapshot.claim, false, Reason::ColdStart, note));
+    plan.events.push(Event::normal(&snapshot.claim, Reason::ColdStart, note));
     if let Some(refusal) = snapshot.common.refused(Kind::Sandbox) {
         let message = format!("the API server refused the Sandbox: {}", refusal.message);
         write_status(snapshot, before, Report::problem(reason::RECONCILER_ERROR, message), plan);

@@ -193,7 +193,6 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
     if !snapshot.common.refusals.is_empty() {
         plan.status_first(0);
     }
-    plan.steps.retain(|step| !step.is_empty());
     plan
 }
 
@@ -226,9 +225,8 @@ fn deletions(
     }
     if members.stuck > 0 {
         let note = "Replacing warm Sandboxes that are not Ready, or whose pods are terminating, for too long";
-        plan.events.push(Event::about(
+        plan.events.push(Event::warning(
             &snapshot.pool,
-            true,
             Reason::WarmSandboxUnusable,
             format!("{note}: {}", members.stuck),
         ));
@@ -282,9 +280,7 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
         PoolSize::Between { min, max } => (min, max),
     };
     let (chain, plugin_failures) = ask(snapshot, (min, max), members, replies);
-    let mut events: Vec<Event> = failure_events(&plugin_failures)
-        .map(|(reason, note)| Event::about(&snapshot.pool, true, reason, note))
-        .collect();
+    let mut events: Vec<Event> = failure_events(&snapshot.pool, &plugin_failures).collect();
     let now = snapshot.common.now;
     let default_check = saturating_add(now, snapshot.common.settings.pool_check_every);
     let (binding, answer) = match chain {
@@ -311,14 +307,14 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
     let last = snapshot.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
     if let Some(last) = last.filter(|last| *last != desired) {
         let note = format!("Size changes from {last} to {desired}: {}", sized.reason);
-        events.push(Event::about(&snapshot.pool, false, Reason::PoolSized, note));
+        events.push(Event::normal(&snapshot.pool, Reason::PoolSized, note));
     }
     if desired != answer.desired && last != Some(desired) {
         let note = format!(
             "Plugin {plugin} wants {}, which is outside minReady {min} and maxReady {max}; the size is {desired}",
             answer.desired
         );
-        events.push(Event::about(&snapshot.pool, true, Reason::PluginOverruled, note));
+        events.push(Event::warning(&snapshot.pool, Reason::PluginOverruled, note));
     }
     sized.events = events;
     sized
@@ -355,11 +351,9 @@ fn ask<'a>(
             now: common.now,
         }))
     };
-    let accept = |answer: &Answer| match answer {
-        Answer::PoolSize(answer) => Ok(answer.clone()),
-        Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::Idle(_) => {
-            Err("the answer is not a pool-size answer".to_owned())
-        }
+    let accept = |answer: &Answer| {
+        let Answer::PoolSize(answer) = answer else { return Err("the answer is not a pool-size answer".to_owned()) };
+        Ok(answer.clone())
     };
     first_reply_or_built_in(common, &pool.meta.labels, Hook::PoolSize, replies, question, accept)
 }

@@ -94,7 +94,6 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     if refused.is_some() {
         plan.status_first(0);
     }
-    plan.steps.retain(|step| !step.is_empty());
     plan
 }
 
@@ -159,9 +158,7 @@ impl PlanDraft {
 
     fn create_pod(&mut self, snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) {
         let decision = pod::verdict(snapshot, model, replies);
-        let failures = failure_events(&decision.plugin_failures)
-            .map(|(reason, note)| Event::about(&snapshot.sandbox, true, reason, note));
-        self.plan.events.extend(failures);
+        self.plan.events.extend(failure_events(&snapshot.sandbox, &decision.plugin_failures));
         match decision.verdict {
             PodVerdict::Create(ops) => self.first.extend(ops),
             PodVerdict::Refuse(reason, problem) => {
@@ -169,7 +166,7 @@ impl PlanDraft {
                     // No watch reports that a plugin works again.
                     self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), reason);
                 }
-                self.plan.events.push(Event::about(&snapshot.sandbox, true, reason, problem.clone()));
+                self.plan.events.push(Event::warning(&snapshot.sandbox, reason, problem.clone()));
                 self.notes.error = Some(problem);
             }
         }
@@ -188,7 +185,6 @@ fn delete_left_behind_pods(snapshot: &SandboxSnapshot) -> Plan {
         Some(due) if left.count() > 0 => plan.requeue_at(due, Reason::PodLeftBehind),
         Some(_) => {}
     }
-    plan.steps.retain(|step| !step.is_empty());
     plan
 }
 
@@ -221,12 +217,7 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     let mut plan = Plan::default();
     if model.shutdown.policy == ShutdownPolicy::Delete {
         plan.steps.push(vec![Op::delete(sandbox, Reason::Expired)]);
-        plan.events.push(Event::about(
-            sandbox,
-            false,
-            Reason::Expired,
-            "Shutdown time reached: deleting the Sandbox".to_owned(),
-        ));
+        plan.events.push(Event::normal(sandbox, Reason::Expired, "Shutdown time reached: deleting the Sandbox"));
         return plan;
     }
     let ours =
@@ -238,15 +229,9 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     if let Some(patch) = sandbox.sandbox().and_then(|s| status_patch(&*s.status, &after_status)) {
         plan.steps.push(vec![Op::patch_status(sandbox, patch)]);
         if !plan.is_empty() && snapshot.pods.iter().any(|p| p.meta.deletion_timestamp.is_none()) {
-            plan.events.push(Event::about(
-                sandbox,
-                false,
-                Reason::Expired,
-                "Shutdown time reached: stopping the Sandbox".to_owned(),
-            ));
+            plan.events.push(Event::normal(sandbox, Reason::Expired, "Shutdown time reached: stopping the Sandbox"));
         }
     }
-    plan.steps.retain(|step| !step.is_empty());
     plan
 }
 

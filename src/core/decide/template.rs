@@ -26,16 +26,8 @@ pub(super) fn decide(snapshot: &TemplateSnapshot) -> Plan {
             let op = match (&snapshot.network_policy, wanted) {
                 (None, None) => None,
                 (None, Some(spec)) => {
-                    let body = json!({
-                        "apiVersion": Kind::NetworkPolicy.api_version(),
-                        "kind": Kind::NetworkPolicy.name(),
-                        "metadata": {
-                            "name": name,
-                            "namespace": &*template.key.namespace,
-                            "ownerReferences": [manifest::controller_reference(template)],
-                        },
-                        "spec": spec,
-                    });
+                    let mut body = manifest::owned(template, Kind::NetworkPolicy, &name, json!({}));
+                    body["spec"] = spec;
                     Some(Op::create(key, Reason::NetworkPolicyMissing, body))
                 }
                 (Some(there), _) if there.meta.deletion_timestamp.is_some() => None,

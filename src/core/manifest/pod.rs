@@ -9,7 +9,7 @@ use paddock_api::kind::{ApiShape, Kind};
 use paddock_api::names::{annotation, label, name_hash, object as names};
 use serde_json::{Value, json};
 
-use super::controller_reference;
+use super::owned;
 use crate::model;
 use crate::object::Object;
 use crate::object::json::to_value;
@@ -53,18 +53,10 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
     let mut annotations = pod_annotations(sandbox, model);
     let reasons = [(annotation::CLASS_REASON, plan.class_reason), (annotation::CLASS_PLUGIN, plan.class_plugin)];
     annotations.extend(reasons.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))));
-    json!({
-        "apiVersion": Kind::Pod.api_version(),
-        "kind": Kind::Pod.name(),
-        "metadata": {
-            "name": plan.name,
-            "namespace": &*sandbox.key.namespace,
-            "labels": pod_labels(sandbox, model),
-            "annotations": annotations,
-            "ownerReferences": [controller_reference(sandbox)],
-        },
-        "spec": to_value(&spec),
-    })
+    let metadata = json!({ "labels": pod_labels(sandbox, model), "annotations": annotations });
+    let mut pod = owned(sandbox, Kind::Pod, plan.name, metadata);
+    pod["spec"] = to_value(&spec);
+    pod
 }
 
 /// The labels that a Sandbox's pod should have.
@@ -142,18 +134,9 @@ pub fn volume_claims(
 ) -> Vec<(String, Value)> {
     let claim = |volume: &str, labels: Value, annotations: Value, spec: Value| {
         let name = names::volume_claim(volume, &sandbox.key.name);
-        let body = json!({
-            "apiVersion": Kind::VolumeClaim.api_version(),
-            "kind": Kind::VolumeClaim.name(),
-            "metadata": {
-                "name": name,
-                "namespace": &*sandbox.key.namespace,
-                "labels": labels,
-                "annotations": annotations,
-                "ownerReferences": [controller_reference(sandbox)],
-            },
-            "spec": spec,
-        });
+        let metadata = json!({ "labels": labels, "annotations": annotations });
+        let mut body = owned(sandbox, Kind::VolumeClaim, &name, metadata);
+        body["spec"] = spec;
         (name, body)
     };
     let hash = name_hash(&sandbox.key.name);

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
 use paddock_api::kind::{ApiShape, Kind};
-use paddock_api::names::{annotation, group, label, name_hash};
+use paddock_api::names::{annotation, label, name_hash};
 use paddock_api::{ClaimEnvVar, ResumePolicy};
 use serde_json::{Value, json};
 
-use super::{controller_reference, mount_unmounted, pod_name, taken_over_by};
+use super::{mount_unmounted, owned, pod_name, taken_over_by};
 use crate::model::{self, ServiceIntent, VolumeClaim};
 use crate::object::Object;
 use crate::object::hash::{fnv64, wire_claim};
@@ -128,18 +128,9 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
         ResumePolicy::Manual => {}
         ResumePolicy::OnDemand => spec["resumePolicy"] = "OnDemand".into(),
     }
-    json!({
-        "apiVersion": group::SANDBOX_API_VERSION,
-        "kind": Kind::Sandbox.name(),
-        "metadata": {
-            "name": name,
-            "namespace": &*owner.key.namespace,
-            "labels": labels,
-            "annotations": annotations,
-            "ownerReferences": [controller_reference(owner)],
-        },
-        "spec": spec,
-    })
+    let mut body = owned(owner, Kind::Sandbox, name, json!({ "labels": labels, "annotations": annotations }));
+    body["spec"] = spec;
+    body
 }
 
 /// Returns the merge patch by which a claim takes a warm Sandbox: the commit point.

@@ -5,7 +5,7 @@ use paddock_api::kind::Kind;
 use paddock_api::names::{label, name_hash, object as names};
 use serde_json::{Value, json};
 
-use super::controller_reference;
+use super::owned;
 use crate::model;
 use crate::object::Object;
 
@@ -37,17 +37,10 @@ pub fn stable_service(sandbox: &Object, model: &model::Sandbox) -> Value {
 }
 
 fn service(sandbox: &Object, spec: Value) -> Value {
-    json!({
-        "apiVersion": Kind::Service.api_version(),
-        "kind": Kind::Service.name(),
-        "metadata": {
-            "name": &*sandbox.key.name,
-            "namespace": &*sandbox.key.namespace,
-            "labels": { label::SANDBOX_NAME_HASH: name_hash(&sandbox.key.name) },
-            "ownerReferences": [controller_reference(sandbox)],
-        },
-        "spec": spec,
-    })
+    let metadata = json!({ "labels": { label::SANDBOX_NAME_HASH: name_hash(&sandbox.key.name) } });
+    let mut service = owned(sandbox, Kind::Service, &sandbox.key.name, metadata);
+    service["spec"] = spec;
+    service
 }
 
 /// Returns the EndpointSlice of a [`stable_service`], with the result of [`endpoints_of`].
@@ -55,22 +48,15 @@ fn service(sandbox: &Object, spec: Value) -> Value {
 pub fn endpoint_slice(sandbox: &Object, model: &model::Sandbox, endpoints: &Value, address: &str) -> Value {
     let ports: Vec<Value> =
         ports(model).into_iter().map(|p| json!({ "name": p.name, "port": p.number, "protocol": p.protocol })).collect();
-    json!({
-        "apiVersion": Kind::EndpointSlice.api_version(),
-        "kind": Kind::EndpointSlice.name(),
-        "metadata": {
-            "name": &*sandbox.key.name,
-            "namespace": &*sandbox.key.namespace,
-            "labels": {
-                "kubernetes.io/service-name": &*sandbox.key.name,
-                "endpointslice.kubernetes.io/managed-by": "paddock",
-            },
-            "ownerReferences": [controller_reference(sandbox)],
-        },
-        "addressType": if address.contains(':') { "IPv6" } else { "IPv4" },
-        "endpoints": endpoints,
-        "ports": ports,
-    })
+    let labels = json!({
+        "kubernetes.io/service-name": &*sandbox.key.name,
+        "endpointslice.kubernetes.io/managed-by": "paddock",
+    });
+    let mut slice = owned(sandbox, Kind::EndpointSlice, &sandbox.key.name, json!({ "labels": labels }));
+    slice["addressType"] = if address.contains(':') { "IPv6" } else { "IPv4" }.into();
+    slice["endpoints"] = endpoints.clone();
+    slice["ports"] = ports.into();
+    slice
 }
 
 /// Returns the list of endpoints with one address, or an empty list.

@@ -5,7 +5,8 @@ use std::fmt;
 use thiserror::Error;
 
 /// One validation error.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
+#[error("{path}: {message}")]
 pub struct FieldError {
     /// The path of the field, such as `spec.template.spec.containers[0].name`.
     pub path: String,
@@ -13,9 +14,9 @@ pub struct FieldError {
     pub message: String,
 }
 
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
+impl FieldError {
+    pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
     }
 }
 
@@ -26,7 +27,7 @@ pub struct FieldErrors(Vec<FieldError>);
 impl FieldErrors {
     /// Returns a list with one error.
     pub fn one(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self(vec![FieldError { path: path.into(), message: message.into() }])
+        Self(vec![FieldError::new(path, message)])
     }
 
     /// The errors, in the order of the object's fields.
@@ -44,13 +45,7 @@ impl FieldErrors {
 
 impl fmt::Display for FieldErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str("; ")?;
-            }
-            write!(f, "{error}")?;
-        }
-        Ok(())
+        f.write_str(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     }
 }
 
@@ -61,18 +56,15 @@ pub(super) struct Errors(Vec<FieldError>);
 impl Errors {
     /// Adds an error.
     pub(super) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(FieldError { path: path.into(), message: message.into() });
+        self.0.push(FieldError::new(path, message));
     }
 
     /// Returns the model if there are no errors. Without a model and without errors, the object is incomplete.
     pub(super) fn into_result<T>(self, model: Option<T>) -> Result<T, FieldErrors> {
         match model {
             Some(model) if self.0.is_empty() => Ok(model),
-            Some(_) => Err(FieldErrors(self.0)),
-            None if self.0.is_empty() => {
-                Err(FieldErrors(vec![FieldError { path: "spec".to_owned(), message: "incomplete".to_owned() }]))
-            }
-            None => Err(FieldErrors(self.0)),
+            None if self.0.is_empty() => Err(FieldErrors::one("spec", "incomplete")),
+            Some(_) | None => Err(FieldErrors(self.0)),
         }
     }
 }

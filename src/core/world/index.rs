@@ -1,12 +1,13 @@
 //! The indexes of the [`World`], which every change updates, and the keys to reconcile after a change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use paddock_api::names::object as names;
 
+use super::pending_writes::remove_entry;
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
 use super::state::{NodeTrouble, World};
 use crate::object::{Body, Object};
@@ -73,13 +74,8 @@ impl World {
         self.remove_warm_object(object);
         if key.kind == Kind::Sandbox {
             self.without_pod.remove(key);
-            if let Some(pool) = pool_of(object)
-                && let Some(members) = self.members.get_mut(&pool)
-            {
-                members.remove(key);
-                if members.is_empty() {
-                    self.members.remove(&pool);
-                }
+            if let Some(pool) = pool_of(object) {
+                remove_entry(&mut self.members, &pool, key);
             }
         } else if let Some(sandbox) = sandbox_of(object) {
             // The Sandbox is indexed again without this pod.
@@ -272,7 +268,7 @@ impl World {
     }
 }
 
-fn drop_from<K: Ord, V: Ord>(index: &mut std::collections::BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+fn drop_from<K: Ord, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
     if let Some(set) = index.get_mut(key) {
         set.remove(value);
         if set.is_empty() {

@@ -92,32 +92,20 @@ impl PendingWrites {
 
     /// Describes the pending writes to an object for people.
     pub(super) fn describe(&self, key: &Key) -> Vec<String> {
-        let writes = self.pending.get(key).into_iter().flatten();
-        writes
-            .map(|(write, lost)| match lost {
-                None => format!("{write:?} under way"),
-                Some(since) => format!("{write:?} without a reply since {since}"),
-            })
-            .collect()
+        let text = |(write, lost): (&PendingWrite, Option<Timestamp>)| match lost {
+            None => format!("{write:?} under way"),
+            Some(since) => format!("{write:?} without a reply since {since}"),
+        };
+        self.writes(key).map(text).collect()
     }
 
     pub(super) fn clear(&mut self, key: &Key, write: &PendingWrite) {
         self.refused.remove(key);
         self.lost_attempts.remove(&(key.clone(), write.clone()));
-        if let PendingWrite::Create { controller: Some(uid) } = write
-            && let Some(keys) = self.creating.get_mut(uid)
-        {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.creating.remove(uid);
-            }
+        if let PendingWrite::Create { controller: Some(uid) } = write {
+            remove_entry(&mut self.creating, uid, key);
         }
-        if let Some(writes) = self.pending.get_mut(key) {
-            writes.remove(write);
-            if writes.is_empty() {
-                self.pending.remove(key);
-            }
-        }
+        remove_entry(&mut self.pending, key, write);
     }
 
     /// Records that an operation had no reply. It counts as possibly stored for some time from now on.
@@ -176,35 +164,25 @@ impl PendingWrites {
 
     /// Whether a create, take or delete of the object is in flight. Another operation must not overtake it.
     pub(super) fn in_flight(&self, key: &Key) -> bool {
-        self.pending.get(key).is_some_and(|writes| {
-            writes.iter().any(|(write, lost)| {
-                lost.is_none()
-                    && match write {
-                        PendingWrite::Create { .. } | PendingWrite::Take { .. } | PendingWrite::Delete => true,
-                        PendingWrite::Patch { .. } => false,
-                    }
-            })
-        })
+        self.writes(key).any(|(write, lost)| lost.is_none() && !matches!(write, PendingWrite::Patch { .. }))
     }
 
     /// Whether a take of the Sandbox is in flight.
     pub(super) fn is_being_taken(&self, key: &Key) -> bool {
-        let writes = self.pending.get(key).into_iter().flatten();
-        writes.filter(|(_, lost)| lost.is_none()).any(|(write, _)| matches!(write, PendingWrite::Take { .. }))
+        self.writes(key).any(|(write, lost)| lost.is_none() && matches!(write, PendingWrite::Take { .. }))
     }
 
     /// Whether a take or delete of the object is in flight or possibly stored.
     pub(super) fn leaving(&self, key: &Key, now: Timestamp, unknown_timeout: Duration) -> bool {
-        self.pending.get(key).is_some_and(|writes| {
-            writes.iter().any(|(write, lost)| {
-                let counts = lost.is_none_or(|since| time_left(since, unknown_timeout, now).is_some());
-                counts
-                    && match write {
-                        PendingWrite::Take { .. } | PendingWrite::Delete => true,
-                        PendingWrite::Create { .. } | PendingWrite::Patch { .. } => false,
-                    }
-            })
+        self.writes(key).any(|(write, lost)| {
+            let counts = lost.is_none_or(|since| time_left(since, unknown_timeout, now).is_some());
+            counts && matches!(write, PendingWrite::Take { .. } | PendingWrite::Delete)
         })
+    }
+
+    /// The pending writes of an object, each with the time since which its reply is lost.
+    fn writes(&self, key: &Key) -> impl Iterator<Item = (&PendingWrite, Option<Timestamp>)> {
+        self.pending.get(key).into_iter().flatten().map(|(write, lost)| (write, *lost))
     }
 
     /// The Sandboxes of a namespace with such a take or delete. The time is the end of the period for which a write
@@ -292,7 +270,7 @@ impl PendingWrites {
 
     /// Whether a write to the object is in flight.
     pub(super) fn awaits_reply(&self, key: &Key) -> bool {
-        self.pending.get(key).is_some_and(|writes| writes.values().any(Option::is_none))
+        self.writes(key).any(|(_, lost)| lost.is_none())
     }
 
     /// The objects of a kind in a namespace for which a write was refused.
@@ -303,5 +281,15 @@ impl PendingWrites {
 
     pub(super) fn refusal(&self, key: &Key) -> Option<&Refusal> {
         self.refused.get(key)
+    }
+}
+
+/// Removes an entry from a map of maps. An empty map is removed too.
+pub(super) fn remove_entry<K: Ord, I: Ord, V>(maps: &mut BTreeMap<K, BTreeMap<I, V>>, key: &K, entry: &I) {
+    if let Some(map) = maps.get_mut(key) {
+        map.remove(entry);
+        if map.is_empty() {
+            maps.remove(key);
+        }
     }
 }

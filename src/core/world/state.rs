@@ -42,7 +42,7 @@ pub(super) type Members = BTreeMap<Key, (Arc<Object>, Option<Arc<Object>>)>;
 
 /// The operator's picture of the cluster. Watches call [`World::observe`], and the Writer calls [`World::begin`] and
 /// [`World::finish`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct World {
     pub(super) settings: Arc<Settings>,
     pub(super) bindings: Arc<Bindings>,
@@ -90,30 +90,7 @@ impl World {
     /// Returns an empty World.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self {
-            settings: Arc::new(settings),
-            bindings: Arc::default(),
-            objects: BTreeMap::new(),
-            reconciled: 0,
-            awaiting_watch: BTreeMap::new(),
-            deleted_uids: BTreeMap::new(),
-            tombstones: BTreeMap::new(),
-            pending_writes: PendingWrites::default(),
-            due_with_reply: BTreeMap::new(),
-            children: BTreeMap::new(),
-            members: BTreeMap::new(),
-            without_pod: BTreeSet::new(),
-            unusable_nodes: BTreeMap::new(),
-            referrers: BTreeMap::new(),
-            warm: Warm::default(),
-            reservations: Reservations::default(),
-            last_now: Timestamp::MIN,
-            taken: BTreeMap::new(),
-            demand: BTreeMap::new(),
-            status_written: BTreeMap::new(),
-            classes: Arc::default(),
-            created: 0,
-        }
+        Self { settings: Arc::new(settings), last_now: Timestamp::MIN, ..Self::default() }
     }
 
     /// The settings of the operator.

@@ -132,7 +132,7 @@ pub(super) fn place(phase: &str, entry: &str) -> Option<(Phase, Entry)> {
         "validate" => Phase::Validate,
         _ => return None,
     };
-    Entry::ALL.into_iter().find(|e| e.as_str() == entry).map(|entry| (phase, entry))
+    Entry::ALL.iter().copied().find(|e| e.as_str() == entry).map(|entry| (phase, entry))
 }
 
 impl App {

@@ -48,7 +48,7 @@ impl Reviews {
         }
         let verdicts = Why::ALL.map(Why::as_str).into_iter().chain(["allowed", "unanswered"]);
         for verdict in verdicts {
-            for entry in Entry::ALL {
+            for &entry in Entry::ALL {
                 for phase in [Phase::Mutate, Phase::Validate] {
                     self.verdicts.with_label_values(&[entry.as_str(), word(phase), verdict]);
                 }

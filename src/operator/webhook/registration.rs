@@ -106,7 +106,7 @@ pub fn configurations(
     let mutating = [Entry::MarkedPods, Entry::IsolatedNamespaces, Entry::OwnKinds]
         .map(|entry| mutating(desired, entry, bundle))
         .to_vec();
-    let validating = Entry::ALL.map(|entry| validating(desired, entry, bundle)).to_vec();
+    let validating = Entry::ALL.iter().map(|&entry| validating(desired, entry, bundle)).collect();
     let metadata = ObjectMeta { name: Some(CONFIGURATION.to_owned()), ..ObjectMeta::default() };
     (
         MutatingWebhookConfiguration { metadata: metadata.clone(), webhooks: Some(mutating) },

@@ -55,9 +55,7 @@ pub(super) fn decide(
     let Some((chain, plugin_failures, tiers)) = ask(snapshot, model, object, pod, replies) else {
         return Idle::default();
     };
-    let failures: Vec<Event> = failure_events(&plugin_failures)
-        .map(|(reason, note)| Event::about(&snapshot.sandbox, true, reason, note))
-        .collect();
+    let failures: Vec<Event> = failure_events(&snapshot.sandbox, &plugin_failures).collect();
     let now = snapshot.common.now;
     let latest = saturating_add(now, snapshot.common.settings.idle_check_at_most);
     let before = snapshot.sandbox.sandbox().map(|s| &s.status);
@@ -93,17 +91,17 @@ pub(super) fn decide(
             reason = format!("{reason}; not suspended: {why}");
             idle.next_check = Some(latest);
             if before.and_then(|s| s.idle.as_ref()).and_then(|i| i.reason.as_deref()) != Some(reason.as_str()) {
-                idle.events.push(Event::about(&snapshot.sandbox, true, Reason::PluginOverruled, reason.clone()));
+                idle.events.push(Event::warning(&snapshot.sandbox, Reason::PluginOverruled, reason.clone()));
             }
         }
         Some(IdleTier::Delete) => {
-            idle.events.push(Event::about(&snapshot.sandbox, false, Reason::IdleDeleted, format!("Idle: {reason}")));
+            idle.events.push(Event::normal(&snapshot.sandbox, Reason::IdleDeleted, format!("Idle: {reason}")));
             idle.op = Some(Op::delete(&snapshot.sandbox, Reason::IdleDeleted));
         }
         // The tiers Throttle and Hibernate are not offered yet, so an earlier arm handles them.
         Some(IdleTier::Suspend | IdleTier::Throttle | IdleTier::Hibernate) => {
             tier = api::IdleTier::Suspend;
-            idle.events.push(Event::about(&snapshot.sandbox, false, Reason::IdleSuspended, format!("Idle: {reason}")));
+            idle.events.push(Event::normal(&snapshot.sandbox, Reason::IdleSuspended, format!("Idle: {reason}")));
             // The compare-and-swap fails if there is activity that the snapshot does not contain.
             let body = json!({ "spec": { "operatingMode": "Suspended", "replicas": 0 } });
             idle.op = Some(Op::patch_if_unchanged(&snapshot.sandbox, Reason::IdleSuspended, body));
@@ -170,11 +168,9 @@ fn ask<'a>(
             now: common.now,
         }))
     };
-    let accept = |answer: &Answer| match answer {
-        Answer::Idle(answer) => Ok(answer.clone()),
-        Answer::Admission(_) | Answer::RuntimeClass(_) | Answer::PoolSize(_) => {
-            Err("the answer is not an idle answer".to_owned())
-        }
+    let accept = |answer: &Answer| {
+        let Answer::Idle(answer) = answer else { return Err("the answer is not an idle answer".to_owned()) };
+        Ok(answer.clone())
     };
     let (chain, plugin_failures) =
         first_reply_or_built_in(common, &sandbox.meta.labels, Hook::Idle, replies, question, accept);

@@ -25,11 +25,10 @@ pub(super) fn suspend(snapshot: &SandboxSnapshot, pod: &Object, plan: &mut Plan)
             return None;
         }
     }
-    plan.events.push(Event::about(
+    plan.events.push(Event::normal(
         &snapshot.sandbox,
-        false,
         Reason::Suspended,
-        "Suspended: deleting the pod and keeping the volumes".to_owned(),
+        "Suspended: deleting the pod and keeping the volumes",
     ));
     Some(Op::delete(pod, Reason::Suspended))
 }
