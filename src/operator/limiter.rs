@@ -49,6 +49,7 @@ pub struct WriteLimiter {
     state: Arc<Mutex<State>>,
 }
 
+#[derive(Default)]
 struct State {
     limit: f64,
     /// The limit at which slow start ends.
@@ -94,18 +95,7 @@ impl WriteLimiter {
             Rate { interval, tolerance: interval.mul_f64(burst - 1.0), next: Instant::now() }
         });
         let (start, _, most) = limits::WRITE_CONCURRENCY;
-        let state = State {
-            limit: start as f64,
-            threshold: most as f64,
-            in_flight: 0,
-            claims: 0,
-            background: 0,
-            waiting: Default::default(),
-            held_until: None,
-            last_cut: None,
-            rate,
-            timer: None,
-        };
+        let state = State { limit: start as f64, threshold: most as f64, rate, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 

@@ -14,7 +14,7 @@ use super::source::{File, PluginFiles, SourceContent, SourceError};
 use crate::limits;
 
 /// The state of one plugin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginStatus {
     /// The name of the plugin.
@@ -78,11 +78,10 @@ impl Loader {
     pub(super) fn status(&self) -> Vec<PluginStatus> {
         let built_ins = self.built_ins.iter().map(|binding| PluginStatus {
             name: binding.plugin.name.clone(),
-            path: None,
             digest: Some(binding.plugin.digest.clone()),
             wit_version: Some(paddock_plugin_host::MAX_VERSION.to_owned()),
             hooks: vec![binding.hook],
-            error: None,
+            ..PluginStatus::default()
         });
         let files = self.plugins.iter().map(|(name, entry)| {
             let active = entry.active.as_ref();
@@ -98,10 +97,8 @@ impl Loader {
         let wrong = |name: &str, location: &str, error: &str| PluginStatus {
             name: name.to_owned(),
             path: Some(location.to_owned()),
-            digest: None,
-            wit_version: None,
-            hooks: vec![],
             error: Some(error.to_owned()),
+            ..PluginStatus::default()
         };
         let ignored = self.content.ignored.iter().map(|file| wrong(&file.name, &file.location, file.reason));
         let source = self.unread.iter().map(|error| wrong("", &error.location, &error.message));

@@ -15,6 +15,7 @@
 //!
 //! Unknown fields are errors, and every error names its field.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use paddock_api::kind::Kind;
@@ -127,7 +128,7 @@ impl PluginConfig {
     }
 }
 
-fn wrong<T>(field: &str, what: &str) -> Result<T, PluginConfigError> {
+fn wrong<T>(field: impl Display, what: impl Display) -> Result<T, PluginConfigError> {
     Err(PluginConfigError(format!("{field}: {what}")))
 }
 
@@ -140,7 +141,7 @@ fn check_hooks(hooks: &[Hook]) -> Result<(), PluginConfigError> {
     }
     for (index, hook) in hooks.iter().enumerate() {
         if hooks.iter().take(index).any(|earlier| earlier == hook) {
-            return wrong(&format!("hooks[{index}]"), &format!("must not repeat {}", hook.as_str()));
+            return wrong(format!("hooks[{index}]"), format!("must not repeat {}", hook.as_str()));
         }
     }
     Ok(())
@@ -156,7 +157,7 @@ fn check_kinds(kinds: &[String]) -> Result<(), PluginConfigError> {
         return wrong("kinds", "must contain at least one kind, or be left out for all kinds");
     }
     match kinds.iter().position(|kind| !known.contains(&kind.as_str())) {
-        Some(index) => wrong(&format!("kinds[{index}]"), &format!("must be one of {}", known.join(", "))),
+        Some(index) => wrong(format!("kinds[{index}]"), format!("must be one of {}", known.join(", "))),
         None => Ok(()),
     }
 }
@@ -166,14 +167,14 @@ fn check_selector(field: &str, selector: &Selector) -> Result<(), PluginConfigEr
     for (index, Requirement { key, operator, values }) in expressions {
         let field = format!("{field}.matchExpressions[{index}]");
         if key.is_empty() {
-            return wrong(&format!("{field}.key"), "must be a label key");
+            return wrong(format!("{field}.key"), "must be a label key");
         }
         match operator {
             Operator::In | Operator::NotIn if values.is_empty() => {
-                return wrong(&format!("{field}.values"), &format!("must not be empty with {operator:?}"));
+                return wrong(format!("{field}.values"), format!("must not be empty with {operator:?}"));
             }
             Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
-                return wrong(&format!("{field}.values"), &format!("must be left out with {operator:?}"));
+                return wrong(format!("{field}.values"), format!("must be left out with {operator:?}"));
             }
             Operator::In | Operator::NotIn | Operator::Exists | Operator::DoesNotExist => {}
         }
@@ -189,43 +190,30 @@ fn check_limits(given: &WireLimits, default: Limits) -> Result<Limits, PluginCon
             let bytes = Quantity::parse(memory).map(Quantity::ceil);
             let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
             let fits = |bytes: &usize| (LEAST_MEMORY..=Limits::MAX.memory_bytes).contains(bytes);
-            match bytes.filter(fits) {
-                Some(bytes) => bytes,
-                None => {
-                    return wrong(
-                        "limits.memory",
-                        &format!(
-                            "{memory:?} must be a quantity from {}Ki to {}Mi",
-                            LEAST_MEMORY >> 10,
-                            Limits::MAX.memory_bytes >> 20
-                        ),
-                    );
-                }
-            }
+            let Some(bytes) = bytes.filter(fits) else {
+                let (least, most) = (LEAST_MEMORY >> 10, Limits::MAX.memory_bytes >> 20);
+                let what = format!("{memory:?} must be a quantity from {least}Ki to {most}Mi");
+                return wrong("limits.memory", what);
+            };
+            bytes
         }
     };
     let fuel = match fuel {
         None => default.fuel,
         Some(fuel) if (1..=Limits::MAX.fuel).contains(fuel) => *fuel,
-        Some(_) => return wrong("limits.fuel", &format!("must be from 1 to {}", Limits::MAX.fuel)),
+        Some(_) => return wrong("limits.fuel", format!("must be from 1 to {}", Limits::MAX.fuel)),
     };
     let deadline = match deadline {
         None => default.deadline,
         Some(text) => {
             let time = parse_go_duration(text).ok().and_then(|nanos| u64::try_from(nanos).ok());
             let fits = |time: &Duration| (SHORTEST_DEADLINE..=Limits::MAX.deadline).contains(time);
-            match time.map(Duration::from_nanos).filter(fits) {
-                Some(time) => time,
-                None => {
-                    return wrong(
-                        "limits.deadline",
-                        &format!(
-                            "{text:?} must be a duration from {SHORTEST_DEADLINE:?} to {:?}",
-                            Limits::MAX.deadline
-                        ),
-                    );
-                }
-            }
+            let Some(time) = time.map(Duration::from_nanos).filter(fits) else {
+                let most = Limits::MAX.deadline;
+                let what = format!("{text:?} must be a duration from {SHORTEST_DEADLINE:?} to {most:?}");
+                return wrong("limits.deadline", what);
+            };
+            time
         }
     };
     Ok(Limits { memory_bytes, fuel, deadline })

@@ -71,18 +71,10 @@ impl Exports {
 impl Adapter for Exports {
     fn check_types(&self, store: &mut Store<CallState>, instance: &Instance) -> Result<()> {
         self.settings.load(&mut *store, instance)?;
-        if let Some(guest) = &self.admission {
-            guest.load(&mut *store, instance)?;
-        }
-        if let Some(guest) = &self.runtime_class {
-            guest.load(&mut *store, instance)?;
-        }
-        if let Some(guest) = &self.idle {
-            guest.load(&mut *store, instance)?;
-        }
-        if let Some(guest) = &self.pool_size {
-            guest.load(&mut *store, instance)?;
-        }
+        self.admission.as_ref().map(|guest| guest.load(&mut *store, instance)).transpose()?;
+        self.runtime_class.as_ref().map(|guest| guest.load(&mut *store, instance)).transpose()?;
+        self.idle.as_ref().map(|guest| guest.load(&mut *store, instance)).transpose()?;
+        self.pool_size.as_ref().map(|guest| guest.load(&mut *store, instance)).transpose()?;
         Ok(())
     }
 
@@ -107,29 +99,27 @@ impl Adapter for Exports {
         instance: &Instance,
         (question, settings): (&Question, &str),
     ) -> Result<Reply> {
+        macro_rules! ask {
+            ($guest:expr, $question:expr) => {{
+                let Some(guest) = &$guest else { return Ok(Reply::NoSuchHook) };
+                guest.load(&mut *store, instance)?.call_decide(store, &$question, settings)?
+            }};
+        }
         Ok(match question {
             Question::Admission(question) => {
-                let Some(guest) = &self.admission else { return Ok(Reply::NoSuchHook) };
-                let question = questions::admission(question);
-                let returned = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                let returned = ask!(self.admission, questions::admission(question));
                 Reply::new(returned, |answer| Ok(Answer::Admission(answers::admission(answer))))
             }
             Question::RuntimeClass(question) => {
-                let Some(guest) = &self.runtime_class else { return Ok(Reply::NoSuchHook) };
-                let question = questions::runtime_class(question);
-                let returned = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                let returned = ask!(self.runtime_class, questions::runtime_class(question));
                 Reply::new(returned, |answer| Ok(Answer::RuntimeClass(answers::runtime_class(answer))))
             }
             Question::Idle(question) => {
-                let Some(guest) = &self.idle else { return Ok(Reply::NoSuchHook) };
-                let question = questions::idle(question);
-                let returned = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                let returned = ask!(self.idle, questions::idle(question));
                 Reply::new(returned, |answer| answers::idle(answer).map(Answer::Idle))
             }
             Question::PoolSize(question) => {
-                let Some(guest) = &self.pool_size else { return Ok(Reply::NoSuchHook) };
-                let question = questions::pool_size(question);
-                let returned = guest.load(&mut *store, instance)?.call_decide(store, &question, settings)?;
+                let returned = ask!(self.pool_size, questions::pool_size(question));
                 Reply::new(returned, |answer| answers::pool_size(answer).map(Answer::PoolSize))
             }
         })
