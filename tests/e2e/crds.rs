@@ -5,10 +5,7 @@
 use paddock_api::schema::{ListTypes, builtin_list_types, list_types};
 use serde_json::{Value, json};
 
-use super::kinds::{
-    CLAIM, CLAIM_V1ALPHA1, Kind, POOL, POOL_V1ALPHA1, SANDBOX, SANDBOX_V1ALPHA1, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE,
-    TEMPLATE, TEMPLATE_V1ALPHA1,
-};
+use super::kinds::{CLAIM, POOL, SANDBOX, SANDBOX_V1ALPHA1, SEED_CLAIM, SEED_POOL, SEED_TEMPLATE, SERVED};
 use super::manifests::{merge, pod};
 use super::namespace::TestNamespace;
 use super::setup::{namespace, setup};
@@ -26,20 +23,6 @@ pub(super) fn tests() -> Vec<Test> {
         kubectl_explains_and_prints_columns,
     ]
 }
-
-const SERVED: [Kind; 11] = [
-    SANDBOX,
-    SANDBOX_V1ALPHA1,
-    SEED_TEMPLATE,
-    SEED_POOL,
-    SEED_CLAIM,
-    TEMPLATE,
-    POOL,
-    CLAIM,
-    TEMPLATE_V1ALPHA1,
-    POOL_V1ALPHA1,
-    CLAIM_V1ALPHA1,
-];
 
 async fn every_version_is_served() {
     let ns = TestNamespace::existing(&setup().await.cluster, "default");

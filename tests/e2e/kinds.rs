@@ -48,12 +48,13 @@ impl Kind {
     /// The kind of an object.
     pub(crate) fn of(object: &serde_json::Value) -> Self {
         let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
-        let known = ALL.iter().find(|k| Some(k.0) == version && Some(k.1) == kind);
+        let known = SERVED.iter().chain(&BUILT_IN).find(|k| Some(k.0) == version && Some(k.1) == kind);
         *known.unwrap_or_else(|| panic!("kind {kind:?} in {version:?} is not in the tests' table"))
     }
 }
 
-const ALL: [Kind; 17] = [
+/// The kinds of Paddock, in each version.
+pub(crate) const SERVED: [Kind; 11] = [
     SANDBOX,
     SANDBOX_V1ALPHA1,
     SEED_TEMPLATE,
@@ -65,10 +66,5 @@ const ALL: [Kind; 17] = [
     TEMPLATE_V1ALPHA1,
     POOL_V1ALPHA1,
     CLAIM_V1ALPHA1,
-    POD,
-    SERVICE,
-    VOLUME_CLAIM,
-    EVENT,
-    ENDPOINT_SLICE,
-    NETWORK_POLICY,
 ];
+const BUILT_IN: [Kind; 6] = [POD, SERVICE, VOLUME_CLAIM, EVENT, ENDPOINT_SLICE, NETWORK_POLICY];

@@ -197,14 +197,20 @@ async fn a_write_does_not_outlast_the_right_to_it() {
     assert_eq!(start.elapsed().as_secs(), 2);
 }
 
-/// Patches a known Sandbox. Returns the writer's result, the queue, and the time of the API server's reply.
-async fn patched(reason: Reason) -> (Progress, Queue, Instant) {
+/// A Sandbox as JSON, and as an object of the World.
+fn stored_sandbox() -> (Value, paddock_core::object::Object) {
     let sandbox = json!({
         "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox",
         "metadata": { "name": "s", "namespace": "ns", "uid": "u1", "resourceVersion": "1" },
         "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
     });
     let object = paddock_core::object::Object::from_json(Kind::Sandbox, sandbox.clone()).unwrap();
+    (sandbox, object)
+}
+
+/// Patches a known Sandbox. Returns the writer's result, the queue, and the time of the API server's reply.
+async fn patched(reason: Reason) -> (Progress, Queue, Instant) {
+    let (sandbox, object) = stored_sandbox();
     let replied = Arc::new(Mutex::new(Instant::now()));
     let clock = replied.clone();
     let bench = bench(Fence::open(), move |_, _| {
@@ -237,12 +243,7 @@ async fn a_sandbox_that_a_claim_took_is_looked_at_a_moment_later_and_any_other_a
 
 #[tokio::test]
 async fn what_a_claim_leaves_to_be_done_waits_until_its_plan_has_ended() {
-    let sandbox = json!({
-        "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox",
-        "metadata": { "name": "s", "namespace": "ns", "uid": "u1", "resourceVersion": "1" },
-        "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
-    });
-    let object = paddock_core::object::Object::from_json(Kind::Sandbox, sandbox.clone()).unwrap();
+    let (sandbox, object) = stored_sandbox();
     let status = Arc::new(Barrier::new(2));
     let meets = status.clone();
     let bench = bench(Fence::open(), move |method, _| match *method {
