@@ -40,11 +40,11 @@ impl Plugin for RequireIsolation {
         };
         let old = question.old_object.as_deref().map(json::object).transpose()?;
         let before = old.as_ref().and_then(|old| Workload::read(&question.group, &question.kind, old));
-        Ok(judge(question, settings, &workload, before.as_ref()))
+        Ok(review(question, settings, &workload, before.as_ref()))
     }
 }
 
-fn judge(question: &Question, settings: &Preference, workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Answer {
+fn review(question: &Question, settings: &Preference, workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Answer {
     let refused = workload.named.iter().find(|(_, class)| !isolates(class, &question.classes));
     let changes_nothing = before
         .is_some_and(|old| old.pod == workload.pod && old.named == workload.named && old.marked == workload.marked);

@@ -112,7 +112,7 @@ fn sandbox_of_either_shape_is_patched_where_a_user_would_name_the_class() {
 }
 
 #[test]
-fn both_fields_of_a_sandbox_are_judged() {
+fn both_fields_of_a_sandbox_are_reviewed() {
     let object = json!({"spec": {"runtimeClassName": "gvisor", "template": {"spec": {"runtimeClassName": "runc"}}}});
     let answer = answer(&new("agents.x-k8s.io/v1alpha1", "Sandbox", &object));
     assert!(denial(&answer).contains("spec.template.spec.runtimeClassName is \"runc\""));
@@ -149,7 +149,7 @@ fn update_that_leaves_the_pod_spec_as_it_was_is_allowed_with_a_warning() {
 }
 
 #[test]
-fn changed_image_is_judged_again() {
+fn changed_image_is_reviewed_again() {
     let old = marked(pod(Some("runc")));
     let mut new = old.clone();
     new["spec"]["containers"][0]["image"] = "b".into();

@@ -38,7 +38,7 @@ pub async fn serve(
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // The process is most likely out of file descriptors. Open connections will close.
-                    warn!(%error, "a webhook connection could not be accepted");
+                    warn!(%error, "a connection could not be accepted");
                     sleep(limits::ACCEPT_RETRY_DELAY).await;
                     continue;
                 }
@@ -49,8 +49,8 @@ pub async fn serve(
             let _permit = permit;
             let stream = match timeout(limits::HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return debug!(%error, "the TLS handshake of a webhook connection failed"),
-                Err(_) => return debug!("the TLS handshake of a webhook connection timed out"),
+                Ok(Err(error)) => return debug!(%error, "the TLS handshake of a connection failed"),
+                Err(_) => return debug!("the TLS handshake of a connection timed out"),
             };
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::IDLE_CONNECTION_TIMEOUT);
@@ -62,13 +62,13 @@ pub async fn serve(
                 .keep_alive_timeout(limits::HANDSHAKE_TIMEOUT);
             let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
             if let Err(error) = watcher.watch(connection.into_owned()).await {
-                debug!(%error, "a webhook connection ended with an error");
+                debug!(%error, "a connection ended with an error");
             }
         });
     }
     drop(listener);
     if timeout(limits::CONNECTION_DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
-        warn!("the time for the shutdown ended, and open webhook connections were closed");
+        warn!("the time for the shutdown ended, and open connections were closed");
     }
     Ok(())
 }

@@ -3,11 +3,11 @@
 //! Settings: `{"registries": ["ghcr.io", "registry.example/agents"]}`. An entry is a registry, or a registry and the
 //! beginning of a path. An image without a registry is one of `docker.io`, and one without a path is in its `library`.
 //!
-//! The plugin shows how to judge every workload:
+//! The plugin shows how to review every workload:
 //!
-//! - It judges `Pod`. The operator creates the Sandboxes of claims and pools itself, and does not ask about them: it
+//! - It reviews `Pod`. The operator creates the Sandboxes of claims and pools itself, and does not ask about them: it
 //!   asks about their pods.
-//! - It judges `Sandbox` and `SandboxTemplate` too, in both shapes, so that a user reads the message at once.
+//! - It reviews `Sandbox` and `SandboxTemplate` too, in both shapes, so that a user reads the message at once.
 //! - It reads all three lists of containers.
 //! - It denies an update only for an image that the update adds, and lets a terminating object go. So an object that is
 //!   older than the plugin can still be labelled and deleted.

@@ -37,12 +37,12 @@ fn image_of_another_registry_is_denied_with_the_field_and_the_registries() {
 }
 
 #[test]
-fn pod_of_a_sandbox_is_judged() {
+fn pod_of_a_sandbox_is_reviewed() {
     assert!(denial(&answer(&create_sandbox_pod(&pod("nginx")))).starts_with("spec.containers[0].image"));
 }
 
 #[test]
-fn sandbox_and_template_are_judged_in_both_shapes() {
+fn sandbox_and_template_are_reviewed_in_both_shapes() {
     for (api_version, kind) in [
         ("agents.x-k8s.io/v1beta1", "Sandbox"),
         ("agents.x-k8s.io/v1alpha1", "SandboxTemplate"),
@@ -64,7 +64,7 @@ fn claim_has_no_image_and_is_allowed() {
 }
 
 #[test]
-fn every_list_of_containers_is_judged() {
+fn every_list_of_containers_is_reviewed() {
     for list in CONTAINERS {
         let object = json!({"spec": {list: [{"image": "ghcr.io/agent"}, {"image": "nginx"}]}});
         let answer = answer(&create("v1", "Pod", &object));

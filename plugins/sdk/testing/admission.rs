@@ -17,7 +17,7 @@
 //! #     }
 //! # }
 //! #
-//! // A test of the plugin `NoHostNetwork`, which judges a Sandbox and the pod that the operator creates for it.
+//! // A test of the plugin `NoHostNetwork`, which reviews a Sandbox and the pod that the operator creates for it.
 //! let spec = json!({"hostNetwork": true, "containers": []});
 //! let sandbox = json!({"spec": {"podTemplate": {"spec": spec}}});
 //! for question in [create("agents.x-k8s.io/v1beta1", "Sandbox", &sandbox), create_sandbox_pod(&json!({"spec": spec}))] {

@@ -74,7 +74,7 @@ fn size_out_of_bounds_is_passed_on_for_the_core_to_clamp() {
 
 /// The host only checks the syntax. `paddock_core::admission` decides which fields and operations a patch may contain.
 #[test]
-fn patch_is_passed_on_for_the_core_to_judge() {
+fn patch_is_passed_on_for_the_core_to_review() {
     for (mode, part) in [("forbidden-patch", "/metadata/ownerReferences"), ("stealing-patch", "/metadata/finalizers")] {
         let Ok(Answer::Admission(admission)) = misbehave(&host(), Hook::Admission, mode) else { panic!("{mode}") };
         assert!(admission.patch.is_some_and(|patch| patch.contains(part)), "{mode}");

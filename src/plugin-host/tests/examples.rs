@@ -8,7 +8,7 @@ use crate::common::{ask, host, load, now, pod};
 const SETTINGS: &str = r#"{"registries":["ghcr.io"]}"#;
 
 #[test]
-fn allowed_images_judges_the_pod_of_a_sandbox() {
+fn allowed_images_reviews_the_pod_of_a_sandbox() {
     let host = host();
     let plugin = load(&host, "allowed-images", paddock_guests::ALLOWED_IMAGES);
     assert_eq!(plugin.hooks, [Hook::Admission]);

@@ -14,7 +14,7 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         defect("adopting_one_that_is_not_ready_while_ready_ones_exist_1513", ready_ones_first),
         defect("two_claims_adopting_one_sandbox_478_599", two_claims_one_sandbox),
-        defect("two_claims_planned_at_once_send_no_conflicting_take", no_take_in_vain),
+        defect("two_claims_planned_at_once_send_no_conflicting_take", no_conflicting_take),
         defect("a_claim_abandoning_a_committed_sandbox_1277", committed_stays),
         defect("a_second_operator_does_not_choose_again_1277", no_second_choice),
         defect("a_cold_claim_that_never_binds_under_concurrency_1367", cold_claims_bind),
@@ -98,7 +98,7 @@ fn two_claims_one_sandbox() -> Outcome {
 
 /// Both claims are queued before either request is sent. The second plan must become stale and be made again, so that
 /// no request runs into a conflict.
-fn no_take_in_vain() -> Outcome {
+fn no_conflicting_take() -> Outcome {
     let mut cluster = ScriptedCluster::new(&pool_of(2));
     cluster.nodes_work = false;
     cluster.apply(&claim("c1"));

@@ -13,8 +13,8 @@ pub(super) fn tests() -> Vec<Test> {
         defect("a_failed_pod_never_replaced_729_1192", failed_pod_is_replaced),
         defect("echo_reconciles_1280", no_echoes),
         defect("a_status_that_only_counts_seconds_is_not_written", idle_is_quiet),
-        defect("plugin_state_is_not_written_in_every_reconcile", memory_is_quiet),
-        defect("reply_after_the_deletion_restores_no_object", no_ghosts),
+        defect("plugin_state_is_not_written_in_every_reconcile", unchanged_state_is_not_written),
+        defect("reply_after_the_deletion_restores_no_object", deleted_object_stays_deleted),
         defect("list_started_before_a_write_removes_no_object", list_before_write),
         defect("object_deleted_during_a_list_is_not_kept", deleted_while_listed),
         defect("a_conflict_about_an_old_version_does_not_hide_the_new_one", conflict_outdates_what_was_tried),
@@ -115,7 +115,7 @@ fn idle_is_quiet() -> Outcome {
     expect(suspended.0 == "True", || format!("idle for long, and its condition is {suspended:?}"))
 }
 
-fn memory_is_quiet() -> Outcome {
+fn unchanged_state_is_not_written() -> Outcome {
     let mut cluster = ScriptedCluster::new(IDLE);
     cluster.operator.let_plugins_count();
     cluster.pass(5);
@@ -130,7 +130,7 @@ fn memory_is_quiet() -> Outcome {
 }
 
 /// The watch of Sandboxes is faster than the reply. A late reply must not bring back a deleted object.
-fn no_ghosts() -> Outcome {
+fn deleted_object_stays_deleted() -> Outcome {
     let mut cluster = ScriptedCluster::new(&sandbox("x"));
     cluster.patch(Kind::Sandbox, "x", "{ spec: { replicas: 0 } }");
     cluster.watch();

@@ -409,7 +409,7 @@ fn reservation_is_kept_only_where_validation_has_nothing_to_say() {
 
 /// A claim loses its reservation if a plugin would get another question in the validating call.
 #[test]
-fn reservation_is_withdrawn_where_a_plugin_has_more_to_judge() {
+fn reservation_is_withdrawn_where_a_plugin_has_more_to_review() {
     let label =
         |_: &PluginRequest| allow(Some(json!([{ "op": "add", "path": "/metadata/labels", "value": { "a": "b" } }])));
     let spoils = |_: &PluginRequest| {
@@ -429,7 +429,7 @@ fn reservation_is_withdrawn_where_a_plugin_has_more_to_judge() {
     let unnamed = json!({ "metadata": { "name": null, "generateName": "a-" } });
     expect_reservation("it was asked about all of it", &json!({}), others(fail), |_| allow(None), true);
     expect_reservation("the name is not known", &unnamed, others(fail), |_| allow(None), false);
-    expect_reservation("the name is not known, our own plugin judges", &unnamed, built_in(), |_| allow(None), true);
+    expect_reservation("the name is not known, our own plugin reviews", &unnamed, built_in(), |_| allow(None), true);
     expect_reservation("it changed the claim", &json!({}), others(fail), label, false);
     expect_reservation("our own spoiled the claim", &json!({}), built_in(), spoils, false);
     expect_reservation("it did not answer", &json!({}), others(ignore), |_| broken(FailureKind::Deadline), false);
