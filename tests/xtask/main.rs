@@ -90,8 +90,12 @@ fn commits() -> Result<bool> {
     let mut lines = rules.lines();
     let since = lines.next().unwrap_or_default();
     let excepted: Vec<&str> = lines.filter_map(|line| line.split(' ').next()).filter(|hash| hash.len() == 40).collect();
-    let ancestor = Command::new("git").args(["merge-base", "--is-ancestor", since, "HEAD"]).current_dir(root()).status();
-    ensure!(ancestor.context("git does not start")?.success(), "{since} of commit-rules-since is not an ancestor of HEAD");
+    let ancestor =
+        Command::new("git").args(["merge-base", "--is-ancestor", since, "HEAD"]).current_dir(root()).status();
+    ensure!(
+        ancestor.context("git does not start")?.success(),
+        "{since} of commit-rules-since is not an ancestor of HEAD"
+    );
     let range = format!("{since}..HEAD");
     let mut log = Command::new("git");
     let log = log.args(["log", "--no-merges", "-z", "--format=%H %B", &range]).current_dir(root()).output();
