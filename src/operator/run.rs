@@ -1,20 +1,24 @@
 //! The life of an operator: connects the parts, follows the leadership, and shuts down in order.
 
+mod leadership;
+mod running;
+mod supervise;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::Client;
-use paddock_api::names::object::UPSTREAM_LEASE;
 use paddock_core::world::World;
-use paddock_plugin_host::{Host, HostConfig, HostError, LoadError};
+use paddock_plugin_host::{Host, HostConfig};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{error, info};
+use tracing::info;
 
-use crate::config::{Config, Leadership, OWN_LEASE, WebhookSetup};
+use self::leadership::{LeadershipState, start_election};
+pub use self::running::{Addresses, Error, Running};
+use self::supervise::{Parts, supervise};
+use crate::config::{Config, Leadership, WebhookSetup};
 use crate::endpoints::{Debug, Readiness, Scrape, debug};
 use crate::limiter::WriteLimiter;
 use crate::metrics::{Metrics, MetricsError};
@@ -29,98 +33,7 @@ use crate::world::SharedWorld;
 use crate::write::{Writer, events};
 use crate::{endpoints, limits, plugins, webhook};
 use paddock_kube::client::client;
-use paddock_kube::leader::{Candidate, Election, Fence};
-
-/// The reason why an operator could not start, or ended without being stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A client could not be created from its configuration.
-    #[error("the client cannot be created from its configuration")]
-    Client(#[source] Box<kube::Error>),
-    /// An address could not be listened on.
-    #[error("--{flag}: the operator cannot listen on this address")]
-    Listen {
-        /// The flag that names the address, without the dashes.
-        flag: &'static str,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
-    /// The engine for plugins could not be set up.
-    #[error("the plugin host cannot be started")]
-    Host(#[from] HostError),
-    /// A built-in plugin did not load.
-    #[error("a built-in plugin cannot be loaded")]
-    BuiltIn(#[from] LoadError),
-    /// Two metric families have the same name.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    /// A panic interrupted a change of the World. Only a new process, which lists everything again, can be trusted.
-    #[error("the in-memory state of the cluster may be inconsistent after a panic; the process must be restarted")]
-    WorldBroken,
-    /// A task that should run until the shutdown has ended.
-    #[error("{0} ended unexpectedly")]
-    Ended(&'static str),
-}
-
-/// The addresses that a running operator listens on. An address is absent if its listener is off.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Addresses {
-    /// The address of `/metrics`.
-    pub metrics: Option<SocketAddr>,
-    /// The address of `/healthz` and `/readyz`.
-    pub health: Option<SocketAddr>,
-    /// The address of `/debug/`.
-    pub debug: Option<SocketAddr>,
-    /// The address of the webhook.
-    pub webhook: Option<SocketAddr>,
-}
-
-/// A handle on a running operator. Dropping the handle leaves the operator running. [`Running::stop`] ends it in order.
-pub struct Running {
-    addresses: Addresses,
-    readiness: Readiness,
-    leading: watch::Receiver<bool>,
-    stop: CancellationToken,
-    ended: JoinHandle<Result<(), Error>>,
-}
-
-impl Running {
-    /// The addresses that the operator listens on.
-    #[must_use]
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
-    }
-
-    /// Waits until every kind is listed and the webhook answers.
-    pub async fn ready(&mut self) {
-        // If the sender is gone, the operator is shutting down, and there is nothing to wait for.
-        let _ = self.readiness.unsynced.wait_for(|unsynced| unsynced.is_empty()).await;
-        let _ = self.readiness.webhook.wait_for(|serving| *serving).await;
-    }
-
-    /// Waits until this replica leads.
-    pub async fn leading(&mut self) {
-        let _ = self.leading.wait_for(|leading| *leading).await;
-    }
-
-    /// Stops the operator in order: no new reconciles, then the end of the writes in flight, then the release of the
-    /// leases.
-    ///
-    /// # Errors
-    /// If the operator had already ended without being stopped.
-    pub async fn stop(self) -> Result<(), Error> {
-        self.stop.cancel();
-        self.wait().await
-    }
-
-    /// Waits until the operator ends.
-    ///
-    /// # Errors
-    /// If the operator ends without being stopped.
-    pub async fn wait(self) -> Result<(), Error> {
-        self.ended.await.unwrap_or(Err(Error::Ended("supervisor")))
-    }
-}
+use paddock_kube::leader::Fence;
 
 /// Runs an operator until `shutdown` completes, and stops it in order.
 ///
@@ -279,65 +192,6 @@ async fn start_webhook(
     Ok((Some(address), Some(webhook)))
 }
 
-/// A part of the operator that is stopped by a token and then ends in order.
-type Stoppable = Option<(CancellationToken, JoinHandle<()>)>;
-
-/// Starts the leader election. Without an election this replica leads at once.
-fn start_election(
-    config: &Config,
-    client: &Client,
-    own_namespace: &str,
-    fence: &Fence,
-) -> (watch::Receiver<bool>, Stoppable) {
-    match &config.leadership {
-        Leadership::Alone => (watch::Sender::new(true).subscribe(), None),
-        Leadership::Elected { namespace, timing } => {
-            let namespace = namespace.as_deref().unwrap_or(own_namespace);
-            info!(namespace, also = UPSTREAM_LEASE, "joining the leader election");
-            let candidate = Candidate { namespace, leases: &[OWN_LEASE, UPSTREAM_LEASE], identity: &config.identity };
-            let election = Election::new(client, &candidate, *timing, fence.clone());
-            let leading = election.leading();
-            let stop = CancellationToken::new();
-            let handle = tokio::spawn(election.run(stop.clone()));
-            (leading, Some((stop, handle)))
-        }
-    }
-}
-
-/// Opens the queue while this replica leads and every kind is listed. Queues every object at the beginning of each
-/// leadership.
-struct LeadershipState {
-    leading: watch::Receiver<bool>,
-    readiness: Readiness,
-    world: SharedWorld,
-    queue: Queue,
-    metrics: Metrics,
-}
-
-impl LeadershipState {
-    async fn follow(mut self) {
-        // Decisions need the complete World. A pool whose Sandboxes are not listed yet would be filled a second time.
-        if self.readiness.unsynced.wait_for(|unsynced| unsynced.is_empty()).await.is_err() {
-            return;
-        }
-        loop {
-            let leading = *self.leading.borrow_and_update();
-            self.metrics.leading(leading);
-            self.queue.open(leading);
-            if leading {
-                // Clients may have waited for claims while there was no leader, so claims come first. Most other
-                // objects need no change.
-                self.queue.push(self.world.read(World::claims_without_sandbox), Trigger::Changed);
-                self.queue.push(self.world.read(World::everything), Trigger::Leading);
-            }
-            // Without an election the value never changes.
-            if self.leading.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-}
-
 async fn follow_bindings(
     mut bindings: watch::Receiver<paddock_core::binding::Bindings>,
     world: SharedWorld,
@@ -350,46 +204,4 @@ async fn follow_bindings(
             std::future::pending::<()>().await;
         }
     }
-}
-
-struct Parts {
-    tasks: JoinSet<&'static str>,
-    work: JoinHandle<()>,
-    election: Stoppable,
-    webhook: Stoppable,
-    world: SharedWorld,
-    queue: Queue,
-    /// Ends the task of the plugins when it is dropped.
-    _plugins: DropGuard,
-}
-
-/// Waits until the operator is stopped or a part ends, and then ends the other parts in order.
-async fn supervise(mut parts: Parts, stop: CancellationToken) -> Result<(), Error> {
-    let result = tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        () = parts.world.broken().cancelled() => Err(Error::WorldBroken),
-        ended = parts.tasks.join_next() => Err(Error::Ended(match ended {
-            Some(Ok(name)) => name,
-            Some(Err(_)) | None => "a task",
-        })),
-    };
-    if let Err(error) = &result {
-        error!(%error, "shutting down after an error");
-    }
-    parts.queue.close();
-    // This wait has its own time limit.
-    let _ = parts.work.await;
-    if let Some((stop, election)) = parts.election {
-        stop.cancel();
-        let _ =
-            tokio::time::timeout(paddock_kube::limits::LEASE_REQUEST_TIMEOUT + Duration::from_secs(1), election).await;
-    }
-    // The webhook ends after everything except the listeners, because the API server may still ask it. This wait has
-    // its own time limit.
-    if let Some((stop, webhook)) = parts.webhook {
-        stop.cancel();
-        let _ = webhook.await;
-    }
-    parts.tasks.shutdown().await;
-    result
 }

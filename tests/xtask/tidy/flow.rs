@@ -21,7 +21,7 @@ const CONNECTED: [(&str, &str); 15] = [
     ("writer::Writer", "the only writer of plans"),
     ("events::EventQueue", "reports to users, beside the reconcile"),
     ("client::client", "makes the clients"),
-    ("run::start_election", "passes one to the election"),
+    ("leadership::start_election", "passes one to the election"),
     ("election::Election", "leases"),
     ("lease::Lease", "leases"),
     ("cert_manager::CertManager", "the Secret of the webhook's certificate"),
