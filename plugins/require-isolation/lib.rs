@@ -44,7 +44,12 @@ impl Plugin for RequireIsolation {
     }
 }
 
-fn review(question: &Question, settings: &Preference, workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Answer {
+fn review(
+    question: &Question,
+    settings: &Preference,
+    workload: &Workload<'_>,
+    before: Option<&Workload<'_>>,
+) -> Answer {
     let refused = workload.named.iter().find(|(_, class)| !isolates(class, &question.classes));
     let changes_nothing = before
         .is_some_and(|old| old.pod == workload.pod && old.named == workload.named && old.marked == workload.marked);
