@@ -46,7 +46,8 @@ pub mod label {
     pub const ADOPTABLE: &str = "agents.x-k8s.io/adoptable";
     /// On a Pod and in the selector of a Service: the UID of the Sandbox. Unlike the hash, it never collides.
     pub const SANDBOX_UID: &str = "policy.paddock.dev/sandbox-uid";
-    /// On a Pod, a pod template or a Sandbox: `"true"` means that it runs generated code.
+    /// On a Pod, a pod template, a Sandbox, a claim, a pool or a template: `"true"` means that it runs generated code,
+    /// or that the pods made from it do.
     pub const GENERATED_CODE: &str = "policy.paddock.dev/generated-code";
     /// On a namespace: `required` demands an isolating runtime for every pod in it. Every other value except
     /// [`ISOLATION_NONE`] demands it too, because a typing error must not remove the protection.
@@ -126,6 +127,9 @@ pub mod reason {
     pub const POD_SUCCEEDED: &str = "PodSucceeded";
     /// `Ready` and `Finished`: a container of the Pod failed.
     pub const POD_FAILED: &str = "PodFailed";
+    /// `Ready` of a Sandbox, which its claim repeats: a policy refuses its pod. A later change of the Sandbox, of the
+    /// cluster or of the policy can end the refusal.
+    pub const POLICY_DENIED: &str = "PolicyDenied";
     /// `Ready`: the operator cannot reconcile the object.
     pub const RECONCILER_ERROR: &str = "ReconcilerError";
 

@@ -131,6 +131,10 @@ pub struct SandboxStatus {
     /// The RuntimeClass that was chosen for the pod, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_class: Option<RuntimeClassChoice>,
+    /// Whether the Sandbox runs generated code, and the reason why its pod is not isolated. Absent if the Sandbox does
+    /// not have to be isolated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<IsolationStatus>,
     /// The last decision of the idle policy, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleStatus>,
@@ -152,6 +156,20 @@ pub struct RuntimeClassChoice {
     /// The plugin that chose the RuntimeClass. Absent if no plugin was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
+}
+
+/// The isolation of a Sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IsolationStatus {
+    /// Whether the Sandbox runs or has run generated code. Once true, it stays true, even if the label is removed: each
+    /// later pod of the Sandbox is isolated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub generated_code: bool,
+    /// The reason why the running pod is not isolated although it should be, and the remedy. Absent if the pod is
+    /// isolated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// The idle tier that was applied to a Sandbox.

@@ -9,8 +9,11 @@
 //! in the first call. A claim with a reserved warm Sandbox gets only the first call, if the second one could have no
 //! other result.
 //!
-//! The core enforces two rules, whatever plugins answer: it does not admit an object that does not parse, and a Pod
-//! that is marked as running generated code must name an isolating RuntimeClass.
+//! The core enforces two rules, whatever plugins answer: it does not admit an object that does not parse, and a Pod of
+//! generated code must be isolated ([`isolation`](crate::isolation)).
+//!
+//! No field that the requester sets exempts a request. There are three exemptions: requests of the operator itself,
+//! except that its Pods are validated; kube-system; and an update of a terminating object that changes only finalizers.
 
 mod activity;
 mod chain;
@@ -19,6 +22,7 @@ mod defaults;
 mod facts;
 mod kinds;
 mod outcome;
+mod own_namespace;
 mod patch;
 mod pods;
 mod reservation;
@@ -75,35 +79,66 @@ enum Target {
     Own(Kind),
     /// A Pod.
     Pod,
+    /// The namespace in which the operator runs.
+    OwnNamespace,
 }
 
 fn check(state: &mut ReviewState<'_>) -> Result<(), Halt> {
-    match subject(state.review, state.context) {
+    match target(state.review, state.context) {
         Target::Exempt => Ok(()),
         Target::Own(kind) => kinds::check(state, kind),
         Target::Pod => pods::check(state),
+        Target::OwnNamespace => own_namespace::check(state),
     }
 }
 
-fn subject(review: &Review, context: &Context) -> Target {
-    let ours = context.operator_user.as_ref().is_some_and(|user| **user == review.username);
+fn target(review: &Review, context: &Context) -> Target {
     // Pods of kube-system must start even if this webhook fails. The webhook configuration excludes the namespace too.
     let system = review.namespace == "kube-system" && !context.in_reconcile;
-    if ours || system || review.subresource.is_some() {
-        return Target::Exempt;
-    }
     match review.operation {
+        _ if system => return Target::Exempt,
         Verb::Delete | Verb::Connect => return Target::Exempt,
+        Verb::Update if changes_only_finalizers(review) => return Target::Exempt,
         Verb::Create | Verb::Update => {}
     }
-    // Clients must be able to remove the finalizers of a terminating object.
-    if review.object.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
-        return Target::Exempt;
+    let target = match (review.group.as_str(), review.resource.as_str(), review.subresource.as_deref()) {
+        ("", "pods", None) => Target::Pod,
+        // Ephemeral containers, a resize and the metadata in a status change a running pod.
+        ("", "pods", Some(_)) if review.operation == Verb::Update => Target::Pod,
+        ("", "namespaces", None) if context.settings.own_namespace.as_deref() == Some(&review.name) => {
+            Target::OwnNamespace
+        }
+        (group, resource, None) => Kind::of_resource(group, resource).map_or(Target::Exempt, Target::Own),
+        (_, _, Some(_)) => Target::Exempt,
+    };
+    match target {
+        // The validation of a Pod is the only check after all other webhooks, so it includes the operator's own Pods.
+        Target::Pod if review.phase == Phase::Validate => target,
+        Target::Exempt | Target::Own(_) | Target::Pod | Target::OwnNamespace if context.is_operator(review) => {
+            Target::Exempt
+        }
+        Target::Exempt | Target::Own(_) | Target::Pod | Target::OwnNamespace => target,
     }
-    match (review.group.as_str(), review.resource.as_str()) {
-        ("", "pods") => Target::Pod,
-        (group, resource) => Kind::of_resource(group, resource).map_or(Target::Exempt, Target::Own),
+}
+
+/// Whether an update changes nothing but the finalizers of a terminating object. Clients must be able to remove them,
+/// even from an object that is not valid. The stored object decides whether it is terminating: a client can send any
+/// `deletionTimestamp` with a server-side apply.
+fn changes_only_finalizers(review: &Review) -> bool {
+    if !review.old_object.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
+        return false;
     }
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            // The API server changes the other three fields with every write.
+            for field in ["finalizers", "managedFields", "resourceVersion", "generation"] {
+                metadata.remove(field);
+            }
+        }
+        object
+    };
+    rest(&review.object) == rest(&review.old_object)
 }
 
 #[cfg(test)]

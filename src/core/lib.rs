@@ -21,6 +21,7 @@ pub mod admission;
 pub mod binding;
 pub mod conditions;
 pub mod decide;
+pub mod isolation;
 pub mod manifest;
 pub mod marker;
 pub mod model;

@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 
 use paddock_api::names::label;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::object::Object;
+use crate::object::json::string_map;
 
 /// The marker of generated code, read from the labels of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Marker {
     /// The object runs generated code.
     Marked,
@@ -26,9 +31,51 @@ impl Marker {
             Some(_) => Marker::Unclear,
         }
     }
+
+    /// The marker of something that has several sources: the strongest of them. A source that says `false` never takes
+    /// away what another source says.
+    #[must_use]
+    pub fn strongest(sources: impl IntoIterator<Item = Marker>) -> Marker {
+        sources.into_iter().fold(Marker::Unmarked, |a, b| match (a, b) {
+            (Marker::Marked, _) | (_, Marker::Marked) => Marker::Marked,
+            (Marker::Unclear, _) | (_, Marker::Unclear) => Marker::Unclear,
+            (Marker::Unmarked, Marker::Unmarked) => Marker::Unmarked,
+        })
+    }
+
+    /// Whether the object counts as generated code. An unclear marker counts too.
+    #[must_use]
+    pub fn is_generated_code(self) -> bool {
+        match self {
+            Marker::Marked | Marker::Unclear => true,
+            Marker::Unmarked => false,
+        }
+    }
 }
 
-/// Whether a namespace requires an isolating runtime for each of its pods, according to its labels.
+/// The places of the labels of an object that can carry the marker: its own, and those of its pod template in each API
+/// shape. They are JSON pointers.
+pub const MARKER_PLACES: [&str; 3] =
+    ["/metadata/labels", "/spec/podTemplate/metadata/labels", "/spec/template/metadata/labels"];
+
+/// The marker of an object, from all labels of the object that can carry it.
+#[must_use]
+pub fn marker_of_object(object: &Value) -> Marker {
+    Marker::strongest(MARKER_PLACES.iter().map(|place| Marker::of(&string_map(object, place))))
+}
+
+/// The strongest marker of several objects. Of a template, the labels of its pods count too.
+#[must_use]
+pub fn marker_of_all<'a>(objects: impl IntoIterator<Item = Option<&'a Object>>) -> Marker {
+    let markers = objects.into_iter().flatten().flat_map(|object| {
+        let model = object.template().and_then(|template| template.spec.as_ref().ok());
+        [Some(&object.meta.labels), model.map(|model| &model.pod.labels)]
+    });
+    Marker::strongest(markers.flatten().map(Marker::of))
+}
+
+/// Whether the labels of a namespace require that each of its pods is isolated. The namespace of the operator is
+/// excepted: see [`Settings::requires_isolation`](crate::settings::Settings::requires_isolation).
 #[must_use]
 pub fn requires_isolation(namespace_labels: &BTreeMap<String, String>) -> bool {
     namespace_labels.get(label::ISOLATION).is_some_and(|v| v != label::ISOLATION_NONE)

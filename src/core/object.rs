@@ -11,6 +11,7 @@ mod meta;
 mod pod;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -105,7 +106,7 @@ impl Object {
         let only_our_manager = managed_fields::only_our_manager(&meta.managed_fields.take().unwrap_or_default());
         let body = match kind.class() {
             Class::Own(own) => own_body(own, &meta, &mut data),
-            Class::Child(child) => child_body(child, data),
+            Class::Child(child) => child_body(child, &meta, data),
             Class::Cluster(cluster) => cluster_body(cluster, data),
         };
         let namespace = if kind.namespaced() { meta.namespace.as_deref().unwrap_or_default() } else { "" };
@@ -193,9 +194,12 @@ fn own_body(kind: OwnKind, meta: &ObjectMeta, data: &mut Value) -> Body {
     }
 }
 
-fn child_body(kind: ChildKind, mut data: Value) -> Body {
+fn child_body(kind: ChildKind, meta: &ObjectMeta, mut data: Value) -> Body {
     match kind {
-        ChildKind::Pod => Body::Pod(Arc::new(wire::pod(&data))),
+        ChildKind::Pod => {
+            let annotations = meta.annotations.as_ref();
+            Body::Pod(Arc::new(wire::pod(&data, annotations.unwrap_or(&BTreeMap::new()))))
+        }
         ChildKind::Service => {
             Body::Service(Service { headless: data.pointer("/spec/clusterIP") == Some(&"None".into()) })
         }

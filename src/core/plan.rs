@@ -181,6 +181,8 @@ pub enum Outcome {
         status: u16,
         /// The API server's message.
         message: String,
+        /// Whether an admission policy refuses fields of the object: the status is 403, and it names the fields.
+        by_policy: bool,
     },
     /// The API server refuses the operation for now (429, or 503 with a Status). Nothing was stored.
     Busy,
@@ -289,6 +291,8 @@ pub enum Reason {
     Invalid,
     /// An admission plugin denies the object.
     AdmissionDenied,
+    /// The running pod is not isolated although it should be.
+    NotIsolated,
     /// No RuntimeClass is allowed for the pod at this time.
     RuntimeClassRefused,
     /// The answer of a plugin was clamped or refused.
@@ -306,6 +310,16 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the reason for a refused pod is a policy, and not an error of the operator's work. A plugin that fails
+    /// although it must be asked denies the pod.
+    #[must_use]
+    pub fn denies_by_policy(self) -> bool {
+        matches!(
+            self,
+            Reason::AdmissionDenied | Reason::NotIsolated | Reason::RuntimeClassRefused | Reason::PluginFailed
+        )
+    }
+
     /// The word in Events, logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -1,8 +1,12 @@
 //! The limits and intervals of the core in one table, with their units and the source of each number.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::isolation::HostAccessSet;
+use crate::marker::requires_isolation;
 
 /// The settings of the operator and the limits of the core. The defaults are in [`Settings::default`].
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +25,12 @@ pub struct Settings {
     /// The isolating handlers: they keep a pod off the host's kernel. Whether a RuntimeClass isolates depends on its
     /// handler and never on its name, because any user may choose the name.
     pub isolated_handlers: Vec<String>,
+    /// The access to the host that generated code may have. It is empty unless the platform team sets the flag
+    /// `--isolation-allow`.
+    pub isolation_allow: HostAccessSet,
+    /// The namespace in which the operator runs. It never requires isolation, because the webhook that has to admit the
+    /// Pods of the operator could then never start. `None` outside a cluster.
+    pub own_namespace: Option<String>,
     /// A number that makes the names of warm Sandboxes differ between two starts of the operator.
     pub seed: u64,
     /// Whether the write by which a claim takes a warm Sandbox ends the record of field managers;
@@ -81,6 +91,8 @@ impl Default for Settings {
             exec_hold: Duration::from_secs(3600),
             label_domains: vec![paddock_api::names::object::CLAIM_LABEL_DOMAIN.to_owned()],
             isolated_handlers: ["runsc", "gvisor", "kata"].map(str::to_owned).to_vec(),
+            isolation_allow: HostAccessSet::default(),
+            own_namespace: None,
             seed: 0,
             managed_fields_at_claim: ManagedFieldsAtClaim::Clear,
             pool_status_interval: Duration::from_secs(1),
@@ -100,6 +112,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether a namespace with these labels requires that each of its pods is isolated.
+    #[must_use]
+    pub fn requires_isolation(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.own_namespace.as_deref() != Some(namespace) && requires_isolation(labels)
+    }
+
     /// Whether a handler keeps its pods off the host's kernel: it is in the list, or it is a variant of a handler in
     /// the list, such as `kata-qemu`.
     #[must_use]

@@ -10,7 +10,8 @@ use paddock_api::kind::{Key, Kind};
 use serde::Serialize;
 
 use crate::binding::Bindings;
-use crate::marker::requires_isolation;
+use crate::isolation::Isolation;
+use crate::marker::Marker;
 use crate::object::Object;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
@@ -49,6 +50,8 @@ pub struct Common {
     /// Whether the labels of the namespace are known. A namespace that no watch has delivered yet may require
     /// isolation.
     pub namespace_known: bool,
+    /// Whether the namespace requires that each of its pods is isolated.
+    pub namespace_isolates: bool,
     /// The RuntimeClasses, each with the number of nodes that can run it.
     pub classes: Arc<Vec<RuntimeClassFact>>,
     /// The time of our last write of the object's status, or `None` if this process has not written it.
@@ -66,6 +69,8 @@ pub struct Refusal {
     pub status: u16,
     /// The API server's message.
     pub message: Arc<str>,
+    /// Whether an admission policy refuses fields of the object.
+    pub by_policy: bool,
     /// The time of the refusal.
     pub at: Timestamp,
 }
@@ -87,6 +92,8 @@ pub struct SandboxSnapshot {
     pub volume_claims: BTreeMap<String, Arc<Object>>,
     /// Whether the cluster has a default StorageClass.
     pub default_storage_class: bool,
+    /// The marker of the claim or pool that controls it, and of its template.
+    pub inherited_marker: Marker,
     /// The facts that every decision may use.
     pub common: Common,
 }
@@ -191,6 +198,8 @@ pub struct ClaimSnapshot {
     pub stale: Option<Arc<Object>>,
     /// The pod of the Sandbox that the claim controls.
     pub pod: Option<Arc<Object>>,
+    /// The marker of the claim, its template, and the pool that it names or takes a Sandbox from.
+    pub marker: Marker,
     /// The facts that every decision may use.
     pub common: Common,
 }
@@ -210,10 +219,10 @@ impl Snapshot {
 }
 
 impl Common {
-    /// Whether the namespace requires isolation.
+    /// The rule for the isolation of pods.
     #[must_use]
-    pub fn isolation_required(&self) -> bool {
-        requires_isolation(&self.namespace_labels)
+    pub fn isolation(&self) -> Isolation<'_> {
+        Isolation::new(&self.classes, &self.settings)
     }
 
     /// The refusal of a write to an object of this kind, if there is one.

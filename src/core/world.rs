@@ -237,12 +237,12 @@ impl World {
             }
             // If an earlier attempt had no reply, it created this object, and the watch will deliver it.
             Outcome::Exists => self.pending_writes.lost(&op.key, &PendingWrite::of(op), now),
-            Outcome::Rejected { status, message } => {
+            Outcome::Rejected { status, message, by_policy } => {
                 self.pending_writes.end_attempt(&op.key, &PendingWrite::of(op));
                 self.pending_writes.refuse(
                     op.key.clone(),
                     PendingWrite::of(op),
-                    Refusal { status: *status, message: message.as_str().into(), at: now },
+                    Refusal { status: *status, message: message.as_str().into(), by_policy: *by_policy, at: now },
                 );
                 self.add_warm(&op.key);
             }

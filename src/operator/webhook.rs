@@ -117,15 +117,12 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     let Some(user) = whoami(&client, &stop).await else { return };
     let serving_cert = ServingCert::default();
     let (signs, receiver) = mpsc::channel(limits::ACTIVITY_QUEUE_CAPACITY);
+    let own_namespace = world.read(|world| world.settings().own_namespace.clone());
     let reservations = LeaderReservations::new(world.clone(), fence);
     let look = look(world, unsynced, Some(user.as_str().into()));
     let app = App::new(look, plugin_client, signs, reviews.clone()).with_reservations(Arc::new(reservations));
 
-    let desired = Desired {
-        client_config: config.client_config.clone(),
-        own_namespace: config.deployed.as_ref().map(|d| d.namespace.clone()),
-        operator_user: Some(user),
-    };
+    let desired = Desired { client_config: config.client_config.clone(), own_namespace, operator_user: Some(user) };
     let mut tasks: JoinSet<()> = JoinSet::new();
     tasks.spawn(activity::write(client.clone(), receiver, reviews));
     let config_sync = match config.certificate {

@@ -27,6 +27,7 @@ mod faults;
 mod forgery;
 mod http;
 mod idle;
+mod isolation;
 mod json;
 mod kinds;
 mod latency;
@@ -64,6 +65,7 @@ pub(crate) fn tests() -> Vec<Test> {
         idle::tests(),
         plugins::tests(),
         webhook::tests(),
+        isolation::tests(),
         forgery::tests(),
         observe::tests(),
         oracle::tests::tests(),

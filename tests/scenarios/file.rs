@@ -48,6 +48,8 @@ pub(super) enum Happened {
     Exists,
     Busy,
     Rejected(String),
+    /// An admission policy refuses fields of the object.
+    Denied(String),
 }
 
 #[derive(Deserialize)]

@@ -126,7 +126,8 @@ fn finish(world: &mut World, op: &Op, happened: &Happened, at: Timestamp) {
         Happened::Conflict => OpOutcome::Conflict,
         Happened::Exists => OpOutcome::Exists,
         Happened::Busy => OpOutcome::Busy,
-        Happened::Rejected(message) => OpOutcome::Rejected { status: 403, message: message.clone() },
+        Happened::Denied(message) => OpOutcome::Rejected { status: 403, message: message.clone(), by_policy: true },
+        Happened::Rejected(message) => OpOutcome::Rejected { status: 403, message: message.clone(), by_policy: false },
     };
     let _ = world.finish(op, &outcome, at);
 }

@@ -250,7 +250,7 @@ impl Simulation {
         }
         let reply = match fate {
             Fate::Busy => Outcome::Busy,
-            Fate::Forbidden => Outcome::Rejected { status: 403, message: "quota".to_owned() },
+            Fate::Forbidden => Outcome::Rejected { status: 403, message: "quota".to_owned(), by_policy: false },
             Fate::RequestLost => Outcome::Unknown,
             Fate::Served => self.carry_out(at)?,
             Fate::ReplyLost => {

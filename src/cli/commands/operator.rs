@@ -48,6 +48,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook, log: _ } = args;
     let in_cluster = cluster.kubeconfig.is_none();
     let seed = seed()?;
+    let named = leadership.leader_election_namespace.is_some() || webhook.webhook_service_namespace.is_some();
     // Whoever says where the leases are has said where the operator lives.
     let own_namespace = leadership.leader_election_namespace.clone().unwrap_or_else(|| own_namespace.to_owned());
     let settings = Settings {
@@ -58,6 +59,10 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         managed_fields_at_claim: sandboxes.managed_fields_at_claim,
         label_domains: sandboxes.claim_label_domain,
         isolated_handlers: sandboxes.isolated_handler,
+        isolation_allow: sandboxes.isolation_allow.into_iter().collect(),
+        // An operator outside the cluster runs in no namespace of it, unless a flag names one.
+        own_namespace: (in_cluster || named)
+            .then(|| webhook.webhook_service_namespace.clone().unwrap_or_else(|| own_namespace.clone())),
         seed,
         pool_batch: work.sandbox_warm_pool_max_batch_size.into(),
         pool_readiness_grace: work.sandbox_warm_pool_readiness_grace_period,

@@ -16,6 +16,9 @@ impl Context {
             Verb::Connect => world.owner_of_pod(&review.namespace, &review.name),
             Verb::Create | Verb::Update | Verb::Delete => None,
         };
+        let updates_sandbox = review.operation == Verb::Update
+            && review.resource == Kind::Sandbox.plural()
+            && review.group == Kind::Sandbox.group();
         Self {
             namespace_labels: world.namespace_labels(&review.namespace),
             classes: world.classes().clone(),
@@ -29,6 +32,7 @@ impl Context {
                 idle_timeout: sandbox.sandbox().and_then(|s| s.spec.as_ref().ok()).and_then(|s| s.idle_timeout),
                 annotations: sandbox.meta.annotations.clone(),
             }),
+            exposed_by: updates_sandbox.then(|| world.exposed_by(&review.namespace, &review.name)).flatten(),
             in_reconcile: false,
         }
     }

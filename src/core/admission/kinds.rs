@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use paddock_api::kind::{ApiShape, Class, Kind, OwnKind};
+use paddock_api::kind::{Class, Kind, OwnKind};
 use paddock_api::names::label;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,7 +19,8 @@ use super::reservation::settle::ClaimBeforePlugins;
 use super::review::{Entry, Phase, Verb};
 use super::state::{Halt, ReviewState, Subject, deny_fields};
 use super::{defaults, pods, warnings};
-use crate::marker::Marker;
+use crate::isolation::{ClassRule, PodFields, limited};
+use crate::marker::{MARKER_PLACES, Marker, marker_of_object};
 use crate::model::{self, FieldError, FieldErrors};
 use crate::object::json::string_map;
 
@@ -34,6 +35,7 @@ pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt>
         Phase::Validate => {
             not_forged(state, kind)?;
             unchanged(state, kind)?;
+            marker_stays(state, kind)?;
             marked_in_time(state, kind)?;
             parses(state, kind)?;
             warnings::add(state, kind);
@@ -53,16 +55,21 @@ pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt>
 /// Whether validation of a claim would neither deny it nor add a warning.
 fn is_valid(state: &ReviewState<'_>, kind: Kind) -> bool {
     let read = read(kind, &state.object);
-    problems(state, &read).is_empty() && read.claim.is_some_and(|claim| metadata_errors(state, &claim).is_empty())
+    problems(state, &read, &state.object).is_empty()
+        && read.claim.is_some_and(|claim| metadata_errors(state, &claim).is_empty())
 }
 
-/// The labels with which selectors are compared: those of the pod template, overridden by those of the object.
+/// The labels with which selectors are compared: those of the pod template, overridden by those of the object. A `false`
+/// of the object does not override the marker of the pod template.
 fn subject(state: &ReviewState<'_>) -> Subject {
     let mut labels = string_map(&state.object, "/spec/podTemplate/metadata/labels");
     labels.extend(string_map(&state.object, "/spec/template/metadata/labels"));
-    let marked_pod = Marker::of(&labels) != Marker::Unmarked;
     labels.extend(state.labels());
-    Subject::new(labels, marked_pod || state.namespace_isolates())
+    let marker = marker_of_object(&state.object);
+    if marker.is_generated_code() && !Marker::of(&labels).is_generated_code() {
+        labels.insert(label::GENERATED_CODE.to_owned(), label::TRUE.to_owned());
+    }
+    Subject::new(labels, marker.is_generated_code() || state.namespace_isolates())
 }
 
 /// Denies a new owner reference to a pool or a claim, because only the operator creates their Sandboxes. A claim could
@@ -122,28 +129,53 @@ fn unchanged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if errors.is_empty() { Ok(()) } else { Err(deny_fields(Why::Immutable, errors)) }
 }
 
-/// Denies the marker of generated code on a running Sandbox whose pod shares the host's kernel, because the pod would
-/// keep running without isolation.
+/// Denies an update that takes the marker of generated code from a Sandbox. Such code may have run in it, and its
+/// volumes keep what that code wrote.
+fn marker_stays(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
+    if kind != Kind::Sandbox || state.review.operation != Verb::Update {
+        return Ok(());
+    }
+    let old = &state.review.old_object;
+    if !marker_of_object(old).is_generated_code() || marker_of_object(&state.object).is_generated_code() {
+        return Ok(());
+    }
+    let places = MARKER_PLACES.iter().filter(|place| Marker::of(&string_map(old, place)).is_generated_code());
+    let errors = places.map(|place| FieldError {
+        path: format!("{}[{}]", place.trim_start_matches('/').replace('/', "."), label::GENERATED_CODE),
+        message:
+            "must not be removed from a Sandbox, because generated code may have run in it; delete the Sandbox instead"
+                .to_owned(),
+    });
+    Err(deny_fields(Why::Immutable, errors.collect()))
+}
+
+/// Denies the marker of generated code on a running Sandbox whose pod is not isolated, because the pod would keep running
+/// without isolation.
 fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if kind != Kind::Sandbox || state.review.operation != Verb::Update {
         return Ok(());
     }
-    let marked = |object: &Value| {
-        let pods = ["/metadata/labels", "/spec/podTemplate/metadata/labels", "/spec/template/metadata/labels"];
-        pods.iter().any(|at| Marker::of(&string_map(object, at)) == Marker::Marked)
-    };
-    let status = &state.review.old_object["status"];
+    let old = &state.review.old_object;
+    if marker_of_object(old).is_generated_code() || !marker_of_object(&state.object).is_generated_code() {
+        return Ok(());
+    }
+    let status = &old["status"];
     let class = status["runtimeClass"]["name"].as_str();
     let isolated = class.is_some_and(|name| state.context.classes.iter().any(|c| c.name == name && c.isolated));
     let runs = status["replicas"].as_i64().is_some_and(|n| n > 0);
-    if isolated || !runs || marked(&state.review.old_object) || !marked(&state.object) {
-        return Ok(());
-    }
+    let exposed_by = match &state.context.exposed_by {
+        Some(part) => format!(" ({part})"),
+        None if runs && !isolated => String::new(),
+        None => return Ok(()),
+    };
     Err(deny_fields(
         Why::NotIsolated,
         vec![FieldError::new(
             format!("metadata.labels[{}]", label::GENERATED_CODE),
-            "the pod of the Sandbox runs without isolation and cannot be isolated later; suspend the Sandbox, set the label, and resume it",
+            format!(
+                "the pod of the Sandbox runs without isolation{exposed_by} and cannot be isolated later; suspend the \
+                 Sandbox, set the label, and resume it"
+            ),
         )],
     ))
 }
@@ -151,10 +183,11 @@ fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
 fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     let read = read(kind, &state.object);
     let old = match state.review.operation {
-        Verb::Update => problems(state, &self::read(kind, &state.review.old_object)),
+        Verb::Update => problems(state, &self::read(kind, &state.review.old_object), &state.review.old_object),
         Verb::Create | Verb::Delete | Verb::Connect => Vec::new(),
     };
-    let (existing, new): (Vec<_>, Vec<_>) = problems(state, &read).into_iter().partition(|e| old.contains(e));
+    let (existing, new): (Vec<_>, Vec<_>) =
+        problems(state, &read, &state.object).into_iter().partition(|e| old.contains(e));
     if !new.is_empty() {
         return Err(deny_fields(Why::Invalid, new));
     }
@@ -179,9 +212,9 @@ fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
 }
 
 /// The errors of an object: those of its parser and those of its isolation.
-fn problems(state: &ReviewState<'_>, read: &Read) -> Vec<FieldError> {
+fn problems(state: &ReviewState<'_>, read: &Read, object: &Value) -> Vec<FieldError> {
     let mut errors = read.errors.clone();
-    errors.extend(isolation(state, &read.pod));
+    errors.extend(isolation(state, object));
     errors
 }
 
@@ -192,71 +225,45 @@ fn metadata_errors(state: &ReviewState<'_>, claim: &model::Claim) -> Vec<FieldEr
     checked.err().map(FieldErrors::into_vec).unwrap_or_default()
 }
 
-/// The isolation errors: a marker with an invalid value, or a class that does not isolate on a marked workload. A class
-/// that does not exist is not an error, because it may be created later. The pod waits for it.
-fn isolation(state: &ReviewState<'_>, pod: &Option<PodShape>) -> Vec<FieldError> {
-    let labels = state.labels();
-    let mut errors = Vec::new();
-    if Marker::of(&labels) == Marker::Unclear {
-        errors.push(pods::unclear("metadata.labels"));
+/// The isolation errors: a marker with an invalid value, and the fields that break the isolation of a workload that must
+/// be isolated. A class that does not exist is not an error, because it may be created later. The pod waits for it.
+fn isolation(state: &ReviewState<'_>, object: &Value) -> Vec<FieldError> {
+    let unclear = MARKER_PLACES.iter().filter(|place| Marker::of(&string_map(object, place)) == Marker::Unclear);
+    let path = |place: &&str| pods::unclear(&place.trim_start_matches('/').replace('/', "."));
+    let mut errors: Vec<FieldError> = unclear.map(path).collect();
+    if !marker_of_object(object).is_generated_code() && !state.namespace_isolates() {
+        return errors;
     }
-    let Some(pod) = pod else { return errors };
-    if Marker::of(&pod.labels) == Marker::Unclear {
-        errors.push(pods::unclear(&format!("{}.metadata.labels", pod.field)));
+    let mut broken = Vec::new();
+    for field in ["podTemplate", "template"] {
+        let template = &object["spec"][field];
+        if !template.is_object() {
+            continue;
+        }
+        let mut pod = PodFields::of_template(template, &format!("spec.{field}"));
+        if let Some(beside) = object.pointer("/spec/runtimeClassName").and_then(Value::as_str).filter(|c| !c.is_empty())
+        {
+            (pod.class, pod.class_path) = (Some(beside), "spec.runtimeClassName".to_owned());
+        }
+        broken.extend(state.context.isolation().judge(&pod, ClassRule::IfKnown, &state.what_to_set()));
     }
-    let marked = Marker::of(&labels) == Marker::Marked || Marker::of(&pod.labels) == Marker::Marked;
-    let exposed = pod
-        .runtime_class
-        .as_ref()
-        .is_some_and(|name| state.context.classes.iter().any(|class| class.name == *name && !class.isolated));
-    if exposed && (marked || state.namespace_isolates()) {
-        let field = if state.object.pointer("/spec/runtimeClassName").is_some_and(Value::is_string) {
-            "spec.runtimeClassName".to_owned()
-        } else {
-            format!("{}.spec.runtimeClassName", pod.field)
-        };
-        let class = pod.runtime_class.as_deref().unwrap_or_default();
-        errors.push(FieldError::new(
-            field,
-            format!("RuntimeClass {class:?} would run generated code on the host's kernel; {}", state.what_to_set()),
-        ));
-    }
+    errors.extend(limited(broken));
     errors
-}
-
-/// The pod that an object describes.
-struct PodShape {
-    /// The field that describes the pod.
-    field: &'static str,
-    labels: BTreeMap<String, String>,
-    runtime_class: Option<String>,
 }
 
 /// The result of a parser: the errors, or the parts of the model that a review uses.
 #[derive(Default)]
 struct Read {
     errors: Vec<FieldError>,
-    pod: Option<PodShape>,
     claim: Option<model::Claim>,
-}
-
-impl Read {
-    fn pod(shape: ApiShape, pod: model::Pod, runtime_class: Option<String>) -> Self {
-        let field = match shape {
-            ApiShape::Seed => "spec.template",
-            ApiShape::Upstream => "spec.podTemplate",
-        };
-        Self { pod: Some(PodShape { field, labels: pod.labels, runtime_class }), ..Self::default() }
-    }
 }
 
 fn read(kind: Kind, object: &Value) -> Read {
     let read = match kind.class() {
-        Class::Own(OwnKind::Sandbox) => {
-            parse(object, model::parse_sandbox).map(|m| Read::pod(m.shape, m.pod, m.runtime_class))
+        Class::Own(OwnKind::Sandbox) => parse(object, model::parse_sandbox).map(|_| Read::default()),
+        Class::Own(OwnKind::Template(shape)) => {
+            parse(object, |_, spec| model::parse_template(shape, spec)).map(|_| Read::default())
         }
-        Class::Own(OwnKind::Template(shape)) => parse(object, |_, spec| model::parse_template(shape, spec))
-            .map(|m| Read::pod(m.shape, m.pod, m.runtime_class)),
         Class::Own(OwnKind::Pool(shape)) => {
             parse(object, |meta, spec| model::parse_pool(shape, meta, spec)).map(|_| Read::default())
         }

@@ -1,19 +1,25 @@
 //! Reviews of Pods that are marked as running generated code or are in a namespace that requires isolation.
 //!
-//! A new Pod without a RuntimeClass gets one. A new Pod with a class that does not isolate is denied. The class of a
-//! Pod cannot be changed afterwards, so only updates of the marker matter:
+//! A new Pod without a RuntimeClass gets one. A new Pod that is not isolated is denied. An update of a Pod is judged by
+//! what it changes:
 //!
 //! - The marker cannot be added to a Pod that is not isolated.
 //! - The marker cannot be removed from a Pod, because generated code may have run in it.
 //! - The marker cannot get a value other than `true` or `false`.
+//! - No change may break the isolation of the Pod.
+//! - A Pod that is not isolated gets no new code: no other image, no ephemeral container and no other resources. Such a
+//!   Pod is older than the label of its namespace.
 //!
-//! Ephemeral containers and in-place resizes use the runtime of the pod and need no review.
+//! These rules also apply to the subresources of a Pod, and to Pods of the operator. Plugins are asked about neither:
+//! they judge Pods, and the reconcile has asked them about the Pods of the operator.
 
 use paddock_api::names::label;
+use serde_json::Value;
 
 use super::outcome::Why;
 use super::review::{Phase, Verb};
-use super::state::{Halt, ReviewState, Subject, deny_fields, not_isolated};
+use super::state::{Halt, ReviewState, Subject, deny_fields};
+use crate::isolation::{ClassRule, PodFields, limited};
 use crate::marker::Marker;
 use crate::model::FieldError;
 use crate::object::json::string_map;
@@ -29,46 +35,88 @@ pub(super) fn check(state: &mut ReviewState<'_>) -> Result<(), Halt> {
 fn create(state: &mut ReviewState<'_>) -> Result<(), Halt> {
     check_marker(state)?;
     isolate(state)?;
-    let subject = subject(state);
-    state.ask_admission(&subject)?;
-    // A plugin may have set the marker or removed the class.
-    check_marker(state)?;
-    isolate(state)?;
+    if asks_plugins(state) {
+        let subject = subject(state);
+        state.ask_admission(&subject)?;
+        // A plugin may have set the marker or removed the class.
+        check_marker(state)?;
+        isolate(state)?;
+    }
     enforce(state)
 }
 
 fn update(state: &mut ReviewState<'_>) -> Result<(), Halt> {
-    let before = Marker::of(&string_map(&state.review.old_object, "/metadata/labels"));
-    check_update(state, before)?;
-    let subject = subject(state);
-    state.ask_admission(&subject)?;
-    check_update(state, before)
+    check_update(state)?;
+    if asks_plugins(state) {
+        let subject = subject(state);
+        state.ask_admission(&subject)?;
+        check_update(state)?;
+    }
+    Ok(())
 }
 
-fn check_update(state: &ReviewState<'_>, before: Marker) -> Result<(), Halt> {
-    match (before, Marker::of(&state.labels())) {
-        (Marker::Unmarked | Marker::Unclear, Marker::Marked) => enforce(state),
-        (Marker::Marked, Marker::Unmarked) => Err(deny_fields(
-            Why::Immutable,
-            vec![FieldError::new(
-                format!("metadata.labels[{}]", label::GENERATED_CODE),
-                "must not be removed from a Pod, because generated code may have run in it; delete the Pod instead",
-            )],
-        )),
-        (Marker::Unmarked | Marker::Marked, Marker::Unclear) => unclear_marker(),
+fn asks_plugins(state: &ReviewState<'_>) -> bool {
+    state.review.subresource.is_none() && !state.context.is_operator(state.review)
+}
+
+fn check_update(state: &ReviewState<'_>) -> Result<(), Halt> {
+    let old = &state.review.old_object;
+    let before = Marker::of(&string_map(old, "/metadata/labels"));
+    let after = Marker::of(&state.labels());
+    match (before, after) {
+        (Marker::Unmarked | Marker::Unclear, Marker::Marked) => return enforce(state),
+        (Marker::Marked | Marker::Unclear, Marker::Unmarked) => {
+            return Err(deny_fields(
+                Why::Immutable,
+                vec![FieldError {
+                    path: format!("metadata.labels[{}]", label::GENERATED_CODE),
+                    message:
+                        "must not be removed from a Pod, because generated code may have run in it; delete the Pod \
+                              instead"
+                            .to_owned(),
+                }],
+            ));
+        }
+        (Marker::Unmarked | Marker::Marked, Marker::Unclear) => return unclear_marker(),
         (Marker::Marked, Marker::Marked)
         | (Marker::Unmarked, Marker::Unmarked)
-        | (Marker::Unclear, Marker::Unmarked | Marker::Unclear) => Ok(()),
+        | (Marker::Unclear, Marker::Unclear) => {}
     }
+    if !subject(state).generated_code {
+        return Ok(());
+    }
+    let existing = problems(state, old);
+    let all = problems(state, &state.object);
+    let denied = if brings_code(old, &state.object) {
+        all
+    } else {
+        all.into_iter().filter(|problem| !existing.contains(problem)).collect()
+    };
+    deny(state, denied)
+}
+
+/// Whether an update can make a Pod run other code, or more of it. The fields that are left out only end a Pod or allow
+/// another node. The API server does not allow changes of most other fields.
+fn brings_code(old: &Value, new: &Value) -> bool {
+    let rest = |pod: &Value| {
+        let mut spec = pod["spec"].clone();
+        if let Some(spec) = spec.as_object_mut() {
+            for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"] {
+                spec.remove(field);
+            }
+        }
+        spec
+    };
+    rest(old) != rest(new)
 }
 
 /// Sets a class for a pod that must be isolated and names none. In the validating call, [`enforce`] denies such a pod.
 fn isolate(state: &mut ReviewState<'_>) -> Result<(), Halt> {
-    if state.review.phase == Phase::Validate || !subject(state).generated_code || class(state).is_some() {
+    if state.review.phase == Phase::Validate || !subject(state).generated_code || names_class(state) {
         return Ok(());
     }
     let chosen = state.choose_isolating_class()?;
-    if let Some(spec) = state.object.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
+    if let Some(spec) = state.object.get_mut("spec").and_then(Value::as_object_mut) {
         spec.insert("runtimeClassName".to_owned(), chosen.into());
     }
     Ok(())
@@ -79,27 +127,37 @@ fn enforce(state: &ReviewState<'_>) -> Result<(), Halt> {
     if !subject(state).generated_code {
         return Ok(());
     }
-    let why = if state.namespace_isolates() {
-        "this namespace requires isolation"
-    } else {
-        "this Pod is marked as running generated code"
-    };
+    deny(state, problems(state, &state.object))
+}
+
+/// The fields that break the isolation of a Pod.
+fn problems(state: &ReviewState<'_>, pod: &Value) -> Vec<FieldError> {
     let remedy = match state.review.operation {
         Verb::Update => {
             "the RuntimeClass of a Pod cannot change; delete the Pod and create it again with the label".to_owned()
         }
         Verb::Create | Verb::Delete | Verb::Connect => state.what_to_set(),
     };
-    let Some(class) = class(state) else {
-        return Err(not_isolated(format!("{why} and names no RuntimeClass; {remedy}")));
-    };
-    match state.context.classes.iter().find(|c| c.name == class) {
-        Some(fact) if fact.isolated => Ok(()),
-        Some(_) => {
-            Err(not_isolated(format!("{why}, and RuntimeClass {class:?} runs it on the host's kernel; {remedy}")))
-        }
-        None => Err(not_isolated(format!("{why}, and there is no RuntimeClass {class:?}; {remedy}"))),
+    state.context.isolation().judge(&PodFields::of_pod(pod), ClassRule::Required, &remedy)
+}
+
+fn deny(state: &ReviewState<'_>, problems: Vec<FieldError>) -> Result<(), Halt> {
+    if problems.is_empty() {
+        return Ok(());
     }
+    let why = if state.namespace_isolates() {
+        "this namespace requires isolation"
+    } else {
+        "this Pod is marked as running generated code"
+    };
+    let halt = deny_fields(Why::NotIsolated, limited(problems));
+    Err(match halt {
+        Halt::Deny(mut denial) => {
+            denial.message = format!("{why}, and the Pod is not isolated: {}", denial.message);
+            Halt::Deny(denial)
+        }
+        Halt::Request(_) => halt,
+    })
 }
 
 fn check_marker(state: &ReviewState<'_>) -> Result<(), Halt> {
@@ -122,6 +180,6 @@ fn subject(state: &ReviewState<'_>) -> Subject {
     Subject::new(state.labels(), state.namespace_isolates())
 }
 
-fn class<'a>(state: &'a ReviewState<'_>) -> Option<&'a str> {
-    state.object.pointer("/spec/runtimeClassName")?.as_str().filter(|c| !c.is_empty())
+fn names_class(state: &ReviewState<'_>) -> bool {
+    state.object.pointer("/spec/runtimeClassName").and_then(Value::as_str).is_some_and(|class| !class.is_empty())
 }

@@ -1,7 +1,7 @@
 //! The reservation of a warm Sandbox on its claim: an annotation with the name of the Sandbox.
 //!
-//! The mutating call writes the annotation. The API server then makes no validating call for the claim. The annotation
-//! may therefore stay only on a claim for which the validating call would report nothing.
+//! The mutating call writes the annotation. It stays only on a claim for which the validating call would report nothing,
+//! so that a claim that is denied holds back no Sandbox.
 
 pub(super) mod settle;
 

@@ -9,6 +9,7 @@ use paddock_api::kind::Key;
 use serde_json::Value;
 
 use crate::binding::Bindings;
+use crate::isolation::Isolation;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 
@@ -74,8 +75,24 @@ pub enum Entry {
     /// Sandboxes with an owner reference to a pool or a claim. A forged reference cannot be recognized afterwards, so
     /// this entry is separate from the other kinds: if the webhook does not answer, the API server denies the write.
     OwnedSandboxes,
+    /// The namespace in which the operator runs, if its labels begin to require isolation.
+    OwnNamespace,
     /// Exec, attach and port-forward.
     Connect,
+}
+
+impl Context {
+    /// Whether the operator itself makes the request.
+    #[must_use]
+    pub fn is_operator(&self, review: &Review) -> bool {
+        self.operator_user.as_ref().is_some_and(|user| **user == review.username)
+    }
+
+    /// The rule for the isolation of pods.
+    #[must_use]
+    pub fn isolation(&self) -> Isolation<'_> {
+        Isolation::new(&self.classes, &self.settings)
+    }
 }
 
 impl Entry {
@@ -113,12 +130,16 @@ pub struct Context {
     pub bindings: Arc<Bindings>,
     /// The settings of the operator.
     pub settings: Arc<Settings>,
-    /// The user of the operator itself. Its writes are exempt, because they were decided already.
+    /// The user of the operator itself. Its writes were decided already and are exempt, except from the validation of
+    /// Pods.
     pub operator_user: Option<Arc<str>>,
     /// Whether a reconcile makes the review, about a pod that it is going to create. Nothing is exempt in that case.
     pub in_reconcile: bool,
     /// For a create of a claim, the Sandbox that is reserved for it.
     pub reserved_sandbox: Option<Arc<str>>,
+    /// For an update of a Sandbox, the parts of its running pod that break the isolation of the pod, such as `hostPath`.
+    /// `None` if it has no running pod, or if that is isolated.
+    pub exposed_by: Option<String>,
     /// For a CONNECT, the Sandbox that controls the Pod of the review's name, if there is one.
     pub sandbox: Option<ConnectedSandbox>,
 }

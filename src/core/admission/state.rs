@@ -10,7 +10,7 @@ use super::outcome::{Cause, Denial, ReviewVerdict, Why};
 use super::patch;
 use super::review::{Context, Entry, Phase, Review, Verb};
 use crate::binding::{Binding, FailurePolicy};
-use crate::marker::{Marker, requires_isolation};
+use crate::marker::Marker;
 use crate::model::FieldError;
 use crate::object::json::string_map;
 use crate::question::limits::{MAX_REASON_CHARS, MAX_WARNING_CHARS, MAX_WARNINGS};
@@ -97,7 +97,9 @@ impl<'a> ReviewState<'a> {
 
     /// Whether the namespace requires isolation, according to the World or to the selector that the API server matched.
     pub(super) fn namespace_isolates(&self) -> bool {
-        self.review.entry == Entry::IsolatedNamespaces || requires_isolation(&self.context.namespace_labels)
+        let context = self.context;
+        self.review.entry == Entry::IsolatedNamespaces
+            || context.settings.requires_isolation(&self.review.namespace, &context.namespace_labels)
     }
 
     /// Adds a warning, truncated to the limit. A warning does not deny the request.
@@ -278,7 +280,7 @@ pub(super) fn deny(why: Why, message: String) -> Halt {
     Halt::Deny(Box::new(Denial { why, message, causes: Vec::new() }))
 }
 
-/// Returns a denial of a pod that would run on the host's kernel.
+/// Returns a denial of a pod that gets no RuntimeClass that isolates.
 pub(super) fn not_isolated(message: String) -> Halt {
     let field = "spec.runtimeClassName".to_owned();
     let causes = vec![Cause { field, message: message.clone() }];

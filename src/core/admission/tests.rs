@@ -15,9 +15,14 @@ use crate::question::{
     RuntimeClassFact, Verdict,
 };
 
+mod fuzz;
+mod isolation;
 mod kinds;
 mod plugins;
 mod pods;
+
+/// The user of the operator.
+const OPERATOR: &str = "system:serviceaccount:agent-sandbox-system:agent-sandbox-controller";
 
 /// The answer of a plugin in a test.
 type Plugin = fn(&PluginRequest) -> Result<Answer, Failure>;
@@ -72,7 +77,7 @@ fn context() -> Context {
     Context {
         classes: Arc::new(vec![class("gvisor", true), class("runc", false)]),
         bindings: Arc::new(Bindings::new(vec![by_label])),
-        operator_user: Some("system:serviceaccount:agent-sandbox-system:agent-sandbox-controller".into()),
+        operator_user: Some(OPERATOR.into()),
         ..Context::default()
     }
 }
@@ -126,7 +131,7 @@ fn admit(mut review: Review, context: &Context, plugin: Plugin) -> Result<Value,
 }
 
 #[test]
-fn the_operator_kube_system_and_what_is_on_its_way_out_are_exempt() {
+fn kube_system_is_exempt_and_so_is_what_the_operator_mutates() {
     let marked = json!({
         "kind": "Pod",
         "metadata": { "name": "a", "labels": { "policy.paddock.dev/generated-code": "true" } },
@@ -134,17 +139,13 @@ fn the_operator_kube_system_and_what_is_on_its_way_out_are_exempt() {
     });
     let plain = review(Entry::MarkedPods, Verb::Create, ("", "pods"), marked);
     assert!(admit(plain.clone(), &context(), gvisor).is_err(), "not exempt");
-    let operator = "system:serviceaccount:agent-sandbox-system:agent-sandbox-controller".to_owned();
-    let mut leaving = plain.clone();
-    leaving.operation = Verb::Update;
-    leaving.object["metadata"]["deletionTimestamp"] = "2026-11-23T11:59:00Z".into();
-    for exempt in [
-        Review { username: operator, ..plain.clone() },
-        Review { namespace: "kube-system".to_owned(), ..plain.clone() },
-        leaving,
-    ] {
-        assert!(admit(exempt.clone(), &context(), gvisor).is_ok(), "{exempt:?}");
-    }
+    let system = Review { namespace: "kube-system".to_owned(), ..plain.clone() };
+    assert!(admit(system, &context(), gvisor).is_ok());
+    let (asked, mutated) = decide(&Review { username: OPERATOR.to_owned(), ..plain.clone() }, &context(), gvisor);
+    assert!(asked.is_empty() && mutated.allowed() && mutated.patch.is_empty());
+    // The validation of Pods is the check after all other webhooks, so it includes the operator.
+    let validated = Review { username: OPERATOR.to_owned(), phase: Phase::Validate, ..plain };
+    assert_eq!(decide(&validated, &context(), gvisor).1.denial.map(|d| d.why), Some(Why::NotIsolated));
 }
 
 #[test]

@@ -196,7 +196,7 @@ fn take(
 ) {
     let claim = &snapshot.claim;
     let mut ops: Vec<Op> = annotate(snapshot, Some(&sandbox.key.name)).into_iter().collect();
-    let body = manifest::adopted_by_claim(claim, model, sandbox, &snapshot.common);
+    let body = manifest::adopted_by_claim(claim, model, (sandbox, snapshot.marker), &snapshot.common);
     ops.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
     plan.steps.push(ops);
     write_status(snapshot, before, Report::forwarded(sandbox), plan);
@@ -232,7 +232,13 @@ fn start_cold(
         .named_pool()
         .or_else(|| snapshot.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL).map(String::as_str));
     let done = plan.steps.len();
-    let body = manifest::cold_sandbox(Origin::Claim(claim, pool), template, of_template, model, volume_claims);
+    let body = manifest::cold_sandbox(
+        Origin::Claim(claim, pool, snapshot.marker),
+        template,
+        of_template,
+        model,
+        volume_claims,
+    );
     let mut ops: Vec<Op> = annotate(snapshot, None).into_iter().collect();
     ops.push(Op::create(snapshot.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
     plan.steps.push(ops);

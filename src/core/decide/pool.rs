@@ -14,6 +14,7 @@ use crate::admission::{Chain, PluginFailure};
 use crate::binding::Bindings;
 use crate::conditions::{NewCondition, find_condition, is_true, set_conditions, status_patch};
 use crate::manifest;
+use crate::marker::marker_of_all;
 use crate::model::{self, PoolSize};
 use crate::object::Pod;
 use crate::plan::{Event, Op, Plan, Reason};
@@ -46,6 +47,8 @@ struct Members<'a> {
 impl<'a> Members<'a> {
     fn of(snapshot: &'a PoolSnapshot) -> Self {
         let hash = snapshot.template.as_ref().map(|t| t.template_hash());
+        let sources = [Some(&*snapshot.pool), snapshot.template.as_deref()];
+        let isolate = snapshot.common.namespace_isolates || marker_of_all(sources).is_generated_code();
         let mut members = Self::default();
         for member in snapshot.members.iter().filter(|m| m.sandbox.meta.deletion_timestamp.is_none()) {
             let created_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
@@ -54,7 +57,7 @@ impl<'a> Members<'a> {
             let list = if member.leaving {
                 members.leaving += 1;
                 continue;
-            } else if is_unusable(member) {
+            } else if is_unusable(member) || isolate && is_exposed(member, &snapshot.common) {
                 &mut members.unusable
             } else if stuck {
                 members.stuck += 1;
@@ -83,6 +86,12 @@ impl<'a> Members<'a> {
 fn is_unusable(member: &Member) -> bool {
     let ended = member.pod.as_ref().and_then(|p| p.pod()).is_some_and(Pod::ended);
     ended || !member.sandbox.runs() || member.sandbox.meta.edited() || member.node == NodeState::Cordoned
+}
+
+/// Whether the pod of a member is not isolated. If it should be, no claim may take the member: its pod is older than the
+/// label that demands isolation.
+fn is_exposed(member: &Member, common: &Common) -> bool {
+    member.pod.as_ref().and_then(|p| p.pod()).is_some_and(|pod| common.isolation().broken_by(pod).is_some())
 }
 
 /// The time from which a member counts as stuck, if it is starting or its pod is terminating.

@@ -12,19 +12,20 @@ mod status;
 mod suspend;
 
 use jiff::Timestamp;
+use paddock_api::names::condition;
 use paddock_api::{SandboxStatus, ShutdownPolicy};
 use serde_json::json;
 
-use self::pod::PodVerdict;
+use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation, mode};
-use self::status::Notes;
+use self::status::{Notes, Problem};
 use super::adopt::{adopt, adoptable};
 use super::ask::{STATE_EVERY, failure_events};
-use crate::conditions::status_patch;
+use crate::conditions::{find_condition, status_patch};
 use crate::model;
 use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::question::{PluginReply, PluginRequest};
-use crate::snapshot::SandboxSnapshot;
+use crate::snapshot::{Refusal, SandboxSnapshot};
 use crate::time::{saturating_add, time_left};
 
 /// The minimum age of a disrupted pod before it is replaced. Otherwise pods that are disrupted at once would be
@@ -59,7 +60,9 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     let mut draft = PlanDraft::default();
     match &situation {
         Situation::Terminating => return delete_left_behind_pods(snapshot),
-        Situation::Invalid(problem) => draft.notes.error = Some(format!("the Sandbox is not valid: {problem}")),
+        Situation::Invalid(problem) => {
+            draft.notes.error = Some(Problem::error(format!("the Sandbox is not valid: {problem}")));
+        }
         Situation::Known { model, state: PodState::Expired } => return expired(snapshot, model),
         Situation::Known { state: PodState::MultiplePods, .. } => {}
         Situation::Known { model, state } => {
@@ -80,7 +83,13 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     // A refusal counts only if the plan repeats the write.
     let refused = snapshot.common.refusals.iter().find(|(key, _)| first.iter().any(|op| op.key == *key));
     if notes.error.is_none() {
-        notes.error = refused.map(|(key, r)| format!("{key}: the API server refused: {}", r.message));
+        notes.error = refused.map(|(key, r)| {
+            let problem = format!("{key}: the API server refused: {}", r.message);
+            if r.by_policy { Problem::denied(problem) } else { Problem::error(problem) }
+        });
+    }
+    if let (Some((_, Refusal { by_policy: true, .. })), Some(problem)) = (refused, &notes.error) {
+        plan.events.extend(denial_event(snapshot, problem));
     }
     let (mut after_status, wait_until) = status::status(snapshot, &situation, &notes);
     if refused.is_some() && first.iter().any(|op| op.reason == Reason::ModeInStep) {
@@ -95,6 +104,13 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         plan.status_first(0);
     }
     plan
+}
+
+/// The Event about a write that an admission policy denied. It is sent when the status begins to report the denial.
+fn denial_event(snapshot: &SandboxSnapshot, problem: &Problem) -> Option<Event> {
+    let status = &snapshot.sandbox.sandbox()?.status;
+    let reported = find_condition(&status.conditions, condition::READY).is_some_and(|c| c.message == problem.message);
+    (!reported).then(|| Event::warning(&snapshot.sandbox, Reason::AdmissionDenied, problem.message.clone()))
 }
 
 /// The parts of a decision that are collected until the plan is complete.
@@ -122,12 +138,12 @@ impl PlanDraft {
             }
             PodState::Blocked(other) => {
                 if let Some(problem) = pod::not_isolated(snapshot, model, other) {
-                    self.notes.error = Some(problem);
+                    self.notes.error = Some(Problem::denied(problem));
                 } else if adoptable(other) {
                     self.first.push(adopt(sandbox, other, json!(metadata::owned_labels(sandbox))));
                 } else {
                     let problem = format!("Pod {} exists and does not belong to this Sandbox", other.key.name);
-                    self.notes.error = Some(problem);
+                    self.notes.error = Some(Problem::error(problem));
                 }
             }
             PodState::Disrupted(pod) => match time_left(pod.meta.created, REPLACE_EVERY, snapshot.common.now) {
@@ -140,9 +156,14 @@ impl PlanDraft {
             }
             PodState::Missing => self.create_pod(snapshot, model, replies),
             PodState::Running(object, pod) => {
-                if let Some(problem) = pod::exposed(snapshot, model, object) {
-                    self.notes.error = Some(problem);
-                    return;
+                match pod::exposure(snapshot, model, object) {
+                    Exposure::Isolated => {}
+                    Exposure::Denied(problem) => {
+                        self.expose(snapshot, problem.clone());
+                        self.notes.error = Some(Problem::denied(problem));
+                        return;
+                    }
+                    Exposure::Reported(problem) => self.expose(snapshot, problem),
                 }
                 self.first.extend(metadata::sync_metadata(snapshot, model, object));
                 let rest = idle::decide(snapshot, model, object, pod, replies);
@@ -156,6 +177,15 @@ impl PlanDraft {
         }
     }
 
+    /// Reports a running pod that is not isolated: in the status, and once by an Event.
+    fn expose(&mut self, snapshot: &SandboxSnapshot, problem: String) {
+        let reported = snapshot.sandbox.sandbox().and_then(|s| s.status.isolation.as_ref()?.problem.as_ref());
+        if reported != Some(&problem) {
+            self.plan.events.push(Event::warning(&snapshot.sandbox, Reason::NotIsolated, problem.clone()));
+        }
+        self.notes.exposed = Some(problem);
+    }
+
     fn create_pod(&mut self, snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) {
         let decision = pod::verdict(snapshot, model, replies);
         self.plan.events.extend(failure_events(&snapshot.sandbox, &decision.plugin_failures));
@@ -167,7 +197,10 @@ impl PlanDraft {
                     self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), reason);
                 }
                 self.plan.events.push(Event::warning(&snapshot.sandbox, reason, problem.clone()));
-                self.notes.error = Some(problem);
+                self.notes.error = Some(match reason.denies_by_policy() {
+                    true => Problem::denied(problem),
+                    false => Problem::error(problem),
+                });
             }
         }
     }

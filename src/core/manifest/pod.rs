@@ -10,6 +10,7 @@ use paddock_api::names::{annotation, label, name_hash, object as names};
 use serde_json::{Value, json};
 
 use super::owned;
+use crate::marker::Marker;
 use crate::model;
 use crate::object::Object;
 use crate::object::json::to_value;
@@ -28,6 +29,9 @@ pub struct PodPlan<'a> {
     pub class_plugin: Option<&'a str>,
     /// Whether the `emptyDir` volumes on disk become volume claims.
     pub keep_volumes: bool,
+    /// Whether the pod has to be isolated. It then gets the marker, which outlives the label of the namespace, the claim
+    /// or the template that demands it.
+    pub isolate: bool,
 }
 
 /// Returns the pod of a Sandbox, as JSON.
@@ -53,7 +57,11 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
     let mut annotations = pod_annotations(sandbox, model);
     let reasons = [(annotation::CLASS_REASON, plan.class_reason), (annotation::CLASS_PLUGIN, plan.class_plugin)];
     annotations.extend(reasons.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))));
-    let metadata = json!({ "labels": pod_labels(sandbox, model), "annotations": annotations });
+    let mut labels = pod_labels(sandbox, model);
+    if plan.isolate && Marker::of(&labels) == Marker::Unmarked {
+        labels.insert(label::GENERATED_CODE.to_owned(), label::TRUE.to_owned());
+    }
+    let metadata = json!({ "labels": labels, "annotations": annotations });
     let mut pod = owned(sandbox, Kind::Pod, plan.name, metadata);
     pod["spec"] = to_value(&spec);
     pod
@@ -63,16 +71,34 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
 #[must_use]
 pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, String> {
     let mut labels = model.pod.labels.clone();
-    // The labels of the claim, pool and template come from the Sandbox. The marker of generated code may be on the
-    // Sandbox or on the pod template.
-    for inherited in [label::CLAIM_UID, label::WARM_POOL_SANDBOX, label::TEMPLATE_REF_HASH, label::GENERATED_CODE] {
+    // The labels of the claim, pool and template come from the Sandbox.
+    for inherited in [label::CLAIM_UID, label::WARM_POOL_SANDBOX, label::TEMPLATE_REF_HASH] {
         if let Some(v) = sandbox.meta.labels.get(inherited) {
             labels.insert(inherited.to_owned(), v.clone());
         }
     }
+    match (Marker::of(&labels), sandbox_marker(sandbox)) {
+        (_, Marker::Marked) | (Marker::Marked, _) => {
+            labels.insert(label::GENERATED_CODE.to_owned(), label::TRUE.to_owned());
+        }
+        // The value stays as the user wrote it, so that the review of the pod names it.
+        (Marker::Unmarked, Marker::Unclear) => {
+            let unclear = sandbox.meta.labels.get(label::GENERATED_CODE).cloned();
+            labels.extend(unclear.map(|value| (label::GENERATED_CODE.to_owned(), value)));
+        }
+        (Marker::Unclear | Marker::Unmarked, Marker::Unclear | Marker::Unmarked) => {}
+    }
     labels.insert(label::SANDBOX_NAME_HASH.to_owned(), name_hash(&sandbox.key.name));
     labels.insert(label::SANDBOX_UID.to_owned(), sandbox.meta.uid.to_string());
     labels
+}
+
+/// The marker of a Sandbox: that of its label, or that of its status. The status keeps the marker even if the label is
+/// removed while the webhook is away.
+fn sandbox_marker(sandbox: &Object) -> Marker {
+    let kept = sandbox.sandbox().and_then(|s| s.status.isolation.as_ref()).is_some_and(|i| i.generated_code);
+    let kept = if kept { Marker::Marked } else { Marker::Unmarked };
+    Marker::strongest([Marker::of(&sandbox.meta.labels), kept])
 }
 
 /// The annotations that a Sandbox's pod should have. Two of them list the labels and annotations that were propagated.

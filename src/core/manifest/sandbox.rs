@@ -10,6 +10,7 @@ use paddock_api::{ClaimEnvVar, ResumePolicy};
 use serde_json::{Value, json};
 
 use super::{mount_unmounted, owned, pod_name, taken_over_by};
+use crate::marker::Marker;
 use crate::model::{self, ServiceIntent, VolumeClaim};
 use crate::object::Object;
 use crate::object::hash::{fnv64, wire_claim};
@@ -22,8 +23,8 @@ use crate::snapshot::Common;
 pub enum Origin<'a> {
     /// The pool that keeps the Sandbox warm.
     Pool(&'a Object),
-    /// A claim that found no warm Sandbox, and the name of the pool in which it looked.
-    Claim(&'a Object, Option<&'a str>),
+    /// A claim that found no warm Sandbox, the name of the pool in which it looked, and the marker of both.
+    Claim(&'a Object, Option<&'a str>, Marker),
 }
 
 /// Returns a warm Sandbox of a pool, as JSON.
@@ -46,7 +47,7 @@ pub fn cold_sandbox(
     volume_claims: &[VolumeClaim],
 ) -> Value {
     let name = match origin {
-        Origin::Pool(object) | Origin::Claim(object, _) => object.key.name.clone(),
+        Origin::Pool(object) | Origin::Claim(object, ..) => object.key.name.clone(),
     };
     let mut spec = mounted(model);
     inject_env(&mut spec, &claim.env);
@@ -80,14 +81,14 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
         (annotation::TEMPLATE_REF, template.key.name.to_string()),
         (annotation::POD_NAME, name.to_owned()),
     ]);
-    let owner = match origin {
+    let (owner, marker) = match origin {
         Origin::Pool(pool) => {
             labels.insert(label::WARM_POOL_SANDBOX, name_hash(&pool.key.name));
             labels.insert(label::LAUNCH_TYPE, label::LAUNCH_WARM.to_owned());
             annotations.insert(annotation::WARM_POOL, pool.key.name.to_string());
-            pool
+            (pool, Marker::of(&pool.meta.labels))
         }
-        Origin::Claim(claim, pool) => {
+        Origin::Claim(claim, pool, marker) => {
             labels.insert(label::CLAIM_UID, claim.meta.uid.to_string());
             labels.insert(label::LAUNCH_TYPE, label::LAUNCH_COLD.to_owned());
             annotations.extend(pool.map(|p| (annotation::WARM_POOL, p.to_owned())));
@@ -97,9 +98,12 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
             if let Some(context) = claim.meta.annotations.get(annotation::TRACE_CONTEXT) {
                 annotations.insert(annotation::TRACE_CONTEXT, context.clone());
             }
-            claim
+            (claim, marker)
         }
     };
+    if Marker::strongest([marker, Marker::of(&template.meta.labels)]).is_generated_code() {
+        labels.insert(label::GENERATED_CODE, label::TRUE.to_owned());
+    }
     let mut pod_labels = model.pod.labels.clone();
     pod_labels.insert(label::TEMPLATE_REF_HASH.to_owned(), template_hash_of_name);
     let mut spec = json!({
@@ -133,9 +137,15 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
     body
 }
 
-/// Returns the merge patch by which a claim takes a warm Sandbox: the commit point.
+/// Returns the merge patch by which a claim takes a warm Sandbox: the commit point. `marker` is the marker of the claim,
+/// its pool and its template, which the Sandbox gets.
 #[must_use]
-pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, common: &Common) -> Value {
+pub fn adopted_by_claim(
+    claim: &Object,
+    model: &model::Claim,
+    (sandbox, marker): (&Object, Marker),
+    common: &Common,
+) -> Value {
     let mut patch = json!({
         "metadata": {
             "ownerReferences": taken_over_by(claim, sandbox),
@@ -151,6 +161,9 @@ pub fn adopted_by_claim(claim: &Object, model: &model::Claim, sandbox: &Object, 
         // The pod may have been in the pool for longer than the timeout. It was unused in that time, but it is not
         // idle.
         patch["metadata"]["annotations"][annotation::LAST_ACTIVITY] = common.now.to_string().into();
+    }
+    if marker.is_generated_code() && Marker::of(&sandbox.meta.labels) != Marker::Marked {
+        patch["metadata"]["labels"][label::GENERATED_CODE] = label::TRUE.into();
     }
     if let Some(by) = claim.meta.labels.get(label::CREATED_BY) {
         patch["metadata"]["labels"][label::CREATED_BY] = by.as_str().into();

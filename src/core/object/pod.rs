@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 
+use crate::isolation::HostAccessSet;
+
 /// The parts of a Pod that decisions use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Pod {
@@ -12,6 +14,8 @@ pub struct Pod {
     pub node: Option<String>,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,
+    /// The access to the host that the spec and the annotations give.
+    pub host_access: HostAccessSet,
     /// Whether `spec.restartPolicy` is `Always`, which is the default.
     pub restarts: bool,
     /// The names of the volume claims that the pod mounts, by volume name.

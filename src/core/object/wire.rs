@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::cluster::{Node, RuntimeClass};
 use super::json::string_map;
 use super::pod::Pod;
+use crate::isolation::{self, APPARMOR_ANNOTATION, HostAccessSet, PodFields};
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
@@ -17,7 +18,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-pub(super) fn pod(data: &Value) -> Pod {
+pub(super) fn pod(data: &Value, annotations: &BTreeMap<String, String>) -> Pod {
     let (spec, status) = (&data["spec"], &data["status"]);
     let mut volume_claims = BTreeMap::new();
     let mut empty_dirs = Vec::new();
@@ -32,6 +33,7 @@ pub(super) fn pod(data: &Value) -> Pod {
     Pod {
         node: text(&spec["nodeName"]),
         runtime_class: text(&spec["runtimeClassName"]),
+        host_access: host_access(spec, annotations),
         restarts: spec["restartPolicy"].as_str().is_none_or(|p| p == "Always"),
         volume_claims,
         empty_dirs,
@@ -41,6 +43,21 @@ pub(super) fn pod(data: &Value) -> Pod {
         ips: list(&status["podIPs"]).filter_map(|p| text(&p["ip"])).collect(),
         conditions: conditions(&status["conditions"]),
     }
+}
+
+/// The access to the host that a pod has. The paths are not used.
+fn host_access(spec: &Value, annotations: &BTreeMap<String, String>) -> HostAccessSet {
+    let read = annotations.iter().filter(|(key, _)| key.starts_with(APPARMOR_ANNOTATION));
+    let metadata = serde_json::json!({ "annotations": read.collect::<BTreeMap<_, _>>() });
+    let pod = PodFields {
+        spec,
+        spec_path: String::new(),
+        metadata: &metadata,
+        metadata_path: String::new(),
+        class: None,
+        class_path: String::new(),
+    };
+    isolation::host_access(&pod).into_iter().map(|(access, _)| access).collect()
 }
 
 /// Reads the conditions of a pod that decisions use.

@@ -8,6 +8,7 @@ use paddock_api::names::{annotation, label};
 
 use super::relations::{claimable, names_as_owner, pool_kind, references, template_kind};
 use super::state::World;
+use crate::marker::marker_of_all;
 use crate::model::{ClaimSource, PoolChoice};
 use crate::object::{Body, Object};
 
@@ -53,6 +54,15 @@ impl World {
             ClaimSource::Template { pools: PoolChoice::Any, .. } => self.pools_using(&template.key),
         };
         let pools: Vec<&Arc<Object>> = pools.iter().filter_map(|p| self.objects.get(p)).collect();
+        // A pod that was made before the namespace, the pool, the template or the claim demanded isolation is not handed
+        // out any more.
+        let isolate = |pool: &Object| {
+            self.requires_isolation(&claim.key.namespace)
+                || marker_of_all([Some(claim), Some(template), Some(pool)]).is_generated_code()
+        };
+        let fit = |pool: &Object, pod: &Object| {
+            !isolate(pool) || pod.pod().is_some_and(|pod| self.isolation().broken_by(pod).is_none())
+        };
         let fresh = |sandbox: &Object| {
             sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str) == Some(template.template_hash())
         };
@@ -65,13 +75,13 @@ impl World {
         let reserved_name = claim.meta.annotations.get(annotation::SANDBOX_NAME);
         let reserved =
             reserved_name.and_then(|name| self.objects.get(&claim.key.sibling(Kind::Sandbox, name.as_str())));
-        let reserved = reserved.filter(|s| {
-            let of_pool =
-                claimable(s).is_some_and(|uid| pools.iter().any(|p| p.meta.uid == uid && names_as_owner(s, &p.key)));
-            of_pool && free(s) && fresh(s)
+        let reserved = reserved.filter(|s| free(s) && fresh(s)).and_then(|s| {
+            let uid = claimable(s)?;
+            let pool = pools.iter().find(|p| p.meta.uid == uid && names_as_owner(s, &p.key))?;
+            Some((s.clone(), self.usable_pod(s).filter(|pod| fit(pool, pod))?))
         });
-        if let Some((sandbox, pod)) = reserved.and_then(|s| Some((s.clone(), self.usable_pod(s)?))) {
-            return (Some((sandbox, pod)), None);
+        if reserved.is_some() {
+            return (reserved, None);
         }
         let mut stale = None;
         for pool in pools {
@@ -79,7 +89,8 @@ impl World {
             let ours = |key| self.objects.get(key).filter(|s| names_as_owner(s, &pool.key) && free(s));
             stale = stale.or_else(|| self.warm.stale(&revision).find_map(ours).cloned());
             let mut warm = self.warm.of(&revision, |node| self.is_usable(node)).filter_map(ours);
-            if let Some(found) = warm.find_map(|s| Some((s.clone(), self.usable_pod(s)?))) {
+            if let Some(found) = warm.find_map(|s| Some((s.clone(), self.usable_pod(s).filter(|pod| fit(pool, pod))?)))
+            {
                 return (Some(found), stale);
             }
         }

@@ -200,6 +200,12 @@ impl World {
                 let labels_changed = before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels);
                 if let Some(namespace) = before.or(after).filter(|_| labels_changed) {
                     let name = &namespace.key.name;
+                    let requires =
+                        |o: Option<&Object>| o.is_some_and(|o| self.settings.requires_isolation(name, &o.meta.labels));
+                    if requires(before) != requires(after) {
+                        // Pools replace members that are not isolated, and Sandboxes report such a pod.
+                        to_reconcile.extend(self.reconciled_in(name));
+                    }
                     let there = self.without_pod.range(Key::new(Kind::Sandbox, name.clone(), "")..);
                     to_reconcile.extend(there.take_while(|key| key.namespace == *name).cloned());
                 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use paddock_api::kind::{Key, Kind};
+use paddock_api::names::annotation;
 
-use super::relations::{names_as_owner, pool_kind};
+use super::relations::{names_as_owner, pool_kind, pool_of};
 use super::state::World;
+use crate::isolation::Isolation;
 use crate::manifest;
+use crate::marker::{Marker, marker_of_all};
 use crate::object::Object;
 
 impl World {
@@ -47,6 +50,43 @@ impl World {
     #[must_use]
     pub fn namespace_labels(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
         self.namespace(namespace).map(|o| o.meta.labels.clone()).unwrap_or_default()
+    }
+
+    /// Whether a namespace requires that each of its pods is isolated.
+    #[must_use]
+    pub fn requires_isolation(&self, namespace: &str) -> bool {
+        let object = self.namespace(namespace);
+        object.is_some_and(|object| self.settings.requires_isolation(namespace, &object.meta.labels))
+    }
+
+    /// The pool that controls a Sandbox, if both exist.
+    pub(super) fn pool_object_of(&self, sandbox: &Object) -> Option<&Arc<Object>> {
+        let (key, uid) = pool_of(sandbox)?;
+        self.objects.get(&key).filter(|pool| pool.meta.uid == uid)
+    }
+
+    /// The marker of the claim or pool that controls a Sandbox, and of its template. A label of these objects that was
+    /// added after the Sandbox was made isolates its next pod.
+    pub(super) fn inherited_marker(&self, sandbox: &Object) -> Marker {
+        let owner = sandbox.owner_key().and_then(|key| self.objects.get(&key));
+        let template = sandbox.meta.annotations.get(annotation::TEMPLATE_REF).and_then(|name| {
+            let kinds = [Kind::Template, Kind::SeedTemplate].into_iter();
+            let kinds = kinds.filter(|kind| owner.is_none_or(|owner| kind.shape() == owner.key.kind.shape()));
+            kinds.filter_map(|kind| self.objects.get(&sandbox.key.sibling(kind, name.as_str()))).next()
+        });
+        marker_of_all([owner, template].map(|object| object.map(|object| &**object)))
+    }
+
+    /// The parts of a Sandbox's running pod that break the isolation of the pod, or `None` if there is no such pod.
+    #[must_use]
+    pub fn exposed_by(&self, namespace: &str, sandbox: &str) -> Option<String> {
+        let sandbox = self.objects.get(&Key::new(Kind::Sandbox, namespace, sandbox))?;
+        self.pods_of(sandbox).find_map(|pod| self.isolation().broken_by(pod.pod()?))
+    }
+
+    /// The rule for the isolation of pods.
+    pub(super) fn isolation(&self) -> Isolation<'_> {
+        Isolation::new(&self.classes, &self.settings)
     }
 
     /// Whether the labels of a namespace are known. If the World contains no Namespace at all, the operator has no

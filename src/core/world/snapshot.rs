@@ -10,6 +10,7 @@ use paddock_api::names::object as names;
 use super::relations::references;
 use super::state::{NodeTrouble, World};
 use crate::manifest;
+use crate::marker::marker_of_all;
 use crate::object::Object;
 use crate::snapshot::{
     ClaimSnapshot, Common, Member, NodeState, PendingTake, PoolSnapshot, SandboxSnapshot, Snapshot, TemplateSnapshot,
@@ -59,6 +60,7 @@ impl World {
             endpoints: self.objects.get(&slice_key).cloned(),
             volume_claims,
             default_storage_class: self.default_storage_class(),
+            inherited_marker: self.inherited_marker(&sandbox),
             common: self.common(key, involved, now),
             sandbox,
         }
@@ -171,6 +173,10 @@ impl World {
             let sandbox = self.objects.get(key)?.clone();
             Some(PendingTake { outdated: self.pending_writes.is_outdated(key, sandbox.meta.version), sandbox, until })
         });
+        let taken = candidate.as_ref().map(|(sandbox, _)| sandbox);
+        let taken = taken.or(pending_take.as_ref().map(|pending| &pending.sandbox));
+        let pool = taken.and_then(|sandbox| self.pool_object_of(sandbox)).or(named_pool.as_ref());
+        let marker = marker_of_all([Some(&*claim), template.as_deref(), pool.map(|pool| &**pool)]);
         let same_name = key.sibling(Kind::Sandbox, key.name.clone());
         let named = claim.claim().and_then(|c| c.status.sandbox.as_ref()?.name.as_deref());
         let committed = named.and_then(|name| self.objects.get(&key.sibling(Kind::Sandbox, name))).cloned();
@@ -186,6 +192,7 @@ impl World {
             stale,
             pending_take,
             committed,
+            marker,
             refused_take: self
                 .pending_writes
                 .refused_take(&claim.meta.uid, now)
@@ -202,6 +209,7 @@ impl World {
             bindings: self.bindings.clone(),
             namespace_labels: self.namespace_labels(&key.namespace),
             namespace_known: self.namespace_known(&key.namespace),
+            namespace_isolates: self.requires_isolation(&key.namespace),
             classes: self.classes.clone(),
             status_written: self.status_written.get(key).copied(),
             refusals: involved

@@ -63,6 +63,9 @@ families! {
             "agent_sandboxes": "The current number of Sandboxes.";
         pool_sandboxes: IntGaugeVec, leader, ["namespace", "pool", "state"] =>
             "paddock_pool_sandboxes": "Sandboxes of a pool according to its status: desired, total and ready.";
+        not_isolated: IntGaugeVec, leader, ["namespace"] =>
+            "paddock_sandboxes_not_isolated":
+            "Running Sandboxes whose pod is not isolated although it should be, by namespace.";
         reconciles: IntCounterVec, all, ["kind", "trigger", "result"] =>
             "paddock_reconciles_total": "Reconciles, by kind, trigger and result.";
         reconcile_seconds: HistogramVec, all, ["kind"], SECONDS =>

@@ -35,6 +35,8 @@ pub(super) struct Tally {
     claims: HashMap<Key, CountedClaim>,
     /// The pools that have gauges of their own.
     pools: HashSet<Key>,
+    /// The Sandboxes of each namespace whose pod is not isolated although it should be.
+    not_isolated: HashMap<Arc<str>, HashSet<Key>>,
     /// The templates that have series of their own.
     templates: HashSet<String>,
     /// The series that counted something in a namespace. They are removed with the namespace.
@@ -66,6 +68,7 @@ impl Tally {
             sandboxes: HashMap::new(),
             claims: HashMap::new(),
             pools: HashSet::new(),
+            not_isolated: HashMap::new(),
             templates: HashSet::new(),
             creation: HashMap::new(),
             claim_creations: HashMap::new(),
@@ -80,6 +83,7 @@ impl Tally {
         if let Some(counted) = self.sandboxes.remove(key) {
             self.uncount(&counted.labels);
         }
+        self.note_isolation(key, true);
         self.claims.remove(key);
         if key.kind == Kind::Namespace {
             for [launch, template] in self.creation.remove(&key.name).into_iter().flatten() {
@@ -169,6 +173,26 @@ impl Tally {
             self.count_for_claim(&object.key, &counted, before.as_ref());
         }
         self.sandboxes.insert(object.key.clone(), counted);
+        let isolated = body.status.isolation.as_ref().is_none_or(|isolation| isolation.problem.is_none());
+        self.note_isolation(&object.key, isolated);
+    }
+
+    /// Counts a Sandbox whose pod is not isolated although it should be. A namespace without one has no series.
+    fn note_isolation(&mut self, key: &Key, isolated: bool) {
+        if isolated {
+            let Some(there) = self.not_isolated.get_mut(&key.namespace) else { return };
+            there.remove(key);
+        } else {
+            self.not_isolated.entry(key.namespace.clone()).or_default().insert(key.clone());
+        }
+        let count = self.not_isolated.get(&key.namespace).map_or(0, HashSet::len);
+        if count == 0 {
+            self.not_isolated.remove(&key.namespace);
+            let _ = self.families.not_isolated.remove_label_values(&[&*key.namespace]);
+        } else {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.families.not_isolated.with_label_values(&[&*key.namespace]).set(count);
+        }
     }
 
     /// Counts a Sandbox that has just got a claim as its controller.

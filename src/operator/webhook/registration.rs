@@ -7,11 +7,16 @@
 //! | Pods of namespaces that require isolation | namespace labels | denied |
 //! | the kinds that Paddock serves | rules | admitted, and asked again before a pod is created |
 //! | Sandboxes that get a pool or a claim as an owner | rules, owner references | denied: nothing checks it later |
+//! | the operator's own namespace, when it begins to require isolation | its name, its labels | denied |
 //! | exec, attach, port-forward | rules | admitted |
 //!
-//! An entry combines its selectors with AND, so there are two entries for Pods. kube-system and the operator's own user
-//! are excluded from all entries. The entry for namespaces also excludes the operator's own namespace, because a
+//! An entry combines its selectors with AND, so there are two entries for Pods. kube-system is excluded from all entries.
+//! The operator's own user is excluded too, except from the validation of Pods: only that call sees a Pod as it will be
+//! stored, after every other webhook. The entry for namespaces also excludes the operator's own namespace, because a
 //! webhook that has to admit its own Pod could never start again.
+//!
+//! The validation of Pods includes the subresources that change a running Pod. Of the writes of `pods/status`, only those
+//! that change labels or annotations are sent, so no status write of a kubelet waits for the webhook.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -20,7 +25,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use paddock_api::kind::Kind;
-use paddock_api::names::{annotation, group, label};
+use paddock_api::names::{group, label};
 use paddock_core::admission::{Entry, Phase};
 
 /// The name of both configurations.
@@ -91,9 +96,9 @@ impl ClientConfig {
 pub struct Desired {
     /// The way in which the API server reaches the webhook.
     pub client_config: ClientConfig,
-    /// The operator's own namespace, if it runs in the cluster.
+    /// The namespace in which the operator runs, which never requires isolation.
     pub own_namespace: Option<String>,
-    /// The operator's user. Requests of this user are not reviewed.
+    /// The operator's user. Of its requests, only Pods are validated.
     pub operator_user: Option<String>,
 }
 
@@ -106,7 +111,9 @@ pub fn configurations(
     let mutating = [Entry::MarkedPods, Entry::IsolatedNamespaces, Entry::OwnKinds]
         .map(|entry| mutating(desired, entry, bundle))
         .to_vec();
-    let validating = Entry::ALL.iter().map(|&entry| validating(desired, entry, bundle)).collect();
+    let applies = |entry: &Entry| *entry != Entry::OwnNamespace || desired.own_namespace.is_some();
+    let entries = Entry::ALL.iter().copied().filter(applies);
+    let validating = entries.map(|entry| validating(desired, entry, bundle)).collect();
     let metadata = ObjectMeta { name: Some(CONFIGURATION.to_owned()), ..ObjectMeta::default() };
     (
         MutatingWebhookConfiguration { metadata: metadata.clone(), webhooks: Some(mutating) },
@@ -127,7 +134,7 @@ fn mutating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> MutatingWe
         object_selector: selection.objects,
         // Another webhook may add the label to a Pod after our review.
         reinvocation_policy: Some("IfNeeded".to_owned()),
-        rules: Some(rules(entry)),
+        rules: Some(rules(entry, Phase::Mutate)),
         side_effects: side_effects(entry, Phase::Mutate).to_owned(),
         timeout_seconds: Some(TIMEOUT_SECONDS),
     }
@@ -144,7 +151,7 @@ fn validating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> Validati
         match_policy: Some("Equivalent".to_owned()),
         namespace_selector: Some(selection.namespaces),
         object_selector: selection.objects,
-        rules: Some(rules(entry)),
+        rules: Some(rules(entry, Phase::Validate)),
         side_effects: side_effects(entry, Phase::Validate).to_owned(),
         timeout_seconds: Some(TIMEOUT_SECONDS),
     }
@@ -153,6 +160,7 @@ fn validating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> Validati
 fn webhook_name(entry: Entry) -> String {
     match entry {
         Entry::OwnKinds | Entry::OwnedSandboxes => format!("{}.paddock.dev", entry.as_str()),
+        Entry::OwnNamespace => format!("{}.namespaces.paddock.dev", entry.as_str()),
         Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::Connect => {
             format!("{}.pods.paddock.dev", entry.as_str())
         }
@@ -161,7 +169,7 @@ fn webhook_name(entry: Entry) -> String {
 
 fn failure_policy(entry: Entry) -> &'static str {
     match entry {
-        Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnedSandboxes => "Fail",
+        Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnedSandboxes | Entry::OwnNamespace => "Fail",
         Entry::OwnKinds | Entry::Connect => "Ignore",
     }
 }
@@ -171,36 +179,49 @@ fn side_effects(entry: Entry, phase: Phase) -> &'static str {
         // `connect` writes an activity record to the Sandbox. The mutating call for our own kinds reserves a Sandbox
         // for a claim.
         (Entry::Connect, _) | (Entry::OwnKinds, Phase::Mutate) => "NoneOnDryRun",
-        (Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnKinds | Entry::OwnedSandboxes, _) => "None",
+        (Entry::OwnKinds, Phase::Validate)
+        | (Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::OwnedSandboxes | Entry::OwnNamespace, _) => "None",
     }
 }
 
 fn match_conditions(desired: &Desired, entry: Entry, phase: Phase) -> Option<Vec<MatchCondition>> {
     let condition = |name: &str, expression| MatchCondition { name: name.to_owned(), expression };
+    let validates_pods = match (entry, phase) {
+        (Entry::MarkedPods | Entry::IsolatedNamespaces, Phase::Validate) => true,
+        (Entry::MarkedPods | Entry::IsolatedNamespaces, Phase::Mutate)
+        | (Entry::OwnKinds | Entry::OwnedSandboxes | Entry::OwnNamespace | Entry::Connect, _) => false,
+    };
     // Rust's debug format quotes and escapes a string in the same way as CEL.
-    let not_us = desired.operator_user.as_ref().map(|user| format!("request.userInfo.username != {user:?}"));
+    let user = desired.operator_user.as_ref().filter(|_| !validates_pods);
+    let not_us = user.map(|user| format!("request.userInfo.username != {user:?}"));
     let owned = (entry == Entry::OwnedSandboxes).then(given_to_us);
-    let without_reservation = ((entry, phase) == (Entry::OwnKinds, Phase::Validate)).then(carries_no_reservation);
+    let begins = (entry == Entry::OwnNamespace).then(begins_to_require_isolation);
     let conditions = [
         not_us.map(|e| condition("not-the-operator", e)),
+        validates_pods.then(|| condition("not-the-status-alone", changes_more_than_the_status())),
         owned.map(|e| condition("given-an-owner", e)),
-        without_reservation.map(|e| condition("without-a-reservation", e)),
+        begins.map(|e| condition("begins-to-require-isolation", e)),
     ];
     Some(conditions.into_iter().flatten().collect()).filter(|c: &Vec<_>| !c.is_empty())
 }
 
-/// A CEL expression that is true except for the creation of a claim with a reservation.
-///
-/// The mutating call adds a reservation only to a claim that validation accepts without a message. It removes a name
-/// that the user wrote, and the API server repeats the call when another webhook changes the claim. A validating call
-/// would add most of a millisecond before the client gets a Sandbox, and its result is already known.
-fn carries_no_reservation() -> String {
-    format!(
-        "!(request.operation == 'CREATE' && request.resource.resource == {:?} && {:?} in \
-         object.metadata.?annotations.orValue({{}}))",
-        Kind::Claim.plural(),
-        annotation::SANDBOX_NAME
-    )
+/// A CEL expression that is true except for a write of `pods/status` that changes neither labels nor annotations.
+fn changes_more_than_the_status() -> String {
+    let differ = ["labels", "annotations"].map(|field| {
+        let of = |object: &str| format!("{object}.metadata.?{field}.orValue({{}})");
+        format!("{} != {}", of("object"), of("oldObject"))
+    });
+    format!("request.?subResource.orValue('') != 'status' || {}", differ.join(" || "))
+}
+
+/// A CEL expression that is true if the label of a namespace requires isolation and did not before. The review makes the
+/// same check and gives a full message.
+fn begins_to_require_isolation() -> String {
+    let requires = |of: &str| {
+        let none = label::ISOLATION_NONE;
+        format!("{of}.metadata.?labels.orValue({{}})[?{:?}].orValue({none:?}) != {none:?}", label::ISOLATION)
+    };
+    format!("{} && !(oldObject != null && {})", requires("object"), requires("oldObject"))
 }
 
 /// A CEL expression that is true if a pool or a claim became an owner in this request. The review makes the same check
@@ -250,6 +271,14 @@ impl Selection {
                     objects: Some(selector(vec![requirement(label::GENERATED_CODE, "NotIn", &[label::TRUE])])),
                 }
             }
+            Entry::OwnNamespace => Self {
+                namespaces: selector(vec![requirement(
+                    NAMESPACE_NAME,
+                    "In",
+                    &[desired.own_namespace.as_deref().unwrap_or_default()],
+                )]),
+                objects: None,
+            },
             Entry::OwnKinds | Entry::OwnedSandboxes | Entry::Connect => Self { namespaces: plain, objects: None },
         }
     }
@@ -264,7 +293,7 @@ fn requirement(key: &str, operator: &str, values: &[&str]) -> LabelSelectorRequi
     LabelSelectorRequirement { key: key.to_owned(), operator: operator.to_owned(), values }
 }
 
-fn rules(entry: Entry) -> Vec<RuleWithOperations> {
+fn rules(entry: Entry, phase: Phase) -> Vec<RuleWithOperations> {
     let rule = |operations: &[&str], groups: &str, versions: &[&str], resources: Vec<String>| RuleWithOperations {
         operations: Some(operations.iter().map(|o| (*o).to_owned()).collect()),
         api_groups: Some(vec![groups.to_owned()]),
@@ -274,7 +303,16 @@ fn rules(entry: Entry) -> Vec<RuleWithOperations> {
     };
     match entry {
         Entry::MarkedPods | Entry::IsolatedNamespaces => {
-            vec![rule(&["CREATE", "UPDATE"], "", &["v1"], vec!["pods".to_owned()])]
+            let mut rules = vec![rule(&["CREATE", "UPDATE"], "", &["v1"], vec!["pods".to_owned()])];
+            if phase == Phase::Validate {
+                let changing = ["pods/ephemeralcontainers", "pods/resize", "pods/status"].map(str::to_owned).to_vec();
+                rules.push(rule(&["UPDATE"], "", &["v1"], changing));
+            }
+            rules
+        }
+        Entry::OwnNamespace => {
+            let rule = rule(&["CREATE", "UPDATE"], "", &["v1"], vec!["namespaces".to_owned()]);
+            vec![RuleWithOperations { scope: Some("Cluster".to_owned()), ..rule }]
         }
         Entry::OwnKinds => [group::AGENTS, group::EXTENSIONS]
             .map(|of| {
@@ -329,16 +367,24 @@ mod tests {
         assert_eq!(policy("owned-sandboxes.paddock.dev"), "Fail");
         assert_eq!(policy("sandboxes.paddock.dev"), "Ignore");
         assert_eq!(policy("connect.pods.paddock.dev"), "Ignore");
-        // Only the mutating call adds a reservation, so such a claim has been reviewed.
-        let spared = |conditions: &Option<Vec<MatchCondition>>| {
-            conditions.iter().flatten().any(|condition| condition.name == "without-a-reservation")
+        assert_eq!(policy("own-namespace.namespaces.paddock.dev"), "Fail");
+        let leaves_us_out = |conditions: &Option<Vec<MatchCondition>>| {
+            conditions.iter().flatten().any(|condition| condition.expression.contains("agent-sandbox-controller"))
         };
         for webhook in validating.webhooks.iter().flatten() {
-            assert_eq!(spared(&webhook.match_conditions), webhook.name == "sandboxes.paddock.dev", "{}", webhook.name);
+            let pods = ["generated-code.pods.paddock.dev", "isolated-namespaces.pods.paddock.dev"];
+            let judges_us = pods.contains(&webhook.name.as_str());
+            assert_eq!(leaves_us_out(&webhook.match_conditions), !judges_us, "{}", webhook.name);
+            // No annotation or other field of the object keeps a request from being validated.
+            let conditions = serde_json::to_string(&webhook.match_conditions).expect("JSON");
+            assert!(!conditions.contains("sandbox-name"), "{conditions}");
         }
         let mutating: Vec<_> = mutating.webhooks.into_iter().flatten().collect();
-        assert!(!mutating.iter().any(|webhook| spared(&webhook.match_conditions)));
+        assert!(mutating.iter().all(|webhook| leaves_us_out(&webhook.match_conditions)));
         assert_eq!(mutating.len(), 3, "a connection is not changed");
+        let outside = Desired { own_namespace: None, ..desired.clone() };
+        let names = configurations(&outside, None).1.webhooks.into_iter().flatten().map(|webhook| webhook.name);
+        assert!(!names.collect::<String>().contains("own-namespace"), "outside a cluster there is no such namespace");
         for webhook in &mutating {
             assert_eq!(webhook.timeout_seconds, Some(2));
             let conditions = serde_json::to_string(&webhook.match_conditions).expect("JSON");

@@ -209,7 +209,7 @@ fn a_review_ends_before_the_api_server_stops_waiting() {
 fn desired() -> Desired {
     Desired {
         client_config: ClientConfig::Url("https://127.0.0.1:1".to_owned()),
-        own_namespace: None,
+        own_namespace: Some("agent-sandbox-system".to_owned()),
         operator_user: None,
     }
 }

@@ -48,7 +48,8 @@ impl Reply {
             (409, Some(status)) => (conflict(op, &status.reason), Signal::Served),
             // With 408 the API server gives up on a request that may have been executed.
             (code @ 400..=499, Some(status)) if code != 408 => {
-                (Outcome::Rejected { status: code, message: status.message }, Signal::Served)
+                let by_policy = code == 403 && status.details.is_some_and(|details| !details.causes.is_empty());
+                (Outcome::Rejected { status: code, message: status.message, by_policy }, Signal::Served)
             }
             // A 500 may be the refusal of a webhook (not stored) or a timeout of etcd (perhaps stored).
             (_, Some(_)) => (Outcome::Unknown, Signal::Served),
@@ -81,7 +82,7 @@ fn outlives_deadline(document: &Value) -> bool {
 fn missing(op: &Op, status: Status) -> Outcome {
     let named = status.details.is_some_and(|details| details.name == *op.key.name);
     match op.action {
-        Action::Create { .. } => Outcome::Rejected { status: 404, message: status.message },
+        Action::Create { .. } => Outcome::Rejected { status: 404, message: status.message, by_policy: false },
         Action::Patch { .. } | Action::Delete { .. } if named => Outcome::Gone,
         Action::Patch { .. } | Action::Delete { .. } => Outcome::Busy,
     }

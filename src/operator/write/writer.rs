@@ -84,7 +84,9 @@ impl Writer {
             self.metrics.expect_event(object);
         }
         match &reply.outcome {
-            Outcome::Rejected { status, message } => warn!(%op, status, message, "the API server rejected the write"),
+            Outcome::Rejected { status, message, by_policy: _ } => {
+                warn!(%op, status, message, "the API server rejected the write")
+            }
             Outcome::Stored(_)
             | Outcome::Gone
             | Outcome::Conflict
@@ -125,7 +127,7 @@ impl Writer {
         let request = match request(op) {
             Ok(request) => request,
             Err(error) => {
-                let outcome = Outcome::Rejected { status: 400, message: error.to_string() };
+                let outcome = Outcome::Rejected { status: 400, message: error.to_string(), by_policy: false };
                 return Reply { outcome, signal: crate::limiter::Signal::Served };
             }
         };

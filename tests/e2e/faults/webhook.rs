@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{leads, replica};
 use crate::e2e::burst::{ApiShape, Burst, Retry, Surplus};
 use crate::e2e::json::{ready, text};
-use crate::e2e::kinds::{POD, POOL, SANDBOX, SEED_POOL, SEED_TEMPLATE};
+use crate::e2e::kinds::{Kind, POD, POOL, SANDBOX, SEED_POOL, SEED_TEMPLATE};
 use crate::e2e::manifests::{object, pod, sandbox};
 use crate::e2e::namespace::TestNamespace;
 use crate::e2e::operator::{self, NAMESPACE, Operator, Plan};
@@ -18,10 +18,15 @@ use crate::e2e::{programs, setup};
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
-    named![claims_are_served_without_the_webhook, hanging_plugin_delays_no_claim]
+    named![
+        claims_are_served_without_the_webhook,
+        only_marked_pods_wait_while_all_replicas_are_down,
+        hanging_plugin_delays_no_claim,
+    ]
 }
 
 const MARKER: &str = "policy.paddock.dev/generated-code";
+const ISOLATION: &str = "policy.paddock.dev/isolation";
 
 /// A control plane for one test, because a missing webhook would disturb all other tests.
 async fn scene() -> (Cluster, PathBuf) {
@@ -100,6 +105,83 @@ async fn claims_are_served_without_the_webhook() {
     }
     let isolated = ns.get(POD, "generated").await;
     assert_eq!(text(&isolated, "/spec/runtimeClassName"), "gvisor");
+}
+
+/// A Deployment with one pod, which the namespace of the operator admits: it enforces the PodSecurity profile
+/// `restricted`.
+fn deployment(name: &str, labels: &Value) -> Value {
+    let mut labels = labels.clone();
+    labels["app"] = name.into();
+    let mut template = pod();
+    template["metadata"] = json!({ "labels": labels });
+    template["spec"]["securityContext"] =
+        json!({ "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } });
+    template["spec"]["containers"][0]["securityContext"] =
+        json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": name },
+        "spec": { "replicas": 1, "selector": { "matchLabels": { "app": name } }, "template": template },
+    })
+}
+
+/// The whole operator is away, as during an outage or its first installation.
+async fn only_marked_pods_wait_while_all_replicas_are_down() {
+    const DEPLOYMENT: Kind = Kind("apps/v1", "Deployment", "deployments");
+    let (cluster, account) = scene().await;
+    let ns = TestNamespace::new(&cluster, "down").await;
+    let isolated = TestNamespace::labelled(&cluster, "walled", json!({ ISOLATION: "required" })).await;
+    let operator =
+        Operator::start(&cluster, Plan { name: "all", kubeconfig: &account, flags: admitting(&cluster) }).await;
+    let bare = |name: &str| object(POD, name, pod()["spec"].clone());
+    eventually("the webhook is asked", async || {
+        let would_be = ns.dry_run(&marked(bare("asked"))).await;
+        would_be.is_ok_and(|made| text(&made, "/spec/runtimeClassName") == "gvisor")
+    })
+    .await;
+    ns.create(marked(bare("running"))).await;
+    ns.until(POD, "running", "runs", |p| text(p, "/status/phase") == "Running").await;
+    operator.process.kill().await.expect("it was alive");
+
+    let apply = async |ns: &TestNamespace, object: Value| {
+        ns.kubectl(&["apply", "-f", "-"], Some(&object.to_string())).await.expect("admitted");
+    };
+    apply(&ns, deployment("plain", &json!({}))).await;
+    apply(&ns, deployment("marked", &json!({ MARKER: "true" }))).await;
+    apply(&isolated, deployment("walled", &json!({}))).await;
+    // The Deployment of the operator itself starts, which ends the outage.
+    let own = TestNamespace::existing(&cluster, NAMESPACE);
+    apply(&own, deployment("operator", &json!({}))).await;
+    let has_pod = |d: &Value| d["status"]["readyReplicas"] == 1;
+    ns.until(DEPLOYMENT, "plain", "Ready", has_pod).await;
+    own.until(DEPLOYMENT, "operator", "Ready", has_pod).await;
+    // Objects of the four kinds are admitted, and a marked Pod that runs goes on: its node reports its status, and
+    // it can be deleted.
+    ns.create(sandbox("later", json!({}))).await;
+    ns.merge_status(POD, "running", json!({ "status": { "message": "written by its node" } })).await;
+    ns.delete(POD, "running").await;
+    ns.until_gone(POD, "running").await;
+    let waits = |d: &Value| {
+        let conditions = d["status"]["conditions"].as_array();
+        conditions.into_iter().flatten().any(|c| c["type"] == "ReplicaFailure" && c["status"] == "True")
+    };
+    for (ns, name) in [(&ns, "marked"), (&isolated, "walled")] {
+        ns.until(DEPLOYMENT, name, "its pod is refused", waits).await;
+    }
+    // The namespace of the operator cannot be closed while nobody can say why it must not be.
+    let label = format!("{ISOLATION}=required");
+    let output = own.kubectl_output(&["label", "namespace", NAMESPACE, &label], None).await;
+    assert!(output.contains("failed calling webhook"), "{output}");
+
+    operator.process.restart().await.expect("it starts again");
+    for (ns, name) in [(&ns, "marked"), (&isolated, "walled")] {
+        ns.until(DEPLOYMENT, name, "its pod is there", has_pod).await;
+        let pods = ns.list(POD).await;
+        let made = pods.values().find(|p| p["metadata"]["labels"]["app"] == name).expect("a pod");
+        assert_eq!(text(made, "/spec/runtimeClassName"), "gvisor", "{name}");
+    }
+    ns.until(SANDBOX, "later", "Ready", ready).await;
 }
 
 /// The plugin is asked for every claim and for the size of the pool, and never answers.

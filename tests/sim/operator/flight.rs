@@ -80,8 +80,10 @@ pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
             Ok(stored) => self::stored(op, &stored),
             Err(Refused::Exists) => Outcome::Exists,
             Err(Refused::Conflict) => Outcome::Conflict,
-            Err(Refused::NotFound) => Outcome::Rejected { status: 404, message: "not found".to_owned() },
-            Err(Refused::Invalid(message)) => Outcome::Rejected { status: 422, message },
+            Err(Refused::NotFound) => {
+                Outcome::Rejected { status: 404, message: "not found".to_owned(), by_policy: false }
+            }
+            Err(Refused::Invalid(message)) => Outcome::Rejected { status: 422, message, by_policy: false },
         },
         Action::Patch { uid, resource_version, status, body } => {
             let mut patch = body.clone();
@@ -97,7 +99,7 @@ pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
                 Ok(stored) => self::stored(op, &stored),
                 Err(Refused::NotFound) => Outcome::Gone,
                 Err(Refused::Conflict | Refused::Exists) => Outcome::Conflict,
-                Err(Refused::Invalid(message)) => Outcome::Rejected { status: 422, message },
+                Err(Refused::Invalid(message)) => Outcome::Rejected { status: 422, message, by_policy: false },
             }
         }
         Action::Delete { uid, resource_version, foreground } => {
@@ -108,7 +110,7 @@ pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
                 Ok(Done::Removed) | Err(Refused::NotFound) => Outcome::Gone,
                 Err(Refused::Conflict | Refused::Exists) if resource_version.is_some() => Outcome::Conflict,
                 Err(Refused::Conflict | Refused::Exists) => Outcome::Gone,
-                Err(Refused::Invalid(message)) => Outcome::Rejected { status: 422, message },
+                Err(Refused::Invalid(message)) => Outcome::Rejected { status: 422, message, by_policy: false },
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use paddock_api::kind::ApiShapes;
+use paddock_core::isolation::HostAccess;
 use paddock_core::settings::ManagedFieldsAtClaim;
 use paddock_kube::listen::ListenAddress;
 
@@ -132,6 +133,18 @@ pub(super) struct SandboxArgs {
     /// Handler of RuntimeClasses whose pods are off the host's kernel, with its variants (kata means kata-qemu too); may be repeated.
     #[arg(long, value_name = "HANDLER", env = "PADDOCK_ISOLATED_HANDLER", value_delimiter = ',', default_values = ["runsc", "gvisor", "kata"])]
     pub(super) isolated_handler: Vec<String>,
+    /// Access to the host that pods of generated code may have, named by its field; may be repeated. The PodSecurity
+    /// profile baseline and volumeDevices are denied to them otherwise. Names: hostPath, hostNetwork, hostPID, hostIPC,
+    /// hostPort, privileged, capabilities, procMount, sysctls, seccompProfile, appArmorProfile, seLinuxOptions,
+    /// hostProcess, volumeDevices, probeHost.
+    #[arg(
+        long,
+        value_name = "FIELD",
+        env = "PADDOCK_ISOLATION_ALLOW",
+        value_parser = HostAccess::named,
+        value_delimiter = ','
+    )]
+    pub(super) isolation_allow: Vec<HostAccess>,
 }
 
 #[derive(Debug, Args)]

@@ -208,7 +208,7 @@ fn what_was_made_anew_in_the_successor_of_a_namespace_is_looked_at_when_the_old_
 
 #[test]
 fn a_refusal_of_the_second_try_says_nothing_of_the_first() {
-    for refused in [Outcome::Rejected { status: 403, message: "not yet".into() }, Outcome::Busy] {
+    for refused in [Outcome::Rejected { status: 403, message: "not yet".into(), by_policy: false }, Outcome::Busy] {
         let mut world = world(Settings::default());
         let pool = Key::new(Kind::Pool, "ns", "p");
         let key = Key::new(Kind::Sandbox, "ns", "c");
@@ -245,7 +245,7 @@ fn a_pool_looks_again_when_a_deletion_without_a_reply_does_not_count_any_more() 
 #[test]
 fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whatever_that_is() {
     let mut outcomes = vec![Outcome::Gone, Outcome::Conflict, Outcome::Busy, Outcome::Unknown];
-    outcomes.push(Outcome::Rejected { status: 403, message: "no".into() });
+    outcomes.push(Outcome::Rejected { status: 403, message: "no".into(), by_policy: false });
     let sandbox = Key::new(Kind::Sandbox, "ns", "a");
     let taken = |object: &Object| {
         let mut taken = Object::clone(object);

@@ -303,11 +303,12 @@ fn a_running_sandbox_is_marked_only_if_its_pod_is_isolated() {
             let outcome = admit(update(SANDBOX, plain.clone(), marked.clone()), &context(), gvisor);
             let why = (!admitted).then_some(Why::NotIsolated);
             assert_eq!(outcome.map_err(|d| d.why).err(), why, "{what}, {at}");
-            // An object that was exposed before can still be changed in other fields, and the marker can be removed.
+            // An object that was exposed before can still be changed in other fields. The marker stays.
             let mut again = marked.clone();
             again["metadata"]["annotations"] = json!({ "a": "b" });
             assert!(admit(update(SANDBOX, marked.clone(), again), &context(), gvisor).is_ok(), "{what}, {at}");
-            assert!(admit(update(SANDBOX, marked, plain), &context(), gvisor).is_ok(), "{what}, {at}");
+            let removed = admit(update(SANDBOX, marked, plain), &context(), gvisor).map_err(|d| d.why);
+            assert_eq!(removed.err(), Some(Why::Immutable), "{what}, {at}");
         }
     }
     // The new object may name an isolating class, but its pod keeps the old one.
@@ -388,7 +389,7 @@ fn an_idle_timeout_that_cannot_hold_is_told() {
     }
 }
 
-/// The API server makes no validating call for a claim with a reservation.
+/// A claim keeps its reservation only if the validating call reports nothing.
 #[test]
 fn reservation_is_kept_only_where_validation_has_nothing_to_say() {
     let ill = json!({ "spec": { "additionalPodMetadata": { "labels": { "kubernetes.io/os": "none" } } } });

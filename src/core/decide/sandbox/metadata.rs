@@ -6,6 +6,7 @@ use paddock_api::names::{annotation, label, name_hash};
 use serde_json::{Map, Value, json};
 
 use crate::manifest;
+use crate::marker::Marker;
 use crate::model;
 use crate::object::Object;
 use crate::plan::{Op, Reason};
@@ -40,7 +41,7 @@ pub(super) fn owned_labels(sandbox: &Object) -> BTreeMap<&'static str, String> {
 /// The merge patch that sets our labels or annotations of a pod to the wanted ones.
 ///
 /// It removes only entries that the operator has written: those that the annotation `propagated` lists, and those of
-/// `OURS`.
+/// `OURS`. It never takes the marker of generated code away, because such code may have run in the pod.
 fn metadata_patch(
     wanted: &BTreeMap<String, String>,
     has: &BTreeMap<String, String>,
@@ -54,10 +55,15 @@ fn metadata_patch(
         annotation::PROPAGATED_ANNOTATIONS,
     ];
     let listed = pod.meta.annotations.get(propagated).map(String::as_str).unwrap_or_default();
-    let set = wanted.iter().filter(|(k, v)| has.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.as_str().into()));
+    let keeps = |key: &str| key == label::GENERATED_CODE && Marker::of(has).is_generated_code();
+    let loses_marker = |key: &str| keeps(key) && !Marker::of(wanted).is_generated_code();
+    let set = wanted
+        .iter()
+        .filter(|(k, v)| has.get(*k) != Some(v) && !loses_marker(k))
+        .map(|(k, v)| (k.clone(), v.as_str().into()));
     let removed = has
         .keys()
-        .filter(|k| !wanted.contains_key(*k))
+        .filter(|k| !wanted.contains_key(*k) && !keeps(k))
         .filter(|k| OURS.contains(&k.as_str()) || listed.split(',').any(|l| l == k.as_str()))
         .map(|k| (k.clone(), Value::Null));
     set.chain(removed).collect()

@@ -4,8 +4,6 @@
 //! The webhook may have been unavailable when the Sandbox was written, because its failure policy is Ignore. The
 //! operator therefore creates no pod that the webhook would deny.
 
-use std::collections::BTreeMap;
-
 use paddock_api::kind::Kind;
 use serde_json::{Value, json};
 
@@ -138,45 +136,65 @@ fn planned_pod(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choi
         class_reason: Some(choice.reason.as_str()).filter(|r| !r.is_empty()),
         class_plugin: choice.plugin.as_deref(),
         keep_volumes: keeps_volumes(snapshot, model),
+        isolate: isolation_demanded(snapshot, model),
     };
     manifest::pod(&snapshot.sandbox, model, &plan)
 }
 
-fn isolation_demanded(snapshot: &SandboxSnapshot, labels: &BTreeMap<String, String>) -> bool {
-    snapshot.common.isolation_required() || Marker::of(labels) != Marker::Unmarked
+/// Whether a new pod of the Sandbox has to be isolated: because of its own marker, of the marker of its claim, pool or
+/// template, or of its namespace.
+fn isolation_demanded(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> bool {
+    let own = Marker::of(&manifest::pod_labels(&snapshot.sandbox, model));
+    snapshot.common.namespace_isolates || Marker::strongest([own, snapshot.inherited_marker]).is_generated_code()
 }
 
 /// The reason why a Sandbox that must be isolated does not adopt an existing pod, if there is one.
 pub(super) fn not_isolated(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<String> {
-    if !adoptable(pod) || !isolation_demanded(snapshot, &manifest::pod_labels(&snapshot.sandbox, model)) {
+    if !adoptable(pod) || !isolation_demanded(snapshot, model) {
         return None;
     }
-    shared_kernel(snapshot, pod).map(|class| {
-        format!("Pod {} exists with {class}, which does not isolate: this Sandbox does not take it over", pod.key.name)
+    broken_by(snapshot, pod).map(|part| {
+        format!("Pod {} exists with {part}, which does not isolate: this Sandbox does not take it over", pod.key.name)
     })
 }
 
-/// The error of a Sandbox that was marked while its pod already ran without isolation, if that is the case. The Sandbox
-/// is not Ready, and the pod does not get the marker, until a user suspends and resumes the Sandbox. If a namespace
-/// begins to require isolation, that affects only new pods.
-pub(super) fn exposed(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<String> {
-    if Marker::of(&manifest::pod_labels(&snapshot.sandbox, model)) == Marker::Unmarked {
-        return None;
-    }
-    shared_kernel(snapshot, pod).map(|class| {
-        format!(
-            "Pod {} runs with {class}, which does not isolate, and the Sandbox is marked as running generated code: \
-             suspend and resume it for a pod that is isolated",
-            pod.key.name
-        )
-    })
+/// The isolation of a running pod.
+pub(super) enum Exposure {
+    /// The pod is isolated, or it does not have to be.
+    Isolated,
+    /// The Sandbox or the pod is marked, and the pod is not isolated. The Sandbox is not Ready, and the pod does not get
+    /// the marker, until a user suspends and resumes the Sandbox.
+    Denied(String),
+    /// The pod is older than the demand of the namespace, the claim, the pool or the template. It continues to run, and
+    /// the status reports it.
+    Reported(String),
 }
 
-/// A description of the RuntimeClass of a pod that shares the host's kernel, or `None` if the pod is isolated.
-fn shared_kernel(snapshot: &SandboxSnapshot, pod: &Object) -> Option<String> {
-    let class = pod.pod().and_then(|p| p.runtime_class.as_deref());
-    let isolated = class.is_some_and(|name| snapshot.common.classes.iter().any(|c| c.name == name && c.isolated));
-    (!isolated).then(|| class.map_or("no RuntimeClass".to_owned(), |name| format!("RuntimeClass {name}")))
+/// Determines whether a running pod is isolated, if it should be.
+pub(super) fn exposure(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Exposure {
+    if !isolation_demanded(snapshot, model) && !Marker::of(&pod.meta.labels).is_generated_code() {
+        return Exposure::Isolated;
+    }
+    let Some(part) = broken_by(snapshot, pod) else { return Exposure::Isolated };
+    let own = [&manifest::pod_labels(&snapshot.sandbox, model), &pod.meta.labels].map(Marker::of);
+    let marked = Marker::strongest(own).is_generated_code();
+    let why = if marked {
+        "the Sandbox is marked as running generated code"
+    } else if snapshot.common.namespace_isolates {
+        "its namespace requires isolation"
+    } else {
+        "its claim, pool or template is marked as running generated code"
+    };
+    let problem = format!(
+        "Pod {} runs with {part}, which does not isolate, and {why}: suspend and resume it for a pod that is isolated",
+        pod.key.name
+    );
+    if marked { Exposure::Denied(problem) } else { Exposure::Reported(problem) }
+}
+
+/// The parts of a pod that break its isolation, or `None` if the pod is isolated.
+fn broken_by(snapshot: &SandboxSnapshot, pod: &Object) -> Option<String> {
+    pod.pod().and_then(|pod| snapshot.common.isolation().broken_by(pod))
 }
 
 fn choose_class(
@@ -185,7 +203,7 @@ fn choose_class(
     replies: &[PluginReply],
 ) -> (Chosen, Vec<PluginFailure>) {
     let labels = manifest::pod_labels(&snapshot.sandbox, model);
-    let generated_code = isolation_demanded(snapshot, &labels);
+    let generated_code = isolation_demanded(snapshot, model);
     let common = &snapshot.common;
     let question = || {
         let spec = &model.pod.spec;
@@ -261,6 +279,7 @@ fn pod_review(snapshot: &SandboxSnapshot, pod: Value) -> (Review, Context) {
         settings: common.settings.clone(),
         operator_user: None,
         reserved_sandbox: None,
+        exposed_by: None,
         sandbox: None,
         in_reconcile: true,
     };

@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
-use paddock_api::sandbox::{IdleStatus, RuntimeClassChoice};
+use paddock_api::sandbox::{IdleStatus, IsolationStatus, RuntimeClassChoice};
 use paddock_api::{OperatingMode, PolicyState, SandboxStatus};
 
 use super::service::service_is_foreign;
 use super::situation::{PodState, Situation, mode};
 use crate::conditions::{NewCondition, is_true, set_conditions};
 use crate::manifest;
+use crate::marker::Marker;
 use crate::model::{self, ServiceIntent};
 use crate::object::{Object, Pod};
 use crate::snapshot::SandboxSnapshot;
@@ -18,9 +19,31 @@ use crate::time::time_left;
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// The error that keeps the Sandbox from being Ready.
-    pub(super) error: Option<String>,
+    pub(super) error: Option<Problem>,
+    /// The reason why the running pod is not isolated although it should be.
+    pub(super) exposed: Option<String>,
     /// The idle status and the plugin state, if the idle policy was asked.
     pub(super) idle: Option<(Option<IdleStatus>, Option<PolicyState>)>,
+}
+
+/// An error that keeps a Sandbox from being Ready.
+#[derive(Debug)]
+pub(super) struct Problem {
+    reason: &'static str,
+    /// The message of the condition Ready.
+    pub(super) message: String,
+}
+
+impl Problem {
+    /// The operator cannot do its work.
+    pub(super) fn error(message: String) -> Self {
+        Self { reason: reason::RECONCILER_ERROR, message }
+    }
+
+    /// A policy refuses the pod.
+    pub(super) fn denied(message: String) -> Self {
+        Self { reason: reason::POLICY_DENIED, message }
+    }
 }
 
 /// Returns the status, and the time until which the write may wait because more changes are expected.
@@ -60,6 +83,7 @@ pub(super) fn status(
     {
         after_status.mode = Some(mode(snapshot, model).mode);
     }
+    after_status.isolation = isolation(snapshot, situation, notes, &before);
     if let Some((idle, state)) = &notes.idle {
         after_status.idle.clone_from(idle);
         after_status.policy_state.clone_from(state);
@@ -94,6 +118,24 @@ fn may_wait(
     (starting && unreported && notes.error.is_none())
         .then(|| time_left(snapshot.sandbox.meta.created, delay, snapshot.common.now))
         .flatten()
+}
+
+/// The isolation of the Sandbox. Once it was generated code, it stays generated code.
+fn isolation(
+    snapshot: &SandboxSnapshot,
+    situation: &Situation<'_>,
+    notes: &Notes,
+    before: &SandboxStatus,
+) -> Option<IsolationStatus> {
+    let before = before.isolation.as_ref().is_some_and(|isolation| isolation.generated_code);
+    let own = match situation {
+        Situation::Known { model, .. } => Marker::of(&manifest::pod_labels(&snapshot.sandbox, model)),
+        Situation::Terminating | Situation::Invalid(_) => Marker::of(&snapshot.sandbox.meta.labels),
+    };
+    let pods = snapshot.pods.iter().map(|pod| Marker::of(&pod.meta.labels));
+    let generated_code = before || Marker::strongest(pods.chain([own])).is_generated_code();
+    let status = IsolationStatus { generated_code, problem: notes.exposed.clone() };
+    (status != IsolationStatus::default()).then_some(status)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -196,7 +238,7 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
         let suspended_or_ended =
             matches!(situation.state(), Some(PodState::Suspended(_) | PodState::Expired | PodState::Finished(_)));
         if !suspended_or_ended {
-            return not(reason::RECONCILER_ERROR, error.clone());
+            return not(error.reason, error.message.clone());
         }
     }
     let (model, state) = match situation {

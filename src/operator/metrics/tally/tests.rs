@@ -56,6 +56,30 @@ fn lines<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
 }
 
 #[test]
+fn sandboxes_that_are_not_isolated_are_counted_by_namespace() {
+    let metrics = Metrics::new().unwrap();
+    metrics.leading(true);
+    let sandbox = |name: &str, problem: Option<&str>| {
+        let spec = json!({ "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } });
+        let status = json!({ "isolation": { "generatedCode": true, "problem": problem } });
+        object(Kind::Sandbox, name, json!({}), json!({ "spec": spec, "status": status }))
+    };
+    let family = "paddock_sandboxes_not_isolated";
+    for (what, changed, expected) in [
+        ("isolated", sandbox("a", None), None),
+        ("one", sandbox("a", Some("hostPath")), Some(1)),
+        ("two", sandbox("b", Some("no RuntimeClass")), Some(2)),
+        ("one again", sandbox("a", None), Some(1)),
+        ("none", sandbox("b", None), None),
+    ] {
+        metrics.applied(&changed);
+        let text = text(&metrics);
+        let line = expected.map(|n| format!("{family}{{namespace=\"ns\"}} {n}"));
+        assert_eq!(lines(&text, &format!("{family}{{")), line.iter().map(String::as_str).collect::<Vec<_>>(), "{what}");
+    }
+}
+
+#[test]
 fn sandboxes_are_counted_where_they_are_now() {
     let metrics = Metrics::new().unwrap();
     metrics.leading(true);
