@@ -291,7 +291,7 @@ async fn late_marker_makes_the_sandbox_not_ready() {
     ns.create(sandbox("x", json!({}))).await;
     ns.until(SANDBOX, "x", "Ready", ready).await;
     unseen.merge(SANDBOX, "x", json!({ "metadata": { "labels": { MARKER: "true" } } })).await;
-    let sandbox = ns.until(SANDBOX, "x", "reports it", |s| reason(s, "Ready") == "ReconcilerError").await;
+    let sandbox = ns.until(SANDBOX, "x", "reports it", |s| reason(s, "Ready") == "PolicyDenied").await;
     assert!(message(&sandbox, "Ready").contains("does not isolate"), "{}", message(&sandbox, "Ready"));
     assert_eq!(label(&ns.get(POD, "x").await, MARKER), "", "the marker would say that it is isolated");
     change_while_suspended(&ns, "x", json!({})).await;
