@@ -93,7 +93,8 @@ pub mod annotation {
     pub const CLASS_PLUGIN: &str = "policy.paddock.dev/runtime-class-plugin";
     /// On an EndpointSlice: the time since which it has no address, in RFC 3339 format.
     pub const DRAINED_AT: &str = "policy.paddock.dev/drained-at";
-    /// On a Sandbox: `"true"` keeps the `emptyDir` volumes as they are. An idle suspend may then lose their data.
+    /// On a Sandbox: the volumes whose files an idle suspend may lose, either `"true"` for all of them, or their names,
+    /// separated by commas. Such an `emptyDir` does not become a volume claim.
     pub const EPHEMERAL_VOLUMES: &str = "policy.paddock.dev/ephemeral-volumes";
 }
 
@@ -144,8 +145,10 @@ pub mod reason {
     /// `Suspended`: the state of the Pod is not known.
     pub const POD_STATE_UNKNOWN: &str = "PodStateUnknown";
 
-    /// `PodScheduled` of a Sandbox whose Pod states no reason.
-    pub const SCHEDULED: &str = "Scheduled";
+    /// `PodScheduled`: the Pod has a node and states no reason. The scheduler states none when it succeeds.
+    pub const POD_SCHEDULED: &str = "PodScheduled";
+    /// `PodScheduled`: the Pod has no such condition, or one without a reason.
+    pub const POD_SCHEDULING_UNKNOWN: &str = "PodSchedulingUnknown";
 
     /// `Ready` of a pool: the decided number of Sandboxes is Ready.
     pub const POOL_READY: &str = "PoolReady";
@@ -202,6 +205,10 @@ pub mod message {
     pub const POD_TERMINATING: &str = "Pod is terminating. Sandbox is suspending";
     /// `Suspended` when the Pod does not exist any more.
     pub const POD_TERMINATED: &str = "Pod has been terminated. Sandbox is suspended";
+    /// `Suspended` when a Pod with the Sandbox's Pod name has another owner.
+    pub const POD_NOT_OWNED: &str = "Refused to delete pod because it is not owned by this sandbox";
+    /// `PodScheduled` of a Sandbox whose Pod has no such condition.
+    pub const POD_NOT_SCHEDULED_YET: &str = "Pod has not reported a PodScheduled condition yet";
     /// `Ready` of a Sandbox whose Pod is in another phase than Running.
     #[must_use]
     pub fn pod_phase(phase: &str) -> String {

@@ -32,7 +32,7 @@ mod warnings;
 
 use serde_json::Value;
 
-pub use activity::{Activity, activity};
+pub use activity::{Activity, CONNECTIONS, activity};
 pub use chain::{Chain, PluginFailure, first_answer};
 pub use class::accept_class;
 pub use facts::reserve;

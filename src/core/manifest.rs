@@ -4,15 +4,18 @@ mod network;
 mod pod;
 mod sandbox;
 mod service;
+mod volumes;
 
 use serde_json::{Value, json};
 
 pub use network::network_policy_spec;
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
-pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels, volume_claim_names, volume_claims};
+pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels};
 pub use sandbox::{Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, warm_sandbox};
 pub use service::{endpoint_slice, endpoints_of, headless_service, stable_service};
+pub(crate) use volumes::disk_dirs;
+pub use volumes::{volume_claim_names, volume_claims};
 
 use crate::object::Object;
 

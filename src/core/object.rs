@@ -26,7 +26,7 @@ use crate::model;
 
 pub use cluster::{Node, RuntimeClass};
 pub use meta::{Meta, Owner, allows_volume_loss};
-pub use pod::Pod;
+pub use pod::{LostSource, LostVolume, Pod};
 
 /// One object, as the last watch event or the last reply to a write showed it.
 #[derive(Clone, Debug)]

@@ -90,12 +90,24 @@ pub struct SandboxSnapshot {
     pub endpoints: Option<Arc<Object>>,
     /// Those volume claims that it may need and that exist, by name.
     pub volume_claims: BTreeMap<String, Arc<Object>>,
-    /// Whether the cluster has a default StorageClass.
-    pub default_storage_class: bool,
+    /// The StorageClasses of the cluster.
+    pub storage_classes: StorageClasses,
     /// The marker of the claim or pool that controls it, and of its template.
     pub inherited_marker: Marker,
     /// The facts that every decision may use.
     pub common: Common,
+}
+
+/// The StorageClasses of the cluster, as far as a volume claim that names no class depends on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum StorageClasses {
+    /// The operator sees no StorageClass, so a volume claim would never be provisioned.
+    None,
+    /// There are StorageClasses, and none is the default. An administrator who changes the default may cause this for a
+    /// moment.
+    WithoutDefault,
+    /// A StorageClass is the default.
+    WithDefault,
 }
 
 /// A template and its NetworkPolicy.

@@ -1,4 +1,4 @@
-//! Exec, attach and port-forward as signs that a Sandbox is in use. Annotations of the Sandbox record them. The
+//! Exec, attach, port-forward and proxy as signs that a Sandbox is in use. Annotations of the Sandbox record them. The
 //! connections themselves are never denied.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,16 @@ const MIN_STEP: Duration = Duration::from_secs(5);
 /// A new record must be later than the last one by at least the idle timeout divided by this number.
 const STEP_DIVISOR: u32 = 10;
 
+/// The connections through the API server that are signs of activity, as resources and subresources. The last two are
+/// those of `kubectl proxy`, dashboards and `kubectl get --raw`.
+pub const CONNECTIONS: [(&str, &str); 5] = [
+    ("pods", "attach"),
+    ("pods", "exec"),
+    ("pods", "portforward"),
+    ("pods", "proxy"),
+    ("services", "proxy"),
+];
+
 /// A sign that a Sandbox is in use, which the operator writes as annotations of the Sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Activity {
@@ -30,10 +40,11 @@ pub struct Activity {
 /// Returns the sign of activity in a review, if the recorded one is old enough to be replaced. A dry run is not a sign.
 #[must_use]
 pub fn activity(review: &Review, context: &Context) -> Option<Activity> {
-    if review.dry_run || review.operation != Verb::Connect || review.resource != "pods" {
+    if review.dry_run || review.operation != Verb::Connect {
         return None;
     }
-    if !matches!(review.subresource.as_deref(), Some("exec" | "attach" | "portforward")) {
+    let subresource = review.subresource.as_deref()?;
+    if !CONNECTIONS.contains(&(review.resource.as_str(), subresource)) {
         return None;
     }
     let sandbox = context.sandbox.as_ref()?;

@@ -13,7 +13,7 @@ impl Context {
     #[must_use]
     pub fn of(world: &World, review: &Review, operator_user: Option<Arc<str>>) -> Self {
         let sandbox = match review.operation {
-            Verb::Connect => world.owner_of_pod(&review.namespace, &review.name),
+            Verb::Connect => world.connected_sandbox(&review.resource, &review.namespace, &review.name),
             Verb::Create | Verb::Update | Verb::Delete => None,
         };
         let updates_sandbox = review.operation == Verb::Update

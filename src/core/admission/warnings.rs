@@ -1,5 +1,7 @@
 //! Warnings about objects that are valid but may surprise their user. They never deny an object.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::kind::{Kind, OwnKind};
 use paddock_api::names::annotation;
@@ -23,12 +25,12 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
         heartbeat(state);
     }
     // The annotations of a template are not copied to its Sandboxes, so they allow no loss of files.
-    let template = matches!(kind.own(), Some(OwnKind::Template(_)));
-    if template || sandbox && !ephemeral(state) {
-        never_suspended(state);
+    let annotations = if sandbox { string_map(&state.object, "/metadata/annotations") } else { BTreeMap::new() };
+    if sandbox || matches!(kind.own(), Some(OwnKind::Template(_))) {
+        never_suspended(state, &annotations);
     }
     if sandbox {
-        needs_new_pod(state);
+        needs_new_pod(state, &annotations);
     }
 }
 
@@ -49,16 +51,20 @@ fn heartbeat(state: &mut ReviewState<'_>) {
     state.warn(&format!("metadata.annotations[{name}]: {problem}; the value must be the time of the last activity"));
 }
 
-/// Warns that a Sandbox with an `emptyDir` in memory is never suspended when idle, because the suspend would lose its
-/// files.
-fn never_suspended(state: &mut ReviewState<'_>) {
+/// Warns that a Sandbox with a volume that belongs to the pod is never suspended when idle, because the suspend would
+/// lose its files.
+fn never_suspended(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, String>) {
     if state.object.pointer("/spec/idleTimeout").is_none_or(Value::is_null) {
         return;
     }
-    let found = empty_dirs(state).find(|(_, dir)| in_memory(dir)).map(|(path, _)| path);
-    if let Some(path) = found {
+    let ephemeral = |(_, volume): &(String, &Value)| {
+        let read_only = volume["csi"]["readOnly"] == true;
+        (volume["ephemeral"].is_object() || volume["csi"].is_object() && !read_only) && !may_be_lost(annotations, volume)
+    };
+    let found: Vec<String> = volumes(state).filter(ephemeral).map(|(path, _)| path).collect();
+    for path in found {
         state.warn(&format!(
-            "{path} is in memory, and its files are lost with the pod: idleTimeout does not suspend the Sandbox unless it has the annotation {}: \"true\"",
+            "{path} is deleted with the pod, and so are its files: idleTimeout does not suspend the Sandbox unless the annotation {} lists the volume",
             annotation::EPHEMERAL_VOLUMES
         ));
     }
@@ -66,33 +72,32 @@ fn never_suspended(state: &mut ReviewState<'_>) {
 
 /// Warns that a new `idleTimeout` has no effect on the running pod. An `emptyDir` on disk becomes a volume claim only
 /// when a pod is created.
-fn needs_new_pod(state: &mut ReviewState<'_>) {
+fn needs_new_pod(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, String>) {
     let old = &state.review.old_object;
     let runs = old["status"]["replicas"].as_i64().is_some_and(|n| n > 0);
     let new = old["spec"]["idleTimeout"].is_null() && state.object["spec"]["idleTimeout"].is_string();
-    let becomes_a_volume_claim = empty_dirs(state).any(|(_, dir)| !in_memory(dir));
-    if runs && new && !ephemeral(state) && becomes_a_volume_claim {
+    let becomes_a_volume_claim = |volume: &Value| on_disk(volume) && !may_be_lost(annotations, volume);
+    if runs && new && volumes(state).any(|(_, volume)| becomes_a_volume_claim(volume)) {
         state.warn(
             "spec.idleTimeout: the pod was created without it and has an emptyDir, so the Sandbox is not suspended when idle; suspend and resume the Sandbox once",
         );
     }
 }
 
-fn in_memory(dir: &Value) -> bool {
-    dir["medium"] == "Memory"
+/// Whether a volume is an `emptyDir` on disk, and neither in memory nor in huge pages.
+fn on_disk(volume: &Value) -> bool {
+    volume["emptyDir"].is_object() && volume["emptyDir"]["medium"].as_str().unwrap_or_default().is_empty()
 }
 
-fn ephemeral(state: &ReviewState<'_>) -> bool {
-    allows_volume_loss(&string_map(&state.object, "/metadata/annotations"))
+fn may_be_lost(annotations: &BTreeMap<String, String>, volume: &Value) -> bool {
+    allows_volume_loss(annotations, volume["name"].as_str().unwrap_or_default())
 }
 
-/// The `emptyDir` volumes of the pod, with their paths.
-fn empty_dirs<'a>(state: &'a ReviewState<'_>) -> impl Iterator<Item = (String, &'a Value)> {
+/// The volumes of the pod, with their paths.
+fn volumes<'a>(state: &'a ReviewState<'_>) -> impl Iterator<Item = (String, &'a Value)> {
     PODS.into_iter().flat_map(move |pod| {
         let volumes = state.object.pointer(&format!("/spec/{pod}/spec/volumes")).and_then(Value::as_array);
-        volumes.into_iter().flatten().enumerate().filter_map(move |(i, volume)| {
-            let dir = volume.get("emptyDir").filter(|dir| dir.is_object())?;
-            Some((format!("spec.{pod}.spec.volumes[{i}].emptyDir"), dir))
-        })
+        let path = move |i: usize| format!("spec.{pod}.spec.volumes[{i}]");
+        volumes.into_iter().flatten().enumerate().map(move |(i, volume)| (path(i), volume))
     })
 }

@@ -10,6 +10,7 @@ mod service;
 mod situation;
 mod status;
 mod suspend;
+mod volumes;
 
 use jiff::Timestamp;
 use paddock_api::names::condition;
@@ -191,6 +192,10 @@ impl PlanDraft {
         self.plan.events.extend(failure_events(&snapshot.sandbox, &decision.plugin_failures));
         match decision.verdict {
             PodVerdict::Create(ops) => self.first.extend(ops),
+            PodVerdict::Wait(reason, why) => {
+                self.plan.events.push(Event::about(&snapshot.sandbox, true, reason, format!("The pod waits: {why}")));
+                self.notes.waits_for = Some(why);
+            }
             PodVerdict::Refuse(reason, problem) => {
                 if reason == Reason::PluginFailed {
                     // No watch reports that a plugin works again.

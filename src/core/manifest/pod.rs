@@ -1,20 +1,18 @@
-//! The pod of a Sandbox, and the volume claims that the pod mounts.
+//! The pod of a Sandbox.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, PersistentVolumeClaimVolumeSource, PodSpec, Volume, VolumeMount,
-};
+use k8s_openapi::api::core::v1::{PodSpec, VolumeMount};
 use paddock_api::kind::{ApiShape, Kind};
-use paddock_api::names::{annotation, label, name_hash, object as names};
+use paddock_api::names::{annotation, label, name_hash};
 use serde_json::{Value, json};
 
 use super::owned;
+use super::volumes::{let_containers_write, mount_claim};
 use crate::marker::Marker;
 use crate::model;
 use crate::object::Object;
 use crate::object::json::to_value;
-use crate::settings::Settings;
 
 /// The facts from which a pod is made, in addition to its Sandbox.
 #[derive(Clone, Debug)]
@@ -27,8 +25,8 @@ pub struct PodPlan<'a> {
     pub class_reason: Option<&'a str>,
     /// The plugin that chose the RuntimeClass, which an annotation of the pod contains.
     pub class_plugin: Option<&'a str>,
-    /// Whether the `emptyDir` volumes on disk become volume claims.
-    pub keep_volumes: bool,
+    /// The names of the `emptyDir` volumes that the pod mounts as volume claims.
+    pub kept_dirs: &'a [String],
     /// Whether the pod has to be isolated. It then gets the marker, which outlives the label of the namespace, the claim
     /// or the template that demands it.
     pub isolate: bool,
@@ -42,15 +40,16 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
     spec.runtime_class_name = plan.runtime_class.map(str::to_owned);
     // Generated code gets no credentials of the cluster, unless the user asks for them.
     spec.automount_service_account_token = Some(spec.automount_service_account_token.unwrap_or(false));
+    // Service links would put the addresses of all Services of the namespace, which includes one for each stable
+    // address, into the environment of every container.
+    spec.enable_service_links = Some(spec.enable_service_links.unwrap_or(false));
     for claim in &model.volume_claims {
         mount_claim(&mut spec, &claim.name, &sandbox.key.name);
     }
-    if plan.keep_volumes {
-        let dirs: Vec<String> = disk_dirs(&spec).map(|(name, _)| name.to_owned()).collect();
-        for name in dirs {
-            mount_claim(&mut spec, &name, &sandbox.key.name);
-        }
+    for dir in plan.kept_dirs {
+        mount_claim(&mut spec, dir, &sandbox.key.name);
     }
+    let_containers_write(&mut spec, plan.kept_dirs);
     if model.shape == ApiShape::Seed {
         mount_unmounted(&mut spec);
     }
@@ -136,80 +135,5 @@ pub fn mount_unmounted(spec: &mut PodSpec) {
             mount_path: format!("/{}", volume.name),
             ..VolumeMount::default()
         });
-    }
-}
-
-/// The names of all volume claims that a Sandbox's pod may mount.
-#[must_use]
-pub fn volume_claim_names(sandbox: &Object) -> Vec<String> {
-    let Some(Ok(model)) = sandbox.sandbox().map(|s| &s.spec) else { return vec![] };
-    let kept = model.idle_timeout.is_some();
-    let dirs = disk_dirs(&model.pod.spec).filter(|_| kept).map(|(name, _)| name);
-    let templates = model.volume_claims.iter().map(|c| c.name.as_str());
-    templates.chain(dirs).map(|name| names::volume_claim(name, &sandbox.key.name)).collect()
-}
-
-/// Returns the volume claims of a Sandbox, as names and complete objects. With `keep_volumes`, it includes those that
-/// replace `emptyDir` volumes.
-#[must_use]
-pub fn volume_claims(
-    sandbox: &Object,
-    model: &model::Sandbox,
-    keep_volumes: bool,
-    settings: &Settings,
-) -> Vec<(String, Value)> {
-    let claim = |volume: &str, labels: Value, annotations: Value, spec: Value| {
-        let name = names::volume_claim(volume, &sandbox.key.name);
-        let metadata = json!({ "labels": labels, "annotations": annotations });
-        let mut body = owned(sandbox, Kind::VolumeClaim, &name, metadata);
-        body["spec"] = spec;
-        (name, body)
-    };
-    let hash = name_hash(&sandbox.key.name);
-    let mut claims: Vec<_> = model
-        .volume_claims
-        .iter()
-        .map(|c| {
-            let mut labels = c.labels.clone();
-            labels.insert(label::SANDBOX_NAME_HASH.to_owned(), hash.clone());
-            claim(&c.name, json!(labels), json!(c.annotations), to_value(&c.spec))
-        })
-        .collect();
-    if keep_volumes {
-        let templates: Vec<&str> = model.volume_claims.iter().map(|c| c.name.as_str()).collect();
-        for (volume, dir) in disk_dirs(&model.pod.spec).filter(|(name, _)| !templates.contains(name)) {
-            let size = dir.size_limit.as_ref().map_or(settings.workspace_size.as_str(), |q| q.0.as_str());
-            claims.push(claim(
-                volume,
-                json!({ label::SANDBOX_NAME_HASH: hash }),
-                json!({}),
-                json!({
-                    "accessModes": ["ReadWriteOnce"],
-                    "resources": { "requests": { "storage": size } },
-                }),
-            ));
-        }
-    }
-    claims
-}
-
-/// The `emptyDir` volumes on the disk of the node. Files of an `emptyDir` in memory may be lost.
-fn disk_dirs(spec: &PodSpec) -> impl Iterator<Item = (&str, &EmptyDirVolumeSource)> {
-    spec.volumes.iter().flatten().filter_map(|v| {
-        let dir = v.empty_dir.as_ref()?;
-        (dir.medium.as_deref() != Some("Memory")).then_some((v.name.as_str(), dir))
-    })
-}
-
-fn mount_claim(spec: &mut PodSpec, volume: &str, sandbox: &str) {
-    let source = PersistentVolumeClaimVolumeSource {
-        claim_name: names::volume_claim(volume, sandbox),
-        ..PersistentVolumeClaimVolumeSource::default()
-    };
-    let mounted = Volume { name: volume.to_owned(), persistent_volume_claim: Some(source), ..Volume::default() };
-    let volumes = spec.volumes.get_or_insert_with(Vec::new);
-    match volumes.iter_mut().find(|v| v.name == volume) {
-        Some(existing) => *existing = mounted,
-        None => volumes.push(mounted),
     }
 }

@@ -9,31 +9,37 @@ use super::owned;
 use crate::model;
 use crate::object::Object;
 
-/// Returns the Service that upstream makes: it is headless and selects the pod by its labels.
+/// Returns the Service that upstream makes: it is headless and selects the pod by its labels. Connections do not need
+/// its ports, but meshes, routes and monitors read them.
 #[must_use]
-pub fn headless_service(sandbox: &Object) -> Value {
-    service(
-        sandbox,
-        json!({
-            "clusterIP": "None",
-            "selector": {
-                // Clients know the hash of the name, but only the UID is unique.
-                label::SANDBOX_NAME_HASH: name_hash(&sandbox.key.name),
-                label::SANDBOX_UID: &*sandbox.meta.uid,
-            },
-        }),
-    )
+pub fn headless_service(sandbox: &Object, model: &model::Sandbox) -> Value {
+    let mut spec = json!({
+        "clusterIP": "None",
+        "selector": {
+            // Clients know the hash of the name, but only the UID is unique.
+            label::SANDBOX_NAME_HASH: name_hash(&sandbox.key.name),
+            label::SANDBOX_UID: &*sandbox.meta.uid,
+        },
+    });
+    let ports = declared_ports(model);
+    if !ports.is_empty() {
+        spec["ports"] = service_ports(ports);
+    }
+    service(sandbox, spec)
 }
 
 /// Returns a Service whose address stays when the pod is replaced. It has no selector, and the operator writes its
 /// endpoints.
 #[must_use]
 pub fn stable_service(sandbox: &Object, model: &model::Sandbox) -> Value {
-    let ports: Vec<Value> = ports(model)
+    service(sandbox, json!({ "type": "ClusterIP", "ports": service_ports(ports(model)) }))
+}
+
+fn service_ports(ports: Vec<Port>) -> Value {
+    ports
         .into_iter()
         .map(|p| json!({ "name": p.name, "port": p.number, "targetPort": p.number, "protocol": p.protocol }))
-        .collect();
-    service(sandbox, json!({ "type": "ClusterIP", "ports": ports }))
+        .collect()
 }
 
 fn service(sandbox: &Object, spec: Value) -> Value {
@@ -74,10 +80,23 @@ struct Port {
     protocol: String,
 }
 
-/// The ports that the containers declare, or else the default port of the runtime.
+/// The ports of a stable address: the declared ports, or else the default port of the runtime.
 fn ports(model: &model::Sandbox) -> Vec<Port> {
+    let mut found = declared_ports(model);
+    if found.is_empty() {
+        let number = i32::from(names::DEFAULT_PORT);
+        found.push(Port { name: "runtime".to_owned(), number, protocol: "TCP".to_owned() });
+    }
+    found
+}
+
+/// The different ports that the containers declare. An init container that restarts always is a sidecar, and runs as
+/// long as the pod.
+fn declared_ports(model: &model::Sandbox) -> Vec<Port> {
     let mut found: Vec<Port> = Vec::new();
-    let declared = model.pod.spec.containers.iter().flat_map(|c| c.ports.iter().flatten());
+    let spec = &model.pod.spec;
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let declared = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
     for ContainerPort { container_port, name, protocol, .. } in declared {
         let protocol = protocol.clone().unwrap_or_else(|| "TCP".to_owned());
         if found.iter().any(|p| p.number == *container_port && p.protocol == protocol) {
@@ -86,10 +105,6 @@ fn ports(model: &model::Sandbox) -> Vec<Port> {
         let made = format!("{}-{container_port}", protocol.to_lowercase());
         let name = name.clone().filter(|n| found.iter().all(|p| p.name != *n)).unwrap_or(made);
         found.push(Port { name, number: *container_port, protocol });
-    }
-    if found.is_empty() {
-        let number = i32::from(names::DEFAULT_PORT);
-        found.push(Port { name: "runtime".to_owned(), number, protocol: "TCP".to_owned() });
     }
     found
 }

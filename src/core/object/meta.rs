@@ -110,8 +110,11 @@ impl Owner {
     }
 }
 
-/// Whether the user allows the loss of the files in the `emptyDir` volumes of a Sandbox, according to an annotation.
+/// Whether the user allows the loss of the files in a volume of a Sandbox, according to an annotation. Its value is
+/// `true` for all volumes, or the names of volumes, separated by commas.
 #[must_use]
-pub fn allows_volume_loss(annotations: &BTreeMap<String, String>) -> bool {
-    annotations.get(annotation::EPHEMERAL_VOLUMES).is_some_and(|v| v == label::TRUE)
+pub fn allows_volume_loss(annotations: &BTreeMap<String, String>, volume: &str) -> bool {
+    annotations
+        .get(annotation::EPHEMERAL_VOLUMES)
+        .is_some_and(|v| v == label::TRUE || v.split(',').any(|name| name.trim() == volume))
 }

@@ -18,10 +18,9 @@ pub struct Pod {
     pub host_access: HostAccessSet,
     /// Whether `spec.restartPolicy` is `Always`, which is the default.
     pub restarts: bool,
-    /// The names of the volume claims that the pod mounts, by volume name.
-    pub volume_claims: BTreeMap<String, String>,
-    /// The names of the `emptyDir` volumes, which are on the disk of the node or in memory.
-    pub empty_dirs: Vec<String>,
+    /// The volumes whose files are deleted with the pod. Volumes in memory are not among them, because their files are
+    /// scratch by nature.
+    pub lost_volumes: Vec<LostVolume>,
     /// `status.phase`, or `Pending` if the status has none.
     pub phase: String,
     /// `status.reason`, such as `Evicted`.
@@ -32,6 +31,41 @@ pub struct Pod {
     pub ips: Vec<String>,
     /// The conditions `Ready`, `PodScheduled` and `DisruptionTarget`, by type.
     pub conditions: BTreeMap<String, Condition>,
+}
+
+/// A volume whose files are deleted with the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LostVolume {
+    /// The name of the volume.
+    pub name: String,
+    /// The source of the volume.
+    pub source: LostSource,
+}
+
+/// The source of a volume whose files are deleted with the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum LostSource {
+    /// `emptyDir` on the disk of the node.
+    EmptyDir,
+    /// `ephemeral`: a volume claim that belongs to the pod.
+    Ephemeral,
+    /// `csi`, if it is not read-only: a volume that a driver makes for the pod.
+    Csi,
+    /// `gitRepo`: a clone in a directory of the node.
+    GitRepo,
+}
+
+impl LostSource {
+    /// The source as a noun with its article, for messages.
+    #[must_use]
+    pub fn described(self) -> &'static str {
+        match self {
+            LostSource::EmptyDir => "an emptyDir",
+            LostSource::Ephemeral => "a generic ephemeral volume",
+            LostSource::Csi => "a CSI ephemeral volume",
+            LostSource::GitRepo => "a gitRepo volume",
+        }
+    }
 }
 
 impl Pod {

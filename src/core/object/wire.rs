@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::cluster::{Node, RuntimeClass};
 use super::json::string_map;
-use super::pod::Pod;
+use super::pod::{LostSource, LostVolume, Pod};
 use crate::isolation::{self, APPARMOR_ANNOTATION, HostAccessSet, PodFields};
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
@@ -20,23 +20,13 @@ fn text(value: &Value) -> Option<String> {
 
 pub(super) fn pod(data: &Value, annotations: &BTreeMap<String, String>) -> Pod {
     let (spec, status) = (&data["spec"], &data["status"]);
-    let mut volume_claims = BTreeMap::new();
-    let mut empty_dirs = Vec::new();
-    for volume in list(&spec["volumes"]) {
-        let name = text(&volume["name"]).unwrap_or_default();
-        if let Some(claim) = text(&volume["persistentVolumeClaim"]["claimName"]) {
-            volume_claims.insert(name, claim);
-        } else if volume["emptyDir"].is_object() {
-            empty_dirs.push(name);
-        }
-    }
+    let lost = |volume: &Value| Some(LostVolume { name: text(&volume["name"])?, source: lost_source(volume)? });
     Pod {
         node: text(&spec["nodeName"]),
         runtime_class: text(&spec["runtimeClassName"]),
         host_access: host_access(spec, annotations),
         restarts: spec["restartPolicy"].as_str().is_none_or(|p| p == "Always"),
-        volume_claims,
-        empty_dirs,
+        lost_volumes: list(&spec["volumes"]).filter_map(lost).collect(),
         phase: text(&status["phase"]).filter(|phase| !phase.is_empty()).unwrap_or_else(|| "Pending".to_owned()),
         reason: text(&status["reason"]),
         message: text(&status["message"]),
@@ -58,6 +48,21 @@ fn host_access(spec: &Value, annotations: &BTreeMap<String, String>) -> HostAcce
         class_path: String::new(),
     };
     isolation::host_access(&pod).into_iter().map(|(access, _)| access).collect()
+}
+
+/// The source of a volume, if its files are deleted with the pod. An `emptyDir` in memory or in huge pages is scratch. A
+/// read-only volume has files of a driver, such as secrets.
+fn lost_source(volume: &Value) -> Option<LostSource> {
+    if volume["emptyDir"].is_object() {
+        let on_disk = volume["emptyDir"]["medium"].as_str().unwrap_or_default().is_empty();
+        on_disk.then_some(LostSource::EmptyDir)
+    } else if volume["csi"].is_object() {
+        (volume["csi"]["readOnly"] != true).then_some(LostSource::Csi)
+    } else if volume["ephemeral"].is_object() {
+        Some(LostSource::Ephemeral)
+    } else {
+        volume["gitRepo"].is_object().then_some(LostSource::GitRepo)
+    }
 }
 
 /// Reads the conditions of a pod that decisions use.

@@ -11,6 +11,7 @@ use crate::isolation::Isolation;
 use crate::manifest;
 use crate::marker::{Marker, marker_of_all};
 use crate::object::Object;
+use crate::snapshot::StorageClasses;
 
 impl World {
     /// The pools that use a template. If `target` is a pool, the result is that pool.
@@ -101,16 +102,33 @@ impl World {
         &self.classes
     }
 
-    /// The object that controls a Pod, if the World contains both.
+    /// The Sandbox that a connection through the API server reaches: the controller of the Pod or Service of this name.
+    /// The name of a proxied request may contain a scheme and a port, as in `https:NAME:8888`.
     #[must_use]
-    pub fn owner_of_pod(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
-        let pod = self.objects.get(&Key::new(Kind::Pod, namespace, name))?;
-        self.objects.get(&pod.owner_key()?)
+    pub fn connected_sandbox(&self, resource: &str, namespace: &str, name: &str) -> Option<&Arc<Object>> {
+        let kind = [Kind::Pod, Kind::Service].into_iter().find(|kind| kind.plural() == resource)?;
+        let name = match name.split(':').collect::<Vec<_>>().as_slice() {
+            [name] | [name, _] | [_, name, _] => *name,
+            _ => return None,
+        };
+        let target = self.objects.get(&Key::new(kind, namespace, name))?;
+        self.objects.get(&target.owner_key().filter(|owner| owner.kind == Kind::Sandbox)?)
     }
 
-    pub(super) fn default_storage_class(&self) -> bool {
-        // The annotation by which Kubernetes marks the default class.
-        const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
-        self.of_kind(Kind::StorageClass).any(|c| c.meta.annotations.get(DEFAULT).is_some_and(|v| v == "true"))
+    /// The StorageClasses of the cluster, as far as a volume claim without a class depends on them.
+    pub(super) fn storage_classes(&self) -> StorageClasses {
+        // The annotations by which Kubernetes marks the default class.
+        const DEFAULT: [&str; 2] =
+            ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+        let is_default = |class: &Arc<Object>| {
+            DEFAULT.iter().any(|name| class.meta.annotations.get(*name).is_some_and(|value| value == "true"))
+        };
+        if self.of_kind(Kind::StorageClass).any(is_default) {
+            StorageClasses::WithDefault
+        } else if self.of_kind(Kind::StorageClass).next().is_some() {
+            StorageClasses::WithoutDefault
+        } else {
+            StorageClasses::None
+        }
     }
 }

@@ -59,7 +59,7 @@ impl World {
             service: self.objects.get(&service_key).cloned(),
             endpoints: self.objects.get(&slice_key).cloned(),
             volume_claims,
-            default_storage_class: self.default_storage_class(),
+            storage_classes: self.storage_classes(),
             inherited_marker: self.inherited_marker(&sandbox),
             common: self.common(key, involved, now),
             sandbox,

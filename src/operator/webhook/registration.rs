@@ -26,7 +26,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use paddock_api::kind::Kind;
 use paddock_api::names::{group, label};
-use paddock_core::admission::{Entry, Phase};
+use paddock_core::admission::{CONNECTIONS, Entry, Phase};
 
 /// The name of both configurations.
 pub const CONFIGURATION: &str = "paddock-webhook";
@@ -327,7 +327,7 @@ fn rules(entry: Entry, phase: Phase) -> Vec<RuleWithOperations> {
             vec![rule(&["CREATE", "UPDATE"], group::AGENTS, &versions, vec![Kind::Sandbox.plural().to_owned()])]
         }
         Entry::Connect => {
-            let resources = ["pods/attach", "pods/exec", "pods/portforward"].map(str::to_owned).to_vec();
+            let resources = CONNECTIONS.map(|(resource, subresource)| format!("{resource}/{subresource}")).to_vec();
             vec![rule(&["CONNECT"], "", &["v1"], resources)]
         }
     }

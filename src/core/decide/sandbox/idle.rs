@@ -10,10 +10,11 @@ use serde_json::json;
 use crate::admission::{Chain, PluginFailure};
 use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
 use crate::model;
-use crate::object::{Object, Pod, allows_volume_loss};
+use super::status::first_ready;
+use crate::object::{LostSource, Object, Pod, allows_volume_loss};
 use crate::plan::{Event, Op, Reason};
 use crate::question::{Answer, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginReply, PluginRequest, Question};
-use crate::snapshot::SandboxSnapshot;
+use crate::snapshot::{SandboxSnapshot, StorageClasses};
 use crate::time::saturating_add;
 
 /// The result of the hook: an operation, the status, the plugin state, the next check, and Events.
@@ -134,8 +135,8 @@ fn still_holds(reported: &IdleStatus, new: &IdleStatus, now: Timestamp) -> bool 
 
 type PluginResult<'a> = (Chain<'a, IdleAnswer>, Vec<PluginFailure>, Tiers);
 
-/// Asks the idle policy about a Sandbox. The Sandbox must have an `idleTimeout` and a Ready pod, and it must not be in
-/// a pool.
+/// Asks the idle policy about a Sandbox. The Sandbox must have an `idleTimeout` and a running pod, and it must not be in
+/// a pool. The pod need not be Ready, because code in the sandbox can stop its own readiness probe.
 fn ask<'a>(
     snapshot: &'a SandboxSnapshot,
     model: &model::Sandbox,
@@ -144,11 +145,12 @@ fn ask<'a>(
     replies: &[PluginReply],
 ) -> Option<PluginResult<'a>> {
     let timeout = model.idle_timeout?;
-    if snapshot.sandbox.meta.in_pool() || !pod.ready() {
+    if snapshot.sandbox.meta.in_pool() || pod.phase != "Running" {
         return None;
     }
     let tiers = tiers(snapshot, model, pod);
     let (sandbox, common) = (&snapshot.sandbox, &snapshot.common);
+    let first_ready = sandbox.sandbox().and_then(|s| first_ready(&s.status, object, pod));
     let question = |bindings: &crate::binding::Bindings| {
         let time = |name: &str| sandbox.meta.annotations.get(name).and_then(|at| at.parse::<Timestamp>().ok());
         Question::Idle(Box::new(IdleQuestion {
@@ -157,7 +159,7 @@ fn ask<'a>(
             labels: sandbox.meta.labels.clone(),
             idle_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             created: sandbox.meta.created,
-            ready_since: pod.conditions.get("Ready").map(|c| c.last_transition_time.0).or(Some(object.meta.created)),
+            ready_since: Some(first_ready.unwrap_or(object.meta.created)),
             // A time in the future counts as now. It is better to suspend a Sandbox too late than while it is in use.
             last_activity: time(annotation::LAST_ACTIVITY).map(|at| at.min(common.now)),
             held_until: time(annotation::HELD_UNTIL),
@@ -180,19 +182,39 @@ fn ask<'a>(
 /// A suspend is possible if it loses no files. A delete is possible if the shutdown policy of the Sandbox is `Delete`.
 fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Pod) -> Tiers {
     let mut possible = Vec::new();
-    let lost = &pod.empty_dirs;
-    let obstacle = if lost.is_empty() || allows_volume_loss(&snapshot.sandbox.meta.annotations) {
+    let obstacle = obstacle(snapshot, model, pod);
+    if obstacle.is_none() {
         possible.push(IdleTier::Suspend);
-        None
-    } else {
-        Some(format!(
-            "volume {} is an emptyDir, and a suspend would lose its files; use a volume claim, or set the annotation {} to \"true\"",
-            lost.join(", "),
-            annotation::EPHEMERAL_VOLUMES,
-        ))
-    };
+    }
     if model.shutdown.policy == ShutdownPolicy::Delete {
         possible.push(IdleTier::Delete);
     }
     Tiers { possible, obstacle }
+}
+
+/// The volumes whose files a suspend would lose, as a sentence. Volumes that the pod template does not name are not the
+/// user's. Another component added them at admission, and makes them again for each pod.
+fn obstacle(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Pod) -> Option<String> {
+    let declared = |name: &str| model.pod.spec.volumes.iter().flatten().any(|volume| volume.name == name);
+    let annotations = &snapshot.sandbox.meta.annotations;
+    let lost: Vec<_> = pod
+        .lost_volumes
+        .iter()
+        .filter(|volume| declared(&volume.name) && !allows_volume_loss(annotations, &volume.name))
+        .collect();
+    if lost.is_empty() {
+        return None;
+    }
+    let volumes: Vec<String> =
+        lost.iter().map(|volume| format!("volume {} is {}", volume.name, volume.source.described())).collect();
+    let dirs = lost.iter().any(|volume| volume.source == LostSource::EmptyDir);
+    let why = match snapshot.storage_classes {
+        StorageClasses::None if dirs => " (the operator sees no StorageClass that could provide a volume claim)",
+        StorageClasses::None | StorageClasses::WithoutDefault | StorageClasses::WithDefault => "",
+    };
+    Some(format!(
+        "{}{why}, and a suspend would lose its files; use a volume claim, or list the volume in the annotation {}",
+        volumes.join(", "),
+        annotation::EPHEMERAL_VOLUMES,
+    ))
 }

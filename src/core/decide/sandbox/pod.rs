@@ -8,11 +8,12 @@ use paddock_api::kind::Kind;
 use serde_json::{Value, json};
 
 use crate::admission::{self, Chain, Context, Entry, Phase, PluginFailure, Review, Verb, accept_class, first_answer};
+use super::volumes::{Directories, directories};
 use crate::decide::adopt::{adopt, adoptable};
 use crate::manifest::{self, PodPlan};
 use crate::marker::Marker;
 use crate::model;
-use crate::object::{Object, allows_volume_loss};
+use crate::object::Object;
 use crate::plan::{Op, Reason};
 use crate::question::{
     Answer, ClassChoice, Hook, PluginReply, PluginRequest, Question, RuntimeClassAnswer, RuntimeClassQuestion,
@@ -23,6 +24,8 @@ use crate::snapshot::SandboxSnapshot;
 pub(super) enum PodVerdict {
     /// The operations that create the pod, and before it the volume claims that it needs.
     Create(Vec<Op>),
+    /// No pod is created until another object changes, with the reason and a description of that object.
+    Wait(Reason, String),
     /// No pod is created for now, with the reason and a message.
     Refuse(Reason, String),
 }
@@ -52,11 +55,12 @@ pub(super) fn questions(
     model: &model::Sandbox,
     replies: &[PluginReply],
 ) -> Vec<PluginRequest> {
+    let Directories::Kept(kept_dirs) = directories(snapshot, model) else { return vec![] };
     match choose_class(snapshot, model, replies).0 {
         Chosen::Request(request) => vec![*request],
         Chosen::Refused(..) => vec![],
         Chosen::Class(choice) => {
-            let (review, context) = pod_review(snapshot, planned_pod(snapshot, model, &choice));
+            let (review, context) = pod_review(snapshot, planned_pod(snapshot, model, &choice, &kept_dirs));
             admission::questions(&review, &context, replies)
         }
     }
@@ -80,6 +84,10 @@ fn pod_verdict(
     plugin_failures: &mut Vec<PluginFailure>,
 ) -> PodVerdict {
     let sandbox = &snapshot.sandbox;
+    let kept_dirs = match directories(snapshot, model) {
+        Directories::Kept(names) => names,
+        Directories::Wait(why) => return PodVerdict::Wait(Reason::VolumeClaimMissing, why),
+    };
     let choice = match chosen {
         Chosen::Class(choice) => choice,
         Chosen::Refused(reason, problem) => return PodVerdict::Refuse(reason, problem),
@@ -87,7 +95,7 @@ fn pod_verdict(
             return PodVerdict::Refuse(Reason::PluginFailed, format!("plugin {} was not asked", request.plugin.name));
         }
     };
-    let (review, context) = pod_review(snapshot, planned_pod(snapshot, model, &choice));
+    let (review, context) = pod_review(snapshot, planned_pod(snapshot, model, &choice, &kept_dirs));
     let verdict = admission::verdict(&review, &context, replies);
     plugin_failures.extend(verdict.plugin_failures);
     if let Some(denial) = verdict.denial {
@@ -98,9 +106,7 @@ fn pod_verdict(
         return PodVerdict::Refuse(Reason::PluginFailed, "the patch of an admission plugin does not apply".to_owned());
     }
     let mut ops = Vec::new();
-    for (name, claim) in
-        manifest::volume_claims(sandbox, model, keeps_volumes(snapshot, model), &snapshot.common.settings)
-    {
+    for (name, claim) in manifest::volume_claims(sandbox, model, &kept_dirs, &snapshot.common.settings) {
         match snapshot.volume_claims.get(&name) {
             None => {
                 ops.push(Op::create(
@@ -108,6 +114,10 @@ fn pod_verdict(
                     Reason::VolumeClaimMissing,
                     claim,
                 ));
+            }
+            Some(there) if there.meta.deletion_timestamp.is_some() => {
+                let why = format!("PersistentVolumeClaim {name} is terminating, and a new one follows");
+                return PodVerdict::Wait(Reason::VolumeClaimMissing, why);
             }
             Some(there) if there.controlled_by(&sandbox.meta.uid) => {}
             Some(there) if adoptable(there) => ops.push(adopt(sandbox, there, json!({}))),
@@ -122,20 +132,18 @@ fn pod_verdict(
     PodVerdict::Create(ops)
 }
 
-/// Whether the `emptyDir` volumes on disk become volume claims, so that an idle suspend does not lose their files.
-pub(super) fn keeps_volumes(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> bool {
-    model.idle_timeout.is_some()
-        && snapshot.default_storage_class
-        && !allows_volume_loss(&snapshot.sandbox.meta.annotations)
-}
-
-fn planned_pod(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choice) -> Value {
+fn planned_pod(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    choice: &Choice,
+    kept_dirs: &[String],
+) -> Value {
     let plan = PodPlan {
         name: manifest::pod_name(&snapshot.sandbox),
         runtime_class: choice.class.as_deref(),
         class_reason: Some(choice.reason.as_str()).filter(|r| !r.is_empty()),
         class_plugin: choice.plugin.as_deref(),
-        keep_volumes: keeps_volumes(snapshot, model),
+        kept_dirs,
         isolate: isolation_demanded(snapshot, model),
     };
     manifest::pod(&snapshot.sandbox, model, &plan)

@@ -23,7 +23,7 @@ pub(super) fn service(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Opt
                 .filter(|s| s.controlled_by(&sandbox.meta.uid) && s.meta.deletion_timestamp.is_none())
                 .map(|s| Op::delete(s, Reason::ServiceUnwanted));
         }
-        ServiceIntent::Headless => Some(manifest::headless_service(sandbox)),
+        ServiceIntent::Headless => Some(manifest::headless_service(sandbox, model)),
         ServiceIntent::Stable => Some(manifest::stable_service(sandbox, model)),
     };
     match (&snapshot.service, wanted) {

@@ -1,6 +1,7 @@
 //! Computes the status of a Sandbox from its situation.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
 use paddock_api::sandbox::{IdleStatus, IsolationStatus, RuntimeClassChoice};
 use paddock_api::{OperatingMode, PolicyState, SandboxStatus};
@@ -22,6 +23,8 @@ pub(super) struct Notes {
     pub(super) error: Option<Problem>,
     /// The reason why the running pod is not isolated although it should be.
     pub(super) exposed: Option<String>,
+    /// The object for which a missing pod waits.
+    pub(super) waits_for: Option<String>,
     /// The idle status and the plugin state, if the idle policy was asked.
     pub(super) idle: Option<(Option<IdleStatus>, Option<PolicyState>)>,
 }
@@ -61,13 +64,8 @@ pub(super) fn status(
     after_status.service = matches!(service, ServiceState::There).then(|| sandbox.key.name.to_string());
     after_status.service_fqdn =
         after_status.service.is_some().then(|| manifest::fqdn(&sandbox.key, &snapshot.common.settings.cluster_domain));
-    after_status.selector = Some(format!(
-        "{}={},{}={}",
-        label::SANDBOX_NAME_HASH,
-        name_hash(&sandbox.key.name),
-        label::SANDBOX_UID,
-        sandbox.meta.uid
-    ));
+    // Clients compare the selector. That of the Service has the UID too.
+    after_status.selector = Some(format!("{}={}", label::SANDBOX_NAME_HASH, name_hash(&sandbox.key.name)));
     // While the Sandbox is being suspended, its pod counts until it is deleted, so that the suspend needs one status
     // write.
     let suspended = matches!(situation.state(), Some(PodState::Suspended(_)));
@@ -84,12 +82,26 @@ pub(super) fn status(
         after_status.mode = Some(mode(snapshot, model).mode);
     }
     after_status.isolation = isolation(snapshot, situation, notes, &before);
+    if let Situation::Known { model, state: PodState::Running(object, pod) } = situation {
+        let first = model.idle_timeout.and_then(|_| first_ready(&before, object, pod));
+        after_status.first_ready = first.map(Time);
+    }
     if let Some((idle, state)) = &notes.idle {
         after_status.idle.clone_from(idle);
         after_status.policy_state.clone_from(state);
     }
     let wait_until = may_wait(snapshot, situation, notes, &before);
     (after_status, wait_until)
+}
+
+/// The time at which a pod became Ready for the first time. The status records it, because the pod's condition has only
+/// the last change. Code in the sandbox can change the condition as often as it likes, and must not appear active by
+/// that.
+pub(super) fn first_ready(before: &SandboxStatus, object: &Object, pod: &Pod) -> Option<Timestamp> {
+    // A time before the creation of the pod belongs to an earlier pod.
+    let recorded = before.first_ready.as_ref().map(|at| at.0).filter(|at| *at >= object.meta.created);
+    let now = || pod.conditions.get("Ready").filter(|_| pod.ready()).map(|c| c.last_transition_time.0);
+    recorded.or_else(now)
 }
 
 /// The time until which the status of a new Sandbox may wait while its pod starts. Most Sandboxes become Ready before a
@@ -200,19 +212,30 @@ fn conditions(
 ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     let mut new = vec![ready(snapshot, situation, notes, service), suspended(snapshot, situation, before)];
     let (_, pod) = pod_of(snapshot, situation);
-    if let Some(scheduled) = pod.and_then(|p| p.conditions.get(condition::POD_SCHEDULED)) {
-        new.push(NewCondition::new(
-            condition::POD_SCHEDULED,
-            scheduled.status == "True",
-            if scheduled.reason.is_empty() { reason::SCHEDULED } else { scheduled.reason.as_str() },
-            scheduled.message.clone(),
-        ));
-    }
+    new.extend(pod.map(pod_scheduled));
     if let Some(PodState::Finished(object)) = situation.state() {
         let (reason, message) = ending(object);
         new.push(NewCondition::new(condition::FINISHED, true, reason, message));
     }
     set_conditions(&before.conditions, new, snapshot.sandbox.meta.generation, snapshot.common.now)
+}
+
+/// The condition `PodScheduled` of the pod, which the scheduler may leave without a reason.
+fn pod_scheduled(pod: &Pod) -> NewCondition {
+    let unknown = || NewCondition {
+        kind: condition::POD_SCHEDULED,
+        status: "Unknown",
+        reason: reason::POD_SCHEDULING_UNKNOWN.to_owned(),
+        message: message::POD_NOT_SCHEDULED_YET.to_owned(),
+    };
+    let Some(scheduled) = pod.conditions.get(condition::POD_SCHEDULED) else { return unknown() };
+    let (status, default) = match scheduled.status.as_str() {
+        "True" => ("True", reason::POD_SCHEDULED),
+        "False" => ("False", reason::POD_SCHEDULING_UNKNOWN),
+        _ => ("Unknown", reason::POD_SCHEDULING_UNKNOWN),
+    };
+    let reason = if scheduled.reason.is_empty() { default.to_owned() } else { scheduled.reason.clone() };
+    NewCondition { kind: condition::POD_SCHEDULED, status, reason, message: scheduled.message.clone() }
 }
 
 fn ending(object: &Object) -> (&'static str, String) {
@@ -256,9 +279,14 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
             };
             not(reason::MULTIPLE_PODS, what)
         }
-        PodState::Suspended(Some(_)) => not(reason::SANDBOX_SUSPENDED, message::SUSPENDING.to_owned()),
-        PodState::Suspended(None) => not(reason::SANDBOX_SUSPENDED, message::SUSPENDED.to_owned()),
-        PodState::Missing | PodState::Blocked(_) => waiting(message::POD_MISSING),
+        PodState::Suspended(pod) if pod.is_some() || snapshot.other_pod.is_some() => {
+            not(reason::SANDBOX_SUSPENDED, message::SUSPENDING.to_owned())
+        }
+        PodState::Suspended(_) => not(reason::SANDBOX_SUSPENDED, message::SUSPENDED.to_owned()),
+        PodState::Missing | PodState::Blocked(_) => match &notes.waits_for {
+            Some(why) => waiting(&format!("{}: {why}", message::POD_MISSING)),
+            None => waiting(message::POD_MISSING),
+        },
         PodState::Terminating(_) => waiting("Pod is terminating"),
         PodState::Finished(object) => {
             let (reason, message) = ending(object);
@@ -298,7 +326,7 @@ fn suspended(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &San
             new(false, reason::POD_TERMINATING, message::POD_TERMINATING)
         }
         Situation::Known { state: PodState::Suspended(None), .. } if snapshot.other_pod.is_some() => {
-            new(false, reason::POD_NOT_OWNED, "a Pod of this name does not belong to the Sandbox")
+            new(false, reason::POD_NOT_OWNED, message::POD_NOT_OWNED)
         }
         Situation::Known { state: PodState::Suspended(None), .. } => {
             new(true, reason::POD_TERMINATED, message::POD_TERMINATED)
