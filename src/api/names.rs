@@ -81,8 +81,8 @@ pub mod annotation {
     pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
     /// On a Sandbox: the time of its last use, in RFC 3339 format. The webhook, a gateway and the SDKs write it.
     pub const LAST_ACTIVITY: &str = "policy.paddock.dev/last-activity";
-    /// On a Sandbox: the time until which an exec, attach or port-forward keeps it from being idle, in RFC 3339 format.
-    /// The webhook writes it.
+    /// On a Sandbox: the time until which an exec, attach, port-forward or proxied request keeps it from being idle, in
+    /// RFC 3339 format. The webhook writes it.
     pub const HELD_UNTIL: &str = "policy.paddock.dev/held-until";
     /// On a Sandbox: the name of the pool that it came from, or of the pool that had no warm Sandbox for its claim. It
     /// is kept when a claim takes the Sandbox.

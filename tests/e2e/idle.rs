@@ -14,6 +14,7 @@ pub(super) fn tests() -> Vec<Test> {
     named![
         an_idle_sandbox_is_suspended_with_its_volume_and_resumed,
         volume_that_would_be_lost_keeps_the_sandbox_running,
+        volumes_of_scratch_and_of_others_do_not_keep_the_sandbox_running,
         ephemeral_volumes_do_not_keep_the_sandbox_running,
         heartbeat_keeps_the_sandbox_running,
         endpoints_are_removed_before_the_pod,
@@ -51,12 +52,15 @@ async fn volume_that_would_be_lost_keeps_the_sandbox_running() {
     ns.create(sandbox("late", json!({ "podTemplate": pod_with_workspace() }))).await;
     ns.until(SANDBOX, "late", "Ready", ready).await;
     ns.merge(SANDBOX, "late", json!({ "spec": { "idleTimeout": "1s" } })).await;
-    // A volume in memory is never moved to a disk.
-    let mut memory = pod_with_workspace();
-    memory["spec"]["volumes"][0]["emptyDir"] = json!({ "medium": "Memory" });
-    ns.create(sandbox("in-memory", json!({ "idleTimeout": "1s", "podTemplate": memory }))).await;
-    for name in ["late", "in-memory"] {
-        let refused = |s: &Value| text(s, "/status/idle/reason").contains("volume workspace is an emptyDir");
+    // A generic ephemeral volume is deleted with its pod.
+    let mut ephemeral = pod_with_workspace();
+    ephemeral["spec"]["volumes"][0] = json!({ "name": "workspace", "ephemeral": { "volumeClaimTemplate": { "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } },
+    } } } });
+    ns.create(sandbox("ephemeral", json!({ "idleTimeout": "1s", "podTemplate": ephemeral }))).await;
+    for (name, volume) in [("late", "an emptyDir"), ("ephemeral", "a generic ephemeral volume")] {
+        let why = format!("volume workspace is {volume}");
+        let refused = |s: &Value| text(s, "/status/idle/reason").contains(&why);
         let running = ns.until(SANDBOX, name, "reports why it is not suspended", refused).await;
         assert_eq!((text(&running, "/status/idle/tier"), ready(&running)), ("Awake", true));
         assert!(ns.find(VOLUME_CLAIM, &format!("workspace-{name}")).await.is_none());
@@ -64,6 +68,25 @@ async fn volume_that_would_be_lost_keeps_the_sandbox_running() {
         ns.merge(SANDBOX, name, json!({ "spec": { "operatingMode": "Suspended" } })).await;
         ns.until(SANDBOX, name, "suspended", suspended).await;
     }
+}
+
+async fn volumes_of_scratch_and_of_others_do_not_keep_the_sandbox_running() {
+    let ns = namespace("idle-scratch").await;
+    let mut pod = pod_with_workspace();
+    pod["spec"]["securityContext"] = json!({ "runAsUser": 10001, "runAsGroup": 10002 });
+    let volumes = pod["spec"]["volumes"].as_array_mut().expect("a list");
+    volumes.push(json!({ "name": "dshm", "emptyDir": { "medium": "Memory" } }));
+    ns.create(sandbox("scratch", json!({ "idleTimeout": "2s", "podTemplate": pod }))).await;
+    let made = ns.until(POD, "scratch", "made", |_| true).await;
+    assert_eq!(text(&made, "/spec/volumes/0/persistentVolumeClaim/claimName"), "workspace-scratch");
+    assert_eq!(text(&made, "/spec/volumes/1/emptyDir/medium"), "Memory");
+    assert_eq!((&made["spec"]["securityContext"]["fsGroup"], &made["spec"]["enableServiceLinks"]), (&json!(10002), &json!(false)));
+    ns.until(SANDBOX, "scratch", "suspended", suspended).await;
+    // Without a policy, the workspace stays the volume claim that has the files.
+    ns.merge(SANDBOX, "scratch", json!({ "spec": { "idleTimeout": null, "operatingMode": "Running" } })).await;
+    ns.until(SANDBOX, "scratch", "Ready again", ready).await;
+    let again = ns.get(POD, "scratch").await;
+    assert_eq!(text(&again, "/spec/volumes/0/persistentVolumeClaim/claimName"), "workspace-scratch");
 }
 
 async fn ephemeral_volumes_do_not_keep_the_sandbox_running() {

@@ -185,15 +185,17 @@ fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_secon
     let written = activity(&connect, &first).expect("never noted before");
     assert_eq!(written.annotations["policy.paddock.dev/last-activity"], "2026-11-23T12:00:00.000Z");
     assert_eq!(written.annotations["policy.paddock.dev/held-until"], "2026-11-23T13:00:00.000Z");
-    for subresource in ["attach", "portforward"] {
-        let review = Review { subresource: Some(subresource.to_owned()), ..connect.clone() };
-        assert!(activity(&review, &first).is_some(), "{subresource}");
+    for (resource, subresource) in CONNECTIONS {
+        let (resource, subresource) = (resource.to_owned(), Some(subresource.to_owned()));
+        let review = Review { resource, subresource, ..connect.clone() };
+        assert!(activity(&review, &first).is_some(), "{review:?}");
     }
 
     let without_timeout =
         Context { sandbox: first.sandbox.clone().map(|s| ConnectedSandbox { idle_timeout: None, ..s }), ..context() };
     for (what, review, context) in [
         ("a dry run", Review { dry_run: true, ..connect.clone() }, &first),
+        ("an unknown connection to a Service", Review { resource: "services".to_owned(), ..connect.clone() }, &first),
         ("logs", Review { subresource: Some("log".to_owned()), ..connect.clone() }, &first),
         ("a pod of nobody's", connect.clone(), &super::tests::context()),
         ("no idle timeout", connect.clone(), &without_timeout),

@@ -110,7 +110,7 @@ pub(super) struct SandboxArgs {
     /// Size of the volume that takes the place of an emptyDir without sizeLimit, where a sandbox can fall idle.
     #[arg(long, value_name = "QUANTITY", env = "PADDOCK_WORKSPACE_SIZE", value_parser = parse_quantity, default_value = "1Gi")]
     pub(super) workspace_size: String,
-    /// How long the start of an exec, attach or port-forward keeps a sandbox awake.
+    /// How long the start of an exec, attach, port-forward or proxied request keeps a sandbox awake.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_EXEC_HOLD", value_parser = parse_duration, default_value = "1h")]
     pub(super) exec_hold: Duration,
     /// How long a warm sandbox stays reserved for a claim that was admitted but is not stored yet. 0 disables reservations.

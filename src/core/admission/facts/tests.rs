@@ -275,3 +275,25 @@ fn what_the_watch_shows_of_a_take_before_its_reply_is_due_with_the_reply_whateve
         assert!(world.observe(Observed::Applied(changed), at(2)).contains(&sandbox), "{outcome:?}");
     }
 }
+
+#[test]
+fn connection_reaches_the_sandbox_of_its_pod_or_service_by_any_form_of_the_name() {
+    let mut world = world(Settings::default());
+    let mut service = object(Kind::Service, "a", Some((Kind::Sandbox, "a")), json!({ "spec": {} }));
+    service.meta.uid = "service-a".into();
+    let mut foreign = object(Kind::Service, "b", None, json!({ "spec": {} }));
+    foreign.meta.uid = "service-b".into();
+    for object in [service, foreign] {
+        let _ = world.observe(Observed::Applied(object), at(0));
+    }
+    let sandbox = Key::new(Kind::Sandbox, "ns", "a");
+    for resource in ["pods", "services"] {
+        for name in ["a", "a:8888", "https:a:8888", "https:a:"] {
+            let found = world.connected_sandbox(resource, "ns", name);
+            assert_eq!(found.map(|o| &o.key), Some(&sandbox), "{resource} {name}");
+        }
+    }
+    for (resource, name) in [("services", "b"), ("services", "c"), ("pods", "c"), ("nodes", "a"), ("pods", "a:b:c:d")] {
+        assert!(world.connected_sandbox(resource, "ns", name).is_none(), "{resource} {name}");
+    }
+}

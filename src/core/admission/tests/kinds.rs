@@ -360,19 +360,28 @@ fn a_heartbeat_that_is_no_time_or_far_ahead_is_told() {
 
 #[test]
 fn an_idle_timeout_that_cannot_hold_is_told() {
-    let with = |idle: Value, dir: Value| {
+    let of = |idle: Value, mut volume: Value| {
+        volume["name"] = "work".into();
         sandbox(json!({ "idleTimeout": idle, "podTemplate": { "spec": { "volumes": [
-            { "name": "config", "configMap": { "name": "c" } }, { "name": "work", "emptyDir": dir },
+            { "name": "config", "configMap": { "name": "c" } }, volume,
         ] } } }))
     };
-    let memory = json!({ "medium": "Memory" });
-    let warning = "spec.podTemplate.spec.volumes[1].emptyDir is in memory";
-    let warned = warnings(create(SANDBOX, with(json!("30m"), memory.clone())));
-    assert!(warned.len() == 1 && warned[0].starts_with(warning), "{warned:?}");
-    assert!(warned[0].chars().count() < 256, "it is not cut off");
-    let mut lossy = with(json!("30m"), memory.clone());
-    lossy["metadata"]["annotations"] = json!({ "policy.paddock.dev/ephemeral-volumes": "true" });
-    for fine in [with(json!("30m"), json!({})), with(json!(null), memory), lossy] {
+    let with = |idle: Value, dir: Value| of(idle, json!({ "emptyDir": dir }));
+    let ephemeral = json!({ "ephemeral": { "volumeClaimTemplate": { "spec": { "accessModes": ["ReadWriteOnce"] } } } });
+    let warning = "spec.podTemplate.spec.volumes[1] is deleted with the pod";
+    for lost in [ephemeral.clone(), json!({ "csi": { "driver": "d" } })] {
+        let warned = warnings(create(SANDBOX, of(json!("30m"), lost)));
+        assert!(warned.len() == 1 && warned[0].starts_with(warning), "{warned:?}");
+        assert!(warned[0].chars().count() < 256, "it is not cut off");
+    }
+    for volumes in ["true", "work", "cache, work"] {
+        let mut lossy = of(json!("30m"), ephemeral.clone());
+        lossy["metadata"]["annotations"] = json!({ "policy.paddock.dev/ephemeral-volumes": volumes });
+        assert_eq!(warnings(create(SANDBOX, lossy)), [""; 0]);
+    }
+    let media = ["", "Memory", "HugePages", "HugePages-2Mi"].map(|m| with(json!("30m"), json!({ "medium": m })));
+    let secrets = of(json!("30m"), json!({ "csi": { "driver": "d", "readOnly": true } }));
+    for fine in [of(json!(null), ephemeral), secrets].into_iter().chain(media) {
         assert_eq!(warnings(create(SANDBOX, fine)), [""; 0]);
     }
 
