@@ -54,7 +54,9 @@ fn of_kind(kind: Kind, own: OwnKind, list_types: &ListTypes) -> CustomResourceDe
                 reason(),
                 column("Mode", "string", ".status.mode", WIDE),
                 column("Runtime", "string", ".status.runtimeClass.name", WIDE),
+                column("Owner", "string", ".metadata.ownerReferences[?(@.controller==true)].name", WIDE),
                 column("Node", "string", ".status.nodeName", WIDE),
+                column("Idle", "string", ".status.idle.tier", WIDE),
             ];
             definition::<SandboxSpec, SandboxStatus>(kind, list_types, ("sandbox", text), columns)
         }

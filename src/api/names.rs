@@ -91,6 +91,10 @@ pub mod annotation {
     pub const CLASS_REASON: &str = "policy.paddock.dev/runtime-class-reason";
     /// On a Pod: the plugin that chose its RuntimeClass.
     pub const CLASS_PLUGIN: &str = "policy.paddock.dev/runtime-class-plugin";
+    /// On a Pod: hashes of the parts of the Sandbox's spec that only a new pod can take, as JSON.
+    pub const POD_REVISION: &str = "policy.paddock.dev/pod-revision";
+    /// On a Sandbox: the keys of the labels and annotations that its claim added to its pod template, as JSON.
+    pub const CLAIM_METADATA: &str = "policy.paddock.dev/claim-metadata";
     /// On an EndpointSlice: the time since which it has no address, in RFC 3339 format.
     pub const DRAINED_AT: &str = "policy.paddock.dev/drained-at";
     /// On a Sandbox: the volumes whose files an idle suspend may lose, either `"true"` for all of them, or their names,
@@ -131,6 +135,8 @@ pub mod reason {
     /// `Ready` of a Sandbox, which its claim repeats: a policy refuses its pod. A later change of the Sandbox, of the
     /// cluster or of the policy can end the refusal.
     pub const POLICY_DENIED: &str = "PolicyDenied";
+    /// `Ready` of a Sandbox or a claim: a name that is derived from its name is too long. Clients do not wait any longer.
+    pub const INVALID_CONFIGURATION: &str = "InvalidConfiguration";
     /// `Ready`: the operator cannot reconcile the object.
     pub const RECONCILER_ERROR: &str = "ReconcilerError";
 
@@ -195,6 +201,12 @@ pub mod message {
     pub const EXPIRED: &str = "Sandbox has expired";
     /// `Ready` of a Sandbox whose Pod is running but not ready.
     pub const POD_NOT_READY: &str = "Pod is Running but not Ready";
+    /// `Ready` of a Sandbox whose Pod is ready and has no address yet.
+    pub const POD_WITHOUT_IPS: &str = "Pod is Ready but has no podIPs yet";
+    /// `Ready` and `Finished` of a Sandbox whose Pod succeeded.
+    pub const POD_SUCCEEDED: &str = "Pod completed successfully";
+    /// `Ready` and `Finished` of a Sandbox whose Pod failed. An Event gives the details.
+    pub const POD_FAILED: &str = "Pod failed";
     /// `Ready` of a Sandbox without a Pod.
     pub const POD_MISSING: &str = "Pod does not exist";
     /// The end of the message if the Service of the Sandbox is missing.
@@ -229,6 +241,9 @@ pub mod object {
     pub const ROUTER_APP: &str = "sandbox-router";
     /// The domain of the labels that a claim may set, unless other domains are configured.
     pub const CLAIM_LABEL_DOMAIN: &str = "sandbox.users.io";
+    /// The domains of the annotations that a claim may set, unless more are configured: its own, and that of upstream's
+    /// SDKs, which name the snapshot of a pod.
+    pub const CLAIM_ANNOTATION_DOMAINS: [&str; 2] = [CLAIM_LABEL_DOMAIN, "podsnapshot.gke.io"];
     /// The port of a Sandbox that declares no port: the port of the usual runtime.
     pub const DEFAULT_PORT: u16 = 8888;
 

@@ -49,6 +49,11 @@ pub struct SandboxWarmPoolSpec {
     /// The way in which the pool follows changes of its template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_strategy: Option<UpdateStrategy>,
+    /// The number of seconds for which a sandbox of the pool may be not Ready while its pod has a node. After that the
+    /// pool replaces it. If absent, the operator's default applies, which is five minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30))]
+    pub readiness_grace_period_seconds: Option<i32>,
 }
 
 /// The way in which a pool follows changes of its template.

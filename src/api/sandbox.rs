@@ -128,6 +128,11 @@ pub struct SandboxStatus {
     /// The operating mode that the operator applied last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<OperatingMode>,
+    /// The fields of the spec that have changed since the pod was made, and that only a new pod can take. To get one,
+    /// suspend and resume the Sandbox. Until then, the observedGeneration of Ready stays at that of the pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub pending: Vec<String>,
     /// The RuntimeClass that was chosen for the pod, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_class: Option<RuntimeClassChoice>,

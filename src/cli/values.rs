@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use paddock_api::kind::ApiShapes;
-use paddock_core::model::{Quantity, parse_go_duration};
-use paddock_core::settings::ManagedFieldsAtClaim;
+use paddock_core::model::{Quantity, is_dns_subdomain, parse_go_duration};
+use paddock_core::settings::{ANY_DOMAIN, ManagedFieldsAtClaim};
 
 /// `-flag` becomes `--flag`, as Go's flag package reads both alike. Values and everything behind `--` stay.
 pub(crate) fn go_style(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -74,6 +74,14 @@ pub(crate) fn parse_quantity(value: &str) -> Result<String, String> {
         Some(quantity) if quantity > Quantity::ZERO => Ok(value.to_owned()),
         Some(_) | None => Err(format!("{value:?} is not a size: expected a positive quantity, as 500Mi or 1Gi")),
     }
+}
+
+/// The domain of annotations, or `*` for any domain.
+pub(crate) fn parse_domain(value: &str) -> Result<String, String> {
+    if value == ANY_DOMAIN || is_dns_subdomain(value) {
+        return Ok(value.to_owned());
+    }
+    Err(format!("{value:?} is no domain: expected a domain such as example.com, or *"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod network;
 mod pod;
+mod revision;
 mod sandbox;
 mod service;
 mod volumes;
@@ -12,6 +13,7 @@ pub use network::network_policy_spec;
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
 pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels};
+pub(crate) use revision::PodRevision;
 pub use sandbox::{Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, warm_sandbox};
 pub use service::{endpoint_slice, endpoints_of, headless_service, stable_service};
 pub(crate) use volumes::disk_dirs;

@@ -22,6 +22,7 @@ pub use claim::{check_claim_metadata, parse_claim, parse_pool};
 pub use duration::{DurationError, parse_go_duration};
 pub use error::{FieldError, FieldErrors};
 pub use mode::{ModeDecision, desired_mode, replicas_of};
+pub use names::{HOST_NAME_MAX, is_dns_subdomain};
 pub use parse::{parse_sandbox, parse_template};
 pub use quantity::Quantity;
 pub use types::{

@@ -19,6 +19,8 @@ pub struct Plan {
     pub requeue: Option<Requeue>,
     /// Kubernetes Events for the user. The operator sends them in the background and never waits for them.
     pub events: Vec<Event>,
+    /// Events about the result of the plan. They are sent only if the API server stored every operation.
+    pub results: Vec<Event>,
 }
 
 impl Plan {
@@ -231,7 +233,7 @@ impl Event {
 pub enum Reason {
     /// A Sandbox that should run has no pod.
     PodMissing,
-    /// A pod that failed is deleted, so that the Sandbox gets a new pod.
+    /// The pod of a Sandbox failed. If the node or the control plane ended it, it is deleted and replaced.
     PodFailed,
     /// The user suspended the Sandbox.
     Suspended,
@@ -265,6 +267,30 @@ pub enum Reason {
     ClaimSurplus,
     /// The claim records the name of the Sandbox that it is about to take.
     Reserved,
+    /// A claim has a Sandbox that was warm.
+    SandboxAdopted,
+    /// A claim has a Sandbox that was created for it.
+    SandboxProvisioned,
+    /// A claim reached its end.
+    ClaimExpired,
+    /// A Sandbox has a pod.
+    SandboxPodCreated,
+    /// The API server refused the pod of a Sandbox.
+    SandboxPodCreateFailed,
+    /// A Sandbox became Ready.
+    SandboxReady,
+    /// A Sandbox is suspended, and its pod does not exist any more.
+    SandboxSuspended,
+    /// A Sandbox reached its shutdown time.
+    SandboxExpired,
+    /// The pod of a Sandbox succeeded.
+    PodSucceeded,
+    /// A Sandbox has more than one pod.
+    MultiplePods,
+    /// A problem stops a pool.
+    WarmPoolNotProgressing,
+    /// The problem that stopped a pool is over.
+    WarmPoolProgressing,
     /// The metadata of the pod is updated from the Sandbox.
     MetadataChanged,
     /// The observed state is written to the status.

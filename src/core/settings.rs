@@ -22,6 +22,9 @@ pub struct Settings {
     pub exec_hold: Duration,
     /// The domains whose labels a claim may add to its pod.
     pub label_domains: Vec<String>,
+    /// The domains whose annotations a claim may add to its pod. [`ANY_DOMAIN`] allows all of them, except those that
+    /// others read. The flag `--claim-annotation-domain` adds to the default.
+    pub annotation_domains: Vec<String>,
     /// The isolating handlers: they keep a pod off the host's kernel. Whether a RuntimeClass isolates depends on its
     /// handler and never on its name, because any user may choose the name.
     pub isolated_handlers: Vec<String>,
@@ -72,6 +75,10 @@ pub struct Settings {
     pub pool_check_every: Duration,
 }
 
+/// The entry of [`Settings::annotation_domains`] that allows the annotations of any domain, except those that Kubernetes,
+/// an operator, a runtime, a network plugin, a service mesh or the identity of a cloud reads.
+pub const ANY_DOMAIN: &str = "*";
+
 /// What happens to a Sandbox's `metadata.managedFields` when a claim takes it, where Paddock is its only manager. The record
 /// of any other manager, and of any server-side apply, is always kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +97,7 @@ impl Default for Settings {
             workspace_size: "1Gi".to_owned(),
             exec_hold: Duration::from_secs(3600),
             label_domains: vec![paddock_api::names::object::CLAIM_LABEL_DOMAIN.to_owned()],
+            annotation_domains: paddock_api::names::object::CLAIM_ANNOTATION_DOMAINS.map(str::to_owned).to_vec(),
             isolated_handlers: ["runsc", "gvisor", "kata"].map(str::to_owned).to_vec(),
             isolation_allow: HostAccessSet::default(),
             own_namespace: None,

@@ -7,6 +7,7 @@ use paddock_core::settings::Settings;
 
 use crate::queue::Workers;
 use crate::webhook::{Certificate, ClientConfig, Deployed, WebhookConfig};
+use crate::write::Silent;
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;
 
@@ -69,6 +70,8 @@ pub struct Config {
     pub namespace: Option<String>,
     /// The number of keys that each lane of the queue reconciles at the same time.
     pub workers: Workers,
+    /// The kinds of objects about which no Events are sent.
+    pub silent: Silent,
     /// The largest number of writes a second. If absent or not positive, only the API server limits the rate.
     pub kube_api_qps: Option<f64>,
     /// The number of writes that may exceed that rate in a burst.
@@ -101,6 +104,7 @@ impl Config {
             extensions: true,
             namespace: None,
             workers: Workers::default(),
+            silent: Silent::default(),
             kube_api_qps: None,
             kube_api_burst: None,
             leadership: Leadership::Alone,

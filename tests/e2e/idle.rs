@@ -80,7 +80,10 @@ async fn volumes_of_scratch_and_of_others_do_not_keep_the_sandbox_running() {
     let made = ns.until(POD, "scratch", "made", |_| true).await;
     assert_eq!(text(&made, "/spec/volumes/0/persistentVolumeClaim/claimName"), "workspace-scratch");
     assert_eq!(text(&made, "/spec/volumes/1/emptyDir/medium"), "Memory");
-    assert_eq!((&made["spec"]["securityContext"]["fsGroup"], &made["spec"]["enableServiceLinks"]), (&json!(10002), &json!(false)));
+    assert_eq!(
+        (&made["spec"]["securityContext"]["fsGroup"], &made["spec"]["enableServiceLinks"]),
+        (&json!(10002), &json!(false))
+    );
     ns.until(SANDBOX, "scratch", "suspended", suspended).await;
     // Without a policy, the workspace stays the volume claim that has the files.
     ns.merge(SANDBOX, "scratch", json!({ "spec": { "idleTimeout": null, "operatingMode": "Running" } })).await;

@@ -53,9 +53,9 @@ pub(super) fn plan(plan: &Plan, now: Timestamp) -> String {
         let ahead = requeue.at.duration_since(now);
         let _ = writeln!(text, "requeue in {ahead:#} because {}", requeue.reason);
     }
-    for event in &plan.events {
+    for (word, event) in plan.events.iter().map(|e| ("event", e)).chain(plan.results.iter().map(|e| ("result", e))) {
         let kind = if event.warning { "Warning" } else { "Normal" };
-        let _ = writeln!(text, "event {kind} {} on {}: {}", event.reason, event.regarding, event.note);
+        let _ = writeln!(text, "{word} {kind} {} on {}: {}", event.reason, event.regarding, event.note);
     }
     text
 }

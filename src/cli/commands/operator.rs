@@ -5,7 +5,7 @@ mod flags;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use paddock_api::names::object::OPERATOR_DEPLOYMENT;
+use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, OPERATOR_DEPLOYMENT};
 use paddock_core::settings::Settings;
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;
@@ -13,6 +13,7 @@ use paddock_kube::tls::{Lifetimes, Mounted};
 use paddock_kube::{cluster, logs};
 use paddock_operator::queue::Workers;
 use paddock_operator::webhook::{Certificate, ClientConfig, Deployed, Registration};
+use paddock_operator::write::Silent;
 use paddock_operator::{Config, Leadership, WebhookSetup};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -45,12 +46,13 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
 }
 
 fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
-    let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook, log: _ } = args;
+    let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook, reports, log: _ } = args;
     let in_cluster = cluster.kubeconfig.is_none();
     let seed = seed()?;
     let named = leadership.leader_election_namespace.is_some() || webhook.webhook_service_namespace.is_some();
     // Whoever says where the leases are has said where the operator lives.
     let own_namespace = leadership.leader_election_namespace.clone().unwrap_or_else(|| own_namespace.to_owned());
+    let annotation_domains = sandboxes.claim_annotation_domain;
     let settings = Settings {
         cluster_domain: cluster.cluster_domain,
         workspace_size: sandboxes.workspace_size,
@@ -58,6 +60,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         reserve_for: sandboxes.warm_reservation_ttl,
         managed_fields_at_claim: sandboxes.managed_fields_at_claim,
         label_domains: sandboxes.claim_label_domain,
+        annotation_domains: CLAIM_ANNOTATION_DOMAINS.map(str::to_owned).into_iter().chain(annotation_domains).collect(),
         isolated_handlers: sandboxes.isolated_handler,
         isolation_allow: sandboxes.isolation_allow.into_iter().collect(),
         // An operator outside the cluster runs in no namespace of it, unless a flag names one.
@@ -80,6 +83,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         extensions: api.extensions,
         namespace: cluster.namespace,
         workers,
+        silent: Silent { claims: reports.disable_claim_events, sandboxes: reports.disable_sandbox_events },
         kube_api_qps: Some(work.kube_api_qps),
         kube_api_burst: work.kube_api_burst,
         leadership: elected(leadership)?,

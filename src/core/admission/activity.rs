@@ -18,13 +18,8 @@ const STEP_DIVISOR: u32 = 10;
 
 /// The connections through the API server that are signs of activity, as resources and subresources. The last two are
 /// those of `kubectl proxy`, dashboards and `kubectl get --raw`.
-pub const CONNECTIONS: [(&str, &str); 5] = [
-    ("pods", "attach"),
-    ("pods", "exec"),
-    ("pods", "portforward"),
-    ("pods", "proxy"),
-    ("services", "proxy"),
-];
+pub const CONNECTIONS: [(&str, &str); 5] =
+    [("pods", "attach"), ("pods", "exec"), ("pods", "portforward"), ("pods", "proxy"), ("services", "proxy")];
 
 /// A sign that a Sandbox is in use, which the operator writes as annotations of the Sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -221,7 +221,7 @@ fn problems(state: &ReviewState<'_>, read: &Read, object: &Value) -> Vec<FieldEr
 /// The labels and annotations that a claim may not add to its pod, whatever its template contains.
 fn metadata_errors(state: &ReviewState<'_>, claim: &model::Claim) -> Vec<FieldError> {
     let template = model::Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };
-    let checked = model::check_claim_metadata(claim, &template, &state.context.settings.label_domains);
+    let checked = model::check_claim_metadata(claim, &template, &state.context.settings);
     checked.err().map(FieldErrors::into_vec).unwrap_or_default()
 }
 

@@ -59,7 +59,8 @@ fn never_suspended(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, S
     }
     let ephemeral = |(_, volume): &(String, &Value)| {
         let read_only = volume["csi"]["readOnly"] == true;
-        (volume["ephemeral"].is_object() || volume["csi"].is_object() && !read_only) && !may_be_lost(annotations, volume)
+        (volume["ephemeral"].is_object() || volume["csi"].is_object() && !read_only)
+            && !may_be_lost(annotations, volume)
     };
     let found: Vec<String> = volumes(state).filter(ephemeral).map(|(path, _)| path).collect();
     for path in found {

@@ -27,7 +27,13 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
         Ok(model) => &**model,
         Err(invalid) => {
             let metadata = invalid.as_slice().iter().any(|e| e.path.starts_with("spec.additionalPodMetadata"));
-            let reason = if metadata { reason::INVALID_METADATA } else { reason::RECONCILER_ERROR };
+            let reason = if metadata {
+                reason::INVALID_METADATA
+            } else if claim.key.name.len() > model::HOST_NAME_MAX {
+                reason::INVALID_CONFIGURATION
+            } else {
+                reason::RECONCILER_ERROR
+            };
             write_status(snapshot, &parsed.status, Report::problem(reason, invalid.to_string()), &mut plan);
             return plan;
         }
@@ -93,7 +99,11 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
             let foreground = model.end.policy == ClaimShutdownPolicy::DeleteForeground;
             let action = Action::Delete { uid: claim.meta.uid.to_string(), resource_version: None, foreground };
             plan.steps.push(vec![Op { key: claim.key.clone(), reason: why, action }]);
-            plan.events.push(Event::normal(&snapshot.claim, why, "The claim has expired: deleting the claim"));
+            plan.events.push(Event::normal(
+                &snapshot.claim,
+                Reason::ClaimExpired,
+                "The claim has expired: deleting the claim",
+            ));
         }
         ClaimShutdownPolicy::Retain => {
             let deletions: Vec<Op> = snapshot
@@ -167,7 +177,7 @@ fn bind(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimSta
         }
         None => return,
     };
-    if let Err(errors) = model::check_claim_metadata(model, &of_template.pod, &snapshot.common.settings.label_domains) {
+    if let Err(errors) = model::check_claim_metadata(model, &of_template.pod, &snapshot.common.settings) {
         return fail(reason::INVALID_METADATA, errors.to_string());
     }
     if let Err(problem) = check_env(model, of_template) {
@@ -410,5 +420,26 @@ fn write_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: R
         plan.requeue_at(due, Reason::StatusChanged);
         return;
     }
+    plan.results.extend(lifecycle_event(snapshot, before, &after_status));
     plan.steps.push(vec![Op::patch_status(claim, patch)]);
+}
+
+/// The Event about a transition of the claim, with the reasons of upstream.
+fn lifecycle_event(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, after: &SandboxClaimStatus) -> Option<Event> {
+    let claim = &snapshot.claim;
+    let expired = |status: &SandboxClaimStatus| {
+        find_condition(&status.conditions, condition::READY).is_some_and(|c| c.reason == reason::CLAIM_EXPIRED)
+    };
+    if expired(after) && !expired(before) {
+        let note = "The claim has expired: deleting its Sandbox".to_owned();
+        return Some(Event::about(claim, false, Reason::ClaimExpired, note));
+    }
+    let name = |status: &SandboxClaimStatus| status.sandbox.as_ref().and_then(|sandbox| sandbox.name.clone());
+    let sandbox = name(after).filter(|_| name(before).is_none())?;
+    // A Sandbox that was created for the claim has the name of the claim.
+    Some(if *sandbox == *claim.key.name {
+        Event::about(claim, false, Reason::SandboxProvisioned, format!("Sandbox {sandbox} was created for the claim"))
+    } else {
+        Event::about(claim, false, Reason::SandboxAdopted, format!("Warm Sandbox {sandbox} belongs to the claim"))
+    })
 }

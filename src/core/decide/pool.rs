@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_api::kind::Kind;
 use paddock_api::names::{condition, label, name_hash, reason};
 use paddock_api::{PolicyState, SandboxWarmPoolStatus, UpdateStrategyType};
@@ -16,7 +17,7 @@ use crate::conditions::{NewCondition, find_condition, is_true, set_conditions, s
 use crate::manifest;
 use crate::marker::marker_of_all;
 use crate::model::{self, PoolSize};
-use crate::object::Pod;
+use crate::object::{Object, Pod};
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::question::{Answer, Hook, PluginReply, PluginRequest, PoolSizeAnswer, PoolSizeQuestion, Question};
 use crate::snapshot::{Common, Member, NodeState, PoolSnapshot};
@@ -49,10 +50,12 @@ impl<'a> Members<'a> {
         let hash = snapshot.template.as_ref().map(|t| t.template_hash());
         let sources = [Some(&*snapshot.pool), snapshot.template.as_deref()];
         let isolate = snapshot.common.namespace_isolates || marker_of_all(sources).is_generated_code();
+        let model = snapshot.pool.pool().and_then(|pool| pool.spec.as_ref().ok());
+        let grace = model.and_then(|m| m.readiness_grace).unwrap_or(snapshot.common.settings.pool_readiness_grace);
         let mut members = Self::default();
         for member in snapshot.members.iter().filter(|m| m.sandbox.meta.deletion_timestamp.is_none()) {
             let created_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
-            let stuck_at = stuck_at(member, &snapshot.common);
+            let stuck_at = stuck_at(member, grace, &snapshot.common);
             let stuck = stuck_at.is_some_and(|at| at <= snapshot.common.now);
             let list = if member.leaving {
                 members.leaving += 1;
@@ -95,7 +98,7 @@ fn is_exposed(member: &Member, common: &Common) -> bool {
 }
 
 /// The time from which a member counts as stuck, if it is starting or its pod is terminating.
-fn stuck_at(member: &Member, common: &Common) -> Option<Timestamp> {
+fn stuck_at(member: &Member, grace: Duration, common: &Common) -> Option<Timestamp> {
     // A member without a pod, or whose pod has no node, waits for something that its replacement would have to wait for
     // too. A member on a node that is not Ready waits for the node or for an eviction.
     let pod = member.pod.as_ref()?;
@@ -114,7 +117,7 @@ fn stuck_at(member: &Member, common: &Common) -> Option<Timestamp> {
     };
     let scheduled = pod.pod()?.conditions.get(condition::POD_SCHEDULED).map(|c| c.last_transition_time.0);
     let since = scheduled.into_iter().fold(not_ready, Timestamp::max);
-    Some(time_left(since, common.settings.pool_readiness_grace, common.now).unwrap_or(common.now))
+    Some(time_left(since, grace, common.now).unwrap_or(common.now))
 }
 
 fn is_ready(member: &Member) -> bool {
@@ -248,10 +251,10 @@ fn deletions(
     }
     let replaced = match model.update {
         UpdateStrategyType::Recreate => members.stale.len(),
-        // One stale Sandbox is deleted for each fresh one that is Ready. If the maximum leaves no room for a fresh one,
-        // a claim that needs one creates it.
+        // One stale Sandbox is deleted for each fresh one that is Ready.
         UpdateStrategyType::OnReplenish => {
-            members.stale.len().saturating_sub(desired.saturating_sub(members.ready.len()))
+            let surplus = members.stale.len().saturating_sub(desired.saturating_sub(members.ready.len()));
+            surplus.max(room_for_fresh(snapshot, model, members))
         }
     };
     ops.extend(
@@ -272,6 +275,19 @@ fn deletions(
     ops.extend(order.into_iter().take(excess).map(|m| Op::delete_if_unchanged(&m.sandbox, Reason::PoolAboveDesired)));
     ops.truncate(snapshot.common.settings.pool_batch);
     ops
+}
+
+/// The number of stale Sandboxes that a full pool deletes to make room for fresh ones, which no claim could have
+/// otherwise. Like a rollout, the pool replaces a tenth of its Sandboxes at a time, and goes on when these are Ready.
+fn room_for_fresh(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>) -> usize {
+    let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
+    let starting = members.creating.len() + members.unusable.len() + members.leaving + snapshot.creating.len();
+    let full = members.alive() + snapshot.creating.len() >= maximum;
+    let valid = snapshot.template.as_ref().and_then(|t| t.template()).is_some_and(|t| t.spec.is_ok());
+    if !full || starting > 0 || !valid {
+        return 0;
+    }
+    (maximum / 10).max(1).min(members.stale.len())
 }
 
 fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, replies: &[PluginReply]) -> Sized {
@@ -408,6 +424,7 @@ fn write_status(
         conditions: set_conditions(&before.conditions, conditions, generation, snapshot.common.now),
         policy_state: before.policy_state.clone(),
     };
+    progress(pool, &before.conditions, &after_status.conditions, plan);
     let counts_changed = status_patch(&**before, &after_status).is_some();
     after_status.policy_state = size.map_or_else(|| before.policy_state.clone(), |s| s.state.clone());
     let Some(patch) = status_patch(&**before, &after_status) else { return };
@@ -417,6 +434,23 @@ fn write_status(
     match due.or_else(|| dip_ends(snapshot, members, plan).filter(|at| *at > now && !before.conditions.is_empty())) {
         Some(due) => plan.requeue_at(due, Reason::StatusChanged),
         None => plan.steps.push(vec![Op::patch_status(pool, patch)]),
+    }
+}
+
+/// Reports that a problem stops the pool, and that the problem ended.
+fn progress(pool: &Object, before: &[Condition], after: &[Condition], plan: &mut Plan) {
+    let problem = |conditions: &[Condition]| {
+        find_condition(conditions, condition::READY)
+            .filter(|ready| ![reason::POOL_READY, reason::POOL_NOT_READY].contains(&ready.reason.as_str()))
+            .map(|ready| ready.message.clone())
+    };
+    match (problem(before), problem(after)) {
+        (None, Some(problem)) => plan.results.push(Event::about(pool, true, Reason::WarmPoolNotProgressing, problem)),
+        (Some(_), None) => {
+            let note = "The problem that stopped the pool is over".to_owned();
+            plan.results.push(Event::about(pool, false, Reason::WarmPoolProgressing, note));
+        }
+        (None, None) | (Some(_), Some(_)) => {}
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`questions`] and [`decide`] call the parts in order. The submodules contain the decisions of each part.
 
 mod idle;
+mod lifecycle;
 mod metadata;
 mod pod;
 mod service;
@@ -13,7 +14,9 @@ mod suspend;
 mod volumes;
 
 use jiff::Timestamp;
-use paddock_api::names::condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use paddock_api::kind::Kind;
+use paddock_api::names::{condition, reason};
 use paddock_api::{SandboxStatus, ShutdownPolicy};
 use serde_json::json;
 
@@ -62,7 +65,8 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     match &situation {
         Situation::Terminating => return delete_left_behind_pods(snapshot),
         Situation::Invalid(problem) => {
-            draft.notes.error = Some(Problem::error(format!("the Sandbox is not valid: {problem}")));
+            let message = format!("the Sandbox is not valid: {problem}");
+            draft.notes.error = Some(Problem::invalid(&sandbox.key.name, message));
         }
         Situation::Known { model, state: PodState::Expired } => return expired(snapshot, model),
         Situation::Known { state: PodState::MultiplePods, .. } => {}
@@ -100,6 +104,17 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     }
     plan.steps.push(first);
     let status = status_op(snapshot, &after_status, wait_until, &mut plan);
+    if status.is_some()
+        && let Some(before) = sandbox.sandbox()
+    {
+        let pod = situation.state().and_then(PodState::pod).and_then(|object| object.pod());
+        let detail = pod.and_then(|pod| pod.message.as_deref().or(pod.reason.as_deref()));
+        plan.results.extend(lifecycle::transitions(sandbox, &before.status, &after_status, detail));
+    }
+    if let Some((_, refusal)) = refused.filter(|(key, _)| key.kind == Kind::Pod) {
+        let note = format!("The API server refused the pod: {}", refusal.message);
+        plan.events.push(Event::about(sandbox, true, Reason::SandboxPodCreateFailed, note));
+    }
     plan.steps.extend(status.map(|op| vec![op]));
     if refused.is_some() {
         plan.status_first(0);
@@ -255,7 +270,7 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     let mut plan = Plan::default();
     if model.shutdown.policy == ShutdownPolicy::Delete {
         plan.steps.push(vec![Op::delete(sandbox, Reason::Expired)]);
-        plan.events.push(Event::normal(sandbox, Reason::Expired, "Shutdown time reached: deleting the Sandbox"));
+        plan.events.push(Event::normal(sandbox, Reason::SandboxExpired, "Shutdown time reached: deleting the Sandbox"));
         return plan;
     }
     let ours =
@@ -266,8 +281,12 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     let (after_status, _) = status::status(snapshot, &situation, &Notes::default());
     if let Some(patch) = sandbox.sandbox().and_then(|s| status_patch(&*s.status, &after_status)) {
         plan.steps.push(vec![Op::patch_status(sandbox, patch)]);
-        if !plan.is_empty() && snapshot.pods.iter().any(|p| p.meta.deletion_timestamp.is_none()) {
-            plan.events.push(Event::normal(sandbox, Reason::Expired, "Shutdown time reached: stopping the Sandbox"));
+        let expired = |conditions: &[Condition]| {
+            find_condition(conditions, condition::READY).is_some_and(|c| c.reason == reason::SANDBOX_EXPIRED)
+        };
+        if sandbox.sandbox().is_some_and(|s| !expired(&s.status.conditions)) {
+            let note = "Shutdown time reached: stopping the Sandbox";
+            plan.events.push(Event::normal(sandbox, Reason::SandboxExpired, note));
         }
     }
     plan

@@ -8,6 +8,7 @@ use paddock_api::names::{annotation, label, name_hash};
 use serde_json::{Value, json};
 
 use super::owned;
+use super::revision::PodRevision;
 use super::volumes::{let_containers_write, mount_claim};
 use crate::marker::Marker;
 use crate::model;
@@ -54,6 +55,7 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
         mount_unmounted(&mut spec);
     }
     let mut annotations = pod_annotations(sandbox, model);
+    annotations.insert(annotation::POD_REVISION.to_owned(), PodRevision::of(sandbox, model).annotation());
     let reasons = [(annotation::CLASS_REASON, plan.class_reason), (annotation::CLASS_PLUGIN, plan.class_plugin)];
     annotations.extend(reasons.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))));
     let mut labels = pod_labels(sandbox, model);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::ApiShape;
-use paddock_api::names::{annotation, group};
+use paddock_api::names::annotation;
 use paddock_api::{ClaimLifecycle, NameRef, SandboxClaimSpec, SandboxWarmPoolSpec};
 
 use super::error::{Errors, FieldErrors};
@@ -12,6 +12,7 @@ use super::names;
 use super::parse::{generated_name, missing, parse_host_name, parse_time};
 use super::pod::parse_volume_claims;
 use super::types::{Claim, ClaimEnd, ClaimSource, Pod, Pool, PoolChoice, PoolSize};
+use crate::settings::{ANY_DOMAIN, Settings};
 
 /// Parses the spec of a SandboxWarmPool of one shape, and checks its name.
 ///
@@ -29,6 +30,7 @@ pub fn parse_pool(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxWarmPoolSpec
         size: parse_size(spec, &mut errors),
         template: parse_ref(template, &format!("spec.{field}"), &mut errors),
         update: spec.update_strategy.as_ref().and_then(|strategy| strategy.kind).unwrap_or_default(),
+        readiness_grace: parse_readiness_grace(spec.readiness_grace_period_seconds, &mut errors),
     };
     errors.into_result(Some(model))
 }
@@ -64,16 +66,16 @@ pub fn parse_claim(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxClaimSpec) 
 ///
 /// - The domain of a label must be an allowed domain or a subdomain of one, because policies and Services select by
 ///   labels.
-/// - The domain of an annotation must not be one that Kubernetes or an operator reads.
+/// - The domain of an annotation must be an allowed domain too, because runtimes, network plugins and cloud identities
+///   read annotations. See [`annotation_is_allowed`].
 /// - Neither may contradict the template.
 ///
 /// # Errors
 /// All labels and annotations that may not be added, with the allowed ones.
-pub fn check_claim_metadata(claim: &Claim, template: &Pod, label_domains: &[String]) -> Result<(), FieldErrors> {
+pub fn check_claim_metadata(claim: &Claim, template: &Pod, settings: &Settings) -> Result<(), FieldErrors> {
     const PATH: &str = "spec.additionalPodMetadata";
-    /// Domains whose annotations change what the cluster does with a pod.
-    const RESERVED: [&str; 4] = ["kubernetes.io", "k8s.io", group::AGENTS, group::POLICY];
 
+    let Settings { label_domains, annotation_domains, .. } = settings;
     let mut errors = Errors::default();
     for (key, value) in &claim.labels {
         let path = format!("{PATH}.labels[{key}]");
@@ -88,16 +90,79 @@ pub fn check_claim_metadata(claim: &Claim, template: &Pod, label_domains: &[Stri
     }
     for (key, value) in &claim.annotations {
         let path = format!("{PATH}.annotations[{key}]");
-        let domain = names::domain_of(key).filter(|_| key != annotation::SAFE_TO_EVICT);
         if let Some(problem) = names::qualified_name(&key.to_ascii_lowercase()) {
             errors.add(path, problem);
-        } else if let Some(reserved) = domain.and_then(|d| RESERVED.into_iter().find(|r| names::is_within(&d, r))) {
-            errors.add(path, format!("must not be of the domain {reserved}, which is reserved"));
+        } else if !annotation_is_allowed(key, annotation_domains) {
+            errors.add(path, unallowed_annotation(annotation_domains));
         } else if template.annotations.get(key).is_some_and(|theirs| theirs != value) {
             errors.add(path, format!("must be absent or `{}`, as the template says", template.annotations[key]));
         }
     }
     errors.into_result(Some(()))
+}
+
+/// The domains whose annotations Kubernetes, an operator, a runtime, a network plugin, a service mesh or the identity of a
+/// cloud reads. [`ANY_DOMAIN`] does not include them.
+const READ_BY_OTHERS: [&str; 30] = [
+    "agents.x-k8s.io",
+    "alibabacloud.com",
+    "aliyun.com",
+    "amazonaws.com",
+    "antrea.io",
+    "azure.com",
+    "azure.workload.identity",
+    "cilium.io",
+    "cncf.io",
+    "containerd.io",
+    "crio.io",
+    "dapr.io",
+    "gke.io",
+    "google.com",
+    "gvisor.dev",
+    "hashicorp.com",
+    "istio.io",
+    "k8s.io",
+    "katacontainers.io",
+    "kubernetes.io",
+    "kubevirt.io",
+    "kuma.io",
+    "linkerd.io",
+    "nvidia.com",
+    "openshift.io",
+    "ovn.org",
+    "paddock.dev",
+    "projectcalico.org",
+    "spiffe.io",
+    "weave.works",
+];
+
+/// Whether a claim may add an annotation with this key. The domain must be an allowed domain or a subdomain of one.
+/// [`ANY_DOMAIN`] allows all domains except [`READ_BY_OTHERS`].
+///
+/// A key without a domain is the user's own, unless its name contains a dot: runtimes read names such as
+/// `io.katacontainers.config.hypervisor.kernel_params` and `dev.gvisor.spec.mount`.
+fn annotation_is_allowed(key: &str, domains: &[String]) -> bool {
+    let Some(domain) = names::domain_of(key) else { return !key.contains('.') };
+    let allowed = |of: &String| match of.as_str() {
+        ANY_DOMAIN => !READ_BY_OTHERS.into_iter().any(|read| names::is_within(&domain, read)),
+        of => names::is_within(&domain, of),
+    };
+    key == annotation::SAFE_TO_EVICT || domains.iter().any(allowed)
+}
+
+fn unallowed_annotation(domains: &[String]) -> String {
+    let (any, named): (Vec<_>, Vec<_>) = domains.iter().map(String::as_str).partition(|domain| *domain == ANY_DOMAIN);
+    if any.is_empty() {
+        format!(
+            "must be of an allowed domain, or a name without a domain and without dots; allowed: {}",
+            named.join(", ")
+        )
+    } else {
+        format!(
+            "must not be read by Kubernetes, an operator, a runtime, a network or a cloud; of their domains, allowed: {}",
+            named.join(", ")
+        )
+    }
 }
 
 fn parse_end(lifecycle: &ClaimLifecycle, errors: &mut Errors) -> ClaimEnd {
@@ -155,6 +220,17 @@ fn parse_ref(reference: &NameRef, path: &str, errors: &mut Errors) -> String {
         errors.add(format!("{path}.name"), problem);
     }
     reference.name.clone()
+}
+
+/// Parses the readiness grace period of a pool. The schema has the same minimum, which is upstream's.
+fn parse_readiness_grace(seconds: Option<i32>, errors: &mut Errors) -> Option<Duration> {
+    const AT_LEAST: u64 = 30;
+    let seconds = seconds?;
+    let parsed = u64::try_from(seconds).ok().filter(|seconds| *seconds >= AT_LEAST);
+    if parsed.is_none() {
+        errors.add("spec.readinessGracePeriodSeconds", format!("`{seconds}` must be at least {AT_LEAST}"));
+    }
+    parsed.map(Duration::from_secs)
 }
 
 /// Parses the size of a pool. `minReady` and `maxReady` override `replicas`. The default of `minReady` is 0. The

@@ -166,6 +166,9 @@ pub struct Pool {
     pub size: PoolSize,
     /// How the pool replaces its sandboxes after a change of the template.
     pub update: UpdateStrategyType,
+    /// The time for which a sandbox that has a node may be not Ready before it is replaced, or `None` for the operator's
+    /// default.
+    pub readiness_grace: Option<Duration>,
 }
 
 /// The pools from which a claim on a template may take a sandbox.

@@ -95,7 +95,9 @@ impl Pod {
             "UnexpectedAdmissionError",
             "NodeAffinity",
         ];
+        // After its `activeDeadlineSeconds`, a pod has finished, and another one would have the same end.
         self.phase == "Failed"
+            && self.reason.as_deref() != Some("DeadlineExceeded")
             && (self.restarts
                 || self.reason.as_deref().is_some_and(|r| REASONS.contains(&r))
                 || self.condition_is_true("DisruptionTarget"))

@@ -39,8 +39,16 @@ const CLAIM_LABELS: [&str; 2] = ["launch_type", "sandbox_template"];
 const CREATION_LABELS: [&str; 6] =
     ["namespace", "sandbox_template", "launch_type", "warmpool_name", "pod_condition", "created_by"];
 /// The labels of the number of Sandboxes.
-const SANDBOX_LABELS: [&str; 7] =
-    ["namespace", "ready_condition", "expired", "launch_type", "sandbox_template", "owned_by", "created_by"];
+const SANDBOX_LABELS: [&str; 8] = [
+    "namespace",
+    "ready_condition",
+    "expired",
+    "launch_type",
+    "sandbox_template",
+    "owned_by",
+    "created_by",
+    "operating_mode",
+];
 
 families! {
     /// Every family of the operator. The families that describe the cluster instead of this process are in `leader`.

@@ -45,7 +45,7 @@ pub(super) struct Tally {
 }
 
 struct Counted {
-    labels: Arc<[String; 7]>,
+    labels: Arc<[String; 8]>,
     ready: bool,
     /// Whether the Sandbox has been Ready. Only the first time counts as a start.
     started: bool,
@@ -146,6 +146,7 @@ impl Tally {
                 template.clone().unwrap_or_else(|| NO_TEMPLATE.to_owned()),
                 owned_by(object.meta.controller.as_ref()).to_owned(),
                 created_by(&object.meta.labels).to_owned(),
+                if object.runs() { "Running" } else { "Suspended" }.to_owned(),
             ]),
             ready,
             started: ready || before.as_ref().is_some_and(|b| b.started),
@@ -278,7 +279,7 @@ impl Tally {
 
     /// Removes one Sandbox from a series. An empty series is removed, because otherwise the series of deleted
     /// namespaces would accumulate.
-    fn uncount(&self, labels: &[String; 7]) {
+    fn uncount(&self, labels: &[String; 8]) {
         let labels = labels.each_ref().map(String::as_str);
         let gauge = self.families.sandboxes.with_label_values(&labels);
         gauge.dec();

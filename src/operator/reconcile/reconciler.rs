@@ -90,6 +90,9 @@ impl Reconciler {
             if progress != Progress::Stale {
                 self.events.send(plan.events.iter().cloned());
             }
+            if progress == Progress::Stored {
+                self.events.send(plan.results.iter().cloned());
+            }
             self.traces.keep(Trace { key: key.clone(), at: now, trigger, snapshot, answers, plan, progress });
             match progress {
                 Progress::Stored => return (Done::Converged, wake),

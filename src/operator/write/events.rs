@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
 use lru::LruCache;
+use paddock_api::kind::{Kind, OwnKind};
 use paddock_core::plan::{Event, Reason};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -16,6 +17,7 @@ use crate::metrics::Metrics;
 /// The sending half of the queue. Sending never waits.
 #[derive(Clone)]
 pub struct Events {
+    silent: Silent,
     sender: mpsc::Sender<Event>,
     metrics: Metrics,
 }
@@ -26,17 +28,36 @@ pub struct EventQueue {
     metrics: Metrics,
 }
 
+/// The kinds of objects about which no Events are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Silent {
+    /// No Events are sent about claims (`--disable-claim-events`).
+    pub claims: bool,
+    /// No Events are sent about Sandboxes (`--disable-sandbox-events`).
+    pub sandboxes: bool,
+}
+
+impl Silent {
+    fn includes(self, kind: Kind) -> bool {
+        match kind.own() {
+            Some(OwnKind::Claim(_)) => self.claims,
+            Some(OwnKind::Sandbox) => self.sandboxes,
+            Some(OwnKind::Template(_) | OwnKind::Pool(_)) | None => false,
+        }
+    }
+}
+
 /// Creates both halves of a queue.
 #[must_use]
-pub fn events(metrics: Metrics) -> (Events, EventQueue) {
+pub fn events(metrics: Metrics, silent: Silent) -> (Events, EventQueue) {
     let (sender, receiver) = mpsc::channel(limits::EVENT_QUEUE_CAPACITY);
-    (Events { sender, metrics: metrics.clone() }, EventQueue { receiver, metrics })
+    (Events { silent, sender, metrics: metrics.clone() }, EventQueue { receiver, metrics })
 }
 
 impl Events {
     /// Queues Events. Events that do not fit are dropped and counted.
     pub fn send(&self, events: impl IntoIterator<Item = Event>) {
-        for event in events {
+        for event in events.into_iter().filter(|event| !self.silent.includes(event.regarding.kind)) {
             if self.sender.try_send(event).is_err() {
                 self.metrics.event("dropped");
             }
@@ -129,7 +150,7 @@ fn convert(event: &Event) -> (KubeEvent, ObjectReference) {
 mod tests {
     use std::time::Duration;
 
-    use paddock_api::kind::{Key, Kind};
+    use paddock_api::kind::Key;
 
     use super::*;
 
@@ -162,9 +183,25 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_drops_and_counts() {
         let metrics = Metrics::new().unwrap();
-        let (events, _queue) = events(metrics.clone());
+        let (events, _queue) = events(metrics.clone(), Silent::default());
         events.send((0..limits::EVENT_QUEUE_CAPACITY + 3).map(|n| event(&n.to_string())));
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         assert!(text.contains("paddock_events_total{result=\"dropped\"} 3\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn kinds_that_are_silent_have_no_events() {
+        for (silent, kind, expected) in [
+            (Silent { claims: true, sandboxes: false }, Kind::Claim, 0),
+            (Silent { claims: true, sandboxes: false }, Kind::SeedClaim, 0),
+            (Silent { claims: true, sandboxes: false }, Kind::Sandbox, 1),
+            (Silent { claims: false, sandboxes: true }, Kind::Sandbox, 0),
+            (Silent { claims: false, sandboxes: true }, Kind::Claim, 1),
+            (Silent { claims: true, sandboxes: true }, Kind::Pool, 1),
+        ] {
+            let (events, queue) = events(Metrics::new().unwrap(), silent);
+            events.send([Event { regarding: Key::new(kind, "ns", "s"), ..event("a") }]);
+            assert_eq!(queue.receiver.len(), expected, "{silent:?} {kind:?}");
+        }
     }
 }

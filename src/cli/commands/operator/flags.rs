@@ -10,7 +10,8 @@ use paddock_core::settings::ManagedFieldsAtClaim;
 use paddock_kube::listen::ListenAddress;
 
 use crate::values::{
-    parse_bool, parse_duration, parse_managed_fields, parse_positive_duration, parse_quantity, parse_shapes,
+    parse_bool, parse_domain, parse_duration, parse_managed_fields, parse_positive_duration, parse_quantity,
+    parse_shapes,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,6 +49,8 @@ pub(crate) struct OperatorArgs {
     pub(super) listen: ListenArgs,
     #[command(flatten)]
     pub(super) webhook: WebhookArgs,
+    #[command(flatten)]
+    pub(super) reports: ReportArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
 }
@@ -130,6 +133,11 @@ pub(super) struct SandboxArgs {
         default_value = "sandbox.users.io"
     )]
     pub(super) claim_label_domain: Vec<String>,
+    /// Domain whose annotations a claim may add to its pod, besides sandbox.users.io and podsnapshot.gke.io; may be
+    /// repeated. `*` means every domain except those that Kubernetes, an operator, a runtime, a network plugin, a service
+    /// mesh or the identity of a cloud reads.
+    #[arg(long, value_name = "DOMAIN", env = "PADDOCK_CLAIM_ANNOTATION_DOMAIN", value_delimiter = ',', value_parser = parse_domain)]
+    pub(super) claim_annotation_domain: Vec<String>,
     /// Handler of RuntimeClasses whose pods are off the host's kernel, with its variants (kata means kata-qemu too); may be repeated.
     #[arg(long, value_name = "HANDLER", env = "PADDOCK_ISOLATED_HANDLER", value_delimiter = ',', default_values = ["runsc", "gvisor", "kata"])]
     pub(super) isolated_handler: Vec<String>,
@@ -241,6 +249,21 @@ pub(super) enum WhoRegisters {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Reports")]
+pub(super) struct ReportArgs {
+    /// Sends no Events about claims.
+    #[arg(long, value_name = "BOOL", env = "PADDOCK_DISABLE_CLAIM_EVENTS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    pub(super) disable_claim_events: bool,
+    /// Sends no Events about Sandboxes.
+    #[arg(long, value_name = "BOOL", env = "PADDOCK_DISABLE_SANDBOX_EVENTS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    pub(super) disable_sandbox_events: bool,
+    /// Accepted for upstream's tooling, without effect: the annotations of a claim that metrics use cost no write of
+    /// their own.
+    #[arg(long, value_name = "BOOL", env = "PADDOCK_DISABLE_CLAIM_OBSERVABILITY_ANNOTATIONS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    pub(super) disable_claim_observability_annotations: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Logs")]
 pub(super) struct LogArgs {
     /// Form of the log on standard error; text on a terminal and JSON elsewhere if absent.
@@ -296,8 +319,13 @@ mod tests {
             "--metrics-bind-address=:8080",
             "--health-probe-bind-address=:8081",
             "--cluster-domain=cluster.local",
+            "--disable-claim-events",
+            "--disable-claim-observability-annotations=true",
+            "--disable-sandbox-events=false",
         ])
         .unwrap();
+        assert!(args.reports.disable_claim_events && !args.reports.disable_sandbox_events);
+        assert!(args.reports.disable_claim_observability_annotations);
         assert!(args.api.extensions && !args.leadership.leader_elect);
         assert_eq!(args.work.sandbox_concurrent_workers, 10);
         assert_eq!(args.work.sandbox_warm_pool_max_batch_size, 300);
@@ -329,6 +357,7 @@ mod tests {
             ("--exec-hold=1d", "1h30m"),
             ("--surface=other", "seed, upstream or both"),
             ("--managed-fields-at-claim=drop", "clear or keep"),
+            ("--claim-annotation-domain=example.com/x", "a domain such as example.com"),
             ("--leader-elect=perhaps", "true or false"),
             ("--metrics-bind-address=8080", ":PORT"),
             ("--webhook-url=http://x", "https://HOST:PORT"),

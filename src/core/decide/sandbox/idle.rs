@@ -7,11 +7,12 @@ use paddock_api::sandbox::{self as api, IdleStatus};
 use paddock_api::{PolicyState, ShutdownPolicy};
 use serde_json::json;
 
+use super::status::first_ready;
 use crate::admission::{Chain, PluginFailure};
 use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
+use crate::manifest::PodRevision;
 use crate::model;
-use super::status::first_ready;
-use crate::object::{LostSource, Object, Pod, allows_volume_loss};
+use crate::object::{LostSource, LostVolume, Object, Pod, allows_volume_loss};
 use crate::plan::{Event, Op, Reason};
 use crate::question::{Answer, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginReply, PluginRequest, Question};
 use crate::snapshot::{SandboxSnapshot, StorageClasses};
@@ -148,7 +149,7 @@ fn ask<'a>(
     if snapshot.sandbox.meta.in_pool() || pod.phase != "Running" {
         return None;
     }
-    let tiers = tiers(snapshot, model, pod);
+    let tiers = tiers(snapshot, model, object, pod);
     let (sandbox, common) = (&snapshot.sandbox, &snapshot.common);
     let first_ready = sandbox.sandbox().and_then(|s| first_ready(&s.status, object, pod));
     let question = |bindings: &crate::binding::Bindings| {
@@ -180,9 +181,9 @@ fn ask<'a>(
 }
 
 /// A suspend is possible if it loses no files. A delete is possible if the shutdown policy of the Sandbox is `Delete`.
-fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Pod) -> Tiers {
+fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, object: &Object, pod: &Pod) -> Tiers {
     let mut possible = Vec::new();
-    let obstacle = obstacle(snapshot, model, pod);
+    let obstacle = obstacle(snapshot, model, object, pod);
     if obstacle.is_none() {
         possible.push(IdleTier::Suspend);
     }
@@ -194,14 +195,16 @@ fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Pod) -> Tiers
 
 /// The volumes whose files a suspend would lose, as a sentence. Volumes that the pod template does not name are not the
 /// user's. Another component added them at admission, and makes them again for each pod.
-fn obstacle(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Pod) -> Option<String> {
-    let declared = |name: &str| model.pod.spec.volumes.iter().flatten().any(|volume| volume.name == name);
+fn obstacle(snapshot: &SandboxSnapshot, model: &model::Sandbox, object: &Object, pod: &Pod) -> Option<String> {
+    let made_from = PodRevision::of_pod(object);
+    let declared = |name: &str| {
+        // The template may have changed since the pod was made.
+        let when_made = made_from.as_ref().and_then(|revision| revision.declares(name));
+        when_made.unwrap_or_else(|| model.pod.spec.volumes.iter().flatten().any(|volume| volume.name == name))
+    };
     let annotations = &snapshot.sandbox.meta.annotations;
-    let lost: Vec<_> = pod
-        .lost_volumes
-        .iter()
-        .filter(|volume| declared(&volume.name) && !allows_volume_loss(annotations, &volume.name))
-        .collect();
+    let may_be_lost = |volume: &LostVolume| !declared(&volume.name) || allows_volume_loss(annotations, &volume.name);
+    let lost: Vec<_> = pod.lost_volumes.iter().filter(|volume| !may_be_lost(volume)).collect();
     if lost.is_empty() {
         return None;
     }

@@ -7,8 +7,8 @@
 use paddock_api::kind::Kind;
 use serde_json::{Value, json};
 
-use crate::admission::{self, Chain, Context, Entry, Phase, PluginFailure, Review, Verb, accept_class, first_answer};
 use super::volumes::{Directories, directories};
+use crate::admission::{self, Chain, Context, Entry, Phase, PluginFailure, Review, Verb, accept_class, first_answer};
 use crate::decide::adopt::{adopt, adoptable};
 use crate::manifest::{self, PodPlan};
 use crate::marker::Marker;
@@ -132,12 +132,7 @@ fn pod_verdict(
     PodVerdict::Create(ops)
 }
 
-fn planned_pod(
-    snapshot: &SandboxSnapshot,
-    model: &model::Sandbox,
-    choice: &Choice,
-    kept_dirs: &[String],
-) -> Value {
+fn planned_pod(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choice, kept_dirs: &[String]) -> Value {
     let plan = PodPlan {
         name: manifest::pod_name(&snapshot.sandbox),
         runtime_class: choice.class.as_deref(),

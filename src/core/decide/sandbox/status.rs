@@ -1,17 +1,17 @@
 //! Computes the status of a Sandbox from its situation.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
 use paddock_api::sandbox::{IdleStatus, IsolationStatus, RuntimeClassChoice};
 use paddock_api::{OperatingMode, PolicyState, SandboxStatus};
 
 use super::service::service_is_foreign;
 use super::situation::{PodState, Situation, mode};
-use crate::conditions::{NewCondition, is_true, set_conditions};
-use crate::manifest;
+use crate::conditions::{NewCondition, find_condition, is_true, set_conditions};
+use crate::manifest::{self, PodRevision};
 use crate::marker::Marker;
-use crate::model::{self, ServiceIntent};
+use crate::model::{self, HOST_NAME_MAX, ServiceIntent};
 use crate::object::{Object, Pod};
 use crate::snapshot::SandboxSnapshot;
 use crate::time::time_left;
@@ -43,6 +43,12 @@ impl Problem {
         Self { reason: reason::RECONCILER_ERROR, message }
     }
 
+    /// The Sandbox of this name is not valid. Clients do not wait for one whose name is too long for its pod and Service.
+    pub(super) fn invalid(name: &str, message: String) -> Self {
+        let too_long = name.len() > HOST_NAME_MAX;
+        Self { reason: if too_long { reason::INVALID_CONFIGURATION } else { reason::RECONCILER_ERROR }, message }
+    }
+
     /// A policy refuses the pod.
     pub(super) fn denied(message: String) -> Self {
         Self { reason: reason::POLICY_DENIED, message }
@@ -61,11 +67,16 @@ pub(super) fn status(
     let service = wanted_service(snapshot, situation);
     let mut after_status = before.clone();
     after_status.conditions = conditions(snapshot, situation, notes, &before, service);
+    after_status.pending = pending(snapshot, situation, &before, &mut after_status.conditions);
     after_status.service = matches!(service, ServiceState::There).then(|| sandbox.key.name.to_string());
     after_status.service_fqdn =
         after_status.service.is_some().then(|| manifest::fqdn(&sandbox.key, &snapshot.common.settings.cluster_domain));
-    // Clients compare the selector. That of the Service has the UID too.
-    after_status.selector = Some(format!("{}={}", label::SANDBOX_NAME_HASH, name_hash(&sandbox.key.name)));
+    // Clients compare the selector. It is there from the first pod until the Sandbox expires. The selector of the Service
+    // has the UID too.
+    let expired = matches!(situation.state(), Some(PodState::Expired));
+    let had_pod = pod_object.is_some() || before.selector.is_some();
+    after_status.selector =
+        (had_pod && !expired).then(|| format!("{}={}", label::SANDBOX_NAME_HASH, name_hash(&sandbox.key.name)));
     // While the Sandbox is being suspended, its pod counts until it is deleted, so that the suspend needs one status
     // write.
     let suspended = matches!(situation.state(), Some(PodState::Suspended(_)));
@@ -193,6 +204,35 @@ fn pod_of<'a>(snapshot: &'a SandboxSnapshot, situation: &Situation<'a>) -> (Opti
     (object, object.and_then(Object::pod))
 }
 
+/// The fields of the spec that wait for a new pod. While there are any, the condition Ready describes an older generation.
+fn pending(
+    snapshot: &SandboxSnapshot,
+    situation: &Situation<'_>,
+    before: &SandboxStatus,
+    conditions: &mut [Condition],
+) -> Vec<String> {
+    /// The maximum number of fields in the status.
+    const LISTED_MAX: usize = 20;
+
+    let Situation::Known { model, state: PodState::Running(pod, _) | PodState::Finished(pod) } = situation else {
+        return vec![];
+    };
+    let generation = snapshot.sandbox.meta.generation;
+    let Some(made) = PodRevision::of_pod(pod).filter(|made| made.generation != generation) else { return vec![] };
+    let mut fields = made.pending(&PodRevision::of(&snapshot.sandbox, model), model);
+    if let Some(ready) = conditions.iter_mut().find(|c| c.type_ == condition::READY)
+        && !fields.is_empty()
+    {
+        let observed = find_condition(&before.conditions, condition::READY).and_then(|c| c.observed_generation);
+        ready.observed_generation = observed.filter(|observed| *observed < generation).or(Some(made.generation));
+    }
+    if fields.len() > LISTED_MAX {
+        let more = fields.split_off(LISTED_MAX).len();
+        fields.push(format!("and {more} more"));
+    }
+    fields
+}
+
 fn class_of(pod: &Object) -> Option<RuntimeClassChoice> {
     let annotation = |name: &str| pod.meta.annotations.get(name).cloned();
     let choice = RuntimeClassChoice {
@@ -209,7 +249,7 @@ fn conditions(
     notes: &Notes,
     before: &SandboxStatus,
     service: ServiceState,
-) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
+) -> Vec<Condition> {
     let mut new = vec![ready(snapshot, situation, notes, service), suspended(snapshot, situation, before)];
     let (_, pod) = pod_of(snapshot, situation);
     new.extend(pod.map(pod_scheduled));
@@ -239,14 +279,9 @@ fn pod_scheduled(pod: &Pod) -> NewCondition {
 }
 
 fn ending(object: &Object) -> (&'static str, String) {
-    let pod = object.pod();
-    let pod_message = pod.and_then(|p| p.message.clone()).filter(|m| !m.is_empty());
-    match pod.map(|p| p.phase.as_str()) {
-        Some("Succeeded") => (reason::POD_SUCCEEDED, "Pod ended with success".to_owned()),
-        Some(_) | None => (
-            reason::POD_FAILED,
-            pod_message.map_or_else(|| "Pod ended with a failure".to_owned(), |m| format!("Pod failed: {m}")),
-        ),
+    match object.pod().map(|p| p.phase.as_str()) {
+        Some("Succeeded") => (reason::POD_SUCCEEDED, message::POD_SUCCEEDED.to_owned()),
+        Some(_) | None => (reason::POD_FAILED, message::POD_FAILED.to_owned()),
     }
 }
 
@@ -300,6 +335,7 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
             "Pod exists with phase: {}; Service {} exists and does not belong to this Sandbox",
             pod.phase, snapshot.sandbox.key.name
         )),
+        PodState::Running(_, pod) if pod.ready() && pod.ips.is_empty() => waiting(message::POD_WITHOUT_IPS),
         PodState::Running(_, pod) if pod.ready() && has_address(model, state) => match service {
             ServiceState::There => {
                 NewCondition::new(condition::READY, true, reason::DEPENDENCIES_READY, message::POD_READY_SERVICE_EXISTS)

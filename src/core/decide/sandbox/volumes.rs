@@ -35,7 +35,9 @@ pub(super) fn directories(snapshot: &SandboxSnapshot, model: &model::Sandbox) ->
             continue;
         }
         match (snapshot.storage_classes, existing) {
-            (StorageClasses::WithDefault, _) | (StorageClasses::WithoutDefault, Some(_)) => kept.push(volume.to_owned()),
+            (StorageClasses::WithDefault, _) | (StorageClasses::WithoutDefault, Some(_)) => {
+                kept.push(volume.to_owned())
+            }
             (StorageClasses::None, _) => {}
             (StorageClasses::WithoutDefault, None) => {
                 return Directories::Wait(format!(

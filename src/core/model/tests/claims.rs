@@ -1,12 +1,17 @@
 //! Tests of the parsers of pools and claims: a manifest, and the errors that it gives.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use paddock_api::kind::ApiShape;
+use paddock_api::names::annotation;
 use serde_json::{Value, json};
 
 use super::super::*;
 use super::{expect, parse, sandbox};
+use crate::model;
+use crate::settings::Settings;
 
 #[test]
 fn a_pools_size_comes_from_bounds_before_replicas() {
@@ -99,16 +104,18 @@ fn a_claim_adds_only_metadata_that_nobody_acts_on() {
     } } } }))
     .unwrap()
     .pod;
-    let domains = ["sandbox.users.io".to_owned(), "example.com".to_owned()];
+    let label_domains = vec!["sandbox.users.io".to_owned(), "example.com".to_owned()];
+    let settings = Settings { label_domains, ..Settings::default() };
     let check = |metadata: Value| {
         let claim = claim(json!({ "warmPoolRef": { "name": "p" }, "additionalPodMetadata": metadata })).unwrap();
-        check_claim_metadata(&claim, &template, &domains)
+        check_claim_metadata(&claim, &template, &settings)
     };
     for metadata in [
         json!({}),
         json!({ "labels": { "sandbox.users.io/user": "ann", "team.example.com/x": "1" } }),
         json!({ "labels": { "sandbox.users.io/tier": "gold" } }),
-        json!({ "annotations": { "mine": "1", "example.org/x": "anything at all" } }),
+        json!({ "annotations": { "mine": "1", "sandbox.users.io/x": "anything at all" } }),
+        json!({ "annotations": { "podsnapshot.gke.io/ps-name": "snapshot" } }),
         json!({ "annotations": { "cluster-autoscaler.kubernetes.io/safe-to-evict": "false" } }),
     ] {
         assert_eq!(check(metadata.clone()), Ok(()), "{metadata}");
@@ -132,16 +139,71 @@ fn a_claim_adds_only_metadata_that_nobody_acts_on() {
             "labels[sandbox.users.io/tier]",
             "`gold`, as the template says",
         ),
-        (json!({ "annotations": { "kubernetes.io/x": "" } }), "annotations[kubernetes.io/x]", "reserved"),
-        (json!({ "annotations": { "Node.Kubernetes.io/x": "" } }), "annotations[Node.Kubernetes.io/x]", "reserved"),
-        (
-            json!({ "annotations": { "extensions.agents.x-k8s.io/x": "" } }),
-            "annotations[extensions.agents.x-k8s.io/x]",
-            "reserved",
-        ),
+        (json!({ "annotations": { "Example.org/x": "" } }), "annotations[Example.org/x]", "allowed domain"),
         (json!({ "annotations": { "not a key": "" } }), "annotations[not a key]", "must be a key"),
         (json!({ "annotations": { "note": "ours" } }), "annotations[note]", "`theirs`, as the template says"),
     ] {
         expect(key, check(metadata), &format!("spec.additionalPodMetadata.{key}"), message);
+    }
+}
+
+/// Each of these changes what a runtime, a network plugin, a service mesh or a cloud does with the pod.
+const INTERPRETED: [&str; 18] = [
+    "kubernetes.io/x",
+    "Node.Kubernetes.io/x",
+    "extensions.agents.x-k8s.io/x",
+    "policy.paddock.dev/last-activity",
+    "iam.amazonaws.com/role",
+    "eks.amazonaws.com/role-arn",
+    "iam.gke.io/gcp-service-account",
+    "azure.workload.identity/inject-proxy-sidecar",
+    "k8s.v1.cni.cncf.io/networks",
+    "io.katacontainers.config.hypervisor.kernel_params",
+    "dev.gvisor.spec.mount.a.type",
+    "io.kubernetes.cri-o.userns-mode",
+    "run.oci.handler",
+    "sidecar.istio.io/inject",
+    "cni.projectcalico.org/ipAddrs",
+    "policy.cilium.io/proxy-visibility",
+    "vault.hashicorp.com/agent-inject",
+    "container.apparmor.security.beta.kubernetes.io/agent",
+];
+
+#[test]
+fn a_claim_adds_no_annotation_that_others_read() {
+    let pod = model::Pod { labels: BTreeMap::new(), annotations: BTreeMap::new(), spec: Arc::default() };
+    let allows = |domains: &[&str], key: &str| {
+        let domains: Vec<String> = domains.iter().map(|domain| (*domain).to_owned()).collect();
+        let annotation_domains = [Settings::default().annotation_domains, domains].concat();
+        let settings = Settings { annotation_domains, ..Settings::default() };
+        let metadata = json!({ "annotations": { key: "" } });
+        let claim = claim(json!({ "warmPoolRef": { "name": "p" }, "additionalPodMetadata": metadata })).unwrap();
+        check_claim_metadata(&claim, &pod, &settings).is_ok()
+    };
+    for domains in [&[][..], &["example.com"], &["*"]] {
+        for key in INTERPRETED {
+            assert!(!allows(domains, key), "{key} with {domains:?}");
+        }
+        for key in ["mine", "sandbox.users.io/x", "podsnapshot.gke.io/ps-name", annotation::SAFE_TO_EVICT] {
+            assert!(allows(domains, key), "{key} with {domains:?}");
+        }
+        assert_eq!(allows(domains, "notes.example.com/x"), !domains.is_empty(), "{domains:?}");
+        assert_eq!(allows(domains, "example.org/x"), domains == ["*"], "{domains:?}");
+        assert!(!allows(domains, "example.com.evil.io/x") || domains == ["*"], "{domains:?}");
+    }
+    assert!(allows(&["istio.io"], "sidecar.istio.io/inject"), "the operator's flag decides");
+}
+
+#[test]
+fn a_readiness_grace_period_has_the_minimum_of_the_schema() {
+    let grace = |seconds: Value| {
+        let spec = json!({ "sandboxTemplateRef": { "name": "t" }, "readinessGracePeriodSeconds": seconds });
+        let manifest = json!({ "metadata": { "name": "p" }, "spec": spec });
+        parse(&manifest, |meta, spec| parse_pool(ApiShape::Upstream, meta, spec))
+    };
+    assert_eq!(grace(json!(null)).unwrap().readiness_grace, None);
+    assert_eq!(grace(json!(30)).unwrap().readiness_grace, Some(Duration::from_secs(30)));
+    for low in [29, 0, -1] {
+        expect("too short", grace(json!(low)), "spec.readinessGracePeriodSeconds", "at least 30");
     }
 }

@@ -90,7 +90,7 @@ fn sandboxes_are_counted_where_they_are_now() {
     assert_eq!(
         lines(&shown, "agent_sandboxes{"),
         ["agent_sandboxes{created_by=\"unknown\",expired=\"false\",launch_type=\"warm\",namespace=\"ns\",\
-          owned_by=\"SandboxClaim\",ready_condition=\"true\",sandbox_template=\"python\"} 1"]
+          operating_mode=\"Running\",owned_by=\"SandboxClaim\",ready_condition=\"true\",sandbox_template=\"python\"} 1"]
     );
     metrics.deleted(&warm(json!([]), "True"));
     assert!(lines(&text(&metrics), "agent_sandboxes{").is_empty());
