@@ -38,7 +38,7 @@ pub use class::accept_class;
 pub use facts::reserve;
 pub use outcome::{Cause, Denial, ReviewVerdict, Why};
 pub use reservation::WarmReservations;
-pub use review::{ConnectedSandbox, Context, Entry, Phase, Review, Verb};
+pub use review::{ConnectedSandbox, Context, Entry, Phase, Review, Verb, Write};
 
 use crate::question::{PluginReply, PluginRequest};
 use paddock_api::kind::Kind;

@@ -1,5 +1,6 @@
 //! The complete objects that plans create. They are made from the model alone, without choices and without the World.
 
+mod claim_metadata;
 mod network;
 mod pod;
 mod revision;
@@ -9,6 +10,7 @@ mod volumes;
 
 use serde_json::{Value, json};
 
+pub(crate) use claim_metadata::metadata_change;
 pub use network::network_policy_spec;
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;

@@ -17,7 +17,7 @@ const STAMP_AGE: SignedDuration = SignedDuration::from_secs(30);
 /// Sets the defaults of a kind.
 pub(super) fn apply(kind: Kind, review: &Review, context: &Context, object: &mut Value) {
     match kind.class() {
-        Class::Own(OwnKind::Sandbox) => sync_mode(&review.old_object, object),
+        Class::Own(OwnKind::Sandbox) => sync_mode(review, object),
         Class::Own(OwnKind::Claim(_)) if review.operation == Verb::Create => {
             stamp(object, review.now, context.reserved_sandbox.as_deref());
         }
@@ -29,13 +29,20 @@ pub(super) fn apply(kind: Kind, review: &Review, context: &Context, object: &mut
 
 /// Sets both mode fields to the same mode.
 ///
-/// A client that knows only one of the fields may drop the other one. A dropped field gets its old value again. If the
-/// fields disagree, the one that the client changed wins. If that is not clear, the rule of the reconcile decides.
-fn sync_mode(old: &Value, object: &mut Value) {
+/// A client that knows only one of the fields may drop the other one, and a dropped field gets its old value again. A
+/// field that its writer removed asks for its default, which is Running. If the fields disagree, the one that the client
+/// changed wins. If that is not clear, the rule of the reconcile decides.
+fn sync_mode(review: &Review, object: &mut Value) {
+    let old = &review.old_object;
     let (Ok((mode, replicas)), Ok((old_mode, old_replicas))) = (written(object), written(old)) else { return };
     let last = if old_mode == old_replicas { old_mode } else { read_mode(old.pointer("/status/mode")).ok().flatten() };
     let last = last.or_else(|| read_mode(old.pointer("/status/mode")).ok().flatten());
-    let decision = desired_mode(mode.or(old_mode), replicas.or(old_replicas), last);
+    let absent = |field: &str, old: Option<OperatingMode>| {
+        if old.is_some() && removed(review, field) { Some(OperatingMode::Running) } else { old }
+    };
+    let mode = mode.or_else(|| absent("operatingMode", old_mode));
+    let replicas = replicas.or_else(|| absent("replicas", old_replicas));
+    let decision = desired_mode(mode, replicas, last);
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     let (word, count) = match decision.mode {
         OperatingMode::Running => ("Running", 1),
@@ -43,6 +50,17 @@ fn sync_mode(old: &Value, object: &mut Value) {
     };
     spec.insert("operatingMode".to_owned(), word.into());
     spec.insert("replicas".to_owned(), count.into());
+}
+
+/// Whether the client removed a field of the spec that is missing, and did not only omit it because it does not know the
+/// field. A PATCH removes a field explicitly, and a PUT removes it if the client's field manager owned it.
+fn removed(review: &Review, field: &str) -> bool {
+    let owns = |manager: &str| {
+        let entries = review.old_object.pointer("/metadata/managedFields").and_then(Value::as_array);
+        let owned = format!("/fieldsV1/f:spec/f:{field}");
+        entries.into_iter().flatten().any(|entry| entry["manager"] == manager && entry.pointer(&owned).is_some())
+    };
+    review.write.is_patch || review.write.manager.as_deref().is_some_and(owns)
 }
 
 type Modes = (Option<OperatingMode>, Option<OperatingMode>);

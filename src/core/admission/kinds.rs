@@ -104,11 +104,41 @@ fn owners(object: &Value) -> Vec<OwnerReference> {
         .unwrap_or_default()
 }
 
-/// Denies changes of the immutable fields of a Sandbox.
+/// Denies changes of immutable fields.
 fn unchanged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
-    if kind != Kind::Sandbox || state.review.operation != Verb::Update {
+    if state.review.operation != Verb::Update {
         return Ok(());
     }
+    match kind.own() {
+        Some(OwnKind::Sandbox) => sandbox_unchanged(state),
+        Some(OwnKind::Claim(_)) => bound_claim_unchanged(state),
+        Some(OwnKind::Template(_) | OwnKind::Pool(_)) | None => Ok(()),
+    }
+}
+
+/// Denies changes of a claim that has its Sandbox, if they could only be made to another Sandbox.
+fn bound_claim_unchanged(state: &ReviewState<'_>) -> Result<(), Halt> {
+    const FIELDS: [&str; 6] =
+        ["env", "sandboxTemplateRef", "templateRef", "volumeClaimTemplates", "warmPoolRef", "warmpool"];
+    let (old, new) = (&state.review.old_object, &state.object);
+    let Some(sandbox) = old.pointer("/status/sandbox/name").and_then(Value::as_str) else { return Ok(()) };
+    let value = |object: &Value, field: &str| {
+        let value = &object["spec"][field];
+        if value.as_array().is_some_and(Vec::is_empty) { Value::Null } else { value.clone() }
+    };
+    let changed = FIELDS.into_iter().filter(|field| value(old, field) != value(new, field));
+    let errors: Vec<FieldError> = changed
+        .map(|field| FieldError {
+            path: format!("spec.{field}"),
+            message: format!(
+                "is immutable, because the claim has Sandbox {sandbox} and the change would not reach it; create another claim"
+            ),
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(deny_fields(Why::Immutable, errors)) }
+}
+
+fn sandbox_unchanged(state: &ReviewState<'_>) -> Result<(), Halt> {
     let (old, new) = (&state.review.old_object["spec"], &state.object["spec"]);
     let mut errors = Vec::new();
     let listed = |spec: &Value| spec["volumeClaimTemplates"].as_array().cloned().unwrap_or_default();

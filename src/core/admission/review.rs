@@ -40,6 +40,8 @@ pub struct Review {
     pub object: Value,
     /// The object that is stored now, or null for a create.
     pub old_object: Value,
+    /// The way in which the client wrote the object.
+    pub write: Write,
     /// Whether the request is a dry run. Nothing is stored, so the review must have no effects.
     pub dry_run: bool,
     /// The user of the request.
@@ -104,6 +106,16 @@ impl Entry {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
+}
+
+/// The way in which a client wrote an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Write {
+    /// Whether the request is a PATCH, which includes every kind of apply. A PATCH does not mention a field that the
+    /// client does not know, so a field that is missing after it was removed on purpose.
+    pub is_patch: bool,
+    /// The field manager that the client named.
+    pub manager: Option<String>,
 }
 
 /// The operation of a request.

@@ -20,6 +20,7 @@ mod isolation;
 mod kinds;
 mod plugins;
 mod pods;
+mod updates;
 
 /// The user of the operator.
 const OPERATOR: &str = "system:serviceaccount:agent-sandbox-system:agent-sandbox-controller";
@@ -45,6 +46,7 @@ fn review(entry: Entry, operation: Verb, resource: (&str, &str), object: Value) 
         name: object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned(),
         object,
         old_object: Value::Null,
+        write: Write::default(),
         dry_run: false,
         username: "ada".to_owned(),
         groups: vec!["system:authenticated".to_owned()],

@@ -31,6 +31,7 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
     }
     if sandbox {
         needs_new_pod(state, &annotations);
+        only_a_new_pod(state);
     }
 }
 
@@ -82,6 +83,55 @@ fn needs_new_pod(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, Str
         state.warn(
             "spec.idleTimeout: the pod was created without it and has an emptyDir, so the Sandbox is not suspended when idle; suspend and resume the Sandbox once",
         );
+    }
+}
+
+/// Warns about changed fields that only a new pod can take, while the pod runs.
+fn only_a_new_pod(state: &mut ReviewState<'_>) {
+    let (old, new) = (&state.review.old_object, &state.object);
+    let runs = old["status"]["replicas"].as_i64().is_some_and(|n| n > 0);
+    let suspends = new["spec"]["operatingMode"] == "Suspended" || new["spec"]["replicas"] == 0;
+    if !runs || suspends {
+        return;
+    }
+    let mut fields = Vec::new();
+    for pod in PODS {
+        let at = format!("/spec/{pod}/spec");
+        let of = |object: &Value| object.pointer(&at).cloned().unwrap_or_default();
+        changed_fields(&format!("spec.{pod}.spec"), &of(old), &of(new), &mut fields);
+    }
+    changed_fields(
+        "spec.runtimeClassName",
+        &old["spec"]["runtimeClassName"],
+        &new["spec"]["runtimeClassName"],
+        &mut fields,
+    );
+    let Some(first) = fields.first() else { return };
+    let more = match fields.len() {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    state.warn(&format!(
+        "{first}{more}: only a new pod can take the change, and the running pod stays as it is; suspend and resume the Sandbox"
+    ));
+}
+
+/// Adds the paths of the fields that differ. An item of a list is known by its name.
+fn changed_fields(path: &str, old: &Value, new: &Value, fields: &mut Vec<String>) {
+    match (old, new) {
+        _ if old == new => {}
+        (Value::Object(old), Value::Object(new)) => {
+            for field in old.keys().chain(new.keys().filter(|field| !old.contains_key(*field))) {
+                let of = |object: &serde_json::Map<String, Value>| object.get(field).cloned().unwrap_or_default();
+                changed_fields(&format!("{path}.{field}"), &of(old), &of(new), fields);
+            }
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            for (i, (old, new)) in old.iter().zip(new).enumerate() {
+                changed_fields(&format!("{path}[{i}]"), old, new, fields);
+            }
+        }
+        _ => fields.push(path.to_owned()),
     }
 }
 

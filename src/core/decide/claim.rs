@@ -51,12 +51,19 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
         .map(|s| Op::delete(s, Reason::ClaimSurplus))
         .collect();
     plan.steps.push(extra);
+    let named = parsed.status.sandbox.as_ref().is_some_and(|s| s.name.is_some());
     match own {
-        Some(sandbox) => forward_bound_sandbox(snapshot, &parsed.status, sandbox, &mut plan),
+        // The Sandbox was deleted before the claim named it, or when the claim expired. Another one follows.
+        Some(sandbox) if !named && sandbox.meta.deletion_timestamp.is_some() => {
+            let message = "the former Sandbox of this claim is being deleted".to_owned();
+            let report = Report::problem(reason::SANDBOX_NOT_READY, message);
+            write_status(snapshot, &parsed.status, report, &mut plan);
+        }
+        Some(sandbox) => forward_bound_sandbox(snapshot, model, &parsed.status, sandbox, &mut plan),
         // The claim has taken this Sandbox, so the snapshot is older than the take. The watch will deliver the new
         // version.
         None if snapshot.committed.as_ref().is_some_and(|s| s.meta.in_pool()) => {}
-        None if parsed.status.sandbox.as_ref().is_some_and(|s| s.name.is_some()) => {
+        None if named => {
             let message = "the Sandbox of this claim is gone".to_owned();
             write_status(snapshot, &parsed.status, Report::problem(reason::SANDBOX_MISSING, message), &mut plan);
         }
@@ -116,17 +123,38 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
             let mut report =
                 Report::problem(reason::CLAIM_EXPIRED, "the claim has ended; its Sandbox is deleted".to_owned());
             report.finished = is_true(&before.conditions, condition::FINISHED);
+            // A claim whose end is moved to a later time gets another Sandbox.
+            report.released = true;
             write_status(snapshot, before, report, &mut plan);
         }
     }
     plan
 }
 
-/// Decides about a claim that has its Sandbox: completes its annotations, and forwards the status of the Sandbox.
-fn forward_bound_sandbox(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
+/// Decides about a claim that has its Sandbox: completes its annotations, propagates a change of its metadata, and
+/// forwards the status of the Sandbox.
+fn forward_bound_sandbox(
+    snapshot: &ClaimSnapshot,
+    model: &model::Claim,
+    before: &SandboxClaimStatus,
+    sandbox: &Object,
+    plan: &mut Plan,
+) {
     let warm = sandbox.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|t| t == label::LAUNCH_WARM);
     let done = plan.steps.len();
-    plan.steps.push(annotate(snapshot, warm.then_some(&*sandbox.key.name)).into_iter().collect());
+    let mut ops: Vec<Op> = annotate(snapshot, warm.then_some(&*sandbox.key.name)).into_iter().collect();
+    let stays = sandbox.meta.deletion_timestamp.is_none();
+    if let Some(change) = manifest::metadata_change(sandbox, model).filter(|_| stays) {
+        if let Err(errors) = model::check_claim_metadata(&change.additions, &change.base, &snapshot.common.settings) {
+            let problem = Report::problem(reason::INVALID_METADATA, errors.to_string());
+            plan.steps.push(ops);
+            let report = Report { sandbox: Report::forwarded(sandbox).sandbox, ..problem };
+            write_status(snapshot, before, report, plan);
+            return;
+        }
+        ops.push(Op::patch(sandbox, Reason::MetadataChanged, change.patch));
+    }
+    plan.steps.push(ops);
     forward_status(snapshot, before, sandbox, plan);
     if snapshot.common.refused(snapshot.claim.key.kind).is_some() {
         plan.status_first(done);
@@ -352,6 +380,8 @@ fn merged_volume_claims(claim: &model::Claim, template: &model::Template) -> Res
 /// The contents of the claim's new status.
 struct Report {
     ready: NewCondition,
+    /// Whether the status does not name the former Sandbox any more.
+    released: bool,
     finished: bool,
     forwarded_finished: Option<NewCondition>,
     sandbox: Option<ClaimedSandbox>,
@@ -360,7 +390,7 @@ struct Report {
 impl Report {
     fn problem(reason: &str, message: String) -> Self {
         let ready = NewCondition::new(condition::READY, false, reason, message);
-        Self { ready, finished: false, forwarded_finished: None, sandbox: None }
+        Self { ready, released: false, finished: false, forwarded_finished: None, sandbox: None }
     }
 
     fn forwarded(sandbox: &Object) -> Self {
@@ -384,6 +414,7 @@ impl Report {
         });
         Self {
             ready,
+            released: false,
             finished: false,
             forwarded_finished: forward(condition::FINISHED),
             sandbox: Some(ClaimedSandbox {
@@ -401,7 +432,7 @@ fn write_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: R
     let mut conditions = vec![report.ready];
     conditions.extend(report.forwarded_finished);
     // The status keeps the name of the Sandbox, even if the Sandbox does not exist any more.
-    let named = before.sandbox.as_ref().and_then(|s| s.name.clone());
+    let named = before.sandbox.as_ref().and_then(|s| s.name.clone()).filter(|_| !report.released);
     let mut after_status = SandboxClaimStatus {
         conditions: set_conditions(&before.conditions, conditions, claim.meta.generation, snapshot.common.now),
         sandbox: report.sandbox.or_else(|| named.map(|name| ClaimedSandbox { name: Some(name), pod_ips: Vec::new() })),

@@ -257,16 +257,17 @@ fn deletions(
             surplus.max(room_for_fresh(snapshot, model, members))
         }
     };
-    ops.extend(
-        members.stale.iter().take(replaced).map(|m| Op::delete_if_unchanged(&m.sandbox, Reason::TemplateChanged)),
-    );
+    let mut stale = members.stale.clone();
+    // Claims may take none of them, but those that are Ready still count in the status.
+    stale.sort_by_key(|member| is_ready(member));
+    ops.extend(stale.iter().take(replaced).map(|m| Op::delete_if_unchanged(&m.sandbox, Reason::TemplateChanged)));
     // Excess Sandboxes are deleted in this order: stale ones, then those that are not Ready, then Ready ones. In the
     // last two groups the youngest is deleted first.
     let fresh = members.ready.len() + members.creating.len();
     let kept_stale = members.stale.len() - replaced;
     let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
     let excess = fresh.saturating_sub(desired).max((fresh + kept_stale).saturating_sub(maximum));
-    let mut order: Vec<&&Member> = members.stale.iter().skip(replaced).collect();
+    let mut order: Vec<&&Member> = stale.iter().skip(replaced).collect();
     let mut youngest: Vec<&&Member> = members.creating.iter().collect();
     youngest.sort_by_key(|m| std::cmp::Reverse(m.sandbox.meta.created));
     let mut ready: Vec<&&Member> = members.ready.iter().collect();

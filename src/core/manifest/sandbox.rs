@@ -9,6 +9,7 @@ use paddock_api::names::{annotation, label, name_hash};
 use paddock_api::{ClaimEnvVar, ResumePolicy};
 use serde_json::{Value, json};
 
+use super::claim_metadata::added_keys;
 use super::{mount_unmounted, owned, pod_name, taken_over_by};
 use crate::marker::Marker;
 use crate::model::{self, ServiceIntent, VolumeClaim};
@@ -54,6 +55,9 @@ pub fn cold_sandbox(
     let mut body = sandbox(origin, template, model, &name);
     body["spec"]["podTemplate"]["spec"] = to_value(&spec);
     body["spec"]["volumeClaimTemplates"] = volume_claims.iter().map(wire_claim).collect();
+    if let Some(keys) = added_keys(claim) {
+        body["metadata"]["annotations"][annotation::CLAIM_METADATA] = keys.into();
+    }
     let metadata = &mut body["spec"]["podTemplate"]["metadata"];
     for (field, added) in [("labels", &claim.labels), ("annotations", &claim.annotations)] {
         for (k, v) in added {
@@ -176,6 +180,9 @@ pub fn adopted_by_claim(
         // the API server needs for this write. A list with one empty entry makes the API server stop recording them,
         // until a server-side apply.
         patch["metadata"]["managedFields"] = json!([{}]);
+    }
+    if let Some(keys) = added_keys(model) {
+        patch["metadata"]["annotations"][annotation::CLAIM_METADATA] = keys.into();
     }
     let added = [("labels", &model.labels), ("annotations", &model.annotations)];
     for (field, added) in added.into_iter().filter(|(_, added)| !added.is_empty()) {

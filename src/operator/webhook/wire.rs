@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use paddock_core::admission::{Denial, Entry, Phase, Review, ReviewVerdict, Verb};
+use paddock_core::admission::{Denial, Entry, Phase, Review, ReviewVerdict, Verb, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -54,6 +54,16 @@ struct Request {
     old_object: Value,
     #[serde(default)]
     dry_run: Option<bool>,
+    #[serde(default)]
+    options: Options,
+}
+
+/// The options of the request. Their kind says whether it is a PATCH or a PUT.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Options {
+    kind: String,
+    field_manager: String,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +129,10 @@ pub(super) fn read(body: &[u8], phase: Phase, entry: Entry, now: Timestamp) -> R
         name: request.name,
         object: request.object,
         old_object: request.old_object,
+        write: Write {
+            is_patch: request.options.kind == "PatchOptions",
+            manager: Some(request.options.field_manager).filter(|manager| !manager.is_empty()),
+        },
         dry_run: request.dry_run.unwrap_or(false),
         username: request.user_info.username,
         groups: request.user_info.groups.unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! Defects that would let one user reach the objects of another user.
 
 use paddock_api::kind::Kind;
-use paddock_core::admission::{Context, Entry, Phase, Review, ReviewVerdict, Verb, Why, verdict};
+use paddock_core::admission::{Context, Entry, Phase, Review, ReviewVerdict, Verb, Why, Write, verdict};
 use paddock_core::plan::Action;
 use serde_json::{Value, json};
 
@@ -213,6 +213,7 @@ fn reviewed(old: Value, new: Value) -> ReviewVerdict {
         name: "a-forged".to_owned(),
         object: new,
         old_object: old,
+        write: Write::default(),
         dry_run: false,
         username: "mallory".to_owned(),
         groups: vec![],

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::kind::{Key, Kind};
-use paddock_core::admission::{Entry, Phase, Review, Verb, reserve};
+use paddock_core::admission::{Entry, Phase, Review, Verb, Write, reserve};
 use paddock_core::plan::Reason;
 use serde_json::{Value, json};
 
@@ -288,6 +288,7 @@ fn review(claim: &Value, dry_run: bool, now: Timestamp) -> Result<Review, String
         name: text("name"),
         object: claim.clone(),
         old_object: Value::Null,
+        write: Write::default(),
         dry_run,
         username: "somebody".to_owned(),
         groups: vec![],

@@ -7,6 +7,7 @@ use paddock_api::kind::Key;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::admission::Write;
 use crate::object::Object;
 use crate::plan::{Action, Op, Outcome, Reason};
 use crate::settings::Settings;
@@ -81,6 +82,7 @@ fn review(now: Timestamp, annotations: Value) -> Review {
             "spec": { "warmPoolRef": { "name": "p" } },
         }),
         old_object: Value::Null,
+        write: Write::default(),
         dry_run: false,
         username: "somebody".to_owned(),
         groups: vec![],

@@ -2,10 +2,10 @@
 
 use super::*;
 
-const SANDBOX: (&str, &str) = ("agents.x-k8s.io", "sandboxes");
-const CLAIM: (&str, &str) = ("extensions.agents.x-k8s.io", "sandboxclaims");
+pub(super) const SANDBOX: (&str, &str) = ("agents.x-k8s.io", "sandboxes");
+pub(super) const CLAIM: (&str, &str) = ("extensions.agents.x-k8s.io", "sandboxclaims");
 
-fn sandbox(spec: Value) -> Value {
+pub(super) fn sandbox(spec: Value) -> Value {
     let mut sandbox = json!({
         "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox",
         "metadata": { "name": "a", "namespace": "agents" },
@@ -27,7 +27,7 @@ fn create(resource: (&str, &str), object: Value) -> Review {
     review(Entry::OwnKinds, Verb::Create, resource, object)
 }
 
-fn update(resource: (&str, &str), old: Value, new: Value) -> Review {
+pub(super) fn update(resource: (&str, &str), old: Value, new: Value) -> Review {
     Review { old_object: old, ..review(Entry::OwnKinds, Verb::Update, resource, new) }
 }
 
@@ -329,7 +329,7 @@ fn a_claims_forbidden_metadata_is_told_and_left_to_its_status() {
 }
 
 /// The warnings of an object that is admitted.
-fn warnings(review: Review) -> Vec<String> {
+pub(super) fn warnings(review: Review) -> Vec<String> {
     let (_, outcome) = decide(&Review { phase: Phase::Validate, ..review }, &context(), gvisor);
     assert_eq!(outcome.denial, None);
     outcome.warnings

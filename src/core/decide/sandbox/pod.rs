@@ -8,7 +8,9 @@ use paddock_api::kind::Kind;
 use serde_json::{Value, json};
 
 use super::volumes::{Directories, directories};
-use crate::admission::{self, Chain, Context, Entry, Phase, PluginFailure, Review, Verb, accept_class, first_answer};
+use crate::admission::{
+    self, Chain, Context, Entry, Phase, PluginFailure, Review, Verb, Write, accept_class, first_answer,
+};
 use crate::decide::adopt::{adopt, adoptable};
 use crate::manifest::{self, PodPlan};
 use crate::marker::Marker;
@@ -270,6 +272,7 @@ fn pod_review(snapshot: &SandboxSnapshot, pod: Value) -> (Review, Context) {
         name: manifest::pod_name(&snapshot.sandbox).to_owned(),
         object: pod,
         old_object: Value::Null,
+        write: Write::default(),
         dry_run: false,
         username: String::new(),
         groups: Vec::new(),

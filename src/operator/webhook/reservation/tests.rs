@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use paddock_api::kind::Kind;
-use paddock_core::admission::{Entry, Phase, Verb};
+use paddock_core::admission::{Entry, Phase, Verb, Write};
 use paddock_core::object::Object;
 use paddock_core::settings::Settings;
 use paddock_core::world::{Observed, World};
@@ -68,6 +68,7 @@ fn review() -> Review {
         name: "c".to_owned(),
         object: json!({ "metadata": { "name": "c" }, "spec": { "warmPoolRef": { "name": "a" } } }),
         old_object: Value::Null,
+        write: Write::default(),
         dry_run: false,
         username: "somebody".to_owned(),
         groups: vec![],

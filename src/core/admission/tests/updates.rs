@@ -1,0 +1,98 @@
+//! Tests of updates: removed mode fields, changes that wait for a new pod, and claims that have their Sandbox.
+
+use super::kinds::{CLAIM, SANDBOX, sandbox, update, warnings};
+use super::*;
+
+/// A field that its writer removes asks for its default. A field that a client omits, because it does not know it, does
+/// not change.
+#[test]
+fn mode_field_that_its_writer_removes_means_running() {
+    let owned = |manager: &str, field: &str| json!([{ "manager": manager, "operation": "Update", "fieldsV1": { "f:spec": { format!("f:{field}"): {} } } }]);
+    let with = |mode: Value, replicas: Value, managed: &Value| {
+        let mut object = sandbox(json!({ "operatingMode": mode, "replicas": replicas }));
+        object["metadata"]["managedFields"] = managed.clone();
+        object["status"] = json!({ "mode": "Suspended" });
+        object
+    };
+    let (patch, put) = (Write { is_patch: true, manager: None }, Write::default());
+    let by = |manager: &str| Write { is_patch: false, manager: Some(manager.to_owned()) };
+    let (suspended, one, zero, none) = (json!("Suspended"), json!(1), json!(0), json!(null));
+    let mine = owned("me", "operatingMode");
+    for (what, write, managed, mode, replicas, expected) in [
+        ("an apply without the mode", patch.clone(), &none, &none, &zero, "Running"),
+        ("an apply without replicas", patch.clone(), &none, &suspended, &none, "Running"),
+        ("an apply without both", patch.clone(), &none, &none, &none, "Running"),
+        ("a patch of another field", patch.clone(), &none, &suspended, &zero, "Suspended"),
+        ("a PUT by its manager", by("me"), &mine, &none, &zero, "Running"),
+        ("a PUT by another manager", by("you"), &mine, &none, &zero, "Suspended"),
+        ("a PUT by its manager of the other field", by("me"), &owned("me", "replicas"), &none, &zero, "Suspended"),
+        ("a PUT by nobody", put.clone(), &mine, &none, &zero, "Suspended"),
+        ("a PUT without both", put.clone(), &mine, &none, &none, "Suspended"),
+        ("a PUT that resumes by replicas", put, &mine, &none, &one, "Running"),
+    ] {
+        let old = with(suspended.clone(), zero.clone(), managed);
+        let review = Review { write, ..update(SANDBOX, old, with(mode.clone(), replicas.clone(), &none)) };
+        let written = admit(review, &context(), gvisor).expect(what);
+        assert_eq!(written["spec"]["operatingMode"], expected, "{what}");
+        assert_eq!(written["spec"]["replicas"], i32::from(expected == "Running"), "{what}");
+    }
+}
+
+#[test]
+fn change_that_only_a_new_pod_can_take_is_warned_of() {
+    let running = |spec: Value| {
+        let mut object = sandbox(spec);
+        object["status"] = json!({ "replicas": 1, "runtimeClass": { "name": "gvisor" } });
+        object
+    };
+    let image = |image: &str| json!({ "podTemplate": { "spec": { "containers": [{ "name": "c", "image": image }] } } });
+    let old = running(image("i:1"));
+    let warned = warnings(update(SANDBOX, old.clone(), running(image("i:2"))));
+    let start = "spec.podTemplate.spec.containers[0].image: only a new pod can take the change";
+    assert!(warned.len() == 1 && warned[0].starts_with(start), "{warned:?}");
+    assert!(warned[0].chars().count() < 256, "it is not cut off");
+    let mut suspending = image("i:2");
+    suspending["operatingMode"] = "Suspended".into();
+    let mut labelled = image("i:1");
+    labelled["podTemplate"]["metadata"] = json!({ "labels": { "a": "b" } });
+    labelled["service"] = true.into();
+    for fine in [running(suspending), running(labelled), old.clone()] {
+        assert_eq!(warnings(update(SANDBOX, old.clone(), fine)), [""; 0]);
+    }
+    let mut stopped = old;
+    stopped["status"]["replicas"] = 0.into();
+    assert_eq!(warnings(update(SANDBOX, stopped, running(image("i:2")))), [""; 0]);
+}
+
+#[test]
+fn bound_claim_takes_only_changes_that_reach_its_sandbox() {
+    let claim = |spec: Value, bound: bool| {
+        let mut object = json!({ "metadata": { "name": "c" }, "spec": { "warmPoolRef": { "name": "p" } } });
+        json_patch::merge(&mut object, &json!({ "spec": spec }));
+        if bound {
+            object["status"] = json!({ "sandbox": { "name": "p-a" } });
+        }
+        object
+    };
+    let review = |spec: Value, bound| update(CLAIM, claim(json!({}), bound), claim(spec, bound));
+    for (field, spec) in [
+        ("warmPoolRef", json!({ "warmPoolRef": { "name": "q" } })),
+        ("env", json!({ "env": [{ "name": "A", "value": "1" }] })),
+        (
+            "volumeClaimTemplates",
+            json!({ "volumeClaimTemplates": [{ "metadata": { "name": "v" }, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }] }),
+        ),
+    ] {
+        let denial = admit(review(spec.clone(), true), &context(), gvisor).expect_err(field);
+        assert!(denial.message.contains(&format!("spec.{field}")), "{denial:?}");
+        assert!(admit(review(spec, false), &context(), gvisor).is_ok(), "{field}");
+    }
+    for fine in [
+        json!({ "additionalPodMetadata": { "labels": { "sandbox.users.io/team": "blue" } } }),
+        json!({ "lifecycle": { "shutdownTime": "2030-01-01T00:00:00Z" } }),
+        json!({ "env": [] }),
+    ] {
+        assert!(admit(review(fine.clone(), true), &context(), gvisor).is_ok(), "{fine}");
+    }
+}
