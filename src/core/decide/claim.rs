@@ -64,8 +64,14 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
         // version.
         None if snapshot.committed.as_ref().is_some_and(|s| s.meta.in_pool()) => {}
         None if named => {
-            let message = "the Sandbox of this claim is gone".to_owned();
-            write_status(snapshot, &parsed.status, Report::problem(reason::SANDBOX_MISSING, message), &mut plan);
+            let report = if has_expired(&parsed.status) {
+                // The end of the claim was moved to a later time, so it gets another Sandbox.
+                let message = "another Sandbox follows the one that was deleted".to_owned();
+                Report { released: true, ..Report::problem(reason::SANDBOX_CREATE_PENDING, message) }
+            } else {
+                Report::problem(reason::SANDBOX_MISSING, "the Sandbox of this claim is gone".to_owned())
+            };
+            write_status(snapshot, &parsed.status, report, &mut plan);
         }
         None => bind(snapshot, model, &parsed.status, &mut plan),
     }
@@ -455,22 +461,23 @@ fn write_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: R
     plan.steps.push(vec![Op::patch_status(claim, patch)]);
 }
 
+fn has_expired(status: &SandboxClaimStatus) -> bool {
+    find_condition(&status.conditions, condition::READY).is_some_and(|c| c.reason == reason::CLAIM_EXPIRED)
+}
+
 /// The Event about a transition of the claim, with the reasons of upstream.
 fn lifecycle_event(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, after: &SandboxClaimStatus) -> Option<Event> {
     let claim = &snapshot.claim;
-    let expired = |status: &SandboxClaimStatus| {
-        find_condition(&status.conditions, condition::READY).is_some_and(|c| c.reason == reason::CLAIM_EXPIRED)
-    };
-    if expired(after) && !expired(before) {
+    if has_expired(after) && !has_expired(before) {
         let note = "The claim has expired: deleting its Sandbox".to_owned();
-        return Some(Event::about(claim, false, Reason::ClaimExpired, note));
+        return Some(Event::normal(claim, Reason::ClaimExpired, note));
     }
     let name = |status: &SandboxClaimStatus| status.sandbox.as_ref().and_then(|sandbox| sandbox.name.clone());
     let sandbox = name(after).filter(|_| name(before).is_none())?;
     // A Sandbox that was created for the claim has the name of the claim.
     Some(if *sandbox == *claim.key.name {
-        Event::about(claim, false, Reason::SandboxProvisioned, format!("Sandbox {sandbox} was created for the claim"))
+        Event::normal(claim, Reason::SandboxProvisioned, format!("Sandbox {sandbox} was created for the claim"))
     } else {
-        Event::about(claim, false, Reason::SandboxAdopted, format!("Warm Sandbox {sandbox} belongs to the claim"))
+        Event::normal(claim, Reason::SandboxAdopted, format!("Warm Sandbox {sandbox} belongs to the claim"))
     })
 }

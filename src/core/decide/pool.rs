@@ -446,10 +446,10 @@ fn progress(pool: &Object, before: &[Condition], after: &[Condition], plan: &mut
             .map(|ready| ready.message.clone())
     };
     match (problem(before), problem(after)) {
-        (None, Some(problem)) => plan.results.push(Event::about(pool, true, Reason::WarmPoolNotProgressing, problem)),
+        (None, Some(problem)) => plan.results.push(Event::warning(pool, Reason::WarmPoolNotProgressing, problem)),
         (Some(_), None) => {
             let note = "The problem that stopped the pool is over".to_owned();
-            plan.results.push(Event::about(pool, false, Reason::WarmPoolProgressing, note));
+            plan.results.push(Event::normal(pool, Reason::WarmPoolProgressing, note));
         }
         (None, None) | (Some(_), Some(_)) => {}
     }

@@ -113,7 +113,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     }
     if let Some((_, refusal)) = refused.filter(|(key, _)| key.kind == Kind::Pod) {
         let note = format!("The API server refused the pod: {}", refusal.message);
-        plan.events.push(Event::about(sandbox, true, Reason::SandboxPodCreateFailed, note));
+        plan.events.push(Event::warning(sandbox, Reason::SandboxPodCreateFailed, note));
     }
     plan.steps.extend(status.map(|op| vec![op]));
     if refused.is_some() {
@@ -208,7 +208,7 @@ impl PlanDraft {
         match decision.verdict {
             PodVerdict::Create(ops) => self.first.extend(ops),
             PodVerdict::Wait(reason, why) => {
-                self.plan.events.push(Event::about(&snapshot.sandbox, true, reason, format!("The pod waits: {why}")));
+                self.plan.events.push(Event::warning(&snapshot.sandbox, reason, format!("The pod waits: {why}")));
                 self.notes.waits_for = Some(why);
             }
             PodVerdict::Refuse(reason, problem) => {

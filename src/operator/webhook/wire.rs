@@ -55,7 +55,7 @@ struct Request {
     #[serde(default)]
     dry_run: Option<bool>,
     #[serde(default)]
-    options: Options,
+    options: Option<Options>,
 }
 
 /// The options of the request. Their kind says whether it is a PATCH or a PUT.
@@ -111,6 +111,7 @@ pub(super) fn read(body: &[u8], phase: Phase, entry: Entry, now: Timestamp) -> R
         return Err(Malformed::Kind { kind, api_version });
     }
     let request = request.ok_or(Malformed::NoRequest)?;
+    let options = request.options.unwrap_or_default();
     let review = Review {
         phase,
         entry,
@@ -130,8 +131,8 @@ pub(super) fn read(body: &[u8], phase: Phase, entry: Entry, now: Timestamp) -> R
         object: request.object,
         old_object: request.old_object,
         write: Write {
-            is_patch: request.options.kind == "PatchOptions",
-            manager: Some(request.options.field_manager).filter(|manager| !manager.is_empty()),
+            is_patch: options.kind == "PatchOptions",
+            manager: Some(options.field_manager).filter(|manager| !manager.is_empty()),
         },
         dry_run: request.dry_run.unwrap_or(false),
         username: request.user_info.username,

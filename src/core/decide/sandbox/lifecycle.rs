@@ -15,7 +15,6 @@ pub(super) fn transitions(
     after: &SandboxStatus,
     detail: Option<&str>,
 ) -> Vec<Event> {
-    let event = |warning, reason, note: String| Event::about(sandbox, warning, reason, note);
     let became = |kind: &str| is_true(&after.conditions, kind) && !is_true(&before.conditions, kind);
     let now_because = |why: &str| {
         let because = |status: &SandboxStatus| {
@@ -27,26 +26,26 @@ pub(super) fn transitions(
     if !sandbox.meta.in_pool() {
         if after.replicas == Some(1) && before.replicas != Some(1) {
             let note = format!("Pod {} exists", crate::manifest::pod_name(sandbox));
-            events.push(event(false, Reason::SandboxPodCreated, note));
+            events.push(Event::normal(sandbox, Reason::SandboxPodCreated, note));
         }
         if became(condition::READY) {
-            events.push(event(false, Reason::SandboxReady, "The Sandbox is Ready".to_owned()));
+            events.push(Event::normal(sandbox, Reason::SandboxReady, "The Sandbox is Ready"));
         }
     }
     if became(condition::SUSPENDED) {
-        events.push(event(false, Reason::SandboxSuspended, "The Sandbox is suspended".to_owned()));
+        events.push(Event::normal(sandbox, Reason::SandboxSuspended, "The Sandbox is suspended"));
     }
     if let Some(note) = now_because(reason::MULTIPLE_PODS) {
-        events.push(event(true, Reason::MultiplePods, note));
+        events.push(Event::warning(sandbox, Reason::MultiplePods, note));
     }
     if became(condition::FINISHED) {
         let succeeded = find_condition(&after.conditions, condition::FINISHED)
             .is_some_and(|finished| finished.reason == reason::POD_SUCCEEDED);
         events.push(if succeeded {
-            event(false, Reason::PodSucceeded, "The pod succeeded".to_owned())
+            Event::normal(sandbox, Reason::PodSucceeded, "The pod succeeded")
         } else {
-            event(
-                true,
+            Event::warning(
+                sandbox,
                 Reason::PodFailed,
                 format!("The pod failed: {}", detail.unwrap_or("its status gives no reason")),
             )
