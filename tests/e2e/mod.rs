@@ -21,6 +21,7 @@ macro_rules! named {
 
 mod burst;
 mod claim;
+mod contract;
 mod crds;
 mod deploy;
 mod faults;
@@ -61,6 +62,7 @@ pub(crate) fn tests() -> Vec<Test> {
         sandbox::tests(),
         pool::tests(),
         claim::tests(),
+        contract::tests(),
         unusable::tests(),
         idle::tests(),
         plugins::tests(),

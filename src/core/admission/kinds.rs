@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use paddock_api::kind::{Class, Kind, OwnKind};
-use paddock_api::names::label;
+use paddock_api::names::{label, reason};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -127,7 +127,7 @@ fn bound_claim_unchanged(state: &ReviewState<'_>) -> Result<(), Halt> {
         if value.as_array().is_some_and(Vec::is_empty) { Value::Null } else { value.clone() }
     };
     let changed = FIELDS.into_iter().filter(|field| value(old, field) != value(new, field));
-    let errors: Vec<FieldError> = changed
+    let mut errors: Vec<FieldError> = changed
         .map(|field| FieldError {
             path: format!("spec.{field}"),
             message: format!(
@@ -135,6 +135,16 @@ fn bound_claim_unchanged(state: &ReviewState<'_>) -> Result<(), Halt> {
             ),
         })
         .collect();
+    let conditions = old.pointer("/status/conditions").and_then(Value::as_array);
+    let ended = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["reason"] == reason::CLAIM_EXPIRED);
+    if ended && value(old, "lifecycle") != value(new, "lifecycle") {
+        errors.push(FieldError {
+            path: "spec.lifecycle".to_owned(),
+            message: format!(
+                "is immutable, because the claim has ended and Sandbox {sandbox} was deleted; create another claim"
+            ),
+        });
+    }
     if errors.is_empty() { Ok(()) } else { Err(deny_fields(Why::Immutable, errors)) }
 }
 

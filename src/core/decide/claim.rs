@@ -53,21 +53,15 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
     plan.steps.push(extra);
     let named = parsed.status.sandbox.as_ref().is_some_and(|s| s.name.is_some());
     match own {
-        // The Sandbox was deleted before the claim named it, or when the claim expired. Another one follows.
-        Some(sandbox) if !named && sandbox.meta.deletion_timestamp.is_some() => {
-            let message = "the former Sandbox of this claim is being deleted".to_owned();
-            let report = Report::problem(reason::SANDBOX_NOT_READY, message);
-            write_status(snapshot, &parsed.status, report, &mut plan);
-        }
         Some(sandbox) => forward_bound_sandbox(snapshot, model, &parsed.status, sandbox, &mut plan),
         // The claim has taken this Sandbox, so the snapshot is older than the take. The watch will deliver the new
         // version.
         None if snapshot.committed.as_ref().is_some_and(|s| s.meta.in_pool()) => {}
         None if named => {
             let report = if has_expired(&parsed.status) {
-                // The end of the claim was moved to a later time, so it gets another Sandbox.
-                let message = "another Sandbox follows the one that was deleted".to_owned();
-                Report { released: true, ..Report::problem(reason::SANDBOX_CREATE_PENDING, message) }
+                // The end of the claim was moved to a later time, but the Sandbox of a claim is final.
+                let message = "the claim has ended, and its Sandbox was deleted: create another claim".to_owned();
+                Report::problem(reason::CLAIM_EXPIRED, message)
             } else {
                 Report::problem(reason::SANDBOX_MISSING, "the Sandbox of this claim is gone".to_owned())
             };
@@ -129,8 +123,6 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
             let mut report =
                 Report::problem(reason::CLAIM_EXPIRED, "the claim has ended; its Sandbox is deleted".to_owned());
             report.finished = is_true(&before.conditions, condition::FINISHED);
-            // A claim whose end is moved to a later time gets another Sandbox.
-            report.released = true;
             write_status(snapshot, before, report, &mut plan);
         }
     }
@@ -386,8 +378,6 @@ fn merged_volume_claims(claim: &model::Claim, template: &model::Template) -> Res
 /// The contents of the claim's new status.
 struct Report {
     ready: NewCondition,
-    /// Whether the status does not name the former Sandbox any more.
-    released: bool,
     finished: bool,
     forwarded_finished: Option<NewCondition>,
     sandbox: Option<ClaimedSandbox>,
@@ -396,7 +386,7 @@ struct Report {
 impl Report {
     fn problem(reason: &str, message: String) -> Self {
         let ready = NewCondition::new(condition::READY, false, reason, message);
-        Self { ready, released: false, finished: false, forwarded_finished: None, sandbox: None }
+        Self { ready, finished: false, forwarded_finished: None, sandbox: None }
     }
 
     fn forwarded(sandbox: &Object) -> Self {
@@ -420,7 +410,6 @@ impl Report {
         });
         Self {
             ready,
-            released: false,
             finished: false,
             forwarded_finished: forward(condition::FINISHED),
             sandbox: Some(ClaimedSandbox {
@@ -438,7 +427,7 @@ fn write_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: R
     let mut conditions = vec![report.ready];
     conditions.extend(report.forwarded_finished);
     // The status keeps the name of the Sandbox, even if the Sandbox does not exist any more.
-    let named = before.sandbox.as_ref().and_then(|s| s.name.clone()).filter(|_| !report.released);
+    let named = before.sandbox.as_ref().and_then(|s| s.name.clone());
     let mut after_status = SandboxClaimStatus {
         conditions: set_conditions(&before.conditions, conditions, claim.meta.generation, snapshot.common.now),
         sandbox: report.sandbox.or_else(|| named.map(|name| ClaimedSandbox { name: Some(name), pod_ips: Vec::new() })),

@@ -88,6 +88,12 @@ fn bound_claim_takes_only_changes_that_reach_its_sandbox() {
         assert!(denial.message.contains(&format!("spec.{field}")), "{denial:?}");
         assert!(admit(review(spec, false), &context(), gvisor).is_ok(), "{field}");
     }
+    // A claim that has ended stays ended.
+    let mut ended = review(json!({ "lifecycle": { "shutdownTime": "2030-01-01T00:00:00Z" } }), true);
+    ended.old_object["status"]["conditions"] =
+        json!([{ "type": "Ready", "status": "False", "reason": "ClaimExpired" }]);
+    let denial = admit(ended, &context(), gvisor).expect_err("renewed");
+    assert!(denial.message.contains("create another claim"), "{denial:?}");
     for fine in [
         json!({ "additionalPodMetadata": { "labels": { "sandbox.users.io/team": "blue" } } }),
         json!({ "lifecycle": { "shutdownTime": "2030-01-01T00:00:00Z" } }),
