@@ -61,7 +61,7 @@ pub struct SandboxWarmPoolSpec {
 pub enum UpdateStrategyType {
     /// Stale sandboxes are replaced at once.
     Recreate,
-    /// Stale sandboxes are kept until they are taken or deleted, and their replacements use the new template.
+    /// Stale sandboxes are replaced a few at a time, when their replacements are Ready.
     #[default]
     OnReplenish,
 }
@@ -69,7 +69,7 @@ pub enum UpdateStrategyType {
 /// The way in which a pool follows changes of its template.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UpdateStrategy {
-    /// Recreate replaces stale sandboxes at once. OnReplenish (the default) keeps them until they are taken or deleted.
+    /// Recreate replaces stale sandboxes at once. OnReplenish (the default) replaces them a few at a time.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "OnReplenish"))]
     pub kind: Option<UpdateStrategyType>,
