@@ -92,6 +92,9 @@ pub struct SandboxSnapshot {
     pub volume_claims: BTreeMap<String, Arc<Object>>,
     /// The StorageClasses of the cluster.
     pub storage_classes: StorageClasses,
+    /// Whether the creation of its pod had no usable reply, for example because the API server could not reach a
+    /// webhook.
+    pub pod_unanswered: bool,
     /// The marker of the claim or pool that controls it, and of its template.
     pub inherited_marker: Marker,
     /// The facts that every decision may use.

@@ -49,7 +49,9 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook, reports, log: _ } = args;
     let in_cluster = cluster.kubeconfig.is_none();
     let seed = seed()?;
-    let named = leadership.leader_election_namespace.is_some() || webhook.webhook_service_namespace.is_some();
+    // An operator outside the cluster runs in no namespace of it, unless a flag names one.
+    let named = webhook.webhook_service_namespace.clone().or_else(|| leadership.leader_election_namespace.clone());
+    let runs_in = if in_cluster { Some(own_namespace.to_owned()) } else { named };
     // Whoever says where the leases are has said where the operator lives.
     let own_namespace = leadership.leader_election_namespace.clone().unwrap_or_else(|| own_namespace.to_owned());
     let annotation_domains = sandboxes.claim_annotation_domain;
@@ -63,9 +65,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         annotation_domains: CLAIM_ANNOTATION_DOMAINS.map(str::to_owned).into_iter().chain(annotation_domains).collect(),
         isolated_handlers: sandboxes.isolated_handler,
         isolation_allow: sandboxes.isolation_allow.into_iter().collect(),
-        // An operator outside the cluster runs in no namespace of it, unless a flag names one.
-        own_namespace: (in_cluster || named)
-            .then(|| webhook.webhook_service_namespace.clone().unwrap_or_else(|| own_namespace.clone())),
+        own_namespace: runs_in,
         seed,
         pool_batch: work.sandbox_warm_pool_max_batch_size.into(),
         pool_readiness_grace: work.sandbox_warm_pool_readiness_grace_period,

@@ -116,7 +116,8 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         plan.events.push(Event::warning(sandbox, Reason::SandboxPodCreateFailed, note));
     }
     plan.steps.extend(status.map(|op| vec![op]));
-    if refused.is_some() {
+    // A creation without a usable reply may fail again and end the plan.
+    if refused.is_some() || snapshot.pod_unanswered {
         plan.status_first(0);
     }
     plan

@@ -53,6 +53,10 @@ impl World {
         let involved = [pod_key, service_key.clone(), slice_key.clone(), key.clone()].into_iter().chain(
             manifest::volume_claim_names(&sandbox).into_iter().map(|n| key.sibling(Kind::VolumeClaim, n.as_str())),
         );
+        let pod_unanswered = self
+            .pending_writes
+            .creating(&sandbox.meta.uid, now, self.settings.unknown_timeout)
+            .any(|(key, lost)| key.kind == Kind::Pod && lost.is_some());
         SandboxSnapshot {
             pods,
             other_pod,
@@ -60,6 +64,7 @@ impl World {
             endpoints: self.objects.get(&slice_key).cloned(),
             volume_claims,
             storage_classes: self.storage_classes(),
+            pod_unanswered,
             inherited_marker: self.inherited_marker(&sandbox),
             common: self.common(key, involved, now),
             sandbox,

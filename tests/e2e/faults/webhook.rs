@@ -96,13 +96,17 @@ async fn claims_are_served_without_the_webhook() {
         }
     }
     burst.settle(80, Surplus::Never).await;
-    // A request whose webhook has the failure policy Ignore is admitted, and the reconcile asks the plugins itself.
-    // Generated code is isolated too.
+    // A request whose webhook has the failure policy Ignore is admitted, and the reconcile asks the plugins itself. The
+    // pod of generated code waits, because nobody validates it.
     ns.create(sandbox("plain", json!({}))).await;
     ns.create(marked(sandbox("generated", json!({})))).await;
-    for name in ["plain", "generated"] {
-        ns.until(SANDBOX, name, "Ready", ready).await;
-    }
+    ns.until(SANDBOX, "plain", "Ready", ready).await;
+    ns.until(SANDBOX, "generated", "waits", |s| s["status"]["isolation"]["generatedCode"] == true && !ready(s)).await;
+    assert_eq!(ns.find(POD, "generated").await, None);
+    let began = Instant::now();
+    admits.process.restart().await.expect("it starts again");
+    ns.until(SANDBOX, "generated", "Ready", ready).await;
+    println!("the pod of generated code followed {:?} after the restart of the webhook", began.elapsed());
     let isolated = ns.get(POD, "generated").await;
     assert_eq!(text(&isolated, "/spec/runtimeClassName"), "gvisor");
 }
