@@ -6,6 +6,7 @@
 //! here, because the object may be created later.
 
 mod claim;
+mod claim_metadata;
 mod duration;
 mod error;
 mod mode;
@@ -18,7 +19,8 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{check_claim_metadata, parse_claim, parse_pool};
+pub use claim::{parse_claim, parse_pool};
+pub use claim_metadata::check_claim_metadata;
 pub use duration::{DurationError, parse_go_duration};
 pub use error::{FieldError, FieldErrors};
 pub use mode::{ModeDecision, desired_mode, replicas_of};
