@@ -2,7 +2,8 @@
 //!
 //! A process reads its configuration from [`cluster`] and creates clients with [`client`]. [`watch`] lists and watches
 //! a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
-//! [`listen`], [`server`] and [`endpoints`] answer calls. [`logs`] configures the log, and [`backoff`] spaces retries.
+//! [`listen`], [`server`] and [`endpoints`] answer calls. [`logs`] configures the log, [`backoff`] spaces retries, and [`turns`]
+//! orders what waits.
 //!
 //! This crate contains no decisions of the operator, so a gateway can depend on this crate and on `paddock-api` alone.
 //! Start reading at [`client`].
@@ -17,4 +18,5 @@ pub mod listen;
 pub mod logs;
 pub mod server;
 pub mod tls;
+pub mod turns;
 pub mod watch;

@@ -6,20 +6,26 @@
 //!
 //! Writes for claims come first. They keep a share of the limit that the creation of warm Sandboxes cannot use. While a
 //! claim is being written, only a few warm Sandboxes are created at the same time. The pod and the status of a created
-//! Sandbox have normal urgency.
+//! Sandbox have normal urgency. Less urgent writes have a turn after they were passed over eight times.
+//!
+//! Writes of the same urgency are sent in turns of the namespaces, and within a namespace in turns of the families of
+//! names. A namespace never holds the whole limit, so a write of another namespace finds a free place.
 //!
 //! `--kube-api-qps` and `--kube-api-burst` add a fixed rate, with the same order.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use paddock_api::kind::Key;
+use paddock_kube::turns::{Ranks, Turns, may_take};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::limits;
+use crate::queue::{Flow, flow};
 
 /// The urgency of a write, which depends on who waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,10 @@ pub enum Urgency {
     Normal,
     /// No client waits: a refill or a clean-up.
     Background,
+}
+
+impl Urgency {
+    const ALL: [Self; 3] = [Urgency::Claim, Urgency::Normal, Urgency::Background];
 }
 
 /// The information that a reply gives about the API server's load.
@@ -59,12 +69,22 @@ struct State {
     claims: usize,
     /// The writes in flight that no client waits for.
     background: usize,
-    waiting: [VecDeque<oneshot::Sender<Permit>>; 3],
+    /// The writes in flight of each namespace.
+    held: HashMap<Arc<str>, usize>,
+    /// The writes that wait, by urgency.
+    waiting: [Turns<Arc<str>, Flow, Waiter>; 3],
+    ranks: Ranks<3>,
     held_until: Option<Instant>,
     last_cut: Option<Instant>,
     rate: Option<Rate>,
     /// The time at which a timer admits waiting writes again.
     timer: Option<Instant>,
+}
+
+/// A write that waits for its permit.
+struct Waiter {
+    namespace: Arc<str>,
+    turn: oneshot::Sender<Permit>,
 }
 
 /// A fixed rate, as in the generic cell rate algorithm (GCRA): `next` is the time at which the next write would be due
@@ -80,6 +100,7 @@ struct Rate {
 pub struct Permit {
     state: Arc<Mutex<State>>,
     urgency: Urgency,
+    namespace: Arc<str>,
     since: Instant,
     returned: bool,
 }
@@ -99,11 +120,12 @@ impl WriteLimiter {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Waits for a permit.
-    pub async fn enter(&self, urgency: Urgency) -> Permit {
+    /// Waits for a permit to write this object.
+    pub async fn enter(&self, urgency: Urgency, key: &Key) -> Permit {
         loop {
             let (sender, turn) = oneshot::channel();
-            self.state.lock().waiting[urgency as usize].push_back(sender);
+            let waiter = Waiter { namespace: key.namespace.clone(), turn: sender };
+            self.state.lock().waiting[urgency as usize].push(key.namespace.clone(), flow(key), waiter);
             admit_waiting(&self.state);
             if let Ok(permit) = turn.await {
                 break permit;
@@ -145,14 +167,37 @@ impl State {
         held.max(rated)
     }
 
-    fn admit(&mut self, shared: &Arc<Mutex<State>>, urgency: Urgency, now: Instant) -> Permit {
+    /// Which urgencies have a write that may be sent now.
+    fn ready(&self, now: Instant) -> [bool; 3] {
+        let may = self.may();
+        Urgency::ALL.map(|urgency| self.admits(urgency, now) && self.waiting[urgency as usize].any_of(&may))
+    }
+
+    /// Whether one more write of a namespace may be in flight.
+    fn may(&self) -> impl Fn(&Arc<str>) -> bool {
+        let free = (self.limit as usize).saturating_sub(self.in_flight);
+        move |namespace| may_take(self.held.get(namespace).copied().unwrap_or(0), free)
+    }
+
+    /// The next write that may be sent, and its urgency.
+    fn next(&mut self, now: Instant) -> Option<(Urgency, Waiter)> {
+        let ready = self.ready(now);
+        let rank = self.ranks.next(ready)?;
+        self.ranks.served(rank, ready);
+        let (free, held) = ((self.limit as usize).saturating_sub(self.in_flight), &self.held);
+        let may = |namespace: &Arc<str>| may_take(held.get(namespace).copied().unwrap_or(0), free);
+        Some((Urgency::ALL[rank], self.waiting[rank].pop_of(may)?))
+    }
+
+    fn admit(&mut self, shared: &Arc<Mutex<State>>, urgency: Urgency, namespace: Arc<str>, now: Instant) -> Permit {
         if let Some(rate) = &mut self.rate {
             rate.next = rate.next.max(now) + rate.interval;
         }
         self.in_flight += 1;
         self.claims += usize::from(urgency == Urgency::Claim);
         self.background += usize::from(urgency == Urgency::Background);
-        Permit { state: shared.clone(), urgency, since: now, returned: false }
+        *self.held.entry(namespace.clone()).or_default() += 1;
+        Permit { state: shared.clone(), urgency, namespace, since: now, returned: false }
     }
 
     /// Adapts the limit to a reply that took this long.
@@ -193,29 +238,36 @@ impl Permit {
     /// Returns the permit, with the signal of the reply.
     pub fn done(mut self, signal: Signal) {
         self.returned = true;
-        give_back(&self.state, self.urgency, Some((signal, self.since.elapsed())));
+        give_back(&self, Some((signal, self.since.elapsed())));
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.returned {
-            give_back(&self.state, self.urgency, None);
+            give_back(self, None);
         }
     }
 }
 
-fn give_back(shared: &Arc<Mutex<State>>, urgency: Urgency, reply: Option<(Signal, Duration)>) {
+fn give_back(permit: &Permit, reply: Option<(Signal, Duration)>) {
+    let urgency = permit.urgency;
     {
-        let mut state = shared.lock();
+        let mut state = permit.state.lock();
         if let Some((signal, took)) = reply {
             state.learn(signal, took, Instant::now());
         }
         state.in_flight -= 1;
         state.claims -= usize::from(urgency == Urgency::Claim);
         state.background -= usize::from(urgency == Urgency::Background);
+        if let Some(held) = state.held.get_mut(&permit.namespace) {
+            *held -= 1;
+            if *held == 0 {
+                state.held.remove(&permit.namespace);
+            }
+        }
     }
-    admit_waiting(shared);
+    admit_waiting(&permit.state);
 }
 
 /// Admits waiting writes, the most urgent first, as far as the limit allows. If only time keeps the next write back,
@@ -227,18 +279,16 @@ fn admit_waiting(shared: &Arc<Mutex<State>>) {
     let mut state = shared.lock();
     let now = Instant::now();
     let mut again: Option<Instant> = None;
-    for urgency in [Urgency::Claim, Urgency::Normal, Urgency::Background] {
-        while state.admits(urgency, now)
-            && let Some(waiter) = state.waiting[urgency as usize].pop_front()
-        {
-            if waiter.is_closed() {
-                continue;
-            }
-            let permit = state.admit(shared, urgency, now);
-            if let Err(permit) = waiter.send(permit) {
-                unwanted.push(permit);
-            }
+    while let Some((urgency, waiter)) = state.next(now) {
+        if waiter.turn.is_closed() {
+            continue;
         }
+        let permit = state.admit(shared, urgency, waiter.namespace, now);
+        if let Err(permit) = waiter.turn.send(permit) {
+            unwanted.push(permit);
+        }
+    }
+    for urgency in Urgency::ALL {
         if let Some(at) = state.opens(urgency).filter(|at| *at > now)
             && !state.waiting[urgency as usize].is_empty()
         {

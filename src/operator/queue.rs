@@ -1,11 +1,14 @@
 //! The work queue, which decides on the key to reconcile next.
 //!
 //! A key is in the queue at most once, and at most one reconcile works on it. Keys wait in lanes, one for each kind of
-//! work, each with its own limit of concurrent reconciles. Within a lane, flows take turns. A flow is a namespace and a
-//! family of names, such as the Sandboxes of one pool, so ten thousand keys of one flow do not delay a key of another.
-//! Keys from a periodic resync wait until the lane has no other keys.
+//! work, each with its own limit of concurrent reconciles. Within a lane, namespaces take turns, and within a namespace
+//! flows do. A flow is a family of names, such as the Sandboxes of one pool. Ten thousand keys of one namespace or flow
+//! therefore do not delay a key of another, and no name that a user chooses gains a turn. A namespace never holds all
+//! places of a lane with more than eight places. Keys from a periodic resync and lanes of less urgent work wait for the
+//! others, but they have a turn after they were passed over eight times.
 //!
-//! This is our own code because the schedulers of kube and of tokio-util know neither lanes nor fairness between flows.
+//! This is our own code because the schedulers of kube and of tokio-util know neither lanes nor fairness between
+//! namespaces.
 //! The delayed keys are an ordered set and no `DelayQueue`, which panics at a time more than two years ahead, and a
 //! Sandbox may be told to shut down then.
 
@@ -17,13 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paddock_api::kind::Key;
+use paddock_kube::turns::Ranks;
 use parking_lot::Mutex;
 use strum::{IntoStaticStr, VariantArray};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::lane::LaneState;
+pub(crate) use self::lane::{Flow, flow};
 pub use self::lane::{Lane, Workers};
-use self::lane::{LaneState, flow};
 pub use self::trigger::Trigger;
 use crate::limits;
 
@@ -66,6 +71,7 @@ struct Shared {
 struct State {
     entries: HashMap<Key, Entry>,
     lanes: [LaneState; Lane::VARIANTS.len()],
+    ranks: Ranks<{ Lane::VARIANTS.len() }>,
     delayed: BTreeSet<(Instant, Key)>,
     /// The pools whose reconcile takes long, each with the time for its snapshot and decision.
     slow_keys: HashMap<Key, Duration>,
@@ -119,6 +125,7 @@ impl Queue {
         let state = State {
             entries: HashMap::new(),
             lanes: std::array::from_fn(|lane| LaneState::new(workers.of(Lane::VARIANTS[lane]))),
+            ranks: Ranks::default(),
             delayed: BTreeSet::new(),
             slow_keys: HashMap::new(),
             next_ticket: 0,
@@ -203,7 +210,7 @@ impl Queue {
         let state = self.shared.state.lock();
         Lane::VARIANTS
             .iter()
-            .map(|&lane| (lane, state.lanes[lane as usize].ready(), state.lanes[lane as usize].running))
+            .map(|&lane| (lane, state.lanes[lane as usize].ready(), state.lanes[lane as usize].running()))
             .collect()
     }
 }
@@ -326,7 +333,7 @@ impl State {
         let ticket = self.next_ticket;
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.phase = Phase::Ready { ticket, since: now, trigger };
-            self.lanes[Lane::of(key.kind) as usize].push(flow(&key), key, ticket, trigger.background());
+            self.lanes[Lane::of(key.kind) as usize].push(key, ticket, trigger.background());
         }
     }
 
@@ -343,31 +350,31 @@ impl State {
         }
     }
 
-    /// Takes the next ready key, from the first lane that has one and is below its limit.
+    /// Takes the next ready key, from the most urgent lane that has a turn.
     fn take(&mut self) -> Option<(Key, Trigger, Instant)> {
-        let Self { lanes, entries, .. } = self;
-        for lane in lanes {
-            while lane.has_room()
-                && let Some((key, ticket)) = lane.pop()
+        let Self { lanes, ranks, entries, .. } = self;
+        loop {
+            let ready = std::array::from_fn(|lane| lanes[lane].has_turn());
+            let rank = ranks.next(ready)?;
+            let lane = &mut lanes[rank];
+            let (key, ticket) = lane.pop()?;
+            // A key that was moved from the resync to the fresh keys is in the lane twice. Only its newest ticket is
+            // valid.
+            if let Some(entry) = entries.get_mut(&key)
+                && let Phase::Ready { ticket: current, since, trigger } = entry.phase
+                && current == ticket
             {
-                // A key that was moved from the resync to the fresh keys is in the lane twice. Only its newest ticket
-                // is valid.
-                if let Some(entry) = entries.get_mut(&key)
-                    && let Phase::Ready { ticket: current, since, trigger } = entry.phase
-                    && current == ticket
-                {
-                    entry.phase = Phase::Running { again: None };
-                    lane.running += 1;
-                    return Some((key, trigger, since));
-                }
-                lane.skip();
+                entry.phase = Phase::Running { again: None };
+                lane.begin(&key);
+                ranks.served(rank, ready);
+                return Some((key, trigger, since));
             }
+            lane.skip();
         }
-        None
     }
 
     fn finish(&mut self, key: &Key, done: Done, wake: Option<Instant>, now: Instant) {
-        self.lanes[Lane::of(key.kind) as usize].running -= 1;
+        self.lanes[Lane::of(key.kind) as usize].end(key);
         let Some(entry) = self.entries.get_mut(key) else { return };
         let again = match std::mem::replace(&mut entry.phase, Phase::Idle) {
             Phase::Running { again } => again,

@@ -1,12 +1,15 @@
 //! The lanes of the work queue: the number of concurrent reconciles for each kind of work, and the order of the keys.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use paddock_api::kind::{Class, Key, Kind, OwnKind};
+use paddock_kube::turns::{Ranks, Turns, may_take};
 use strum::{IntoStaticStr, VariantArray};
 
-/// A kind of work. The lanes are searched in this order, so claims never wait behind other work.
+/// A kind of work, in the order of urgency. A lane that has been passed over several times for a more urgent one has a
+/// turn, so claims come first and stop nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum Lane {
@@ -70,53 +73,110 @@ impl Workers {
     }
 }
 
-/// The hash that identifies a flow within a lane.
-pub(super) type Flow = u64;
+/// The hash that identifies a flow within a namespace.
+pub(crate) type Flow = u64;
 
-/// The flow of a key: its kind, its namespace, and its name without the generated suffix after the last hyphen. The
-/// Sandboxes of one pool (`pool-x7k2p`) are one flow, and so is a client's series of claims. Two flows with the same
-/// hash share their turns, without other effects.
-pub(super) fn flow(key: &Key) -> Flow {
+/// The flow of a key within its namespace: its kind, and its name without the generated suffix after the last hyphen.
+/// The Sandboxes of one pool (`pool-x7k2p`) are one flow, and so is a client's series of claims. Two flows with the
+/// same hash share their turns, without other effects.
+pub(crate) fn flow(key: &Key) -> Flow {
     let family = key.name.rsplit_once('-').map_or(&*key.name, |(family, _)| family);
     let mut hasher = DefaultHasher::new();
-    (key.kind, &key.namespace, family).hash(&mut hasher);
+    (key.kind, family).hash(&mut hasher);
     hasher.finish()
 }
+
+/// The keys that wait, with their tickets. Namespaces take turns, and the flows of a namespace do.
+type Waiting = Turns<Arc<str>, Flow, (Key, u64)>;
 
 /// The waiting keys of one lane.
 pub(super) struct LaneState {
     limit: usize,
-    pub(super) running: usize,
-    fresh: Turns,
-    background: Turns,
+    running: usize,
+    /// The running reconciles of each namespace.
+    held: HashMap<Arc<str>, usize>,
+    fresh: Waiting,
+    background: Waiting,
+    ranks: Ranks<2>,
     stale: usize,
 }
 
 impl LaneState {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), running: 0, fresh: Turns::default(), background: Turns::default(), stale: 0 }
+        Self {
+            limit: limit.max(1),
+            running: 0,
+            held: HashMap::new(),
+            fresh: Waiting::default(),
+            background: Waiting::default(),
+            ranks: Ranks::default(),
+            stale: 0,
+        }
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.running < self.limit
+    /// Whether a key waits whose namespace may have one more reconcile.
+    pub(super) fn has_turn(&self) -> bool {
+        self.turns().into_iter().any(|ready| ready)
+    }
+
+    /// The same for the fresh keys, and for those of the background.
+    fn turns(&self) -> [bool; 2] {
+        [&self.fresh, &self.background].map(|waiting| waiting.any_of(|namespace| self.may(namespace)))
+    }
+
+    /// Whether one more reconcile of this namespace may run.
+    fn may(&self, namespace: &Arc<str>) -> bool {
+        may_take(self.held.get(namespace).copied().unwrap_or(0), self.limit.saturating_sub(self.running))
     }
 
     /// The number of waiting keys. A key that is in the lane twice counts once.
     pub(super) fn ready(&self) -> usize {
-        (self.fresh.len + self.background.len).saturating_sub(self.stale)
+        (self.fresh.len() + self.background.len()).saturating_sub(self.stale)
     }
 
-    pub(super) fn push(&mut self, flow: Flow, key: Key, ticket: u64, background: bool) {
-        if background { &mut self.background } else { &mut self.fresh }.push(flow, key, ticket);
+    /// The number of running reconciles.
+    pub(super) fn running(&self) -> usize {
+        self.running
     }
 
+    pub(super) fn push(&mut self, key: Key, ticket: u64, background: bool) {
+        let waiting = if background { &mut self.background } else { &mut self.fresh };
+        waiting.push(key.namespace.clone(), flow(&key), (key, ticket));
+    }
+
+    /// Takes the next key out. [`LaneState::begin`] has to follow if the key is reconciled.
     pub(super) fn pop(&mut self) -> Option<(Key, u64)> {
-        self.fresh.pop().or_else(|| self.background.pop())
+        let ready = self.turns();
+        let rank = self.ranks.next(ready)?;
+        self.ranks.served(rank, ready);
+        let free = self.limit.saturating_sub(self.running);
+        let held = &self.held;
+        let may = |namespace: &Arc<str>| may_take(held.get(namespace).copied().unwrap_or(0), free);
+        if rank == 0 { &mut self.fresh } else { &mut self.background }.pop_of(may)
+    }
+
+    /// Records the begin of a reconcile.
+    pub(super) fn begin(&mut self, key: &Key) {
+        self.running += 1;
+        *self.held.entry(key.namespace.clone()).or_default() += 1;
+    }
+
+    /// Records the end of a reconcile.
+    pub(super) fn end(&mut self, key: &Key) {
+        self.running = self.running.saturating_sub(1);
+        if let Some(held) = self.held.get_mut(&key.namespace) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.held.remove(&key.namespace);
+            }
+        }
     }
 
     /// Drops all waiting keys.
     pub(super) fn clear(&mut self) {
-        (self.fresh, self.background, self.stale) = (Turns::default(), Turns::default(), 0);
+        self.fresh.clear();
+        self.background.clear();
+        self.stale = 0;
     }
 
     /// Records that a key is now in the lane twice.
@@ -127,37 +187,5 @@ impl LaneState {
     /// Records that the outdated ticket of a key was taken out.
     pub(super) fn skip(&mut self) {
         self.stale = self.stale.saturating_sub(1);
-    }
-}
-
-/// Flows that take turns, with one key a turn.
-#[derive(Default)]
-struct Turns {
-    ring: VecDeque<Flow>,
-    flows: HashMap<Flow, VecDeque<(Key, u64)>>,
-    len: usize,
-}
-
-impl Turns {
-    fn push(&mut self, flow: Flow, key: Key, ticket: u64) {
-        let waiting = self.flows.entry(flow).or_default();
-        if waiting.is_empty() {
-            self.ring.push_back(flow);
-        }
-        waiting.push_back((key, ticket));
-        self.len += 1;
-    }
-
-    fn pop(&mut self) -> Option<(Key, u64)> {
-        let flow = self.ring.pop_front()?;
-        let waiting = self.flows.get_mut(&flow)?;
-        let next = waiting.pop_front();
-        if waiting.is_empty() {
-            self.flows.remove(&flow);
-        } else {
-            self.ring.push_back(flow);
-        }
-        self.len -= usize::from(next.is_some());
-        next
     }
 }

@@ -96,6 +96,81 @@ async fn ten_thousand_of_one_pool_do_not_hold_up_one_of_another() {
     assert!(first.contains(&"small-00001".to_owned()), "{first:?}");
 }
 
+/// A hostile namespace with ten thousand names of their own, so each is a flow, beside a good one.
+#[tokio::test(start_paused = true)]
+async fn names_gain_no_turns() {
+    for kind in [Kind::Claim, Kind::Sandbox, Kind::Pool, Kind::Template] {
+        let queue = queue(1);
+        queue.push((0..10_000).map(|n| Key::new(kind, "hostile", format!("c{n}"))), Trigger::Changed);
+        queue.push((0..20).map(|n| Key::new(kind, "good", format!("c{n}"))), Trigger::Changed);
+        let mut good = 0;
+        for _ in 0..40 {
+            let job = now(&queue).await.unwrap();
+            good += usize::from(&*job.key.namespace == "good");
+            job.done(Done::Converged, None);
+        }
+        assert_eq!(good, 20, "{kind:?}: every second turn");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_whose_reconciles_never_end_leaves_places_for_others() {
+    let queue = queue(128);
+    queue.push((0..1000).map(|n| Key::new(Kind::Claim, "hostile", format!("c{n}"))), Trigger::Changed);
+    let mut held = Vec::new();
+    while let Some(job) = now(&queue).await {
+        held.push(job);
+    }
+    assert!(held.len() > 100 && held.len() < 120, "one namespace alone uses most of the lane: {}", held.len());
+    queue.push((0..4).map(|n| Key::new(Kind::Claim, "good", format!("c{n}"))), Trigger::Changed);
+    for _ in 0..4 {
+        assert_eq!(&*now(&queue).await.unwrap().key.namespace, "good");
+    }
+    drop(held);
+}
+
+/// Claims that never run out, as a namespace makes them that creates and deletes claims in a loop.
+#[tokio::test(start_paused = true)]
+async fn claims_that_never_run_out_stop_no_other_work() {
+    let queue = queue(128);
+    let mut next = 0;
+    let mut claims = move || {
+        next += 1;
+        Key::new(Kind::Claim, "hostile", format!("c{next}"))
+    };
+    queue.push(std::iter::repeat_with(&mut claims).take(50), Trigger::Changed);
+    queue.push([key(Kind::Template, "t")], Trigger::Changed);
+    queue.push([key(Kind::Pool, "p")], Trigger::Changed);
+    queue.push([sandbox("s")], Trigger::Resync);
+    let mut others = Vec::new();
+    for turn in 0..40 {
+        let job = now(&queue).await.unwrap();
+        queue.push([claims()], Trigger::Changed);
+        if job.key.kind != Kind::Claim {
+            others.push((turn, job.key.name.to_string()));
+        }
+        job.done(Done::Converged, None);
+    }
+    let names: Vec<&str> = others.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(names, ["s", "p", "t"]);
+    assert!(others[2].0 < 12, "{others:?}");
+}
+
+/// Changes that never run out do not stop the resync, which a new leader depends on.
+#[tokio::test(start_paused = true)]
+async fn changes_that_never_run_out_do_not_stop_the_first_pass_of_a_leader() {
+    let queue = queue(1);
+    queue.push((0..3).map(|n| sandbox(&format!("old{n}"))), Trigger::Leading);
+    let mut passes = 0;
+    for turn in 0..40 {
+        queue.push([Key::new(Kind::Sandbox, "hostile", format!("s{turn}"))], Trigger::Changed);
+        let job = now(&queue).await.unwrap();
+        passes += usize::from(job.trigger == Trigger::Leading);
+        job.done(Done::Converged, None);
+    }
+    assert_eq!(passes, 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn flows_take_turns() {
     let queue = queue(1);

@@ -104,7 +104,7 @@ impl Writer {
     }
 
     async fn send(&self, op: &Op) -> (Reply, Option<Duration>) {
-        let permit = self.limiter.enter(urgency(op)).await;
+        let permit = self.limiter.enter(urgency(op), &op.key).await;
         let Some(left) = self.fence.remaining() else {
             drop(permit);
             return (Reply::unsent(), None);
