@@ -6,18 +6,9 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tracing::error;
 
 /// The content type of Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
-
-/// Serves the router. Runs until the future is dropped.
-pub async fn serve(listener: TcpListener, router: Router) {
-    if let Err(error) = axum::serve(listener, router).await {
-        error!(%error, "the listener ended");
-    }
-}
 
 /// The routes `/healthz` and `/readyz`. `waiting_for` returns the reasons why the process is not ready. It is ready if
 /// there are none.

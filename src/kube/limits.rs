@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::server::ServerLimits;
 
 /// The time for a TCP and TLS connection to the API server.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,19 +29,22 @@ pub const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Dura
 /// The interval of the requests for a kind whose CRD is not installed.
 pub const ABSENT_KIND_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The number of connections to one TLS server. An API server opens one connection for each call in flight and keeps
-/// some of them.
-pub const CONNECTIONS_MAX: usize = 1024;
+/// The limits of the servers for probes, metrics and debug pages. They have few clients, and take no bodies.
+pub const ENDPOINT_SERVER: ServerLimits = ServerLimits {
+    connections: 64,
+    connections_per_peer: 32,
+    first_request: Duration::from_secs(5),
+    idle: Duration::from_secs(120),
+    age: Duration::from_mins(30),
+    streams: 16,
+    head: 16 * 1024,
+    body: 0,
+    bytes: 0,
+    memory: 0,
+};
 
-/// The number of concurrent calls on one HTTP/2 connection.
-pub const HTTP2_STREAMS_MAX: u32 = 256;
-
-/// The time for a TLS handshake.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The time for which a connection may wait for its next call. It is longer than the 90 s after which Go's client
-/// closes a connection. If the server closed first, it could close under a call that was just sent.
-pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
+/// The bytes that a client may send on an HTTP/2 connection before the server has read them.
+pub const HTTP2_WINDOW: u32 = 256 * 1024;
 
 /// The wait after a connection could not be accepted.
 pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);

@@ -1,40 +1,127 @@
-//! Serves HTTP/1.1 and HTTP/2 over TLS with limits for each connection, and ends in order.
+//! Serves HTTP/1.1 and HTTP/2, over TLS or not, with limits that no silent or slow client can exhaust for others, and
+//! ends in order.
 
-use std::io;
+mod connections;
+mod intake;
+#[cfg(test)]
+mod tests;
+
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::http::{HeaderValue, Request, Version, header};
+use axum::response::Response;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use strum::{IntoStaticStr, VariantArray};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt, service_fn};
 use tracing::{debug, warn};
 
+use self::connections::{Connections, Peer, Place};
+pub use self::intake::{Intake, Refused};
 use crate::limits;
-use crate::tls::ServingCert;
+
+/// The limits of one server. [`limits`] has their values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// The number of connections.
+    pub connections: usize,
+    /// The number of connections from one address.
+    pub connections_per_peer: usize,
+    /// The time from the begin of a connection to its first complete request, and between requests that had no success.
+    pub first_request: Duration,
+    /// The time for which a connection may wait for its next request after one that had success.
+    pub idle: Duration,
+    /// The age after which a connection ends with its next answer.
+    pub age: Duration,
+    /// The number of concurrent requests on one HTTP/2 connection.
+    pub streams: u32,
+    /// The largest head of a request, in bytes.
+    pub head: u32,
+    /// The largest body, in bytes.
+    pub body: usize,
+    /// The bytes of all bodies together.
+    pub bytes: usize,
+    /// The memory of all requests that have their turn, in bytes. Large requests share three quarters of it, and small
+    /// ones the rest, so that a small request never waits for a large one.
+    pub memory: usize,
+}
+
+impl ServerLimits {
+    /// The memory of the largest request, in bytes, and of all large requests together.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        self.memory / 4 * 3
+    }
+
+    /// The memory up to which a request counts as small, in bytes.
+    #[must_use]
+    pub fn small(&self) -> usize {
+        self.memory / 64
+    }
+}
+
+/// An event that the limits of a server caused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Incident {
+    /// A silent connection was closed, because a new one needed its place.
+    ConnectionEvicted,
+    /// A new connection was closed, because every other one was being answered.
+    ConnectionRefused,
+    /// A connection was closed, because it sent no complete request in time.
+    ConnectionSilent,
+}
+
+impl Incident {
+    /// The word in the label of metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// The protocol of a listener.
+#[derive(Clone)]
+pub enum Protocol {
+    /// HTTP without TLS.
+    Plain,
+    /// HTTP over TLS, with the configuration at the time of the handshake.
+    Tls(Arc<ArcSwap<ServerConfig>>),
+}
+
+/// The properties of a server.
+#[derive(Clone)]
+pub struct Server {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The limits of this server.
+    pub limits: ServerLimits,
+    /// Is called for each incident.
+    pub on_incident: Arc<dyn Fn(Incident) + Send + Sync>,
+}
 
 /// Serves until `stop`, and then waits for the calls in flight for a limited time.
-///
-/// # Errors
-/// If TLS cannot be set up.
-pub async fn serve(
-    listener: TcpListener,
-    serving_cert: &ServingCert,
-    router: Router,
-    stop: CancellationToken,
-) -> Result<(), rustls::Error> {
-    let acceptor = TlsAcceptor::from(Arc::new(serving_cert.server_config()?));
-    let connections = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
+pub async fn serve(listener: TcpListener, server: Server, router: Router, stop: CancellationToken) {
+    let connections = Connections::new(server.limits);
+    let tasks = TaskTracker::new();
     loop {
-        let (stream, permit) = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &connections) => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // The process is most likely out of file descriptors. Open connections will close.
@@ -44,43 +131,151 @@ pub async fn serve(
                 }
             },
         };
-        let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
-        tokio::spawn(async move {
-            let _permit = permit;
-            let stream = match timeout(limits::HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return debug!(%error, "the TLS handshake of a connection failed"),
-                Err(_) => return debug!("the TLS handshake of a connection timed out"),
-            };
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::IDLE_CONNECTION_TIMEOUT);
-            builder
-                .http2()
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(limits::HTTP2_STREAMS_MAX)
-                .keep_alive_interval(limits::IDLE_CONNECTION_TIMEOUT)
-                .keep_alive_timeout(limits::HANDSHAKE_TIMEOUT);
-            let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-            if let Err(error) = watcher.watch(connection.into_owned()).await {
-                debug!(%error, "a connection ended with an error");
-            }
-        });
+        let now = Instant::now();
+        let Some(place) = connections.admit(Peer::of(address.ip()), now, |incident| (server.on_incident)(incident))
+        else {
+            continue;
+        };
+        let connection =
+            Connection { place: Arc::new(place), accepted: now, server: server.clone(), stop: stop.clone() };
+        tasks.spawn(connection.run(stream, router.clone()));
     }
     drop(listener);
-    if timeout(limits::CONNECTION_DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    tasks.close();
+    if timeout(limits::CONNECTION_DRAIN_TIMEOUT, tasks.wait()).await.is_err() {
         warn!("the time for the shutdown ended, and open connections were closed");
     }
-    Ok(())
 }
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
-    // The semaphore is never closed.
-    let permit = connections.clone().acquire_owned().await.ok();
-    let (stream, _) = listener.accept().await?;
-    // Answers are small, so they must not wait for more data to fill a segment.
-    stream.set_nodelay(true)?;
-    Ok((stream, permit))
+struct Connection {
+    place: Arc<Place>,
+    accepted: Instant,
+    server: Server,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, router: Router) {
+        // Answers are small, so they must not wait for more data to fill a segment.
+        if let Err(error) = stream.set_nodelay(true) {
+            return debug!(%error, "a connection ended before it was served");
+        }
+        match &self.server.protocol {
+            Protocol::Plain => self.serve(stream, router).await,
+            Protocol::Tls(config) => {
+                let handshake = TlsAcceptor::from(config.load_full()).accept(stream);
+                let accepted = tokio::select! {
+                    () = self.place.evicted() => return,
+                    accepted = timeout_at(self.accepted + self.server.limits.first_request, handshake) => accepted,
+                };
+                match accepted {
+                    Ok(Ok(stream)) => self.serve(stream, router).await,
+                    Ok(Err(error)) => debug!(%error, "the TLS handshake of a connection failed"),
+                    Err(_elapsed) => (self.server.on_incident)(Incident::ConnectionSilent),
+                }
+            }
+        }
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+        let limits = self.server.limits;
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.idle)
+            .max_buf_size(usize::try_from(limits.head).unwrap_or(usize::MAX));
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(limits.head)
+            .initial_stream_window_size(limits::HTTP2_WINDOW)
+            .initial_connection_window_size(limits::HTTP2_WINDOW)
+            .keep_alive_interval(limits.idle)
+            .keep_alive_timeout(limits.first_request);
+        let http2 = Arc::new(AtomicBool::new(false));
+        let service = self.service(router, http2.clone());
+        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let mut connection = pin!(connection);
+        let old = self.accepted + limits.age;
+        let mut ending = false;
+        loop {
+            let silent = self.place.silent_at();
+            // An old HTTP/1.1 connection ends with its next answer. If it ended between two requests, it could end
+            // under a request that was just sent. HTTP/2 says which requests were taken.
+            let aged = http2.load(Ordering::Relaxed) && !ending;
+            let next = if aged { silent.min(old) } else { silent };
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(%error, "a connection ended with an error");
+                    }
+                    return;
+                }
+                () = self.place.evicted() => return,
+                () = self.stop.cancelled(), if !ending => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = sleep_until(next) => {
+                    let now = Instant::now();
+                    if self.place.silent_at() <= now {
+                        (self.server.on_incident)(Incident::ConnectionSilent);
+                        return;
+                    }
+                    if aged && old <= now {
+                        ending = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The router, with an intake for each request.
+    fn service(
+        &self,
+        router: Router,
+        http2: Arc<AtomicBool>,
+    ) -> impl Service<
+        Request<hyper::body::Incoming>,
+        Response = Response,
+        Error = std::convert::Infallible,
+        Future: Send,
+    > + Clone
+    + Send
+    + 'static {
+        let place = self.place.clone();
+        let old = self.accepted + self.server.limits.age;
+        service_fn(move |request: Request<hyper::body::Incoming>| {
+            let (place, router, http2) = (place.clone(), router.clone(), http2.clone());
+            async move {
+                let version = request.version();
+                http2.store(version == Version::HTTP_2, Ordering::Relaxed);
+                let pending = place.begin();
+                if request.body().is_end_stream() {
+                    pending.connections.complete(pending.id);
+                }
+                let intake = Intake {
+                    connections: pending.connections.clone(),
+                    request: pending.id,
+                    refused: pending.refused(),
+                    peer: place.peer,
+                };
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(intake);
+                let mut response = router.oneshot(request).await?;
+                if response.status().is_success() {
+                    place.prove();
+                }
+                if version != Version::HTTP_2 && old <= Instant::now() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                drop(pending);
+                Ok(response)
+            }
+        })
+    }
 }

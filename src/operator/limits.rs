@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use paddock_kube::backoff::Backoff;
+use paddock_kube::server::ServerLimits;
 
 /// The time for one write, from handing it to the connection to its reply. It is more than twice the webhook timeout of
 /// the API server (2 s for our webhook). It is not longer than the rest of a lease after a renewal has failed (15 s −
@@ -124,12 +125,41 @@ pub const WRITE_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// API server gets a reason instead of no answer.
 pub const REVIEW_TIMEOUT: Duration = Duration::from_millis(1800);
 
-/// The number of concurrent reviews. Further reviews wait. A review holds two objects and uses the processor, and a few
-/// hundred reviews use two cores for less than the time of one review.
-pub const REVIEW_CONCURRENCY: usize = 256;
+/// The limits of the webhook's server.
+///
+/// An API server opens one connection for each call in flight and keeps some of them. Half of the connections may come
+/// from one address, because many clients may be behind one proxy. Both numbers leave room below the 1024 file
+/// descriptors that a process has by default.
+///
+/// A client has five seconds for its first complete request, which a TLS handshake over a bad network needs. Then a
+/// connection may be idle for longer than the 90 s after which Go's client closes it. If the server closed first, it
+/// could close under a call that was just sent.
+///
+/// A body has an object and its old version as JSON, each at most etcd's 1.5 MiB, and JSON can be larger than the form
+/// in etcd. All bodies together may have the size of four such bodies.
+///
+/// Reviews under way may use 128 MiB together, and one review three quarters of it: an object of 1.4 MB in an expensive
+/// shape, and its old version. That is a sixteenth of the memory limit in `deploy/base`.
+pub const WEBHOOK_SERVER: ServerLimits = ServerLimits {
+    connections: 512,
+    connections_per_peer: 256,
+    first_request: Duration::from_secs(5),
+    idle: Duration::from_secs(120),
+    age: Duration::from_mins(30),
+    streams: 256,
+    head: 16 * 1024,
+    body: 8 * 1024 * 1024,
+    bytes: 32 * 1024 * 1024,
+    memory: 128 * 1024 * 1024,
+};
 
-/// The largest body of a review, in bytes: an object and its old version as JSON, each at most etcd's 1.5 MiB.
-pub const REVIEW_BODY_MAX: usize = 8 * 1024 * 1024;
+/// The least memory that a review counts, in bytes. At most 256 small reviews are therefore under way. They use two
+/// cores for less than the time of one review.
+pub const REVIEW_MEMORY_MIN: usize = WEBHOOK_SERVER.memory / 4 / 256;
+
+/// The size of a body in bytes from which a review runs on a thread of its own, because its parsing takes longer than
+/// a millisecond.
+pub const LARGE_REVIEW: usize = 128 * 1024;
 
 /// The time for which a shutdown continues to serve reviews after the operator stopped being ready. API servers learn
 /// about that late.

@@ -17,8 +17,10 @@ use paddock_api::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::plan::{Op, Outcome};
 use paddock_core::question::{Answer, Failure, FailureKind, PluginRequest};
+use paddock_kube::server::Incident;
 use parking_lot::Mutex;
 use prometheus::{Encoder, Registry, TextEncoder};
+use strum::VariantArray;
 use tokio::time::Instant;
 
 use self::families::Families;
@@ -188,6 +190,17 @@ impl Metrics {
         let families = &self.inner.families;
         families.write_slots.with_label_values(&["limit"]).set(as_i64(limit));
         families.write_slots.with_label_values(&["used"]).set(as_i64(used));
+    }
+
+    /// Counts the incidents of a listener. `flag` is the flag with its address.
+    #[must_use]
+    pub fn incidents(&self, flag: &'static str) -> Arc<dyn Fn(Incident) + Send + Sync> {
+        let listener = flag.strip_suffix("-bind-address").unwrap_or(flag);
+        let counter = self.inner.families.listener_incidents.clone();
+        for incident in Incident::VARIANTS {
+            counter.with_label_values(&[listener, incident.as_str()]);
+        }
+        Arc::new(move |incident| counter.with_label_values(&[listener, incident.as_str()]).inc())
     }
 
     /// The registry for families that other parts of the operator declare themselves, such as the webhook.

@@ -34,6 +34,7 @@ use crate::write::{Writer, events};
 use crate::{endpoints, limits, plugins, webhook};
 use paddock_kube::client::client;
 use paddock_kube::leader::Fence;
+use paddock_kube::server::{Protocol, Server, serve};
 
 /// Runs an operator until `shutdown` completes, and stops it in order.
 ///
@@ -98,7 +99,12 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     ] {
         if let Some(listener) = bind.listen().await.map_err(|source| Error::Listen { flag, source })? {
             *address = listener.local_addr().ok();
-            spawn(&mut tasks, flag, paddock_kube::endpoints::serve(listener, router));
+            let server = Server {
+                protocol: Protocol::Plain,
+                limits: paddock_kube::limits::ENDPOINT_SERVER,
+                on_incident: metrics.incidents(flag),
+            };
+            spawn(&mut tasks, flag, serve(listener, server, router, CancellationToken::new()));
         }
     }
 
@@ -118,6 +124,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
                 unsynced: unsynced.subscribe(),
                 plugin_client: plugin_client.clone(),
                 reviews: Reviews::register(metrics.registry()).map_err(MetricsError::from)?,
+                on_incident: metrics.incidents("webhook-bind-address"),
                 serving,
             };
             let (address, webhook) = start_webhook(setup, environment, stop_webhook.clone()).await?;

@@ -6,6 +6,7 @@
 mod activity;
 mod app;
 mod config_sync;
+mod memory;
 mod metrics;
 mod registration;
 mod reservation;
@@ -16,12 +17,13 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use paddock_kube::leader::Fence;
-use paddock_kube::server::serve;
+use paddock_kube::server::{Incident, Protocol, Server, serve};
 use paddock_kube::tls::{CertManager, Lifetimes, Mounted, ServingCert, follow_files};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -106,6 +108,8 @@ pub struct Environment {
     pub plugin_client: PluginClient,
     /// The metrics of reviews.
     pub reviews: Reviews,
+    /// Is called when the limits of the server close a connection.
+    pub on_incident: Arc<dyn Fn(Incident) + Send + Sync>,
     /// Becomes true when there is a certificate to serve.
     pub serving: watch::Sender<bool>,
 }
@@ -113,7 +117,7 @@ pub struct Environment {
 /// Serves until `stop`, and then ends in order. It answers new calls for a few more seconds and finishes the calls in
 /// flight. Then it removes the webhook configurations if the Deployment does not exist any more.
 pub async fn start(config: WebhookConfig, listener: TcpListener, environment: Environment, stop: CancellationToken) {
-    let Environment { client, world, fence, unsynced, plugin_client, reviews, serving } = environment;
+    let Environment { client, world, fence, unsynced, plugin_client, reviews, on_incident, serving } = environment;
     let Some(user) = whoami(&client, &stop).await else { return };
     let serving_cert = ServingCert::default();
     let (signs, receiver) = mpsc::channel(limits::ACTIVITY_QUEUE_CAPACITY);
@@ -165,8 +169,13 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         sleep(limits::WEBHOOK_SHUTDOWN_DELAY).await;
         ended.cancel();
     });
-    if let Err(error) = serve(listener, &serving_cert, app.router(), end).await {
-        error!(%error, "the webhook cannot serve");
+    match serving_cert.server_config() {
+        Ok(tls) => {
+            let protocol = Protocol::Tls(Arc::new(ArcSwap::from_pointee(tls)));
+            let server = Server { protocol, limits: limits::WEBHOOK_SERVER, on_incident };
+            serve(listener, server, app.router(), end).await;
+        }
+        Err(error) => error!(%error, "the webhook cannot serve"),
     }
     tasks.shutdown().await;
     if let Some(config_sync) = config_sync {

@@ -108,6 +108,9 @@ families! {
         watch_lag: HistogramVec, all, ["kind"], SECONDS =>
             "paddock_watch_lag_seconds":
             "Time from the reply to a write of this operator until the watch delivers its event, in seconds.";
+        listener_incidents: IntCounterVec, all, ["listener", "incident"] =>
+            "paddock_listener_incidents_total":
+            "Connections that the limits of a listener closed, by listener and cause.";
         build: IntGaugeVec, all, ["git_version", "implementation", "platform"] =>
             "agent_sandbox_build_info": "The build of this operator, in the labels. The value is always 1.";
         leader: IntGauge, all, [] => "paddock_leader": "1 if this replica is the leader, 0 otherwise.";

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use jiff::Timestamp;
 use paddock_core::admission::{self, Activity, Context, Entry, Phase, Review, ReviewVerdict, WarmReservations};
 use paddock_core::question::PluginReply;
-use tokio::sync::{Semaphore, mpsc, watch};
+use paddock_kube::server::{Intake, Refused};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::memory;
 use super::metrics::Reviews;
 use super::wire::{self, Asked, Malformed};
 use crate::limits;
@@ -42,7 +44,6 @@ pub struct App {
     activity: mpsc::Sender<Activity>,
     reservations: Option<Arc<dyn WarmReservations>>,
     metrics: Reviews,
-    permits: Arc<Semaphore>,
     clock: fn() -> Timestamp,
 }
 
@@ -51,8 +52,7 @@ impl App {
     /// records to `activity`.
     #[must_use]
     pub fn new(look: Look, plugin_client: PluginClient, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
-        let permits = Arc::new(Semaphore::new(limits::REVIEW_CONCURRENCY));
-        Self { look, plugin_client, activity, reservations: None, metrics, permits, clock: Timestamp::now }
+        Self { look, plugin_client, activity, reservations: None, metrics, clock: Timestamp::now }
     }
 
     /// The same app, which also reserves warm Sandboxes for the claims that it admits.
@@ -72,8 +72,8 @@ impl App {
 enum Unanswered {
     #[error("the path /{0}/{1} is not the path of a webhook")]
     NoSuchPath(String, String),
-    #[error("the body cannot be read, or has more than {} bytes", limits::REVIEW_BODY_MAX)]
-    Body(#[source] axum::Error),
+    #[error(transparent)]
+    Refused(#[from] Refused),
     #[error(transparent)]
     Malformed(#[from] Malformed),
     #[error("the operator has not listed all objects of the cluster yet")]
@@ -90,7 +90,11 @@ impl Unanswered {
     fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Unanswered::NoSuchPath(..) => (StatusCode::NOT_FOUND, "NotFound"),
-            Unanswered::Body(_) => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Unanswered::Refused(Refused::TooLarge(_) | Refused::TooCostly { .. }) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
+            }
+            Unanswered::Refused(Refused::Busy) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            Unanswered::Refused(Refused::Broken(_)) => (StatusCode::BAD_REQUEST, "BadRequest"),
             Unanswered::Malformed(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
             Unanswered::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
             Unanswered::Late => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
@@ -106,13 +110,19 @@ impl IntoResponse for Unanswered {
     }
 }
 
-async fn handle(State(app): State<App>, Path((phase, entry)): Path<(String, String)>, body: Body) -> Response {
+async fn handle(
+    State(app): State<App>,
+    Path((phase, entry)): Path<(String, String)>,
+    Extension(intake): Extension<Intake>,
+    body: Body,
+) -> Response {
     let started = std::time::Instant::now();
     let Some((phase, entry)) = place(&phase, &entry) else {
         return Unanswered::NoSuchPath(phase, entry).into_response();
     };
     let metrics = app.metrics.clone();
-    let answer = timeout(limits::REVIEW_TIMEOUT, app.answer(phase, entry, body)).await.unwrap_or(Err(Unanswered::Late));
+    let answer = app.answer(phase, entry, &intake, body);
+    let answer = timeout(limits::REVIEW_TIMEOUT, answer).await.unwrap_or(Err(Unanswered::Late));
     match answer {
         Ok((answer, outcome)) => {
             metrics.answered(phase, entry, outcome, started.elapsed());
@@ -120,7 +130,7 @@ async fn handle(State(app): State<App>, Path((phase, entry)): Path<(String, Stri
         }
         Err(error) => {
             metrics.answered(phase, entry, "unanswered", started.elapsed());
-            error!(%error, entry = entry.as_str(), "the review was not answered");
+            error!(%error, entry = entry.as_str(), client = intake.peer(), "the review was not answered");
             error.into_response()
         }
     }
@@ -136,11 +146,23 @@ pub(super) fn place(phase: &str, entry: &str) -> Option<(Phase, Entry)> {
 }
 
 impl App {
-    async fn answer(self, phase: Phase, entry: Entry, body: Body) -> Result<(Vec<u8>, &'static str), Unanswered> {
-        // The semaphore is never closed. If a call gets no permit in time, its timeout answers it.
-        let _permit = self.permits.clone().acquire_owned().await;
-        let body = to_bytes(body, limits::REVIEW_BODY_MAX).await.map_err(Unanswered::Body)?;
-        let asked = wire::read(&body, phase, entry, (self.clock)())?;
+    /// Answers a review. It takes no turn before its body is complete, and it is not parsed before its turn.
+    async fn answer(
+        self,
+        phase: Phase,
+        entry: Entry,
+        intake: &Intake,
+        body: Body,
+    ) -> Result<(Vec<u8>, &'static str), Unanswered> {
+        let body = intake.receive(body).await?;
+        intake.turn(memory::needed(&body).max(limits::REVIEW_MEMORY_MIN)).await?;
+        let now = (self.clock)();
+        let large = body.len() >= limits::LARGE_REVIEW;
+        let asked = if !large {
+            wire::read(&body, phase, entry, now)?
+        } else {
+            tokio::task::spawn_blocking(move || wire::read(&body, phase, entry, now)).await??
+        };
         let mut context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
         context.reserved_sandbox =
             self.reservations.as_ref().and_then(|reservations| reservations.reserve(&asked.review));
@@ -153,7 +175,7 @@ impl App {
             self.metrics.activity("dropped");
             warn!(pod = asked.review.name, "an activity record was dropped, because too many wait to be written");
         }
-        let (asked, verdict) = self.decide(asked, context).await?;
+        let (asked, verdict) = self.decide(asked, context, large).await?;
         let outcome = report_verdict(&asked, &verdict);
         if let (Some(reservations), Some(sandbox), false) =
             (&self.reservations, reserved_sandbox, verdict.reservation_kept)
@@ -164,10 +186,10 @@ impl App {
         Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
     }
 
-    /// Plugins use the processor, so they are asked on a blocking thread and not on one that serves connections. If no
-    /// plugin has to be asked, as for most claims, the review does not switch threads.
-    async fn decide(&self, asked: Asked, context: Context) -> Result<(Asked, ReviewVerdict), Unanswered> {
-        if admission::questions(&asked.review, &context, &[]).is_empty() {
+    /// Plugins and large objects use the processor, so they get a blocking thread and not one that serves connections.
+    /// If the object is small and no plugin has to be asked, as for most claims, the review does not switch threads.
+    async fn decide(&self, asked: Asked, context: Context, large: bool) -> Result<(Asked, ReviewVerdict), Unanswered> {
+        if !large && admission::questions(&asked.review, &context, &[]).is_empty() {
             let verdict = admission::verdict(&asked.review, &context, &[]);
             return Ok((asked, verdict));
         }

@@ -52,7 +52,10 @@ async fn start_with(look: Look, plugin_client: PluginClient) -> Served1 {
     let stop = CancellationToken::new();
     let end = stop.clone();
     let ended = tokio::spawn(async move {
-        serve(listener, &serving_cert, app.router(), end).await.expect("TLS");
+        let tls = serving_cert.server_config().expect("TLS");
+        let protocol = Protocol::Tls(Arc::new(ArcSwap::from_pointee(tls)));
+        let server = Server { protocol, limits: limits::WEBHOOK_SERVER, on_incident: Arc::new(|_| {}) };
+        serve(listener, server, app.router(), end).await;
     });
     Served1 { address, authority: pair.authority, registry, stop, ended }
 }
@@ -138,7 +141,7 @@ async fn a_pod_gets_its_class_over_tls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_answered_says_why_in_a_status() {
     let webhook = start_plain().await;
-    let too_long = vec![b' '; limits::REVIEW_BODY_MAX + 1];
+    let too_long = vec![b' '; limits::WEBHOOK_SERVER.body + 1];
     for (path, body, code) in [
         ("/mutate/generated-code", b"{".as_slice(), 400),
         ("/mutate/generated-code", b"".as_slice(), 400),

@@ -1,0 +1,91 @@
+//! The intake of a request: its body within the limits, and its turn.
+
+use axum::body::{Body, Bytes};
+use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use super::connections::{Connections, Peer};
+
+/// The reason why the server does not take a request.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The body is larger than one body may be.
+    #[error("the body has more than {0} bytes")]
+    TooLarge(usize),
+    /// The request needs more memory than all requests together may use.
+    #[error("the body needs about {needed} bytes of memory when it is parsed, but at most {most} are available")]
+    TooCostly {
+        /// The memory that the request needs, in bytes.
+        needed: usize,
+        /// The memory of the largest request, in bytes.
+        most: usize,
+    },
+    /// The bodies of all requests together have too many bytes, and those of this client have the most.
+    #[error("the bodies of all requests together have too many bytes; try again")]
+    Busy,
+    /// The connection ended before the body was complete.
+    #[error("the body is not complete")]
+    Broken(#[source] axum::Error),
+}
+
+/// The handle with which a service takes a request. The server adds it to the extensions of each request.
+#[derive(Clone)]
+pub struct Intake {
+    pub(super) connections: Connections,
+    pub(super) request: u64,
+    pub(super) refused: CancellationToken,
+    pub(super) peer: Peer,
+}
+
+impl Intake {
+    /// Reads the body. Its bytes count until the request has been answered.
+    ///
+    /// # Errors
+    /// If the body is too large, the bodies of all requests are too large together, or the connection ends.
+    pub async fn receive(&self, body: Body) -> Result<Bytes, Refused> {
+        tokio::select! {
+            biased;
+            () = self.refused.cancelled() => Err(Refused::Busy),
+            received = self.collect(body) => received,
+        }
+    }
+
+    async fn collect(&self, body: Body) -> Result<Bytes, Refused> {
+        let most = self.connections.limits().body;
+        let mut chunks = body.into_data_stream();
+        let mut whole: Vec<u8> = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(Refused::Broken)?;
+            if whole.len() + chunk.len() > most {
+                return Err(Refused::TooLarge(most));
+            }
+            self.connections.receive(self.request, chunk.len()).map_err(|_| Refused::Busy)?;
+            whole.extend_from_slice(&chunk);
+        }
+        self.connections.complete(self.request);
+        Ok(whole.into())
+    }
+
+    /// Waits until this request may use so much memory, in bytes. The addresses of the clients take turns. The turn
+    /// ends when the request has been answered.
+    ///
+    /// # Errors
+    /// If the request needs more than there is, or has to make room while it waits.
+    pub async fn turn(&self, memory: usize) -> Result<(), Refused> {
+        let most = self.connections.limits().largest();
+        if memory > most {
+            return Err(Refused::TooCostly { needed: memory, most });
+        }
+        tokio::select! {
+            biased;
+            () = self.refused.cancelled() => Err(Refused::Busy),
+            () = self.connections.turn(self.request, memory) => Ok(()),
+        }
+    }
+
+    /// The address of the client, as a text for logs.
+    #[must_use]
+    pub fn peer(&self) -> String {
+        self.peer.0.to_string()
+    }
+}

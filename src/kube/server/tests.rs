@@ -1,0 +1,147 @@
+//! The server with real connections.
+
+use std::net::SocketAddr;
+
+use axum::Extension;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+const LIMITS: ServerLimits = ServerLimits {
+    connections: 4,
+    connections_per_peer: 4,
+    first_request: Duration::from_millis(300),
+    idle: Duration::from_secs(60),
+    age: Duration::from_secs(60),
+    body: 100,
+    bytes: 150,
+    memory: 1000,
+    ..crate::limits::ENDPOINT_SERVER
+};
+
+async fn body(Extension(intake): Extension<Intake>, body: Body) -> Response {
+    match intake.receive(body).await {
+        Ok(bytes) => bytes.len().to_string().into_response(),
+        Err(error) => (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()).into_response(),
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    incidents: Arc<Mutex<Vec<Incident>>>,
+    stop: CancellationToken,
+}
+
+async fn start(limits: ServerLimits) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incidents: Arc<Mutex<Vec<Incident>>> = Arc::default();
+    let noted = incidents.clone();
+    let on_incident = Arc::new(move |incident| noted.lock().push(incident));
+    let stop = CancellationToken::new();
+    let router = Router::new().route("/", get(|| async { "ok" })).route("/body", post(body));
+    tokio::spawn(serve(listener, Server { protocol: Protocol::Plain, limits, on_incident }, router, stop.clone()));
+    Running { address, incidents, stop }
+}
+
+async fn send(stream: &mut TcpStream, text: &str) -> String {
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = timeout(Duration::from_secs(10), stream.read(&mut answer)).await.expect("an answer").unwrap_or(0);
+    String::from_utf8_lossy(&answer[..read]).into_owned()
+}
+
+/// Waits until the server closes the connection.
+async fn closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    let _ = timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await.expect("the end of the connection");
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+#[tokio::test]
+async fn silent_clients_keep_nobody_out() {
+    let server = start(ServerLimits { first_request: Duration::from_secs(60), ..LIMITS }).await;
+    let mut silent = Vec::new();
+    for beginning in
+        ["", "GET ", "GET / HTTP/1.1\r\nhost: a\r\n", "POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n12"]
+    {
+        for _ in 0..5 {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(beginning.as_bytes()).await.unwrap();
+            silent.push(stream);
+            let mut good = TcpStream::connect(server.address).await.unwrap();
+            assert!(send(&mut good, GET).await.ends_with("ok"), "{beginning:?}");
+        }
+    }
+    assert!(server.incidents.lock().contains(&Incident::ConnectionEvicted));
+}
+
+#[tokio::test]
+async fn a_client_that_completes_no_request_in_time_is_closed() {
+    let server = start(LIMITS).await;
+    for beginning in [
+        "",
+        "G",
+        "GET / HTTP/1.1\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n12",
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        closed(&mut stream).await;
+    }
+    assert_eq!(server.incidents.lock().len(), 5, "{:?}", server.incidents.lock());
+    // An answered client may be silent for longer.
+    let mut good = TcpStream::connect(server.address).await.unwrap();
+    assert!(send(&mut good, GET).await.ends_with("ok"));
+    sleep(LIMITS.first_request * 2).await;
+    assert!(send(&mut good, GET).await.ends_with("ok"));
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_with_an_answer() {
+    let server = start(ServerLimits { age: Duration::ZERO, ..LIMITS }).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let answer = send(&mut stream, GET).await;
+    assert!(answer.contains("connection: close") && answer.ends_with("ok"), "{answer}");
+    closed(&mut stream).await;
+}
+
+#[tokio::test]
+async fn a_body_has_a_limit_and_all_bodies_together_have_one() {
+    let server = start(LIMITS).await;
+    let request =
+        |length: usize, body: &str| format!("POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{body}");
+    let whole = "x".repeat(100);
+    let connect = async || TcpStream::connect(server.address).await.unwrap();
+    assert!(send(&mut connect().await, &request(100, &whole)).await.ends_with("100"));
+    let answer = send(&mut connect().await, &request(101, &format!("{whole}x"))).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("more than 100 bytes"), "{answer}");
+    // Half of a body is held by another client. The next body fits only in its place.
+    let mut half = connect().await;
+    half.write_all(request(100, &"x".repeat(90)).as_bytes()).await.unwrap();
+    let answers = async {
+        loop {
+            let answer = send(&mut connect().await, &request(80, &"x".repeat(80))).await;
+            if server.incidents.lock().is_empty() && answer.ends_with("80") {
+                break;
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), answers).await.expect("the smaller body");
+}
+
+#[tokio::test]
+async fn a_server_ends_in_order() {
+    let server = start(LIMITS).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    assert!(send(&mut stream, GET).await.ends_with("ok"));
+    server.stop.cancel();
+    closed(&mut stream).await;
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
