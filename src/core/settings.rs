@@ -79,6 +79,27 @@ pub struct Settings {
 /// an operator, a runtime, a network plugin, a service mesh or the identity of a cloud reads.
 pub const ANY_DOMAIN: &str = "*";
 
+/// At most one of so many warm Sandboxes of a pool is reserved, so reviews never hold back more than half of a pool. A
+/// claim without a reservation chooses a Sandbox when it is reconciled, which costs one more write.
+pub const RESERVATION_SHARE: usize = 2;
+
+/// The number of reservations that may expire unused, at once and then in each second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReservationRate {
+    /// The number at once.
+    pub burst: f64,
+    /// The number that is added in each second.
+    pub per_second: f64,
+}
+
+impl ReservationRate {
+    /// The rate of one namespace. The burst is the number of claims that the queue reconciles at the same time, so an
+    /// honest burst gets its reservations. A client that wastes reservations holds back four Sandboxes after that.
+    pub const NAMESPACE: Self = Self { burst: 128.0, per_second: 2.0 };
+    /// The rate of all namespaces together: that of four namespaces.
+    pub const PROCESS: Self = Self { burst: 512.0, per_second: 8.0 };
+}
+
 /// What happens to a Sandbox's `metadata.managedFields` when a claim takes it, where Paddock is its only manager. The record
 /// of any other manager, and of any server-side apply, is always kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

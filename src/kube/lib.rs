@@ -2,8 +2,8 @@
 //!
 //! A process reads its configuration from [`cluster`] and creates clients with [`client`]. [`watch`] lists and watches
 //! a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
-//! [`listen`], [`server`] and [`endpoints`] answer calls. [`logs`] configures the log, [`backoff`] spaces retries, and [`turns`]
-//! orders what waits.
+//! [`listen`], [`server`] and [`endpoints`] answer calls. [`logs`] configures the log, [`backoff`] spaces retries, [`turns`] orders
+//! what waits, and [`pace`] limits rates.
 //!
 //! This crate contains no decisions of the operator, so a gateway can depend on this crate and on `paddock-api` alone.
 //! Start reading at [`client`].
@@ -16,6 +16,7 @@ pub mod leader;
 pub mod limits;
 pub mod listen;
 pub mod logs;
+pub mod pace;
 pub mod server;
 pub mod tls;
 pub mod turns;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::pace::Rate;
 use crate::server::ServerLimits;
 
 /// The time for a TCP and TLS connection to the API server.
@@ -46,6 +47,14 @@ pub const ENDPOINT_SERVER: ServerLimits = ServerLimits {
 /// The bytes that a client may send on an HTTP/2 connection before the server has read them.
 pub const HTTP2_WINDOW: u32 = 256 * 1024;
 
+/// The time that a connection has to show something before it may have to make room. A TLS handshake and a request take
+/// some round trips in the cluster's network. With 256 places for one address, the limit admits 2,560 silent connections
+/// in a second before they wait.
+pub const SILENCE_MIN: Duration = Duration::from_millis(100);
+
+/// The interval at which connections that wait for a place are looked at.
+pub const LOBBY_STEP: Duration = Duration::from_millis(5);
+
 /// The wait after a connection could not be accepted.
 pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -57,3 +66,13 @@ pub const MOUNTED_CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The first and the longest wait after a failed round of the certificate's manager.
 pub const CERTIFICATE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+
+/// The lines that one place in the source writes about one subject (a namespace, a client or a plugin): a burst that shows a series of different requests,
+/// and then two in each second. The level `debug` has no limit.
+pub const LOG_LINES_OF_SUBJECT: Rate = Rate::new(Duration::from_millis(500), 50);
+
+/// The lines that one place in the source writes about all subjects: those of ten.
+pub const LOG_LINES: Rate = Rate::new(Duration::from_millis(50), 500);
+
+/// The interval at which suppressed lines are reported.
+pub const LOG_REPORT_INTERVAL: Duration = Duration::from_secs(10);

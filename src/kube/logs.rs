@@ -1,9 +1,15 @@
-//! The log on standard error: text for people, or JSON for machines.
+//! The log on standard error: text for people, or JSON for machines. The number of lines has a budget.
+
+mod budget;
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{FilterExt, ParseError};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
+
+use self::budget::Budget;
 
 /// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +36,10 @@ pub enum LogError {
     },
     /// The process has set up a log before.
     #[error("the log cannot be set up: {0}")]
-    Init(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Init(#[from] tracing_subscriber::util::TryInitError),
+    /// The thread that reports suppressed lines could not be started.
+    #[error("the log cannot be set up: {0}")]
+    Thread(#[from] std::io::Error),
 }
 
 /// Sets up the log of the process. `level` is the value of `--log-level`. If it is absent, RUST_LOG decides, and the
@@ -50,12 +59,16 @@ pub fn init(level: Option<&str>, format: Option<LogFormat>) -> Result<(), LogErr
     };
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let budget = Budget::default();
+    let filter = filter.and(budget.clone());
+    let lines = fmt::layer().with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => subscriber.with_ansi(terminal).try_init(),
+        LogFormat::Text => registry().with(lines.with_ansi(terminal).with_filter(filter)).try_init()?,
         LogFormat::Json => {
-            subscriber.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+            let lines = lines.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            registry().with(lines.with_filter(filter)).try_init()?;
         }
     }
-    .map_err(LogError::Init)
+    std::thread::Builder::new().name("log-report".to_owned()).spawn(move || budget.report())?;
+    Ok(())
 }

@@ -33,11 +33,12 @@ use tracing::{debug, warn};
 use self::connections::{Connections, Peer, Place};
 pub use self::intake::{Intake, Refused};
 use crate::limits;
+use crate::turns::Turns;
 
 /// The limits of one server. [`limits`] has their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// The number of connections.
+    /// The number of connections. Half as many may wait for a place.
     pub connections: usize,
     /// The number of connections from one address.
     pub connections_per_peer: usize,
@@ -80,7 +81,7 @@ impl ServerLimits {
 pub enum Incident {
     /// A silent connection was closed, because a new one needed its place.
     ConnectionEvicted,
-    /// A new connection was closed, because every other one was being answered.
+    /// A connection that waited for a place was closed, because too many waited.
     ConnectionRefused,
     /// A connection was closed, because it sent no complete request in time.
     ConnectionSilent,
@@ -118,27 +119,37 @@ pub struct Server {
 pub async fn serve(listener: TcpListener, server: Server, router: Router, stop: CancellationToken) {
     let connections = Connections::new(server.limits);
     let tasks = TaskTracker::new();
+    // The connections that wait for a place. Addresses take turns.
+    let mut lobby: Turns<Peer, (), (TcpStream, Peer)> = Turns::default();
     loop {
-        let (stream, address) = tokio::select! {
+        tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
+                Ok((stream, address)) => {
+                    let peer = Peer::of(address.ip());
+                    if lobby.len() >= server.limits.connections / 2
+                        && let Some(longest) = lobby.longest().map(|(peer, _)| *peer)
+                    {
+                        lobby.drop_of(&longest);
+                        (server.on_incident)(Incident::ConnectionRefused);
+                    }
+                    lobby.push(peer, (), (stream, peer));
+                }
                 Err(error) => {
                     // The process is most likely out of file descriptors. Open connections will close.
                     warn!(%error, "a connection could not be accepted");
                     sleep(limits::ACCEPT_RETRY_DELAY).await;
-                    continue;
                 }
             },
-        };
+            () = sleep(limits::LOBBY_STEP), if !lobby.is_empty() => {}
+        }
         let now = Instant::now();
-        let Some(place) = connections.admit(Peer::of(address.ip()), now, |incident| (server.on_incident)(incident))
-        else {
-            continue;
-        };
-        let connection =
-            Connection { place: Arc::new(place), accepted: now, server: server.clone(), stop: stop.clone() };
-        tasks.spawn(connection.run(stream, router.clone()));
+        while let Some((stream, peer)) = lobby.pop_of(|peer| connections.has_place(*peer, now)) {
+            let Some(place) = connections.admit(peer, now, |incident| (server.on_incident)(incident)) else { break };
+            let place = Arc::new(place);
+            let connection = Connection { place, accepted: now, server: server.clone(), stop: stop.clone() };
+            tasks.spawn(connection.run(stream, router.clone()));
+        }
     }
     drop(listener);
     tasks.close();

@@ -136,6 +136,11 @@ impl<G: Clone + Eq + Hash, F: Clone + Eq + Hash, T> Turns<G, F, T> {
         self.len += 1;
     }
 
+    /// The waiting entries of one family, the next one first.
+    pub fn of_family(&mut self, group: &G, family: &F) -> impl Iterator<Item = &mut T> {
+        self.groups.get_mut(group).and_then(|waiting| waiting.families.get_mut(family)).into_iter().flatten()
+    }
+
     /// Removes the next entry. The groups take turns, and so do the families of each group.
     pub fn pop(&mut self) -> Option<T> {
         self.pop_of(|_| true)

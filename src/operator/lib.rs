@@ -10,6 +10,7 @@
 
 pub mod config;
 pub mod endpoints;
+pub mod fair_queue;
 pub mod limiter;
 pub mod limits;
 pub mod manifests;

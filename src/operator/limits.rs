@@ -4,7 +4,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use paddock_kube::backoff::Backoff;
+use paddock_kube::pace::Rate;
 use paddock_kube::server::ServerLimits;
+
+use crate::fair_queue::Shares;
 
 /// The time for one write, from handing it to the connection to its reply. It is more than twice the webhook timeout of
 /// the API server (2 s for our webhook). It is not longer than the rest of a lease after a renewal has failed (15 s −
@@ -92,8 +95,14 @@ pub const CUT_INTERVAL: Duration = Duration::from_millis(500);
 /// The longest `Retry-After` that the operator obeys.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
-/// The number of Events that may wait to be sent. Further Events are dropped and counted.
-pub const EVENT_QUEUE_CAPACITY: usize = 1024;
+/// The limits of the Events. A kilobyte waits for each, so the queue holds a megabyte. Several requests are under way,
+/// so one slow request does not hold up the others. A namespace may have a burst of warnings, and then ten in a second.
+pub const EVENTS: Shares = Shares {
+    capacity: 1024,
+    concurrency: 4,
+    namespace: Rate::new(Duration::from_millis(100), 200),
+    process: Rate::new(Duration::from_millis(20), 500),
+};
 
 /// The time in which the same Event about the same object is sent once.
 pub const EVENT_REPEAT_INTERVAL: Duration = Duration::from_secs(30);
@@ -127,9 +136,9 @@ pub const REVIEW_TIMEOUT: Duration = Duration::from_millis(1800);
 
 /// The limits of the webhook's server.
 ///
-/// An API server opens one connection for each call in flight and keeps some of them. Half of the connections may come
-/// from one address, because many clients may be behind one proxy. Both numbers leave room below the 1024 file
-/// descriptors that a process has by default.
+/// An API server opens one connection for each call in flight and keeps some of them. Two thirds of the connections may
+/// come from one address, because many clients may be behind one proxy. With the connections that wait for a place,
+/// and those of the other listeners, they stay below the 1024 file descriptors that a process has by default.
 ///
 /// A client has five seconds for its first complete request, which a TLS handshake over a bad network needs. Then a
 /// connection may be idle for longer than the 90 s after which Go's client closes it. If the server closed first, it
@@ -141,7 +150,7 @@ pub const REVIEW_TIMEOUT: Duration = Duration::from_millis(1800);
 /// Reviews under way may use 128 MiB together, and one review three quarters of it: an object of 1.4 MB in an expensive
 /// shape, and its old version. That is a sixteenth of the memory limit in `deploy/base`.
 pub const WEBHOOK_SERVER: ServerLimits = ServerLimits {
-    connections: 512,
+    connections: 384,
     connections_per_peer: 256,
     first_request: Duration::from_secs(5),
     idle: Duration::from_secs(120),
@@ -165,11 +174,21 @@ pub const LARGE_REVIEW: usize = 128 * 1024;
 /// about that late.
 pub const WEBHOOK_SHUTDOWN_DELAY: Duration = Duration::from_secs(3);
 
-/// The number of activity records that may wait to be written. Further records are dropped.
-pub const ACTIVITY_QUEUE_CAPACITY: usize = 256;
+/// The limits of the activity records. There is one waiting record a Sandbox at most. A record moves by at least five
+/// seconds, so ten records in a second cover a namespace with fifty busy sessions at the shortest idle timeout, and one
+/// with thousands at the usual ones. Records beyond the rate wait and are not dropped.
+pub const ACTIVITY: Shares = Shares {
+    capacity: 4096,
+    concurrency: 8,
+    namespace: Rate::new(Duration::from_millis(100), 100),
+    process: Rate::new(Duration::from_millis(10), 400),
+};
 
-/// The number of activity records that are written at the same time.
-pub const ACTIVITY_WRITE_CONCURRENCY: usize = 8;
+/// The time in which one record is written for a Sandbox, even if the watch has not delivered the last one yet.
+pub const ACTIVITY_REPEAT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The number of Sandboxes whose last record is remembered.
+pub const RECENT_ACTIVITY_CAPACITY: NonZeroUsize = nonzero(4096);
 
 /// The waits after each failed attempt to write an activity record. There are as many attempts. The client itself
 /// repeats a request if the API server asks for that.

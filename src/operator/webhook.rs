@@ -26,7 +26,7 @@ use paddock_kube::leader::Fence;
 use paddock_kube::server::{Incident, Protocol, Server, serve};
 use paddock_kube::tls::{CertManager, Lifetimes, Mounted, ServingCert, follow_files};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,7 @@ pub use metrics::Reviews;
 pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations};
 
 use self::reservation::LeaderReservations;
+use crate::fair_queue::FairQueue;
 use crate::limits;
 use crate::plugins::PluginClient;
 use crate::sync::UnsyncedKinds;
@@ -120,15 +121,15 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     let Environment { client, world, fence, unsynced, plugin_client, reviews, on_incident, serving } = environment;
     let Some(user) = whoami(&client, &stop).await else { return };
     let serving_cert = ServingCert::default();
-    let (signs, receiver) = mpsc::channel(limits::ACTIVITY_QUEUE_CAPACITY);
+    let signs = FairQueue::new(limits::ACTIVITY);
     let own_namespace = world.read(|world| world.settings().own_namespace.clone());
     let reservations = LeaderReservations::new(world.clone(), fence);
     let look = look(world, unsynced, Some(user.as_str().into()));
-    let app = App::new(look, plugin_client, signs, reviews.clone()).with_reservations(Arc::new(reservations));
+    let app = App::new(look, plugin_client, signs.clone(), reviews.clone()).with_reservations(Arc::new(reservations));
 
     let desired = Desired { client_config: config.client_config.clone(), own_namespace, operator_user: Some(user) };
     let mut tasks: JoinSet<()> = JoinSet::new();
-    tasks.spawn(activity::write(client.clone(), receiver, reviews));
+    tasks.spawn(activity::write(client.clone(), signs, reviews));
     let config_sync = match config.certificate {
         Certificate::Mounted(mounted) => {
             tasks.spawn(follow_files(

@@ -12,6 +12,7 @@ use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
 use serde_json::Value;
 
+use super::relations::pool_revision;
 use super::state::World;
 use crate::object::Object;
 use crate::time::saturating_add;
@@ -59,8 +60,13 @@ impl World {
         }
         let sandbox = self.best_for(&claim)?;
         let key = sandbox.key.clone();
+        let pool = pool_revision(&sandbox)?;
+        if !self.reservations.may_add(&key.namespace, &pool, self.warm.count(&pool), now) {
+            // The claim chooses a Sandbox when it is reconciled.
+            return None;
+        }
         self.remove_warm(&key);
-        self.reservations.add(key.clone(), claim.stamp, saturating_add(now, reserve_for));
+        self.reservations.add(key.clone(), pool, claim.stamp, saturating_add(now, reserve_for), now);
         Some(key.name)
     }
 

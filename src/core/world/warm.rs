@@ -50,6 +50,11 @@ impl Warm {
         }
     }
 
+    /// The number of Sandboxes of one pool and template hash.
+    pub(super) fn count(&self, revision: &PoolRevision) -> usize {
+        self.pools.get(revision).map_or(0, |pool| pool.places.len())
+    }
+
     /// The Sandboxes of one pool and template hash on usable nodes, best first.
     pub(super) fn of(&self, revision: &PoolRevision, usable: impl Fn(&str) -> bool) -> impl Iterator<Item = &Key> {
         self.pools.get(revision).into_iter().flat_map(move |pool| {

@@ -2,7 +2,8 @@
 //!
 //! A resource is never held by a client that has shown nothing. A connection counts as *unproven* until a request on it
 //! was answered with success. If a new connection finds no place, the oldest unproven connection of the address with
-//! the most of them is closed, and then idle ones. If a body finds no room, the largest unfinished request of the
+//! the most of them is closed, and then idle ones. Each connection has a tenth of a second to show something, and a new one
+//! waits meanwhile. If a body finds no room, the largest unfinished request of the
 //! address that holds the most bytes is refused. So the client that takes most makes room first, and a client that
 //! takes little keeps what it has.
 
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Incident, ServerLimits};
+use crate::limits;
 use crate::turns::Turns;
 
 /// The address of a client, as far as shares depend on it: an IPv4 address, or the first 64 bits of an IPv6 address.
@@ -119,21 +121,18 @@ impl Connections {
         &self.limits
     }
 
-    /// Gives a new connection a place, which another connection may have to leave. `None` if every place is used by a
-    /// request that is being answered.
+    /// Whether a new connection would get a place now.
+    pub(super) fn has_place(&self, peer: Peer, now: Instant) -> bool {
+        let table = self.table.lock();
+        table.full_for(peer, &self.limits).is_none_or(|among| table.victim(among, now).is_some())
+    }
+
+    /// Gives a new connection a place, which another connection may have to leave. `None` if no connection can leave
+    /// its place yet.
     pub(super) fn admit(&self, peer: Peer, now: Instant, incident: impl Fn(Incident)) -> Option<Place> {
         let mut table = self.table.lock();
-        let of_peer = table.connections.values().filter(|c| c.peer == peer).count();
-        let full = if of_peer >= self.limits.connections_per_peer {
-            Some(Some(peer))
-        } else {
-            (table.connections.len() >= self.limits.connections).then_some(None)
-        };
-        if let Some(among) = full {
-            let Some(victim) = table.victim(among) else {
-                incident(Incident::ConnectionRefused);
-                return None;
-            };
+        if let Some(among) = table.full_for(peer, &self.limits) {
+            let victim = table.victim(among, now)?;
             incident(Incident::ConnectionEvicted);
             if let Some(connection) = table.connections.remove(&victim) {
                 connection.evict.cancel();
@@ -260,13 +259,28 @@ impl Drop for Pending {
 }
 
 impl Table {
+    /// Whether there is no free place for this peer. The value is the peer whose connections may have to leave, or
+    /// `None` for all peers.
+    fn full_for(&self, peer: Peer, limits: &ServerLimits) -> Option<Option<Peer>> {
+        let of_peer = self.connections.values().filter(|c| c.peer == peer).count();
+        if of_peer >= limits.connections_per_peer {
+            Some(Some(peer))
+        } else {
+            (self.connections.len() >= limits.connections).then_some(None)
+        }
+    }
+
     /// The connection that has to leave: unproven ones before proven ones, of the peer with the most such connections,
-    /// the one that is silent for the longest time. A request that is being answered is never interrupted.
-    fn victim(&self, among: Option<Peer>) -> Option<u64> {
+    /// the one that is silent for the longest time. A request that is being answered is never interrupted, and a
+    /// connection keeps its place for a while after it was opened.
+    fn victim(&self, among: Option<Peer>, now: Instant) -> Option<u64> {
         [false, true].into_iter().find_map(|proven| {
             let silent = || {
                 self.connections.iter().filter(move |(_, c)| {
-                    c.answering == 0 && c.proven == proven && among.is_none_or(|peer| c.peer == peer)
+                    c.answering == 0
+                        && c.proven == proven
+                        && (proven || c.since + limits::SILENCE_MIN <= now)
+                        && among.is_none_or(|peer| c.peer == peer)
                 })
             };
             let mut counts: HashMap<Peer, usize> = HashMap::new();

@@ -28,7 +28,7 @@ const CALL_SECONDS: &[f64] =
     &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0];
 
 /// The results of an Event.
-pub(super) const EVENT_RESULTS: [&str; 4] = ["sent", "repeated", "dropped", "failed"];
+pub(super) const EVENT_RESULTS: [&str; 5] = ["sent", "merged", "repeated", "dropped", "failed"];
 
 /// The results of a reconcile.
 pub(super) const RECONCILE_RESULTS: [&str; 3] = ["converged", "again", "failed"];
@@ -98,7 +98,7 @@ families! {
             "paddock_plugin_duration_seconds": "Time that a plugin took to answer, in seconds.";
         events: IntCounterVec, all, ["result"] =>
             "paddock_events_total":
-            "Kubernetes Events, by result: sent, repeated (not sent again), dropped or failed.";
+            "Kubernetes Events, by result: sent, merged into one that waited, repeated (not sent again), dropped or failed.";
         watch_events: IntCounterVec, all, ["kind"] =>
             "paddock_watch_events_total": "Objects that the watches delivered.";
         watch_lists: IntCounterVec, all, ["kind"] =>

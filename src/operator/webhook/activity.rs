@@ -1,28 +1,38 @@
 //! Writes activity records to Sandboxes. This is separate from the writer of plans, because nothing is decided and
 //! nothing waits for it.
 
-use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
+use lru::LruCache;
 use paddock_api::Sandbox;
 use paddock_core::admission::Activity;
+use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::metrics::Reviews;
+use crate::fair_queue::FairQueue;
 use crate::limits;
 
 /// The field manager of the activity annotations.
 const FIELD_MANAGER: &str = "paddock-activity";
 
-/// Writes the received records until the sender is dropped.
-pub(super) async fn write(client: Client, signs: mpsc::Receiver<Activity>, metrics: Reviews) {
-    let signs = futures::stream::unfold(signs, async |mut signs| signs.recv().await.map(|sign| (sign, signs)));
+/// Writes the records of the queue, until the future is dropped.
+pub(super) async fn write(client: Client, signs: FairQueue<Activity>, metrics: Reviews) {
+    let written: Mutex<LruCache<_, Instant>> = Mutex::new(LruCache::new(limits::RECENT_ACTIVITY_CAPACITY));
     signs
-        .for_each_concurrent(limits::ACTIVITY_WRITE_CONCURRENCY, |sign| {
-            let (client, metrics) = (client.clone(), metrics.clone());
-            async move { metrics.activity(if note(&client, &sign).await { "written" } else { "failed" }) }
+        .run(async |sign: Activity| {
+            let (now, uid) = (Instant::now(), sign.uid.clone());
+            let recent = |at: &Instant| now.duration_since(*at) < limits::ACTIVITY_REPEAT_INTERVAL;
+            if written.lock().peek(&uid).is_some_and(recent) {
+                return metrics.activity("merged");
+            }
+            let result = note(&client, &sign).await;
+            if result {
+                written.lock().put(uid, now);
+            }
+            metrics.activity(if result { "written" } else { "failed" });
         })
         .await;
 }
@@ -39,7 +49,10 @@ async fn note(client: &Client, sign: &Activity) -> bool {
             Ok(_) => return true,
             // The Sandbox was deleted, or another one has its name. The record does not matter any more.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return false,
-            Err(error) => warn!(sandbox = %sign.sandbox, %error, "an activity record was not written"),
+            Err(error) => {
+                let (sandbox, namespace) = (&sign.sandbox, &*sign.sandbox.namespace);
+                warn!(%sandbox, namespace, %error, "an activity record was not written");
+            }
         }
         tokio::time::sleep(pause).await;
     }

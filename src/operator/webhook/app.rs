@@ -12,13 +12,14 @@ use jiff::Timestamp;
 use paddock_core::admission::{self, Activity, Context, Entry, Phase, Review, ReviewVerdict, WarmReservations};
 use paddock_core::question::PluginReply;
 use paddock_kube::server::{Intake, Refused};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::memory;
 use super::metrics::Reviews;
 use super::wire::{self, Asked, Malformed};
+use crate::fair_queue::{FairQueue, Queued};
 use crate::limits;
 use crate::plugins::{PluginClient, ask_all};
 use crate::sync::UnsyncedKinds;
@@ -41,7 +42,7 @@ pub fn look(world: SharedWorld, unsynced: watch::Receiver<UnsyncedKinds>, operat
 pub struct App {
     look: Look,
     plugin_client: PluginClient,
-    activity: mpsc::Sender<Activity>,
+    activity: FairQueue<Activity>,
     reservations: Option<Arc<dyn WarmReservations>>,
     metrics: Reviews,
     clock: fn() -> Timestamp,
@@ -51,7 +52,7 @@ impl App {
     /// An app that gets facts about the cluster from `look`, asks plugins with `plugin_client`, and sends activity
     /// records to `activity`.
     #[must_use]
-    pub fn new(look: Look, plugin_client: PluginClient, activity: mpsc::Sender<Activity>, metrics: Reviews) -> Self {
+    pub fn new(look: Look, plugin_client: PluginClient, activity: FairQueue<Activity>, metrics: Reviews) -> Self {
         Self { look, plugin_client, activity, reservations: None, metrics, clock: Timestamp::now }
     }
 
@@ -167,13 +168,8 @@ impl App {
         context.reserved_sandbox =
             self.reservations.as_ref().and_then(|reservations| reservations.reserve(&asked.review));
         let reserved_sandbox = context.reserved_sandbox.clone();
-        if let Some(activity) = admission::activity(&asked.review, &context)
-            && self.activity.try_send(activity).is_err()
-        {
-            // Too many records wait to be written. The session must not wait for its record, so the Sandbox may appear
-            // idle.
-            self.metrics.activity("dropped");
-            warn!(pod = asked.review.name, "an activity record was dropped, because too many wait to be written");
+        if let Some(activity) = admission::activity(&asked.review, &context) {
+            self.record(activity);
         }
         let (asked, verdict) = self.decide(asked, context, large).await?;
         let outcome = report_verdict(&asked, &verdict);
@@ -184,6 +180,20 @@ impl App {
         }
         self.metrics.plugin_failures(&verdict);
         Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
+    }
+
+    fn record(&self, activity: Activity) {
+        let (key, uid) = (activity.sandbox.clone(), activity.uid.clone());
+        match self.activity.push(&key.namespace, &uid, activity, |_| true) {
+            Queued::Waits => {}
+            Queued::Merged => self.metrics.activity("merged"),
+            Queued::Dropped => {
+                // Too many records wait to be written. The session must not wait for its record, so a Sandbox may
+                // appear idle.
+                self.metrics.activity("dropped");
+                warn!(namespace = %key.namespace, "an activity record was dropped, because too many wait to be written");
+            }
+        }
     }
 
     /// Plugins and large objects use the processor, so they get a blocking thread and not one that serves connections.

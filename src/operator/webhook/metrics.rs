@@ -12,7 +12,7 @@ use crate::metrics::table::families;
 const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0];
 
 /// The results of writing an activity record.
-const ACTIVITY_RESULTS: [&str; 3] = ["written", "failed", "dropped"];
+const ACTIVITY_RESULTS: [&str; 4] = ["written", "merged", "failed", "dropped"];
 
 families! {
     /// The metric families of reviews. Clones are handles on the same families.
@@ -62,7 +62,7 @@ impl Reviews {
         self.seconds.with_label_values(&[entry.as_str(), phase]).observe(took.as_secs_f64());
     }
 
-    /// Counts an activity record: `written`, `failed` or `dropped`.
+    /// Counts an activity record: `written`, `merged` into another one, `failed` or `dropped`.
     pub(super) fn activity(&self, result: &str) {
         self.activity.with_label_values(&[result]).inc();
     }

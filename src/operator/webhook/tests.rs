@@ -1,5 +1,7 @@
 //! The webhook over real TLS, called like an API server calls it.
 
+mod flood;
+
 use std::sync::Arc;
 
 use paddock_api::names::label;
@@ -47,7 +49,7 @@ async fn start_with(look: Look, plugin_client: PluginClient) -> Served1 {
     let serving_cert = ServingCert::default();
     serving_cert.serve(pair.certificate.as_bytes(), pair.key.as_bytes()).expect("served");
     let registry = Registry::new();
-    let (signs, _) = mpsc::channel(1);
+    let signs = FairQueue::new(limits::ACTIVITY);
     let app = App::new(look, plugin_client, signs, Reviews::register(&registry).expect("metrics"));
     let stop = CancellationToken::new();
     let end = stop.clone();
@@ -70,7 +72,11 @@ async fn start_plain() -> Served1 {
 
 /// Sends a request over HTTP/1.1, like an API server, and returns the status and the body.
 async fn post(webhook: &Served1, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
-    let client = client(webhook);
+    post_with(&client(webhook), webhook, path, body).await
+}
+
+/// The same with a client that keeps its connection.
+async fn post_with(client: &Client, webhook: &Served1, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let request = http::Request::post(format!("https://{}{path}", webhook.address))
         .header("content-type", "application/json")
         .body(kube::client::Body::from(body.to_vec()))

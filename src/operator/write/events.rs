@@ -1,5 +1,7 @@
-//! Publishes Kubernetes Events in the background. The queue has a limit, repetitions are sent once in a while, and
-//! Events that do not fit are dropped.
+//! Publishes Kubernetes Events in the background. Namespaces share the queue and the rate, repetitions are sent once in
+//! a while, and Events that do not fit are dropped.
+
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -7,10 +9,11 @@ use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
 use lru::LruCache;
 use paddock_api::kind::{Kind, OwnKind};
 use paddock_core::plan::{Event, Reason};
-use tokio::sync::mpsc;
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+use crate::fair_queue::{FairQueue, Queued};
 use crate::limits;
 use crate::metrics::Metrics;
 
@@ -18,13 +21,13 @@ use crate::metrics::Metrics;
 #[derive(Clone)]
 pub struct Events {
     silent: Silent,
-    sender: mpsc::Sender<Event>,
+    queue: FairQueue<Event>,
     metrics: Metrics,
 }
 
 /// The receiving half of the queue. [`EventQueue::run`] publishes the Events.
 pub struct EventQueue {
-    receiver: mpsc::Receiver<Event>,
+    queue: FairQueue<Event>,
     metrics: Metrics,
 }
 
@@ -50,48 +53,57 @@ impl Silent {
 /// Creates both halves of a queue.
 #[must_use]
 pub fn events(metrics: Metrics, silent: Silent) -> (Events, EventQueue) {
-    let (sender, receiver) = mpsc::channel(limits::EVENT_QUEUE_CAPACITY);
-    (Events { silent, sender, metrics: metrics.clone() }, EventQueue { receiver, metrics })
+    let queue = FairQueue::new(limits::EVENTS);
+    (Events { silent, queue: queue.clone(), metrics: metrics.clone() }, EventQueue { queue, metrics })
 }
 
 impl Events {
-    /// Queues Events. Events that do not fit are dropped and counted.
+    /// Queues Events. Events that do not fit are dropped and counted. A new note of type `Normal` replaces a note with
+    /// the same reason about the same object that still waits, because it says what is true now.
     pub fn send(&self, events: impl IntoIterator<Item = Event>) {
         for event in events.into_iter().filter(|event| !self.silent.includes(event.regarding.kind)) {
-            if self.sender.try_send(event).is_err() {
-                self.metrics.event("dropped");
+            let (namespace, uid) = (event.regarding.namespace.clone(), Arc::from(event.uid.as_str()));
+            let (warning, reason, note) = (event.warning, event.reason, event.note.clone());
+            let replaces = |old: &Event| old.reason == reason && (old.note == note || !warning && !old.warning);
+            match self.queue.push(&namespace, &uid, event, replaces) {
+                Queued::Waits => {}
+                Queued::Merged => self.metrics.event("merged"),
+                Queued::Dropped => self.metrics.event("dropped"),
             }
         }
     }
 }
 
 impl EventQueue {
-    /// Publishes Events one after the other until the future is dropped. A series of equal Events is one Event object
-    /// with a count.
-    pub async fn run(mut self, client: Client, identity: String) {
+    /// Publishes Events, a few at the same time, until the future is dropped. A series of equal Events is one Event
+    /// object with a count.
+    pub async fn run(self, client: Client, identity: String) {
         let reporter = Reporter { controller: "paddock".to_owned(), instance: Some(identity) };
-        let mut sent = RecentEvents::default();
+        let sent = Mutex::new(RecentEvents::default());
         // kube's recorder treats Events with the same reason as one series and keeps the first note. Each note
         // therefore has a recorder of its own.
-        let mut series: LruCache<EventKey, Recorder> = LruCache::new(limits::RECENT_EVENTS_CAPACITY);
-        while let Some(event) = self.receiver.recv().await {
-            if !sent.is_due(&event, Instant::now()) {
-                self.metrics.event("repeated");
-                continue;
-            }
-            let new = || Recorder::new(client.clone(), reporter.clone());
-            let recorder = series.get_or_insert(event_key(&event), new);
-            let (kube_event, reference) = convert(&event);
-            let result = match timeout(limits::EVENT_REQUEST_TIMEOUT, recorder.publish(&kube_event, &reference)).await {
-                Ok(Ok(())) => "sent",
-                Ok(Err(error)) => {
-                    debug!(%error, regarding = %event.regarding, reason = %event.reason, "the Event was not sent");
-                    "failed"
+        let series: Mutex<LruCache<EventKey, Recorder>> = Mutex::new(LruCache::new(limits::RECENT_EVENTS_CAPACITY));
+        let metrics = self.metrics;
+        self.queue
+            .run(async |event| {
+                if !sent.lock().is_due(&event, Instant::now()) {
+                    return metrics.event("repeated");
                 }
-                Err(_elapsed) => "failed",
-            };
-            self.metrics.event(result);
-        }
+                let new = || Recorder::new(client.clone(), reporter.clone());
+                let recorder = series.lock().get_or_insert(event_key(&event), new).clone();
+                let (kube_event, reference) = convert(&event);
+                let publish = recorder.publish(&kube_event, &reference);
+                let result = match timeout(limits::EVENT_REQUEST_TIMEOUT, publish).await {
+                    Ok(Ok(())) => "sent",
+                    Ok(Err(error)) => {
+                        debug!(%error, regarding = %event.regarding, reason = %event.reason, "the Event was not sent");
+                        "failed"
+                    }
+                    Err(_elapsed) => "failed",
+                };
+                metrics.event(result);
+            })
+            .await;
     }
 }
 
@@ -184,7 +196,7 @@ mod tests {
     async fn a_full_queue_drops_and_counts() {
         let metrics = Metrics::new().unwrap();
         let (events, _queue) = events(metrics.clone(), Silent::default());
-        events.send((0..limits::EVENT_QUEUE_CAPACITY + 3).map(|n| event(&n.to_string())));
+        events.send((0..limits::EVENTS.capacity + 3).map(|n| event(&n.to_string())));
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         assert!(text.contains("paddock_events_total{result=\"dropped\"} 3\n"), "{text}");
     }
@@ -201,7 +213,48 @@ mod tests {
         ] {
             let (events, queue) = events(Metrics::new().unwrap(), silent);
             events.send([Event { regarding: Key::new(kind, "ns", "s"), ..event("a") }]);
-            assert_eq!(queue.receiver.len(), expected, "{silent:?} {kind:?}");
+            assert_eq!(queue.queue.len(), expected, "{silent:?} {kind:?}");
         }
+    }
+
+    fn counted(metrics: &Metrics, result: &str) -> String {
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        let name = format!("paddock_events_total{{result=\"{result}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap_or_default().to_owned()
+    }
+
+    /// One namespace sends Events without end, and another one a few warnings.
+    #[tokio::test]
+    async fn a_namespace_with_many_events_drops_its_own() {
+        let metrics = Metrics::new().unwrap();
+        let (events, queue) = events(metrics.clone(), Silent::default());
+        let of = |namespace: &str, n: usize| {
+            let regarding = Key::new(Kind::Claim, namespace, format!("c{n}"));
+            Event { regarding, uid: format!("{namespace}-{n}"), ..event("cold start") }
+        };
+        events.send((0..3 * limits::EVENTS.capacity).map(|n| of("hostile", n)));
+        events.send((0..100).map(|n| of("good", n)));
+        let sent = Arc::new(Mutex::new(0));
+        let seen = sent.clone();
+        let run = queue
+            .queue
+            .clone()
+            .run(async |event: Event| *seen.lock() += usize::from(&*event.regarding.namespace == "good"));
+        let done = async {
+            while *sent.lock() < 100 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! { () = run => {}, () = done => {} }
+        assert_eq!(counted(&metrics, "dropped"), (2 * limits::EVENTS.capacity + 100).to_string());
+    }
+
+    #[tokio::test]
+    async fn a_newer_note_replaces_one_that_waits_and_a_warning_stays() {
+        let metrics = Metrics::new().unwrap();
+        let (events, _queue) = events(metrics.clone(), Silent::default());
+        let normal = |note: &str| Event { warning: false, ..event(note) };
+        events.send([event("a"), event("b"), normal("1"), normal("2"), event("a")]);
+        assert_eq!((events.queue.len(), counted(&metrics, "merged").as_str()), (3, "2"));
     }
 }

@@ -85,7 +85,8 @@ impl Writer {
         }
         match &reply.outcome {
             Outcome::Rejected { status, message, by_policy: _ } => {
-                warn!(%op, status, message, "the API server rejected the write")
+                let namespace = &*op.key.namespace;
+                warn!(%op, namespace, status, message, "the API server rejected the write");
             }
             Outcome::Stored(_)
             | Outcome::Gone

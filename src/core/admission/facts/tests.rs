@@ -39,15 +39,24 @@ fn object(kind: Kind, name: &str, owner: Option<(Kind, &str)>, mut document: Val
 
 /// A pool with two Ready Sandboxes, `a` and `b`.
 fn world(settings: Settings) -> World {
+    world_of(settings, &["a", "b"])
+}
+
+/// A pool with four Ready Sandboxes, of which two can be reserved.
+fn larger_world() -> World {
+    world_of(Settings::default(), &["a", "b", "c1", "d"])
+}
+
+fn world_of(settings: Settings, names: &[&str]) -> World {
     let mut world = World::new(settings);
     let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
     let template = object(Kind::Template, "t", None, json!({ "spec": { "podTemplate": pod } }));
     let hash = template.template_hash().to_owned();
-    let pool = json!({ "spec": { "replicas": 2, "sandboxTemplateRef": { "name": "t" } } });
+    let pool = json!({ "spec": { "replicas": names.len(), "sandboxTemplateRef": { "name": "t" } } });
     let mut all = vec![template, object(Kind::Pool, "p", None, pool)];
     let ready = json!([{ "type": "Ready", "status": "True", "reason": "r", "message": "",
         "lastTransitionTime": at(0).to_string() }]);
-    for name in ["a", "b"] {
+    for &name in names {
         let sandbox = json!({
             "labels": { "agents.x-k8s.io/sandbox-template-hash": hash },
             "spec": { "podTemplate": pod }, "status": { "conditions": ready },
@@ -103,13 +112,26 @@ fn taken(world: &mut World, name: &str, reserved: Option<&str>, now: Timestamp) 
 
 #[test]
 fn each_claim_takes_the_sandbox_that_is_reserved_for_it() {
-    let mut world = world(Settings::default());
+    let mut world = larger_world();
     let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     let second = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     assert_ne!(first, second);
-    assert_eq!(reserve(&mut world, &review(at(1), json!({}))), None);
-    assert_eq!(taken(&mut world, "stranger", None, at(1)), None);
+    assert_eq!(reserve(&mut world, &review(at(1), json!({}))), None, "half of the pool is reserved");
+    let stranger = taken(&mut world, "stranger", None, at(1)).unwrap();
+    assert!(![&*first, &*second].contains(&stranger.as_str()), "the other half is free");
     assert_eq!(taken(&mut world, "c", Some(&second), at(1)).as_deref(), Some(&*second));
+}
+
+#[test]
+fn reviews_hold_back_at_most_half_of_a_pool() {
+    for size in 0..9 {
+        let names: Vec<String> = (0..size).map(|n| format!("s{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut world = world_of(Settings::default(), &names);
+        let reserved = (0..20).filter(|_| reserve(&mut world, &review(at(1), json!({}))).is_some()).count();
+        assert_eq!(reserved, size / 2, "of {size}");
+        assert_eq!(taken(&mut world, "honest", None, at(1)).is_some(), size > 0, "of {size}");
+    }
 }
 
 #[test]
@@ -127,32 +149,34 @@ fn existing_claim_gets_no_reservation() {
 
 #[test]
 fn change_of_a_reserved_sandbox_keeps_the_reservation() {
-    let mut world = world(Settings::default());
+    let mut world = larger_world();
     let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     let mut changed = Object::clone(world.get(&Key::new(Kind::Sandbox, "ns", first.clone())).unwrap());
     (changed.meta.version, changed.meta.resource_version) = (2, "2".into());
     let _ = world.observe(Observed::Applied(changed), at(2));
     assert_ne!(reserve(&mut world, &review(at(2), json!({}))).unwrap(), first);
     assert_eq!(reserve(&mut world, &review(at(2), json!({}))), None);
-    assert_eq!(taken(&mut world, "stranger", None, at(2)), None);
+    assert_ne!(taken(&mut world, "stranger", None, at(2)).unwrap(), *first);
 }
 
 #[test]
 fn reservation_expires_and_a_released_sandbox_is_free_at_once() {
-    let mut world = world(Settings::default());
+    let mut world = larger_world();
     let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     let second = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     world.release("ns", &second);
     assert_eq!(taken(&mut world, "x", None, at(1)).as_deref(), Some(&*second));
     let third = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     assert_eq!(third, second);
-    assert_eq!(taken(&mut world, "y", None, at(2)), None);
-    assert!([&*first, &*second].contains(&taken(&mut world, "z", None, at(3)).unwrap().as_str()));
+    assert!(![&*first, &*second].contains(&taken(&mut world, "y", None, at(2)).unwrap().as_str()));
+    // The Sandboxes have the same age, so their names decide.
+    assert_eq!(*first, *"a");
+    assert_eq!(taken(&mut world, "z", None, at(3)).as_deref(), Some("a"));
 }
 
 #[test]
 fn a_second_call_for_the_same_write_gets_the_same_and_a_users_own_word_counts_for_nothing() {
-    let mut world = world(Settings::default());
+    let mut world = larger_world();
     let first = reserve(&mut world, &review(at(1), json!({}))).unwrap();
     let stamp = first_observed(&json!({}), at(1));
     let again =

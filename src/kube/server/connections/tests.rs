@@ -21,7 +21,12 @@ fn evicted(place: &Place) -> bool {
 }
 
 fn admit(connections: &Connections, of: u8, age: u64) -> Place {
-    connections.admit(peer(of), Instant::now() + Duration::from_secs(age), |_| {}).expect("a place")
+    admit_at(connections, of, Instant::now() + Duration::from_secs(age))
+}
+
+fn admit_at(connections: &Connections, of: u8, now: Instant) -> Place {
+    assert!(connections.has_place(peer(of), now));
+    connections.admit(peer(of), now, |_| {}).expect("a place")
 }
 
 fn answering(place: &Place) -> Pending {
@@ -75,13 +80,24 @@ async fn a_server_that_only_answers_takes_no_more() {
     let connections = Connections::new(LIMITS);
     let places: Vec<Place> = (0..8).map(|n| admit(&connections, n, 0)).collect();
     let mut requests: Vec<Pending> = places.iter().map(answering).collect();
-    let mut incidents = Vec::new();
-    let incidents_of = |place: Option<Place>| place.is_none();
-    let cell = Mutex::new(&mut incidents);
-    assert!(incidents_of(connections.admit(peer(9), Instant::now(), |incident| cell.lock().push(incident))));
-    assert_eq!(incidents, [Incident::ConnectionRefused]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!connections.has_place(peer(9), Instant::now()));
+    assert!(connections.admit(peer(9), Instant::now(), |_| {}).is_none());
     requests.pop();
-    assert!(connections.admit(peer(9), Instant::now(), |_| {}).is_some(), "one of them is idle now");
+    assert!(!connections.has_place(peer(9), Instant::now()), "its client may send the next request");
+    tokio::time::advance(limits::SILENCE_MIN).await;
+    admit(&connections, 9, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_has_time_to_show_something() {
+    let connections = Connections::new(LIMITS);
+    let places: Vec<Place> = (0..8).map(|n| admit(&connections, n % 2, 0)).collect();
+    tokio::time::advance(limits::SILENCE_MIN - Duration::from_millis(1)).await;
+    assert!(!connections.has_place(peer(9), Instant::now()));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    admit(&connections, 9, 0);
+    assert_eq!(places.iter().filter(|place| evicted(place)).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]

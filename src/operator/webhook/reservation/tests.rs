@@ -29,7 +29,7 @@ fn object(kind: Kind, name: &str, owner: Option<Kind>, mut document: Value) -> O
     Object::from_json(kind, document).expect("an object")
 }
 
-/// A World with a pool and one Ready Sandbox. All objects have the same name.
+/// A World with a pool and two Ready Sandboxes, of which one can be reserved.
 fn world() -> SharedWorld {
     let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
     let condition = json!([{ "type": "Ready", "status": "True", "reason": "r", "message": "",
@@ -42,12 +42,18 @@ fn world() -> SharedWorld {
         "spec": { "podTemplate": pod }, "status": { "conditions": condition },
     });
     let running = json!({ "spec": { "nodeName": "n" }, "status": { "phase": "Running", "conditions": condition } });
+    let mut pod_of_b = object(Kind::Pod, "b", Some(Kind::Sandbox), running.clone());
+    if let Some(owner) = &mut pod_of_b.meta.controller {
+        (owner.name, owner.uid) = ("b".into(), "Sandbox-b".into());
+    }
     let mut world = World::new(Settings::default());
     for object in [
         template,
         object(Kind::Pool, "a", None, pool),
-        object(Kind::Sandbox, "a", Some(Kind::Pool), sandbox),
+        object(Kind::Sandbox, "a", Some(Kind::Pool), sandbox.clone()),
         object(Kind::Pod, "a", Some(Kind::Sandbox), running),
+        object(Kind::Sandbox, "b", Some(Kind::Pool), sandbox),
+        pod_of_b,
     ] {
         let _ = world.observe(Observed::Applied(object), NOW);
     }
