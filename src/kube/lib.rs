@@ -2,12 +2,14 @@
 //!
 //! A process reads its configuration from [`cluster`] and creates clients with [`client`]. [`watch`] lists and watches
 //! a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
-//! [`listen`], [`server`] and [`endpoints`] answer calls. [`logs`] configures the log, [`backoff`] spaces retries, [`turns`] orders
+//! [`listen`], [`server`] and [`endpoints`] answer calls, and [`auth`] asks the API server about their
+//! clients. [`logs`] configures the log, [`backoff`] spaces retries, [`turns`] orders
 //! what waits, and [`pace`] limits rates.
 //!
 //! This crate contains no decisions of the operator, so a gateway can depend on this crate and on `paddock-api` alone.
 //! Start reading at [`client`].
 
+pub mod auth;
 pub mod backoff;
 pub mod client;
 pub mod cluster;

@@ -8,12 +8,14 @@
 
 mod cert_manager;
 mod cert_state;
+mod client_ca;
 mod files;
 mod issue;
 mod serving_cert;
 
 pub use cert_manager::{CaBundlePublisher, CertError, CertManager};
 pub use cert_state::{BadLifetimes, CertState, KeyPair, Lifetimes, Step};
+pub use client_ca::{ClientCa, InvalidClientCa};
 pub use files::{Mounted, follow_files};
 pub use issue::{IssueError, issue};
 pub use serving_cert::{InvalidKeyPair, ServingCert};

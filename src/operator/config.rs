@@ -10,6 +10,7 @@ use crate::webhook::{Certificate, ClientConfig, Deployed, WebhookConfig};
 use crate::write::Silent;
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;
+use paddock_kube::tls::Mounted;
 
 /// The name of our own Lease.
 pub const OWN_LEASE: &str = "paddock-operator";
@@ -39,6 +40,21 @@ pub struct WebhookSetup {
     pub certificate: Certificate,
     /// The Deployment that the operator runs in. Absent outside a cluster.
     pub deployed: Option<Deployed>,
+    /// The file with the CA of the API servers' client certificates. If absent, every client is served.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The protection of `/metrics`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsAccess {
+    /// Everybody who reaches the address reads the metrics, without TLS.
+    Open,
+    /// The metrics are served over TLS to users with the right to `get` the path. The API server authenticates and
+    /// authorizes them.
+    Authorized {
+        /// The mounted serving certificate. If absent, the operator issues one for itself, which no client can verify.
+        certificate: Option<Mounted>,
+    },
 }
 
 impl WebhookSetup {
@@ -52,6 +68,7 @@ impl WebhookSetup {
             client_config: None,
             certificate: local.certificate,
             deployed: local.deployed,
+            client_ca: local.client_ca,
         }
     }
 }
@@ -82,6 +99,8 @@ pub struct Config {
     pub identity: String,
     /// The address of `/metrics`.
     pub metrics: ListenAddress,
+    /// The protection of `/metrics`.
+    pub metrics_access: MetricsAccess,
     /// The address of `/healthz` and `/readyz`.
     pub health: ListenAddress,
     /// The address of `/debug/`.
@@ -110,6 +129,7 @@ impl Config {
             leadership: Leadership::Alone,
             identity: identity.into(),
             metrics: ListenAddress::loopback(),
+            metrics_access: MetricsAccess::Open,
             health: ListenAddress::loopback(),
             debug: ListenAddress::loopback(),
             webhook: None,

@@ -25,6 +25,6 @@ pub mod webhook;
 pub mod world;
 pub mod write;
 
-pub use config::{Config, Leadership, WebhookSetup};
+pub use config::{Config, Leadership, MetricsAccess, WebhookSetup};
 pub use plugins::{PluginClient, Policies};
 pub use run::{Addresses, Error, Running, run, start};

@@ -1,6 +1,7 @@
 //! The manifests of a deployment, generated from the code: `deploy/base` and `paddock manifests`.
 
 mod common;
+mod network;
 pub mod rbac;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,7 @@ use paddock_api::crd::selected;
 use paddock_api::names::object;
 use serde_json::Value;
 
-pub use common::Settings;
+pub use common::{METRICS_NAMESPACE, POD_CIDRS, Settings};
 pub use workload::WEBHOOK_SERVICE;
 
 use common::{document, labels};
@@ -33,6 +34,7 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
         ("rbac.yaml", rbac::rbac(settings)),
         ("services.yaml", workload::services(settings)),
         ("deployment.yaml", vec![workload::deployment(settings), workload::disruption_budget(settings)]),
+        ("networkpolicy.yaml", network::policies(settings)),
         ("webhook.yaml", webhook(settings)),
     ]
 }

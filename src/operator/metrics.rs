@@ -5,6 +5,7 @@
 //! parse that form. Label values come from enums, or from the names of pools, templates and namespaces.
 
 mod families;
+mod label_names;
 pub(crate) mod table;
 mod tally;
 mod watch_lag;

@@ -19,7 +19,7 @@ use self::leadership::{LeadershipState, start_election};
 pub use self::running::{Addresses, Error, Running};
 use self::supervise::{Parts, supervise};
 use crate::config::{Config, Leadership, WebhookSetup};
-use crate::endpoints::{Debug, Readiness, Scrape, debug};
+use crate::endpoints::{Debug, Readiness, Scrape, debug, protect};
 use crate::limiter::WriteLimiter;
 use crate::metrics::{Metrics, MetricsError};
 use crate::plugins::directory::DirectorySource;
@@ -92,15 +92,18 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let scrape = Scrape { metrics: metrics.clone(), queue: queue.clone(), limiter: limiter.clone() };
     let (plugin_status, reports) = (plugins.status, plugins.reports);
     let shown = Debug { world: world.clone(), traces: traces.clone(), plugins: plugin_status, reports };
-    for (flag, bind, router, address) in [
-        ("metrics-bind-address", &config.metrics, endpoints::metrics(scrape), &mut addresses.metrics),
-        ("health-probe-bind-address", &config.health, endpoints::probes(readiness.clone()), &mut addresses.health),
-        ("debug-bind-address", &config.debug, debug(shown), &mut addresses.debug),
+    let scraped = protect(&config.metrics_access, endpoints::metrics(scrape), &side, &mut tasks)?;
+    let probes = (Protocol::Plain, endpoints::probes(readiness.clone()));
+    let shown = (Protocol::Plain, debug(shown));
+    for (flag, bind, (protocol, router), address) in [
+        ("metrics-bind-address", &config.metrics, scraped, &mut addresses.metrics),
+        ("health-probe-bind-address", &config.health, probes, &mut addresses.health),
+        ("debug-bind-address", &config.debug, shown, &mut addresses.debug),
     ] {
         if let Some(listener) = bind.listen().await.map_err(|source| Error::Listen { flag, source })? {
             *address = listener.local_addr().ok();
             let server = Server {
-                protocol: Protocol::Plain,
+                protocol,
                 limits: paddock_kube::limits::ENDPOINT_SERVER,
                 on_incident: metrics.incidents(flag),
             };
@@ -193,8 +196,12 @@ async fn start_webhook(
     };
     let address = listener.local_addr().map_err(failed)?;
     let client_config = setup.client_config.clone().unwrap_or_else(|| ClientConfig::Url(format!("https://{address}")));
-    let config =
-        WebhookConfig { client_config, certificate: setup.certificate.clone(), deployed: setup.deployed.clone() };
+    let config = WebhookConfig {
+        client_config,
+        certificate: setup.certificate.clone(),
+        deployed: setup.deployed.clone(),
+        client_ca: setup.client_ca.clone(),
+    };
     let webhook = tokio::spawn(webhook::start(config, listener, environment, stop));
     Ok((Some(address), Some(webhook)))
 }

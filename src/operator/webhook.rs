@@ -14,6 +14,7 @@ mod reservation;
 mod tests;
 mod wire;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use paddock_kube::leader::Fence;
 use paddock_kube::server::{Incident, Protocol, Server, serve};
-use paddock_kube::tls::{CertManager, Lifetimes, Mounted, ServingCert, follow_files};
+use paddock_kube::tls::{CertManager, ClientCa, Lifetimes, Mounted, ServingCert, follow_files};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -72,6 +73,8 @@ pub struct WebhookConfig {
     pub certificate: Certificate,
     /// The Deployment that the operator runs in. Absent outside a cluster.
     pub deployed: Option<Deployed>,
+    /// The file with the CA of the API servers' client certificates. If absent, every client is served.
+    pub client_ca: Option<PathBuf>,
 }
 
 impl WebhookConfig {
@@ -88,6 +91,7 @@ impl WebhookConfig {
                 registration: Registration::Owned,
             },
             deployed: None,
+            client_ca: None,
         }
     }
 }
@@ -152,6 +156,23 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
             Some(config_sync)
         }
     };
+    let tls = match config.client_ca {
+        None => match serving_cert.server_config() {
+            Ok(tls) => Arc::new(ArcSwap::from_pointee(tls)),
+            Err(error) => return error!(%error, "the webhook cannot serve"),
+        },
+        Some(file) => {
+            let interval = paddock_kube::limits::MOUNTED_CERTIFICATE_POLL_INTERVAL;
+            let mut clients = ClientCa::new(file, serving_cert.clone());
+            let first = tokio::select! {
+                () = stop.cancelled() => return,
+                first = clients.first(interval) => first,
+            };
+            let tls = Arc::new(ArcSwap::from_pointee(first));
+            tasks.spawn(clients.follow(tls.clone(), interval));
+            tls
+        }
+    };
     let announce = serving_cert.clone();
     tasks.spawn(async move {
         while !announce.ready() {
@@ -170,14 +191,8 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         sleep(limits::WEBHOOK_SHUTDOWN_DELAY).await;
         ended.cancel();
     });
-    match serving_cert.server_config() {
-        Ok(tls) => {
-            let protocol = Protocol::Tls(Arc::new(ArcSwap::from_pointee(tls)));
-            let server = Server { protocol, limits: limits::WEBHOOK_SERVER, on_incident };
-            serve(listener, server, app.router(), end).await;
-        }
-        Err(error) => error!(%error, "the webhook cannot serve"),
-    }
+    let server = Server { protocol: Protocol::Tls(tls), limits: limits::WEBHOOK_SERVER, on_incident };
+    serve(listener, server, app.router(), end).await;
     tasks.shutdown().await;
     if let Some(config_sync) = config_sync {
         match timeout(limits::WEBHOOK_WITHDRAW_TIMEOUT, config_sync.withdraw()).await {

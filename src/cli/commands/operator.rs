@@ -14,7 +14,7 @@ use paddock_kube::{cluster, logs};
 use paddock_operator::queue::Workers;
 use paddock_operator::webhook::{Certificate, ClientConfig, Deployed, Registration};
 use paddock_operator::write::Silent;
-use paddock_operator::{Config, Leadership, WebhookSetup};
+use paddock_operator::{Config, Leadership, MetricsAccess, WebhookSetup};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use self::flags::OperatorArgs;
@@ -89,6 +89,11 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         leadership: elected(leadership)?,
         identity: identity(seed),
         metrics: listen.metrics_bind_address,
+        metrics_access: if listen.metrics_secure {
+            MetricsAccess::Authorized { certificate: listen.metrics_cert_dir.map(|dir| Mounted { dir }) }
+        } else {
+            MetricsAccess::Open
+        },
         health: listen.health_probe_bind_address,
         debug: listen.debug_bind_address,
         webhook: admission(webhook, &own_namespace, in_cluster)?,
@@ -134,6 +139,7 @@ fn admission(args: WebhookArgs, own_namespace: &str, in_cluster: bool) -> anyhow
         client_config: Some(client_config),
         certificate,
         deployed,
+        client_ca: args.webhook_client_ca,
     }))
 }
 

@@ -34,7 +34,7 @@ pub async fn follow_files(mounted: Mounted, serving_cert: ServingCert, interval:
             Ok(files) if last.as_ref() == Some(&files) => {}
             Ok(files) => {
                 match serving_cert.serve(&files.0, &files.1).map_err(Unusable::from) {
-                    Ok(()) => info!(dir = %mounted.dir.display(), "the webhook serves the mounted certificate"),
+                    Ok(()) => info!(dir = %mounted.dir.display(), "the mounted certificate is served"),
                     // A mount may be replaced file by file. The next read finds both new files.
                     Err(error) => {
                         error!(dir = %mounted.dir.display(), %error, "the mounted certificate is not valid")

@@ -18,7 +18,17 @@ pub struct Settings {
     pub image: String,
     /// The API shapes to install.
     pub shapes: ApiShapes,
+    /// The address ranges of the cluster's pods, which the NetworkPolicy keeps from the webhook and the probes.
+    pub pod_cidrs: Vec<String>,
+    /// The namespace of Prometheus, which the NetworkPolicy admits to the metrics.
+    pub metrics_namespace: String,
 }
+
+/// The ranges of kubeadm's, kind's and Flannel's documentation.
+pub const POD_CIDRS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/56"];
+
+/// The namespace of the Prometheus operator's documentation.
+pub const METRICS_NAMESPACE: &str = "monitoring";
 
 impl Default for Settings {
     fn default() -> Self {
@@ -26,6 +36,8 @@ impl Default for Settings {
             namespace: object::OPERATOR_NAMESPACE.to_owned(),
             image: concat!("paddock:v", env!("CARGO_PKG_VERSION")).to_owned(),
             shapes: ApiShapes::Both,
+            pod_cidrs: POD_CIDRS.map(str::to_owned).to_vec(),
+            metrics_namespace: METRICS_NAMESPACE.to_owned(),
         }
     }
 }

@@ -69,6 +69,7 @@ pub fn rbac(settings: &Settings) -> Vec<Value> {
         binding("ClusterRoleBinding", labelled(name, None), "ClusterRole"),
         role("Role", own(), own_rules()),
         binding("RoleBinding", own(), "Role"),
+        role("ClusterRole", labelled("paddock-metrics-reader", None), metrics_rules()),
         role("ClusterRole", viewers, user_rules(&["get", "list", "watch"])),
         role("ClusterRole", editors, user_rules(&changes)),
     ]
@@ -80,6 +81,9 @@ fn cluster_rules(settings: &Settings) -> Vec<PolicyRule> {
     rules.push(rule("events.k8s.io", &["events"], &["create", "patch"]));
     // The namespace is the owner of the webhook configurations.
     rules.push(named("", "namespaces", &[&settings.namespace], &["get"]));
+    // The API server authenticates and authorizes the readers of the metrics. Neither review stores anything.
+    rules.push(rule("authentication.k8s.io", &["tokenreviews"], &["create"]));
+    rules.push(rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"]));
     // A rule for `create` cannot name the object. This grants nothing beyond `patch`, because a right to change the
     // rules of one configuration is already a right to be asked about every object.
     let configurations = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
@@ -125,6 +129,15 @@ fn own_rules() -> Vec<PolicyRule> {
         // At a shutdown the operator removes the webhook configurations if its Deployment does not exist any more.
         named("apps", "deployments", &[object::OPERATOR_DEPLOYMENT], &["get"]),
     ]
+}
+
+/// The right to read the metrics, for the ServiceAccount of Prometheus.
+fn metrics_rules() -> Vec<PolicyRule> {
+    vec![PolicyRule {
+        non_resource_urls: Some(vec!["/metrics".to_owned()]),
+        verbs: vec!["get".to_owned()],
+        ..PolicyRule::default()
+    }]
 }
 
 /// Rights on the kinds that Paddock serves, for users with the cluster's usual roles.

@@ -76,6 +76,7 @@ fn typed<K: serde::de::DeserializeOwned + serde::Serialize>(document: &Value) ->
 
 #[test]
 fn every_document_has_the_type_of_its_kind() {
+    use k8s_openapi::api::networking::v1 as networking;
     use k8s_openapi::api::{apps::v1 as apps, core::v1 as core, policy::v1 as policy, rbac::v1 as rights};
     for (_, documents) in files(&Settings::default()) {
         for document in &documents {
@@ -88,6 +89,7 @@ fn every_document_has_the_type_of_its_kind() {
                 "RoleBinding" => typed::<rights::RoleBinding>(document),
                 "Service" => typed::<core::Service>(document),
                 "Deployment" => typed::<apps::Deployment>(document),
+                "NetworkPolicy" => typed::<networking::NetworkPolicy>(document),
                 "PodDisruptionBudget" => typed::<policy::PodDisruptionBudget>(document),
                 "MutatingWebhookConfiguration" => typed::<admission::MutatingWebhookConfiguration>(document),
                 "ValidatingWebhookConfiguration" => typed::<admission::ValidatingWebhookConfiguration>(document),
@@ -96,4 +98,36 @@ fn every_document_has_the_type_of_its_kind() {
             assert_eq!(same, *document);
         }
     }
+}
+
+#[test]
+fn pods_reach_neither_the_webhook_nor_the_probes_and_prometheus_reaches_the_metrics_alone() {
+    let settings = Settings {
+        pod_cidrs: ["10.8.0.0/14", "10.100.0.0/16"].map(str::to_owned).to_vec(),
+        metrics_namespace: "prometheus".to_owned(),
+        ..Settings::default()
+    };
+    let documents = all(&settings);
+    let policies: Vec<&Value> = documents.iter().filter(|d| d["kind"] == "NetworkPolicy").collect();
+    let deployment = documents.iter().find(|d| d["kind"] == "Deployment").expect("a Deployment");
+    let ports = deployment["spec"]["template"]["spec"]["containers"][0]["ports"].as_array().expect("ports");
+    let mut admitted = Vec::new();
+    for policy in policies {
+        assert_eq!(policy["spec"]["podSelector"], deployment["spec"]["selector"]);
+        assert_eq!(policy["spec"]["policyTypes"], serde_json::json!(["Ingress"]));
+        for rule in policy["spec"]["ingress"].as_array().expect("rules") {
+            for port in rule["ports"].as_array().expect("ports") {
+                let of = ports.iter().find(|p| p["containerPort"] == port["port"]).expect("a port of the operator");
+                admitted.push((of["name"].as_str().expect("a name"), rule["from"].clone()));
+            }
+        }
+    }
+    let nodes = serde_json::json!([
+        { "ipBlock": { "cidr": "0.0.0.0/0", "except": ["10.8.0.0/14", "10.100.0.0/16"] } },
+        { "ipBlock": { "cidr": "::/0" } },
+    ]);
+    let prometheus = serde_json::json!([
+        { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "prometheus" } } },
+    ]);
+    assert_eq!(admitted, [("webhook", nodes.clone()), ("health", nodes), ("metrics", prometheus)]);
 }

@@ -8,9 +8,9 @@ use super::common::{Settings, labelled, labels};
 
 /// The name of the Service of the webhook.
 pub const WEBHOOK_SERVICE: &str = "paddock-webhook";
-const WEBHOOK_PORT: i32 = 9443;
-const METRICS_PORT: i32 = 8080;
-const HEALTH_PORT: i32 = 8081;
+pub(super) const WEBHOOK_PORT: i32 = 9443;
+pub(super) const METRICS_PORT: i32 = 8080;
+pub(super) const HEALTH_PORT: i32 = 8081;
 /// The user `nonroot` of distroless images.
 const USER: i64 = 65532;
 const PLUGINS: &str = "/etc/paddock/plugins";
@@ -75,6 +75,7 @@ fn container(settings: &Settings) -> Value {
     }
     args.push(format!("--plugin-dir={PLUGINS}"));
     args.push("--webhook-registration=injected".to_owned());
+    args.push("--metrics-secure=true".to_owned());
     let port = |name: &str, number: i32| json!({ "name": name, "containerPort": number, "protocol": "TCP" });
     json!({
         "name": "operator",
@@ -139,6 +140,6 @@ pub(super) fn services(settings: &Settings) -> Vec<Value> {
 }
 
 /// The selector of the Deployment's pods, which is the same as upstream's.
-fn selector() -> Value {
+pub(super) fn selector() -> Value {
     json!({ "app": object::OPERATOR_DEPLOYMENT })
 }

@@ -13,6 +13,7 @@ use paddock_core::conditions::is_true;
 use paddock_core::object::{Object, Owner};
 
 use super::families::Families;
+use super::label_names::{LabelNames, OTHER};
 
 /// Upstream's label value in the metrics of claims if a Sandbox names no template.
 const NO_TEMPLATE_OF_CLAIM: &str = "__unknown__";
@@ -22,10 +23,15 @@ const NO_TEMPLATE: &str = "unknown";
 /// bounded.
 const CREATORS: [&str; 4] = ["go-client", "python-client", "controller", "typescript-client"];
 
+/// Upstream's label value if a claim names no pool.
+const NO_POOL: &str = "none";
+/// The label value for the launch type of a claim whose Sandbox is not known.
+const UNKNOWN_LAUNCH: &str = "unknown";
+
 /// The number of templates with their own series. Users can write any template name on a Sandbox, so it is limited.
 const TEMPLATES: usize = 500;
-/// The label value for all further templates.
-const OTHER_TEMPLATE: &str = "__other__";
+/// The number of pools with their own series.
+const POOLS: usize = 1000;
 
 pub(super) struct Tally {
     families: Families,
@@ -38,7 +44,9 @@ pub(super) struct Tally {
     /// The Sandboxes of each namespace whose pod is not isolated although it should be.
     not_isolated: HashMap<Arc<str>, HashSet<Key>>,
     /// The templates that have series of their own.
-    templates: HashSet<String>,
+    templates: LabelNames,
+    /// The pools that have series of their own.
+    pool_names: LabelNames,
     /// The series that counted something in a namespace. They are removed with the namespace.
     creation: HashMap<Arc<str>, HashSet<[String; 2]>>,
     claim_creations: HashMap<Arc<str>, HashSet<[String; 5]>>,
@@ -69,7 +77,8 @@ impl Tally {
             claims: HashMap::new(),
             pools: HashSet::new(),
             not_isolated: HashMap::new(),
-            templates: HashSet::new(),
+            templates: LabelNames::new(TEMPLATES),
+            pool_names: LabelNames::new(POOLS),
             creation: HashMap::new(),
             claim_creations: HashMap::new(),
         }
@@ -91,6 +100,10 @@ impl Tally {
             }
             for [a, b, c, d, e] in self.claim_creations.remove(&key.name).into_iter().flatten() {
                 let _ = self.families.claim_creations.remove_label_values(&[&*key.name, &a, &b, &c, &d, &e]);
+            }
+            self.pool_names.forget(&key.name);
+            for template in self.templates.forget(&key.name) {
+                self.remove_template(&template);
             }
         }
         if self.pools.remove(key) {
@@ -134,7 +147,11 @@ impl Tally {
         let Some(body) = object.sandbox() else { return };
         let conditions = &body.status.conditions;
         let ready = is_true(conditions, condition::READY);
-        let template = object.meta.annotations.get(annotation::TEMPLATE_REF).map(|name| self.template(name));
+        let template = object
+            .meta
+            .annotations
+            .get(annotation::TEMPLATE_REF)
+            .map(|name| self.templates.label(&object.key.namespace, name));
         let warm = object.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|v| v == label::LAUNCH_WARM);
         let before = self.sandboxes.remove(&object.key);
         let counted = Counted {
@@ -205,30 +222,20 @@ impl Tally {
         let claim = self.claims.get(&claim);
         let pool = match before.and_then(|before| before.owner.as_ref()) {
             Some(pool) => &*pool.name,
-            None => claim.and_then(|claim| claim.source_pool.as_deref()).unwrap_or("none"),
+            None => claim.and_then(|claim| claim.source_pool.as_deref()).unwrap_or(NO_POOL),
         };
+        let pool = if pool == NO_POOL { pool.to_owned() } else { self.pool_names.label(&key.namespace, pool) };
         let ready = counted.ready || before.is_some_and(|before| before.ready);
         let labels = [
             counted.template.as_deref().unwrap_or(NO_TEMPLATE_OF_CLAIM),
             launch_type(before.is_some() && counted.warm),
-            pool,
+            pool.as_str(),
             if ready { "ready" } else { "not_ready" },
             claim.map_or("unknown", |claim| claim.created_by),
         ];
         let [a, b, c, d, e] = labels;
         self.families.claim_creations.with_label_values(&[&*key.namespace, a, b, c, d, e]).inc();
         self.claim_creations.entry(key.namespace.clone()).or_default().insert(labels.map(str::to_owned));
-    }
-
-    /// The label value for a template.
-    fn template(&mut self, name: &str) -> String {
-        if !self.templates.contains(name) {
-            if self.templates.len() >= TEMPLATES {
-                return OTHER_TEMPLATE.to_owned();
-            }
-            self.templates.insert(name.to_owned());
-        }
-        name.to_owned()
     }
 
     fn claim(&mut self, object: &Object, happened: Option<Timestamp>) {
@@ -243,7 +250,7 @@ impl Tally {
         let name = body.status.sandbox.as_ref().and_then(|sandbox| sandbox.name.as_deref()).unwrap_or_default();
         let sandbox = self.sandboxes.get(&object.key.sibling(Kind::Sandbox, name));
         let labels = [
-            sandbox.map_or("unknown", |s| launch_type(s.warm)),
+            sandbox.map_or(UNKNOWN_LAUNCH, |s| launch_type(s.warm)),
             sandbox.and_then(|s| s.template.as_deref()).unwrap_or(NO_TEMPLATE_OF_CLAIM),
         ];
         let stamp = |name| object.meta.annotations.get(name).and_then(|at: &String| at.parse::<Timestamp>().ok());
@@ -264,6 +271,10 @@ impl Tally {
 
     fn pool(&mut self, object: &Object) {
         let Some(body) = object.pool() else { return };
+        // A gauge of several pools together would say nothing.
+        if self.pool_names.label(&object.key.namespace, &object.key.name) == OTHER {
+            return;
+        }
         self.pools.insert(object.key.clone());
         let status = &body.status;
         let states = [
@@ -274,6 +285,17 @@ impl Tally {
         for (state, count) in states {
             let labels = [&*object.key.namespace, &*object.key.name, state];
             self.families.pool_sandboxes.with_label_values(&labels).set(i64::from(count));
+        }
+    }
+
+    /// Removes the series of a template that no namespace uses any more.
+    fn remove_template(&self, template: &str) {
+        let Families { claim_startup, claim_controller_startup, claim_client_startup, .. } = &self.families;
+        for family in [claim_startup, claim_controller_startup, claim_client_startup] {
+            for launch in [launch_type(true), launch_type(false), UNKNOWN_LAUNCH] {
+                // The series is absent if no claim was timed.
+                let _ = family.remove_label_values(&[launch, template]);
+            }
         }
     }
 

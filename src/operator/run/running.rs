@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoints::Readiness;
+use crate::endpoints::{AccessError, Readiness};
 use crate::metrics::MetricsError;
 
 /// The reason why an operator could not start, or ended without being stopped.
@@ -33,6 +33,9 @@ pub enum Error {
     /// Two metric families have the same name.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The metrics cannot be protected.
+    #[error("--metrics-secure: the metrics cannot be served over TLS")]
+    Access(#[from] AccessError),
     /// A panic interrupted a change of the World. Only a new process, which lists everything again, can be trusted.
     #[error("the in-memory state of the cluster may be inconsistent after a panic; the process must be restarted")]
     WorldBroken,

@@ -190,6 +190,14 @@ pub(super) struct ListenArgs {
     /// /metrics, for Prometheus.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_METRICS_BIND_ADDRESS", default_value = ":8080")]
     pub(super) metrics_bind_address: ListenAddress,
+    /// Serves /metrics over TLS, and only to users whom RBAC allows to get the nonResourceURL /metrics (ClusterRole
+    /// paddock-metrics-reader). Without it, everybody who reaches the address reads them.
+    #[arg(long, value_name = "BOOL", env = "PADDOCK_METRICS_SECURE", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    pub(super) metrics_secure: bool,
+    /// Directory with tls.crt and tls.key for --metrics-secure. Without it, the operator issues a certificate that
+    /// clients cannot verify.
+    #[arg(long, value_name = "DIR", env = "PADDOCK_METRICS_CERT_DIR")]
+    pub(super) metrics_cert_dir: Option<PathBuf>,
     /// /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081")]
     pub(super) health_probe_bind_address: ListenAddress,
@@ -222,6 +230,10 @@ pub(super) struct WebhookArgs {
     /// Directory with tls.crt and tls.key that somebody else keeps, and has trusted; the operator then issues none itself.
     #[arg(long, value_name = "DIR", env = "PADDOCK_WEBHOOK_CERT_DIR")]
     pub(super) webhook_cert_dir: Option<PathBuf>,
+    /// CA of the API servers' client certificates, in PEM format. With it, the webhook serves only clients with a
+    /// certificate of this CA; the API server presents one if its AdmissionConfiguration says so.
+    #[arg(long, value_name = "FILE", env = "PADDOCK_WEBHOOK_CLIENT_CA")]
+    pub(super) webhook_client_ca: Option<PathBuf>,
     /// Who makes the webhook configurations: the operator (owned), or manifests to which it adds the CA bundle (injected).
     #[arg(long, value_name = "WHO", env = "PADDOCK_WEBHOOK_REGISTRATION", default_value = "owned")]
     pub(super) webhook_registration: WhoRegisters,

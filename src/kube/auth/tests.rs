@@ -1,0 +1,109 @@
+//! Clients with good, bad and no tokens, before an API server that answers, refuses or is away.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Body;
+use axum::routing::get;
+use serde_json::{Value, json};
+use tower::{ServiceExt, service_fn};
+
+use super::*;
+
+/// An API server that knows the tokens `reader` and `other`, of which only the first may read the metrics.
+struct Server {
+    reviews: AtomicUsize,
+    away: std::sync::atomic::AtomicBool,
+}
+
+fn gated() -> (Router, Arc<Server>) {
+    let server = Arc::new(Server { reviews: AtomicUsize::new(0), away: false.into() });
+    let state = server.clone();
+    let service = service_fn(move |request: http::Request<kube::client::Body>| {
+        let server = state.clone();
+        async move {
+            server.reviews.fetch_add(1, Ordering::Relaxed);
+            if server.away.load(Ordering::Relaxed) {
+                return Err(std::io::Error::other("away"));
+            }
+            let token_review = request.uri().path().ends_with("tokenreviews");
+            let body: Value = serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
+            let status = if token_review {
+                let token = body["spec"]["token"].as_str().unwrap();
+                let known = matches!(token, "reader" | "other");
+                json!({ "authenticated": known, "user": { "username": token, "groups": ["g"] } })
+            } else {
+                let attributes = &body["spec"]["nonResourceAttributes"];
+                assert_eq!(
+                    (attributes, &body["spec"]["groups"]),
+                    (&json!({ "path": "/metrics", "verb": "get" }), &json!(["g"]))
+                );
+                json!({ "allowed": body["spec"]["user"] == "reader" })
+            };
+            let mut answer = body;
+            answer["status"] = status;
+            Ok(http::Response::new(Body::from(answer.to_string())))
+        }
+    });
+    let client = Client::new(service, "default");
+    (require(Router::new().route("/metrics", get(|| async { "numbers" })), client), server)
+}
+
+async fn ask(router: &Router, authorization: Option<&str>) -> u16 {
+    let mut request = http::Request::get("/metrics");
+    if let Some(value) = authorization {
+        request = request.header("authorization", value);
+    }
+    router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_user_with_the_right_gets_the_metrics() {
+    let (router, _) = gated();
+    for (authorization, status) in [
+        (None, 401),
+        (Some(""), 401),
+        (Some("Bearer "), 401),
+        (Some("Basic cmVhZGVyOnJlYWRlcg=="), 401),
+        (Some("reader"), 401),
+        (Some("Bearer nobody"), 401),
+        (Some("Bearer other"), 403),
+        (Some("Bearer reader"), 200),
+        (Some("bearer  reader"), 200),
+    ] {
+        assert_eq!(ask(&router, authorization).await, status, "{authorization:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_client_is_not_asked_about_for_a_while_and_stays_admitted_without_the_api_server() {
+    let (router, server) = gated();
+    for _ in 0..100 {
+        assert_eq!(ask(&router, Some("Bearer reader")).await, 200);
+    }
+    assert_eq!(server.reviews.load(Ordering::Relaxed), 2);
+    server.away.store(true, Ordering::Relaxed);
+    tokio::time::advance(limits::AUTH_ADMITTED_TIME).await;
+    assert_eq!(ask(&router, Some("Bearer reader")).await, 200);
+    assert_eq!(ask(&router, Some("Bearer other")).await, 503);
+    tokio::time::advance(limits::AUTH_STALE_TIME).await;
+    assert_eq!(ask(&router, Some("Bearer reader")).await, 503);
+    server.away.store(false, Ordering::Relaxed);
+    assert_eq!(ask(&router, Some("Bearer reader")).await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_with_many_tokens_ask_the_api_server_at_a_rate_and_keep_no_known_client_out() {
+    let (router, server) = gated();
+    assert_eq!(ask(&router, Some("Bearer reader")).await, 200);
+    let before = server.reviews.load(Ordering::Relaxed);
+    for n in 0..1000 {
+        ask(&router, Some(&format!("Bearer stranger{n}"))).await;
+    }
+    let asked = server.reviews.load(Ordering::Relaxed) - before;
+    assert!((1..=20).contains(&asked), "{asked}");
+    tokio::time::advance(limits::AUTH_ADMITTED_TIME).await;
+    for n in 0..1000 {
+        ask(&router, Some(&format!("Bearer stranger{n}"))).await;
+    }
+    assert_eq!(ask(&router, Some("Bearer reader")).await, 200);
+}

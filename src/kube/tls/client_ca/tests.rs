@@ -1,0 +1,96 @@
+//! Clients with a certificate of the CA, of another CA, and without one.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::ClientConfig;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::*;
+use crate::tls::{Lifetimes, issue};
+
+/// The certificate of a CA, and a client's certificate of this CA with its key. All in PEM format.
+fn client_of_a_ca() -> (String, String, String) {
+    let (authority_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = authority.self_signed(&authority_key).unwrap().pem();
+    let mut client = CertificateParams::new(["apiserver".to_owned()]).unwrap();
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let client = client.signed_by(&key, &Issuer::from_params(&authority, &authority_key)).unwrap();
+    (certificate, client.pem(), key.serialize_pem())
+}
+
+/// Whether a client gets an answer, with this certificate and key.
+async fn served(address: SocketAddr, authority: &str, client: Option<(&str, &str)>) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match client {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap()
+        }
+    };
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let Ok(mut stream) = TlsConnector::from(Arc::new(config)).connect(name, stream).await else { return false };
+    stream.write_all(b"?").await.is_ok() && stream.read_u8().await.is_ok()
+}
+
+#[tokio::test]
+async fn only_clients_of_the_ca_are_served_and_the_ca_may_be_replaced() {
+    let server = issue(&["127.0.0.1".to_owned()], Timestamp::now(), Lifetimes::default().certificate).unwrap();
+    let serving_cert = ServingCert::default();
+    serving_cert.serve(server.certificate.as_bytes(), server.key.as_bytes()).unwrap();
+    let ((first, client, key), (second, other, other_key)) = (client_of_a_ca(), client_of_a_ca());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.crt");
+    let interval = Duration::from_millis(5);
+
+    // Nothing is served before the file is valid.
+    std::fs::write(&file, "not a certificate").unwrap();
+    let mut authority = ClientCa::new(file.clone(), serving_cert);
+    assert!(tokio::time::timeout(Duration::from_millis(50), authority.first(interval)).await.is_err());
+    std::fs::write(&file, &first).unwrap();
+    let current = Arc::new(ArcSwap::from_pointee(authority.first(interval).await));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let configs = current.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = TlsAcceptor::from(configs.load_full()).accept(stream).await else { continue };
+            if stream.read_u8().await.is_ok() {
+                let _ = stream.write_all(b"!").await;
+                let _ = stream.shutdown().await;
+            }
+        }
+    });
+    let (mine, theirs) = (Some((&*client, &*key)), Some((&*other, &*other_key)));
+    for (client, expected) in [(mine, true), (theirs, false), (None, false)] {
+        assert_eq!(served(address, &server.authority, client).await, expected, "{client:?}");
+    }
+
+    tokio::spawn(authority.follow(current.clone(), interval));
+    std::fs::write(&file, "not a certificate").unwrap();
+    tokio::time::sleep(interval * 10).await;
+    assert!(served(address, &server.authority, mine).await, "a bad file replaces nothing");
+    std::fs::write(&file, format!("{first}{second}")).unwrap();
+    let both = async {
+        while !served(address, &server.authority, theirs).await {
+            tokio::time::sleep(interval).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), both).await.expect("the second CA is trusted too");
+    assert!(served(address, &server.authority, mine).await);
+    assert!(!served(address, &server.authority, None).await);
+}

@@ -1,0 +1,43 @@
+//! The NetworkPolicies of the operator: who may connect to which of its ports.
+
+use paddock_api::names::object;
+use serde_json::{Value, json};
+
+use super::common::{Settings, labelled};
+use super::workload::{HEALTH_PORT, METRICS_PORT, WEBHOOK_PORT, selector};
+
+/// The policies. The metrics have one of their own, so that an overlay can replace it.
+pub(super) fn policies(settings: &Settings) -> Vec<Value> {
+    let metrics = format!("{}-metrics", object::OPERATOR_DEPLOYMENT);
+    let prometheus = json!([{
+        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": settings.metrics_namespace } },
+    }]);
+    vec![
+        policy(settings, object::OPERATOR_DEPLOYMENT, &[WEBHOOK_PORT, HEALTH_PORT], &outside(settings)),
+        policy(settings, &metrics, &[METRICS_PORT], &prometheus),
+    ]
+}
+
+/// Every address except those of pods. An API server and a kubelet are no pods, so no selector can name them.
+fn outside(settings: &Settings) -> Value {
+    let all = |cidr: &str, is_ipv6: bool| {
+        let except: Vec<&String> = settings.pod_cidrs.iter().filter(|cidr| cidr.contains(':') == is_ipv6).collect();
+        let block = if except.is_empty() { json!({ "cidr": cidr }) } else { json!({ "cidr": cidr, "except": except }) };
+        json!({ "ipBlock": block })
+    };
+    json!([all("0.0.0.0/0", false), all("::/0", true)])
+}
+
+fn policy(settings: &Settings, name: &str, ports: &[i32], from: &Value) -> Value {
+    let ports: Vec<Value> = ports.iter().map(|port| json!({ "port": port, "protocol": "TCP" })).collect();
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": labelled(name, Some(&settings.namespace)),
+        "spec": {
+            "podSelector": { "matchLabels": selector() },
+            "policyTypes": ["Ingress"],
+            "ingress": [{ "from": from, "ports": ports }],
+        },
+    })
+}
