@@ -7,11 +7,11 @@ use paddock_cluster::eventually_some;
 use serde_json::{Value, json};
 
 use super::faults::{alone, faults};
-use super::http;
 use super::json::{ready, text, uid};
 use super::kinds::{CLAIM, EVENT, SANDBOX};
 use super::manifests::{claim, pool, sandbox, template};
 use super::namespace::TestNamespace;
+use super::operator::{self, Operator, Plan};
 use super::pool::filled;
 use super::setup::{namespace, setup};
 use crate::framework::Test;
@@ -22,6 +22,7 @@ pub(super) fn tests() -> Vec<Test> {
         a_scrape_does_not_ask_the_api_server,
         debug_endpoint_shows_snapshot_and_plan,
         probes_answer,
+        secure_metrics_are_for_users_with_the_right,
         cold_start_is_reported_as_event,
     ]
 }
@@ -108,7 +109,7 @@ async fn a_scrape_does_not_ask_the_api_server() {
     // While the API server is paused, a scrape that lists objects would not end.
     let server = faults.cluster.process("kube-apiserver").unwrap();
     server.pause().await.unwrap();
-    let answer = http::get(operator.metrics, "/metrics").await;
+    let answer = super::http::get(operator.metrics, "/metrics").await;
     server.resume().await.unwrap();
     operator.process.kill().await.unwrap();
     assert_eq!(answer.expect("an answer without the API server").0, 200);
@@ -120,7 +121,7 @@ async fn debug_endpoint_shows_snapshot_and_plan() {
     ns.until(SANDBOX, "watched", "Ready", ready).await;
     let debug = setup().await.operator.debug;
     let path = format!("/debug/seen/Sandbox/{}/watched", ns.namespace);
-    let (status, body) = http::get(debug, &path).await.expect("an answer");
+    let (status, body) = super::http::get(debug, &path).await.expect("an answer");
     assert_eq!(status, 200, "{body}");
     let shown: Value = serde_json::from_str(&body).unwrap();
     let made = ns.get(SANDBOX, "watched").await;
@@ -128,17 +129,18 @@ async fn debug_endpoint_shows_snapshot_and_plan() {
     assert!(shown["last"]["planned"].is_array() && shown["last"]["answered"].is_array(), "{body}");
     // The resource in the path has the name that kubectl uses.
     let path = format!("/debug/seen/sandboxes.agents.x-k8s.io/{}/watched", ns.namespace);
-    let (_, body) = http::get(debug, &path).await.expect("an answer");
+    let (_, body) = super::http::get(debug, &path).await.expect("an answer");
     let shown: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(text(&shown, "/seen/Sandbox/sandbox/meta/uid"), uid(&made), "{body}");
-    let (status, body) = http::get(debug, &format!("/debug/seen/Tractor/{}/watched", ns.namespace)).await.unwrap();
+    let (status, body) =
+        super::http::get(debug, &format!("/debug/seen/Tractor/{}/watched", ns.namespace)).await.unwrap();
     assert!(status == 404 && body.contains("must be one of"), "{status}: {body}");
 }
 
 async fn probes_answer() {
     let operator = &setup().await.operator;
     for path in ["/healthz", "/readyz"] {
-        assert_eq!(http::get(operator.health, path).await.expect("an answer").0, 200, "{path}");
+        assert_eq!(super::http::get(operator.health, path).await.expect("an answer").0, 200, "{path}");
     }
 }
 
@@ -155,4 +157,50 @@ async fn cold_start_is_reported_as_event() {
     assert_eq!((text(event, "/regarding/kind"), text(event, "/regarding/name")), ("SandboxClaim", "cold"));
     assert_eq!(text(event, "/type"), "Normal");
     assert!(!text(event, "/note").is_empty());
+}
+
+/// The API server authenticates and authorizes the readers. The operator has the rights of its ServiceAccount, and the
+/// ClusterRole for readers is that of `deploy/`.
+async fn secure_metrics_are_for_users_with_the_right() {
+    let cluster = &setup().await.cluster;
+    let ns = namespace("readers").await;
+    let account = operator::rights(cluster).await;
+    let flags = vec![
+        "--leader-elect=false".to_owned(),
+        format!("--namespace={}", ns.namespace),
+        "--webhook-bind-address=0".to_owned(),
+        "--metrics-secure".to_owned(),
+    ];
+    let secured = Operator::start(cluster, Plan { name: "secured", kubeconfig: &account, flags }).await;
+    let kubectl = cluster.kubectl();
+    let run = async |args: &[&str]| kubectl.run(args, None).await.expect("kubectl succeeds");
+    let mut tokens = Vec::new();
+    for name in ["reader", "stranger"] {
+        run(&["-n", &ns.namespace, "create", "serviceaccount", name]).await;
+        tokens.push(run(&["-n", &ns.namespace, "create", "token", name]).await.trim().to_owned());
+    }
+    let reader = format!("--serviceaccount={}:reader", ns.namespace);
+    run(&["create", "clusterrolebinding", &ns.namespace, "--clusterrole=paddock-metrics-reader", &reader]).await;
+
+    let url: http::Uri = format!("https://127.0.0.1:{}", secured.metrics).parse().unwrap();
+    let read = async |token: Option<&str>| {
+        let mut config = kube::Config::new(url.clone());
+        config.accept_invalid_certs = true;
+        config.auth_info.token = token.map(|token| token.to_owned().into());
+        let client = kube::Client::try_from(config).expect("a client");
+        let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+        match client.request_text(request).await {
+            Ok(text) => Ok(text),
+            Err(kube::Error::Api(status)) => Err(status.code),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!(read(None).await, Err(401));
+    assert_eq!(read(Some("made-up")).await, Err(401));
+    assert_eq!(read(Some(&tokens[1])).await, Err(403));
+    // The authorizer receives the binding through a watch.
+    let admitted = async || read(Some(&tokens[0])).await.map_err(|code| code.to_string());
+    let text = eventually_some("the reader is admitted", admitted).await;
+    assert!(text.contains("paddock_leader 1"), "{text}");
+    assert!(super::http::get(secured.metrics, "/metrics").await.is_none_or(|(status, _)| status != 200), "without TLS");
 }
