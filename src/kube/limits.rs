@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::pace::Rate;
-use crate::server::ServerLimits;
 
 /// The time for a TCP and TLS connection to the API server.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +29,46 @@ pub const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Dura
 
 /// The interval of the requests for a kind whose CRD is not installed.
 pub const ABSENT_KIND_POLL_INTERVAL: Duration = Duration::from_secs(3);
+
+/// The limits of one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// The number of connections. Half as many may wait for a place.
+    pub connections: usize,
+    /// The number of connections from one address.
+    pub connections_per_peer: usize,
+    /// The time from the begin of a connection to its first complete request, and between requests that had no success.
+    pub first_request: Duration,
+    /// The time for which a connection may wait for its next request after one that had success.
+    pub idle: Duration,
+    /// The age after which a connection ends with its next answer.
+    pub age: Duration,
+    /// The number of concurrent requests on one HTTP/2 connection.
+    pub streams: u32,
+    /// The largest head of a request, in bytes.
+    pub head: u32,
+    /// The largest body, in bytes.
+    pub body: usize,
+    /// The bytes of all bodies together.
+    pub bytes: usize,
+    /// The memory of all requests that have their turn, in bytes. Large requests share three quarters of it, and small
+    /// ones the rest, so that a small request never waits for a large one.
+    pub memory: usize,
+}
+
+impl ServerLimits {
+    /// The memory of the largest request, in bytes, and of all large requests together.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        self.memory / 4 * 3
+    }
+
+    /// The memory up to which a request counts as small, in bytes.
+    #[must_use]
+    pub fn small(&self) -> usize {
+        self.memory / 64
+    }
+}
 
 /// The limits of the servers for probes, metrics and debug pages. They have few clients, and take no bodies.
 pub const ENDPOINT_SERVER: ServerLimits = ServerLimits {

@@ -9,7 +9,6 @@ mod tests;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -20,7 +19,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
-use strum::{IntoStaticStr, VariantArray};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -30,70 +28,12 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt, service_fn};
 use tracing::{debug, warn};
 
+pub use self::connections::Incident;
 use self::connections::{Connections, Peer, Place};
 pub use self::intake::{Intake, Refused};
 use crate::limits;
+pub use crate::limits::ServerLimits;
 use crate::turns::Turns;
-
-/// The limits of one server. [`limits`] has their values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerLimits {
-    /// The number of connections. Half as many may wait for a place.
-    pub connections: usize,
-    /// The number of connections from one address.
-    pub connections_per_peer: usize,
-    /// The time from the begin of a connection to its first complete request, and between requests that had no success.
-    pub first_request: Duration,
-    /// The time for which a connection may wait for its next request after one that had success.
-    pub idle: Duration,
-    /// The age after which a connection ends with its next answer.
-    pub age: Duration,
-    /// The number of concurrent requests on one HTTP/2 connection.
-    pub streams: u32,
-    /// The largest head of a request, in bytes.
-    pub head: u32,
-    /// The largest body, in bytes.
-    pub body: usize,
-    /// The bytes of all bodies together.
-    pub bytes: usize,
-    /// The memory of all requests that have their turn, in bytes. Large requests share three quarters of it, and small
-    /// ones the rest, so that a small request never waits for a large one.
-    pub memory: usize,
-}
-
-impl ServerLimits {
-    /// The memory of the largest request, in bytes, and of all large requests together.
-    #[must_use]
-    pub fn largest(&self) -> usize {
-        self.memory / 4 * 3
-    }
-
-    /// The memory up to which a request counts as small, in bytes.
-    #[must_use]
-    pub fn small(&self) -> usize {
-        self.memory / 64
-    }
-}
-
-/// An event that the limits of a server caused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "kebab-case")]
-pub enum Incident {
-    /// A silent connection was closed, because a new one needed its place.
-    ConnectionEvicted,
-    /// A connection that waited for a place was closed, because too many waited.
-    ConnectionRefused,
-    /// A connection was closed, because it sent no complete request in time.
-    ConnectionSilent,
-}
-
-impl Incident {
-    /// The word in the label of metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
 
 /// The protocol of a listener.
 #[derive(Clone)]

@@ -13,13 +13,33 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use strum::{IntoStaticStr, VariantArray};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Incident, ServerLimits};
-use crate::limits;
+use crate::limits::{self, ServerLimits};
 use crate::turns::Turns;
+
+/// An event that the limits of a server caused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Incident {
+    /// A silent connection was closed, because a new one needed its place.
+    ConnectionEvicted,
+    /// A connection that waited for a place was closed, because too many waited.
+    ConnectionRefused,
+    /// A connection was closed, because it sent no complete request in time.
+    ConnectionSilent,
+}
+
+impl Incident {
+    /// The word in the label of metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
 
 /// The address of a client, as far as shares depend on it: an IPv4 address, or the first 64 bits of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

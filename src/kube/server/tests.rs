@@ -1,6 +1,7 @@
 //! The server with real connections.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::http::StatusCode;
