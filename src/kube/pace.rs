@@ -45,7 +45,7 @@ impl<K: Eq + Hash> Pace<K> {
     #[must_use]
     pub fn allows(&self, key: &K, now: Instant) -> bool {
         let next = self.next.get(key).copied();
-        let next = next.or_else(|| if self.next.len() < KEYS_MAX { None } else { self.others });
+        let next = next.or(if self.next.len() < KEYS_MAX { None } else { self.others });
         next.is_none_or(|next| next.saturating_duration_since(now) <= self.rate.tolerance)
     }
 

@@ -45,9 +45,12 @@ pub struct FairQueue<T> {
     shared: Arc<Shared<T>>,
 }
 
+/// The entries that wait, by namespace and by object, each with its namespace.
+type Waiting<T> = Turns<Arc<str>, Arc<str>, (Arc<str>, T)>;
+
 struct Shared<T> {
     shares: Shares,
-    waiting: Mutex<Turns<Arc<str>, Arc<str>, (Arc<str>, T)>>,
+    waiting: Mutex<Waiting<T>>,
     changed: Notify,
 }
 
@@ -92,6 +95,12 @@ impl<T> FairQueue<T> {
         self.shared.waiting.lock().len()
     }
 
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Handles the entries in turns, until the future is dropped.
     pub async fn run<F: Future<Output = ()>>(self, handle: impl Fn(T) -> F) {
         let shares = self.shared.shares;
@@ -115,7 +124,7 @@ impl<T> FairQueue<T> {
                     namespace
                 });
             }
-            let delayed = running.len() < shares.concurrency && self.len() > 0;
+            let delayed = running.len() < shares.concurrency && !self.is_empty();
             tokio::select! {
                 Some(namespace) = running.next() => {
                     if let Some(count) = held.get_mut(&namespace) {
@@ -161,7 +170,7 @@ mod tests {
             }
         });
         let empty = async {
-            while queue.len() > 0 {
+            while !queue.is_empty() {
                 sleep(Duration::from_millis(1)).await;
             }
             sleep(TAIL).await;

@@ -80,7 +80,7 @@ mod tests {
 
     /// The memory of a value, counted the way that the allocator is asked.
     fn counted(value: &Value) -> usize {
-        let inner = match value {
+        match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
             Value::String(text) => text.capacity(),
             Value::Array(list) => list.capacity() * size_of::<Value>() + list.iter().map(counted).sum::<usize>(),
@@ -88,8 +88,7 @@ mod tests {
                 let nodes = map.len().div_ceil(6) * (11 * (size_of::<String>() + size_of::<Value>()) + 16);
                 nodes + map.iter().map(|(key, value)| key.capacity() + counted(value)).sum::<usize>()
             }
-        };
-        inner
+        }
     }
 
     /// Objects of some hundred kilobytes, each in a shape that is expensive in its own way.
