@@ -33,7 +33,7 @@ pub use common::{
     VolumeClaimTemplate,
 };
 pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, UpdateStrategy, UpdateStrategyType};
-pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus};
+pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus, TemplateOrigin};
 pub use template::{
     InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, SandboxTemplate, SandboxTemplateSpec,
     SandboxTemplateStatus,

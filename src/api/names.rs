@@ -97,6 +97,11 @@ pub mod annotation {
     pub const CLAIM_METADATA: &str = "policy.paddock.dev/claim-metadata";
     /// On an EndpointSlice: the time since which it has no address, in RFC 3339 format.
     pub const DRAINED_AT: &str = "policy.paddock.dev/drained-at";
+    /// On a NetworkPolicy: the template that it belongs to, as `RESOURCE.GROUP/NAME`.
+    pub const POLICY_TEMPLATE: &str = "policy.paddock.dev/template";
+    /// On a NetworkPolicy: the spec that the operator wrote last, as JSON. It is the wanted spec when the template does
+    /// not exist any more.
+    pub const POLICY_SPEC: &str = "policy.paddock.dev/network-policy-spec";
     /// On a Sandbox: the volumes whose files an idle suspend may lose, either `"true"` for all of them, or their names,
     /// separated by commas. Such an `emptyDir` does not become a volume claim.
     pub const EPHEMERAL_VOLUMES: &str = "policy.paddock.dev/ephemeral-volumes";
@@ -139,6 +144,9 @@ pub mod reason {
     pub const INVALID_CONFIGURATION: &str = "InvalidConfiguration";
     /// `Ready`: the operator cannot reconcile the object.
     pub const RECONCILER_ERROR: &str = "ReconcilerError";
+    /// `Ready`: the NetworkPolicy of the template is not in place, so no pod is created and no claim takes the Sandbox.
+    /// Clients wait.
+    pub const NETWORK_POLICY_NOT_READY: &str = "NetworkPolicyNotReady";
 
     /// `Suspended`: the Sandbox is running.
     pub const NOT_SUSPENDED: &str = "NotSuspended";

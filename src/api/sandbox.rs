@@ -10,6 +10,7 @@ use crate::common::{
     IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, OperatingMode, PodTemplate, PolicyState, RUNTIME_CLASS_MESSAGE, ResumePolicy,
     ShutdownPolicy, VolumeClaimTemplate, runtime_class_agrees,
 };
+use crate::template::NetworkPolicyManagement;
 
 /// The desired state of a Sandbox. Exactly one of `podTemplate` and `template` must be given.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -133,6 +134,12 @@ pub struct SandboxStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub pending: Vec<String>,
+    /// The template that the Sandbox was made from. Absent if a user made the Sandbox without a template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateOrigin>,
+    /// The reason why the template's NetworkPolicy does not apply to the pod. Absent if it applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy_bypass: Option<String>,
     /// The RuntimeClass that was chosen for the pod, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_class: Option<RuntimeClassChoice>,
@@ -149,6 +156,20 @@ pub struct SandboxStatus {
     /// The state that the idle plugin keeps between two calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_state: Option<PolicyState>,
+}
+
+/// The template that a Sandbox was made from. The NetworkPolicy of that template applies to the pod for as long as the
+/// Sandbox exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateOrigin {
+    /// The API group of the template.
+    pub group: String,
+    /// The name of the template.
+    pub name: String,
+    /// Whether the template has a NetworkPolicy: Managed or Unmanaged. If the template was deleted, this is its last
+    /// value.
+    pub network_policy_management: NetworkPolicyManagement,
 }
 
 /// The RuntimeClass of a Sandbox's pod, and the reason for the choice.

@@ -125,4 +125,7 @@ pub struct SandboxTemplateStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// The reason why the template's NetworkPolicy does not apply to its sandboxes. Absent if it applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy_bypass: Option<String>,
 }

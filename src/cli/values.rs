@@ -1,10 +1,11 @@
 //! Values of flags as Go's flag package takes them, and its single-hyphen spelling.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use paddock_api::kind::ApiShapes;
-use paddock_core::model::{Quantity, is_dns_subdomain, parse_go_duration};
+use paddock_core::model::{Quantity, is_dns_subdomain, names, parse_go_duration};
 use paddock_core::settings::{ANY_DOMAIN, ManagedFieldsAtClaim};
 
 /// `-flag` becomes `--flag`, as Go's flag package reads both alike. Values and everything behind `--` stay.
@@ -68,6 +69,41 @@ pub(crate) fn parse_positive_duration(value: &str) -> Result<Duration, String> {
     }
 }
 
+/// A CIDR block in the form that the API server keeps, of some addresses and not of all.
+pub(crate) fn parse_cidr(value: &str) -> Result<String, String> {
+    let wrong = || format!("{value:?} is not a CIDR block: expected ADDRESS/LENGTH, as 10.0.0.0/8 or fd00::/8");
+    let (address, length) = value.split_once('/').ok_or_else(wrong)?;
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let length: u32 = length.parse().map_err(|_| wrong())?;
+    let block = match address {
+        IpAddr::V4(v4) if length <= 32 => {
+            IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & u32::MAX.checked_shl(32 - length).unwrap_or(0)))
+        }
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            return Err(format!("{value:?} is an IPv4-mapped block: expected the IPv4 block itself"));
+        }
+        IpAddr::V6(v6) if length <= 128 => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & u128::MAX.checked_shl(128 - length).unwrap_or(0)))
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => return Err(wrong()),
+    };
+    if length == 0 {
+        return Err(format!("{value:?} is every address: expected a smaller block, as 10.0.0.0/8"));
+    }
+    if block != address {
+        return Err(format!("{value:?} has bits behind its length: expected {block}/{length}"));
+    }
+    Ok(format!("{block}/{length}"))
+}
+
+/// The name of a namespace.
+pub(crate) fn parse_namespace(value: &str) -> Result<String, String> {
+    names::dns_label(value).map_or_else(
+        || Ok(value.to_owned()),
+        |problem| Err(format!("{value:?} is not the name of a namespace: {problem}")),
+    )
+}
+
 /// A quantity of storage, more than nothing.
 pub(crate) fn parse_quantity(value: &str) -> Result<String, String> {
     match Quantity::parse(value) {
@@ -107,6 +143,36 @@ mod tests {
         assert_eq!(parse_positive_duration("1ns"), Ok(Duration::from_nanos(1)));
         for none in ["0", "0s", "0h0m"] {
             assert!(parse_duration(none).is_ok() && parse_positive_duration(none).is_err(), "{none}");
+        }
+    }
+
+    #[test]
+    fn blocks_are_those_that_the_api_server_takes() {
+        for (given, kept) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("192.0.2.7/32", "192.0.2.7/32"),
+            ("FD00:0::/8", "fd00::/8"),
+            ("64:ff9b::/96", "64:ff9b::/96"),
+            ("::1/128", "::1/128"),
+        ] {
+            assert_eq!(parse_cidr(given).as_deref(), Ok(kept));
+        }
+        for (bad, wanted) in [
+            ("", "ADDRESS/LENGTH"),
+            ("10.0.0.0", "ADDRESS/LENGTH"),
+            ("10.0.0/8", "ADDRESS/LENGTH"),
+            ("10.0.0.0/33", "ADDRESS/LENGTH"),
+            ("fd00::/129", "ADDRESS/LENGTH"),
+            ("10.0.0.0/-1", "ADDRESS/LENGTH"),
+            ("example.com/8", "ADDRESS/LENGTH"),
+            ("10.1.2.3/8", "expected 10.0.0.0/8"),
+            ("fd00::1/8", "expected fd00::/8"),
+            ("0.0.0.0/0", "a smaller block"),
+            ("::/0", "a smaller block"),
+            ("::ffff:10.0.0.0/104", "IPv4 block itself"),
+        ] {
+            let error = parse_cidr(bad).unwrap_err();
+            assert!(error.contains(wanted) && error.contains(bad), "{bad}: {error}");
         }
     }
 

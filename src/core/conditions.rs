@@ -66,7 +66,7 @@ pub fn status_patch<S: Serialize>(before: &S, after: &S) -> Option<Value> {
 
 /// Returns a merge patch of the differences. A merge patch keeps a field that it does not mention, so a field that is
 /// removed is set to null, at every depth.
-fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
     let mut patch = Map::new();
     for (field, value) in after {
         match (before.get(field), value) {

@@ -25,6 +25,7 @@ pub mod isolation;
 pub mod manifest;
 pub mod marker;
 pub mod model;
+pub mod network_policy;
 pub mod object;
 pub mod plan;
 pub mod question;

@@ -11,7 +11,7 @@ mod volumes;
 use serde_json::{Value, json};
 
 pub(crate) use claim_metadata::metadata_change;
-pub use network::network_policy_spec;
+pub use network::{closed_network_policy_spec, network_policy, network_policy_annotations, network_policy_spec};
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
 pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels};
@@ -49,12 +49,18 @@ pub fn controller_reference(owner: &Object) -> Value {
 /// the object had.
 #[must_use]
 pub fn taken_over_by(owner: &Object, taken: &Object) -> Value {
-    let others = taken
-        .meta
-        .other_owners
-        .iter()
-        .map(|o| json!({ "apiVersion": o.api_version, "kind": o.kind, "name": &*o.name, "uid": &*o.uid }));
-    Value::Array(std::iter::once(controller_reference(owner)).chain(others).collect())
+    Value::Array(std::iter::once(controller_reference(owner)).chain(owner_references(taken)).collect())
+}
+
+/// Returns the owner references of an object that loses its controller: the other owners.
+#[must_use]
+pub fn other_owners(object: &Object) -> Value {
+    Value::Array(owner_references(object).collect())
+}
+
+fn owner_references(object: &Object) -> impl Iterator<Item = Value> {
+    let others = object.meta.other_owners.iter();
+    others.map(|o| json!({ "apiVersion": o.api_version, "kind": o.kind, "name": &*o.name, "uid": &*o.uid }))
 }
 
 /// The name of a Sandbox's pod: the name in the annotation of the Sandbox, or else the name of the Sandbox.

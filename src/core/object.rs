@@ -37,6 +37,8 @@ pub struct Object {
     pub meta: Meta,
     /// The parts of the spec and the status that decisions use.
     pub body: Body,
+    /// The template that a Sandbox was made from. The [`World`](crate::world::World) finds it out.
+    pub template: Option<Arc<Key>>,
 }
 
 /// The form in `/debug/seen`: the key and the metadata as data, and the body in its `Debug` form.
@@ -111,7 +113,7 @@ impl Object {
         };
         let namespace = if kind.namespaced() { meta.namespace.as_deref().unwrap_or_default() } else { "" };
         let key = Key::new(kind, namespace, meta.name.as_deref().unwrap_or_default());
-        Self { key, meta: Meta::new(meta, only_our_manager), body }
+        Self { key, meta: Meta::new(meta, only_our_manager), body, template: None }
     }
 
     /// Reads an object from a whole JSON document, such as a reply to a write. Returns `None` if the metadata cannot be

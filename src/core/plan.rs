@@ -311,8 +311,11 @@ pub enum Reason {
     NetworkPolicyMissing,
     /// The NetworkPolicy differs from the one in the template.
     NetworkPolicyChanged,
-    /// The template does not want the operator to manage its NetworkPolicy.
+    /// The template does not want the operator to manage its NetworkPolicy, or neither the template nor a Sandbox of
+    /// it exists any more.
     NetworkPolicyUnwanted,
+    /// The NetworkPolicy of the template is not in place, so its Sandboxes wait.
+    NetworkPolicyNotReady,
     /// The object cannot be parsed, or it asks for something that is not allowed.
     Invalid,
     /// An admission plugin denies the object.

@@ -73,6 +73,27 @@ pub struct Settings {
     pub idle_check_at_most: Duration,
     /// The longest time between two questions to a pool-size policy that did not name a time.
     pub pool_check_every: Duration,
+    /// The rules of the NetworkPolicy of a template that gives none.
+    pub network: NetworkSettings,
+}
+
+/// The rules of the NetworkPolicy of a template that gives none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NetworkSettings {
+    /// The namespaces whose router pods may connect to sandboxes; `--router-namespace`.
+    pub router_namespaces: Vec<String>,
+    /// CIDR blocks that sandboxes may not connect to, in addition to all addresses that are not public;
+    /// `--egress-except`.
+    pub egress_except: Vec<String>,
+    /// CIDR blocks that sandboxes may connect to although they are not public; `--egress-allow`.
+    pub egress_allow: Vec<String>,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        let router_namespaces = vec![paddock_api::names::object::OPERATOR_NAMESPACE.to_owned()];
+        Self { router_namespaces, egress_except: Vec::new(), egress_allow: Vec::new() }
+    }
 }
 
 /// The entry of [`Settings::annotation_domains`] that allows the annotations of any domain, except those that Kubernetes,
@@ -136,6 +157,7 @@ impl Default for Settings {
             arrival_buckets: 60,
             idle_check_at_most: Duration::from_secs(3600),
             pool_check_every: Duration::from_secs(30),
+            network: NetworkSettings::default(),
         }
     }
 }

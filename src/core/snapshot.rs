@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use paddock_api::TemplateOrigin;
 use paddock_api::kind::{Key, Kind};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::binding::Bindings;
 use crate::isolation::Isolation;
 use crate::marker::Marker;
+use crate::network_policy::NetworkPolicyState;
 use crate::object::Object;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
@@ -97,6 +100,10 @@ pub struct SandboxSnapshot {
     pub pod_unanswered: bool,
     /// The marker of the claim or pool that controls it, and of its template.
     pub inherited_marker: Marker,
+    /// The template that the Sandbox was made from, if it was made from one.
+    pub template: Option<TemplateOrigin>,
+    /// Whether the NetworkPolicy of that template is in place.
+    pub network_policy: NetworkPolicyState,
     /// The facts that every decision may use.
     pub common: Common,
 }
@@ -116,12 +123,32 @@ pub enum StorageClasses {
 /// A template and its NetworkPolicy.
 #[derive(Clone, Debug, Serialize)]
 pub struct TemplateSnapshot {
-    /// The template.
-    pub template: Arc<Object>,
-    /// The NetworkPolicy for the name of the template, whether the template controls it or not.
+    /// The key of the template.
+    pub key: Key,
+    /// The template, or `None` if it was deleted and has left a NetworkPolicy or Sandboxes behind.
+    pub template: Option<Arc<Object>>,
+    /// The NetworkPolicy for the name of the template, whoever made it.
     pub network_policy: Option<Arc<Object>>,
+    /// The spec of the template's NetworkPolicy that somebody deleted.
+    pub last_spec: Option<Arc<Value>>,
+    /// The users of the NetworkPolicy of a template that was deleted.
+    pub users: PolicyUsers,
+    /// Whether the NetworkPolicy belongs to the template of the same name in the other API group, and that template
+    /// exists.
+    pub other_template_exists: bool,
     /// The facts that every decision may use.
     pub common: Common,
+}
+
+/// The users of the NetworkPolicy of a template that was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum PolicyUsers {
+    /// No Sandbox of the template exists, and the policy selects no pod.
+    None,
+    /// A Sandbox exists whose template had a NetworkPolicy.
+    Managed,
+    /// Only Sandboxes of an Unmanaged template exist, or only pods without their Sandboxes.
+    Others,
 }
 
 /// A Sandbox that a pool controls.
@@ -157,6 +184,8 @@ pub struct PoolSnapshot {
     pub pool: Arc<Object>,
     /// The template that the pool names, if it exists.
     pub template: Option<Arc<Object>>,
+    /// Whether the NetworkPolicy of that template is in place.
+    pub network_policy: NetworkPolicyState,
     /// The Sandboxes that the pool controls.
     pub members: Vec<Member>,
     /// The earliest time at which a take or a delete without a reply stops counting.
@@ -201,6 +230,8 @@ pub struct ClaimSnapshot {
     pub template_key: Option<Key>,
     /// That template, if it exists.
     pub template: Option<Arc<Object>>,
+    /// Whether the NetworkPolicy of that template is in place.
+    pub network_policy: NetworkPolicyState,
     /// The best Sandbox that the claim could take, and the pod of that Sandbox.
     pub candidate: Option<(Arc<Object>, Arc<Object>)>,
     /// The Sandbox that the claim tried to take without a reply so far.
@@ -226,7 +257,7 @@ impl Snapshot {
         match self {
             Snapshot::Absent(key) | Snapshot::Terminating(key) => key,
             Snapshot::Sandbox(snapshot) => &snapshot.sandbox.key,
-            Snapshot::Template(snapshot) => &snapshot.template.key,
+            Snapshot::Template(snapshot) => &snapshot.key,
             Snapshot::Pool(snapshot) => &snapshot.pool.key,
             Snapshot::Claim(snapshot) => &snapshot.claim.key,
         }

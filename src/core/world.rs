@@ -9,6 +9,7 @@ mod demand;
 mod index;
 mod lookup;
 mod pending_writes;
+mod policies;
 mod relations;
 mod reservation;
 mod reserve;
@@ -239,11 +240,15 @@ impl World {
             Outcome::Exists => self.pending_writes.lost(&op.key, &PendingWrite::of(op), now),
             Outcome::Rejected { status, message, by_policy } => {
                 self.pending_writes.end_attempt(&op.key, &PendingWrite::of(op));
+                let known = self.pending_writes.refusal(&op.key).is_some_and(|r| *r.message == **message);
                 self.pending_writes.refuse(
                     op.key.clone(),
                     PendingWrite::of(op),
                     Refusal { status: *status, message: message.as_str().into(), by_policy: *by_policy, at: now },
                 );
+                if op.key.kind == Kind::NetworkPolicy && !known {
+                    self.policy_refused(&op.key, &mut to_reconcile);
+                }
                 self.add_warm(&op.key);
             }
             Outcome::Busy => {

@@ -25,6 +25,7 @@ pub(crate) const VOLUME_CLAIM: Kind = Kind("v1", "PersistentVolumeClaim", "persi
 pub(crate) const EVENT: Kind = Kind("events.k8s.io/v1", "Event", "events");
 pub(crate) const ENDPOINT_SLICE: Kind = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices");
 pub(crate) const NETWORK_POLICY: Kind = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");
+pub(crate) const RESOURCE_QUOTA: Kind = Kind("v1", "ResourceQuota", "resourcequotas");
 
 impl Kind {
     /// The kind for kube's untyped API.
@@ -67,4 +68,4 @@ pub(crate) const SERVED: [Kind; 11] = [
     POOL_V1ALPHA1,
     CLAIM_V1ALPHA1,
 ];
-const BUILT_IN: [Kind; 6] = [POD, SERVICE, VOLUME_CLAIM, EVENT, ENDPOINT_SLICE, NETWORK_POLICY];
+const BUILT_IN: [Kind; 7] = [POD, SERVICE, VOLUME_CLAIM, EVENT, ENDPOINT_SLICE, NETWORK_POLICY, RESOURCE_QUOTA];

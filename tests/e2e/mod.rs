@@ -35,6 +35,7 @@ mod latency;
 mod manifests;
 mod model;
 mod namespace;
+mod network_policy;
 mod observe;
 mod operator;
 mod oracle;
@@ -63,6 +64,7 @@ pub(crate) fn tests() -> Vec<Test> {
         pool::tests(),
         claim::tests(),
         contract::tests(),
+        network_policy::tests(),
         unusable::tests(),
         idle::tests(),
         plugins::tests(),

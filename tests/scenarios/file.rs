@@ -8,6 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 use paddock_core::binding::{Binding, FailurePolicy, Selector};
+use paddock_core::manifest;
+use paddock_core::network_policy::is_template;
+use paddock_core::object::Object;
 use paddock_core::question::{Answer, Failure, FailureKind, Hook};
 use paddock_core::settings::{ManagedFieldsAtClaim, Settings};
 use serde::Deserialize;
@@ -69,6 +72,10 @@ struct Head {
     /// Answers by hook or by the name of a binding. The stand-ins of the built-ins give all other answers.
     #[serde(default)]
     answers: BTreeMap<String, Value>,
+    /// Whether each template has its NetworkPolicy, unless the file lists one of that name. Scenarios of templates never
+    /// have it.
+    #[serde(default = "yes")]
+    network_policies: bool,
     #[serde(default)]
     show_questions: bool,
     /// Whether the plan is followed by an empty plan when it is carried out. It is false if the next step depends on
@@ -126,6 +133,12 @@ impl Scenario {
                 objects.push(complete(object, objects.len())?);
             }
         }
+        let key = super::key(&head.reconcile)?;
+        if head.network_policies && !is_template(key.kind) {
+            for policy in network_policies(&objects) {
+                objects.push(complete(policy, objects.len())?);
+            }
+        }
         let before: Result<Vec<Before>, String> = head
             .before
             .into_iter()
@@ -136,7 +149,7 @@ impl Scenario {
         Ok(Self {
             title: head.scenario,
             now: head.now,
-            key: super::key(&head.reconcile)?,
+            key,
             settings: head.settings.settings(),
             before: before?,
             shows_questions: head.show_questions,
@@ -157,6 +170,20 @@ impl Scenario {
         }
         plugins
     }
+}
+
+/// The NetworkPolicies that the operator makes for the templates among the objects.
+fn network_policies(objects: &[(Kind, Value)]) -> Vec<Value> {
+    let templates = objects.iter().filter(|(kind, _)| is_template(*kind));
+    let policies = templates.filter_map(|(kind, document)| {
+        let template = Object::from_json(*kind, document.clone())?;
+        let model = template.template()?.spec.as_ref().ok()?;
+        let spec = manifest::network_policy_spec(&template.key.name, &model.network, &Settings::default().network)?;
+        Some(manifest::network_policy(&template.key, &spec))
+    });
+    let name = |object: &Value| object["metadata"]["name"].clone();
+    let listed = |policy: &Value| objects.iter().any(|(k, o)| *k == Kind::NetworkPolicy && name(o) == name(policy));
+    policies.filter(|policy| !listed(policy)).collect()
 }
 
 /// Fills in the fields that manifests leave to the API server.

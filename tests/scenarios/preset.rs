@@ -59,6 +59,8 @@ enum Preset {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Sandbox {
     name: String,
+    #[serde(default = "t")]
+    template: String,
     /// The owner of a claimed Sandbox.
     #[serde(default = "c")]
     claim: String,
@@ -190,7 +192,7 @@ impl Preset {
 impl Sandbox {
     /// The Sandbox with this owner, and its Pod.
     fn objects(&self, owner_kind: &str, owner: &str, (label, value): (&str, String)) -> Vec<Value> {
-        let Self { name, pool, created, ip, node, image, .. } = self;
+        let Self { name, template, pool, created, ip, node, image, .. } = self;
         let hash = match self.hash {
             Hash::Current => CURRENT_HASH,
             Hash::Old => OLD_HASH,
@@ -208,10 +210,14 @@ impl Sandbox {
                 "creationTimestamp": created,
                 "labels": {
                     "agents.x-k8s.io/sandbox-template-hash": hash,
+                    "agents.x-k8s.io/sandbox-template-ref-hash": name_hash(template),
                     "agents.x-k8s.io/launch-type": "warm",
                     label: value,
                 },
-                "annotations": { "policy.paddock.dev/warm-pool": pool },
+                "annotations": {
+                    "agents.x-k8s.io/sandbox-template-ref": template,
+                    "policy.paddock.dev/warm-pool": pool,
+                },
                 "ownerReferences": [{
                     "apiVersion": EXTENSIONS, "kind": owner_kind, "name": owner,
                     "uid": format!("uid-of-{owner}"), "controller": true,
@@ -224,6 +230,9 @@ impl Sandbox {
             "status": {
                 "mode": "Running",
                 "podIPs": [ip],
+                "template": {
+                    "group": "extensions.agents.x-k8s.io", "name": template, "networkPolicyManagement": "Managed",
+                },
                 "conditions": [{
                     "type": "Ready", "status": status, "reason": reason, "message": message,
                     "observedGeneration": 1, "lastTransitionTime": created,
@@ -235,6 +244,7 @@ impl Sandbox {
             "metadata": {
                 "name": name,
                 "uid": format!("uid-of-pod-of-{name}"),
+                "labels": { "agents.x-k8s.io/sandbox-template-ref-hash": name_hash(template) },
                 "ownerReferences": [{
                     "apiVersion": CORE, "kind": "Sandbox", "name": name,
                     "uid": format!("uid-of-{name}"), "controller": true,

@@ -35,6 +35,7 @@ pub(crate) fn act(api: &mut Api, rng: &mut Rng) -> Option<Value> {
         92..94 => delete_some(api, rng, &[Resource::SERVICE]),
         94..96 => cordon(api, rng),
         96..97 => super::nodes::silence(api, NODES[rng.usize(..NODES.len())]),
+        97..98 if rng.bool() => tamper(api, rng),
         97..98 => use_sandbox(api, rng),
         98..99 => touch_claim(api, rng),
         _ => change_service(api, rng),
@@ -306,6 +307,20 @@ fn use_sandbox(api: &mut Api, rng: &mut Rng) {
     let Some(id) = some(api, rng, &[Resource::SANDBOX]) else { return };
     let at = api.now.to_string();
     patch(api, &id, &json!({ "metadata": { "annotations": { "policy.paddock.dev/last-activity": at } } }));
+}
+
+/// Another client changes what brings a pod behind the NetworkPolicy of its template.
+fn tamper(api: &mut Api, rng: &mut Rng) {
+    let label = "agents.x-k8s.io/sandbox-template-ref-hash";
+    let value = if rng.bool() { Value::Null } else { "0".into() };
+    let policies = Resource::named("networking.k8s.io/v1", "NetworkPolicy");
+    let (resource, change) = match (rng.u8(..3), policies) {
+        (0, Some(policies)) => (policies, json!({ "spec": { "podSelector": { "matchLabels": { label: value } } } })),
+        (1, _) => (Resource::POD, json!({ "metadata": { "labels": { label: value } } })),
+        (_, _) => (Resource::SANDBOX, json!({ "metadata": { "labels": { label: value } } })),
+    };
+    let Some(id) = some(api, rng, &[resource]) else { return };
+    patch(api, &id, &change);
 }
 
 /// Another client writes to a claim, or the user changes the claim's expiry.

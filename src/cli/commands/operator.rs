@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, OPERATOR_DEPLOYMENT};
-use paddock_core::settings::Settings;
+use paddock_core::settings::{NetworkSettings, Settings};
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;
 use paddock_kube::tls::{Lifetimes, Mounted};
@@ -66,6 +66,15 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         isolated_handlers: sandboxes.isolated_handler,
         isolation_allow: sandboxes.isolation_allow.into_iter().collect(),
         own_namespace: runs_in,
+        network: NetworkSettings {
+            router_namespaces: if sandboxes.router_namespace.is_empty() {
+                vec![own_namespace.clone()]
+            } else {
+                sandboxes.router_namespace
+            },
+            egress_except: sandboxes.egress_except,
+            egress_allow: sandboxes.egress_allow,
+        },
         seed,
         pool_batch: work.sandbox_warm_pool_max_batch_size.into(),
         pool_readiness_grace: work.sandbox_warm_pool_readiness_grace_period,

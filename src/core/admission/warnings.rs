@@ -26,12 +26,28 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
     }
     // The annotations of a template are not copied to its Sandboxes, so they allow no loss of files.
     let annotations = if sandbox { string_map(&state.object, "/metadata/annotations") } else { BTreeMap::new() };
-    if sandbox || matches!(kind.own(), Some(OwnKind::Template(_))) {
+    let template = matches!(kind.own(), Some(OwnKind::Template(_)));
+    if sandbox || template {
         never_suspended(state, &annotations);
+    }
+    if template {
+        bypasses_network_policy(state);
     }
     if sandbox {
         needs_new_pod(state, &annotations);
         only_a_new_pod(state);
+    }
+}
+
+/// Warns that the NetworkPolicy of a template does not apply to its sandboxes.
+fn bypasses_network_policy(state: &mut ReviewState<'_>) {
+    let managed = state.object["spec"]["networkPolicyManagement"] != "Unmanaged";
+    let on_host = |pod: &&str| state.object["spec"][pod]["spec"]["hostNetwork"] == true;
+    if let Some(pod) = PODS.into_iter().find(|pod| managed && on_host(pod)) {
+        state.warn(&format!(
+            "spec.{pod}.spec.hostNetwork: the NetworkPolicy of the template does not apply to pods on the network of \
+             their node; networkPolicyManagement: Unmanaged says that none is wanted"
+        ));
     }
 }
 

@@ -231,6 +231,13 @@ fn take(
     plan: &mut Plan,
 ) {
     let claim = &snapshot.claim;
+    if let Some(problem) = snapshot.network_policy.problem() {
+        // A Sandbox outside of its NetworkPolicy is not handed out. A change of the policy reconciles the claim again.
+        let again = saturating_add(snapshot.common.now, snapshot.common.settings.pool_check_every);
+        plan.requeue_at(again, Reason::NetworkPolicyNotReady);
+        let problem = Report::problem(reason::NETWORK_POLICY_NOT_READY, problem.to_owned());
+        return write_status(snapshot, before, problem, plan);
+    }
     let mut ops: Vec<Op> = annotate(snapshot, Some(&sandbox.key.name)).into_iter().collect();
     let body = manifest::adopted_by_claim(claim, model, (sandbox, snapshot.marker), &snapshot.common);
     ops.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));

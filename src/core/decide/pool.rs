@@ -47,14 +47,17 @@ struct Members<'a> {
 
 impl<'a> Members<'a> {
     fn of(snapshot: &'a PoolSnapshot) -> Self {
-        let hash = snapshot.template.as_ref().map(|t| t.template_hash());
+        let template = snapshot.template.as_ref();
         let sources = [Some(&*snapshot.pool), snapshot.template.as_deref()];
         let isolate = snapshot.common.namespace_isolates || marker_of_all(sources).is_generated_code();
         let model = snapshot.pool.pool().and_then(|pool| pool.spec.as_ref().ok());
         let grace = model.and_then(|m| m.readiness_grace).unwrap_or(snapshot.common.settings.pool_readiness_grace);
         let mut members = Self::default();
         for member in snapshot.members.iter().filter(|m| m.sandbox.meta.deletion_timestamp.is_none()) {
-            let created_from = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
+            let hash = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
+            let stale = template.is_some_and(|template| {
+                hash != Some(template.template_hash()) || member.sandbox.template.as_deref() != Some(&template.key)
+            });
             let stuck_at = stuck_at(member, grace, &snapshot.common);
             let stuck = stuck_at.is_some_and(|at| at <= snapshot.common.now);
             let list = if member.leaving {
@@ -65,7 +68,7 @@ impl<'a> Members<'a> {
             } else if stuck {
                 members.stuck += 1;
                 &mut members.unusable
-            } else if hash.is_some() && created_from != hash {
+            } else if stale {
                 &mut members.stale
             } else if is_ready(member) {
                 &mut members.ready
@@ -176,7 +179,9 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
         (Some(_), None) => Some((reason::RECONCILER_ERROR, format!("SandboxTemplate {} is not valid", model.template))),
         (Some(_), Some(_)) => {
             let refused = snapshot.common.refusals.first();
-            refused.map(|(_, r)| (reason::RECONCILER_ERROR, format!("the API server refused: {}", r.message)))
+            refused
+                .map(|(_, r)| (reason::RECONCILER_ERROR, format!("the API server refused: {}", r.message)))
+                .or_else(|| Some((reason::NETWORK_POLICY_NOT_READY, snapshot.network_policy.blocked()?.to_owned())))
         }
     };
     let deletions = deletions(snapshot, model, &members, size.desired, &mut plan);

@@ -45,7 +45,7 @@ const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 pub(super) fn questions(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
     let Situation::Known { model, state } = Situation::of(snapshot) else { return vec![] };
     match state {
-        PodState::Missing if !snapshot.common.namespace_known => vec![],
+        PodState::Missing if !snapshot.common.namespace_known || snapshot.network_policy.problem().is_some() => vec![],
         PodState::Missing => pod::questions(snapshot, model, replies),
         PodState::Running(object, pod) => idle::questions(snapshot, model, object, pod, replies),
         PodState::Expired
@@ -63,7 +63,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     let situation = Situation::of(snapshot);
     let mut draft = PlanDraft::default();
     match &situation {
-        Situation::Terminating => return delete_left_behind_pods(snapshot),
+        Situation::Terminating => return terminating(snapshot),
         Situation::Invalid(problem) => {
             let message = format!("the Sandbox is not valid: {problem}");
             draft.notes.error = Some(Problem::invalid(&sandbox.key.name, message));
@@ -79,6 +79,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         }
     }
     let PlanDraft { mut first, mut plan, mut notes } = draft;
+    metadata::keep_template_labels(snapshot, &mut first);
     first.extend(service::endpoints(snapshot, situation.state().and_then(PodState::address)));
     if first.iter().any(|op| op.key == sandbox.key && matches!(op.action, Action::Delete { .. })) {
         // The plan deletes the Sandbox, so its status is not written.
@@ -153,6 +154,12 @@ impl PlanDraft {
             PodState::Suspended(pod) => {
                 self.first.extend(pod.and_then(|pod| suspend::suspend(snapshot, pod, &mut self.plan)));
             }
+            // A change of the NetworkPolicy reconciles the Sandbox again. No watch reports that a lost deletion of the
+            // policy was not stored.
+            PodState::Blocked(_) | PodState::Missing if snapshot.network_policy.problem().is_some() => {
+                let again = saturating_add(snapshot.common.now, ASK_AGAIN);
+                self.plan.requeue_at(again, Reason::NetworkPolicyNotReady);
+            }
             PodState::Blocked(other) => {
                 if let Some(problem) = pod::not_isolated(snapshot, model, other) {
                     self.notes.error = Some(Problem::denied(problem));
@@ -225,6 +232,16 @@ impl PlanDraft {
             }
         }
     }
+}
+
+/// A Sandbox that is being deleted writes no status. Its pod stays behind the NetworkPolicy for as long as it exists.
+fn terminating(snapshot: &SandboxSnapshot) -> Plan {
+    let mut plan = delete_left_behind_pods(snapshot);
+    let mut labels = plan.steps.pop().unwrap_or_default();
+    metadata::keep_template_labels(snapshot, &mut labels);
+    plan.steps.push(labels);
+    plan.steps.retain(|step| !step.is_empty());
+    plan
 }
 
 /// Deletes a pod that was created when its Sandbox was already being deleted in the foreground. If the garbage

@@ -73,7 +73,7 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
 pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, String> {
     let mut labels = model.pod.labels.clone();
     // The labels of the claim, pool and template come from the Sandbox.
-    for inherited in [label::CLAIM_UID, label::WARM_POOL_SANDBOX, label::TEMPLATE_REF_HASH] {
+    for inherited in [label::CLAIM_UID, label::WARM_POOL_SANDBOX] {
         if let Some(v) = sandbox.meta.labels.get(inherited) {
             labels.insert(inherited.to_owned(), v.clone());
         }
@@ -88,6 +88,10 @@ pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, 
             labels.extend(unclear.map(|value| (label::GENERATED_CODE.to_owned(), value)));
         }
         (Marker::Unclear | Marker::Unmarked, Marker::Unclear | Marker::Unmarked) => {}
+    }
+    if let Some(template) = &sandbox.template {
+        // The NetworkPolicy of the template selects the pod by this label, so no user decides about it.
+        labels.insert(label::TEMPLATE_REF_HASH.to_owned(), name_hash(&template.name));
     }
     labels.insert(label::SANDBOX_NAME_HASH.to_owned(), name_hash(&sandbox.key.name));
     labels.insert(label::SANDBOX_UID.to_owned(), sandbox.meta.uid.to_string());

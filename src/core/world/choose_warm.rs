@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::{annotation, label};
 
-use super::relations::{claimable, names_as_owner, pool_kind, references, template_kind};
+use super::relations::{claimable, names_as_owner, pool_kind, references, template_kind, template_revision};
 use super::state::World;
 use crate::marker::marker_of_all;
 use crate::model::{ClaimSource, PoolChoice};
@@ -65,6 +65,7 @@ impl World {
         };
         let fresh = |sandbox: &Object| {
             sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str) == Some(template.template_hash())
+                && sandbox.template.as_deref() == Some(&template.key)
         };
         let free = |sandbox: &Object| {
             !self.pending_writes.leaving(&sandbox.key, now, self.settings.unknown_timeout)
@@ -85,7 +86,7 @@ impl World {
         }
         let mut stale = None;
         for pool in pools {
-            let revision = (pool.meta.uid.clone(), template.template_hash().into());
+            let revision = (pool.meta.uid.clone(), template_revision(template.template_hash(), &template.key.name));
             let ours = |key| self.objects.get(key).filter(|s| names_as_owner(s, &pool.key) && free(s));
             stale = stale.or_else(|| self.warm.stale(&revision).find_map(ours).cloned());
             let mut warm = self.warm.of(&revision, |node| self.is_usable(node)).filter_map(ours);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
-use paddock_api::names::object as names;
 
 use super::pending_writes::remove_entry;
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
@@ -23,11 +22,20 @@ impl World {
             self.unindex(old);
             self.add_dependents(old, to_reconcile);
         }
+        let mut object = object;
+        if key.kind == Kind::Sandbox {
+            let known = before.as_ref().filter(|old| old.meta.uid == object.meta.uid);
+            object.template = self.origin(&object, known.and_then(|old| old.template.as_ref()));
+        }
         let object = Arc::new(object);
         self.objects.insert(key, object.clone());
         self.index(&object);
         self.note_demand(before.as_deref(), &object, now);
         self.add_dependents(&object, to_reconcile);
+        if let Some(old) = &before {
+            self.policies_changed(old, false, to_reconcile);
+        }
+        self.policies_changed(&object, false, to_reconcile);
         self.environment_changed(object.key.kind, before.as_deref(), Some(&object), to_reconcile);
     }
 
@@ -37,6 +45,7 @@ impl World {
         self.reservations.remove(key);
         self.unindex(&object);
         self.add_dependents(&object, to_reconcile);
+        self.policies_changed(&object, true, to_reconcile);
         self.environment_changed(key.kind, Some(&object), None, to_reconcile);
         self.demand.remove(key);
     }
@@ -53,6 +62,7 @@ impl World {
         if let Some(pool) = origin_pool(object) {
             self.taken.entry(pool).or_default().insert(key.clone());
         }
+        self.index_policies(object);
         if let Some(sandbox) = sandbox_of(object) {
             self.add_warm(&sandbox);
             self.index_sandbox(&sandbox);
@@ -71,6 +81,7 @@ impl World {
         if let Some(pool) = origin_pool(object) {
             drop_from(&mut self.taken, &pool, key);
         }
+        self.unindex_policies(object);
         self.remove_warm_object(object);
         if key.kind == Kind::Sandbox {
             self.without_pod.remove(key);
@@ -147,13 +158,8 @@ impl World {
                 let sandboxes = key.name.match_indices('-').map(|(at, _)| &key.name[at + 1..]);
                 to_reconcile.extend(self.there(sandboxes.map(|name| key.sibling(Kind::Sandbox, name))));
             }
-            Class::Child(ChildKind::NetworkPolicy) => {
-                to_reconcile.extend(object.owner_key());
-                if let Some(template) = key.name.strip_suffix(names::NETWORK_POLICY_SUFFIX) {
-                    let kinds = [Kind::Template, Kind::SeedTemplate];
-                    to_reconcile.extend(self.there(kinds.map(|kind| key.sibling(kind, template))));
-                }
-            }
+            // The dependents of a policy are added in [`World::policies_changed`].
+            Class::Child(ChildKind::NetworkPolicy) => {}
             Class::Own(OwnKind::Template(_) | OwnKind::Pool(_)) => {
                 to_reconcile.insert(key.clone());
                 to_reconcile.extend(self.referrers.get(key).into_iter().flatten().cloned());

@@ -79,10 +79,17 @@ pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
     (object.meta.in_pool() && ready && stays).then(|| owner.uid.clone())
 }
 
-/// The pool and the template hash of a Sandbox, if a claim can take the Sandbox.
+/// The pool and the template revision of a Sandbox, if a claim can take the Sandbox.
 pub(super) fn pool_revision(object: &Object) -> Option<PoolRevision> {
     let hash = object.meta.labels.get(label::TEMPLATE_HASH).map_or("", String::as_str);
-    Some((claimable(object)?, hash.into()))
+    let template = object.template.as_ref().map_or("", |template| &*template.name);
+    Some((claimable(object)?, template_revision(hash, template)))
+}
+
+/// The revision of a template: its hash and its name. The Sandboxes of two equal templates differ, because each
+/// template has a NetworkPolicy of its own.
+pub(super) fn template_revision(hash: &str, name: &str) -> Arc<str> {
+    format!("{hash}/{name}").into()
 }
 
 /// Whether the controller reference of an object matches this owner by kind, group and name. The UID alone is public,

@@ -5,32 +5,34 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use paddock_api::kind::{Class, Key, Kind, OwnKind};
-use paddock_api::names::object as names;
 
 use super::relations::references;
 use super::state::{NodeTrouble, World};
 use crate::manifest;
 use crate::marker::marker_of_all;
+use crate::network_policy::{NetworkPolicyState, is_template};
 use crate::object::Object;
-use crate::snapshot::{
-    ClaimSnapshot, Common, Member, NodeState, PendingTake, PoolSnapshot, SandboxSnapshot, Snapshot, TemplateSnapshot,
-};
+use crate::snapshot::{ClaimSnapshot, Common, Member, NodeState, PendingTake, PoolSnapshot, SandboxSnapshot, Snapshot};
 
 impl World {
     /// Makes the snapshot of one object. The snapshot is `Absent` if the object does not exist or its kind is not
     /// reconciled.
     #[must_use]
     pub fn snapshot(&self, key: &Key, now: Timestamp) -> Snapshot {
-        let Some(object) = self.objects.get(key).cloned() else { return Snapshot::Absent(key.clone()) };
         if self.namespace(&key.namespace).is_some_and(|n| n.meta.deletion_timestamp.is_some()) {
             return Snapshot::Terminating(key.clone());
         }
+        if is_template(key.kind) {
+            // A template that was deleted may have left a NetworkPolicy and Sandboxes behind.
+            let snapshot = self.snapshot_template(key, now);
+            return snapshot.map_or_else(|| Snapshot::Absent(key.clone()), |s| Snapshot::Template(Box::new(s)));
+        }
+        let Some(object) = self.objects.get(key).cloned() else { return Snapshot::Absent(key.clone()) };
         match key.kind.class() {
             Class::Own(OwnKind::Sandbox) => Snapshot::Sandbox(Box::new(self.snapshot_sandbox(object, now))),
-            Class::Own(OwnKind::Template(_)) => Snapshot::Template(Box::new(self.snapshot_template(object, now))),
             Class::Own(OwnKind::Pool(_)) => Snapshot::Pool(Box::new(self.snapshot_pool(object, now))),
             Class::Own(OwnKind::Claim(_)) => Snapshot::Claim(Box::new(self.snapshot_claim(object, now))),
-            Class::Child(_) | Class::Cluster(_) => Snapshot::Absent(key.clone()),
+            Class::Own(OwnKind::Template(_)) | Class::Child(_) | Class::Cluster(_) => Snapshot::Absent(key.clone()),
         }
     }
 
@@ -57,7 +59,10 @@ impl World {
             .pending_writes
             .creating(&sandbox.meta.uid, now, self.settings.unknown_timeout)
             .any(|(key, lost)| key.kind == Kind::Pod && lost.is_some());
+        let (template, network_policy) = self.policy_of_sandbox(&sandbox, now);
         SandboxSnapshot {
+            template,
+            network_policy,
             pods,
             other_pod,
             service: self.objects.get(&service_key).cloned(),
@@ -68,16 +73,6 @@ impl World {
             inherited_marker: self.inherited_marker(&sandbox),
             common: self.common(key, involved, now),
             sandbox,
-        }
-    }
-
-    fn snapshot_template(&self, template: Arc<Object>, now: Timestamp) -> TemplateSnapshot {
-        let key = &template.key;
-        let policy = key.sibling(Kind::NetworkPolicy, names::network_policy(&key.name).as_str());
-        TemplateSnapshot {
-            network_policy: self.objects.get(&policy).cloned(),
-            common: self.common(key, [policy, key.clone()], now),
-            template,
         }
     }
 
@@ -119,8 +114,12 @@ impl World {
         let involved: Vec<Key> = involved.chain(refused).chain([key.clone()]).collect();
         let mut common = self.common(key, involved, now);
         common.refusals.extend(self.pending_writes.refused_creation(&pool.meta.uid).cloned());
+        let network_policy = references(&pool)
+            .first()
+            .map_or(NetworkPolicyState::NotNeeded, |template| self.policy_of(template, None, now));
         PoolSnapshot {
             template,
+            network_policy,
             members,
             creating,
             lost,
@@ -187,7 +186,10 @@ impl World {
         let committed = named.and_then(|name| self.objects.get(&key.sibling(Kind::Sandbox, name))).cloned();
         let mut common = self.common(key, [same_name.clone(), key.clone()], now);
         common.refusals.extend(self.pending_writes.refused_creation(&claim.meta.uid).cloned());
+        let network_policy =
+            template_key.as_ref().map_or(NetworkPolicyState::NotNeeded, |t| self.policy_of(t, None, now));
         ClaimSnapshot {
+            network_policy,
             pod: owned.first().and_then(|s| self.pod_of(s)),
             owned,
             named_pool,
@@ -208,7 +210,7 @@ impl World {
         }
     }
 
-    fn common(&self, key: &Key, involved: impl IntoIterator<Item = Key>, now: Timestamp) -> Common {
+    pub(super) fn common(&self, key: &Key, involved: impl IntoIterator<Item = Key>, now: Timestamp) -> Common {
         Common {
             settings: self.settings.clone(),
             bindings: self.bindings.clone(),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 
 use super::pending_writes::PendingWrites;
+use super::policies::Policies;
 use super::reservation::Reservations;
 use super::warm::Warm;
 use crate::binding::Bindings;
@@ -71,6 +72,8 @@ pub struct World {
     pub(super) unusable_nodes: BTreeMap<Arc<str>, NodeTrouble>,
     /// The objects that depend on a template or a pool, by the key of the template or pool.
     pub(super) referrers: BTreeMap<Key, BTreeSet<Key>>,
+    /// The templates of Sandboxes, and the NetworkPolicies of templates.
+    pub(super) policies: Policies,
     /// Warm Sandboxes that a claim can take.
     pub(super) warm: Warm,
     /// Warm Sandboxes that are reserved for claims which were admitted. They are not in `warm`.

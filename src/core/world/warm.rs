@@ -11,10 +11,10 @@ use jiff::Timestamp;
 
 use paddock_api::kind::Key;
 
-/// The origin of a warm Sandbox: the UID of its pool, and the hash of the template that it was created from.
+/// The origin of a warm Sandbox: the UID of its pool, and the revision of the template that it was created from.
 pub(super) type PoolRevision = (Arc<str>, Arc<str>);
 
-/// The warm Sandboxes, by pool and template hash, so that a search does not meet the Sandboxes of an old template.
+/// The warm Sandboxes, by pool and template revision, so that a search does not meet the Sandboxes of an old template.
 #[derive(Debug, Default)]
 pub(super) struct Warm {
     pools: BTreeMap<PoolRevision, Pool>,
@@ -50,12 +50,12 @@ impl Warm {
         }
     }
 
-    /// The number of Sandboxes of one pool and template hash.
+    /// The number of Sandboxes of one pool and template revision.
     pub(super) fn count(&self, revision: &PoolRevision) -> usize {
         self.pools.get(revision).map_or(0, |pool| pool.places.len())
     }
 
-    /// The Sandboxes of one pool and template hash on usable nodes, best first.
+    /// The Sandboxes of one pool and template revision on usable nodes, best first.
     pub(super) fn of(&self, revision: &PoolRevision, usable: impl Fn(&str) -> bool) -> impl Iterator<Item = &Key> {
         self.pools.get(revision).into_iter().flat_map(move |pool| {
             let nodes: Vec<_> = pool.order.iter().rev().filter(|(_, node)| usable(node)).collect();
@@ -64,7 +64,7 @@ impl Warm {
         })
     }
 
-    /// The Sandboxes of the same pool that have another template hash.
+    /// The Sandboxes of the same pool that have another template revision.
     pub(super) fn stale(&self, revision: &PoolRevision) -> impl Iterator<Item = &Key> {
         let of_pool =
             self.pools.range((revision.0.clone(), "".into())..).take_while(|((pool, _), _)| *pool == revision.0);

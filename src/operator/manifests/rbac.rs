@@ -111,8 +111,8 @@ fn of_kind(kind: Kind) -> Vec<PolicyRule> {
     verbs.sort_unstable();
     rules.insert(0, rule(kind.group(), &[kind.plural()], &verbs));
     // Objects of these kinds are named as owners with `blockOwnerDeletion`. Some API servers then demand the right to
-    // write the owner's finalizers.
-    if kind.own().is_some() {
+    // write the owner's finalizers. The NetworkPolicy of a template outlives the template, so it has no owner.
+    if kind.own().is_some_and(|own| !matches!(own, OwnKind::Template(_))) {
         rules.push(rule(kind.group(), &[&format!("{}/finalizers", kind.plural())], &["update"]));
     }
     rules

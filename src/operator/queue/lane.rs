@@ -15,12 +15,13 @@ use strum::{IntoStaticStr, VariantArray};
 pub enum Lane {
     /// SandboxClaims of both API shapes.
     Claims,
+    /// SandboxTemplates of both API shapes: there are few, and their Sandboxes wait for their NetworkPolicies. Kinds that
+    /// are not reconciled themselves belong here too.
+    Templates,
     /// Sandboxes.
     Sandboxes,
     /// SandboxWarmPools of both API shapes.
     Pools,
-    /// SandboxTemplates of both API shapes. Kinds that are not reconciled themselves belong here too.
-    Templates,
 }
 
 impl Lane {

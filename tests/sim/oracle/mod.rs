@@ -65,6 +65,7 @@ impl Oracle {
         if resource == Resource::POD {
             self.one_live_pod(change, actor)?;
             isolated(change, actor)?;
+            Self::behind_its_policy(change, actor, api)?;
         }
         if resource == Resource::SANDBOX {
             self.hands(change, actor, api)?;

@@ -31,7 +31,37 @@ pub(crate) fn at_rest(api: &Api) -> Result<(), String> {
             template(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}"))?;
         }
     }
+    let policies = Resource::named("networking.k8s.io/v1", "NetworkPolicy");
+    for (id, document) in policies.into_iter().flat_map(|policies| api.list(policies)) {
+        network_policy(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}"))?;
+    }
     Ok(())
+}
+
+/// A NetworkPolicy of a template lasts for as long as a template or a pod of that name exists, and has the spec that the
+/// operator wrote last.
+fn network_policy(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
+    let annotations = &document["metadata"]["annotations"];
+    let Some(name) =
+        id.name.strip_suffix("-network-policy").filter(|_| annotations["policy.paddock.dev/template"].is_string())
+    else {
+        return Ok(());
+    };
+    let kept: Value =
+        serde_json::from_str(annotations["policy.paddock.dev/network-policy-spec"].as_str().unwrap_or_default())
+            .map_err(|e| format!("its kept spec is not readable: {e}"))?;
+    expect(document["spec"]["podSelector"] == kept["podSelector"], || "somebody's change was not undone".to_owned())?;
+    let templates = [Resource::TEMPLATE, Resource::SEED_TEMPLATE];
+    let template = templates.into_iter().any(|t| api.get(&Id::new(t, &id.namespace, name)).is_some());
+    let sandbox = api.list(Resource::SANDBOX).any(|(s, d)| {
+        s.namespace == id.namespace && d["metadata"]["annotations"]["agents.x-k8s.io/sandbox-template-ref"] == name
+    });
+    let label = "agents.x-k8s.io/sandbox-template-ref-hash";
+    let selected = &document["spec"]["podSelector"]["matchLabels"][label];
+    let pod = api
+        .list(Resource::POD)
+        .any(|(p, d)| p.namespace == id.namespace && d["metadata"]["labels"][label] == *selected);
+    expect(template || sandbox || pod, || "nobody needs it, and it exists".to_owned())
 }
 
 fn expect(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
@@ -255,7 +285,9 @@ fn pool(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
 fn template(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     let Some(policies) = Resource::named("networking.k8s.io/v1", "NetworkPolicy") else { return Ok(()) };
     let policy = api.get(&Id::new(policies, &id.namespace, &format!("{}-network-policy", id.name)));
-    let its = policy.is_some_and(|p| controller(p).is_some_and(|(.., u)| u == uid(document)));
+    let group = if id.resource == Resource::SEED_TEMPLATE { "agents.x-k8s.io" } else { "extensions.agents.x-k8s.io" };
+    let owner = format!("sandboxtemplates.{group}/{}", id.name);
+    let its = policy.is_some_and(|p| p["metadata"]["annotations"]["policy.paddock.dev/template"] == owner.as_str());
     let managed = document["spec"]["networkPolicyManagement"] != "Unmanaged";
     expect(its <= managed, || "it has a policy that it does not want".to_owned())?;
     // The template with the same name in the other group may have created its policy first.

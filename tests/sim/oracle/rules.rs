@@ -19,13 +19,48 @@ impl Oracle {
             (_, "Node" | "Namespace" | "RuntimeClass" | "StorageClass") => Err(format!("{id:?} was written: {reason}")),
             (Some(before), "Pod" | "Service" | "EndpointSlice" | "NetworkPolicy") => {
                 let adoptable = before["metadata"]["labels"]["agents.x-k8s.io/adoptable"] == "true";
-                if controller(before).is_none() && !adoptable {
+                // A NetworkPolicy outlives its template, so it has no controller.
+                let of_template = before["metadata"]["annotations"]["policy.paddock.dev/template"].is_string();
+                if controller(before).is_none() && !adoptable && !of_template {
                     return Err(format!("{id:?} is nobody's and was written: {reason}"));
                 }
                 Ok(())
             }
             (Some(_) | None, _) => Ok(()),
         }
+    }
+
+    /// A Sandbox of a template gets a pod only while the NetworkPolicy of the template exists and selects the pod. The
+    /// operator knows the policy from its watch or from the reply to its own write.
+    pub(super) fn behind_its_policy(change: &Change, actor: &Actor, api: &Api) -> Result<(), String> {
+        let (None, Some(pod), Actor::Operator { view, .. }) = (&change.before, &change.after, actor) else {
+            return Ok(());
+        };
+        let id = &change.id;
+        let Some(sandbox) = controller(pod).and_then(|(.., uid)| api.by_uid(uid)) else { return Ok(()) };
+        let Some(("SandboxWarmPool" | "SandboxClaim", ..)) = controller(sandbox) else { return Ok(()) };
+        let name = sandbox["metadata"]["annotations"]["agents.x-k8s.io/sandbox-template-ref"].as_str();
+        let name = name.ok_or_else(|| format!("{id:?} belongs to a Sandbox without the name of its template"))?;
+        let seed = sandbox["metadata"]["ownerReferences"][0]["apiVersion"] == "agents.x-k8s.io/v1alpha1";
+        let resource = if seed { Resource::SEED_TEMPLATE } else { Resource::TEMPLATE };
+        let template = last_seen(api, &Id::new(resource, &id.namespace, name), view);
+        let management = match &template {
+            Some(template) => &template["spec"]["networkPolicyManagement"],
+            None => &sandbox["status"]["template"]["networkPolicyManagement"],
+        };
+        let Some(policies) = Resource::named("networking.k8s.io/v1", "NetworkPolicy") else { return Ok(()) };
+        let policy = Id::new(policies, &id.namespace, &format!("{name}-network-policy"));
+        let label = "agents.x-k8s.io/sandbox-template-ref-hash";
+        let selects = |policy: &Value| {
+            let wanted = &policy["spec"]["podSelector"]["matchLabels"][label];
+            wanted.is_string() && *wanted == pod["metadata"]["labels"][label]
+        };
+        let known =
+            api.get(&policy).is_some_and(|p| selects(p)) || last_seen(api, &policy, view).is_some_and(|p| selects(&p));
+        if management != "Unmanaged" && !known {
+            return Err(format!("{id:?} was created without {policy:?}"));
+        }
+        Ok(())
     }
 
     pub(super) fn one_live_pod(&mut self, change: &Change, actor: &Actor) -> Result<(), String> {

@@ -10,8 +10,8 @@ use paddock_core::settings::ManagedFieldsAtClaim;
 use paddock_kube::listen::ListenAddress;
 
 use crate::values::{
-    parse_bool, parse_domain, parse_duration, parse_managed_fields, parse_positive_duration, parse_quantity,
-    parse_shapes,
+    parse_bool, parse_cidr, parse_domain, parse_duration, parse_managed_fields, parse_namespace,
+    parse_positive_duration, parse_quantity, parse_shapes,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -153,6 +153,18 @@ pub(super) struct SandboxArgs {
         value_delimiter = ','
     )]
     pub(super) isolation_allow: Vec<HostAccess>,
+    /// Namespace whose router pods (label app: sandbox-router) the default NetworkPolicy of a template admits; may be
+    /// repeated. The operator's own namespace if absent.
+    #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_ROUTER_NAMESPACE", value_delimiter = ',', value_parser = parse_namespace)]
+    pub(super) router_namespace: Vec<String>,
+    /// CIDR block that the default NetworkPolicy of a template does not let sandboxes connect to, in addition to all
+    /// addresses that are not public; may be repeated.
+    #[arg(long, value_name = "CIDR", env = "PADDOCK_EGRESS_EXCEPT", value_delimiter = ',', value_parser = parse_cidr)]
+    pub(super) egress_except: Vec<String>,
+    /// CIDR block that the default NetworkPolicy of a template lets sandboxes connect to, although its addresses are
+    /// not public; may be repeated.
+    #[arg(long, value_name = "CIDR", env = "PADDOCK_EGRESS_ALLOW", value_delimiter = ',', value_parser = parse_cidr)]
+    pub(super) egress_allow: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -362,6 +374,21 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_that_may_be_repeated_keeps_every_value() {
+        let args = operator(&[
+            "--router-namespace=routers",
+            "--router-namespace=team-a,team-b",
+            "--egress-except=203.0.112.0/24",
+            "-egress-allow=10.1.0.0/16",
+            "--egress-allow=fd00:1::/32",
+        ])
+        .unwrap();
+        assert_eq!(args.sandboxes.router_namespace, ["routers", "team-a", "team-b"]);
+        assert_eq!(args.sandboxes.egress_except, ["203.0.112.0/24"]);
+        assert_eq!(args.sandboxes.egress_allow, ["10.1.0.0/16", "fd00:1::/32"]);
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_what_could_be() {
         for (flag, wanted) in [
             ("--sandbox-concurrent-workers=0", "1.."),
@@ -373,6 +400,9 @@ mod tests {
             ("--leader-elect=perhaps", "true or false"),
             ("--metrics-bind-address=8080", ":PORT"),
             ("--webhook-url=http://x", "https://HOST:PORT"),
+            ("--router-namespace=Routers", "not the name of a namespace"),
+            ("--egress-except=10.1.2.3/8", "expected 10.0.0.0/8"),
+            ("--egress-allow=10.0.0.1", "ADDRESS/LENGTH"),
         ] {
             let error = operator(&[flag]).unwrap_err();
             assert!(error.contains(wanted), "{flag}: {error}");

@@ -30,6 +30,29 @@ pub(super) fn sync_metadata(snapshot: &SandboxSnapshot, model: &model::Sandbox, 
     })
 }
 
+/// Restores the labels by which the NetworkPolicy of the template selects the pod, on the Sandbox and on each of its
+/// pods, in every state of the Sandbox. An object that `ops` already writes is left to that write or to the next
+/// reconcile.
+pub(super) fn keep_template_labels(snapshot: &SandboxSnapshot, ops: &mut Vec<Op>) {
+    let sandbox = &snapshot.sandbox;
+    let Some(template) = &sandbox.template else { return };
+    let hash = name_hash(&template.name);
+    let labelled = |object: &Object| object.meta.labels.get(label::TEMPLATE_REF_HASH) == Some(&hash);
+    let labels = json!({ label::TEMPLATE_REF_HASH: hash });
+    let mut restore = |object: &Object, metadata: Value| {
+        if ops.iter().all(|op| op.key != object.key) {
+            ops.push(Op::patch(object, Reason::MetadataChanged, json!({ "metadata": metadata })));
+        }
+    };
+    for pod in snapshot.pods.iter().filter(|pod| !labelled(pod)) {
+        restore(pod, json!({ "labels": labels }));
+    }
+    let named = sandbox.meta.annotations.get(annotation::TEMPLATE_REF).map(String::as_str) == Some(&*template.name);
+    if sandbox.meta.deletion_timestamp.is_none() && !(labelled(sandbox) && named) {
+        restore(sandbox, json!({ "labels": labels, "annotations": { annotation::TEMPLATE_REF: &*template.name } }));
+    }
+}
+
 /// The labels by which clients find the pod of a Sandbox. An adopted pod gets them.
 pub(super) fn owned_labels(sandbox: &Object) -> BTreeMap<&'static str, String> {
     BTreeMap::from([

@@ -12,6 +12,7 @@ use crate::conditions::{NewCondition, find_condition, is_true, set_conditions};
 use crate::manifest::{self, PodRevision};
 use crate::marker::Marker;
 use crate::model::{self, HOST_NAME_MAX, ServiceIntent};
+use crate::network_policy::{NetworkPolicyState, bypass};
 use crate::object::{Object, Pod};
 use crate::snapshot::SandboxSnapshot;
 use crate::time::time_left;
@@ -84,6 +85,14 @@ pub(super) fn status(
         Some(i32::from(pod_object.is_some_and(|o| suspended || o.meta.deletion_timestamp.is_none())));
     after_status.pod_ips = pod.map(|p| p.ips.clone()).unwrap_or_default();
     after_status.node_name = pod.and_then(|p| p.node.clone());
+    if snapshot.template.is_some() {
+        after_status.template.clone_from(&snapshot.template);
+    }
+    after_status.network_policy_bypass = match (situation, &snapshot.network_policy) {
+        (_, NetworkPolicyState::NotNeeded) | (Situation::Terminating, _) => None,
+        (Situation::Invalid(_), _) => before.network_policy_bypass.clone(),
+        (Situation::Known { model, .. }, _) => bypass(&model.pod.spec).map(str::to_owned),
+    };
     if let Some(object) = pod_object {
         after_status.runtime_class = class_of(object);
     }
@@ -138,7 +147,7 @@ fn may_wait(
     };
     // Creation times have whole seconds. Without one more second, a delay of 1 s could already be over.
     let delay = delay + std::time::Duration::from_secs(1);
-    (starting && unreported && notes.error.is_none())
+    (starting && unreported && notes.error.is_none() && snapshot.network_policy.blocked().is_none())
         .then(|| time_left(snapshot.sandbox.meta.created, delay, snapshot.common.now))
         .flatten()
 }
@@ -243,6 +252,17 @@ fn class_of(pod: &Object) -> Option<RuntimeClassChoice> {
     (choice != RuntimeClassChoice::default()).then_some(choice)
 }
 
+/// The reason why the Sandbox is not Ready without the NetworkPolicy of its template. A missing pod waits for the
+/// policy. A running pod goes on, and reports only a policy that the operator cannot write, because every other one is
+/// written at once.
+fn policy_problem<'a>(snapshot: &'a SandboxSnapshot, situation: &Situation<'_>) -> Option<&'a str> {
+    match situation.state()? {
+        PodState::Missing | PodState::Blocked(_) => snapshot.network_policy.problem(),
+        PodState::Running(..) | PodState::Disrupted(_) | PodState::Terminating(_) => snapshot.network_policy.blocked(),
+        PodState::Expired | PodState::MultiplePods | PodState::Suspended(_) | PodState::Finished(_) => None,
+    }
+}
+
 fn conditions(
     snapshot: &SandboxSnapshot,
     situation: &Situation<'_>,
@@ -291,6 +311,9 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
         let suffix = if service == ServiceState::Missing { message::SERVICE_MISSING_SUFFIX } else { "" };
         not(reason::DEPENDENCIES_NOT_READY, format!("{what}{suffix}"))
     };
+    if let Some(problem) = policy_problem(snapshot, situation) {
+        return not(reason::NETWORK_POLICY_NOT_READY, problem.to_owned());
+    }
     if let Some(error) = &notes.error {
         // An error does not change that a Sandbox is suspended, expired or finished.
         let suspended_or_ended =

@@ -1,0 +1,296 @@
+//! The NetworkPolicy of a template: whose it is, whether its spec is the wanted one, and whether it is in place.
+//!
+//! The policy has no owner reference, because it must outlive its template for as long as a Sandbox of the template
+//! exists. An annotation names the template instead. Another annotation keeps the spec that the operator wrote last,
+//! which is the wanted spec when the template does not exist any more.
+
+use k8s_openapi::api::core::v1::PodSpec;
+use paddock_api::kind::{Key, Kind, OwnKind};
+use paddock_api::names::{annotation, object as names};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::object::{Body, Object};
+
+/// The most bytes that the spec of a NetworkPolicy may have as JSON. The operator keeps it in an annotation, and the
+/// annotations of an object may have 256 KiB together.
+pub const MAX_SPEC_BYTES: usize = 128 * 1024;
+
+/// Whether the NetworkPolicy of a Sandbox's template is in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum NetworkPolicyState {
+    /// The Sandbox was made from no template, or its template is Unmanaged.
+    NotNeeded,
+    /// The policy exists, belongs to the operator, and has the wanted spec.
+    InPlace,
+    /// The policy is missing or differs, and the operator is about to write it. The text says what is missing.
+    Pending(String),
+    /// The policy is missing or differs, and the operator cannot write it. The text says why.
+    Blocked(String),
+}
+
+impl NetworkPolicyState {
+    /// The reason why no pod may be created and no claim may take the Sandbox, if there is one.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            NetworkPolicyState::NotNeeded | NetworkPolicyState::InPlace => None,
+            NetworkPolicyState::Pending(problem) | NetworkPolicyState::Blocked(problem) => Some(problem),
+        }
+    }
+
+    /// The reason why the operator cannot write the policy, if there is one.
+    #[must_use]
+    pub fn blocked(&self) -> Option<&str> {
+        match self {
+            NetworkPolicyState::NotNeeded | NetworkPolicyState::InPlace | NetworkPolicyState::Pending(_) => None,
+            NetworkPolicyState::Blocked(problem) => Some(problem),
+        }
+    }
+}
+
+/// The owner of an existing NetworkPolicy, from the point of view of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// The operator made the policy for the template.
+    Ours,
+    /// The operator made the policy for the template of the same name in the other API group.
+    OfTemplate(Key),
+    /// Somebody else made the policy.
+    Foreign,
+}
+
+/// The key of the NetworkPolicy of a template.
+#[must_use]
+pub fn policy_key(template: &Key) -> Key {
+    template.sibling(Kind::NetworkPolicy, names::network_policy(&template.name).as_str())
+}
+
+/// The value of the annotation that names the template of a policy: `RESOURCE.GROUP/NAME`.
+#[must_use]
+pub fn template_reference(template: &Key) -> String {
+    format!("{}.{}/{}", template.kind.plural(), template.kind.group(), template.name)
+}
+
+/// The template that a NetworkPolicy belongs to. Versions before the annotations made the template the controller of
+/// its policy.
+#[must_use]
+pub fn template_of(policy: &Object) -> Option<Key> {
+    let name = policy.key.name.strip_suffix(names::NETWORK_POLICY_SUFFIX)?;
+    let annotated = policy.meta.annotations.get(annotation::POLICY_TEMPLATE).and_then(|reference| {
+        let kinds = [Kind::Template, Kind::SeedTemplate].into_iter();
+        kinds.map(|kind| policy.key.sibling(kind, name)).find(|key| template_reference(key) == *reference)
+    });
+    annotated.or_else(|| policy.owner_key().filter(|key| is_template(key.kind) && *key.name == *name))
+}
+
+/// Whether a kind is a template of either API shape.
+#[must_use]
+pub fn is_template(kind: Kind) -> bool {
+    matches!(kind.own(), Some(OwnKind::Template(_)))
+}
+
+/// Whose policy this is, from the point of view of `template`.
+#[must_use]
+pub fn ownership(policy: &Object, template: &Key) -> Ownership {
+    match template_of(policy) {
+        Some(owner) if owner == *template => Ownership::Ours,
+        Some(owner) => Ownership::OfTemplate(owner),
+        // The annotation with the spec remains if somebody damages the one with the name.
+        None if policy.meta.controller.is_none() && last_spec(policy).is_some() => Ownership::Ours,
+        None => Ownership::Foreign,
+    }
+}
+
+/// The spec that the operator wrote last, from the annotation of the policy.
+#[must_use]
+pub fn last_spec(policy: &Object) -> Option<Value> {
+    let text = policy.meta.annotations.get(annotation::POLICY_SPEC)?;
+    serde_json::from_str(text).ok().filter(Value::is_object)
+}
+
+/// Whether a policy has exactly this spec. Two specs are equal if they have the same effect: the API server leaves out
+/// empty lists, and fills in the protocol of a port.
+#[must_use]
+pub fn has_spec(policy: &Object, wanted: &Value) -> bool {
+    spec_of(policy).is_some_and(|actual| normal(actual) == normal(wanted))
+}
+
+/// The error of a template whose rules are too large to be kept, if that is the case.
+#[must_use]
+pub fn too_large(spec: &Value) -> Option<String> {
+    let size = spec.to_string().len();
+    (size > MAX_SPEC_BYTES).then(|| {
+        format!("spec.networkPolicy: the rules have {size} bytes as JSON and may have {MAX_SPEC_BYTES} at most")
+    })
+}
+
+/// The reason why no NetworkPolicy applies to a pod, if there is one.
+#[must_use]
+pub fn bypass(pod: &PodSpec) -> Option<&'static str> {
+    (pod.host_network == Some(true))
+        .then_some("spec.hostNetwork is true, and a NetworkPolicy does not apply to a pod on the network of its node")
+}
+
+/// The spec of a NetworkPolicy.
+#[must_use]
+pub fn spec_of(policy: &Object) -> Option<&Value> {
+    if let Body::NetworkPolicy(spec) = &policy.body { Some(spec) } else { None }
+}
+
+/// The form of a spec that two equal specs share.
+fn normal(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.iter().filter(|(_, v)| !is_absent(v)).map(|(name, field)| {
+                let field = match (name.as_str(), field) {
+                    // An empty map of labels is left out, unlike an empty selector, which selects everything.
+                    ("ports", Value::Array(ports)) => Value::Array(ports.iter().map(with_protocol).collect()),
+                    (_, field) => normal(field),
+                };
+                (name.clone(), field)
+            });
+            let empty_labels = |(name, field): &(String, Value)| {
+                name == "matchLabels" && field.as_object().is_some_and(serde_json::Map::is_empty)
+            };
+            Value::Object(kept.filter(|entry| !empty_labels(entry)).collect())
+        }
+        Value::Array(values) => Value::Array(values.iter().map(normal).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+fn is_absent(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+fn with_protocol(port: &Value) -> Value {
+    let mut port = normal(port);
+    if let Some(fields) = port.as_object_mut() {
+        fields.entry("protocol").or_insert_with(|| "TCP".into());
+    }
+    port
+}
+
+#[cfg(test)]
+mod tests {
+    use paddock_api::kind::Kind;
+    use serde_json::json;
+
+    use super::*;
+
+    fn policy(spec: Value) -> Object {
+        let document = json!({ "metadata": { "name": "t-network-policy", "namespace": "ns" }, "spec": spec });
+        Object::from_json(Kind::NetworkPolicy, document).unwrap()
+    }
+
+    fn full() -> Value {
+        json!({
+            "podSelector": { "matchLabels": { "a": "b" } },
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{
+                "from": [{ "namespaceSelector": { "matchLabels": { "n": "m" } }, "podSelector": { "matchLabels": { "c": "d" } } }],
+                "ports": [{ "protocol": "UDP", "port": 53, "endPort": 60 }],
+            }],
+            "egress": [{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"] } }] }],
+        })
+    }
+
+    #[test]
+    fn specs_with_the_same_effect_are_equal() {
+        for (actual, wanted) in [
+            (json!({ "ingress": [] }), json!({})),
+            (json!({ "podSelector": {} }), json!({ "podSelector": { "matchLabels": {}, "matchExpressions": [] } })),
+            (
+                json!({ "egress": [{ "ports": [{ "port": 443, "protocol": "TCP" }] }] }),
+                json!({ "egress": [{ "ports": [{ "port": 443 }], "to": [] }] }),
+            ),
+        ] {
+            assert!(has_spec(&policy(actual.clone()), &wanted), "{actual} {wanted}");
+        }
+    }
+
+    #[test]
+    fn an_empty_selector_is_not_the_same_as_none() {
+        let from = |peer: Value| json!({ "ingress": [{ "from": [peer] }] });
+        let narrow = from(json!({ "podSelector": { "matchLabels": { "a": "b" } } }));
+        let wide = from(json!({ "podSelector": { "matchLabels": { "a": "b" } }, "namespaceSelector": {} }));
+        assert!(!has_spec(&policy(wide.clone()), &narrow) && !has_spec(&policy(narrow), &wide));
+    }
+
+    /// Each field of the spec is changed and removed, and a field is added in each object. All of it counts.
+    #[test]
+    fn every_difference_counts() {
+        let wanted = full();
+        assert!(has_spec(&policy(full()), &wanted));
+        let mut changed = Vec::new();
+        changes(&wanted, &mut |other| changed.push(other));
+        assert!(changed.len() > 30, "{}", changed.len());
+        for other in changed {
+            assert!(!has_spec(&policy(other.clone()), &wanted), "{other}");
+        }
+    }
+
+    /// Calls `found` with each value that differs from `of` in one place.
+    fn changes(of: &Value, found: &mut dyn FnMut(Value)) {
+        match of {
+            Value::Object(fields) => {
+                found(with(of, |o| o.as_object_mut().unwrap().insert("added".to_owned(), json!({ "x": 1 })).is_none()));
+                for (name, field) in fields {
+                    found(with(of, |o| o.as_object_mut().unwrap().remove(name).is_some()));
+                    changes(field, &mut |new| {
+                        found(with(of, |o| {
+                            o[name] = new.clone();
+                            true
+                        }))
+                    });
+                }
+            }
+            Value::Array(values) => {
+                found(with(of, |o| {
+                    o.as_array_mut().unwrap().push(json!({ "x": 1 }));
+                    true
+                }));
+                for (at, value) in values.iter().enumerate() {
+                    found(with(of, |o| {
+                        o.as_array_mut().unwrap().remove(at);
+                        true
+                    }));
+                    changes(value, &mut |new| {
+                        found(with(of, |o| {
+                            o[at] = new.clone();
+                            true
+                        }))
+                    });
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => found(json!("other")),
+        }
+    }
+
+    fn with(of: &Value, change: impl FnOnce(&mut Value) -> bool) -> Value {
+        let mut copy = of.clone();
+        assert!(change(&mut copy));
+        copy
+    }
+
+    #[test]
+    fn owner_is_read_from_the_annotation_or_the_old_controller_reference() {
+        let of = |metadata: Value| {
+            let mut document = json!({ "metadata": { "name": "t-network-policy", "namespace": "ns" }, "spec": {} });
+            json_patch::merge(&mut document["metadata"], &metadata);
+            ownership(&Object::from_json(Kind::NetworkPolicy, document).unwrap(), &Key::new(Kind::Template, "ns", "t"))
+        };
+        let named = |reference: &str| json!({ "annotations": { "policy.paddock.dev/template": reference } });
+        let controller = |api: &str| json!({ "ownerReferences": [{ "apiVersion": api, "kind": "SandboxTemplate", "name": "t", "uid": "u", "controller": true }] });
+        assert_eq!(of(named("sandboxtemplates.extensions.agents.x-k8s.io/t")), Ownership::Ours);
+        let other = Ownership::OfTemplate(Key::new(Kind::SeedTemplate, "ns", "t"));
+        assert_eq!(of(named("sandboxtemplates.agents.x-k8s.io/t")), other);
+        assert_eq!(of(named("sandboxtemplates.extensions.agents.x-k8s.io/u")), Ownership::Foreign);
+        assert_eq!(of(controller("extensions.agents.x-k8s.io/v1beta1")), Ownership::Ours);
+        assert_eq!(of(controller("agents.x-k8s.io/v1alpha1")), other);
+        assert_eq!(of(json!({})), Ownership::Foreign);
+        let kept = json!({ "annotations": { "policy.paddock.dev/network-policy-spec": "{}" } });
+        assert_eq!(of(kept), Ownership::Ours, "a damaged name does not make the policy foreign");
+    }
+}
