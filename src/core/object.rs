@@ -17,6 +17,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api as api;
 use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
+use paddock_api::names::label;
 use paddock_api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,9 @@ use crate::model;
 pub use cluster::{Node, RuntimeClass};
 pub use meta::{Meta, Owner, allows_volume_loss};
 pub use pod::{LostSource, LostVolume, Pod};
+
+/// The fields of a Service's spec that the operator sets.
+const SERVICE_FIELDS: [&str; 4] = ["clusterIP", "ports", "selector", "type"];
 
 /// One object, as the last watch event or the last reply to a write showed it.
 #[derive(Clone, Debug)]
@@ -75,13 +79,14 @@ pub enum Body {
     Claim(Parsed<model::Claim, SandboxClaimStatus>),
     /// The parts of a Pod.
     Pod(Arc<Pod>),
-    /// The parts of a Service.
-    Service(Service),
-    /// A PersistentVolumeClaim. Decisions use only its metadata.
-    VolumeClaim,
+    /// The fields of a Service's spec that the operator sets, for comparison. Only of a Service that a Sandbox owns or
+    /// may adopt.
+    Service(Option<Arc<Value>>),
+    /// The spec of a PersistentVolumeClaim as JSON, if a Sandbox may adopt it.
+    VolumeClaim(Option<Arc<str>>),
     /// The spec of a NetworkPolicy, for comparison.
     NetworkPolicy(Arc<Value>),
-    /// The endpoints and ports of an EndpointSlice, for comparison.
+    /// The endpoints, ports and address type of an EndpointSlice, for comparison.
     EndpointSlice(Arc<Value>),
     /// A Namespace. Decisions use only its metadata.
     Namespace,
@@ -91,13 +96,6 @@ pub enum Body {
     RuntimeClass(Arc<RuntimeClass>),
     /// A StorageClass. Decisions use only its metadata: an annotation marks the default class.
     StorageClass,
-}
-
-/// The parts of a Service that decisions use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Service {
-    /// `spec.clusterIP` is `None`.
-    pub headless: bool,
 }
 
 impl Object {
@@ -197,19 +195,29 @@ fn own_body(kind: OwnKind, meta: &ObjectMeta, data: &mut Value) -> Body {
 }
 
 fn child_body(kind: ChildKind, meta: &ObjectMeta, mut data: Value) -> Body {
+    let has_label = |name: &str| meta.labels.as_ref().is_some_and(|labels| labels.contains_key(name));
+    let controlled = meta.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
+    // An object that nobody offers is foreign, and its spec would only need memory.
+    let offered = !controlled && (has_label(label::ADOPTABLE) || has_label(label::SANDBOX_NAME_HASH));
     match kind {
         ChildKind::Pod => {
             let annotations = meta.annotations.as_ref();
-            Body::Pod(Arc::new(wire::pod(&data, annotations.unwrap_or(&BTreeMap::new()))))
+            let mut pod = wire::pod(&data, annotations.unwrap_or(&BTreeMap::new()));
+            pod.offered_spec = offered.then(|| data["spec"].to_string().into());
+            Body::Pod(Arc::new(pod))
         }
-        ChildKind::Service => {
-            Body::Service(Service { headless: data.pointer("/spec/clusterIP") == Some(&"None".into()) })
-        }
-        ChildKind::VolumeClaim => Body::VolumeClaim,
+        ChildKind::Service => Body::Service((controlled || offered).then(|| {
+            let mut spec = data["spec"].take();
+            if let Some(fields) = spec.as_object_mut() {
+                fields.retain(|field, _| SERVICE_FIELDS.contains(&field.as_str()));
+            }
+            Arc::new(spec)
+        })),
+        ChildKind::VolumeClaim => Body::VolumeClaim(offered.then(|| data["spec"].to_string().into())),
         ChildKind::NetworkPolicy => Body::NetworkPolicy(Arc::new(data["spec"].take())),
-        ChildKind::EndpointSlice => Body::EndpointSlice(Arc::new(
-            serde_json::json!({ "endpoints": data["endpoints"].take(), "ports": data["ports"].take() }),
-        )),
+        ChildKind::EndpointSlice => Body::EndpointSlice(Arc::new(serde_json::json!({
+            "addressType": data["addressType"].take(), "endpoints": data["endpoints"].take(), "ports": data["ports"].take(),
+        }))),
     }
 }
 

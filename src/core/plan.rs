@@ -251,12 +251,16 @@ pub enum Reason {
     TtlPassed,
     /// The Service that gives the Sandbox its address is missing.
     ServiceMissing,
+    /// The Service of the Sandbox differs from the one that the operator made.
+    ServiceChanged,
     /// The Sandbox does not want its Service any more.
     ServiceUnwanted,
     /// The EndpointSlice does not contain the address of the Sandbox's pod.
     EndpointsChanged,
     /// A volume claim is missing.
     VolumeClaimMissing,
+    /// The labels or annotations of a volume claim differ from those that the operator set.
+    VolumeClaimChanged,
     /// The Sandbox adopts an object that the user prepared under the right name.
     Adopted,
     /// A claim takes a warm Sandbox.

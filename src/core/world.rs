@@ -8,6 +8,7 @@ mod choose_warm;
 mod demand;
 mod index;
 mod lookup;
+mod network_policy;
 mod pending_writes;
 mod policies;
 mod relations;

@@ -10,7 +10,7 @@ use paddock_api::names::{annotation, condition, label, reason};
 use paddock_api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
 use serde_json::{Value, json};
 
-use super::adopt::{adopt, adoptable};
+use super::adopt::{adopt_prepared, adoptable, sandbox_difference};
 use crate::conditions::{NewCondition, find_condition, is_true, set_conditions, status_patch};
 use crate::manifest::{self, Origin};
 use crate::model::{self, VolumeClaim};
@@ -232,17 +232,21 @@ fn take(
 ) {
     let claim = &snapshot.claim;
     if let Some(problem) = snapshot.network_policy.problem() {
-        // A Sandbox outside of its NetworkPolicy is not handed out. A change of the policy reconciles the claim again.
-        let again = saturating_add(snapshot.common.now, snapshot.common.settings.pool_check_every);
-        plan.requeue_at(again, Reason::NetworkPolicyNotReady);
-        let problem = Report::problem(reason::NETWORK_POLICY_NOT_READY, problem.to_owned());
-        return write_status(snapshot, before, problem, plan);
+        return wait_for_policy(snapshot, before, problem, plan);
     }
     let mut ops: Vec<Op> = annotate(snapshot, Some(&sandbox.key.name)).into_iter().collect();
     let body = manifest::adopted_by_claim(claim, model, (sandbox, snapshot.marker), &snapshot.common);
     ops.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
     plan.steps.push(ops);
     write_status(snapshot, before, Report::forwarded(sandbox), plan);
+}
+
+/// A Sandbox outside of its NetworkPolicy is not handed out. A change of the policy reconciles the claim again.
+fn wait_for_policy(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, problem: &str, plan: &mut Plan) {
+    let again = saturating_add(snapshot.common.now, snapshot.common.settings.pool_check_every);
+    plan.requeue_at(again, Reason::NetworkPolicyNotReady);
+    let problem = Report::problem(reason::NETWORK_POLICY_NOT_READY, problem.to_owned());
+    write_status(snapshot, before, problem, plan);
 }
 
 /// Creates a Sandbox for the claim. The creation itself is the commit.
@@ -256,11 +260,19 @@ fn start_cold(
 ) {
     let claim = &snapshot.claim;
     if let Some(existing) = &snapshot.same_name {
-        if adoptable(existing) {
-            let labels = json!({ label::CLAIM_UID: &*claim.meta.uid });
-            plan.steps.push(vec![adopt(claim, existing, labels)]);
+        let origin = Origin::Claim(claim, None, snapshot.marker);
+        let wanted = manifest::cold_sandbox(origin, template, of_template, model, volume_claims);
+        let mut message = format!("Sandbox {} exists and does not belong to this claim", existing.key.name);
+        let differs = adoptable(existing).then(|| sandbox_difference(existing, &wanted));
+        if let Some(None) = differs {
+            match snapshot.network_policy.problem() {
+                Some(problem) => wait_for_policy(snapshot, before, problem, plan),
+                None => plan.steps.push(vec![adopt_prepared(claim, existing, &wanted)]),
+            }
         } else {
-            let message = format!("Sandbox {} exists and does not belong to this claim", existing.key.name);
+            if let Some(Some(path)) = differs {
+                message += &format!(", and differs from the Sandbox of the template in {path}");
+            }
             write_status(snapshot, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
             // The claim could take a warm Sandbox instead, but no event reports that there is one.
             plan.requeue_at(

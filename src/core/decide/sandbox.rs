@@ -23,7 +23,7 @@ use serde_json::json;
 use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation, mode};
 use self::status::{Notes, Problem};
-use super::adopt::{adopt, adoptable};
+use super::adopt::{Adoption, adopt};
 use super::ask::{STATE_EVERY, failure_events};
 use crate::conditions::{find_condition, status_patch};
 use crate::model;
@@ -75,6 +75,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
                 draft.plan.requeue_at(at, Reason::Expired);
             }
             draft.first.extend(sync_mode(snapshot, model).into_iter().chain(service::service(snapshot, model)));
+            draft.first.extend(volumes::restored(snapshot, model));
             draft.pod(snapshot, (model, state), replies);
         }
     }
@@ -163,11 +164,18 @@ impl PlanDraft {
             PodState::Blocked(other) => {
                 if let Some(problem) = pod::not_isolated(snapshot, model, other) {
                     self.notes.error = Some(Problem::denied(problem));
-                } else if adoptable(other) {
-                    self.first.push(adopt(sandbox, other, json!(metadata::owned_labels(sandbox))));
                 } else {
-                    let problem = format!("Pod {} exists and does not belong to this Sandbox", other.key.name);
-                    self.notes.error = Some(Problem::error(problem));
+                    let foreign = format!("Pod {} exists and does not belong to this Sandbox", other.key.name);
+                    match pod::pod_adoption(snapshot, model, other) {
+                        Adoption::Yes => {
+                            self.first.push(adopt(sandbox, other, json!(metadata::owned_labels(sandbox))));
+                        }
+                        Adoption::No => self.notes.error = Some(Problem::error(foreign)),
+                        Adoption::Differs(path) => {
+                            let problem = format!("{foreign}, which would make it with another {path}");
+                            self.notes.error = Some(Problem::error(problem));
+                        }
+                    }
                 }
             }
             PodState::Disrupted(pod) => match time_left(pod.meta.created, REPLACE_EVERY, snapshot.common.now) {

@@ -14,6 +14,7 @@ use crate::object::Object;
 #[must_use]
 pub fn headless_service(sandbox: &Object, model: &model::Sandbox) -> Value {
     let mut spec = json!({
+        "type": "ClusterIP",
         "clusterIP": "None",
         "selector": {
             // Clients know the hash of the name, but only the UID is unique.
@@ -57,6 +58,7 @@ pub fn endpoint_slice(sandbox: &Object, model: &model::Sandbox, endpoints: &Valu
     let labels = json!({
         "kubernetes.io/service-name": &*sandbox.key.name,
         "endpointslice.kubernetes.io/managed-by": "paddock",
+        label::SANDBOX_NAME_HASH: name_hash(&sandbox.key.name),
     });
     let mut slice = owned(sandbox, Kind::EndpointSlice, &sandbox.key.name, json!({ "labels": labels }));
     slice["addressType"] = if address.contains(':') { "IPv6" } else { "IPv4" }.into();

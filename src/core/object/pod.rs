@@ -1,6 +1,7 @@
 //! The parts of a Pod that decisions use.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub struct Pod {
     pub message: Option<String>,
     /// The addresses in `status.podIPs`.
     pub ips: Vec<String>,
+    /// The whole spec as JSON, if a Sandbox may adopt the pod.
+    pub offered_spec: Option<Arc<str>>,
     /// The conditions `Ready`, `PodScheduled` and `DisruptionTarget`, by type.
     pub conditions: BTreeMap<String, Condition>,
 }

@@ -30,6 +30,7 @@ pub(super) fn pod(data: &Value, annotations: &BTreeMap<String, String>) -> Pod {
         phase: text(&status["phase"]).filter(|phase| !phase.is_empty()).unwrap_or_else(|| "Pending".to_owned()),
         reason: text(&status["reason"]),
         message: text(&status["message"]),
+        offered_spec: None,
         ips: list(&status["podIPs"]).filter_map(|p| text(&p["ip"])).collect(),
         conditions: conditions(&status["conditions"]),
     }

@@ -10,9 +10,12 @@ use super::relations::references;
 use super::state::{NodeTrouble, World};
 use crate::manifest;
 use crate::marker::marker_of_all;
-use crate::network_policy::{NetworkPolicyState, is_template};
+use crate::network_policy::{self, NetworkPolicyState, Ownership, is_template};
 use crate::object::Object;
-use crate::snapshot::{ClaimSnapshot, Common, Member, NodeState, PendingTake, PoolSnapshot, SandboxSnapshot, Snapshot};
+use crate::snapshot::{
+    ClaimSnapshot, Common, Member, NodeState, PendingTake, PolicyUsers, PoolSnapshot, SandboxSnapshot, Snapshot,
+    TemplateSnapshot,
+};
 
 impl World {
     /// Makes the snapshot of one object. The snapshot is `Absent` if the object does not exist or its kind is not
@@ -74,6 +77,32 @@ impl World {
             common: self.common(key, involved, now),
             sandbox,
         }
+    }
+
+    /// The snapshot of a template, which may not exist any more. `None` if there is nothing to decide about it.
+    fn snapshot_template(&self, key: &Key, now: Timestamp) -> Option<TemplateSnapshot> {
+        let template = self.objects.get(key).cloned();
+        let policy = network_policy::policy_key(key);
+        let network_policy = self.objects.get(&policy).cloned();
+        let own_policy = network_policy.as_ref().is_some_and(|p| network_policy::ownership(p, key) == Ownership::Ours);
+        if template.is_none() && !own_policy && !self.has_sandboxes_of(key) {
+            return None;
+        }
+        // What a template that exists wants does not depend on its users.
+        let users = if template.is_some() { PolicyUsers::None } else { self.users_of_policy(key) };
+        let other = network_policy.as_ref().and_then(|p| match network_policy::ownership(p, key) {
+            Ownership::OfTemplate(other) => Some(other),
+            Ownership::Ours | Ownership::Foreign => None,
+        });
+        Some(TemplateSnapshot {
+            key: key.clone(),
+            template,
+            network_policy,
+            last_spec: self.deleted_policy(key),
+            users,
+            other_template_exists: other.is_some_and(|other| self.objects.contains_key(&other)),
+            common: self.common(key, [policy, key.clone()], now),
+        })
     }
 
     fn snapshot_pool(&self, pool: Arc<Object>, now: Timestamp) -> PoolSnapshot {

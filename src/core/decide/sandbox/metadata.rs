@@ -55,10 +55,12 @@ pub(super) fn keep_template_labels(snapshot: &SandboxSnapshot, ops: &mut Vec<Op>
 
 /// The labels by which clients find the pod of a Sandbox. An adopted pod gets them.
 pub(super) fn owned_labels(sandbox: &Object) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([
+    let mut labels = BTreeMap::from([
         (label::SANDBOX_NAME_HASH, name_hash(&sandbox.key.name)),
         (label::SANDBOX_UID, sandbox.meta.uid.to_string()),
-    ])
+    ]);
+    labels.extend(sandbox.template.as_ref().map(|template| (label::TEMPLATE_REF_HASH, name_hash(&template.name))));
+    labels
 }
 
 /// The merge patch that sets our labels or annotations of a pod to the wanted ones.

@@ -5,13 +5,13 @@
 //! operator therefore creates no pod that the webhook would deny.
 
 use paddock_api::kind::Kind;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::volumes::{Directories, directories};
 use crate::admission::{
     self, Chain, Context, Entry, Phase, PluginFailure, Review, Verb, Write, accept_class, first_answer,
 };
-use crate::decide::adopt::{adopt, adoptable};
+use crate::decide::adopt::{Adoption, adoptable, adoption, left_behind};
 use crate::manifest::{self, PodPlan};
 use crate::marker::Marker;
 use crate::model;
@@ -122,9 +122,14 @@ fn pod_verdict(
                 return PodVerdict::Wait(Reason::VolumeClaimMissing, why);
             }
             Some(there) if there.controlled_by(&sandbox.meta.uid) => {}
-            Some(there) if adoptable(there) => ops.push(adopt(sandbox, there, json!({}))),
-            Some(_) => {
-                let problem = format!("PersistentVolumeClaim {name} exists and does not belong to this Sandbox");
+            Some(there) => {
+                let foreign = format!("PersistentVolumeClaim {name} exists and does not belong to this Sandbox");
+                let problem = match adoption(sandbox, there, &claim) {
+                    // The volume claims are adopted in the same step.
+                    Adoption::Yes => continue,
+                    Adoption::No => foreign,
+                    Adoption::Differs(path) => format!("{foreign}, which would make it with another {path}"),
+                };
                 return PodVerdict::Refuse(Reason::VolumeClaimMissing, problem);
             }
         }
@@ -132,6 +137,17 @@ fn pod_verdict(
     let key = sandbox.key.sibling(Kind::Pod, manifest::pod_name(sandbox));
     ops.push(Op::create(key, Reason::PodMissing, body));
     PodVerdict::Create(ops)
+}
+
+/// Whether a Sandbox may adopt a pod of its name. The pod keeps its RuntimeClass, which [`not_isolated`] judges.
+pub(super) fn pod_adoption(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Adoption {
+    let kept_dirs = match directories(snapshot, model) {
+        Directories::Kept(names) => names,
+        Directories::Wait(_) => vec![],
+    };
+    let class = pod.pod().and_then(|p| p.runtime_class.clone());
+    let choice = Choice { class, ..Choice::default() };
+    adoption(&snapshot.sandbox, pod, &planned_pod(snapshot, model, &choice, &kept_dirs))
 }
 
 fn planned_pod(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choice, kept_dirs: &[String]) -> Value {
@@ -155,7 +171,8 @@ fn isolation_demanded(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> boo
 
 /// The reason why a Sandbox that must be isolated does not adopt an existing pod, if there is one.
 pub(super) fn not_isolated(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<String> {
-    if !adoptable(pod) || !isolation_demanded(snapshot, model) {
+    let offered = adoptable(pod) || left_behind(&snapshot.sandbox, pod);
+    if !offered || !isolation_demanded(snapshot, model) {
         return None;
     }
     broken_by(snapshot, pod).map(|part| {

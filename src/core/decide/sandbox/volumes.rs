@@ -1,10 +1,15 @@
-//! Decides which `emptyDir` volumes of a new pod are volume claims, so that a suspend loses no files.
+//! The volume claims of a Sandbox: decides which `emptyDir` volumes of a new pod are volume claims, so that a suspend
+//! loses no files. Adopts the claims that the Sandbox may have, and keeps their labels and annotations.
 
 use paddock_api::names::object as names;
+use serde_json::{Map, json};
 
-use crate::manifest::disk_dirs;
+use crate::decide::adopt::{Adoption, adopt, adoption};
+use crate::manifest::{self, disk_dirs};
 use crate::model;
 use crate::object::allows_volume_loss;
+use crate::object::json::missing_entries;
+use crate::plan::{Op, Reason};
 use crate::snapshot::{SandboxSnapshot, StorageClasses};
 
 /// The decision about the `emptyDir` volumes on disk.
@@ -48,4 +53,36 @@ pub(super) fn directories(snapshot: &SandboxSnapshot, model: &model::Sandbox) ->
         }
     }
     Directories::Kept(kept)
+}
+
+/// Adopts volume claims, and restores their labels and annotations. The API server lets nobody change the spec, except to
+/// expand a claim.
+pub(super) fn restored(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Vec<Op> {
+    let sandbox = &snapshot.sandbox;
+    let kept_dirs = match directories(snapshot, model) {
+        Directories::Kept(names) => names,
+        Directories::Wait(_) => vec![],
+    };
+    let wanted = manifest::volume_claims(sandbox, model, &kept_dirs, &snapshot.common.settings);
+    let changed = wanted.into_iter().filter_map(|(name, body)| {
+        let there = snapshot.volume_claims.get(&name)?;
+        if there.meta.deletion_timestamp.is_some() {
+            return None;
+        }
+        if !there.controlled_by(&sandbox.meta.uid) {
+            return match adoption(sandbox, there, &body) {
+                Adoption::Yes => Some(adopt(sandbox, there, json!({}))),
+                Adoption::No | Adoption::Differs(_) => None,
+            };
+        }
+        let mut metadata = Map::new();
+        for (field, has) in [("labels", &there.meta.labels), ("annotations", &there.meta.annotations)] {
+            let missing = missing_entries(has, &body["metadata"][field]);
+            if !missing.is_empty() {
+                metadata.insert(field.to_owned(), missing.into());
+            }
+        }
+        (!metadata.is_empty()).then(|| Op::patch(there, Reason::VolumeClaimChanged, json!({ "metadata": metadata })))
+    });
+    changed.collect()
 }

@@ -1,0 +1,355 @@
+//! The NetworkPolicies of templates: which Sandbox was made from which template, and whether the template's policy is
+//! in place.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use paddock_api::kind::{Class, Key, Kind, OwnKind};
+use paddock_api::names::{annotation, condition, label, name_hash, object as names, reason};
+use paddock_api::{NetworkPolicyManagement, TemplateOrigin};
+use serde_json::Value;
+
+use super::relations::references;
+use super::state::World;
+use crate::conditions::find_condition;
+use crate::manifest;
+use crate::model::NetworkPolicy;
+use crate::network_policy::{self as policy, NetworkPolicyState, Ownership, policy_key};
+use crate::object::Object;
+use crate::snapshot::PolicyUsers;
+
+impl World {
+    /// The template that a Sandbox was made from. Users may write labels, annotations and owner references, but neither
+    /// the status nor what the World has seen before, so these two come first. `before` is the template of the version
+    /// that the World has.
+    pub(super) fn origin(&self, sandbox: &Object, before: Option<&Arc<Key>>) -> Option<Arc<Key>> {
+        let recorded = sandbox.sandbox().and_then(|s| s.status.template.as_ref()).and_then(|origin| {
+            let kind = Kind::of_resource(&origin.group, Kind::Template.plural())?;
+            Some(sandbox.key.sibling(kind, origin.name.as_str()))
+        });
+        recorded.map(Arc::new).or_else(|| before.cloned()).or_else(|| self.origin_by_owner(sandbox).map(Arc::new))
+    }
+
+    /// The template of a Sandbox that a pool or a claim controls.
+    fn origin_by_owner(&self, sandbox: &Object) -> Option<Key> {
+        let owner = sandbox.owner_key()?;
+        let shape = match owner.kind.own()? {
+            OwnKind::Pool(shape) | OwnKind::Claim(shape) => shape,
+            OwnKind::Sandbox | OwnKind::Template(_) => return None,
+        };
+        if let Some(name) = sandbox.meta.annotations.get(annotation::TEMPLATE_REF) {
+            return Some(sandbox.key.sibling(Kind::template(shape), name.as_str()));
+        }
+        let owner = self.objects.get(&owner)?;
+        match owner.pool() {
+            Some(_) => references(owner).into_iter().next(),
+            None => self.pool_and_template(owner).1,
+        }
+    }
+
+    pub(super) fn index_policies(&mut self, object: &Object) {
+        if let Some(template) = &object.template {
+            self.policies.made_from.entry(Key::clone(template)).or_default().insert(object.key.clone());
+        }
+        if let Some(selected) = selected_by(object) {
+            *self.policies.pods.entry(selected).or_default() += 1;
+        }
+        if object.key.kind == Kind::NetworkPolicy
+            && let Some(template) = policy::template_of(object)
+        {
+            self.policies.deleted.remove(&template);
+        }
+    }
+
+    pub(super) fn unindex_policies(&mut self, object: &Object) {
+        if let Some(template) = &object.template
+            && let Some(sandboxes) = self.policies.made_from.get_mut(&**template)
+        {
+            sandboxes.remove(&object.key);
+            if sandboxes.is_empty() {
+                self.policies.made_from.remove(&**template);
+            }
+        }
+        if let Some(selected) = selected_by(object)
+            && let Some(count) = self.policies.pods.get_mut(&selected)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.policies.pods.remove(&selected);
+            }
+        }
+    }
+
+    /// Updates what depends on the policies after a change of an object, and adds the keys of the objects that wait for
+    /// a policy. `removed` says that the object does not exist any more.
+    pub(super) fn policies_changed(&mut self, object: &Object, removed: bool, to_reconcile: &mut BTreeSet<Key>) {
+        match object.key.kind.class() {
+            Class::Own(OwnKind::Template(_)) => {
+                for template in same_name(&object.key) {
+                    self.refresh_policy(&template, to_reconcile);
+                    // The policy may pass to the template of the same name in the other API group.
+                    if self.objects.contains_key(&template) {
+                        to_reconcile.insert(template);
+                    }
+                }
+            }
+            Class::Own(OwnKind::Sandbox) => to_reconcile.extend(
+                object.template.as_deref().and_then(|template| self.is_left_over(template).then(|| template.clone())),
+            ),
+            Class::Child(paddock_api::kind::ChildKind::Pod) => {
+                if let Some((namespace, hash)) = selected_by(object)
+                    && !self.policies.pods.contains_key(&(namespace, hash.clone()))
+                {
+                    to_reconcile.extend(self.left_over(&object.key, &hash));
+                }
+            }
+            Class::Child(paddock_api::kind::ChildKind::NetworkPolicy) => {
+                if removed
+                    && let Some(template) = policy::template_of(object)
+                    && let Some(spec) = policy::last_spec(object).or_else(|| policy::spec_of(object).cloned())
+                {
+                    self.policies.deleted.insert(template, Arc::new(spec));
+                }
+                for template in templates_of_policy(&object.key) {
+                    let known = self.objects.contains_key(&template)
+                        || self.policies.made_from.contains_key(&template)
+                        || policy::template_of(object).as_ref() == Some(&template);
+                    if known {
+                        to_reconcile.insert(template.clone());
+                    }
+                    self.refresh_policy(&template, to_reconcile);
+                }
+            }
+            Class::Own(OwnKind::Pool(_) | OwnKind::Claim(_))
+            | Class::Child(
+                paddock_api::kind::ChildKind::Service
+                | paddock_api::kind::ChildKind::VolumeClaim
+                | paddock_api::kind::ChildKind::EndpointSlice,
+            )
+            | Class::Cluster(_) => {}
+        }
+    }
+
+    /// The template of a policy that nobody needs any more, if a pod with this hash of a template was its last user.
+    fn left_over(&self, pod: &Key, hash: &str) -> Option<Key> {
+        let policies = self.objects.range(pod.sibling(Kind::NetworkPolicy, "")..);
+        let there = policies.take_while(|(k, _)| k.kind == Kind::NetworkPolicy && k.namespace == pod.namespace);
+        there
+            .filter_map(|(_, policy)| policy::template_of(policy))
+            .find(|template| name_hash(&template.name) == hash && self.is_left_over(template))
+    }
+
+    /// Whether a template does not exist, and no Sandbox of it either.
+    fn is_left_over(&self, template: &Key) -> bool {
+        !self.objects.contains_key(template) && self.selected_sandboxes(template).next().is_none()
+    }
+
+    /// The Sandboxes whose pods the policy of a template selects: those of the template, and those of the template of
+    /// the same name in the other API group.
+    fn selected_sandboxes(&self, template: &Key) -> impl Iterator<Item = &Arc<Object>> {
+        let keys =
+            same_name(template).into_iter().filter_map(|template| self.policies.made_from.get(&template)).flatten();
+        keys.filter_map(|key| self.objects.get(key))
+    }
+
+    /// Computes whether the policy of a template is in place. If that changed, adds the objects that depend on it.
+    fn refresh_policy(&mut self, template: &Key, to_reconcile: &mut BTreeSet<Key>) {
+        let in_place = self.policy_fits(template);
+        let before = self.policies.in_place.contains(template);
+        if in_place {
+            self.policies.in_place.insert(template.clone());
+        } else {
+            self.policies.in_place.remove(template);
+        }
+        let changed = before != in_place;
+        let blocked = matches!(self.policy_of(template, None, self.last_now), NetworkPolicyState::Blocked(_));
+        if changed || blocked {
+            self.wake_users(template, blocked, to_reconcile);
+        }
+    }
+
+    /// Adds the objects that wait for the policy of a template: pools, claims, and Sandboxes. If the policy cannot be
+    /// written, all Sandboxes of the template report that.
+    pub(super) fn wake_users(&self, template: &Key, blocked: bool, to_reconcile: &mut BTreeSet<Key>) {
+        let waits = |key: &&Key| {
+            self.without_pod.contains(*key)
+                || self.objects.get(*key).and_then(|s| s.sandbox()).is_some_and(|s| {
+                    find_condition(&s.status.conditions, condition::READY)
+                        .is_some_and(|c| c.reason == reason::NETWORK_POLICY_NOT_READY)
+                })
+        };
+        let sandboxes = self.policies.made_from.get(template).into_iter().flatten();
+        to_reconcile.extend(sandboxes.filter(|key| blocked || waits(key)).cloned());
+        for referrer in self.referrers.get(template).into_iter().flatten() {
+            to_reconcile.insert(referrer.clone());
+            // Claims that name a pool wait for the policy of the pool's template.
+            to_reconcile.extend(self.referrers.get(referrer).into_iter().flatten().cloned());
+        }
+    }
+
+    /// The templates of a policy whose write was refused, with their users.
+    pub(super) fn policy_refused(&self, policy: &Key, to_reconcile: &mut BTreeSet<Key>) {
+        for template in templates_of_policy(policy) {
+            self.wake_users(&template, true, to_reconcile);
+        }
+    }
+
+    /// Whether the policy of a template exists, belongs to the operator, and has the wanted spec.
+    fn policy_fits(&self, template: &Key) -> bool {
+        let Some(object) = self.objects.get(&policy_key(template)) else { return false };
+        let ours = match policy::ownership(object, template) {
+            // The policy of the other template of this name selects the same pods.
+            Ownership::Ours | Ownership::OfTemplate(_) => true,
+            Ownership::Foreign => false,
+        };
+        let wanted = self.wanted_spec(template).or_else(|| policy::last_spec(object));
+        ours && object.meta.deletion_timestamp.is_none() && wanted.is_some_and(|spec| policy::has_spec(object, &spec))
+    }
+
+    /// The spec that a template asks for, if the template exists and is valid.
+    fn wanted_spec(&self, template: &Key) -> Option<Value> {
+        let model = self.objects.get(template)?.template()?.spec.as_ref().ok()?;
+        manifest::network_policy_spec(&template.name, &model.network, &self.settings.network)
+    }
+
+    /// Whether the policy of a template is in place. `recorded` is the last known management of a template that does
+    /// not exist any more.
+    pub(super) fn policy_of(
+        &self,
+        template: &Key,
+        recorded: Option<NetworkPolicyManagement>,
+        now: Timestamp,
+    ) -> NetworkPolicyState {
+        if self.management(template, recorded) == NetworkPolicyManagement::Unmanaged {
+            return NetworkPolicyState::NotNeeded;
+        }
+        let key = policy_key(template);
+        let name = &key.name;
+        if self.policies.in_place.contains(template) {
+            // A deletion that is under way may already have been stored.
+            return if self.pending_writes.leaving(&key, now, self.settings.unknown_timeout) {
+                NetworkPolicyState::Pending(format!("NetworkPolicy {name} is being deleted"))
+            } else {
+                NetworkPolicyState::InPlace
+            };
+        }
+        if let Some(refusal) = self.pending_writes.refusal(&key) {
+            return NetworkPolicyState::Blocked(format!(
+                "the API server refused NetworkPolicy {name}: {}",
+                refusal.message
+            ));
+        }
+        if let Some(problem) = self.wanted_spec(template).and_then(|spec| policy::too_large(&spec)) {
+            return NetworkPolicyState::Blocked(format!("SandboxTemplate {}: {problem}", template.name));
+        }
+        let there = self.objects.get(&key);
+        match there.map(|object| policy::ownership(object, template)) {
+            Some(Ownership::Foreign) => NetworkPolicyState::Blocked(format!(
+                "NetworkPolicy {name} exists and belongs to another owner, who keeps it"
+            )),
+            Some(Ownership::OfTemplate(other)) if self.objects.contains_key(&other) => {
+                NetworkPolicyState::Blocked(format!(
+                    "NetworkPolicy {name} belongs to the template of the same name in {}, which has other rules",
+                    other.kind.group()
+                ))
+            }
+            Some(Ownership::Ours | Ownership::OfTemplate(_)) => NetworkPolicyState::Pending(format!(
+                "NetworkPolicy {name} is being changed to the rules of its template"
+            )),
+            None => match self.objects.get(template).and_then(|t| t.template()).map(|t| &t.spec) {
+                Some(Err(_)) => NetworkPolicyState::Blocked(format!(
+                    "SandboxTemplate {} is not valid, so there is no NetworkPolicy {name}",
+                    template.name
+                )),
+                Some(Ok(_)) | None => NetworkPolicyState::Pending(format!("NetworkPolicy {name} is being made")),
+            },
+        }
+    }
+
+    /// Whether the operator manages the NetworkPolicy of a template. A template that does not exist counts as it was
+    /// recorded, or else as managed.
+    fn management(&self, template: &Key, recorded: Option<NetworkPolicyManagement>) -> NetworkPolicyManagement {
+        match self.objects.get(template).and_then(|t| t.template()).map(|t| &t.spec) {
+            Some(Ok(model)) => match model.network {
+                NetworkPolicy::Unmanaged => NetworkPolicyManagement::Unmanaged,
+                NetworkPolicy::SecureDefault | NetworkPolicy::Rules(_) => NetworkPolicyManagement::Managed,
+            },
+            Some(Err(_)) | None => recorded.unwrap_or(NetworkPolicyManagement::Managed),
+        }
+    }
+
+    /// The template of a Sandbox, as its status records it, and the state of the template's policy.
+    pub(super) fn policy_of_sandbox(
+        &self,
+        sandbox: &Object,
+        now: Timestamp,
+    ) -> (Option<TemplateOrigin>, NetworkPolicyState) {
+        let Some(template) = sandbox.template.as_deref() else {
+            let owned = sandbox.owner_key().is_some_and(|owner| match owner.kind.own() {
+                Some(OwnKind::Pool(_) | OwnKind::Claim(_)) => true,
+                Some(OwnKind::Sandbox | OwnKind::Template(_)) | None => false,
+            });
+            let unknown = "the template that the Sandbox was made from is not known";
+            return (
+                None,
+                if owned { NetworkPolicyState::Pending(unknown.to_owned()) } else { NetworkPolicyState::NotNeeded },
+            );
+        };
+        let recorded = recorded_management(sandbox);
+        let origin = TemplateOrigin {
+            group: template.kind.group().to_owned(),
+            name: template.name.to_string(),
+            network_policy_management: self.management(template, recorded),
+        };
+        (Some(origin), self.policy_of(template, recorded, now))
+    }
+}
+
+impl World {
+    /// Whether a Sandbox exists that was made from this template.
+    pub(super) fn has_sandboxes_of(&self, template: &Key) -> bool {
+        self.policies.made_from.contains_key(template)
+    }
+
+    /// The last known spec of a policy that was deleted.
+    pub(super) fn deleted_policy(&self, template: &Key) -> Option<Arc<Value>> {
+        self.policies.deleted.get(template).cloned()
+    }
+
+    /// The users of the policy of a template that was deleted.
+    pub(super) fn users_of_policy(&self, template: &Key) -> PolicyUsers {
+        let unmanaged = |s: &Arc<Object>| recorded_management(s) == Some(NetworkPolicyManagement::Unmanaged);
+        if self.selected_sandboxes(template).any(|s| !unmanaged(s)) {
+            return PolicyUsers::Managed;
+        }
+        let pods = (template.namespace.clone(), Arc::from(name_hash(&template.name)));
+        if self.selected_sandboxes(template).next().is_none() && !self.policies.pods.contains_key(&pods) {
+            return PolicyUsers::None;
+        }
+        PolicyUsers::Others
+    }
+}
+
+/// The management that the status of a Sandbox records.
+fn recorded_management(sandbox: &Object) -> Option<NetworkPolicyManagement> {
+    sandbox.sandbox()?.status.template.as_ref().map(|origin| origin.network_policy_management)
+}
+
+/// The namespace of a pod, and the hash of the template whose policy selects it.
+fn selected_by(object: &Object) -> Option<(Arc<str>, Arc<str>)> {
+    let hash = object.meta.labels.get(label::TEMPLATE_REF_HASH).filter(|_| object.key.kind == Kind::Pod)?;
+    Some((object.key.namespace.clone(), hash.as_str().into()))
+}
+
+/// The keys of the templates of this name in both API groups.
+fn same_name(template: &Key) -> [Key; 2] {
+    [Kind::Template, Kind::SeedTemplate].map(|kind| template.sibling(kind, template.name.clone()))
+}
+
+/// The keys of the templates, in both API groups, whose policy has this key.
+fn templates_of_policy(policy: &Key) -> impl Iterator<Item = Key> {
+    let name = policy.name.strip_suffix(names::NETWORK_POLICY_SUFFIX);
+    let kinds = [Kind::Template, Kind::SeedTemplate].into_iter();
+    kinds.filter_map(move |kind| Some(policy.sibling(kind, name?)))
+}
