@@ -241,7 +241,8 @@ pub struct IdleQuestion {
     pub idle_timeout_ms: u64,
     /// The time at which the Sandbox was created.
     pub created: Timestamp,
-    /// The time at which its pod last became Ready.
+    /// The time at which its pod became Ready for the first time, or was created if it has not been Ready yet. Later
+    /// changes of its readiness do not count.
     pub ready_since: Option<Timestamp>,
     /// The newest sign of activity (heartbeat, exec, attach, port-forward, gateway).
     pub last_activity: Option<Timestamp>,
