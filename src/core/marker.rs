@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::object::Object;
 use crate::object::json::string_map;
+use crate::settings::Settings;
 
 /// The marker of generated code, read from the labels of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -74,8 +75,14 @@ pub fn marker_of_all<'a>(objects: impl IntoIterator<Item = Option<&'a Object>>) 
     Marker::strongest(markers.flatten().map(Marker::of))
 }
 
-/// Whether the labels of a namespace require that each of its pods is isolated. The namespace of the operator is
-/// excepted: see [`Settings::requires_isolation`](crate::settings::Settings::requires_isolation).
+/// Whether a namespace with these labels requires that each of its pods is isolated. The namespace of the operator never
+/// does.
+#[must_use]
+pub fn namespace_isolates(settings: &Settings, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+    settings.own_namespace.as_deref() != Some(namespace) && requires_isolation(labels)
+}
+
+/// Whether the labels of a namespace require that each of its pods is isolated, whichever namespace it is.
 #[must_use]
 pub fn requires_isolation(namespace_labels: &BTreeMap<String, String>) -> bool {
     namespace_labels.get(label::ISOLATION).is_some_and(|v| v != label::ISOLATION_NONE)

@@ -1,12 +1,10 @@
 //! The limits and intervals of the core in one table, with their units and the source of each number.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::isolation::HostAccessSet;
-use crate::marker::requires_isolation;
 
 /// The settings of the operator and the limits of the core. The defaults are in [`Settings::default`].
 #[derive(Clone, Debug, Serialize)]
@@ -163,12 +161,6 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Whether a namespace with these labels requires that each of its pods is isolated.
-    #[must_use]
-    pub fn requires_isolation(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        self.own_namespace.as_deref() != Some(namespace) && requires_isolation(labels)
-    }
-
     /// Whether a handler keeps its pods off the host's kernel: it is in the list, or it is a variant of a handler in
     /// the list, such as `kata-qemu`.
     #[must_use]

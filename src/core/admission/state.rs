@@ -10,7 +10,7 @@ use super::outcome::{Cause, Denial, ReviewVerdict, Why};
 use super::patch;
 use super::review::{Context, Entry, Phase, Review, Verb};
 use crate::binding::{Binding, FailurePolicy};
-use crate::marker::Marker;
+use crate::marker::{Marker, namespace_isolates};
 use crate::model::FieldError;
 use crate::object::json::string_map;
 use crate::question::limits::{MAX_REASON_CHARS, MAX_WARNING_CHARS, MAX_WARNINGS};
@@ -99,7 +99,7 @@ impl<'a> ReviewState<'a> {
     pub(super) fn namespace_isolates(&self) -> bool {
         let context = self.context;
         self.review.entry == Entry::IsolatedNamespaces
-            || context.settings.requires_isolation(&self.review.namespace, &context.namespace_labels)
+            || namespace_isolates(&context.settings, &self.review.namespace, &context.namespace_labels)
     }
 
     /// Adds a warning, truncated to the limit. A warning does not deny the request.

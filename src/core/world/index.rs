@@ -9,6 +9,7 @@ use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use super::pending_writes::remove_entry;
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
 use super::state::{NodeTrouble, World};
+use crate::marker::namespace_isolates;
 use crate::object::{Body, Object};
 use crate::question::RuntimeClassFact;
 
@@ -206,8 +207,9 @@ impl World {
                 let labels_changed = before.map(|o| &o.meta.labels) != after.map(|o| &o.meta.labels);
                 if let Some(namespace) = before.or(after).filter(|_| labels_changed) {
                     let name = &namespace.key.name;
-                    let requires =
-                        |o: Option<&Object>| o.is_some_and(|o| self.settings.requires_isolation(name, &o.meta.labels));
+                    let requires = |o: Option<&Object>| {
+                        o.is_some_and(|o| namespace_isolates(&self.settings, name, &o.meta.labels))
+                    };
                     if requires(before) != requires(after) {
                         // Pools replace members that are not isolated, and Sandboxes report such a pod.
                         to_reconcile.extend(self.reconciled_in(name));

@@ -9,7 +9,7 @@ use super::relations::{names_as_owner, pool_kind, pool_of};
 use super::state::World;
 use crate::isolation::Isolation;
 use crate::manifest;
-use crate::marker::{Marker, marker_of_all};
+use crate::marker::{Marker, marker_of_all, namespace_isolates};
 use crate::object::Object;
 use crate::snapshot::StorageClasses;
 
@@ -57,7 +57,7 @@ impl World {
     #[must_use]
     pub fn requires_isolation(&self, namespace: &str) -> bool {
         let object = self.namespace(namespace);
-        object.is_some_and(|object| self.settings.requires_isolation(namespace, &object.meta.labels))
+        object.is_some_and(|object| namespace_isolates(&self.settings, namespace, &object.meta.labels))
     }
 
     /// The pool that controls a Sandbox, if both exist.
