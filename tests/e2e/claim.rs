@@ -115,18 +115,19 @@ async fn labels_and_annotations_reach_the_pod_or_are_refused() {
     let made = ns.create(pool("p", "t", json!({ "replicas": 1 }))).await;
     filled(&ns, &made, 1).await;
     let with = |labels: Value, annotations: Value| json!({ "additionalPodMetadata": { "labels": labels, "annotations": annotations } });
-    let good = with(json!({ "sandbox.users.io/user": "ada" }), json!({ "example.com/note": "hello" }));
+    let good = with(json!({ "sandbox.users.io/user": "ada" }), json!({ "sandbox.users.io/note": "hello" }));
     ns.create(claim("good", "p", good)).await;
     let done = ns.until(CLAIM, "good", "Ready", ready).await;
     let sandbox = text(&done, "/status/sandbox/name").to_owned();
     ns.until(POD, &sandbox, "labelled", |p| {
-        label(p, "sandbox.users.io/user") == "ada" && super::json::annotation(p, "example.com/note") == "hello"
+        label(p, "sandbox.users.io/user") == "ada" && super::json::annotation(p, "sandbox.users.io/note") == "hello"
     })
     .await;
     for (task, labels, annotations) in [
         ("other-domain", json!({ "app": "mine" }), json!({})),
         ("override", json!({ "team.sandbox.users.io/name": "red" }), json!({})),
         ("reserved", json!({}), json!({ "agents.x-k8s.io/pod-name": "yours" })),
+        ("other-annotation", json!({}), json!({ "example.com/note": "hello" })),
     ] {
         ns.create(claim(task, "p", with(labels, annotations))).await;
         ns.until(CLAIM, task, "refused", |c| reason(c, "Ready") == "InvalidMetadata").await;
