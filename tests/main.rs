@@ -6,6 +6,7 @@
 //! `PADDOCK_SIM_SEED` and `PADDOCK_SIM_STEPS` replay a simulation.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod asked;
 mod e2e;
 mod framework;
 mod scenarios;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut tests = framework::tests();
     tests.extend(tree::tests());
+    tests.extend(asked::tests());
     tests.extend(scenarios::tests());
     tests.extend(sim::tests());
     tests.extend(e2e::tests());

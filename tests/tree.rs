@@ -43,7 +43,8 @@ fn complain(complaints: Vec<String>) -> Outcome {
 /// The names of this program's tests.
 fn own_tests() -> Vec<String> {
     let (scenarios, sim, real) = (crate::scenarios::tests(), crate::sim::tests(), crate::e2e::tests());
-    let all = [scenarios, sim, real];
+    let asked = crate::asked::tests();
+    let all = [asked, scenarios, sim, real];
     all.into_iter().flatten().map(|t| t.name().to_owned()).collect()
 }
 

@@ -44,6 +44,9 @@
 //! The modules [`admission`], [`runtime_class`], [`idle`] and [`pool_size`] have the questions and the answers of their
 //! hooks. A field means what its comment in the WIT files says.
 //!
+//! An [`admission`] plugin is asked when a user writes an object, and again by the operator, with an empty user name,
+//! before a claim gets a Sandbox and before a Sandbox gets its pod. The table in `docs/plugins.md` lists all moments.
+//!
 //! Build the crate as a `cdylib` for `wasm32-unknown-unknown`; `paddock plugin componentize` turns the module into a
 //! component. The traits are ordinary Rust, so `cargo test` runs their tests without WebAssembly:
 //!

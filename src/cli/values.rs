@@ -54,6 +54,15 @@ pub(crate) fn parse_bool(value: &str) -> Result<bool, String> {
     }
 }
 
+/// The memory of all calls of plugins: a quantity of bytes that is enough for one call.
+pub(crate) fn parse_plugin_memory(value: &str) -> Result<usize, String> {
+    let least = paddock_plugin_host::HostConfig::LEAST_MEMORY;
+    let bytes = Quantity::parse(value).and_then(|quantity| usize::try_from(quantity.ceil()).ok());
+    bytes
+        .filter(|bytes| *bytes >= least)
+        .ok_or_else(|| format!("{value:?} must be a quantity of at least {}Mi, such as 512Mi", least >> 20))
+}
+
 /// A duration as Go writes it, and not negative.
 pub(crate) fn parse_duration(value: &str) -> Result<Duration, String> {
     let nanos =

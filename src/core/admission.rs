@@ -9,6 +9,9 @@
 //! in the first call. A claim with a reserved warm Sandbox gets only the first call, if the second one could have no
 //! other result.
 //!
+//! A reconcile makes the reviews of `decide::review` with the same functions: of a claim before it gets a Sandbox, and
+//! of a Sandbox and its Pod before the Pod is created.
+//!
 //! The core enforces two rules, whatever plugins answer: it does not admit an object that does not parse, and a Pod of
 //! generated code must be isolated ([`isolation`](crate::isolation)).
 //!
@@ -86,6 +89,7 @@ enum Target {
 fn check(state: &mut ReviewState<'_>) -> Result<(), Halt> {
     match target(state.review, state.context) {
         Target::Exempt => Ok(()),
+        Target::Own(_) if state.context.in_reconcile => kinds::ask_again(state),
         Target::Own(kind) => kinds::check(state, kind),
         Target::Pod => pods::check(state),
         Target::OwnNamespace => own_namespace::check(state),

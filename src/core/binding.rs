@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::question::{Hook, PluginRef};
+use crate::question::{Failure, FailureKind, Hook, PluginRef};
 
 /// A plugin bound to one hook for the objects that its selectors match.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,6 +31,9 @@ pub struct Binding {
     pub failure_policy: FailurePolicy,
     /// Whether the plugin is a built-in.
     pub built_in: bool,
+    /// The reason why the plugin is configured but not loaded. Such a plugin is not asked: it fails, and its failure
+    /// policy applies.
+    pub not_loaded: Option<String>,
 }
 
 impl Binding {
@@ -42,21 +45,38 @@ impl Binding {
     pub fn reviews_kind(&self, kind: &str) -> bool {
         self.kinds.is_empty() || self.kinds.iter().any(|reviewed| reviewed == kind)
     }
+
+    /// The failure that takes the place of every answer of a plugin that is not loaded.
+    #[must_use]
+    pub fn standing_failure(&self) -> Option<Failure> {
+        let message = self.not_loaded.as_ref()?;
+        Some(Failure { kind: FailureKind::Missing, message: format!("it is not loaded: {message}") })
+    }
 }
 
-/// What happens when a plugin does not answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+/// What happens when a plugin does not answer. It concerns the binding of that plugin alone: the other bindings are
+/// asked as ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 pub enum FailurePolicy {
     /// The hooks `admission` and `runtime-class` deny. The hooks `idle` and `pool-size` fall back to the built-in.
     Fail,
     /// The next binding is asked, as if this one did not exist.
     Ignore,
-    /// The built-in of the hook is asked.
-    #[default]
+    /// The built-in of the hook answers in the place of this binding.
     Fallback,
 }
 
 impl FailurePolicy {
+    /// The policy of a binding that states none. A plugin of `admission` or `runtime-class` guards the cluster, so its
+    /// absence denies. The other two hooks have a built-in that is always a reasonable answer.
+    #[must_use]
+    pub fn default_of(hook: Hook) -> Self {
+        match hook {
+            Hook::Admission | Hook::RuntimeClass => Self::Fail,
+            Hook::Idle | Hook::PoolSize => Self::Fallback,
+        }
+    }
+
     /// The word in files and messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -7,6 +7,7 @@ mod adopt;
 mod ask;
 mod claim;
 mod pool;
+mod review;
 mod sandbox;
 mod template;
 
@@ -19,7 +20,8 @@ use crate::snapshot::Snapshot;
 #[must_use]
 pub fn questions(snapshot: &Snapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
     match snapshot {
-        Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Template(_) | Snapshot::Claim(_) => vec![],
+        Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Template(_) => vec![],
+        Snapshot::Claim(snapshot) => claim::questions(snapshot, replies),
         Snapshot::Sandbox(snapshot) => sandbox::questions(snapshot, replies),
         Snapshot::Pool(snapshot) => pool::questions(snapshot, replies),
     }
@@ -33,7 +35,7 @@ pub fn decide(snapshot: &Snapshot, replies: &[PluginReply]) -> Plan {
         Snapshot::Sandbox(snapshot) => sandbox::decide(snapshot, replies),
         Snapshot::Template(snapshot) => template::decide(snapshot),
         Snapshot::Pool(snapshot) => pool::decide(snapshot, replies),
-        Snapshot::Claim(snapshot) => claim::decide(snapshot),
+        Snapshot::Claim(snapshot) => claim::decide(snapshot, replies),
     };
     plan.steps.retain(|step| !step.is_empty());
     plan

@@ -6,6 +6,7 @@ mod pod;
 mod revision;
 mod sandbox;
 mod service;
+mod stored;
 mod volumes;
 
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels};
 pub(crate) use revision::PodRevision;
 pub use sandbox::{Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, warm_sandbox};
 pub use service::{endpoint_slice, endpoints_of, headless_service, stable_service};
+pub use stored::{stored_claim, stored_sandbox};
 pub(crate) use volumes::disk_dirs;
 pub use volumes::{volume_claim_names, volume_claims};
 

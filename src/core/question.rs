@@ -85,6 +85,18 @@ impl Question {
             Question::PoolSize(_) => Hook::PoolSize,
         }
     }
+
+    /// The namespace of the object that the question is about. Calls, quarantines and log lines are counted for each
+    /// namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        match self {
+            Question::Admission(question) => &question.namespace,
+            Question::RuntimeClass(question) => &question.namespace,
+            Question::Idle(question) => &question.namespace,
+            Question::PoolSize(question) => &question.namespace,
+        }
+    }
 }
 
 /// A RuntimeClass of the cluster, in the form in which plugins get it.

@@ -262,6 +262,20 @@ impl Snapshot {
             Snapshot::Claim(snapshot) => &snapshot.claim.key,
         }
     }
+
+    /// The largest number of questions that one decision can ask. A binding is asked at most about a Sandbox or a claim
+    /// and about a Pod or another Sandbox.
+    #[must_use]
+    pub fn most_questions(&self) -> usize {
+        let bindings = match self {
+            Snapshot::Absent(_) | Snapshot::Terminating(_) => return 0,
+            Snapshot::Sandbox(snapshot) => &snapshot.common.bindings,
+            Snapshot::Template(snapshot) => &snapshot.common.bindings,
+            Snapshot::Pool(snapshot) => &snapshot.common.bindings,
+            Snapshot::Claim(snapshot) => &snapshot.common.bindings,
+        };
+        bindings.iter().count() * 2
+    }
 }
 
 impl Common {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use axum::Router;
+use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -11,16 +12,26 @@ use axum::routing::get;
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
 
 /// The routes `/healthz` and `/readyz`. `waiting_for` returns the reasons why the process is not ready. It is ready if
-/// there are none.
-pub fn probes(waiting_for: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static) -> Router {
-    let ready = move || {
+/// there are none. `faults` returns what is wrong although the process is ready, which `/readyz?verbose` lists.
+pub fn probes(
+    waiting_for: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static,
+    faults: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static,
+) -> Router {
+    let ready = move |RawQuery(query): RawQuery| {
         let waiting = waiting_for();
-        let response = if waiting.is_empty() {
-            (StatusCode::OK, "ok".to_owned())
+        let verbose = query.is_some_and(|query| query.split('&').any(|q| q.split('=').next() == Some("verbose")));
+        let mut text = String::new();
+        if verbose {
+            text.extend(faults().into_iter().map(|fault| format!("[-]{fault}\n")));
+        }
+        let status = if waiting.is_empty() {
+            text.push_str(if verbose { "ok\n" } else { "ok" });
+            StatusCode::OK
         } else {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", waiting.join(", ")))
+            text.push_str(&format!("waiting for: {}\n", waiting.join(", ")));
+            StatusCode::SERVICE_UNAVAILABLE
         };
-        std::future::ready(response)
+        std::future::ready((status, text))
     };
     Router::new().route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready))
 }

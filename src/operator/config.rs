@@ -109,6 +109,10 @@ pub struct Config {
     pub webhook: Option<WebhookSetup>,
     /// The directory that the operator reads plugins from.
     pub plugin_dir: Option<PathBuf>,
+    /// The directory that keeps the last good version of each plugin over a restart of the container.
+    pub plugin_cache_dir: Option<PathBuf>,
+    /// The memory that all calls of plugins together may use, in bytes. If absent, a part of the process's limit.
+    pub plugin_memory: Option<usize>,
     /// The seed of the random jitter, so that a test can repeat a run.
     pub seed: u64,
 }
@@ -134,6 +138,8 @@ impl Config {
             debug: ListenAddress::loopback(),
             webhook: None,
             plugin_dir: None,
+            plugin_cache_dir: None,
+            plugin_memory: None,
             seed: 0,
         }
     }

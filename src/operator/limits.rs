@@ -63,10 +63,6 @@ pub const CLOCK_STEP_THRESHOLD: Duration = Duration::from_millis(500);
 /// began.
 pub const STALE_PLAN_ATTEMPTS: u32 = 8;
 
-/// The number of rounds of questions in one reconcile: runtime class, admission, and one fallback for each, times two
-/// as a margin.
-pub const QUESTION_ROUNDS: usize = 8;
-
 /// The number of writes in flight: the value at which slow start begins, the smallest and the largest. The largest is
 /// the share of the priority level `workload-low` in one API server by default (about 245 of 600 seats).
 pub const WRITE_CONCURRENCY: (usize, usize, usize) = (32, 4, 256);
@@ -120,6 +116,11 @@ pub const PLUGIN_DIRECTORY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The time for which a replaced component stays loaded. Decisions that began with it may still ask it, and no decision
 /// takes a minute.
 pub const REPLACED_PLUGIN_LIFETIME: Duration = Duration::from_secs(60);
+
+/// The longest time for which readiness waits for the plugins after a start. A component of an interpreted language is
+/// compiled in some seconds, and a volume is mounted in less than a minute. After that the replica serves, and a plugin
+/// that is not loaded fails by its policy.
+pub const PLUGIN_READINESS_WAIT: Duration = Duration::from_secs(60);
 
 /// The number of reconciles that `/debug/seen` keeps.
 pub const TRACE_CAPACITY: NonZeroUsize = nonzero(512);

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use self::families::Families;
 use self::tally::Tally;
 use self::watch_lag::WatchLag;
+use crate::plugins::{PluginState, PluginStatus};
 
 /// All metrics of the operator. Clones are handles on the same metrics.
 #[derive(Clone)]
@@ -140,6 +141,26 @@ impl Metrics {
         }
     }
 
+    /// Sets the state of every plugin of a user. A plugin that is removed has no series any more.
+    pub fn plugins(&self, plugins: &[PluginStatus]) {
+        let Families { plugin_info, plugin_refused, plugin_not_loaded, .. } = &self.inner.families;
+        [plugin_info, plugin_refused, plugin_not_loaded].into_iter().for_each(|family| family.reset());
+        for plugin in plugins {
+            let name = plugin.name.as_str();
+            if let Some(digest) = &plugin.digest {
+                plugin_info.with_label_values(&[name, digest]).set(1);
+            }
+            let (refused, not_loaded) = match plugin.state {
+                PluginState::Loaded => (false, false),
+                PluginState::FormerVersion => (true, false),
+                PluginState::NotLoaded => (true, true),
+                PluginState::Ignored => continue,
+            };
+            plugin_refused.with_label_values(&[name]).set(i64::from(refused));
+            plugin_not_loaded.with_label_values(&[name]).set(i64::from(not_loaded));
+        }
+    }
+
     /// Records the result of an Event: sent, repeated, dropped or failed.
     pub fn event(&self, result: &'static str) {
         self.inner.families.events.with_label_values(&[result]).inc();
@@ -224,6 +245,40 @@ mod tests {
     use paddock_core::question::{IdleAnswer, IdleQuestion, PluginRef, PluginReply, Question};
 
     use super::*;
+
+    #[test]
+    fn state_of_every_plugin_is_a_metric_and_ends_with_the_plugin() {
+        let metrics = Metrics::new().unwrap();
+        let plugin = |name: &str, state, digest: Option<&str>| PluginStatus {
+            name: name.to_owned(),
+            state,
+            path: None,
+            digest: digest.map(str::to_owned),
+            wit_version: None,
+            hooks: vec![],
+            error: None,
+        };
+        let all = [
+            plugin("good", PluginState::Loaded, Some("sha256:1")),
+            plugin("former", PluginState::FormerVersion, Some("sha256:2")),
+            plugin("gone", PluginState::NotLoaded, None),
+            plugin("note.yml", PluginState::Ignored, None),
+        ];
+        metrics.plugins(&all);
+        let text = || String::from_utf8(metrics.text().unwrap()).unwrap();
+        for line in [
+            "paddock_plugin_info{digest=\"sha256:2\",plugin=\"former\"} 1",
+            "paddock_plugin_refused{plugin=\"good\"} 0",
+            "paddock_plugin_refused{plugin=\"former\"} 1",
+            "paddock_plugin_not_loaded{plugin=\"former\"} 0",
+            "paddock_plugin_not_loaded{plugin=\"gone\"} 1",
+        ] {
+            assert!(text().lines().any(|l| l == line), "{line} is not in:\n{}", text());
+        }
+        assert!(!text().contains("note.yml"));
+        metrics.plugins(&all[..1]);
+        assert!(!text().contains("plugin=\"gone\""), "{}", text());
+    }
 
     #[test]
     fn a_plugin_that_was_asked_has_its_failures_at_zero() {

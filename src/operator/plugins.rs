@@ -2,20 +2,25 @@
 //!
 //! `NAME.wasm` in the directory takes over every hook that it exports, for every object, as soon as the operator finds
 //! it. `NAME.yaml` beside it can narrow that ([`plugin_config`]). If a component or a file is invalid, it is refused,
-//! the log and the status report the reason, and the previous version stays in force. If a file is removed, its hooks
-//! return to the built-ins.
+//! the log and the status report the reason, and the last good version stays in force, also after a restart of the
+//! container ([`cache`]). If there is none, the plugin fails for its hooks. If its files are removed, its hooks return to
+//! the built-ins.
 
 mod blocking;
+pub mod cache;
 mod client;
 pub mod directory;
 mod failures;
 mod loader;
+mod loading;
+pub mod memory;
 pub mod plugin_config;
 pub mod source;
 
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,11 +34,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use blocking::blocking;
+pub use cache::PluginCache;
 pub use client::{PluginClient, Policies};
 pub(crate) use client::{ask_all, metered};
 use failures::Failures;
 use loader::Loader;
-pub use loader::{PluginStatus, check_name};
+pub use loader::{PluginState, PluginStatus};
+pub use loading::check_name;
 pub use source::PluginSource;
 use source::{SourceContent, SourceError};
 
@@ -53,18 +60,20 @@ pub struct Plugins {
     pub reports: Reports,
 }
 
-/// Loads the built-ins and the plugins that the source holds now. Then follows the changes of the source.
+/// Loads the built-ins and the plugins that the source holds now. Then follows the changes of the source. The cache is
+/// a directory that keeps the last good version of each plugin.
 ///
 /// # Errors
 /// If a built-in does not load. Faults of the source and its files are in the status and not in this error.
 pub async fn start<S: PluginSource>(
     host: Arc<Host>,
     source: Option<S>,
+    cache: Option<PathBuf>,
     stop: CancellationToken,
 ) -> Result<Plugins, LoadError> {
     let mut loader = blocking({
         let host = Arc::clone(&host);
-        move || Loader::new(host)
+        move || Loader::new(host, cache.map(PluginCache::open))
     })
     .await?;
     let mut contents = source.map(|source| Box::pin(source.contents()));

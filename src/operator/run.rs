@@ -1,6 +1,7 @@
 //! The life of an operator: connects the parts, follows the leadership, and shuts down in order.
 
 mod leadership;
+mod plugin_state;
 mod running;
 mod supervise;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
 use self::leadership::{LeadershipState, start_election};
+use self::plugin_state::{await_plugins, follow_plugins, not_loaded};
 pub use self::running::{Addresses, Error, Running};
 use self::supervise::{Parts, supervise};
 use crate::config::{Config, Leadership, WebhookSetup};
@@ -58,11 +60,14 @@ pub async fn run(config: Config, kube: kube::Config, shutdown: impl Future<Outpu
 /// If a client cannot be created, an address cannot be listened on, or a built-in plugin does not load.
 pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error> {
     let stop_plugins = CancellationToken::new();
-    let host = Arc::new(Host::new(HostConfig::default())?);
+    let memory_bytes = config.plugin_memory.unwrap_or_else(plugins::memory::default_budget);
+    info!(memory_bytes, "memory for all calls of plugins");
+    let host = Arc::new(Host::new(HostConfig { memory_bytes, ..HostConfig::default() })?);
     let largest = host.config().component_bytes as u64;
     let directory = |dir| DirectorySource::new(dir, limits::PLUGIN_DIRECTORY_POLL_INTERVAL, largest);
     let source = config.plugin_dir.clone().map(directory);
-    let plugins = plugins::start(host, source, stop_plugins.clone()).await?;
+    let cache = config.plugin_cache_dir.clone();
+    let plugins = plugins::start(host, source, cache, stop_plugins.clone()).await?;
     let end_with_us = stop_plugins.drop_guard();
     start_with(config, kube, plugins, end_with_us).await
 }
@@ -87,7 +92,15 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let side = client(&kube, true).map_err(failed)?;
 
     let serving = watch::Sender::new(config.webhook.is_none());
-    let readiness = Readiness { unsynced: unsynced.subscribe(), webhook: serving.subscribe() };
+    let (awaited, plugins_awaited) = watch::channel(not_loaded(&plugins.status.borrow()));
+    let readiness = Readiness {
+        unsynced: unsynced.subscribe(),
+        webhook: serving.subscribe(),
+        plugins_awaited,
+        plugins: plugins.status.clone(),
+    };
+    spawn(&mut tasks, "plugin status", follow_plugins(plugins.status.clone(), metrics.clone()));
+    spawn(&mut tasks, "plugins at start", await_plugins(plugins.status.clone(), awaited));
     let mut addresses = Addresses::default();
     let scrape = Scrape { metrics: metrics.clone(), queue: queue.clone(), limiter: limiter.clone() };
     let (plugin_status, reports) = (plugins.status, plugins.reports);

@@ -69,6 +69,7 @@ impl Host {
             // No plugin comes after a built-in.
             failure_policy: FailurePolicy::Fail,
             built_in: true,
+            not_loaded: None,
         })
     }
 }

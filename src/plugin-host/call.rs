@@ -1,6 +1,6 @@
 //! One call: a new store with its limits, and the translation of a wasmtime error into a failure.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use paddock_core::question::limits::MAX_MESSAGE_CHARS;
@@ -10,12 +10,33 @@ use wasmtime::{Error, ResourceLimiter, Result, Store, StoreLimits, StoreLimitsBu
 
 use crate::config::{LIFTED_BYTES, LOG_CHARS, LOG_LINES, Limits};
 use crate::engine::MeteredEngine;
+use crate::log_budget::{Line, LogBudget};
 
 /// The host's data of one call. It is dropped with the store at the end of the call.
 pub(crate) struct CallState {
-    plugin: Arc<str>,
-    lines: u32,
+    log: CallLog,
     memory: Memory,
+}
+
+/// The log of one call.
+pub(crate) struct CallLog {
+    plugin: Arc<str>,
+    namespace: String,
+    lines: u32,
+    /// The lines of all calls of the plugin.
+    budget: Arc<Mutex<LogBudget>>,
+}
+
+impl CallLog {
+    pub(crate) fn new(plugin: &Arc<str>, namespace: &str, budget: &Arc<Mutex<LogBudget>>) -> Self {
+        Self { plugin: Arc::clone(plugin), namespace: namespace.to_owned(), lines: 0, budget: Arc::clone(budget) }
+    }
+
+    /// Decides about a line in the limit of all calls.
+    fn decide(&self) -> Line {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.line(&self.namespace, Instant::now())
+    }
 }
 
 /// Refuses memory beyond the limit, and records the refusal. A guest that gets no memory mostly traps, and the record
@@ -45,13 +66,22 @@ impl ResourceLimiter for Memory {
 }
 
 impl CallState {
-    /// Writes a line of the plugin to the operator's log, up to [`LOG_LINES`] lines a call.
+    /// Writes a line of the plugin to the operator's log, up to [`LOG_LINES`] lines a call and within the limit of all
+    /// calls.
     pub(crate) fn log(&mut self, level: tracing::Level, message: &str) {
-        self.lines = self.lines.saturating_add(1);
-        if self.lines > LOG_LINES {
+        self.log.lines = self.log.lines.saturating_add(1);
+        if self.log.lines > LOG_LINES {
             return;
         }
-        let (plugin, message) = (&*self.plugin, truncate(message, LOG_CHARS));
+        let plugin = &*self.log.plugin;
+        match self.log.decide() {
+            Line::Dropped => return,
+            Line::Written { dropped_before: 0 } => {}
+            Line::Written { dropped_before } => {
+                tracing::warn!(target: "paddock::plugin", plugin, dropped_before, "the plugin wrote too many log lines");
+            }
+        }
+        let message = truncate(message, LOG_CHARS);
         match level {
             tracing::Level::ERROR => tracing::error!(target: "paddock::plugin", plugin, "{message}"),
             tracing::Level::WARN => tracing::warn!(target: "paddock::plugin", plugin, "{message}"),
@@ -62,9 +92,10 @@ impl CallState {
 
     /// Logs the number of lines that were dropped because the call wrote too many.
     pub(crate) fn finish_log(&self) {
-        let dropped = self.lines.saturating_sub(LOG_LINES);
-        if dropped > 0 {
-            tracing::warn!(target: "paddock::plugin", plugin = &*self.plugin, dropped, "the call wrote too many log lines");
+        let dropped = self.log.lines.saturating_sub(LOG_LINES);
+        if dropped > 0 && self.log.decide() != Line::Dropped {
+            let plugin = &*self.log.plugin;
+            tracing::warn!(target: "paddock::plugin", plugin, dropped, "the call wrote too many log lines");
         }
     }
 }
@@ -72,7 +103,7 @@ impl CallState {
 /// A store for one call. The engine interrupts the call at the first tick after the deadline.
 pub(crate) fn store(
     engine: &MeteredEngine,
-    plugin: &Arc<str>,
+    log: CallLog,
     limits: Limits,
     deadline: Instant,
 ) -> Result<Store<CallState>> {
@@ -81,7 +112,7 @@ pub(crate) fn store(
         left: limits.memory_bytes,
         refused: false,
     };
-    let state = CallState { plugin: Arc::clone(plugin), lines: 0, memory };
+    let state = CallState { log, memory };
     let mut store = Store::new(&engine.engine, state);
     store.limiter(|state| &mut state.memory);
     store.set_fuel(limits.fuel)?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::concurrency::Share;
+
 /// The limits of one call of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -61,8 +63,9 @@ impl Default for QuarantinePolicy {
 pub struct HostConfig {
     /// The limits of a plugin whose configuration states none.
     pub limits: Limits,
-    /// The number of calls that run at the same time. Further calls wait, within their deadlines.
-    pub concurrency: u32,
+    /// The memory that all calls together may use, in bytes, with the memory that free instances keep resident. A call
+    /// that finds no room waits, within its deadline.
+    pub memory_bytes: usize,
     /// The interval of the clock that enforces deadlines. A call is stopped at most two ticks late.
     pub tick: Duration,
     /// The rules for the quarantine of failing plugins.
@@ -75,7 +78,7 @@ impl Default for HostConfig {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            concurrency: 64,
+            memory_bytes: 1 << 30,
             tick: Duration::from_millis(5),
             quarantine: QuarantinePolicy::default(),
             // A plugin in Python has 18 MB, because it contains its interpreter.
@@ -84,6 +87,45 @@ impl Default for HostConfig {
     }
 }
 
+impl HostConfig {
+    /// The smallest budget: enough for one call with the default limits.
+    pub const LEAST_MEMORY: usize = 128 << 20;
+    /// The bytes of the budget for each instance. It is the default memory limit of a call with its other memory, so
+    /// that a call rarely lacks an instance while there is memory for it.
+    const BYTES_PER_INSTANCE: usize = 32 << 20;
+    /// The bytes that a call takes in addition to its memory limit: its tables and stacks, and the copies of the
+    /// question and of the answer.
+    pub(crate) const CALL_BYTES: usize = 4 << 20;
+
+    /// The number of instances: from two to 64.
+    pub(crate) fn instances(&self) -> u32 {
+        u32::try_from(self.memory_bytes / Self::BYTES_PER_INSTANCE).unwrap_or(u32::MAX).clamp(2, 64)
+    }
+
+    /// The budget of running calls: what remains of the memory beside what the instances keep resident.
+    pub(crate) fn budget(&self) -> Share {
+        let instances = self.instances();
+        let resident = usize::try_from(instances).unwrap_or(usize::MAX).saturating_mul(RESIDENT_PER_INSTANCE);
+        Share { instances, bytes: self.memory_bytes.saturating_sub(resident) }
+    }
+
+    /// The bytes that one call with this memory limit takes from the budget.
+    pub(crate) fn bytes_of_call(limits: Limits) -> usize {
+        limits.memory_bytes.saturating_add(Self::CALL_BYTES)
+    }
+}
+
+/// The memories and tables that one component may have.
+pub(crate) const MEMORIES_PER_COMPONENT: u32 = 4;
+pub(crate) const TABLES_PER_COMPONENT: u32 = 16;
+/// The bytes that a slot for a linear memory keeps resident between calls. The kernel then does not map the pages
+/// again, which halves the measured cost of a call. A plugin in Rust uses less than this.
+pub(crate) const KEEP_RESIDENT: usize = 1 << 20;
+/// The bytes that a slot for a table keeps resident between calls.
+pub(crate) const TABLE_KEEP_RESIDENT: usize = 64 << 10;
+/// The bytes that the slots of one instance keep resident between calls, at most.
+const RESIDENT_PER_INSTANCE: usize =
+    MEMORIES_PER_COMPONENT as usize * KEEP_RESIDENT + TABLES_PER_COMPONENT as usize * TABLE_KEEP_RESIDENT;
 /// The most bytes that a plugin may pass to the host at once, in an answer or in a log line. Without this limit, a
 /// guest could pass a list whose entries all point at the same memory, and the host would copy that memory for each
 /// entry.

@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::config::{HostConfig, Limits};
+use crate::config::{
+    HostConfig, KEEP_RESIDENT, Limits, MEMORIES_PER_COMPONENT, TABLE_KEEP_RESIDENT, TABLES_PER_COMPONENT,
+};
 
-/// The bytes of linear memory and of tables that a slot keeps resident between calls. The kernel then does not map the
-/// pages again, which halves the measured cost of a call.
-const KEEP_RESIDENT: usize = 2 << 20;
-/// The modules, memories and tables that one component may have. A component in Python has a dozen modules.
+/// The modules that one component may have. A component in Python has a dozen.
 const MODULES_PER_COMPONENT: u32 = 64;
-const MEMORIES_PER_COMPONENT: u32 = 4;
-const TABLES_PER_COMPONENT: u32 = 16;
 /// The entries that one table may have. The function pointers of the largest interpreters need this many.
 const TABLE_ELEMENTS: usize = 40_000;
 
@@ -26,7 +23,7 @@ pub(crate) struct MeteredEngine {
 impl MeteredEngine {
     pub(crate) fn new(config: &HostConfig) -> wasmtime::Result<Self> {
         let mut wasm = Config::new();
-        wasm.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.concurrency.max(1))))
+        wasm.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.instances())))
             .epoch_interruption(true)
             .consume_fuel(true)
             // The same question gets the same answer on every processor.
@@ -54,7 +51,7 @@ fn pool(components: u32) -> PoolingAllocationConfig {
         .max_memory_size(Limits::MAX.memory_bytes)
         .table_elements(TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEEP_RESIDENT)
-        .table_keep_resident(64 << 10)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     pool
 }

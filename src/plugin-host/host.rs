@@ -13,12 +13,13 @@ use wasmtime::Store;
 use wasmtime::component::{Instance, Linker};
 
 use crate::answer::{InvalidReply, validate};
-use crate::call::{self, CallState};
-use crate::concurrency::{ConcurrencyLimit, Permit};
+use crate::call::{self, CallLog, CallState};
+use crate::concurrency::{CallBudget, Permit, Share};
 use crate::config::{HostConfig, Limits};
 use crate::engine::MeteredEngine;
 use crate::load::{self, Linked, LoadError, Plugin, Source};
-use crate::quarantine::Quarantine;
+use crate::log_budget::LogBudget;
+use crate::quarantine::Quarantines;
 use crate::wit::{self, Reply};
 
 /// The time for which the trial of a new component waits for a free instance.
@@ -29,7 +30,7 @@ pub struct Host {
     config: HostConfig,
     engine: MeteredEngine,
     linker: Linker<CallState>,
-    concurrency: Arc<ConcurrencyLimit>,
+    budget: Arc<CallBudget>,
     ticker: Option<JoinHandle<()>>,
     plugins: RwLock<BTreeMap<PluginRef, Arc<Loaded>>>,
 }
@@ -38,8 +39,12 @@ struct Loaded {
     info: Plugin,
     name: Arc<str>,
     linked: Arc<Linked>,
-    quarantine: BTreeMap<Hook, Mutex<Quarantine>>,
+    quarantines: BTreeMap<Hook, Mutex<Quarantines>>,
+    log: Arc<Mutex<LogBudget>>,
 }
+
+/// The namespace of the calls that the host makes itself: trials of components, and checks of settings.
+const NO_NAMESPACE: &str = "";
 
 /// The right to run one call, and the time at which the call has to end.
 struct Slot {
@@ -70,6 +75,9 @@ pub enum HostError {
     /// wasmtime cannot set up the engine on this machine.
     #[error("the WebAssembly engine cannot be set up: {0}")]
     Engine(String),
+    /// The memory of all calls together is too small for one call.
+    #[error("the memory for plugins is {} MiB, but must be at least {} MiB", .0 >> 20, HostConfig::LEAST_MEMORY >> 20)]
+    Memory(usize),
     /// The operating system did not start the thread that enforces deadlines.
     #[error("the thread that enforces deadlines cannot be started: {0}")]
     Ticker(#[from] std::io::Error),
@@ -80,25 +88,40 @@ pub enum HostError {
 pub struct PluginReport {
     /// The description of the plugin.
     pub plugin: Plugin,
-    /// The hooks in which the plugin is in quarantine, each with the end of the quarantine.
-    pub quarantined: Vec<(Hook, Timestamp)>,
+    /// The quarantines of the plugin.
+    pub quarantined: Vec<QuarantineReport>,
+}
+
+/// A quarantine: a hook of a plugin that is not called for the objects of one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantineReport {
+    /// The hook.
+    pub hook: Hook,
+    /// The namespace of the objects.
+    pub namespace: String,
+    /// The end of the quarantine.
+    pub until: Timestamp,
 }
 
 impl Host {
     /// Creates a host without plugins, and starts the thread that enforces deadlines.
     ///
     /// # Errors
-    /// If the machine lacks a resource that the engine needs. This is mostly address space.
+    /// If the memory is too small for one call, or if the machine lacks a resource that the engine needs. This is mostly
+    /// address space.
     pub fn new(config: HostConfig) -> Result<Self, HostError> {
+        if HostConfig::bytes_of_call(config.limits) > config.budget().bytes {
+            return Err(HostError::Memory(config.memory_bytes));
+        }
         let engine = MeteredEngine::new(&config).map_err(|error| HostError::Engine(load::text(&error)))?;
         let mut linker = Linker::new(&engine.engine);
         wit::add_to_linker(&mut linker).map_err(|error| HostError::Engine(load::text(&error)))?;
-        let concurrency = ConcurrencyLimit::new(config.concurrency);
+        let budget = CallBudget::new(config.budget());
         let ticker = std::thread::Builder::new().name("plugin-deadlines".into()).spawn({
-            let (concurrency, engine) = (Arc::clone(&concurrency), engine.clone());
-            move || concurrency.tick_while_busy(engine.tick(), || engine.engine.increment_epoch())
+            let (budget, engine) = (Arc::clone(&budget), engine.clone());
+            move || budget.tick_while_busy(engine.tick(), || engine.engine.increment_epoch())
         })?;
-        Ok(Self { config, engine, linker, concurrency, ticker: Some(ticker), plugins: RwLock::default() })
+        Ok(Self { config, engine, linker, budget, ticker: Some(ticker), plugins: RwLock::default() })
     }
 
     /// Loads a component beside the others: [`prepare`](Self::prepare), then [`admit`](Self::admit).
@@ -120,6 +143,10 @@ impl Host {
             return Err(LoadError::TooLarge { size: component.len(), limit: self.config.component_bytes });
         }
         let limits = limits.unwrap_or(self.config.limits).at_most(Limits::MAX);
+        let (call, budget) = (HostConfig::bytes_of_call(limits), self.config.budget().bytes);
+        if call > budget {
+            return Err(LoadError::Memory { call, budget });
+        }
         let linked = match self.linked(&load::digest(component)) {
             Some(linked) => linked,
             None => Arc::new(load::link(&self.engine, &self.linker, component)?),
@@ -130,8 +157,8 @@ impl Host {
             wit_version: linked.version.name.to_owned(),
             limits,
         };
-        let quarantine = info.hooks.iter().map(|hook| (*hook, Mutex::default())).collect();
-        let loaded = Loaded { info, name: name.into(), linked, quarantine };
+        let quarantines = info.hooks.iter().map(|hook| (*hook, Mutex::default())).collect();
+        let loaded = Loaded { info, name: name.into(), linked, quarantines, log: Arc::default() };
         self.try_out(&loaded)?;
         Ok(Candidate(loaded))
     }
@@ -159,7 +186,7 @@ impl Host {
         if let Err(error) = object {
             return Err(failure(FailureKind::Error, &format!("not a JSON object: {error}")));
         }
-        let validated = self.call(loaded, &self.slot(loaded)?, |store, instance| {
+        let validated = self.call(loaded, &self.slot(loaded, NO_NAMESPACE)?, NO_NAMESPACE, |store, instance| {
             loaded.linked.exports.adapter().validate_settings(store, instance, (hook, settings))
         })?;
         validated.map_err(|message| failure(FailureKind::Error, &message))
@@ -172,29 +199,33 @@ impl Host {
     pub fn ask(&self, ask: &PluginRequest, now: Timestamp) -> Result<Answer, Failure> {
         let loaded = self.find(&ask.plugin)?;
         let hook = ask.question.hook();
-        let Some(quarantine) = loaded.quarantine.get(&hook) else {
+        let namespace = ask.question.namespace();
+        let Some(quarantines) = loaded.quarantines.get(&hook) else {
             let message = format!("{} has no hook {}", ask.plugin.name, hook.as_str());
             return Err(failure(FailureKind::Missing, &message));
         };
-        let lock = || quarantine.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(until) = lock().until(now) {
-            let message = format!("{} failed too often and is not asked until {until}", ask.plugin.name);
+        let lock = || quarantines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = lock().until(namespace, now) {
+            let message = format!(
+                "{} failed too often for namespace {namespace} and is not asked about it until {until}",
+                ask.plugin.name
+            );
             return Err(failure(FailureKind::Quarantined, &message));
         }
         // A lack of free instances is not the plugin's failure. The method returns here in that case, before the
         // failure is counted.
-        let slot = self.slot(&loaded)?;
+        let slot = self.slot(&loaded, namespace)?;
         let result = self.call_and_validate(&loaded, &slot, ask);
         match result.as_ref().map_err(|failure| failure.kind) {
             // The plugin returned this error itself, so the plugin works.
-            Ok(_) | Err(FailureKind::Error) => lock().succeeded(),
+            Ok(_) | Err(FailureKind::Error) => lock().succeeded(namespace),
             Err(
                 FailureKind::Deadline
                 | FailureKind::Fuel
                 | FailureKind::Memory
                 | FailureKind::Trap
                 | FailureKind::Invalid,
-            ) => lock().failed(now, self.config.quarantine),
+            ) => lock().failed(namespace, now, self.config.quarantine),
             Err(FailureKind::Missing | FailureKind::Quarantined) => {}
         }
         result
@@ -213,11 +244,16 @@ impl Host {
         let report = |loaded: &Arc<Loaded>| PluginReport {
             plugin: loaded.info.clone(),
             quarantined: loaded
-                .quarantine
+                .quarantines
                 .iter()
-                .filter_map(|(hook, quarantine)| {
-                    let until = quarantine.lock().unwrap_or_else(PoisonError::into_inner).until(now)?;
-                    Some((*hook, until))
+                .flat_map(|(hook, quarantines)| {
+                    let quarantines = quarantines.lock().unwrap_or_else(PoisonError::into_inner);
+                    let report = |(namespace, until): (&str, Timestamp)| QuarantineReport {
+                        hook: *hook,
+                        namespace: namespace.to_owned(),
+                        until,
+                    };
+                    quarantines.current(now).map(report).collect::<Vec<_>>()
                 })
                 .collect(),
         };
@@ -225,7 +261,7 @@ impl Host {
     }
 
     fn call_and_validate(&self, loaded: &Loaded, slot: &Slot, ask: &PluginRequest) -> Result<Answer, Failure> {
-        let reply = self.call(loaded, slot, |store, instance| {
+        let reply = self.call(loaded, slot, ask.question.namespace(), |store, instance| {
             loaded.linked.exports.adapter().decide(store, instance, (&ask.question, &ask.settings))
         })?;
         let invalid = |reply: InvalidReply| failure(FailureKind::Invalid, &reply.to_string());
@@ -237,11 +273,13 @@ impl Host {
         }
     }
 
-    /// Waits until the plugin's deadline for a free instance.
-    fn slot(&self, loaded: &Loaded) -> Result<Slot, Failure> {
-        let deadline = Instant::now() + loaded.info.limits.deadline;
+    /// Waits until the plugin's deadline for room in the budget.
+    fn slot(&self, loaded: &Loaded, namespace: &str) -> Result<Slot, Failure> {
+        let limits = loaded.info.limits;
+        let deadline = Instant::now() + limits.deadline;
         let late = || failure(FailureKind::Deadline, "every instance was busy until the deadline");
-        let permit = self.concurrency.acquire(deadline).ok_or_else(late)?;
+        let share = Share::of_call(HostConfig::bytes_of_call(limits));
+        let permit = self.budget.acquire(namespace, share, deadline).ok_or_else(late)?;
         Ok(Slot { _permit: permit, deadline })
     }
 
@@ -250,10 +288,12 @@ impl Host {
         &self,
         loaded: &Loaded,
         slot: &Slot,
+        namespace: &str,
         run: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let limits = loaded.info.limits;
-        let mut store = call::store(&self.engine, &loaded.name, limits, slot.deadline)
+        let log = CallLog::new(&loaded.name, namespace, &loaded.log);
+        let mut store = call::store(&self.engine, log, limits, slot.deadline)
             .map_err(|error| failure(FailureKind::Trap, &load::text(&error)))?;
         let result = loaded.linked.pre.instantiate(&mut store).and_then(|instance| run(&mut store, &instance));
         store.data().finish_log();
@@ -263,10 +303,13 @@ impl Host {
     /// Creates an instance as a trial. A component is rejected if it cannot start, or if an export has the wrong type.
     fn try_out(&self, loaded: &Loaded) -> Result<(), LoadError> {
         let limits = loaded.info.limits;
-        let _permit = self.concurrency.acquire(Instant::now() + TRIAL_WAIT).ok_or(LoadError::Busy)?;
+        let share = Share::of_call(HostConfig::bytes_of_call(limits));
+        let permit = self.budget.acquire(NO_NAMESPACE, share, Instant::now() + TRIAL_WAIT);
+        let _permit = permit.ok_or(LoadError::Busy)?;
         let start = |error: &wasmtime::Error| LoadError::Start(load::text(error));
-        let mut store = call::store(&self.engine, &loaded.name, limits, Instant::now() + limits.deadline)
-            .map_err(|error| start(&error))?;
+        let log = CallLog::new(&loaded.name, NO_NAMESPACE, &loaded.log);
+        let mut store =
+            call::store(&self.engine, log, limits, Instant::now() + limits.deadline).map_err(|error| start(&error))?;
         let instance = match loaded.linked.pre.instantiate(&mut store) {
             Ok(instance) => instance,
             Err(error) => return Err(LoadError::Start(call::failure(&error, &store, limits).message)),
@@ -291,7 +334,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.concurrency.close();
+        self.budget.close();
         if let Some(ticker) = self.ticker.take() {
             // This thread does not panic. Even if it did, the host is being dropped, so the result is not needed.
             drop(ticker.join());

@@ -99,6 +99,18 @@ pub enum LoadError {
     /// The component cannot be instantiated.
     #[error("the component cannot be instantiated: {0}")]
     Start(String),
+    /// One call of the plugin does not fit into the memory of all calls.
+    #[error(
+        "one call takes {} MiB (the memory limit and the call itself), but all calls of plugins together may use {} \
+         MiB; lower limits.memory, or raise --plugin-memory-budget",
+        .call.div_ceil(1 << 20), .budget >> 20
+    )]
+    Memory {
+        /// The bytes that one call takes.
+        call: usize,
+        /// The bytes that all calls together may use.
+        budget: usize,
+    },
     /// Every instance was busy, so there was no trial. The caller may try again.
     #[error("no instance is free for the trial of the component; the trial is repeated later")]
     Busy,

@@ -1,9 +1,11 @@
 //! Quarantine: the time for which a plugin that failed several times in a row is not called.
 //!
-//! Each plugin has one of these pure state machines for each hook. Consecutive failures begin a quarantine. After the
-//! quarantine the plugin is called again, and the next failure begins a quarantine of twice the length. A success
-//! resets the state.
+//! Each plugin has one of these pure state machines for each hook and namespace, because the objects of one namespace
+//! must not switch a plugin off for the others. Consecutive failures begin a quarantine. After the quarantine the plugin
+//! is called again, and the next failure begins a quarantine of twice the length. A success resets the state.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +14,7 @@ use crate::config::QuarantinePolicy;
 
 /// The recent failures of one plugin in one hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Quarantine {
+pub(crate) struct Quarantine {
     failures: u32,
     quarantines: u32,
     until: Option<Timestamp>,
@@ -20,18 +22,12 @@ pub struct Quarantine {
 
 impl Quarantine {
     /// The end of the current quarantine. `None` if the plugin may be called.
-    #[must_use]
-    pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn until(&self, now: Timestamp) -> Option<Timestamp> {
         self.until.filter(|until| *until > now)
     }
 
-    /// Records a success, which resets the state.
-    pub fn succeeded(&mut self) {
-        *self = Self::default();
-    }
-
     /// Records a failure at this time. The failure may begin a quarantine.
-    pub fn failed(&mut self, now: Timestamp, policy: QuarantinePolicy) {
+    pub(crate) fn failed(&mut self, now: Timestamp, policy: QuarantinePolicy) {
         if self.until(now).is_some() {
             // The call began before the quarantine, so its failure does not count.
             return;
@@ -44,6 +40,42 @@ impl Quarantine {
         self.quarantines = self.quarantines.saturating_add(1);
         self.failures = 0;
         self.until = Some(now.checked_add(length).unwrap_or(Timestamp::MAX));
+    }
+}
+
+/// The number of namespaces whose failures a hook of a plugin remembers. A plugin that fails in more namespaces than
+/// this is called in the others, which costs time and no safety.
+const MAX_NAMESPACES: usize = 1024;
+
+/// The recent failures of one plugin in one hook, by namespace. Namespaces without failures have no entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Quarantines(BTreeMap<Arc<str>, Quarantine>);
+
+impl Quarantines {
+    /// The end of the current quarantine in a namespace. `None` if the plugin may be called.
+    pub(crate) fn until(&self, namespace: &str, now: Timestamp) -> Option<Timestamp> {
+        self.0.get(namespace)?.until(now)
+    }
+
+    /// Records a success in a namespace, which resets its state.
+    pub(crate) fn succeeded(&mut self, namespace: &str) {
+        self.0.remove(namespace);
+    }
+
+    /// Records a failure in a namespace at this time. The failure may begin a quarantine.
+    pub(crate) fn failed(&mut self, namespace: &str, now: Timestamp, policy: QuarantinePolicy) {
+        if self.0.len() >= MAX_NAMESPACES && !self.0.contains_key(namespace) {
+            self.0.retain(|_, quarantine| quarantine.until(now).is_some());
+            if self.0.len() >= MAX_NAMESPACES {
+                return;
+            }
+        }
+        self.0.entry(namespace.into()).or_default().failed(now, policy);
+    }
+
+    /// The namespaces in which the plugin is in quarantine, each with the end of the quarantine.
+    pub(crate) fn current(&self, now: Timestamp) -> impl Iterator<Item = (&str, Timestamp)> {
+        self.0.iter().filter_map(move |(namespace, quarantine)| Some((&**namespace, quarantine.until(now)?)))
     }
 }
 
@@ -69,7 +101,7 @@ mod tests {
         for (second, event) in (0..).zip(events.chars()) {
             match event {
                 'F' => quarantine.failed(at(second), POLICY),
-                _ => quarantine.succeeded(),
+                _ => quarantine = Quarantine::default(),
             }
         }
         quarantine
@@ -108,9 +140,36 @@ mod tests {
 
     #[test]
     fn success_after_a_quarantine_resets_the_state() {
-        let mut quarantine = after("FFF");
-        quarantine.succeeded();
-        quarantine.failed(at(100), POLICY);
-        assert_eq!(quarantine.until(at(100)), None);
+        let mut quarantines = Quarantines::default();
+        (0..3).for_each(|second| quarantines.failed("agents", at(second), POLICY));
+        quarantines.succeeded("agents");
+        quarantines.failed("agents", at(100), POLICY);
+        assert_eq!(quarantines.until("agents", at(100)), None);
+    }
+
+    #[test]
+    fn failures_of_one_namespace_do_not_concern_another() {
+        let mut quarantines = Quarantines::default();
+        for second in 0..3 {
+            quarantines.failed("hostile", at(second), POLICY);
+        }
+        assert_eq!(quarantines.until("hostile", at(3)), Some(at(32)));
+        assert_eq!(quarantines.until("good", at(3)), None);
+        assert_eq!(quarantines.current(at(3)).collect::<Vec<_>>(), [("hostile", at(32))]);
+        quarantines.succeeded("good");
+        assert_eq!(quarantines.until("hostile", at(3)), Some(at(32)), "a success elsewhere ends no quarantine");
+    }
+
+    #[test]
+    fn number_of_remembered_namespaces_is_bounded() {
+        let mut quarantines = Quarantines::default();
+        for n in 0..2 * MAX_NAMESPACES {
+            let namespace = format!("n{n}");
+            (0..3).for_each(|_| quarantines.failed(&namespace, at(0), POLICY));
+        }
+        assert_eq!(quarantines.0.len(), MAX_NAMESPACES);
+        assert_eq!(quarantines.until("n0", at(1)), Some(at(30)), "a quarantine is not forgotten");
+        quarantines.failed("late", at(1000), POLICY);
+        assert_eq!(quarantines.0.len(), 1, "those that are over make room");
     }
 }

@@ -26,6 +26,7 @@ mod crds;
 mod deploy;
 mod faults;
 mod forgery;
+mod guard;
 mod http;
 mod idle;
 mod isolation;
@@ -68,6 +69,7 @@ pub(crate) fn tests() -> Vec<Test> {
         unusable::tests(),
         idle::tests(),
         plugins::tests(),
+        guard::tests(),
         webhook::tests(),
         isolation::tests(),
         forgery::tests(),

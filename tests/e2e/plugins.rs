@@ -2,20 +2,25 @@
 
 use std::path::PathBuf;
 
-use paddock_cluster::eventually_some;
+use paddock_cluster::{eventually, eventually_some};
 use serde_json::{Value, json};
 
 use super::http;
-use super::json::{name, text, uid};
-use super::kinds::{EVENT, SANDBOX, SEED_POOL, SEED_TEMPLATE};
-use super::manifests::{object, pod};
+use super::json::{message, name, ready, reason, text, uid};
+use super::kinds::{CLAIM, EVENT, POD, SANDBOX, SEED_POOL, SEED_TEMPLATE};
+use super::manifests::{claim, object, pod, pool, sandbox, template};
 use super::namespace::TestNamespace;
 use super::pool::{filled, members};
 use super::setup::{namespace, setup};
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
-    named![plugin_is_replaced_live_and_a_broken_one_is_refused, misbehaving_plugin_is_replaced_by_defaults_or_overruled]
+    named![
+        plugin_is_replaced_live_and_a_broken_one_is_refused,
+        misbehaving_plugin_is_replaced_by_defaults_or_overruled,
+        plugin_for_sandboxes_reviews_those_of_claims_and_pools,
+        failures_in_one_namespace_leave_the_plugin_to_another,
+    ]
 }
 
 /// The files of a plugin in the operator's directory.
@@ -59,6 +64,24 @@ impl Files {
         })
         .await
     }
+}
+
+/// The configuration of `allowed-images` for one namespace. It reviews only Sandboxes.
+fn images(namespaces: &[&TestNamespace], registry: &str) -> Value {
+    let names: Vec<&str> = namespaces.iter().map(|ns| ns.namespace.as_str()).collect();
+    json!({
+        "namespaceSelector": { "matchExpressions": [
+            { "key": "kubernetes.io/metadata.name", "operator": "In", "values": names },
+        ] },
+        "hooks": ["admission"],
+        "kinds": ["Sandbox"],
+        "settings": { "registries": [registry] },
+    })
+}
+
+/// Whether an object is not Ready, because a plugin denies it.
+fn denied(object: &Value, plugin: &str) -> bool {
+    reason(object, "Ready") == "PolicyDenied" && message(object, "Ready").contains(&format!("plugin {plugin}"))
 }
 
 /// A failed test leaves no files behind.
@@ -133,4 +156,89 @@ async fn misbehaving_plugin_is_replaced_by_defaults_or_overruled() {
     filled(&ns, &made, 6).await;
     let overruled = |e: &Value| text(e, "/reason") == "PluginOverruled" && text(e, "/regarding/name") == "p";
     ns.until_all(EVENT, "an event reports that the plugin was overruled", |all| all.values().any(overruled)).await;
+}
+
+/// The operator makes the Sandboxes of pools and claims itself, and the webhook does not see them. A plugin that reviews
+/// only Sandboxes denies them all the same, and when a pod is made again. It heals when the policy changes.
+async fn plugin_for_sandboxes_reviews_those_of_claims_and_pools() {
+    let ns = namespace("plugin-kinds").await;
+    ns.create(sandbox("older", json!({}))).await;
+    ns.until(SANDBOX, "older", "Ready", ready).await;
+    let files = Files::of("only-sandboxes").await;
+    files.put("yaml", images(&[&ns], "ghcr.io").to_string().as_bytes());
+    files.put("wasm", paddock_guests::ALLOWED_IMAGES);
+    files.until("in force", |p| p["digest"].is_string()).await;
+
+    let by_hand = ns.try_create(&sandbox("by-hand", json!({}))).await.expect_err("denied by the webhook");
+    assert!(by_hand.to_string().contains("plugin only-sandboxes: spec.podTemplate"), "{by_hand}");
+    ns.create(template("t", json!({}))).await;
+    ns.create(pool("p", "t", json!({ "replicas": 1 }))).await;
+    ns.create(pool("empty", "t", json!({ "replicas": 0 }))).await;
+    ns.create(claim("c", "empty", json!({}))).await;
+    let is_denied = |object: &Value| denied(object, "only-sandboxes");
+    ns.until(SANDBOX, "c", "denied", is_denied).await;
+    ns.until(CLAIM, "c", "denied", is_denied).await;
+    let of_pool = |o: &Value| text(o, "/metadata/generateName") == "p-";
+    ns.until_all(SANDBOX, "the pool's is denied", |all| all.values().any(|s| of_pool(s) && is_denied(s))).await;
+    let told = |e: &Value| text(e, "/reason") == "AdmissionDenied" && text(e, "/regarding/name") == "c";
+    ns.until_all(EVENT, "an Event reports the denial", |all| all.values().any(told)).await;
+    // The pod of an older Sandbox runs on. When it is made again, the Sandbox is reviewed.
+    let pods = ns.list(POD).await;
+    assert_eq!(pods.keys().map(String::as_str).collect::<Vec<_>>(), ["older"]);
+    ns.delete(POD, "older").await;
+    ns.until(SANDBOX, "older", "denied", is_denied).await;
+
+    files.put("yaml", images(&[&ns], "docker.io").to_string().as_bytes());
+    for name in ["older", "c"] {
+        ns.until(SANDBOX, name, "Ready", ready).await;
+    }
+    ns.until(CLAIM, "c", "Ready", ready).await;
+    ns.until_all(SANDBOX, "the pool's is Ready", |all| all.values().any(|s| of_pool(s) && ready(s))).await;
+
+    // A warm Sandbox that the policy denies by now is not handed out.
+    files.put("yaml", images(&[&ns], "ghcr.io").to_string().as_bytes());
+    eventually("the new settings are in force", async || ns.dry_run(&sandbox("probe", json!({}))).await.is_err()).await;
+    ns.create(claim("late", "p", json!({}))).await;
+    ns.until(CLAIM, "late", "denied", is_denied).await;
+    assert!(ns.list(SANDBOX).await.values().any(|s| of_pool(s) && ready(s)), "the warm one stays in its pool");
+}
+
+/// A plugin runs out of fuel on the large objects of one namespace, until it is in quarantine there. In another
+/// namespace it goes on to review.
+async fn failures_in_one_namespace_leave_the_plugin_to_another() {
+    let (hostile, good) = (namespace("plugin-hostile").await, namespace("plugin-good").await);
+    let files = Files::of("by-namespace").await;
+    let mut bound = images(&[&hostile, &good], "ghcr.io");
+    // Enough for a small object, and not for one with half a megabyte of annotations.
+    bound["limits"] = json!({ "fuel": 1_500_000 });
+    files.put("yaml", bound.to_string().as_bytes());
+    files.put("wasm", paddock_guests::ALLOWED_IMAGES);
+    files.until("in force", |p| p["digest"].is_string()).await;
+    let with_image = |name: &str, image: &str| {
+        let mut object = sandbox(name, json!({}));
+        object["spec"]["podTemplate"]["spec"]["containers"][0]["image"] = image.into();
+        object
+    };
+    let mut large = with_image("large", "ghcr.io/a/b:1");
+    large["spec"]["podTemplate"]["metadata"]["annotations"] = json!({ "large": "\\\"".repeat(100_000) });
+    let refusal = async |ns: &TestNamespace, object: &Value| {
+        let refused = ns.try_create(object).await.expect_err("denied");
+        refused.to_string()
+    };
+    for _ in 0..5 {
+        let message = refusal(&hostile, &large).await;
+        assert!(message.contains("plugin fuel"), "{message}");
+    }
+    let small = with_image("small", "ghcr.io/a/b:1");
+    let message = refusal(&hostile, &small).await;
+    assert!(message.contains("plugin quarantined"), "{message}");
+    let message = refusal(&good, &with_image("foreign", "docker.io/a/b:1")).await;
+    assert!(message.contains("plugin by-namespace: spec.podTemplate.spec.containers[0].image"), "{message}");
+    good.create(small).await;
+    good.until(SANDBOX, "small", "Ready", ready).await;
+    let (_, shown) = http::get(setup().await.operator.debug, "/debug/bindings").await.expect("an answer");
+    let bound: Vec<Value> = serde_json::from_str(&shown).expect("a list");
+    let own = bound.iter().find(|b| b["plugin"] == "by-namespace").expect("its binding");
+    let names: Vec<&String> = own["quarantinedUntil"].as_object().expect("an object").keys().collect();
+    assert_eq!(names, [&hostile.namespace], "{own}");
 }

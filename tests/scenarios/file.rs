@@ -108,10 +108,14 @@ struct BeforeHead {
 struct PluginHead {
     name: String,
     hook: Hook,
-    #[serde(default)]
-    failure_policy: FailurePolicy,
+    failure_policy: Option<FailurePolicy>,
     #[serde(default)]
     objects: Selector,
+    #[serde(default)]
+    kinds: Vec<String>,
+    #[serde(default)]
+    order: i32,
+    not_loaded: Option<String>,
 }
 
 fn yes() -> bool {
@@ -238,13 +242,14 @@ impl PluginHead {
             name: format!("{}/{}", self.name, self.hook.as_str()),
             hook: self.hook,
             plugin: plugin(&self.name),
-            order: 0,
+            order: self.order,
             namespaces: Selector::default(),
             objects: self.objects,
-            kinds: vec![],
+            kinds: self.kinds,
             settings: "{}".to_owned(),
-            failure_policy: self.failure_policy,
+            failure_policy: self.failure_policy.unwrap_or(FailurePolicy::default_of(self.hook)),
             built_in: false,
+            not_loaded: self.not_loaded,
         }
     }
 }

@@ -5,14 +5,14 @@
 //!
 //! The plugin shows how to review every workload:
 //!
-//! - It reviews `Pod`. The operator creates the Sandboxes of claims and pools itself, and does not ask about them: it
-//!   asks about their pods.
-//! - It reviews `Sandbox` and `SandboxTemplate` too, in both shapes, so that a user reads the message at once.
+//! - It reviews `Pod`, since users create Pods of generated code without a Sandbox, and other webhooks may add containers.
+//! - It reviews `Sandbox` and `SandboxTemplate` too, in both shapes, so that a user reads the message at once. The operator
+//!   asks about the Sandboxes of claims and pools before it makes their pods.
 //! - It reads all three lists of containers.
 //! - It denies an update only for an image that the update adds, and lets a terminating object go. So an object that is
 //!   older than the plugin can still be labelled and deleted.
-//! - Its configuration (`allowed-images.yaml`) has `failurePolicy: Fail`. With any other policy, a failure of the
-//!   plugin would allow every image.
+//! - Its configuration (`allowed-images.yaml`) has `failurePolicy: Fail`, the default of the hook. With any other policy,
+//!   a failure of the plugin would allow every image.
 
 mod image;
 

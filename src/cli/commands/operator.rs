@@ -107,6 +107,8 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         debug: listen.debug_bind_address,
         webhook: admission(webhook, &own_namespace, in_cluster)?,
         plugin_dir: sandboxes.plugin_dir,
+        plugin_cache_dir: sandboxes.plugin_cache_dir,
+        plugin_memory: sandboxes.plugin_memory_budget,
         seed,
     })
 }

@@ -44,8 +44,8 @@ pub enum Chain<'a, T> {
 /// Asks the bindings of a hook in order, until one gives an answer that `accept` accepts. Also returns the failures on
 /// the way.
 ///
-/// After a failure, the policy `Fail` stops, `Ignore` continues with the next binding, and `Fallback` continues with
-/// the built-in.
+/// After a failure, the policy `Fail` stops, `Ignore` continues with the next binding, and `Fallback` lets the built-in
+/// answer in the place of the binding that failed.
 pub fn first_answer<'a, T>(
     bindings: impl Iterator<Item = &'a Binding>,
     replies: &[PluginReply],
@@ -58,7 +58,7 @@ pub fn first_answer<'a, T>(
         if built_in_only && !binding.built_in {
             continue;
         }
-        let Some(result) = reply(binding, replies) else {
+        let Some(result) = reply(binding, None, replies) else {
             return (Chain::Request(Box::new(request(binding, question()))), plugin_failures);
         };
         let failure = match result {
@@ -66,7 +66,7 @@ pub fn first_answer<'a, T>(
                 Ok(value) => return (Chain::Reply(binding, value), plugin_failures),
                 Err(message) => Failure { kind: FailureKind::Invalid, message },
             },
-            Err(failure) => failure.clone(),
+            Err(failure) => failure,
         };
         plugin_failures.push(PluginFailure::new(binding, failure.clone()));
         match binding.failure_policy {
@@ -78,12 +78,29 @@ pub fn first_answer<'a, T>(
     (Chain::NoBinding, plugin_failures)
 }
 
-/// The reply of a binding for its hook, if it was asked.
-pub(super) fn reply<'a>(binding: &Binding, replies: &'a [PluginReply]) -> Option<&'a Result<Answer, Failure>> {
-    replies
-        .iter()
-        .find(|r| r.request.binding == binding.name && r.request.question.hook() == binding.hook)
-        .map(|r| &r.result)
+/// The reply of a binding for its hook, if it was asked, or the failure of a plugin that is not loaded. One reconcile
+/// asks an admission plugin about objects of several kinds, so `kind` names the kind of the object.
+pub(super) fn reply<'a>(
+    binding: &Binding,
+    kind: Option<&str>,
+    replies: &'a [PluginReply],
+) -> Option<Result<&'a Answer, Failure>> {
+    if let Some(failure) = binding.standing_failure() {
+        return Some(Err(failure));
+    }
+    let is_asked = |asked: &PluginRequest| {
+        asked.binding == binding.name
+            && match &asked.question {
+                Question::Admission(question) => {
+                    binding.hook == Hook::Admission && kind == Some(question.kind.as_str())
+                }
+                Question::RuntimeClass(_) | Question::Idle(_) | Question::PoolSize(_) => {
+                    asked.question.hook() == binding.hook
+                }
+            }
+    };
+    let reply = replies.iter().find(|reply| is_asked(&reply.request))?;
+    Some(reply.result.as_ref().map_err(Clone::clone))
 }
 
 /// Returns the request for a binding.

@@ -52,6 +52,14 @@ pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt>
     Ok(())
 }
 
+/// Asks the plugins of users about an object that is stored. The webhook may not have asked them: the operator's own
+/// writes are exempt, the webhook may have been unavailable, and the policy may be newer than the object. The built-in
+/// is asked only beside other plugins, because the reconcile makes its checks for every pod.
+pub(super) fn ask_again(state: &mut ReviewState<'_>) -> Result<(), Halt> {
+    let subject = subject(state);
+    if state.has_custom_plugins(&subject) { state.ask_admission(&subject) } else { Ok(()) }
+}
+
 /// Whether validation of a claim would neither deny it nor add a warning.
 fn is_valid(state: &ReviewState<'_>, kind: Kind) -> bool {
     let read = read(kind, &state.object);

@@ -10,8 +10,8 @@
 //! - A Pod that is not isolated gets no new code: no other image, no ephemeral container and no other resources. Such a
 //!   Pod is older than the label of its namespace.
 //!
-//! These rules also apply to the subresources of a Pod, and to Pods of the operator. Plugins are asked about neither:
-//! they judge Pods, and the reconcile has asked them about the Pods of the operator.
+//! These rules also apply to the subresources of a Pod, and to Pods of the operator. Plugins are asked about the
+//! subresources that change the spec of a Pod. The reconcile has asked them about the Pods of the operator.
 
 use paddock_api::names::label;
 use serde_json::Value;
@@ -56,7 +56,11 @@ fn update(state: &mut ReviewState<'_>) -> Result<(), Halt> {
 }
 
 fn asks_plugins(state: &ReviewState<'_>) -> bool {
-    state.review.subresource.is_none() && !state.context.is_operator(state.review)
+    let changes_spec = match state.review.subresource.as_deref() {
+        None | Some("ephemeralcontainers" | "resize") => true,
+        Some(_) => false,
+    };
+    changes_spec && !state.context.is_operator(state.review)
 }
 
 fn check_update(state: &ReviewState<'_>) -> Result<(), Halt> {

@@ -145,7 +145,8 @@ pub struct Context {
     /// The user of the operator itself. Its writes were decided already and are exempt, except from the validation of
     /// Pods.
     pub operator_user: Option<Arc<str>>,
-    /// Whether a reconcile makes the review, about a pod that it is going to create. Nothing is exempt in that case.
+    /// Whether a reconcile makes the review, about a stored object or about a pod that it is going to create. Nothing is
+    /// exempt in that case.
     pub in_reconcile: bool,
     /// For a create of a claim, the Sandbox that is reserved for it.
     pub reserved_sandbox: Option<Arc<str>>,

@@ -107,15 +107,12 @@ impl<'a> ReviewState<'a> {
         self.warnings.push(truncate(message, MAX_WARNING_CHARS));
     }
 
-    /// Asks the admission plugins in order. Each gets the object with the changes of the ones before.
+    /// Asks the admission plugins in order. Each gets the object with the changes of the ones before. The failure of one
+    /// plugin decides about that plugin alone: the others are asked as ever, and the built-in is the last of them.
     pub(super) fn ask_admission(&mut self, subject: &Subject) -> Result<(), Halt> {
         let bindings = self.admission_bindings(subject);
-        let mut built_in_only = false;
         for binding in bindings {
-            if built_in_only && !binding.built_in {
-                continue;
-            }
-            let Some(result) = chain::reply(binding, self.replies) else {
+            let Some(result) = chain::reply(binding, Some(&self.review.kind), self.replies) else {
                 let question = Question::Admission(Box::new(self.admission_question(subject)));
                 return Err(Halt::Request(Box::new(chain::request(binding, question))));
             };
@@ -136,17 +133,19 @@ impl<'a> ReviewState<'a> {
                 Ok(Answer::RuntimeClass(_) | Answer::Idle(_) | Answer::PoolSize(_)) => {
                     Failure { kind: FailureKind::Invalid, message: chain::wrong_hook(Hook::Admission) }
                 }
-                Err(failure) => failure.clone(),
+                Err(failure) => failure,
             };
             self.plugin_failures.push(PluginFailure::new(binding, failure.clone()));
+            let plugin = &binding.plugin.name;
             match binding.failure_policy {
                 FailurePolicy::Fail => {
-                    let message =
-                        format!("plugin {} did not answer, and must be asked: {failure}", binding.plugin.name);
+                    let message = format!("plugin {plugin} did not answer, and must be asked: {failure}");
                     return Err(deny(Why::PluginFailed, message));
                 }
-                FailurePolicy::Ignore => {}
-                FailurePolicy::Fallback => built_in_only = true,
+                FailurePolicy::Ignore | FailurePolicy::Fallback => {
+                    let policy = binding.failure_policy.as_str();
+                    self.warn(&format!("plugin {plugin} did not answer (failurePolicy {policy}): {failure}"));
+                }
             }
         }
         Ok(())

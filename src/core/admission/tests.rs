@@ -70,6 +70,7 @@ fn binding(name: &str, hook: Hook, order: i32, failure_policy: FailurePolicy) ->
         settings: "{}".to_owned(),
         failure_policy,
         built_in: order == Binding::BUILT_IN_ORDER,
+        not_loaded: None,
     }
 }
 

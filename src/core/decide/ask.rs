@@ -13,6 +13,9 @@ use crate::snapshot::Common;
 /// The shortest time between two status writes that change only the state of a plugin.
 pub(super) const STATE_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// The time after which a plugin that did not answer is asked again.
+pub(super) const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Asks the bindings of a hook that never denies. If a binding with the failure policy `Fail` fails, the built-in is
 /// asked.
 pub(super) fn first_reply_or_built_in<'a, T>(

@@ -4,6 +4,8 @@
 //! The only commit point is the controller reference of the Sandbox, which a compare-and-swap changes. The annotation
 //! of the claim is a hint for the next attempt after a crash. `status.sandbox` is written last and is final.
 
+mod policy;
+
 use jiff::Timestamp;
 use paddock_api::kind::Kind;
 use paddock_api::names::{annotation, condition, label, reason};
@@ -11,15 +13,31 @@ use paddock_api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxC
 use serde_json::{Value, json};
 
 use super::adopt::{adopt_prepared, adoptable, sandbox_difference};
+use super::ask::{ASK_AGAIN, failure_events};
+use super::review;
 use crate::conditions::{NewCondition, find_condition, is_true, set_conditions, status_patch};
 use crate::manifest::{self, Origin};
 use crate::model::{self, VolumeClaim};
 use crate::object::Object;
 use crate::plan::{Action, Event, Op, Plan, Reason};
+use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::ClaimSnapshot;
 use crate::time::{saturating_add, time_left};
 
-pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
+pub(super) fn questions(snapshot: &ClaimSnapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
+    let claim = &snapshot.claim;
+    let live = claim.claim().filter(|_| claim.meta.deletion_timestamp.is_none());
+    let Some((Ok(model), status)) = live.map(|parsed| (&parsed.spec, &parsed.status)) else { return Vec::new() };
+    let has_sandbox = !snapshot.owned.is_empty() || status.sandbox.as_ref().is_some_and(|s| s.name.is_some());
+    let has_ended = end_time(model, status).is_some_and(|(_, at)| at <= snapshot.common.now);
+    // A take that was sent has been reviewed.
+    if has_sandbox || has_ended || snapshot.pending_take.is_some() {
+        return Vec::new();
+    }
+    review::questions(&policy::reviews(snapshot, model, takeable(snapshot, model)), replies)
+}
+
+pub(super) fn decide(snapshot: &ClaimSnapshot, replies: &[PluginReply]) -> Plan {
     let claim = &snapshot.claim;
     let mut plan = Plan::default();
     let Some(parsed) = claim.claim().filter(|_| claim.meta.deletion_timestamp.is_none()) else { return plan };
@@ -67,7 +85,7 @@ pub(super) fn decide(snapshot: &ClaimSnapshot) -> Plan {
             };
             write_status(snapshot, &parsed.status, report, &mut plan);
         }
-        None => bind(snapshot, model, &parsed.status, &mut plan),
+        None => bind(snapshot, model, &parsed.status, replies, &mut plan),
     }
     plan
 }
@@ -173,7 +191,13 @@ fn forward_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox
 }
 
 /// Decides about a claim without a Sandbox: takes a warm one, or starts cold.
-fn bind(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimStatus, plan: &mut Plan) {
+fn bind(
+    snapshot: &ClaimSnapshot,
+    model: &model::Claim,
+    before: &SandboxClaimStatus,
+    replies: &[PluginReply],
+    plan: &mut Plan,
+) {
     if let Some(pending_take) = &snapshot.pending_take {
         // The Sandbox belongs to this claim, or it is unchanged. To take it again does no harm and gets a reply. To
         // take another one could give the claim two Sandboxes.
@@ -213,12 +237,48 @@ fn bind(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimSta
         Ok(claims) => claims,
         Err(problem) => return fail(reason::VOLUME_CLAIM_TEMPLATES_ERROR, problem),
     };
-    // If the API server refused a take for good, it may refuse the next one too, so a Sandbox is created.
-    let may_take = model.can_use_warm() && snapshot.refused_take.is_none();
-    if let Some((sandbox, _)) = snapshot.candidate.as_ref().filter(|_| may_take) {
+    if !allowed_by_plugins(snapshot, model, (before, replies), plan) {
+        return;
+    }
+    if let Some(sandbox) = takeable(snapshot, model) {
         return take(snapshot, model, before, sandbox, plan);
     }
     start_cold(snapshot, model, before, (template, of_template), &volume_claims, plan);
+}
+
+/// The warm Sandbox that the claim takes. If the API server refused a take for good, it may refuse the next one too, so
+/// a Sandbox is created.
+fn takeable<'a>(snapshot: &'a ClaimSnapshot, model: &model::Claim) -> Option<&'a Object> {
+    let may_take = model.can_use_warm() && snapshot.refused_take.is_none();
+    snapshot.candidate.as_ref().filter(|_| may_take).map(|(sandbox, _)| &**sandbox)
+}
+
+/// Whether the plugins of users allow that the claim gets a Sandbox. A denial is reported in the status of the claim and
+/// by an Event. It ends when the claim, the warm Sandbox or the policy changes.
+fn allowed_by_plugins(
+    snapshot: &ClaimSnapshot,
+    model: &model::Claim,
+    (before, replies): (&SandboxClaimStatus, &[PluginReply]),
+    plan: &mut Plan,
+) -> bool {
+    let (claim, ask_again) = (&snapshot.claim, saturating_add(snapshot.common.now, ASK_AGAIN));
+    if policy::awaits_namespace(snapshot) {
+        // The watch will deliver the labels of the namespace soon.
+        plan.requeue_at(ask_again, Reason::Waiting);
+        return false;
+    }
+    let reviewed = review::outcome(&policy::reviews(snapshot, model, takeable(snapshot, model)), replies);
+    let Some((reason, problem)) = reviewed.denial else {
+        plan.events.extend(failure_events(claim, &reviewed.plugin_failures));
+        return true;
+    };
+    if reason == Reason::PluginFailed {
+        // No watch reports that a plugin works again.
+        plan.requeue_at(ask_again, reason);
+    }
+    plan.events.push(Event::warning(claim, reason, problem.clone()));
+    write_status(snapshot, before, Report::problem(reason::POLICY_DENIED, problem), plan);
+    false
 }
 
 /// Takes a warm Sandbox: one step writes the reservation annotation and the commit, and the next one the status of the

@@ -24,7 +24,7 @@ use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation, mode};
 use self::status::{Notes, Problem};
 use super::adopt::{Adoption, adopt};
-use super::ask::{STATE_EVERY, failure_events};
+use super::ask::{ASK_AGAIN, STATE_EVERY, failure_events};
 use crate::conditions::{find_condition, status_patch};
 use crate::model;
 use crate::plan::{Action, Event, Op, Plan, Reason};
@@ -39,15 +39,15 @@ const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 /// The time that the garbage collector has to delete the pod of a Sandbox that is being deleted in the foreground.
 const COLLECT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// The time after which a plugin that did not answer is asked again.
-const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
-
 pub(super) fn questions(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
     let Situation::Known { model, state } = Situation::of(snapshot) else { return vec![] };
     match state {
         PodState::Missing if !snapshot.common.namespace_known || snapshot.network_policy.problem().is_some() => vec![],
         PodState::Missing => pod::questions(snapshot, model, replies),
         PodState::Running(object, pod) => idle::questions(snapshot, model, object, pod, replies),
+        PodState::Blocked(other) if pod::pod_adoption(snapshot, model, other) == Adoption::Yes => {
+            pod::adoption_questions(snapshot, model, replies)
+        }
         PodState::Expired
         | PodState::MultiplePods
         | PodState::Suspended(_)
@@ -168,7 +168,10 @@ impl PlanDraft {
                     let foreign = format!("Pod {} exists and does not belong to this Sandbox", other.key.name);
                     match pod::pod_adoption(snapshot, model, other) {
                         Adoption::Yes => {
-                            self.first.push(adopt(sandbox, other, json!(metadata::owned_labels(sandbox))));
+                            let reviewed = pod::review_adoption(snapshot, model, replies);
+                            if self.passes(snapshot, reviewed.denial) {
+                                self.first.push(adopt(sandbox, other, json!(metadata::owned_labels(sandbox))));
+                            }
                         }
                         Adoption::No => self.notes.error = Some(Problem::error(foreign)),
                         Adoption::Differs(path) => {
@@ -228,17 +231,24 @@ impl PlanDraft {
                 self.notes.waits_for = Some(why);
             }
             PodVerdict::Refuse(reason, problem) => {
-                if reason == Reason::PluginFailed {
-                    // No watch reports that a plugin works again.
-                    self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), reason);
-                }
-                self.plan.events.push(Event::warning(&snapshot.sandbox, reason, problem.clone()));
-                self.notes.error = Some(match reason.denies_by_policy() {
-                    true => Problem::denied(problem),
-                    false => Problem::error(problem),
-                });
+                self.passes(snapshot, Some((reason, problem)));
             }
         }
+    }
+
+    /// Reports the refusal of a pod, if there is one. Returns whether there is none.
+    fn passes(&mut self, snapshot: &SandboxSnapshot, refusal: Option<(Reason, String)>) -> bool {
+        let Some((reason, problem)) = refusal else { return true };
+        if reason == Reason::PluginFailed {
+            // No watch reports that a plugin works again.
+            self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), reason);
+        }
+        self.plan.events.push(Event::warning(&snapshot.sandbox, reason, problem.clone()));
+        self.notes.error = Some(match reason.denies_by_policy() {
+            true => Problem::denied(problem),
+            false => Problem::error(problem),
+        });
+        false
     }
 }
 

@@ -4,6 +4,8 @@
 //! The pages show objects with all their content. They therefore have their own listener, which is on loopback by
 //! default. `kubectl port-forward` reaches it, and the pod network does not.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -80,9 +82,16 @@ async fn snapshot(
 
 /// The bindings in the order in which plugins are asked, with the field names of the plugins' configuration files.
 fn render_bindings(bindings: &Bindings, reports: &[PluginReport]) -> Value {
+    let report = |binding: &Binding| reports.iter().find(|report| report.plugin.plugin == binding.plugin);
     let quarantined = |binding: &Binding| {
-        let report = reports.iter().find(|report| report.plugin.plugin == binding.plugin)?;
-        report.quarantined.iter().find(|(hook, _)| *hook == binding.hook).map(|(_, until)| *until)
+        let quarantines = report(binding).into_iter().flat_map(|report| &report.quarantined);
+        let of_hook = quarantines.filter(|quarantine| quarantine.hook == binding.hook);
+        of_hook.map(|q| (q.namespace.clone(), q.until)).collect::<BTreeMap<_, _>>()
+    };
+    let limits = |binding: &Binding| {
+        let limits = report(binding)?.plugin.limits;
+        let deadline = format!("{}ms", limits.deadline.as_millis());
+        Some(json!({ "memory": limits.memory_bytes, "fuel": limits.fuel, "deadline": deadline }))
     };
     let render = |binding: &Binding| {
         // Settings are JSON. If they are not, the page shows their text.
@@ -95,9 +104,12 @@ fn render_bindings(bindings: &Bindings, reports: &[PluginReport]) -> Value {
             "order": binding.order,
             "namespaceSelector": binding.namespaces,
             "objectSelector": binding.objects,
+            "kinds": binding.kinds,
             "settings": settings,
+            "limits": limits(binding),
             "failurePolicy": binding.failure_policy,
             "builtIn": binding.built_in,
+            "notLoaded": binding.not_loaded,
             "quarantinedUntil": quarantined(binding),
         })
     };
@@ -124,7 +136,7 @@ mod tests {
     use paddock_core::question::{Hook, PluginRef};
     use paddock_core::settings::Settings;
     use paddock_core::world::{Observed, World};
-    use paddock_plugin_host::{HostConfig, Plugin};
+    use paddock_plugin_host::{HostConfig, Plugin, QuarantineReport};
 
     use super::*;
     use crate::endpoints::probes::tests::get_text;
@@ -216,6 +228,7 @@ mod tests {
             settings: r#"{"desired":9}"#.to_owned(),
             failure_policy: FailurePolicy::Fallback,
             built_in: order == Binding::BUILT_IN_ORDER,
+            not_loaded: None,
         };
         let bindings =
             [binding("by-demand", Binding::BUILT_IN_ORDER), binding("b", 0), binding("a", 0), binding("z", -1)];
@@ -228,7 +241,8 @@ mod tests {
             limits: HostConfig::default().limits,
         };
         let until = |second| Timestamp::from_second(second).unwrap();
-        let quarantined = vec![(Hook::Idle, until(10)), (Hook::PoolSize, until(20))];
+        let quarantine = |hook, until| QuarantineReport { hook, namespace: "agents".to_owned(), until };
+        let quarantined = vec![quarantine(Hook::Idle, until(10)), quarantine(Hook::PoolSize, until(20))];
         let router = serving(&world, vec![PluginReport { plugin, quarantined }]);
 
         let (status, text) = get_text(router, "/debug/bindings").await;
@@ -239,10 +253,12 @@ mod tests {
         let expected = json!({
             "hook": "pool-size", "plugin": "b", "digest": "sha256:b", "order": 0,
             "namespaceSelector": { "matchLabels": { "team": "research" } }, "objectSelector": {},
-            "settings": { "desired": 9 }, "failurePolicy": "Fallback", "builtIn": false,
-            "quarantinedUntil": "1970-01-01T00:00:20Z",
+            "kinds": [], "settings": { "desired": 9 },
+            "limits": { "memory": 64 << 20, "fuel": 200_000_000, "deadline": "500ms" },
+            "failurePolicy": "Fallback", "builtIn": false, "notLoaded": null,
+            "quarantinedUntil": { "agents": "1970-01-01T00:00:20Z" },
         });
         assert_eq!(shown[2], expected);
-        assert_eq!((&shown[1]["quarantinedUntil"], &shown[3]["builtIn"]), (&Value::Null, &json!(true)));
+        assert_eq!((&shown[1]["quarantinedUntil"], &shown[3]["builtIn"]), (&json!({}), &json!(true)));
     }
 }

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::limiter::WriteLimiter;
 use crate::metrics::Metrics;
+use crate::plugins::{PluginState, PluginStatus};
 use crate::queue::Queue;
 use crate::sync::UnsyncedKinds;
 
@@ -16,6 +17,10 @@ pub struct Readiness {
     pub unsynced: watch::Receiver<UnsyncedKinds>,
     /// Whether the webhook answers. True from the start if there is no webhook.
     pub webhook: watch::Receiver<bool>,
+    /// The names of the plugins that readiness waits for after the start.
+    pub plugins_awaited: watch::Receiver<Vec<String>>,
+    /// The state of every plugin, for `/readyz?verbose`.
+    pub plugins: watch::Receiver<Vec<PluginStatus>>,
 }
 
 impl Readiness {
@@ -27,7 +32,23 @@ impl Readiness {
         if !*self.webhook.borrow() {
             waiting.push("webhook".to_owned());
         }
+        waiting.extend(self.plugins_awaited.borrow().iter().map(|name| format!("plugin {name}")));
         waiting
+    }
+
+    /// The faults that do not hold readiness back, for people.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let plugins = self.plugins.borrow();
+        let fault = |plugin: &PluginStatus| {
+            let state = match plugin.state {
+                PluginState::Loaded | PluginState::Ignored => return None,
+                PluginState::FormerVersion => "its last good version is in use",
+                PluginState::NotLoaded => "it is not loaded, and fails by its failurePolicy",
+            };
+            Some(format!("plugin {}: {state}: {}", plugin.name, plugin.error.as_deref().unwrap_or_default()))
+        };
+        plugins.iter().filter_map(fault).collect()
     }
 }
 
@@ -55,7 +76,8 @@ impl Scrape {
 
 /// The routes `/healthz` and `/readyz`.
 pub fn probes(readiness: Readiness) -> Router {
-    endpoints::probes(move || readiness.waiting_for())
+    let faults = readiness.clone();
+    endpoints::probes(move || readiness.waiting_for(), move || faults.faults())
 }
 
 /// The route `/metrics`.
@@ -88,13 +110,36 @@ pub(crate) mod tests {
     async fn readiness_says_what_it_waits_for() {
         let unsynced = watch::Sender::new(UnsyncedKinds::from([Kind::Pod]));
         let webhook = watch::Sender::new(false);
-        let router = || probes(Readiness { unsynced: unsynced.subscribe(), webhook: webhook.subscribe() });
+        let plugins_awaited = watch::Sender::new(vec!["mine".to_owned()]);
+        let plugin = PluginStatus {
+            name: "mine".to_owned(),
+            state: PluginState::NotLoaded,
+            path: None,
+            digest: None,
+            wit_version: None,
+            hooks: vec![],
+            error: Some("mine.wasm: the file is not complete".to_owned()),
+        };
+        let plugins = watch::Sender::new(vec![plugin]);
+        let router = || {
+            probes(Readiness {
+                unsynced: unsynced.subscribe(),
+                webhook: webhook.subscribe(),
+                plugins_awaited: plugins_awaited.subscribe(),
+                plugins: plugins.subscribe(),
+            })
+        };
         let (status, text) = get_text(router(), "/readyz").await;
-        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "waiting for: list of pods, webhook\n"));
+        let waiting = "waiting for: list of pods, webhook, plugin mine\n";
+        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, waiting));
+        plugins_awaited.send_replace(vec![]);
         assert_eq!(get_text(router(), "/healthz").await.0, StatusCode::OK);
         unsynced.send_replace(UnsyncedKinds::new());
         webhook.send_replace(true);
         assert_eq!(get_text(router(), "/readyz").await, (StatusCode::OK, "ok".to_owned()));
+        let fault =
+            "[-]plugin mine: it is not loaded, and fails by its failurePolicy: mine.wasm: the file is not complete";
+        assert_eq!(get_text(router(), "/readyz?verbose").await, (StatusCode::OK, format!("{fault}\nok\n")));
     }
 
     #[tokio::test]

@@ -14,6 +14,8 @@ pub(super) const HEALTH_PORT: i32 = 8081;
 /// The user `nonroot` of distroless images.
 const USER: i64 = 65532;
 const PLUGINS: &str = "/etc/paddock/plugins";
+/// The directory for the last good version of each plugin.
+const PLUGIN_CACHE: &str = "/var/cache/paddock/plugins";
 /// The name of an optional ConfigMap whose `binaryData` contains plugins.
 const PLUGINS_CONFIG_MAP: &str = "paddock-plugins";
 
@@ -61,6 +63,8 @@ fn pod(settings: &Settings) -> Value {
         "containers": [container(settings)],
         "volumes": [
             { "name": "plugins", "configMap": { "name": PLUGINS_CONFIG_MAP, "optional": true } },
+            // A few components of the largest size. The volume outlives a restart of the container.
+            { "name": "plugin-cache", "emptyDir": { "sizeLimit": "512Mi" } },
             { "name": "tmp", "emptyDir": { "sizeLimit": "64Mi" } },
         ],
         "terminationGracePeriodSeconds": 30,
@@ -74,6 +78,7 @@ fn container(settings: &Settings) -> Value {
         ApiShapes::Only(_) => args.push(format!("--surface={}", settings.shapes.as_str())),
     }
     args.push(format!("--plugin-dir={PLUGINS}"));
+    args.push(format!("--plugin-cache-dir={PLUGIN_CACHE}"));
     args.push("--webhook-registration=injected".to_owned());
     args.push("--metrics-secure=true".to_owned());
     let port = |name: &str, number: i32| json!({ "name": name, "containerPort": number, "protocol": "TCP" });
@@ -96,6 +101,7 @@ fn container(settings: &Settings) -> Value {
         },
         "volumeMounts": [
             { "name": "plugins", "mountPath": PLUGINS, "readOnly": true },
+            { "name": "plugin-cache", "mountPath": PLUGIN_CACHE },
             { "name": "tmp", "mountPath": "/tmp" },
         ],
     })

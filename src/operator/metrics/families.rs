@@ -96,6 +96,14 @@ families! {
             "paddock_plugin_failures_total": "Questions that a plugin did not answer, by failure.";
         plugin_seconds: HistogramVec, all, ["plugin", "hook"], CALL_SECONDS =>
             "paddock_plugin_duration_seconds": "Time that a plugin took to answer, in seconds.";
+        plugin_info: IntGaugeVec, all, ["plugin", "digest"] =>
+            "paddock_plugin_info": "1 for the digest of the component that a plugin uses on this replica.";
+        plugin_refused: IntGaugeVec, all, ["plugin"] =>
+            "paddock_plugin_refused":
+            "1 if the current files of a plugin are refused on this replica, and an older version may be used.";
+        plugin_not_loaded: IntGaugeVec, all, ["plugin"] =>
+            "paddock_plugin_not_loaded":
+            "1 if a plugin is configured and not loaded on this replica, so that its failure policy applies.";
         events: IntCounterVec, all, ["result"] =>
             "paddock_events_total":
             "Kubernetes Events, by result: sent, merged into one that waited, repeated (not sent again), dropped or failed.";

@@ -1,4 +1,5 @@
-//! Turns the content of a source into plugins and bindings. A working plugin stays in force until a better version loads.
+//! Turns the content of a source into plugins and bindings. A working plugin stays in force until a better version
+//! loads. A plugin without a working version is bound too: it fails, and its failure policy applies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,12 +7,17 @@ use std::time::Instant;
 
 use paddock_core::binding::{Binding, Bindings};
 use paddock_core::question::{Hook, PluginRef};
-use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin};
+use paddock_plugin_host::{Host, LoadError};
 use serde::Serialize;
 
+use super::cache::PluginCache;
+use super::loading::{self, Active, Refused};
 use super::plugin_config::PluginConfig;
 use super::source::{File, PluginFiles, SourceContent, SourceError};
 use crate::limits;
+
+/// The name under which the source itself appears among the plugins: the flag that names it.
+const SOURCE: &str = "--plugin-dir";
 
 /// The state of one plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -19,6 +25,8 @@ use crate::limits;
 pub struct PluginStatus {
     /// The name of the plugin.
     pub name: String,
+    /// Whether the plugin is loaded.
+    pub state: PluginState,
     /// The location of the component. `None` for a built-in.
     pub path: Option<String>,
     /// The digest of the component in force. `None` if no version of this plugin works.
@@ -31,6 +39,21 @@ pub struct PluginStatus {
     pub error: Option<String>,
 }
 
+/// Whether a plugin is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PluginState {
+    /// The current files are in force.
+    #[default]
+    Loaded,
+    /// The current files are refused, and the last good version is in force.
+    FormerVersion,
+    /// No version works. The plugin fails for its hooks, and its failure policy applies.
+    NotLoaded,
+    /// The file is not used, and belongs to no plugin.
+    Ignored,
+}
+
 /// The plugins of the source, followed by the built-ins.
 pub(super) struct Loader {
     host: Arc<Host>,
@@ -38,7 +61,12 @@ pub(super) struct Loader {
     content: SourceContent,
     /// The reason why the source could not be read the last time.
     unread: Option<SourceError>,
+    /// Whether the source or the cache has told which plugins there are.
+    is_known: bool,
+    /// Whether the source was read. Files that appear later may not be copied completely.
+    has_read: bool,
     plugins: BTreeMap<String, Entry>,
+    cache: Option<PluginCache>,
     /// Replaced plugins that are still loaded, each with the time of its replacement.
     replaced: Vec<(PluginRef, Instant)>,
 }
@@ -49,29 +77,80 @@ struct Entry {
     path: Option<String>,
     /// The digests of the files that were tried last, so that the same files are not tried again.
     tried: Option<Sums>,
-    active: Option<Active>,
+    /// Whether the last good version of the cache was tried.
+    tried_cache: bool,
+    version: Version,
+    /// The failing bindings of a new plugin whose files may not be copied completely. They take effect if the next read
+    /// finds the same files.
+    arriving: Option<Vec<Binding>>,
     error: Option<String>,
+}
+
+/// The version of a plugin that decides.
+enum Version {
+    /// A version that works.
+    Active(Active),
+    /// No version works. The bindings of the plugin fail. There are none if the files belong to no plugin.
+    NotLoaded(Vec<Binding>),
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self::NotLoaded(Vec::new())
+    }
+}
+
+impl Entry {
+    fn active(&self) -> Option<&Active> {
+        match &self.version {
+            Version::Active(active) => Some(active),
+            Version::NotLoaded(_) => None,
+        }
+    }
+
+    fn bindings(&self) -> &[Binding] {
+        match &self.version {
+            Version::Active(active) => &active.bindings,
+            Version::NotLoaded(bindings) => bindings,
+        }
+    }
+
+    fn state(&self) -> PluginState {
+        match &self.version {
+            Version::Active(_) if self.error.is_none() => PluginState::Loaded,
+            Version::Active(_) => PluginState::FormerVersion,
+            Version::NotLoaded(bindings) if bindings.is_empty() && self.arriving.is_none() => PluginState::Ignored,
+            Version::NotLoaded(_) => PluginState::NotLoaded,
+        }
+    }
 }
 
 type Sums = (Option<[u8; 32]>, Option<[u8; 32]>);
 
-/// The version of a plugin that is in force.
-struct Active {
-    plugin: Plugin,
-    bindings: Vec<Binding>,
-}
-
 impl Loader {
-    pub(super) fn new(host: Arc<Host>) -> Result<Self, LoadError> {
+    pub(super) fn new(host: Arc<Host>, cache: Option<PluginCache>) -> Result<Self, LoadError> {
         let built_ins = host.load_built_ins()?;
         let (content, plugins) = (SourceContent::default(), BTreeMap::new());
-        Ok(Self { host, built_ins, content, unread: None, plugins, replaced: vec![] })
+        let (is_known, has_read) = (false, false);
+        Ok(Self { host, built_ins, content, unread: None, is_known, has_read, plugins, cache, replaced: vec![] })
     }
 
     /// The bindings in force.
     pub(super) fn bindings(&self) -> Bindings {
-        let dropped_in = self.plugins.values().filter_map(|entry| entry.active.as_ref());
-        Bindings::new(dropped_in.flat_map(|active| &active.bindings).chain(&self.built_ins).cloned().collect())
+        let of_plugins = self.plugins.values().flat_map(Entry::bindings).cloned();
+        let bindings = of_plugins.chain(self.bindings_of_source()).chain(self.built_ins.iter().cloned());
+        Bindings::new(bindings.collect())
+    }
+
+    /// The bindings of a source that was never read. It may have any plugin, so every hook fails by its default policy.
+    fn bindings_of_source(&self) -> Vec<Binding> {
+        match &self.unread {
+            Some(error) if !self.is_known => {
+                let config = PluginConfig::absent(self.host.config().limits);
+                loading::not_loaded(SOURCE, &config, None, &error.message)
+            }
+            Some(_) | None => Vec::new(),
+        }
     }
 
     /// The state of every plugin: first the built-ins, then the files by name, then faults of the source itself.
@@ -84,99 +163,167 @@ impl Loader {
             ..PluginStatus::default()
         });
         let files = self.plugins.iter().map(|(name, entry)| {
-            let active = entry.active.as_ref();
+            let active = entry.active();
             PluginStatus {
                 name: name.clone(),
+                state: entry.state(),
                 path: entry.path.clone(),
                 digest: active.map(|active| active.plugin.plugin.digest.clone()),
                 wit_version: active.map(|active| active.plugin.wit_version.clone()),
-                hooks: active.map(|active| active.bindings.iter().map(|b| b.hook).collect()).unwrap_or_default(),
+                hooks: entry.bindings().iter().map(|binding| binding.hook).collect(),
                 error: entry.error.clone(),
             }
         });
-        let wrong = |name: &str, location: &str, error: &str| PluginStatus {
+        let wrong = |name: &str, state, location: &str, error: &str| PluginStatus {
             name: name.to_owned(),
+            state,
             path: Some(location.to_owned()),
             error: Some(error.to_owned()),
             ..PluginStatus::default()
         };
-        let ignored = self.content.ignored.iter().map(|file| wrong(&file.name, &file.location, file.reason));
-        let source = self.unread.iter().map(|error| wrong("", &error.location, &error.message));
+        let ignored = self.content.ignored.iter();
+        let ignored = ignored.map(|file| wrong(&file.name, PluginState::Ignored, &file.location, file.reason));
+        let of_source = if self.is_known { PluginState::FormerVersion } else { PluginState::NotLoaded };
+        let source = self.unread.iter().map(|error| PluginStatus {
+            hooks: self.bindings_of_source().iter().map(|binding| binding.hook).collect(),
+            ..wrong(SOURCE, of_source, &error.location, &error.message)
+        });
         built_ins.chain(files).chain(ignored).chain(source).collect()
     }
 
     /// Puts the valid changes of the source in force.
     pub(super) fn apply(&mut self, content: Result<SourceContent, SourceError>, now: Instant) {
         match content {
-            Err(error) => {
-                // If the source cannot be read, nothing is known about its files, so the plugins stay in force.
-                if self.unread.as_ref() != Some(&error) {
-                    tracing::error!(%error, "the source of plugins cannot be read; the loaded plugins stay in use");
-                }
-                self.unread = Some(error);
-            }
+            Err(error) => self.unreadable(error),
             Ok(content) => {
                 self.unread = None;
+                self.is_known = true;
                 for file in content.ignored.iter().filter(|file| !self.content.ignored.contains(file)) {
                     tracing::warn!(path = file.location, "{}", file.reason);
                 }
                 let gone: Vec<String> =
                     self.plugins.keys().filter(|name| !content.plugins.contains_key(*name)).cloned().collect();
                 gone.iter().for_each(|name| self.remove(name, now));
+                if let Some(cache) = &mut self.cache {
+                    cache.retain(|name| content.plugins.contains_key(name));
+                }
                 content.plugins.iter().for_each(|(name, files)| self.update(name, files, now));
                 self.content = content;
+                self.has_read = true;
             }
         }
         self.unload_replaced(now);
     }
 
+    /// If the source cannot be read, nothing is known about its files. The plugins in force stay, or those that were in
+    /// force before the container was restarted.
+    fn unreadable(&mut self, error: SourceError) {
+        if let Some(cache) = self.cache.as_ref().filter(|cache| !self.is_known && cache.is_known()) {
+            let names = cache.names();
+            self.is_known = true;
+            for name in names {
+                let mut entry = Entry { error: Some(error.message.clone()), ..Entry::default() };
+                self.restore(&name, &mut entry);
+                if entry.active().is_none() {
+                    let config = PluginConfig::absent(self.host.config().limits);
+                    entry.version = Version::NotLoaded(loading::not_loaded(&name, &config, None, &error.message));
+                }
+                self.plugins.insert(name, entry);
+            }
+        }
+        if self.unread.as_ref() != Some(&error) {
+            let effect =
+                if self.is_known { "the loaded plugins stay in use" } else { "every hook fails until it can be read" };
+            tracing::error!(%error, "the source of plugins cannot be read; {effect}");
+        }
+        self.unread = Some(error);
+    }
+
     fn remove(&mut self, name: &str, now: Instant) {
         let Some(entry) = self.plugins.remove(name) else { return };
-        if let Some(active) = entry.active {
+        if !entry.bindings().is_empty() {
             tracing::info!(plugin = name, "plugin removed; its hooks use the next binding, or the built-in plugin");
-            self.replaced.push((active.plugin.plugin, now));
         }
+        self.replaced.extend(entry.active().map(|active| (active.plugin.plugin.clone(), now)));
     }
 
     fn update(&mut self, name: &str, files: &PluginFiles, now: Instant) {
         let sum = |file: &Option<File>| file.as_ref().and_then(|file| Some(file.content.as_ref().ok()?.sum));
         let sums = (sum(&files.component), sum(&files.config));
-        let entry = self.plugins.entry(name.to_owned()).or_default();
+        let mut entry = self.plugins.remove(name).unwrap_or_default();
         let first = files.component.as_ref().or(files.config.as_ref());
         entry.path = first.map(|file| file.location.clone());
+        if let Some(bindings) = entry.arriving.take().filter(|_| entry.tried == Some(sums)) {
+            entry.version = Version::NotLoaded(bindings);
+        }
         // Files that cannot be read have no digest. They are tried again at every read.
         let readable = [&files.component, &files.config].into_iter().flatten().all(|file| file.content.is_ok());
-        if readable && entry.tried == Some(sums) {
+        if !readable || entry.tried != Some(sums) {
+            entry.tried = Some(sums);
+            let former = entry.active().map(|active| active.plugin.plugin.clone());
+            match loading::load(&self.host, name, files) {
+                Ok(active) => self.put_in_force(name, files, active, &mut entry),
+                Err(refused) => self.refuse(name, files, refused, &mut entry),
+            }
+            let current = entry.active().map(|active| &active.plugin.plugin);
+            self.replaced.extend(former.filter(|former| current != Some(former)).map(|former| (former, now)));
+        }
+        self.plugins.insert(name.to_owned(), entry);
+    }
+
+    fn put_in_force(&mut self, name: &str, files: &PluginFiles, active: Active, entry: &mut Entry) {
+        let digest = &active.plugin.plugin.digest;
+        let hooks: Vec<_> = active.bindings.iter().map(|binding| binding.hook.as_str()).collect();
+        tracing::info!(plugin = name, %digest, ?hooks, "plugin in use");
+        entry.error = None;
+        entry.version = Version::Active(active);
+        if let Some(cache) = &mut self.cache {
+            cache.store(name, files);
+        }
+    }
+
+    fn refuse(&mut self, name: &str, files: &PluginFiles, refused: Refused, entry: &mut Entry) {
+        let Refused { error, retry, is_plugin, bindings } = refused;
+        if retry {
+            entry.tried = None;
+        }
+        if files.component.is_none() {
+            // The user has removed the component, so no earlier version of it may stay in force.
+            let is_cached = self.cache.as_ref().is_some_and(|cache| cache.has(name));
+            let is_plugin = is_plugin || is_cached || !entry.bindings().is_empty();
+            entry.version = Version::NotLoaded(if is_plugin { bindings } else { Vec::new() });
+        } else {
+            self.restore(name, entry);
+            match &entry.version {
+                Version::Active(_) => {}
+                Version::NotLoaded(former) if former.is_empty() && self.has_read => entry.arriving = Some(bindings),
+                Version::NotLoaded(_) => entry.version = Version::NotLoaded(bindings),
+            }
+        }
+        if entry.error.as_ref() != Some(&error) {
+            let effect = match &entry.version {
+                Version::Active(_) => "its last good version stays in use",
+                Version::NotLoaded(_) if entry.state() == PluginState::Ignored => "the file is not used",
+                Version::NotLoaded(_) => "it fails for its hooks, as its failurePolicy says, until it is loaded",
+            };
+            tracing::error!(plugin = name, %error, "plugin refused; {effect}");
+        }
+        entry.error = Some(error);
+    }
+
+    /// Puts the last good version of a plugin in force that has none, if the cache has it.
+    fn restore(&self, name: &str, entry: &mut Entry) {
+        if entry.active().is_some() || std::mem::replace(&mut entry.tried_cache, true) {
             return;
         }
-        let loaded = load(&self.host, name, files);
-        let Some(entry) = self.plugins.get_mut(name) else { return };
-        entry.tried = Some(sums);
-        match loaded {
+        let Some(files) = self.cache.as_ref().and_then(|cache| cache.files(name)) else { return };
+        match loading::load(&self.host, name, &files) {
             Ok(active) => {
-                let digest = &active.plugin.plugin.digest;
-                let hooks: Vec<_> = active.bindings.iter().map(|binding| binding.hook.as_str()).collect();
-                tracing::info!(plugin = name, %digest, ?hooks, "plugin in use");
-                entry.error = None;
-                let former = entry.active.replace(active);
-                let same =
-                    |former: &Active| entry.active.as_ref().is_some_and(|a| a.plugin.plugin == former.plugin.plugin);
-                if let Some(former) = former.filter(|former| !same(former)) {
-                    self.replaced.push((former.plugin.plugin, now));
-                }
+                tracing::warn!(plugin = name, digest = %active.plugin.plugin.digest, "last good version in use");
+                entry.version = Version::Active(active);
             }
-            Err(error) => {
-                // Without a component no version of this plugin may stay in force.
-                let removed = if files.component.is_none() { entry.active.take() } else { None };
-                if removed.is_some() {
-                    tracing::error!(plugin = name, %error, "plugin removed, because its component is absent");
-                } else if entry.error.as_ref() != Some(&error) {
-                    let effect =
-                        if entry.active.is_some() { "its former version stays in use" } else { "no hook is bound" };
-                    tracing::error!(plugin = name, %error, "plugin refused; {effect}");
-                }
-                self.replaced.extend(removed.map(|former| (former.plugin.plugin, now)));
-                entry.error = Some(error);
+            Err(Refused { error, .. }) => {
+                tracing::error!(plugin = name, %error, "the last good version of the plugin cannot be loaded");
             }
         }
     }
@@ -185,7 +332,7 @@ impl Loader {
     pub(super) fn unload_replaced(&mut self, now: Instant) {
         let keep = limits::REPLACED_PLUGIN_LIFETIME;
         let active = |plugin: &PluginRef| {
-            let mut loaded = self.plugins.values().filter_map(|entry| entry.active.as_ref());
+            let mut loaded = self.plugins.values().filter_map(Entry::active);
             loaded.any(|active| active.plugin.plugin == *plugin)
         };
         let (due, rest): (Vec<_>, Vec<_>) =
@@ -193,73 +340,4 @@ impl Loader {
         due.iter().filter(|(plugin, _)| !active(plugin)).for_each(|(plugin, _)| self.host.unload(plugin));
         self.replaced = rest;
     }
-}
-
-/// Loads, checks and binds the files of one plugin. A failure changes nothing for other plugins.
-fn load(host: &Host, name: &str, files: &PluginFiles) -> Result<Active, String> {
-    check_name(name).map_err(|error| format!("{name}.wasm: {error}"))?;
-    let config = match &files.config {
-        None => PluginConfig::absent(host.config().limits),
-        Some(file) => {
-            let content = file.content.as_ref().map_err(|error| format!("{name}.yaml: {error}"))?;
-            let text = std::str::from_utf8(&content.bytes).map_err(|error| format!("{name}.yaml: {error}"))?;
-            PluginConfig::parse(text, host.config().limits).map_err(|error| format!("{name}.yaml: {error}"))?
-        }
-    };
-    let Some(component) = &files.component else {
-        return Err(format!("{name}.yaml: the directory must contain {name}.wasm too"));
-    };
-    let content = component.content.as_ref().map_err(|error| format!("{name}.wasm: {error}"))?;
-    let source = paddock_plugin_host::Source { name, component: &content.bytes, limits: Some(config.limits) };
-    let candidate = host.prepare(source).map_err(|error| format!("{name}.wasm: {error}"))?;
-    let bindings = bind(host, name, &candidate, config)?;
-    Ok(Active { plugin: host.admit(candidate), bindings })
-}
-
-/// Binds the requested hooks, after the plugin has accepted its settings for each of them.
-fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) -> Result<Vec<Binding>, String> {
-    let PluginConfig { hooks, namespaces, objects, kinds, settings, failure_policy, order, limits: _ } = config;
-    let plugin = candidate.plugin();
-    let hooks = hooks.unwrap_or_else(|| plugin.hooks.clone());
-    let exported = |hook: &Hook| plugin.hooks.contains(hook);
-    if let Some((index, hook)) = hooks.iter().enumerate().find(|(_, hook)| !exported(hook)) {
-        let has: Vec<_> = plugin.hooks.iter().map(|hook| hook.as_str()).collect();
-        let (hook, has) = (hook.as_str(), has.join(", "));
-        return Err(format!("{name}.yaml: hooks[{index}]: {name}.wasm does not export {hook}; it exports {has}"));
-    }
-    let bind = |hook: Hook| {
-        host.check_settings(candidate, hook, &settings)
-            .map_err(|failure| format!("{name}.yaml: settings: {}", failure.message))?;
-        Ok(Binding {
-            name: format!("{name}/{}", hook.as_str()),
-            hook,
-            plugin: plugin.plugin.clone(),
-            order,
-            namespaces: namespaces.clone(),
-            objects: objects.clone(),
-            kinds: if hook == Hook::Admission { kinds.clone() } else { vec![] },
-            settings: settings.clone(),
-            failure_policy,
-            built_in: false,
-        })
-    };
-    hooks.into_iter().map(bind).collect()
-}
-
-/// Checks the name of a component. Plugin names appear in metrics, Events and the status, together with those of the
-/// built-ins.
-///
-/// # Errors
-/// The rule that the name breaks.
-pub fn check_name(name: &str) -> Result<(), String> {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
-        let rule =
-            "the file name, which names the plugin, must consist of 1 to 63 lower-case letters, digits and dashes";
-        return Err(rule.to_owned());
-    }
-    if BUILT_INS.iter().any(|built_in| built_in.name == name) {
-        return Err("the name must not be the name of a built-in plugin".to_owned());
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@
 //!   matchExpressions: [{key: tier, operator: In, values: [gold]}]
 //! kinds: [Pod, SandboxClaim]     # the kinds for the admission hook; every kind if absent
 //! settings: {desired: 9}         # passed to the plugin, which checks it before it is used
-//! failurePolicy: Fallback        # Fail, Ignore or Fallback
+//! failurePolicy: Fail            # Fail, Ignore or Fallback; the default depends on the hook
 //! order: 0                       # plugins with a lower number are asked first; built-ins come last
 //! limits: {memory: 64Mi, fuel: 200000000, deadline: 500ms}   # of one call
 //! ```
@@ -24,6 +24,8 @@ use paddock_core::model::{Quantity, parse_go_duration};
 use paddock_core::question::Hook;
 use paddock_plugin_host::Limits;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_yaml_ng::{Mapping, Value};
 
 /// The smallest memory limit, in bytes: one page of WebAssembly.
 const LEAST_MEMORY: usize = 64 << 10;
@@ -43,8 +45,8 @@ pub struct PluginConfig {
     pub kinds: Vec<String>,
     /// The settings: the text of a JSON object.
     pub settings: String,
-    /// The consequence of a failure of the plugin.
-    pub failure_policy: FailurePolicy,
+    /// The consequence of a failure of the plugin. `None` means the default of each hook.
+    pub failure_policy: Option<FailurePolicy>,
     /// The position of the plugin among the bindings of a hook. Lower numbers are asked first.
     pub order: i32,
     /// The limits of one call.
@@ -64,7 +66,7 @@ struct Wire {
     object_selector: Selector,
     kinds: Option<Vec<String>>,
     settings: serde_json::Map<String, serde_json::Value>,
-    failure_policy: FailurePolicy,
+    failure_policy: Option<FailurePolicy>,
     order: i32,
     limits: WireLimits,
 }
@@ -87,7 +89,7 @@ impl PluginConfig {
             objects: Selector::default(),
             kinds: Vec::new(),
             settings: "{}".into(),
-            failure_policy: FailurePolicy::default(),
+            failure_policy: None,
             order: 0,
             limits,
         }
@@ -126,6 +128,33 @@ impl PluginConfig {
             limits: check_limits(&given, limits)?,
         })
     }
+}
+
+impl PluginConfig {
+    /// The configuration of a plugin whose file has an error. A field that can be read has its value, and any other
+    /// field has the value that concerns the most objects: the plugin may be a guard, and its absence must not open what
+    /// it guards.
+    #[must_use]
+    pub fn salvage(text: &str, limits: Limits) -> Self {
+        let Ok(Value::Mapping(fields)) = serde_yaml_ng::from_str(text) else { return Self::absent(limits) };
+        Self {
+            hooks: readable(&fields, "hooks").filter(|hooks: &Vec<Hook>| check_hooks(hooks).is_ok()),
+            namespaces: readable_selector(&fields, "namespaceSelector"),
+            objects: readable_selector(&fields, "objectSelector"),
+            kinds: readable(&fields, "kinds").filter(|k: &Vec<String>| check_kinds(k).is_ok()).unwrap_or_default(),
+            failure_policy: readable(&fields, "failurePolicy"),
+            order: readable(&fields, "order").filter(|order| *order != Binding::BUILT_IN_ORDER).unwrap_or_default(),
+            ..Self::absent(limits)
+        }
+    }
+}
+
+fn readable<T: DeserializeOwned>(fields: &Mapping, field: &str) -> Option<T> {
+    serde_yaml_ng::from_value(fields.get(field)?.clone()).ok()
+}
+
+fn readable_selector(fields: &Mapping, field: &str) -> Selector {
+    readable(fields, field).filter(|selector| check_selector(field, selector).is_ok()).unwrap_or_default()
 }
 
 fn wrong<T>(field: impl Display, what: impl Display) -> Result<T, PluginConfigError> {
@@ -256,7 +285,7 @@ mod tests {
         assert_eq!(config.objects.match_expressions[0].operator, Operator::In);
         assert_eq!(config.kinds, ["Pod", "SandboxClaim"]);
         assert_eq!(config.settings, r#"{"desired":9,"nested":{"on":true}}"#);
-        assert_eq!((config.failure_policy, config.order), (FailurePolicy::Ignore, -5));
+        assert_eq!((config.failure_policy, config.order), (Some(FailurePolicy::Ignore), -5));
         let limits = Limits { memory_bytes: 2 << 20, fuel: 77, deadline: Duration::from_millis(1500) };
         assert_eq!(config.limits, limits);
     }
@@ -265,6 +294,34 @@ mod tests {
     fn limits_that_are_not_given_are_the_hosts() {
         let config = PluginConfig::parse("limits: {fuel: 5}", LIMITS).unwrap();
         assert_eq!(config.limits, Limits { fuel: 5, ..LIMITS });
+    }
+
+    #[test]
+    fn what_can_be_read_of_a_faulty_file_is_kept_and_the_rest_is_broad() {
+        let guard = "{hooks: [admission], failurePolicy: Fail, kinds: [Sandbox], order: 3,
+            namespaceSelector: {matchLabels: {team: research}}";
+        for (rest, expected) in [
+            (", colour: red}", (Some(vec![Hook::Admission]), 1, 1)),
+            (", settings: 7}", (Some(vec![Hook::Admission]), 1, 1)),
+            (", limits: {memory: lots}}", (Some(vec![Hook::Admission]), 1, 1)),
+        ] {
+            let config = PluginConfig::salvage(&format!("{guard}{rest}"), LIMITS);
+            assert_eq!((config.hooks, config.kinds.len(), config.namespaces.match_labels.len()), expected, "{rest}");
+            assert_eq!((config.failure_policy, config.order), (Some(FailurePolicy::Fail), 3), "{rest}");
+        }
+        for faulty in [
+            "hooks: [sleep]",
+            "kinds: [pods]",
+            "failurePolicy: Retry",
+            "order: first",
+            "namespaceSelector: {labels: {}}",
+            "objectSelector: {matchExpressions: [{key: a, operator: In}]}",
+            "[]",
+            "a: [",
+            "namspaceSelector: {matchLabels: {team: research}}",
+        ] {
+            assert_eq!(PluginConfig::salvage(faulty, LIMITS), PluginConfig::absent(LIMITS), "{faulty}");
+        }
     }
 
     #[test]

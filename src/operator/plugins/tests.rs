@@ -20,6 +20,8 @@ use super::source::{Content, File, PluginFiles, PluginSource, SourceContent, Sou
 use super::{PluginStatus, start};
 use crate::limits::REPLACED_PLUGIN_LIFETIME as KEEP;
 
+mod not_loaded;
+
 /// A host, a directory, and the plugins from it.
 struct World {
     host: Arc<Host>,
@@ -35,7 +37,7 @@ impl World {
         let dir = TempDir::new().unwrap();
         let largest = host.config().component_bytes as u64;
         let source = DirectorySource::new(dir.path().to_owned(), Duration::from_secs(1), largest);
-        let loader = Loader::new(Arc::clone(&host)).unwrap();
+        let loader = Loader::new(Arc::clone(&host), None).unwrap();
         Self { host, dir, source, loader, now: Instant::now() }
     }
 
@@ -198,6 +200,8 @@ fn bad_settings_do_not_replace_good_ones() {
 #[test]
 fn a_file_that_is_still_being_copied_is_taken_when_it_is_whole() {
     let mut world = World::new();
+    // The operator runs when the file appears.
+    world.look();
     for part in [0, 8, POOL_FIXED.len() / 2, POOL_FIXED.len() - 1] {
         world.write("fixed.wasm", &POOL_FIXED[..part]).look();
         assert_eq!(world.bound(Hook::PoolSize), ["pool-by-demand/pool-size"], "{part}");
@@ -249,7 +253,17 @@ fn what_cannot_be_a_plugin_is_named() {
             "the file is ignored, because its name must be NAME.yaml",
         ]
     );
-    assert_eq!(world.loader.bindings().iter().filter(|binding| !binding.built_in).count(), 0);
+    // Each of the three names a plugin that somebody wants, so it fails for every hook that it may have.
+    for hook in Hook::ALL {
+        let failing = world.loader.bindings();
+        let failing = failing.iter().filter(|b| b.hook == hook && b.not_loaded.is_some());
+        let names: Vec<_> = failing.map(|b| b.plugin.name.clone()).collect();
+        let expected = match hook {
+            Hook::PoolSize => vec!["Big", "idle-timeout", "lonely"],
+            Hook::Admission | Hook::RuntimeClass | Hook::Idle => vec!["lonely"],
+        };
+        assert_eq!(names, expected, "{}", hook.as_str());
+    }
 }
 
 #[test]
@@ -260,7 +274,8 @@ fn a_directory_that_cannot_be_listed_changes_nothing() {
     fs::rename(&dir, &away).unwrap();
     world.look();
     assert_eq!(world.first(Hook::PoolSize).name, "fixed/pool-size");
-    assert!(world.error("").contains(&dir.display().to_string()), "{}", world.error(""));
+    let error = world.error("--plugin-dir");
+    assert!(error.contains(&dir.display().to_string()), "{error}");
     fs::rename(&away, &dir).unwrap();
     world.remove("fixed.wasm").look();
     assert!(world.first(Hook::PoolSize).built_in);
@@ -296,7 +311,7 @@ async fn receivers_hear_of_changes_and_of_nothing_else() {
     let source = DirectorySource::new(world.dir.path().to_owned(), Duration::from_millis(20), u64::MAX);
     let stop = CancellationToken::new();
     fs::write(world.dir.path().join("fixed.wasm"), POOL_FIXED).unwrap();
-    let plugins = start(Arc::clone(&world.host), Some(source), stop.clone()).await.unwrap();
+    let plugins = start(Arc::clone(&world.host), Some(source), None, stop.clone()).await.unwrap();
     let mut bindings = plugins.policies.bindings.clone();
     let first = |bindings: &tokio::sync::watch::Receiver<paddock_core::binding::Bindings>| {
         bindings.borrow().iter().find(|b| b.hook == Hook::PoolSize).unwrap().clone()
@@ -333,7 +348,7 @@ async fn another_source_replaces_the_directory() {
     let files = PluginFiles { component: Some(file), config: None };
     let plugins = [("fixed".to_owned(), files)].into();
     let bundle = Bundle(vec![SourceContent { plugins, ignored: vec![] }]);
-    let started = start(host, Some(bundle), CancellationToken::new()).await.unwrap();
+    let started = start(host, Some(bundle), None, CancellationToken::new()).await.unwrap();
     let bound = started.policies.bindings.borrow().iter().find(|b| b.hook == Hook::PoolSize).unwrap().clone();
     assert_eq!(bound.name, "fixed/pool-size");
     let paths: Vec<_> = started.status.borrow().iter().filter_map(|status| status.path.clone()).collect();

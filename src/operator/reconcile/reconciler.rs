@@ -114,12 +114,12 @@ impl Reconciler {
         }
         let (snapshot, plugin_client) = (snapshot.clone(), self.plugin_client.clone());
         let asked = tokio::task::spawn_blocking(move || {
-            ask_all(&plugin_client, now, limits::QUESTION_ROUNDS, |answers| questions(&snapshot, answers))
-                .unwrap_or_else(|answers| {
-                    let rounds = limits::QUESTION_ROUNDS;
-                    warn!(key = %snapshot.key(), rounds, "too many question rounds; using the answers so far");
-                    answers
-                })
+            // Each round asks another binding, or asks it about another object.
+            let rounds = snapshot.most_questions();
+            ask_all(&plugin_client, now, rounds, |answers| questions(&snapshot, answers)).unwrap_or_else(|answers| {
+                warn!(key = %snapshot.key(), rounds, "too many question rounds; using the answers so far");
+                answers
+            })
         });
         match asked.await {
             Ok(answers) => answers,

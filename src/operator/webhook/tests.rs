@@ -37,6 +37,7 @@ fn context() -> Context {
         settings: "{}".to_owned(),
         failure_policy: FailurePolicy::Fail,
         built_in: false,
+        not_loaded: None,
     };
     let class = RuntimeClassFact { name: "gvisor".to_owned(), handler: "runsc".to_owned(), isolated: true, nodes: 1 };
     Context { classes: Arc::new(vec![class]), bindings: Arc::new(Bindings::new(vec![binding])), ..Context::default() }

@@ -24,6 +24,9 @@ pub(crate) fn config() -> HostConfig {
     }
 }
 
+/// Memory for one call with the limits of [`config`], or with the default limits.
+pub(crate) const ONE_CALL: usize = 80 << 20;
+
 pub(crate) fn host() -> Host {
     Host::new(config()).unwrap()
 }
@@ -67,6 +70,18 @@ pub(crate) fn question(hook: Hook) -> Question {
         Hook::Idle => Question::Idle(Box::new(idle())),
         Hook::PoolSize => Question::PoolSize(Box::new(pool())),
     }
+}
+
+/// A question about an object of a namespace.
+pub(crate) fn question_in(namespace: &str, hook: Hook) -> Question {
+    let mut question = question(hook);
+    match &mut question {
+        Question::Admission(question) => question.namespace = namespace.into(),
+        Question::RuntimeClass(question) => question.namespace = namespace.into(),
+        Question::Idle(question) => question.namespace = namespace.into(),
+        Question::PoolSize(question) => question.namespace = namespace.into(),
+    }
+    question
 }
 
 pub(crate) fn labels(labels: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use paddock_core::question::{FailureKind, Hook, PluginRef};
-use paddock_plugin_host::{Host, HostConfig, Limits, QuarantinePolicy, Source};
+use paddock_plugin_host::{Host, HostConfig, Limits, QuarantinePolicy, QuarantineReport, Source};
 
-use crate::common::{ask, config, host, load, misbehave, now, question, until_busy};
+use crate::common::{ONE_CALL, ask, config, host, load, misbehave, now, question, until_busy};
 
 /// Checks that a call fails in this way, and that the same host answers the next question.
 fn check(hook: Hook, mode: &str, kind: FailureKind, message: &str) {
@@ -104,7 +104,7 @@ fn hook_that_a_plugin_does_not_export_is_missing() {
 #[test]
 fn question_waits_until_its_deadline_for_a_free_instance() {
     let quarantine = QuarantinePolicy { failures: 1, ..QuarantinePolicy::default() };
-    let host = Host::new(HostConfig { concurrency: 1, quarantine, ..config() }).unwrap();
+    let host = Host::new(HostConfig { memory_bytes: ONE_CALL, quarantine, ..config() }).unwrap();
     // A loop uses up the most fuel within 0.4 s on a fast machine, so the deadlines are much shorter.
     let limits = |milliseconds| {
         Some(Limits { fuel: Limits::MAX.fuel, deadline: Duration::from_millis(milliseconds), ..Limits::default() })
@@ -147,7 +147,14 @@ fn plugin_that_keeps_failing_is_in_quarantine_for_a_while() {
     assert_eq!(kind(Hook::PoolSize, "behave", 3), Some(FailureKind::Quarantined));
     assert_eq!(kind(Hook::Idle, "behave", 3), None, "other hooks go on");
     let report = host.plugins(now() + Duration::from_secs(4));
-    assert_eq!(report[0].quarantined, [(Hook::PoolSize, now() + Duration::from_secs(32))]);
+    assert_eq!(
+        report[0].quarantined,
+        [QuarantineReport {
+            hook: Hook::PoolSize,
+            namespace: "agents".to_owned(),
+            until: now() + Duration::from_secs(32),
+        }]
+    );
     assert_eq!(kind(Hook::PoolSize, "behave", 32), None, "the stay is over");
     assert_eq!(kind(Hook::PoolSize, "panic", 33), Some(FailureKind::Trap), "and forgotten");
     assert_eq!(kind(Hook::PoolSize, "behave", 34), None);

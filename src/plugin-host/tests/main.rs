@@ -9,5 +9,6 @@ mod docs;
 mod examples;
 mod failures;
 mod loading;
+mod namespaces;
 mod released_wit;
 mod swap;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use paddock_core::question::{Answer, FailureKind, Hook};
 use paddock_plugin_host::{Host, HostConfig, Limits, Source};
 
-use crate::common::{ask, config, host, load, now, question, until_busy};
+use crate::common::{ONE_CALL, ask, config, host, load, now, question, until_busy};
 
 #[test]
 fn components_of_one_name_are_loaded_side_by_side() {
@@ -24,7 +24,7 @@ fn components_of_one_name_are_loaded_side_by_side() {
 
 #[test]
 fn running_call_finishes_on_the_plugin_that_it_began_with() {
-    let host = Host::new(HostConfig { concurrency: 1, ..config() }).unwrap();
+    let host = Host::new(HostConfig { memory_bytes: ONE_CALL, ..config() }).unwrap();
     // A loop uses up the most fuel within 0.4 s on a fast machine, so the deadlines are much shorter.
     let limits = |milliseconds| {
         Some(Limits { fuel: Limits::MAX.fuel, deadline: Duration::from_millis(milliseconds), ..Limits::default() })

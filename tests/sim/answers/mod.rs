@@ -10,7 +10,7 @@ use paddock_core::question::{
 };
 
 /// The plugins are asked in rounds. This number of rounds is enough for every chain of the built-ins.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 16;
 
 /// The stand-ins for the built-ins, and the scripted answers of the bindings that a test adds.
 #[derive(Default)]
@@ -64,6 +64,7 @@ impl PluginClient {
             settings: "{}".to_owned(),
             failure_policy: FailurePolicy::Fail,
             built_in: true,
+            not_loaded: None,
         };
         let built_ins = [
             built_in("require-isolation", Hook::Admission),

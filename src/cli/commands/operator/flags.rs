@@ -10,7 +10,7 @@ use paddock_core::settings::ManagedFieldsAtClaim;
 use paddock_kube::listen::ListenAddress;
 
 use crate::values::{
-    parse_bool, parse_cidr, parse_domain, parse_duration, parse_managed_fields, parse_namespace,
+    parse_bool, parse_cidr, parse_domain, parse_duration, parse_managed_fields, parse_namespace, parse_plugin_memory,
     parse_positive_duration, parse_quantity, parse_shapes,
 };
 
@@ -110,6 +110,14 @@ pub(super) struct SandboxArgs {
     /// Directory that is watched for plugins and the files that bind them.
     #[arg(long, value_name = "DIR", env = "PADDOCK_PLUGIN_DIR")]
     pub(super) plugin_dir: Option<PathBuf>,
+    /// Directory that keeps the last good version of each plugin over a restart of the container. It must be writable,
+    /// and only the operator may write to it.
+    #[arg(long, value_name = "DIR", env = "PADDOCK_PLUGIN_CACHE_DIR", requires = "plugin_dir")]
+    pub(super) plugin_cache_dir: Option<PathBuf>,
+    /// Memory that all calls of plugins together may use, from 128Mi. By default, a quarter of the memory limit of the
+    /// process, from 128Mi to 1Gi.
+    #[arg(long, value_name = "QUANTITY", env = "PADDOCK_PLUGIN_MEMORY_BUDGET", value_parser = parse_plugin_memory)]
+    pub(super) plugin_memory_budget: Option<usize>,
     /// Size of the volume that takes the place of an emptyDir without sizeLimit, where a sandbox can fall idle.
     #[arg(long, value_name = "QUANTITY", env = "PADDOCK_WORKSPACE_SIZE", value_parser = parse_quantity, default_value = "1Gi")]
     pub(super) workspace_size: String,

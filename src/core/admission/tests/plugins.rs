@@ -12,6 +12,13 @@ fn sandbox() -> Value {
     })
 }
 
+fn claim() -> Value {
+    json!({
+        "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxClaim",
+        "metadata": { "name": "c", "namespace": "agents", "labels": {} }, "spec": { "warmPoolRef": { "name": "p" } },
+    })
+}
+
 fn label(name: &str, value: &str) -> Option<Value> {
     Some(json!([{ "op": "add", "path": format!("/metadata/labels/{name}"), "value": value }]))
 }
@@ -63,10 +70,7 @@ fn a_binding_that_names_kinds_is_asked_about_no_others() {
     };
     let bindings = Bindings::new(vec![binding("all", Hook::Admission, 1, FailurePolicy::Fail), sandboxes]);
     let context = Context { bindings: Arc::new(bindings), ..context() };
-    let claim = json!({
-        "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxClaim",
-        "metadata": { "name": "c", "namespace": "agents" }, "spec": { "warmPoolRef": { "name": "p" } },
-    });
+    let claim = claim();
     let of_claims = ("extensions.agents.x-k8s.io", "sandboxclaims");
     for (of, object, expected) in
         [(SANDBOX, sandbox(), vec!["sandboxes/admission", "all/admission"]), (of_claims, claim, vec!["all/admission"])]
@@ -86,7 +90,7 @@ fn each_plugin_sees_what_the_ones_before_it_left() {
 }
 
 #[test]
-fn a_failure_denies_is_ignored_or_leaves_the_built_in_as_its_policy_says() {
+fn a_failure_decides_only_about_its_own_binding() {
     for plugin in [first_fails as Plugin, first_renames] {
         let review = review(Entry::OwnKinds, Verb::Create, SANDBOX, sandbox());
 
@@ -95,15 +99,63 @@ fn a_failure_denies_is_ignored_or_leaves_the_built_in_as_its_policy_says() {
         assert_eq!(outcome.denial.map(|d| d.why), Some(Why::PluginFailed));
         assert!(outcome.patch.is_empty());
 
-        let (asked, outcome) = decide(&review, &bound(FailurePolicy::Ignore), plugin);
-        assert_eq!(asked, ["first/admission", "second/admission", "built-in/admission"]);
-        assert!(outcome.allowed());
-        assert_eq!(outcome.plugin_failures.len(), 1);
-        assert_eq!(outcome.plugin_failures[0].binding, "first/admission");
+        for policy in [FailurePolicy::Ignore, FailurePolicy::Fallback] {
+            let (asked, outcome) = decide(&review, &bound(policy), plugin);
+            assert_eq!(asked, ["first/admission", "second/admission", "built-in/admission"]);
+            assert!(outcome.allowed());
+            assert_eq!(outcome.plugin_failures.len(), 1);
+            assert_eq!(outcome.plugin_failures[0].binding, "first/admission");
+            let warned = outcome.warnings.iter().any(|w| w.starts_with("plugin first did not answer (failurePolicy "));
+            assert!(warned, "the user learns of it: {:?}", outcome.warnings);
+        }
+    }
+}
 
-        let (asked, outcome) = decide(&review, &bound(FailurePolicy::Fallback), plugin);
-        assert_eq!(asked, ["first/admission", "built-in/admission"]);
-        assert!(outcome.allowed());
+/// For every policy of a plugin that fails: a plugin after it that denies is asked, and its denial stands.
+#[test]
+fn a_failure_silences_no_other_plugin() {
+    fn first_fails_and_second_denies(request: &PluginRequest) -> Result<Answer, Failure> {
+        if request.plugin.name == "first" { broken(FailureKind::Fuel) } else { second_denies(request) }
+    }
+    for (of, object) in [(SANDBOX, sandbox()), (("extensions.agents.x-k8s.io", "sandboxclaims"), claim())] {
+        for phase in [Phase::Mutate, Phase::Validate] {
+            for policy in [FailurePolicy::Ignore, FailurePolicy::Fallback, FailurePolicy::Fail] {
+                let review = Review { phase, ..review(Entry::OwnKinds, Verb::Create, of, object.clone()) };
+                let (_, outcome) = decide(&review, &bound(policy), first_fails_and_second_denies);
+                let why = if policy == FailurePolicy::Fail { Why::PluginFailed } else { Why::DeniedByPlugin };
+                assert_eq!(outcome.denial.map(|d| d.why), Some(why), "{of:?} {phase:?} {policy:?}");
+            }
+        }
+    }
+}
+
+/// A plugin that is not loaded fails by its policy without being asked, in every hook that can deny.
+#[test]
+fn a_plugin_that_is_not_loaded_fails_by_its_policy() {
+    for (policy, admitted) in
+        [(FailurePolicy::Fail, false), (FailurePolicy::Ignore, true), (FailurePolicy::Fallback, true)]
+    {
+        for hook in [Hook::Admission, Hook::RuntimeClass] {
+            let missing = Binding {
+                not_loaded: Some("mine.wasm: the file is not complete".to_owned()),
+                ..binding("mine", hook, 0, policy)
+            };
+            let by_label = binding("by-label", Hook::RuntimeClass, Binding::BUILT_IN_ORDER, FailurePolicy::Fail);
+            let bindings = Bindings::new(vec![missing, by_label]);
+            let context = Context { bindings: Arc::new(bindings), ..context() };
+            let pod = json!({
+                "kind": "Pod", "metadata": { "name": "a", "labels": { "policy.paddock.dev/generated-code": "true" } },
+                "spec": { "containers": [{ "name": "c", "image": "i" }] },
+            });
+            let (asked, outcome) =
+                decide(&review(Entry::MarkedPods, Verb::Create, ("", "pods"), pod), &context, |request| {
+                    assert_ne!(request.plugin.name, "mine", "it is not asked");
+                    choose("gvisor")
+                });
+            assert_eq!(outcome.allowed(), admitted, "{policy:?} {hook:?} {asked:?}");
+            let message = outcome.denial.map(|d| d.message).unwrap_or_default();
+            assert!(admitted || message.contains("mine.wasm: the file is not complete"), "{message}");
+        }
     }
 }
 

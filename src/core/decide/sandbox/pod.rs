@@ -1,17 +1,16 @@
-//! Decides whether the pod of a Sandbox may be created: chooses its RuntimeClass, and then reviews the complete pod like
-//! an admission request.
+//! Decides whether the pod of a Sandbox may be created: reviews the Sandbox, chooses a RuntimeClass, and then reviews
+//! the complete pod like an admission request.
 //!
-//! The webhook may have been unavailable when the Sandbox was written, because its failure policy is Ignore. The
-//! operator therefore creates no pod that the webhook would deny.
+//! The webhook does not review the Sandboxes that the operator makes for pools and claims, and may have been unavailable
+//! when another one was written. The operator therefore creates no pod that the webhook would deny.
 
 use paddock_api::kind::Kind;
 use serde_json::Value;
 
 use super::volumes::{Directories, directories};
-use crate::admission::{
-    self, Chain, Context, Entry, Phase, PluginFailure, Review, Verb, Write, accept_class, first_answer,
-};
+use crate::admission::{Chain, PluginFailure, accept_class, first_answer};
 use crate::decide::adopt::{Adoption, adoptable, adoption, left_behind};
+use crate::decide::review::{self, ReconcileReview, Reviewed};
 use crate::manifest::{self, PodPlan};
 use crate::marker::Marker;
 use crate::model;
@@ -58,23 +57,51 @@ pub(super) fn questions(
     replies: &[PluginReply],
 ) -> Vec<PluginRequest> {
     let Directories::Kept(kept_dirs) = directories(snapshot, model) else { return vec![] };
+    let of_sandbox = sandbox_review(snapshot, model);
+    let requests = review::questions(&of_sandbox, replies);
+    if !requests.is_empty() || review::outcome(&of_sandbox, replies).denial.is_some() {
+        return requests;
+    }
     match choose_class(snapshot, model, replies).0 {
         Chosen::Request(request) => vec![*request],
         Chosen::Refused(..) => vec![],
         Chosen::Class(choice) => {
-            let (review, context) = pod_review(snapshot, planned_pod(snapshot, model, &choice, &kept_dirs));
-            admission::questions(&review, &context, replies)
+            pod_review(snapshot, planned_pod(snapshot, model, &choice, &kept_dirs)).questions(replies)
         }
     }
 }
 
+/// The questions before a Sandbox adopts a pod that its user prepared. The pod itself was reviewed when it was made.
+pub(super) fn adoption_questions(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    replies: &[PluginReply],
+) -> Vec<PluginRequest> {
+    review::questions(&sandbox_review(snapshot, model), replies)
+}
+
+pub(super) fn review_adoption(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) -> Reviewed {
+    review::outcome(&sandbox_review(snapshot, model), replies)
+}
+
 pub(super) fn verdict(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) -> PodDecision {
-    let (chosen, mut plugin_failures) = choose_class(snapshot, model, replies);
-    let verdict = pod_verdict(snapshot, model, replies, chosen, &mut plugin_failures);
+    let reviewed = review::outcome(&sandbox_review(snapshot, model), replies);
+    let mut plugin_failures = reviewed.plugin_failures;
+    let verdict = match reviewed.denial {
+        Some((reason, problem)) => PodVerdict::Refuse(reason, problem),
+        None => {
+            let (chosen, failures) = choose_class(snapshot, model, replies);
+            plugin_failures.extend(failures);
+            pod_verdict(snapshot, model, replies, chosen, &mut plugin_failures)
+        }
+    };
     if let PodVerdict::Refuse(Reason::PluginFailed, _) = &verdict {
         // The verdict itself reports the failure.
         plugin_failures.clear();
     }
+    // A plugin may fail in the same way about the Sandbox and about its pod.
+    plugin_failures.sort_by(|a, b| a.binding.cmp(&b.binding));
+    plugin_failures.dedup();
     PodDecision { verdict, plugin_failures }
 }
 
@@ -97,13 +124,13 @@ fn pod_verdict(
             return PodVerdict::Refuse(Reason::PluginFailed, format!("plugin {} was not asked", request.plugin.name));
         }
     };
-    let (review, context) = pod_review(snapshot, planned_pod(snapshot, model, &choice, &kept_dirs));
-    let verdict = admission::verdict(&review, &context, replies);
+    let of_pod = pod_review(snapshot, planned_pod(snapshot, model, &choice, &kept_dirs));
+    let verdict = of_pod.verdict(replies);
     plugin_failures.extend(verdict.plugin_failures);
     if let Some(denial) = verdict.denial {
-        return PodVerdict::Refuse(Reason::AdmissionDenied, denial.message);
+        return PodVerdict::Refuse(review::reason_of(denial.why), denial.message);
     }
-    let mut body = review.object;
+    let mut body = of_pod.review.object;
     if json_patch::patch(&mut body, &verdict.patch).is_err() {
         return PodVerdict::Refuse(Reason::PluginFailed, "the patch of an admission plugin does not apply".to_owned());
     }
@@ -273,38 +300,13 @@ fn choose_class(
     (chosen, plugin_failures)
 }
 
+/// The review of the Sandbox itself, which may have been made by the operator for a pool or a claim.
+fn sandbox_review(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Vec<ReconcileReview> {
+    ReconcileReview::of_sandbox(&snapshot.common, &snapshot.sandbox, model).into_iter().collect()
+}
+
 /// The review that the webhook would make of the pod.
-fn pod_review(snapshot: &SandboxSnapshot, pod: Value) -> (Review, Context) {
-    let common = &snapshot.common;
-    let review = Review {
-        phase: Phase::Mutate,
-        entry: Entry::MarkedPods,
-        operation: Verb::Create,
-        group: Kind::Pod.group().to_owned(),
-        version: Kind::Pod.version().to_owned(),
-        kind: Kind::Pod.name().to_owned(),
-        resource: Kind::Pod.plural().to_owned(),
-        subresource: None,
-        namespace: snapshot.sandbox.key.namespace.to_string(),
-        name: manifest::pod_name(&snapshot.sandbox).to_owned(),
-        object: pod,
-        old_object: Value::Null,
-        write: Write::default(),
-        dry_run: false,
-        username: String::new(),
-        groups: Vec::new(),
-        now: common.now,
-    };
-    let context = Context {
-        namespace_labels: common.namespace_labels.clone(),
-        classes: common.classes.clone(),
-        bindings: common.bindings.clone(),
-        settings: common.settings.clone(),
-        operator_user: None,
-        reserved_sandbox: None,
-        exposed_by: None,
-        sandbox: None,
-        in_reconcile: true,
-    };
-    (review, context)
+fn pod_review(snapshot: &SandboxSnapshot, pod: Value) -> ReconcileReview {
+    let key = snapshot.sandbox.key.sibling(Kind::Pod, manifest::pod_name(&snapshot.sandbox));
+    ReconcileReview::of_pod(&snapshot.common, &key, pod)
 }
