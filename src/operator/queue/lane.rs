@@ -122,6 +122,10 @@ impl LaneState {
 
     /// The same for the fresh keys, and for those of the background.
     fn turns(&self) -> [bool; 2] {
+        if self.running >= self.limit {
+            // A full lane is asked after every change, so it must not look at every namespace.
+            return [false; 2];
+        }
         [&self.fresh, &self.background].map(|waiting| waiting.any_of(|namespace| self.may(namespace)))
     }
 
