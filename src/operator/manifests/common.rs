@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use paddock_api::kind::ApiShapes;
+use paddock_api::kind::{ApiShape, ApiShapes};
 use paddock_api::names::object;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -39,6 +39,14 @@ impl Default for Settings {
             pod_cidrs: POD_CIDRS.map(str::to_owned).to_vec(),
             metrics_namespace: METRICS_NAMESPACE.to_owned(),
         }
+    }
+}
+
+impl Settings {
+    /// Whether the metrics are for authorized readers alone. Upstream's tooling scrapes them without TLS, and from any
+    /// namespace.
+    pub(super) fn secures_metrics(&self) -> bool {
+        self.shapes != ApiShapes::Only(ApiShape::Upstream)
     }
 }
 

@@ -12,9 +12,10 @@ pub(super) fn policies(settings: &Settings) -> Vec<Value> {
     let prometheus = json!([{
         "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": settings.metrics_namespace } },
     }]);
+    let prometheus = settings.secures_metrics().then_some(prometheus);
     vec![
-        policy(settings, object::OPERATOR_DEPLOYMENT, &[WEBHOOK_PORT, HEALTH_PORT], &outside(settings)),
-        policy(settings, &metrics, &[METRICS_PORT], &prometheus),
+        policy(settings, object::OPERATOR_DEPLOYMENT, &[WEBHOOK_PORT, HEALTH_PORT], Some(outside(settings))),
+        policy(settings, &metrics, &[METRICS_PORT], prometheus),
     ]
 }
 
@@ -28,8 +29,13 @@ fn outside(settings: &Settings) -> Value {
     json!([all("0.0.0.0/0", false), all("::/0", true)])
 }
 
-fn policy(settings: &Settings, name: &str, ports: &[i32], from: &Value) -> Value {
+/// A policy for these ports. Without `from`, every address is admitted.
+fn policy(settings: &Settings, name: &str, ports: &[i32], from: Option<Value>) -> Value {
     let ports: Vec<Value> = ports.iter().map(|port| json!({ "port": port, "protocol": "TCP" })).collect();
+    let mut rule = json!({ "ports": ports });
+    if let Some(from) = from {
+        rule["from"] = from;
+    }
     json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -37,7 +43,7 @@ fn policy(settings: &Settings, name: &str, ports: &[i32], from: &Value) -> Value
         "spec": {
             "podSelector": { "matchLabels": selector() },
             "policyTypes": ["Ingress"],
-            "ingress": [{ "from": from, "ports": ports }],
+            "ingress": [rule],
         },
     })
 }

@@ -1,6 +1,6 @@
 //! The operator's workload: Namespace, Deployment, PodDisruptionBudget and Services.
 
-use paddock_api::kind::ApiShapes;
+use paddock_api::kind::{ApiShape, ApiShapes};
 use paddock_api::names::object;
 use serde_json::{Value, json};
 
@@ -77,10 +77,16 @@ fn container(settings: &Settings) -> Value {
         ApiShapes::Both => {}
         ApiShapes::Only(_) => args.push(format!("--surface={}", settings.shapes.as_str())),
     }
+    if settings.shapes == ApiShapes::Only(ApiShape::Upstream) {
+        // Claims of existing users add annotations of their own domains.
+        args.push("--claim-annotation-domain=*".to_owned());
+    }
     args.push(format!("--plugin-dir={PLUGINS}"));
     args.push(format!("--plugin-cache-dir={PLUGIN_CACHE}"));
     args.push("--webhook-registration=injected".to_owned());
-    args.push("--metrics-secure=true".to_owned());
+    if settings.secures_metrics() {
+        args.push("--metrics-secure=true".to_owned());
+    }
     let port = |name: &str, number: i32| json!({ "name": name, "containerPort": number, "protocol": "TCP" });
     json!({
         "name": "operator",
