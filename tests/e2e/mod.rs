@@ -20,6 +20,7 @@ macro_rules! named {
 }
 
 mod burst;
+mod children;
 mod claim;
 mod contract;
 mod crds;
@@ -66,6 +67,7 @@ pub(crate) fn tests() -> Vec<Test> {
         claim::tests(),
         contract::tests(),
         network_policy::tests(),
+        children::tests(),
         unusable::tests(),
         idle::tests(),
         plugins::tests(),
