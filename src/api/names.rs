@@ -95,6 +95,16 @@ pub mod annotation {
     pub const POD_REVISION: &str = "policy.paddock.dev/pod-revision";
     /// On a Sandbox: the keys of the labels and annotations that its claim added to its pod template, as JSON.
     pub const CLAIM_METADATA: &str = "policy.paddock.dev/claim-metadata";
+    /// On the pod template of a warm Sandbox: the digest of the labels and annotations with which its pool made the
+    /// Sandbox. Another digest means that somebody changed them. The Pod does not get this annotation.
+    pub const AS_MADE: &str = "policy.paddock.dev/as-made";
+    /// On the pod template of a warm Sandbox: what somebody did to the Sandbox or its Pod, such as an exec. Its pool
+    /// replaces it. The Pod does not get this annotation.
+    pub const TOUCHED: &str = "policy.paddock.dev/touched";
+    /// On a Pod: the labels that admission plugins added when the operator created the Pod.
+    pub const PLUGIN_LABELS: &str = "policy.paddock.dev/plugin-labels";
+    /// On a Pod: the annotations that admission plugins added when the operator created the Pod.
+    pub const PLUGIN_ANNOTATIONS: &str = "policy.paddock.dev/plugin-annotations";
     /// On an EndpointSlice: the time since which it has no address, in RFC 3339 format.
     pub const DRAINED_AT: &str = "policy.paddock.dev/drained-at";
     /// On a NetworkPolicy: the template that it belongs to, as `RESOURCE.GROUP/NAME`.

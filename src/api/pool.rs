@@ -27,7 +27,7 @@ use crate::common::{NameRef, PolicyState};
 pub struct SandboxWarmPoolSpec {
     /// The number of sandboxes in the pool, if neither minReady nor maxReady is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0), extend("x-upstream-default" = 1))]
+    #[schemars(range(min = 0, max = 1_000_000), extend("x-upstream-default" = 1))]
     pub replicas: Option<i32>,
     /// The template that the sandboxes are created from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,11 +40,11 @@ pub struct SandboxWarmPoolSpec {
     /// The smallest number of sandboxes in the pool. The pool-size policy decides on a number from minReady to
     /// maxReady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub min_ready: Option<i32>,
     /// The largest number of sandboxes in the pool. If absent, the same as minReady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub max_ready: Option<i32>,
     /// The way in which the pool follows changes of its template.
     #[serde(default, skip_serializing_if = "Option::is_none")]

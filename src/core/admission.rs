@@ -31,6 +31,7 @@ mod pods;
 mod reservation;
 mod review;
 mod state;
+mod touch;
 mod warnings;
 
 use serde_json::Value;
@@ -42,6 +43,7 @@ pub use facts::reserve;
 pub use outcome::{Cause, Denial, ReviewVerdict, Why};
 pub use reservation::WarmReservations;
 pub use review::{ConnectedSandbox, Context, Entry, Phase, Review, Verb, Write};
+pub use touch::{Touch, not_recorded, touch};
 
 use crate::question::{PluginReply, PluginRequest};
 use paddock_api::kind::Kind;

@@ -18,6 +18,7 @@
 //! requests.
 
 pub mod admission;
+pub mod as_made;
 pub mod binding;
 pub mod conditions;
 pub mod decide;

@@ -29,5 +29,5 @@ pub use parse::{parse_sandbox, parse_template};
 pub use quantity::Quantity;
 pub use types::{
     Claim, ClaimEnd, ClaimSource, NetworkPolicy, Pod, Pool, PoolChoice, PoolSize, Sandbox, ServiceIntent, Shutdown,
-    Template, VolumeClaim,
+    Template, VolumeClaim, WarmRecord,
 };

@@ -27,7 +27,7 @@ use crate::model;
 
 pub use cluster::{Node, RuntimeClass};
 pub use meta::{Meta, Owner, allows_volume_loss};
-pub use pod::{LostSource, LostVolume, Pod};
+pub use pod::{ChangedPod, LostSource, LostVolume, Pod};
 
 /// The fields of a Service's spec that the operator sets.
 const SERVICE_FIELDS: [&str; 4] = ["clusterIP", "ports", "selector", "type"];
@@ -202,7 +202,7 @@ fn child_body(kind: ChildKind, meta: &ObjectMeta, mut data: Value) -> Body {
     match kind {
         ChildKind::Pod => {
             let annotations = meta.annotations.as_ref();
-            let mut pod = wire::pod(&data, annotations.unwrap_or(&BTreeMap::new()));
+            let mut pod = wire::pod(&data, meta.generation, annotations.unwrap_or(&BTreeMap::new()));
             pod.offered_spec = offered.then(|| data["spec"].to_string().into());
             Body::Pod(Arc::new(pod))
         }

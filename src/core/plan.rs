@@ -311,6 +311,8 @@ pub enum Reason {
     TemplateChanged,
     /// A warm Sandbox cannot be used any more.
     WarmSandboxUnusable,
+    /// Somebody changed a warm Sandbox or its pod, or connected to the pod. No claim gets the Sandbox.
+    WarmSandboxTouched,
     /// The template wants a NetworkPolicy, and there is none.
     NetworkPolicyMissing,
     /// The NetworkPolicy differs from the one in the template.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::isolation::HostAccessSet;
+use crate::model::names::{domain_of, is_within};
 
 /// The settings of the operator and the limits of the core. The defaults are in [`Settings::default`].
 #[derive(Clone, Debug, Serialize)]
@@ -60,6 +61,13 @@ pub struct Settings {
     /// The maximum number of Sandboxes that one plan for a pool creates or deletes. The flag
     /// `--sandbox-warm-pool-max-batch-size` sets it.
     pub pool_batch: usize,
+    /// The largest number of Sandboxes in a pool, whatever its spec says. The flag `--max-pool-size` sets it. Ten
+    /// thousand Sandboxes with their pods need about 200 MB in the operator and 100 MB in etcd.
+    pub max_pool_size: u32,
+    /// The domains of the labels that anybody may add to a warm Sandbox or its Pod. The flag
+    /// `--pool-ignore-label-domain` sets them. The API server adds the topology of the node to a Pod, and Kueue adds
+    /// labels to the Pods that it queues.
+    pub pool_ignored_label_domains: Vec<String>,
     /// The time for which a warm Sandbox may be not Ready while its pod has a node. After that the pool replaces it.
     /// The default is upstream's. The flag `--sandbox-warm-pool-readiness-grace-period` sets it.
     pub pool_readiness_grace: Duration,
@@ -150,6 +158,8 @@ impl Default for Settings {
             reserve_for: Duration::from_secs(2),
             unknown_timeout: Duration::from_secs(40),
             pool_batch: 100,
+            max_pool_size: 10_000,
+            pool_ignored_label_domains: ["topology.kubernetes.io", "kueue.x-k8s.io"].map(str::to_owned).to_vec(),
             pool_readiness_grace: Duration::from_secs(300),
             arrival_bucket_seconds: 10,
             arrival_buckets: 60,
@@ -161,6 +171,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether a label may be added to a warm Sandbox or its Pod, because its domain is one of those to ignore.
+    #[must_use]
+    pub fn ignores_label(&self, key: &str) -> bool {
+        domain_of(key).is_some_and(|domain| self.pool_ignored_label_domains.iter().any(|of| is_within(&domain, of)))
+    }
+
     /// Whether a handler keeps its pods off the host's kernel: it is in the list, or it is a variant of a handler in
     /// the list, such as `kata-qemu`.
     #[must_use]

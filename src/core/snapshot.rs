@@ -104,6 +104,8 @@ pub struct SandboxSnapshot {
     pub template: Option<TemplateOrigin>,
     /// Whether the NetworkPolicy of that template is in place.
     pub network_policy: NetworkPolicyState,
+    /// If the Sandbox belongs to a pool: what somebody did to the Sandbox or its pod since the pool made them.
+    pub touched: Option<Arc<str>>,
     /// The facts that every decision may use.
     pub common: Common,
 }
@@ -162,6 +164,8 @@ pub struct Member {
     pub leaving: bool,
     /// The state of the node that its pod runs on.
     pub node: NodeState,
+    /// What somebody did to the Sandbox or its pod since the pool made them.
+    pub touched: Option<Arc<str>>,
 }
 
 /// The state of the node that the pod of a pool's Sandbox runs on.

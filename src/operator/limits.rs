@@ -196,6 +196,29 @@ pub const RECENT_ACTIVITY_CAPACITY: NonZeroUsize = nonzero(4096);
 pub const ACTIVITY_RETRY_DELAYS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(0)];
 
+/// The limits of the records of connections to warm pods. A record costs its pool a pod, and anybody who reaches the
+/// webhook can ask for one, so the rates are those of people: one a second in a namespace, after the first twenty.
+/// Connections beyond the rate wait, and are denied after [`TOUCH_TIMEOUT`].
+pub const TOUCHES: Shares = Shares {
+    capacity: 256,
+    concurrency: 8,
+    namespace: Rate::new(Duration::from_secs(1), 20),
+    process: Rate::new(Duration::from_millis(100), 100),
+};
+
+/// The time within which a connection to a warm pod has to be recorded. It is below the time for one review.
+pub const TOUCH_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// The waits before each attempt to record a connection to a warm pod. There are as many attempts, within the time of a
+/// review. An attempt fails if the Sandbox has just changed, and the watch delivers the change soon.
+pub const TOUCH_RETRY_DELAYS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+];
+
 /// The time for removing the webhook configurations at the end of a shutdown.
 pub const WEBHOOK_WITHDRAW_TIMEOUT: Duration = Duration::from_secs(5);
 

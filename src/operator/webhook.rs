@@ -129,11 +129,15 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     let own_namespace = world.read(|world| world.settings().own_namespace.clone());
     let reservations = LeaderReservations::new(world.clone(), fence);
     let look = look(world, unsynced, Some(user.as_str().into()));
-    let app = App::new(look, plugin_client, signs.clone(), reviews.clone()).with_reservations(Arc::new(reservations));
+    let touches = FairQueue::new(limits::TOUCHES);
+    let app = App::new(look, plugin_client, signs.clone(), reviews.clone())
+        .with_reservations(Arc::new(reservations))
+        .with_touches(touches.clone());
 
     let desired = Desired { client_config: config.client_config.clone(), own_namespace, operator_user: Some(user) };
     let mut tasks: JoinSet<()> = JoinSet::new();
     tasks.spawn(activity::write(client.clone(), signs, reviews));
+    tasks.spawn(activity::write_touches(client.clone(), touches));
     let config_sync = match config.certificate {
         Certificate::Mounted(mounted) => {
             tasks.spawn(follow_files(

@@ -48,6 +48,7 @@ mod proxy;
 mod sandbox;
 mod sdk;
 mod setup;
+mod touched;
 mod unusable;
 mod webhook;
 mod writes;
@@ -69,6 +70,7 @@ pub(crate) fn tests() -> Vec<Test> {
         network_policy::tests(),
         children::tests(),
         unusable::tests(),
+        touched::tests(),
         idle::tests(),
         plugins::tests(),
         guard::tests(),

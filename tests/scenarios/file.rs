@@ -88,6 +88,7 @@ struct Head {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct SettingsHead {
     pool_batch: Option<usize>,
+    max_pool_size: Option<u32>,
     drain_delay_seconds: Option<u64>,
     arrival_buckets: Option<usize>,
     label_domains: Option<Vec<String>>,
@@ -219,6 +220,9 @@ impl SettingsHead {
         let mut settings = Settings::default();
         if let Some(batch) = self.pool_batch {
             settings.pool_batch = batch;
+        }
+        if let Some(most) = self.max_pool_size {
+            settings.max_pool_size = most;
         }
         if let Some(seconds) = self.drain_delay_seconds {
             settings.drain_delay = Duration::from_secs(seconds);

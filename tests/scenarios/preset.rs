@@ -174,7 +174,14 @@ impl Preset {
             })],
             Self::WarmSandbox(sandbox) => {
                 let label = ("agents.x-k8s.io/warm-pool-sandbox", name_hash(&sandbox.pool));
-                sandbox.objects("SandboxWarmPool", &sandbox.pool, label)
+                let mut objects = sandbox.objects("SandboxWarmPool", &sandbox.pool, label.clone());
+                let labels = &mut objects[1]["metadata"]["labels"];
+                labels[label.0] = label.1.into();
+                labels["agents.x-k8s.io/sandbox-name-hash"] = name_hash(&sandbox.name).into();
+                labels["policy.paddock.dev/sandbox-uid"] = format!("uid-of-{}", sandbox.name).into();
+                objects[1]["metadata"]["annotations"] =
+                    json!({ "cluster-autoscaler.kubernetes.io/safe-to-evict": "true" });
+                objects
             }
             Self::ClaimedSandbox(sandbox) => {
                 let label = ("agents.x-k8s.io/claim-uid", format!("uid-of-{}", sandbox.claim));

@@ -2,7 +2,7 @@
 
 mod flags;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::hash::{BuildHasher as _, RandomState};
 
 use anyhow::Context as _;
 use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, OPERATOR_DEPLOYMENT};
@@ -48,7 +48,7 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
 fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook, reports, log: _ } = args;
     let in_cluster = cluster.kubeconfig.is_none();
-    let seed = seed()?;
+    let seed = seed();
     // An operator outside the cluster runs in no namespace of it, unless a flag names one.
     let named = webhook.webhook_service_namespace.clone().or_else(|| leadership.leader_election_namespace.clone());
     let runs_in = if in_cluster { Some(own_namespace.to_owned()) } else { named };
@@ -77,6 +77,8 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         },
         seed,
         pool_batch: work.sandbox_warm_pool_max_batch_size.into(),
+        max_pool_size: work.max_pool_size,
+        pool_ignored_label_domains: work.pool_ignore_label_domain,
         pool_readiness_grace: work.sandbox_warm_pool_readiness_grace_period,
         ..Settings::default()
     };
@@ -164,11 +166,11 @@ fn elected(args: LeadershipArgs) -> anyhow::Result<Leadership> {
     Ok(Leadership::Elected { namespace: args.leader_election_namespace, timing })
 }
 
-/// Differs between two starts: names of warm sandboxes, jitter and the leases' holder come from it.
-fn seed() -> anyhow::Result<u64> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-    Ok(u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or_default()
-        ^ u64::from(std::process::id()).rotate_left(48))
+/// A random number. The names of warm sandboxes, the jitter and the holder of the leases come from it. Nobody can guess
+/// it, so nobody can prepare a Pod or a Sandbox for the next name.
+fn seed() -> u64 {
+    // The standard library seeds its hash maps with random numbers of the operating system.
+    RandomState::new().hash_one(std::process::id())
 }
 
 /// The pod's name, which Kubernetes gives the container as its hostname, and what tells this start from the last.

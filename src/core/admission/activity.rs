@@ -32,17 +32,22 @@ pub struct Activity {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// Whether a review is about a connection to a pod, other than a dry run.
+pub(super) fn connects(review: &Review) -> bool {
+    let subresource = review.subresource.as_deref().unwrap_or_default();
+    !review.dry_run
+        && review.operation == Verb::Connect
+        && CONNECTIONS.contains(&(review.resource.as_str(), subresource))
+}
+
 /// Returns the sign of activity in a review, if the recorded one is old enough to be replaced. A dry run is not a sign.
 #[must_use]
 pub fn activity(review: &Review, context: &Context) -> Option<Activity> {
-    if review.dry_run || review.operation != Verb::Connect {
+    if !connects(review) {
         return None;
     }
-    let subresource = review.subresource.as_deref()?;
-    if !CONNECTIONS.contains(&(review.resource.as_str(), subresource)) {
-        return None;
-    }
-    let sandbox = context.sandbox.as_ref()?;
+    // A warm Sandbox is never idle, and an annotation would be a change of it.
+    let sandbox = context.sandbox.as_ref().filter(|sandbox| !sandbox.in_pool)?;
     let idle_timeout = sandbox.idle_timeout?;
     let hold = SignedDuration::try_from(context.settings.exec_hold).ok()?;
     let held_until = review.now.checked_add(hold).ok()?;

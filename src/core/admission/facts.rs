@@ -29,6 +29,9 @@ impl Context {
             sandbox: sandbox.map(|sandbox| ConnectedSandbox {
                 key: sandbox.key.clone(),
                 uid: sandbox.meta.uid.clone(),
+                resource_version: sandbox.meta.resource_version.clone(),
+                in_pool: sandbox.meta.in_pool(),
+                untouched_in_pool: sandbox.meta.in_pool() && !sandbox.meta.edited(),
                 idle_timeout: sandbox.sandbox().and_then(|s| s.spec.as_ref().ok()).and_then(|s| s.idle_timeout),
                 annotations: sandbox.meta.annotations.clone(),
             }),

@@ -66,12 +66,21 @@ pub enum Why {
     DeniedByPlugin,
     /// A plugin did not answer, and the failure policy of its binding is to deny.
     PluginFailed,
+    /// The connection to the pod of a warm Sandbox could not be recorded.
+    NotRecorded,
 }
 
 impl Why {
     /// All reasons.
-    pub const ALL: [Why; 6] =
-        [Why::Invalid, Why::Immutable, Why::NotIsolated, Why::Forged, Why::DeniedByPlugin, Why::PluginFailed];
+    pub const ALL: [Why; 7] = [
+        Why::Invalid,
+        Why::Immutable,
+        Why::NotIsolated,
+        Why::Forged,
+        Why::DeniedByPlugin,
+        Why::PluginFailed,
+        Why::NotRecorded,
+    ];
 
     /// The word in metrics and logs.
     #[must_use]
@@ -84,7 +93,7 @@ impl Why {
     pub fn code(self) -> u16 {
         match self {
             Why::Invalid | Why::Immutable => 422,
-            Why::NotIsolated | Why::Forged | Why::DeniedByPlugin | Why::PluginFailed => 403,
+            Why::NotIsolated | Why::Forged | Why::DeniedByPlugin | Why::PluginFailed | Why::NotRecorded => 403,
         }
     }
 }

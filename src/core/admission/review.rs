@@ -164,6 +164,12 @@ pub struct ConnectedSandbox {
     pub key: Key,
     /// The UID of the Sandbox.
     pub uid: Arc<str>,
+    /// The `resourceVersion` of the Sandbox.
+    pub resource_version: Arc<str>,
+    /// Whether a pool controls the Sandbox.
+    pub in_pool: bool,
+    /// Whether a pool controls the Sandbox, and nobody changed its spec.
+    pub untouched_in_pool: bool,
     /// The `idleTimeout` of the Sandbox. Without one, its activity is not recorded.
     pub idle_timeout: Option<Duration>,
     /// The annotations of the Sandbox.

@@ -164,6 +164,9 @@ fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_secon
             sandbox: Some(ConnectedSandbox {
                 key: Key::new(Kind::Sandbox, "agents", "a"),
                 uid: "u".into(),
+                resource_version: "7".into(),
+                in_pool: false,
+                untouched_in_pool: false,
                 idle_timeout: Some(Duration::from_secs(timeout)),
                 annotations: BTreeMap::from([
                     ("policy.paddock.dev/last-activity".to_owned(), at.to_string()),
@@ -206,4 +209,36 @@ fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_secon
         assert_eq!(activity(&review, context), None, "{what}");
         assert!(verdict(&review, context, &[]).allowed(), "{what}: never in the way");
     }
+}
+
+#[test]
+fn a_connection_to_a_warm_pod_is_recorded_once_and_is_no_activity() {
+    let connect = Review {
+        subresource: Some("exec".to_owned()),
+        ..review(Entry::Connect, Verb::Connect, ("", "pods"), json!({ "kind": "PodExecOptions" }))
+    };
+    let to = |in_pool: bool, untouched_in_pool: bool| Context {
+        sandbox: Some(ConnectedSandbox {
+            key: Key::new(Kind::Sandbox, "agents", "a"),
+            uid: "u".into(),
+            resource_version: "7".into(),
+            in_pool,
+            untouched_in_pool,
+            idle_timeout: Some(Duration::from_secs(60)),
+            annotations: BTreeMap::new(),
+        }),
+        ..context()
+    };
+    let touched = touch(&connect, &to(true, true)).expect("a record");
+    assert_eq!(touched.patch, crate::as_made::record("ada used exec"));
+    assert_eq!((&*touched.uid, &*touched.resource_version), ("u", "7"));
+    for subresource in ["attach", "portforward"] {
+        let review = Review { subresource: Some(subresource.to_owned()), ..connect.clone() };
+        assert!(touch(&review, &to(true, true)).is_some(), "{subresource}");
+    }
+    assert_eq!(activity(&connect, &to(true, true)), None);
+    assert_eq!(touch(&connect, &to(true, false)), None, "it was touched before");
+    assert_eq!(touch(&connect, &to(false, false)), None, "it is the Sandbox of a claim");
+    assert_eq!(touch(&Review { dry_run: true, ..connect.clone() }, &to(true, true)), None);
+    assert_eq!(touch(&connect, &context()), None, "nobody's pod");
 }

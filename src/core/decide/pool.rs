@@ -63,7 +63,11 @@ impl<'a> Members<'a> {
             let list = if member.leaving {
                 members.leaving += 1;
                 continue;
-            } else if is_unusable(member) || isolate && is_exposed(member, &snapshot.common) {
+            } else if is_unusable(member)
+                || isolate && is_exposed(member, &snapshot.common)
+                // A stale member without a pod is of no use to anybody, and its pod may be refused for ever.
+                || stale && member.pod.is_none()
+            {
                 &mut members.unusable
             } else if stuck {
                 members.stuck += 1;
@@ -82,16 +86,52 @@ impl<'a> Members<'a> {
         members
     }
 
+    /// The members of the current template that may become Ready.
+    fn fresh(&self) -> impl Iterator<Item = &'a Member> {
+        [&self.ready, &self.creating].into_iter().flatten().copied()
+    }
+
+    /// The number of Sandboxes that the pool may add while the pods of its members are being created.
+    ///
+    /// Like a ReplicaSet, a pool starts slowly: it has at most eight more members without a pod than members with one.
+    /// It adds none while a member without a pod reports a problem. A quota on pods does not count Sandboxes, and stops
+    /// the pool all the same.
+    fn may_be_added(&self, snapshot: &PoolSnapshot) -> usize {
+        if self.without_pod_because(snapshot).is_some() {
+            return 0;
+        }
+        let with_pod = self.fresh().filter(|member| member.pod.is_some()).count();
+        let without_pod = self.fresh().count() - with_pod + snapshot.creating.len();
+        (FIRST_STEP + with_pod).saturating_sub(without_pod)
+    }
+
+    /// The reason why a member has no pod, if there is a reason: the API server refused the pod, or the Sandbox reports
+    /// another problem.
+    fn without_pod_because(&self, snapshot: &PoolSnapshot) -> Option<String> {
+        self.fresh().filter(|member| member.pod.is_none()).find_map(|member| {
+            let name = &member.sandbox.key.name;
+            let pod = member.sandbox.key.sibling(Kind::Pod, manifest::pod_name(&member.sandbox));
+            let refused = snapshot.common.refusals.iter().find(|(key, _)| *key == pod);
+            let problem = refused.map(|(_, refusal)| format!("the API server refused it: {}", refusal.message));
+            let reported = || {
+                let conditions = &member.sandbox.sandbox()?.status.conditions;
+                let ready = find_condition(conditions, condition::READY).filter(|ready| ready.status == "False")?;
+                (ready.reason != reason::DEPENDENCIES_NOT_READY).then(|| ready.message.clone())
+            };
+            problem.or_else(reported).map(|problem| format!("Sandbox {name} has no pod: {problem}"))
+        })
+    }
+
     fn alive(&self) -> usize {
         self.ready.len() + self.creating.len() + self.stale.len() + self.unusable.len() + self.leaving
     }
 }
 
-/// Whether no claim may ever take a member: its pod ended, it is not to run, its spec was edited, or its node is
+/// Whether no claim may ever take a member: its pod ended, it is not to run, somebody touched it, or its node is
 /// cordoned.
 fn is_unusable(member: &Member) -> bool {
     let ended = member.pod.as_ref().and_then(|p| p.pod()).is_some_and(Pod::ended);
-    ended || !member.sandbox.runs() || member.sandbox.meta.edited() || member.node == NodeState::Cordoned
+    ended || !member.sandbox.runs() || member.touched.is_some() || member.node == NodeState::Cordoned
 }
 
 /// Whether the pod of a member is not isolated. If it should be, no claim may take the member: its pod is older than the
@@ -133,11 +173,16 @@ fn is_ready(member: &Member) -> bool {
 pub(super) fn questions(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
     let live = snapshot.pool.pool().filter(|_| snapshot.pool.meta.deletion_timestamp.is_none());
     let Some(Ok(model)) = live.map(|p| &p.spec) else { return vec![] };
-    let PoolSize::Between { min, max } = model.size else { return vec![] };
+    let PoolSize::Between { min, max } = size_of(snapshot, model) else { return vec![] };
     match ask(snapshot, (min, max), &Members::of(snapshot), replies).0 {
         Chain::Request(request) => vec![*request],
         Chain::Reply(..) | Chain::Failed(..) | Chain::NoBinding => vec![],
     }
+}
+
+/// The size that the spec asks for, within the limit of the operator.
+fn size_of(snapshot: &PoolSnapshot, model: &model::Pool) -> PoolSize {
+    model.size.at_most(snapshot.common.settings.max_pool_size)
 }
 
 /// The size that was decided, with the status, the plugin state, the next check and Events.
@@ -178,20 +223,23 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
         (None, _) => Some((reason::TEMPLATE_NOT_FOUND, format!("SandboxTemplate {} does not exist", model.template))),
         (Some(_), None) => Some((reason::RECONCILER_ERROR, format!("SandboxTemplate {} is not valid", model.template))),
         (Some(_), Some(_)) => {
-            let refused = snapshot.common.refusals.first();
+            let refused = snapshot.common.refusals.iter().find(|(key, _)| key.kind != Kind::Pod);
+            let without_pod = || members.without_pod_because(snapshot).filter(|_| members.ready.len() < size.desired);
             refused
                 .map(|(_, r)| (reason::RECONCILER_ERROR, format!("the API server refused: {}", r.message)))
                 .or_else(|| Some((reason::NETWORK_POLICY_NOT_READY, snapshot.network_policy.blocked()?.to_owned())))
+                .or_else(|| Some((reason::RECONCILER_ERROR, without_pod()?)))
         }
     };
     let deletions = deletions(snapshot, model, &members, size.desired, &mut plan);
     let deleted = deletions.len();
     plan.steps.push(deletions);
     if let Some((object, template)) = template {
-        let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
+        let maximum = usize::try_from(size_of(snapshot, model).max()).unwrap_or(usize::MAX);
         let fresh = members.ready.len() + members.creating.len() + members.leaving + snapshot.creating.len();
         let room = maximum.saturating_sub(members.alive() + snapshot.creating.len());
         let wanted = size.desired.saturating_sub(fresh).min(room).min(snapshot.common.settings.pool_batch);
+        let wanted = wanted.min(members.may_be_added(snapshot));
         // Nothing is created in a plan that deletes, because a refused delete would leave the pool above its maximum.
         let wanted = if deleted > 0 { 0 } else { wanted };
         // A Sandbox whose creation had no reply may exist or not. The creation is sent again only if the Sandbox would
@@ -250,7 +298,13 @@ fn deletions(
     }
     for member in &members.unusable {
         match time_left(member.sandbox.meta.created, REPLACE_EVERY, snapshot.common.now) {
-            None => ops.push(Op::delete_if_unchanged(&member.sandbox, Reason::WarmSandboxUnusable)),
+            None => {
+                ops.push(Op::delete_if_unchanged(&member.sandbox, Reason::WarmSandboxUnusable));
+                if let Some(touch) = member.touched.as_ref().filter(|_| ops.len() <= FIRST_STEP) {
+                    let note = format!("Replacing warm Sandbox {}: {touch}", member.sandbox.key.name);
+                    plan.events.push(Event::warning(&snapshot.pool, Reason::WarmSandboxTouched, note));
+                }
+            }
             Some(due) => plan.requeue_at(due, Reason::WarmSandboxUnusable),
         }
     }
@@ -270,7 +324,7 @@ fn deletions(
     // last two groups the youngest is deleted first.
     let fresh = members.ready.len() + members.creating.len();
     let kept_stale = members.stale.len() - replaced;
-    let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
+    let maximum = usize::try_from(size_of(snapshot, model).max()).unwrap_or(usize::MAX);
     let excess = fresh.saturating_sub(desired).max((fresh + kept_stale).saturating_sub(maximum));
     let mut order: Vec<&&Member> = stale.iter().skip(replaced).collect();
     let mut youngest: Vec<&&Member> = members.creating.iter().collect();
@@ -306,8 +360,17 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
         next_check: None,
         events: vec![],
     };
-    let (min, max) = match model.size {
-        PoolSize::Fixed(size) => return sized_to(size, "as spec says".to_owned()),
+    let (min, max) = match size_of(snapshot, model) {
+        PoolSize::Fixed(size) => {
+            let most = snapshot.common.settings.max_pool_size;
+            let limited = model.size.max() > most;
+            let reason = if limited {
+                format!("spec.replicas is {}, and --max-pool-size of the operator is {most}", model.size.max())
+            } else {
+                "as spec says".to_owned()
+            };
+            return Sized { limited, ..sized_to(size, reason) };
+        }
         PoolSize::Between { min, max } => (min, max),
     };
     let (chain, plugin_failures) = ask(snapshot, (min, max), members, replies);

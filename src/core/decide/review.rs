@@ -136,6 +136,8 @@ pub(super) fn outcome(reviews: &[ReconcileReview], replies: &[PluginReply]) -> R
 pub(super) fn reason_of(why: Why) -> Reason {
     match why {
         Why::PluginFailed => Reason::PluginFailed,
-        Why::Invalid | Why::Immutable | Why::NotIsolated | Why::Forged | Why::DeniedByPlugin => Reason::AdmissionDenied,
+        Why::Invalid | Why::Immutable | Why::NotIsolated | Why::Forged | Why::DeniedByPlugin | Why::NotRecorded => {
+            Reason::AdmissionDenied
+        }
     }
 }

@@ -25,6 +25,7 @@ use self::situation::{PodState, Situation, mode};
 use self::status::{Notes, Problem};
 use super::adopt::{Adoption, adopt};
 use super::ask::{ASK_AGAIN, STATE_EVERY, failure_events};
+use crate::as_made;
 use crate::conditions::{find_condition, status_patch};
 use crate::model;
 use crate::plan::{Action, Event, Op, Plan, Reason};
@@ -104,6 +105,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         // decision would take the other field for the one that the user changed.
         after_status.mode = sandbox.sandbox().and_then(|s| s.status.mode);
     }
+    plan.steps.extend(record_touch(snapshot, &first).map(|op| vec![op]));
     plan.steps.push(first);
     let status = status_op(snapshot, &after_status, wait_until, &mut plan);
     if status.is_some()
@@ -275,6 +277,13 @@ fn delete_left_behind_pods(snapshot: &SandboxSnapshot) -> Plan {
         Some(_) => {}
     }
     plan
+}
+
+/// Records that somebody touched a warm Sandbox, before the plan repairs the labels or annotations that show it.
+fn record_touch(snapshot: &SandboxSnapshot, first: &[Op]) -> Option<Op> {
+    let touch = snapshot.touched.as_deref().filter(|_| !snapshot.sandbox.meta.edited())?;
+    let repairs = first.iter().any(|op| op.reason == Reason::MetadataChanged);
+    repairs.then(|| Op::patch(&snapshot.sandbox, Reason::WarmSandboxTouched, as_made::record(touch)))
 }
 
 /// The write of the status, unless the status is unchanged or the write can wait.

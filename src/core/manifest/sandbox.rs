@@ -8,14 +8,16 @@ use paddock_api::kind::{ApiShape, Kind};
 use paddock_api::names::{annotation, label, name_hash};
 use paddock_api::{ClaimEnvVar, ResumePolicy};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::claim_metadata::added_keys;
 use super::{mount_unmounted, owned, pod_name, taken_over_by};
+use crate::as_made;
 use crate::marker::Marker;
 use crate::model::{self, ServiceIntent, VolumeClaim};
 use crate::object::Object;
-use crate::object::hash::{fnv64, wire_claim};
-use crate::object::json::to_value;
+use crate::object::hash::wire_claim;
+use crate::object::json::{string_map, to_value};
 use crate::settings::ManagedFieldsAtClaim;
 use crate::snapshot::Common;
 
@@ -35,6 +37,9 @@ pub fn warm_sandbox(pool: &Object, template: &Object, model: &model::Template, n
     let mut body = sandbox(Origin::Pool(pool), template, model, name);
     body["metadata"]["generateName"] = member_prefix(&pool.key.name).into();
     body["spec"]["podTemplate"]["spec"] = to_value(&spec);
+    let (labels, annotations) = (string_map(&body, "/metadata/labels"), string_map(&body, "/metadata/annotations"));
+    body["spec"]["podTemplate"]["metadata"]["annotations"][annotation::AS_MADE] =
+        format!("{:032x}", as_made::digest(&labels, &annotations)).into();
     body
 }
 
@@ -229,7 +234,9 @@ pub fn member_prefix(pool: &str) -> String {
 pub fn member_name(pool: &Object, nonce: u64) -> String {
     // Like the `rand` package of apimachinery, without vowels and without digits that look like letters.
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut n = fnv64([pool.meta.uid.as_bytes(), &nonce.to_le_bytes()]);
+    // The UID is public, so the hash must not reveal the number. Otherwise a user could prepare a Pod for the next name.
+    let hash = Sha256::new().chain_update(pool.meta.uid.as_bytes()).chain_update(nonce.to_le_bytes()).finalize();
+    let mut n = hash.iter().take(8).fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
     let suffix: String = (0..5)
         .map(|_| {
             let c = ALPHABET[usize::try_from(n % 27).unwrap_or_default()];

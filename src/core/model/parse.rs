@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::ApiShape;
+use paddock_api::names::annotation;
 use paddock_api::{
     InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, ResumePolicy, SandboxSpec,
     SandboxTemplateSpec, VolumeClaimTemplate,
@@ -15,7 +16,7 @@ use super::duration::parse_go_duration;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::pod::{OtherVolumes, parse_pod, parse_runtime_class, parse_volume_claims};
-use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shutdown, Template};
+use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shutdown, Template, WarmRecord};
 
 /// Parses a Sandbox of either shape.
 ///
@@ -56,9 +57,17 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
         }
     };
     let idle_timeout = parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors);
-    let model = described.map(|(shape, template, path)| Sandbox {
+    let described = described.map(|(shape, template, path)| {
+        let mut pod = parse_pod(template, other, path, &mut errors);
+        let mut take = |name| pod.annotations.remove(name).map(String::into_boxed_str);
+        let digest = take(annotation::AS_MADE).map(|hex| u128::from_str_radix(&hex, 16).unwrap_or_default());
+        let warm = WarmRecord { digest, touched: take(annotation::TOUCHED) };
+        (shape, (template, pod, warm), path)
+    });
+    let model = described.map(|(shape, (template, pod, warm), path)| Sandbox {
         shape,
-        pod: parse_pod(template, other, path, &mut errors),
+        pod,
+        warm,
         runtime_class: parse_runtime_class(
             spec.runtime_class_name.as_ref(),
             &template.spec,

@@ -85,6 +85,18 @@ pub struct Sandbox {
     pub idle_timeout: Option<Duration>,
     /// Whether only a change of the mode resumes the Sandbox, or also a connection to its address.
     pub resume: ResumePolicy,
+    /// The records of a warm Sandbox about itself.
+    pub warm: WarmRecord,
+}
+
+/// The records of a warm Sandbox about itself. They are annotations of its pod template, because each change of a spec
+/// counts in the generation. Its pod does not get them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WarmRecord {
+    /// The digest of the labels and annotations with which the pool made the Sandbox.
+    pub digest: Option<u128>,
+    /// What somebody did to the Sandbox or its pod.
+    pub touched: Option<Box<str>>,
 }
 
 /// The NetworkPolicy that a template should have.
@@ -138,6 +150,15 @@ pub enum PoolSize {
 }
 
 impl PoolSize {
+    /// The same size with `most` as its maximum.
+    #[must_use]
+    pub fn at_most(self, most: u32) -> Self {
+        match self {
+            PoolSize::Fixed(n) => PoolSize::Fixed(n.min(most)),
+            PoolSize::Between { min, max } => PoolSize::Between { min: min.min(most), max: max.min(most) },
+        }
+    }
+
     /// The minimum.
     #[must_use]
     pub fn min(self) -> u32 {

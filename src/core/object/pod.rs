@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::{Container, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 
@@ -34,6 +35,23 @@ pub struct Pod {
     pub offered_spec: Option<Arc<str>>,
     /// The conditions `Ready`, `PodScheduled` and `DisruptionTarget`, by type.
     pub conditions: BTreeMap<String, Condition>,
+    /// The fields that clients may change, if the spec was changed after the Pod was created. Few Pods have them.
+    pub changed: Option<Box<ChangedPod>>,
+}
+
+/// The fields of a Pod's spec that clients may change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ChangedPod {
+    /// The name, the image and the resources of each container and init container.
+    pub containers: Vec<Container>,
+    /// The number of ephemeral containers.
+    pub ephemeral_containers: usize,
+    /// The number of scheduling gates.
+    pub scheduling_gates: usize,
+    /// The tolerations.
+    pub tolerations: Vec<Toleration>,
+    /// `activeDeadlineSeconds`, in seconds.
+    pub active_deadline_seconds: Option<i64>,
 }
 
 /// A volume whose files are deleted with the pod.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::cluster::{Node, RuntimeClass};
 use super::json::string_map;
-use super::pod::{LostSource, LostVolume, Pod};
+use super::pod::{ChangedPod, LostSource, LostVolume, Pod};
 use crate::isolation::{self, APPARMOR_ANNOTATION, HostAccessSet, PodFields};
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
@@ -18,7 +18,8 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-pub(super) fn pod(data: &Value, annotations: &BTreeMap<String, String>) -> Pod {
+/// Reads a Pod. The API server counts the changes of its spec in the generation.
+pub(super) fn pod(data: &Value, generation: Option<i64>, annotations: &BTreeMap<String, String>) -> Pod {
     let (spec, status) = (&data["spec"], &data["status"]);
     let lost = |volume: &Value| Some(LostVolume { name: text(&volume["name"])?, source: lost_source(volume)? });
     Pod {
@@ -33,6 +34,7 @@ pub(super) fn pod(data: &Value, annotations: &BTreeMap<String, String>) -> Pod {
         offered_spec: None,
         ips: list(&status["podIPs"]).filter_map(|p| text(&p["ip"])).collect(),
         conditions: conditions(&status["conditions"]),
+        changed: generation.filter(|n| *n > 1).map(|_| Box::new(ChangedPod::of(spec))),
     }
 }
 

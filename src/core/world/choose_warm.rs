@@ -76,7 +76,7 @@ impl World {
         let reserved_name = claim.meta.annotations.get(annotation::SANDBOX_NAME);
         let reserved =
             reserved_name.and_then(|name| self.objects.get(&claim.key.sibling(Kind::Sandbox, name.as_str())));
-        let reserved = reserved.filter(|s| free(s) && fresh(s)).and_then(|s| {
+        let reserved = reserved.filter(|s| free(s) && fresh(s) && !self.touched.contains_key(&s.key)).and_then(|s| {
             let uid = claimable(s)?;
             let pool = pools.iter().find(|p| p.meta.uid == uid && names_as_owner(s, &p.key))?;
             Some((s.clone(), self.usable_pod(s).filter(|pod| fit(pool, pod))?))

@@ -9,9 +9,11 @@ use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use super::pending_writes::remove_entry;
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
 use super::state::{NodeTrouble, World};
+use crate::as_made::{Rules, touched};
+use crate::binding::Binding;
 use crate::marker::namespace_isolates;
 use crate::object::{Body, Object};
-use crate::question::RuntimeClassFact;
+use crate::question::{Hook, RuntimeClassFact};
 
 impl World {
     /// Puts a newer version of an object into the World, and adds the keys of its dependents to `to_reconcile`.
@@ -37,7 +39,21 @@ impl World {
             self.policies_changed(old, false, to_reconcile);
         }
         self.policies_changed(&object, false, to_reconcile);
+        if before.is_none() && object.key.kind == Kind::Pod {
+            to_reconcile.extend(self.filling_pool_of(&object));
+        }
         self.environment_changed(object.key.kind, before.as_deref(), Some(&object), to_reconcile);
+    }
+
+    /// The pool of a new pod, if the pool has fewer Sandboxes than its maximum. It adds Sandboxes when its Sandboxes get
+    /// pods.
+    fn filling_pool_of(&self, pod: &Object) -> Option<Key> {
+        let sandbox = self.objects.get(&sandbox_of(pod)?)?;
+        let (key, uid) = pool_of(sandbox)?;
+        let maximum =
+            self.objects.get(&key)?.pool()?.spec.as_ref().ok()?.size.at_most(self.settings.max_pool_size).max();
+        let members = self.members.get(&(key.clone(), uid))?.len();
+        (members < usize::try_from(maximum).unwrap_or(usize::MAX)).then_some(key)
     }
 
     /// Removes a deleted object from the World, and adds the keys of its dependents to `to_reconcile`.
@@ -65,8 +81,8 @@ impl World {
         }
         self.index_policies(object);
         if let Some(sandbox) = sandbox_of(object) {
-            self.add_warm(&sandbox);
             self.index_sandbox(&sandbox);
+            self.add_warm(&sandbox);
         }
     }
 
@@ -86,6 +102,7 @@ impl World {
         self.remove_warm_object(object);
         if key.kind == Kind::Sandbox {
             self.without_pod.remove(key);
+            self.touched.remove(key);
             if let Some(pool) = pool_of(object) {
                 remove_entry(&mut self.members, &pool, key);
             }
@@ -108,12 +125,31 @@ impl World {
         if let Some(pool) = pool_of(&sandbox) {
             let pod = self.pod_of(&sandbox);
             self.members.entry(pool).or_default().insert(key.clone(), (sandbox, pod));
+            self.note_touched(key);
+        }
+    }
+
+    /// Records whether somebody touched a Sandbox of a pool or its pod.
+    pub(super) fn note_touched(&mut self, key: &Key) {
+        let touched = self.objects.get(key).filter(|sandbox| sandbox.meta.in_pool()).and_then(|sandbox| {
+            let own_binding = |b: &Binding| b.hook == Hook::Admission && !b.built_in;
+            let rules = Rules { settings: &self.settings, plugins: self.bindings.iter().any(own_binding) };
+            touched(sandbox, self.pod_of(sandbox).as_deref(), rules)
+        });
+        match touched {
+            Some(touch) => {
+                self.remove_warm(key);
+                self.touched.insert(key.clone(), touch.into());
+            }
+            None => {
+                self.touched.remove(key);
+            }
         }
     }
 
     /// Adds a Sandbox to the index of warm Sandboxes, if a claim can take it.
     pub(super) fn add_warm(&mut self, key: &Key) {
-        if self.reservations.contains(key) {
+        if self.reservations.contains(key) || self.touched.contains_key(key) {
             return;
         }
         if let Some(object) = self.objects.get(key)

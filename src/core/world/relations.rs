@@ -70,12 +70,12 @@ pub(super) fn pool_of(sandbox: &Object) -> Option<(Key, Arc<str>)> {
     Some((owner.key(&sandbox.key)?, owner.uid.clone()))
 }
 
-/// The UID of the pool that controls a Sandbox, if a claim can take the Sandbox: it is Ready, unedited and not
-/// terminating.
+/// The UID of the pool that controls a Sandbox, if the Sandbox is Ready and not terminating. A claim can take it if nobody
+/// touched it.
 pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
     let owner = object.meta.controller.as_ref()?;
     let ready = is_true(&object.sandbox()?.status.conditions, condition::READY);
-    let stays = object.meta.deletion_timestamp.is_none() && !object.meta.edited();
+    let stays = object.meta.deletion_timestamp.is_none();
     (object.meta.in_pool() && ready && stays).then(|| owner.uid.clone())
 }
 

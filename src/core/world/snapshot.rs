@@ -74,6 +74,7 @@ impl World {
             storage_classes: self.storage_classes(),
             pod_unanswered,
             inherited_marker: self.inherited_marker(&sandbox),
+            touched: self.touched.get(key).cloned(),
             common: self.common(key, involved, now),
             sandbox,
         }
@@ -121,6 +122,7 @@ impl World {
                 pod: pod.clone(),
                 leaving: leaving.contains_key(key),
                 node: self.node_of(sandbox, pod.as_deref()),
+                touched: self.touched.get(key).cloned(),
             })
             .collect();
         let pending_take = members.iter().filter_map(|m| *leaving.get(&m.sandbox.key)?).min();
@@ -140,7 +142,10 @@ impl World {
             self.pending_writes.creating(&pool.meta.uid, now, self.settings.unknown_timeout).map(|(k, _)| k.clone());
         let is_member = |key: &&Key| members.iter().any(|member| member.sandbox.key == **key);
         let refused = self.pending_writes.refused_in(Kind::Sandbox, &key.namespace).filter(is_member).cloned();
-        let involved: Vec<Key> = involved.chain(refused).chain([key.clone()]).collect();
+        // A quota refuses the pods of the members, and not the members.
+        let pods = members.iter().filter(|member| member.pod.is_none());
+        let pods = pods.map(|m| key.sibling(Kind::Pod, manifest::pod_name(&m.sandbox)));
+        let involved: Vec<Key> = involved.chain(refused).chain(pods).chain([key.clone()]).collect();
         let mut common = self.common(key, involved, now);
         common.refusals.extend(self.pending_writes.refused_creation(&pool.meta.uid).cloned());
         let network_policy = references(&pool)
@@ -174,7 +179,10 @@ impl World {
 
     /// Free names for as many Sandboxes as the pool may create at once.
     fn new_names(&self, pool: &Object, alive: usize, creating: &[Arc<str>]) -> Vec<String> {
-        let maximum = pool.pool().and_then(|p| p.spec.as_ref().ok()).map_or(0, |model| model.size.max());
+        let maximum = pool
+            .pool()
+            .and_then(|p| p.spec.as_ref().ok())
+            .map_or(0, |model| model.size.at_most(self.settings.max_pool_size).max());
         let maximum = usize::try_from(maximum).unwrap_or(usize::MAX);
         let most = maximum.saturating_sub(alive + creating.len()).min(self.settings.pool_batch);
         let mut used: BTreeSet<String> = creating.iter().map(ToString::to_string).collect();

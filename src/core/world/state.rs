@@ -66,6 +66,8 @@ pub struct World {
     /// The Sandboxes of each pool with their pods, by the key and UID of the pool. The index makes the snapshot of a
     /// large pool cheap.
     pub(super) members: BTreeMap<(Key, Arc<str>), Members>,
+    /// The Sandboxes of pools that somebody touched, and what was done. They are not in `warm`.
+    pub(super) touched: BTreeMap<Key, Arc<str>>,
     /// Running Sandboxes without a pod. They may wait for a change of a cluster-wide object.
     pub(super) without_pod: BTreeSet<Key>,
     /// Nodes whose Sandboxes are not handed out.
@@ -143,6 +145,10 @@ impl World {
     /// Replaces the bindings. Returns the keys to reconcile: all pools and Sandboxes.
     pub fn set_bindings(&mut self, bindings: Bindings) -> Vec<Key> {
         self.bindings = Arc::new(bindings);
+        let members: Vec<Key> = self.members.values().flat_map(|members| members.keys().cloned()).collect();
+        for member in members {
+            self.note_touched(&member);
+        }
         self.reconciled_kinds([Kind::Pool, Kind::SeedPool, Kind::Sandbox])
     }
 

@@ -1,13 +1,14 @@
-//! Writes activity records to Sandboxes. This is separate from the writer of plans, because nothing is decided and
-//! nothing waits for it.
+//! Writes records of connections to Sandboxes: of activity, and of the connections to warm pods. This is separate from
+//! the writer of plans, because nothing is decided. A session may depend on a record, and never a reconcile.
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use lru::LruCache;
 use paddock_api::Sandbox;
-use paddock_core::admission::Activity;
+use paddock_core::admission::{Activity, Touch};
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -57,4 +58,31 @@ async fn note(client: &Client, sign: &Activity) -> bool {
         tokio::time::sleep(pause).await;
     }
     false
+}
+
+/// A connection to a warm Sandbox, and the receiver of the result: whether the connection was recorded.
+pub(super) type NewTouch = (Touch, oneshot::Sender<bool>);
+
+/// Records the connections of the queue, until the future is dropped.
+pub(super) async fn write_touches(client: Client, touches: FairQueue<NewTouch>) {
+    touches
+        .run(async |(touch, reply): NewTouch| {
+            // A review that timed out does not wait any more.
+            let _ = reply.send(record(&client, &touch).await);
+        })
+        .await;
+}
+
+async fn record(client: &Client, touch: &Touch) -> bool {
+    let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), &touch.sandbox.namespace);
+    let mut patch = touch.patch.clone();
+    patch["metadata"] = json!({ "uid": touch.uid, "resourceVersion": touch.resource_version });
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let written = sandboxes.patch_metadata(&touch.sandbox.name, &params, &Patch::Merge(&patch)).await;
+    if let Err(error) = &written
+        && !matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))
+    {
+        warn!(sandbox = %touch.sandbox, %error, "a connection to a warm pod was not recorded");
+    }
+    written.is_ok()
 }

@@ -9,13 +9,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use jiff::Timestamp;
-use paddock_core::admission::{self, Activity, Context, Entry, Phase, Review, ReviewVerdict, WarmReservations};
+use paddock_core::admission::{self, Activity, Context, Denial, Entry, Phase, Review, ReviewVerdict, WarmReservations};
 use paddock_core::question::PluginReply;
 use paddock_kube::server::{Intake, Refused};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::activity::NewTouch;
 use super::memory;
 use super::metrics::Reviews;
 use super::wire::{self, Asked, Malformed};
@@ -43,6 +44,7 @@ pub struct App {
     look: Look,
     plugin_client: PluginClient,
     activity: FairQueue<Activity>,
+    touches: Option<FairQueue<NewTouch>>,
     reservations: Option<Arc<dyn WarmReservations>>,
     metrics: Reviews,
     clock: fn() -> Timestamp,
@@ -53,13 +55,18 @@ impl App {
     /// records to `activity`.
     #[must_use]
     pub fn new(look: Look, plugin_client: PluginClient, activity: FairQueue<Activity>, metrics: Reviews) -> Self {
-        Self { look, plugin_client, activity, reservations: None, metrics, clock: Timestamp::now }
+        Self { look, plugin_client, activity, touches: None, reservations: None, metrics, clock: Timestamp::now }
     }
 
     /// The same app, which also reserves warm Sandboxes for the claims that it admits.
     #[must_use]
     pub fn with_reservations(self, reservations: Arc<dyn WarmReservations>) -> Self {
         Self { reservations: Some(reservations), ..self }
+    }
+
+    /// The same app, which also records connections to warm Sandboxes.
+    pub(super) fn with_touches(self, touches: FairQueue<NewTouch>) -> Self {
+        Self { touches: Some(touches), ..self }
     }
 
     /// The routes `POST /mutate/ENTRY` and `POST /validate/ENTRY`.
@@ -171,7 +178,10 @@ impl App {
         if let Some(activity) = admission::activity(&asked.review, &context) {
             self.record(activity);
         }
-        let (asked, verdict) = self.decide(asked, context, large).await?;
+        let (asked, mut verdict) = self.decide(asked, context, large).await?;
+        if verdict.allowed() {
+            verdict.denial = self.touched(&asked.review).await;
+        }
         let outcome = report_verdict(&asked, &verdict);
         if let (Some(reservations), Some(sandbox), false) =
             (&self.reservations, reserved_sandbox, verdict.reservation_kept)
@@ -194,6 +204,34 @@ impl App {
                 warn!(namespace = %key.namespace, "an activity record was dropped, because too many wait to be written");
             }
         }
+    }
+
+    /// Records a connection to a warm Sandbox, if the review is about one. Returns the denial if that fails.
+    async fn touched(&self, review: &Review) -> Option<Denial> {
+        let touches = self.touches.as_ref()?;
+        let needed = || (self.look)(review).and_then(|context| admission::touch(review, &context));
+        let first = needed()?;
+        let attempts = async {
+            for pause in limits::TOUCH_RETRY_DELAYS {
+                tokio::time::sleep(pause).await;
+                // If the Sandbox has changed, a claim may have taken it. There is nothing to record then.
+                let Some(touch) = needed() else { return true };
+                let (namespace, uid) = (touch.sandbox.namespace.clone(), touch.uid.clone());
+                let (reply, recorded) = oneshot::channel();
+                let queued = touches.push(&namespace, &uid, (touch, reply), |_| false);
+                if queued == Queued::Dropped {
+                    warn!(%namespace, "too many connections to warm pods wait for their records");
+                    return false;
+                }
+                if recorded.await.unwrap_or_default() {
+                    return true;
+                }
+            }
+            false
+        };
+        // A review without an answer would be admitted.
+        let recorded = timeout(limits::TOUCH_TIMEOUT, attempts).await.unwrap_or_default();
+        (!recorded).then(|| admission::not_recorded(&first))
     }
 
     /// Plugins and large objects use the processor, so they get a blocking thread and not one that serves connections.

@@ -15,7 +15,7 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 18] = [
+const CONNECTED: [(&str, &str); 20] = [
     ("watcher::Watch", "the only reader"),
     ("watch::events", "lists and watches one kind, for the only reader"),
     ("writer::Writer", "the only writer of plans"),
@@ -33,6 +33,8 @@ const CONNECTED: [(&str, &str); 18] = [
     ("access::protect", "gives the client to the gate of the metrics"),
     ("auth::Gate", "asks who reads the metrics: reviews that store nothing"),
     ("auth::require", "makes the gate of the metrics"),
+    ("activity::write_touches", "records connections to warm pods, before they begin"),
+    ("activity::record", "records connections to warm pods, before they begin"),
     ("activity::note", "notes the last activity: the one write that no plan has"),
 ];
 

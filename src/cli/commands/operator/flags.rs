@@ -193,6 +193,18 @@ pub(super) struct WorkArgs {
     /// Sandboxes that one look at a pool creates or deletes at the most.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_WARM_POOL_MAX_BATCH_SIZE", value_parser = clap::value_parser!(u16).range(1..), default_value = "100")]
     pub(super) sandbox_warm_pool_max_batch_size: u16,
+    /// The largest number of sandboxes in a pool, whatever its spec says. The pool reports that it is limited.
+    #[arg(long, value_name = "N", env = "PADDOCK_MAX_POOL_SIZE", default_value = "10000")]
+    pub(super) max_pool_size: u32,
+    /// Domain of labels that anybody may add to a warm sandbox or its pod. A sandbox with another added label is replaced. May be repeated.
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        env = "PADDOCK_POOL_IGNORE_LABEL_DOMAIN",
+        value_delimiter = ',',
+        default_values = ["topology.kubernetes.io", "kueue.x-k8s.io"]
+    )]
+    pub(super) pool_ignore_label_domain: Vec<String>,
     /// How long a warm sandbox that has a node may be without being Ready, before it is replaced.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_SANDBOX_WARM_POOL_READINESS_GRACE_PERIOD", value_parser = parse_positive_duration, default_value = "5m")]
     pub(super) sandbox_warm_pool_readiness_grace_period: Duration,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use paddock_api::kind::Key;
+use paddock_api::names::name_hash;
 use serde_json::{Value, json};
 
 use super::*;
@@ -62,7 +63,12 @@ fn world_of(settings: Settings, names: &[&str]) -> World {
             "spec": { "podTemplate": pod }, "status": { "conditions": ready },
         });
         all.push(object(Kind::Sandbox, name, Some((Kind::Pool, "p")), sandbox));
-        let running = json!({ "spec": { "nodeName": "n" }, "status": { "phase": "Running", "conditions": ready } });
+        let labels = json!({
+            "agents.x-k8s.io/sandbox-name-hash": name_hash(name),
+            "policy.paddock.dev/sandbox-uid": format!("uid-{name}"),
+        });
+        let annotations = json!({ "cluster-autoscaler.kubernetes.io/safe-to-evict": "true" });
+        let running = json!({ "labels": labels, "annotations": annotations, "spec": { "nodeName": "n" }, "status": { "phase": "Running", "conditions": ready } });
         let mut running = object(Kind::Pod, name, Some((Kind::Sandbox, name)), running);
         running.meta.uid = format!("pod-{name}").into();
         all.push(running);

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::volumes::{Directories, directories};
 use crate::admission::{Chain, PluginFailure, accept_class, first_answer};
+use crate::as_made;
 use crate::decide::adopt::{Adoption, adoptable, adoption, left_behind};
 use crate::decide::review::{self, ReconcileReview, Reviewed};
 use crate::manifest::{self, PodPlan};
@@ -130,9 +131,12 @@ fn pod_verdict(
     if let Some(denial) = verdict.denial {
         return PodVerdict::Refuse(review::reason_of(denial.why), denial.message);
     }
-    let mut body = of_pod.review.object;
+    let mut body = of_pod.review.object.clone();
     if json_patch::patch(&mut body, &verdict.patch).is_err() {
         return PodVerdict::Refuse(Reason::PluginFailed, "the patch of an admission plugin does not apply".to_owned());
+    }
+    if sandbox.meta.in_pool() {
+        as_made::list_plugin_changes(&of_pod.review.object, &mut body);
     }
     let mut ops = Vec::new();
     for (name, claim) in manifest::volume_claims(sandbox, model, &kept_dirs, &snapshot.common.settings) {

@@ -1,0 +1,116 @@
+//! Whether a warm Sandbox is still as its pool made it. A pool replaces a Sandbox that anybody touched, and no claim
+//! gets it.
+//!
+//! Users with ordinary rights can write to a Sandbox and to its Pod, and the next claim would get their changes:
+//!
+//! - The API server counts the changes of a spec in `metadata.generation`, which no client can reset. A change that
+//!   leaves no other trace, such as an exec, is therefore recorded in the spec of the Sandbox.
+//! - The labels and annotations of a Sandbox are compared with a digest. The digest is in the spec of the Sandbox, so
+//!   it cannot be changed without a new generation.
+//! - The labels and annotations of a Pod are compared with those that the operator gives it.
+
+mod annotations;
+mod pod;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use paddock_api::names::{annotation, group};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::model::names::{domain_of, is_within};
+use crate::object::Object;
+use crate::object::json::string_map;
+use crate::settings::Settings;
+
+/// Returns the digest of the labels and annotations with which a pool makes a Sandbox: the first 128 bits of a SHA-256,
+/// so that nobody finds other labels with the same digest.
+#[must_use]
+pub fn digest(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> u128 {
+    let mut hasher = Sha256::new();
+    for (kind, map) in [("label", labels), ("annotation", annotations)] {
+        for text in map.iter().flat_map(|(key, value)| [kind, key, value]) {
+            // With the lengths, two different maps never give the same bytes.
+            hasher.update(text.len().to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+    }
+    hasher.finalize().iter().take(16).fold(0, |digest, byte| digest << 8 | u128::from(*byte))
+}
+
+/// The configuration by which Sandboxes are compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// The settings of the operator.
+    pub settings: &'a Settings,
+    /// Whether an admission plugin may have changed a Pod before it was created. Otherwise nobody reads the annotations
+    /// that list such changes, because a user could write them.
+    pub plugins: bool,
+}
+
+/// Returns the change of a warm Sandbox or of its Pod since the pool made them, as a clause for people, or `None` if
+/// they are as made.
+#[must_use]
+pub fn touched(sandbox: &Object, pod: Option<&Object>, rules: Rules<'_>) -> Option<String> {
+    let Ok(model) = &sandbox.sandbox()?.spec else { return Some("its spec was changed".to_owned()) };
+    if let Some(touch) = &model.warm.touched {
+        return Some(touch.to_string());
+    }
+    if sandbox.meta.edited() {
+        return Some("its spec was changed".to_owned());
+    }
+    if let Some(made) = model.warm.digest
+        && let Some(change) = metadata_change(sandbox, made, rules.settings)
+    {
+        return Some(change);
+    }
+    // The deletion of a Pod counts in its generation as well.
+    let pod = pod.filter(|pod| pod.meta.deletion_timestamp.is_none());
+    pod.and_then(|pod| pod::change(sandbox, model, pod, rules))
+}
+
+/// The change of the labels or annotations of a Sandbox. Sandboxes of earlier versions have no digest and are not
+/// compared.
+fn metadata_change(sandbox: &Object, made: u128, settings: &Settings) -> Option<String> {
+    let of = |map: &BTreeMap<String, String>, counts: &dyn Fn(&str) -> bool| -> BTreeMap<String, String> {
+        map.iter().filter(|(key, _)| counts(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let labels = of(&sandbox.meta.labels, &|key| is_ours(key) || !settings.ignores_label(key));
+    let annotations = of(&sandbox.meta.annotations, &annotations::is_read);
+    if digest(&labels, &annotations) == made {
+        return None;
+    }
+    let added = labels.keys().find(|key| !is_ours(key));
+    let added = added.map(|key| format!("the label {key} was added to it"));
+    Some(added.unwrap_or_else(|| "one of its labels or annotations was added, changed or removed".to_owned()))
+}
+
+/// Records on a Pod which of its labels and annotations admission plugins changed before its creation. `made` is the Pod
+/// without their changes.
+pub(crate) fn list_plugin_changes(made: &Value, pod: &mut Value) {
+    for (field, list) in [("labels", annotation::PLUGIN_LABELS), ("annotations", annotation::PLUGIN_ANNOTATIONS)] {
+        let of = |pod: &Value| string_map(pod, &format!("/metadata/{field}"));
+        let (before, after) = (of(made), of(pod));
+        let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let changed: Vec<&str> =
+            keys.into_iter().filter(|key| before.get(*key) != after.get(*key)).map(String::as_str).collect();
+        if !changed.is_empty() {
+            pod["metadata"]["annotations"][list] = changed.join(",").into();
+        }
+    }
+}
+
+/// Whether a label or annotation is in a domain of the API or of Paddock.
+fn is_ours(key: &str) -> bool {
+    domain_of(key).is_some_and(|domain| [group::AGENTS, group::POLICY].iter().any(|ours| is_within(&domain, ours)))
+}
+
+/// The patch that records in the spec of a Sandbox that it was touched. The generation that the patch causes stays,
+/// even if somebody removes the record.
+#[must_use]
+pub fn record(touch: &str) -> Value {
+    json!({ "spec": { "podTemplate": { "metadata": { "annotations": { annotation::TOUCHED: touch } } } } })
+}
+
+#[cfg(test)]
+mod tests;

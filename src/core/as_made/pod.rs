@@ -1,0 +1,146 @@
+//! Changes of the Pod of a warm Sandbox.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
+use paddock_api::names::{annotation, label};
+
+use super::annotations::is_read;
+use super::{Rules, is_ours};
+use crate::manifest::{self, PodRevision};
+use crate::model::names::domain_of;
+use crate::model::{self, Quantity};
+use crate::object::{ChangedPod, Object};
+
+/// The change of a Pod, or `None` if it is as made.
+pub(super) fn change(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
+    labels_changed(sandbox, model, pod, rules)
+        .or_else(|| annotations_changed(sandbox, model, pod, rules))
+        .or_else(|| spec_changed(model, pod))
+}
+
+fn labels_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
+    let has = &pod.meta.labels;
+    let mut made = manifest::pod_labels(sandbox, model);
+    // The marker has rules of its own: it can be added late, and the webhook lets nobody remove it from a Pod.
+    made.remove(label::GENERATED_CODE);
+    let by_plugins = listed(pod, annotation::PLUGIN_LABELS, rules);
+    let change = |key: &String| match (made.get(key), has.get(key)) {
+        (Some(_) | None, Some(_) | None) if by_plugins.contains(&key.as_str()) => None,
+        (Some(_), None) => Some(format!("the label {key} was removed from its Pod")),
+        (Some(made), Some(has)) => (made != has).then(|| format!("the label {key} of its Pod was changed")),
+        (None, Some(_)) if key == label::GENERATED_CODE => None,
+        (None, Some(_)) => (is_ours(key) || !rules.settings.ignores_label(key))
+            .then(|| format!("the label {key} was added to its Pod")),
+        (None, None) => None,
+    };
+    made.keys().chain(has.keys()).find_map(change)
+}
+
+fn annotations_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
+    // The operator adds these when it creates the Pod. Nobody decides by them.
+    const ADDED: [&str; 4] =
+        [annotation::CLASS_REASON, annotation::CLASS_PLUGIN, annotation::PLUGIN_LABELS, annotation::PLUGIN_ANNOTATIONS];
+    let has = &pod.meta.annotations;
+    let mut made = manifest::pod_annotations(sandbox, model);
+    if has.contains_key(annotation::POD_REVISION) {
+        // Pods of earlier versions do not have it.
+        made.insert(annotation::POD_REVISION.to_owned(), PodRevision::of(sandbox, model).annotation());
+    }
+    let by_plugins = listed(pod, annotation::PLUGIN_ANNOTATIONS, rules);
+    let change = |key: &String| match (made.get(key), has.get(key)) {
+        (Some(_) | None, Some(_) | None) if by_plugins.contains(&key.as_str()) => None,
+        (Some(_), None) => Some(format!("the annotation {key} was removed from its Pod")),
+        (Some(made), Some(has)) => (made != has).then(|| format!("the annotation {key} of its Pod was changed")),
+        (None, Some(_)) if ADDED.contains(&key.as_str()) => None,
+        (None, Some(_)) => is_read(key).then(|| format!("the annotation {key} was added to its Pod")),
+        (None, None) => None,
+    };
+    made.keys().chain(has.keys()).find_map(change)
+}
+
+/// The keys that an annotation of the Pod lists.
+fn listed<'a>(pod: &'a Object, name: &str, rules: Rules<'_>) -> Vec<&'a str> {
+    pod.meta.annotations.get(name).filter(|_| rules.plugins).map(|keys| keys.split(',').collect()).unwrap_or_default()
+}
+
+/// The change of the spec of a Pod, except that a scheduling gate was removed or a toleration was added.
+///
+/// The API server counts the changes of the spec and does not say what they were. Each change therefore needs an
+/// explanation: a scheduling gate of the template that the Pod has no longer, or a toleration that the template does
+/// not have. The fields that the API server lets clients change must also be as in the template.
+fn spec_changed(model: &model::Sandbox, pod: &Object) -> Option<String> {
+    if !pod.meta.edited() {
+        return None;
+    }
+    let changed = "the spec of its Pod was changed".to_owned();
+    let Some(spec) = pod.pod().and_then(|pod| pod.changed.as_deref()) else { return Some(changed) };
+    let made = &model.pod.spec;
+    if spec.ephemeral_containers > 0 {
+        return Some("an ephemeral container was added to its Pod".to_owned());
+    }
+    let gates = made.scheduling_gates.as_ref().map_or(0, Vec::len).saturating_sub(spec.scheduling_gates);
+    let tolerations = spec.tolerations.iter().filter(|t| is_added_late(made, t)).count();
+    let explained = i64::try_from(gates + tolerations).unwrap_or(i64::MAX);
+    let containers = made.init_containers.iter().flatten().chain(&made.containers);
+    let of_template: BTreeMap<&str, &Container> = containers.map(|c| (c.name.as_str(), c)).collect();
+    // A container that another webhook injected may have been changed as well, so it cannot be explained.
+    let same =
+        |container: &Container| of_template.get(container.name.as_str()).is_some_and(|own| is_as_made(own, container));
+    let as_made = pod.meta.generation - 1 <= explained
+        && spec.active_deadline_seconds == made.active_deadline_seconds
+        && spec.containers.iter().all(same);
+    (!as_made).then_some(changed)
+}
+
+/// Whether somebody added a toleration after the Pod was created. The API server adds tolerations of the node's conditions
+/// and of extended resources when it creates the Pod.
+fn is_added_late(made: &PodSpec, toleration: &Toleration) -> bool {
+    let key = toleration.key.as_deref().unwrap_or_default();
+    let resources = made.containers.iter().filter_map(|container| container.resources.as_ref());
+    let extended =
+        |r: &ResourceRequirements| [&r.limits, &r.requests].into_iter().flatten().any(|r| r.contains_key(key));
+    !domain_of(key).is_some_and(|domain| domain == "node.kubernetes.io")
+        && !resources.into_iter().any(extended)
+        && !made.tolerations.iter().flatten().any(|own| own == toleration)
+}
+
+/// Whether the image and the resources of a container are those of the template. The API server and a LimitRange add
+/// resources that the template does not name.
+fn is_as_made(own: &Container, container: &Container) -> bool {
+    let quantity = |quantity: &WireQuantity| Quantity::parse(&quantity.0);
+    let keeps = |own: Option<&BTreeMap<String, WireQuantity>>, has: Option<&BTreeMap<String, WireQuantity>>| {
+        own.into_iter().flatten().all(|(name, wanted)| {
+            has.and_then(|has| has.get(name)).is_some_and(|has| quantity(has) == quantity(wanted))
+        })
+    };
+    let (wanted, has) = (own.resources.as_ref(), container.resources.as_ref());
+    own.image == container.image
+        && keeps(wanted.and_then(|r| r.limits.as_ref()), has.and_then(|r| r.limits.as_ref()))
+        && keeps(wanted.and_then(|r| r.requests.as_ref()), has.and_then(|r| r.requests.as_ref()))
+}
+
+impl ChangedPod {
+    /// Reads the fields of a Pod's spec that clients may change.
+    #[must_use]
+    pub(crate) fn of(spec: &serde_json::Value) -> Self {
+        let length = |field: &str| spec[field].as_array().map_or(0, Vec::len);
+        let containers = [&spec["initContainers"], &spec["containers"]].into_iter().filter_map(|c| c.as_array());
+        Self {
+            containers: containers
+                .flatten()
+                .map(|container| Container {
+                    name: container["name"].as_str().unwrap_or_default().to_owned(),
+                    image: container["image"].as_str().map(str::to_owned),
+                    resources: serde_json::from_value(container["resources"].clone()).unwrap_or_default(),
+                    ..Container::default()
+                })
+                .collect(),
+            ephemeral_containers: length("ephemeralContainers"),
+            scheduling_gates: length("schedulingGates"),
+            tolerations: serde_json::from_value(spec["tolerations"].clone()).unwrap_or_default(),
+            active_deadline_seconds: spec["activeDeadlineSeconds"].as_i64(),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::manifest::{self, PodPlan};
+use paddock_api::kind::{Key, Kind};
+
+fn object(kind: Kind, document: Value) -> Object {
+    Object::from_json(kind, document).expect("an object")
+}
+
+/// A member of a pool and its Pod, as the operator makes them and the API server stores them.
+fn as_made() -> (Value, Value) {
+    let template = object(
+        Kind::Template,
+        json!({
+            "metadata": { "name": "python", "namespace": "agents", "uid": "t" },
+            "spec": { "podTemplate": {
+                "metadata": { "labels": { "team": "red", "kueue.x-k8s.io/queue-name": "q" }, "annotations": { "note": "a" } },
+                "spec": {
+                    "schedulingGates": [{ "name": "example.com/admission" }],
+                    "containers": [{
+                        "name": "agent", "image": "agent:1", "resources": { "limits": { "cpu": "500m" } },
+                    }],
+                },
+            } },
+        }),
+    );
+    let pool = object(
+        Kind::Pool,
+        json!({
+            "metadata": { "name": "p", "namespace": "agents", "uid": "p" },
+            "spec": { "sandboxTemplateRef": { "name": "python" }, "replicas": 1 },
+        }),
+    );
+    let model = template.template().expect("a template").spec.as_ref().expect("a valid one");
+    let mut sandbox = manifest::warm_sandbox(&pool, &template, model, "p-a");
+    sandbox["metadata"]["uid"] = "s".into();
+    sandbox["metadata"]["generation"] = 1.into();
+    let made = object(Kind::Sandbox, sandbox.clone());
+    let plan = PodPlan {
+        name: "p-a",
+        runtime_class: Some("gvisor"),
+        class_reason: Some("because"),
+        class_plugin: Some("by-label"),
+        kept_dirs: &[],
+        isolate: false,
+    };
+    let model = made.sandbox().expect("a Sandbox").spec.as_ref().expect("a valid one");
+    let mut pod = manifest::pod(&made, model, &plan);
+    pod["metadata"]["generation"] = 1.into();
+    // The API server gives every Pod these tolerations when it is created.
+    pod["spec"]["tolerations"] = json!([toleration("node.kubernetes.io/not-ready")]);
+    (sandbox, pod)
+}
+
+fn toleration(key: &str) -> Value {
+    json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 })
+}
+
+fn judged(sandbox: &Value, pod: &Value) -> Option<String> {
+    judged_with(sandbox, pod, false)
+}
+
+fn judged_with(sandbox: &Value, pod: &Value, plugins: bool) -> Option<String> {
+    let settings = Settings::default();
+    let (sandbox, pod) = (object(Kind::Sandbox, sandbox.clone()), object(Kind::Pod, pod.clone()));
+    touched(&sandbox, Some(&pod), Rules { settings: &settings, plugins })
+}
+
+/// Merges a change into a document, as a merge patch of a user does.
+fn changed(document: &Value, patch: &Value) -> Value {
+    let mut document = document.clone();
+    json_patch::merge(&mut document, patch);
+    document
+}
+
+#[test]
+fn a_member_is_as_made_until_somebody_changes_what_matters() {
+    let (sandbox, pod) = as_made();
+    assert_eq!(judged(&sandbox, &pod), None);
+    let labels = |change: Value| json!({ "metadata": { "labels": change } });
+    let annotations = |change: Value| json!({ "metadata": { "annotations": change } });
+    let container = |change: Value| {
+        let mut spec = pod["spec"].clone();
+        json_patch::merge(&mut spec["containers"][0], &change);
+        json!({ "metadata": { "generation": 2 }, "spec": spec })
+    };
+    for (sandbox_change, says) in [
+        (json!({ "metadata": { "generation": 2 } }), "its spec was changed"),
+        (record("somebody used exec"), "somebody used exec"),
+        (labels(json!({ "team": "blue" })), "label team was added to it"),
+        (labels(json!({ "agents.x-k8s.io/sandbox-template-ref-hash": "0" })), "labels or annotations"),
+        (labels(json!({ "agents.x-k8s.io/sandbox-template-hash": "0" })), "labels or annotations"),
+        (labels(json!({ "agents.x-k8s.io/launch-type": null })), "labels or annotations"),
+        (annotations(json!({ "policy.paddock.dev/ephemeral-volumes": "true" })), "labels or annotations"),
+        (annotations(json!({ "policy.paddock.dev/last-activity": "2099-01-01T00:00:00Z" })), "labels or annotations"),
+        (annotations(json!({ "agents.x-k8s.io/sandbox-template-ref": "other" })), "labels or annotations"),
+        (annotations(json!({ "agents.x-k8s.io/pod-name": null })), "labels or annotations"),
+        (labels(json!({ "topology.kubernetes.io/zone": "a" })), ""),
+        (annotations(json!({ "example.com/seen": "yes" })), ""),
+        (json!({ "metadata": { "resourceVersion": "7", "finalizers": ["example.com/a"] } }), ""),
+    ] {
+        assert_says(judged(&changed(&sandbox, &sandbox_change), &pod), says, &sandbox_change);
+    }
+    for (pod_change, says) in [
+        (json!({ "metadata": { "generation": 2 } }), "the spec of its Pod"),
+        (container(json!({ "image": "evil:1" })), "the spec of its Pod"),
+        (container(json!({ "resources": { "limits": { "cpu": "4" } } })), "the spec of its Pod"),
+        (labels(json!({ "team": "blue" })), "label team of its Pod"),
+        (labels(json!({ "team": null })), "label team was removed"),
+        (labels(json!({ "role": "db-client" })), "label role was added"),
+        (labels(json!({ "agents.x-k8s.io/sandbox-template-ref-hash": "0" })), "sandbox-template-ref-hash of its Pod"),
+        (labels(json!({ "policy.paddock.dev/sandbox-uid": null })), "sandbox-uid was removed"),
+        (labels(json!({ "agents.x-k8s.io/claim-uid": "c" })), "claim-uid was added"),
+        (annotations(json!({ "note": "b" })), "annotation note of its Pod"),
+        (annotations(json!({ "note": null })), "annotation note was removed"),
+        (annotations(json!({ "cluster-autoscaler.kubernetes.io/safe-to-evict": "false" })), "safe-to-evict of its Pod"),
+        (annotations(json!({ "policy.paddock.dev/anything": "b" })), "anything was added"),
+        (annotations(json!({ "policy.paddock.dev/pod-revision": "{}" })), "pod-revision of its Pod"),
+        (annotations(json!({ "io.katacontainers.config.hypervisor.kernel_params": "b" })), "kernel_params was added"),
+        (annotations(json!({ "dev.gvisor.flag.debug": "true" })), "debug was added"),
+        (annotations(json!({ "k8s.v1.cni.cncf.io/networks": "host" })), "networks was added"),
+        (annotations(json!({ "cni.projectcalico.org/ipAddrs": "[]" })), "ipAddrs was added"),
+        (annotations(json!({ "kubernetes.io/egress-bandwidth": "1G" })), "egress-bandwidth was added"),
+        (annotations(json!({ "policy.paddock.dev/plugin-labels": "role" })), ""),
+        // Network plugins, autoscalers and the API server write these.
+        (annotations(json!({ "cni.projectcalico.org/podIP": "10.0.0.1/32" })), ""),
+        (annotations(json!({ "k8s.v1.cni.cncf.io/network-status": "[]" })), ""),
+        (annotations(json!({ "k8s.ovn.org/pod-networks": "{}" })), ""),
+        (annotations(json!({ "example.com/seen": "yes" })), ""),
+        (labels(json!({ "topology.kubernetes.io/zone": "a" })), ""),
+        (labels(json!({ "kueue.x-k8s.io/podset": "main" })), ""),
+        (labels(json!({ "kueue.x-k8s.io/queue-name": "other" })), "queue-name of its Pod"),
+    ] {
+        assert_says(judged(&sandbox, &changed(&pod, &pod_change)), says, &pod_change);
+    }
+}
+
+fn assert_says(judged: Option<String>, says: &str, change: &Value) {
+    match judged {
+        None => assert_eq!(says, "", "{change}"),
+        Some(touch) => assert!(!says.is_empty() && touch.contains(says), "{change}: {touch}"),
+    }
+}
+
+#[test]
+fn a_removed_gate_and_added_tolerations_explain_a_generation_each_and_nothing_else() {
+    let (sandbox, pod) = as_made();
+    let spec = |generation: i64, change: Value| json!({ "metadata": { "generation": generation }, "spec": change });
+    let more = json!([toleration("node.kubernetes.io/not-ready"), toleration("example.com/a")]);
+    let evil = json!([{ "name": "agent", "image": "evil:1", "resources": { "limits": { "cpu": "500m" } } }]);
+    // The API server completes and normalizes resources.
+    let same = json!([{
+        "name": "agent", "image": "agent:1",
+        "resources": { "limits": { "cpu": "0.5", "memory": "1Gi" }, "requests": { "cpu": "0.5" } },
+    }]);
+    for (pod_change, says) in [
+        (spec(2, json!({ "schedulingGates": null })), ""),
+        (spec(2, json!({ "schedulingGates": null, "nodeSelector": { "pool": "a" }, "containers": same })), ""),
+        (spec(3, json!({ "schedulingGates": null, "tolerations": more })), ""),
+        (spec(2, json!({ "tolerations": more })), ""),
+        (spec(9, json!({ "schedulingGates": null, "tolerations": more })), "the spec of its Pod"),
+        (spec(2, json!({ "schedulingGates": null, "containers": evil })), "the spec of its Pod"),
+        (spec(2, json!({ "schedulingGates": null, "activeDeadlineSeconds": 5 })), "the spec of its Pod"),
+        (spec(2, json!({ "schedulingGates": null, "ephemeralContainers": [{ "name": "x" }] })), "ephemeral"),
+        (spec(2, json!({ "schedulingGates": null, "initContainers": [{ "name": "x" }] })), "the spec of its Pod"),
+    ] {
+        assert_says(judged(&sandbox, &changed(&pod, &pod_change)), says, &pod_change);
+    }
+}
+
+#[test]
+fn the_deletion_of_a_pod_is_no_touch() {
+    let (sandbox, pod) = as_made();
+    let deleted = json!({ "metadata": { "generation": 2, "deletionTimestamp": "2030-01-01T00:00:00Z" } });
+    assert_eq!(judged(&sandbox, &changed(&pod, &deleted)), None);
+}
+
+#[test]
+fn changes_of_admission_plugins_are_as_made_and_only_where_there_are_plugins() {
+    let (sandbox, made) = as_made();
+    let mut pod = changed(&made, &json!({ "metadata": { "labels": { "cost": "7", "team": "green" } } }));
+    list_plugin_changes(&made, &mut pod);
+    assert_eq!(pod["metadata"]["annotations"]["policy.paddock.dev/plugin-labels"], "cost,team");
+    assert_eq!(judged_with(&sandbox, &pod, true), None);
+    assert!(judged_with(&sandbox, &pod, false).is_some(), "a user could write the list");
+    let other = changed(&pod, &json!({ "metadata": { "labels": { "other": "x" } } }));
+    assert!(judged_with(&sandbox, &other, true).is_some());
+}
+
+#[test]
+fn a_member_of_an_earlier_version_has_no_digest_and_is_compared_by_the_rest() {
+    let (mut sandbox, pod) = as_made();
+    sandbox["spec"]["podTemplate"]["metadata"]["annotations"] = json!({ "note": "a" });
+    let labelled = changed(&sandbox, &json!({ "metadata": { "labels": { "team": "blue" } } }));
+    assert_eq!(judged(&labelled, &pod), None);
+    assert!(judged(&changed(&sandbox, &json!({ "metadata": { "generation": 2 } })), &pod).is_some());
+}
+
+#[test]
+fn the_records_are_not_annotations_of_the_pod() {
+    let (sandbox, pod) = as_made();
+    let text = sandbox["spec"]["podTemplate"].to_string();
+    assert!(text.contains(annotation::AS_MADE) && !pod.to_string().contains(annotation::AS_MADE), "{text}");
+    assert_eq!(object(Kind::Sandbox, sandbox).key, Key::new(Kind::Sandbox, "agents", "p-a"));
+}
