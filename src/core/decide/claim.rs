@@ -6,12 +6,15 @@
 
 mod policy;
 
+mod additions;
+
 use jiff::Timestamp;
 use paddock_api::kind::Kind;
 use paddock_api::names::{annotation, condition, label, reason};
-use paddock_api::{ClaimShutdownPolicy, ClaimedSandbox, InjectionPolicy, SandboxClaimStatus};
+use paddock_api::{ClaimShutdownPolicy, ClaimedSandbox, SandboxClaimStatus};
 use serde_json::{Value, json};
 
+use self::additions::{check_env, merged_volume_claims};
 use super::adopt::{adopt_prepared, adoptable, sandbox_difference};
 use super::ask::{ASK_AGAIN, failure_events};
 use super::review;
@@ -397,61 +400,6 @@ fn annotate(snapshot: &ClaimSnapshot, sandbox: Option<&str>) -> Option<Op> {
     (!annotations.is_empty())
         // The compare-and-swap ends the plan before the status write if another process has changed the claim.
         .then(|| Op::patch_if_unchanged(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
-}
-
-fn check_env(claim: &model::Claim, template: &model::Template) -> Result<(), String> {
-    for var in &claim.env {
-        let spec = &template.pod.spec;
-        let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let container = match &var.container_name {
-            None => spec.containers.first(),
-            Some(name) => containers.find(|c| c.name == *name),
-        };
-        let Some(container) = container else {
-            let name = var.container_name.as_deref().unwrap_or_default();
-            return Err(format!("env {}: the template has no container {name}", var.name));
-        };
-        let in_template = container.env.iter().flatten().any(|e| e.name == var.name);
-        match template.env_policy {
-            InjectionPolicy::Disallowed => {
-                return Err(
-                    "the template does not allow a claim to set env (envVarsInjectionPolicy: Disallowed)".to_owned()
-                );
-            }
-            InjectionPolicy::Allowed if in_template => {
-                return Err(format!(
-                    "env {} is set by the template, which does not allow overrides (envVarsInjectionPolicy: Allowed)",
-                    var.name
-                ));
-            }
-            InjectionPolicy::Allowed | InjectionPolicy::Overrides => {}
-        }
-    }
-    Ok(())
-}
-
-fn merged_volume_claims(claim: &model::Claim, template: &model::Template) -> Result<Vec<VolumeClaim>, String> {
-    let mut merged = template.volume_claims.clone();
-    for added in &claim.volume_claims {
-        let existing = merged.iter_mut().find(|c| c.name == added.name);
-        match (template.volume_claims_policy, existing) {
-            (InjectionPolicy::Disallowed, _) => {
-                return Err(
-                    "the template does not allow a claim to bring volumeClaimTemplates (volumeClaimTemplatesPolicy: Disallowed)"
-                        .to_owned(),
-                );
-            }
-            (InjectionPolicy::Allowed, Some(_)) => {
-                return Err(format!(
-                    "volumeClaimTemplate {} is the template's, which does not allow overrides (volumeClaimTemplatesPolicy: Allowed)",
-                    added.name
-                ));
-            }
-            (InjectionPolicy::Overrides, Some(existing)) => *existing = added.clone(),
-            (InjectionPolicy::Allowed | InjectionPolicy::Overrides, None) => merged.push(added.clone()),
-        }
-    }
-    Ok(merged)
 }
 
 /// The contents of the claim's new status.
