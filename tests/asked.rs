@@ -164,7 +164,7 @@ fn own_kinds() -> Vec<(Kind, Value)> {
     let pod = json!({ "spec": { "containers": [{ "name": "agent", "image": "agent:1" }] } });
     vec![
         (Kind::Sandbox, json!({ "podTemplate": pod })),
-        (Kind::Template, json!({ "podTemplate": pod })),
+        (Kind::Template, json!({ "podTemplate": pod, "networkPolicyManagement": "Unmanaged" })),
         (Kind::SeedTemplate, json!({ "template": pod })),
         (Kind::Pool, json!({ "sandboxTemplateRef": { "name": "t" }, "replicas": 1 })),
         (Kind::SeedPool, json!({ "templateRef": { "name": "t" }, "minReady": 1 })),
