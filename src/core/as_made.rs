@@ -11,14 +11,17 @@
 
 mod annotations;
 mod pod;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paddock_api::names::{annotation, group};
+use paddock_api::names::annotation;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::model::names::{domain_of, is_within};
+pub use rules::Rules;
+
+use self::rules::is_ours;
 use crate::object::Object;
 use crate::object::json::string_map;
 use crate::settings::Settings;
@@ -36,16 +39,6 @@ pub fn digest(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, 
         }
     }
     hasher.finalize().iter().take(16).fold(0, |digest, byte| digest << 8 | u128::from(*byte))
-}
-
-/// The configuration by which Sandboxes are compared.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
-    /// The settings of the operator.
-    pub settings: &'a Settings,
-    /// Whether an admission plugin may have changed a Pod before it was created. Otherwise nobody reads the annotations
-    /// that list such changes, because a user could write them.
-    pub plugins: bool,
 }
 
 /// Returns the change of a warm Sandbox or of its Pod since the pool made them, as a clause for people, or `None` if
@@ -98,11 +91,6 @@ pub(crate) fn list_plugin_changes(made: &Value, pod: &mut Value) {
             pod["metadata"]["annotations"][list] = changed.join(",").into();
         }
     }
-}
-
-/// Whether a label or annotation is in a domain of the API or of Paddock.
-fn is_ours(key: &str) -> bool {
-    domain_of(key).is_some_and(|domain| [group::AGENTS, group::POLICY].iter().any(|ours| is_within(&domain, ours)))
 }
 
 /// The patch that records in the spec of a Sandbox that it was touched. The generation that the patch causes stays,

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use paddock_api::names::{annotation, label};
 
 use super::annotations::is_read;
-use super::{Rules, is_ours};
+use super::rules::{Rules, is_ours};
 use crate::manifest::{self, PodRevision};
 use crate::model::names::domain_of;
 use crate::model::{self, Quantity};

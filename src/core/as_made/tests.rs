@@ -1,3 +1,5 @@
+//! Tests of the comparison, as tables of changes.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -10,12 +10,22 @@ use super::pending_writes::remove_entry;
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
 use super::state::{NodeTrouble, World};
 use crate::as_made::{Rules, touched};
-use crate::binding::Binding;
+use crate::binding::{Binding, Bindings};
 use crate::marker::namespace_isolates;
 use crate::object::{Body, Object};
 use crate::question::{Hook, RuntimeClassFact};
 
 impl World {
+    /// Replaces the bindings. Returns the keys to reconcile: all pools and Sandboxes.
+    pub fn set_bindings(&mut self, bindings: Bindings) -> Vec<Key> {
+        self.bindings = Arc::new(bindings);
+        let members: Vec<Key> = self.members.values().flat_map(|members| members.keys().cloned()).collect();
+        for member in members {
+            self.note_touched(&member);
+        }
+        self.reconciled_kinds([Kind::Pool, Kind::SeedPool, Kind::Sandbox])
+    }
+
     /// Puts a newer version of an object into the World, and adds the keys of its dependents to `to_reconcile`.
     pub(super) fn put(&mut self, object: Object, now: Timestamp, to_reconcile: &mut BTreeSet<Key>) {
         let key = object.key.clone();

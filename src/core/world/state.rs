@@ -142,16 +142,6 @@ impl World {
         self.awaiting_watch.iter().any(|(key, awaiting)| key.kind == kind && *awaiting == Awaiting::Unverified)
     }
 
-    /// Replaces the bindings. Returns the keys to reconcile: all pools and Sandboxes.
-    pub fn set_bindings(&mut self, bindings: Bindings) -> Vec<Key> {
-        self.bindings = Arc::new(bindings);
-        let members: Vec<Key> = self.members.values().flat_map(|members| members.keys().cloned()).collect();
-        for member in members {
-            self.note_touched(&member);
-        }
-        self.reconciled_kinds([Kind::Pool, Kind::SeedPool, Kind::Sandbox])
-    }
-
     /// The keys of all objects whose kind is reconciled, for the periodic pass.
     #[must_use]
     pub fn everything(&self) -> Vec<Key> {

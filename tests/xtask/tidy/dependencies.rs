@@ -24,8 +24,8 @@ const LAYERS: [(&str, &[&str]); 7] = [
 ];
 
 /// The other crates that the pure crates may use. None of them does I/O, reads a clock or runs anything.
-const PURE: [&str; 9] =
-    ["jiff", "json-patch", "k8s-openapi", "kube", "schemars", "serde", "serde_json", "strum", "thiserror"];
+const PURE: [&str; 10] =
+    ["jiff", "json-patch", "k8s-openapi", "kube", "schemars", "serde", "serde_json", "sha2", "strum", "thiserror"];
 
 /// The other crates that the tests of the pure crates may use.
 const PURE_TESTS: [&str; 2] = ["proptest", "serde_yaml_ng"];
