@@ -18,7 +18,7 @@ use crate::kind::{ApiShape, ApiShapes, Kind, OwnKind};
 use crate::names::group;
 use crate::pool::{SandboxWarmPoolSpec, SandboxWarmPoolStatus};
 use crate::sandbox::{SandboxSpec, SandboxStatus};
-use crate::schema::{ListTypes, builtin_list_types, for_shape, structural};
+use crate::schema::{ListTypes, builtin_list_types, for_shape, limit_lists, structural};
 use crate::template::{SandboxTemplateSpec, SandboxTemplateStatus};
 
 /// All definitions, of both API shapes.
@@ -90,10 +90,11 @@ fn definition<S: JsonSchema, T: JsonSchema>(
     mut columns: Vec<CustomResourceColumnDefinition>,
 ) -> CustomResourceDefinition {
     let spec = structural::<S>(list_types);
-    let spec = match own.shape() {
+    let mut spec = match own.shape() {
         Some(shape) => for_shape(spec, shape),
         None => spec,
     };
+    limit_lists(&mut spec);
     let (group, kind, plural) = (own.group(), own.name(), own.plural());
     // The first version is the storage version.
     let versions: &[&str] = match own.shape() {

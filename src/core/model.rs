@@ -14,6 +14,7 @@ pub mod names;
 mod parse;
 mod pod;
 mod quantity;
+mod stored;
 mod types;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use mode::{ModeDecision, desired_mode, replicas_of};
 pub use names::{HOST_NAME_MAX, is_dns_subdomain};
 pub use parse::{parse_sandbox, parse_template};
 pub use quantity::Quantity;
+pub use stored::{DiskDir, Port, StoredSpec};
 pub use types::{
     Claim, ClaimEnd, ClaimSource, NetworkPolicy, Pod, Pool, PoolChoice, PoolSize, Sandbox, ServiceIntent, Shutdown,
     Template, VolumeClaim, WarmRecord,

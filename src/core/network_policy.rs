@@ -4,12 +4,12 @@
 //! exists. An annotation names the template instead. Another annotation keeps the spec that the operator wrote last,
 //! which is the wanted spec when the template does not exist any more.
 
-use k8s_openapi::api::core::v1::PodSpec;
 use paddock_api::kind::{Key, Kind, OwnKind};
 use paddock_api::names::{annotation, object as names};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::model::StoredSpec;
 use crate::object::{Body, Object};
 
 /// The most bytes that the spec of a NetworkPolicy may have as JSON. The operator keeps it in an annotation, and the
@@ -113,7 +113,7 @@ pub fn last_spec(policy: &Object) -> Option<Value> {
 /// empty lists, and fills in the protocol of a port.
 #[must_use]
 pub fn has_spec(policy: &Object, wanted: &Value) -> bool {
-    spec_of(policy).is_some_and(|actual| normal(actual) == normal(wanted))
+    spec_of(policy).is_some_and(|actual| normal(&actual) == normal(wanted))
 }
 
 /// The error of a template whose rules are too large to be kept, if that is the case.
@@ -127,15 +127,15 @@ pub fn too_large(spec: &Value) -> Option<String> {
 
 /// The reason why no NetworkPolicy applies to a pod, if there is one.
 #[must_use]
-pub fn bypass(pod: &PodSpec) -> Option<&'static str> {
-    (pod.host_network == Some(true))
+pub fn bypass(pod: &StoredSpec) -> Option<&'static str> {
+    pod.host_network()
         .then_some("spec.hostNetwork is true, and a NetworkPolicy does not apply to a pod on the network of its node")
 }
 
 /// The spec of a NetworkPolicy.
 #[must_use]
-pub fn spec_of(policy: &Object) -> Option<&Value> {
-    if let Body::NetworkPolicy(spec) = &policy.body { Some(spec) } else { None }
+pub fn spec_of(policy: &Object) -> Option<Value> {
+    if let Body::NetworkPolicy(spec) = &policy.body { Some(spec.parse()) } else { None }
 }
 
 /// The form of a spec that two equal specs share.

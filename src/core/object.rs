@@ -1,8 +1,10 @@
 //! Observed objects: the metadata and the parts of the body that decisions use.
 //!
 //! Reading an object never fails. If a spec does not parse, the object keeps the errors, so that an invalid object
-//! affects only itself. Parts that no decision uses, such as managed fields and most of a Pod, are dropped here.
+//! affects only itself. Parts that no decision uses, such as managed fields and most of a Pod, are dropped here. Of an
+//! object that is not Paddock's and that Paddock did not make, only the identity is kept.
 
+pub mod budget;
 mod cluster;
 pub(crate) mod hash;
 pub mod json;
@@ -16,16 +18,19 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api as api;
+use paddock_api::document::Document;
 use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use paddock_api::names::label;
 use paddock_api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::model;
 
 pub use cluster::{Node, RuntimeClass};
+pub use json::JsonText;
 pub use meta::{Meta, Owner, allows_volume_loss};
 pub use pod::{ChangedPod, LostSource, LostVolume, Pod};
 
@@ -77,17 +82,17 @@ pub enum Body {
     Pool(Parsed<model::Pool, SandboxWarmPoolStatus>),
     /// The body of a SandboxClaim of either shape.
     Claim(Parsed<model::Claim, SandboxClaimStatus>),
-    /// The parts of a Pod.
-    Pod(Arc<Pod>),
+    /// The parts of a Pod, or `None` if the Pod is foreign.
+    Pod(Option<Arc<Pod>>),
     /// The fields of a Service's spec that the operator sets, for comparison. Only of a Service that a Sandbox owns or
     /// may adopt.
     Service(Option<Arc<Value>>),
     /// The spec of a PersistentVolumeClaim as JSON, if a Sandbox may adopt it.
     VolumeClaim(Option<Arc<str>>),
     /// The spec of a NetworkPolicy, for comparison.
-    NetworkPolicy(Arc<Value>),
-    /// The endpoints, ports and address type of an EndpointSlice, for comparison.
-    EndpointSlice(Arc<Value>),
+    NetworkPolicy(JsonText),
+    /// The endpoints, ports and address type of an EndpointSlice, for comparison. Null if the EndpointSlice is foreign.
+    EndpointSlice(JsonText),
     /// A Namespace. Decisions use only its metadata.
     Namespace,
     /// The parts of a Node.
@@ -99,27 +104,36 @@ pub enum Body {
 }
 
 impl Object {
-    /// Reads an object from its metadata and the other fields (`data`).
+    /// Reads an object from its document.
     #[must_use]
-    pub fn new(kind: Kind, mut meta: ObjectMeta, mut data: Value) -> Self {
-        // The managed fields are most of the metadata, so they are dropped before anything is copied.
+    pub fn read(kind: Kind, document: Document) -> Self {
+        let Document { metadata: mut meta, text, bytes } = document;
         let only_our_manager = managed_fields::only_our_manager(&meta.managed_fields.take().unwrap_or_default());
-        let body = match kind.class() {
-            Class::Own(own) => own_body(own, &meta, &mut data),
-            Class::Child(child) => child_body(child, &meta, data),
-            Class::Cluster(cluster) => cluster_body(cluster, data),
-        };
         let namespace = if kind.namespaced() { meta.namespace.as_deref().unwrap_or_default() } else { "" };
         let key = Key::new(kind, namespace, meta.name.as_deref().unwrap_or_default());
+        let body = match kind.class() {
+            Class::Own(own) => own_body(own, &meta, text.get(), bytes),
+            // The policy of a template is recognized by its name, even if a stranger has removed its labels.
+            Class::Child(child) if child != ChildKind::NetworkPolicy && meta::is_foreign(&meta) => {
+                meta::keep_identity(&mut meta);
+                foreign_body(child)
+            }
+            Class::Child(child) => child_body(child, &meta, Fields::read(text.get())),
+            Class::Cluster(cluster) => cluster_body(cluster, &Fields::read(text.get())),
+        };
         Self { key, meta: Meta::new(meta, only_our_manager), body, template: None }
     }
 
-    /// Reads an object from a whole JSON document, such as a reply to a write. Returns `None` if the metadata cannot be
-    /// read.
+    /// Reads an object from its JSON text, such as the reply to a write. Returns `None` if the metadata cannot be read.
     #[must_use]
-    pub fn from_json(kind: Kind, mut document: Value) -> Option<Self> {
-        let meta = serde_json::from_value(document.get_mut("metadata")?.take()).ok()?;
-        Some(Self::new(kind, meta, document))
+    pub fn from_text(kind: Kind, text: &str) -> Option<Self> {
+        Some(Self::read(kind, Document::parse(text).ok()?))
+    }
+
+    /// Reads an object from a JSON value. Returns `None` if the metadata cannot be read.
+    #[must_use]
+    pub fn from_json(kind: Kind, document: Value) -> Option<Self> {
+        Self::from_text(kind, &document.to_string())
     }
 
     /// The body, if the object is a Sandbox.
@@ -165,7 +179,7 @@ impl Object {
     /// The body, if the object is a Pod.
     #[must_use]
     pub fn pod(&self) -> Option<&Pod> {
-        if let Body::Pod(body) = &self.body { Some(body) } else { None }
+        if let Body::Pod(body) = &self.body { body.as_deref() } else { None }
     }
 
     /// The key of the owner that controls the object, if the operator reconciles the owner's kind.
@@ -181,20 +195,21 @@ impl Object {
     }
 }
 
-fn own_body(kind: OwnKind, meta: &ObjectMeta, data: &mut Value) -> Body {
+fn own_body(kind: OwnKind, meta: &ObjectMeta, text: &str, bytes: usize) -> Body {
+    let parts = Parts::of(text, bytes);
     match kind {
-        OwnKind::Sandbox => Body::Sandbox(parsed(data, |spec| model::parse_sandbox(meta, spec))),
+        OwnKind::Sandbox => Body::Sandbox(parts.parse(|spec| model::parse_sandbox(meta, spec))),
         OwnKind::Template(shape) => {
-            let parsed: Parsed<model::Template, _> = parsed(data, |spec| model::parse_template(shape, spec));
+            let parsed: Parsed<model::Template, _> = parts.parse(|spec| model::parse_template(shape, spec));
             let hash = parsed.spec.as_ref().map(|model| hash::template_hash(model)).unwrap_or_default();
             Body::Template(parsed, hash.into())
         }
-        OwnKind::Pool(shape) => Body::Pool(parsed(data, |spec| model::parse_pool(shape, meta, spec))),
-        OwnKind::Claim(shape) => Body::Claim(parsed(data, |spec| model::parse_claim(shape, meta, spec))),
+        OwnKind::Pool(shape) => Body::Pool(parts.parse(|spec| model::parse_pool(shape, meta, spec))),
+        OwnKind::Claim(shape) => Body::Claim(parts.parse(|spec| model::parse_claim(shape, meta, spec))),
     }
 }
 
-fn child_body(kind: ChildKind, meta: &ObjectMeta, mut data: Value) -> Body {
+fn child_body(kind: ChildKind, meta: &ObjectMeta, mut fields: Fields) -> Body {
     let has_label = |name: &str| meta.labels.as_ref().is_some_and(|labels| labels.contains_key(name));
     let controlled = meta.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
     // An object that nobody offers is foreign, and its spec would only need memory.
@@ -202,42 +217,98 @@ fn child_body(kind: ChildKind, meta: &ObjectMeta, mut data: Value) -> Body {
     match kind {
         ChildKind::Pod => {
             let annotations = meta.annotations.as_ref();
-            let mut pod = wire::pod(&data, meta.generation, annotations.unwrap_or(&BTreeMap::new()));
-            pod.offered_spec = offered.then(|| data["spec"].to_string().into());
-            Body::Pod(Arc::new(pod))
+            let none = BTreeMap::new();
+            let mut pod = wire::pod(&fields.spec, &fields.status, meta.generation, annotations.unwrap_or(&none));
+            pod.offered_spec = offered.then(|| fields.spec.to_string().into());
+            Body::Pod(Some(Arc::new(pod)))
         }
         ChildKind::Service => Body::Service((controlled || offered).then(|| {
-            let mut spec = data["spec"].take();
+            let mut spec = fields.spec.take();
             if let Some(fields) = spec.as_object_mut() {
                 fields.retain(|field, _| SERVICE_FIELDS.contains(&field.as_str()));
             }
             Arc::new(spec)
         })),
-        ChildKind::VolumeClaim => Body::VolumeClaim(offered.then(|| data["spec"].to_string().into())),
-        ChildKind::NetworkPolicy => Body::NetworkPolicy(Arc::new(data["spec"].take())),
-        ChildKind::EndpointSlice => Body::EndpointSlice(Arc::new(serde_json::json!({
-            "addressType": data["addressType"].take(), "endpoints": data["endpoints"].take(), "ports": data["ports"].take(),
+        ChildKind::VolumeClaim => Body::VolumeClaim(offered.then(|| fields.spec.to_string().into())),
+        ChildKind::NetworkPolicy => Body::NetworkPolicy(JsonText::of(&fields.spec)),
+        ChildKind::EndpointSlice => Body::EndpointSlice(JsonText::of(&serde_json::json!({
+            "addressType": fields.address_type, "endpoints": fields.endpoints, "ports": fields.ports,
         }))),
     }
 }
 
-fn cluster_body(kind: ClusterKind, data: Value) -> Body {
+/// The body of an object of a child's kind that is not ours.
+fn foreign_body(kind: ChildKind) -> Body {
+    match kind {
+        ChildKind::Pod => Body::Pod(None),
+        ChildKind::Service => Body::Service(None),
+        ChildKind::VolumeClaim => Body::VolumeClaim(None),
+        ChildKind::NetworkPolicy => Body::NetworkPolicy(JsonText::of(&Value::Null)),
+        ChildKind::EndpointSlice => Body::EndpointSlice(JsonText::of(&Value::Null)),
+    }
+}
+
+fn cluster_body(kind: ClusterKind, fields: &Fields) -> Body {
     match kind {
         ClusterKind::Namespace => Body::Namespace,
-        ClusterKind::Node => Body::Node(Arc::new(wire::node(&data))),
-        ClusterKind::RuntimeClass => Body::RuntimeClass(Arc::new(wire::runtime_class(&data))),
+        ClusterKind::Node => Body::Node(Arc::new(wire::node(&fields.spec, &fields.status))),
+        ClusterKind::RuntimeClass => {
+            Body::RuntimeClass(Arc::new(wire::runtime_class(&fields.handler, &fields.scheduling)))
+        }
         ClusterKind::StorageClass => Body::StorageClass,
     }
 }
 
-/// Parses the spec and the status separately, so that the status can be read even if the spec is not valid.
-fn parsed<W: DeserializeOwned, S: DeserializeOwned + Default, M>(
-    data: &mut Value,
-    parse: impl FnOnce(&W) -> Result<M, model::FieldErrors>,
-) -> Parsed<M, S> {
-    let status: S = serde_json::from_value(data["status"].take()).unwrap_or_default();
-    let spec = serde_json::from_value(data["spec"].take())
-        .map_err(|e| model::FieldErrors::one("spec", e.to_string()))
-        .and_then(|spec| parse(&spec));
-    Parsed { spec: spec.map(Arc::new), status: Arc::new(status) }
+/// The fields beside the metadata that are read of the kinds of Kubernetes. Absent ones are null.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Fields {
+    spec: Value,
+    status: Value,
+    address_type: Value,
+    endpoints: Value,
+    ports: Value,
+    handler: Value,
+    scheduling: Value,
+}
+
+impl Fields {
+    fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+}
+
+/// The spec and the status of an own kind as JSON text, and the bytes of the whole object.
+struct Parts<'a> {
+    spec: &'a str,
+    status: &'a str,
+    bytes: usize,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str, bytes: usize) -> Self {
+        #[derive(Default, Deserialize)]
+        struct Raw<'a> {
+            #[serde(borrow)]
+            spec: Option<&'a RawValue>,
+            #[serde(borrow)]
+            status: Option<&'a RawValue>,
+        }
+        let Raw { spec, status } = serde_json::from_str(text).unwrap_or_default();
+        let text = |part: Option<&'a RawValue>| part.map_or("null", RawValue::get);
+        Self { spec: text(spec), status: text(status), bytes }
+    }
+
+    /// Parses the spec and the status separately, so that the status can be read even if the spec is not valid.
+    fn parse<W: DeserializeOwned, S: DeserializeOwned + Default, M>(
+        &self,
+        parse: impl FnOnce(&W) -> Result<M, model::FieldErrors>,
+    ) -> Parsed<M, S> {
+        let status: S = serde_json::from_str(self.status).unwrap_or_default();
+        let spec = budget::check(self.bytes, self.spec).and_then(|()| {
+            let spec = serde_json::from_str(self.spec);
+            parse(&spec.map_err(|error| model::FieldErrors::one("spec", json::problem(&error)))?)
+        });
+        Parsed { spec: spec.map(Arc::new), status: Arc::new(status) }
+    }
 }

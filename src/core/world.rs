@@ -14,6 +14,7 @@ mod policies;
 mod relations;
 mod reservation;
 mod reserve;
+mod shared;
 mod snapshot;
 mod state;
 mod warm;

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use futures::Stream;
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::ApiResource;
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use paddock_api::document::Document;
 use paddock_api::kind::Kind;
 use strum::{IntoStaticStr, VariantArray};
 
@@ -33,9 +34,9 @@ pub fn events(
     client: &Client,
     kind: Kind,
     namespace: Option<&str>,
-) -> impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>> + Send + use<> {
+) -> impl Stream<Item = watcher::Result<watcher::Event<Document>>> + Send + use<> {
     let resource = resource(kind);
-    let api: Api<DynamicObject> = match namespace {
+    let api: Api<Document> = match namespace {
         Some(namespace) if kind.namespaced() => Api::namespaced_with(client.clone(), namespace, &resource),
         Some(_) | None => Api::all_with(client.clone(), &resource),
     };

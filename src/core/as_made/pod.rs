@@ -76,7 +76,7 @@ fn spec_changed(model: &model::Sandbox, pod: &Object) -> Option<String> {
     }
     let changed = "the spec of its Pod was changed".to_owned();
     let Some(spec) = pod.pod().and_then(|pod| pod.changed.as_deref()) else { return Some(changed) };
-    let made = &model.pod.spec;
+    let made = &model.pod.spec.parse();
     if spec.ephemeral_containers > 0 {
         return Some("an ephemeral container was added to its Pod".to_owned());
     }

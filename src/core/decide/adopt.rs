@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use crate::manifest::taken_over_by;
 use crate::model;
-use crate::object::json::to_value;
 use crate::object::{Body, Object};
 use crate::plan::{Op, Reason};
 
@@ -79,7 +78,7 @@ pub(super) fn adoption(sandbox: &Object, object: &Object, wanted: &Value) -> Ado
 /// The spec of an object that may be adopted.
 fn spec(object: &Object) -> Option<Value> {
     match &object.body {
-        Body::Pod(pod) => serde_json::from_str(pod.offered_spec.as_deref()?).ok(),
+        Body::Pod(pod) => serde_json::from_str(pod.as_ref()?.offered_spec.as_deref()?).ok(),
         Body::VolumeClaim(offered_spec) => serde_json::from_str(offered_spec.as_deref()?).ok(),
         Body::Service(spec) => spec.as_deref().cloned(),
         Body::Sandbox(_)
@@ -129,7 +128,7 @@ fn model_difference(actual: &model::Sandbox, wanted: &model::Sandbox) -> Option<
             return Some(format!("{path}[{key}]"));
         }
     }
-    if let Some(path) = same::difference(&to_value(&*actual.pod.spec), &to_value(&*wanted.pod.spec)) {
+    if let Some(path) = same::difference(&actual.pod.spec.text().parse(), &wanted.pod.spec.text().parse()) {
         return Some(path.replacen("spec", "spec.podTemplate.spec", 1));
     }
     // A plugin may have chosen a class when the Sandbox was admitted.

@@ -126,7 +126,7 @@ fn policy_patch(snapshot: &TemplateSnapshot, there: &Object, spec: &Value) -> Ma
         patch.insert("metadata".to_owned(), metadata.into());
     }
     if !policy::has_spec(there, spec) {
-        let changed = match (policy::spec_of(there), spec) {
+        let changed = match (policy::spec_of(there).as_ref(), spec) {
             (Some(Value::Object(actual)), Value::Object(wanted)) => difference(actual, wanted).into(),
             (_, wanted) => wanted.clone(),
         };

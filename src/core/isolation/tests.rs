@@ -181,6 +181,7 @@ fn the_facts_of_an_observed_pod_are_those_of_its_spec() {
         for (pod, expected) in [(bad, vec![access]), (good, vec![])] {
             let mut document = pod;
             document["metadata"]["name"] = "a".into();
+            document["metadata"]["labels"] = json!({ paddock_api::names::label::ADOPTABLE: "true" });
             document["spec"]["runtimeClassName"] = "gvisor".into();
             let kind = paddock_api::kind::Kind::Pod;
             let object = crate::object::Object::from_json(kind, document.clone()).expect("a Pod");

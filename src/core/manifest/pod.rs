@@ -36,7 +36,7 @@ pub struct PodPlan<'a> {
 /// Returns the pod of a Sandbox, as JSON.
 #[must_use]
 pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Value {
-    let mut spec = PodSpec::clone(&model.pod.spec);
+    let mut spec = model.pod.spec.parse();
     spec.hostname = Some(sandbox.key.name.to_string());
     spec.runtime_class_name = plan.runtime_class.map(str::to_owned);
     // Generated code gets no credentials of the cluster, unless the user asks for them.

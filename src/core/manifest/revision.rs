@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::volumes::disk_dirs;
-use crate::model;
+use crate::model::{self, DiskDir};
 use crate::object::hash::fnv64;
 use crate::object::json::to_value;
 use crate::object::{Object, allows_volume_loss};
@@ -42,7 +42,7 @@ pub(crate) struct PodRevision {
 impl PodRevision {
     /// The revision that a pod would have if it was made now.
     pub(crate) fn of(sandbox: &Object, model: &model::Sandbox) -> Self {
-        let Value::Object(mut spec) = to_value(&*model.pod.spec) else { return Self::default() };
+        let Value::Object(mut spec) = model.pod.spec.text().parse::<Value>() else { return Self::default() };
         let mut revision = Self { generation: sandbox.meta.generation, ..Self::default() };
         for list in CONTAINER_LISTS {
             let Some(containers) = take_list(&mut spec, list) else { continue };
@@ -62,7 +62,7 @@ impl PodRevision {
         if let Some(class) = &model.runtime_class {
             revision.fields.insert(RUNTIME_CLASS.to_owned(), hash(&class.as_str().into()));
         }
-        let kept = |(name, _): (&str, _)| !allows_volume_loss(&sandbox.meta.annotations, name);
+        let kept = |dir: &DiskDir| !allows_volume_loss(&sandbox.meta.annotations, &dir.name);
         revision.keeps_dirs = model.idle_timeout.is_some() && disk_dirs(model).any(kept);
         revision
     }
@@ -88,7 +88,7 @@ impl PodRevision {
             ApiShape::Upstream => "spec.podTemplate.spec",
             ApiShape::Seed => "spec.template.spec",
         };
-        let class_in_spec = model.pod.spec.runtime_class_name.is_some();
+        let class_in_spec = model.pod.spec.names_class();
         let mut fields = Vec::new();
         for field in different(&self.fields, &newer.fields) {
             fields.push(if field == RUNTIME_CLASS && !class_in_spec {

@@ -73,7 +73,7 @@ pub fn cold_sandbox(
 }
 
 fn mounted(model: &model::Template) -> PodSpec {
-    let mut spec = PodSpec::clone(&model.pod.spec);
+    let mut spec = model.pod.spec.parse();
     if model.shape == ApiShape::Seed {
         mount_unmounted(&mut spec);
     }

@@ -1,12 +1,13 @@
 //! The address of a Sandbox: its Service, and the EndpointSlice of a stable Service.
 
-use k8s_openapi::api::core::v1::ContainerPort;
+use std::borrow::Cow;
+
 use paddock_api::kind::Kind;
 use paddock_api::names::{label, name_hash, object as names};
 use serde_json::{Value, json};
 
 use super::owned;
-use crate::model;
+use crate::model::{self, Port};
 use crate::object::Object;
 
 /// Returns the Service that upstream makes: it is headless and selects the pod by its labels. Connections do not need
@@ -22,7 +23,7 @@ pub fn headless_service(sandbox: &Object, model: &model::Sandbox) -> Value {
             label::SANDBOX_UID: &*sandbox.meta.uid,
         },
     });
-    let ports = declared_ports(model);
+    let ports = model.pod.spec.ports();
     if !ports.is_empty() {
         spec["ports"] = service_ports(ports);
     }
@@ -33,12 +34,12 @@ pub fn headless_service(sandbox: &Object, model: &model::Sandbox) -> Value {
 /// endpoints.
 #[must_use]
 pub fn stable_service(sandbox: &Object, model: &model::Sandbox) -> Value {
-    service(sandbox, json!({ "type": "ClusterIP", "ports": service_ports(ports(model)) }))
+    service(sandbox, json!({ "type": "ClusterIP", "ports": service_ports(&ports(model)) }))
 }
 
-fn service_ports(ports: Vec<Port>) -> Value {
+fn service_ports(ports: &[Port]) -> Value {
     ports
-        .into_iter()
+        .iter()
         .map(|p| json!({ "name": p.name, "port": p.number, "targetPort": p.number, "protocol": p.protocol }))
         .collect()
 }
@@ -54,7 +55,7 @@ fn service(sandbox: &Object, spec: Value) -> Value {
 #[must_use]
 pub fn endpoint_slice(sandbox: &Object, model: &model::Sandbox, endpoints: &Value, address: &str) -> Value {
     let ports: Vec<Value> =
-        ports(model).into_iter().map(|p| json!({ "name": p.name, "port": p.number, "protocol": p.protocol })).collect();
+        ports(model).iter().map(|p| json!({ "name": p.name, "port": p.number, "protocol": p.protocol })).collect();
     let labels = json!({
         "kubernetes.io/service-name": &*sandbox.key.name,
         "endpointslice.kubernetes.io/managed-by": "paddock",
@@ -76,37 +77,13 @@ pub fn endpoints_of(address: Option<&str>) -> Value {
     }
 }
 
-struct Port {
-    name: String,
-    number: i32,
-    protocol: String,
-}
-
 /// The ports of a stable address: the declared ports, or else the default port of the runtime.
-fn ports(model: &model::Sandbox) -> Vec<Port> {
-    let mut found = declared_ports(model);
-    if found.is_empty() {
-        let number = i32::from(names::DEFAULT_PORT);
-        found.push(Port { name: "runtime".to_owned(), number, protocol: "TCP".to_owned() });
-    }
-    found
-}
-
-/// The different ports that the containers declare. An init container that restarts always is a sidecar, and runs as
-/// long as the pod.
-fn declared_ports(model: &model::Sandbox) -> Vec<Port> {
-    let mut found: Vec<Port> = Vec::new();
-    let spec = &model.pod.spec;
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let declared = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
-    for ContainerPort { container_port, name, protocol, .. } in declared {
-        let protocol = protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-        if found.iter().any(|p| p.number == *container_port && p.protocol == protocol) {
-            continue;
+fn ports(model: &model::Sandbox) -> Cow<'_, [Port]> {
+    match model.pod.spec.ports() {
+        [] => {
+            let number = i32::from(names::DEFAULT_PORT);
+            Cow::Owned(vec![Port { name: "runtime".into(), number, protocol: "TCP".into() }])
         }
-        let made = format!("{}-{container_port}", protocol.to_lowercase());
-        let name = name.clone().filter(|n| found.iter().all(|p| p.name != *n)).unwrap_or(made);
-        found.push(Port { name, number: *container_port, protocol });
+        declared => Cow::Borrowed(declared),
     }
-    found
 }

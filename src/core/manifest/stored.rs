@@ -22,9 +22,9 @@ pub fn stored_sandbox(sandbox: &Object, model: &model::Sandbox) -> Value {
     };
     let pod = json!({
         "metadata": { "labels": model.pod.labels, "annotations": model.pod.annotations },
-        "spec": to_value(&*model.pod.spec),
+        "spec": model.pod.spec.text().parse::<Value>(),
     });
-    let beside = model.runtime_class.as_ref().filter(|_| model.pod.spec.runtime_class_name.is_none());
+    let beside = model.runtime_class.as_ref().filter(|_| !model.pod.spec.names_class());
     let service = match (model.shape, model.service) {
         (ApiShape::Upstream, ServiceIntent::Absent) => Some(false),
         (ApiShape::Upstream, ServiceIntent::Headless) => Some(true),

@@ -2,7 +2,7 @@
 //! `emptyDir` volumes on disk.
 
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, SecurityContext,
+    Container, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, SecurityContext,
     Volume,
 };
 use paddock_api::kind::Kind;
@@ -10,9 +10,8 @@ use paddock_api::names::{label, name_hash, object as names};
 use serde_json::{Value, json};
 
 use super::owned;
-use crate::model;
+use crate::model::{self, DiskDir};
 use crate::object::Object;
-use crate::object::json::to_value;
 use crate::settings::Settings;
 
 /// The group of the volumes of a pod whose containers do not run as root, if the template names neither a user nor a
@@ -24,7 +23,7 @@ const DEFAULT_FS_GROUP: i64 = 1000;
 pub fn volume_claim_names(sandbox: &Object) -> Vec<String> {
     let Some(Ok(model)) = sandbox.sandbox().map(|s| &s.spec) else { return vec![] };
     let templates = model.volume_claims.iter().map(|c| c.name.as_str());
-    templates.chain(disk_dirs(model).map(|(name, _)| name)).map(|n| names::volume_claim(n, &sandbox.key.name)).collect()
+    templates.chain(disk_dirs(model).map(|dir| &*dir.name)).map(|n| names::volume_claim(n, &sandbox.key.name)).collect()
 }
 
 /// Returns the volume claims of a Sandbox, as names and complete objects: those of its templates, and those of the
@@ -50,13 +49,13 @@ pub fn volume_claims(
         .map(|c| {
             let mut labels = c.labels.clone();
             labels.insert(label::SANDBOX_NAME_HASH.to_owned(), hash.clone());
-            claim(&c.name, json!(labels), json!(c.annotations), to_value(&c.spec))
+            claim(&c.name, json!(labels), json!(c.annotations), c.spec.parse())
         })
         .collect();
-    for (volume, dir) in disk_dirs(model).filter(|(name, _)| kept_dirs.iter().any(|kept| kept == name)) {
-        let size = dir.size_limit.as_ref().map_or(settings.workspace_size.as_str(), |q| q.0.as_str());
+    for dir in disk_dirs(model).filter(|dir| kept_dirs.iter().any(|kept| **kept == *dir.name)) {
+        let size = dir.size_limit.as_deref().unwrap_or(&settings.workspace_size);
         claims.push(claim(
-            volume,
+            &dir.name,
             json!({ label::SANDBOX_NAME_HASH: hash }),
             json!({}),
             json!({
@@ -68,15 +67,11 @@ pub fn volume_claims(
     claims
 }
 
-/// The `emptyDir` volumes of a Sandbox that are on the disk of the node. The medium is empty for these. The other media
-/// are memory and huge pages, which no volume claim can replace. A volume claim template of the same name replaces an
-/// `emptyDir`.
-pub(crate) fn disk_dirs(model: &model::Sandbox) -> impl Iterator<Item = (&str, &EmptyDirVolumeSource)> {
-    model.pod.spec.volumes.iter().flatten().filter_map(|v| {
-        let dir = v.empty_dir.as_ref().filter(|dir| dir.medium.as_deref().unwrap_or_default().is_empty())?;
-        let replaced = model.volume_claims.iter().any(|claim| claim.name == v.name);
-        (!replaced).then_some((v.name.as_str(), dir))
-    })
+/// The `emptyDir` volumes of a Sandbox that are on the disk of the node. A volume claim template of the same name replaces
+/// an `emptyDir`.
+pub(crate) fn disk_dirs(model: &model::Sandbox) -> impl Iterator<Item = &DiskDir> {
+    let replaced = |dir: &DiskDir| model.volume_claims.iter().any(|claim| *claim.name == *dir.name);
+    model.pod.spec.disk_dirs().iter().filter(move |dir| !replaced(dir))
 }
 
 /// Mounts the volume claim of a volume in its place.

@@ -5,6 +5,7 @@
 //! checks everything else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource;
@@ -13,7 +14,9 @@ use paddock_api::{PodTemplate, VolumeClaimTemplate};
 use super::error::Errors;
 use super::names;
 use super::quantity::Quantity;
+use super::stored::StoredSpec;
 use super::types::{Pod, VolumeClaim};
+use crate::object::JsonText;
 
 /// The volumes that a pod may mount in addition to those in its spec.
 #[derive(Clone, Copy)]
@@ -30,7 +33,7 @@ pub(super) fn parse_pod(template: &PodTemplate, other: OtherVolumes<'_>, path: &
     check_labels(&metadata.labels, &format!("{path}.metadata.labels"), errors);
     check_annotations(&metadata.annotations, &format!("{path}.metadata.annotations"), errors);
     check_spec(&template.spec, other, &format!("{path}.spec"), errors);
-    Pod { labels: metadata.labels, annotations: metadata.annotations, spec: template.spec.clone() }
+    Pod { labels: metadata.labels, annotations: metadata.annotations, spec: Arc::new(StoredSpec::of(&template.spec)) }
 }
 
 /// Parses volume claim templates. `path` is the list that contains them.
@@ -56,7 +59,7 @@ pub(super) fn parse_volume_claims(
             name: name.to_owned(),
             labels: metadata.labels,
             annotations: metadata.annotations,
-            spec: template.spec.clone(),
+            spec: JsonText::of(&template.spec),
         });
     }
     claims

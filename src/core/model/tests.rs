@@ -91,8 +91,9 @@ fn a_seed_sandbox_means_what_its_author_expects() {
     assert_eq!(sandbox.runtime_class.as_deref(), Some("gvisor"));
     assert_eq!(sandbox.idle_timeout, Some(Duration::from_secs(1800)));
     assert_eq!((sandbox.resume, sandbox.service), (ResumePolicy::OnDemand, ServiceIntent::Stable));
-    assert_eq!(sandbox.pod.spec.containers.len(), 1);
-    let limits = sandbox.pod.spec.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap();
+    let spec = sandbox.pod.spec.parse();
+    assert_eq!(spec.containers.len(), 1);
+    let limits = spec.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap();
     assert_eq!(limits["cpu"].0, "2", "a number is a quantity too");
     assert_eq!((sandbox.operating_mode, sandbox.replicas), (None, None));
 }

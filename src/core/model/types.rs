@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, PodSpec};
-
 use paddock_api::kind::ApiShape;
 use paddock_api::{
     ClaimEnvVar, ClaimShutdownPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy, ShutdownPolicy,
     UpdateStrategyType,
 };
+
+use super::stored::StoredSpec;
+use crate::object::JsonText;
 
 /// The pod that a Sandbox runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +23,7 @@ pub struct Pod {
     pub annotations: BTreeMap<String, String>,
     /// The spec as the user wrote it. It does not contain [`Sandbox::runtime_class`] if the user named the class
     /// elsewhere.
-    pub spec: Arc<PodSpec>,
+    pub spec: Arc<StoredSpec>,
 }
 
 /// A volume claim that is created for each sandbox.
@@ -34,8 +35,8 @@ pub struct VolumeClaim {
     pub labels: BTreeMap<String, String>,
     /// The annotations of the claim.
     pub annotations: BTreeMap<String, String>,
-    /// The spec of the claim.
-    pub spec: Arc<PersistentVolumeClaimSpec>,
+    /// The spec of the claim, a `PersistentVolumeClaimSpec`.
+    pub spec: JsonText,
 }
 
 /// The Service that a Sandbox should have.

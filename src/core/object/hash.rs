@@ -1,11 +1,8 @@
 //! The hash of a template. A Sandbox has the hash of its template in a label, so that a stale Sandbox is recognized.
 
-use std::sync::Arc;
-
 use paddock_api::kind::ApiShape;
 use serde_json::{Value, json};
 
-use super::json::to_value;
 use crate::model::{self, VolumeClaim};
 
 /// Returns the hash of those fields of a template that define its sandboxes, in 16 hex digits. A change of another
@@ -15,7 +12,7 @@ pub(crate) fn template_hash(model: &model::Template) -> String {
     let parts = json!([
         model.pod.labels,
         model.pod.annotations,
-        to_value(&*model.pod.spec),
+        model.pod.spec.text().parse::<Value>(),
         model.runtime_class,
         model.volume_claims.iter().map(wire_claim).collect::<Vec<_>>(),
         format!("{:?}", model.service),
@@ -28,10 +25,9 @@ pub(crate) fn template_hash(model: &model::Template) -> String {
 
 /// Returns a volume claim template in the form in which a Sandbox contains it.
 pub(crate) fn wire_claim(claim: &VolumeClaim) -> Value {
-    let spec: &Arc<_> = &claim.spec;
     json!({
         "metadata": { "name": claim.name, "labels": claim.labels, "annotations": claim.annotations },
-        "spec": to_value(spec),
+        "spec": claim.spec.parse::<Value>(),
     })
 }
 

@@ -1,8 +1,10 @@
-//! Small helpers that read and write JSON objects.
+//! Small helpers that read and write JSON objects, and values that are kept as JSON text.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Returns the map of strings at a JSON pointer. It is empty if there is no object at that place, and values that are
@@ -47,4 +49,37 @@ pub(crate) fn missing_entries(actual: &BTreeMap<String, String>, wanted: &Value)
     let wanted = wanted.as_object().into_iter().flatten();
     let missing = wanted.filter(|(k, v)| actual.get(*k).map(String::as_str) != v.as_str());
     missing.map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+/// The description of a JSON error, without the line and column of a text that nobody sees.
+pub(crate) fn problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place).map(str::to_owned).unwrap_or(text)
+}
+
+/// A value of the Kubernetes API as its JSON text, which takes a fraction of the memory of the parsed value. Clones share
+/// the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsonText(Arc<str>);
+
+impl JsonText {
+    /// Serializes a value.
+    #[must_use]
+    pub fn of(value: &impl Serialize) -> Self {
+        // The types of the Kubernetes API always serialize.
+        Self(serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()).into())
+    }
+
+    /// Parses the text as the type from which it was made, or as a generic value. The default is for a text of another
+    /// type.
+    #[must_use]
+    pub fn parse<T: DeserializeOwned + Default>(&self) -> T {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }

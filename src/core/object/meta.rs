@@ -10,6 +10,8 @@ use serde::Serialize;
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::{FOREGROUND, annotation, group, label};
 
+use crate::model::names;
+
 /// The metadata that decisions use.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Meta {
@@ -117,4 +119,26 @@ pub fn allows_volume_loss(annotations: &BTreeMap<String, String>, volume: &str) 
     annotations
         .get(annotation::EPHEMERAL_VOLUMES)
         .is_some_and(|v| v == label::TRUE || v.split(',').any(|name| name.trim() == volume))
+}
+
+/// Whether an object of a kind whose objects Paddock makes is neither Paddock's nor prepared for it: no owner is of a kind
+/// of Paddock, and another controller exists or no label is of Paddock or the Sandbox API.
+pub(super) fn is_foreign(meta: &ObjectMeta) -> bool {
+    let ours = |domain: &str| [group::AGENTS, group::POLICY].iter().any(|of| names::is_within(domain, of));
+    let labelled = || meta.labels.iter().flatten().any(|(key, _)| names::domain_of(key).is_some_and(|d| ours(&d)));
+    let mut owners = meta.owner_references.iter().flatten();
+    if owners.clone().any(|owner| Kind::of_reference(&owner.api_version, &owner.kind).is_some()) {
+        return false;
+    }
+    owners.any(|owner| owner.controller == Some(true)) || !labelled()
+}
+
+/// Drops the metadata that no decision uses about a foreign object.
+pub(super) fn keep_identity(meta: &mut ObjectMeta) {
+    meta.labels = None;
+    meta.annotations = None;
+    meta.finalizers = None;
+    if let Some(owners) = &mut meta.owner_references {
+        owners.retain(|owner| owner.controller == Some(true));
+    }
 }

@@ -19,8 +19,12 @@ fn text(value: &Value) -> Option<String> {
 }
 
 /// Reads a Pod. The API server counts the changes of its spec in the generation.
-pub(super) fn pod(data: &Value, generation: Option<i64>, annotations: &BTreeMap<String, String>) -> Pod {
-    let (spec, status) = (&data["spec"], &data["status"]);
+pub(super) fn pod(
+    spec: &Value,
+    status: &Value,
+    generation: Option<i64>,
+    annotations: &BTreeMap<String, String>,
+) -> Pod {
     let lost = |volume: &Value| Some(LostVolume { name: text(&volume["name"])?, source: lost_source(volume)? });
     Pod {
         node: text(&spec["nodeName"]),
@@ -90,8 +94,8 @@ fn conditions(conditions: &Value) -> BTreeMap<String, Condition> {
         .collect()
 }
 
-pub(super) fn node(data: &Value) -> Node {
-    let (unschedulable, status) = (data["spec"]["unschedulable"] == true, &data["status"]);
+pub(super) fn node(spec: &Value, status: &Value) -> Node {
+    let unschedulable = spec["unschedulable"] == true;
     let ready = list(&status["conditions"]).any(|c| c["type"] == "Ready" && c["status"] == "True");
     let handlers: Vec<String> = list(&status["runtimeHandlers"]).filter_map(|h| text(&h["name"])).collect();
     Node {
@@ -101,7 +105,7 @@ pub(super) fn node(data: &Value) -> Node {
     }
 }
 
-pub(super) fn runtime_class(data: &Value) -> RuntimeClass {
-    let handler = text(&data["handler"]).unwrap_or_default();
-    RuntimeClass { handler, node_selector: string_map(data, "/scheduling/nodeSelector") }
+pub(super) fn runtime_class(handler: &Value, scheduling: &Value) -> RuntimeClass {
+    let handler = text(handler).unwrap_or_default();
+    RuntimeClass { handler, node_selector: string_map(scheduling, "/nodeSelector") }
 }

@@ -27,8 +27,9 @@ impl World {
     }
 
     /// Puts a newer version of an object into the World, and adds the keys of its dependents to `to_reconcile`.
-    pub(super) fn put(&mut self, object: Object, now: Timestamp, to_reconcile: &mut BTreeSet<Key>) {
+    pub(super) fn put(&mut self, mut object: Object, now: Timestamp, to_reconcile: &mut BTreeSet<Key>) {
         let key = object.key.clone();
+        self.shared.share(&mut object);
         self.pending_writes.observed(&key);
         let before = self.objects.get(&key).cloned();
         if let Some(old) = &before {

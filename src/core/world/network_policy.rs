@@ -107,7 +107,7 @@ impl World {
             Class::Child(paddock_api::kind::ChildKind::NetworkPolicy) => {
                 if removed
                     && let Some(template) = policy::template_of(object)
-                    && let Some(spec) = policy::last_spec(object).or_else(|| policy::spec_of(object).cloned())
+                    && let Some(spec) = policy::last_spec(object).or_else(|| policy::spec_of(object))
                 {
                     self.policies.deleted.insert(template, Arc::new(spec));
                 }

@@ -10,6 +10,7 @@ use paddock_api::kind::{Key, Kind};
 use super::pending_writes::PendingWrites;
 use super::policies::Policies;
 use super::reservation::Reservations;
+use super::shared::SharedValues;
 use super::warm::Warm;
 use crate::binding::Bindings;
 use crate::object::Object;
@@ -48,6 +49,8 @@ pub struct World {
     pub(super) settings: Arc<Settings>,
     pub(super) bindings: Arc<Bindings>,
     pub(super) objects: BTreeMap<Key, Arc<Object>>,
+    /// Values that several objects have, such as the model of a pool's members.
+    pub(super) shared: SharedValues,
     /// The number of objects whose kind is reconciled.
     pub(super) reconciled: usize,
     /// Objects whose newest version came with a reply and not with the watch yet.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube::Client;
-use kube::api::DynamicObject;
 use kube::runtime::watcher;
+use paddock_api::document::Document;
 use paddock_api::kind::{Key, Kind};
 use paddock_core::object::Object;
 use paddock_core::world::Observed;
@@ -52,7 +52,7 @@ impl Watch {
     }
 
     /// Processes events until the kind has to be listed again.
-    async fn feed(&self, events: impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>>) {
+    async fn feed(&self, events: impl Stream<Item = watcher::Result<watcher::Event<Document>>>) {
         let mut events = pin!(events);
         let mut listing: Vec<Object> = Vec::new();
         let mut failures = 0_u32;
@@ -93,7 +93,7 @@ impl Watch {
         }
     }
 
-    fn take_in(&self, event: watcher::Event<DynamicObject>, listing: &mut Vec<Object>) {
+    fn take_in(&self, event: watcher::Event<Document>, listing: &mut Vec<Object>) {
         match event {
             watcher::Event::Init => {
                 listing.clear();
@@ -120,8 +120,8 @@ impl Watch {
         }
     }
 
-    fn read(&self, object: DynamicObject) -> Object {
-        Object::new(self.kind, object.metadata, object.data)
+    fn read(&self, document: Document) -> Object {
+        Object::read(self.kind, document)
     }
 
     fn observe(&self, about: Option<Key>, observed: Observed) {

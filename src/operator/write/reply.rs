@@ -60,11 +60,14 @@ impl Reply {
 }
 
 fn stored(op: &Op, body: &[u8]) -> Outcome {
-    let Ok(document) = serde_json::from_slice::<Value>(body) else { return Outcome::Unknown };
-    if matches!(op.action, Action::Delete { .. }) && !outlives_deadline(&document) {
-        return Outcome::Gone;
+    let Ok(text) = std::str::from_utf8(body) else { return Outcome::Unknown };
+    if matches!(op.action, Action::Delete { .. }) {
+        let Ok(document) = serde_json::from_str::<Value>(text) else { return Outcome::Unknown };
+        if !outlives_deadline(&document) {
+            return Outcome::Gone;
+        }
     }
-    Object::from_json(op.key.kind, document).map_or(Outcome::Unknown, |object| Outcome::Stored(Box::new(object)))
+    Object::from_text(op.key.kind, text).map_or(Outcome::Unknown, |object| Outcome::Stored(Box::new(object)))
 }
 
 /// Whether the object in the response to a delete still exists, because of a finalizer or its grace period. A `Status`

@@ -200,7 +200,7 @@ fn obstacle(snapshot: &SandboxSnapshot, model: &model::Sandbox, object: &Object,
     let declared = |name: &str| {
         // The template may have changed since the pod was made.
         let when_made = made_from.as_ref().and_then(|revision| revision.declares(name));
-        when_made.unwrap_or_else(|| model.pod.spec.volumes.iter().flatten().any(|volume| volume.name == name))
+        when_made.unwrap_or_else(|| model.pod.spec.parse().volumes.iter().flatten().any(|volume| volume.name == name))
     };
     let annotations = &snapshot.sandbox.meta.annotations;
     let may_be_lost = |volume: &LostVolume| !declared(&volume.name) || allows_volume_loss(annotations, &volume.name);

@@ -259,7 +259,7 @@ fn choose_class(
     let generated_code = isolation_demanded(snapshot, model);
     let common = &snapshot.common;
     let question = || {
-        let spec = &model.pod.spec;
+        let spec = model.pod.spec.parse();
         let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         Question::RuntimeClass(Box::new(RuntimeClassQuestion {
             namespace: snapshot.sandbox.key.namespace.to_string(),

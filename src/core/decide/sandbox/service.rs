@@ -130,6 +130,7 @@ pub(super) fn endpoints(snapshot: &SandboxSnapshot, address: Option<&str>) -> Op
         return ours.then(|| adopt(sandbox, slice, json!({})));
     }
     let Body::EndpointSlice(has) = &slice.body else { return None };
+    let has: Value = has.parse();
     let mut patch = Map::new();
     if !covers(&has["endpoints"], &wanted) {
         let drained = address.is_none().then(|| snapshot.common.now.to_string());
@@ -147,6 +148,6 @@ pub(super) fn endpoints(snapshot: &SandboxSnapshot, address: Option<&str>) -> Op
 }
 
 /// The endpoints of an EndpointSlice.
-pub(super) fn slice_endpoints(slice: &Object) -> Option<&Value> {
-    if let Body::EndpointSlice(body) = &slice.body { Some(&body["endpoints"]) } else { None }
+pub(super) fn slice_endpoints(slice: &Object) -> Option<Value> {
+    if let Body::EndpointSlice(body) = &slice.body { Some(body.parse::<Value>()["endpoints"].take()) } else { None }
 }

@@ -17,7 +17,7 @@ pub(super) fn suspend(snapshot: &SandboxSnapshot, pod: &Object, plan: &mut Plan)
     let slice = snapshot.endpoints.as_deref().filter(|s| s.controlled_by(&snapshot.sandbox.meta.uid));
     if let Some(slice) = slice {
         let drained = slice.meta.annotations.get(annotation::DRAINED_AT).and_then(|at| at.parse().ok());
-        let empty = slice_endpoints(slice).and_then(|e| e.as_array()).is_none_or(Vec::is_empty);
+        let empty = slice_endpoints(slice).is_none_or(|e| e.as_array().is_none_or(Vec::is_empty));
         let (now, delay) = (snapshot.common.now, snapshot.common.settings.drain_delay);
         let due = time_left(drained.unwrap_or(now), delay, now);
         if let Some(due) = due.or_else(|| (!empty).then(|| saturating_add(now, delay))) {

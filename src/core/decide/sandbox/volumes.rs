@@ -30,7 +30,7 @@ pub(super) enum Directories {
 pub(super) fn directories(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Directories {
     let sandbox = &snapshot.sandbox;
     let mut kept = Vec::new();
-    for (volume, _) in disk_dirs(model) {
+    for volume in disk_dirs(model).map(|dir| &*dir.name) {
         let existing = snapshot.volume_claims.get(&names::volume_claim(volume, &sandbox.key.name));
         if existing.is_some_and(|claim| claim.controlled_by(&sandbox.meta.uid)) {
             kept.push(volume.to_owned());

@@ -1,0 +1,134 @@
+//! The budget of an object: the bytes and the list items that the operator reads of one object.
+//!
+//! An object beyond its budget is not parsed. It keeps an error in place of its spec, as every invalid object does, so
+//! it costs little and affects only itself. The schemas and the webhook refuse such an object. An object that an older
+//! version stored is still read here.
+
+use std::fmt;
+
+use paddock_api::schema::LIST_ITEMS_MAX;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use super::json::problem;
+use crate::model::{FieldError, FieldErrors};
+
+/// The largest object of Paddock's own kinds, in bytes of JSON without status and managed fields: 1 MiB. An API server
+/// stores up to 1.5 MiB, of which the managed fields of many small fields take as much as the fields. A pod of 200
+/// containers, each with fifty variables, has less than half of this.
+pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;
+
+/// The error of an object with this many bytes of JSON, if it is too large.
+#[must_use]
+pub fn too_large(bytes: usize) -> Option<FieldError> {
+    let kib = |bytes: usize| bytes.div_ceil(1024);
+    (bytes > OBJECT_BYTES_MAX).then(|| {
+        let (has, most) = (kib(bytes), kib(OBJECT_BYTES_MAX));
+        let message =
+            format!("too large: the object has {has} KiB of JSON without status and managed fields, and at most {most} KiB are allowed");
+        FieldError::new("spec", message)
+    })
+}
+
+/// Checks the spec of an object, which is JSON, before it is parsed. The check keeps nothing of it.
+///
+/// # Errors
+/// The object or one of its lists is too large.
+pub(super) fn check(bytes: usize, spec: &str) -> Result<(), FieldErrors> {
+    if let Some(error) = too_large(bytes) {
+        return Err(error.into());
+    }
+    let mut long_list = None;
+    let read = Walk(&mut long_list).deserialize(&mut serde_json::Deserializer::from_str(spec));
+    match (read, long_list) {
+        (Ok(_), _) => Ok(()),
+        (Err(_), Some(path)) => Err(FieldErrors::one(
+            format!("spec{path}"),
+            format!("too large: the list has more than the {LIST_ITEMS_MAX} items that are allowed"),
+        )),
+        (Err(error), None) => Err(FieldErrors::one("spec", problem(&error))),
+    }
+}
+
+/// Reads any value, and fails at the first list of objects that is too long. It then holds the path of the list.
+struct Walk<'a>(&'a mut Option<String>);
+
+impl Walk<'_> {
+    /// Reads a part of the value. If that fails at a list, adds the name of the part to the path of the list.
+    fn part<T, E>(&mut self, name: impl fmt::Display, read: impl FnOnce(Walk<'_>) -> Result<T, E>) -> Result<T, E> {
+        let read = read(Walk(self.0));
+        if let (Err(_), Some(path)) = (&read, &mut self.0) {
+            path.insert_str(0, &name.to_string());
+        }
+        read
+    }
+}
+
+/// Whether a value is an object. Lists of texts and numbers cost little more than their JSON.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Object,
+    Other,
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = Read;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Read, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = Read;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Read, A::Error> {
+        let (mut index, mut objects) = (0, 0);
+        while let Some(item) = self.part(format_args!("[{index}]"), |walk| items.next_element_seed(walk))? {
+            index += 1;
+            objects += usize::from(item == Read::Object);
+            if objects > LIST_ITEMS_MAX {
+                *self.0 = Some(String::new());
+                return Err(A::Error::custom("a long list"));
+            }
+        }
+        Ok(Read::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Read, A::Error> {
+        while let Some(name) = fields.next_key::<String>()? {
+            self.part(format_args!(".{name}"), |walk| fields.next_value_seed(walk))?;
+        }
+        Ok(Read::Object)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Read, E> {
+        Ok(Read::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Read, E> {
+        Ok(Read::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Read, E> {
+        Ok(Read::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Read, E> {
+        Ok(Read::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Read, E> {
+        Ok(Read::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Read, E> {
+        Ok(Read::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! Objects within their budget and beyond it.
+
+use paddock_api::kind::Kind;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::object::Object;
+
+fn sandbox(pod: Value) -> Value {
+    json!({
+        "metadata": { "name": "s", "namespace": "n", "uid": "u", "resourceVersion": "1" },
+        "spec": { "podTemplate": { "spec": pod } },
+    })
+}
+
+fn errors(kind: Kind, document: Value) -> Vec<String> {
+    let object = Object::from_json(kind, document).unwrap();
+    let spec = match kind {
+        Kind::Sandbox => object.sandbox().unwrap().spec.as_ref().err(),
+        Kind::Template => object.template().unwrap().spec.as_ref().err(),
+        Kind::Claim => object.claim().unwrap().spec.as_ref().err(),
+        other => panic!("{other:?} is not tested"),
+    };
+    spec.into_iter().flat_map(|errors| errors.as_slice()).map(ToString::to_string).collect()
+}
+
+fn many(count: usize, item: impl Fn(usize) -> Value) -> Value {
+    (0..count).map(item).collect()
+}
+
+#[test]
+fn a_list_of_too_many_objects_is_an_error_at_its_path() {
+    let long = || many(LIST_ITEMS_MAX + 1, |n| json!({ "name": format!("v{n}") }));
+    let at = "spec.podTemplate.spec";
+    for (pod, path) in [
+        (json!({ "containers": [{ "name": "c" }], "volumes": long() }), format!("{at}.volumes")),
+        (json!({ "containers": long() }), format!("{at}.containers")),
+        (json!({ "containers": [{ "name": "c" }, { "name": "d", "env": long() }] }), format!("{at}.containers[1].env")),
+        (json!({ "containers": [{ "name": "c" }], "tolerations": long() }), format!("{at}.tolerations")),
+        (
+            json!({ "volumes": [{ "name": "v", "projected": { "sources": long() } }] }),
+            format!("{at}.volumes[0].projected.sources"),
+        ),
+    ] {
+        assert_eq!(
+            errors(Kind::Sandbox, sandbox(pod)),
+            [format!("{path}: too large: the list has more than the 1000 items that are allowed")]
+        );
+    }
+    let claim = json!({ "warmPoolRef": { "name": "p" }, "env": long() });
+    assert!(errors(Kind::Claim, json!({ "metadata": { "name": "c" }, "spec": claim }))[0].starts_with("spec.env: too large"));
+}
+
+#[test]
+fn the_budget_counts_what_users_write() {
+    let of = |value: usize, status: usize, managed: usize| {
+        let mut document = sandbox(json!({ "containers": [{
+            "name": "c", "image": "i", "env": [{ "name": "E", "value": "x".repeat(value) }],
+        }] }));
+        document["status"] = json!({ "selector": "x".repeat(status) });
+        let fields = json!({ "f:spec": { "x".repeat(managed): {} } });
+        document["metadata"]["managedFields"] = json!([{ "manager": "m", "operation": "Update", "fieldsV1": fields }]);
+        document
+    };
+    let fixed = Object::from_json(Kind::Sandbox, of(0, 0, 0)).map(|_| {
+        paddock_api::document::Document::parse(&of(0, 0, 0).to_string()).unwrap().bytes
+    });
+    let room = OBJECT_BYTES_MAX - fixed.unwrap();
+    assert_eq!(errors(Kind::Sandbox, of(room, 400_000, 1_400_000)), [""; 0]);
+    assert_eq!(
+        errors(Kind::Sandbox, of(room + 1, 0, 0)),
+        ["spec: too large: the object has 1025 KiB of JSON without status and managed fields, and at most 1024 KiB are allowed"]
+    );
+    let object = Object::from_json(Kind::Sandbox, of(room + 1, 5, 0)).unwrap();
+    assert_eq!(object.sandbox().unwrap().status.selector.as_deref(), Some("xxxxx"), "the status is read");
+}
+
+#[test]
+fn a_pod_of_two_hundred_containers_is_within_the_budget() {
+    let containers = many(200, |n| {
+        json!({
+            "name": format!("container-{n}"), "image": format!("registry.example.com/team/image-{n}:1.2.3"),
+            "command": ["/bin/sh", "-c", "exec /usr/bin/server --port $PORT"],
+            "env": many(50, |n| json!({ "name": format!("VARIABLE_{n}"), "value": "a value of some length" })),
+            "ports": many(10, |p| json!({ "name": format!("p{n}-{p}"), "containerPort": 1 + n * 10 + p })),
+            "volumeMounts": many(5, |v| json!({ "name": format!("volume-{}", n * 5 + v), "mountPath": format!("/mnt/{v}") })),
+            "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "32Mi" } },
+            "readinessProbe": { "httpGet": { "path": "/healthz", "port": 1 + n * 10 }, "periodSeconds": 5 },
+        })
+    });
+    let volumes = many(1000, |n| json!({ "name": format!("volume-{n}"), "emptyDir": {} }));
+    assert_eq!(errors(Kind::Sandbox, sandbox(json!({ "containers": containers, "volumes": volumes }))), [""; 0]);
+}
+
+#[test]
+fn lists_of_texts_have_no_limit_of_their_own() {
+    let args = many(100_000, |_| "x".into());
+    let pod = json!({ "containers": [{ "name": "c", "image": "i", "args": args }] });
+    assert_eq!(errors(Kind::Sandbox, sandbox(pod.clone())), [""; 0]);
+    let template = json!({ "metadata": { "name": "t" }, "spec": { "podTemplate": { "spec": pod } } });
+    assert_eq!(errors(Kind::Template, template), [""; 0]);
+}
