@@ -14,7 +14,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// One object of any kind.
+/// One object of any kind. It is read from JSON text only, and in a watch event the type has to come first, as every API
+/// server writes it.
 #[derive(Clone, Debug)]
 pub struct Document {
     /// The metadata. Its managed fields name their managers and operations, and not the fields.

@@ -42,7 +42,7 @@ impl Server {
             },
             "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
         });
-        store.tell(&json!({ "type": kind, "object": object }));
+        store.tell(kind, &object);
         if kind == "DELETED" {
             store.objects.remove(name);
         } else {
@@ -57,7 +57,7 @@ impl Server {
         store.version += 1;
         store.objects.remove(forget);
         let status = json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "" });
-        store.tell(&json!({ "type": "ERROR", "object": status }));
+        store.tell("ERROR", &status);
         store.watchers.clear();
     }
 
@@ -88,8 +88,9 @@ impl Server {
 }
 
 impl Store {
-    fn tell(&mut self, event: &Value) {
-        let line = event.to_string();
+    fn tell(&mut self, kind: &str, object: &Value) {
+        // An API server writes the type first.
+        let line = format!(r#"{{"type":"{kind}","object":{object}}}"#);
         self.watchers.retain(|watcher| watcher.send(line.clone()).is_ok());
     }
 }
