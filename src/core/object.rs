@@ -4,7 +4,7 @@
 //! affects only itself. Parts that no decision uses, such as managed fields and most of a Pod, are dropped here. Of an
 //! object that is not Paddock's and that Paddock did not make, only the identity is kept.
 
-pub mod budget;
+pub(crate) mod budget;
 mod cluster;
 pub(crate) mod hash;
 pub mod json;

@@ -22,6 +22,7 @@ use super::{defaults, pods, warnings};
 use crate::isolation::{ClassRule, PodFields, limited};
 use crate::marker::{MARKER_PLACES, Marker, marker_of_object};
 use crate::model::{self, FieldError, FieldErrors};
+use crate::object::budget;
 use crate::object::json::string_map;
 
 pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
@@ -30,6 +31,7 @@ pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt>
         // object.
         return not_forged(state, kind);
     }
+    within_budget(state)?;
     match state.review.phase {
         Phase::Mutate => defaults::apply(kind, state.review, state.context, &mut state.object),
         Phase::Validate => {
@@ -226,6 +228,19 @@ fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
             ),
         )],
     ))
+}
+
+/// Denies an object that the reconcile would not read, because it is too large. An update of such an object is admitted if
+/// it hardly makes the object larger, so that a client can label it and remove its finalizers.
+fn within_budget(state: &mut ReviewState<'_>) -> Result<(), Halt> {
+    match budget::too_large_to_admit(&state.object) {
+        Some(error) if budget::size(&state.object) <= budget::size(&state.review.old_object) + budget::SLACK => {
+            state.warn(&format!("the object was invalid before this change: {error}"));
+            Ok(())
+        }
+        Some(error) => Err(deny_fields(Why::Invalid, vec![error])),
+        None => Ok(()),
+    }
 }
 
 fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {

@@ -8,6 +8,7 @@ use std::fmt;
 
 use paddock_api::schema::LIST_ITEMS_MAX;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use super::json::problem;
 use crate::model::{FieldError, FieldErrors};
@@ -15,14 +16,53 @@ use crate::model::{FieldError, FieldErrors};
 /// The largest object of Paddock's own kinds, in bytes of JSON without status and managed fields: 1 MiB. An API server
 /// stores up to 1.5 MiB, of which the managed fields of many small fields take as much as the fields. A pod of 200
 /// containers, each with fifty variables, has less than half of this.
-pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const OBJECT_BYTES_MAX: usize = 1024 * 1024;
 
-/// The error of an object with this many bytes of JSON, if it is too large.
+/// The room for what the API server adds to an object after its review: the UID and the timestamps of its metadata. The
+/// webhook admits an object that is smaller by this much. It also admits an update of a larger object that adds no more.
+pub(crate) const SLACK: usize = 4 * 1024;
+
+/// The error of a reviewed object, if it is too large.
 #[must_use]
-pub fn too_large(bytes: usize) -> Option<FieldError> {
-    let kib = |bytes: usize| bytes.div_ceil(1024);
-    (bytes > OBJECT_BYTES_MAX).then(|| {
-        let (has, most) = (kib(bytes), kib(OBJECT_BYTES_MAX));
+pub(crate) fn too_large_to_admit(object: &Value) -> Option<FieldError> {
+    too_large(size(object), OBJECT_BYTES_MAX - SLACK)
+}
+
+/// The bytes of an object as an API server writes it, without status and managed fields.
+#[must_use]
+pub(crate) fn size(object: &Value) -> usize {
+    let Some(fields) = object.as_object() else { return 0 };
+    let parts = fields.iter().filter(|(name, _)| *name != "status").flat_map(|(name, field)| match field {
+        Value::Object(metadata) if name == "metadata" => {
+            metadata.iter().filter(|(name, _)| *name != "managedFields").map(|(_, field)| field).collect::<Vec<_>>()
+        }
+        field => vec![field],
+    });
+    let mut counted = Counted(0);
+    for part in parts {
+        // Counting cannot fail.
+        let _ = serde_json::to_writer(&mut counted, part);
+    }
+    counted.0
+}
+
+/// Counts bytes. An API server writes `<`, `>` and `&` as escapes of six bytes.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len() + 5 * bytes.iter().filter(|byte| matches!(byte, b'<' | b'>' | b'&')).count();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn too_large(bytes: usize, most: usize) -> Option<FieldError> {
+    (bytes > most).then(|| {
+        let (has, most) = (bytes.div_ceil(1024), most / 1024);
         let message =
             format!("too large: the object has {has} KiB of JSON without status and managed fields, and at most {most} KiB are allowed");
         FieldError::new("spec", message)
@@ -34,7 +74,7 @@ pub fn too_large(bytes: usize) -> Option<FieldError> {
 /// # Errors
 /// The object or one of its lists is too large.
 pub(super) fn check(bytes: usize, spec: &str) -> Result<(), FieldErrors> {
-    if let Some(error) = too_large(bytes) {
+    if let Some(error) = too_large(bytes, OBJECT_BYTES_MAX) {
         return Err(error.into());
     }
     let mut long_list = None;

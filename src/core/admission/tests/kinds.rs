@@ -459,3 +459,27 @@ fn expect_reservation(what: &str, change: &Value, context: Context, plugin: Plug
     let named = stored["metadata"]["annotations"]["agents.x-k8s.io/sandbox-name"].as_str();
     assert_eq!(named, stands.then_some("p-a"), "{what}");
 }
+
+#[test]
+fn an_object_beyond_its_budget_is_refused_and_can_still_be_labelled() {
+    let value = |kib: usize| {
+        let env = json!([{ "name": "E", "value": "x".repeat(kib * 1024) }]);
+        sandbox(json!({ "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i", "env": env }] } } }))
+    };
+    let labelled = |kib: usize| {
+        let mut object = value(kib);
+        object["metadata"]["labels"] = json!({ "team": "a" });
+        object
+    };
+    let message = "spec: too large: the object has 1401 KiB of JSON without status and managed fields, and at most 1020 KiB are allowed";
+    for (what, review, expected) in [
+        ("a create within the budget", create(SANDBOX, value(1019)), None),
+        ("a create beyond it", create(SANDBOX, value(1400)), Some(message)),
+        ("an update that grows beyond it", update(SANDBOX, value(1019), value(1400)), Some(message)),
+        ("a label on an object of an older version", update(SANDBOX, value(1400), labelled(1400)), None),
+        ("an update that makes it smaller", update(SANDBOX, value(1450), value(1400)), None),
+    ] {
+        let denied = admit(review, &context(), gvisor).err().map(|denial| denial.message);
+        assert_eq!(denied.as_deref().map(|text| text.contains(expected.unwrap_or_default())), expected.map(|_| true), "{what}: {denied:?}");
+    }
+}
