@@ -124,11 +124,8 @@ impl Metadata<'_> {
             Some(entries) => serde_json::from_str::<Option<_>>(entries.get())?.unwrap_or_default(),
             None => Vec::new(),
         };
-        let entry = |Manager { manager, operation }| ManagedFieldsEntry {
-            manager,
-            operation,
-            ..ManagedFieldsEntry::default()
-        };
+        let entry =
+            |Manager { manager, operation }| ManagedFieldsEntry { manager, operation, ..ManagedFieldsEntry::default() };
         Ok(ObjectMeta {
             name: self.name,
             generate_name: self.generate_name,

@@ -211,7 +211,10 @@ mod tests {
             let revision = revision(&sandbox(&json!({ "spec": { "podTemplate": { "spec": containers } } })));
             let annotation = revision.annotation();
             assert!(annotation.len() < 1500, "{count} containers: {}", annotation.len());
-            let metadata = json!({ "metadata": { "name": "a", "annotations": { "policy.paddock.dev/pod-revision": annotation } } });
+            let owner = json!({ "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": "a", "uid": "u", "controller": true });
+            let annotations = json!({ "policy.paddock.dev/pod-revision": annotation });
+            let metadata =
+                json!({ "metadata": { "name": "a", "annotations": annotations, "ownerReferences": [owner] } });
             let pod = Object::from_json(Kind::Pod, metadata).unwrap();
             assert_eq!(PodRevision::of_pod(&pod), Some(revision));
         }

@@ -2,8 +2,7 @@
 //! `emptyDir` volumes on disk.
 
 use k8s_openapi::api::core::v1::{
-    Container, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, SecurityContext,
-    Volume,
+    Container, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, SecurityContext, Volume,
 };
 use paddock_api::kind::Kind;
 use paddock_api::names::{label, name_hash, object as names};

@@ -480,6 +480,10 @@ fn an_object_beyond_its_budget_is_refused_and_can_still_be_labelled() {
         ("an update that makes it smaller", update(SANDBOX, value(1450), value(1400)), None),
     ] {
         let denied = admit(review, &context(), gvisor).err().map(|denial| denial.message);
-        assert_eq!(denied.as_deref().map(|text| text.contains(expected.unwrap_or_default())), expected.map(|_| true), "{what}: {denied:?}");
+        assert_eq!(
+            denied.as_deref().map(|text| text.contains(expected.unwrap_or_default())),
+            expected.map(|_| true),
+            "{what}: {denied:?}"
+        );
     }
 }

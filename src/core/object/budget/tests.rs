@@ -48,7 +48,10 @@ fn a_list_of_too_many_objects_is_an_error_at_its_path() {
         );
     }
     let claim = json!({ "warmPoolRef": { "name": "p" }, "env": long() });
-    assert!(errors(Kind::Claim, json!({ "metadata": { "name": "c" }, "spec": claim }))[0].starts_with("spec.env: too large"));
+    assert!(
+        errors(Kind::Claim, json!({ "metadata": { "name": "c" }, "spec": claim }))[0]
+            .starts_with("spec.env: too large")
+    );
 }
 
 #[test]
@@ -62,14 +65,15 @@ fn the_budget_counts_what_users_write() {
         document["metadata"]["managedFields"] = json!([{ "manager": "m", "operation": "Update", "fieldsV1": fields }]);
         document
     };
-    let fixed = Object::from_json(Kind::Sandbox, of(0, 0, 0)).map(|_| {
-        paddock_api::document::Document::parse(&of(0, 0, 0).to_string()).unwrap().bytes
-    });
+    let fixed = Object::from_json(Kind::Sandbox, of(0, 0, 0))
+        .map(|_| paddock_api::document::Document::parse(&of(0, 0, 0).to_string()).unwrap().bytes);
     let room = OBJECT_BYTES_MAX - fixed.unwrap();
     assert_eq!(errors(Kind::Sandbox, of(room, 400_000, 1_400_000)), [""; 0]);
     assert_eq!(
         errors(Kind::Sandbox, of(room + 1, 0, 0)),
-        ["spec: too large: the object has 1025 KiB of JSON without status and managed fields, and at most 1024 KiB are allowed"]
+        [
+            "spec: too large: the object has 1025 KiB of JSON without status and managed fields, and at most 1024 KiB are allowed"
+        ]
     );
     let object = Object::from_json(Kind::Sandbox, of(room + 1, 5, 0)).unwrap();
     assert_eq!(object.sandbox().unwrap().status.selector.as_deref(), Some("xxxxx"), "the status is read");
