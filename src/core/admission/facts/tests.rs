@@ -64,6 +64,7 @@ fn world_of(settings: Settings, names: &[&str]) -> World {
         });
         all.push(object(Kind::Sandbox, name, Some((Kind::Pool, "p")), sandbox));
         let labels = json!({
+            "agents.x-k8s.io/sandbox-template-ref-hash": name_hash("t"),
             "agents.x-k8s.io/sandbox-name-hash": name_hash(name),
             "policy.paddock.dev/sandbox-uid": format!("uid-{name}"),
         });
