@@ -101,7 +101,7 @@ fn is_added_late(made: &PodSpec, toleration: &Toleration) -> bool {
     let resources = made.containers.iter().filter_map(|container| container.resources.as_ref());
     let extended =
         |r: &ResourceRequirements| [&r.limits, &r.requests].into_iter().flatten().any(|r| r.contains_key(key));
-    !domain_of(key).is_some_and(|domain| domain == "node.kubernetes.io")
+    domain_of(key).is_none_or(|domain| domain != "node.kubernetes.io")
         && !resources.into_iter().any(extended)
         && !made.tolerations.iter().flatten().any(|own| own == toleration)
 }

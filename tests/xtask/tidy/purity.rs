@@ -13,7 +13,8 @@ use crate::rust::{Name, flatten};
 
 /// The parts of the standard library that the pure crates may name: no clock, files, network, threads, environment or
 /// processes, and no type with a random order.
-const MAY_NAME: [&str; 10] = [
+const MAY_NAME: [&str; 12] = [
+    "std::borrow::Cow",
     "std::cmp",
     "std::collections::BTreeMap",
     "std::collections::BTreeSet",
@@ -23,6 +24,7 @@ const MAY_NAME: [&str; 10] = [
     "std::mem",
     "std::ops",
     "std::sync::Arc",
+    "std::sync::Weak",
     "std::time::Duration",
 ];
 

@@ -15,12 +15,10 @@ fn sandbox(pod: Value) -> Value {
 
 fn errors(kind: Kind, document: Value) -> Vec<String> {
     let object = Object::from_json(kind, document).unwrap();
-    let spec = match kind {
-        Kind::Sandbox => object.sandbox().unwrap().spec.as_ref().err(),
-        Kind::Template => object.template().unwrap().spec.as_ref().err(),
-        Kind::Claim => object.claim().unwrap().spec.as_ref().err(),
-        other => panic!("{other:?} is not tested"),
-    };
+    let of_sandbox = object.sandbox().and_then(|body| body.spec.as_ref().err());
+    let of_template = object.template().and_then(|body| body.spec.as_ref().err());
+    let of_claim = object.claim().and_then(|body| body.spec.as_ref().err());
+    let spec = of_sandbox.or(of_template).or(of_claim);
     spec.into_iter().flat_map(|errors| errors.as_slice()).map(ToString::to_string).collect()
 }
 
