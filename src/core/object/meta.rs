@@ -142,3 +142,63 @@ pub(super) fn keep_identity(meta: &mut ObjectMeta) {
         owners.retain(|owner| owner.controller == Some(true));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::object::{Body, Object};
+
+    fn read(kind: Kind, labels: &Value, owners: &Value) -> Object {
+        let document = json!({
+            "metadata": {
+                "name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7", "labels": labels,
+                "annotations": { "note": "x" }, "ownerReferences": owners,
+            },
+            "spec": { "nodeName": "n" }, "endpoints": [{ "addresses": ["10.0.0.1"] }],
+        });
+        Object::from_json(kind, document).unwrap()
+    }
+
+    #[test]
+    fn only_the_identity_of_a_foreign_object_is_kept() {
+        let owner = |group: &str, kind: &str, controller: bool| json!([{ "apiVersion": group, "kind": kind, "name": "o", "uid": "o-1", "controller": controller }]);
+        let (none, app) = (json!({}), json!({ "app": "x" }));
+        let prepared = json!({ "agents.x-k8s.io/adoptable": "true" });
+        let ours = json!({ "policy.paddock.dev/sandbox-uid": "u" });
+        for (what, labels, owners, foreign) in [
+            ("an object of an application", &app, json!([]), true),
+            ("one that another kind controls", &prepared, owner("apps/v1", "ReplicaSet", true), true),
+            ("one that a kind of the same name controls", &app, owner("example.com/v1", "Sandbox", true), true),
+            ("one that a Sandbox controls", &none, owner("agents.x-k8s.io/v1beta1", "Sandbox", true), false),
+            ("one that a Sandbox owns", &app, owner("agents.x-k8s.io/v1alpha1", "Sandbox", false), false),
+            (
+                "one that a template controls",
+                &none,
+                owner("extensions.agents.x-k8s.io/v1beta1", "SandboxTemplate", true),
+                false,
+            ),
+            ("one that a user prepared", &prepared, json!([]), false),
+            ("one that an orphaning deletion left behind", &ours, json!([]), false),
+        ] {
+            for kind in [Kind::Pod, Kind::Service, Kind::VolumeClaim, Kind::EndpointSlice] {
+                let object = read(kind, labels, &owners);
+                let kept = !object.meta.annotations.is_empty();
+                assert_eq!(kept, !foreign, "{what}: {kind:?}");
+                assert_eq!(object.meta.labels.is_empty(), foreign || labels == &none, "{what}: {kind:?}");
+                if kind == Kind::Pod {
+                    assert_eq!(object.pod().is_none(), foreign, "{what}");
+                }
+                if let Body::EndpointSlice(slice) = &object.body {
+                    assert_eq!(slice.as_str() == "null", foreign, "{what}");
+                }
+                assert_eq!((&*object.key.name, &*object.meta.uid, object.meta.version), ("a", "u", 7));
+            }
+            assert!(
+                !read(Kind::NetworkPolicy, labels, &owners).meta.annotations.is_empty(),
+                "policies are known by name"
+            );
+        }
+    }
+}

@@ -87,3 +87,64 @@ impl<T: PartialEq> Shared<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use paddock_api::kind::{Key, Kind};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::settings::Settings;
+    use crate::world::{Observed, World};
+
+    fn sandbox(name: &str, version: u32, image: &str, labels: &Value) -> Object {
+        let document = json!({
+            "metadata": { "name": name, "namespace": "n", "uid": name, "resourceVersion": version.to_string() },
+            "spec": { "podTemplate": {
+                "metadata": { "labels": labels },
+                "spec": { "containers": [{ "name": "c", "image": image }] },
+            } },
+        });
+        Object::from_json(Kind::Sandbox, document).unwrap()
+    }
+
+    fn model(world: &World, name: &str) -> Arc<Sandbox> {
+        world.get(&Key::new(Kind::Sandbox, "n", name)).unwrap().sandbox().unwrap().spec.clone().unwrap()
+    }
+
+    #[test]
+    fn sandboxes_with_equal_models_share_one_and_others_share_the_spec() {
+        let mut world = World::new(Settings::default());
+        let mut observe = |object: Object, world: &mut World| {
+            // A reply is put into the World as a copy.
+            let _ = world.observe(Observed::Applied(object.clone()), Timestamp::UNIX_EPOCH);
+            drop(object);
+        };
+        observe(sandbox("a", 1, "i", &json!({})), &mut world);
+        observe(sandbox("b", 2, "i", &json!({})), &mut world);
+        observe(sandbox("c", 3, "i", &json!({ "team": "x" })), &mut world);
+        observe(sandbox("d", 4, "j", &json!({})), &mut world);
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| model(&world, name));
+        assert!(Arc::ptr_eq(&a, &b), "equal models");
+        assert!(!Arc::ptr_eq(&a, &c) && Arc::ptr_eq(&a.pod.spec, &c.pod.spec), "equal specs with other labels");
+        assert!(!Arc::ptr_eq(&a.pod.spec, &d.pod.spec), "other specs");
+        assert_eq!(
+            (c.pod.labels["team"].as_str(), d.pod.spec.parse().containers[0].image.as_deref()),
+            ("x", Some("j"))
+        );
+        observe(sandbox("b", 5, "j", &json!({})), &mut world);
+        assert!(Arc::ptr_eq(&model(&world, "b"), &d), "after a change");
+    }
+
+    #[test]
+    fn values_that_no_object_has_are_forgotten() {
+        let mut world = World::new(Settings::default());
+        for n in 0..1000_u32 {
+            let changed = sandbox("a", n + 1, &format!("i{n}"), &json!({}));
+            let _ = world.observe(Observed::Applied(changed), Timestamp::UNIX_EPOCH);
+        }
+        let known = (world.shared.sandboxes.known.len(), world.shared.specs.known.len());
+        assert!(known.0 <= 64 && known.1 <= 64, "{known:?}");
+    }
+}
