@@ -24,9 +24,9 @@ impl SharedValues {
                 let texts = [&model.pod.labels, &model.pod.annotations].into_iter().flatten();
                 let parts = texts.flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]);
                 let whole = fnv64(std::iter::once(&spec.to_le_bytes()[..]).chain(parts));
-                if !self.sandboxes.share(whole, model) {
-                    self.specs.share(spec, &mut Arc::make_mut(model).pod.spec);
-                }
+                // The spec comes first, because `make_mut` would move a model that is known already.
+                self.specs.share(spec, &mut Arc::make_mut(model).pod.spec);
+                self.sandboxes.share(whole, model);
             }
             Body::Template(parsed, _) => {
                 let Ok(model) = &mut parsed.spec else { return };
@@ -67,22 +67,17 @@ impl<T> Default for Shared<T> {
 }
 
 impl<T: PartialEq> Shared<T> {
-    /// Replaces a value by the known one of the same hash, if they are equal, or else makes it the known one. Returns
-    /// whether it was replaced.
-    fn share(&mut self, hash: u64, value: &mut Arc<T>) -> bool {
+    /// Replaces a value by the known one of the same hash, if they are equal, or else makes it the known one.
+    fn share(&mut self, hash: u64, value: &mut Arc<T>) {
         match self.known.get(&hash).and_then(Weak::upgrade) {
-            Some(known) if known == *value => {
-                *value = known;
-                true
-            }
-            Some(_) => false,
+            Some(known) if known == *value => *value = known,
+            Some(_) => {}
             None => {
                 self.known.insert(hash, Arc::downgrade(value));
                 if self.known.len() >= self.prune_at {
                     self.known.retain(|_, known| known.strong_count() > 0);
                     self.prune_at = (self.known.len() * 2).max(64);
                 }
-                false
             }
         }
     }
