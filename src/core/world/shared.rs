@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn sandboxes_with_equal_models_share_one_and_others_share_the_spec() {
         let mut world = World::new(Settings::default());
-        let mut observe = |object: Object, world: &mut World| {
+        let observe = |object: Object, world: &mut World| {
             // A reply is put into the World as a copy.
             let _ = world.observe(Observed::Applied(object.clone()), Timestamp::UNIX_EPOCH);
             drop(object);
