@@ -102,3 +102,74 @@ fn lists_of_texts_have_no_limit_of_their_own() {
     let template = json!({ "metadata": { "name": "t" }, "spec": { "podTemplate": { "spec": pod } } });
     assert_eq!(errors(Kind::Template, template), [""; 0]);
 }
+#[test]
+fn zz_measure() {
+    use crate::world::{Observed, World};
+    use jiff::Timestamp;
+    let rss = || -> usize {
+        let t = std::fs::read_to_string("/proc/self/statm").unwrap();
+        t.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let mut world = World::new(crate::settings::Settings::default());
+    let containers = json!([{ "name": "runtime", "image": "registry.example.com/team/python:3.12", "env": [{"name":"A","value":"b"},{"name":"B","value":"c"}],
+        "ports": [{"containerPort": 8888, "name": "http"}], "resources": {"requests": {"cpu":"100m","memory":"128Mi"}, "limits": {"memory":"256Mi"}},
+        "volumeMounts": [{"name":"work","mountPath":"/work"}], "readinessProbe": {"httpGet": {"path":"/","port":8888}} }]);
+    let cond = |t: &str| json!({"type": t, "status": "True", "reason": "DependenciesReady", "message": "Pod is Ready; Service Exists", "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let before = rss();
+    let n = 5000;
+    for i in 0..n {
+        let name = format!("pool-{i:05}");
+        let uid = format!("11111111-2222-3333-4444-{i:012}");
+        let sb = json!({"metadata": {"name": name, "namespace": "team", "uid": uid, "resourceVersion": format!("{}", 1000 + i), "generation": 1,
+            "labels": {"agents.x-k8s.io/sandbox-template-ref-hash": "abcd1234", "agents.x-k8s.io/sandbox-template-hash": "0123456789abcdef", "agents.x-k8s.io/warm-pool-sandbox": "12345678", "agents.x-k8s.io/launch-type": "warm"},
+            "annotations": {"agents.x-k8s.io/sandbox-template-ref": "template", "agents.x-k8s.io/pod-name": name, "agents.x-k8s.io/warm-pool": "pool"},
+            "ownerReferences": [{"apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxWarmPool", "name": "pool", "uid": "99999999-2222-3333-4444-000000000000", "controller": true}]},
+            "spec": {"podTemplate": {"metadata": {"labels": {"app": "x", "agents.x-k8s.io/sandbox-template-ref-hash": "abcd1234"}}, "spec": {"containers": containers, "volumes": [{"name": "work", "emptyDir": {}}]}}, "operatingMode": "Running", "replicas": 1},
+            "status": {"conditions": [cond("Ready"), cond("Suspended"), cond("PodScheduled")], "selector": "agents.x-k8s.io/sandbox-name-hash=12345678", "service": name, "serviceFQDN": format!("{name}.team.svc.cluster.local"), "podIPs": ["10.0.0.1"], "nodeName": "node-1", "replicas": 1, "mode": "Running", "runtimeClass": {"name": "gvisor", "reason": "as the Sandbox says", "plugin": "by-label"}}});
+        let pod = json!({"metadata": {"name": name, "namespace": "team", "uid": format!("p{uid}"), "resourceVersion": format!("{}", 900000 + i), "generation": 1,
+            "labels": {"app": "x", "agents.x-k8s.io/sandbox-template-ref-hash": "abcd1234", "agents.x-k8s.io/warm-pool-sandbox": "12345678", "agents.x-k8s.io/sandbox-name-hash": "12345678", "policy.paddock.dev/sandbox-uid": uid},
+            "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "true", "policy.paddock.dev/pod-revision": "x".repeat(300), "policy.paddock.dev/runtime-class-reason": "as the Sandbox says"},
+            "ownerReferences": [{"apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": name, "uid": uid, "controller": true}]},
+            "spec": {"nodeName": "node-1", "runtimeClassName": "gvisor", "containers": containers, "volumes": [{"name": "work", "emptyDir": {}}]},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [cond("Ready"), cond("PodScheduled")]}});
+        let _ = world.observe(Observed::Applied(Object::from_json(Kind::Sandbox, sb).unwrap()), Timestamp::UNIX_EPOCH);
+        let _ = world.observe(Observed::Applied(Object::from_json(Kind::Pod, pod).unwrap()), Timestamp::UNIX_EPOCH);
+    }
+    let after = rss();
+    eprintln!("MEASURE sandbox+pod: {} bytes", (after - before) / n);
+    let before = rss();
+    for i in 0..20000 {
+        let pod = json!({"metadata": {"name": format!("deployment-7d8f9c6b5-{i:05}"), "namespace": "apps", "uid": format!("11111111-2222-3333-5555-{i:012}"), "resourceVersion": format!("{}", 900000 + i),
+            "labels": {"app": "x", "pod-template-hash": "7d8f9c6b5"}, "annotations": {"a": "x".repeat(300)},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "deployment-7d8f9c6b5", "uid": format!("99999999-2222-3333-4444-{:012}", i / 5), "controller": true}]},
+            "spec": {"nodeName": "node-1", "containers": containers}, "status": {"phase": "Running", "conditions": [cond("Ready"), cond("PodScheduled")]}});
+        let _ = world.observe(Observed::Applied(Object::from_json(Kind::Pod, pod).unwrap()), Timestamp::UNIX_EPOCH);
+    }
+    eprintln!("MEASURE foreign pod: {} bytes", (rss() - before) / 20000);
+    let before = rss();
+    for (shape, make) in [("volumes", 0), ("env value", 1), ("args", 2), ("volumes under the bytes", 3)] {
+        for i in 0..20 {
+            let pod = match make {
+                0 => {
+                    json!({"containers": [{"name":"c"}], "volumes": many(44000, |n| json!({"name": format!("v{n:05}"), "emptyDir": {}}))})
+                }
+                1 => json!({"containers": [{"name":"c", "env": [{"name":"A","value":"x".repeat(1_000_000)}]}]}),
+                2 => json!({"containers": [{"name":"c", "args": many(120_000, |n| format!("a{n}").into())}]}),
+                _ => {
+                    json!({"containers": [{"name":"c"}], "volumes": many(30000, |n| json!({"name": format!("v{n:05}"), "emptyDir": {}}))})
+                }
+            };
+            let text = sandbox(pod).to_string().replace("\"name\":\"s\"", &format!("\"name\":\"s{make}{i}\""));
+            let object = Object::from_text(Kind::Sandbox, &text).unwrap();
+            let _ = world.observe(Observed::Applied(object), Timestamp::UNIX_EPOCH);
+        }
+        eprintln!("MEASURE 20 x {shape}: {} MB in all", (rss() - before) / 1_000_000);
+    }
+    eprintln!(
+        "SIZES Object {} Meta {} Sandbox {} Status {}",
+        size_of::<Object>(),
+        size_of::<crate::object::Meta>(),
+        size_of::<crate::model::Sandbox>(),
+        size_of::<paddock_api::SandboxStatus>()
+    );
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use paddock_api::kind::Kind;
+use paddock_api::names::name_hash;
 use paddock_core::admission::{Entry, Phase, Verb, Write};
 use paddock_core::object::Object;
 use paddock_core::settings::Settings;
@@ -19,6 +20,7 @@ fn object(kind: Kind, name: &str, owner: Option<Kind>, mut document: Value) -> O
     document["metadata"] = json!({
         "name": name, "namespace": "ns", "uid": format!("{kind:?}-{name}"), "resourceVersion": "1",
         "creationTimestamp": NOW.to_string(), "labels": document["labels"].take(),
+        "annotations": document["annotations"].take(),
     });
     if let Some(owner) = owner {
         document["metadata"]["ownerReferences"] = json!([{
@@ -41,8 +43,18 @@ fn world() -> SharedWorld {
         "labels": { "agents.x-k8s.io/sandbox-template-hash": hash },
         "spec": { "podTemplate": pod }, "status": { "conditions": condition },
     });
-    let running = json!({ "spec": { "nodeName": "n" }, "status": { "phase": "Running", "conditions": condition } });
-    let mut pod_of_b = object(Kind::Pod, "b", Some(Kind::Sandbox), running.clone());
+    let running = |name: &str| {
+        json!({
+            "labels": {
+                "agents.x-k8s.io/sandbox-template-ref-hash": name_hash("a"),
+                "agents.x-k8s.io/sandbox-name-hash": name_hash(name),
+                "policy.paddock.dev/sandbox-uid": format!("Sandbox-{name}"),
+            },
+            "annotations": { "cluster-autoscaler.kubernetes.io/safe-to-evict": "true" },
+            "spec": { "nodeName": "n" }, "status": { "phase": "Running", "conditions": condition },
+        })
+    };
+    let mut pod_of_b = object(Kind::Pod, "b", Some(Kind::Sandbox), running("b"));
     if let Some(owner) = &mut pod_of_b.meta.controller {
         (owner.name, owner.uid) = ("b".into(), "Sandbox-b".into());
     }
@@ -51,7 +63,7 @@ fn world() -> SharedWorld {
         template,
         object(Kind::Pool, "a", None, pool),
         object(Kind::Sandbox, "a", Some(Kind::Pool), sandbox.clone()),
-        object(Kind::Pod, "a", Some(Kind::Sandbox), running),
+        object(Kind::Pod, "a", Some(Kind::Sandbox), running("a")),
         object(Kind::Sandbox, "b", Some(Kind::Pool), sandbox),
         pod_of_b,
     ] {
