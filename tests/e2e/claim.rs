@@ -268,13 +268,14 @@ async fn managed_fields_of_other_writers_are_kept() {
     for (task, shared) in [("alone", false), ("shared", true)] {
         let made = ns.create(pool(task, "base", json!({ "replicas": 1 }))).await;
         let warm = filled(&ns, &made, 1).await.into_keys().find(|name| name.starts_with(task)).expect("a warm one");
-        let labelled = |value: Option<&str>| {
-            let labels = value.map(|value| json!({ "team": value }));
-            let metadata = json!({ "name": &warm, "labels": labels });
+        let annotated = |value: Option<&str>| {
+            // A label would make the pool replace the Sandbox.
+            let annotations = value.map(|value| json!({ "team": value }));
+            let metadata = json!({ "name": &warm, "annotations": annotations });
             json!({ "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "metadata": metadata })
         };
         if shared {
-            ns.apply("somebody", &labelled(Some("red"))).await.expect("a label");
+            ns.apply("somebody", &annotated(Some("red"))).await.expect("an annotation");
         }
         let before = managers(&ns.get(SANDBOX, &warm).await);
         assert!(before.contains(&"paddock".to_owned()), "{task}: {before:?}");
@@ -284,12 +285,12 @@ async fn managed_fields_of_other_writers_are_kept() {
         let taken = managers(&ns.get(SANDBOX, &warm).await);
         if shared {
             assert!(taken.contains(&"somebody".to_owned()), "{taken:?}");
-            let without = ns.apply("somebody", &labelled(None)).await.expect("no label");
-            assert_eq!(label(&without, "team"), "", "what is applied no more goes");
+            let without = ns.apply("somebody", &annotated(None)).await.expect("no annotation");
+            assert_eq!(text(&without, "/metadata/annotations/team"), "", "what is applied no more goes");
         } else {
             assert!(taken.is_empty(), "{taken:?}");
-            let applied = ns.apply("somebody", &labelled(Some("red"))).await.expect("a label");
-            assert_eq!(label(&applied, "team"), "red");
+            let applied = ns.apply("somebody", &annotated(Some("red"))).await.expect("an annotation");
+            assert_eq!(text(&applied, "/metadata/annotations/team"), "red");
             assert!(managers(&applied).contains(&"somebody".to_owned()), "it begins again with an apply");
         }
     }

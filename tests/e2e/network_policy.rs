@@ -123,6 +123,8 @@ async fn pool_that_moves_to_an_equal_template_hands_out_sandboxes_behind_its_pol
     ns.create(template("py-v1", json!({}))).await;
     let made = ns.create(pool("py", "py-v1", json!({ "replicas": 2 }))).await;
     let earlier = filled(&ns, &made, 2).await;
+    ns.create(claim("kept", "py", json!({}))).await;
+    ns.until(CLAIM, "kept", "Ready", ready).await;
     let rules = json!({ "networkPolicy": { "egress": [{ "ports": [{ "protocol": "TCP", "port": 443 }] }] } });
     ns.create(template("py-v2", rules)).await;
     ns.merge(POOL, "py", json!({ "spec": { "sandboxTemplateRef": { "name": "py-v2" } } })).await;
@@ -136,6 +138,7 @@ async fn pool_that_moves_to_an_equal_template_hands_out_sandboxes_behind_its_pol
     // The policy of the deleted template lasts as long as a Sandbox of it, and not longer.
     assert!(ns.find(NETWORK_POLICY, "py-v1-network-policy").await.is_some());
     ns.delete(POOL, "py").await;
+    ns.delete(CLAIM, "kept").await;
     ns.until_gone(NETWORK_POLICY, "py-v1-network-policy").await;
 }
 

@@ -231,13 +231,13 @@ async fn deleted_pool_deletes_warm_sandboxes_and_keeps_claimed_ones() {
 /// A claim does not get a Sandbox that is not Ready while Ready ones exist. Without a Ready one, it starts cold.
 async fn a_claim_does_not_wait_for_pods_that_are_not_ready() {
     let ns = namespace("pool-slow").await;
-    let slow = json!({ "podTemplate": { "metadata": { "labels": { "kwok.paddock.dev/hold": "yes" } } } });
+    let slow = json!({ "podTemplate": { "spec": { "schedulingGates": [{ "name": "example.com/wait" }] } } });
     ns.create(template("t", slow)).await;
     let made = ns.create(pool("p", "t", json!({ "replicas": 2 }))).await;
     let there = ns.until_all(POD, "two wait", |pods| pods.len() == 2).await;
     let first = there.keys().next().unwrap();
-    // kwok lets one pod continue.
-    ns.merge(POD, first, json!({ "metadata": { "labels": { "kwok.paddock.dev/hold": null } } })).await;
+    // The end of a scheduling gate is no reason to replace a member. Another change of a pod is.
+    ns.merge(POD, first, json!({ "spec": { "schedulingGates": null } })).await;
     ns.until(SANDBOX, first, "Ready", ready).await;
     ns.create(claim("task", "p", json!({}))).await;
     let done = ns.until(CLAIM, "task", "Ready", ready).await;

@@ -88,6 +88,7 @@ impl World {
             Class::Own(OwnKind::Template(_)) => {
                 for template in same_name(&object.key) {
                     self.refresh_policy(&template, to_reconcile);
+                    to_reconcile.extend(self.with_other_management(&template).cloned());
                     // The policy may pass to the template of the same name in the other API group.
                     if self.objects.contains_key(&template) {
                         to_reconcile.insert(template);
@@ -151,6 +152,15 @@ impl World {
         let keys =
             same_name(template).into_iter().filter_map(|template| self.policies.made_from.get(&template)).flatten();
         keys.filter_map(|key| self.objects.get(key))
+    }
+
+    /// The Sandboxes of a template whose status records another management of the NetworkPolicy than the template has.
+    fn with_other_management(&self, template: &Key) -> impl Iterator<Item = &Key> {
+        let sandboxes = self.policies.made_from.get(template).into_iter().flatten();
+        sandboxes.filter(|key| {
+            let recorded = self.objects.get(*key).and_then(|sandbox| recorded_management(sandbox));
+            recorded.is_some_and(|recorded| self.management(template, Some(recorded)) != recorded)
+        })
     }
 
     /// Computes whether the policy of a template is in place. If that changed, adds the objects that depend on it.
