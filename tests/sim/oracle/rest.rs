@@ -198,7 +198,8 @@ fn claim(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     if let Some(name) = document["status"]["sandbox"]["name"].as_str() {
         let Some((_, sandbox)) = owned.iter().find(|(id, _)| &*id.name == name) else {
             expect(owned.is_empty(), || format!("its Sandbox is gone, and it has {owned:?}"))?;
-            return expect(ready == ("False", "SandboxMissing"), || {
+            // A claim that had ended stays ended if its end moves, because its Sandbox was deleted.
+            return expect(matches!(ready, ("False", "SandboxMissing" | "ClaimExpired")), || {
                 format!("its Sandbox is gone, and Ready is {ready:?}")
             });
         };
