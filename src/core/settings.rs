@@ -106,8 +106,8 @@ impl Default for NetworkSettings {
 /// an operator, a runtime, a network plugin, a service mesh or the identity of a cloud reads.
 pub const ANY_DOMAIN: &str = "*";
 
-/// At most one of so many warm Sandboxes of a pool is reserved, so reviews never hold back more than half of a pool,
-/// rounded up. A claim without a reservation chooses a Sandbox when it is reconciled, which costs one more write.
+/// At most one of so many warm Sandboxes of a pool is reserved, so reviews never hold back more than half of a pool. A
+/// claim without a reservation chooses a Sandbox when it is reconciled, which costs one more write.
 pub const RESERVATION_SHARE: usize = 2;
 
 /// The number of reservations that may expire unused, at once and then in each second.
