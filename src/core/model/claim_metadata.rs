@@ -12,7 +12,7 @@ use crate::settings::{ANY_DOMAIN, Settings};
 /// - The domain of a label must be an allowed domain or a subdomain of one, because policies and Services select by
 ///   labels.
 /// - The domain of an annotation must be an allowed domain too, because runtimes, network plugins and cloud identities
-///   read annotations. See [`annotation_is_allowed`].
+///   read annotations. See `annotation_is_allowed`.
 /// - Neither may contradict the template.
 ///
 /// # Errors
