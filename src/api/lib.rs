@@ -6,8 +6,8 @@
 //!
 //! Start reading at [`sandbox`]. Each kind has one file ([`sandbox`], [`template`], [`pool`], [`claim`]) with all its
 //! versions and both of its shapes. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
-//! condition and reason. [`document`] is an object of any kind as it is read. [`crd`] generates the definitions in `crds/` from the types, and [`schema`] does the
-//! conversion.
+//! condition and reason. [`document`] is an object of any kind as it is read. [`crd`] generates the definitions in `crds/`
+//! from the types, and [`schema`] does the conversion.
 
 #![expect(unreachable_pub, reason = "`KubeSchema` copies each public struct into a function")]
 

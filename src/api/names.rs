@@ -95,8 +95,8 @@ pub mod annotation {
     pub const POD_REVISION: &str = "policy.paddock.dev/pod-revision";
     /// On a Sandbox: the keys of the labels and annotations that its claim added to its pod template, as JSON.
     pub const CLAIM_METADATA: &str = "policy.paddock.dev/claim-metadata";
-    /// On the pod template of a warm Sandbox: the digest of the labels and annotations with which its pool made the
-    /// Sandbox. Another digest means that somebody changed them. The Pod does not get this annotation.
+    /// On the pod template of a warm Sandbox: a hash of the labels and annotations that the pool gave the Sandbox at its
+    /// creation. Another hash means that somebody changed them. The Pod does not get this annotation.
     pub const AS_MADE: &str = "policy.paddock.dev/as-made";
     /// On the pod template of a warm Sandbox: what somebody did to the Sandbox or its Pod, such as an exec. Its pool
     /// replaces it. The Pod does not get this annotation.
@@ -109,8 +109,8 @@ pub mod annotation {
     pub const DRAINED_AT: &str = "policy.paddock.dev/drained-at";
     /// On a NetworkPolicy: the template that it belongs to, as `RESOURCE.GROUP/NAME`.
     pub const POLICY_TEMPLATE: &str = "policy.paddock.dev/template";
-    /// On a NetworkPolicy: the spec that the operator wrote last, as JSON. It is the wanted spec when the template does
-    /// not exist any more.
+    /// On a NetworkPolicy: the spec that the operator wrote last, as JSON. After the template is deleted, the operator
+    /// restores the NetworkPolicy from it.
     pub const POLICY_SPEC: &str = "policy.paddock.dev/network-policy-spec";
     /// On a Sandbox: the volumes whose files an idle suspend may lose, either `"true"` for all of them, or their names,
     /// separated by commas. Such an `emptyDir` does not become a volume claim.

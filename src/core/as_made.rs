@@ -1,5 +1,5 @@
-//! Whether a warm Sandbox is still as its pool made it. A pool replaces a Sandbox that anybody touched, and no claim
-//! gets it.
+//! Detection of changes: whether a warm Sandbox is still as its pool created it. A pool replaces a Sandbox that anybody
+//! touched, and no claim gets it.
 //!
 //! Users with ordinary rights can write to a Sandbox and to its Pod, and the next claim would get their changes:
 //!
@@ -21,9 +21,8 @@ use sha2::{Digest, Sha256};
 
 pub use rules::Rules;
 
-use self::rules::is_ours;
-use crate::object::Object;
 use crate::object::json::string_map;
+use crate::object::{Object, is_ours};
 use crate::settings::Settings;
 
 /// Returns the digest of the labels and annotations with which a pool makes a Sandbox: the first 128 bits of a SHA-256,
@@ -60,6 +59,22 @@ pub fn touched(sandbox: &Object, pod: Option<&Object>, rules: Rules<'_>) -> Opti
     // The deletion of a Pod counts in its generation as well.
     let pod = pod.filter(|pod| pod.meta.deletion_timestamp.is_none());
     pod.and_then(|pod| pod::change(sandbox, model, pod, rules))
+}
+
+/// Whether [`touched`] reads the same from two versions of the Pod of a Sandbox.
+#[must_use]
+pub(crate) fn same_as_before(old: Option<&Object>, new: Option<&Object>) -> bool {
+    match (old, new) {
+        (None, None) => true,
+        (Some(old), Some(new)) => {
+            old.meta.generation == new.meta.generation
+                && old.meta.deletion_timestamp == new.meta.deletion_timestamp
+                && old.meta.labels == new.meta.labels
+                && old.meta.annotations == new.meta.annotations
+                && old.pod().map(|pod| &pod.changed) == new.pod().map(|pod| &pod.changed)
+        }
+        (Some(_), None) | (None, Some(_)) => false,
+    }
 }
 
 /// The change of the labels or annotations of a Sandbox. Sandboxes of earlier versions have no digest and are not

@@ -40,6 +40,12 @@ impl Binding {
     /// The order of built-ins: the highest number, so that they are asked after the bindings of users.
     pub const BUILT_IN_ORDER: i32 = i32::MAX;
 
+    /// Whether this is the binding of an admission plugin other than the built-ins.
+    #[must_use]
+    pub fn is_custom_admission(&self) -> bool {
+        self.hook == Hook::Admission && !self.built_in
+    }
+
     /// Whether the plugin decides about the admission of this kind.
     #[must_use]
     pub fn reviews_kind(&self, kind: &str) -> bool {

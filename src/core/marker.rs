@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::object::Object;
-use crate::object::json::string_map;
 use crate::settings::Settings;
 
 /// The marker of generated code, read from the labels of an object.
@@ -26,7 +25,18 @@ impl Marker {
     /// Reads the marker from the labels of an object.
     #[must_use]
     pub fn of(labels: &BTreeMap<String, String>) -> Self {
-        match labels.get(label::GENERATED_CODE).map(String::as_str) {
+        Self::of_value(labels.get(label::GENERATED_CODE).map(String::as_str))
+    }
+
+    /// Reads the marker from the labels at a place of an object. The place is a JSON pointer.
+    #[must_use]
+    pub fn at(object: &Value, place: &str) -> Self {
+        let labels = object.pointer(place);
+        Self::of_value(labels.and_then(|labels| labels.get(label::GENERATED_CODE)).and_then(Value::as_str))
+    }
+
+    fn of_value(value: Option<&str>) -> Self {
+        match value {
             Some(label::TRUE) => Marker::Marked,
             None | Some("false") => Marker::Unmarked,
             Some(_) => Marker::Unclear,
@@ -62,7 +72,7 @@ pub const MARKER_PLACES: [&str; 3] =
 /// The marker of an object, from all labels of the object that can carry it.
 #[must_use]
 pub fn marker_of_object(object: &Value) -> Marker {
-    Marker::strongest(MARKER_PLACES.iter().map(|place| Marker::of(&string_map(object, place))))
+    Marker::strongest(MARKER_PLACES.iter().map(|place| Marker::at(object, place)))
 }
 
 /// The strongest marker of several objects. Of a template, the labels of its pods count too.

@@ -31,6 +31,7 @@ use crate::model;
 
 pub use cluster::{Node, RuntimeClass};
 pub use json::JsonText;
+pub(crate) use meta::is_ours;
 pub use meta::{Meta, Owner, allows_volume_loss};
 pub use pod::{ChangedPod, LostSource, LostVolume, Pod};
 
@@ -186,6 +187,15 @@ impl Object {
     #[must_use]
     pub fn owner_key(&self) -> Option<Key> {
         self.meta.controller.as_ref()?.key(&self.key)
+    }
+
+    /// Whether a pool or a claim controls the object.
+    #[must_use]
+    pub fn of_pool_or_claim(&self) -> bool {
+        self.owner_key().is_some_and(|owner| match owner.kind.own() {
+            Some(OwnKind::Pool(_) | OwnKind::Claim(_)) => true,
+            Some(OwnKind::Sandbox | OwnKind::Template(_)) | None => false,
+        })
     }
 
     /// Whether the owner with this UID controls the object.

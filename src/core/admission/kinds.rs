@@ -189,9 +189,9 @@ fn marker_stays(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if !marker_of_object(old).is_generated_code() || marker_of_object(&state.object).is_generated_code() {
         return Ok(());
     }
-    let places = MARKER_PLACES.iter().filter(|place| Marker::of(&string_map(old, place)).is_generated_code());
+    let places = MARKER_PLACES.iter().filter(|place| Marker::at(old, place).is_generated_code());
     let errors = places.map(|place| FieldError {
-        path: format!("{}[{}]", place.trim_start_matches('/').replace('/', "."), label::GENERATED_CODE),
+        path: format!("{}[{}]", dotted(place), label::GENERATED_CODE),
         message:
             "must not be removed from a Sandbox, because generated code may have run in it; delete the Sandbox instead"
                 .to_owned(),
@@ -212,7 +212,7 @@ fn marked_in_time(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     let status = &old["status"];
     let class = status["runtimeClass"]["name"].as_str();
     let isolated = class.is_some_and(|name| state.context.classes.iter().any(|c| c.name == name && c.isolated));
-    let runs = status["replicas"].as_i64().is_some_and(|n| n > 0);
+    let runs = warnings::runs(old);
     let exposed_by = match &state.context.exposed_by {
         Some(part) => format!(" ({part})"),
         None if runs && !isolated => String::new(),
@@ -288,11 +288,16 @@ fn metadata_errors(state: &ReviewState<'_>, claim: &model::Claim) -> Vec<FieldEr
     checked.err().map(FieldErrors::into_vec).unwrap_or_default()
 }
 
+/// The path of a field from its JSON pointer.
+fn dotted(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".")
+}
+
 /// The isolation errors: a marker with an invalid value, and the fields that break the isolation of a workload that must
 /// be isolated. A class that does not exist is not an error, because it may be created later. The pod waits for it.
 fn isolation(state: &ReviewState<'_>, object: &Value) -> Vec<FieldError> {
-    let unclear = MARKER_PLACES.iter().filter(|place| Marker::of(&string_map(object, place)) == Marker::Unclear);
-    let path = |place: &&str| pods::unclear(&place.trim_start_matches('/').replace('/', "."));
+    let unclear = MARKER_PLACES.iter().filter(|place| Marker::at(object, place) == Marker::Unclear);
+    let path = |place: &&str| pods::unclear(&dotted(place));
     let mut errors: Vec<FieldError> = unclear.map(path).collect();
     if !marker_of_object(object).is_generated_code() && !state.namespace_isolates() {
         return errors;

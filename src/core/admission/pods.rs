@@ -22,7 +22,6 @@ use super::state::{Halt, ReviewState, Subject, deny_fields};
 use crate::isolation::{ClassRule, PodFields, limited};
 use crate::marker::Marker;
 use crate::model::FieldError;
-use crate::object::json::string_map;
 
 pub(super) fn check(state: &mut ReviewState<'_>) -> Result<(), Halt> {
     match state.review.operation {
@@ -65,7 +64,7 @@ fn asks_plugins(state: &ReviewState<'_>) -> bool {
 
 fn check_update(state: &ReviewState<'_>) -> Result<(), Halt> {
     let old = &state.review.old_object;
-    let before = Marker::of(&string_map(old, "/metadata/labels"));
+    let before = Marker::at(old, "/metadata/labels");
     let after = Marker::of(&state.labels());
     match (before, after) {
         (Marker::Unmarked | Marker::Unclear, Marker::Marked) => return enforce(state),

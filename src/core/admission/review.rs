@@ -79,22 +79,8 @@ pub enum Entry {
     OwnedSandboxes,
     /// The namespace in which the operator runs, if its labels begin to require isolation.
     OwnNamespace,
-    /// Exec, attach and port-forward.
+    /// Exec, attach, port-forward and proxy.
     Connect,
-}
-
-impl Context {
-    /// Whether the operator itself makes the request.
-    #[must_use]
-    pub fn is_operator(&self, review: &Review) -> bool {
-        self.operator_user.as_ref().is_some_and(|user| **user == review.username)
-    }
-
-    /// The rule for the isolation of pods.
-    #[must_use]
-    pub fn isolation(&self) -> Isolation<'_> {
-        Isolation::new(&self.classes, &self.settings)
-    }
 }
 
 impl Entry {
@@ -153,11 +139,25 @@ pub struct Context {
     /// For an update of a Sandbox, the parts of its running pod that break the isolation of the pod, such as `hostPath`.
     /// `None` if it has no running pod, or if that is isolated.
     pub exposed_by: Option<String>,
-    /// For a CONNECT, the Sandbox that controls the Pod of the review's name, if there is one.
+    /// For a CONNECT, the Sandbox that controls the Pod or the Service of the review's name, if there is one.
     pub sandbox: Option<ConnectedSandbox>,
 }
 
-/// The Sandbox that controls a Pod to which a user connects.
+impl Context {
+    /// Whether the operator itself makes the request.
+    #[must_use]
+    pub fn is_operator(&self, review: &Review) -> bool {
+        self.operator_user.as_ref().is_some_and(|user| **user == review.username)
+    }
+
+    /// The rule for the isolation of pods.
+    #[must_use]
+    pub fn isolation(&self) -> Isolation<'_> {
+        Isolation::new(&self.classes, &self.settings)
+    }
+}
+
+/// The Sandbox that controls the Pod or the Service to which a user connects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConnectedSandbox {
     /// The key of the Sandbox.

@@ -88,11 +88,16 @@ fn never_suspended(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, S
     }
 }
 
+/// Whether a Sandbox has a running pod, by its status.
+pub(super) fn runs(sandbox: &Value) -> bool {
+    sandbox["status"]["replicas"].as_i64().is_some_and(|n| n > 0)
+}
+
 /// Warns that a new `idleTimeout` has no effect on the running pod. An `emptyDir` on disk becomes a volume claim only
 /// when a pod is created.
 fn needs_new_pod(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, String>) {
     let old = &state.review.old_object;
-    let runs = old["status"]["replicas"].as_i64().is_some_and(|n| n > 0);
+    let runs = runs(old);
     let new = old["spec"]["idleTimeout"].is_null() && state.object["spec"]["idleTimeout"].is_string();
     let becomes_a_volume_claim = |volume: &Value| on_disk(volume) && !may_be_lost(annotations, volume);
     if runs && new && volumes(state).any(|(_, volume)| becomes_a_volume_claim(volume)) {
@@ -105,7 +110,7 @@ fn needs_new_pod(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, Str
 /// Warns about changed fields that only a new pod can take, while the pod runs.
 fn only_a_new_pod(state: &mut ReviewState<'_>) {
     let (old, new) = (&state.review.old_object, &state.object);
-    let runs = old["status"]["replicas"].as_i64().is_some_and(|n| n > 0);
+    let runs = runs(old);
     let suspends = new["spec"]["operatingMode"] == "Suspended" || new["spec"]["replicas"] == 0;
     if !runs || suspends {
         return;

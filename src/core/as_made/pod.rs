@@ -7,11 +7,11 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use paddock_api::names::{annotation, label};
 
 use super::annotations::is_read;
-use super::rules::{Rules, is_ours};
+use super::rules::Rules;
 use crate::manifest::{self, PodRevision};
 use crate::model::names::domain_of;
 use crate::model::{self, Quantity};
-use crate::object::{ChangedPod, Object};
+use crate::object::{ChangedPod, Object, is_ours};
 
 /// The change of a Pod, or `None` if it is as made.
 pub(super) fn change(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {

@@ -7,7 +7,7 @@
 
 mod same;
 
-use paddock_api::kind::{Kind, OwnKind};
+use paddock_api::kind::Kind;
 use paddock_api::names::{label, name_hash};
 use serde_json::{Value, json};
 
@@ -50,11 +50,7 @@ fn ownerless(object: &Object) -> bool {
 
 /// Whether a Sandbox was made for a pool, a claim or a template, and not by hand.
 fn of_template(sandbox: &Object) -> bool {
-    sandbox.template.is_some()
-        || sandbox.owner_key().is_some_and(|owner| match owner.kind.own() {
-            Some(OwnKind::Pool(_) | OwnKind::Claim(_)) => true,
-            Some(OwnKind::Sandbox | OwnKind::Template(_)) | None => false,
-        })
+    sandbox.template.is_some() || sandbox.of_pool_or_claim()
 }
 
 /// Whether a Sandbox may adopt an object. `wanted` is the object that the operator would create.

@@ -12,7 +12,7 @@ use crate::manifest;
 use crate::model;
 use crate::object::Object;
 use crate::plan::Reason;
-use crate::question::{Hook, PluginReply, PluginRequest};
+use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::{ClaimSnapshot, Common};
 
 /// One review with the facts that it uses.
@@ -95,9 +95,7 @@ impl ReconcileReview {
 /// Whether a plugin of a user may review objects of a kind. The reviews of other kinds are not made, because they cost
 /// the text of an object.
 pub(super) fn has_plugins(common: &Common, kind: Kind) -> bool {
-    let reviews =
-        |b: &&crate::binding::Binding| b.hook == Hook::Admission && !b.built_in && b.reviews_kind(kind.name());
-    common.bindings.iter().any(|binding| reviews(&binding))
+    common.bindings.iter().any(|binding| binding.is_custom_admission() && binding.reviews_kind(kind.name()))
 }
 
 /// The result of several reviews: the first denial, and the failures of plugins.

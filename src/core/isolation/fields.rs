@@ -197,9 +197,15 @@ fn check_container(container: &Value, path: &str, own_network: bool, found: &mut
         let message = "must be absent; mount the volume with volumeMounts";
         found.add(HostAccess::VolumeDevices, format!("{path}.volumeDevices"), message);
     }
-    let probes = ["livenessProbe", "readinessProbe", "startupProbe"].map(|probe| (probe.to_owned(), &container[probe]));
-    let hooks = ["postStart", "preStop"].map(|hook| (format!("lifecycle.{hook}"), &container["lifecycle"][hook]));
-    for (field, handler) in probes.into_iter().chain(hooks) {
+    let hooks = &container["lifecycle"];
+    let handlers = [
+        ("livenessProbe", &container["livenessProbe"]),
+        ("readinessProbe", &container["readinessProbe"]),
+        ("startupProbe", &container["startupProbe"]),
+        ("lifecycle.postStart", &hooks["postStart"]),
+        ("lifecycle.preStop", &hooks["preStop"]),
+    ];
+    for (field, handler) in handlers {
         for action in ["httpGet", "tcpSocket"] {
             if is_text(&handler[action]["host"]) {
                 let message = "must be absent, so that the kubelet connects to the pod itself";

@@ -89,12 +89,6 @@ impl HostAccessSet {
         self.0 & Self::bit(access) != 0
     }
 
-    /// Whether the set is empty.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
     /// The ways that are in this set and not in the other.
     #[must_use]
     pub fn without(self, other: Self) -> Self {

@@ -50,6 +50,7 @@ pub(crate) fn missing_entries(actual: &BTreeMap<String, String>, wanted: &Value)
     let missing = wanted.filter(|(k, v)| actual.get(*k).map(String::as_str) != v.as_str());
     missing.map(|(k, v)| (k.clone(), v.clone())).collect()
 }
+
 /// The description of a JSON error, without the line and column of a text that nobody sees.
 pub(crate) fn problem(error: &serde_json::Error) -> String {
     let text = error.to_string();

@@ -121,11 +121,16 @@ pub fn allows_volume_loss(annotations: &BTreeMap<String, String>, volume: &str) 
         .is_some_and(|v| v == label::TRUE || v.split(',').any(|name| name.trim() == volume))
 }
 
+/// Whether a label or annotation is in a domain of the API or of Paddock.
+pub(crate) fn is_ours(key: &str) -> bool {
+    let ours = |domain: &str| [group::AGENTS, group::POLICY].iter().any(|of| names::is_within(domain, of));
+    names::domain_of(key).is_some_and(|domain| ours(&domain))
+}
+
 /// Whether an object of a kind whose objects Paddock makes is neither Paddock's nor prepared for it: no owner is of a kind
 /// of Paddock, and another controller exists or no label is of Paddock or the Sandbox API.
 pub(super) fn is_foreign(meta: &ObjectMeta) -> bool {
-    let ours = |domain: &str| [group::AGENTS, group::POLICY].iter().any(|of| names::is_within(domain, of));
-    let labelled = || meta.labels.iter().flatten().any(|(key, _)| names::domain_of(key).is_some_and(|d| ours(&d)));
+    let labelled = || meta.labels.iter().flatten().any(|(key, _)| is_ours(key));
     let mut owners = meta.owner_references.iter().flatten();
     if owners.clone().any(|owner| Kind::of_reference(&owner.api_version, &owner.kind).is_some()) {
         return false;

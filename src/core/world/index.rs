@@ -9,11 +9,11 @@ use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use super::pending_writes::remove_entry;
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
 use super::state::{NodeTrouble, World};
-use crate::as_made::{Rules, touched};
+use crate::as_made::{Rules, same_as_before, touched};
 use crate::binding::{Binding, Bindings};
 use crate::marker::namespace_isolates;
 use crate::object::{Body, Object};
-use crate::question::{Hook, RuntimeClassFact};
+use crate::question::RuntimeClassFact;
 
 impl World {
     /// Replaces the bindings. Returns the keys to reconcile: all pools and Sandboxes.
@@ -36,7 +36,6 @@ impl World {
             self.unindex(old);
             self.add_dependents(old, to_reconcile);
         }
-        let mut object = object;
         if key.kind == Kind::Sandbox {
             let known = before.as_ref().filter(|old| old.meta.uid == object.meta.uid);
             object.template = self.origin(&object, known.and_then(|old| old.template.as_ref()));
@@ -44,6 +43,12 @@ impl World {
         let object = Arc::new(object);
         self.objects.insert(key, object.clone());
         self.index(&object);
+        if let Some(old) = before.as_ref().filter(|old| old.key.kind == Kind::Pod)
+            && let Some(sandbox) = sandbox_of(old).filter(|old| sandbox_of(&object).as_ref() != Some(old))
+        {
+            // The pod had another Sandbox, which is indexed again without it.
+            self.index_sandbox(&sandbox);
+        }
         self.note_demand(before.as_deref(), &object, now);
         self.add_dependents(&object, to_reconcile);
         if let Some(old) = &before {
@@ -72,6 +77,10 @@ impl World {
         let Some(object) = self.objects.remove(key) else { return };
         self.reservations.remove(key);
         self.unindex(&object);
+        if let Some(sandbox) = sandbox_of(&object).filter(|_| key.kind == Kind::Pod) {
+            // The Sandbox is indexed again without this pod.
+            self.index_sandbox(&sandbox);
+        }
         self.add_dependents(&object, to_reconcile);
         self.policies_changed(&object, true, to_reconcile);
         self.environment_changed(key.kind, Some(&object), None, to_reconcile);
@@ -117,9 +126,6 @@ impl World {
             if let Some(pool) = pool_of(object) {
                 remove_entry(&mut self.members, &pool, key);
             }
-        } else if let Some(sandbox) = sandbox_of(object) {
-            // The Sandbox is indexed again without this pod.
-            self.index_sandbox(&sandbox);
         }
     }
 
@@ -135,16 +141,23 @@ impl World {
         }
         if let Some(pool) = pool_of(&sandbox) {
             let pod = self.pod_of(&sandbox);
-            self.members.entry(pool).or_default().insert(key.clone(), (sandbox, pod));
-            self.note_touched(key);
+            let member = (sandbox.clone(), pod.clone());
+            let before = self.members.entry(pool).or_default().insert(key.clone(), member);
+            // Most events of a pod change its status alone, and the comparison parses and hashes its spec.
+            let same = before.is_some_and(|(old, old_pod)| {
+                Arc::ptr_eq(&old, &sandbox) && same_as_before(old_pod.as_deref(), pod.as_deref())
+            });
+            if !same {
+                self.note_touched(key);
+            }
         }
     }
 
     /// Records whether somebody touched a Sandbox of a pool or its pod.
     pub(super) fn note_touched(&mut self, key: &Key) {
         let touched = self.objects.get(key).filter(|sandbox| sandbox.meta.in_pool()).and_then(|sandbox| {
-            let own_binding = |b: &Binding| b.hook == Hook::Admission && !b.built_in;
-            let rules = Rules { settings: &self.settings, plugins: self.bindings.iter().any(own_binding) };
+            let plugins = self.bindings.iter().any(Binding::is_custom_admission);
+            let rules = Rules { settings: &self.settings, plugins };
             touched(sandbox, self.pod_of(sandbox).as_deref(), rules)
         });
         match touched {

@@ -296,15 +296,13 @@ impl World {
         now: Timestamp,
     ) -> (Option<TemplateOrigin>, NetworkPolicyState) {
         let Some(template) = sandbox.template.as_deref() else {
-            let owned = sandbox.owner_key().is_some_and(|owner| match owner.kind.own() {
-                Some(OwnKind::Pool(_) | OwnKind::Claim(_)) => true,
-                Some(OwnKind::Sandbox | OwnKind::Template(_)) | None => false,
-            });
             let unknown = "the template that the Sandbox was made from is not known";
-            return (
-                None,
-                if owned { NetworkPolicyState::Pending(unknown.to_owned()) } else { NetworkPolicyState::NotNeeded },
-            );
+            let state = if sandbox.of_pool_or_claim() {
+                NetworkPolicyState::Pending(unknown.to_owned())
+            } else {
+                NetworkPolicyState::NotNeeded
+            };
+            return (None, state);
         };
         let recorded = recorded_management(sandbox);
         let origin = TemplateOrigin {

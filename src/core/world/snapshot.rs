@@ -85,16 +85,17 @@ impl World {
         let template = self.objects.get(key).cloned();
         let policy = network_policy::policy_key(key);
         let network_policy = self.objects.get(&policy).cloned();
-        let own_policy = network_policy.as_ref().is_some_and(|p| network_policy::ownership(p, key) == Ownership::Ours);
+        let ownership = network_policy.as_deref().map(|policy| network_policy::ownership(policy, key));
+        let own_policy = ownership == Some(Ownership::Ours);
         if template.is_none() && !own_policy && !self.has_sandboxes_of(key) {
             return None;
         }
         // What a template that exists wants does not depend on its users.
         let users = if template.is_some() { PolicyUsers::None } else { self.users_of_policy(key) };
-        let other = network_policy.as_ref().and_then(|p| match network_policy::ownership(p, key) {
-            Ownership::OfTemplate(other) => Some(other),
-            Ownership::Ours | Ownership::Foreign => None,
-        });
+        let other = match ownership {
+            Some(Ownership::OfTemplate(other)) => Some(other),
+            Some(Ownership::Ours | Ownership::Foreign) | None => None,
+        };
         Some(TemplateSnapshot {
             key: key.clone(),
             template,
