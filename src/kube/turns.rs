@@ -17,6 +17,45 @@ pub fn may_take(held: usize, free: usize) -> bool {
     held < free.saturating_mul(HELD_PER_FREE)
 }
 
+/// The number of places that each group holds. A group without a place is not kept.
+#[derive(Debug)]
+pub struct Held<G>(HashMap<G, usize>);
+
+impl<G> Default for Held<G> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<G: Eq + Hash> Held<G> {
+    /// The number of places of a group.
+    #[must_use]
+    pub fn of(&self, group: &G) -> usize {
+        self.0.get(group).copied().unwrap_or(0)
+    }
+
+    /// Whether a group may take one more place, if `free` places are free.
+    #[must_use]
+    pub fn may_take(&self, group: &G, free: usize) -> bool {
+        may_take(self.of(group), free)
+    }
+
+    /// Records that a group took a place.
+    pub fn take(&mut self, group: G) {
+        *self.0.entry(group).or_default() += 1;
+    }
+
+    /// Records that a group returned a place.
+    pub fn give_back(&mut self, group: &G) {
+        if let Some(held) = self.0.get_mut(group) {
+            *held -= 1;
+            if *held == 0 {
+                self.0.remove(group);
+            }
+        }
+    }
+}
+
 /// The number of times that a lower rank is passed over before it has a turn.
 const PASSED_OVER_MAX: u32 = 8;
 

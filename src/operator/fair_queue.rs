@@ -1,14 +1,13 @@
 //! A bounded queue of small tasks that nothing waits for, such as Events. Namespaces share it: they take turns, each
 //! has a rate, and if the queue is full, the namespace with the most entries loses one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use paddock_kube::pace::{Pace, Rate};
-use paddock_kube::turns::Turns;
+use paddock_kube::turns::{Held, Turns};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -105,19 +104,18 @@ impl<T> FairQueue<T> {
     pub async fn run<F: Future<Output = ()>>(self, handle: impl Fn(T) -> F) {
         let shares = self.shared.shares;
         let mut running = FuturesUnordered::new();
-        let mut held: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut held: Held<Arc<str>> = Held::default();
         let (mut namespaces, mut process) = (Pace::new(shares.namespace), Pace::new(shares.process));
         loop {
             let now = Instant::now();
             while running.len() < shares.concurrency && process.allows(&(), now) {
                 let may = |namespace: &Arc<str>| {
-                    let held = held.get(namespace).copied().unwrap_or(0);
-                    held < shares.concurrency.div_ceil(2) && namespaces.allows(namespace, now)
+                    held.of(namespace) < shares.concurrency.div_ceil(2) && namespaces.allows(namespace, now)
                 };
                 let Some((namespace, entry)) = self.shared.waiting.lock().pop_of(may) else { break };
                 process.record((), now);
                 namespaces.record(namespace.clone(), now);
-                *held.entry(namespace.clone()).or_default() += 1;
+                held.take(namespace.clone());
                 let handled = handle(entry);
                 running.push(async move {
                     handled.await;
@@ -126,14 +124,7 @@ impl<T> FairQueue<T> {
             }
             let delayed = running.len() < shares.concurrency && !self.is_empty();
             tokio::select! {
-                Some(namespace) = running.next() => {
-                    if let Some(count) = held.get_mut(&namespace) {
-                        *count -= 1;
-                        if *count == 0 {
-                            held.remove(&namespace);
-                        }
-                    }
-                }
+                Some(namespace) = running.next() => held.give_back(&namespace),
                 () = self.shared.changed.notified() => {}
                 () = sleep(PACE_STEP), if delayed => {}
             }

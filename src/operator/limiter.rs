@@ -13,12 +13,11 @@
 //!
 //! `--kube-api-qps` and `--kube-api-burst` add a fixed rate, with the same order.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use paddock_api::kind::Key;
-use paddock_kube::turns::{Ranks, Turns, may_take};
+use paddock_kube::turns::{Held, Ranks, Turns};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -70,7 +69,7 @@ struct State {
     /// The writes in flight that no client waits for.
     background: usize,
     /// The writes in flight of each namespace.
-    held: HashMap<Arc<str>, usize>,
+    held: Held<Arc<str>>,
     /// The writes that wait, by urgency.
     waiting: [Turns<Arc<str>, Flow, Waiter>; 3],
     ranks: Ranks<3>,
@@ -169,14 +168,14 @@ impl State {
 
     /// Which urgencies have a write that may be sent now.
     fn ready(&self, now: Instant) -> [bool; 3] {
-        let may = self.may();
-        Urgency::ALL.map(|urgency| self.admits(urgency, now) && self.waiting[urgency as usize].any_of(&may))
+        let free = self.free();
+        let may = |namespace: &Arc<str>| self.held.may_take(namespace, free);
+        Urgency::ALL.map(|urgency| self.admits(urgency, now) && self.waiting[urgency as usize].any_of(may))
     }
 
-    /// Whether one more write of a namespace may be in flight.
-    fn may(&self) -> impl Fn(&Arc<str>) -> bool {
-        let free = (self.limit as usize).saturating_sub(self.in_flight);
-        move |namespace| may_take(self.held.get(namespace).copied().unwrap_or(0), free)
+    /// The number of writes that may be added to those in flight.
+    fn free(&self) -> usize {
+        (self.limit as usize).saturating_sub(self.in_flight)
     }
 
     /// The next write that may be sent, and its urgency.
@@ -184,9 +183,8 @@ impl State {
         let ready = self.ready(now);
         let rank = self.ranks.next(ready)?;
         self.ranks.served(rank, ready);
-        let (free, held) = ((self.limit as usize).saturating_sub(self.in_flight), &self.held);
-        let may = |namespace: &Arc<str>| may_take(held.get(namespace).copied().unwrap_or(0), free);
-        Some((Urgency::ALL[rank], self.waiting[rank].pop_of(may)?))
+        let (free, held) = (self.free(), &self.held);
+        Some((Urgency::ALL[rank], self.waiting[rank].pop_of(|namespace| held.may_take(namespace, free))?))
     }
 
     fn admit(&mut self, shared: &Arc<Mutex<State>>, urgency: Urgency, namespace: Arc<str>, now: Instant) -> Permit {
@@ -196,7 +194,7 @@ impl State {
         self.in_flight += 1;
         self.claims += usize::from(urgency == Urgency::Claim);
         self.background += usize::from(urgency == Urgency::Background);
-        *self.held.entry(namespace.clone()).or_default() += 1;
+        self.held.take(namespace.clone());
         Permit { state: shared.clone(), urgency, namespace, since: now, returned: false }
     }
 
@@ -260,12 +258,7 @@ fn give_back(permit: &Permit, reply: Option<(Signal, Duration)>) {
         state.in_flight -= 1;
         state.claims -= usize::from(urgency == Urgency::Claim);
         state.background -= usize::from(urgency == Urgency::Background);
-        if let Some(held) = state.held.get_mut(&permit.namespace) {
-            *held -= 1;
-            if *held == 0 {
-                state.held.remove(&permit.namespace);
-            }
-        }
+        state.held.give_back(&permit.namespace);
     }
     admit_waiting(&permit.state);
 }

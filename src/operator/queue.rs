@@ -22,7 +22,7 @@ use std::time::Duration;
 use paddock_api::kind::Key;
 use paddock_kube::turns::Ranks;
 use parking_lot::Mutex;
-use strum::{IntoStaticStr, VariantArray};
+use strum::{IntoStaticStr, VariantArray, VariantNames};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ pub use self::trigger::Trigger;
 use crate::limits;
 
 /// The end of a reconcile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum Done {
     /// All writes of the plan were stored.

@@ -21,15 +21,15 @@ pub(crate) struct CallState {
 /// The log of one call.
 pub(crate) struct CallLog {
     plugin: Arc<str>,
-    namespace: String,
+    namespace: Arc<str>,
     lines: u32,
     /// The lines of all calls of the plugin.
     budget: Arc<Mutex<LogBudget>>,
 }
 
 impl CallLog {
-    pub(crate) fn new(plugin: &Arc<str>, namespace: &str, budget: &Arc<Mutex<LogBudget>>) -> Self {
-        Self { plugin: Arc::clone(plugin), namespace: namespace.to_owned(), lines: 0, budget: Arc::clone(budget) }
+    pub(crate) fn new(plugin: &Arc<str>, namespace: &Arc<str>, budget: &Arc<Mutex<LogBudget>>) -> Self {
+        Self { plugin: Arc::clone(plugin), namespace: Arc::clone(namespace), lines: 0, budget: Arc::clone(budget) }
     }
 
     /// Decides about a line in the limit of all calls.

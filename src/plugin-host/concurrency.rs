@@ -101,6 +101,13 @@ pub(crate) struct Permit {
     share: Share,
 }
 
+impl Permit {
+    /// The namespace that the call belongs to.
+    pub(crate) fn namespace(&self) -> &Arc<str> {
+        &self.namespace
+    }
+}
+
 impl CallBudget {
     pub(crate) fn new(total: Share) -> Arc<Self> {
         Arc::new(Self { state: Mutex::default(), total, released: Condvar::new(), started: Condvar::new() })

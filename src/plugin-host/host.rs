@@ -48,7 +48,7 @@ const NO_NAMESPACE: &str = "";
 
 /// The right to run one call, and the time at which the call has to end.
 struct Slot {
-    _permit: Permit,
+    permit: Permit,
     deadline: Instant,
 }
 
@@ -186,7 +186,7 @@ impl Host {
         if let Err(error) = object {
             return Err(failure(FailureKind::Error, &format!("not a JSON object: {error}")));
         }
-        let validated = self.call(loaded, &self.slot(loaded, NO_NAMESPACE)?, NO_NAMESPACE, |store, instance| {
+        let validated = self.call(loaded, &self.slot(loaded, NO_NAMESPACE)?, |store, instance| {
             loaded.linked.exports.adapter().validate_settings(store, instance, (hook, settings))
         })?;
         validated.map_err(|message| failure(FailureKind::Error, &message))
@@ -261,7 +261,7 @@ impl Host {
     }
 
     fn call_and_validate(&self, loaded: &Loaded, slot: &Slot, ask: &PluginRequest) -> Result<Answer, Failure> {
-        let reply = self.call(loaded, slot, ask.question.namespace(), |store, instance| {
+        let reply = self.call(loaded, slot, |store, instance| {
             loaded.linked.exports.adapter().decide(store, instance, (&ask.question, &ask.settings))
         })?;
         let invalid = |reply: InvalidReply| failure(FailureKind::Invalid, &reply.to_string());
@@ -280,7 +280,7 @@ impl Host {
         let late = || failure(FailureKind::Deadline, "every instance was busy until the deadline");
         let share = Share::of_call(HostConfig::bytes_of_call(limits));
         let permit = self.budget.acquire(namespace, share, deadline).ok_or_else(late)?;
-        Ok(Slot { _permit: permit, deadline })
+        Ok(Slot { permit, deadline })
     }
 
     /// Runs one call in a new instance. The instance is dropped, whether the call succeeds or not.
@@ -288,11 +288,10 @@ impl Host {
         &self,
         loaded: &Loaded,
         slot: &Slot,
-        namespace: &str,
         run: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
     ) -> Result<T, Failure> {
         let limits = loaded.info.limits;
-        let log = CallLog::new(&loaded.name, namespace, &loaded.log);
+        let log = CallLog::new(&loaded.name, slot.permit.namespace(), &loaded.log);
         let mut store = call::store(&self.engine, log, limits, slot.deadline)
             .map_err(|error| failure(FailureKind::Trap, &load::text(&error)))?;
         let result = loaded.linked.pre.instantiate(&mut store).and_then(|instance| run(&mut store, &instance));
@@ -305,9 +304,9 @@ impl Host {
         let limits = loaded.info.limits;
         let share = Share::of_call(HostConfig::bytes_of_call(limits));
         let permit = self.budget.acquire(NO_NAMESPACE, share, Instant::now() + TRIAL_WAIT);
-        let _permit = permit.ok_or(LoadError::Busy)?;
+        let permit = permit.ok_or(LoadError::Busy)?;
         let start = |error: &wasmtime::Error| LoadError::Start(load::text(error));
-        let log = CallLog::new(&loaded.name, NO_NAMESPACE, &loaded.log);
+        let log = CallLog::new(&loaded.name, permit.namespace(), &loaded.log);
         let mut store =
             call::store(&self.engine, log, limits, Instant::now() + limits.deadline).map_err(|error| start(&error))?;
         let instance = match loaded.linked.pre.instantiate(&mut store) {

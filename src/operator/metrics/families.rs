@@ -3,10 +3,10 @@
 use paddock_api::kind::Kind;
 use paddock_kube::watch::WatchError;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
-use strum::VariantArray;
+use strum::{VariantArray, VariantNames};
 
 use super::table::families;
-use crate::queue::Trigger;
+use crate::queue::{Done, Trigger};
 
 /// Buckets for claims, in milliseconds: upstream's (100 and above), with more below and between.
 const CLAIM_MS: &[f64] = &[
@@ -29,9 +29,6 @@ const CALL_SECONDS: &[f64] =
 
 /// The results of an Event.
 pub(super) const EVENT_RESULTS: [&str; 5] = ["sent", "merged", "repeated", "dropped", "failed"];
-
-/// The results of a reconcile.
-pub(super) const RECONCILE_RESULTS: [&str; 3] = ["converged", "again", "failed"];
 
 /// The labels of the families about the start of a claim.
 const CLAIM_LABELS: [&str; 2] = ["launch_type", "sandbox_template"];
@@ -146,7 +143,7 @@ impl Families {
         for kind in Kind::OWN.map(Kind::name) {
             self.stale_plans.with_label_values(&[kind]);
             for trigger in Trigger::VARIANTS {
-                for result in RECONCILE_RESULTS {
+                for &result in Done::VARIANTS {
                     self.reconciles.with_label_values(&[kind, trigger.as_str(), result]);
                 }
             }

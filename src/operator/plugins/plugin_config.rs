@@ -128,9 +128,7 @@ impl PluginConfig {
             limits: check_limits(&given, limits)?,
         })
     }
-}
 
-impl PluginConfig {
     /// The configuration of a plugin whose file has an error. A field that can be read has its value, and any other
     /// field has the value that concerns the most objects: the plugin may be a guard, and its absence must not open what
     /// it guards.

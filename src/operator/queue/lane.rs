@@ -1,11 +1,10 @@
 //! The lanes of the work queue: the number of concurrent reconciles for each kind of work, and the order of the keys.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use paddock_api::kind::{Class, Key, Kind, OwnKind};
-use paddock_kube::turns::{Ranks, Turns, may_take};
+use paddock_kube::turns::{Held, Ranks, Turns};
 use strum::{IntoStaticStr, VariantArray};
 
 /// A kind of work, in the order of urgency. A lane that has been passed over several times for a more urgent one has a
@@ -95,7 +94,7 @@ pub(super) struct LaneState {
     limit: usize,
     running: usize,
     /// The running reconciles of each namespace.
-    held: HashMap<Arc<str>, usize>,
+    held: Held<Arc<str>>,
     fresh: Waiting,
     background: Waiting,
     ranks: Ranks<2>,
@@ -107,7 +106,7 @@ impl LaneState {
         Self {
             limit: limit.max(1),
             running: 0,
-            held: HashMap::new(),
+            held: Held::default(),
             fresh: Waiting::default(),
             background: Waiting::default(),
             ranks: Ranks::default(),
@@ -126,12 +125,13 @@ impl LaneState {
             // A full lane is asked after every change, so it must not look at every namespace.
             return [false; 2];
         }
-        [&self.fresh, &self.background].map(|waiting| waiting.any_of(|namespace| self.may(namespace)))
+        let free = self.free();
+        [&self.fresh, &self.background].map(|waiting| waiting.any_of(|namespace| self.held.may_take(namespace, free)))
     }
 
-    /// Whether one more reconcile of this namespace may run.
-    fn may(&self, namespace: &Arc<str>) -> bool {
-        may_take(self.held.get(namespace).copied().unwrap_or(0), self.limit.saturating_sub(self.running))
+    /// The number of reconciles that may be added to the running ones.
+    fn free(&self) -> usize {
+        self.limit.saturating_sub(self.running)
     }
 
     /// The number of waiting keys. A key that is in the lane twice counts once.
@@ -154,27 +154,21 @@ impl LaneState {
         let ready = self.turns();
         let rank = self.ranks.next(ready)?;
         self.ranks.served(rank, ready);
-        let free = self.limit.saturating_sub(self.running);
-        let held = &self.held;
-        let may = |namespace: &Arc<str>| may_take(held.get(namespace).copied().unwrap_or(0), free);
-        if rank == 0 { &mut self.fresh } else { &mut self.background }.pop_of(may)
+        let (free, held) = (self.free(), &self.held);
+        let waiting = if rank == 0 { &mut self.fresh } else { &mut self.background };
+        waiting.pop_of(|namespace| held.may_take(namespace, free))
     }
 
     /// Records the begin of a reconcile.
     pub(super) fn begin(&mut self, key: &Key) {
         self.running += 1;
-        *self.held.entry(key.namespace.clone()).or_default() += 1;
+        self.held.take(key.namespace.clone());
     }
 
     /// Records the end of a reconcile.
     pub(super) fn end(&mut self, key: &Key) {
         self.running = self.running.saturating_sub(1);
-        if let Some(held) = self.held.get_mut(&key.namespace) {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
-                self.held.remove(&key.namespace);
-            }
-        }
+        self.held.give_back(&key.namespace);
     }
 
     /// Drops all waiting keys.

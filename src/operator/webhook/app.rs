@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use jiff::Timestamp;
-use paddock_core::admission::{self, Activity, Context, Denial, Entry, Phase, Review, ReviewVerdict, WarmReservations};
+use paddock_core::admission::{
+    self, Activity, Context, Denial, Entry, Phase, Review, ReviewVerdict, Verb, WarmReservations,
+};
 use paddock_core::question::PluginReply;
 use paddock_kube::server::{Intake, Refused};
 use tokio::sync::{oneshot, watch};
@@ -163,9 +165,15 @@ impl App {
         body: Body,
     ) -> Result<(Vec<u8>, &'static str), Unanswered> {
         let body = intake.receive(body).await?;
-        intake.turn(memory::needed(&body).max(limits::REVIEW_MEMORY_MIN)).await?;
-        let now = (self.clock)();
         let large = body.len() >= limits::LARGE_REVIEW;
+        let needed = if !large {
+            memory::needed(&body)
+        } else {
+            let body = body.clone();
+            tokio::task::spawn_blocking(move || memory::needed(&body)).await?
+        };
+        intake.turn(needed.max(limits::REVIEW_MEMORY_MIN)).await?;
+        let now = (self.clock)();
         let asked = if !large {
             wire::read(&body, phase, entry, now)?
         } else {
@@ -208,6 +216,10 @@ impl App {
 
     /// Records a connection to a warm Sandbox, if the review is about one. Returns the denial if that fails.
     async fn touched(&self, review: &Review) -> Option<Denial> {
+        // Only a connection touches a Sandbox. Other reviews must not read the World a second time.
+        if review.operation != Verb::Connect {
+            return None;
+        }
         let touches = self.touches.as_ref()?;
         let needed = || (self.look)(review).and_then(|context| admission::touch(review, &context));
         let first = needed()?;
