@@ -96,6 +96,18 @@ fn answer(request: PluginRequest) -> PluginReply {
     PluginReply { request, result: Ok(Answer::Admission(answer)) }
 }
 
+/// Answers questions until there is none left.
+fn answered(questions: impl Fn(&[PluginReply]) -> Vec<PluginRequest>) -> Vec<PluginReply> {
+    let mut replies = Vec::new();
+    loop {
+        let requests = questions(&replies);
+        if requests.is_empty() {
+            return replies;
+        }
+        replies.extend(requests.into_iter().map(answer));
+    }
+}
+
 fn asked(replies: &[PluginReply]) -> Vec<AdmissionQuestion> {
     let question = |reply: &PluginReply| match &reply.request.question {
         Question::Admission(question) => Some(AdmissionQuestion::clone(question)),
@@ -121,14 +133,7 @@ fn webhook(review: &Review) -> (Vec<AdmissionQuestion>, bool) {
         }]),
         ..Context::default()
     };
-    let mut replies = Vec::new();
-    loop {
-        let requests = admission::questions(review, &context, &replies);
-        if requests.is_empty() {
-            break;
-        }
-        replies.extend(requests.into_iter().map(answer));
-    }
+    let replies = answered(|replies| admission::questions(review, &context, replies));
     let verdict = admission::verdict(review, &context, &replies);
     assert!(verdict.allowed(), "{review:?}: {:?}", verdict.denial);
     (asked(&replies), json!(verdict.patch).to_string().contains("seen"))
@@ -272,14 +277,7 @@ impl Cluster {
     /// Reconciles an object: its questions, and its plan.
     fn reconcile(&self, key: &Key) -> (Vec<AdmissionQuestion>, Plan) {
         let snapshot = self.world.snapshot(key, now());
-        let mut replies = Vec::new();
-        loop {
-            let requests = questions(&snapshot, &replies);
-            if requests.is_empty() {
-                break;
-            }
-            replies.extend(requests.into_iter().map(answer));
-        }
+        let replies = answered(|replies| questions(&snapshot, replies));
         assert!(replies.len() <= snapshot.most_questions(), "{key}");
         (asked(&replies), decide(&snapshot, &replies))
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::json::{condition, label, name, number, ready, reason, text};
 use super::kinds::{CLAIM, EVENT, POD, POOL, SANDBOX, TEMPLATE};
-use super::manifests::{claim, merge, object, pod, pool, sandbox, template};
+use super::manifests::{claim, marked, merge, object, pod, pool, sandbox, template};
 use super::namespace::TestNamespace;
 use super::operator::NAMESPACE;
 use super::pool::filled;
@@ -31,11 +31,6 @@ pub(super) fn tests() -> Vec<Test> {
 const MARKER: &str = "policy.paddock.dev/generated-code";
 const ISOLATION: &str = "policy.paddock.dev/isolation";
 
-fn marked(mut object: Value) -> Value {
-    object["metadata"]["labels"] = json!({ MARKER: "true" });
-    object
-}
-
 /// A Pod that runs.
 fn bare_pod(name: &str, with: Value) -> Value {
     let mut spec = pod()["spec"].clone();
@@ -51,10 +46,7 @@ async fn require_isolation(ns: &TestNamespace) {
 
 /// The message with which the API server refuses an object.
 async fn refusal(ns: &TestNamespace, object: &Value) -> String {
-    match ns.try_create(object).await {
-        Err(kube::Error::Api(status)) => status.message,
-        other => panic!("not refused: {object:#}: {other:?}"),
-    }
+    super::webhook::refusal(ns, object).await.message
 }
 
 /// A MutatingAdmissionPolicy, which runs before all webhooks, gives the Pods of a namespace a class of the host.

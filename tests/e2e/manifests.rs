@@ -41,6 +41,12 @@ pub(crate) fn template(name: &str, with: Value) -> Value {
     object(TEMPLATE, name, spec)
 }
 
+/// The same object, marked as generated code.
+pub(crate) fn marked(mut object: Value) -> Value {
+    object["metadata"]["labels"] = json!({ "policy.paddock.dev/generated-code": "true" });
+    object
+}
+
 /// A v1beta1 pool in the upstream shape.
 pub(crate) fn pool(name: &str, template: &str, with: Value) -> Value {
     let mut spec = json!({ "sandboxTemplateRef": { "name": template } });

@@ -7,6 +7,7 @@ use paddock_cluster::eventually_some;
 use serde_json::{Value, json};
 
 use super::faults::{alone, faults};
+use super::http;
 use super::json::{ready, text, uid};
 use super::kinds::{CLAIM, EVENT, SANDBOX};
 use super::manifests::{claim, pool, sandbox, template};
@@ -109,7 +110,7 @@ async fn a_scrape_does_not_ask_the_api_server() {
     // While the API server is paused, a scrape that lists objects would not end.
     let server = faults.cluster.process("kube-apiserver").unwrap();
     server.pause().await.unwrap();
-    let answer = super::http::get(operator.metrics, "/metrics").await;
+    let answer = http::get(operator.metrics, "/metrics").await;
     server.resume().await.unwrap();
     operator.process.kill().await.unwrap();
     assert_eq!(answer.expect("an answer without the API server").0, 200);
@@ -121,7 +122,7 @@ async fn debug_endpoint_shows_snapshot_and_plan() {
     ns.until(SANDBOX, "watched", "Ready", ready).await;
     let debug = setup().await.operator.debug;
     let path = format!("/debug/seen/Sandbox/{}/watched", ns.namespace);
-    let (status, body) = super::http::get(debug, &path).await.expect("an answer");
+    let (status, body) = http::get(debug, &path).await.expect("an answer");
     assert_eq!(status, 200, "{body}");
     let shown: Value = serde_json::from_str(&body).unwrap();
     let made = ns.get(SANDBOX, "watched").await;
@@ -129,18 +130,17 @@ async fn debug_endpoint_shows_snapshot_and_plan() {
     assert!(shown["last"]["planned"].is_array() && shown["last"]["answered"].is_array(), "{body}");
     // The resource in the path has the name that kubectl uses.
     let path = format!("/debug/seen/sandboxes.agents.x-k8s.io/{}/watched", ns.namespace);
-    let (_, body) = super::http::get(debug, &path).await.expect("an answer");
+    let (_, body) = http::get(debug, &path).await.expect("an answer");
     let shown: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(text(&shown, "/seen/Sandbox/sandbox/meta/uid"), uid(&made), "{body}");
-    let (status, body) =
-        super::http::get(debug, &format!("/debug/seen/Tractor/{}/watched", ns.namespace)).await.unwrap();
+    let (status, body) = http::get(debug, &format!("/debug/seen/Tractor/{}/watched", ns.namespace)).await.unwrap();
     assert!(status == 404 && body.contains("must be one of"), "{status}: {body}");
 }
 
 async fn probes_answer() {
     let operator = &setup().await.operator;
     for path in ["/healthz", "/readyz"] {
-        assert_eq!(super::http::get(operator.health, path).await.expect("an answer").0, 200, "{path}");
+        assert_eq!(http::get(operator.health, path).await.expect("an answer").0, 200, "{path}");
     }
 }
 
@@ -182,13 +182,13 @@ async fn secure_metrics_are_for_users_with_the_right() {
     let reader = format!("--serviceaccount={}:reader", ns.namespace);
     run(&["create", "clusterrolebinding", &ns.namespace, "--clusterrole=paddock-metrics-reader", &reader]).await;
 
-    let url: http::Uri = format!("https://127.0.0.1:{}", secured.metrics).parse().unwrap();
+    let url: ::http::Uri = format!("https://127.0.0.1:{}", secured.metrics).parse().unwrap();
     let read = async |token: Option<&str>| {
         let mut config = kube::Config::new(url.clone());
         config.accept_invalid_certs = true;
         config.auth_info.token = token.map(|token| token.to_owned().into());
         let client = kube::Client::try_from(config).expect("a client");
-        let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+        let request = ::http::Request::get("/metrics").body(Vec::new()).unwrap();
         match client.request_text(request).await {
             Ok(text) => Ok(text),
             Err(kube::Error::Api(status)) => Err(status.code),
@@ -202,5 +202,5 @@ async fn secure_metrics_are_for_users_with_the_right() {
     let admitted = async || read(Some(&tokens[0])).await.map_err(|code| code.to_string());
     let text = eventually_some("the reader is admitted", admitted).await;
     assert!(text.contains("paddock_leader 1"), "{text}");
-    assert!(super::http::get(secured.metrics, "/metrics").await.is_none_or(|(status, _)| status != 200), "without TLS");
+    assert!(http::get(secured.metrics, "/metrics").await.is_none_or(|(status, _)| status != 200), "without TLS");
 }

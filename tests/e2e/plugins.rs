@@ -66,6 +66,15 @@ impl Files {
     }
 }
 
+/// A failed test leaves no files behind.
+impl Drop for Files {
+    fn drop(&mut self) {
+        for extension in ["wasm", "yaml"] {
+            let _ = std::fs::remove_file(self.path(extension));
+        }
+    }
+}
+
 /// The configuration of `allowed-images` for one namespace. It reviews only Sandboxes.
 fn images(namespaces: &[&TestNamespace], registry: &str) -> Value {
     let names: Vec<&str> = namespaces.iter().map(|ns| ns.namespace.as_str()).collect();
@@ -82,15 +91,6 @@ fn images(namespaces: &[&TestNamespace], registry: &str) -> Value {
 /// Whether an object is not Ready, because a plugin denies it.
 fn denied(object: &Value, plugin: &str) -> bool {
     reason(object, "Ready") == "PolicyDenied" && message(object, "Ready").contains(&format!("plugin {plugin}"))
-}
-
-/// A failed test leaves no files behind.
-impl Drop for Files {
-    fn drop(&mut self) {
-        for extension in ["wasm", "yaml"] {
-            let _ = std::fs::remove_file(self.path(extension));
-        }
-    }
 }
 
 /// A pool with a range, which the built-in keeps at its minimum while there are no claims.

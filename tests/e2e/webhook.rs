@@ -42,7 +42,7 @@ fn bare_pod(name: &str, marker: Option<&str>, class: Option<&str>) -> Value {
 }
 
 /// The status with which the API server refuses an object.
-async fn refusal(ns: &TestNamespace, object: &Value) -> kube::core::Status {
+pub(super) async fn refusal(ns: &TestNamespace, object: &Value) -> kube::core::Status {
     match ns.try_create(object).await {
         Err(kube::Error::Api(status)) => *status,
         other => panic!("not refused: {object:#}: {other:?}"),

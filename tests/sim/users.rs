@@ -313,11 +313,10 @@ fn use_sandbox(api: &mut Api, rng: &mut Rng) {
 fn tamper(api: &mut Api, rng: &mut Rng) {
     let label = "agents.x-k8s.io/sandbox-template-ref-hash";
     let value = if rng.bool() { Value::Null } else { "0".into() };
-    let policies = Resource::named("networking.k8s.io/v1", "NetworkPolicy");
-    let (resource, change) = match (rng.u8(..3), policies) {
-        (0, Some(policies)) => (policies, json!({ "spec": { "podSelector": { "matchLabels": { label: value } } } })),
-        (1, _) => (Resource::POD, json!({ "metadata": { "labels": { label: value } } })),
-        (_, _) => (Resource::SANDBOX, json!({ "metadata": { "labels": { label: value } } })),
+    let (resource, change) = match rng.u8(..3) {
+        0 => (Resource::NETWORK_POLICY, json!({ "spec": { "podSelector": { "matchLabels": { label: value } } } })),
+        1 => (Resource::POD, json!({ "metadata": { "labels": { label: value } } })),
+        _ => (Resource::SANDBOX, json!({ "metadata": { "labels": { label: value } } })),
     };
     let Some(id) = some(api, rng, &[resource]) else { return };
     patch(api, &id, &change);

@@ -10,7 +10,7 @@ use super::{leads, replica};
 use crate::e2e::burst::{ApiShape, Burst, Retry, Surplus};
 use crate::e2e::json::{ready, text};
 use crate::e2e::kinds::{Kind, POD, POOL, SANDBOX, SEED_POOL, SEED_TEMPLATE};
-use crate::e2e::manifests::{object, pod, sandbox};
+use crate::e2e::manifests::{marked, object, pod, sandbox};
 use crate::e2e::namespace::TestNamespace;
 use crate::e2e::operator::{self, NAMESPACE, Operator, Plan};
 use crate::e2e::pool::filled;
@@ -46,11 +46,6 @@ fn admitting(cluster: &Cluster) -> Vec<String> {
         format!("--webhook-url=https://127.0.0.1:{port}"),
         format!("--webhook-service-namespace={NAMESPACE}"),
     ]
-}
-
-fn marked(mut object: Value) -> Value {
-    object["metadata"]["labels"] = json!({ MARKER: "true" });
-    object
 }
 
 /// The replica at the webhook's address dies in the middle of a burst, and the leader stays alive.

@@ -53,6 +53,8 @@ impl Resource {
     pub(crate) const POD: Resource = Resource(11);
     pub(crate) const SERVICE: Resource = Resource(12);
     pub(crate) const VOLUME_CLAIM: Resource = Resource(13);
+    pub(crate) const NETWORK_POLICY: Resource = Resource(14);
+    pub(crate) const ENDPOINT_SLICE: Resource = Resource(15);
 
     /// The resource of an `apiVersion` and a `kind`. All versions of a group belong to the same resource.
     pub(crate) fn named(api_version: &str, kind: &str) -> Option<Self> {

@@ -31,8 +31,7 @@ pub(crate) fn at_rest(api: &Api) -> Result<(), String> {
             template(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}"))?;
         }
     }
-    let policies = Resource::named("networking.k8s.io/v1", "NetworkPolicy");
-    for (id, document) in policies.into_iter().flat_map(|policies| api.list(policies)) {
+    for (id, document) in api.list(Resource::NETWORK_POLICY) {
         network_policy(api, id, document).map_err(|e| format!("at rest, {id:?}: {e}"))?;
     }
     Ok(())
@@ -155,8 +154,7 @@ fn addresses(api: &Api, id: &Id, document: &Value, service: Option<&Value>, runn
 }
 
 fn slice(api: &Api, id: &Id, document: &Value, running: bool) -> Result<(), String> {
-    let Some(resource) = Resource::named("discovery.k8s.io/v1", "EndpointSlice") else { return Ok(()) };
-    let slice = api.get(&Id::new(resource, &id.namespace, &id.name));
+    let slice = api.get(&Id::new(Resource::ENDPOINT_SLICE, &id.namespace, &id.name));
     let leads_to = slice.and_then(|s| s.pointer("/endpoints/0/addresses/0").cloned()).unwrap_or_default();
     let ready = state(document, "Ready").0 == "True";
     let wanted = if running && ready { document["status"]["podIPs"][0].clone() } else { Value::Null };
@@ -284,8 +282,7 @@ fn pool(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
 }
 
 fn template(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
-    let Some(policies) = Resource::named("networking.k8s.io/v1", "NetworkPolicy") else { return Ok(()) };
-    let policy = api.get(&Id::new(policies, &id.namespace, &format!("{}-network-policy", id.name)));
+    let policy = api.get(&Id::new(Resource::NETWORK_POLICY, &id.namespace, &format!("{}-network-policy", id.name)));
     let group = if id.resource == Resource::SEED_TEMPLATE { "agents.x-k8s.io" } else { "extensions.agents.x-k8s.io" };
     let owner = format!("sandboxtemplates.{group}/{}", id.name);
     let its = policy.is_some_and(|p| p["metadata"]["annotations"]["policy.paddock.dev/template"] == owner.as_str());

@@ -48,8 +48,7 @@ impl Oracle {
             Some(template) => &template["spec"]["networkPolicyManagement"],
             None => &sandbox["status"]["template"]["networkPolicyManagement"],
         };
-        let Some(policies) = Resource::named("networking.k8s.io/v1", "NetworkPolicy") else { return Ok(()) };
-        let policy = Id::new(policies, &id.namespace, &format!("{name}-network-policy"));
+        let policy = Id::new(Resource::NETWORK_POLICY, &id.namespace, &format!("{name}-network-policy"));
         let label = "agents.x-k8s.io/sandbox-template-ref-hash";
         let selects = |policy: &Value| {
             let wanted = &policy["spec"]["podSelector"]["matchLabels"][label];
