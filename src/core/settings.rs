@@ -106,11 +106,13 @@ impl Default for NetworkSettings {
 /// an operator, a runtime, a network plugin, a service mesh or the identity of a cloud reads.
 pub const ANY_DOMAIN: &str = "*";
 
-/// At most one of so many warm Sandboxes of a pool is reserved, so reviews never hold back more than half of a pool. A
-/// claim without a reservation chooses a Sandbox when it is reconciled, which costs one more write.
+/// A namespace that has wasted reservations lately reserves at most one of so many warm Sandboxes of a pool, so reviews
+/// do not hold back more than half of a pool for long. A claim without a reservation chooses a Sandbox when it is
+/// reconciled, which costs one more write.
 pub const RESERVATION_SHARE: usize = 2;
 
-/// The number of reservations that may expire unused, at once and then in each second.
+/// The number of reservations that may be wasted, at once and then in each second. A reservation is wasted if it
+/// expires and its claim was not stored. Until its claim is stored, a reservation counts as if it were wasted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReservationRate {
     /// The number at once.
@@ -120,12 +122,17 @@ pub struct ReservationRate {
 }
 
 impl ReservationRate {
-    /// The rate of one namespace. The burst is the number of claims that the queue reconciles at the same time, so an
-    /// honest burst gets its reservations. A client that wastes reservations holds back four Sandboxes after that.
-    pub const NAMESPACE: Self = Self { burst: 128.0, per_second: 2.0 };
+    /// The rate of one namespace. The burst is the number of requests that an API server handles at the same time by
+    /// default (`--max-requests-inflight` and `--max-mutating-requests-inflight` together, which API Priority and
+    /// Fairness shares out), so an honest burst gets its reservations. A client that wastes reservations holds back four Sandboxes
+    /// after that.
+    pub const NAMESPACE: Self = Self { burst: BURST, per_second: 2.0 };
     /// The rate of all namespaces together: that of four namespaces.
-    pub const PROCESS: Self = Self { burst: 512.0, per_second: 8.0 };
+    pub const PROCESS: Self = Self { burst: 4.0 * BURST, per_second: 8.0 };
 }
+
+/// See [`ReservationRate::NAMESPACE`].
+const BURST: f64 = 600.0;
 
 /// What happens to a Sandbox's `metadata.managedFields` when a claim takes it, where Paddock is its only manager. The record
 /// of any other manager, and of any server-side apply, is always kept.

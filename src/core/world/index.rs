@@ -100,6 +100,7 @@ impl World {
             self.taken.entry(pool).or_default().insert(key.clone());
         }
         self.index_policies(object);
+        self.claim_seen(object);
         if let Some(sandbox) = sandbox_of(object) {
             self.index_sandbox(&sandbox);
             self.add_warm(&sandbox);

@@ -1,8 +1,8 @@
 //! The table of the reservations of warm Sandboxes, and their limits.
 //!
-//! A review may come from anybody who reaches the webhook, and a claim may be refused after its review. A reservation
-//! is therefore bounded: by a share of its pool, and by the rate at which a namespace and the whole process may waste
-//! reservations. A reservation that its claim uses costs nothing.
+//! A review may come from anybody who reaches the webhook, and a claim may be refused after its review. A reservation is
+//! wasted if it expires before the World has seen its claim. The limits bound what a namespace and the whole process
+//! may waste, and after a waste they leave a share of each pool free. A reservation whose claim is stored costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,13 +23,18 @@ struct Reservation {
     until: Timestamp,
     /// The pool of the Sandbox.
     pool: PoolRevision,
+    /// Whether the World has seen the claim. Such a reservation is not wasted.
+    stored: bool,
 }
 
-/// The reservations that may be wasted now. Each reservation takes one, and gives it back if it did not expire. Time
-/// gives back the others.
-#[derive(Debug)]
-struct Bucket {
-    left: f64,
+/// What a namespace, or the whole process, holds of its limit.
+#[derive(Debug, Default)]
+struct Account {
+    /// The number of reservations whose claim the World has not seen.
+    open: u32,
+    /// The number of reservations that were wasted, less what time forgave since then.
+    wasted: f64,
+    /// The time up to which waste is forgiven.
     at: Timestamp,
 }
 
@@ -38,10 +43,11 @@ struct Bucket {
 pub(super) struct Reservations {
     by_sandbox: BTreeMap<Key, Reservation>,
     by_end: BTreeSet<(Timestamp, Key)>,
-    by_pool: BTreeMap<PoolRevision, usize>,
-    /// The buckets that are not full, by namespace.
-    namespaces: BTreeMap<Arc<str>, Bucket>,
-    process: Option<Bucket>,
+    /// The number of reservations of each pool whose claim the World has not seen.
+    open: BTreeMap<PoolRevision, usize>,
+    /// The accounts that are not empty, by namespace.
+    namespaces: BTreeMap<Arc<str>, Account>,
+    process: Account,
 }
 
 impl Reservations {
@@ -57,25 +63,39 @@ impl Reservations {
 
     /// Whether one more Sandbox may be reserved, of a pool with so many Sandboxes that are free.
     pub(super) fn may_add(&mut self, namespace: &Arc<str>, pool: &PoolRevision, free: usize, now: Timestamp) -> bool {
-        let reserved = self.by_pool.get(pool).copied().unwrap_or(0);
-        let in_share = reserved < (free + reserved) / RESERVATION_SHARE;
-        // Full buckets are not kept, so the table has only the namespaces that have wasted reservations lately.
-        self.namespaces.retain(|_, bucket| !bucket.refill(ReservationRate::NAMESPACE, now));
-        let left = |bucket: Option<&Bucket>| bucket.is_none_or(|bucket| bucket.left >= 1.0);
-        if let Some(process) = &mut self.process {
-            process.refill(ReservationRate::PROCESS, now);
-        }
-        in_share && left(self.namespaces.get(namespace)) && left(self.process.as_ref())
+        // Empty accounts are not kept, so the table has only the namespaces with something open or wasted.
+        self.namespaces.retain(|_, account| {
+            account.forgive(ReservationRate::NAMESPACE, now);
+            !account.is_empty()
+        });
+        self.process.forgive(ReservationRate::PROCESS, now);
+        let open = self.open.get(pool).copied().unwrap_or(0);
+        let wasteful = |account: &Account| account.wasted > 0.0;
+        let account = self.namespaces.get(namespace);
+        let in_share = !account.is_some_and(wasteful) || open < (free + open) / RESERVATION_SHARE;
+        in_share
+            && account.is_none_or(|account| account.has_room(ReservationRate::NAMESPACE))
+            && self.process.has_room(ReservationRate::PROCESS)
     }
 
     pub(super) fn add(&mut self, sandbox: Key, pool: PoolRevision, stamp: String, until: Timestamp, now: Timestamp) {
-        let full = |rate: ReservationRate| Bucket { left: rate.burst, at: now };
-        self.namespaces.entry(sandbox.namespace.clone()).or_insert_with(|| full(ReservationRate::NAMESPACE)).left -=
-            1.0;
-        self.process.get_or_insert_with(|| full(ReservationRate::PROCESS)).left -= 1.0;
-        *self.by_pool.entry(pool.clone()).or_default() += 1;
+        let empty = || Account { at: now, ..Account::default() };
+        self.namespaces.entry(sandbox.namespace.clone()).or_insert_with(empty).open += 1;
+        self.process.open += 1;
+        *self.open.entry(pool.clone()).or_default() += 1;
         self.by_end.insert((until, sandbox.clone()));
-        self.by_sandbox.insert(sandbox, Reservation { stamp, until, pool });
+        self.by_sandbox.insert(sandbox, Reservation { stamp, until, pool, stored: false });
+    }
+
+    /// Notes that the World has seen the claim of a reservation.
+    pub(super) fn claim_stored(&mut self, sandbox: &Key, stamp: &str) {
+        if let Some(reservation) = self.by_sandbox.get_mut(sandbox)
+            && reservation.stamp == stamp
+            && !std::mem::replace(&mut reservation.stored, true)
+        {
+            let pool = reservation.pool.clone();
+            self.close(sandbox, &pool);
+        }
     }
 
     /// Ends a reservation, because a claim took the Sandbox, the claim was not admitted, or the Sandbox was deleted.
@@ -83,12 +103,8 @@ impl Reservations {
     pub(super) fn remove(&mut self, sandbox: &Key) -> bool {
         let Some(reservation) = self.by_sandbox.remove(sandbox) else { return false };
         self.by_end.remove(&(reservation.until, sandbox.clone()));
-        self.leave(&reservation.pool);
-        if let Some(bucket) = self.namespaces.get_mut(&sandbox.namespace) {
-            bucket.left += 1.0;
-        }
-        if let Some(process) = &mut self.process {
-            process.left += 1.0;
+        if !reservation.stored {
+            self.close(sandbox, &reservation.pool);
         }
         true
     }
@@ -98,10 +114,16 @@ impl Reservations {
         let mut expired = Vec::new();
         while let Some((until, _)) = self.by_end.first()
             && *until <= now
-            && let Some((_, sandbox)) = self.by_end.pop_first()
+            && let Some((until, sandbox)) = self.by_end.pop_first()
         {
-            if let Some(reservation) = self.by_sandbox.remove(&sandbox) {
-                self.leave(&reservation.pool);
+            if let Some(reservation) = self.by_sandbox.remove(&sandbox)
+                && !reservation.stored
+            {
+                self.close(&sandbox, &reservation.pool);
+                if let Some(account) = self.namespaces.get_mut(&sandbox.namespace) {
+                    account.waste(ReservationRate::NAMESPACE, until);
+                }
+                self.process.waste(ReservationRate::PROCESS, until);
             }
             expired.push(sandbox);
         }
@@ -113,23 +135,41 @@ impl Reservations {
         std::mem::take(self).by_sandbox.into_keys().collect()
     }
 
-    fn leave(&mut self, pool: &PoolRevision) {
-        if let Some(reserved) = self.by_pool.get_mut(pool) {
-            *reserved -= 1;
-            if *reserved == 0 {
-                self.by_pool.remove(pool);
+    /// Takes an open reservation off the accounts.
+    fn close(&mut self, sandbox: &Key, pool: &PoolRevision) {
+        for account in self.namespaces.get_mut(&sandbox.namespace).into_iter().chain([&mut self.process]) {
+            account.open = account.open.saturating_sub(1);
+        }
+        if let Some(open) = self.open.get_mut(pool) {
+            *open -= 1;
+            if *open == 0 {
+                self.open.remove(pool);
             }
         }
     }
 }
 
-impl Bucket {
-    /// Gives back what time gives. Returns whether the bucket is full.
-    fn refill(&mut self, rate: ReservationRate, now: Timestamp) -> bool {
+impl Account {
+    /// Forgives the waste that time forgives.
+    fn forgive(&mut self, rate: ReservationRate, now: Timestamp) {
         let passed = now.duration_since(self.at).as_secs_f64().max(0.0);
-        self.left = (self.left + passed * rate.per_second).min(rate.burst);
-        self.at = now;
-        self.left >= rate.burst
+        self.wasted = (self.wasted - passed * rate.per_second).max(0.0);
+        self.at = self.at.max(now);
+    }
+
+    /// Adds a reservation that was wasted at this time.
+    fn waste(&mut self, rate: ReservationRate, at: Timestamp) {
+        self.forgive(rate, at);
+        self.wasted += 1.0;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open == 0 && self.wasted <= 0.0
+    }
+
+    /// Whether one more reservation may be wasted.
+    fn has_room(&self, rate: ReservationRate) -> bool {
+        f64::from(self.open) + self.wasted + 1.0 <= rate.burst
     }
 }
 
@@ -164,10 +204,45 @@ mod tests {
     }
 
     #[test]
-    fn at_most_half_of_a_pool_is_reserved() {
-        for (size, reserved) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (100, 50)] {
+    fn half_of_a_pool_stays_free_after_a_waste() {
+        for (size, after_waste) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (100, 50)] {
             let mut reservations = Reservations::default();
-            assert_eq!(reserve_all(&mut reservations, "ns", "p", size, NOW).len(), reserved, "of {size}");
+            assert_eq!(reserve_all(&mut reservations, "ns", "p", size, NOW).len(), size, "nothing is wasted yet");
+            let wasted = reservations.expired(after(2)).len();
+            assert_eq!(wasted, size);
+            let again = reserve_all(&mut reservations, "ns", "p", size, after(2)).len();
+            assert!(again <= after_waste, "{again} of {size}");
+            assert_eq!(again, after_waste.min(ReservationRate::NAMESPACE.burst as usize - wasted), "of {size}");
+            assert_eq!(reserve_all(&mut reservations, "other", "q", size, after(2)).len(), size, "another namespace");
+        }
+    }
+
+    #[test]
+    fn a_waste_is_forgiven_by_time() {
+        let mut reservations = Reservations::default();
+        let wasted = reserve_all(&mut reservations, "ns", "p", 20, NOW).len() as f64;
+        reservations.expired(after(2));
+        let forgiven = 2 + (wasted / ReservationRate::NAMESPACE.per_second).ceil() as u64;
+        assert_eq!(reserve_all(&mut reservations, "ns", "p", 20, after(forgiven + 1)).len(), 20);
+    }
+
+    #[test]
+    fn a_reservation_whose_claim_is_stored_is_never_a_waste() {
+        let mut reservations = Reservations::default();
+        for round in 0..100 {
+            let keys = reserve_all(&mut reservations, "ns", "p", 128, after(3 * round));
+            assert_eq!(keys.len(), 128);
+            for key in &keys {
+                reservations.claim_stored(key, "another stamp");
+                assert_eq!(reservations.open.len(), 1, "another claim does not count");
+            }
+            keys.iter().for_each(|key| reservations.claim_stored(key, ""));
+            keys.iter().for_each(|key| reservations.claim_stored(key, ""));
+            assert!(reservations.open.is_empty());
+            assert_eq!(reserve_all(&mut reservations, "ns", "q", 128, after(3 * round)).len(), 128, "beside them");
+            let second: Vec<_> = (0..128).map(|n| Key::new(Kind::Sandbox, "ns", format!("q-{n}"))).collect();
+            assert!(second.iter().all(|key| reservations.remove(key)));
+            assert_eq!(reservations.expired(after(3 * round + 2)).len(), 128);
         }
     }
 
@@ -180,8 +255,9 @@ mod tests {
             wasted += reserve_all(&mut reservations, "hostile", "p", 1000, after(second)).len();
         }
         let ReservationRate { burst, per_second } = ReservationRate::NAMESPACE;
+        assert!(wasted as f64 > burst, "the rate goes on after the burst");
         assert!(wasted as f64 <= burst + 100.0 * per_second, "{wasted}");
-        assert_eq!(reserve_all(&mut reservations, "good", "q", 20, after(100)).len(), 10);
+        assert_eq!(reserve_all(&mut reservations, "good", "q", 20, after(100)).len(), 20);
     }
 
     #[test]
@@ -197,11 +273,11 @@ mod tests {
         let mut reservations = Reservations::default();
         for _ in 0..1000 {
             let keys = reserve_all(&mut reservations, "ns", "p", 20, NOW);
-            assert_eq!(keys.len(), 10);
+            assert_eq!(keys.len(), 20);
             assert!(keys.iter().all(|key| reservations.remove(key)));
         }
-        assert!(reservations.by_pool.is_empty() && reservations.by_end.is_empty());
+        assert!(reservations.open.is_empty() && reservations.by_end.is_empty());
         reservations.may_add(&"ns".into(), &pool("p"), 1, after(1));
-        assert!(reservations.namespaces.is_empty(), "a full bucket is not kept");
+        assert!(reservations.namespaces.is_empty(), "an empty account is not kept");
     }
 }
