@@ -22,7 +22,18 @@ use crate::log_budget::LogBudget;
 use crate::quarantine::Quarantines;
 use crate::wit::{self, Reply};
 
-/// The time for which the trial of a new component waits for a free instance.
+/// The reason why the settings of a plugin are not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Other calls took all the memory, so the plugin was not asked. The caller may try again.
+    #[error("they could not be checked: {0}")]
+    Busy(String),
+    /// The plugin refuses the settings, or it does not answer.
+    #[error("{}", .0.message)]
+    Refused(Failure),
+}
+
+/// The time for which the trial of a new component waits for room in the budget.
 const TRIAL_WAIT: Duration = Duration::from_secs(5);
 
 /// Loads plugins and asks them questions. All threads of the operator share one host.
@@ -180,16 +191,24 @@ impl Host {
     /// Asks a candidate whether settings are valid for a hook.
     ///
     /// # Errors
-    /// [`FailureKind::Error`] with the plugin's message if they are not valid; another kind if the call fails.
-    pub fn check_settings(&self, Candidate(loaded): &Candidate, hook: Hook, settings: &str) -> Result<(), Failure> {
+    /// [`SettingsError::Refused`] with [`FailureKind::Error`] and the plugin's message if they are not valid, or with
+    /// another kind if the call fails. [`SettingsError::Busy`] if the call had no room.
+    pub fn check_settings(
+        &self,
+        Candidate(loaded): &Candidate,
+        hook: Hook,
+        settings: &str,
+    ) -> Result<(), SettingsError> {
+        let refused = |message: &str| SettingsError::Refused(failure(FailureKind::Error, message));
         let object: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(settings);
         if let Err(error) = object {
-            return Err(failure(FailureKind::Error, &format!("not a JSON object: {error}")));
+            return Err(refused(&format!("not a JSON object: {error}")));
         }
-        let validated = self.call(loaded, &self.slot(loaded, NO_NAMESPACE)?, |store, instance| {
+        let slot = self.slot(loaded, NO_NAMESPACE).map_err(|late| SettingsError::Busy(late.message))?;
+        let validated = self.call(loaded, &slot, |store, instance| {
             loaded.linked.exports.adapter().validate_settings(store, instance, (hook, settings))
-        })?;
-        validated.map_err(|message| failure(FailureKind::Error, &message))
+        });
+        validated.map_err(SettingsError::Refused)?.map_err(|message| refused(&message))
     }
 
     /// Asks a plugin one question. The method blocks. It returns at most two ticks after the plugin's deadline.
@@ -277,8 +296,9 @@ impl Host {
     fn slot(&self, loaded: &Loaded, namespace: &str) -> Result<Slot, Failure> {
         let limits = loaded.info.limits;
         let deadline = Instant::now() + limits.deadline;
-        let late = || failure(FailureKind::Deadline, "every instance was busy until the deadline");
-        let share = Share::of_call(HostConfig::bytes_of_call(limits));
+        let bytes = HostConfig::bytes_of_call(limits);
+        let late = || failure(FailureKind::Deadline, &no_room(bytes, limits.deadline));
+        let share = Share::of_call(bytes);
         let permit = self.budget.acquire(namespace, share, deadline).ok_or_else(late)?;
         Ok(Slot { permit, deadline })
     }
@@ -304,7 +324,7 @@ impl Host {
         let limits = loaded.info.limits;
         let share = Share::of_call(HostConfig::bytes_of_call(limits));
         let permit = self.budget.acquire(NO_NAMESPACE, share, Instant::now() + TRIAL_WAIT);
-        let permit = permit.ok_or(LoadError::Busy)?;
+        let permit = permit.ok_or_else(|| LoadError::Busy(no_room(share.bytes, TRIAL_WAIT)))?;
         let start = |error: &wasmtime::Error| LoadError::Start(load::text(error));
         let log = CallLog::new(&loaded.name, permit.namespace(), &loaded.log);
         let mut store =
@@ -345,6 +365,16 @@ impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+/// The message about a call that found no room in the memory of all calls.
+fn no_room(bytes: usize, waited: Duration) -> String {
+    format!(
+        "no room for a call of {} MiB within {} ms, because other calls of plugins took the memory; raise \
+         --plugin-memory-budget, or lower limits.memory of the plugins",
+        bytes.div_ceil(1 << 20),
+        waited.as_millis()
+    )
 }
 
 fn failure(kind: FailureKind, message: &str) -> Failure {

@@ -111,9 +111,9 @@ pub enum LoadError {
         /// The bytes that all calls together may use.
         budget: usize,
     },
-    /// Every instance was busy, so there was no trial. The caller may try again.
-    #[error("no instance is free for the trial of the component; the trial is repeated later")]
-    Busy,
+    /// Other calls took all the memory, so there was no trial. The caller may try again.
+    #[error("the trial of the component is repeated later: {0}")]
+    Busy(String),
 }
 
 /// A linked component. All plugins with the same bytes share one.

@@ -80,9 +80,9 @@ struct Entry {
     /// Whether the last good version of the cache was tried.
     tried_cache: bool,
     version: Version,
-    /// The failing bindings of a new plugin whose files may not be copied completely. They take effect if the next read
-    /// finds the same files.
-    arriving: Option<Vec<Binding>>,
+    /// The failing bindings of a new plugin whose files may not be copied completely, with the digests of the files. They
+    /// take effect if the next read finds the same files.
+    arriving: Option<(Sums, Vec<Binding>)>,
     error: Option<String>,
 }
 
@@ -108,6 +108,13 @@ impl Entry {
         }
     }
 
+    /// Puts the failing bindings of a new plugin in force if its files have not changed since the last read.
+    fn settle(&mut self, sums: Sums) {
+        if let Some((_, bindings)) = self.arriving.take().filter(|(arrived, _)| *arrived == sums) {
+            self.version = Version::NotLoaded(bindings);
+        }
+    }
+
     fn bindings(&self) -> &[Binding] {
         match &self.version {
             Version::Active(active) => &active.bindings,
@@ -125,6 +132,7 @@ impl Entry {
     }
 }
 
+/// The digests of a component and of its configuration.
 type Sums = (Option<[u8; 32]>, Option<[u8; 32]>);
 
 impl Loader {
@@ -253,9 +261,7 @@ impl Loader {
         let mut entry = self.plugins.remove(name).unwrap_or_default();
         let first = files.component.as_ref().or(files.config.as_ref());
         entry.path = first.map(|file| file.location.clone());
-        if let Some(bindings) = entry.arriving.take().filter(|_| entry.tried == Some(sums)) {
-            entry.version = Version::NotLoaded(bindings);
-        }
+        entry.settle(sums);
         // Files that cannot be read have no digest. They are tried again at every read.
         let readable = [&files.component, &files.config].into_iter().flatten().all(|file| file.content.is_ok());
         if !readable || entry.tried != Some(sums) {
@@ -263,7 +269,7 @@ impl Loader {
             let former = entry.active().map(|active| active.plugin.plugin.clone());
             match loading::load(&self.host, name, files) {
                 Ok(active) => self.put_in_force(name, files, active, &mut entry),
-                Err(refused) => self.refuse(name, files, refused, &mut entry),
+                Err(refused) => self.refuse(name, (files, sums), refused, &mut entry),
             }
             let current = entry.active().map(|active| &active.plugin.plugin);
             self.replaced.extend(former.filter(|former| current != Some(former)).map(|former| (former, now)));
@@ -282,7 +288,7 @@ impl Loader {
         }
     }
 
-    fn refuse(&mut self, name: &str, files: &PluginFiles, refused: Refused, entry: &mut Entry) {
+    fn refuse(&self, name: &str, (files, sums): (&PluginFiles, Sums), refused: Refused, entry: &mut Entry) {
         let Refused { error, retry, is_plugin, bindings } = refused;
         if retry {
             entry.tried = None;
@@ -296,7 +302,9 @@ impl Loader {
             self.restore(name, entry);
             match &entry.version {
                 Version::Active(_) => {}
-                Version::NotLoaded(former) if former.is_empty() && self.has_read => entry.arriving = Some(bindings),
+                Version::NotLoaded(former) if former.is_empty() && self.has_read => {
+                    entry.arriving = Some((sums, bindings));
+                }
                 Version::NotLoaded(_) => entry.version = Version::NotLoaded(bindings),
             }
         }
@@ -339,5 +347,46 @@ impl Loader {
             self.replaced.drain(..).partition(|(_, since)| now.saturating_duration_since(*since) >= keep);
         due.iter().filter(|(plugin, _)| !active(plugin)).for_each(|(plugin, _)| self.host.unload(plugin));
         self.replaced = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use paddock_plugin_host::HostConfig;
+
+    use super::*;
+    use crate::plugins::plugin_config::PluginConfig;
+    use crate::plugins::source::Content;
+
+    fn file(bytes: &[u8]) -> File {
+        let content = Content { bytes: bytes.into(), sum: [1; 32] };
+        File { location: "guard.wasm".to_owned(), content: Ok(content) }
+    }
+
+    /// The trial of a component may be repeated for as long as other calls take all the memory.
+    #[test]
+    fn new_plugin_whose_trial_is_repeated_fails_from_the_second_read_on() {
+        let mut loader = Loader::new(Arc::new(Host::new(HostConfig::default()).unwrap()), None).unwrap();
+        loader.has_read = true;
+        let files = PluginFiles { component: Some(file(b"guard")), config: None };
+        let sums: Sums = (Some([1; 32]), None);
+        let config = PluginConfig::absent(loader.host.config().limits);
+        let refused = || Refused {
+            error: "busy".to_owned(),
+            retry: true,
+            is_plugin: true,
+            bindings: loading::not_loaded("guard", &config, Some(&[Hook::Admission]), "busy"),
+        };
+        let mut entry = Entry::default();
+        for (read, failing) in [(1, 0), (2, 1), (3, 1)] {
+            entry.settle(sums);
+            loader.refuse("guard", (&files, sums), refused(), &mut entry);
+            assert_eq!(entry.tried, None, "it is tried again");
+            assert_eq!((entry.bindings().len(), entry.state()), (failing, PluginState::NotLoaded), "read {read}");
+        }
+        entry = Entry::default();
+        loader.refuse("guard", (&files, sums), refused(), &mut entry);
+        entry.settle((Some([2; 32]), None));
+        assert!(entry.bindings().is_empty(), "the files have changed, so they may be copied still");
     }
 }

@@ -2,7 +2,7 @@
 
 use paddock_core::binding::{Binding, FailurePolicy};
 use paddock_core::question::{Hook, PluginRef};
-use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin, Source};
+use paddock_plugin_host::{BUILT_INS, Candidate, Host, LoadError, Plugin, SettingsError, Source};
 
 use super::plugin_config::PluginConfig;
 use super::source::PluginFiles;
@@ -46,12 +46,18 @@ pub(super) fn load(host: &Host, name: &str, files: &PluginFiles) -> Result<Activ
     let is_plugin = files.component.is_some() || parsed.is_ok();
     let candidate = prepare(host, name, files, &known);
     let exports = candidate.as_ref().ok().map(|candidate| candidate.plugin().hooks.clone());
-    let busy = matches!(candidate, Err(Fault::Load(LoadError::Busy)));
+    let mut busy = matches!(candidate, Err(Fault::Load(LoadError::Busy(_))));
     let loaded = check_name(name)
         .map_err(|error| format!("{name}.wasm: {error}"))
         .and(parsed)
         .and_then(|config| Ok((config, candidate.map_err(|fault| fault.message(name))?)))
-        .and_then(|(config, candidate)| Ok((bind(host, name, &candidate, config)?, candidate)));
+        .and_then(|(config, candidate)| {
+            let bindings = bind(host, name, &candidate, config).map_err(|refused| {
+                busy |= refused.retry;
+                refused.error
+            })?;
+            Ok((bindings, candidate))
+        });
     match loaded {
         Ok((bindings, candidate)) => Ok(Active { plugin: host.admit(candidate), bindings }),
         Err(error) => {
@@ -85,8 +91,20 @@ fn prepare(host: &Host, name: &str, files: &PluginFiles, config: &PluginConfig) 
     host.prepare(source).map_err(Fault::Load)
 }
 
+/// The reason why a component cannot be bound, and whether it can end without a change of the files.
+struct Unbound {
+    error: String,
+    retry: bool,
+}
+
+impl From<String> for Unbound {
+    fn from(error: String) -> Self {
+        Self { error, retry: false }
+    }
+}
+
 /// Binds the requested hooks, after the plugin has accepted its settings for each of them.
-fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) -> Result<Vec<Binding>, String> {
+fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) -> Result<Vec<Binding>, Unbound> {
     let plugin = candidate.plugin();
     let hooks = config.hooks.clone().unwrap_or_else(|| plugin.hooks.clone());
     let exported = |hook: &Hook| plugin.hooks.contains(hook);
@@ -94,16 +112,20 @@ fn bind(host: &Host, name: &str, candidate: &Candidate, config: PluginConfig) ->
     let has = has.join(", ");
     if let Some((index, hook)) = hooks.iter().enumerate().find(|(_, hook)| !exported(hook)) {
         let hook = hook.as_str();
-        return Err(format!("{name}.yaml: hooks[{index}]: {name}.wasm does not export {hook}; it exports {has}"));
+        let error = format!("{name}.yaml: hooks[{index}]: {name}.wasm does not export {hook}; it exports {has}");
+        return Err(error.into());
     }
     if !config.kinds.is_empty() && !hooks.contains(&Hook::Admission) {
-        return Err(format!(
+        let error = format!(
             "{name}.yaml: kinds: must be left out, because {name}.wasm does not export admission; it exports {has}"
-        ));
+        );
+        return Err(error.into());
     }
     let bind = |hook: Hook| {
-        host.check_settings(candidate, hook, &config.settings)
-            .map_err(|failure| format!("{name}.yaml: settings: {}", failure.message))?;
+        host.check_settings(candidate, hook, &config.settings).map_err(|error| Unbound {
+            error: format!("{name}.yaml: settings: {error}"),
+            retry: matches!(error, SettingsError::Busy(_)),
+        })?;
         Ok(binding((&plugin.plugin, hook), &config))
     };
     hooks.into_iter().map(bind).collect()

@@ -127,7 +127,9 @@ fn question_waits_until_its_deadline_for_a_free_instance() {
     });
     let failure = failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Deadline);
-    assert_eq!(failure.message, "every instance was busy until the deadline");
+    let message = "no room for a call of 68 MiB within 100 ms, because other calls of plugins took the memory; raise \
+                   --plugin-memory-budget, or lower limits.memory of the plugins";
+    assert_eq!(failure.message, message);
     assert!(host.ask(&behave, now()).is_ok(), "quarantined for what was not its own failure");
 }
 

@@ -1,7 +1,7 @@
 //! Valid components are loaded. Invalid components are refused with the reason.
 
 use paddock_core::question::{FailureKind, Hook};
-use paddock_plugin_host::{Host, HostConfig, Limits, LoadError, Source, componentize};
+use paddock_plugin_host::{Host, HostConfig, Limits, LoadError, SettingsError, Source, componentize};
 
 use crate::common::{config, host, load, now};
 
@@ -91,12 +91,12 @@ fn settings_are_checked_by_the_plugin() {
         ("[]", "not a JSON object"),
         ("{", "not a JSON object"),
     ] {
-        let failure = check(settings).unwrap_err();
+        let Err(SettingsError::Refused(failure)) = check(settings) else { panic!("{settings} is accepted") };
         assert_eq!(failure.kind, FailureKind::Error, "{settings}");
         assert!(failure.message.contains(says), "{settings}: {}", failure.message);
     }
-    let failure = host.check_settings(&candidate, Hook::Idle, "{}").unwrap_err();
-    assert!(failure.message.contains("no hook"), "{}", failure.message);
+    let error = host.check_settings(&candidate, Hook::Idle, "{}").unwrap_err().to_string();
+    assert!(error.contains("no hook"), "{error}");
     assert_eq!(host.plugins(now()), [], "a candidate is not there before it is admitted");
     host.admit(candidate);
     assert_eq!(host.plugins(now()).len(), 1);

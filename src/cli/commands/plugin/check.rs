@@ -33,7 +33,7 @@ pub(crate) fn run(CheckArgs { component, settings }: &CheckArgs) -> anyhow::Resu
     for hook in &plugin.hooks {
         match host.check_settings(&candidate, *hook, settings) {
             Ok(()) => said.push_str(&format!("  {}\n", hook.as_str())),
-            Err(failure) => refused.push(format!("{}: {}", hook.as_str(), failure.message)),
+            Err(error) => refused.push(format!("{}: {error}", hook.as_str())),
         }
     }
     print(&said)?;
