@@ -20,7 +20,7 @@ use crate::snapshot::Snapshot;
 #[must_use]
 pub fn questions(snapshot: &Snapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
     match snapshot {
-        Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Template(_) => vec![],
+        Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Observed(_) | Snapshot::Template(_) => vec![],
         Snapshot::Claim(snapshot) => claim::questions(snapshot, replies),
         Snapshot::Sandbox(snapshot) => sandbox::questions(snapshot, replies),
         Snapshot::Pool(snapshot) => pool::questions(snapshot, replies),
@@ -31,7 +31,7 @@ pub fn questions(snapshot: &Snapshot, replies: &[PluginReply]) -> Vec<PluginRequ
 #[must_use]
 pub fn decide(snapshot: &Snapshot, replies: &[PluginReply]) -> Plan {
     let mut plan = match snapshot {
-        Snapshot::Absent(_) | Snapshot::Terminating(_) => Plan::default(),
+        Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Observed(_) => Plan::default(),
         Snapshot::Sandbox(snapshot) => sandbox::decide(snapshot, replies),
         Snapshot::Template(snapshot) => template::decide(snapshot),
         Snapshot::Pool(snapshot) => pool::decide(snapshot, replies),

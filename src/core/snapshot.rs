@@ -29,6 +29,8 @@ pub enum Snapshot {
     /// The namespace of the object is terminating. Nothing can be created in it, and the namespace controller deletes
     /// the rest.
     Terminating(Key),
+    /// An object of a kind that is not reconciled, such as a Pod or a Node. There is nothing to decide about it.
+    Observed(Arc<Object>),
     /// A Sandbox.
     Sandbox(Box<SandboxSnapshot>),
     /// A template of either API shape.
@@ -260,6 +262,7 @@ impl Snapshot {
     pub fn key(&self) -> &Key {
         match self {
             Snapshot::Absent(key) | Snapshot::Terminating(key) => key,
+            Snapshot::Observed(object) => &object.key,
             Snapshot::Sandbox(snapshot) => &snapshot.sandbox.key,
             Snapshot::Template(snapshot) => &snapshot.key,
             Snapshot::Pool(snapshot) => &snapshot.pool.key,
@@ -272,7 +275,7 @@ impl Snapshot {
     #[must_use]
     pub fn most_questions(&self) -> usize {
         let bindings = match self {
-            Snapshot::Absent(_) | Snapshot::Terminating(_) => return 0,
+            Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Observed(_) => return 0,
             Snapshot::Sandbox(snapshot) => &snapshot.common.bindings,
             Snapshot::Template(snapshot) => &snapshot.common.bindings,
             Snapshot::Pool(snapshot) => &snapshot.common.bindings,

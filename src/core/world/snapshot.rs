@@ -18,8 +18,7 @@ use crate::snapshot::{
 };
 
 impl World {
-    /// Makes the snapshot of one object. The snapshot is `Absent` if the object does not exist or its kind is not
-    /// reconciled.
+    /// Makes the snapshot of one object. The snapshot is `Absent` only if the World does not have the object.
     #[must_use]
     pub fn snapshot(&self, key: &Key, now: Timestamp) -> Snapshot {
         if self.namespace(&key.namespace).is_some_and(|n| n.meta.deletion_timestamp.is_some()) {
@@ -35,7 +34,7 @@ impl World {
             Class::Own(OwnKind::Sandbox) => Snapshot::Sandbox(Box::new(self.snapshot_sandbox(object, now))),
             Class::Own(OwnKind::Pool(_)) => Snapshot::Pool(Box::new(self.snapshot_pool(object, now))),
             Class::Own(OwnKind::Claim(_)) => Snapshot::Claim(Box::new(self.snapshot_claim(object, now))),
-            Class::Own(OwnKind::Template(_)) | Class::Child(_) | Class::Cluster(_) => Snapshot::Absent(key.clone()),
+            Class::Own(OwnKind::Template(_)) | Class::Child(_) | Class::Cluster(_) => Snapshot::Observed(object),
         }
     }
 

@@ -35,10 +35,27 @@ pub struct Debug {
     pub reports: Reports,
 }
 
-/// The routes `/debug/seen/KIND/NAMESPACE/NAME`, `/debug/plugins` and `/debug/bindings`.
+/// The text of the page `/debug/`.
+const INDEX: &str = "\
+/debug/seen/KIND/NAMESPACE/NAME  the snapshot and the last reconcile of an object, such as /debug/seen/sandboxes/default/NAME
+/debug/seen/KIND/NAME            the same for an object without a namespace, such as /debug/seen/nodes/NAME
+/debug/bindings                  the bindings of plugins, in the order in which they are asked
+/debug/plugins                   the state of each plugin
+";
+
+/// The routes `/debug/seen/KIND/NAMESPACE/NAME`, `/debug/seen/KIND/NAME`, `/debug/plugins` and `/debug/bindings`, and
+/// the list of them at `/debug/`.
 pub fn debug(debug: Debug) -> Router {
     Router::new()
+        .route("/debug", get(async || INDEX))
+        .route("/debug/", get(async || INDEX))
         .route("/debug/seen/{kind}/{namespace}/{name}", get(snapshot))
+        .route(
+            "/debug/seen/{kind}/{name}",
+            get(|state: State<Debug>, Path((kind, name)): Path<(String, String)>| {
+                snapshot(state, Path((kind, String::new(), name)))
+            }),
+        )
         .route(
             "/debug/plugins",
             get(|State(debug): State<Debug>| async move { pretty(&json!(*debug.plugins.borrow())) }),
@@ -69,6 +86,10 @@ async fn snapshot(
         let text = format!("{word:?} is not a kind; the kind must be one of {}\n", kinds.join(", "));
         return (StatusCode::NOT_FOUND, text).into_response();
     };
+    if key.kind.namespaced() && namespace.is_empty() {
+        let text = format!("{word} are in namespaces: the path is /debug/seen/{word}/NAMESPACE/{name}\n");
+        return (StatusCode::NOT_FOUND, text).into_response();
+    }
     let snapshot = debug.world.snapshot(key, Timestamp::now());
     let pending = debug.world.read(|world| world.pending(key));
     let document = json!({
@@ -209,6 +230,31 @@ mod tests {
             let (status, text) = get_text(serving(&world, Vec::new()), &format!("/debug/seen/{path}")).await;
             let shown: Value = serde_json::from_str(&text).unwrap();
             assert_eq!((status, shown["key"].as_str()), (StatusCode::OK, Some(key)), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn object_of_any_kind_that_exists_is_shown() {
+        let world = SharedWorld::new(World::new(Settings::default()));
+        for kind in Kind::ALL {
+            observe(&world, kind, "there", json!({}));
+            let places = if kind.namespaced() { vec!["ns/"] } else { vec!["", "ns/"] };
+            for place in places {
+                for (name, exists) in [("there", true), ("gone", false)] {
+                    let path = format!("/debug/seen/{}/{place}{name}", kind.resource());
+                    let (status, text) = get_text(serving(&world, Vec::new()), &path).await;
+                    let shown: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {text}"));
+                    assert_eq!(status, StatusCode::OK, "{path}");
+                    assert_eq!(shown["seen"].get("Absent").is_none(), exists, "{path}: {text}");
+                    assert_eq!(text.contains("\"uid\": \"there\""), exists, "{path}: {text}");
+                }
+            }
+        }
+        let (status, text) = get_text(serving(&world, Vec::new()), "/debug/seen/pods/there").await;
+        assert!(status == StatusCode::NOT_FOUND && text.contains("/debug/seen/pods/NAMESPACE/there"), "{text}");
+        for path in ["/debug", "/debug/"] {
+            let (status, text) = get_text(serving(&world, Vec::new()), path).await;
+            assert!(status == StatusCode::OK && text.contains("/debug/bindings"), "{text}");
         }
     }
 
