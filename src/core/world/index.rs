@@ -16,14 +16,20 @@ use crate::object::{Body, Object};
 use crate::question::RuntimeClassFact;
 
 impl World {
-    /// Replaces the bindings. Returns the keys to reconcile: all pools and Sandboxes.
+    /// Replaces the bindings. Returns the keys to reconcile: all pools and Sandboxes, and the claims that have none yet.
     pub fn set_bindings(&mut self, bindings: Bindings) -> Vec<Key> {
         self.bindings = Arc::new(bindings);
         let members: Vec<Key> = self.members.values().flat_map(|members| members.keys().cloned()).collect();
         for member in members {
             self.note_touched(&member);
         }
-        self.reconciled_kinds([Kind::Pool, Kind::SeedPool, Kind::Sandbox])
+        // The other claims have their Sandbox, and no plugin decides about them any more.
+        let waits = |claim: &&Object| claim.claim().is_some_and(|claim| claim.status.sandbox.is_none());
+        let claims = [Kind::Claim, Kind::SeedClaim].into_iter().flat_map(|kind| self.of_kind(kind));
+        let claims: Vec<Key> = claims.map(|claim| &**claim).filter(waits).map(|claim| claim.key.clone()).collect();
+        let mut keys = self.reconciled_kinds([Kind::Pool, Kind::SeedPool, Kind::Sandbox]);
+        keys.extend(claims);
+        keys
     }
 
     /// Puts a newer version of an object into the World, and adds the keys of its dependents to `to_reconcile`.
