@@ -1,12 +1,14 @@
 //! SandboxClaim. Upstream shape: `sandboxclaims.extensions.agents.x-k8s.io`, v1beta1 and v1alpha1 with one schema. Seed
 //! shape: `sandboxclaims.agents.x-k8s.io`, v1alpha1.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{NameRef, PodMetadata, VolumeClaimTemplate};
+use crate::common::{DecidingPlugin, NameRef, PodMetadata, VolumeClaimTemplate, is_empty};
 
 /// The desired sandbox of a claim. Exactly one of `warmPoolRef` and `sandboxTemplateRef` must be given.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -123,6 +125,11 @@ pub struct SandboxClaimStatus {
     /// The Sandbox of this claim. It does not change once it is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<ClaimedSandbox>,
+    /// The plugins that decided about the claim and the pod of its Sandbox, at most 16: those that admitted or denied
+    /// them, and the one that chose the RuntimeClass. The status of the Sandbox names its idle plugin.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub plugins: Arc<Vec<DecidingPlugin>>,
 }
 
 /// The Sandbox of a claim.

@@ -104,6 +104,43 @@ pub struct PolicyState {
     pub data: String,
 }
 
+/// One of the decisions that a plugin can take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PluginHook {
+    /// Whether an object is admitted.
+    Admission,
+    /// Which RuntimeClass a pod gets.
+    RuntimeClass,
+    /// Whether a sandbox is idle.
+    Idle,
+    /// How many sandboxes a pool keeps warm.
+    PoolSize,
+}
+
+/// A plugin that decided about an object: the component and the settings with which it decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DecidingPlugin {
+    /// The decision: admission, runtime-class or idle.
+    pub hook: PluginHook,
+    /// The name of the plugin.
+    pub name: String,
+    /// The digest of the plugin's component: `sha256:` and 64 hex digits. Absent if the plugin is configured and not
+    /// loaded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// The settings of the plugin as JSON, or the SHA-256 of that JSON if it has more than 256 bytes. Absent if the
+    /// plugin has no settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
+}
+
+/// Whether a shared list is empty, and is left out.
+pub(crate) fn is_empty<T>(list: &[T]) -> bool {
+    list.is_empty()
+}
+
 /// A CEL rule: the RuntimeClass beside a pod template must equal the one in the pod's spec, if both are given.
 macro_rules! runtime_class_agrees {
     ($pod:literal) => {

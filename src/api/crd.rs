@@ -57,6 +57,8 @@ fn of_kind(kind: Kind, own: OwnKind, list_types: &ListTypes) -> CustomResourceDe
                 column("Owner", "string", ".metadata.ownerReferences[?(@.controller==true)].name", WIDE),
                 column("Node", "string", ".status.nodeName", WIDE),
                 column("Idle", "string", ".status.idle.tier", WIDE),
+                column("Idle-Plugin", "string", r#".status.plugins[?(@.hook=="idle")].name"#, WIDE),
+                column("Pending", "string", ".status.pending[0]", WIDE),
             ];
             definition::<SandboxSpec, SandboxStatus>(kind, list_types, ("sandbox", text), columns)
         }
@@ -65,19 +67,28 @@ fn of_kind(kind: Kind, own: OwnKind, list_types: &ListTypes) -> CustomResourceDe
             let names = ("sandboxtemplate", text);
             definition::<SandboxTemplateSpec, SandboxTemplateStatus>(kind, list_types, names, Vec::new())
         }
-        OwnKind::Pool(_) => {
+        OwnKind::Pool(shape) => {
             let text = "Sandboxes of a template that are created in advance, so that a claim becomes Ready at once.";
             let columns = vec![
                 column("Ready", "integer", ".status.readyReplicas", ALWAYS),
                 column("Desired", "integer", ".status.desiredReplicas", ALWAYS),
                 column("Min", "integer", ".spec.minReady", WIDE),
                 column("Max", "integer", ".spec.maxReady", WIDE),
+                column("Template", "string", template_of(shape), WIDE),
+                column("Reason", "string", r#".status.conditions[?(@.type=="Ready")].reason"#, WIDE),
             ];
             definition::<SandboxWarmPoolSpec, SandboxWarmPoolStatus>(kind, list_types, ("swp", text), columns)
         }
-        OwnKind::Claim(_) => {
+        OwnKind::Claim(shape) => {
             let text = "A request for one sandbox from a pool or a template.";
-            let columns = vec![ready(), column("Sandbox", "string", ".status.sandbox.name", ALWAYS), reason()];
+            let columns = vec![
+                ready(),
+                column("Sandbox", "string", ".status.sandbox.name", ALWAYS),
+                reason(),
+                column("Pool", "string", ".spec.warmPoolRef.name", WIDE),
+                column("Template", "string", template_of(shape), WIDE),
+                column("Runtime-Plugin", "string", r#".status.plugins[?(@.hook=="runtime-class")].name"#, WIDE),
+            ];
             definition::<SandboxClaimSpec, SandboxClaimStatus>(kind, list_types, ("sandboxclaim", text), columns)
         }
     }
@@ -151,6 +162,14 @@ fn definition<S: JsonSchema, T: JsonSchema>(
             ..CustomResourceDefinitionSpec::default()
         },
         status: None,
+    }
+}
+
+/// The path of the template's name in a pool or claim.
+fn template_of(shape: ApiShape) -> &'static str {
+    match shape {
+        ApiShape::Upstream => ".spec.sandboxTemplateRef.name",
+        ApiShape::Seed => ".spec.templateRef.name",
     }
 }
 

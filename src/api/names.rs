@@ -91,6 +91,10 @@ pub mod annotation {
     pub const CLASS_REASON: &str = "policy.paddock.dev/runtime-class-reason";
     /// On a Pod: the plugin that chose its RuntimeClass.
     pub const CLASS_PLUGIN: &str = "policy.paddock.dev/runtime-class-plugin";
+    /// On a Pod: the plugins that decided about it, as JSON.
+    pub const PLUGINS: &str = "policy.paddock.dev/plugins";
+    /// On a Sandbox of a claim: the plugins that decided about the claim, as JSON.
+    pub const CLAIM_PLUGINS: &str = "policy.paddock.dev/claim-plugins";
     /// On a Pod: hashes of the parts of the Sandbox's spec that only a new pod can take, as JSON.
     pub const POD_REVISION: &str = "policy.paddock.dev/pod-revision";
     /// On a Sandbox: the keys of the labels and annotations that its claim added to its pod template, as JSON.

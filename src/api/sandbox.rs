@@ -1,14 +1,16 @@
 //! Sandbox: `sandboxes.agents.x-k8s.io`. One schema includes the fields of upstream's v1beta1, upstream's v1alpha1 and
 //! the seed shape.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{
-    IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, OperatingMode, PodTemplate, PolicyState, RUNTIME_CLASS_MESSAGE, ResumePolicy,
-    ShutdownPolicy, VolumeClaimTemplate, runtime_class_agrees,
+    DecidingPlugin, IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, OperatingMode, PodTemplate, PolicyState, RUNTIME_CLASS_MESSAGE,
+    ResumePolicy, ShutdownPolicy, VolumeClaimTemplate, is_empty, runtime_class_agrees,
 };
 use crate::template::NetworkPolicyManagement;
 
@@ -153,6 +155,11 @@ pub struct SandboxStatus {
     /// The last decision of the idle policy, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleStatus>,
+    /// The plugins that decided about the Sandbox and its pod, at most 16: those that admitted or denied the pod, the one
+    /// that chose its RuntimeClass, and the one that decided last whether the Sandbox is idle.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub plugins: Arc<Vec<DecidingPlugin>>,
     /// The state that the idle plugin keeps between two calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_state: Option<PolicyState>,

@@ -22,6 +22,7 @@ pub mod as_made;
 pub mod binding;
 pub mod conditions;
 pub mod decide;
+mod deciding;
 pub mod isolation;
 pub mod manifest;
 pub mod marker;

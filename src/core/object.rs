@@ -20,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api as api;
 use paddock_api::document::Document;
 use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
-use paddock_api::names::label;
+use paddock_api::names::{annotation, label};
 use paddock_api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, SandboxWarmPoolStatus};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -119,7 +119,12 @@ impl Object {
                 meta::keep_identity(&mut meta);
                 foreign_body(child)
             }
-            Class::Child(child) => child_body(child, &meta, Fields::read(text.get())),
+            Class::Child(child) => {
+                let body = child_body(child, &meta, Fields::read(text.get()));
+                // The body has the list, which many pods share.
+                meta.annotations.iter_mut().for_each(|annotations| drop(annotations.remove(annotation::PLUGINS)));
+                body
+            }
             Class::Cluster(cluster) => cluster_body(cluster, &Fields::read(text.get())),
         };
         Self { key, meta: Meta::new(meta, only_our_manager), body, template: None }

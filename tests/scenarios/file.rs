@@ -116,6 +116,8 @@ struct PluginHead {
     kinds: Vec<String>,
     #[serde(default)]
     order: i32,
+    /// The settings of the plugin, as JSON text.
+    settings: Option<String>,
     not_loaded: Option<String>,
 }
 
@@ -250,7 +252,7 @@ impl PluginHead {
             namespaces: Selector::default(),
             objects: self.objects,
             kinds: self.kinds,
-            settings: "{}".to_owned(),
+            settings: self.settings.unwrap_or_else(|| "{}".to_owned()),
             failure_policy: self.failure_policy.unwrap_or(FailurePolicy::default_of(self.hook)),
             built_in: false,
             not_loaded: self.not_loaded,

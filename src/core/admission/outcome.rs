@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use paddock_api::DecidingPlugin;
+
 use super::chain::PluginFailure;
 
 /// The result of a review.
@@ -18,6 +20,8 @@ pub struct ReviewVerdict {
     pub reservation_kept: bool,
     /// Annotations for the audit log: the RuntimeClass that was chosen, and the reason.
     pub audit: BTreeMap<String, String>,
+    /// The plugins that decided, up to the one that denied, in the order in which they were asked.
+    pub decided_by: Vec<DecidingPlugin>,
     /// The plugins that did not answer or whose answers were refused.
     pub plugin_failures: Vec<PluginFailure>,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use paddock_api::DecidingPlugin;
 use serde_json::Value;
 
 use super::chain::{self, Chain, PluginFailure};
@@ -10,6 +11,7 @@ use super::outcome::{Cause, Denial, ReviewVerdict, Why};
 use super::patch;
 use super::review::{Context, Entry, Phase, Review, Verb};
 use crate::binding::{Binding, FailurePolicy};
+use crate::deciding;
 use crate::marker::{Marker, namespace_isolates};
 use crate::model::FieldError;
 use crate::object::json::string_map;
@@ -38,6 +40,7 @@ pub(super) struct ReviewState<'a> {
     pub(super) object: Value,
     warnings: Vec<String>,
     audit: BTreeMap<String, String>,
+    decided_by: Vec<DecidingPlugin>,
     plugin_failures: Vec<PluginFailure>,
 }
 
@@ -50,6 +53,7 @@ impl<'a> ReviewState<'a> {
             object: review.object.clone(),
             warnings: Vec::new(),
             audit: BTreeMap::new(),
+            decided_by: Vec::new(),
             plugin_failures: Vec::new(),
         }
     }
@@ -66,7 +70,15 @@ impl<'a> ReviewState<'a> {
             patch,
             reservation_kept,
             audit: self.audit,
+            decided_by: self.decided_by,
             plugin_failures: self.plugin_failures,
+        }
+    }
+
+    /// Records that the plugin of a binding decided. Only a reconcile writes the record into a status.
+    fn record_decision(&mut self, binding: &Binding) {
+        if self.context.in_reconcile {
+            deciding::add(&mut self.decided_by, [deciding::decided_by(binding)]);
         }
     }
 
@@ -119,6 +131,7 @@ impl<'a> ReviewState<'a> {
             let failure = match result {
                 Ok(Answer::Admission(answer)) => match (&answer.verdict, self.patched(answer.patch.as_deref())) {
                     (Verdict::Deny(message), _) => {
+                        self.record_decision(binding);
                         return Err(deny(Why::DeniedByPlugin, format!("plugin {}: {message}", binding.plugin.name)));
                     }
                     (Verdict::Allow, Ok(object)) => {
@@ -126,6 +139,7 @@ impl<'a> ReviewState<'a> {
                             self.warn(warning);
                         }
                         self.object = object;
+                        self.record_decision(binding);
                         continue;
                     }
                     (Verdict::Allow, Err(message)) => Failure { kind: FailureKind::Invalid, message },
@@ -139,6 +153,7 @@ impl<'a> ReviewState<'a> {
             let plugin = &binding.plugin.name;
             match binding.failure_policy {
                 FailurePolicy::Fail => {
+                    self.record_decision(binding);
                     let message = format!("plugin {plugin} did not answer, and must be asked: {failure}");
                     return Err(deny(Why::PluginFailed, message));
                 }
@@ -197,6 +212,9 @@ impl<'a> ReviewState<'a> {
             |answer| accept_class(answer, &context.classes, true),
         );
         self.plugin_failures.extend(plugin_failures);
+        if let Chain::Reply(binding, _) | Chain::Failed(binding, _) = &chain {
+            self.record_decision(binding);
+        }
         match chain {
             Chain::Request(request) => Err(Halt::Request(request)),
             Chain::Reply(binding, RuntimeClassAnswer { choice: ClassChoice::Class(class), reason }) => {

@@ -4,28 +4,32 @@
 //! The only commit point is the controller reference of the Sandbox, which a compare-and-swap changes. The annotation
 //! of the claim is a hint for the next attempt after a crash. `status.sandbox` is written last and is final.
 
-mod policy;
-
 mod additions;
+mod policy;
+mod report;
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use paddock_api::kind::Kind;
 use paddock_api::names::{annotation, condition, label, reason};
-use paddock_api::{ClaimShutdownPolicy, ClaimedSandbox, SandboxClaimStatus};
+use paddock_api::{ClaimShutdownPolicy, DecidingPlugin, SandboxClaimStatus};
 use serde_json::{Value, json};
 
 use self::additions::{check_env, merged_volume_claims};
+use self::report::{Report, has_expired, write_status};
 use super::adopt::{adopt_prepared, adoptable, sandbox_difference};
 use super::ask::{ASK_AGAIN, failure_events};
 use super::review;
-use crate::conditions::{NewCondition, find_condition, is_true, set_conditions, status_patch};
+use crate::conditions::{find_condition, is_true};
+use crate::deciding;
 use crate::manifest::{self, Origin};
 use crate::model::{self, VolumeClaim};
 use crate::object::Object;
 use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::ClaimSnapshot;
-use crate::time::{saturating_add, time_left};
+use crate::time::saturating_add;
 
 pub(super) fn questions(snapshot: &ClaimSnapshot, replies: &[PluginReply]) -> Vec<PluginRequest> {
     let claim = &snapshot.claim;
@@ -167,7 +171,8 @@ fn forward_bound_sandbox(
         if let Err(errors) = model::check_claim_metadata(&change.additions, &change.base, &snapshot.common.settings) {
             let problem = Report::problem(reason::INVALID_METADATA, errors.to_string());
             plan.steps.push(ops);
-            let report = Report { sandbox: Report::forwarded(sandbox).sandbox, ..problem };
+            let Report { sandbox, plugins, .. } = Report::forwarded(sandbox, &[]);
+            let report = Report { sandbox, plugins, ..problem };
             write_status(snapshot, before, report, plan);
             return;
         }
@@ -182,11 +187,11 @@ fn forward_bound_sandbox(
 
 /// Forwards the status of the claim's Sandbox to the status of the claim.
 fn forward_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox: &Object, plan: &mut Plan) {
-    let report = Report::forwarded(sandbox);
+    let report = Report::forwarded(sandbox, &[]);
     let report = if sandbox.meta.deletion_timestamp.is_some() {
         let deleting =
             Report::problem(reason::SANDBOX_NOT_READY, "the Sandbox of this claim is being deleted".to_owned());
-        Report { sandbox: report.sandbox, ..deleting }
+        Report { sandbox: report.sandbox, plugins: report.plugins, ..deleting }
     } else {
         report
     };
@@ -207,7 +212,8 @@ fn bind(
         if pending_take.outdated {
             plan.requeue_at(pending_take.until, Reason::Waiting);
         } else {
-            take(snapshot, model, before, &pending_take.sandbox, plan);
+            // The first attempt has recorded the plugins.
+            take(snapshot, model, before, (&pending_take.sandbox, &[]), plan);
         }
         return;
     }
@@ -240,13 +246,12 @@ fn bind(
         Ok(claims) => claims,
         Err(problem) => return fail(reason::VOLUME_CLAIM_TEMPLATES_ERROR, problem),
     };
-    if !allowed_by_plugins(snapshot, model, (before, replies), plan) {
-        return;
-    }
+    let Some(decided_by) = allowed_by_plugins(snapshot, model, (before, replies), plan) else { return };
     if let Some(sandbox) = takeable(snapshot, model) {
-        return take(snapshot, model, before, sandbox, plan);
+        return take(snapshot, model, before, (sandbox, &decided_by), plan);
     }
-    start_cold(snapshot, model, before, (template, of_template), &volume_claims, plan);
+    let start = ColdStart { template, of_template, volume_claims, decided_by };
+    start_cold(snapshot, model, before, &start, plan);
 }
 
 /// The warm Sandbox that the claim takes. If the API server refused a take for good, it may refuse the next one too, so
@@ -256,32 +261,33 @@ fn takeable<'a>(snapshot: &'a ClaimSnapshot, model: &model::Claim) -> Option<&'a
     snapshot.candidate.as_ref().filter(|_| may_take).map(|(sandbox, _)| &**sandbox)
 }
 
-/// Whether the plugins of users allow that the claim gets a Sandbox. A denial is reported in the status of the claim and
-/// by an Event. It ends when the claim, the warm Sandbox or the policy changes.
+/// The plugins of users that allow that the claim gets a Sandbox, or `None` if one denies it. A denial is reported in the
+/// status of the claim and by an Event. It ends when the claim, the warm Sandbox or the policy changes.
 fn allowed_by_plugins(
     snapshot: &ClaimSnapshot,
     model: &model::Claim,
     (before, replies): (&SandboxClaimStatus, &[PluginReply]),
     plan: &mut Plan,
-) -> bool {
+) -> Option<Vec<DecidingPlugin>> {
     let (claim, ask_again) = (&snapshot.claim, saturating_add(snapshot.common.now, ASK_AGAIN));
     if policy::awaits_namespace(snapshot) {
         // The watch will deliver the labels of the namespace soon.
         plan.requeue_at(ask_again, Reason::Waiting);
-        return false;
+        return None;
     }
     let reviewed = review::outcome(&policy::reviews(snapshot, model, takeable(snapshot, model)), replies);
     let Some((reason, problem)) = reviewed.denial else {
         plan.events.extend(failure_events(claim, &reviewed.plugin_failures));
-        return true;
+        return Some(reviewed.decided_by);
     };
     if reason == Reason::PluginFailed {
         // No watch reports that a plugin works again.
         plan.requeue_at(ask_again, reason);
     }
     plan.events.push(Event::warning(claim, reason, problem.clone()));
-    write_status(snapshot, before, Report::problem(reason::POLICY_DENIED, problem), plan);
-    false
+    let denied = Report::problem(reason::POLICY_DENIED, problem);
+    write_status(snapshot, before, Report { plugins: Some(Arc::new(reviewed.decided_by)), ..denied }, plan);
+    None
 }
 
 /// Takes a warm Sandbox: one step writes the reservation annotation and the commit, and the next one the status of the
@@ -290,7 +296,7 @@ fn take(
     snapshot: &ClaimSnapshot,
     model: &model::Claim,
     before: &SandboxClaimStatus,
-    sandbox: &Object,
+    (sandbox, decided_by): (&Object, &[DecidingPlugin]),
     plan: &mut Plan,
 ) {
     let claim = &snapshot.claim;
@@ -298,10 +304,13 @@ fn take(
         return wait_for_policy(snapshot, before, problem, plan);
     }
     let mut ops: Vec<Op> = annotate(snapshot, Some(&sandbox.key.name)).into_iter().collect();
-    let body = manifest::adopted_by_claim(claim, model, (sandbox, snapshot.marker), &snapshot.common);
+    let mut body = manifest::adopted_by_claim(claim, model, (sandbox, snapshot.marker), &snapshot.common);
+    if let Some(record) = deciding::annotation(decided_by) {
+        body["metadata"]["annotations"][annotation::CLAIM_PLUGINS] = record.into();
+    }
     ops.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
     plan.steps.push(ops);
-    write_status(snapshot, before, Report::forwarded(sandbox), plan);
+    write_status(snapshot, before, Report::forwarded(sandbox, decided_by), plan);
 }
 
 /// A Sandbox outside of its NetworkPolicy is not handed out. A change of the policy reconciles the claim again.
@@ -312,22 +321,34 @@ fn wait_for_policy(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, proble
     write_status(snapshot, before, problem, plan);
 }
 
+/// The parts of a Sandbox that is created for a claim.
+struct ColdStart<'a> {
+    template: &'a Object,
+    of_template: &'a model::Template,
+    volume_claims: Vec<VolumeClaim>,
+    /// The plugins that allowed it.
+    decided_by: Vec<DecidingPlugin>,
+}
+
 /// Creates a Sandbox for the claim. The creation itself is the commit.
 fn start_cold(
     snapshot: &ClaimSnapshot,
     model: &model::Claim,
     before: &SandboxClaimStatus,
-    (template, of_template): (&Object, &model::Template),
-    volume_claims: &[VolumeClaim],
+    start: &ColdStart<'_>,
     plan: &mut Plan,
 ) {
+    let ColdStart { template, of_template, volume_claims, decided_by } = start;
+    let record = deciding::annotation(decided_by);
     let claim = &snapshot.claim;
     if let Some(existing) = &snapshot.same_name {
         let origin = Origin::Claim(claim, None, snapshot.marker);
-        let wanted = manifest::cold_sandbox(origin, template, of_template, model, volume_claims);
+        let mut wanted = manifest::cold_sandbox(origin, template, of_template, model, volume_claims);
         let mut message = format!("Sandbox {} exists and does not belong to this claim", existing.key.name);
         let differs = adoptable(existing).then(|| sandbox_difference(existing, &wanted));
         if let Some(None) = differs {
+            // Whoever prepared the Sandbox does not decide about the record.
+            wanted["metadata"]["annotations"][annotation::CLAIM_PLUGINS] = json!(record);
             match snapshot.network_policy.problem() {
                 Some(problem) => wait_for_policy(snapshot, before, problem, plan),
                 None => plan.steps.push(vec![adopt_prepared(claim, existing, &wanted)]),
@@ -350,13 +371,16 @@ fn start_cold(
         .named_pool()
         .or_else(|| snapshot.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL).map(String::as_str));
     let done = plan.steps.len();
-    let body = manifest::cold_sandbox(
+    let mut body = manifest::cold_sandbox(
         Origin::Claim(claim, pool, snapshot.marker),
         template,
         of_template,
         model,
         volume_claims,
     );
+    if let Some(record) = record {
+        body["metadata"]["annotations"][annotation::CLAIM_PLUGINS] = record.into();
+    }
     let mut ops: Vec<Op> = annotate(snapshot, None).into_iter().collect();
     ops.push(Op::create(snapshot.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
     plan.steps.push(ops);
@@ -400,100 +424,4 @@ fn annotate(snapshot: &ClaimSnapshot, sandbox: Option<&str>) -> Option<Op> {
     (!annotations.is_empty())
         // The compare-and-swap ends the plan before the status write if another process has changed the claim.
         .then(|| Op::patch_if_unchanged(claim, Reason::Reserved, json!({ "metadata": { "annotations": annotations } })))
-}
-
-/// The contents of the claim's new status.
-struct Report {
-    ready: NewCondition,
-    finished: bool,
-    forwarded_finished: Option<NewCondition>,
-    sandbox: Option<ClaimedSandbox>,
-}
-
-impl Report {
-    fn problem(reason: &str, message: String) -> Self {
-        let ready = NewCondition::new(condition::READY, false, reason, message);
-        Self { ready, finished: false, forwarded_finished: None, sandbox: None }
-    }
-
-    fn forwarded(sandbox: &Object) -> Self {
-        let status = sandbox.sandbox().map(|s| &s.status);
-        let forward = |kind: &'static str| {
-            let condition = status.and_then(|s| find_condition(&s.conditions, kind))?;
-            Some(NewCondition::new(
-                kind,
-                condition.status == "True",
-                condition.reason.clone(),
-                condition.message.clone(),
-            ))
-        };
-        let ready = forward(condition::READY).unwrap_or_else(|| {
-            NewCondition::new(
-                condition::READY,
-                false,
-                reason::SANDBOX_NOT_READY,
-                "the Sandbox has no Ready condition yet",
-            )
-        });
-        Self {
-            ready,
-            finished: false,
-            forwarded_finished: forward(condition::FINISHED),
-            sandbox: Some(ClaimedSandbox {
-                name: Some(sandbox.key.name.to_string()),
-                pod_ips: status.map(|s| s.pod_ips.clone()).unwrap_or_default(),
-            }),
-        }
-    }
-}
-
-/// Writes the status of the claim, unless it is unchanged or the write can wait.
-fn write_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, report: Report, plan: &mut Plan) {
-    let claim = &snapshot.claim;
-    let ready = report.ready.status == "True";
-    let mut conditions = vec![report.ready];
-    conditions.extend(report.forwarded_finished);
-    // The status keeps the name of the Sandbox, even if the Sandbox does not exist any more.
-    let named = before.sandbox.as_ref().and_then(|s| s.name.clone());
-    let mut after_status = SandboxClaimStatus {
-        conditions: set_conditions(&before.conditions, conditions, claim.meta.generation, snapshot.common.now),
-        sandbox: report.sandbox.or_else(|| named.map(|name| ClaimedSandbox { name: Some(name), pod_ips: Vec::new() })),
-    };
-    if report.finished {
-        after_status.conditions.extend(find_condition(&before.conditions, condition::FINISHED).cloned());
-    }
-    let Some(patch) = status_patch(before, &after_status) else { return };
-    // A wait that ends at once is not worth a write. Clients also take "not found" for final, although the watch of the
-    // pool or template may only be behind the watch of the claim.
-    let delay = snapshot.common.settings.first_status_delay + std::time::Duration::from_secs(1);
-    if let Some(due) = time_left(claim.meta.created, delay, snapshot.common.now)
-        && !ready
-        && before.conditions.is_empty()
-    {
-        plan.requeue_at(due, Reason::StatusChanged);
-        return;
-    }
-    plan.results.extend(lifecycle_event(snapshot, before, &after_status));
-    plan.steps.push(vec![Op::patch_status(claim, patch)]);
-}
-
-fn has_expired(status: &SandboxClaimStatus) -> bool {
-    find_condition(&status.conditions, condition::READY).is_some_and(|c| c.reason == reason::CLAIM_EXPIRED)
-}
-
-/// The Event about a transition of the claim, with the reasons of upstream.
-fn lifecycle_event(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, after: &SandboxClaimStatus) -> Option<Event> {
-    let claim = &snapshot.claim;
-    if has_expired(after) && !has_expired(before) {
-        let note = "The claim has expired: deleting its Sandbox".to_owned();
-        return Some(Event::normal(claim, Reason::ClaimExpired, note));
-    }
-    let name = |status: &SandboxClaimStatus| status.sandbox.as_ref().and_then(|sandbox| sandbox.name.clone());
-    let sandbox = name(after).filter(|_| name(before).is_none())?;
-    // A Sandbox that was created for the claim has the name of the claim.
-    Some(if *sandbox == *claim.key.name {
-        Event::normal(claim, Reason::SandboxProvisioned, format!("Sandbox {sandbox} was created for the claim"))
-    } else {
-        Event::normal(claim, Reason::SandboxAdopted, format!("Warm Sandbox {sandbox} belongs to the claim"))
-    })
 }

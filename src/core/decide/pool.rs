@@ -17,6 +17,7 @@ use super::ask::{STATE_EVERY, failure_events, first_reply_or_built_in, load_stat
 use crate::admission::{Chain, PluginFailure};
 use crate::binding::Bindings;
 use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
+use crate::deciding;
 use crate::manifest;
 use crate::model::{self, PoolSize};
 use crate::object::Object;
@@ -46,6 +47,9 @@ struct Sized {
     /// Whether the plugin wants a size outside the bounds of the pool.
     limited: bool,
     reason: String,
+    /// The message of the condition `Sized`, and its end, which names the plugin with its version and settings.
+    message: String,
+    decided_by: Option<String>,
     state: Option<PolicyState>,
     next_check: Option<Timestamp>,
     events: Vec<Event>,
@@ -210,7 +214,9 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
     let sized_to = |desired: u32, reason: String| Sized {
         desired: usize::try_from(desired).unwrap_or(usize::MAX),
         limited: false,
+        message: reason.clone(),
         reason,
+        decided_by: None,
         state: before.cloned(),
         next_check: None,
         events: vec![],
@@ -244,13 +250,17 @@ fn sized(snapshot: &PoolSnapshot, model: &model::Pool, members: &Members<'_>, re
     let desired = answer.desired.clamp(min, max);
     let plugin = &binding.plugin.name;
     // The message leaves out the number that the plugin wants, because the status would change with every question.
-    let reason = match answer.desired.cmp(&desired) {
-        Ordering::Greater => format!("{plugin} wants more than maxReady, which is {max}"),
-        Ordering::Less => format!("{plugin} wants fewer than minReady, which is {min}"),
-        Ordering::Equal => format!("{} ({plugin})", answer.reason),
+    let decided_by = format!("({})", deciding::version_clause(&deciding::decided_by(binding)));
+    let limited = |bound: String| (bound.clone(), format!("{bound} {decided_by}"));
+    let (reason, message) = match answer.desired.cmp(&desired) {
+        Ordering::Greater => limited(format!("{plugin} wants more than maxReady, which is {max}")),
+        Ordering::Less => limited(format!("{plugin} wants fewer than minReady, which is {min}")),
+        Ordering::Equal => (format!("{} ({plugin})", answer.reason), format!("{} {decided_by}", answer.reason)),
     };
     let mut sized = sized_to(desired, reason);
     sized.limited = desired != answer.desired;
+    sized.message = message;
+    sized.decided_by = Some(decided_by);
     sized.state = save_state(binding, answer.state.as_deref(), before);
     sized.next_check = Some(answer.next_check.filter(|at| *at > now).unwrap_or(default_check));
     let last = snapshot.pool.pool().and_then(|p| p.status.desired_replicas).and_then(|n| u32::try_from(n).ok());
@@ -330,11 +340,16 @@ fn write_status(
     };
     let mut conditions = vec![ready_condition];
     if let Some(size) = size {
-        // Numbers in the reason change with every question, so the message is updated only when the size changes.
+        // Numbers in the reason change with every question, so the message is updated only when the size, the plugin or
+        // its settings change.
+        let same_decision = |old: &str| match &size.decided_by {
+            Some(decided_by) => old.ends_with(decided_by),
+            None => old == size.message,
+        };
         let reported = find_condition(&before.conditions, condition::SIZED)
             .filter(|c| before.desired_replicas == Some(number(size.desired)) && c.reason == reason::DECIDED)
-            .filter(|_| !size.limited);
-        let message = reported.map_or_else(|| size.reason.clone(), |c| c.message.clone());
+            .filter(|c| !size.limited && same_decision(&c.message));
+        let message = reported.map_or_else(|| size.message.clone(), |c| c.message.clone());
         let reason = if size.limited { reason::LIMITED } else { reason::DECIDED };
         conditions.push(NewCondition::new(condition::SIZED, true, reason, message));
     }

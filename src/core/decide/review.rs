@@ -4,10 +4,12 @@
 //!
 //! `docs/plugins.md` has the table of all moments at which a plugin is asked about an object.
 
+use paddock_api::DecidingPlugin;
 use paddock_api::kind::{Key, Kind};
 use serde_json::Value;
 
 use crate::admission::{self, Context, Entry, Phase, PluginFailure, Review, ReviewVerdict, Verb, Why, Write};
+use crate::deciding;
 use crate::manifest;
 use crate::model;
 use crate::object::Object;
@@ -98,11 +100,12 @@ pub(super) fn has_plugins(common: &Common, kind: Kind) -> bool {
     common.bindings.iter().any(|binding| binding.is_custom_admission() && binding.reviews_kind(kind.name()))
 }
 
-/// The result of several reviews: the first denial, and the failures of plugins.
+/// The result of several reviews: the first denial, the plugins that decided, and the failures of plugins.
 #[derive(Default)]
 pub(super) struct Reviewed {
     /// The reason and the message of the denial.
     pub(super) denial: Option<(Reason, String)>,
+    pub(super) decided_by: Vec<DecidingPlugin>,
     pub(super) plugin_failures: Vec<PluginFailure>,
 }
 
@@ -122,6 +125,7 @@ pub(super) fn outcome(reviews: &[ReconcileReview], replies: &[PluginReply]) -> R
     let mut reviewed = Reviewed::default();
     for review in reviews {
         let verdict = review.verdict(replies);
+        deciding::add(&mut reviewed.decided_by, verdict.decided_by);
         reviewed.plugin_failures.extend(verdict.plugin_failures);
         let Some(denial) = verdict.denial else { continue };
         reviewed.denial = Some((reason_of(denial.why), denial.message));

@@ -171,6 +171,7 @@ impl PlanDraft {
                     match pod::pod_adoption(snapshot, model, other) {
                         Adoption::Yes => {
                             let reviewed = pod::review_adoption(snapshot, model, replies);
+                            self.notes.decided_by = Some(reviewed.decided_by);
                             if self.passes(snapshot, reviewed.denial) {
                                 self.first.push(adopt(sandbox, other, json!(metadata::owned_labels(sandbox))));
                             }
@@ -209,7 +210,7 @@ impl PlanDraft {
                     self.plan.requeue_at(at, Reason::IdleCheck);
                 }
                 self.first.extend(rest.op);
-                self.notes.idle = Some((rest.status, rest.state));
+                self.notes.idle = Some((rest.status, rest.decided_by, rest.state));
             }
         }
     }
@@ -225,6 +226,7 @@ impl PlanDraft {
 
     fn create_pod(&mut self, snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) {
         let decision = pod::verdict(snapshot, model, replies);
+        self.notes.decided_by = Some(decision.decided_by);
         self.plan.events.extend(failure_events(&snapshot.sandbox, &decision.plugin_failures));
         match decision.verdict {
             PodVerdict::Create(ops) => self.first.extend(ops),

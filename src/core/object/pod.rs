@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use paddock_api::DecidingPlugin;
 use serde::Serialize;
 
 use crate::isolation::HostAccessSet;
@@ -23,6 +24,8 @@ pub struct Pod {
     /// The volumes whose files are deleted with the pod. Volumes in memory are not among them, because their files are
     /// scratch by nature.
     pub lost_volumes: Vec<LostVolume>,
+    /// The plugins that decided about the pod, from an annotation. Pods share equal lists.
+    pub plugins: Arc<Vec<DecidingPlugin>>,
     /// `status.phase`, or `Pending` if the status has none.
     pub phase: String,
     /// `status.reason`, such as `Evicted`.

@@ -1,13 +1,16 @@
 //! Reads those fields of Pods, Nodes and RuntimeClasses that an object keeps.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use paddock_api::names::annotation;
 use serde_json::Value;
 
 use super::cluster::{Node, RuntimeClass};
 use super::json::string_map;
 use super::pod::{ChangedPod, LostSource, LostVolume, Pod};
+use crate::deciding;
 use crate::isolation::{self, APPARMOR_ANNOTATION, HostAccessSet, PodFields};
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
@@ -30,6 +33,7 @@ pub(super) fn pod(
         node: text(&spec["nodeName"]),
         runtime_class: text(&spec["runtimeClassName"]),
         host_access: host_access(spec, annotations),
+        plugins: Arc::new(deciding::parse(annotations.get(annotation::PLUGINS))),
         restarts: spec["restartPolicy"].as_str().is_none_or(|p| p == "Always"),
         lost_volumes: list(&spec["volumes"]).filter_map(lost).collect(),
         phase: text(&status["phase"]).filter(|phase| !phase.is_empty()).unwrap_or_else(|| "Pending".to_owned()),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
+use paddock_api::DecidingPlugin;
+
 use crate::model::{Sandbox, StoredSpec};
 use crate::object::hash::fnv64;
 use crate::object::{Body, Object};
@@ -12,6 +14,7 @@ use crate::object::{Body, Object};
 pub(super) struct SharedValues {
     sandboxes: Shared<Sandbox>,
     specs: Shared<StoredSpec>,
+    plugins: Shared<Vec<DecidingPlugin>>,
 }
 
 impl SharedValues {
@@ -19,6 +22,9 @@ impl SharedValues {
     pub(super) fn share(&mut self, object: &mut Object) {
         match &mut object.body {
             Body::Sandbox(parsed) => {
+                if !parsed.status.plugins.is_empty() {
+                    self.share_plugins(&mut Arc::make_mut(&mut parsed.status).plugins);
+                }
                 let Ok(model) = &mut parsed.spec else { return };
                 let spec = hash_of(&model.pod.spec);
                 let texts = [&model.pod.labels, &model.pod.annotations].into_iter().flatten();
@@ -33,6 +39,12 @@ impl SharedValues {
                 let spec = hash_of(&model.pod.spec);
                 self.specs.share(spec, &mut Arc::make_mut(model).pod.spec);
             }
+            Body::Claim(parsed) if !parsed.status.plugins.is_empty() => {
+                self.share_plugins(&mut Arc::make_mut(&mut parsed.status).plugins);
+            }
+            Body::Pod(Some(pod)) if !pod.plugins.is_empty() => {
+                self.share_plugins(&mut Arc::make_mut(pod).plugins);
+            }
             Body::Pool(_)
             | Body::Claim(_)
             | Body::Pod(_)
@@ -45,6 +57,14 @@ impl SharedValues {
             | Body::RuntimeClass(_)
             | Body::StorageClass => {}
         }
+    }
+
+    fn share_plugins(&mut self, plugins: &mut Arc<Vec<DecidingPlugin>>) {
+        let parts = plugins.iter().flat_map(|plugin| {
+            let settings = plugin.settings.as_deref().unwrap_or_default();
+            [&*plugin.name, &*plugin.digest, settings].map(str::as_bytes)
+        });
+        self.plugins.share(fnv64(parts), plugins);
     }
 }
 

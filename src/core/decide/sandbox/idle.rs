@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::names::annotation;
 use paddock_api::sandbox::{self as api, IdleStatus};
-use paddock_api::{PolicyState, ShutdownPolicy};
+use paddock_api::{DecidingPlugin, PolicyState, ShutdownPolicy};
 use serde_json::json;
 
 use super::status::first_ready;
 use crate::admission::{Chain, PluginFailure};
 use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
+use crate::deciding;
 use crate::manifest::PodRevision;
 use crate::model;
 use crate::object::{LostSource, LostVolume, Object, Pod, allows_volume_loss};
@@ -18,11 +19,13 @@ use crate::question::{Answer, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRe
 use crate::snapshot::{SandboxSnapshot, StorageClasses};
 use crate::time::saturating_add;
 
-/// The result of the hook: an operation, the status, the plugin state, the next check, and Events.
+/// The result of the hook: an operation, the status, the plugin that decided it, the plugin state, the next check, and
+/// Events.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
     pub(super) op: Option<Op>,
     pub(super) status: Option<IdleStatus>,
+    pub(super) decided_by: Option<DecidingPlugin>,
     pub(super) state: Option<PolicyState>,
     pub(super) next_check: Option<Timestamp>,
     pub(super) events: Vec<Event>,
@@ -73,7 +76,10 @@ pub(super) fn decide(
             return Idle { status: Some(status), next_check: Some(latest), events: failures, ..Idle::default() };
         }
     };
+    let decided_by = deciding::decided_by(binding);
+    let decided_before = before.is_some_and(|status| status.plugins.contains(&decided_by));
     let mut idle = Idle {
+        decided_by: Some(decided_by),
         state: save_state(binding, answer.state.as_deref(), before.and_then(|s| s.policy_state.as_ref())),
         ..Idle::default()
     };
@@ -111,7 +117,8 @@ pub(super) fn decide(
     }
     let next_check = idle.next_check.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
     let status = IdleStatus { tier: Some(tier), reason: Some(reason), next_check };
-    match before.and_then(|s| s.idle.as_ref()).filter(|reported| still_holds(reported, &status, now)) {
+    let reported = before.and_then(|s| s.idle.as_ref()).filter(|_| decided_before);
+    match reported.filter(|reported| still_holds(reported, &status, now)) {
         // Times and numbers in an answer change with every question, so the reported status stays until its check is
         // due.
         Some(reported) => {

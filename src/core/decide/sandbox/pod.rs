@@ -4,7 +4,9 @@
 //! The webhook does not review the Sandboxes that the operator makes for pools and claims, and may have been unavailable
 //! when another one was written. The operator therefore creates no pod that the webhook would deny.
 
+use paddock_api::DecidingPlugin;
 use paddock_api::kind::Kind;
+use paddock_api::names::annotation;
 use serde_json::Value;
 
 use super::volumes::{Directories, directories};
@@ -12,6 +14,7 @@ use crate::admission::{Chain, PluginFailure, accept_class, first_answer};
 use crate::as_made;
 use crate::decide::adopt::{Adoption, adoptable, adoption, left_behind};
 use crate::decide::review::{self, ReconcileReview, Reviewed};
+use crate::deciding;
 use crate::manifest::{self, PodPlan};
 use crate::marker::Marker;
 use crate::model;
@@ -32,6 +35,13 @@ pub(super) enum PodVerdict {
     Refuse(Reason, String),
 }
 
+/// What happened on the way to a decision about a pod.
+#[derive(Default)]
+struct Consulted {
+    decided_by: Vec<DecidingPlugin>,
+    failures: Vec<PluginFailure>,
+}
+
 /// The RuntimeClass that was chosen, the plugin that chose it, and the reason.
 #[derive(Clone, Debug, Default)]
 struct Choice {
@@ -46,9 +56,10 @@ enum Chosen {
     Refused(Reason, String),
 }
 
-/// The decision about a missing pod, and the plugin failures on the way to it.
+/// The decision about a missing pod, the plugins that made it, and the plugin failures on the way to it.
 pub(super) struct PodDecision {
     pub(super) verdict: PodVerdict,
+    pub(super) decided_by: Vec<DecidingPlugin>,
     pub(super) plugin_failures: Vec<PluginFailure>,
 }
 
@@ -87,15 +98,17 @@ pub(super) fn review_adoption(snapshot: &SandboxSnapshot, model: &model::Sandbox
 
 pub(super) fn verdict(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) -> PodDecision {
     let reviewed = review::outcome(&sandbox_review(snapshot, model), replies);
-    let mut plugin_failures = reviewed.plugin_failures;
+    let mut consulted = Consulted { decided_by: reviewed.decided_by, failures: reviewed.plugin_failures };
     let verdict = match reviewed.denial {
         Some((reason, problem)) => PodVerdict::Refuse(reason, problem),
         None => {
-            let (chosen, failures) = choose_class(snapshot, model, replies);
-            plugin_failures.extend(failures);
-            pod_verdict(snapshot, model, replies, chosen, &mut plugin_failures)
+            let (chosen, of_class) = choose_class(snapshot, model, replies);
+            deciding::add(&mut consulted.decided_by, of_class.decided_by);
+            consulted.failures.extend(of_class.failures);
+            pod_verdict(snapshot, model, replies, chosen, &mut consulted)
         }
     };
+    let Consulted { decided_by, failures: mut plugin_failures } = consulted;
     if let PodVerdict::Refuse(Reason::PluginFailed, _) = &verdict {
         // The verdict itself reports the failure.
         plugin_failures.clear();
@@ -103,7 +116,7 @@ pub(super) fn verdict(snapshot: &SandboxSnapshot, model: &model::Sandbox, replie
     // A plugin may fail in the same way about the Sandbox and about its pod.
     plugin_failures.sort_by(|a, b| a.binding.cmp(&b.binding));
     plugin_failures.dedup();
-    PodDecision { verdict, plugin_failures }
+    PodDecision { verdict, decided_by, plugin_failures }
 }
 
 fn pod_verdict(
@@ -111,7 +124,7 @@ fn pod_verdict(
     model: &model::Sandbox,
     replies: &[PluginReply],
     chosen: Chosen,
-    plugin_failures: &mut Vec<PluginFailure>,
+    consulted: &mut Consulted,
 ) -> PodVerdict {
     let sandbox = &snapshot.sandbox;
     let kept_dirs = match directories(snapshot, model) {
@@ -127,7 +140,8 @@ fn pod_verdict(
     };
     let of_pod = pod_review(snapshot, planned_pod(snapshot, model, &choice, &kept_dirs));
     let verdict = of_pod.verdict(replies);
-    plugin_failures.extend(verdict.plugin_failures);
+    deciding::add(&mut consulted.decided_by, verdict.decided_by);
+    consulted.failures.extend(verdict.plugin_failures);
     if let Some(denial) = verdict.denial {
         return PodVerdict::Refuse(review::reason_of(denial.why), denial.message);
     }
@@ -137,6 +151,9 @@ fn pod_verdict(
     }
     if sandbox.meta.in_pool() {
         as_made::list_plugin_changes(&of_pod.review.object, &mut body);
+    }
+    if let Some(record) = deciding::annotation(&consulted.decided_by) {
+        body["metadata"]["annotations"][annotation::PLUGINS] = record.into();
     }
     let mut ops = Vec::new();
     for (name, claim) in manifest::volume_claims(sandbox, model, &kept_dirs, &snapshot.common.settings) {
@@ -250,11 +267,7 @@ fn broken_by(snapshot: &SandboxSnapshot, pod: &Object) -> Option<String> {
     pod.pod().and_then(|pod| snapshot.common.isolation().broken_by(pod))
 }
 
-fn choose_class(
-    snapshot: &SandboxSnapshot,
-    model: &model::Sandbox,
-    replies: &[PluginReply],
-) -> (Chosen, Vec<PluginFailure>) {
+fn choose_class(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[PluginReply]) -> (Chosen, Consulted) {
     let labels = manifest::pod_labels(&snapshot.sandbox, model);
     let generated_code = isolation_demanded(snapshot, model);
     let common = &snapshot.common;
@@ -275,7 +288,12 @@ fn choose_class(
     };
     let accept = |answer: &Answer| accept_class(answer, &common.classes, generated_code);
     let applying = common.bindings.applying(Hook::RuntimeClass, &common.namespace_labels, &labels);
-    let (chain, plugin_failures) = first_answer(applying, replies, question, accept);
+    let (chain, failures) = first_answer(applying, replies, question, accept);
+    let decided_by = match &chain {
+        Chain::Reply(binding, _) | Chain::Failed(binding, _) => vec![deciding::decided_by(binding)],
+        Chain::Request(_) | Chain::NoBinding => vec![],
+    };
+    let consulted = Consulted { decided_by, failures };
     let chosen = match chain {
         Chain::Request(request) => Chosen::Request(request),
         Chain::Reply(binding, RuntimeClassAnswer { choice, reason }) => {
@@ -285,7 +303,7 @@ fn choose_class(
                 ClassChoice::Default => None,
                 ClassChoice::Refuse => {
                     let problem = format!("plugin {plugin} gives no RuntimeClass to the pod: {reason}");
-                    return (Chosen::Refused(Reason::RuntimeClassRefused, problem), plugin_failures);
+                    return (Chosen::Refused(Reason::RuntimeClassRefused, problem), consulted);
                 }
             };
             Chosen::Class(Choice { class, reason, plugin: Some(plugin.clone()) })
@@ -301,7 +319,7 @@ fn choose_class(
             plugin: None,
         }),
     };
-    (chosen, plugin_failures)
+    (chosen, consulted)
 }
 
 /// The review of the Sandbox itself, which may have been made by the operator for a pool or a claim.

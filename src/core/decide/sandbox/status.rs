@@ -1,14 +1,17 @@
 //! Computes the status of a Sandbox from its situation.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
 use paddock_api::sandbox::{IdleStatus, IsolationStatus, RuntimeClassChoice};
-use paddock_api::{OperatingMode, PolicyState, SandboxStatus};
+use paddock_api::{DecidingPlugin, OperatingMode, PluginHook, PolicyState, SandboxStatus};
 
 use super::service::service_is_foreign;
 use super::situation::{PodState, Situation, mode};
 use crate::conditions::{NewCondition, find_condition, is_true, set_conditions};
+use crate::deciding;
 use crate::manifest::{self, PodRevision};
 use crate::marker::Marker;
 use crate::model::{self, HOST_NAME_MAX, ServiceIntent};
@@ -26,8 +29,10 @@ pub(super) struct Notes {
     pub(super) exposed: Option<String>,
     /// The object for which a missing pod waits.
     pub(super) waits_for: Option<String>,
-    /// The idle status and the plugin state, if the idle policy was asked.
-    pub(super) idle: Option<(Option<IdleStatus>, Option<PolicyState>)>,
+    /// The plugins that decided about a missing pod, if they were asked.
+    pub(super) decided_by: Option<Vec<DecidingPlugin>>,
+    /// The idle status, the plugin that decided it, and the plugin state, if the pod is running.
+    pub(super) idle: Option<(Option<IdleStatus>, Option<DecidingPlugin>, Option<PolicyState>)>,
 }
 
 /// An error that keeps a Sandbox from being Ready.
@@ -106,7 +111,8 @@ pub(super) fn status(
         let first = model.idle_timeout.and_then(|_| first_ready(&before, object, pod));
         after_status.first_ready = first.map(Time);
     }
-    if let Some((idle, state)) = &notes.idle {
+    after_status.plugins = plugins(pod, notes, &before);
+    if let Some((idle, _, state)) = &notes.idle {
         after_status.idle.clone_from(idle);
         after_status.policy_state.clone_from(state);
     }
@@ -240,6 +246,20 @@ fn pending(
         fields.push(format!("and {more} more"));
     }
     fields
+}
+
+/// The plugins that decided: those of the pod, or those that were asked about a missing one, and the idle plugin. Without
+/// both, the last ones stay.
+fn plugins(pod: Option<&Pod>, notes: &Notes, before: &SandboxStatus) -> Arc<Vec<DecidingPlugin>> {
+    let idle = before.plugins.iter().find(|plugin| plugin.hook == PluginHook::Idle);
+    let idle = notes.idle.as_ref().map_or(idle, |(_, decided_by, _)| decided_by.as_ref());
+    // A pod that was adopted has no record.
+    let of_pod = match (pod.filter(|pod| !pod.plugins.is_empty()), &notes.decided_by) {
+        (Some(pod), _) => pod.plugins.clone(),
+        (None, Some(asked)) if !asked.is_empty() => Arc::new(asked.clone()),
+        (None, Some(_) | None) => before.plugins.clone(),
+    };
+    deciding::with_hook(&of_pod, PluginHook::Idle, idle)
 }
 
 fn class_of(pod: &Object) -> Option<RuntimeClassChoice> {
