@@ -85,10 +85,15 @@ pub(crate) fn with_hook(
     Arc::new(others.chain(plugin).cloned().collect())
 }
 
-/// The record in an annotation. An annotation that somebody else wrote may be anything.
+/// The record in an annotation. An annotation that somebody else wrote may be anything. An entry that is longer than the
+/// operator writes it is left out, because the record goes into the status.
 pub(crate) fn parse(annotation: Option<&String>) -> Vec<DecidingPlugin> {
     let mut record: Vec<DecidingPlugin> =
         annotation.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    record.retain(|plugin| {
+        let texts = [Some(&plugin.name), Some(&plugin.digest), plugin.settings.as_ref()];
+        texts.into_iter().flatten().all(|text| text.len() <= SETTINGS_MAX)
+    });
     record.truncate(RECORDED_MAX);
     record
 }
@@ -167,6 +172,15 @@ mod tests {
         assert_eq!(annotation(&[]), None);
         let long = serde_json::to_string(&vec![plugin(PluginHook::Idle, "p"); 1000]).unwrap();
         assert_eq!(parse(Some(&long)).len(), RECORDED_MAX);
+        let own = plugin(PluginHook::Idle, "p");
+        let long = || "x".repeat(SETTINGS_MAX + 1);
+        for too_long in [
+            DecidingPlugin { name: long(), ..own.clone() },
+            DecidingPlugin { digest: long(), ..own.clone() },
+            DecidingPlugin { settings: Some(long()), ..own.clone() },
+        ] {
+            assert_eq!(parse(annotation(&[too_long, own.clone()]).as_ref()), vec![own.clone()]);
+        }
         for rubbish in ["", "{}", "[1]", r#"[{"hook":"other","name":"p"}]"#, "null"] {
             assert_eq!(parse(Some(&rubbish.to_owned())), vec![], "{rubbish}");
         }
