@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -14,6 +15,8 @@ use super::*;
 
 const SILENT: usize = 2000;
 const HALF_SENT: usize = 500;
+/// The number of hostile handshakes that are under way at the same time.
+const HANDSHAKES: usize = 16;
 
 fn connector(webhook: &Served1) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
@@ -48,10 +51,26 @@ async fn ask(connector: &TlsConnector, address: std::net::SocketAddr) -> std::io
     Ok(answer)
 }
 
+/// A hostile client: where it connects to, and the handshakes that all hostile clients may have under way together. The
+/// server shares the processors with them, so a busy machine must slow down both.
+#[derive(Clone)]
+struct Hostile {
+    connector: TlsConnector,
+    address: std::net::SocketAddr,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Hostile {
+    async fn connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        let _handshake = self.handshakes.acquire().await;
+        connect(&self.connector, self.address).await
+    }
+}
+
 /// Connects, sends a beginning, and waits until the server closes the connection. Then it begins anew, after a while.
-async fn besiege(connector: TlsConnector, address: std::net::SocketAddr, beginning: &'static str, pause: Duration) {
+async fn besiege(hostile: Hostile, beginning: &'static str, pause: Duration) {
     loop {
-        if let Ok(mut stream) = connect(&connector, address).await
+        if let Ok(mut stream) = hostile.connect().await
             && stream.write_all(beginning.as_bytes()).await.is_ok()
         {
             let mut rest = Vec::new();
@@ -85,7 +104,8 @@ async fn keep_asking(webhook: &Served1, client: &Client, count: usize) -> Vec<Du
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_connections_and_half_sent_bodies_do_not_stop_admission() {
     let webhook = start_plain().await;
-    let (address, connector) = (webhook.address, connector(&webhook));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let one = Hostile { connector: connector(&webhook), address: webhook.address, handshakes };
     let client = client(&webhook);
     let usual = keep_asking(&webhook, &client, 50).await;
     let mut hostile = JoinSet::new();
@@ -93,7 +113,7 @@ async fn silent_connections_and_half_sent_bodies_do_not_stop_admission() {
         let half =
             "POST /validate/generated-code HTTP/1.1\r\nhost: w\r\ncontent-length: 1000000\r\n\r\n{\"apiVersion\":";
         let pause = Duration::from_millis(20_000 + n as u64 % 500 * 20);
-        hostile.spawn(besiege(connector.clone(), address, if n < SILENT { "" } else { half }, pause));
+        hostile.spawn(besiege(one.clone(), if n < SILENT { "" } else { half }, pause));
         if n % 10 == 0 {
             // The handshakes of both sides share the processors of this test.
             sleep(Duration::from_millis(40)).await;
