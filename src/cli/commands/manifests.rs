@@ -12,8 +12,8 @@ use crate::values::parse_shapes;
 
 #[derive(Debug, Args)]
 pub(crate) struct ManifestsArgs {
-    /// Which API shape of templates, pools and claims to install: seed (all kinds in agents.x-k8s.io), upstream
-    /// (upstream's, in extensions.agents.x-k8s.io), or both.
+    /// API shape of the templates, pools and claims to install: seed (all kinds in agents.x-k8s.io), upstream (in
+    /// extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", value_parser = parse_shapes, default_value = "both")]
     surface: ApiShapes,
     /// Namespace of the operator.
@@ -22,11 +22,11 @@ pub(crate) struct ManifestsArgs {
     /// Image of the operator.
     #[arg(long, value_name = "IMAGE", default_value_t = Settings::default().image)]
     image: String,
-    /// Address range of the cluster's pods, which the NetworkPolicy keeps from the webhook and the probes; may be
-    /// repeated.
+    /// Address range of the cluster's pods. The NetworkPolicy does not let pods connect to the webhook and the probes.
+    /// The flag may be repeated.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_cidr, default_values = POD_CIDRS)]
     pod_cidr: Vec<String>,
-    /// Namespace of Prometheus, which the NetworkPolicy admits to the metrics.
+    /// Namespace of Prometheus. The NetworkPolicy lets its pods connect to the metrics.
     #[arg(long, value_name = "NAMESPACE", default_value = METRICS_NAMESPACE)]
     metrics_namespace: String,
 }

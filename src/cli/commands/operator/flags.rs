@@ -16,9 +16,9 @@ use crate::values::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
-    /// For people.
+    /// Lines of text, for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object for each line.
     Json,
 }
 
@@ -58,13 +58,13 @@ pub(crate) struct OperatorArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(super) struct ClusterArgs {
-    /// Kubeconfig file. Without it, the pod's own service account is used; the variable KUBECONFIG is not looked at.
+    /// Kubeconfig file. If absent, the operator uses the ServiceAccount of its pod. It ignores the variable KUBECONFIG.
     #[arg(long, value_name = "FILE", env = "PADDOCK_KUBECONFIG")]
     pub(super) kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig file; its current one if absent.
+    /// Context of the kubeconfig file. If absent, the current context of the file.
     #[arg(long, value_name = "NAME", env = "PADDOCK_CONTEXT", requires = "kubeconfig")]
     pub(super) context: Option<String>,
-    /// Serves this namespace only; all if absent.
+    /// The only namespace that the operator serves. If absent, it serves all namespaces.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_NAMESPACE")]
     pub(super) namespace: Option<String>,
     /// Domain of the cluster's DNS, in the addresses of sandboxes.
@@ -75,11 +75,11 @@ pub(super) struct ClusterArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "API")]
 pub(super) struct ApiArgs {
-    /// API shape of templates, pools and claims that is served: seed (all kinds in agents.x-k8s.io), upstream
-    /// (upstream's, in extensions.agents.x-k8s.io), or both.
+    /// API shape of the templates, pools and claims that the operator serves: seed (all kinds in agents.x-k8s.io),
+    /// upstream (in extensions.agents.x-k8s.io), or both.
     #[arg(long, value_name = "SURFACE", env = "PADDOCK_SURFACE", value_parser = parse_shapes, default_value = "both")]
     pub(super) surface: ApiShapes,
-    /// Serves templates, pools and claims; without them, Sandboxes alone.
+    /// Whether the operator serves templates, pools and claims. If false, it serves only Sandboxes.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_EXTENSIONS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) extensions: bool,
 }
@@ -87,19 +87,21 @@ pub(super) struct ApiArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Leadership")]
 pub(super) struct LeadershipArgs {
-    /// Acts only while holding the leases, as two replicas must. Without it, this process acts always.
+    /// Whether the operator writes only while it holds its Leases. Two replicas need this. If false, this process
+    /// always writes.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_LEADER_ELECT", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) leader_elect: bool,
-    /// Namespace of the leases; that of the pod or of the kubeconfig's context if absent.
+    /// Namespace of the Leases. If absent, the namespace of the pod, or of the kubeconfig's context.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_LEADER_ELECTION_NAMESPACE")]
     pub(super) leader_election_namespace: Option<String>,
-    /// How long a lease stands that is not renewed: whole seconds.
+    /// The time after its last renewal at which a Lease expires, in whole seconds.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_LEASE_DURATION", value_parser = parse_duration, default_value = "15s")]
     pub(super) lease_duration: Duration,
-    /// How long after the last renewal the leader goes on acting: shorter than the lease.
+    /// The time after the last renewal at which the leader stops writing. It must be shorter than the lease duration.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_LEASE_RENEW_DEADLINE", value_parser = parse_duration, default_value = "10s")]
     pub(super) lease_renew_deadline: Duration,
-    /// How often leases are tried or renewed: shorter than half of the renew deadline.
+    /// The interval at which the operator tries to take or renew its Leases. It must be shorter than half of the renew
+    /// deadline.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_LEASE_RETRY_PERIOD", value_parser = parse_duration, default_value = "2s")]
     pub(super) lease_retry_period: Duration,
 }
@@ -107,32 +109,33 @@ pub(super) struct LeadershipArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sandboxes")]
 pub(super) struct SandboxArgs {
-    /// Directory that is watched for plugins and the files that bind them.
+    /// Directory of the plugins and of the files that bind them. The operator reads it once a second.
     #[arg(long, value_name = "DIR", env = "PADDOCK_PLUGIN_DIR")]
     pub(super) plugin_dir: Option<PathBuf>,
-    /// Directory that keeps the last good version of each plugin over a restart of the container. It must be writable,
-    /// and only the operator may write to it.
+    /// Directory for the last good version of each plugin, which then survives a restart of the container. The operator
+    /// must be able to write to the directory, and nobody else may.
     #[arg(long, value_name = "DIR", env = "PADDOCK_PLUGIN_CACHE_DIR", requires = "plugin_dir")]
     pub(super) plugin_cache_dir: Option<PathBuf>,
-    /// Memory that all calls of plugins together may use, from 128Mi. By default, a quarter of the memory limit of the
-    /// process, from 128Mi to 1Gi.
+    /// Memory that all calls of plugins together may use, at least 128Mi. If absent, a quarter of the memory limit of
+    /// the process, but at least 128Mi and at most 1Gi.
     #[arg(long, value_name = "QUANTITY", env = "PADDOCK_PLUGIN_MEMORY_BUDGET", value_parser = parse_plugin_memory)]
     pub(super) plugin_memory_budget: Option<usize>,
-    /// Size of the volume that takes the place of an emptyDir without sizeLimit, where a sandbox can fall idle.
+    /// Size of the volume claim that replaces an emptyDir without sizeLimit, if the sandbox has an idleTimeout.
     #[arg(long, value_name = "QUANTITY", env = "PADDOCK_WORKSPACE_SIZE", value_parser = parse_quantity, default_value = "1Gi")]
     pub(super) workspace_size: String,
-    /// How long the start of an exec, attach, port-forward or proxied request keeps a sandbox awake.
+    /// The time for which the start of an exec, attach, port-forward or proxied request keeps an idle sandbox running.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_EXEC_HOLD", value_parser = parse_duration, default_value = "1h")]
     pub(super) exec_hold: Duration,
-    /// How long a warm sandbox stays reserved for a claim that was admitted but is not stored yet. 0 disables reservations.
+    /// The time for which a warm sandbox is reserved for a claim that was admitted and is not stored yet. 0 turns
+    /// reservations off.
     #[arg(long, alias = "claim-promise", value_name = "DURATION", env = "PADDOCK_WARM_RESERVATION_TTL", value_parser = parse_duration, default_value = "2s")]
     pub(super) warm_reservation_ttl: Duration,
-    /// Whether a claim's take of a warm sandbox clears the sandbox's managedFields, if Paddock is its only manager, or
-    /// keeps them. Clearing saves the API server a third of the write. Later updates are then not recorded until somebody
-    /// uses server-side apply.
+    /// Whether a warm sandbox keeps its managedFields when a claim takes it, or loses them if Paddock is its only
+    /// manager. Clearing them saves the API server a third of the time of this write. The API server then records no
+    /// later update until somebody uses server-side apply.
     #[arg(long, value_name = "clear|keep", env = "PADDOCK_MANAGED_FIELDS_AT_CLAIM", value_parser = parse_managed_fields, default_value = "clear")]
     pub(super) managed_fields_at_claim: ManagedFieldsAtClaim,
-    /// Domain whose labels a claim may add to its pod; may be repeated.
+    /// Domain whose labels a claim may add to its pod. The flag may be repeated.
     #[arg(
         long,
         value_name = "DOMAIN",
@@ -141,18 +144,19 @@ pub(super) struct SandboxArgs {
         default_value = "sandbox.users.io"
     )]
     pub(super) claim_label_domain: Vec<String>,
-    /// Domain whose annotations a claim may add to its pod, besides sandbox.users.io and podsnapshot.gke.io; may be
-    /// repeated. `*` means every domain except those that Kubernetes, an operator, a runtime, a network plugin, a service
-    /// mesh or the identity of a cloud reads.
+    /// Domain whose annotations a claim may add to its pod, besides sandbox.users.io and podsnapshot.gke.io. The flag
+    /// may be repeated. `*` means every domain, except those of annotations that Kubernetes, an operator, a runtime, a
+    /// network plugin, a service mesh or a cloud's identity service reads.
     #[arg(long, value_name = "DOMAIN", env = "PADDOCK_CLAIM_ANNOTATION_DOMAIN", value_delimiter = ',', value_parser = parse_domain)]
     pub(super) claim_annotation_domain: Vec<String>,
-    /// Handler of RuntimeClasses whose pods are off the host's kernel, with its variants (kata means kata-qemu too); may be repeated.
+    /// Handler of RuntimeClasses that keeps pods off the host's kernel. It includes its variants: kata includes
+    /// kata-qemu. The flag may be repeated.
     #[arg(long, value_name = "HANDLER", env = "PADDOCK_ISOLATED_HANDLER", value_delimiter = ',', default_values = ["runsc", "gvisor", "kata"])]
     pub(super) isolated_handler: Vec<String>,
-    /// Access to the host that pods of generated code may have, named by its field; may be repeated. The PodSecurity
-    /// profile baseline and volumeDevices are denied to them otherwise. Names: hostPath, hostNetwork, hostPID, hostIPC,
-    /// hostPort, privileged, capabilities, procMount, sysctls, seccompProfile, appArmorProfile, seLinuxOptions,
-    /// hostProcess, volumeDevices, probeHost.
+    /// Field whose access to the host is allowed to pods of generated code. The flag may be repeated. Without it, such
+    /// pods must comply with the PodSecurity profile baseline and have no volumeDevices. Values: hostPath, hostNetwork,
+    /// hostPID, hostIPC, hostPort, privileged, capabilities, procMount, sysctls, seccompProfile, appArmorProfile,
+    /// seLinuxOptions, hostProcess, volumeDevices, probeHost.
     #[arg(
         long,
         value_name = "FIELD",
@@ -161,16 +165,16 @@ pub(super) struct SandboxArgs {
         value_delimiter = ','
     )]
     pub(super) isolation_allow: Vec<HostAccess>,
-    /// Namespace whose router pods (label app: sandbox-router) the default NetworkPolicy of a template admits; may be
-    /// repeated. The operator's own namespace if absent.
+    /// Namespace whose router pods (label app: sandbox-router) the default NetworkPolicy of a template admits. The flag
+    /// may be repeated. If absent, the operator's own namespace.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_ROUTER_NAMESPACE", value_delimiter = ',', value_parser = parse_namespace)]
     pub(super) router_namespace: Vec<String>,
     /// CIDR block that the default NetworkPolicy of a template does not let sandboxes connect to, in addition to all
-    /// addresses that are not public; may be repeated.
+    /// addresses that are not public. The flag may be repeated.
     #[arg(long, value_name = "CIDR", env = "PADDOCK_EGRESS_EXCEPT", value_delimiter = ',', value_parser = parse_cidr)]
     pub(super) egress_except: Vec<String>,
     /// CIDR block that the default NetworkPolicy of a template lets sandboxes connect to, although its addresses are
-    /// not public; may be repeated.
+    /// not public. The flag may be repeated.
     #[arg(long, value_name = "CIDR", env = "PADDOCK_EGRESS_ALLOW", value_delimiter = ',', value_parser = parse_cidr)]
     pub(super) egress_allow: Vec<String>,
 }
@@ -178,25 +182,26 @@ pub(super) struct SandboxArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Work")]
 pub(super) struct WorkArgs {
-    /// Sandboxes reconciled at once.
+    /// The number of Sandboxes that are reconciled at the same time.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "128")]
     pub(super) sandbox_concurrent_workers: u16,
-    /// Claims reconciled at once.
+    /// The number of claims that are reconciled at the same time.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_CLAIM_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "128")]
     pub(super) sandbox_claim_concurrent_workers: u16,
-    /// Pools reconciled at once.
+    /// The number of pools that are reconciled at the same time.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_WARM_POOL_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "32")]
     pub(super) sandbox_warm_pool_concurrent_workers: u16,
-    /// Templates reconciled at once.
+    /// The number of templates that are reconciled at the same time.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_TEMPLATE_CONCURRENT_WORKERS", value_parser = clap::value_parser!(u16).range(1..), default_value = "8")]
     pub(super) sandbox_template_concurrent_workers: u16,
-    /// Sandboxes that one look at a pool creates or deletes at the most.
+    /// The largest number of sandboxes that one reconcile of a pool creates or deletes.
     #[arg(long, value_name = "N", env = "PADDOCK_SANDBOX_WARM_POOL_MAX_BATCH_SIZE", value_parser = clap::value_parser!(u16).range(1..), default_value = "100")]
     pub(super) sandbox_warm_pool_max_batch_size: u16,
-    /// The largest number of sandboxes in a pool, whatever its spec says. The pool reports that it is limited.
+    /// The largest number of sandboxes in a pool, whatever its spec says. A larger pool reports that it is limited.
     #[arg(long, value_name = "N", env = "PADDOCK_MAX_POOL_SIZE", default_value = "10000")]
     pub(super) max_pool_size: u32,
-    /// Domain of labels that anybody may add to a warm sandbox or its pod. A sandbox with another added label is replaced. May be repeated.
+    /// Domain of labels that anybody may add to a warm sandbox or its pod. Its pool replaces a sandbox with another
+    /// added label. The flag may be repeated.
     #[arg(
         long,
         value_name = "DOMAIN",
@@ -205,13 +210,13 @@ pub(super) struct WorkArgs {
         default_values = ["topology.kubernetes.io", "kueue.x-k8s.io"]
     )]
     pub(super) pool_ignore_label_domain: Vec<String>,
-    /// How long a warm sandbox that has a node may be without being Ready, before it is replaced.
+    /// The time after which a pool replaces a warm sandbox whose pod has a node and which is not Ready.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_SANDBOX_WARM_POOL_READINESS_GRACE_PERIOD", value_parser = parse_positive_duration, default_value = "5m")]
     pub(super) sandbox_warm_pool_readiness_grace_period: Duration,
-    /// Writes a second to the API server at the most; zero or less: as many as it takes.
+    /// The largest number of writes to the API server a second. With zero or less, the rate has no limit.
     #[arg(long, value_name = "F", env = "PADDOCK_KUBE_API_QPS", allow_negative_numbers = true, default_value = "-1")]
     pub(super) kube_api_qps: f64,
-    /// Writes in a burst above that rate; a second's worth if absent.
+    /// The largest number of writes in a burst above that rate. If absent, the number of one second.
     #[arg(long, value_name = "N", env = "PADDOCK_KUBE_API_BURST", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) kube_api_burst: Option<u32>,
 }
@@ -219,21 +224,22 @@ pub(super) struct WorkArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Listening (HOST:PORT, :PORT, or 0 for not at all)")]
 pub(super) struct ListenArgs {
-    /// /metrics, for Prometheus.
+    /// Address of /metrics, for Prometheus.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_METRICS_BIND_ADDRESS", default_value = ":8080")]
     pub(super) metrics_bind_address: ListenAddress,
-    /// Serves /metrics over TLS, and only to users whom RBAC allows to get the nonResourceURL /metrics (ClusterRole
-    /// paddock-metrics-reader). Without it, everybody who reaches the address reads them.
+    /// Whether the operator serves /metrics over TLS, and only to users whom RBAC allows to get the nonResourceURL
+    /// /metrics (ClusterRole paddock-metrics-reader). If false, everybody who reaches the address can read the metrics.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_METRICS_SECURE", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) metrics_secure: bool,
-    /// Directory with tls.crt and tls.key for --metrics-secure. Without it, the operator issues a certificate that
+    /// Directory with tls.crt and tls.key for --metrics-secure. If absent, the operator issues a certificate that
     /// clients cannot verify.
     #[arg(long, value_name = "DIR", env = "PADDOCK_METRICS_CERT_DIR")]
     pub(super) metrics_cert_dir: Option<PathBuf>,
-    /// /healthz and /readyz.
+    /// Address of /healthz and /readyz.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_HEALTH_PROBE_BIND_ADDRESS", default_value = ":8081")]
     pub(super) health_probe_bind_address: ListenAddress,
-    /// /debug/seen/KIND/NAMESPACE/NAME, /debug/bindings and /debug/plugins: objects with what their authors put into them, so on loopback; `kubectl port-forward` reaches it.
+    /// Address of /debug/seen/KIND/NAMESPACE/NAME, /debug/bindings and /debug/plugins. These pages show the content of
+    /// users' objects, so the default is loopback. `kubectl port-forward` reaches it.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_DEBUG_BIND_ADDRESS", default_value = "127.0.0.1:8082")]
     pub(super) debug_bind_address: ListenAddress,
 }
@@ -241,10 +247,11 @@ pub(super) struct ListenArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Webhook")]
 pub(super) struct WebhookArgs {
-    /// Admission webhook, over TLS; 0 for none.
+    /// Address of the admission webhook, over TLS. 0 turns the webhook off.
     #[arg(long, value_name = "ADDRESS", env = "PADDOCK_WEBHOOK_BIND_ADDRESS", default_value = ":9443")]
     pub(super) webhook_bind_address: ListenAddress,
-    /// The API server reaches the webhook at this URL, where it is outside of the cluster; else by its Service.
+    /// URL at which the API server reaches the webhook of an operator outside the cluster. If absent, the API server
+    /// uses the Service.
     #[arg(long, value_name = "URL", env = "PADDOCK_WEBHOOK_URL", value_parser = https)]
     pub(super) webhook_url: Option<String>,
     /// Service in front of the webhook.
@@ -253,32 +260,36 @@ pub(super) struct WebhookArgs {
     /// Port of that Service.
     #[arg(long, value_name = "PORT", env = "PADDOCK_WEBHOOK_SERVICE_PORT", value_parser = clap::value_parser!(u16).range(1..), default_value = "443")]
     pub(super) webhook_service_port: u16,
-    /// Namespace of that Service, and of the Secret that holds its certificate; that of the leases if absent.
+    /// Namespace of that Service, and of the Secret that contains the certificate. If absent, the namespace of the
+    /// Leases.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_WEBHOOK_SERVICE_NAMESPACE")]
     pub(super) webhook_service_namespace: Option<String>,
-    /// Secret that the operator keeps its certificate in.
+    /// Secret that contains the certificate of the webhook.
     #[arg(long, value_name = "NAME", env = "PADDOCK_WEBHOOK_SECRET_NAME", default_value = paddock_operator::webhook::SECRET)]
     pub(super) webhook_secret_name: String,
-    /// Directory with tls.crt and tls.key that somebody else keeps, and has trusted; the operator then issues none itself.
+    /// Directory with tls.crt and tls.key. Another program maintains these files and makes the API server trust them.
+    /// The operator then issues no certificate for the webhook.
     #[arg(long, value_name = "DIR", env = "PADDOCK_WEBHOOK_CERT_DIR")]
     pub(super) webhook_cert_dir: Option<PathBuf>,
-    /// CA of the API servers' client certificates, in PEM format. With it, the webhook serves only clients with a
-    /// certificate of this CA; the API server presents one if its AdmissionConfiguration says so.
+    /// CA of the API servers' client certificates, in PEM format. The webhook then serves only clients with a
+    /// certificate of this CA. The API server presents a certificate if its AdmissionConfiguration says so.
     #[arg(long, value_name = "FILE", env = "PADDOCK_WEBHOOK_CLIENT_CA")]
     pub(super) webhook_client_ca: Option<PathBuf>,
-    /// Who makes the webhook configurations: the operator (owned), or manifests to which it adds the CA bundle (injected).
+    /// The source of the webhook configurations.
     #[arg(long, value_name = "WHO", env = "PADDOCK_WEBHOOK_REGISTRATION", default_value = "owned")]
     pub(super) webhook_registration: WhoRegisters,
-    /// How long a certificate that the operator issues is good.
+    /// The lifetime of a certificate that the operator issues.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_WEBHOOK_CERT_LIFETIME", value_parser = parse_duration, default_value = "2160h")]
     pub(super) webhook_cert_lifetime: Duration,
-    /// How long before its end it is replaced.
+    /// The time before its end at which the operator replaces such a certificate.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_WEBHOOK_CERT_RENEW_BEFORE", value_parser = parse_duration, default_value = "720h")]
     pub(super) webhook_cert_renew_before: Duration,
-    /// How long a new authority is trusted before anything is served under it, and the old one after that.
+    /// The time for which a new authority is trusted before the operator uses it, and for which the old authority is
+    /// trusted after that.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_WEBHOOK_CERT_OVERLAP", value_parser = parse_duration, default_value = "10m")]
     pub(super) webhook_cert_overlap: Duration,
-    /// Deployment of the operator: when it is gone, so are the webhook configurations. In a cluster agent-sandbox-controller if absent.
+    /// Deployment of the operator. The webhook configurations are deleted together with it. If absent, an operator in a
+    /// cluster uses agent-sandbox-controller.
     #[arg(long, value_name = "NAME", env = "PADDOCK_DEPLOYMENT_NAME")]
     pub(super) deployment_name: Option<String>,
 }
@@ -286,23 +297,23 @@ pub(super) struct WebhookArgs {
 /// Who makes the webhook configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum WhoRegisters {
-    /// The operator.
+    /// The operator creates them.
     Owned,
-    /// Manifests; the operator adds the CA bundle.
+    /// Manifests create them, and the operator adds the CA bundle.
     Injected,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reports")]
 pub(super) struct ReportArgs {
-    /// Sends no Events about claims.
+    /// Whether the operator sends no Events about claims.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_DISABLE_CLAIM_EVENTS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) disable_claim_events: bool,
-    /// Sends no Events about Sandboxes.
+    /// Whether the operator sends no Events about Sandboxes.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_DISABLE_SANDBOX_EVENTS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) disable_sandbox_events: bool,
-    /// Accepted for upstream's tooling, without effect: the annotations of a claim that metrics use cost no write of
-    /// their own.
+    /// Accepted for upstream's tooling, without effect. The annotations of a claim that metrics use cost no additional
+    /// write.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_DISABLE_CLAIM_OBSERVABILITY_ANNOTATIONS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) disable_claim_observability_annotations: bool,
 }
@@ -310,10 +321,11 @@ pub(super) struct ReportArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logs")]
 pub(super) struct LogArgs {
-    /// Form of the log on standard error; text on a terminal and JSON elsewhere if absent.
+    /// Format of the log on standard error. If absent, text on a terminal and JSON elsewhere.
     #[arg(long, value_name = "FORMAT", env = "PADDOCK_LOG_FORMAT")]
     pub(super) log_format: Option<LogFormat>,
-    /// Level, or a filter such as `info,paddock_operator=debug`; RUST_LOG if absent, else info.
+    /// Level of the log, or a filter such as `info,paddock_operator=debug`. If absent, the value of RUST_LOG, or else
+    /// info.
     #[arg(long, value_name = "FILTER", env = "PADDOCK_LOG_LEVEL")]
     pub(super) log_level: Option<String>,
 }
