@@ -1,17 +1,16 @@
-//! The facts about the wire that existing clients compare, on a real API server: the whole status of a Sandbox, and
-//! changes that are done, refused or shown as pending.
+//! The facts about the wire that existing clients rely on, on a real API server: ports, modes, and changes that are done,
+//! refused or shown as pending.
 
 use serde_json::{Value, json};
 
-use super::json::{label, message, name, ready, reason, text, uid};
-use super::kinds::{CLAIM, EVENT, POD, POOL, SANDBOX, SERVICE, TEMPLATE};
-use super::manifests::{claim, object, pod, pool, sandbox, seconds_from_now, template};
+use super::json::{label, message, ready, reason, text, uid};
+use super::kinds::{CLAIM, POD, POOL, SANDBOX, SERVICE, TEMPLATE};
+use super::manifests::{claim, object, pool, sandbox, seconds_from_now, template};
 use super::setup::namespace;
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
     named![
-        whole_status_of_a_sandbox_is_upstreams,
         headless_service_has_the_declared_ports,
         mode_that_is_removed_from_a_manifest_means_running,
         change_that_needs_a_new_pod_is_pending_until_there_is_one,
@@ -19,100 +18,6 @@ pub(super) fn tests() -> Vec<Test> {
         full_pool_serves_a_warm_claim_after_a_change_of_its_template,
         ended_claim_is_not_renewed,
     ]
-}
-
-/// The status as upstream's clients compare it: the conditions as a set, without times, addresses, the node, and the
-/// fields that those clients do not know.
-fn compared(object: &Value) -> Value {
-    let mut status = object["status"].clone();
-    let fields = status.as_object_mut().expect("a status");
-    for field in ["podIPs", "nodeName", "mode", "replicas", "runtimeClass", "idle", "policyState", "firstReady"] {
-        fields.remove(field);
-    }
-    let conditions = status["conditions"].as_array_mut().expect("conditions");
-    conditions.sort_by_key(|c| text(c, "/type").to_owned());
-    for condition in conditions {
-        condition.as_object_mut().expect("a condition").remove("lastTransitionTime");
-    }
-    status
-}
-
-fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
-    json!({ "type": kind, "status": status, "reason": reason, "message": message })
-}
-
-async fn whole_status_of_a_sandbox_is_upstreams() {
-    let ns = namespace("contract-status").await;
-    let scheduled = || condition("PodScheduled", "True", "PodScheduled", "");
-    let awake = || condition("Suspended", "False", "NotSuspended", "Sandbox is not suspended");
-    let check = |object: &Value, conditions: Vec<Value>, rest: Value| {
-        let generation = object["metadata"]["generation"].clone();
-        let mut conditions = conditions;
-        for condition in &mut conditions {
-            condition["observedGeneration"] = generation.clone();
-        }
-        let mut expected = rest;
-        expected["conditions"] = conditions.into();
-        assert_eq!(compared(object), expected, "{}", name(object));
-    };
-    // The hash of a name is FNV-1a of 32 bits, which clients compute.
-    let selected = |hash: &str| json!({ "selector": format!("agents.x-k8s.io/sandbox-name-hash={hash}") });
-
-    ns.create(sandbox("a", json!({}))).await;
-    let now = ns.until(SANDBOX, "a", "Ready", ready).await;
-    let is_ready = condition("Ready", "True", "DependenciesReady", "Pod is Ready");
-    check(&now, vec![scheduled(), is_ready, awake()], selected("e40c292c"));
-
-    ns.create(sandbox("b", json!({ "service": true }))).await;
-    let now = ns.until(SANDBOX, "b", "Ready", ready).await;
-    let is_ready = condition("Ready", "True", "DependenciesReady", "Pod is Ready; Service Exists");
-    let fqdn = format!("b.{}.svc.cluster.local", text(&now, "/metadata/namespace"));
-    let mut rest = selected("e70c2de5");
-    rest["service"] = "b".into();
-    rest["serviceFQDN"] = fqdn.into();
-    check(&now, vec![scheduled(), is_ready, awake()], rest.clone());
-
-    ns.merge(SANDBOX, "b", json!({ "spec": { "operatingMode": "Suspended" } })).await;
-    let now = ns.until(SANDBOX, "b", "suspended", |s| reason(s, "Suspended") == "PodTerminated").await;
-    let conditions = vec![
-        condition("Ready", "False", "SandboxSuspended", "Sandbox is suspended"),
-        condition("Suspended", "True", "PodTerminated", "Pod has been terminated. Sandbox is suspended"),
-    ];
-    check(&now, conditions, rest);
-
-    // A suspended Sandbox does not delete a Pod of its name that belongs to somebody else.
-    let foreign = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "c" }, "spec": pod()["spec"] });
-    ns.create(foreign).await;
-    ns.create(sandbox("c", json!({ "operatingMode": "Suspended" }))).await;
-    let now = ns.until(SANDBOX, "c", "reports the Pod", |s| reason(s, "Suspended") == "PodNotOwned").await;
-    let refused = "Refused to delete pod because it is not owned by this sandbox";
-    let conditions = vec![
-        condition("Ready", "False", "SandboxSuspended", "Sandbox is suspending"),
-        condition("Suspended", "False", "PodNotOwned", refused),
-    ];
-    check(&now, conditions, json!({}));
-
-    ns.create(sandbox("d", json!({ "podTemplate": { "spec": { "restartPolicy": "Never" } } }))).await;
-    ns.until(SANDBOX, "d", "Ready", ready).await;
-    ns.merge_status(POD, "d", json!({ "status": { "phase": "Succeeded" } })).await;
-    let now = ns.until(SANDBOX, "d", "finished", |s| reason(s, "Finished") == "PodSucceeded").await;
-    let done = "Pod completed successfully";
-    let conditions = vec![
-        condition("Finished", "True", "PodSucceeded", done),
-        scheduled(),
-        condition("Ready", "False", "PodSucceeded", done),
-        awake(),
-    ];
-    let selector = now["status"]["selector"].clone();
-    check(&now, conditions, json!({ "selector": selector }));
-
-    ns.merge(SANDBOX, "a", json!({ "spec": { "shutdownTime": seconds_from_now(-1) } })).await;
-    let now = ns.until(SANDBOX, "a", "expired", |s| reason(s, "Ready") == "SandboxExpired").await;
-    check(&now, vec![condition("Ready", "False", "SandboxExpired", "Sandbox has expired"), awake()], json!({}));
-
-    for wanted in ["SandboxPodCreated", "SandboxReady", "SandboxSuspended", "PodSucceeded", "SandboxExpired"] {
-        ns.until_all(EVENT, wanted, |all| all.values().any(|event| event["reason"] == wanted)).await;
-    }
 }
 
 async fn headless_service_has_the_declared_ports() {

@@ -51,6 +51,7 @@ mod setup;
 mod touched;
 mod unusable;
 mod webhook;
+mod whole_status;
 mod writes;
 
 use std::sync::OnceLock;
@@ -67,6 +68,7 @@ pub(crate) fn tests() -> Vec<Test> {
         pool::tests(),
         claim::tests(),
         contract::tests(),
+        whole_status::tests(),
         network_policy::tests(),
         children::tests(),
         unusable::tests(),

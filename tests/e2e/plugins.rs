@@ -193,6 +193,17 @@ async fn plugin_for_sandboxes_reviews_those_of_claims_and_pools() {
         ns.until(SANDBOX, name, "Ready", ready).await;
     }
     ns.until(CLAIM, "c", "Ready", ready).await;
+    // The status names the plugin, its version and the settings with which it allowed the pod.
+    let digest = files.until("in order", |p| p["error"].is_null()).await["digest"].clone();
+    let allowed = json!({
+        "hook": "admission", "name": "only-sandboxes", "digest": digest, "settings": r#"{"registries":["docker.io"]}"#,
+    });
+    let names_it = |object: &Value| object["status"]["plugins"].as_array().is_some_and(|all| all.contains(&allowed));
+    for (kind, name) in [(SANDBOX, "older"), (SANDBOX, "c"), (CLAIM, "c")] {
+        ns.until(kind, name, "names the plugin that allowed it", names_it).await;
+    }
+    let wide = ns.kubectl_output(&["get", "sandboxclaims.extensions.agents.x-k8s.io", "c", "-o", "wide"], None).await;
+    assert!(wide.contains("RUNTIME-PLUGIN") && wide.contains("runtime-class-by-label"), "{wide}");
     ns.until_all(SANDBOX, "the pool's is Ready", |all| all.values().any(|s| of_pool(s) && ready(s))).await;
 
     // A warm Sandbox that the policy denies by now is not handed out.
@@ -201,6 +212,9 @@ async fn plugin_for_sandboxes_reviews_those_of_claims_and_pools() {
     ns.create(claim("late", "p", json!({}))).await;
     ns.until(CLAIM, "late", "denied", is_denied).await;
     assert!(ns.list(SANDBOX).await.values().any(|s| of_pool(s) && ready(s)), "the warm one stays in its pool");
+    // The claim is served when the plugin is removed.
+    drop(files);
+    ns.until(CLAIM, "late", "Ready", ready).await;
 }
 
 /// A plugin runs out of fuel on the large objects of one namespace, until it is in quarantine there. In another
