@@ -183,7 +183,7 @@ pub enum Outcome {
         status: u16,
         /// The API server's message.
         message: String,
-        /// Whether an admission policy refuses fields of the object: the status is 403, and it names the fields.
+        /// Whether an admission policy of the cluster refuses the object.
         by_policy: bool,
     },
     /// The API server refuses the operation for now (429, or 503 with a Status). Nothing was stored.

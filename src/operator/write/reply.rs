@@ -48,7 +48,7 @@ impl Reply {
             (409, Some(status)) => (conflict(op, &status.reason), Signal::Served),
             // With 408 the API server gives up on a request that may have been executed.
             (code @ 400..=499, Some(status)) if code != 408 => {
-                let by_policy = code == 403 && status.details.is_some_and(|details| !details.causes.is_empty());
+                let by_policy = is_by_policy(code, &status);
                 (Outcome::Rejected { status: code, message: status.message, by_policy }, Signal::Served)
             }
             // A 500 may be the refusal of a webhook (not stored) or a timeout of etcd (perhaps stored).
@@ -56,6 +56,24 @@ impl Reply {
             (_, None) => (Outcome::Unknown, Signal::Lost),
         };
         Self { outcome, signal }
+    }
+}
+
+/// Whether a policy of the cluster refuses the object: a webhook, a ValidatingAdmissionPolicy, or PodSecurity. The API
+/// server's own refusals (missing rights, quotas, invalid fields) have a reason and the kind of the object, and name the
+/// invalid fields.
+fn is_by_policy(code: u16, status: &Status) -> bool {
+    /// The cause of a refused creation in a namespace that is being deleted.
+    const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
+
+    let causes = || status.details.iter().flat_map(|details| &details.causes);
+    // A webhook that states no code denies with 400. Its denial has the details that it states itself, often none.
+    let without_kind = status.details.as_ref().is_none_or(|details| details.kind.is_empty());
+    match code {
+        403 => causes().next().map_or(without_kind, |cause| cause.reason != NAMESPACE_TERMINATING),
+        400 => without_kind && status.reason.is_empty(),
+        // A ValidatingAdmissionPolicy adds its message as a cause without a field and without a reason.
+        _ => causes().any(|cause| cause.field.is_empty() && cause.reason.is_empty()),
     }
 }
 

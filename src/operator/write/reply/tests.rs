@@ -112,6 +112,47 @@ fn refusals_for_good_and_for_now() {
     assert_eq!(read(&create(), 503, &refusal(503, "ServiceUnavailable")), "busy; busy");
 }
 
+/// Each refusal has the form in which the API server writes it.
+#[test]
+fn refusals_by_policies_are_told_from_the_api_servers_own() {
+    let of_pod = |causes: Value| json!({ "name": "p", "kind": "pods", "causes": causes });
+    let none = json!([]);
+    for (what, code, reason, details, expected) in [
+        ("missing right", 403, "Forbidden", of_pod(none.clone()), false),
+        ("quota", 403, "Forbidden", of_pod(none.clone()), false),
+        (
+            "terminating",
+            403,
+            "Forbidden",
+            of_pod(json!([{ "reason": "NamespaceTerminating", "field": "metadata.namespace" }])),
+            false,
+        ),
+        ("invalid field", 422, "Invalid", of_pod(json!([{ "reason": "FieldValueInvalid", "field": "spec" }])), false),
+        ("bad request", 400, "BadRequest", Value::Null, false),
+        ("webhook", 403, "Forbidden", Value::Null, true),
+        ("webhook", 403, "Forbidden", json!({}), true),
+        ("webhook without a code", 400, "", Value::Null, true),
+        (
+            "our webhook",
+            403,
+            "Forbidden",
+            json!({ "causes": [{ "message": "no", "field": "spec.hostNetwork" }] }),
+            true,
+        ),
+        ("PodSecurity", 403, "Forbidden", of_pod(json!([{ "reason": "FieldValueForbidden", "field": "spec" }])), true),
+        ("ValidatingAdmissionPolicy", 422, "Invalid", of_pod(json!([{ "message": "no" }])), true),
+        ("ValidatingAdmissionPolicy", 413, "RequestEntityTooLarge", of_pod(json!([{ "message": "no" }])), true),
+        ("ValidatingAdmissionPolicy", 403, "Forbidden", of_pod(json!([{ "message": "no" }])), true),
+    ] {
+        let mut body = refusal(code, reason);
+        body["details"] = details;
+        let body = body.to_string();
+        let reply = Reply::read(&create(), StatusCode::from_u16(code).unwrap(), &HeaderMap::new(), body.as_bytes());
+        let Outcome::Rejected { by_policy, .. } = reply.outcome else { panic!("{what}: {:?}", reply.outcome) };
+        assert_eq!(by_policy, expected, "{what}: {body}");
+    }
+}
+
 #[test]
 fn what_may_have_been_stored_is_unknown() {
     assert_eq!(read(&create(), 500, &refusal(500, "InternalError")), "unknown");
