@@ -44,9 +44,15 @@ impl<K: Eq + Hash> Pace<K> {
     /// Whether an event of this key may happen now.
     #[must_use]
     pub fn allows(&self, key: &K, now: Instant) -> bool {
+        self.opens(key).is_none_or(|at| at <= now)
+    }
+
+    /// The time from which an event of this key may happen, or `None` if it always may.
+    #[must_use]
+    pub fn opens(&self, key: &K) -> Option<Instant> {
         let next = self.next.get(key).copied();
         let next = next.or(if self.next.len() < KEYS_MAX { None } else { self.others });
-        next.is_none_or(|next| next.saturating_duration_since(now) <= self.rate.tolerance)
+        next.and_then(|next| next.checked_sub(self.rate.tolerance))
     }
 
     /// Records an event of this key.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paddock_api::kind::Key;
+use paddock_kube::pace::{Pace, Rate};
 use paddock_kube::turns::{Held, Ranks, Turns};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -75,7 +76,8 @@ struct State {
     ranks: Ranks<3>,
     held_until: Option<Instant>,
     last_cut: Option<Instant>,
-    rate: Option<Rate>,
+    /// The fixed rate of all writes together.
+    rate: Option<Pace<()>>,
     /// The time at which a timer admits waiting writes again.
     timer: Option<Instant>,
 }
@@ -84,14 +86,6 @@ struct State {
 struct Waiter {
     namespace: Arc<str>,
     turn: oneshot::Sender<Permit>,
-}
-
-/// A fixed rate, as in the generic cell rate algorithm (GCRA): `next` is the time at which the next write would be due
-/// if all writes came evenly.
-struct Rate {
-    interval: Duration,
-    tolerance: Duration,
-    next: Instant,
 }
 
 /// The right to send one write. [`Permit::done`] returns it. Dropping it returns it too, and gives no information about
@@ -109,10 +103,9 @@ impl WriteLimiter {
     #[must_use]
     pub fn new(qps: Option<f64>, burst: Option<u32>) -> Self {
         let rate = qps.filter(|qps| *qps > 0.0 && qps.is_finite()).map(|qps| {
-            let interval = Duration::from_secs_f64(1.0 / qps);
-            // As in client-go, a burst is at least one. The default is the number of writes of one second.
-            let burst = burst.map_or(qps.max(1.0), |burst| f64::from(burst.max(1)));
-            Rate { interval, tolerance: interval.mul_f64(burst - 1.0), next: Instant::now() }
+            // The default burst is the number of writes of one second.
+            let burst = burst.unwrap_or(qps as u32);
+            Pace::new(Rate::new(Duration::from_secs_f64(1.0 / qps), burst))
         });
         let (start, _, most) = limits::WRITE_CONCURRENCY;
         let state = State { limit: start as f64, threshold: most as f64, rate, ..State::default() };
@@ -162,7 +155,7 @@ impl State {
     /// last `Retry-After` ends.
     fn opens(&self, urgency: Urgency) -> Option<Instant> {
         let held = self.held_until.filter(|_| urgency != Urgency::Claim);
-        let rated = self.rate.as_ref().and_then(|rate| rate.next.checked_sub(rate.tolerance));
+        let rated = self.rate.as_ref().and_then(|rate| rate.opens(&()));
         held.max(rated)
     }
 
@@ -189,7 +182,7 @@ impl State {
 
     fn admit(&mut self, shared: &Arc<Mutex<State>>, urgency: Urgency, namespace: Arc<str>, now: Instant) -> Permit {
         if let Some(rate) = &mut self.rate {
-            rate.next = rate.next.max(now) + rate.interval;
+            rate.record((), now);
         }
         self.in_flight += 1;
         self.claims += usize::from(urgency == Urgency::Claim);
