@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod asked;
+mod changes;
 mod e2e;
 mod framework;
 mod scenarios;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let mut tests = framework::tests();
     tests.extend(tree::tests());
     tests.extend(asked::tests());
+    tests.extend(changes::tests());
     tests.extend(scenarios::tests());
     tests.extend(sim::tests());
     tests.extend(e2e::tests());
