@@ -205,9 +205,6 @@ impl World {
                 {
                     self.pending_writes.not_refused(&uid);
                 }
-                if matches!(op.action, Action::Patch { status: true, .. }) {
-                    self.status_written.insert(op.key.clone(), now);
-                }
                 let newer = self.objects.get(&op.key).is_none_or(|known| known.meta.version < object.meta.version);
                 let deleted = self.tombstones.get(&op.key).is_some_and(|uids| uids.contains(&object.meta.uid));
                 if newer && !deleted && !self.deleted_uids.contains_key(&object.meta.uid) {
@@ -215,6 +212,10 @@ impl World {
                     self.put(Object::clone(object), now, &mut to_reconcile);
                 } else {
                     self.add_warm(&op.key);
+                }
+                // If the watch has shown the deletion before this reply, nothing would remove the entry.
+                if matches!(op.action, Action::Patch { status: true, .. }) && self.objects.contains_key(&op.key) {
+                    self.status_written.insert(op.key.clone(), now);
                 }
             }
             Outcome::Gone => {
@@ -233,7 +234,7 @@ impl World {
             Outcome::Conflict => {
                 self.pending_writes.clear(&op.key, &PendingWrite::of(op));
                 // The version of the attempt is out of date. The World may have a newer version by now.
-                if let Some(version) = self.tried_version(op) {
+                if let Some(version) = self.tried_version(op).filter(|_| self.objects.contains_key(&op.key)) {
                     self.pending_writes.outdated(op.key.clone(), version);
                 }
                 self.add_warm(&op.key);
@@ -271,3 +272,6 @@ impl World {
         to_reconcile.into_iter().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

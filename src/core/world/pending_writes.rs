@@ -224,6 +224,13 @@ impl PendingWrites {
             .map(|(key, lost)| (key, *lost))
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let creations = self.lost_attempts.is_empty() && self.creating.is_empty() && self.refused_creations.is_empty();
+        let takes = self.taking.is_empty() && self.refused_takes.is_empty();
+        creations && takes && self.pending.is_empty() && self.outdated.is_empty() && self.refused.is_empty()
+    }
+
     pub(super) fn outdated(&mut self, key: Key, version: u64) {
         self.outdated.insert(key, version);
     }
