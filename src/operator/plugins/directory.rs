@@ -22,6 +22,15 @@ use super::source::{Content, File, IgnoredFile, PluginSource, SourceContent, Sou
 /// without new times, because the coarse clocks of file systems tick every two seconds.
 const YOUNG: Duration = Duration::from_secs(2);
 
+/// The number of times that the directory is read while its ConfigMap is being replaced.
+const READ_ATTEMPTS: usize = 3;
+
+/// The version of the ConfigMap that a directory mounts: the target of its symbolic link `..data`. The kubelet gives
+/// each version a directory of its own, and then renames the link. Another directory has no such link.
+fn version(dir: &Path) -> Option<PathBuf> {
+    std::fs::read_link(dir.join("..data")).ok()
+}
+
 /// The metadata that shows a change of a file without reading it. Symbolic links are followed. Behind the link of a
 /// ConfigMap is another file with another inode after each change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +82,26 @@ impl DirectorySource {
         Self { dir, interval, largest, known: HashMap::new() }
     }
 
-    /// Reads the directory. Files that did not change since the last call are not read again.
+    /// Reads the directory. Files that did not change since the last call are not read again. All files of a ConfigMap's
+    /// mount are from one version of the ConfigMap.
     ///
     /// # Errors
-    /// If the directory cannot be listed. The message contains the path.
+    /// If the directory cannot be listed, or changes all the time. The message contains the path.
     pub fn read(&mut self) -> Result<SourceContent, SourceError> {
+        for _ in 0..READ_ATTEMPTS {
+            let before = version(&self.dir);
+            let content = self.read_once()?;
+            if version(&self.dir) == before {
+                return Ok(content);
+            }
+        }
+        let location = self.dir.display().to_string();
+        let message =
+            format!("{location}: the ConfigMap of the mount was replaced during each of {READ_ATTEMPTS} reads");
+        Err(SourceError { message, location })
+    }
+
+    fn read_once(&mut self) -> Result<SourceContent, SourceError> {
         let location = self.dir.display().to_string();
         let failed =
             |error: std::io::Error| SourceError { message: format!("{location}: {error}"), location: location.clone() };

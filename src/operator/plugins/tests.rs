@@ -237,6 +237,43 @@ fn a_config_map_that_is_swapped_is_seen() {
     assert_eq!(world.loader.status().iter().filter(|status| status.error.is_some()).count(), 0);
 }
 
+/// One thread swaps the ConfigMap all the time, and another reads it. Each version has its own number in both files.
+#[test]
+fn files_of_a_config_map_are_read_from_one_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let swap = |number: u32| {
+        let version = format!("..version_{number}");
+        fs::create_dir(at(&version)).unwrap();
+        for file in ["a.wasm", "a.yaml"] {
+            fs::write(at(&version).join(file), number.to_string()).unwrap();
+        }
+        std::os::unix::fs::symlink(&version, at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        // The kubelet removes the former version.
+        let _ = fs::remove_dir_all(at(&format!("..version_{}", number.wrapping_sub(1))));
+    };
+    swap(0);
+    for file in ["a.wasm", "a.yaml"] {
+        std::os::unix::fs::symlink(Path::new("..data").join(file), at(file)).unwrap();
+    }
+    let mut source = DirectorySource::new(dir.path().to_owned(), Duration::ZERO, 1 << 20);
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (1..400).for_each(swap);
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            let Ok(content) = source.read() else { continue };
+            let files = &content.plugins["a"];
+            let bytes = |file: &Option<File>| file.as_ref().unwrap().content.as_ref().unwrap().bytes.to_vec();
+            assert_eq!(bytes(&files.component), bytes(&files.config), "two versions at once");
+        }
+    });
+    assert!(source.read().is_ok());
+}
+
 #[test]
 fn what_cannot_be_a_plugin_is_named() {
     let mut world = World::new();
