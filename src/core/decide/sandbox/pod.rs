@@ -171,7 +171,12 @@ fn pod_verdict(
             }
             Some(there) if there.controlled_by(&sandbox.meta.uid) => {}
             Some(there) => {
-                let foreign = format!("PersistentVolumeClaim {name} exists and does not belong to this Sandbox");
+                let mut foreign = format!("PersistentVolumeClaim {name} exists and does not belong to this Sandbox");
+                if let Some(other) = there.owner_key().filter(|other| other.kind == Kind::Sandbox) {
+                    // The names of a volume and of a Sandbox are joined by a hyphen, which both may contain.
+                    foreign =
+                        format!("{foreign} but to Sandbox {}: give the volume or the Sandbox another name", other.name);
+                }
                 let problem = match adoption(sandbox, there, &claim) {
                     // The volume claims are adopted in the same step.
                     Adoption::Yes => continue,
