@@ -129,7 +129,9 @@ fn expire(snapshot: &ClaimSnapshot, model: &model::Claim, before: &SandboxClaimS
     match model.end.policy {
         ClaimShutdownPolicy::Delete | ClaimShutdownPolicy::DeleteForeground => {
             let foreground = model.end.policy == ClaimShutdownPolicy::DeleteForeground;
-            let action = Action::Delete { uid: claim.meta.uid.to_string(), resource_version: None, foreground };
+            // The claim may have been extended a moment ago.
+            let resource_version = Some(claim.meta.resource_version.to_string());
+            let action = Action::Delete { uid: claim.meta.uid.to_string(), resource_version, foreground };
             plan.steps.push(vec![Op { key: claim.key.clone(), reason: why, action }]);
             plan.events.push(Event::normal(
                 &snapshot.claim,

@@ -316,7 +316,7 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     let sandbox = &snapshot.sandbox;
     let mut plan = Plan::default();
     if model.shutdown.policy == ShutdownPolicy::Delete {
-        plan.steps.push(vec![Op::delete(sandbox, Reason::Expired)]);
+        plan.steps.push(vec![Op::delete_if_unchanged(sandbox, Reason::Expired)]);
         plan.events.push(Event::normal(sandbox, Reason::SandboxExpired, "Shutdown time reached: deleting the Sandbox"));
         return plan;
     }

@@ -104,7 +104,7 @@ pub(super) fn decide(
         }
         Some(IdleTier::Delete) => {
             idle.events.push(Event::normal(&snapshot.sandbox, Reason::IdleDeleted, format!("Idle: {reason}")));
-            idle.op = Some(Op::delete(&snapshot.sandbox, Reason::IdleDeleted));
+            idle.op = Some(Op::delete_if_unchanged(&snapshot.sandbox, Reason::IdleDeleted));
         }
         // The tiers Throttle and Hibernate are not offered yet, so an earlier arm handles them.
         Some(IdleTier::Suspend | IdleTier::Throttle | IdleTier::Hibernate) => {
