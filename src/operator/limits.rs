@@ -22,6 +22,15 @@ pub const EVENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// seconds by which the watch of a busy API server lags.
 pub const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The time for which a watch may fail before its kind counts as unknown and no decisions are made. It is shorter than
+/// the idle timeouts that make sense, and longer than the restart of an API server.
+pub const WATCH_OUTAGE: Duration = Duration::from_secs(60);
+
+/// The longest time between two failures of the same outage: the longest wait between two attempts, and the time for a
+/// connection. After a longer time, the watch has worked in between.
+pub const WATCH_FAILURE_GAP: Duration =
+    paddock_kube::limits::WATCH_BACKOFF.longest.saturating_add(paddock_kube::limits::CONNECT_TIMEOUT);
+
 /// The first and the longest wait before a failed key is reconciled again. The first is a few round trips. The longest
 /// is a time for which a person waits after removing the cause of a failure.
 pub const KEY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(60));

@@ -171,6 +171,11 @@ impl Metrics {
         self.inner.families.watch_errors.with_label_values(&[kind.name(), cause]).inc();
     }
 
+    /// Sets whether the watch of a kind has failed for a while, so that no decisions are made.
+    pub fn watch_failing(&self, kind: Kind, is_failing: bool) {
+        self.inner.families.watch_failing.with_label_values(&[kind.name()]).set(i64::from(is_failing));
+    }
+
     /// Records a stored write of ours. The time until its event on the watch is the lag of the watch.
     pub fn expect_event(&self, object: &Object) {
         let mut echoes = self.inner.echoes.lock();

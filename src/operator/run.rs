@@ -28,7 +28,7 @@ use crate::plugins::directory::DirectorySource;
 use crate::plugins::{Plugins, metered};
 use crate::queue::{Queue, Trigger};
 use crate::reconcile::{Reconciler, Traces};
-use crate::sync::UnsyncedKinds;
+use crate::sync::{UnknownKinds, UnsyncedKinds};
 use crate::watch::{Watch, resync};
 use crate::webhook::{ClientConfig, Environment, Reviews, WebhookConfig};
 use crate::world::SharedWorld;
@@ -81,6 +81,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let traces = Traces::default();
     let kinds = config.kinds();
     let unsynced = watch::Sender::new(kinds.iter().copied().collect::<UnsyncedKinds>());
+    let unknown = watch::Sender::new(UnknownKinds::new());
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
 
     // Each client has its own connections, so a burst of writes delays neither the watches nor the renewal of the
@@ -95,6 +96,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let (awaited, plugins_awaited) = watch::channel(not_loaded(&plugins.status.borrow()));
     let readiness = Readiness {
         unsynced: unsynced.subscribe(),
+        unknown: unknown.subscribe(),
         webhook: serving.subscribe(),
         plugins_awaited,
         plugins: plugins.status.clone(),
@@ -158,6 +160,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
             queue: queue.clone(),
             metrics: metrics.clone(),
             unsynced: unsynced.clone(),
+            unknown: unknown.clone(),
         };
         spawn(&mut tasks, "watch", watch.run());
     }

@@ -1,5 +1,6 @@
 //! The only reader of the cluster: one watch for each kind, and the periodic resync of all objects.
 
+mod outage;
 mod resync;
 mod watcher;
 

@@ -8,13 +8,15 @@ use crate::limiter::WriteLimiter;
 use crate::metrics::Metrics;
 use crate::plugins::{PluginState, PluginStatus};
 use crate::queue::Queue;
-use crate::sync::UnsyncedKinds;
+use crate::sync::{UnknownKinds, UnsyncedKinds};
 
 /// The facts that readiness depends on.
 #[derive(Clone)]
 pub struct Readiness {
     /// The kinds that are not listed yet.
     pub unsynced: watch::Receiver<UnsyncedKinds>,
+    /// The kinds whose watch has failed for a while, for `/readyz?verbose`. The webhook goes on without them.
+    pub unknown: watch::Receiver<UnknownKinds>,
     /// Whether the webhook answers. True from the start if there is no webhook.
     pub webhook: watch::Receiver<bool>,
     /// The names of the plugins that readiness waits for after the start.
@@ -48,7 +50,10 @@ impl Readiness {
             };
             Some(format!("plugin {}: {state}: {}", plugin.name, plugin.error.as_deref().unwrap_or_default()))
         };
-        plugins.iter().filter_map(fault).collect()
+        let failing = self.unknown.borrow().clone().into_iter().map(|kind| {
+            format!("watch of {}: it has failed for a minute, so this replica makes no decisions", kind.resource())
+        });
+        failing.chain(plugins.iter().filter_map(fault)).collect()
     }
 }
 
@@ -109,6 +114,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn readiness_says_what_it_waits_for() {
         let unsynced = watch::Sender::new(UnsyncedKinds::from([Kind::Pod]));
+        let unknown = watch::Sender::new(UnknownKinds::new());
         let webhook = watch::Sender::new(false);
         let plugins_awaited = watch::Sender::new(vec!["mine".to_owned()]);
         let plugin = PluginStatus {
@@ -124,6 +130,7 @@ pub(crate) mod tests {
         let router = || {
             probes(Readiness {
                 unsynced: unsynced.subscribe(),
+                unknown: unknown.subscribe(),
                 webhook: webhook.subscribe(),
                 plugins_awaited: plugins_awaited.subscribe(),
                 plugins: plugins.subscribe(),
@@ -140,6 +147,11 @@ pub(crate) mod tests {
         let fault =
             "[-]plugin mine: it is not loaded, and fails by its failurePolicy: mine.wasm: the file is not complete";
         assert_eq!(get_text(router(), "/readyz?verbose").await, (StatusCode::OK, format!("{fault}\nok\n")));
+        unknown.send_replace(UnknownKinds::from([Kind::Claim]));
+        let text = get_text(router(), "/readyz?verbose").await.1;
+        let failing =
+            "[-]watch of sandboxclaims.extensions.agents.x-k8s.io: it has failed for a minute, so this replica";
+        assert!(text.starts_with(failing) && text.ends_with("\nok\n"), "{text}");
     }
 
     #[tokio::test]

@@ -110,6 +110,9 @@ families! {
             "paddock_watch_lists_total": "Complete lists of a kind. More than one means that the watch restarted.";
         watch_errors: IntCounterVec, all, ["kind", "cause"] =>
             "paddock_watch_breaks_total": "Interruptions of watches, by cause.";
+        watch_failing: IntGaugeVec, all, ["kind"] =>
+            "paddock_watch_failing":
+            "1 if the watch of a kind has failed for a minute, so that this replica makes no decisions.";
         watch_lag: HistogramVec, all, ["kind"], SECONDS =>
             "paddock_watch_lag_seconds":
             "Time from the reply to a write of this operator until the watch delivers its event, in seconds.";

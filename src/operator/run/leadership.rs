@@ -1,4 +1,4 @@
-//! Joins the leader election, and opens the queue while this replica leads.
+//! Joins the leader election, and opens the queue while this replica leads and knows the cluster.
 
 use kube::Client;
 use paddock_api::names::object::UPSTREAM_LEASE;
@@ -37,8 +37,8 @@ pub(super) fn start_election(
     }
 }
 
-/// Opens the queue while this replica leads and every kind is listed. Queues every object at the beginning of each
-/// leadership.
+/// Opens the queue while this replica leads, every kind is listed, and no watch has failed for a while. Queues every
+/// object each time that it opens the queue.
 pub(super) struct LeadershipState {
     pub(super) leading: watch::Receiver<bool>,
     pub(super) readiness: Readiness,
@@ -53,20 +53,95 @@ impl LeadershipState {
         if self.readiness.unsynced.wait_for(|unsynced| unsynced.is_empty()).await.is_err() {
             return;
         }
+        let mut elections_go_on = true;
+        let mut is_open = false;
         loop {
             let leading = *self.leading.borrow_and_update();
+            let unknown = self.readiness.unknown.borrow_and_update().clone();
             self.metrics.leading(leading);
-            self.queue.open(leading);
-            if leading {
+            // A decision on facts of unbounded age may delete what is in use. A claim may have been extended, a Sandbox
+            // used, a namespace labelled.
+            let decides = leading && unknown.is_empty();
+            if decides != is_open {
+                self.queue.open(decides);
+            }
+            if decides && !is_open {
                 // Clients may have waited for claims while there was no leader, so claims come first. Most other
                 // objects need no change.
                 self.queue.push(self.world.read(World::claims_without_sandbox), Trigger::Changed);
                 self.queue.push(self.world.read(World::everything), Trigger::Leading);
             }
-            // Without an election the value never changes.
-            if self.leading.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            is_open = decides;
+            tokio::select! {
+                // Without an election the value never changes.
+                changed = self.leading.changed(), if elections_go_on => elections_go_on = changed.is_ok(),
+                changed = self.readiness.unknown.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use paddock_api::kind::Kind;
+    use paddock_core::object::Object;
+    use paddock_core::settings::Settings;
+    use paddock_core::world::Observed;
+    use serde_json::json;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::queue::{Done, Workers};
+    use crate::sync::{UnknownKinds, UnsyncedKinds};
+
+    #[tokio::test(start_paused = true)]
+    async fn leader_decides_only_while_it_knows_every_kind() {
+        let world = SharedWorld::new(World::new(Settings::default()));
+        let document = json!({
+            "metadata": {
+                "name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "1",
+                "creationTimestamp": "2030-01-01T00:00:00Z",
+            },
+            "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
+        });
+        let sandbox = Object::from_json(Kind::Sandbox, document).unwrap();
+        let _ = world.observe(Observed::Listed(Kind::Sandbox, vec![sandbox]), Timestamp::now());
+        let queue = Queue::new(Workers::default(), 1);
+        let leading = watch::Sender::new(false);
+        let unknown = watch::Sender::new(UnknownKinds::new());
+        let readiness = Readiness {
+            unsynced: watch::Sender::new(UnsyncedKinds::new()).subscribe(),
+            unknown: unknown.subscribe(),
+            webhook: watch::Sender::new(true).subscribe(),
+            plugins_awaited: watch::Sender::new(vec![]).subscribe(),
+            plugins: watch::Sender::new(vec![]).subscribe(),
+        };
+        let metrics = Metrics::new().unwrap();
+        let state = LeadershipState { leading: leading.subscribe(), readiness, world, queue: queue.clone(), metrics };
+        let follow = tokio::spawn(state.follow());
+        let next = async || timeout(Duration::from_secs(1), queue.next()).await.ok().flatten();
+        assert!(next().await.is_none(), "another replica leads");
+        leading.send_replace(true);
+        next().await.expect("it decides").done(Done::Converged, None);
+        unknown.send_replace(UnknownKinds::from([Kind::Pod]));
+        tokio::task::yield_now().await;
+        queue.push([paddock_api::kind::Key::new(Kind::Sandbox, "ns", "a")], Trigger::Changed);
+        assert!(next().await.is_none(), "the pods are unknown");
+        unknown.send_replace(UnknownKinds::new());
+        next().await.expect("it decides about every object again").done(Done::Converged, None);
+        // Without an election, the value never changes, and the rest goes on.
+        drop(leading);
+        unknown.send_replace(UnknownKinds::from([Kind::Node]));
+        tokio::task::yield_now().await;
+        queue.push([paddock_api::kind::Key::new(Kind::Sandbox, "ns", "a")], Trigger::Changed);
+        assert!(next().await.is_none(), "the nodes are unknown");
+        follow.abort();
     }
 }

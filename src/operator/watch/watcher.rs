@@ -15,13 +15,14 @@ use paddock_core::object::Object;
 use paddock_core::world::Observed;
 use paddock_kube::watch::{self, WatchError};
 use tokio::sync::watch::Sender;
-use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, error, info, warn};
 
+use super::outage::{Consequence, Outage};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, Trigger};
-use crate::sync::UnsyncedKinds;
+use crate::sync::{UnknownKinds, UnsyncedKinds};
 use crate::world::SharedWorld;
 
 /// The watch of one kind.
@@ -41,18 +42,22 @@ pub struct Watch {
     pub metrics: Metrics,
     /// The kinds that are not listed yet. The watch removes its kind after the first list.
     pub unsynced: Sender<UnsyncedKinds>,
+    /// The kinds whose watch has failed for a while. The watch adds and removes its kind.
+    pub unknown: Sender<UnknownKinds>,
 }
 
 impl Watch {
     /// Watches until the future is dropped.
     pub async fn run(self) {
+        self.metrics.watch_failing(self.kind, false);
+        let mut outage = Outage::default();
         loop {
-            self.feed(watch::events(&self.client, self.kind, self.namespace.as_deref())).await;
+            self.feed(watch::events(&self.client, self.kind, self.namespace.as_deref()), &mut outage).await;
         }
     }
 
     /// Processes events until the kind has to be listed again.
-    async fn feed(&self, events: impl Stream<Item = watcher::Result<watcher::Event<Document>>>) {
+    async fn feed(&self, events: impl Stream<Item = watcher::Result<watcher::Event<Document>>>, outage: &mut Outage) {
         let mut events = pin!(events);
         let mut listing: Vec<Object> = Vec::new();
         let mut failures = 0_u32;
@@ -79,14 +84,27 @@ impl Watch {
                     // The beginning of a list does not show yet that the API server answers.
                     if !matches!(event, watcher::Event::Init) {
                         failures = 0;
+                        outage.event();
                     }
+                    let is_listed = matches!(event, watcher::Event::InitDone);
                     self.take_in(event, &mut listing);
+                    if is_listed && outage.listed() {
+                        self.known_again();
+                    }
                 }
                 Err(error) => {
                     let cause = WatchError::of(&error);
                     self.metrics.watch_error(self.kind, cause.as_str());
                     self.report(cause, &error, failures);
+                    let consequence =
+                        if self.tolerates(cause) { Consequence::Retry } else { outage.failed(Instant::now()) };
+                    if consequence == Consequence::Unknown {
+                        self.is_unknown();
+                    }
                     sleep(cause.pause(failures)).await;
+                    if consequence == Consequence::List {
+                        return;
+                    }
                     failures = failures.saturating_add(1);
                 }
             }
@@ -138,6 +156,34 @@ impl Watch {
         self.unsynced.send_if_modified(|unsynced| unsynced.remove(&self.kind));
     }
 
+    /// Whether decisions are right without the kind, or a new list begins at once.
+    fn tolerates(&self, cause: WatchError) -> bool {
+        match cause {
+            WatchError::Absent | WatchError::Expired => true,
+            WatchError::Forbidden => self.does_without(),
+            WatchError::Failed => false,
+        }
+    }
+
+    /// An operator that is limited to one namespace may lack rights on cluster-scoped kinds. Decisions are then made
+    /// without such objects. The Namespace itself is required, because its labels may demand isolation for pods.
+    fn does_without(&self) -> bool {
+        self.namespace.is_some() && !self.kind.namespaced() && self.kind != Kind::Namespace
+    }
+
+    fn is_unknown(&self) {
+        if self.unknown.send_if_modified(|unknown| unknown.insert(self.kind)) {
+            error!(kind = ?self.kind, "the kind has not been watched for a minute; this replica makes no decisions");
+            self.metrics.watch_failing(self.kind, true);
+        }
+    }
+
+    fn known_again(&self) {
+        info!(kind = ?self.kind, "the kind is watched again");
+        self.metrics.watch_failing(self.kind, false);
+        self.unknown.send_if_modified(|unknown| unknown.remove(&self.kind));
+    }
+
     /// Logs the reason of an interruption. If the CRD of a kind is not installed, the other kinds may start without it,
     /// because no object of the kind can exist. The CRD of Sandbox is the exception: without it the operator has
     /// nothing to do, so the operator waits for it.
@@ -152,10 +198,7 @@ impl Watch {
                     self.listed();
                 }
             }
-            // An operator that is limited to one namespace may lack rights on cluster-scoped kinds. Decisions are then
-            // made without such objects. The Namespace itself is required, because its labels may demand isolation for
-            // pods.
-            WatchError::Forbidden if self.namespace.is_some() && !kind.namespaced() && kind != Kind::Namespace => {
+            WatchError::Forbidden if self.does_without() => {
                 if failures == 0 {
                     info!(?kind, "the kind cannot be watched with the rights of one namespace; continuing without it");
                 }

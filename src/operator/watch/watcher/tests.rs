@@ -20,6 +20,7 @@ use crate::queue::Workers;
 #[derive(Default)]
 struct Store {
     absent: bool,
+    failing: bool,
     objects: BTreeMap<String, Value>,
     version: u64,
     lists: usize,
@@ -68,6 +69,11 @@ impl Server {
             let reply = Response::builder().status(StatusCode::NOT_FOUND);
             return reply.body(Body::from("404 page not found\n")).unwrap();
         }
+        if store.failing {
+            let status =
+                json!({ "kind": "Status", "status": "Failure", "code": 500, "reason": "InternalError", "message": "" });
+            return Response::builder().status(500).body(Body::from(status.to_string())).unwrap();
+        }
         if request.uri().query().unwrap_or_default().contains("watch=true") {
             let (sender, receiver) = mpsc::unbounded_channel::<String>();
             store.watchers.push(sender);
@@ -99,6 +105,7 @@ struct Bench {
     world: SharedWorld,
     queue: Queue,
     unsynced: tokio::sync::watch::Receiver<UnsyncedKinds>,
+    unknown: tokio::sync::watch::Receiver<UnknownKinds>,
     metrics: Metrics,
     task: JoinHandle<()>,
 }
@@ -114,6 +121,7 @@ fn bench(server: &Server, kind: Kind) -> Bench {
     queue.open(true);
     let metrics = Metrics::new().unwrap();
     let unsynced = Sender::new(UnsyncedKinds::from([kind]));
+    let unknown = Sender::new(UnknownKinds::new());
     let watch = Watch {
         kind,
         namespace: None,
@@ -122,8 +130,10 @@ fn bench(server: &Server, kind: Kind) -> Bench {
         queue: queue.clone(),
         metrics: metrics.clone(),
         unsynced: unsynced.clone(),
+        unknown: unknown.clone(),
     };
-    Bench { world, queue, unsynced: unsynced.subscribe(), metrics, task: tokio::spawn(watch.run()) }
+    let (unsynced, unknown) = (unsynced.subscribe(), unknown.subscribe());
+    Bench { world, queue, unsynced, unknown, metrics, task: tokio::spawn(watch.run()) }
 }
 
 impl Bench {
@@ -204,6 +214,43 @@ async fn without_the_sandbox_itself_nothing_begins() {
     assert!((150..250).contains(&asked), "asked {asked} times in ten minutes");
     server.0.lock().unwrap().absent = false;
     bench.unsynced.wait_for(BTreeSet::is_empty).await.unwrap();
+}
+
+/// An API server that fails for a while, for example after somebody took a right away.
+#[tokio::test(start_paused = true)]
+async fn kind_is_unknown_after_a_minute_of_failures_until_it_is_listed_again() {
+    let server = Server::default();
+    server.set("a", "ADDED");
+    let mut bench = bench(&server, Kind::Sandbox);
+    bench.until(Kind::Sandbox, &["a"]).await;
+    let fail = |failing: bool| {
+        let mut store = server.0.lock().unwrap();
+        store.failing = failing;
+        store.watchers.clear();
+    };
+    let shown = |bench: &Bench, value: u8| {
+        let text = String::from_utf8(bench.metrics.text().unwrap()).unwrap();
+        let line = format!("paddock_watch_failing{{kind=\"Sandbox\"}} {value}");
+        assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
+    };
+    fail(true);
+    sleep(limits::WATCH_OUTAGE - Duration::from_secs(15)).await;
+    fail(false);
+    sleep(Duration::from_secs(300)).await;
+    assert!(bench.unknown.borrow().is_empty(), "a short interruption is none");
+    shown(&bench, 0);
+
+    let began = Instant::now();
+    fail(true);
+    bench.unknown.wait_for(|unknown| unknown.contains(&Kind::Sandbox)).await.unwrap();
+    let took = began.elapsed();
+    assert!(took > limits::WATCH_OUTAGE && took < limits::WATCH_OUTAGE * 2, "{took:?}");
+    shown(&bench, 1);
+    server.set("b", "ADDED");
+    fail(false);
+    bench.unknown.wait_for(UnknownKinds::is_empty).await.unwrap();
+    assert_eq!(bench.names(Kind::Sandbox), ["a", "b"], "the list comes first");
+    shown(&bench, 0);
 }
 
 #[tokio::test(start_paused = true)]
