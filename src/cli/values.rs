@@ -113,6 +113,22 @@ pub(crate) fn parse_namespace(value: &str) -> Result<String, String> {
     )
 }
 
+/// The host of a URL: a DNS name or an address.
+pub(crate) fn parse_host(value: &str) -> Result<String, String> {
+    if is_dns_subdomain(value) || value.parse::<IpAddr>().is_ok() {
+        return Ok(value.to_owned());
+    }
+    Err(format!("{value:?} is no host: expected a DNS name or an IP address without a port, as 192.0.2.7"))
+}
+
+/// The reference of a container image. The node that pulls the image checks the rest.
+pub(crate) fn parse_image(value: &str) -> Result<String, String> {
+    if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!("{value:?} is no image: expected a reference such as ghcr.io/example/paddock:v1"));
+    }
+    Ok(value.to_owned())
+}
+
 /// A quantity of storage, more than nothing.
 pub(crate) fn parse_quantity(value: &str) -> Result<String, String> {
     match Quantity::parse(value) {
@@ -182,6 +198,23 @@ mod tests {
         ] {
             let error = parse_cidr(bad).unwrap_err();
             assert!(error.contains(wanted) && error.contains(bad), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn values_of_manifests_are_those_that_the_api_server_takes() {
+        assert!(
+            parse_host("192.0.2.7").is_ok() && parse_host("::1").is_ok() && parse_host("paddock.example.com").is_ok()
+        );
+        for bad in ["", "https://a", "a:9443", "a b", "*", "A_b"] {
+            assert!(parse_host(bad).is_err_and(|error| error.contains("without a port")), "{bad}");
+        }
+        assert!(parse_image("ghcr.io/a/b@sha256:0").is_ok());
+        for bad in ["", "a b", "a\nargs: []"] {
+            assert!(parse_image(bad).is_err_and(|error| error.contains("no image")), "{bad}");
+        }
+        for bad in ["", "Team", "a.b", "kube_system", "a\nb"] {
+            assert!(parse_namespace(bad).is_err(), "{bad}");
         }
     }
 

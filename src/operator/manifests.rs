@@ -1,5 +1,6 @@
 //! The manifests of a deployment, generated from the code: `deploy/base` and `paddock manifests`.
 
+mod admission_policies;
 mod common;
 mod network;
 pub mod rbac;
@@ -9,10 +10,10 @@ mod workload;
 
 use k8s_openapi::api::admissionregistration::v1 as admission;
 use paddock_api::crd::selected;
-use paddock_api::names::object;
+use paddock_api::kind::Kind;
 use serde_json::Value;
 
-pub use common::{METRICS_NAMESPACE, POD_CIDRS, Settings};
+pub use common::{METRICS_NAMESPACE, POD_CIDRS, Settings, Webhook};
 pub use workload::WEBHOOK_SERVICE;
 
 use common::{document, labels};
@@ -22,7 +23,10 @@ use crate::webhook::{ClientConfig, Desired, configurations};
 /// All objects, in the order in which they can be applied.
 #[must_use]
 pub fn all(settings: &Settings) -> Vec<Value> {
-    let definitions = selected(settings.shapes).iter().map(document).collect::<Vec<_>>();
+    let served = selected(settings.shapes)
+        .into_iter()
+        .filter(|definition| settings.extensions || definition.spec.names.kind == Kind::Sandbox.name());
+    let definitions: Vec<Value> = served.map(|definition| document(&definition)).collect();
     definitions.into_iter().chain(files(settings).into_iter().flat_map(|(_, documents)| documents)).collect()
 }
 
@@ -32,14 +36,21 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
     vec![
         ("namespace.yaml", vec![workload::namespace(settings)]),
         ("rbac.yaml", rbac::rbac(settings)),
+        ("admissionpolicies.yaml", admission_policies::policies(settings)),
         ("services.yaml", workload::services(settings)),
         ("deployment.yaml", vec![workload::deployment(settings), workload::disruption_budget(settings)]),
         ("networkpolicy.yaml", network::policies(settings)),
-        ("webhook.yaml", webhook(settings)),
+        (
+            "webhook.yaml",
+            match settings.webhook {
+                Webhook::Injected | Webhook::Mounted => webhook(settings),
+                Webhook::Owned { .. } | Webhook::Off => vec![],
+            },
+        ),
     ]
 }
 
-/// The webhook configurations without a CA bundle. The operator adds the bundle.
+/// The webhook configurations without a CA bundle. The operator or another program adds the bundle.
 fn webhook(settings: &Settings) -> Vec<Value> {
     let desired = Desired {
         client_config: ClientConfig::Service {
@@ -48,7 +59,7 @@ fn webhook(settings: &Settings) -> Vec<Value> {
             port: 443,
         },
         own_namespace: Some(settings.namespace.clone()),
-        operator_user: Some(format!("system:serviceaccount:{}:{}", settings.namespace, object::OPERATOR_DEPLOYMENT)),
+        operator_user: Some(settings.user()),
     };
     let (mut mutating, mut validating): (
         admission::MutatingWebhookConfiguration,

@@ -36,7 +36,7 @@ use tracing::{error, info, warn};
 pub use app::{App, Look, look};
 pub use config_sync::{Deployed, Registration, WebhookConfigSync};
 pub use metrics::Reviews;
-pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations};
+pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations, configured_resources};
 
 use self::reservation::LeaderReservations;
 use crate::fair_queue::FairQueue;

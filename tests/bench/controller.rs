@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use paddock_cluster::{AnyCluster, Endpoint, Process, Spawn, WORKSPACE, http_get};
+use paddock_cluster::{AnyCluster, Endpoint, Process, Spawn, http_get, operator_rights};
+use serde_json::json;
 
 use crate::args::Common;
 use crate::metrics::Scrape;
@@ -80,12 +81,11 @@ pub(crate) struct Replica {
 }
 
 /// Creates the operator's namespace, ServiceAccount and rights on the cluster.
-pub(crate) async fn grant(place: &AnyCluster) -> Result<()> {
-    let kubectl = place.kubectl();
-    for file in ["namespace.yaml", "rbac.yaml"] {
-        let file = format!("{WORKSPACE}/deploy/base/{file}");
-        kubectl.run(&["apply", "--server-side", "-f", &file], None).await.context("applying the operator's rights")?;
-    }
+pub(crate) async fn grant(place: &AnyCluster, program: &Path) -> Result<()> {
+    let items = operator_rights(program).await?;
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
+    let apply = ["apply", "--server-side", "-f", "-"];
+    place.kubectl().run(&apply, Some(&list)).await.context("applying the operator's rights")?;
     Ok(())
 }
 

@@ -121,7 +121,7 @@ impl<'a> Environment<'a> {
         match (self.who, setup.program) {
             (Who::Paddock, Some(program)) => {
                 if let AnyCluster::Local(_) = place {
-                    controller::grant(place).await?;
+                    controller::grant(place, program).await?;
                 }
                 // Two webhooks would need a Service in front of them, and a Service needs a real node.
                 let webhook = !setup.common.no_webhook && setup.replicas == 1;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
@@ -44,6 +45,39 @@ pub async fn build_operator(say: impl Fn(&str)) -> Result<PathBuf> {
         Some(program) if built => Ok(program),
         Some(_) | None => Err(Error::Operator { output: output.join("\n") }),
     }
+}
+
+/// The kinds that define the identity of the operator and the limits of its credential.
+const RIGHTS: [&str; 8] = [
+    "Namespace",
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+];
+
+/// The objects that define the identity and the rights of an operator beside the API server, in the order in which they
+/// can be applied. They are those of `deploy/`, except that this operator creates its webhook configurations itself.
+pub async fn operator_rights(program: &Path) -> Result<Vec<Value>> {
+    let args = ["manifests", "--webhook=owned", "--webhook-host=127.0.0.1"];
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output().await;
+    let output = output.map_err(Error::io("starting `paddock manifests`"))?;
+    if !output.status.success() {
+        return Err(Error::Command {
+            command: format!("paddock {}", args.join(" ")),
+            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        });
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let documents = serde_yaml_ng::Deserializer::from_str(&text).map(Value::deserialize);
+    let documents: Vec<Value> = documents.collect::<std::result::Result<_, _>>().map_err(|error| Error::Format {
+        what: "reading the output of `paddock manifests`".to_owned(),
+        problem: error.to_string(),
+    })?;
+    Ok(documents.into_iter().filter(|d| RIGHTS.iter().any(|kind| d["kind"] == *kind)).collect())
 }
 
 /// The variables that `cargo run` sets for this program. Some build scripts (such as ring's) depend on them, so they

@@ -1,27 +1,17 @@
-//! The operator's rights: exactly those of its ServiceAccount in `deploy/`.
+//! The operator's rights: those of its ServiceAccount in `deploy/`, and the right to create its webhook configurations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use kube::api::DynamicObject;
 use paddock_api::names::object::{OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE};
-use paddock_cluster::{Cluster, Kubectl, WORKSPACE};
+use paddock_cluster::{Cluster, operator_rights};
 
-use crate::manifests::{kind, objects};
+use crate::manifests::object;
 
-/// The kinds of `deploy/` that define the operator's identity and rights.
-const KINDS: [&str; 6] = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
-
-/// The objects of `deploy/` with the operator's identity and rights.
-pub(crate) async fn rights(kubectl: &Kubectl) -> Result<Vec<DynamicObject>> {
-    let folder = format!("{WORKSPACE}/deploy");
-    let rendered = kubectl.run(&["kustomize", &folder], None).await.context("rendering deploy/")?;
-    let mut rights = objects(&rendered, None)?;
-    rights.retain(|object| KINDS.contains(&kind(object)));
-    // The order of roles does not matter, but each object needs its namespace first.
-    rights.sort_by_key(|object| KINDS.iter().position(|known| *known == kind(object)));
-    ensure!(!rights.is_empty(), "deploy/ gives the operator no rights");
-    Ok(rights)
+/// The objects with the operator's identity and rights.
+pub(crate) async fn rights(program: &Path) -> Result<Vec<DynamicObject>> {
+    operator_rights(program).await?.into_iter().map(object).collect()
 }
 
 /// A kubeconfig with exactly these rights.

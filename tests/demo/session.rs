@@ -128,8 +128,8 @@ impl Session {
     async fn start_operator(&mut self, screen: &Screen) -> Result<Operator> {
         let Self { cluster, program, operator } = self;
         let work = async {
-            if let AnyCluster::Local(local) = cluster {
-                let rights = access::rights(&local.kubectl()).await?;
+            if let AnyCluster::Local(_) = cluster {
+                let rights = access::rights(program).await?;
                 for object in &rights {
                     cluster.create(object).await?;
                 }

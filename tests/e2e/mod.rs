@@ -45,6 +45,7 @@ mod plugins;
 mod pool;
 mod programs;
 mod proxy;
+mod rights;
 mod sandbox;
 mod sdk;
 mod setup;
@@ -84,6 +85,7 @@ pub(crate) fn tests() -> Vec<Test> {
         model::tests(),
         faults::tests(),
         deploy::tests(),
+        rights::tests(),
         sdk::tests(),
         writes::tests(),
     ];

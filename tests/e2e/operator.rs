@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use paddock_cluster::{Cluster, Process, Spawn, eventually_some};
+use paddock_cluster::{Cluster, Process, Spawn, eventually_some, operator_rights};
+use serde_json::json;
 
 use super::{http, programs};
 
@@ -94,16 +95,10 @@ impl Operator {
     }
 }
 
-/// Creates the operator's namespace, ServiceAccount and rights from the manifests in `deploy/`, and returns a
-/// kubeconfig for it.
+/// Creates the operator's namespace, its ServiceAccount, its rights and their limits, and returns a kubeconfig for it.
 pub(crate) async fn rights(cluster: &Cluster) -> PathBuf {
-    let deploy = root!("deploy");
-    let kubectl = cluster.kubectl();
-    for file in ["namespace.yaml", "rbac.yaml"] {
-        kubectl
-            .run(&["apply", "--server-side", "-f", &format!("{deploy}/base/{file}")], None)
-            .await
-            .expect("the manifest is applied");
-    }
+    let items = operator_rights(&programs::paddock().await).await.expect("the rights of the operator");
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
+    cluster.kubectl().run(&["apply", "--server-side", "-f", "-"], Some(&list)).await.expect("they are applied");
     cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token")
 }

@@ -1,14 +1,13 @@
 //! `paddock manifests`: everything that a deployment needs.
 
-use std::net::IpAddr;
-
-use clap::Args;
+use anyhow::bail;
+use clap::{ArgAction, Args, ValueEnum};
 use paddock_api::kind::ApiShapes;
 use paddock_api::names::object;
-use paddock_operator::manifests::{self, METRICS_NAMESPACE, POD_CIDRS, Settings};
+use paddock_operator::manifests::{self, METRICS_NAMESPACE, POD_CIDRS, Settings, Webhook};
 
 use crate::output::{print, yaml};
-use crate::values::parse_shapes;
+use crate::values::{parse_bool, parse_cidr, parse_host, parse_image, parse_namespace, parse_shapes};
 
 #[derive(Debug, Args)]
 pub(crate) struct ManifestsArgs {
@@ -17,50 +16,79 @@ pub(crate) struct ManifestsArgs {
     #[arg(long, value_name = "SURFACE", value_parser = parse_shapes, default_value = "both")]
     surface: ApiShapes,
     /// Namespace of the operator.
-    #[arg(long, value_name = "NAMESPACE", default_value = object::OPERATOR_NAMESPACE)]
+    #[arg(long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = object::OPERATOR_NAMESPACE)]
     namespace: String,
+    /// The only namespace that the operator serves (its flag --namespace). The operator gets rights to write only in this
+    /// namespace and in its own. Without the flag, it serves all namespaces.
+    #[arg(long, value_name = "NAMESPACE", value_parser = parse_namespace)]
+    served_namespace: Option<String>,
+    /// Installs templates, pools and claims. With --extensions=false, the operator serves only Sandboxes.
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
+    extensions: bool,
+    /// The program that keeps the webhook configurations and their certificate.
+    #[arg(long, value_name = "WHO", default_value = "injected")]
+    webhook: WhoKeeps,
+    /// Host at which API servers reach the webhook of an operator outside the cluster. The flag is for --webhook=owned.
+    /// Without it, API servers use the Service of the webhook.
+    #[arg(long, value_name = "HOST", value_parser = parse_host)]
+    webhook_host: Option<String>,
     /// Image of the operator.
-    #[arg(long, value_name = "IMAGE", default_value_t = Settings::default().image)]
+    #[arg(long, value_name = "IMAGE", value_parser = parse_image, default_value_t = Settings::default().image)]
     image: String,
     /// Address range of the cluster's pods. The NetworkPolicy does not let pods connect to the webhook and the probes.
     /// The flag may be repeated.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_cidr, default_values = POD_CIDRS)]
     pod_cidr: Vec<String>,
     /// Namespace of Prometheus. The NetworkPolicy lets its pods connect to the metrics.
-    #[arg(long, value_name = "NAMESPACE", default_value = METRICS_NAMESPACE)]
+    #[arg(long, value_name = "NAMESPACE", value_parser = parse_namespace, default_value = METRICS_NAMESPACE)]
     metrics_namespace: String,
+}
+
+/// Who keeps the webhook configurations and their certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WhoKeeps {
+    /// These manifests contain the configurations, and the operator adds its CA.
+    Injected,
+    /// The operator makes the configurations.
+    Owned,
+    /// These manifests contain the configurations, and another program keeps the certificate in the Secret
+    /// paddock-webhook-tls and adds its CA.
+    Mounted,
+    /// There is no webhook.
+    Off,
 }
 
 /// Prints them.
 pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
-    let ManifestsArgs { surface, namespace, image, pod_cidr, metrics_namespace } = args;
-    let settings = Settings { namespace, image, shapes: surface, pod_cidrs: pod_cidr, metrics_namespace };
+    let ManifestsArgs {
+        surface,
+        namespace,
+        served_namespace,
+        extensions,
+        webhook,
+        webhook_host,
+        image,
+        pod_cidr,
+        metrics_namespace,
+    } = args;
+    let webhook = match (webhook, webhook_host) {
+        (WhoKeeps::Owned, host) => Webhook::Owned { host },
+        (WhoKeeps::Injected | WhoKeeps::Mounted | WhoKeeps::Off, Some(_)) => {
+            bail!("--webhook-host is for --webhook=owned: the other webhooks are reached by their Service")
+        }
+        (WhoKeeps::Injected, None) => Webhook::Injected,
+        (WhoKeeps::Mounted, None) => Webhook::Mounted,
+        (WhoKeeps::Off, None) => Webhook::Off,
+    };
+    let settings = Settings {
+        namespace,
+        served_namespace,
+        extensions,
+        webhook,
+        image,
+        shapes: surface,
+        pod_cidrs: pod_cidr,
+        metrics_namespace,
+    };
     print(&yaml(&manifests::all(&settings))?)
-}
-
-/// A range of addresses, such as `10.244.0.0/16`.
-fn parse_cidr(value: &str) -> Result<String, String> {
-    let parsed = value.split_once('/').and_then(|(address, bits)| {
-        let most = if address.parse::<IpAddr>().ok()?.is_ipv4() { 32 } else { 128 };
-        bits.parse::<u8>().ok().filter(|bits| (1..=most).contains(bits))
-    });
-    match parsed {
-        Some(_) => Ok(value.to_owned()),
-        None => Err(format!("{value:?} must be a range of addresses smaller than all, such as 10.244.0.0/16")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_an_address_with_a_length() {
-        for good in ["10.244.0.0/16", "fd00:10:244::/56", "10.0.0.1/32"] {
-            assert_eq!(parse_cidr(good).as_deref(), Ok(good));
-        }
-        for bad in ["10.244.0.0", "10.244.0.0/33", "0.0.0.0/0", "::/129", "pods", ""] {
-            assert!(parse_cidr(bad).is_err_and(|error| error.contains("10.244.0.0/16")), "{bad}");
-        }
-    }
 }

@@ -9,11 +9,34 @@ use paddock_api::names::object;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+/// Who keeps the webhook configurations and the certificate of the webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Webhook {
+    /// The manifests contain the configurations. The operator issues the certificate, and adds its CA and an owner to
+    /// them.
+    Injected,
+    /// The operator creates the configurations and issues the certificate.
+    Owned {
+        /// The host at which API servers reach an operator outside the cluster. If absent, they use the Service.
+        host: Option<String>,
+    },
+    /// The manifests contain the configurations. Another program issues the certificate, and makes API servers trust it.
+    Mounted,
+    /// There is no webhook.
+    Off,
+}
+
 /// The values that the manifests depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The operator's namespace.
     pub namespace: String,
+    /// The only namespace whose Sandboxes the operator serves. If absent, all namespaces.
+    pub served_namespace: Option<String>,
+    /// Whether the operator serves templates, pools and claims.
+    pub extensions: bool,
+    /// Who keeps the webhook.
+    pub webhook: Webhook,
     /// The operator's container image.
     pub image: String,
     /// The API shapes to install.
@@ -34,6 +57,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             namespace: object::OPERATOR_NAMESPACE.to_owned(),
+            served_namespace: None,
+            extensions: true,
+            webhook: Webhook::Injected,
             image: concat!("paddock:v", env!("CARGO_PKG_VERSION")).to_owned(),
             shapes: ApiShapes::Both,
             pod_cidrs: POD_CIDRS.map(str::to_owned).to_vec(),
@@ -43,6 +69,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The user of the operator's ServiceAccount.
+    pub(super) fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, object::OPERATOR_DEPLOYMENT)
+    }
+
     /// Whether the metrics are for authorized readers alone. Upstream's tooling scrapes them without TLS, and from any
     /// namespace.
     pub(super) fn secures_metrics(&self) -> bool {

@@ -3,7 +3,7 @@
 use paddock_api::names::object;
 use serde_json::{Value, json};
 
-use super::common::{Settings, labelled};
+use super::common::{Settings, Webhook, labelled};
 use super::workload::{HEALTH_PORT, METRICS_PORT, WEBHOOK_PORT, selector};
 
 /// The policies. The metrics have one of their own, so that an overlay can replace it.
@@ -13,8 +13,12 @@ pub(super) fn policies(settings: &Settings) -> Vec<Value> {
         "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": settings.metrics_namespace } },
     }]);
     let prometheus = settings.secures_metrics().then_some(prometheus);
+    let from_outside: &[i32] = match settings.webhook {
+        Webhook::Injected | Webhook::Owned { .. } | Webhook::Mounted => &[WEBHOOK_PORT, HEALTH_PORT],
+        Webhook::Off => &[HEALTH_PORT],
+    };
     vec![
-        policy(settings, object::OPERATOR_DEPLOYMENT, &[WEBHOOK_PORT, HEALTH_PORT], Some(outside(settings))),
+        policy(settings, object::OPERATOR_DEPLOYMENT, from_outside, Some(outside(settings))),
         policy(settings, &metrics, &[METRICS_PORT], prometheus),
     ]
 }

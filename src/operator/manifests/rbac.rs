@@ -1,15 +1,16 @@
 //! The operator's rights: reading the kinds of the table in `paddock-api`, and the writes that plans contain.
 //!
 //! [`writes`] names the verbs of the operations that plans contain, for each kind. A test compares it with the plans of
-//! all scenarios, so the operator gets no right that it does not use.
+//! all scenarios, so the operator gets no right that it does not use. Each part of the operator that can be switched off
+//! has a role of its own: the kinds of each API shape, the protection of the metrics, and the webhook.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use paddock_api::kind::{ChildKind, Class, Kind, OwnKind};
+use paddock_api::kind::{ApiShape, ChildKind, Class, Kind, OwnKind};
 use paddock_api::names::{group, object};
 use serde_json::{Value, json};
 
-use super::common::{Settings, labelled};
+use super::common::{Settings, Webhook, labelled};
 use crate::config::OWN_LEASE;
 use crate::webhook::{CONFIGURATION, SECRET};
 
@@ -25,6 +26,21 @@ pub enum Write {
     /// A DELETE request.
     Delete,
 }
+
+impl Write {
+    /// The verb of a rule for the object itself. `None` for a write of a subresource.
+    fn verb(self) -> Option<&'static str> {
+        match self {
+            Write::Create => Some("create"),
+            Write::Patch => Some("patch"),
+            Write::Delete => Some("delete"),
+            Write::PatchStatus => None,
+        }
+    }
+}
+
+/// The Leases that the leader holds.
+pub(super) const LEASES: [&str; 2] = [OWN_LEASE, object::UPSTREAM_LEASE];
 
 /// The verbs that plans use on objects of a kind.
 #[must_use]
@@ -45,71 +61,182 @@ pub fn writes(kind: Kind) -> &'static [Write] {
     }
 }
 
-/// The objects that define the operator's account and rights.
-#[must_use]
-pub fn rbac(settings: &Settings) -> Vec<Value> {
-    let (name, namespace) = (object::OPERATOR_DEPLOYMENT, settings.namespace.as_str());
-    let role = |kind: &str, metadata: ObjectMeta, rules: Vec<PolicyRule>| json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "rules": rules });
-    let binding = |kind: &str, metadata: ObjectMeta, role: &str| {
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": kind,
-            "metadata": metadata,
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": name },
-            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": namespace }],
-        })
-    };
-    let own = || labelled(name, Some(namespace));
-    let viewers = for_users("paddock-view", &["admin", "edit", "view"]);
-    let editors = for_users("paddock-edit", &["admin", "edit"]);
-    let changes = ["create", "delete", "deletecollection", "patch", "update"];
-    vec![
-        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": own() }),
-        role("ClusterRole", labelled(name, None), cluster_rules(settings)),
-        binding("ClusterRoleBinding", labelled(name, None), "ClusterRole"),
-        role("Role", own(), own_rules()),
-        binding("RoleBinding", own(), "Role"),
-        role("ClusterRole", labelled("paddock-metrics-reader", None), metrics_rules()),
-        role("ClusterRole", viewers, user_rules(&["get", "list", "watch"])),
-        role("ClusterRole", editors, user_rules(&changes)),
-    ]
+/// Whether only pools, claims and templates cause a write. An operator that serves Sandboxes alone never makes it.
+fn is_of_extensions(kind: Kind, write: Write) -> bool {
+    match kind.class() {
+        // Users make the other Sandboxes, and the operator changes and deletes them too.
+        Class::Own(OwnKind::Sandbox) => write == Write::Create,
+        Class::Child(ChildKind::NetworkPolicy) => true,
+        Class::Own(OwnKind::Claim(_) | OwnKind::Pool(_) | OwnKind::Template(_))
+        | Class::Child(ChildKind::Pod | ChildKind::Service | ChildKind::VolumeClaim | ChildKind::EndpointSlice)
+        | Class::Cluster(_) => false,
+    }
 }
 
-/// The operator's rights in the whole cluster.
-fn cluster_rules(settings: &Settings) -> Vec<PolicyRule> {
-    let mut rules: Vec<PolicyRule> = Kind::ALL.into_iter().flat_map(of_kind).collect();
-    rules.push(rule("events.k8s.io", &["events"], &["create", "patch"]));
-    // The namespace is the owner of the webhook configurations.
-    rules.push(named("", "namespaces", &[&settings.namespace], &["get"]));
-    // The API server authenticates and authorizes the readers of the metrics. Neither review stores anything.
-    rules.push(rule("authentication.k8s.io", &["tokenreviews"], &["create"]));
-    rules.push(rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"]));
-    // A rule for `create` cannot name the object. This grants nothing beyond `patch`, because a right to change the
-    // rules of one configuration is already a right to be asked about every object.
-    let configurations = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
-    rules.push(rule("admissionregistration.k8s.io", &configurations, &["create"]));
-    rules.push(PolicyRule {
-        resource_names: Some(vec![CONFIGURATION.to_owned()]),
-        ..rule("admissionregistration.k8s.io", &configurations, &["delete", "get", "patch"])
+/// The objects of a role.
+enum Scope<'a> {
+    /// Those of the whole cluster: a ClusterRole.
+    Cluster,
+    /// Those of one namespace: a Role.
+    Namespace(&'a str),
+}
+
+/// One role of the operator. An overlay that does not need a role deletes it with its binding.
+struct Grant<'a> {
+    name: String,
+    scope: Scope<'a>,
+    rules: Vec<PolicyRule>,
+}
+
+/// The objects that define the operator's account and rights, and the roles for users.
+#[must_use]
+pub fn rbac(settings: &Settings) -> Vec<Value> {
+    let account = labelled(object::OPERATOR_DEPLOYMENT, Some(&settings.namespace));
+    let granted = grants(settings).into_iter().flat_map(|grant| documents(grant, settings));
+    let changes = ["create", "delete", "deletecollection", "patch", "update"];
+    let viewers = for_users("paddock-view", &["admin", "edit", "view"]);
+    let for_users = [
+        role("ClusterRole", labelled("paddock-metrics-reader", None), metrics_rules()),
+        role("ClusterRole", viewers, user_rules(&["get", "list", "watch"])),
+        role("ClusterRole", for_users("paddock-edit", &["admin", "edit"]), user_rules(&changes)),
+    ];
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": account });
+    std::iter::once(account).chain(granted).chain(for_users).collect()
+}
+
+/// The role and the binding of a grant.
+fn documents(grant: Grant<'_>, settings: &Settings) -> [Value; 2] {
+    let Grant { name, scope, rules } = grant;
+    let (kind, namespace) = match scope {
+        Scope::Cluster => ("ClusterRole", None),
+        Scope::Namespace(namespace) => ("Role", Some(namespace)),
+    };
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": format!("{kind}Binding"),
+        "metadata": labelled(&name, namespace),
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name },
+        "subjects": [{
+            "kind": "ServiceAccount",
+            "name": object::OPERATOR_DEPLOYMENT,
+            "namespace": settings.namespace,
+        }],
     });
+    [role(kind, labelled(&name, namespace), rules), binding]
+}
+
+fn role(kind: &str, metadata: ObjectMeta, rules: Vec<PolicyRule>) -> Value {
+    json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "rules": rules })
+}
+
+/// The operator's roles: one for each part of it that can be switched off, and for each scope.
+fn grants(settings: &Settings) -> Vec<Grant<'_>> {
+    let grant =
+        |suffix: &str, scope, rules| Grant { name: format!("{}{suffix}", object::OPERATOR_DEPLOYMENT), scope, rules };
+    let served = || settings.served_namespace.as_deref().map_or(Scope::Cluster, Scope::Namespace);
+    let own = || Scope::Namespace(&settings.namespace);
+    let (mut cluster_wide, mut of_namespaces) = (Vec::new(), Vec::new());
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.shape().is_none()) {
+        let rules = if kind.namespaced() { &mut of_namespaces } else { &mut cluster_wide };
+        rules.extend(of_kind(kind, |write| !is_of_extensions(kind, write)));
+    }
+    of_namespaces.push(rule("events.k8s.io", &["events"], &["create", "patch"]));
+    let mut grants = match served() {
+        Scope::Cluster => {
+            cluster_wide.append(&mut of_namespaces);
+            vec![grant("", Scope::Cluster, cluster_wide)]
+        }
+        Scope::Namespace(_) => {
+            vec![grant("", Scope::Cluster, cluster_wide), grant("-sandboxes", served(), of_namespaces)]
+        }
+    };
+    for (shape, suffix) in [(ApiShape::Upstream, "-extensions"), (ApiShape::Seed, "-seed")] {
+        if settings.extensions && settings.shapes.contains(shape) {
+            grants.push(grant(suffix, served(), extension_rules(shape)));
+        }
+    }
+    grants.push(grant("", own(), lease_rules()));
+    if settings.secures_metrics() {
+        grants.push(grant("-metrics", Scope::Cluster, reader_review_rules()));
+    }
+    match &settings.webhook {
+        Webhook::Injected => {
+            grants.push(grant("-webhook", Scope::Cluster, configuration_rules(settings)));
+            grants.push(grant("-webhook", own(), certificate_rules()));
+        }
+        Webhook::Owned { .. } => {
+            let mut rules = configuration_rules(settings);
+            // A rule for `create` cannot name the object. The admission policy does.
+            rules.push(rule("admissionregistration.k8s.io", &CONFIGURATIONS, &["create"]));
+            grants.push(grant("-webhook", Scope::Cluster, rules));
+            grants.push(grant("-webhook", own(), certificate_rules()));
+        }
+        // Another program issues the certificate and maintains the configurations.
+        Webhook::Mounted | Webhook::Off => {}
+    }
+    grants
+}
+
+/// The rights that the templates, pools and claims of a shape need.
+fn extension_rules(shape: ApiShape) -> Vec<PolicyRule> {
+    let of_shape = Kind::ALL.into_iter().filter(|kind| kind.shape() == Some(shape));
+    let mut rules: Vec<PolicyRule> = of_shape.flat_map(|kind| of_kind(kind, |_| true)).collect();
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.shape().is_none()) {
+        let verbs: Vec<&str> = writes(kind)
+            .iter()
+            .filter(|write| is_of_extensions(kind, **write))
+            .filter_map(|write| write.verb())
+            .collect();
+        if !verbs.is_empty() {
+            rules.push(rule(kind.group(), &[kind.plural()], &verbs));
+        }
+    }
     rules
 }
 
-fn of_kind(kind: Kind) -> Vec<PolicyRule> {
+const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
+
+/// The rights to keep the webhook configurations.
+fn configuration_rules(settings: &Settings) -> Vec<PolicyRule> {
+    vec![
+        // The namespace is the owner of the webhook configurations.
+        named("", "namespaces", &[&settings.namespace], &["get"]),
+        PolicyRule {
+            resource_names: Some(vec![CONFIGURATION.to_owned()]),
+            ..rule("admissionregistration.k8s.io", &CONFIGURATIONS, &["delete", "get", "patch"])
+        },
+    ]
+}
+
+/// The rights to keep the certificate, in the operator's namespace.
+fn certificate_rules() -> Vec<PolicyRule> {
+    vec![
+        // A rule for `create` cannot name the object. The admission policy does.
+        rule("", &["secrets"], &["create"]),
+        named("", "secrets", &[SECRET], &["get", "update"]),
+        // At a shutdown the operator removes the webhook configurations if its Deployment does not exist any more.
+        named("apps", "deployments", &[object::OPERATOR_DEPLOYMENT], &["get"]),
+    ]
+}
+
+/// The API server authenticates and authorizes the readers of the metrics. Neither review stores anything.
+fn reader_review_rules() -> Vec<PolicyRule> {
+    vec![
+        rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
+        rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
+    ]
+}
+
+/// The rights to read a kind, and to make those writes of it that `granted` selects.
+fn of_kind(kind: Kind, granted: impl Fn(Write) -> bool) -> Vec<PolicyRule> {
+    let writes: Vec<Write> = writes(kind).iter().copied().filter(|write| granted(*write)).collect();
     let mut verbs = vec!["list", "watch"];
-    let mut rules = Vec::new();
-    for write in writes(kind) {
-        match write {
-            Write::Create => verbs.push("create"),
-            Write::Patch => verbs.push("patch"),
-            Write::Delete => verbs.push("delete"),
-            Write::PatchStatus => {
-                rules.push(rule(kind.group(), &[&format!("{}/status", kind.plural())], &["patch"]));
-            }
-        }
-    }
+    verbs.extend(writes.iter().filter_map(|write| write.verb()));
     verbs.sort_unstable();
-    rules.insert(0, rule(kind.group(), &[kind.plural()], &verbs));
+    let mut rules = vec![rule(kind.group(), &[kind.plural()], &verbs)];
+    if writes.contains(&Write::PatchStatus) {
+        rules.push(rule(kind.group(), &[&format!("{}/status", kind.plural())], &["patch"]));
+    }
     // Objects of these kinds are named as owners with `blockOwnerDeletion`. Some API servers then demand the right to
     // write the owner's finalizers. The NetworkPolicy of a template outlives the template, so it has no owner.
     if kind.own().is_some_and(|own| !matches!(own, OwnKind::Template(_))) {
@@ -118,16 +245,12 @@ fn of_kind(kind: Kind) -> Vec<PolicyRule> {
     rules
 }
 
-/// The operator's rights in its own namespace.
-fn own_rules() -> Vec<PolicyRule> {
+/// The rights of the leader election, in the operator's namespace.
+fn lease_rules() -> Vec<PolicyRule> {
     vec![
-        // A rule for `create` cannot name the object.
+        // A rule for `create` cannot name the object. The admission policy does.
         rule("coordination.k8s.io", &["leases"], &["create"]),
-        named("coordination.k8s.io", "leases", &[OWN_LEASE, object::UPSTREAM_LEASE], &["get", "update"]),
-        rule("", &["secrets"], &["create"]),
-        named("", "secrets", &[SECRET], &["get", "update"]),
-        // At a shutdown the operator removes the webhook configurations if its Deployment does not exist any more.
-        named("apps", "deployments", &[object::OPERATOR_DEPLOYMENT], &["get"]),
+        named("coordination.k8s.io", "leases", &LEASES, &["get", "update"]),
     ]
 }
 

@@ -1,8 +1,9 @@
 //! `deploy/base` has to equal the generated manifests. `UPDATE=1` writes it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use paddock_api::kind::{ApiShape, ApiShapes, Kind};
+use paddock_api::kind::{ApiShape, ApiShapes};
 use serde_json::Value;
 
 use super::*;
@@ -34,18 +35,157 @@ fn the_files_in_deploy_are_those_of_the_code() {
 
 #[test]
 fn every_watched_kind_is_readable_and_nothing_else_is() {
-    let rules = rbac::rbac(&Settings::default());
-    let role = rules.iter().find(|d| d["kind"] == "ClusterRole").expect("a ClusterRole");
-    let watched: Vec<(String, String)> = role["rules"]
-        .as_array()
-        .expect("rules")
-        .iter()
-        .filter(|rule| rule["verbs"].as_array().is_some_and(|v| v.contains(&"watch".into())))
-        .map(|rule| (rule["apiGroups"][0].to_string(), rule["resources"][0].to_string()))
-        .collect();
-    let kinds: Vec<_> = Kind::ALL.iter().map(|k| (format!("{:?}", k.group()), format!("{:?}", k.plural()))).collect();
-    assert_eq!(watched, kinds);
-    assert!(!role["rules"].to_string().contains('*'), "nothing is granted wholesale");
+    for settings in modes() {
+        let watched: BTreeSet<_> = granted(&settings)
+            .into_iter()
+            .filter(|right| right.verb == "watch")
+            .map(|Right { group, resource, .. }| (group, resource))
+            .collect();
+        let config =
+            crate::Config { shapes: settings.shapes, extensions: settings.extensions, ..crate::Config::local("t") };
+        let kinds = config.kinds().into_iter().map(|k| (k.group().to_owned(), k.plural().to_owned())).collect();
+        assert_eq!(watched, kinds, "{settings:?}");
+    }
+}
+
+/// Every combination of the settings that decide about rights.
+fn modes() -> Vec<Settings> {
+    let webhooks = [
+        Webhook::Injected,
+        Webhook::Owned { host: None },
+        Webhook::Owned { host: Some("192.0.2.7".to_owned()) },
+        Webhook::Mounted,
+        Webhook::Off,
+    ];
+    let mut modes = Vec::new();
+    for shapes in ApiShapes::ALL {
+        for served_namespace in [None, Some("team".to_owned()), Some(Settings::default().namespace)] {
+            for extensions in [true, false] {
+                for webhook in webhooks.clone() {
+                    let served_namespace = served_namespace.clone();
+                    modes.push(Settings { shapes, served_namespace, extensions, webhook, ..Settings::default() });
+                }
+            }
+        }
+    }
+    modes
+}
+
+/// One verb on one resource, and the namespace that it is limited to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    namespace: Option<String>,
+    group: String,
+    resource: String,
+    names: Option<String>,
+    verb: String,
+}
+
+/// The rights of the operator's account. Every role of the operator is bound to it, and to nobody else.
+fn granted(settings: &Settings) -> BTreeSet<Right> {
+    let documents = rbac::rbac(settings);
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let texts = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+    let mut rights = BTreeSet::new();
+    for binding in documents.iter().filter(|d| d["kind"].as_str().is_some_and(|kind| kind.ends_with("Binding"))) {
+        let account = serde_json::json!([{
+            "kind": "ServiceAccount", "name": "agent-sandbox-controller", "namespace": settings.namespace,
+        }]);
+        assert_eq!(binding["subjects"], account);
+        let bound = |d: &&Value| {
+            d["kind"] == binding["roleRef"]["kind"]
+                && d["metadata"]["name"] == binding["roleRef"]["name"]
+                && d["metadata"]["namespace"] == binding["metadata"]["namespace"]
+        };
+        let roles: Vec<&Value> = documents.iter().filter(bound).collect();
+        let [role] = roles[..] else { panic!("{} roles of {binding}", roles.len()) };
+        for rule in role["rules"].as_array().expect("rules") {
+            assert!(!rule.to_string().contains('*'), "nothing is granted wholesale: {rule}");
+            for resource in texts(&rule["resources"]) {
+                for verb in texts(&rule["verbs"]) {
+                    rights.insert(Right {
+                        namespace: role["metadata"]["namespace"].as_str().map(str::to_owned),
+                        group: text(&rule["apiGroups"][0]),
+                        resource: resource.clone(),
+                        names: rule["resourceNames"].as_array().map(|names| format!("{names:?}")),
+                        verb,
+                    });
+                }
+            }
+        }
+    }
+    rights
+}
+
+#[test]
+fn each_mode_grants_what_it_needs_and_no_more() {
+    for settings in modes() {
+        let rights = granted(&settings);
+        let any = |resource: &str, verb: &str| rights.iter().any(|r| r.resource == resource && r.verb == verb);
+        // Writes are limited to the served namespace and to the operator's own.
+        let writes = rights.iter().filter(|r| !["get", "list", "watch"].contains(&r.verb.as_str()));
+        for right in writes.filter(|r| r.namespace.is_none()) {
+            let everywhere = settings.served_namespace.is_none()
+                || ["tokenreviews", "subjectaccessreviews"].contains(&right.resource.as_str())
+                || right.group == "admissionregistration.k8s.io";
+            assert!(everywhere, "{settings:?}: {right:?}");
+        }
+        for resource in ["sandboxes", "networkpolicies"] {
+            assert_eq!(any(resource, "create"), settings.extensions, "{settings:?}: {resource}");
+        }
+        let shape = |shape| settings.extensions && settings.shapes.contains(shape);
+        let group = |group: &str, resource: &str| rights.iter().any(|r| r.group == group && r.resource == resource);
+        assert_eq!(group("extensions.agents.x-k8s.io", "sandboxclaims"), shape(ApiShape::Upstream), "{settings:?}");
+        assert_eq!(group("agents.x-k8s.io", "sandboxclaims"), shape(ApiShape::Seed), "{settings:?}");
+        assert_eq!(any("tokenreviews", "create"), settings.shapes != ApiShapes::Only(ApiShape::Upstream));
+        let configurations = "mutatingwebhookconfigurations";
+        let (patches, creates, secrets) = match &settings.webhook {
+            Webhook::Injected => (true, false, true),
+            Webhook::Owned { .. } => (true, true, true),
+            Webhook::Mounted | Webhook::Off => (false, false, false),
+        };
+        let verbs = [any(configurations, "patch"), any(configurations, "create"), any("secrets", "create")];
+        assert_eq!(verbs, [patches, creates, secrets], "{settings:?}");
+        assert!(rights.iter().all(|r| r.group != "admissionregistration.k8s.io" || !r.resource.contains("policies")));
+    }
+}
+
+/// Every right to write is limited by a policy, except for the writes that this test lists.
+#[test]
+fn every_right_to_write_has_an_admission_policy() {
+    for settings in modes() {
+        let policies = admission_policies::policies(&settings);
+        let mut limited = BTreeSet::new();
+        for [policy, binding] in policies.as_chunks::<2>().0 {
+            assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+            assert_eq!(binding["spec"]["validationActions"], serde_json::json!(["Deny"]));
+            assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+            assert!(policy["spec"]["matchConditions"].to_string().contains(&settings.user()));
+            for rule in policy["spec"]["matchConstraints"]["resourceRules"].as_array().expect("rules") {
+                for group in rule["apiGroups"].as_array().expect("groups") {
+                    for operation in rule["operations"].as_array().expect("operations") {
+                        limited.insert([group, &rule["resources"][0], operation].map(Value::to_string));
+                    }
+                }
+            }
+        }
+        for Right { group, resource, verb, .. } in granted(&settings) {
+            let operation = match verb.as_str() {
+                "create" => "CREATE",
+                "patch" | "update" => "UPDATE",
+                "delete" => "DELETE",
+                _ => continue,
+            };
+            let harmless = resource.ends_with("/status")
+                || resource.ends_with("/finalizers")
+                || ["events", "tokenreviews", "subjectaccessreviews"].contains(&resource.as_str())
+                // Any Sandbox and any claim may expire.
+                || (operation == "DELETE" && ["sandboxes", "sandboxclaims"].contains(&resource.as_str()));
+            let found =
+                limited.contains(&[group.as_str(), resource.as_str(), operation].map(|text| format!("{text:?}")));
+            assert!(found != harmless, "{settings:?}: {verb} {resource}.{group}");
+        }
+    }
 }
 
 #[test]
@@ -78,8 +218,8 @@ fn typed<K: serde::de::DeserializeOwned + serde::Serialize>(document: &Value) ->
 fn every_document_has_the_type_of_its_kind() {
     use k8s_openapi::api::networking::v1 as networking;
     use k8s_openapi::api::{apps::v1 as apps, core::v1 as core, policy::v1 as policy, rbac::v1 as rights};
-    for (_, documents) in files(&Settings::default()) {
-        for document in &documents {
+    for settings in modes() {
+        for document in files(&settings).iter().flat_map(|(_, documents)| documents) {
             let same = match document["kind"].as_str().expect("a kind") {
                 "Namespace" => typed::<core::Namespace>(document),
                 "ServiceAccount" => typed::<core::ServiceAccount>(document),
@@ -91,6 +231,8 @@ fn every_document_has_the_type_of_its_kind() {
                 "Deployment" => typed::<apps::Deployment>(document),
                 "NetworkPolicy" => typed::<networking::NetworkPolicy>(document),
                 "PodDisruptionBudget" => typed::<policy::PodDisruptionBudget>(document),
+                "ValidatingAdmissionPolicy" => typed::<admission::ValidatingAdmissionPolicy>(document),
+                "ValidatingAdmissionPolicyBinding" => typed::<admission::ValidatingAdmissionPolicyBinding>(document),
                 "MutatingWebhookConfiguration" => typed::<admission::MutatingWebhookConfiguration>(document),
                 "ValidatingWebhookConfiguration" => typed::<admission::ValidatingWebhookConfiguration>(document),
                 other => panic!("{other} is not tested"),

@@ -4,7 +4,8 @@ use paddock_api::kind::{ApiShape, ApiShapes};
 use paddock_api::names::object;
 use serde_json::{Value, json};
 
-use super::common::{Settings, labelled, labels};
+use super::common::{Settings, Webhook, labelled, labels};
+use crate::webhook::SECRET;
 
 /// The name of the Service of the webhook.
 pub const WEBHOOK_SERVICE: &str = "paddock-webhook";
@@ -16,6 +17,8 @@ const USER: i64 = 65532;
 const PLUGINS: &str = "/etc/paddock/plugins";
 /// The directory for the last good version of each plugin.
 const PLUGIN_CACHE: &str = "/var/cache/paddock/plugins";
+/// The directory of a certificate that another program issues.
+const WEBHOOK_CERTIFICATE: &str = "/etc/paddock/webhook";
 /// The name of an optional ConfigMap whose `binaryData` contains plugins.
 const PLUGINS_CONFIG_MAP: &str = "paddock-plugins";
 
@@ -44,6 +47,15 @@ pub(super) fn deployment(settings: &Settings) -> Value {
 }
 
 fn pod(settings: &Settings) -> Value {
+    let mut volumes = vec![
+        json!({ "name": "plugins", "configMap": { "name": PLUGINS_CONFIG_MAP, "optional": true } }),
+        // A few components of the largest size. The volume outlives a restart of the container.
+        json!({ "name": "plugin-cache", "emptyDir": { "sizeLimit": "512Mi" } }),
+        json!({ "name": "tmp", "emptyDir": { "sizeLimit": "64Mi" } }),
+    ];
+    if settings.webhook == Webhook::Mounted {
+        volumes.push(json!({ "name": "webhook-certificate", "secret": { "secretName": SECRET } }));
+    }
     json!({
         "serviceAccountName": object::OPERATOR_DEPLOYMENT,
         "securityContext": {
@@ -61,18 +73,14 @@ fn pod(settings: &Settings) -> Value {
             },
         }] } },
         "containers": [container(settings)],
-        "volumes": [
-            { "name": "plugins", "configMap": { "name": PLUGINS_CONFIG_MAP, "optional": true } },
-            // A few components of the largest size. The volume outlives a restart of the container.
-            { "name": "plugin-cache", "emptyDir": { "sizeLimit": "512Mi" } },
-            { "name": "tmp", "emptyDir": { "sizeLimit": "64Mi" } },
-        ],
+        "volumes": volumes,
         "terminationGracePeriodSeconds": 30,
     })
 }
 
-fn container(settings: &Settings) -> Value {
-    let mut args = vec!["operator".to_owned(), "--extensions".to_owned(), "--leader-elect=true".to_owned()];
+fn arguments(settings: &Settings) -> Vec<String> {
+    let extensions = if settings.extensions { "--extensions" } else { "--extensions=false" };
+    let mut args = vec!["operator".to_owned(), extensions.to_owned(), "--leader-elect=true".to_owned()];
     match settings.shapes {
         ApiShapes::Both => {}
         ApiShapes::Only(_) => args.push(format!("--surface={}", settings.shapes.as_str())),
@@ -83,16 +91,38 @@ fn container(settings: &Settings) -> Value {
     }
     args.push(format!("--plugin-dir={PLUGINS}"));
     args.push(format!("--plugin-cache-dir={PLUGIN_CACHE}"));
-    args.push("--webhook-registration=injected".to_owned());
+    args.push(match settings.webhook {
+        Webhook::Injected => "--webhook-registration=injected".to_owned(),
+        Webhook::Owned { .. } => "--webhook-registration=owned".to_owned(),
+        Webhook::Mounted => format!("--webhook-cert-dir={WEBHOOK_CERTIFICATE}"),
+        Webhook::Off => "--webhook-bind-address=0".to_owned(),
+    });
     if settings.secures_metrics() {
         args.push("--metrics-secure=true".to_owned());
     }
+    args.extend(settings.served_namespace.as_ref().map(|namespace| format!("--namespace={namespace}")));
+    args
+}
+
+fn container(settings: &Settings) -> Value {
     let port = |name: &str, number: i32| json!({ "name": name, "containerPort": number, "protocol": "TCP" });
+    let mut ports = vec![port("webhook", WEBHOOK_PORT), port("metrics", METRICS_PORT), port("health", HEALTH_PORT)];
+    if settings.webhook == Webhook::Off {
+        ports.remove(0);
+    }
+    let mut mounts = vec![
+        json!({ "name": "plugins", "mountPath": PLUGINS, "readOnly": true }),
+        json!({ "name": "plugin-cache", "mountPath": PLUGIN_CACHE }),
+        json!({ "name": "tmp", "mountPath": "/tmp" }),
+    ];
+    if settings.webhook == Webhook::Mounted {
+        mounts.push(json!({ "name": "webhook-certificate", "mountPath": WEBHOOK_CERTIFICATE, "readOnly": true }));
+    }
     json!({
         "name": "operator",
         "image": settings.image,
-        "args": args,
-        "ports": [port("webhook", WEBHOOK_PORT), port("metrics", METRICS_PORT), port("health", HEALTH_PORT)],
+        "args": arguments(settings),
+        "ports": ports,
         // 2Gi is twice the memory for 50,000 sandboxes with their pods (docs/operations.md). There is no CPU limit:
         // bursts of claims need the processor, and throttling would become latency.
         "resources": { "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "2Gi" } },
@@ -105,11 +135,7 @@ fn container(settings: &Settings) -> Value {
             "readOnlyRootFilesystem": true,
             "capabilities": { "drop": ["ALL"] },
         },
-        "volumeMounts": [
-            { "name": "plugins", "mountPath": PLUGINS, "readOnly": true },
-            { "name": "plugin-cache", "mountPath": PLUGIN_CACHE },
-            { "name": "tmp", "mountPath": "/tmp" },
-        ],
+        "volumeMounts": mounts,
     })
 }
 
@@ -145,10 +171,13 @@ pub(super) fn services(settings: &Settings) -> Vec<Value> {
             },
         })
     };
-    vec![
-        service(WEBHOOK_SERVICE, "webhook", 443),
-        service(&format!("{}-metrics", object::OPERATOR_DEPLOYMENT), "metrics", METRICS_PORT),
-    ]
+    let metrics = service(&format!("{}-metrics", object::OPERATOR_DEPLOYMENT), "metrics", METRICS_PORT);
+    match settings.webhook {
+        Webhook::Injected | Webhook::Owned { .. } | Webhook::Mounted => {
+            vec![service(WEBHOOK_SERVICE, "webhook", 443), metrics]
+        }
+        Webhook::Off => vec![metrics],
+    }
 }
 
 /// The selector of the Deployment's pods, which is the same as upstream's.

@@ -18,6 +18,8 @@
 //! The validation of Pods includes the subresources that change a running Pod. Of the writes of `pods/status`, only those
 //! that change labels or annotations are sent, so no status write of a kubelet waits for the webhook.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference,
@@ -121,6 +123,22 @@ pub fn configurations(
     )
 }
 
+/// The API groups and the resources in the rules of the configurations, each sorted.
+#[must_use]
+pub fn configured_resources() -> (Vec<String>, Vec<String>) {
+    let phases = [Phase::Mutate, Phase::Validate];
+    let rules: Vec<RuleWithOperations> =
+        Entry::ALL.iter().flat_map(|entry| phases.into_iter().flat_map(|phase| rules(*entry, phase))).collect();
+    let sorted = |lists: Vec<&Option<Vec<String>>>| {
+        let set: BTreeSet<String> = lists.into_iter().flatten().flatten().cloned().collect();
+        set.into_iter().collect()
+    };
+    (
+        sorted(rules.iter().map(|rule| &rule.api_groups).collect()),
+        sorted(rules.iter().map(|rule| &rule.resources).collect()),
+    )
+}
+
 fn mutating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> MutatingWebhook {
     let selection = Selection::of(entry, desired);
     MutatingWebhook {
@@ -132,7 +150,8 @@ fn mutating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> MutatingWe
         match_policy: Some("Equivalent".to_owned()),
         namespace_selector: Some(selection.namespaces),
         object_selector: selection.objects,
-        // Another webhook may add the label to a Pod after our review.
+        // Another webhook may change an object after our review. If it adds the label to a Pod that did not match before,
+        // the API server does not call this entry any more, and the validating entry denies a Pod that is not isolated.
         reinvocation_policy: Some("IfNeeded".to_owned()),
         rules: Some(rules(entry, Phase::Mutate)),
         side_effects: side_effects(entry, Phase::Mutate).to_owned(),

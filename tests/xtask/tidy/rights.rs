@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -60,18 +60,21 @@ fn write(line: &str) -> Option<Write> {
     Some((verb.to_owned(), (*group).to_owned(), format!("{plural}{subresource}")))
 }
 
-/// The writes of these kinds that the operator's ClusterRole allows.
+/// The writes of these kinds that the operator's ClusterRoles allow together.
 fn rights(tree: &Tree) -> Result<BTreeSet<Write>> {
     let documents = serde_yaml_ng::Deserializer::from_str(tree.required("deploy/base/rbac.yaml")?);
     let documents: Vec<Value> = documents.map(Value::deserialize).collect::<Result<_, _>>()?;
-    let is_role = |d: &&Value| d["kind"] == "ClusterRole" && d["metadata"]["name"] == "agent-sandbox-controller";
-    let role = documents.iter().find(is_role).context("there is no ClusterRole agent-sandbox-controller")?;
+    let ours =
+        |role: &Value| role["metadata"]["name"].as_str().is_some_and(|n| n.starts_with("agent-sandbox-controller"));
+    let roles = documents.iter().filter(|d| d["kind"] == "ClusterRole" && ours(d));
+    let rules = roles.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect::<Vec<_>>();
+    anyhow::ensure!(!rules.is_empty(), "no ClusterRole of the operator has a rule");
     let texts = |rule: &Value, field: &str| -> Vec<String> {
         let list = rule[field].as_array().cloned().unwrap_or_default();
         list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
     };
     let mut writes = BTreeSet::new();
-    for rule in role["rules"].as_array().context("the ClusterRole has no rules")? {
+    for rule in &rules {
         for group in texts(rule, "apiGroups") {
             for resource in texts(rule, "resources") {
                 let plural = resource.split('/').next().unwrap_or_default();

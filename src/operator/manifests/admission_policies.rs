@@ -1,0 +1,377 @@
+//! The ValidatingAdmissionPolicies that limit the operator's own credential beyond RBAC.
+//!
+//! RBAC grants a verb on all objects of a kind. The operator needs it only for the objects that belong to a Sandbox or a
+//! template, and often for a few fields of them. Each policy is about one kind and applies to requests of the operator's
+//! user alone. A stolen token therefore changes no other workload, and no part of the cluster.
+
+use paddock_api::kind::{ApiShape, Kind};
+use paddock_api::names::object::NETWORK_POLICY_SUFFIX;
+use paddock_api::names::{annotation, group, label, object};
+use serde_json::{Value, json};
+
+use super::common::{Settings, Webhook, labelled};
+use super::rbac::LEASES;
+use super::workload::WEBHOOK_SERVICE;
+use crate::webhook::{CONFIGURATION, SECRET, configured_resources};
+
+/// A policy about one kind.
+struct Policy {
+    /// The end of its name.
+    suffix: &'static str,
+    rules: Vec<Value>,
+    /// Expressions with a name, which other expressions use.
+    variables: Vec<(&'static str, String)>,
+    /// Expressions that have to be true, and the message if they are not.
+    validations: Vec<(String, String)>,
+}
+
+/// The policies and their bindings.
+pub(super) fn policies(settings: &Settings) -> Vec<Value> {
+    let mut policies = vec![pods(settings), services(settings), volume_claims(settings), endpoint_slices(settings)];
+    policies.push(sandboxes(settings));
+    if settings.extensions {
+        policies.extend([network_policies(settings), claims()]);
+    }
+    policies.push(leases());
+    match &settings.webhook {
+        Webhook::Injected => policies.extend([secrets()].into_iter().chain(CONFIGURATIONS.map(injected))),
+        Webhook::Owned { host } => {
+            let owned = CONFIGURATIONS.map(|kind| owned(kind, settings, host.as_deref()));
+            policies.extend([secrets()].into_iter().chain(owned));
+        }
+        Webhook::Mounted | Webhook::Off => {}
+    }
+    policies.into_iter().flat_map(|policy| documents(policy, settings)).collect()
+}
+
+fn documents(policy: Policy, settings: &Settings) -> [Value; 2] {
+    let Policy { suffix, rules, variables, validations } = policy;
+    let name = format!("{}-{suffix}", object::OPERATOR_DEPLOYMENT);
+    let variables: Vec<Value> =
+        variables.into_iter().map(|(name, expression)| json!({ "name": name, "expression": expression })).collect();
+    let validations: Vec<Value> = validations
+        .into_iter()
+        .map(|(expression, message)| json!({ "expression": expression, "message": message, "reason": "Forbidden" }))
+        .collect();
+    let mut spec = json!({
+        "failurePolicy": "Fail",
+        "matchConstraints": { "resourceRules": rules },
+        "matchConditions": [{
+            "name": "the-operator",
+            "expression": format!("request.userInfo.username == {:?}", settings.user()),
+        }],
+        "validations": validations,
+    });
+    if !variables.is_empty() {
+        spec["variables"] = variables.into();
+    }
+    let document = |kind: &str, spec: Value| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": kind,
+            "metadata": labelled(&name, None),
+            "spec": spec,
+        })
+    };
+    [
+        document("ValidatingAdmissionPolicy", spec),
+        document("ValidatingAdmissionPolicyBinding", json!({ "policyName": name, "validationActions": ["Deny"] })),
+    ]
+}
+
+fn rule(groups: &[&str], resource: &str, operations: &[&str]) -> Value {
+    json!({ "apiGroups": groups, "apiVersions": ["*"], "operations": operations, "resources": [resource] })
+}
+
+fn rule_of(kind: Kind, operations: &[&str]) -> Value {
+    rule(&[kind.group()], kind.plural(), operations)
+}
+
+/// The owner references of an object that make their owner the controller.
+fn controllers(of: &str) -> String {
+    format!("{of}.metadata.?ownerReferences.orValue([]).filter(o, o.?controller.orValue(false))")
+}
+
+fn of_kind(list: &str, group: &str, kind: &str) -> String {
+    format!("{list}.exists(o, o.kind == {kind:?} && o.apiVersion.startsWith({:?}))", format!("{group}/"))
+}
+
+/// The value of a label or an annotation, or an empty text.
+fn entry(of: &str, field: &str, key: &str) -> String {
+    format!("{of}.metadata.?{field}.orValue({{}})[?{key:?}].orValue(\"\")")
+}
+
+/// The operator makes and changes nothing in kube-system, and nothing but its own objects in its own namespace.
+fn outside_of_the_system(settings: &Settings, kind: &str) -> (String, String) {
+    let mut namespaces = vec!["kube-system"];
+    // An operator for a single namespace may run in it.
+    if settings.served_namespace.as_ref() != Some(&settings.namespace) {
+        namespaces.push(&settings.namespace);
+    }
+    let expression = format!("request.operation == \"DELETE\" || !(request.namespace in {namespaces:?})");
+    (expression, format!("the operator makes and changes no {kind} in {}", namespaces.join(" and ")))
+}
+
+/// A policy about the children of Sandboxes. The Sandbox has to be the controller, before and after a change. An object
+/// without a controller is adopted if a label allows it.
+fn child(settings: &Settings, suffix: &'static str, kind: Kind) -> Policy {
+    let name = kind.name();
+    let is_sandbox = |list: &str| of_kind(list, group::AGENTS, Kind::Sandbox.name());
+    let offered = format!(
+        "variables.former.size() == 0 && ({} == {:?} || {} != \"\")",
+        entry("oldObject", "labels", label::ADOPTABLE),
+        label::TRUE,
+        entry("oldObject", "labels", label::SANDBOX_NAME_HASH),
+    );
+    Policy {
+        suffix,
+        rules: vec![rule_of(kind, &["CREATE", "UPDATE", "DELETE"])],
+        variables: vec![
+            ("subject", "request.operation == \"DELETE\" ? oldObject : object".to_owned()),
+            ("controllers", controllers("variables.subject")),
+            ("former", format!("oldObject == null ? [] : {}", controllers("oldObject"))),
+        ],
+        validations: vec![
+            outside_of_the_system(settings, name),
+            (
+                is_sandbox("variables.controllers"),
+                format!("the operator may write a {name} only if a Sandbox is its controller"),
+            ),
+            (
+                format!("request.operation != \"UPDATE\" || {} || ({offered})", is_sandbox("variables.former")),
+                format!("the operator may take over a {name} only if it has no controller and a label that allows it"),
+            ),
+        ],
+    }
+}
+
+/// A validation of the fields that an update must leave alone.
+fn unchanged(fields: &[&str], message: String) -> (String, String) {
+    let same: Vec<String> = fields.iter().map(|field| format!("object.{field} == oldObject.{field}")).collect();
+    (format!("request.operation != \"UPDATE\" || ({})", same.join(" && ")), message)
+}
+
+fn pods(settings: &Settings) -> Policy {
+    let mut policy = child(settings, "pods", Kind::Pod);
+    policy.validations.push(unchanged(&["spec"], "the operator may change only the metadata of a Pod".to_owned()));
+    policy
+}
+
+fn volume_claims(settings: &Settings) -> Policy {
+    let kind = Kind::VolumeClaim;
+    let mut policy = child(settings, "persistentvolumeclaims", kind);
+    let message = format!("the operator may change only the metadata of a {}", kind.name());
+    policy.validations.push(unchanged(&["spec"], message));
+    policy
+}
+
+fn services(settings: &Settings) -> Policy {
+    let mut policy = child(settings, "services", Kind::Service);
+    policy.validations.extend([
+        (
+            "request.operation == \"DELETE\" || object.spec.?type.orValue(\"ClusterIP\") == \"ClusterIP\" || \
+             (oldObject != null && object.spec.?type == oldObject.spec.?type)"
+                .to_owned(),
+            "the operator may give a Service no other type than ClusterIP".to_owned(),
+        ),
+        (
+            "request.operation == \"DELETE\" || object.spec.?externalIPs.orValue([]).all(ip, \
+             oldObject != null && ip in oldObject.spec.?externalIPs.orValue([]))"
+                .to_owned(),
+            "the operator may add no external address to a Service".to_owned(),
+        ),
+    ]);
+    policy
+}
+
+fn endpoint_slices(settings: &Settings) -> Policy {
+    let mut policy = child(settings, "endpointslices", Kind::EndpointSlice);
+    let service = entry("object", "labels", "kubernetes.io/service-name");
+    policy.validations.push((
+        format!(
+            "request.operation == \"DELETE\" || variables.controllers.exists(o, o.kind == {:?} && o.name == {service})",
+            Kind::Sandbox.name(),
+        ),
+        "the operator may write an EndpointSlice only for the Service of its Sandbox".to_owned(),
+    ));
+    policy
+}
+
+/// The NetworkPolicy of a template has no owner, because it outlives the template. Annotations say whose it is.
+fn network_policies(settings: &Settings) -> Policy {
+    let kind = Kind::NetworkPolicy;
+    let annotated = |of: &str, key: &str| format!("{} != \"\"", entry(of, "annotations", key));
+    let of_template = |group: &str| of_kind("variables.former", group, Kind::template(ApiShape::Upstream).name());
+    let former = [
+        annotated("oldObject", annotation::POLICY_TEMPLATE),
+        annotated("oldObject", annotation::POLICY_SPEC),
+        // Earlier versions made the template the controller.
+        of_template(group::AGENTS),
+        of_template(group::EXTENSIONS),
+        format!(
+            "(request.operation == \"UPDATE\" && variables.former.size() == 0 && {} == {:?})",
+            entry("oldObject", "labels", label::ADOPTABLE),
+            label::TRUE,
+        ),
+    ];
+    Policy {
+        suffix: "networkpolicies",
+        rules: vec![rule_of(kind, &["CREATE", "UPDATE", "DELETE"])],
+        variables: vec![("former", format!("oldObject == null ? [] : {}", controllers("oldObject")))],
+        validations: vec![
+            outside_of_the_system(settings, kind.name()),
+            (
+                format!("request.operation == \"CREATE\" || {}", former.join(" || ")),
+                "the operator may change only the NetworkPolicy of a template".to_owned(),
+            ),
+            (
+                format!(
+                    "request.operation == \"DELETE\" || (object.metadata.name.endsWith({NETWORK_POLICY_SUFFIX:?}) && {} \
+                     && object.spec.podSelector.?matchLabels.orValue({{}})[?{:?}].orValue(\"\") != \"\")",
+                    annotated("object", annotation::POLICY_TEMPLATE),
+                    label::TEMPLATE_REF_HASH,
+                ),
+                "the operator may write only a NetworkPolicy that names its template and selects its pods".to_owned(),
+            ),
+        ],
+    }
+}
+
+/// Sandboxes are made for pools and claims. Later changes concern the mode and the metadata, and never what runs.
+fn sandboxes(settings: &Settings) -> Policy {
+    let owners = [Kind::Pool, Kind::Claim].map(Kind::name);
+    let groups = [group::AGENTS, group::EXTENSIONS].map(|group| format!("o.apiVersion.startsWith(\"{group}/\")"));
+    let what_runs = ["?podTemplate.?spec", "?template.?spec", "?runtimeClassName", "?volumeClaimTemplates"]
+        .map(|f| format!("spec.{f}"));
+    let what_runs: Vec<&str> = what_runs.iter().map(String::as_str).collect();
+    let (expression, message) = outside_of_the_system(settings, Kind::Sandbox.name());
+    Policy {
+        suffix: "sandboxes",
+        rules: vec![rule_of(Kind::Sandbox, &["CREATE", "UPDATE"])],
+        variables: vec![],
+        validations: vec![
+            // The Sandboxes that users have there can still be changed and deleted.
+            (format!("request.operation == \"UPDATE\" || ({expression})"), message),
+            (
+                format!(
+                    "request.operation == \"UPDATE\" || {}.exists(o, o.kind in {owners:?} && ({}))",
+                    controllers("object"),
+                    groups.join(" || "),
+                ),
+                "the operator may make a Sandbox only for a pool or a claim".to_owned(),
+            ),
+            unchanged(&what_runs, "the operator may not change what a Sandbox runs".to_owned()),
+        ],
+    }
+}
+
+fn claims() -> Policy {
+    let groups = [group::AGENTS, group::EXTENSIONS];
+    Policy {
+        suffix: "sandboxclaims",
+        rules: vec![rule(&groups, Kind::Claim.plural(), &["UPDATE"])],
+        variables: vec![],
+        validations: vec![unchanged(
+            &["spec", "metadata.?ownerReferences"],
+            "the operator may change only the labels and annotations of a SandboxClaim".to_owned(),
+        )],
+    }
+}
+
+fn leases() -> Policy {
+    Policy {
+        suffix: "leases",
+        rules: vec![rule(&["coordination.k8s.io"], "leases", &["CREATE", "UPDATE"])],
+        variables: vec![],
+        validations: vec![(
+            format!("object.metadata.name in {LEASES:?}"),
+            format!("the operator may write only the Leases {}", LEASES.join(" and ")),
+        )],
+    }
+}
+
+/// A Secret of another type would give its reader the token of a ServiceAccount.
+fn secrets() -> Policy {
+    Policy {
+        suffix: "secrets",
+        rules: vec![rule(&[""], "secrets", &["CREATE", "UPDATE"])],
+        variables: vec![],
+        validations: vec![(
+            format!("object.metadata.name == {SECRET:?} && object.type != \"kubernetes.io/service-account-token\""),
+            format!("the operator may write only the Secret {SECRET} with its certificate"),
+        )],
+    }
+}
+
+const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
+
+fn configuration(resource: &'static str, validations: Vec<(String, String)>) -> Policy {
+    let name = (
+        format!("(request.operation == \"DELETE\" ? oldObject : object).metadata.name == {CONFIGURATION:?}"),
+        format!("the operator may write only the webhook configurations {CONFIGURATION}"),
+    );
+    Policy {
+        suffix: resource,
+        rules: vec![rule(&["admissionregistration.k8s.io"], resource, &["CREATE", "UPDATE", "DELETE"])],
+        variables: vec![],
+        validations: [name].into_iter().chain(validations).collect(),
+    }
+}
+
+/// The operator adds the CA bundle and the owner of a configuration that the manifests contain.
+fn injected(resource: &'static str) -> Policy {
+    let mut fields = vec![
+        "clientConfig.?service",
+        "clientConfig.?url",
+        "?rules",
+        "?failurePolicy",
+        "?matchPolicy",
+        "?matchConditions",
+        "?namespaceSelector",
+        "?objectSelector",
+        "?sideEffects",
+        "?timeoutSeconds",
+    ];
+    if resource == "mutatingwebhookconfigurations" {
+        fields.push("?reinvocationPolicy");
+    }
+    let same: Vec<String> = fields.iter().map(|field| format!("w.{field} == o.{field}")).collect();
+    let expression = format!(
+        "request.operation == \"DELETE\" || (oldObject != null && \
+         object.?webhooks.orValue([]).size() == oldObject.?webhooks.orValue([]).size() && \
+         object.?webhooks.orValue([]).all(w, oldObject.?webhooks.orValue([]).exists(o, w.name == o.name && {})))",
+        same.join(" && "),
+    );
+    configuration(
+        resource,
+        vec![(expression, "the operator may change only the CA bundle of a webhook configuration".to_owned())],
+    )
+}
+
+/// The operator makes the configurations. They may send it the kinds that its own configurations name, and nothing to
+/// anybody else.
+fn owned(resource: &'static str, settings: &Settings, host: Option<&str>) -> Policy {
+    let (groups, resources) = configured_resources();
+    let reached = match host {
+        Some(host) => format!("url(w.clientConfig.?url.orValue(\"https:///\")).getHostname() == {host:?}"),
+        None => format!(
+            "w.clientConfig.?service.?namespace.orValue(\"\") == {:?} && \
+             w.clientConfig.?service.?name.orValue(\"\") == {WEBHOOK_SERVICE:?}",
+            settings.namespace
+        ),
+    };
+    let all = |condition: &str| {
+        format!("request.operation == \"DELETE\" || object.?webhooks.orValue([]).all(w, {condition})")
+    };
+    let known = format!(
+        "w.?rules.orValue([]).all(r, r.?apiGroups.orValue([]).all(g, g in {groups:?}) && \
+         r.?resources.orValue([]).all(k, k in {resources:?}))"
+    );
+    configuration(
+        resource,
+        vec![
+            (all(&reached), "a webhook of the operator may lead only to the operator".to_owned()),
+            (all(&known), "a webhook of the operator may name only the kinds that the operator reviews".to_owned()),
+        ],
+    )
+}
