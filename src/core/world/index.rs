@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
+use paddock_api::names::annotation;
 
 use super::pending_writes::remove_entry;
 use super::relations::{origin_pool, pool_of, pool_revision, references, sandbox_of};
@@ -110,6 +111,16 @@ impl World {
         if let Some(sandbox) = sandbox_of(object) {
             self.index_sandbox(&sandbox);
             self.add_warm(&sandbox);
+        }
+    }
+
+    /// Notes that a claim is stored, so its reservation is not wasted.
+    fn claim_seen(&mut self, claim: &Object) {
+        if claim.claim().is_some()
+            && let Some(sandbox) = claim.meta.annotations.get(annotation::SANDBOX_NAME)
+            && let Some(stamp) = claim.meta.annotations.get(annotation::FIRST_OBSERVED_AT)
+        {
+            self.reservations.claim_stored(&Key::new(Kind::Sandbox, &*claim.key.namespace, sandbox.as_str()), stamp);
         }
     }
 

@@ -78,16 +78,6 @@ impl World {
         }
     }
 
-    /// Notes that a claim is stored, so its reservation is not wasted.
-    pub(super) fn claim_seen(&mut self, claim: &Object) {
-        if claim.claim().is_some()
-            && let Some(sandbox) = claim.meta.annotations.get(annotation::SANDBOX_NAME)
-            && let Some(stamp) = claim.meta.annotations.get(annotation::FIRST_OBSERVED_AT)
-        {
-            self.reservations.claim_stored(&Key::new(Kind::Sandbox, &*claim.key.namespace, sandbox.as_str()), stamp);
-        }
-    }
-
     fn best_for(&self, new: &NewClaim<'_>) -> Option<Arc<Object>> {
         let mut document = new.document.clone();
         let metadata = document.get_mut("metadata")?.as_object_mut()?;
