@@ -80,11 +80,11 @@ pub struct UpdateStrategy {
 #[serde(rename_all = "camelCase")]
 pub struct SandboxWarmPoolStatus {
     /// The number of sandboxes in the pool that no claim has taken.
-    #[serde(default)]
-    pub replicas: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
     /// The number of these sandboxes that are Ready.
-    #[serde(default)]
-    pub ready_replicas: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
     /// The number of sandboxes that the pool should have, from the last decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_replicas: Option<i32>,

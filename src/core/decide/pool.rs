@@ -355,8 +355,8 @@ fn write_status(
     }
     let generation = pool.meta.generation;
     let mut after_status = SandboxWarmPoolStatus {
-        replicas: number(members.alive() - members.leaving),
-        ready_replicas: number(ready),
+        replicas: Some(number(members.alive() - members.leaving)),
+        ready_replicas: Some(number(ready)),
         desired_replicas: size.map_or(before.desired_replicas, |s| Some(number(s.desired))),
         selector: Some(format!("{}={}", label::WARM_POOL_SANDBOX, name_hash(&pool.key.name))),
         observed_generation: Some(generation),

@@ -279,8 +279,8 @@ impl Tally {
         let status = &body.status;
         let states = [
             ("desired", status.desired_replicas.unwrap_or(0)),
-            ("total", status.replicas),
-            ("ready", status.ready_replicas),
+            ("total", status.replicas.unwrap_or_default()),
+            ("ready", status.ready_replicas.unwrap_or_default()),
         ];
         for (state, count) in states {
             let labels = [&*object.key.namespace, &*object.key.name, state];

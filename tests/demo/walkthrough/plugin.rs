@@ -27,10 +27,10 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     screen.chapter("Policy is a component, replaced while the operator runs");
     let pools: Api<SeedPool> = context.api_of(Kind::SeedPool);
     let before = full(screen, &pools, 1).await?;
-    screen.fact("so far", &format!("{POOL} holds {}", before.ready_replicas));
+    screen.fact("so far", &format!("{POOL} holds {}", before.ready_replicas.unwrap_or_default()));
     screen.fact("because", &sized(&before.conditions));
 
-    let first = if before.ready_replicas == FIRST[0] { FIRST[1] } else { FIRST[0] };
+    let first = if before.ready_replicas == Some(FIRST[0]) { FIRST[1] } else { FIRST[0] };
     let component = context.operator.plugins.join(format!("{NAME}.wasm"));
     let binding = context.operator.plugins.join(format!("{NAME}.yaml"));
     let work = async {
@@ -78,7 +78,7 @@ async fn follows(screen: &Screen, pools: &Api<SeedPool>, size: i32) -> Result<St
         let Some(status) = pool.and_then(|pool| pool.status.as_ref()) else {
             return Look::NotYet("has no status".to_owned());
         };
-        let (ready, wanted) = (status.ready_replicas, status.desired_replicas.unwrap_or_default());
+        let (ready, wanted) = (status.ready_replicas.unwrap_or_default(), status.desired_replicas.unwrap_or_default());
         let by_plugin = sized(&status.conditions).contains(NAME);
         if by_plugin && wanted == size && ready == size {
             Look::Done

@@ -74,7 +74,8 @@ pub(super) async fn full(screen: &Screen, pools: &Api<SeedPool>, warm: i32) -> R
         let Some(status) = pool.and_then(|pool| pool.status.as_ref()) else {
             return Look::NotYet("has no status yet".to_owned());
         };
-        let (ready, wanted) = (status.ready_replicas, status.desired_replicas.unwrap_or(warm).max(warm));
+        let (ready, wanted) =
+            (status.ready_replicas.unwrap_or_default(), status.desired_replicas.unwrap_or(warm).max(warm));
         if ready >= wanted { Look::Done } else { Look::NotYet(format!("{ready} of {wanted} are Ready")) }
     });
     pool.await?.and_then(|pool| pool.status).context("the pool")
