@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 pub use rules::Rules;
 
 use crate::object::json::string_map;
-use crate::object::{Object, is_ours};
+use crate::object::{Object, TextMap, is_ours};
 use crate::settings::Settings;
 
 /// Returns the digest of the labels and annotations with which a pool makes a Sandbox: the first 128 bits of a SHA-256,
@@ -80,8 +80,9 @@ pub(crate) fn same_as_before(old: Option<&Object>, new: Option<&Object>) -> bool
 /// The change of the labels or annotations of a Sandbox. Sandboxes of earlier versions have no digest and are not
 /// compared.
 fn metadata_change(sandbox: &Object, made: u128, settings: &Settings) -> Option<String> {
-    let of = |map: &BTreeMap<String, String>, counts: &dyn Fn(&str) -> bool| -> BTreeMap<String, String> {
-        map.iter().filter(|(key, _)| counts(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    let of = |map: &TextMap, counts: &dyn Fn(&str) -> bool| -> BTreeMap<String, String> {
+        let counted = map.iter().filter(|(key, _)| counts(key));
+        counted.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     };
     let labels = of(&sandbox.meta.labels, &|key| is_ours(key) || !settings.ignores_label(key));
     let annotations = of(&sandbox.meta.annotations, &annotations::is_read);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::object::Texts;
 use crate::question::{Failure, FailureKind, Hook, PluginRef};
 
 /// A plugin bound to one hook for the objects that its selectors match.
@@ -131,18 +132,19 @@ pub enum Operator {
 impl Selector {
     /// Whether these labels satisfy every requirement. An empty selector matches everything.
     #[must_use]
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.match_labels.iter().all(|(k, v)| labels.get(k) == Some(v))
+    pub fn matches(&self, labels: &impl Texts) -> bool {
+        self.match_labels.iter().all(|(k, v)| labels.text(k) == Some(v))
             && self.match_expressions.iter().all(|r| r.matches(labels))
     }
 }
 
 impl Requirement {
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let value = labels.get(&self.key);
+    fn matches(&self, labels: &impl Texts) -> bool {
+        let value = labels.text(&self.key);
+        let listed = |value: &str| self.values.iter().any(|v| v == value);
         match self.operator {
-            Operator::In => value.is_some_and(|v| self.values.contains(v)),
-            Operator::NotIn => value.is_none_or(|v| !self.values.contains(v)),
+            Operator::In => value.is_some_and(listed),
+            Operator::NotIn => !value.is_some_and(listed),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }
@@ -166,7 +168,7 @@ impl Bindings {
         &'a self,
         hook: Hook,
         namespace_labels: &'a BTreeMap<String, String>,
-        labels: &'a BTreeMap<String, String>,
+        labels: &'a impl Texts,
     ) -> impl Iterator<Item = &'a Binding> {
         self.0
             .iter()

@@ -87,7 +87,7 @@ pub(crate) fn with_hook(
 
 /// The record in an annotation. An annotation that somebody else wrote may be anything. An entry that is longer than the
 /// operator writes it is left out, because the record goes into the status.
-pub(crate) fn parse(annotation: Option<&String>) -> Vec<DecidingPlugin> {
+pub(crate) fn parse(annotation: Option<&str>) -> Vec<DecidingPlugin> {
     let mut record: Vec<DecidingPlugin> =
         annotation.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     record.retain(|plugin| {
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn annotation_is_read_back_and_rubbish_is_no_record() {
         let record = vec![decided_by(&binding("{\"a\":1}")), plugin(PluginHook::Admission, "p")];
-        assert_eq!(parse(annotation(&record).as_ref()), record);
+        assert_eq!(parse(annotation(&record).as_deref()), record);
         assert_eq!(annotation(&[]), None);
         let long = serde_json::to_string(&vec![plugin(PluginHook::Idle, "p"); 1000]).unwrap();
         assert_eq!(parse(Some(&long)).len(), RECORDED_MAX);
@@ -179,10 +179,10 @@ mod tests {
             DecidingPlugin { digest: long(), ..own.clone() },
             DecidingPlugin { settings: Some(long()), ..own.clone() },
         ] {
-            assert_eq!(parse(annotation(&[too_long, own.clone()]).as_ref()), vec![own.clone()]);
+            assert_eq!(parse(annotation(&[too_long, own.clone()]).as_deref()), vec![own.clone()]);
         }
         for rubbish in ["", "{}", "[1]", r#"[{"hook":"other","name":"p"}]"#, "null"] {
-            assert_eq!(parse(Some(&rubbish.to_owned())), vec![], "{rubbish}");
+            assert_eq!(parse(Some(rubbish)), vec![], "{rubbish}");
         }
     }
 }

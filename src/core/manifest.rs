@@ -62,13 +62,13 @@ pub fn other_owners(object: &Object) -> Value {
 
 fn owner_references(object: &Object) -> impl Iterator<Item = Value> {
     let others = object.meta.other_owners.iter();
-    others.map(|o| json!({ "apiVersion": o.api_version, "kind": o.kind, "name": &*o.name, "uid": &*o.uid }))
+    others.map(|o| json!({ "apiVersion": &*o.api_version, "kind": &*o.kind, "name": &*o.name, "uid": &*o.uid }))
 }
 
 /// The name of a Sandbox's pod: the name in the annotation of the Sandbox, or else the name of the Sandbox.
 #[must_use]
 pub fn pod_name(sandbox: &Object) -> &str {
-    sandbox.meta.annotations.get(annotation::POD_NAME).map_or(&*sandbox.key.name, String::as_str)
+    sandbox.meta.annotations.get(annotation::POD_NAME).unwrap_or(&sandbox.key.name)
 }
 
 /// The DNS name of a Sandbox's Service.

@@ -1,12 +1,10 @@
 //! The marker of generated code, and the namespace label that means the same for all pods of a namespace.
 
-use std::collections::BTreeMap;
-
 use paddock_api::names::label;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::object::Object;
+use crate::object::{Object, Texts};
 use crate::settings::Settings;
 
 /// The marker of generated code, read from the labels of an object.
@@ -24,8 +22,8 @@ pub enum Marker {
 impl Marker {
     /// Reads the marker from the labels of an object.
     #[must_use]
-    pub fn of(labels: &BTreeMap<String, String>) -> Self {
-        Self::of_value(labels.get(label::GENERATED_CODE).map(String::as_str))
+    pub fn of(labels: &impl Texts) -> Self {
+        Self::of_value(labels.text(label::GENERATED_CODE))
     }
 
     /// Reads the marker from the labels at a place of an object. The place is a JSON pointer.
@@ -80,20 +78,20 @@ pub fn marker_of_object(object: &Value) -> Marker {
 pub fn marker_of_all<'a>(objects: impl IntoIterator<Item = Option<&'a Object>>) -> Marker {
     let markers = objects.into_iter().flatten().flat_map(|object| {
         let model = object.template().and_then(|template| template.spec.as_ref().ok());
-        [Some(&object.meta.labels), model.map(|model| &model.pod.labels)]
+        [Some(Marker::of(&object.meta.labels)), model.map(|model| Marker::of(&model.pod.labels))]
     });
-    Marker::strongest(markers.flatten().map(Marker::of))
+    Marker::strongest(markers.flatten())
 }
 
 /// Whether a namespace with these labels requires that each of its pods is isolated. The namespace of the operator never
 /// does.
 #[must_use]
-pub fn namespace_isolates(settings: &Settings, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+pub fn namespace_isolates(settings: &Settings, namespace: &str, labels: &impl Texts) -> bool {
     settings.own_namespace.as_deref() != Some(namespace) && requires_isolation(labels)
 }
 
 /// Whether the labels of a namespace require that each of its pods is isolated, whichever namespace it is.
 #[must_use]
-pub fn requires_isolation(namespace_labels: &BTreeMap<String, String>) -> bool {
-    namespace_labels.get(label::ISOLATION).is_some_and(|v| v != label::ISOLATION_NONE)
+pub fn requires_isolation(namespace_labels: &impl Texts) -> bool {
+    namespace_labels.text(label::ISOLATION).is_some_and(|v| v != label::ISOLATION_NONE)
 }

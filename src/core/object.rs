@@ -11,6 +11,7 @@ pub mod json;
 mod managed_fields;
 mod meta;
 mod pod;
+mod text_map;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -33,7 +34,8 @@ pub use cluster::{Node, RuntimeClass};
 pub use json::JsonText;
 pub(crate) use meta::is_ours;
 pub use meta::{Meta, Owner, allows_volume_loss};
-pub use pod::{ChangedPod, LostSource, LostVolume, Pod};
+pub use pod::{ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition};
+pub use text_map::{TextMap, Texts};
 
 /// The fields of a Service's spec that the operator sets.
 const SERVICE_FIELDS: [&str; 4] = ["clusterIP", "ports", "selector", "type"];
@@ -78,7 +80,7 @@ pub enum Body {
     /// The body of a Sandbox.
     Sandbox(Parsed<model::Sandbox, SandboxStatus>),
     /// The body of a SandboxTemplate of either shape, and the hash of the fields that define its sandboxes.
-    Template(Parsed<model::Template, SandboxTemplateStatus>, Arc<str>),
+    Template(Box<(Parsed<model::Template, SandboxTemplateStatus>, Arc<str>)>),
     /// The body of a SandboxWarmPool of either shape.
     Pool(Parsed<model::Pool, SandboxWarmPoolStatus>),
     /// The body of a SandboxClaim of either shape.
@@ -160,14 +162,14 @@ impl Object {
     /// The body, if the object is a template.
     #[must_use]
     pub fn template(&self) -> Option<&Parsed<model::Template, SandboxTemplateStatus>> {
-        if let Body::Template(body, _) = &self.body { Some(body) } else { None }
+        if let Body::Template(body) = &self.body { Some(&body.0) } else { None }
     }
 
     /// The hash of the fields of a template that define its sandboxes. It is empty for an invalid template and for
     /// other kinds.
     #[must_use]
     pub fn template_hash(&self) -> &str {
-        if let Body::Template(_, hash) = &self.body { hash } else { "" }
+        if let Body::Template(body) = &self.body { &body.1 } else { "" }
     }
 
     /// The body, if the object is a pool.
@@ -213,11 +215,20 @@ impl Object {
 fn own_body(kind: OwnKind, meta: &ObjectMeta, text: &str, bytes: usize) -> Body {
     let parts = Parts::of(text, bytes);
     match kind {
-        OwnKind::Sandbox => Body::Sandbox(parts.parse(|spec| model::parse_sandbox(meta, spec))),
+        OwnKind::Sandbox => {
+            let mut parsed: Parsed<model::Sandbox, SandboxStatus> =
+                parts.parse(|spec| model::parse_sandbox(meta, spec));
+            // A list of three is read into the room for four.
+            if let Some(status) = Arc::get_mut(&mut parsed.status) {
+                status.conditions.shrink_to_fit();
+                status.pod_ips.shrink_to_fit();
+            }
+            Body::Sandbox(parsed)
+        }
         OwnKind::Template(shape) => {
             let parsed: Parsed<model::Template, _> = parts.parse(|spec| model::parse_template(shape, spec));
             let hash = parsed.spec.as_ref().map(|model| hash::template_hash(model)).unwrap_or_default();
-            Body::Template(parsed, hash.into())
+            Body::Template(Box::new((parsed, hash.into())))
         }
         OwnKind::Pool(shape) => Body::Pool(parts.parse(|spec| model::parse_pool(shape, meta, spec))),
         OwnKind::Claim(shape) => Body::Claim(parts.parse(|spec| model::parse_claim(shape, meta, spec))),

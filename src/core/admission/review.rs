@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::binding::Bindings;
 use crate::isolation::Isolation;
+use crate::object::TextMap;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
 
@@ -173,5 +174,5 @@ pub struct ConnectedSandbox {
     /// The `idleTimeout` of the Sandbox. Without one, its activity is not recorded.
     pub idle_timeout: Option<Duration>,
     /// The annotations of the Sandbox.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: TextMap,
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::binding::{Binding, Bindings, FailurePolicy, Selector};
+use crate::object::TextMap;
 use crate::question::{
     AdmissionAnswer, Answer, ClassChoice, Failure, FailureKind, Hook, PluginRef, Question, RuntimeClassAnswer,
     RuntimeClassFact, Verdict,
@@ -168,10 +169,10 @@ fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_secon
                 in_pool: false,
                 untouched_in_pool: false,
                 idle_timeout: Some(Duration::from_secs(timeout)),
-                annotations: BTreeMap::from([
+                annotations: TextMap::from(BTreeMap::from([
                     ("policy.paddock.dev/last-activity".to_owned(), at.to_string()),
                     ("policy.paddock.dev/held-until".to_owned(), until.to_string()),
-                ]),
+                ])),
             }),
             ..context()
         }
@@ -187,7 +188,7 @@ fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_secon
 
     let mut first = noted(0, 1800);
     let sandbox = first.sandbox.as_mut().expect("a sandbox");
-    sandbox.annotations.clear();
+    sandbox.annotations = TextMap::default();
     let written = activity(&connect, &first).expect("never noted before");
     assert_eq!(written.annotations["policy.paddock.dev/last-activity"], "2026-11-23T12:00:00.000Z");
     assert_eq!(written.annotations["policy.paddock.dev/held-until"], "2026-11-23T13:00:00.000Z");
@@ -225,7 +226,7 @@ fn a_connection_to_a_warm_pod_is_recorded_once_and_is_no_activity() {
             in_pool,
             untouched_in_pool,
             idle_timeout: Some(Duration::from_secs(60)),
-            annotations: BTreeMap::new(),
+            annotations: TextMap::default(),
         }),
         ..context()
     };

@@ -11,7 +11,7 @@ use super::rules::Rules;
 use crate::manifest::{self, PodRevision};
 use crate::model::names::domain_of;
 use crate::model::{self, Quantity};
-use crate::object::{ChangedPod, Object, is_ours};
+use crate::object::{ChangedPod, Object, Texts, is_ours};
 
 /// The change of a Pod, or `None` if it is as made.
 pub(super) fn change(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
@@ -26,8 +26,8 @@ fn labels_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules:
     // The marker has rules of its own: it can be added late, and the webhook lets nobody remove it from a Pod.
     made.remove(label::GENERATED_CODE);
     let by_plugins = listed(pod, annotation::PLUGIN_LABELS, rules);
-    let change = |key: &String| match (made.get(key), has.get(key)) {
-        (Some(_) | None, Some(_) | None) if by_plugins.contains(&key.as_str()) => None,
+    let change = |key: &str| match (made.text(key), has.get(key)) {
+        (Some(_) | None, Some(_) | None) if by_plugins.contains(&key) => None,
         (Some(_), None) => Some(format!("the label {key} was removed from its Pod")),
         (Some(made), Some(has)) => (made != has).then(|| format!("the label {key} of its Pod was changed")),
         (None, Some(_)) if key == label::GENERATED_CODE => None,
@@ -35,7 +35,7 @@ fn labels_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules:
             .then(|| format!("the label {key} was added to its Pod")),
         (None, None) => None,
     };
-    made.keys().chain(has.keys()).find_map(change)
+    made.keys().map(String::as_str).chain(has.keys()).find_map(change)
 }
 
 fn annotations_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
@@ -49,15 +49,15 @@ fn annotations_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, r
         made.insert(annotation::POD_REVISION.to_owned(), PodRevision::of(sandbox, model).annotation());
     }
     let by_plugins = listed(pod, annotation::PLUGIN_ANNOTATIONS, rules);
-    let change = |key: &String| match (made.get(key), has.get(key)) {
-        (Some(_) | None, Some(_) | None) if by_plugins.contains(&key.as_str()) => None,
+    let change = |key: &str| match (made.text(key), has.get(key)) {
+        (Some(_) | None, Some(_) | None) if by_plugins.contains(&key) => None,
         (Some(_), None) => Some(format!("the annotation {key} was removed from its Pod")),
         (Some(made), Some(has)) => (made != has).then(|| format!("the annotation {key} of its Pod was changed")),
-        (None, Some(_)) if ADDED.contains(&key.as_str()) => None,
+        (None, Some(_)) if ADDED.contains(&key) => None,
         (None, Some(_)) => is_read(key).then(|| format!("the annotation {key} was added to its Pod")),
         (None, None) => None,
     };
-    made.keys().chain(has.keys()).find_map(change)
+    made.keys().map(String::as_str).chain(has.keys()).find_map(change)
 }
 
 /// The keys that an annotation of the Pod lists.

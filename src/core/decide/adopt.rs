@@ -41,7 +41,7 @@ pub(super) fn adoptable(object: &Object) -> bool {
 
 /// Whether an object was a child of an earlier Sandbox of the same name.
 pub(super) fn left_behind(sandbox: &Object, object: &Object) -> bool {
-    ownerless(object) && object.meta.labels.get(label::SANDBOX_NAME_HASH) == Some(&name_hash(&sandbox.key.name))
+    ownerless(object) && object.meta.labels.get(label::SANDBOX_NAME_HASH) == Some(name_hash(&sandbox.key.name).as_str())
 }
 
 fn ownerless(object: &Object) -> bool {

@@ -5,7 +5,7 @@ use paddock_api::PolicyState;
 
 use crate::admission::{Chain, PluginFailure, first_answer};
 use crate::binding::{Binding, Bindings};
-use crate::object::Object;
+use crate::object::{Object, TextMap};
 use crate::plan::{Event, Reason};
 use crate::question::{Answer, FailureKind, Hook, PluginReply, Question};
 use crate::snapshot::Common;
@@ -20,7 +20,7 @@ pub(super) const ASK_AGAIN: std::time::Duration = std::time::Duration::from_secs
 /// asked.
 pub(super) fn first_reply_or_built_in<'a, T>(
     common: &'a Common,
-    labels: &'a std::collections::BTreeMap<String, String>,
+    labels: &'a TextMap,
     hook: Hook,
     replies: &[PluginReply],
     question: impl Fn(&Bindings) -> Question,

@@ -100,7 +100,7 @@ pub(super) fn decide(snapshot: &ClaimSnapshot, replies: &[PluginReply]) -> Plan 
 /// The Sandbox that the claim keeps, and the surplus ones.
 fn own_sandbox<'a>(snapshot: &'a ClaimSnapshot, before: &SandboxClaimStatus) -> (Option<&'a Object>, Vec<&'a Object>) {
     let named = before.sandbox.as_ref().and_then(|s| s.name.as_deref());
-    let reserved = snapshot.claim.meta.annotations.get(annotation::SANDBOX_NAME).map(String::as_str);
+    let reserved = snapshot.claim.meta.annotations.get(annotation::SANDBOX_NAME);
     let mut owned: Vec<&Object> = snapshot.owned.iter().map(|o| &**o).collect();
     owned.sort_by_key(|o| {
         let name = Some(&*o.key.name);
@@ -368,10 +368,8 @@ fn start_cold(
         }
         return;
     }
-    let pool = model
-        .source
-        .named_pool()
-        .or_else(|| snapshot.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL).map(String::as_str));
+    let pool =
+        model.source.named_pool().or_else(|| snapshot.stale.as_ref()?.meta.annotations.get(annotation::WARM_POOL));
     let done = plan.steps.len();
     let mut body = manifest::cold_sandbox(
         Origin::Claim(claim, pool, snapshot.marker),
@@ -412,8 +410,7 @@ fn annotate(snapshot: &ClaimSnapshot, sandbox: Option<&str>) -> Option<Op> {
     let claim = &snapshot.claim;
     let current = &claim.meta.annotations;
     let mut annotations = serde_json::Map::new();
-    if let Some(name) = sandbox.filter(|name| current.get(annotation::SANDBOX_NAME).map(String::as_str) != Some(*name))
-    {
+    if let Some(name) = sandbox.filter(|name| current.get(annotation::SANDBOX_NAME) != Some(*name)) {
         annotations.insert(annotation::SANDBOX_NAME.to_owned(), name.into());
     }
     if sandbox.is_none() && current.contains_key(annotation::SANDBOX_NAME) {

@@ -295,7 +295,7 @@ fn ask<'a>(
         Question::PoolSize(Box::new(PoolSizeQuestion {
             namespace: pool.key.namespace.to_string(),
             name: pool.key.name.to_string(),
-            labels: pool.meta.labels.clone(),
+            labels: pool.meta.labels.to_map(),
             min,
             max,
             ready: number(members.ready.len()),

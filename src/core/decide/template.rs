@@ -112,7 +112,7 @@ fn policy_patch(snapshot: &TemplateSnapshot, there: &Object, spec: &Value) -> Ma
     let wanted = manifest::network_policy_annotations(&snapshot.key, spec);
     let damaged = [annotation::POLICY_TEMPLATE, annotation::POLICY_SPEC]
         .into_iter()
-        .any(|name| there.meta.annotations.get(name).map(String::as_str) != wanted[name].as_str());
+        .any(|name| there.meta.annotations.get(name) != wanted[name].as_str());
     if damaged {
         metadata.insert("annotations".to_owned(), wanted);
     }

@@ -75,7 +75,7 @@ pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, 
     // The labels of the claim, pool and template come from the Sandbox.
     for inherited in [label::CLAIM_UID, label::WARM_POOL_SANDBOX] {
         if let Some(v) = sandbox.meta.labels.get(inherited) {
-            labels.insert(inherited.to_owned(), v.clone());
+            labels.insert(inherited.to_owned(), v.to_owned());
         }
     }
     match (Marker::of(&labels), sandbox_marker(sandbox)) {
@@ -84,8 +84,8 @@ pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, 
         }
         // The value stays as the user wrote it, so that the review of the pod names it.
         (Marker::Unmarked, Marker::Unclear) => {
-            let unclear = sandbox.meta.labels.get(label::GENERATED_CODE).cloned();
-            labels.extend(unclear.map(|value| (label::GENERATED_CODE.to_owned(), value)));
+            let unclear = sandbox.meta.labels.get(label::GENERATED_CODE);
+            labels.extend(unclear.map(|value| (label::GENERATED_CODE.to_owned(), value.to_owned())));
         }
         (Marker::Unclear | Marker::Unmarked, Marker::Unclear | Marker::Unmarked) => {}
     }

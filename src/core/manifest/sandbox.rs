@@ -102,10 +102,10 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
             labels.insert(label::LAUNCH_TYPE, label::LAUNCH_COLD.to_owned());
             annotations.extend(pool.map(|p| (annotation::WARM_POOL, p.to_owned())));
             if let Some(by) = claim.meta.labels.get(label::CREATED_BY) {
-                labels.insert(label::CREATED_BY, by.clone());
+                labels.insert(label::CREATED_BY, by.to_owned());
             }
             if let Some(context) = claim.meta.annotations.get(annotation::TRACE_CONTEXT) {
-                annotations.insert(annotation::TRACE_CONTEXT, context.clone());
+                annotations.insert(annotation::TRACE_CONTEXT, context.to_owned());
             }
             (claim, marker)
         }
@@ -175,10 +175,10 @@ pub fn adopted_by_claim(
         patch["metadata"]["labels"][label::GENERATED_CODE] = label::TRUE.into();
     }
     if let Some(by) = claim.meta.labels.get(label::CREATED_BY) {
-        patch["metadata"]["labels"][label::CREATED_BY] = by.as_str().into();
+        patch["metadata"]["labels"][label::CREATED_BY] = by.into();
     }
     if let Some(context) = claim.meta.annotations.get(annotation::TRACE_CONTEXT) {
-        patch["metadata"]["annotations"][annotation::TRACE_CONTEXT] = context.as_str().into();
+        patch["metadata"]["annotations"][annotation::TRACE_CONTEXT] = context.into();
     }
     if common.settings.managed_fields_at_claim == ManagedFieldsAtClaim::Clear && sandbox.meta.only_our_manager {
         // Managed fields are of no use if one client wrote all fields. They cost more than a quarter of the time that

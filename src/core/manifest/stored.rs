@@ -99,13 +99,13 @@ fn fields<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
 
 fn document(object: &Object, spec: Value) -> Value {
     let meta = &object.meta;
-    let controller = meta.controller.iter().map(|owner| (owner, true));
+    let controller = meta.controller.iter().map(|owner| (&**owner, true));
     let owners = controller.chain(meta.other_owners.iter().map(|owner| (owner, false)));
     let owner_references: Vec<Value> = owners
         .map(|(owner, controller)| {
             json!({
-                "apiVersion": owner.api_version,
-                "kind": owner.kind,
+                "apiVersion": &*owner.api_version,
+                "kind": &*owner.kind,
                 "name": &*owner.name,
                 "uid": &*owner.uid,
                 "controller": controller,

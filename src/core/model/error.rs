@@ -22,12 +22,12 @@ impl FieldError {
 
 /// All validation errors of an object. The list is never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub struct FieldErrors(Vec<FieldError>);
+pub struct FieldErrors(Box<[FieldError]>);
 
 impl FieldErrors {
     /// Returns a list with one error.
     pub fn one(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self(vec![FieldError::new(path, message)])
+        Self(Box::new([FieldError::new(path, message)]))
     }
 
     /// The errors, in the order of the object's fields.
@@ -39,13 +39,13 @@ impl FieldErrors {
     /// The errors, in the order of the object's fields.
     #[must_use]
     pub fn into_vec(self) -> Vec<FieldError> {
-        self.0
+        self.0.into_vec()
     }
 }
 
 impl From<FieldError> for FieldErrors {
     fn from(error: FieldError) -> Self {
-        Self(vec![error])
+        Self(Box::new([error]))
     }
 }
 
@@ -70,7 +70,7 @@ impl Errors {
         match model {
             Some(model) if self.0.is_empty() => Ok(model),
             None if self.0.is_empty() => Err(FieldErrors::one("spec", "incomplete")),
-            Some(_) | None => Err(FieldErrors(self.0)),
+            Some(_) | None => Err(FieldErrors(self.0.into())),
         }
     }
 }

@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::text_map::TextMap;
+
 /// Returns the map of strings at a JSON pointer. It is empty if there is no object at that place, and values that are
 /// not strings are left out.
 #[must_use]
@@ -45,9 +47,9 @@ pub(crate) fn covers(actual: &Value, wanted: &Value) -> bool {
 
 /// Returns the merge patch that gives `actual` the wanted entries and keeps all others.
 #[must_use]
-pub(crate) fn missing_entries(actual: &BTreeMap<String, String>, wanted: &Value) -> serde_json::Map<String, Value> {
+pub(crate) fn missing_entries(actual: &TextMap, wanted: &Value) -> serde_json::Map<String, Value> {
     let wanted = wanted.as_object().into_iter().flatten();
-    let missing = wanted.filter(|(k, v)| actual.get(*k).map(String::as_str) != v.as_str());
+    let missing = wanted.filter(|(k, v)| actual.get(k) != v.as_str());
     missing.map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 

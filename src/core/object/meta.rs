@@ -1,6 +1,5 @@
 //! The metadata of an object.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::{FOREGROUND, annotation, group, label};
 
+use super::text_map::{TextMap, Texts};
 use crate::model::names;
 
 /// The metadata that decisions use.
@@ -30,13 +30,13 @@ pub struct Meta {
     /// Whether the garbage collector deletes the dependents of the object before the object (foreground deletion).
     pub foreground: bool,
     /// The labels of the object.
-    pub labels: BTreeMap<String, String>,
+    pub labels: TextMap,
     /// The annotations of the object.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: TextMap,
     /// The owner that controls the object.
-    pub controller: Option<Owner>,
+    pub controller: Option<Arc<Owner>>,
     /// The other owners.
-    pub other_owners: Vec<Owner>,
+    pub other_owners: Box<[Owner]>,
     /// Whether the object has managed fields, and each of their entries is an update by
     /// [`FIELD_MANAGER`](paddock_api::names::FIELD_MANAGER).
     pub only_our_manager: bool,
@@ -46,9 +46,9 @@ pub struct Meta {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Owner {
     /// The API version of the owner, as `group/version`.
-    pub api_version: String,
+    pub api_version: Arc<str>,
     /// The kind of the owner.
-    pub kind: String,
+    pub kind: Arc<str>,
     /// The name of the owner. The owner is in the namespace of the object.
     pub name: Arc<str>,
     /// The UID of the owner.
@@ -62,12 +62,12 @@ impl Meta {
         for owner in meta.owner_references.unwrap_or_default() {
             let controls = owner.controller == Some(true);
             let owner = Owner {
-                api_version: owner.api_version,
-                kind: owner.kind,
+                api_version: owner.api_version.into(),
+                kind: owner.kind.into(),
                 name: owner.name.into(),
                 uid: owner.uid.into(),
             };
-            if controls && controller.is_none() { controller = Some(owner) } else { other_owners.push(owner) }
+            if controls && controller.is_none() { controller = Some(Arc::new(owner)) } else { other_owners.push(owner) }
         }
         Self {
             uid: meta.uid.unwrap_or_default().into(),
@@ -77,10 +77,10 @@ impl Meta {
             created: meta.creation_timestamp.map(|t| t.0).unwrap_or_default(),
             deletion_timestamp: meta.deletion_timestamp.map(|t| t.0),
             foreground: meta.finalizers.iter().flatten().any(|finalizer| finalizer == FOREGROUND),
-            labels: meta.labels.unwrap_or_default(),
-            annotations: meta.annotations.unwrap_or_default(),
+            labels: meta.labels.unwrap_or_default().into(),
+            annotations: meta.annotations.unwrap_or_default().into(),
             controller,
-            other_owners,
+            other_owners: other_owners.into(),
             only_our_manager,
         }
     }
@@ -98,7 +98,7 @@ impl Meta {
         // The API group is compared too, because a client may name an owner of another kind with the same name.
         self.controller.as_ref().is_some_and(|o| {
             let group = o.api_version.split('/').next().unwrap_or_default();
-            o.kind == "SandboxWarmPool" && matches!(group, group::AGENTS | group::EXTENSIONS)
+            &*o.kind == "SandboxWarmPool" && matches!(group, group::AGENTS | group::EXTENSIONS)
         })
     }
 }
@@ -115,9 +115,9 @@ impl Owner {
 /// Whether the user allows the loss of the files in a volume of a Sandbox, according to an annotation. Its value is
 /// `true` for all volumes, or the names of volumes, separated by commas.
 #[must_use]
-pub fn allows_volume_loss(annotations: &BTreeMap<String, String>, volume: &str) -> bool {
+pub fn allows_volume_loss(annotations: &impl Texts, volume: &str) -> bool {
     annotations
-        .get(annotation::EPHEMERAL_VOLUMES)
+        .text(annotation::EPHEMERAL_VOLUMES)
         .is_some_and(|v| v == label::TRUE || v.split(',').any(|name| name.trim() == volume))
 }
 
@@ -143,9 +143,7 @@ pub(super) fn keep_identity(meta: &mut ObjectMeta) {
     meta.labels = None;
     meta.annotations = None;
     meta.finalizers = None;
-    if let Some(owners) = &mut meta.owner_references {
-        owners.retain(|owner| owner.controller == Some(true));
-    }
+    meta.owner_references = None;
 }
 
 #[cfg(test)]

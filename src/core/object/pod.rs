@@ -1,10 +1,9 @@
 //! The parts of a Pod that decisions use.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Toleration};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_api::DecidingPlugin;
 use serde::Serialize;
 
@@ -14,32 +13,58 @@ use crate::isolation::HostAccessSet;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Pod {
     /// `spec.nodeName`.
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// `spec.runtimeClassName`.
-    pub runtime_class: Option<String>,
+    pub runtime_class: Option<Arc<str>>,
     /// The access to the host that the spec and the annotations give.
     pub host_access: HostAccessSet,
     /// Whether `spec.restartPolicy` is `Always`, which is the default.
     pub restarts: bool,
     /// The volumes whose files are deleted with the pod. Volumes in memory are not among them, because their files are
     /// scratch by nature.
-    pub lost_volumes: Vec<LostVolume>,
+    pub lost_volumes: Box<[LostVolume]>,
     /// The plugins that decided about the pod, from an annotation. Pods share equal lists.
     pub plugins: Arc<Vec<DecidingPlugin>>,
     /// `status.phase`, or `Pending` if the status has none.
-    pub phase: String,
+    pub phase: Box<str>,
     /// `status.reason`, such as `Evicted`.
-    pub reason: Option<String>,
+    pub reason: Option<Box<str>>,
     /// `status.message`.
-    pub message: Option<String>,
+    pub message: Option<Box<str>>,
     /// The addresses in `status.podIPs`.
-    pub ips: Vec<String>,
+    pub ips: Box<[Box<str>]>,
     /// The whole spec as JSON, if a Sandbox may adopt the pod.
     pub offered_spec: Option<Arc<str>>,
-    /// The conditions `Ready`, `PodScheduled` and `DisruptionTarget`, by type.
-    pub conditions: BTreeMap<String, Condition>,
+    /// Those of the conditions `Ready`, `PodScheduled` and `DisruptionTarget` that the status has.
+    pub conditions: Box<[PodCondition]>,
     /// The fields that clients may change, if the spec was changed after the Pod was created. Few Pods have them.
     pub changed: Option<Box<ChangedPod>>,
+}
+
+/// A condition of a Pod that decisions use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PodCondition {
+    /// The type of the condition.
+    pub kind: &'static str,
+    /// The status of the condition.
+    pub status: ConditionStatus,
+    /// The reason. Empty if the condition has none.
+    pub reason: Box<str>,
+    /// The message. Empty if the condition has none.
+    pub message: Box<str>,
+    /// `lastTransitionTime`: the time of the last change of the status.
+    pub since: Timestamp,
+}
+
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ConditionStatus {
+    /// `True`.
+    True,
+    /// `False`.
+    False,
+    /// `Unknown`, or a value that Kubernetes does not define.
+    Unknown,
 }
 
 /// The fields of a Pod's spec that clients may change.
@@ -61,7 +86,7 @@ pub struct ChangedPod {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LostVolume {
     /// The name of the volume.
-    pub name: String,
+    pub name: Box<str>,
     /// The source of the volume.
     pub source: LostSource,
 }
@@ -103,7 +128,7 @@ impl Pod {
     /// Whether the pod ended, by itself or because its node ended it.
     #[must_use]
     pub fn ended(&self) -> bool {
-        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+        matches!(&*self.phase, "Succeeded" | "Failed")
     }
 
     /// Whether the pod failed for a reason outside the pod, such as an eviction, a preemption or the loss of its node.
@@ -120,14 +145,20 @@ impl Pod {
             "NodeAffinity",
         ];
         // After its `activeDeadlineSeconds`, a pod has finished, and another one would have the same end.
-        self.phase == "Failed"
+        &*self.phase == "Failed"
             && self.reason.as_deref() != Some("DeadlineExceeded")
             && (self.restarts
                 || self.reason.as_deref().is_some_and(|r| REASONS.contains(&r))
                 || self.condition_is_true("DisruptionTarget"))
     }
 
+    /// The condition of a type, if the status has it and decisions use it.
+    #[must_use]
+    pub fn condition(&self, kind: &str) -> Option<&PodCondition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
     fn condition_is_true(&self, kind: &str) -> bool {
-        self.conditions.get(kind).is_some_and(|c| c.status == "True")
+        self.condition(kind).is_some_and(|condition| condition.status == ConditionStatus::True)
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use jiff::Timestamp;
 use paddock_api::names::annotation;
 use serde_json::Value;
 
 use super::cluster::{Node, RuntimeClass};
 use super::json::string_map;
-use super::pod::{ChangedPod, LostSource, LostVolume, Pod};
+use super::pod::{ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition};
 use crate::deciding;
 use crate::isolation::{self, APPARMOR_ANNOTATION, HostAccessSet, PodFields};
 
@@ -17,8 +17,8 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
+fn text<T: for<'a> From<&'a str>>(value: &Value) -> Option<T> {
+    value.as_str().map(T::from)
 }
 
 /// Reads a Pod. The API server counts the changes of its spec in the generation.
@@ -33,10 +33,10 @@ pub(super) fn pod(
         node: text(&spec["nodeName"]),
         runtime_class: text(&spec["runtimeClassName"]),
         host_access: host_access(spec, annotations),
-        plugins: Arc::new(deciding::parse(annotations.get(annotation::PLUGINS))),
+        plugins: Arc::new(deciding::parse(annotations.get(annotation::PLUGINS).map(String::as_str))),
         restarts: spec["restartPolicy"].as_str().is_none_or(|p| p == "Always"),
         lost_volumes: list(&spec["volumes"]).filter_map(lost).collect(),
-        phase: text(&status["phase"]).filter(|phase| !phase.is_empty()).unwrap_or_else(|| "Pending".to_owned()),
+        phase: status["phase"].as_str().filter(|phase| !phase.is_empty()).unwrap_or("Pending").into(),
         reason: text(&status["reason"]),
         message: text(&status["message"]),
         offered_spec: None,
@@ -76,26 +76,26 @@ fn lost_source(volume: &Value) -> Option<LostSource> {
     }
 }
 
-/// Reads the conditions of a pod that decisions use.
-fn conditions(conditions: &Value) -> BTreeMap<String, Condition> {
+/// Reads the conditions of a pod that decisions use. A condition of a pod may lack a reason, a message and a time.
+fn conditions(conditions: &Value) -> Box<[PodCondition]> {
     const READ: [&str; 3] = ["Ready", "PodScheduled", "DisruptionTarget"];
-    list(conditions)
-        .filter(|c| c["type"].as_str().is_some_and(|kind| READ.contains(&kind)))
-        .filter_map(|c| {
-            let mut c = c.clone();
-            // A condition of a pod may lack fields that `metav1.Condition` requires.
-            for field in ["reason", "message"] {
-                if !c[field].is_string() {
-                    c[field] = "".into();
-                }
-            }
-            if !c["lastTransitionTime"].is_string() {
-                c["lastTransitionTime"] = "1970-01-01T00:00:00Z".into();
-            }
-            let condition: Condition = serde_json::from_value(c).ok()?;
-            Some((condition.type_.clone(), condition))
+    let read = list(conditions).filter_map(|c| {
+        let kind = READ.into_iter().find(|kind| c["type"] == *kind)?;
+        let status = match c["status"].as_str()? {
+            "True" => ConditionStatus::True,
+            "False" => ConditionStatus::False,
+            _ => ConditionStatus::Unknown,
+        };
+        let since = c["lastTransitionTime"].as_str().and_then(|at| at.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+        Some(PodCondition {
+            kind,
+            status,
+            reason: text(&c["reason"]).unwrap_or_default(),
+            message: text(&c["message"]).unwrap_or_default(),
+            since,
         })
-        .collect()
+    });
+    read.collect()
 }
 
 pub(super) fn node(spec: &Value, status: &Value) -> Node {

@@ -64,7 +64,7 @@ impl World {
             !isolate(pool) || pod.pod().is_some_and(|pod| self.isolation().broken_by(pod).is_none())
         };
         let fresh = |sandbox: &Object| {
-            sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str) == Some(template.template_hash())
+            sandbox.meta.labels.get(label::TEMPLATE_HASH) == Some(template.template_hash())
                 && sandbox.template.as_deref() == Some(&template.key)
         };
         let free = |sandbox: &Object| {
@@ -74,8 +74,7 @@ impl World {
         // The reservation, or the choice of an earlier attempt, comes first: the claim may already own that Sandbox in
         // the API server.
         let reserved_name = claim.meta.annotations.get(annotation::SANDBOX_NAME);
-        let reserved =
-            reserved_name.and_then(|name| self.objects.get(&claim.key.sibling(Kind::Sandbox, name.as_str())));
+        let reserved = reserved_name.and_then(|name| self.objects.get(&claim.key.sibling(Kind::Sandbox, name)));
         let reserved = reserved.filter(|s| free(s) && fresh(s) && !self.touched.contains_key(&s.key)).and_then(|s| {
             let uid = claimable(s)?;
             let pool = pools.iter().find(|p| p.meta.uid == uid && names_as_owner(s, &p.key))?;

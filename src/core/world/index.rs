@@ -35,8 +35,8 @@ impl World {
 
     /// Puts a newer version of an object into the World, and adds the keys of its dependents to `to_reconcile`.
     pub(super) fn put(&mut self, mut object: Object, now: Timestamp, to_reconcile: &mut BTreeSet<Key>) {
+        self.shared.share(&mut object, &self.objects);
         let key = object.key.clone();
-        self.shared.share(&mut object);
         self.pending_writes.observed(&key);
         let before = self.objects.get(&key).cloned();
         if let Some(old) = &before {
@@ -97,9 +97,7 @@ impl World {
     fn index(&mut self, object: &Arc<Object>) {
         let key = &object.key;
         self.reconciled += usize::from(key.kind.own().is_some());
-        if let Some(owner) = &object.meta.controller {
-            self.children.entry(owner.uid.clone()).or_default().insert(key.clone());
-        }
+        self.children.extend(child_of(object));
         for target in references(object) {
             self.referrers.entry(target).or_default().insert(key.clone());
         }
@@ -120,15 +118,15 @@ impl World {
             && let Some(sandbox) = claim.meta.annotations.get(annotation::SANDBOX_NAME)
             && let Some(stamp) = claim.meta.annotations.get(annotation::FIRST_OBSERVED_AT)
         {
-            self.reservations.claim_stored(&Key::new(Kind::Sandbox, &*claim.key.namespace, sandbox.as_str()), stamp);
+            self.reservations.claim_stored(&Key::new(Kind::Sandbox, &*claim.key.namespace, sandbox), stamp);
         }
     }
 
     fn unindex(&mut self, object: &Arc<Object>) {
         let key = &object.key;
         self.reconciled -= usize::from(key.kind.own().is_some());
-        if let Some(owner) = &object.meta.controller {
-            drop_from(&mut self.children, &owner.uid, key);
+        if let Some(child) = child_of(object) {
+            self.children.remove(&child);
         }
         for target in references(object) {
             drop_from(&mut self.referrers, &target, key);
@@ -197,7 +195,7 @@ impl World {
         if let Some(object) = self.objects.get(key)
             && let Some(revision) = pool_revision(object)
         {
-            let node = self.pod_of(object).and_then(|pod| pod.pod()?.node.as_deref().map(Arc::from));
+            let node = self.pod_of(object).and_then(|pod| pod.pod()?.node.clone());
             self.warm.insert(&revision, key, object.meta.created, node.unwrap_or_default());
         }
     }
@@ -345,7 +343,7 @@ impl World {
                     .filter(|n| {
                         let Body::Node(node) = &n.body else { return false };
                         node.schedulable
-                            && class.node_selector.iter().all(|(k, v)| n.meta.labels.get(k) == Some(v))
+                            && class.node_selector.iter().all(|(k, v)| n.meta.labels.get(k) == Some(v.as_str()))
                             && node.handlers.as_ref().is_none_or(|h| h.contains(&class.handler))
                     })
                     .count();
@@ -358,6 +356,12 @@ impl World {
             })
             .collect()
     }
+}
+
+/// The entry of an object in the index of children. The operator reads the children of its own kinds only.
+fn child_of(object: &Object) -> Option<(Arc<str>, Key)> {
+    let uid = &object.meta.controller.as_ref()?.uid;
+    object.owner_key().map(|_| (uid.clone(), object.key.clone()))
 }
 
 fn drop_from<K: Ord, V: Ord>(index: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {

@@ -34,12 +34,12 @@ impl World {
 
     pub(super) fn children_of(&self, owner: &Object, kind: Kind) -> impl Iterator<Item = Arc<Object>> {
         let wanted = owner.key.clone();
+        let uid = owner.meta.uid.clone();
+        // The empty string sorts before every namespace.
         self.children
-            .get(&owner.meta.uid)
-            .into_iter()
-            .flatten()
-            .filter(move |k| k.kind == kind)
-            .filter_map(|k| self.objects.get(k).cloned())
+            .range((uid.clone(), Key::new(kind, "", ""))..)
+            .take_while(move |(of, k)| *of == uid && k.kind == kind)
+            .filter_map(|(_, k)| self.objects.get(k).cloned())
             .filter(move |o| names_as_owner(o, &wanted))
     }
 
@@ -50,7 +50,7 @@ impl World {
     /// The labels of a namespace. They are empty if the namespace is not known.
     #[must_use]
     pub fn namespace_labels(&self, namespace: &str) -> std::collections::BTreeMap<String, String> {
-        self.namespace(namespace).map(|o| o.meta.labels.clone()).unwrap_or_default()
+        self.namespace(namespace).map(|o| o.meta.labels.to_map()).unwrap_or_default()
     }
 
     /// Whether a namespace requires that each of its pods is isolated.
@@ -73,7 +73,7 @@ impl World {
         let template = sandbox.meta.annotations.get(annotation::TEMPLATE_REF).and_then(|name| {
             let kinds = [Kind::Template, Kind::SeedTemplate].into_iter();
             let kinds = kinds.filter(|kind| owner.is_none_or(|owner| kind.shape() == owner.key.kind.shape()));
-            kinds.filter_map(|kind| self.objects.get(&sandbox.key.sibling(kind, name.as_str()))).next()
+            kinds.filter_map(|kind| self.objects.get(&sandbox.key.sibling(kind, name))).next()
         });
         marker_of_all([owner, template].map(|object| object.map(|object| &**object)))
     }

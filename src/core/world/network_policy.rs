@@ -39,7 +39,7 @@ impl World {
             OwnKind::Sandbox | OwnKind::Template(_) => return None,
         };
         if let Some(name) = sandbox.meta.annotations.get(annotation::TEMPLATE_REF) {
-            return Some(sandbox.key.sibling(Kind::template(shape), name.as_str()));
+            return Some(sandbox.key.sibling(Kind::template(shape), name));
         }
         let owner = self.objects.get(&owner)?;
         match owner.pool() {
@@ -347,7 +347,7 @@ fn recorded_management(sandbox: &Object) -> Option<NetworkPolicyManagement> {
 /// The namespace of a pod, and the hash of the template whose policy selects it.
 fn selected_by(object: &Object) -> Option<(Arc<str>, Arc<str>)> {
     let hash = object.meta.labels.get(label::TEMPLATE_REF_HASH).filter(|_| object.key.kind == Kind::Pod)?;
-    Some((object.key.namespace.clone(), hash.as_str().into()))
+    Some((object.key.namespace.clone(), hash.into()))
 }
 
 /// The keys of the templates of this name in both API groups.

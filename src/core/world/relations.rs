@@ -47,12 +47,12 @@ pub(super) fn references(object: &Object) -> Vec<Key> {
 /// The pool that a Sandbox of a claim came from.
 pub(super) fn origin_pool(object: &Object) -> Option<Key> {
     let owner = object.meta.controller.as_ref()?;
-    if object.key.kind != Kind::Sandbox || owner.kind != "SandboxClaim" {
+    if object.key.kind != Kind::Sandbox || &*owner.kind != "SandboxClaim" {
         return None;
     }
     let pool = object.meta.annotations.get(annotation::WARM_POOL)?;
     let kind = if owner.api_version.starts_with(group::EXTENSIONS) { Kind::Pool } else { Kind::SeedPool };
-    Some(object.key.sibling(kind, pool.as_str()))
+    Some(object.key.sibling(kind, pool))
 }
 
 /// The key of the object if it is a Sandbox, or of its Sandbox if it is a pod.
@@ -81,7 +81,7 @@ pub(super) fn claimable(object: &Object) -> Option<Arc<str>> {
 
 /// The pool and the template revision of a Sandbox, if a claim can take the Sandbox.
 pub(super) fn pool_revision(object: &Object) -> Option<PoolRevision> {
-    let hash = object.meta.labels.get(label::TEMPLATE_HASH).map_or("", String::as_str);
+    let hash = object.meta.labels.get(label::TEMPLATE_HASH).unwrap_or_default();
     let template = object.template.as_ref().map_or("", |template| &*template.name);
     Some((claimable(object)?, template_revision(hash, template)))
 }

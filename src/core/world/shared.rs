@@ -1,13 +1,15 @@
-//! Copies of equal values that objects share: the members of a pool have the same model.
+//! Copies of equal values that objects share: the members of a pool have the same model, labels and owner, and a pod has
+//! the name of its Sandbox.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use paddock_api::DecidingPlugin;
+use paddock_api::kind::{Key, Kind};
 
 use crate::model::{Sandbox, StoredSpec};
 use crate::object::hash::fnv64;
-use crate::object::{Body, Object};
+use crate::object::{Body, Object, Owner};
 
 /// The values that objects of the World share.
 #[derive(Debug, Default)]
@@ -15,16 +17,57 @@ pub(super) struct SharedValues {
     sandboxes: Shared<Sandbox>,
     specs: Shared<StoredSpec>,
     plugins: Shared<Vec<DecidingPlugin>>,
+    owners: Shared<Owner>,
+    /// Namespaces, nodes, the kinds of owners, and the labels and annotations of Sandboxes and pods.
+    texts: Shared<str>,
 }
 
 impl SharedValues {
-    /// Replaces the model of a Sandbox by an equal one that is known, so that both use the same memory.
-    pub(super) fn share(&mut self, object: &mut Object) {
-        match &mut object.body {
+    /// Replaces the parts of a new object by equal ones that are known, so that they use the same memory.
+    pub(super) fn share(&mut self, object: &mut Object, objects: &BTreeMap<Key, Arc<Object>>) {
+        self.share_owner(object, objects);
+        match objects.get(&object.key) {
+            Some(before) => share_with(object, before),
+            None => self.share_text(&mut object.key.namespace),
+        }
+        let kind = object.key.kind;
+        // The labels of a pod have the UID of its Sandbox, so no two pods have the same.
+        if kind == Kind::Sandbox {
+            self.share_text(object.meta.labels.memory());
+        }
+        if matches!(kind, Kind::Sandbox | Kind::Pod) {
+            self.share_text(object.meta.annotations.memory());
+        }
+        self.share_body(&mut object.body);
+    }
+
+    fn share_owner(&mut self, object: &mut Object, objects: &BTreeMap<Key, Arc<Object>>) {
+        let owner = object.owner_key().and_then(|key| objects.get(&key));
+        let Some(reference) = &mut object.meta.controller else { return };
+        let Owner { api_version, kind, name, uid } = Arc::make_mut(reference);
+        self.share_text(api_version);
+        self.share_text(kind);
+        if let Some(owner) = owner.filter(|owner| owner.meta.uid == *uid) {
+            *uid = owner.meta.uid.clone();
+            *name = owner.key.name.clone();
+            object.key.namespace = owner.key.namespace.clone();
+            if object.key.name == owner.key.name {
+                object.key.name = owner.key.name.clone();
+            }
+        }
+        if object.key.kind == Kind::Sandbox {
+            self.owners.share(fnv64([reference.uid.as_bytes()]), reference);
+        }
+    }
+
+    fn share_text(&mut self, text: &mut Arc<str>) {
+        self.texts.share(fnv64([text.as_bytes()]), text);
+    }
+
+    fn share_body(&mut self, body: &mut Body) {
+        match body {
             Body::Sandbox(parsed) => {
-                if !parsed.status.plugins.is_empty() {
-                    self.share_plugins(&mut Arc::make_mut(&mut parsed.status).plugins);
-                }
+                self.share_plugins(&mut Arc::make_mut(&mut parsed.status).plugins);
                 let Ok(model) = &mut parsed.spec else { return };
                 let spec = hash_of(&model.pod.spec);
                 let texts = [&model.pod.labels, &model.pod.annotations].into_iter().flatten();
@@ -34,20 +77,23 @@ impl SharedValues {
                 self.specs.share(spec, &mut Arc::make_mut(model).pod.spec);
                 self.sandboxes.share(whole, model);
             }
-            Body::Template(parsed, _) => {
-                let Ok(model) = &mut parsed.spec else { return };
+            Body::Template(template) => {
+                let Ok(model) = &mut template.0.spec else { return };
                 let spec = hash_of(&model.pod.spec);
                 self.specs.share(spec, &mut Arc::make_mut(model).pod.spec);
             }
-            Body::Claim(parsed) if !parsed.status.plugins.is_empty() => {
+            Body::Claim(parsed) => {
                 self.share_plugins(&mut Arc::make_mut(&mut parsed.status).plugins);
             }
-            Body::Pod(Some(pod)) if !pod.plugins.is_empty() => {
-                self.share_plugins(&mut Arc::make_mut(pod).plugins);
+            Body::Pod(Some(pod)) => {
+                let pod = Arc::make_mut(pod);
+                if let Some(node) = &mut pod.node {
+                    self.share_text(node);
+                }
+                self.share_plugins(&mut pod.plugins);
             }
             Body::Pool(_)
-            | Body::Claim(_)
-            | Body::Pod(_)
+            | Body::Pod(None)
             | Body::Service(_)
             | Body::VolumeClaim(_)
             | Body::NetworkPolicy(_)
@@ -72,21 +118,37 @@ fn hash_of(spec: &StoredSpec) -> u64 {
     fnv64([spec.text().as_str().as_bytes()])
 }
 
-/// The known values of one type, by their hash. A value is dropped with the last object that has it.
+/// Replaces the identity and the labels of the next version of an object by those of the last version, if they are equal.
+fn share_with(object: &mut Object, before: &Object) {
+    object.key = before.key.clone();
+    let (new, old) = (&mut object.meta, &before.meta);
+    if new.uid == old.uid {
+        new.uid = old.uid.clone();
+    }
+    if new.labels == old.labels {
+        new.labels = old.labels.clone();
+    }
+    if new.controller == old.controller {
+        new.controller.clone_from(&old.controller);
+    }
+}
+
+/// The known values of one type, by their hash. A value is dropped with the last object that has it, and its place soon
+/// after.
 #[derive(Debug)]
-struct Shared<T> {
+struct Shared<T: ?Sized> {
     known: BTreeMap<u64, Weak<T>>,
     /// The number of values at which those that were dropped are removed.
     prune_at: usize,
 }
 
-impl<T> Default for Shared<T> {
+impl<T: ?Sized> Default for Shared<T> {
     fn default() -> Self {
         Self { known: BTreeMap::new(), prune_at: 64 }
     }
 }
 
-impl<T: PartialEq> Shared<T> {
+impl<T: PartialEq + ?Sized> Shared<T> {
     /// Replaces a value by the known one of the same hash, if they are equal, or else makes it the known one.
     fn share(&mut self, hash: u64, value: &mut Arc<T>) {
         match self.known.get(&hash).and_then(Weak::upgrade) {
@@ -96,7 +158,7 @@ impl<T: PartialEq> Shared<T> {
                 self.known.insert(hash, Arc::downgrade(value));
                 if self.known.len() >= self.prune_at {
                     self.known.retain(|_, known| known.strong_count() > 0);
-                    self.prune_at = (self.known.len() * 2).max(64);
+                    self.prune_at = (self.known.len() / 4 * 5).max(64);
                 }
             }
         }
@@ -152,6 +214,77 @@ mod tests {
         assert!(Arc::ptr_eq(&model(&world, "b"), &d), "after a change");
     }
 
+    /// The pieces of memory of an object's metadata, by name.
+    fn pieces(object: &Object) -> Vec<(&'static str, Arc<str>)> {
+        let mut meta = object.meta.clone();
+        let owner = meta.controller.as_deref().expect("an owner");
+        vec![
+            ("namespace", object.key.namespace.clone()),
+            ("name", object.key.name.clone()),
+            ("uid", meta.uid.clone()),
+            ("kind of the owner", owner.kind.clone()),
+            ("API version of the owner", owner.api_version.clone()),
+            ("name of the owner", owner.name.clone()),
+            ("UID of the owner", owner.uid.clone()),
+            ("labels", meta.labels.memory().clone()),
+            ("annotations", meta.annotations.memory().clone()),
+        ]
+    }
+
+    fn owned(kind: Kind, name: &str, version: u32, owner: (&str, &str, &str)) -> Object {
+        let (group, of, uid) = owner;
+        let document = json!({
+            "metadata": {
+                "name": name, "namespace": "n", "uid": format!("{kind:?}-{name}"), "resourceVersion": version.to_string(),
+                "labels": { "a": "b" }, "annotations": { "c": "d" },
+                "ownerReferences": [{
+                    "apiVersion": format!("{group}/v1beta1"), "kind": of, "name": uid.rsplit('-').next(), "uid": uid, "controller": true,
+                }],
+            },
+            "spec": { "nodeName": "node-1", "podTemplate": { "spec": { "containers": [] } } },
+        });
+        Object::from_json(kind, document).unwrap()
+    }
+
+    /// Whether two objects share each piece of memory, by name.
+    fn shared(a: &Object, b: &Object) -> Vec<&'static str> {
+        let both = pieces(a).into_iter().zip(pieces(b));
+        both.filter(|((_, a), (_, b))| Arc::ptr_eq(a, b)).map(|((name, _), _)| name).collect()
+    }
+
+    #[test]
+    fn an_object_shares_what_it_has_in_common_with_its_owner_its_siblings_and_its_last_version() {
+        const POOL: (&str, &str, &str) = ("extensions.agents.x-k8s.io", "SandboxWarmPool", "Pool-p");
+        const SANDBOX: (&str, &str, &str) = ("agents.x-k8s.io", "Sandbox", "Sandbox-a");
+        let mut world = World::new(Settings::default());
+        let mut observe = |object: Object| {
+            let key = object.key.clone();
+            let _ = world.observe(Observed::Applied(object), Timestamp::UNIX_EPOCH);
+            world.get(&key).unwrap().clone()
+        };
+        let a = observe(owned(Kind::Sandbox, "a", 1, POOL));
+        let b = observe(owned(Kind::Sandbox, "b", 2, POOL));
+        let of_pool = ["namespace", "kind of the owner", "API version of the owner", "name of the owner"];
+        let of_pool = [&of_pool[..], &["UID of the owner", "labels", "annotations"]].concat();
+        assert_eq!(shared(&a, &b), of_pool, "siblings");
+        assert!(Arc::ptr_eq(a.meta.controller.as_ref().unwrap(), b.meta.controller.as_ref().unwrap()));
+        let pod = observe(owned(Kind::Pod, "a", 3, SANDBOX));
+        assert_eq!(pieces(&pod)[1].1.as_ptr(), pieces(&a)[1].1.as_ptr(), "the name of its Sandbox");
+        assert_eq!(pieces(&pod)[6].1.as_ptr(), a.meta.uid.as_ptr(), "the UID of its Sandbox");
+        let next = observe(owned(Kind::Pod, "a", 4, SANDBOX));
+        assert_eq!(shared(&pod, &next).len(), pieces(&pod).len(), "the next version");
+        let other = observe(owned(Kind::Pod, "b", 5, ("agents.x-k8s.io", "Sandbox", "Sandbox-b")));
+        let node = |pod: &Object| pod.pod().unwrap().node.clone().unwrap();
+        assert!(Arc::ptr_eq(&node(&next), &node(&other)), "the node");
+    }
+
+    /// An object of every pod of the cluster is kept. The sizes are those of a 64-bit machine.
+    #[test]
+    fn objects_are_small() {
+        assert!(size_of::<Object>() <= 232, "{}", size_of::<Object>());
+        assert!(size_of::<crate::object::Pod>() <= 168, "{}", size_of::<crate::object::Pod>());
+    }
+
     #[test]
     fn values_that_no_object_has_are_forgotten() {
         let mut world = World::new(Settings::default());
@@ -159,7 +292,8 @@ mod tests {
             let changed = sandbox("a", n + 1, &format!("i{n}"), &json!({}));
             let _ = world.observe(Observed::Applied(changed), Timestamp::UNIX_EPOCH);
         }
-        let known = (world.shared.sandboxes.known.len(), world.shared.specs.known.len());
-        assert!(known.0 <= 64 && known.1 <= 64, "{known:?}");
+        let SharedValues { sandboxes, specs, plugins: _, owners, texts } = &world.shared;
+        let known = [sandboxes.known.len(), specs.known.len(), owners.known.len(), texts.known.len()];
+        assert!(known.iter().all(|known| *known <= 80), "{known:?}");
     }
 }

@@ -65,7 +65,7 @@ pub struct World {
     /// reply.
     pub(super) due_with_reply: BTreeMap<Key, BTreeSet<Key>>,
     /// Controlled objects, by the UID of their controller.
-    pub(super) children: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    pub(super) children: BTreeSet<(Arc<str>, Key)>,
     /// The Sandboxes of each pool with their pods, by the key and UID of the pool. The index makes the snapshot of a
     /// large pool cheap.
     pub(super) members: BTreeMap<(Key, Arc<str>), Members>,

@@ -13,7 +13,7 @@ pub(super) const OTHER: &str = "__other__";
 pub(super) struct LabelNames {
     places: usize,
     used: usize,
-    namespaces: HashMap<Arc<str>, HashSet<String>>,
+    namespaces: HashMap<Arc<str>, HashSet<Arc<str>>>,
 }
 
 impl LabelNames {
@@ -22,21 +22,23 @@ impl LabelNames {
         Self { places, used: 0, namespaces: HashMap::new() }
     }
 
-    /// The label value for a name that a namespace uses: the name, or [`OTHER`].
-    pub(super) fn label(&mut self, namespace: &Arc<str>, name: &str) -> String {
+    /// The label value for a name that a namespace uses: the name, or [`OTHER`]. All values of a name share its memory.
+    pub(super) fn label(&mut self, namespace: &Arc<str>, name: &str) -> Arc<str> {
         let held = self.namespaces.get(namespace);
-        if held.is_none_or(|names| !names.contains(name)) {
-            if !may_take(held.map_or(0, HashSet::len), self.places - self.used) {
-                return OTHER.to_owned();
-            }
-            self.used += 1;
-            self.namespaces.entry(namespace.clone()).or_default().insert(name.to_owned());
+        if let Some(known) = held.and_then(|names| names.get(name)) {
+            return known.clone();
         }
-        name.to_owned()
+        if !may_take(held.map_or(0, HashSet::len), self.places - self.used) {
+            return OTHER.into();
+        }
+        self.used += 1;
+        let name: Arc<str> = name.into();
+        self.namespaces.entry(namespace.clone()).or_default().insert(name.clone());
+        name
     }
 
     /// Frees the places of a namespace. Returns the names that no other namespace uses.
-    pub(super) fn forget(&mut self, namespace: &str) -> Vec<String> {
+    pub(super) fn forget(&mut self, namespace: &str) -> Vec<Arc<str>> {
         let names = self.namespaces.remove(namespace).unwrap_or_default();
         self.used -= names.len();
         names.into_iter().filter(|name| !self.namespaces.values().any(|others| others.contains(name))).collect()
@@ -48,7 +50,7 @@ mod tests {
     use super::*;
 
     fn named(names: &mut LabelNames, namespace: &str, count: usize) -> usize {
-        (0..count).filter(|n| names.label(&namespace.into(), &format!("{namespace}-{n}")) != OTHER).count()
+        (0..count).filter(|n| &*names.label(&namespace.into(), &format!("{namespace}-{n}")) != OTHER).count()
     }
 
     #[test]
@@ -63,9 +65,9 @@ mod tests {
     fn a_deleted_namespace_frees_its_places_and_the_names_that_nobody_else_uses() {
         let mut names = LabelNames::new(500);
         named(&mut names, "gone", 10_000);
-        assert_eq!(names.label(&"stays".into(), "gone-7"), "gone-7");
+        assert_eq!(&*names.label(&"stays".into(), "gone-7"), "gone-7");
         let freed = names.forget("gone");
-        assert_eq!((freed.len(), freed.contains(&"gone-7".to_owned())), (444, false));
+        assert_eq!((freed.len(), freed.contains(&"gone-7".into())), (444, false));
         assert_eq!(names.used, 1);
         assert!(names.forget("never").is_empty());
         assert_eq!(named(&mut names, "next", 300), 300);

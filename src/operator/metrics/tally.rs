@@ -2,7 +2,7 @@
 //!
 //! Objects of a list are counted but not timed, because their changes happened before this process watched them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_api::kind::{Class, Key, Kind, OwnKind};
 use paddock_api::names::{annotation, condition, label, reason};
 use paddock_core::conditions::is_true;
-use paddock_core::object::{Object, Owner};
+use paddock_core::object::{Object, Owner, TextMap};
 
 use super::families::Families;
 use super::label_names::{LabelNames, OTHER};
@@ -38,6 +38,8 @@ pub(super) struct Tally {
     /// Whether this replica leads. Only the leader times and counts changes, so that replicas do not count them twice.
     pub(super) leading: bool,
     sandboxes: HashMap<Key, Counted>,
+    /// The label values of `agent_sandboxes`, which all Sandboxes with the same values share.
+    series: HashSet<Arc<Series>>,
     claims: HashMap<Key, CountedClaim>,
     /// The pools that have gauges of their own.
     pools: HashSet<Key>,
@@ -52,14 +54,40 @@ pub(super) struct Tally {
     claim_creations: HashMap<Arc<str>, HashSet<[String; 5]>>,
 }
 
+/// The label values of a Sandbox in `agent_sandboxes`.
+type Series = [Box<str>; 8];
+
+/// Kept of every Sandbox, so it is small.
 struct Counted {
-    labels: Arc<[String; 8]>,
+    labels: Arc<Series>,
     ready: bool,
     /// Whether the Sandbox has been Ready. Only the first time counts as a start.
     started: bool,
-    template: Option<String>,
+    template: Option<Arc<str>>,
     warm: bool,
-    owner: Option<Owner>,
+    controller: Option<Controller>,
+}
+
+/// The controller of a Sandbox.
+enum Controller {
+    Claim(Key),
+    /// The name of another controller, usually of a pool.
+    Other(Arc<str>),
+}
+
+impl Controller {
+    fn of(sandbox: &Object) -> Option<Self> {
+        let owner = sandbox.meta.controller.as_ref()?;
+        let claim = owner.key(&sandbox.key).filter(|key| matches!(key.kind.own(), Some(OwnKind::Claim(_))));
+        Some(claim.map_or_else(|| Controller::Other(owner.name.clone()), Controller::Claim))
+    }
+
+    fn claim(&self) -> Option<&Key> {
+        match self {
+            Controller::Claim(key) => Some(key),
+            Controller::Other(_) => None,
+        }
+    }
 }
 
 struct CountedClaim {
@@ -74,6 +102,7 @@ impl Tally {
             families,
             leading: false,
             sandboxes: HashMap::new(),
+            series: HashSet::new(),
             claims: HashMap::new(),
             pools: HashSet::new(),
             not_isolated: HashMap::new(),
@@ -155,24 +184,24 @@ impl Tally {
         let warm = object.meta.labels.get(label::LAUNCH_TYPE).is_some_and(|v| v == label::LAUNCH_WARM);
         let before = self.sandboxes.remove(&object.key);
         let counted = Counted {
-            labels: Arc::new([
-                object.key.namespace.to_string(),
-                ready.to_string(),
-                expired(conditions).to_string(),
-                launch_type(warm).to_owned(),
-                template.clone().unwrap_or_else(|| NO_TEMPLATE.to_owned()),
-                owned_by(object.meta.controller.as_ref()).to_owned(),
-                created_by(&object.meta.labels).to_owned(),
-                if object.runs() { "Running" } else { "Suspended" }.to_owned(),
+            labels: self.series([
+                &object.key.namespace,
+                truth(ready),
+                truth(expired(conditions)),
+                launch_type(warm),
+                template.as_deref().unwrap_or(NO_TEMPLATE),
+                owned_by(object.meta.controller.as_deref()),
+                created_by(&object.meta.labels),
+                if object.runs() { "Running" } else { "Suspended" },
             ]),
             ready,
             started: ready || before.as_ref().is_some_and(|b| b.started),
             template,
             warm,
-            owner: object.meta.controller.clone(),
+            controller: Controller::of(object),
         };
         if before.as_ref().is_none_or(|before| before.labels != counted.labels) {
-            self.families.sandboxes.with_label_values(&counted.labels.each_ref().map(String::as_str)).inc();
+            self.families.sandboxes.with_label_values(&values(&counted.labels)).inc();
             if let Some(before) = &before {
                 self.uncount(&before.labels);
             }
@@ -215,21 +244,19 @@ impl Tally {
 
     /// Counts a Sandbox that has just got a claim as its controller.
     fn count_for_claim(&mut self, key: &Key, counted: &Counted, before: Option<&Counted>) {
-        let Some(claim) = counted.owner.as_ref().and_then(|owner| claim_key(key, owner)) else { return };
-        if before.is_some_and(|before| before.owner.as_ref().and_then(|o| claim_key(key, o)).is_some()) {
-            return;
-        }
-        let claim = self.claims.get(&claim);
-        let pool = match before.and_then(|before| before.owner.as_ref()) {
-            Some(pool) => &*pool.name,
+        let Some(claim) = counted.controller.as_ref().and_then(Controller::claim) else { return };
+        let claim = self.claims.get(claim);
+        let pool = match before.and_then(|before| before.controller.as_ref()) {
+            Some(Controller::Claim(_)) => return,
+            Some(Controller::Other(pool)) => pool,
             None => claim.and_then(|claim| claim.source_pool.as_deref()).unwrap_or(NO_POOL),
         };
-        let pool = if pool == NO_POOL { pool.to_owned() } else { self.pool_names.label(&key.namespace, pool) };
+        let pool = if pool == NO_POOL { pool.into() } else { self.pool_names.label(&key.namespace, pool) };
         let ready = counted.ready || before.is_some_and(|before| before.ready);
         let labels = [
             counted.template.as_deref().unwrap_or(NO_TEMPLATE_OF_CLAIM),
             launch_type(before.is_some() && counted.warm),
-            pool.as_str(),
+            &*pool,
             if ready { "ready" } else { "not_ready" },
             claim.map_or("unknown", |claim| claim.created_by),
         ];
@@ -253,7 +280,7 @@ impl Tally {
             sandbox.map_or(UNKNOWN_LAUNCH, |s| launch_type(s.warm)),
             sandbox.and_then(|s| s.template.as_deref()).unwrap_or(NO_TEMPLATE_OF_CLAIM),
         ];
-        let stamp = |name| object.meta.annotations.get(name).and_then(|at: &String| at.parse::<Timestamp>().ok());
+        let stamp = |name| object.meta.annotations.get(name).and_then(|at| at.parse::<Timestamp>().ok());
         let observed = stamp(annotation::FIRST_OBSERVED_AT);
         // `creationTimestamp` has whole seconds. An annotation from the same second is more precise. A later annotation
         // comes from a slow controller, and that delay is part of the claim's wait.
@@ -272,7 +299,7 @@ impl Tally {
     fn pool(&mut self, object: &Object) {
         let Some(body) = object.pool() else { return };
         // A gauge of several pools together would say nothing.
-        if self.pool_names.label(&object.key.namespace, &object.key.name) == OTHER {
+        if &*self.pool_names.label(&object.key.namespace, &object.key.name) == OTHER {
             return;
         }
         self.pools.insert(object.key.clone());
@@ -301,13 +328,24 @@ impl Tally {
 
     /// Removes one Sandbox from a series. An empty series is removed, because otherwise the series of deleted
     /// namespaces would accumulate.
-    fn uncount(&self, labels: &[String; 8]) {
-        let labels = labels.each_ref().map(String::as_str);
-        let gauge = self.families.sandboxes.with_label_values(&labels);
+    fn uncount(&mut self, labels: &Series) {
+        let gauge = self.families.sandboxes.with_label_values(&values(labels));
         gauge.dec();
         if gauge.get() == 0 {
-            let _ = self.families.sandboxes.remove_label_values(&labels);
+            let _ = self.families.sandboxes.remove_label_values(&values(labels));
+            self.series.remove(labels);
         }
+    }
+
+    /// The label values of a Sandbox, in the memory that all Sandboxes with these values share.
+    fn series(&mut self, labels: [&str; 8]) -> Arc<Series> {
+        let labels: Series = labels.map(Into::into);
+        if let Some(known) = self.series.get(&labels) {
+            return known.clone();
+        }
+        let labels = Arc::new(labels);
+        self.series.insert(labels.clone());
+        labels
     }
 }
 
@@ -320,21 +358,24 @@ fn launch_type(warm: bool) -> &'static str {
 }
 
 fn owned_by(owner: Option<&Owner>) -> &'static str {
-    match owner.map(|owner| owner.kind.as_str()) {
+    match owner.map(|owner| &*owner.kind) {
         Some("SandboxClaim") => "SandboxClaim",
         Some("SandboxWarmPool") => "SandboxWarmPool",
         Some(_) | None => "None",
     }
 }
 
-fn created_by(labels: &BTreeMap<String, String>) -> &'static str {
-    let value = labels.get(label::CREATED_BY).map(String::as_str);
+fn created_by(labels: &TextMap) -> &'static str {
+    let value = labels.get(label::CREATED_BY);
     CREATORS.into_iter().find(|creator| Some(*creator) == value).unwrap_or("unknown")
 }
 
-/// The key of the claim that an owner reference of a Sandbox names.
-fn claim_key(sandbox: &Key, owner: &Owner) -> Option<Key> {
-    owner.key(sandbox).filter(|key| matches!(key.kind.own(), Some(OwnKind::Claim(_))))
+fn values(labels: &Series) -> [&str; 8] {
+    labels.each_ref().map(|value| &**value)
+}
+
+fn truth(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
 }
 
 fn millis(from: Timestamp, to: Timestamp) -> f64 {

@@ -1,5 +1,6 @@
 //! The plugin directory, changed in the ways of users and of Kubernetes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -139,8 +140,8 @@ fn the_file_beside_it_binds_it() {
     world.write("fixed.wasm", POOL_FIXED).look();
     let binding = world.first(Hook::PoolSize);
     assert_eq!((binding.order, world.size()), (3, 9));
-    assert!(!binding.objects.matches(&[].into()));
-    assert!(binding.objects.matches(&[("tier".into(), "gold".into())].into()));
+    assert!(!binding.objects.matches(&BTreeMap::new()));
+    assert!(binding.objects.matches(&BTreeMap::from([("tier".to_owned(), "gold".to_owned())])));
 }
 
 #[test]

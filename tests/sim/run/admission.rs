@@ -190,7 +190,7 @@ impl Simulation {
         }
         let (now, operator) = (self.api.now, &mut self.operators[0]);
         let Some(claim) = operator.world.get(key).cloned() else { return Ok(()) };
-        let annotation = |name| claim.meta.annotations.get(name).map(String::as_str);
+        let annotation = |name| claim.meta.annotations.get(name);
         let hinted = annotation(HINT).map(|name| Key::new(Kind::Sandbox, key.namespace.clone(), name));
         let own = |reservation: &&Reservation| annotation(STAMP) == Some(reservation.stamp.as_str());
         if let Some(sandbox) = operator.planned_take(key)

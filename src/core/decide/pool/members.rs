@@ -44,7 +44,7 @@ impl<'a> Members<'a> {
         let grace = model.and_then(|m| m.readiness_grace).unwrap_or(snapshot.common.settings.pool_readiness_grace);
         let mut members = Self::default();
         for member in snapshot.members.iter().filter(|m| m.sandbox.meta.deletion_timestamp.is_none()) {
-            let hash = member.sandbox.meta.labels.get(label::TEMPLATE_HASH).map(String::as_str);
+            let hash = member.sandbox.meta.labels.get(label::TEMPLATE_HASH);
             let stale = template.is_some_and(|template| {
                 hash != Some(template.template_hash()) || member.sandbox.template.as_deref() != Some(&template.key)
             });
@@ -148,7 +148,7 @@ fn stuck_at(member: &Member, grace: Duration, common: &Common) -> Option<Timesta
         Some(ready) => ready.last_transition_time.0,
         None => member.sandbox.meta.created,
     };
-    let scheduled = pod.pod()?.conditions.get(condition::POD_SCHEDULED).map(|c| c.last_transition_time.0);
+    let scheduled = pod.pod()?.condition(condition::POD_SCHEDULED).map(|c| c.since);
     let since = scheduled.into_iter().fold(not_ready, Timestamp::max);
     Some(time_left(since, grace, common.now).unwrap_or(common.now))
 }

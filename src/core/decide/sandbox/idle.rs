@@ -153,7 +153,7 @@ fn ask<'a>(
     replies: &[PluginReply],
 ) -> Option<PluginResult<'a>> {
     let timeout = model.idle_timeout?;
-    if snapshot.sandbox.meta.in_pool() || pod.phase != "Running" {
+    if snapshot.sandbox.meta.in_pool() || &*pod.phase != "Running" {
         return None;
     }
     let tiers = tiers(snapshot, model, object, pod);
@@ -164,7 +164,7 @@ fn ask<'a>(
         Question::Idle(Box::new(IdleQuestion {
             namespace: sandbox.key.namespace.to_string(),
             name: sandbox.key.name.to_string(),
-            labels: sandbox.meta.labels.clone(),
+            labels: sandbox.meta.labels.to_map(),
             idle_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             created: sandbox.meta.created,
             ready_since: Some(first_ready.unwrap_or(object.meta.created)),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::manifest;
 use crate::marker::Marker;
 use crate::model;
-use crate::object::Object;
+use crate::object::{Object, TextMap};
 use crate::plan::{Op, Reason};
 use crate::snapshot::SandboxSnapshot;
 
@@ -37,7 +37,7 @@ pub(super) fn keep_template_labels(snapshot: &SandboxSnapshot, ops: &mut Vec<Op>
     let sandbox = &snapshot.sandbox;
     let Some(template) = &sandbox.template else { return };
     let hash = name_hash(&template.name);
-    let labelled = |object: &Object| object.meta.labels.get(label::TEMPLATE_REF_HASH) == Some(&hash);
+    let labelled = |object: &Object| object.meta.labels.get(label::TEMPLATE_REF_HASH) == Some(hash.as_str());
     let labels = json!({ label::TEMPLATE_REF_HASH: hash });
     let mut restore = |object: &Object, metadata: Value| {
         if ops.iter().all(|op| op.key != object.key) {
@@ -47,7 +47,7 @@ pub(super) fn keep_template_labels(snapshot: &SandboxSnapshot, ops: &mut Vec<Op>
     for pod in snapshot.pods.iter().filter(|pod| !labelled(pod)) {
         restore(pod, json!({ "labels": labels }));
     }
-    let named = sandbox.meta.annotations.get(annotation::TEMPLATE_REF).map(String::as_str) == Some(&*template.name);
+    let named = sandbox.meta.annotations.get(annotation::TEMPLATE_REF) == Some(&*template.name);
     if sandbox.meta.deletion_timestamp.is_none() && !(labelled(sandbox) && named) {
         restore(sandbox, json!({ "labels": labels, "annotations": { annotation::TEMPLATE_REF: &*template.name } }));
     }
@@ -69,7 +69,7 @@ pub(super) fn owned_labels(sandbox: &Object) -> BTreeMap<&'static str, String> {
 /// `OURS`. It never takes the marker of generated code away, because such code may have run in the pod.
 fn metadata_patch(
     wanted: &BTreeMap<String, String>,
-    has: &BTreeMap<String, String>,
+    has: &TextMap,
     pod: &Object,
     propagated: &str,
 ) -> Map<String, Value> {
@@ -79,17 +79,17 @@ fn metadata_patch(
         annotation::PROPAGATED_LABELS,
         annotation::PROPAGATED_ANNOTATIONS,
     ];
-    let listed = pod.meta.annotations.get(propagated).map(String::as_str).unwrap_or_default();
+    let listed = pod.meta.annotations.get(propagated).unwrap_or_default();
     let keeps = |key: &str| key == label::GENERATED_CODE && Marker::of(has).is_generated_code();
     let loses_marker = |key: &str| keeps(key) && !Marker::of(wanted).is_generated_code();
     let set = wanted
         .iter()
-        .filter(|(k, v)| has.get(*k) != Some(v) && !loses_marker(k))
+        .filter(|(k, v)| has.get(k) != Some(v.as_str()) && !loses_marker(k))
         .map(|(k, v)| (k.clone(), v.as_str().into()));
     let removed = has
         .keys()
         .filter(|k| !wanted.contains_key(*k) && !keeps(k))
-        .filter(|k| OURS.contains(&k.as_str()) || listed.split(',').any(|l| l == k.as_str()))
-        .map(|k| (k.clone(), Value::Null));
+        .filter(|k| OURS.contains(k) || listed.split(',').any(|l| l == *k))
+        .map(|k| (k.to_owned(), Value::Null));
     set.chain(removed).collect()
 }

@@ -198,7 +198,7 @@ pub(super) fn pod_adoption(snapshot: &SandboxSnapshot, model: &model::Sandbox, p
         Directories::Kept(names) => names,
         Directories::Wait(_) => vec![],
     };
-    let class = pod.pod().and_then(|p| p.runtime_class.clone());
+    let class = pod.pod().and_then(|p| p.runtime_class.as_deref().map(str::to_owned));
     let choice = Choice { class, ..Choice::default() };
     adoption(&snapshot.sandbox, pod, &planned_pod(snapshot, model, &choice, &kept_dirs))
 }
@@ -251,7 +251,7 @@ pub(super) fn exposure(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: 
         return Exposure::Isolated;
     }
     let Some(part) = broken_by(snapshot, pod) else { return Exposure::Isolated };
-    let own = [&manifest::pod_labels(&snapshot.sandbox, model), &pod.meta.labels].map(Marker::of);
+    let own = [Marker::of(&manifest::pod_labels(&snapshot.sandbox, model)), Marker::of(&pod.meta.labels)];
     let marked = Marker::strongest(own).is_generated_code();
     let why = if marked {
         "the Sandbox is marked as running generated code"

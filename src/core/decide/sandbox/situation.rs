@@ -106,7 +106,7 @@ impl<'a> PodState<'a> {
     pub(super) fn address(&self) -> Option<&'a str> {
         match self {
             PodState::Running(object, pod) if pod.ready() && object.meta.deletion_timestamp.is_none() => {
-                pod.ips.first().map(String::as_str)
+                pod.ips.first().map(|ip| &**ip)
             }
             PodState::Running(..)
             | PodState::Expired

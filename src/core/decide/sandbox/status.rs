@@ -16,7 +16,7 @@ use crate::manifest::{self, PodRevision};
 use crate::marker::Marker;
 use crate::model::{self, HOST_NAME_MAX, ServiceIntent};
 use crate::network_policy::{NetworkPolicyState, bypass};
-use crate::object::{Object, Pod};
+use crate::object::{ConditionStatus, Object, Pod};
 use crate::snapshot::SandboxSnapshot;
 use crate::time::time_left;
 
@@ -88,8 +88,8 @@ pub(super) fn status(
     let suspended = matches!(situation.state(), Some(PodState::Suspended(_)));
     after_status.replicas =
         Some(i32::from(pod_object.is_some_and(|o| suspended || o.meta.deletion_timestamp.is_none())));
-    after_status.pod_ips = pod.map(|p| p.ips.clone()).unwrap_or_default();
-    after_status.node_name = pod.and_then(|p| p.node.clone());
+    after_status.pod_ips = pod.iter().flat_map(|p| p.ips.iter().map(ToString::to_string)).collect();
+    after_status.node_name = pod.and_then(|p| p.node.as_deref().map(str::to_owned));
     if snapshot.template.is_some() {
         after_status.template.clone_from(&snapshot.template);
     }
@@ -126,7 +126,7 @@ pub(super) fn status(
 pub(super) fn first_ready(before: &SandboxStatus, object: &Object, pod: &Pod) -> Option<Timestamp> {
     // A time before the creation of the pod belongs to an earlier pod.
     let recorded = before.first_ready.as_ref().map(|at| at.0).filter(|at| *at >= object.meta.created);
-    let now = || pod.conditions.get("Ready").filter(|_| pod.ready()).map(|c| c.last_transition_time.0);
+    let now = || pod.condition("Ready").filter(|_| pod.ready()).map(|c| c.since);
     recorded.or_else(now)
 }
 
@@ -263,9 +263,9 @@ fn plugins(pod: Option<&Pod>, notes: &Notes, before: &SandboxStatus) -> Arc<Vec<
 }
 
 fn class_of(pod: &Object) -> Option<RuntimeClassChoice> {
-    let annotation = |name: &str| pod.meta.annotations.get(name).cloned();
+    let annotation = |name: &str| pod.meta.annotations.get(name).map(str::to_owned);
     let choice = RuntimeClassChoice {
-        name: pod.pod().and_then(|p| p.runtime_class.clone()),
+        name: pod.pod().and_then(|p| p.runtime_class.as_deref().map(str::to_owned)),
         reason: annotation(annotation::CLASS_REASON),
         plugin: annotation(annotation::CLASS_PLUGIN),
     };
@@ -308,18 +308,18 @@ fn pod_scheduled(pod: &Pod) -> NewCondition {
         reason: reason::POD_SCHEDULING_UNKNOWN.to_owned(),
         message: message::POD_NOT_SCHEDULED_YET.to_owned(),
     };
-    let Some(scheduled) = pod.conditions.get(condition::POD_SCHEDULED) else { return unknown() };
-    let (status, default) = match scheduled.status.as_str() {
-        "True" => ("True", reason::POD_SCHEDULED),
-        "False" => ("False", reason::POD_SCHEDULING_UNKNOWN),
-        _ => ("Unknown", reason::POD_SCHEDULING_UNKNOWN),
+    let Some(scheduled) = pod.condition(condition::POD_SCHEDULED) else { return unknown() };
+    let (status, default) = match scheduled.status {
+        ConditionStatus::True => ("True", reason::POD_SCHEDULED),
+        ConditionStatus::False => ("False", reason::POD_SCHEDULING_UNKNOWN),
+        ConditionStatus::Unknown => ("Unknown", reason::POD_SCHEDULING_UNKNOWN),
     };
-    let reason = if scheduled.reason.is_empty() { default.to_owned() } else { scheduled.reason.clone() };
-    NewCondition { kind: condition::POD_SCHEDULED, status, reason, message: scheduled.message.clone() }
+    let reason = if scheduled.reason.is_empty() { default } else { &scheduled.reason }.to_owned();
+    NewCondition { kind: condition::POD_SCHEDULED, status, reason, message: scheduled.message.to_string() }
 }
 
 fn ending(object: &Object) -> (&'static str, String) {
-    match object.pod().map(|p| p.phase.as_str()) {
+    match object.pod().map(|p| &*p.phase) {
         Some("Succeeded") => (reason::POD_SUCCEEDED, message::POD_SUCCEEDED.to_owned()),
         Some(_) | None => (reason::POD_FAILED, message::POD_FAILED.to_owned()),
     }
@@ -371,7 +371,7 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
             not(reason, message)
         }
         PodState::Disrupted(object) => {
-            let why = object.pod().and_then(|p| p.reason.clone()).unwrap_or_else(|| "Failed".to_owned());
+            let why = object.pod().and_then(|p| p.reason.as_deref()).unwrap_or("Failed");
             waiting(&format!("Pod was ended ({why}) and is replaced"))
         }
         PodState::Running(_, pod) if service == ServiceState::Foreign => waiting(&format!(
@@ -388,7 +388,7 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
             }
             ServiceState::Missing | ServiceState::Foreign => waiting(message::POD_READY),
         },
-        PodState::Running(_, pod) if pod.phase == "Running" => waiting(message::POD_NOT_READY),
+        PodState::Running(_, pod) if &*pod.phase == "Running" => waiting(message::POD_NOT_READY),
         PodState::Running(_, pod) => waiting(&message::pod_phase(&pod.phase)),
     }
 }

@@ -113,7 +113,7 @@ fn scan(world: &World) -> (Found, BTreeSet<Key>) {
         let key = &sandbox.key;
         let own = |pod: &&Arc<Object>| {
             let owner = pod.meta.controller.as_ref();
-            owner.is_some_and(|o| o.uid == sandbox.meta.uid && o.kind == "Sandbox" && o.name == key.name)
+            owner.is_some_and(|o| o.uid == sandbox.meta.uid && &*o.kind == "Sandbox" && o.name == key.name)
         };
         let pods: Vec<_> = world.of_kind(Kind::Pod).filter(own).collect();
         if sandbox.runs() && sandbox.meta.deletion_timestamp.is_none() && pods.is_empty() {

@@ -1,5 +1,7 @@
 //! The values of upstream's families after objects were created, changed and deleted.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::metrics::Metrics;
@@ -182,7 +184,8 @@ fn what_users_name_does_not_add_up() {
     let made_of = |template: &str, sandbox: &str| {
         let mut made = warm(owner("SandboxWarmPool", "pool"), "True");
         made.key.name = sandbox.into();
-        made.meta.annotations.insert("agents.x-k8s.io/sandbox-template-ref".to_owned(), template.to_owned());
+        let annotation = ("agents.x-k8s.io/sandbox-template-ref".to_owned(), template.to_owned());
+        made.meta.annotations = BTreeMap::from([annotation]).into();
         made
     };
     for n in 0..2 * super::TEMPLATES {

@@ -56,6 +56,7 @@ fn world() -> SharedWorld {
     };
     let mut pod_of_b = object(Kind::Pod, "b", Some(Kind::Sandbox), running("b"));
     if let Some(owner) = &mut pod_of_b.meta.controller {
+        let owner = std::sync::Arc::make_mut(owner);
         (owner.name, owner.uid) = ("b".into(), "Sandbox-b".into());
     }
     let mut world = World::new(Settings::default());
