@@ -155,12 +155,13 @@ mod tests {
     fn this_process_uses_memory_and_time() {
         let before = now(&[own()]);
         let began = Instant::now();
-        while began.elapsed() < Duration::from_millis(100) {
-            std::hint::black_box(began);
+        let mut after = now(&[own()]);
+        // On a busy machine this process gets a part of a processor only.
+        while spent(&before, &after)["bench"] < 0.04 && began.elapsed() < Duration::from_secs(60) {
+            after = now(&[own()]);
         }
-        let after = now(&[own()]);
         assert!(after["bench"].rss_mb > 1.0, "{after:?}");
-        assert!(spent(&before, &after)["bench"] > 0.04, "{before:?} {after:?}");
+        assert!(spent(&before, &after)["bench"] >= 0.04, "{before:?} {after:?}");
     }
 
     #[test]

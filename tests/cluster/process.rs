@@ -170,9 +170,24 @@ impl Process {
         self.wait().await
     }
 
-    /// Pauses the process. It keeps its connections and answers nothing.
+    /// Pauses the process, and waits until all of its threads have stopped. It keeps its connections and answers nothing.
+    ///
+    /// One thread takes the signal and stops the others. On a busy machine they can still answer until that thread runs.
     pub async fn pause(&self) -> Result<()> {
-        self.signal(Signal::Stop).await
+        self.signal(Signal::Stop).await?;
+        while self.running() && !self.stopped() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether all threads of the process are stopped, from `/proc`.
+    fn stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid())) else { return false };
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_none_or(|(_, fields)| fields.trim_start().starts_with('T'))
+        })
     }
 
     /// Ends a pause.
