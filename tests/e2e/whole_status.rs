@@ -294,7 +294,8 @@ async fn sandbox_that_waits_or_is_refused_says_why() {
     ns.create(template("t", json!({}))).await;
     ns.create(pool("p", "t", json!({ "replicas": 0 }))).await;
     ns.create(claim("walled", "p", json!({}))).await;
-    let missing = says("Ready", "False", "NetworkPolicyNotReady", "NetworkPolicy t-network-policy…");
+    let missing =
+        says("Ready", "False", "NetworkPolicyNotReady", "the API server refused NetworkPolicy t-network-policy: …");
     until(&ns, SANDBOX, "walled", &[missing.clone(), not_suspended()], json!({})).await;
     until(&ns, CLAIM, "walled", &[missing], of_sandbox("walled")).await;
 }
