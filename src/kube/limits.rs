@@ -95,7 +95,7 @@ pub const HTTP2_WINDOW: u32 = 256 * 1024;
 pub const SILENCE_MIN: Duration = Duration::from_millis(100);
 
 /// The interval at which connections that wait for a place are looked at.
-pub const LOBBY_STEP: Duration = Duration::from_millis(5);
+pub const PLACE_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The wait after a connection could not be accepted.
 pub const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);

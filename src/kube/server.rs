@@ -60,20 +60,20 @@ pub async fn serve(listener: TcpListener, server: Server, router: Router, stop: 
     let connections = Connections::new(server.limits);
     let tasks = TaskTracker::new();
     // The connections that wait for a place. Addresses take turns.
-    let mut lobby: Turns<Peer, (), (TcpStream, Peer)> = Turns::default();
+    let mut waiting: Turns<Peer, (), (TcpStream, Peer)> = Turns::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
                     let peer = Peer::of(address.ip());
-                    if lobby.len() >= server.limits.connections / 2
-                        && let Some(longest) = lobby.longest().map(|(peer, _)| *peer)
+                    if waiting.len() >= server.limits.connections / 2
+                        && let Some(longest) = waiting.longest().map(|(peer, _)| *peer)
                     {
-                        lobby.drop_of(&longest);
+                        waiting.drop_of(&longest);
                         (server.on_incident)(Incident::ConnectionRefused);
                     }
-                    lobby.push(peer, (), (stream, peer));
+                    waiting.push(peer, (), (stream, peer));
                 }
                 Err(error) => {
                     // The process is most likely out of file descriptors. Open connections will close.
@@ -81,10 +81,10 @@ pub async fn serve(listener: TcpListener, server: Server, router: Router, stop: 
                     sleep(limits::ACCEPT_RETRY_DELAY).await;
                 }
             },
-            () = sleep(limits::LOBBY_STEP), if !lobby.is_empty() => {}
+            () = sleep(limits::PLACE_POLL_INTERVAL), if !waiting.is_empty() => {}
         }
         let now = Instant::now();
-        while let Some((stream, peer)) = lobby.pop_of(|peer| connections.has_place(*peer, now)) {
+        while let Some((stream, peer)) = waiting.pop_of(|peer| connections.has_place(*peer, now)) {
             let Some(place) = connections.admit(peer, now, |incident| (server.on_incident)(incident)) else { break };
             let place = Arc::new(place);
             let connection = Connection { place, accepted: now, server: server.clone(), stop: stop.clone() };
