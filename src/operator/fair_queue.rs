@@ -17,7 +17,7 @@ const PACE_STEP: Duration = Duration::from_millis(20);
 
 /// The limits of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shares {
+pub struct QueueLimits {
     /// The number of entries that may wait.
     pub capacity: usize,
     /// The number of entries that are handled at the same time. One namespace has at most half of them.
@@ -48,7 +48,7 @@ pub struct FairQueue<T> {
 type Waiting<T> = Turns<Arc<str>, Arc<str>, (Arc<str>, T)>;
 
 struct Shared<T> {
-    shares: Shares,
+    limits: QueueLimits,
     waiting: Mutex<Waiting<T>>,
     changed: Notify,
 }
@@ -62,8 +62,8 @@ impl<T> Clone for FairQueue<T> {
 impl<T> FairQueue<T> {
     /// An empty queue.
     #[must_use]
-    pub fn new(shares: Shares) -> Self {
-        Self { shared: Arc::new(Shared { shares, waiting: Mutex::default(), changed: Notify::new() }) }
+    pub fn new(limits: QueueLimits) -> Self {
+        Self { shared: Arc::new(Shared { limits, waiting: Mutex::default(), changed: Notify::new() }) }
     }
 
     /// Queues an entry about an object of a namespace. It replaces a waiting entry about the same object for which
@@ -75,7 +75,7 @@ impl<T> FairQueue<T> {
             return Queued::Merged;
         }
         let mut queued = Queued::Waits;
-        if waiting.len() >= self.shared.shares.capacity {
+        if waiting.len() >= self.shared.limits.capacity {
             queued = Queued::Dropped;
             match waiting.longest().map(|(longest, _)| longest.clone()) {
                 Some(longest) if longest != *namespace => drop(waiting.drop_of(&longest)),
@@ -102,15 +102,15 @@ impl<T> FairQueue<T> {
 
     /// Handles the entries in turns, until the future is dropped.
     pub async fn run<F: Future<Output = ()>>(self, handle: impl Fn(T) -> F) {
-        let shares = self.shared.shares;
+        let limits = self.shared.limits;
         let mut running = FuturesUnordered::new();
         let mut held: Held<Arc<str>> = Held::default();
-        let (mut namespaces, mut process) = (Pace::new(shares.namespace), Pace::new(shares.process));
+        let (mut namespaces, mut process) = (Pace::new(limits.namespace), Pace::new(limits.process));
         loop {
             let now = Instant::now();
-            while running.len() < shares.concurrency && process.allows(&(), now) {
+            while running.len() < limits.concurrency && process.allows(&(), now) {
                 let may = |namespace: &Arc<str>| {
-                    held.of(namespace) < shares.concurrency.div_ceil(2) && namespaces.allows(namespace, now)
+                    held.of(namespace) < limits.concurrency.div_ceil(2) && namespaces.allows(namespace, now)
                 };
                 let Some((namespace, entry)) = self.shared.waiting.lock().pop_of(may) else { break };
                 process.record((), now);
@@ -122,7 +122,7 @@ impl<T> FairQueue<T> {
                     namespace
                 });
             }
-            let delayed = running.len() < shares.concurrency && !self.is_empty();
+            let delayed = running.len() < limits.concurrency && !self.is_empty();
             tokio::select! {
                 Some(namespace) = running.next() => held.give_back(&namespace),
                 () = self.shared.changed.notified() => {}
@@ -136,7 +136,7 @@ impl<T> FairQueue<T> {
 mod tests {
     use super::*;
 
-    const SHARES: Shares = Shares {
+    const LIMITS: QueueLimits = QueueLimits {
         capacity: 100,
         concurrency: 4,
         namespace: Rate::new(Duration::from_millis(100), 10),
@@ -172,20 +172,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_drops_from_the_namespace_with_the_most_entries() {
-        let queue = FairQueue::new(SHARES);
+        let queue = FairQueue::new(LIMITS);
         let dropped = (0..300).filter(|n| push(&queue, "hostile", *n) == Queued::Dropped).count();
         assert_eq!(dropped, 200);
         for n in 1000..1040 {
             assert_eq!(push(&queue, "good", n), Queued::Dropped, "one of the other namespace");
         }
-        assert_eq!(queue.len(), SHARES.capacity);
+        assert_eq!(queue.len(), LIMITS.capacity);
         let done = drain(&queue, |_| Duration::ZERO).await;
         assert_eq!(done.iter().filter(|n| **n >= 1000).count(), 40, "nothing of the good namespace is lost");
     }
 
     #[tokio::test(start_paused = true)]
     async fn namespaces_take_turns_and_one_that_hangs_holds_half_of_the_places() {
-        let queue = FairQueue::new(SHARES);
+        let queue = FairQueue::new(LIMITS);
         (0..50).for_each(|n| assert_ne!(push(&queue, "hostile", n), Queued::Dropped));
         (1000..1008).for_each(|n| assert_ne!(push(&queue, "good", n), Queued::Dropped));
         let hangs = |n| if n < 1000 { Duration::from_secs(5) } else { Duration::from_millis(5) };
@@ -198,13 +198,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_namespace_has_a_rate_and_all_of_them_have_one() {
-        let queue = FairQueue::new(SHARES);
+        let queue = FairQueue::new(LIMITS);
         (0..30).for_each(|n| assert_ne!(push(&queue, "one", n), Queued::Dropped));
         let start = Instant::now();
         drain(&queue, |_| Duration::ZERO).await;
         let took = start.elapsed() - TAIL;
         assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(2200), "{took:?}");
-        let queue = FairQueue::new(SHARES);
+        let queue = FairQueue::new(LIMITS);
         (0..90).for_each(|n| assert_ne!(push(&queue, &format!("ns{n}"), n), Queued::Dropped));
         let start = Instant::now();
         drain(&queue, |_| Duration::ZERO).await;
@@ -214,7 +214,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_entry_replaces_an_older_one_about_the_same_object_alone() {
-        let queue = FairQueue::new(SHARES);
+        let queue = FairQueue::new(LIMITS);
         let push =
             |namespace: &str, object: &str, entry| queue.push(&namespace.into(), &object.into(), entry, |_| true);
         assert_eq!(push("a", "x", 1), Queued::Waits);

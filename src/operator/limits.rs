@@ -7,7 +7,7 @@ use paddock_kube::backoff::Backoff;
 use paddock_kube::pace::Rate;
 use paddock_kube::server::ServerLimits;
 
-use crate::fair_queue::Shares;
+use crate::fair_queue::QueueLimits;
 
 /// The time for one write, from handing it to the connection to its reply. It is more than twice the webhook timeout of
 /// the API server (2 s for our webhook). It is not longer than the rest of a lease after a renewal has failed (15 s −
@@ -102,7 +102,7 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// The limits of the Events. A kilobyte waits for each, so the queue holds a megabyte. Several requests are under way,
 /// so one slow request does not hold up the others. A namespace may have a burst of warnings, and then ten in a second.
-pub const EVENTS: Shares = Shares {
+pub const EVENTS: QueueLimits = QueueLimits {
     capacity: 1024,
     concurrency: 4,
     namespace: Rate::new(Duration::from_millis(100), 200),
@@ -187,7 +187,7 @@ pub const WEBHOOK_SHUTDOWN_DELAY: Duration = Duration::from_secs(3);
 /// The limits of the activity records. There is one waiting record a Sandbox at most. A record moves by at least five
 /// seconds, so ten records in a second cover a namespace with fifty busy sessions at the shortest idle timeout, and one
 /// with thousands at the usual ones. Records beyond the rate wait and are not dropped.
-pub const ACTIVITY: Shares = Shares {
+pub const ACTIVITY: QueueLimits = QueueLimits {
     capacity: 4096,
     concurrency: 8,
     namespace: Rate::new(Duration::from_millis(100), 100),
@@ -208,7 +208,7 @@ pub const ACTIVITY_RETRY_DELAYS: [Duration; 3] =
 /// The limits of the records of connections to warm pods. A record costs its pool a pod, and anybody who reaches the
 /// webhook can ask for one, so the rates are those of people: one a second in a namespace, after the first twenty.
 /// Connections beyond the rate wait, and are denied after [`TOUCH_TIMEOUT`].
-pub const TOUCHES: Shares = Shares {
+pub const TOUCHES: QueueLimits = QueueLimits {
     capacity: 256,
     concurrency: 8,
     namespace: Rate::new(Duration::from_secs(1), 20),
