@@ -85,7 +85,7 @@ fn metadata_change(sandbox: &Object, made: u128, settings: &Settings) -> Option<
         counted.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     };
     let labels = of(&sandbox.meta.labels, &|key| is_ours(key) || !settings.ignores_label(key));
-    let annotations = of(&sandbox.meta.annotations, &annotations::is_read);
+    let annotations = of(&sandbox.meta.annotations, &annotations::has_effect);
     if digest(&labels, &annotations) == made {
         return None;
     }

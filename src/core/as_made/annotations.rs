@@ -46,7 +46,7 @@ const READ: [&str; 29] = [
     "ipam.spidernet.io/",
 ];
 
-/// Whether somebody reads an annotation from a Pod and acts on it.
-pub(super) fn is_read(key: &str) -> bool {
+/// Whether Paddock, a runtime or a network plugin acts on an annotation of a Pod.
+pub(super) fn has_effect(key: &str) -> bool {
     READ.iter().any(|prefix| key.starts_with(prefix))
 }

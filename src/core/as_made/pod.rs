@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements, Toler
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use paddock_api::names::{annotation, label};
 
-use super::annotations::is_read;
+use super::annotations::has_effect;
 use super::rules::Rules;
 use crate::manifest::{self, PodRevision};
 use crate::model::names::domain_of;
@@ -54,7 +54,7 @@ fn annotations_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, r
         (Some(_), None) => Some(format!("the annotation {key} was removed from its Pod")),
         (Some(made), Some(has)) => (made != has).then(|| format!("the annotation {key} of its Pod was changed")),
         (None, Some(_)) if ADDED.contains(&key) => None,
-        (None, Some(_)) => is_read(key).then(|| format!("the annotation {key} was added to its Pod")),
+        (None, Some(_)) => has_effect(key).then(|| format!("the annotation {key} was added to its Pod")),
         (None, None) => None,
     };
     made.keys().map(String::as_str).chain(has.keys()).find_map(change)
@@ -62,7 +62,12 @@ fn annotations_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, r
 
 /// The keys that an annotation of the Pod lists.
 fn listed<'a>(pod: &'a Object, name: &str, rules: Rules<'_>) -> Vec<&'a str> {
-    pod.meta.annotations.get(name).filter(|_| rules.plugins).map(|keys| keys.split(',').collect()).unwrap_or_default()
+    pod.meta
+        .annotations
+        .get(name)
+        .filter(|_| rules.plugins_may_change_pods)
+        .map(|keys| keys.split(',').collect())
+        .unwrap_or_default()
 }
 
 /// The change of the spec of a Pod, except that a scheduling gate was removed or a toleration was added.

@@ -9,5 +9,5 @@ pub struct Rules<'a> {
     pub settings: &'a Settings,
     /// Whether an admission plugin may have changed a Pod before it was created. Otherwise nobody reads the annotations
     /// that list such changes, because a user could write them.
-    pub plugins: bool,
+    pub plugins_may_change_pods: bool,
 }

@@ -66,7 +66,7 @@ fn judged(sandbox: &Value, pod: &Value) -> Option<String> {
 fn judged_with(sandbox: &Value, pod: &Value, plugins: bool) -> Option<String> {
     let settings = Settings::default();
     let (sandbox, pod) = (object(Kind::Sandbox, sandbox.clone()), object(Kind::Pod, pod.clone()));
-    touched(&sandbox, Some(&pod), Rules { settings: &settings, plugins })
+    touched(&sandbox, Some(&pod), Rules { settings: &settings, plugins_may_change_pods: plugins })
 }
 
 /// Merges a change into a document, as a merge patch of a user does.

@@ -173,7 +173,7 @@ impl World {
     pub(super) fn note_touched(&mut self, key: &Key) {
         let touched = self.objects.get(key).filter(|sandbox| sandbox.meta.in_pool()).and_then(|sandbox| {
             let plugins = self.bindings.iter().any(Binding::is_custom_admission);
-            let rules = Rules { settings: &self.settings, plugins };
+            let rules = Rules { settings: &self.settings, plugins_may_change_pods: plugins };
             touched(sandbox, self.pod_of(sandbox).as_deref(), rules)
         });
         match touched {
