@@ -7,7 +7,7 @@ use paddock_core::settings::Settings;
 
 use crate::queue::Workers;
 use crate::webhook::{Certificate, ClientConfig, Deployed, WebhookConfig};
-use crate::write::Silent;
+use crate::write::DisabledEvents;
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;
 use paddock_kube::tls::Mounted;
@@ -88,7 +88,7 @@ pub struct Config {
     /// The number of keys that each lane of the queue reconciles at the same time.
     pub workers: Workers,
     /// The kinds of objects about which no Events are sent.
-    pub silent: Silent,
+    pub disabled_events: DisabledEvents,
     /// The largest number of writes a second. If absent or not positive, only the API server limits the rate.
     pub kube_api_qps: Option<f64>,
     /// The number of writes that may exceed that rate in a burst.
@@ -127,7 +127,7 @@ impl Config {
             extensions: true,
             namespace: None,
             workers: Workers::default(),
-            silent: Silent::default(),
+            disabled_events: DisabledEvents::default(),
             kube_api_qps: None,
             kube_api_burst: None,
             leadership: Leadership::Alone,

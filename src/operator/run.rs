@@ -165,7 +165,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         spawn(&mut tasks, "watch", watch.run());
     }
 
-    let (events, event_queue) = events(metrics.clone(), config.silent);
+    let (events, event_queue) = events(metrics.clone(), config.disabled_events);
     spawn(&mut tasks, "events", event_queue.run(side.clone(), config.identity.clone()));
     spawn(&mut tasks, "resync", resync(world.clone(), queue.clone(), Timestamp::now));
     spawn(&mut tasks, "bindings", follow_bindings(plugins.policies.bindings, world.clone(), queue.clone()));

@@ -8,5 +8,5 @@ mod reply;
 mod request;
 mod writer;
 
-pub use self::events::{EventQueue, Events, Silent, events};
+pub use self::events::{DisabledEvents, EventQueue, Events, events};
 pub use self::writer::{Progress, Writer};

@@ -13,7 +13,7 @@ use paddock_kube::tls::{Lifetimes, Mounted};
 use paddock_kube::{cluster, logs};
 use paddock_operator::queue::Workers;
 use paddock_operator::webhook::{Certificate, ClientConfig, Deployed, Registration};
-use paddock_operator::write::Silent;
+use paddock_operator::write::DisabledEvents;
 use paddock_operator::{Config, Leadership, MetricsAccess, WebhookSetup};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -94,7 +94,10 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         extensions: api.extensions,
         namespace: cluster.namespace,
         workers,
-        silent: Silent { claims: reports.disable_claim_events, sandboxes: reports.disable_sandbox_events },
+        disabled_events: DisabledEvents {
+            claims: reports.disable_claim_events,
+            sandboxes: reports.disable_sandbox_events,
+        },
         kube_api_qps: Some(work.kube_api_qps),
         kube_api_burst: work.kube_api_burst,
         leadership: elected(leadership)?,

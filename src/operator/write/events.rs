@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 /// The sending half of the queue. Sending never waits.
 #[derive(Clone)]
 pub struct Events {
-    silent: Silent,
+    disabled_events: DisabledEvents,
     queue: FairQueue<Event>,
     metrics: Metrics,
 }
@@ -33,14 +33,14 @@ pub struct EventQueue {
 
 /// The kinds of objects about which no Events are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Silent {
+pub struct DisabledEvents {
     /// No Events are sent about claims (`--disable-claim-events`).
     pub claims: bool,
     /// No Events are sent about Sandboxes (`--disable-sandbox-events`).
     pub sandboxes: bool,
 }
 
-impl Silent {
+impl DisabledEvents {
     fn includes(self, kind: Kind) -> bool {
         match kind.own() {
             Some(OwnKind::Claim(_)) => self.claims,
@@ -52,16 +52,16 @@ impl Silent {
 
 /// Creates both halves of a queue.
 #[must_use]
-pub fn events(metrics: Metrics, silent: Silent) -> (Events, EventQueue) {
+pub fn events(metrics: Metrics, disabled_events: DisabledEvents) -> (Events, EventQueue) {
     let queue = FairQueue::new(limits::EVENTS);
-    (Events { silent, queue: queue.clone(), metrics: metrics.clone() }, EventQueue { queue, metrics })
+    (Events { disabled_events, queue: queue.clone(), metrics: metrics.clone() }, EventQueue { queue, metrics })
 }
 
 impl Events {
     /// Queues Events. Events that do not fit are dropped and counted. A new note of type `Normal` replaces a note with
     /// the same reason about the same object that still waits, because it says what is true now.
     pub fn send(&self, events: impl IntoIterator<Item = Event>) {
-        for event in events.into_iter().filter(|event| !self.silent.includes(event.regarding.kind)) {
+        for event in events.into_iter().filter(|event| !self.disabled_events.includes(event.regarding.kind)) {
             let (namespace, uid) = (event.regarding.namespace.clone(), Arc::from(event.uid.as_str()));
             let (warning, reason, note) = (event.warning, event.reason, event.note.clone());
             let replaces = |old: &Event| old.reason == reason && (old.note == note || !warning && !old.warning);
@@ -195,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_drops_and_counts() {
         let metrics = Metrics::new().unwrap();
-        let (events, _queue) = events(metrics.clone(), Silent::default());
+        let (events, _queue) = events(metrics.clone(), DisabledEvents::default());
         events.send((0..limits::EVENTS.capacity + 3).map(|n| event(&n.to_string())));
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         assert!(text.contains("paddock_events_total{result=\"dropped\"} 3\n"), "{text}");
@@ -203,17 +203,17 @@ mod tests {
 
     #[tokio::test]
     async fn kinds_that_are_silent_have_no_events() {
-        for (silent, kind, expected) in [
-            (Silent { claims: true, sandboxes: false }, Kind::Claim, 0),
-            (Silent { claims: true, sandboxes: false }, Kind::SeedClaim, 0),
-            (Silent { claims: true, sandboxes: false }, Kind::Sandbox, 1),
-            (Silent { claims: false, sandboxes: true }, Kind::Sandbox, 0),
-            (Silent { claims: false, sandboxes: true }, Kind::Claim, 1),
-            (Silent { claims: true, sandboxes: true }, Kind::Pool, 1),
+        for (disabled_events, kind, expected) in [
+            (DisabledEvents { claims: true, sandboxes: false }, Kind::Claim, 0),
+            (DisabledEvents { claims: true, sandboxes: false }, Kind::SeedClaim, 0),
+            (DisabledEvents { claims: true, sandboxes: false }, Kind::Sandbox, 1),
+            (DisabledEvents { claims: false, sandboxes: true }, Kind::Sandbox, 0),
+            (DisabledEvents { claims: false, sandboxes: true }, Kind::Claim, 1),
+            (DisabledEvents { claims: true, sandboxes: true }, Kind::Pool, 1),
         ] {
-            let (events, queue) = events(Metrics::new().unwrap(), silent);
+            let (events, queue) = events(Metrics::new().unwrap(), disabled_events);
             events.send([Event { regarding: Key::new(kind, "ns", "s"), ..event("a") }]);
-            assert_eq!(queue.queue.len(), expected, "{silent:?} {kind:?}");
+            assert_eq!(queue.queue.len(), expected, "{disabled_events:?} {kind:?}");
         }
     }
 
@@ -227,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn a_namespace_with_many_events_drops_its_own() {
         let metrics = Metrics::new().unwrap();
-        let (events, queue) = events(metrics.clone(), Silent::default());
+        let (events, queue) = events(metrics.clone(), DisabledEvents::default());
         let of = |namespace: &str, n: usize| {
             let regarding = Key::new(Kind::Claim, namespace, format!("c{n}"));
             Event { regarding, uid: format!("{namespace}-{n}"), ..event("cold start") }
@@ -252,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn a_newer_note_replaces_one_that_waits_and_a_warning_stays() {
         let metrics = Metrics::new().unwrap();
-        let (events, _queue) = events(metrics.clone(), Silent::default());
+        let (events, _queue) = events(metrics.clone(), DisabledEvents::default());
         let normal = |note: &str| Event { warning: false, ..event(note) };
         events.send([event("a"), event("b"), normal("1"), normal("2"), event("a")]);
         assert_eq!((events.queue.len(), counted(&metrics, "merged").as_str()), (3, "2"));
