@@ -68,11 +68,21 @@ pub fn endpoint_slice(sandbox: &Object, model: &model::Sandbox, endpoints: &Valu
     slice
 }
 
-/// Returns the list of endpoints with one address, or an empty list.
+/// Returns the list of endpoints with one pod and its address, or an empty list. A reader of the EndpointSlice learns
+/// from the UID of the pod whether the pod still exists. Another pod may get its address.
 #[must_use]
-pub fn endpoints_of(address: Option<&str>) -> Value {
-    match address {
-        Some(address) => json!([{ "addresses": [address], "conditions": { "ready": true } }]),
+pub fn endpoints_of(endpoint: Option<(&Object, &str)>) -> Value {
+    match endpoint {
+        Some((pod, address)) => json!([{
+            "addresses": [address],
+            "conditions": { "ready": true },
+            "targetRef": {
+                "kind": Kind::Pod.name(),
+                "namespace": &*pod.key.namespace,
+                "name": &*pod.key.name,
+                "uid": &*pod.meta.uid,
+            },
+        }]),
         None => json!([]),
     }
 }

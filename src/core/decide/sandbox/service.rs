@@ -108,14 +108,14 @@ pub(super) fn service_is_foreign(snapshot: &SandboxSnapshot) -> bool {
     snapshot.service.as_ref().is_some_and(|s| !s.controlled_by(&snapshot.sandbox.meta.uid))
 }
 
-/// Updates the EndpointSlice of a stable Service to the address of the pod.
-pub(super) fn endpoints(snapshot: &SandboxSnapshot, address: Option<&str>) -> Option<Op> {
+/// Updates the EndpointSlice of a stable Service to the pod and its address.
+pub(super) fn endpoints(snapshot: &SandboxSnapshot, endpoint: Option<(&Object, &str)>) -> Option<Op> {
     let sandbox = &snapshot.sandbox;
     let model = sandbox.sandbox()?.spec.as_ref().ok()?;
     if model.service != ServiceIntent::Stable || service_is_foreign(snapshot) {
         return None;
     }
-    let wanted = manifest::endpoints_of(address);
+    let (wanted, address) = (manifest::endpoints_of(endpoint), endpoint.map(|(_, address)| address));
     let key = sandbox.key.sibling(Kind::EndpointSlice, sandbox.key.name.clone());
     let Some(slice) = snapshot.endpoints.as_deref() else {
         return address.map(|address| {

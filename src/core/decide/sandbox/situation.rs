@@ -102,11 +102,11 @@ impl<'a> PodState<'a> {
         }
     }
 
-    /// The address to which a stable Service forwards connections.
-    pub(super) fn address(&self) -> Option<&'a str> {
+    /// The pod to which a stable Service forwards connections, and its address.
+    pub(super) fn endpoint(&self) -> Option<(&'a Object, &'a str)> {
         match self {
             PodState::Running(object, pod) if pod.ready() && object.meta.deletion_timestamp.is_none() => {
-                pod.ips.first().map(|ip| &**ip)
+                pod.ips.first().map(|address| (*object, &**address))
             }
             PodState::Running(..)
             | PodState::Expired

@@ -395,7 +395,7 @@ fn ready(snapshot: &SandboxSnapshot, situation: &Situation<'_>, notes: &Notes, s
 
 /// Whether the address of the Sandbox works. A stable address works only if the pod has an address.
 fn has_address(model: &model::Sandbox, state: &PodState<'_>) -> bool {
-    model.service != ServiceIntent::Stable || state.address().is_some()
+    model.service != ServiceIntent::Stable || state.endpoint().is_some()
 }
 
 fn suspended(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &SandboxStatus) -> NewCondition {
