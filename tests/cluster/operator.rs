@@ -62,8 +62,13 @@ const RIGHTS: [&str; 8] = [
 /// The objects that define the identity and the rights of an operator beside the API server, in the order in which they
 /// can be applied. They are those of `deploy/`, except that this operator creates its webhook configurations itself.
 pub async fn operator_rights(program: &Path) -> Result<Vec<Value>> {
-    let args = ["manifests", "--webhook=owned", "--webhook-host=127.0.0.1"];
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().await;
+    rights_of(program, &["--webhook=owned", "--webhook-host=127.0.0.1"]).await
+}
+
+/// The same objects for other flags of `paddock manifests`.
+pub async fn rights_of(program: &Path, flags: &[&str]) -> Result<Vec<Value>> {
+    let args = [&["manifests"], flags].concat();
+    let output = Command::new(program).args(&args).stdin(Stdio::null()).output().await;
     let output = output.map_err(Error::io("starting `paddock manifests`"))?;
     if !output.status.success() {
         return Err(Error::Command {

@@ -6,19 +6,19 @@
 //! audit log.
 
 use http::Method;
-use paddock_cluster::{Cluster, Options, eventually, operator_rights};
+use paddock_cluster::{Cluster, Options, Signal, eventually, operator_rights, rights_of};
 use serde_json::{Value, json};
 
-use super::json::{text, uid};
+use super::json::{ready, text, uid};
 use super::kinds::{CLAIM, ENDPOINT_SLICE, Kind, NETWORK_POLICY, POD, POOL, SANDBOX, SERVICE, VOLUME_CLAIM};
 use super::manifests::{claim, disk, merge, object, pod, pool, sandbox, template};
 use super::namespace::TestNamespace;
-use super::operator::{ACCOUNT, NAMESPACE};
+use super::operator::{ACCOUNT, NAMESPACE, Operator, Plan};
 use super::{programs, setup};
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
-    named![credential_of_the_operator_writes_its_own_objects_alone]
+    named![credential_of_the_operator_writes_its_own_objects_alone, each_mode_works_with_its_own_rights]
 }
 
 const SECRET: Kind = Kind("v1", "Secret", "secrets");
@@ -306,6 +306,57 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
     made_by_the_operator(&operator).await;
     no_type_errors(&ns).await;
     assert_eq!(ns.list(POOL).await.len(), 1, "the requests were dry runs");
+}
+
+/// Operators with the rights of other modes serve what the mode promises, and are never refused a request.
+async fn each_mode_works_with_its_own_rights() {
+    let program = programs::paddock().await;
+    let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await.expect("a control plane");
+    setup::install(&cluster).await;
+    let served = TestNamespace::new(&cluster, "served").await;
+    let beside = TestNamespace::new(&cluster, "beside").await;
+    let only = format!("--namespace={}", served.namespace);
+    let granted = format!("--served-namespace={}", served.namespace);
+    for (name, rights, flags) in [
+        ("one-namespace", vec!["--webhook=off", &granted], vec![only.clone()]),
+        ("seed", vec!["--webhook=off", "--surface=seed", &granted], vec![only.clone(), "--surface=seed".to_owned()]),
+        ("bare", vec!["--webhook=off", "--extensions=false"], vec!["--extensions=false".to_owned()]),
+    ] {
+        let cluster_wide =
+            "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
+        for kinds in [cluster_wide, "roles,rolebindings"] {
+            let old = ["delete", kinds, "-A", "-l", "app.kubernetes.io/name=agent-sandbox-controller"];
+            cluster.kubectl().run(&old, None).await.expect("the rights of the former mode are deleted");
+        }
+        let items = rights_of(&program, &rights).await.expect("the rights of the mode");
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
+        cluster.kubectl().run(&["apply", "--server-side", "-f", "-"], Some(&list)).await.expect("they are applied");
+        let account = cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
+        let flags = flags.into_iter().chain(["--webhook-bind-address=0".to_owned()]).collect();
+        let operator = Operator::start(&cluster, Plan { name, kubeconfig: &account, flags }).await;
+        let own = format!("own-{name}");
+        served.create(sandbox(&own, json!({ "volumeClaimTemplates": [disk("data", "1Gi")], "service": true }))).await;
+        served.until(SANDBOX, &own, "Ready", ready).await;
+        if name == "one-namespace" {
+            beside.create(sandbox("other", json!({}))).await;
+            served.create(template("t", json!({}))).await;
+            served.create(pool("p", "t", json!({ "replicas": 1 }))).await;
+            served.create(claim("c", "p", json!({}))).await;
+            served.until(CLAIM, "c", "Ready", ready).await;
+            served.find(NETWORK_POLICY, "t-network-policy").await.expect("the fence of the template");
+            assert_eq!(beside.find(POD, "other").await, None, "it serves one namespace");
+        }
+        let metrics = operator.metrics().await;
+        let refused = |line: &&str| {
+            let broken = line.starts_with("paddock_watch_breaks_total{cause=\"forbidden\"");
+            let rejected = line.starts_with("paddock_writes_total") && line.contains("outcome=\"rejected\"");
+            (broken || rejected) && !line.ends_with(" 0")
+        };
+        let refused: Vec<&str> = metrics.lines().filter(refused).collect();
+        assert!(refused.is_empty(), "{name}: {refused:#?}\n{}", operator.log_tail());
+        operator.process.signal(Signal::Terminate).await.expect("a signal");
+        eventually("the operator ends", async || !operator.process.running()).await;
+    }
 }
 
 fn patch_of_configuration(what: &'static str, webhooks: Value, refused: Option<&'static str>) -> Row {
