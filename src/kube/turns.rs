@@ -212,9 +212,16 @@ impl<G: Clone + Eq + Hash, F: Clone + Eq + Hash, T> Turns<G, F, T> {
         self.groups.iter().map(|(group, waiting)| (group, waiting.len)).max_by_key(|(_, len)| *len)
     }
 
-    /// Removes the next entry of this group, out of turn.
+    /// Removes the next entry of this group, out of turn: the group keeps its place in the order.
     pub fn drop_of(&mut self, group: &G) -> Option<T> {
-        self.pop_of(|of| of == group)
+        let waiting = self.groups.get_mut(group)?;
+        let entry = waiting.pop();
+        if waiting.len == 0 {
+            self.groups.remove(group);
+            self.ring.retain(|of| of != group);
+        }
+        self.len -= usize::from(entry.is_some());
+        entry
     }
 
     /// Keeps only the entries of a group for which `keep` returns true.
@@ -276,6 +283,18 @@ mod tests {
         assert_eq!(turns.pop_of(|group| *group != "a"), Some(2));
         assert_eq!(turns.pop_of(|group| *group != "a"), None);
         assert_eq!((turns.pop(), turns.pop(), turns.pop()), (Some(1), Some(3), None));
+        assert!(turns.is_empty());
+    }
+
+    #[test]
+    fn a_group_that_makes_room_keeps_its_turn() {
+        let mut turns = Turns::default();
+        for (group, entry) in [("a", 1), ("a", 2), ("b", 3), ("c", 4)] {
+            turns.push(group, (), entry);
+        }
+        assert_eq!((turns.drop_of(&"a"), turns.drop_of(&"c"), turns.drop_of(&"d")), (Some(1), Some(4), None));
+        assert_eq!(turns.len(), 2);
+        assert_eq!((turns.pop(), turns.pop(), turns.pop()), (Some(2), Some(3), None));
         assert!(turns.is_empty());
     }
 
