@@ -10,9 +10,9 @@ use axum::routing::post;
 use axum::{Extension, Json, Router};
 use jiff::Timestamp;
 use paddock_core::admission::{
-    self, Activity, Context, Denial, Entry, Phase, Review, ReviewVerdict, Verb, WarmReservations,
+    self, Activity, Context, Denial, Entry, Phase, PluginFailure, Review, ReviewVerdict, Verb, WarmReservations,
 };
-use paddock_core::question::PluginReply;
+use paddock_core::question::{FailureKind, PluginReply};
 use paddock_kube::server::{Intake, Refused};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -197,6 +197,7 @@ impl App {
             reservations.release(&asked.review, &sandbox);
         }
         self.metrics.plugin_failures(&verdict);
+        report_refused_answers(&asked.review, &verdict);
         Ok((serde_json::to_vec(&wire::answer(asked, verdict)?)?, outcome))
     }
 
@@ -269,6 +270,16 @@ fn ask_and_decide(review: &Review, context: &Context, plugin_client: &PluginClie
     let questions = |answered: &[PluginReply]| admission::questions(review, context, answered);
     let (Ok(answered) | Err(answered)) = ask_all(plugin_client, review.now, max_rounds, questions);
     admission::verdict(review, context, &answered)
+}
+
+/// Logs the answers that the core refused, such as a patch of a field that no plugin may touch. The caller of a plugin
+/// logs the other failures.
+fn report_refused_answers(review: &Review, verdict: &ReviewVerdict) {
+    let refused = verdict.plugin_failures.iter().filter(|failed| failed.failure.kind == FailureKind::Invalid);
+    for PluginFailure { binding, plugin, failure, policy } in refused {
+        let (namespace, name, message) = (&review.namespace, &review.name, &failure.message);
+        warn!(kind = review.kind, namespace, name, plugin, binding, ?policy, message, "a plugin's answer was refused");
+    }
 }
 
 fn report_verdict(asked: &Asked, verdict: &ReviewVerdict) -> &'static str {
