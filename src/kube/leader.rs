@@ -1,10 +1,12 @@
 //! Leader election on two Leases, and the fence that stops every write when this replica may have lost the leadership.
 
 mod election;
+mod elsewhere;
 mod fence;
 mod lease;
 mod timing;
 
-pub use self::election::{Candidate, Election};
+pub use self::election::{Apart, Candidate, Election};
+pub use self::elsewhere::Obstacle;
 pub use self::fence::Fence;
 pub use self::timing::{BadTiming, Timing};

@@ -12,6 +12,17 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time for one request of the leader election: half of the renew deadline, so that a lost request can be repeated.
 pub const LEASE_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The duration of a Lease in another namespace that states none: client-go's default.
+pub const OTHER_LEASE_DURATION: Duration = Duration::from_secs(15);
+
+/// The time after which an unchanged Lease in another namespace has expired, whatever duration it states. The longest
+/// durations that distributions set are about two minutes. Without this limit, one forgotten Lease could stop the
+/// operator for good.
+pub const OTHER_LEASE_DURATION_MAX: Duration = Duration::from_mins(5);
+
+/// The number of characters of a holder's name that are kept. Strangers write it.
+pub const OTHER_LEASE_HOLDER_CHARS: usize = 100;
+
 /// The time for which the API server keeps one watch open. The kube crate gives up a silent watch five seconds after
 /// this time. A broken connection that nothing reports is therefore noticed after this time too.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);

@@ -22,8 +22,8 @@ pub enum Leadership {
     Alone,
     /// This replica reconciles while it holds the leases.
     Elected {
-        /// The namespace of the leases. If absent, the namespace of the client's configuration.
-        namespace: Option<String>,
+        /// The namespace of the leases.
+        namespace: String,
         /// The durations of the election.
         timing: Timing,
     },

@@ -2,6 +2,7 @@
 
 mod admission_policies;
 mod common;
+mod leases;
 mod network;
 pub mod rbac;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
         ("namespace.yaml", vec![workload::namespace(settings)]),
         ("rbac.yaml", rbac::rbac(settings)),
         ("admissionpolicies.yaml", admission_policies::policies(settings)),
+        ("leases.yaml", leases::policy(settings)),
         ("services.yaml", workload::services(settings)),
         ("deployment.yaml", vec![workload::deployment(settings), workload::disruption_budget(settings)]),
         ("networkpolicy.yaml", network::policies(settings)),

@@ -18,13 +18,14 @@ use paddock_api::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::plan::{Op, Outcome};
 use paddock_core::question::{Answer, Failure, FailureKind, PluginRequest};
+use paddock_kube::leader::Obstacle;
 use paddock_kube::server::Incident;
 use parking_lot::Mutex;
 use prometheus::{Encoder, Registry, TextEncoder};
 use strum::VariantArray;
 use tokio::time::Instant;
 
-use self::families::Families;
+use self::families::{BLOCKED_BY, Families};
 use self::tally::Tally;
 use self::watch_lag::WatchLag;
 use crate::plugins::{PluginState, PluginStatus};
@@ -95,6 +96,18 @@ impl Metrics {
     pub fn leading(&self, leading: bool) {
         self.inner.families.leader.set(i64::from(leading));
         self.tally(|tally| tally.leading = leading);
+    }
+
+    /// Records what keeps this replica from leading.
+    pub fn obstacle(&self, obstacle: Option<&Obstacle>) {
+        let now = obstacle.map(|obstacle| match obstacle {
+            Obstacle::HeldElsewhere { .. } => "held-elsewhere",
+            Obstacle::Unknown(_) => "unknown",
+        });
+        for cause in BLOCKED_BY {
+            let blocked = now == Some(cause);
+            self.inner.families.leadership_blocked.with_label_values(&[cause]).set(i64::from(blocked));
+        }
     }
 
     /// Records the end of a reconcile.

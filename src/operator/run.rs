@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
-use self::leadership::{LeadershipState, start_election};
+use self::leadership::{LeadershipState, follow_obstacle, start_election};
 use self::plugin_state::{await_plugins, follow_plugins, not_loaded};
 pub use self::running::{Addresses, Error, Running};
 use self::supervise::{Parts, supervise};
@@ -86,12 +86,13 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
 
     // Each client has its own connections, so a burst of writes delays neither the watches nor the renewal of the
     // leases.
-    let lease_namespace = kube.default_namespace.clone();
     let failed = |error| Error::Client(Box::new(error));
     let reader = client(&kube, false).map_err(failed)?;
     let writer = client(&kube, false).map_err(failed)?;
     let side = client(&kube, true).map_err(failed)?;
 
+    let obstacle = watch::Sender::new(None);
+    spawn(&mut tasks, "leadership obstacle", follow_obstacle(obstacle.subscribe(), metrics.clone()));
     let serving = watch::Sender::new(config.webhook.is_none());
     let (awaited, plugins_awaited) = watch::channel(not_loaded(&plugins.status.borrow()));
     let readiness = Readiness {
@@ -100,6 +101,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         webhook: serving.subscribe(),
         plugins_awaited,
         plugins: plugins.status.clone(),
+        obstacle: obstacle.subscribe(),
     };
     spawn(&mut tasks, "plugin status", follow_plugins(plugins.status.clone(), metrics.clone()));
     spawn(&mut tasks, "plugins at start", await_plugins(plugins.status.clone(), awaited));
@@ -170,7 +172,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     spawn(&mut tasks, "resync", resync(world.clone(), queue.clone(), Timestamp::now));
     spawn(&mut tasks, "bindings", follow_bindings(plugins.policies.bindings, world.clone(), queue.clone()));
 
-    let (leading, election) = start_election(&config, &side, &lease_namespace, &fence);
+    let (leading, election) = start_election(&config, &side, &fence, obstacle);
     let writer = Writer::new(writer, world.clone(), queue.clone(), (limiter, fence), metrics.clone());
     let reconciler =
         Reconciler { world: world.clone(), plugin_client, writer, events, metrics: metrics.clone(), traces };

@@ -25,6 +25,7 @@ mod claim;
 mod contract;
 mod crds;
 mod deploy;
+mod elsewhere;
 mod faults;
 mod forgery;
 mod guard;
@@ -86,6 +87,7 @@ pub(crate) fn tests() -> Vec<Test> {
         faults::tests(),
         deploy::tests(),
         rights::tests(),
+        elsewhere::tests(),
         sdk::tests(),
         writes::tests(),
     ];

@@ -5,7 +5,7 @@ mod flags;
 use std::hash::{BuildHasher as _, RandomState};
 
 use anyhow::Context as _;
-use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, OPERATOR_DEPLOYMENT};
+use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE};
 use paddock_core::settings::{NetworkSettings, Settings};
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;
@@ -100,7 +100,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         },
         kube_api_qps: Some(work.kube_api_qps),
         kube_api_burst: work.kube_api_burst,
-        leadership: elected(leadership)?,
+        leadership: elected(leadership, &own_namespace, in_cluster)?,
         identity: identity(seed),
         metrics: listen.metrics_bind_address,
         metrics_access: if listen.metrics_secure {
@@ -159,14 +159,22 @@ fn admission(args: WebhookArgs, own_namespace: &str, in_cluster: bool) -> anyhow
     }))
 }
 
-fn elected(args: LeadershipArgs) -> anyhow::Result<Leadership> {
+/// Operators exclude each other by the Leases of one namespace. A pod uses its own; outside a pod, nothing says which
+/// namespace the other operators use.
+fn elected(args: LeadershipArgs, own_namespace: &str, in_cluster: bool) -> anyhow::Result<Leadership> {
     if !args.leader_elect {
         return Ok(Leadership::Alone);
     }
+    anyhow::ensure!(
+        in_cluster || args.leader_election_namespace.is_some(),
+        "--leader-election-namespace is required with --kubeconfig: name the namespace in which the operators of this \
+         cluster keep their Leases, such as {OPERATOR_NAMESPACE}, or run this process without an election \
+         (--leader-elect=false)"
+    );
     let timing =
         Timing { lease: args.lease_duration, renew: args.lease_renew_deadline, retry: args.lease_retry_period };
     let timing = timing.checked().context("--lease-duration, --lease-renew-deadline, --lease-retry-period")?;
-    Ok(Leadership::Elected { namespace: args.leader_election_namespace, timing })
+    Ok(Leadership::Elected { namespace: own_namespace.to_owned(), timing })
 }
 
 /// A random number. The names of warm sandboxes, the jitter and the holder of the leases come from it. Nobody can guess

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::elsewhere::{Elsewhere, Obstacle};
 use super::fence::Fence;
 use super::lease::{Lease, Round};
 use super::timing::Timing;
@@ -29,6 +30,17 @@ pub struct Candidate<'a> {
     pub leases: &'a [&'a str],
     /// The name of this process. No other process may use it.
     pub identity: &'a str,
+    /// The namespaces in which nobody may hold a lease of these names while this process acts.
+    pub apart: Apart,
+}
+
+/// The leases of other namespaces that keep a candidate from acting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// None: this process serves one namespace, and other processes may serve others.
+    FromNobody,
+    /// Those of all namespaces, which the process must be allowed to list and watch.
+    FromEveryNamespace,
 }
 
 /// The candidacy of one replica.
@@ -37,15 +49,22 @@ pub struct Election {
     timing: Timing,
     fence: Fence,
     leading: watch::Sender<bool>,
+    elsewhere: Option<Elsewhere>,
+    obstacle: watch::Sender<Option<Obstacle>>,
 }
 
 impl Election {
     /// Creates a candidacy. It ends the right of `fence` to write before another replica can lead.
     #[must_use]
     pub fn new(client: &Client, candidate: &Candidate<'_>, timing: Timing, fence: Fence) -> Self {
-        let Candidate { namespace, leases, identity } = *candidate;
+        let Candidate { namespace, leases, identity, apart } = *candidate;
+        let elsewhere = match apart {
+            Apart::FromNobody => None,
+            Apart::FromEveryNamespace => Some(Elsewhere::new(client, namespace, leases)),
+        };
         let leases = leases.iter().map(|name| Lease::new(client.clone(), namespace, name, identity, timing)).collect();
-        Self { leases, timing, fence, leading: watch::Sender::new(false) }
+        let (leading, obstacle) = (watch::Sender::new(false), watch::Sender::new(None));
+        Self { leases, timing, fence, leading, elsewhere, obstacle }
     }
 
     /// Whether this replica leads, with every change.
@@ -54,19 +73,50 @@ impl Election {
         self.leading.subscribe()
     }
 
+    /// The same candidacy, which reports to `obstacle` who holds a Lease in another namespace, or why that is not known.
+    /// While there is an obstacle, this replica does not act.
+    #[must_use]
+    pub fn reporting_to(self, obstacle: watch::Sender<Option<Obstacle>>) -> Self {
+        Self { obstacle, ..self }
+    }
+
     /// Takes part in the election until `stop`, and then releases the leases.
     pub async fn run(mut self, stop: CancellationToken) {
+        let elsewhere = self.elsewhere.clone();
+        let follow = async {
+            match &elsewhere {
+                Some(elsewhere) => elsewhere.follow().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.take_part(&stop) => {}
+            // The watches never end.
+            () = follow => {}
+        }
+        // The caller has ended the writes before the stop, so other replicas may begin.
+        self.fence.revoke();
+        self.announce(false);
+        self.release().await;
+    }
+
+    async fn take_part(&mut self, stop: &CancellationToken) {
         let mut right_ends = Instant::now();
+        let elsewhere = self.elsewhere.clone();
         loop {
             let started = Instant::now();
-            let end_of_right = if *self.leading.borrow() { Some(right_ends) } else { None };
+            let leading = *self.leading.borrow();
+            let end_of_right = leading.then_some(right_ends);
             let round = tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => return,
                 // A request that does not return must not extend the leadership.
                 () = async { match end_of_right { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => Round::Unknown,
-                round = round(&mut self.leases) => round,
+                // A leader stops as soon as it sees another one, whatever its own requests do.
+                () = obstructed(elsewhere.as_ref()), if leading => Round::Elsewhere,
+                round = self.round() => round,
             };
+            self.report_obstacle();
             match round {
                 Round::Held => {
                     right_ends = started + self.timing.renew;
@@ -76,22 +126,65 @@ impl Election {
                     }
                 }
                 Round::Taken => self.step_down("another process holds the lease"),
+                Round::Elsewhere => {
+                    self.step_down("a Lease in another namespace may be held");
+                    self.release().await;
+                }
                 Round::Unknown if Instant::now() >= right_ends => {
                     self.step_down("the lease could not be renewed in time")
                 }
                 Round::Unknown => {}
             }
             // Random jitter, so that replicas do not always try at the same time.
-            let next = started + self.timing.retry.mul_f64(1.0 + fastrand::f64() / 5.0);
-            let wake = if *self.leading.borrow() { next.min(right_ends) } else { next };
+            let jitter = match round {
+                Round::Held | Round::Taken | Round::Unknown => fastrand::f64() / 5.0,
+                // Two operators that saw each other must not return at the same time.
+                Round::Elsewhere => fastrand::f64(),
+            };
+            let next = started + self.timing.retry.mul_f64(1.0 + jitter);
+            let leading = *self.leading.borrow();
+            let wake = if leading { next.min(right_ends) } else { next };
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => return,
+                () = obstructed(elsewhere.as_ref()), if leading => {}
                 () = sleep_until(wake) => {}
             }
         }
-        // The caller has ended the writes before the stop, so other replicas may begin.
-        self.fence.revoke();
-        self.announce(false);
+    }
+
+    /// Takes or renews the leases in order, up to the first that this replica does not hold. It only reads the leases
+    /// after that one, so that their durations expire together.
+    async fn round(&mut self) -> Round {
+        let leading = *self.leading.borrow();
+        let (mut all, mut looked) = (Round::Held, false);
+        if let Some(elsewhere) = &self.elsewhere {
+            let held = matches!(elsewhere.obstacle(), Some(Obstacle::HeldElsewhere { .. }));
+            if held {
+                all = Round::Elsewhere;
+            } else if !leading && let Some(first) = self.leases.first_mut() {
+                // The watch may lag. A candidate that takes a lease would disturb a leader that it does not see yet.
+                (all, looked) = (first.look().await, true);
+                if all == Round::Held && elsewhere.list().await.is_some() {
+                    all = Round::Elsewhere;
+                }
+            }
+        }
+        for (index, lease) in self.leases.iter_mut().enumerate() {
+            match all {
+                Round::Held => all = lease.take_or_renew().await,
+                Round::Taken | Round::Elsewhere | Round::Unknown if lease.mine() || looked && index == 0 => {}
+                Round::Taken | Round::Elsewhere | Round::Unknown => lease.read().await,
+            }
+        }
+        match &self.elsewhere {
+            Some(elsewhere) if all == Round::Held && !leading && elsewhere.list().await.is_some() => Round::Elsewhere,
+            Some(elsewhere) if all == Round::Held && elsewhere.obstacle().is_some() => Round::Elsewhere,
+            Some(_) | None => all,
+        }
+    }
+
+    /// Releases the leases, so that the next leader does not have to wait for their expiry.
+    async fn release(&mut self) {
         for lease in self.leases.iter_mut().rev() {
             lease.release().await;
         }
@@ -104,23 +197,36 @@ impl Election {
         }
     }
 
+    /// Sends the obstacle to the receivers, and logs it, if it changed.
+    fn report_obstacle(&self) {
+        let obstacle = self.elsewhere.as_ref().and_then(Elsewhere::obstacle);
+        let changed = self.obstacle.send_if_modified(|reported| {
+            let differs = *reported != obstacle;
+            reported.clone_from(&obstacle);
+            differs
+        });
+        match obstacle.filter(|_| changed) {
+            Some(obstacle) => warn!(%obstacle, "this replica does not act"),
+            None if changed => info!("nobody holds a Lease of our names in another namespace"),
+            None => {}
+        }
+    }
+
     /// Sends the value to the receivers only if it changed, because the start of a leadership queues every object.
     fn announce(&self, leading: bool) -> bool {
         self.leading.send_if_modified(|announced| std::mem::replace(announced, leading) != leading)
     }
 }
 
-/// Takes or renews the leases in order, up to the first that this replica does not hold. It only reads the leases after
-/// that one, so that their durations expire together.
-async fn round(leases: &mut [Lease]) -> Round {
-    let mut all = Round::Held;
-    for lease in leases {
-        match all {
-            Round::Held => all = lease.take_or_renew().await,
-            Round::Taken | Round::Unknown => lease.read().await,
+/// Waits until there is an obstacle.
+async fn obstructed(elsewhere: Option<&Elsewhere>) {
+    let Some(elsewhere) = elsewhere else { return std::future::pending().await };
+    let mut changes = elsewhere.changes();
+    while elsewhere.obstacle().is_none() {
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
-    all
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub(super) enum Round {
     Held,
     /// Another replica or operator holds a lease.
     Taken,
+    /// Somebody holds a lease in another namespace, or it is not known whether somebody does.
+    Elsewhere,
     /// The API server did not answer, or another write came first.
     Unknown,
 }
@@ -59,6 +61,12 @@ impl Lease {
         }
     }
 
+    /// Whether the lease could be taken. `Held` means that it is ours or free.
+    pub(super) async fn look(&mut self) -> Round {
+        self.read().await;
+        if self.other_holder().is_some() { Round::Taken } else { Round::Held }
+    }
+
     async fn attempt(&mut self) -> Result<Round, Failed> {
         // A lease that we hold is not read first. The write itself fails if we do not hold it any more.
         if !self.mine() {
@@ -82,7 +90,7 @@ impl Lease {
         // As in client-go, the released lease has no holder and a duration of one second.
         match self.write("", Duration::from_secs(1)).await {
             Ok(Round::Held) => info!(lease = self.name, "the lease was released"),
-            Ok(Round::Taken | Round::Unknown) => {}
+            Ok(Round::Taken | Round::Elsewhere | Round::Unknown) => {}
             Err(error) => warn!(lease = self.name, %error, "the lease was not released"),
         }
         self.last_read = None;
@@ -92,7 +100,7 @@ impl Lease {
         self.last_read.as_ref().and_then(|(lease, _)| lease.spec.as_ref())
     }
 
-    fn mine(&self) -> bool {
+    pub(super) fn mine(&self) -> bool {
         self.spec().is_some_and(|spec| spec.holder_identity.as_deref() == Some(&self.identity))
     }
 

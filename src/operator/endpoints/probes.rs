@@ -2,6 +2,7 @@
 
 use axum::Router;
 use paddock_kube::endpoints;
+use paddock_kube::leader::Obstacle;
 use tokio::sync::watch;
 
 use crate::limiter::WriteLimiter;
@@ -23,6 +24,8 @@ pub struct Readiness {
     pub plugins_awaited: watch::Receiver<Vec<String>>,
     /// The state of every plugin, for `/readyz?verbose`.
     pub plugins: watch::Receiver<Vec<PluginStatus>>,
+    /// The obstacle that keeps this replica from leading, for `/readyz?verbose`.
+    pub obstacle: watch::Receiver<Option<Obstacle>>,
 }
 
 impl Readiness {
@@ -53,7 +56,8 @@ impl Readiness {
         let failing = self.unknown.borrow().clone().into_iter().map(|kind| {
             format!("watch of {}: it has failed for a minute, so this replica makes no decisions", kind.resource())
         });
-        failing.chain(plugins.iter().filter_map(fault)).collect()
+        let obstacle = self.obstacle.borrow().as_ref().map(|obstacle| format!("leadership: {obstacle}"));
+        obstacle.into_iter().chain(failing).chain(plugins.iter().filter_map(fault)).collect()
     }
 }
 
@@ -127,6 +131,7 @@ pub(crate) mod tests {
             error: Some("mine.wasm: the file is not complete".to_owned()),
         };
         let plugins = watch::Sender::new(vec![plugin]);
+        let obstacle = watch::Sender::new(None);
         let router = || {
             probes(Readiness {
                 unsynced: unsynced.subscribe(),
@@ -134,6 +139,7 @@ pub(crate) mod tests {
                 webhook: webhook.subscribe(),
                 plugins_awaited: plugins_awaited.subscribe(),
                 plugins: plugins.subscribe(),
+                obstacle: obstacle.subscribe(),
             })
         };
         let (status, text) = get_text(router(), "/readyz").await;
@@ -152,6 +158,15 @@ pub(crate) mod tests {
         let failing =
             "[-]watch of sandboxclaims.extensions.agents.x-k8s.io: it has failed for a minute, so this replica";
         assert!(text.starts_with(failing) && text.ends_with("\nok\n"), "{text}");
+        unknown.send_replace(UnknownKinds::new());
+        obstacle.send_replace(Some(Obstacle::HeldElsewhere {
+            namespace: "sandbox-old".to_owned(),
+            lease: "paddock-operator".to_owned(),
+            holder: "laptop\nok".to_owned(),
+        }));
+        let (status, text) = get_text(router(), "/readyz?verbose").await;
+        let held = "[-]leadership: \"laptop\\nok\" holds Lease paddock-operator in namespace sandbox-old; ";
+        assert!(status == StatusCode::OK && text.starts_with(held), "a replica that does not lead is ready: {text}");
     }
 
     #[tokio::test]

@@ -144,6 +144,8 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     let mut grants = match served() {
         Scope::Cluster => {
             cluster_wide.append(&mut of_namespaces);
+            // A leader does not act while somebody else holds a Lease of one of its names in any namespace.
+            cluster_wide.push(named("coordination.k8s.io", "leases", &LEASES, &["list", "watch"]));
             vec![grant("", Scope::Cluster, cluster_wide)]
         }
         Scope::Namespace(_) => {

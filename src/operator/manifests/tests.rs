@@ -36,11 +36,17 @@ fn the_files_in_deploy_are_those_of_the_code() {
 #[test]
 fn every_watched_kind_is_readable_and_nothing_else_is() {
     for settings in modes() {
-        let watched: BTreeSet<_> = granted(&settings)
+        // The watch of an operator for all namespaces includes the Leases of its names, and no other Lease.
+        let (named, watched): (Vec<Right>, Vec<Right>) = granted(&settings)
             .into_iter()
             .filter(|right| right.verb == "watch")
-            .map(|Right { group, resource, .. }| (group, resource))
-            .collect();
+            .partition(|right| right.names.is_some());
+        let leases = named.iter().all(|r| {
+            r.resource == "leases"
+                && r.names.as_ref().is_some_and(|names| rbac::LEASES.iter().all(|name| names.contains(name)))
+        });
+        assert!(leases && named.len() == usize::from(settings.served_namespace.is_none()), "{settings:?}: {named:?}");
+        let watched: BTreeSet<_> = watched.into_iter().map(|Right { group, resource, .. }| (group, resource)).collect();
         let config =
             crate::Config { shapes: settings.shapes, extensions: settings.extensions, ..crate::Config::local("t") };
         let kinds = config.kinds().into_iter().map(|k| (k.group().to_owned(), k.plural().to_owned())).collect();

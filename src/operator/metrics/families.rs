@@ -30,6 +30,9 @@ const CALL_SECONDS: &[f64] =
 /// The results of an Event.
 pub(super) const EVENT_RESULTS: [&str; 5] = ["sent", "merged", "repeated", "dropped", "failed"];
 
+/// The causes that keep a replica from leading.
+pub(super) const BLOCKED_BY: [&str; 2] = ["held-elsewhere", "unknown"];
+
 /// The labels of the families about the start of a claim.
 const CLAIM_LABELS: [&str; 2] = ["launch_type", "sandbox_template"];
 /// The labels of the count of Sandboxes for claims.
@@ -122,6 +125,9 @@ families! {
         build: IntGaugeVec, all, ["git_version", "implementation", "platform"] =>
             "agent_sandbox_build_info": "The build of this operator, in the labels. The value is always 1.";
         leader: IntGauge, all, [] => "paddock_leader": "1 if this replica is the leader, 0 otherwise.";
+        leadership_blocked: IntGaugeVec, all, ["cause"] =>
+            "paddock_leadership_blocked":
+            "1 if this replica does not act because of the Leases of other namespaces, by cause.";
     }
 }
 
@@ -142,6 +148,9 @@ impl Families {
     fn begin(&self) {
         for result in EVENT_RESULTS {
             self.events.with_label_values(&[result]);
+        }
+        for cause in BLOCKED_BY {
+            self.leadership_blocked.with_label_values(&[cause]);
         }
         for kind in Kind::OWN.map(Kind::name) {
             self.stale_plans.with_label_values(&[kind]);

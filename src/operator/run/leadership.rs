@@ -3,7 +3,7 @@
 use kube::Client;
 use paddock_api::names::object::UPSTREAM_LEASE;
 use paddock_core::world::World;
-use paddock_kube::leader::{Candidate, Election, Fence};
+use paddock_kube::leader::{Apart, Candidate, Election, Fence, Obstacle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -15,24 +15,41 @@ use crate::metrics::Metrics;
 use crate::queue::{Queue, Trigger};
 use crate::world::SharedWorld;
 
-/// Starts the leader election. Without an election this replica leads at once.
+/// Starts the leader election, which reports to `obstacle` what keeps this replica from leading. Without an election,
+/// this replica leads at once.
 pub(super) fn start_election(
     config: &Config,
     client: &Client,
-    own_namespace: &str,
     fence: &Fence,
+    obstacle: watch::Sender<Option<Obstacle>>,
 ) -> (watch::Receiver<bool>, Stoppable) {
     match &config.leadership {
         Leadership::Alone => (watch::Sender::new(true).subscribe(), None),
         Leadership::Elected { namespace, timing } => {
-            let namespace = namespace.as_deref().unwrap_or(own_namespace);
             info!(namespace, also = UPSTREAM_LEASE, "joining the leader election");
-            let candidate = Candidate { namespace, leases: &[OWN_LEASE, UPSTREAM_LEASE], identity: &config.identity };
-            let election = Election::new(client, &candidate, *timing, fence.clone());
+            let candidate = Candidate {
+                namespace,
+                leases: &[OWN_LEASE, UPSTREAM_LEASE],
+                identity: &config.identity,
+                // An operator for one namespace leaves the other namespaces to others.
+                apart: if config.namespace.is_some() { Apart::FromNobody } else { Apart::FromEveryNamespace },
+            };
+            let election = Election::new(client, &candidate, *timing, fence.clone()).reporting_to(obstacle);
             let leading = election.leading();
             let stop = CancellationToken::new();
             let handle = tokio::spawn(election.run(stop.clone()));
             (leading, Some((stop, handle)))
+        }
+    }
+}
+
+/// Sets the metric of the obstacle whenever it changes.
+pub(super) async fn follow_obstacle(mut obstacle: watch::Receiver<Option<Obstacle>>, metrics: Metrics) {
+    loop {
+        metrics.obstacle(obstacle.borrow_and_update().as_ref());
+        if obstacle.changed().await.is_err() {
+            // The election ends with the operator.
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -122,6 +139,7 @@ mod tests {
             webhook: watch::Sender::new(true).subscribe(),
             plugins_awaited: watch::Sender::new(vec![]).subscribe(),
             plugins: watch::Sender::new(vec![]).subscribe(),
+            obstacle: watch::Sender::new(None).subscribe(),
         };
         let metrics = Metrics::new().unwrap();
         let state = LeadershipState { leading: leading.subscribe(), readiness, world, queue: queue.clone(), metrics };

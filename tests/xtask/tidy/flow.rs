@@ -15,7 +15,7 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 20] = [
+const CONNECTED: [(&str, &str); 21] = [
     ("watcher::Watch", "the only reader"),
     ("watch::events", "lists and watches one kind, for the only reader"),
     ("writer::Writer", "the only writer of plans"),
@@ -24,6 +24,7 @@ const CONNECTED: [(&str, &str); 20] = [
     ("leadership::start_election", "passes one to the election"),
     ("election::Election", "leases"),
     ("lease::Lease", "leases"),
+    ("elsewhere::Elsewhere", "leases of other namespaces"),
     ("cert_manager::CertManager", "the Secret of the webhook's certificate"),
     ("webhook::Environment", "passes one on to the webhook"),
     ("webhook::whoami", "asks for the operator's own name, once"),

@@ -91,7 +91,8 @@ pub(super) struct LeadershipArgs {
     /// always writes.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_LEADER_ELECT", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) leader_elect: bool,
-    /// Namespace of the Leases. If absent, the namespace of the pod, or of the kubeconfig's context.
+    /// Namespace of the Leases. If absent, the namespace of the pod. Required with --kubeconfig. While somebody holds a
+    /// Lease of the same name in another namespace, this process does not act, unless --namespace limits it to one.
     #[arg(long, value_name = "NAMESPACE", env = "PADDOCK_LEADER_ELECTION_NAMESPACE")]
     pub(super) leader_election_namespace: Option<String>,
     /// The time after its last renewal at which a Lease expires, in whole seconds.

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::body::Body;
 use http::{Method, Request, Response, StatusCode};
-use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 
 use super::*;
+
+mod elsewhere;
 
 const LEASES: [&str; 2] = ["paddock-operator", "a3317529.agent-sandbox.x-k8s.io"];
 
@@ -28,17 +30,25 @@ enum Line {
     Silent,
     /// Requests are executed but not answered.
     ReplyLost,
+    /// Watches deliver nothing.
+    WithoutWatch,
+    /// Lists and watches of all namespaces are forbidden.
+    WithoutRight,
 }
 
 #[derive(Default)]
 struct Store {
-    leases: BTreeMap<String, Value>,
+    /// The Leases by namespace and name.
+    leases: BTreeMap<(String, String), Value>,
     version: u64,
     lines: BTreeMap<String, Line>,
+    /// The events of watches, each with the version of its Lease.
+    events: Vec<(u64, Value)>,
 }
 
+/// The store, and a signal after each change of it.
 #[derive(Clone, Default)]
-struct Server(Arc<Mutex<Store>>);
+struct Server(Arc<Mutex<Store>>, watch::Sender<()>);
 
 impl Server {
     fn line(&self, candidate: &str, line: Line) {
@@ -46,29 +56,52 @@ impl Server {
     }
 
     fn holder(&self, lease: &str) -> String {
+        self.holder_in("ns", lease)
+    }
+
+    fn holder_in(&self, namespace: &str, lease: &str) -> String {
         let store = self.0.lock().unwrap();
-        store.leases.get(lease).map_or("nobody", |l| l["spec"]["holderIdentity"].as_str().unwrap()).to_owned()
+        let lease = store.leases.get(&(namespace.to_owned(), lease.to_owned()));
+        lease.map_or("nobody", |l| l["spec"]["holderIdentity"].as_str().unwrap()).to_owned()
     }
 
     /// Writes a lease as another program would, with a clock of its own.
     fn write(&self, lease: &str, holder: &str, renewed: &str) {
+        self.write_in("ns", lease, holder, json!(15), renewed);
+    }
+
+    fn write_in(&self, namespace: &str, lease: &str, holder: &str, duration: Value, renewed: &str) {
+        let spec = json!({ "holderIdentity": holder, "leaseDurationSeconds": duration, "renewTime": renewed });
+        let place = (namespace.to_owned(), lease.to_owned());
+        self.0.lock().unwrap().put(place, json!({ "metadata": { "name": lease }, "spec": spec }));
+        self.1.send_replace(());
+    }
+
+    fn delete_in(&self, namespace: &str, lease: &str) {
         let mut store = self.0.lock().unwrap();
+        let mut gone = store.leases.remove(&(namespace.to_owned(), lease.to_owned())).unwrap();
         store.version += 1;
-        let spec = json!({ "holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed });
-        let metadata = json!({ "name": lease, "resourceVersion": store.version.to_string() });
-        store.leases.insert(lease.to_owned(), json!({ "metadata": metadata, "spec": spec }));
+        let version = store.version;
+        gone["metadata"]["resourceVersion"] = version.to_string().into();
+        store.events.push((version, json!({ "type": "DELETED", "object": gone })));
+        drop(store);
+        self.1.send_replace(());
     }
 
     fn client(&self, candidate: &str) -> Client {
         let (server, candidate) = (self.clone(), candidate.to_owned());
-        let service = tower::service_fn(move |request: Request<Body>| {
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let (server, candidate) = (server.clone(), candidate.clone());
             async move {
                 // A round trip, so that the requests of candidates interleave.
                 sleep(Duration::from_millis(5)).await;
                 let line = server.0.lock().unwrap().lines.get(&candidate).copied().unwrap_or(Line::Open);
+                let (lists, watches) = asks_about_all(&request);
                 match line {
                     Line::Open => {}
+                    Line::WithoutWatch if watches => return std::future::pending().await,
+                    Line::WithoutRight if lists => return Ok(response(refusal(403))),
+                    Line::WithoutWatch | Line::WithoutRight => {}
                     Line::Refused => return Err(std::io::Error::other("refused")),
                     Line::Silent => std::future::pending().await,
                     Line::ReplyLost => {
@@ -82,23 +115,34 @@ impl Server {
         Client::new(service, "ns")
     }
 
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+    async fn answer(&self, request: Request<kube::client::Body>) -> Response<Body> {
+        let (lists, watches) = asks_about_all(&request);
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.unwrap();
-        let path = parts.uri.path().to_owned();
-        let name = path.rsplit('/').next().unwrap().to_owned();
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        if watches {
+            return Response::new(self.events(&query));
+        }
+        let path: Vec<&str> = parts.uri.path().split('/').collect();
         let mut store = self.0.lock().unwrap();
+        if lists {
+            let items: Vec<&Value> = store.leases.values().filter(|l| is_asked_for(&query, l)).collect();
+            let metadata = json!({ "resourceVersion": store.version.to_string() });
+            return response((200, json!({ "kind": "LeaseList", "apiVersion": "coordination.k8s.io/v1", "metadata": metadata, "items": items })));
+        }
+        let namespace = path[path.iter().position(|part| *part == "namespaces").unwrap() + 1].to_owned();
+        let place = (namespace, (*path.last().unwrap()).to_owned());
         let sent: Option<Value> = serde_json::from_slice(&body).ok();
-        let (code, body) = match parts.method {
-            Method::GET => store.leases.get(&name).map_or_else(|| refusal(404), |lease| (200, lease.clone())),
+        let reply = match parts.method {
+            Method::GET => store.leases.get(&place).map_or_else(|| refusal(404), |lease| (200, lease.clone())),
             Method::POST => {
                 let sent = sent.unwrap();
-                let name = sent["metadata"]["name"].as_str().unwrap().to_owned();
-                if store.leases.contains_key(&name) { refusal(409) } else { store.put(name, sent) }
+                let place = (place.0, sent["metadata"]["name"].as_str().unwrap().to_owned());
+                if store.leases.contains_key(&place) { refusal(409) } else { store.put(place, sent) }
             }
             Method::PUT => {
                 let sent = sent.unwrap();
-                match store.leases.get(&name) {
+                match store.leases.get(&place) {
                     None => refusal(404),
                     // As in the real API server, a write without a version overwrites the stored object.
                     Some(had)
@@ -108,49 +152,103 @@ impl Server {
                     {
                         refusal(409)
                     }
-                    Some(_) => store.put(name, sent),
+                    Some(_) => store.put(place, sent),
                 }
             }
             other => panic!("{other} is not used on leases"),
         };
-        let code = StatusCode::from_u16(code).unwrap();
-        Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap()
+        drop(store);
+        self.1.send_replace(());
+        response(reply)
+    }
+
+    /// The events of a watch, for less than a minute.
+    fn events(&self, query: &str) -> Body {
+        let since = query.split('&').find_map(|part| part.strip_prefix("resourceVersion=")).unwrap_or("0");
+        let (server, query, ends) = (self.clone(), query.to_owned(), Instant::now() + Duration::from_secs(50));
+        let events = futures::stream::unfold(since.parse::<u64>().unwrap(), move |since| {
+            let (server, query) = (server.clone(), query.clone());
+            async move {
+                let mut changed = server.1.subscribe();
+                while Instant::now() < ends {
+                    let next = {
+                        let store = server.0.lock().unwrap();
+                        let new = |(version, event): &&(u64, Value)| {
+                            *version > since && is_asked_for(&query, &event["object"])
+                        };
+                        store.events.iter().find(new).cloned()
+                    };
+                    if let Some((version, event)) = next {
+                        return Some((Ok::<_, std::io::Error>(format!("{event}\n")), version));
+                    }
+                    let _ = tokio::time::timeout_at(ends, changed.changed()).await;
+                }
+                None
+            }
+        });
+        Body::from_stream(events)
     }
 }
 
+/// Whether a request is about the leases of all namespaces, and whether it is a watch.
+fn asks_about_all(request: &Request<kube::client::Body>) -> (bool, bool) {
+    let all = request.uri().path().ends_with("/v1/leases");
+    (all, all && request.uri().query().is_some_and(|query| query.contains("watch=true")))
+}
+
+fn is_asked_for(query: &str, lease: &Value) -> bool {
+    query.contains(&format!("fieldSelector=metadata.name%3D{}", lease["metadata"]["name"].as_str().unwrap()))
+}
+
+fn response((code, body): (u16, Value)) -> Response<Body> {
+    let code = StatusCode::from_u16(code).unwrap();
+    Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap()
+}
+
 impl Store {
-    fn put(&mut self, name: String, mut lease: Value) -> (u16, Value) {
+    fn put(&mut self, place: (String, String), mut lease: Value) -> (u16, Value) {
         self.version += 1;
         lease["metadata"]["resourceVersion"] = self.version.to_string().into();
-        self.leases.insert(name, lease.clone());
+        lease["metadata"]["namespace"] = place.0.clone().into();
+        lease["apiVersion"] = "coordination.k8s.io/v1".into();
+        lease["kind"] = "Lease".into();
+        self.events.push((self.version, json!({ "type": "MODIFIED", "object": lease })));
+        self.leases.insert(place, lease.clone());
         (200, lease)
     }
 }
 
 fn refusal(code: u16) -> (u16, Value) {
-    let reason = if code == 404 { "NotFound" } else { "Conflict" };
-    (code, json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "" }))
+    let reason = match code {
+        404 => "NotFound",
+        403 => "Forbidden",
+        _ => "Conflict",
+    };
+    (code, json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason }))
 }
 
 struct Replica {
     fence: Fence,
     leading: watch::Receiver<bool>,
+    obstacle: watch::Receiver<Option<Obstacle>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 fn candidate(server: &Server, name: &str) -> Replica {
+    candidate_in(server, name, "ns", Apart::FromNobody)
+}
+
+fn candidate_in(server: &Server, name: &str, namespace: &str, apart: Apart) -> Replica {
     let fence = Fence::closed();
-    let election = Election::new(
-        &server.client(name),
-        &Candidate { namespace: "ns", leases: &LEASES, identity: name },
-        TIMING,
-        fence.clone(),
-    );
-    let leading = election.leading();
+    let candidate = Candidate { namespace, leases: &LEASES, identity: name, apart };
+    let obstacle = watch::Sender::new(None);
+    let election =
+        Election::new(&server.client(name), &candidate, TIMING, fence.clone()).reporting_to(obstacle.clone());
+    let (leading, obstacle) = (election.leading(), obstacle.subscribe());
     let stop = CancellationToken::new();
     let task = tokio::spawn(election.run(stop.clone()));
-    Replica { fence, leading, stop, task }
+    Replica { fence, leading, obstacle, stop, task }
 }
 
 impl Replica {
@@ -165,7 +263,7 @@ impl Replica {
     /// The virtual time until the candidate leads.
     async fn leads(&mut self) -> Duration {
         let start = Instant::now();
-        let led = tokio::time::timeout(Duration::from_secs(300), self.leading.wait_for(|leading| *leading)).await;
+        let led = tokio::time::timeout(Duration::from_secs(600), self.leading.wait_for(|leading| *leading)).await;
         assert!(led.is_ok(), "never leads");
         start.elapsed()
     }
