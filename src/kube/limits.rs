@@ -117,6 +117,10 @@ pub const CONNECTION_DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// The interval at which a mounted certificate is read. The mount of a Secret itself lags by up to a minute.
 pub const MOUNTED_CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The longest interval at which the certificate's manager reads its Secret and compares the webhook configurations.
+/// That is three small requests, and a changed configuration is restored after this time.
+pub const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The first and the longest wait after a failed round of the certificate's manager.
 pub const CERTIFICATE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 

@@ -14,6 +14,13 @@ use crate::fair_queue::QueueLimits;
 /// 10 s). So no write of an old leader is in flight under a new leader.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The interval at which webhook entries are compared that another program completes. The operator's own are compared
+/// together with the certificate.
+pub const REGISTRATION_CHECK_INTERVAL: Duration = paddock_kube::limits::CERTIFICATE_CHECK_INTERVAL;
+
+/// The interval at which an Event repeats that webhook entries are not registered. Events last an hour.
+pub const REGISTRATION_EVENT_INTERVAL: Duration = Duration::from_mins(10);
+
 /// The time for one request that publishes an Event. Nothing waits for an Event.
 pub const EVENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 

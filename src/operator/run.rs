@@ -94,6 +94,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     let obstacle = watch::Sender::new(None);
     spawn(&mut tasks, "leadership obstacle", follow_obstacle(obstacle.subscribe(), metrics.clone()));
     let serving = watch::Sender::new(config.webhook.is_none());
+    let registered = watch::Sender::new(Vec::new());
     let (awaited, plugins_awaited) = watch::channel(not_loaded(&plugins.status.borrow()));
     let readiness = Readiness {
         unsynced: unsynced.subscribe(),
@@ -102,6 +103,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         plugins_awaited,
         plugins: plugins.status.clone(),
         obstacle: obstacle.subscribe(),
+        registered: registered.subscribe(),
     };
     spawn(&mut tasks, "plugin status", follow_plugins(plugins.status.clone(), metrics.clone()));
     spawn(&mut tasks, "plugins at start", await_plugins(plugins.status.clone(), awaited));
@@ -146,6 +148,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
                 reviews: Reviews::register(metrics.registry()).map_err(MetricsError::from)?,
                 on_incident: metrics.incidents("webhook-bind-address"),
                 serving,
+                registered,
             };
             let (address, webhook) = start_webhook(setup, environment, stop_webhook.clone()).await?;
             addresses.webhook = address;

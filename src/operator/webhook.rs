@@ -8,7 +8,10 @@ mod app;
 mod config_sync;
 mod memory;
 mod metrics;
+mod own_deployment;
+mod registered;
 mod registration;
+mod registration_events;
 mod reservation;
 #[cfg(test)]
 mod tests;
@@ -34,8 +37,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use app::{App, Look, look};
-pub use config_sync::{Deployed, Registration, WebhookConfigSync};
+pub use config_sync::{Registration, WebhookConfigSync};
 pub use metrics::Reviews;
+pub use own_deployment::{Deployed, Workload};
+pub use registered::{EntryState, RegisteredEntry};
 pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations, configured_resources};
 
 use self::reservation::LeaderReservations;
@@ -115,19 +120,23 @@ pub struct Environment {
     pub reviews: Reviews,
     /// Is called when the limits of the server close a connection.
     pub on_incident: Arc<dyn Fn(Incident) + Send + Sync>,
-    /// Becomes true when there is a certificate to serve.
+    /// Becomes true when there is a certificate to serve, and the entries that the operator registers were registered
+    /// once.
     pub serving: watch::Sender<bool>,
+    /// Receives the state of each webhook entry.
+    pub registered: watch::Sender<Vec<RegisteredEntry>>,
 }
 
 /// Serves until `stop`, and then ends in order. It answers new calls for a few more seconds and finishes the calls in
 /// flight. Then it removes the webhook configurations if the Deployment does not exist any more.
 pub async fn start(config: WebhookConfig, listener: TcpListener, environment: Environment, stop: CancellationToken) {
-    let Environment { client, world, fence, unsynced, plugin_client, reviews, on_incident, serving } = environment;
+    let Environment { client, world, fence, unsynced, plugin_client, reviews, on_incident, serving, registered } =
+        environment;
     let Some(user) = whoami(&client, &stop).await else { return };
     let serving_cert = ServingCert::default();
     let signs = FairQueue::new(limits::ACTIVITY);
     let own_namespace = world.read(|world| world.settings().own_namespace.clone());
-    let reservations = LeaderReservations::new(world.clone(), fence);
+    let reservations = LeaderReservations::new(world.clone(), fence.clone());
     let look = look(world, unsynced, Some(user.as_str().into()));
     let touches = FairQueue::new(limits::TOUCHES);
     let app = App::new(look, plugin_client, signs.clone(), reviews.clone())
@@ -136,19 +145,29 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
 
     let desired = Desired { client_config: config.client_config.clone(), own_namespace, operator_user: Some(user) };
     let mut tasks: JoinSet<()> = JoinSet::new();
-    tasks.spawn(activity::write(client.clone(), signs, reviews));
+    tasks.spawn(activity::write(client.clone(), signs, reviews.clone()));
     tasks.spawn(activity::write_touches(client.clone(), touches));
-    let config_sync = match config.certificate {
+    let registration = match &config.certificate {
+        Certificate::SelfIssued { registration, .. } => *registration,
+        Certificate::Mounted(_) => Registration::External,
+    };
+    let config_sync = Arc::new(WebhookConfigSync::new(
+        client.clone(),
+        (desired, registration),
+        config.deployed,
+        (fence, reviews, registered),
+    ));
+    match config.certificate {
         Certificate::Mounted(mounted) => {
             tasks.spawn(follow_files(
                 mounted,
                 serving_cert.clone(),
                 paddock_kube::limits::MOUNTED_CERTIFICATE_POLL_INTERVAL,
             ));
-            None
+            let config_sync = config_sync.clone();
+            tasks.spawn(async move { config_sync.run().await });
         }
-        Certificate::SelfIssued { namespace, secret, lifetimes, registration } => {
-            let config_sync = Arc::new(WebhookConfigSync::new(client.clone(), desired, registration, config.deployed));
+        Certificate::SelfIssued { namespace, secret, lifetimes, .. } => {
             let hosts = config.client_config.hosts();
             let cert_manager = CertManager::new(
                 (client, &namespace, &secret),
@@ -157,9 +176,8 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
                 (serving_cert.clone(), config_sync.clone()),
             );
             tasks.spawn(cert_manager.run(Timestamp::now));
-            Some(config_sync)
         }
-    };
+    }
     let tls = match config.client_ca {
         None => match serving_cert.server_config() {
             Ok(tls) => Arc::new(ArcSwap::from_pointee(tls)),
@@ -177,12 +195,13 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
             tls
         }
     };
-    let announce = serving_cert.clone();
+    let (announce, registered) = (serving_cert.clone(), config_sync.clone());
     tasks.spawn(async move {
         while !announce.ready() {
             sleep(READY_POLL).await;
         }
         info!("the webhook has a certificate");
+        registered.registered_once().await;
         serving.send_replace(true);
         // The sender has to live as long as the webhook.
         std::future::pending::<()>().await;
@@ -198,12 +217,10 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     let server = Server { protocol: Protocol::Tls(tls), limits: limits::WEBHOOK_SERVER, on_incident };
     serve(listener, server, app.router(), end).await;
     tasks.shutdown().await;
-    if let Some(config_sync) = config_sync {
-        match timeout(limits::WEBHOOK_WITHDRAW_TIMEOUT, config_sync.withdraw()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "the webhook configurations could not be checked or removed"),
-            Err(_) => warn!("the check of the webhook configurations timed out"),
-        }
+    match timeout(limits::WEBHOOK_WITHDRAW_TIMEOUT, config_sync.withdraw()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "the webhook configurations could not be checked or removed"),
+        Err(_) => warn!("the check of the webhook configurations timed out"),
     }
 }
 

@@ -290,6 +290,15 @@ async fn deleting_the_deployment_deletes_the_webhook() {
     eventually("the operator ends", async || !operator.process.running()).await;
     assert!(injected().await, "a restart takes nothing away");
 
+    // The Deployment is deleted and made again while the operator runs, so the configurations have a new user.
+    let operator = start("replaced").await;
+    let kubectl = cluster.kubectl();
+    kubectl.run(&["-n", NAMESPACE, "delete", "deployment", operator::ACCOUNT], None).await.expect("deleted");
+    apply().await;
+    operator.process.signal(Signal::Terminate).await.expect("a signal");
+    eventually("the operator ends", async || !operator.process.running()).await;
+    assert!(injected().await, "the new Deployment keeps them");
+
     // Only the Deployment is deleted.
     let operator = start("second").await;
     let kubectl = cluster.kubectl();

@@ -46,6 +46,7 @@ mod plugins;
 mod pool;
 mod programs;
 mod proxy;
+mod registration;
 mod rights;
 mod sandbox;
 mod sdk;
@@ -87,6 +88,7 @@ pub(crate) fn tests() -> Vec<Test> {
         faults::tests(),
         deploy::tests(),
         rights::tests(),
+        registration::tests(),
         elsewhere::tests(),
         sdk::tests(),
         writes::tests(),

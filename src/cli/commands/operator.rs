@@ -5,14 +5,14 @@ mod flags;
 use std::hash::{BuildHasher as _, RandomState};
 
 use anyhow::Context as _;
-use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE};
+use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, OPERATOR_NAMESPACE};
 use paddock_core::settings::{NetworkSettings, Settings};
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;
 use paddock_kube::tls::{Lifetimes, Mounted};
 use paddock_kube::{cluster, logs};
 use paddock_operator::queue::Workers;
-use paddock_operator::webhook::{Certificate, ClientConfig, Deployed, Registration};
+use paddock_operator::webhook::{Certificate, ClientConfig, Deployed, Registration, Workload};
 use paddock_operator::write::DisabledEvents;
 use paddock_operator::{Config, Leadership, MetricsAccess, WebhookSetup};
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +48,7 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
 fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook, reports, log: _ } = args;
     let in_cluster = cluster.kubeconfig.is_none();
+    let pod = in_cluster.then(|| Pod { namespace: own_namespace.to_owned(), name: pod_name().unwrap_or_default() });
     let seed = seed();
     // An operator outside the cluster runs in no namespace of it, unless a flag names one.
     let named = webhook.webhook_service_namespace.clone().or_else(|| leadership.leader_election_namespace.clone());
@@ -110,7 +111,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         },
         health: listen.health_probe_bind_address,
         debug: listen.debug_bind_address,
-        webhook: admission(webhook, &own_namespace, in_cluster)?,
+        webhook: admission(webhook, &own_namespace, pod)?,
         plugin_dir: sandboxes.plugin_dir,
         plugin_cache_dir: sandboxes.plugin_cache_dir,
         plugin_memory: sandboxes.plugin_memory_budget,
@@ -118,7 +119,13 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     })
 }
 
-fn admission(args: WebhookArgs, own_namespace: &str, in_cluster: bool) -> anyhow::Result<Option<WebhookSetup>> {
+/// The pod that this process runs in.
+struct Pod {
+    namespace: String,
+    name: String,
+}
+
+fn admission(args: WebhookArgs, own_namespace: &str, pod: Option<Pod>) -> anyhow::Result<Option<WebhookSetup>> {
     if args.webhook_bind_address == ListenAddress::Off {
         return Ok(None);
     }
@@ -148,8 +155,11 @@ fn admission(args: WebhookArgs, own_namespace: &str, in_cluster: bool) -> anyhow
             },
         },
     };
-    let deployment = args.deployment_name.or_else(|| in_cluster.then(|| OPERATOR_DEPLOYMENT.to_owned()));
-    let deployed = deployment.map(|deployment| Deployed { namespace, deployment });
+    let deployed = match (args.deployment_name, pod) {
+        (Some(name), _) => Some(Deployed { namespace, workload: Workload::Deployment(name) }),
+        (None, Some(pod)) => Some(Deployed { namespace: pod.namespace, workload: Workload::OwnerOfPod(pod.name) }),
+        (None, None) => None,
+    };
     Ok(Some(WebhookSetup {
         bind: args.webhook_bind_address,
         client_config: Some(client_config),
@@ -184,9 +194,14 @@ fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// The pod's name, which Kubernetes gives the container as its hostname, and what tells this start from the last.
+/// The pod's name and what tells this start from the last.
 fn identity(seed: u64) -> String {
-    let host = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
-    let host = host.or_else(|| std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned()));
-    format!("{}_{seed:016x}", host.unwrap_or_else(|| "paddock".to_owned()))
+    format!("{}_{seed:016x}", pod_name().unwrap_or_else(|| "paddock".to_owned()))
+}
+
+/// The pod's name. Kubernetes gives it to the container as its hostname too, unless the pod uses the host's network.
+fn pod_name() -> Option<String> {
+    let variable = |name| std::env::var(name).ok().filter(|name| !name.is_empty());
+    let file = || std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned());
+    variable("POD_NAME").or_else(|| variable("HOSTNAME")).or_else(file)
 }

@@ -13,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
+
 /// The key in the Secret for the complete state. The other keys are those of a TLS Secret.
 const STATE: &str = "paddock.json";
 
@@ -73,8 +75,8 @@ pub struct Lifetimes {
     pub renew_before: SignedDuration,
     /// The time for which a CA is trusted before its certificate is served, and after that.
     pub overlap: SignedDuration,
-    /// The interval at which replicas read the Secret. It is below a third of `overlap`, so that each replica reads
-    /// every state.
+    /// The interval at which replicas read the Secret and compare the webhook configurations. It is below a third of
+    /// `overlap`, so that each replica reads every state.
     pub interval: SignedDuration,
 }
 
@@ -88,7 +90,7 @@ impl Default for Lifetimes {
             // API servers get a new bundle through their watch within a second. Ten minutes are longer than an
             // interrupted watch.
             overlap: SignedDuration::from_mins(10),
-            interval: SignedDuration::from_mins(1),
+            interval: SignedDuration::from_secs(5),
         }
     }
 }
@@ -122,8 +124,8 @@ impl Lifetimes {
             return Err(BadLifetimes::TooShort);
         }
         let signed = |d: Duration| SignedDuration::try_from(d).map_err(|_| BadLifetimes::TooLong);
-        // Ten reads in each overlap, and at least one a minute.
-        let interval = (overlap / 10).min(Duration::from_mins(1));
+        // At least ten reads in each overlap.
+        let interval = (overlap / 10).min(limits::CERTIFICATE_CHECK_INTERVAL);
         Ok(Self {
             certificate: signed(certificate)?,
             renew_before: signed(renew_before)?,

@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::plugins::{PluginState, PluginStatus};
 use crate::queue::Queue;
 use crate::sync::{UnknownKinds, UnsyncedKinds};
+use crate::webhook::RegisteredEntry;
 
 /// The facts that readiness depends on.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct Readiness {
     pub plugins: watch::Receiver<Vec<PluginStatus>>,
     /// The obstacle that keeps this replica from leading, for `/readyz?verbose`.
     pub obstacle: watch::Receiver<Option<Obstacle>>,
+    /// The state of each webhook entry, for `/readyz?verbose`.
+    pub registered: watch::Receiver<Vec<RegisteredEntry>>,
 }
 
 impl Readiness {
@@ -57,7 +60,9 @@ impl Readiness {
             format!("watch of {}: it has failed for a minute, so this replica makes no decisions", kind.resource())
         });
         let obstacle = self.obstacle.borrow().as_ref().map(|obstacle| format!("leadership: {obstacle}"));
-        obstacle.into_iter().chain(failing).chain(plugins.iter().filter_map(fault)).collect()
+        let registered = self.registered.borrow();
+        let entries = registered.iter().filter_map(RegisteredEntry::fault);
+        obstacle.into_iter().chain(failing).chain(entries).chain(plugins.iter().filter_map(fault)).collect()
     }
 }
 
@@ -102,10 +107,12 @@ pub(crate) mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::{Request, StatusCode};
     use paddock_api::kind::Kind;
+    use paddock_core::admission::{Entry, Phase};
     use tower::ServiceExt;
 
     use super::*;
     use crate::queue::Workers;
+    use crate::webhook::EntryState;
 
     pub(crate) async fn get_text(router: Router, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
@@ -131,7 +138,7 @@ pub(crate) mod tests {
             error: Some("mine.wasm: the file is not complete".to_owned()),
         };
         let plugins = watch::Sender::new(vec![plugin]);
-        let obstacle = watch::Sender::new(None);
+        let (obstacle, registered) = (watch::Sender::new(None), watch::Sender::new(Vec::new()));
         let router = || {
             probes(Readiness {
                 unsynced: unsynced.subscribe(),
@@ -140,6 +147,7 @@ pub(crate) mod tests {
                 plugins_awaited: plugins_awaited.subscribe(),
                 plugins: plugins.subscribe(),
                 obstacle: obstacle.subscribe(),
+                registered: registered.subscribe(),
             })
         };
         let (status, text) = get_text(router(), "/readyz").await;
@@ -167,6 +175,16 @@ pub(crate) mod tests {
         let (status, text) = get_text(router(), "/readyz?verbose").await;
         let held = "[-]leadership: \"laptop\\nok\" holds Lease paddock-operator in namespace sandbox-old; ";
         assert!(status == StatusCode::OK && text.starts_with(held), "a replica that does not lead is ready: {text}");
+        obstacle.send_replace(None);
+        let entry = |entry, state| RegisteredEntry { entry, phase: Phase::Validate, state };
+        registered.send_replace(vec![
+            entry(Entry::MarkedPods, EntryState::Differs(vec!["failurePolicy".to_owned(), "rules".to_owned()])),
+            entry(Entry::OwnKinds, EntryState::Registered),
+        ]);
+        let (status, text) = get_text(router(), "/readyz?verbose").await;
+        let drifted = "[-]webhook entry generated-code.pods.paddock.dev of ValidatingWebhookConfiguration paddock-webhook \
+                       differs from this version's in failurePolicy, rules\n";
+        assert_eq!((status, text), (StatusCode::OK, format!("{drifted}{fault}\nok\n")));
     }
 
     #[tokio::test]

@@ -360,8 +360,10 @@ fn owned(resource: &'static str, settings: &Settings, host: Option<&str>) -> Pol
             settings.namespace
         ),
     };
+    // An entry that somebody else added stays as it is.
+    let kept = "(oldObject != null && oldObject.?webhooks.orValue([]).exists(o, o == w))";
     let all = |condition: &str| {
-        format!("request.operation == \"DELETE\" || object.?webhooks.orValue([]).all(w, {condition})")
+        format!("request.operation == \"DELETE\" || object.?webhooks.orValue([]).all(w, {kept} || ({condition}))")
     };
     let known = format!(
         "w.?rules.orValue([]).all(r, r.?apiGroups.orValue([]).all(g, g in {groups:?}) && \

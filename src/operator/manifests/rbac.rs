@@ -173,8 +173,13 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
             grants.push(grant("-webhook", Scope::Cluster, rules));
             grants.push(grant("-webhook", own(), certificate_rules()));
         }
-        // Another program issues the certificate and maintains the configurations.
-        Webhook::Mounted | Webhook::Off => {}
+        // Another program issues the certificate and maintains the configurations. The operator compares them.
+        Webhook::Mounted => {
+            let compared = named("admissionregistration.k8s.io", "", &[CONFIGURATION], &["get"]);
+            let compared = PolicyRule { resources: Some(CONFIGURATIONS.map(str::to_owned).to_vec()), ..compared };
+            grants.push(grant("-webhook", Scope::Cluster, vec![compared]));
+        }
+        Webhook::Off => {}
     }
     grants
 }
@@ -216,8 +221,10 @@ fn certificate_rules() -> Vec<PolicyRule> {
         // A rule for `create` cannot name the object. The admission policy does.
         rule("", &["secrets"], &["create"]),
         named("", "secrets", &[SECRET], &["get", "update"]),
-        // At a shutdown the operator removes the webhook configurations if its Deployment does not exist any more.
-        named("apps", "deployments", &[object::OPERATOR_DEPLOYMENT], &["get"]),
+        // At a shutdown the operator removes the webhook configurations if the Deployment that owns its pod is gone. The
+        // owners say which Deployment that is.
+        rule("", &["pods"], &["get"]),
+        rule("apps", &["deployments", "replicasets"], &["get"]),
     ]
 }
 

@@ -122,6 +122,8 @@ fn container(settings: &Settings) -> Value {
         "name": "operator",
         "image": settings.image,
         "args": arguments(settings),
+        // The host's name is not the pod's in every network.
+        "env": [{ "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }],
         "ports": ports,
         // 2Gi is twice the memory for 50,000 sandboxes with their pods (docs/operations.md). There is no CPU limit:
         // bursts of claims need the processor, and throttling would become latency.

@@ -140,6 +140,7 @@ mod tests {
             plugins_awaited: watch::Sender::new(vec![]).subscribe(),
             plugins: watch::Sender::new(vec![]).subscribe(),
             obstacle: watch::Sender::new(None).subscribe(),
+            registered: watch::Sender::new(Vec::new()).subscribe(),
         };
         let metrics = Metrics::new().unwrap();
         let state = LeadershipState { leading: leading.subscribe(), readiness, world, queue: queue.clone(), metrics };

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use paddock_core::admission::{Entry, Phase, ReviewVerdict, Why};
 use paddock_core::binding::FailurePolicy;
-use prometheus::{HistogramVec, IntCounterVec, Registry};
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
 
+use super::registered::RegisteredEntry;
 use crate::metrics::table::families;
 
 /// Buckets from a tenth of a millisecond (no plugin is asked) to the API server's timeout.
@@ -21,6 +22,9 @@ families! {
             "paddock_webhook_reviews_total": "Admission reviews, by entry, phase and verdict.";
         seconds: HistogramVec, registry, ["entry", "phase"], SECONDS =>
             "paddock_webhook_review_seconds": "Duration of an admission review, in seconds.";
+        registered: IntGaugeVec, registry, ["entry", "phase"] =>
+            "paddock_webhook_registered":
+            "1 if the API server has this webhook entry as this version registers it, 0 otherwise.";
         plugin_failures: IntCounterVec, registry, ["plugin", "failure", "policy"] =>
             "paddock_webhook_plugin_troubles_total":
             "Plugins that gave no valid answer in an admission review, by failure and failure policy.";
@@ -60,6 +64,12 @@ impl Reviews {
         let phase = word(phase);
         self.verdicts.with_label_values(&[entry.as_str(), phase, verdict]).inc();
         self.seconds.with_label_values(&[entry.as_str(), phase]).observe(took.as_secs_f64());
+    }
+
+    /// Sets the state of a webhook entry.
+    pub(super) fn registered(&self, entry: &RegisteredEntry) {
+        let labels = [entry.entry.as_str(), word(entry.phase)];
+        self.registered.with_label_values(&labels).set(i64::from(entry.fault().is_none()));
     }
 
     /// Counts an activity record: `written`, `merged` into another one, `failed` or `dropped`.

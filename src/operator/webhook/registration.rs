@@ -32,6 +32,8 @@ use paddock_core::admission::{CONNECTIONS, Entry, Phase};
 
 /// The name of both configurations.
 pub const CONFIGURATION: &str = "paddock-webhook";
+/// The end of the names of the operator's entries. An entry with another name belongs to somebody else.
+pub(super) const ENTRY_SUFFIX: &str = ".paddock.dev";
 /// The time for which the API server waits for an answer, in seconds.
 const TIMEOUT_SECONDS: i32 = 2;
 /// The label of every namespace that holds its own name.
@@ -176,14 +178,14 @@ fn validating(desired: &Desired, entry: Entry, bundle: Option<&str>) -> Validati
     }
 }
 
-fn webhook_name(entry: Entry) -> String {
-    match entry {
-        Entry::OwnKinds | Entry::OwnedSandboxes => format!("{}.paddock.dev", entry.as_str()),
-        Entry::OwnNamespace => format!("{}.namespaces.paddock.dev", entry.as_str()),
-        Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::Connect => {
-            format!("{}.pods.paddock.dev", entry.as_str())
-        }
-    }
+/// The name of an entry, which is the same in both configurations.
+pub(super) fn webhook_name(entry: Entry) -> String {
+    let about = match entry {
+        Entry::OwnKinds | Entry::OwnedSandboxes => "",
+        Entry::OwnNamespace => ".namespaces",
+        Entry::MarkedPods | Entry::IsolatedNamespaces | Entry::Connect => ".pods",
+    };
+    format!("{}{about}{ENTRY_SUFFIX}", entry.as_str())
 }
 
 fn failure_policy(entry: Entry) -> &'static str {

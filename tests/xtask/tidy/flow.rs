@@ -15,7 +15,7 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 21] = [
+const CONNECTED: [(&str, &str); 22] = [
     ("watcher::Watch", "the only reader"),
     ("watch::events", "lists and watches one kind, for the only reader"),
     ("writer::Writer", "the only writer of plans"),
@@ -29,7 +29,8 @@ const CONNECTED: [(&str, &str); 21] = [
     ("webhook::Environment", "passes one on to the webhook"),
     ("webhook::whoami", "asks for the operator's own name, once"),
     ("config_sync::WebhookConfigSync", "the webhook configurations"),
-    ("config_sync::remove", "the webhook configurations"),
+    ("own_deployment::OwnDeployment", "the Deployment of this process, for the end of the webhook configurations"),
+    ("registration_events::RegistrationEvents", "reports the webhook configurations to users"),
     ("activity::write", "notes the last activity: the one write that no plan has"),
     ("access::protect", "gives the client to the gate of the metrics"),
     ("auth::Gate", "asks who reads the metrics: reviews that store nothing"),

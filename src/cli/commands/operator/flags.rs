@@ -290,7 +290,7 @@ pub(super) struct WebhookArgs {
     #[arg(long, value_name = "DURATION", env = "PADDOCK_WEBHOOK_CERT_OVERLAP", value_parser = parse_duration, default_value = "10m")]
     pub(super) webhook_cert_overlap: Duration,
     /// Deployment of the operator. The webhook configurations are deleted together with it. If absent, an operator in a
-    /// cluster uses agent-sandbox-controller.
+    /// pod uses the Deployment that owns the pod.
     #[arg(long, value_name = "NAME", env = "PADDOCK_DEPLOYMENT_NAME")]
     pub(super) deployment_name: Option<String>,
 }

@@ -1,0 +1,103 @@
+//! Warning Events and log lines about webhook entries that are not registered as they should be.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use paddock_core::admission::Phase;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+use super::registered::{EntryState, RegisteredEntry};
+use super::registration::CONFIGURATION;
+use crate::limits;
+
+/// Reports the faults of entries: at once when they change, and then once in a while.
+pub(super) struct RegistrationEvents {
+    client: Client,
+    last: Mutex<Option<(Vec<String>, Instant)>>,
+}
+
+impl RegistrationEvents {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, last: Mutex::new(None) }
+    }
+
+    /// Reports the faults of all entries.
+    pub(super) async fn faults(&self, entries: &[RegisteredEntry]) {
+        let faults: Vec<String> = entries.iter().filter_map(RegisteredEntry::fault).collect();
+        let mut last = self.last.lock().await;
+        let changed = match &*last {
+            None => !faults.is_empty(),
+            Some((before, _)) => *before != faults,
+        };
+        let due = match &*last {
+            None => changed,
+            Some((_, at)) => changed || !faults.is_empty() && at.elapsed() >= limits::REGISTRATION_EVENT_INTERVAL,
+        };
+        if !due {
+            return;
+        }
+        *last = Some((faults.clone(), Instant::now()));
+        if faults.is_empty() {
+            return info!("every webhook entry is registered");
+        }
+        for phase in [Phase::Mutate, Phase::Validate] {
+            let of_phase = entries.iter().filter(|entry| entry.phase == phase);
+            let faults: Vec<String> = of_phase.filter_map(RegisteredEntry::fault).collect();
+            if faults.is_empty() {
+                continue;
+            }
+            let note = faults.join("; ");
+            warn!(faults = note, "webhook entries are not registered as they should be");
+            self.publish(phase, "WebhookNotRegistered", note).await;
+        }
+    }
+
+    /// Reports entries that somebody changed and the operator restored. After each rotation of the certificate, the
+    /// operator itself changes the CA bundle.
+    pub(super) async fn restored(&self, faults: &[RegisteredEntry]) {
+        let rotated = |state: &EntryState| match state {
+            EntryState::Differs(fields) => fields.iter().all(|field| field == "clientConfig.caBundle"),
+            EntryState::Registered
+            | EntryState::Missing
+            | EntryState::OfAnotherOperator(_)
+            | EntryState::Unreadable(_) => false,
+        };
+        let faults: Vec<&RegisteredEntry> = faults.iter().filter(|fault| !rotated(&fault.state)).collect();
+        let Some(first) = faults.first() else { return };
+        let note: Vec<String> = faults.iter().map(|fault| format!("restored: {fault}")).collect();
+        let note = note.join("; ");
+        warn!(faults = note, "somebody changed webhook entries, and the operator restored them");
+        self.publish(first.phase, "WebhookRestored", note).await;
+    }
+
+    async fn publish(&self, phase: Phase, reason: &str, note: String) {
+        let kind = match phase {
+            Phase::Mutate => "MutatingWebhookConfiguration",
+            Phase::Validate => "ValidatingWebhookConfiguration",
+        };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            // The API server accepts at most a kilobyte.
+            note: Some(note.chars().take(1000).collect()),
+            action: reason.to_owned(),
+            secondary: None,
+        };
+        let regarding = ObjectReference {
+            api_version: Some("admissionregistration.k8s.io/v1".to_owned()),
+            kind: Some(kind.to_owned()),
+            name: Some(CONFIGURATION.to_owned()),
+            ..ObjectReference::default()
+        };
+        // A recorder keeps the first note of a series, so each note has a recorder of its own.
+        let reporter = Reporter { controller: "paddock".to_owned(), instance: None };
+        let recorder = Recorder::new(self.client.clone(), reporter);
+        match timeout(limits::EVENT_REQUEST_TIMEOUT, recorder.publish(&event, &regarding)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "the Event was not sent"),
+            Err(_elapsed) => debug!("the Event was not sent in time"),
+        }
+    }
+}
