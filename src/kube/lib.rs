@@ -1,6 +1,7 @@
 //! The parts that every process of Paddock shares: connections to the API server, and a server for its calls.
 //!
-//! A process reads its configuration from [`cluster`] and creates clients with [`client`]. [`watch`] lists and watches
+//! A process reads its configuration from [`cluster`] and creates clients with [`client`], whose replies correct its
+//! [`clock`]. [`watch`] lists and watches
 //! a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
 //! [`listen`], [`server`] and [`endpoints`] answer calls, and [`auth`] asks the API server about their
 //! clients. [`logs`] configures the log, [`backoff`] spaces retries, [`turns`] orders
@@ -12,6 +13,7 @@
 pub mod auth;
 pub mod backoff;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod endpoints;
 pub mod leader;

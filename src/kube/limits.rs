@@ -23,6 +23,17 @@ pub const OTHER_LEASE_DURATION_MAX: Duration = Duration::from_mins(5);
 /// The number of characters of a holder's name that are kept. Strangers write it.
 pub const OTHER_LEASE_HOLDER_CHARS: usize = 100;
 
+/// The difference from the API server's clock up to which the local clock is used as it is. Times in objects are whole
+/// seconds, and time daemons keep clocks much closer.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+
+/// The longest time of a request whose reply says something about the clock.
+pub const CLOCK_REPLY_MAX: Duration = Duration::from_secs(5);
+
+/// The number of replies that have to agree before they change the clock: more than one odd API server answers in a row
+/// by chance, and a few seconds of requests.
+pub const CLOCK_REPLIES: u32 = 5;
+
 /// The time for which the API server keeps one watch open. The kube crate gives up a silent watch five seconds after
 /// this time. A broken connection that nothing reports is therefore noticed after this time too.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);

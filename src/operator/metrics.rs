@@ -13,7 +13,7 @@ mod watch_lag;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use paddock_api::kind::Kind;
 use paddock_core::object::Object;
 use paddock_core::plan::{Op, Outcome};
@@ -96,6 +96,11 @@ impl Metrics {
     pub fn leading(&self, leading: bool) {
         self.inner.families.leader.set(i64::from(leading));
         self.tally(|tally| tally.leading = leading);
+    }
+
+    /// Sets the correction of the clock.
+    pub fn clock_skew(&self, skew: SignedDuration) {
+        self.inner.families.clock_skew.set(skew.as_secs());
     }
 
     /// Records what keeps this replica from leading.
@@ -196,14 +201,14 @@ impl Metrics {
     }
 
     /// Records an object that a watch delivered.
-    pub fn applied(&self, object: &Object) {
+    pub fn applied(&self, object: &Object, now: Timestamp) {
         let families = &self.inner.families;
         families.watch_events.with_label_values(&[object.key.kind.name()]).inc();
         let echo = self.inner.echoes.lock().take(object, Instant::now());
         if let Some(lag) = echo {
             families.watch_lag.with_label_values(&[object.key.kind.name()]).observe(lag.as_secs_f64());
         }
-        self.tally(|tally| tally.applied(object, Timestamp::now()));
+        self.tally(|tally| tally.applied(object, now));
     }
 
     /// Records a deletion that a watch delivered.

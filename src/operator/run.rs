@@ -8,7 +8,6 @@ mod supervise;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use paddock_core::world::World;
 use paddock_plugin_host::{Host, HostConfig};
 use tokio::sync::watch;
@@ -35,6 +34,7 @@ use crate::world::SharedWorld;
 use crate::write::{Writer, events};
 use crate::{endpoints, limits, plugins, webhook};
 use paddock_kube::client::client;
+use paddock_kube::clock::Clock;
 use paddock_kube::leader::Fence;
 use paddock_kube::server::{Protocol, Server, serve};
 
@@ -75,7 +75,8 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
 /// Starts an operator with these plugins.
 async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard: DropGuard) -> Result<Running, Error> {
     let metrics = Metrics::new()?;
-    let world = SharedWorld::new(World::new(config.settings.clone()));
+    let clock = Clock::default();
+    let world = SharedWorld::new(World::new(config.settings.clone())).with_clock(clock.clone());
     let queue = Queue::new(config.workers, config.seed);
     let limiter = WriteLimiter::new(config.kube_api_qps, config.kube_api_burst);
     let traces = Traces::default();
@@ -87,9 +88,9 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     // Each client has its own connections, so a burst of writes delays neither the watches nor the renewal of the
     // leases.
     let failed = |error| Error::Client(Box::new(error));
-    let reader = client(&kube, false).map_err(failed)?;
-    let writer = client(&kube, false).map_err(failed)?;
-    let side = client(&kube, true).map_err(failed)?;
+    let reader = client(&kube, false, &clock).map_err(failed)?;
+    let writer = client(&kube, false, &clock).map_err(failed)?;
+    let side = client(&kube, true, &clock).map_err(failed)?;
 
     let obstacle = watch::Sender::new(None);
     spawn(&mut tasks, "leadership obstacle", follow_obstacle(obstacle.subscribe(), metrics.clone()));
@@ -104,11 +105,13 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         plugins: plugins.status.clone(),
         obstacle: obstacle.subscribe(),
         registered: registered.subscribe(),
+        clock: clock.clone(),
     };
     spawn(&mut tasks, "plugin status", follow_plugins(plugins.status.clone(), metrics.clone()));
     spawn(&mut tasks, "plugins at start", await_plugins(plugins.status.clone(), awaited));
     let mut addresses = Addresses::default();
-    let scrape = Scrape { metrics: metrics.clone(), queue: queue.clone(), limiter: limiter.clone() };
+    let scrape =
+        Scrape { metrics: metrics.clone(), queue: queue.clone(), limiter: limiter.clone(), clock: clock.clone() };
     let (plugin_status, reports) = (plugins.status, plugins.reports);
     let shown = Debug { world: world.clone(), traces: traces.clone(), plugins: plugin_status, reports };
     let scraped = protect(&config.metrics_access, endpoints::metrics(scrape), &side, &mut tasks)?;
@@ -146,6 +149,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
                 unsynced: unsynced.subscribe(),
                 plugin_client: plugin_client.clone(),
                 reviews: Reviews::register(metrics.registry()).map_err(MetricsError::from)?,
+                clock: clock.clone(),
                 on_incident: metrics.incidents("webhook-bind-address"),
                 serving,
                 registered,
@@ -172,10 +176,17 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
 
     let (events, event_queue) = events(metrics.clone(), config.disabled_events);
     spawn(&mut tasks, "events", event_queue.run(side.clone(), config.identity.clone()));
-    spawn(&mut tasks, "resync", resync(world.clone(), queue.clone(), Timestamp::now));
+    spawn(
+        &mut tasks,
+        "resync",
+        resync(world.clone(), queue.clone(), {
+            let clock = clock.clone();
+            move || clock.now()
+        }),
+    );
     spawn(&mut tasks, "bindings", follow_bindings(plugins.policies.bindings, world.clone(), queue.clone()));
 
-    let (leading, election) = start_election(&config, &side, &fence, obstacle);
+    let (leading, election) = start_election(&config, (&side, &clock), &fence, obstacle);
     let writer = Writer::new(writer, world.clone(), queue.clone(), (limiter, fence), metrics.clone());
     let reconciler =
         Reconciler { world: world.clone(), plugin_client, writer, events, metrics: metrics.clone(), traces };

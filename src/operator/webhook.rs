@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use paddock_kube::clock::Clock;
 use paddock_kube::leader::Fence;
 use paddock_kube::server::{Incident, Protocol, Server, serve};
 use paddock_kube::tls::{CertManager, ClientCa, Lifetimes, Mounted, ServingCert, follow_files};
@@ -118,6 +118,8 @@ pub struct Environment {
     pub plugin_client: PluginClient,
     /// The metrics of reviews.
     pub reviews: Reviews,
+    /// The clock of reviews and certificates.
+    pub clock: Clock,
     /// Is called when the limits of the server close a connection.
     pub on_incident: Arc<dyn Fn(Incident) + Send + Sync>,
     /// Becomes true when there is a certificate to serve, and the entries that the operator registers were registered
@@ -130,7 +132,7 @@ pub struct Environment {
 /// Serves until `stop`, and then ends in order. It answers new calls for a few more seconds and finishes the calls in
 /// flight. Then it removes the webhook configurations if the Deployment does not exist any more.
 pub async fn start(config: WebhookConfig, listener: TcpListener, environment: Environment, stop: CancellationToken) {
-    let Environment { client, world, fence, unsynced, plugin_client, reviews, on_incident, serving, registered } =
+    let Environment { client, world, fence, unsynced, plugin_client, reviews, clock, on_incident, serving, registered } =
         environment;
     let Some(user) = whoami(&client, &stop).await else { return };
     let serving_cert = ServingCert::default();
@@ -140,6 +142,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
     let look = look(world, unsynced, Some(user.as_str().into()));
     let touches = FairQueue::new(limits::TOUCHES);
     let app = App::new(look, plugin_client, signs.clone(), reviews.clone())
+        .with_clock(clock.clone())
         .with_reservations(Arc::new(reservations))
         .with_touches(touches.clone());
 
@@ -175,7 +178,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
                 lifetimes,
                 (serving_cert.clone(), config_sync.clone()),
             );
-            tasks.spawn(cert_manager.run(Timestamp::now));
+            tasks.spawn(cert_manager.run(clock.clone()));
         }
     }
     let tls = match config.client_ca {
@@ -185,7 +188,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         },
         Some(file) => {
             let interval = paddock_kube::limits::MOUNTED_CERTIFICATE_POLL_INTERVAL;
-            let mut clients = ClientCa::new(file, serving_cert.clone());
+            let mut clients = ClientCa::new(file, serving_cert.clone(), clock);
             let first = tokio::select! {
                 () = stop.cancelled() => return,
                 first = clients.first(interval) => first,

@@ -9,6 +9,7 @@ use paddock_core::binding::Bindings;
 use paddock_core::plan::{Op, Outcome};
 use paddock_core::snapshot::Snapshot;
 use paddock_core::world::{Observed, Stale, World};
+use paddock_kube::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 /// The World that all parts of the operator share. Clones are handles on the same World.
@@ -16,13 +17,26 @@ use tokio_util::sync::CancellationToken;
 pub struct SharedWorld {
     world: Arc<RwLock<World>>,
     broken: CancellationToken,
+    clock: Clock,
 }
 
 impl SharedWorld {
     /// Puts a World behind the lock.
     #[must_use]
     pub fn new(world: World) -> Self {
-        Self { world: Arc::new(RwLock::new(world)), broken: CancellationToken::new() }
+        Self { world: Arc::new(RwLock::new(world)), broken: CancellationToken::new(), clock: Clock::default() }
+    }
+
+    /// The same World, whose decisions use this clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The time for decisions and for times in objects.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Cancelled when a panic interrupted a change of the World. The process has to end, and a new one starts from a

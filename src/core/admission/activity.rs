@@ -54,7 +54,8 @@ pub fn activity(review: &Review, context: &Context) -> Option<Activity> {
     let step = SignedDuration::try_from(MIN_STEP.max(idle_timeout / STEP_DIVISOR)).ok()?;
     let moves = |name: &str, to: Timestamp| {
         let noted = sandbox.annotations.get(name).and_then(|text| text.parse::<Timestamp>().ok());
-        noted.is_none_or(|noted| to.duration_since(noted) >= step)
+        // A clock that was wrong may have written a time in the future.
+        noted.is_none_or(|noted| to.duration_since(noted).abs() >= step)
     };
     if !moves(annotation::LAST_ACTIVITY, review.now) && !moves(annotation::HELD_UNTIL, held_until) {
         return None;

@@ -182,6 +182,9 @@ fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_secon
         ("a little less", 179, 1800, false),
         ("a tenth of ten seconds is less than five", 4, 10, false),
         ("five seconds", 5, 10, true),
+        ("a clock that was a little ahead", -4, 10, false),
+        ("a clock that was an hour ahead", -3600, 1800, true),
+        ("a clock that was 91 days ahead", -91 * 86_400, 1800, true),
     ] {
         assert_eq!(activity(&connect, &noted(ago, timeout)).is_some(), written, "{what}");
     }

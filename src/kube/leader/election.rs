@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::clock::Clock;
+
 use super::elsewhere::{Elsewhere, Obstacle};
 use super::fence::Fence;
 use super::lease::{Lease, Round};
@@ -30,6 +32,8 @@ pub struct Candidate<'a> {
     pub leases: &'a [&'a str],
     /// The name of this process. No other process may use it.
     pub identity: &'a str,
+    /// The clock for the times in the leases. No decision depends on them.
+    pub clock: &'a Clock,
     /// The namespaces in which nobody may hold a lease of these names while this process acts.
     pub apart: Apart,
 }
@@ -57,12 +61,12 @@ impl Election {
     /// Creates a candidacy. It ends the right of `fence` to write before another replica can lead.
     #[must_use]
     pub fn new(client: &Client, candidate: &Candidate<'_>, timing: Timing, fence: Fence) -> Self {
-        let Candidate { namespace, leases, identity, apart } = *candidate;
+        let Candidate { namespace, leases, apart, .. } = *candidate;
         let elsewhere = match apart {
             Apart::FromNobody => None,
             Apart::FromEveryNamespace => Some(Elsewhere::new(client, namespace, leases)),
         };
-        let leases = leases.iter().map(|name| Lease::new(client.clone(), namespace, name, identity, timing)).collect();
+        let leases = leases.iter().map(|name| Lease::new(client, candidate, name, timing)).collect();
         let (leading, obstacle) = (watch::Sender::new(false), watch::Sender::new(None));
         Self { leases, timing, fence, leading, elsewhere, obstacle }
     }

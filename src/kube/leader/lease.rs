@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
@@ -11,7 +10,9 @@ use paddock_api::names::FIELD_MANAGER;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
+use super::election::Candidate;
 use super::timing::Timing;
+use crate::clock::Clock;
 use crate::limits;
 
 /// The result of one attempt to hold the leases.
@@ -32,14 +33,17 @@ pub(super) struct Lease {
     name: String,
     identity: String,
     timing: Timing,
+    clock: Clock,
     /// The lease as it was last read, and the time at which this version was first read.
     last_read: Option<(LeaseObject, Instant)>,
 }
 
 impl Lease {
-    pub(super) fn new(client: Client, namespace: &str, name: &str, identity: &str, timing: Timing) -> Self {
-        let api = Api::namespaced(client, namespace);
-        Self { api, name: name.to_owned(), identity: identity.to_owned(), timing, last_read: None }
+    pub(super) fn new(client: &Client, candidate: &Candidate<'_>, name: &str, timing: Timing) -> Self {
+        let Candidate { namespace, identity, clock, .. } = *candidate;
+        let api = Api::namespaced(client.clone(), namespace);
+        let (name, identity) = (name.to_owned(), identity.to_owned());
+        Self { api, name, identity, timing, clock: clock.clone(), last_read: None }
     }
 
     pub(super) async fn take_or_renew(&mut self) -> Round {
@@ -140,7 +144,7 @@ impl Lease {
 
     /// The spec that makes `holder` the holder. It keeps the fields that we do not write.
     fn held_spec(&self, holder: &str, duration: Duration, had: Option<LeaseSpec>) -> LeaseSpec {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(self.clock.now());
         let had = had.unwrap_or_default();
         let changes = had.holder_identity.as_deref() != Some(holder);
         LeaseSpec {

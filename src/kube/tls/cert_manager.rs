@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::cert_state::{CertState, KeyPair, Lifetimes, Step};
 use super::issue::{IssueError, issue};
 use super::serving_cert::{InvalidKeyPair, ServingCert};
+use crate::clock::Clock;
 use crate::limits;
 
 /// The number of rounds in one tick: create or read the Secret, stage, switch, and one more after a conflict.
@@ -77,12 +78,12 @@ impl<T: CaBundlePublisher> CertManager<T> {
         }
     }
 
-    /// Runs until the future is dropped. `now` is the clock.
-    pub async fn run(self, now: fn() -> Timestamp) {
+    /// Runs until the future is dropped.
+    pub async fn run(self, clock: Clock) {
         let interval = self.lifetimes.interval.unsigned_abs();
         let mut delays = limits::CERTIFICATE_BACKOFF.delays();
         loop {
-            match self.tick(now()).await {
+            match self.tick(&clock).await {
                 Ok(()) => {
                     delays = limits::CERTIFICATE_BACKOFF.delays();
                     sleep(interval).await;
@@ -99,9 +100,11 @@ impl<T: CaBundlePublisher> CertManager<T> {
     ///
     /// # Errors
     /// If one of these fails. The certificate and the bundle from before stay in use.
-    pub async fn tick(&self, now: Timestamp) -> Result<(), CertError> {
+    pub async fn tick(&self, clock: &Clock) -> Result<(), CertError> {
         for _ in 0..ROUNDS {
-            let Some((state, version)) = self.load(now).await? else { continue };
+            let Some((state, version)) = self.load(clock).await? else { continue };
+            // The reply has corrected the clock.
+            let now = clock.now();
             // The current certificate was in the bundle before it became current, except for the first certificate.
             self.serving_cert.serve(state.current.certificate.as_bytes(), state.current.key.as_bytes())?;
             let trusted = self.trust.trust(&state.bundle()).await?;
@@ -125,7 +128,7 @@ impl<T: CaBundlePublisher> CertManager<T> {
 
     /// The state in the Secret, and the version of the Secret. If the Secret does not exist or is not readable, writes
     /// a new one and returns `None`.
-    async fn load(&self, now: Timestamp) -> Result<Option<(CertState, Option<String>)>, CertError> {
+    async fn load(&self, clock: &Clock) -> Result<Option<(CertState, Option<String>)>, CertError> {
         let found = self.secrets.get_opt(&self.name).await?;
         let version = found.as_ref().and_then(|s| s.metadata.resource_version.clone());
         if let Some(state) = found.as_ref().and_then(|s| s.data.as_ref()).and_then(CertState::from_secret) {
@@ -134,7 +137,7 @@ impl<T: CaBundlePublisher> CertManager<T> {
         if found.is_some() {
             warn!(secret = self.name, "the Secret contains no valid webhook certificate; writing a new one");
         }
-        self.store(&CertState::new(self.issue(now)?), version).await?;
+        self.store(&CertState::new(self.issue(clock.now())?), version).await?;
         Ok(None)
     }
 

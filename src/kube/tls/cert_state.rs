@@ -18,6 +18,14 @@ use crate::limits;
 /// The key in the Secret for the complete state. The other keys are those of a TLS Secret.
 const STATE: &str = "paddock.json";
 
+/// The time before its issue from which a certificate is valid, for API servers whose clocks are behind. It is generous,
+/// because nobody had the key before.
+pub(super) const VALID_BEFORE: SignedDuration = SignedDuration::from_hours(24);
+
+/// The time by which an issue may be in our future. Replicas use the API server's clock, so more means that the issuer
+/// did not.
+const ISSUED_AHEAD: SignedDuration = SignedDuration::from_mins(1);
+
 /// A certificate, its private key, and the CA that signed it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyPair {
@@ -33,6 +41,18 @@ pub struct KeyPair {
     pub issued: Timestamp,
     /// The time at which the certificate expires.
     pub not_after: Timestamp,
+}
+
+impl KeyPair {
+    /// Whether an API server accepts the certificate at this time.
+    fn is_valid(&self, now: Timestamp) -> bool {
+        now.duration_since(self.issued) >= -VALID_BEFORE && now < self.not_after
+    }
+
+    /// Whether the issuer's clock was ahead of this time.
+    fn is_from_the_future(&self, now: Timestamp) -> bool {
+        self.issued.duration_since(now) > ISSUED_AHEAD
+    }
 }
 
 /// Does not print the private key.
@@ -146,7 +166,7 @@ pub enum Step {
     Switch,
     /// Remove the CA of the previous certificate from the bundle.
     Retire,
-    /// Issue a certificate and serve it at once, because the current certificate has expired.
+    /// Issue a certificate and serve it at once, because the current certificate has expired, or is not valid yet.
     Replace,
 }
 
@@ -160,11 +180,13 @@ impl CertState {
     /// The step that is due. `trusted` says whether every webhook configuration has the complete bundle.
     #[must_use]
     pub fn step(&self, now: Timestamp, hosts: &[String], lifetimes: &Lifetimes, trusted: bool) -> Step {
-        if now >= self.current.not_after {
-            return Step::Replace;
+        let usable = |pair: &&KeyPair| pair.hosts == hosts && pair.is_valid(now) && !pair.is_from_the_future(now);
+        if !self.current.is_valid(now) {
+            let trusted_next = self.next.as_ref().filter(usable).filter(|_| trusted);
+            return if trusted_next.is_some() { Step::Switch } else { Step::Replace };
         }
         if let Some(next) = &self.next {
-            if next.hosts != hosts || now >= next.not_after {
+            if !usable(&next) {
                 return Step::Stage;
             }
             let waited = now.duration_since(next.issued) >= lifetimes.overlap;
@@ -176,7 +198,7 @@ impl CertState {
             return Step::Retire;
         }
         let due = self.current.not_after.duration_since(now) <= lifetimes.renew_before;
-        if due || self.current.hosts != hosts { Step::Stage } else { Step::Keep }
+        if due || !usable(&&self.current) { Step::Stage } else { Step::Keep }
     }
 
     /// The state after a step. `issued` returns the new pair for the steps that need one.
@@ -194,7 +216,10 @@ impl CertState {
             Step::Retire => self.previous = None,
             Step::Replace => {
                 if let Some(pair) = issued() {
-                    self = CertState::new(pair);
+                    // If our clock is wrong, the other replicas still serve these, and API servers accept them.
+                    let next = self.next.as_ref().map(|next| next.authority.as_str()).unwrap_or_default();
+                    let authority = format!("{}{next}", self.current.authority);
+                    self = Self { previous: Some(Retired { authority, since: now }), ..CertState::new(pair) };
                 }
             }
         }

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::serving_cert::{ServingCert, provider};
+use crate::clock::Clock;
 
 /// The reason why a CA for clients cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +37,15 @@ pub enum InvalidClientCa {
 
 impl ServingCert {
     /// A TLS configuration that uses the current certificate at each handshake, and serves only clients with a
-    /// certificate of one of these CAs, in PEM format.
+    /// certificate of one of these CAs, in PEM format. The certificates have to be valid by this clock.
     ///
     /// # Errors
     /// If the CAs cannot be used.
-    pub fn server_config_for_clients_of(&self, authorities: &[u8]) -> Result<ServerConfig, InvalidClientCa> {
+    pub fn server_config_for_clients_of(
+        &self,
+        authorities: &[u8],
+        clock: &Clock,
+    ) -> Result<ServerConfig, InvalidClientCa> {
         let mut roots = RootCertStore::empty();
         for authority in CertificateDer::pem_slice_iter(authorities) {
             roots.add(authority?)?;
@@ -49,7 +54,7 @@ impl ServingCert {
             return Err(InvalidClientCa::Empty);
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider())).build()?;
-        Ok(self.server_config_with(verifier)?)
+        Ok(self.server_config_with(verifier, clock)?)
     }
 }
 
@@ -57,14 +62,15 @@ impl ServingCert {
 pub struct ClientCa {
     file: PathBuf,
     serving_cert: ServingCert,
+    clock: Clock,
     last: Vec<u8>,
 }
 
 impl ClientCa {
     /// The CA in this file.
     #[must_use]
-    pub fn new(file: PathBuf, serving_cert: ServingCert) -> Self {
-        Self { file, serving_cert, last: Vec::new() }
+    pub fn new(file: PathBuf, serving_cert: ServingCert, clock: Clock) -> Self {
+        Self { file, serving_cert, clock, last: Vec::new() }
     }
 
     /// Reads the file until it can be used. Nothing can be served before, because then strangers would be served.
@@ -103,7 +109,7 @@ impl ClientCa {
         if text == self.last {
             return Ok(None);
         }
-        let config = self.serving_cert.server_config_for_clients_of(&text);
+        let config = self.serving_cert.server_config_for_clients_of(&text, &self.clock);
         self.last = text;
         config.map(Some)
     }

@@ -7,10 +7,7 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
-use super::cert_state::KeyPair;
-
-/// The time by which the start of a certificate is in the past, for machines whose clocks are behind ours.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+use super::cert_state::{KeyPair, VALID_BEFORE};
 
 /// The reason why a certificate could not be issued.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +25,7 @@ pub enum IssueError {
 /// # Errors
 /// If a certificate cannot contain one of the hosts or one of the times.
 pub fn issue(hosts: &[String], now: Timestamp, lifetime: SignedDuration) -> Result<KeyPair, IssueError> {
-    let not_before = now.checked_sub(CLOCK_SKEW).map_err(|_| IssueError::Time(now))?;
+    let not_before = now.checked_sub(VALID_BEFORE).map_err(|_| IssueError::Time(now))?;
     let not_after = now.checked_add(lifetime).map_err(|_| IssueError::Time(now))?;
     let begin = date(not_before)?;
     let end = date(not_after)?;

@@ -11,6 +11,8 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 
+use crate::clock::Clock;
+
 /// The current certificate. Clones are handles on the same certificate.
 #[derive(Clone, Debug, Default)]
 pub struct ServingCert {
@@ -60,14 +62,15 @@ impl ServingCert {
     /// # Errors
     /// If the provider lacks the protocol versions. Its features exclude that.
     pub fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
-        self.server_config_with(WebPkiClientVerifier::no_client_auth())
+        self.server_config_with(WebPkiClientVerifier::no_client_auth(), &Clock::default())
     }
 
     pub(super) fn server_config_with(
         &self,
         clients: Arc<dyn ClientCertVerifier>,
+        clock: &Clock,
     ) -> Result<ServerConfig, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        let mut config = ServerConfig::builder_with_details(Arc::new(provider()), Arc::new(clock.clone()))
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
             .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::new(self.clone()));

@@ -59,6 +59,74 @@ fn what_is_due_follows_from_the_clock_and_from_what_is_trusted() {
     }
 }
 
+/// A replica whose clock was wrong wrote the state, or a part of it. The next replica with the right time puts it right,
+/// and the API server trusts at every step what any replica may still serve.
+#[test]
+fn what_a_wrong_clock_wrote_is_replaced_and_stays_trusted_until_then() {
+    let lifetimes = Lifetimes::default();
+    let now = at("2026-11-29T12:00:00Z");
+    let hours = [0, 1, 2, 23, 25, 24 * 29, 24 * 60, 24 * 91, 24 * 365 * 10];
+    for offset in hours.into_iter().flat_map(|hours| [hours, -hours]).map(SignedDuration::from_hours) {
+        let wrong = now + offset;
+        let right = CertState::new(pair(now - SignedDuration::from_hours(24), &lifetimes));
+        for (what, state) in [
+            ("all of it", CertState::new(pair(wrong, &lifetimes))),
+            ("the next pair", CertState { next: Some(pair(wrong, &lifetimes)), ..right.clone() }),
+            (
+                "a switch",
+                CertState { previous: Some(Retired { authority: "old".to_owned(), since: wrong }), ..right.clone() },
+            ),
+            ("a replacement", right.clone().after(Step::Replace, wrong, || Some(pair(wrong, &lifetimes)))),
+        ] {
+            let (mut state, mut time, mut steps) = (state, now, Vec::new());
+            // The served certificates are those of this state and of the one before.
+            let mut served = vec![state.current.authority.clone()];
+            while time < now + SignedDuration::from_hours(1) {
+                let step = state.step(time, &hosts(), &lifetimes, true);
+                if step != Step::Keep {
+                    state = state.after(step, time, || Some(pair(time, &lifetimes)));
+                    steps.push(step);
+                    let bundle = state.bundle();
+                    assert!(
+                        served.iter().all(|served| bundle.contains(served) || step == Step::Retire),
+                        "{what} {offset}"
+                    );
+                    served = vec![served.pop().unwrap_or_default(), state.current.authority.clone()];
+                }
+                time += SignedDuration::from_mins(1);
+            }
+            let current = &state.current;
+            let age = now.duration_since(current.issued);
+            assert!(
+                age > -SignedDuration::from_hours(1) && current.not_after > time,
+                "{what} {offset}: {steps:?} {current:?}"
+            );
+            assert!(steps.len() <= 4, "{what} {offset}: {steps:?}");
+        }
+    }
+}
+
+/// The certificate is valid at every API server whose clock is up to a day behind the issuer's.
+#[test]
+fn a_certificate_is_valid_before_its_issue() {
+    let lifetimes = Lifetimes::default();
+    let issued = at("2026-11-29T12:00:00Z");
+    let hour = SignedDuration::from_hours(1);
+    for (what, now, step) in [
+        ("a day before", issued - hour * 24, Step::Stage),
+        ("more than a day before", issued - hour * 25, Step::Replace),
+        ("a moment before", issued - SignedDuration::from_secs(30), Step::Keep),
+        ("at its issue", issued, Step::Keep),
+        ("past its end", issued + lifetimes.certificate, Step::Replace),
+    ] {
+        assert_eq!(CertState::new(pair(issued, &lifetimes)).step(now, &hosts(), &lifetimes, true), step, "{what}");
+    }
+    let staged =
+        CertState { next: Some(pair(issued + hour * 24 * 60, &lifetimes)), ..CertState::new(pair(issued, &lifetimes)) };
+    let past = issued + lifetimes.certificate;
+    assert_eq!(staged.step(past, &hosts(), &lifetimes, true), Step::Switch, "the next pair is trusted already");
+}
+
 #[test]
 fn a_rotation_has_to_fit_into_a_certificates_life() {
     let seconds = Duration::from_secs;

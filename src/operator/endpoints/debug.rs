@@ -11,7 +11,6 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 use paddock_core::binding::{Binding, Bindings};
 use paddock_plugin_host::PluginReport;
@@ -64,7 +63,7 @@ pub fn debug(debug: Debug) -> Router {
             "/debug/bindings",
             get(|State(debug): State<Debug>| async move {
                 let bindings = debug.world.read(|world| world.bindings().clone());
-                pretty(&render_bindings(&bindings, &(debug.reports)(Timestamp::now())))
+                pretty(&render_bindings(&bindings, &(debug.reports)(debug.world.now())))
             }),
         )
         .with_state(debug)
@@ -90,7 +89,7 @@ async fn snapshot(
         let text = format!("{word} are in namespaces: the path is /debug/seen/{word}/NAMESPACE/{name}\n");
         return (StatusCode::NOT_FOUND, text).into_response();
     }
-    let snapshot = debug.world.snapshot(key, Timestamp::now());
+    let snapshot = debug.world.snapshot(key, debug.world.now());
     let pending = debug.world.read(|world| world.pending(key));
     let document = json!({
         "key": key.to_string(),
@@ -151,6 +150,7 @@ fn expected_kinds(word: &str) -> Vec<Kind> {
 mod tests {
     use std::sync::Arc;
 
+    use jiff::Timestamp;
     use paddock_core::binding::{FailurePolicy, Selector};
     use paddock_core::object::Object;
     use paddock_core::plan::{Action, Op, Reason};

@@ -1,6 +1,7 @@
 //! What the probes and a scrape of the operator report.
 
 use axum::Router;
+use paddock_kube::clock::Clock;
 use paddock_kube::endpoints;
 use paddock_kube::leader::Obstacle;
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ pub struct Readiness {
     pub obstacle: watch::Receiver<Option<Obstacle>>,
     /// The state of each webhook entry, for `/readyz?verbose`.
     pub registered: watch::Receiver<Vec<RegisteredEntry>>,
+    /// The clock, whose correction `/readyz?verbose` shows.
+    pub clock: Clock,
 }
 
 impl Readiness {
@@ -62,7 +65,8 @@ impl Readiness {
         let obstacle = self.obstacle.borrow().as_ref().map(|obstacle| format!("leadership: {obstacle}"));
         let registered = self.registered.borrow();
         let entries = registered.iter().filter_map(RegisteredEntry::fault);
-        obstacle.into_iter().chain(failing).chain(entries).chain(plugins.iter().filter_map(fault)).collect()
+        let faults = obstacle.into_iter().chain(self.clock.fault()).chain(failing).chain(entries);
+        faults.chain(plugins.iter().filter_map(fault)).collect()
     }
 }
 
@@ -75,6 +79,8 @@ pub struct Scrape {
     pub queue: Queue,
     /// The write limiter. Each scrape reads its load.
     pub limiter: WriteLimiter,
+    /// The clock. Each scrape reads its correction.
+    pub clock: Clock,
 }
 
 impl Scrape {
@@ -85,6 +91,7 @@ impl Scrape {
         }
         let (limit, used) = self.limiter.load();
         self.metrics.write_slots(limit, used);
+        self.metrics.clock_skew(self.clock.skew());
     }
 }
 
@@ -148,6 +155,7 @@ pub(crate) mod tests {
                 plugins: plugins.subscribe(),
                 obstacle: obstacle.subscribe(),
                 registered: registered.subscribe(),
+                clock: Clock::default(),
             })
         };
         let (status, text) = get_text(router(), "/readyz").await;
@@ -190,7 +198,12 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn metrics_are_in_the_text_format() {
         let (metrics_, queue) = (Metrics::new().unwrap(), Queue::new(Workers::default(), 1));
-        let router = metrics(Scrape { metrics: metrics_, queue, limiter: WriteLimiter::new(None, None) });
+        let router = metrics(Scrape {
+            metrics: metrics_,
+            queue,
+            limiter: WriteLimiter::new(None, None),
+            clock: Clock::default(),
+        });
         let (status, text) = get_text(router, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("# TYPE paddock_write_slots gauge\n"), "{text}");

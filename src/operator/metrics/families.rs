@@ -125,6 +125,9 @@ families! {
         build: IntGaugeVec, all, ["git_version", "implementation", "platform"] =>
             "agent_sandbox_build_info": "The build of this operator, in the labels. The value is always 1.";
         leader: IntGauge, all, [] => "paddock_leader": "1 if this replica is the leader, 0 otherwise.";
+        clock_skew: IntGauge, all, [] =>
+            "paddock_clock_skew_seconds":
+            "Seconds by which the clock of this replica is behind the API server's. 0 if they differ by at most 2 s.";
         leadership_blocked: IntGaugeVec, all, ["cause"] =>
             "paddock_leadership_blocked":
             "1 if this replica does not act because of the Leases of other namespaces, by cause.";

@@ -69,13 +69,13 @@ impl Reconciler {
         let (trigger, result) = (job.trigger.as_str(), done.as_str());
         let ended = Ended { trigger, result, waited: job.waited, took: started.elapsed() };
         self.metrics.reconciled(job.key.kind, &ended);
-        job.done(done, wake.as_ref().map(instant));
+        job.done(done, wake.as_ref().map(|wake| instant(wake, self.world.now())));
     }
 
     async fn reconcile(&self, job: &Job) -> (Done, Option<Requeue>) {
         let (key, trigger) = (&job.key, job.trigger);
         for _ in 0..limits::STALE_PLAN_ATTEMPTS {
-            let now = Timestamp::now();
+            let now = self.world.now();
             let looked = Instant::now();
             let snapshot = Arc::new(self.world.snapshot(key, now));
             let mut looking = looked.elapsed();
@@ -142,7 +142,7 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 
 /// The time of a requeue on the monotonic clock. If the wall clock is set before that time, the resync queues every
 /// object.
-fn instant(wake: &Requeue) -> Instant {
-    let ahead = wake.at.duration_since(Timestamp::now());
+fn instant(wake: &Requeue, now: Timestamp) -> Instant {
+    let ahead = wake.at.duration_since(now);
     Instant::now() + Duration::try_from(ahead).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 use kube::Client;
 use paddock_api::names::object::UPSTREAM_LEASE;
 use paddock_core::world::World;
+use paddock_kube::clock::Clock;
 use paddock_kube::leader::{Apart, Candidate, Election, Fence, Obstacle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use crate::world::SharedWorld;
 /// this replica leads at once.
 pub(super) fn start_election(
     config: &Config,
-    client: &Client,
+    (client, clock): (&Client, &Clock),
     fence: &Fence,
     obstacle: watch::Sender<Option<Obstacle>>,
 ) -> (watch::Receiver<bool>, Stoppable) {
@@ -31,6 +32,7 @@ pub(super) fn start_election(
                 namespace,
                 leases: &[OWN_LEASE, UPSTREAM_LEASE],
                 identity: &config.identity,
+                clock,
                 // An operator for one namespace leaves the other namespaces to others.
                 apart: if config.namespace.is_some() { Apart::FromNobody } else { Apart::FromEveryNamespace },
             };
@@ -141,6 +143,7 @@ mod tests {
             plugins: watch::Sender::new(vec![]).subscribe(),
             obstacle: watch::Sender::new(None).subscribe(),
             registered: watch::Sender::new(Vec::new()).subscribe(),
+            clock: Clock::default(),
         };
         let metrics = Metrics::new().unwrap();
         let state = LeadershipState { leading: leading.subscribe(), readiness, world, queue: queue.clone(), metrics };

@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::watcher;
 use paddock_api::document::Document;
@@ -127,7 +126,7 @@ impl Watch {
             }
             watcher::Event::Apply(object) => {
                 let object = self.read(object);
-                self.metrics.applied(&object);
+                self.metrics.applied(&object, self.world.now());
                 self.observe(Some(object.key.clone()), Observed::Applied(object));
             }
             watcher::Event::Delete(object) => {
@@ -146,7 +145,7 @@ impl Watch {
         // While one of our writes to the object is in flight, the event most likely shows that write. It must not
         // trigger a reconcile, even if the rest of the plan fails.
         let about = about.filter(|key| !self.world.read(|world| world.awaits_reply(key)));
-        let keys = self.world.observe(observed, Timestamp::now());
+        let keys = self.world.observe(observed, self.world.now());
         let (changed, related): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| Some(key) == about.as_ref());
         self.queue.push(changed, Trigger::Changed);
         self.queue.push(related, Trigger::Related);

@@ -8,11 +8,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
-use jiff::Timestamp;
 use paddock_core::admission::{
     self, Activity, Context, Denial, Entry, Phase, PluginFailure, Review, ReviewVerdict, Verb, WarmReservations,
 };
 use paddock_core::question::{FailureKind, PluginReply};
+use paddock_kube::clock::Clock;
 use paddock_kube::server::{Intake, Refused};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -49,7 +49,7 @@ pub struct App {
     touches: Option<FairQueue<NewTouch>>,
     reservations: Option<Arc<dyn WarmReservations>>,
     metrics: Reviews,
-    clock: fn() -> Timestamp,
+    clock: Clock,
 }
 
 impl App {
@@ -57,13 +57,19 @@ impl App {
     /// records to `activity`.
     #[must_use]
     pub fn new(look: Look, plugin_client: PluginClient, activity: FairQueue<Activity>, metrics: Reviews) -> Self {
-        Self { look, plugin_client, activity, touches: None, reservations: None, metrics, clock: Timestamp::now }
+        Self { look, plugin_client, activity, touches: None, reservations: None, metrics, clock: Clock::default() }
     }
 
     /// The same app, which also reserves warm Sandboxes for the claims that it admits.
     #[must_use]
     pub fn with_reservations(self, reservations: Arc<dyn WarmReservations>) -> Self {
         Self { reservations: Some(reservations), ..self }
+    }
+
+    /// The same app, whose reviews use this clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// The same app, which also records connections to warm Sandboxes.
@@ -173,7 +179,7 @@ impl App {
             tokio::task::spawn_blocking(move || memory::needed(&body)).await?
         };
         intake.turn(needed.max(limits::REVIEW_MEMORY_MIN)).await?;
-        let now = (self.clock)();
+        let now = self.clock.now();
         let asked = if !large {
             wire::read(&body, phase, entry, now)?
         } else {

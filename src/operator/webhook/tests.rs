@@ -4,6 +4,7 @@ mod flood;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use paddock_api::names::label;
 use paddock_core::admission::{Context, Entry};
 use paddock_core::binding::{Binding, Bindings, FailurePolicy, Selector};

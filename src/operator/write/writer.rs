@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::Timestamp;
 use kube::Client;
 use paddock_api::kind::{Key, OwnKind};
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
@@ -95,7 +94,7 @@ impl Writer {
             | Outcome::Busy
             | Outcome::Unknown => debug!(%op, outcome = reply.outcome.as_str(), "write"),
         }
-        let keys = self.world.finish(op, &reply.outcome, Timestamp::now());
+        let keys = self.world.finish(op, &reply.outcome, self.world.now());
         // After a claim has taken a Sandbox, the next write is the claim's status, because a client waits for it. The
         // pod's labels and the refill come later, so that they do not compete with it in the API server.
         let taken = op.reason == Reason::Claimed && matches!(reply.outcome, Outcome::Stored(_));

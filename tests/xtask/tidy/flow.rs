@@ -15,12 +15,13 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 22] = [
+const CONNECTED: [(&str, &str); 23] = [
     ("watcher::Watch", "the only reader"),
     ("watch::events", "lists and watches one kind, for the only reader"),
     ("writer::Writer", "the only writer of plans"),
     ("events::EventQueue", "reports to users, beside the reconcile"),
     ("client::client", "makes the clients"),
+    ("client::observed", "makes the clients"),
     ("leadership::start_election", "passes one to the election"),
     ("election::Election", "leases"),
     ("lease::Lease", "leases"),

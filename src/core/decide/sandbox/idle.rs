@@ -158,7 +158,9 @@ fn ask<'a>(
     }
     let tiers = tiers(snapshot, model, object, pod);
     let (sandbox, common) = (&snapshot.sandbox, &snapshot.common);
-    let first_ready = sandbox.sandbox().and_then(|s| first_ready(&s.status, object, pod));
+    // A clock that was wrong may have written a time in the future. The pod exists since a time of the API server.
+    let first_ready =
+        sandbox.sandbox().and_then(|s| first_ready(&s.status, object, pod)).filter(|at| *at <= common.now);
     let question = |bindings: &crate::binding::Bindings| {
         let time = |name: &str| sandbox.meta.annotations.get(name).and_then(|at| at.parse::<Timestamp>().ok());
         Question::Idle(Box::new(IdleQuestion {

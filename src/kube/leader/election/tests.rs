@@ -128,7 +128,10 @@ impl Server {
         if lists {
             let items: Vec<&Value> = store.leases.values().filter(|l| is_asked_for(&query, l)).collect();
             let metadata = json!({ "resourceVersion": store.version.to_string() });
-            return response((200, json!({ "kind": "LeaseList", "apiVersion": "coordination.k8s.io/v1", "metadata": metadata, "items": items })));
+            return response((
+                200,
+                json!({ "kind": "LeaseList", "apiVersion": "coordination.k8s.io/v1", "metadata": metadata, "items": items }),
+            ));
         }
         let namespace = path[path.iter().position(|part| *part == "namespaces").unwrap() + 1].to_owned();
         let place = (namespace, (*path.last().unwrap()).to_owned());
@@ -241,7 +244,8 @@ fn candidate(server: &Server, name: &str) -> Replica {
 
 fn candidate_in(server: &Server, name: &str, namespace: &str, apart: Apart) -> Replica {
     let fence = Fence::closed();
-    let candidate = Candidate { namespace, leases: &LEASES, identity: name, apart };
+    let clock = Clock::default();
+    let candidate = Candidate { namespace, leases: &LEASES, identity: name, clock: &clock, apart };
     let obstacle = watch::Sender::new(None);
     let election =
         Election::new(&server.client(name), &candidate, TIMING, fence.clone()).reporting_to(obstacle.clone());

@@ -46,6 +46,40 @@ async fn served(address: SocketAddr, authority: &str, client: Option<(&str, &str
     stream.write_all(b"?").await.is_ok() && stream.read_u8().await.is_ok()
 }
 
+/// Answers every client that the configuration admits.
+async fn serve(configs: Arc<ArcSwap<ServerConfig>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = TlsAcceptor::from(configs.load_full()).accept(stream).await else { continue };
+            if stream.read_u8().await.is_ok() {
+                let _ = stream.write_all(b"!").await;
+                let _ = stream.shutdown().await;
+            }
+        }
+    });
+    address
+}
+
+/// The client's certificate has expired by the local clock, and is valid by the API server's.
+#[tokio::test]
+async fn clients_are_verified_at_the_time_of_the_api_server() {
+    let server = issue(&["127.0.0.1".to_owned()], Timestamp::now(), Lifetimes::default().certificate).unwrap();
+    let serving_cert = ServingCert::default();
+    serving_cert.serve(server.certificate.as_bytes(), server.key.as_bytes()).unwrap();
+    let (authority, client, key) = client_of_a_ca();
+    let clock = Clock::new(|| "5000-01-01T00:00:00Z".parse().unwrap_or_default());
+    let config = serving_cert.server_config_for_clients_of(authority.as_bytes(), &clock).unwrap();
+    let address = serve(Arc::new(ArcSwap::from_pointee(config))).await;
+    let mine = Some((&*client, &*key));
+    assert!(!served(address, &server.authority, mine).await);
+    let mut headers = http::HeaderMap::new();
+    headers.insert(http::header::DATE, "Sun, 29 Nov 2026 12:00:00 GMT".parse().unwrap());
+    clock.observe(async { Ok::<_, ()>(headers) }, |headers| headers).await.unwrap();
+    assert!(served(address, &server.authority, mine).await);
+}
+
 #[tokio::test]
 async fn only_clients_of_the_ca_are_served_and_the_ca_may_be_replaced() {
     let server = issue(&["127.0.0.1".to_owned()], Timestamp::now(), Lifetimes::default().certificate).unwrap();
@@ -58,23 +92,12 @@ async fn only_clients_of_the_ca_are_served_and_the_ca_may_be_replaced() {
 
     // Nothing is served before the file is valid.
     std::fs::write(&file, "not a certificate").unwrap();
-    let mut authority = ClientCa::new(file.clone(), serving_cert);
+    let mut authority = ClientCa::new(file.clone(), serving_cert, Clock::default());
     assert!(tokio::time::timeout(Duration::from_millis(50), authority.first(interval)).await.is_err());
     std::fs::write(&file, &first).unwrap();
     let current = Arc::new(ArcSwap::from_pointee(authority.first(interval).await));
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let configs = current.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let Ok(mut stream) = TlsAcceptor::from(configs.load_full()).accept(stream).await else { continue };
-            if stream.read_u8().await.is_ok() {
-                let _ = stream.write_all(b"!").await;
-                let _ = stream.shutdown().await;
-            }
-        }
-    });
+    let address = serve(current.clone()).await;
     let (mine, theirs) = (Some((&*client, &*key)), Some((&*other, &*other_key)));
     for (client, expected) in [(mine, true), (theirs, false), (None, false)] {
         assert_eq!(served(address, &server.authority, client).await, expected, "{client:?}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::metrics::Metrics;
@@ -74,7 +75,7 @@ fn sandboxes_that_are_not_isolated_are_counted_by_namespace() {
         ("one again", sandbox("a", None), Some(1)),
         ("none", sandbox("b", None), None),
     ] {
-        metrics.applied(&changed);
+        metrics.applied(&changed, Timestamp::now());
         let text = text(&metrics);
         let line = expected.map(|n| format!("{family}{{namespace=\"ns\"}} {n}"));
         assert_eq!(lines(&text, &format!("{family}{{")), line.iter().map(String::as_str).collect::<Vec<_>>(), "{what}");
@@ -85,9 +86,9 @@ fn sandboxes_that_are_not_isolated_are_counted_by_namespace() {
 fn sandboxes_are_counted_where_they_are_now() {
     let metrics = Metrics::new().unwrap();
     metrics.leading(true);
-    metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "False"));
-    metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "True"));
-    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"));
+    metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "False"), Timestamp::now());
+    metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "True"), Timestamp::now());
+    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"), Timestamp::now());
     let shown = text(&metrics);
     assert_eq!(
         lines(&shown, "agent_sandboxes{"),
@@ -114,11 +115,11 @@ fn a_list_replaces_what_was_counted() {
 fn a_warm_claim_is_counted_and_timed_once() {
     let metrics = Metrics::new().unwrap();
     metrics.leading(true);
-    metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "True"));
-    metrics.applied(&claim("False"));
+    metrics.applied(&warm(owner("SandboxWarmPool", "pool"), "True"), Timestamp::now());
+    metrics.applied(&claim("False"), Timestamp::now());
     for _ in 0..2 {
-        metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"));
-        metrics.applied(&claim("True"));
+        metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"), Timestamp::now());
+        metrics.applied(&claim("True"), Timestamp::now());
     }
     let shown = text(&metrics);
     assert_eq!(
@@ -139,16 +140,16 @@ fn a_warm_claim_is_counted_and_timed_once() {
 #[test]
 fn only_the_leader_times_and_shows_the_cluster() {
     let metrics = Metrics::new().unwrap();
-    metrics.applied(&claim("False"));
-    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"));
-    metrics.applied(&claim("True"));
+    metrics.applied(&claim("False"), Timestamp::now());
+    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"), Timestamp::now());
+    metrics.applied(&claim("True"), Timestamp::now());
     let shown = text(&metrics);
     assert!(lines(&shown, "agent_sandboxes{").is_empty());
     assert!(lines(&shown, "agent_sandbox_claim_").is_empty(), "{shown}");
     assert!(shown.contains("paddock_leader 0"));
     // Objects from before the leadership are counted and not timed.
     metrics.leading(true);
-    metrics.applied(&claim("True"));
+    metrics.applied(&claim("True"), Timestamp::now());
     let shown = text(&metrics);
     assert_eq!(lines(&shown, "agent_sandboxes{").len(), 1);
     assert!(lines(&shown, "agent_sandbox_claim_startup").is_empty());
@@ -158,8 +159,8 @@ fn only_the_leader_times_and_shows_the_cluster() {
 fn every_upstream_bucket_is_kept() {
     let metrics = Metrics::new().unwrap();
     metrics.leading(true);
-    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"));
-    metrics.applied(&claim("True"));
+    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"), Timestamp::now());
+    metrics.applied(&claim("True"), Timestamp::now());
     let shown = text(&metrics);
     for bucket in [100, 250, 500, 750, 1000, 1250, 1500, 2000, 2500, 5000, 10000, 30000, 60000, 120_000, 240_000] {
         let line = format!(
@@ -190,7 +191,7 @@ fn what_users_name_does_not_add_up() {
     };
     for n in 0..2 * super::TEMPLATES {
         let sandbox = made_of(&format!("t{n}"), &format!("s{n}"));
-        metrics.applied(&sandbox);
+        metrics.applied(&sandbox, Timestamp::now());
         metrics.deleted(&sandbox);
     }
     let shown = text(&metrics);
@@ -201,14 +202,14 @@ fn what_users_name_does_not_add_up() {
     let others = 2 * super::TEMPLATES - named;
     assert!(series.iter().any(|line| line.contains("__other__") && line.ends_with(&format!(" {others}"))));
 
-    metrics.applied(&claim("True"));
+    metrics.applied(&claim("True"), Timestamp::now());
     assert_eq!(lines(&text(&metrics), "agent_sandbox_claim_startup_latency_ms_count").len(), 1);
 
-    metrics.applied(&made_of("t0", "taken"));
-    metrics.applied(&claim("False"));
+    metrics.applied(&made_of("t0", "taken"), Timestamp::now());
+    metrics.applied(&claim("False"), Timestamp::now());
     let mut taken = made_of("t0", "taken");
     taken.meta.controller = warm(owner("SandboxClaim", "c1"), "True").meta.controller;
-    metrics.applied(&taken);
+    metrics.applied(&taken, Timestamp::now());
     assert_eq!(lines(&text(&metrics), "agent_sandbox_claim_creation_total").len(), 1);
     let mut namespace = object(Kind::Namespace, "ns", json!({}), json!({}));
     namespace.key = paddock_api::kind::Key::new(Kind::Namespace, "", "ns");
@@ -224,8 +225,8 @@ fn what_users_name_does_not_add_up() {
 fn the_series_of_a_template_end_with_the_last_namespace_that_uses_it() {
     let metrics = Metrics::new().unwrap();
     metrics.leading(true);
-    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"));
-    metrics.applied(&claim("True"));
+    metrics.applied(&warm(owner("SandboxClaim", "c1"), "True"), Timestamp::now());
+    metrics.applied(&claim("True"), Timestamp::now());
     let count = || lines(&text(&metrics), "agent_sandbox_claim_startup_latency_ms_count").len();
     assert_eq!(count(), 1);
     let delete = |name: &str| {
@@ -235,7 +236,7 @@ fn the_series_of_a_template_end_with_the_last_namespace_that_uses_it() {
     };
     let mut elsewhere = warm(json!([]), "True");
     elsewhere.key.namespace = "other".into();
-    metrics.applied(&elsewhere);
+    metrics.applied(&elsewhere, Timestamp::now());
     delete("ns");
     assert_eq!(count(), 1);
     delete("other");

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::{Body, Bytes};
 use futures::stream;
 use http::{Request, Response, StatusCode};
+use jiff::Timestamp;
 use paddock_core::plan::{Action, Op, Outcome, Reason};
 use paddock_core::settings::Settings;
 use paddock_core::world::World;

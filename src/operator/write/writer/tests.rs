@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 use paddock_core::settings::Settings;
 use paddock_core::world::World;

@@ -7,7 +7,8 @@ fn apart(server: &Server, name: &str, namespace: &str) -> Replica {
 }
 
 /// The moments at which a Lease may be renewed by a clock that is wrong. Nobody compares them.
-const RENEWED: [&str; 3] = ["2001-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.000000Z", "2101-01-01T00:00:00.000000Z"];
+const RENEWED: [&str; 3] =
+    ["2001-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.000000Z", "2101-01-01T00:00:00.000000Z"];
 
 /// Each of our names, durations of all kinds, and clocks that are right and wrong.
 #[tokio::test(start_paused = true)]
