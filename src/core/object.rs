@@ -129,7 +129,12 @@ impl Object {
             }
             Class::Cluster(cluster) => cluster_body(cluster, &Fields::read(text.get())),
         };
-        Self { key, meta: Meta::new(meta, only_our_manager), body, template: None }
+        Self {
+            key,
+            meta: Meta::new(meta, only_our_manager, text.get().len() > budget::LARGE_BYTES),
+            body,
+            template: None,
+        }
     }
 
     /// Reads an object from its JSON text, such as the reply to a write. Returns `None` if the metadata cannot be read.

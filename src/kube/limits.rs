@@ -44,9 +44,9 @@ pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
 pub const READ_TIMEOUT: Duration = WATCH_TIMEOUT.saturating_add(Duration::from_secs(15));
 
 /// The number of objects in one page of a list. Anybody who may create pods or Sandboxes can make each of them as large as
-/// an API server stores, which is 1.5 MiB, and a page is in memory two or three times while it is read. So the memory
-/// for a page is below 100 MB. A list of ten thousand objects takes 500 requests.
-pub const LIST_PAGE_SIZE: u32 = 20;
+/// an API server stores, which is 1.5 MiB, and a page is in memory two or three times while it is read. So a page needs
+/// less than 80 MB.
+pub const LIST_PAGE_SIZE: u32 = 16;
 
 /// The first and the longest wait before an interrupted watch is started again.
 pub const WATCH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));

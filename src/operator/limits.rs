@@ -21,6 +21,10 @@ pub const REGISTRATION_CHECK_INTERVAL: Duration = paddock_kube::limits::CERTIFIC
 /// The interval at which an Event repeats that webhook entries are not registered. Events last an hour.
 pub const REGISTRATION_EVENT_INTERVAL: Duration = Duration::from_mins(10);
 
+/// The number of writes of large objects at the same time. The reply contains the whole object, which is in memory two or
+/// three times while it is read, so these replies need about 20 MB.
+pub const LARGE_WRITES: usize = 4;
+
 /// The time for one request that publishes an Event. Nothing waits for an Event.
 pub const EVENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 

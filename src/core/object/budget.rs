@@ -18,6 +18,9 @@ use crate::model::{FieldError, FieldErrors};
 /// containers, each with fifty variables, has less than half of this.
 pub(crate) const OBJECT_BYTES_MAX: usize = 1024 * 1024;
 
+/// The JSON in bytes from which an object is large. Usual objects have less than a tenth of this.
+pub(super) const LARGE_BYTES: usize = 128 * 1024;
+
 /// The room for what the API server adds to an object after its review: the UID and the timestamps of its metadata. The
 /// webhook admits an object that is smaller by this much. It also admits an update of a larger object that adds no more.
 pub(crate) const SLACK: usize = 4 * 1024;

@@ -40,6 +40,8 @@ pub struct Meta {
     /// Whether the object has managed fields, and each of their entries is an update by
     /// [`FIELD_MANAGER`](paddock_api::names::FIELD_MANAGER).
     pub only_our_manager: bool,
+    /// Whether the JSON of the object is large, so that a reply to a write of it needs much memory.
+    pub large: bool,
 }
 
 /// An owner reference.
@@ -56,7 +58,7 @@ pub struct Owner {
 }
 
 impl Meta {
-    pub(super) fn new(meta: ObjectMeta, only_our_manager: bool) -> Self {
+    pub(super) fn new(meta: ObjectMeta, only_our_manager: bool, large: bool) -> Self {
         let resource_version = meta.resource_version.unwrap_or_default();
         let (mut controller, mut other_owners) = (None, Vec::new());
         for owner in meta.owner_references.unwrap_or_default() {
@@ -82,6 +84,7 @@ impl Meta {
             controller,
             other_owners: other_owners.into(),
             only_our_manager,
+            large,
         }
     }
 

@@ -6,6 +6,7 @@ use futures::future::join_all;
 use kube::Client;
 use paddock_api::kind::{Key, OwnKind};
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -26,6 +27,8 @@ pub struct Writer {
     limiter: WriteLimiter,
     fence: Fence,
     metrics: Metrics,
+    /// The room for writes of large objects.
+    large: Semaphore,
 }
 
 /// The progress of a plan.
@@ -48,7 +51,8 @@ impl Writer {
         (limiter, fence): (WriteLimiter, Fence),
         metrics: Metrics,
     ) -> Self {
-        Self { client, world, queue, limiter, fence, metrics }
+        let large = Semaphore::new(limits::LARGE_WRITES);
+        Self { client, world, queue, limiter, fence, metrics, large }
     }
 
     /// Sends the steps of a plan one after the other, and the operations of a step together.
@@ -104,6 +108,9 @@ impl Writer {
     }
 
     async fn send(&self, op: &Op) -> (Reply, Option<Duration>) {
+        let is_large = self.world.read(|world| world.get(&op.key).is_some_and(|object| object.meta.large));
+        // A large write waits before it holds a place of the others. The semaphore is never closed.
+        let _room = if is_large { self.large.acquire().await.ok() } else { None };
         let permit = self.limiter.enter(urgency(op), &op.key).await;
         let Some(left) = self.fence.remaining() else {
             drop(permit);

@@ -23,6 +23,8 @@ enum Reaction {
     Reply(Response),
     /// Waits until the other requests have arrived, and then stores.
     Meet(Arc<Barrier>),
+    /// Stores slowly, and counts the requests under way and the most of them.
+    Counted(Arc<Mutex<(usize, usize)>>),
     Never,
 }
 
@@ -40,6 +42,17 @@ async fn handle(State(server): State<Server>, method: Method, uri: Uri, _: Heade
         Reaction::Reply(response) => response,
         Reaction::Meet(barrier) => {
             barrier.wait().await;
+            stored()
+        }
+        Reaction::Counted(count) => {
+            let change = |by: isize| {
+                let mut count = count.lock().unwrap();
+                count.0 = count.0.strict_add_signed(by);
+                count.1 = count.1.max(count.0);
+            };
+            change(1);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            change(-1);
             stored()
         }
         Reaction::Never => std::future::pending().await,
@@ -276,4 +289,33 @@ async fn what_a_claim_leaves_to_be_done_waits_until_its_plan_has_ended() {
         job.done(Done::Converged, None);
     }
     assert!(keys.contains(&key), "{keys:?}");
+}
+
+#[tokio::test]
+async fn few_writes_of_large_objects_are_under_way_at_the_same_time() {
+    for (size, most) in [(10, 12), (200_000, limits::LARGE_WRITES)] {
+        let count = Arc::new(Mutex::new((0, 0)));
+        let counted = count.clone();
+        let bench = bench(Fence::open(), move |_, _| Reaction::Counted(counted.clone())).await;
+        let pod = |n| {
+            let metadata = json!({
+                "name": format!("p{n}"), "namespace": "ns", "uid": "u", "resourceVersion": "1",
+                "labels": { "policy.paddock.dev/a": "b" }, "annotations": { "a": "x".repeat(size) },
+            });
+            paddock_core::object::Object::from_json(Kind::Pod, json!({ "metadata": metadata })).unwrap()
+        };
+        let patch = |n| {
+            let object = pod(n);
+            let body = json!({ "metadata": { "name": format!("p{n}"), "namespace": "ns" } });
+            let action = Action::Patch { uid: "u".to_owned(), resource_version: None, status: false, body };
+            let op = Op { key: object.key.clone(), reason: Reason::MetadataChanged, action };
+            let _ = bench.world.observe(paddock_core::world::Observed::Applied(object), Timestamp::now());
+            op
+        };
+        let step: Vec<Op> = (0..12).map(patch).collect();
+        bench.writer.execute(&Plan { steps: vec![step], ..Plan::default() }).await;
+        assert_eq!(bench.seen.lock().unwrap().len(), 12);
+        let (left, at_once) = *count.lock().unwrap();
+        assert!(left == 0 && at_once <= most && at_once > 1, "{at_once} of {most} with {size} bytes");
+    }
 }
