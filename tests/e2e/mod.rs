@@ -34,6 +34,7 @@ mod idle;
 mod isolation;
 mod json;
 mod kinds;
+mod large;
 mod latency;
 mod manifests;
 mod model;
@@ -75,6 +76,7 @@ pub(crate) fn tests() -> Vec<Test> {
         network_policy::tests(),
         children::tests(),
         unusable::tests(),
+        large::tests(),
         touched::tests(),
         idle::tests(),
         plugins::tests(),
