@@ -204,7 +204,7 @@ mod tests {
             match &mut changed[field] {
                 Value::Array(list) => list.extend(added.as_array().cloned().unwrap_or_default()),
                 Value::Object(selector) => selector.extend(added.as_object().cloned().unwrap_or_default()),
-                other => *other = added,
+                other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => *other = added,
             }
             changes.push((format!("/{field}"), changed));
         }
