@@ -256,16 +256,19 @@ async fn deleting_the_deployment_deletes_the_webhook() {
         let rollout = ["-n", NAMESPACE, "rollout", "status", "deployment/agent-sandbox-controller", "--timeout=90s"];
         kubectl.run(&rollout, None).await.expect("its pods run");
     };
+    // The operators run one after the other, so they share their ports.
+    let (webhook, ports) = (cluster.port().expect("a free port"), operator::ports(&cluster));
     let start = async |name: &'static str| {
         let account = cluster.kubeconfig_for_service_account(NAMESPACE, operator::ACCOUNT).await.expect("a token");
-        let webhook = cluster.port().expect("a free port");
         let flags = vec![
             format!("--webhook-bind-address=127.0.0.1:{webhook}"),
             format!("--webhook-service-namespace={NAMESPACE}"),
             "--webhook-registration=injected".to_owned(),
             "--deployment-name=agent-sandbox-controller".to_owned(),
         ];
-        Operator::start(&cluster, Plan { name, kubeconfig: &account, flags }).await
+        let operator = Operator::spawn_at(&cluster, Plan { name, kubeconfig: &account, flags }, ports).await;
+        operator.ready().await;
+        operator
     };
     apply().await;
     let operator = start("first").await;
