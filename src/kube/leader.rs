@@ -6,7 +6,8 @@ mod fence;
 mod lease;
 mod timing;
 
-pub use self::election::{Apart, Candidate, Election};
+pub use self::election::Election;
 pub use self::elsewhere::Obstacle;
 pub use self::fence::Fence;
+pub use self::lease::{Apart, Candidate};
 pub use self::timing::{BadTiming, Timing};

@@ -44,8 +44,11 @@ fn large(shape: &str, number: usize, container: &Value, pod: Value) -> Value {
     sandbox(&format!("{shape}-{number}"), with)
 }
 
+/// The name of a shape, and its object of a number.
+type Shape = (&'static str, Box<dyn Fn(usize) -> Value>);
+
 /// Each shape that the schema admits, and in which an object reaches its largest size.
-fn admitted() -> [(&'static str, Box<dyn Fn(usize) -> Value>); 3] {
+fn admitted() -> [Shape; 3] {
     let args = |args: Value| json!({ "name": "agent", "image": "agent:1", "args": args });
     let long_value = args(json!(["x".repeat(LARGE)]));
     let many_values = args(json!(vec!["12345"; LARGE / 8]));

@@ -97,7 +97,7 @@ impl From<BTreeMap<String, String>> for TextMap {
 
 impl fmt::Debug for TextMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
+        fmt::Debug::fmt(&self.iter().collect::<BTreeMap<_, _>>(), f)
     }
 }
 

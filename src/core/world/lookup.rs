@@ -121,7 +121,7 @@ impl World {
         const DEFAULT: [&str; 2] =
             ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
         let is_default = |class: &Arc<Object>| {
-            DEFAULT.iter().any(|name| class.meta.annotations.get(*name).is_some_and(|value| value == "true"))
+            DEFAULT.iter().any(|name| class.meta.annotations.get(name).is_some_and(|value| value == "true"))
         };
         if self.of_kind(Kind::StorageClass).any(is_default) {
             StorageClasses::WithDefault

@@ -16,36 +16,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::clock::Clock;
-
 use super::elsewhere::{Elsewhere, Obstacle};
 use super::fence::Fence;
-use super::lease::{Lease, Round};
+use super::lease::{Apart, Candidate, Lease, Round};
 use super::timing::Timing;
-
-/// A candidate, and the leases that it tries to hold.
-#[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
-    /// The namespace of the leases.
-    pub namespace: &'a str,
-    /// The names of the leases. A leader holds all of them, and every replica takes them in this order.
-    pub leases: &'a [&'a str],
-    /// The name of this process. No other process may use it.
-    pub identity: &'a str,
-    /// The clock for the times in the leases. No decision depends on them.
-    pub clock: &'a Clock,
-    /// The namespaces in which nobody may hold a lease of these names while this process acts.
-    pub apart: Apart,
-}
-
-/// The leases of other namespaces that keep a candidate from acting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Apart {
-    /// None: this process serves one namespace, and other processes may serve others.
-    FromNobody,
-    /// Those of all namespaces, which the process must be allowed to list and watch.
-    FromEveryNamespace,
-}
 
 /// The candidacy of one replica.
 pub struct Election {

@@ -10,10 +10,33 @@ use paddock_api::names::FIELD_MANAGER;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
-use super::election::Candidate;
 use super::timing::Timing;
 use crate::clock::Clock;
 use crate::limits;
+
+/// A candidate, and the leases that it tries to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// The namespace of the leases.
+    pub namespace: &'a str,
+    /// The names of the leases. A leader holds all of them, and every replica takes them in this order.
+    pub leases: &'a [&'a str],
+    /// The name of this process. No other process may use it.
+    pub identity: &'a str,
+    /// The clock for the times in the leases. No decision depends on them.
+    pub clock: &'a Clock,
+    /// The namespaces in which nobody may hold a lease of these names while this process acts.
+    pub apart: Apart,
+}
+
+/// The leases of other namespaces that keep a candidate from acting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// None: this process serves one namespace, and other processes may serve others.
+    FromNobody,
+    /// Those of all namespaces, which the process must be allowed to list and watch.
+    FromEveryNamespace,
+}
 
 /// The result of one attempt to hold the leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 
 use super::*;
+use crate::clock::Clock;
 
 mod elsewhere;
 
