@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use futures::Stream;
-use kube::api::ApiResource;
+use futures::{Stream, StreamExt, stream};
+use kube::api::{ApiResource, ListParams};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use paddock_api::document::Document;
@@ -29,7 +29,9 @@ pub fn resource(kind: Kind) -> ApiResource {
 
 /// Lists a kind and then watches it. If a namespace is given and the kind is namespaced, only in that namespace.
 ///
-/// The caller drops the stream in order to list the kind again.
+/// Every list begins with the number of the objects, which determines the size of its pages. If a list expires before
+/// its last page, the next one has pages of twice the size. After an error, the next poll tries again; the caller waits
+/// before it. The caller drops the stream in order to list the kind again.
 pub fn events(
     client: &Client,
     kind: Kind,
@@ -41,7 +43,72 @@ pub fn events(
         Some(_) | None => Api::all_with(client.clone(), &resource),
     };
     let seconds = u32::try_from(limits::WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
-    watcher(api, watcher::Config::default().timeout(seconds).page_size(limits::LIST_PAGE_SIZE))
+    let config = watcher::Config::default().timeout(seconds);
+    // The lists that expired one after the other, and the watcher that continues.
+    stream::unfold((api, config, 0_u32, None), |(api, config, mut expired, continued)| async move {
+        let mut events = match continued {
+            Some(events) => events,
+            None => match count(&api).await {
+                Ok(objects) => watcher(api.clone(), config.clone().page_size(page_size(objects, expired))).boxed(),
+                Err(error) => {
+                    let error = Err(watcher::Error::InitialListFailed(error));
+                    return Some((error, (api, config, expired, None)));
+                }
+            },
+        };
+        let event = events.next().await?;
+        let continued = match &event {
+            Ok(watcher::Event::InitDone) => {
+                expired = 0;
+                Some(events)
+            }
+            Ok(_) => Some(events),
+            Err(error) => {
+                let (attempt, is_expired) = (Attempt::of(error), WatchError::of(error) == WatchError::Expired);
+                expired += u32::from(attempt == Attempt::List && is_expired);
+                (attempt != Attempt::List && !is_expired).then_some(events)
+            }
+        };
+        Some((event, (api, config, expired, continued)))
+    })
+}
+
+/// The number of objects of a kind. If the API server does not say how many there are after the first, only that one
+/// counts.
+async fn count(api: &Api<Document>) -> kube::Result<u64> {
+    let list = api.list(&ListParams::default().limit(1)).await?;
+    let more = list.metadata.remaining_item_count.and_then(|more| u64::try_from(more).ok()).unwrap_or(0);
+    Ok(u64::try_from(list.items.len()).unwrap_or(u64::MAX).saturating_add(more))
+}
+
+/// The number of objects in one page of a list, after this many lists expired one after the other.
+fn page_size(objects: u64, expired: u32) -> u32 {
+    let (least, most) = limits::LIST_PAGE_SIZE;
+    let share = u32::try_from(objects / limits::LIST_PAGES).unwrap_or(u32::MAX);
+    share.clamp(least, most).saturating_mul(2_u32.saturating_pow(expired))
+}
+
+/// The request that an error interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// A list. It begins again with its first page.
+    List,
+    /// The start of a watch.
+    Start,
+    /// An established watch.
+    Watch,
+}
+
+impl Attempt {
+    /// The request behind an error of the watch stream.
+    #[must_use]
+    pub fn of(error: &watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => Attempt::List,
+            watcher::Error::WatchStartFailed(_) => Attempt::Start,
+            watcher::Error::WatchFailed(_) | watcher::Error::WatchError(_) => Attempt::Watch,
+        }
+    }
 }
 
 /// The reason why a watch was interrupted. It is a label of metrics.
@@ -95,6 +162,30 @@ impl WatchError {
             WatchError::Absent => limits::ABSENT_KIND_POLL_INTERVAL,
             WatchError::Expired if failures == 0 => Duration::ZERO,
             WatchError::Expired | WatchError::Forbidden | WatchError::Failed => limits::WATCH_BACKOFF.delay(failures),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_grow_with_the_kind_and_with_every_list_that_expired() {
+        let (least, most) = limits::LIST_PAGE_SIZE;
+        for (objects, expired, expected) in [
+            (0, 0, least),
+            (1_000, 0, least),
+            (1_000, 1, least * 2),
+            (1_000, 6, least * 64),
+            (64 * 20, 0, 20),
+            (64 * 20, 2, 80),
+            (150_000, 0, most),
+            (150_000, 3, most * 8),
+            (u64::MAX, 0, most),
+            (u64::MAX, u32::MAX, u32::MAX),
+        ] {
+            assert_eq!(page_size(objects, expired), expected, "{objects} objects after {expired} lists");
         }
     }
 }

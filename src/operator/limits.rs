@@ -37,10 +37,14 @@ pub const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(15);
 /// the idle timeouts that make sense, and longer than the restart of an API server.
 pub const WATCH_OUTAGE: Duration = Duration::from_secs(60);
 
-/// The longest time between two failures of the same outage: the longest wait between two attempts, and the time for a
-/// connection. After a longer time, the watch has worked in between.
+/// The longest time between a failure and an interruption of a watch in the same outage: the longest wait between two
+/// attempts, and the time for a connection. After a longer time, the watch has worked in between.
 pub const WATCH_FAILURE_GAP: Duration =
     paddock_kube::limits::WATCH_BACKOFF.longest.saturating_add(paddock_kube::limits::CONNECT_TIMEOUT);
+
+/// The longest time between a failure and the failed start of a watch, or the first failed list, in the same outage. Such
+/// an attempt may hang until the connection gives up.
+pub const WATCH_START_FAILURE_GAP: Duration = WATCH_FAILURE_GAP.saturating_add(paddock_kube::limits::READ_TIMEOUT);
 
 /// The first and the longest wait before a failed key is reconciled again. The first is a few round trips. The longest
 /// is a time for which a person waits after removing the cause of a failure.

@@ -123,7 +123,7 @@ impl Elsewhere {
         let config = watcher::Config::default()
             .fields(&format!("metadata.name={name}"))
             .timeout(seconds)
-            .page_size(limits::LIST_PAGE_SIZE);
+            .page_size(limits::LIST_PAGE_SIZE.0);
         let mut events = pin!(watcher(Api::<LeaseObject>::all(self.client.clone()), config));
         let (mut listing, mut failures) = (Vec::new(), 0_u32);
         while let Some(event) = events.next().await {

@@ -12,7 +12,7 @@ use paddock_api::document::Document;
 use paddock_api::kind::{Key, Kind};
 use paddock_core::object::Object;
 use paddock_core::world::Observed;
-use paddock_kube::watch::{self, WatchError};
+use paddock_kube::watch::{self, Attempt, WatchError};
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
@@ -80,8 +80,8 @@ impl Watch {
             }
             match event {
                 Ok(event) => {
-                    // The beginning of a list does not show yet that the API server answers.
-                    if !matches!(event, watcher::Event::Init) {
+                    // The beginning of a list shows nothing, because the list may expire again and again.
+                    if !matches!(event, watcher::Event::Init | watcher::Event::InitApply(_)) {
                         failures = 0;
                         outage.event();
                     }
@@ -92,11 +92,14 @@ impl Watch {
                     }
                 }
                 Err(error) => {
-                    let cause = WatchError::of(&error);
+                    let (cause, attempt) = (WatchError::of(&error), Attempt::of(&error));
                     self.metrics.watch_error(self.kind, cause.as_str());
                     self.report(cause, &error, failures);
-                    let consequence =
-                        if self.tolerates(cause) { Consequence::Retry } else { outage.failed(Instant::now()) };
+                    let consequence = if self.tolerates(cause, attempt) {
+                        Consequence::Retry
+                    } else {
+                        outage.failed(attempt, Instant::now())
+                    };
                     if consequence == Consequence::Unknown {
                         self.is_unknown();
                     }
@@ -156,9 +159,10 @@ impl Watch {
     }
 
     /// Whether decisions are right without the kind, or a new list begins at once.
-    fn tolerates(&self, cause: WatchError) -> bool {
+    fn tolerates(&self, cause: WatchError, attempt: Attempt) -> bool {
         match cause {
-            WatchError::Absent | WatchError::Expired => true,
+            WatchError::Absent => true,
+            WatchError::Expired => attempt != Attempt::List,
             WatchError::Forbidden => self.does_without(),
             WatchError::Failed => false,
         }

@@ -22,6 +22,10 @@ use crate::queue::Workers;
 struct Store {
     absent: bool,
     failing: bool,
+    /// The time after which every request of a page or a watch is answered.
+    delay: Duration,
+    /// The pages after which a list has expired. Absent if no list expires.
+    pages: Option<usize>,
     objects: BTreeMap<String, Value>,
     version: u64,
     lists: usize,
@@ -84,11 +88,30 @@ impl Server {
             });
             return Response::new(Body::from_stream(lines));
         }
-        store.lists += 1;
-        let items: Vec<&Value> = store.objects.values().collect();
+        let parameter = |name: &str| {
+            let pairs = request.uri().query().unwrap_or_default().split('&');
+            pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+        };
+        let number = |name| parameter(name).map(|value| value.parse::<usize>().unwrap());
+        let (limit, from) = (number("limit").unwrap(), number("continue").unwrap_or(0));
+        // The question for the number of objects.
+        if limit > 1 {
+            store.lists += usize::from(from == 0);
+            if store.pages.is_some_and(|pages| from >= limit * pages) {
+                let status =
+                    json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "" });
+                return Response::builder().status(410).body(Body::from(status.to_string())).unwrap();
+            }
+        }
+        let items: Vec<&Value> = store.objects.values().skip(from).take(limit).collect();
+        let left = store.objects.len() - from - items.len();
+        let mut metadata = json!({ "resourceVersion": store.version.to_string() });
+        if left > 0 {
+            metadata["continue"] = (from + limit).to_string().into();
+            metadata["remainingItemCount"] = left.into();
+        }
         let list = json!({
-            "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "SandboxList",
-            "metadata": { "resourceVersion": store.version.to_string() }, "items": items,
+            "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "SandboxList", "metadata": metadata, "items": items,
         });
         Response::new(Body::from(list.to_string()))
     }
@@ -114,8 +137,15 @@ struct Bench {
 fn bench(server: &Server, kind: Kind) -> Bench {
     let answering = server.clone();
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
-        let reply = answering.answer(&request);
-        async move { Ok::<_, Infallible>(reply) }
+        let answering = answering.clone();
+        async move {
+            let is_count = request.uri().query().unwrap_or_default().split('&').any(|pair| pair == "limit=1");
+            let delay = answering.0.lock().unwrap().delay;
+            if !is_count {
+                sleep(delay).await;
+            }
+            Ok::<_, Infallible>(answering.answer(&request))
+        }
     });
     let world = SharedWorld::new(World::new(Settings::default()));
     let queue = Queue::new(Workers::default(), 1);
@@ -252,6 +282,61 @@ async fn kind_is_unknown_after_a_minute_of_failures_until_it_is_listed_again() {
     bench.unknown.wait_for(UnknownKinds::is_empty).await.unwrap();
     assert_eq!(bench.names(Kind::Sandbox), ["a", "b"], "the list comes first");
     shown(&bench, 0);
+}
+
+/// Attempts that hang: each fails when the connection gives up.
+#[tokio::test(start_paused = true)]
+async fn kind_is_unknown_if_every_attempt_fails_slowly() {
+    let server = Server::default();
+    server.set("a", "ADDED");
+    let mut bench = bench(&server, Kind::Sandbox);
+    bench.until(Kind::Sandbox, &["a"]).await;
+    while server.0.lock().unwrap().watchers.is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    {
+        let mut store = server.0.lock().unwrap();
+        (store.failing, store.delay) = (true, paddock_kube::limits::READ_TIMEOUT);
+        store.watchers.clear();
+    }
+    let unknown = bench.unknown.wait_for(|unknown| unknown.contains(&Kind::Sandbox));
+    assert!(tokio::time::timeout(Duration::from_mins(5), unknown).await.is_ok());
+    {
+        let mut store = server.0.lock().unwrap();
+        (store.failing, store.delay) = (false, Duration::ZERO);
+    }
+    bench.unknown.wait_for(UnknownKinds::is_empty).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_expires_before_its_last_page_is_repeated_with_larger_pages() {
+    let least = usize::try_from(paddock_kube::limits::LIST_PAGE_SIZE.0).unwrap();
+    for (objects, pages, lists) in [(least * 8, 8, 1), (least * 8, 7, 2), (least * 8, 3, 3), (least * 8, 1, 4)] {
+        let server = Server::default();
+        (0..objects).for_each(|n| server.set(&format!("{n:04}"), "ADDED"));
+        server.0.lock().unwrap().pages = Some(pages);
+        let mut bench = bench(&server, Kind::Sandbox);
+        let wait = bench.unsynced.wait_for(BTreeSet::is_empty);
+        assert!(tokio::time::timeout(Duration::from_mins(1), wait).await.is_ok(), "{objects} objects, {pages} pages");
+        assert_eq!(bench.names(Kind::Sandbox).len(), objects);
+        assert_eq!(server.0.lock().unwrap().lists, lists, "{objects} objects, {pages} pages");
+        bench.task.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn kind_is_unknown_if_its_lists_expire_again_and_again() {
+    let server = Server::default();
+    (0..100).for_each(|n| server.set(&format!("{n:04}"), "ADDED"));
+    {
+        let mut store = server.0.lock().unwrap();
+        (store.pages, store.delay) = (Some(1), Duration::from_mins(1));
+    }
+    let mut bench = bench(&server, Kind::Sandbox);
+    bench.unknown.wait_for(|unknown| unknown.contains(&Kind::Sandbox)).await.unwrap();
+    assert!(server.0.lock().unwrap().lists >= 2, "one list that expired is no outage");
+    bench.unknown.wait_for(UnknownKinds::is_empty).await.unwrap();
+    assert_eq!(bench.names(Kind::Sandbox).len(), 100);
 }
 
 #[tokio::test(start_paused = true)]
