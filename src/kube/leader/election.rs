@@ -95,9 +95,12 @@ impl Election {
                 round = self.round() => round,
             };
             self.report_obstacle();
+            // Requests that were slower than the right that they give count as lost.
+            let late = round == Round::Held && self.right_ends().is_some_and(|ends| ends <= Instant::now());
+            let round = if late { Round::Unknown } else { round };
             match round {
                 Round::Held => {
-                    right_ends = started + self.timing.renew;
+                    right_ends = self.right_ends().unwrap_or(started + self.timing.renew);
                     self.fence.extend(right_ends);
                     if self.announce(true) {
                         info!("leading");
@@ -154,11 +157,35 @@ impl Election {
                 Round::Taken | Round::Elsewhere | Round::Unknown => lease.read().await,
             }
         }
+        if let Some(elsewhere) = self.elsewhere.clone().filter(|_| all == Round::Held && !leading) {
+            if elsewhere.list().await.is_some() {
+                return Round::Elsewhere;
+            }
+            // The requests before took a part of the right. A leader begins with as much of it as it has later.
+            if self.right_ends().is_some_and(|ends| ends < Instant::now() + self.timing.renew - self.timing.retry) {
+                all = self.renew().await;
+            }
+        }
         match &self.elsewhere {
-            Some(elsewhere) if all == Round::Held && !leading && elsewhere.list().await.is_some() => Round::Elsewhere,
             Some(elsewhere) if all == Round::Held && elsewhere.obstacle().is_some() => Round::Elsewhere,
             Some(_) | None => all,
         }
+    }
+
+    /// Renews the leases in order, up to the first that this replica does not hold.
+    async fn renew(&mut self) -> Round {
+        for lease in &mut self.leases {
+            match lease.take_or_renew().await {
+                Round::Held => {}
+                lost @ (Round::Taken | Round::Elsewhere | Round::Unknown) => return lost,
+            }
+        }
+        Round::Held
+    }
+
+    /// The end of the right that the last writes of all leases give: no other replica can take a lease before.
+    fn right_ends(&self) -> Option<Instant> {
+        self.leases.iter().map(|lease| Some(lease.sent()? + self.timing.renew)).min().flatten()
     }
 
     /// Releases the leases, so that the next leader does not have to wait for their expiry.

@@ -59,6 +59,8 @@ pub(super) struct Lease {
     clock: Clock,
     /// The lease as it was last read, and the time at which this version was first read.
     last_read: Option<(LeaseObject, Instant)>,
+    /// The time just before the last write was sent.
+    sent: Option<Instant>,
 }
 
 impl Lease {
@@ -66,7 +68,7 @@ impl Lease {
         let Candidate { namespace, identity, clock, .. } = *candidate;
         let api = Api::namespaced(client.clone(), namespace);
         let (name, identity) = (name.to_owned(), identity.to_owned());
-        Self { api, name, identity, timing, clock: clock.clone(), last_read: None }
+        Self { api, name, identity, timing, clock: clock.clone(), last_read: None, sent: None }
     }
 
     pub(super) async fn take_or_renew(&mut self) -> Round {
@@ -131,6 +133,12 @@ impl Lease {
         self.spec().is_some_and(|spec| spec.holder_identity.as_deref() == Some(&self.identity))
     }
 
+    /// The time just before the last write was sent. A write that succeeded keeps the lease from others for its duration
+    /// from then on, at least.
+    pub(super) fn sent(&self) -> Option<Instant> {
+        self.sent
+    }
+
     /// The holder of the lease, if it is another one and its lease has not expired.
     fn other_holder(&self) -> Option<&str> {
         let (lease, since) = self.last_read.as_ref()?;
@@ -154,6 +162,7 @@ impl Lease {
             metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
             spec: Some(self.held_spec(&self.identity, self.timing.lease, None)),
         };
+        self.sent = Some(Instant::now());
         let stored = within(self.api.create(&params(), &lease)).await;
         self.settle(stored)
     }
@@ -161,6 +170,7 @@ impl Lease {
     async fn write(&mut self, holder: &str, duration: Duration) -> Result<Round, Failed> {
         let Some((mut lease, _)) = self.last_read.clone() else { return Ok(Round::Unknown) };
         lease.spec = Some(self.held_spec(holder, duration, lease.spec.take()));
+        self.sent = Some(Instant::now());
         let stored = within(self.api.replace(&self.name, &params(), &lease)).await;
         self.settle(stored)
     }

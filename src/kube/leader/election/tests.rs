@@ -43,6 +43,8 @@ struct Store {
     leases: BTreeMap<(String, String), Value>,
     version: u64,
     lines: BTreeMap<String, Line>,
+    /// The round trip of a request. A few milliseconds without it.
+    round_trip: Option<Duration>,
     /// The events of watches, each with the version of its Lease.
     events: Vec<(u64, Value)>,
 }
@@ -95,7 +97,8 @@ impl Server {
             let (server, candidate) = (server.clone(), candidate.clone());
             async move {
                 // A round trip, so that the requests of candidates interleave.
-                sleep(Duration::from_millis(5)).await;
+                let round_trip = server.0.lock().unwrap().round_trip;
+                sleep(round_trip.unwrap_or(Duration::from_millis(5))).await;
                 let line = server.0.lock().unwrap().lines.get(&candidate).copied().unwrap_or(Line::Open);
                 let (lists, watches) = asks_about_all(&request);
                 match line {

@@ -145,3 +145,18 @@ async fn never_do_operators_of_two_namespaces_have_the_right_to_write() {
     }
     assert!(led > 15_000, "hardly anybody ever led: {led} of 40000");
 }
+
+/// A new leader reads and lists before and after it takes its Leases. Only the writes may take of its right.
+#[tokio::test(start_paused = true)]
+async fn slow_requests_do_not_make_the_leadership_flap() {
+    for millis in [5, 500, 1000, 1500, 2000, 2400] {
+        let server = Server::default();
+        server.0.lock().unwrap().round_trip = Some(Duration::from_millis(millis));
+        let mut a = apart(&server, "a", "ns");
+        a.leads().await;
+        for second in 0..120 {
+            assert!(a.acts() && a.may_write(), "{millis} ms: stopped after {second} s");
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
