@@ -140,7 +140,7 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
         let rules = if kind.namespaced() { &mut of_namespaces } else { &mut cluster_wide };
         rules.extend(of_kind(kind, |write| !is_of_extensions(kind, write)));
     }
-    of_namespaces.push(rule("events.k8s.io", &["events"], &["create", "patch"]));
+    of_namespaces.push(event_rule());
     let mut grants = match served() {
         Scope::Cluster => {
             cluster_wide.append(&mut of_namespaces);
@@ -181,7 +181,16 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
         }
         Webhook::Off => {}
     }
+    // The webhook configurations are cluster-scoped, so Events about them are in this namespace.
+    if settings.served_namespace.is_some() && settings.webhook != Webhook::Off {
+        grants.push(grant("-webhook-events", Scope::Namespace(CLUSTER_EVENTS), vec![event_rule()]));
+    }
     grants
+}
+
+/// The right to report Events.
+fn event_rule() -> PolicyRule {
+    rule("events.k8s.io", &["events"], &["create", "patch"])
 }
 
 /// The rights that the templates, pools and claims of a shape need.
@@ -200,6 +209,9 @@ fn extension_rules(shape: ApiShape) -> Vec<PolicyRule> {
     }
     rules
 }
+
+/// The namespace of the Events about objects without a namespace.
+const CLUSTER_EVENTS: &str = "default";
 
 const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
 

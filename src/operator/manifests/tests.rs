@@ -150,6 +150,13 @@ fn each_mode_grants_what_it_needs_and_no_more() {
             Webhook::Owned { .. } => (true, true, true),
             Webhook::Mounted | Webhook::Off => (false, false, false),
         };
+        // The Events about the webhook configurations are in the namespace `default`.
+        let reports = |namespace: Option<&str>| {
+            rights.iter().any(|r| r.resource == "events" && r.verb == "create" && r.namespace.as_deref() == namespace)
+        };
+        let of_configurations = reports(None) || reports(Some("default"));
+        let may_report = settings.served_namespace.is_none() || settings.webhook != Webhook::Off;
+        assert_eq!(of_configurations, may_report, "{settings:?}");
         let verbs = [any(configurations, "patch"), any(configurations, "create"), any("secrets", "create")];
         assert_eq!(verbs, [patches, creates, secrets], "{settings:?}");
         assert!(rights.iter().all(|r| r.group != "admissionregistration.k8s.io" || !r.resource.contains("policies")));
