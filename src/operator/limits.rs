@@ -18,6 +18,12 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// together with the certificate.
 pub const REGISTRATION_CHECK_INTERVAL: Duration = paddock_kube::limits::CERTIFICATE_CHECK_INTERVAL;
 
+/// The restorations of one difference in a row. Several writers may change an entry during a rollout, but not as often.
+pub const RESTORES_IN_A_ROW: u32 = 3;
+
+/// The time between two restorations of a difference that somebody makes again and again.
+pub const RESTORE_PAUSE: Duration = Duration::from_mins(5);
+
 /// The interval at which an Event repeats that webhook entries are not registered. Events last an hour.
 pub const REGISTRATION_EVENT_INTERVAL: Duration = Duration::from_mins(10);
 

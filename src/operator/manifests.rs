@@ -67,7 +67,8 @@ fn webhook(settings: &Settings) -> Vec<Value> {
         admission::MutatingWebhookConfiguration,
         admission::ValidatingWebhookConfiguration,
     ) = configurations(&desired, None);
-    mutating.metadata.labels = Some(labels());
-    validating.metadata.labels = Some(labels());
+    for metadata in [&mut mutating.metadata, &mut validating.metadata] {
+        metadata.labels.get_or_insert_default().extend(labels());
+    }
     vec![document(&mutating), document(&validating)]
 }

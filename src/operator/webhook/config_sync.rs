@@ -10,32 +10,39 @@
 //! What is shown is a metric of each entry, a Warning Event and a line of `/readyz?verbose`. Entries that belong to
 //! somebody else stay as they are, and so does a configuration that the operator of another namespace owns.
 //!
+//! What is shown is what was found, also if a write of the operator fails. If somebody undoes every restoration, the
+//! operator restores seldom, so that two programs do not write against each other for ever.
+//!
 //! A configuration without its operator would continue to deny Pods. Each configuration therefore names the operator's
 //! Namespace as its owner, which is the only cluster-scoped object that belongs to a deployment. Deleting the namespace
 //! thus deletes the configurations. In addition, an operator that shuts down removes the configurations if the
 //! Deployment that owns its pod is gone.
 
-use std::fmt::Debug;
+mod restores;
+mod stored;
 
-use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, Resource, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
 use paddock_core::admission::Phase;
 use paddock_kube::leader::Fence;
 use paddock_kube::tls::CaBundlePublisher;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, watch};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use self::restores::{Restoration, Restores, Turn};
+use self::stored::{
+    changes, encoded, has_bundle, has_labels, has_owner, is_ours, other_operator, owners, resource, webhooks,
+    without_bundle,
+};
 use super::metrics::Reviews;
 use super::own_deployment::{Deployed, OwnDeployment};
 use super::registered::{EntryState, RegisteredEntry, compare, of_all};
-use super::registration::{CONFIGURATION, Desired, ENTRY_SUFFIX, configurations};
+use super::registration::{CONFIGURATION, Desired, configurations};
 use super::registration_events::RegistrationEvents;
 use crate::limits;
 
@@ -60,7 +67,9 @@ pub struct WebhookConfigSync {
     registration: Registration,
     deployment: Option<OwnDeployment>,
     /// The owner reference to the operator's Namespace, once it was read.
-    owner: OnceCell<Value>,
+    owner: OnceCell<OwnerReference>,
+    /// What happened to the MutatingWebhookConfiguration, and to the ValidatingWebhookConfiguration.
+    histories: [Mutex<History>; 2],
     /// Open while this replica leads.
     fence: Fence,
     events: RegistrationEvents,
@@ -86,6 +95,7 @@ impl WebhookConfigSync {
             desired,
             registration,
             owner: OnceCell::new(),
+            histories: Default::default(),
             fence,
             metrics,
             entries,
@@ -93,7 +103,7 @@ impl WebhookConfigSync {
         }
     }
 
-    /// Waits until every entry was registered once, if the operator registers them itself.
+    /// Waits until the API server has accepted every entry once, if the operator registers them itself.
     pub async fn registered_once(&self) {
         if self.registration == Registration::Owned {
             // The sender is a field of this object.
@@ -126,35 +136,47 @@ impl WebhookConfigSync {
         };
         if gone {
             info!("removing the webhook configurations, because the operator's Deployment does not exist any more");
-            self.remove::<MutatingWebhookConfiguration>().await?;
-            self.remove::<ValidatingWebhookConfiguration>().await?;
+            self.remove(Phase::Mutate).await?;
+            self.remove(Phase::Validate).await?;
         }
         Ok(())
     }
 
     /// Compares both configurations, restores what is the operator's own, and reports the state of every entry. Returns
-    /// whether every entry has the CA bundle.
+    /// whether every entry has the CA bundle. An error of one configuration is returned after the report of both.
     async fn check(&self, bundle: Option<&str>) -> Result<bool, kube::Error> {
         if let (Some(deployment), true) = (&self.deployment, self.registration != Registration::External) {
             deployment.find().await;
         }
         let (mutating, validating) = configurations(&self.desired, bundle);
-        let results = [self.keep(&mutating, bundle).await, self.keep(&validating, bundle).await];
-        let (mut entries, mut trusting) = (Vec::new(), true);
-        for result in results {
-            let kept = result?;
+        let desired = |phase, metadata, webhooks: Value| {
+            let new = DynamicObject::new(CONFIGURATION, &resource(phase)).data(json!({ "webhooks": webhooks }));
+            DynamicObject { metadata, ..new }
+        };
+        let mutating = desired(Phase::Mutate, mutating.metadata, json!(mutating.webhooks));
+        let validating = desired(Phase::Validate, validating.metadata, json!(validating.webhooks));
+        let results =
+            [self.keep(Phase::Mutate, &mutating, bundle).await, self.keep(Phase::Validate, &validating, bundle).await];
+        let (mut entries, mut trusting, mut errors) = (Vec::new(), true, Vec::new());
+        for kept in results {
             entries.extend(kept.entries);
             trusting &= kept.trusting;
+            errors.extend(kept.error);
         }
         self.report(entries).await;
-        Ok(trusting)
+        let mut errors = errors.into_iter();
+        let first = errors.next();
+        for error in errors {
+            warn!(%error, "the second webhook configuration could not be kept either");
+        }
+        first.map_or(Ok(trusting), Err)
     }
 
     async fn report(&self, entries: Vec<RegisteredEntry>) {
         for entry in &entries {
             self.metrics.registered(entry);
         }
-        if entries.iter().all(|entry| entry.state == EntryState::Registered) {
+        if self.histories.iter().all(|history| history.lock().accepted) {
             self.registered_once.send_replace(true);
         }
         self.entries.send_if_modified(|before| {
@@ -165,78 +187,98 @@ impl WebhookConfigSync {
         self.events.faults(&entries).await;
     }
 
-    async fn keep<K: Configuration>(&self, desired: &K, bundle: Option<&str>) -> Result<Kept, kube::Error> {
-        let api: Api<K> = Api::all(self.client.clone());
-        let owner = self.owner().await?;
-        let entries = desired.webhooks();
-        let found = match api.get_opt(CONFIGURATION).await {
+    /// Compares one configuration, and restores what is the operator's own.
+    async fn keep(&self, phase: Phase, desired: &DynamicObject, bundle: Option<&str>) -> Kept {
+        let wanted = webhooks(desired);
+        let unkept = |entries, error| Kept { entries, trusting: false, error };
+        let found = match self.api(phase).get_opt(CONFIGURATION).await {
             Ok(found) => found,
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 let state = |_: &Value| EntryState::Unreadable(status.message.clone());
-                return Ok(Kept { entries: of_all(K::PHASE, &entries, state), trusting: false });
+                return unkept(of_all(phase, &wanted, state), None);
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                let state = |_: &Value| EntryState::Unreadable(error.to_string());
+                return unkept(of_all(phase, &wanted, state), Some(error));
+            }
         };
         let compares_only = self.registration == Registration::External;
-        if let Some(namespace) =
-            found.as_ref().and_then(|found| other_operator(found, owner)).filter(|_| !compares_only)
-        {
-            let state = |_: &Value| EntryState::OfAnotherOperator(namespace.to_owned());
-            return Ok(Kept { entries: of_all(K::PHASE, &entries, state), trusting: false });
-        }
-        let stored = match (self.registration, found) {
-            (Registration::Owned, None) => Some(self.create(&api, desired, owner).await?),
-            (Registration::Owned, Some(found)) => Some(self.restore(&api, desired, found, owner).await?),
-            (Registration::Injected, Some(found)) => Some(self.inject(&api, found, bundle, owner).await?),
-            (Registration::External, Some(found)) => Some(found),
-            (Registration::Injected | Registration::External, None) => None,
+        let state = |seen: Option<&DynamicObject>| {
+            let mut stored = seen.map(webhooks).unwrap_or_default();
+            if compares_only {
+                stored.iter_mut().for_each(without_bundle);
+            }
+            compare(phase, &wanted, &stored)
         };
-        let mut stored = stored.map(|stored| stored.webhooks()).unwrap_or_default();
-        let trusting = stored.iter().filter(|entry| is_ours(entry)).all(|entry| has_bundle(entry, bundle));
-        if compares_only {
-            stored.iter_mut().for_each(without_bundle);
+        let owner = match self.owner().await {
+            Ok(owner) => owner,
+            Err(error) => return unkept(state(found.as_ref()), Some(error)),
+        };
+        let another = found.as_ref().and_then(|found| other_operator(found, owner));
+        if let Some(namespace) = another.filter(|_| !compares_only) {
+            let state = |_: &Value| EntryState::OfAnotherOperator(namespace.to_owned());
+            return unkept(of_all(phase, &wanted, state), None);
         }
-        Ok(Kept { entries: compare(K::PHASE, &entries, &stored), trusting })
+        let written = match (self.registration, &found) {
+            (Registration::Owned, None) => self.create(phase, desired, owner).await,
+            (Registration::Owned, Some(found)) => self.restore(phase, desired, found, owner).await,
+            (Registration::Injected, Some(found)) => self.inject(phase, desired, found, bundle, owner).await,
+            (Registration::Injected | Registration::External, None) | (Registration::External, Some(_)) => {
+                Ok(Written::nothing())
+            }
+        };
+        let Written { stored, accepted, counts } = match written {
+            Ok(written) => written,
+            Err(error) => return unkept(state(found.as_ref()), Some(error)),
+        };
+        let stored = stored.or_else(|| found.clone());
+        let entries = state(if counts { stored.as_ref() } else { found.as_ref() });
+        if accepted || entries.iter().all(|entry| entry.state == EntryState::Registered) {
+            self.history(phase).lock().accepted = true;
+        }
+        let ours: Vec<Value> = stored.iter().flat_map(webhooks).filter(is_ours).collect();
+        let trusting = ours.iter().all(|entry| has_bundle(entry, bundle));
+        Kept { entries, trusting, error: None }
     }
 
-    async fn create<K: Configuration>(
+    async fn create(
         &self,
-        api: &Api<K>,
-        desired: &K,
-        owner: Option<&Value>,
-    ) -> Result<K, kube::Error> {
-        let mut new = json!(desired);
-        new["metadata"]["ownerReferences"] = owner.into_iter().cloned().collect();
-        let new = serde_json::from_value(new).map_err(kube::Error::SerdeError)?;
+        phase: Phase,
+        desired: &DynamicObject,
+        owner: Option<&OwnerReference>,
+    ) -> Result<Written, kube::Error> {
+        let mut new = desired.clone();
+        new.metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match api.create(&params, &new).await {
+        match self.api(phase).create(&params, &new).await {
             // Another replica came first.
-            Err(kube::Error::Api(status)) if status.code == 409 => return api.get(CONFIGURATION).await,
-            created => created.inspect(|_| {
-                info!(kind = %K::kind(&()), CONFIGURATION, "the webhook configuration was created");
-            }),
+            Err(kube::Error::Api(status)) if status.code == 409 => self.read_again(phase).await,
+            created => {
+                let stored = created?;
+                info!(kind = resource(phase).kind, CONFIGURATION, "the webhook configuration was created");
+                Ok(Written { stored: Some(stored), accepted: true, counts: true })
+            }
         }
     }
 
-    /// Replaces the entries of the operator if one differs. Returns the stored configuration.
+    /// Replaces the entries of the operator if one differs.
     ///
     /// A replica does that once after its start, because another version may have left other entries. After that, the
     /// leader does it, so that the replicas of two versions do not take turns for longer than a rollout. Every replica
     /// adds the CA bundle, of which all have the same.
-    async fn restore<K: Configuration>(
+    async fn restore(
         &self,
-        api: &Api<K>,
-        desired: &K,
-        found: K,
-        owner: Option<&Value>,
-    ) -> Result<K, kube::Error> {
-        let there = found.webhooks();
+        phase: Phase,
+        desired: &DynamicObject,
+        found: &DynamicObject,
+        owner: Option<&OwnerReference>,
+    ) -> Result<Written, kube::Error> {
+        let (there, wanted) = (webhooks(found), webhooks(desired));
         let decides = !*self.registered_once.borrow() || self.fence.remaining().is_some();
         let webhooks: Vec<Value> = if decides {
-            let others = there.iter().filter(|entry| !is_ours(entry)).cloned();
-            desired.webhooks().into_iter().chain(others).collect()
+            let others = there.iter().filter(|entry| !is_ours(entry));
+            wanted.iter().chain(others).cloned().collect()
         } else {
-            let wanted = desired.webhooks();
             let bundle = wanted.first().map(|entry| entry["clientConfig"]["caBundle"].clone()).unwrap_or_default();
             let with_bundle = |mut entry: Value| {
                 if is_ours(&entry) {
@@ -246,77 +288,126 @@ impl WebhookConfigSync {
             };
             there.iter().cloned().map(with_bundle).collect()
         };
-        let same = there.len() == webhooks.len() && changes(K::PHASE, &webhooks, &there).is_empty();
-        if same && has_owner(&found, owner) {
-            return Ok(found);
+        let differ = changes(phase, &webhooks, &there);
+        let same = there.len() == webhooks.len() && differ.is_empty();
+        let labelled = !decides || has_labels(found, desired);
+        if same && labelled && has_owner(found, owner) {
+            return Ok(Written::nothing());
         }
-        let mut owners = json!(found.owner_references());
-        if let (Some(owners), Some(owner), false) = (owners.as_array_mut(), owner, has_owner(&found, owner)) {
-            owners.push(owner.clone());
+        let mut metadata = json!({ "resourceVersion": found.resource_version() });
+        if let Some(owner) = owner.filter(|_| !has_owner(found, owner)) {
+            metadata["ownerReferences"] = json!(owners(found, owner));
+        }
+        if !labelled {
+            metadata["labels"] = json!(desired.labels());
         }
         // The whole list is replaced: server-side apply would keep what others added to an entry.
-        let patch = json!({
-            "metadata": { "resourceVersion": found.resource_version(), "ownerReferences": owners },
-            "webhooks": webhooks,
-        });
+        let patch = json!({ "metadata": metadata, "webhooks": webhooks });
+        let ours = webhooks.iter().filter(|entry| is_ours(entry)).cloned().collect();
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        match api.patch(CONFIGURATION, &params, &Patch::Merge(patch)).await {
-            Ok(stored) => {
-                info!(kind = %K::kind(&()), CONFIGURATION, "the webhook configuration was restored");
-                if *self.registered_once.borrow() {
-                    self.events.restored(&changes(K::PHASE, &webhooks, &there)).await;
-                }
-                Ok(stored)
-            }
-            // Another writer came first, which may be another replica.
-            Err(kube::Error::Api(status)) if status.code == 409 => api.get(CONFIGURATION).await,
-            Err(error) => Err(error),
+        let restoration = Restoration { entries: ours, differ: differ.clone() };
+        let written = self.in_turn(phase, restoration, (&params, &Patch::Merge(patch))).await?;
+        if written.accepted && *self.registered_once.borrow() {
+            self.events.restored(&differ).await;
         }
+        Ok(written)
     }
 
     /// Adds the CA bundle and the owner, by server-side apply, so applying the manifests again removes neither.
-    async fn inject<K: Configuration>(
+    async fn inject(
         &self,
-        api: &Api<K>,
-        found: K,
+        phase: Phase,
+        desired: &DynamicObject,
+        found: &DynamicObject,
         bundle: Option<&str>,
-        owner: Option<&Value>,
-    ) -> Result<K, kube::Error> {
-        let there: Vec<Value> = found.webhooks().into_iter().filter(is_ours).collect();
-        if has_owner(&found, owner) && there.iter().all(|entry| has_bundle(entry, bundle)) {
-            return Ok(found);
+        owner: Option<&OwnerReference>,
+    ) -> Result<Written, kube::Error> {
+        let there: Vec<Value> = webhooks(found).into_iter().filter(is_ours).collect();
+        if has_owner(found, owner) && there.iter().all(|entry| has_bundle(entry, bundle)) {
+            return Ok(Written::nothing());
         }
-        let bundle = json!(bundle.map(|bundle| ByteString(bundle.as_bytes().to_vec())));
-        let entry = |entry: &Value| json!({ "name": entry["name"], "clientConfig": { "caBundle": bundle } });
+        let encoded = encoded(bundle);
+        let entry = |entry: &Value| json!({ "name": entry["name"], "clientConfig": { "caBundle": encoded } });
+        let entries: Vec<Value> = there.iter().map(entry).collect();
+        let kind = resource(phase);
         let mut patch = json!({
-            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+            "apiVersion": kind.api_version, "kind": kind.kind,
             "metadata": { "name": CONFIGURATION },
-            "webhooks": there.iter().map(entry).collect::<Vec<_>>(),
+            "webhooks": entries,
         });
         if let Some(owner) = owner {
             patch["metadata"]["ownerReferences"] = json!([owner]);
         }
-        let stored = api.patch(CONFIGURATION, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await?;
-        info!(kind = %K::kind(&()), CONFIGURATION, "the CA bundle was added to the webhook configuration");
-        Ok(stored)
+        let restoration = Restoration { entries, differ: changes(phase, &webhooks(desired), &there) };
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.in_turn(phase, restoration, (&params, &Patch::Apply(patch))).await
+    }
+
+    /// Sends a patch of a configuration, unless somebody undid the last ones.
+    async fn in_turn(
+        &self,
+        phase: Phase,
+        restoration: Restoration,
+        (params, patch): (&PatchParams, &Patch<Value>),
+    ) -> Result<Written, kube::Error> {
+        let kind = resource(phase).kind;
+        let turn = self.history(phase).lock().restores.turn(&restoration);
+        let counts = match turn {
+            Turn::Restore => true,
+            Turn::RestoreAndShow => false,
+            Turn::Show => return Ok(Written::nothing()),
+        };
+        match self.api(phase).patch(CONFIGURATION, params, patch).await {
+            Ok(stored) => {
+                info!(kind, CONFIGURATION, "the webhook configuration was restored");
+                self.history(phase).lock().restores.restored(restoration);
+                Ok(Written { stored: Some(stored), accepted: true, counts })
+            }
+            // Another writer came first, which may be another replica.
+            Err(kube::Error::Api(status)) if status.code == 409 => self.read_again(phase).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read_again(&self, phase: Phase) -> Result<Written, kube::Error> {
+        let stored = self.api(phase).get(CONFIGURATION).await?;
+        Ok(Written { stored: Some(stored), accepted: false, counts: true })
+    }
+
+    fn api(&self, phase: Phase) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &resource(phase))
+    }
+
+    fn history(&self, phase: Phase) -> &Mutex<History> {
+        let [mutating, validating] = &self.histories;
+        match phase {
+            Phase::Mutate => mutating,
+            Phase::Validate => validating,
+        }
     }
 
     /// The owner reference to the operator's Namespace. Absent outside a cluster, and if the operator only compares.
-    async fn owner(&self) -> Result<Option<&Value>, kube::Error> {
+    async fn owner(&self) -> Result<Option<&OwnerReference>, kube::Error> {
         let Some(deployment) = self.deployment.as_ref().filter(|_| self.registration != Registration::External) else {
             return Ok(None);
         };
         let name = deployment.namespace();
         let read = async || {
             let namespace = Api::<Namespace>::all(self.client.clone()).get(name).await?;
-            Ok(json!({ "apiVersion": "v1", "kind": "Namespace", "name": name, "uid": namespace.uid() }))
+            Ok(OwnerReference {
+                api_version: "v1".to_owned(),
+                kind: "Namespace".to_owned(),
+                name: name.to_owned(),
+                uid: namespace.uid().unwrap_or_default(),
+                ..OwnerReference::default()
+            })
         };
         self.owner.get_or_try_init(read).await.map(Some)
     }
 
     /// Deletes a configuration, unless the operator of another namespace owns it.
-    async fn remove<K: Configuration>(&self) -> Result<(), kube::Error> {
-        let api: Api<K> = Api::all(self.client.clone());
+    async fn remove(&self, phase: Phase) -> Result<(), kube::Error> {
+        let api = self.api(phase);
         let owner = self.owner().await?;
         let Some(found) = api.get_opt(CONFIGURATION).await?.filter(|found| other_operator(found, owner).is_none())
         else {
@@ -337,65 +428,39 @@ impl CaBundlePublisher for WebhookConfigSync {
     }
 }
 
+/// What happened to one configuration.
+#[derive(Default)]
+struct History {
+    restores: Restores,
+    /// Whether every entry was registered once, or the API server has accepted the operator's write of all. Another
+    /// program may change the entries in the same request.
+    accepted: bool,
+}
+
 /// The result of the comparison of one configuration.
 struct Kept {
     entries: Vec<RegisteredEntry>,
     /// Whether every entry has the CA bundle.
     trusting: bool,
+    /// The request that failed.
+    error: Option<kube::Error>,
 }
 
-/// Whether the name of an entry is one of the operator's.
-fn is_ours(entry: &Value) -> bool {
-    entry["name"].as_str().is_some_and(|name| name.ends_with(ENTRY_SUFFIX))
+/// The result of a write.
+struct Written {
+    /// The configuration after the write. `None` if it was not written.
+    stored: Option<DynamicObject>,
+    /// Whether the API server has accepted a write.
+    accepted: bool,
+    /// Whether the entries are reported as they are after the write.
+    counts: bool,
 }
 
-/// The entries that differ.
-fn changes(phase: Phase, wanted: &[Value], there: &[Value]) -> Vec<RegisteredEntry> {
-    compare(phase, wanted, there).into_iter().filter(|entry| entry.state != EntryState::Registered).collect()
-}
-
-fn has_bundle(entry: &Value, bundle: Option<&str>) -> bool {
-    let wanted = json!(bundle.map(|bundle| ByteString(bundle.as_bytes().to_vec())));
-    entry["clientConfig"]["caBundle"] == wanted
-}
-
-fn without_bundle(entry: &mut Value) {
-    if let Some(client_config) = entry["clientConfig"].as_object_mut() {
-        client_config.remove("caBundle");
+impl Written {
+    fn nothing() -> Self {
+        Self { stored: None, accepted: false, counts: true }
     }
 }
 
-fn has_owner<K: Configuration>(found: &K, owner: Option<&Value>) -> bool {
-    owner.is_none_or(|owner| found.owner_references().iter().any(|o| Some(o.uid.as_str()) == owner["uid"].as_str()))
-}
-
-/// The namespace of another operator that owns a configuration.
-fn other_operator<'a, K: Configuration>(found: &'a K, owner: Option<&Value>) -> Option<&'a str> {
-    let ours = owner.and_then(|owner| owner["uid"].as_str());
-    if has_owner(found, owner) && owner.is_some() {
-        return None;
-    }
-    let mut namespaces = found.owner_references().iter().filter(|o| o.kind == "Namespace" && o.api_version == "v1");
-    namespaces.find(|o| Some(o.uid.as_str()) != ours).map(|o| o.name.as_str())
-}
-
-/// The common part of both kinds of configuration.
-trait Configuration:
-    Resource<DynamicType = (), Scope = kube::core::ClusterResourceScope> + Clone + Debug + DeserializeOwned + Serialize
-{
-    /// The phase of its entries.
-    const PHASE: Phase;
-
-    /// The entries, in JSON.
-    fn webhooks(&self) -> Vec<Value> {
-        json!(self)["webhooks"].as_array().cloned().unwrap_or_default()
-    }
-}
-
-impl Configuration for MutatingWebhookConfiguration {
-    const PHASE: Phase = Phase::Mutate;
-}
-
-impl Configuration for ValidatingWebhookConfiguration {
-    const PHASE: Phase = Phase::Validate;
-}
+#[cfg(test)]
+mod tests;

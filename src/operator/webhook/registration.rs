@@ -106,7 +106,11 @@ pub struct Desired {
     pub operator_user: Option<String>,
 }
 
-/// The configurations. Their metadata has only the name.
+/// The label that keeps the admissions enforcer of Azure from changing the selectors of a configuration. Every entry
+/// excludes kube-system itself.
+const LABEL_WITHOUT_ENFORCER: (&str, &str) = ("admissions.enforcer/disabled", "true");
+
+/// The configurations. Their metadata has only the name and the labels that matter to other programs.
 #[must_use]
 pub fn configurations(
     desired: &Desired,
@@ -118,7 +122,9 @@ pub fn configurations(
     let applies = |entry: &Entry| *entry != Entry::OwnNamespace || desired.own_namespace.is_some();
     let entries = Entry::ALL.iter().copied().filter(applies);
     let validating = entries.map(|entry| validating(desired, entry, bundle)).collect();
-    let metadata = ObjectMeta { name: Some(CONFIGURATION.to_owned()), ..ObjectMeta::default() };
+    let (label, value) = LABEL_WITHOUT_ENFORCER;
+    let labels = Some([(label.to_owned(), value.to_owned())].into());
+    let metadata = ObjectMeta { name: Some(CONFIGURATION.to_owned()), labels, ..ObjectMeta::default() };
     (
         MutatingWebhookConfiguration { metadata: metadata.clone(), webhooks: Some(mutating) },
         ValidatingWebhookConfiguration { metadata, webhooks: Some(validating) },
