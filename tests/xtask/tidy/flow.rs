@@ -15,9 +15,10 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 23] = [
+const CONNECTED: [(&str, &str); 24] = [
     ("watcher::Watch", "the only reader"),
     ("watch::events", "lists and watches one kind, for the only reader"),
+    ("watch::count", "counts the objects of one kind, for its list"),
     ("writer::Writer", "the only writer of plans"),
     ("events::EventQueue", "reports to users, beside the reconcile"),
     ("client::client", "makes the clients"),
