@@ -65,6 +65,9 @@ pub struct Common {
     pub refusals: Vec<(Key, Refusal)>,
     /// The time of the snapshot.
     pub now: Timestamp,
+    /// The time that has passed by every clock that this process knows. It is `now` or earlier. Nothing ends at a time
+    /// that is later, because one of the clocks may be wrong, and what was deleted does not return.
+    pub passed: Timestamp,
 }
 
 /// An operation that the API server refused for good.
@@ -283,9 +286,37 @@ impl Snapshot {
         };
         bindings.iter().count() * 2
     }
+
+    /// The same snapshot, for a process whose clocks agree only that this time has passed.
+    #[must_use]
+    pub fn with_passed(mut self, passed: Timestamp) -> Self {
+        let common = match &mut self {
+            Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Observed(_) => return self,
+            Snapshot::Sandbox(snapshot) => &mut snapshot.common,
+            Snapshot::Template(snapshot) => &mut snapshot.common,
+            Snapshot::Pool(snapshot) => &mut snapshot.common,
+            Snapshot::Claim(snapshot) => &mut snapshot.common,
+        };
+        common.passed = passed.min(common.now);
+        self
+    }
 }
 
 impl Common {
+    /// The time at which `at` will have passed by every clock. `None` if it has passed.
+    #[must_use]
+    pub fn wait_until(&self, at: Timestamp) -> Option<Timestamp> {
+        let left = at.duration_since(self.passed);
+        left.is_positive().then(|| self.now.checked_add(left).unwrap_or(Timestamp::MAX))
+    }
+
+    /// The time at which something that ends at `at` ends by every clock. `None` if it has ended. What a replica ended
+    /// before stays ended, even if the local clock of this replica is behind.
+    #[must_use]
+    pub fn ends(&self, at: Timestamp, ended_before: bool) -> Option<Timestamp> {
+        if ended_before && at <= self.now { None } else { self.wait_until(at) }
+    }
+
     /// The rule for the isolation of pods.
     #[must_use]
     pub fn isolation(&self) -> Isolation<'_> {

@@ -32,8 +32,6 @@ pub struct Clock {
 /// The replies that contradict the current correction.
 #[derive(Debug, Default)]
 struct Evidence {
-    /// Whether a reply was seen.
-    begun: bool,
     /// The correction that these replies call for, in milliseconds, and their number.
     wanted: Option<(i64, u32)>,
 }
@@ -59,6 +57,13 @@ impl Clock {
         (self.local)().checked_add(skew).unwrap_or(if skew.is_negative() { Timestamp::MIN } else { Timestamp::MAX })
     }
 
+    /// The time that has passed by the local clock as well as by the API server's. One of them is wrong if they differ,
+    /// and nothing here tells which one. What cannot be undone waits for both.
+    #[must_use]
+    pub fn passed(&self) -> Timestamp {
+        self.now().min((self.local)())
+    }
+
     /// The time by which the local clock is behind the API server's. It is negative if the local clock is ahead, and
     /// zero if the two clocks differ by at most [`limits::CLOCK_TOLERANCE`].
     #[must_use]
@@ -74,7 +79,8 @@ impl Clock {
         let seconds = skew.abs().as_secs();
         (!skew.is_zero()).then(|| {
             format!(
-                "clock: the clock of this machine is {seconds} s {how} the API server's, whose time is used instead"
+                "clock: the clock of this machine is {seconds} s {how} the API server's, whose time is used instead; \
+                 Sandboxes and claims end when both clocks have reached their time"
             )
         })
     }
@@ -107,18 +113,17 @@ impl Clock {
         let current = self.skew.load(Ordering::Relaxed);
         let wanted = if fits(0) { 0 } else { least.midpoint(most) };
         let mut evidence = self.evidence.lock();
-        let first = !std::mem::replace(&mut evidence.begun, true);
         if wanted == current || wanted != 0 && fits(current) {
             evidence.wanted = None;
             return;
         }
-        // One API server of several may have another time, so one reply does not set the clock.
+        // One API server of several may have another time, so one reply does not set the clock, not even the first.
         let agreeing = match evidence.wanted {
             Some((before, count)) if (before - wanted).abs() <= tolerance => count + 1,
             Some(_) | None => 1,
         };
         evidence.wanted = Some((wanted, agreeing));
-        if !first && agreeing < limits::CLOCK_REPLIES {
+        if agreeing < limits::CLOCK_REPLIES {
             return;
         }
         evidence.wanted = None;
@@ -170,6 +175,12 @@ mod tests {
         clock.compare(at(TRUE, ahead), at(TRUE, ahead + took), whole);
     }
 
+    fn replies(clock: &Clock, ahead: i64, took: i64) {
+        for _ in 0..limits::CLOCK_REPLIES {
+            reply(clock, ahead, took);
+        }
+    }
+
     fn is_about(skew: SignedDuration, hours: i64) -> bool {
         (skew - SignedDuration::from_hours(hours)).abs() < SignedDuration::from_secs(2)
     }
@@ -196,7 +207,7 @@ mod tests {
             (-20 * 365 * DAY, 5, true),
         ] {
             let clock = clock();
-            reply(&clock, ahead, took);
+            replies(&clock, ahead, took);
             let left = clock.skew().as_millis() + i128::from(ahead);
             if corrected {
                 assert!(left.abs() <= 3500, "{ahead} {took}: {left} ms are left");
@@ -211,7 +222,6 @@ mod tests {
     #[test]
     fn one_api_server_with_another_time_moves_nothing_and_a_clock_that_is_set_right_is_used() {
         let clock = clock();
-        reply(&clock, 0, 5);
         for _ in 0..10 {
             // Every third reply is that of an API server whose clock is wrong.
             reply(&clock, 91 * DAY, 5);
@@ -234,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn time_has_passed_when_both_clocks_say_so() {
+        for hours in [-91 * 24, -2, 0, 2, 91 * 24] {
+            let clock = clock();
+            // The API servers are that far ahead of the local clock, whether they are right or wrong.
+            replies(&clock, -hours * 60 * MINUTE, 5);
+            let is_from_now = |time: Timestamp, hours| is_about(time.duration_since(at(TRUE, 0)), hours);
+            assert!(is_from_now(clock.now(), hours), "{hours}: {}", clock.now());
+            assert!(is_from_now(clock.passed(), hours.min(0)), "{hours}: {}", clock.passed());
+        }
+    }
+
+    #[test]
     fn a_clock_that_was_set_during_a_request_says_nothing() {
         let clock = clock();
         clock.compare(at(TRUE, 0), at(TRUE, -DAY), at(TRUE, 0));
@@ -246,8 +268,12 @@ mod tests {
             let clock = clock();
             let mut headers = HeaderMap::new();
             headers.insert(header::DATE, date.parse().unwrap());
-            let reply = clock.observe(async { Ok::<_, ()>(headers) }, |headers| headers).await;
-            assert!(reply.is_ok());
+            for _ in 0..limits::CLOCK_REPLIES {
+                assert!(clock.skew().is_zero());
+                let headers = headers.clone();
+                let reply = clock.observe(async { Ok::<_, ()>(headers) }, |headers| headers).await;
+                assert!(reply.is_ok());
+            }
             assert!(is_about(clock.skew(), hours), "{date}: {:?}", clock.skew());
             assert!(is_about(clock.now().duration_since(at(TRUE, 0)), hours));
         }

@@ -67,10 +67,11 @@ impl SharedWorld {
         }
     }
 
-    /// The snapshot for a decision about one key.
+    /// The snapshot for a decision about one key. Nothing ends before both the local clock and the API server's say so.
     #[must_use]
     pub fn snapshot(&self, key: &Key, now: Timestamp) -> Snapshot {
-        self.read(|world| world.snapshot(key, now))
+        let passed = self.clock.passed();
+        self.read(|world| world.snapshot(key, now)).with_passed(passed)
     }
 
     /// Applies an event of a watch. Returns the keys to reconcile.

@@ -15,9 +15,12 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use paddock_api::kind::Key;
+use paddock_api::names::reason;
 use paddock_core::decide::{decide, questions};
 use paddock_core::object::Object;
-use paddock_core::plan::{Op, Outcome as OpOutcome};
+use paddock_core::plan::{Op, Outcome as OpOutcome, Reason};
+use paddock_core::question::Question;
+use paddock_core::snapshot::Snapshot;
 use paddock_core::world::{Observed, World};
 
 use crate::framework::{Outcome, Test, test};
@@ -95,11 +98,43 @@ fn run(scenario: &Scenario) -> Result<String, String> {
     if plan != again {
         return Err("the same view and answers gave two plans".to_owned());
     }
+    ends_nothing_by_one_clock(snapshot, scenario)?;
     let mut text = format!("# {}\n", scenario.title);
     text += &show::asked(&answers, scenario.shows_questions);
     text += &show::plan(&plan, scenario.now);
     settle::check(scenario, &plan)?;
     Ok(text)
+}
+
+/// Nothing expires while one of the clocks says that it is too early, and idle policies are asked by the earlier time.
+fn ends_nothing_by_one_clock(snapshot: Snapshot, scenario: &Scenario) -> Result<(), String> {
+    let ended = match &snapshot {
+        Snapshot::Sandbox(seen) => seen.sandbox.sandbox().map(|s| &s.status.conditions),
+        Snapshot::Claim(seen) => seen.claim.claim().map(|c| &c.status.conditions),
+        Snapshot::Absent(_) | Snapshot::Terminating(_) | Snapshot::Observed(_) => None,
+        Snapshot::Template(_) | Snapshot::Pool(_) => None,
+    }
+    .into_iter()
+    .flatten()
+    .any(|c| [reason::SANDBOX_EXPIRED, reason::CLAIM_EXPIRED].contains(&&*c.reason));
+    let passed = scenario.now - jiff::SignedDuration::from_hours(24 * 365 * 50);
+    let early = snapshot.with_passed(passed);
+    let mut plugins = scenario.plugins();
+    let answers = plugins.ask(&early, scenario.now, questions);
+    for reply in &answers {
+        if let Question::Idle(asked) = &reply.request.question
+            && (asked.now != passed
+                || [asked.ready_since, asked.last_activity].into_iter().flatten().any(|at| at > passed))
+        {
+            return Err(format!("the idle policy was asked by a later time: {asked:?}"));
+        }
+    }
+    let plan = decide(&early, &answers);
+    let end = |op: &&Op| matches!(op.reason, Reason::Expired | Reason::TtlPassed);
+    match plan.steps.iter().flatten().find(end).filter(|_| !ended) {
+        Some(op) => Err(format!("{} ended by one clock alone", op.key)),
+        None => Ok(()),
+    }
 }
 
 /// Runs an earlier reconcile, and applies the outcome to its writes.

@@ -36,7 +36,8 @@ pub(super) fn questions(snapshot: &ClaimSnapshot, replies: &[PluginReply]) -> Ve
     let live = claim.claim().filter(|_| claim.meta.deletion_timestamp.is_none());
     let Some((Ok(model), status)) = live.map(|parsed| (&parsed.spec, &parsed.status)) else { return Vec::new() };
     let has_sandbox = !snapshot.owned.is_empty() || status.sandbox.as_ref().is_some_and(|s| s.name.is_some());
-    let has_ended = end_time(model, status).is_some_and(|(_, at)| at <= snapshot.common.now);
+    let has_ended =
+        end_time(model, status).is_some_and(|(_, at)| snapshot.common.ends(at, has_expired(status)).is_none());
     // A take that was sent has been reviewed.
     if has_sandbox || has_ended || snapshot.pending_take.is_some() {
         return Vec::new();
@@ -65,10 +66,10 @@ pub(super) fn decide(snapshot: &ClaimSnapshot, replies: &[PluginReply]) -> Plan 
     };
     let (own, surplus) = own_sandbox(snapshot, &parsed.status);
     if let Some((why, at)) = end_time(model, &parsed.status) {
-        if at <= snapshot.common.now {
-            return expire(snapshot, model, &parsed.status, why);
+        match snapshot.common.ends(at, has_expired(&parsed.status)) {
+            None => return expire(snapshot, model, &parsed.status, why),
+            Some(at) => plan.requeue_at(at, why),
         }
-        plan.requeue_at(at, why);
     }
     let extra = surplus
         .iter()

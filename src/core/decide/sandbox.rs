@@ -72,7 +72,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         Situation::Known { model, state: PodState::Expired } => return expired(snapshot, model),
         Situation::Known { state: PodState::MultiplePods, .. } => {}
         Situation::Known { model, state } => {
-            if let Some(at) = model.shutdown.at {
+            if let Some(at) = model.shutdown.at.and_then(|at| snapshot.common.wait_until(at)) {
                 draft.plan.requeue_at(at, Reason::Expired);
             }
             draft.first.extend(sync_mode(snapshot, model).into_iter().chain(service::service(snapshot, model)));

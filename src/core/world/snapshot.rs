@@ -261,6 +261,7 @@ impl World {
                 .filter_map(|k| self.pending_writes.refusal(&k).cloned().map(|refusal| (k, refusal)))
                 .collect(),
             now,
+            passed: now,
         }
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn decide(
     let mut tier = api::IdleTier::Awake;
     match answer.action {
         None => {
-            let asked = answer.next_check.filter(|at| *at > now).unwrap_or(latest).min(latest);
+            let asked = answer.next_check.and_then(|at| snapshot.common.wait_until(at)).unwrap_or(latest).min(latest);
             idle.next_check = Some(asked);
             // The obstacle is reported before the Sandbox is idle, so that the user has time to remove it.
             if let Some(why) = tiers.obstacle {
@@ -169,15 +169,15 @@ fn ask<'a>(
             labels: sandbox.meta.labels.to_map(),
             idle_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             created: sandbox.meta.created,
-            ready_since: Some(first_ready.unwrap_or(object.meta.created)),
             // A time in the future counts as now. It is better to suspend a Sandbox too late than while it is in use.
-            last_activity: time(annotation::LAST_ACTIVITY).map(|at| at.min(common.now)),
+            ready_since: Some(first_ready.unwrap_or(object.meta.created).min(common.passed)),
+            last_activity: time(annotation::LAST_ACTIVITY).map(|at| at.min(common.passed)),
             held_until: time(annotation::HELD_UNTIL),
             connections: None,
             cpu_millicores: None,
             tiers: tiers.possible.clone(),
             state: load_state(bindings, sandbox.sandbox().and_then(|s| s.status.policy_state.as_ref())),
-            now: common.now,
+            now: common.passed,
         }))
     };
     let accept = |answer: &Answer| {

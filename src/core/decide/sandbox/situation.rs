@@ -1,7 +1,9 @@
 //! The situation of a Sandbox: its spec, and the state of its pod.
 
 use paddock_api::OperatingMode;
+use paddock_api::names::{condition, reason};
 
+use crate::conditions::find_condition;
 use crate::manifest;
 use crate::model::{self, ModeDecision};
 use crate::object::{Object, Pod};
@@ -24,7 +26,7 @@ pub(super) enum Situation<'a> {
 
 /// The state of a Sandbox's pod, compared with the state that the spec asks for.
 pub(super) enum PodState<'a> {
-    /// The shutdown time of the Sandbox has passed.
+    /// The shutdown time of the Sandbox has passed by every clock.
     Expired,
     /// The Sandbox has more than one pod, or a pod of another name. The operator changes nothing.
     MultiplePods,
@@ -67,7 +69,9 @@ impl<'a> Situation<'a> {
 
 impl<'a> PodState<'a> {
     fn of(snapshot: &'a SandboxSnapshot, model: &model::Sandbox) -> Self {
-        if model.shutdown.at.is_some_and(|at| at <= snapshot.common.now) {
+        let ready = snapshot.sandbox.sandbox().and_then(|s| find_condition(&s.status.conditions, condition::READY));
+        let ended = ready.is_some_and(|ready| ready.reason == reason::SANDBOX_EXPIRED);
+        if model.shutdown.at.is_some_and(|at| snapshot.common.ends(at, ended).is_none()) {
             return PodState::Expired;
         }
         let pod = match snapshot.pods.as_slice() {
