@@ -46,7 +46,7 @@ pub(super) fn policies(settings: &Settings) -> Vec<Value> {
 
 fn documents(policy: Policy, settings: &Settings) -> [Value; 2] {
     let Policy { suffix, rules, variables, validations } = policy;
-    let name = format!("{}-{suffix}", object::OPERATOR_DEPLOYMENT);
+    let name = settings.cluster_name(&format!("{}-{suffix}", object::OPERATOR_DEPLOYMENT));
     let variables: Vec<Value> =
         variables.into_iter().map(|(name, expression)| json!({ "name": name, "expression": expression })).collect();
     let validations: Vec<Value> = validations

@@ -74,6 +74,15 @@ impl Settings {
         format!("system:serviceaccount:{}:{}", self.namespace, object::OPERATOR_DEPLOYMENT)
     }
 
+    /// The name of a cluster-scoped object of this operator alone. Operators for single namespaces exist side by side, so
+    /// the name contains the served namespace. A dot separates them, which no name of a namespace contains.
+    pub(super) fn cluster_name(&self, name: &str) -> String {
+        match &self.served_namespace {
+            None => name.to_owned(),
+            Some(served) => format!("{name}.{served}"),
+        }
+    }
+
     /// Whether the metrics are for authorized readers alone. Upstream's tooling scrapes them without TLS, and from any
     /// namespace.
     pub(super) fn secures_metrics(&self) -> bool {

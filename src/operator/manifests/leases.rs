@@ -10,11 +10,19 @@ use serde_json::{Value, json};
 use super::common::{Settings, labelled};
 use super::rbac::LEASES;
 
-/// The name of the policy and of its binding.
+/// The name of the policy and of its binding, for an operator that serves all namespaces.
 const NAME: &str = "paddock-leases";
 
 /// The policy and its binding.
 pub(super) fn policy(settings: &Settings) -> Vec<Value> {
+    let name = settings.cluster_name(NAME);
+    let mut conditions =
+        vec![json!({ "name": "of-an-operator", "expression": format!("object.metadata.name in {LEASES:?}") })];
+    if settings.served_namespace.is_some() {
+        // Operators for single namespaces exist side by side. Each one's policy is about its own Leases.
+        let expression = format!("request.namespace == {:?}", settings.namespace);
+        conditions.push(json!({ "name": "in-the-operators-namespace", "expression": expression }));
+    }
     // An operator for a single namespace has no rights in the others.
     let operator = format!("request.userInfo.username == {:?}", settings.user());
     // Every other operator of Sandboxes, also upstream's, writes the status of Sandboxes in all namespaces.
@@ -28,7 +36,7 @@ pub(super) fn policy(settings: &Settings) -> Vec<Value> {
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingAdmissionPolicy",
-            "metadata": labelled(NAME, None),
+            "metadata": labelled(&name, None),
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": { "resourceRules": [{
@@ -37,7 +45,7 @@ pub(super) fn policy(settings: &Settings) -> Vec<Value> {
                     "operations": ["CREATE", "UPDATE"],
                     "resources": ["leases"],
                 }] },
-                "matchConditions": [{ "name": "of-an-operator", "expression": format!("object.metadata.name in {LEASES:?}") }],
+                "matchConditions": conditions,
                 "validations": [{
                     "expression": format!("{operator} || {} || {}", may("update"), may("patch")),
                     "message": "only an operator of Sandboxes may hold this Lease: the user must be allowed to update \
@@ -49,8 +57,8 @@ pub(super) fn policy(settings: &Settings) -> Vec<Value> {
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": labelled(NAME, None),
-            "spec": { "policyName": NAME, "validationActions": ["Deny"] },
+            "metadata": labelled(&name, None),
+            "spec": { "policyName": name, "validationActions": ["Deny"] },
         }),
     ]
 }

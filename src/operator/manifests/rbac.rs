@@ -107,9 +107,9 @@ pub fn rbac(settings: &Settings) -> Vec<Value> {
 /// The role and the binding of a grant.
 fn documents(grant: Grant<'_>, settings: &Settings) -> [Value; 2] {
     let Grant { name, scope, rules } = grant;
-    let (kind, namespace) = match scope {
-        Scope::Cluster => ("ClusterRole", None),
-        Scope::Namespace(namespace) => ("Role", Some(namespace)),
+    let (kind, namespace, name) = match scope {
+        Scope::Cluster => ("ClusterRole", None, settings.cluster_name(&name)),
+        Scope::Namespace(namespace) => ("Role", Some(namespace), name),
     };
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -54,6 +54,42 @@ fn every_watched_kind_is_readable_and_nothing_else_is() {
     }
 }
 
+/// Two operators for single namespaces, or one beside an operator for all namespaces, do not replace each other's
+/// objects. Only one of them may have the webhook.
+#[test]
+fn operators_for_single_namespaces_share_no_object_that_differs() {
+    let of = |namespace: &str, served: Option<&str>, settings: &Settings| Settings {
+        namespace: namespace.to_owned(),
+        served_namespace: served.map(str::to_owned),
+        ..settings.clone()
+    };
+    for settings in modes() {
+        let one = all(&of("a", Some("a"), &settings));
+        for other in [of("b", Some("b"), &settings), of("ops", Some("team"), &settings), of("ops", None, &settings)] {
+            let others = all(&Settings { webhook: Webhook::Off, ..other });
+            for document in &one {
+                let same_name = |d: &&Value| {
+                    d["kind"] == document["kind"]
+                        && ["name", "namespace"].iter().all(|f| d["metadata"][f] == document["metadata"][f])
+                };
+                if let Some(replaced) = others.iter().find(same_name) {
+                    assert_eq!(replaced, document, "one replaces the other's");
+                }
+            }
+        }
+    }
+}
+
+/// The policy of an operator for a single namespace is about the Leases of its own namespace alone.
+#[test]
+fn the_policy_for_leases_covers_all_namespaces_only_for_an_operator_that_serves_all() {
+    for settings in modes() {
+        let conditions = leases::policy(&settings)[0]["spec"]["matchConditions"].to_string();
+        let own = format!("request.namespace == \\\"{}\\\"", settings.namespace);
+        assert_eq!(conditions.contains(&own), settings.served_namespace.is_some(), "{conditions}");
+    }
+}
+
 /// Every combination of the settings that decide about rights.
 fn modes() -> Vec<Settings> {
     let webhooks = [
