@@ -228,6 +228,11 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
     let of = |service: &str| (ENDPOINT_SLICE, owned_by(&owner, slice("x", service)));
     table.create("the addresses of another Service", here, of("foreign"), Some("the Service of its Sandbox"));
     table.create("the addresses of a sandbox", here, of("s"), None);
+    let named = |name: &str| with(owner.clone(), json!({ "metadata": { "name": name } }));
+    let of = |service: &str| (ENDPOINT_SLICE, owned_by(&named(service), slice("x", service)));
+    table.create("the API server's addresses", "default", of("kubernetes"), Some("the Service of the API server"));
+    table.create("a Sandbox's addresses in default", "default", of("s"), None);
+    table.create("a Sandbox named as the API server's Service", here, of("kubernetes"), None);
     let addresses = json!({ "endpoints": [{ "addresses": ["192.0.2.9"] }] });
     table.patch("foreign addresses", &ns, (ENDPOINT_SLICE, "foreign", addresses.clone()), Some("controller"));
     table.patch("the address of a sandbox", &ns, (ENDPOINT_SLICE, "s", addresses), None);

@@ -2,7 +2,8 @@
 //!
 //! RBAC grants a verb on all objects of a kind. The operator needs it only for the objects that belong to a Sandbox or a
 //! template, and often for a few fields of them. Each policy is about one kind and applies to requests of the operator's
-//! user alone. A stolen token therefore changes no other workload, and no part of the cluster.
+//! user alone. A stolen token therefore changes no existing workload of somebody else. An expression cannot read another
+//! object, so the owner of a new object may be made up. SECURITY.md lists what that leaves open.
 
 use paddock_api::kind::{ApiShape, Kind};
 use paddock_api::names::object::NETWORK_POLICY_SUFFIX;
@@ -187,13 +188,22 @@ fn services(settings: &Settings) -> Policy {
 fn endpoint_slices(settings: &Settings) -> Policy {
     let mut policy = child(settings, "endpointslices", Kind::EndpointSlice);
     let service = entry("object", "labels", "kubernetes.io/service-name");
-    policy.validations.push((
-        format!(
-            "request.operation == \"DELETE\" || variables.controllers.exists(o, o.kind == {:?} && o.name == {service})",
-            Kind::Sandbox.name(),
+    policy.validations.extend([
+        (
+            format!(
+                "request.operation == \"DELETE\" || variables.controllers.exists(o, o.kind == {:?} && o.name == {service})",
+                Kind::Sandbox.name(),
+            ),
+            "the operator may write an EndpointSlice only for the Service of its Sandbox".to_owned(),
         ),
-        "the operator may write an EndpointSlice only for the Service of its Sandbox".to_owned(),
-    ));
+        // The owner may be made up, and the clients of this Service send their tokens to its addresses.
+        (
+            format!(
+                "request.operation == \"DELETE\" || request.namespace != \"default\" || {service} != \"kubernetes\""
+            ),
+            "the operator may write no EndpointSlice for the Service of the API server".to_owned(),
+        ),
+    ]);
     policy
 }
 
