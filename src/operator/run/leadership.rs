@@ -7,7 +7,7 @@ use paddock_kube::clock::Clock;
 use paddock_kube::leader::{Apart, Candidate, Election, Fence, Obstacle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::supervise::Stoppable;
 use crate::config::{Config, Leadership, OWN_LEASE};
@@ -25,7 +25,12 @@ pub(super) fn start_election(
     obstacle: watch::Sender<Option<Obstacle>>,
 ) -> (watch::Receiver<bool>, Stoppable) {
     match &config.leadership {
-        Leadership::Alone => (watch::Sender::new(true).subscribe(), None),
+        Leadership::Alone => {
+            if config.namespace.is_none() {
+                warn!("running without an election: nothing keeps this process from acting beside another operator");
+            }
+            (watch::Sender::new(true).subscribe(), None)
+        }
         Leadership::Elected { namespace, timing } => {
             info!(namespace, also = UPSTREAM_LEASE, "joining the leader election");
             let candidate = Candidate {

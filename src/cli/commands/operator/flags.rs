@@ -88,7 +88,7 @@ pub(super) struct ApiArgs {
 #[command(next_help_heading = "Leadership")]
 pub(super) struct LeadershipArgs {
     /// Whether the operator writes only while it holds its Leases. Two replicas need this. If false, this process
-    /// always writes.
+    /// always writes, also beside another operator.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_LEADER_ELECT", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) leader_elect: bool,
     /// Namespace of the Leases. If absent, the namespace of the pod. Required with --kubeconfig. While somebody holds a
