@@ -322,16 +322,21 @@ async fn each_mode_works_with_its_own_rights() {
     let beside = TestNamespace::new(&cluster, "beside").await;
     let only = format!("--namespace={}", served.namespace);
     let granted = format!("--served-namespace={}", served.namespace);
+    let manual = std::fs::read_to_string(root!("docs/operations.md")).expect("the manual");
+    let documented: Vec<Vec<&str>> = manual
+        .lines()
+        .filter(|line| line.starts_with("kubectl delete cluster") || line.starts_with("kubectl delete roles"))
+        .map(|line| line.split_whitespace().skip(1).collect())
+        .collect();
+    assert_eq!(documented.len(), 2, "{documented:?}");
     for (name, rights, flags) in [
         ("one-namespace", vec!["--webhook=off", &granted], vec![only.clone()]),
         ("seed", vec!["--webhook=off", "--surface=seed", &granted], vec![only.clone(), "--surface=seed".to_owned()]),
         ("bare", vec!["--webhook=off", "--extensions=false"], vec!["--extensions=false".to_owned()]),
     ] {
-        let cluster_wide =
-            "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
-        for kinds in [cluster_wide, "roles,rolebindings"] {
-            let old = ["delete", kinds, "-A", "-l", "app.kubernetes.io/name=agent-sandbox-controller"];
-            cluster.kubectl().run(&old, None).await.expect("the rights of the former mode are deleted");
+        // Administrators follow the manual, so the test runs the commands of the manual.
+        for old in &documented {
+            cluster.kubectl().run(old, None).await.expect("the rights of the former mode are deleted");
         }
         let items = rights_of(&program, &rights).await.expect("the rights of the mode");
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();

@@ -90,6 +90,30 @@ fn the_policy_for_leases_covers_all_namespaces_only_for_an_operator_that_serves_
     }
 }
 
+/// The commands of the manual that delete the rights of a former mode select them by this label.
+#[test]
+fn every_right_has_the_label_by_which_the_manual_deletes_it() {
+    let manual = include_str!("../../../docs/operations.md");
+    let commands: Vec<&str> = manual.lines().filter(|line| line.starts_with("kubectl delete ")).collect();
+    let kinds = ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
+    let policies = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+    for settings in modes() {
+        let documents = all(&settings);
+        let rights = documents.iter().filter(|d| kinds.iter().chain(&policies).any(|kind| d["kind"] == *kind));
+        for document in rights {
+            let label = "app.kubernetes.io/name";
+            let selected = format!("-l {label}={}", document["metadata"]["labels"][label].as_str().unwrap_or_default());
+            let kind = document["kind"].as_str().unwrap_or_default().to_lowercase();
+            let plural = kind.strip_suffix('y').map_or_else(|| format!("{kind}s"), |stem| format!("{stem}ies"));
+            let deletes = |command: &&str| {
+                command.ends_with(&selected)
+                    && command.split(' ').nth(2).is_some_and(|kinds| kinds.split(',').any(|kind| kind == plural))
+            };
+            assert!(commands.iter().any(deletes), "{plural} {selected}: {commands:#?}");
+        }
+    }
+}
+
 /// Every combination of the settings that decide about rights.
 fn modes() -> Vec<Settings> {
     let webhooks = [
