@@ -64,9 +64,9 @@ fn operators_for_single_namespaces_share_no_object_that_differs() {
         ..settings.clone()
     };
     for settings in modes() {
-        let one = all(&of("a", Some("a"), &settings));
+        let one = beside_definitions(&of("a", Some("a"), &settings));
         for other in [of("b", Some("b"), &settings), of("ops", Some("team"), &settings), of("ops", None, &settings)] {
-            let others = all(&Settings { webhook: Webhook::Off, ..other });
+            let others = beside_definitions(&Settings { webhook: Webhook::Off, ..other });
             for document in &one {
                 let same_name = |d: &&Value| {
                     d["kind"] == document["kind"]
@@ -98,7 +98,7 @@ fn every_right_has_the_label_by_which_the_manual_deletes_it() {
     let kinds = ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
     let policies = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
     for settings in modes() {
-        let documents = all(&settings);
+        let documents = beside_definitions(&settings);
         let rights = documents.iter().filter(|d| kinds.iter().chain(&policies).any(|kind| d["kind"] == *kind));
         for document in rights {
             let label = "app.kubernetes.io/name";
@@ -112,6 +112,11 @@ fn every_right_has_the_label_by_which_the_manual_deletes_it() {
             assert!(commands.iter().any(deletes), "{plural} {selected}: {commands:#?}");
         }
     }
+}
+
+/// All objects except the CRDs, which are the same for every operator.
+fn beside_definitions(settings: &Settings) -> Vec<Value> {
+    files(settings).into_iter().flat_map(|(_, documents)| documents).collect()
 }
 
 /// Every combination of the settings that decide about rights.
