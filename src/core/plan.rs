@@ -7,7 +7,7 @@ use paddock_api::kind::Key;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::object::Object;
+use crate::object::{Object, budget};
 
 /// The result of a decision about one object.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -100,6 +100,15 @@ impl Op {
     /// Patches an object if no client has changed it meanwhile: compare-and-swap.
     pub(crate) fn patch_if_unchanged(object: &Object, reason: Reason, body: Value) -> Self {
         Self::patching(object, reason, Some(object.meta.resource_version.to_string()), body)
+    }
+
+    /// Whether the body of the request is large, so that the request and its reply need much memory.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        match &self.action {
+            Action::Create { body } | Action::Patch { body, .. } => budget::is_large(body),
+            Action::Delete { .. } => false,
+        }
     }
 
     /// Patches the status of an object.

@@ -112,6 +112,13 @@ impl WriteLimiter {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
+    /// Creates a limiter with this limit, as long as every permit is dropped and none reports a reply.
+    #[must_use]
+    pub fn fixed(limit: usize) -> Self {
+        let state = State { limit: limit as f64, threshold: limit as f64, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
     /// Waits for a permit to write this object.
     pub async fn enter(&self, urgency: Urgency, key: &Key) -> Permit {
         loop {

@@ -27,8 +27,8 @@ pub const RESTORE_PAUSE: Duration = Duration::from_mins(5);
 /// The interval at which an Event repeats that webhook entries are not registered. Events last an hour.
 pub const REGISTRATION_EVENT_INTERVAL: Duration = Duration::from_mins(10);
 
-/// The number of writes of large objects at the same time. The reply contains the whole object, which is in memory two or
-/// three times while it is read, so these replies need about 20 MB.
+/// The number of writes of large objects at the same time. The request or the reply contains the whole object, which is in
+/// memory two or three times meanwhile, so these writes need about 20 MB.
 pub const LARGE_WRITES: usize = 4;
 
 /// The time for one request that publishes an Event. Nothing waits for an Event.

@@ -19,7 +19,7 @@ use crate::model::{FieldError, FieldErrors};
 pub(crate) const OBJECT_BYTES_MAX: usize = 1024 * 1024;
 
 /// The JSON in bytes from which an object is large. Usual objects have less than a tenth of this.
-pub(super) const LARGE_BYTES: usize = 128 * 1024;
+pub(crate) const LARGE_BYTES: usize = 128 * 1024;
 
 /// The room for what the API server adds to an object after its review: the UID and the timestamps of its metadata. The
 /// webhook admits an object that is smaller by this much. It also admits an update of a larger object that adds no more.
@@ -41,6 +41,29 @@ pub(crate) fn size(object: &Value) -> usize {
     // An API server writes these characters as escapes of six bytes.
     let escaped = |text: &str| text.bytes().filter(|byte| matches!(byte, b'<' | b'>' | b'&')).count();
     texts.map(|text| text.len() + 5 * escaped(&text)).sum()
+}
+
+/// Whether JSON has so many bytes that it is large. The count is that of the JSON without escapes, and it makes no text.
+pub(crate) fn is_large(json: &Value) -> bool {
+    let mut left = LARGE_BYTES;
+    !fits(json, &mut left)
+}
+
+/// Whether JSON has at most as many bytes as are left. Takes them off.
+fn fits(json: &Value, left: &mut usize) -> bool {
+    let own = match json {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.len() + 2,
+        Value::Object(fields) => fields.keys().map(|name| name.len() + 4).sum::<usize>() + 2,
+    };
+    let Some(rest) = left.checked_sub(own) else { return false };
+    *left = rest;
+    match json {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        Value::Array(items) => items.iter().all(|item| fits(item, left)),
+        Value::Object(fields) => fields.values().all(|value| fits(value, left)),
+    }
 }
 
 fn too_large(bytes: usize, most: usize) -> Option<FieldError> {

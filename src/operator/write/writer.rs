@@ -6,7 +6,6 @@ use futures::future::join_all;
 use kube::Client;
 use paddock_api::kind::{Key, OwnKind};
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -27,8 +26,8 @@ pub struct Writer {
     limiter: WriteLimiter,
     fence: Fence,
     metrics: Metrics,
-    /// The room for writes of large objects.
-    large: Semaphore,
+    /// The room for writes of large objects, of all urgencies.
+    large: WriteLimiter,
 }
 
 /// The progress of a plan.
@@ -51,7 +50,7 @@ impl Writer {
         (limiter, fence): (WriteLimiter, Fence),
         metrics: Metrics,
     ) -> Self {
-        let large = Semaphore::new(limits::LARGE_WRITES);
+        let large = WriteLimiter::fixed(limits::LARGE_WRITES);
         Self { client, world, queue, limiter, fence, metrics, large }
     }
 
@@ -108,9 +107,10 @@ impl Writer {
     }
 
     async fn send(&self, op: &Op) -> (Reply, Option<Duration>) {
-        let is_large = self.world.read(|world| world.get(&op.key).is_some_and(|object| object.meta.large));
-        // A large write waits before it holds a place of the others. The semaphore is never closed.
-        let _room = if is_large { self.large.acquire().await.ok() } else { None };
+        let stored_is_large = self.world.read(|world| world.get(&op.key).is_some_and(|object| object.meta.large));
+        // A large write waits before it holds a place of the others. Namespaces take turns here too.
+        let large = stored_is_large || op.is_large();
+        let _room = if large { Some(self.large.enter(urgency(op), &op.key).await) } else { None };
         let permit = self.limiter.enter(urgency(op), &op.key).await;
         let Some(left) = self.fence.remaining() else {
             drop(permit);

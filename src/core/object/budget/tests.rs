@@ -102,3 +102,16 @@ fn lists_of_texts_have_no_limit_of_their_own() {
     let template = json!({ "metadata": { "name": "t" }, "spec": { "podTemplate": { "spec": pod } } });
     assert_eq!(errors(Kind::Template, template), [""; 0]);
 }
+
+#[test]
+fn json_is_large_by_any_of_its_parts() {
+    let part = LARGE_BYTES / 8;
+    for (shape, most) in [
+        (json!("x".repeat(LARGE_BYTES)), json!("x".repeat(LARGE_BYTES - 2))),
+        (json!(vec!["12345"; part]), json!(vec!["12345"; part - 1])),
+        (json!({ "a": { "b": ["x".repeat(LARGE_BYTES)] } }), json!({ "a": { "b": ["x".repeat(LARGE_BYTES - 100)] } })),
+        (json!({ "x".repeat(LARGE_BYTES): 1 }), json!({ "x".repeat(LARGE_BYTES - 100): 1 })),
+    ] {
+        assert!(is_large(&shape) && !is_large(&most), "{} and {}", shape.to_string().len(), most.to_string().len());
+    }
+}

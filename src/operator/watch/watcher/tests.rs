@@ -14,6 +14,7 @@ use paddock_core::world::World;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::*;
 use crate::queue::Workers;
@@ -333,9 +334,11 @@ async fn kind_is_unknown_if_its_lists_expire_again_and_again() {
         (store.pages, store.delay) = (Some(1), Duration::from_mins(1));
     }
     let mut bench = bench(&server, Kind::Sandbox);
-    bench.unknown.wait_for(|unknown| unknown.contains(&Kind::Sandbox)).await.unwrap();
+    let unknown = bench.unknown.wait_for(|unknown| unknown.contains(&Kind::Sandbox));
+    timeout(Duration::from_mins(120), unknown).await.expect("the outage is seen").unwrap();
     assert!(server.0.lock().unwrap().lists >= 2, "one list that expired is no outage");
-    bench.unknown.wait_for(UnknownKinds::is_empty).await.unwrap();
+    let known = bench.unknown.wait_for(UnknownKinds::is_empty);
+    timeout(Duration::from_mins(120), known).await.expect("a list with larger pages ends").unwrap();
     assert_eq!(bench.names(Kind::Sandbox).len(), 100);
 }
 

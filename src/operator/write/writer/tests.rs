@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 use paddock_core::settings::Settings;
@@ -293,7 +294,9 @@ async fn what_a_claim_leaves_to_be_done_waits_until_its_plan_has_ended() {
 
 #[tokio::test]
 async fn few_writes_of_large_objects_are_under_way_at_the_same_time() {
-    for (size, most) in [(10, 12), (200_000, limits::LARGE_WRITES)] {
+    for (creates, size, most) in
+        [(false, 10, 12), (false, 200_000, limits::LARGE_WRITES), (true, 10, 12), (true, 200_000, limits::LARGE_WRITES)]
+    {
         let count = Arc::new(Mutex::new((0, 0)));
         let counted = count.clone();
         let bench = bench(Fence::open(), move |_, _| Reaction::Counted(counted.clone())).await;
@@ -302,20 +305,43 @@ async fn few_writes_of_large_objects_are_under_way_at_the_same_time() {
                 "name": format!("p{n}"), "namespace": "ns", "uid": "u", "resourceVersion": "1",
                 "labels": { "policy.paddock.dev/a": "b" }, "annotations": { "a": "x".repeat(size) },
             });
-            paddock_core::object::Object::from_json(Kind::Pod, json!({ "metadata": metadata })).unwrap()
+            json!({ "metadata": metadata })
         };
-        let patch = |n| {
-            let object = pod(n);
+        let write = |n| {
+            let object = paddock_core::object::Object::from_json(Kind::Pod, pod(n)).unwrap();
+            let key = object.key.clone();
+            if creates {
+                return Op { key, reason: Reason::PodMissing, action: Action::Create { body: pod(n) } };
+            }
             let body = json!({ "metadata": { "name": format!("p{n}"), "namespace": "ns" } });
             let action = Action::Patch { uid: "u".to_owned(), resource_version: None, status: false, body };
-            let op = Op { key: object.key.clone(), reason: Reason::MetadataChanged, action };
             let _ = bench.world.observe(paddock_core::world::Observed::Applied(object), Timestamp::now());
-            op
+            Op { key, reason: Reason::MetadataChanged, action }
         };
-        let step: Vec<Op> = (0..12).map(patch).collect();
+        let step: Vec<Op> = (0..12).map(write).collect();
         bench.writer.execute(&Plan { steps: vec![step], ..Plan::default() }).await;
         assert_eq!(bench.seen.lock().unwrap().len(), 12);
         let (left, at_once) = *count.lock().unwrap();
         assert!(left == 0 && at_once <= most && at_once > 1, "{at_once} of {most} with {size} bytes");
     }
+}
+
+#[tokio::test]
+async fn large_writes_of_namespaces_take_turns() {
+    let room = crate::limiter::WriteLimiter::fixed(limits::LARGE_WRITES);
+    let enter = async |namespace: &str, n: usize| {
+        let key = Key::new(Kind::Pod, namespace, format!("p-{n}"));
+        room.enter(crate::limiter::Urgency::Normal, &key).await
+    };
+    let mut held = Vec::new();
+    for n in 0..limits::LARGE_WRITES {
+        held.push(enter("hostile", n).await);
+    }
+    let waiting = join_all((0..100).map(|n| enter("hostile", n)));
+    let good = enter("good", 0);
+    tokio::pin!(waiting, good);
+    assert!((&mut waiting).now_or_never().is_none() && (&mut good).now_or_never().is_none(), "there is no room");
+    held.truncate(limits::LARGE_WRITES - 2);
+    let _ = (&mut waiting).now_or_never();
+    assert!(good.now_or_never().is_some(), "one of two places that became free");
 }
