@@ -46,13 +46,13 @@ pub const READ_TIMEOUT: Duration = WATCH_TIMEOUT.saturating_add(Duration::from_s
 /// The least and the largest number of objects in one page of a list that has not expired yet.
 ///
 /// Anybody who may create pods or Sandboxes can make each of them as large as an API server stores, which is 1.5 MiB, and
-/// a page is in memory two or three times while it is read. A page of 16 such objects needs 75 MB, and a page of 128
+/// a page is in memory two or three times while it is read. A page of 8 such objects needs 38 MB, and a page of 128
 /// needs 600 MB. Only a kind with 8,192 objects has such pages. At the start, every kind has one page in memory.
 ///
 /// Small pages take time: each is a request, and before Kubernetes 1.34 etcd answers it. A list has to end within five
 /// minutes, before etcd compacts its version. With the largest pages, a list of 150,000 pods has 1,172 pages of at most a
 /// quarter of a second. If it expires nevertheless, the next list has pages of twice the size.
-pub const LIST_PAGE_SIZE: (u32, u32) = (16, 128);
+pub const LIST_PAGE_SIZE: (u32, u32) = (8, 128);
 
 /// The number of pages into which a list is divided, within [`LIST_PAGE_SIZE`].
 pub const LIST_PAGES: u64 = 64;

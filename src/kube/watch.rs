@@ -175,9 +175,9 @@ mod tests {
         let (least, most) = limits::LIST_PAGE_SIZE;
         for (objects, expired, expected) in [
             (0, 0, least),
-            (1_000, 0, least),
-            (1_000, 1, least * 2),
-            (1_000, 6, least * 64),
+            (500, 0, least),
+            (500, 1, least * 2),
+            (500, 6, least * 64),
             (64 * 20, 0, 20),
             (64 * 20, 2, 80),
             (150_000, 0, most),

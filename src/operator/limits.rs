@@ -28,8 +28,8 @@ pub const RESTORE_PAUSE: Duration = Duration::from_mins(5);
 pub const REGISTRATION_EVENT_INTERVAL: Duration = Duration::from_mins(10);
 
 /// The number of writes of large objects at the same time. The request or the reply contains the whole object, which is in
-/// memory two or three times meanwhile, so these writes need about 20 MB.
-pub const LARGE_WRITES: usize = 4;
+/// memory two or three times meanwhile, so these writes need about 10 MB.
+pub const LARGE_WRITES: usize = 2;
 
 /// The time for one request that publishes an Event. Nothing waits for an Event.
 pub const EVENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
