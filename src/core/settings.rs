@@ -124,15 +124,12 @@ pub struct ReservationRate {
 impl ReservationRate {
     /// The rate of one namespace. The burst is the number of requests that an API server handles at the same time by
     /// default (`--max-requests-inflight` and `--max-mutating-requests-inflight` together, which API Priority and
-    /// Fairness shares out), so an honest burst gets its reservations. A client that wastes reservations holds back four Sandboxes
-    /// after that.
-    pub const NAMESPACE: Self = Self { burst: BURST, per_second: 2.0 };
+    /// Fairness shares out), so an honest burst gets its reservations. A client that wastes reservations holds back four
+    /// Sandboxes after that.
+    pub const NAMESPACE: Self = Self { burst: 600.0, per_second: 2.0 };
     /// The rate of all namespaces together: that of four namespaces.
-    pub const PROCESS: Self = Self { burst: 4.0 * BURST, per_second: 8.0 };
+    pub const PROCESS: Self = Self { burst: 4.0 * Self::NAMESPACE.burst, per_second: 4.0 * Self::NAMESPACE.per_second };
 }
-
-/// See [`ReservationRate::NAMESPACE`].
-const BURST: f64 = 600.0;
 
 /// What happens to a Sandbox's `metadata.managedFields` when a claim takes it, where Paddock is its only manager. The record
 /// of any other manager, and of any server-side apply, is always kept.
