@@ -104,10 +104,10 @@ pub struct PolicyState {
     pub data: String,
 }
 
-/// One of the decisions that a plugin can take over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// One of the four decisions that a plugin can take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum PluginHook {
+pub enum Hook {
     /// Whether an object is admitted.
     Admission,
     /// Which RuntimeClass a pod gets.
@@ -118,12 +118,28 @@ pub enum PluginHook {
     PoolSize,
 }
 
+impl Hook {
+    /// All hooks, in the order of the documentation.
+    pub const ALL: [Hook; 4] = [Hook::Admission, Hook::RuntimeClass, Hook::Idle, Hook::PoolSize];
+
+    /// The name in files and metrics. The WIT interface has the same name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Hook::Admission => "admission",
+            Hook::RuntimeClass => "runtime-class",
+            Hook::Idle => "idle",
+            Hook::PoolSize => "pool-size",
+        }
+    }
+}
+
 /// A plugin that decided about an object: the component and the settings with which it decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DecidingPlugin {
     /// The decision: admission, runtime-class or idle.
-    pub hook: PluginHook,
+    pub hook: Hook,
     /// The name of the plugin.
     pub name: String,
     /// The digest of the plugin's component: `sha256:` and 64 hex digits. Absent if the plugin is configured and not

@@ -30,8 +30,8 @@ pub use claim::{
     SandboxClaimStatus,
 };
 pub use common::{
-    DecidingPlugin, NameRef, OperatingMode, PluginHook, PodMetadata, PodTemplate, PolicyState, ResumePolicy,
-    ShutdownPolicy, VolumeClaimMetadata, VolumeClaimTemplate,
+    DecidingPlugin, Hook, NameRef, OperatingMode, PodMetadata, PodTemplate, PolicyState, ResumePolicy, ShutdownPolicy,
+    VolumeClaimMetadata, VolumeClaimTemplate,
 };
 pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, UpdateStrategy, UpdateStrategyType};
 pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus, TemplateOrigin};

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use paddock_api::{DecidingPlugin, PluginHook};
+use paddock_api::{DecidingPlugin, Hook};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::binding::Binding;
-use crate::question::Hook;
 
 /// The maximum number of plugins in a record, so that an annotation and a status stay small.
 const RECORDED_MAX: usize = 16;
@@ -21,21 +21,10 @@ const SETTINGS_MAX: usize = 256;
 /// The number of hex digits of a digest in a message.
 const SHORT_DIGEST: usize = 12;
 
-impl From<Hook> for PluginHook {
-    fn from(hook: Hook) -> Self {
-        match hook {
-            Hook::Admission => PluginHook::Admission,
-            Hook::RuntimeClass => PluginHook::RuntimeClass,
-            Hook::Idle => PluginHook::Idle,
-            Hook::PoolSize => PluginHook::PoolSize,
-        }
-    }
-}
-
 /// The record of a decision of the plugin of a binding.
 pub(crate) fn decided_by(binding: &Binding) -> DecidingPlugin {
     DecidingPlugin {
-        hook: binding.hook.into(),
+        hook: binding.hook,
         name: binding.plugin.name.clone(),
         digest: binding.plugin.digest.clone(),
         settings: settings(binding),
@@ -74,7 +63,7 @@ pub(crate) fn add(record: &mut Vec<DecidingPlugin>, plugins: impl IntoIterator<I
 /// The record with the hook decided by this plugin, or by none.
 pub(crate) fn with_hook(
     record: &Arc<Vec<DecidingPlugin>>,
-    hook: PluginHook,
+    hook: Hook,
     plugin: Option<&DecidingPlugin>,
 ) -> Arc<Vec<DecidingPlugin>> {
     let of_hook: Vec<&DecidingPlugin> = record.iter().filter(|known| known.hook == hook).collect();
@@ -103,6 +92,13 @@ pub(crate) fn annotation(record: &[DecidingPlugin]) -> Option<String> {
     (!record.is_empty()).then(|| serde_json::to_string(record).ok()).flatten()
 }
 
+/// Adds a record to an object under this annotation, if any plugin decided.
+pub(crate) fn annotate(object: &mut Value, name: &str, record: &[DecidingPlugin]) {
+    if let Some(record) = annotation(record) {
+        object["metadata"]["annotations"][name] = record.into();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +121,7 @@ mod tests {
         }
     }
 
-    fn plugin(hook: PluginHook, name: &str) -> DecidingPlugin {
+    fn plugin(hook: Hook, name: &str) -> DecidingPlugin {
         DecidingPlugin { hook, name: name.to_owned(), digest: String::new(), settings: None }
     }
 
@@ -151,28 +147,28 @@ mod tests {
     #[test]
     fn record_stays_small_and_has_one_entry_for_each_hook_and_plugin() {
         let mut record = Vec::new();
-        let many = (0..100).map(|n| plugin(PluginHook::Admission, &format!("p{n}")));
-        add(&mut record, many.chain([plugin(PluginHook::RuntimeClass, "p0")]));
+        let many = (0..100).map(|n| plugin(Hook::Admission, &format!("p{n}")));
+        add(&mut record, many.chain([plugin(Hook::RuntimeClass, "p0")]));
         assert_eq!(record.len(), RECORDED_MAX);
-        let later = DecidingPlugin { digest: "sha256:2".to_owned(), ..plugin(PluginHook::Admission, "p3") };
+        let later = DecidingPlugin { digest: "sha256:2".to_owned(), ..plugin(Hook::Admission, "p3") };
         add(&mut record, [later.clone()]);
         assert_eq!((record.len(), &record[3]), (RECORDED_MAX, &later));
         let full = Arc::new(record);
-        let idle = plugin(PluginHook::Idle, "idle");
-        let with_idle = with_hook(&full, PluginHook::Idle, Some(&idle));
+        let idle = plugin(Hook::Idle, "idle");
+        let with_idle = with_hook(&full, Hook::Idle, Some(&idle));
         assert_eq!((with_idle.len(), with_idle.last()), (RECORDED_MAX, Some(&idle)));
-        assert!(Arc::ptr_eq(&with_idle, &with_hook(&with_idle, PluginHook::Idle, Some(&idle))), "nothing changed");
-        assert_eq!(with_hook(&with_idle, PluginHook::Idle, None).len(), RECORDED_MAX - 1);
+        assert!(Arc::ptr_eq(&with_idle, &with_hook(&with_idle, Hook::Idle, Some(&idle))), "nothing changed");
+        assert_eq!(with_hook(&with_idle, Hook::Idle, None).len(), RECORDED_MAX - 1);
     }
 
     #[test]
     fn annotation_is_read_back_and_rubbish_is_no_record() {
-        let record = vec![decided_by(&binding("{\"a\":1}")), plugin(PluginHook::Admission, "p")];
+        let record = vec![decided_by(&binding("{\"a\":1}")), plugin(Hook::Admission, "p")];
         assert_eq!(parse(annotation(&record).as_deref()), record);
         assert_eq!(annotation(&[]), None);
-        let long = serde_json::to_string(&vec![plugin(PluginHook::Idle, "p"); 1000]).unwrap();
+        let long = serde_json::to_string(&vec![plugin(Hook::Idle, "p"); 1000]).unwrap();
         assert_eq!(parse(Some(&long)).len(), RECORDED_MAX);
-        let own = plugin(PluginHook::Idle, "p");
+        let own = plugin(Hook::Idle, "p");
         let long = || "x".repeat(SETTINGS_MAX + 1);
         for too_long in [
             DecidingPlugin { name: long(), ..own.clone() },

@@ -10,33 +10,8 @@ pub mod limits;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+pub use paddock_api::Hook;
 use serde::{Deserialize, Serialize};
-
-/// The four decisions that a plugin can take over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum Hook {
-    /// Whether an object is admitted, and with which changes.
-    Admission,
-    /// Which RuntimeClass a new pod gets.
-    RuntimeClass,
-    /// Whether a sandbox is idle, and what is done with it.
-    Idle,
-    /// How many sandboxes a pool keeps warm.
-    PoolSize,
-}
-
-impl Hook {
-    /// All hooks, in the order of the documentation.
-    pub const ALL: [Hook; 4] = [Hook::Admission, Hook::RuntimeClass, Hook::Idle, Hook::PoolSize];
-
-    /// The name in files and metrics. The WIT interface has the same name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
 
 /// One question for one plugin.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -41,6 +41,16 @@ pub enum Chain<'a, T> {
     NoBinding,
 }
 
+impl<'a, T> Chain<'a, T> {
+    /// The binding that ended the chain: it answered, or it failed and nobody is asked after it.
+    pub(crate) fn last_binding(&self) -> Option<&'a Binding> {
+        match self {
+            Chain::Reply(binding, _) | Chain::Failed(binding, _) => Some(binding),
+            Chain::Request(_) | Chain::NoBinding => None,
+        }
+    }
+}
+
 /// Asks the bindings of a hook in order, until one gives an answer that `accept` accepts. Also returns the failures on
 /// the way.
 ///

@@ -212,7 +212,7 @@ impl<'a> ReviewState<'a> {
             |answer| accept_class(answer, &context.classes, true),
         );
         self.plugin_failures.extend(plugin_failures);
-        if let Chain::Reply(binding, _) | Chain::Failed(binding, _) = &chain {
+        if let Some(binding) = chain.last_binding() {
             self.record_decision(binding);
         }
         match chain {

@@ -308,9 +308,7 @@ fn take(
     }
     let mut ops: Vec<Op> = annotate(snapshot, Some(&sandbox.key.name)).into_iter().collect();
     let mut body = manifest::adopted_by_claim(claim, model, (sandbox, snapshot.marker), &snapshot.common);
-    if let Some(record) = deciding::annotation(decided_by) {
-        body["metadata"]["annotations"][annotation::CLAIM_PLUGINS] = record.into();
-    }
+    deciding::annotate(&mut body, annotation::CLAIM_PLUGINS, decided_by);
     ops.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
     plan.steps.push(ops);
     write_status(snapshot, before, Report::forwarded(sandbox, decided_by), plan);
@@ -342,7 +340,6 @@ fn start_cold(
     plan: &mut Plan,
 ) {
     let ColdStart { template, of_template, volume_claims, decided_by } = start;
-    let record = deciding::annotation(decided_by);
     let claim = &snapshot.claim;
     if let Some(existing) = &snapshot.same_name {
         let origin = Origin::Claim(claim, None, snapshot.marker);
@@ -351,7 +348,7 @@ fn start_cold(
         let differs = adoptable(existing).then(|| sandbox_difference(existing, &wanted));
         if let Some(None) = differs {
             // Whoever prepared the Sandbox does not decide about the record.
-            wanted["metadata"]["annotations"][annotation::CLAIM_PLUGINS] = json!(record);
+            wanted["metadata"]["annotations"][annotation::CLAIM_PLUGINS] = json!(deciding::annotation(decided_by));
             match snapshot.network_policy.problem() {
                 Some(problem) => wait_for_policy(snapshot, before, problem, plan),
                 None => plan.steps.push(vec![adopt_prepared(claim, existing, &wanted)]),
@@ -379,9 +376,7 @@ fn start_cold(
         model,
         volume_claims,
     );
-    if let Some(record) = record {
-        body["metadata"]["annotations"][annotation::CLAIM_PLUGINS] = record.into();
-    }
+    deciding::annotate(&mut body, annotation::CLAIM_PLUGINS, decided_by);
     let mut ops: Vec<Op> = annotate(snapshot, None).into_iter().collect();
     ops.push(Op::create(snapshot.claim.key.sibling(Kind::Sandbox, claim.key.name.clone()), Reason::ColdStart, body));
     plan.steps.push(ops);

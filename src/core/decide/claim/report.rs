@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use paddock_api::names::{annotation, condition, reason};
-use paddock_api::{ClaimedSandbox, DecidingPlugin, PluginHook, SandboxClaimStatus};
+use paddock_api::{ClaimedSandbox, DecidingPlugin, Hook, SandboxClaimStatus};
 
 use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
 use crate::deciding;
@@ -70,7 +70,7 @@ fn plugins(sandbox: &Object, decided_by: &[DecidingPlugin]) -> Arc<Vec<DecidingP
     let mut record = deciding::parse(sandbox.meta.annotations.get(annotation::CLAIM_PLUGINS));
     deciding::add(&mut record, decided_by.iter().cloned());
     let of_sandbox = sandbox.sandbox().into_iter().flat_map(|s| s.status.plugins.iter());
-    deciding::add(&mut record, of_sandbox.filter(|plugin| plugin.hook != PluginHook::Idle).cloned());
+    deciding::add(&mut record, of_sandbox.filter(|plugin| plugin.hook != Hook::Idle).cloned());
     Arc::new(record)
 }
 

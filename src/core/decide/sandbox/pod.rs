@@ -152,9 +152,7 @@ fn pod_verdict(
     if sandbox.meta.in_pool() {
         as_made::list_plugin_changes(&of_pod.review.object, &mut body);
     }
-    if let Some(record) = deciding::annotation(&consulted.decided_by) {
-        body["metadata"]["annotations"][annotation::PLUGINS] = record.into();
-    }
+    deciding::annotate(&mut body, annotation::PLUGINS, &consulted.decided_by);
     let mut ops = Vec::new();
     for (name, claim) in manifest::volume_claims(sandbox, model, &kept_dirs, &snapshot.common.settings) {
         match snapshot.volume_claims.get(&name) {
@@ -294,10 +292,7 @@ fn choose_class(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[P
     let accept = |answer: &Answer| accept_class(answer, &common.classes, generated_code);
     let applying = common.bindings.applying(Hook::RuntimeClass, &common.namespace_labels, &labels);
     let (chain, failures) = first_answer(applying, replies, question, accept);
-    let decided_by = match &chain {
-        Chain::Reply(binding, _) | Chain::Failed(binding, _) => vec![deciding::decided_by(binding)],
-        Chain::Request(_) | Chain::NoBinding => vec![],
-    };
+    let decided_by = chain.last_binding().into_iter().map(deciding::decided_by).collect();
     let consulted = Consulted { decided_by, failures };
     let chosen = match chain {
         Chain::Request(request) => Chosen::Request(request),

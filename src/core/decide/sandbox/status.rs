@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
 use paddock_api::sandbox::{IdleStatus, IsolationStatus, RuntimeClassChoice};
-use paddock_api::{DecidingPlugin, OperatingMode, PluginHook, PolicyState, SandboxStatus};
+use paddock_api::{DecidingPlugin, Hook, OperatingMode, PolicyState, SandboxStatus};
 
 use super::service::service_is_foreign;
 use super::situation::{PodState, Situation, mode};
@@ -251,7 +251,7 @@ fn pending(
 /// The plugins that decided: those of the pod, or those that were asked about a missing one, and the idle plugin. Without
 /// both, the last ones stay.
 fn plugins(pod: Option<&Pod>, notes: &Notes, before: &SandboxStatus) -> Arc<Vec<DecidingPlugin>> {
-    let idle = before.plugins.iter().find(|plugin| plugin.hook == PluginHook::Idle);
+    let idle = before.plugins.iter().find(|plugin| plugin.hook == Hook::Idle);
     let idle = notes.idle.as_ref().map_or(idle, |(_, decided_by, _)| decided_by.as_ref());
     // A pod that was adopted has no record.
     let of_pod = match (pod.filter(|pod| !pod.plugins.is_empty()), &notes.decided_by) {
@@ -259,7 +259,7 @@ fn plugins(pod: Option<&Pod>, notes: &Notes, before: &SandboxStatus) -> Arc<Vec<
         (None, Some(asked)) if !asked.is_empty() => Arc::new(asked.clone()),
         (None, Some(_) | None) => before.plugins.clone(),
     };
-    deciding::with_hook(&of_pod, PluginHook::Idle, idle)
+    deciding::with_hook(&of_pod, Hook::Idle, idle)
 }
 
 fn class_of(pod: &Object) -> Option<RuntimeClassChoice> {
