@@ -31,7 +31,8 @@ pub const REGISTRATION_EVENT_INTERVAL: Duration = Duration::from_mins(10);
 /// memory two or three times meanwhile, so these writes need about 10 MB.
 pub const LARGE_WRITES: usize = 2;
 
-/// The time for one request that publishes an Event. Nothing waits for an Event.
+/// The time for one request that publishes an Event. No reconcile waits for an Event. A check of the webhook
+/// configurations waits for its own Events.
 pub const EVENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time after a list within which the watch has to show every object that was written while the list was made.

@@ -198,17 +198,7 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
             tls
         }
     };
-    let (announce, registered) = (serving_cert.clone(), config_sync.clone());
-    tasks.spawn(async move {
-        while !announce.ready() {
-            sleep(READY_POLL).await;
-        }
-        info!("the webhook has a certificate");
-        registered.registered_once().await;
-        serving.send_replace(true);
-        // The sender has to live as long as the webhook.
-        std::future::pending::<()>().await;
-    });
+    tasks.spawn(announce(serving_cert, config_sync.clone(), serving));
 
     let end = CancellationToken::new();
     let ended = end.clone();
@@ -225,6 +215,18 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         Ok(Err(error)) => warn!(%error, "the webhook configurations could not be checked or removed"),
         Err(_) => warn!("the check of the webhook configurations timed out"),
     }
+}
+
+/// Sends when there is a certificate, and the entries that the operator registers were registered once.
+async fn announce(serving_cert: ServingCert, config_sync: Arc<WebhookConfigSync>, serving: watch::Sender<bool>) {
+    while !serving_cert.ready() {
+        sleep(READY_POLL).await;
+    }
+    info!("the webhook has a certificate");
+    config_sync.registered_once().await;
+    serving.send_replace(true);
+    // The sender has to live as long as the webhook.
+    std::future::pending::<()>().await;
 }
 
 /// The interval of the checks for the first certificate.

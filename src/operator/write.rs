@@ -9,4 +9,5 @@ mod request;
 mod writer;
 
 pub use self::events::{DisabledEvents, EventQueue, Events, events};
+pub(crate) use self::events::{new_event, publish, reporter};
 pub use self::writer::{Progress, Writer};

@@ -172,19 +172,11 @@ impl App {
     ) -> Result<(Vec<u8>, &'static str), Unanswered> {
         let body = intake.receive(body).await?;
         let large = body.len() >= limits::LARGE_REVIEW;
-        let needed = if !large {
-            memory::needed(&body)
-        } else {
-            let body = body.clone();
-            tokio::task::spawn_blocking(move || memory::needed(&body)).await?
-        };
+        let counted = body.clone();
+        let needed = run_sized(large, move || memory::needed(&counted)).await?;
         intake.turn(needed.max(limits::REVIEW_MEMORY_MIN)).await?;
         let now = self.clock.now();
-        let asked = if !large {
-            wire::read(&body, phase, entry, now)?
-        } else {
-            tokio::task::spawn_blocking(move || wire::read(&body, phase, entry, now)).await??
-        };
+        let asked = run_sized(large, move || wire::read(&body, phase, entry, now)).await??;
         let mut context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
         context.reserved_sandbox =
             self.reservations.as_ref().and_then(|reservations| reservations.reserve(&asked.review));
@@ -267,6 +259,14 @@ impl App {
         });
         Ok(decided.await?)
     }
+}
+
+/// Does the work of a large review on a blocking thread, so that it does not hold up connections.
+async fn run_sized<T: Send + 'static>(
+    large: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    if large { tokio::task::spawn_blocking(work).await } else { Ok(work()) }
 }
 
 /// Asks plugins until the core has no more questions.

@@ -36,13 +36,12 @@ use tracing::{info, warn};
 
 use self::restores::{Restoration, Restores, Turn};
 use self::stored::{
-    changes, encoded, has_bundle, has_labels, has_owner, is_ours, other_operator, owners, resource, webhooks,
-    without_bundle,
+    changes, encoded, has_bundle, has_labels, has_owner, is_ours, other_operator, owners, webhooks, without_bundle,
 };
 use super::metrics::Reviews;
 use super::own_deployment::{Deployed, OwnDeployment};
 use super::registered::{EntryState, RegisteredEntry, compare, of_all};
-use super::registration::{CONFIGURATION, Desired, configurations};
+use super::registration::{CONFIGURATION, Desired, configurations, resource};
 use super::registration_events::RegistrationEvents;
 use crate::limits;
 
@@ -227,13 +226,13 @@ impl WebhookConfigSync {
                 Ok(Written::nothing())
             }
         };
-        let Written { stored, accepted, counts } = match written {
+        let Written { stored, accepted, shown_as_written } = match written {
             Ok(written) => written,
             Err(error) => return unkept(state(found.as_ref()), Some(error)),
         };
         let stored = stored.or_else(|| found.clone());
-        let entries = state(if counts { stored.as_ref() } else { found.as_ref() });
-        if accepted || entries.iter().all(|entry| entry.state == EntryState::Registered) {
+        let entries = state(if shown_as_written { stored.as_ref() } else { found.as_ref() });
+        if accepted || entries.iter().all(RegisteredEntry::is_registered) {
             self.history(phase).lock().accepted = true;
         }
         let ours: Vec<Value> = stored.iter().flat_map(webhooks).filter(is_ours).collect();
@@ -256,7 +255,7 @@ impl WebhookConfigSync {
             created => {
                 let stored = created?;
                 info!(kind = resource(phase).kind, CONFIGURATION, "the webhook configuration was created");
-                Ok(Written { stored: Some(stored), accepted: true, counts: true })
+                Ok(Written { stored: Some(stored), accepted: true, shown_as_written: true })
             }
         }
     }
@@ -352,7 +351,7 @@ impl WebhookConfigSync {
     ) -> Result<Written, kube::Error> {
         let kind = resource(phase).kind;
         let turn = self.history(phase).lock().restores.turn(&restoration);
-        let counts = match turn {
+        let shown_as_written = match turn {
             Turn::Restore => true,
             Turn::RestoreAndShow => false,
             Turn::Show => return Ok(Written::nothing()),
@@ -361,7 +360,7 @@ impl WebhookConfigSync {
             Ok(stored) => {
                 info!(kind, CONFIGURATION, "the webhook configuration was restored");
                 self.history(phase).lock().restores.restored(restoration);
-                Ok(Written { stored: Some(stored), accepted: true, counts })
+                Ok(Written { stored: Some(stored), accepted: true, shown_as_written })
             }
             // Another writer came first, which may be another replica.
             Err(kube::Error::Api(status)) if status.code == 409 => self.read_again(phase).await,
@@ -371,7 +370,7 @@ impl WebhookConfigSync {
 
     async fn read_again(&self, phase: Phase) -> Result<Written, kube::Error> {
         let stored = self.api(phase).get(CONFIGURATION).await?;
-        Ok(Written { stored: Some(stored), accepted: false, counts: true })
+        Ok(Written { stored: Some(stored), accepted: false, shown_as_written: true })
     }
 
     fn api(&self, phase: Phase) -> Api<DynamicObject> {
@@ -453,12 +452,12 @@ struct Written {
     /// Whether the API server has accepted a write.
     accepted: bool,
     /// Whether the entries are reported as they are after the write.
-    counts: bool,
+    shown_as_written: bool,
 }
 
 impl Written {
     fn nothing() -> Self {
-        Self { stored: None, accepted: false, counts: true }
+        Self { stored: None, accepted: false, shown_as_written: true }
     }
 }
 

@@ -69,7 +69,7 @@ impl Reviews {
     /// Sets the state of a webhook entry.
     pub(super) fn registered(&self, entry: &RegisteredEntry) {
         let labels = [entry.entry.as_str(), word(entry.phase)];
-        self.registered.with_label_values(&labels).set(i64::from(entry.fault().is_none()));
+        self.registered.with_label_values(&labels).set(i64::from(entry.is_registered()));
     }
 
     /// Counts an activity record: `written`, `merged` into another one, `failed` or `dropped`.

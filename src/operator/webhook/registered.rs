@@ -6,7 +6,7 @@ use std::fmt;
 use paddock_core::admission::{Entry, Phase};
 use serde_json::Value;
 
-use super::registration::{CONFIGURATION, webhook_name};
+use super::registration::{CONFIGURATION, resource, webhook_name};
 
 /// One entry of the webhook configurations, and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,16 +38,18 @@ impl RegisteredEntry {
     /// What is wrong with the entry, for people. `None` if nothing is.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        (self.state != EntryState::Registered).then(|| self.to_string())
+        (!self.is_registered()).then(|| self.to_string())
+    }
+
+    /// Whether the API server asks the webhook as it should.
+    pub(super) fn is_registered(&self) -> bool {
+        self.state == EntryState::Registered
     }
 }
 
 impl fmt::Display for RegisteredEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.phase {
-            Phase::Mutate => "MutatingWebhookConfiguration",
-            Phase::Validate => "ValidatingWebhookConfiguration",
-        };
+        let kind = resource(self.phase).kind;
         write!(f, "webhook entry {} of {kind} {CONFIGURATION} ", webhook_name(self.entry))?;
         match &self.state {
             EntryState::Registered => f.write_str("is registered"),

@@ -26,6 +26,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+use kube::core::ApiResource;
 use paddock_api::kind::Kind;
 use paddock_api::names::{group, label};
 use paddock_core::admission::{CONNECTIONS, Entry, Phase};
@@ -92,6 +93,14 @@ impl ClientConfig {
                 url: Some(format!("{}{path}", url.trim_end_matches('/'))),
             },
         }
+    }
+}
+
+/// The kind of the configuration of a phase.
+pub(super) fn resource(phase: Phase) -> ApiResource {
+    match phase {
+        Phase::Mutate => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
+        Phase::Validate => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
     }
 }
 

@@ -2,15 +2,16 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::{EventType, Recorder};
 use paddock_core::admission::Phase;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
-use tracing::{debug, info, warn};
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::registered::{EntryState, RegisteredEntry};
-use super::registration::CONFIGURATION;
+use super::registration::{CONFIGURATION, resource};
 use crate::limits;
+use crate::write::{new_event, publish, reporter};
 
 /// Reports the faults of entries: at once when they change, and then once in a while.
 pub(super) struct RegistrationEvents {
@@ -27,13 +28,11 @@ impl RegistrationEvents {
     pub(super) async fn faults(&self, entries: &[RegisteredEntry]) {
         let faults: Vec<String> = entries.iter().filter_map(RegisteredEntry::fault).collect();
         let mut last = self.last.lock().await;
-        let changed = match &*last {
-            None => !faults.is_empty(),
-            Some((before, _)) => *before != faults,
-        };
         let due = match &*last {
-            None => changed,
-            Some((_, at)) => changed || !faults.is_empty() && at.elapsed() >= limits::REGISTRATION_EVENT_INTERVAL,
+            None => !faults.is_empty(),
+            Some((before, at)) => {
+                *before != faults || !faults.is_empty() && at.elapsed() >= limits::REGISTRATION_EVENT_INTERVAL
+            }
         };
         if !due {
             return;
@@ -50,7 +49,7 @@ impl RegistrationEvents {
             }
             let note = faults.join("; ");
             warn!(faults = note, "webhook entries are not registered as they should be");
-            self.publish(phase, "WebhookNotRegistered", note).await;
+            self.publish(phase, "WebhookNotRegistered", &note).await;
         }
     }
 
@@ -69,35 +68,20 @@ impl RegistrationEvents {
         let note: Vec<String> = faults.iter().map(|fault| format!("restored: {fault}")).collect();
         let note = note.join("; ");
         warn!(faults = note, "somebody changed webhook entries, and the operator restored them");
-        self.publish(first.phase, "WebhookRestored", note).await;
+        self.publish(first.phase, "WebhookRestored", &note).await;
     }
 
-    async fn publish(&self, phase: Phase, reason: &str, note: String) {
-        let kind = match phase {
-            Phase::Mutate => "MutatingWebhookConfiguration",
-            Phase::Validate => "ValidatingWebhookConfiguration",
-        };
-        let event = Event {
-            type_: EventType::Warning,
-            reason: reason.to_owned(),
-            // The API server accepts at most a kilobyte.
-            note: Some(note.chars().take(1000).collect()),
-            action: reason.to_owned(),
-            secondary: None,
-        };
+    async fn publish(&self, phase: Phase, reason: &str, note: &str) {
+        let event = new_event(EventType::Warning, reason, note);
+        let resource = resource(phase);
         let regarding = ObjectReference {
-            api_version: Some("admissionregistration.k8s.io/v1".to_owned()),
-            kind: Some(kind.to_owned()),
+            api_version: Some(resource.api_version),
+            kind: Some(resource.kind),
             name: Some(CONFIGURATION.to_owned()),
             ..ObjectReference::default()
         };
         // A recorder keeps the first note of a series, so each note has a recorder of its own.
-        let reporter = Reporter { controller: "paddock".to_owned(), instance: None };
-        let recorder = Recorder::new(self.client.clone(), reporter);
-        match timeout(limits::EVENT_REQUEST_TIMEOUT, recorder.publish(&event, &regarding)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "the Event was not sent"),
-            Err(_elapsed) => debug!("the Event was not sent in time"),
-        }
+        let recorder = Recorder::new(self.client.clone(), reporter(None));
+        publish(&recorder, &event, &regarding).await;
     }
 }

@@ -78,7 +78,7 @@ impl EventQueue {
     /// Publishes Events, a few at the same time, until the future is dropped. A series of equal Events is one Event
     /// object with a count.
     pub async fn run(self, client: Client, identity: String) {
-        let reporter = Reporter { controller: "paddock".to_owned(), instance: Some(identity) };
+        let reporter = reporter(Some(identity));
         let sent = Mutex::new(RecentEvents::default());
         // kube's recorder treats Events with the same reason as one series and keeps the first note. Each note
         // therefore has a recorder of its own.
@@ -92,18 +92,42 @@ impl EventQueue {
                 let new = || Recorder::new(client.clone(), reporter.clone());
                 let recorder = series.lock().get_or_insert(event_key(&event), new).clone();
                 let (kube_event, reference) = convert(&event);
-                let publish = recorder.publish(&kube_event, &reference);
-                let result = match timeout(limits::EVENT_REQUEST_TIMEOUT, publish).await {
-                    Ok(Ok(())) => "sent",
-                    Ok(Err(error)) => {
-                        debug!(%error, regarding = %event.regarding, reason = %event.reason, "the Event was not sent");
-                        "failed"
-                    }
-                    Err(_elapsed) => "failed",
-                };
-                metrics.event(result);
+                metrics.event(if publish(&recorder, &kube_event, &reference).await { "sent" } else { "failed" });
             })
             .await;
+    }
+}
+
+/// The name under which the operator reports. An Event of no particular replica has no instance.
+pub(crate) fn reporter(instance: Option<String>) -> Reporter {
+    Reporter { controller: "paddock".to_owned(), instance }
+}
+
+/// An Event whose action is its reason.
+pub(crate) fn new_event(type_: EventType, reason: &str, note: &str) -> KubeEvent {
+    KubeEvent {
+        type_,
+        reason: reason.to_owned(),
+        // The API server accepts at most a kilobyte.
+        note: Some(note.chars().take(1000).collect()),
+        action: reason.to_owned(),
+        secondary: None,
+    }
+}
+
+/// Publishes an Event. Returns whether the API server has accepted it in time.
+pub(crate) async fn publish(recorder: &Recorder, event: &KubeEvent, regarding: &ObjectReference) -> bool {
+    let ObjectReference { kind, namespace, name, .. } = regarding;
+    match timeout(limits::EVENT_REQUEST_TIMEOUT, recorder.publish(event, regarding)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            debug!(%error, kind, namespace, name, reason = event.reason, "the Event was not sent");
+            false
+        }
+        Err(_elapsed) => {
+            debug!(kind, namespace, name, reason = event.reason, "the Event was not sent in time");
+            false
+        }
     }
 }
 
@@ -138,14 +162,8 @@ impl RecentEvents {
 }
 
 fn convert(event: &Event) -> (KubeEvent, ObjectReference) {
-    let kube_event = KubeEvent {
-        type_: if event.warning { EventType::Warning } else { EventType::Normal },
-        reason: event.reason.as_str().to_owned(),
-        // The API server accepts at most a kilobyte.
-        note: Some(event.note.chars().take(1000).collect()),
-        action: event.reason.as_str().to_owned(),
-        secondary: None,
-    };
+    let type_ = if event.warning { EventType::Warning } else { EventType::Normal };
+    let kube_event = new_event(type_, event.reason.as_str(), &event.note);
     let key = &event.regarding;
     let reference = ObjectReference {
         api_version: Some(key.kind.api_version()),

@@ -2,23 +2,14 @@
 //! this version does not know: they would be neither compared nor written back.
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use paddock_core::admission::Phase;
 use serde_json::{Value, json};
 
-use super::super::registered::{EntryState, RegisteredEntry, compare};
+use super::super::registered::{RegisteredEntry, compare};
 use super::super::registration::ENTRY_SUFFIX;
-
-/// The kind of the configuration of a phase.
-pub(super) fn resource(phase: Phase) -> ApiResource {
-    match phase {
-        Phase::Mutate => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
-        Phase::Validate => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
-    }
-}
 
 /// The entries of a configuration, with every field.
 pub(super) fn webhooks(stored: &DynamicObject) -> Vec<Value> {
@@ -32,7 +23,7 @@ pub(super) fn is_ours(entry: &Value) -> bool {
 
 /// The entries that differ.
 pub(super) fn changes(phase: Phase, wanted: &[Value], there: &[Value]) -> Vec<RegisteredEntry> {
-    compare(phase, wanted, there).into_iter().filter(|entry| entry.state != EntryState::Registered).collect()
+    compare(phase, wanted, there).into_iter().filter(|entry| !entry.is_registered()).collect()
 }
 
 /// The bundle as an entry holds it: in Base64.
