@@ -9,5 +9,5 @@ mod timing;
 pub use self::election::Election;
 pub use self::elsewhere::Obstacle;
 pub use self::fence::Fence;
-pub use self::lease::{Apart, Candidate};
+pub use self::lease::{Candidate, Scope};
 pub use self::timing::{BadTiming, Timing};

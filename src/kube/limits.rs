@@ -43,7 +43,10 @@ pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// then.
 pub const READ_TIMEOUT: Duration = WATCH_TIMEOUT.saturating_add(Duration::from_secs(15));
 
-/// The least and the largest number of objects in one page of a list that has not expired yet.
+/// The smallest number of objects in one page of a list. See [`LIST_PAGE_SIZE_MAX`].
+pub const LIST_PAGE_SIZE_MIN: u32 = 8;
+
+/// The largest number of objects in one page of a list that has not expired yet.
 ///
 /// Anybody who may create pods or Sandboxes can make each of them as large as an API server stores, which is 1.5 MiB, and
 /// a page is in memory two or three times while it is read. A page of 8 such objects needs 38 MB, and a page of 128
@@ -52,9 +55,10 @@ pub const READ_TIMEOUT: Duration = WATCH_TIMEOUT.saturating_add(Duration::from_s
 /// Small pages take time: each is a request, and before Kubernetes 1.34 etcd answers it. A list has to end within five
 /// minutes, before etcd compacts its version. With the largest pages, a list of 150,000 pods has 1,172 pages of at most a
 /// quarter of a second. If it expires nevertheless, the next list has pages of twice the size.
-pub const LIST_PAGE_SIZE: (u32, u32) = (8, 128);
+pub const LIST_PAGE_SIZE_MAX: u32 = 128;
 
-/// The number of pages into which a list is divided, within [`LIST_PAGE_SIZE`].
+/// The number of pages into which a list is divided, within [`LIST_PAGE_SIZE_MIN`] and
+/// [`LIST_PAGE_SIZE_MAX`].
 pub const LIST_PAGES: u64 = 64;
 
 /// The first and the longest wait before an interrupted watch is started again.

@@ -42,8 +42,7 @@ pub fn events(
         Some(namespace) if kind.namespaced() => Api::namespaced_with(client.clone(), namespace, &resource),
         Some(_) | None => Api::all_with(client.clone(), &resource),
     };
-    let seconds = u32::try_from(limits::WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
-    let config = watcher::Config::default().timeout(seconds);
+    let config = watcher_config();
     // The lists that expired one after the other, and the watcher that continues.
     stream::unfold((api, config, 0_u32, None), |(api, config, mut expired, continued)| async move {
         let mut events = match continued {
@@ -73,6 +72,11 @@ pub fn events(
     })
 }
 
+/// The configuration of a watch that the API server keeps open for [`limits::WATCH_TIMEOUT`].
+pub(crate) fn watcher_config() -> watcher::Config {
+    watcher::Config::default().timeout(u32::try_from(limits::WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX))
+}
+
 /// The number of objects of a kind. If the API server does not say how many there are after the first, only that one
 /// counts.
 async fn count(api: &Api<Document>) -> kube::Result<u64> {
@@ -83,9 +87,9 @@ async fn count(api: &Api<Document>) -> kube::Result<u64> {
 
 /// The number of objects in one page of a list, after this many lists expired one after the other.
 fn page_size(objects: u64, expired: u32) -> u32 {
-    let (least, most) = limits::LIST_PAGE_SIZE;
     let share = u32::try_from(objects / limits::LIST_PAGES).unwrap_or(u32::MAX);
-    share.clamp(least, most).saturating_mul(2_u32.saturating_pow(expired))
+    let size = share.clamp(limits::LIST_PAGE_SIZE_MIN, limits::LIST_PAGE_SIZE_MAX);
+    size.saturating_mul(2_u32.saturating_pow(expired))
 }
 
 /// The request that an error interrupted.
@@ -172,7 +176,7 @@ mod tests {
 
     #[test]
     fn pages_grow_with_the_kind_and_with_every_list_that_expired() {
-        let (least, most) = limits::LIST_PAGE_SIZE;
+        let (least, most) = (limits::LIST_PAGE_SIZE_MIN, limits::LIST_PAGE_SIZE_MAX);
         for (objects, expired, expected) in [
             (0, 0, least),
             (500, 0, least),

@@ -246,8 +246,13 @@ async fn follow_bindings(
     loop {
         let now = bindings.borrow_and_update().clone();
         queue.push(world.set_bindings(now), Trigger::Related);
-        if bindings.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        changed(&mut bindings).await;
+    }
+}
+
+/// Waits for the next value, and for ever if there is none, because the sender ended.
+async fn changed<T>(values: &mut watch::Receiver<T>) {
+    if values.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

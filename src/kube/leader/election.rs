@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::elsewhere::{Elsewhere, Obstacle};
 use super::fence::Fence;
-use super::lease::{Apart, Candidate, Lease, Round};
+use super::lease::{Candidate, Lease, Round, Scope};
 use super::timing::Timing;
 
 /// The candidacy of one replica.
@@ -35,10 +35,10 @@ impl Election {
     /// Creates a candidacy. It ends the right of `fence` to write before another replica can lead.
     #[must_use]
     pub fn new(client: &Client, candidate: &Candidate<'_>, timing: Timing, fence: Fence) -> Self {
-        let Candidate { namespace, leases, apart, .. } = *candidate;
-        let elsewhere = match apart {
-            Apart::FromNobody => None,
-            Apart::FromEveryNamespace => Some(Elsewhere::new(client, namespace, leases)),
+        let Candidate { namespace, leases, scope, .. } = *candidate;
+        let elsewhere = match scope {
+            Scope::Namespace => None,
+            Scope::Cluster => Some(Elsewhere::new(client, namespace, leases)),
         };
         let leases = leases.iter().map(|name| Lease::new(client, candidate, name, timing)).collect();
         let (leading, obstacle) = (watch::Sender::new(false), watch::Sender::new(None));
@@ -133,37 +133,30 @@ impl Election {
         }
     }
 
-    /// Takes or renews the leases in order, up to the first that this replica does not hold. It only reads the leases
-    /// after that one, so that their durations expire together.
+    /// Takes or renews the leases, unless somebody holds a Lease in another namespace.
     async fn round(&mut self) -> Round {
         let leading = *self.leading.borrow();
-        let (mut all, mut looked) = (Round::Held, false);
+        let (mut all, mut just_read) = (Round::Held, 0);
         if let Some(elsewhere) = &self.elsewhere {
             let held = matches!(elsewhere.obstacle(), Some(Obstacle::HeldElsewhere { .. }));
             if held {
                 all = Round::Elsewhere;
             } else if !leading && let Some(first) = self.leases.first_mut() {
                 // The watch may lag. A candidate that takes a lease would disturb a leader that it does not see yet.
-                (all, looked) = (first.look().await, true);
+                (all, just_read) = (first.look().await, 1);
                 if all == Round::Held && elsewhere.list().await.is_some() {
                     all = Round::Elsewhere;
                 }
             }
         }
-        for (index, lease) in self.leases.iter_mut().enumerate() {
-            match all {
-                Round::Held => all = lease.take_or_renew().await,
-                Round::Taken | Round::Elsewhere | Round::Unknown if lease.mine() || looked && index == 0 => {}
-                Round::Taken | Round::Elsewhere | Round::Unknown => lease.read().await,
-            }
-        }
+        all = self.take(all, just_read).await;
         if let Some(elsewhere) = self.elsewhere.clone().filter(|_| all == Round::Held && !leading) {
             if elsewhere.list().await.is_some() {
                 return Round::Elsewhere;
             }
             // The requests before took a part of the right. A leader begins with as much of it as it has later.
             if self.right_ends().is_some_and(|ends| ends < Instant::now() + self.timing.renew - self.timing.retry) {
-                all = self.renew().await;
+                all = self.take(Round::Held, 0).await;
             }
         }
         match &self.elsewhere {
@@ -172,15 +165,17 @@ impl Election {
         }
     }
 
-    /// Renews the leases in order, up to the first that this replica does not hold.
-    async fn renew(&mut self) -> Round {
-        for lease in &mut self.leases {
-            match lease.take_or_renew().await {
-                Round::Held => {}
-                lost @ (Round::Taken | Round::Elsewhere | Round::Unknown) => return lost,
+    /// Takes or renews the leases in order, up to the first that this replica does not hold. It only reads the leases
+    /// after that one, so that their durations expire together. The first `just_read` leases are not read again.
+    async fn take(&mut self, mut all: Round, just_read: usize) -> Round {
+        for (index, lease) in self.leases.iter_mut().enumerate() {
+            match all {
+                Round::Held => all = lease.take_or_renew().await,
+                Round::Taken | Round::Elsewhere | Round::Unknown if lease.mine() || index < just_read => {}
+                Round::Taken | Round::Elsewhere | Round::Unknown => lease.read().await,
             }
         }
-        Round::Held
+        all
     }
 
     /// The end of the right that the last writes of all leases give: no other replica can take a lease before.
@@ -226,12 +221,8 @@ impl Election {
 /// Waits until there is an obstacle.
 async fn obstructed(elsewhere: Option<&Elsewhere>) {
     let Some(elsewhere) = elsewhere else { return std::future::pending().await };
-    let mut changes = elsewhere.changes();
-    while elsewhere.obstacle().is_none() {
-        if changes.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
+    // The sender is a field of `elsewhere`.
+    let _ = elsewhere.changes().wait_for(|()| elsewhere.obstacle().is_some()).await;
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
@@ -22,8 +21,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
+use super::lease::stated_duration;
 use crate::limits;
-use crate::watch::WatchError;
+use crate::watch::{WatchError, watcher_config};
 
 /// The reason why a replica does not act, although no other replica of its namespace leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,11 +119,7 @@ impl Elsewhere {
     }
 
     async fn follow_name(&self, name: &str) {
-        let seconds = u32::try_from(limits::WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
-        let config = watcher::Config::default()
-            .fields(&format!("metadata.name={name}"))
-            .timeout(seconds)
-            .page_size(limits::LIST_PAGE_SIZE.0);
+        let config = watcher_config().fields(&format!("metadata.name={name}")).page_size(limits::LIST_PAGE_SIZE_MIN);
         let mut events = pin!(watcher(Api::<LeaseObject>::all(self.client.clone()), config));
         let (mut listing, mut failures) = (Vec::new(), 0_u32);
         while let Some(event) = events.next().await {
@@ -195,6 +191,7 @@ impl Elsewhere {
     fn note(&self, table: &mut Table, lease: LeaseObject) {
         let place = place(&lease);
         let spec = lease.spec.unwrap_or_default();
+        let stated = stated_duration(&spec);
         let holder = spec.holder_identity.unwrap_or_default();
         if place.0 == self.own_namespace || holder.is_empty() {
             table.held.remove(&place);
@@ -204,8 +201,7 @@ impl Elsewhere {
         if table.held.get(&place).is_some_and(|held| held.version == version) {
             return;
         }
-        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let duration = seconds.map_or(limits::OTHER_LEASE_DURATION, Duration::from_secs);
+        let duration = stated.unwrap_or(limits::OTHER_LEASE_DURATION);
         let expires = Instant::now() + duration.min(limits::OTHER_LEASE_DURATION_MAX);
         let holder = holder.chars().take(limits::OTHER_LEASE_HOLDER_CHARS).collect();
         table.held.insert(place, Held { holder, version, expires });

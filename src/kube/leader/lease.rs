@@ -25,17 +25,17 @@ pub struct Candidate<'a> {
     pub identity: &'a str,
     /// The clock for the times in the leases. No decision depends on them.
     pub clock: &'a Clock,
-    /// The namespaces in which nobody may hold a lease of these names while this process acts.
-    pub apart: Apart,
+    /// The scope in which nobody else may hold a lease of these names while this process acts.
+    pub scope: Scope,
 }
 
-/// The leases of other namespaces that keep a candidate from acting.
+/// The scope of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Apart {
-    /// None: this process serves one namespace, and other processes may serve others.
-    FromNobody,
-    /// Those of all namespaces, which the process must be allowed to list and watch.
-    FromEveryNamespace,
+pub enum Scope {
+    /// The namespace of the leases: this process serves one namespace, and other processes may serve others.
+    Namespace,
+    /// All namespaces, whose leases the process must be allowed to list and watch.
+    Cluster,
 }
 
 /// The result of one attempt to hold the leases.
@@ -144,8 +144,7 @@ impl Lease {
         let (lease, since) = self.last_read.as_ref()?;
         let spec = lease.spec.as_ref()?;
         let holder = spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())?;
-        let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
-        let duration = seconds.map_or(self.timing.lease, Duration::from_secs);
+        let duration = stated_duration(spec).unwrap_or(self.timing.lease);
         (holder != self.identity && since.elapsed() < duration).then_some(holder)
     }
 
@@ -220,6 +219,11 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
         Ok(reply) => reply.map_err(Failed::Api),
         Err(_elapsed) => Err(Failed::Late),
     }
+}
+
+/// The time after its last change at which a lease expires, as its holder states it.
+pub(super) fn stated_duration(spec: &LeaseSpec) -> Option<Duration> {
+    spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)
 }
 
 fn params() -> PostParams {

@@ -4,11 +4,12 @@ use kube::Client;
 use paddock_api::names::object::UPSTREAM_LEASE;
 use paddock_core::world::World;
 use paddock_kube::clock::Clock;
-use paddock_kube::leader::{Apart, Candidate, Election, Fence, Obstacle};
+use paddock_kube::leader::{Candidate, Election, Fence, Obstacle, Scope};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::changed;
 use super::supervise::Stoppable;
 use crate::config::{Config, Leadership, OWN_LEASE};
 use crate::endpoints::Readiness;
@@ -39,7 +40,7 @@ pub(super) fn start_election(
                 identity: &config.identity,
                 clock,
                 // An operator for one namespace leaves the other namespaces to others.
-                apart: if config.namespace.is_some() { Apart::FromNobody } else { Apart::FromEveryNamespace },
+                scope: if config.namespace.is_some() { Scope::Namespace } else { Scope::Cluster },
             };
             let election = Election::new(client, &candidate, *timing, fence.clone()).reporting_to(obstacle);
             let leading = election.leading();
@@ -54,10 +55,8 @@ pub(super) fn start_election(
 pub(super) async fn follow_obstacle(mut obstacle: watch::Receiver<Option<Obstacle>>, metrics: Metrics) {
     loop {
         metrics.obstacle(obstacle.borrow_and_update().as_ref());
-        if obstacle.changed().await.is_err() {
-            // The election ends with the operator.
-            std::future::pending::<()>().await;
-        }
+        // The election ends with the operator.
+        changed(&mut obstacle).await;
     }
 }
 
@@ -77,7 +76,6 @@ impl LeadershipState {
         if self.readiness.unsynced.wait_for(|unsynced| unsynced.is_empty()).await.is_err() {
             return;
         }
-        let mut elections_go_on = true;
         let mut is_open = false;
         loop {
             let leading = *self.leading.borrow_and_update();
@@ -87,18 +85,18 @@ impl LeadershipState {
             // used, a namespace labelled.
             let decides = leading && unknown.is_empty();
             if decides != is_open {
+                is_open = decides;
                 self.queue.open(decides);
+                if decides {
+                    // Clients may have waited for claims while there was no leader, so claims come first. Most other
+                    // objects need no change.
+                    self.queue.push(self.world.read(World::claims_without_sandbox), Trigger::Changed);
+                    self.queue.push(self.world.read(World::everything), Trigger::Leading);
+                }
             }
-            if decides && !is_open {
-                // Clients may have waited for claims while there was no leader, so claims come first. Most other
-                // objects need no change.
-                self.queue.push(self.world.read(World::claims_without_sandbox), Trigger::Changed);
-                self.queue.push(self.world.read(World::everything), Trigger::Leading);
-            }
-            is_open = decides;
             tokio::select! {
                 // Without an election the value never changes.
-                changed = self.leading.changed(), if elections_go_on => elections_go_on = changed.is_ok(),
+                () = changed(&mut self.leading) => {}
                 changed = self.readiness.unknown.changed() => {
                     if changed.is_err() {
                         return;

@@ -4,6 +4,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::changed;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::plugins::{PluginState, PluginStatus};
@@ -40,9 +41,7 @@ pub(super) async fn await_plugins(
 pub(super) async fn follow_plugins(mut plugins: watch::Receiver<Vec<PluginStatus>>, metrics: Metrics) {
     loop {
         metrics.plugins(&plugins.borrow_and_update());
-        if plugins.changed().await.is_err() {
-            // The plugins end with the operator.
-            std::future::pending::<()>().await;
-        }
+        // The plugins end with the operator.
+        changed(&mut plugins).await;
     }
 }

@@ -243,13 +243,13 @@ struct Replica {
 }
 
 fn candidate(server: &Server, name: &str) -> Replica {
-    candidate_in(server, name, "ns", Apart::FromNobody)
+    candidate_in(server, name, "ns", Scope::Namespace)
 }
 
-fn candidate_in(server: &Server, name: &str, namespace: &str, apart: Apart) -> Replica {
+fn candidate_in(server: &Server, name: &str, namespace: &str, scope: Scope) -> Replica {
     let fence = Fence::closed();
     let clock = Clock::default();
-    let candidate = Candidate { namespace, leases: &LEASES, identity: name, clock: &clock, apart };
+    let candidate = Candidate { namespace, leases: &LEASES, identity: name, clock: &clock, scope };
     let obstacle = watch::Sender::new(None);
     let election =
         Election::new(&server.client(name), &candidate, TIMING, fence.clone()).reporting_to(obstacle.clone());

@@ -311,7 +311,7 @@ async fn kind_is_unknown_if_every_attempt_fails_slowly() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_expires_before_its_last_page_is_repeated_with_larger_pages() {
-    let least = usize::try_from(paddock_kube::limits::LIST_PAGE_SIZE.0).unwrap();
+    let least = usize::try_from(paddock_kube::limits::LIST_PAGE_SIZE_MIN).unwrap();
     for (objects, pages, lists) in [(least * 8, 8, 1), (least * 8, 7, 2), (least * 8, 3, 3), (least * 8, 1, 4)] {
         let server = Server::default();
         (0..objects).for_each(|n| server.set(&format!("{n:04}"), "ADDED"));

@@ -3,7 +3,7 @@
 use super::*;
 
 fn apart(server: &Server, name: &str, namespace: &str) -> Replica {
-    candidate_in(server, name, namespace, Apart::FromEveryNamespace)
+    candidate_in(server, name, namespace, Scope::Cluster)
 }
 
 /// The moments at which a Lease may be renewed by a clock that is wrong. Nobody compares them.
