@@ -26,14 +26,15 @@ pub struct Clock {
     local: fn() -> Timestamp,
     /// The milliseconds that are added to the local time.
     skew: Arc<AtomicI64>,
-    evidence: Arc<Mutex<Evidence>>,
+    evidence: Arc<Mutex<Option<Evidence>>>,
 }
 
 /// The replies that contradict the current correction.
-#[derive(Debug, Default)]
 struct Evidence {
-    /// The correction that these replies call for, in milliseconds, and their number.
-    wanted: Option<(i64, u32)>,
+    /// The correction that these replies call for, in milliseconds.
+    wanted: i64,
+    /// The number of these replies.
+    replies: u32,
 }
 
 impl Default for Clock {
@@ -114,19 +115,19 @@ impl Clock {
         let wanted = if fits(0) { 0 } else { least.midpoint(most) };
         let mut evidence = self.evidence.lock();
         if wanted == current || wanted != 0 && fits(current) {
-            evidence.wanted = None;
+            *evidence = None;
             return;
         }
         // One API server of several may have another time, so one reply does not set the clock, not even the first.
-        let agreeing = match evidence.wanted {
-            Some((before, count)) if (before - wanted).abs() <= tolerance => count + 1,
+        let replies = match &*evidence {
+            Some(before) if (before.wanted - wanted).abs() <= tolerance => before.replies + 1,
             Some(_) | None => 1,
         };
-        evidence.wanted = Some((wanted, agreeing));
-        if agreeing < limits::CLOCK_REPLIES {
+        if replies < limits::CLOCK_REPLIES {
+            *evidence = Some(Evidence { wanted, replies });
             return;
         }
-        evidence.wanted = None;
+        *evidence = None;
         self.skew.store(wanted, Ordering::Relaxed);
         match self.fault() {
             Some(fault) => warn!(fault, "the clock is wrong"),

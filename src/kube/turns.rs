@@ -214,13 +214,9 @@ impl<G: Clone + Eq + Hash, F: Clone + Eq + Hash, T> Turns<G, F, T> {
 
     /// Removes the next entry of this group, out of turn: the group keeps its place in the order.
     pub fn drop_of(&mut self, group: &G) -> Option<T> {
-        let waiting = self.groups.get_mut(group)?;
-        let entry = waiting.pop();
-        if waiting.len == 0 {
-            self.groups.remove(group);
-            self.ring.retain(|of| of != group);
-        }
+        let entry = self.groups.get_mut(group)?.pop();
         self.len -= usize::from(entry.is_some());
+        self.forget_if_empty(group);
         entry
     }
 
@@ -230,7 +226,11 @@ impl<G: Clone + Eq + Hash, F: Clone + Eq + Hash, T> Turns<G, F, T> {
         let before = waiting.len;
         waiting.retain(keep);
         self.len -= before - waiting.len;
-        if waiting.len == 0 {
+        self.forget_if_empty(group);
+    }
+
+    fn forget_if_empty(&mut self, group: &G) {
+        if self.groups.get(group).is_some_and(|waiting| waiting.len == 0) {
             self.groups.remove(group);
             self.ring.retain(|of| of != group);
         }

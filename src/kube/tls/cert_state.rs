@@ -110,7 +110,7 @@ impl Default for Lifetimes {
             // API servers get a new bundle through their watch within a second. Ten minutes are longer than an
             // interrupted watch.
             overlap: SignedDuration::from_mins(10),
-            interval: SignedDuration::from_secs(5),
+            interval: SignedDuration::try_from(limits::CERTIFICATE_CHECK_INTERVAL).unwrap_or(SignedDuration::MAX),
         }
     }
 }
@@ -180,13 +180,13 @@ impl CertState {
     /// The step that is due. `trusted` says whether every webhook configuration has the complete bundle.
     #[must_use]
     pub fn step(&self, now: Timestamp, hosts: &[String], lifetimes: &Lifetimes, trusted: bool) -> Step {
-        let usable = |pair: &&KeyPair| pair.hosts == hosts && pair.is_valid(now) && !pair.is_from_the_future(now);
+        let usable = |pair: &KeyPair| pair.hosts == hosts && pair.is_valid(now) && !pair.is_from_the_future(now);
         if !self.current.is_valid(now) {
-            let trusted_next = self.next.as_ref().filter(usable).filter(|_| trusted);
-            return if trusted_next.is_some() { Step::Switch } else { Step::Replace };
+            let may_switch = trusted && self.next.as_ref().is_some_and(usable);
+            return if may_switch { Step::Switch } else { Step::Replace };
         }
         if let Some(next) = &self.next {
-            if !usable(&next) {
+            if !usable(next) {
                 return Step::Stage;
             }
             let waited = now.duration_since(next.issued) >= lifetimes.overlap;
@@ -198,7 +198,7 @@ impl CertState {
             return Step::Retire;
         }
         let due = self.current.not_after.duration_since(now) <= lifetimes.renew_before;
-        if due || !usable(&&self.current) { Step::Stage } else { Step::Keep }
+        if due || !usable(&self.current) { Step::Stage } else { Step::Keep }
     }
 
     /// The state after a step. `issued` returns the new pair for the steps that need one.
