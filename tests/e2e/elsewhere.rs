@@ -6,6 +6,7 @@ use kube::api::{Patch, PatchParams};
 use paddock_cluster::{Cluster, Options, Signal, eventually};
 use serde_json::{Value, json};
 
+use super::faults::short_lease;
 use super::json::ready;
 use super::kinds::{Kind, SANDBOX};
 use super::manifests::sandbox;
@@ -54,9 +55,8 @@ async fn a_foreign_lease_in_another_namespace_stops_the_leader_until_it_expires(
     let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await.expect("a control plane");
     setup::install(&cluster).await;
     let account = operator::rights(&cluster).await;
-    let flags = || ["--lease-duration=6s", "--lease-renew-deadline=4s", "--lease-retry-period=1s"].map(str::to_owned);
     let start = async |name: &'static str, kubeconfig: &Path, more: &[String]| {
-        let flags = flags().into_iter().chain(["--webhook-bind-address=0".to_owned()]).chain(more.to_vec()).collect();
+        let flags = short_lease().into_iter().chain(["--webhook-bind-address=0".to_owned()]).chain(more.to_vec()).collect();
         Operator::start(&cluster, Plan { name, kubeconfig, flags }).await
     };
     let first = start("first", account.as_path(), &[]).await;

@@ -82,11 +82,15 @@ pub(super) async fn alone(faults: &Faults, ns: &TestNamespace, kubeconfig: &Path
     faults.start(0, &format!("operator-{}", ns.namespace), kubeconfig, flags).await
 }
 
-/// The flags of a replica whose lease is shorter than the default of 15 s. It is not much shorter, because a leader on
-/// a busy machine must not lose its lease by a late renewal.
+/// The flags for a lease that is shorter than the default of 15 s. It is not much shorter, because a leader on a busy
+/// machine must not lose its lease by a late renewal.
+pub(super) fn short_lease() -> [String; 3] {
+    ["--lease-duration=12s", "--lease-renew-deadline=10s", "--lease-retry-period=500ms"].map(str::to_owned)
+}
+
+/// The flags of a replica for one namespace.
 fn replica(namespace: &str) -> Vec<String> {
-    let flags = ["--lease-duration=12s", "--lease-renew-deadline=10s", "--lease-retry-period=500ms"];
-    flags.map(str::to_owned).into_iter().chain([format!("--namespace={namespace}")]).collect()
+    short_lease().into_iter().chain([format!("--namespace={namespace}")]).collect()
 }
 
 async fn leads(operator: &Operator) -> bool {
