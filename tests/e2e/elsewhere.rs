@@ -69,13 +69,15 @@ async fn a_foreign_lease_in_another_namespace_stops_the_leader_until_it_expires(
 
     // Each of the names stops it. It releases its own Leases, says why, and acts again once the Lease has expired.
     for name in [UPSTREAM, "paddock-operator"] {
-        other.post(&LEASE.path(&other.namespace), &lease(name, "stranger_1", 10)).await.expect("a lease");
+        other.post(&LEASE.path(&other.namespace), &lease(name, "stranger_1", 300)).await.expect("a lease");
         eventually("it stops leading", async || blocked(&first).await).await;
         let told = verbose(&first).await;
         let wanted = format!("[-]leadership: \"stranger_1\" holds Lease {name} in namespace {};", other.namespace);
         assert!(told.contains(&wanted) && told.ends_with("ok\n"), "{told}");
         ns.create(sandbox(&format!("waits-{}", name.len()), json!({}))).await;
         assert!(!leads(&first).await, "it acts before the Lease has expired");
+        // The Lease is long, so that it cannot expire during these checks.
+        other.merge(LEASE, name, json!({ "spec": { "leaseDurationSeconds": 1 } })).await;
         eventually("it leads again", async || leads(&first).await).await;
         ns.until(SANDBOX, &format!("waits-{}", name.len()), "Ready", ready).await;
         assert!(!verbose(&first).await.contains("leadership"));
