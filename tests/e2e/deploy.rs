@@ -253,7 +253,8 @@ async fn deleting_the_deployment_deletes_the_webhook() {
     let apply = async || {
         let kubectl = cluster.kubectl();
         kubectl.run(&["apply", "--server-side", "-k", deploy], None).await.expect("deploy/ is accepted");
-        let rollout = ["-n", NAMESPACE, "rollout", "status", "deployment/agent-sandbox-controller", "--timeout=90s"];
+        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        let rollout = ["-n", NAMESPACE, "rollout", "status", "deployment/agent-sandbox-controller", &timeout];
         kubectl.run(&rollout, None).await.expect("its pods run");
     };
     // The operators run one after the other, so they share their ports.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use paddock_cluster::{Cluster, Options, RuntimeClass};
+use paddock_cluster::{Cluster, Options, PATIENCE, RuntimeClass};
 use tokio::sync::OnceCell;
 
 use super::namespace::TestNamespace;
@@ -66,6 +66,7 @@ pub(crate) async fn install(cluster: &Cluster) {
     let kubectl = cluster.kubectl();
     let crds = root!("crds");
     kubectl.run(&["apply", "--server-side", "-f", crds], None).await.expect("the CRDs are accepted");
-    let established = ["wait", "--for=condition=Established", "--timeout=60s", "-f", crds];
+    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    let established = ["wait", "--for=condition=Established", &timeout, "-f", crds];
     kubectl.run(&established, None).await.expect("the CRDs are established");
 }
