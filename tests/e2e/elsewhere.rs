@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kube::api::{Patch, PatchParams};
-use paddock_cluster::{Cluster, Options, Signal, eventually};
+use paddock_cluster::{Options, Signal, eventually};
 use serde_json::{Value, json};
 
 use super::faults::short_lease;
@@ -11,8 +11,9 @@ use super::json::ready;
 use super::kinds::{Kind, SANDBOX};
 use super::manifests::sandbox;
 use super::namespace::TestNamespace;
-use super::operator::{self, NAMESPACE, Operator, Plan};
-use super::{http, programs, setup};
+use super::operator::{NAMESPACE, Operator, Plan};
+use super::setup::{self, control_plane};
+use super::{http, programs};
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -51,12 +52,10 @@ async fn verbose(operator: &Operator) -> String {
 }
 
 async fn a_foreign_lease_in_another_namespace_stops_the_leader_until_it_expires() {
-    programs::paddock().await;
-    let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await.expect("a control plane");
-    setup::install(&cluster).await;
-    let account = operator::rights(&cluster).await;
+    let (cluster, account) = control_plane(Options { nodes: 1, ..Options::default() }).await;
     let start = async |name: &'static str, kubeconfig: &Path, more: &[String]| {
-        let flags = short_lease().into_iter().chain(["--webhook-bind-address=0".to_owned()]).chain(more.to_vec()).collect();
+        let flags =
+            short_lease().into_iter().chain(["--webhook-bind-address=0".to_owned()]).chain(more.to_vec()).collect();
         Operator::start(&cluster, Plan { name, kubeconfig, flags }).await
     };
     let first = start("first", account.as_path(), &[]).await;
@@ -102,10 +101,7 @@ async fn a_foreign_lease_in_another_namespace_stops_the_leader_until_it_expires(
 
 /// A user who may edit a namespace could otherwise stop the operator for the whole cluster.
 async fn only_who_may_run_an_operator_may_hold_its_lease() {
-    programs::paddock().await;
-    let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await.expect("a control plane");
-    setup::install(&cluster).await;
-    let account = operator::rights(&cluster).await;
+    let (cluster, account) = control_plane(Options { nodes: 1, ..Options::default() }).await;
     let kubectl = cluster.kubectl();
     let apply = ["apply", "--server-side", "-f", root!("deploy/base/leases.yaml")];
     kubectl.run(&apply, None).await.expect("the policy is accepted");

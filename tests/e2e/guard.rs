@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use paddock_cluster::{Cluster, Options, eventually, eventually_some};
 use serde_json::{Value, json};
 
+use super::http;
 use super::json::{message, ready, reason};
 use super::kinds::SANDBOX;
 use super::manifests::sandbox;
 use super::namespace::TestNamespace;
 use super::operator::{self, NAMESPACE, Operator, Plan};
-use super::{http, programs, setup};
+use super::setup::control_plane;
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -29,10 +30,7 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Self {
-        programs::paddock().await;
-        let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await.expect("a control plane");
-        setup::install(&cluster).await;
-        let account = operator::rights(&cluster).await;
+        let (cluster, account) = control_plane(Options { nodes: 1, ..Options::default() }).await;
         let dir = |name: &str| {
             let dir = cluster.dir().join(name);
             std::fs::create_dir(&dir).expect("a directory");

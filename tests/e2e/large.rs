@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use paddock_cluster::{Cluster, Options, Process};
+use paddock_cluster::{Options, Process};
 use serde_json::{Value, json};
 
 use super::json::name;
@@ -16,9 +16,9 @@ use super::kinds::SANDBOX;
 use super::latency::claim_latency;
 use super::manifests::{claim, pool, sandbox, template};
 use super::namespace::TestNamespace;
-use super::operator::{self, NAMESPACE, Operator, Plan};
+use super::operator::{self, Operator, Plan};
 use super::pool::filled;
-use super::{programs, setup};
+use super::setup;
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -139,17 +139,8 @@ async fn try_all(ns: &TestNamespace, make: &dyn Fn(usize) -> Value) -> Vec<kube:
 }
 
 async fn large_objects_cost_little_memory_and_delay_no_claim() {
-    programs::paddock().await;
-    let cluster = Cluster::start(Options::default()).await.expect("a control plane");
-    setup::install(&cluster).await;
-    let (kubectl, account) = (cluster.kubectl(), operator::rights(&cluster).await);
-    let port = cluster.port().expect("a free port");
-    let flags = vec![
-        format!("--webhook-bind-address=127.0.0.1:{port}"),
-        format!("--webhook-url=https://127.0.0.1:{port}"),
-        format!("--webhook-service-namespace={NAMESPACE}"),
-    ];
-    let plan = Plan { name: "operator", kubeconfig: &account, flags };
+    let (cluster, account) = setup::control_plane(Options::default()).await;
+    let plan = Plan { name: "operator", kubeconfig: &account, flags: operator::admitting(&cluster) };
     let operator = Operator::start(&cluster, plan).await;
 
     let ns = TestNamespace::new(&cluster, "honest").await;
@@ -168,7 +159,8 @@ async fn large_objects_cost_little_memory_and_delay_no_claim() {
 
     // The older schema is in force while the outdated Sandboxes are created, and the present one from then on.
     let hostile = TestNamespace::existing(&cluster, "kube-system");
-    kubectl.run(&["apply", "--server-side", "-f", "-"], Some(&older_schema())).await.expect("an older schema");
+    let apply = ["apply", "--server-side", "-f", "-"];
+    cluster.kubectl().run(&apply, Some(&older_schema())).await.expect("an older schema");
     let stored = |object: Value| {
         let hostile = &hostile;
         async move { hostile.create(object).await }

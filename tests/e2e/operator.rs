@@ -95,6 +95,16 @@ impl Operator {
     }
 }
 
+/// The flags of an operator that serves the webhook at a free port.
+pub(crate) fn admitting(cluster: &Cluster) -> Vec<String> {
+    let port = cluster.port().expect("a free port");
+    vec![
+        format!("--webhook-bind-address=127.0.0.1:{port}"),
+        format!("--webhook-url=https://127.0.0.1:{port}"),
+        format!("--webhook-service-namespace={NAMESPACE}"),
+    ]
+}
+
 /// Creates the operator's namespace, its ServiceAccount, its rights and their limits, and returns a kubeconfig for it.
 pub(crate) async fn rights(cluster: &Cluster) -> PathBuf {
     let items = operator_rights(&programs::paddock().await).await.expect("the rights of the operator");

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::kinds::{EVENT, Kind};
 use super::namespace::TestNamespace;
-use super::operator::{self, NAMESPACE, Operator, Plan};
-use super::{http, programs, setup};
+use super::operator::{NAMESPACE, Operator, Plan};
+use super::setup::control_plane;
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -30,10 +30,7 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Self {
-        programs::paddock().await;
-        let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await.expect("a control plane");
-        setup::install(&cluster).await;
-        let account = operator::rights(&cluster).await;
+        let (cluster, account) = control_plane(Options { nodes: 1, ..Options::default() }).await;
         Self { account, client: cluster.client(), cluster }
     }
 
@@ -81,7 +78,7 @@ async fn unregistered(operator: &Operator) -> Vec<String> {
 }
 
 async fn verbose(operator: &Operator) -> String {
-    http::get(operator.health, "/readyz?verbose").await.expect("an answer").1
+    super::http::get(operator.health, "/readyz?verbose").await.expect("an answer").1
 }
 
 /// One change for each field that an entry has.

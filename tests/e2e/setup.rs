@@ -7,7 +7,7 @@ use paddock_cluster::{Cluster, Options, PATIENCE, RuntimeClass};
 use tokio::sync::OnceCell;
 
 use super::namespace::TestNamespace;
-use super::operator::{self, NAMESPACE, Operator, Plan};
+use super::operator::{self, Operator, Plan};
 use super::programs;
 
 /// A control plane with an operator.
@@ -36,29 +36,30 @@ pub(crate) async fn namespace(name: &str) -> TestNamespace {
 
 impl Setup {
     async fn start() -> Self {
-        // The build is first, because it takes longest and can fail.
-        programs::paddock().await;
         // Priority and fairness limits requests, as API servers do by default. The cluster for bursts does not have it.
         let mut options = Options { audit: true, priority_and_fairness: true, ..Options::default().with_isolation() };
         // A RuntimeClass that does not isolate. All shared objects exist from the start, because adding one later would
         // affect the other tests.
         options.runtime_classes.push(RuntimeClass { name: "host".to_owned(), handler: "runc".to_owned() });
-        let cluster = Cluster::start(options).await.expect("a control plane");
-        install(&cluster).await;
-        let account = operator::rights(&cluster).await;
-        let webhook = cluster.port().expect("a free port");
+        let (cluster, account) = control_plane(options).await;
         let plugins = cluster.dir().join("plugins");
         std::fs::create_dir(&plugins).expect("a directory");
-        let flags = vec![
-            format!("--webhook-bind-address=127.0.0.1:{webhook}"),
-            format!("--webhook-url=https://127.0.0.1:{webhook}"),
-            format!("--webhook-service-namespace={NAMESPACE}"),
-            format!("--plugin-dir={}", plugins.display()),
-        ];
+        let mut flags = operator::admitting(&cluster);
+        flags.push(format!("--plugin-dir={}", plugins.display()));
         let plan = Plan { name: "operator", kubeconfig: &account, flags };
         let operator = Operator::start(&cluster, plan).await;
         Self { cluster, operator, plugins }
     }
+}
+
+/// Starts a control plane with the CRDs and the operator's rights, and returns a kubeconfig with these rights.
+pub(crate) async fn control_plane(options: Options) -> (Cluster, PathBuf) {
+    // The build is first, because it takes longest and can fail.
+    programs::paddock().await;
+    let cluster = Cluster::start(options).await.expect("a control plane");
+    install(&cluster).await;
+    let account = operator::rights(&cluster).await;
+    (cluster, account)
 }
 
 /// Installs the CRDs as documented.

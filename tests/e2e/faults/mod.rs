@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::namespace::TestNamespace;
 use super::operator::{self, Operator, Plan, Ports};
-use super::{programs, setup};
+use super::setup::control_plane;
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -63,11 +63,8 @@ pub(super) async fn faults() -> (&'static Faults, MutexGuard<'static, ()>) {
     static TRIED: AtomicBool = AtomicBool::new(false);
     let start = || async {
         assert!(!TRIED.swap(true, Ordering::Relaxed), "it did not start for the first test that needed it");
-        programs::paddock().await;
         let options = Options { nodes: 10, ..Options::default().with_isolation() };
-        let cluster = Cluster::start(options).await.expect("a control plane");
-        setup::install(&cluster).await;
-        let account = operator::rights(&cluster).await;
+        let (cluster, account) = control_plane(options).await;
         let ports = [operator::ports(&cluster), operator::ports(&cluster)];
         let service = Service::start([(); 2].map(|()| cluster.port().expect("a free port"))).await;
         Faults { cluster, account, ports, service, last: Default::default(), one_at_a_time: Mutex::new(()) }

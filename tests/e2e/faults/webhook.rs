@@ -12,9 +12,9 @@ use crate::e2e::json::{ready, text};
 use crate::e2e::kinds::{Kind, POD, POOL, SANDBOX, SEED_POOL, SEED_TEMPLATE};
 use crate::e2e::manifests::{marked, object, pod, sandbox};
 use crate::e2e::namespace::TestNamespace;
-use crate::e2e::operator::{self, NAMESPACE, Operator, Plan};
+use crate::e2e::operator::{NAMESPACE, Operator, Plan, admitting};
 use crate::e2e::pool::filled;
-use crate::e2e::{programs, setup};
+use crate::e2e::setup::control_plane;
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -30,22 +30,7 @@ const ISOLATION: &str = "policy.paddock.dev/isolation";
 
 /// A control plane for one test, because a missing webhook would disturb all other tests.
 async fn scene() -> (Cluster, PathBuf) {
-    programs::paddock().await;
-    let options = Options { nodes: 4, ..Options::default().with_isolation() };
-    let cluster = Cluster::start(options).await.expect("a control plane");
-    setup::install(&cluster).await;
-    let account = operator::rights(&cluster).await;
-    (cluster, account)
-}
-
-/// The flags of an operator that serves the webhook.
-fn admitting(cluster: &Cluster) -> Vec<String> {
-    let port = cluster.port().expect("a free port");
-    vec![
-        format!("--webhook-bind-address=127.0.0.1:{port}"),
-        format!("--webhook-url=https://127.0.0.1:{port}"),
-        format!("--webhook-service-namespace={NAMESPACE}"),
-    ]
+    control_plane(Options { nodes: 4, ..Options::default().with_isolation() }).await
 }
 
 /// The replica at the webhook's address dies in the middle of a burst, and the leader stays alive.
