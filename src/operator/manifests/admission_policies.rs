@@ -15,21 +15,41 @@ use super::rbac::LEASES;
 use super::workload::WEBHOOK_SERVICE;
 use crate::webhook::{CONFIGURATION, SECRET, configured_resources};
 
-/// A policy about one kind.
+/// A policy about one kind. The name of the policy ends with the resource.
 struct Policy {
-    /// The end of its name.
-    suffix: &'static str,
-    rules: Vec<Value>,
+    groups: Vec<&'static str>,
+    resource: &'static str,
+    operations: &'static [&'static str],
     /// Expressions with a name, which other expressions use.
     variables: Vec<(&'static str, String)>,
     /// Expressions that have to be true, and the message if they are not.
     validations: Vec<(String, String)>,
 }
 
+impl Policy {
+    fn new(
+        groups: &[&'static str],
+        resource: &'static str,
+        operations: &'static [&'static str],
+        validations: Vec<(String, String)>,
+    ) -> Self {
+        Self { groups: groups.to_vec(), resource, operations, variables: Vec::new(), validations }
+    }
+
+    fn of(kind: Kind, operations: &'static [&'static str], validations: Vec<(String, String)>) -> Self {
+        Self::new(&[kind.group()], kind.plural(), operations, validations)
+    }
+}
+
 /// The policies and their bindings.
 pub(super) fn policies(settings: &Settings) -> Vec<Value> {
-    let mut policies = vec![pods(settings), services(settings), volume_claims(settings), endpoint_slices(settings)];
-    policies.push(sandboxes(settings));
+    let mut policies = vec![
+        child_with_fixed_spec(settings, Kind::Pod),
+        services(settings),
+        child_with_fixed_spec(settings, Kind::VolumeClaim),
+        endpoint_slices(settings),
+        sandboxes(settings),
+    ];
     if settings.extensions {
         policies.extend([network_policies(settings), claims()]);
     }
@@ -46,8 +66,14 @@ pub(super) fn policies(settings: &Settings) -> Vec<Value> {
 }
 
 fn documents(policy: Policy, settings: &Settings) -> [Value; 2] {
-    let Policy { suffix, rules, variables, validations } = policy;
-    let name = settings.cluster_name(&format!("{}-{suffix}", object::OPERATOR_DEPLOYMENT));
+    let Policy { groups, resource, operations, variables, validations } = policy;
+    let name = settings.cluster_name(&format!("{}-{resource}", object::OPERATOR_DEPLOYMENT));
+    let rule = json!({
+        "apiGroups": groups,
+        "apiVersions": ["*"],
+        "operations": operations,
+        "resources": [resource],
+    });
     let variables: Vec<Value> =
         variables.into_iter().map(|(name, expression)| json!({ "name": name, "expression": expression })).collect();
     let validations: Vec<Value> = validations
@@ -56,7 +82,7 @@ fn documents(policy: Policy, settings: &Settings) -> [Value; 2] {
         .collect();
     let mut spec = json!({
         "failurePolicy": "Fail",
-        "matchConstraints": { "resourceRules": rules },
+        "matchConstraints": { "resourceRules": [rule] },
         "matchConditions": [{
             "name": "the-operator",
             "expression": format!("request.userInfo.username == {:?}", settings.user()),
@@ -78,14 +104,6 @@ fn documents(policy: Policy, settings: &Settings) -> [Value; 2] {
         document("ValidatingAdmissionPolicy", spec),
         document("ValidatingAdmissionPolicyBinding", json!({ "policyName": name, "validationActions": ["Deny"] })),
     ]
-}
-
-fn rule(groups: &[&str], resource: &str, operations: &[&str]) -> Value {
-    json!({ "apiGroups": groups, "apiVersions": ["*"], "operations": operations, "resources": [resource] })
-}
-
-fn rule_of(kind: Kind, operations: &[&str]) -> Value {
-    rule(&[kind.group()], kind.plural(), operations)
 }
 
 /// The owner references of an object that make their owner the controller.
@@ -115,7 +133,7 @@ fn outside_of_the_system(settings: &Settings, kind: &str) -> (String, String) {
 
 /// A policy about the children of Sandboxes. The Sandbox has to be the controller, before and after a change. An object
 /// without a controller is adopted if a label allows it.
-fn child(settings: &Settings, suffix: &'static str, kind: Kind) -> Policy {
+fn child(settings: &Settings, kind: Kind) -> Policy {
     let name = kind.name();
     let is_sandbox = |list: &str| of_kind(list, group::AGENTS, Kind::Sandbox.name());
     let offered = format!(
@@ -124,25 +142,24 @@ fn child(settings: &Settings, suffix: &'static str, kind: Kind) -> Policy {
         label::TRUE,
         entry("oldObject", "labels", label::SANDBOX_NAME_HASH),
     );
+    let validations = vec![
+        outside_of_the_system(settings, name),
+        (
+            is_sandbox("variables.controllers"),
+            format!("the operator may write a {name} only if a Sandbox is its controller"),
+        ),
+        (
+            format!("request.operation != \"UPDATE\" || {} || ({offered})", is_sandbox("variables.former")),
+            format!("the operator may take over a {name} only if it has no controller and a label that allows it"),
+        ),
+    ];
     Policy {
-        suffix,
-        rules: vec![rule_of(kind, &["CREATE", "UPDATE", "DELETE"])],
         variables: vec![
             ("subject", "request.operation == \"DELETE\" ? oldObject : object".to_owned()),
             ("controllers", controllers("variables.subject")),
             ("former", format!("oldObject == null ? [] : {}", controllers("oldObject"))),
         ],
-        validations: vec![
-            outside_of_the_system(settings, name),
-            (
-                is_sandbox("variables.controllers"),
-                format!("the operator may write a {name} only if a Sandbox is its controller"),
-            ),
-            (
-                format!("request.operation != \"UPDATE\" || {} || ({offered})", is_sandbox("variables.former")),
-                format!("the operator may take over a {name} only if it has no controller and a label that allows it"),
-            ),
-        ],
+        ..Policy::of(kind, &["CREATE", "UPDATE", "DELETE"], validations)
     }
 }
 
@@ -152,22 +169,16 @@ fn unchanged(fields: &[&str], message: String) -> (String, String) {
     (format!("request.operation != \"UPDATE\" || ({})", same.join(" && ")), message)
 }
 
-fn pods(settings: &Settings) -> Policy {
-    let mut policy = child(settings, "pods", Kind::Pod);
-    policy.validations.push(unchanged(&["spec"], "the operator may change only the metadata of a Pod".to_owned()));
-    policy
-}
-
-fn volume_claims(settings: &Settings) -> Policy {
-    let kind = Kind::VolumeClaim;
-    let mut policy = child(settings, "persistentvolumeclaims", kind);
+/// A child whose metadata alone the operator changes.
+fn child_with_fixed_spec(settings: &Settings, kind: Kind) -> Policy {
+    let mut policy = child(settings, kind);
     let message = format!("the operator may change only the metadata of a {}", kind.name());
     policy.validations.push(unchanged(&["spec"], message));
     policy
 }
 
 fn services(settings: &Settings) -> Policy {
-    let mut policy = child(settings, "services", Kind::Service);
+    let mut policy = child(settings, Kind::Service);
     policy.validations.extend([
         (
             "request.operation == \"DELETE\" || object.spec.?type.orValue(\"ClusterIP\") == \"ClusterIP\" || \
@@ -186,7 +197,7 @@ fn services(settings: &Settings) -> Policy {
 }
 
 fn endpoint_slices(settings: &Settings) -> Policy {
-    let mut policy = child(settings, "endpointslices", Kind::EndpointSlice);
+    let mut policy = child(settings, Kind::EndpointSlice);
     let service = entry("object", "labels", "kubernetes.io/service-name");
     policy.validations.extend([
         (
@@ -224,26 +235,25 @@ fn network_policies(settings: &Settings) -> Policy {
             label::TRUE,
         ),
     ];
-    Policy {
-        suffix: "networkpolicies",
-        rules: vec![rule_of(kind, &["CREATE", "UPDATE", "DELETE"])],
-        variables: vec![("former", format!("oldObject == null ? [] : {}", controllers("oldObject")))],
-        validations: vec![
-            outside_of_the_system(settings, kind.name()),
-            (
-                format!("request.operation == \"CREATE\" || {}", former.join(" || ")),
-                "the operator may change only the NetworkPolicy of a template".to_owned(),
-            ),
-            (
-                format!(
-                    "request.operation == \"DELETE\" || (object.metadata.name.endsWith({NETWORK_POLICY_SUFFIX:?}) && {} \
+    let validations = vec![
+        outside_of_the_system(settings, kind.name()),
+        (
+            format!("request.operation == \"CREATE\" || {}", former.join(" || ")),
+            "the operator may change only the NetworkPolicy of a template".to_owned(),
+        ),
+        (
+            format!(
+                "request.operation == \"DELETE\" || (object.metadata.name.endsWith({NETWORK_POLICY_SUFFIX:?}) && {} \
                      && object.spec.podSelector.?matchLabels.orValue({{}})[?{:?}].orValue(\"\") != \"\")",
-                    annotated("object", annotation::POLICY_TEMPLATE),
-                    label::TEMPLATE_REF_HASH,
-                ),
-                "the operator may write only a NetworkPolicy that names its template and selects its pods".to_owned(),
+                annotated("object", annotation::POLICY_TEMPLATE),
+                label::TEMPLATE_REF_HASH,
             ),
-        ],
+            "the operator may write only a NetworkPolicy that names its template and selects its pods".to_owned(),
+        ),
+    ];
+    Policy {
+        variables: vec![("former", format!("oldObject == null ? [] : {}", controllers("oldObject")))],
+        ..Policy::of(kind, &["CREATE", "UPDATE", "DELETE"], validations)
     }
 }
 
@@ -255,62 +265,45 @@ fn sandboxes(settings: &Settings) -> Policy {
         .map(|f| format!("spec.{f}"));
     let what_runs: Vec<&str> = what_runs.iter().map(String::as_str).collect();
     let (expression, message) = outside_of_the_system(settings, Kind::Sandbox.name());
-    Policy {
-        suffix: "sandboxes",
-        rules: vec![rule_of(Kind::Sandbox, &["CREATE", "UPDATE"])],
-        variables: vec![],
-        validations: vec![
-            // The Sandboxes that users have there can still be changed and deleted.
-            (format!("request.operation == \"UPDATE\" || ({expression})"), message),
-            (
-                format!(
-                    "request.operation == \"UPDATE\" || {}.exists(o, o.kind in {owners:?} && ({}))",
-                    controllers("object"),
-                    groups.join(" || "),
-                ),
-                "the operator may make a Sandbox only for a pool or a claim".to_owned(),
+    let validations = vec![
+        // The Sandboxes that users have there can still be changed and deleted.
+        (format!("request.operation == \"UPDATE\" || ({expression})"), message),
+        (
+            format!(
+                "request.operation == \"UPDATE\" || {}.exists(o, o.kind in {owners:?} && ({}))",
+                controllers("object"),
+                groups.join(" || "),
             ),
-            unchanged(&what_runs, "the operator may not change what a Sandbox runs".to_owned()),
-        ],
-    }
+            "the operator may make a Sandbox only for a pool or a claim".to_owned(),
+        ),
+        unchanged(&what_runs, "the operator may not change what a Sandbox runs".to_owned()),
+    ];
+    Policy::of(Kind::Sandbox, &["CREATE", "UPDATE"], validations)
 }
 
 fn claims() -> Policy {
-    let groups = [group::AGENTS, group::EXTENSIONS];
-    Policy {
-        suffix: "sandboxclaims",
-        rules: vec![rule(&groups, Kind::Claim.plural(), &["UPDATE"])],
-        variables: vec![],
-        validations: vec![unchanged(
-            &["spec", "metadata.?ownerReferences"],
-            "the operator may change only the labels and annotations of a SandboxClaim".to_owned(),
-        )],
-    }
+    let validation = unchanged(
+        &["spec", "metadata.?ownerReferences"],
+        "the operator may change only the labels and annotations of a SandboxClaim".to_owned(),
+    );
+    Policy::new(&[group::AGENTS, group::EXTENSIONS], Kind::Claim.plural(), &["UPDATE"], vec![validation])
 }
 
 fn leases() -> Policy {
-    Policy {
-        suffix: "leases",
-        rules: vec![rule(&["coordination.k8s.io"], "leases", &["CREATE", "UPDATE"])],
-        variables: vec![],
-        validations: vec![(
-            format!("object.metadata.name in {LEASES:?}"),
-            format!("the operator may write only the Leases {}", LEASES.join(" and ")),
-        )],
-    }
+    let validation = (
+        format!("object.metadata.name in {LEASES:?}"),
+        format!("the operator may write only the Leases {}", LEASES.join(" and ")),
+    );
+    Policy::new(&["coordination.k8s.io"], "leases", &["CREATE", "UPDATE"], vec![validation])
 }
 
 /// A Secret of another type would give its reader the token of a ServiceAccount.
 fn secrets() -> Policy {
-    Policy {
-        suffix: "secrets",
-        rules: vec![rule(&[""], "secrets", &["CREATE", "UPDATE"])],
-        variables: vec![],
-        validations: vec![(
-            format!("object.metadata.name == {SECRET:?} && object.type != \"kubernetes.io/service-account-token\""),
-            format!("the operator may write only the Secret {SECRET} with its certificate"),
-        )],
-    }
+    let validation = (
+        format!("object.metadata.name == {SECRET:?} && object.type != \"kubernetes.io/service-account-token\""),
+        format!("the operator may write only the Secret {SECRET} with its certificate"),
+    );
+    Policy::new(&[""], "secrets", &["CREATE", "UPDATE"], vec![validation])
 }
 
 const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
@@ -320,12 +313,8 @@ fn configuration(resource: &'static str, validations: Vec<(String, String)>) -> 
         format!("(request.operation == \"DELETE\" ? oldObject : object).metadata.name == {CONFIGURATION:?}"),
         format!("the operator may write only the webhook configurations {CONFIGURATION}"),
     );
-    Policy {
-        suffix: resource,
-        rules: vec![rule(&["admissionregistration.k8s.io"], resource, &["CREATE", "UPDATE", "DELETE"])],
-        variables: vec![],
-        validations: [name].into_iter().chain(validations).collect(),
-    }
+    let validations = [name].into_iter().chain(validations).collect();
+    Policy::new(&["admissionregistration.k8s.io"], resource, &["CREATE", "UPDATE", "DELETE"], validations)
 }
 
 /// The operator adds the CA bundle and the owner of a configuration that the manifests contain.
