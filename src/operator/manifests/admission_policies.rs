@@ -68,14 +68,25 @@ pub(super) fn policies(settings: &Settings) -> Vec<Value> {
 fn documents(policy: Policy, settings: &Settings) -> [Value; 2] {
     let Policy { groups, resource, operations, variables, validations } = policy;
     let name = settings.cluster_name(&format!("{}-{resource}", object::OPERATOR_DEPLOYMENT));
-    let rule = json!({
-        "apiGroups": groups,
-        "apiVersions": ["*"],
-        "operations": operations,
-        "resources": [resource],
-    });
-    let variables: Vec<Value> =
-        variables.into_iter().map(|(name, expression)| json!({ "name": name, "expression": expression })).collect();
+    let of_the_operator = ("the-operator", format!("request.userInfo.username == {:?}", settings.user()));
+    bound(&name, rule(&groups, resource, operations), vec![of_the_operator], variables, validations)
+}
+
+pub(super) fn rule(groups: &[&str], resource: &str, operations: &[&str]) -> Value {
+    json!({ "apiGroups": groups, "apiVersions": ["*"], "operations": operations, "resources": [resource] })
+}
+
+/// A policy and its binding. Requests that meet all `conditions` are denied unless every validation is true.
+pub(super) fn bound(
+    name: &str,
+    rule: Value,
+    conditions: Vec<(&str, String)>,
+    variables: Vec<(&str, String)>,
+    validations: Vec<(String, String)>,
+) -> [Value; 2] {
+    let named = |expressions: Vec<(&str, String)>| -> Vec<Value> {
+        expressions.into_iter().map(|(name, expression)| json!({ "name": name, "expression": expression })).collect()
+    };
     let validations: Vec<Value> = validations
         .into_iter()
         .map(|(expression, message)| json!({ "expression": expression, "message": message, "reason": "Forbidden" }))
@@ -83,20 +94,17 @@ fn documents(policy: Policy, settings: &Settings) -> [Value; 2] {
     let mut spec = json!({
         "failurePolicy": "Fail",
         "matchConstraints": { "resourceRules": [rule] },
-        "matchConditions": [{
-            "name": "the-operator",
-            "expression": format!("request.userInfo.username == {:?}", settings.user()),
-        }],
+        "matchConditions": named(conditions),
         "validations": validations,
     });
     if !variables.is_empty() {
-        spec["variables"] = variables.into();
+        spec["variables"] = named(variables).into();
     }
     let document = |kind: &str, spec: Value| {
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": kind,
-            "metadata": labelled(&name, None),
+            "metadata": labelled(name, None),
             "spec": spec,
         })
     };

@@ -5,9 +5,10 @@
 //! evaluates the policy itself, so it holds while the operator is away.
 
 use paddock_api::names::group;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::common::{Settings, labelled};
+use super::admission_policies::{bound, rule};
+use super::common::Settings;
 use super::rbac::LEASES;
 
 /// The name of the policy and of its binding, for an operator that serves all namespaces.
@@ -15,13 +16,10 @@ const NAME: &str = "paddock-leases";
 
 /// The policy and its binding.
 pub(super) fn policy(settings: &Settings) -> Vec<Value> {
-    let name = settings.cluster_name(NAME);
-    let mut conditions =
-        vec![json!({ "name": "of-an-operator", "expression": format!("object.metadata.name in {LEASES:?}") })];
+    let mut conditions = vec![("of-an-operator", format!("object.metadata.name in {LEASES:?}"))];
     if settings.served_namespace.is_some() {
         // Operators for single namespaces exist side by side. Each one's policy is about its own Leases.
-        let expression = format!("request.namespace == {:?}", settings.namespace);
-        conditions.push(json!({ "name": "in-the-operators-namespace", "expression": expression }));
+        conditions.push(("in-the-operators-namespace", format!("request.namespace == {:?}", settings.namespace)));
     }
     // An operator for a single namespace has no rights in the others.
     let operator = format!("request.userInfo.username == {:?}", settings.user());
@@ -32,33 +30,12 @@ pub(super) fn policy(settings: &Settings) -> Vec<Value> {
             group::AGENTS
         )
     };
-    vec![
-        json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicy",
-            "metadata": labelled(&name, None),
-            "spec": {
-                "failurePolicy": "Fail",
-                "matchConstraints": { "resourceRules": [{
-                    "apiGroups": ["coordination.k8s.io"],
-                    "apiVersions": ["*"],
-                    "operations": ["CREATE", "UPDATE"],
-                    "resources": ["leases"],
-                }] },
-                "matchConditions": conditions,
-                "validations": [{
-                    "expression": format!("{operator} || {} || {}", may("update"), may("patch")),
-                    "message": "only an operator of Sandboxes may hold this Lease: the user must be allowed to update \
-                                sandboxes/status in all namespaces",
-                    "reason": "Forbidden",
-                }],
-            },
-        }),
-        json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": labelled(&name, None),
-            "spec": { "policyName": name, "validationActions": ["Deny"] },
-        }),
-    ]
+    let validation = (
+        format!("{operator} || {} || {}", may("update"), may("patch")),
+        "only an operator of Sandboxes may hold this Lease: the user must be allowed to update sandboxes/status in all \
+         namespaces"
+            .to_owned(),
+    );
+    let rule = rule(&["coordination.k8s.io"], "leases", &["CREATE", "UPDATE"]);
+    bound(&settings.cluster_name(NAME), rule, conditions, vec![], vec![validation]).to_vec()
 }
