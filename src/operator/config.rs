@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use paddock_api::kind::{ApiShapes, Kind};
+use paddock_api::names::object::UPSTREAM_LEASE;
 use paddock_core::settings::Settings;
 
 use crate::queue::Workers;
@@ -14,6 +15,9 @@ use paddock_kube::tls::Mounted;
 
 /// The name of our own Lease.
 pub const OWN_LEASE: &str = "paddock-operator";
+
+/// The names of the Leases that the leader holds.
+pub const LEASES: [&str; 2] = [OWN_LEASE, UPSTREAM_LEASE];
 
 /// The rule that decides whether this replica reconciles.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use paddock_api::names::{annotation, group, label, object};
 use serde_json::{Value, json};
 
 use super::common::{Settings, Webhook, labelled};
-use super::rbac::LEASES;
 use super::workload::WEBHOOK_SERVICE;
+use crate::config::LEASES;
 use crate::webhook::{CONFIGURATION, SECRET, configured_resources};
 
 /// A policy about one kind. The name of the policy ends with the resource.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::admission_policies::{bound, rule};
 use super::common::Settings;
-use super::rbac::LEASES;
+use crate::config::LEASES;
 
 /// The name of the policy and of its binding, for an operator that serves all namespaces.
 const NAME: &str = "paddock-leases";

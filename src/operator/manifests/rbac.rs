@@ -11,7 +11,7 @@ use paddock_api::names::{group, object};
 use serde_json::{Value, json};
 
 use super::common::{Settings, Webhook, labelled};
-use crate::config::OWN_LEASE;
+use crate::config::LEASES;
 use crate::webhook::{CONFIGURATION, SECRET};
 
 /// A verb that plans use on objects of a kind.
@@ -38,9 +38,6 @@ impl Write {
         }
     }
 }
-
-/// The Leases that the leader holds.
-pub(super) const LEASES: [&str; 2] = [OWN_LEASE, object::UPSTREAM_LEASE];
 
 /// The verbs that plans use on objects of a kind.
 #[must_use]

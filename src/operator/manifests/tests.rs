@@ -43,7 +43,7 @@ fn every_watched_kind_is_readable_and_nothing_else_is() {
             .partition(|right| right.names.is_some());
         let leases = named.iter().all(|r| {
             r.resource == "leases"
-                && r.names.as_ref().is_some_and(|names| rbac::LEASES.iter().all(|name| names.contains(name)))
+                && r.names.as_ref().is_some_and(|names| crate::config::LEASES.iter().all(|name| names.contains(name)))
         });
         assert!(leases && named.len() == usize::from(settings.served_namespace.is_none()), "{settings:?}: {named:?}");
         let watched: BTreeSet<_> = watched.into_iter().map(|Right { group, resource, .. }| (group, resource)).collect();

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::changed;
 use super::supervise::Stoppable;
-use crate::config::{Config, Leadership, OWN_LEASE};
+use crate::config::{Config, LEASES, Leadership};
 use crate::endpoints::Readiness;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, Trigger};
@@ -36,7 +36,7 @@ pub(super) fn start_election(
             info!(namespace, also = UPSTREAM_LEASE, "joining the leader election");
             let candidate = Candidate {
                 namespace,
-                leases: &[OWN_LEASE, UPSTREAM_LEASE],
+                leases: &LEASES,
                 identity: &config.identity,
                 clock,
                 // An operator for one namespace leaves the other namespaces to others.
