@@ -10,7 +10,7 @@ use paddock_api::names::object::NETWORK_POLICY_SUFFIX;
 use paddock_api::names::{annotation, group, label, object};
 use serde_json::{Value, json};
 
-use super::common::{Settings, Webhook, labelled};
+use super::common::{CONFIGURATIONS, Settings, Webhook, labelled};
 use super::workload::WEBHOOK_SERVICE;
 use crate::config::LEASES;
 use crate::webhook::{CONFIGURATION, SECRET, configured_resources};
@@ -313,8 +313,6 @@ fn secrets() -> Policy {
     );
     Policy::new(&[""], "secrets", &["CREATE", "UPDATE"], vec![validation])
 }
-
-const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
 
 fn configuration(resource: &'static str, validations: Vec<(String, String)>) -> Policy {
     let name = (

@@ -47,6 +47,9 @@ pub struct Settings {
     pub metrics_namespace: String,
 }
 
+/// The resources of the webhook configurations.
+pub(super) const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
+
 /// The ranges of kubeadm's, kind's and Flannel's documentation.
 pub const POD_CIDRS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/56"];
 

@@ -10,7 +10,7 @@ use paddock_api::kind::{ApiShape, ChildKind, Class, Kind, OwnKind};
 use paddock_api::names::{group, object};
 use serde_json::{Value, json};
 
-use super::common::{Settings, Webhook, labelled};
+use super::common::{CONFIGURATIONS, Settings, Webhook, labelled};
 use crate::config::LEASES;
 use crate::webhook::{CONFIGURATION, SECRET};
 
@@ -142,7 +142,7 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
         Scope::Cluster => {
             cluster_wide.append(&mut of_namespaces);
             // A leader does not act while somebody else holds a Lease of one of its names in any namespace.
-            cluster_wide.push(named("coordination.k8s.io", "leases", &LEASES, &["list", "watch"]));
+            cluster_wide.push(named("coordination.k8s.io", &["leases"], &LEASES, &["list", "watch"]));
             vec![grant("", Scope::Cluster, cluster_wide)]
         }
         Scope::Namespace(_) => {
@@ -158,22 +158,19 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     if settings.secures_metrics() {
         grants.push(grant("-metrics", Scope::Cluster, reader_review_rules()));
     }
-    match &settings.webhook {
-        Webhook::Injected => {
-            grants.push(grant("-webhook", Scope::Cluster, configuration_rules(settings)));
-            grants.push(grant("-webhook", own(), certificate_rules()));
-        }
-        Webhook::Owned { .. } => {
+    match settings.webhook {
+        Webhook::Injected | Webhook::Owned { .. } => {
             let mut rules = configuration_rules(settings);
-            // A rule for `create` cannot name the object. The admission policy does.
-            rules.push(rule("admissionregistration.k8s.io", &CONFIGURATIONS, &["create"]));
+            if let Webhook::Owned { .. } = settings.webhook {
+                // A rule for `create` cannot name the object. The admission policy does.
+                rules.push(rule("admissionregistration.k8s.io", &CONFIGURATIONS, &["create"]));
+            }
             grants.push(grant("-webhook", Scope::Cluster, rules));
             grants.push(grant("-webhook", own(), certificate_rules()));
         }
         // Another program issues the certificate and maintains the configurations. The operator compares them.
         Webhook::Mounted => {
-            let compared = named("admissionregistration.k8s.io", "", &[CONFIGURATION], &["get"]);
-            let compared = PolicyRule { resources: Some(CONFIGURATIONS.map(str::to_owned).to_vec()), ..compared };
+            let compared = named("admissionregistration.k8s.io", &CONFIGURATIONS, &[CONFIGURATION], &["get"]);
             grants.push(grant("-webhook", Scope::Cluster, vec![compared]));
         }
         Webhook::Off => {}
@@ -195,11 +192,7 @@ fn extension_rules(shape: ApiShape) -> Vec<PolicyRule> {
     let of_shape = Kind::ALL.into_iter().filter(|kind| kind.shape() == Some(shape));
     let mut rules: Vec<PolicyRule> = of_shape.flat_map(|kind| of_kind(kind, |_| true)).collect();
     for kind in Kind::ALL.into_iter().filter(|kind| kind.shape().is_none()) {
-        let verbs: Vec<&str> = writes(kind)
-            .iter()
-            .filter(|write| is_of_extensions(kind, **write))
-            .filter_map(|write| write.verb())
-            .collect();
+        let verbs = verbs(kind, |write| is_of_extensions(kind, write));
         if !verbs.is_empty() {
             rules.push(rule(kind.group(), &[kind.plural()], &verbs));
         }
@@ -210,17 +203,12 @@ fn extension_rules(shape: ApiShape) -> Vec<PolicyRule> {
 /// The namespace of the Events about objects without a namespace.
 const CLUSTER_EVENTS: &str = "default";
 
-const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
-
 /// The rights to keep the webhook configurations.
 fn configuration_rules(settings: &Settings) -> Vec<PolicyRule> {
     vec![
         // The namespace is the owner of the webhook configurations.
-        named("", "namespaces", &[&settings.namespace], &["get"]),
-        PolicyRule {
-            resource_names: Some(vec![CONFIGURATION.to_owned()]),
-            ..rule("admissionregistration.k8s.io", &CONFIGURATIONS, &["delete", "get", "patch"])
-        },
+        named("", &["namespaces"], &[&settings.namespace], &["get"]),
+        named("admissionregistration.k8s.io", &CONFIGURATIONS, &[CONFIGURATION], &["delete", "get", "patch"]),
     ]
 }
 
@@ -229,7 +217,7 @@ fn certificate_rules() -> Vec<PolicyRule> {
     vec![
         // A rule for `create` cannot name the object. The admission policy does.
         rule("", &["secrets"], &["create"]),
-        named("", "secrets", &[SECRET], &["get", "update"]),
+        named("", &["secrets"], &[SECRET], &["get", "update"]),
         // At a shutdown the operator removes the webhook configurations if the Deployment that owns its pod is gone. The
         // owners say which Deployment that is.
         rule("", &["pods"], &["get"]),
@@ -245,14 +233,18 @@ fn reader_review_rules() -> Vec<PolicyRule> {
     ]
 }
 
+/// The verbs on the object itself for those writes of a kind that `granted` selects.
+fn verbs(kind: Kind, granted: impl Fn(Write) -> bool) -> Vec<&'static str> {
+    writes(kind).iter().copied().filter(|write| granted(*write)).filter_map(Write::verb).collect()
+}
+
 /// The rights to read a kind, and to make those writes of it that `granted` selects.
 fn of_kind(kind: Kind, granted: impl Fn(Write) -> bool) -> Vec<PolicyRule> {
-    let writes: Vec<Write> = writes(kind).iter().copied().filter(|write| granted(*write)).collect();
-    let mut verbs = vec!["list", "watch"];
-    verbs.extend(writes.iter().filter_map(|write| write.verb()));
+    let mut verbs = verbs(kind, &granted);
+    verbs.extend(["list", "watch"]);
     verbs.sort_unstable();
     let mut rules = vec![rule(kind.group(), &[kind.plural()], &verbs)];
-    if writes.contains(&Write::PatchStatus) {
+    if writes(kind).contains(&Write::PatchStatus) && granted(Write::PatchStatus) {
         rules.push(rule(kind.group(), &[&format!("{}/status", kind.plural())], &["patch"]));
     }
     // Objects of these kinds are named as owners with `blockOwnerDeletion`. Some API servers then demand the right to
@@ -268,7 +260,7 @@ fn lease_rules() -> Vec<PolicyRule> {
     vec![
         // A rule for `create` cannot name the object. The admission policy does.
         rule("coordination.k8s.io", &["leases"], &["create"]),
-        named("coordination.k8s.io", "leases", &LEASES, &["get", "update"]),
+        named("coordination.k8s.io", &["leases"], &LEASES, &["get", "update"]),
     ]
 }
 
@@ -312,9 +304,9 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
     }
 }
 
-fn named(group: &str, resource: &str, names: &[&str], verbs: &[&str]) -> PolicyRule {
+fn named(group: &str, resources: &[&str], names: &[&str], verbs: &[&str]) -> PolicyRule {
     PolicyRule {
         resource_names: Some(names.iter().map(|n| (*n).to_owned()).collect()),
-        ..rule(group, &[resource], verbs)
+        ..rule(group, resources, verbs)
     }
 }
