@@ -13,12 +13,10 @@ pub(super) fn policies(settings: &Settings) -> Vec<Value> {
         "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": settings.metrics_namespace } },
     }]);
     let prometheus = settings.secures_metrics().then_some(prometheus);
-    let from_outside: &[i32] = match settings.webhook {
-        Webhook::Injected | Webhook::Owned { .. } | Webhook::Mounted => &[WEBHOOK_PORT, HEALTH_PORT],
-        Webhook::Off => &[HEALTH_PORT],
-    };
+    let webhook = (settings.webhook != Webhook::Off).then_some(WEBHOOK_PORT);
+    let from_outside: Vec<i32> = webhook.into_iter().chain([HEALTH_PORT]).collect();
     vec![
-        policy(settings, object::OPERATOR_DEPLOYMENT, from_outside, Some(outside(settings))),
+        policy(settings, object::OPERATOR_DEPLOYMENT, &from_outside, Some(outside(settings))),
         policy(settings, &metrics, &[METRICS_PORT], prometheus),
     ]
 }

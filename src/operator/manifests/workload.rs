@@ -106,10 +106,9 @@ fn arguments(settings: &Settings) -> Vec<String> {
 
 fn container(settings: &Settings) -> Value {
     let port = |name: &str, number: i32| json!({ "name": name, "containerPort": number, "protocol": "TCP" });
-    let mut ports = vec![port("webhook", WEBHOOK_PORT), port("metrics", METRICS_PORT), port("health", HEALTH_PORT)];
-    if settings.webhook == Webhook::Off {
-        ports.remove(0);
-    }
+    let webhook = (settings.webhook != Webhook::Off).then(|| port("webhook", WEBHOOK_PORT));
+    let others = [port("metrics", METRICS_PORT), port("health", HEALTH_PORT)];
+    let ports: Vec<Value> = webhook.into_iter().chain(others).collect();
     let mut mounts = vec![
         json!({ "name": "plugins", "mountPath": PLUGINS, "readOnly": true }),
         json!({ "name": "plugin-cache", "mountPath": PLUGIN_CACHE }),
@@ -174,12 +173,8 @@ pub(super) fn services(settings: &Settings) -> Vec<Value> {
         })
     };
     let metrics = service(&format!("{}-metrics", object::OPERATOR_DEPLOYMENT), "metrics", METRICS_PORT);
-    match settings.webhook {
-        Webhook::Injected | Webhook::Owned { .. } | Webhook::Mounted => {
-            vec![service(WEBHOOK_SERVICE, "webhook", 443), metrics]
-        }
-        Webhook::Off => vec![metrics],
-    }
+    let webhook = (settings.webhook != Webhook::Off).then(|| service(WEBHOOK_SERVICE, "webhook", 443));
+    webhook.into_iter().chain([metrics]).collect()
 }
 
 /// The selector of the Deployment's pods, which is the same as upstream's.
