@@ -128,6 +128,11 @@ fn entry(of: &str, field: &str, key: &str) -> String {
     format!("{of}.metadata.?{field}.orValue({{}})[?{key:?}].orValue(\"\")")
 }
 
+/// The condition for every operation but this one.
+fn unless(operation: &str, condition: &str) -> String {
+    format!("request.operation == {operation:?} || {condition}")
+}
+
 /// The operator makes and changes nothing in kube-system, and nothing but its own objects in its own namespace.
 fn outside_of_the_system(settings: &Settings, kind: &str) -> (String, String) {
     let mut namespaces = vec!["kube-system"];
@@ -135,7 +140,7 @@ fn outside_of_the_system(settings: &Settings, kind: &str) -> (String, String) {
     if settings.served_namespace.as_ref() != Some(&settings.namespace) {
         namespaces.push(&settings.namespace);
     }
-    let expression = format!("request.operation == \"DELETE\" || !(request.namespace in {namespaces:?})");
+    let expression = unless("DELETE", &format!("!(request.namespace in {namespaces:?})"));
     (expression, format!("the operator makes and changes no {kind} in {}", namespaces.join(" and ")))
 }
 
@@ -189,15 +194,19 @@ fn services(settings: &Settings) -> Policy {
     let mut policy = child(settings, Kind::Service);
     policy.validations.extend([
         (
-            "request.operation == \"DELETE\" || object.spec.?type.orValue(\"ClusterIP\") == \"ClusterIP\" || \
-             (oldObject != null && object.spec.?type == oldObject.spec.?type)"
-                .to_owned(),
+            unless(
+                "DELETE",
+                "object.spec.?type.orValue(\"ClusterIP\") == \"ClusterIP\" || \
+                 (oldObject != null && object.spec.?type == oldObject.spec.?type)",
+            ),
             "the operator may give a Service no other type than ClusterIP".to_owned(),
         ),
         (
-            "request.operation == \"DELETE\" || object.spec.?externalIPs.orValue([]).all(ip, \
-             oldObject != null && ip in oldObject.spec.?externalIPs.orValue([]))"
-                .to_owned(),
+            unless(
+                "DELETE",
+                "object.spec.?externalIPs.orValue([]).all(ip, \
+                 oldObject != null && ip in oldObject.spec.?externalIPs.orValue([]))",
+            ),
             "the operator may add no external address to a Service".to_owned(),
         ),
     ]);
@@ -209,17 +218,18 @@ fn endpoint_slices(settings: &Settings) -> Policy {
     let service = entry("object", "labels", "kubernetes.io/service-name");
     policy.validations.extend([
         (
-            format!(
-                "request.operation == \"DELETE\" || variables.controllers.exists(o, o.kind == {:?} && o.name == {service})",
-                Kind::Sandbox.name(),
+            unless(
+                "DELETE",
+                &format!(
+                    "variables.controllers.exists(o, o.kind == {:?} && o.name == {service})",
+                    Kind::Sandbox.name(),
+                ),
             ),
             "the operator may write an EndpointSlice only for the Service of its Sandbox".to_owned(),
         ),
         // The owner may be made up, and the clients of this Service send their tokens to its addresses.
         (
-            format!(
-                "request.operation == \"DELETE\" || request.namespace != \"default\" || {service} != \"kubernetes\""
-            ),
+            unless("DELETE", &format!("request.namespace != \"default\" || {service} != \"kubernetes\"")),
             "the operator may write no EndpointSlice for the Service of the API server".to_owned(),
         ),
     ]);
@@ -246,15 +256,18 @@ fn network_policies(settings: &Settings) -> Policy {
     let validations = vec![
         outside_of_the_system(settings, kind.name()),
         (
-            format!("request.operation == \"CREATE\" || {}", former.join(" || ")),
+            unless("CREATE", &former.join(" || ")),
             "the operator may change only the NetworkPolicy of a template".to_owned(),
         ),
         (
-            format!(
-                "request.operation == \"DELETE\" || (object.metadata.name.endsWith({NETWORK_POLICY_SUFFIX:?}) && {} \
+            unless(
+                "DELETE",
+                &format!(
+                    "(object.metadata.name.endsWith({NETWORK_POLICY_SUFFIX:?}) && {} \
                      && object.spec.podSelector.?matchLabels.orValue({{}})[?{:?}].orValue(\"\") != \"\")",
-                annotated("object", annotation::POLICY_TEMPLATE),
-                label::TEMPLATE_REF_HASH,
+                    annotated("object", annotation::POLICY_TEMPLATE),
+                    label::TEMPLATE_REF_HASH,
+                ),
             ),
             "the operator may write only a NetworkPolicy that names its template and selects its pods".to_owned(),
         ),
@@ -275,12 +288,11 @@ fn sandboxes(settings: &Settings) -> Policy {
     let (expression, message) = outside_of_the_system(settings, Kind::Sandbox.name());
     let validations = vec![
         // The Sandboxes that users have there can still be changed and deleted.
-        (format!("request.operation == \"UPDATE\" || ({expression})"), message),
+        (unless("UPDATE", &format!("({expression})")), message),
         (
-            format!(
-                "request.operation == \"UPDATE\" || {}.exists(o, o.kind in {owners:?} && ({}))",
-                controllers("object"),
-                groups.join(" || "),
+            unless(
+                "UPDATE",
+                &format!("{}.exists(o, o.kind in {owners:?} && ({}))", controllers("object"), groups.join(" || ")),
             ),
             "the operator may make a Sandbox only for a pool or a claim".to_owned(),
         ),
@@ -341,12 +353,12 @@ fn injected(resource: &'static str) -> Policy {
         fields.push("?reinvocationPolicy");
     }
     let same: Vec<String> = fields.iter().map(|field| format!("w.{field} == o.{field}")).collect();
-    let expression = format!(
-        "request.operation == \"DELETE\" || (oldObject != null && \
-         object.?webhooks.orValue([]).size() == oldObject.?webhooks.orValue([]).size() && \
+    let only_the_bundle = format!(
+        "(oldObject != null && object.?webhooks.orValue([]).size() == oldObject.?webhooks.orValue([]).size() && \
          object.?webhooks.orValue([]).all(w, oldObject.?webhooks.orValue([]).exists(o, w.name == o.name && {})))",
         same.join(" && "),
     );
+    let expression = unless("DELETE", &only_the_bundle);
     configuration(
         resource,
         vec![(expression, "the operator may change only the CA bundle of a webhook configuration".to_owned())],
@@ -367,9 +379,8 @@ fn owned(resource: &'static str, settings: &Settings, host: Option<&str>) -> Pol
     };
     // An entry that somebody else added stays as it is.
     let kept = "(oldObject != null && oldObject.?webhooks.orValue([]).exists(o, o == w))";
-    let all = |condition: &str| {
-        format!("request.operation == \"DELETE\" || object.?webhooks.orValue([]).all(w, {kept} || ({condition}))")
-    };
+    let all =
+        |condition: &str| unless("DELETE", &format!("object.?webhooks.orValue([]).all(w, {kept} || ({condition}))"));
     let known = format!(
         "w.?rules.orValue([]).all(r, r.?apiGroups.orValue([]).all(g, g in {groups:?}) && \
          r.?resources.orValue([]).all(k, k in {resources:?}))"
