@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use paddock_cluster::{AnyCluster, Endpoint, Process, Spawn, http_get, operator_rights};
-use serde_json::json;
+use paddock_cluster::{AnyCluster, BESIDE, Endpoint, Process, Spawn, http_get};
 
 use crate::args::Common;
 use crate::metrics::Scrape;
@@ -82,11 +81,7 @@ pub(crate) struct Replica {
 
 /// Creates the operator's namespace, ServiceAccount and rights on the cluster.
 pub(crate) async fn grant(place: &AnyCluster, program: &Path) -> Result<()> {
-    let items = operator_rights(program).await?;
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
-    let apply = ["apply", "--server-side", "-f", "-"];
-    place.kubectl().run(&apply, Some(&list)).await.context("applying the operator's rights")?;
-    Ok(())
+    paddock_cluster::grant(&place.kubectl(), program, &BESIDE).await.context("applying the operator's rights")
 }
 
 impl Replica {

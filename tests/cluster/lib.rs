@@ -37,7 +37,7 @@ pub use error::{Error, Result};
 pub use external::External;
 pub use http::{Endpoint, http_get};
 pub use kubectl::Kubectl;
-pub use operator::{WORKSPACE, build_operator, operator_rights, operator_was_built, rights_of};
+pub use operator::{BESIDE, WORKSPACE, build_operator, grant, operator_rights, operator_was_built};
 pub use process::{Exit, Process, Signal, Spawn};
 pub use stages::{HOLD_LABEL, READY_AFTER_ANNOTATION};
 pub use stop::stopped;

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde::Deserialize as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::{Error, Result};
+use crate::{Error, Kubectl, Result};
 
 /// The source tree of this program.
 pub const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -59,14 +59,25 @@ const RIGHTS: [&str; 8] = [
     "ValidatingAdmissionPolicyBinding",
 ];
 
+/// The flags of `paddock manifests` for an operator beside the API server. Its rights are those of `deploy/`, except
+/// that this operator creates its webhook configurations itself.
+pub const BESIDE: [&str; 2] = ["--webhook=owned", "--webhook-host=127.0.0.1"];
+
 /// The objects that define the identity and the rights of an operator beside the API server, in the order in which they
-/// can be applied. They are those of `deploy/`, except that this operator creates its webhook configurations itself.
+/// can be applied.
 pub async fn operator_rights(program: &Path) -> Result<Vec<Value>> {
-    rights_of(program, &["--webhook=owned", "--webhook-host=127.0.0.1"]).await
+    rights_of(program, &BESIDE).await
 }
 
-/// The same objects for other flags of `paddock manifests`.
-pub async fn rights_of(program: &Path, flags: &[&str]) -> Result<Vec<Value>> {
+/// Applies the objects that define the identity and the rights of an operator, for flags of `paddock manifests`.
+pub async fn grant(kubectl: &Kubectl, program: &Path, flags: &[&str]) -> Result<()> {
+    let items = rights_of(program, flags).await?;
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
+    kubectl.run(&["apply", "--server-side", "-f", "-"], Some(&list)).await?;
+    Ok(())
+}
+
+async fn rights_of(program: &Path, flags: &[&str]) -> Result<Vec<Value>> {
     let args = [&["manifests"], flags].concat();
     let output = Command::new(program).args(&args).stdin(Stdio::null()).output().await;
     let output = output.map_err(Error::io("starting `paddock manifests`"))?;

@@ -102,12 +102,9 @@ async fn a_foreign_lease_in_another_namespace_stops_the_leader_until_it_expires(
 /// A user who may edit a namespace could otherwise stop the operator for the whole cluster.
 async fn only_who_may_run_an_operator_may_hold_its_lease() {
     let (cluster, account) = control_plane(Options { nodes: 1, ..Options::default() }).await;
-    let kubectl = cluster.kubectl();
-    let apply = ["apply", "--server-side", "-f", root!("deploy/base/leases.yaml")];
-    kubectl.run(&apply, None).await.expect("the policy is accepted");
     let ns = TestNamespace::new(&cluster, "tenant").await;
     let edit = ["-n", &ns.namespace, "create", "rolebinding", "edit", "--clusterrole=edit", "--user=tenant"];
-    kubectl.run(&edit, None).await.expect("a user with the role edit");
+    cluster.kubectl().run(&edit, None).await.expect("a user with the role edit");
     let tenant = ns.seen_by(&cluster.kubeconfig_for_user("tenant", &[]).expect("a kubeconfig")).await;
     // API servers learn a policy through a watch.
     for name in [UPSTREAM, "paddock-operator"] {

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use paddock_cluster::{Cluster, Process, Spawn, eventually_some, operator_rights};
-use serde_json::json;
+use paddock_cluster::{BESIDE, Cluster, Process, Spawn, eventually_some, grant};
 
 use super::{http, programs};
 
@@ -107,8 +106,11 @@ pub(crate) fn admitting(cluster: &Cluster) -> Vec<String> {
 
 /// Creates the operator's namespace, its ServiceAccount, its rights and their limits, and returns a kubeconfig for it.
 pub(crate) async fn rights(cluster: &Cluster) -> PathBuf {
-    let items = operator_rights(&programs::paddock().await).await.expect("the rights of the operator");
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
-    cluster.kubectl().run(&["apply", "--server-side", "-f", "-"], Some(&list)).await.expect("they are applied");
+    rights_with(cluster, &BESIDE).await
+}
+
+/// The same for other flags of `paddock manifests`.
+pub(crate) async fn rights_with(cluster: &Cluster, flags: &[&str]) -> PathBuf {
+    grant(&cluster.kubectl(), &programs::paddock().await, flags).await.expect("the operator gets its rights");
     cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token")
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::kinds::{EVENT, Kind};
 use super::namespace::TestNamespace;
-use super::operator::{NAMESPACE, Operator, Plan};
+use super::operator::{NAMESPACE, Operator, Plan, rights_with};
 use super::setup::control_plane;
 use crate::framework::Test;
 
@@ -183,11 +183,7 @@ async fn a_strangers_change_of_any_field_of_an_entry_is_restored() {
 async fn entries_of_manifests_are_shown_and_left_alone() {
     let scene = Scene::start().await;
     // The rights and the policies of `deploy/`, where manifests contain the entries.
-    for file in ["rbac.yaml", "admissionpolicies.yaml"] {
-        let file = format!("{}/{file}", root!("deploy/base"));
-        let apply = ["apply", "--server-side", "--force-conflicts", "-f", &file];
-        scene.cluster.kubectl().run(&apply, None).await.expect("the manifest is accepted");
-    }
+    rights_with(&scene.cluster, &[]).await;
     let flags = ["--webhook-registration=injected", "--deployment-name=agent-sandbox-controller"];
     let operator = scene.operator("operator", &flags).await;
     // It is ready although nobody has registered it, and says so.

@@ -6,14 +6,14 @@
 //! audit log.
 
 use http::Method;
-use paddock_cluster::{Cluster, Options, Signal, eventually, operator_rights, rights_of};
+use paddock_cluster::{Cluster, Options, Signal, eventually};
 use serde_json::{Value, json};
 
 use super::json::{ready, text, uid};
 use super::kinds::{CLAIM, ENDPOINT_SLICE, Kind, NETWORK_POLICY, POD, POOL, SANDBOX, SERVICE, VOLUME_CLAIM};
 use super::manifests::{claim, disk, merge, object, pod, pool, sandbox, template};
 use super::namespace::TestNamespace;
-use super::operator::{ACCOUNT, NAMESPACE, Operator, Plan};
+use super::operator::{self, ACCOUNT, NAMESPACE, Operator, Plan};
 use super::{programs, setup};
 use crate::framework::Test;
 
@@ -142,7 +142,7 @@ fn network_policy(name: &str, annotations: Value, selector: Value) -> Value {
 }
 
 async fn credential_of_the_operator_writes_its_own_objects_alone() {
-    let program = programs::paddock().await;
+    programs::paddock().await;
     let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await.expect("a control plane");
     setup::install(&cluster).await;
     let kubectl = cluster.kubectl();
@@ -306,8 +306,7 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
     injected(&operator, &kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]).await;
     let delete = ["delete", "mutatingwebhookconfiguration,validatingwebhookconfiguration", "paddock-webhook"];
     kubectl.run(&delete, None).await.expect("deleted");
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": operator_rights(&program).await.expect("rights") });
-    kubectl.run(&["apply", "--server-side", "-f", "-"], Some(&list.to_string())).await.expect("they are applied");
+    operator::rights(&cluster).await;
     made_by_the_operator(&operator).await;
     no_type_errors(&ns).await;
     assert_eq!(ns.list(POOL).await.len(), 1, "the requests were dry runs");
@@ -315,7 +314,7 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
 
 /// Operators with the rights of other modes serve what the mode promises, and are never refused a request.
 async fn each_mode_works_with_its_own_rights() {
-    let program = programs::paddock().await;
+    programs::paddock().await;
     let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await.expect("a control plane");
     setup::install(&cluster).await;
     let served = TestNamespace::new(&cluster, "served").await;
@@ -348,10 +347,7 @@ async fn each_mode_works_with_its_own_rights() {
             )
             .await;
         }
-        let items = rights_of(&program, &rights).await.expect("the rights of the mode");
-        let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
-        cluster.kubectl().run(&["apply", "--server-side", "-f", "-"], Some(&list)).await.expect("they are applied");
-        let account = cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
+        let account = operator::rights_with(&cluster, &rights).await;
         let seen = served.seen_by(&account).await;
         eventually("the rights of the mode are in force", async || seen.read(&sandboxes).await.is_ok()).await;
         former = Some(seen);
