@@ -231,7 +231,7 @@ impl Host {
             );
             return Err(failure(FailureKind::Quarantined, &message));
         }
-        // A lack of free instances is not the plugin's failure. The method returns here in that case, before the
+        // A lack of room in the budget is not the plugin's failure. The method returns here in that case, before a
         // failure is counted.
         let slot = self.slot(&loaded, namespace)?;
         let result = self.call_and_validate(&loaded, &slot, ask);
@@ -296,11 +296,16 @@ impl Host {
     fn slot(&self, loaded: &Loaded, namespace: &str) -> Result<Slot, Failure> {
         let limits = loaded.info.limits;
         let deadline = Instant::now() + limits.deadline;
-        let bytes = HostConfig::bytes_of_call(limits);
-        let late = || failure(FailureKind::Deadline, &no_room(bytes, limits.deadline));
-        let share = Share::of_call(bytes);
-        let permit = self.budget.acquire(namespace, share, deadline).ok_or_else(late)?;
+        let late = |message: String| failure(FailureKind::Deadline, &message);
+        let permit = self.room(limits, namespace, limits.deadline).map_err(late)?;
         Ok(Slot { permit, deadline })
+    }
+
+    /// Waits at most this long for room for one call. The error is a message to the user.
+    fn room(&self, limits: Limits, namespace: &str, wait: Duration) -> Result<Permit, String> {
+        let share = Share::of_call(HostConfig::bytes_of_call(limits));
+        let permit = self.budget.acquire(namespace, share, Instant::now() + wait);
+        permit.ok_or_else(|| no_room(share.bytes, wait))
     }
 
     /// Runs one call in a new instance. The instance is dropped, whether the call succeeds or not.
@@ -322,9 +327,7 @@ impl Host {
     /// Creates an instance as a trial. A component is rejected if it cannot start, or if an export has the wrong type.
     fn try_out(&self, loaded: &Loaded) -> Result<(), LoadError> {
         let limits = loaded.info.limits;
-        let share = Share::of_call(HostConfig::bytes_of_call(limits));
-        let permit = self.budget.acquire(NO_NAMESPACE, share, Instant::now() + TRIAL_WAIT);
-        let permit = permit.ok_or_else(|| LoadError::Busy(no_room(share.bytes, TRIAL_WAIT)))?;
+        let permit = self.room(limits, NO_NAMESPACE, TRIAL_WAIT).map_err(LoadError::Busy)?;
         let start = |error: &wasmtime::Error| LoadError::Start(load::text(error));
         let log = CallLog::new(&loaded.name, permit.namespace(), &loaded.log);
         let mut store =
