@@ -18,7 +18,7 @@ use tracing::info;
 use self::leadership::{LeadershipState, follow_obstacle, start_election};
 use self::plugin_state::{await_plugins, follow_plugins, not_loaded};
 pub use self::running::{Addresses, Error, Running};
-use self::supervise::{Parts, supervise};
+use self::supervise::{Parts, changed, supervise};
 use crate::config::{Config, Leadership, WebhookSetup};
 use crate::endpoints::{Debug, Readiness, Scrape, debug, protect};
 use crate::limiter::WriteLimiter;
@@ -247,12 +247,5 @@ async fn follow_bindings(
         let now = bindings.borrow_and_update().clone();
         queue.push(world.set_bindings(now), Trigger::Related);
         changed(&mut bindings).await;
-    }
-}
-
-/// Waits for the next value, and for ever if there is none, because the sender ended.
-async fn changed<T>(values: &mut watch::Receiver<T>) {
-    if values.changed().await.is_err() {
-        std::future::pending::<()>().await;
     }
 }

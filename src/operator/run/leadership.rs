@@ -9,8 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::changed;
-use super::supervise::Stoppable;
+use super::supervise::{Stoppable, changed};
 use crate::config::{Config, LEASES, Leadership};
 use crate::endpoints::Readiness;
 use crate::metrics::Metrics;

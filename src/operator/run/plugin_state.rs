@@ -4,7 +4,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::changed;
+use super::supervise::changed;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::plugins::{PluginState, PluginStatus};

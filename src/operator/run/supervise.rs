@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::error;
@@ -54,4 +55,11 @@ pub(super) async fn supervise(mut parts: Parts, stop: CancellationToken) -> Resu
     }
     parts.tasks.shutdown().await;
     result
+}
+
+/// Waits for the next value, and for ever if there is none, because the sender ended.
+pub(super) async fn changed<T>(values: &mut watch::Receiver<T>) {
+    if values.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
