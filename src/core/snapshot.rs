@@ -183,7 +183,7 @@ pub enum NodeState {
     /// The node was cordoned after the Sandbox was created.
     Cordoned,
     /// The node is not Ready. Kubernetes decides whether its pods are evicted.
-    Silent,
+    NotReady,
 }
 
 /// A pool, its members and its demand.

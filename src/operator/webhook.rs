@@ -136,19 +136,19 @@ pub async fn start(config: WebhookConfig, listener: TcpListener, environment: En
         environment;
     let Some(user) = whoami(&client, &stop).await else { return };
     let serving_cert = ServingCert::default();
-    let signs = FairQueue::new(limits::ACTIVITY);
+    let activities = FairQueue::new(limits::ACTIVITY);
     let own_namespace = world.read(|world| world.settings().own_namespace.clone());
     let reservations = LeaderReservations::new(world.clone(), fence.clone());
     let look = look(world, unsynced, Some(user.as_str().into()));
     let touches = FairQueue::new(limits::TOUCHES);
-    let app = App::new(look, plugin_client, signs.clone(), reviews.clone())
+    let app = App::new(look, plugin_client, activities.clone(), reviews.clone())
         .with_clock(clock.clone())
         .with_reservations(Arc::new(reservations))
         .with_touches(touches.clone());
 
     let desired = Desired { client_config: config.client_config.clone(), own_namespace, operator_user: Some(user) };
     let mut tasks: JoinSet<()> = JoinSet::new();
-    tasks.spawn(activity::write(client.clone(), signs, reviews.clone()));
+    tasks.spawn(activity::write(client.clone(), activities, reviews.clone()));
     tasks.spawn(activity::write_touches(client.clone(), touches));
     let registration = match &config.certificate {
         Certificate::SelfIssued { registration, .. } => *registration,

@@ -313,7 +313,7 @@ impl World {
             _ if !there || node.schedulable => None,
             Some(NodeTrouble::CordonedAt(_)) if node.cordoned => before,
             Some(_) | None if node.cordoned => Some(NodeTrouble::CordonedAt(self.last_now)),
-            Some(_) | None => Some(NodeTrouble::Silent),
+            Some(_) | None => Some(NodeTrouble::NotReady),
         };
         match now {
             Some(now) => self.unusable_nodes.insert(name.clone(), now),

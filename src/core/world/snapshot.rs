@@ -172,7 +172,7 @@ impl World {
         match self.unusable_nodes.get(name) {
             // If the Sandbox was created after the cordon, its replacement could get the same node.
             Some(NodeTrouble::CordonedAt(at)) if sandbox.meta.created < *at => NodeState::Cordoned,
-            Some(NodeTrouble::Silent) => NodeState::Silent,
+            Some(NodeTrouble::NotReady) => NodeState::NotReady,
             Some(NodeTrouble::CordonedAt(_)) | None => NodeState::Fit,
         }
     }

@@ -36,7 +36,7 @@ pub(super) enum NodeTrouble {
     /// The node is cordoned. The World learned of it at this time.
     CordonedAt(Timestamp),
     /// The node is not Ready.
-    Silent,
+    NotReady,
 }
 
 /// The Sandboxes of one pool, each with its pod.

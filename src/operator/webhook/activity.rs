@@ -20,16 +20,16 @@ use crate::limits;
 const FIELD_MANAGER: &str = "paddock-activity";
 
 /// Writes the records of the queue, until the future is dropped.
-pub(super) async fn write(client: Client, signs: FairQueue<Activity>, metrics: Reviews) {
+pub(super) async fn write(client: Client, activities: FairQueue<Activity>, metrics: Reviews) {
     let written: Mutex<LruCache<_, Instant>> = Mutex::new(LruCache::new(limits::RECENT_ACTIVITY_CAPACITY));
-    signs
-        .run(async |sign: Activity| {
-            let (now, uid) = (Instant::now(), sign.uid.clone());
+    activities
+        .run(async |activity: Activity| {
+            let (now, uid) = (Instant::now(), activity.uid.clone());
             let recent = |at: &Instant| now.duration_since(*at) < limits::ACTIVITY_REPEAT_INTERVAL;
             if written.lock().peek(&uid).is_some_and(recent) {
                 return metrics.activity("merged");
             }
-            let result = note(&client, &sign).await;
+            let result = note(&client, &activity).await;
             if result {
                 written.lock().put(uid, now);
             }
@@ -40,18 +40,18 @@ pub(super) async fn write(client: Client, signs: FairQueue<Activity>, metrics: R
 
 /// Writes one record, with a few attempts. If the record of a session is lost, its Sandbox may be suspended while the
 /// session runs.
-async fn note(client: &Client, sign: &Activity) -> bool {
-    let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), &sign.sandbox.namespace);
+async fn note(client: &Client, activity: &Activity) -> bool {
+    let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), &activity.sandbox.namespace);
     // The UID is a precondition, because another Sandbox with this name was not used.
-    let patch = json!({ "metadata": { "uid": sign.uid, "annotations": sign.annotations } });
+    let patch = json!({ "metadata": { "uid": activity.uid, "annotations": activity.annotations } });
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     for pause in limits::ACTIVITY_RETRY_DELAYS {
-        match sandboxes.patch_metadata(&sign.sandbox.name, &params, &Patch::Merge(&patch)).await {
+        match sandboxes.patch_metadata(&activity.sandbox.name, &params, &Patch::Merge(&patch)).await {
             Ok(_) => return true,
             // The Sandbox was deleted, or another one has its name. The record does not matter any more.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return false,
             Err(error) => {
-                let (sandbox, namespace) = (&sign.sandbox, &*sign.sandbox.namespace);
+                let (sandbox, namespace) = (&activity.sandbox, &*activity.sandbox.namespace);
                 warn!(%sandbox, namespace, %error, "an activity record was not written");
             }
         }

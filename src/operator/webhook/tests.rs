@@ -51,8 +51,8 @@ async fn start_with(look: Look, plugin_client: PluginClient) -> Served1 {
     let serving_cert = ServingCert::default();
     serving_cert.serve(pair.certificate.as_bytes(), pair.key.as_bytes()).expect("served");
     let registry = Registry::new();
-    let signs = FairQueue::new(limits::ACTIVITY);
-    let app = App::new(look, plugin_client, signs, Reviews::register(&registry).expect("metrics"));
+    let activities = FairQueue::new(limits::ACTIVITY);
+    let app = App::new(look, plugin_client, activities, Reviews::register(&registry).expect("metrics"));
     let stop = CancellationToken::new();
     let end = stop.clone();
     let ended = tokio::spawn(async move {
