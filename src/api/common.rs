@@ -138,7 +138,7 @@ impl Hook {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DecidingPlugin {
-    /// The decision: admission, runtime-class or idle.
+    /// The hook that the decision belongs to.
     pub hook: Hook,
     /// The name of the plugin.
     pub name: String,
