@@ -22,6 +22,7 @@ mod kinds;
 mod plugins;
 mod pods;
 mod updates;
+mod warnings;
 
 /// The user of the operator.
 const OPERATOR: &str = "system:serviceaccount:agent-sandbox-system:agent-sandbox-controller";

@@ -29,6 +29,7 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
     let template = matches!(kind.own(), Some(OwnKind::Template(_)));
     if sandbox || template {
         never_suspended(state, &annotations);
+        another_hostname(state, sandbox);
     }
     if template {
         bypasses_network_policy(state);
@@ -48,6 +49,21 @@ fn bypasses_network_policy(state: &mut ReviewState<'_>) {
             "spec.{pod}.spec.hostNetwork: the NetworkPolicy of the template does not apply to pods on the network of \
              their node; networkPolicyManagement: Unmanaged says that none is wanted"
         ));
+    }
+}
+
+/// Warns that the hostname in a pod template has no effect: the hostname of a pod is the name of its Sandbox.
+fn another_hostname(state: &mut ReviewState<'_>, sandbox: bool) {
+    let name = if sandbox { state.object["metadata"]["name"].as_str().unwrap_or_default() } else { "" };
+    for pod in PODS {
+        let hostname = state.object["spec"][pod]["spec"]["hostname"].as_str().unwrap_or_default();
+        if hostname.is_empty() || hostname == name {
+            continue;
+        }
+        state.warn(&format!(
+            "spec.{pod}.spec.hostname has no effect: the hostname of the pod is the name of its Sandbox"
+        ));
+        return;
     }
 }
 

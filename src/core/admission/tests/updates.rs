@@ -1,6 +1,7 @@
 //! Tests of updates: removed mode fields, changes that wait for a new pod, and claims that have their Sandbox.
 
-use super::kinds::{CLAIM, SANDBOX, sandbox, update, warnings};
+use super::kinds::{CLAIM, SANDBOX, sandbox, update};
+use super::warnings::warnings;
 use super::*;
 
 /// A field that its writer removes asks for its default. A field that a client omits, because it does not know it, does

@@ -1,0 +1,84 @@
+//! Tests of the warnings about objects that are admitted.
+
+use super::kinds::{SANDBOX, create, sandbox, update};
+use super::*;
+
+/// The warnings of an object that is admitted.
+pub(super) fn warnings(review: Review) -> Vec<String> {
+    let (_, outcome) = decide(&Review { phase: Phase::Validate, ..review }, &context(), gvisor);
+    assert_eq!(outcome.denial, None);
+    outcome.warnings
+}
+
+#[test]
+fn a_heartbeat_that_is_no_time_or_far_ahead_is_told() {
+    let beating = |at: &str| {
+        let mut object = sandbox(json!({}));
+        object["metadata"]["annotations"] = json!({ "policy.paddock.dev/last-activity": at });
+        object
+    };
+    for (at, warning) in [
+        ("2026-11-23T11:00:00Z", None),
+        ("2026-11-23T12:04:59Z", None),
+        ("2026-11-23T12:05:01Z", Some("later than the present time, 2026-11-23T12:00:00Z")),
+        ("2099-01-01T00:00:00Z", Some("keeps the Sandbox running until then")),
+        ("yesterday", Some("must be a time in RFC 3339")),
+    ] {
+        for review in [create(SANDBOX, beating(at)), update(SANDBOX, sandbox(json!({})), beating(at))] {
+            let warned = warnings(review);
+            assert_eq!(warned.len(), usize::from(warning.is_some()), "{at}: {warned:?}");
+            assert!(warned.iter().all(|w| w.contains(warning.unwrap_or_default())), "{at}: {warned:?}");
+        }
+        assert_eq!(warnings(update(SANDBOX, beating(at), beating(at))), [""; 0], "{at} was there before");
+    }
+}
+
+#[test]
+fn a_hostname_without_effect_is_told() {
+    let with = |hostname: Value| sandbox(json!({ "podTemplate": { "spec": { "hostname": hostname } } }));
+    for (hostname, warns) in [(json!("other"), 1), (json!(""), 0), (json!(null), 0), (json!("a"), 0)] {
+        let warned = warnings(create(SANDBOX, with(hostname)));
+        assert_eq!(warned.len(), warns, "{warned:?}");
+        assert!(warned.iter().all(|w| w.starts_with("spec.podTemplate.spec.hostname has no effect")), "{warned:?}");
+    }
+}
+
+#[test]
+fn an_idle_timeout_that_cannot_hold_is_told() {
+    let of = |idle: Value, mut volume: Value| {
+        volume["name"] = "work".into();
+        sandbox(json!({ "idleTimeout": idle, "podTemplate": { "spec": { "volumes": [
+            { "name": "config", "configMap": { "name": "c" } }, volume,
+        ] } } }))
+    };
+    let with = |idle: Value, dir: Value| of(idle, json!({ "emptyDir": dir }));
+    let ephemeral = json!({ "ephemeral": { "volumeClaimTemplate": { "spec": { "accessModes": ["ReadWriteOnce"] } } } });
+    let warning = "spec.podTemplate.spec.volumes[1] is deleted with the pod";
+    for lost in [ephemeral.clone(), json!({ "csi": { "driver": "d" } })] {
+        let warned = warnings(create(SANDBOX, of(json!("30m"), lost)));
+        assert!(warned.len() == 1 && warned[0].starts_with(warning), "{warned:?}");
+        assert!(warned[0].chars().count() < 256, "it is not cut off");
+    }
+    for volumes in ["true", "work", "cache, work"] {
+        let mut lossy = of(json!("30m"), ephemeral.clone());
+        lossy["metadata"]["annotations"] = json!({ "policy.paddock.dev/ephemeral-volumes": volumes });
+        assert_eq!(warnings(create(SANDBOX, lossy)), [""; 0]);
+    }
+    let media = ["", "Memory", "HugePages", "HugePages-2Mi"].map(|m| with(json!("30m"), json!({ "medium": m })));
+    let secrets = of(json!("30m"), json!({ "csi": { "driver": "d", "readOnly": true } }));
+    for fine in [of(json!(null), ephemeral), secrets].into_iter().chain(media) {
+        assert_eq!(warnings(create(SANDBOX, fine)), [""; 0]);
+    }
+
+    // If `idleTimeout` is added to a running Sandbox, its emptyDir is not a volume claim yet.
+    let running = |mut object: Value, replicas: i32| {
+        object["status"] = json!({ "replicas": replicas });
+        object
+    };
+    let (plain, idle) = (with(json!(null), json!({})), with(json!("30m"), json!({})));
+    let warned = warnings(update(SANDBOX, running(plain.clone(), 1), running(idle.clone(), 1)));
+    assert!(warned.len() == 1 && warned[0].contains("suspend and resume the Sandbox once"), "{warned:?}");
+    for old in [running(plain, 0), running(idle.clone(), 1)] {
+        assert_eq!(warnings(update(SANDBOX, old, idle.clone())), [""; 0]);
+    }
+}
