@@ -228,6 +228,11 @@ impl Metrics {
         let families = &self.inner.families;
         families.queue_depth.with_label_values(&[lane, "ready"]).set(as_i64(ready));
         families.queue_depth.with_label_values(&[lane, "running"]).set(as_i64(running));
+    /// Removes the objects of a kind that is not served.
+    pub fn no_objects(&self, kind: Kind) {
+        self.tally(|tally| tally.listed(kind, &[]));
+    }
+
     }
 
     /// Sets the number of writes that may be in flight, and the number that are.

@@ -1,6 +1,6 @@
 //! One watch for each kind, which fills the World and queues the keys that an event concerns.
 //!
-//! If the CRD of a kind is not installed, the watch waits for it.
+//! If the CRD of a kind is not installed, the kind has no objects, and the watch waits for the CRD.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl Watch {
     async fn feed(&self, events: impl Stream<Item = watcher::Result<watcher::Event<Document>>>, outage: &mut Outage) {
         let mut events = pin!(events);
         let mut listing: Vec<Object> = Vec::new();
-        let mut failures = 0_u32;
+        let (mut failures, mut repeats, mut former) = (0_u32, 0_u32, None);
         let mut unverified = pin!(sleep(Duration::MAX));
         loop {
             let event = tokio::select! {
@@ -82,7 +82,7 @@ impl Watch {
                 Ok(event) => {
                     // The beginning of a list shows nothing, because the list may expire again and again.
                     if !matches!(event, watcher::Event::Init | watcher::Event::InitApply(_)) {
-                        failures = 0;
+                        (failures, former) = (0, None);
                         outage.event();
                     }
                     let is_listed = matches!(event, watcher::Event::InitDone);
@@ -94,11 +94,20 @@ impl Watch {
                 Err(error) => {
                     let (cause, attempt) = (WatchError::of(&error), Attempt::of(&error));
                     self.metrics.watch_error(self.kind, cause.as_str());
-                    self.report(cause, &error, failures);
-                    let consequence = if self.tolerates(cause, attempt) {
-                        Consequence::Retry
-                    } else {
-                        outage.failed(attempt, Instant::now())
+                    let is_repeated = former.replace((cause, attempt)) == Some((cause, attempt));
+                    repeats = if is_repeated { repeats.saturating_add(1) } else { 0 };
+                    self.report(cause, &error, failures, repeats);
+                    let consequence = match (self.meaning(cause, attempt), attempt) {
+                        (Meaning::Nothing, _) => Consequence::Retry,
+                        // Only a list shows that nothing is left of the kind, and begins a watch when the kind is back.
+                        (Meaning::NoObjects, Attempt::Start | Attempt::Watch) => Consequence::List,
+                        (Meaning::NoObjects, Attempt::List) => {
+                            if repeats == 1 {
+                                self.has_no_objects(outage);
+                            }
+                            Consequence::Retry
+                        }
+                        (Meaning::Failure, _) => outage.failed(attempt, Instant::now()),
                     };
                     if consequence == Consequence::Unknown {
                         self.is_unknown();
@@ -158,13 +167,31 @@ impl Watch {
         self.unsynced.send_if_modified(|unsynced| unsynced.remove(&self.kind));
     }
 
-    /// Whether decisions are right without the kind, or a new list begins at once.
-    fn tolerates(&self, cause: WatchError, attempt: Attempt) -> bool {
+    fn meaning(&self, cause: WatchError, attempt: Attempt) -> Meaning {
         match cause {
-            WatchError::Absent => true,
-            WatchError::Expired => attempt != Attempt::List,
-            WatchError::Forbidden => self.does_without(),
-            WatchError::Failed => false,
+            // Without Sandboxes the operator has nothing to do, so it waits for their CRD.
+            WatchError::Absent if self.kind == Kind::Sandbox => Meaning::Nothing,
+            WatchError::Absent => Meaning::NoObjects,
+            WatchError::Forbidden if self.does_without() => Meaning::NoObjects,
+            // A new list begins at once.
+            WatchError::Expired if attempt != Attempt::List => Meaning::Nothing,
+            WatchError::Expired | WatchError::Forbidden | WatchError::Failed => Meaning::Failure,
+        }
+    }
+
+    /// Takes the kind for empty, as after a start without it. Otherwise, decisions would go on with objects of any age,
+    /// or the kind would stay unknown. The request was repeated, because an API server that just started does not serve
+    /// all CRDs at once.
+    fn has_no_objects(&self, outage: &mut Outage) {
+        if self.world.read(|world| world.of_kind(self.kind).next().is_some()) {
+            warn!(kind = ?self.kind, "the kind is not served any more; the operator continues without its objects");
+        }
+        self.metrics.no_objects(self.kind);
+        self.observe(None, Observed::Listing(self.kind));
+        self.observe(None, Observed::Listed(self.kind, Vec::new()));
+        self.listed();
+        if outage.listed() {
+            self.known_again();
         }
     }
 
@@ -182,30 +209,24 @@ impl Watch {
     }
 
     fn known_again(&self) {
-        info!(kind = ?self.kind, "the kind is watched again");
+        info!(kind = ?self.kind, "the kind is known again");
         self.metrics.watch_failing(self.kind, false);
         self.unknown.send_if_modified(|unknown| unknown.remove(&self.kind));
     }
 
-    /// Logs the reason of an interruption. If the CRD of a kind is not installed, the other kinds may start without it,
-    /// because no object of the kind can exist. The CRD of Sandbox is the exception: without it the operator has
-    /// nothing to do, so the operator waits for it.
-    fn report(&self, cause: WatchError, error: &watcher::Error, failures: u32) {
+    /// Logs the reason of an interruption. The last `failures` attempts failed, and `repeats` of them for this reason.
+    fn report(&self, cause: WatchError, error: &watcher::Error, failures: u32, repeats: u32) {
         let kind = self.kind;
         match cause {
             WatchError::Absent => {
-                if failures == 0 {
+                if repeats == 0 {
                     info!(?kind, group = kind.group(), "the CRD is not installed; waiting for it");
-                }
-                if failures > 0 && kind != Kind::Sandbox {
-                    self.listed();
                 }
             }
             WatchError::Forbidden if self.does_without() => {
-                if failures == 0 {
+                if repeats == 0 {
                     info!(?kind, "the kind cannot be watched with the rights of one namespace; continuing without it");
                 }
-                self.listed();
             }
             WatchError::Forbidden => {
                 warn!(?kind, %error, "the kind cannot be watched; check the RBAC rules of the operator")
@@ -220,6 +241,16 @@ impl Watch {
             }
         }
     }
+}
+
+/// What the failure of an attempt says about a kind.
+enum Meaning {
+    /// The state of the kind cannot be watched.
+    Failure,
+    /// The operator has to continue without objects of the kind. Other kinds start without it.
+    NoObjects,
+    /// Nothing. The next attempt shows the state.
+    Nothing,
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use crate::queue::Workers;
 
 #[derive(Default)]
 struct Store {
-    absent: bool,
-    failing: bool,
+    /// The status of the reply to every request. Zero if requests succeed.
+    refusal: u16,
     /// The time after which every request of a page or a watch is answered.
     delay: Duration,
     /// The pages after which a list has expired. Absent if no list expires.
@@ -33,6 +33,12 @@ struct Store {
     refused: usize,
     watchers: Vec<mpsc::UnboundedSender<String>>,
 }
+
+/// The statuses that requests get: all is well, the kind is not served, the right is missing, and any other fault.
+const OPEN: u16 = 0;
+const ABSENT: u16 = 404;
+const FORBIDDEN: u16 = 403;
+const FAILING: u16 = 500;
 
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<Store>>);
@@ -57,6 +63,13 @@ impl Server {
         }
     }
 
+    /// Gives every request this status from now on, and ends the watches.
+    fn refuse(&self, status: u16) {
+        let mut store = self.0.lock().unwrap();
+        store.refusal = status;
+        store.watchers.clear();
+    }
+
     /// Drops the history of events, so that the next watch gets 410 (version too old). The changes in between are never
     /// delivered.
     fn expire(&self, forget: &str) {
@@ -70,15 +83,18 @@ impl Server {
 
     fn answer(&self, request: &Request<kube::client::Body>) -> Response<Body> {
         let mut store = self.0.lock().unwrap();
-        if store.absent {
-            store.refused += 1;
-            let reply = Response::builder().status(StatusCode::NOT_FOUND);
-            return reply.body(Body::from("404 page not found\n")).unwrap();
-        }
-        if store.failing {
-            let status =
-                json!({ "kind": "Status", "status": "Failure", "code": 500, "reason": "InternalError", "message": "" });
-            return Response::builder().status(500).body(Body::from(status.to_string())).unwrap();
+        match store.refusal {
+            0 => {}
+            404 => {
+                store.refused += 1;
+                let reply = Response::builder().status(StatusCode::NOT_FOUND);
+                return reply.body(Body::from("404 page not found\n")).unwrap();
+            }
+            code => {
+                let status =
+                    json!({ "kind": "Status", "status": "Failure", "code": code, "reason": "", "message": "" });
+                return Response::builder().status(code).body(Body::from(status.to_string())).unwrap();
+            }
         }
         if request.uri().query().unwrap_or_default().contains("watch=true") {
             let (sender, receiver) = mpsc::unbounded_channel::<String>();
@@ -136,6 +152,10 @@ struct Bench {
 }
 
 fn bench(server: &Server, kind: Kind) -> Bench {
+    bench_in(server, kind, None)
+}
+
+fn bench_in(server: &Server, kind: Kind, namespace: Option<&str>) -> Bench {
     let answering = server.clone();
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
         let answering = answering.clone();
@@ -156,7 +176,7 @@ fn bench(server: &Server, kind: Kind) -> Bench {
     let unknown = Sender::new(UnknownKinds::new());
     let watch = Watch {
         kind,
-        namespace: None,
+        namespace: namespace.map(str::to_owned),
         client: Client::new(service, "ns"),
         world: world.clone(),
         queue: queue.clone(),
@@ -224,27 +244,27 @@ async fn a_version_that_is_too_old_begins_a_new_list_and_what_is_not_in_it_is_go
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_is_not_installed_is_waited_for_and_does_not_hold_up_the_rest() {
     let server = Server::default();
-    server.0.lock().unwrap().absent = true;
+    server.refuse(ABSENT);
     let mut bench = bench(&server, Kind::Template);
     let others =
         tokio::time::timeout(Duration::from_secs(1), bench.unsynced.wait_for(BTreeSet::is_empty)).await.is_ok();
     assert!(others);
     server.set("t", "ADDED");
-    server.0.lock().unwrap().absent = false;
+    server.refuse(OPEN);
     bench.until(Kind::Template, &["t"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_the_sandbox_itself_nothing_begins() {
     let server = Server::default();
-    server.0.lock().unwrap().absent = true;
+    server.refuse(ABSENT);
     let mut bench = bench(&server, Kind::Sandbox);
     sleep(Duration::from_secs(600)).await;
     assert!(!bench.unsynced.borrow().is_empty());
     // The kind is requested from time to time and not in a tight loop.
     let asked = server.0.lock().unwrap().refused;
     assert!((150..250).contains(&asked), "asked {asked} times in ten minutes");
-    server.0.lock().unwrap().absent = false;
+    server.refuse(OPEN);
     bench.unsynced.wait_for(BTreeSet::is_empty).await.unwrap();
 }
 
@@ -255,34 +275,86 @@ async fn kind_is_unknown_after_a_minute_of_failures_until_it_is_listed_again() {
     server.set("a", "ADDED");
     let mut bench = bench(&server, Kind::Sandbox);
     bench.until(Kind::Sandbox, &["a"]).await;
-    let fail = |failing: bool| {
-        let mut store = server.0.lock().unwrap();
-        store.failing = failing;
-        store.watchers.clear();
-    };
     let shown = |bench: &Bench, value: u8| {
         let text = String::from_utf8(bench.metrics.text().unwrap()).unwrap();
         let line = format!("paddock_watch_failing{{kind=\"Sandbox\"}} {value}");
         assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
     };
-    fail(true);
+    server.refuse(FAILING);
     sleep(limits::WATCH_OUTAGE - Duration::from_secs(15)).await;
-    fail(false);
+    server.refuse(OPEN);
     sleep(Duration::from_secs(300)).await;
     assert!(bench.unknown.borrow().is_empty(), "a short interruption is none");
     shown(&bench, 0);
 
     let began = Instant::now();
-    fail(true);
+    server.refuse(FAILING);
     bench.unknown.wait_for(|unknown| unknown.contains(&Kind::Sandbox)).await.unwrap();
     let took = began.elapsed();
     assert!(took > limits::WATCH_OUTAGE && took < limits::WATCH_OUTAGE * 2, "{took:?}");
     shown(&bench, 1);
     server.set("b", "ADDED");
-    fail(false);
+    server.refuse(OPEN);
     bench.unknown.wait_for(UnknownKinds::is_empty).await.unwrap();
     assert_eq!(bench.names(Kind::Sandbox), ["a", "b"], "the list comes first");
     shown(&bench, 0);
+}
+
+/// A CRD that is removed, and a right on a cluster-wide kind that is taken away from an operator of one namespace. The
+/// watch may have failed before, so that the World does not contain the last changes.
+#[tokio::test(start_paused = true)]
+async fn kind_that_is_not_served_any_more_has_no_objects() {
+    let served = Some("ns");
+    for (kind, namespace, refusal, is_without) in [
+        (Kind::Template, None, ABSENT, true),
+        (Kind::Claim, None, ABSENT, true),
+        (Kind::SeedPool, served, ABSENT, true),
+        (Kind::RuntimeClass, served, FORBIDDEN, true),
+        (Kind::Node, served, FORBIDDEN, true),
+        // The operator needs these kinds.
+        (Kind::Sandbox, None, ABSENT, false),
+        (Kind::Sandbox, served, ABSENT, false),
+        (Kind::Namespace, served, FORBIDDEN, false),
+        (Kind::RuntimeClass, None, FORBIDDEN, false),
+        (Kind::Pod, served, FORBIDDEN, false),
+        (Kind::Pod, None, FAILING, false),
+    ] {
+        for outage in [Duration::ZERO, limits::WATCH_OUTAGE / 2, limits::WATCH_OUTAGE * 3] {
+            let case = format!("{kind:?} in {namespace:?}: {refusal} after an outage of {outage:?}");
+            let server = Server::default();
+            server.set("a", "ADDED");
+            let mut bench = bench_in(&server, kind, namespace);
+            bench.until(kind, &["a"]).await;
+            if !outage.is_zero() {
+                server.refuse(FAILING);
+                sleep(outage).await;
+            }
+            let is_unknown = outage > limits::WATCH_OUTAGE;
+            assert_eq!(bench.unknown.borrow().contains(&kind), is_unknown, "{case}");
+            server.refuse(refusal);
+            if is_without {
+                bench.until(kind, &[]).await;
+                assert!(bench.unknown.borrow().is_empty(), "{case}");
+                let text = String::from_utf8(bench.metrics.text().unwrap()).unwrap();
+                assert!(text.contains(&format!("paddock_watch_failing{{kind=\"{}\"}} 0", kind.name())), "{case}");
+                sleep(limits::WATCH_OUTAGE * 3).await;
+                assert!(bench.unknown.borrow().is_empty(), "{case}: it stays so");
+            } else {
+                sleep(limits::WATCH_OUTAGE * 3).await;
+                assert_eq!(bench.names(kind), ["a"], "{case}");
+                assert_eq!(bench.unknown.borrow().contains(&kind), is_unknown || refusal != ABSENT, "{case}");
+            }
+            server.refuse(OPEN);
+            while server.0.lock().unwrap().watchers.is_empty() {
+                sleep(Duration::from_millis(10)).await;
+            }
+            server.set("b", "ADDED");
+            bench.until(kind, &["a", "b"]).await;
+            let known = bench.unknown.wait_for(UnknownKinds::is_empty);
+            timeout(Duration::from_mins(5), known).await.expect(&case).unwrap();
+            bench.task.abort();
+        }
+    }
 }
 
 /// Attempts that hang: each fails when the connection gives up.
@@ -297,14 +369,14 @@ async fn kind_is_unknown_if_every_attempt_fails_slowly() {
     }
     {
         let mut store = server.0.lock().unwrap();
-        (store.failing, store.delay) = (true, paddock_kube::limits::READ_TIMEOUT);
+        (store.refusal, store.delay) = (FAILING, paddock_kube::limits::READ_TIMEOUT);
         store.watchers.clear();
     }
     let unknown = bench.unknown.wait_for(|unknown| unknown.contains(&Kind::Sandbox));
     assert!(tokio::time::timeout(Duration::from_mins(5), unknown).await.is_ok());
     {
         let mut store = server.0.lock().unwrap();
-        (store.failing, store.delay) = (false, Duration::ZERO);
+        (store.refusal, store.delay) = (OPEN, Duration::ZERO);
     }
     bench.unknown.wait_for(UnknownKinds::is_empty).await.unwrap();
 }
