@@ -1,8 +1,7 @@
 //! The parts that every process of Paddock shares: connections to the API server, and a server for its calls.
 //!
 //! A process reads its configuration from [`cluster`] and creates clients with [`client`], whose replies correct its
-//! [`clock`]. [`watch`] lists and watches
-//! a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
+//! [`clock`]. [`user`] asks who the process is. [`watch`] lists and watches a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
 //! [`listen`], [`server`] and [`endpoints`] answer calls, and [`auth`] asks the API server about their
 //! clients. [`logs`] configures the log, [`backoff`] spaces retries, [`turns`] orders
 //! what waits, and [`pace`] limits rates.
@@ -24,4 +23,5 @@ pub mod pace;
 pub mod server;
 pub mod tls;
 pub mod turns;
+pub mod user;
 pub mod watch;

@@ -9,6 +9,7 @@
 //! the loop. [`start`] works inside any tokio program: the `paddock` binary, a test, or the demo.
 
 pub mod config;
+mod differences;
 pub mod endpoints;
 pub mod fair_queue;
 pub mod limiter;

@@ -22,13 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::Client;
 use paddock_kube::clock::Clock;
 use paddock_kube::leader::Fence;
 use paddock_kube::server::{Incident, Protocol, Server, serve};
 use paddock_kube::tls::{CertManager, ClientCa, Lifetimes, Mounted, ServingCert, follow_files};
+use paddock_kube::user::wait_for_user;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -134,7 +133,8 @@ pub struct Environment {
 pub async fn start(config: WebhookConfig, listener: TcpListener, environment: Environment, stop: CancellationToken) {
     let Environment { client, world, fence, unsynced, plugin_client, reviews, clock, on_incident, serving, registered } =
         environment;
-    let Some(user) = whoami(&client, &stop).await else { return };
+    // Without the name, reviews would treat the operator's own writes as those of a user.
+    let Some(user) = wait_for_user(&client, &stop).await else { return };
     let serving_cert = ServingCert::default();
     let activities = FairQueue::new(limits::ACTIVITY);
     let own_namespace = world.read(|world| world.settings().own_namespace.clone());
@@ -231,23 +231,3 @@ async fn announce(serving_cert: ServingCert, config_sync: Arc<WebhookConfigSync>
 
 /// The interval of the checks for the first certificate.
 const READY_POLL: Duration = Duration::from_millis(50);
-
-/// Asks the API server for the operator's own user name, and repeats that until there is an answer. Without the name,
-/// reviews would treat the operator's own writes as those of a user.
-async fn whoami(client: &Client, stop: &CancellationToken) -> Option<String> {
-    let api: Api<SelfSubjectReview> = Api::all(client.clone());
-    let mut delays = paddock_kube::limits::WATCH_BACKOFF.delays();
-    loop {
-        match api.create(&PostParams::default(), &SelfSubjectReview::default()).await {
-            Ok(review) => match review.status.and_then(|s| s.user_info).and_then(|u| u.username) {
-                Some(user) => return Some(user),
-                None => warn!("the API server did not return the operator's user name"),
-            },
-            Err(error) => warn!(%error, "the request for the operator's user name failed"),
-        }
-        tokio::select! {
-            () = stop.cancelled() => return None,
-            () = sleep(delays.next().unwrap_or_default()) => {}
-        }
-    }
-}

@@ -1,12 +1,12 @@
 //! The state of each registered webhook entry: every field of an entry is compared with the desired one.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use paddock_core::admission::{Entry, Phase};
 use serde_json::Value;
 
 use super::registration::{CONFIGURATION, resource, webhook_name};
+use crate::differences::differing_fields;
 
 /// One entry of the webhook configurations, and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,43 +82,16 @@ pub(super) fn of_all(phase: Phase, desired: &[Value], state: impl Fn(&Value) -> 
     entries.map(|(entry, desired)| RegisteredEntry { entry, phase, state: state(desired) }).collect()
 }
 
-/// The fields in which an entry differs, such as `failurePolicy` and `clientConfig.caBundle`. The API server writes an
-/// empty selector where the desired entry has none, so what is empty counts as absent.
+/// The fields in which an entry differs, such as `failurePolicy` and `clientConfig.caBundle`.
 fn differences(desired: &Value, stored: &Value) -> Vec<String> {
-    let mut fields = Vec::new();
-    for key in keys(desired, stored) {
-        let (wanted, there) = (pruned(&desired[&key]), pruned(&stored[&key]));
-        if wanted == there {
-            continue;
+    let parts = |key: String| match key.as_str() {
+        "clientConfig" => {
+            let parts = differing_fields(&desired[&key], &stored[&key]);
+            parts.into_iter().map(|part| format!("{key}.{part}")).collect()
         }
-        if key == "clientConfig" {
-            let (wanted, there) = (wanted.unwrap_or_default(), there.unwrap_or_default());
-            let differ = |part: &String| pruned(&wanted[part]) != pruned(&there[part]);
-            fields.extend(keys(&wanted, &there).into_iter().filter(differ).map(|part| format!("{key}.{part}")));
-        } else {
-            fields.push(key);
-        }
-    }
-    fields
-}
-
-fn keys(one: &Value, other: &Value) -> BTreeSet<String> {
-    [one, other].into_iter().filter_map(Value::as_object).flat_map(|object| object.keys().cloned()).collect()
-}
-
-/// The value without empty parts. `None` if nothing is left.
-fn pruned(value: &Value) -> Option<Value> {
-    match value {
-        Value::Null => None,
-        Value::Object(fields) => {
-            let fields: serde_json::Map<_, _> =
-                fields.iter().filter_map(|(key, value)| Some((key.clone(), pruned(value)?))).collect();
-            (!fields.is_empty()).then_some(Value::Object(fields))
-        }
-        Value::Array(items) if items.is_empty() => None,
-        Value::Array(items) => Some(Value::Array(items.iter().map(|item| pruned(item).unwrap_or_default()).collect())),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => Some(value.clone()),
-    }
+        _ => vec![key],
+    };
+    differing_fields(desired, stored).into_iter().flat_map(parts).collect()
 }
 
 #[cfg(test)]
@@ -127,6 +100,7 @@ mod tests {
 
     use super::super::registration::{ClientConfig, Desired, configurations};
     use super::*;
+    use crate::differences::pruned;
 
     fn desired() -> [(Phase, Vec<Value>); 2] {
         let desired = Desired {
