@@ -2,17 +2,20 @@
 
 mod admission_policies;
 mod common;
+mod guards;
 mod leases;
 mod network;
 pub mod rbac;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod workload;
 
 use k8s_openapi::api::admissionregistration::v1 as admission;
 use paddock_api::crd::selected;
 use paddock_api::kind::Kind;
 use serde_json::Value;
+
+pub(crate) use guards::guards;
 
 pub use common::{METRICS_NAMESPACE, POD_CIDRS, Settings, Webhook};
 pub use workload::WEBHOOK_SERVICE;
@@ -37,8 +40,8 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
     vec![
         ("namespace.yaml", vec![workload::namespace(settings)]),
         ("rbac.yaml", rbac::rbac(settings)),
-        ("admissionpolicies.yaml", admission_policies::policies(settings)),
-        ("leases.yaml", leases::policy(settings)),
+        ("admissionpolicies.yaml", admission_policies::policies(settings, &settings.user())),
+        ("leases.yaml", leases::policy(settings, &settings.user())),
         ("services.yaml", workload::services(settings)),
         ("deployment.yaml", vec![workload::deployment(settings), workload::disruption_budget(settings)]),
         ("networkpolicy.yaml", network::policies(settings)),

@@ -103,6 +103,11 @@ impl Metrics {
         self.inner.families.clock_skew.set(skew.as_secs());
     }
 
+    /// Records whether an admission policy of the operator is in force.
+    pub fn guard(&self, policy: &str, in_force: bool) {
+        self.inner.families.guard_absent.with_label_values(&[policy]).set(i64::from(!in_force));
+    }
+
     /// Records what keeps this replica from leading.
     pub fn obstacle(&self, obstacle: Option<&Obstacle>) {
         let now = obstacle.map(|obstacle| match obstacle {
@@ -223,16 +228,16 @@ impl Metrics {
         self.tally(|tally| tally.listed(kind, objects));
     }
 
-    /// Sets the number of ready and of running keys of a lane.
-    pub fn queue_depth(&self, lane: &'static str, ready: usize, running: usize) {
-        let families = &self.inner.families;
-        families.queue_depth.with_label_values(&[lane, "ready"]).set(as_i64(ready));
-        families.queue_depth.with_label_values(&[lane, "running"]).set(as_i64(running));
     /// Removes the objects of a kind that is not served.
     pub fn no_objects(&self, kind: Kind) {
         self.tally(|tally| tally.listed(kind, &[]));
     }
 
+    /// Sets the number of ready and of running keys of a lane.
+    pub fn queue_depth(&self, lane: &'static str, ready: usize, running: usize) {
+        let families = &self.inner.families;
+        families.queue_depth.with_label_values(&[lane, "ready"]).set(as_i64(ready));
+        families.queue_depth.with_label_values(&[lane, "running"]).set(as_i64(running));
     }
 
     /// Sets the number of writes that may be in flight, and the number that are.

@@ -21,6 +21,7 @@ pub use self::running::{Addresses, Error, Running};
 use self::supervise::{Parts, changed, supervise};
 use crate::config::{Config, Leadership, WebhookSetup};
 use crate::endpoints::{Debug, Readiness, Scrape, debug, protect};
+use crate::guard::{Guards, Mode, follow_guards};
 use crate::limiter::WriteLimiter;
 use crate::metrics::{Metrics, MetricsError};
 use crate::plugins::directory::DirectorySource;
@@ -96,6 +97,7 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
     spawn(&mut tasks, "leadership obstacle", follow_obstacle(obstacle.subscribe(), metrics.clone()));
     let serving = watch::Sender::new(config.webhook.is_none());
     let registered = watch::Sender::new(Vec::new());
+    let guards = watch::Sender::new(Guards::default());
     let (awaited, plugins_awaited) = watch::channel(not_loaded(&plugins.status.borrow()));
     let readiness = Readiness {
         unsynced: unsynced.subscribe(),
@@ -105,8 +107,10 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         plugins: plugins.status.clone(),
         obstacle: obstacle.subscribe(),
         registered: registered.subscribe(),
+        guards: guards.subscribe(),
         clock: clock.clone(),
     };
+    spawn(&mut tasks, "admission policies", follow_guards(side.clone(), Mode::of(&config), guards, metrics.clone()));
     spawn(&mut tasks, "plugin status", follow_plugins(plugins.status.clone(), metrics.clone()));
     spawn(&mut tasks, "plugins at start", await_plugins(plugins.status.clone(), awaited));
     let mut addresses = Addresses::default();

@@ -44,6 +44,7 @@ mod observe;
 mod operator;
 mod oracle;
 mod plugins;
+mod policies;
 mod pool;
 mod programs;
 mod proxy;
@@ -80,6 +81,7 @@ pub(crate) fn tests() -> Vec<Test> {
         touched::tests(),
         idle::tests(),
         plugins::tests(),
+        policies::tests(),
         guard::tests(),
         webhook::tests(),
         isolation::tests(),

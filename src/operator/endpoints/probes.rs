@@ -6,6 +6,7 @@ use paddock_kube::endpoints;
 use paddock_kube::leader::Obstacle;
 use tokio::sync::watch;
 
+use crate::guard::Guards;
 use crate::limiter::WriteLimiter;
 use crate::metrics::Metrics;
 use crate::plugins::{PluginState, PluginStatus};
@@ -30,6 +31,8 @@ pub struct Readiness {
     pub obstacle: watch::Receiver<Option<Obstacle>>,
     /// The state of each webhook entry, for `/readyz?verbose`.
     pub registered: watch::Receiver<Vec<RegisteredEntry>>,
+    /// The admission policies of the operator, for `/readyz?verbose`.
+    pub guards: watch::Receiver<Guards>,
     /// The clock, whose correction `/readyz?verbose` shows.
     pub clock: Clock,
 }
@@ -65,7 +68,8 @@ impl Readiness {
         let obstacle = self.obstacle.borrow().as_ref().map(|obstacle| format!("leadership: {obstacle}"));
         let registered = self.registered.borrow();
         let entries = registered.iter().filter_map(RegisteredEntry::fault);
-        let faults = obstacle.into_iter().chain(self.clock.fault()).chain(failing).chain(entries);
+        let guards = self.guards.borrow().faults();
+        let faults = obstacle.into_iter().chain(self.clock.fault()).chain(failing).chain(entries).chain(guards);
         faults.chain(plugins.iter().filter_map(fault)).collect()
     }
 }
@@ -118,6 +122,7 @@ pub(crate) mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::guard::{Guard, GuardState};
     use crate::queue::Workers;
     use crate::webhook::EntryState;
 
@@ -146,6 +151,7 @@ pub(crate) mod tests {
         };
         let plugins = watch::Sender::new(vec![plugin]);
         let (obstacle, registered) = (watch::Sender::new(None), watch::Sender::new(Vec::new()));
+        let guards = watch::Sender::new(Guards::default());
         let router = || {
             probes(Readiness {
                 unsynced: unsynced.subscribe(),
@@ -155,6 +161,7 @@ pub(crate) mod tests {
                 plugins: plugins.subscribe(),
                 obstacle: obstacle.subscribe(),
                 registered: registered.subscribe(),
+                guards: guards.subscribe(),
                 clock: Clock::default(),
             })
         };
@@ -193,6 +200,16 @@ pub(crate) mod tests {
         let drifted = "[-]webhook entry generated-code.pods.paddock.dev of ValidatingWebhookConfiguration paddock-webhook \
                        differs from this version's in failurePolicy, rules\n";
         assert_eq!((status, text), (StatusCode::OK, format!("{drifted}{fault}\nok\n")));
+        registered.send_replace(Vec::new());
+        let guard = |policy: &str, state| Guard { policy: policy.to_owned(), state };
+        guards.send_replace(Guards::Checked(vec![
+            guard("in-force", GuardState::InForce),
+            guard("paddock-leases", GuardState::NoBinding),
+        ]));
+        let (status, text) = get_text(router(), "/readyz?verbose").await;
+        let absent =
+            "[-]ValidatingAdmissionPolicy paddock-leases has no ValidatingAdmissionPolicyBinding of its name\n";
+        assert_eq!((status, text), (StatusCode::OK, format!("{absent}{fault}\nok\n")));
     }
 
     #[tokio::test]

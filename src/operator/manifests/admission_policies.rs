@@ -41,8 +41,8 @@ impl Policy {
     }
 }
 
-/// The policies and their bindings.
-pub(super) fn policies(settings: &Settings) -> Vec<Value> {
+/// The policies about the requests of a user, each followed by its binding.
+pub(super) fn policies(settings: &Settings, user: &str) -> Vec<Value> {
     let mut policies = vec![
         child_with_fixed_spec(settings, Kind::Pod),
         services(settings),
@@ -62,13 +62,13 @@ pub(super) fn policies(settings: &Settings) -> Vec<Value> {
         }
         Webhook::Mounted | Webhook::Off => {}
     }
-    policies.into_iter().flat_map(|policy| documents(policy, settings)).collect()
+    policies.into_iter().flat_map(|policy| documents(policy, settings, user)).collect()
 }
 
-fn documents(policy: Policy, settings: &Settings) -> [Value; 2] {
+fn documents(policy: Policy, settings: &Settings, user: &str) -> [Value; 2] {
     let Policy { groups, resource, operations, variables, validations } = policy;
     let name = settings.cluster_name(&format!("{}-{resource}", object::OPERATOR_DEPLOYMENT));
-    let of_the_operator = ("the-operator", format!("request.userInfo.username == {:?}", settings.user()));
+    let of_the_operator = ("the-operator", format!("request.userInfo.username == {user:?}"));
     bound(&name, rule(&groups, resource, operations), vec![of_the_operator], variables, validations)
 }
 

@@ -50,6 +50,9 @@ pub struct Settings {
 /// The resources of the webhook configurations.
 pub(super) const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
 
+/// The resources of the admission policies and their bindings.
+pub(super) const POLICIES: [&str; 2] = ["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
+
 /// The ranges of kubeadm's, kind's and Flannel's documentation.
 pub const POD_CIDRS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/56"];
 

@@ -14,15 +14,15 @@ use crate::config::LEASES;
 /// The name of the policy and of its binding, for an operator that serves all namespaces.
 const NAME: &str = "paddock-leases";
 
-/// The policy and its binding.
-pub(super) fn policy(settings: &Settings) -> Vec<Value> {
+/// The policy and its binding, for an operator with the name of this user.
+pub(super) fn policy(settings: &Settings, user: &str) -> Vec<Value> {
     let mut conditions = vec![("of-an-operator", format!("object.metadata.name in {LEASES:?}"))];
     if settings.served_namespace.is_some() {
         // Operators for single namespaces exist side by side. Each one's policy is about its own Leases.
         conditions.push(("in-the-operators-namespace", format!("request.namespace == {:?}", settings.namespace)));
     }
     // An operator for a single namespace has no rights in the others.
-    let operator = format!("request.userInfo.username == {:?}", settings.user());
+    let operator = format!("request.userInfo.username == {user:?}");
     // Every other operator of Sandboxes, also upstream's, writes the status of Sandboxes in all namespaces.
     let may = |verb: &str| {
         format!(

@@ -10,7 +10,8 @@ use paddock_api::kind::{ApiShape, ChildKind, Class, Kind, OwnKind};
 use paddock_api::names::{group, object};
 use serde_json::{Value, json};
 
-use super::common::{CONFIGURATIONS, Settings, Webhook, labelled};
+use super::common::{CONFIGURATIONS, POLICIES, Settings, Webhook, labelled};
+use super::guards::guards;
 use crate::config::LEASES;
 use crate::webhook::{CONFIGURATION, SECRET};
 
@@ -137,6 +138,7 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
         let rules = if kind.namespaced() { &mut of_namespaces } else { &mut cluster_wide };
         rules.extend(of_kind(kind, |write| !is_of_extensions(kind, write)));
     }
+    cluster_wide.push(guard_rule(settings));
     of_namespaces.push(event_rule());
     let mut grants = match served() {
         Scope::Cluster => {
@@ -180,6 +182,13 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
         grants.push(grant("-webhook-events", Scope::Namespace(CLUSTER_EVENTS), vec![event_rule()]));
     }
     grants
+}
+
+/// The right to read the policies that limit the operator, because it reports those that are not in force.
+fn guard_rule(settings: &Settings) -> PolicyRule {
+    let guards = guards(settings, &settings.user());
+    let names: Vec<&str> = guards.iter().filter_map(|[policy, _]| policy["metadata"]["name"].as_str()).collect();
+    named("admissionregistration.k8s.io", &POLICIES, &names, &["get"])
 }
 
 /// The right to report Events.

@@ -84,7 +84,7 @@ fn operators_for_single_namespaces_share_no_object_that_differs() {
 #[test]
 fn the_policy_for_leases_covers_all_namespaces_only_for_an_operator_that_serves_all() {
     for settings in modes() {
-        let conditions = leases::policy(&settings)[0]["spec"]["matchConditions"].to_string();
+        let conditions = leases::policy(&settings, &settings.user())[0]["spec"]["matchConditions"].to_string();
         let own = format!("request.namespace == \\\"{}\\\"", settings.namespace);
         assert_eq!(conditions.contains(&own), settings.served_namespace.is_some(), "{conditions}");
     }
@@ -120,7 +120,7 @@ fn beside_definitions(settings: &Settings) -> Vec<Value> {
 }
 
 /// Every combination of the settings that decide about rights.
-fn modes() -> Vec<Settings> {
+pub(crate) fn modes() -> Vec<Settings> {
     let webhooks = [
         Webhook::Injected,
         Webhook::Owned { host: None },
@@ -224,7 +224,12 @@ fn each_mode_grants_what_it_needs_and_no_more() {
         assert_eq!(of_configurations, may_report, "{settings:?}");
         let verbs = [any(configurations, "patch"), any(configurations, "create"), any("secrets", "create")];
         assert_eq!(verbs, [patches, creates, secrets], "{settings:?}");
-        assert!(rights.iter().all(|r| r.group != "admissionregistration.k8s.io" || !r.resource.contains("policies")));
+        // The operator reads the policies that limit it, and changes none.
+        let named = guards(&settings, "u").into_iter().map(|[policy, _]| policy["metadata"]["name"].clone());
+        let named = format!("{:?}", named.collect::<Vec<_>>());
+        let policies = rights.iter().filter(|r| r.resource.starts_with("validatingadmissionpolic"));
+        let read: Vec<_> = policies.map(|r| (r.group.as_str(), r.verb.as_str(), r.names.as_deref())).collect();
+        assert_eq!(read, [("admissionregistration.k8s.io", "get", Some(named.as_str())); 2], "{settings:?}");
     }
 }
 
@@ -232,7 +237,7 @@ fn each_mode_grants_what_it_needs_and_no_more() {
 #[test]
 fn every_right_to_write_has_an_admission_policy() {
     for settings in modes() {
-        let policies = admission_policies::policies(&settings);
+        let policies = admission_policies::policies(&settings, &settings.user());
         let mut limited = BTreeSet::new();
         for [policy, binding] in policies.as_chunks::<2>().0 {
             assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);

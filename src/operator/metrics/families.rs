@@ -128,6 +128,9 @@ families! {
         clock_skew: IntGauge, all, [] =>
             "paddock_clock_skew_seconds":
             "Seconds by which the clock of this replica is behind the API server's. 0 if they differ by at most 2 s.";
+        guard_absent: IntGaugeVec, all, ["policy"] =>
+            "paddock_guard_absent":
+            "1 if a ValidatingAdmissionPolicy of the operator is not in force, or if that is not known.";
         leadership_blocked: IntGaugeVec, all, ["cause"] =>
             "paddock_leadership_blocked":
             "1 if this replica does not act because of the Leases of other namespaces, by cause.";

@@ -119,6 +119,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::guard::Guards;
     use crate::queue::{Done, Workers};
     use crate::sync::{UnknownKinds, UnsyncedKinds};
 
@@ -145,6 +146,7 @@ mod tests {
             plugins: watch::Sender::new(vec![]).subscribe(),
             obstacle: watch::Sender::new(None).subscribe(),
             registered: watch::Sender::new(Vec::new()).subscribe(),
+            guards: watch::Sender::new(Guards::default()).subscribe(),
             clock: Clock::default(),
         };
         let metrics = Metrics::new().unwrap();

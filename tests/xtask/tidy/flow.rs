@@ -15,7 +15,7 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 24] = [
+const CONNECTED: [(&str, &str); 28] = [
     ("watcher::Watch", "the only reader"),
     ("watch::events", "lists and watches one kind, for the only reader"),
     ("watch::count", "counts the objects of one kind, for its list"),
@@ -29,7 +29,11 @@ const CONNECTED: [(&str, &str); 24] = [
     ("elsewhere::Elsewhere", "leases of other namespaces"),
     ("cert_manager::CertManager", "the Secret of the webhook's certificate"),
     ("webhook::Environment", "passes one on to the webhook"),
-    ("webhook::whoami", "asks for the operator's own name, once"),
+    ("user::whoami", "asks for the operator's own name"),
+    ("user::wait_for_user", "asks for it until there is an answer"),
+    ("guard::follow_guards", "reports admission policies that are not in force"),
+    ("guard::check", "reads them, beside the reconcile"),
+    ("guard::read", "reads one of them"),
     ("config_sync::WebhookConfigSync", "the webhook configurations"),
     ("own_deployment::OwnDeployment", "the Deployment of this process, for the end of the webhook configurations"),
     ("registration_events::RegistrationEvents", "reports the webhook configurations to users"),
