@@ -15,6 +15,10 @@ pub const LEASE_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The duration of a Lease in another namespace that states none: client-go's default.
 pub const OTHER_LEASE_DURATION: Duration = Duration::from_secs(15);
 
+/// The interval at which an operator without an election looks for Leases that expired. Like the retry period of a
+/// candidate.
+pub const UNELECTED_POLL_INTERVAL: Duration = Duration::from_secs(2);
+
 /// The time after which an unchanged Lease in another namespace has expired, whatever duration it states. The longest
 /// durations that distributions set are about two minutes. Without this limit, one forgotten Lease could stop the
 /// operator for good.

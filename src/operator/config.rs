@@ -22,7 +22,8 @@ pub const LEASES: [&str; 2] = [OWN_LEASE, UPSTREAM_LEASE];
 /// The rule that decides whether this replica reconciles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leadership {
-    /// This replica always reconciles. There must be no other replica.
+    /// This replica reconciles without an election. There must be no other replica. If it serves all namespaces, it does
+    /// not act while somebody holds one of the leases in any namespace.
     Alone,
     /// This replica reconciles while it holds the leases.
     Elected {

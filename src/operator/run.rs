@@ -137,9 +137,9 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         }
     }
 
-    let fence = match &config.leadership {
-        Leadership::Alone => Fence::open(),
-        Leadership::Elected { .. } => Fence::closed(),
+    let fence = match (&config.leadership, &config.namespace) {
+        (Leadership::Alone, Some(_)) => Fence::open(),
+        (Leadership::Alone, None) | (Leadership::Elected { .. }, _) => Fence::closed(),
     };
     let plugin_client = metered(plugins.policies.plugin_client, metrics.clone());
     let stop_webhook = CancellationToken::new();

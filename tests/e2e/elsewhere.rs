@@ -96,6 +96,15 @@ async fn a_foreign_lease_in_another_namespace_stops_the_leader_until_it_expires(
     let second = start("second", account.as_path(), &[]).await;
     eventually("it sees who leads", async || blocked(&second).await).await;
     assert!(leads(&laptop).await);
+    // An operator without an election takes no Lease, and waits for whoever has one.
+    let alone = start("alone", account.as_path(), &["--leader-elect=false".to_owned()]).await;
+    eventually("it sees who leads", async || blocked(&alone).await).await;
+    assert!(leads(&laptop).await);
+    laptop.process.kill().await.expect("it was alive");
+    second.process.kill().await.expect("it was alive");
+    eventually("it acts after the Lease has expired", async || leads(&alone).await).await;
+    ns.create(sandbox("alone", json!({}))).await;
+    ns.until(SANDBOX, "alone", "Ready", ready).await;
     assert_eq!(own.get(LEASE, "paddock-operator").await["spec"]["holderIdentity"], "");
 }
 

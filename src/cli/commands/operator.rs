@@ -178,8 +178,8 @@ fn elected(args: LeadershipArgs, own_namespace: &str, in_cluster: bool) -> anyho
     anyhow::ensure!(
         in_cluster || args.leader_election_namespace.is_some(),
         "--leader-election-namespace is required with --kubeconfig: name the namespace in which the operators of this \
-         cluster keep their Leases, such as {OPERATOR_NAMESPACE}. --leader-elect=false also turns off the check of \
-         other operators' Leases: use it only in a cluster without another operator"
+         cluster keep their Leases, such as {OPERATOR_NAMESPACE}. With --leader-elect=false, this process takes no \
+         Lease, and other operators do not wait for it: use it only in a cluster without another operator"
     );
     let timing =
         Timing { lease: args.lease_duration, renew: args.lease_renew_deadline, retry: args.lease_retry_period };

@@ -38,7 +38,7 @@ impl Election {
         let Candidate { namespace, leases, scope, .. } = *candidate;
         let elsewhere = match scope {
             Scope::Namespace => None,
-            Scope::Cluster => Some(Elsewhere::new(client, namespace, leases)),
+            Scope::Cluster => Some(Elsewhere::new(client, Some(namespace), leases)),
         };
         let leases = leases.iter().map(|name| Lease::new(client, candidate, name, timing)).collect();
         let (leading, obstacle) = (watch::Sender::new(false), watch::Sender::new(None));

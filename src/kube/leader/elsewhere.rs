@@ -1,4 +1,4 @@
-//! The Leases of our names in other namespaces. While somebody holds one of them, this process does not act.
+//! The Leases of our names in other namespaces, or in all namespaces for a process without an election. While somebody holds one of them, this process does not act.
 //!
 //! Leases exclude each other only if all candidates use the same namespace. An operator in another namespace would
 //! become a second leader. Watches of the whole cluster therefore show who else holds a Lease of one of our names. A
@@ -6,7 +6,7 @@
 //! clock. A new leader also lists these Leases before and after it takes its own. The lists are consistent, so of two
 //! processes that take their Leases at the same time, at least one sees the other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
@@ -55,12 +55,12 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// The Leases of some names in all namespaces but our own. Clones are handles on the same table.
+/// The Leases of some names in all namespaces, except our own. Clones are handles on the same table.
 #[derive(Clone)]
 pub(super) struct Elsewhere {
     client: Client,
     names: Vec<String>,
-    own_namespace: String,
+    own_namespace: Option<String>,
     table: Arc<Mutex<Table>>,
     changed: watch::Sender<()>,
 }
@@ -70,6 +70,8 @@ struct Table {
     held: HashMap<Place, Held>,
     /// For each name, why its Leases are not known. Absent if they are.
     unknown: HashMap<String, String>,
+    /// The names whose watch failed after their last list.
+    doubtful: HashSet<String>,
 }
 
 /// The namespace and the name of a Lease.
@@ -82,15 +84,16 @@ struct Held {
 }
 
 impl Elsewhere {
-    /// The Leases with these names outside `own_namespace`. Nothing is known about them yet.
-    pub(super) fn new(client: &Client, own_namespace: &str, names: &[&str]) -> Self {
+    /// The Leases with these names outside `own_namespace`, or everywhere without one. Nothing is known about them yet.
+    pub(super) fn new(client: &Client, own_namespace: Option<&str>, names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let unknown = names.iter().map(|name| (name.clone(), "they are not listed yet".to_owned())).collect();
+        let table = Table { unknown, ..Table::default() };
         Self {
             client: client.clone(),
             names,
-            own_namespace: own_namespace.to_owned(),
-            table: Arc::new(Mutex::new(Table { held: HashMap::new(), unknown })),
+            own_namespace: own_namespace.map(str::to_owned),
+            table: Arc::new(Mutex::new(table)),
             changed: watch::Sender::new(()),
         }
     }
@@ -106,6 +109,11 @@ impl Elsewhere {
         }
         let unknown = self.names.iter().find_map(|name| table.unknown.get(name));
         unknown.map(|error| Obstacle::Unknown(error.clone()))
+    }
+
+    /// Whether a watch failed after the last list, so that it may have missed a change.
+    pub(super) fn is_doubtful(&self) -> bool {
+        !self.table.lock().doubtful.is_empty()
     }
 
     /// Becomes ready with every change of a Lease, and of what is known.
@@ -175,12 +183,14 @@ impl Elsewhere {
             table.held.retain(|place, _| place.1 != name || places.contains(place));
             leases.into_iter().for_each(|lease| self.note(table, lease));
             table.unknown.remove(name);
+            table.doubtful.remove(name);
         });
     }
 
-    /// What was known stays known. The lists around a change of the leader show what the watch missed.
+    /// What was known stays known until a list fails. The lists around a change of the leader show what the watch missed.
     fn failed(&self, name: &str, error: &watcher::Error) {
         self.change(|table| {
+            table.doubtful.insert(name.to_owned());
             if let Some(why) = table.unknown.get_mut(name) {
                 *why = error.to_string();
             }
@@ -193,7 +203,7 @@ impl Elsewhere {
         let spec = lease.spec.unwrap_or_default();
         let stated = stated_duration(&spec);
         let holder = spec.holder_identity.unwrap_or_default();
-        if place.0 == self.own_namespace || holder.is_empty() {
+        if Some(&place.0) == self.own_namespace.as_ref() || holder.is_empty() {
             table.held.remove(&place);
             return;
         }

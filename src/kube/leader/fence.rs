@@ -30,10 +30,12 @@ impl Fence {
         Self { until: Arc::new(Mutex::new(Right::None)) }
     }
 
-    /// A fence with a right to write that never ends, for an operator without an election.
+    /// A fence with a right to write that lasts until it is ended.
     #[must_use]
     pub fn open() -> Self {
-        Self { until: Arc::new(Mutex::new(Right::Always)) }
+        let fence = Self::closed();
+        fence.allow();
+        fence
     }
 
     /// Extends the right to a time. It never shortens the right.
@@ -44,6 +46,11 @@ impl Fence {
             Right::Until(had) => Right::Until(had.max(until)),
             Right::None => Right::Until(until),
         };
+    }
+
+    /// Gives the right until it is ended, for an operator without an election.
+    pub fn allow(&self) {
+        *self.until.lock() = Right::Always;
     }
 
     /// Ends the right at once.

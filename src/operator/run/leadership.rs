@@ -4,7 +4,7 @@ use kube::Client;
 use paddock_api::names::object::UPSTREAM_LEASE;
 use paddock_core::world::World;
 use paddock_kube::clock::Clock;
-use paddock_kube::leader::{Candidate, Election, Fence, Obstacle, Scope};
+use paddock_kube::leader::{Candidate, Election, Fence, Obstacle, Scope, Unelected};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -17,7 +17,7 @@ use crate::queue::{Queue, Trigger};
 use crate::world::SharedWorld;
 
 /// Starts the leader election, which reports to `obstacle` what keeps this replica from leading. Without an election,
-/// this replica leads at once.
+/// this replica leads while nobody holds a Lease, or always if it serves one namespace.
 pub(super) fn start_election(
     config: &Config,
     (client, clock): (&Client, &Clock),
@@ -25,11 +25,17 @@ pub(super) fn start_election(
     obstacle: watch::Sender<Option<Obstacle>>,
 ) -> (watch::Receiver<bool>, Stoppable) {
     match &config.leadership {
+        Leadership::Alone if config.namespace.is_some() => (watch::Sender::new(true).subscribe(), None),
         Leadership::Alone => {
-            if config.namespace.is_none() {
-                warn!("running without an election: nothing keeps this process from acting beside another operator");
-            }
-            (watch::Sender::new(true).subscribe(), None)
+            warn!(
+                "running without an election: this process waits for operators that hold a Lease, and acts beside \
+                 others without an election"
+            );
+            let unelected = Unelected::new(client, &LEASES, fence.clone()).reporting_to(obstacle);
+            let leading = unelected.leading();
+            let stop = CancellationToken::new();
+            let handle = tokio::spawn(unelected.run(stop.clone()));
+            (leading, Some((stop, handle)))
         }
         Leadership::Elected { namespace, timing } => {
             info!(namespace, also = UPSTREAM_LEASE, "joining the leader election");
@@ -94,7 +100,7 @@ impl LeadershipState {
                 }
             }
             tokio::select! {
-                // Without an election the value never changes.
+                // For one namespace without an election, the value never changes.
                 () = changed(&mut self.leading) => {}
                 changed = self.readiness.unknown.changed() => {
                     if changed.is_err() {

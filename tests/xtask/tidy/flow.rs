@@ -15,7 +15,7 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 28] = [
+const CONNECTED: [(&str, &str); 29] = [
     ("watcher::Watch", "the only reader"),
     ("watch::events", "lists and watches one kind, for the only reader"),
     ("watch::count", "counts the objects of one kind, for its list"),
@@ -25,6 +25,7 @@ const CONNECTED: [(&str, &str); 28] = [
     ("client::observed", "makes the clients"),
     ("leadership::start_election", "passes one to the election"),
     ("election::Election", "leases"),
+    ("unelected::Unelected", "passes one to the leases of all namespaces"),
     ("lease::Lease", "leases"),
     ("elsewhere::Elsewhere", "leases of other namespaces"),
     ("cert_manager::CertManager", "the Secret of the webhook's certificate"),

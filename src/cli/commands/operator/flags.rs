@@ -87,8 +87,9 @@ pub(super) struct ApiArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Leadership")]
 pub(super) struct LeadershipArgs {
-    /// Whether the operator writes only while it holds its Leases. Two replicas need this. If false, this process
-    /// always writes, also beside another operator.
+    /// Whether the operator writes only while it holds its Leases. Two replicas need this. If false, this process takes no
+    /// Lease. It writes while nobody else holds one in any namespace, or always if --namespace limits it to one. Use that
+    /// only in a cluster without another operator.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_LEADER_ELECT", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) leader_elect: bool,
     /// Namespace of the Leases. If absent, the namespace of the pod. Required with --kubeconfig. While somebody holds a

@@ -15,6 +15,7 @@ use super::*;
 use crate::clock::Clock;
 
 mod elsewhere;
+mod unelected;
 
 const LEASES: [&str; 2] = ["paddock-operator", "a3317529.agent-sandbox.x-k8s.io"];
 
