@@ -92,6 +92,21 @@ fn page_size(objects: u64, expired: u32) -> u32 {
     size.saturating_mul(2_u32.saturating_pow(expired))
 }
 
+/// The HTTP status of the reply behind an error of the watch stream. Zero without a reply.
+#[must_use]
+pub fn status_code(error: &watcher::Error) -> u16 {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code,
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => 0,
+    }
+}
+
 /// The request that an error interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
@@ -139,17 +154,7 @@ impl WatchError {
     /// The reason behind an error of the watch stream.
     #[must_use]
     pub fn of(error: &watcher::Error) -> Self {
-        let code = match error {
-            watcher::Error::InitialListFailed(kube::Error::Api(status))
-            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-            | watcher::Error::WatchFailed(kube::Error::Api(status))
-            | watcher::Error::WatchError(status) => status.code,
-            watcher::Error::InitialListFailed(_)
-            | watcher::Error::WatchStartFailed(_)
-            | watcher::Error::WatchFailed(_)
-            | watcher::Error::NoResourceVersion => 0,
-        };
-        match code {
+        match status_code(error) {
             404 => WatchError::Absent,
             401 | 403 => WatchError::Forbidden,
             410 => WatchError::Expired,

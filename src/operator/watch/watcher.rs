@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt};
 use kube::Client;
 use kube::runtime::watcher;
 use paddock_api::document::Document;
-use paddock_api::kind::{Key, Kind};
+use paddock_api::kind::{Key, Kind, OwnKind};
 use paddock_core::object::Object;
 use paddock_core::world::Observed;
 use paddock_kube::watch::{self, Attempt, WatchError};
@@ -60,6 +60,7 @@ impl Watch {
         let mut events = pin!(events);
         let mut listing: Vec<Object> = Vec::new();
         let (mut failures, mut repeats, mut former) = (0_u32, 0_u32, None);
+        let mut since = Instant::now();
         let mut unverified = pin!(sleep(Duration::MAX));
         loop {
             let event = tokio::select! {
@@ -95,14 +96,15 @@ impl Watch {
                     let (cause, attempt) = (WatchError::of(&error), Attempt::of(&error));
                     self.metrics.watch_error(self.kind, cause.as_str());
                     let is_repeated = former.replace((cause, attempt)) == Some((cause, attempt));
-                    repeats = if is_repeated { repeats.saturating_add(1) } else { 0 };
+                    (repeats, since) =
+                        if is_repeated { (repeats.saturating_add(1), since) } else { (0, Instant::now()) };
                     self.report(cause, &error, failures, repeats);
-                    let consequence = match (self.meaning(cause, attempt), attempt) {
+                    let consequence = match (self.meaning(&error), attempt) {
                         (Meaning::Nothing, _) => Consequence::Retry,
                         // Only a list shows that nothing is left of the kind, and begins a watch when the kind is back.
                         (Meaning::NoObjects, Attempt::Start | Attempt::Watch) => Consequence::List,
                         (Meaning::NoObjects, Attempt::List) => {
-                            if repeats == 1 {
+                            if repeats > 0 && (!self.has_objects() || since.elapsed() >= limits::WATCH_OUTAGE) {
                                 self.has_no_objects(outage);
                             }
                             Consequence::Retry
@@ -167,23 +169,32 @@ impl Watch {
         self.unsynced.send_if_modified(|unsynced| unsynced.remove(&self.kind));
     }
 
-    fn meaning(&self, cause: WatchError, attempt: Attempt) -> Meaning {
-        match cause {
-            // Without Sandboxes the operator has nothing to do, so it waits for their CRD.
-            WatchError::Absent if self.kind == Kind::Sandbox => Meaning::Nothing,
-            WatchError::Absent => Meaning::NoObjects,
-            WatchError::Forbidden if self.does_without() => Meaning::NoObjects,
+    fn meaning(&self, error: &watcher::Error) -> Meaning {
+        match WatchError::of(error) {
+            WatchError::Absent => match self.kind.own() {
+                // Without Sandboxes the operator has nothing to do, so it waits for their CRD.
+                Some(OwnKind::Sandbox) => Meaning::Nothing,
+                Some(OwnKind::Template(_) | OwnKind::Pool(_) | OwnKind::Claim(_)) => Meaning::NoObjects,
+                // Every API server serves these kinds.
+                None => Meaning::Failure,
+            },
+            // A credential that is not valid says nothing about the right.
+            WatchError::Forbidden if self.does_without() && watch::status_code(error) == 403 => Meaning::NoObjects,
             // A new list begins at once.
-            WatchError::Expired if attempt != Attempt::List => Meaning::Nothing,
+            WatchError::Expired if Attempt::of(error) != Attempt::List => Meaning::Nothing,
             WatchError::Expired | WatchError::Forbidden | WatchError::Failed => Meaning::Failure,
         }
     }
 
+    fn has_objects(&self) -> bool {
+        self.world.read(|world| world.of_kind(self.kind).next().is_some())
+    }
+
     /// Takes the kind for empty, as after a start without it. Otherwise, decisions would go on with objects of any age,
     /// or the kind would stay unknown. The request was repeated, because an API server that just started does not serve
-    /// all CRDs at once.
+    /// all CRDs at once, and for a minute if there were objects, because a proxy may answer for the API server.
     fn has_no_objects(&self, outage: &mut Outage) {
-        if self.world.read(|world| world.of_kind(self.kind).next().is_some()) {
+        if self.has_objects() {
             warn!(kind = ?self.kind, "the kind is not served any more; the operator continues without its objects");
         }
         self.metrics.no_objects(self.kind);
@@ -218,7 +229,7 @@ impl Watch {
     fn report(&self, cause: WatchError, error: &watcher::Error, failures: u32, repeats: u32) {
         let kind = self.kind;
         match cause {
-            WatchError::Absent => {
+            WatchError::Absent if kind.own().is_some() => {
                 if repeats == 0 {
                     info!(?kind, group = kind.group(), "the CRD is not installed; waiting for it");
                 }
@@ -232,7 +243,7 @@ impl Watch {
                 warn!(?kind, %error, "the kind cannot be watched; check the RBAC rules of the operator")
             }
             WatchError::Expired => debug!(?kind, "the resource version expired; listing again"),
-            WatchError::Failed => {
+            WatchError::Absent | WatchError::Failed => {
                 if failures < 2 {
                     debug!(?kind, %error, "the watch was interrupted")
                 } else {

@@ -34,10 +34,12 @@ struct Store {
     watchers: Vec<mpsc::UnboundedSender<String>>,
 }
 
-/// The statuses that requests get: all is well, the kind is not served, the right is missing, and any other fault.
+/// The statuses that requests get: all is well, the kind is not served, the right is missing, the credential is not
+/// valid, and any other fault.
 const OPEN: u16 = 0;
 const ABSENT: u16 = 404;
 const FORBIDDEN: u16 = 403;
+const UNAUTHENTICATED: u16 = 401;
 const FAILING: u16 = 500;
 
 #[derive(Clone, Default)]
@@ -318,6 +320,10 @@ async fn kind_that_is_not_served_any_more_has_no_objects() {
         (Kind::RuntimeClass, None, FORBIDDEN, false),
         (Kind::Pod, served, FORBIDDEN, false),
         (Kind::Pod, None, FAILING, false),
+        // Every API server serves these kinds, and a credential that is not valid says nothing about them.
+        (Kind::Pod, None, ABSENT, false),
+        (Kind::RuntimeClass, served, ABSENT, false),
+        (Kind::RuntimeClass, served, UNAUTHENTICATED, false),
     ] {
         for outage in [Duration::ZERO, limits::WATCH_OUTAGE / 2, limits::WATCH_OUTAGE * 3] {
             let case = format!("{kind:?} in {namespace:?}: {refusal} after an outage of {outage:?}");
@@ -333,6 +339,8 @@ async fn kind_that_is_not_served_any_more_has_no_objects() {
             assert_eq!(bench.unknown.borrow().contains(&kind), is_unknown, "{case}");
             server.refuse(refusal);
             if is_without {
+                sleep(limits::WATCH_OUTAGE / 2).await;
+                assert_eq!(bench.names(kind), ["a"], "{case}: an answer of a proxy");
                 bench.until(kind, &[]).await;
                 assert!(bench.unknown.borrow().is_empty(), "{case}");
                 let text = String::from_utf8(bench.metrics.text().unwrap()).unwrap();
@@ -342,7 +350,7 @@ async fn kind_that_is_not_served_any_more_has_no_objects() {
             } else {
                 sleep(limits::WATCH_OUTAGE * 3).await;
                 assert_eq!(bench.names(kind), ["a"], "{case}");
-                assert_eq!(bench.unknown.borrow().contains(&kind), is_unknown || refusal != ABSENT, "{case}");
+                assert_eq!(bench.unknown.borrow().contains(&kind), is_unknown || kind != Kind::Sandbox, "{case}");
             }
             server.refuse(OPEN);
             while server.0.lock().unwrap().watchers.is_empty() {
