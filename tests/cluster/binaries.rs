@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result, go_build};
+use crate::go_build::CONTROL_PLANE;
+use crate::{Error, Result};
 
 /// A program of the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,7 +90,7 @@ impl Binaries {
     /// Whether [`Binaries::ready`] has nothing to build.
     #[must_use]
     pub fn are_built() -> bool {
-        go_build::built()
+        CONTROL_PLANE.built()
     }
 
     /// The same as [`Binaries::ready`] for an async caller.
@@ -116,7 +117,7 @@ impl Binaries {
                 ),
             });
         }
-        Ok(Self::choose(&go_build::ready()?, assets))
+        Ok(Self::choose(&CONTROL_PLANE.ready()?, assets))
     }
 
     fn choose(built: &Path, assets: Option<&Path>) -> Self {

@@ -99,7 +99,8 @@ fn node(n: u32, options: &Options) -> Value {
     node
 }
 
-async fn create(client: &Client, path: &str, object: &Value) -> Result<()> {
+/// Creates an object.
+pub(crate) async fn create(client: &Client, path: &str, object: &Value) -> Result<()> {
     let what = format!("creating {} at {path}", object["metadata"]["name"]);
     let body = serde_json::to_vec(object).map_err(Error::format(what.clone()))?;
     let request = http::Request::post(path)
@@ -138,7 +139,8 @@ pub(crate) async fn schedulable(client: &Client, nodes: u32) -> Result<()> {
     Ok(())
 }
 
-fn usable(node: &Node) -> bool {
+/// Whether the node is ready and has no taints.
+pub(crate) fn usable(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
     let ready = conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True");
     ready && node.spec.as_ref().and_then(|s| s.taints.as_ref()).is_none_or(Vec::is_empty)

@@ -12,15 +12,17 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 use crate::bootstrap::within;
+use crate::cache::report;
 use crate::components::{ADMIN_FILE, Addresses, Components, USERS};
-use crate::go_build::report;
 use crate::kubeconfig::Identity;
 use crate::layout::{Layout, temporary};
+use crate::node::{Network, RealNode};
 use crate::pki::{ADMIN, Pair, Pki};
 use crate::ports::Ports;
 use crate::supervisor::Supervisor;
 use crate::{
-    Binaries, DetachedCluster, Error, Kubectl, Process, Program, Result, Spawn, bootstrap, detached, kubeconfig, stages,
+    Binaries, DetachedCluster, Error, Kubectl, Process, Program, Result, Spawn, bootstrap, detached, kubeconfig, node,
+    stages,
 };
 
 /// The longest time until a cluster is ready. It takes 5 s on an idle machine, and many times that on a busy one.
@@ -41,6 +43,8 @@ pub struct Options {
     pub priority_and_fairness: bool,
     /// The RuntimeClasses. Every node reports their handlers.
     pub runtime_classes: Vec<RuntimeClass>,
+    /// Whether a real node runs containers: see [`Options::with_node`].
+    pub real_node: bool,
     /// Additional kwok stages, each a YAML document.
     pub kwok_stages: Vec<String>,
     /// Additional arguments of the API server.
@@ -56,6 +60,7 @@ impl Default for Options {
             audit: false,
             priority_and_fairness: false,
             runtime_classes: Vec::new(),
+            real_node: false,
             kwok_stages: Vec::new(),
             api_server_args: Vec::new(),
             controller_manager_args: Vec::new(),
@@ -67,11 +72,28 @@ impl Options {
     /// Adds the RuntimeClasses `gvisor` and `kata`, with the handlers that those projects document.
     #[must_use]
     pub fn with_isolation(mut self) -> Self {
-        self.runtime_classes = [("gvisor", "runsc"), ("kata", "kata")]
-            .map(|(name, handler)| RuntimeClass { name: name.to_owned(), handler: handler.to_owned() })
-            .to_vec();
+        self.runtime_classes = classes([("gvisor", "runsc"), ("kata", "kata")]);
         self
     }
+
+    /// Starts a real node instead of the simulated ones. It runs containers under runc and gVisor, with the
+    /// RuntimeClasses `runc` and `gvisor`. Its volumes keep their files as long as their claims exist. Pods and
+    /// Services can be reached from this machine at their addresses, and no image is pulled: the node has
+    /// [`crate::BUSYBOX_IMAGE`] and [`crate::AGENT_IMAGE`].
+    ///
+    /// The programs of the node are built once, which takes minutes. [`crate::node_is_missing`] gives the reason if
+    /// this machine cannot run a node.
+    #[must_use]
+    pub fn with_node(mut self) -> Self {
+        self.nodes = 0;
+        self.real_node = true;
+        self.runtime_classes = classes([("runc", "runc"), ("gvisor", "runsc")]);
+        self
+    }
+}
+
+fn classes<const N: usize>(all: [(&str, &str); N]) -> Vec<RuntimeClass> {
+    all.map(|(name, handler)| RuntimeClass { name: name.to_owned(), handler: handler.to_owned() }).to_vec()
 }
 
 /// A RuntimeClass.
@@ -106,12 +128,15 @@ impl Cluster {
 
     /// Starts a cluster with programs that were found before.
     pub async fn start_with(binaries: &Binaries, options: &Options) -> Result<Self> {
+        let programs = if options.real_node { Some(node::Programs::ready().await?) } else { None };
         let mut tries = 0;
         loop {
             tries += 1;
-            let cluster = Self::prepare(binaries).await?;
+            let cluster = Self::prepare(binaries, options).await?;
             let logs = cluster.layout.logs();
-            let Err(error) = within(START, "a cluster's start", logs, cluster.run(options)).await else {
+            // The future is large, and the stacks of test threads are small.
+            let run = Box::pin(cluster.run(options, programs.as_ref()));
+            let Err(error) = within(START, "a cluster's start", logs, run).await else {
                 return Ok(cluster);
             };
             cluster.supervisor.end(&Layout::EVIDENCE);
@@ -124,12 +149,14 @@ impl Cluster {
     }
 
     /// Prepares everything except the processes.
-    async fn prepare(binaries: &Binaries) -> Result<Self> {
+    async fn prepare(binaries: &Binaries, options: &Options) -> Result<Self> {
         let folder = temporary(detached::PREFIX)?;
         let layout = Layout::create(folder.path())?;
         let ports = Ports::reserve()?;
-        let addresses = Addresses::new(&ports)?;
-        let pki = Pki::write(&layout)?;
+        let network = if options.real_node { Some(Network::reserve()?) } else { None };
+        let more = network.iter().flat_map(|n| [n.machine().into(), n.kubernetes_service().into()]);
+        let pki = Pki::write(&layout, &more.collect::<Vec<_>>())?;
+        let addresses = Addresses::new(&ports, network)?;
         let (server, authority) = (addresses.server(), &pki.cluster.certificate);
         let admin = pki.cluster.client(ADMIN.0, ADMIN.1)?;
         let admin_file = layout.kubeconfig(ADMIN_FILE);
@@ -157,7 +184,7 @@ impl Cluster {
         })
     }
 
-    async fn run(&self, options: &Options) -> Result<()> {
+    async fn run(&self, options: &Options, programs: Option<&node::Programs>) -> Result<()> {
         let Self { binaries, layout, addresses, .. } = self;
         let components = Components { binaries, layout, options, addresses };
         let etcd = self.component(components.etcd()).await?;
@@ -175,11 +202,23 @@ impl Cluster {
         ];
         let work = async {
             bootstrap::create_cluster_objects(&self.client, options).await?;
+            if let Some(programs) = programs {
+                Box::pin(self.start_node(programs)).await?;
+            }
             bootstrap::schedulable(&self.client, options.nodes).await?;
             bootstrap::healthy(&self.scheduler_client().await?, "/readyz").await
         };
         let [controller_manager, scheduler, kwok, provisioner] = &rest;
         controller_manager.until(scheduler.until(kwok.until(provisioner.until(work)))).await
+    }
+
+    async fn start_node(&self, programs: &node::Programs) -> Result<()> {
+        let Some(network) = &self.addresses.network else { return Ok(()) };
+        let api_server = self.addresses.api_server();
+        let node = RealNode { programs, layout: &self.layout, network, authority: &self.pki.cluster, api_server };
+        let process = self.component(node.prepare()?).await?;
+        node::create_node_objects(&self.client, network).await?;
+        process.until(node.ready(&self.client)).await
     }
 
     /// A client with every right. It belongs to the runtime that started the cluster. On another runtime, use

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::cluster::Options;
 use crate::kubeconfig::NAME;
 use crate::layout::Layout;
+use crate::node::{Network, REAL_NODE};
 use crate::ports::Ports;
 use crate::{Binaries, Error, Program, Result, Spawn};
 
@@ -47,10 +48,12 @@ pub(crate) struct Addresses {
     controller_manager: u16,
     scheduler: u16,
     kwok: u16,
+    /// The ranges of a cluster with a real node.
+    pub(crate) network: Option<Network>,
 }
 
 impl Addresses {
-    pub(crate) fn new(ports: &Ports) -> Result<Self> {
+    pub(crate) fn new(ports: &Ports, network: Option<Network>) -> Result<Self> {
         Ok(Self {
             etcd: ports.next()?,
             etcd_peer: ports.next()?,
@@ -58,7 +61,17 @@ impl Addresses {
             controller_manager: ports.next()?,
             scheduler: ports.next()?,
             kwok: ports.next()?,
+            network,
         })
+    }
+
+    pub(crate) fn api_server(&self) -> u16 {
+        self.api_server
+    }
+
+    /// The range of the Services.
+    fn services(&self) -> String {
+        self.network.as_ref().map_or_else(|| SERVICES.to_owned(), Network::services)
     }
 
     pub(crate) fn server(&self) -> String {
@@ -112,13 +125,15 @@ impl Components<'_> {
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
             format!("--service-account-key-file={}", self.pki("service-account.pub")),
             format!("--service-account-signing-key-file={}", self.pki("service-account.key")),
-            format!("--service-cluster-ip-range={SERVICES}"),
+            format!("--service-cluster-ip-range={}", self.addresses.services()),
             "--authorization-mode=Node,RBAC".to_owned(),
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--allow-privileged=true".to_owned(),
             format!("--kubelet-client-certificate={}", self.pki("kubelet-client.crt")),
             format!("--kubelet-client-key={}", self.pki("kubelet-client.key")),
             format!("--kubelet-certificate-authority={}", self.pki("ca.crt")),
+            // The name of a real node means nothing to this machine's DNS.
+            "--kubelet-preferred-address-types=InternalIP,Hostname".to_owned(),
             format!("--requestheader-client-ca-file={}", self.pki("front-proxy-ca.crt")),
             "--requestheader-allowed-names=front-proxy-client".to_owned(),
             "--requestheader-username-headers=X-Remote-User".to_owned(),
@@ -172,7 +187,7 @@ impl Components<'_> {
                 "--leader-elect=false".to_owned(),
                 // By default, it creates a folder in /usr/libexec.
                 format!("--flex-volume-plugin-dir={}", self.file("flexvolume")),
-                format!("--service-cluster-ip-range={SERVICES}"),
+                format!("--service-cluster-ip-range={}", self.addresses.services()),
                 format!("--node-monitor-grace-period={NODE_GRACE}"),
                 format!("--kube-api-qps={QPS}"),
                 format!("--kube-api-burst={}", QPS * 2),
@@ -244,11 +259,12 @@ impl Components<'_> {
 
     pub(crate) fn provisioner(&self) -> Spawn {
         let kubeconfig = self.layout.kubeconfig(Program::ProvisionVolumes.name());
-        self.program(Program::ProvisionVolumes).args([
+        let spawn = self.program(Program::ProvisionVolumes).args([
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--provisioner={PROVISIONER}"),
-            format!("--root={}", self.file("volumes")),
-        ])
+            format!("--root={}", self.layout.volumes().display()),
+        ]);
+        if self.options.real_node { spawn.args([format!("--node={REAL_NODE}")]) } else { spawn }
     }
 
     /// A component that serves metrics and health, and asks the API server to authorize their readers.
@@ -285,7 +301,8 @@ impl Components<'_> {
     }
 }
 
-fn yaml(value: &serde_json::Value) -> Result<String> {
+/// A value as YAML.
+pub(crate) fn yaml(value: &serde_json::Value) -> Result<String> {
     serde_yaml_ng::to_string(value).map_err(Error::format("writing a configuration"))
 }
 

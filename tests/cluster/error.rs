@@ -17,8 +17,10 @@ pub enum Error {
     GoMissing,
 
     /// The build failed.
-    #[error("building the local control plane failed, `{command}` printed:\n{tail}")]
+    #[error("building {what} failed, `{command}` printed:\n{tail}")]
     Build {
+        /// The object that was built.
+        what: String,
         /// The command that failed.
         command: String,
         /// The last lines of its output.
@@ -112,6 +114,10 @@ pub enum Error {
     /// No block of loopback ports is free.
     #[error("no block of {0} free loopback ports between 20000 and 32000")]
     NoPorts(u16),
+
+    /// Every range of addresses for a real node is in use.
+    #[error("{0} clusters with a real node run on this machine, and there are no addresses for another one")]
+    NoNetwork(u8),
 
     /// A command failed.
     #[error("`{command}` failed:\n{stderr}")]

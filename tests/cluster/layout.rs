@@ -57,6 +57,11 @@ impl Layout {
         self.logs().join("audit.jsonl")
     }
 
+    /// The folder of the volumes that are provisioned.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.folder.join("volumes")
+    }
+
     pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
         self.folder.join(format!("{user}.kubeconfig"))
     }

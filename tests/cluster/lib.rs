@@ -3,21 +3,25 @@
 //! [`Cluster::start`] starts etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok and a volume
 //! provisioner, with TLS and RBAC, on its own loopback ports. The programs are built once from Go modules at pinned
 //! versions ([`Binaries`]). All processes run under a supervisor, which kills them when this process ends in any way.
-//! `KUBECONFIG` is never read: another cluster is used only if the user names it ([`Target`]).
+//! A real node can run beside them: see
+//! [`Options::with_node`]. `KUBECONFIG` is never read: another cluster is used only if the user names it ([`Target`]).
 
 mod binaries;
 mod bootstrap;
+mod cache;
 mod cluster;
 mod components;
 mod created;
 mod detached;
 mod error;
 mod external;
+mod go;
 mod go_build;
 mod http;
 mod kubeconfig;
 mod kubectl;
 mod layout;
+mod node;
 mod operator;
 mod pki;
 mod ports;
@@ -37,6 +41,7 @@ pub use error::{Error, Result};
 pub use external::External;
 pub use http::{Endpoint, http_get};
 pub use kubectl::Kubectl;
+pub use node::{AGENT_IMAGE, BUSYBOX_IMAGE, REAL_NODE, build_node, node_is_missing};
 pub use operator::{BESIDE, WORKSPACE, build_operator, grant, operator_rights, operator_was_built};
 pub use process::{Exit, Process, Signal, Spawn};
 pub use stages::{HOLD_LABEL, READY_AFTER_ANNOTATION};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use paddock_cluster::{Binaries, Cluster, DetachedCluster, Options, Program};
+use paddock_cluster::{Binaries, Cluster, DetachedCluster, Options, Program, build_node};
 
 /// A real Kubernetes control plane on this machine, with simulated nodes.
 #[derive(Parser)]
@@ -18,13 +18,20 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Build the control plane's programs and print their folder. The first build takes minutes.
-    Build,
+    Build(Build),
     /// Start a cluster and print how to use it. It keeps running until `down`, unless `--foreground` is set.
     Up(Up),
     /// List the clusters that were left running.
     List,
     /// Stop clusters that were left running, and remove all of their files.
     Down(Down),
+}
+
+#[derive(Args)]
+struct Build {
+    /// Build the programs and the images of a real node too.
+    #[arg(long)]
+    real_node: bool,
 }
 
 #[derive(Args)]
@@ -41,6 +48,9 @@ struct Up {
     /// Add the RuntimeClasses gvisor and kata.
     #[arg(long)]
     isolation: bool,
+    /// Start one real node instead of simulated ones, with the RuntimeClasses runc and gvisor. This needs root.
+    #[arg(long, conflicts_with_all = ["nodes", "isolation"])]
+    real_node: bool,
     /// Run until Ctrl-C. All processes and files are removed when this process ends in any way.
     #[arg(long)]
     foreground: bool,
@@ -68,7 +78,12 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Build => println!("{}", Binaries::ready()?.path(Program::Kubectl).with_file_name("").display()),
+        Command::Build(build) => {
+            println!("{}", Binaries::ready()?.path(Program::Kubectl).with_file_name("").display());
+            if build.real_node {
+                println!("{}", build_node().await?.display());
+            }
+        }
         Command::Up(up) => {
             let options = Options {
                 nodes: up.nodes,
@@ -77,6 +92,7 @@ async fn run(command: Command) -> Result<()> {
                 ..Options::default()
             };
             let options = if up.isolation { options.with_isolation() } else { options };
+            let options = if up.real_node { options.with_node() } else { options };
             let cluster = Cluster::start(options).await?;
             if up.foreground {
                 println!("export KUBECONFIG={}", cluster.kubeconfig().display());

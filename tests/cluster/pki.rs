@@ -42,7 +42,9 @@ pub(crate) const SCHEDULER: &str = "system:kube-scheduler";
 
 impl Pki {
     /// Generates all keys and writes the files of the programs into the layout's folder `pki`.
-    pub(crate) fn write(layout: &Layout) -> Result<Self> {
+    ///
+    /// The API server also has the addresses `more`.
+    pub(crate) fn write(layout: &Layout, more: &[IpAddr]) -> Result<Self> {
         let folder = layout.pki();
         let cluster = Authority::new("paddock-cluster")?;
         let etcd = Authority::new("paddock-etcd")?;
@@ -51,13 +53,13 @@ impl Pki {
         etcd.write(&folder, "etcd-ca")?;
         front_proxy.write(&folder, "front-proxy-ca")?;
 
-        etcd.server("etcd", &[])?.write(&folder, "etcd-server")?;
+        etcd.server("etcd", &[], &[])?.write(&folder, "etcd-server")?;
         etcd.client("kube-apiserver", &[])?.write(&folder, "etcd-client")?;
         let names =
             ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
-        cluster.server("kube-apiserver", &names)?.write(&folder, "apiserver")?;
+        cluster.server("kube-apiserver", &names, more)?.write(&folder, "apiserver")?;
         for server in ["kube-controller-manager", "kube-scheduler", "kwok"] {
-            cluster.server(server, &[])?.write(&folder, server)?;
+            cluster.server(server, &[], &[])?.write(&folder, server)?;
         }
         cluster.client("kube-apiserver-kubelet-client", &["system:masters"])?.write(&folder, "kubelet-client")?;
         front_proxy.client("front-proxy-client", &[])?.write(&folder, "front-proxy-client")?;
@@ -80,11 +82,11 @@ impl Authority {
         Ok(Self { certificate, issuer: Issuer::new(params, key) })
     }
 
-    /// A certificate for a server on this machine's loopback addresses and for `names`.
-    pub(crate) fn server(&self, name: &str, names: &[&str]) -> Result<Pair> {
+    /// A certificate for a server on this machine's loopback addresses, for `names`, and for the addresses `more`.
+    pub(crate) fn server(&self, name: &str, names: &[&str], more: &[IpAddr]) -> Result<Pair> {
         let mut params = named(name, &[]);
         let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into(), SERVICE_IP.into()];
-        params.subject_alt_names = addresses.into_iter().map(SanType::IpAddress).collect();
+        params.subject_alt_names = addresses.iter().chain(more).copied().map(SanType::IpAddress).collect();
         for name in names.iter().chain(&["localhost"]) {
             params.subject_alt_names.push(SanType::DnsName((*name).try_into()?));
         }

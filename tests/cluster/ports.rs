@@ -7,7 +7,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::go_build::cache_folder;
+use crate::cache::cache_folder;
 use crate::{Error, Result};
 
 const FIRST: u16 = 20_000;

@@ -67,12 +67,13 @@ pub struct Spawn {
     program: PathBuf,
     args: Vec<OsString>,
     env: BTreeMap<String, String>,
+    tidies: bool,
 }
 
 impl Spawn {
     /// `name` is the name of the process and of its log. `program` is a path, which is not searched for in `PATH`.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
-        Self { name: name.into(), program: program.into(), args: Vec::new(), env: BTreeMap::new() }
+        Self { name: name.into(), program: program.into(), args: Vec::new(), env: BTreeMap::new(), tidies: false }
     }
 
     /// Adds arguments.
@@ -90,6 +91,13 @@ impl Spawn {
         self
     }
 
+    /// At the end, the process gets SIGTERM and time to remove what it made, before it is killed.
+    #[must_use]
+    pub(crate) fn tidies(mut self) -> Self {
+        self.tidies = true;
+        self
+    }
+
     /// The request to the supervisor. The environment of a component consists only of the variables that `env` has set.
     pub(crate) fn start(self, layout: &Layout, inherit: bool) -> Result<Start> {
         let mut env = BTreeMap::new();
@@ -103,6 +111,7 @@ impl Spawn {
             env,
             dir: layout.folder().to_owned(),
             log: layout.log(&self.name),
+            tidies: self.tidies,
             name: self.name,
         })
     }

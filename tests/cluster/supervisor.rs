@@ -33,6 +33,7 @@ pub(crate) struct Start {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) dir: PathBuf,
     pub(crate) log: PathBuf,
+    pub(crate) tidies: bool,
 }
 
 #[derive(Serialize)]

@@ -16,14 +16,16 @@ import (
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 )
 
-// provisionVolumes provisions hostPath volumes for the claims of our
-// StorageClasses. A claim can be bound under either binding mode, and a real node
-// gets a directory.
+// provisionVolumes provisions volumes for the claims of our StorageClasses. A claim
+// can be bound under either binding mode. The volumes of simulated nodes are of the
+// kind hostPath. Those of a real node are local volumes, whose owner group the
+// kubelet sets as pods want it.
 func provisionVolumes() int {
 	flags := flag.NewFlagSet("provision-volumes", flag.ExitOnError)
 	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server")
 	name := flags.String("provisioner", "", "the provisioner that StorageClasses name")
 	root := flags.String("root", "", "folder that the volumes are under")
+	node := flags.String("node", "", "the real node that has the folder; simulated nodes need none")
 	qps := flags.Float64("qps", 500, "requests a second to the API server")
 	_ = flags.Parse(os.Args[1:])
 	if *kubeconfig == "" || *name == "" || !filepath.IsAbs(*root) {
@@ -45,7 +47,7 @@ func provisionVolumes() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	controller.NewProvisionController(ctx, client, *name, folders{*root},
+	controller.NewProvisionController(ctx, client, *name, folders{*root, *node},
 		controller.LeaderElection(false),
 		controller.Threadiness(8),
 		controller.MetricsPort(0),
@@ -53,29 +55,42 @@ func provisionVolumes() int {
 	return 0
 }
 
-// folders gives each volume its own folder under root. The folder has the name of
-// the volume, and the kubelet creates it when a pod first mounts the volume.
-type folders struct{ root string }
+// folders gives each volume its own folder under root, with the name of the volume.
+type folders struct{ root, node string }
 
 func (f folders) Provision(_ context.Context, o controller.ProvisionOptions) (*corev1.PersistentVolume, controller.ProvisioningState, error) {
 	if o.PVC.Spec.Selector != nil {
 		return nil, controller.ProvisioningFinished, fmt.Errorf("spec.selector: this provisioner makes each volume for its claim, leave the selector out")
 	}
-	kind := corev1.HostPathDirectoryOrCreate
+	spec := corev1.PersistentVolumeSpec{
+		PersistentVolumeReclaimPolicy: *o.StorageClass.ReclaimPolicy,
+		AccessModes:                   o.PVC.Spec.AccessModes,
+		VolumeMode:                    o.PVC.Spec.VolumeMode,
+		MountOptions:                  o.StorageClass.MountOptions,
+		Capacity: corev1.ResourceList{
+			corev1.ResourceStorage: o.PVC.Spec.Resources.Requests[corev1.ResourceStorage],
+		},
+	}
+	path := filepath.Join(f.root, o.PVName)
+	if f.node == "" {
+		kind := corev1.HostPathDirectoryOrCreate
+		spec.HostPath = &corev1.HostPathVolumeSource{Path: path, Type: &kind}
+	} else {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return nil, controller.ProvisioningFinished, err
+		}
+		spec.Local = &corev1.LocalVolumeSource{Path: path}
+		spec.NodeAffinity = &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{
+				Key:      corev1.LabelHostname,
+				Operator: corev1.NodeSelectorOpIn,
+				Values:   []string{f.node},
+			}}}},
+		}}
+	}
 	return &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: o.PVName},
-		Spec: corev1.PersistentVolumeSpec{
-			PersistentVolumeReclaimPolicy: *o.StorageClass.ReclaimPolicy,
-			AccessModes:                   o.PVC.Spec.AccessModes,
-			VolumeMode:                    o.PVC.Spec.VolumeMode,
-			MountOptions:                  o.StorageClass.MountOptions,
-			Capacity: corev1.ResourceList{
-				corev1.ResourceStorage: o.PVC.Spec.Resources.Requests[corev1.ResourceStorage],
-			},
-			PersistentVolumeSource: corev1.PersistentVolumeSource{
-				HostPath: &corev1.HostPathVolumeSource{Path: filepath.Join(f.root, o.PVName), Type: &kind},
-			},
-		},
+		Spec:       spec,
 	}, controller.ProvisioningFinished, nil
 }
 

@@ -28,6 +28,7 @@ type request struct {
 	Env    map[string]string `json:"env"` // the whole environment: nothing is inherited
 	Dir    string            `json:"dir"`
 	Log    string            `json:"log"`    // file to which standard output and error are appended
+	Tidies bool              `json:"tidies"` // at the end, the process gets SIGTERM and time to remove what it made
 	Signal string            `json:"signal"` // a key of sendable
 	Socket string            `json:"socket"` // detach: the socket on which to listen
 	Keep   []string          `json:"keep"`   // stop: entries of the scratch folder to keep
@@ -58,6 +59,7 @@ type exit struct {
 
 type child struct {
 	pid     int
+	tidies  bool
 	ended   *exit
 	waiters []func(reply)
 }
@@ -209,7 +211,7 @@ func (s *supervisor) start(r request) (int, error) {
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("argv: %w", err)
 	}
-	c := &child{pid: cmd.Process.Pid}
+	c := &child{pid: cmd.Process.Pid, tidies: r.Tidies}
 	s.children[r.Name] = c
 	go func() {
 		_ = cmd.Wait() // the process state contains the exit status
@@ -256,24 +258,27 @@ func (s *supervisor) detach(path string) error {
 }
 
 // end kills every process group, waits for the processes, and removes the scratch
-// folder except for the entries to keep.
+// folder except for the entries to keep. A process that tidies up is asked to end,
+// and is killed only if it does not.
 func (s *supervisor) end(keep []string) {
-	running := 0
 	for _, c := range s.children {
-		if c.ended == nil {
+		switch {
+		case c.ended != nil:
+		case c.tidies:
+			_ = syscall.Kill(c.pid, syscall.SIGTERM)
+		default:
 			_ = syscall.Kill(-c.pid, syscall.SIGKILL)
-			running++
 		}
 	}
 	// A killed process can stay in the kernel while its disk operations run.
-	patience := time.After(10 * time.Second)
-	for ; running > 0; running-- {
-		select {
-		case e := <-s.ends:
-			s.reaped(e)
-		case <-patience:
-			running = 1
+	s.await(10 * time.Second)
+	if s.running() > 0 {
+		for _, c := range s.children {
+			if c.ended == nil {
+				_ = syscall.Kill(-c.pid, syscall.SIGKILL)
+			}
 		}
+		s.await(10 * time.Second)
 	}
 	if s.detached != nil {
 		s.detached.Close()
@@ -281,6 +286,29 @@ func (s *supervisor) end(keep []string) {
 	if s.scratch != "" {
 		sweep(s.scratch, keep)
 	}
+}
+
+// await waits until no process is running, or until the time is over.
+func (s *supervisor) await(limit time.Duration) {
+	over := time.After(limit)
+	for s.running() > 0 {
+		select {
+		case e := <-s.ends:
+			s.reaped(e)
+		case <-over:
+			return
+		}
+	}
+}
+
+func (s *supervisor) running() int {
+	running := 0
+	for _, c := range s.children {
+		if c.ended == nil {
+			running++
+		}
+	}
+	return running
 }
 
 func sweep(folder string, keep []string) {
