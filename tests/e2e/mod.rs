@@ -48,6 +48,7 @@ mod policies;
 mod pool;
 mod programs;
 mod proxy;
+mod real_node;
 mod registration;
 mod rights;
 mod sandbox;
@@ -94,6 +95,7 @@ pub(crate) fn tests() -> Vec<Test> {
         rights::tests(),
         registration::tests(),
         elsewhere::tests(),
+        real_node::tests(),
         sdk::tests(),
         writes::tests(),
     ];

@@ -12,6 +12,8 @@ pub(crate) enum Capability {
     PythonVenv,
     /// The rights of the superuser.
     Root,
+    /// A real node beside the control plane: rights, namespaces, cgroups, and the programs that build it.
+    RealNode,
 }
 
 /// The effect of a missing capability on a test.
@@ -45,6 +47,7 @@ impl Capability {
                 let works = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
                 (!works).then(|| "python3 cannot make virtual environments (Debian: python3-venv)".to_owned())
             }
+            Capability::RealNode => paddock_cluster::node_is_missing(),
             Capability::Root => {
                 // The owner of a process's directory is its effective user.
                 let user = std::fs::metadata("/proc/self").map(|m| m.uid());

@@ -200,9 +200,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.blockfile", "io.containerd.sna
         let programs = &self.programs.programs;
         let program = |name: &str| programs.join(name).display().to_string();
         let path = |name: &str| self.file(name).display().to_string();
-        let process = |name: &str, needs: &str, once: bool, argv: Vec<String>| {
-            json!({ "name": name, "argv": argv, "log": self.layout.log(name), "needs": needs, "once": once })
-        };
+        let process = |name: &str, needs: &str, once: bool, argv: Vec<String>| json!({ "name": name, "argv": argv, "log": self.layout.log(name), "needs": needs, "once": once });
         let mut kubelet = vec![program("masked-sysctls")];
         kubelet.extend(MASKED.map(str::to_owned));
         kubelet.extend([

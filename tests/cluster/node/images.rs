@@ -51,7 +51,10 @@ struct Image<'a> {
 
 fn build(source: &Path, new: &Path, python: &str) -> Result<()> {
     let began = Instant::now();
-    report(&format!("making the images of a node, with Python {}", python.split_whitespace().next().unwrap_or_default()));
+    report(&format!(
+        "making the images of a node, with Python {}",
+        python.split_whitespace().next().unwrap_or_default()
+    ));
     let busybox = busybox_layer()?;
     let agent = agent_layer(source)?;
     let images = [

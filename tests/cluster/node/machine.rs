@@ -75,7 +75,10 @@ mod tests {
 
     #[test]
     fn a_process_without_rights_lacks_both_capabilities() {
-        assert_eq!(lacking_capabilities("Name:\tx\nCapEff:\t00000000a80425fb\n"), ["no CAP_SYS_ADMIN", "no CAP_NET_ADMIN"]);
+        assert_eq!(
+            lacking_capabilities("Name:\tx\nCapEff:\t00000000a80425fb\n"),
+            ["no CAP_SYS_ADMIN", "no CAP_NET_ADMIN"]
+        );
         assert_eq!(lacking_capabilities("CapEff:\t000001ffffffffff\n"), Vec::<String>::new());
         assert_eq!(lacking_capabilities("").len(), 2, "an unknown status grants nothing");
     }

@@ -1,0 +1,53 @@
+//! Sandboxes on a real node: containers under runc and gVisor, volumes with files, and connections to pods.
+//!
+//! The tests share one cluster with a node and an operator ([`scene`]). Each test has its own namespace.
+
+mod agent;
+mod kernel;
+mod lifecycle;
+mod seed;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use paddock_cluster::{Cluster, Options};
+use tokio::sync::OnceCell;
+
+use super::namespace::TestNamespace;
+use super::operator::{self, Operator, Plan};
+use super::setup::control_plane;
+use crate::framework::{Capability, Test};
+
+pub(super) fn tests() -> Vec<Test> {
+    let parts = [kernel::tests(), seed::tests(), lifecycle::tests()];
+    parts.into_iter().flatten().map(|test| test.needs([Capability::RealNode])).collect()
+}
+
+/// A cluster with a real node, and an operator.
+struct Scene {
+    cluster: Cluster,
+    _operator: Operator,
+}
+
+/// The cluster that these tests share. It ends with the process.
+async fn scene() -> &'static Scene {
+    static SCENE: OnceCell<Scene> = OnceCell::const_new();
+    static TRIED: AtomicBool = AtomicBool::new(false);
+    let start = || {
+        assert!(!TRIED.swap(true, Ordering::Relaxed), "it did not start for the first test that needed it");
+        Scene::start()
+    };
+    SCENE.get_or_init(start).await
+}
+
+async fn namespace(name: &str) -> TestNamespace {
+    TestNamespace::new(&scene().await.cluster, name).await
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let (cluster, account) = control_plane(Options::default().with_node()).await;
+        let plan = Plan { name: "operator", kubeconfig: &account, flags: operator::admitting(&cluster) };
+        let operator = Operator::start(&cluster, plan).await;
+        Self { cluster, _operator: operator }
+    }
+}

@@ -1,0 +1,87 @@
+//! The sample Sandbox with real containers: under gVisor, asleep when idle, with its files when it runs again.
+
+use std::time::Instant;
+
+use paddock_cluster::{AGENT_IMAGE, eventually};
+use serde_json::{Value, json};
+
+use super::super::json::{name, ready, reason, text, uid};
+use super::super::kinds::{POD, SANDBOX, VOLUME_CLAIM};
+use super::super::namespace::TestNamespace;
+use super::agent::Agent;
+use super::{namespace, scene};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![sample_with_another_image_becomes_ready_under_gvisor, file_survives_a_suspend_for_idleness]
+}
+
+const SAMPLE: &str = root!("deploy/samples/sandbox.yaml");
+
+/// The sample, with nothing but another image.
+fn sample() -> Value {
+    let text = std::fs::read_to_string(SAMPLE).expect("the sample");
+    let mut sample: Value = serde_yaml_ng::from_str(&text).expect("YAML");
+    sample["spec"]["template"]["spec"]["containers"][0]["image"] = json!(AGENT_IMAGE);
+    sample
+}
+
+/// The address of a Sandbox's pod.
+fn address(sandbox: &Value) -> String {
+    text(sandbox, "/status/podIPs/0").to_owned()
+}
+
+/// Waits until the agent answers, which can be after its pod is Ready, because the sample has no readiness probe.
+async fn answers(agent: &Agent<'_>) {
+    let active = async || matches!(agent.get("/").await, Some((200, body)) if body.contains("Runtime is active"));
+    eventually("the agent answers", active).await;
+}
+
+async fn sample_with_another_image_becomes_ready_under_gvisor() {
+    let ns = TestNamespace::existing(&scene().await.cluster, "agents");
+    ns.kubectl(&["create", "namespace", "agents"], None).await.expect("a namespace");
+    let began = Instant::now();
+    let made = ns.create(sample()).await;
+    let sandbox = ns.until(SANDBOX, name(&made), "Ready", ready).await;
+    println!("the sample is Ready under gVisor after {:?}", began.elapsed());
+    assert_eq!(text(&sandbox, "/status/runtimeClass/name"), "gvisor");
+    let address = address(&sandbox);
+    let agent = Agent { address: &address };
+    answers(&agent).await;
+    println!("its agent answers after {:?}", began.elapsed());
+    assert!(agent.execute("cat /proc/version").await.contains("gvisor"));
+    assert_eq!(agent.execute("sh -c 'echo $AGENT_ID'").await.trim(), name(&made));
+    // The workspace is a volume that the short form mounts by itself.
+    assert!(agent.execute("cat /proc/mounts").await.contains(" /workspace "));
+}
+
+async fn file_survives_a_suspend_for_idleness() {
+    let ns = namespace("asleep").await;
+    let mut made = sample();
+    made["metadata"] = json!({ "name": "sleeper" });
+    made["spec"]["idleTimeout"] = json!("10s");
+    ns.create(made).await;
+    let sandbox = ns.until(SANDBOX, "sleeper", "Ready", ready).await;
+    let before = address(&sandbox);
+    let agent = Agent { address: &before };
+    answers(&agent).await;
+    agent.upload("notes/today.txt", "written before the suspend").await;
+    let volume = ns.get(VOLUME_CLAIM, "workspace-sleeper").await;
+    let first = ns.get(POD, "sleeper").await;
+
+    let asleep = |s: &Value| text(s, "/spec/operatingMode") == "Suspended" && reason(s, "Suspended") == "PodTerminated";
+    ns.until(SANDBOX, "sleeper", "suspended", asleep).await;
+    ns.until_gone(POD, "sleeper").await;
+    assert_eq!(agent.get("/").await, None, "nothing runs");
+
+    let began = Instant::now();
+    ns.merge(SANDBOX, "sleeper", json!({ "spec": { "operatingMode": "Running" } })).await;
+    let sandbox = ns.until(SANDBOX, "sleeper", "Ready again", |s| ready(s) && !address(s).is_empty()).await;
+    let after = address(&sandbox);
+    let agent = Agent { address: &after };
+    answers(&agent).await;
+    println!("the agent answers again {:?} after the mode was set", began.elapsed());
+    assert_ne!(uid(&ns.get(POD, "sleeper").await), uid(&first), "the pod is another one");
+    assert_eq!(uid(&ns.get(VOLUME_CLAIM, "workspace-sleeper").await), uid(&volume));
+    assert_eq!(agent.download("notes/today.txt").await.as_deref(), Some("written before the suspend"));
+}
