@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use paddock_cluster::{Binaries, Cluster, DetachedCluster, Options, Program, build_node};
+use paddock_cluster::{Binaries, Cluster, DetachedCluster, Options, Program, build_node, node_is_missing};
 
 /// A real Kubernetes control plane on this machine, with simulated nodes.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ struct Cli {
 enum Command {
     /// Build the control plane's programs and print their folder. The first build takes minutes.
     Build(Build),
+    /// Report whether this machine can run a real node. If it cannot, print what it lacks and fail.
+    Check,
     /// Start a cluster and print how to use it. It keeps running until `down`, unless `--foreground` is set.
     Up(Up),
     /// List the clusters that were left running.
@@ -84,6 +86,10 @@ async fn run(command: Command) -> Result<()> {
                 println!("{}", build_node().await?.display());
             }
         }
+        Command::Check => match node_is_missing() {
+            None => println!("a real node can run here"),
+            Some(reason) => bail!(reason),
+        },
         Command::Up(up) => {
             let options = Options {
                 nodes: up.nodes,

@@ -75,7 +75,7 @@ fn build(source: &Path, new: &Path, tools: &str) -> Result<()> {
     let containerd = "github.com/containerd/containerd/v2";
     report(&format!(
         "building the programs of a node: kubelet {}, containerd {}, runc {}, gVisor {}, with {tools}. Once, about \
-         8 minutes on two cores beside the control plane's; it goes to {}",
+         5 minutes on two cores after the control plane; it goes to {}",
         version_of("kubernetes", "k8s.io/kubernetes"),
         version_of("containerd", containerd),
         version_of("runc", "github.com/opencontainers/runc"),
