@@ -1,4 +1,4 @@
-//! Plain HTTP requests for the health and the metrics of a program on this machine.
+//! Plain HTTP requests to programs on this machine and in pods.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,12 @@ impl Endpoint {
     /// An address on this machine.
     #[must_use]
     pub fn local(port: u16, path: &str) -> Self {
-        Self { host: "127.0.0.1".to_owned(), port, path: path.to_owned() }
+        Self::at("127.0.0.1", port, path)
+    }
+
+    /// An address on a host.
+    pub(crate) fn at(host: &str, port: u16, path: &str) -> Self {
+        Self { host: host.to_owned(), port, path: path.to_owned() }
     }
 }
 
@@ -47,10 +52,21 @@ impl fmt::Display for Endpoint {
 
 /// The status and the body of a page.
 pub async fn http_get(at: &Endpoint) -> Result<(u16, String)> {
+    exchange(at, format!("GET {} HTTP/1.0\r\nHost: {}\r\n\r\n", at.path, at.host)).await
+}
+
+/// The status and the body of the answer to a POST of a body of this content type.
+pub(crate) async fn http_post(at: &Endpoint, kind: &str, body: &str) -> Result<(u16, String)> {
+    let length = body.len();
+    let head = format!("POST {} HTTP/1.0\r\nHost: {}\r\nContent-Type: {kind}", at.path, at.host);
+    exchange(at, format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}")).await
+}
+
+/// Sends a request of HTTP/1.0. The answer is not chunked and ends with the connection, so no library is needed to read
+/// it.
+async fn exchange(at: &Endpoint, request: String) -> Result<(u16, String)> {
     let io = |what: &str| Error::io(format!("{what} {at}"));
     let mut stream = TcpStream::connect((at.host.as_str(), at.port)).await.map_err(io("connecting to"))?;
-    // With HTTP/1.0, the answer is not chunked and ends with the connection, so no library is needed to read it.
-    let request = format!("GET {} HTTP/1.0\r\nHost: {}\r\n\r\n", at.path, at.host);
     stream.write_all(request.as_bytes()).await.map_err(io("asking"))?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.map_err(io("reading"))?;

@@ -6,6 +6,7 @@
 //! A real node can run beside them: see
 //! [`Options::with_node`]. `KUBECONFIG` is never read: another cluster is used only if the user names it ([`Target`]).
 
+mod agent;
 mod binaries;
 mod bootstrap;
 mod cache;
@@ -33,6 +34,7 @@ mod supervisor;
 mod target;
 mod wait;
 
+pub use agent::{Agent, Executed};
 pub use binaries::{Binaries, Program};
 pub use cluster::{Cluster, Options, RuntimeClass};
 pub use created::CreatedObjects;

@@ -29,7 +29,7 @@ pub(super) const IMAGES: Cached = Cached {
         ("python_root.py", include_str!("images/python_root.py")),
         ("agent.py", include_str!("images/agent.py")),
     ],
-    recipe: "1",
+    recipe: "2",
     tools: python_version,
     build,
 };
@@ -97,15 +97,8 @@ pub(super) fn archives(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn busybox_layer() -> Result<Vec<u8>> {
-    let busybox = super::build::PROGRAMS.ready()?.join(DEBIAN).join("bin/busybox");
-    let mut list = Command::new(&busybox);
-    list.arg("--list");
-    let tools = run(list)?;
     let mut layer = Layer::new();
-    layer.file("bin/busybox", &busybox).map_err(Error::io("reading busybox"))?;
-    for tool in tools.lines().filter(|tool| *tool != "busybox") {
-        layer.link(&format!("bin/{tool}"), "busybox").map_err(Error::io("making an image"))?;
-    }
+    layer.add_busybox()?;
     layer.finish(&["www", "workspace"])
 }
 
@@ -115,15 +108,13 @@ fn agent_layer(source: &Path) -> Result<Vec<u8>> {
     let mut python = Command::new("python3");
     python.arg(source.join("python_root.py")).arg(&root);
     run(python)?;
-    let busybox = super::build::PROGRAMS.ready()?.join(DEBIAN).join("bin/busybox");
     let mut layer = Layer::new();
     layer
         .0
         .append_dir_all("", &root)
         .and_then(|()| layer.file("agent.py", &source.join("agent.py")))
-        .and_then(|()| layer.file("bin/busybox", &busybox))
-        .and_then(|()| ["sh", "cat", "ls", "sleep"].iter().try_for_each(|t| layer.link(&format!("bin/{t}"), "busybox")))
         .map_err(Error::io("making the image of the agent"))?;
+    layer.add_busybox()?;
     layer.finish(&["workspace"])
 }
 
@@ -136,6 +127,19 @@ impl Layer {
         builder.mode(HeaderMode::Deterministic);
         builder.follow_symlinks(false);
         Self(builder)
+    }
+
+    /// Adds busybox with all of its tools.
+    fn add_busybox(&mut self) -> Result<()> {
+        let busybox = super::build::PROGRAMS.ready()?.join(DEBIAN).join("bin/busybox");
+        let mut list = Command::new(&busybox);
+        list.arg("--list");
+        let tools = run(list)?;
+        self.file("bin/busybox", &busybox).map_err(Error::io("reading busybox"))?;
+        for tool in tools.lines().filter(|tool| *tool != "busybox") {
+            self.link(&format!("bin/{tool}"), "busybox").map_err(Error::io("making an image"))?;
+        }
+        Ok(())
     }
 
     fn file(&mut self, path: &str, from: &Path) -> std::io::Result<()> {

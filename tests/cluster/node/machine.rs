@@ -38,6 +38,7 @@ pub fn node_is_missing() -> Option<String> {
     if !read("/proc/filesystems").contains("overlay") {
         missing.push("no overlay file system".to_owned());
     }
+    missing.extend(unusable_folder(&read("/proc/self/mountinfo"), &std::env::temp_dir()));
     for (name, argument) in PROGRAMS {
         let mut command = Command::new(name);
         command.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -69,6 +70,19 @@ fn lacking_controllers(mounts: &str) -> Option<String> {
     (!lacking.is_empty()).then(|| format!("no cgroups of version 1 for {}", lacking.join(", ")))
 }
 
+/// Containers need an overlay over the folder of the cluster, which is not possible if that is an overlay itself.
+fn unusable_folder(mounts: &str, folder: &Path) -> Option<String> {
+    let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    // The fifth field is the place of a mount. Of several at one place, the last one counts.
+    let mounts = mounts.lines().filter_map(|line| line.split_once(" - ")).filter_map(|(before, after)| {
+        let place = Path::new(before.split(' ').nth(4)?);
+        folder.starts_with(place).then(|| (place.components().count(), after.split(' ').next().unwrap_or_default()))
+    });
+    let (_, kind) = mounts.max_by_key(|(depth, _)| *depth)?;
+    let problem = format!("{} is on overlayfs: set TMPDIR to a folder on another file system", folder.display());
+    (kind == "overlay").then_some(problem)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +95,17 @@ mod tests {
         );
         assert_eq!(lacking_capabilities("CapEff:\t000001ffffffffff\n"), Vec::<String>::new());
         assert_eq!(lacking_capabilities("").len(), 2, "an unknown status grants nothing");
+    }
+
+    #[test]
+    fn folder_on_an_overlay_is_named_with_the_remedy() {
+        let root = "1 0 0:1 / / rw - overlay overlay rw\n";
+        let inner = "2 1 0:2 / /nowhere rw - ext4 /dev/a rw\n";
+        let problem = unusable_folder(&[root, inner].concat(), Path::new("/elsewhere/a")).unwrap();
+        assert!(problem.starts_with("/elsewhere/a is on overlayfs: set TMPDIR"), "{problem}");
+        assert_eq!(unusable_folder(&[root, inner].concat(), Path::new("/nowhere/a")), None);
+        let above = "3 1 0:3 / / rw - ext4 /dev/a rw\n";
+        assert_eq!(unusable_folder(&[root, above].concat(), Path::new("/elsewhere/a")), None, "the last one counts");
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! The tests share one cluster with a node and an operator ([`scene`]). Each test has its own namespace.
 
-mod agent;
 mod kernel;
 mod lifecycle;
+mod network;
 mod seed;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use super::setup::control_plane;
 use crate::framework::{Capability, Test};
 
 pub(super) fn tests() -> Vec<Test> {
-    let parts = [kernel::tests(), seed::tests(), lifecycle::tests()];
+    let parts = [kernel::tests(), network::tests(), seed::tests(), lifecycle::tests()];
     parts.into_iter().flatten().map(|test| test.needs([Capability::RealNode])).collect()
 }
 

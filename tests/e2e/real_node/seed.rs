@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use paddock_cluster::{AGENT_IMAGE, eventually};
+use paddock_cluster::{AGENT_IMAGE, Agent, eventually};
 use serde_json::{Value, json};
 
 use super::super::json::{name, ready, reason, text, uid};
 use super::super::kinds::{POD, SANDBOX, VOLUME_CLAIM};
 use super::super::namespace::TestNamespace;
-use super::agent::Agent;
 use super::{namespace, scene};
 use crate::framework::Test;
 
@@ -26,15 +25,22 @@ fn sample() -> Value {
     sample
 }
 
-/// The address of a Sandbox's pod.
-fn address(sandbox: &Value) -> String {
-    text(sandbox, "/status/podIPs/0").to_owned()
+fn address(sandbox: &Value) -> &str {
+    text(sandbox, "/status/podIPs/0")
 }
 
-/// Waits until the agent answers, which can be after its pod is Ready, because the sample has no readiness probe.
-async fn answers(agent: &Agent<'_>) {
-    let active = async || matches!(agent.get("/").await, Some((200, body)) if body.contains("Runtime is active"));
-    eventually("the agent answers", active).await;
+/// The agent of a Sandbox. It may answer only after its pod is Ready, because the sample has no readiness probe.
+async fn agent_of(sandbox: &Value) -> Agent {
+    let agent = Agent::new(address(sandbox));
+    eventually("the agent answers", async || agent.is_active().await).await;
+    agent
+}
+
+/// The output of a command that succeeds.
+async fn output(agent: &Agent, command: &str) -> String {
+    let done = agent.execute(command).await.expect("an answer");
+    assert_eq!(done.exit_code, 0, "{command}: {done:?}");
+    done.stdout
 }
 
 async fn sample_with_another_image_becomes_ready_under_gvisor() {
@@ -45,14 +51,12 @@ async fn sample_with_another_image_becomes_ready_under_gvisor() {
     let sandbox = ns.until(SANDBOX, name(&made), "Ready", ready).await;
     println!("the sample is Ready under gVisor after {:?}", began.elapsed());
     assert_eq!(text(&sandbox, "/status/runtimeClass/name"), "gvisor");
-    let address = address(&sandbox);
-    let agent = Agent { address: &address };
-    answers(&agent).await;
+    let agent = agent_of(&sandbox).await;
     println!("its agent answers after {:?}", began.elapsed());
-    assert!(agent.execute("cat /proc/version").await.contains("gvisor"));
-    assert_eq!(agent.execute("sh -c 'echo $AGENT_ID'").await.trim(), name(&made));
+    assert!(output(&agent, "cat /proc/version").await.contains("gvisor"));
+    assert_eq!(output(&agent, "sh -c 'echo $AGENT_ID'").await.trim(), name(&made));
     // The workspace is a volume that the short form mounts by itself.
-    assert!(agent.execute("cat /proc/mounts").await.contains(" /workspace "));
+    assert!(output(&agent, "cat /proc/mounts").await.contains(" /workspace "));
 }
 
 async fn file_survives_a_suspend_for_idleness() {
@@ -62,26 +66,22 @@ async fn file_survives_a_suspend_for_idleness() {
     made["spec"]["idleTimeout"] = json!("10s");
     ns.create(made).await;
     let sandbox = ns.until(SANDBOX, "sleeper", "Ready", ready).await;
-    let before = address(&sandbox);
-    let agent = Agent { address: &before };
-    answers(&agent).await;
-    agent.upload("notes/today.txt", "written before the suspend").await;
+    let agent = agent_of(&sandbox).await;
+    agent.upload("notes/today.txt", "written before the suspend").await.expect("the file is written");
     let volume = ns.get(VOLUME_CLAIM, "workspace-sleeper").await;
     let first = ns.get(POD, "sleeper").await;
 
     let asleep = |s: &Value| text(s, "/spec/operatingMode") == "Suspended" && reason(s, "Suspended") == "PodTerminated";
     ns.until(SANDBOX, "sleeper", "suspended", asleep).await;
     ns.until_gone(POD, "sleeper").await;
-    assert_eq!(agent.get("/").await, None, "nothing runs");
+    assert!(agent.get("/").await.is_err(), "nothing runs");
 
     let began = Instant::now();
     ns.merge(SANDBOX, "sleeper", json!({ "spec": { "operatingMode": "Running" } })).await;
     let sandbox = ns.until(SANDBOX, "sleeper", "Ready again", |s| ready(s) && !address(s).is_empty()).await;
-    let after = address(&sandbox);
-    let agent = Agent { address: &after };
-    answers(&agent).await;
+    let agent = agent_of(&sandbox).await;
     println!("the agent answers again {:?} after the mode was set", began.elapsed());
     assert_ne!(uid(&ns.get(POD, "sleeper").await), uid(&first), "the pod is another one");
     assert_eq!(uid(&ns.get(VOLUME_CLAIM, "workspace-sleeper").await), uid(&volume));
-    assert_eq!(agent.download("notes/today.txt").await.as_deref(), Some("written before the suspend"));
+    assert_eq!(agent.download("notes/today.txt").await.expect("the file"), "written before the suspend");
 }
