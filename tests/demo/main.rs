@@ -19,7 +19,7 @@ use clap::Parser;
 use paddock_cluster::{Binaries, DetachedCluster, Program, Target, stopped};
 
 use crate::screen::Screen;
-use crate::session::{MARK, NAMESPACE, Session};
+use crate::session::{MARK, NAMESPACE, Session, Story};
 
 /// Shows Paddock at work on a real Kubernetes control plane.
 ///
@@ -29,11 +29,15 @@ use crate::session::{MARK, NAMESPACE, Session};
 #[derive(Debug, Parser)]
 #[command(name = "cargo-demo", bin_name = "cargo demo", version, about)]
 struct Args {
+    /// Run the sample Sandbox in a container under gVisor, on a real node. This needs root, and the first run builds the
+    /// programs of the node. The other chapters of the demo are left out.
+    #[arg(long, conflicts_with = "kubeconfig")]
+    real: bool,
     /// Leave the cluster and the operator running at the end, and print how to use them.
     #[arg(long, conflicts_with = "kubeconfig")]
     keep: bool,
     /// Remove all demos that you left running with `--keep`, and do nothing else.
-    #[arg(long, conflicts_with_all = ["keep", "kubeconfig"])]
+    #[arg(long, conflicts_with_all = ["keep", "kubeconfig", "real"])]
     down: bool,
     #[command(flatten)]
     target: Target,
@@ -63,8 +67,9 @@ async fn demonstrate(args: &Args) -> Result<ExitCode> {
     let screen = Screen::new();
     let mut stop = std::pin::pin!(stopped());
     screen.title("Paddock", "sandboxes for code that nobody has read, on a real Kubernetes API server");
+    let story = if args.real { Story::RealNode } else { Story::SimulatedNodes };
     let mut session = tokio::select! {
-        session = Session::open(&args.target, &screen) => session?,
+        session = Session::open(&args.target, story, &screen) => session?,
         signal = &mut stop => { signal?; return Ok(ExitCode::from(INTERRUPTED)) }
     };
     let result = tokio::select! {

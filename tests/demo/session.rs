@@ -13,7 +13,8 @@ use paddock_api::crd;
 use paddock_api::kind::Kind;
 use paddock_api::{SandboxClaimSpec, SandboxClaimStatus, SandboxWarmPoolSpec, SandboxWarmPoolStatus};
 use paddock_cluster::{
-    AnyCluster, Binaries, DetachedCluster, Options, RuntimeClass, Target, build_operator, operator_was_built,
+    AnyCluster, Binaries, DetachedCluster, Options, RuntimeClass, Target, build_operator, node_is_missing,
+    operator_was_built,
 };
 use serde_json::json;
 
@@ -33,8 +34,18 @@ pub(crate) const MARK: &str = "demo";
 /// A RuntimeClass that does not isolate, as clusters usually have beside isolating ones.
 pub(crate) const PLAIN_CLASS: &str = "runc";
 
+/// The chapters to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Story {
+    /// Every feature, on simulated nodes or on the user's cluster.
+    SimulatedNodes,
+    /// One Sandbox in a container under gVisor, on a real node.
+    RealNode,
+}
+
 /// The state of the walkthrough.
 pub(crate) struct Session {
+    story: Story,
     cluster: AnyCluster,
     program: PathBuf,
     operator: Option<Operator>,
@@ -42,7 +53,10 @@ pub(crate) struct Session {
 
 impl Session {
     /// Builds the operator, and starts or opens the cluster, which is still empty.
-    pub(crate) async fn open(target: &Target, screen: &Screen) -> Result<Self> {
+    pub(crate) async fn open(target: &Target, story: Story, screen: &Screen) -> Result<Self> {
+        if let (Story::RealNode, Some(reason)) = (story, node_is_missing()) {
+            bail!(reason);
+        }
         screen.chapter("Setting up");
         let build = async {
             let program = build_operator(|text| screen.say(text)).await?;
@@ -61,16 +75,13 @@ impl Session {
             Some(_) => "looking at the cluster that you named",
         };
         let open = async {
-            let options = Options::default().with_isolation();
-            let plain = RuntimeClass { name: PLAIN_CLASS.to_owned(), handler: PLAIN_CLASS.to_owned() };
-            let runtime_classes = options.runtime_classes.iter().cloned().chain([plain]).collect();
-            let cluster = target.open(Options { runtime_classes, ..options }).await?;
+            let cluster = target.open(options(story)).await?;
             let version = cluster.client().apiserver_version().await.context("the API server's version")?;
             let summary = format!("Kubernetes {} at {}", version.git_version, cluster.server_url());
             Ok((cluster, summary))
         };
         let cluster = screen.step_aloud("control plane", doing, open).await?;
-        Ok(Self { cluster, program, operator: None })
+        Ok(Self { story, cluster, program, operator: None })
     }
 
     /// Installs and starts the operator, and runs the walkthrough. It ends early if the operator does.
@@ -80,7 +91,7 @@ impl Session {
         let operator = self.start_operator(screen).await?;
         let mut context = StepContext { cluster: &mut self.cluster, operator: operator.clone(), client, screen };
         tokio::select! {
-            result = walkthrough::run(&mut context) => result?,
+            result = walkthrough::run(&mut context, self.story) => result?,
             ended = operator.ended() => bail!(ended),
         }
         if let (Some(memory), Some(cpu)) = (operator.process.resident_bytes(), operator.process.cpu()) {
@@ -96,9 +107,9 @@ impl Session {
     async fn install(&mut self, client: &Client, screen: &Screen) -> Result<()> {
         let cluster = &mut self.cluster;
         if let AnyCluster::Local(_) = cluster {
-            let handlers = [("gvisor", "runsc"), ("kata", "kata"), (PLAIN_CLASS, PLAIN_CLASS)];
-            let shown = handlers.map(|(class, handler)| format!("{class} (handler {handler})")).join(", ");
-            screen.fact("RuntimeClasses", &shown);
+            let classes = options(self.story).runtime_classes;
+            let shown: Vec<String> = classes.iter().map(|c| format!("{} (handler {})", c.name, c.handler)).collect();
+            screen.fact("RuntimeClasses", &shown.join(", "));
         }
         let definitions = crd::all();
         let work = async {
@@ -126,7 +137,7 @@ impl Session {
     }
 
     async fn start_operator(&mut self, screen: &Screen) -> Result<Operator> {
-        let Self { cluster, program, operator } = self;
+        let Self { cluster, program, operator, .. } = self;
         let work = async {
             if let AnyCluster::Local(_) = cluster {
                 let rights = access::rights(program).await?;
@@ -166,6 +177,19 @@ impl Session {
         for error in self.cluster.clean_up().await {
             eprintln!("not removed: {error}");
         }
+    }
+}
+
+/// The options of our own cluster.
+fn options(story: Story) -> Options {
+    match story {
+        Story::SimulatedNodes => {
+            let mut options = Options::default().with_isolation();
+            let plain = RuntimeClass { name: PLAIN_CLASS.to_owned(), handler: PLAIN_CLASS.to_owned() };
+            options.runtime_classes.push(plain);
+            options
+        }
+        Story::RealNode => Options::default().with_node(),
     }
 }
 

@@ -87,7 +87,8 @@ async fn identity(api: &Api<PersistentVolumeClaim>) -> Result<String> {
     Ok(format!("uid {}", claim.metadata.uid.unwrap_or_default()))
 }
 
-fn suspended(sandbox: Option<&Sandbox>) -> Look {
+/// Whether the sandbox is suspended and its pod is gone.
+pub(super) fn suspended(sandbox: Option<&Sandbox>) -> Look {
     match sandbox.and_then(|sandbox| sandbox.status.as_ref()) {
         Some(status) => holds(&status.conditions, condition::SUSPENDED),
         None => Look::NotYet("has no status".to_owned()),
