@@ -107,7 +107,8 @@ fn compile(plugins: &Path, packages: &[&str], target: &Path, std: Std) -> Result
         messages.lines().for_each(|line| println!("cargo::warning={line}"));
         return Ok(());
     }
-    Err(format!("the plugins do not build: {messages}"))
+    // A compiler that was killed prints nothing. The status then names the signal.
+    Err(format!("the plugins do not build: cargo ended with {}\n{messages}", output.status))
 }
 
 /// Whether the outer cargo, clippy or a coverage tool set this variable for its own compilers and build scripts.
