@@ -127,10 +127,11 @@ async fn artifact(messages: impl tokio::io::AsyncRead + Unpin) -> Result<Option<
 /// Reports the compiled crates, and keeps the whole output for an error message.
 async fn follow(progress: impl tokio::io::AsyncRead + Unpin, say: impl Fn(&str)) -> Result<Vec<String>> {
     let mut lines = BufReader::new(progress).lines();
-    let mut printed = Vec::new();
+    let (mut printed, mut crates) = (Vec::new(), 0);
     while let Some(line) = lines.next_line().await.map_err(Error::io("reading cargo's progress"))? {
         if line.trim_start().starts_with("Compiling") {
-            say(&format!("{} ({} so far)", line.trim(), printed.len()));
+            crates += 1;
+            say(&format!("{} (crate {crates})", line.trim()));
         }
         printed.push(line);
     }
