@@ -4,6 +4,7 @@
 //! and everything ends with that process. A link connects the node with this machine. Therefore the node reaches the
 //! API server, and this machine reaches pods and Services at their addresses.
 
+mod archive;
 mod build;
 mod config;
 mod debian;
@@ -11,6 +12,7 @@ mod images;
 mod machine;
 mod network;
 mod objects;
+mod program_image;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

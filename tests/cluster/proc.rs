@@ -34,6 +34,11 @@ fn all() -> Vec<Running> {
     entries.filter_map(|entry| Running::look_up(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
+/// The children of a process.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    all().into_iter().filter(|process| process.parent == pid).map(|process| process.pid).collect()
+}
+
 /// The processes whose command line ends in these two arguments, with all of their descendants.
 pub(crate) fn family(flag: &str, value: &Path) -> Vec<Running> {
     let wanted = format!("\0{flag}\0{}\0", value.display());

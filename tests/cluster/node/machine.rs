@@ -7,13 +7,14 @@ use std::process::{Command, Stdio};
 /// The controllers of cgroups that the kubelet, runc and gVisor use.
 const CONTROLLERS: [&str; 8] = ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"];
 /// The programs that a build or a start needs, and one argument with which each of them only prints something.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("go", "version"),
     ("gcc", "--version"),
     ("apt-get", "--version"),
     ("dpkg-deb", "--version"),
     ("python3", "--version"),
     ("ldd", "--version"),
+    ("strip", "--version"),
 ];
 const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 /// The capabilities for namespaces and mounts, and for links and routes, by their numbers.

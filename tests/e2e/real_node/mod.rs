@@ -2,6 +2,7 @@
 //!
 //! The tests share one cluster with a node and an operator ([`scene`]). Each test has its own namespace.
 
+mod deployed;
 mod kernel;
 mod lifecycle;
 mod network;
@@ -18,7 +19,7 @@ use super::setup::control_plane;
 use crate::framework::{Capability, Test};
 
 pub(super) fn tests() -> Vec<Test> {
-    let parts = [kernel::tests(), network::tests(), seed::tests(), lifecycle::tests()];
+    let parts = [kernel::tests(), deployed::tests(), network::tests(), seed::tests(), lifecycle::tests()];
     parts.into_iter().flatten().map(|test| test.needs([Capability::RealNode])).collect()
 }
 

@@ -18,7 +18,7 @@ pub(super) fn tests() -> Vec<Test> {
 const SAMPLE: &str = root!("deploy/samples/sandbox.yaml");
 
 /// The sample, with nothing but another image.
-fn sample() -> Value {
+pub(super) fn sample() -> Value {
     let text = std::fs::read_to_string(SAMPLE).expect("the sample");
     let mut sample: Value = serde_yaml_ng::from_str(&text).expect("YAML");
     sample["spec"]["template"]["spec"]["containers"][0]["image"] = json!(AGENT_IMAGE);
@@ -30,14 +30,14 @@ fn address(sandbox: &Value) -> &str {
 }
 
 /// The agent of a Sandbox. It may answer only after its pod is Ready, because the sample has no readiness probe.
-async fn agent_of(sandbox: &Value) -> Agent {
+pub(super) async fn agent_of(sandbox: &Value) -> Agent {
     let agent = Agent::new(address(sandbox));
     eventually("the agent answers", async || agent.is_active().await).await;
     agent
 }
 
 /// The output of a command that succeeds.
-async fn output(agent: &Agent, command: &str) -> String {
+pub(super) async fn output(agent: &Agent, command: &str) -> String {
     let done = agent.execute(command).await.expect("an answer");
     assert_eq!(done.exit_code, 0, "{command}: {done:?}");
     done.stdout

@@ -1,0 +1,66 @@
+//! The manifests of `deploy/` with the operator in its own pods: its image, its rights, its probes, and the webhook by
+//! its Service.
+
+use std::time::Instant;
+
+use paddock_cluster::{AGENT_IMAGE, BUSYBOX_IMAGE, Cluster, Options, PATIENCE, eventually_some};
+use serde_json::{Value, json};
+
+use super::super::json::{ready, text};
+use super::super::kinds::{POD, SANDBOX};
+use super::super::manifests::object;
+use super::super::namespace::TestNamespace;
+use super::super::operator::{ACCOUNT, NAMESPACE};
+use super::super::programs;
+use super::seed;
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![deploy_runs_the_operator_in_its_pods]
+}
+
+async fn deploy_runs_the_operator_in_its_pods() {
+    // The build is first, because it takes longest and can fail.
+    let program = programs::paddock().await;
+    let cluster = Cluster::start(Options::default().with_node()).await.expect("a cluster with a node");
+    cluster.add_program_image("paddock:v0.1.0", &program).await.expect("the image of the operator");
+    let kubectl = cluster.kubectl();
+    let began = Instant::now();
+    kubectl.run(&["apply", "--server-side", "-k", root!("deploy")], None).await.expect("deploy/ is applied");
+    let operator = TestNamespace::existing(&cluster, NAMESPACE);
+    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    let deployment = format!("deployment/{ACCOUNT}");
+    let rollout = operator.kubectl(&["rollout", "status", &deployment, &timeout], None).await;
+    if let Err(error) = rollout {
+        let pods = operator.kubectl_output(&["describe", "pods"], None).await;
+        let logs = operator.kubectl_output(&["logs", &deployment, "--tail=40"], None).await;
+        panic!("{error}\n{pods}\n{logs}");
+    }
+    println!("both replicas of the operator are ready {:?} after kubectl began", began.elapsed());
+
+    // The API server calls the webhook at the address of its Service.
+    let ns = TestNamespace::new(&cluster, "deployed").await;
+    let mut generated = object(POD, "generated", json!({ "containers": [{ "name": "a", "image": BUSYBOX_IMAGE }] }));
+    generated["metadata"]["labels"] = json!({ "policy.paddock.dev/generated-code": "true" });
+    let isolated =
+        eventually_some("the webhook answers", async || ns.dry_run(&generated).await.map_err(|e| e.to_string()));
+    assert_eq!(text(&isolated.await, "/spec/runtimeClassName"), "gvisor");
+
+    let mut sample = seed::sample();
+    sample["metadata"] = json!({ "name": "sample" });
+    ns.create(sample).await;
+    let sandbox = ns.until(SANDBOX, "sample", "Ready", ready).await;
+    let agent = seed::agent_of(&sandbox).await;
+    assert!(seed::output(&agent, "cat /proc/version").await.contains("gvisor"), "{AGENT_IMAGE}");
+
+    // No container was restarted, and the readers of the operator's log find it where they expect it.
+    let pods = operator.list(POD).await;
+    assert_eq!(pods.len(), 2, "{pods:?}");
+    for (name, pod) in pods {
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], json!(0), "{name}");
+        assert_eq!(pod["status"]["phase"], Value::from("Running"), "{name}");
+        let log = operator.kubectl(&["logs", &name], None).await.expect("its log");
+        assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
+    }
+    cluster.stop();
+}
