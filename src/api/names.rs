@@ -84,6 +84,9 @@ pub mod annotation {
     /// On a Sandbox: the time until which an exec, attach, port-forward or proxied request keeps it from being idle, in
     /// RFC 3339 format. The webhook writes it.
     pub const HELD_UNTIL: &str = "policy.paddock.dev/held-until";
+    /// On a suspended Sandbox: `Idle` or `Drain`, if the operator suspended it for that reason. It is written in the
+    /// same patch as the mode, and removed when the mode changes again. Without it, a user suspended the Sandbox.
+    pub const SUSPENDED_BY: &str = "policy.paddock.dev/suspended-by";
     /// On a Sandbox: the name of the pool that it came from, or of the pool that had no warm Sandbox for its claim. It
     /// is kept when a claim takes the Sandbox.
     pub const WARM_POOL: &str = "policy.paddock.dev/warm-pool";

@@ -131,6 +131,10 @@ pub struct SandboxStatus {
     /// The operating mode that the operator applied last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<OperatingMode>,
+    /// Who suspended the Sandbox: User, Idle or Drain. Absent while the Sandbox is to run. A connection to its address
+    /// resumes only a Sandbox with the resumePolicy OnDemand that no user suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_by: Option<SuspendedBy>,
     /// The fields of the spec that have changed since the pod was made, and that only a new pod can take. To get one,
     /// suspend and resume the Sandbox. Until then, the observedGeneration of Ready stays at that of the pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -206,6 +210,30 @@ pub struct IsolationStatus {
     /// isolated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// Who suspended a Sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SuspendedBy {
+    /// A user set the mode.
+    User,
+    /// The idle policy, because the Sandbox was not used.
+    Idle,
+    /// The operator, because the node of the pod was drained.
+    Drain,
+}
+
+impl SuspendedBy {
+    /// Who suspended a Sandbox, from its annotation [`SUSPENDED_BY`](crate::names::annotation::SUSPENDED_BY). A value
+    /// that nobody writes counts as a user's, so that nothing resumes the Sandbox against their will.
+    #[must_use]
+    pub fn of_annotation(value: Option<&str>) -> Self {
+        match value {
+            Some("Idle") => SuspendedBy::Idle,
+            Some("Drain") => SuspendedBy::Drain,
+            Some(_) | None => SuspendedBy::User,
+        }
+    }
 }
 
 /// The idle tier that was applied to a Sandbox.

@@ -308,7 +308,8 @@ pub enum Reason {
     MetadataChanged,
     /// The observed state is written to the status.
     StatusChanged,
-    /// `replicas` and `operatingMode` are changed so that they agree.
+    /// `replicas` and `operatingMode` are changed so that they agree, or the record of who suspended the Sandbox is
+    /// removed.
     ModeInStep,
     /// A pool's size changes.
     PoolSized,

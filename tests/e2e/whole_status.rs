@@ -23,10 +23,11 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// The fields of a status that upstream's clients ignore or do not know.
-const IGNORED: [&str; 13] = [
+const IGNORED: [&str; 14] = [
     "podIPs",
     "nodeName",
     "mode",
+    "suspendedBy",
     "replicas",
     "pending",
     "template",

@@ -50,6 +50,23 @@ fn sync_mode(review: &Review, object: &mut Value) {
     };
     spec.insert("operatingMode".to_owned(), word.into());
     spec.insert("replicas".to_owned(), count.into());
+    let before = desired_mode(old_mode, old_replicas, read_mode(old.pointer("/status/mode")).ok().flatten()).mode;
+    forget_who_suspended(old, object, (before, decision.mode));
+}
+
+/// Removes the record of who suspended the Sandbox if it is about an earlier suspend: the Sandbox is to run, or this write
+/// suspends it and does not set the record.
+fn forget_who_suspended(old: &Value, object: &mut Value, modes: (OperatingMode, OperatingMode)) {
+    let record = |object: &Value| object.pointer("/metadata/annotations")?.get(annotation::SUSPENDED_BY).cloned();
+    let Some(new) = record(object) else { return };
+    let outdated = match modes {
+        (_, OperatingMode::Running) => true,
+        (OperatingMode::Running, OperatingMode::Suspended) => record(old).as_ref() == Some(&new),
+        (OperatingMode::Suspended, OperatingMode::Suspended) => false,
+    };
+    if outdated && let Some(annotations) = annotations_mut(object) {
+        annotations.remove(annotation::SUSPENDED_BY);
+    }
 }
 
 /// Whether the client removed a field of the spec that is missing, and did not only omit it because it does not know the

@@ -16,8 +16,8 @@ mod volumes;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_api::kind::Kind;
-use paddock_api::names::{condition, reason};
-use paddock_api::{SandboxStatus, ShutdownPolicy};
+use paddock_api::names::{annotation, condition, reason};
+use paddock_api::{OperatingMode, SandboxStatus, ShutdownPolicy};
 use serde_json::json;
 
 use self::pod::{Exposure, PodVerdict};
@@ -339,11 +339,19 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     plan
 }
 
+/// Makes both mode fields agree. A Sandbox that is to run loses the record of who suspended it, because the next suspend
+/// may be another one's. The webhook removes the record in the write of the mode, unless it was away.
 fn sync_mode(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Option<Op> {
     let decision = mode(snapshot, model);
+    let recorded = snapshot.sandbox.meta.annotations.get(annotation::SUSPENDED_BY).is_some();
+    let outdated = recorded && decision.mode == OperatingMode::Running;
     // A Sandbox of a pool is not changed: the pool uses it as it was created, or replaces it.
-    if decision.in_step() || snapshot.sandbox.meta.in_pool() {
+    if (decision.in_step() && !outdated) || snapshot.sandbox.meta.in_pool() {
         return None;
+    }
+    let mut body = json!({});
+    if outdated {
+        body["metadata"] = json!({ "annotations": { annotation::SUSPENDED_BY: null } });
     }
     let mut spec = serde_json::Map::new();
     if let Some(mode) = decision.write_operating_mode {
@@ -352,5 +360,8 @@ fn sync_mode(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Option<Op> {
     if let Some(replicas) = decision.write_replicas {
         spec.insert("replicas".to_owned(), replicas.into());
     }
-    Some(Op::patch_if_unchanged(&snapshot.sandbox, Reason::ModeInStep, json!({ "spec": spec })))
+    if !spec.is_empty() {
+        body["spec"] = spec.into();
+    }
+    Some(Op::patch_if_unchanged(&snapshot.sandbox, Reason::ModeInStep, body))
 }

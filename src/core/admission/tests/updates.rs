@@ -1,6 +1,6 @@
 //! Tests of updates: removed mode fields, changes that wait for a new pod, and claims that have their Sandbox.
 
-use super::kinds::{CLAIM, SANDBOX, sandbox, update};
+use super::kinds::{CLAIM, SANDBOX, create, sandbox, update};
 use super::warnings::warnings;
 use super::*;
 
@@ -37,6 +37,51 @@ fn mode_field_that_its_writer_removes_means_running() {
         assert_eq!(written["spec"]["operatingMode"], expected, "{what}");
         assert_eq!(written["spec"]["replicas"], i32::from(expected == "Running"), "{what}");
     }
+}
+
+/// The record of who suspended a Sandbox is about one suspend. A write that changes the mode and not the record makes it
+/// wrong.
+#[test]
+fn record_of_who_suspended_a_sandbox_ends_with_that_suspend() {
+    const RECORD: &str = "policy.paddock.dev/suspended-by";
+    let of = |mode: &str, record: Option<&str>| {
+        let mut object = sandbox(json!({ "operatingMode": mode, "replicas": i32::from(mode == "Running") }));
+        object["metadata"]["annotations"] = json!({ "a": "b" });
+        if let Some(record) = record {
+            object["metadata"]["annotations"][RECORD] = record.into();
+        }
+        object
+    };
+    let idle = Some("Idle");
+    for (what, old, new, expected) in [
+        ("the idle policy suspends", of("Running", None), of("Suspended", idle), idle),
+        ("a user suspends", of("Running", None), of("Suspended", None), None),
+        ("a user suspends, with an old record", of("Running", idle), of("Suspended", idle), None),
+        ("a drain suspends, with an old record", of("Running", idle), of("Suspended", Some("Drain")), Some("Drain")),
+        ("a user resumes", of("Suspended", idle), of("Running", idle), None),
+        ("the gateway resumes", of("Suspended", idle), of("Running", None), None),
+        ("a change while suspended", of("Suspended", idle), of("Suspended", idle), idle),
+        ("a user claims the suspend", of("Suspended", idle), of("Suspended", None), None),
+        ("a record while running", of("Running", None), of("Running", idle), None),
+        (
+            "a resume by replicas",
+            of("Suspended", idle),
+            {
+                let mut scaled = of("Suspended", idle);
+                scaled["spec"]["replicas"] = 1.into();
+                scaled
+            },
+            None,
+        ),
+    ] {
+        let written = admit(update(SANDBOX, old, new), &context(), gvisor).expect(what);
+        let annotations = &written["metadata"]["annotations"];
+        assert_eq!(annotations[RECORD].as_str(), expected, "{what}");
+        assert_eq!(annotations["a"], "b", "{what}");
+    }
+    let created = create(SANDBOX, of("Suspended", idle));
+    let written = admit(created, &context(), gvisor).expect("a restored backup");
+    assert_eq!(written["metadata"]["annotations"][RECORD], "Idle");
 }
 
 #[test]

@@ -111,7 +111,10 @@ pub(super) fn decide(
             tier = api::IdleTier::Suspend;
             idle.events.push(Event::normal(&snapshot.sandbox, Reason::IdleSuspended, format!("Idle: {reason}")));
             // The compare-and-swap fails if there is activity that the snapshot does not contain.
-            let body = json!({ "spec": { "operatingMode": "Suspended", "replicas": 0 } });
+            let body = json!({
+                "metadata": { "annotations": { annotation::SUSPENDED_BY: api::SuspendedBy::Idle } },
+                "spec": { "operatingMode": "Suspended", "replicas": 0 },
+            });
             idle.op = Some(Op::patch_if_unchanged(&snapshot.sandbox, Reason::IdleSuspended, body));
         }
     }

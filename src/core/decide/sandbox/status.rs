@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
-use paddock_api::sandbox::{IdleStatus, IsolationStatus, RuntimeClassChoice};
+use paddock_api::sandbox::{IdleStatus, IsolationStatus, RuntimeClassChoice, SuspendedBy};
 use paddock_api::{DecidingPlugin, Hook, OperatingMode, PolicyState, SandboxStatus};
 
 use super::service::service_is_foreign;
@@ -106,6 +106,7 @@ pub(super) fn status(
     {
         after_status.mode = Some(mode(snapshot, model).mode);
     }
+    after_status.suspended_by = suspended_by(snapshot, situation, &before);
     after_status.isolation = isolation(snapshot, situation, notes, &before);
     if let Situation::Known { model, state: PodState::Running(object, pod) } = situation {
         let first = model.idle_timeout.and_then(|_| first_ready(&before, object, pod));
@@ -156,6 +157,22 @@ fn may_wait(
     (starting && unreported && notes.error.is_none() && snapshot.network_policy.blocked().is_none())
         .then(|| time_left(snapshot.sandbox.meta.created, delay, snapshot.common.now))
         .flatten()
+}
+
+/// Who suspended the Sandbox. The record is written together with the mode, so it is never about an earlier suspend.
+fn suspended_by(
+    snapshot: &SandboxSnapshot,
+    situation: &Situation<'_>,
+    before: &SandboxStatus,
+) -> Option<SuspendedBy> {
+    match situation {
+        Situation::Known { state: PodState::MultiplePods, .. } | Situation::Invalid(_) => before.suspended_by,
+        Situation::Known { state: PodState::Suspended(_), .. } => {
+            let record = snapshot.sandbox.meta.annotations.get(annotation::SUSPENDED_BY);
+            Some(SuspendedBy::of_annotation(record))
+        }
+        Situation::Terminating | Situation::Known { .. } => None,
+    }
 }
 
 /// The isolation of the Sandbox. Once it was generated code, it stays generated code.
