@@ -6,16 +6,20 @@
 //!
 //! Start reading at [`sandbox`]. Each kind has one file ([`sandbox`], [`template`], [`pool`], [`claim`]) with all its
 //! versions and both of its shapes. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
-//! condition and reason. [`document`] is an object of any kind as it is read. [`crd`] generates the definitions in `crds/`
-//! from the types, and [`schema`] does the conversion.
+//! condition and reason. [`document`] is an object of any kind as it is read. [`mode`] reads the mode of a Sandbox from
+//! its two fields, [`duration`] parses Go durations, and [`activity`] has the rules for records of activity. [`crd`]
+//! generates the definitions in `crds/` from the types, and [`schema`] does the conversion.
 
 #![expect(unreachable_pub, reason = "`KubeSchema` copies each public struct into a function")]
 
+pub mod activity;
 pub mod claim;
 pub mod common;
 pub mod crd;
 pub mod document;
+pub mod duration;
 pub mod kind;
+pub mod mode;
 pub mod names;
 pub mod pool;
 pub mod sandbox;
@@ -34,7 +38,7 @@ pub use common::{
     VolumeClaimMetadata, VolumeClaimTemplate,
 };
 pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, UpdateStrategy, UpdateStrategyType};
-pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus, TemplateOrigin};
+pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus, SuspendedBy, TemplateOrigin};
 pub use template::{
     InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, SandboxTemplate, SandboxTemplateSpec,
     SandboxTemplateStatus,

@@ -4,7 +4,7 @@
 //! client writes the field that it knows and may drop the other one. So neither field is right by itself: the field
 //! counts that differs from the last mode that the operator applied.
 
-use paddock_api::OperatingMode;
+use crate::OperatingMode;
 
 /// The mode that the two fields of a Sandbox ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub fn replicas_of(mode: OperatingMode) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use paddock_api::OperatingMode::{self, Running, Suspended};
+    use crate::OperatingMode::{self, Running, Suspended};
 
     use super::{ModeDecision, desired_mode, replicas_of};
 

@@ -7,9 +7,7 @@
 
 mod claim;
 mod claim_metadata;
-mod duration;
 mod error;
-mod mode;
 pub mod names;
 mod parse;
 mod pod;
@@ -22,10 +20,10 @@ mod tests;
 
 pub use claim::{parse_claim, parse_pool};
 pub use claim_metadata::check_claim_metadata;
-pub use duration::{DurationError, parse_go_duration};
 pub use error::{FieldError, FieldErrors};
-pub use mode::{ModeDecision, desired_mode, replicas_of};
 pub use names::{HOST_NAME_MAX, is_dns_subdomain};
+pub use paddock_api::duration::{DurationError, parse_go_duration};
+pub use paddock_api::mode::{ModeDecision, desired_mode, replicas_of};
 pub use parse::{parse_sandbox, parse_template};
 pub use quantity::Quantity;
 pub use stored::{DiskDir, Port, StoredSpec};

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::pace::{Pace, Rate};
+use crate::turns::{Held, Turns};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use paddock_kube::pace::{Pace, Rate};
-use paddock_kube::turns::{Held, Turns};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};

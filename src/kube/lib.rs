@@ -4,7 +4,7 @@
 //! [`clock`]. [`user`] asks who the process is. [`watch`] lists and watches a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
 //! [`listen`], [`server`] and [`endpoints`] answer calls, and [`auth`] asks the API server about their
 //! clients. [`logs`] configures the log, [`backoff`] spaces retries, [`turns`] orders
-//! what waits, and [`pace`] limits rates.
+//! what waits, [`pace`] limits rates, and [`fair_queue`] is a queue of small tasks that namespaces share.
 //!
 //! This crate contains no decisions of the operator, so a gateway can depend on this crate and on `paddock-api` alone.
 //! Start reading at [`client`].
@@ -15,6 +15,7 @@ pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod endpoints;
+pub mod fair_queue;
 pub mod leader;
 pub mod limits;
 pub mod listen;

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::auth::ReviewLimits;
 use crate::backoff::Backoff;
 use crate::pace::Rate;
 
@@ -162,27 +163,22 @@ pub const LOG_LINES: Rate = Rate::new(Duration::from_millis(50), 500);
 /// The interval at which suppressed lines are reported.
 pub const LOG_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The rate of the questions about tokens that are not known. Prometheus has a handful of tokens.
-pub const AUTH_RATE: Rate = Rate::new(Duration::from_millis(500), 20);
-
-/// The questions about tokens that are not known, at the same time.
-pub const AUTH_CONCURRENCY: usize = 4;
-
-/// The number of answers that are remembered. A stranger cannot push out a known client at [`AUTH_RATE`] within
-/// [`AUTH_ADMITTED_TIME`].
-pub const AUTH_CACHE_CAPACITY: NonZeroUsize = match NonZeroUsize::new(1024) {
-    Some(capacity) => capacity,
-    None => NonZeroUsize::MIN,
+/// The limits of the questions about the clients of the metrics. Prometheus has a handful of tokens. A stranger cannot
+/// push out a known client at this rate within the time for which the client is admitted.
+pub const AUTH: ReviewLimits = ReviewLimits {
+    client: Rate::new(Duration::from_millis(500), 20),
+    process: Rate::new(Duration::from_millis(500), 20),
+    concurrency: 4,
+    capacity: match NonZeroUsize::new(1024) {
+        Some(capacity) => capacity,
+        None => NonZeroUsize::MIN,
+    },
+    admitted: Duration::from_secs(60),
+    refused: Duration::from_secs(10),
 };
 
 /// The time for one question about a client.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The time for which an admitted client is not asked about again. A right that is taken away ends after this time.
-pub const AUTH_ADMITTED_TIME: Duration = Duration::from_secs(60);
-
 /// The time for which a client stays admitted while the API server cannot be asked.
 pub const AUTH_STALE_TIME: Duration = Duration::from_mins(5);
-
-/// The time for which a refused client is not asked about again.
-pub const AUTH_REFUSED_TIME: Duration = Duration::from_secs(10);

@@ -37,17 +37,35 @@ pub fn events(
     kind: Kind,
     namespace: Option<&str>,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<Document>>> + Send + use<> {
+    selected_events(client, kind, Selection { namespace, labels: None })
+}
+
+/// The objects of a kind that are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selection<'a> {
+    /// The only namespace, if the kind is namespaced. If absent, all namespaces.
+    pub namespace: Option<&'a str>,
+    /// A label selector. If absent, all objects.
+    pub labels: Option<&'a str>,
+}
+
+/// Lists and watches some objects of a kind, as [`events`] does for all of them.
+pub fn selected_events(
+    client: &Client,
+    kind: Kind,
+    selection: Selection<'_>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<Document>>> + Send + use<> {
     let resource = resource(kind);
-    let api: Api<Document> = match namespace {
+    let api: Api<Document> = match selection.namespace {
         Some(namespace) if kind.namespaced() => Api::namespaced_with(client.clone(), namespace, &resource),
         Some(_) | None => Api::all_with(client.clone(), &resource),
     };
-    let config = watcher_config();
+    let config = watcher::Config { label_selector: selection.labels.map(str::to_owned), ..watcher_config() };
     // The lists that expired one after the other, and the watcher that continues.
     stream::unfold((api, config, 0_u32, None), |(api, config, mut expired, continued)| async move {
         let mut events = match continued {
             Some(events) => events,
-            None => match count(&api).await {
+            None => match count(&api, config.label_selector.as_deref()).await {
                 Ok(objects) => watcher(api.clone(), config.clone().page_size(page_size(objects, expired))).boxed(),
                 Err(error) => {
                     let error = Err(watcher::Error::InitialListFailed(error));
@@ -77,11 +95,13 @@ pub(crate) fn watcher_config() -> watcher::Config {
     watcher::Config::default().timeout(u32::try_from(limits::WATCH_TIMEOUT.as_secs()).unwrap_or(u32::MAX))
 }
 
-/// The number of objects of a kind. If the API server does not say how many there are after the first, only that one
-/// counts.
-async fn count(api: &Api<Document>) -> kube::Result<u64> {
-    let list = api.list(&ListParams::default().limit(1)).await?;
-    let more = list.metadata.remaining_item_count.and_then(|more| u64::try_from(more).ok()).unwrap_or(0);
+/// The number of objects of a kind. With a label selector, the API server does not say how many there are after the
+/// first, so there may be any number.
+async fn count(api: &Api<Document>, labels: Option<&str>) -> kube::Result<u64> {
+    let params = ListParams { label_selector: labels.map(str::to_owned), ..ListParams::default().limit(1) };
+    let list = api.list(&params).await?;
+    let unknown = if list.metadata.continue_.is_some_and(|more| !more.is_empty()) { u64::MAX } else { 0 };
+    let more = list.metadata.remaining_item_count.and_then(|more| u64::try_from(more).ok()).unwrap_or(unknown);
     Ok(u64::try_from(list.items.len()).unwrap_or(u64::MAX).saturating_add(more))
 }
 

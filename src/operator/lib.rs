@@ -11,7 +11,6 @@
 pub mod config;
 mod differences;
 pub mod endpoints;
-pub mod fair_queue;
 pub mod guard;
 pub mod limiter;
 pub mod limits;

@@ -4,10 +4,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use paddock_kube::backoff::Backoff;
+use paddock_kube::fair_queue::QueueLimits;
 use paddock_kube::pace::Rate;
 use paddock_kube::server::ServerLimits;
-
-use crate::fair_queue::QueueLimits;
 
 /// The time for one write, from handing it to the connection to its reply. It is more than twice the webhook timeout of
 /// the API server (2 s for our webhook). It is not longer than the rest of a lease after a renewal has failed (15 s −

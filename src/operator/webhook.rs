@@ -24,6 +24,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use kube::Client;
 use paddock_kube::clock::Clock;
+use paddock_kube::fair_queue::FairQueue;
 use paddock_kube::leader::Fence;
 use paddock_kube::server::{Incident, Protocol, Server, serve};
 use paddock_kube::tls::{CertManager, ClientCa, Lifetimes, Mounted, ServingCert, follow_files};
@@ -43,7 +44,6 @@ pub use registered::{EntryState, RegisteredEntry};
 pub use registration::{CONFIGURATION, ClientConfig, Desired, configurations, configured_resources};
 
 use self::reservation::LeaderReservations;
-use crate::fair_queue::FairQueue;
 use crate::limits;
 use crate::plugins::PluginClient;
 use crate::sync::UnsyncedKinds;

@@ -3,18 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use paddock_api::activity;
 use paddock_api::kind::Key;
 use paddock_api::names::annotation;
 
 use super::review::{Context, Review, Verb};
-
-/// The shortest time between two records: at most one write in five seconds, whatever the idle timeout is.
-const MIN_STEP: Duration = Duration::from_secs(5);
-/// A new record must be later than the last one by at least the idle timeout divided by this number.
-const STEP_DIVISOR: u32 = 10;
 
 /// The connections through the API server that are signs of activity, as resources and subresources. The last two are
 /// those of `kubectl proxy`, dashboards and `kubectl get --raw`.
@@ -51,18 +46,16 @@ pub fn activity(review: &Review, context: &Context) -> Option<Activity> {
     let idle_timeout = sandbox.idle_timeout?;
     let hold = SignedDuration::try_from(context.settings.exec_hold).ok()?;
     let held_until = review.now.checked_add(hold).ok()?;
-    let step = SignedDuration::try_from(MIN_STEP.max(idle_timeout / STEP_DIVISOR)).ok()?;
     let moves = |name: &str, to: Timestamp| {
-        let noted = sandbox.annotations.get(name).and_then(|text| text.parse::<Timestamp>().ok());
-        // A clock that was wrong may have written a time in the future.
-        noted.is_none_or(|noted| to.duration_since(noted).abs() >= step)
+        let recorded = sandbox.annotations.get(name).and_then(|text| text.parse().ok());
+        activity::moves(recorded, to, idle_timeout)
     };
     if !moves(annotation::LAST_ACTIVITY, review.now) && !moves(annotation::HELD_UNTIL, held_until) {
         return None;
     }
     let annotations = BTreeMap::from([
-        (annotation::LAST_ACTIVITY.to_owned(), format!("{:.3}", review.now)),
-        (annotation::HELD_UNTIL.to_owned(), format!("{held_until:.3}")),
+        (annotation::LAST_ACTIVITY.to_owned(), activity::text(review.now)),
+        (annotation::HELD_UNTIL.to_owned(), activity::text(held_until)),
     ]);
     Some(Activity { sandbox: sandbox.key.clone(), uid: sandbox.uid.clone(), annotations })
 }

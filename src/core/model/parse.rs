@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api::activity::IDLE_TIMEOUT_MAX;
+use paddock_api::duration::parse_go_duration;
 use paddock_api::kind::ApiShape;
 use paddock_api::names::annotation;
 use paddock_api::{
@@ -12,7 +14,6 @@ use paddock_api::{
     SandboxTemplateSpec, VolumeClaimTemplate,
 };
 
-use super::duration::parse_go_duration;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::pod::{OtherVolumes, parse_pod, parse_runtime_class, parse_volume_claims};
@@ -159,15 +160,11 @@ pub(super) fn generated_name(prefix: &str) -> Option<String> {
         .map(|_| format!("`{prefix}` must begin a DNS label: of a-z, 0-9 and '-', with a letter or digit at its start"))
 }
 
-/// The longest `idleTimeout`: ten years, as in the CEL rule of the schema. CEL cannot compute with durations of any
-/// length.
-const LONGEST_IDLE_TIMEOUT: Duration = Duration::from_secs(87_600 * 3600);
-
 fn parse_idle_timeout(text: Option<&str>, errors: &mut Errors) -> Option<Duration> {
     let text = text?;
     let problem = match parse_go_duration(text) {
         Ok(nanos) => match u64::try_from(nanos).map(Duration::from_nanos) {
-            Ok(timeout) if timeout > LONGEST_IDLE_TIMEOUT => "is too long".to_owned(),
+            Ok(timeout) if timeout > IDLE_TIMEOUT_MAX => "is too long".to_owned(),
             Ok(timeout) if !timeout.is_zero() => return Some(timeout),
             Ok(_) | Err(_) => "is not above zero".to_owned(),
         },

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tower::{ServiceExt, service_fn};
 
 use super::*;
+use std::sync::Arc;
 
 /// An API server that knows the tokens `reader` and `other`, of which only the first may read the metrics.
 struct Server {
@@ -82,7 +83,7 @@ async fn a_known_client_is_not_asked_about_for_a_while_and_stays_admitted_withou
     }
     assert_eq!(server.reviews.load(Ordering::Relaxed), 2);
     server.away.store(true, Ordering::Relaxed);
-    tokio::time::advance(limits::AUTH_ADMITTED_TIME).await;
+    tokio::time::advance(limits::AUTH.admitted).await;
     assert_eq!(ask(&router, Some("Bearer reader")).await, 200);
     assert_eq!(ask(&router, Some("Bearer other")).await, 503);
     tokio::time::advance(limits::AUTH_STALE_TIME).await;
@@ -101,7 +102,7 @@ async fn strangers_with_many_tokens_ask_the_api_server_at_a_rate_and_keep_no_kno
     }
     let asked = server.reviews.load(Ordering::Relaxed) - before;
     assert!((1..=20).contains(&asked), "{asked}");
-    tokio::time::advance(limits::AUTH_ADMITTED_TIME).await;
+    tokio::time::advance(limits::AUTH.admitted).await;
     for n in 0..1000 {
         ask(&router, Some(&format!("Bearer stranger{n}"))).await;
     }

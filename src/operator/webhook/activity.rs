@@ -5,7 +5,9 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use lru::LruCache;
 use paddock_api::Sandbox;
+use paddock_api::activity::FIELD_MANAGER;
 use paddock_core::admission::{Activity, Touch};
+use paddock_kube::fair_queue::FairQueue;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -13,11 +15,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::metrics::Reviews;
-use crate::fair_queue::FairQueue;
 use crate::limits;
-
-/// The field manager of the activity annotations.
-const FIELD_MANAGER: &str = "paddock-activity";
 
 /// Writes the records of the queue, until the future is dropped.
 pub(super) async fn write(client: Client, activities: FairQueue<Activity>, metrics: Reviews) {

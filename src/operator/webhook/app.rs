@@ -13,6 +13,7 @@ use paddock_core::admission::{
 };
 use paddock_core::question::{FailureKind, PluginReply};
 use paddock_kube::clock::Clock;
+use paddock_kube::fair_queue::{FairQueue, Queued};
 use paddock_kube::server::{Intake, Refused};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -22,7 +23,6 @@ use super::activity::NewTouch;
 use super::memory;
 use super::metrics::Reviews;
 use super::wire::{self, Asked, Malformed};
-use crate::fair_queue::{FairQueue, Queued};
 use crate::limits;
 use crate::plugins::{PluginClient, ask_all};
 use crate::sync::UnsyncedKinds;

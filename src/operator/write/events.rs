@@ -9,11 +9,11 @@ use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
 use lru::LruCache;
 use paddock_api::kind::{Kind, OwnKind};
 use paddock_core::plan::{Event, Reason};
+use paddock_kube::fair_queue::{FairQueue, Queued};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use crate::fair_queue::{FairQueue, Queued};
 use crate::limits;
 use crate::metrics::Metrics;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
-use paddock_api::sandbox::{IdleStatus, IsolationStatus, RuntimeClassChoice, SuspendedBy};
-use paddock_api::{DecidingPlugin, Hook, OperatingMode, PolicyState, SandboxStatus};
+use paddock_api::sandbox::{IdleStatus, IsolationStatus, RuntimeClassChoice};
+use paddock_api::{DecidingPlugin, Hook, OperatingMode, PolicyState, SandboxStatus, SuspendedBy};
 
 use super::service::service_is_foreign;
 use super::situation::{PodState, Situation, mode};
@@ -160,11 +160,7 @@ fn may_wait(
 }
 
 /// Who suspended the Sandbox. The record is written together with the mode, so it is never about an earlier suspend.
-fn suspended_by(
-    snapshot: &SandboxSnapshot,
-    situation: &Situation<'_>,
-    before: &SandboxStatus,
-) -> Option<SuspendedBy> {
+fn suspended_by(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &SandboxStatus) -> Option<SuspendedBy> {
     match situation {
         Situation::Known { state: PodState::MultiplePods, .. } | Situation::Invalid(_) => before.suspended_by,
         Situation::Known { state: PodState::Suspended(_), .. } => {

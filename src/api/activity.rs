@@ -1,0 +1,81 @@
+//! The rules for records of activity: when the annotation [`LAST_ACTIVITY`](crate::names::annotation::LAST_ACTIVITY) of a
+//! Sandbox is written. The webhook and the gateway follow the same rules.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::duration::parse_go_duration;
+
+/// The field manager of the records of activity.
+pub const FIELD_MANAGER: &str = "paddock-activity";
+
+/// The shortest time between two records: at most one write in five seconds, whatever the idle timeout is.
+const STEP_MIN: Duration = Duration::from_secs(5);
+/// A new record must be later than the last one by at least the idle timeout divided by this number.
+const STEP_DIVISOR: u32 = 10;
+
+/// The longest `idleTimeout`: ten years, as in the CEL rule of the schema. CEL cannot compute with durations of any
+/// length.
+pub const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(87_600 * 3600);
+
+/// The idle timeout in `spec.idleTimeout`, if it is valid: above zero, and at most [`IDLE_TIMEOUT_MAX`].
+#[must_use]
+pub fn idle_timeout(text: &str) -> Option<Duration> {
+    let nanos = u64::try_from(parse_go_duration(text).ok()?).ok()?;
+    Some(Duration::from_nanos(nanos)).filter(|timeout| !timeout.is_zero() && *timeout <= IDLE_TIMEOUT_MAX)
+}
+
+/// The time by which a record has to move before it is written again.
+#[must_use]
+pub fn step(idle_timeout: Duration) -> Duration {
+    STEP_MIN.max(idle_timeout / STEP_DIVISOR)
+}
+
+/// Whether a record moves by at least one step. A clock that was wrong may have recorded a time in the future, so the
+/// record may move back too.
+#[must_use]
+pub fn moves(recorded: Option<Timestamp>, to: Timestamp, idle_timeout: Duration) -> bool {
+    let step = SignedDuration::try_from(step(idle_timeout)).unwrap_or(SignedDuration::MAX);
+    recorded.is_none_or(|recorded| to.duration_since(recorded).abs() >= step)
+}
+
+/// The value of a record: RFC 3339 with milliseconds.
+#[must_use]
+pub fn text(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_moves_by_a_tenth_of_the_idle_timeout_and_five_seconds() {
+        let recorded: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        for (timeout, after, moved) in [
+            ("30m", 179, false),
+            ("30m", 180, true),
+            ("30m", -180, true),
+            ("30m", -179, false),
+            ("20s", 4, false),
+            ("20s", 5, true),
+            ("1ms", 4, false),
+            ("1ms", 5, true),
+        ] {
+            let timeout = idle_timeout(timeout).unwrap();
+            let to = recorded + SignedDuration::from_secs(after);
+            assert_eq!(moves(Some(recorded), to, timeout), moved, "{timeout:?} {after}");
+            assert!(moves(None, to, timeout));
+        }
+        assert_eq!(text(recorded), "2026-01-01T12:00:00.000Z");
+    }
+
+    #[test]
+    fn an_idle_timeout_is_above_zero_and_at_most_ten_years() {
+        assert_eq!(idle_timeout("87600h"), Some(IDLE_TIMEOUT_MAX));
+        for bad in ["", "0s", "-1s", "87601h", "soon", "30"] {
+            assert_eq!(idle_timeout(bad), None, "{bad}");
+        }
+    }
+}
