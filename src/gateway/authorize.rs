@@ -1,0 +1,95 @@
+//! Authentication and authorization of the clients of Sandboxes, by the API server.
+//!
+//! The user of a request must have the right to `create` the subresource `sandboxes/proxy` of the Sandbox. It is the verb
+//! of `pods/exec`, because a request can run code in the Sandbox. A role that may read every resource does not have it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kube::Client;
+use paddock_api::names::group;
+use paddock_kube::auth::{Access, Reviews, Verdict};
+use tracing::warn;
+
+use crate::peer::Peer;
+use crate::refusal::{Reason, Refusal};
+use crate::sandboxes::limits;
+use crate::target::Target;
+
+/// The verb, the resource and the subresource of the right to use a Sandbox through the gateway.
+pub const RIGHT: (&str, &str, &str) = ("create", "sandboxes", "proxy");
+
+/// The credential of a request. The proxy has found it in the header Authorization, the query or the cookie, in this
+/// order, and never forwards it.
+#[derive(Clone)]
+pub enum Credential {
+    /// There is none.
+    None,
+    /// A bearer token.
+    Bearer(Arc<str>),
+}
+
+/// The user of an admitted request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The name of the user for the access log. `-` for an anonymous one.
+    pub name: Arc<str>,
+}
+
+/// Decides which clients may use which Sandboxes. Clones are handles on the same answers.
+#[derive(Clone, Debug)]
+pub struct Authorizer {
+    /// `None` if everybody may use every Sandbox.
+    reviews: Option<Reviews>,
+}
+
+impl Authorizer {
+    /// Asks the API server: a TokenReview, and a SubjectAccessReview for the Sandbox.
+    #[must_use]
+    pub fn reviewed(client: Client) -> Self {
+        Self { reviews: Some(Reviews::new(client, limits::REVIEWS)) }
+    }
+
+    /// Admits everybody, as upstream's router does by default. Every client that reaches the gateway can then run code in
+    /// every Sandbox. A log line says so.
+    #[must_use]
+    pub fn everybody() -> Self {
+        warn!(
+            "clients are not authenticated: whoever reaches the gateway can run code in every Sandbox; \
+             leave out --allow-unauthenticated unless a NetworkPolicy or a proxy in front admits only trusted clients"
+        );
+        Self { reviews: None }
+    }
+
+    /// Decides whether the owner of the credential may use the Sandbox.
+    ///
+    /// # Errors
+    /// If the credential is missing or unknown, the user may not use the Sandbox, or nobody could be asked.
+    pub async fn check(&self, credential: &Credential, client: IpAddr, target: &Target) -> Result<Caller, Refusal> {
+        let Some(reviews) = &self.reviews else { return Ok(Caller { name: "-".into() }) };
+        let unauthenticated = || Refusal::new(Reason::Unauthenticated, "unauthenticated");
+        let token = match credential {
+            Credential::None => return Err(unauthenticated()),
+            Credential::Bearer(token) if token.is_empty() => return Err(unauthenticated()),
+            Credential::Bearer(token) => token,
+        };
+        let (verb, resource, subresource) = RIGHT;
+        let access = Access::Object {
+            verb,
+            group: group::AGENTS,
+            resource,
+            subresource,
+            namespace: target.namespace.clone(),
+            name: target.name.clone(),
+        };
+        match reviews.judge(token, &access, Peer::of(client).0).await {
+            Verdict::Admitted(name) => Ok(Caller { name }),
+            Verdict::Unauthenticated => Err(unauthenticated()),
+            Verdict::Forbidden => Err(Refusal::new(Reason::Forbidden, "forbidden")),
+            Verdict::Unavailable(why) => Err(Refusal::new(Reason::AuthorizerFailed, &*why)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! The Sandboxes: where each one answers, and how it is woken.
+//!
+//! `directory` has what the watches show: `observed` reads the objects, and `feed` runs the watches. `attempt` is one
+//! request on its way: it is counted by `hold`, waits for `wake` if its Sandbox is suspended, and then for `dial`, which
+//! asks the port itself. `activity` records that the Sandbox is in use.
+
+mod activity;
+mod attempt;
+mod dial;
+mod directory;
+mod feed;
+mod hold;
+pub(crate) mod limits;
+mod metrics;
+mod observed;
+mod wake;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use kube::Client;
+use paddock_kube::clock::Clock;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use self::activity::{Busy, InUse};
+use self::attempt::Attempt;
+use self::dial::Dial;
+use self::directory::{Directory, Running, State};
+use self::feed::{Feed, Outages};
+use self::hold::Holds;
+use self::observed::Name;
+use self::wake::Wake;
+use crate::arrival::{Arrival, Purpose};
+use crate::refusal::Refusal;
+use crate::target::Target;
+
+pub use self::hold::HoldLimits;
+pub use self::metrics::Metrics;
+
+/// The pod and the address that answer for a target now. Connections are reused only for an equal endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The UID of the pod.
+    pub pod_uid: Arc<str>,
+    /// The address of the port in the pod.
+    pub address: SocketAddr,
+}
+
+/// Marks a Sandbox as busy until it is dropped. A guard of a probe marks nothing.
+#[derive(Default)]
+pub struct Activity {
+    busy: Option<Busy>,
+}
+
+/// A Sandbox that answers now.
+#[derive(Debug)]
+pub struct Awake {
+    /// The pod and the address.
+    pub endpoint: Endpoint,
+    /// The mark of the request. It is dropped when the request, its answer and its streams have ended.
+    pub activity: Activity,
+}
+
+/// An open connection to a Sandbox, on which no byte was sent.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection.
+    pub stream: TcpStream,
+    /// The pod and the address.
+    pub endpoint: Endpoint,
+    /// The mark of the request.
+    pub activity: Activity,
+}
+
+/// The settings of the Sandbox half.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The only namespace whose Sandboxes are served. If absent, all namespaces.
+    pub namespace: Option<String>,
+    /// Whether pods may have loopback addresses, which are the gateway's own. Only for tests.
+    pub allow_loopback_pod_ip: bool,
+    /// The limits of held requests.
+    pub hold: HoldLimits,
+}
+
+/// The directory of the Sandboxes. Clones are handles on the same directory.
+#[derive(Clone)]
+pub struct Sandboxes(Arc<Parts>);
+
+struct Parts {
+    client: Client,
+    config: Config,
+    clock: Clock,
+    metrics: Metrics,
+    directory: Directory,
+    outages: Outages,
+    dial: Dial,
+    holds: Holds,
+    /// The requests for Sandboxes that do not exist.
+    absent: Holds,
+    wake: Wake,
+    in_use: InUse,
+}
+
+impl Sandboxes {
+    /// A directory that knows nothing until [`Sandboxes::run`] is polled. The client must not repeat requests itself,
+    /// and its read timeout has to be longer than a watch.
+    #[must_use]
+    pub fn new(client: Client, config: Config, clock: Clock, metrics: Metrics) -> Self {
+        Self::with(client, config, clock, metrics, Dial::default())
+    }
+
+    fn with(client: Client, config: Config, clock: Clock, metrics: Metrics, dial: Dial) -> Self {
+        let directory = Directory::default();
+        let holds = Holds::new(config.hold, metrics.clone());
+        let absent = Holds::new(limits::ABSENT_HOLD, metrics.clone());
+        let wake = Wake::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
+        let in_use = InUse::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
+        let outages = Outages::default();
+        Self(Arc::new(Parts { client, config, clock, metrics, directory, outages, dial, holds, absent, wake, in_use }))
+    }
+
+    /// Watches, wakes and records, until the future is dropped.
+    pub async fn run(&self) {
+        let parts = &*self.0;
+        let feed = Feed {
+            client: parts.client.clone(),
+            directory: parts.directory.clone(),
+            metrics: parts.metrics.clone(),
+            clock: parts.clock.clone(),
+            namespace: parts.config.namespace.clone(),
+            allow_loopback: parts.config.allow_loopback_pod_ip,
+            outages: parts.outages.clone(),
+        };
+        tokio::join!(feed.run(), parts.wake.clone().run(), parts.in_use.clone().run());
+    }
+
+    /// The reasons why the directory is not complete: a kind has not been listed yet, or has not been watched for a
+    /// minute. The gateway is ready if there are none.
+    #[must_use]
+    pub fn waiting_for(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if !self.0.directory.is_complete() {
+            reasons.push("the list of Sandboxes and their pods".to_owned());
+        }
+        reasons.extend(self.0.outages.kinds().into_iter().map(|kind| format!("the watch of {kind}")));
+        reasons
+    }
+
+    /// The pod that answers for this target now, without waiting, so that an open connection to it can be reused.
+    /// `None` if the Sandbox is suspended, unknown, or its pod has no address yet: call [`Sandboxes::connect`].
+    #[must_use]
+    pub fn awake(&self, target: &Target, arrival: &Arrival) -> Option<Awake> {
+        let name = name_of(target);
+        let State::Running(running) = self.0.directory.state(&name) else { return None };
+        Some(Awake { endpoint: running.endpoint(target), activity: self.mark(&name, arrival) })
+    }
+
+    /// Opens a connection to the target. Wakes the Sandbox and holds the caller if necessary and allowed. Dials again
+    /// while the port refuses connections, until `deadline`.
+    ///
+    /// # Errors
+    /// If there is no such Sandbox, it may not be woken, a limit is reached, or the deadline has passed.
+    pub async fn connect(&self, target: &Target, arrival: &Arrival, deadline: Instant) -> Result<Connected, Refusal> {
+        Attempt::new(&self.0, target, arrival, deadline).run().await.map(|(running, stream)| Connected {
+            stream,
+            endpoint: running.endpoint(target),
+            activity: self.mark(&name_of(target), arrival),
+        })
+    }
+
+    fn mark(&self, name: &Name, arrival: &Arrival) -> Activity {
+        Activity {
+            busy: match arrival.purpose {
+                Purpose::Use => Some(self.0.in_use.begin(name)),
+                Purpose::Probe => None,
+            },
+        }
+    }
+}
+
+impl Running {
+    fn endpoint(&self, target: &Target) -> Endpoint {
+        Endpoint { pod_uid: self.pod_uid.clone(), address: SocketAddr::new(self.address, target.port) }
+    }
+}
+
+fn name_of(target: &Target) -> Name {
+    Name { namespace: target.namespace.clone(), name: target.name.clone() }
+}
+
+impl fmt::Debug for Sandboxes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sandboxes").field(&self.0.directory).finish()
+    }
+}
+
+impl fmt::Debug for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Activity").field("busy", &self.busy.is_some()).finish()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,152 @@
+//! Records that Sandboxes are in use, as rarely as the rules in `paddock_api::activity` allow.
+//!
+//! A Sandbox is busy for as long as a request or connection to it is open. Once a second, the busy ones whose records have
+//! to move are queued, and the queue writes them at a rate that the namespaces share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use paddock_api::activity::{self, FIELD_MANAGER};
+use paddock_api::document::Document;
+use paddock_api::kind::Kind;
+use paddock_api::names::annotation;
+use paddock_kube::clock::Clock;
+use paddock_kube::fair_queue::{FairQueue, Queued};
+use paddock_kube::watch::resource;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::warn;
+
+use super::directory::{Directory, Version};
+use super::feed::read_sandbox;
+use super::limits;
+use super::metrics::{Metrics, RecordResult};
+use super::observed::Name;
+
+/// The Sandboxes in use. Clones are handles on the same Sandboxes.
+#[derive(Clone)]
+pub(crate) struct InUse {
+    client: Client,
+    directory: Directory,
+    metrics: Metrics,
+    clock: Clock,
+    queue: FairQueue<(Name, Timestamp)>,
+    uses: Arc<Mutex<HashMap<Name, Use>>>,
+}
+
+/// The use of one Sandbox.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    /// The number of open requests and connections.
+    open: usize,
+    /// The end of the last one, if none is open.
+    last: Timestamp,
+}
+
+/// An open request or connection, until it is dropped.
+pub(crate) struct Busy {
+    of: InUse,
+    name: Name,
+}
+
+impl InUse {
+    pub(crate) fn new(client: Client, directory: Directory, metrics: Metrics, clock: Clock) -> Self {
+        let queue = FairQueue::new(limits::ACTIVITY_QUEUE);
+        Self { client, directory, metrics, clock, queue, uses: Arc::default() }
+    }
+
+    /// Marks a Sandbox as busy.
+    pub(crate) fn begin(&self, name: &Name) -> Busy {
+        let mut uses = self.uses.lock();
+        uses.entry(name.clone()).or_insert(Use { open: 0, last: Timestamp::UNIX_EPOCH }).open += 1;
+        Busy { of: self.clone(), name: name.clone() }
+    }
+
+    /// Writes the records, until the future is dropped.
+    pub(crate) async fn run(self) {
+        let queue = self.queue.clone();
+        let writes = queue.run(async |(name, at): (Name, Timestamp)| {
+            // The record may have moved while this one waited.
+            let result = match self.directory.to_record(&name, at, self.clock.now()) {
+                Some(version) => self.record(&name, &version, at).await,
+                None => RecordResult::NotNeeded,
+            };
+            self.metrics.record(result);
+        });
+        tokio::join!(self.look(), writes);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.uses.lock().is_empty()
+    }
+
+    async fn look(&self) {
+        let mut ticks = interval(limits::ACTIVITY_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for (name, at) in self.due(self.clock.now()) {
+                let object = name.name.clone();
+                if self.queue.push(&name.namespace.clone(), &object, (name, at), |_| true) == Queued::Dropped {
+                    self.metrics.record(RecordResult::Dropped);
+                }
+            }
+        }
+    }
+
+    /// The Sandboxes whose records have to move, and the times of their last use. A Sandbox that is not in use any more
+    /// and needs no record is forgotten.
+    fn due(&self, now: Timestamp) -> Vec<(Name, Timestamp)> {
+        let mut due = Vec::new();
+        self.uses.lock().retain(|name, used| {
+            let at = if used.open > 0 { now } else { used.last };
+            let moves = self.directory.to_record(name, at, now).is_some();
+            if moves {
+                due.push((name.clone(), at));
+            }
+            used.open > 0 || moves
+        });
+        due
+    }
+
+    async fn record(&self, name: &Name, version: &Version, at: Timestamp) -> RecordResult {
+        let sandboxes: Api<Document> =
+            Api::namespaced_with(self.client.clone(), &name.namespace, &resource(Kind::Sandbox));
+        // The UID is a precondition, because another Sandbox with this name was not used.
+        let patch = json!({
+            "metadata": { "uid": version.uid, "annotations": { annotation::LAST_ACTIVITY: activity::text(at) } },
+        });
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match timeout(limits::WRITE_TIMEOUT, sandboxes.patch(&name.name, &params, &Patch::Merge(&patch))).await {
+            Ok(Ok(document)) => {
+                if let Some((name, sandbox)) = read_sandbox(&document) {
+                    self.directory.replied(name, sandbox);
+                }
+                RecordResult::Written
+            }
+            // The Sandbox was deleted, or another one has its name.
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => RecordResult::NotNeeded,
+            failed => {
+                let error = failed.err().map_or("the API server did not answer".to_owned(), |e| e.to_string());
+                let (sandbox, namespace) = (&*name.name, &*name.namespace);
+                warn!(sandbox, namespace, error, "a record of activity was not written, and is tried again");
+                RecordResult::Failed
+            }
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let now = self.of.clock.now();
+        if let Some(used) = self.of.uses.lock().get_mut(&self.name) {
+            used.open = used.open.saturating_sub(1);
+            used.last = used.last.max(now);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! One request on its way to its Sandbox: it waits for the Sandbox, wakes it if necessary, and dials its port.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use super::dial::Port;
+use super::directory::{Follow, Running, State};
+use super::hold::{Full, Hold};
+use super::limits;
+use super::metrics::Phase;
+use super::observed::{Name, Wakes};
+use super::wake::Woken;
+use super::{Parts, name_of};
+use crate::arrival::{Arrival, Purpose};
+use crate::refusal::{Reason, Refusal, SandboxState, unreachable};
+use crate::target::Target;
+
+/// The attempt of one request to reach its Sandbox.
+pub(super) struct Attempt<'a> {
+    parts: &'a Parts,
+    target: &'a Target,
+    arrival: &'a Arrival,
+    name: Name,
+    begun: Instant,
+    deadline: Instant,
+    /// The places of the request, from the first time at which it has to wait.
+    hold: Option<Hold>,
+    /// The phase of a wake that has begun, and its time. `None` if the Sandbox was not suspended.
+    phase: Option<(Phase, Instant)>,
+}
+
+/// The next step of an attempt.
+enum Step {
+    /// Look at the state again when it has changed, or fail at this time.
+    Wait(Instant, Refusal),
+    /// Look at the state again now.
+    Again,
+    /// The port answered.
+    Open(Running, TcpStream),
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(parts: &'a Parts, target: &'a Target, arrival: &'a Arrival, deadline: Instant) -> Self {
+        let begun = Instant::now();
+        let deadline = deadline.min(begun + parts.holds.time());
+        Self { parts, target, arrival, name: name_of(target), begun, deadline, hold: None, phase: None }
+    }
+
+    pub(super) async fn run(mut self) -> Result<(Running, TcpStream), Refusal> {
+        let mut follow = self.parts.directory.follow(&self.name);
+        loop {
+            let step = match follow.state() {
+                State::Running(running) => {
+                    self.ended(Phase::Pod, Some(Phase::Port));
+                    tokio::select! {
+                        biased;
+                        step = self.dial(running) => step?,
+                        // Another pod may have another address.
+                        () = follow.changed() => Step::Again,
+                    }
+                }
+                State::Suspended(Wakes::OnDemand) => self.wake().await?,
+                State::Absent if self.arrival.purpose == Purpose::Use => self.appears(&mut follow).await?,
+                state @ (State::Unknown
+                | State::Absent
+                | State::Warm
+                | State::Ended
+                | State::Suspended(_)
+                | State::Starting(_)) => self.refuse_or_wait(&state)?,
+            };
+            match step {
+                Step::Again => {}
+                Step::Open(running, stream) => {
+                    self.ended(Phase::Port, None);
+                    return Ok((running, stream));
+                }
+                Step::Wait(until, refusal) => {
+                    self.hold()?;
+                    tokio::select! {
+                        biased;
+                        () = follow.changed() => {}
+                        () = sleep_until(until.min(self.deadline)) => return Err(refusal),
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a state means for a request, if nobody has to be asked.
+    fn refuse_or_wait(&self, state: &State) -> Result<Step, Refusal> {
+        let name = &self.target.name;
+        match (state, self.arrival.purpose) {
+            (State::Unknown, _) => {
+                let detail = "the gateway has not read the Sandboxes yet";
+                Ok(Step::Wait(self.deadline, Refusal::new(Reason::NotReady, detail).retry_after(limits::RETRY_AFTER)))
+            }
+            (State::Absent, _) => Err(self.not_found("")),
+            (State::Warm, _) => Err(self.not_found(" (it belongs to a warm pool, and no claim has taken it)")),
+            (State::Ended, _) => {
+                let detail = format!("Sandbox {name} has expired or finished, and requests do not start it again");
+                Err(Refusal::new(Reason::Ended, detail).state(SandboxState::Ended))
+            }
+            (State::Suspended(Wakes::ManualPolicy), _) => Err(suspended(
+                Reason::Suspended,
+                format!("Sandbox {name} is suspended, and its resumePolicy is Manual: set its mode to Running"),
+            )),
+            (State::Suspended(Wakes::SuspendedByUser), _) => Err(suspended(
+                Reason::Suspended,
+                format!("Sandbox {name} was suspended by a user, so requests do not wake it: set its mode to Running"),
+            )),
+            (State::Suspended(Wakes::OnDemand), Purpose::Probe) => Err(suspended(
+                Reason::SuspendedForProbes,
+                format!("Sandbox {name} is suspended, and probes do not wake it"),
+            )),
+            (State::Starting(_), Purpose::Probe) => {
+                let detail = format!("Sandbox {name} is starting, and probes do not wait for it");
+                Err(Refusal::new(Reason::SuspendedForProbes, detail).state(SandboxState::Waking))
+            }
+            (State::Suspended(Wakes::OnDemand) | State::Starting(_), _) => {
+                Ok(Step::Wait(self.deadline, self.too_late(state)))
+            }
+            // The callers handle a pod with an address.
+            (State::Running(_), _) => Ok(Step::Again),
+        }
+    }
+
+    /// Waits a moment for a Sandbox that another watch may have shown to the client already.
+    async fn appears(&self, follow: &mut Follow) -> Result<Step, Refusal> {
+        let until = (self.begun + limits::ABSENT_GRACE).min(self.deadline);
+        // Requests for names of nothing have places of their own.
+        let Ok(_place) = self.parts.absent.take(&self.name, self.arrival.held_bytes) else {
+            return Err(self.not_found(""));
+        };
+        tokio::select! {
+            biased;
+            () = follow.changed() => Ok(Step::Again),
+            () = sleep_until(until) => Err(self.not_found("")),
+        }
+    }
+
+    async fn wake(&mut self) -> Result<Step, Refusal> {
+        let state = State::Suspended(Wakes::OnDemand);
+        // A probe ends here.
+        self.refuse_or_wait(&state)?;
+        self.hold()?;
+        self.phase.get_or_insert_with(|| (Phase::Write, Instant::now()));
+        let woken = tokio::select! {
+            biased;
+            woken = self.parts.wake.wake(&self.name) => woken,
+            () = sleep_until(self.deadline) => return Err(self.too_late(&state)),
+        };
+        let failed = |why: String| {
+            let detail = format!("Sandbox {} could not be woken: {why}", self.target.name);
+            suspended(Reason::WakeFailed, detail).retry_after(limits::RETRY_AFTER)
+        };
+        match woken {
+            Woken::Done => {
+                self.ended(Phase::Write, Some(Phase::Pod));
+                Ok(Step::Again)
+            }
+            Woken::Refused(why) => Err(failed(format!("the API server refused the write: {why}"))),
+            Woken::Failed => Err(failed("the API server cannot be asked now".to_owned())),
+        }
+    }
+
+    /// Dials the port. The future is dropped when the Sandbox gets another pod.
+    async fn dial(&mut self, running: Running) -> Result<Step, Refusal> {
+        let address = SocketAddr::new(running.address, self.target.port);
+        let begun = Instant::now();
+        let opened = |parts: &Parts, running, stream| {
+            parts.metrics.dial_time(begun.elapsed());
+            Ok(Step::Open(running, stream))
+        };
+        if let Some(stream) = self.parts.dial.once(address).await {
+            return opened(self.parts, running, stream);
+        }
+        if self.arrival.purpose == Purpose::Probe {
+            return Err(self.closed());
+        }
+        self.hold()?;
+        // A container that has just been started opens its port soon.
+        let until = (running.started + limits::START_GRACE).max(begun + limits::DIAL_GRACE).min(self.deadline);
+        let port = Port { pod_uid: running.pod_uid.clone(), address };
+        tokio::select! {
+            biased;
+            stream = self.parts.dial.until_open(&port) => opened(self.parts, running, stream),
+            () = sleep_until(until) => Err(self.closed()),
+        }
+    }
+
+    /// The refusal of a request for no Sandbox.
+    fn not_found(&self, why: &str) -> Refusal {
+        let detail = format!("{}{why}", unreachable(self.target));
+        Refusal::new(Reason::SandboxNotFound, detail).state(SandboxState::NotFound)
+    }
+
+    /// The refusal of a request whose port is closed.
+    fn closed(&self) -> Refusal {
+        Refusal::new(Reason::Unreachable, unreachable(self.target)).state(SandboxState::Running)
+    }
+
+    /// Takes the places of a held request, unless it has them.
+    fn hold(&mut self) -> Result<(), Refusal> {
+        if self.hold.is_some() {
+            return Ok(());
+        }
+        let full = match self.parts.holds.take(&self.name, self.arrival.held_bytes) {
+            Ok(hold) => {
+                self.hold = Some(hold);
+                return Ok(());
+            }
+            Err(full) => full,
+        };
+        let (limit, whose) = match full {
+            Full::Sandbox => ("sandbox", format!("Sandbox {}", self.target.name)),
+            Full::Namespace => ("namespace", format!("namespace {}", self.target.namespace)),
+        };
+        self.parts.metrics.not_held(limit);
+        let detail = format!("as many requests for {whose} as allowed wait already");
+        let refusal = Refusal::new(Reason::HoldLimit, detail).retry_after(limits::RETRY_AFTER);
+        Err(refusal.state(SandboxState::Waking))
+    }
+
+    /// The refusal of a request that waited for too long.
+    fn too_late(&self, state: &State) -> Refusal {
+        let why = match state {
+            State::Starting(Some(message)) => format!(": {message}"),
+            State::Starting(None)
+            | State::Unknown
+            | State::Absent
+            | State::Warm
+            | State::Ended
+            | State::Suspended(_)
+            | State::Running(_) => String::new(),
+        };
+        let detail = format!("Sandbox {} did not start in time{why}", self.target.name);
+        let refusal = Refusal::new(Reason::WakeTimeout, detail).retry_after(limits::RETRY_AFTER);
+        refusal.state(SandboxState::Waking)
+    }
+
+    /// Records the end of a phase, if it is the one that has begun.
+    fn ended(&mut self, phase: Phase, next: Option<Phase>) {
+        if let Some((_, since)) = self.phase.filter(|(begun, _)| *begun == phase) {
+            self.parts.metrics.phase(phase, since.elapsed());
+            self.phase = next.map(|next| (next, Instant::now()));
+        }
+    }
+}
+
+fn suspended(reason: Reason, detail: String) -> Refusal {
+    Refusal::new(reason, detail).state(SandboxState::Suspended)
+}

@@ -1,0 +1,103 @@
+//! Every limit and interval of the Sandbox half in one table, with the reason for each value.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use paddock_kube::auth::ReviewLimits;
+use paddock_kube::backoff::Backoff;
+use paddock_kube::fair_queue::QueueLimits;
+use paddock_kube::pace::Rate;
+
+use super::hold::HoldLimits;
+
+/// The time for which a request for an unknown Sandbox is held. A client that has just learned from its own watch that
+/// the Sandbox is Ready may be faster than the gateway's watch.
+pub(crate) const ABSENT_GRACE: Duration = Duration::from_secs(1);
+
+/// The requests for unknown Sandboxes that are held.
+pub(crate) const ABSENT_HOLD: HoldLimits = HoldLimits { places: 256, per_sandbox: 64, time: ABSENT_GRACE };
+
+/// The time for which the first connection may take before the request is held: far more than a round trip in a
+/// cluster.
+pub(crate) const FIRST_DIAL: Duration = Duration::from_millis(100);
+
+/// The pause after a port refused a connection. A connection costs the node some 50 microseconds, and one dialler serves
+/// all requests for a port.
+pub(crate) const DIAL_PAUSE: Duration = Duration::from_millis(5);
+
+/// The time after which another connection is opened beside one that gets no answer. The first packet to a pod whose
+/// network is not set up yet is lost, and the kernel sends it again only after a second, and then ever more rarely.
+pub(crate) const DIAL_AGAIN: Duration = Duration::from_millis(100);
+
+/// The time for which one connection may take. More than a round trip takes anywhere, and the dialler has at most ten
+/// connections to one port in flight with it.
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The time after the start of a container for which a closed port may still open. A Python server under gVisor needs
+/// about 0.3 s, and one that loads a model may need many seconds.
+pub(crate) const START_GRACE: Duration = Duration::from_secs(30);
+
+/// The time for which a closed port of a container that has run for long is dialled: upstream's three retries.
+pub(crate) const DIAL_GRACE: Duration = Duration::from_millis(1400);
+
+/// The time in which a woken Sandbox that missed its request may be tried again, in the header Retry-After.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// The bytes of a request for which it takes one more place among the held ones.
+pub(crate) const HELD_BYTES_PER_PLACE: usize = 16 * 1024;
+
+/// The queue of wakes. A storm in one namespace leaves half of the writes to the others. The rates are far below what an
+/// API server and a scheduler can do, and no namespace wakes a thousand Sandboxes at once by chance.
+pub(crate) const WAKE_QUEUE: QueueLimits = QueueLimits {
+    capacity: 2048,
+    concurrency: 32,
+    namespace: Rate::new(Duration::from_millis(20), 200),
+    process: Rate::new(Duration::from_millis(5), 500),
+};
+
+/// The waits between the attempts of one wake. Together they are shorter than a request may be held.
+pub(crate) const WAKE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+
+/// The number of attempts of one wake.
+pub(crate) const WAKE_ATTEMPTS: u32 = 8;
+
+/// The time for one write.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time for which the watch may take to show the version that a write conflicted with.
+pub(crate) const CONFLICT_WAIT: Duration = Duration::from_secs(1);
+
+/// The interval at which the directory is asked for that version.
+pub(crate) const CONFLICT_POLL: Duration = Duration::from_millis(20);
+
+/// The time for which a refused wake is not tried again.
+pub(crate) const REFUSED_TIME: Duration = Duration::from_secs(2);
+
+/// The interval at which the Sandboxes in use are looked at. The shortest step of a record is five seconds.
+pub(crate) const ACTIVITY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The queue of records of activity. A thousand Sandboxes with the usual timeout of 30 minutes cost 6 writes in a
+/// second. A Sandbox stays awake for as long as one record in each idle timeout is written.
+pub(crate) const ACTIVITY_QUEUE: QueueLimits = QueueLimits {
+    capacity: 16_384,
+    concurrency: 8,
+    namespace: Rate::new(Duration::from_millis(50), 50),
+    process: Rate::new(Duration::from_millis(20), 100),
+};
+
+/// The limits of the questions about clients. A platform has a few tokens and asks for many Sandboxes at once, each of
+/// which costs one question in a minute.
+pub(crate) const REVIEWS: ReviewLimits = ReviewLimits {
+    client: Rate::new(Duration::from_millis(10), 500),
+    process: Rate::new(Duration::from_millis(5), 1000),
+    concurrency: 64,
+    capacity: match NonZeroUsize::new(65_536) {
+        Some(capacity) => capacity,
+        None => NonZeroUsize::MIN,
+    },
+    admitted: Duration::from_secs(60),
+    refused: Duration::from_secs(10),
+};
+
+/// The time for which a kind may be without a watch before the gateway is not ready.
+pub(crate) const WATCH_OUTAGE: Duration = Duration::from_secs(60);

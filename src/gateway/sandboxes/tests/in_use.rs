@@ -1,0 +1,91 @@
+//! Records of activity, in virtual time.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::sandboxes::metrics::RecordResult;
+
+const RECORD: &str = "policy.paddock.dev/last-activity";
+
+/// The times that were recorded for a Sandbox.
+fn records(world: &World, name: &str) -> Vec<Timestamp> {
+    let of = |(sandbox, patch): &(String, serde_json::Value)| {
+        let at = patch["metadata"]["annotations"][RECORD].as_str().filter(|_| sandbox == name)?;
+        Some(at.parse().unwrap())
+    };
+    world.server.patches().iter().filter_map(of).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_stream_is_recorded_at_every_tenth_of_the_idle_timeout() {
+    let world = World::new().await;
+    world.server.running("a", POD);
+    world.seen("a", |state| matches!(state, State::Running(_))).await;
+    let stream = world.connect("a").await.unwrap();
+    sleep(Duration::from_secs(3600)).await;
+    let open = records(&world, "a").len();
+    assert!((19..=21).contains(&open), "{open}");
+    drop(stream);
+    sleep(Duration::from_secs(3600)).await;
+    let closed = records(&world, "a").len();
+    assert!(closed <= open + 1, "{closed}");
+    assert!(world.sandboxes.0.in_use.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousand_busy_sandboxes_cost_a_few_writes_a_second() {
+    let world = World::new().await;
+    for n in 0..1000 {
+        world.server.running(&n.to_string(), POD);
+    }
+    world.seen("999", |state| matches!(state, State::Running(_))).await;
+    let arrival = arrival(Purpose::Use);
+    let busy: Vec<_> = (0..1000).map(|n| world.sandboxes.awake(&world.target(&n.to_string()), &arrival)).collect();
+    assert!(busy.iter().all(Option::is_some));
+    sleep(Duration::from_secs(1800)).await;
+    let written = world.metrics.records_of(RecordResult::Written);
+    assert!((9_000..=12_000).contains(&written), "{written} in half an hour");
+    // Nobody is idle: the longest time between two records of each is far below the timeout.
+    let mut records: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
+    for (sandbox, patch) in world.server.patches() {
+        let at = patch["metadata"]["annotations"][RECORD].as_str().unwrap().parse().unwrap();
+        records.entry(sandbox).or_default().push(at);
+    }
+    assert_eq!(records.len(), 1000);
+    for (sandbox, times) in records {
+        assert!(times.len() >= 9, "{sandbox}: {}", times.len());
+        let longest = times.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs()).max().unwrap();
+        assert!((180..400).contains(&longest), "{sandbox}: {longest} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sandbox_without_idle_timeout_and_a_probe_are_not_recorded() {
+    let world = World::new().await;
+    world.server.running("a", POD);
+    world.server.change("sandboxes", "a", &json!({ "spec": { "idleTimeout": null } }));
+    world.server.running("b", POD);
+    world.seen("b", |state| matches!(state, State::Running(_))).await;
+    let open = (world.connect("a").await.unwrap(), world.connect_as("b", Purpose::Probe).await.unwrap());
+    sleep(Duration::from_secs(3600)).await;
+    drop(open);
+    assert_eq!(world.server.patches(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn record_of_another_process_counts_and_a_failed_one_is_repeated() {
+    let world = World::new().await;
+    world.server.running("a", POD);
+    world.seen("a", |state| matches!(state, State::Running(_))).await;
+    let now = world.sandboxes.0.clock.now();
+    world.server.change("sandboxes", "a", &json!({ "metadata": { "annotations": { RECORD: now.to_string() } } }));
+    sleep(Duration::from_secs(1)).await;
+    let stream = world.connect("a").await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(records(&world, "a"), []);
+    world.server.fail_next(Fault::Unavailable);
+    sleep(Duration::from_secs(300)).await;
+    assert!(world.metrics.records_of(RecordResult::Failed) == 1, "the record is due after three minutes");
+    assert!(!records(&world, "a").is_empty());
+    drop(stream);
+}

@@ -1,0 +1,199 @@
+//! Wakes suspended Sandboxes: one write for each, however many requests wait for it.
+//!
+//! The write is a compare-and-swap. If somebody changed the Sandbox meanwhile, the directory says whether it still has to
+//! be woken.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use paddock_api::activity;
+use paddock_api::document::Document;
+use paddock_api::kind::Kind;
+use paddock_api::names::annotation;
+use paddock_kube::clock::Clock;
+use paddock_kube::fair_queue::FairQueue;
+use paddock_kube::watch::resource;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::directory::{Directory, Version};
+use super::feed::read_sandbox;
+use super::limits;
+use super::metrics::{Metrics, Phase, WakeResult};
+use super::observed::Name;
+
+/// The field manager of the writes that wake Sandboxes.
+const FIELD_MANAGER: &str = "paddock-gateway";
+
+/// The end of a wake, for the requests that wait for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// The Sandbox is to run, or has changed. The directory knows more.
+    Done,
+    /// The API server refused the write, with its text.
+    Refused(Arc<str>),
+    /// The API server could not be asked, or too many wakes wait.
+    Failed,
+}
+
+/// Wakes Sandboxes. Clones are handles on the same wakes.
+#[derive(Clone)]
+pub(crate) struct Wake {
+    client: Client,
+    directory: Directory,
+    metrics: Metrics,
+    clock: Clock,
+    queue: FairQueue<Job>,
+    running: Arc<Mutex<HashMap<Name, watch::Receiver<Option<Woken>>>>>,
+    refused: Arc<Mutex<HashMap<Name, Refused>>>,
+}
+
+/// A wake that the API server refused.
+struct Refused {
+    at: Instant,
+    why: Arc<str>,
+}
+
+/// One wake. It has failed if it is dropped before its writes ended.
+struct Job {
+    name: Name,
+    since: Instant,
+    result: (WakeResult, Woken),
+    done: watch::Sender<Option<Woken>>,
+    of: Wake,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let (result, woken) = (self.result.0, self.result.1.clone());
+        self.of.metrics.wake(result);
+        if let Woken::Refused(why) = &woken {
+            let refused = Refused { at: Instant::now(), why: why.clone() };
+            self.of.refused.lock().insert(self.name.clone(), refused);
+        }
+        // A request that looks again after the end may begin another wake.
+        self.of.running.lock().remove(&self.name);
+        self.done.send_replace(Some(woken));
+    }
+}
+
+impl Wake {
+    pub(crate) fn new(client: Client, directory: Directory, metrics: Metrics, clock: Clock) -> Self {
+        let queue = FairQueue::new(limits::WAKE_QUEUE);
+        Self { client, directory, metrics, clock, queue, running: Arc::default(), refused: Arc::default() }
+    }
+
+    /// Wakes a Sandbox, or waits for the wake that another request began. The wake goes on if the future is dropped.
+    pub(crate) async fn wake(&self, name: &Name) -> Woken {
+        let mut wake = match self.join(name) {
+            Ok(wake) => wake,
+            Err(refused) => return Woken::Refused(refused),
+        };
+        match wake.wait_for(Option::is_some).await {
+            Ok(done) => done.clone().unwrap_or(Woken::Failed),
+            Err(_) => Woken::Failed,
+        }
+    }
+
+    fn join(&self, name: &Name) -> Result<watch::Receiver<Option<Woken>>, Arc<str>> {
+        let mut running = self.running.lock();
+        if let Some(wake) = running.get(name) {
+            return Ok(wake.clone());
+        }
+        let mut refused = self.refused.lock();
+        refused.retain(|_, refused| refused.at.elapsed() < limits::REFUSED_TIME);
+        if let Some(refused) = refused.get(name) {
+            return Err(refused.why.clone());
+        }
+        drop(refused);
+        let (done, wake) = watch::channel(None);
+        running.insert(name.clone(), wake.clone());
+        drop(running);
+        let result = (WakeResult::Failed, Woken::Failed);
+        let job = Job { name: name.clone(), since: Instant::now(), result, done, of: self.clone() };
+        // A full queue drops a wake, which tells its requests.
+        self.queue.push(&name.namespace, &name.name, job, |_| false);
+        Ok(wake)
+    }
+
+    /// Makes the writes, until the future is dropped.
+    pub(crate) async fn run(self) {
+        let queue = self.queue.clone();
+        queue
+            .run(async |mut job: Job| {
+                job.result = self.write(&job.name).await;
+                if job.result.0 == WakeResult::Woken {
+                    self.metrics.phase(Phase::Write, job.since.elapsed());
+                }
+            })
+            .await;
+    }
+
+    async fn write(&self, name: &Name) -> (WakeResult, Woken) {
+        let mut pauses = limits::WAKE_BACKOFF.delays();
+        for _ in 0..limits::WAKE_ATTEMPTS {
+            let Some(version) = self.directory.wakeable(name) else { return (WakeResult::NotNeeded, Woken::Done) };
+            match timeout(limits::WRITE_TIMEOUT, self.patch(name, &version)).await {
+                Ok(Ok(document)) => {
+                    info!(sandbox = &*name.name, namespace = &*name.namespace, "woken by a request");
+                    if let Some((name, sandbox)) = read_sandbox(&document) {
+                        self.directory.replied(name, sandbox);
+                    }
+                    return (WakeResult::Woken, Woken::Done);
+                }
+                // Somebody changed or deleted the Sandbox, and the watch will show it.
+                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                    self.newer(name, version.number).await;
+                }
+                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400..=428) => {
+                    warn!(sandbox = &*name.name, namespace = &*name.namespace, error = %status.message, "a wake was refused");
+                    return (WakeResult::Refused, Woken::Refused(status.message.as_str().into()));
+                }
+                failed => {
+                    let error = failed.err().map_or("the API server did not answer".to_owned(), |e| e.to_string());
+                    warn!(sandbox = &*name.name, namespace = &*name.namespace, error, "a wake failed and is repeated");
+                    sleep(pauses.next().unwrap_or_default()).await;
+                }
+            }
+        }
+        (WakeResult::Failed, Woken::Failed)
+    }
+
+    /// Sets both mode fields, and removes the record of who suspended the Sandbox. The wake is a sign of activity, which
+    /// needs no write of its own.
+    async fn patch(&self, name: &Name, version: &Version) -> kube::Result<Document> {
+        let sandboxes: Api<Document> =
+            Api::namespaced_with(self.client.clone(), &name.namespace, &resource(Kind::Sandbox));
+        let patch = json!({
+            "metadata": {
+                "uid": version.uid,
+                "resourceVersion": version.resource_version,
+                "annotations": {
+                    annotation::SUSPENDED_BY: null,
+                    annotation::LAST_ACTIVITY: activity::text(self.clock.now()),
+                },
+            },
+            "spec": { "operatingMode": "Running", "replicas": 1 },
+        });
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        sandboxes.patch(&name.name, &params, &Patch::Merge(&patch)).await
+    }
+
+    /// Waits until the directory has another version of the Sandbox.
+    async fn newer(&self, name: &Name, version: u64) {
+        let mut follow = self.directory.follow(name);
+        let newer = async {
+            while self.directory.version(name).is_some_and(|known| known <= version) {
+                follow.state();
+                // A version with the same state does not tell those who follow.
+                let _ = timeout(limits::CONFLICT_POLL, follow.changed()).await;
+            }
+        };
+        let _ = timeout(limits::CONFLICT_WAIT, newer).await;
+    }
+}
