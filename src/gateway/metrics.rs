@@ -1,0 +1,322 @@
+//! The metrics of the proxy. Those of upstream's router keep its names, so that its dashboards work.
+//!
+//! A namespace is a label value only if the Sandbox exists. A client could otherwise create any number of series.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::refusal::Reason;
+
+/// The label value of a namespace that is not known.
+pub(crate) const NO_NAMESPACE: &str = "-";
+
+/// The bounds of the durations of requests, in seconds: those of upstream's router.
+const DURATIONS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 180.0];
+
+/// The metrics of one gateway. Clones are handles on the same metrics.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    inflight: IntGauge,
+    upstream_errors: IntCounterVec,
+    retries: IntCounter,
+    authorizations: IntCounterVec,
+    certificates: IntCounterVec,
+    refusals: IntCounterVec,
+    connections: IntGauge,
+    reused: IntCounterVec,
+    streams_cut: IntCounter,
+    unauthenticated: IntGauge,
+    head: Histogram,
+    connection_faults: IntCounterVec,
+}
+
+/// A fault of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+pub(crate) enum ConnectionFault {
+    /// There were too many connections.
+    Refused,
+    /// The TLS handshake failed or took too long.
+    Handshake,
+    /// The head of a request took too long.
+    SlowHead,
+    /// A connection with requests moved no byte.
+    Stalled,
+    /// The bytes were no HTTP, or a frame was too large.
+    Protocol,
+}
+
+impl Metrics {
+    /// New metrics in a registry of their own.
+    ///
+    /// # Errors
+    /// If a metric is not valid. Their names are constants.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let metrics = Self {
+            requests: counters(
+                &registry,
+                "sandbox_router_requests_total",
+                "Requests that were answered.",
+                &["method", "code", "sandbox_namespace"],
+            )?,
+            durations: histograms(
+                &registry,
+                "sandbox_router_request_duration_seconds",
+                "The time from the head of a request to the end of its answer.",
+                &["method", "sandbox_namespace"],
+            )?,
+            inflight: gauge(
+                &registry,
+                "sandbox_router_inflight_requests",
+                "Requests and streams that have not ended.",
+            )?,
+            upstream_errors: counters(
+                &registry,
+                "sandbox_router_upstream_errors_total",
+                "Requests that did not reach their Sandbox, or whose answer was cut.",
+                &["sandbox_namespace", "reason"],
+            )?,
+            retries: counter(
+                &registry,
+                "sandbox_router_upstream_retries_total",
+                "Repeated attempts to send a request. No byte of it had been sent.",
+            )?,
+            authorizations: counters(
+                &registry,
+                "sandbox_router_authz_decisions_total",
+                "Decisions about the credentials of requests.",
+                &["decision"],
+            )?,
+            certificates: counters(
+                &registry,
+                "sandbox_router_cert_reloads_total",
+                "Reads of a changed TLS certificate.",
+                &["outcome"],
+            )?,
+            refusals: counters(
+                &registry,
+                "paddock_gateway_refusals_total",
+                "Requests that the gateway answered itself, by reason.",
+                &["reason"],
+            )?,
+            connections: gauge(
+                &registry,
+                "paddock_gateway_client_connections",
+                "Open connections of clients, upgraded ones included.",
+            )?,
+            reused: counters(
+                &registry,
+                "paddock_gateway_sandbox_connections_total",
+                "Connections to Sandboxes that requests used.",
+                &["state"],
+            )?,
+            streams_cut: counter(
+                &registry,
+                "paddock_gateway_streams_cut_total",
+                "Connections and streams that outlasted the drain of a shutdown.",
+            )?,
+            unauthenticated: gauge(
+                &registry,
+                "paddock_gateway_unauthenticated_allowed",
+                "1 if requests without a credential reach Sandboxes.",
+            )?,
+            head: histogram(
+                &registry,
+                "paddock_gateway_response_head_seconds",
+                "The time from the head of a request to the head of its answer.",
+            )?,
+            connection_faults: counters(
+                &registry,
+                "paddock_gateway_connection_faults_total",
+                "Connections of clients that were refused or cut.",
+                &["fault"],
+            )?,
+            registry,
+        };
+        let info = IntGaugeVec::new(
+            Opts::new("sandbox_router_build_info", "Always 1. The version is a label."),
+            &["version"],
+        )?;
+        metrics.registry.register(Box::new(info.clone()))?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(metrics)
+    }
+
+    /// The registry, for the metrics of other parts.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The text for a scrape.
+    ///
+    /// # Errors
+    /// If a metric cannot be written.
+    pub fn exposition(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// Whether requests without a credential reach Sandboxes.
+    pub fn set_unauthenticated(&self, allowed: bool) {
+        self.unauthenticated.set(i64::from(allowed));
+    }
+
+    /// A changed certificate was read.
+    pub fn certificate(&self, valid: bool) {
+        self.certificates.with_label_values(&[if valid { "success" } else { "failure" }]).inc();
+    }
+
+    pub(crate) fn begin(&self) -> Inflight {
+        Inflight::new(&self.inflight)
+    }
+
+    pub(crate) fn connection(&self) -> Inflight {
+        Inflight::new(&self.connections)
+    }
+
+    pub(crate) fn answered(&self, method: &Method, code: StatusCode, namespace: &str, time: Duration) {
+        let method = method_label(method);
+        self.requests.with_label_values(&[method, code.as_str(), namespace]).inc();
+        self.durations.with_label_values(&[method, namespace]).observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn head(&self, time: Duration) {
+        self.head.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn refused(&self, reason: Reason, namespace: &str) {
+        self.refusals.with_label_values(&[reason.as_str()]).inc();
+        let upstream = match reason {
+            Reason::Unreachable => "dial",
+            Reason::Timeout => "timeout",
+            Reason::ConnectionLost => "eof",
+            Reason::BodyTooLarge
+            | Reason::SandboxIdRequired
+            | Reason::InvalidSandboxId
+            | Reason::InvalidNamespace
+            | Reason::InvalidPort
+            | Reason::InvalidPath
+            | Reason::InvalidPathEncoding
+            | Reason::InvalidHost
+            | Reason::AmbiguousRequest
+            | Reason::UnsupportedMethod
+            | Reason::HeadersTooLarge
+            | Reason::Unauthenticated
+            | Reason::Forbidden
+            | Reason::OriginNotAllowed
+            | Reason::AuthorizerFailed
+            | Reason::SandboxNotFound
+            | Reason::Suspended
+            | Reason::SuspendedForProbes
+            | Reason::Ended
+            | Reason::WakeTimeout
+            | Reason::HoldLimit
+            | Reason::WakeFailed
+            | Reason::SandboxBusy
+            | Reason::ClientBusy
+            | Reason::NotReady
+            | Reason::Internal => return,
+        };
+        self.upstream_errors.with_label_values(&[namespace, upstream]).inc();
+    }
+
+    /// The answer of a Sandbox ended early.
+    pub(crate) fn cut(&self, namespace: &str) {
+        self.upstream_errors.with_label_values(&[namespace, "eof"]).inc();
+    }
+
+    pub(crate) fn retried(&self) {
+        self.retries.inc();
+    }
+
+    pub(crate) fn used_connection(&self, reused: bool) {
+        self.reused.with_label_values(&[if reused { "reused" } else { "new" }]).inc();
+    }
+
+    pub(crate) fn authorized(&self, refused: Option<Reason>) {
+        let decision = match refused.map(|reason| reason.status().as_u16()) {
+            None => "allow",
+            Some(401) => "unauthenticated",
+            Some(403) => "deny",
+            Some(_) => "error",
+        };
+        self.authorizations.with_label_values(&[decision]).inc();
+    }
+
+    pub(crate) fn streams_cut(&self, count: usize) {
+        self.streams_cut.inc_by(count as u64);
+    }
+
+    pub(crate) fn connection_fault(&self, fault: ConnectionFault) {
+        let fault: &'static str = fault.into();
+        self.connection_faults.with_label_values(&[fault]).inc();
+    }
+}
+
+/// Counts one thing until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Inflight(IntGauge);
+
+impl Inflight {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Inflight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The method, or one word for all that HTTP does not define. Clients choose the method.
+fn method_label(method: &Method) -> &str {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            method.as_str()
+        }
+        _ => "OTHER",
+    }
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let metric = IntCounter::new(name, help)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let metric = IntGauge::new(name, help)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+    let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(DURATIONS.to_vec()), labels)?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+    let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(DURATIONS.to_vec()))?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}

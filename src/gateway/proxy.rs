@@ -1,0 +1,332 @@
+//! Takes one request from its head to the end of its answer: route, credential, authorization, limits, connection.
+
+pub(crate) mod backend;
+mod deadline;
+mod exchange;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tracing::debug;
+
+use self::backend::Backend;
+use self::deadline::Deadlines;
+use self::exchange::{Exchange, Exchanged};
+use crate::answer;
+use crate::arrival::Arrival;
+use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, full};
+use crate::drain::Drain;
+use crate::forward::{Inbound, remove_hop_by_hop, request_head};
+use crate::kind::{Kind, is_upgrade};
+use crate::limits::{self, Limits};
+use crate::metrics::Metrics;
+use crate::peer::Peer;
+use crate::purpose::PurposeRule;
+use crate::record::Record;
+use crate::refusal::{Reason, Refusal};
+use crate::route::{Route, Routed, RoutedBy, Router};
+use crate::sandboxes::Activity;
+use crate::server::{Client, Running};
+use crate::session::Sessions;
+use crate::shares::{Share, Shares};
+use crate::target::Target;
+use crate::timeouts::Timeouts;
+use crate::tunnel::{Protocol, Tunnel};
+use crate::upstream::{Call, Pool};
+use crate::{grpc, rewrite, trace_context};
+
+/// The settings of the proxy.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// The ways of routing.
+    pub router: Router,
+    /// The settings of sessions.
+    pub sessions: Sessions,
+    /// The timeouts.
+    pub timeouts: Timeouts,
+    /// The limits.
+    pub limits: Limits,
+    /// The requests that wake nothing.
+    pub purpose: PurposeRule,
+    /// Whether a Sandbox gets the client's Host when headers or the path route a request.
+    pub preserve_host: bool,
+    /// Whether answers to requests that the path routes are put under the prefix.
+    pub rewrite_responses: bool,
+    /// Whether each request has a line in the log.
+    pub access_log: bool,
+}
+
+/// The proxy of one gateway.
+pub(crate) struct Proxy {
+    pub(crate) config: ProxyConfig,
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) metrics: Metrics,
+    pub(crate) drain: Drain,
+    pub(crate) pool: Pool,
+    clients: Shares<Peer>,
+    targets: Shares<(Arc<str>, Arc<str>)>,
+}
+
+/// Everything that a request keeps until its answer has ended.
+struct Holds {
+    _activity: Activity,
+    _call: Option<Call>,
+    _client: Share<Peer>,
+    _target: Share<(Arc<str>, Arc<str>)>,
+}
+
+/// The outcome of a request that was not refused.
+enum Outcome {
+    /// An answer of the gateway itself.
+    Own(Response<Body>),
+    /// The answer of the Sandbox.
+    Sandbox(Response<Body>, Holds),
+    /// The Sandbox agreed to another protocol.
+    Upgraded(Response<Body>, Tunnel, Holds),
+}
+
+struct Guards {
+    record: Record,
+    _holds: Holds,
+    _running: Running,
+}
+
+impl BodyGuard for Guards {
+    fn passed(&mut self, bytes: u64) {
+        self.record.passed(bytes);
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.record.trailers(trailers);
+    }
+
+    fn failed(&mut self, error: &BodyError) {
+        self.record.failed(error);
+    }
+}
+
+impl Proxy {
+    pub(crate) fn new(config: ProxyConfig, backend: impl Backend, metrics: Metrics) -> Self {
+        Self {
+            pool: Pool::new(config.timeouts),
+            clients: Shares::new(config.limits.requests_per_client),
+            targets: Shares::new(config.limits.requests_per_sandbox),
+            drain: Drain::new(),
+            config,
+            backend: Box::new(backend),
+            metrics,
+        }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn handle(&self, request: Request<Incoming>, client: &Client, running: Running) -> Response<Body> {
+        let kind = Kind::of(&request);
+        let browser = answer::is_browser(request.method(), request.headers());
+        let route = self.config.router.route(&request);
+        if let Ok(Route::Health) = route {
+            return health();
+        }
+        let mut record = Record::new(&self.metrics, self.config.access_log, request.method(), client.address);
+        let outcome = match route {
+            Ok(Route::Sandbox(routed)) => self.attempt(request, &routed, kind, client, &mut record).await,
+            Ok(Route::Health) => Ok(Outcome::Own(health())),
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok(Outcome::Own(response)) => {
+                record.answered(response.status(), response.headers());
+                response
+            }
+            Ok(Outcome::Sandbox(response, holds)) => {
+                record.answered(response.status(), response.headers());
+                let guards = Guards { record, _holds: holds, _running: running };
+                response.map(|body| Guarded::new(body, guards).boxed_unsync())
+            }
+            Ok(Outcome::Upgraded(response, tunnel, holds)) => {
+                record.answered(response.status(), response.headers());
+                let (timeouts, drain, client) = (self.config.timeouts, self.drain.clone(), client.clone());
+                self.drain.tasks.spawn(async move {
+                    let ended = tunnel.run(&timeouts, &drain).await;
+                    record.sent(ended.bytes);
+                    if ended.cut {
+                        record.cut();
+                    }
+                    drop((record, holds, client));
+                });
+                response
+            }
+            Err(refusal) => {
+                debug!(reason = refusal.reason.as_str(), detail = refusal.detail, "a request was refused");
+                record.refused(refusal.reason);
+                let response = answer::refuse(&refusal, kind, browser);
+                record.answered(response.status(), response.headers());
+                response
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        mut request: Request<Incoming>,
+        routed: &Routed,
+        kind: Kind,
+        client: &Client,
+        record: &mut Record,
+    ) -> Result<Outcome, Refusal> {
+        record.target(&routed.target);
+        self.check_headers(&request, &routed.target)?;
+        let upgrade = kind == Kind::Http && is_upgrade(request.version(), request.headers());
+        let on_upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, body) = request.into_parts();
+        trace_context::ensure(&mut parts.headers);
+        record.trace(trace_context::trace_id(&parts.headers));
+        let scheme = self.config.sessions.scheme(&parts, client.scheme);
+        let found = self.config.sessions.take(&mut parts, routed, scheme)?;
+        let busy = |reason, detail| Refusal::new(reason, detail).retry_after(limits::BUSY_RETRY_AFTER);
+        let of_client = self.clients.take(&Peer::of(client.address));
+        let of_client =
+            of_client.ok_or_else(|| busy(Reason::ClientBusy, "Too many concurrent requests of this client."))?;
+        let admitted = self.backend.check(&found.credential, client.address, &routed.target).await;
+        self.metrics.authorized(admitted.as_ref().err().map(|refusal| refusal.reason));
+        record.user(admitted?.name);
+        if let Some(response) = self.config.sessions.begin(&found, routed, &parts.method, upgrade) {
+            return Ok(Outcome::Own(response));
+        }
+        let sandbox = (routed.target.namespace.clone(), routed.target.name.clone());
+        let of_target = self.targets.take(&sandbox);
+        let of_target =
+            of_target.ok_or_else(|| busy(Reason::SandboxBusy, "Too many concurrent requests to this sandbox."))?;
+
+        let deadlines = Deadlines::of(&parts.headers, kind, upgrade, &self.config.timeouts);
+        let inbound = Inbound {
+            client: client.address,
+            scheme,
+            kind,
+            upgrade,
+            by: &routed.by,
+            keep_host: self.config.preserve_host,
+            left: deadlines.left(),
+        };
+        let exceeded = Exceeded::default();
+        let exchange = Exchange {
+            proxy: self,
+            target: &routed.target,
+            arrival: Arrival {
+                client: client.address,
+                purpose: self.config.purpose.of(&parts.headers),
+                held_bytes: held_bytes(&parts.headers),
+            },
+            head: request_head(&parts, &found.path, &inbound),
+            deadlines,
+            exceeded: exceeded.clone(),
+        };
+        let body = self.request_body(body, kind, exceeded);
+        let Exchanged { response, address, activity, call } = exchange.run(body, record).await?;
+        let holds = Holds { _activity: activity, _call: call, _client: of_client, _target: of_target };
+        let client_host = crate::forward::client_host(&parts);
+        let hosts = [
+            address.to_string(),
+            client_host.and_then(|host| host.to_str().map(str::to_owned).ok()).unwrap_or_default(),
+        ];
+        self.outcome(response, &Answered { routed, kind, deadlines, hosts }, on_upgrade, holds)
+    }
+
+    fn check_headers(&self, request: &Request<Incoming>, target: &Target) -> Result<(), Refusal> {
+        if request.headers().len() > self.config.limits.headers {
+            return Err(Refusal::new(Reason::HeadersTooLarge, "The request has too many headers."));
+        }
+        let length = request.headers().get(http::header::CONTENT_LENGTH);
+        let length: Option<u64> = length.and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+        match (length, self.config.limits.body_bytes) {
+            (Some(length), Some(limit)) if length > limit => {
+                Err(Refusal::new(Reason::BodyTooLarge, crate::refusal::unreachable(target)))
+            }
+            (_, _) => Ok(()),
+        }
+    }
+
+    fn request_body(&self, body: Incoming, kind: Kind, exceeded: Exceeded) -> Body {
+        let body = match self.config.limits.body_bytes {
+            Some(limit) => Limited::new(body, limit, exceeded).boxed_unsync(),
+            None => body.map_err(Into::into).boxed_unsync(),
+        };
+        match kind {
+            Kind::GrpcWeb(encoding) => grpc::web::request_body(body, encoding),
+            Kind::Http | Kind::Grpc => body,
+        }
+    }
+
+    /// The answer of the Sandbox as the client gets it.
+    fn outcome(
+        &self,
+        mut response: Response<Incoming>,
+        answered: &Answered<'_>,
+        on_upgrade: Option<OnUpgrade>,
+        holds: Holds,
+    ) -> Result<Outcome, Refusal> {
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let sandbox = hyper::upgrade::on(&mut response);
+        let (mut parts, body) = response.into_parts();
+        let protocol = parts.headers.get(UPGRADE).cloned();
+        remove_hop_by_hop(&mut parts.headers);
+        parts.version = http::Version::default();
+        parts.extensions = http::Extensions::default();
+        if let (true, RoutedBy::Path(front)) = (self.config.rewrite_responses, &answered.routed.by) {
+            let hosts: Vec<&str> = answered.hosts.iter().map(String::as_str).filter(|host| !host.is_empty()).collect();
+            rewrite::under(&mut parts.headers, front, &hosts);
+        }
+        if switched {
+            let (Some(client), Some(protocol)) = (on_upgrade, protocol) else {
+                let detail = crate::refusal::unreachable(&answered.routed.target);
+                return Err(Refusal::new(Reason::ConnectionLost, detail));
+            };
+            let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            parts.headers.insert(UPGRADE, protocol);
+            let protocol = if websocket { Protocol::WebSocket } else { Protocol::Other };
+            let tunnel = Tunnel { client, sandbox, protocol };
+            return Ok(Outcome::Upgraded(Response::from_parts(parts, crate::body::empty()), tunnel, holds));
+        }
+        let body = match answered.kind {
+            Kind::Http => body.map_err(Into::into).boxed_unsync(),
+            Kind::Grpc => grpc::Answer::new(body, answered.deadlines.call).boxed_unsync(),
+            Kind::GrpcWeb(encoding) => {
+                let content_type = grpc::web::content_type(encoding, parts.headers.get(CONTENT_TYPE));
+                parts.headers.insert(CONTENT_TYPE, content_type);
+                parts.headers.remove(http::header::CONTENT_LENGTH);
+                grpc::web::response_body(grpc::Answer::new(body, answered.deadlines.call).boxed_unsync(), encoding)
+            }
+        };
+        Ok(Outcome::Sandbox(Response::from_parts(parts, body), holds))
+    }
+}
+
+/// The facts about a request that its answer depends on.
+struct Answered<'a> {
+    routed: &'a Routed,
+    kind: Kind,
+    deadlines: Deadlines,
+    hosts: [String; 2],
+}
+
+/// The most bytes of a request that are in memory while it is held.
+fn held_bytes(headers: &HeaderMap) -> usize {
+    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let body = length.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let chunked = headers.contains_key(http::header::TRANSFER_ENCODING) || length.is_none();
+    let most = limits::HTTP2_STREAM_WINDOW as usize;
+    let head: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    head + if chunked { most } else { most.min(body) }
+}
+
+fn health() -> Response<Body> {
+    let mut response = Response::new(full("{\"status\":\"ok\"}\n"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,65 @@
+//! The two questions of the proxy: whether a client may use a Sandbox, and how to reach it.
+
+use std::net::IpAddr;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::arrival::Arrival;
+use crate::authorize::{Authorizer, Caller, Credential};
+use crate::refusal::Refusal;
+use crate::sandboxes::{Awake, Connected, Sandboxes};
+use crate::target::Target;
+
+/// Answers the questions of the proxy. A test has its own.
+pub(crate) trait Backend: Send + Sync + 'static {
+    /// See [`Authorizer::check`].
+    fn check<'a>(
+        &'a self,
+        credential: &'a Credential,
+        client: IpAddr,
+        target: &'a Target,
+    ) -> BoxFuture<'a, Result<Caller, Refusal>>;
+
+    /// See [`Sandboxes::awake`].
+    fn awake(&self, target: &Target, arrival: &Arrival) -> Option<Awake>;
+
+    /// See [`Sandboxes::connect`].
+    fn connect<'a>(
+        &'a self,
+        target: &'a Target,
+        arrival: &'a Arrival,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Connected, Refusal>>;
+}
+
+/// The answers of the cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) sandboxes: Sandboxes,
+    pub(crate) authorizer: Authorizer,
+}
+
+impl Backend for Cluster {
+    fn check<'a>(
+        &'a self,
+        credential: &'a Credential,
+        client: IpAddr,
+        target: &'a Target,
+    ) -> BoxFuture<'a, Result<Caller, Refusal>> {
+        Box::pin(self.authorizer.check(credential, client, target))
+    }
+
+    fn awake(&self, target: &Target, arrival: &Arrival) -> Option<Awake> {
+        self.sandboxes.awake(target, arrival)
+    }
+
+    fn connect<'a>(
+        &'a self,
+        target: &'a Target,
+        arrival: &'a Arrival,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Connected, Refusal>> {
+        Box::pin(self.sandboxes.connect(target, arrival, deadline))
+    }
+}

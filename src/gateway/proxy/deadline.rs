@@ -1,0 +1,116 @@
+//! The deadlines of one request.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::grpc;
+use crate::kind::Kind;
+use crate::timeouts::Timeouts;
+
+/// The time that a client waits, in seconds.
+const TIMEOUT: &str = "x-sandbox-timeout";
+
+/// The deadlines of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Deadlines {
+    /// The time until which a connection to the Sandbox must be open.
+    pub(super) connect: Instant,
+    /// The time until which the head of the answer must be there.
+    pub(super) head: Option<Instant>,
+    /// The time from an attempt to send the request to the head of the answer.
+    pub(super) response_head: Option<Duration>,
+    /// The time until which a gRPC call must have ended.
+    pub(super) call: Option<Instant>,
+}
+
+impl Deadlines {
+    pub(super) fn of(headers: &HeaderMap, kind: Kind, upgrade: bool, timeouts: &Timeouts) -> Self {
+        let now = Instant::now();
+        let proxy = timeouts.proxy.min(asked(headers).unwrap_or(timeouts.proxy));
+        match kind {
+            Kind::Http => Self {
+                connect: now + proxy,
+                head: Some(now + proxy),
+                response_head: Some(timeouts.response_head).filter(|limit| !limit.is_zero() && !upgrade),
+                call: None,
+            },
+            Kind::Grpc | Kind::GrpcWeb(_) => {
+                let own = Some(timeouts.grpc).filter(|limit| !limit.is_zero());
+                let limit = grpc::parse_timeout(headers.get("grpc-timeout")).into_iter().chain(own).min();
+                // A time that is too long for the clock is none.
+                let call = limit.and_then(|limit| now.checked_add(limit));
+                let connect = now + timeouts.proxy;
+                Self { connect: call.map_or(connect, |call| call.min(connect)), head: call, response_head: None, call }
+            }
+        }
+    }
+
+    /// The time that is left for a gRPC call.
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.call.map(|call| call.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// The time that the client waits, as `60` or `5.0`. A value that is no time is ignored.
+fn asked(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: f64 = headers.get(TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn deadlines(header: &'static str, value: &'static str, kind: Kind, timeouts: Timeouts) -> Deadlines {
+        let mut headers = HeaderMap::new();
+        headers.insert(header, HeaderValue::from_static(value));
+        Deadlines::of(&headers, kind, false, &timeouts)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_client_may_shorten_the_time_and_not_extend_it() {
+        let now = Instant::now();
+        for (value, seconds) in [
+            ("60", 60.0),
+            ("5.0", 5.0),
+            (" 0.25 ", 0.25),
+            ("600", 180.0),
+            ("0", 180.0),
+            ("-1", 180.0),
+            ("inf", 180.0),
+            ("NaN", 180.0),
+            ("1e300", 180.0),
+            ("soon", 180.0),
+            ("", 180.0),
+        ] {
+            let found = deadlines(TIMEOUT, value, Kind::Http, Timeouts::DEFAULT);
+            let wanted = now + Duration::from_secs_f64(seconds);
+            assert_eq!((found.connect, found.head, found.call), (wanted, Some(wanted), None), "{value}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_has_its_own_deadline_alone() {
+        let now = Instant::now();
+        let seconds = Duration::from_secs;
+        let limited = Timeouts { grpc: seconds(20), ..Timeouts::DEFAULT };
+        for (value, timeouts, call, connect) in [
+            ("5S", Timeouts::DEFAULT, Some(5), 5),
+            ("999S", Timeouts::DEFAULT, Some(999), 180),
+            ("bad", Timeouts::DEFAULT, None, 180),
+            ("bad", limited, Some(20), 20),
+            ("5S", limited, Some(5), 5),
+            ("99S", limited, Some(20), 20),
+        ] {
+            let found = deadlines("grpc-timeout", value, Kind::Grpc, timeouts);
+            assert_eq!(found.call, call.map(|call| now + seconds(call)), "{value}");
+            assert_eq!((found.connect, found.head), (now + seconds(connect), found.call), "{value}");
+        }
+        let timed = deadlines(TIMEOUT, "1", Kind::Grpc, Timeouts::DEFAULT);
+        assert_eq!(timed.call, None);
+    }
+}

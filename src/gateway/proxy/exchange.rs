@@ -1,0 +1,125 @@
+//! Sends a request to its Sandbox, on an open connection or a new one, and waits for the head of the answer.
+//!
+//! An attempt is repeated only if no byte of the request was sent. A Sandbox therefore never gets a request twice.
+
+use std::net::SocketAddr;
+
+use http::Response;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use super::Proxy;
+use super::deadline::Deadlines;
+use crate::arrival::Arrival;
+use crate::body::{Body, Exceeded};
+use crate::forward::Forward;
+use crate::limits;
+use crate::record::Record;
+use crate::refusal::{Reason, Refusal, unreachable};
+use crate::sandboxes::{Activity, Awake, Connected};
+use crate::target::Target;
+use crate::upstream::{Call, Key, Sender};
+
+/// One request, ready to be sent.
+pub(super) struct Exchange<'a> {
+    pub(super) proxy: &'a Proxy,
+    pub(super) target: &'a Target,
+    pub(super) arrival: Arrival,
+    pub(super) head: Forward,
+    pub(super) deadlines: Deadlines,
+    /// Whether the body was too large.
+    pub(super) exceeded: Exceeded,
+}
+
+/// The head of the answer, and what stays in use until its end.
+pub(super) struct Exchanged {
+    pub(super) response: Response<Incoming>,
+    pub(super) address: SocketAddr,
+    pub(super) activity: Activity,
+    pub(super) call: Option<Call>,
+}
+
+/// A connection for one attempt.
+struct Attempt {
+    key: Key,
+    sender: Sender,
+    activity: Activity,
+}
+
+impl Exchange<'_> {
+    pub(super) async fn run(&self, mut body: Body, record: &mut Record) -> Result<Exchanged, Refusal> {
+        for _ in 0..limits::ATTEMPTS {
+            let mut attempt = self.attempt().await?;
+            record.known();
+            let address = attempt.key.endpoint.address;
+            let request = self.head.to(address, body);
+            let end = self.head_end();
+            let sent = attempt.sender.send(request);
+            let answer = match end {
+                Some(end) => timeout_at(end, sent).await.map_err(|_elapsed| self.timed_out())?,
+                None => sent.await,
+            };
+            match answer {
+                Ok(response) => {
+                    let Attempt { key, sender, activity } = attempt;
+                    let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+                    let call = if upgraded { None } else { self.proxy.pool.give_back(key, sender) };
+                    return Ok(Exchanged { response, address, activity, call });
+                }
+                Err(mut failed) => {
+                    debug!(target = %self.target, error = %failed.error(), "a request could not be sent");
+                    let Some(request) = failed.take_message() else { return Err(self.lost()) };
+                    self.proxy.metrics.retried();
+                    body = request.into_body();
+                }
+            }
+        }
+        Err(Refusal::new(Reason::Unreachable, unreachable(self.target)))
+    }
+
+    /// An open connection, or else a new one.
+    async fn attempt(&self) -> Result<Attempt, Refusal> {
+        let proxy = self.proxy;
+        if let Some(Awake { endpoint, activity }) = proxy.backend.awake(self.target, &self.arrival) {
+            let key = Key { target: self.target.clone(), endpoint };
+            if let Some(sender) = proxy.pool.take(&key, self.head.http2) {
+                proxy.metrics.used_connection(true);
+                return Ok(Attempt { key, sender, activity });
+            }
+        }
+        let connected = proxy.backend.connect(self.target, &self.arrival, self.deadlines.connect).await?;
+        let Connected { stream, endpoint, activity } = connected;
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "a connection to a sandbox ended at once");
+        }
+        let key = Key { target: self.target.clone(), endpoint };
+        let begun = timeout_at(self.deadlines.connect, proxy.pool.begin(&key, stream, self.head.http2)).await;
+        match begun {
+            Ok(Ok(sender)) => {
+                proxy.metrics.used_connection(false);
+                Ok(Attempt { key, sender, activity })
+            }
+            Ok(Err(error)) => {
+                debug!(target = %self.target, %error, "a connection to a sandbox could not begin");
+                Err(self.lost())
+            }
+            Err(_elapsed) => Err(self.timed_out()),
+        }
+    }
+
+    fn head_end(&self) -> Option<Instant> {
+        let own = self.deadlines.response_head.and_then(|limit| Instant::now().checked_add(limit));
+        self.deadlines.head.into_iter().chain(own).min()
+    }
+
+    fn timed_out(&self) -> Refusal {
+        let detail = format!("Timed out waiting for the backend sandbox: {}", self.target.name);
+        Refusal::new(Reason::Timeout, detail)
+    }
+
+    fn lost(&self) -> Refusal {
+        let reason = if self.exceeded.is_set() { Reason::BodyTooLarge } else { Reason::ConnectionLost };
+        Refusal::new(reason, unreachable(self.target))
+    }
+}

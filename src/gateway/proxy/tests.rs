@@ -1,0 +1,11 @@
+//! The proxy with real sockets: clients, a gateway and Sandboxes in one process.
+
+mod contract;
+mod drain;
+mod grpc;
+mod harness;
+mod limits;
+mod reuse;
+mod smuggling;
+mod streams;
+mod upgrade;

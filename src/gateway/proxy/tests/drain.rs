@@ -1,0 +1,130 @@
+//! A shutdown loses no request, and tells streams to go.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::harness::{Gateway, PATIENCE, accept, listener};
+use super::upgrade::websocket;
+use crate::drain::{Drained, Stage};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const ID: &str = "X-Sandbox-ID: box\r\n";
+
+#[tokio::test]
+async fn an_idle_gateway_ends_at_once() {
+    let gateway = Gateway::new().await;
+    let _sandbox = gateway.answering("box", OK).await;
+    let mut idle = gateway.client().await;
+    idle.write(format!("GET / HTTP/1.1\r\nHost: g\r\n{ID}\r\n")).await;
+    assert_eq!(idle.answer().await.status, 200);
+    let drained = timeout(Duration::from_secs(10), gateway.drain()).await.expect("the drain did not end");
+    assert_eq!(drained, Drained { cut: 0 });
+    assert!(idle.rest().await.is_empty());
+    assert!(TcpStream::connect(gateway.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_answered() {
+    let gateway = Gateway::new().await;
+    let sandbox = listener(&gateway, "box").await;
+    let mut client = gateway.client().await;
+    client.write(format!("GET / HTTP/1.1\r\nHost: g\r\n{ID}\r\n")).await;
+    let (mut stream, _) = accept(&sandbox).await;
+    let answered = async {
+        gateway.proxy.drain.reached(Stage::Draining).await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        client.answer().await
+    };
+    let (drained, answer) = timeout(PATIENCE, async { tokio::join!(gateway.drain(), answered) }).await.unwrap();
+    assert_eq!((drained.cut, answer.status, answer.header("connection")), (0, 200, Some("close")));
+}
+
+#[tokio::test]
+async fn clients_are_asked_to_leave_before_the_listener_closes() {
+    let gateway = Gateway::with(|config| config.timeouts.drain_delay = Duration::from_millis(800)).await;
+    let _sandbox = gateway.answering("box", OK).await;
+    let served = async {
+        gateway.proxy.drain.reached(Stage::Announced).await;
+        let answer = gateway.get("/", ID).await;
+        assert_eq!(gateway.proxy.drain.stage(), Stage::Announced);
+        answer
+    };
+    let (drained, answer) = tokio::join!(gateway.drain(), served);
+    assert_eq!((drained.cut, answer.status, answer.header("connection")), (0, 200, Some("close")));
+}
+
+#[tokio::test]
+async fn a_websocket_is_closed_with_1001_at_the_end() {
+    let gateway = Gateway::with(|config| config.timeouts.drain = Duration::from_millis(300)).await;
+    let sandbox = listener(&gateway, "box").await;
+    let (mut client, mut stream) = websocket(&gateway, &sandbox).await;
+    // A frame is under way to the client when the time ends.
+    stream.write_all(b"\x82\x05wor").await.unwrap();
+    client.write(b"\x82\x85\x01\x02\x03\x04hello").await;
+    assert_eq!(client.exact(5).await, b"\x82\x05wor");
+    let rest = async {
+        gateway.proxy.drain.reached(Stage::Closing).await;
+        stream.write_all(b"ld").await.unwrap();
+        let down = client.rest().await;
+        let mut up = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut up)).await.unwrap();
+        (down, up)
+    };
+    let (drained, (down, up)) = timeout(PATIENCE, async { tokio::join!(gateway.drain(), rest) }).await.unwrap();
+    assert_eq!(drained.cut, 1);
+    assert_eq!(&down[..2], b"ld");
+    assert_eq!((down[2], &down[4..6]), (0x88, &1001_u16.to_be_bytes()[..]), "{down:?}");
+    assert_eq!(&up[..11], b"\x82\x85\x01\x02\x03\x04hello");
+    assert_eq!((up[11], up[12] & 0x80), (0x88, 0x80), "{up:?}");
+}
+
+#[tokio::test]
+async fn http2_clients_get_goaway_and_finish_their_streams() {
+    let gateway = Gateway::new().await;
+    let sandbox = listener(&gateway, "box").await;
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let (mut client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get("http://g/").header("x-sandbox-id", "box").body(Empty::<Bytes>::new()).unwrap();
+    let pending = tokio::spawn(client.send_request(request));
+    let (mut stream, _) = accept(&sandbox).await;
+    let finish = async {
+        gateway.proxy.drain.reached(Stage::Draining).await;
+        // New streams are not taken any more.
+        let closed = async {
+            while !client.is_closed() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let told = timeout(Duration::from_secs(5), closed).await.is_ok();
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        (told, pending.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes())
+    };
+    let (drained, (_told, body)) = timeout(PATIENCE, async { tokio::join!(gateway.drain(), finish) }).await.unwrap();
+    assert_eq!((drained.cut, body), (0, Bytes::from_static(b"ok")));
+    timeout(PATIENCE, connection).await.expect("the connection did not end").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_outlasts_the_drain_is_cut_and_counted() {
+    let gateway = Gateway::with(|config| {
+        config.timeouts.drain = Duration::from_millis(200);
+        config.timeouts.close = Duration::from_millis(200);
+    })
+    .await;
+    let sandbox = listener(&gateway, "box").await;
+    let mut client = gateway.client().await;
+    client.write(format!("GET / HTTP/1.1\r\nHost: g\r\n{ID}\r\n")).await;
+    let (mut stream, _) = accept(&sandbox).await;
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\ndata").await.unwrap();
+    assert!(client.head().await.starts_with("HTTP/1.1 200"));
+    let (drained, _) = timeout(PATIENCE, async { tokio::join!(gateway.drain(), client.rest()) }).await.unwrap();
+    assert_eq!(drained.cut, 1);
+}

@@ -1,0 +1,112 @@
+//! Reuse of connections to Sandboxes, and repeated attempts.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use super::harness::{Gateway, Server, accept, listener};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const ID: &str = "X-Sandbox-ID: box\r\n";
+
+#[tokio::test]
+async fn a_connection_serves_the_next_request_of_the_same_target() {
+    let gateway = Gateway::with(|config| config.timeouts.sandbox_idle = Duration::from_secs(60)).await;
+    let sandbox = gateway.answering("box", OK).await;
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/", ID).await.status, 200);
+        // The connection is free a moment after the answer.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(sandbox.accepted.load(Ordering::Relaxed), 1);
+    assert_eq!(gateway.get("/", "X-Sandbox-ID: box\r\nX-Sandbox-Port: 81\r\n").await.status, 200);
+    assert_eq!(sandbox.accepted.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_connection_never_serves_another_pod() {
+    let gateway = Gateway::with(|config| config.timeouts.sandbox_idle = Duration::from_secs(60)).await;
+    let sandbox = gateway.answering("box", OK).await;
+    gateway.get("/", ID).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    // Another pod has taken over the address.
+    gateway.pod("box", "other-pod", sandbox.address);
+    gateway.get("/", ID).await;
+    assert_eq!(sandbox.accepted.load(Ordering::Relaxed), 2);
+}
+
+/// The fault of other gateways: sessions are kept for a target that is gone.
+#[tokio::test]
+async fn a_pod_that_is_gone_gets_no_request() {
+    let gateway = Gateway::with(|config| config.timeouts.sandbox_idle = Duration::from_secs(60)).await;
+    let first = gateway.answering("box", OK).await;
+    gateway.get("/", ID).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let second = Server::start(|_| OK.to_owned()).await;
+    gateway.pod("box", "second", second.address);
+    gateway.get("/", ID).await;
+    assert_eq!((first.requests.lock().len(), second.requests.lock().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_connection_that_the_sandbox_closed_is_not_used() {
+    let gateway = Gateway::with(|config| config.timeouts.sandbox_idle = Duration::from_secs(60)).await;
+    let sandbox = listener(&gateway, "box").await;
+    for _ in 0..3 {
+        let served = async {
+            let (mut stream, _) = accept(&sandbox).await;
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        let request = format!("POST / HTTP/1.1\r\nHost: g\r\n{ID}Content-Length: 3\r\n\r\nabc");
+        let (answer, ()) = tokio::join!(gateway.send(&request), served);
+        assert_eq!(answer.status, 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_which_a_byte_was_sent_is_not_repeated() {
+    let gateway = Gateway::new().await;
+    let sandbox = listener(&gateway, "box").await;
+    let served = async {
+        let (stream, _) = accept(&sandbox).await;
+        drop(stream);
+        // No second attempt comes.
+        tokio::time::timeout(Duration::from_millis(300), sandbox.accept()).await.is_err()
+    };
+    for method in ["GET", "POST"] {
+        let request = format!("{method} / HTTP/1.1\r\nHost: g\r\n{ID}Content-Length: 0\r\n\r\n");
+        if method == "GET" {
+            let (answer, once) = tokio::join!(gateway.send(&request), async {
+                let (stream, _) = accept(&sandbox).await;
+                drop(stream);
+                true
+            });
+            assert_eq!((answer.status, once), (502, true));
+        }
+    }
+    let request = format!("POST / HTTP/1.1\r\nHost: g\r\n{ID}Content-Length: 0\r\n\r\n");
+    let (answer, once) = tokio::join!(gateway.send(&request), served);
+    assert_eq!((answer.status, once), (502, true));
+}
+
+#[tokio::test]
+async fn unused_connections_are_closed() {
+    let gateway = Gateway::with(|config| config.timeouts.sandbox_idle = Duration::from_millis(100)).await;
+    let sandbox = listener(&gateway, "box").await;
+    let proxy = gateway.proxy.clone();
+    let sweep = tokio::spawn(async move { proxy.pool.sweep().await });
+    let served = async {
+        let (mut stream, _) = accept(&sandbox).await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        stream
+    };
+    let (answer, mut stream) = tokio::join!(gateway.get("/", ID), served);
+    assert_eq!(answer.status, 200);
+    let mut byte = [0; 1];
+    let ended = tokio::io::AsyncReadExt::read(&mut stream, &mut byte);
+    assert_eq!(tokio::time::timeout(super::harness::PATIENCE, ended).await.unwrap().unwrap(), 0);
+    sweep.abort();
+}

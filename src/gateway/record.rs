@@ -1,0 +1,150 @@
+//! The record of one request: its line in the access log, and its metrics. It is written when the request, its answer
+//! and its streams have ended, however they ended.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, StatusCode};
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::body::{BodyError, BodyGuard};
+use crate::grpc;
+use crate::metrics::{Inflight, Metrics, NO_NAMESPACE};
+use crate::refusal::Reason;
+use crate::target::Target;
+
+/// The status in the log of a request whose client left before the answer: that of nginx.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// The record of one request.
+pub(crate) struct Record {
+    metrics: Metrics,
+    log: bool,
+    begin: Instant,
+    method: Method,
+    client: IpAddr,
+    target: Option<Target>,
+    /// Whether the Sandbox exists, so that its namespace may be a label value.
+    known: bool,
+    user: Option<Arc<str>>,
+    trace: Option<String>,
+    status: Option<StatusCode>,
+    grpc_status: Option<String>,
+    reason: Option<Reason>,
+    bytes: u64,
+    cut: bool,
+    _inflight: Inflight,
+}
+
+impl Record {
+    pub(crate) fn new(metrics: &Metrics, log: bool, method: &Method, client: IpAddr) -> Self {
+        Self {
+            metrics: metrics.clone(),
+            log,
+            begin: Instant::now(),
+            method: method.clone(),
+            client,
+            target: None,
+            known: false,
+            user: None,
+            trace: None,
+            status: None,
+            grpc_status: None,
+            reason: None,
+            bytes: 0,
+            cut: false,
+            _inflight: metrics.begin(),
+        }
+    }
+
+    pub(crate) fn target(&mut self, target: &Target) {
+        self.target = Some(target.clone());
+    }
+
+    /// The Sandbox exists.
+    pub(crate) fn known(&mut self) {
+        self.known = true;
+    }
+
+    pub(crate) fn user(&mut self, user: Arc<str>) {
+        self.user = Some(user);
+    }
+
+    pub(crate) fn trace(&mut self, id: Option<&str>) {
+        self.trace = id.map(str::to_owned);
+    }
+
+    /// The head of the answer. gRPC puts the status of a call without messages there.
+    pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = Some(status);
+        self.metrics.head(self.begin.elapsed());
+        self.trailers(headers);
+    }
+
+    pub(crate) fn refused(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+        self.metrics.refused(reason, self.namespace());
+    }
+
+    /// Bytes of a stream went to the client.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// The stream of an upgraded connection was cut.
+    pub(crate) fn cut(&mut self) {
+        self.cut = true;
+    }
+
+    fn namespace(&self) -> &str {
+        self.target.as_ref().filter(|_| self.known).map_or(NO_NAMESPACE, |target| &target.namespace)
+    }
+}
+
+impl BodyGuard for Record {
+    fn passed(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(status) = trailers.get(grpc::STATUS) {
+            self.grpc_status = status.to_str().ok().map(str::to_owned);
+        }
+    }
+
+    fn failed(&mut self, _: &BodyError) {
+        self.cut = true;
+        self.metrics.cut(self.namespace());
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let time = self.begin.elapsed();
+        let closed = StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
+        let status = self.status.unwrap_or(closed);
+        self.metrics.answered(&self.method, status, self.namespace(), time);
+        if !self.log {
+            return;
+        }
+        // The path and the headers may contain secrets, so neither is in the log.
+        info!(
+            target: "paddock_gateway::access",
+            method = %self.method,
+            status = status.as_u16(),
+            grpc_status = self.grpc_status.as_deref(),
+            namespace = self.target.as_ref().map(|target| &*target.namespace),
+            sandbox = self.target.as_ref().map(|target| &*target.name),
+            port = self.target.as_ref().map(|target| target.port),
+            client = %self.client,
+            user = self.user.as_deref(),
+            reason = self.reason.map(Reason::as_str),
+            bytes = self.bytes,
+            cut = self.cut,
+            milliseconds = time.as_secs_f64() * 1000.0,
+            trace_id = self.trace.as_deref(),
+            "request"
+        );
+    }
+}

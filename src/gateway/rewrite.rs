@@ -1,0 +1,138 @@
+//! Puts the answers of a Sandbox under the path prefix: `Location`, and the `Path` of cookies.
+
+use http::HeaderMap;
+use http::header::{CONTENT_LOCATION, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
+
+/// Rewrites the headers of an answer. `front` is the part of the client's path in front of the Sandbox's own, and
+/// `hosts` are the hosts under which the Sandbox may know itself: its address, and the host of the client.
+pub(crate) fn under(headers: &mut HeaderMap, front: &str, hosts: &[&str]) {
+    for name in [LOCATION, CONTENT_LOCATION] {
+        let rewritten = headers.get(&name).and_then(|value| location(value, front, hosts));
+        if let Some(value) = rewritten {
+            headers.insert(name, value);
+        }
+    }
+    let cookies: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().map(|cookie| scoped(cookie, front)).collect();
+    replace(headers, SET_COOKIE, cookies);
+}
+
+fn replace(headers: &mut HeaderMap, name: HeaderName, values: Vec<HeaderValue>) {
+    headers.remove(&name);
+    for value in values {
+        headers.append(name.clone(), value);
+    }
+}
+
+/// An absolute path, or a URL of one of the hosts, becomes an absolute path under the prefix. A relative path and the
+/// URL of another host stay.
+fn location(value: &HeaderValue, front: &str, hosts: &[&str]) -> Option<HeaderValue> {
+    let text = value.to_str().ok()?;
+    let path = match text.split_once("//") {
+        Some((scheme, rest)) if matches!(scheme, "" | "http:" | "https:") => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let (host, path) = rest.split_at(end);
+            if !hosts.iter().any(|own| own.eq_ignore_ascii_case(host)) {
+                return None;
+            }
+            path
+        }
+        Some(_) | None => text.starts_with('/').then_some(text)?,
+    };
+    if under_front(path, front) {
+        return HeaderValue::from_str(path).ok();
+    }
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    HeaderValue::from_str(&format!("{front}{slash}{path}")).ok()
+}
+
+/// Whether the Sandbox knows its prefix itself.
+fn under_front(path: &str, front: &str) -> bool {
+    path.strip_prefix(front).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+}
+
+/// The cookie with its Path under the prefix. A cookie without a Path gets one, because the browser would derive it from
+/// the URL, which may be above the Sandbox's own. A Domain would give the cookie to other Sandboxes, and is dropped.
+fn scoped(cookie: &HeaderValue, front: &str) -> HeaderValue {
+    let Ok(text) = cookie.to_str() else { return cookie.clone() };
+    let mut attributes = text.split(';');
+    let mut scoped = attributes.next().unwrap_or_default().to_owned();
+    let mut path = None;
+    for attribute in attributes {
+        let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "path" => path = Some(value.trim().to_owned()),
+            "domain" => {}
+            _ => {
+                scoped.push(';');
+                scoped.push_str(attribute);
+            }
+        }
+    }
+    let path = path.filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".to_owned());
+    let path = if under_front(&path, front) { path } else { format!("{front}{path}") };
+    scoped.push_str("; Path=");
+    scoped.push_str(&path);
+    HeaderValue::from_str(&scoped).unwrap_or_else(|_| cookie.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRONT: &str = "/sb/team/box/80";
+    const HOSTS: [&str; 2] = ["10.0.0.7:80", "gateway.example.com"];
+
+    fn rewritten(name: HeaderName, value: &'static str) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert(name.clone(), HeaderValue::from_static(value));
+        under(&mut headers, FRONT, &HOSTS);
+        headers[name].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn locations_are_put_under_the_prefix() {
+        for (sent, wanted) in [
+            ("/login?next=/a", "/sb/team/box/80/login?next=/a"),
+            ("/", "/sb/team/box/80/"),
+            ("/a%2Fb//c", "/sb/team/box/80/a%2Fb//c"),
+            ("login", "login"),
+            ("../login", "../login"),
+            ("?a=1", "?a=1"),
+            ("#top", "#top"),
+            ("http://10.0.0.7:80/x", "/sb/team/box/80/x"),
+            ("https://Gateway.Example.com/x#y", "/sb/team/box/80/x#y"),
+            ("http://10.0.0.7:80", "/sb/team/box/80/"),
+            ("http://10.0.0.7:80?x", "/sb/team/box/80/?x"),
+            ("//10.0.0.7:80/x", "/sb/team/box/80/x"),
+            ("https://example.org/x", "https://example.org/x"),
+            ("//example.org/x", "//example.org/x"),
+            ("mailto:a@example.org", "mailto:a@example.org"),
+            ("/sb/team/box/80/x", "/sb/team/box/80/x"),
+            ("/sb/team/box/800/x", "/sb/team/box/80/sb/team/box/800/x"),
+            ("/a//b", "/sb/team/box/80/a//b"),
+        ] {
+            assert_eq!(rewritten(LOCATION, sent), wanted, "{sent}");
+        }
+    }
+
+    #[test]
+    fn cookies_are_scoped_to_the_sandbox() {
+        for (sent, wanted) in [
+            ("a=1", "a=1; Path=/sb/team/box/80/"),
+            ("a=1; Path=/; HttpOnly", "a=1; HttpOnly; Path=/sb/team/box/80/"),
+            ("a=1; path=/lab; Secure", "a=1; Secure; Path=/sb/team/box/80/lab"),
+            ("a=1; Domain=example.com; Path=/", "a=1; Path=/sb/team/box/80/"),
+            ("a=1; Path=/sb/team/box/80/x", "a=1; Path=/sb/team/box/80/x"),
+            ("a=1; Path=/sb/other/box/80/", "a=1; Path=/sb/team/box/80/sb/other/box/80/"),
+            ("a=1; Path=relative", "a=1; Path=/sb/team/box/80/"),
+            ("a=\"x y\"; Max-Age=3", "a=\"x y\"; Max-Age=3; Path=/sb/team/box/80/"),
+        ] {
+            assert_eq!(rewritten(SET_COOKIE, sent), wanted, "{sent}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.append(SET_COOKIE, HeaderValue::from_static("a=1"));
+        headers.append(SET_COOKIE, HeaderValue::from_static("b=2"));
+        under(&mut headers, FRONT, &HOSTS);
+        assert_eq!(headers.get_all(SET_COOKIE).iter().count(), 2);
+    }
+}

@@ -1,0 +1,75 @@
+//! Reads and removes one parameter of a query, or one cookie. The rest stays as it is, and in its order.
+
+use http::HeaderMap;
+use http::header::{COOKIE, HeaderValue};
+use http::uri::PathAndQuery;
+
+/// The value of a parameter, decoded.
+pub(super) fn query_value(path: &PathAndQuery, name: &str) -> Option<String> {
+    let query = path.query()?;
+    let value = query.split('&').filter_map(|part| part.split_once('=')).find(|(key, _)| decoded(key) == name)?.1;
+    Some(decoded(value))
+}
+
+/// The path and query without a parameter.
+pub(super) fn without_parameter(path: &PathAndQuery, name: &str) -> PathAndQuery {
+    let Some(query) = path.query() else { return path.clone() };
+    let is = |part: &&str| decoded(part.split('=').next().unwrap_or_default()) == name;
+    if !query.split('&').any(|part| is(&part)) {
+        return path.clone();
+    }
+    let kept: Vec<&str> = query.split('&').filter(|part| !is(part)).collect();
+    let text = if kept.is_empty() { path.path().to_owned() } else { format!("{}?{}", path.path(), kept.join("&")) };
+    // A part of a valid text is valid.
+    PathAndQuery::try_from(text).unwrap_or_else(|_| PathAndQuery::from_static("/"))
+}
+
+/// The text without percent escapes.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let escape = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(if first == b'+' { b' ' } else { first });
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The value of a cookie.
+pub(super) fn cookie_value(headers: &HeaderMap, name: &str) -> Option<String> {
+    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value.trim_matches('"').to_owned())
+}
+
+/// Removes a cookie, in each of its occurrences.
+pub(super) fn without_cookie(headers: &mut HeaderMap, name: &str) {
+    let is = |pair: &[u8]| {
+        let key = pair.split(|b| *b == b'=').next().unwrap_or_default();
+        key.trim_ascii() == name.as_bytes()
+    };
+    let values: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+    if !values.iter().any(|value| value.as_bytes().split(|b| *b == b';').any(is)) {
+        return;
+    }
+    headers.remove(COOKIE);
+    for value in values {
+        let kept: Vec<&[u8]> = value.as_bytes().split(|b| *b == b';').filter(|pair| !is(pair)).collect();
+        let joined = kept.join(&b";"[..]);
+        let joined = joined.trim_ascii();
+        if !joined.is_empty()
+            && let Ok(value) = HeaderValue::from_bytes(joined)
+        {
+            headers.append(COOKIE, value);
+        }
+    }
+}
