@@ -1,7 +1,9 @@
 //! The subcommands, one file each with its flags.
 
 pub(crate) mod crds;
+pub(crate) mod gateway;
 pub(crate) mod manifests;
 pub(crate) mod operator;
 pub(crate) mod plugin;
+pub(crate) mod process;
 pub(crate) mod version;

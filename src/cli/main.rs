@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{crds, manifests, operator, plugin, version};
+use crate::commands::{crds, gateway, manifests, operator, plugin, version};
 
 /// With musl's allocator, which the image would have otherwise, the same claims take a third more processor time:
 /// `docs/performance/results.md`.
@@ -28,6 +28,9 @@ enum Command {
     /// Runs the operator.
     #[command(args_override_self = true)]
     Operator(Box<operator::OperatorArgs>),
+    /// Runs the gateway, which routes requests to Sandboxes by name and wakes suspended ones.
+    #[command(args_override_self = true)]
+    Gateway(Box<gateway::GatewayArgs>),
     /// Prints the CustomResourceDefinitions, for `kubectl apply --server-side -f -`.
     Crds(crds::CrdsArgs),
     /// Prints the manifests of a deployment, CRDs included, for `kubectl apply --server-side -f -`.
@@ -68,6 +71,7 @@ fn causes(error: &anyhow::Error) -> String {
 fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Operator(args) => operator::run(*args),
+        Command::Gateway(args) => gateway::run(*args),
         Command::Crds(args) => crds::run(&args),
         Command::Manifests(args) => manifests::run(args),
         Command::Plugin(command) => plugin::run(command),
@@ -110,12 +114,14 @@ mod tests {
     #[test]
     fn every_flag_has_a_variable_and_a_description() {
         let command = Cli::command();
-        let operator = command.find_subcommand("operator").unwrap();
-        for arg in operator.get_arguments() {
-            let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else { continue };
-            let variable = format!("PADDOCK_{}", long.to_uppercase().replace('-', "_"));
-            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(variable.as_str()));
-            assert!(arg.get_help().is_some(), "--{long}");
+        for process in ["operator", "gateway"] {
+            let process = command.find_subcommand(process).unwrap();
+            for arg in process.get_arguments() {
+                let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else { continue };
+                let variable = format!("PADDOCK_{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(variable.as_str()));
+                assert!(arg.get_help().is_some(), "--{long}");
+            }
         }
     }
 }

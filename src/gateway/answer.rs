@@ -11,9 +11,9 @@ use crate::kind::Kind;
 use crate::refusal::Refusal;
 
 /// The header with the reason of a refusal.
-pub const REASON_HEADER: &str = "x-paddock-reason";
+pub(crate) const REASON_HEADER: &str = "x-paddock-reason";
 /// The header with the state of the Sandbox.
-pub const STATE_HEADER: &str = "x-sandbox-state";
+pub(crate) const STATE_HEADER: &str = "x-sandbox-state";
 
 #[derive(Serialize)]
 struct Detail<'a> {

@@ -1,15 +1,19 @@
 //! The gateway: routes HTTP requests to Sandboxes by name, and wakes suspended Sandboxes.
 //!
-//! A request names a [`target`]. [`authorize`] decides whether its client may use it. [`sandboxes`] finds the pod that
-//! answers, and wakes the Sandbox if [`arrival`] allows that. The gateway answers a request itself only with a
-//! [`refusal`].
+//! [`server`] accepts connections, and `proxy` takes each request from its head to the end of its answer. [`route`] finds
+//! the [`target`] that the request names. [`session`] finds its credential, and [`authorize`] decides whether its client
+//! may use the Sandbox. [`sandboxes`] finds the pod that answers, and wakes the Sandbox if [`arrival`] allows that.
+//! `forward` makes the head that the Sandbox gets, and `upstream` keeps connections to Sandboxes. The gateway answers a
+//! request itself only with a [`refusal`].
 //!
-//! This crate depends on the wire types and on the shared I/O code, and never on the operator or on wasmtime.
+//! This crate depends on the wire types and on the shared I/O code, and never on the operator or on wasmtime. Start
+//! reading at [`start`] in `run.rs`, and then at `proxy.rs`.
 
 mod answer;
 pub mod arrival;
 pub mod authorize;
 mod body;
+pub mod config;
 mod drain;
 mod forward;
 mod framing;
@@ -18,12 +22,13 @@ pub mod kind;
 pub mod limits;
 pub mod metrics;
 pub mod peer;
-pub mod proxy;
+mod proxy;
 pub mod purpose;
 mod record;
 pub mod refusal;
 mod rewrite;
 pub mod route;
+mod run;
 pub mod sandboxes;
 pub mod server;
 pub mod session;
@@ -33,3 +38,7 @@ pub mod timeouts;
 mod trace_context;
 mod tunnel;
 mod upstream;
+
+pub use config::Config;
+pub use drain::Drained;
+pub use run::{Addresses, Error, Running, run, start};

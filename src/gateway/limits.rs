@@ -52,6 +52,9 @@ pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// The bytes that the gateway reads of an HTTP/1.1 body before the other side has taken them.
 pub const HTTP1_BUFFER: usize = 64 * 1024;
 
+/// The bytes that the HTTP library reads of a request of HTTP/1.1 with its head, before anybody asks for the body.
+pub const HTTP1_READ: usize = 8 * 1024;
+
 /// The largest HTTP/2 frame that the gateway accepts: the smallest value that the standard allows.
 pub const HTTP2_FRAME: u32 = 16 * 1024;
 

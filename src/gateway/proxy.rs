@@ -5,11 +5,14 @@ mod deadline;
 mod exchange;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use self::tests::config as tests_config;
 
 use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -21,46 +24,23 @@ use self::exchange::{Exchange, Exchanged};
 use crate::answer;
 use crate::arrival::Arrival;
 use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, full};
+use crate::config::ProxyConfig;
 use crate::drain::Drain;
 use crate::forward::{Inbound, remove_hop_by_hop, request_head};
 use crate::kind::{Kind, is_upgrade};
-use crate::limits::{self, Limits};
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
-use crate::purpose::PurposeRule;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
-use crate::route::{Route, Routed, RoutedBy, Router};
+use crate::route::{Route, Routed, RoutedBy};
 use crate::sandboxes::Activity;
 use crate::server::{Client, Running};
-use crate::session::Sessions;
 use crate::shares::{Share, Shares};
 use crate::target::Target;
-use crate::timeouts::Timeouts;
 use crate::tunnel::{Protocol, Tunnel};
 use crate::upstream::{Call, Pool};
 use crate::{grpc, rewrite, trace_context};
-
-/// The settings of the proxy.
-#[derive(Clone, Debug)]
-pub struct ProxyConfig {
-    /// The ways of routing.
-    pub router: Router,
-    /// The settings of sessions.
-    pub sessions: Sessions,
-    /// The timeouts.
-    pub timeouts: Timeouts,
-    /// The limits.
-    pub limits: Limits,
-    /// The requests that wake nothing.
-    pub purpose: PurposeRule,
-    /// Whether a Sandbox gets the client's Host when headers or the path route a request.
-    pub preserve_host: bool,
-    /// Whether answers to requests that the path routes are put under the prefix.
-    pub rewrite_responses: bool,
-    /// Whether each request has a line in the log.
-    pub access_log: bool,
-}
 
 /// The proxy of one gateway.
 pub(crate) struct Proxy {
@@ -219,8 +199,8 @@ impl Proxy {
             target: &routed.target,
             arrival: Arrival {
                 client: client.address,
-                purpose: self.config.purpose.of(&parts.headers),
-                held_bytes: held_bytes(&parts.headers),
+                purpose: self.config.probes.purpose(&parts.headers, found.path.path()),
+                held_bytes: held_bytes(&parts, &body),
             },
             head: request_head(&parts, &found.path, &inbound),
             deadlines,
@@ -275,7 +255,7 @@ impl Proxy {
         let (mut parts, body) = response.into_parts();
         let protocol = parts.headers.get(UPGRADE).cloned();
         remove_hop_by_hop(&mut parts.headers);
-        parts.version = http::Version::default();
+        parts.version = Version::default();
         parts.extensions = http::Extensions::default();
         if let (true, RoutedBy::Path(front)) = (self.config.rewrite_responses, &answered.routed.by) {
             let hosts: Vec<&str> = answered.hosts.iter().map(String::as_str).filter(|host| !host.is_empty()).collect();
@@ -315,14 +295,14 @@ struct Answered<'a> {
     hosts: [String; 2],
 }
 
-/// The most bytes of a request that are in memory while it is held.
-fn held_bytes(headers: &HeaderMap) -> usize {
-    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let body = length.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let chunked = headers.contains_key(http::header::TRANSFER_ENCODING) || length.is_none();
-    let most = limits::HTTP2_STREAM_WINDOW as usize;
-    let head: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    head + if chunked { most } else { most.min(body) }
+/// The most bytes of a request that are in memory while it is held. Its body is not read before the Sandbox answers, so
+/// only the window of HTTP/2 or the first read of HTTP/1.1 counts.
+fn held_bytes(parts: &http::request::Parts, body: &Incoming) -> usize {
+    let window =
+        if parts.version == Version::HTTP_2 { limits::HTTP2_STREAM_WINDOW as usize } else { limits::HTTP1_READ };
+    let length = body.size_hint().upper().map_or(window, |length| usize::try_from(length).unwrap_or(window));
+    let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    head + length.min(window)
 }
 
 fn health() -> Response<Body> {

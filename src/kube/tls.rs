@@ -16,7 +16,7 @@ mod serving_cert;
 pub use cert_manager::{CaBundlePublisher, CertError, CertManager};
 pub use cert_state::{BadLifetimes, CertState, KeyPair, Lifetimes, Step};
 pub use client_ca::{ClientCa, InvalidClientCa};
-pub use files::{Mounted, follow_files};
+pub use files::{CertificateFiles, Mounted, follow_files, follow_files_with};
 pub use issue::{IssueError, issue};
 pub use serving_cert::{InvalidKeyPair, ServingCert};
 

@@ -7,22 +7,22 @@ use std::hash::{BuildHasher as _, RandomState};
 use anyhow::Context as _;
 use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, OPERATOR_NAMESPACE};
 use paddock_core::settings::{NetworkSettings, Settings};
+use paddock_kube::cluster;
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;
 use paddock_kube::tls::{Lifetimes, Mounted};
-use paddock_kube::{cluster, logs};
 use paddock_operator::queue::Workers;
 use paddock_operator::webhook::{Certificate, ClientConfig, Deployed, Registration, Workload};
 use paddock_operator::write::DisabledEvents;
 use paddock_operator::{Config, Leadership, MetricsAccess, WebhookSetup};
-use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use self::flags::OperatorArgs;
 use self::flags::{LeadershipArgs, WebhookArgs, WhoRegisters};
+use crate::commands::process::shutdown;
 
 /// Runs until a signal.
 pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
-    logs::init(args.log.log_level.as_deref(), args.log.log_format.map(Into::into))?;
+    args.log.init()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(serve(args));
     // A plugin call that is still going on is bounded; nothing else is left.
@@ -33,14 +33,7 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
 async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
     let kube = cluster::config(args.cluster.kubeconfig.as_deref(), args.cluster.context.as_deref()).await?;
     let config = config(args, &kube.default_namespace)?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let shutdown = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
+    let shutdown = shutdown()?;
     paddock_operator::run(config, kube, shutdown).await?;
     Ok(())
 }

@@ -9,3 +9,5 @@ mod reuse;
 mod smuggling;
 mod streams;
 mod upgrade;
+
+pub(crate) use self::harness::config;

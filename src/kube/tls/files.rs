@@ -1,7 +1,7 @@
 //! Certificates that another program mounts (cert-manager, a CSI driver). The files are read periodically, because a
 //! mount changes without a notification. An invalid pair never replaces a valid one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::fs;
@@ -26,21 +26,48 @@ enum Unusable {
     KeyPair(#[from] InvalidKeyPair),
 }
 
+/// The files of a certificate and of its key, in PEM format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The path of the certificate, with the certificates that sign it.
+    pub certificate: PathBuf,
+    /// The path of the private key.
+    pub key: PathBuf,
+}
+
+impl From<Mounted> for CertificateFiles {
+    fn from(mounted: Mounted) -> Self {
+        Self { certificate: mounted.dir.join("tls.crt"), key: mounted.dir.join("tls.key") }
+    }
+}
+
 /// Reads the files periodically and serves them, until the future is dropped.
-pub async fn follow_files(mounted: Mounted, serving_cert: ServingCert, interval: Duration) {
+pub async fn follow_files(files: impl Into<CertificateFiles>, serving_cert: ServingCert, interval: Duration) {
+    follow_files_with(files, serving_cert, interval, |_| {}).await;
+}
+
+/// The same as [`follow_files`]. `on_change` is called for each new content of the files, with whether it is valid.
+pub async fn follow_files_with(
+    files: impl Into<CertificateFiles>,
+    serving_cert: ServingCert,
+    interval: Duration,
+    on_change: impl Fn(bool),
+) {
+    let files = files.into();
+    let path = files.certificate.display();
     let mut last = None;
     loop {
-        match read(&mounted.dir).await {
-            Ok(files) if last.as_ref() == Some(&files) => {}
-            Ok(files) => {
-                match serving_cert.serve(&files.0, &files.1).map_err(Unusable::from) {
-                    Ok(()) => info!(dir = %mounted.dir.display(), "the mounted certificate is served"),
+        match read(&files).await {
+            Ok(found) if last.as_ref() == Some(&found) => {}
+            Ok(found) => {
+                let served = serving_cert.serve(&found.0, &found.1).map_err(Unusable::from);
+                on_change(served.is_ok());
+                match served {
+                    Ok(()) => info!(%path, "the mounted certificate is served"),
                     // A mount may be replaced file by file. The next read finds both new files.
-                    Err(error) => {
-                        error!(dir = %mounted.dir.display(), %error, "the mounted certificate is not valid")
-                    }
+                    Err(error) => error!(%path, %error, "the mounted certificate is not valid"),
                 }
-                last = Some(files);
+                last = Some(found);
             }
             Err(error) => error!(%error, "the mounted certificate cannot be read"),
         }
@@ -48,10 +75,7 @@ pub async fn follow_files(mounted: Mounted, serving_cert: ServingCert, interval:
     }
 }
 
-async fn read(dir: &Path) -> Result<(Vec<u8>, Vec<u8>), Unusable> {
-    let file = async |name: &str| {
-        let path = dir.join(name);
-        fs::read(&path).await.map_err(|e| Unusable::Read(path, e))
-    };
-    Ok((file("tls.crt").await?, file("tls.key").await?))
+async fn read(files: &CertificateFiles) -> Result<(Vec<u8>, Vec<u8>), Unusable> {
+    let file = async |path: &PathBuf| fs::read(path).await.map_err(|e| Unusable::Read(path.clone(), e));
+    Ok((file(&files.certificate).await?, file(&files.key).await?))
 }

@@ -9,27 +9,11 @@ use paddock_core::isolation::HostAccess;
 use paddock_core::settings::ManagedFieldsAtClaim;
 use paddock_kube::listen::ListenAddress;
 
+use crate::commands::process::LogArgs;
 use crate::values::{
     parse_bool, parse_cidr, parse_domain, parse_duration, parse_managed_fields, parse_namespace, parse_plugin_memory,
     parse_positive_duration, parse_quantity, parse_shapes,
 };
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogFormat {
-    /// Lines of text, for people.
-    Text,
-    /// One JSON object for each line.
-    Json,
-}
-
-impl From<LogFormat> for paddock_kube::logs::LogFormat {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
-        }
-    }
-}
 
 /// Flags may be written as Go programs take them: `--flag=value`, `--flag value`, `-flag value`; booleans bare or with
 /// `=true` or `=false`; the last one of a name counts.
@@ -318,18 +302,6 @@ pub(super) struct ReportArgs {
     /// write.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_DISABLE_CLAIM_OBSERVABILITY_ANNOTATIONS", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) disable_claim_observability_annotations: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Logs")]
-pub(super) struct LogArgs {
-    /// Format of the log on standard error. If absent, text on a terminal and JSON elsewhere.
-    #[arg(long, value_name = "FORMAT", env = "PADDOCK_LOG_FORMAT")]
-    pub(super) log_format: Option<LogFormat>,
-    /// Level of the log, or a filter such as `info,paddock_operator=debug`. If absent, the value of RUST_LOG, or else
-    /// info.
-    #[arg(long, value_name = "FILTER", env = "PADDOCK_LOG_LEVEL")]
-    pub(super) log_level: Option<String>,
 }
 
 fn https(value: &str) -> Result<String, String> {

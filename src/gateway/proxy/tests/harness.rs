@@ -16,11 +16,12 @@ use tokio::time::{Instant, timeout};
 
 use crate::arrival::{Arrival, Purpose};
 use crate::authorize::{Caller, Credential};
+use crate::config::ProxyConfig;
 use crate::drain::Drained;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::proxy::Proxy;
 use crate::proxy::backend::Backend;
-use crate::proxy::{Proxy, ProxyConfig};
 use crate::refusal::{Reason, Refusal, SandboxState, unreachable};
 use crate::route::Router;
 use crate::sandboxes::{Activity, Awake, Connected, Endpoint};
@@ -120,7 +121,7 @@ pub(super) struct Gateway {
 }
 
 /// The settings of a gateway for tests: all ways of routing.
-pub(super) fn config() -> ProxyConfig {
+pub(crate) fn config() -> ProxyConfig {
     ProxyConfig {
         router: Router { path: Some("/sb".parse().unwrap()), host: Some("sb.example.com".parse().unwrap()) },
         sessions: Sessions {
@@ -130,7 +131,7 @@ pub(super) fn config() -> ProxyConfig {
         },
         timeouts: Timeouts { drain_delay: Duration::ZERO, ..Timeouts::DEFAULT },
         limits: Limits::DEFAULT,
-        purpose: crate::purpose::PurposeRule::default(),
+        probes: crate::purpose::ProbeRule::default(),
         preserve_host: false,
         rewrite_responses: true,
         access_log: true,

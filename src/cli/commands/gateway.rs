@@ -1,0 +1,242 @@
+//! `paddock gateway`: from flags to a running gateway, until SIGTERM or SIGINT.
+
+mod flags;
+mod upstream;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use paddock_gateway::Config;
+use paddock_gateway::config::{Access, Https, ProxyConfig};
+use paddock_gateway::limits::Limits;
+use paddock_gateway::purpose::ProbeRule;
+use paddock_gateway::route::Router;
+use paddock_gateway::sandboxes::{self, HoldLimits};
+use paddock_gateway::session::Sessions;
+use paddock_gateway::timeouts::Timeouts;
+use paddock_kube::cluster;
+use paddock_kube::listen::ListenAddress;
+use paddock_kube::tls::CertificateFiles;
+
+pub(crate) use self::flags::GatewayArgs;
+use self::upstream::Upstream;
+use crate::commands::process::shutdown;
+
+/// Runs until a signal, and drains.
+pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
+    args.log.init()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let ended = runtime.block_on(serve(args));
+    // Only connections that outlasted the drain are left.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
+    let shutdown = shutdown()?;
+    let kube = cluster::config(args.cluster.kubeconfig.as_deref(), args.cluster.context.as_deref()).await?;
+    let config = config(args, &Upstream::from_environment())?;
+    paddock_gateway::run(config, kube, shutdown).await?;
+    Ok(())
+}
+
+fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
+    let GatewayArgs { cluster, listen, routing, access, sessions, timeouts, limits, wake, compatibility: _, log: _ } =
+        args;
+    let https = match (listen.tls_cert_file, listen.tls_key_file) {
+        (Some(certificate), Some(key)) => {
+            Some(Https { bind: listen.https_bind_address, files: CertificateFiles { certificate, key } })
+        }
+        (None, None) if listen.https_bind_address == ListenAddress::Off => None,
+        (_, _) => anyhow::bail!(
+            "--https-bind-address needs a certificate: give --tls-cert-file and --tls-key-file, or none of the three"
+        ),
+    };
+    let defaults = Timeouts::DEFAULT;
+    let timeouts = Timeouts {
+        request_head: timeouts.read_header_timeout,
+        client_idle: timeouts.idle_timeout,
+        stream_idle: timeouts.stream_idle_timeout,
+        proxy: timeouts.proxy_timeout.or(upstream.proxy_timeout).unwrap_or(defaults.proxy),
+        response_head: timeouts.response_header_timeout,
+        grpc: timeouts.grpc_proxy_timeout,
+        sandbox_idle: timeouts.sandbox_idle_timeout,
+        drain_delay: timeouts.drain_delay,
+        drain: timeouts.shutdown_timeout,
+        ..defaults
+    };
+    let limits = Limits {
+        connections: limits.max_connections,
+        connections_per_client: limits.max_connections_per_client,
+        requests_per_client: limits.max_requests_per_client,
+        requests_per_sandbox: limits.max_requests_per_sandbox,
+        http2_streams: limits.max_http2_streams,
+        head_bytes: limits.max_header_bytes,
+        headers: limits.max_headers,
+        body_bytes: Some(limits.max_request_body_bytes).filter(|bytes| *bytes > 0),
+    };
+    let everybody = match access.authz_mode {
+        Some(mode) => mode.is_open() || access.allow_unauthenticated == Some(true),
+        None => access.allow_unauthenticated.unwrap_or(upstream.allow_unauthenticated),
+    };
+    let config = Config {
+        http: listen.http_bind_address,
+        https,
+        metrics: listen.metrics_bind_address,
+        health: listen.health_probe_bind_address,
+        access: if everybody { Access::Everybody } else { Access::Reviewed },
+        sandboxes: sandboxes::Config {
+            namespace: cluster.namespace,
+            allow_loopback_pod_ip: wake.allow_loopback_pod_ip,
+            hold: HoldLimits {
+                places: wake.max_held_requests,
+                per_sandbox: wake.max_held_requests_per_sandbox,
+                time: wake.hold_timeout,
+            },
+        },
+        proxy: ProxyConfig {
+            router: Router { path: routing.path_routing_prefix, host: routing.host_routing_domain },
+            sessions: Sessions {
+                cookie: sessions.authz_cookie_name,
+                query_parameter: sessions.authz_cookie_query_param,
+                same_site: sessions.authz_cookie_samesite.into(),
+                insecure: sessions.authz_cookie_insecure,
+                allowed_origins: sessions.authz_cookie_allowed_origins,
+                trust_forwarded_proto: sessions.authz_trust_forwarded_proto,
+            },
+            timeouts,
+            limits,
+            probes: ProbeRule::new(&wake.probe_user_agent, &wake.probe_path),
+            preserve_host: routing.preserve_host,
+            rewrite_responses: routing.path_routing_rewrite_responses,
+            access_log: listen.access_log,
+        },
+    };
+    Ok(config.checked()?)
+}
+
+/// A duration in whole seconds, as upstream's variables have it.
+fn seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::values::go_style;
+
+    #[derive(Debug, Parser)]
+    #[command(args_override_self = true)]
+    struct Parsed {
+        #[command(flatten)]
+        gateway: GatewayArgs,
+    }
+
+    fn parsed(args: &[&str]) -> Result<GatewayArgs, String> {
+        let args = go_style(["gateway"].iter().chain(args).map(OsString::from));
+        Ok(Parsed::try_parse_from(args).map_err(|error| error.to_string())?.gateway)
+    }
+
+    fn made(args: &[&str]) -> Result<Config, String> {
+        config(parsed(args)?, &Upstream::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_flag_that_upstreams_manifests_pass_is_taken() {
+        let config = made(&[
+            "--http-bind-address=:8080",
+            "--https-bind-address=:8443",
+            "--tls-cert-file=/tls/tls.crt",
+            "--tls-key-file=/tls/tls.key",
+            "--metrics-bind-address=:9090",
+            "-health-probe-bind-address=:8081",
+            "--cluster-domain=cluster.local",
+            "--proxy-timeout=3m",
+            "--response-header-timeout=30s",
+            "--grpc-proxy-timeout=0",
+            "--shutdown-timeout=30s",
+            "--max-request-body-bytes=1048576",
+            "--allow-loopback-pod-ip=false",
+            "--upstream-max-retries=3",
+            "--upstream-retry-initial-delay=200ms",
+            "--upstream-retry-max-delay=800ms",
+            "--cache-enabled",
+            "--cache-namespace=team",
+            "--access-log=false",
+            "--path-routing-prefix=/sandboxes",
+            "--path-routing-rewrite-responses=false",
+            "--authz-mode=tokenreview",
+            "--authz-cookie-name=session",
+            "--authz-cookie-query-param=token",
+            "--authz-cookie-samesite=strict",
+            "--authz-cookie-insecure=false",
+            "--authz-cookie-allowed-origins=https://a.example.com,https://b.example.com:8443",
+            "--authz-trust-forwarded-proto",
+        ])
+        .unwrap();
+        assert_eq!(config.proxy.timeouts.response_head, Duration::from_secs(30));
+        assert_eq!(config.proxy.limits.body_bytes, Some(1_048_576));
+        assert_eq!(config.sandboxes.namespace.as_deref(), Some("team"));
+        assert_eq!(config.proxy.sessions.allowed_origins.len(), 2);
+        assert_eq!(config.access, Access::Reviewed);
+        assert!(!config.proxy.access_log && !config.proxy.rewrite_responses);
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_tables() {
+        let config = made(&[]).unwrap();
+        assert_eq!(config.proxy.timeouts, Timeouts::DEFAULT);
+        assert_eq!(config.proxy.limits, Limits::DEFAULT);
+        assert_eq!(config.sandboxes.hold, HoldLimits::default());
+        assert_eq!(config.access, Access::Reviewed, "anonymous clients are off");
+    }
+
+    #[test]
+    fn anonymous_clients_are_allowed_by_name_alone() {
+        for (args, wanted) in [
+            (&["--allow-unauthenticated"][..], Access::Everybody),
+            (&["--allow-unauthenticated=true"], Access::Everybody),
+            (&["--allow-unauthenticated=false"], Access::Reviewed),
+            (&["--authz-mode=allow-all"], Access::Everybody),
+            (&["--authz-mode=tokenreview"], Access::Reviewed),
+        ] {
+            assert_eq!(made(args).unwrap().access, wanted, "{args:?}");
+        }
+        let upstream = Upstream { allow_unauthenticated: true, proxy_timeout: Some(Duration::from_secs(7)) };
+        let open = config(parsed(&[]).unwrap(), &upstream).unwrap();
+        assert_eq!((open.access, open.proxy.timeouts.proxy), (Access::Everybody, Duration::from_secs(7)));
+        for args in [&["--allow-unauthenticated=false"][..], &["--authz-mode=tokenreview"]] {
+            assert_eq!(
+                config(parsed(args).unwrap(), &upstream).unwrap().access,
+                Access::Reviewed,
+                "a flag comes first"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_could_be() {
+        for (args, wanted) in [
+            (&["--authz-mode=scoped-token"][..], "tokenreview"),
+            (&["--path-routing-prefix=sandboxes"], "must begin with /"),
+            (&["--host-routing-domain=*.example.com"], "such as sandbox.example.com"),
+            (&["--authz-cookie-allowed-origins=example.com"], "SCHEME://HOST"),
+            (&["--https-bind-address=:8443"], "--tls-cert-file"),
+            (&["--tls-cert-file=/a"], "--tls-key-file"),
+            (&["--http-bind-address=0"], "at least one of them"),
+            (&["--authz-cookie-name=session"], "--path-routing-prefix or --host-routing-domain"),
+            (&["--authz-cookie-name=a b"], "letters, digits"),
+            (&["--proxy-timeout=0"], "longer than zero"),
+            (&["--proxy-timeout=-1s"], "negative"),
+            (&["--max-header-bytes=100"], "8192"),
+        ] {
+            let error = made(args).unwrap_err();
+            assert!(error.contains(wanted), "{args:?}: {error}");
+        }
+    }
+}
