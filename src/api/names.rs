@@ -262,6 +262,10 @@ pub mod object {
     pub const OPERATOR_NAMESPACE: &str = "agent-sandbox-system";
     /// The name of the operator's Deployment and ServiceAccount.
     pub const OPERATOR_DEPLOYMENT: &str = "agent-sandbox-controller";
+    /// The name of the gateway's Deployment and ServiceAccount, which is that of upstream's router.
+    pub const GATEWAY_DEPLOYMENT: &str = "sandbox-router";
+    /// The name of the gateway's Service, for which upstream's clients look.
+    pub const GATEWAY_SERVICE: &str = "sandbox-router-svc";
     /// The value of the label `app` on the router's pods, as in upstream's manifests.
     pub const ROUTER_APP: &str = "sandbox-router";
     /// The domain of the labels that a claim may set, unless other domains are configured.
@@ -286,6 +290,17 @@ pub mod object {
     pub fn volume_claim(volume: &str, sandbox: &str) -> String {
         format!("{volume}-{sandbox}")
     }
+}
+
+/// Rights of users that Paddock asks the API server about.
+pub mod right {
+    /// The verb of the right to use a Sandbox through the gateway. It is the verb of `pods/exec`, because a request can run
+    /// code in the Sandbox. A role that may read every resource does not have it.
+    pub const USE_VERB: &str = "create";
+    /// The resource of that right.
+    pub const USE_RESOURCE: &str = "sandboxes";
+    /// The subresource of that right.
+    pub const USE_SUBRESOURCE: &str = "proxy";
 }
 
 /// The value of a `*-hash` label: the 32-bit FNV-1a hash of the name, as eight lower-case hexadecimal digits.

@@ -1,13 +1,13 @@
 //! Authentication and authorization of the clients of Sandboxes, by the API server.
 //!
-//! The user of a request must have the right to `create` the subresource `sandboxes/proxy` of the Sandbox. It is the verb
-//! of `pods/exec`, because a request can run code in the Sandbox. A role that may read every resource does not have it.
+//! The user of a request must have the right to `create` the subresource `sandboxes/proxy` of the Sandbox
+//! ([`right`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube::Client;
-use paddock_api::names::group;
+use paddock_api::names::{group, right};
 use paddock_kube::auth::{Access, Reviews, Verdict};
 use tracing::warn;
 
@@ -15,9 +15,6 @@ use crate::peer::Peer;
 use crate::refusal::{Reason, Refusal};
 use crate::sandboxes::limits;
 use crate::target::Target;
-
-/// The verb, the resource and the subresource of the right to use a Sandbox through the gateway.
-pub const RIGHT: (&str, &str, &str) = ("create", "sandboxes", "proxy");
 
 /// The credential of a request. The proxy has found it in the header Authorization, the query or the cookie, in this
 /// order, and never forwards it.
@@ -73,12 +70,11 @@ impl Authorizer {
             Credential::Bearer(token) if token.is_empty() => return Err(unauthenticated()),
             Credential::Bearer(token) => token,
         };
-        let (verb, resource, subresource) = RIGHT;
         let access = Access::Object {
-            verb,
+            verb: right::USE_VERB,
             group: group::AGENTS,
-            resource,
-            subresource,
+            resource: right::USE_RESOURCE,
+            subresource: right::USE_SUBRESOURCE,
             namespace: target.namespace.clone(),
             name: target.name.clone(),
         };

@@ -2,6 +2,7 @@
 
 mod admission_policies;
 mod common;
+mod gateway;
 mod guards;
 mod leases;
 mod network;
@@ -45,6 +46,7 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
         ("services.yaml", workload::services(settings)),
         ("deployment.yaml", vec![workload::deployment(settings), workload::disruption_budget(settings)]),
         ("networkpolicy.yaml", network::policies(settings)),
+        ("gateway.yaml", if settings.gateway { gateway::documents(settings) } else { vec![] }),
         (
             "webhook.yaml",
             match settings.webhook {

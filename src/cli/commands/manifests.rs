@@ -34,7 +34,10 @@ pub(crate) struct ManifestsArgs {
     /// Without it, API servers use the Service of the webhook.
     #[arg(long, value_name = "HOST", value_parser = parse_host)]
     webhook_host: Option<String>,
-    /// Image of the operator.
+    /// Installs the gateway, which routes requests to Sandboxes and wakes suspended ones.
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
+    gateway: bool,
+    /// Image of the operator and of the gateway.
     #[arg(long, value_name = "IMAGE", value_parser = parse_image, default_value_t = Settings::default().image)]
     image: String,
     /// Address range of the cluster's pods. The NetworkPolicy does not let pods connect to the webhook and the probes.
@@ -69,6 +72,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         extensions,
         webhook,
         webhook_host,
+        gateway,
         image,
         pod_cidr,
         metrics_namespace,
@@ -87,6 +91,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         served_namespace,
         extensions,
         webhook,
+        gateway,
         image,
         shapes: surface,
         pod_cidrs: pod_cidr,

@@ -124,7 +124,7 @@ fn of_kind(list: &str, group: &str, kind: &str) -> String {
 }
 
 /// The value of a label or an annotation, or an empty text.
-fn entry(of: &str, field: &str, key: &str) -> String {
+pub(super) fn entry(of: &str, field: &str, key: &str) -> String {
     format!("{of}.metadata.?{field}.orValue({{}})[?{key:?}].orValue(\"\")")
 }
 

@@ -37,6 +37,8 @@ pub struct Settings {
     pub extensions: bool,
     /// Who keeps the webhook.
     pub webhook: Webhook,
+    /// Whether the gateway is installed, which routes requests to Sandboxes and wakes them.
+    pub gateway: bool,
     /// The operator's container image.
     pub image: String,
     /// The API shapes to install.
@@ -66,6 +68,7 @@ impl Default for Settings {
             served_namespace: None,
             extensions: true,
             webhook: Webhook::Injected,
+            gateway: true,
             image: concat!("paddock:v", env!("CARGO_PKG_VERSION")).to_owned(),
             shapes: ApiShapes::Both,
             pod_cidrs: POD_CIDRS.map(str::to_owned).to_vec(),

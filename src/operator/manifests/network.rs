@@ -22,7 +22,7 @@ pub(super) fn policies(settings: &Settings) -> Vec<Value> {
 }
 
 /// Every address except those of pods. An API server and a kubelet are no pods, so no selector can name them.
-fn outside(settings: &Settings) -> Value {
+pub(super) fn outside(settings: &Settings) -> Value {
     let all = |cidr: &str, is_ipv6: bool| {
         let except: Vec<&String> = settings.pod_cidrs.iter().filter(|cidr| cidr.contains(':') == is_ipv6).collect();
         let block = if except.is_empty() { json!({ "cidr": cidr }) } else { json!({ "cidr": cidr, "except": except }) };

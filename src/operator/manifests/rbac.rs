@@ -7,7 +7,7 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::{ApiShape, ChildKind, Class, Kind, OwnKind};
-use paddock_api::names::{group, object};
+use paddock_api::names::{group, object, right};
 use serde_json::{Value, json};
 
 use super::common::{CONFIGURATIONS, POLICIES, Settings, Webhook, labelled};
@@ -93,10 +93,16 @@ pub fn rbac(settings: &Settings) -> Vec<Value> {
     let granted = grants(settings).into_iter().flat_map(|grant| documents(grant, settings));
     let changes = ["create", "delete", "deletecollection", "patch", "update"];
     let viewers = for_users("paddock-view", &["admin", "edit", "view"]);
+    let mut edits = user_rules(&changes);
+    edits.push(rule(
+        group::AGENTS,
+        &[&format!("{}/{}", right::USE_RESOURCE, right::USE_SUBRESOURCE)],
+        &[right::USE_VERB],
+    ));
     let for_users = [
         role("ClusterRole", labelled("paddock-metrics-reader", None), metrics_rules()),
         role("ClusterRole", viewers, user_rules(&["get", "list", "watch"])),
-        role("ClusterRole", for_users("paddock-edit", &["admin", "edit"]), user_rules(&changes)),
+        role("ClusterRole", for_users("paddock-edit", &["admin", "edit"]), edits),
     ];
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": account });
     std::iter::once(account).chain(granted).chain(for_users).collect()

@@ -13,7 +13,7 @@ pub(super) const WEBHOOK_PORT: i32 = 9443;
 pub(super) const METRICS_PORT: i32 = 8080;
 pub(super) const HEALTH_PORT: i32 = 8081;
 /// The user `nonroot` of distroless images.
-const USER: i64 = 65532;
+pub(super) const USER: i64 = 65532;
 const PLUGINS: &str = "/etc/paddock/plugins";
 /// The directory for the last good version of each plugin.
 const PLUGIN_CACHE: &str = "/var/cache/paddock/plugins";
@@ -140,7 +140,7 @@ fn container(settings: &Settings) -> Value {
     })
 }
 
-fn probe(path: &str, period: i32, failures: i32) -> Value {
+pub(super) fn probe(path: &str, period: i32, failures: i32) -> Value {
     json!({
         "httpGet": { "path": path, "port": "health" },
         "periodSeconds": period,

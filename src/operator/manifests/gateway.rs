@@ -1,0 +1,335 @@
+//! The gateway: its account and rights, the policy that limits them, and its workload.
+//!
+//! The names are those of upstream's router, so that existing clients and NetworkPolicies find it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api::kind::{ApiShape, ApiShapes, Kind};
+use paddock_api::names::{annotation, group, label, object};
+use serde_json::{Value, json};
+
+use super::admission_policies::{bound, entry, rule};
+use super::common::Settings;
+use super::network::outside;
+use super::workload::{USER, probe};
+
+/// The name of the gateway's Deployment and ServiceAccount.
+const NAME: &str = object::GATEWAY_DEPLOYMENT;
+const PROXY_PORT: i32 = 8080;
+const HEALTH_PORT: i32 = 8081;
+const METRICS_PORT: i32 = 9090;
+
+/// The fields of a Sandbox's spec that the gateway may change. Everything else stays.
+const MODE_FIELDS: [&str; 2] = ["operatingMode", "replicas"];
+/// The annotations that the gateway may change. It may only remove the second one.
+const ANNOTATIONS: [&str; 2] = [annotation::LAST_ACTIVITY, annotation::SUSPENDED_BY];
+
+/// One right of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Right {
+    group: &'static str,
+    resource: &'static str,
+    verbs: &'static [&'static str],
+}
+
+/// The rights on the objects that it serves: it watches Sandboxes and their pods, and wakes and marks Sandboxes.
+const SERVED: [Right; 2] = [
+    Right { group: group::AGENTS, resource: "sandboxes", verbs: &["list", "patch", "watch"] },
+    Right { group: "", resource: "pods", verbs: &["list", "watch"] },
+];
+
+/// The rights to ask the API server about clients. Neither review stores anything.
+const REVIEWS: [Right; 2] = [
+    Right { group: "authentication.k8s.io", resource: "tokenreviews", verbs: &["create"] },
+    Right { group: "authorization.k8s.io", resource: "subjectaccessreviews", verbs: &["create"] },
+];
+
+/// All objects of the gateway.
+pub(super) fn documents(settings: &Settings) -> Vec<Value> {
+    let mut documents = rights(settings);
+    documents.extend(policy(settings));
+    documents.extend([service(settings), deployment(settings), autoscaler(settings), disruption_budget(settings)]);
+    documents.extend(network_policies(settings));
+    documents
+}
+
+fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/component".to_owned(), NAME.to_owned()),
+        ("app.kubernetes.io/name".to_owned(), NAME.to_owned()),
+        ("app.kubernetes.io/part-of".to_owned(), "paddock".to_owned()),
+    ])
+}
+
+fn labelled(name: &str, namespace: Option<&str>) -> ObjectMeta {
+    ObjectMeta { labels: Some(labels()), ..super::common::labelled(name, namespace) }
+}
+
+/// The selector of its pods. The default NetworkPolicy of templates admits pods with this label.
+fn selector() -> Value {
+    json!({ "app": object::ROUTER_APP })
+}
+
+fn user(settings: &Settings) -> String {
+    format!("system:serviceaccount:{}:{NAME}", settings.namespace)
+}
+
+/// The ServiceAccount and its roles.
+fn rights(settings: &Settings) -> Vec<Value> {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": labelled(NAME, Some(&settings.namespace)),
+    });
+    let grants = match settings.served_namespace.as_deref() {
+        None => vec![grant(settings, NAME, None, &SERVED), grant(settings, REVIEWERS, None, &REVIEWS)],
+        Some(served) => vec![grant(settings, NAME, Some(served), &SERVED), grant(settings, REVIEWERS, None, &REVIEWS)],
+    };
+    std::iter::once(account).chain(grants.into_iter().flatten()).collect()
+}
+
+/// The name of the role for reviews. An overlay for anonymous clients deletes it.
+const REVIEWERS: &str = "sandbox-router-auth-delegator";
+
+/// A role and its binding, in a namespace or in the whole cluster.
+fn grant(settings: &Settings, name: &str, namespace: Option<&str>, rights: &[Right]) -> [Value; 2] {
+    let (kind, name) = match namespace {
+        Some(_) => ("Role", name.to_owned()),
+        None => ("ClusterRole", settings.cluster_name(name)),
+    };
+    let rules: Vec<Value> = rights
+        .iter()
+        .map(|right| json!({ "apiGroups": [right.group], "resources": [right.resource], "verbs": right.verbs }))
+        .collect();
+    let metadata = labelled(&name, namespace);
+    let api_version = "rbac.authorization.k8s.io/v1";
+    [
+        json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata, "rules": rules }),
+        json!({
+            "apiVersion": api_version,
+            "kind": format!("{kind}Binding"),
+            "metadata": metadata,
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name },
+            "subjects": [{ "kind": "ServiceAccount", "name": NAME, "namespace": settings.namespace }],
+        }),
+    ]
+}
+
+/// The policy that limits the right to patch Sandboxes: the gateway wakes what the operator suspended and may be woken by
+/// a request, and records activity. A stolen token changes nothing else of a Sandbox.
+fn policy(settings: &Settings) -> Vec<Value> {
+    let annotations = |of: &str| format!("{of}.metadata.?annotations.orValue({{}})");
+    let (new, old) = (annotations("object"), annotations("oldObject"));
+    let same = |fields: &[String]| -> String {
+        fields.iter().map(|field| format!("object.{field} == oldObject.{field}")).collect::<Vec<_>>().join(" && ")
+    };
+    let rest = ["labels", "finalizers", "ownerReferences"].map(|field| format!("metadata.?{field}"));
+    let spec: Vec<String> = spec_fields()
+        .into_iter()
+        .filter(|f| !MODE_FIELDS.contains(&f.as_str()))
+        .map(|f| format!("spec.?{f}"))
+        .collect();
+    let mode: Vec<String> = MODE_FIELDS.iter().map(|field| format!("spec.?{field}")).collect();
+    let by = entry("oldObject", "annotations", annotation::SUSPENDED_BY);
+    let validations = vec![
+        (same(&spec), "the gateway may change only the mode of a Sandbox".to_owned()),
+        (
+            format!(
+                "({}) || (object.spec.?operatingMode.orValue(\"\") == \"Running\" && \
+                 object.spec.?replicas.orValue(1) == 1 && \
+                 oldObject.spec.?resumePolicy.orValue(\"Manual\") == \"OnDemand\" && {by} in [\"Idle\", \"Drain\"])",
+                same(&mode)
+            ),
+            "the gateway may only resume a Sandbox, and only one with the resumePolicy OnDemand that the operator \
+             suspended"
+                .to_owned(),
+        ),
+        (
+            format!(
+                "{} && {new}.all(k, k in {ANNOTATIONS:?} || {old}[?k] == {new}[?k]) && \
+                 {old}.all(k, k in {ANNOTATIONS:?} || k in {new})",
+                same(&rest)
+            ),
+            format!("the gateway may change only the annotations {} of a Sandbox", ANNOTATIONS.join(" and ")),
+        ),
+        (
+            format!("!({0:?} in {new}) || {old}[?{0:?}] == {new}[?{0:?}]", annotation::SUSPENDED_BY),
+            format!("the gateway may only remove the annotation {}", annotation::SUSPENDED_BY),
+        ),
+    ];
+    let of_the_gateway = ("the-gateway", format!("request.userInfo.username == {:?}", user(settings)));
+    let rule = rule(&[group::AGENTS], Kind::Sandbox.plural(), &["UPDATE"]);
+    let name = settings.cluster_name(&format!("{NAME}-sandboxes"));
+    let mut documents = bound(&name, rule, vec![of_the_gateway], vec![], validations);
+    for document in &mut documents {
+        document["metadata"]["labels"] = json!(labels());
+    }
+    documents.to_vec()
+}
+
+/// The fields of a Sandbox's spec, from its CRD.
+fn spec_fields() -> Vec<String> {
+    let definitions = paddock_api::crd::selected(ApiShapes::Both);
+    let sandbox = definitions.iter().find(|d| d.spec.names.kind == Kind::Sandbox.name());
+    let schema = sandbox.and_then(|d| d.spec.versions.first()).and_then(|v| v.schema.as_ref());
+    let spec = schema.and_then(|s| s.open_api_v3_schema.as_ref()?.properties.as_ref()?.get("spec"));
+    spec.and_then(|spec| spec.properties.as_ref()).into_iter().flatten().map(|(name, _)| name.clone()).collect()
+}
+
+/// The Service that upstream's clients look for.
+fn service(settings: &Settings) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": labelled(object::GATEWAY_SERVICE, Some(&settings.namespace)),
+        "spec": {
+            "selector": selector(),
+            "ports": [{ "name": "proxy", "port": PROXY_PORT, "targetPort": "proxy", "protocol": "TCP" }],
+        },
+    })
+}
+
+fn deployment(settings: &Settings) -> Value {
+    let mut pod_labels = labels();
+    pod_labels.insert("app".to_owned(), object::ROUTER_APP.to_owned());
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": labelled(NAME, Some(&settings.namespace)),
+        // The autoscaler sets the number of replicas.
+        "spec": {
+            "selector": { "matchLabels": selector() },
+            "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
+            "template": { "metadata": { "labels": pod_labels }, "spec": pod(settings) },
+        },
+    })
+}
+
+fn pod(settings: &Settings) -> Value {
+    let port = |name: &str, number: i32| json!({ "name": name, "containerPort": number, "protocol": "TCP" });
+    json!({
+        "serviceAccountName": NAME,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 100,
+            "podAffinityTerm": {
+                "labelSelector": { "matchLabels": selector() },
+                "topologyKey": "kubernetes.io/hostname",
+            },
+        }] } },
+        "containers": [{
+            "name": "router",
+            "image": settings.image,
+            "args": arguments(settings),
+            "ports": [port("proxy", PROXY_PORT), port("health", HEALTH_PORT), port("metrics", METRICS_PORT)],
+            // A proxied connection needs little, and a held request some 50 kB. There is no CPU limit: throttling would
+            // become latency.
+            "resources": { "requests": { "cpu": "100m", "memory": "64Mi" }, "limits": { "memory": "1Gi" } },
+            "livenessProbe": probe("/healthz", 10, 3),
+            "readinessProbe": probe("/readyz", 2, 1),
+            "startupProbe": probe("/healthz", 1, 30),
+            "securityContext": {
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": { "drop": ["ALL"] },
+            },
+        }],
+        // Streams may go on for a while after the pod has left its Service.
+        "terminationGracePeriodSeconds": 45,
+    })
+}
+
+fn arguments(settings: &Settings) -> Vec<String> {
+    let mut args = vec!["gateway".to_owned()];
+    if settings.shapes == ApiShapes::Only(ApiShape::Upstream) {
+        // Upstream's clients send no credential through a tunnel or a Gateway.
+        args.push("--allow-unauthenticated=true".to_owned());
+    }
+    args.extend(settings.served_namespace.as_ref().map(|namespace| format!("--namespace={namespace}")));
+    args
+}
+
+/// Streams outlive the work of opening them, so that replicas are removed slowly.
+fn autoscaler(settings: &Settings) -> Value {
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": labelled(NAME, Some(&settings.namespace)),
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": NAME },
+            "minReplicas": 2,
+            "maxReplicas": 10,
+            "metrics": [{
+                "type": "Resource",
+                "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 300 } },
+            }],
+            "behavior": { "scaleDown": {
+                "stabilizationWindowSeconds": 600,
+                "policies": [{ "type": "Pods", "value": 1, "periodSeconds": 300 }],
+            } },
+        },
+    })
+}
+
+fn disruption_budget(settings: &Settings) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": labelled(NAME, Some(&settings.namespace)),
+        "spec": { "minAvailable": 1, "selector": { "matchLabels": selector() } },
+    })
+}
+
+/// Clients reach the proxy alone, and the gateway reaches the API server, the DNS and the pods of Sandboxes. The metrics
+/// have a policy of their own, so that an overlay can replace it.
+fn network_policies(settings: &Settings) -> Vec<Value> {
+    let tcp =
+        |ports: &[i32]| -> Vec<Value> { ports.iter().map(|port| json!({ "port": port, "protocol": "TCP" })).collect() };
+    let prometheus = json!([{
+        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": settings.metrics_namespace } },
+    }]);
+    let document = |name: &str, mut spec: Value| {
+        spec["podSelector"] = json!({ "matchLabels": selector() });
+        json!({
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": labelled(name, Some(&settings.namespace)),
+            "spec": spec,
+        })
+    };
+    let mut metrics = json!({ "ports": tcp(&[METRICS_PORT]) });
+    if settings.secures_metrics() {
+        metrics["from"] = prometheus;
+    }
+    let sandboxes = json!({
+        "namespaceSelector": {},
+        "podSelector": { "matchExpressions": [{ "key": label::SANDBOX_NAME_HASH, "operator": "Exists" }] },
+    });
+    let dns = json!([{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }]);
+    vec![
+        document(
+            NAME,
+            json!({
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [
+                    { "ports": tcp(&[PROXY_PORT]) },
+                    { "ports": tcp(&[HEALTH_PORT]), "from": outside(settings) },
+                ],
+                "egress": [
+                    { "to": [sandboxes] },
+                    { "ports": dns },
+                    // An API server is no pod, so no selector can name it.
+                    { "ports": tcp(&[443, 6443]) },
+                ],
+            }),
+        ),
+        document(&format!("{NAME}-metrics"), json!({ "policyTypes": ["Ingress"], "ingress": [metrics] })),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

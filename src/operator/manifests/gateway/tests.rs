@@ -1,0 +1,79 @@
+//! The gateway's manifests: each right is limited, and each field of a Sandbox is protected.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn texts(value: &Value) -> String {
+    value.to_string()
+}
+
+#[test]
+fn gateway_may_watch_and_wake_and_ask_and_nothing_else() {
+    for served in [None, Some("team".to_owned())] {
+        let settings = Settings { served_namespace: served.clone(), ..Settings::default() };
+        let mut granted = BTreeSet::new();
+        for role in rights(&settings).iter().filter(|d| d["rules"].is_array()) {
+            assert!(!texts(role).contains('*'), "{role}");
+            for rule in role["rules"].as_array().unwrap() {
+                for verb in rule["verbs"].as_array().unwrap() {
+                    let (resource, verb) = (rule["resources"][0].as_str().unwrap(), verb.as_str().unwrap());
+                    granted.insert(format!("{}: {verb} {resource}", role["metadata"]["namespace"]));
+                }
+            }
+        }
+        let of = served.map_or("null".to_owned(), |served| format!("{served:?}"));
+        let expected = [
+            format!("{of}: list pods"),
+            format!("{of}: list sandboxes"),
+            format!("{of}: patch sandboxes"),
+            format!("{of}: watch pods"),
+            format!("{of}: watch sandboxes"),
+            "null: create subjectaccessreviews".to_owned(),
+            "null: create tokenreviews".to_owned(),
+        ];
+        assert_eq!(granted, BTreeSet::from(expected));
+    }
+}
+
+#[test]
+fn policy_protects_every_field_of_a_sandbox_but_its_mode() {
+    let documents = policy(&Settings::default());
+    let validations = texts(&documents[0]["spec"]["validations"]);
+    let fields = spec_fields();
+    assert!(fields.len() >= 11, "{fields:?}");
+    for field in &fields {
+        let protected = validations.contains(&format!("object.spec.?{field} == oldObject.spec.?{field} &&"))
+            || validations.contains(&format!("&& object.spec.?{field} == oldObject.spec.?{field}\""));
+        assert!(protected || MODE_FIELDS.contains(&field.as_str()), "{field}: {validations}");
+    }
+    let conditions = texts(&documents[0]["spec"]["matchConditions"]);
+    assert!(conditions.contains("system:serviceaccount:agent-sandbox-system:sandbox-router"), "{conditions}");
+}
+
+#[test]
+fn anonymous_clients_are_admitted_only_in_the_shape_of_upstream_alone() {
+    for shapes in ApiShapes::ALL {
+        let args = arguments(&Settings { shapes, ..Settings::default() });
+        let anonymous = args.iter().any(|arg| arg.starts_with("--allow-unauthenticated"));
+        assert_eq!(anonymous, shapes == ApiShapes::Only(ApiShape::Upstream), "{args:?}");
+    }
+}
+
+#[test]
+fn network_policies_name_the_ports_of_the_container_and_the_selector_of_the_service() {
+    let settings = Settings::default();
+    let ports = pod(&settings)["containers"][0]["ports"].clone();
+    let numbers: BTreeSet<i64> =
+        ports.as_array().unwrap().iter().map(|p| p["containerPort"].as_i64().unwrap()).collect();
+    let mut admitted = BTreeSet::new();
+    for policy in network_policies(&settings) {
+        assert_eq!(policy["spec"]["podSelector"]["matchLabels"], service(&settings)["spec"]["selector"]);
+        for rule in policy["spec"]["ingress"].as_array().unwrap() {
+            for port in rule["ports"].as_array().unwrap() {
+                admitted.insert(port["port"].as_i64().unwrap());
+            }
+        }
+    }
+    assert_eq!(admitted, numbers);
+}
