@@ -1,6 +1,6 @@
 //! The protocol of a request on top of HTTP.
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
 use http::{Method, Request, Version};
 
 /// The protocol of a request.
@@ -47,10 +47,13 @@ impl Kind {
     }
 }
 
-/// Whether the client asks for another protocol on its connection.
+/// Whether the client asks for another protocol on its connection. An upgrade to HTTP/2 does not count, and the request
+/// is forwarded without it: the requests in the tunnel would have no limits, and could say anything about their client.
 #[must_use]
 pub fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
-    let asked = headers.get(UPGRADE).is_some_and(|value| !value.is_empty());
+    let is_http2 = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.to_ascii_lowercase().contains("h2c"));
+    let mut values = headers.get_all(UPGRADE).iter();
+    let asked = values.next().is_some_and(|value| !value.is_empty() && !is_http2(value)) && !values.any(is_http2);
     version == Version::HTTP_11 && asked && tokens(headers).any(|token| token.eq_ignore_ascii_case("upgrade"))
 }
 
@@ -62,8 +65,6 @@ pub(crate) fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -104,6 +105,9 @@ mod tests {
         assert!(is_upgrade(Version::HTTP_11, &headers("keep-alive, Upgrade", "websocket")));
         assert!(!is_upgrade(Version::HTTP_11, &headers("keep-alive", "websocket")));
         assert!(!is_upgrade(Version::HTTP_11, &headers("upgrade", "")));
+        for http2 in ["h2c", "H2C", "websocket, h2c"] {
+            assert!(!is_upgrade(Version::HTTP_11, &headers("upgrade, http2-settings", http2)));
+        }
         assert!(!is_upgrade(Version::HTTP_2, &headers("upgrade", "websocket")));
         assert!(!is_upgrade(Version::HTTP_10, &headers("upgrade", "websocket")));
     }

@@ -257,6 +257,7 @@ impl Proxy {
         remove_hop_by_hop(&mut parts.headers);
         parts.version = Version::default();
         parts.extensions = http::Extensions::default();
+        rewrite::confine(&mut parts.headers, self.config.sessions.cookie.as_deref());
         if let (true, RoutedBy::Path(front)) = (self.config.rewrite_responses, &answered.routed.by) {
             let hosts: Vec<&str> = answered.hosts.iter().map(String::as_str).filter(|host| !host.is_empty()).collect();
             rewrite::under(&mut parts.headers, front, &hosts);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
+use paddock_kube::logs::ACCESS_LOG;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -130,7 +131,7 @@ impl Drop for Record {
         }
         // The path and the headers may contain secrets, so neither is in the log.
         info!(
-            target: "paddock_gateway::access",
+            target: ACCESS_LOG,
             method = %self.method,
             status = status.as_u16(),
             grpc_status = self.grpc_status.as_deref(),

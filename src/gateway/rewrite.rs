@@ -1,7 +1,35 @@
-//! Puts the answers of a Sandbox under the path prefix: `Location`, and the `Path` of cookies.
+//! Confines the answers of a Sandbox: under the path prefix, `Location` and the `Path` of cookies; under any host, the
+//! cookies that would reach other Sandboxes, and the headers with which the gateway speaks for itself.
 
 use http::HeaderMap;
 use http::header::{CONTENT_LOCATION, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
+
+use crate::answer::{REASON_HEADER, STATE_HEADER};
+
+/// Removes what a Sandbox must not say: headers of the gateway, its session cookie, and the Domain of cookies.
+pub(crate) fn confine(headers: &mut HeaderMap, session: Option<&str>) {
+    for name in [REASON_HEADER, STATE_HEADER] {
+        headers.remove(name);
+    }
+    let is_session = |cookie: &&HeaderValue| {
+        let name = cookie.as_bytes().split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+        session.is_some_and(|session| session.as_bytes() == name)
+    };
+    let cookies = headers.get_all(SET_COOKIE).iter().filter(|cookie| !is_session(cookie)).map(without_domain).collect();
+    replace(headers, SET_COOKIE, cookies);
+}
+
+/// The cookie without a Domain, so that browsers send it to this host alone.
+fn without_domain(cookie: &HeaderValue) -> HeaderValue {
+    let is_domain = |attribute: &&[u8]| {
+        let name = attribute.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+        name.eq_ignore_ascii_case(b"domain")
+    };
+    let mut attributes = cookie.as_bytes().split(|b| *b == b';');
+    let first = attributes.next().unwrap_or_default();
+    let kept: Vec<&[u8]> = std::iter::once(first).chain(attributes.filter(|part| !is_domain(part))).collect();
+    HeaderValue::from_bytes(&kept.join(&b";"[..])).unwrap_or_else(|_| cookie.clone())
+}
 
 /// Rewrites the headers of an answer. `front` is the part of the client's path in front of the Sandbox's own, and
 /// `hosts` are the hosts under which the Sandbox may know itself: its address, and the host of the client.
@@ -51,7 +79,7 @@ fn under_front(path: &str, front: &str) -> bool {
 }
 
 /// The cookie with its Path under the prefix. A cookie without a Path gets one, because the browser would derive it from
-/// the URL, which may be above the Sandbox's own. A Domain would give the cookie to other Sandboxes, and is dropped.
+/// the URL, which may be above the Sandbox's own.
 fn scoped(cookie: &HeaderValue, front: &str) -> HeaderValue {
     let Ok(text) = cookie.to_str() else { return cookie.clone() };
     let mut attributes = text.split(';');
@@ -61,7 +89,6 @@ fn scoped(cookie: &HeaderValue, front: &str) -> HeaderValue {
         let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
         match name.trim().to_ascii_lowercase().as_str() {
             "path" => path = Some(value.trim().to_owned()),
-            "domain" => {}
             _ => {
                 scoped.push(';');
                 scoped.push_str(attribute);
@@ -116,12 +143,28 @@ mod tests {
     }
 
     #[test]
+    fn a_sandbox_cannot_speak_for_the_gateway_or_to_other_sandboxes() {
+        let mut headers = HeaderMap::new();
+        for cookie in
+            ["a=1; Domain=example.com; Path=/; domain = .x", "session=stolen; Path=/", "b=Domain=x", "sessions=1"]
+        {
+            headers.append(SET_COOKIE, HeaderValue::from_static(cookie));
+        }
+        headers.insert(REASON_HEADER, HeaderValue::from_static("Forbidden"));
+        headers.insert(STATE_HEADER, HeaderValue::from_static("suspended"));
+        confine(&mut headers, Some("session"));
+        assert_eq!(headers.get_all(SET_COOKIE).iter().collect::<Vec<_>>(), ["a=1; Path=/", "b=Domain=x", "sessions=1"]);
+        assert_eq!(headers.len(), 3);
+        confine(&mut headers, None);
+        assert_eq!(headers.len(), 3);
+    }
+
+    #[test]
     fn cookies_are_scoped_to_the_sandbox() {
         for (sent, wanted) in [
             ("a=1", "a=1; Path=/sb/team/box/80/"),
             ("a=1; Path=/; HttpOnly", "a=1; HttpOnly; Path=/sb/team/box/80/"),
             ("a=1; path=/lab; Secure", "a=1; Secure; Path=/sb/team/box/80/lab"),
-            ("a=1; Domain=example.com; Path=/", "a=1; Path=/sb/team/box/80/"),
             ("a=1; Path=/sb/team/box/80/x", "a=1; Path=/sb/team/box/80/x"),
             ("a=1; Path=/sb/other/box/80/", "a=1; Path=/sb/team/box/80/sb/other/box/80/"),
             ("a=1; Path=relative", "a=1; Path=/sb/team/box/80/"),

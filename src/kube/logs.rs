@@ -11,6 +11,9 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 use self::budget::Budget;
 
+/// The target of the lines of an access log. They have no budget, because each request has to have its line.
+pub const ACCESS_LOG: &str = "paddock::access";
+
 /// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

@@ -28,6 +28,7 @@ mod deploy;
 mod elsewhere;
 mod faults;
 mod forgery;
+mod gateway;
 mod guard;
 mod http;
 mod idle;
@@ -76,6 +77,7 @@ pub(crate) fn tests() -> Vec<Test> {
         contract::tests(),
         whole_status::tests(),
         network_policy::tests(),
+        gateway::tests(),
         children::tests(),
         unusable::tests(),
         large::tests(),

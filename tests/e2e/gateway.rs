@@ -1,0 +1,279 @@
+//! The gateway as a process before a real API server: it routes, wakes a Sandbox with the request that it holds, asks
+//! the API server about its clients, and keeps a used Sandbox running.
+//!
+//! The pods are simulated, so a test gives them the loopback address, at which it listens itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use paddock_cluster::{Process, Signal, Spawn, eventually_some};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::json::{ready, reason, text, uid};
+use super::kinds::{POD, SANDBOX};
+use super::manifests::sandbox;
+use super::namespace::TestNamespace;
+use super::setup::{namespace, setup};
+use super::{http, programs};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        a_request_wakes_an_idle_sandbox_and_is_answered_by_it,
+        a_user_who_suspended_a_sandbox_is_obeyed,
+        the_api_server_decides_who_may_use_a_sandbox,
+        use_keeps_a_sandbox_running,
+        a_gateway_ends_in_order,
+    ]
+}
+
+/// The address of all simulated pods in these tests.
+const ADDRESS: &str = "127.0.0.1";
+
+/// The time for an answer. A wake takes seconds on a busy machine.
+const ANSWER: Duration = Duration::from_secs(90);
+
+/// A gateway.
+struct Gateway {
+    process: Process,
+    proxy: u16,
+    health: u16,
+    metrics: u16,
+}
+
+impl Gateway {
+    async fn start(name: &str, ns: &TestNamespace, flags: &[&str]) -> Self {
+        let cluster = &setup().await.cluster;
+        let [proxy, health, metrics] = [(); 3].map(|()| cluster.port().expect("a free port"));
+        let own = [
+            "gateway".to_owned(),
+            format!("--kubeconfig={}", cluster.kubeconfig().display()),
+            format!("--namespace={}", ns.namespace),
+            format!("--http-bind-address=127.0.0.1:{proxy}"),
+            format!("--health-probe-bind-address=127.0.0.1:{health}"),
+            format!("--metrics-bind-address=127.0.0.1:{metrics}"),
+            "--allow-loopback-pod-ip".to_owned(),
+            "--drain-delay=0".to_owned(),
+        ];
+        let spawn = Spawn::new(name, programs::paddock().await).args(own).args(flags.iter().map(ToString::to_string));
+        let process = cluster.spawn(spawn).await.expect("the gateway starts");
+        let gateway = Self { process, proxy, health, metrics };
+        eventually_some("the gateway is ready", async || match http::get(gateway.health, "/readyz").await {
+            Some((200, _)) => Ok(()),
+            answer => Err(format!("{answer:?}\n{}", gateway.log())),
+        })
+        .await;
+        gateway
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.process.log()).unwrap_or_default()
+    }
+
+    /// Sends a request for the port of the agent in a Sandbox, and returns the head and the body of the answer.
+    async fn get(&self, ns: &TestNamespace, sandbox: &str, port: u16, headers: &str) -> (String, String) {
+        let request = format!(
+            "GET /hello HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nX-Sandbox-ID: {sandbox}\r\n\
+             X-Sandbox-Namespace: {}\r\nX-Sandbox-Port: {port}\r\n{headers}\r\n",
+            ns.namespace
+        );
+        let exchange = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.proxy)).await.expect("the gateway listens");
+            stream.write_all(request.as_bytes()).await.expect("the gateway reads");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("the gateway answers");
+            answer
+        };
+        let answer = tokio::time::timeout(ANSWER, exchange).await;
+        let answer = answer.unwrap_or_else(|_| panic!("no answer in time\n{}", self.log()));
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head.to_ascii_lowercase(), body.to_owned())
+    }
+}
+
+/// A server that stands for the agent in a pod, and the number of its requests.
+struct Agent {
+    port: u16,
+    requests: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Agent {
+    async fn start() -> Self {
+        let listener = TcpListener::bind((ADDRESS, 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = requests.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read_u8().await {
+                        Ok(byte) => head.push(byte),
+                        Err(_) => break,
+                    }
+                }
+                if head.starts_with(b"GET /hello HTTP/1.1\r\n") {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            }
+        });
+        Self { port, requests, task }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn on_demand(name: &str, idle: &str) -> Value {
+    sandbox(name, json!({ "idleTimeout": idle, "resumePolicy": "OnDemand" }))
+}
+
+fn suspended(sandbox: &Value) -> bool {
+    text(sandbox, "/spec/operatingMode") == "Suspended" && reason(sandbox, "Suspended") == "PodTerminated"
+}
+
+/// Gives the pod of a Sandbox the loopback address, if it is not the pod with this UID.
+async fn at_loopback(ns: &TestNamespace, name: &str, earlier: &str) -> String {
+    let is_new = |pod: &Value| uid(pod) != earlier && !text(pod, "/status/podIP").is_empty();
+    let pod = ns.until(POD, name, "has an address", is_new).await;
+    ns.merge_status(POD, name, json!({ "status": { "podIP": ADDRESS, "podIPs": [{ "ip": ADDRESS }] } })).await;
+    uid(&pod).to_owned()
+}
+
+async fn a_request_wakes_an_idle_sandbox_and_is_answered_by_it() {
+    let ns = namespace("gateway-wake").await;
+    let agent = Agent::start().await;
+    let gateway = Gateway::start("gateway-wake", &ns, &["--allow-unauthenticated"]).await;
+    ns.create(on_demand("box", "3s")).await;
+    ns.until(SANDBOX, "box", "Ready", ready).await;
+    let mut pod = at_loopback(&ns, "box", "").await;
+    let (head, body) = gateway.get(&ns, "box", agent.port, "").await;
+    assert!(head.starts_with("http/1.1 200") && body == "hi", "{head}\n{body}");
+    for round in 1..=2 {
+        ns.until(SANDBOX, "box", "suspended", suspended).await;
+        // A probe leaves it suspended.
+        let (head, _) = gateway.get(&ns, "box", agent.port, "User-Agent: kube-probe/1.37\r\n").await;
+        assert!(head.starts_with("http/1.1 503") && head.contains("x-sandbox-state: suspended"), "{head}");
+        assert!(suspended(&ns.get(SANDBOX, "box").await));
+        let five = futures::future::join_all((0..5).map(|_| gateway.get(&ns, "box", agent.port, "")));
+        let (answers, new) = tokio::join!(five, at_loopback(&ns, "box", &pod));
+        for (head, body) in answers {
+            assert!(head.starts_with("http/1.1 200") && body == "hi", "{head}\n{body}\n{}", gateway.log());
+        }
+        pod = new;
+        // However many requests wait, they are sent once each.
+        assert_eq!(agent.requests.load(Ordering::Relaxed), 1 + 5 * round);
+    }
+    let (_, metrics) = http::get(gateway.metrics, "/metrics").await.expect("the gateway serves metrics");
+    assert!(metrics.contains("paddock_gateway_wakes_total{result=\"woken\"} 2\n"), "{metrics}");
+    assert!(metrics.contains("paddock_gateway_unauthenticated_allowed 1\n"), "{metrics}");
+}
+
+async fn a_user_who_suspended_a_sandbox_is_obeyed() {
+    let ns = namespace("gateway-suspended").await;
+    let gateway = Gateway::start("gateway-suspended", &ns, &["--allow-unauthenticated"]).await;
+    ns.create(on_demand("box", "1h")).await;
+    ns.create(sandbox("manual", json!({ "idleTimeout": "2s" }))).await;
+    ns.until(SANDBOX, "box", "Ready", ready).await;
+    ns.merge(SANDBOX, "box", json!({ "spec": { "operatingMode": "Suspended" } })).await;
+    for name in ["box", "manual"] {
+        ns.until(SANDBOX, name, "suspended", suspended).await;
+        let (head, body) = gateway.get(&ns, name, 8888, "").await;
+        assert!(head.starts_with("http/1.1 503") && head.contains("x-sandbox-state: suspended"), "{name}: {head}");
+        assert!(!head.contains("retry-after") && body.starts_with("{\"detail\":\""), "{name}: {head}\n{body}");
+        assert!(suspended(&ns.get(SANDBOX, name).await), "{name}");
+    }
+    let (head, body) = gateway.get(&ns, "missing", 8888, "").await;
+    let wanted = "{\"detail\":\"Could not connect to the backend sandbox: missing\"}\n";
+    assert!(head.starts_with("http/1.1 502") && body == wanted, "{head}\n{body}");
+}
+
+async fn the_api_server_decides_who_may_use_a_sandbox() {
+    let ns = namespace("gateway-access").await;
+    let agent = Agent::start().await;
+    let gateway = Gateway::start("gateway-access", &ns, &[]).await;
+    for name in ["mine", "other"] {
+        ns.create(on_demand(name, "1h")).await;
+        ns.until(SANDBOX, name, "Ready", ready).await;
+        at_loopback(&ns, name, "").await;
+    }
+    for account in ["user", "reader"] {
+        ns.kubectl_output(&["create", "serviceaccount", account], None).await;
+    }
+    let role = |name: &str, verb: &str, more: &[&str], account: &str| {
+        let subject = format!("--serviceaccount={}:{account}", ns.namespace);
+        let verb = format!("--verb={verb}");
+        let create: Vec<String> = ["create", "role", name, &verb].iter().chain(more).map(ToString::to_string).collect();
+        let bind = ["create", "rolebinding", name, &format!("--role={name}"), &subject].map(str::to_owned);
+        (create, bind)
+    };
+    let rights = [
+        role("use", "create", &["--resource=sandboxes.agents.x-k8s.io/proxy", "--resource-name=mine"], "user"),
+        role("read", "get,list,watch,update", &["--resource=sandboxes.agents.x-k8s.io"], "reader"),
+    ];
+    for (create, bind) in rights {
+        ns.kubectl_output(&create.iter().map(String::as_str).collect::<Vec<_>>(), None).await;
+        ns.kubectl_output(&bind.iter().map(String::as_str).collect::<Vec<_>>(), None).await;
+    }
+    let token = async |account: &str| {
+        let token = ns.kubectl_output(&["create", "token", account], None).await;
+        format!("Authorization: Bearer {}\r\n", token.trim())
+    };
+    let (user, reader) = (token("user").await, token("reader").await);
+    for (name, credential, status) in [
+        ("mine", user.as_str(), "200"),
+        ("other", &user, "403"),
+        ("mine", &reader, "403"),
+        ("mine", "", "401"),
+        ("mine", "Authorization: Bearer nonsense\r\n", "401"),
+        ("mine", "Authorization: Basic dXNlcjpwYXNz\r\n", "401"),
+        // Whether a Sandbox exists is no business of a stranger.
+        ("missing", &user, "403"),
+    ] {
+        let (head, body) = gateway.get(&ns, name, agent.port, credential).await;
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{name} {credential}: {head}\n{body}");
+    }
+    assert_eq!(agent.requests.load(Ordering::Relaxed), 1);
+}
+
+async fn use_keeps_a_sandbox_running() {
+    let ns = namespace("gateway-activity").await;
+    let agent = Agent::start().await;
+    let gateway = Gateway::start("gateway-activity", &ns, &["--allow-unauthenticated"]).await;
+    ns.create(on_demand("box", "8s")).await;
+    ns.until(SANDBOX, "box", "Ready", ready).await;
+    at_loopback(&ns, "box", "").await;
+    let first = std::time::Instant::now();
+    let used = "policy.paddock.dev/last-activity";
+    let mut records = std::collections::BTreeSet::new();
+    while first.elapsed() < Duration::from_secs(20) {
+        let (head, _) = gateway.get(&ns, "box", agent.port, "").await;
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        let sandbox = ns.get(SANDBOX, "box").await;
+        assert_eq!(text(&sandbox, "/spec/operatingMode"), "Running", "after {:?}", first.elapsed());
+        records.extend(sandbox["metadata"]["annotations"][used].as_str().map(str::to_owned));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    // Forty requests in twenty seconds are a few records.
+    assert!((2..=8).contains(&records.len()), "{records:?}");
+    ns.until(SANDBOX, "box", "suspended", suspended).await;
+}
+
+async fn a_gateway_ends_in_order() {
+    let ns = namespace("gateway-end").await;
+    let gateway = Gateway::start("gateway-end", &ns, &["--allow-unauthenticated"]).await;
+    gateway.process.signal(Signal::Terminate).await.expect("a signal");
+    let ended = tokio::time::timeout(ANSWER, gateway.process.wait()).await.expect("the gateway ends");
+    assert!(gateway.log().contains("the gateway has shut down"), "{ended:?}\n{}", gateway.log());
+}
