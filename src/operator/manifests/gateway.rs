@@ -3,6 +3,7 @@
 //! The names are those of upstream's router, so that existing clients and NetworkPolicies find it.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::{ApiShape, ApiShapes, Kind};
@@ -123,11 +124,8 @@ fn policy(settings: &Settings) -> Vec<Value> {
         fields.iter().map(|field| format!("object.{field} == oldObject.{field}")).collect::<Vec<_>>().join(" && ")
     };
     let rest = ["labels", "finalizers", "ownerReferences"].map(|field| format!("metadata.?{field}"));
-    let spec: Vec<String> = spec_fields()
-        .into_iter()
-        .filter(|f| !MODE_FIELDS.contains(&f.as_str()))
-        .map(|f| format!("spec.?{f}"))
-        .collect();
+    let protected = SPEC_FIELDS.iter().filter(|field| !MODE_FIELDS.contains(&field.as_str()));
+    let spec: Vec<String> = protected.map(|field| format!("spec.?{field}")).collect();
     let mode: Vec<String> = MODE_FIELDS.iter().map(|field| format!("spec.?{field}")).collect();
     let by = entry("oldObject", "annotations", annotation::SUSPENDED_BY);
     let validations = vec![
@@ -166,14 +164,14 @@ fn policy(settings: &Settings) -> Vec<Value> {
     documents.to_vec()
 }
 
-/// The fields of a Sandbox's spec, from its CRD.
-fn spec_fields() -> Vec<String> {
+/// The fields of a Sandbox's spec, from its CRD, which takes a moment to generate.
+static SPEC_FIELDS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let definitions = paddock_api::crd::selected(ApiShapes::Both);
     let sandbox = definitions.iter().find(|d| d.spec.names.kind == Kind::Sandbox.name());
     let schema = sandbox.and_then(|d| d.spec.versions.first()).and_then(|v| v.schema.as_ref());
     let spec = schema.and_then(|s| s.open_api_v3_schema.as_ref()?.properties.as_ref()?.get("spec"));
     spec.and_then(|spec| spec.properties.as_ref()).into_iter().flatten().map(|(name, _)| name.clone()).collect()
-}
+});
 
 /// The Service that upstream's clients look for.
 fn service(settings: &Settings) -> Value {
