@@ -57,6 +57,7 @@ mod sdk;
 mod setup;
 mod touched;
 mod unusable;
+mod wake;
 mod webhook;
 mod whole_status;
 mod writes;
@@ -78,6 +79,7 @@ pub(crate) fn tests() -> Vec<Test> {
         whole_status::tests(),
         network_policy::tests(),
         gateway::tests(),
+        wake::tests(),
         children::tests(),
         unusable::tests(),
         large::tests(),

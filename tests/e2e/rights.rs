@@ -36,7 +36,7 @@ struct Row {
 
 /// The rows of a table.
 #[derive(Default)]
-struct Table(Vec<Row>);
+pub(super) struct Table(Vec<Row>);
 
 impl Table {
     fn row(&mut self, what: &'static str, method: Method, path: String, body: Value, refused: Option<&'static str>) {
@@ -47,7 +47,7 @@ impl Table {
         self.row(what, Method::POST, of.0.path(namespace), of.1, refused);
     }
 
-    fn patch(
+    pub(super) fn patch(
         &mut self,
         what: &'static str,
         ns: &TestNamespace,
@@ -64,7 +64,7 @@ impl Table {
     }
 
     /// Sends every request as a dry run.
-    async fn check(&self, operator: &TestNamespace) {
+    pub(super) async fn check(&self, operator: &TestNamespace) {
         let mut wrong = Vec::new();
         for row in &self.0 {
             match (send(operator, row).await, row.refused) {
@@ -77,7 +77,7 @@ impl Table {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
-        println!("{} requests of the operator's credential", self.0.len());
+        println!("{} requests of the credential", self.0.len());
     }
 }
 

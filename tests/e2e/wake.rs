@@ -1,0 +1,250 @@
+//! The gateway with the rights of its ServiceAccount alone: it wakes Sandboxes, records activity, and can change nothing
+//! else.
+//!
+//! Nodes are simulated, so no container listens. A test that needs an answer gives the pod an address of this machine, as
+//! a kubelet would, where the test itself listens.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use futures::future::join_all;
+use http::Method;
+use paddock_cluster::{Process, Spawn, eventually, eventually_some};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OnceCell;
+
+use super::json::{annotation, deleting, reason, text};
+use super::kinds::{Kind, POD, SANDBOX};
+use super::manifests::{object, sandbox};
+use super::namespace::TestNamespace;
+use super::operator::NAMESPACE;
+use super::rights::Table;
+use super::setup::{namespace, setup};
+use super::{http as plain, programs, writes};
+use crate::framework::Test;
+
+pub(super) fn tests() -> Vec<Test> {
+    named![
+        fifty_requests_wake_an_idle_sandbox_by_one_write,
+        busy_sandbox_is_recorded_as_rarely_as_allowed_and_stays_awake,
+        credential_of_the_gateway_wakes_and_marks_sandboxes_alone,
+    ]
+}
+
+/// The name of the gateway's ServiceAccount.
+const ACCOUNT: &str = "sandbox-router";
+const RECORD: &str = "policy.paddock.dev/last-activity";
+const SUSPENDED_BY: &str = "policy.paddock.dev/suspended-by";
+
+/// A running gateway.
+struct Gateway {
+    _process: Process,
+    port: u16,
+    metrics: u16,
+}
+
+/// The gateway that admits everybody.
+async fn open() -> &'static Gateway {
+    static GATEWAY: OnceCell<Gateway> = OnceCell::const_new();
+    GATEWAY.get_or_init(|| Gateway::start("gateway-by-its-rights", &["--allow-unauthenticated"])).await
+}
+
+impl Gateway {
+    async fn start(name: &str, flags: &[&str]) -> Self {
+        let cluster = &setup().await.cluster;
+        let account = cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
+        let [port, health, metrics] = [(); 3].map(|()| cluster.port().expect("a free port"));
+        let args = [
+            "gateway".to_owned(),
+            format!("--kubeconfig={}", account.display()),
+            format!("--http-bind-address=127.0.0.1:{port}"),
+            format!("--health-probe-bind-address=127.0.0.1:{health}"),
+            format!("--metrics-bind-address=127.0.0.1:{metrics}"),
+            "--allow-loopback-pod-ip".to_owned(),
+        ];
+        let spawn = Spawn::new(name, programs::paddock().await).args(args).args(flags.iter().map(|f| (*f).to_owned()));
+        let process = cluster.spawn(spawn).await.expect("the gateway starts");
+        let log = process.log().to_owned();
+        eventually_some("the gateway is ready", async || match plain::get(health, "/readyz").await {
+            Some((200, _)) => Ok(()),
+            answer => Err(format!("{answer:?}\n{}", std::fs::read_to_string(&log).unwrap_or_default())),
+        })
+        .await;
+        Self { _process: process, port, metrics }
+    }
+
+    /// Sends a request to a Sandbox.
+    async fn send(&self, ns: &TestNamespace, name: &str, port: u16) -> (u16, String) {
+        let request = format!(
+            "GET /hello HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nX-Sandbox-ID: {name}\r\n\
+             X-Sandbox-Namespace: {}\r\nX-Sandbox-Port: {port}\r\n\r\n",
+            ns.namespace
+        );
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("the gateway listens");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not an answer: {answer:?}"));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, body.to_owned())
+    }
+}
+
+/// Serves every request on a free port of this machine.
+async fn serve() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        let app = Router::new().fallback(|| async { "hello from the sandbox" });
+        axum::serve(listener, app).await.expect("serves");
+    });
+    port
+}
+
+/// Gives the next pod of a Sandbox the address of this machine, as its kubelet would.
+async fn give_address(ns: &TestNamespace, name: &str) {
+    let started = |pod: &Value| !deleting(pod) && text(pod, "/status/phase") == "Running";
+    ns.until(POD, name, "runs", started).await;
+    let address = json!({ "status": { "podIP": "127.0.0.1", "podIPs": [{ "ip": "127.0.0.1" }] } });
+    ns.merge_status(POD, name, address).await;
+}
+
+fn suspended(sandbox: &Value) -> bool {
+    text(sandbox, "/spec/operatingMode") == "Suspended" && reason(sandbox, "Suspended") == "PodTerminated"
+}
+
+/// The writes of the gateway to a Sandbox that were stored, by field manager.
+async fn stored(ns: &TestNamespace, name: &str, manager: &str) -> usize {
+    let manager = format!("fieldManager={manager}");
+    let by_gateway = format!("{NAMESPACE}:{ACCOUNT}");
+    let lines = writes::audit(&ns.namespace, |line| {
+        line.user() == by_gateway
+            && line.what() == "patch sandboxes"
+            && text(&line.0, "/objectRef/name") == name
+            && text(&line.0, "/requestURI").contains(&manager)
+            && line.0["responseStatus"]["code"] == 200
+    });
+    lines.await.len()
+}
+
+async fn fifty_requests_wake_an_idle_sandbox_by_one_write() {
+    let ns = namespace("wake").await;
+    ns.create(sandbox("a", json!({ "idleTimeout": "5s", "resumePolicy": "OnDemand" }))).await;
+    let asleep = ns.until(SANDBOX, "a", "suspended", suspended).await;
+    assert_eq!((text(&asleep, "/status/suspendedBy"), annotation(&asleep, SUSPENDED_BY)), ("Idle", "Idle"));
+    ns.until_gone(POD, "a").await;
+    let (gateway, port) = (open().await, serve().await);
+    let requests = join_all((0..50).map(|_| gateway.send(&ns, "a", port)));
+    let (answers, ()) = tokio::join!(requests, give_address(&ns, "a"));
+    for answer in answers {
+        assert_eq!(answer, (200, "hello from the sandbox".to_owned()));
+    }
+    eventually("the audit log has the write", async || stored(&ns, "a", "paddock-gateway").await == 1).await;
+    let awake = ns.get(SANDBOX, "a").await;
+    assert_eq!((text(&awake, "/spec/operatingMode"), &awake["spec"]["replicas"]), ("Running", &json!(1)));
+    assert_eq!(annotation(&awake, SUSPENDED_BY), "");
+    assert_ne!(annotation(&awake, RECORD), "");
+    ns.until(SANDBOX, "a", "suspended by nobody", |s| s["status"]["suspendedBy"].is_null()).await;
+    // It is suspended and woken again and again.
+    ns.until(SANDBOX, "a", "suspended again", suspended).await;
+    ns.until_gone(POD, "a").await;
+    let (answer, ()) = tokio::join!(gateway.send(&ns, "a", port), give_address(&ns, "a"));
+    assert_eq!(answer.0, 200);
+    let metrics = plain::get(gateway.metrics, "/metrics").await.expect("metrics").1;
+    assert!(metrics.contains("paddock_gateway_wakes_total{result=\"woken\"}"), "{metrics}");
+}
+
+async fn busy_sandbox_is_recorded_as_rarely_as_allowed_and_stays_awake() {
+    const TIMEOUT: Duration = Duration::from_secs(12);
+    /// The step of a record: five seconds, which is more than a tenth of the timeout.
+    const STEP: i64 = 5;
+    let ns = namespace("wake-busy").await;
+    ns.create(sandbox("a", json!({ "idleTimeout": "12s", "resumePolicy": "OnDemand" }))).await;
+    let (gateway, port) = (open().await, serve().await);
+    let (first, ()) = tokio::join!(gateway.send(&ns, "a", port), give_address(&ns, "a"));
+    assert_eq!(first.0, 200);
+    let began = Instant::now();
+    let mut records: Vec<jiff::Timestamp> = Vec::new();
+    while began.elapsed() < TIMEOUT * 2 {
+        assert_eq!(gateway.send(&ns, "a", port).await.0, 200);
+        let now = ns.get(SANDBOX, "a").await;
+        assert_eq!(text(&now, "/spec/operatingMode"), "Running", "after {:?}", began.elapsed());
+        let recorded = annotation(&now, RECORD).parse().ok();
+        records.extend(recorded.filter(|at| records.last() != Some(at)));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let steps: Vec<i64> = records.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_millis() as i64).collect();
+    assert!(steps.len() >= 2 && steps.iter().all(|step| *step >= STEP * 1000), "{steps:?}");
+    // Nobody uses it any more.
+    ns.until(SANDBOX, "a", "suspended", suspended).await;
+}
+
+async fn credential_of_the_gateway_wakes_and_marks_sandboxes_alone() {
+    let ns = namespace("wake-credential").await;
+    let setup = setup().await;
+    let account = setup.cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
+    let gateway = ns.seen_by(&account).await;
+    let suspend = json!({ "operatingMode": "Suspended", "replicas": 0 });
+    for (name, policy, by) in [
+        ("idle", "OnDemand", "Idle"),
+        ("drained", "OnDemand", "Drain"),
+        ("user", "OnDemand", "User"),
+        ("manual", "Manual", "Idle"),
+    ] {
+        let mut made = sandbox(name, suspend.clone());
+        made["spec"]["resumePolicy"] = policy.into();
+        made["metadata"]["annotations"] = json!({ SUSPENDED_BY: by, "a": "b" });
+        ns.create(made).await;
+    }
+    ns.create(sandbox("awake", json!({ "resumePolicy": "OnDemand" }))).await;
+    let wake = |more: Value| {
+        let mut patch = json!({
+            "metadata": { "annotations": { SUSPENDED_BY: null, RECORD: "2026-01-01T00:00:00Z" } },
+            "spec": { "operatingMode": "Running", "replicas": 1 },
+        });
+        super::manifests::merge(&mut patch, &more);
+        patch
+    };
+    let annotated = |key: &str, value: Value| json!({ "metadata": { "annotations": { key: value } } });
+    let (mode, resumes, notes) = ("may change only the mode", "may only resume", "may change only the annotations");
+    let mut table = Table::default();
+    let mut row = |what, name, patch, refused| table.patch(what, &ns, (SANDBOX, name, patch), refused);
+    row("wakes what the idle policy suspended", "idle", wake(json!({})), None);
+    row("wakes what a drain suspended", "drained", wake(json!({})), None);
+    row("records activity", "awake", annotated(RECORD, json!("2026-01-01T00:00:00Z")), None);
+    row("wakes what a user suspended", "user", wake(json!({})), Some(resumes));
+    row("wakes a manual Sandbox", "manual", wake(json!({})), Some(resumes));
+    row("suspends", "awake", json!({ "spec": suspend }), Some(resumes));
+    row(
+        "runs another image",
+        "idle",
+        wake(json!({ "spec": { "podTemplate": {
+        "spec": { "containers": [{ "name": "agent", "image": "evil" }] },
+    } } })),
+        Some(mode),
+    );
+    row("keeps it awake for ever", "awake", json!({ "spec": { "idleTimeout": "9999h" } }), Some(mode));
+    row("lets it end", "awake", json!({ "spec": { "shutdownTime": "2026-01-01T00:00:00Z" } }), Some(mode));
+    row("adds a label", "awake", json!({ "metadata": { "labels": { "a": "b" } } }), Some(notes));
+    row("adds a finalizer", "awake", json!({ "metadata": { "finalizers": ["a.b/c"] } }), Some(notes));
+    row("adds an annotation", "awake", annotated("c", json!("d")), Some(notes));
+    row("changes an annotation", "idle", annotated("a", json!("c")), Some(notes));
+    row("removes an annotation", "idle", annotated("a", Value::Null), Some(notes));
+    row("claims that a drain suspended it", "user", annotated(SUSPENDED_BY, json!("Drain")), Some("may only remove"));
+    // A hundred milliseconds pass before a new policy is in force, and the namespace is new.
+    table.check(&gateway).await;
+    let refused = |done: kube::Result<Value>| matches!(done, Err(kube::Error::Api(status)) if status.code == 403);
+    assert!(refused(gateway.try_create(&sandbox("new", json!({}))).await));
+    assert!(refused(gateway.read(&Kind("v1", "Secret", "secrets").path(&ns.namespace)).await));
+    assert!(refused(
+        gateway.try_create(&object(POD, "new", json!({ "containers": [{ "name": "c", "image": "i" }] }))).await
+    ));
+    let request = http::Request::builder()
+        .method(Method::DELETE)
+        .uri(format!("{}/idle", SANDBOX.path(&ns.namespace)))
+        .body(Vec::new())
+        .expect("a request");
+    assert!(refused(gateway.client.request(request).await));
+}
