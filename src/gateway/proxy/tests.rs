@@ -8,6 +8,7 @@ mod limits;
 mod reuse;
 mod smuggling;
 mod streams;
+mod tls;
 mod upgrade;
 
 pub(crate) use self::harness::config;
