@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use self::activity::{Busy, InUse};
-use self::attempt::Attempt;
+use self::attempt::{Attempt, Ways};
 use self::dial::Dial;
 use self::directory::{Directory, Running, State};
 use self::feed::{Feed, Outages};
@@ -36,7 +36,7 @@ use crate::arrival::{Arrival, Purpose};
 use crate::refusal::Refusal;
 use crate::target::Target;
 
-pub use self::hold::HoldLimits;
+pub use self::limits::HoldLimits;
 pub use self::metrics::Metrics;
 
 /// The pod and the address that answer for a target now. Connections are reused only for an equal endpoint.
@@ -93,14 +93,8 @@ struct Parts {
     client: Client,
     config: Config,
     clock: Clock,
-    metrics: Metrics,
-    directory: Directory,
     outages: Outages,
-    dial: Dial,
-    holds: Holds,
-    /// The requests for Sandboxes that do not exist.
-    absent: Holds,
-    wake: Wake,
+    ways: Ways,
     in_use: InUse,
 }
 
@@ -119,7 +113,8 @@ impl Sandboxes {
         let wake = Wake::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
         let in_use = InUse::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
         let outages = Outages::default();
-        Self(Arc::new(Parts { client, config, clock, metrics, directory, outages, dial, holds, absent, wake, in_use }))
+        let ways = Ways { metrics, directory, dial, holds, absent, wake };
+        Self(Arc::new(Parts { client, config, clock, outages, ways, in_use }))
     }
 
     /// Watches, wakes and records, until the future is dropped.
@@ -127,14 +122,14 @@ impl Sandboxes {
         let parts = &*self.0;
         let feed = Feed {
             client: parts.client.clone(),
-            directory: parts.directory.clone(),
-            metrics: parts.metrics.clone(),
+            directory: parts.ways.directory.clone(),
+            metrics: parts.ways.metrics.clone(),
             clock: parts.clock.clone(),
             namespace: parts.config.namespace.clone(),
             allow_loopback: parts.config.allow_loopback_pod_ip,
             outages: parts.outages.clone(),
         };
-        tokio::join!(feed.run(), parts.wake.clone().run(), parts.in_use.clone().run());
+        tokio::join!(feed.run(), parts.ways.wake.clone().run(), parts.in_use.clone().run());
     }
 
     /// The reasons why the directory is not complete: a kind has not been listed yet, or has not been watched for a
@@ -142,7 +137,7 @@ impl Sandboxes {
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if !self.0.directory.is_complete() {
+        if !self.0.ways.directory.is_complete() {
             reasons.push("the list of Sandboxes and their pods".to_owned());
         }
         reasons.extend(self.0.outages.kinds().into_iter().map(|kind| format!("the watch of {kind}")));
@@ -153,8 +148,8 @@ impl Sandboxes {
     /// `None` if the Sandbox is suspended, unknown, or its pod has no address yet: call [`Sandboxes::connect`].
     #[must_use]
     pub fn awake(&self, target: &Target, arrival: &Arrival) -> Option<Awake> {
-        let name = name_of(target);
-        let State::Running(running) = self.0.directory.state(&name) else { return None };
+        let name = Name::of(target);
+        let State::Running(running) = self.0.ways.directory.state(&name) else { return None };
         Some(Awake { endpoint: running.endpoint(target), activity: self.mark(&name, arrival) })
     }
 
@@ -164,10 +159,10 @@ impl Sandboxes {
     /// # Errors
     /// If there is no such Sandbox, it may not be woken, a limit is reached, or the deadline has passed.
     pub async fn connect(&self, target: &Target, arrival: &Arrival, deadline: Instant) -> Result<Connected, Refusal> {
-        Attempt::new(&self.0, target, arrival, deadline).run().await.map(|(running, stream)| Connected {
+        Attempt::new(&self.0.ways, target, arrival, deadline).run().await.map(|(running, stream)| Connected {
             stream,
             endpoint: running.endpoint(target),
-            activity: self.mark(&name_of(target), arrival),
+            activity: self.mark(&Name::of(target), arrival),
         })
     }
 
@@ -187,13 +182,9 @@ impl Running {
     }
 }
 
-fn name_of(target: &Target) -> Name {
-    Name { namespace: target.namespace.clone(), name: target.name.clone() }
-}
-
 impl fmt::Debug for Sandboxes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sandboxes").field(&self.0.directory).finish()
+        f.debug_tuple("Sandboxes").field(&self.0.ways.directory).finish()
     }
 }
 

@@ -16,7 +16,7 @@ use kube::Client;
 
 use crate::limits;
 
-pub use self::reviews::{Access, ReviewLimits, Reviews, Verdict};
+pub use self::reviews::{Access, Reviews, Verdict};
 
 /// Requires that the user of each request may `get` its path. The API server decides that.
 pub fn require(router: Router, client: Client) -> Router {

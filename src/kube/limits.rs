@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::auth::ReviewLimits;
 use crate::backoff::Backoff;
 use crate::pace::Rate;
 
@@ -162,6 +161,23 @@ pub const LOG_LINES: Rate = Rate::new(Duration::from_millis(50), 500);
 
 /// The interval at which suppressed lines are reported.
 pub const LOG_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The limits of the questions to the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReviewLimits {
+    /// The rate of the questions of one client address about tokens and rights that are not known.
+    pub client: Rate,
+    /// The rate of these questions of all clients.
+    pub process: Rate,
+    /// The questions at the same time. Further ones wait, within the time for one question.
+    pub concurrency: usize,
+    /// The number of answers that are remembered.
+    pub capacity: NonZeroUsize,
+    /// The time for which an admitted client is not asked about again. A right that is taken away ends after this time.
+    pub admitted: Duration,
+    /// The time for which a refused client is not asked about again. A new right has to take effect soon.
+    pub refused: Duration,
+}
 
 /// The limits of the questions about the clients of the metrics. Prometheus has a handful of tokens. A stranger cannot
 /// push out a known client at this rate within the time for which the client is admitted.

@@ -5,21 +5,31 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
-use super::dial::Port;
-use super::directory::{Follow, Running, State};
-use super::hold::{Full, Hold};
+use super::dial::{Dial, Port};
+use super::directory::{Directory, Follow, Running, State};
+use super::hold::{Full, Hold, Holds};
 use super::limits;
-use super::metrics::Phase;
+use super::metrics::{Metrics, Phase};
 use super::observed::{Name, Wakes};
-use super::wake::Woken;
-use super::{Parts, name_of};
+use super::wake::{Wake, Woken};
 use crate::arrival::{Arrival, Purpose};
 use crate::refusal::{Reason, Refusal, SandboxState, unreachable};
 use crate::target::Target;
 
+/// What an attempt uses on its way.
+pub(super) struct Ways {
+    pub(super) metrics: Metrics,
+    pub(super) directory: Directory,
+    pub(super) dial: Dial,
+    pub(super) holds: Holds,
+    /// The requests for Sandboxes that do not exist.
+    pub(super) absent: Holds,
+    pub(super) wake: Wake,
+}
+
 /// The attempt of one request to reach its Sandbox.
 pub(super) struct Attempt<'a> {
-    parts: &'a Parts,
+    ways: &'a Ways,
     target: &'a Target,
     arrival: &'a Arrival,
     name: Name,
@@ -42,14 +52,14 @@ enum Step {
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(parts: &'a Parts, target: &'a Target, arrival: &'a Arrival, deadline: Instant) -> Self {
+    pub(super) fn new(ways: &'a Ways, target: &'a Target, arrival: &'a Arrival, deadline: Instant) -> Self {
         let begun = Instant::now();
-        let deadline = deadline.min(begun + parts.holds.time());
-        Self { parts, target, arrival, name: name_of(target), begun, deadline, hold: None, phase: None }
+        let deadline = deadline.min(begun + ways.holds.time());
+        Self { ways, target, arrival, name: Name::of(target), begun, deadline, hold: None, phase: None }
     }
 
     pub(super) async fn run(mut self) -> Result<(Running, TcpStream), Refusal> {
-        let mut follow = self.parts.directory.follow(&self.name);
+        let mut follow = self.ways.directory.follow(&self.name);
         loop {
             let step = match follow.state() {
                 State::Running(running) => {
@@ -130,7 +140,7 @@ impl<'a> Attempt<'a> {
     async fn appears(&self, follow: &mut Follow) -> Result<Step, Refusal> {
         let until = (self.begun + limits::ABSENT_GRACE).min(self.deadline);
         // Requests for names of nothing have places of their own.
-        let Ok(_place) = self.parts.absent.take(&self.name, self.arrival.held_bytes) else {
+        let Ok(_place) = self.ways.absent.take(&self.name, self.arrival.held_bytes) else {
             return Err(self.not_found(""));
         };
         tokio::select! {
@@ -148,7 +158,7 @@ impl<'a> Attempt<'a> {
         self.phase.get_or_insert_with(|| (Phase::Write, Instant::now()));
         let woken = tokio::select! {
             biased;
-            woken = self.parts.wake.wake(&self.name) => woken,
+            woken = self.ways.wake.wake(&self.name) => woken,
             () = sleep_until(self.deadline) => return Err(self.too_late(&state)),
         };
         let failed = |why: String| {
@@ -169,12 +179,12 @@ impl<'a> Attempt<'a> {
     async fn dial(&mut self, running: Running) -> Result<Step, Refusal> {
         let address = SocketAddr::new(running.address, self.target.port);
         let begun = Instant::now();
-        let opened = |parts: &Parts, running, stream| {
-            parts.metrics.dial_time(begun.elapsed());
+        let opened = |ways: &Ways, running, stream| {
+            ways.metrics.dial_time(begun.elapsed());
             Ok(Step::Open(running, stream))
         };
-        if let Some(stream) = self.parts.dial.once(address).await {
-            return opened(self.parts, running, stream);
+        if let Some(stream) = self.ways.dial.once(address).await {
+            return opened(self.ways, running, stream);
         }
         if self.arrival.purpose == Purpose::Probe {
             return Err(self.closed());
@@ -185,7 +195,7 @@ impl<'a> Attempt<'a> {
         let port = Port { pod_uid: running.pod_uid.clone(), address };
         tokio::select! {
             biased;
-            stream = self.parts.dial.until_open(&port) => opened(self.parts, running, stream),
+            stream = self.ways.dial.until_open(&port) => opened(self.ways, running, stream),
             () = sleep_until(until) => Err(self.closed()),
         }
     }
@@ -206,7 +216,7 @@ impl<'a> Attempt<'a> {
         if self.hold.is_some() {
             return Ok(());
         }
-        let full = match self.parts.holds.take(&self.name, self.arrival.held_bytes) {
+        let full = match self.ways.holds.take(&self.name, self.arrival.held_bytes) {
             Ok(hold) => {
                 self.hold = Some(hold);
                 return Ok(());
@@ -217,7 +227,7 @@ impl<'a> Attempt<'a> {
             Full::Sandbox => ("sandbox", format!("Sandbox {}", self.target.name)),
             Full::Namespace => ("namespace", format!("namespace {}", self.target.namespace)),
         };
-        self.parts.metrics.not_held(limit);
+        self.ways.metrics.not_held(limit);
         let detail = format!("as many requests for {whose} as allowed wait already");
         let refusal = Refusal::new(Reason::HoldLimit, detail).retry_after(limits::RETRY_AFTER);
         Err(refusal.state(SandboxState::Waking))
@@ -243,7 +253,7 @@ impl<'a> Attempt<'a> {
     /// Records the end of a phase, if it is the one that has begun.
     fn ended(&mut self, phase: Phase, next: Option<Phase>) {
         if let Some((_, since)) = self.phase.filter(|(begun, _)| *begun == phase) {
-            self.parts.metrics.phase(phase, since.elapsed());
+            self.ways.metrics.phase(phase, since.elapsed());
             self.phase = next.map(|next| (next, Instant::now()));
         }
     }

@@ -7,28 +7,9 @@ use paddock_kube::turns::Held;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::limits;
+use super::limits::{self, HoldLimits};
 use super::metrics::Metrics;
 use super::observed::Name;
-
-/// The limits of held requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HoldLimits {
-    /// The number of held requests. A request with a large head counts as several. No namespace gets all places.
-    pub places: usize,
-    /// The number of held requests for one Sandbox.
-    pub per_sandbox: usize,
-    /// The longest time for which a request is held.
-    pub time: Duration,
-}
-
-impl Default for HoldLimits {
-    /// A held request needs some 50 kB with its connection, so that all of them fit into 200 MB. The time is the one for
-    /// which upstream's clients wait for an answer.
-    fn default() -> Self {
-        Self { places: 4096, per_sandbox: 512, time: Duration::from_secs(60) }
-    }
-}
 
 /// The limit that keeps a request from being held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

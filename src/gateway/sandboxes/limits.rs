@@ -3,12 +3,29 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use paddock_kube::auth::ReviewLimits;
 use paddock_kube::backoff::Backoff;
 use paddock_kube::fair_queue::QueueLimits;
+use paddock_kube::limits::ReviewLimits;
 use paddock_kube::pace::Rate;
 
-use super::hold::HoldLimits;
+/// The limits of held requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldLimits {
+    /// The number of held requests. A request with a large head counts as several. No namespace gets all places.
+    pub places: usize,
+    /// The number of held requests for one Sandbox.
+    pub per_sandbox: usize,
+    /// The longest time for which a request is held.
+    pub time: Duration,
+}
+
+impl Default for HoldLimits {
+    /// A held request needs some 50 kB with its connection, so that all of them fit into 200 MB. The time is the one for
+    /// which upstream's clients wait for an answer.
+    fn default() -> Self {
+        Self { places: 4096, per_sandbox: 512, time: Duration::from_secs(60) }
+    }
+}
 
 /// The time for which a request for an unknown Sandbox is held. A client that has just learned from its own watch that
 /// the Sandbox is Ready may be faster than the gateway's watch.

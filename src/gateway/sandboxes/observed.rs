@@ -13,6 +13,8 @@ use paddock_api::{OperatingMode, ResumePolicy, SuspendedBy, activity};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::target::Target;
+
 /// The most characters that are kept of the message of a condition. It becomes part of an answer.
 const MESSAGE_CHARS: usize = 200;
 
@@ -21,6 +23,13 @@ const MESSAGE_CHARS: usize = 200;
 pub(crate) struct Name {
     pub(crate) namespace: Arc<str>,
     pub(crate) name: Arc<str>,
+}
+
+impl Name {
+    /// The name of the Sandbox that a request is for.
+    pub(crate) fn of(target: &Target) -> Self {
+        Self { namespace: target.namespace.clone(), name: target.name.clone() }
+    }
 }
 
 /// A Sandbox, as far as the gateway uses it.

@@ -91,7 +91,7 @@ impl World {
 
     /// Waits until the directory has taken in what the server stored.
     async fn seen(&self, name: &str, is: fn(&State) -> bool) {
-        self.until(|world| is(&world.sandboxes.0.directory.state(&name_of(&world.target(name))))).await;
+        self.until(|world| is(&world.sandboxes.0.ways.directory.state(&Name::of(&world.target(name))))).await;
     }
 
     fn target(&self, name: &str) -> Target {
@@ -129,7 +129,7 @@ async fn fifty_requests_at_once_wake_a_sandbox_by_one_write_and_each_is_answered
     let annotations = stored["metadata"]["annotations"].as_object().unwrap();
     assert!(!annotations.contains_key("policy.paddock.dev/suspended-by"), "{annotations:?}");
     assert!(annotations.contains_key("policy.paddock.dev/last-activity"), "{annotations:?}");
-    assert_eq!(world.sandboxes.0.holds.take(&name_of(&world.target("a")), 0).map(drop), Ok(()));
+    assert_eq!(world.sandboxes.0.ways.holds.take(&Name::of(&world.target("a")), 0).map(drop), Ok(()));
 }
 
 /// The fault "first request 502 or header timeout": the pod is Ready long before its port is open.

@@ -5,7 +5,6 @@
 //! server cannot be asked.
 
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,25 +21,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use crate::limits;
-use crate::pace::{Pace, Rate};
-
-/// The limits of the questions to the API server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReviewLimits {
-    /// The rate of the questions of one client address about tokens and rights that are not known.
-    pub client: Rate,
-    /// The rate of these questions of all clients.
-    pub process: Rate,
-    /// The questions at the same time. Further ones wait, within the time for one question.
-    pub concurrency: usize,
-    /// The number of answers that are remembered.
-    pub capacity: NonZeroUsize,
-    /// The time for which an admitted client is not asked about again. A right that is taken away ends after this time.
-    pub admitted: Duration,
-    /// The time for which a refused client is not asked about again. A new right has to take effect soon.
-    pub refused: Duration,
-}
+use crate::limits::{self, ReviewLimits};
+use crate::pace::Pace;
 
 /// What a user wants to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
