@@ -15,9 +15,10 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 29] = [
+const CONNECTED: [(&str, &str); 31] = [
     ("watcher::Watch", "the only reader"),
     ("watch::events", "lists and watches one kind, for the only reader"),
+    ("watch::selected_events", "lists and watches one kind, for the only reader"),
     ("watch::count", "counts the objects of one kind, for its list"),
     ("writer::Writer", "the only writer of plans"),
     ("events::EventQueue", "reports to users, beside the reconcile"),
@@ -40,7 +41,8 @@ const CONNECTED: [(&str, &str); 29] = [
     ("registration_events::RegistrationEvents", "reports the webhook configurations to users"),
     ("activity::write", "notes the last activity: the one write that no plan has"),
     ("access::protect", "gives the client to the gate of the metrics"),
-    ("auth::Gate", "asks who reads the metrics: reviews that store nothing"),
+    ("reviews::Reviews", "asks who clients are and what they may do: reviews that store nothing"),
+    ("reviews::Shared", "asks who clients are and what they may do: reviews that store nothing"),
     ("auth::require", "makes the gate of the metrics"),
     ("activity::write_touches", "records connections to warm pods, before they begin"),
     ("activity::record", "records connections to warm pods, before they begin"),
