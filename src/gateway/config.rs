@@ -158,7 +158,8 @@ mod tests {
     fn settings_that_do_not_fit_together_are_refused() {
         assert!(config().checked().is_ok());
         let without_cookie = |config: &mut Config| config.proxy.sessions = Sessions::default();
-        let cases: [(fn(&mut Config), InvalidConfig); 7] = [
+        type Change = fn(&mut Config);
+        let cases: [(Change, InvalidConfig); 7] = [
             (|config| config.http = ListenAddress::Off, InvalidConfig::NoListener),
             (|config| config.proxy.router = Router::default(), InvalidConfig::CookieWithoutRoute),
             (|config| config.access = Access::Everybody, InvalidConfig::CookieWithoutAuthorization),

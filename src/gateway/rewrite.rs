@@ -56,7 +56,7 @@ fn replace(headers: &mut HeaderMap, name: HeaderName, values: Vec<HeaderValue>) 
 fn location(value: &HeaderValue, front: &str, hosts: &[&str]) -> Option<HeaderValue> {
     let text = value.to_str().ok()?;
     let path = match text.split_once("//") {
-        Some((scheme, rest)) if matches!(scheme, "" | "http:" | "https:") => {
+        Some(("" | "http:" | "https:", rest)) => {
             let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
             let (host, path) = rest.split_at(end);
             if !hosts.iter().any(|own| own.eq_ignore_ascii_case(host)) {
