@@ -13,6 +13,7 @@ mod answer;
 pub mod arrival;
 pub mod authorize;
 mod body;
+mod client;
 pub mod config;
 mod drain;
 mod forward;

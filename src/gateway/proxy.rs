@@ -20,10 +20,11 @@ use tracing::debug;
 
 use self::backend::Backend;
 use self::deadline::Deadlines;
-use self::exchange::{Exchange, Exchanged};
+use self::exchange::{Exchange, Exchanged, Ways};
 use crate::answer;
 use crate::arrival::Arrival;
 use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, full};
+use crate::client::{Client, Running};
 use crate::config::ProxyConfig;
 use crate::drain::Drain;
 use crate::forward::{Inbound, remove_hop_by_hop, request_head};
@@ -35,7 +36,6 @@ use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
 use crate::route::{Route, Routed, RoutedBy};
 use crate::sandboxes::Activity;
-use crate::server::{Client, Running};
 use crate::shares::{Share, Shares};
 use crate::target::Target;
 use crate::tunnel::{Protocol, Tunnel};
@@ -45,10 +45,9 @@ use crate::{grpc, rewrite, trace_context};
 /// The proxy of one gateway.
 pub(crate) struct Proxy {
     pub(crate) config: ProxyConfig,
-    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) ways: Ways,
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,
-    pub(crate) pool: Pool,
     clients: Shares<Peer>,
     targets: Shares<(Arc<str>, Arc<str>)>,
 }
@@ -94,12 +93,11 @@ impl BodyGuard for Guards {
 impl Proxy {
     pub(crate) fn new(config: ProxyConfig, backend: impl Backend, metrics: Metrics) -> Self {
         Self {
-            pool: Pool::new(config.timeouts),
+            ways: Ways { backend: Box::new(backend), pool: Pool::new(config.timeouts), metrics: metrics.clone() },
             clients: Shares::new(config.limits.requests_per_client),
             targets: Shares::new(config.limits.requests_per_sandbox),
             drain: Drain::new(),
             config,
-            backend: Box::new(backend),
             metrics,
         }
     }
@@ -172,7 +170,7 @@ impl Proxy {
         let of_client = self.clients.take(&Peer::of(client.address));
         let of_client =
             of_client.ok_or_else(|| busy(Reason::ClientBusy, "Too many concurrent requests of this client."))?;
-        let admitted = self.backend.check(&found.credential, client.address, &routed.target).await;
+        let admitted = self.ways.backend.check(&found.credential, client.address, &routed.target).await;
         self.metrics.authorized(admitted.as_ref().err().map(|refusal| refusal.reason));
         record.user(admitted?.name);
         if let Some(response) = self.config.sessions.begin(&found, routed, &parts.method, upgrade) {
@@ -195,7 +193,7 @@ impl Proxy {
         };
         let exceeded = Exceeded::default();
         let exchange = Exchange {
-            proxy: self,
+            ways: &self.ways,
             target: &routed.target,
             arrival: Arrival {
                 client: client.address,

@@ -6,6 +6,7 @@
 mod by_header;
 mod by_host;
 mod by_path;
+mod routed;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +15,8 @@ use http::uri::PathAndQuery;
 
 pub use self::by_host::HostDomain;
 pub use self::by_path::PathPrefix;
+pub use self::routed::{Routed, RoutedBy};
 use crate::refusal::{Reason, Refusal};
-use crate::target::Target;
 
 /// The path of the gateway's own page on the port of the proxy.
 pub const HEALTH_PATH: &str = "/healthz";
@@ -36,28 +37,6 @@ pub enum Route {
     Health,
     /// A Sandbox.
     Sandbox(Routed),
-}
-
-/// A request for a Sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Routed {
-    /// The Sandbox and the port.
-    pub target: Target,
-    /// The path and query that the Sandbox gets, with every byte as the client sent it.
-    pub path: PathAndQuery,
-    /// The way in which the request was routed.
-    pub by: RoutedBy,
-}
-
-/// The way in which a request was routed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RoutedBy {
-    /// By `X-Sandbox-*` headers.
-    Header,
-    /// By its path. The text is the part of the path in front of the Sandbox's own: `<prefix>/<namespace>/<id>/<port>`.
-    Path(String),
-    /// By its host.
-    Host,
 }
 
 impl Router {

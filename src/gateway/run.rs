@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::authorize::Authorizer;
+use crate::client::Places;
 use crate::config::{Access, Config, Https};
 use crate::drain::{Drained, Stage};
 use crate::limits;
@@ -22,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::proxy::backend::Cluster;
 use crate::sandboxes::{self, Sandboxes};
-use crate::server::{Places, Protocol, serve};
+use crate::server::{Protocol, serve};
 
 /// The reason why a gateway cannot start, or ended before its shutdown.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +166,7 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
         }
     }
     spawn(&mut parts, "Sandboxes", async move { sandboxes.run().await });
-    let pool = proxy.pool.clone();
+    let pool = proxy.ways.pool.clone();
     spawn(&mut parts, "connections", async move { pool.sweep().await });
 
     let stop = CancellationToken::new();

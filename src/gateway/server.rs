@@ -3,7 +3,6 @@
 mod connection;
 mod watched;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -13,12 +12,10 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use self::connection::Connection;
-pub(crate) use self::connection::Running;
+use crate::client::{Client, Places};
 use crate::drain::Stage;
-use crate::metrics::{ConnectionFault, Inflight};
-use crate::peer::Peer;
+use crate::metrics::ConnectionFault;
 use crate::proxy::Proxy;
-use crate::shares::{Share, Shares};
 
 /// The protocol of a listener.
 #[derive(Clone)]
@@ -29,33 +26,12 @@ pub enum Protocol {
     Tls(Arc<ServerConfig>),
 }
 
-/// The facts about a client's connection. Clones are handles on the same connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Client {
-    /// The address of the client, or of the last proxy in front of the gateway.
-    pub(crate) address: IpAddr,
-    pub(crate) scheme: &'static str,
-    _place: Arc<Place>,
-}
-
-/// The place of a connection. It is free again when the connection and its tunnel have ended.
-#[derive(Debug)]
-struct Place {
-    _of_all: Share<()>,
-    _of_client: Share<Peer>,
-    _count: Inflight,
-}
-
-/// The places of all listeners. Clones are handles on the same places.
-#[derive(Clone)]
-pub(crate) struct Places {
-    all: Shares<()>,
-    clients: Shares<Peer>,
-}
-
-impl Places {
-    pub(crate) fn new(limits: &crate::limits::Limits) -> Self {
-        Self { all: Shares::new(limits.connections), clients: Shares::new(limits.connections_per_client) }
+impl Protocol {
+    fn scheme(&self) -> &'static str {
+        match self {
+            Protocol::Plain => "http",
+            Protocol::Tls(_) => "https",
+        }
     }
 }
 
@@ -69,7 +45,7 @@ pub(crate) async fn serve(listener: TcpListener, protocol: Protocol, places: Pla
         match accepted {
             Ok((stream, address)) => {
                 let address = address.ip().to_canonical();
-                let Some(client) = admit(&places, &protocol, address, &proxy) else {
+                let Some(client) = places.admit(address, protocol.scheme(), &proxy.metrics) else {
                     proxy.metrics.connection_fault(ConnectionFault::Refused);
                     continue;
                 };
@@ -83,17 +59,6 @@ pub(crate) async fn serve(listener: TcpListener, protocol: Protocol, places: Pla
             }
         }
     }
-}
-
-fn admit(places: &Places, protocol: &Protocol, address: IpAddr, proxy: &Proxy) -> Option<Client> {
-    let of_client = places.clients.take(&Peer::of(address))?;
-    let of_all = places.all.take(&())?;
-    let place = Place { _of_all: of_all, _of_client: of_client, _count: proxy.metrics.connection() };
-    let scheme = match protocol {
-        Protocol::Plain => "http",
-        Protocol::Tls(_) => "https",
-    };
-    Some(Client { address, scheme, _place: Arc::new(place) })
 }
 
 async fn run(stream: TcpStream, protocol: Protocol, client: Client, proxy: Arc<Proxy>) {

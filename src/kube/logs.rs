@@ -9,10 +9,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
+pub use self::budget::ACCESS_LOG;
 use self::budget::Budget;
-
-/// The target of the lines of an access log. They have no budget, because each request has to have its line.
-pub const ACCESS_LOG: &str = "paddock::access";
 
 /// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,6 @@
 mod flags;
 mod upstream;
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use paddock_gateway::Config;
 use paddock_gateway::config::{Access, Https, ProxyConfig};
@@ -115,15 +113,10 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
     Ok(config.checked()?)
 }
 
-/// A duration in whole seconds, as upstream's variables have it.
-fn seconds(text: &str) -> Option<Duration> {
-    let seconds: f64 = text.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
+    use std::time::Duration;
 
     use clap::Parser;
 

@@ -9,21 +9,29 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::Proxy;
+use super::backend::Backend;
 use super::deadline::Deadlines;
 use crate::arrival::Arrival;
 use crate::body::{Body, Exceeded};
 use crate::forward::Forward;
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal, unreachable};
 use crate::sandboxes::{Activity, Awake, Connected};
 use crate::target::Target;
-use crate::upstream::{Call, Key, Sender};
+use crate::upstream::{Call, Key, Pool, Sender};
+
+/// The ways to Sandboxes.
+pub(crate) struct Ways {
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) pool: Pool,
+    pub(crate) metrics: Metrics,
+}
 
 /// One request, ready to be sent.
 pub(super) struct Exchange<'a> {
-    pub(super) proxy: &'a Proxy,
+    pub(super) ways: &'a Ways,
     pub(super) target: &'a Target,
     pub(super) arrival: Arrival,
     pub(super) head: Forward,
@@ -64,13 +72,13 @@ impl Exchange<'_> {
                 Ok(response) => {
                     let Attempt { key, sender, activity } = attempt;
                     let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
-                    let call = if upgraded { None } else { self.proxy.pool.give_back(key, sender) };
+                    let call = if upgraded { None } else { self.ways.pool.give_back(key, sender) };
                     return Ok(Exchanged { response, address, activity, call });
                 }
                 Err(mut failed) => {
                     debug!(target = %self.target, error = %failed.error(), "a request could not be sent");
                     let Some(request) = failed.take_message() else { return Err(self.lost()) };
-                    self.proxy.metrics.retried();
+                    self.ways.metrics.retried();
                     body = request.into_body();
                 }
             }
@@ -80,24 +88,24 @@ impl Exchange<'_> {
 
     /// An open connection, or else a new one.
     async fn attempt(&self) -> Result<Attempt, Refusal> {
-        let proxy = self.proxy;
-        if let Some(Awake { endpoint, activity }) = proxy.backend.awake(self.target, &self.arrival) {
+        let ways = self.ways;
+        if let Some(Awake { endpoint, activity }) = ways.backend.awake(self.target, &self.arrival) {
             let key = Key { target: self.target.clone(), endpoint };
-            if let Some(sender) = proxy.pool.take(&key, self.head.http2) {
-                proxy.metrics.used_connection(true);
+            if let Some(sender) = ways.pool.take(&key, self.head.http2) {
+                ways.metrics.used_connection(true);
                 return Ok(Attempt { key, sender, activity });
             }
         }
-        let connected = proxy.backend.connect(self.target, &self.arrival, self.deadlines.connect).await?;
+        let connected = ways.backend.connect(self.target, &self.arrival, self.deadlines.connect).await?;
         let Connected { stream, endpoint, activity } = connected;
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a connection to a sandbox ended at once");
         }
         let key = Key { target: self.target.clone(), endpoint };
-        let begun = timeout_at(self.deadlines.connect, proxy.pool.begin(&key, stream, self.head.http2)).await;
+        let begun = timeout_at(self.deadlines.connect, ways.pool.begin(&key, stream, self.head.http2)).await;
         match begun {
             Ok(Ok(sender)) => {
-                proxy.metrics.used_connection(false);
+                ways.metrics.used_connection(false);
                 Ok(Attempt { key, sender, activity })
             }
             Ok(Err(error)) => {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use http::uri::PathAndQuery;
 
 use super::by_header::{valid_name, valid_namespace, valid_port};
-use super::{Routed, RoutedBy};
+use super::routed::{Routed, RoutedBy};
 use crate::refusal::{Reason, Refusal};
 use crate::target::Target;
 

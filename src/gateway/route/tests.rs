@@ -1,3 +1,5 @@
+//! Routing by host, path and headers, in every form that a client may send.
+
 use http::{HeaderValue, Request};
 
 use super::*;

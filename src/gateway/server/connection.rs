@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
@@ -12,15 +11,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::Client;
 use super::watched::{Progress, Version, Watched, version};
 use crate::answer;
 use crate::body::Body;
+use crate::client::{Client, Requests, Running};
 use crate::drain::Stage;
 use crate::framing::{Scanner, Verdict, Verdicts};
 use crate::kind::Kind;
@@ -36,39 +34,6 @@ pub(super) struct Connection {
     requests: Requests,
 }
 
-/// The requests of a connection that have not ended. Clones are handles on the same count.
-#[derive(Clone, Debug)]
-struct Requests(Arc<Counted>);
-
-#[derive(Debug)]
-struct Counted {
-    running: AtomicUsize,
-    ended: Mutex<Instant>,
-}
-
-/// A request that has not ended.
-#[derive(Debug)]
-pub(crate) struct Running(Requests);
-
-impl Requests {
-    fn begin(&self) -> Running {
-        self.0.running.fetch_add(1, Ordering::Relaxed);
-        Running(self.clone())
-    }
-
-    /// The time since which there is no request.
-    fn idle_since(&self) -> Option<Instant> {
-        (self.0.running.load(Ordering::Relaxed) == 0).then(|| *self.0.ended.lock())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        *self.0.0.ended.lock() = Instant::now();
-        self.0.0.running.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What the watchdog of a connection decides.
 enum Watch {
     /// Nothing is wrong before this time.
@@ -81,8 +46,7 @@ enum Watch {
 
 impl Connection {
     pub(super) fn new(client: Client, proxy: Arc<Proxy>) -> Self {
-        let counted = Counted { running: AtomicUsize::new(0), ended: Mutex::new(Instant::now()) };
-        Self { client, proxy, requests: Requests(Arc::new(counted)) }
+        Self { client, proxy, requests: Requests::new() }
     }
 
     pub(super) async fn serve(self, mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {

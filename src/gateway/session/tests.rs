@@ -1,3 +1,5 @@
+//! Credentials, cookies and origins of requests.
+
 use http::Request;
 use http::header::COOKIE;
 

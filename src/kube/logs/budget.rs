@@ -20,6 +20,9 @@ use tracing_subscriber::layer::{Context, Filter};
 use crate::limits;
 use crate::pace::Pace;
 
+/// The target of the lines of an access log. They have no budget, because each request has to have its line.
+pub const ACCESS_LOG: &str = "paddock::access";
+
 /// The budget. Clones are handles on the same budget.
 #[derive(Clone)]
 pub(super) struct Budget {
@@ -86,7 +89,7 @@ impl<S: Subscriber> Filter<S> for Budget {
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
         let metadata = event.metadata();
         // Whoever asks for the debug level asks for everything, and an access log with gaps is none.
-        if *metadata.level() > Level::INFO || metadata.target() == super::ACCESS_LOG {
+        if *metadata.level() > Level::INFO || metadata.target() == ACCESS_LOG {
             return true;
         }
         let mut subject = Subject::default();

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::seconds;
 use crate::values::parse_bool;
 
 /// The values of upstream's variables.
@@ -27,6 +26,12 @@ impl Upstream {
             proxy_timeout: variable("PROXY_TIMEOUT_SECONDS").as_deref().and_then(seconds),
         }
     }
+}
+
+/// A duration in whole seconds, as upstream's variables have it.
+fn seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::arrival::{Arrival, Purpose};
 use crate::authorize::{Caller, Credential};
+use crate::client::Places;
 use crate::config::ProxyConfig;
 use crate::drain::Drained;
 use crate::limits::Limits;
@@ -25,7 +26,7 @@ use crate::proxy::backend::Backend;
 use crate::refusal::{Reason, Refusal, SandboxState, unreachable};
 use crate::route::Router;
 use crate::sandboxes::{Activity, Awake, Connected, Endpoint};
-use crate::server::{Places, Protocol, serve};
+use crate::server::{Protocol, serve};
 use crate::session::Sessions;
 use crate::target::Target;
 use crate::timeouts::Timeouts;

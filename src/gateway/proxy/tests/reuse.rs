@@ -97,7 +97,7 @@ async fn unused_connections_are_closed() {
     let gateway = Gateway::with(|config| config.timeouts.sandbox_idle = Duration::from_millis(100)).await;
     let sandbox = listener(&gateway, "box").await;
     let proxy = gateway.proxy.clone();
-    let sweep = tokio::spawn(async move { proxy.pool.sweep().await });
+    let sweep = tokio::spawn(async move { proxy.ways.pool.sweep().await });
     let served = async {
         let (mut stream, _) = accept(&sandbox).await;
         stream.write_all(OK.as_bytes()).await.unwrap();

@@ -14,7 +14,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::harness::{Gateway, PATIENCE};
-use crate::server::{Places, Protocol, serve};
+use crate::client::Places;
+use crate::server::{Protocol, serve};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
