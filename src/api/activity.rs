@@ -10,10 +10,12 @@ use crate::duration::parse_go_duration;
 /// The field manager of the records of activity.
 pub const FIELD_MANAGER: &str = "paddock-activity";
 
-/// The shortest time between two records: at most one write in five seconds, whatever the idle timeout is.
-const STEP_MIN: Duration = Duration::from_secs(5);
 /// A new record must be later than the last one by at least the idle timeout divided by this number.
 const STEP_DIVISOR: u32 = 10;
+/// The shortest time between two records, if the idle timeout is twice as long: at most one write in five seconds.
+const STEP_MIN: Duration = Duration::from_secs(5);
+/// The shortest time between two records, whatever the idle timeout is.
+const STEP_LEAST: Duration = Duration::from_secs(1);
 
 /// The longest `idleTimeout`: ten years, as in the CEL rule of the schema. CEL cannot compute with durations of any
 /// length.
@@ -26,10 +28,11 @@ pub fn idle_timeout(text: &str) -> Option<Duration> {
     Some(Duration::from_nanos(nanos)).filter(|timeout| !timeout.is_zero() && *timeout <= IDLE_TIMEOUT_MAX)
 }
 
-/// The time by which a record has to move before it is written again.
+/// The time by which a record has to move before it is written again: a tenth of the idle timeout, and five seconds. A
+/// Sandbox with a short idle timeout that is in use all the time must not be idle between two records.
 #[must_use]
 pub fn step(idle_timeout: Duration) -> Duration {
-    STEP_MIN.max(idle_timeout / STEP_DIVISOR)
+    STEP_MIN.min(idle_timeout / 2).max(idle_timeout / STEP_DIVISOR).max(STEP_LEAST)
 }
 
 /// Whether a record moves by at least one step. A clock that was wrong may have recorded a time in the future, so the
@@ -60,8 +63,11 @@ mod tests {
             ("30m", -179, false),
             ("20s", 4, false),
             ("20s", 5, true),
-            ("1ms", 4, false),
-            ("1ms", 5, true),
+            ("10s", 4, false),
+            ("6s", 2, false),
+            ("6s", 3, true),
+            ("1ms", 0, false),
+            ("1ms", 1, true),
         ] {
             let timeout = idle_timeout(timeout).unwrap();
             let to = recorded + SignedDuration::from_secs(after);

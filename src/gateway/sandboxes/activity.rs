@@ -61,8 +61,12 @@ impl InUse {
 
     /// Marks a Sandbox as busy.
     pub(crate) fn begin(&self, name: &Name) -> Busy {
-        let mut uses = self.uses.lock();
-        uses.entry(name.clone()).or_insert(Use { open: 0, last: Timestamp::UNIX_EPOCH }).open += 1;
+        let now = self.clock.now();
+        self.uses.lock().entry(name.clone()).or_insert(Use { open: 0, last: now }).open += 1;
+        // The Sandbox may be about to be idle.
+        if self.directory.to_record(name, now, now).is_some() {
+            self.push(name.clone(), now);
+        }
         Busy { of: self.clone(), name: name.clone() }
     }
 
@@ -91,11 +95,15 @@ impl InUse {
         loop {
             ticks.tick().await;
             for (name, at) in self.due(self.clock.now()) {
-                let object = name.name.clone();
-                if self.queue.push(&name.namespace.clone(), &object, (name, at), |_| true) == Queued::Dropped {
-                    self.metrics.record(RecordResult::Dropped);
-                }
+                self.push(name, at);
             }
+        }
+    }
+
+    fn push(&self, name: Name, at: Timestamp) {
+        let Name { namespace, name: object } = name.clone();
+        if self.queue.push(&namespace, &object, (name, at), |_| true) == Queued::Dropped {
+            self.metrics.record(RecordResult::Dropped);
         }
     }
 

@@ -90,8 +90,8 @@ pub(crate) const CONFLICT_POLL: Duration = Duration::from_millis(20);
 /// The time for which a refused wake is not tried again.
 pub(crate) const REFUSED_TIME: Duration = Duration::from_secs(2);
 
-/// The interval at which the Sandboxes in use are looked at. The shortest step of a record is five seconds.
-pub(crate) const ACTIVITY_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval at which the Sandboxes in use are looked at. The shortest step of a record is a second.
+pub(crate) const ACTIVITY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The queue of records of activity. A thousand Sandboxes with the usual timeout of 30 minutes cost 6 writes in a
 /// second. A Sandbox stays awake for as long as one record in each idle timeout is written.

@@ -89,3 +89,25 @@ async fn record_of_another_process_counts_and_a_failed_one_is_repeated() {
     assert!(!records(&world, "a").is_empty());
     drop(stream);
 }
+
+/// A tenth of a short timeout is less than five seconds, and five seconds may be longer than the timeout.
+#[tokio::test(start_paused = true)]
+async fn open_stream_is_never_idle_however_short_the_idle_timeout_is() {
+    let world = World::new().await;
+    for seconds in [3, 5, 8, 12] {
+        let (name, timeout) = (format!("s{seconds}"), format!("{seconds}s"));
+        world.server.running(&name, POD);
+        world.server.change("sandboxes", &name, &json!({ "spec": { "idleTimeout": timeout } }));
+    }
+    sleep(Duration::from_secs(1)).await;
+    for seconds in [3, 5, 8, 12] {
+        let name = format!("s{seconds}");
+        let stream = world.connect(&name).await.unwrap();
+        sleep(Duration::from_secs(60)).await;
+        drop(stream);
+        let times = records(&world, &name);
+        let longest = times.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_millis()).max().unwrap();
+        assert!(longest < seconds * 1000, "{name}: {longest} ms");
+        assert!(times.len() <= 60, "{name}: {} writes in a minute", times.len());
+    }
+}
