@@ -48,19 +48,31 @@ struct Gateway {
 impl Gateway {
     async fn start(name: &str, ns: &TestNamespace, flags: &[&str]) -> Self {
         let cluster = &setup().await.cluster;
-        let [proxy, health, metrics] = [(); 3].map(|()| cluster.port().expect("a free port"));
         let own = [
             "gateway".to_owned(),
             format!("--kubeconfig={}", cluster.kubeconfig().display()),
             format!("--namespace={}", ns.namespace),
-            format!("--http-bind-address=127.0.0.1:{proxy}"),
-            format!("--health-probe-bind-address=127.0.0.1:{health}"),
-            format!("--metrics-bind-address=127.0.0.1:{metrics}"),
+            // A cluster has only a few ports. The gateway chooses its own, and its log says which.
+            "--http-bind-address=127.0.0.1:0".to_owned(),
+            "--health-probe-bind-address=127.0.0.1:0".to_owned(),
+            "--metrics-bind-address=127.0.0.1:0".to_owned(),
             "--allow-loopback-pod-ip".to_owned(),
             "--drain-delay=0".to_owned(),
         ];
         let spawn = Spawn::new(name, programs::paddock().await).args(own).args(flags.iter().map(ToString::to_string));
         let process = cluster.spawn(spawn).await.expect("the gateway starts");
+        let [proxy, health, metrics] = eventually_some("the gateway has started", async || {
+            let log = std::fs::read_to_string(process.log()).unwrap_or_default();
+            let port = |name: &str| {
+                let (_, rest) = log.split_once(&format!("{name}: Some(127.0.0.1:"))?;
+                rest.split(')').next()?.parse::<u16>().ok()
+            };
+            match [port("http"), port("health"), port("metrics")] {
+                [Some(proxy), Some(health), Some(metrics)] => Ok([proxy, health, metrics]),
+                _ => Err(log),
+            }
+        })
+        .await;
         let gateway = Self { process, proxy, health, metrics };
         eventually_some("the gateway is ready", async || match http::get(gateway.health, "/readyz").await {
             Some((200, _)) => Ok(()),
