@@ -30,6 +30,7 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
     if sandbox || template {
         never_suspended(state, &annotations);
         another_hostname(state, sandbox);
+        missing_image(state);
     }
     if template {
         bypasses_network_policy(state);
@@ -64,6 +65,20 @@ fn another_hostname(state: &mut ReviewState<'_>, sandbox: bool) {
             "spec.{pod}.spec.hostname has no effect: the hostname of the pod is the name of its Sandbox"
         ));
         return;
+    }
+}
+
+/// Warns about containers without an image. The schema allows them, as that of a Deployment does, because a webhook may
+/// add the image to the pod.
+fn missing_image(state: &mut ReviewState<'_>) {
+    for (pod, list) in PODS.into_iter().flat_map(|pod| ["initContainers", "containers"].map(|list| (pod, list))) {
+        let containers = state.object["spec"][pod]["spec"][list].as_array().into_iter().flatten();
+        let without = |(_, container): &(usize, &Value)| container["image"].as_str().is_none_or(str::is_empty);
+        if let Some((index, _)) = containers.enumerate().find(without) {
+            state.warn(&format!(
+                "spec.{pod}.spec.{list}[{index}].image is missing: the API server refuses a pod without it, unless a webhook adds an image"
+            ));
+        }
     }
 }
 

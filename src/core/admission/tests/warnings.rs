@@ -44,6 +44,22 @@ fn a_hostname_without_effect_is_told() {
 }
 
 #[test]
+fn a_container_without_an_image_is_told() {
+    let with = |list: &str, image: Value| {
+        let container = json!({ "name": "d", "image": image });
+        sandbox(json!({ "podTemplate": { "spec": { list: [{ "name": "e", "image": "i" }, container] } } }))
+    };
+    for list in ["containers", "initContainers"] {
+        for (image, warns) in [(json!(null), 1), (json!(""), 1), (json!("i"), 0)] {
+            let warned = warnings(create(SANDBOX, with(list, image)));
+            let expected = format!("spec.podTemplate.spec.{list}[1].image is missing");
+            assert_eq!(warned.iter().filter(|w| w.starts_with(&expected)).count(), warns, "{warned:?}");
+            assert_eq!(warned.len(), warns, "{warned:?}");
+        }
+    }
+}
+
+#[test]
 fn an_idle_timeout_that_cannot_hold_is_told() {
     let of = |idle: Value, mut volume: Value| {
         volume["name"] = "work".into();
