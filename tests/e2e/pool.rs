@@ -18,6 +18,7 @@ use crate::framework::Test;
 pub(super) fn tests() -> Vec<Test> {
     named![
         the_seeds_pool_fills_and_its_claim_is_ready,
+        samples_in_upstreams_shape_become_ready,
         upstreams_v1beta1_pool_serves_claims,
         upstreams_v1alpha1_pool_serves_claims,
         a_pool_scales_up_and_down,
@@ -70,6 +71,17 @@ async fn the_seeds_pool_fills_and_its_claim_is_ready() {
     assert_eq!(annotation(&claim, "agents.x-k8s.io/sandbox-name"), name(&taken));
     filled(&ns, &pool, 5).await;
     assert_eq!(reason(&ns.get(SEED_CLAIM, "claim-task-7842").await, "Ready"), "DependenciesReady");
+}
+
+async fn samples_in_upstreams_shape_become_ready() {
+    let ns = namespace("upstream-samples").await;
+    let apply = ["apply", "--validate=strict", "-f", root!("deploy/samples/upstream.yaml")];
+    let answer = ns.kubectl_output(&apply, None).await;
+    assert!(!answer.contains("Warning") && !answer.contains("Error"), "{answer}");
+    ns.until(SANDBOX, "notebook", "is Ready", ready).await;
+    let pool = ns.get(POOL, "python").await;
+    filled(&ns, &pool, 2).await;
+    ns.until(CLAIM, "task-1", "is Ready", ready).await;
 }
 
 async fn upstreams_v1beta1_pool_serves_claims() {
