@@ -320,3 +320,43 @@ fn histogram(registry: &Registry, name: &str, help: &str) -> Result<Histogram, p
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use strum::VariantArray;
+
+    use super::*;
+
+    const MANUAL: &str = include_str!("../../docs/gateway.md");
+
+    #[test]
+    fn the_manual_lists_each_metric_and_no_others() {
+        let metrics = Metrics::new().unwrap();
+        crate::sandboxes::Metrics::register(metrics.registry()).unwrap();
+        // A family without a value is not gathered, so the names come from the descriptions.
+        let listed: BTreeSet<&str> = MANUAL
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .filter(|word| word.starts_with("sandbox_router_") || word.starts_with("paddock_gateway_"))
+            .collect();
+        let source = [include_str!("metrics.rs"), include_str!("sandboxes/metrics.rs")].concat();
+        let registered: BTreeSet<&str> = source
+            .split('"')
+            .filter(|word| word.starts_with("sandbox_router_") || word.starts_with("paddock_gateway_"))
+            .filter(|word| !word.ends_with('_'))
+            .collect();
+        assert_eq!(listed, registered);
+    }
+
+    #[test]
+    fn the_manual_lists_each_reason_with_its_status() {
+        for reason in Reason::VARIANTS {
+            let status = reason.status().as_str().to_owned();
+            let word = format!("`{}`", reason.as_str());
+            let row = MANUAL.lines().find(|line| line.starts_with("| ") && line.contains(&word));
+            let row = row.unwrap_or_else(|| panic!("{word} is not in the table"));
+            assert!(row.split('|').nth(1).is_some_and(|cell| cell.contains(&status)), "{word} {status}: {row}");
+        }
+    }
+}

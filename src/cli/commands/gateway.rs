@@ -213,6 +213,42 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_names_flags_that_exist_with_their_defaults() {
+        use clap::CommandFactory;
+
+        let manual = include_str!("../../../docs/gateway.md");
+        let command = Parsed::command();
+        let find = |flag: &str| command.get_arguments().find(|arg| arg.get_long() == Some(flag));
+        // These are flags of upstream's router, which the manual says are not there.
+        let others = ["config"];
+        for word in manual.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
+            let Some(flag) = word.strip_prefix("--").filter(|flag| flag.starts_with(|c: char| c.is_ascii_lowercase()))
+            else {
+                continue;
+            };
+            let known = find(flag).is_some() || others.contains(&flag) || flag == "upstream-";
+            assert!(known, "--{flag} is in the manual and does not exist");
+        }
+        let rows = manual.lines().filter_map(|line| line.strip_prefix("| `--")).map(|row| {
+            let mut cells = row.split('|').map(str::trim);
+            (cells.next().unwrap_or_default().trim_end_matches('`').to_owned(), cells.next().unwrap_or_default())
+        });
+        let timeouts: Vec<_> = rows.collect();
+        assert!(timeouts.len() >= 10, "{timeouts:?}");
+        for (flag, shown) in timeouts {
+            let arg = find(&flag).unwrap_or_else(|| panic!("--{flag}"));
+            let default = arg.get_default_values().first().and_then(|value| value.to_str());
+            let wanted = match default {
+                Some("0") => "off",
+                Some(default) => default,
+                // The variable of upstream takes precedence over the default of this one.
+                None => "180s",
+            };
+            assert_eq!(shown, wanted, "--{flag}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_what_could_be() {
         for (args, wanted) in [
             (&["--authz-mode=scoped-token"][..], "tokenreview"),

@@ -203,13 +203,9 @@ async fn an_application_that_checks_its_host_gets_the_host_of_the_client() {
     gateway.cluster.asleep.lock().insert("box".to_owned(), Duration::from_millis(50));
     assert_eq!(gateway.send(hosted).await.status, 200);
     let preserving = Gateway::with(|config| config.preserve_host = true).await;
-    let sandbox = gateway_server(&preserving).await;
+    let sandbox = preserving.answering("box", OK).await;
     preserving.get("/", ID).await;
     assert!(sandbox.request().to_ascii_lowercase().contains("host: gateway\r\n"));
-}
-
-async fn gateway_server(gateway: &Gateway) -> Server {
-    gateway.answering("box", OK).await
 }
 
 #[tokio::test]
@@ -331,7 +327,7 @@ async fn the_time_of_the_client_counts_from_its_request_and_after_a_cold_start()
 
 #[tokio::test]
 async fn a_command_may_take_longer_than_a_header_timeout_of_others() {
-    // Upstream's router gives up after 30 s. The time here is virtual only in name: the default is what counts.
+    // Upstream's router gives up after 30 s. Here the limit exists only if somebody sets it.
     assert!(crate::timeouts::Timeouts::DEFAULT.response_head.is_zero());
     let gateway = Gateway::with(|config| config.timeouts.response_head = Duration::from_millis(100)).await;
     let silent = listener(&gateway, "box").await;
