@@ -93,6 +93,24 @@ fn pod_of_the_time_before_a_suspend_does_not_count_until_the_operator_resumed() 
     assert_eq!(directory.state(&name("a")), State::Starting(None));
 }
 
+#[test]
+fn record_of_a_use_never_replaces_one_of_a_later_use() {
+    let directory = directory();
+    let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+    let now = at("2030-01-01T12:00:00Z");
+    let moves = |recorded: &str, to: &str| {
+        let mut used = awake("u", 5);
+        (used.idle_timeout, used.last_activity) = (Some(std::time::Duration::from_secs(1800)), Some(at(recorded)));
+        directory.sandboxes(vec![]);
+        directory.sandbox(name("a"), used);
+        directory.to_record(&name("a"), at(to), now).is_some()
+    };
+    assert!(moves("2030-01-01T11:50:00Z", "2030-01-01T11:55:00Z"));
+    assert!(!moves("2030-01-01T11:50:00Z", "2030-01-01T11:51:00Z"), "less than a tenth of the timeout");
+    assert!(!moves("2030-01-01T11:50:00Z", "2030-01-01T11:40:00Z"), "another gateway saw a later use");
+    assert!(moves("2030-01-01T13:00:00Z", "2030-01-01T12:00:00Z"), "a clock that was wrong wrote the future");
+}
+
 #[tokio::test]
 async fn who_follows_a_sandbox_sees_every_state_and_is_forgotten() {
     let directory = directory();
