@@ -39,14 +39,14 @@ const RECORD: &str = "policy.paddock.dev/last-activity";
 const SUSPENDED_BY: &str = "policy.paddock.dev/suspended-by";
 
 /// A running gateway.
-struct Gateway {
+pub(super) struct Gateway {
     _process: Process,
     port: u16,
     metrics: u16,
 }
 
 /// The gateway that admits everybody.
-async fn open() -> &'static Gateway {
+pub(super) async fn open() -> &'static Gateway {
     static GATEWAY: OnceCell<Gateway> = OnceCell::const_new();
     GATEWAY.get_or_init(|| Gateway::start("gateway-by-its-rights", &["--allow-unauthenticated"])).await
 }
