@@ -96,7 +96,7 @@ pub struct SandboxSpec {
     #[x_kube(validation = Rule::new(IDLE_TIMEOUT).message(IDLE_TIMEOUT_MESSAGE))]
     pub idle_timeout: Option<String>,
     /// The events that resume the Sandbox when it is suspended. Manual (the default) means only a change of its mode.
-    /// OnDemand means a connection to its address too. Immutable.
+    /// OnDemand means a request through the gateway too. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_policy: Option<ResumePolicy>,
 }
