@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use paddock_cluster::{Binaries, DetachedCluster, Program, Target, stopped};
+use paddock_cluster::{AGENT_IMAGE, BUSYBOX_IMAGE, Binaries, DetachedCluster, Program, Target, stopped};
 
 use crate::screen::Screen;
 use crate::session::{MARK, NAMESPACE, Session, Story};
@@ -85,8 +85,11 @@ async fn demonstrate(args: &Args) -> Result<ExitCode> {
     }
     if args.keep {
         let (detached, operator) = session.keep().await?;
-        let operator = operator.map(|operator| operator.places(NAMESPACE)).unwrap_or_default();
-        screen.detached(&detached, own_kubectl().as_deref(), &operator);
+        let mut places = operator.map(|operator| operator.places(NAMESPACE)).unwrap_or_default();
+        if let Story::RealNode = story {
+            places.push(("images", format!("{AGENT_IMAGE} and {BUSYBOX_IMAGE}; the node pulls no others")));
+        }
+        screen.detached(&detached, own_kubectl().as_deref(), &places);
     } else {
         session.clean_up(&screen).await;
     }
