@@ -199,6 +199,19 @@ async fn credential_of_the_gateway_wakes_and_marks_sandboxes_alone() {
         ns.create(made).await;
     }
     ns.create(sandbox("awake", json!({ "resumePolicy": "OnDemand" }))).await;
+    let mut expired = sandbox("expired", suspend.clone());
+    super::manifests::merge(
+        &mut expired,
+        &json!({
+            "metadata": { "annotations": { SUSPENDED_BY: "Idle" } },
+            "spec": {
+                "resumePolicy": "OnDemand", "shutdownTime": "2026-01-01T00:00:00Z", "shutdownPolicy": "Retain",
+            },
+        }),
+    );
+    ns.create(expired).await;
+    let reason = |o: &Value| o["status"]["conditions"].to_string().contains("\"SandboxExpired\"");
+    ns.until(SANDBOX, "expired", "expired", reason).await;
     let wake = |more: Value| {
         let mut patch = json!({
             "metadata": { "annotations": { SUSPENDED_BY: null, RECORD: "2026-01-01T00:00:00Z" } },
@@ -215,6 +228,7 @@ async fn credential_of_the_gateway_wakes_and_marks_sandboxes_alone() {
     row("wakes what a drain suspended", "drained", wake(json!({})), None);
     row("records activity", "awake", annotated(RECORD, json!("2026-01-01T00:00:00Z")), None);
     row("wakes what a user suspended", "user", wake(json!({})), Some(resumes));
+    row("wakes an expired Sandbox", "expired", wake(json!({})), Some(resumes));
     row("wakes a manual Sandbox", "manual", wake(json!({})), Some(resumes));
     row("suspends", "awake", json!({ "spec": suspend }), Some(resumes));
     row(

@@ -270,9 +270,10 @@ impl Tables {
         match (sandbox.stage, sandbox.mode) {
             (Stage::Terminating, _) => State::Absent,
             (Stage::Warm, _) => State::Warm,
-            (Stage::Ended, OperatingMode::Running) if !sandbox.resuming => State::Ended,
-            (Stage::InUse | Stage::Ended, OperatingMode::Running) => self.pod_of(name, sandbox),
-            (Stage::InUse | Stage::Ended, OperatingMode::Suspended) => State::Suspended(sandbox.wakes()),
+            (Stage::Expired, _) => State::Ended,
+            (Stage::Finished, OperatingMode::Running) if !sandbox.resuming => State::Ended,
+            (Stage::InUse | Stage::Finished, OperatingMode::Running) => self.pod_of(name, sandbox),
+            (Stage::InUse | Stage::Finished, OperatingMode::Suspended) => State::Suspended(sandbox.wakes()),
         }
     }
 

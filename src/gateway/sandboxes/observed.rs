@@ -64,8 +64,10 @@ pub(crate) enum Stage {
     Warm,
     /// The Sandbox is being deleted.
     Terminating,
-    /// The Sandbox has expired, or its workload has finished.
-    Ended,
+    /// The Sandbox has expired. The operator makes no pod for it, whatever its mode.
+    Expired,
+    /// The workload of the Sandbox has finished. A later resume starts it again.
+    Finished,
 }
 
 /// Whether a request wakes a suspended Sandbox.
@@ -188,13 +190,15 @@ impl Stage {
             let of = o.api_version.split('/').next().unwrap_or_default();
             o.controller == Some(true) && o.kind == "SandboxWarmPool" && matches!(of, group::AGENTS | group::EXTENSIONS)
         };
-        let ended = [reason::SANDBOX_EXPIRED, reason::POD_SUCCEEDED, reason::POD_FAILED];
+        let has = |reasons: &[&str]| ready.is_some_and(|ready| reasons.contains(&ready.reason.as_str()));
         if meta.deletion_timestamp.is_some() {
             Stage::Terminating
         } else if meta.owner_references.iter().flatten().any(is_pool) {
             Stage::Warm
-        } else if ready.is_some_and(|ready| ended.contains(&ready.reason.as_str())) {
-            Stage::Ended
+        } else if has(&[reason::SANDBOX_EXPIRED]) {
+            Stage::Expired
+        } else if has(&[reason::POD_SUCCEEDED, reason::POD_FAILED]) {
+            Stage::Finished
         } else {
             Stage::InUse
         }
@@ -372,8 +376,9 @@ mod tests {
             (owner("other/v1", "SandboxWarmPool", true), json!({}), Stage::InUse),
             (owner("extensions.agents.x-k8s.io/v1beta1", "SandboxClaim", true), json!({}), Stage::InUse),
             (json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" }), json!({}), Stage::Terminating),
-            (json!({}), ready("SandboxExpired"), Stage::Ended),
-            (json!({}), ready("PodFailed"), Stage::Ended),
+            (json!({}), ready("SandboxExpired"), Stage::Expired),
+            (json!({}), ready("PodFailed"), Stage::Finished),
+            (json!({}), ready("PodSucceeded"), Stage::Finished),
             (json!({}), ready("DependenciesNotReady"), Stage::InUse),
         ] {
             assert_eq!(sandbox(meta.clone(), json!({}), status.clone()).stage, stage, "{meta} {status}");

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::{ApiShape, ApiShapes, Kind};
-use paddock_api::names::{annotation, group, label, object};
+use paddock_api::names::{annotation, condition, group, label, object, reason};
 use serde_json::{Value, json};
 
 use super::admission_policies::{bound, entry, rule};
@@ -134,11 +134,14 @@ fn policy(settings: &Settings) -> Vec<Value> {
             format!(
                 "({}) || (object.spec.?operatingMode.orValue(\"\") == \"Running\" && \
                  object.spec.?replicas.orValue(1) == 1 && \
-                 oldObject.spec.?resumePolicy.orValue(\"Manual\") == \"OnDemand\" && {by} in [\"Idle\", \"Drain\"])",
-                same(&mode)
+                 oldObject.spec.?resumePolicy.orValue(\"Manual\") == \"OnDemand\" && {by} in [\"Idle\", \"Drain\"] && \
+                 !oldObject.?status.?conditions.orValue([]).exists(c, c.type == {:?} && c.?reason.orValue(\"\") == {:?}))",
+                same(&mode),
+                condition::READY,
+                reason::SANDBOX_EXPIRED,
             ),
             "the gateway may only resume a Sandbox, and only one with the resumePolicy OnDemand that the operator \
-             suspended"
+             suspended and that has not expired"
                 .to_owned(),
         ),
         (

@@ -135,3 +135,30 @@ fn sandbox_costs_less_than_a_kilobyte() {
     let strings = 2 * (63 + 63) + 3 * 36 + 20 + 200;
     assert!(fixed + strings < 1000, "{fixed} + {strings}");
 }
+
+/// A Sandbox that has expired stays so while it is suspended and after a write that resumed it: the operator makes no pod.
+#[test]
+fn expired_sandbox_is_ended_in_every_mode_and_a_finished_one_can_be_resumed() {
+    let read = |reason: &str, mode: &str, acted: Value| {
+        let object = json!({
+            "metadata": { "name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "5", "annotations": {
+                "policy.paddock.dev/suspended-by": "Idle",
+            } },
+            "spec": { "operatingMode": mode, "resumePolicy": "OnDemand" },
+            "status": { "mode": acted, "conditions": [{ "type": "Ready", "status": "False", "reason": reason }] },
+        });
+        let directory = directory();
+        directory.sandbox(name("a"), Sandbox::read(&Document::parse(&object.to_string()).unwrap()).unwrap());
+        (directory.state(&name("a")), directory.wakeable(&name("a")).is_some())
+    };
+    for mode in ["Running", "Suspended"] {
+        for acted in [json!("Running"), json!("Suspended"), json!(null)] {
+            assert_eq!(read("SandboxExpired", mode, acted.clone()), (State::Ended, false), "{mode} {acted}");
+        }
+    }
+    for reason in ["PodSucceeded", "PodFailed"] {
+        assert_eq!(read(reason, "Running", json!("Running")), (State::Ended, false));
+        assert_eq!(read(reason, "Suspended", json!("Suspended")), (SUSPENDED, true));
+        assert!(matches!(read(reason, "Running", json!("Suspended")).0, State::Starting(_)));
+    }
+}
