@@ -82,6 +82,10 @@ impl Authorizer {
             Verdict::Admitted(name) => Ok(Caller { name }),
             Verdict::Unauthenticated => Err(unauthenticated()),
             Verdict::Forbidden => Err(Refusal::new(Reason::Forbidden, "forbidden")),
+            Verdict::Busy => {
+                let detail = "too many clients are asked about now";
+                Err(Refusal::new(Reason::AuthorizerBusy, detail).retry_after(crate::limits::BUSY_RETRY_AFTER))
+            }
             Verdict::Unavailable(why) => Err(Refusal::new(Reason::AuthorizerFailed, &*why)),
         }
     }

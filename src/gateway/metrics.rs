@@ -216,6 +216,7 @@ impl Metrics {
             | Reason::Forbidden
             | Reason::OriginNotAllowed
             | Reason::AuthorizerFailed
+            | Reason::AuthorizerBusy
             | Reason::SandboxNotFound
             | Reason::Suspended
             | Reason::SuspendedForProbes

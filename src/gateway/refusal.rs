@@ -37,6 +37,8 @@ pub enum Reason {
     OriginNotAllowed,
     /// The API server could not be asked about the credential.
     AuthorizerFailed,
+    /// As many questions about credentials as allowed wait for the API server already.
+    AuthorizerBusy,
     /// There is no such Sandbox.
     SandboxNotFound,
     /// The Sandbox runs, and no connection to its port could be opened in time.
@@ -156,6 +158,7 @@ impl Reason {
             | Reason::WakeFailed
             | Reason::SandboxBusy
             | Reason::ClientBusy
+            | Reason::AuthorizerBusy
             | Reason::NotReady => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

@@ -36,6 +36,10 @@ impl IntoResponse for Verdict {
                 StatusCode::FORBIDDEN,
                 "the user must be allowed to get this path as a nonResourceURL; bind the ClusterRole paddock-metrics-reader\n",
             ),
+            Verdict::Busy => {
+                let again = [(header::RETRY_AFTER, "1")];
+                return (StatusCode::SERVICE_UNAVAILABLE, again, "too many clients are asked about now\n").into_response();
+            }
             Verdict::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "the API server cannot be asked now\n"),
         };
         (status, text).into_response()
@@ -49,7 +53,9 @@ async fn admit(State(reviews): State<Reviews>, request: Request, next: Next) -> 
     let everybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     match reviews.judge(&token, &Access::Path(request.uri().path().to_owned()), everybody).await {
         Verdict::Admitted(_) => next.run(request).await,
-        refused @ (Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Unavailable(_)) => refused.into_response(),
+        refused @ (Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Busy | Verdict::Unavailable(_)) => {
+            refused.into_response()
+        }
     }
 }
 

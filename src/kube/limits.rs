@@ -165,12 +165,18 @@ pub const LOG_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// The limits of the questions to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReviewLimits {
-    /// The rate of the questions of one client address about tokens and rights that are not known.
+    /// The rate of the questions about unknown tokens of one client address.
     pub client: Rate,
-    /// The rate of these questions of all clients.
-    pub process: Rate,
-    /// The questions at the same time. Further ones wait, within the time for one question.
+    /// The rate of the questions about unknown tokens of all clients. Their addresses take turns.
+    pub tokens: Rate,
+    /// The rate of the questions about the rights of one user.
+    pub user: Rate,
+    /// The rate of the questions about the rights of all users. They take turns.
+    pub rights: Rate,
+    /// The questions of each sort at the same time. One address or user has at most half of them.
     pub concurrency: usize,
+    /// The questions of each sort that wait, within the time for one question. Further ones are refused.
+    pub waiting: usize,
     /// The number of answers that are remembered.
     pub capacity: NonZeroUsize,
     /// The time for which an admitted client is not asked about again. A right that is taken away ends after this time.
@@ -183,8 +189,11 @@ pub struct ReviewLimits {
 /// push out a known client at this rate within the time for which the client is admitted.
 pub const AUTH: ReviewLimits = ReviewLimits {
     client: Rate::new(Duration::from_millis(500), 20),
-    process: Rate::new(Duration::from_millis(500), 20),
-    concurrency: 4,
+    tokens: Rate::new(Duration::from_millis(500), 20),
+    user: Rate::new(Duration::from_millis(500), 20),
+    rights: Rate::new(Duration::from_millis(500), 20),
+    concurrency: 8,
+    waiting: 64,
     capacity: match NonZeroUsize::new(1024) {
         Some(capacity) => capacity,
         None => NonZeroUsize::MIN,

@@ -118,15 +118,39 @@ async fn client_that_was_admitted_lately_stays_admitted_without_the_api_server()
 }
 
 #[tokio::test(start_paused = true)]
-async fn stranger_with_many_tokens_keeps_no_other_client_out() {
+async fn strangers_with_many_tokens_keep_no_other_client_out() {
     let (authorizer, server) = authorizer();
-    let stranger = |n: u64| IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8_u128 << 96 | u128::from(n)));
-    for n in 0..5000 {
-        let _ = check_from(&authorizer, Some(&format!("stranger{n}")), "mine", stranger(n)).await;
+    let network = |network: u128, n: u32| {
+        IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | (network << 64) | u128::from(n)))
+    };
+    // Eight networks send unknown tokens as fast as they can, for a while.
+    let flood = futures::future::join_all((0..24_000_u32).map(|n| {
+        let (authorizer, from) = (&authorizer, network(u128::from(n % 8), n));
+        async move {
+            tokio::time::sleep(std::time::Duration::from_millis(u64::from(n / 4))).await;
+            check_from(authorizer, Some(&format!("stranger{n}")), "mine", from).await
+        }
+    }));
+    let clients = async {
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        for (sandbox, from) in [("mine", CLIENT), ("mine", network(0, 1))] {
+            let begun = tokio::time::Instant::now();
+            assert_eq!(check_from(&authorizer, Some("user1"), sandbox, from).await, Ok("user1".to_owned()));
+            assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+        }
+    };
+    let (strangers, ()) = tokio::join!(flood, clients);
+    let mut busy = 0;
+    for refused in strangers {
+        match refused.unwrap_err().0 {
+            Reason::Unauthenticated => {}
+            Reason::AuthorizerBusy => busy += 1,
+            other => panic!("{other:?}"),
+        }
     }
     let asked = server.tokens.load(Ordering::Relaxed);
-    assert!((400..=600).contains(&asked), "{asked}: the addresses of one network are one client");
-    assert!(check(&authorizer, Some("user1"), "mine").await.is_ok());
+    assert!((1000..5000).contains(&asked), "{asked}: the process has a rate");
+    assert_eq!(busy + asked - 1, 24_000, "every other stranger is told to try again");
 }
 
 #[tokio::test]

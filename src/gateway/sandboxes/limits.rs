@@ -103,11 +103,14 @@ pub(crate) const ACTIVITY_QUEUE: QueueLimits = QueueLimits {
 };
 
 /// The limits of the questions about clients. A platform has a few tokens and asks for many Sandboxes at once, each of
-/// which costs one question in a minute.
+/// which costs one question about a right in a minute. A client that sends more unknown tokens than a burst is a stranger.
 pub(crate) const REVIEWS: ReviewLimits = ReviewLimits {
-    client: Rate::new(Duration::from_millis(10), 500),
-    process: Rate::new(Duration::from_millis(5), 1000),
+    client: Rate::new(Duration::from_millis(20), 200),
+    tokens: Rate::new(Duration::from_millis(5), 1000),
+    user: Rate::new(Duration::from_micros(2500), 1000),
+    rights: Rate::new(Duration::from_micros(2500), 2000),
     concurrency: 64,
+    waiting: 4096,
     capacity: match NonZeroUsize::new(65_536) {
         Some(capacity) => capacity,
         None => NonZeroUsize::MIN,

@@ -1,12 +1,17 @@
 //! Asks the API server who owns a token (TokenReview) and what that user may do (SubjectAccessReview).
 //!
-//! A stranger who sends tokens must not make this process flood the API server, and must not keep a known client out.
-//! Answers are cached, unknown tokens have a rate, and a client that was admitted lately stays admitted while the API
-//! server cannot be asked.
+//! A stranger who sends tokens must not make this process flood the API server, and must not keep other clients out.
+//! Answers are cached. The addresses of clients take turns with questions about unknown tokens, and the users with
+//! questions about their rights, each at rates of their own. A client that was admitted lately stays admitted while the
+//! API server cannot be asked.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::{
@@ -17,12 +22,13 @@ use kube::{Api, Client};
 use lru::LruCache;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
+use crate::fair_queue::{FairQueue, QueueLimits};
 use crate::limits::{self, ReviewLimits};
-use crate::pace::Pace;
 
 /// What a user wants to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +61,9 @@ pub enum Verdict {
     Unauthenticated,
     /// The user may not do it.
     Forbidden,
-    /// The API server could not be asked, or too many unknown tokens came. The text is for people.
+    /// As many questions as allowed wait already. The client may try again after a second.
+    Busy,
+    /// The API server could not be asked. The text is for people.
     Unavailable(Arc<str>),
 }
 
@@ -68,9 +76,22 @@ struct Shared {
     limits: ReviewLimits,
     verdicts: Mutex<LruCache<Hash, Known<Verdict>>>,
     users: Mutex<LruCache<Hash, Known<Option<Arc<UserInfo>>>>>,
-    clients: Mutex<Pace<IpAddr>>,
-    process: Mutex<Pace<()>>,
-    running: Semaphore,
+    /// The questions about unknown tokens, by the addresses of the clients.
+    tokens: FairQueue<Question>,
+    /// The questions of users that the API server knows, by their names.
+    rights: FairQueue<Question>,
+    runner: OnceLock<AbortHandle>,
+}
+
+/// One question to the API server, which sends its answer to the client that waits.
+type Question = BoxFuture<'static, ()>;
+
+/// The reason why a question has no answer.
+enum Unanswered {
+    /// It had no turn.
+    Busy,
+    /// The API server did not answer it.
+    Failed(String),
 }
 
 /// The caches must not contain tokens, which would be in a dump of the memory.
@@ -87,14 +108,18 @@ impl Reviews {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(client: Client, limits: ReviewLimits) -> Self {
+        let queue = |client, process| {
+            let ReviewLimits { waiting: capacity, concurrency, .. } = limits;
+            FairQueue::new(QueueLimits { capacity, concurrency, namespace: client, process })
+        };
         Self(Arc::new(Shared {
             client,
-            limits,
             verdicts: Mutex::new(LruCache::new(limits.capacity)),
             users: Mutex::new(LruCache::new(limits.capacity)),
-            clients: Mutex::new(Pace::new(limits.client)),
-            process: Mutex::new(Pace::new(limits.process)),
-            running: Semaphore::new(limits.concurrency),
+            tokens: queue(limits.client, limits.tokens),
+            rights: queue(limits.user, limits.rights),
+            runner: OnceLock::new(),
+            limits,
         }))
     }
 
@@ -111,31 +136,98 @@ impl Reviews {
         let admitted_lately = known.filter(|known| {
             matches!(known.answer, Verdict::Admitted(_)) && now.duration_since(known.at) < limits::AUTH_STALE_TIME
         });
-        // A known client does not wait behind unknown tokens.
-        let asked = if admitted_lately.is_some() {
-            timeout(limits::AUTH_TIMEOUT, shared.ask(token, access)).await
-        } else {
-            if !shared.clients.lock().take(from, now) || !shared.process.lock().take((), now) {
-                return Verdict::Unavailable("too many unknown tokens or rights are asked about now".into());
-            }
-            let turn = async {
-                let Ok(_turn) = shared.running.acquire().await else { return std::future::pending().await };
-                shared.ask(token, access).await
-            };
-            timeout(limits::AUTH_TIMEOUT, turn).await
+        let asked = match &admitted_lately {
+            // A known client does not wait behind others.
+            Some(_) => match timeout(limits::AUTH_TIMEOUT, shared.ask(token, access)).await {
+                Ok(answer) => answer.map_err(|error| Unanswered::Failed(error.to_string())),
+                Err(_) => Err(Unanswered::Failed(LATE.to_owned())),
+            },
+            None => self.ask_in_turn(token, access, from).await,
         };
         let error = match asked {
-            Ok(Ok(verdict)) => {
-                shared.verdicts.lock().put(key, Known { answer: verdict.clone(), at: now });
+            Ok(verdict) => {
+                // An unknown token is remembered as such, and must not take the place of a verdict.
+                if verdict != Verdict::Unauthenticated {
+                    shared.verdicts.lock().put(key, Known { answer: verdict.clone(), at: now });
+                }
                 return verdict;
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the API server did not answer in time".to_owned(),
+            Err(Unanswered::Busy) => return Verdict::Busy,
+            Err(Unanswered::Failed(error)) => error,
         };
         warn!(error, "the API server could not be asked about a client");
         match admitted_lately {
             Some(known) => known.answer,
             None => Verdict::Unavailable(format!("the API server cannot be asked now: {error}").into()),
+        }
+    }
+
+    /// Asks for a client that is not known: its address has a turn to ask about the token, and its user one to ask about
+    /// the right.
+    async fn ask_in_turn(&self, token: &str, access: &Access, from: IpAddr) -> Result<Verdict, Unanswered> {
+        let (shared, token) = (self.0.clone(), Arc::<str>::from(token));
+        let known = shared.users.lock().get(&hash(&[&token])).cloned().and_then(|known| known.answer);
+        let user = if let Some(user) = shared.fresh_user(&token) {
+            user
+        } else {
+            // The owner of a token that was known before does not wait behind strangers.
+            let (queue, group) = match known {
+                Some(user) => (&self.0.rights, user.username.as_deref().unwrap_or_default().into()),
+                None => (&self.0.tokens, Arc::from(from.to_string())),
+            };
+            let (shared, token) = (shared.clone(), token.clone());
+            self.in_turn(queue, &group, &group, async move { shared.user(&token).await }).await?
+        };
+        let Some(user) = user else { return Ok(Verdict::Unauthenticated) };
+        let group = Arc::from(user.username.as_deref().unwrap_or_default());
+        let (family, access) = (Arc::from(access.text()), access.clone());
+        self.in_turn(&self.0.rights, &group, &family, async move { shared.right(&user, &access).await }).await
+    }
+
+    /// Asks one question when its group has its turn.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        queue: &FairQueue<Question>,
+        group: &Arc<str>,
+        family: &Arc<str>,
+        question: impl Future<Output = kube::Result<T>> + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        self.0.runner.get_or_init(|| {
+            let (tokens, rights) = (self.0.tokens.clone(), self.0.rights.clone());
+            let run = async move { tokio::join!(tokens.run(|question| question), rights.run(|question| question)) };
+            tokio::spawn(run.map(drop)).abort_handle()
+        });
+        let (mut sender, answer) = oneshot::channel();
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = begun.clone();
+        let question = async move {
+            // The client may have left, and then nobody needs the answer.
+            tokio::select! {
+                biased;
+                () = sender.closed() => {}
+                answer = async { begins.store(true, Ordering::Relaxed); question.await } => {
+                    let _ = sender.send(answer);
+                }
+            }
+        };
+        queue.push(group, family, question.boxed(), |_| false);
+        match timeout(limits::AUTH_TIMEOUT, answer).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(error))) => Err(Unanswered::Failed(error.to_string())),
+            Err(_) if begun.load(Ordering::Relaxed) => Err(Unanswered::Failed(LATE.to_owned())),
+            // The question had no turn in time, or the full queue dropped it.
+            Ok(Err(_)) | Err(_) => Err(Unanswered::Busy),
+        }
+    }
+}
+
+/// The API server did not answer a question in time.
+const LATE: &str = "the API server did not answer in time";
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(runner) = self.runner.get() {
+            runner.abort();
         }
     }
 }
@@ -148,9 +240,15 @@ impl std::fmt::Debug for Reviews {
 
 impl Shared {
     async fn ask(&self, token: &str, access: &Access) -> kube::Result<Verdict> {
-        let Some(user) = self.user(token).await? else { return Ok(Verdict::Unauthenticated) };
+        match self.user(token).await? {
+            Some(user) => self.right(&user, access).await,
+            None => Ok(Verdict::Unauthenticated),
+        }
+    }
+
+    async fn right(&self, user: &UserInfo, access: &Access) -> kube::Result<Verdict> {
         let (resource, path) = access.attributes();
-        let UserInfo { username, groups, uid, extra } = UserInfo::clone(&user);
+        let UserInfo { username, groups, uid, extra } = user.clone();
         let name: Arc<str> = username.as_deref().unwrap_or_default().into();
         let spec = SubjectAccessReviewSpec {
             user: username,
@@ -167,17 +265,19 @@ impl Shared {
         Ok(if allowed { Verdict::Admitted(name) } else { Verdict::Forbidden })
     }
 
+    /// The owner of a token, if that was asked lately. `Some(None)` if the API server does not know the token.
+    fn fresh_user(&self, token: &str) -> Option<Option<Arc<UserInfo>>> {
+        let known = self.users.lock().get(&hash(&[token])).cloned()?;
+        let time = if known.answer.is_some() { self.limits.admitted } else { self.limits.refused };
+        (known.at.elapsed() < time).then_some(known.answer)
+    }
+
     /// The owner of a token. A known owner is not asked about for each object.
     async fn user(&self, token: &str) -> kube::Result<Option<Arc<UserInfo>>> {
-        let (key, now) = (hash(&[token]), Instant::now());
-        let known = self.users.lock().get(&key).cloned();
-        let fresh = |known: &Known<Option<_>>| {
-            let time = if known.answer.is_some() { self.limits.admitted } else { self.limits.refused };
-            now.duration_since(known.at) < time
-        };
-        if let Some(known) = known.filter(fresh) {
-            return Ok(known.answer);
+        if let Some(known) = self.fresh_user(token) {
+            return Ok(known);
         }
+        let (key, now) = (hash(&[token]), Instant::now());
         let spec = TokenReviewSpec { token: token.to_owned(), audiences: None };
         let review = TokenReview { spec, ..TokenReview::default() };
         let reviews: Api<TokenReview> = Api::all(self.client.clone());
@@ -192,7 +292,7 @@ impl Shared {
     fn fresh(&self, verdict: &Verdict) -> Duration {
         match verdict {
             Verdict::Admitted(_) => self.limits.admitted,
-            Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Unavailable(_) => self.limits.refused,
+            Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Busy | Verdict::Unavailable(_) => self.limits.refused,
         }
     }
 }
