@@ -10,6 +10,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::budget::{Budget, Bytes};
+use crate::limits;
+
 /// The verdict about the framing of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -26,6 +29,7 @@ struct Shared {
     verdicts: VecDeque<Verdict>,
     head_since: Option<Instant>,
     upgraded: bool,
+    too_many_large_heads: bool,
 }
 
 impl Verdicts {
@@ -45,6 +49,11 @@ impl Verdicts {
         self.0.lock().upgraded = true;
     }
 
+    /// Whether the head was refused because too many large heads are not complete.
+    pub(crate) fn too_many_large_heads(&self) -> bool {
+        self.0.lock().too_many_large_heads
+    }
+
     fn head_begins(&self) {
         self.0.lock().head_since = Some(Instant::now());
     }
@@ -56,14 +65,70 @@ impl Verdicts {
     }
 }
 
-/// The scanner of one connection.
+/// The bytes that are kept of one line. The names of the headers that are judged, and their values, are shorter.
+const KEPT: usize = 64;
+
+/// The scanner of one connection. It keeps no head, because the library does already.
 #[derive(Debug)]
 pub(crate) struct Scanner {
     state: State,
-    line: Vec<u8>,
+    line: Line,
     head: Head,
     limit: usize,
     verdicts: Verdicts,
+    large_heads: Budget<()>,
+    /// The bytes of a large head, until it is complete.
+    large: Option<Bytes<()>>,
+}
+
+/// A line that is being read: its begin, and what has to be known about the rest.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    begin: [u8; KEPT],
+    bytes: usize,
+    last: u8,
+    /// Whether it contains CR or NUL in front of its end.
+    control: bool,
+    /// Whether it contains `#`.
+    fragment: bool,
+    /// Whether a blank comes before the first colon, and whether there is a colon.
+    blank_in_name: bool,
+    colon: bool,
+}
+
+impl Line {
+    const EMPTY: Line = Line {
+        begin: [0; KEPT],
+        bytes: 0,
+        last: 0,
+        control: false,
+        fragment: false,
+        blank_in_name: false,
+        colon: false,
+    };
+
+    fn see(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            // CR is part of the end only in front of LF.
+            self.control |= *byte == 0 || (self.bytes > 0 && self.last == b'\r' && *byte != b'\n');
+            self.fragment |= *byte == b'#';
+            self.colon |= *byte == b':';
+            self.blank_in_name |= !self.colon && byte.is_ascii_whitespace() && !matches!(byte, b'\r' | b'\n');
+            if let Some(kept) = self.begin.get_mut(self.bytes) {
+                *kept = *byte;
+            }
+            self.bytes += 1;
+            if *byte != b'\n' {
+                self.last = *byte;
+            }
+        }
+    }
+
+    /// The begin of the line without its end, and whether that is the whole line. `None` if it does not end with CR LF.
+    fn text(&self) -> Option<(&[u8], bool)> {
+        let length = self.bytes.checked_sub(2).filter(|_| self.last == b'\r')?;
+        Some((self.begin.get(..length.min(KEPT)).unwrap_or_default(), length <= KEPT))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +145,8 @@ enum State {
     Trailers,
     /// Nothing more is judged: the connection was upgraded, or it ends after an ambiguous request.
     Stopped,
+    /// There is no memory for the head.
+    Refused,
 }
 
 /// The facts about the head that is being read.
@@ -97,15 +164,21 @@ struct Head {
 }
 
 impl Scanner {
-    pub(crate) fn new(limit: usize, verdicts: Verdicts) -> Self {
-        Self { state: State::Head, line: Vec::new(), head: Head::default(), limit, verdicts }
+    pub(crate) fn new(limit: usize, verdicts: Verdicts, large_heads: Budget<()>) -> Self {
+        let (line, head) = (Line::EMPTY, Head::default());
+        Self { state: State::Head, line, head, limit, verdicts, large_heads, large: None }
+    }
+
+    /// Whether the connection must end at once, because it would need memory that other connections use.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.state == State::Refused
     }
 
     /// Looks at the next bytes of the connection.
     pub(crate) fn see(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             bytes = match self.state {
-                State::Stopped => return,
+                State::Stopped | State::Refused => return,
                 State::Body { left } => {
                     let rest = skip(bytes, left);
                     let left = left.saturating_sub((bytes.len() - rest.len()) as u64);
@@ -130,20 +203,35 @@ impl Scanner {
         }
         let end = bytes.iter().position(|b| *b == b'\n').map(|at| at + 1);
         let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-        self.line.extend_from_slice(line);
+        self.line.see(line);
         self.head.bytes += line.len();
-        if self.head.bytes > self.limit || self.line.len() > self.limit {
+        if self.head.bytes > self.limit {
             // The library refuses a head of this size itself.
             self.stop(Verdict::Ambiguous("The head of the request is too large."));
         } else if end.is_some() {
-            let line = std::mem::take(&mut self.line);
+            let line = std::mem::replace(&mut self.line, Line::EMPTY);
             self.whole_line(&line);
         }
+        self.pay();
         rest
     }
 
-    fn whole_line(&mut self, line: &[u8]) {
-        let Some(text) = line.strip_suffix(b"\r\n") else {
+    /// Takes the memory of a large head. The library's buffer may have twice the bytes of the largest head.
+    fn pay(&mut self) {
+        if self.state != State::Head || self.head.bytes <= limits::LARGE_HEAD {
+            self.large = None;
+        } else if self.large.is_none() {
+            self.large = self.large_heads.take(&(), self.limit.saturating_mul(2));
+            if self.large.is_none() {
+                self.verdicts.0.lock().too_many_large_heads = true;
+                self.stop(Verdict::Ambiguous("Too many large heads are not complete."));
+                self.state = State::Refused;
+            }
+        }
+    }
+
+    fn whole_line(&mut self, line: &Line) {
+        let Some((text, whole)) = line.text() else {
             return self.stop(Verdict::Ambiguous("A line of the request does not end with CR LF."));
         };
         match self.state {
@@ -153,7 +241,7 @@ impl Scanner {
                 self.verdicts.head_ends(None);
             }
             State::Head if text.is_empty() => self.end_of_head(),
-            State::Head => self.head.line(text),
+            State::Head => self.head.line(line, text, whole),
             State::ChunkSize => match chunk_size(text) {
                 Some(0) => self.state = State::Trailers,
                 Some(left) => self.state = State::Chunk { left },
@@ -162,7 +250,7 @@ impl Scanner {
             State::ChunkEnd if text.is_empty() => self.state = State::ChunkSize,
             State::ChunkEnd => self.stop(Verdict::Ambiguous("A chunk is longer than its size.")),
             State::Trailers if text.is_empty() => self.state = State::Head,
-            State::Trailers | State::Body { .. } | State::Chunk { .. } | State::Stopped => {}
+            State::Trailers | State::Body { .. } | State::Chunk { .. } | State::Stopped | State::Refused => {}
         }
         if self.state != State::Head {
             self.head.bytes = 0;
@@ -206,26 +294,27 @@ impl Scanner {
     fn stop(&mut self, verdict: Verdict) {
         self.verdicts.head_ends(Some(verdict));
         self.state = State::Stopped;
-        self.line = Vec::new();
     }
 }
 
 impl Head {
-    fn line(&mut self, line: &[u8]) {
+    /// Judges a line. `begin` is its begin, and `whole` says whether it is the whole line.
+    fn line(&mut self, line: &Line, begin: &[u8], whole: bool) {
         self.lines += 1;
-        if line.iter().any(|b| matches!(b, b'\r' | 0)) {
+        if line.control {
             self.fault = Some("The head of the request contains a control character.");
         }
         if self.lines == 1 {
-            if line.contains(&b'#') {
+            if line.fragment {
                 self.fault = Some("The path of the request contains a fragment.");
             }
             return;
         }
-        let mut parts = line.splitn(2, |b| *b == b':');
+        let mut parts = begin.splitn(2, |b| *b == b':');
         let name = parts.next().unwrap_or_default();
-        let value = parts.next().unwrap_or_default().trim_ascii();
-        if name.is_empty() || name.iter().any(|b| b.is_ascii_whitespace()) {
+        // A value that is too long to be kept is no length and no encoding.
+        let value = parts.next().filter(|_| whole).unwrap_or_default().trim_ascii();
+        if name.is_empty() || line.blank_in_name {
             self.fault = Some("The name of a header is not valid.");
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.lengths += 1;
@@ -265,7 +354,7 @@ mod tests {
     fn verdicts(bytes: &str) -> Vec<Verdict> {
         let all = |size: usize| {
             let verdicts = Verdicts::default();
-            let mut scanner = Scanner::new(1000, verdicts.clone());
+            let mut scanner = Scanner::new(1000, verdicts.clone(), Budget::new(0));
             for piece in bytes.as_bytes().chunks(size) {
                 scanner.see(piece);
             }
@@ -312,6 +401,9 @@ mod tests {
             "Transfer-Encoding: gzip, chunked",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
             "Transfer-Encoding: identity",
+            "Transfer-Encoding: chunked                                                                x",
+            "Content-Length: 4                                                                         x",
+            "A-name-that-is-longer-than-what-the-scanner-keeps-of-one-line-of-a-head : y",
             "Transfer-Encoding: chunked, identity",
             "Transfer-Encoding : chunked",
             " Transfer-Encoding: chunked",
@@ -346,12 +438,37 @@ mod tests {
     #[test]
     fn the_memory_of_a_head_is_bounded() {
         let verdicts = Verdicts::default();
-        let mut scanner = Scanner::new(1000, verdicts.clone());
+        let mut scanner = Scanner::new(1000, verdicts.clone(), Budget::new(0));
         for _ in 0..1000 {
             scanner.see(b"X: 0123456789\r\n");
         }
         assert!(matches!(verdicts.next(), Verdict::Ambiguous(_)));
-        assert_eq!(scanner.line.capacity(), 0);
+        assert!(size_of::<Scanner>() < 400, "{}", size_of::<Scanner>());
+    }
+
+    #[test]
+    fn large_heads_share_a_budget_until_they_are_complete() {
+        let head = 64 * 1024;
+        let large_heads = Budget::new(3 * 2 * head);
+        let scanner = || Scanner::new(head, Verdicts::default(), large_heads.clone());
+        let begin = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 20 * 1024]].concat();
+        let mut open: Vec<Scanner> = Vec::new();
+        for _ in 0..10 {
+            let mut next = scanner();
+            next.see(&begin);
+            open.push(next);
+        }
+        let refused = open.iter().filter(|scanner| scanner.is_refused()).count();
+        assert!((7..=8).contains(&refused), "{refused}");
+        assert!(open[9].verdicts.too_many_large_heads());
+        // A complete head gives its bytes back, and so does a connection that ends.
+        open[0].see(b"\r\n\r\n");
+        assert_eq!(open[0].verdicts.next(), Verdict::Clear);
+        let mut next = scanner();
+        next.see(&begin);
+        assert!(!next.is_refused());
+        drop((open, next));
+        assert!(large_heads.take(&(), 5 * head).is_some());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod answer;
 pub mod arrival;
 pub mod authorize;
 mod body;
+mod budget;
 mod client;
 pub mod config;
 mod drain;

@@ -23,6 +23,7 @@ use self::deadline::Deadlines;
 use self::exchange::{Exchange, Exchanged, Ways};
 use crate::answer;
 use crate::arrival::Arrival;
+use crate::budget::{Budget, Bytes};
 use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, full};
 use crate::client::{Client, Running};
 use crate::config::ProxyConfig;
@@ -48,8 +49,12 @@ pub(crate) struct Proxy {
     pub(crate) ways: Ways,
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,
+    /// The bytes of large heads that are not complete.
+    pub(crate) large_heads: Budget<()>,
     clients: Shares<Peer>,
     targets: Shares<(Arc<str>, Arc<str>)>,
+    unauthorized: Budget<Peer>,
+    forwarded: Budget<Arc<str>>,
 }
 
 /// Everything that a request keeps until its answer has ended.
@@ -58,6 +63,7 @@ struct Holds {
     _call: Option<Call>,
     _client: Share<Peer>,
     _target: Share<(Arc<str>, Arc<str>)>,
+    _bytes: Bytes<Arc<str>>,
 }
 
 /// The outcome of a request that was not refused.
@@ -96,6 +102,9 @@ impl Proxy {
             ways: Ways { backend: Box::new(backend), pool: Pool::new(config.timeouts), metrics: metrics.clone() },
             clients: Shares::new(config.limits.requests_per_client),
             targets: Shares::new(config.limits.requests_per_sandbox),
+            large_heads: Budget::new(config.limits.large_heads),
+            unauthorized: Budget::new(config.limits.unauthorized),
+            forwarded: Budget::new(config.limits.forwarded),
             drain: Drain::new(),
             config,
             metrics,
@@ -170,9 +179,14 @@ impl Proxy {
         let of_client = self.clients.take(&Peer::of(client.address));
         let of_client =
             of_client.ok_or_else(|| busy(Reason::ClientBusy, "Too many concurrent requests of this client."))?;
+        let held_bytes = held_bytes(&parts, &body);
+        let waits = self.unauthorized.take(&Peer::of(client.address), held_bytes);
+        let waits =
+            waits.ok_or_else(|| busy(Reason::ClientBusy, "Too many bytes of requests of this client wait."))?;
         let admitted = self.ways.backend.check(&found.credential, client.address, &routed.target).await;
         self.metrics.authorized(admitted.as_ref().err().map(|refusal| refusal.reason));
         record.user(admitted?.name);
+        drop(waits);
         if let Some(response) = self.config.sessions.begin(&found, routed, &parts.method, upgrade) {
             return Ok(Outcome::Own(response));
         }
@@ -180,6 +194,11 @@ impl Proxy {
         let of_target = self.targets.take(&sandbox);
         let of_target =
             of_target.ok_or_else(|| busy(Reason::SandboxBusy, "Too many concurrent requests to this sandbox."))?;
+
+        let bytes = self.forwarded.take(&routed.target.namespace, limits::FORWARDED_REQUEST + held_bytes);
+        let bytes = bytes.ok_or_else(|| {
+            busy(Reason::SandboxBusy, "Too many concurrent requests to the sandboxes of this namespace.")
+        })?;
 
         let deadlines = Deadlines::of(&parts.headers, kind, upgrade, &self.config.timeouts);
         let inbound = Inbound {
@@ -198,7 +217,7 @@ impl Proxy {
             arrival: Arrival {
                 client: client.address,
                 purpose: self.config.probes.purpose(&parts.headers, found.path.path()),
-                held_bytes: held_bytes(&parts, &body),
+                held_bytes,
             },
             head: request_head(&parts, &found.path, &inbound),
             deadlines,
@@ -206,7 +225,7 @@ impl Proxy {
         };
         let body = self.request_body(body, kind, exceeded);
         let Exchanged { response, address, activity, call } = exchange.run(body, record).await?;
-        let holds = Holds { _activity: activity, _call: call, _client: of_client, _target: of_target };
+        let holds = Holds { _activity: activity, _call: call, _client: of_client, _target: of_target, _bytes: bytes };
         let client_host = crate::forward::client_host(&parts);
         let hosts = [
             address.to_string(),

@@ -134,7 +134,7 @@ impl Pool {
             return Ok(Sender::Http2(sender, call));
         }
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(limits::HTTP1_BUFFER.max(2 * limits::Limits::DEFAULT.head_bytes as usize));
+        builder.max_buf_size(limits::UPSTREAM_BUFFER);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {

@@ -3,7 +3,7 @@
 //! A process reads its configuration from [`cluster`] and creates clients with [`client`], whose replies correct its
 //! [`clock`]. [`user`] asks who the process is. [`watch`] lists and watches a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
 //! [`listen`], [`server`] and [`endpoints`] answer calls, and [`auth`] asks the API server about their
-//! clients. [`logs`] configures the log, [`backoff`] spaces retries, [`turns`] orders
+//! clients. [`logs`] configures the log, [`memory`] says how much the process may use, [`backoff`] spaces retries, [`turns`] orders
 //! what waits, [`pace`] limits rates, and [`fair_queue`] is a queue of small tasks that namespaces share.
 //!
 //! This crate contains no decisions of the operator, so a gateway can depend on this crate and on `paddock-api` alone.
@@ -20,6 +20,7 @@ pub mod leader;
 pub mod limits;
 pub mod listen;
 pub mod logs;
+pub mod memory;
 pub mod pace;
 pub mod server;
 pub mod tls;

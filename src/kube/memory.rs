@@ -1,30 +1,17 @@
-//! The memory that all calls of plugins together may use: a part of what the process may use.
+//! The memory that the process may use, from which budgets are derived.
 
 use std::path::Path;
 
-use paddock_plugin_host::HostConfig;
-
-/// The part of the memory of the process that plugins get, as a divisor. The World needs the larger part.
-const PART: u64 = 4;
-/// The most bytes that plugins get without `--plugin-memory-budget`. It is enough for a dozen calls with the default
-/// limits, and a call takes well under a millisecond.
-const MOST: u64 = 1 << 30;
-
-/// The memory of all calls, in bytes: a quarter of the limit of the process's cgroup, or of the machine's memory if no
-/// cgroup has a limit.
+/// The memory that the process may use, in bytes: the limit of its cgroup, or the machine's memory if no cgroup has a
+/// limit. `None` if neither is known.
 #[must_use]
-pub fn default_budget() -> usize {
+pub fn limit() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    part_of(limit(Path::new("/sys/fs/cgroup"), &read("/proc/self/cgroup"), &read("/proc/meminfo")))
-}
-
-fn part_of(limit: Option<u64>) -> usize {
-    let bytes = limit.map_or(MOST, |limit| limit / PART).min(MOST);
-    usize::try_from(bytes).unwrap_or(usize::MAX).max(HostConfig::LEAST_MEMORY)
+    limit_of(Path::new("/sys/fs/cgroup"), &read("/proc/self/cgroup"), &read("/proc/meminfo"))
 }
 
 /// The smallest memory limit of the process's cgroups (`/proc/self/cgroup`) and of the machine (`/proc/meminfo`).
-fn limit(root: &Path, cgroups: &str, meminfo: &str) -> Option<u64> {
+fn limit_of(root: &Path, cgroups: &str, meminfo: &str) -> Option<u64> {
     let of_cgroups = cgroups.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
@@ -63,25 +50,17 @@ mod tests {
             std::fs::write(path, text).unwrap();
         };
         let machine = Some(16_384_000 * 1024);
-        assert_eq!(limit(dir.path(), "0::/\n", MACHINE), machine, "no file");
+        assert_eq!(limit_of(dir.path(), "0::/\n", MACHINE), machine, "no file");
         write("memory.max", "max\n");
-        assert_eq!(limit(dir.path(), "0::/\n", MACHINE), machine, "no limit");
+        assert_eq!(limit_of(dir.path(), "0::/\n", MACHINE), machine, "no limit");
         write("memory.max", "2147483648\n");
-        assert_eq!(limit(dir.path(), "0::/\n", MACHINE), Some(2 << 30), "in a container");
+        assert_eq!(limit_of(dir.path(), "0::/\n", MACHINE), Some(2 << 30), "in a container");
         write("pods/one/memory.max", "max\n");
         write("pods/memory.max", "1073741824\n");
-        assert_eq!(limit(dir.path(), "0::/pods/one\n", MACHINE), Some(1 << 30), "of a parent");
+        assert_eq!(limit_of(dir.path(), "0::/pods/one\n", MACHINE), Some(1 << 30), "of a parent");
         write("memory/docker/x/memory.limit_in_bytes", "536870912\n");
         let v1 = "5:cpu,cpuacct:/docker/x\n4:memory:/docker/x\n";
-        assert_eq!(limit(dir.path(), v1, MACHINE), Some(512 << 20), "version 1");
-        assert_eq!(limit(dir.path(), "", ""), None);
-    }
-
-    #[test]
-    fn plugins_get_a_quarter_within_bounds() {
-        assert_eq!(part_of(Some(2 << 30)), 512 << 20, "the limit in deploy/base");
-        assert_eq!(part_of(Some(128 << 20)), HostConfig::LEAST_MEMORY);
-        assert_eq!(part_of(Some(64 << 30)), 1 << 30);
-        assert_eq!(part_of(None), 1 << 30);
+        assert_eq!(limit_of(dir.path(), v1, MACHINE), Some(512 << 20), "version 1");
+        assert_eq!(limit_of(dir.path(), "", ""), None);
     }
 }

@@ -14,6 +14,7 @@ use paddock_gateway::session::Sessions;
 use paddock_gateway::timeouts::Timeouts;
 use paddock_kube::cluster;
 use paddock_kube::listen::ListenAddress;
+use paddock_kube::memory;
 use paddock_kube::tls::CertificateFiles;
 
 pub(crate) use self::flags::GatewayArgs;
@@ -63,15 +64,18 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
         drain: timeouts.shutdown_timeout,
         ..defaults
     };
+    let within = memory::limit().map_or(Limits::DEFAULT, Limits::within);
+    let connections = limits.max_connections.unwrap_or(within.connections);
     let limits = Limits {
-        connections: limits.max_connections,
-        connections_per_client: limits.max_connections_per_client,
-        requests_per_client: limits.max_requests_per_client,
-        requests_per_sandbox: limits.max_requests_per_sandbox,
+        connections,
+        connections_per_client: limits.max_connections_per_client.unwrap_or((connections / 8).max(1)),
+        requests_per_client: limits.max_requests_per_client.unwrap_or(within.requests_per_client),
+        requests_per_sandbox: limits.max_requests_per_sandbox.unwrap_or(within.requests_per_sandbox),
         http2_streams: limits.max_http2_streams,
         head_bytes: limits.max_header_bytes,
         headers: limits.max_headers,
         body_bytes: Some(limits.max_request_body_bytes).filter(|bytes| *bytes > 0),
+        ..within
     };
     let everybody = match access.authz_mode {
         Some(mode) => mode.is_open() || access.allow_unauthenticated == Some(true),

@@ -71,7 +71,7 @@ impl Connection {
         let limits = &self.proxy.config.limits;
         let head = usize::try_from(limits.head_bytes).unwrap_or(usize::MAX);
         let verdicts = Verdicts::default();
-        let scanner = Scanner::new(head, verdicts.clone());
+        let scanner = Scanner::new(head, verdicts.clone(), self.proxy.large_heads.clone());
         let stream = Watched::new(stream, first, Some(scanner), progress.clone());
         let mut builder = http1::Builder::new();
         // The library's own timeouts do not tell a slow head from an idle connection. The watchdog below does.
@@ -113,7 +113,7 @@ impl Connection {
             .max_frame_size(limits::HTTP2_FRAME)
             .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
             .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-            .max_send_buf_size(limits::HTTP2_STREAM_WINDOW as usize)
+            .max_send_buf_size(limits::HTTP2_SEND)
             .keep_alive_interval(limits::HTTP2_PING)
             .keep_alive_timeout(limits::HTTP2_PING);
         let service = service_fn({
@@ -157,6 +157,8 @@ impl Connection {
                     if let Err(error) = ended {
                         if error.is_parse() || error.is_parse_too_large() {
                             self.fault(ConnectionFault::Protocol);
+                        } else if verdicts.is_some_and(Verdicts::too_many_large_heads) {
+                            self.fault(ConnectionFault::Refused);
                         }
                         debug!(%error, "a connection ended with an error");
                     }

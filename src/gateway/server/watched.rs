@@ -100,6 +100,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             this.progress.moved();
             if let Some(scanner) = &mut this.scanner {
                 scanner.see(read);
+                if scanner.is_refused() {
+                    return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+                }
             }
         }
         Poll::Ready(Ok(()))

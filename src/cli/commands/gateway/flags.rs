@@ -246,18 +246,18 @@ pub(super) struct LimitArgs {
     /// The largest body of a request, in bytes. 0 for no limit.
     #[arg(long, value_name = "BYTES", env = "PADDOCK_MAX_REQUEST_BODY_BYTES", default_value = "0")]
     pub(super) max_request_body_bytes: u64,
-    /// Connections of clients.
-    #[arg(long, value_name = "COUNT", env = "PADDOCK_MAX_CONNECTIONS", default_value_t = Limits::DEFAULT.connections)]
-    pub(super) max_connections: usize,
-    /// Connections of one client address. A load balancer in front of the gateway is one client.
-    #[arg(long, value_name = "COUNT", env = "PADDOCK_MAX_CONNECTIONS_PER_CLIENT", default_value_t = Limits::DEFAULT.connections_per_client)]
-    pub(super) max_connections_per_client: usize,
-    /// Concurrent requests and streams of one client address.
-    #[arg(long, value_name = "COUNT", env = "PADDOCK_MAX_REQUESTS_PER_CLIENT", default_value_t = Limits::DEFAULT.requests_per_client)]
-    pub(super) max_requests_per_client: usize,
-    /// Concurrent requests and streams to one Sandbox.
-    #[arg(long, value_name = "COUNT", env = "PADDOCK_MAX_REQUESTS_PER_SANDBOX", default_value_t = Limits::DEFAULT.requests_per_sandbox)]
-    pub(super) max_requests_per_sandbox: usize,
+    /// Connections of clients. If absent, one for 128 KiB of the memory limit.
+    #[arg(long, value_name = "COUNT", env = "PADDOCK_MAX_CONNECTIONS")]
+    pub(super) max_connections: Option<usize>,
+    /// Connections of one client address. A load balancer in front of the gateway is one client. If absent, an eighth of all connections.
+    #[arg(long, value_name = "COUNT", env = "PADDOCK_MAX_CONNECTIONS_PER_CLIENT")]
+    pub(super) max_connections_per_client: Option<usize>,
+    /// Concurrent requests and streams of one client address. If absent, half as many as connections.
+    #[arg(long, value_name = "COUNT", env = "PADDOCK_MAX_REQUESTS_PER_CLIENT")]
+    pub(super) max_requests_per_client: Option<usize>,
+    /// Concurrent requests and streams to one Sandbox. If absent, an eighth of the number of connections.
+    #[arg(long, value_name = "COUNT", env = "PADDOCK_MAX_REQUESTS_PER_SANDBOX")]
+    pub(super) max_requests_per_sandbox: Option<usize>,
     /// Concurrent requests on one HTTP/2 connection.
     #[arg(long, value_name = "COUNT", env = "PADDOCK_MAX_HTTP2_STREAMS", default_value_t = Limits::DEFAULT.http2_streams, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_http2_streams: u32,
