@@ -58,6 +58,12 @@ impl Authorizer {
         Self { reviews: None }
     }
 
+    /// Whether nobody needs a credential.
+    #[must_use]
+    pub fn admits_everybody(&self) -> bool {
+        self.reviews.is_none()
+    }
+
     /// Decides whether the owner of the credential may use the Sandbox.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ mod observed;
 mod wake;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kube::Client;
@@ -164,6 +164,12 @@ impl Sandboxes {
             endpoint: running.endpoint(target),
             activity: self.mark(&Name::of(target), arrival),
         })
+    }
+
+    /// Whether the address of a client is that of a Sandbox's pod.
+    #[must_use]
+    pub fn is_pod(&self, client: IpAddr) -> bool {
+        self.0.ways.directory.is_source(client)
     }
 
     fn mark(&self, name: &Name, arrival: &Arrival) -> Activity {

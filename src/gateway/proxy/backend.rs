@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::arrival::Arrival;
 use crate::authorize::{Authorizer, Caller, Credential};
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::sandboxes::{Awake, Connected, Sandboxes};
 use crate::target::Target;
 
@@ -47,6 +47,11 @@ impl Backend for Cluster {
         client: IpAddr,
         target: &'a Target,
     ) -> BoxFuture<'a, Result<Caller, Refusal>> {
+        // Sandboxed code must not reach the Sandboxes of others past their NetworkPolicies.
+        if self.authorizer.admits_everybody() && self.sandboxes.is_pod(client) {
+            let detail = "a sandbox may use other sandboxes only with a credential, and this gateway checks none";
+            return Box::pin(std::future::ready(Err(Refusal::new(Reason::Forbidden, detail))));
+        }
         Box::pin(self.authorizer.check(credential, client, target))
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Directory(Arc<Mutex<Tables>>);
 struct Tables {
     sandboxes: HashMap<Name, Sandbox>,
     pods: HashMap<Name, Pod>,
+    /// The number of pods with each address.
+    sources: HashMap<IpAddr, usize>,
     /// The Sandboxes for whose states somebody waits.
     followed: HashMap<Name, watch::Sender<State>>,
     listed: Listed,
@@ -107,6 +109,11 @@ impl Directory {
         let later = sandbox.last_activity.is_some_and(|recorded| recorded > at && recorded <= now);
         let moves = activity::moves(sandbox.last_activity, at, sandbox.idle_timeout?);
         (moves && !later).then(|| sandbox.at())
+    }
+
+    /// Whether a pod of a Sandbox has this address.
+    pub(crate) fn is_source(&self, address: IpAddr) -> bool {
+        self.0.lock().sources.contains_key(&address.to_canonical())
     }
 
     /// The number of a Sandbox's version.
@@ -161,7 +168,7 @@ impl Directory {
     pub(crate) fn no_pod(&self, name: &Name, uid: &str) {
         let mut tables = self.0.lock();
         let before = if tables.pods.get(name).is_some_and(|known| &*known.uid == uid) {
-            tables.pods.remove(name).map(|pod| pod.owner.name)
+            tables.take_pod(name).map(|pod| pod.owner.name)
         } else {
             None
         };
@@ -187,9 +194,10 @@ impl Directory {
     pub(crate) fn pods(&self, listed: Vec<(Name, Option<Pod>)>) {
         let mut tables = self.0.lock();
         let mut before = std::mem::take(&mut tables.pods);
+        tables.sources.clear();
         for (name, pod) in listed {
             if let Some(known) = before.remove(&name) {
-                tables.pods.insert(name.clone(), known);
+                tables.add_pod(name.clone(), known);
             }
             tables.put_pod(&name, pod);
         }
@@ -228,16 +236,36 @@ impl Tables {
 
     /// Returns the Sandbox that controlled the pod of this name before.
     fn put_pod(&mut self, name: &Name, pod: Option<Pod>) -> Option<Arc<str>> {
-        let known = self.pods.remove(name);
+        let known = self.take_pod(name);
         let before = known.as_ref().map(|pod| pod.owner.name.clone());
         if let Some(mut pod) = pod {
             // Other changes of the pod do not start its containers again.
             if let Some(known) = known.filter(|known| known.is_as(&pod)) {
                 pod.started = known.started;
             }
-            self.pods.insert(name.clone(), pod);
+            self.add_pod(name.clone(), pod);
         }
         before
+    }
+
+    fn add_pod(&mut self, name: Name, pod: Pod) {
+        for source in &pod.sources {
+            *self.sources.entry(*source).or_default() += 1;
+        }
+        self.pods.insert(name, pod);
+    }
+
+    fn take_pod(&mut self, name: &Name) -> Option<Pod> {
+        let pod = self.pods.remove(name)?;
+        for source in &pod.sources {
+            if let Entry::Occupied(mut pods) = self.sources.entry(*source) {
+                *pods.get_mut() -= 1;
+                if *pods.get() == 0 {
+                    pods.remove();
+                }
+            }
+        }
+        Some(pod)
     }
 
     fn tell_owner(&mut self, pod: &Name, before: Option<Arc<str>>) {

@@ -89,6 +89,8 @@ pub(crate) struct Pod {
     pub(crate) owner: Owner,
     /// Whether connections may be opened to the pod: it has an address, is not terminating and has not ended.
     pub(crate) address: Option<IpAddr>,
+    /// The addresses from which its containers may connect to the gateway. Those of its node do not count.
+    pub(crate) sources: Box<[IpAddr]>,
     /// The start of its containers, as far as this process knows. A port may be closed for a while after it.
     pub(crate) started: Instant,
     /// The state of the containers, from which a restart is recognized.
@@ -219,6 +221,10 @@ struct PodStatus {
     pod_ips: Vec<PodIp>,
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
+    #[serde(rename = "hostIP")]
+    host_ip: Option<String>,
+    #[serde(rename = "hostIPs")]
+    host_ips: Vec<PodIp>,
     container_statuses: Vec<ContainerStatus>,
 }
 
@@ -259,20 +265,36 @@ impl Pod {
         let meta = &document.metadata;
         let Some(owner) = Owner::of(meta) else { return Ok(None) };
         let PodParts { status } = serde_json::from_str(document.text.get())?;
-        let live = meta.deletion_timestamp.is_none() && !matches!(status.phase.as_str(), "Succeeded" | "Failed");
+        let ended = matches!(status.phase.as_str(), "Succeeded" | "Failed");
+        let live = meta.deletion_timestamp.is_none() && !ended;
         let addresses = status.pod_ips.iter().map(|ip| ip.ip.as_str()).chain(status.pod_ip.as_deref());
+        let sources = if ended { [].into() } else { status.sources() };
         let address = address_of(addresses, allow_loopback).filter(|_| live);
         let starts = status.container_statuses.iter().map(|c| c.state.running.as_ref());
         let all_run = !status.container_statuses.is_empty() && starts.clone().all(|running| running.is_some());
         let last = starts.flatten().filter_map(|running| running.started_at).max();
         let started = last.filter(|_| all_run).and_then(|at| now.checked_sub(age(at))).unwrap_or(now);
         let uid = meta.uid.clone().unwrap_or_default().into();
-        Ok(Some(Self { uid, owner, address, started, start: Start { last, all_run } }))
+        Ok(Some(Self { uid, owner, address, sources, started, start: Start { last, all_run } }))
     }
 
     /// Whether this is the same pod with the same address, and none of its containers was started again.
     pub(crate) fn is_as(&self, other: &Self) -> bool {
         (&self.uid, self.address, self.start) == (&other.uid, other.address, other.start)
+    }
+}
+
+impl PodStatus {
+    /// The addresses that are the pod's own. A pod in the network of its node has none.
+    fn sources(&self) -> Box<[IpAddr]> {
+        let parsed = |text: &str| text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        let of_node = self.host_ips.iter().map(|ip| ip.ip.as_str()).chain(self.host_ip.as_deref());
+        let of_node: Vec<IpAddr> = of_node.filter_map(parsed).collect();
+        let all = self.pod_ips.iter().map(|ip| ip.ip.as_str()).chain(self.pod_ip.as_deref()).filter_map(parsed);
+        let mut own: Vec<IpAddr> = all.filter(|ip| !of_node.contains(ip) && is_of_a_pod(*ip, false)).collect();
+        own.sort_unstable();
+        own.dedup();
+        own.into()
     }
 }
 

@@ -1,10 +1,11 @@
 //! Requests for running, suspended and missing Sandboxes, before an API server in memory.
 
 mod in_use;
+mod sources;
 pub(crate) mod server;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 

@@ -310,6 +310,12 @@ fn network_policies(settings: &Settings) -> Vec<Value> {
         "namespaceSelector": {},
         "podSelector": { "matchExpressions": [{ "key": label::SANDBOX_NAME_HASH, "operator": "Exists" }] },
     });
+    // Sandboxed code must not reach the Sandboxes of others past their own policies.
+    let mut clients = vec![json!({
+        "namespaceSelector": {},
+        "podSelector": { "matchExpressions": [{ "key": label::SANDBOX_NAME_HASH, "operator": "DoesNotExist" }] },
+    })];
+    clients.extend(outside(settings).as_array().into_iter().flatten().cloned());
     let dns = json!([{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }]);
     vec![
         document(
@@ -317,7 +323,7 @@ fn network_policies(settings: &Settings) -> Vec<Value> {
             json!({
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [
-                    { "ports": tcp(&[PROXY_PORT]) },
+                    { "ports": tcp(&[PROXY_PORT]), "from": clients },
                     { "ports": tcp(&[HEALTH_PORT]), "from": outside(settings) },
                 ],
                 "egress": [

@@ -77,3 +77,17 @@ fn network_policies_name_the_ports_of_the_container_and_the_selector_of_the_serv
     }
     assert_eq!(admitted, numbers);
 }
+
+#[test]
+fn pods_of_sandboxes_do_not_reach_the_proxy() {
+    let settings = Settings::default();
+    let policies = network_policies(&settings);
+    let rules = policies[0]["spec"]["ingress"].as_array().unwrap();
+    let proxy = rules.iter().find(|rule| rule["ports"][0]["port"] == PROXY_PORT).unwrap();
+    let selector = json!([{ "key": label::SANDBOX_NAME_HASH, "operator": "DoesNotExist" }]);
+    for from in proxy["from"].as_array().unwrap() {
+        let of_pods = from["podSelector"]["matchExpressions"] == selector;
+        assert!(of_pods || from["ipBlock"]["except"].as_array().is_some_and(|except| !except.is_empty()), "{from}");
+    }
+    assert_eq!(proxy["from"].as_array().unwrap().len(), 3);
+}
