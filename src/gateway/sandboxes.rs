@@ -24,7 +24,7 @@ use paddock_kube::clock::Clock;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use self::activity::{Busy, InUse};
+use self::activity::{Busy, InUse, Used};
 use self::attempt::{Attempt, Ways};
 use self::dial::Dial;
 use self::directory::{Directory, Running, State};
@@ -54,13 +54,27 @@ pub struct Activity {
     busy: Option<Busy>,
 }
 
+/// A mark that has not begun: nobody uses the Sandbox before there is a connection to it.
+#[derive(Default)]
+pub struct Mark {
+    of: Option<(InUse, Used)>,
+}
+
+impl Mark {
+    /// Marks the Sandbox as busy.
+    #[must_use]
+    pub fn begin(&self) -> Activity {
+        Activity { busy: self.of.as_ref().map(|(in_use, used)| in_use.begin(used)) }
+    }
+}
+
 /// A Sandbox that answers now.
 #[derive(Debug)]
 pub struct Awake {
     /// The pod and the address.
     pub endpoint: Endpoint,
-    /// The mark of the request. It is dropped when the request, its answer and its streams have ended.
-    pub activity: Activity,
+    /// The mark of the request, for the case that there is an open connection.
+    pub mark: Mark,
 }
 
 /// An open connection to a Sandbox, on which no byte was sent.
@@ -70,7 +84,7 @@ pub struct Connected {
     pub stream: TcpStream,
     /// The pod and the address.
     pub endpoint: Endpoint,
-    /// The mark of the request.
+    /// The mark of the request. It is dropped when the request, its answer and its streams have ended.
     pub activity: Activity,
 }
 
@@ -150,7 +164,7 @@ impl Sandboxes {
     pub fn awake(&self, target: &Target, arrival: &Arrival) -> Option<Awake> {
         let name = Name::of(target);
         let State::Running(running) = self.0.ways.directory.state(&name) else { return None };
-        Some(Awake { endpoint: running.endpoint(target), activity: self.mark(&name, arrival) })
+        Some(Awake { endpoint: running.endpoint(target), mark: self.mark(name, &running, arrival) })
     }
 
     /// Opens a connection to the target. Wakes the Sandbox and holds the caller if necessary and allowed. Dials again
@@ -162,7 +176,7 @@ impl Sandboxes {
         Attempt::new(&self.0.ways, target, arrival, deadline).run().await.map(|(running, stream)| Connected {
             stream,
             endpoint: running.endpoint(target),
-            activity: self.mark(&Name::of(target), arrival),
+            activity: self.mark(Name::of(target), &running, arrival).begin(),
         })
     }
 
@@ -172,10 +186,11 @@ impl Sandboxes {
         self.0.ways.directory.is_source(client)
     }
 
-    fn mark(&self, name: &Name, arrival: &Arrival) -> Activity {
-        Activity {
-            busy: match arrival.purpose {
-                Purpose::Use => Some(self.0.in_use.begin(name)),
+    fn mark(&self, name: Name, running: &Running, arrival: &Arrival) -> Mark {
+        let used = || Used { name, uid: running.sandbox_uid.clone(), pod_uid: running.pod_uid.clone() };
+        Mark {
+            of: match arrival.purpose {
+                Purpose::Use => Some((self.0.in_use.clone(), used())),
                 Purpose::Probe => None,
             },
         }
@@ -191,6 +206,12 @@ impl Running {
 impl fmt::Debug for Sandboxes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Sandboxes").field(&self.0.ways.directory).finish()
+    }
+}
+
+impl fmt::Debug for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mark").field("of", &self.of.as_ref().map(|(_, used)| used)).finish()
     }
 }
 

@@ -89,11 +89,11 @@ impl Exchange<'_> {
     /// An open connection, or else a new one.
     async fn attempt(&self) -> Result<Attempt, Refusal> {
         let ways = self.ways;
-        if let Some(Awake { endpoint, activity }) = ways.backend.awake(self.target, &self.arrival) {
+        if let Some(Awake { endpoint, mark }) = ways.backend.awake(self.target, &self.arrival) {
             let key = Key { target: self.target.clone(), endpoint };
             if let Some(sender) = ways.pool.take(&key, self.head.http2) {
                 ways.metrics.used_connection(true);
-                return Ok(Attempt { key, sender, activity });
+                return Ok(Attempt { key, sender, activity: mark.begin() });
             }
         }
         let connected = ways.backend.connect(self.target, &self.arrival, self.deadlines.connect).await?;

@@ -1,6 +1,6 @@
 //! Records that Sandboxes are in use, as rarely as the rules in `paddock_api::activity` allow.
 //!
-//! A Sandbox is busy for as long as a request or connection to it is open. Once a second, the busy ones whose records have
+//! A Sandbox is busy for as long as a request or connection to its pod is open. Twice a second, the busy ones whose records have
 //! to move are queued, and the queue writes them at a rate that the namespaces share.
 
 use std::collections::HashMap;
@@ -34,23 +34,32 @@ pub(crate) struct InUse {
     directory: Directory,
     metrics: Metrics,
     clock: Clock,
-    queue: FairQueue<(Name, Timestamp)>,
-    uses: Arc<Mutex<HashMap<Name, Use>>>,
+    queue: FairQueue<(Used, Timestamp)>,
+    uses: Arc<Mutex<HashMap<Used, Use>>>,
 }
 
-/// The use of one Sandbox.
+/// What is used: one pod of one Sandbox. A stream to a pod that is gone is no use of the next pod, or of another Sandbox
+/// of the name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Used {
+    pub(crate) name: Name,
+    pub(crate) uid: Arc<str>,
+    pub(crate) pod_uid: Arc<str>,
+}
+
+/// The use of one pod.
 #[derive(Clone, Copy, Debug)]
 struct Use {
     /// The number of open requests and connections.
     open: usize,
-    /// The end of the last one, if none is open.
+    /// The last time at which one was open to a pod that answered for its Sandbox.
     last: Timestamp,
 }
 
 /// An open request or connection, until it is dropped.
 pub(crate) struct Busy {
     of: InUse,
-    name: Name,
+    used: Used,
 }
 
 impl InUse {
@@ -60,23 +69,23 @@ impl InUse {
     }
 
     /// Marks a Sandbox as busy.
-    pub(crate) fn begin(&self, name: &Name) -> Busy {
+    pub(crate) fn begin(&self, used: &Used) -> Busy {
         let now = self.clock.now();
-        self.uses.lock().entry(name.clone()).or_insert(Use { open: 0, last: now }).open += 1;
+        self.uses.lock().entry(used.clone()).or_insert(Use { open: 0, last: now }).open += 1;
         // The Sandbox may be about to be idle.
-        if self.directory.to_record(name, now, now).is_some() {
-            self.push(name.clone(), now);
+        if self.directory.to_record(&used.name, &used.uid, now, now).is_some() {
+            self.push(used.clone(), now);
         }
-        Busy { of: self.clone(), name: name.clone() }
+        Busy { of: self.clone(), used: used.clone() }
     }
 
     /// Writes the records, until the future is dropped.
     pub(crate) async fn run(self) {
         let queue = self.queue.clone();
-        let writes = queue.run(async |(name, at): (Name, Timestamp)| {
+        let writes = queue.run(async |(used, at): (Used, Timestamp)| {
             // The record may have moved while this one waited.
-            let result = match self.directory.to_record(&name, at, self.clock.now()) {
-                Some(version) => self.record(&name, &version, at).await,
+            let result = match self.directory.to_record(&used.name, &used.uid, at, self.clock.now()) {
+                Some(version) => self.record(&used.name, &version, at).await,
                 None => RecordResult::NotNeeded,
             };
             self.metrics.record(result);
@@ -94,30 +103,33 @@ impl InUse {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            for (name, at) in self.due(self.clock.now()) {
-                self.push(name, at);
+            for (used, at) in self.due(self.clock.now()) {
+                self.push(used, at);
             }
         }
     }
 
-    fn push(&self, name: Name, at: Timestamp) {
-        let Name { namespace, name: object } = name.clone();
-        if self.queue.push(&namespace, &object, (name, at), |_| true) == Queued::Dropped {
+    fn push(&self, used: Used, at: Timestamp) {
+        let Name { namespace, name: object } = used.name.clone();
+        let same = |(waiting, _): &(Used, Timestamp)| waiting.uid == used.uid;
+        if self.queue.push(&namespace, &object, (used.clone(), at), same) == Queued::Dropped {
             self.metrics.record(RecordResult::Dropped);
         }
     }
 
     /// The Sandboxes whose records have to move, and the times of their last use. A Sandbox that is not in use any more
     /// and needs no record is forgotten.
-    fn due(&self, now: Timestamp) -> Vec<(Name, Timestamp)> {
+    fn due(&self, now: Timestamp) -> Vec<(Used, Timestamp)> {
         let mut due = Vec::new();
-        self.uses.lock().retain(|name, used| {
-            let at = if used.open > 0 { now } else { used.last };
-            let moves = self.directory.to_record(name, at, now).is_some();
-            if moves {
-                due.push((name.clone(), at));
+        self.uses.lock().retain(|used, of| {
+            if of.open > 0 && self.directory.answers(&used.name, &used.uid, &used.pod_uid) {
+                of.last = of.last.max(now);
             }
-            used.open > 0 || moves
+            let moves = self.directory.to_record(&used.name, &used.uid, of.last, now).is_some();
+            if moves {
+                due.push((used.clone(), of.last));
+            }
+            of.open > 0 || moves
         });
         due
     }
@@ -151,10 +163,13 @@ impl InUse {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let now = self.of.clock.now();
-        if let Some(used) = self.of.uses.lock().get_mut(&self.name) {
-            used.open = used.open.saturating_sub(1);
-            used.last = used.last.max(now);
+        let Self { of, used } = self;
+        let answers = of.directory.answers(&used.name, &used.uid, &used.pod_uid);
+        if let Some(of_pod) = of.uses.lock().get_mut(used) {
+            of_pod.open = of_pod.open.saturating_sub(1);
+            if answers {
+                of_pod.last = of_pod.last.max(of.clock.now());
+            }
         }
     }
 }

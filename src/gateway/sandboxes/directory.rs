@@ -37,6 +37,7 @@ pub(crate) enum State {
 /// The pod of a running Sandbox.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Running {
+    pub(crate) sandbox_uid: Arc<str>,
     pub(crate) pod_uid: Arc<str>,
     pub(crate) address: IpAddr,
     /// The time at which its containers were started, as far as this process knows.
@@ -102,13 +103,19 @@ impl Directory {
     }
 
     /// The version of a Sandbox whose record of activity has to move to the time `at`. Another process may have recorded
-    /// a later use. Only a record in the future moves back.
-    pub(crate) fn to_record(&self, name: &Name, at: Timestamp, now: Timestamp) -> Option<Version> {
+    /// a later use. Only a record in the future moves back. Another Sandbox of the name was not used.
+    pub(crate) fn to_record(&self, name: &Name, uid: &str, at: Timestamp, now: Timestamp) -> Option<Version> {
         let tables = self.0.lock();
-        let sandbox = tables.sandboxes.get(name).filter(|sandbox| sandbox.stage == Stage::InUse)?;
+        let sandbox = tables.sandboxes.get(name).filter(|known| known.stage == Stage::InUse && &*known.uid == uid)?;
         let later = sandbox.last_activity.is_some_and(|recorded| recorded > at && recorded <= now);
         let moves = activity::moves(sandbox.last_activity, at, sandbox.idle_timeout?);
         (moves && !later).then(|| sandbox.at())
+    }
+
+    /// Whether this pod answers for the Sandbox with this UID now.
+    pub(crate) fn answers(&self, name: &Name, uid: &str, pod_uid: &str) -> bool {
+        let state = self.0.lock().state(name);
+        matches!(state, State::Running(running) if &*running.sandbox_uid == uid && &*running.pod_uid == pod_uid)
     }
 
     /// Whether a pod of a Sandbox has this address.
@@ -316,7 +323,8 @@ impl Tables {
         // Another object may have had the Sandbox's name before.
         let owned = pod.filter(|pod| pod.owner.name == name.name && pod.owner.uid == sandbox.uid);
         let Some((pod, address)) = owned.and_then(|pod| Some((pod, pod.address?))) else { return starting() };
-        State::Running(Running { pod_uid: pod.uid.clone(), address, started: pod.started })
+        let (sandbox_uid, pod_uid) = (sandbox.uid.clone(), pod.uid.clone());
+        State::Running(Running { sandbox_uid, pod_uid, address, started: pod.started })
     }
 }
 

@@ -25,7 +25,7 @@ use crate::proxy::Proxy;
 use crate::proxy::backend::Backend;
 use crate::refusal::{Reason, Refusal, SandboxState, unreachable};
 use crate::route::Router;
-use crate::sandboxes::{Activity, Awake, Connected, Endpoint};
+use crate::sandboxes::{Activity, Awake, Connected, Endpoint, Mark};
 use crate::server::{Protocol, serve};
 use crate::session::Sessions;
 use crate::target::Target;
@@ -77,7 +77,7 @@ impl Backend for Shared {
             return None;
         }
         let endpoint = self.0.sandboxes.lock().get(&*target.name)?.clone();
-        Some(Awake { endpoint, activity: Activity::default() })
+        Some(Awake { endpoint, mark: Mark::default() })
     }
 
     fn connect<'a>(

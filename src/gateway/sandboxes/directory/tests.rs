@@ -103,7 +103,7 @@ fn record_of_a_use_never_replaces_one_of_a_later_use() {
         (used.idle_timeout, used.last_activity) = (Some(std::time::Duration::from_secs(1800)), Some(at(recorded)));
         directory.sandboxes(vec![]);
         directory.sandbox(name("a"), used);
-        directory.to_record(&name("a"), at(to), now).is_some()
+        directory.to_record(&name("a"), "u", at(to), now).is_some()
     };
     assert!(moves("2030-01-01T11:50:00Z", "2030-01-01T11:55:00Z"));
     assert!(!moves("2030-01-01T11:50:00Z", "2030-01-01T11:51:00Z"), "less than a tenth of the timeout");

@@ -40,8 +40,8 @@ async fn thousand_busy_sandboxes_cost_a_few_writes_a_second() {
     }
     world.seen("999", |state| matches!(state, State::Running(_))).await;
     let arrival = arrival(Purpose::Use);
-    let busy: Vec<_> = (0..1000).map(|n| world.sandboxes.awake(&world.target(&n.to_string()), &arrival)).collect();
-    assert!(busy.iter().all(Option::is_some));
+    let busy = (0..1000).map(|n| world.sandboxes.awake(&world.target(&n.to_string()), &arrival).unwrap().mark.begin());
+    let _busy: Vec<Activity> = busy.collect();
     sleep(Duration::from_secs(1800)).await;
     let written = world.metrics.records_of(RecordResult::Written);
     assert!((9_000..=12_000).contains(&written), "{written} in half an hour");
@@ -110,4 +110,47 @@ async fn open_stream_is_never_idle_however_short_the_idle_timeout_is() {
         assert!(longest < seconds * 1000, "{name}: {longest} ms");
         assert!(times.len() <= 60, "{name}: {} writes in a minute", times.len());
     }
+}
+
+/// A stream whose node died may hang for an hour. It is no use of the pod that came after.
+#[tokio::test(start_paused = true)]
+async fn stream_to_a_pod_that_is_gone_keeps_neither_the_next_pod_nor_another_sandbox_awake() {
+    let world = World::new().await;
+    world.server.running("a", POD);
+    world.seen("a", |state| matches!(state, State::Running(_))).await;
+    let _stream = world.connect("a").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    world.server.delete("pods", "a");
+    world.server.pod("a", "sandboxes-a", POD);
+    sleep(Duration::from_secs(1)).await;
+    let before = records(&world, "a").len();
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(records(&world, "a").len(), before, "another pod");
+    let _again = world.connect("a").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let mut next = world.server.get("sandboxes", "a");
+    next["metadata"]["uid"] = "another".into();
+    next["metadata"]["annotations"] = json!({});
+    world.server.delete("sandboxes", "a");
+    world.server.put("sandboxes", "a", next);
+    sleep(Duration::from_secs(1)).await;
+    let before = records(&world, "a").len();
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(records(&world, "a").len(), before, "another Sandbox");
+}
+
+/// A client that asks a closed port again and again uses nothing.
+#[tokio::test(start_paused = true)]
+async fn request_without_a_connection_is_no_use() {
+    let world = World::new().await;
+    world.server.running("a", POD);
+    world.seen("a", |state| matches!(state, State::Running(_))).await;
+    world.refused.store(usize::MAX, Ordering::Relaxed);
+    for _ in 0..100 {
+        let awake = world.sandboxes.awake(&world.target("a"), &arrival(Purpose::Use));
+        drop(awake.expect("the pod has an address"));
+        world.connect("a").await.unwrap_err();
+        sleep(Duration::from_secs(60)).await;
+    }
+    assert_eq!(records(&world, "a"), []);
 }
