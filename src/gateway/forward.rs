@@ -1,7 +1,6 @@
 //! The head of a request as the Sandbox gets it, and the head of an answer as the client gets it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
@@ -10,6 +9,7 @@ use http::header::{
 use http::request;
 use http::uri::PathAndQuery;
 use http::{Method, Uri, Version};
+use tokio::time::Instant;
 
 use crate::kind::{Kind, tokens};
 use crate::route::RoutedBy;
@@ -48,8 +48,8 @@ pub(crate) struct Inbound<'a> {
     pub(crate) by: &'a RoutedBy,
     /// Whether the Sandbox gets the client's Host.
     pub(crate) keep_host: bool,
-    /// The time that is left for a gRPC call.
-    pub(crate) left: Option<Duration>,
+    /// The time until which a gRPC call must have ended.
+    pub(crate) call: Option<Instant>,
 }
 
 /// The head of a request for the Sandbox at this address. The host of the client and its credential stay behind.
@@ -101,12 +101,10 @@ pub(crate) fn request_head(parts: &request::Parts, path: &PathAndQuery, inbound:
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.remove(TRAILER);
         headers.remove(GRPC_TIMEOUT);
-        if let Some(left) = inbound.left {
-            headers.insert(GRPC_TIMEOUT, grpc::timeout_value(left));
-        }
     }
     let host = client_host.filter(|_| keep_host);
-    Forward { method: parts.method.clone(), path: path.clone(), headers, host, http2: inbound.kind != Kind::Http }
+    let (method, path, http2) = (parts.method.clone(), path.clone(), inbound.kind != Kind::Http);
+    Forward { method, path, headers, host, http2, call: inbound.call }
 }
 
 /// The head of a request, except for the address of the pod.
@@ -119,10 +117,12 @@ pub(crate) struct Forward {
     host: Option<HeaderValue>,
     /// Whether the Sandbox gets the request over HTTP/2.
     pub(crate) http2: bool,
+    call: Option<Instant>,
 }
 
 impl Forward {
-    /// The head of the request for the pod at this address.
+    /// The head of the request for the pod at this address, with the time that is left for a call now. Waking the Sandbox
+    /// may have taken a part of it.
     pub(crate) fn to<B>(&self, address: SocketAddr, body: B) -> http::Request<B> {
         let mut request = http::Request::new(body);
         let own =
@@ -130,6 +130,10 @@ impl Forward {
         let host = self.host.clone().unwrap_or_else(own);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
+        if let Some(call) = self.call {
+            let left = call.saturating_duration_since(Instant::now());
+            request.headers_mut().insert(GRPC_TIMEOUT, grpc::timeout_value(left));
+        }
         if self.http2 {
             *request.version_mut() = Version::HTTP_2;
             let mut uri = http::uri::Parts::default();
@@ -171,11 +175,17 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::Request;
 
     use super::*;
 
     fn forwarded(headers: &[(&'static str, &'static str)], change: impl FnOnce(&mut Inbound<'_>)) -> Request<()> {
+        forward(headers, change).to("10.0.0.7:8888".parse().unwrap(), ())
+    }
+
+    fn forward(headers: &[(&'static str, &'static str)], change: impl FnOnce(&mut Inbound<'_>)) -> Forward {
         let mut request = Request::new(());
         *request.uri_mut() = "/a%2Fb//c?d".parse().unwrap();
         for (name, value) in headers {
@@ -189,11 +199,11 @@ mod tests {
             upgrade: false,
             by: &RoutedBy::Header,
             keep_host: false,
-            left: None,
+            call: None,
         };
         change(&mut inbound);
         let path = parts.uri.path_and_query().unwrap().clone();
-        request_head(&parts, &path, &inbound).to("10.0.0.7:8888".parse().unwrap(), ())
+        request_head(&parts, &path, &inbound)
     }
 
     #[test]
@@ -290,8 +300,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_call_goes_on_over_http2_with_the_time_that_is_left() {
+    #[tokio::test(start_paused = true)]
+    async fn a_call_goes_on_over_http2_with_the_time_that_is_left() {
         let headers = [
             ("host", "gateway"),
             ("grpc-timeout", "9S"),
@@ -299,10 +309,13 @@ mod tests {
             ("content-type", "application/grpc-web+json"),
             ("x-grpc-web", "1"),
         ];
-        let request = forwarded(&headers, |inbound| {
+        let forward = forward(&headers, |inbound| {
             inbound.kind = Kind::GrpcWeb(crate::kind::WebEncoding::Binary);
-            inbound.left = Some(Duration::from_millis(10));
+            inbound.call = Some(Instant::now() + Duration::from_millis(3010));
         });
+        // The Sandbox was woken meanwhile.
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let request = forward.to("10.0.0.7:8888".parse().unwrap(), ());
         assert_eq!(
             (request.version(), request.uri().to_string()),
             (Version::HTTP_2, "http://10.0.0.7:8888/a%2Fb//c?d".to_owned())

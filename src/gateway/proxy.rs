@@ -208,7 +208,7 @@ impl Proxy {
             upgrade,
             by: &routed.by,
             keep_host: self.config.preserve_host,
-            left: deadlines.left(),
+            call: deadlines.call,
         };
         let exceeded = Exceeded::default();
         let exchange = Exchange {

@@ -46,11 +46,6 @@ impl Deadlines {
             }
         }
     }
-
-    /// The time that is left for a gRPC call.
-    pub(super) fn left(&self) -> Option<Duration> {
-        self.call.map(|call| call.saturating_duration_since(Instant::now()))
-    }
 }
 
 /// The time that the client waits, as `60` or `5.0`. A value that is no time is ignored.
