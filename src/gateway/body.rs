@@ -10,6 +10,8 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// The error of a body that ended early.
 pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
@@ -72,6 +74,52 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Lim
         }
         self.left -= length;
         Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The time of the last byte of a body. Clones are handles on the same time.
+#[derive(Clone, Debug)]
+pub(crate) struct Moved(Arc<Mutex<Instant>>);
+
+impl Moved {
+    /// The time is now.
+    pub(crate) fn now() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(crate) fn last(&self) -> Instant {
+        *self.0.lock()
+    }
+}
+
+/// A body that says when its last byte was taken.
+pub(crate) struct Moving<B> {
+    inner: B,
+    moved: Moved,
+}
+
+impl<B> Moving<B> {
+    pub(crate) fn new(inner: B, moved: Moved) -> Self {
+        Self { inner, moved }
+    }
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Moving<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        *self.moved.0.lock() = Instant::now();
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

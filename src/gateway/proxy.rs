@@ -24,7 +24,7 @@ use self::exchange::{Exchange, Exchanged, Ways};
 use crate::answer;
 use crate::arrival::Arrival;
 use crate::budget::{Budget, Bytes};
-use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, full};
+use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, Moved, Moving, full};
 use crate::client::{Client, Running};
 use crate::config::ProxyConfig;
 use crate::drain::Drain;
@@ -222,8 +222,9 @@ impl Proxy {
             head: request_head(&parts, &found.path, &inbound),
             deadlines,
             exceeded: exceeded.clone(),
+            moved: Moved::now(),
         };
-        let body = self.request_body(body, kind, exceeded);
+        let body = self.request_body(Moving::new(body, exchange.moved.clone()), kind, exceeded);
         let Exchanged { response, address, activity, call } = exchange.run(body, record).await?;
         let holds = Holds { _activity: activity, _call: call, _client: of_client, _target: of_target, _bytes: bytes };
         let client_host = crate::forward::client_host(&parts);
@@ -248,7 +249,7 @@ impl Proxy {
         }
     }
 
-    fn request_body(&self, body: Incoming, kind: Kind, exceeded: Exceeded) -> Body {
+    fn request_body(&self, body: Moving<Incoming>, kind: Kind, exceeded: Exceeded) -> Body {
         let body = match self.config.limits.body_bytes {
             Some(limit) => Limited::new(body, limit, exceeded).boxed_unsync(),
             None => body.map_err(Into::into).boxed_unsync(),

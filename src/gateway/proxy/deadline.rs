@@ -17,8 +17,11 @@ const TIMEOUT: &str = "x-sandbox-timeout";
 pub(super) struct Deadlines {
     /// The time until which a connection to the Sandbox must be open.
     pub(super) connect: Instant,
-    /// The time until which the head of the answer must be there.
+    /// The time until which the head of the answer must be there. An upgrade has none.
     pub(super) head: Option<Instant>,
+    /// The time from the last byte of the request to the head of the answer, as the client asked. A client counts it from
+    /// the end of its upload.
+    pub(super) answer: Option<Duration>,
     /// The time from an attempt to send the request to the head of the answer.
     pub(super) response_head: Option<Duration>,
     /// The time until which a gRPC call must have ended.
@@ -28,11 +31,12 @@ pub(super) struct Deadlines {
 impl Deadlines {
     pub(super) fn of(headers: &HeaderMap, kind: Kind, upgrade: bool, timeouts: &Timeouts) -> Self {
         let now = Instant::now();
-        let proxy = timeouts.proxy.min(asked(headers).unwrap_or(timeouts.proxy));
+        let asked = asked(headers).filter(|asked| *asked < timeouts.proxy);
         match kind {
             Kind::Http => Self {
-                connect: now + proxy,
-                head: Some(now + proxy),
+                connect: now + asked.unwrap_or(timeouts.proxy),
+                head: (!upgrade).then(|| now + timeouts.proxy),
+                answer: asked.filter(|_| !upgrade),
                 response_head: Some(timeouts.response_head).filter(|limit| !limit.is_zero() && !upgrade),
                 call: None,
             },
@@ -42,7 +46,8 @@ impl Deadlines {
                 // A time that is too long for the clock is none.
                 let call = limit.and_then(|limit| now.checked_add(limit));
                 let connect = now + timeouts.proxy;
-                Self { connect: call.map_or(connect, |call| call.min(connect)), head: call, response_head: None, call }
+                let connect = call.map_or(connect, |call| call.min(connect));
+                Self { connect, head: call, answer: None, response_head: None, call }
             }
         }
     }
@@ -84,8 +89,20 @@ mod tests {
         ] {
             let found = deadlines(TIMEOUT, value, Kind::Http, Timeouts::DEFAULT);
             let wanted = now + Duration::from_secs_f64(seconds);
-            assert_eq!((found.connect, found.head, found.call), (wanted, Some(wanted), None), "{value}");
+            let cap = Some(now + Timeouts::DEFAULT.proxy);
+            let answer = (wanted < now + Timeouts::DEFAULT.proxy).then(|| wanted - now);
+            assert_eq!((found.connect, found.head, found.answer), (wanted, cap, answer), "{value}");
+            assert_eq!(found.call, None);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upgrade_is_limited_until_it_is_connected() {
+        let mut headers = HeaderMap::new();
+        headers.insert(TIMEOUT, HeaderValue::from_static("60"));
+        let found = Deadlines::of(&headers, Kind::Http, true, &Timeouts::DEFAULT);
+        assert_eq!((found.head, found.answer, found.response_head), (None, None, None));
+        assert_eq!(found.connect, Instant::now() + Duration::from_secs(60));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 //! An attempt is repeated only if no byte of the request was sent. A Sandbox therefore never gets a request twice.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use http::Response;
 use hyper::body::Incoming;
@@ -12,7 +13,7 @@ use tracing::debug;
 use super::backend::Backend;
 use super::deadline::Deadlines;
 use crate::arrival::Arrival;
-use crate::body::{Body, Exceeded};
+use crate::body::{Body, Exceeded, Moved};
 use crate::forward::Forward;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -38,6 +39,8 @@ pub(super) struct Exchange<'a> {
     pub(super) deadlines: Deadlines,
     /// Whether the body was too large.
     pub(super) exceeded: Exceeded,
+    /// The time of the last byte of the body, or of the head.
+    pub(super) moved: Moved,
 }
 
 /// The head of the answer, and what stays in use until its end.
@@ -62,13 +65,7 @@ impl Exchange<'_> {
             record.known();
             let address = attempt.key.endpoint.address;
             let request = self.head.to(address, body);
-            let end = self.head_end();
-            let sent = attempt.sender.send(request);
-            let answer = match end {
-                Some(end) => timeout_at(end, sent).await.map_err(|_elapsed| self.timed_out())?,
-                None => sent.await,
-            };
-            match answer {
+            match self.in_time(attempt.sender.send(request)).await? {
                 Ok(response) => {
                     let Attempt { key, sender, activity } = attempt;
                     let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
@@ -116,9 +113,22 @@ impl Exchange<'_> {
         }
     }
 
-    fn head_end(&self) -> Option<Instant> {
+    /// Waits for the head of the answer. The time that the client asked for begins again with every byte of its request.
+    async fn in_time<T>(&self, sent: impl Future<Output = T>) -> Result<T, Refusal> {
         let own = self.deadlines.response_head.and_then(|limit| Instant::now().checked_add(limit));
-        self.deadlines.head.into_iter().chain(own).min()
+        let cap = self.deadlines.head.into_iter().chain(own).min();
+        let mut sent = pin!(sent);
+        loop {
+            let asked = self.deadlines.answer.map(|answer| self.moved.last() + answer);
+            let Some(end) = cap.into_iter().chain(asked).min() else { return Ok(sent.await) };
+            if let Ok(answer) = timeout_at(end, sent.as_mut()).await {
+                return Ok(answer);
+            }
+            let moved = self.deadlines.answer.is_some_and(|answer| self.moved.last() + answer > end);
+            if !moved || cap.is_some_and(|cap| cap <= end) {
+                return Err(self.timed_out());
+            }
+        }
     }
 
     fn timed_out(&self) -> Refusal {

@@ -136,3 +136,35 @@ async fn an_oversized_http2_frame_ends_the_connection() {
     client.write([&[0x10, 0, 0, 0, 0, 0, 0, 0, 1][..], &[0; 1000]].concat()).await;
     client.rest().await;
 }
+
+/// A client counts its time from the end of its upload, and a slow upload that moves is no fault.
+#[tokio::test]
+async fn the_time_that_a_client_asks_for_begins_with_the_end_of_its_upload() {
+    let gateway = Gateway::new().await;
+    let _sandbox = gateway.answering("box", OK).await;
+    let mut slow = gateway.client().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: g\r\n{ID}X-Sandbox-Timeout: 0.6\r\nContent-Length: 10\r\n\r\n");
+    slow.write(&head).await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        slow.write("x").await;
+    }
+    assert_eq!(slow.answer().await.status, 200);
+    // An upload that does not move ends.
+    let mut stuck = gateway.client().await;
+    stuck.write(&head).await;
+    assert_eq!(stuck.answer().await.status, 504);
+    // The own limit of the gateway counts from the head of the request.
+    let gateway = Gateway::with(|config| config.timeouts.proxy = Duration::from_millis(700)).await;
+    let _sandbox = gateway.answering("box", OK).await;
+    let mut slow = gateway.client().await;
+    slow.write(head.replace("10\r\n", "1000\r\n")).await;
+    let upload = async {
+        use tokio::io::AsyncWriteExt;
+        while slow.0.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(3), upload).await;
+    assert_eq!(slow.answer().await.status, 504);
+}
