@@ -107,7 +107,6 @@ struct Parts {
     client: Client,
     config: Config,
     clock: Clock,
-    outages: Outages,
     ways: Ways,
     in_use: InUse,
 }
@@ -126,9 +125,8 @@ impl Sandboxes {
         let absent = Holds::new(limits::ABSENT_HOLD, metrics.clone());
         let wake = Wake::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
         let in_use = InUse::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
-        let outages = Outages::default();
-        let ways = Ways { metrics, directory, dial, holds, absent, wake };
-        Self(Arc::new(Parts { client, config, clock, outages, ways, in_use }))
+        let ways = Ways { metrics, directory, dial, holds, absent, wake, outages: Outages::default() };
+        Self(Arc::new(Parts { client, config, clock, ways, in_use }))
     }
 
     /// Watches, wakes and records, until the future is dropped.
@@ -141,7 +139,7 @@ impl Sandboxes {
             clock: parts.clock.clone(),
             namespace: parts.config.namespace.clone(),
             allow_loopback: parts.config.allow_loopback_pod_ip,
-            outages: parts.outages.clone(),
+            outages: parts.ways.outages.clone(),
         };
         tokio::join!(feed.run(), parts.ways.wake.clone().run(), parts.in_use.clone().run());
     }
@@ -154,7 +152,7 @@ impl Sandboxes {
         if !self.0.ways.directory.is_complete() {
             reasons.push("the list of Sandboxes and their pods".to_owned());
         }
-        reasons.extend(self.0.outages.kinds().into_iter().map(|kind| format!("the watch of {kind}")));
+        reasons.extend(self.0.ways.outages.kinds().into_iter().map(|kind| format!("the watch of {kind}")));
         reasons
     }
 
@@ -163,6 +161,9 @@ impl Sandboxes {
     #[must_use]
     pub fn awake(&self, target: &Target, arrival: &Arrival) -> Option<Awake> {
         let name = Name::of(target);
+        if self.0.ways.outages.is_stale() {
+            return None;
+        }
         let State::Running(running) = self.0.ways.directory.state(&name) else { return None };
         Some(Awake { endpoint: running.endpoint(target), mark: self.mark(name, &running, arrival) })
     }

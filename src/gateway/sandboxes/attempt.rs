@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::dial::{Dial, Port};
 use super::directory::{Directory, Follow, Running, State};
+use super::feed::Outages;
 use super::hold::{Full, Hold, Holds};
 use super::limits;
 use super::metrics::{Metrics, Phase};
@@ -25,6 +26,7 @@ pub(super) struct Ways {
     /// The requests for Sandboxes that do not exist.
     pub(super) absent: Holds,
     pub(super) wake: Wake,
+    pub(super) outages: Outages,
 }
 
 /// The attempt of one request to reach its Sandbox.
@@ -59,6 +61,10 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) async fn run(mut self) -> Result<(Running, TcpStream), Refusal> {
+        if self.ways.outages.is_stale() {
+            let detail = "the gateway has not seen the Sandboxes for too long";
+            return Err(Refusal::new(Reason::NotReady, detail).retry_after(limits::RETRY_AFTER));
+        }
         let mut follow = self.ways.directory.follow(&self.name);
         loop {
             let step = match follow.state() {

@@ -60,6 +60,11 @@ impl Outages {
         [Fed::Sandboxes, Fed::Pods].into_iter().filter(|fed| lasts(since[*fed as usize])).map(Fed::as_str).collect()
     }
 
+    /// Whether the directory is so old that an address in it may be that of another pod.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.0.lock().iter().flatten().any(|since| since.elapsed() >= limits::STALE_TIME)
+    }
+
     fn fails(&self, fed: Fed) {
         self.0.lock()[fed as usize].get_or_insert_with(Instant::now);
     }

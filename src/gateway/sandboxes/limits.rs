@@ -121,3 +121,7 @@ pub(crate) const REVIEWS: ReviewLimits = ReviewLimits {
 
 /// The time for which a kind may be without a watch before the gateway is not ready.
 pub(crate) const WATCH_OUTAGE: Duration = Duration::from_secs(60);
+
+/// The time for which the directory is used without a watch. It is the time for which clients stay admitted without the
+/// API server. An address may belong to another pod soon after, and a request must not reach another tenant's pod.
+pub(crate) const STALE_TIME: Duration = paddock_kube::limits::AUTH_STALE_TIME;

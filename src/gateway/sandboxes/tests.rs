@@ -2,6 +2,7 @@
 
 mod in_use;
 mod sources;
+mod stale;
 pub(crate) mod server;
 
 use std::io;

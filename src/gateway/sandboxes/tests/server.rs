@@ -32,6 +32,8 @@ struct Store {
     watches: Vec<(String, mpsc::UnboundedSender<String>)>,
     patches: Vec<(String, Value)>,
     faults: Vec<Fault>,
+    /// Whether lists and watches fail.
+    away: bool,
     /// Whether a woken Sandbox gets a pod at once, with this address.
     pod_address: Option<String>,
 }
@@ -121,6 +123,13 @@ impl Server {
         self.0.lock().faults.push(fault);
     }
 
+    /// From now on, lists and watches fail, or work again.
+    pub(crate) fn away(&self, away: bool) {
+        let mut store = self.0.lock();
+        store.away = away;
+        store.watches.clear();
+    }
+
     /// The patches of Sandboxes that were stored.
     pub(crate) fn patches(&self) -> Vec<(String, Value)> {
         self.0.lock().patches.clone()
@@ -152,6 +161,9 @@ impl Server {
             return self.patch(path.rsplit('/').next().unwrap(), patch);
         }
         let mut store = self.0.lock();
+        if store.away {
+            return status(503, "away");
+        }
         if query.contains_key("watch") {
             let from: u64 = query.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or_default();
             let seconds = query.get("timeoutSeconds").and_then(|s| s.parse().ok()).unwrap_or(60);
