@@ -276,6 +276,9 @@ impl Proxy {
         parts.version = Version::default();
         parts.extensions = http::Extensions::default();
         rewrite::confine(&mut parts.headers, self.config.sessions.cookie.as_deref());
+        if matches!(answered.routed.by, RoutedBy::Path(_)) {
+            rewrite::isolate(&mut parts.headers);
+        }
         if let (true, RoutedBy::Path(front)) = (self.config.rewrite_responses, &answered.routed.by) {
             let hosts: Vec<&str> = answered.hosts.iter().map(String::as_str).filter(|host| !host.is_empty()).collect();
             rewrite::under(&mut parts.headers, front, &hosts);

@@ -81,25 +81,36 @@ fn under_front(path: &str, front: &str) -> bool {
 /// The cookie with its Path under the prefix. A cookie without a Path gets one, because the browser would derive it from
 /// the URL, which may be above the Sandbox's own.
 fn scoped(cookie: &HeaderValue, front: &str) -> HeaderValue {
-    let Ok(text) = cookie.to_str() else { return cookie.clone() };
-    let mut attributes = text.split(';');
-    let mut scoped = attributes.next().unwrap_or_default().to_owned();
+    let mut attributes = cookie.as_bytes().split(|b| *b == b';');
+    let mut scoped = attributes.next().unwrap_or_default().to_vec();
     let mut path = None;
     for attribute in attributes {
-        let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
-        match name.trim().to_ascii_lowercase().as_str() {
-            "path" => path = Some(value.trim().to_owned()),
-            _ => {
-                scoped.push(';');
-                scoped.push_str(attribute);
-            }
+        let mut parts = attribute.splitn(2, |b| *b == b'=');
+        let name = parts.next().unwrap_or_default().trim_ascii();
+        if name.eq_ignore_ascii_case(b"path") {
+            path = Some(parts.next().unwrap_or_default().trim_ascii());
+        } else {
+            scoped.push(b';');
+            scoped.extend_from_slice(attribute);
         }
     }
-    let path = path.filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".to_owned());
-    let path = if under_front(&path, front) { path } else { format!("{front}{path}") };
-    scoped.push_str("; Path=");
-    scoped.push_str(&path);
-    HeaderValue::from_str(&scoped).unwrap_or_else(|_| cookie.clone())
+    let path = path.filter(|path| path.starts_with(b"/")).unwrap_or(b"/");
+    let known = path.strip_prefix(front.as_bytes());
+    let known = known.is_some_and(|rest| rest.is_empty() || matches!(rest.first(), Some(b'/' | b'?' | b'#')));
+    scoped.extend_from_slice(b"; Path=");
+    if !known {
+        scoped.extend_from_slice(front.as_bytes());
+    }
+    scoped.extend_from_slice(path);
+    // The bytes of a valid value and of a path are valid. An empty cookie says nothing.
+    HeaderValue::from_bytes(&scoped).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Removes the headers with which a Sandbox would act on the whole origin that it shares with others.
+pub(crate) fn isolate(headers: &mut HeaderMap) {
+    for name in ["service-worker-allowed", "clear-site-data"] {
+        headers.remove(name);
+    }
 }
 
 #[cfg(test)]
@@ -177,5 +188,26 @@ mod tests {
         headers.append(SET_COOKIE, HeaderValue::from_static("b=2"));
         under(&mut headers, FRONT, &HOSTS);
         assert_eq!(headers.get_all(SET_COOKIE).iter().count(), 2);
+    }
+
+    #[test]
+    fn cookies_of_any_bytes_stay_under_the_prefix() {
+        let mut headers = HeaderMap::new();
+        headers.insert(SET_COOKIE, HeaderValue::from_bytes(b"a=\xe9; Path=/; HttpOnly").unwrap());
+        headers.append(SET_COOKIE, HeaderValue::from_bytes(b"b=1; Path=/\xe9").unwrap());
+        under(&mut headers, FRONT, &HOSTS);
+        let all: Vec<&[u8]> = headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let wanted: [&[u8]; 2] =
+            [b"a=\xe9; HttpOnly; Path=/sb/team/box/80/", b"b=1; Path=/sb/team/box/80/\xe9"];
+        assert_eq!(all, wanted);
+    }
+
+    #[test]
+    fn a_sandbox_does_not_act_on_the_origin_of_others() {
+        let mut headers = HeaderMap::new();
+        headers.insert("service-worker-allowed", HeaderValue::from_static("/"));
+        headers.insert("clear-site-data", HeaderValue::from_static("\"*\""));
+        isolate(&mut headers);
+        assert!(headers.is_empty());
     }
 }
