@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub(crate) use self::timeout::{parse_timeout, timeout_value};
-use crate::body::{Body, BodyError, TooLarge};
+use crate::body::{Body, BodyError, Exceeded, TooLarge};
 use crate::kind::Kind;
 use crate::refusal::{Reason, Refusal};
 
@@ -92,12 +92,14 @@ fn percent_encoded(text: &str) -> String {
 pub(crate) struct Answer<B> {
     inner: B,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Whether the request was too large, which ends the connection to the Sandbox.
+    exceeded: Exceeded,
     ended: bool,
 }
 
 impl<B> Answer<B> {
-    pub(crate) fn new(inner: B, deadline: Option<Instant>) -> Self {
-        Self { inner, deadline: deadline.map(|at| Box::pin(sleep_until(at))), ended: false }
+    pub(crate) fn new(inner: B, deadline: Option<Instant>, exceeded: Exceeded) -> Self {
+        Self { inner, deadline: deadline.map(|at| Box::pin(sleep_until(at))), exceeded, ended: false }
     }
 }
 
@@ -121,11 +123,10 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Ans
                 self.ended = frame.is_trailers();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => {
+            Some(Err(_)) => {
                 self.ended = true;
-                let error = error.into();
-                let lost = if error.is::<TooLarge>() {
-                    trailers(Code::ResourceExhausted, &error.to_string())
+                let lost = if self.exceeded.is_set() {
+                    trailers(Code::ResourceExhausted, &TooLarge.to_string())
                 } else {
                     trailers(Code::Unavailable, "the connection to the sandbox ended during the call")
                 };
@@ -145,9 +146,11 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Ans
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
     use strum::VariantArray;
 
     use super::*;
+    use crate::body::Limited;
 
     #[test]
     fn codes_follow_the_status() {
@@ -183,15 +186,26 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_breaks_off_ends_with_a_status() {
         let frames = stream::iter([Ok(Frame::data(Bytes::from_static(b"x"))), Err::<_, BodyError>("reset".into())]);
-        let body = Answer::new(StreamBody::new(frames), None).collect().await.unwrap();
+        let body = Answer::new(StreamBody::new(frames), None, Exceeded::default()).collect().await.unwrap();
         assert_eq!(body.trailers().unwrap()[STATUS], "14");
+    }
+
+    /// The error of the answer is that of its connection, which says nothing about the request.
+    #[tokio::test]
+    async fn a_call_whose_request_grows_too_large_ends_with_its_own_status() {
+        let exceeded = Exceeded::default();
+        let request = Full::new(Bytes::from_static(b"12345"));
+        Limited::new(request, 4, exceeded.clone()).collect().await.unwrap_err();
+        let frames = stream::iter([Err::<Frame<Bytes>, BodyError>("reset".into())]);
+        let body = Answer::new(StreamBody::new(frames), None, exceeded).collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap()[STATUS], "8");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_ends_at_its_deadline() {
         let deadline = Instant::now() + std::time::Duration::from_secs(3);
         let frames = StreamBody::new(stream::pending::<Result<Frame<Bytes>, BodyError>>());
-        let body = Answer::new(frames, Some(deadline)).collect().await.unwrap();
+        let body = Answer::new(frames, Some(deadline), Exceeded::default()).collect().await.unwrap();
         assert_eq!(body.trailers().unwrap()[STATUS], "4");
         assert_eq!(Instant::now(), deadline);
     }

@@ -224,7 +224,7 @@ impl Proxy {
             exceeded: exceeded.clone(),
             moved: Moved::now(),
         };
-        let body = self.request_body(Moving::new(body, exchange.moved.clone()), kind, exceeded);
+        let body = self.request_body(Moving::new(body, exchange.moved.clone()), kind, exceeded.clone());
         let Exchanged { response, address, activity, call } = exchange.run(body, record).await?;
         let holds = Holds { _activity: activity, _call: call, _client: of_client, _target: of_target, _bytes: bytes };
         let client_host = crate::forward::client_host(&parts);
@@ -232,7 +232,7 @@ impl Proxy {
             address.to_string(),
             client_host.and_then(|host| host.to_str().map(str::to_owned).ok()).unwrap_or_default(),
         ];
-        self.outcome(response, &Answered { routed, kind, deadlines, hosts }, on_upgrade, holds)
+        self.outcome(response, &Answered { routed, kind, deadlines, exceeded, hosts }, on_upgrade, holds)
     }
 
     fn check_headers(&self, request: &Request<Incoming>, target: &Target) -> Result<(), Refusal> {
@@ -297,12 +297,12 @@ impl Proxy {
         }
         let body = match answered.kind {
             Kind::Http => body.map_err(Into::into).boxed_unsync(),
-            Kind::Grpc => grpc::Answer::new(body, answered.deadlines.call).boxed_unsync(),
+            Kind::Grpc => grpc::Answer::new(body, answered.deadlines.call, answered.exceeded.clone()).boxed_unsync(),
             Kind::GrpcWeb(encoding) => {
                 let content_type = grpc::web::content_type(encoding, parts.headers.get(CONTENT_TYPE));
                 parts.headers.insert(CONTENT_TYPE, content_type);
                 parts.headers.remove(http::header::CONTENT_LENGTH);
-                grpc::web::response_body(grpc::Answer::new(body, answered.deadlines.call).boxed_unsync(), encoding)
+                grpc::web::response_body(grpc::Answer::new(body, answered.deadlines.call, answered.exceeded.clone()).boxed_unsync(), encoding)
             }
         };
         Ok(Outcome::Sandbox(Response::from_parts(parts, body), holds))
@@ -314,6 +314,7 @@ struct Answered<'a> {
     routed: &'a Routed,
     kind: Kind,
     deadlines: Deadlines,
+    exceeded: Exceeded,
     hosts: [String; 2],
 }
 
