@@ -112,8 +112,8 @@ impl<'a> Attempt<'a> {
                 let detail = "the gateway has not read the Sandboxes yet";
                 Ok(Step::Wait(self.deadline, Refusal::new(Reason::NotReady, detail).retry_after(limits::RETRY_AFTER)))
             }
-            (State::Absent, _) => Err(self.not_found("")),
-            (State::Warm, _) => Err(self.not_found(" (it belongs to a warm pool, and no claim has taken it)")),
+            // A Sandbox that no claim has taken is nobody's yet.
+            (State::Absent | State::Warm, _) => Err(self.not_found()),
             (State::Ended, _) => {
                 let detail = format!("Sandbox {name} has expired or finished, and requests do not start it again");
                 Err(Refusal::new(Reason::Ended, detail).state(SandboxState::Ended))
@@ -147,12 +147,12 @@ impl<'a> Attempt<'a> {
         let until = (self.begun + limits::ABSENT_GRACE).min(self.deadline);
         // Requests for names of nothing have places of their own.
         let Ok(_place) = self.ways.absent.take(&self.name, self.arrival.held_bytes) else {
-            return Err(self.not_found(""));
+            return Err(self.not_found());
         };
         tokio::select! {
             biased;
             () = follow.changed() => Ok(Step::Again),
-            () = sleep_until(until) => Err(self.not_found("")),
+            () = sleep_until(until) => Err(self.not_found()),
         }
     }
 
@@ -207,9 +207,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// The refusal of a request for no Sandbox.
-    fn not_found(&self, why: &str) -> Refusal {
-        let detail = format!("{}{why}", unreachable(self.target));
-        Refusal::new(Reason::SandboxNotFound, detail).state(SandboxState::NotFound)
+    fn not_found(&self) -> Refusal {
+        Refusal::new(Reason::SandboxNotFound, unreachable(self.target)).state(SandboxState::NotFound)
     }
 
     /// The refusal of a request whose port is closed.

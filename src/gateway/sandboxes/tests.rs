@@ -346,6 +346,7 @@ async fn sandbox_that_appears_within_a_moment_is_found_and_others_are_refused() 
     world.seen("warm", |state| *state == State::Warm).await;
     let refusal = world.connect("warm").await.unwrap_err();
     assert_eq!(refusal.reason, Reason::SandboxNotFound, "a request would touch a warm Sandbox");
+    assert_eq!(refusal.detail, "Could not connect to the backend sandbox: warm");
     let ended =
         json!({ "status": { "conditions": [{ "type": "Ready", "status": "False", "reason": "SandboxExpired" }] } });
     world.server.running("ended", POD);
