@@ -18,6 +18,9 @@ use crate::target::Target;
 /// The status in the log of a request whose client left before the answer: that of nginx.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
+/// The most characters in the log of a word that a client or a Sandbox chooses.
+const WORD: usize = 32;
+
 /// The record of one request.
 pub(crate) struct Record {
     metrics: Metrics,
@@ -110,7 +113,7 @@ impl BodyGuard for Record {
 
     fn trailers(&mut self, trailers: &HeaderMap) {
         if let Some(status) = trailers.get(grpc::STATUS) {
-            self.grpc_status = status.to_str().ok().map(str::to_owned);
+            self.grpc_status = status.to_str().ok().map(|status| word(status).to_owned());
         }
     }
 
@@ -118,6 +121,11 @@ impl BodyGuard for Record {
         self.cut = true;
         self.metrics.cut(self.namespace());
     }
+}
+
+/// The begin of a text. Methods and the values of headers as text are ASCII.
+fn word(text: &str) -> &str {
+    text.get(..WORD).unwrap_or(text)
 }
 
 impl Drop for Record {
@@ -132,7 +140,7 @@ impl Drop for Record {
         // The path and the headers may contain secrets, so neither is in the log.
         info!(
             target: ACCESS_LOG,
-            method = %self.method,
+            method = word(self.method.as_str()),
             status = status.as_u16(),
             grpc_status = self.grpc_status.as_deref(),
             namespace = self.target.as_ref().map(|target| &*target.namespace),
@@ -147,5 +155,20 @@ impl Drop for Record {
             trace_id = self.trace.as_deref(),
             "request"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_in_the_log_are_short() {
+        assert_eq!((word("GET"), word(&"x".repeat(60_000)).len()), ("GET", WORD));
+        let mut record = Record::new(&Metrics::new().unwrap(), true, &Method::GET, IpAddr::from([127, 0, 0, 1]));
+        let mut trailers = HeaderMap::new();
+        trailers.insert(grpc::STATUS, "7".repeat(60_000).parse().unwrap());
+        record.trailers(&trailers);
+        assert_eq!(record.grpc_status.as_ref().map(String::len), Some(WORD));
     }
 }
