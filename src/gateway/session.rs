@@ -18,7 +18,7 @@ use http::{Method, Response, StatusCode, request};
 use sha2::{Digest, Sha256};
 
 pub use self::origin::{AllowedOrigin, InvalidOrigin};
-use self::strip::{cookie_value, query_value, without_cookie, without_parameter};
+use self::strip::{cookie_values, query_value, without_cookie, without_parameter};
 use crate::authorize::Credential;
 use crate::body::{Body, empty};
 use crate::forward::FORWARDED_PROTO;
@@ -87,7 +87,10 @@ impl Sessions {
                 path = without_parameter(&path, parameter);
             }
             if let Some(cookie) = &self.cookie {
-                from_cookie = cookie_value(&parts.headers, cookie);
+                // A cookie for another Sandbox, or one that another page set, hides no valid one.
+                let opened: Vec<_> = cookie_values(&parts.headers, cookie).map(|c| opened(c, &routed.target)).collect();
+                let valid = opened.iter().find(|token| !token.is_empty()).or(opened.first()).cloned();
+                from_cookie = valid;
                 without_cookie(&mut parts.headers, cookie);
             }
         }
@@ -96,9 +99,9 @@ impl Sessions {
             // A header that is no bearer token is not a missing one.
             (Some(token), _, _) => (Credential::Bearer(token.unwrap_or_default().into()), Some(Source::Header)),
             (None, Some(token), _) => (Credential::Bearer(token.into()), Some(Source::Query)),
-            (None, None, Some(cookie)) => {
+            (None, None, Some(token)) => {
                 self.check_origin(parts, scheme)?;
-                (Credential::Bearer(opened(&cookie, &routed.target)), Some(Source::Cookie))
+                (Credential::Bearer(token), Some(Source::Cookie))
             }
             (None, None, None) => (Credential::None, None),
         };

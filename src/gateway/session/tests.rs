@@ -76,6 +76,21 @@ fn a_request_that_headers_route_has_no_session() {
 }
 
 #[test]
+fn cookies_of_other_pages_hide_no_session() {
+    let own = cookie();
+    let other = Target { name: "other".into(), ..routed("/").target };
+    let foreign = format!("session={}; session=x; name=\u{e9}; {own}", sealed("c", &other));
+    let two = ("cookie", "session=evil");
+    for headers in [vec![("cookie", &*foreign)], vec![two, ("cookie", &*own)]] {
+        let mut parts = parts(&headers);
+        let found = sessions().take(&mut parts, &routed("/"), "https").unwrap_or_else(|_| panic!());
+        assert_eq!(token(&found), Some("c"), "{headers:?}");
+    }
+    let found = sessions().take(&mut parts(&[two]), &routed("/"), "https").unwrap_or_else(|_| panic!());
+    assert_eq!(token(&found), Some(""), "no valid one");
+}
+
+#[test]
 fn a_cookie_is_no_credential_for_another_sandbox_or_port() {
     let own = cookie();
     let target = routed("/").target;
