@@ -14,7 +14,7 @@ use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::limits;
 
@@ -58,7 +58,11 @@ impl Dial {
     /// Waits until the port is open, and returns a connection. The dialler ends with the last future that waits for it.
     pub(crate) async fn until_open(&self, port: &Port) -> TcpStream {
         loop {
-            if let Ok(Some(stream)) = self.join(port).await {
+            let Some(dialler) = self.join(port) else {
+                sleep(limits::DIAL_AGAIN).await;
+                continue;
+            };
+            if let Ok(Some(stream)) = dialler.await {
                 return without_delay(stream);
             }
             if let Some(stream) = self.once(port.address).await {
@@ -67,28 +71,39 @@ impl Dial {
         }
     }
 
-    fn join(&self, port: &Port) -> oneshot::Receiver<Option<TcpStream>> {
+    /// Waits for the dialler of a port. `None` if other ports of the pod have as many diallers as a pod may have.
+    fn join(&self, port: &Port) -> Option<oneshot::Receiver<Option<TcpStream>>> {
         let (waiter, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         if let Some(others) = waiting.get_mut(port) {
             others.push(waiter);
         } else {
+            // A client chooses the ports.
+            let of_pod = waiting.keys().filter(|other| other.pod_uid == port.pod_uid).count();
+            if of_pod >= limits::DIALLERS_PER_POD {
+                return None;
+            }
             waiting.insert(port.clone(), vec![waiter]);
             tokio::spawn(self.clone().knock(port.clone()));
         }
-        receiver
+        Some(receiver)
     }
 
     /// Dials until the port is open or nobody waits for it.
     async fn knock(self, port: Port) {
         let mut dialled = FuturesUnordered::new();
-        let mut next = Instant::now();
+        let begun = Instant::now();
+        let mut next = begun;
         while self.is_awaited(&port) {
             tokio::select! {
                 biased;
                 Some(result) = dialled.next() => match result {
                     Ok(Ok(stream)) => return self.opened(&port, stream),
-                    Ok(Err(_)) => next = next.min(Instant::now() + limits::DIAL_PAUSE),
+                    Ok(Err(_)) => {
+                        let soon = begun.elapsed() < limits::DIAL_SOON;
+                        let pause = if soon { limits::DIAL_PAUSE } else { limits::DIAL_LATER_PAUSE };
+                        next = next.min(Instant::now() + pause);
+                    }
                     Err(_) => {}
                 },
                 () = sleep_until(next) => {
@@ -136,7 +151,6 @@ mod tests {
     use std::time::Duration;
 
     use tokio::net::TcpListener;
-    use tokio::time::sleep;
 
     use super::*;
 
@@ -213,5 +227,20 @@ mod tests {
         sleep(Duration::from_secs(10)).await;
         assert_eq!(attempts.load(Ordering::Relaxed), ended);
         assert!(dial.waiting.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ports_of_one_pod_share_a_few_diallers_and_a_closed_one_is_asked_less_often_later() {
+        let (dial, port, attempts, _server) = dial(|_| Outcome::Refused).await;
+        let ports = (20_000..20_512).map(|number| {
+            let address = SocketAddr::new(port.address.ip(), number);
+            Port { address, ..port.clone() }
+        });
+        let all: Vec<Port> = ports.collect();
+        let asked = timeout(Duration::from_secs(11), futures::future::join_all(all.iter().map(|p| dial.until_open(p))));
+        assert!(asked.await.is_err());
+        let attempts = attempts.load(Ordering::Relaxed);
+        let (soon, later) = (200 * limits::DIALLERS_PER_POD, 500 * limits::DIALLERS_PER_POD);
+        assert!((later..=soon + later + 100).contains(&attempts), "{attempts} in eleven seconds");
     }
 }

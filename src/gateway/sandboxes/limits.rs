@@ -42,6 +42,16 @@ pub(crate) const FIRST_DIAL: Duration = Duration::from_millis(100);
 /// all requests for a port.
 pub(crate) const DIAL_PAUSE: Duration = Duration::from_millis(5);
 
+/// The time for which a closed port is asked that often. A server that needs longer to start does not notice the longer
+/// pause.
+pub(crate) const DIAL_SOON: Duration = Duration::from_secs(1);
+
+/// The pause after that time.
+pub(crate) const DIAL_LATER_PAUSE: Duration = Duration::from_millis(20);
+
+/// The ports of one pod that are dialled at the same time. A Sandbox has a few ports, and a client may name all.
+pub(crate) const DIALLERS_PER_POD: usize = 8;
+
 /// The time after which another connection is opened beside one that gets no answer. The first packet to a pod whose
 /// network is not set up yet is lost, and the kernel sends it again only after a second, and then ever more rarely.
 pub(crate) const DIAL_AGAIN: Duration = Duration::from_millis(100);

@@ -140,7 +140,7 @@ async fn first_request_after_a_wake_waits_until_the_port_is_open() {
     let world = World::new().await;
     world.server.suspended("a");
     world.server.operate(POD);
-    world.refused.store(1500, Ordering::Relaxed);
+    world.refused.store(550, Ordering::Relaxed);
     world.seen("a", |state| matches!(state, State::Suspended(_))).await;
     let begun = Instant::now();
     world.connect("a").await.expect("no 502");
