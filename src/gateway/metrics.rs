@@ -94,7 +94,7 @@ impl Metrics {
                 &registry,
                 "sandbox_router_authz_decisions_total",
                 "Decisions about the credentials of requests.",
-                &["decision"],
+                &["decision", "sandbox_namespace"],
             )?,
             certificates: counters(
                 &registry,
@@ -245,14 +245,14 @@ impl Metrics {
         self.reused.with_label_values(&[if reused { "reused" } else { "new" }]).inc();
     }
 
-    pub(crate) fn authorized(&self, refused: Option<Reason>) {
+    pub(crate) fn authorized(&self, refused: Option<Reason>, namespace: &str) {
         let decision = match refused.map(|reason| reason.status().as_u16()) {
             None => "allow",
             Some(401) => "unauthenticated",
             Some(403) => "deny",
             Some(_) => "error",
         };
-        self.authorizations.with_label_values(&[decision]).inc();
+        self.authorizations.with_label_values(&[decision, namespace]).inc();
     }
 
     pub(crate) fn streams_cut(&self, count: usize) {

@@ -184,7 +184,7 @@ impl Proxy {
         let waits =
             waits.ok_or_else(|| busy(Reason::ClientBusy, "Too many bytes of requests of this client wait."))?;
         let admitted = self.ways.backend.check(&found.credential, client.address, &routed.target).await;
-        self.metrics.authorized(admitted.as_ref().err().map(|refusal| refusal.reason));
+        record.decided(admitted.as_ref().map(drop).map_err(|refusal| refusal.reason));
         record.user(admitted?.name);
         drop(waits);
         if let Some(response) = self.config.sessions.begin(&found, routed, &parts.method, upgrade) {

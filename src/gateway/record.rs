@@ -32,6 +32,8 @@ pub(crate) struct Record {
     /// Whether the Sandbox exists, so that its namespace may be a label value.
     known: bool,
     user: Option<Arc<str>>,
+    /// The decision about the credential: admitted, or the reason why not.
+    decision: Option<Result<(), Reason>>,
     trace: Option<String>,
     status: Option<StatusCode>,
     grpc_status: Option<String>,
@@ -52,6 +54,7 @@ impl Record {
             target: None,
             known: false,
             user: None,
+            decision: None,
             trace: None,
             status: None,
             grpc_status: None,
@@ -73,6 +76,10 @@ impl Record {
 
     pub(crate) fn user(&mut self, user: Arc<str>) {
         self.user = Some(user);
+    }
+
+    pub(crate) fn decided(&mut self, decision: Result<(), Reason>) {
+        self.decision = Some(decision);
     }
 
     pub(crate) fn trace(&mut self, id: Option<&str>) {
@@ -134,6 +141,9 @@ impl Drop for Record {
         let closed = StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.unwrap_or(closed);
         self.metrics.answered(&self.method, status, self.namespace(), time);
+        if let Some(decision) = self.decision {
+            self.metrics.authorized(decision.err(), self.namespace());
+        }
         if !self.log {
             return;
         }
