@@ -23,8 +23,8 @@ use self::deadline::Deadlines;
 use self::exchange::{Exchange, Exchanged, Ways};
 use crate::answer;
 use crate::arrival::Arrival;
-use crate::budget::{Budget, Bytes};
 use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, Moved, Moving, full};
+use crate::budget::{Budget, Bytes};
 use crate::client::{Client, Running};
 use crate::config::ProxyConfig;
 use crate::drain::Drain;
@@ -181,8 +181,7 @@ impl Proxy {
             of_client.ok_or_else(|| busy(Reason::ClientBusy, "Too many concurrent requests of this client."))?;
         let held_bytes = held_bytes(&parts, &body);
         let waits = self.unauthorized.take(&Peer::of(client.address), held_bytes);
-        let waits =
-            waits.ok_or_else(|| busy(Reason::ClientBusy, "Too many bytes of requests of this client wait."))?;
+        let waits = waits.ok_or_else(|| busy(Reason::ClientBusy, "Too many bytes of requests of this client wait."))?;
         let admitted = self.ways.backend.check(&found.credential, client.address, &routed.target).await;
         record.decided(admitted.as_ref().map(drop).map_err(|refusal| refusal.reason));
         record.user(admitted?.name);
@@ -302,7 +301,10 @@ impl Proxy {
                 let content_type = grpc::web::content_type(encoding, parts.headers.get(CONTENT_TYPE));
                 parts.headers.insert(CONTENT_TYPE, content_type);
                 parts.headers.remove(http::header::CONTENT_LENGTH);
-                grpc::web::response_body(grpc::Answer::new(body, answered.deadlines.call, answered.exceeded.clone()).boxed_unsync(), encoding)
+                grpc::web::response_body(
+                    grpc::Answer::new(body, answered.deadlines.call, answered.exceeded.clone()).boxed_unsync(),
+                    encoding,
+                )
             }
         };
         Ok(Outcome::Sandbox(Response::from_parts(parts, body), holds))

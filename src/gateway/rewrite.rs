@@ -197,8 +197,7 @@ mod tests {
         headers.append(SET_COOKIE, HeaderValue::from_bytes(b"b=1; Path=/\xe9").unwrap());
         under(&mut headers, FRONT, &HOSTS);
         let all: Vec<&[u8]> = headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        let wanted: [&[u8]; 2] =
-            [b"a=\xe9; HttpOnly; Path=/sb/team/box/80/", b"b=1; Path=/sb/team/box/80/\xe9"];
+        let wanted: [&[u8]; 2] = [b"a=\xe9; HttpOnly; Path=/sb/team/box/80/", b"b=1; Path=/sb/team/box/80/\xe9"];
         assert_eq!(all, wanted);
     }
 

@@ -38,7 +38,8 @@ impl IntoResponse for Verdict {
             ),
             Verdict::Busy => {
                 let again = [(header::RETRY_AFTER, "1")];
-                return (StatusCode::SERVICE_UNAVAILABLE, again, "too many clients are asked about now\n").into_response();
+                return (StatusCode::SERVICE_UNAVAILABLE, again, "too many clients are asked about now\n")
+                    .into_response();
             }
             Verdict::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "the API server cannot be asked now\n"),
         };

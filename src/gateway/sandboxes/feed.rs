@@ -105,10 +105,11 @@ impl Feed {
     }
 
     async fn watch(&self, fed: Fed) {
+        let mut failures = 0_u32;
         loop {
             let selection = Selection { namespace: self.namespace.as_deref(), labels: fed.labels() };
             let mut events = pin!(watch::selected_events(&self.client, fed.kind(), selection));
-            let (mut listing, mut failures) = (Listing::default(), 0_u32);
+            let mut listing = Listing::default();
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => {
@@ -121,7 +122,10 @@ impl Feed {
                     }
                     Err(error) => {
                         let cause = WatchError::of(&error);
-                        if cause != WatchError::Expired {
+                        // A watch that works shows nothing for as long as nothing changes. The end of an outage is
+                        // therefore the end of a new list.
+                        let lists = cause != WatchError::Expired && failures > 0;
+                        if lists {
                             self.outages.fails(fed);
                         }
                         self.metrics.watch_error(fed.as_str(), cause.as_str());
@@ -131,6 +135,9 @@ impl Feed {
                         }
                         sleep(cause.pause(failures)).await;
                         failures = failures.saturating_add(1);
+                        if lists {
+                            break;
+                        }
                     }
                 }
             }

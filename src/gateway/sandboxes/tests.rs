@@ -1,9 +1,9 @@
 //! Requests for running, suspended and missing Sandboxes, before an API server in memory.
 
 mod in_use;
+pub(crate) mod server;
 mod sources;
 mod stale;
-pub(crate) mod server;
 
 use std::io;
 use std::net::Ipv4Addr;

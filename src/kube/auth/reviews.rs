@@ -292,7 +292,9 @@ impl Shared {
     fn fresh(&self, verdict: &Verdict) -> Duration {
         match verdict {
             Verdict::Admitted(_) => self.limits.admitted,
-            Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Busy | Verdict::Unavailable(_) => self.limits.refused,
+            Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Busy | Verdict::Unavailable(_) => {
+                self.limits.refused
+            }
         }
     }
 }
