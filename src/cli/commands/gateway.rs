@@ -188,7 +188,7 @@ mod tests {
     fn the_defaults_are_those_of_the_tables() {
         let config = made(&[]).unwrap();
         assert_eq!(config.proxy.timeouts, Timeouts::DEFAULT);
-        assert_eq!(config.proxy.limits, Limits::DEFAULT);
+        assert_eq!(config.proxy.limits, memory::limit().map_or(Limits::DEFAULT, Limits::within));
         assert_eq!(config.sandboxes.hold, HoldLimits::default());
         assert_eq!(config.access, Access::Reviewed, "anonymous clients are off");
     }
