@@ -261,17 +261,19 @@ func (s *supervisor) detach(path string) error {
 // folder except for the entries to keep. A process that tidies up is asked to end,
 // and is killed only if it does not.
 func (s *supervisor) end(keep []string) {
+	// A killed process can stay in the kernel while its disk operations run.
+	patience := 10 * time.Second
 	for _, c := range s.children {
 		switch {
 		case c.ended != nil:
 		case c.tidies:
+			patience = 30 * time.Second
 			_ = syscall.Kill(c.pid, syscall.SIGTERM)
 		default:
 			_ = syscall.Kill(-c.pid, syscall.SIGKILL)
 		}
 	}
-	// A killed process can stay in the kernel while its disk operations run.
-	s.await(10 * time.Second)
+	s.await(patience)
 	if s.running() > 0 {
 		for _, c := range s.children {
 			if c.ended == nil {

@@ -29,14 +29,16 @@ async fn deploy_runs_the_operator_in_its_pods() {
     kubectl.run(&["apply", "--server-side", "-k", root!("deploy")], None).await.expect("deploy/ is applied");
     let operator = TestNamespace::existing(&cluster, NAMESPACE);
     let timeout = format!("--timeout={}s", PATIENCE.as_secs());
-    let deployment = format!("deployment/{ACCOUNT}");
-    let rollout = operator.kubectl(&["rollout", "status", &deployment, &timeout], None).await;
-    if let Err(error) = rollout {
-        let pods = operator.kubectl_output(&["describe", "pods"], None).await;
-        let logs = operator.kubectl_output(&["logs", &deployment, "--tail=40"], None).await;
-        panic!("{error}\n{pods}\n{logs}");
+    let deployments = operator.kubectl(&["get", "deployments", "-o", "name"], None).await.expect("a list");
+    assert!(deployments.lines().any(|name| name.ends_with(&format!("/{ACCOUNT}"))), "{deployments}");
+    for deployment in deployments.lines() {
+        if let Err(error) = operator.kubectl(&["rollout", "status", deployment, &timeout], None).await {
+            let pods = operator.kubectl_output(&["describe", "pods"], None).await;
+            let logs = operator.kubectl_output(&["logs", deployment, "--tail=40"], None).await;
+            panic!("{error}\n{pods}\n{logs}");
+        }
+        println!("{deployment} is ready {:?} after kubectl began", began.elapsed());
     }
-    println!("both replicas of the operator are ready {:?} after kubectl began", began.elapsed());
 
     // The API server calls the webhook at the address of its Service.
     let ns = TestNamespace::new(&cluster, "deployed").await;
@@ -53,9 +55,9 @@ async fn deploy_runs_the_operator_in_its_pods() {
     let agent = seed::agent_of(&sandbox).await;
     assert!(seed::output(&agent, "cat /proc/version").await.contains("gvisor"), "{AGENT_IMAGE}");
 
-    // No container was restarted, and the readers of the operator's log find it where they expect it.
+    // No container was restarted, and the log can be read and reports no error.
     let pods = operator.list(POD).await;
-    assert_eq!(pods.len(), 2, "{pods:?}");
+    assert!(pods.len() >= 2, "{pods:?}");
     for (name, pod) in pods {
         assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], json!(0), "{name}");
         assert_eq!(pod["status"]["phase"], Value::from("Running"), "{name}");

@@ -77,22 +77,27 @@ impl Traces {
         mounts.filter(|mounts| mounts.contains(folder)).count()
     }
 
-    /// What is left of the node.
-    fn left(&self) -> String {
-        let cgroups: Vec<&PathBuf> = self.cgroups.iter().filter(|path| path.exists()).collect();
-        let link = std::fs::read_to_string(&self.link).is_ok_and(|number| number == self.link_number);
-        format!("{} processes, link: {link}, cgroups: {cgroups:?}", self.members())
+    fn cgroups_left(&self) -> Vec<&PathBuf> {
+        self.cgroups.iter().filter(|path| path.exists()).collect()
     }
 
-    async fn gone(&self, but: &str) {
-        let wanted = format!("0 processes, link: false, cgroups: {but}");
+    /// What is left of the node beside its cgroups.
+    fn left(&self) -> String {
+        let link = std::fs::read_to_string(&self.link).is_ok_and(|number| number == self.link_number);
+        format!("{} processes, link: {link}", self.members())
+    }
+
+    async fn gone(&self) {
         eventually_some("nothing is left of the node", async || {
             let left = self.left();
-            if left == wanted { Ok(()) } else { Err(left) }
+            if left == NOTHING { Ok(()) } else { Err(left) }
         })
         .await;
     }
 }
+
+/// What is left of a node that is gone.
+const NOTHING: &str = "0 processes, link: false";
 
 async fn node() -> Cluster {
     Cluster::start(Options::default().with_node()).await.expect("a cluster with a node")
@@ -107,7 +112,7 @@ async fn nothing_is_left_after_the_cluster() {
     let traces = traces(&cluster);
     cluster.stop();
     // The cluster's end waits for all of it.
-    assert_eq!(traces.left(), "0 processes, link: false, cgroups: []");
+    assert_eq!((traces.left().as_str(), traces.cgroups_left()), (NOTHING, Vec::new()));
     assert!(!traces.folder.exists());
 }
 
@@ -117,7 +122,8 @@ async fn node_ends_with_its_first_process() {
     let process = cluster.process("node").expect("a node");
     kill(processes(&cluster).1);
     assert_eq!(process.wait().await.expect("an exit").code, 1);
-    traces.gone("[]").await;
+    traces.gone().await;
+    eventually("the cgroups are gone", async || traces.cgroups_left().is_empty()).await;
 }
 
 async fn node_ends_when_its_supervisor_is_killed() {
@@ -125,18 +131,11 @@ async fn node_ends_when_its_supervisor_is_killed() {
     let traces = traces(&cluster);
     // A kill of the supervisor is the worst case: nobody is left that could remove anything.
     kill(parent(processes(&cluster).0));
-    let empty = format!("{:?}", traces.cgroups);
-    traces.gone(&empty).await;
-    eventually("the cgroups are empty", async || {
-        let lists = traces.cgroups.iter().map(|path| std::fs::read_to_string(path.join("cgroup.procs")));
-        lists.into_iter().all(|list| list.is_ok_and(|list| list.is_empty()))
-    })
-    .await;
+    traces.gone().await;
     drop(cluster);
-    // The next node removes the empty cgroups.
+    // The next node removes the empty cgroups, if that of another test has not done so already.
     let next = node().await;
-    let left: Vec<&PathBuf> = traces.cgroups.iter().filter(|path| path.exists()).collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(traces.cgroups_left(), Vec::<&PathBuf>::new());
     next.stop();
     let _ = std::fs::remove_dir_all(&traces.folder);
 }

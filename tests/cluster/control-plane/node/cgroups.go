@@ -97,7 +97,8 @@ func removeLeft(parent string) {
 	left, _ := filepath.Glob(filepath.Join(parent, groupPrefix+"*"))
 	for _, folder := range left {
 		pid := strings.TrimPrefix(filepath.Base(folder), groupPrefix)
-		if _, err := os.Stat("/proc/" + pid); errors.Is(err, os.ErrNotExist) {
+		// A zombie has no program. Nobody may have waited for it.
+		if _, err := os.Readlink("/proc/" + pid + "/exe"); errors.Is(err, os.ErrNotExist) {
 			_ = removeTree(folder) // fails if processes are in it
 		}
 	}
