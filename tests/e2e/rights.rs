@@ -327,7 +327,7 @@ async fn each_mode_works_with_its_own_rights() {
         .filter(|line| line.starts_with("kubectl delete cluster") || line.starts_with("kubectl delete roles"))
         .map(|line| line.split_whitespace().skip(1).collect())
         .collect();
-    assert_eq!(documented.len(), 2, "{documented:?}");
+    assert_eq!(documented.len(), 4, "two for the operator, and two for the gateway: {documented:?}");
     // API servers learn rights through a watch of their own. An operator that starts earlier is refused requests.
     let sandboxes = SANDBOX.path(&served.namespace);
     let mut former: Option<TestNamespace> = None;
