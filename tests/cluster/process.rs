@@ -220,6 +220,12 @@ impl Process {
         std::fs::read(format!("/proc/{}/cmdline", self.pid())).is_ok_and(|line| !line.is_empty())
     }
 
+    /// The ids of the children of the process, from `/proc`.
+    #[must_use]
+    pub fn children(&self) -> Vec<u32> {
+        crate::proc::children(self.pid())
+    }
+
     /// The resident memory in bytes, from `/proc`.
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {

@@ -6,7 +6,6 @@ use std::process::Command;
 use super::archive::{Image, Layer};
 use super::build::PROGRAMS;
 use super::run;
-use crate::proc::children;
 use crate::{Cluster, Error, Result};
 
 /// The user of the image, who has no rights.
@@ -19,8 +18,7 @@ impl Cluster {
     /// # Errors
     /// Returns an error if the cluster has no real node, or if the program cannot be read.
     pub async fn add_program_image(&self, reference: &str, program: &Path) -> Result<()> {
-        let node = self.process("node")?;
-        let first = children(node.pid()).first().copied();
+        let first = self.process("node")?.children().first().copied();
         let first = first.ok_or_else(|| Error::Supervisor("the node has no first process".to_owned()))?;
         let name = whole(reference);
         let (program, archive) = (program.to_owned(), self.dir().join("program-image.tar"));

@@ -22,13 +22,6 @@ struct Traces {
     folder: PathBuf,
 }
 
-/// The children of a process, from `/proc`.
-fn children(pid: u32) -> Vec<u32> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
-}
-
 fn parent(pid: u32) -> u32 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
@@ -37,8 +30,8 @@ fn parent(pid: u32) -> u32 {
 
 /// The process that starts the node, and the first process of the node.
 fn processes(cluster: &Cluster) -> (u32, u32) {
-    let outside = cluster.process("node").expect("a node").pid();
-    (outside, *children(outside).first().expect("the first process of the node"))
+    let outside = cluster.process("node").expect("a node");
+    (outside.pid(), *outside.children().first().expect("the first process of the node"))
 }
 
 fn traces(cluster: &Cluster) -> Traces {
