@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::json::{ready, text};
 use super::super::kinds::{POD, SANDBOX};
 use super::super::manifests::object;
-use super::super::namespace::TestNamespace;
+use super::super::namespace::{Objects, TestNamespace};
 use super::super::operator::{ACCOUNT, NAMESPACE};
 use super::super::programs;
 use super::seed;
@@ -55,10 +55,10 @@ async fn deploy_runs_the_operator_in_its_pods() {
     let agent = seed::agent_of(&sandbox).await;
     assert!(seed::output(&agent, "cat /proc/version").await.contains("gvisor"), "{AGENT_IMAGE}");
 
-    // No container was restarted, and the log can be read and reports no error.
-    let pods = operator.list(POD).await;
-    assert!(pods.len() >= 2, "{pods:?}");
-    for (name, pod) in pods {
+    // No container was restarted, and the log can be read and reports no error. The operator has two pods and so does
+    // the gateway, whose autoscaler adds the second one after a while.
+    let all_ready = |pods: &Objects| pods.len() >= 4 && pods.values().all(ready);
+    for (name, pod) in operator.until_all(POD, "all four run", all_ready).await {
         assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], json!(0), "{name}");
         assert_eq!(pod["status"]["phase"], Value::from("Running"), "{name}");
         let log = operator.kubectl(&["logs", &name], None).await.expect("its log");
