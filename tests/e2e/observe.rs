@@ -166,7 +166,8 @@ async fn secure_metrics_are_for_users_with_the_right() {
     let ns = namespace("readers").await;
     let granted = format!("--served-namespace={}", ns.namespace);
     let account = operator::rights_with(cluster, &["--webhook=off", &granted]).await;
-    // API servers learn rights through a watch of their own. An operator that starts earlier is refused requests.
+    // API servers learn rights through a watch of their own. An operator that starts earlier is refused requests. Its other
+    // rights are those of the shared operator, which has the same ServiceAccount.
     let seen = ns.seen_by(&account).await;
     let policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
     let policy = format!("{policies}/paddock-leases.{}", ns.namespace);

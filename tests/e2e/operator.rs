@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use paddock_cluster::{BESIDE, Cluster, Process, Spawn, eventually_some, grant};
+use paddock_cluster::{BESIDE, Cluster, Process, Spawn, eventually, eventually_some, grant};
 
+use super::kinds::SANDBOX;
+use super::namespace::TestNamespace;
 use super::{http, programs};
 
 /// The namespace of the operator's deployment, and the name of its ServiceAccount.
@@ -113,4 +115,32 @@ pub(crate) async fn rights(cluster: &Cluster) -> PathBuf {
 pub(crate) async fn rights_with(cluster: &Cluster, flags: &[&str]) -> PathBuf {
     grant(&cluster.kubectl(), &programs::paddock().await, flags).await.expect("the operator gets its rights");
     cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token")
+}
+
+/// Waits until the API server knows the rights of an operator for a namespace, and returns the namespace as this operator
+/// sees it. An operator that starts earlier is refused requests.
+pub(crate) async fn granted(ns: &TestNamespace, account: &Path) -> TestNamespace {
+    let seen = ns.seen_by(account).await;
+    eventually_some("the rights are in force", async || {
+        for path in read_by_the_operator(ns) {
+            seen.read(&path).await?;
+        }
+        Ok::<_, kube::Error>(())
+    })
+    .await;
+    seen
+}
+
+/// Waits until the API server knows that an operator has lost these rights.
+pub(crate) async fn revoked(seen: &TestNamespace) {
+    for path in read_by_the_operator(seen) {
+        let refused = async || matches!(seen.read(&path).await, Err(kube::Error::Api(status)) if status.code == 403);
+        eventually("the rights are gone", refused).await;
+    }
+}
+
+/// Paths that every operator reads: one by a ClusterRole, and one by a Role if it serves one namespace. The API server
+/// learns the two kinds of roles through separate watches.
+fn read_by_the_operator(ns: &TestNamespace) -> [String; 2] {
+    ["/api/v1/namespaces?limit=1".to_owned(), SANDBOX.path(&ns.namespace)]
 }

@@ -328,8 +328,6 @@ async fn each_mode_works_with_its_own_rights() {
         .map(|line| line.split_whitespace().skip(1).collect())
         .collect();
     assert_eq!(documented.len(), 4, "two for the operator, and two for the gateway: {documented:?}");
-    // API servers learn rights through a watch of their own. An operator that starts earlier is refused requests.
-    let sandboxes = SANDBOX.path(&served.namespace);
     let mut former: Option<TestNamespace> = None;
     for (name, rights, flags) in [
         ("one-namespace", vec!["--webhook=off", &granted], vec![only.clone()]),
@@ -341,16 +339,10 @@ async fn each_mode_works_with_its_own_rights() {
             cluster.kubectl().run(old, None).await.expect("the rights of the former mode are deleted");
         }
         if let Some(former) = former {
-            eventually(
-                "the rights of the former mode are gone",
-                async || matches!(former.read(&sandboxes).await, Err(kube::Error::Api(status)) if status.code == 403),
-            )
-            .await;
+            operator::revoked(&former).await;
         }
         let account = operator::rights_with(&cluster, &rights).await;
-        let seen = served.seen_by(&account).await;
-        eventually("the rights of the mode are in force", async || seen.read(&sandboxes).await.is_ok()).await;
-        former = Some(seen);
+        former = Some(operator::granted(&served, &account).await);
         let flags = flags.into_iter().chain(["--webhook-bind-address=0".to_owned()]).collect();
         let operator = Operator::start(&cluster, Plan { name, kubeconfig: &account, flags }).await;
         let own = format!("own-{name}");
