@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::json::{message, ready, reason, text, uid};
+use super::json::{message, ready, suspended, text, uid};
 use super::kinds::{POD, SANDBOX, SERVICE, VOLUME_CLAIM};
 use super::manifests::{pod_with_workspace, sandbox};
+use super::namespace::TestNamespace;
 use super::setup::namespace;
 use crate::framework::Test;
 
@@ -21,8 +22,13 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-fn suspended(sandbox: &Value) -> bool {
-    text(sandbox, "/spec/operatingMode") == "Suspended" && reason(sandbox, "Suspended") == "PodTerminated"
+/// Lets the idle policy suspend a Sandbox, and returns the suspended Sandbox. Before and after, its timeout is so long that
+/// it is not suspended while a slow test uses it.
+pub(super) async fn fall_asleep(ns: &TestNamespace, name: &str) -> Value {
+    ns.merge(SANDBOX, name, json!({ "spec": { "idleTimeout": "1s" } })).await;
+    ns.until(SANDBOX, name, "suspended", suspended).await;
+    ns.until_gone(POD, name).await;
+    ns.merge(SANDBOX, name, json!({ "spec": { "idleTimeout": "1h" } })).await
 }
 
 async fn an_idle_sandbox_is_suspended_with_its_volume_and_resumed() {

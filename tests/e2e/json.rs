@@ -39,6 +39,11 @@ pub(crate) fn ready(object: &Value) -> bool {
     holds(object, "Ready")
 }
 
+/// Whether a Sandbox is suspended, and its pod has ended.
+pub(crate) fn suspended(sandbox: &Value) -> bool {
+    text(sandbox, "/spec/operatingMode") == "Suspended" && reason(sandbox, "Suspended") == "PodTerminated"
+}
+
 /// The reason of a condition, or an empty text.
 pub(crate) fn reason<'a>(object: &'a Value, kind: &str) -> &'a str {
     condition(object, kind).map(|c| text(c, "/reason")).unwrap_or_default()

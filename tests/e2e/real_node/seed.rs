@@ -5,7 +5,8 @@ use std::time::Instant;
 use paddock_cluster::{AGENT_IMAGE, Agent, eventually};
 use serde_json::{Value, json};
 
-use super::super::json::{name, ready, reason, text, uid};
+use super::super::idle::fall_asleep;
+use super::super::json::{name, ready, text, uid};
 use super::super::kinds::{POD, SANDBOX, VOLUME_CLAIM};
 use super::super::namespace::TestNamespace;
 use super::{namespace, scene};
@@ -63,7 +64,7 @@ async fn file_survives_a_suspend_for_idleness() {
     let ns = namespace("asleep").await;
     let mut made = sample();
     made["metadata"] = json!({ "name": "sleeper" });
-    made["spec"]["idleTimeout"] = json!("10s");
+    made["spec"]["idleTimeout"] = json!("1h");
     ns.create(made).await;
     let sandbox = ns.until(SANDBOX, "sleeper", "Ready", ready).await;
     let agent = agent_of(&sandbox).await;
@@ -71,9 +72,7 @@ async fn file_survives_a_suspend_for_idleness() {
     let volume = ns.get(VOLUME_CLAIM, "workspace-sleeper").await;
     let first = ns.get(POD, "sleeper").await;
 
-    let asleep = |s: &Value| text(s, "/spec/operatingMode") == "Suspended" && reason(s, "Suspended") == "PodTerminated";
-    ns.until(SANDBOX, "sleeper", "suspended", asleep).await;
-    ns.until_gone(POD, "sleeper").await;
+    fall_asleep(&ns, "sleeper").await;
     assert!(agent.get("/").await.is_err(), "nothing runs");
 
     let began = Instant::now();
