@@ -1,8 +1,9 @@
-//! The gateway as a process before a real API server: it routes, wakes a Sandbox with the request that it holds, asks
-//! the API server about its clients, and keeps a used Sandbox running.
+//! The gateway as a process before a real API server: it routes, wakes a Sandbox with the request that it holds, and asks
+//! the API server about its clients.
 //!
 //! The pods are simulated, so a test gives them the loopback address, at which it listens itself.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,9 +12,10 @@ use paddock_cluster::{Process, Signal, Spawn, eventually_some};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
-use super::json::{ready, reason, text, uid};
+use super::idle::fall_asleep;
+use super::json::{deleting, ready, suspended, text};
 use super::kinds::{POD, SANDBOX};
 use super::manifests::sandbox;
 use super::namespace::TestNamespace;
@@ -26,7 +28,6 @@ pub(super) fn tests() -> Vec<Test> {
         a_request_wakes_an_idle_sandbox_and_is_answered_by_it,
         a_user_who_suspended_a_sandbox_is_obeyed,
         the_api_server_decides_who_may_use_a_sandbox,
-        use_keeps_a_sandbox_running,
         a_gateway_ends_in_order,
     ]
 }
@@ -38,7 +39,7 @@ const ADDRESS: &str = "127.0.0.1";
 const ANSWER: Duration = Duration::from_secs(90);
 
 /// A gateway.
-struct Gateway {
+pub(super) struct Gateway {
     process: Process,
     proxy: u16,
     health: u16,
@@ -46,12 +47,18 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(name: &str, ns: &TestNamespace, flags: &[&str]) -> Self {
-        let cluster = &setup().await.cluster;
+    /// Starts a gateway with every right for one namespace.
+    async fn of(ns: &TestNamespace, name: &str, flags: &[&str]) -> Self {
+        let namespace = format!("--namespace={}", ns.namespace);
+        let flags = [&[namespace.as_str()], flags].concat();
+        Self::start(name, &setup().await.cluster.kubeconfig(), &flags).await
+    }
+
+    /// Starts a gateway with the rights of a kubeconfig.
+    pub(super) async fn start(name: &str, kubeconfig: &Path, flags: &[&str]) -> Self {
         let own = [
             "gateway".to_owned(),
-            format!("--kubeconfig={}", cluster.kubeconfig().display()),
-            format!("--namespace={}", ns.namespace),
+            format!("--kubeconfig={}", kubeconfig.display()),
             // A cluster has only a few ports. The gateway chooses its own, and its log says which.
             "--http-bind-address=127.0.0.1:0".to_owned(),
             "--health-probe-bind-address=127.0.0.1:0".to_owned(),
@@ -60,7 +67,7 @@ impl Gateway {
             "--drain-delay=0".to_owned(),
         ];
         let spawn = Spawn::new(name, programs::paddock().await).args(own).args(flags.iter().map(ToString::to_string));
-        let process = cluster.spawn(spawn).await.expect("the gateway starts");
+        let process = setup().await.cluster.spawn(spawn).await.expect("the gateway starts");
         let [proxy, health, metrics] = eventually_some("the gateway has started", async || {
             let log = std::fs::read_to_string(process.log()).unwrap_or_default();
             let port = |name: &str| {
@@ -86,6 +93,17 @@ impl Gateway {
         std::fs::read_to_string(self.process.log()).unwrap_or_default()
     }
 
+    /// The content of `/metrics`.
+    pub(super) async fn metrics(&self) -> String {
+        http::get(self.metrics, "/metrics").await.expect("the gateway serves metrics").1
+    }
+
+    /// Sends a request that the agent has to answer.
+    pub(super) async fn hello(&self, ns: &TestNamespace, sandbox: &str, agent: &Agent) {
+        let (head, body) = self.get(ns, sandbox, agent.port, "").await;
+        assert!(head.starts_with("http/1.1 200") && body == "hi", "{head}\n{body}\n{}", self.log());
+    }
+
     /// Sends a request for the port of the agent in a Sandbox, and returns the head and the body of the answer.
     async fn get(&self, ns: &TestNamespace, sandbox: &str, port: u16, headers: &str) -> (String, String) {
         let request = format!(
@@ -108,36 +126,41 @@ impl Gateway {
 }
 
 /// A server that stands for the agent in a pod, and the number of its requests.
-struct Agent {
+pub(super) struct Agent {
     port: u16,
     requests: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
 impl Agent {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind((ADDRESS, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let requests = Arc::new(AtomicUsize::new(0));
         let count = requests.clone();
         let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             loop {
-                let (mut stream, _) = listener.accept().await.expect("a connection");
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => break,
-                    }
-                }
-                if head.starts_with(b"GET /hello HTTP/1.1\r\n") {
-                    count.fetch_add(1, Ordering::Relaxed);
-                    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
-                    let _ = stream.write_all(answer.as_bytes()).await;
-                }
+                let (stream, _) = listener.accept().await.expect("a connection");
+                connections.spawn(answer(stream, count.clone()));
             }
         });
         Self { port, requests, task }
+    }
+}
+
+async fn answer(mut stream: TcpStream, count: Arc<AtomicUsize>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    if head.starts_with(b"GET /hello HTTP/1.1\r\n") {
+        count.fetch_add(1, Ordering::Relaxed);
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+        let _ = stream.write_all(answer.as_bytes()).await;
     }
 }
 
@@ -147,55 +170,46 @@ impl Drop for Agent {
     }
 }
 
-fn on_demand(name: &str, idle: &str) -> Value {
-    sandbox(name, json!({ "idleTimeout": idle, "resumePolicy": "OnDemand" }))
+/// A Sandbox that a request wakes, and that is not idle while a test runs.
+pub(super) fn on_demand(name: &str) -> Value {
+    sandbox(name, json!({ "idleTimeout": "1h", "resumePolicy": "OnDemand" }))
 }
 
-fn suspended(sandbox: &Value) -> bool {
-    text(sandbox, "/spec/operatingMode") == "Suspended" && reason(sandbox, "Suspended") == "PodTerminated"
-}
-
-/// Gives the pod of a Sandbox the loopback address, if it is not the pod with this UID.
-async fn at_loopback(ns: &TestNamespace, name: &str, earlier: &str) -> String {
-    let is_new = |pod: &Value| uid(pod) != earlier && !text(pod, "/status/podIP").is_empty();
-    let pod = ns.until(POD, name, "has an address", is_new).await;
+/// Gives the pod of a Sandbox the loopback address, as its kubelet would.
+pub(super) async fn give_address(ns: &TestNamespace, name: &str) {
+    let started = |pod: &Value| !deleting(pod) && text(pod, "/status/phase") == "Running";
+    ns.until(POD, name, "runs", started).await;
     ns.merge_status(POD, name, json!({ "status": { "podIP": ADDRESS, "podIPs": [{ "ip": ADDRESS }] } })).await;
-    uid(&pod).to_owned()
 }
 
 async fn a_request_wakes_an_idle_sandbox_and_is_answered_by_it() {
     let ns = namespace("gateway-wake").await;
     let agent = Agent::start().await;
-    let gateway = Gateway::start("gateway-wake", &ns, &["--allow-unauthenticated"]).await;
-    ns.create(on_demand("box", "3s")).await;
+    let gateway = Gateway::of(&ns, "gateway-wake", &["--allow-unauthenticated"]).await;
+    ns.create(on_demand("box")).await;
     ns.until(SANDBOX, "box", "Ready", ready).await;
-    let mut pod = at_loopback(&ns, "box", "").await;
-    let (head, body) = gateway.get(&ns, "box", agent.port, "").await;
-    assert!(head.starts_with("http/1.1 200") && body == "hi", "{head}\n{body}");
+    give_address(&ns, "box").await;
+    gateway.hello(&ns, "box", &agent).await;
     for round in 1..=2 {
-        ns.until(SANDBOX, "box", "suspended", suspended).await;
+        fall_asleep(&ns, "box").await;
         // A probe leaves it suspended.
         let (head, _) = gateway.get(&ns, "box", agent.port, "User-Agent: kube-probe/1.37\r\n").await;
         assert!(head.starts_with("http/1.1 503") && head.contains("x-sandbox-state: suspended"), "{head}");
         assert!(suspended(&ns.get(SANDBOX, "box").await));
-        let five = futures::future::join_all((0..5).map(|_| gateway.get(&ns, "box", agent.port, "")));
-        let (answers, new) = tokio::join!(five, at_loopback(&ns, "box", &pod));
-        for (head, body) in answers {
-            assert!(head.starts_with("http/1.1 200") && body == "hi", "{head}\n{body}\n{}", gateway.log());
-        }
-        pod = new;
+        let five = futures::future::join_all((0..5).map(|_| gateway.hello(&ns, "box", &agent)));
+        tokio::join!(five, give_address(&ns, "box"));
         // However many requests wait, they are sent once each.
         assert_eq!(agent.requests.load(Ordering::Relaxed), 1 + 5 * round);
     }
-    let (_, metrics) = http::get(gateway.metrics, "/metrics").await.expect("the gateway serves metrics");
+    let metrics = gateway.metrics().await;
     assert!(metrics.contains("paddock_gateway_wakes_total{result=\"woken\"} 2\n"), "{metrics}");
     assert!(metrics.contains("paddock_gateway_unauthenticated_allowed 1\n"), "{metrics}");
 }
 
 async fn a_user_who_suspended_a_sandbox_is_obeyed() {
     let ns = namespace("gateway-suspended").await;
-    let gateway = Gateway::start("gateway-suspended", &ns, &["--allow-unauthenticated"]).await;
-    ns.create(on_demand("box", "1h")).await;
+    let gateway = Gateway::of(&ns, "gateway-suspended", &["--allow-unauthenticated"]).await;
+    ns.create(on_demand("box")).await;
     ns.create(sandbox("manual", json!({ "idleTimeout": "2s" }))).await;
     ns.until(SANDBOX, "box", "Ready", ready).await;
     ns.merge(SANDBOX, "box", json!({ "spec": { "operatingMode": "Suspended" } })).await;
@@ -214,11 +228,11 @@ async fn a_user_who_suspended_a_sandbox_is_obeyed() {
 async fn the_api_server_decides_who_may_use_a_sandbox() {
     let ns = namespace("gateway-access").await;
     let agent = Agent::start().await;
-    let gateway = Gateway::start("gateway-access", &ns, &[]).await;
+    let gateway = Gateway::of(&ns, "gateway-access", &[]).await;
     for name in ["mine", "other"] {
-        ns.create(on_demand(name, "1h")).await;
+        ns.create(on_demand(name)).await;
         ns.until(SANDBOX, name, "Ready", ready).await;
-        at_loopback(&ns, name, "").await;
+        give_address(&ns, name).await;
     }
     for account in ["user", "reader"] {
         ns.kubectl_output(&["create", "serviceaccount", account], None).await;
@@ -259,32 +273,9 @@ async fn the_api_server_decides_who_may_use_a_sandbox() {
     assert_eq!(agent.requests.load(Ordering::Relaxed), 1);
 }
 
-async fn use_keeps_a_sandbox_running() {
-    let ns = namespace("gateway-activity").await;
-    let agent = Agent::start().await;
-    let gateway = Gateway::start("gateway-activity", &ns, &["--allow-unauthenticated"]).await;
-    ns.create(on_demand("box", "8s")).await;
-    ns.until(SANDBOX, "box", "Ready", ready).await;
-    at_loopback(&ns, "box", "").await;
-    let first = std::time::Instant::now();
-    let used = "policy.paddock.dev/last-activity";
-    let mut records = std::collections::BTreeSet::new();
-    while first.elapsed() < Duration::from_secs(20) {
-        let (head, _) = gateway.get(&ns, "box", agent.port, "").await;
-        assert!(head.starts_with("http/1.1 200"), "{head}");
-        let sandbox = ns.get(SANDBOX, "box").await;
-        assert_eq!(text(&sandbox, "/spec/operatingMode"), "Running", "after {:?}", first.elapsed());
-        records.extend(sandbox["metadata"]["annotations"][used].as_str().map(str::to_owned));
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    // Forty requests in twenty seconds are a few records.
-    assert!((2..=8).contains(&records.len()), "{records:?}");
-    ns.until(SANDBOX, "box", "suspended", suspended).await;
-}
-
 async fn a_gateway_ends_in_order() {
     let ns = namespace("gateway-end").await;
-    let gateway = Gateway::start("gateway-end", &ns, &["--allow-unauthenticated"]).await;
+    let gateway = Gateway::of(&ns, "gateway-end", &["--allow-unauthenticated"]).await;
     gateway.process.signal(Signal::Terminate).await.expect("a signal");
     let ended = tokio::time::timeout(ANSWER, gateway.process.wait()).await.expect("the gateway ends");
     assert!(gateway.log().contains("the gateway has shut down"), "{ended:?}\n{}", gateway.log());

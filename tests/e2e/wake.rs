@@ -1,28 +1,24 @@
 //! The gateway with the rights of its ServiceAccount alone: it wakes Sandboxes, records activity, and can change nothing
 //! else.
-//!
-//! Nodes are simulated, so no container listens. A test that needs an answer gives the pod an address of this machine, as
-//! a kubelet would, where the test itself listens.
 
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use futures::future::join_all;
 use http::Method;
-use paddock_cluster::{Process, Spawn, eventually, eventually_some};
+use paddock_cluster::eventually;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OnceCell;
 
-use super::json::{annotation, deleting, reason, text};
+use super::gateway::{Agent, Gateway, give_address, on_demand};
+use super::idle::fall_asleep;
+use super::json::{annotation, ready, reason, suspended, text};
 use super::kinds::{Kind, POD, SANDBOX};
 use super::manifests::{object, sandbox};
 use super::namespace::TestNamespace;
 use super::operator::NAMESPACE;
 use super::rights::Table;
 use super::setup::{namespace, setup};
-use super::{http as plain, programs, writes};
+use super::writes;
 use crate::framework::Test;
 
 pub(super) fn tests() -> Vec<Test> {
@@ -38,81 +34,14 @@ const ACCOUNT: &str = "sandbox-router";
 const RECORD: &str = "policy.paddock.dev/last-activity";
 const SUSPENDED_BY: &str = "policy.paddock.dev/suspended-by";
 
-/// A running gateway.
-pub(super) struct Gateway {
-    _process: Process,
-    port: u16,
-    metrics: u16,
-}
-
 /// The gateway that admits everybody.
 pub(super) async fn open() -> &'static Gateway {
     static GATEWAY: OnceCell<Gateway> = OnceCell::const_new();
-    GATEWAY.get_or_init(|| Gateway::start("gateway-by-its-rights", &["--allow-unauthenticated"])).await
-}
-
-impl Gateway {
-    async fn start(name: &str, flags: &[&str]) -> Self {
-        let cluster = &setup().await.cluster;
-        let account = cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
-        let [port, health, metrics] = [(); 3].map(|()| cluster.port().expect("a free port"));
-        let args = [
-            "gateway".to_owned(),
-            format!("--kubeconfig={}", account.display()),
-            format!("--http-bind-address=127.0.0.1:{port}"),
-            format!("--health-probe-bind-address=127.0.0.1:{health}"),
-            format!("--metrics-bind-address=127.0.0.1:{metrics}"),
-            "--allow-loopback-pod-ip".to_owned(),
-        ];
-        let spawn = Spawn::new(name, programs::paddock().await).args(args).args(flags.iter().map(|f| (*f).to_owned()));
-        let process = cluster.spawn(spawn).await.expect("the gateway starts");
-        let log = process.log().to_owned();
-        eventually_some("the gateway is ready", async || match plain::get(health, "/readyz").await {
-            Some((200, _)) => Ok(()),
-            answer => Err(format!("{answer:?}\n{}", std::fs::read_to_string(&log).unwrap_or_default())),
-        })
-        .await;
-        Self { _process: process, port, metrics }
-    }
-
-    /// Sends a request to a Sandbox.
-    async fn send(&self, ns: &TestNamespace, name: &str, port: u16) -> (u16, String) {
-        let request = format!(
-            "GET /hello HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nX-Sandbox-ID: {name}\r\n\
-             X-Sandbox-Namespace: {}\r\nX-Sandbox-Port: {port}\r\n\r\n",
-            ns.namespace
-        );
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("the gateway listens");
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not an answer: {answer:?}"));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        (status, body.to_owned())
-    }
-}
-
-/// Serves every request on a free port of this machine.
-async fn serve() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let port = listener.local_addr().expect("an address").port();
-    tokio::spawn(async move {
-        let app = Router::new().fallback(|| async { "hello from the sandbox" });
-        axum::serve(listener, app).await.expect("serves");
-    });
-    port
-}
-
-/// Gives the next pod of a Sandbox the address of this machine, as its kubelet would.
-async fn give_address(ns: &TestNamespace, name: &str) {
-    let started = |pod: &Value| !deleting(pod) && text(pod, "/status/phase") == "Running";
-    ns.until(POD, name, "runs", started).await;
-    let address = json!({ "status": { "podIP": "127.0.0.1", "podIPs": [{ "ip": "127.0.0.1" }] } });
-    ns.merge_status(POD, name, address).await;
-}
-
-fn suspended(sandbox: &Value) -> bool {
-    text(sandbox, "/spec/operatingMode") == "Suspended" && reason(sandbox, "Suspended") == "PodTerminated"
+    let start = || async {
+        let account = setup().await.cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
+        Gateway::start("gateway-by-its-rights", &account, &["--allow-unauthenticated"]).await
+    };
+    GATEWAY.get_or_init(start).await
 }
 
 /// The writes of the gateway to a Sandbox that were stored, by field manager.
@@ -131,16 +60,13 @@ async fn stored(ns: &TestNamespace, name: &str, manager: &str) -> usize {
 
 async fn fifty_requests_wake_an_idle_sandbox_by_one_write() {
     let ns = namespace("wake").await;
-    ns.create(sandbox("a", json!({ "idleTimeout": "5s", "resumePolicy": "OnDemand" }))).await;
-    let asleep = ns.until(SANDBOX, "a", "suspended", suspended).await;
+    ns.create(on_demand("a")).await;
+    ns.until(SANDBOX, "a", "Ready", ready).await;
+    let asleep = fall_asleep(&ns, "a").await;
     assert_eq!((text(&asleep, "/status/suspendedBy"), annotation(&asleep, SUSPENDED_BY)), ("Idle", "Idle"));
-    ns.until_gone(POD, "a").await;
-    let (gateway, port) = (open().await, serve().await);
-    let requests = join_all((0..50).map(|_| gateway.send(&ns, "a", port)));
-    let (answers, ()) = tokio::join!(requests, give_address(&ns, "a"));
-    for answer in answers {
-        assert_eq!(answer, (200, "hello from the sandbox".to_owned()));
-    }
+    let (gateway, agent) = (open().await, Agent::start().await);
+    let requests = join_all((0..50).map(|_| gateway.hello(&ns, "a", &agent)));
+    tokio::join!(requests, give_address(&ns, "a"));
     eventually("the audit log has the write", async || stored(&ns, "a", "paddock-gateway").await == 1).await;
     let awake = ns.get(SANDBOX, "a").await;
     assert_eq!((text(&awake, "/spec/operatingMode"), &awake["spec"]["replicas"]), ("Running", &json!(1)));
@@ -148,11 +74,9 @@ async fn fifty_requests_wake_an_idle_sandbox_by_one_write() {
     assert_ne!(annotation(&awake, RECORD), "");
     ns.until(SANDBOX, "a", "suspended by nobody", |s| s["status"]["suspendedBy"].is_null()).await;
     // It is suspended and woken again and again.
-    ns.until(SANDBOX, "a", "suspended again", suspended).await;
-    ns.until_gone(POD, "a").await;
-    let (answer, ()) = tokio::join!(gateway.send(&ns, "a", port), give_address(&ns, "a"));
-    assert_eq!(answer.0, 200);
-    let metrics = plain::get(gateway.metrics, "/metrics").await.expect("metrics").1;
+    fall_asleep(&ns, "a").await;
+    tokio::join!(gateway.hello(&ns, "a", &agent), give_address(&ns, "a"));
+    let metrics = gateway.metrics().await;
     assert!(metrics.contains("paddock_gateway_wakes_total{result=\"woken\"}"), "{metrics}");
 }
 
@@ -161,14 +85,16 @@ async fn busy_sandbox_is_recorded_as_rarely_as_allowed_and_stays_awake() {
     /// The step of a record: five seconds, which is more than a tenth of the timeout.
     const STEP: i64 = 5;
     let ns = namespace("wake-busy").await;
-    ns.create(sandbox("a", json!({ "idleTimeout": "12s", "resumePolicy": "OnDemand" }))).await;
-    let (gateway, port) = (open().await, serve().await);
-    let (first, ()) = tokio::join!(gateway.send(&ns, "a", port), give_address(&ns, "a"));
-    assert_eq!(first.0, 200);
+    ns.create(on_demand("a")).await;
+    ns.until(SANDBOX, "a", "Ready", ready).await;
+    give_address(&ns, "a").await;
+    let (gateway, agent) = (open().await, Agent::start().await);
+    gateway.hello(&ns, "a", &agent).await;
+    ns.merge(SANDBOX, "a", json!({ "spec": { "idleTimeout": "12s" } })).await;
     let began = Instant::now();
     let mut records: Vec<jiff::Timestamp> = Vec::new();
     while began.elapsed() < TIMEOUT * 2 {
-        assert_eq!(gateway.send(&ns, "a", port).await.0, 200);
+        gateway.hello(&ns, "a", &agent).await;
         let now = ns.get(SANDBOX, "a").await;
         assert_eq!(text(&now, "/spec/operatingMode"), "Running", "after {:?}", began.elapsed());
         let recorded = annotation(&now, RECORD).parse().ok();
@@ -210,8 +136,7 @@ async fn credential_of_the_gateway_wakes_and_marks_sandboxes_alone() {
         }),
     );
     ns.create(expired).await;
-    let reason = |o: &Value| o["status"]["conditions"].to_string().contains("\"SandboxExpired\"");
-    ns.until(SANDBOX, "expired", "expired", reason).await;
+    ns.until(SANDBOX, "expired", "expired", |s| reason(s, "Ready") == "SandboxExpired").await;
     let wake = |more: Value| {
         let mut patch = json!({
             "metadata": { "annotations": { SUSPENDED_BY: null, RECORD: "2026-01-01T00:00:00Z" } },
@@ -247,7 +172,6 @@ async fn credential_of_the_gateway_wakes_and_marks_sandboxes_alone() {
     row("changes an annotation", "idle", annotated("a", json!("c")), Some(notes));
     row("removes an annotation", "idle", annotated("a", Value::Null), Some(notes));
     row("claims that a drain suspended it", "user", annotated(SUSPENDED_BY, json!("Drain")), Some("may only remove"));
-    // A hundred milliseconds pass before a new policy is in force, and the namespace is new.
     table.check(&gateway).await;
     let refused = |done: kube::Result<Value>| matches!(done, Err(kube::Error::Api(status)) if status.code == 403);
     assert!(refused(gateway.try_create(&sandbox("new", json!({}))).await));
