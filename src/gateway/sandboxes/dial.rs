@@ -153,6 +153,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::sandboxes::tests::connect_at_once;
 
     /// A dialler that counts its attempts, and the port of a server. Each attempt goes on as `outcome` says for its
     /// number.
@@ -166,7 +167,7 @@ mod tests {
             count.store(attempt + 1, Ordering::Relaxed);
             async move {
                 match outcome(attempt) {
-                    Outcome::Opens => TcpStream::connect(address).await,
+                    Outcome::Opens => connect_at_once(address),
                     Outcome::Refused => Err(io::ErrorKind::ConnectionRefused.into()),
                     Outcome::Lost => std::future::pending().await,
                 }

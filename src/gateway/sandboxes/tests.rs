@@ -6,7 +6,7 @@ mod sources;
 mod stale;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ impl World {
             async move {
                 match less {
                     Ok(_) => Err(io::ErrorKind::ConnectionRefused.into()),
-                    Err(_) => TcpStream::connect(address).await,
+                    Err(_) => connect_at_once(address),
                 }
             }
             .boxed()
@@ -109,6 +109,14 @@ impl World {
         let deadline = Instant::now() + Duration::from_secs(20);
         self.sandboxes.connect(&self.target(name), &arrival(purpose), deadline).await
     }
+}
+
+/// Connects within one poll. A virtual clock may advance whenever every task waits, even for a connection that is being
+/// opened, and the timeout of the connection would be over.
+pub(super) fn connect_at_once(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = std::net::TcpStream::connect(address)?;
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
 }
 
 fn arrival(purpose: Purpose) -> Arrival {
