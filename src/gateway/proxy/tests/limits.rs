@@ -143,7 +143,7 @@ async fn the_time_that_a_client_asks_for_begins_with_the_end_of_its_upload() {
     let gateway = Gateway::new().await;
     let _sandbox = gateway.answering("box", OK).await;
     let mut slow = gateway.client().await;
-    let head = format!("POST / HTTP/1.1\r\nHost: g\r\n{ID}X-Sandbox-Timeout: 0.6\r\nContent-Length: 10\r\n\r\n");
+    let head = format!("POST / HTTP/1.1\r\nHost: g\r\n{ID}X-Sandbox-Timeout: 1.2\r\nContent-Length: 10\r\n\r\n");
     slow.write(&head).await;
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -155,7 +155,7 @@ async fn the_time_that_a_client_asks_for_begins_with_the_end_of_its_upload() {
     stuck.write(&head).await;
     assert_eq!(stuck.answer().await.status, 504);
     // The own limit of the gateway counts from the head of the request.
-    let gateway = Gateway::with(|config| config.timeouts.proxy = Duration::from_millis(700)).await;
+    let gateway = Gateway::with(|config| config.timeouts.proxy = Duration::from_millis(1500)).await;
     let _sandbox = gateway.answering("box", OK).await;
     let mut slow = gateway.client().await;
     slow.write(head.replace("10\r\n", "1000\r\n")).await;
