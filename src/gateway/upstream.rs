@@ -177,6 +177,12 @@ impl Pool {
         }
     }
 
+    /// The connections that wait for their next request.
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        self.table.lock().idle
+    }
+
     fn close_unused(&self, now: Instant) {
         let mut table = self.table.lock();
         let mut left = 0;

@@ -202,6 +202,16 @@ impl Gateway {
         drained
     }
 
+    /// Waits until a connection to a Sandbox is free for the next request.
+    pub(super) async fn await_free_connection(&self) {
+        let free = async {
+            while self.proxy.ways.pool.free() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, free).await.expect("no connection became free");
+    }
+
     pub(super) fn metric(&self, line: &str) -> bool {
         let text = String::from_utf8(self.proxy.metrics.exposition().unwrap()).unwrap();
         text.lines().any(|found| found == line)
