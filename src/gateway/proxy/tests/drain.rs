@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::harness::{Gateway, PATIENCE, accept, listener};
+use super::harness::{Gateway, PATIENCE, accept, listener, pass};
 use super::upgrade::websocket;
 use crate::drain::{Drained, Stage};
 
@@ -48,12 +48,14 @@ async fn a_request_in_flight_is_answered() {
 
 #[tokio::test]
 async fn clients_are_asked_to_leave_before_the_listener_closes() {
-    let gateway = Gateway::with(|config| config.timeouts.drain_delay = Duration::from_millis(800)).await;
+    const DELAY: Duration = Duration::from_secs(3600);
+    let gateway = Gateway::with(|config| config.timeouts.drain_delay = DELAY).await;
     let _sandbox = gateway.answering("box", OK).await;
     let served = async {
         gateway.proxy.drain.reached(Stage::Announced).await;
         let answer = gateway.get("/", ID).await;
         assert_eq!(gateway.proxy.drain.stage(), Stage::Announced);
+        pass(DELAY).await;
         answer
     };
     let (drained, answer) = tokio::join!(gateway.drain(), served);

@@ -113,6 +113,13 @@ impl Backend for Shared {
     }
 }
 
+/// Lets this time pass at once for all timers, those of the gateway too.
+pub(super) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 /// A gateway that serves.
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
