@@ -5,7 +5,7 @@ use std::net::IpAddr;
 /// One request or TCP connection for a Sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// The address of the client. Shares are counted by it: see [`crate::peer::Peer`].
+    /// The address of the client. Shares are counted by it: see [`paddock_kube::peer::Peer`].
     pub client: IpAddr,
     /// Whether the request may wake the Sandbox and counts as activity.
     pub purpose: Purpose,

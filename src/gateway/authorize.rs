@@ -9,9 +9,9 @@ use std::sync::Arc;
 use kube::Client;
 use paddock_api::names::{group, right};
 use paddock_kube::auth::{Access, Reviews, Verdict};
+use paddock_kube::peer::Peer;
 use tracing::warn;
 
-use crate::peer::Peer;
 use crate::refusal::{Reason, Refusal};
 use crate::sandboxes::limits;
 use crate::target::Target;

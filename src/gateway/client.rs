@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use paddock_kube::peer::Peer;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::limits::Limits;
 use crate::metrics::{Inflight, Metrics};
-use crate::peer::Peer;
 use crate::shares::{Share, Shares};
 
 /// The facts about a client's connection. Clones are handles on the same connection.

@@ -23,7 +23,6 @@ mod grpc;
 pub mod kind;
 pub mod limits;
 pub mod metrics;
-pub mod peer;
 mod proxy;
 pub mod purpose;
 mod record;

@@ -16,6 +16,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use paddock_kube::peer::Peer;
 use tracing::debug;
 
 use self::backend::Backend;
@@ -32,7 +33,6 @@ use crate::forward::{Inbound, remove_hop_by_hop, request_head};
 use crate::kind::{Kind, is_upgrade};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::peer::Peer;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
 use crate::route::{Route, Routed, RoutedBy};

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue, LOCATION, SET_COOKIE};
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, request};
+use paddock_kube::auth::bearer;
 use sha2::{Digest, Sha256};
 
 pub use self::origin::{AllowedOrigin, InvalidOrigin};
@@ -175,13 +176,6 @@ impl Sessions {
         headers.insert(SET_COOKIE, HeaderValue::from_str(&cookie).ok()?);
         Some(response)
     }
-}
-
-/// The token of the header `Authorization: Bearer TOKEN`.
-fn bearer(value: &HeaderValue) -> Option<&str> {
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 /// The value of the cookie: the token, and a digest that ties it to one Sandbox and port. A cookie that is sent to

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use kube::Client;
@@ -48,7 +48,7 @@ impl IntoResponse for Verdict {
 }
 
 async fn admit(State(reviews): State<Reviews>, request: Request, next: Next) -> Response {
-    let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    let token = request.headers().get(header::AUTHORIZATION).and_then(bearer);
     let Some(token) = token.map(str::to_owned) else { return Verdict::Unauthenticated.into_response() };
     // The clients of the metrics are few, and share one rate.
     let everybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -61,8 +61,9 @@ async fn admit(State(reviews): State<Reviews>, request: Request, next: Next) -> 
 }
 
 /// The token of the header `Authorization: Bearer TOKEN`.
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, token) = value.split_once(' ')?;
+#[must_use]
+pub fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }

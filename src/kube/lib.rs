@@ -2,8 +2,8 @@
 //!
 //! A process reads its configuration from [`cluster`] and creates clients with [`client`], whose replies correct its
 //! [`clock`]. [`user`] asks who the process is. [`watch`] lists and watches a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
-//! [`listen`], [`server`] and [`endpoints`] answer calls, and [`auth`] asks the API server about their
-//! clients. [`logs`] configures the log, [`memory`] says how much the process may use, [`backoff`] spaces retries, [`turns`] orders
+//! [`listen`], [`server`] and [`endpoints`] answer calls, [`peer`] tells their clients apart, and [`auth`] asks the API
+//! server about them. [`logs`] configures the log, [`memory`] says how much the process may use, [`backoff`] spaces retries, [`turns`] orders
 //! what waits, [`pace`] limits rates, and [`fair_queue`] is a queue of small tasks that namespaces share.
 //!
 //! This crate contains no decisions of the operator, so a gateway can depend on this crate and on `paddock-api` alone.
@@ -22,6 +22,7 @@ pub mod listen;
 pub mod logs;
 pub mod memory;
 pub mod pace;
+pub mod peer;
 pub mod server;
 pub mod tls;
 pub mod turns;

@@ -29,10 +29,11 @@ use tower::{Service, ServiceExt, service_fn};
 use tracing::{debug, warn};
 
 pub use self::connections::Incident;
-use self::connections::{Connections, Peer, Place};
+use self::connections::{Connections, Place};
 pub use self::intake::{Intake, Refused};
 use crate::limits;
 pub use crate::limits::ServerLimits;
+use crate::peer::Peer;
 use crate::turns::Turns;
 
 /// The protocol of a listener.

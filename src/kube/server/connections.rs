@@ -9,7 +9,6 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -19,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{self, ServerLimits};
+use crate::peer::Peer;
 use crate::turns::Turns;
 
 /// An event that the limits of a server caused.
@@ -38,19 +38,6 @@ impl Incident {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
-    }
-}
-
-/// The address of a client, as far as shares depend on it: an IPv4 address, or the first 64 bits of an IPv6 address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Peer(pub(super) IpAddr);
-
-impl Peer {
-    pub(super) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            v4 @ IpAddr::V4(_) => Self(v4),
-            IpAddr::V6(v6) => Self(IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)))),
-        }
     }
 }
 

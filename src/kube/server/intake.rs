@@ -4,7 +4,8 @@ use axum::body::{Body, Bytes};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::{Connections, Peer};
+use super::connections::Connections;
+use crate::peer::Peer;
 
 /// The reason why the server does not take a request.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! The table of connections and requests, without a network.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
