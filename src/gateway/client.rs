@@ -1,12 +1,9 @@
-//! The connections of clients: who they are, how many there may be, and how many requests each of them has.
+//! The connections of clients: who they are, and how many there may be.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use paddock_kube::peer::Peer;
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::limits::Limits;
 use crate::metrics::{Inflight, Metrics};
@@ -47,42 +44,5 @@ impl Places {
         let of_all = self.all.take(&())?;
         let place = Place { _of_all: of_all, _of_client: of_client, _count: metrics.connection() };
         Some(Client { address, scheme, _place: Arc::new(place) })
-    }
-}
-
-/// The requests of a connection that have not ended. Clones are handles on the same count.
-#[derive(Clone, Debug)]
-pub(crate) struct Requests(Arc<Counted>);
-
-#[derive(Debug)]
-struct Counted {
-    running: AtomicUsize,
-    ended: Mutex<Instant>,
-}
-
-/// A request that has not ended.
-#[derive(Debug)]
-pub(crate) struct Running(Requests);
-
-impl Requests {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Counted { running: AtomicUsize::new(0), ended: Mutex::new(Instant::now()) }))
-    }
-
-    pub(crate) fn begin(&self) -> Running {
-        self.0.running.fetch_add(1, Ordering::Relaxed);
-        Running(self.clone())
-    }
-
-    /// The time since which there is no request.
-    pub(crate) fn idle_since(&self) -> Option<Instant> {
-        (self.0.running.load(Ordering::Relaxed) == 0).then(|| *self.0.ended.lock())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        *self.0.0.ended.lock() = Instant::now();
-        self.0.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

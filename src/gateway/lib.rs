@@ -27,6 +27,7 @@ mod proxy;
 pub mod purpose;
 mod record;
 pub mod refusal;
+mod requests;
 mod rewrite;
 pub mod route;
 mod run;

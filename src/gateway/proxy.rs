@@ -26,7 +26,7 @@ use crate::answer;
 use crate::arrival::Arrival;
 use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, Moved, Moving, full};
 use crate::budget::{Budget, Bytes};
-use crate::client::{Client, Running};
+use crate::client::Client;
 use crate::config::ProxyConfig;
 use crate::drain::Drain;
 use crate::forward::{Inbound, remove_hop_by_hop, request_head};
@@ -35,12 +35,13 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
+use crate::requests::Running;
 use crate::route::{Route, Routed, RoutedBy};
 use crate::sandboxes::Activity;
 use crate::shares::{Share, Shares};
 use crate::target::Target;
 use crate::tunnel::{Protocol, Tunnel};
-use crate::upstream::{Call, Pool};
+use crate::upstream::Pool;
 use crate::{grpc, rewrite, trace_context};
 
 /// The proxy of one gateway.
@@ -60,7 +61,7 @@ pub(crate) struct Proxy {
 /// Everything that a request keeps until its answer has ended.
 struct Holds {
     _activity: Activity,
-    _call: Option<Call>,
+    _call: Option<Running>,
     _client: Share<Peer>,
     _target: Share<(Arc<str>, Arc<str>)>,
     _bytes: Bytes<Arc<str>>,

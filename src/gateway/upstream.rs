@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -16,6 +16,7 @@ use tracing::debug;
 
 use crate::body::Body;
 use crate::limits;
+use crate::requests::{Requests, Running};
 use crate::sandboxes::Endpoint;
 use crate::target::Target;
 use crate::timeouts::Timeouts;
@@ -49,28 +50,14 @@ struct Idle {
 #[derive(Clone)]
 struct Shared {
     sender: http2::SendRequest<Body>,
-    calls: Arc<Calls>,
-}
-
-struct Calls {
-    active: AtomicUsize,
-    last: Mutex<Instant>,
-}
-
-/// A call on a shared connection. The connection stays open at least until it is dropped.
-pub(crate) struct Call(Arc<Calls>);
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        *self.0.last.lock() = Instant::now();
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
-    }
+    calls: Requests,
 }
 
 /// A connection that one request may use.
 pub(crate) enum Sender {
     Http1(http1::SendRequest<Body>),
-    Http2(http2::SendRequest<Body>, Call),
+    /// The call keeps the connection open until it is dropped.
+    Http2(http2::SendRequest<Body>, Running),
 }
 
 impl Sender {
@@ -127,9 +114,8 @@ impl Pool {
                     debug!(%error, "an HTTP/2 connection to a sandbox ended with an error");
                 }
             });
-            let calls = Arc::new(Calls { active: AtomicUsize::new(0), last: Mutex::new(Instant::now()) });
-            let shared = Shared { sender, calls };
-            let (sender, call) = (shared.sender.clone(), shared.begin());
+            let shared = Shared { sender, calls: Requests::new() };
+            let (sender, call) = (shared.sender.clone(), shared.calls.begin());
             self.table.lock().http2.entry(key.clone()).or_default().push(shared);
             return Ok(Sender::Http2(sender, call));
         }
@@ -145,7 +131,7 @@ impl Pool {
     }
 
     /// Keeps the connection for the next request, as soon as this one and its answer are complete.
-    pub(crate) fn give_back(&self, key: Key, sender: Sender) -> Option<Call> {
+    pub(crate) fn give_back(&self, key: Key, sender: Sender) -> Option<Running> {
         match sender {
             Sender::Http2(_, call) => Some(call),
             Sender::Http1(mut sender) => {
@@ -202,16 +188,11 @@ impl Pool {
 impl Shared {
     /// A call, if the other side takes one more.
     fn call(&self) -> Option<Sender> {
-        let room = self.calls.active.load(Ordering::Relaxed) < limits::CALLS_PER_CONNECTION;
-        (room && self.sender.is_ready()).then(|| Sender::Http2(self.sender.clone(), self.begin()))
+        let room = self.calls.running() < limits::CALLS_PER_CONNECTION;
+        (room && self.sender.is_ready()).then(|| Sender::Http2(self.sender.clone(), self.calls.begin()))
     }
 
-    fn begin(&self) -> Call {
-        self.calls.active.fetch_add(1, Ordering::Relaxed);
-        Call(self.calls.clone())
-    }
-
-    fn unused(&self, now: Instant, idle: std::time::Duration) -> bool {
-        self.calls.active.load(Ordering::Relaxed) == 0 && now.duration_since(*self.calls.last.lock()) >= idle
+    fn unused(&self, now: Instant, idle: Duration) -> bool {
+        self.calls.idle_since().is_some_and(|since| now.duration_since(since) >= idle)
     }
 }

@@ -19,9 +19,10 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal, unreachable};
+use crate::requests::Running;
 use crate::sandboxes::{Activity, Awake, Connected};
 use crate::target::Target;
-use crate::upstream::{Call, Key, Pool, Sender};
+use crate::upstream::{Key, Pool, Sender};
 
 /// The ways to Sandboxes.
 pub(crate) struct Ways {
@@ -48,7 +49,7 @@ pub(super) struct Exchanged {
     pub(super) response: Response<Incoming>,
     pub(super) address: SocketAddr,
     pub(super) activity: Activity,
-    pub(super) call: Option<Call>,
+    pub(super) call: Option<Running>,
 }
 
 /// A connection for one attempt.

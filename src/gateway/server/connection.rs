@@ -18,7 +18,7 @@ use tracing::debug;
 use super::watched::{Progress, Version, Watched, version};
 use crate::answer;
 use crate::body::Body;
-use crate::client::{Client, Requests, Running};
+use crate::client::Client;
 use crate::drain::Stage;
 use crate::framing::{Scanner, Verdict, Verdicts};
 use crate::kind::Kind;
@@ -26,6 +26,7 @@ use crate::limits;
 use crate::metrics::ConnectionFault;
 use crate::proxy::Proxy;
 use crate::refusal::{Reason, Refusal};
+use crate::requests::{Requests, Running};
 
 /// One connection.
 pub(super) struct Connection {
