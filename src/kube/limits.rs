@@ -194,10 +194,7 @@ pub const AUTH: ReviewLimits = ReviewLimits {
     rights: Rate::new(Duration::from_millis(500), 20),
     concurrency: 8,
     waiting: 64,
-    capacity: match NonZeroUsize::new(1024) {
-        Some(capacity) => capacity,
-        None => NonZeroUsize::MIN,
-    },
+    capacity: nonzero(1024),
     admitted: Duration::from_secs(60),
     refused: Duration::from_secs(10),
 };
@@ -207,3 +204,12 @@ pub const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time for which a client stays admitted while the API server cannot be asked.
 pub const AUTH_STALE_TIME: Duration = Duration::from_mins(5);
+
+/// The capacity of a cache, which holds one entry at least.
+#[must_use]
+pub const fn nonzero(capacity: usize) -> NonZeroUsize {
+    match NonZeroUsize::new(capacity) {
+        Some(capacity) => capacity,
+        None => NonZeroUsize::MIN,
+    }
+}

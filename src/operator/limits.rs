@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use paddock_kube::backoff::Backoff;
 use paddock_kube::fair_queue::QueueLimits;
+use paddock_kube::limits::nonzero;
 use paddock_kube::pace::Rate;
 use paddock_kube::server::ServerLimits;
 
@@ -258,11 +259,3 @@ pub const TOUCH_RETRY_DELAYS: [Duration; 5] = [
 
 /// The time for removing the webhook configurations at the end of a shutdown.
 pub const WEBHOOK_WITHDRAW_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The capacity of a cache, which holds one entry at least.
-const fn nonzero(capacity: usize) -> NonZeroUsize {
-    match NonZeroUsize::new(capacity) {
-        Some(capacity) => capacity,
-        None => NonZeroUsize::MIN,
-    }
-}

@@ -1,11 +1,10 @@
 //! Every limit and interval of the Sandbox half in one table, with the reason for each value.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use paddock_kube::backoff::Backoff;
 use paddock_kube::fair_queue::QueueLimits;
-use paddock_kube::limits::ReviewLimits;
+use paddock_kube::limits::{ReviewLimits, nonzero};
 use paddock_kube::pace::Rate;
 
 /// The limits of held requests.
@@ -121,10 +120,7 @@ pub(crate) const REVIEWS: ReviewLimits = ReviewLimits {
     rights: Rate::new(Duration::from_micros(2500), 2000),
     concurrency: 64,
     waiting: 4096,
-    capacity: match NonZeroUsize::new(65_536) {
-        Some(capacity) => capacity,
-        None => NonZeroUsize::MIN,
-    },
+    capacity: nonzero(65_536),
     admitted: Duration::from_secs(60),
     refused: Duration::from_secs(10),
 };
