@@ -174,12 +174,10 @@ impl Directory {
     /// Takes in the end of a pod.
     pub(crate) fn no_pod(&self, name: &Name, uid: &str) {
         let mut tables = self.0.lock();
-        let before = if tables.pods.get(name).is_some_and(|known| &*known.uid == uid) {
-            tables.take_pod(name).map(|pod| pod.owner.name)
-        } else {
-            None
-        };
-        tables.tell_owner(name, before);
+        if tables.pods.get(name).is_some_and(|known| &*known.uid == uid) {
+            let before = tables.put_pod(name, None);
+            tables.tell_owner(name, before);
+        }
     }
 
     /// Takes in a complete list of the Sandboxes.
