@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use paddock_api::document::Document;
+use paddock_api::kind::{Kind, OwnKind};
 use paddock_api::mode::desired_mode;
-use paddock_api::names::{annotation, condition, group, reason};
+use paddock_api::names::{annotation, condition, reason};
 use paddock_api::{OperatingMode, ResumePolicy, SuspendedBy, activity};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -189,8 +190,8 @@ impl Sandbox {
 impl Stage {
     fn of(meta: &ObjectMeta, ready: Option<&Condition>) -> Self {
         let is_pool = |o: &OwnerReference| {
-            let of = o.api_version.split('/').next().unwrap_or_default();
-            o.controller == Some(true) && o.kind == "SandboxWarmPool" && matches!(of, group::AGENTS | group::EXTENSIONS)
+            let kind = Kind::of_reference(&o.api_version, &o.kind).and_then(Kind::own);
+            o.controller == Some(true) && matches!(kind, Some(OwnKind::Pool(_)))
         };
         let has = |reasons: &[&str]| ready.is_some_and(|ready| reasons.contains(&ready.reason.as_str()));
         if meta.deletion_timestamp.is_some() {
@@ -303,8 +304,7 @@ impl Owner {
     /// with the same name.
     fn of(meta: &ObjectMeta) -> Option<Self> {
         let owner = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
-        let of = owner.api_version.split('/').next().unwrap_or_default();
-        (owner.kind == "Sandbox" && of == group::AGENTS)
+        (Kind::of_reference(&owner.api_version, &owner.kind) == Some(Kind::Sandbox))
             .then(|| Self { name: owner.name.as_str().into(), uid: owner.uid.as_str().into() })
     }
 }
