@@ -268,9 +268,8 @@ impl Pod {
         let PodParts { status } = serde_json::from_str(document.text.get())?;
         let ended = matches!(status.phase.as_str(), "Succeeded" | "Failed");
         let live = meta.deletion_timestamp.is_none() && !ended;
-        let addresses = status.pod_ips.iter().map(|ip| ip.ip.as_str()).chain(status.pod_ip.as_deref());
         let sources = if ended { [].into() } else { status.sources() };
-        let address = address_of(addresses, allow_loopback).filter(|_| live);
+        let address = address_of(status.addresses(), allow_loopback).filter(|_| live);
         let starts = status.container_statuses.iter().map(|c| c.state.running.as_ref());
         let all_run = !status.container_statuses.is_empty() && starts.clone().all(|running| running.is_some());
         let last = starts.flatten().filter_map(|running| running.started_at).max();
@@ -286,17 +285,25 @@ impl Pod {
 }
 
 impl PodStatus {
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        parsed(&self.pod_ips, self.pod_ip.as_deref())
+    }
+
     /// The addresses that are the pod's own. A pod in the network of its node has none.
     fn sources(&self) -> Box<[IpAddr]> {
-        let parsed = |text: &str| text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
-        let of_node = self.host_ips.iter().map(|ip| ip.ip.as_str()).chain(self.host_ip.as_deref());
-        let of_node: Vec<IpAddr> = of_node.filter_map(parsed).collect();
-        let all = self.pod_ips.iter().map(|ip| ip.ip.as_str()).chain(self.pod_ip.as_deref()).filter_map(parsed);
-        let mut own: Vec<IpAddr> = all.filter(|ip| !of_node.contains(ip) && is_of_a_pod(*ip, false)).collect();
+        let of_node: Vec<IpAddr> = parsed(&self.host_ips, self.host_ip.as_deref()).collect();
+        let is_own = |ip: &IpAddr| !of_node.contains(ip) && is_of_a_pod(*ip, false);
+        let mut own: Vec<IpAddr> = self.addresses().filter(is_own).collect();
         own.sort_unstable();
         own.dedup();
         own.into()
     }
+}
+
+/// The addresses of a list, and the one of the older field beside it.
+fn parsed<'a>(many: &'a [PodIp], one: Option<&'a str>) -> impl Iterator<Item = IpAddr> + 'a {
+    let texts = many.iter().map(|ip| ip.ip.as_str()).chain(one);
+    texts.filter_map(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical())
 }
 
 impl Owner {
@@ -311,11 +318,8 @@ impl Owner {
 
 /// The address that is dialled: the first IPv4 address, as upstream's clients choose it, or else the first IPv6 address.
 /// An address that leads to the gateway's own machine or to no single pod is none.
-fn address_of<'a>(addresses: impl Iterator<Item = &'a str>, allow_loopback: bool) -> Option<IpAddr> {
-    let mut usable = addresses
-        .filter_map(|text| text.parse::<IpAddr>().ok())
-        .map(|ip| ip.to_canonical())
-        .filter(|ip| is_of_a_pod(*ip, allow_loopback));
+fn address_of(addresses: impl Iterator<Item = IpAddr>, allow_loopback: bool) -> Option<IpAddr> {
+    let mut usable = addresses.filter(|ip| is_of_a_pod(*ip, allow_loopback));
     let first = usable.next()?;
     Some(if first.is_ipv4() { first } else { usable.find(IpAddr::is_ipv4).unwrap_or(first) })
 }
