@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::elsewhere::{Elsewhere, Obstacle};
 use super::fence::Fence;
 use super::lease::{Candidate, Lease, Round, Scope};
+use super::send_if_different;
 use super::timing::Timing;
 
 /// The candidacy of one replica.
@@ -200,11 +201,7 @@ impl Election {
     /// Sends the obstacle to the receivers, and logs it, if it changed.
     fn report_obstacle(&self) {
         let obstacle = self.elsewhere.as_ref().and_then(Elsewhere::obstacle);
-        let changed = self.obstacle.send_if_modified(|reported| {
-            let differs = *reported != obstacle;
-            reported.clone_from(&obstacle);
-            differs
-        });
+        let changed = send_if_different(&self.obstacle, obstacle.clone());
         match obstacle.filter(|_| changed) {
             Some(obstacle) => warn!(%obstacle, "this replica does not act"),
             None if changed => info!("nobody holds a Lease of our names in another namespace"),
@@ -214,7 +211,7 @@ impl Election {
 
     /// Sends the value to the receivers only if it changed, because the start of a leadership queues every object.
     fn announce(&self, leading: bool) -> bool {
-        self.leading.send_if_modified(|announced| std::mem::replace(announced, leading) != leading)
+        send_if_different(&self.leading, leading)
     }
 }
 

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::elsewhere::{Elsewhere, Obstacle};
 use super::fence::Fence;
+use super::send_if_different;
 use crate::limits;
 
 /// A process that acts without an election.
@@ -103,15 +104,11 @@ impl Unelected {
         } else {
             self.fence.revoke();
         }
-        let changed = self.obstacle.send_if_modified(|reported| {
-            let differs = *reported != obstacle;
-            reported.clone_from(&obstacle);
-            differs
-        });
+        let changed = send_if_different(&self.obstacle, obstacle.clone());
         if let Some(obstacle) = obstacle.filter(|_| changed) {
             warn!(%obstacle, "this process does not act");
         }
-        if self.leading.send_if_modified(|announced| std::mem::replace(announced, acts) != acts) && acts {
+        if send_if_different(&self.leading, acts) && acts {
             info!("nobody else holds a Lease of our names; acting without an election");
         }
     }
