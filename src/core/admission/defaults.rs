@@ -4,11 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use paddock_api::OperatingMode;
 use paddock_api::kind::{Class, Kind, OwnKind};
 use paddock_api::names::annotation;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::reservation::{self, annotations_mut};
 use super::review::{Context, Review, Verb};
-use crate::model::desired_mode;
+use crate::model::{desired_mode, replicas_of};
 
 /// The maximum age of a first-observed stamp that an earlier call for the same write may have set (reinvocation). The
 /// API server waits at most 30 s for all of its webhooks.
@@ -35,8 +35,8 @@ pub(super) fn apply(kind: Kind, review: &Review, context: &Context, object: &mut
 fn sync_mode(review: &Review, object: &mut Value) {
     let old = &review.old_object;
     let (Ok((mode, replicas)), Ok((old_mode, old_replicas))) = (written(object), written(old)) else { return };
-    let last = if old_mode == old_replicas { old_mode } else { read_mode(old.pointer("/status/mode")).ok().flatten() };
-    let last = last.or_else(|| read_mode(old.pointer("/status/mode")).ok().flatten());
+    let acted = read_mode(old.pointer("/status/mode")).ok().flatten();
+    let last = old_mode.filter(|_| old_mode == old_replicas).or(acted);
     let absent = |field: &str, old: Option<OperatingMode>| {
         if old.is_some() && removed(review, field) { Some(OperatingMode::Running) } else { old }
     };
@@ -44,13 +44,9 @@ fn sync_mode(review: &Review, object: &mut Value) {
     let replicas = replicas.or_else(|| absent("replicas", old_replicas));
     let decision = desired_mode(mode, replicas, last);
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    let (word, count) = match decision.mode {
-        OperatingMode::Running => ("Running", 1),
-        OperatingMode::Suspended => ("Suspended", 0),
-    };
-    spec.insert("operatingMode".to_owned(), word.into());
-    spec.insert("replicas".to_owned(), count.into());
-    let before = desired_mode(old_mode, old_replicas, read_mode(old.pointer("/status/mode")).ok().flatten()).mode;
+    spec.insert("operatingMode".to_owned(), json!(decision.mode));
+    spec.insert("replicas".to_owned(), replicas_of(decision.mode).into());
+    let before = desired_mode(old_mode, old_replicas, acted).mode;
     forget_who_suspended(old, object, (before, decision.mode));
 }
 
