@@ -91,10 +91,7 @@ impl Fed {
     }
 
     fn as_str(self) -> &'static str {
-        match self {
-            Fed::Sandboxes => "sandboxes",
-            Fed::Pods => "pods",
-        }
+        self.kind().plural()
     }
 }
 
@@ -114,11 +111,13 @@ impl Feed {
                 match event {
                     Ok(event) => {
                         // The beginning of a list shows nothing, because the list may expire again and again.
-                        if !matches!(event, Event::Init | Event::InitApply(_)) {
+                        let shows = !matches!(event, Event::Init | Event::InitApply(_));
+                        self.take_in(fed, event, &mut listing);
+                        if shows {
                             failures = 0;
                             self.outages.works(fed);
+                            self.metrics.sizes(self.directory.sizes());
                         }
-                        self.take_in(fed, event, &mut listing);
                     }
                     Err(error) => {
                         let cause = WatchError::of(&error);
@@ -161,7 +160,6 @@ impl Feed {
             }
             (Event::Delete(document), Fed::Pods) => self.directory.no_pod(&name_of(&document), uid_of(&document)),
         }
-        self.metrics.sizes(self.directory.sizes());
     }
 
     fn read(&self, document: &Document) -> Option<Pod> {

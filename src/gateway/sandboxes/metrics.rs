@@ -133,6 +133,7 @@ impl Metrics {
                 &["kind", "reason"],
             )?,
         };
+        metrics.sizes((0, 0));
         for result in WakeResult::VARIANTS {
             metrics.wakes.with_label_values(&[<&str>::from(result)]);
         }
