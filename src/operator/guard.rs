@@ -89,7 +89,7 @@ impl Guards {
                 "the operator does not run as a ServiceAccount, so no admission policy limits what it may write"
             ),
             Guards::Checked(guards) => {
-                let faults: Vec<String> = guards.iter().filter_map(Guard::fault).collect();
+                let faults = self.faults();
                 if faults.is_empty() {
                     info!(policies = guards.len(), "the admission policies of the operator are in force");
                 }
