@@ -59,8 +59,9 @@ impl Watch {
     async fn feed(&self, events: impl Stream<Item = watcher::Result<watcher::Event<Document>>>, outage: &mut Outage) {
         let mut events = pin!(events);
         let mut listing: Vec<Object> = Vec::new();
-        let (mut failures, mut repeats, mut former) = (0_u32, 0_u32, None);
-        let mut since = Instant::now();
+        let mut failures = 0_u32;
+        // The reason of the last failure, how often it was repeated, and the time of its first occurrence.
+        let mut former: Option<((WatchError, Attempt), u32, Instant)> = None;
         let mut unverified = pin!(sleep(Duration::MAX));
         loop {
             let event = tokio::select! {
@@ -95,11 +96,15 @@ impl Watch {
                 Err(error) => {
                     let (cause, attempt) = (WatchError::of(&error), Attempt::of(&error));
                     self.metrics.watch_error(self.kind, cause.as_str());
-                    let is_repeated = former.replace((cause, attempt)) == Some((cause, attempt));
-                    (repeats, since) =
-                        if is_repeated { (repeats.saturating_add(1), since) } else { (0, Instant::now()) };
+                    let (repeats, since) = match former {
+                        Some((reason, repeats, since)) if reason == (cause, attempt) => {
+                            (repeats.saturating_add(1), since)
+                        }
+                        Some(_) | None => (0, Instant::now()),
+                    };
+                    former = Some(((cause, attempt), repeats, since));
                     self.report(cause, &error, failures, repeats);
-                    let consequence = match (self.meaning(&error), attempt) {
+                    let consequence = match (self.meaning(cause, attempt, watch::status_code(&error)), attempt) {
                         (Meaning::Nothing, _) => Consequence::Retry,
                         // Only a list shows that nothing is left of the kind, and begins a watch when the kind is back.
                         (Meaning::NoObjects, Attempt::Start | Attempt::Watch) => Consequence::List,
@@ -169,8 +174,8 @@ impl Watch {
         self.unsynced.send_if_modified(|unsynced| unsynced.remove(&self.kind));
     }
 
-    fn meaning(&self, error: &watcher::Error) -> Meaning {
-        match WatchError::of(error) {
+    fn meaning(&self, cause: WatchError, attempt: Attempt, status: u16) -> Meaning {
+        match cause {
             WatchError::Absent => match self.kind.own() {
                 // Without Sandboxes the operator has nothing to do, so it waits for their CRD.
                 Some(OwnKind::Sandbox) => Meaning::Nothing,
@@ -179,9 +184,9 @@ impl Watch {
                 None => Meaning::Failure,
             },
             // A credential that is not valid says nothing about the right.
-            WatchError::Forbidden if self.does_without() && watch::status_code(error) == 403 => Meaning::NoObjects,
+            WatchError::Forbidden if self.does_without() && status == 403 => Meaning::NoObjects,
             // A new list begins at once.
-            WatchError::Expired if Attempt::of(error) != Attempt::List => Meaning::Nothing,
+            WatchError::Expired if attempt != Attempt::List => Meaning::Nothing,
             WatchError::Expired | WatchError::Forbidden | WatchError::Failed => Meaning::Failure,
         }
     }
