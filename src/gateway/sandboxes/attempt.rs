@@ -77,7 +77,7 @@ impl<'a> Attempt<'a> {
                         () = follow.changed() => Step::Again,
                     }
                 }
-                State::Suspended(Wakes::OnDemand) => self.wake().await?,
+                State::Suspended(Wakes::OnDemand) if self.arrival.purpose == Purpose::Use => self.wake().await?,
                 State::Absent if self.arrival.purpose == Purpose::Use => self.appears(&mut follow).await?,
                 state @ (State::Unknown
                 | State::Absent
@@ -134,11 +134,11 @@ impl<'a> Attempt<'a> {
                 let detail = format!("Sandbox {name} is starting, and probes do not wait for it");
                 Err(Refusal::new(Reason::SuspendedForProbes, detail).state(SandboxState::Waking))
             }
-            (State::Suspended(Wakes::OnDemand) | State::Starting(_), _) => {
-                Ok(Step::Wait(self.deadline, self.too_late(state)))
+            (State::Starting(message), Purpose::Use) => {
+                Ok(Step::Wait(self.deadline, self.too_late(message.as_deref())))
             }
-            // The callers handle a pod with an address.
-            (State::Running(_), _) => Ok(Step::Again),
+            // The caller wakes the Sandbox, and handles a pod with an address.
+            (State::Suspended(Wakes::OnDemand), Purpose::Use) | (State::Running(_), _) => Ok(Step::Again),
         }
     }
 
@@ -157,22 +157,19 @@ impl<'a> Attempt<'a> {
     }
 
     async fn wake(&mut self) -> Result<Step, Refusal> {
-        let state = State::Suspended(Wakes::OnDemand);
-        // A probe ends here.
-        self.refuse_or_wait(&state)?;
         self.hold()?;
         self.phase.get_or_insert_with(|| (Phase::Write, Instant::now()));
         let woken = tokio::select! {
             biased;
             woken = self.ways.wake.wake(&self.name) => woken,
-            () = sleep_until(self.deadline) => return Err(self.too_late(&state)),
+            () = sleep_until(self.deadline) => return Err(self.too_late(None)),
         };
         let failed = |why: String| {
             let detail = format!("Sandbox {} could not be woken: {why}", self.target.name);
             suspended(Reason::WakeFailed, detail).retry_after(limits::RETRY_AFTER)
         };
         match woken {
-            Woken::Done => {
+            Woken::Written | Woken::NotNeeded => {
                 self.ended(Phase::Write, Some(Phase::Pod));
                 Ok(Step::Again)
             }
@@ -239,17 +236,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// The refusal of a request that waited for too long.
-    fn too_late(&self, state: &State) -> Refusal {
-        let why = match state {
-            State::Starting(Some(message)) => format!(": {message}"),
-            State::Starting(None)
-            | State::Unknown
-            | State::Absent
-            | State::Warm
-            | State::Ended
-            | State::Suspended(_)
-            | State::Running(_) => String::new(),
-        };
+    fn too_late(&self, message: Option<&str>) -> Refusal {
+        let why = message.map(|message| format!(": {message}")).unwrap_or_default();
         let detail = format!("Sandbox {} did not start in time{why}", self.target.name);
         let refusal = Refusal::new(Reason::WakeTimeout, detail).retry_after(limits::RETRY_AFTER);
         refusal.state(SandboxState::Waking)

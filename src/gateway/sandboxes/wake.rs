@@ -33,8 +33,10 @@ const FIELD_MANAGER: &str = "paddock-gateway";
 /// The end of a wake, for the requests that wait for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
-    /// The Sandbox is to run, or has changed. The directory knows more.
-    Done,
+    /// The Sandbox is to run.
+    Written,
+    /// The Sandbox has changed, and need not be woken. The directory knows more.
+    NotNeeded,
     /// The API server refused the write, with its text.
     Refused(Arc<str>),
     /// The API server could not be asked, or too many wakes wait.
@@ -63,22 +65,32 @@ struct Refused {
 struct Job {
     name: Name,
     since: Instant,
-    result: (WakeResult, Woken),
+    woken: Woken,
     done: watch::Sender<Option<Woken>>,
     of: Wake,
 }
 
+impl Woken {
+    fn result(&self) -> WakeResult {
+        match self {
+            Woken::Written => WakeResult::Woken,
+            Woken::NotNeeded => WakeResult::NotNeeded,
+            Woken::Refused(_) => WakeResult::Refused,
+            Woken::Failed => WakeResult::Failed,
+        }
+    }
+}
+
 impl Drop for Job {
     fn drop(&mut self) {
-        let (result, woken) = (self.result.0, self.result.1.clone());
-        self.of.metrics.wake(result);
-        if let Woken::Refused(why) = &woken {
+        self.of.metrics.wake(self.woken.result());
+        if let Woken::Refused(why) = &self.woken {
             let refused = Refused { at: Instant::now(), why: why.clone() };
             self.of.refused.lock().insert(self.name.clone(), refused);
         }
         // A request that looks again after the end may begin another wake.
         self.of.running.lock().remove(&self.name);
-        self.done.send_replace(Some(woken));
+        self.done.send_replace(Some(self.woken.clone()));
     }
 }
 
@@ -114,8 +126,8 @@ impl Wake {
         let (done, wake) = watch::channel(None);
         running.insert(name.clone(), wake.clone());
         drop(running);
-        let result = (WakeResult::Failed, Woken::Failed);
-        let job = Job { name: name.clone(), since: Instant::now(), result, done, of: self.clone() };
+        let woken = Woken::Failed;
+        let job = Job { name: name.clone(), since: Instant::now(), woken, done, of: self.clone() };
         // A full queue drops a wake, which tells its requests.
         self.queue.push(&name.namespace, &name.name, job, |_| false);
         Ok(wake)
@@ -126,25 +138,25 @@ impl Wake {
         let queue = self.queue.clone();
         queue
             .run(async |mut job: Job| {
-                job.result = self.write(&job.name).await;
-                if job.result.0 == WakeResult::Woken {
+                job.woken = self.write(&job.name).await;
+                if job.woken == Woken::Written {
                     self.metrics.phase(Phase::Write, job.since.elapsed());
                 }
             })
             .await;
     }
 
-    async fn write(&self, name: &Name) -> (WakeResult, Woken) {
+    async fn write(&self, name: &Name) -> Woken {
         let mut pauses = limits::WAKE_BACKOFF.delays();
         for _ in 0..limits::WAKE_ATTEMPTS {
-            let Some(version) = self.directory.wakeable(name) else { return (WakeResult::NotNeeded, Woken::Done) };
+            let Some(version) = self.directory.wakeable(name) else { return Woken::NotNeeded };
             match timeout(limits::WRITE_TIMEOUT, self.patch(name, &version)).await {
                 Ok(Ok(document)) => {
                     info!(sandbox = &*name.name, namespace = &*name.namespace, "woken by a request");
                     if let Some((name, sandbox)) = read_sandbox(&document) {
                         self.directory.replied(name, sandbox);
                     }
-                    return (WakeResult::Woken, Woken::Done);
+                    return Woken::Written;
                 }
                 // Somebody changed or deleted the Sandbox, and the watch will show it.
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
@@ -152,7 +164,7 @@ impl Wake {
                 }
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400..=428) => {
                     warn!(sandbox = &*name.name, namespace = &*name.namespace, error = %status.message, "a wake was refused");
-                    return (WakeResult::Refused, Woken::Refused(status.message.as_str().into()));
+                    return Woken::Refused(status.message.as_str().into());
                 }
                 failed => {
                     let error = failed.err().map_or("the API server did not answer".to_owned(), |e| e.to_string());
@@ -161,7 +173,7 @@ impl Wake {
                 }
             }
         }
-        (WakeResult::Failed, Woken::Failed)
+        Woken::Failed
     }
 
     /// Sets both mode fields, and removes the record of who suspended the Sandbox. The wake is a sign of activity, which
