@@ -5,6 +5,7 @@ mod pipe;
 mod websocket;
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -58,27 +59,35 @@ impl Tunnel {
             to_sandbox: Pipe::new(tracked(Sender::Client)),
             to_client: Pipe::new(tracked(Sender::Server)),
         };
-        let mut closing = None;
+        let mut closes = false;
         let mut moved = Instant::now();
+        let mut closing = pin!(drain.reached(Stage::Closing));
+        let mut end = pin!(sleep_until(idle_end(moved, timeouts.stream_idle)));
         let cut = loop {
-            let idle = idle_end(moved, timeouts.stream_idle);
-            let end = closing.unwrap_or(idle);
             tokio::select! {
                 biased;
-                () = drain.reached(Stage::Closing), if closing.is_none() => {
-                    closing = Some(Instant::now() + timeouts.close);
+                () = closing.as_mut(), if !closes => {
+                    closes = true;
+                    end.as_mut().reset(Instant::now() + timeouts.close);
                     copy.to_client.close();
                     copy.to_sandbox.close();
                 }
                 step = copy.step() => match step {
                     Step::Moved => moved = Instant::now(),
-                    Step::Ended => break closing.is_some(),
+                    Step::Ended => break closes,
                     Step::Failed(error) => {
                         debug!(%error, "an upgraded connection ended with an error");
                         break true;
                     }
                 },
-                () = sleep_until(end) => break true,
+                () = end.as_mut() => {
+                    // A timer is not set again for each message, so bytes may have moved since.
+                    let idle = idle_end(moved, timeouts.stream_idle);
+                    if closes || idle <= Instant::now() {
+                        break true;
+                    }
+                    end.as_mut().reset(idle);
+                }
             }
         };
         Ended { bytes: copy.to_client.bytes(), cut }
