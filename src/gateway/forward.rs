@@ -53,9 +53,9 @@ pub(crate) struct Inbound<'a> {
 }
 
 /// The head of a request for the Sandbox at this address. The host of the client and its credential stay behind.
-pub(crate) fn request_head(parts: &request::Parts, path: &PathAndQuery, inbound: &Inbound<'_>) -> Forward {
-    let mut headers = parts.headers.clone();
-    let client_host = client_host(parts);
+pub(crate) fn request_head(parts: request::Parts, path: PathAndQuery, inbound: &Inbound<'_>) -> Forward {
+    let client_host = client_host(&parts);
+    let request::Parts { method, mut headers, .. } = parts;
     let upgrade = inbound.upgrade.then(|| headers.get(UPGRADE).cloned()).flatten();
     let wants_trailers = headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     remove_hop_by_hop(&mut headers);
@@ -103,8 +103,7 @@ pub(crate) fn request_head(parts: &request::Parts, path: &PathAndQuery, inbound:
         headers.remove(GRPC_TIMEOUT);
     }
     let host = client_host.filter(|_| keep_host);
-    let (method, path, http2) = (parts.method.clone(), path.clone(), inbound.kind != Kind::Http);
-    Forward { method, path, headers, host, http2, call: inbound.call }
+    Forward { method, path, headers, host, http2: inbound.kind != Kind::Http, call: inbound.call }
 }
 
 /// The head of a request, except for the address of the pod.
@@ -203,7 +202,7 @@ mod tests {
         };
         change(&mut inbound);
         let path = parts.uri.path_and_query().unwrap().clone();
-        request_head(&parts, &path, &inbound)
+        request_head(parts, path, &inbound)
     }
 
     #[test]

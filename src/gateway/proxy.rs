@@ -8,6 +8,7 @@ mod tests;
 #[cfg(test)]
 pub(crate) use self::tests::config as tests_config;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
@@ -29,7 +30,7 @@ use crate::budget::{Budget, Bytes};
 use crate::client::Client;
 use crate::config::ProxyConfig;
 use crate::drain::Drain;
-use crate::forward::{Inbound, remove_hop_by_hop, request_head};
+use crate::forward::{Inbound, client_host, remove_hop_by_hop, request_head};
 use crate::kind::{Kind, is_upgrade};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -210,6 +211,8 @@ impl Proxy {
             keep_host: self.config.preserve_host,
             call: deadlines.call,
         };
+        // Only the answers to requests by path name a host that is rewritten.
+        let client_host = matches!(routed.by, RoutedBy::Path(_)).then(|| client_host(&parts)).flatten();
         let exceeded = Exceeded::default();
         let exchange = Exchange {
             ways: &self.ways,
@@ -219,7 +222,7 @@ impl Proxy {
                 purpose: self.config.probes.purpose(&parts.headers, found.path.path()),
                 held_bytes,
             },
-            head: request_head(&parts, &found.path, &inbound),
+            head: request_head(parts, found.path, &inbound),
             deadlines,
             exceeded: exceeded.clone(),
             moved: Moved::now(),
@@ -227,12 +230,8 @@ impl Proxy {
         let body = self.request_body(Moving::new(body, exchange.moved.clone()), kind, exceeded.clone());
         let Exchanged { response, address, activity, call } = exchange.run(body, record).await?;
         let holds = Holds { _activity: activity, _call: call, _client: of_client, _target: of_target, _bytes: bytes };
-        let client_host = crate::forward::client_host(&parts);
-        let hosts = [
-            address.to_string(),
-            client_host.and_then(|host| host.to_str().map(str::to_owned).ok()).unwrap_or_default(),
-        ];
-        self.outcome(response, &Answered { routed, kind, deadlines, exceeded, hosts }, on_upgrade, holds)
+        let answered = Answered { routed, kind, deadlines, exceeded, address, client_host };
+        self.outcome(response, &answered, on_upgrade, holds)
     }
 
     fn check_headers(&self, request: &Request<Incoming>, target: &Target) -> Result<(), Refusal> {
@@ -276,12 +275,15 @@ impl Proxy {
         parts.version = Version::default();
         parts.extensions = http::Extensions::default();
         rewrite::confine(&mut parts.headers, self.config.sessions.cookie.as_deref());
-        if matches!(answered.routed.by, RoutedBy::Path(_)) {
+        if let RoutedBy::Path(front) = &answered.routed.by {
             rewrite::isolate(&mut parts.headers);
-        }
-        if let (true, RoutedBy::Path(front)) = (self.config.rewrite_responses, &answered.routed.by) {
-            let hosts: Vec<&str> = answered.hosts.iter().map(String::as_str).filter(|host| !host.is_empty()).collect();
-            rewrite::under(&mut parts.headers, front, &hosts);
+            if self.config.rewrite_responses {
+                let address = answered.address.to_string();
+                let client_host = answered.client_host.as_ref().and_then(|host| host.to_str().ok());
+                let client_host = client_host.filter(|host| !host.is_empty());
+                let hosts: Vec<&str> = std::iter::once(address.as_str()).chain(client_host).collect();
+                rewrite::under(&mut parts.headers, front, &hosts);
+            }
         }
         if switched {
             let (Some(client), Some(protocol)) = (on_upgrade, protocol) else {
@@ -318,7 +320,8 @@ struct Answered<'a> {
     kind: Kind,
     deadlines: Deadlines,
     exceeded: Exceeded,
-    hosts: [String; 2],
+    address: SocketAddr,
+    client_host: Option<HeaderValue>,
 }
 
 /// The most bytes of a request that are in memory while it is held. Its body is not read before the Sandbox answers, so
