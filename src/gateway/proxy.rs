@@ -117,14 +117,14 @@ impl Proxy {
     pub(crate) async fn handle(&self, request: Request<Incoming>, client: &Client, running: Running) -> Response<Body> {
         let kind = Kind::of(&request);
         let browser = answer::is_browser(request.method(), request.headers());
-        let route = self.config.router.route(&request);
-        if let Ok(Route::Health) = route {
-            return health();
-        }
+        let routed = match self.config.router.route(&request) {
+            Ok(Route::Health) => return health(),
+            Ok(Route::Sandbox(routed)) => Ok(routed),
+            Err(refusal) => Err(refusal),
+        };
         let mut record = Record::new(&self.metrics, self.config.access_log, request.method(), client.address);
-        let outcome = match route {
-            Ok(Route::Sandbox(routed)) => self.attempt(request, &routed, kind, client, &mut record).await,
-            Ok(Route::Health) => Ok(Outcome::Own(health())),
+        let outcome = match routed {
+            Ok(routed) => self.attempt(request, &routed, kind, client, &mut record).await,
             Err(refusal) => Err(refusal),
         };
         match outcome {
@@ -297,17 +297,15 @@ impl Proxy {
             let tunnel = Tunnel { client, sandbox, protocol };
             return Ok(Outcome::Upgraded(Response::from_parts(parts, crate::body::empty()), tunnel, holds));
         }
+        let of_call = |body| grpc::Answer::new(body, answered.deadlines.call, answered.exceeded.clone()).boxed_unsync();
         let body = match answered.kind {
             Kind::Http => body.map_err(Into::into).boxed_unsync(),
-            Kind::Grpc => grpc::Answer::new(body, answered.deadlines.call, answered.exceeded.clone()).boxed_unsync(),
+            Kind::Grpc => of_call(body),
             Kind::GrpcWeb(encoding) => {
                 let content_type = grpc::web::content_type(encoding, parts.headers.get(CONTENT_TYPE));
                 parts.headers.insert(CONTENT_TYPE, content_type);
                 parts.headers.remove(http::header::CONTENT_LENGTH);
-                grpc::web::response_body(
-                    grpc::Answer::new(body, answered.deadlines.call, answered.exceeded.clone()).boxed_unsync(),
-                    encoding,
-                )
+                grpc::web::response_body(of_call(body), encoding)
             }
         };
         Ok(Outcome::Sandbox(Response::from_parts(parts, body), holds))
