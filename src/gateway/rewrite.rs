@@ -66,7 +66,7 @@ fn location(value: &HeaderValue, front: &str, hosts: &[&str]) -> Option<HeaderVa
         }
         Some(_) | None => text.starts_with('/').then_some(text)?,
     };
-    if under_front(path, front) {
+    if under_front(path.as_bytes(), front) {
         return HeaderValue::from_str(path).ok();
     }
     let slash = if path.starts_with('/') { "" } else { "/" };
@@ -74,8 +74,9 @@ fn location(value: &HeaderValue, front: &str, hosts: &[&str]) -> Option<HeaderVa
 }
 
 /// Whether the Sandbox knows its prefix itself.
-fn under_front(path: &str, front: &str) -> bool {
-    path.strip_prefix(front).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+fn under_front(path: &[u8], front: &str) -> bool {
+    let rest = path.strip_prefix(front.as_bytes());
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')))
 }
 
 /// The cookie with its Path under the prefix. A cookie without a Path gets one, because the browser would derive it from
@@ -95,10 +96,8 @@ fn scoped(cookie: &HeaderValue, front: &str) -> HeaderValue {
         }
     }
     let path = path.filter(|path| path.starts_with(b"/")).unwrap_or(b"/");
-    let known = path.strip_prefix(front.as_bytes());
-    let known = known.is_some_and(|rest| rest.is_empty() || matches!(rest.first(), Some(b'/' | b'?' | b'#')));
     scoped.extend_from_slice(b"; Path=");
-    if !known {
+    if !under_front(path, front) {
         scoped.extend_from_slice(front.as_bytes());
     }
     scoped.extend_from_slice(path);
