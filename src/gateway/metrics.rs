@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Registry, Result, TextEncoder,
 };
 
 use crate::refusal::Reason;
@@ -59,7 +60,7 @@ impl Metrics {
     ///
     /// # Errors
     /// If a metric is not valid. Their names are constants.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn new() -> Result<Self> {
         let registry = Registry::new();
         let metrics = Self {
             requests: counters(
@@ -68,11 +69,15 @@ impl Metrics {
                 "Requests that were answered.",
                 &["method", "code", "sandbox_namespace"],
             )?,
-            durations: histograms(
+            durations: register(
                 &registry,
-                "sandbox_router_request_duration_seconds",
-                "The time from the head of a request to the end of its answer.",
-                &["method", "sandbox_namespace"],
+                HistogramVec::new(
+                    seconds(
+                        "sandbox_router_request_duration_seconds",
+                        "The time from the head of a request to the end of its answer.",
+                    ),
+                    &["method", "sandbox_namespace"],
+                )?,
             )?,
             inflight: gauge(
                 &registry,
@@ -129,10 +134,12 @@ impl Metrics {
                 "paddock_gateway_unauthenticated_allowed",
                 "1 if requests without a credential reach Sandboxes.",
             )?,
-            head: histogram(
+            head: register(
                 &registry,
-                "paddock_gateway_response_head_seconds",
-                "The time from the head of a request to the head of its answer.",
+                Histogram::with_opts(seconds(
+                    "paddock_gateway_response_head_seconds",
+                    "The time from the head of a request to the head of its answer.",
+                ))?,
             )?,
             connection_faults: counters(
                 &registry,
@@ -142,11 +149,8 @@ impl Metrics {
             )?,
             registry,
         };
-        let info = IntGaugeVec::new(
-            Opts::new("sandbox_router_build_info", "Always 1. The version is a label."),
-            &["version"],
-        )?;
-        metrics.registry.register(Box::new(info.clone()))?;
+        let info = Opts::new("sandbox_router_build_info", "Always 1. The version is a label.");
+        let info = register(&metrics.registry, IntGaugeVec::new(info, &["version"])?)?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(metrics)
     }
@@ -161,7 +165,7 @@ impl Metrics {
     ///
     /// # Errors
     /// If a metric cannot be written.
-    pub fn exposition(&self) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn exposition(&self) -> Result<Vec<u8>> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -292,34 +296,26 @@ fn method_label(method: &Method) -> &str {
     }
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-    let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    let metric = IntCounter::new(name, help)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter> {
+    register(registry, IntCounter::new(name, help)?)
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    let metric = IntGauge::new(name, help)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
+    register(registry, IntGauge::new(name, help)?)
 }
 
-fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
-    let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(DURATIONS.to_vec()), labels)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+fn seconds(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::new(name, help).buckets(DURATIONS.to_vec())
 }
 
-fn histogram(registry: &Registry, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
-    let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(DURATIONS.to_vec()))?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+/// Registers a family of metrics.
+pub(crate) fn register<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> Result<C> {
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
 }
 
 #[cfg(test)]

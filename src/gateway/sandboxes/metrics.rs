@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result,
 };
 use strum::{IntoStaticStr, VariantArray};
+
+use crate::metrics::register;
 
 /// Buckets from a millisecond (an open port on the same node) to the longest time for which a request is held.
 const SECONDS: [f64; 16] =
@@ -200,9 +201,4 @@ impl Metrics {
     pub(crate) fn for_tests() -> Self {
         Self::register(&Registry::new()).unwrap()
     }
-}
-
-fn register<C: Collector + Clone + 'static>(to: &Registry, family: C) -> Result<C> {
-    to.register(Box::new(family.clone()))?;
-    Ok(family)
 }
