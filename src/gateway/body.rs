@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use parking_lot::Mutex;
-use tokio::time::Instant;
+
+use crate::progress::Progress;
 
 /// The error of a body that ended early.
 pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
@@ -85,30 +85,15 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Lim
     }
 }
 
-/// The time of the last byte of a body. Clones are handles on the same time.
-#[derive(Clone, Debug)]
-pub(crate) struct Moved(Arc<Mutex<Instant>>);
-
-impl Moved {
-    /// The time is now.
-    pub(crate) fn now() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-
-    pub(crate) fn last(&self) -> Instant {
-        *self.0.lock()
-    }
-}
-
 /// A body that says when its last byte was taken.
 pub(crate) struct Moving<B> {
     inner: B,
-    moved: Moved,
+    progress: Progress,
 }
 
 impl<B> Moving<B> {
-    pub(crate) fn new(inner: B, moved: Moved) -> Self {
-        Self { inner, moved }
+    pub(crate) fn new(inner: B, progress: Progress) -> Self {
+        Self { inner, progress }
     }
 }
 
@@ -118,7 +103,7 @@ impl<B: HttpBody + Unpin> HttpBody for Moving<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        *self.moved.0.lock() = Instant::now();
+        self.progress.moved();
         Poll::Ready(frame)
     }
 

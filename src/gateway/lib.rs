@@ -23,6 +23,7 @@ mod grpc;
 pub mod kind;
 pub mod limits;
 pub mod metrics;
+mod progress;
 mod proxy;
 pub mod purpose;
 mod record;

@@ -25,7 +25,7 @@ use self::deadline::Deadlines;
 use self::exchange::{Exchange, Exchanged, Ways};
 use crate::answer;
 use crate::arrival::Arrival;
-use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, Moved, Moving, full};
+use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, Moving, full};
 use crate::budget::{Budget, Bytes};
 use crate::client::Client;
 use crate::config::ProxyConfig;
@@ -34,6 +34,7 @@ use crate::forward::{Inbound, client_host, remove_hop_by_hop, request_head};
 use crate::kind::{Kind, is_upgrade};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::progress::Progress;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
 use crate::requests::Running;
@@ -225,9 +226,9 @@ impl Proxy {
             head: request_head(parts, found.path, &inbound),
             deadlines,
             exceeded: exceeded.clone(),
-            moved: Moved::now(),
+            progress: Progress::new(),
         };
-        let body = self.request_body(Moving::new(body, exchange.moved.clone()), kind, exceeded.clone());
+        let body = self.request_body(Moving::new(body, exchange.progress.clone()), kind, exceeded.clone());
         let Exchanged { response, address, activity, call } = exchange.run(body, record).await?;
         let holds = Holds { _activity: activity, _call: call, _client: of_client, _target: of_target, _bytes: bytes };
         let answered = Answered { routed, kind, deadlines, exceeded, address, client_host };

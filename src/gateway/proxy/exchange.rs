@@ -13,10 +13,11 @@ use tracing::debug;
 use super::backend::Backend;
 use super::deadline::Deadlines;
 use crate::arrival::Arrival;
-use crate::body::{Body, Exceeded, Moved};
+use crate::body::{Body, Exceeded};
 use crate::forward::Forward;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::progress::Progress;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal, unreachable};
 use crate::requests::Running;
@@ -41,7 +42,7 @@ pub(super) struct Exchange<'a> {
     /// Whether the body was too large.
     pub(super) exceeded: Exceeded,
     /// The time of the last byte of the body, or of the head.
-    pub(super) moved: Moved,
+    pub(super) progress: Progress,
 }
 
 /// The head of the answer, and what stays in use until its end.
@@ -120,12 +121,12 @@ impl Exchange<'_> {
         let cap = self.deadlines.head.into_iter().chain(own).min();
         let mut sent = pin!(sent);
         loop {
-            let asked = self.deadlines.answer.map(|answer| self.moved.last() + answer);
+            let asked = self.deadlines.answer.map(|answer| self.progress.last() + answer);
             let Some(end) = cap.into_iter().chain(asked).min() else { return Ok(sent.await) };
             if let Ok(answer) = timeout_at(end, sent.as_mut()).await {
                 return Ok(answer);
             }
-            let moved = self.deadlines.answer.is_some_and(|answer| self.moved.last() + answer > end);
+            let moved = self.deadlines.answer.is_some_and(|answer| self.progress.last() + answer > end);
             if !moved || cap.is_some_and(|cap| cap <= end) {
                 return Err(self.timed_out());
             }

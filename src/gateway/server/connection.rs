@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::watched::{Progress, Version, Watched, version};
+use super::watched::{Version, Watched, version};
 use crate::answer;
 use crate::body::Body;
 use crate::client::Client;
@@ -24,6 +24,7 @@ use crate::framing::{Scanner, Verdict, Verdicts};
 use crate::kind::Kind;
 use crate::limits;
 use crate::metrics::ConnectionFault;
+use crate::progress::Progress;
 use crate::proxy::Proxy;
 use crate::refusal::{Reason, Refusal};
 use crate::requests::{Requests, Running};

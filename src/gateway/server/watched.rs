@@ -3,15 +3,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
 
 use crate::framing::Scanner;
+use crate::progress::Progress;
 
 /// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -21,28 +18,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) enum Version {
     Http1,
     Http2,
-}
-
-/// The time of the last byte. Clones are handles on the same time.
-#[derive(Clone, Debug)]
-pub(super) struct Progress {
-    begin: Instant,
-    last: Arc<AtomicU64>,
-}
-
-impl Progress {
-    pub(super) fn new() -> Self {
-        Self { begin: Instant::now(), last: Arc::default() }
-    }
-
-    pub(super) fn last(&self) -> Instant {
-        self.begin + Duration::from_millis(self.last.load(Ordering::Relaxed))
-    }
-
-    fn moved(&self) {
-        let millis = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(millis, Ordering::Relaxed);
-    }
 }
 
 /// A connection.
