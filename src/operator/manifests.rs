@@ -6,6 +6,7 @@ mod gateway;
 mod guards;
 mod leases;
 mod network;
+mod pods;
 pub mod rbac;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::admission_policies::{bound, entry, rule};
 use super::common::Settings;
 use super::network::outside;
-use super::workload::{USER, probe};
+use super::pods;
 
 /// The name of the gateway's Deployment and ServiceAccount.
 const NAME: &str = object::GATEWAY_DEPLOYMENT;
@@ -50,7 +50,8 @@ const REVIEWS: [Right; 2] = [
 pub(super) fn documents(settings: &Settings) -> Vec<Value> {
     let mut documents = rights(settings);
     documents.extend(policy(settings));
-    documents.extend([service(settings), deployment(settings), autoscaler(settings), disruption_budget(settings)]);
+    let budget = pods::disruption_budget(&labelled(NAME, Some(&settings.namespace)), &selector());
+    documents.extend([service(settings), deployment(settings), autoscaler(settings), budget]);
     documents.extend(network_policies(settings));
     documents
 }
@@ -206,42 +207,15 @@ fn deployment(settings: &Settings) -> Value {
 }
 
 fn pod(settings: &Settings) -> Value {
-    let port = |name: &str, number: i32| json!({ "name": name, "containerPort": number, "protocol": "TCP" });
-    json!({
-        "serviceAccountName": NAME,
-        "securityContext": {
-            "runAsNonRoot": true,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "seccompProfile": { "type": "RuntimeDefault" },
-        },
-        "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
-            "weight": 100,
-            "podAffinityTerm": {
-                "labelSelector": { "matchLabels": selector() },
-                "topologyKey": "kubernetes.io/hostname",
-            },
-        }] } },
-        "containers": [{
-            "name": "router",
-            "image": settings.image,
-            "args": arguments(settings),
-            "ports": [port("proxy", PROXY_PORT), port("health", HEALTH_PORT), port("metrics", METRICS_PORT)],
-            // A proxied connection needs little, and a held request some 50 kB. There is no CPU limit: throttling would
-            // become latency.
-            "resources": { "requests": { "cpu": "100m", "memory": "64Mi" }, "limits": { "memory": "1Gi" } },
-            "livenessProbe": probe("/healthz", 10, 3),
-            "readinessProbe": probe("/readyz", 2, 1),
-            "startupProbe": probe("/healthz", 1, 30),
-            "securityContext": {
-                "allowPrivilegeEscalation": false,
-                "readOnlyRootFilesystem": true,
-                "capabilities": { "drop": ["ALL"] },
-            },
-        }],
-        // Streams may go on for a while after the pod has left its Service.
-        "terminationGracePeriodSeconds": 45,
-    })
+    let ports = [("proxy", PROXY_PORT), ("health", HEALTH_PORT), ("metrics", METRICS_PORT)];
+    let mut container = pods::container(settings, "router", &arguments(settings), &ports);
+    // A proxied connection needs little, and a held request some 50 kB. There is no CPU limit: throttling would become
+    // latency.
+    container["resources"] = json!({ "requests": { "cpu": "100m", "memory": "64Mi" }, "limits": { "memory": "1Gi" } });
+    let mut pod = pods::pod(NAME, &selector(), container);
+    // Streams may go on for a while after the pod has left its Service.
+    pod["terminationGracePeriodSeconds"] = 45.into();
+    pod
 }
 
 fn arguments(settings: &Settings) -> Vec<String> {
@@ -273,15 +247,6 @@ fn autoscaler(settings: &Settings) -> Value {
                 "policies": [{ "type": "Pods", "value": 1, "periodSeconds": 300 }],
             } },
         },
-    })
-}
-
-fn disruption_budget(settings: &Settings) -> Value {
-    json!({
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": labelled(NAME, Some(&settings.namespace)),
-        "spec": { "minAvailable": 1, "selector": { "matchLabels": selector() } },
     })
 }
 

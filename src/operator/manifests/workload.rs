@@ -5,6 +5,7 @@ use paddock_api::names::object;
 use serde_json::{Value, json};
 
 use super::common::{Settings, Webhook, labelled, labels};
+use super::pods;
 use crate::webhook::SECRET;
 
 /// The name of the Service of the webhook.
@@ -12,8 +13,6 @@ pub const WEBHOOK_SERVICE: &str = "paddock-webhook";
 pub(super) const WEBHOOK_PORT: i32 = 9443;
 pub(super) const METRICS_PORT: i32 = 8080;
 pub(super) const HEALTH_PORT: i32 = 8081;
-/// The user `nonroot` of distroless images.
-pub(super) const USER: i64 = 65532;
 const PLUGINS: &str = "/etc/paddock/plugins";
 /// The directory for the last good version of each plugin.
 const PLUGIN_CACHE: &str = "/var/cache/paddock/plugins";
@@ -56,26 +55,10 @@ fn pod(settings: &Settings) -> Value {
     if settings.webhook == Webhook::Mounted {
         volumes.push(json!({ "name": "webhook-certificate", "secret": { "secretName": SECRET } }));
     }
-    json!({
-        "serviceAccountName": object::OPERATOR_DEPLOYMENT,
-        "securityContext": {
-            "runAsNonRoot": true,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "seccompProfile": { "type": "RuntimeDefault" },
-        },
-        // The replicas are placed on different nodes if there are enough nodes.
-        "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
-            "weight": 100,
-            "podAffinityTerm": {
-                "labelSelector": { "matchLabels": selector() },
-                "topologyKey": "kubernetes.io/hostname",
-            },
-        }] } },
-        "containers": [container(settings)],
-        "volumes": volumes,
-        "terminationGracePeriodSeconds": 30,
-    })
+    let mut pod = pods::pod(object::OPERATOR_DEPLOYMENT, &selector(), container(settings));
+    pod["volumes"] = volumes.into();
+    pod["terminationGracePeriodSeconds"] = 30.into();
+    pod
 }
 
 fn arguments(settings: &Settings) -> Vec<String> {
@@ -105,10 +88,8 @@ fn arguments(settings: &Settings) -> Vec<String> {
 }
 
 fn container(settings: &Settings) -> Value {
-    let port = |name: &str, number: i32| json!({ "name": name, "containerPort": number, "protocol": "TCP" });
-    let webhook = (settings.webhook != Webhook::Off).then(|| port("webhook", WEBHOOK_PORT));
-    let others = [port("metrics", METRICS_PORT), port("health", HEALTH_PORT)];
-    let ports: Vec<Value> = webhook.into_iter().chain(others).collect();
+    let webhook = (settings.webhook != Webhook::Off).then_some(("webhook", WEBHOOK_PORT));
+    let ports: Vec<_> = webhook.into_iter().chain([("metrics", METRICS_PORT), ("health", HEALTH_PORT)]).collect();
     let mut mounts = vec![
         json!({ "name": "plugins", "mountPath": PLUGINS, "readOnly": true }),
         json!({ "name": "plugin-cache", "mountPath": PLUGIN_CACHE }),
@@ -117,46 +98,19 @@ fn container(settings: &Settings) -> Value {
     if settings.webhook == Webhook::Mounted {
         mounts.push(json!({ "name": "webhook-certificate", "mountPath": WEBHOOK_CERTIFICATE, "readOnly": true }));
     }
-    json!({
-        "name": "operator",
-        "image": settings.image,
-        "args": arguments(settings),
-        // The host's name is not the pod's in every network.
-        "env": [{ "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }],
-        "ports": ports,
-        // 2Gi is twice the memory for 50,000 sandboxes with their pods (docs/operations.md). There is no CPU limit:
-        // bursts of claims need the processor, and throttling would become latency.
-        "resources": { "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "2Gi" } },
-        // The list of a large cluster takes time. Until it is complete, the operator is alive and not ready.
-        "livenessProbe": probe("/healthz", 10, 3),
-        "readinessProbe": probe("/readyz", 2, 1),
-        "startupProbe": probe("/healthz", 1, 30),
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": { "drop": ["ALL"] },
-        },
-        "volumeMounts": mounts,
-    })
-}
-
-pub(super) fn probe(path: &str, period: i32, failures: i32) -> Value {
-    json!({
-        "httpGet": { "path": path, "port": "health" },
-        "periodSeconds": period,
-        "failureThreshold": failures,
-        "timeoutSeconds": 2,
-    })
+    let mut container = pods::container(settings, "operator", &arguments(settings), &ports);
+    // The host's name is not the pod's in every network.
+    container["env"] = json!([{ "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }]);
+    // 2Gi is twice the memory for 50,000 sandboxes with their pods (docs/operations.md). There is no CPU limit: bursts of
+    // claims need the processor, and throttling would become latency.
+    container["resources"] = json!({ "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "memory": "2Gi" } });
+    container["volumeMounts"] = mounts.into();
+    container
 }
 
 /// A disruption budget, so that draining nodes leaves one replica for the webhook.
 pub(super) fn disruption_budget(settings: &Settings) -> Value {
-    json!({
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": labelled(object::OPERATOR_DEPLOYMENT, Some(&settings.namespace)),
-        "spec": { "minAvailable": 1, "selector": { "matchLabels": selector() } },
-    })
+    pods::disruption_budget(&labelled(object::OPERATOR_DEPLOYMENT, Some(&settings.namespace)), &selector())
 }
 
 /// The Services of the webhook and of the metrics.
