@@ -80,7 +80,12 @@ impl Default for Settings {
 impl Settings {
     /// The user of the operator's ServiceAccount.
     pub(super) fn user(&self) -> String {
-        format!("system:serviceaccount:{}:{}", self.namespace, object::OPERATOR_DEPLOYMENT)
+        self.user_of(object::OPERATOR_DEPLOYMENT)
+    }
+
+    /// The user of a ServiceAccount in the operator's namespace.
+    pub(super) fn user_of(&self, account: &str) -> String {
+        format!("system:serviceaccount:{}:{account}", self.namespace)
     }
 
     /// The name of a cluster-scoped object of this operator alone. Operators for single namespaces exist side by side, so

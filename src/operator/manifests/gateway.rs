@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::{ApiShape, ApiShapes, Kind};
 use paddock_api::names::{annotation, condition, group, label, object, reason};
@@ -14,6 +15,7 @@ use super::admission_policies::{bound, entry, rule};
 use super::common::Settings;
 use super::network::outside;
 use super::pods;
+use super::rbac::{self, Grant, Scope};
 
 /// The name of the gateway's Deployment and ServiceAccount.
 const NAME: &str = object::GATEWAY_DEPLOYMENT;
@@ -26,25 +28,13 @@ const MODE_FIELDS: [&str; 2] = ["operatingMode", "replicas"];
 /// The annotations that the gateway may change. It may only remove the second one.
 const ANNOTATIONS: [&str; 2] = [annotation::LAST_ACTIVITY, annotation::SUSPENDED_BY];
 
-/// One right of the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Right {
-    group: &'static str,
-    resource: &'static str,
-    verbs: &'static [&'static str],
-}
-
 /// The rights on the objects that it serves: it watches Sandboxes and their pods, and wakes and marks Sandboxes.
-const SERVED: [Right; 2] = [
-    Right { group: group::AGENTS, resource: "sandboxes", verbs: &["list", "patch", "watch"] },
-    Right { group: "", resource: "pods", verbs: &["list", "watch"] },
-];
-
-/// The rights to ask the API server about clients. Neither review stores anything.
-const REVIEWS: [Right; 2] = [
-    Right { group: "authentication.k8s.io", resource: "tokenreviews", verbs: &["create"] },
-    Right { group: "authorization.k8s.io", resource: "subjectaccessreviews", verbs: &["create"] },
-];
+fn served_rules() -> Vec<PolicyRule> {
+    vec![
+        rbac::rule(group::AGENTS, &["sandboxes"], &["list", "patch", "watch"]),
+        rbac::rule("", &["pods"], &["list", "watch"]),
+    ]
+}
 
 /// All objects of the gateway.
 pub(super) fn documents(settings: &Settings) -> Vec<Value> {
@@ -73,48 +63,23 @@ fn selector() -> Value {
     json!({ "app": object::ROUTER_APP })
 }
 
-fn user(settings: &Settings) -> String {
-    format!("system:serviceaccount:{}:{NAME}", settings.namespace)
-}
-
 /// The ServiceAccount and its roles.
 fn rights(settings: &Settings) -> Vec<Value> {
     let account = json!({
         "apiVersion": "v1", "kind": "ServiceAccount", "metadata": labelled(NAME, Some(&settings.namespace)),
     });
-    let grants = match settings.served_namespace.as_deref() {
-        None => vec![grant(settings, NAME, None, &SERVED), grant(settings, REVIEWERS, None, &REVIEWS)],
-        Some(served) => vec![grant(settings, NAME, Some(served), &SERVED), grant(settings, REVIEWERS, None, &REVIEWS)],
+    let granted = |name: &str, scope, rules| {
+        rbac::documents(Grant { name: name.to_owned(), scope, rules }, settings, NAME, labelled)
     };
-    std::iter::once(account).chain(grants.into_iter().flatten()).collect()
+    let served = settings.served_namespace.as_deref().map_or(Scope::Cluster, Scope::Namespace);
+    let served = granted(NAME, served, served_rules());
+    // The gateway asks the API server about clients.
+    let reviews = granted(REVIEWERS, Scope::Cluster, rbac::review_rules());
+    [account].into_iter().chain(served).chain(reviews).collect()
 }
 
 /// The name of the role for reviews. An overlay for anonymous clients deletes it.
 const REVIEWERS: &str = "sandbox-router-auth-delegator";
-
-/// A role and its binding, in a namespace or in the whole cluster.
-fn grant(settings: &Settings, name: &str, namespace: Option<&str>, rights: &[Right]) -> [Value; 2] {
-    let (kind, name) = match namespace {
-        Some(_) => ("Role", name.to_owned()),
-        None => ("ClusterRole", settings.cluster_name(name)),
-    };
-    let rules: Vec<Value> = rights
-        .iter()
-        .map(|right| json!({ "apiGroups": [right.group], "resources": [right.resource], "verbs": right.verbs }))
-        .collect();
-    let metadata = labelled(&name, namespace);
-    let api_version = "rbac.authorization.k8s.io/v1";
-    [
-        json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata, "rules": rules }),
-        json!({
-            "apiVersion": api_version,
-            "kind": format!("{kind}Binding"),
-            "metadata": metadata,
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name },
-            "subjects": [{ "kind": "ServiceAccount", "name": NAME, "namespace": settings.namespace }],
-        }),
-    ]
-}
 
 /// The policy that limits the right to patch Sandboxes: the gateway wakes what the operator suspended and may be woken by
 /// a request, and records activity. A stolen token changes nothing else of a Sandbox.
@@ -158,7 +123,7 @@ fn policy(settings: &Settings) -> Vec<Value> {
             format!("the gateway may only remove the annotation {}", annotation::SUSPENDED_BY),
         ),
     ];
-    let of_the_gateway = ("the-gateway", format!("request.userInfo.username == {:?}", user(settings)));
+    let of_the_gateway = ("the-gateway", format!("request.userInfo.username == {:?}", settings.user_of(NAME)));
     let rule = rule(&[group::AGENTS], Kind::Sandbox.plural(), &["UPDATE"]);
     let name = settings.cluster_name(&format!("{NAME}-sandboxes"));
     let mut documents = bound(&name, rule, vec![of_the_gateway], vec![], validations);

@@ -72,25 +72,26 @@ fn is_of_extensions(kind: Kind, write: Write) -> bool {
 }
 
 /// The objects of a role.
-enum Scope<'a> {
+pub(super) enum Scope<'a> {
     /// Those of the whole cluster: a ClusterRole.
     Cluster,
     /// Those of one namespace: a Role.
     Namespace(&'a str),
 }
 
-/// One role of the operator. An overlay that does not need a role deletes it with its binding.
-struct Grant<'a> {
-    name: String,
-    scope: Scope<'a>,
-    rules: Vec<PolicyRule>,
+/// One role of a process. An overlay that does not need a role deletes it with its binding.
+pub(super) struct Grant<'a> {
+    pub(super) name: String,
+    pub(super) scope: Scope<'a>,
+    pub(super) rules: Vec<PolicyRule>,
 }
 
 /// The objects that define the operator's account and rights, and the roles for users.
 #[must_use]
 pub fn rbac(settings: &Settings) -> Vec<Value> {
     let account = labelled(object::OPERATOR_DEPLOYMENT, Some(&settings.namespace));
-    let granted = grants(settings).into_iter().flat_map(|grant| documents(grant, settings));
+    let documents = |grant| documents(grant, settings, object::OPERATOR_DEPLOYMENT, labelled);
+    let granted = grants(settings).into_iter().flat_map(documents);
     let changes = ["create", "delete", "deletecollection", "patch", "update"];
     let viewers = for_users("paddock-view", &["admin", "edit", "view"]);
     let mut edits = user_rules(&changes);
@@ -108,8 +109,13 @@ pub fn rbac(settings: &Settings) -> Vec<Value> {
     std::iter::once(account).chain(granted).chain(for_users).collect()
 }
 
-/// The role and the binding of a grant.
-fn documents(grant: Grant<'_>, settings: &Settings) -> [Value; 2] {
+/// The role of a grant, and its binding to a ServiceAccount.
+pub(super) fn documents(
+    grant: Grant<'_>,
+    settings: &Settings,
+    account: &str,
+    labelled: fn(&str, Option<&str>) -> ObjectMeta,
+) -> [Value; 2] {
     let Grant { name, scope, rules } = grant;
     let (kind, namespace, name) = match scope {
         Scope::Cluster => ("ClusterRole", None, settings.cluster_name(&name)),
@@ -120,11 +126,7 @@ fn documents(grant: Grant<'_>, settings: &Settings) -> [Value; 2] {
         "kind": format!("{kind}Binding"),
         "metadata": labelled(&name, namespace),
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name },
-        "subjects": [{
-            "kind": "ServiceAccount",
-            "name": object::OPERATOR_DEPLOYMENT,
-            "namespace": settings.namespace,
-        }],
+        "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": settings.namespace }],
     });
     [role(kind, labelled(&name, namespace), rules), binding]
 }
@@ -164,7 +166,8 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     }
     grants.push(grant("", own(), lease_rules()));
     if settings.secures_metrics() {
-        grants.push(grant("-metrics", Scope::Cluster, reader_review_rules()));
+        // The readers of the metrics.
+        grants.push(grant("-metrics", Scope::Cluster, review_rules()));
     }
     match settings.webhook {
         Webhook::Injected | Webhook::Owned { .. } => {
@@ -240,8 +243,8 @@ fn certificate_rules() -> Vec<PolicyRule> {
     ]
 }
 
-/// The API server authenticates and authorizes the readers of the metrics. Neither review stores anything.
-fn reader_review_rules() -> Vec<PolicyRule> {
+/// The API server authenticates and authorizes clients. Neither review stores anything.
+pub(super) fn review_rules() -> Vec<PolicyRule> {
     vec![
         rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
         rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
@@ -309,7 +312,7 @@ fn user_rules(verbs: &[&str]) -> Vec<PolicyRule> {
         .to_vec()
 }
 
-fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
+pub(super) fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
     let owned = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
     PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
