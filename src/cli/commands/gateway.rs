@@ -3,7 +3,6 @@
 mod flags;
 mod upstream;
 
-use anyhow::Context as _;
 use paddock_gateway::Config;
 use paddock_gateway::config::{Access, Https, ProxyConfig};
 use paddock_gateway::limits::Limits;
@@ -19,16 +18,11 @@ use paddock_kube::tls::CertificateFiles;
 
 pub(crate) use self::flags::GatewayArgs;
 use self::upstream::Upstream;
-use crate::commands::process::shutdown;
+use crate::commands::process::{self, shutdown};
 
 /// Runs until a signal, and drains.
 pub(crate) fn run(args: GatewayArgs) -> anyhow::Result<()> {
-    args.log.init()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    let ended = runtime.block_on(serve(args));
-    // Only connections that outlasted the drain are left.
-    runtime.shutdown_background();
-    ended
+    process::run(&args.log.clone(), serve(args))
 }
 
 async fn serve(args: GatewayArgs) -> anyhow::Result<()> {

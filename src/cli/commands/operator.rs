@@ -18,16 +18,11 @@ use paddock_operator::{Config, Leadership, MetricsAccess, WebhookSetup};
 
 pub(crate) use self::flags::OperatorArgs;
 use self::flags::{LeadershipArgs, WebhookArgs, WhoRegisters};
-use crate::commands::process::shutdown;
+use crate::commands::process::{self, shutdown};
 
 /// Runs until a signal.
 pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
-    args.log.init()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    let ended = runtime.block_on(serve(args));
-    // A plugin call that is still going on is bounded; nothing else is left.
-    runtime.shutdown_background();
-    ended
+    process::run(&args.log.clone(), serve(args))
 }
 
 async fn serve(args: OperatorArgs) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! What the processes have in common: the flags of their logs, and the signals that end them.
+//! What the processes have in common: the flags of their logs, their runtime, and the signals that end them.
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -21,7 +21,7 @@ impl From<LogFormat> for paddock_kube::logs::LogFormat {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Logs")]
 pub(crate) struct LogArgs {
     /// Format of the log on standard error. If absent, text on a terminal and JSON elsewhere.
@@ -35,10 +35,20 @@ pub(crate) struct LogArgs {
 
 impl LogArgs {
     /// Sets up the log of the process.
-    pub(crate) fn init(&self) -> anyhow::Result<()> {
+    fn init(&self) -> anyhow::Result<()> {
         paddock_kube::logs::init(self.log_level.as_deref(), self.log_format.map(Into::into))?;
         Ok(())
     }
+}
+
+/// Runs a process until its end.
+pub(crate) fn run(log: &LogArgs, process: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    log.init()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let ended = runtime.block_on(process);
+    // Only bounded work is left: calls of plugins, and connections that outlasted the drain.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Completes at SIGTERM or SIGINT.
