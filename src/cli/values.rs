@@ -28,6 +28,15 @@ pub(crate) fn go_style(args: impl IntoIterator<Item = OsString>) -> Vec<OsString
         .collect()
 }
 
+/// Parses the flags of a subcommand as the command line does.
+#[cfg(test)]
+pub(crate) fn parsed<A: clap::Args>(args: &[&str]) -> Result<A, String> {
+    let command = A::augment_args(clap::Command::new("paddock").args_override_self(true));
+    let args = go_style(["paddock"].iter().chain(args).map(OsString::from));
+    let matches = command.try_get_matches_from(args).map_err(|error| error.to_string())?;
+    A::from_arg_matches(&matches).map_err(|error| error.to_string())
+}
+
 /// `clear` or `keep`.
 pub(crate) fn parse_managed_fields(value: &str) -> Result<ManagedFieldsAtClaim, String> {
     match value {

@@ -113,25 +113,12 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
     use std::time::Duration;
 
-    use clap::Parser;
+    use clap::Args as _;
 
     use super::*;
-    use crate::values::go_style;
-
-    #[derive(Debug, Parser)]
-    #[command(args_override_self = true)]
-    struct Parsed {
-        #[command(flatten)]
-        gateway: GatewayArgs,
-    }
-
-    fn parsed(args: &[&str]) -> Result<GatewayArgs, String> {
-        let args = go_style(["gateway"].iter().chain(args).map(OsString::from));
-        Ok(Parsed::try_parse_from(args).map_err(|error| error.to_string())?.gateway)
-    }
+    use crate::values::parsed;
 
     fn made(args: &[&str]) -> Result<Config, String> {
         config(parsed(args)?, &Upstream::default()).map_err(|error| error.to_string())
@@ -212,10 +199,8 @@ mod tests {
 
     #[test]
     fn the_manual_names_flags_that_exist_with_their_defaults() {
-        use clap::CommandFactory;
-
         let manual = include_str!("../../../docs/gateway.md");
-        let command = Parsed::command();
+        let command = GatewayArgs::augment_args(clap::Command::new("gateway"));
         let find = |flag: &str| command.get_arguments().find(|arg| arg.get_long() == Some(flag));
         // Every program has a help. The others are those of kubectl and `paddock manifests`, and one that the manual says
         // is not there.

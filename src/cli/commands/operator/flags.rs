@@ -313,23 +313,11 @@ fn https(value: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
-    use clap::Parser;
-
     use super::*;
-    use crate::values::go_style;
-
-    #[derive(Debug, Parser)]
-    #[command(args_override_self = true)]
-    struct Parsed {
-        #[command(flatten)]
-        operator: OperatorArgs,
-    }
+    use crate::values::parsed;
 
     fn operator(args: &[&str]) -> Result<OperatorArgs, String> {
-        let args = go_style(["operator"].iter().chain(args).map(OsString::from));
-        Ok(Parsed::try_parse_from(args).map_err(|error| error.to_string())?.operator)
+        parsed(args)
     }
 
     #[test]
