@@ -80,7 +80,7 @@ pub enum ResumePolicy {
     /// Only a change of its mode resumes the sandbox.
     #[default]
     Manual,
-    /// A connection to the sandbox's address resumes it too.
+    /// A request through the gateway resumes it too.
     OnDemand,
 }
 

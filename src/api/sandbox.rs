@@ -131,7 +131,7 @@ pub struct SandboxStatus {
     /// The operating mode that the operator applied last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<OperatingMode>,
-    /// Who suspended the Sandbox: User, Idle or Drain. Absent while the Sandbox is to run. A connection to its address
+    /// Who suspended the Sandbox: User, Idle or Drain. Absent while the Sandbox is to run. A request through the gateway
     /// resumes only a Sandbox with the resumePolicy OnDemand that no user suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_by: Option<SuspendedBy>,

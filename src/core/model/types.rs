@@ -84,7 +84,7 @@ pub struct Sandbox {
     pub replicas: Option<OperatingMode>,
     /// The time for which the Sandbox may be unused, or `None` if it has no idle policy.
     pub idle_timeout: Option<Duration>,
-    /// Whether only a change of the mode resumes the Sandbox, or also a connection to its address.
+    /// Whether only a change of the mode resumes the Sandbox, or also a request through the gateway.
     pub resume: ResumePolicy,
     /// The records of a warm Sandbox about itself.
     pub warm: WarmRecord,
@@ -132,7 +132,7 @@ pub struct Template {
     pub volume_claims_policy: InjectionPolicy,
     /// The time for which a sandbox may be unused, or `None` if it has no idle policy.
     pub idle_timeout: Option<Duration>,
-    /// Whether only a change of the mode resumes a sandbox, or also a connection to its address.
+    /// Whether only a change of the mode resumes a sandbox, or also a request through the gateway.
     pub resume: ResumePolicy,
 }
 
