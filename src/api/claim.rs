@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::claim_data::ClaimFile;
 use crate::common::{DecidingPlugin, NameRef, PodMetadata, VolumeClaimTemplate, is_empty};
 
 /// The desired sandbox of a claim. Exactly one of `warmPoolRef` and `sandboxTemplateRef` must be given.
@@ -58,11 +59,15 @@ pub struct SandboxClaimSpec {
     /// Labels and annotations to add to the pod of the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub additional_pod_metadata: Option<PodMetadata>,
-    /// Environment variables to add to the sandbox, if the template allows it. A sandbox with additional variables is
-    /// created for the claim and not taken from a pool.
+    /// Environment variables to add to the sandbox, if the template allows it. If the template has claimData, they appear
+    /// in a file of the running sandbox. Otherwise the sandbox is created for the claim and not taken from a pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub env: Vec<ClaimEnvVar>,
+    /// Files that appear in the running sandbox, if the template has claimData.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub files: Vec<ClaimFile>,
     /// Volume claims to create for the sandbox, if the template allows it. A sandbox with additional volume claims is
     /// created for the claim and not taken from a pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -5,7 +5,8 @@
 //! them into its model and reports errors.
 //!
 //! Start reading at [`sandbox`]. Each kind has one file ([`sandbox`], [`template`], [`pool`], [`claim`]) with all its
-//! versions and both of its shapes. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
+//! versions and both of its shapes. [`claim_data`] has the parts of a template and a claim about the data that a claim
+//! brings. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
 //! condition and reason. [`document`] is an object of any kind as it is read. [`mode`] reads the mode of a Sandbox from
 //! its two fields, [`duration`] parses Go durations, and [`activity`] has the rules for records of activity. [`crd`]
 //! generates the definitions in `crds/` from the types, and [`schema`] does the conversion.
@@ -14,6 +15,7 @@
 
 pub mod activity;
 pub mod claim;
+pub mod claim_data;
 pub mod common;
 pub mod crd;
 pub mod document;
@@ -33,6 +35,7 @@ pub use claim::{
     ClaimEnvVar, ClaimLifecycle, ClaimShutdownPolicy, ClaimedSandbox, SandboxClaim, SandboxClaimSpec,
     SandboxClaimStatus,
 };
+pub use claim_data::{ClaimDataSpec, ClaimFile, SecretKeyRef};
 pub use common::{
     DecidingPlugin, Hook, NameRef, OperatingMode, PodMetadata, PodTemplate, PolicyState, ResumePolicy, ShutdownPolicy,
     VolumeClaimMetadata, VolumeClaimTemplate,

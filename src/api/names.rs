@@ -54,6 +54,8 @@ pub mod label {
     pub const ISOLATION: &str = "policy.paddock.dev/isolation";
     /// The only value of [`ISOLATION`] that demands nothing.
     pub const ISOLATION_NONE: &str = "none";
+    /// On a Secret: `"true"` means that the operator created it with the data of a claim.
+    pub const CLAIM_DATA: &str = "policy.paddock.dev/claim-data";
     /// The value of a label that is used as a flag.
     pub const TRUE: &str = "true";
 }
@@ -100,6 +102,14 @@ pub mod annotation {
     pub const CLAIM_PLUGINS: &str = "policy.paddock.dev/claim-plugins";
     /// On a Pod: hashes of the parts of the Sandbox's spec that only a new pod can take, as JSON.
     pub const POD_REVISION: &str = "policy.paddock.dev/pod-revision";
+    /// On a Sandbox of a claim: the digest of the files and variables that the claim brought when it got the Sandbox.
+    pub const CLAIM_DATA_DIGEST: &str = "policy.paddock.dev/claim-data-digest";
+    /// On a Pod whose containers can get the data of a claim: `data` and the UID of the claim when the Secret with the
+    /// data exists, and `none` for a claim that brings nothing. Containers read the value as a file.
+    pub const CLAIM_DATA: &str = "policy.paddock.dev/claim-data";
+    /// On a Pod: the time of the write of [`CLAIM_DATA`], in RFC 3339 format. It is removed soon after, and the write
+    /// that removes it makes the kubelet look at the Secret once more.
+    pub const CLAIM_DATA_SENT: &str = "policy.paddock.dev/claim-data-sent";
     /// On a Sandbox: the keys of the labels and annotations that its claim added to its pod template, as JSON.
     pub const CLAIM_METADATA: &str = "policy.paddock.dev/claim-metadata";
     /// On the pod template of a warm Sandbox: a hash of the labels and annotations that the pool gave the Sandbox at its
@@ -208,6 +218,10 @@ pub mod reason {
     pub const CLAIM_EXPIRED: &str = "ClaimExpired";
     /// `Ready` of a claim: its Sandbox does not exist any more.
     pub const SANDBOX_MISSING: &str = "SandboxMissing";
+    /// `Ready` of a claim: the template does not admit the files that the claim brings.
+    pub const CLAIM_DATA_REJECTED: &str = "ClaimDataRejected";
+    /// `Ready` of a claim: the pod of its Sandbox has not got the data of the claim yet.
+    pub const CLAIM_DATA_PENDING: &str = "ClaimDataPending";
     /// `Ready` of a claim: its Sandbox has no `Ready` condition yet.
     pub const SANDBOX_NOT_READY: &str = "SandboxNotReady";
 }

@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::claim_data::ClaimDataSpec;
 use crate::common::{
     IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, PodTemplate, RUNTIME_CLASS_MESSAGE, ResumePolicy, VolumeClaimTemplate,
     runtime_class_agrees,
@@ -67,6 +68,10 @@ pub struct SandboxTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "Disallowed"))]
     pub volume_claim_templates_policy: Option<InjectionPolicy>,
+    /// Lets a claim bring files and environment variables to a sandbox that already runs. They appear as files in a
+    /// directory. If absent, environment variables of a claim are set in a new pod, and a claim can bring no files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_data: Option<ClaimDataSpec>,
     /// The time without use after which a sandbox is idle, as a Go duration such as 30m. Sandboxes that wait in a pool
     /// are never idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! The complete objects that plans create. They are made from the model alone, without choices and without the World.
 
+mod claim_data;
 mod claim_metadata;
 mod network;
 mod pod;
@@ -11,13 +12,16 @@ mod volumes;
 
 use serde_json::{Value, json};
 
+pub use claim_data::{SecretValues, claim_secret};
 pub(crate) use claim_metadata::metadata_change;
 pub use network::{closed_network_policy_spec, network_policy, network_policy_annotations, network_policy_spec};
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
 pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels};
 pub(crate) use revision::PodRevision;
-pub use sandbox::{Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, warm_sandbox};
+pub use sandbox::{
+    Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, takes_claim_data, warm_sandbox,
+};
 pub use service::{endpoint_slice, endpoints_of, headless_service, stable_service};
 pub use stored::{stored_claim, stored_sandbox};
 pub(crate) use volumes::disk_dirs;

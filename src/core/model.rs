@@ -6,6 +6,7 @@
 //! here, because the object may be created later.
 
 mod claim;
+mod claim_data;
 mod claim_metadata;
 mod error;
 pub mod names;
@@ -19,6 +20,7 @@ mod types;
 mod tests;
 
 pub use claim::{parse_claim, parse_pool};
+pub use claim_data::{check_claim_data, digest};
 pub use claim_metadata::check_claim_metadata;
 pub use error::{FieldError, FieldErrors};
 pub use names::{HOST_NAME_MAX, is_dns_subdomain};
@@ -28,6 +30,6 @@ pub use parse::{parse_sandbox, parse_template};
 pub use quantity::Quantity;
 pub use stored::{DiskDir, Port, StoredSpec};
 pub use types::{
-    Claim, ClaimEnd, ClaimSource, NetworkPolicy, Pod, Pool, PoolChoice, PoolSize, Sandbox, ServiceIntent, Shutdown,
-    Template, VolumeClaim, WarmRecord,
+    BroughtFile, Claim, ClaimData, ClaimDataRules, ClaimEnd, ClaimSource, NetworkPolicy, Pod, Pool, PoolChoice,
+    PoolSize, Sandbox, ServiceIntent, Shutdown, Template, VolumeClaim, WarmRecord,
 };

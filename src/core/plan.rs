@@ -106,7 +106,9 @@ impl Op {
     #[must_use]
     pub fn is_large(&self) -> bool {
         match &self.action {
-            Action::Create { body } | Action::Patch { body, .. } => budget::is_large(body),
+            Action::Create { body } | Action::Patch { body, .. } | Action::Deliver { body, .. } => {
+                budget::is_large(body)
+            }
             Action::Delete { .. } => false,
         }
     }
@@ -148,6 +150,17 @@ pub enum Action {
         /// The patch, without the preconditions.
         body: Value,
     },
+    /// Delivers the data of a claim to a pod: the operator reads the claim and the Secrets that it references, creates a
+    /// Secret with the data, and then patches the pod. A plan does not contain the data. If the Secret exists, it is
+    /// deleted and created again, because only its creator knows what is in it.
+    Deliver {
+        /// The UID that the pod must still have.
+        uid: String,
+        /// The claim, and the name of the Secret.
+        data: ClaimDelivery,
+        /// The merge patch of the pod.
+        body: Value,
+    },
     /// A DELETE with the UID as a precondition.
     Delete {
         /// The UID that the object must still have.
@@ -160,6 +173,19 @@ pub enum Action {
     },
 }
 
+/// The data of a claim, by reference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClaimDelivery {
+    /// The claim that brings the data.
+    pub claim: Key,
+    /// The UID that the claim must still have.
+    pub claim_uid: String,
+    /// The digest that the data must still have.
+    pub digest: String,
+    /// The name of the Secret, which is in the spec of the pod.
+    pub secret: String,
+}
+
 impl Action {
     /// The value of the label in metrics.
     #[must_use]
@@ -168,6 +194,7 @@ impl Action {
             Action::Create { .. } => "create",
             Action::Patch { status: true, .. } => "patch_status",
             Action::Patch { status: false, .. } => "patch",
+            Action::Deliver { .. } => "deliver",
             Action::Delete { .. } => "delete",
         }
     }
@@ -274,6 +301,12 @@ pub enum Reason {
     Adopted,
     /// A claim takes a warm Sandbox.
     Claimed,
+    /// A pod gets the data that the claim of its Sandbox brings.
+    ClaimDataDelivered,
+    /// The API server refused the data that a claim brings, or a Secret that it refers to is missing.
+    ClaimDataNotDelivered,
+    /// A pod is written once more after the data of a claim, in case its kubelet had not seen the data.
+    ClaimDataRepeated,
     /// A claim found no Ready warm Sandbox, so a Sandbox is created for it.
     ColdStart,
     /// A claim has a second Sandbox after a crash between two writes.
@@ -386,11 +419,12 @@ impl fmt::Display for Op {
             Action::Create { .. } => "create",
             Action::Patch { status: true, .. } => "patch status of",
             Action::Patch { .. } => "patch",
+            Action::Deliver { .. } => "deliver the data of a claim to",
             Action::Delete { .. } => "delete",
         };
         write!(f, "{verb} {} because {}", self.key, self.reason)?;
         match &self.action {
-            Action::Patch { body, .. } => write!(f, ": {body}"),
+            Action::Patch { body, .. } | Action::Deliver { body, .. } => write!(f, ": {body}"),
             Action::Create { .. } | Action::Delete { .. } => Ok(()),
         }
     }

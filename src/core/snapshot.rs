@@ -105,6 +105,8 @@ pub struct SandboxSnapshot {
     pub pod_unanswered: bool,
     /// The marker of the claim or pool that controls it, and of its template.
     pub inherited_marker: Marker,
+    /// The claim that controls it, if a claim does and is not being deleted.
+    pub claim: Option<ClaimOfSandbox>,
     /// The template that the Sandbox was made from, if it was made from one.
     pub template: Option<TemplateOrigin>,
     /// Whether the NetworkPolicy of that template is in place.
@@ -113,6 +115,15 @@ pub struct SandboxSnapshot {
     pub touched: Option<Arc<str>>,
     /// The facts that every decision may use.
     pub common: Common,
+}
+
+/// The claim that has a Sandbox.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClaimOfSandbox {
+    /// The claim.
+    pub claim: Arc<Object>,
+    /// The template that the Sandbox was made from, if it exists.
+    pub template: Option<Arc<Object>>,
 }
 
 /// The StorageClasses of the cluster, as far as a volume claim that names no class depends on them.

@@ -177,6 +177,7 @@ impl World {
             Action::Patch { uid, resource_version: version, .. } => {
                 holds(uid, version.as_deref()) && (version.is_none() || !busy)
             }
+            Action::Deliver { uid, .. } => holds(uid, None),
             Action::Delete { uid, resource_version: version, .. } => holds(uid, version.as_deref()) && !busy,
         }
     }
@@ -184,9 +185,12 @@ impl World {
     /// The version that an operation was planned for. If the operation names only a UID, this is the version of that
     /// object in the World.
     fn tried_version(&self, op: &Op) -> Option<u64> {
-        let (Action::Patch { uid, resource_version, .. } | Action::Delete { uid, resource_version, .. }) = &op.action
-        else {
-            return None;
+        let (uid, resource_version) = match &op.action {
+            Action::Create { .. } => return None,
+            Action::Patch { uid, resource_version, .. } | Action::Delete { uid, resource_version, .. } => {
+                (uid, resource_version.as_ref())
+            }
+            Action::Deliver { uid, .. } => (uid, None),
         };
         match resource_version {
             Some(version) => version.parse().ok(),
@@ -222,7 +226,9 @@ impl World {
                 self.pending_writes.clear(&op.key, &PendingWrite::of(op));
                 if let Some(uid) = self.objects.get(&op.key).map(|o| o.meta.uid.clone()) {
                     let named = match &op.action {
-                        Action::Patch { uid, .. } | Action::Delete { uid, .. } => Some(uid.as_str()),
+                        Action::Patch { uid, .. } | Action::Deliver { uid, .. } | Action::Delete { uid, .. } => {
+                            Some(uid.as_str())
+                        }
                         Action::Create { .. } => None,
                     };
                     if named == Some(&*uid) {

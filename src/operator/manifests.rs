@@ -58,6 +58,14 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
     ]
 }
 
+/// The documents that only an operator with the rights to deliver the data of claims has: the file of an overlay.
+#[must_use]
+pub fn claim_data_rights(settings: &Settings) -> Vec<Value> {
+    let with = |claim_data: bool| rbac::rbac(&Settings { claim_data, ..settings.clone() });
+    let without = with(false);
+    with(true).into_iter().filter(|document| !without.contains(document)).collect()
+}
+
 /// The webhook configurations without a CA bundle. The operator or another program adds the bundle.
 fn webhook(settings: &Settings) -> Vec<Value> {
     let desired = Desired {

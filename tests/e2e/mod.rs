@@ -22,6 +22,7 @@ macro_rules! named {
 mod burst;
 mod children;
 mod claim;
+mod claim_data;
 mod contract;
 mod crds;
 mod deploy;
@@ -75,6 +76,7 @@ pub(crate) fn tests() -> Vec<Test> {
         sandbox::tests(),
         pool::tests(),
         claim::tests(),
+        claim_data::tests(),
         contract::tests(),
         whole_status::tests(),
         network_policy::tests(),

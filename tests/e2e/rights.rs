@@ -147,10 +147,10 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
     setup::install(&cluster).await;
     let kubectl = cluster.kubectl();
     let apply = async |file: &str| {
-        let file = format!("{}/base/{file}.yaml", root!("deploy"));
+        let file = format!("{}/{file}.yaml", root!("deploy"));
         kubectl.run(&["apply", "--server-side", "-f", &file], None).await.expect("the manifest is applied");
     };
-    for file in ["namespace", "rbac", "admissionpolicies"] {
+    for file in ["base/namespace", "base/rbac", "base/admissionpolicies", "overlays/claim-data/rbac"] {
         apply(file).await;
     }
     let account = cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
@@ -289,6 +289,7 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
     table.create("another Secret", NAMESPACE, secret("other", "Opaque"), Some("only the Secret"));
     table.create("a token", NAMESPACE, secret("paddock-webhook-tls", token), Some("only the Secret"));
     table.create("its certificate", NAMESPACE, secret("paddock-webhook-tls", "kubernetes.io/tls"), None);
+    claim_secrets(&mut table, &ns).await;
     let lease = |name: &str| (LEASE, object(LEASE, name, json!({})));
     table.create("another Lease", NAMESPACE, lease("other"), Some("only the Leases"));
     table.create("its Lease", NAMESPACE, lease("paddock-operator"), None);
@@ -301,7 +302,7 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
     table.check(&operator).await;
     no_type_errors(&ns).await;
 
-    apply("webhook").await;
+    apply("base/webhook").await;
     let kubeconfig: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(&account).unwrap()).expect("YAML");
     injected(&operator, &kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]).await;
     let delete = ["delete", "mutatingwebhookconfiguration,validatingwebhookconfiguration", "paddock-webhook"];
@@ -310,6 +311,45 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
     made_by_the_operator(&operator).await;
     no_type_errors(&ns).await;
     assert_eq!(ns.list(POOL).await.len(), 1, "the requests were dry runs");
+}
+
+/// The Secrets with the data of claims: those of a Pod, with the operator's label and form of name, and no others.
+async fn claim_secrets(table: &mut Table, ns: &TestNamespace) {
+    let here = ns.namespace.as_str();
+    let pod = ns.get(POD, "s").await;
+    let secret = |change: Value| {
+        let made = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": { "name": "paddock-claim-s-0011", "labels": { "policy.paddock.dev/claim-data": "true" } },
+        });
+        with(owned_by(&pod, made), change)
+    };
+    let named = |name: &str| json!({ "metadata": { "name": name } });
+    for there in
+        [secret(named("paddock-claim-s-there")), secret(json!({ "metadata": { "name": "users", "labels": null } }))]
+    {
+        ns.post(&SECRET.path(here), &there).await.expect("a Secret");
+    }
+    let refused = Some("Secrets with the data of a claim");
+    let labels = |labels: Value| json!({ "metadata": { "labels": labels } });
+    let owners = |owners: Value| json!({ "metadata": { "ownerReferences": owners } });
+    let account = json!({ "metadata": { "annotations": { "kubernetes.io/service-account.name": "default" } } });
+    for (what, change) in [
+        ("a Secret without the label", labels(Value::Null)),
+        ("a Secret with another label", labels(json!({ "policy.paddock.dev/claim-data": "x" }))),
+        ("a Secret of nobody", owners(Value::Null)),
+        ("a Secret of a Sandbox", owners(json!([reference(&ns.get(SANDBOX, "s").await)]))),
+        ("a Secret of another Pod", named("paddock-claim-other-0011")),
+        ("a Secret of another form", named("api-key")),
+        ("a token of an account", with(account, json!({ "type": "kubernetes.io/service-account-token" }))),
+    ] {
+        table.create(what, here, (SECRET, secret(change)), refused);
+    }
+    table.create("the Secret of a Pod", here, (SECRET, secret(json!({}))), None);
+    table.create("its Secret in kube-system", "kube-system", (SECRET, secret(json!({}))), Some("in kube-system"));
+    table.create("its Secret in its own namespace", NAMESPACE, (SECRET, secret(json!({}))), Some("in kube-system"));
+    table.delete("the Secret of a user", ns, (SECRET, "users"), refused);
+    table.delete("the Secret of a Pod", ns, (SECRET, "paddock-claim-s-there"), None);
 }
 
 /// Operators with the rights of other modes serve what the mode promises, and are never refused a request.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use paddock_cluster::{Cluster, Options, PATIENCE, RuntimeClass};
+use paddock_cluster::{BESIDE, Cluster, Options, PATIENCE, RuntimeClass};
 use tokio::sync::OnceCell;
 
 use super::namespace::TestNamespace;
@@ -42,6 +42,8 @@ impl Setup {
         // affect the other tests.
         options.runtime_classes.push(RuntimeClass { name: "host".to_owned(), handler: "runc".to_owned() });
         let (cluster, account) = control_plane(options).await;
+        // The rights to deliver the data of claims, which are off by default.
+        operator::rights_with(&cluster, &[&BESIDE[..], &["--claim-data"]].concat()).await;
         let plugins = cluster.dir().join("plugins");
         std::fs::create_dir(&plugins).expect("a directory");
         let mut flags = operator::admitting(&cluster);

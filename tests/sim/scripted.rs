@@ -272,6 +272,7 @@ impl ScriptedCluster {
         let is = |op: &Op| match &op.action {
             Action::Create { .. } => verb == "create",
             Action::Patch { .. } => verb == "patch",
+            Action::Deliver { .. } => verb == "deliver",
             Action::Delete { .. } => verb == "delete",
         };
         self.sent.iter().filter(|(op, _)| op.key.kind == kind && is(op)).count()

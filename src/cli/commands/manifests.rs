@@ -37,6 +37,10 @@ pub(crate) struct ManifestsArgs {
     /// Installs the gateway, which routes requests to Sandboxes and wakes suspended ones.
     #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
     gateway: bool,
+    /// Lets the operator deliver what claims bring to running sandboxes: it may create and delete Secrets for the pods of
+    /// sandboxes. For files from Secrets, bind the ClusterRole agent-sandbox-controller-claim-secrets in a namespace.
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    claim_data: bool,
     /// Image of the operator and of the gateway.
     #[arg(long, value_name = "IMAGE", value_parser = parse_image, default_value_t = Settings::default().image)]
     image: String,
@@ -73,6 +77,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         webhook,
         webhook_host,
         gateway,
+        claim_data,
         image,
         pod_cidr,
         metrics_namespace,
@@ -92,6 +97,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         extensions,
         webhook,
         gateway,
+        claim_data,
         image,
         shapes: surface,
         pod_cidrs: pod_cidr,

@@ -26,6 +26,7 @@ impl Context {
             settings: world.settings().clone(),
             operator_user,
             reserved_sandbox: None,
+            claim_problems: world.problems_of_claim(&review.group, &review.resource, &review.namespace, &review.object),
             sandbox: sandbox.map(|sandbox| ConnectedSandbox {
                 key: sandbox.key.clone(),
                 uid: sandbox.meta.uid.clone(),

@@ -128,8 +128,8 @@ fn unchanged(state: &ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
 
 /// Denies changes of a claim that has its Sandbox, if they could only be made to another Sandbox.
 fn bound_claim_unchanged(state: &ReviewState<'_>) -> Result<(), Halt> {
-    const FIELDS: [&str; 6] =
-        ["env", "sandboxTemplateRef", "templateRef", "volumeClaimTemplates", "warmPoolRef", "warmpool"];
+    const FIELDS: [&str; 7] =
+        ["env", "files", "sandboxTemplateRef", "templateRef", "volumeClaimTemplates", "warmPoolRef", "warmpool"];
     let (old, new) = (&state.review.old_object, &state.object);
     let Some(sandbox) = old.pointer("/status/sandbox/name").and_then(Value::as_str) else { return Ok(()) };
     let value = |object: &Value, field: &str| {
@@ -267,7 +267,8 @@ fn parses(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt> {
     if let Some(claim) = read.claim {
         // This is not a denial. Clients expect `InvalidMetadata` in the status of the claim, where the template is
         // known too.
-        for error in metadata_errors(state, &claim) {
+        let of_template = state.context.claim_problems.iter().cloned();
+        for error in metadata_errors(state, &claim).into_iter().chain(of_template) {
             state.warn(&format!("{error}; the claim will not become Ready"));
         }
     }

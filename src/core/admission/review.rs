@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::binding::Bindings;
 use crate::isolation::Isolation;
+use crate::model::FieldError;
 use crate::object::TextMap;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
@@ -137,6 +138,9 @@ pub struct Context {
     pub in_reconcile: bool,
     /// For a create of a claim, the Sandbox that is reserved for it.
     pub reserved_sandbox: Option<Arc<str>>,
+    /// For a create or an update of a claim with files, the problems of its files with its template. Empty if the
+    /// template is not known.
+    pub claim_problems: Vec<FieldError>,
     /// For an update of a Sandbox, the parts of its running pod that break the isolation of the pod, such as `hostPath`.
     /// `None` if it has no running pod, or if that is isolated.
     pub exposed_by: Option<String>,

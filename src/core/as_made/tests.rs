@@ -45,6 +45,7 @@ fn as_made() -> (Value, Value) {
         class_reason: Some("because"),
         class_plugin: Some("by-label"),
         kept_dirs: &[],
+        now: jiff::Timestamp::UNIX_EPOCH,
         isolate: false,
     };
     let model = made.sandbox().expect("a Sandbox").spec.as_ref().expect("a valid one");

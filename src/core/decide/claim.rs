@@ -21,6 +21,7 @@ use self::report::{Report, has_expired, write_status};
 use super::adopt::{adopt_prepared, adoptable, sandbox_difference};
 use super::ask::{ASK_AGAIN, failure_events};
 use super::review;
+use super::sandbox::claim_data_is_delivered;
 use crate::conditions::{find_condition, is_true};
 use crate::deciding;
 use crate::manifest::{self, Origin};
@@ -195,10 +196,19 @@ fn forward_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox
         let deleting =
             Report::problem(reason::SANDBOX_NOT_READY, "the Sandbox of this claim is being deleted".to_owned());
         Report { sandbox: report.sandbox, plugins: report.plugins, ..deleting }
+    } else if awaits_data(snapshot, sandbox) {
+        report.awaiting_data()
     } else {
         report
     };
     write_status(snapshot, before, report, plan);
+}
+
+/// Whether the claim brought data that is not on its way to the pod yet.
+fn awaits_data(snapshot: &ClaimSnapshot, sandbox: &Object) -> bool {
+    let brought = sandbox.meta.annotations.contains_key(annotation::CLAIM_DATA_DIGEST);
+    let delivered = snapshot.pod.as_ref().is_some_and(|pod| claim_data_is_delivered(pod, &snapshot.claim.meta.uid));
+    brought && manifest::takes_claim_data(sandbox) && !delivered
 }
 
 /// Decides about a claim without a Sandbox: takes a warm one, or starts cold.
@@ -242,6 +252,9 @@ fn bind(
     if let Err(errors) = model::check_claim_metadata(model, &of_template.pod, &snapshot.common.settings) {
         return fail(reason::INVALID_METADATA, errors.to_string());
     }
+    if let Err(errors) = model::check_claim_data(model, of_template, &template.key.name) {
+        return fail(reason::CLAIM_DATA_REJECTED, errors.to_string());
+    }
     if let Err(problem) = check_env(model, of_template) {
         return fail(reason::ENV_VARS_INJECTION_REJECTED, problem);
     }
@@ -260,7 +273,8 @@ fn bind(
 /// The warm Sandbox that the claim takes. If the API server refused a take for good, it may refuse the next one too, so
 /// a Sandbox is created.
 fn takeable<'a>(snapshot: &'a ClaimSnapshot, model: &model::Claim) -> Option<&'a Object> {
-    let may_take = model.can_use_warm() && snapshot.refused_take.is_none();
+    let of_template = snapshot.template.as_ref()?.template()?.spec.as_ref().ok()?;
+    let may_take = model.can_use_warm(of_template) && snapshot.refused_take.is_none();
     snapshot.candidate.as_ref().filter(|_| may_take).map(|(sandbox, _)| &**sandbox)
 }
 
@@ -311,7 +325,9 @@ fn take(
     deciding::annotate(&mut body, annotation::CLAIM_PLUGINS, decided_by);
     ops.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
     plan.steps.push(ops);
-    write_status(snapshot, before, Report::forwarded(sandbox, decided_by), plan);
+    let report = Report::forwarded(sandbox, decided_by);
+    let brings = model.data.is_some() && manifest::takes_claim_data(sandbox);
+    write_status(snapshot, before, if brings { report.awaiting_data() } else { report }, plan);
 }
 
 /// A Sandbox outside of its NetworkPolicy is not handed out. A change of the policy reconciles the claim again.

@@ -78,6 +78,7 @@ impl ReconcileReview {
             settings: common.settings.clone(),
             operator_user: None,
             reserved_sandbox: None,
+            claim_problems: Vec::new(),
             exposed_by: None,
             sandbox: None,
             in_reconcile: true,

@@ -3,6 +3,7 @@
 //!
 //! [`questions`] and [`decide`] call the parts in order. The submodules contain the decisions of each part.
 
+mod claim_data;
 mod idle;
 mod lifecycle;
 mod metadata;
@@ -15,11 +16,13 @@ mod volumes;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use paddock_api::kind::Kind;
+use paddock_api::kind::{Key, Kind};
 use paddock_api::names::{annotation, condition, reason};
 use paddock_api::{OperatingMode, SandboxStatus, ShutdownPolicy};
 use serde_json::json;
 
+use self::claim_data::Delivery;
+pub(super) use self::claim_data::delivered as claim_data_is_delivered;
 use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation, mode};
 use self::status::{Notes, Problem};
@@ -28,6 +31,7 @@ use super::ask::{ASK_AGAIN, STATE_EVERY, failure_events};
 use crate::as_made;
 use crate::conditions::{find_condition, status_patch};
 use crate::model;
+use crate::object::{Object, Pod};
 use crate::plan::{Action, Event, Op, Plan, Reason};
 use crate::question::{PluginReply, PluginRequest};
 use crate::snapshot::{Refusal, SandboxSnapshot};
@@ -80,7 +84,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
             draft.pod(snapshot, (model, state), replies);
         }
     }
-    let PlanDraft { mut first, mut plan, mut notes } = draft;
+    let PlanDraft { mut first, deliver, mut plan, mut notes } = draft;
     metadata::keep_template_labels(snapshot, &mut first);
     first.extend(service::endpoints(snapshot, situation.state().and_then(PodState::endpoint)));
     if first.iter().any(|op| op.key == sandbox.key && matches!(op.action, Action::Delete { .. })) {
@@ -89,10 +93,14 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         return plan;
     }
     // A refusal counts only if the plan repeats the write.
-    let refused = snapshot.common.refusals.iter().find(|(key, _)| first.iter().any(|op| op.key == *key));
+    let repeats = |key: &Key| first.iter().chain(&deliver).any(|op| op.key == *key);
+    let refused = snapshot.common.refusals.iter().find(|(key, _)| repeats(key));
     if notes.error.is_none() {
         notes.error = refused.map(|(key, r)| {
-            let problem = format!("{key}: the API server refused: {}", r.message);
+            let problem = match &deliver {
+                Some(op) if op.key == *key => format!("the data of the claim is not delivered: {}", r.message),
+                Some(_) | None => format!("{key}: the API server refused: {}", r.message),
+            };
             if r.by_policy { Problem::denied(problem) } else { Problem::error(problem) }
         });
     }
@@ -116,10 +124,15 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         plan.results.extend(lifecycle::transitions(sandbox, &before.status, &after_status, detail));
     }
     if let Some((_, refusal)) = refused.filter(|(key, _)| key.kind == Kind::Pod) {
-        let note = format!("The API server refused the pod: {}", refusal.message);
-        plan.events.push(Event::warning(sandbox, Reason::SandboxPodCreateFailed, note));
+        let (reason, problem) = match &deliver {
+            Some(_) => (Reason::ClaimDataNotDelivered, "The data of the claim is not delivered"),
+            None => (Reason::SandboxPodCreateFailed, "The API server refused the pod"),
+        };
+        let note = format!("{problem}: {}", refusal.message);
+        plan.events.push(Event::warning(sandbox, reason, note));
     }
     plan.steps.extend(status.map(|op| vec![op]));
+    plan.steps.extend(deliver.map(|op| vec![op]));
     // A creation without a usable reply may fail again and end the plan.
     if refused.is_some() || snapshot.pod_unanswered {
         plan.status_first(0);
@@ -139,6 +152,8 @@ fn denial_event(snapshot: &SandboxSnapshot, problem: &Problem) -> Option<Event> 
 struct PlanDraft {
     /// The writes that come before the status.
     first: Vec<Op>,
+    /// The delivery of the data of a claim. It comes last, so that a refusal holds nothing else back.
+    deliver: Option<Op>,
     plan: Plan,
     notes: Notes,
 }
@@ -203,7 +218,7 @@ impl PlanDraft {
                     }
                     Exposure::Reported(problem) => self.expose(snapshot, problem),
                 }
-                self.first.extend(metadata::sync_metadata(snapshot, model, object));
+                self.metadata(snapshot, model, (object, pod));
                 let rest = idle::decide(snapshot, model, object, pod, replies);
                 self.plan.events.extend(rest.events);
                 if let Some(at) = rest.next_check {
@@ -211,6 +226,35 @@ impl PlanDraft {
                 }
                 self.first.extend(rest.op);
                 self.notes.idle = Some((rest.status, rest.decided_by, rest.state));
+            }
+        }
+    }
+
+    /// Decides about the labels and annotations of a running pod, and about the data of its claim. One write of the pod
+    /// does both, because the kubelet waits up to one second between two changes of a pod.
+    fn metadata(&mut self, snapshot: &SandboxSnapshot, model: &model::Sandbox, (object, pod): (&Object, &Pod)) {
+        let metadata = metadata::sync_metadata(snapshot, model, object);
+        let alone = |patch| Op::patch(object, Reason::MetadataChanged, patch);
+        match claim_data::delivery(snapshot, object, pod) {
+            Delivery::Nothing => self.first.extend(metadata.map(alone)),
+            Delivery::RepeatAt(at) => {
+                self.plan.requeue_at(at, Reason::ClaimDataRepeated);
+                self.first.extend(metadata.map(alone));
+            }
+            // Another write of the pod comes first, and the repetition in the next reconcile.
+            Delivery::Repeat => {
+                self.first.push(metadata.map_or_else(|| claim_data::repeated(object), alone));
+            }
+            Delivery::Impossible(problem) => {
+                self.plan.requeue_at(saturating_add(snapshot.common.now, ASK_AGAIN), Reason::ClaimDataDelivered);
+                self.first.extend(metadata.map(alone));
+                self.notes.error = Some(Problem::error(problem));
+            }
+            Delivery::Due(due) => {
+                let refused = snapshot.common.refused(Kind::Pod).is_some();
+                let (before, with) = if refused { (metadata, None) } else { (None, metadata) };
+                self.first.extend(before.map(alone));
+                self.deliver = Some(claim_data::deliver(snapshot, object, pod, *due, with));
             }
         }
     }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PodSpec, VolumeMount};
-use paddock_api::kind::{ApiShape, Kind};
+use paddock_api::claim_data::NONE;
+use paddock_api::kind::{ApiShape, Kind, OwnKind};
 use paddock_api::names::{annotation, label, name_hash};
 use serde_json::{Value, json};
 
+use super::claim_data::{name_secret, secret_name};
 use super::owned;
 use super::revision::PodRevision;
 use super::volumes::{let_containers_write, mount_claim};
@@ -28,6 +31,9 @@ pub struct PodPlan<'a> {
     pub class_plugin: Option<&'a str>,
     /// The names of the `emptyDir` volumes that the pod mounts as volume claims.
     pub kept_dirs: &'a [String],
+    /// The time of the decision. The name of the Secret with the data of a claim depends on it, so that no two pods of a
+    /// Sandbox have the same.
+    pub now: Timestamp,
     /// Whether the pod has to be isolated. It then gets the marker, which outlives the label of the namespace, the claim
     /// or the template that demands it.
     pub isolate: bool,
@@ -53,6 +59,9 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
     let_containers_write(&mut spec, plan.kept_dirs);
     if model.shape == ApiShape::Seed {
         mount_unmounted(&mut spec);
+    }
+    if model.pod.spec.takes_claim_data() {
+        name_secret(&mut spec, &secret_name(plan.name, &sandbox.meta.uid, &plan.now.to_string()));
     }
     let mut annotations = pod_annotations(sandbox, model);
     annotations.insert(annotation::POD_REVISION.to_owned(), PodRevision::of(sandbox, model).annotation());
@@ -116,10 +125,20 @@ pub fn pod_annotations(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<Str
         (annotation::PROPAGATED_ANNOTATIONS, keys(&model.pod.annotations)),
     ];
     annotations.extend(propagated.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), v)));
+    if model.pod.spec.takes_claim_data() && claimed_without_data(sandbox) {
+        // The code in the pod waits for what its claim brings, and this says that it brings nothing.
+        annotations.insert(annotation::CLAIM_DATA.to_owned(), NONE.to_owned());
+    }
     if sandbox.meta.in_pool() {
         annotations.entry(annotation::SAFE_TO_EVICT.to_owned()).or_insert_with(|| label::TRUE.to_owned());
     }
     annotations
+}
+
+/// Whether a claim has the Sandbox and brought no data to it.
+fn claimed_without_data(sandbox: &Object) -> bool {
+    let of_claim = sandbox.owner_key().is_some_and(|owner| matches!(owner.kind.own(), Some(OwnKind::Claim(_))));
+    of_claim && !sandbox.meta.annotations.contains_key(annotation::CLAIM_DATA_DIGEST)
 }
 
 /// In a pod with a single container, mounts each volume that no container uses at the path `/<volume>`.

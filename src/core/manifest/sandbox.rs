@@ -10,6 +10,7 @@ use paddock_api::{ClaimEnvVar, ResumePolicy};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::claim_data::add_volume;
 use super::claim_metadata::added_keys;
 use super::{mount_unmounted, owned, pod_name, taken_over_by};
 use crate::as_made;
@@ -56,10 +57,15 @@ pub fn cold_sandbox(
         Origin::Pool(object) | Origin::Claim(object, ..) => object.key.name.clone(),
     };
     let mut spec = mounted(model);
-    inject_env(&mut spec, &claim.env);
+    if model.claim_data.is_none() {
+        inject_env(&mut spec, &claim.env);
+    }
     let mut body = sandbox(origin, template, model, &name);
     body["spec"]["podTemplate"]["spec"] = to_value(&spec);
     body["spec"]["volumeClaimTemplates"] = volume_claims.iter().map(wire_claim).collect();
+    if let (Some(_), Some(data)) = (&model.claim_data, &claim.data) {
+        body["metadata"]["annotations"][annotation::CLAIM_DATA_DIGEST] = data.digest.as_str().into();
+    }
     if let Some(keys) = added_keys(claim) {
         body["metadata"]["annotations"][annotation::CLAIM_METADATA] = keys.into();
     }
@@ -76,6 +82,9 @@ fn mounted(model: &model::Template) -> PodSpec {
     let mut spec = model.pod.spec.parse();
     if model.shape == ApiShape::Seed {
         mount_unmounted(&mut spec);
+    }
+    if let Some(rules) = &model.claim_data {
+        add_volume(&mut spec, rules);
     }
     spec
 }
@@ -186,6 +195,9 @@ pub fn adopted_by_claim(
         // until a server-side apply.
         patch["metadata"]["managedFields"] = json!([{}]);
     }
+    if let Some(data) = model.data.as_ref().filter(|_| takes_claim_data(sandbox)) {
+        patch["metadata"]["annotations"][annotation::CLAIM_DATA_DIGEST] = data.digest.as_str().into();
+    }
     if let Some(keys) = added_keys(model) {
         patch["metadata"]["annotations"][annotation::CLAIM_METADATA] = keys.into();
     }
@@ -194,6 +206,12 @@ pub fn adopted_by_claim(
         patch["spec"]["podTemplate"]["metadata"][field] = json!(added);
     }
     patch
+}
+
+/// Whether the pod of a Sandbox can get the data of a claim while it runs.
+#[must_use]
+pub fn takes_claim_data(sandbox: &Object) -> bool {
+    sandbox.sandbox().is_some_and(|s| s.spec.as_ref().is_ok_and(|model| model.pod.spec.takes_claim_data()))
 }
 
 /// Adds the environment variables of a claim. A variable is added to the container that it names, or else to the first

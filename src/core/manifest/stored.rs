@@ -79,6 +79,11 @@ pub fn stored_claim(claim: &Object, model: &model::Claim) -> Value {
         ("annotations", Some(json!(model.annotations)).filter(|_| !model.annotations.is_empty())),
     ]);
     let claims: Vec<Value> = model.volume_claims.iter().map(wire_claim).collect();
+    // The contents of files are not kept.
+    let files = model.data.iter().flat_map(|data| &data.files);
+    let files: Vec<Value> = files
+        .map(|file| fields([("name", Some(json!(file.name))), ("secretKeyRef", file.secret.as_ref().map(to_value))]))
+        .collect();
     let is_empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
     let spec = fields([
         ("warmPoolRef", pool_ref),
@@ -87,6 +92,7 @@ pub fn stored_claim(claim: &Object, model: &model::Claim) -> Value {
         ("lifecycle", Some(lifecycle).filter(|lifecycle| !is_empty(lifecycle))),
         ("additionalPodMetadata", Some(added).filter(|added| !is_empty(added))),
         ("env", Some(to_value(&model.env)).filter(|_| !model.env.is_empty())),
+        ("files", Some(json!(files)).filter(|_| !files.is_empty())),
         ("volumeClaimTemplates", Some(json!(claims)).filter(|_| !claims.is_empty())),
     ]);
     document(claim, spec)

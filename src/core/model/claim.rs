@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::ApiShape;
 use paddock_api::{ClaimLifecycle, NameRef, SandboxClaimSpec, SandboxWarmPoolSpec};
 
+use super::claim_data::parse_claim_data;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::parse::{generated_name, missing, parse_host_name, parse_time};
@@ -55,6 +56,7 @@ pub fn parse_claim(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxClaimSpec) 
         labels: metadata.labels,
         annotations: metadata.annotations,
         env: spec.env.clone(),
+        data: parse_claim_data(spec, &mut errors),
         volume_claims: parse_volume_claims(&spec.volume_claim_templates, "spec.volumeClaimTemplates", &mut errors),
     };
     errors.into_result(Some(model))

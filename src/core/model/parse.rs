@@ -14,6 +14,7 @@ use paddock_api::{
     SandboxTemplateSpec, VolumeClaimTemplate,
 };
 
+use super::claim_data::parse_claim_data_rules;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::pod::{OtherVolumes, parse_pod, parse_runtime_class, parse_volume_claims};
@@ -107,6 +108,13 @@ pub fn parse_template(shape: ApiShape, spec: &SandboxTemplateSpec) -> Result<Tem
         pod: parse_pod(pod, other_volumes(claims_policy, claims), &path, &mut errors),
         runtime_class: parse_runtime_class(runtime_class, &pod.spec, &format!("{path}.spec"), &mut errors),
         service: parse_service(shape, service, resume),
+        claim_data: parse_claim_data_rules(
+            spec.claim_data.as_ref(),
+            &pod.spec,
+            &format!("{path}.spec"),
+            claims,
+            &mut errors,
+        ),
         network: parse_network(spec.network_policy_management, spec.network_policy.as_ref()),
         env_policy: spec.env_vars_injection_policy.unwrap_or_default(),
         volume_claims_policy: claims_policy,

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{ContainerPort, PodSpec};
+use paddock_api::claim_data::{SECRET, VOLUME};
 
 use crate::object::JsonText;
 
@@ -16,6 +17,7 @@ pub struct StoredSpec {
     text: JsonText,
     names_class: bool,
     host_network: bool,
+    takes_claim_data: bool,
     disk_dirs: Box<[DiskDir]>,
     ports: Box<[Port]>,
 }
@@ -48,6 +50,7 @@ impl StoredSpec {
             text: JsonText::of(spec),
             names_class: spec.runtime_class_name.is_some(),
             host_network: spec.host_network == Some(true),
+            takes_claim_data: has_claim_data_volume(spec),
             disk_dirs: disk_dirs(spec),
             ports: ports(spec),
         }
@@ -75,6 +78,12 @@ impl StoredSpec {
     #[must_use]
     pub fn host_network(&self) -> bool {
         self.host_network
+    }
+
+    /// Whether the containers can get the data of a claim while they run.
+    #[must_use]
+    pub fn takes_claim_data(&self) -> bool {
+        self.takes_claim_data
     }
 
     /// The `emptyDir` volumes on the disk of the node.
@@ -105,6 +114,14 @@ fn disk_dirs(spec: &PodSpec) -> Box<[DiskDir]> {
         Some(DiskDir { name: v.name.as_str().into(), size_limit: dir.size_limit.as_ref().map(|q| q.0.as_str().into()) })
     });
     on_disk.collect()
+}
+
+/// Whether a pod spec has the volume of the data of a claim, as the operator writes it into the spec of a Sandbox.
+fn has_claim_data_volume(spec: &PodSpec) -> bool {
+    spec.volumes.iter().flatten().filter(|volume| volume.name == VOLUME).any(|volume| {
+        let first = volume.projected.as_ref().and_then(|projected| projected.sources.as_ref()?.first());
+        first.and_then(|source| source.secret.as_ref()).is_some_and(|secret| secret.name == SECRET)
+    })
 }
 
 fn ports(spec: &PodSpec) -> Box<[Port]> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use paddock_api::kind::ApiShape;
 use paddock_api::{
-    ClaimEnvVar, ClaimShutdownPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy, ShutdownPolicy,
-    UpdateStrategyType,
+    ClaimEnvVar, ClaimShutdownPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy, SecretKeyRef,
+    ShutdownPolicy, UpdateStrategyType,
 };
 
 use super::stored::StoredSpec;
@@ -111,6 +111,44 @@ pub enum NetworkPolicy {
     Rules(Arc<NetworkPolicyRules>),
 }
 
+/// What a template lets its claims bring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimDataRules {
+    /// The directory in the containers.
+    pub mount_path: String,
+    /// The containers that get the directory. If empty, all containers except init containers.
+    pub containers: Vec<String>,
+    /// The Secrets from which a claim may take files.
+    pub secrets: Vec<String>,
+}
+
+/// The files and variables that a claim brings. Their contents are not kept. The operator reads the claim again when it
+/// delivers them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimData {
+    /// The digest of all names, contents and references.
+    pub digest: String,
+    /// The files of the claim.
+    pub files: Vec<BroughtFile>,
+}
+
+/// A file of a claim, without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BroughtFile {
+    /// The name of the file.
+    pub name: String,
+    /// The key of the Secret that has the content. `None` if the claim itself has it.
+    pub secret: Option<SecretKeyRef>,
+}
+
+impl ClaimDataRules {
+    /// Whether a container gets the directory.
+    #[must_use]
+    pub fn reaches(&self, container: &str) -> bool {
+        self.containers.is_empty() || self.containers.iter().any(|name| name == container)
+    }
+}
+
 /// A SandboxTemplate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
@@ -128,6 +166,8 @@ pub struct Template {
     pub network: NetworkPolicy,
     /// Whether a claim may set environment variables, and override those of the template.
     pub env_policy: InjectionPolicy,
+    /// What a claim may bring to a sandbox that already runs. `None` if it may bring nothing to it.
+    pub claim_data: Option<ClaimDataRules>,
     /// Whether a claim may add volume claims, and override those of the template.
     pub volume_claims_policy: InjectionPolicy,
     /// The time for which a sandbox may be unused, or `None` if it has no idle policy.
@@ -253,15 +293,17 @@ pub struct Claim {
     pub annotations: BTreeMap<String, String>,
     /// Environment variables to add to the pod.
     pub env: Vec<ClaimEnvVar>,
+    /// The files and variables together, in the form in which a running pod gets them. `None` if there are none.
+    pub data: Option<ClaimData>,
     /// Volume claims to add to those of the template.
     pub volume_claims: Vec<VolumeClaim>,
 }
 
 impl Claim {
-    /// Whether the claim can take a warm Sandbox. Environment variables and volume claims cannot be added to a pod that
-    /// exists.
+    /// Whether the claim can take a warm Sandbox of a template. Volume claims cannot be added to a pod that exists, and
+    /// environment variables only as files that the template declares.
     #[must_use]
-    pub fn can_use_warm(&self) -> bool {
-        self.env.is_empty() && self.volume_claims.is_empty()
+    pub fn can_use_warm(&self, template: &Template) -> bool {
+        (self.env.is_empty() || template.claim_data.is_some()) && self.volume_claims.is_empty()
     }
 }

@@ -9,7 +9,7 @@ use crate::model::{self, VolumeClaim};
 /// field does not make a Sandbox stale.
 #[must_use]
 pub(crate) fn template_hash(model: &model::Template) -> String {
-    let parts = json!([
+    let mut parts = json!([
         model.pod.labels,
         model.pod.annotations,
         model.pod.spec.text().parse::<Value>(),
@@ -20,6 +20,10 @@ pub(crate) fn template_hash(model: &model::Template) -> String {
         format!("{:?}", model.resume),
         model.shape == ApiShape::Seed,
     ]);
+    if let (Some(rules), Value::Array(parts)) = (&model.claim_data, &mut parts) {
+        // The Secrets are not part of a sandbox.
+        parts.push(json!([rules.mount_path, rules.containers]));
+    }
     format!("{:016x}", fnv64([parts.to_string().as_bytes()]))
 }
 

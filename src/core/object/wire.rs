@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use paddock_api::claim_data::VOLUME;
 use paddock_api::names::annotation;
 use serde_json::Value;
 
@@ -39,11 +40,18 @@ pub(super) fn pod(
         phase: status["phase"].as_str().filter(|phase| !phase.is_empty()).unwrap_or("Pending").into(),
         reason: text(&status["reason"]),
         message: text(&status["message"]),
+        claim_secret: claim_secret(&spec["volumes"]),
         offered_spec: None,
         ips: list(&status["podIPs"]).filter_map(|p| text(&p["ip"])).collect(),
         conditions: conditions(&status["conditions"]),
         changed: generation.filter(|n| *n > 1).map(|_| Box::new(ChangedPod::of(spec))),
     }
+}
+
+/// The name of the Secret in the volume for the data of a claim, if the pod has that volume.
+fn claim_secret(volumes: &Value) -> Option<Box<str>> {
+    let volume = list(volumes).find(|volume| volume["name"] == VOLUME)?;
+    text(volume.pointer("/projected/sources/0/secret/name")?)
 }
 
 /// The access to the host that a pod has. The paths are not used.

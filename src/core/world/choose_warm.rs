@@ -5,11 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::{annotation, label};
+use serde_json::Value;
 
 use super::relations::{claimable, names_as_owner, pool_kind, references, template_kind, template_revision};
 use super::state::World;
 use crate::marker::marker_of_all;
-use crate::model::{ClaimSource, PoolChoice};
+use crate::model::{ClaimSource, FieldError, FieldErrors, PoolChoice, check_claim_data};
 use crate::object::{Body, Object};
 
 /// A warm Sandbox that a claim can take, and its pod.
@@ -34,6 +35,27 @@ impl World {
                 (pool.cloned(), Some(key.sibling(template_kind(key.kind), name.as_str())))
             }
         }
+    }
+
+    /// The problems of the files that a claim brings with the template of the claim, if the template is known.
+    #[must_use]
+    pub fn problems_of_claim(&self, group: &str, resource: &str, namespace: &str, claim: &Value) -> Vec<FieldError> {
+        let files = claim.pointer("/spec/files").and_then(Value::as_array).is_some_and(|files| !files.is_empty());
+        let kind =
+            Kind::of_resource(group, resource).filter(|kind| files && matches!(kind, Kind::Claim | Kind::SeedClaim));
+        let Some(kind) = kind else { return Vec::new() };
+        let mut document = claim.clone();
+        if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("namespace".to_owned(), namespace.into());
+        }
+        let problems = || {
+            let claim = Object::from_json(kind, document)?;
+            let template = self.objects.get(&self.pool_and_template(&claim).1?)?.clone();
+            let of_template = template.template()?.spec.as_ref().ok()?;
+            let checked = check_claim_data(claim.claim()?.spec.as_ref().ok()?, of_template, &template.key.name);
+            checked.err().map(FieldErrors::into_vec)
+        };
+        problems().unwrap_or_default()
     }
 
     /// Returns the Sandbox that a claim would take, with its pod. The second value is a Sandbox that the claim could

@@ -227,6 +227,7 @@ impl World {
             }
             Class::Child(ChildKind::Pod | ChildKind::Service | ChildKind::EndpointSlice) => {
                 to_reconcile.extend(object.owner_key());
+                to_reconcile.extend(self.claim_that_waits_for(object));
                 to_reconcile.extend(self.there([key.sibling(Kind::Sandbox, key.name.clone())]));
             }
             Class::Child(ChildKind::VolumeClaim) => {
@@ -247,6 +248,14 @@ impl World {
             }
             Class::Cluster(_) => {}
         }
+    }
+
+    /// The claim of a pod that gets the data of its claim. The claim is Ready only when the pod has the data.
+    fn claim_that_waits_for(&self, pod: &Object) -> Option<Key> {
+        pod.pod().filter(|pod| pod.claim_secret.is_some())?;
+        pod.meta.annotations.get(annotation::CLAIM_DATA)?;
+        let owner = self.objects.get(&pod.owner_key()?)?.owner_key()?;
+        matches!(owner.kind.own(), Some(OwnKind::Claim(_))).then_some(owner)
     }
 
     /// Those of the keys whose objects exist.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paddock_api::kind::{Key, Kind};
+use paddock_api::kind::{Key, Kind, OwnKind};
 use paddock_api::names::annotation;
 
 use super::relations::{names_as_owner, pool_kind, pool_of};
@@ -11,7 +11,7 @@ use crate::isolation::Isolation;
 use crate::manifest;
 use crate::marker::{Marker, marker_of_all, namespace_isolates};
 use crate::object::Object;
-use crate::snapshot::StorageClasses;
+use crate::snapshot::{ClaimOfSandbox, StorageClasses};
 
 impl World {
     /// The pools that use a template. If `target` is a pool, the result is that pool.
@@ -76,6 +76,15 @@ impl World {
             kinds.filter_map(|kind| self.objects.get(&sandbox.key.sibling(kind, name))).next()
         });
         marker_of_all([owner, template].map(|object| object.map(|object| &**object)))
+    }
+
+    /// The claim that controls a Sandbox, with the template that the Sandbox was made from.
+    pub(super) fn claim_of(&self, sandbox: &Object) -> Option<ClaimOfSandbox> {
+        let owner = sandbox.owner_key().filter(|owner| matches!(owner.kind.own(), Some(OwnKind::Claim(_))))?;
+        let claim = self.objects.get(&owner).filter(|claim| sandbox.controlled_by(&claim.meta.uid))?;
+        let live = claim.meta.deletion_timestamp.is_none();
+        let template = sandbox.template.as_ref().and_then(|template| self.objects.get(&**template)).cloned();
+        live.then(|| ClaimOfSandbox { claim: claim.clone(), template })
     }
 
     /// The parts of a Sandbox's running pod that break the isolation of the pod, or `None` if there is no such pod.

@@ -46,6 +46,7 @@ impl PendingWrite {
                 PendingWrite::Take { claim: controller(body) }
             }
             Action::Patch { status, .. } => PendingWrite::Patch { status: *status },
+            Action::Deliver { .. } => PendingWrite::Patch { status: false },
         }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::relations::pool_revision;
 use super::state::World;
+use crate::model::check_claim_data;
 use crate::object::Object;
 use crate::time::saturating_add;
 
@@ -88,11 +89,12 @@ impl World {
         }
         let claim = Object::from_json(new.kind, document)?;
         let model = claim.claim()?.spec.as_ref().ok()?;
-        if !model.can_use_warm() {
-            return None;
-        }
         let (_, template) = self.pool_and_template(&claim);
         let template = self.objects.get(&template?)?;
+        let of_template = template.template()?.spec.as_ref().ok()?;
+        if !model.can_use_warm(of_template) || check_claim_data(model, of_template, &template.key.name).is_err() {
+            return None;
+        }
         self.choose_warm(&claim, &model.source, template, new.now).0.map(|(sandbox, _)| sandbox)
     }
 

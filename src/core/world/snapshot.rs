@@ -63,6 +63,7 @@ impl World {
             .any(|(key, lost)| key.kind == Kind::Pod && lost.is_some());
         let (template, network_policy) = self.policy_of_sandbox(&sandbox, now);
         SandboxSnapshot {
+            claim: self.claim_of(&sandbox),
             template,
             network_policy,
             pods,

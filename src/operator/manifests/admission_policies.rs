@@ -5,6 +5,7 @@
 //! user alone. A stolen token therefore changes no existing workload of somebody else. An expression cannot read another
 //! object, so the owner of a new object may be made up. SECURITY.md lists what that leaves open.
 
+use paddock_api::claim_data;
 use paddock_api::kind::{ApiShape, Kind};
 use paddock_api::names::object::NETWORK_POLICY_SUFFIX;
 use paddock_api::names::{annotation, group, label, object};
@@ -54,11 +55,11 @@ pub(super) fn policies(settings: &Settings, user: &str) -> Vec<Value> {
         policies.extend([network_policies(settings), claims()]);
     }
     policies.push(leases());
+    policies.extend(secrets(settings));
     match &settings.webhook {
-        Webhook::Injected => policies.extend([secrets()].into_iter().chain(CONFIGURATIONS.map(injected))),
+        Webhook::Injected => policies.extend(CONFIGURATIONS.map(injected)),
         Webhook::Owned { host } => {
-            let owned = CONFIGURATIONS.map(|kind| owned(kind, settings, host.as_deref()));
-            policies.extend([secrets()].into_iter().chain(owned));
+            policies.extend(CONFIGURATIONS.map(|kind| owned(kind, settings, host.as_deref())));
         }
         Webhook::Mounted | Webhook::Off => {}
     }
@@ -317,13 +318,50 @@ fn leases() -> Policy {
     Policy::new(&["coordination.k8s.io"], "leases", &["CREATE", "UPDATE"], vec![validation])
 }
 
-/// A Secret of another type would give its reader the token of a ServiceAccount.
-fn secrets() -> Policy {
-    let validation = (
-        format!("object.metadata.name == {SECRET:?} && object.type != \"kubernetes.io/service-account-token\""),
-        format!("the operator may write only the Secret {SECRET} with its certificate"),
-    );
-    Policy::new(&[""], "secrets", &["CREATE", "UPDATE"], vec![validation])
+/// The Secret with the certificate, and the Secrets with the data of claims. A Secret of another type would give its
+/// reader the token of a ServiceAccount.
+///
+/// The policy is the same whether the operator may deliver the data of claims or not. Only the rights differ, so that an
+/// overlay can add them.
+fn secrets(settings: &Settings) -> Option<Policy> {
+    let (certificate, claim_data) = match settings.webhook {
+        Webhook::Injected | Webhook::Owned { .. } => (true, settings.extensions),
+        Webhook::Mounted | Webhook::Off => (false, settings.extensions),
+    };
+    let mut kinds = Vec::new();
+    let mut may_be = Vec::new();
+    if certificate {
+        kinds.push(format!(
+            "(request.operation != \"DELETE\" && variables.subject.metadata.name == {SECRET:?} && \
+             variables.subject.type != \"kubernetes.io/service-account-token\")"
+        ));
+        may_be.push(format!("the Secret {SECRET} with its certificate"));
+    }
+    if claim_data {
+        kinds.push(format!(
+            "(request.operation != \"UPDATE\" && {} == {:?} && variables.subject.type == \"Opaque\" && \
+             variables.controllers.exists(o, o.kind == {:?} && o.apiVersion == \"v1\" && \
+             variables.subject.metadata.name.startsWith({:?} + o.name + \"-\")))",
+            entry("variables.subject", "labels", label::CLAIM_DATA),
+            label::TRUE,
+            Kind::Pod.name(),
+            format!("{}-", claim_data::SECRET),
+        ));
+        may_be.push("Secrets with the data of a claim, which belong to a Pod".to_owned());
+    }
+    if kinds.is_empty() {
+        return None;
+    }
+    let mut validations = vec![(kinds.join(" || "), format!("the operator may write only {}", may_be.join(" and ")))];
+    if claim_data {
+        let (elsewhere, message) = outside_of_the_system(settings, "Secret with the data of a claim");
+        validations.push((format!("variables.subject.metadata.name == {SECRET:?} || ({elsewhere})"), message));
+    }
+    let variables = vec![
+        ("subject", "request.operation == \"DELETE\" ? oldObject : object".to_owned()),
+        ("controllers", controllers("variables.subject")),
+    ];
+    Some(Policy { variables, ..Policy::new(&[""], "secrets", &["CREATE", "UPDATE", "DELETE"], validations) })
 }
 
 fn configuration(resource: &'static str, validations: Vec<(String, String)>) -> Policy {

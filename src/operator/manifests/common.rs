@@ -39,6 +39,8 @@ pub struct Settings {
     pub webhook: Webhook,
     /// Whether the gateway is installed, which routes requests to Sandboxes and wakes them.
     pub gateway: bool,
+    /// Whether the operator may deliver the data of claims, for which it creates and deletes Secrets.
+    pub claim_data: bool,
     /// The operator's container image.
     pub image: String,
     /// The API shapes to install.
@@ -69,6 +71,7 @@ impl Default for Settings {
             extensions: true,
             webhook: Webhook::Injected,
             gateway: true,
+            claim_data: false,
             image: concat!("paddock:v", env!("CARGO_PKG_VERSION")).to_owned(),
             shapes: ApiShapes::Both,
             pod_cidrs: POD_CIDRS.map(str::to_owned).to_vec(),

@@ -2,7 +2,7 @@
 //!
 //! [`writes`] names the verbs of the operations that plans contain, for each kind. A test compares it with the plans of
 //! all scenarios, so the operator gets no right that it does not use. Each part of the operator that can be switched off
-//! has a role of its own: the kinds of each API shape, the protection of the metrics, and the webhook.
+//! has a role of its own: the kinds of each API shape, the data of claims, the protection of the metrics, and the webhook.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -106,7 +106,8 @@ pub fn rbac(settings: &Settings) -> Vec<Value> {
         role("ClusterRole", for_users("paddock-edit", &["admin", "edit"]), edits),
     ];
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": account });
-    std::iter::once(account).chain(granted).chain(for_users).collect()
+    let unbound = delivers_claim_data(settings).then(|| claim_secrets_role(settings));
+    std::iter::once(account).chain(granted).chain(unbound).chain(for_users).collect()
 }
 
 /// The role of a grant, and its binding to a ServiceAccount.
@@ -164,6 +165,9 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
             grants.push(grant(suffix, served(), extension_rules(shape)));
         }
     }
+    if delivers_claim_data(settings) {
+        grants.push(grant("-claim-data", served(), claim_data_rules(settings)));
+    }
     grants.push(grant("", own(), lease_rules()));
     if settings.secures_metrics() {
         // The readers of the metrics.
@@ -216,6 +220,31 @@ fn extension_rules(shape: ApiShape) -> Vec<PolicyRule> {
         }
     }
     rules
+}
+
+/// Whether the operator has the rights to deliver the data of claims.
+fn delivers_claim_data(settings: &Settings) -> bool {
+    settings.claim_data && settings.extensions
+}
+
+/// The rights to deliver the data of claims: to read the claim, and to create the Secret of a pod. The operator deletes
+/// such a Secret only to create it again, and it reads none. The admission policy limits both to its own.
+fn claim_data_rules(settings: &Settings) -> Vec<PolicyRule> {
+    let shapes = [ApiShape::Upstream, ApiShape::Seed].into_iter().filter(|shape| settings.shapes.contains(*shape));
+    let claims = shapes.map(|shape| match shape {
+        ApiShape::Upstream => Kind::Claim,
+        ApiShape::Seed => Kind::SeedClaim,
+    });
+    let mut rules: Vec<PolicyRule> = claims.map(|kind| rule(kind.group(), &[kind.plural()], &["get"])).collect();
+    rules.push(rule("", &["secrets"], &["create", "delete"]));
+    rules
+}
+
+/// The role for Secrets to which claims refer. Nothing binds it for the whole cluster: a RoleBinding in a namespace lets
+/// the operator read the Secrets of that namespace.
+fn claim_secrets_role(settings: &Settings) -> Value {
+    let name = settings.cluster_name(&format!("{}-claim-secrets", object::OPERATOR_DEPLOYMENT));
+    role("ClusterRole", labelled(&name, None), vec![rule("", &["secrets"], &["get"])])
 }
 
 /// The namespace of the Events about objects without a namespace.

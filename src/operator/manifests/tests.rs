@@ -34,6 +34,47 @@ fn the_files_in_deploy_are_those_of_the_code() {
 }
 
 #[test]
+fn overlay_for_claim_data_has_the_rights_of_the_code() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/overlays/claim-data");
+    let (path, wanted) = (folder.join("rbac.yaml"), text(&claim_data_rights(&Settings::default())));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &wanted).expect("written");
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(there == wanted, "deploy/overlays/claim-data/rbac.yaml is not up to date: UPDATE=1 writes it");
+}
+
+/// The operator may read Secrets in no mode, and create and delete them only to deliver the data of claims. The role for
+/// Secrets to which claims refer is bound to nobody.
+#[test]
+fn rights_on_secrets_are_those_of_the_certificate_unless_claim_data_is_delivered() {
+    for settings in modes() {
+        let own = Some(settings.namespace.clone());
+        let of_secrets = |settings: &Settings| -> BTreeSet<Right> {
+            granted(settings).into_iter().filter(|right| right.resource == "secrets").collect()
+        };
+        let without = of_secrets(&settings);
+        assert!(without.iter().all(|right| right.namespace == own && right.verb != "delete"), "{without:?}");
+        let with = Settings { claim_data: true, ..settings.clone() };
+        let added: Vec<Right> = of_secrets(&with).difference(&without).cloned().collect();
+        let verbs: BTreeSet<&str> = added.iter().map(|right| right.verb.as_str()).collect();
+        let wanted = if settings.extensions { BTreeSet::from(["create", "delete"]) } else { BTreeSet::new() };
+        assert!(verbs.is_subset(&wanted) && verbs.contains("delete") == settings.extensions, "{settings:?}: {added:?}");
+        assert!(added.iter().all(|right| right.namespace == settings.served_namespace), "{settings:?}: {added:?}");
+        let reads = |document: &&Value| {
+            document["rules"].as_array().into_iter().flatten().any(|rule| {
+                rule["resources"] == serde_json::json!(["secrets"]) && rule["verbs"] == serde_json::json!(["get"])
+            })
+        };
+        let documents = rbac::rbac(&with);
+        let readers: Vec<&Value> = documents.iter().filter(reads).collect();
+        assert_eq!(readers.len(), usize::from(settings.extensions), "{readers:#?}");
+        let bound = |role: &Value| documents.iter().any(|d| d["roleRef"]["name"] == role["metadata"]["name"]);
+        assert!(!readers.iter().any(|role| bound(role)), "{readers:#?}");
+    }
+}
+
+#[test]
 fn every_watched_kind_is_readable_and_nothing_else_is() {
     for settings in modes() {
         // The watch of an operator for all namespaces includes the Leases of its names, and no other Lease.

@@ -39,17 +39,29 @@ impl Reply {
         if code.is_success() {
             return Self { outcome: stored(op, body), signal: Signal::Served };
         }
-        // A proxy or a load balancer in front of the API server answers without a Status.
-        let status = serde_json::from_slice::<Status>(body).ok().filter(|s| s.code != 0 || !s.reason.is_empty());
-        let (outcome, signal) = match (code.as_u16(), status) {
+        let status = serde_json::from_slice::<Status>(body).ok();
+        match (code.as_u16(), status.filter(is_from_api_server)) {
+            (404, Some(status)) => Self { outcome: missing(op, status), signal: Signal::Served },
+            (409, Some(status)) => Self { outcome: conflict(op, &status.reason), signal: Signal::Served },
+            (_, status) => Self::of_failure(code, headers, status, |message| message),
+        }
+    }
+
+    /// Reads a response that is neither a success nor about the state of the object. `describe` makes the message from
+    /// that of the API server.
+    pub(super) fn of_failure(
+        code: StatusCode,
+        headers: &HeaderMap,
+        status: Option<Status>,
+        describe: impl FnOnce(String) -> String,
+    ) -> Self {
+        let (outcome, signal) = match (code.as_u16(), status.filter(is_from_api_server)) {
             (429, _) => (Outcome::Busy, Signal::Busy(retry_after(headers))),
             (503, Some(_)) => (Outcome::Busy, Signal::Busy(retry_after(headers))),
-            (404, Some(status)) => (missing(op, status), Signal::Served),
-            (409, Some(status)) => (conflict(op, &status.reason), Signal::Served),
             // With 408 the API server gives up on a request that may have been executed.
             (code @ 400..=499, Some(status)) if code != 408 => {
                 let by_policy = is_by_policy(code, &status);
-                (Outcome::Rejected { status: code, message: status.message, by_policy }, Signal::Served)
+                (Outcome::Rejected { status: code, message: describe(status.message), by_policy }, Signal::Served)
             }
             // A 500 may be the refusal of a webhook (not stored) or a timeout of etcd (perhaps stored).
             (_, Some(_)) => (Outcome::Unknown, Signal::Served),
@@ -57,6 +69,11 @@ impl Reply {
         };
         Self { outcome, signal }
     }
+}
+
+/// Whether a Status has content. A proxy or a load balancer in front of the API server answers without one.
+fn is_from_api_server(status: &Status) -> bool {
+    status.code != 0 || !status.reason.is_empty()
 }
 
 /// Whether a policy of the cluster refuses the object: a webhook, a ValidatingAdmissionPolicy, or PodSecurity. The API
@@ -104,8 +121,8 @@ fn missing(op: &Op, status: Status) -> Outcome {
     let named = status.details.is_some_and(|details| details.name == *op.key.name);
     match op.action {
         Action::Create { .. } => Outcome::Rejected { status: 404, message: status.message, by_policy: false },
-        Action::Patch { .. } | Action::Delete { .. } if named => Outcome::Gone,
-        Action::Patch { .. } | Action::Delete { .. } => Outcome::Busy,
+        Action::Patch { .. } | Action::Deliver { .. } | Action::Delete { .. } if named => Outcome::Gone,
+        Action::Patch { .. } | Action::Deliver { .. } | Action::Delete { .. } => Outcome::Busy,
     }
 }
 
@@ -115,9 +132,10 @@ fn missing(op: &Op, status: Status) -> Outcome {
 fn conflict(op: &Op, reason: &str) -> Outcome {
     match op.action {
         Action::Create { .. } if reason == "AlreadyExists" => Outcome::Exists,
-        Action::Create { .. } | Action::Patch { .. } | Action::Delete { resource_version: Some(_), .. } => {
-            Outcome::Conflict
-        }
+        Action::Create { .. }
+        | Action::Patch { .. }
+        | Action::Deliver { .. }
+        | Action::Delete { resource_version: Some(_), .. } => Outcome::Conflict,
         Action::Delete { resource_version: None, .. } => Outcome::Gone,
     }
 }

@@ -32,6 +32,10 @@ pub(super) fn request(op: &Op) -> Result<http::Request<Body>, Error> {
                 collection.patch(name, &params, &patch)
             }
         }
+        Action::Deliver { uid, data: _, body } => {
+            let params = PatchParams { field_manager, ..PatchParams::default() };
+            collection.patch(name, &params, &Patch::Merge(with_preconditions(body.clone(), uid, None)))
+        }
         Action::Delete { uid, resource_version, foreground } => {
             let policy = if *foreground { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
             let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: resource_version.clone() };
@@ -47,7 +51,7 @@ pub(super) fn request(op: &Op) -> Result<http::Request<Body>, Error> {
 }
 
 /// The path of the collection that the object belongs to.
-fn url_path(key: &Key) -> String {
+pub(super) fn url_path(key: &Key) -> String {
     let namespace = key.kind.namespaced().then_some(&*key.namespace);
     DynamicObject::url_path(&resource(key.kind), namespace)
 }

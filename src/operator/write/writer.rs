@@ -5,10 +5,12 @@ use std::time::Duration;
 use futures::future::join_all;
 use kube::Client;
 use paddock_api::kind::{Key, OwnKind};
+use paddock_api::names::annotation;
 use paddock_core::plan::{Action, Op, Outcome, Plan, Reason};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::deliver::Deliverer;
 use super::reply::Reply;
 use super::request::request;
 use crate::limiter::{Urgency, WriteLimiter};
@@ -21,6 +23,7 @@ use paddock_kube::leader::Fence;
 /// Executes plans. No other part sends the operations of plans.
 pub struct Writer {
     client: Client,
+    deliverer: Deliverer,
     world: SharedWorld,
     queue: Queue,
     limiter: WriteLimiter,
@@ -51,7 +54,8 @@ impl Writer {
         metrics: Metrics,
     ) -> Self {
         let large = WriteLimiter::fixed(limits::LARGE_WRITES);
-        Self { client, world, queue, limiter, fence, metrics, large }
+        let deliverer = Deliverer::new(client.clone());
+        Self { client, deliverer, world, queue, limiter, fence, metrics, large }
     }
 
     /// Sends the steps of a plan one after the other, and the operations of a step together.
@@ -99,8 +103,9 @@ impl Writer {
         }
         let keys = self.world.finish(op, &reply.outcome, self.world.now());
         // After a claim has taken a Sandbox, the next write is the claim's status, because a client waits for it. The
-        // pod's labels and the refill come later, so that they do not compete with it in the API server.
-        let taken = op.reason == Reason::Claimed && matches!(reply.outcome, Outcome::Stored(_));
+        // pod's labels and the refill come later, so that they do not compete with it in the API server. A claim that
+        // brings data waits for the pod first.
+        let taken = op.reason == Reason::Claimed && matches!(reply.outcome, Outcome::Stored(_)) && !brings_data(op);
         let (afterwards, now) = if taken { (keys, vec![]) } else { (vec![], keys) };
         self.queue.push(now, Trigger::Related);
         (verdict(op, &reply.outcome, at_least), afterwards)
@@ -131,6 +136,11 @@ impl Writer {
     }
 
     async fn exchange(&self, op: &Op) -> Reply {
+        if let Action::Deliver { uid, data, .. } = &op.action
+            && let Err(reply) = self.deliverer.create_secret(&op.key, uid, data).await
+        {
+            return reply;
+        }
         let request = match request(op) {
             Ok(request) => request,
             Err(error) => {
@@ -154,6 +164,14 @@ impl Writer {
     }
 }
 
+/// Whether an operation takes a Sandbox for a claim that brings data.
+fn brings_data(op: &Op) -> bool {
+    match &op.action {
+        Action::Patch { body, .. } => body["metadata"]["annotations"][annotation::CLAIM_DATA_DIGEST].is_string(),
+        Action::Create { .. } | Action::Deliver { .. } | Action::Delete { .. } => false,
+    }
+}
+
 /// `None` if an operation reached its purpose. Otherwise the next step of the reconcile.
 fn verdict(op: &Op, outcome: &Outcome, at_least: Option<Duration>) -> Option<Done> {
     match outcome {
@@ -162,7 +180,7 @@ fn verdict(op: &Op, outcome: &Outcome, at_least: Option<Duration>) -> Option<Don
         // new decision.
         Outcome::Gone => match op.action {
             Action::Delete { .. } => None,
-            Action::Patch { .. } | Action::Create { .. } => Some(Done::Again),
+            Action::Patch { .. } | Action::Deliver { .. } | Action::Create { .. } => Some(Done::Again),
         },
         Outcome::Conflict | Outcome::Exists => Some(Done::Again),
         Outcome::Rejected { .. } | Outcome::Busy | Outcome::Unknown => Some(Done::Failed { at_least }),
@@ -186,7 +204,9 @@ fn urgency(op: &Op) -> Urgency {
     let ends = matches!(op.action, Action::Delete { .. });
     let of_claim = matches!(op.key.kind.own(), Some(OwnKind::Claim(_))) && !ends;
     let of_pool = matches!(op.key.kind.own(), Some(OwnKind::Pool(_)));
-    if of_claim || matches!(op.reason, Reason::Claimed | Reason::Reserved | Reason::ColdStart) {
+    if of_claim
+        || matches!(op.reason, Reason::Claimed | Reason::Reserved | Reason::ColdStart | Reason::ClaimDataDelivered)
+    {
         Urgency::Claim
     } else if of_pool
         || matches!(

@@ -2,6 +2,7 @@
 //!
 //! The tests share one cluster with a node and an operator ([`scene`]). Each test has its own namespace.
 
+mod claim_data;
 mod deployed;
 mod kernel;
 mod lifecycle;
@@ -10,7 +11,7 @@ mod seed;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use paddock_cluster::{Cluster, Options};
+use paddock_cluster::{BESIDE, Cluster, Options};
 use tokio::sync::OnceCell;
 
 use super::namespace::TestNamespace;
@@ -19,7 +20,8 @@ use super::setup::control_plane;
 use crate::framework::{Capability, Test};
 
 pub(super) fn tests() -> Vec<Test> {
-    let parts = [kernel::tests(), deployed::tests(), network::tests(), seed::tests(), lifecycle::tests()];
+    let parts =
+        [kernel::tests(), deployed::tests(), network::tests(), seed::tests(), lifecycle::tests(), claim_data::tests()];
     parts.into_iter().flatten().map(|test| test.needs([Capability::RealNode])).collect()
 }
 
@@ -47,6 +49,7 @@ async fn namespace(name: &str) -> TestNamespace {
 impl Scene {
     async fn start() -> Self {
         let (cluster, account) = control_plane(Options::default().with_node()).await;
+        operator::rights_with(&cluster, &[&BESIDE[..], &["--claim-data"]].concat()).await;
         let plan = Plan { name: "operator", kubeconfig: &account, flags: operator::admitting(&cluster) };
         let operator = Operator::start(&cluster, plan).await;
         Self { cluster, _operator: operator }

@@ -102,6 +102,12 @@ pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
                 Err(Refused::Invalid(message)) => Outcome::Rejected { status: 422, message, by_policy: false },
             }
         }
+        // The model has no Secrets, so a delivery is the patch of the pod that announces it.
+        Action::Deliver { uid, data: _, body } => {
+            let (uid, body) = (uid.clone(), body.clone());
+            let action = Action::Patch { uid, resource_version: None, status: false, body };
+            carry_out(api, &Op { key: op.key.clone(), reason: op.reason, action })
+        }
         Action::Delete { uid, resource_version, foreground } => {
             let options =
                 Deletion { uid: Some(uid), resource_version: resource_version.as_deref(), foreground: *foreground };

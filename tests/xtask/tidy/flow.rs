@@ -15,7 +15,7 @@ use crate::rust::{Program, Target, is_test_only, names_in};
 const CRATES: [&str; 2] = ["paddock-operator", "paddock-kube"];
 
 /// The items that name a client of the API server, as `file::item`, each with the reason. No other item has a client.
-const CONNECTED: [(&str, &str); 31] = [
+const CONNECTED: [(&str, &str); 32] = [
     ("watcher::Watch", "the only reader"),
     ("watch::events", "lists and watches one kind, for the only reader"),
     ("watch::selected_events", "lists and watches one kind, for the only reader"),
@@ -36,6 +36,7 @@ const CONNECTED: [(&str, &str); 31] = [
     ("guard::follow_guards", "reports admission policies that are not in force"),
     ("guard::check", "reads them, beside the reconcile"),
     ("guard::read", "reads one of them"),
+    ("deliver::Deliverer", "creates the Secret of a pod from a claim and the Secrets that the claim refers to"),
     ("config_sync::WebhookConfigSync", "the webhook configurations"),
     ("own_deployment::OwnDeployment", "the Deployment of this process, for the end of the webhook configurations"),
     ("registration_events::RegistrationEvents", "reports the webhook configurations to users"),

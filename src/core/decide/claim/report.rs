@@ -30,6 +30,15 @@ impl Report {
         Self { ready, finished: false, forwarded_finished: None, sandbox: None, plugins: None }
     }
 
+    /// The same report, if it says Ready, for a claim whose data is not on its way to the pod yet.
+    pub(super) fn awaiting_data(self) -> Self {
+        if self.ready.status != "True" {
+            return self;
+        }
+        let message = "the files and variables of this claim are not delivered to the pod of its Sandbox yet";
+        Self { ready: NewCondition::new(condition::READY, false, reason::CLAIM_DATA_PENDING, message), ..self }
+    }
+
     /// The status of the Sandbox of a claim. `decided_by` are the plugins that allow this claim just now, if the Sandbox
     /// does not have their record yet.
     pub(super) fn forwarded(sandbox: &Object, decided_by: &[DecidingPlugin]) -> Self {

@@ -12,8 +12,9 @@ use crate::object::{Object, TextMap};
 use crate::plan::{Op, Reason};
 use crate::snapshot::SandboxSnapshot;
 
-/// Copies the labels and annotations of a Sandbox to its pod. Labels and annotations of other clients are not changed.
-pub(super) fn sync_metadata(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<Op> {
+/// The patch that copies the labels and annotations of a Sandbox to its pod, or `None` if they are there. Labels and
+/// annotations of other clients are not changed.
+pub(super) fn sync_metadata(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Option<Value> {
     let labels = manifest::pod_labels(&snapshot.sandbox, model);
     let annotations = manifest::pod_annotations(&snapshot.sandbox, model);
     let labels = metadata_patch(&labels, &pod.meta.labels, pod, annotation::PROPAGATED_LABELS);
@@ -26,7 +27,7 @@ pub(super) fn sync_metadata(snapshot: &SandboxSnapshot, model: &model::Sandbox, 
                 metadata.insert(field.to_owned(), patch.into());
             }
         }
-        Op::patch(pod, Reason::MetadataChanged, json!({ "metadata": metadata }))
+        json!({ "metadata": metadata })
     })
 }
 

@@ -208,6 +208,7 @@ fn planned_pod(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choi
         class_reason: Some(choice.reason.as_str()).filter(|r| !r.is_empty()),
         class_plugin: choice.plugin.as_deref(),
         kept_dirs,
+        now: snapshot.common.now,
         isolate: isolation_demanded(snapshot, model),
     };
     manifest::pod(&snapshot.sandbox, model, &plan)

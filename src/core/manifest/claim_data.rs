@@ -1,0 +1,135 @@
+//! The volume through which a running pod gets the data of its claim, and the Secret with that data.
+//!
+//! The Secret has a name that no other pod ever had, and it is written once. A container therefore sees nothing or
+//! everything, and never the data of another claim.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{
+    DownwardAPIProjection, DownwardAPIVolumeFile, ObjectFieldSelector, PodSpec, ProjectedVolumeSource,
+    SecretProjection, Volume, VolumeMount, VolumeProjection,
+};
+use paddock_api::claim_data::{DELIVERY, EVERYTHING, SECRET, VOLUME};
+use paddock_api::kind::Key;
+use paddock_api::names::{annotation, label};
+use paddock_api::{ClaimFile, SandboxClaimSpec};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::model::ClaimDataRules;
+use crate::object::json::to_value;
+use crate::plan::ClaimDelivery;
+
+/// Adds the volume to the pod spec of a Sandbox, and mounts it.
+pub(super) fn add_volume(spec: &mut PodSpec, rules: &ClaimDataRules) {
+    let secret = SecretProjection { name: SECRET.to_owned(), optional: Some(true), items: None };
+    let announced = DownwardAPIVolumeFile {
+        path: DELIVERY.to_owned(),
+        field_ref: Some(ObjectFieldSelector {
+            field_path: format!("metadata.annotations['{}']", annotation::CLAIM_DATA),
+            api_version: None,
+        }),
+        ..DownwardAPIVolumeFile::default()
+    };
+    let sources = vec![
+        VolumeProjection { secret: Some(secret), ..VolumeProjection::default() },
+        VolumeProjection {
+            downward_api: Some(DownwardAPIProjection { items: Some(vec![announced]) }),
+            ..VolumeProjection::default()
+        },
+    ];
+    spec.volumes.get_or_insert_default().push(Volume {
+        name: VOLUME.to_owned(),
+        projected: Some(ProjectedVolumeSource { sources: Some(sources), ..ProjectedVolumeSource::default() }),
+        ..Volume::default()
+    });
+    for container in spec.containers.iter_mut().filter(|container| rules.reaches(&container.name)) {
+        container.volume_mounts.get_or_insert_default().push(VolumeMount {
+            name: VOLUME.to_owned(),
+            mount_path: rules.mount_path.clone(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
+    }
+}
+
+/// Puts the name of the pod's own Secret in the place of the general one.
+pub(super) fn name_secret(spec: &mut PodSpec, name: &str) {
+    for volume in spec.volumes.iter_mut().flatten().filter(|volume| volume.name == VOLUME) {
+        let sources = volume.projected.iter_mut().flat_map(|projected| projected.sources.iter_mut().flatten());
+        for secret in sources.filter_map(|source| source.secret.as_mut()).filter(|secret| secret.name == SECRET) {
+            name.clone_into(&mut secret.name);
+        }
+    }
+}
+
+/// The name of the Secret of a pod. `made` distinguishes the pods of one Sandbox, and the UID those of two Sandboxes.
+pub(super) fn secret_name(pod: &str, sandbox_uid: &str, made: &str) -> String {
+    let hash = Sha256::new().chain_update(sandbox_uid).chain_update([0]).chain_update(made).finalize();
+    let suffix = hash.iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    format!("{SECRET}-{pod}-{suffix}")
+}
+
+/// The values of the Secrets that a claim references, by the name of the Secret and the key.
+pub type SecretValues = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
+
+/// Returns the Secret with the data of a claim, as JSON. The pod is its owner, so the garbage collector deletes it with
+/// the pod.
+///
+/// # Errors
+/// A Secret that the claim references lacks a key.
+pub fn claim_secret(
+    pod: &Key,
+    pod_uid: &str,
+    delivery: &ClaimDelivery,
+    spec: &SandboxClaimSpec,
+    secrets: &SecretValues,
+) -> Result<Value, String> {
+    let (mut texts, mut binary) = (BTreeMap::new(), BTreeMap::new());
+    let mut data: BTreeMap<&str, ByteString> = BTreeMap::new();
+    for file in &spec.files {
+        let bytes = content(file, secrets)?;
+        match String::from_utf8(bytes.clone()) {
+            Ok(text) => drop(texts.insert(file.name.as_str(), text)),
+            Err(_) => drop(binary.insert(file.name.as_str(), ByteString(bytes.clone()))),
+        }
+        data.insert(&file.name, ByteString(bytes));
+    }
+    let mut everything = json!({
+        "claim": { "name": &*delivery.claim.name, "namespace": &*delivery.claim.namespace, "uid": delivery.claim_uid },
+        "env": spec.env,
+        "files": texts,
+    });
+    if !binary.is_empty() {
+        everything["binaryFiles"] = to_value(&binary);
+    }
+    data.insert(EVERYTHING, ByteString(everything.to_string().into_bytes()));
+    let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": &*pod.name, "uid": pod_uid, "controller": true });
+    Ok(json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": delivery.secret,
+            "namespace": &*pod.namespace,
+            "labels": { label::CLAIM_DATA: label::TRUE },
+            "ownerReferences": [owner],
+        },
+        "type": "Opaque",
+        "data": data,
+    }))
+}
+
+fn content(file: &ClaimFile, secrets: &SecretValues) -> Result<Vec<u8>, String> {
+    let Some(reference) = &file.secret_key_ref else {
+        return Ok(file.content.clone().unwrap_or_default().into_bytes());
+    };
+    let values = secrets.get(&reference.name).and_then(|secret| secret.get(&reference.key));
+    values.cloned().ok_or_else(|| {
+        let (name, key) = (&reference.name, &reference.key);
+        format!("file {} of the claim: Secret {name} has no key {key}: add the key", file.name)
+    })
+}
+
+#[cfg(test)]
+mod tests;

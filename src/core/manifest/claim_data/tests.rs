@@ -1,0 +1,138 @@
+//! Tests of the volume and of the Secret.
+
+use paddock_api::kind::Kind;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::manifest::{PodPlan, pod, warm_sandbox};
+use crate::object::Object;
+
+fn object(kind: Kind, document: Value) -> Object {
+    Object::from_json(kind, document).expect("metadata")
+}
+
+fn made(kind: Kind, spec: Value) -> Value {
+    let pool =
+        object(Kind::SeedPool, json!({ "metadata": { "name": "p", "namespace": "ns", "uid": "p" }, "spec": {} }));
+    let template = object(kind, json!({ "metadata": { "name": "t", "namespace": "ns" }, "spec": spec }));
+    let model = template.template().expect("a template").spec.as_ref().expect("a valid one");
+    let mut sandbox = warm_sandbox(&pool, &template, model, "p-a");
+    sandbox["metadata"]["uid"] = "uid-of-sandbox".into();
+    sandbox
+}
+
+fn pod_of(sandbox: &Value, at: &str) -> Value {
+    let sandbox = object(Kind::Sandbox, sandbox.clone());
+    let model = sandbox.sandbox().expect("a Sandbox").spec.as_ref().expect("a valid one");
+    let plan = PodPlan {
+        name: "p-a",
+        runtime_class: None,
+        class_reason: None,
+        class_plugin: None,
+        kept_dirs: &[],
+        now: at.parse().expect("a time"),
+        isolate: false,
+    };
+    pod(&sandbox, model, &plan)
+}
+
+fn containers() -> Value {
+    json!([{ "name": "agent", "image": "i" }, { "name": "side", "image": "i" }])
+}
+
+const NOON: &str = "2030-01-01T12:00:00.25Z";
+
+#[test]
+fn volume_is_mounted_where_the_template_says_and_has_a_secret_of_the_pods_own() {
+    let rules = json!({ "mountPath": "/data", "containers": ["side"] });
+    let spec = json!({ "podTemplate": { "spec": { "containers": containers() } }, "claimData": rules });
+    let sandbox = made(Kind::Template, spec);
+    let pod = pod_of(&sandbox, NOON);
+    let mounts = |n: usize| pod["spec"]["containers"][n]["volumeMounts"].clone();
+    assert_eq!(mounts(0), Value::Null);
+    assert_eq!(mounts(1), json!([{ "name": "paddock-claim", "mountPath": "/data", "readOnly": true }]));
+    let sources = &pod["spec"]["volumes"][0]["projected"]["sources"];
+    let secret = sources[0]["secret"]["name"].as_str().expect("a name").to_owned();
+    assert!(secret.starts_with("paddock-claim-p-a-"), "{secret}");
+    assert_eq!(sources[0]["secret"]["optional"], true);
+    let announced = &sources[1]["downwardAPI"]["items"][0];
+    assert_eq!(announced["path"], "delivery");
+    assert_eq!(announced["fieldRef"]["fieldPath"], "metadata.annotations['policy.paddock.dev/claim-data']");
+    let read = object(Kind::Pod, pod.clone());
+    let read = read.pod().expect("a pod");
+    assert_eq!(read.claim_secret.as_deref(), Some(secret.as_str()));
+    // Another pod of the Sandbox, and a pod of a Sandbox that has the name later, have other Secrets.
+    let other = |sandbox: &Value, at| {
+        let pod = object(Kind::Pod, pod_of(sandbox, at));
+        pod.pod().and_then(|pod| pod.claim_secret.as_deref().map(str::to_owned)).expect("a Secret")
+    };
+    assert_eq!(other(&sandbox, NOON), secret);
+    assert_ne!(other(&sandbox, "2030-01-01T12:00:00.250000001Z"), secret);
+    let mut later = sandbox.clone();
+    later["metadata"]["uid"] = "uid-of-another".into();
+    assert_ne!(other(&later, NOON), secret);
+}
+
+#[test]
+fn seed_shape_mounts_the_volume_once() {
+    let spec = json!({
+        "template": { "spec": {
+            "containers": [{ "name": "agent", "image": "i" }],
+            "volumes": [{ "name": "work", "emptyDir": {} }],
+        } },
+        "claimData": {},
+    });
+    let pod = pod_of(&made(Kind::SeedTemplate, spec), NOON);
+    let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().expect("mounts");
+    let paths: Vec<&Value> = mounts.iter().map(|mount| &mount["mountPath"]).collect();
+    assert_eq!(paths, [&json!("/work"), &json!("/run/paddock/claim")]);
+}
+
+#[test]
+fn template_that_declares_nothing_gets_no_volume() {
+    let sandbox = made(Kind::Template, json!({ "podTemplate": { "spec": { "containers": containers() } } }));
+    let text = format!("{sandbox}{}", pod_of(&sandbox, NOON));
+    assert!(!text.contains("paddock-claim") && !text.contains("claim-data"), "{text}");
+}
+
+#[test]
+fn secret_has_each_file_and_one_file_with_everything() {
+    let spec: SandboxClaimSpec = serde_json::from_value(json!({
+        "env": [{ "name": "A", "value": "1\n\"2\"" }],
+        "files": [
+            { "name": "task", "content": "do it" },
+            { "name": "token", "secretKeyRef": { "name": "s", "key": "k" } },
+            { "name": "blob", "secretKeyRef": { "name": "s", "key": "binary" } },
+        ],
+    }))
+    .expect("a spec");
+    let delivery = ClaimDelivery {
+        claim: Key::new(Kind::Claim, "ns", "c"),
+        claim_uid: "uid-of-c".to_owned(),
+        digest: String::new(),
+        secret: "paddock-claim-p-a-0".to_owned(),
+    };
+    let of_s = BTreeMap::from([("k".to_owned(), b"t0ken".to_vec()), ("binary".to_owned(), vec![0xff, 0])]);
+    let values = SecretValues::from([("s".to_owned(), of_s)]);
+    let pod = Key::new(Kind::Pod, "ns", "p-a");
+    let secret = claim_secret(&pod, "uid-of-pod", &delivery, &spec, &values).expect("a Secret");
+    let data: BTreeMap<String, ByteString> = serde_json::from_value(secret["data"].clone()).expect("data");
+    assert_eq!(data["task"].0, b"do it");
+    assert_eq!(data["token"].0, b"t0ken");
+    assert_eq!(data["blob"].0, [0xff, 0]);
+    let everything: Value = serde_json::from_slice(&data["claim.json"].0).expect("JSON");
+    assert_eq!(
+        everything,
+        json!({
+            "claim": { "name": "c", "namespace": "ns", "uid": "uid-of-c" },
+            "env": [{ "name": "A", "value": "1\n\"2\"" }],
+            "files": { "task": "do it", "token": "t0ken" },
+            "binaryFiles": { "blob": "/wA=" },
+        })
+    );
+    let owner = json!([{ "apiVersion": "v1", "kind": "Pod", "name": "p-a", "uid": "uid-of-pod", "controller": true }]);
+    assert_eq!(secret["metadata"]["ownerReferences"], owner);
+    assert_eq!((&secret["type"], &secret["immutable"]), (&json!("Opaque"), &Value::Null));
+    let missing = claim_secret(&pod, "uid-of-pod", &delivery, &spec, &SecretValues::new()).expect_err("no Secret");
+    assert!(missing.contains("Secret s has no key k"), "{missing}");
+}

@@ -1,0 +1,190 @@
+//! What a claim brings to its sandbox, and what its template lets it bring.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use paddock_api::claim_data::{
+    BYTES_MAX, CONTENT_BYTES_MAX, DELIVERY, EVERYTHING, FILES_MAX, MOUNT_PATH, RESERVED_PREFIX, SECRET, SECRETS_MAX,
+    VOLUME,
+};
+use paddock_api::{ClaimDataSpec, ClaimFile, SandboxClaimSpec, VolumeClaimTemplate};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::error::{Errors, FieldErrors};
+use super::names;
+use super::types::{BroughtFile, Claim, ClaimData, ClaimDataRules, Template};
+
+/// Parses `spec.claimData` of a template. `pod` is the pod of the template, and `path` is the field that contains it.
+pub(super) fn parse_claim_data_rules(
+    spec: Option<&ClaimDataSpec>,
+    pod: &PodSpec,
+    path: &str,
+    volume_claims: &[VolumeClaimTemplate],
+    errors: &mut Errors,
+) -> Option<ClaimDataRules> {
+    let spec = spec?;
+    let mount_path = spec.mount_path.clone().unwrap_or_else(|| MOUNT_PATH.to_owned());
+    let at = "spec.claimData.mountPath";
+    let clean = mount_path.trim_end_matches('/').to_owned();
+    let relative = clean.split('/').any(|part| part == "..");
+    if !mount_path.starts_with('/') || clean.is_empty() || mount_path.contains(':') || relative {
+        errors.add(at, format!("`{mount_path}` must be an absolute path without ':' and '..', such as {MOUNT_PATH}"));
+    }
+    let rules = ClaimDataRules { mount_path, containers: spec.containers.clone(), secrets: spec.secrets.clone() };
+    for (i, name) in spec.containers.iter().enumerate() {
+        if !pod.containers.iter().any(|container| container.name == *name) {
+            let at = format!("spec.claimData.containers[{i}]");
+            errors.add(at, format!("`{name}` must be the name of one of {path}.containers"));
+        }
+    }
+    for (i, container) in pod.containers.iter().enumerate().filter(|(_, c)| rules.reaches(&c.name)) {
+        let taken = |mount: &str| mount.trim_end_matches('/') == clean;
+        if container.volume_mounts.iter().flatten().any(|mount| taken(&mount.mount_path)) {
+            let mounts = format!("{path}.containers[{i}].volumeMounts");
+            errors.add(at, format!("`{}` must differ from the paths in {mounts}", rules.mount_path));
+        }
+    }
+    let of_claims = volume_claims.iter().filter_map(|claim| claim.metadata.as_ref()?.name.as_deref());
+    let volumes = pod.volumes.iter().flatten().map(|volume| volume.name.as_str());
+    if volumes.chain(of_claims).any(|name| name == VOLUME) {
+        errors.add("spec.claimData", format!("the name {VOLUME} must be left to its volume: rename the other volume"));
+    }
+    if spec.secrets.len() > SECRETS_MAX {
+        errors.add("spec.claimData.secrets", format!("must have at most {SECRETS_MAX} names"));
+    }
+    for (i, name) in spec.secrets.iter().enumerate() {
+        let at = format!("spec.claimData.secrets[{i}]");
+        if let Some(problem) = names::dns_subdomain(name) {
+            errors.add(at, problem);
+        } else if is_delivered_secret(name) {
+            errors
+                .add(at, format!("`{name}` must not begin with {SECRET}-, as the Secrets that the operator makes do"));
+        }
+    }
+    Some(rules)
+}
+
+/// Whether a name is one of those that the operator gives to the Secrets with the data of claims.
+fn is_delivered_secret(name: &str) -> bool {
+    name.strip_prefix(SECRET).is_some_and(|rest| rest.starts_with('-'))
+}
+
+/// Parses the files of a claim. Returns `None` if the claim brings neither files nor variables.
+pub(super) fn parse_claim_data(spec: &SandboxClaimSpec, errors: &mut Errors) -> Option<ClaimData> {
+    if spec.files.is_empty() && spec.env.is_empty() {
+        return None;
+    }
+    if spec.files.len() > FILES_MAX {
+        errors.add("spec.files", format!("must have at most {FILES_MAX} files"));
+    }
+    let (mut seen, mut files) = (BTreeSet::new(), Vec::new());
+    for (i, file) in spec.files.iter().enumerate() {
+        let path = format!("spec.files[{i}]");
+        check_name(&file.name, &path, errors);
+        if !seen.insert(file.name.as_str()) {
+            errors.add(format!("{path}.name"), format!("`{}` must be used once", file.name));
+        }
+        check_source(file, &path, errors);
+        files.push(BroughtFile { name: file.name.clone(), secret: file.secret_key_ref.clone() });
+    }
+    let of_files = spec.files.iter().map(|file| file.content.as_ref().map_or(0, String::len));
+    let of_env = spec.env.iter().map(|var| var.name.len() + var.value.len());
+    let bytes: usize = of_files.chain(of_env).sum();
+    // Variables alone may be larger, because a template without claimData takes them as upstream does.
+    if bytes > BYTES_MAX && !spec.files.is_empty() {
+        let most = BYTES_MAX / 1024;
+        errors.add("spec.files", format!("all contents and variables together must have at most {most} KiB"));
+    }
+    Some(ClaimData { digest: digest(spec), files })
+}
+
+fn check_name(name: &str, path: &str, errors: &mut Errors) {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let reserved = name == EVERYTHING || name == DELIVERY || name.starts_with(RESERVED_PREFIX);
+    if name.is_empty() || name.len() > 253 || !name.chars().all(legal) || name == "." || name.starts_with("..") {
+        let allowed = "at most 253 of letters, digits, '-', '_' and '.', and must not begin with '..'";
+        errors.add(format!("{path}.name"), format!("`{name}` must be a file name of {allowed}"));
+    } else if reserved {
+        let others = format!("{EVERYTHING}, {DELIVERY} and names that begin with {RESERVED_PREFIX} are reserved");
+        errors.add(format!("{path}.name"), format!("`{name}` must be another name: {others}"));
+    }
+}
+
+fn check_source(file: &ClaimFile, path: &str, errors: &mut Errors) {
+    match (&file.content, &file.secret_key_ref) {
+        (Some(content), None) => {
+            if content.len() > CONTENT_BYTES_MAX {
+                let most = CONTENT_BYTES_MAX / 1024;
+                errors.add(format!("{path}.content"), format!("must have at most {most} KiB"));
+            }
+        }
+        (None, Some(reference)) => {
+            if let Some(problem) = names::dns_subdomain(&reference.name) {
+                errors.add(format!("{path}.secretKeyRef.name"), problem);
+            }
+            if reference.key.is_empty() {
+                errors.add(format!("{path}.secretKeyRef.key"), "is required: the key in the Secret");
+            }
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            errors.add(path, "exactly one of content and secretKeyRef must be given");
+        }
+    }
+}
+
+/// The digest of what a claim brings. It changes with every name, content and reference, and not with the content of a
+/// Secret. It says nothing about a content that nobody can guess.
+#[must_use]
+pub fn digest(spec: &SandboxClaimSpec) -> String {
+    let files = spec.files.iter().map(|file| {
+        let secret = file.secret_key_ref.as_ref().map(|secret| [&secret.name, &secret.key]);
+        json!([file.name, file.content, secret])
+    });
+    let env = spec.env.iter().map(|var| json!([var.name, var.value, var.container_name]));
+    let parts = json!([files.collect::<Vec<_>>(), env.collect::<Vec<_>>()]);
+    let hash = Sha256::digest(parts.to_string().as_bytes());
+    hash.iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// Checks what a claim brings against its template.
+///
+/// # Errors
+/// All fields of the claim that the template does not admit.
+pub fn check_claim_data(claim: &Claim, template: &Template, name: &str) -> Result<(), FieldErrors> {
+    let mut errors = Errors::default();
+    let files = claim.data.iter().flat_map(|data| &data.files);
+    let Some(rules) = &template.claim_data else {
+        if files.count() > 0 {
+            errors.add(
+                "spec.files",
+                format!(
+                    "must be absent, because SandboxTemplate {name} has no spec.claimData: add it to the template, \
+                     or remove the files"
+                ),
+            );
+        }
+        return errors.into_result(Some(()));
+    };
+    for (i, file) in files.enumerate() {
+        let Some(secret) = file.secret.as_ref().filter(|secret| !rules.secrets.contains(&secret.name)) else {
+            continue;
+        };
+        let listed = match rules.secrets.as_slice() {
+            [] => "which lists none".to_owned(),
+            listed => format!("which lists {}", listed.join(", ")),
+        };
+        errors.add(
+            format!("spec.files[{i}].secretKeyRef.name"),
+            format!("`{}` must be in spec.claimData.secrets of SandboxTemplate {name}, {listed}", secret.name),
+        );
+    }
+    if let Some(i) = claim.volume_claims.iter().position(|volume| volume.name == VOLUME) {
+        let at = format!("spec.volumeClaimTemplates[{i}].metadata.name");
+        errors.add(at, format!("`{VOLUME}` must be left to the volume of spec.claimData of SandboxTemplate {name}"));
+    }
+    errors.into_result(Some(()))
+}
+
+#[cfg(test)]
+mod tests;

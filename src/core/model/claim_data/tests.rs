@@ -1,0 +1,195 @@
+//! Tests of the parsers and checks of claim data: a change of a valid object, and the error that it gives.
+
+use paddock_api::SandboxTemplateSpec;
+use paddock_api::kind::ApiShape;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::{parse_claim, parse_template};
+
+fn template(claim_data: &Value, change: &Value) -> Result<Template, FieldErrors> {
+    let mut spec = json!({
+        "podTemplate": { "spec": { "containers": [
+            { "name": "agent", "image": "i", "volumeMounts": [{ "name": "work", "mountPath": "/work" }] },
+            { "name": "side", "image": "i" },
+        ], "volumes": [{ "name": "work", "emptyDir": {} }] } },
+        "claimData": claim_data,
+    });
+    json_patch::merge(&mut spec, change);
+    let spec: SandboxTemplateSpec = serde_json::from_value(spec).unwrap();
+    parse_template(ApiShape::Upstream, &spec)
+}
+
+fn claim(change: &Value) -> Result<Claim, FieldErrors> {
+    let mut spec = json!({ "warmPoolRef": { "name": "p" } });
+    json_patch::merge(&mut spec, change);
+    let spec: SandboxClaimSpec = serde_json::from_value(spec).unwrap();
+    parse_claim(ApiShape::Upstream, &serde_json::from_value(json!({ "name": "c" })).unwrap(), &spec)
+}
+
+/// Expects no error, or one that begins with the path and contains the text.
+fn expect<T>(what: &Value, result: Result<T, FieldErrors>, expected: Option<(&str, &str)>) {
+    let errors: Vec<String> =
+        result.err().map(FieldErrors::into_vec).unwrap_or_default().iter().map(ToString::to_string).collect();
+    match expected {
+        None => assert!(errors.is_empty(), "{what}: {errors:?}"),
+        Some((path, text)) => {
+            assert_eq!(errors.len(), 1, "{what}: {errors:?}");
+            assert!(errors[0].starts_with(&format!("{path}: ")) && errors[0].contains(text), "{what}: {errors:?}");
+        }
+    }
+}
+
+#[test]
+fn template_declares_where_claim_data_appears() {
+    let at = "spec.claimData.mountPath";
+    for (rules, expected) in [
+        (json!({}), None),
+        (json!({ "mountPath": "/data", "containers": ["side"], "secrets": ["a", "b.c"] }), None),
+        // Only containers that get the directory count.
+        (json!({ "mountPath": "/work", "containers": ["side"] }), None),
+        (json!({ "mountPath": "/work" }), Some((at, "volumeMounts"))),
+        (json!({ "mountPath": "/work/" }), Some((at, "volumeMounts"))),
+        (json!({ "mountPath": "data" }), Some((at, "absolute path"))),
+        (json!({ "mountPath": "/" }), Some((at, "absolute path"))),
+        (json!({ "mountPath": "/a:b" }), Some((at, "absolute path"))),
+        (json!({ "mountPath": "/a/../b" }), Some((at, "absolute path"))),
+        (json!({ "containers": ["agent", "x"] }), Some(("spec.claimData.containers[1]", "name of one of"))),
+        (json!({ "secrets": ["A"] }), Some(("spec.claimData.secrets[0]", "DNS name"))),
+        (json!({ "secrets": ["a", "paddock-claim-p"] }), Some(("spec.claimData.secrets[1]", "must not begin with"))),
+    ] {
+        expect(&rules, template(&rules, &json!({})), expected);
+    }
+    let taken = json!({ "podTemplate": { "spec": { "volumes": [
+        { "name": "work", "emptyDir": {} }, { "name": "paddock-claim", "emptyDir": {} },
+    ] } } });
+    expect(&taken, template(&json!({}), &taken), Some(("spec.claimData", "rename")));
+    expect(&taken, template(&Value::Null, &taken), None);
+    let rules = template(&json!({}), &json!({})).unwrap().claim_data.unwrap();
+    assert_eq!((rules.mount_path.as_str(), rules.reaches("side")), ("/run/paddock/claim", true));
+}
+
+#[test]
+fn file_of_a_claim_has_a_name_and_one_source() {
+    let file = |name: &str| json!({ "files": [{ "name": name, "content": "x" }] });
+    let long = "x".repeat(CONTENT_BYTES_MAX + 1);
+    let most = |count: usize| -> Value {
+        let content = "x".repeat(CONTENT_BYTES_MAX);
+        (0..count).map(|n| json!({ "name": format!("f{n}"), "content": content })).collect()
+    };
+    let many: Value = (0..=FILES_MAX).map(|n| json!({ "name": format!("f{n}"), "content": "" })).collect();
+    for (spec, expected) in [
+        (file("task.json"), None),
+        (file(".env"), None),
+        (file(""), Some(("spec.files[0].name", "file name"))),
+        (file("a/b"), Some(("spec.files[0].name", "file name"))),
+        (file("."), Some(("spec.files[0].name", "file name"))),
+        (file(".."), Some(("spec.files[0].name", "file name"))),
+        (file("..data"), Some(("spec.files[0].name", "file name"))),
+        (file("ü"), Some(("spec.files[0].name", "file name"))),
+        (file(&"x".repeat(254)), Some(("spec.files[0].name", "file name"))),
+        (file("claim.json"), Some(("spec.files[0].name", "reserved"))),
+        (file("delivery"), Some(("spec.files[0].name", "reserved"))),
+        (file("paddock.x"), Some(("spec.files[0].name", "reserved"))),
+        (
+            json!({ "files": [{ "name": "a", "content": "1" }, { "name": "a", "content": "2" }] }),
+            Some(("spec.files[1].name", "used once")),
+        ),
+        (json!({ "files": [{ "name": "a" }] }), Some(("spec.files[0]", "exactly one"))),
+        (
+            json!({ "files": [{ "name": "a", "content": "", "secretKeyRef": { "name": "s", "key": "k" } }] }),
+            Some(("spec.files[0]", "exactly one")),
+        ),
+        (json!({ "files": [{ "name": "a", "secretKeyRef": { "name": "s", "key": "k" } }] }), None),
+        (
+            json!({ "files": [{ "name": "a", "secretKeyRef": { "name": "S", "key": "k" } }] }),
+            Some(("spec.files[0].secretKeyRef.name", "DNS name")),
+        ),
+        (
+            json!({ "files": [{ "name": "a", "secretKeyRef": { "name": "s", "key": "" } }] }),
+            Some(("spec.files[0].secretKeyRef.key", "required")),
+        ),
+        (json!({ "files": [{ "name": "a", "content": long }] }), Some(("spec.files[0].content", "64 KiB"))),
+        (json!({ "files": most(4) }), None),
+        (json!({ "files": most(5) }), Some(("spec.files", "256 KiB"))),
+        (json!({ "files": many }), Some(("spec.files", "at most 32"))),
+        // Upstream has no such limit for variables.
+        (json!({ "env": [{ "name": "A", "value": "x".repeat(300 * 1024) }] }), None),
+    ] {
+        let what: String = spec.to_string().chars().take(120).collect();
+        expect(&json!(what), claim(&spec), expected);
+    }
+}
+
+/// No part of a claim can be exchanged without a new digest. The content of no field moves to another one unnoticed.
+#[test]
+fn digest_changes_with_every_part() {
+    let digest = |spec: Value| claim(&spec).unwrap().data.map(|data| data.digest);
+    let file = |name: &str, content: &str| json!({ "name": name, "content": content });
+    let secret = |name: &str, key: &str| json!({ "name": "f", "secretKeyRef": { "name": name, "key": key } });
+    let specs = [
+        json!({ "files": [file("a", "")] }),
+        json!({ "files": [file("a", "1")] }),
+        json!({ "files": [file("b", "1")] }),
+        json!({ "files": [file("a", "1"), file("b", "")] }),
+        json!({ "files": [file("b", ""), file("a", "1")] }),
+        json!({ "files": [secret("s", "k")] }),
+        json!({ "files": [secret("s", "l")] }),
+        json!({ "files": [secret("t", "k")] }),
+        json!({ "env": [{ "name": "A", "value": "1" }] }),
+        json!({ "env": [{ "name": "A", "value": "2" }] }),
+        json!({ "env": [{ "name": "A", "value": "1", "containerName": "c" }] }),
+        json!({ "env": [{ "name": "A", "value": "1" }], "files": [file("a", "1")] }),
+    ];
+    for (i, one) in specs.iter().enumerate() {
+        assert_eq!(digest(one.clone()), digest(one.clone()));
+        for other in &specs[i + 1..] {
+            assert_ne!(digest(one.clone()), digest(other.clone()), "{one} and {other}");
+        }
+    }
+    assert_eq!((digest(json!({})), digest(json!({ "files": [] }))), (None, None));
+    // Other fields do not count, because they may change while the claim has its Sandbox.
+    let extended = json!({ "files": [file("a", "1")], "lifecycle": { "shutdownTime": "2030-01-01T12:00:00Z" } });
+    assert_eq!(digest(extended), digest(specs[1].clone()));
+}
+
+#[test]
+fn claim_brings_only_what_its_template_declares() {
+    let none = template(&Value::Null, &json!({})).unwrap();
+    let files = template(&json!({}), &json!({})).unwrap();
+    let secrets = template(&json!({ "secrets": ["s", "t"] }), &json!({})).unwrap();
+    let content = json!({ "files": [{ "name": "a", "content": "1" }] });
+    let reference = |name: &str| {
+        let file = json!({ "name": "b", "secretKeyRef": { "name": name, "key": "k" } });
+        json!({ "files": [{ "name": "a", "content": "1" }, file] })
+    };
+    let volume = json!({ "volumeClaimTemplates": [{
+        "metadata": { "name": "paddock-claim" },
+        "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } },
+    }] });
+    let env = json!({ "env": [{ "name": "A", "value": "1" }] });
+    let at = "spec.files[1].secretKeyRef.name";
+    for (template, spec, expected) in [
+        (&none, &json!({}), None),
+        (&none, &env, None),
+        (&none, &volume, None),
+        (&none, &content, Some(("spec.files", "SandboxTemplate t has no spec.claimData"))),
+        (&files, &content, None),
+        (&files, &env, None),
+        (&files, &volume, Some(("spec.volumeClaimTemplates[0].metadata.name", "must be left"))),
+        (&files, &reference("s"), Some((at, "lists none"))),
+        (&secrets, &reference("t"), None),
+        (&secrets, &reference("u"), Some((at, "lists s, t"))),
+    ] {
+        expect(spec, check_claim_data(&claim(spec).unwrap(), template, "t"), expected);
+    }
+}
+
+#[test]
+fn claim_with_variables_takes_a_warm_sandbox_only_where_files_are_declared() {
+    let (none, files) = (template(&Value::Null, &json!({})).unwrap(), template(&json!({}), &json!({})).unwrap());
+    let env = claim(&json!({ "env": [{ "name": "A", "value": "1" }] })).unwrap();
+    assert_eq!((env.can_use_warm(&none), env.can_use_warm(&files)), (false, true));
+    let plain = claim(&json!({})).unwrap();
+    assert_eq!((plain.can_use_warm(&none), plain.can_use_warm(&files)), (true, true));
+}

@@ -1,0 +1,178 @@
+//! Creates the Secret with the data of a claim, before the pod is told about it.
+//!
+//! This is the only place that reads a claim's content and the Secrets of users. Both go into the Secret of the pod and
+//! nowhere else: no message, log line or metric contains them.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, Method, StatusCode};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::client::Body;
+use kube::core::Status;
+use paddock_api::SandboxClaimSpec;
+use paddock_api::kind::Key;
+use paddock_api::names::FIELD_MANAGER;
+use paddock_core::manifest::{SecretValues, claim_secret};
+use paddock_core::model;
+use paddock_core::plan::{ClaimDelivery, Outcome};
+use serde::Deserialize;
+
+use super::reply::Reply;
+use super::request::url_path;
+use crate::limiter::Signal;
+
+/// The parts of a claim that a delivery reads.
+#[derive(Deserialize)]
+struct Claim {
+    metadata: Metadata,
+    spec: SandboxClaimSpec,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    uid: String,
+}
+
+/// Creates the Secrets with the data of claims.
+pub(super) struct Deliverer {
+    client: Client,
+}
+
+impl Deliverer {
+    /// `client` must not retry by itself.
+    pub(super) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Creates the Secret. If it exists, an earlier attempt created it, or somebody else did, so it is replaced.
+    ///
+    /// # Errors
+    /// The reply with which the whole operation ends.
+    pub(super) async fn create_secret(&self, pod: &Key, uid: &str, data: &ClaimDelivery) -> Result<(), Reply> {
+        let spec = self.read_claim(data).await?;
+        let values = self.read_secrets(pod, &spec).await?;
+        let secret = claim_secret(pod, uid, data, &spec, &values).map_err(|problem| rejected(404, problem))?;
+        let body = secret.to_string().into_bytes();
+        let collection = secrets(&pod.namespace);
+        let create = || self.send(Method::POST, format!("{collection}?fieldManager={FIELD_MANAGER}"), body.clone());
+        let first = create().await?;
+        if first.code.is_success() {
+            return Ok(());
+        }
+        if !first.already_exists() {
+            return Err(first.refused(&format!("Secret {}", data.secret)));
+        }
+        let deleted = self.send(Method::DELETE, format!("{collection}/{}", data.secret), b"{}".to_vec()).await?;
+        if !deleted.code.is_success() && deleted.code != StatusCode::NOT_FOUND {
+            return Err(deleted.refused(&format!("Secret {} exists and cannot be replaced", data.secret)));
+        }
+        let second = create().await?;
+        if second.code.is_success() {
+            return Ok(());
+        }
+        if second.already_exists() {
+            return Err(conflict());
+        }
+        Err(second.refused(&format!("Secret {}", data.secret)))
+    }
+
+    /// Reads the claim, because the World does not keep its content.
+    async fn read_claim(&self, data: &ClaimDelivery) -> Result<SandboxClaimSpec, Reply> {
+        let path = format!("{}/{}", url_path(&data.claim), data.claim.name);
+        let answer = self.send(Method::GET, path, Vec::new()).await?;
+        if answer.code == StatusCode::NOT_FOUND {
+            return Err(conflict());
+        }
+        if !answer.code.is_success() {
+            return Err(answer.refused(&format!("reading SandboxClaim {}", data.claim.name)));
+        }
+        // The error could quote the content.
+        let Ok(claim) = serde_json::from_slice::<Claim>(&answer.body) else {
+            return Err(rejected(422, format!("SandboxClaim {} cannot be read", data.claim.name)));
+        };
+        // If the claim is another one by now, the watch will show it.
+        let same = claim.metadata.uid == data.claim_uid && model::digest(&claim.spec) == data.digest;
+        if same { Ok(claim.spec) } else { Err(conflict()) }
+    }
+
+    async fn read_secrets(&self, pod: &Key, spec: &SandboxClaimSpec) -> Result<SecretValues, Reply> {
+        let mut values = SecretValues::new();
+        for reference in spec.files.iter().filter_map(|file| file.secret_key_ref.as_ref()) {
+            if values.contains_key(&reference.name) {
+                continue;
+            }
+            let name = &reference.name;
+            let answer = self.send(Method::GET, format!("{}/{name}", secrets(&pod.namespace)), Vec::new()).await?;
+            if answer.code == StatusCode::NOT_FOUND {
+                return Err(rejected(
+                    404,
+                    format!("Secret {name}, to which the claim refers, does not exist: create it"),
+                ));
+            }
+            if !answer.code.is_success() {
+                let what = format!("reading Secret {name}, to which the claim refers");
+                return Err(answer.refused(&what));
+            }
+            let Ok(secret) = serde_json::from_slice::<Secret>(&answer.body) else {
+                return Err(rejected(422, format!("Secret {name}, to which the claim refers, cannot be read")));
+            };
+            let data: BTreeMap<String, Vec<u8>> =
+                secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+            values.insert(name.clone(), data);
+        }
+        Ok(values)
+    }
+
+    async fn send(&self, method: Method, uri: String, body: Vec<u8>) -> Result<Answer, Reply> {
+        let built = http::Request::builder().method(method).uri(uri);
+        let built = built.header(http::header::CONTENT_TYPE, "application/json").body(Body::from(body));
+        let request = built.map_err(|_| rejected(400, "a name of the delivery does not fit into a URL".to_owned()))?;
+        // Nothing is known about a request without a reply, and its repetition does no harm.
+        let response = self.client.send(request).await.map_err(|_| Reply::lost())?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect_bytes().await.map_err(|_| Reply::lost())?;
+        Ok(Answer { code: parts.status, headers: parts.headers, body: body.to_vec() })
+    }
+}
+
+fn secrets(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/secrets")
+}
+
+/// A complete response.
+struct Answer {
+    code: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn status(&self) -> Option<Status> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    fn already_exists(&self) -> bool {
+        self.code == StatusCode::CONFLICT && self.status().is_some_and(|status| status.reason == "AlreadyExists")
+    }
+
+    /// The reply of the operation, if this part of it failed.
+    fn refused(&self, what: &str) -> Reply {
+        // An admission plugin (ResourceQuota) had a conflict of its own.
+        if self.code == StatusCode::CONFLICT {
+            return conflict();
+        }
+        Reply::of_failure(self.code, &self.headers, self.status(), |message| format!("{what}: {message}"))
+    }
+}
+
+fn rejected(status: u16, message: String) -> Reply {
+    Reply { outcome: Outcome::Rejected { status, message, by_policy: false }, signal: Signal::Served }
+}
+
+fn conflict() -> Reply {
+    Reply { outcome: Outcome::Conflict, signal: Signal::Served }
+}
+
+#[cfg(test)]
+mod tests;
