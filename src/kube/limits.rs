@@ -42,7 +42,7 @@ pub const CLOCK_REPLIES: u32 = 5;
 /// this time. A broken connection that nothing reports is therefore noticed after this time too.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The time for which a connection may deliver nothing. It is longer than any watch. Without it, a list or the start of
+/// The time for which nothing of a reply may arrive. It is longer than any watch. Without it, a list or the start of
 /// a watch would notice a broken connection only after a quarter of an hour. The kind would not be watched until
 /// then.
 pub const READ_TIMEOUT: Duration = WATCH_TIMEOUT.saturating_add(Duration::from_secs(15));
