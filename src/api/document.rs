@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time};
 use kube::Resource;
@@ -24,6 +25,8 @@ pub struct Document {
     pub text: Box<RawValue>,
     /// The bytes of the text that users wrote: without the managed fields and the status.
     pub bytes: usize,
+    /// The places of the spec and of the status in the text.
+    parts: [Option<Range<usize>>; 2],
 }
 
 impl Document {
@@ -36,10 +39,27 @@ impl Document {
     }
 
     fn of(text: Box<RawValue>) -> Result<Self, serde_json::Error> {
-        let Head { metadata, status } = serde_json::from_str(text.get())?;
+        let Head { metadata, spec, status } = serde_json::from_str(text.get())?;
         let others = [metadata.managed_fields, status].into_iter().flatten().map(|part| part.get().len());
         let bytes = text.get().len() - others.sum::<usize>();
-        Ok(Self { metadata: metadata.read()?, bytes, text })
+        let parts = [spec, status].map(|part| part.map(|part| place(text.get(), part.get())));
+        Ok(Self { metadata: metadata.read()?, bytes, parts, text })
+    }
+
+    /// The JSON text of the spec, or `null` without one.
+    #[must_use]
+    pub fn spec(&self) -> &str {
+        self.part(0)
+    }
+
+    /// The JSON text of the status, or `null` without one.
+    #[must_use]
+    pub fn status(&self) -> &str {
+        self.part(1)
+    }
+
+    fn part(&self, part: usize) -> &str {
+        self.parts[part].clone().and_then(|place| self.text.get().get(place)).unwrap_or("null")
     }
 }
 
@@ -83,10 +103,18 @@ impl Resource for Document {
     }
 }
 
+/// The place of a part of a text, which borrows from the text.
+fn place(text: &str, part: &str) -> Range<usize> {
+    let begin = part.as_ptr().addr() - text.as_ptr().addr();
+    begin..begin + part.len()
+}
+
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(borrow)]
     metadata: Metadata<'a>,
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
     #[serde(borrow)]
     status: Option<&'a RawValue>,
 }
@@ -182,9 +210,16 @@ mod tests {
             }
             assert_eq!(document.metadata, whole);
             assert_eq!(document.text.get(), text);
+            assert_eq!((document.spec(), document.status()), (r#"{"containers":[]}"#, r#"{"phase":"Running"}"#));
             let others = object()["metadata"]["managedFields"].to_string() + &object()["status"].to_string();
             assert_eq!(document.bytes, text.len() - others.len(), "managed fields and status do not count");
         }
+    }
+
+    #[test]
+    fn an_absent_part_is_null() {
+        let document = Document::parse(r#"{"metadata":{},"status":null}"#).unwrap();
+        assert_eq!((document.spec(), document.status()), ("null", "null"));
     }
 
     #[test]

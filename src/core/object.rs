@@ -26,7 +26,6 @@ use paddock_api::{SandboxClaimStatus, SandboxStatus, SandboxTemplateStatus, Sand
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::model;
 
@@ -110,34 +109,52 @@ impl Object {
     /// Reads an object from its document.
     #[must_use]
     pub fn read(kind: Kind, document: Document) -> Self {
-        let Document { metadata: mut meta, text, bytes } = document;
+        let key = key(kind, &document.metadata);
+        let mut document = document;
+        let mut meta = std::mem::take(&mut document.metadata);
         let only_our_manager = managed_fields::only_our_manager(&meta.managed_fields.take().unwrap_or_default());
-        let namespace = if kind.namespaced() { meta.namespace.as_deref().unwrap_or_default() } else { "" };
-        let key = Key::new(kind, namespace, meta.name.as_deref().unwrap_or_default());
         let body = match kind.class() {
-            Class::Own(own) => own_body(own, &meta, text.get(), bytes),
+            Class::Own(own) => own_body(own, &meta, &document),
             // The policy of a template is recognized by its name, even if a stranger has removed its labels.
             Class::Child(child) if child != ChildKind::NetworkPolicy && meta::is_foreign(&meta) => {
                 meta::keep_identity(&mut meta);
                 foreign_body(child)
             }
             Class::Child(child) => {
-                let body = child_body(child, &meta, Fields::read(text.get()));
+                let body = child_body(child, &meta, Fields::read(child, &document));
                 // The body has the list, which many pods share.
                 meta.annotations.iter_mut().for_each(|annotations| drop(annotations.remove(annotation::PLUGINS)));
                 body
             }
-            Class::Cluster(cluster) => cluster_body(cluster, &Fields::read(text.get())),
+            Class::Cluster(cluster) => cluster_body(cluster, &Fields::of(document.text.get())),
         };
         Self {
             key,
-            meta: Meta::new(meta, only_our_manager, text.get().len() > budget::LARGE_BYTES),
+            meta: Meta::new(meta, only_our_manager, document.text.get().len() > budget::LARGE_BYTES),
             body,
             template: None,
         }
     }
 
-    /// Reads an object from its JSON text, such as the reply to a write. Returns `None` if the metadata cannot be read.
+    /// Reads an object, unless this version of it is known. Half of the documents show one of our writes for the second
+    /// time: a write has a reply and an event.
+    #[must_use]
+    pub fn read_unless_known(kind: Kind, document: Document, known: impl FnOnce(&Key) -> Option<Arc<Self>>) -> Self {
+        let meta = &document.metadata;
+        // The version alone does not tell an object from one of another kind of storage with the same name.
+        let same = |known: &Arc<Self>| {
+            let (uid, version) = (&*known.meta.uid, &*known.meta.resource_version);
+            !uid.is_empty()
+                && !version.is_empty()
+                && (meta.uid.as_deref(), meta.resource_version.as_deref()) == (Some(uid), Some(version))
+        };
+        match known(&key(kind, meta)).filter(same) {
+            Some(known) => Self::clone(&known),
+            None => Self::read(kind, document),
+        }
+    }
+
+    /// Reads an object from its JSON text. Returns `None` if the metadata cannot be read.
     #[must_use]
     pub fn from_text(kind: Kind, text: &str) -> Option<Self> {
         Some(Self::read(kind, Document::parse(text).ok()?))
@@ -217,8 +234,13 @@ impl Object {
     }
 }
 
-fn own_body(kind: OwnKind, meta: &ObjectMeta, text: &str, bytes: usize) -> Body {
-    let parts = Parts::of(text, bytes);
+fn key(kind: Kind, meta: &ObjectMeta) -> Key {
+    let namespace = if kind.namespaced() { meta.namespace.as_deref().unwrap_or_default() } else { "" };
+    Key::new(kind, namespace, meta.name.as_deref().unwrap_or_default())
+}
+
+fn own_body(kind: OwnKind, meta: &ObjectMeta, document: &Document) -> Body {
+    let parts = Parts { spec: document.spec(), status: document.status(), bytes: document.bytes };
     match kind {
         OwnKind::Sandbox => {
             let mut parsed: Parsed<model::Sandbox, SandboxStatus> =
@@ -304,8 +326,21 @@ struct Fields {
 }
 
 impl Fields {
-    fn read(text: &str) -> Self {
+    fn of(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
+    }
+
+    fn read(kind: ChildKind, document: &Document) -> Self {
+        match kind {
+            // Other fields are not read of a Pod, which changes more often than all other kinds.
+            ChildKind::Pod => {
+                let part = |text| serde_json::from_str(text).unwrap_or_default();
+                Self { spec: part(document.spec()), status: part(document.status()), ..Self::default() }
+            }
+            ChildKind::Service | ChildKind::VolumeClaim | ChildKind::NetworkPolicy | ChildKind::EndpointSlice => {
+                Self::of(document.text.get())
+            }
+        }
     }
 }
 
@@ -316,20 +351,7 @@ struct Parts<'a> {
     bytes: usize,
 }
 
-impl<'a> Parts<'a> {
-    fn of(text: &'a str, bytes: usize) -> Self {
-        #[derive(Default, Deserialize)]
-        struct Raw<'a> {
-            #[serde(borrow)]
-            spec: Option<&'a RawValue>,
-            #[serde(borrow)]
-            status: Option<&'a RawValue>,
-        }
-        let Raw { spec, status } = serde_json::from_str(text).unwrap_or_default();
-        let text = |part: Option<&'a RawValue>| part.map_or("null", RawValue::get);
-        Self { spec: text(spec), status: text(status), bytes }
-    }
-
+impl Parts<'_> {
     /// Parses the spec and the status separately, so that the status can be read even if the spec is not valid.
     fn parse<W: DeserializeOwned, S: DeserializeOwned + Default, M>(
         &self,
@@ -341,5 +363,38 @@ impl<'a> Parts<'a> {
             parse(&spec.map_err(|error| model::FieldErrors::one("spec", json::problem(&error)))?)
         });
         Parsed { spec: spec.map(Arc::new), status: Arc::new(status) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_same_version_is_not_read_again_and_every_other_one_is() {
+        let document = |uid: &str, version: &str, image: &str| {
+            let metadata = json!({ "name": "s", "namespace": "n", "uid": uid, "resourceVersion": version });
+            let spec = json!({ "podTemplate": { "spec": { "containers": [{ "name": "c", "image": image }] } } });
+            Document::parse(&json!({ "metadata": metadata, "spec": spec }).to_string()).unwrap()
+        };
+        // Whether a document is read although an object with this UID and this version is known.
+        let is_read = |(known_uid, known_version), (uid, version)| {
+            let known = Arc::new(Object::read(Kind::Sandbox, document(known_uid, known_version, "known")));
+            let read = Object::read_unless_known(Kind::Sandbox, document(uid, version, "new"), |key| {
+                (*key == known.key).then(|| known.clone())
+            });
+            let model = read.sandbox().unwrap().spec.clone().unwrap();
+            model.pod.spec.text().as_str().contains("new")
+        };
+        assert!(!is_read(("u", "7"), ("u", "7")));
+        for document in [("u", "8"), ("u", "6"), ("v", "7"), ("", "7"), ("u", "")] {
+            assert!(is_read(("u", "7"), document), "{document:?}");
+        }
+        for nameless in [("", ""), ("u", ""), ("", "7")] {
+            assert!(is_read(nameless, nameless), "{nameless:?}");
+        }
+        assert_eq!(&*Object::read_unless_known(Kind::Sandbox, document("u", "7", "new"), |_| None).meta.uid, "u");
     }
 }

@@ -144,7 +144,8 @@ impl Watch {
                 self.listed();
             }
             watcher::Event::Apply(object) => {
-                let object = self.read(object);
+                let known = |key: &Key| self.world.read(|world| world.get(key).cloned());
+                let object = Object::read_unless_known(self.kind, object, known);
                 self.metrics.applied(&object, self.world.now());
                 self.observe(Some(object.key.clone()), Observed::Applied(object));
             }

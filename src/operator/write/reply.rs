@@ -1,10 +1,13 @@
 //! Turns an HTTP response into an [`Outcome`]. The HTTP status and the machine-readable fields of `Status` decide,
 //! never a text.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use kube::core::Status;
+use paddock_api::document::Document;
+use paddock_api::kind::Key;
 use paddock_core::object::Object;
 use paddock_core::plan::{Action, Op, Outcome};
 use serde_json::Value;
@@ -33,11 +36,17 @@ impl Reply {
         Self { outcome: Outcome::Busy, signal: Signal::Lost }
     }
 
-    /// Reads a complete response.
+    /// Reads a complete response. `known` is the object in the World, which a watch may have delivered before.
     #[must_use]
-    pub(super) fn read(op: &Op, code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+    pub(super) fn read(
+        op: &Op,
+        code: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        known: impl FnOnce(&Key) -> Option<Arc<Object>>,
+    ) -> Self {
         if code.is_success() {
-            return Self { outcome: stored(op, body), signal: Signal::Served };
+            return Self { outcome: stored(op, body, known), signal: Signal::Served };
         }
         let status = serde_json::from_slice::<Status>(body).ok();
         match (code.as_u16(), status.filter(is_from_api_server)) {
@@ -94,7 +103,7 @@ fn is_by_policy(code: u16, status: &Status) -> bool {
     }
 }
 
-fn stored(op: &Op, body: &[u8]) -> Outcome {
+fn stored(op: &Op, body: &[u8], known: impl FnOnce(&Key) -> Option<Arc<Object>>) -> Outcome {
     let Ok(text) = std::str::from_utf8(body) else { return Outcome::Unknown };
     if matches!(op.action, Action::Delete { .. }) {
         let Ok(document) = serde_json::from_str::<Value>(text) else { return Outcome::Unknown };
@@ -102,7 +111,8 @@ fn stored(op: &Op, body: &[u8]) -> Outcome {
             return Outcome::Gone;
         }
     }
-    Object::from_text(op.key.kind, text).map_or(Outcome::Unknown, |object| Outcome::Stored(Box::new(object)))
+    let Ok(document) = Document::parse(text) else { return Outcome::Unknown };
+    Outcome::Stored(Box::new(Object::read_unless_known(op.key.kind, document, known)))
 }
 
 /// Whether the object in the response to a delete still exists, because of a finalizer or its grace period. A `Status`

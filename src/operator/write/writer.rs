@@ -158,7 +158,10 @@ impl Writer {
         };
         let (parts, body) = response.into_parts();
         match body.collect_bytes().await {
-            Ok(body) => Reply::read(op, parts.status, &parts.headers, &body),
+            Ok(body) => {
+                let known = |key: &Key| self.world.read(|world| world.get(key).cloned());
+                Reply::read(op, parts.status, &parts.headers, &body, known)
+            }
             Err(_) => Reply::lost(),
         }
     }

@@ -1,6 +1,6 @@
 //! The outcome and the load signal of each kind of response.
 
-use paddock_api::kind::{Key, Kind};
+use paddock_api::kind::Kind;
 use paddock_core::plan::Reason;
 use serde_json::json;
 
@@ -40,7 +40,7 @@ fn read_with(op: &Op, code: u16, body: &[u8], retry_after: Option<&str>) -> Stri
     if let Some(value) = retry_after {
         headers.insert(http::header::RETRY_AFTER, value.parse().unwrap());
     }
-    let reply = Reply::read(op, StatusCode::from_u16(code).unwrap(), &headers, body);
+    let reply = Reply::read(op, StatusCode::from_u16(code).unwrap(), &headers, body, |_| None);
     let outcome = match reply.outcome {
         Outcome::Stored(object) => format!("stored {}@{}", object.key.name, object.meta.version),
         Outcome::Rejected { status, .. } => format!("rejected {status}"),
@@ -147,7 +147,8 @@ fn refusals_by_policies_are_told_from_the_api_servers_own() {
         let mut body = refusal(code, reason);
         body["details"] = details;
         let body = body.to_string();
-        let reply = Reply::read(&create(), StatusCode::from_u16(code).unwrap(), &HeaderMap::new(), body.as_bytes());
+        let reply =
+            Reply::read(&create(), StatusCode::from_u16(code).unwrap(), &HeaderMap::new(), body.as_bytes(), |_| None);
         let Outcome::Rejected { by_policy, .. } = reply.outcome else { panic!("{what}: {:?}", reply.outcome) };
         assert_eq!(by_policy, expected, "{what}: {body}");
     }
