@@ -59,7 +59,11 @@ pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
 
 /// Returns the merge patch that turns one status into another, or `None` if they are equal.
 #[must_use]
-pub fn status_patch<S: Serialize>(before: &S, after: &S) -> Option<Value> {
+pub fn status_patch<S: Serialize + PartialEq>(before: &S, after: &S) -> Option<Value> {
+    // Most decisions change nothing.
+    if before == after {
+        return None;
+    }
     let patch = difference(&object(before), &object(after));
     (!patch.is_empty()).then(|| serde_json::json!({ "status": patch }))
 }

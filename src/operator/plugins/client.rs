@@ -44,21 +44,22 @@ pub(crate) fn metered(plugin_client: PluginClient, metrics: Metrics) -> PluginCl
     })
 }
 
-/// Asks until `questions` returns none, and returns the answers. If there are still questions after `max_rounds`
-/// rounds, the answers so far are the `Err`.
+/// Asks the first questions and then those that follow from the answers, until there are none. Returns the answers. If
+/// there are still questions after `max_rounds` rounds, the answers so far are the `Err`.
 pub(crate) fn ask_all(
     plugin_client: &PluginClient,
     now: Timestamp,
     max_rounds: usize,
+    first: Vec<PluginRequest>,
     questions: impl Fn(&[PluginReply]) -> Vec<PluginRequest>,
 ) -> Result<Vec<PluginReply>, Vec<PluginReply>> {
-    let mut answers: Vec<PluginReply> = Vec::new();
+    let (mut asks, mut answers) = (first, Vec::new());
     for _ in 0..max_rounds {
-        let asks = questions(&answers);
         if asks.is_empty() {
-            return Ok(answers);
+            break;
         }
         answers.extend(asks.into_iter().map(|ask| PluginReply { result: plugin_client(&ask, now), request: ask }));
+        asks = questions(&answers);
     }
-    if questions(&answers).is_empty() { Ok(answers) } else { Err(answers) }
+    if asks.is_empty() { Ok(answers) } else { Err(answers) }
 }

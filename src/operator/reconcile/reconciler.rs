@@ -109,14 +109,16 @@ impl Reconciler {
     /// Asks until the core has no more questions. A plugin may use the processor for milliseconds, so the questions run
     /// on a blocking thread.
     async fn ask(&self, snapshot: &Arc<Snapshot>, now: Timestamp) -> Vec<PluginReply> {
-        if questions(snapshot, &[]).is_empty() {
+        let first = questions(snapshot, &[]);
+        if first.is_empty() {
             return Vec::new();
         }
         let (snapshot, plugin_client) = (snapshot.clone(), self.plugin_client.clone());
         let asked = tokio::task::spawn_blocking(move || {
             // Each round asks another binding, or asks it about another object.
             let rounds = snapshot.most_questions();
-            ask_all(&plugin_client, now, rounds, |answers| questions(&snapshot, answers)).unwrap_or_else(|answers| {
+            let next = |answers: &[PluginReply]| questions(&snapshot, answers);
+            ask_all(&plugin_client, now, rounds, first, next).unwrap_or_else(|answers| {
                 warn!(key = %snapshot.key(), rounds, "too many question rounds; using the answers so far");
                 answers
             })

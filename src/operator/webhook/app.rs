@@ -274,7 +274,7 @@ fn ask_and_decide(review: &Review, context: &Context, plugin_client: &PluginClie
     // Each round asks another binding, so there are at most as many rounds as bindings.
     let max_rounds = context.bindings.iter().count();
     let questions = |answered: &[PluginReply]| admission::questions(review, context, answered);
-    let (Ok(answered) | Err(answered)) = ask_all(plugin_client, review.now, max_rounds, questions);
+    let (Ok(answered) | Err(answered)) = ask_all(plugin_client, review.now, max_rounds, questions(&[]), questions);
     admission::verdict(review, context, &answered)
 }
 
