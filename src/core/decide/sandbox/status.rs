@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
-use paddock_api::sandbox::{IdleStatus, IsolationStatus, RuntimeClassChoice};
+use paddock_api::sandbox::{IdleStatus, IdleTier, IsolationStatus, RuntimeClassChoice};
 use paddock_api::{DecidingPlugin, Hook, OperatingMode, PolicyState, SandboxStatus, SuspendedBy};
 
 use super::service::service_is_foreign;
@@ -116,6 +116,9 @@ pub(super) fn status(
     if let Some((idle, _, state)) = &notes.idle {
         after_status.idle.clone_from(idle);
         after_status.policy_state.clone_from(state);
+    } else if matches!(situation.state(), Some(PodState::Suspended(_) | PodState::Finished(_) | PodState::Expired)) {
+        // "Awake" is about a pod that runs. The reason of an idle suspend stays.
+        after_status.idle.take_if(|idle| idle.tier == Some(IdleTier::Awake));
     }
     let wait_until = may_wait(snapshot, situation, notes, &before);
     (after_status, wait_until)
