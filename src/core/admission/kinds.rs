@@ -33,7 +33,10 @@ pub(super) fn check(state: &mut ReviewState<'_>, kind: Kind) -> Result<(), Halt>
     }
     within_budget(state)?;
     match state.review.phase {
-        Phase::Mutate => defaults::apply(kind, state.review, state.context, &mut state.object),
+        Phase::Mutate => {
+            warnings::before_defaults(state, kind);
+            defaults::apply(kind, state.review, state.context, &mut state.object);
+        }
         Phase::Validate => {
             not_forged(state, kind)?;
             unchanged(state, kind)?;

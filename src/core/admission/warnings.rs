@@ -7,6 +7,7 @@ use paddock_api::kind::{Kind, OwnKind};
 use paddock_api::names::annotation;
 use serde_json::Value;
 
+use super::review::Verb;
 use super::state::ReviewState;
 use crate::object::allows_volume_loss;
 use crate::object::json::string_map;
@@ -39,6 +40,23 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
         needs_new_pod(state, &annotations);
         only_a_new_pod(state);
     }
+}
+
+/// Adds the warning about fields that the defaults are about to change.
+///
+/// The two mode fields of a new Sandbox can contradict each other. In an update they usually do, because `kubectl scale`
+/// changes one of them, and the one that changed is meant.
+pub(super) fn before_defaults(state: &mut ReviewState<'_>, kind: Kind) {
+    if kind != Kind::Sandbox || state.review.operation != Verb::Create {
+        return;
+    }
+    let spec = &state.object["spec"];
+    let overruled = match (spec["operatingMode"].as_str(), spec["replicas"].as_i64()) {
+        (Some("Suspended"), Some(1)) => "spec.replicas: 1 has no effect beside spec.operatingMode: Suspended",
+        (Some("Running"), Some(0)) => "spec.operatingMode: Running has no effect beside spec.replicas: 0",
+        _ => return,
+    };
+    state.warn(&format!("{overruled}: the Sandbox is created suspended"));
 }
 
 /// Warns that the NetworkPolicy of a template does not apply to its sandboxes.

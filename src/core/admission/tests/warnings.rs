@@ -34,6 +34,28 @@ fn a_heartbeat_that_is_no_time_or_far_ahead_is_told() {
 }
 
 #[test]
+fn modes_that_contradict_each_other_are_told_at_creation() {
+    for (mode, replicas, warning) in [
+        ("Suspended", 1, Some("spec.replicas: 1 has no effect")),
+        ("Running", 0, Some("spec.operatingMode: Running has no effect")),
+        ("Suspended", 0, None),
+        ("Running", 1, None),
+    ] {
+        let object = sandbox(json!({ "operatingMode": mode, "replicas": replicas }));
+        for (review, warning) in [
+            (create(SANDBOX, object.clone()), warning),
+            (update(SANDBOX, sandbox(json!({ "operatingMode": "Running", "replicas": 1 })), object), None),
+        ] {
+            let (_, outcome) = decide(&Review { phase: Phase::Mutate, ..review }, &context(), gvisor);
+            assert_eq!(outcome.denial, None);
+            let warned = outcome.warnings;
+            assert_eq!(warned.len(), usize::from(warning.is_some()), "{mode} {replicas}: {warned:?}");
+            assert!(warned.iter().all(|w| w.contains(warning.unwrap_or_default())), "{mode} {replicas}: {warned:?}");
+        }
+    }
+}
+
+#[test]
 fn a_hostname_without_effect_is_told() {
     let with = |hostname: Value| sandbox(json!({ "podTemplate": { "spec": { "hostname": hostname } } }));
     for (hostname, warns) in [(json!("other"), 1), (json!(""), 0), (json!(null), 0), (json!("a"), 0)] {
