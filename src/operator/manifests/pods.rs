@@ -41,7 +41,9 @@ pub(super) fn container(settings: &Settings, name: &str, args: &[String], ports:
         // The list of a large cluster takes time. Until it is complete, the process is alive and not ready.
         "livenessProbe": probe("/healthz", 10, 3),
         "readinessProbe": probe("/readyz", 2, 1),
-        "startupProbe": probe("/healthz", 1, 30),
+        // A start takes a second. On a node whose processors are all busy it has taken more than half a minute, and a
+        // restart only adds to that.
+        "startupProbe": probe("/healthz", 1, 120),
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "readOnlyRootFilesystem": true,
