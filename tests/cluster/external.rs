@@ -33,6 +33,7 @@ impl External {
         let wrong = |cause| Error::Kubeconfig { path: kubeconfig.to_owned(), cause: Box::new(cause) };
         // The reader makes the paths in the file absolute, so that a copy in another folder still works.
         let mut file = Kubeconfig::read_from(kubeconfig).map_err(wrong)?;
+        known_context(&file, kubeconfig, context)?;
         let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
         let config = kube::Config::from_custom_kubeconfig(file.clone(), &options).await.map_err(wrong)?;
         let server = config.cluster_url.to_string();
@@ -90,6 +91,16 @@ impl External {
 
 const COPY: &str = "external";
 
+/// Refuses a context that the file does not have, with the names of those that it has.
+fn known_context(file: &Kubeconfig, path: &Path, context: &str) -> Result<()> {
+    let names: Vec<&str> = file.contexts.iter().map(|context| context.name.as_str()).collect();
+    if names.contains(&context) {
+        return Ok(());
+    }
+    let found = if names.is_empty() { "it has no context".to_owned() } else { format!("it has {}", names.join(", ")) };
+    Err(Error::Refused(format!("{} has no context {context:?}: {found}", path.display())))
+}
+
 /// Shows the cluster and asks the user to type the context's name.
 fn confirm(server: &str, context: &str, sure: bool, input: &mut impl BufRead, output: &mut impl Write) -> Result<()> {
     let shown = writeln!(output, "This uses the cluster of context {context:?}, {server}");
@@ -137,6 +148,16 @@ mod tests {
             assert!(matches!(answer(typed, false).0, Err(Error::Refused(_))), "{typed:?}");
         }
         assert!(answer("no\n", false).1.contains("https://prod:6443/"));
+    }
+
+    #[test]
+    fn an_unknown_context_is_refused_with_the_known_names() {
+        let file = Kubeconfig::from_yaml("contexts: [{ name: prod }, { name: test }]").unwrap();
+        let refused = |name| known_context(&file, Path::new("config"), name).map_err(|e| e.to_string());
+        assert_eq!(refused("test"), Ok(()));
+        assert!(refused("tset").unwrap_err().contains("it has prod, test"));
+        let empty = known_context(&Kubeconfig::default(), Path::new("config"), "prod").unwrap_err();
+        assert!(empty.to_string().contains("no context \"prod\": it has no context"));
     }
 
     #[test]
