@@ -191,6 +191,13 @@ impl Metrics {
         self.wakes.with_label_values(&[<&str>::from(result)]).get()
     }
 
+    /// The number of requests that were held in this phase of a wake, and their time.
+    #[cfg(test)]
+    pub(crate) fn time_of(&self, phase: Phase) -> (u64, Duration) {
+        let phase = self.wake_phases.with_label_values(&[<&str>::from(phase)]);
+        (phase.get_sample_count(), Duration::from_secs_f64(phase.get_sample_sum()))
+    }
+
     /// The number of records with this result.
     #[cfg(test)]
     pub(crate) fn records_of(&self, result: RecordResult) -> u64 {

@@ -14,12 +14,13 @@ use futures::FutureExt;
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::json;
+use strum::VariantArray as _;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use self::server::{Fault, Server};
-use super::metrics::WakeResult;
+use super::metrics::{Phase, WakeResult};
 use super::observed::Wakes;
 use super::*;
 use crate::refusal::{Reason, SandboxState};
@@ -152,7 +153,13 @@ async fn first_request_after_a_wake_waits_until_the_port_is_open() {
     world.seen("a", |state| matches!(state, State::Suspended(_))).await;
     let begun = Instant::now();
     world.connect("a").await.expect("no 502");
-    assert!(begun.elapsed() > Duration::from_secs(7), "longer than a few retries: {:?}", begun.elapsed());
+    let held = begun.elapsed();
+    assert!(held > Duration::from_secs(7), "longer than a few retries: {held:?}");
+    let phases = Phase::VARIANTS.iter().map(|phase| world.metrics.time_of(*phase));
+    let (requests, times): (Vec<u64>, Vec<Duration>) = phases.unzip();
+    assert_eq!(requests, [1; 3], "each phase of the request, once");
+    let apart = times.iter().sum::<Duration>().abs_diff(held);
+    assert!(apart < Duration::from_millis(20), "the phases {times:?} do not add up to {held:?}");
 }
 
 #[tokio::test]

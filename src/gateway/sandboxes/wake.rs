@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use super::directory::{Directory, Version};
 use super::feed::read_sandbox;
 use super::limits;
-use super::metrics::{Metrics, Phase, WakeResult};
+use super::metrics::{Metrics, WakeResult};
 use super::observed::Name;
 
 /// The field manager of the writes that wake Sandboxes.
@@ -64,7 +64,6 @@ struct Refused {
 /// One wake. It has failed if it is dropped before its writes ended.
 struct Job {
     name: Name,
-    since: Instant,
     woken: Woken,
     done: watch::Sender<Option<Woken>>,
     of: Wake,
@@ -127,7 +126,7 @@ impl Wake {
         running.insert(name.clone(), wake.clone());
         drop(running);
         let woken = Woken::Failed;
-        let job = Job { name: name.clone(), since: Instant::now(), woken, done, of: self.clone() };
+        let job = Job { name: name.clone(), woken, done, of: self.clone() };
         // A full queue drops a wake, which tells its requests.
         self.queue.push(&name.namespace, &name.name, job, |_| false);
         Ok(wake)
@@ -139,9 +138,6 @@ impl Wake {
         queue
             .run(async |mut job: Job| {
                 job.woken = self.write(&job.name).await;
-                if job.woken == Woken::Written {
-                    self.metrics.phase(Phase::Write, job.since.elapsed());
-                }
             })
             .await;
     }
