@@ -1,5 +1,6 @@
 //! A client of the runtime API that an agent's pod serves on port 8888, as the SDKs of the Sandbox API use it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -15,10 +16,11 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// A line that occurs in no file that is uploaded here.
 const BOUNDARY: &str = "paddock-boundary-5d2c1f";
 
-/// An agent at the address of its pod.
+/// An agent at the address of its pod, or behind a gateway.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    address: String,
+    host: String,
+    gateway: Option<SocketAddr>,
 }
 
 /// The result of a command.
@@ -35,7 +37,12 @@ pub struct Executed {
 impl Agent {
     /// The agent at an IP address.
     pub fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into() }
+        Self { host: address.into(), gateway: None }
+    }
+
+    /// The agent behind a gateway, which knows it by the header `Host`.
+    pub fn behind(gateway: SocketAddr, host: impl Into<String>) -> Self {
+        Self { host: host.into(), gateway: Some(gateway) }
     }
 
     /// Whether the agent answers that it is active.
@@ -95,7 +102,7 @@ impl Agent {
     }
 
     fn at(&self, path: &str) -> Endpoint {
-        Endpoint::at(&self.address, PORT, path)
+        Endpoint::at(&self.host, PORT, path).through(self.gateway)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plain HTTP requests to programs on this machine and in pods.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,6 +15,8 @@ pub struct Endpoint {
     host: String,
     port: u16,
     path: String,
+    /// The address to connect to, if it is not that of the host.
+    through: Option<SocketAddr>,
 }
 
 impl Endpoint {
@@ -25,7 +28,12 @@ impl Endpoint {
 
     /// An address on a host.
     pub(crate) fn at(host: &str, port: u16, path: &str) -> Self {
-        Self { host: host.to_owned(), port, path: path.to_owned() }
+        Self { host: host.to_owned(), port, path: path.to_owned(), through: None }
+    }
+
+    /// The same page, behind a proxy that finds the host by the header `Host`.
+    pub(crate) fn through(self, proxy: Option<SocketAddr>) -> Self {
+        Self { through: proxy, ..self }
     }
 }
 
@@ -37,7 +45,7 @@ impl FromStr for Endpoint {
         let url: http::Uri = text.parse().map_err(|_| wrong())?;
         match (url.scheme_str(), url.host()) {
             (Some("http"), Some(host)) => {
-                Ok(Self { host: host.to_owned(), port: url.port_u16().unwrap_or(80), path: url.path().to_owned() })
+                Ok(Self::at(host, url.port_u16().unwrap_or(80), url.path()))
             }
             (Some(_) | None, Some(_) | None) => Err(wrong()),
         }
@@ -66,7 +74,11 @@ pub(crate) async fn http_post(at: &Endpoint, kind: &str, body: &str) -> Result<(
 /// it.
 async fn exchange(at: &Endpoint, request: String) -> Result<(u16, String)> {
     let io = |what: &str| Error::io(format!("{what} {at}"));
-    let mut stream = TcpStream::connect((at.host.as_str(), at.port)).await.map_err(io("connecting to"))?;
+    let connected = match at.through {
+        Some(proxy) => TcpStream::connect(proxy).await,
+        None => TcpStream::connect((at.host.as_str(), at.port)).await,
+    };
+    let mut stream = connected.map_err(io("connecting to"))?;
     stream.write_all(request.as_bytes()).await.map_err(io("asking"))?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.map_err(io("reading"))?;

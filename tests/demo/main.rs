@@ -5,6 +5,7 @@
 //! Only `--keep` leaves the cluster and the operator running, and `--down` removes them again.
 
 mod access;
+mod gateway;
 mod manifests;
 mod operator;
 mod screen;
@@ -29,8 +30,8 @@ use crate::session::{MARK, NAMESPACE, Session, Story};
 #[derive(Debug, Parser)]
 #[command(name = "cargo-demo", bin_name = "cargo demo", version, about)]
 struct Args {
-    /// Run the sample Sandbox in a container under gVisor, on a real node. This needs root, and the first run builds the
-    /// programs of the node. The other chapters of the demo are left out.
+    /// Run the sample Sandbox in a container under gVisor, on a real node, and resume it by a request through the gateway.
+    /// This needs root, and the first run builds the programs of the node. The other chapters of the demo are left out.
     #[arg(long, conflicts_with = "kubeconfig")]
     real: bool,
     /// Leave the cluster and the operator running at the end, and print how to use them.
@@ -81,15 +82,19 @@ async fn demonstrate(args: &Args) -> Result<ExitCode> {
         }
     };
     if let Err(error) = &result {
-        screen.failure(error, &session.operator_log());
+        screen.failure(error, &session.logs());
     }
     if args.keep {
-        let (detached, operator) = session.keep().await?;
-        let mut places = operator.map(|operator| operator.places(NAMESPACE)).unwrap_or_default();
+        let kept = session.keep().await?;
+        let mut places = kept.operator.map(|operator| operator.places(NAMESPACE)).unwrap_or_default();
+        if let Some(gateway) = &kept.gateway {
+            places.extend(gateway.places());
+            places.push(walkthrough::waking_request(gateway));
+        }
         if let Story::RealNode = story {
             places.push(("images", format!("{AGENT_IMAGE} and {BUSYBOX_IMAGE}; the node pulls no others")));
         }
-        screen.detached(&detached, own_kubectl().as_deref(), &places);
+        screen.detached(&kept.cluster, own_kubectl().as_deref(), &places);
     } else {
         session.clean_up(&screen).await;
     }

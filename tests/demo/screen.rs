@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -18,7 +18,7 @@ const FRAME: Duration = Duration::from_millis(90);
 const FRAMES: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠧", "⠇", "⠏"];
 /// The interval at which a long step is reported without a spinner.
 const REPORT_EVERY: Duration = Duration::from_secs(15);
-/// The number of lines of the operator's log in the message of a failure.
+/// The number of lines of each log in the message of a failure.
 const LOG_LINES: usize = 25;
 
 /// The user's terminal, or any other standard output.
@@ -142,23 +142,25 @@ impl Screen {
         }
     }
 
-    /// Prints the error, with the end of the operator's log.
-    pub(crate) fn failure(&self, error: &anyhow::Error, log: &Path) {
+    /// Prints the error, with the ends of the logs of these programs.
+    pub(crate) fn failure(&self, error: &anyhow::Error, logs: &[(&str, PathBuf)]) {
         self.line(&format!("\n  {} {error:#}", self.paint(Tone::Bad, "failed:")));
-        let text = std::fs::read_to_string(log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        if lines.is_empty() {
-            return;
-        }
-        self.line(&format!("\n  {}", self.paint(Tone::Bold, "The end of the operator's log:")));
-        for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
-            self.line(&format!("    {line}"));
+        for (program, log) in logs {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            if lines.is_empty() {
+                continue;
+            }
+            self.line(&format!("\n  {}", self.paint(Tone::Bold, &format!("The end of the {program}'s log:"))));
+            for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+                self.line(&format!("    {line}"));
+            }
         }
     }
 
-    /// Prints how to use and how to stop a cluster that was left running, and the operator's addresses. It names our
-    /// kubectl if PATH has none.
-    pub(crate) fn detached(&self, detached: &DetachedCluster, kubectl: Option<&Path>, operator: &[(&str, String)]) {
+    /// Prints how to use and how to stop a cluster that was left running, and the addresses of our programs. It names
+    /// our kubectl if PATH has none.
+    pub(crate) fn detached(&self, detached: &DetachedCluster, kubectl: Option<&Path>, places: &[(&str, String)]) {
         self.chapter("Left running");
         self.line(&format!("    export KUBECONFIG={}", detached.kubeconfig().display()));
         if let Some(kubectl) = kubectl {
@@ -166,7 +168,7 @@ impl Screen {
         }
         self.line("    kubectl -n agents get sandboxes,sandboxclaims,sandboxwarmpools");
         self.line("    cargo demo --down    # takes everything away, all demos that were kept\n");
-        for (what, place) in operator {
+        for (what, place) in places {
             self.line(&format!("    {what:<LABEL$}{place}"));
         }
         self.line("");

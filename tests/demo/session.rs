@@ -18,6 +18,7 @@ use paddock_cluster::{
 };
 use serde_json::json;
 
+use crate::gateway::Gateway;
 use crate::operator::Operator;
 use crate::screen::{Screen, time};
 use crate::wait::{Look, until};
@@ -49,6 +50,14 @@ pub(crate) struct Session {
     cluster: AnyCluster,
     program: PathBuf,
     operator: Option<Operator>,
+    gateway: Option<Gateway>,
+}
+
+/// What remains of a session after the demo: the cluster, and the programs that have started beside it.
+pub(crate) struct Kept {
+    pub(crate) cluster: DetachedCluster,
+    pub(crate) operator: Option<Operator>,
+    pub(crate) gateway: Option<Gateway>,
 }
 
 impl Session {
@@ -81,18 +90,33 @@ impl Session {
             Ok((cluster, summary))
         };
         let cluster = screen.step_aloud("control plane", doing, open).await?;
-        Ok(Self { story, cluster, program, operator: None })
+        Ok(Self { story, cluster, program, operator: None, gateway: None })
     }
 
-    /// Installs and starts the operator, and runs the walkthrough. It ends early if the operator does.
+    /// Installs and starts the operator and the gateway that the story needs, and runs the walkthrough. It ends early if
+    /// one of them does.
     pub(crate) async fn run(&mut self, screen: &Screen) -> Result<()> {
         let client = self.cluster.client();
         self.install(&client, screen).await?;
         let operator = self.start_operator(screen).await?;
-        let mut context = StepContext { cluster: &mut self.cluster, operator: operator.clone(), client, screen };
-        tokio::select! {
-            result = walkthrough::run(&mut context, self.story) => result?,
-            ended = operator.ended() => bail!(ended),
+        let story = self.story;
+        match story {
+            Story::SimulatedNodes => {
+                let mut context = self.context(&operator, client, screen);
+                tokio::select! {
+                    result = walkthrough::features(&mut context) => result?,
+                    ended = operator.ended() => bail!(ended),
+                }
+            }
+            Story::RealNode => {
+                let gateway = self.start_gateway(screen).await?;
+                let mut context = self.context(&operator, client, screen);
+                tokio::select! {
+                    result = walkthrough::real(&mut context, &gateway) => result?,
+                    ended = operator.ended() => bail!(ended),
+                    ended = gateway.ended() => bail!(ended),
+                }
+            }
         }
         if let (Some(memory), Some(cpu)) = (operator.process.resident_bytes(), operator.process.cpu()) {
             let (mib, cpu) = (memory / (1 << 20), time(cpu));
@@ -152,18 +176,37 @@ impl Session {
         screen.step("operator", "starting it", work).await
     }
 
-    /// The path of the operator's log. The file does not exist before the operator starts.
-    pub(crate) fn operator_log(&self) -> PathBuf {
-        self.operator.as_ref().map(|operator| operator.process.log().to_owned()).unwrap_or_default()
+    async fn start_gateway(&mut self, screen: &Screen) -> Result<Gateway> {
+        let Self { cluster, program, gateway, .. } = self;
+        let AnyCluster::Local(cluster) = cluster else { bail!("the gateway needs a cluster of the demo's own") };
+        let work = async {
+            let started = gateway.insert(Gateway::start(cluster, program).await?);
+            Ok((started.clone(), "ready, with the rights of its ServiceAccount of deploy/".to_owned()))
+        };
+        let gateway = screen.step("gateway", "starting it", work).await?;
+        screen.fact("address", &gateway.url("SANDBOX", "/"));
+        screen.fact("admits", "everybody on this machine; with deploy/, a client needs a token");
+        Ok(gateway)
     }
 
-    /// Leaves the cluster running, and the operator if it has started.
-    pub(crate) async fn keep(self) -> Result<(DetachedCluster, Option<Operator>)> {
+    fn context<'a>(&'a mut self, operator: &Operator, client: Client, screen: &'a Screen) -> StepContext<'a> {
+        StepContext { cluster: &mut self.cluster, operator: operator.clone(), client, screen }
+    }
+
+    /// The logs of the programs that have started, each with the program's name.
+    pub(crate) fn logs(&self) -> Vec<(&'static str, PathBuf)> {
+        let operator = self.operator.as_ref().map(|operator| ("operator", operator.process.log().to_owned()));
+        let gateway = self.gateway.as_ref().map(|gateway| ("gateway", gateway.process().log().to_owned()));
+        operator.into_iter().chain(gateway).collect()
+    }
+
+    /// Leaves the cluster running, and the programs that have started.
+    pub(crate) async fn keep(self) -> Result<Kept> {
         match self.cluster {
             AnyCluster::Local(cluster) => {
                 std::fs::write(cluster.dir().join(MARK), "").context("marking the cluster as a demo's")?;
                 let detached = cluster.keep().await.context("leaving the cluster running")?;
-                Ok((detached, self.operator))
+                Ok(Kept { cluster: detached, operator: self.operator, gateway: self.gateway })
             }
             AnyCluster::External(..) => bail!("--keep is for a cluster of the demo's own"),
         }

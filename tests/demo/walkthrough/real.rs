@@ -1,30 +1,32 @@
-//! The sample Sandbox in a container under gVisor: a file in its workspace survives a suspend.
+//! The sample Sandbox in a container under gVisor: it is suspended when nobody uses it, and a request through the gateway
+//! resumes it with its files.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
 use paddock_api::Sandbox;
 use paddock_cluster::{AGENT_IMAGE, Agent};
-use serde_json::json;
 
 use super::idle::suspended;
 use super::sandbox::ready;
+use crate::gateway::Gateway;
 use crate::manifests::{SANDBOX, objects};
+use crate::screen::time;
 use crate::session::StepContext;
-use crate::wait::{PATIENCE, until};
+use crate::wait::until;
 
 /// The lines of the sample that are replaced. The image is the one that this machine made, and nobody wants to wait for
 /// half an hour.
 const EDITS: [(&str, &str); 2] =
     [("image: ghcr.io/collabnix/research-agent:0.4.2", AGENT_IMAGE), ("idleTimeout: 30m", "20s")];
+/// The name of the sample.
+pub(super) const NAME: &str = "research-agent-ajeet";
 const FILE: &str = "notes/today.txt";
 const CONTENT: &str = "written before the sandbox slept";
-/// The interval of connections to an agent that starts.
-const POLL: Duration = Duration::from_millis(10);
 
-pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
+pub(super) async fn run(context: &mut StepContext<'_>, gateway: &Gateway) -> Result<()> {
     let screen = context.screen;
     screen.chapter("The sample in a container · kubectl apply -f deploy/samples/sandbox.yaml, with two edits");
     let edited = edited()?;
@@ -32,16 +34,20 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
         screen.quote(&line);
     }
     let manifest = objects(&edited, None)?.into_iter().next().context("the sample holds a Sandbox")?;
-    let name = manifest.metadata.name.clone().context("the sample's name")?;
+    ensure!(manifest.metadata.name.as_deref() == Some(NAME), "the sample is not called {NAME}");
     let sandboxes: Api<Sandbox> = context.api();
     let work = async {
         context.create(&manifest).await?;
-        let sandbox = until(screen, &sandboxes, &name, ready).await?.context("the Sandbox")?;
-        let agent = agent_of(&sandbox).await?;
-        Ok((agent, format!("{name} is Ready, and its agent answers on port 8888")))
+        let sandbox = until(screen, &sandboxes, NAME, ready).await?.context("the Sandbox")?;
+        Ok((sandbox, format!("{NAME} is Ready")))
     };
-    let agent = screen.step("Sandbox", "creating it", work).await?;
-    let kernel = agent.execute("cat /proc/version").await?.stdout;
+    let sandbox = screen.step("Sandbox", "creating it", work).await?;
+    let agent = gateway.agent(NAME);
+    let work = async {
+        let kernel = agent.execute("cat /proc/version").await.context("running a command")?.stdout;
+        Ok((kernel, "a command ran in it, through the gateway".to_owned()))
+    };
+    let kernel = screen.step("command", "running one", work).await?;
     let host = std::fs::read_to_string("/proc/version").context("reading the version of this machine's kernel")?;
     ensure!(kernel != host, "the sandbox runs on this machine's kernel");
     screen.fact("its kernel", release(&kernel));
@@ -54,25 +60,35 @@ pub(super) async fn run(context: &mut StepContext<'_>) -> Result<()> {
     };
     screen.step("file", "writing it", work).await?;
 
-    screen.chapter("It sleeps when nobody uses it, and keeps the file");
+    screen.chapter("It sleeps when nobody uses it");
     let work = async {
-        until(screen, &sandboxes, &name, suspended).await?;
-        ensure!(!agent.is_active().await, "the agent still answers");
-        Ok(((), format!("{name} is Suspended, and its container is gone")))
+        until(screen, &sandboxes, NAME, suspended).await?;
+        let pods: Api<Pod> = context.api();
+        ensure!(pods.get_opt(NAME).await?.is_none(), "the pod is still there");
+        let direct = Agent::new(address(&sandbox)?);
+        ensure!(!direct.is_active().await, "the agent still answers");
+        Ok(((), format!("{NAME} is Suspended, and its container is gone")))
     };
     screen.step("idle", "nobody uses it; waiting", work).await?;
+
+    screen.chapter(&format!("One request wakes it · {}", request(gateway, NAME)));
+    let before = gateway.wake_phases().await?;
+    let began = Instant::now();
     let work = async {
-        let running = json!({ "spec": { "operatingMode": "Running" } });
-        let patched = sandboxes.patch(&name, &PatchParams::default(), &Patch::Merge(running)).await;
-        patched.context("setting the mode")?;
-        let sandbox = until(screen, &sandboxes, &name, ready).await?.context("the Sandbox")?;
-        Ok((agent_of(&sandbox).await?, format!("{name} is Ready, and its agent answers again")))
+        let content = agent.download(FILE).await.context("asking for the file")?;
+        ensure!(content == CONTENT, "the file has another content: {content}");
+        Ok((began.elapsed(), format!("the answer: {content:?}")))
     };
-    let agent = screen.step("woken", "setting operatingMode: Running", work).await?;
-    let content = agent.download(FILE).await?;
-    ensure!(content == CONTENT, "the file has another content: {content}");
-    screen.fact("the file", &format!("/workspace/{FILE}: {content:?}"));
+    let took = screen.step("woken", "waiting for the answer", work).await?;
+    for (part, took) in gateway.wake_phases().await?.of_request(before, took) {
+        screen.fact(&time(took), part);
+    }
     Ok(())
+}
+
+/// The command that asks for the file.
+pub(super) fn request(gateway: &Gateway, sandbox: &str) -> String {
+    format!("curl {}", gateway.url(sandbox, &format!("/download/{FILE}")))
 }
 
 /// The sample with the edits.
@@ -92,18 +108,10 @@ fn difference(before: &str, after: &str) -> Vec<String> {
     changed.flat_map(|(before, after)| [format!("- {}", before.trim()), format!("+ {}", after.trim())]).collect()
 }
 
-/// The agent of a Sandbox, when it answers. A pod without a readiness probe is Ready before its program listens.
-async fn agent_of(sandbox: &Sandbox) -> Result<Agent> {
-    let address = sandbox.status.as_ref().and_then(|status| status.pod_ips.first()).context("the pod's address")?;
-    let agent = Agent::new(address);
-    let began = Instant::now();
-    while !agent.is_active().await {
-        if began.elapsed() > PATIENCE {
-            bail!("the agent at {address} does not answer within {} s", PATIENCE.as_secs());
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Ok(agent)
+/// The address of the pod of a Sandbox that is Ready.
+fn address(sandbox: &Sandbox) -> Result<&str> {
+    let address = sandbox.status.as_ref().and_then(|status| status.pod_ips.first());
+    address.map(String::as_str).context("the Sandbox has no address")
 }
 
 /// The name and the release of a kernel, from `/proc/version`.
