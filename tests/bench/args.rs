@@ -1,10 +1,14 @@
 //! The command line.
 
+mod wake;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use paddock_cluster::{Endpoint, Target};
+
+pub(crate) use self::wake::{Setting, WakeArgs};
 
 /// Measures Paddock on a real Kubernetes control plane.
 ///
@@ -15,7 +19,16 @@ use paddock_cluster::{Endpoint, Target};
 #[command(name = "cargo-bench-cluster", bin_name = "cargo bench-cluster", version)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Benchmark,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them in a program")]
+pub(crate) enum Benchmark {
+    #[command(flatten)]
+    Load(Command),
+    /// Requests for suspended sandboxes on a real node: the time to the answer, by phases. This needs root.
+    Wake(WakeArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -299,7 +312,10 @@ mod tests {
 
     fn parse(args: &[&str]) -> Result<Command, String> {
         let args = std::iter::once("bench").chain(args.iter().copied());
-        Cli::try_parse_from(args).map(|cli| cli.command).map_err(|error| error.to_string())
+        match Cli::try_parse_from(args).map_err(|error| error.to_string())?.command {
+            Benchmark::Load(command) => Ok(command),
+            Benchmark::Wake(args) => panic!("{args:?}"),
+        }
     }
 
     #[test]

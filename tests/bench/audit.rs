@@ -38,6 +38,8 @@ struct Write {
     what: String,
     name: String,
     at: Timestamp,
+    /// The time of the reply.
+    replied: Timestamp,
     code: u16,
 }
 
@@ -55,8 +57,20 @@ pub(crate) struct Count {
 /// The counts by user, verb and resource.
 pub(crate) type Counts = BTreeMap<(String, String, String), Count>;
 
-/// A claim whose writes are counted.
+/// A write to look for.
 pub(crate) struct Wanted<'a> {
+    /// The name of the user in the figures.
+    pub(crate) who: &'a str,
+    /// The verb and the resource, such as `create pods/binding`.
+    pub(crate) what: &'a str,
+    /// The name of the object.
+    pub(crate) name: &'a str,
+    /// The time of the earliest one that counts.
+    pub(crate) since: Timestamp,
+}
+
+/// A claim whose writes are counted.
+pub(crate) struct Claimed<'a> {
     /// The claim's name.
     pub(crate) claim: &'a str,
     /// The sandbox that it got.
@@ -75,6 +89,7 @@ struct Line {
     object_ref: Option<ObjectRef>,
     response_status: Option<Response>,
     request_received_timestamp: Timestamp,
+    stage_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +152,7 @@ impl Write {
             what: format!("{}{slash}{}", object.resource, object.subresource),
             name: object.name,
             at: line.request_received_timestamp,
+            replied: line.stage_timestamp,
             code: line.response_status.map_or(0, |status| status.code),
         })
     }
@@ -180,8 +196,21 @@ impl AuditLog {
         count(self.writes.iter().filter(|write| (from..to).contains(&write.at)))
     }
 
+    /// The times at which the API server received the first successful write of this kind, and replied to it.
+    pub(crate) fn first(&self, wanted: &Wanted<'_>) -> Option<(Timestamp, Timestamp)> {
+        let Wanted { who, what, name, since } = *wanted;
+        let is_it = |write: &&Write| {
+            write.who == who
+                && write.name == name
+                && write.at >= since
+                && (200..300).contains(&write.code)
+                && what.split_once(' ') == Some((&write.verb, &write.what))
+        };
+        self.writes.iter().filter(is_it).map(|write| (write.at, write.replied)).min()
+    }
+
     /// The writes of `who` to these claims and their sandboxes, until the write that made each claim Ready.
-    pub(crate) fn until_ready(&self, who: &str, claims: &[Wanted<'_>]) -> Counts {
+    pub(crate) fn until_ready(&self, who: &str, claims: &[Claimed<'_>]) -> Counts {
         let by_claim: HashMap<&str, usize> = claims.iter().enumerate().map(|(n, c)| (c.claim, n)).collect();
         let by_sandbox: HashMap<&str, usize> = claims.iter().enumerate().map(|(n, c)| (c.sandbox, n)).collect();
         let ours: Vec<(&Write, usize)> = self
@@ -243,7 +272,7 @@ mod tests {
     fn line(ms: u32, user: &str, verb: &str, what: &str, name: &str, code: u16) -> String {
         let (resource, sub) = what.split_once('/').unwrap_or((what, ""));
         format!(
-            r#"{{"kind":"Event","verb":"{verb}","user":{{"username":"{user}","groups":["g"]}},"objectRef":{{"resource":"{resource}","subresource":"{sub}","namespace":"bench","name":"{name}"}},"responseStatus":{{"metadata":{{}},"code":{code}}},"requestReceivedTimestamp":"2026-01-01T00:00:00.{ms:03}000Z"}}"#
+            r#"{{"kind":"Event","verb":"{verb}","user":{{"username":"{user}","groups":["g"]}},"objectRef":{{"resource":"{resource}","subresource":"{sub}","namespace":"bench","name":"{name}"}},"responseStatus":{{"metadata":{{}},"code":{code}}},"requestReceivedTimestamp":"2026-01-01T00:00:00.{ms:03}000Z","stageTimestamp":"2026-01-01T00:00:00.{ms:03}900Z"}}"#
         )
     }
 
@@ -258,8 +287,8 @@ mod tests {
         log
     }
 
-    fn claim<'a>(claim: &'a str, sandbox: &'a str, asked: u32, ready: u32) -> Wanted<'a> {
-        Wanted { claim, sandbox, asked: at(asked), ready: at(ready) }
+    fn claim<'a>(claim: &'a str, sandbox: &'a str, asked: u32, ready: u32) -> Claimed<'a> {
+        Claimed { claim, sandbox, asked: at(asked), ready: at(ready) }
     }
 
     #[test]
@@ -297,6 +326,26 @@ mod tests {
         assert_eq!((writes.attempts, events.attempts), (1, 1), "{counts:?}");
         assert_eq!(of(&counts, "controller-manager").0, Count { attempts: 2, refused: 1, conflicts: 0 });
         assert_eq!(of(&counts, "kwok").0.attempts, 1);
+    }
+
+    #[test]
+    fn first_write_of_a_kind_is_the_first_successful_one_after_a_time() {
+        let log = log(&[
+            line(1, "op", "create", "pods", "a", 201),
+            line(4, "op", "create", "pods", "a", 409),
+            line(5, "op", "create", "pods", "b", 201),
+            line(6, "system:kube-scheduler", "create", "pods/binding", "a", 201),
+            line(7, "op", "create", "pods", "a", 201),
+            line(9, "op", "create", "pods", "a", 201),
+        ]);
+        let first = |who, what| log.first(&Wanted { who, what, name: "a", since: at(3) });
+        let (received, replied) = first("operator", "create pods").unwrap();
+        assert_eq!((received, replied.duration_since(received).as_micros()), (at(7), 900));
+        assert_eq!(first("scheduler", "create pods/binding").map(|(received, _)| received), Some(at(6)));
+        for (who, what) in [("operator", "create pods/binding"), ("operator", "patch pods"), ("gateway", "create pods")]
+        {
+            assert_eq!(first(who, what), None, "{who} {what}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::metrics::Scrape;
 
 /// The namespace and the name of the operator's ServiceAccount in `deploy/`.
 const OPERATOR: (&str, &str) = ("agent-sandbox-system", "agent-sandbox-controller");
+/// The namespace and the name of the gateway's ServiceAccount in `deploy/`.
+pub(crate) const GATEWAY: (&str, &str) = ("agent-sandbox-system", "sandbox-router");
 /// The longest time from the start to readiness. With 50,000 sandboxes, it takes seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// The interval of the readiness checks. It is finer than the reported figures.
@@ -49,20 +51,27 @@ impl Who {
     /// Its user name at the API server.
     pub(crate) fn user(self) -> String {
         match self {
-            Self::Paddock => format!("system:serviceaccount:{}:{}", OPERATOR.0, OPERATOR.1),
+            Self::Paddock => user_of(OPERATOR),
             Self::Other => "paddock-bench:controller".to_owned(),
             Self::Bare => "paddock-bench:bare".to_owned(),
         }
     }
 }
 
+/// The gateway's user name at the API server.
+pub(crate) fn gateway_user() -> String {
+    user_of(GATEWAY)
+}
+
+fn user_of((namespace, name): (&str, &str)) -> String {
+    format!("system:serviceaccount:{namespace}:{name}")
+}
+
 /// The options for starting our operator.
 pub(crate) struct Plan<'a> {
     /// The binary.
     pub(crate) program: &'a Path,
-    /// The options on the command line of the benchmark.
-    pub(crate) common: &'a Common,
-    /// Additional flags, such as those of leader election.
+    /// Additional flags, such as those of leader election, and those on the command line of the benchmark.
     pub(crate) flags: Vec<String>,
     /// Whether the operator serves a webhook.
     pub(crate) webhook: bool,
@@ -119,7 +128,7 @@ impl Replica {
         } else {
             args.push(flag("webhook-bind-address", "0"));
         }
-        args.extend(plan.flags.iter().chain(&plan.common.operator_flag).cloned());
+        args.extend(plan.flags.iter().cloned());
         let process = place.spawn(Spawn::new(name, plan.program).args(args)).await.context("starting the operator")?;
         Ok(Self {
             process,

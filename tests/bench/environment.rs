@@ -125,7 +125,8 @@ impl<'a> Environment<'a> {
                 }
                 // Two webhooks would need a Service in front of them, and a Service needs a real node.
                 let webhook = !setup.common.no_webhook && setup.replicas == 1;
-                let plan = Plan { program, common: setup.common, flags: setup.flags.clone(), webhook };
+                let flags = setup.flags.iter().chain(&setup.common.operator_flag).cloned().collect();
+                let plan = Plan { program, flags, webhook };
                 for number in 1..=setup.replicas {
                     let name = if number == 1 { "operator".to_owned() } else { format!("operator-{number}") };
                     let replica = Replica::start(place, &name, &plan).await?;
@@ -307,7 +308,7 @@ impl<'a> Environment<'a> {
 }
 
 /// All objects of a YAML file, or of the YAML files of a folder.
-fn manifests(path: &Path) -> Result<Vec<DynamicObject>> {
+pub(crate) fn manifests(path: &Path) -> Result<Vec<DynamicObject>> {
     let context = || format!("reading {}", path.display());
     let mut files = vec![path.to_owned()];
     if path.is_dir() {

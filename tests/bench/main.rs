@@ -20,6 +20,7 @@ mod runs;
 mod stats;
 mod tracker;
 mod usage;
+mod wake;
 mod watch;
 
 use std::path::Path;
@@ -30,7 +31,7 @@ use clap::Parser as _;
 use paddock_cluster::{AnyCluster, build_operator, stopped};
 use serde_json::{Map, Value, json};
 
-use crate::args::{Cli, Command};
+use crate::args::{Benchmark, Cli, Command};
 use crate::controller::Who;
 use crate::progress::say;
 use crate::report::Measured;
@@ -48,14 +49,12 @@ fn main() -> ExitCode {
     })
 }
 
-fn perform(command: &Command) -> Result<ExitCode> {
+fn perform(benchmark: &Benchmark) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let ended = runtime.block_on(async {
         let mut slot = None;
         let ended = tokio::select! {
-            measured = measure(command, &mut slot) => {
-                measured.and_then(|measured| print(command, measured)).map(|()| ExitCode::SUCCESS)
-            }
+            done = run(benchmark, &mut slot) => done.map(|()| ExitCode::SUCCESS),
             signal = stopped() => {
                 say("interrupted: removing what was started");
                 signal.map(|()| ExitCode::from(INTERRUPTED)).map_err(Into::into)
@@ -67,6 +66,13 @@ fn perform(command: &Command) -> Result<ExitCode> {
     // The runtime must not wait for a build that Ctrl-C interrupted.
     runtime.shutdown_background();
     ended
+}
+
+async fn run(benchmark: &Benchmark, slot: &mut Option<AnyCluster>) -> Result<()> {
+    match benchmark {
+        Benchmark::Load(command) => print(command, measure(command, slot).await?),
+        Benchmark::Wake(args) => wake::perform(args, slot).await,
+    }
 }
 
 /// The controllers to measure, one after another, each on its own cluster.

@@ -1,5 +1,6 @@
 //! The objects of a run, in the upstream shape, which every controller of this API serves.
 
+use paddock_cluster::AGENT_IMAGE;
 use serde_json::{Value, json};
 
 /// The namespace of all objects.
@@ -14,6 +15,7 @@ pub(crate) const FIRST_OBSERVED: &str = "agents.x-k8s.io/controller-first-observ
 
 const EXTENSIONS: &str = "extensions.agents.x-k8s.io/v1beta1";
 const AGENTS: &str = "agents.x-k8s.io/v1beta1";
+const SEED: &str = "agents.x-k8s.io/v1alpha1";
 
 /// The path of the claims.
 pub(crate) fn claims() -> String {
@@ -33,6 +35,25 @@ pub(crate) fn templates() -> String {
 /// The path of the sandboxes.
 pub(crate) fn sandboxes() -> String {
     format!("/apis/{AGENTS}/namespaces/{NAMESPACE}/sandboxes")
+}
+
+/// The path of the sandboxes of the seed shape.
+pub(crate) fn seed_sandboxes() -> String {
+    format!("/apis/{SEED}/namespaces/{NAMESPACE}/sandboxes")
+}
+
+/// A sandbox of the seed shape that requests resume, with an agent that answers on the default port.
+pub(crate) fn seed_sandbox(name: &str, class: &str, volume: bool) -> Value {
+    let mut pod = json!({ "containers": [{ "name": "agent", "image": AGENT_IMAGE }] });
+    if volume {
+        pod["volumes"] = json!([{ "name": "workspace", "emptyDir": {} }]);
+    }
+    json!({
+        "apiVersion": SEED, "kind": "Sandbox", "metadata": { "name": name },
+        "spec": {
+            "runtimeClassName": class, "template": { "spec": pod }, "idleTimeout": "1h", "resumePolicy": "OnDemand",
+        },
+    })
 }
 
 /// The path of the pods.

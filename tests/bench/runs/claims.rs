@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::RunContext;
 use crate::args::Common;
 use crate::arrivals::Schedule;
-use crate::audit::{self, Wanted};
+use crate::audit::{self, Claimed};
 use crate::environment::{Environment, Moment};
 use crate::load;
 use crate::objects;
@@ -178,11 +178,11 @@ async fn counted(
     let Some(audit) = &mut environment.audit else { return Ok(()) };
     audit.refresh()?;
     let names: HashMap<usize, String> = (0..claims.len()).map(|number| (number, tracker.name(number))).collect();
-    let wanted: Vec<Wanted<'_>> = claims
+    let wanted: Vec<Claimed<'_>> = claims
         .iter()
         .enumerate()
         .filter_map(|(number, claim)| {
-            Some(Wanted {
+            Some(Claimed {
                 claim: &names[&number],
                 sandbox: claim.sandbox.as_deref()?,
                 asked: *wall + claim.intended,

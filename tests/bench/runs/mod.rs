@@ -112,11 +112,12 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::Cli;
+    use crate::args::{Benchmark, Cli};
 
     fn pool(args: &[&str]) -> (usize, u32) {
         let args = std::iter::once("bench").chain(args.iter().copied());
-        let (schedule, pool) = load(&Cli::try_parse_from(args).unwrap().command).unwrap();
+        let Benchmark::Load(command) = Cli::try_parse_from(args).unwrap().command else { panic!("another") };
+        let (schedule, pool) = load(&command).unwrap();
         (schedule.len(), pool)
     }
 
