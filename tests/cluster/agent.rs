@@ -11,8 +11,8 @@ use crate::{Endpoint, Error, Result, http_get};
 
 /// The port of the runtime API.
 const PORT: u16 = 8888;
-/// The time limit of a request.
-const ANSWER: Duration = Duration::from_secs(30);
+/// The time limit of a request. A gateway holds a request for up to a minute.
+const ANSWER: Duration = Duration::from_secs(90);
 /// A line that occurs in no file that is uploaded here.
 const BOUNDARY: &str = "paddock-boundary-5d2c1f";
 
@@ -20,7 +20,13 @@ const BOUNDARY: &str = "paddock-boundary-5d2c1f";
 #[derive(Clone, Debug)]
 pub struct Agent {
     host: String,
-    gateway: Option<SocketAddr>,
+    gateway: Option<Gateway>,
+}
+
+#[derive(Clone, Debug)]
+struct Gateway {
+    address: SocketAddr,
+    headers: String,
 }
 
 /// The result of a command.
@@ -40,9 +46,10 @@ impl Agent {
         Self { host: address.into(), gateway: None }
     }
 
-    /// The agent behind a gateway, which knows it by the header `Host`.
-    pub fn behind(gateway: SocketAddr, host: impl Into<String>) -> Self {
-        Self { host: host.into(), gateway: Some(gateway) }
+    /// The agent behind a gateway, which knows it by the header `Host` or by these headers.
+    pub fn behind(address: SocketAddr, host: impl Into<String>, headers: &[(&str, &str)]) -> Self {
+        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        Self { host: host.into(), gateway: Some(Gateway { address, headers }) }
     }
 
     /// Whether the agent answers that it is active.
@@ -102,7 +109,11 @@ impl Agent {
     }
 
     fn at(&self, path: &str) -> Endpoint {
-        Endpoint::at(&self.host, PORT, path).through(self.gateway)
+        let page = Endpoint::at(&self.host, PORT, path);
+        match &self.gateway {
+            Some(Gateway { address, headers }) => page.through(*address, headers),
+            None => page,
+        }
     }
 }
 

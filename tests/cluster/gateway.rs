@@ -60,7 +60,7 @@ impl Gateway {
     /// The agent of a Sandbox, which the gateway finds by this host.
     #[must_use]
     pub fn agent(&self, host: &str) -> Agent {
-        Agent::behind(self.proxy, host)
+        Agent::behind(self.proxy, host, &[])
     }
 
     /// The text of the metrics.

@@ -17,6 +17,8 @@ pub struct Endpoint {
     path: String,
     /// The address to connect to, if it is not that of the host.
     through: Option<SocketAddr>,
+    /// More lines of the head of a request, each with its end.
+    headers: String,
 }
 
 impl Endpoint {
@@ -28,12 +30,12 @@ impl Endpoint {
 
     /// An address on a host.
     pub(crate) fn at(host: &str, port: u16, path: &str) -> Self {
-        Self { host: host.to_owned(), port, path: path.to_owned(), through: None }
+        Self { host: host.to_owned(), port, path: path.to_owned(), through: None, headers: String::new() }
     }
 
-    /// The same page, behind a proxy that finds the host by the header `Host`.
-    pub(crate) fn through(self, proxy: Option<SocketAddr>) -> Self {
-        Self { through: proxy, ..self }
+    /// The same page behind a proxy, for requests with more headers.
+    pub(crate) fn through(self, proxy: SocketAddr, headers: &str) -> Self {
+        Self { through: Some(proxy), headers: headers.to_owned(), ..self }
     }
 }
 
@@ -44,9 +46,7 @@ impl FromStr for Endpoint {
         let wrong = || format!("{text:?}: expected http://HOST:PORT/PATH");
         let url: http::Uri = text.parse().map_err(|_| wrong())?;
         match (url.scheme_str(), url.host()) {
-            (Some("http"), Some(host)) => {
-                Ok(Self::at(host, url.port_u16().unwrap_or(80), url.path()))
-            }
+            (Some("http"), Some(host)) => Ok(Self::at(host, url.port_u16().unwrap_or(80), url.path())),
             (Some(_) | None, Some(_) | None) => Err(wrong()),
         }
     }
@@ -60,14 +60,14 @@ impl fmt::Display for Endpoint {
 
 /// The status and the body of a page.
 pub async fn http_get(at: &Endpoint) -> Result<(u16, String)> {
-    exchange(at, format!("GET {} HTTP/1.0\r\nHost: {}\r\n\r\n", at.path, at.host)).await
+    exchange(at, format!("GET {} HTTP/1.0\r\nHost: {}\r\n{}\r\n", at.path, at.host, at.headers)).await
 }
 
 /// The status and the body of the answer to a POST of a body of this content type.
 pub(crate) async fn http_post(at: &Endpoint, kind: &str, body: &str) -> Result<(u16, String)> {
     let length = body.len();
-    let head = format!("POST {} HTTP/1.0\r\nHost: {}\r\nContent-Type: {kind}", at.path, at.host);
-    exchange(at, format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}")).await
+    let head = format!("POST {} HTTP/1.0\r\nHost: {}\r\nContent-Type: {kind}\r\n{}", at.path, at.host, at.headers);
+    exchange(at, format!("{head}Content-Length: {length}\r\n\r\n{body}")).await
 }
 
 /// Sends a request of HTTP/1.0. The answer is not chunked and ends with the connection, so no library is needed to read
