@@ -1,9 +1,10 @@
 //! Upstream's Python SDK against the operator, in a virtual environment that the test creates. The test does not use
 //! kubectl.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
+use paddock_cluster::python_sdk;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -13,9 +14,6 @@ use super::manifests::{pool, template};
 use super::pool::filled;
 use super::setup::{namespace, setup};
 use crate::framework::{Capability, Test};
-
-/// The newest version at the time of writing, pinned so that every run tests the same version.
-const SDK: &str = "k8s-agent-sandbox==1.0.8";
 
 pub(super) fn tests() -> Vec<Test> {
     let tests: Vec<Test> = named![the_python_sdk_creates_awaits_lists_and_deletes];
@@ -64,23 +62,13 @@ async fn watch_claims(ns: super::namespace::TestNamespace) -> (Value, Value) {
     (claim, sandbox)
 }
 
-/// The Python interpreter of a virtual environment with the SDK, which is kept in the target directory.
-async fn environment() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(SDK);
-    let python = folder.join("bin/python");
-    // The environment is created elsewhere and moved into place, so that an interrupted installation is not used.
-    if !python.exists() {
-        let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-        run(Command::new("python3").args(["-m", "venv"]).arg(made.path())).await;
-        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SDK];
-        run(Command::new(made.path().join("bin/python")).args(install)).await;
-        // Programs in the environment contain its first path, but its interpreter does not need that path.
-        std::fs::rename(made.keep(), &folder).expect("it is put in place");
-    }
-    python
+/// The Python interpreter of a virtual environment with the SDK.
+pub(super) async fn environment() -> PathBuf {
+    python_sdk().await.expect("the SDK is installed")
 }
 
-async fn run(command: &mut Command) -> String {
+/// Runs a program that succeeds, and returns what it printed.
+pub(super) async fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("it starts");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);

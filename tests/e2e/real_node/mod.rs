@@ -7,6 +7,7 @@ mod deployed;
 mod kernel;
 mod lifecycle;
 mod network;
+mod sdk;
 mod seed;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +21,15 @@ use super::setup::control_plane;
 use crate::framework::{Capability, Test};
 
 pub(super) fn tests() -> Vec<Test> {
-    let parts =
-        [kernel::tests(), deployed::tests(), network::tests(), seed::tests(), lifecycle::tests(), claim_data::tests()];
+    let parts = [
+        kernel::tests(),
+        deployed::tests(),
+        network::tests(),
+        sdk::tests(),
+        seed::tests(),
+        lifecycle::tests(),
+        claim_data::tests(),
+    ];
     parts.into_iter().flatten().map(|test| test.needs([Capability::RealNode])).collect()
 }
 

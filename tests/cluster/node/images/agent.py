@@ -21,7 +21,7 @@ class Denied(Exception):
 
 
 def inside(name):
-    path = (BASE / urllib.parse.unquote(name).lstrip("/")).resolve()
+    path = (BASE / name.lstrip("/")).resolve()
     if path != BASE and BASE not in path.parents:
         raise Denied
     return path
@@ -39,6 +39,20 @@ def execute(request):
         out, err, code, late = b"", f"Failed to execute command: {e}".encode(), 1, False
     return {"stdout": out.decode(errors="replace"), "stderr": err.decode(errors="replace"), "exit_code": code,
             "timed_out": late}
+
+
+def uploaded(kind, data):
+    """The name and the content of the part `file` of a form. A parser of mails is slow with large files."""
+    form = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(f"Content-Type: {kind}\r\n\r\n".encode())
+    boundary = form.get_boundary()
+    parts = data.split(b"\r\n--" + boundary.encode()) if boundary else []
+    for part in parts:
+        head, _, content = part.partition(b"\r\n\r\n")
+        # The first part begins with the boundary, and the others with the rest of its line.
+        head = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head.partition(b"\r\n")[2] + b"\r\n\r\n")
+        if head.get_param("name", header="Content-Disposition") == "file":
+            return head.get_filename() or "", content
+    return None
 
 
 def entry(path):
@@ -90,9 +104,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(200, {"status": "ok", "message": "Sandbox Runtime is active."})
         if what not in ("download", "list", "exists"):
             return self.answer(404, {"detail": "Not Found"})
+        name = urllib.parse.unquote(name)
         path = inside(name)
         if what == "exists":
-            return self.answer(200, {"path": urllib.parse.unquote(name), "exists": path.exists()})
+            return self.answer(200, {"path": name, "exists": path.exists()})
         if what == "list" and path.is_dir():
             return self.answer(200, [entry(found) for found in sorted(path.iterdir())])
         if what == "download" and path.is_file():
@@ -109,14 +124,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return self.answer(422, {"detail": [{"loc": ["body", "command"], "msg": "Field required"}]})
             return self.answer(200, execute(request))
         if self.path == "/upload":
-            head = f"Content-Type: {self.headers.get('Content-Type', '')}\r\n\r\n".encode()
-            message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + data)
-            for part in message.iter_parts():
-                if part.get_param("name", header="Content-Disposition") == "file":
-                    path = inside(part.get_filename() or "")
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(part.get_payload(decode=True))
-                    return self.answer(200, {"message": f"File '{part.get_filename()}' uploaded successfully."})
+            if file := uploaded(self.headers.get("Content-Type", ""), data):
+                path = inside(file[0])
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(file[1])
+                return self.answer(200, {"message": f"File '{file[0]}' uploaded successfully."})
             return self.answer(422, {"detail": [{"loc": ["body", "file"], "msg": "Field required"}]})
         return self.answer(404, {"detail": "Not Found"})
 

@@ -1,0 +1,81 @@
+//! Upstream's clients of the Sandbox API at pinned versions: the Python SDK from PyPI, and a program with the Go client
+//! from its Go module. Both are kept in the user's cache folder.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::cache::Cached;
+use crate::go::{go_build, go_version, run_reporting};
+use crate::{Error, Result};
+
+/// The file that pip installs from. It names the newest version on PyPI at the time of writing.
+const REQUIREMENTS: &str = "python.txt";
+
+/// A virtual environment with the Python SDK.
+const PYTHON: Cached = Cached {
+    folder: "sdk-python",
+    title: "upstream's Python SDK",
+    sources: &[(REQUIREMENTS, include_str!("sdk/python.txt"))],
+    recipe: "1",
+    tools: |folder| run(Command::new("python3").arg("--version").current_dir(folder)),
+    build: install_python,
+};
+
+/// The program that uses the Go client. It is the newest version that the module proxy serves.
+const GO: Cached = Cached {
+    folder: "sdk-go",
+    title: "upstream's Go client",
+    sources: &[
+        ("go.mod", include_str!("sdk/go/go.mod")),
+        ("go.sum", include_str!("sdk/go/go.sum")),
+        ("main.go", include_str!("sdk/go/main.go")),
+    ],
+    recipe: "1",
+    tools: go_version,
+    build: |source, new, _| {
+        let mut command = go_build(source, "");
+        command.arg("-o").arg(new.join("sdk")).arg(".");
+        run_reporting(command, "upstream's Go client", 900, Instant::now())
+    },
+};
+
+/// The Python interpreter of a virtual environment with upstream's Python SDK, which is installed if necessary.
+///
+/// # Errors
+/// Returns an error if Python cannot make the environment, or if pip cannot install the SDK.
+pub async fn python_sdk() -> Result<PathBuf> {
+    Ok(ready(&PYTHON).await?.join("bin/python"))
+}
+
+/// The program of `tests/cluster/sdk/go`, which uses upstream's Go client. It is built if necessary.
+///
+/// # Errors
+/// Returns an error if Go is missing or cannot build it.
+pub async fn go_sdk_client() -> Result<PathBuf> {
+    Ok(ready(&GO).await?.join("sdk"))
+}
+
+async fn ready(what: &'static Cached) -> Result<PathBuf> {
+    let done = tokio::task::spawn_blocking(|| what.ready()).await;
+    done.map_err(|error| Error::io(format!("making {}", what.title))(error.into()))?
+}
+
+/// Programs in the environment contain its first path, which is another one later, but the interpreter does not need it.
+fn install_python(source: &Path, new: &Path, _: &str) -> Result<()> {
+    run(Command::new("python3").args(["-m", "venv"]).arg(new))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+    run(Command::new(new.join("bin/python")).args(pip).arg(source.join(REQUIREMENTS)))?;
+    Ok(())
+}
+
+/// Runs a program, and returns what it printed.
+fn run(command: &mut Command) -> Result<String> {
+    let name = command.get_program().display().to_string();
+    let output = command.stdin(Stdio::null()).output().map_err(Error::io(format!("running {name}")))?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::Command { command: format!("{command:?}"), stderr: errors.trim().to_owned() });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
