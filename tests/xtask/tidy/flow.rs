@@ -23,7 +23,7 @@ const CONNECTED: [(&str, &str); 32] = [
     ("writer::Writer", "the only writer of plans"),
     ("events::EventQueue", "reports to users, beside the reconcile"),
     ("client::client", "makes the clients"),
-    ("client::observed", "makes the clients"),
+    ("client::layered", "makes the clients"),
     ("leadership::start_election", "passes one to the election"),
     ("election::Election", "leases"),
     ("unelected::Unelected", "passes one to the leases of all namespaces"),
