@@ -8,7 +8,8 @@
 //! versions and both of its shapes. [`claim_data`] has the parts of a template and a claim about the data that a claim
 //! brings. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
 //! condition and reason. [`document`] is an object of any kind as it is read. [`mode`] reads the mode of a Sandbox from
-//! its two fields, [`duration`] parses Go durations, and [`activity`] has the rules for records of activity. [`crd`]
+//! its two fields, [`duration`] parses Go durations, [`activity`] has the rules for records of activity, and [`tcp_wake`] has
+//! the ports by which TCP connections resume Sandboxes. [`crd`]
 //! generates the definitions in `crds/` from the types, and [`schema`] does the conversion.
 
 #![expect(unreachable_pub, reason = "`KubeSchema` copies each public struct into a function")]
@@ -26,6 +27,7 @@ pub mod names;
 pub mod pool;
 pub mod sandbox;
 pub mod schema;
+pub mod tcp_wake;
 pub mod template;
 
 #[cfg(test)]
@@ -42,6 +44,7 @@ pub use common::{
 };
 pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, UpdateStrategy, UpdateStrategyType};
 pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus, SuspendedBy, TemplateOrigin};
+pub use tcp_wake::{PortRange, TcpWakePort, TcpWakeStatus};
 pub use template::{
     InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, SandboxTemplate, SandboxTemplateSpec,
     SandboxTemplateStatus,

@@ -23,6 +23,8 @@ pub mod group {
 
 /// Labels, and their values.
 pub mod label {
+    /// On an EndpointSlice: the name of its Service.
+    pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
     /// On a Pod and a Service: the FNV-1a hash of the Sandbox's name. Clients compute it. It may collide, so a selector
     /// must not use it alone.
     pub const SANDBOX_NAME_HASH: &str = "agents.x-k8s.io/sandbox-name-hash";
@@ -122,7 +124,7 @@ pub mod annotation {
     pub const PLUGIN_LABELS: &str = "policy.paddock.dev/plugin-labels";
     /// On a Pod: the annotations that admission plugins added when the operator created the Pod.
     pub const PLUGIN_ANNOTATIONS: &str = "policy.paddock.dev/plugin-annotations";
-    /// On an EndpointSlice: the time since which it has no address, in RFC 3339 format.
+    /// On an EndpointSlice: the time since which it does not have the pod, in RFC 3339 format.
     pub const DRAINED_AT: &str = "policy.paddock.dev/drained-at";
     /// On a NetworkPolicy: the template that it belongs to, as `RESOURCE.GROUP/NAME`.
     pub const POLICY_TEMPLATE: &str = "policy.paddock.dev/template";

@@ -12,6 +12,7 @@ use crate::common::{
     DecidingPlugin, IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, OperatingMode, PodTemplate, PolicyState, RUNTIME_CLASS_MESSAGE,
     ResumePolicy, ShutdownPolicy, VolumeClaimTemplate, is_empty, runtime_class_agrees,
 };
+use crate::tcp_wake::TcpWakeStatus;
 use crate::template::NetworkPolicyManagement;
 
 /// The desired state of a Sandbox. Exactly one of `podTemplate` and `template` must be given.
@@ -96,7 +97,8 @@ pub struct SandboxSpec {
     #[x_kube(validation = Rule::new(IDLE_TIMEOUT).message(IDLE_TIMEOUT_MESSAGE))]
     pub idle_timeout: Option<String>,
     /// The events that resume the Sandbox when it is suspended. Manual (the default) means only a change of its mode.
-    /// OnDemand means a request through the gateway too. Immutable.
+    /// OnDemand means a request through the gateway too, and a TCP connection to the Service as far as status.tcpWake
+    /// says. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_policy: Option<ResumePolicy>,
 }
@@ -135,6 +137,10 @@ pub struct SandboxStatus {
     /// resumes only a Sandbox with the resumePolicy OnDemand that no user suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_by: Option<SuspendedBy>,
+    /// Whether a TCP connection to the Service resumes the Sandbox. Present if its resumePolicy is OnDemand and the
+    /// operator knows a gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_wake: Option<TcpWakeStatus>,
     /// The fields of the spec that have changed since the pod was made, and that only a new pod can take. To get one,
     /// suspend and resume the Sandbox. Until then, the observedGeneration of Ready stays at that of the pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use paddock_api::PortRange;
 use paddock_api::kind::ApiShapes;
+use paddock_api::names::object::{GATEWAY_SERVICE, OPERATOR_NAMESPACE};
 use paddock_core::model::{Quantity, is_dns_subdomain, names, parse_go_duration};
 use paddock_core::settings::{ANY_DOMAIN, ManagedFieldsAtClaim};
 
@@ -112,6 +114,32 @@ pub(crate) fn parse_cidr(value: &str) -> Result<String, String> {
         return Err(format!("{value:?} has bits behind its length: expected {block}/{length}"));
     }
     Ok(format!("{block}/{length}"))
+}
+
+/// A range of ports, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OptionalPorts(pub(crate) Option<PortRange>);
+
+/// A range of ports, or `0` for none.
+pub(crate) fn parse_port_range(value: &str) -> Result<OptionalPorts, String> {
+    match value {
+        "0" => Ok(OptionalPorts(None)),
+        range => PortRange::parse(range).map(|range| OptionalPorts(Some(range))).map_err(|error| error.to_string()),
+    }
+}
+
+/// The namespace and the name of a Service.
+pub(crate) fn parse_service(value: &str) -> Result<(String, String), String> {
+    let wrong = || {
+        format!("{value:?} is not a Service: expected NAMESPACE/NAME, such as {OPERATOR_NAMESPACE}/{GATEWAY_SERVICE}")
+    };
+    let (namespace, name) = value.split_once('/').ok_or_else(wrong)?;
+    for label in [namespace, name] {
+        if names::dns_label(label).is_some() {
+            return Err(wrong());
+        }
+    }
+    Ok((namespace.to_owned(), name.to_owned()))
 }
 
 /// The name of a namespace.

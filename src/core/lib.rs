@@ -33,6 +33,7 @@ pub mod plan;
 pub mod question;
 pub mod settings;
 pub mod snapshot;
+pub mod tcp_wake;
 pub mod text;
 pub mod time;
 pub mod world;

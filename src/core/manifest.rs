@@ -22,7 +22,10 @@ pub(crate) use revision::PodRevision;
 pub use sandbox::{
     Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, takes_claim_data, warm_sandbox,
 };
-pub use service::{endpoint_slice, endpoints_of, headless_service, stable_service};
+pub use service::{
+    endpoint_slice, endpoints_of, gateway_endpoints, gateway_ports, headless_service, pod_ports, stable_service,
+    tcp_ports,
+};
 pub use stored::{stored_claim, stored_sandbox};
 pub(crate) use volumes::disk_dirs;
 pub use volumes::{volume_claim_names, volume_claims};

@@ -29,7 +29,7 @@ use serde_json::Value;
 
 use crate::model;
 
-pub use cluster::{Node, RuntimeClass};
+pub use cluster::{Node, RuntimeClass, ServiceEndpoints};
 pub use json::JsonText;
 pub(crate) use meta::is_ours;
 pub use meta::{Meta, Owner, allows_volume_loss};
@@ -95,6 +95,8 @@ pub enum Body {
     NetworkPolicy(JsonText),
     /// The endpoints, ports and address type of an EndpointSlice, for comparison. Null if the EndpointSlice is foreign.
     EndpointSlice(JsonText),
+    /// The addresses of an EndpointSlice that is not ours. The World keeps those of the gateway's Service.
+    ServiceEndpoints(Arc<ServiceEndpoints>),
     /// A Namespace. Decisions use only its metadata.
     Namespace,
     /// The parts of a Node.
@@ -117,8 +119,15 @@ impl Object {
             Class::Own(own) => own_body(own, &meta, &document),
             // The policy of a template is recognized by its name, even if a stranger has removed its labels.
             Class::Child(child) if child != ChildKind::NetworkPolicy && meta::is_foreign(&meta) => {
+                let service = wire::service_of(child, &meta);
                 meta::keep_identity(&mut meta);
-                foreign_body(child)
+                match service {
+                    Some(service) => {
+                        let Fields { address_type, endpoints, .. } = Fields::of(document.text.get());
+                        Body::ServiceEndpoints(Arc::new(wire::service_endpoints(service, &address_type, &endpoints)))
+                    }
+                    None => foreign_body(child),
+                }
             }
             Class::Child(child) => {
                 let body = child_body(child, &meta, Fields::read(child, &document));

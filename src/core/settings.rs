@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use paddock_api::PortRange;
 use serde::{Deserialize, Serialize};
 
 use crate::isolation::HostAccessSet;
@@ -50,6 +51,19 @@ pub struct Settings {
     /// The time between the removal of a Sandbox from its endpoints and the deletion of its pod. The delay keeps
     /// connections from being sent to a terminating pod. The default minimum sync period of kube-proxy is 1 s.
     pub drain_delay: Duration,
+    /// The same time, if gateways take the place of the pod in the endpoints. Requests and connections may come in again
+    /// and again, and kube-proxy may have changed its rules a moment before: it needs up to a second then, and more on a
+    /// node with much to do.
+    pub gateway_drain_delay: Duration,
+    /// The resume of Sandboxes by TCP connections. `None` turns it off.
+    pub tcp_wake: Option<TcpWakeSettings>,
+    /// The time for which gateways stay in the endpoints of a resumed Sandbox after its pod became Ready. A gateway holds
+    /// a connection for as long as the port may still open; a pod without a readiness probe is Ready before. It is the
+    /// time for which a gateway dials a closed port after the start of a container.
+    pub gateway_stays: Duration,
+    /// The time for which a port of the gateway that a Sandbox gave back is not given to another one. A gateway that has
+    /// lost its watch notices this after five minutes at most, and refuses connections then.
+    pub port_rest: Duration,
     /// The time for which a Sandbox is reserved for a claim after the admission of the claim. Zero disables
     /// reservations. An API server stores a claim within milliseconds of its admission. A claim that is denied later
     /// blocks a Sandbox for this time.
@@ -85,6 +99,17 @@ pub struct Settings {
     pub claim_data_repeat: Duration,
     /// The rules of the NetworkPolicy of a template that gives none.
     pub network: NetworkSettings,
+}
+
+/// The resume of Sandboxes by TCP connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TcpWakeSettings {
+    /// The namespace of the gateway's Service; `--gateway-service`.
+    pub namespace: String,
+    /// The name of the gateway's Service.
+    pub service: String,
+    /// The ports of the gateway that stand for ports of Sandboxes; `--tcp-wake-ports`.
+    pub ports: PortRange,
 }
 
 /// The rules of the NetworkPolicy of a template that gives none.
@@ -163,6 +188,10 @@ impl Default for Settings {
             first_status_delay: Duration::from_secs(1),
             warm_status_delay: Duration::from_secs(15),
             drain_delay: Duration::from_secs(1),
+            gateway_drain_delay: Duration::from_secs(3),
+            tcp_wake: None,
+            gateway_stays: Duration::from_secs(30),
+            port_rest: Duration::from_secs(600),
             reserve_for: Duration::from_secs(2),
             unknown_timeout: Duration::from_secs(40),
             pool_batch: 100,

@@ -18,6 +18,7 @@ use crate::network_policy::NetworkPolicyState;
 use crate::object::Object;
 use crate::question::RuntimeClassFact;
 use crate::settings::Settings;
+use crate::tcp_wake::TcpWake;
 
 pub use demand::Demand;
 
@@ -113,6 +114,8 @@ pub struct SandboxSnapshot {
     pub network_policy: NetworkPolicyState,
     /// If the Sandbox belongs to a pool: what somebody did to the Sandbox or its pod since the pool made them.
     pub touched: Option<Arc<str>>,
+    /// Whether a TCP connection resumes the Sandbox.
+    pub tcp_wake: TcpWake,
     /// The facts that every decision may use.
     pub common: Common,
 }

@@ -11,12 +11,15 @@ mod lookup;
 mod network_policy;
 mod pending_writes;
 mod policies;
+mod ports;
 mod relations;
 mod reservation;
 mod reserve;
 mod shared;
 mod snapshot;
 mod state;
+mod tcp_facts;
+mod tcp_wake;
 mod warm;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! The configuration of a gateway, and the checks of what depends on several settings.
 
+use paddock_api::PortRange;
 use paddock_kube::listen::ListenAddress;
 use paddock_kube::tls::CertificateFiles;
 
@@ -25,8 +26,17 @@ pub struct Config {
     pub access: Access,
     /// The settings of the Sandbox half.
     pub sandboxes: sandboxes::Config,
+    /// The settings of TCP connections. If absent, no connection resumes a Sandbox.
+    pub tcp: Option<TcpConfig>,
     /// The settings of the proxy.
     pub proxy: ProxyConfig,
+}
+
+/// The settings of TCP connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpConfig {
+    /// The ports that may stand for ports of Sandboxes. Those of other numbers are left alone.
+    pub ports: PortRange,
 }
 
 /// A listener of HTTP over TLS.
@@ -86,12 +96,44 @@ pub enum InvalidConfig {
     /// A cookie that browsers refuse.
     #[error("--authz-cookie-samesite=none needs a secure cookie: leave out --authz-cookie-insecure")]
     InsecureCookie,
+    /// A port of the gateway itself is in the range.
+    #[error(
+        "--tcp-wake-ports={range} has port {port} of {flag}: give a range without the ports of the gateway itself, such as \
+         {}",
+        PortRange::DEFAULT
+    )]
+    OwnPort {
+        /// The range.
+        range: PortRange,
+        /// The port.
+        port: u16,
+        /// The flag of the listener.
+        flag: &'static str,
+    },
     /// A time that must be longer than zero.
     #[error("{0} must be longer than zero")]
     Zero(&'static str),
 }
 
 impl Config {
+    /// The port of the gateway itself that is in the range of TCP connections, as an error. A client that the range leads to
+    /// it would reach the gateway and not its Sandbox.
+    #[must_use]
+    pub fn own_port_in_range(&self) -> Option<InvalidConfig> {
+        let TcpConfig { ports: range } = self.tcp?;
+        let https = self.https.as_ref().map(|https| &https.bind);
+        let own = [
+            ("--http-bind-address", Some(&self.http)),
+            ("--https-bind-address", https),
+            ("--metrics-bind-address", Some(&self.metrics)),
+            ("--health-probe-bind-address", Some(&self.health)),
+        ];
+        own.into_iter().find_map(|(flag, bind)| {
+            let port = bind?.ports().find(|port| range.contains(*port))?;
+            Some(InvalidConfig::OwnPort { range, port, flag })
+        })
+    }
+
     /// Checks what depends on several settings.
     ///
     /// # Errors
@@ -119,6 +161,9 @@ impl Config {
                     return Err(InvalidConfig::NoCookie(flag));
                 }
             }
+        }
+        if let Some(invalid) = self.own_port_in_range() {
+            return Err(invalid);
         }
         if sessions.insecure && sessions.same_site == SameSite::None {
             return Err(InvalidConfig::InsecureCookie);
@@ -150,6 +195,7 @@ mod tests {
             health: ListenAddress::Off,
             access: Access::Reviewed,
             sandboxes: sandboxes::Config::default(),
+            tcp: Some(TcpConfig { ports: PortRange::DEFAULT }),
             proxy: tests_config(),
         }
     }
@@ -159,7 +205,10 @@ mod tests {
         assert!(config().checked().is_ok());
         let without_cookie = |config: &mut Config| config.proxy.sessions = Sessions::default();
         type Change = fn(&mut Config);
-        let cases: [(Change, InvalidConfig); 7] = [
+        let own_port = |port, flag| InvalidConfig::OwnPort { range: PortRange::DEFAULT, port, flag };
+        let cases: [(Change, InvalidConfig); 9] = [
+            (|config| config.metrics = ":10000".parse().unwrap(), own_port(10_000, "--metrics-bind-address")),
+            (|config| config.http = "127.0.0.1:29999".parse().unwrap(), own_port(29_999, "--http-bind-address")),
             (|config| config.http = ListenAddress::Off, InvalidConfig::NoListener),
             (|config| config.proxy.router = Router::default(), InvalidConfig::CookieWithoutRoute),
             (|config| config.access = Access::Everybody, InvalidConfig::CookieWithoutAuthorization),

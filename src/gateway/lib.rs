@@ -4,7 +4,7 @@
 //! the [`target`] that the request names. [`session`] finds its credential, and [`authorize`] decides whether its client
 //! may use the Sandbox. [`sandboxes`] finds the pod that answers, and wakes the Sandbox if [`arrival`] allows that.
 //! `forward` makes the head that the Sandbox gets, and `upstream` keeps connections to Sandboxes. The gateway answers a
-//! request itself only with a [`refusal`].
+//! request itself only with a [`refusal`]. `tcp` takes TCP connections, which carry no name.
 //!
 //! This crate depends on the wire types and on the shared I/O code, and never on the operator or on wasmtime. Start
 //! reading at [`start`] in `run.rs`, and then at `proxy.rs`.
@@ -37,6 +37,7 @@ pub mod server;
 pub mod session;
 mod shares;
 pub mod target;
+mod tcp;
 pub mod timeouts;
 mod trace_context;
 mod tunnel;

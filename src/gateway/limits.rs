@@ -123,6 +123,23 @@ pub const CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// The interval of PING frames on HTTP/2 connections of clients, and the time for their answers.
 pub const HTTP2_PING: Duration = Duration::from_secs(60);
 
+/// The interval at which a port that could not be opened is tried again.
+pub const TCP_PORT_RETRY: Duration = Duration::from_secs(1);
+
+/// The interval at which a gateway that starts looks whether it knows all Sandboxes.
+pub const TCP_START_POLL: Duration = Duration::from_millis(20);
+
+/// The time for which a port is closed after it stood for another Sandbox. kube-proxy may lead clients of that Sandbox
+/// here until it has written its rules again, which takes a second by default and much longer in a large cluster.
+pub const TCP_PORT_REST: Duration = Duration::from_secs(60);
+
+/// The time for which a gateway that shuts down accepts TCP connections after its drain delay, and the time that each
+/// suspended Sandbox adds. The operator writes some hundred EndpointSlices in a second.
+pub const TCP_LEAVE: Duration = Duration::from_secs(5);
+
+/// See [`TCP_LEAVE`].
+pub const TCP_LEAVE_SANDBOX: Duration = Duration::from_millis(10);
+
 #[cfg(test)]
 mod tests {
     use super::*;

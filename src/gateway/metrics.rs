@@ -337,7 +337,9 @@ mod tests {
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
             .filter(|word| word.starts_with("sandbox_router_") || word.starts_with("paddock_gateway_"))
             .collect();
-        let source = [include_str!("metrics.rs"), include_str!("sandboxes/metrics.rs")].concat();
+        let sources =
+            [include_str!("metrics.rs"), include_str!("sandboxes/metrics.rs"), include_str!("tcp/metrics.rs")];
+        let source = sources.concat();
         let registered: BTreeSet<&str> = source
             .split('"')
             .filter(|word| word.starts_with("sandbox_router_") || word.starts_with("paddock_gateway_"))

@@ -8,7 +8,7 @@ mod tests;
 #[cfg(test)]
 pub(crate) use self::tests::config as tests_config;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
@@ -64,6 +64,13 @@ pub(crate) struct Proxy {
 struct Holds {
     _activity: Activity,
     _call: Option<Running>,
+    _client: Share<Peer>,
+    _target: Share<(Arc<str>, Arc<str>)>,
+    _bytes: Bytes<Arc<str>>,
+}
+
+/// The shares of a TCP connection that is forwarded, until it is dropped.
+pub(crate) struct StreamShares {
     _client: Share<Peer>,
     _target: Share<(Arc<str>, Arc<str>)>,
     _bytes: Bytes<Arc<str>>,
@@ -161,6 +168,17 @@ impl Proxy {
         }
     }
 
+    /// The shares of a TCP connection. It has the limits of a request.
+    ///
+    /// # Errors
+    /// If the client, the Sandbox or the namespace has used its share.
+    pub(crate) fn stream_shares(&self, client: IpAddr, target: &Target) -> Result<StreamShares, Refusal> {
+        let of_client = self.clients.take(&Peer::of(client)).ok_or_else(client_busy)?;
+        let of_target = self.targets.take(&(target.namespace.clone(), target.name.clone())).ok_or_else(sandbox_busy)?;
+        let bytes = self.forwarded.take(&target.namespace, limits::FORWARDED_REQUEST).ok_or_else(namespace_busy)?;
+        Ok(StreamShares { _client: of_client, _target: of_target, _bytes: bytes })
+    }
+
     async fn attempt(
         &self,
         mut request: Request<Incoming>,
@@ -178,10 +196,8 @@ impl Proxy {
         record.trace(trace_context::trace_id(&parts.headers));
         let scheme = self.config.sessions.scheme(&parts, client.scheme);
         let found = self.config.sessions.take(&mut parts, routed, scheme)?;
-        let busy = |reason, detail| Refusal::new(reason, detail).retry_after(limits::BUSY_RETRY_AFTER);
         let of_client = self.clients.take(&Peer::of(client.address));
-        let of_client =
-            of_client.ok_or_else(|| busy(Reason::ClientBusy, "Too many concurrent requests of this client."))?;
+        let of_client = of_client.ok_or_else(client_busy)?;
         let held_bytes = held_bytes(&parts, &body);
         let waits = self.unauthorized.take(&Peer::of(client.address), held_bytes);
         let waits = waits.ok_or_else(|| busy(Reason::ClientBusy, "Too many bytes of requests of this client wait."))?;
@@ -194,13 +210,10 @@ impl Proxy {
         }
         let sandbox = (routed.target.namespace.clone(), routed.target.name.clone());
         let of_target = self.targets.take(&sandbox);
-        let of_target =
-            of_target.ok_or_else(|| busy(Reason::SandboxBusy, "Too many concurrent requests to this sandbox."))?;
+        let of_target = of_target.ok_or_else(sandbox_busy)?;
 
         let bytes = self.forwarded.take(&routed.target.namespace, limits::FORWARDED_REQUEST + held_bytes);
-        let bytes = bytes.ok_or_else(|| {
-            busy(Reason::SandboxBusy, "Too many concurrent requests to the sandboxes of this namespace.")
-        })?;
+        let bytes = bytes.ok_or_else(namespace_busy)?;
 
         let deadlines = Deadlines::of(&parts.headers, kind, upgrade, &self.config.timeouts);
         let inbound = Inbound {
@@ -331,6 +344,22 @@ fn held_bytes(parts: &http::request::Parts, body: &Incoming) -> usize {
     let length = body.size_hint().upper().map_or(window, |length| usize::try_from(length).unwrap_or(window));
     let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     head + length.min(window)
+}
+
+fn busy(reason: Reason, detail: &'static str) -> Refusal {
+    Refusal::new(reason, detail).retry_after(limits::BUSY_RETRY_AFTER)
+}
+
+fn client_busy() -> Refusal {
+    busy(Reason::ClientBusy, "Too many concurrent requests of this client.")
+}
+
+fn sandbox_busy() -> Refusal {
+    busy(Reason::SandboxBusy, "Too many concurrent requests to this sandbox.")
+}
+
+fn namespace_busy() -> Refusal {
+    busy(Reason::SandboxBusy, "Too many concurrent requests to the sandboxes of this namespace.")
 }
 
 fn health() -> Response<Body> {

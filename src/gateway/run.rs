@@ -24,6 +24,7 @@ use crate::proxy::Proxy;
 use crate::proxy::backend::Cluster;
 use crate::sandboxes::{self, Sandboxes};
 use crate::server::{Protocol, serve};
+use crate::tcp::TcpPorts;
 
 /// The reason why a gateway cannot start, or ended before its shutdown.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +115,13 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
     let mut addresses = Addresses::default();
     let mut parts: JoinSet<&'static str> = JoinSet::new();
     let places = Places::new(&proxy.config.limits);
+    let bind = match &config.http {
+        ListenAddress::At(_) => config.http.clone(),
+        ListenAddress::Off => config.https.as_ref().map_or(ListenAddress::Off, |https| https.bind.clone()),
+    };
+    let tcp = config.tcp.as_ref();
+    let tcp = tcp.map(|tcp| TcpPorts::new(tcp, bind, sandboxes.clone(), proxy.clone(), places.clone())).transpose()?;
+    let tcp_complete = tcp.as_ref().map(TcpPorts::complete);
 
     let mut serving_cert = None;
     if let Some(Https { bind, files }) = config.https
@@ -140,6 +148,9 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
             if serving_cert.as_ref().is_some_and(|certificate| !certificate.ready()) {
                 waiting.push("the TLS certificate".to_owned());
             }
+            if tcp_complete.as_ref().is_some_and(|complete| !complete()) {
+                waiting.push("the ports of Sandboxes".to_owned());
+            }
             if proxy.drain.stage() > Stage::Serving {
                 waiting.push("the end of the shutdown: draining".to_owned());
             }
@@ -164,6 +175,9 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
             };
             spawn(&mut parts, flag, serve_endpoints(listener, server, router, CancellationToken::new()));
         }
+    }
+    if let Some(tcp) = tcp {
+        spawn_listener(&mut parts, "TCP", tcp.run(), &proxy);
     }
     spawn(&mut parts, "Sandboxes", async move { sandboxes.run().await });
     let pool = proxy.ways.pool.clone();

@@ -5,6 +5,7 @@
 //! asks the port itself. `activity` records that the Sandbox is in use.
 
 mod activity;
+mod allotments;
 mod attempt;
 mod dial;
 mod directory;
@@ -15,6 +16,7 @@ mod metrics;
 mod observed;
 mod wake;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -33,9 +35,10 @@ use self::hold::Holds;
 use self::observed::Name;
 use self::wake::Wake;
 use crate::arrival::{Arrival, Purpose};
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::target::Target;
 
+pub(crate) use self::allotments::Allotment;
 pub use self::limits::HoldLimits;
 pub use self::metrics::Metrics;
 
@@ -179,6 +182,60 @@ impl Sandboxes {
             endpoint: running.endpoint(target),
             activity: self.mark(Name::of(target), &running, arrival).begin(),
         })
+    }
+
+    /// Opens a connection for a client of a port of the gateway, as [`Sandboxes::connect`] does.
+    ///
+    /// # Errors
+    /// Those of [`Sandboxes::connect`]. If the port does not stand for this Sandbox any more, there is no such Sandbox.
+    pub(crate) async fn connect_port(
+        &self,
+        gateway_port: u16,
+        of: &Allotment,
+        arrival: &Arrival,
+        deadline: Instant,
+    ) -> Result<Connected, Refusal> {
+        let target = of.target();
+        let withdrawn = || {
+            let detail = format!("port {gateway_port} of the gateway does not stand for Sandbox {target} any more");
+            Refusal::new(Reason::SandboxNotFound, detail)
+        };
+        if self.allotment(gateway_port).as_ref() != Some(of) {
+            return Err(withdrawn());
+        }
+        let (running, stream) = Attempt::new(&self.0.ways, &target, arrival, deadline).run().await?;
+        // The connection may have been held for a while.
+        if running.sandbox_uid != of.uid || self.allotment(gateway_port).as_ref() != Some(of) {
+            return Err(withdrawn());
+        }
+        let activity = self.mark(Name::of(&target), &running, arrival).begin();
+        Ok(Connected { stream, endpoint: running.endpoint(&target), activity })
+    }
+
+    /// The Sandbox and the port for which a port of the gateway stands. `None` while the watches do not work, because the
+    /// port may stand for another Sandbox by now.
+    pub(crate) fn allotment(&self, port: u16) -> Option<Allotment> {
+        if self.0.ways.outages.is_stale() { None } else { self.0.ways.directory.allotment(port) }
+    }
+
+    /// The ports of the gateway whose owner may have changed since the last call.
+    pub(crate) fn changed_ports(&self) -> BTreeSet<u16> {
+        self.0.ways.directory.changed_ports()
+    }
+
+    /// Completes when there are such ports.
+    pub(crate) async fn ports_changed(&self) {
+        self.0.ways.directory.ports_changed().await;
+    }
+
+    /// The number of suspended Sandboxes to which ports of the gateway lead.
+    pub(crate) fn suspended_with_ports(&self) -> usize {
+        self.0.ways.directory.suspended_with_ports()
+    }
+
+    /// Whether the Sandboxes and their pods have been listed.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.0.ways.directory.is_complete()
     }
 
     /// Whether the address of a client is that of a Sandbox's pod.

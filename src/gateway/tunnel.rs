@@ -1,4 +1,4 @@
-//! An upgraded connection: bytes in both directions, until one side ends, nothing moves for too long, or the gateway
+//! A tunnel, of an upgraded connection or of a TCP connection: bytes in both directions, until one side ends, nothing moves for too long, or the gateway
 //! shuts down. An idle connection has no buffers.
 
 mod pipe;
@@ -9,8 +9,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
@@ -33,11 +34,13 @@ pub(crate) struct Tunnel {
     pub(crate) protocol: Protocol,
 }
 
-/// How a tunnel ended.
+/// The end of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
     /// The bytes that went to the client.
     pub(crate) bytes: u64,
+    /// The bytes that came from the client.
+    pub(crate) from_client: u64,
     /// Whether the gateway or an error ended it.
     pub(crate) cut: bool,
 }
@@ -49,49 +52,60 @@ impl Tunnel {
             Ok(sides) => sides,
             Err(error) => {
                 debug!(%error, "an upgrade failed");
-                return Ended { bytes: 0, cut: true };
+                return Ended { bytes: 0, from_client: 0, cut: true };
             }
         };
-        let tracked = |sender| (self.protocol == Protocol::WebSocket).then_some(sender);
-        let mut copy = Copy {
-            client: TokioIo::new(client),
-            sandbox: TokioIo::new(sandbox),
-            to_sandbox: Pipe::new(tracked(Sender::Client)),
-            to_client: Pipe::new(tracked(Sender::Server)),
-        };
-        let mut closes = false;
-        let mut moved = Instant::now();
-        let mut closing = pin!(drain.reached(Stage::Closing));
-        let mut end = pin!(sleep_until(idle_end(moved, timeouts.stream_idle)));
-        let cut = loop {
-            tokio::select! {
-                biased;
-                () = closing.as_mut(), if !closes => {
-                    closes = true;
-                    end.as_mut().reset(Instant::now() + timeouts.close);
-                    copy.to_client.close();
-                    copy.to_sandbox.close();
-                }
-                step = copy.step() => match step {
-                    Step::Moved => moved = Instant::now(),
-                    Step::Ended => break closes,
-                    Step::Failed(error) => {
-                        debug!(%error, "an upgraded connection ended with an error");
-                        break true;
-                    }
-                },
-                () = end.as_mut() => {
-                    // A timer is not set again for each message, so bytes may have moved since.
-                    let idle = idle_end(moved, timeouts.stream_idle);
-                    if closes || idle <= Instant::now() {
-                        break true;
-                    }
-                    end.as_mut().reset(idle);
-                }
-            }
-        };
-        Ended { bytes: copy.to_client.bytes(), cut }
+        copy(TokioIo::new(client), TokioIo::new(sandbox), self.protocol, timeouts, drain).await
     }
+}
+
+/// Copies in both directions until the end.
+pub(crate) async fn copy(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    sandbox: impl AsyncRead + AsyncWrite + Unpin,
+    protocol: Protocol,
+    timeouts: &Timeouts,
+    drain: &Drain,
+) -> Ended {
+    let tracked = |sender| (protocol == Protocol::WebSocket).then_some(sender);
+    let mut copy = Copy {
+        client,
+        sandbox,
+        to_sandbox: Pipe::new(tracked(Sender::Client)),
+        to_client: Pipe::new(tracked(Sender::Server)),
+    };
+    let mut closes = false;
+    let mut moved = Instant::now();
+    let mut closing = pin!(drain.reached(Stage::Closing));
+    let mut end = pin!(sleep_until(idle_end(moved, timeouts.stream_idle)));
+    let cut = loop {
+        tokio::select! {
+            biased;
+            () = closing.as_mut(), if !closes => {
+                closes = true;
+                end.as_mut().reset(Instant::now() + timeouts.close);
+                copy.to_client.close();
+                copy.to_sandbox.close();
+            }
+            step = copy.step() => match step {
+                Step::Moved => moved = Instant::now(),
+                Step::Ended => break closes,
+                Step::Failed(error) => {
+                    debug!(%error, "a tunnel ended with an error");
+                    break true;
+                }
+            },
+            () = end.as_mut() => {
+                // A timer is not set again for each message, so bytes may have moved since.
+                let idle = idle_end(moved, timeouts.stream_idle);
+                if closes || idle <= Instant::now() {
+                    break true;
+                }
+                end.as_mut().reset(idle);
+            }
+        }
+    };
+    Ended { bytes: copy.to_client.bytes(), from_client: copy.to_sandbox.bytes(), cut }
 }
 
 fn idle_end(moved: Instant, idle: Duration) -> Instant {
@@ -99,9 +113,9 @@ fn idle_end(moved: Instant, idle: Duration) -> Instant {
     moved + if idle.is_zero() { Duration::from_secs(365 * 24 * 3600) } else { idle }
 }
 
-struct Copy {
-    client: TokioIo<Upgraded>,
-    sandbox: TokioIo<Upgraded>,
+struct Copy<C, S> {
+    client: C,
+    sandbox: S,
     to_sandbox: Pipe,
     to_client: Pipe,
 }
@@ -112,7 +126,7 @@ enum Step {
     Failed(std::io::Error),
 }
 
-impl Copy {
+impl<C: AsyncRead + AsyncWrite + Unpin, S: AsyncRead + AsyncWrite + Unpin> Copy<C, S> {
     /// Copies what can be copied now, in both directions.
     async fn step(&mut self) -> Step {
         poll_fn(|cx| {

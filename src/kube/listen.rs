@@ -49,6 +49,26 @@ impl ListenAddress {
         ListenAddress::At(vec![(Ipv4Addr::LOCALHOST, 0).into()])
     }
 
+    /// The same hosts with another port. `None` if the listener is off.
+    #[must_use]
+    pub fn on_port(&self, port: u16) -> Option<Self> {
+        match self {
+            ListenAddress::Off => None,
+            ListenAddress::At(addresses) => {
+                Some(ListenAddress::At(addresses.iter().map(|at| SocketAddr::new(at.ip(), port)).collect()))
+            }
+        }
+    }
+
+    /// The ports. Empty if the listener is off.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        let addresses = match self {
+            ListenAddress::Off => &[][..],
+            ListenAddress::At(addresses) => addresses,
+        };
+        addresses.iter().map(SocketAddr::port)
+    }
+
     /// Starts to listen. `None` if the listener is off.
     ///
     /// # Errors

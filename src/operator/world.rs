@@ -74,6 +74,14 @@ impl SharedWorld {
         self.read(|world| world.snapshot(key, now)).with_passed(passed)
     }
 
+    /// Gives ports of the gateway to a Sandbox that should have some. Only a replica that may write calls this.
+    pub fn take_ports(&self, key: &Key, now: Timestamp) {
+        // Most Sandboxes need none, and a change keeps all readers out.
+        if self.read(|world| world.lacks_ports(key)) {
+            self.write(|world| world.take_ports(key, now));
+        }
+    }
+
     /// Applies an event of a watch. Returns the keys to reconcile.
     #[must_use]
     pub fn observe(&self, observed: Observed, now: Timestamp) -> Vec<Key> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use paddock_cluster::{Process, Signal, Spawn, eventually_some};
+use paddock_cluster::{Cluster, Process, Signal, Spawn, eventually_some};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -56,6 +56,11 @@ impl Gateway {
 
     /// Starts a gateway with the rights of a kubeconfig.
     pub(super) async fn start(name: &str, kubeconfig: &Path, flags: &[&str]) -> Self {
+        Self::start_on(&setup().await.cluster, name, kubeconfig, flags).await
+    }
+
+    /// Starts a gateway beside another control plane than the shared one.
+    pub(super) async fn start_on(cluster: &Cluster, name: &str, kubeconfig: &Path, flags: &[&str]) -> Self {
         let own = [
             "gateway".to_owned(),
             format!("--kubeconfig={}", kubeconfig.display()),
@@ -67,7 +72,7 @@ impl Gateway {
             "--drain-delay=0".to_owned(),
         ];
         let spawn = Spawn::new(name, programs::paddock().await).args(own).args(flags.iter().map(ToString::to_string));
-        let process = setup().await.cluster.spawn(spawn).await.expect("the gateway starts");
+        let process = cluster.spawn(spawn).await.expect("the gateway starts");
         let [proxy, health, metrics] = eventually_some("the gateway has started", async || {
             let log = std::fs::read_to_string(process.log()).unwrap_or_default();
             let port = |name: &str| {

@@ -56,6 +56,7 @@ mod rights;
 mod sandbox;
 mod sdk;
 mod setup;
+mod tcp_wake;
 mod touched;
 mod unusable;
 mod wake;
@@ -81,6 +82,7 @@ pub(crate) fn tests() -> Vec<Test> {
         whole_status::tests(),
         network_policy::tests(),
         gateway::tests(),
+        tcp_wake::tests(),
         wake::tests(),
         children::tests(),
         unusable::tests(),

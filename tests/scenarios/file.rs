@@ -6,13 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use paddock_api::PortRange;
 use paddock_api::kind::{Key, Kind};
 use paddock_core::binding::{Binding, FailurePolicy, Selector};
 use paddock_core::manifest;
 use paddock_core::network_policy::is_template;
 use paddock_core::object::Object;
 use paddock_core::question::{Answer, Failure, FailureKind, Hook};
-use paddock_core::settings::{ManagedFieldsAtClaim, Settings};
+use paddock_core::settings::{ManagedFieldsAtClaim, Settings, TcpWakeSettings};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -93,6 +94,8 @@ struct SettingsHead {
     arrival_buckets: Option<usize>,
     label_domains: Option<Vec<String>>,
     managed_fields_at_claim: Option<ManagedFieldsAtClaim>,
+    /// The ports of gateways, whose Service is `system/router`.
+    tcp_wake_ports: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -237,6 +240,13 @@ impl SettingsHead {
         }
         if let Some(choice) = self.managed_fields_at_claim {
             settings.managed_fields_at_claim = choice;
+        }
+        if let Some(ports) = self.tcp_wake_ports {
+            settings.tcp_wake = Some(TcpWakeSettings {
+                namespace: "system".to_owned(),
+                service: "router".to_owned(),
+                ports: PortRange::parse(&ports).expect("a range of ports"),
+            });
         }
         settings
     }

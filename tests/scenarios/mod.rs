@@ -91,6 +91,7 @@ fn run(scenario: &Scenario) -> Result<String, String> {
     for before in &scenario.before {
         happen(&mut world, before, &mut plugins)?;
     }
+    world.take_ports(&scenario.key, scenario.now);
     let snapshot = world.snapshot(&scenario.key, scenario.now);
     let answers = plugins.ask(&snapshot, scenario.now, questions);
     let plan = decide(&snapshot, &answers);
@@ -139,6 +140,7 @@ fn ends_nothing_by_one_clock(snapshot: Snapshot, scenario: &Scenario) -> Result<
 
 /// Runs an earlier reconcile, and applies the outcome to its writes.
 fn happen(world: &mut World, before: &Before, plugins: &mut crate::sim::answers::PluginClient) -> Result<(), String> {
+    world.take_ports(&before.key, before.at);
     let snapshot = world.snapshot(&before.key, before.at);
     let answers = plugins.ask(&snapshot, before.at, questions);
     let plan = decide(&snapshot, &answers);

@@ -3,8 +3,9 @@
 mod flags;
 mod upstream;
 
+use paddock_api::PortRange;
 use paddock_gateway::Config;
-use paddock_gateway::config::{Access, Https, ProxyConfig};
+use paddock_gateway::config::{Access, Https, InvalidConfig, ProxyConfig, TcpConfig};
 use paddock_gateway::limits::Limits;
 use paddock_gateway::purpose::ProbeRule;
 use paddock_gateway::route::Router;
@@ -15,6 +16,7 @@ use paddock_kube::cluster;
 use paddock_kube::listen::ListenAddress;
 use paddock_kube::memory;
 use paddock_kube::tls::CertificateFiles;
+use tracing::warn;
 
 pub(crate) use self::flags::GatewayArgs;
 use self::upstream::Upstream;
@@ -29,8 +31,24 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
     let shutdown = shutdown()?;
     let kube = cluster::config(args.cluster.kubeconfig.as_deref(), args.cluster.context.as_deref()).await?;
     let config = config(args, &Upstream::from_environment())?;
+    raise_open_files(&config);
     paddock_gateway::run(config, kube, shutdown).await?;
     Ok(())
+}
+
+/// Raises the number of files that the process may open to what the system allows. Each connection and each port is one,
+/// and the usual default is 1024.
+fn raise_open_files(config: &Config) {
+    let ports = config.tcp.map_or(0, |tcp| u64::from(tcp.ports.size()));
+    // A connection of a client has one to a Sandbox.
+    let wanted = 2 * u64::try_from(config.proxy.limits.connections).unwrap_or(u64::MAX) + ports;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit >= wanted => {}
+        Ok(limit) => {
+            warn!(limit, wanted, "the process may open fewer files than its limits of connections and ports need")
+        }
+        Err(error) => warn!(%error, "the number of files that the process may open cannot be raised"),
+    }
 }
 
 fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
@@ -75,6 +93,8 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
         Some(mode) => mode.is_open() || access.allow_unauthenticated == Some(true),
         None => access.allow_unauthenticated.unwrap_or(upstream.allow_unauthenticated),
     };
+    let explicit = wake.tcp_wake_ports;
+    let tcp = explicit.map_or(Some(PortRange::DEFAULT), |ports| ports.0).map(|ports| TcpConfig { ports });
     let config = Config {
         http: listen.http_bind_address,
         https,
@@ -90,6 +110,7 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
                 time: wake.hold_timeout,
             },
         },
+        tcp,
         proxy: ProxyConfig {
             router: Router { path: routing.path_routing_prefix, host: routing.host_routing_domain },
             sessions: Sessions {
@@ -108,6 +129,12 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
             access_log: listen.access_log,
         },
     };
+    if explicit.is_none()
+        && let Some(own @ InvalidConfig::OwnPort { .. }) = config.own_port_in_range()
+    {
+        warn!("no TCP connection resumes a Sandbox: {own}");
+        return Ok(Config { tcp: None, ..config }.checked()?);
+    }
     Ok(config.checked()?)
 }
 
@@ -172,6 +199,18 @@ mod tests {
         assert_eq!(config.proxy.limits, memory::limit().map_or(Limits::DEFAULT, Limits::within));
         assert_eq!(config.sandboxes.hold, HoldLimits::default());
         assert_eq!(config.access, Access::Reviewed, "anonymous clients are off");
+    }
+
+    #[test]
+    fn range_without_a_flag_never_keeps_a_gateway_from_starting() {
+        let ports = |args: &[&str]| made(args).unwrap().tcp.map(|tcp| tcp.ports.to_string());
+        assert_eq!(ports(&[]).as_deref(), Some("10000-29999"));
+        assert_eq!(ports(&["--http-bind-address=127.0.0.1:18080"]), None);
+        assert_eq!(
+            ports(&["--http-bind-address=127.0.0.1:18080", "--tcp-wake-ports=20000-21000"]).as_deref(),
+            Some("20000-21000")
+        );
+        assert_eq!(ports(&["--tcp-wake-ports=0"]), None);
     }
 
     #[test]
@@ -247,6 +286,8 @@ mod tests {
             (&["--proxy-timeout=0"], "longer than zero"),
             (&["--proxy-timeout=-1s"], "negative"),
             (&["--max-header-bytes=100"], "8192"),
+            (&["--tcp-wake-ports=80-90"], "such as 10000-29999"),
+            (&["--tcp-wake-ports=8000-9000"], "has port 8080 of --http-bind-address"),
         ] {
             let error = made(args).unwrap_err();
             assert!(error.contains(wanted), "{args:?}: {error}");

@@ -5,8 +5,8 @@ mod flags;
 use std::hash::{BuildHasher as _, RandomState};
 
 use anyhow::Context as _;
-use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, OPERATOR_NAMESPACE};
-use paddock_core::settings::{NetworkSettings, Settings};
+use paddock_api::names::object::{CLAIM_ANNOTATION_DOMAINS, GATEWAY_SERVICE, OPERATOR_NAMESPACE};
+use paddock_core::settings::{NetworkSettings, Settings, TcpWakeSettings};
 use paddock_kube::cluster;
 use paddock_kube::leader::Timing;
 use paddock_kube::listen::ListenAddress;
@@ -17,7 +17,7 @@ use paddock_operator::write::DisabledEvents;
 use paddock_operator::{Config, Leadership, MetricsAccess, WebhookSetup};
 
 pub(crate) use self::flags::OperatorArgs;
-use self::flags::{LeadershipArgs, WebhookArgs, WhoRegisters};
+use self::flags::{LeadershipArgs, TcpWakeArgs, WebhookArgs, WhoRegisters};
 use crate::commands::process::{self, shutdown};
 
 /// Runs until a signal.
@@ -34,7 +34,7 @@ async fn serve(args: OperatorArgs) -> anyhow::Result<()> {
 }
 
 fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
-    let OperatorArgs { cluster, api, leadership, sandboxes, work, listen, webhook, reports, log: _ } = args;
+    let OperatorArgs { cluster, api, leadership, sandboxes, tcp_wake, work, listen, webhook, reports, log: _ } = args;
     let in_cluster = cluster.kubeconfig.is_none();
     let pod = in_cluster.then(|| Pod { namespace: own_namespace.to_owned(), name: pod_name().unwrap_or_default() });
     let seed = seed();
@@ -43,6 +43,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     let runs_in = if in_cluster { Some(own_namespace.to_owned()) } else { named };
     // Whoever says where the leases are has said where the operator lives.
     let own_namespace = leadership.leader_election_namespace.clone().unwrap_or_else(|| own_namespace.to_owned());
+    let tcp_wake = tcp_wake_settings(tcp_wake, pod.as_ref(), cluster.namespace.as_deref())?;
     let annotation_domains = sandboxes.claim_annotation_domain;
     let settings = Settings {
         cluster_domain: cluster.cluster_domain,
@@ -55,6 +56,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         isolated_handlers: sandboxes.isolated_handler,
         isolation_allow: sandboxes.isolation_allow.into_iter().collect(),
         own_namespace: runs_in,
+        tcp_wake,
         network: NetworkSettings {
             router_namespaces: if sandboxes.router_namespace.is_empty() {
                 vec![own_namespace.clone()]
@@ -111,6 +113,31 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
 struct Pod {
     namespace: String,
     name: String,
+}
+
+/// The gateways that resume Sandboxes for TCP connections. The operator has to see the EndpointSlices of their Service.
+fn tcp_wake_settings(
+    args: TcpWakeArgs,
+    pod: Option<&Pod>,
+    served: Option<&str>,
+) -> anyhow::Result<Option<TcpWakeSettings>> {
+    let (true, Some(ports)) = (args.tcp_wake, args.tcp_wake_ports.0) else { return Ok(None) };
+    let sees = |namespace: &str| served.is_none_or(|served| served == namespace);
+    let service = match (args.gateway_service, pod) {
+        (Some((namespace, service)), _) => {
+            anyhow::ensure!(
+                sees(&namespace),
+                "--gateway-service={namespace}/{service} is not in the namespace of --namespace, whose objects alone the \
+                 operator sees: install a gateway there, or set --tcp-wake=false"
+            );
+            Some((namespace, service))
+        }
+        (None, Some(pod)) => {
+            Some((pod.namespace.clone(), GATEWAY_SERVICE.to_owned())).filter(|(namespace, _)| sees(namespace))
+        }
+        (None, None) => None,
+    };
+    Ok(service.map(|(namespace, service)| TcpWakeSettings { namespace, service, ports }))
 }
 
 fn admission(args: WebhookArgs, own_namespace: &str, pod: Option<Pod>) -> anyhow::Result<Option<WebhookSetup>> {

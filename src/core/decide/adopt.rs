@@ -83,6 +83,7 @@ fn spec(object: &Object) -> Option<Value> {
         | Body::Claim(_)
         | Body::NetworkPolicy(_)
         | Body::EndpointSlice(_)
+        | Body::ServiceEndpoints(_)
         | Body::Namespace
         | Body::Node(_)
         | Body::RuntimeClass(_)

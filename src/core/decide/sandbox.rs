@@ -86,7 +86,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     }
     let PlanDraft { mut first, deliver, mut plan, mut notes } = draft;
     metadata::keep_template_labels(snapshot, &mut first);
-    first.extend(service::endpoints(snapshot, situation.state().and_then(PodState::endpoint)));
+    first.extend(service::endpoints(snapshot, situation.state(), &mut plan));
     if first.iter().any(|op| op.key == sandbox.key && matches!(op.action, Action::Delete { .. })) {
         // The plan deletes the Sandbox, so its status is not written.
         plan.steps.push(first);

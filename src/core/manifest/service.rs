@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use paddock_api::TcpWakePort;
 use paddock_api::kind::Kind;
 use paddock_api::names::{label, name_hash, object as names};
 use serde_json::{Value, json};
@@ -51,21 +52,55 @@ fn service(sandbox: &Object, spec: Value) -> Value {
     service
 }
 
-/// Returns the EndpointSlice of a [`stable_service`], with the result of [`endpoints_of`].
+/// Returns the EndpointSlice of a [`stable_service`]: with the results of [`endpoints_of`] and [`pod_ports`], or of
+/// [`gateway_endpoints`] and [`gateway_ports`].
 #[must_use]
-pub fn endpoint_slice(sandbox: &Object, model: &model::Sandbox, endpoints: &Value, address: &str) -> Value {
-    let ports: Vec<Value> =
-        ports(model).iter().map(|p| json!({ "name": p.name, "port": p.number, "protocol": p.protocol })).collect();
+pub fn endpoint_slice(sandbox: &Object, endpoints: &Value, ports: &Value, ipv6: bool) -> Value {
     let labels = json!({
-        "kubernetes.io/service-name": &*sandbox.key.name,
+        label::SERVICE_NAME: &*sandbox.key.name,
         "endpointslice.kubernetes.io/managed-by": "paddock",
         label::SANDBOX_NAME_HASH: name_hash(&sandbox.key.name),
     });
     let mut slice = owned(sandbox, Kind::EndpointSlice, &sandbox.key.name, json!({ "labels": labels }));
-    slice["addressType"] = if address.contains(':') { "IPv6" } else { "IPv4" }.into();
+    slice["addressType"] = if ipv6 { "IPv6" } else { "IPv4" }.into();
     slice["endpoints"] = endpoints.clone();
-    slice["ports"] = ports.into();
+    slice["ports"] = ports.clone();
     slice
+}
+
+/// Returns the ports of the EndpointSlice while the pod is the endpoint.
+#[must_use]
+pub fn pod_ports(model: &model::Sandbox) -> Value {
+    ports(model).iter().map(|p| json!({ "name": p.name, "port": p.number, "protocol": p.protocol })).collect()
+}
+
+/// Returns the ports of the EndpointSlice while gateways are the endpoints. A gateway forwards only TCP.
+#[must_use]
+pub fn gateway_ports(model: &model::Sandbox, of_gateway: &[TcpWakePort]) -> Value {
+    let ports = ports(model);
+    let mapped = ports.iter().filter(|p| is_tcp(p)).filter_map(|p| {
+        let of_gateway = of_gateway.iter().find(|mapped| i32::from(mapped.port) == p.number)?;
+        Some(json!({ "name": p.name, "port": of_gateway.gateway_port, "protocol": p.protocol }))
+    });
+    mapped.collect()
+}
+
+/// The numbers of the TCP ports of a stable address.
+pub fn tcp_ports(model: &model::Sandbox) -> impl Iterator<Item = u16> {
+    let numbers: Vec<u16> =
+        ports(model).iter().filter(|p| is_tcp(p)).filter_map(|p| u16::try_from(p.number).ok()).collect();
+    numbers.into_iter()
+}
+
+fn is_tcp(port: &Port) -> bool {
+    &*port.protocol == "TCP"
+}
+
+/// Returns the list of endpoints with gateways. They name no pod, because the pods are in another namespace and are not
+/// the Sandbox's.
+#[must_use]
+pub fn gateway_endpoints(addresses: &[&str]) -> Value {
+    addresses.iter().map(|address| json!({ "addresses": [address], "conditions": { "ready": true } })).collect()
 }
 
 /// Returns the list of endpoints with one pod and its address, or an empty list. A reader of the EndpointSlice learns

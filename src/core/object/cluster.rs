@@ -1,8 +1,20 @@
-//! The parts of cluster-wide objects that decisions use.
+//! The parts of objects of others that decisions use: cluster-wide ones, and the EndpointSlices of other Services.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
+
+use crate::tcp_wake::Gateway;
+
+/// The endpoints in an EndpointSlice that the operator did not make.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ServiceEndpoints {
+    /// The name of the Service, in the namespace of the slice.
+    pub service: Arc<str>,
+    /// The endpoints that have an IP address.
+    pub endpoints: Box<[Gateway]>,
+}
 
 /// The parts of a Node that decisions use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

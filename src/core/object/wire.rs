@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::claim_data::VOLUME;
-use paddock_api::names::annotation;
+use paddock_api::kind::ChildKind;
+use paddock_api::names::{annotation, label};
 use serde_json::Value;
 
-use super::cluster::{Node, RuntimeClass};
+use super::cluster::{Node, RuntimeClass, ServiceEndpoints};
 use super::json::string_map;
 use super::pod::{ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition};
 use crate::deciding;
 use crate::isolation::{self, APPARMOR_ANNOTATION, HostAccessSet, PodFields};
+use crate::tcp_wake::Gateway;
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
@@ -52,6 +55,24 @@ pub(super) fn pod(
 fn claim_secret(volumes: &Value) -> Option<Box<str>> {
     let volume = list(volumes).find(|volume| volume["name"] == VOLUME)?;
     text(volume.pointer("/projected/sources/0/secret/name")?)
+}
+
+/// The Service of an EndpointSlice.
+pub(super) fn service_of(kind: ChildKind, meta: &ObjectMeta) -> Option<Arc<str>> {
+    let service = meta.labels.as_ref().filter(|_| kind == ChildKind::EndpointSlice)?.get(label::SERVICE_NAME)?;
+    Some(service.as_str().into())
+}
+
+/// Reads the endpoints of an EndpointSlice. Addresses of other types than these two are names of hosts.
+pub(super) fn service_endpoints(service: Arc<str>, address_type: &Value, endpoints: &Value) -> ServiceEndpoints {
+    let is_ip = address_type == "IPv4" || address_type == "IPv6";
+    let endpoints = list(endpoints).filter(|_| is_ip).filter_map(|endpoint| {
+        let address = endpoint["addresses"][0].as_str()?;
+        let conditions = &endpoint["conditions"];
+        let ready = conditions["ready"] != false && conditions["terminating"] != true && conditions["serving"] != false;
+        Some(Gateway { address: address.into(), ready })
+    });
+    ServiceEndpoints { service, endpoints: endpoints.collect() }
 }
 
 /// The access to the host that a pod has. The paths are not used.

@@ -35,6 +35,7 @@ impl World {
 
     /// Puts a newer version of an object into the World, and adds the keys of its dependents to `to_reconcile`.
     pub(super) fn put(&mut self, mut object: Object, now: Timestamp, to_reconcile: &mut BTreeSet<Key>) {
+        self.keep_gateways(&mut object);
         self.shared.share(&mut object, &self.objects);
         let key = object.key.clone();
         self.pending_writes.observed(&key);
@@ -66,6 +67,7 @@ impl World {
             to_reconcile.extend(self.filling_pool_of(&object));
         }
         self.environment_changed(object.key.kind, before.as_deref(), Some(&object), to_reconcile);
+        self.tcp_changed(before.as_deref(), Some(&object), now, to_reconcile);
     }
 
     /// The pool of a new pod, if the pool has fewer Sandboxes than its maximum. It adds Sandboxes when its Sandboxes get
@@ -91,6 +93,7 @@ impl World {
         self.add_dependents(&object, to_reconcile);
         self.policies_changed(&object, true, to_reconcile);
         self.environment_changed(key.kind, Some(&object), None, to_reconcile);
+        self.tcp_changed(Some(&object), None, self.last_now, to_reconcile);
         self.demand.remove(key);
     }
 

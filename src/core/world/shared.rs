@@ -98,6 +98,7 @@ impl SharedValues {
             | Body::VolumeClaim(_)
             | Body::NetworkPolicy(_)
             | Body::EndpointSlice(_)
+            | Body::ServiceEndpoints(_)
             | Body::Namespace
             | Body::Node(_)
             | Body::RuntimeClass(_)

@@ -75,6 +75,7 @@ impl World {
             pod_unanswered,
             inherited_marker: self.inherited_marker(&sandbox),
             touched: self.touched.get(key).cloned(),
+            tcp_wake: self.tcp_wake(&sandbox, now),
             common: self.common(key, involved, now),
             sandbox,
         }

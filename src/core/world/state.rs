@@ -11,6 +11,7 @@ use super::pending_writes::PendingWrites;
 use super::policies::Policies;
 use super::reservation::Reservations;
 use super::shared::SharedValues;
+use super::tcp_facts::TcpFacts;
 use super::warm::Warm;
 use crate::binding::Bindings;
 use crate::object::Object;
@@ -79,6 +80,8 @@ pub struct World {
     pub(super) referrers: BTreeMap<Key, BTreeSet<Key>>,
     /// The templates of Sandboxes, and the NetworkPolicies of templates.
     pub(super) policies: Policies,
+    /// Which Sandboxes a TCP connection resumes, and by which ports.
+    pub(super) tcp: TcpFacts,
     /// Warm Sandboxes that a claim can take.
     pub(super) warm: Warm,
     /// Warm Sandboxes that are reserved for claims which were admitted. They are not in `warm`.
@@ -187,6 +190,7 @@ impl World {
     /// any more, old refusals, and the demand for pools that do not exist. The operator calls this periodically.
     pub fn forget_old(&mut self, now: Timestamp) {
         self.pending_writes.forget_old(now, self.settings.unknown_timeout);
+        self.tcp.ports.forget_old(now);
         let objects = &self.objects;
         self.demand.retain(|pool, _| objects.contains_key(pool));
     }

@@ -1,7 +1,7 @@
 //! The Sandboxes and their pods as the watches show them, and the state of each Sandbox for those who wait for it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::allotments::{Allotment, Allotments};
 use super::observed::{Name, Pod, Sandbox, Stage, Wakes};
 
 /// The state of a Sandbox, as far as a request depends on it.
@@ -59,6 +60,8 @@ pub(crate) struct Directory(Arc<Mutex<Tables>>);
 #[derive(Default)]
 struct Tables {
     sandboxes: HashMap<Name, Sandbox>,
+    /// The ports of the gateway that stand for their ports.
+    allotments: Allotments,
     pods: HashMap<Name, Pod>,
     /// The number of pods with each address.
     sources: HashMap<IpAddr, usize>,
@@ -118,6 +121,28 @@ impl Directory {
         matches!(state, State::Running(running) if &*running.sandbox_uid == uid && &*running.pod_uid == pod_uid)
     }
 
+    /// The Sandbox and the port for which a port of the gateway stands.
+    pub(crate) fn allotment(&self, port: u16) -> Option<Allotment> {
+        self.0.lock().allotments.of(port).cloned()
+    }
+
+    /// The ports of the gateway whose owner may have changed since the last call.
+    pub(crate) fn changed_ports(&self) -> BTreeSet<u16> {
+        self.0.lock().allotments.take_changed()
+    }
+
+    /// Completes when there are such ports.
+    pub(crate) async fn ports_changed(&self) {
+        let news = self.0.lock().allotments.news.clone();
+        news.notified().await;
+    }
+
+    /// The number of suspended Sandboxes to which ports of the gateway lead.
+    pub(crate) fn suspended_with_ports(&self) -> usize {
+        let tables = self.0.lock();
+        tables.sandboxes.values().filter(|s| !s.tcp.is_empty() && s.mode == OperatingMode::Suspended).count()
+    }
+
     /// Whether a pod of a Sandbox has this address.
     pub(crate) fn is_source(&self, address: IpAddr) -> bool {
         self.0.lock().sources.contains_key(&address.to_canonical())
@@ -159,7 +184,8 @@ impl Directory {
     pub(crate) fn no_sandbox(&self, name: &Name, uid: &str) {
         let mut tables = self.0.lock();
         if tables.sandboxes.get(name).is_some_and(|known| &*known.uid == uid) {
-            tables.sandboxes.remove(name);
+            let before = tables.sandboxes.remove(name);
+            tables.allotments.changes(name, before.as_ref(), None);
         }
         tables.tell(name);
     }
@@ -190,6 +216,9 @@ impl Directory {
                 tables.sandboxes.insert(name.clone(), known);
             }
             tables.put_sandbox(name, sandbox);
+        }
+        for (name, gone) in &before {
+            tables.allotments.changes(name, Some(gone), None);
         }
         tables.listed.sandboxes = true;
         tables.tell_all();
@@ -232,10 +261,10 @@ impl Sandbox {
 
 impl Tables {
     fn put_sandbox(&mut self, name: Name, sandbox: Sandbox) {
-        match self.sandboxes.entry(name) {
-            Entry::Occupied(known) if known.get().version > sandbox.version => {}
-            Entry::Occupied(mut known) => drop(known.insert(sandbox)),
-            Entry::Vacant(place) => drop(place.insert(sandbox)),
+        let known = self.sandboxes.get(&name);
+        if known.is_none_or(|known| known.version <= sandbox.version) {
+            self.allotments.changes(&name, known, Some(&sandbox));
+            self.sandboxes.insert(name, sandbox);
         }
     }
 

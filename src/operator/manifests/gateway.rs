@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api::PortRange;
 use paddock_api::kind::{ApiShape, ApiShapes, Kind};
 use paddock_api::names::{annotation, condition, group, label, object, reason};
 use serde_json::{Value, json};
@@ -246,6 +247,10 @@ fn network_policies(settings: &Settings) -> Vec<Value> {
         "podSelector": { "matchExpressions": [{ "key": label::SANDBOX_NAME_HASH, "operator": "DoesNotExist" }] },
     })];
     clients.extend(outside(settings).as_array().into_iter().flatten().cloned());
+    // The ports that stand for ports of Sandboxes.
+    let (first, last) = (PortRange::DEFAULT.first(), PortRange::DEFAULT.last());
+    let mut proxied = tcp(&[PROXY_PORT]);
+    proxied.push(json!({ "port": first, "endPort": last, "protocol": "TCP" }));
     let dns = json!([{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }]);
     vec![
         document(
@@ -253,7 +258,7 @@ fn network_policies(settings: &Settings) -> Vec<Value> {
             json!({
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [
-                    { "ports": tcp(&[PROXY_PORT]), "from": clients },
+                    { "ports": proxied, "from": clients },
                     { "ports": tcp(&[HEALTH_PORT]), "from": outside(settings) },
                 ],
                 "egress": [

@@ -80,6 +80,9 @@ fn arguments(settings: &Settings) -> Vec<String> {
         Webhook::Mounted => format!("--webhook-cert-dir={WEBHOOK_CERTIFICATE}"),
         Webhook::Off => "--webhook-bind-address=0".to_owned(),
     });
+    if !settings.gateway {
+        args.push("--tcp-wake=false".to_owned());
+    }
     if settings.secures_metrics() {
         args.push("--metrics-secure=true".to_owned());
     }

@@ -77,6 +77,7 @@ impl Reconciler {
         for _ in 0..limits::STALE_PLAN_ATTEMPTS {
             let now = self.world.now();
             let looked = Instant::now();
+            self.world.take_ports(key, now);
             let snapshot = Arc::new(self.world.snapshot(key, now));
             let mut looking = looked.elapsed();
             let answers = self.ask(&snapshot, now).await;

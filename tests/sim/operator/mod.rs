@@ -184,6 +184,7 @@ impl Operator {
 
     /// The snapshot, the plugin replies and the plan that a reconcile of this key would make now.
     pub(crate) fn plan(&mut self, key: &Key, now: Timestamp) -> (Snapshot, Vec<PluginReply>, Plan) {
+        self.world.take_ports(key, now);
         let snapshot = self.world.snapshot(key, now);
         let answers = self.plugins.ask(&snapshot, now, questions);
         let plan = decide(&snapshot, &answers);

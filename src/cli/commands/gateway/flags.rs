@@ -11,7 +11,7 @@ use paddock_gateway::session::{AllowedOrigin, SameSite};
 use paddock_kube::listen::ListenAddress;
 
 use crate::commands::process::LogArgs;
-use crate::values::{parse_bool, parse_duration, parse_namespace};
+use crate::values::{OptionalPorts, parse_bool, parse_duration, parse_namespace, parse_port_range};
 
 /// The smallest head of a request that has to be accepted.
 const LEAST_HEADER_BYTES: i64 = 8192;
@@ -199,6 +199,12 @@ pub(super) struct WakeArgs {
     /// The longest time for which a request waits for its Sandbox to wake.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_HOLD_TIMEOUT", value_parser = parse_duration, default_value = "60s")]
     pub(super) hold_timeout: Duration,
+    /// Range of ports that stand for ports of suspended Sandboxes, FIRST-LAST, so that TCP connections to their Services
+    /// resume them. It must be the operator's range, without the gateway's own ports. 0 turns this off. The system must not
+    /// choose ports of the range for outgoing connections (net.ipv4.ip_local_port_range). If absent, 10000-29999, or off
+    /// if one of the gateway's own ports is among them.
+    #[arg(long, value_name = "RANGE", env = "PADDOCK_TCP_WAKE_PORTS", value_parser = parse_port_range)]
+    pub(super) tcp_wake_ports: Option<OptionalPorts>,
     /// Whether pods may have loopback addresses, which are the gateway's own. Only for tests.
     #[arg(long, value_name = "BOOL", env = "PADDOCK_ALLOW_LOOPBACK_POD_IP", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     pub(super) allow_loopback_pod_ip: bool,

@@ -11,8 +11,8 @@ use paddock_kube::listen::ListenAddress;
 
 use crate::commands::process::LogArgs;
 use crate::values::{
-    parse_bool, parse_cidr, parse_domain, parse_duration, parse_managed_fields, parse_namespace, parse_plugin_memory,
-    parse_positive_duration, parse_quantity, parse_shapes,
+    OptionalPorts, parse_bool, parse_cidr, parse_domain, parse_duration, parse_managed_fields, parse_namespace,
+    parse_plugin_memory, parse_port_range, parse_positive_duration, parse_quantity, parse_service, parse_shapes,
 };
 
 /// Flags may be written as Go programs take them: `--flag=value`, `--flag value`, `-flag value`; booleans bare or with
@@ -27,6 +27,8 @@ pub(crate) struct OperatorArgs {
     pub(super) leadership: LeadershipArgs,
     #[command(flatten)]
     pub(super) sandboxes: SandboxArgs,
+    #[command(flatten)]
+    pub(super) tcp_wake: TcpWakeArgs,
     #[command(flatten)]
     pub(super) work: WorkArgs,
     #[command(flatten)]
@@ -163,6 +165,24 @@ pub(super) struct SandboxArgs {
     /// not public. The flag may be repeated.
     #[arg(long, value_name = "CIDR", env = "PADDOCK_EGRESS_ALLOW", value_delimiter = ',', value_parser = parse_cidr)]
     pub(super) egress_allow: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TCP connections to suspended sandboxes")]
+pub(super) struct TcpWakeArgs {
+    /// Whether a TCP connection to the Service of a sandbox with the resumePolicy OnDemand resumes it. Turn this off if
+    /// policies that are not NetworkPolicies restrict who may connect to sandboxes: the operator does not see them, and the
+    /// connections come from the gateway.
+    #[arg(long, value_name = "BOOL", env = "PADDOCK_TCP_WAKE", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
+    pub(super) tcp_wake: bool,
+    /// Service whose pods are the gateways. If absent, sandbox-router-svc in the namespace of the pod. Outside a pod, or
+    /// if the operator serves only another namespace, there is none, and no TCP connection resumes a sandbox.
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "PADDOCK_GATEWAY_SERVICE", value_parser = parse_service)]
+    pub(super) gateway_service: Option<(String, String)>,
+    /// Range of the gateway's ports that stand for ports of sandboxes, FIRST-LAST. The gateways must have the same. 0 turns
+    /// this off.
+    #[arg(long, value_name = "RANGE", env = "PADDOCK_TCP_WAKE_PORTS", value_parser = parse_port_range, default_value = "10000-29999")]
+    pub(super) tcp_wake_ports: OptionalPorts,
 }
 
 #[derive(Debug, Args)]

@@ -1,17 +1,22 @@
 //! The Service of a Sandbox and the EndpointSlice behind a stable address.
 
+use jiff::Timestamp;
 use paddock_api::kind::Kind;
 use paddock_api::names::annotation;
+use paddock_api::{SuspendedBy, TcpWakePort};
 use serde_json::{Map, Value, json};
 
+use super::situation::PodState;
 use crate::conditions::difference;
 use crate::decide::adopt::{Adoption, adopt, adoption, left_behind};
 use crate::manifest;
 use crate::model::{self, ServiceIntent};
 use crate::object::json::{covers, missing_entries};
 use crate::object::{Body, Object};
-use crate::plan::{Op, Reason};
+use crate::plan::{Op, Plan, Reason};
 use crate::snapshot::SandboxSnapshot;
+use crate::tcp_wake::{TcpWake, choose};
+use crate::time::{saturating_add, time_left};
 
 /// Creates, adopts or deletes the Service of the Sandbox.
 pub(super) fn service(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Option<Op> {
@@ -108,46 +113,188 @@ pub(super) fn service_is_foreign(snapshot: &SandboxSnapshot) -> bool {
     snapshot.service.as_ref().is_some_and(|s| !s.controlled_by(&snapshot.sandbox.meta.uid))
 }
 
-/// Updates the EndpointSlice of a stable Service to the pod and its address.
-pub(super) fn endpoints(snapshot: &SandboxSnapshot, endpoint: Option<(&Object, &str)>) -> Option<Op> {
+/// Where the Service of a stable address leads.
+#[derive(Debug)]
+enum Target<'a> {
+    /// To the pod, at this address.
+    Pod(&'a Object, &'a str),
+    /// To these gateways, at these ports.
+    Gateways(Vec<&'a str>, &'a [TcpWakePort]),
+    /// Nowhere. Connections are refused.
+    Nobody,
+}
+
+/// Updates the EndpointSlice of a stable Service.
+pub(super) fn endpoints(snapshot: &SandboxSnapshot, state: Option<&PodState<'_>>, plan: &mut Plan) -> Option<Op> {
     let sandbox = &snapshot.sandbox;
     let model = sandbox.sandbox()?.spec.as_ref().ok()?;
     if model.service != ServiceIntent::Stable || service_is_foreign(snapshot) {
         return None;
     }
-    let (wanted, address) = (manifest::endpoints_of(endpoint), endpoint.map(|(_, address)| address));
-    let key = sandbox.key.sibling(Kind::EndpointSlice, sandbox.key.name.clone());
-    let Some(slice) = snapshot.endpoints.as_deref() else {
-        return address.map(|address| {
-            Op::create(key, Reason::EndpointsChanged, manifest::endpoint_slice(sandbox, model, &wanted, address))
-        });
-    };
-    let body = manifest::endpoint_slice(sandbox, model, &wanted, address.unwrap_or_default());
-    let labels = missing_entries(&slice.meta.labels, &body["metadata"]["labels"]);
-    if !slice.controlled_by(&sandbox.meta.uid) {
-        // An earlier Sandbox of the same name left the slice behind.
-        let ours = left_behind(sandbox, slice) && labels.is_empty();
-        return ours.then(|| adopt(sandbox, slice, json!({})));
+    let slice = Slice::of(snapshot);
+    let (target, next) = target(snapshot, state, &slice);
+    if let Some(at) = next {
+        plan.requeue_at(at, Reason::EndpointsChanged);
     }
-    let Body::EndpointSlice(has) = &slice.body else { return None };
-    let has: Value = has.parse();
+    let (wanted, ports, ipv6) = match &target {
+        Target::Pod(pod, address) => {
+            (manifest::endpoints_of(Some((pod, address))), manifest::pod_ports(model), address.contains(':'))
+        }
+        Target::Gateways(addresses, ports) => (
+            manifest::gateway_endpoints(addresses),
+            manifest::gateway_ports(model, ports),
+            addresses.iter().any(|address| address.contains(':')),
+        ),
+        Target::Nobody => (manifest::endpoints_of(None), manifest::pod_ports(model), false),
+    };
+    let key = sandbox.key.sibling(Kind::EndpointSlice, sandbox.key.name.clone());
+    let body = manifest::endpoint_slice(sandbox, &wanted, &ports, ipv6);
+    let Some(object) = snapshot.endpoints.as_deref() else {
+        let needed = !matches!(target, Target::Nobody);
+        return needed.then(|| Op::create(key, Reason::EndpointsChanged, body));
+    };
+    let labels = missing_entries(&object.meta.labels, &body["metadata"]["labels"]);
+    if !object.controlled_by(&sandbox.meta.uid) {
+        // An earlier Sandbox of the same name left the slice behind.
+        let ours = left_behind(sandbox, object) && labels.is_empty();
+        return ours.then(|| adopt(sandbox, object, json!({})));
+    }
     let mut patch = Map::new();
-    if !covers(&has["endpoints"], &wanted) {
-        let drained = address.is_none().then(|| snapshot.common.now.to_string());
-        patch.insert("metadata".to_owned(), json!({ "annotations": { annotation::DRAINED_AT: drained } }));
+    if !covers(&slice.endpoints, &wanted) {
+        let leaves_pod = match &target {
+            Target::Pod(..) => Some(None),
+            Target::Gateways(..) | Target::Nobody if slice.lists_gateways() => None,
+            Target::Gateways(..) | Target::Nobody => Some(Some(snapshot.common.now.to_string())),
+        };
+        if let Some(since) = leaves_pod {
+            patch.insert("metadata".to_owned(), json!({ "annotations": { annotation::DRAINED_AT: since } }));
+        }
         patch.insert("endpoints".to_owned(), wanted);
     }
-    if !covers(&has["ports"], &body["ports"]) {
+    if !covers(&slice.ports, &body["ports"]) {
         patch.insert("ports".to_owned(), body["ports"].clone());
     }
     if !labels.is_empty() {
         let metadata = patch.entry("metadata").or_insert_with(|| json!({}));
         metadata["labels"] = labels.into();
     }
-    (!patch.is_empty()).then(|| Op::patch(slice, Reason::EndpointsChanged, patch.into()))
+    (!patch.is_empty()).then(|| Op::patch(object, Reason::EndpointsChanged, patch.into()))
 }
 
-/// The endpoints of an EndpointSlice.
-pub(super) fn slice_endpoints(slice: &Object) -> Option<Value> {
-    if let Body::EndpointSlice(body) = &slice.body { Some(body.parse::<Value>()["endpoints"].take()) } else { None }
+/// The target of a stable address, and the time at which it changes although nothing else does.
+fn target<'a>(
+    snapshot: &'a SandboxSnapshot,
+    state: Option<&PodState<'a>>,
+    slice: &Slice,
+) -> (Target<'a>, Option<Timestamp>) {
+    let Some(state) = state else { return (Target::Nobody, None) };
+    let gateways = || gateways(snapshot, slice).unwrap_or(Target::Nobody);
+    match (state, state.endpoint()) {
+        (PodState::Running(_, pod), Some((object, address))) => {
+            // A pod without a readiness probe is Ready before it listens. Gateways hold connections until it does.
+            let (stays, now) = (snapshot.common.settings.gateway_stays, snapshot.common.now);
+            let since = pod.condition("Ready").map(|ready| ready.since).filter(|_| slice.lists_gateways());
+            let until = since.and_then(|since| time_left(since, stays, now));
+            match (until, gateways()) {
+                (Some(until), gateways @ Target::Gateways(..)) => (gateways, Some(until)),
+                (Some(_) | None, _) => (Target::Pod(object, address), None),
+            }
+        }
+        (PodState::Running(..) | PodState::Missing | PodState::Terminating(_) | PodState::Disrupted(_), _) => {
+            (gateways(), None)
+        }
+        // A connection must not resume what a user suspended.
+        (PodState::Suspended(_), _) => {
+            let record = snapshot.sandbox.meta.annotations.get(annotation::SUSPENDED_BY);
+            match SuspendedBy::of_annotation(record) {
+                SuspendedBy::Idle | SuspendedBy::Drain => (gateways(), None),
+                SuspendedBy::User => (Target::Nobody, None),
+            }
+        }
+        (PodState::Expired | PodState::MultiplePods | PodState::Blocked(_) | PodState::Finished(_), _) => {
+            (Target::Nobody, None)
+        }
+    }
 }
+
+/// The gateways of the Sandbox. None before the status has the ports, because the gateways learn them from there.
+fn gateways<'a>(snapshot: &'a SandboxSnapshot, slice: &Slice) -> Option<Target<'a>> {
+    let TcpWake::Available { ports, gateways } = &snapshot.tcp_wake else { return None };
+    let recorded = snapshot.sandbox.sandbox()?.status.tcp_wake.as_ref().map(|status| &*status.ports);
+    if recorded != Some(&**ports) {
+        return None;
+    }
+    let addresses = choose(gateways, slice.ipv6, &snapshot.sandbox.meta.uid, &slice.addresses());
+    (!addresses.is_empty()).then_some(Target::Gateways(addresses, ports))
+}
+
+/// The EndpointSlice of the Sandbox as it is.
+#[derive(Debug)]
+struct Slice {
+    endpoints: Value,
+    ports: Value,
+    ipv6: bool,
+    /// The time since which it does not have the pod.
+    drained: Option<Timestamp>,
+}
+
+impl Slice {
+    fn of(snapshot: &SandboxSnapshot) -> Self {
+        let own = snapshot.endpoints.as_deref().filter(|s| s.controlled_by(&snapshot.sandbox.meta.uid));
+        let body =
+            own.and_then(
+                |slice| {
+                    if let Body::EndpointSlice(body) = &slice.body { Some(body.parse::<Value>()) } else { None }
+                },
+            );
+        // Without a slice, the first address of the Service decides.
+        let ipv6 = match &body {
+            Some(body) => body["addressType"] == "IPv6",
+            None => snapshot.service.as_deref().is_some_and(|service| {
+                if let Body::Service(Some(spec)) = &service.body {
+                    spec["clusterIP"].as_str().is_some_and(|ip| ip.contains(':'))
+                } else {
+                    false
+                }
+            }),
+        };
+        let mut body = body.unwrap_or_default();
+        Self {
+            endpoints: body["endpoints"].take(),
+            ports: body["ports"].take(),
+            ipv6,
+            drained: own.and_then(|slice| slice.meta.annotations.get(annotation::DRAINED_AT)?.parse().ok()),
+        }
+    }
+
+    fn list(&self) -> &[Value] {
+        self.endpoints.as_array().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.list().iter().filter_map(|endpoint| endpoint["addresses"][0].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Whether gateways have taken the place of the pod. An endpoint that is the pod names it.
+    fn lists_gateways(&self) -> bool {
+        self.drained.is_some() && !self.list().is_empty() && self.list().iter().all(|e| e["targetRef"].is_null())
+    }
+}
+
+/// The time at which the pod of a Sandbox that is to be suspended may be deleted: a delay after it was removed from the
+/// endpoints. `None` if it may be deleted now.
+pub(super) fn drained(snapshot: &SandboxSnapshot, state: &PodState<'_>) -> Option<Timestamp> {
+    snapshot.endpoints.as_deref().filter(|s| s.controlled_by(&snapshot.sandbox.meta.uid))?;
+    let (slice, settings, now) = (Slice::of(snapshot), &snapshot.common.settings, snapshot.common.now);
+    let (done, delay) = match target(snapshot, Some(state), &slice).0 {
+        Target::Gateways(addresses, _) => {
+            (covers(&slice.endpoints, &manifest::gateway_endpoints(&addresses)), settings.gateway_drain_delay)
+        }
+        Target::Pod(..) | Target::Nobody => (slice.list().is_empty(), settings.drain_delay),
+    };
+    let due = time_left(slice.drained.unwrap_or(now), delay, now);
+    due.or_else(|| (!done).then(|| saturating_add(now, delay)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
 use paddock_api::sandbox::{IdleStatus, IdleTier, IsolationStatus, RuntimeClassChoice};
-use paddock_api::{DecidingPlugin, Hook, OperatingMode, PolicyState, SandboxStatus, SuspendedBy};
+use paddock_api::{DecidingPlugin, Hook, OperatingMode, PolicyState, SandboxStatus, SuspendedBy, TcpWakeStatus};
 
 use super::service::service_is_foreign;
 use super::situation::{PodState, Situation, mode};
@@ -18,6 +18,7 @@ use crate::model::{self, HOST_NAME_MAX, ServiceIntent};
 use crate::network_policy::{NetworkPolicyState, bypass};
 use crate::object::{ConditionStatus, Object, Pod};
 use crate::snapshot::SandboxSnapshot;
+use crate::tcp_wake::{TcpWake, no_gateway};
 use crate::time::time_left;
 
 /// Facts from the decision that the status reports in addition to the situation.
@@ -106,6 +107,7 @@ pub(super) fn status(
     {
         after_status.mode = Some(mode(snapshot, model).mode);
     }
+    after_status.tcp_wake = tcp_wake(snapshot, situation, &before);
     after_status.suspended_by = suspended_by(snapshot, situation, &before);
     after_status.isolation = isolation(snapshot, situation, notes, &before);
     if let Situation::Known { model, state: PodState::Running(object, pod) } = situation {
@@ -171,6 +173,22 @@ fn suspended_by(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &
             Some(SuspendedBy::of_annotation(record))
         }
         Situation::Terminating | Situation::Known { .. } => None,
+    }
+}
+
+/// Whether a TCP connection resumes the Sandbox. Without a gateway, its ports stay.
+fn tcp_wake(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &SandboxStatus) -> Option<TcpWakeStatus> {
+    match situation {
+        Situation::Invalid(_) | Situation::Terminating => before.tcp_wake.clone(),
+        Situation::Known { state: PodState::Expired, .. } => None,
+        Situation::Known { .. } => match &snapshot.tcp_wake {
+            TcpWake::Off | TcpWake::Undecided => None,
+            TcpWake::Unavailable(why) => Some(TcpWakeStatus { ports: vec![], reason: Some(why.clone()) }),
+            TcpWake::Available { ports, gateways } => {
+                let settings = snapshot.common.settings.tcp_wake.as_ref().filter(|_| gateways.is_empty());
+                Some(TcpWakeStatus { ports: ports.to_vec(), reason: settings.map(no_gateway) })
+            }
+        },
     }
 }
 

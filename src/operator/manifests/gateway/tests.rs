@@ -67,15 +67,21 @@ fn network_policies_name_the_ports_of_the_container_and_the_selector_of_the_serv
     let numbers: BTreeSet<i64> =
         ports.as_array().unwrap().iter().map(|p| p["containerPort"].as_i64().unwrap()).collect();
     let mut admitted = BTreeSet::new();
+    let mut ranges = Vec::new();
     for policy in network_policies(&settings) {
         assert_eq!(policy["spec"]["podSelector"]["matchLabels"], service(&settings)["spec"]["selector"]);
         for rule in policy["spec"]["ingress"].as_array().unwrap() {
             for port in rule["ports"].as_array().unwrap() {
-                admitted.insert(port["port"].as_i64().unwrap());
+                match port["endPort"].as_i64() {
+                    Some(last) => ranges.push(format!("{}-{last}", port["port"])),
+                    None => drop(admitted.insert(port["port"].as_i64().unwrap())),
+                }
             }
         }
     }
     assert_eq!(admitted, numbers);
+    // The default of the flag, which the arguments do not change.
+    assert_eq!(ranges, [PortRange::DEFAULT.to_string()]);
 }
 
 #[test]

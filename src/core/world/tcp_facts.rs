@@ -1,0 +1,55 @@
+//! The facts about the resume of Sandboxes by TCP connections: the gateways, the NetworkPolicies that restrict ingress, and
+//! the ports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::ports::Ports;
+use crate::binding::Selector;
+use crate::object::{JsonText, Texts};
+use crate::tcp_wake::Gateway;
+
+/// The facts about the resume by TCP connections.
+#[derive(Debug, Default)]
+pub(super) struct TcpFacts {
+    pub(super) ports: Ports,
+    pub(super) gateways: Arc<[Gateway]>,
+    /// The NetworkPolicies that restrict ingress, by namespace and name.
+    pub(super) policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, IngressPolicy>>,
+}
+
+/// The pods that a NetworkPolicy selects.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum IngressPolicy {
+    Selects(Box<Selector>),
+    /// The selector cannot be read, so it may select every pod.
+    Unreadable,
+}
+
+impl IngressPolicy {
+    /// Reads a spec. `None` if it does not restrict ingress.
+    pub(super) fn of(spec: &JsonText) -> Option<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Spec {
+            #[serde(default)]
+            pod_selector: Option<Selector>,
+            #[serde(default)]
+            policy_types: Option<Vec<String>>,
+        }
+        let Ok(spec) = serde_json::from_str::<Spec>(spec.as_str()) else { return Some(Self::Unreadable) };
+        let types = spec.policy_types.unwrap_or_default();
+        // Without types, a policy is about ingress.
+        let ingress = types.is_empty() || types.iter().any(|of| of == "Ingress");
+        ingress.then(|| Self::Selects(Box::new(spec.pod_selector.unwrap_or_default())))
+    }
+
+    pub(super) fn selects(&self, labels: &impl Texts) -> bool {
+        match self {
+            Self::Selects(selector) => selector.matches(labels),
+            Self::Unreadable => true,
+        }
+    }
+}
