@@ -17,7 +17,7 @@ mod program_image;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client};
 
 pub use images::{AGENT_IMAGE, BUSYBOX_IMAGE};
@@ -81,15 +81,18 @@ impl RealNode<'_> {
         Ok(Spawn::new("node", self.programs.programs.join("node")).args([config]).tidies())
     }
 
-    /// Waits until the images are there, and until the node reports that it is ready.
+    /// Waits until the images are there, until the node reports that it is ready, and until the DNS server is.
     pub(crate) async fn ready(&self, client: &Client) -> Result<()> {
         while !self.started().exists() {
             tokio::time::sleep(POLL).await;
         }
+        let dns = self.start_dns()?;
         let nodes: Api<Node> = Api::all(client.clone());
+        let pods: Api<Pod> = Api::namespaced(client.clone(), "kube-system");
         loop {
             let node = nodes.get_opt(REAL_NODE).await.map_err(Error::kube("looking for the node"))?;
-            if node.is_some_and(|node| crate::bootstrap::usable(&node)) {
+            let dns = pods.get_opt(&dns).await.map_err(Error::kube("looking for the DNS server"))?;
+            if node.is_some_and(|node| crate::bootstrap::usable(&node)) && dns.is_some_and(|dns| pod_is_ready(&dns)) {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;
@@ -99,6 +102,11 @@ impl RealNode<'_> {
     fn started(&self) -> PathBuf {
         self.layout.file("node-started")
     }
+}
+
+fn pod_is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Runs a command that must succeed, and returns its standard output.

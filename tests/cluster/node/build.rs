@@ -24,6 +24,8 @@ macro_rules! module {
             ("kubernetes/node/inside.go", include_str!("../control-plane/node/inside.go")),
             ("kubernetes/node/root.go", include_str!("../control-plane/node/root.go")),
             ("kubernetes/node/cgroups.go", include_str!("../control-plane/node/cgroups.go")),
+            ("kubernetes/node/policies.go", include_str!("../control-plane/node/policies.go")),
+            ("kubernetes/node/rules.go", include_str!("../control-plane/node/rules.go")),
             ("coredns/main.go", include_str!("modules/coredns/main.go")),
             $(
                 (concat!($name, "/go.mod"), include_str!(concat!("modules/", $name, "/go.mod"))),
@@ -90,7 +92,7 @@ fn build(source: &Path, new: &Path, tools: &str) -> Result<()> {
         go_build(&source.join("kubernetes"), &kubernetes_version_flags(version_of("kubernetes", "k8s.io/kubernetes")));
     command.arg("-o").arg(new.join("node")).arg("./node");
     run_reporting(command, "kubelet and kube-proxy", 1_900, began)?;
-    for name in ["kubelet", "kube-proxy", "masked-sysctls"] {
+    for name in ["kubelet", "kube-proxy", "network-policies", "masked-sysctls"] {
         std::os::unix::fs::symlink("node", new.join(name)).map_err(Error::io(format!("linking {name}")))?;
     }
 

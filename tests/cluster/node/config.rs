@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::images::{PAUSE_IMAGE, archives};
+use super::images::{BUSYBOX_IMAGE, PAUSE_IMAGE, archives};
 use super::{REAL_NODE, RealNode};
 use crate::components::yaml;
 use crate::error::write_private;
@@ -13,6 +13,12 @@ use crate::{Error, Result};
 
 /// The user of the DNS server.
 pub(crate) const DNS_USER: &str = "paddock:dns";
+/// The user of the program that enforces NetworkPolicies.
+pub(crate) const POLICIES_USER: &str = "paddock:network-policies";
+/// The label of the pod of the DNS server, the usual one.
+pub(crate) const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
+/// The name of the pod of the DNS server. The kubelet adds the name of the node.
+const DNS_POD: &str = "dns";
 /// The port at which the node reaches the API server on this machine.
 pub(crate) const API_SERVER_PORT: u16 = 6443;
 
@@ -43,6 +49,8 @@ impl RealNode<'_> {
         self.write("runsc.toml", &self.runsc())?;
         self.write("cni/10-bridge.conflist", &self.cni().to_string())?;
         self.write("Corefile", &self.dns())?;
+        let pods = self.static_pods();
+        std::fs::create_dir_all(&pods).map_err(Error::io(format!("making {}", pods.display())))?;
         self.write("config.json", &self.main()?.to_string())?;
         Ok(self.file("config.json"))
     }
@@ -66,6 +74,7 @@ impl RealNode<'_> {
             ("kubelet", kubelet.as_str(), &["system:nodes"][..]),
             ("kube-proxy", "system:kube-proxy", &[]),
             ("dns", DNS_USER, &[]),
+            ("network-policies", POLICIES_USER, &[]),
         ] {
             let pair = self.authority.client(user, groups)?;
             let path = self.file(&format!("{name}.kubeconfig"));
@@ -100,6 +109,7 @@ impl RealNode<'_> {
             "resolvConf": "",
             // /usr is read-only in the node.
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",
+            "staticPodPath": self.static_pods(),
             // No image can be pulled again, and the disk belongs to the machine.
             "imageGCHighThresholdPercent": 100,
             "evictionHard": { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
@@ -187,12 +197,45 @@ disabled_plugins = ["io.containerd.snapshotter.v1.blockfile", "io.containerd.sna
 
     fn dns(&self) -> String {
         format!(
-            ".:53 {{\n  bind {}\n  errors\n  kubernetes cluster.local in-addr.arpa {{\n    kubeconfig {} {}\n    \
+            ".:53 {{\n  errors\n  kubernetes cluster.local in-addr.arpa {{\n    kubeconfig {} {}\n    \
              pods insecure\n    ttl 5\n  }}\n  cache 5\n}}\n",
-            self.network.node(),
             self.file("dns.kubeconfig").display(),
             kubeconfig::NAME
         )
+    }
+
+    fn static_pods(&self) -> PathBuf {
+        self.file("static-pods")
+    }
+
+    /// Lets the kubelet start the DNS server, and returns the name of its pod. It is a pod of the cluster, because
+    /// NetworkPolicies select DNS servers by their labels. The images must be there.
+    pub(super) fn start_dns(&self) -> Result<String> {
+        let folders = [("programs", self.programs.programs.clone()), ("config", self.layout.file("node"))];
+        let mounts = folders.clone().map(|(name, path)| json!({ "name": name, "mountPath": path, "readOnly": true }));
+        let volumes = folders.map(|(name, path)| json!({ "name": name, "hostPath": { "path": path } }));
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "name": DNS_POD, "namespace": "kube-system", "labels": { DNS_LABEL.0: DNS_LABEL.1 } },
+            "spec": {
+                "dnsPolicy": "Default",
+                "containers": [{
+                    "name": "coredns",
+                    "image": BUSYBOX_IMAGE,
+                    "imagePullPolicy": "Never",
+                    "command": [self.programs.programs.join("coredns"), "-conf", self.file("Corefile")],
+                    "readinessProbe": { "tcpSocket": { "port": 53 }, "periodSeconds": 1 },
+                    "volumeMounts": mounts,
+                }],
+                "volumes": volumes,
+            },
+        });
+        self.write("dns.json", &pod.to_string())?;
+        // The kubelet would read a file that is still written.
+        let file = self.static_pods().join("dns.json");
+        std::fs::rename(self.file("dns.json"), &file).map_err(Error::io(format!("writing {}", file.display())))?;
+        Ok(format!("{DNS_POD}-{REAL_NODE}"))
     }
 
     /// The configuration of the process that starts the node.
@@ -221,7 +264,12 @@ disabled_plugins = ["io.containerd.snapshotter.v1.blockfile", "io.containerd.sna
                 false,
                 vec![program("kube-proxy"), format!("--config={}", path("kube-proxy.yaml")), "--v=2".to_owned()],
             ),
-            process("coredns", "", false, vec![program("coredns"), "-conf".to_owned(), path("Corefile")]),
+            process(
+                "network-policies",
+                "",
+                false,
+                vec![program("network-policies"), path("network-policies.kubeconfig"), self.network.pods()],
+            ),
         ];
         for (n, archive) in archives(&self.programs.images).into_iter().enumerate() {
             let archive = archive.to_str().ok_or_else(|| Error::Input {

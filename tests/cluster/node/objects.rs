@@ -3,49 +3,52 @@
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::config::{API_SERVER_PORT, DNS_USER};
+use super::config::{API_SERVER_PORT, DNS_LABEL, DNS_USER, POLICIES_USER};
 use super::{Network, POLL};
 use crate::bootstrap::create;
 use crate::{Error, Result};
 
-/// Creates the rights of the DNS server, its Service, and the endpoints of the Service `kubernetes`.
+/// Creates the rights of the DNS server and of the program that enforces NetworkPolicies, the Service of the DNS server,
+/// and the endpoints of the Service `kubernetes`.
 pub(crate) async fn create_node_objects(client: &Client, network: &Network) -> Result<()> {
-    let group = "rbac.authorization.k8s.io";
-    let role = json!({
-        "metadata": { "name": DNS_USER },
-        "rules": [
-            { "apiGroups": [""], "resources": ["namespaces", "pods", "services"], "verbs": ["list", "watch"] },
-            { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
-        ],
-    });
-    create(client, &format!("/apis/{group}/v1/clusterroles"), &role).await?;
-    let binding = json!({
-        "metadata": { "name": DNS_USER },
-        "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": DNS_USER },
-        "subjects": [{ "apiGroup": group, "kind": "User", "name": DNS_USER }],
-    });
-    create(client, &format!("/apis/{group}/v1/clusterrolebindings"), &binding).await?;
+    let dns = [("", &["namespaces", "pods", "services"][..]), ("discovery.k8s.io", &["endpointslices"])];
+    grant(client, DNS_USER, &dns).await?;
+    let policies = [("", &["namespaces", "pods"][..]), ("networking.k8s.io", &["networkpolicies"])];
+    grant(client, POLICIES_USER, &policies).await?;
 
     let port = |name: &str, protocol: &str, port: u16| json!({ "name": name, "protocol": protocol, "port": port });
     let dns_ports = json!([port("dns", "UDP", 53), port("dns-tcp", "TCP", 53)]);
     let service = json!({
-        "metadata": { "name": "kube-dns", "labels": { "k8s-app": "kube-dns" } },
-        "spec": { "clusterIP": network.dns_service(), "ports": dns_ports },
+        "metadata": { "name": "kube-dns", "labels": { DNS_LABEL.0: DNS_LABEL.1 } },
+        "spec": {
+            "clusterIP": network.dns_service(),
+            "ports": dns_ports,
+            "selector": { DNS_LABEL.0: DNS_LABEL.1 },
+        },
     });
     in_namespace(client, "/api/v1/namespaces/kube-system/services", &service).await?;
-    let slice = |service: &str, address: String, ports: Value| {
-        json!({
-            "metadata": { "name": service, "labels": { "kubernetes.io/service-name": service } },
-            "addressType": "IPv4",
-            "endpoints": [{ "addresses": [address], "conditions": { "ready": true } }],
-            "ports": ports,
-        })
-    };
-    let slices = |namespace: &str| format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices");
-    let dns = slice("kube-dns", network.node().to_string(), dns_ports);
-    in_namespace(client, &slices("kube-system"), &dns).await?;
-    let ports = json!([port("https", "TCP", API_SERVER_PORT)]);
-    in_namespace(client, &slices("default"), &slice("kubernetes", network.machine().to_string(), ports)).await
+    let slice = json!({
+        "metadata": { "name": "kubernetes", "labels": { "kubernetes.io/service-name": "kubernetes" } },
+        "addressType": "IPv4",
+        "endpoints": [{ "addresses": [network.machine()], "conditions": { "ready": true } }],
+        "ports": [port("https", "TCP", API_SERVER_PORT)],
+    });
+    in_namespace(client, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &slice).await
+}
+
+/// Lets a user list and watch the resources of these groups.
+async fn grant(client: &Client, user: &str, resources: &[(&str, &[&str])]) -> Result<()> {
+    let group = "rbac.authorization.k8s.io";
+    let rule = |(group, resources): &(&str, &[&str])| json!({ "apiGroups": [group], "resources": resources, "verbs": ["list", "watch"] });
+    let rules: Vec<Value> = resources.iter().map(rule).collect();
+    let role = json!({ "metadata": { "name": user }, "rules": rules });
+    create(client, &format!("/apis/{group}/v1/clusterroles"), &role).await?;
+    let binding = json!({
+        "metadata": { "name": user },
+        "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": user },
+        "subjects": [{ "apiGroup": group, "kind": "User", "name": user }],
+    });
+    create(client, &format!("/apis/{group}/v1/clusterrolebindings"), &binding).await
 }
 
 /// Creates an object in a namespace that the API server itself makes, a moment after it is ready.

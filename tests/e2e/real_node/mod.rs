@@ -4,9 +4,12 @@
 
 mod claim_data;
 mod deployed;
+mod isolation;
 mod kernel;
 mod lifecycle;
 mod network;
+mod policies;
+mod reach;
 mod sdk;
 mod seed;
 
@@ -25,6 +28,8 @@ pub(super) fn tests() -> Vec<Test> {
         kernel::tests(),
         deployed::tests(),
         network::tests(),
+        policies::tests(),
+        isolation::tests(),
         sdk::tests(),
         seed::tests(),
         lifecycle::tests(),

@@ -32,6 +32,8 @@ func main() {
 		err = enterCgroupNamespace()
 	case stageInit:
 		err = runInit()
+	case "network-policies":
+		err = enforcePolicies()
 	case "masked-sysctls":
 		err = maskSysctls()
 	default:
