@@ -118,11 +118,22 @@ fn sandbox_marker(sandbox: &Object) -> Marker {
 /// The annotations that a Sandbox's pod should have. Two of them list the labels and annotations that were propagated.
 #[must_use]
 pub fn pod_annotations(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, String> {
+    /// These tell what the operator did to the pod, so the pod template of a user says nothing about them.
+    const OF_THE_OPERATOR: [&str; 7] = [
+        annotation::CLAIM_DATA,
+        annotation::CLAIM_DATA_SENT,
+        annotation::POD_REVISION,
+        annotation::CLASS_REASON,
+        annotation::CLASS_PLUGIN,
+        annotation::PLUGIN_LABELS,
+        annotation::PLUGIN_ANNOTATIONS,
+    ];
     let mut annotations = model.pod.annotations.clone();
+    annotations.retain(|key, _| !OF_THE_OPERATOR.contains(&key.as_str()));
     let keys = |of: &BTreeMap<String, String>| of.keys().cloned().collect::<Vec<_>>().join(",");
     let propagated = [
         (annotation::PROPAGATED_LABELS, keys(&model.pod.labels)),
-        (annotation::PROPAGATED_ANNOTATIONS, keys(&model.pod.annotations)),
+        (annotation::PROPAGATED_ANNOTATIONS, keys(&annotations)),
     ];
     annotations.extend(propagated.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), v)));
     if model.pod.spec.takes_claim_data() && claimed_without_data(sandbox) {

@@ -73,6 +73,30 @@ fn volume_is_mounted_where_the_template_says_and_has_a_secret_of_the_pods_own() 
     assert_ne!(other(&later, NOON), secret);
 }
 
+/// Otherwise the operator would write what the user wants and what it did in turn, and a template could announce data.
+#[test]
+fn pod_template_sets_no_annotation_of_the_operator() {
+    let sandbox = |annotations: &Value| {
+        let mut sandbox =
+            made(Kind::Template, json!({ "podTemplate": { "spec": { "containers": containers() } }, "claimData": {} }));
+        sandbox["spec"]["podTemplate"]["metadata"]["annotations"] = annotations.clone();
+        pod_of(&sandbox, NOON)["metadata"]["annotations"].clone()
+    };
+    let usual = sandbox(&json!({}));
+    for name in [
+        "claim-data",
+        "claim-data-sent",
+        "pod-revision",
+        "runtime-class-reason",
+        "runtime-class-plugin",
+        "plugin-labels",
+        "plugin-annotations",
+    ] {
+        assert_eq!(sandbox(&json!({ format!("policy.paddock.dev/{name}"): "none" })), usual, "{name}");
+    }
+    assert_eq!(sandbox(&json!({ "policy.paddock.dev/other": "x" }))["policy.paddock.dev/other"], "x");
+}
+
 #[test]
 fn seed_shape_mounts_the_volume_once() {
     let spec = json!({
