@@ -25,9 +25,14 @@ pub const RESERVED_PREFIX: &str = "paddock.";
 pub const FILES_MAX: usize = 32;
 /// The largest number of bytes of the content of one file.
 pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
-/// The largest number of bytes of all contents and variables of a claim. They are twice in a Secret, and a Secret holds
-/// 1 MiB.
+/// The largest number of bytes of all files and variables of a claim, with the values of Secrets. A key of a Secret that two
+/// files name counts twice.
 pub const BYTES_MAX: usize = 256 * 1024;
+/// The largest number of bytes of the same as JSON, which needs six bytes for a control character. Everything is twice in
+/// a Secret, once as JSON.
+pub const JSON_BYTES_MAX: usize = 480 * 1024;
+/// The largest number of bytes that a Secret holds, by the API server.
+pub const SECRET_BYTES_MAX: usize = 1024 * 1024;
 /// The largest number of Secrets that a template lists.
 pub const SECRETS_MAX: usize = 64;
 

@@ -20,6 +20,7 @@ mod types;
 mod tests;
 
 pub use claim::{parse_claim, parse_pool};
+pub(crate) use claim_data::{brought_bytes, too_large};
 pub use claim_data::{check_claim_data, digest};
 pub use claim_metadata::check_claim_metadata;
 pub use error::{FieldError, FieldErrors};

@@ -106,9 +106,8 @@ impl Op {
     #[must_use]
     pub fn is_large(&self) -> bool {
         match &self.action {
-            Action::Create { body } | Action::Patch { body, .. } | Action::Deliver { body, .. } => {
-                budget::is_large(body)
-            }
+            Action::Create { body } | Action::Patch { body, .. } => budget::is_large(body),
+            Action::Deliver { data, body, .. } => data.large || budget::is_large(body),
             Action::Delete { .. } => false,
         }
     }
@@ -184,6 +183,8 @@ pub struct ClaimDelivery {
     pub digest: String,
     /// The name of the Secret, which is in the spec of the pod.
     pub secret: String,
+    /// Whether the Secret is large, or may be because the claim refers to other Secrets.
+    pub large: bool,
 }
 
 impl Action {

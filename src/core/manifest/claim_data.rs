@@ -10,14 +10,14 @@ use k8s_openapi::api::core::v1::{
     DownwardAPIProjection, DownwardAPIVolumeFile, ObjectFieldSelector, PodSpec, ProjectedVolumeSource,
     SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
-use paddock_api::claim_data::{DELIVERY, EVERYTHING, SECRET, VOLUME};
+use paddock_api::claim_data::{DELIVERY, EVERYTHING, SECRET, SECRET_BYTES_MAX, VOLUME};
 use paddock_api::kind::Key;
 use paddock_api::names::{annotation, label};
-use paddock_api::{ClaimFile, SandboxClaimSpec};
+use paddock_api::{ClaimFile, SandboxClaimSpec, SecretKeyRef};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::model::ClaimDataRules;
+use crate::model::{self, ClaimDataRules};
 use crate::object::json::to_value;
 use crate::plan::ClaimDelivery;
 
@@ -78,7 +78,7 @@ pub type SecretValues = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
 /// the pod.
 ///
 /// # Errors
-/// A Secret that the claim references lacks a key.
+/// A Secret that the claim references lacks a key, or everything together is too large.
 pub fn claim_secret(
     pod: &Key,
     pod_uid: &str,
@@ -86,15 +86,16 @@ pub fn claim_secret(
     spec: &SandboxClaimSpec,
     secrets: &SecretValues,
 ) -> Result<Value, String> {
+    check_bytes(spec, secrets)?;
     let (mut texts, mut binary) = (BTreeMap::new(), BTreeMap::new());
     let mut data: BTreeMap<&str, ByteString> = BTreeMap::new();
     for file in &spec.files {
         let bytes = content(file, secrets)?;
-        match String::from_utf8(bytes.clone()) {
+        match std::str::from_utf8(bytes) {
             Ok(text) => drop(texts.insert(file.name.as_str(), text)),
-            Err(_) => drop(binary.insert(file.name.as_str(), ByteString(bytes.clone()))),
+            Err(_) => drop(binary.insert(file.name.as_str(), ByteString(bytes.to_vec()))),
         }
-        data.insert(&file.name, ByteString(bytes));
+        data.insert(&file.name, ByteString(bytes.to_vec()));
     }
     let mut everything = json!({
         "claim": { "name": &*delivery.claim.name, "namespace": &*delivery.claim.namespace, "uid": delivery.claim_uid },
@@ -105,6 +106,14 @@ pub fn claim_secret(
         everything["binaryFiles"] = to_value(&binary);
     }
     data.insert(EVERYTHING, ByteString(everything.to_string().into_bytes()));
+    let bytes: usize = data.values().map(|value| value.0.len()).sum();
+    if bytes > SECRET_BYTES_MAX {
+        return Err(format!(
+            "the data of the claim needs {bytes} bytes in a Secret, with the values of the Secrets to which it refers, and \
+             a Secret has at most {} KiB: use smaller files, or files with fewer control characters",
+            SECRET_BYTES_MAX / 1024
+        ));
+    }
     let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": &*pod.name, "uid": pod_uid, "controller": true });
     Ok(json!({
         "apiVersion": "v1",
@@ -120,12 +129,22 @@ pub fn claim_secret(
     }))
 }
 
-fn content(file: &ClaimFile, secrets: &SecretValues) -> Result<Vec<u8>, String> {
+/// Checks the number of bytes before anything is copied. A Secret that is not among `secrets` counts nothing.
+///
+/// # Errors
+/// The claim brings too much, with the values of these Secrets.
+pub fn check_bytes(spec: &SandboxClaimSpec, secrets: &SecretValues) -> Result<(), String> {
+    let length = |reference: &SecretKeyRef| Some(secrets.get(&reference.name)?.get(&reference.key)?.len());
+    let problem = model::too_large(model::brought_bytes(spec, length), 0);
+    problem.map_or(Ok(()), |problem| Err(format!("with the Secrets to which the claim refers, {problem}")))
+}
+
+fn content<'a>(file: &'a ClaimFile, secrets: &'a SecretValues) -> Result<&'a [u8], String> {
     let Some(reference) = &file.secret_key_ref else {
-        return Ok(file.content.clone().unwrap_or_default().into_bytes());
+        return Ok(file.content.as_deref().unwrap_or_default().as_bytes());
     };
     let values = secrets.get(&reference.name).and_then(|secret| secret.get(&reference.key));
-    values.cloned().ok_or_else(|| {
+    values.map(Vec::as_slice).ok_or_else(|| {
         let (name, key) = (&reference.name, &reference.key);
         format!("file {} of the claim: Secret {name} has no key {key}: add the key", file.name)
     })

@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::PodSpec;
 use paddock_api::claim_data::{
-    BYTES_MAX, CONTENT_BYTES_MAX, DELIVERY, EVERYTHING, FILES_MAX, MOUNT_PATH, RESERVED_PREFIX, SECRET, SECRETS_MAX,
-    VOLUME,
+    BYTES_MAX, CONTENT_BYTES_MAX, DELIVERY, EVERYTHING, FILES_MAX, JSON_BYTES_MAX, MOUNT_PATH, RESERVED_PREFIX, SECRET,
+    SECRETS_MAX, VOLUME,
 };
-use paddock_api::{ClaimDataSpec, ClaimFile, SandboxClaimSpec, VolumeClaimTemplate};
+use paddock_api::{ClaimDataSpec, ClaimFile, SandboxClaimSpec, SecretKeyRef, VolumeClaimTemplate};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::types::{BroughtFile, Claim, ClaimData, ClaimDataRules, Template};
+use crate::object::budget;
+use crate::object::json::to_value;
 
 /// Parses `spec.claimData` of a template. `pod` is the pod of the template, and `path` is the field that contains it.
 pub(super) fn parse_claim_data_rules(
@@ -88,15 +90,55 @@ pub(super) fn parse_claim_data(spec: &SandboxClaimSpec, errors: &mut Errors) -> 
         check_source(file, &path, errors);
         files.push(BroughtFile { name: file.name.clone(), secret: file.secret_key_ref.clone() });
     }
-    let of_files = spec.files.iter().map(|file| file.content.as_ref().map_or(0, String::len));
-    let of_env = spec.env.iter().map(|var| var.name.len() + var.value.len());
-    let bytes: usize = of_files.chain(of_env).sum();
+    let json_bytes = json_bytes(spec);
+    let too_large = too_large(brought_bytes(spec, |_| None), json_bytes);
     // Variables alone may be larger, because a template without claimData takes them as upstream does.
-    if bytes > BYTES_MAX && !spec.files.is_empty() {
-        let most = BYTES_MAX / 1024;
-        errors.add("spec.files", format!("all contents and variables together must have at most {most} KiB"));
+    if let Some(problem) = too_large.as_ref().filter(|_| !spec.files.is_empty()) {
+        errors.add("spec.files", problem.clone());
     }
-    Some(ClaimData { digest: digest(spec), files })
+    Some(ClaimData { digest: digest(spec), files, json_bytes, too_large })
+}
+
+impl ClaimData {
+    /// Whether the Secret with the data is a large object. It may be if the claim refers to other Secrets, because nobody
+    /// knows their length before they are read.
+    pub(crate) fn makes_large_secret(&self) -> bool {
+        // Everything is in it twice, and base64 needs four bytes for three.
+        self.json_bytes * 2 * 4 / 3 > budget::LARGE_BYTES || self.files.iter().any(|file| file.secret.is_some())
+    }
+}
+
+/// The number of bytes of all contents and variables. `of_secret` returns the length of the key of a Secret, if it is known.
+pub(crate) fn brought_bytes(spec: &SandboxClaimSpec, of_secret: impl Fn(&SecretKeyRef) -> Option<usize>) -> usize {
+    let of_files = spec.files.iter().map(|file| {
+        let of_secret = file.secret_key_ref.as_ref().and_then(&of_secret);
+        of_secret.or_else(|| file.content.as_ref().map(String::len)).unwrap_or_default()
+    });
+    let of_env = spec.env.iter().map(|var| var.name.len() + var.value.len());
+    of_files.chain(of_env).sum()
+}
+
+/// Why so many bytes, and so many as JSON, are too many.
+pub(crate) fn too_large(bytes: usize, json_bytes: usize) -> Option<String> {
+    let (most, most_json) = (BYTES_MAX / 1024, JSON_BYTES_MAX / 1024);
+    if bytes > BYTES_MAX {
+        Some(format!("all contents and variables together must have at most {most} KiB, and they have {bytes} bytes"))
+    } else if json_bytes > JSON_BYTES_MAX {
+        Some(format!(
+            "all contents and variables together must have at most {most_json} KiB as JSON, which needs six bytes for a \
+             control character, and they have {json_bytes} bytes"
+        ))
+    } else {
+        None
+    }
+}
+
+/// The number of bytes of all names, contents and variables as JSON.
+fn json_bytes(spec: &SandboxClaimSpec) -> usize {
+    const BETWEEN: usize = 2;
+    let of_files = spec.files.iter().map(|file| json!([file.name, file.content]).to_string().len() + BETWEEN);
+    let of_env = spec.env.iter().map(|var| to_value(var).to_string().len() + BETWEEN);
+    of_files.chain(of_env).sum()
 }
 
 fn check_name(name: &str, path: &str, errors: &mut Errors) {
@@ -178,6 +220,10 @@ pub fn check_claim_data(claim: &Claim, template: &Template, name: &str) -> Resul
             format!("spec.files[{i}].secretKeyRef.name"),
             format!("`{}` must be in spec.claimData.secrets of SandboxTemplate {name}, {listed}", secret.name),
         );
+    }
+    // If the claim has files, it was refused before.
+    if let Some(problem) = claim.data.as_ref().and_then(|data| data.too_large.clone()) {
+        errors.add("spec.env", problem);
     }
     if let Some(i) = claim.volume_claims.iter().position(|volume| volume.name == VOLUME) {
         let at = format!("spec.volumeClaimTemplates[{i}].metadata.name");

@@ -130,6 +130,10 @@ pub struct ClaimData {
     pub digest: String,
     /// The files of the claim.
     pub files: Vec<BroughtFile>,
+    /// The number of bytes of all names, contents and variables as JSON, without the values of Secrets.
+    pub json_bytes: usize,
+    /// Why the data does not fit into a Secret, if it does not.
+    pub too_large: Option<String>,
 }
 
 /// A file of a claim, without its content.

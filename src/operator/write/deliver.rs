@@ -13,7 +13,7 @@ use kube::core::Status;
 use paddock_api::SandboxClaimSpec;
 use paddock_api::kind::Key;
 use paddock_api::names::FIELD_MANAGER;
-use paddock_core::manifest::{SecretValues, claim_secret};
+use paddock_core::manifest::{SecretValues, check_bytes, claim_secret};
 use paddock_core::model;
 use paddock_core::plan::{ClaimDelivery, Outcome};
 use serde::Deserialize;
@@ -52,7 +52,7 @@ impl Deliverer {
     pub(super) async fn create_secret(&self, pod: &Key, uid: &str, data: &ClaimDelivery) -> Result<(), Reply> {
         let spec = self.read_claim(data).await?;
         let values = self.read_secrets(pod, &spec).await?;
-        let secret = claim_secret(pod, uid, data, &spec, &values).map_err(|problem| rejected(404, problem))?;
+        let secret = claim_secret(pod, uid, data, &spec, &values).map_err(|problem| rejected(422, problem))?;
         let body = secret.to_string().into_bytes();
         let collection = secrets(&pod.namespace);
         let create = || self.send(Method::POST, format!("{collection}?fieldManager={FIELD_MANAGER}"), body.clone());
@@ -96,6 +96,8 @@ impl Deliverer {
         if same { Ok(claim.spec) } else { Err(conflict()) }
     }
 
+    /// Reads the Secrets to which the claim refers. Only one of them is in memory at a time, and of the others the keys
+    /// that the claim names, up to the limit of what it may bring.
     async fn read_secrets(&self, pod: &Key, spec: &SandboxClaimSpec) -> Result<SecretValues, Reply> {
         let mut values = SecretValues::new();
         for reference in spec.files.iter().filter_map(|file| file.secret_key_ref.as_ref()) {
@@ -117,9 +119,14 @@ impl Deliverer {
             let Ok(secret) = serde_json::from_slice::<Secret>(&answer.body) else {
                 return Err(rejected(422, format!("Secret {name}, to which the claim refers, cannot be read")));
             };
-            let data: BTreeMap<String, Vec<u8>> =
-                secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+            let named = |key: &String| {
+                let references = spec.files.iter().filter_map(|file| file.secret_key_ref.as_ref());
+                references.into_iter().any(|reference| reference.name == *name && reference.key == *key)
+            };
+            let data = secret.data.unwrap_or_default().into_iter().filter(|(key, _)| named(key));
+            let data: BTreeMap<String, Vec<u8>> = data.map(|(key, value)| (key, value.0)).collect();
             values.insert(name.clone(), data);
+            check_bytes(spec, &values).map_err(|problem| rejected(422, problem))?;
         }
         Ok(values)
     }

@@ -9,7 +9,7 @@ use paddock_api::claim_data::delivered_by;
 use paddock_api::names::annotation;
 use serde_json::{Value, json};
 
-use crate::model;
+use crate::model::{self, ClaimData};
 use crate::object::{Object, Pod};
 use crate::plan::{Action, ClaimDelivery, Op, Reason};
 use crate::snapshot::{ClaimOfSandbox, SandboxSnapshot};
@@ -40,13 +40,14 @@ pub(super) fn delivery(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -
     let ClaimOfSandbox { claim, .. } = of_claim;
     match data_of(of_claim, recorded) {
         Err(problem) => Delivery::Impossible(problem),
-        Ok(digest) => Delivery::Due(Box::new((
+        Ok(data) => Delivery::Due(Box::new((
             object.meta.uid.to_string(),
             ClaimDelivery {
                 claim: claim.key.clone(),
                 claim_uid: claim.meta.uid.to_string(),
-                digest,
+                digest: data.digest.clone(),
                 secret: secret.to_string(),
+                large: data.makes_large_secret(),
             },
         ))),
     }
@@ -95,7 +96,7 @@ fn repeat(snapshot: &SandboxSnapshot, object: &Object) -> Delivery {
 
 /// The digest of the data that the claim brings, if it is still what it was when the claim got its Sandbox. The template
 /// has to list the referenced Secrets at the time of the delivery too.
-fn data_of(of_claim: &ClaimOfSandbox, recorded: &str) -> Result<String, String> {
+fn data_of<'a>(of_claim: &'a ClaimOfSandbox, recorded: &str) -> Result<&'a ClaimData, String> {
     let ClaimOfSandbox { claim, template } = of_claim;
     let name = &claim.key.name;
     let model = match claim.claim().map(|parsed| &parsed.spec) {
@@ -120,5 +121,5 @@ fn data_of(of_claim: &ClaimOfSandbox, recorded: &str) -> Result<String, String> 
         model::check_claim_data(model, of_template, &template.key.name)
             .map_err(|problem| format!("SandboxClaim {name}: {problem}"))?;
     }
-    Ok(data.digest.clone())
+    Ok(data)
 }

@@ -135,6 +135,7 @@ fn secret_has_each_file_and_one_file_with_everything() {
         claim_uid: "uid-of-c".to_owned(),
         digest: String::new(),
         secret: "paddock-claim-p-a-0".to_owned(),
+        large: false,
     };
     let of_s = BTreeMap::from([("k".to_owned(), b"t0ken".to_vec()), ("binary".to_owned(), vec![0xff, 0])]);
     let values = SecretValues::from([("s".to_owned(), of_s)]);
@@ -157,6 +158,28 @@ fn secret_has_each_file_and_one_file_with_everything() {
     let owner = json!([{ "apiVersion": "v1", "kind": "Pod", "name": "p-a", "uid": "uid-of-pod", "controller": true }]);
     assert_eq!(secret["metadata"]["ownerReferences"], owner);
     assert_eq!((&secret["type"], &secret["immutable"]), (&json!("Opaque"), &Value::Null));
+    // The length of a Secret that a claim refers to is known only here.
+    let refers = |files: usize, value: Vec<u8>| {
+        let file = |n| json!({ "name": format!("f{n}"), "secretKeyRef": { "name": "s", "key": "k" } });
+        let files: Value = (0..files).map(file).collect();
+        let spec: SandboxClaimSpec = serde_json::from_value(json!({ "files": files })).expect("a spec");
+        let values = SecretValues::from([("s".to_owned(), BTreeMap::from([("k".to_owned(), value)]))]);
+        claim_secret(&pod, "uid-of-pod", &delivery, &spec, &values)
+    };
+    for (what, files, value, expected) in [
+        ("once", 1, vec![b'x'; 200 * 1024], None),
+        ("twice", 2, vec![b'x'; 200 * 1024], Some("at most 256 KiB")),
+        ("a whole Secret, often", 32, vec![1; 1024 * 1024], Some("at most 256 KiB")),
+        ("binary", 1, vec![0xff; 256 * 1024], None),
+        ("control characters", 1, vec![1; 200 * 1024], Some("a Secret has at most 1024 KiB")),
+    ] {
+        match (refers(files, value), expected) {
+            (Ok(_), None) => {}
+            (Err(problem), Some(expected)) => assert!(problem.contains(expected), "{what}: {problem}"),
+            (Ok(_), Some(_)) => panic!("{what}: a Secret"),
+            (Err(problem), None) => panic!("{what}: {problem}"),
+        }
+    }
     let missing = claim_secret(&pod, "uid-of-pod", &delivery, &spec, &SecretValues::new()).expect_err("no Secret");
     assert!(missing.contains("Secret s has no key k"), "{missing}");
 }

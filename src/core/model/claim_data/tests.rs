@@ -112,6 +112,15 @@ fn file_of_a_claim_has_a_name_and_one_source() {
         (json!({ "files": [{ "name": "a", "content": long }] }), Some(("spec.files[0].content", "64 KiB"))),
         (json!({ "files": most(4) }), None),
         (json!({ "files": most(5) }), Some(("spec.files", "256 KiB"))),
+        // JSON needs six bytes for each of these.
+        (json!({ "files": [{ "name": "a", "content": "\u{1}".repeat(64 * 1024) }] }), None),
+        (
+            json!({ "files": [
+                { "name": "a", "content": "\u{1}".repeat(64 * 1024) },
+                { "name": "b", "content": "\u{1}".repeat(64 * 1024) },
+            ] }),
+            Some(("spec.files", "480 KiB as JSON")),
+        ),
         (json!({ "files": many }), Some(("spec.files", "at most 32"))),
         // Upstream has no such limit for variables.
         (json!({ "env": [{ "name": "A", "value": "x".repeat(300 * 1024) }] }), None),
@@ -168,6 +177,8 @@ fn claim_brings_only_what_its_template_declares() {
         "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } },
     }] });
     let env = json!({ "env": [{ "name": "A", "value": "1" }] });
+    let many = json!({ "env": [{ "name": "A", "value": "x".repeat(300 * 1024) }] });
+    let short: Value = (0..30_000).map(|_| json!({ "name": "A", "value": "" })).collect();
     let at = "spec.files[1].secretKeyRef.name";
     for (template, spec, expected) in [
         (&none, &json!({}), None),
@@ -176,6 +187,9 @@ fn claim_brings_only_what_its_template_declares() {
         (&none, &content, Some(("spec.files", "SandboxTemplate t has no spec.claimData"))),
         (&files, &content, None),
         (&files, &env, None),
+        (&none, &many, None),
+        (&files, &many, Some(("spec.env", "at most 256 KiB"))),
+        (&files, &json!({ "env": short }), Some(("spec.env", "at most 480 KiB as JSON"))),
         (&files, &volume, Some(("spec.volumeClaimTemplates[0].metadata.name", "must be left"))),
         (&files, &reference("s"), Some((at, "lists none"))),
         (&secrets, &reference("t"), None),
@@ -183,6 +197,16 @@ fn claim_brings_only_what_its_template_declares() {
     ] {
         expect(spec, check_claim_data(&claim(spec).unwrap(), template, "t"), expected);
     }
+}
+
+#[test]
+fn secret_is_large_by_its_content_or_by_references() {
+    let large = |spec: Value| claim(&spec).unwrap().data.unwrap().makes_large_secret();
+    let content = |bytes: usize| json!({ "files": [{ "name": "a", "content": "x".repeat(bytes) }] });
+    assert!(!large(content(10)) && !large(content(40 * 1024)) && large(content(50 * 1024)));
+    let variables = |bytes: usize| json!({ "env": [{ "name": "A", "value": "x".repeat(bytes) }] });
+    assert!(!large(variables(10)) && large(variables(50 * 1024)));
+    assert!(large(json!({ "files": [{ "name": "a", "secretKeyRef": { "name": "s", "key": "k" } }] })));
 }
 
 #[test]

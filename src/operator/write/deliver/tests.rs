@@ -88,6 +88,7 @@ async fn deliver(
         claim_uid: "uid-of-c".to_owned(),
         digest: model::digest(&spec),
         secret: "paddock-claim-p-a-0011".to_owned(),
+        large: false,
     };
     let pod = Key::new(Kind::Pod, "ns", "p-a");
     let outcome =
@@ -144,7 +145,11 @@ async fn nothing_is_stored_for_a_claim_that_is_another_one_by_now() {
 #[tokio::test]
 async fn each_failure_says_what_is_missing() {
     let no_key = (200, json!({ "metadata": { "name": "api-key" }, "data": { "other": "dG9rZW4=" } }));
+    let large = "eHh4".repeat(100 * 1024);
+    let large = (200, json!({ "metadata": { "name": "api-key" }, "data": { "token": large, "other": large } }));
     for (request, answer, expected) in [
+        // Two files name the key.
+        (GET_SECRET, large, "at most 256 KiB, and they have 614413 bytes"),
         (GET_SECRET, failure(404, "NotFound"), "Secret api-key, to which the claim refers, does not exist"),
         (GET_SECRET, failure(403, "Forbidden"), "reading Secret api-key, to which the claim refers: m"),
         (GET_SECRET, no_key, "Secret api-key has no key token"),
