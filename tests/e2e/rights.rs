@@ -289,6 +289,11 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
     table.create("another Secret", NAMESPACE, secret("other", "Opaque"), Some("only the Secret"));
     table.create("a token", NAMESPACE, secret("paddock-webhook-tls", token), Some("only the Secret"));
     table.create("its certificate", NAMESPACE, secret("paddock-webhook-tls", "kubernetes.io/tls"), None);
+    // The role for the data of claims is for all namespaces.
+    for elsewhere in [here, "kube-system"] {
+        let certificate = secret("paddock-webhook-tls", "kubernetes.io/tls");
+        table.create("its certificate elsewhere", elsewhere, certificate, Some("only the Secret"));
+    }
     claim_secrets(&mut table, &ns).await;
     let lease = |name: &str| (LEASE, object(LEASE, name, json!({})));
     table.create("another Lease", NAMESPACE, lease("other"), Some("only the Leases"));

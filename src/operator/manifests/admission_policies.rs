@@ -332,8 +332,10 @@ fn secrets(settings: &Settings) -> Option<Policy> {
     let mut may_be = Vec::new();
     if certificate {
         kinds.push(format!(
-            "(request.operation != \"DELETE\" && variables.subject.metadata.name == {SECRET:?} && \
-             variables.subject.type != \"kubernetes.io/service-account-token\")"
+            "(request.operation != \"DELETE\" && request.namespace == {:?} && \
+             variables.subject.metadata.name == {SECRET:?} && \
+             variables.subject.type != \"kubernetes.io/service-account-token\")",
+            settings.namespace,
         ));
         may_be.push(format!("the Secret {SECRET} with its certificate"));
     }
