@@ -12,6 +12,8 @@ pub const VOLUME: &str = "paddock-claim";
 /// The prefix of the names of the Secrets that the operator creates, and the name in the spec of a Sandbox, where the
 /// Secret of the pod is not known yet.
 pub const SECRET: &str = "paddock-claim";
+/// The number of hexadecimal digits at the end of these names.
+pub const SECRET_SUFFIX: usize = 16;
 /// The file with everything that the claim brings, as JSON.
 pub const EVERYTHING: &str = "claim.json";
 /// The file that says whether the claim brings anything. It is empty while the sandbox has no claim.

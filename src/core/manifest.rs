@@ -12,7 +12,7 @@ mod volumes;
 
 use serde_json::{Value, json};
 
-pub use claim_data::{SecretValues, check_bytes, claim_secret};
+pub use claim_data::{SecretValues, check_bytes, claim_secret, is_secret_of};
 pub(crate) use claim_metadata::metadata_change;
 pub use network::{closed_network_policy_spec, network_policy, network_policy_annotations, network_policy_spec};
 use paddock_api::kind::{Key, Kind};

@@ -323,16 +323,18 @@ async fn claim_secrets(table: &mut Table, ns: &TestNamespace) {
     let here = ns.namespace.as_str();
     let pod = ns.get(POD, "s").await;
     let secret = |change: Value| {
+        let labels = json!({ "policy.paddock.dev/claim-data": "true" });
         let made = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-            "metadata": { "name": "paddock-claim-s-0011", "labels": { "policy.paddock.dev/claim-data": "true" } },
+            "metadata": { "name": "paddock-claim-s-0011223344556677", "labels": labels },
         });
         with(owned_by(&pod, made), change)
     };
     let named = |name: &str| json!({ "metadata": { "name": name } });
-    for there in
-        [secret(named("paddock-claim-s-there")), secret(json!({ "metadata": { "name": "users", "labels": null } }))]
-    {
+    for there in [
+        secret(named("paddock-claim-s-8899aabbccddeeff")),
+        secret(json!({ "metadata": { "name": "users", "labels": null } })),
+    ] {
         ns.post(&SECRET.path(here), &there).await.expect("a Secret");
     }
     let refused = Some("Secrets with the data of a claim");
@@ -344,7 +346,9 @@ async fn claim_secrets(table: &mut Table, ns: &TestNamespace) {
         ("a Secret with another label", labels(json!({ "policy.paddock.dev/claim-data": "x" }))),
         ("a Secret of nobody", owners(Value::Null)),
         ("a Secret of a Sandbox", owners(json!([reference(&ns.get(SANDBOX, "s").await)]))),
-        ("a Secret of another Pod", named("paddock-claim-other-0011")),
+        ("a Secret of another Pod", named("paddock-claim-other-0011223344556677")),
+        ("a Secret of a Pod with a longer name", named("paddock-claim-s-a-0011223344556677")),
+        ("a Secret without digits", named("paddock-claim-s-of-somebody-else")),
         ("a Secret of another form", named("api-key")),
         ("a token of an account", with(account, json!({ "type": "kubernetes.io/service-account-token" }))),
     ] {
@@ -354,7 +358,7 @@ async fn claim_secrets(table: &mut Table, ns: &TestNamespace) {
     table.create("its Secret in kube-system", "kube-system", (SECRET, secret(json!({}))), Some("in kube-system"));
     table.create("its Secret in its own namespace", NAMESPACE, (SECRET, secret(json!({}))), Some("in kube-system"));
     table.delete("the Secret of a user", ns, (SECRET, "users"), refused);
-    table.delete("the Secret of a Pod", ns, (SECRET, "paddock-claim-s-there"), None);
+    table.delete("the Secret of a Pod", ns, (SECRET, "paddock-claim-s-8899aabbccddeeff"), None);
 }
 
 /// Operators with the rights of other modes serve what the mode promises, and are never refused a request.

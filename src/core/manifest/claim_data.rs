@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
     DownwardAPIProjection, DownwardAPIVolumeFile, ObjectFieldSelector, PodSpec, ProjectedVolumeSource,
     SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
-use paddock_api::claim_data::{DELIVERY, EVERYTHING, SECRET, SECRET_BYTES_MAX, VOLUME};
+use paddock_api::claim_data::{DELIVERY, EVERYTHING, SECRET, SECRET_BYTES_MAX, SECRET_SUFFIX, VOLUME};
 use paddock_api::kind::Key;
 use paddock_api::names::{annotation, label};
 use paddock_api::{ClaimFile, SandboxClaimSpec, SecretKeyRef};
@@ -67,8 +67,18 @@ pub(super) fn name_secret(spec: &mut PodSpec, name: &str) {
 /// The name of the Secret of a pod. `made` distinguishes the pods of one Sandbox, and the UID those of two Sandboxes.
 pub(super) fn secret_name(pod: &str, sandbox_uid: &str, made: &str) -> String {
     let hash = Sha256::new().chain_update(sandbox_uid).chain_update([0]).chain_update(made).finalize();
-    let suffix = hash.iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let suffix = hash.iter().take(SECRET_SUFFIX / 2).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     format!("{SECRET}-{pod}-{suffix}")
+}
+
+/// Whether a name may be one that [`secret_name`] made for this pod. Users who may edit a Sandbox choose the names in its
+/// volumes, and the operator must not write the Secret of another pod for them.
+#[must_use]
+pub fn is_secret_of(pod: &str, name: &str) -> bool {
+    let suffix = name.strip_prefix(SECRET).and_then(|rest| rest.strip_prefix('-'));
+    let suffix = suffix.and_then(|rest| rest.strip_prefix(pod)).and_then(|rest| rest.strip_prefix('-'));
+    let digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    suffix.is_some_and(|suffix| suffix.len() == SECRET_SUFFIX && suffix.bytes().all(digit))
 }
 
 /// The values of the Secrets that a claim references, by the name of the Secret and the key.

@@ -343,11 +343,15 @@ fn secrets(settings: &Settings) -> Option<Policy> {
         kinds.push(format!(
             "(request.operation != \"UPDATE\" && {} == {:?} && variables.subject.type == \"Opaque\" && \
              variables.controllers.exists(o, o.kind == {:?} && o.apiVersion == \"v1\" && \
-             variables.subject.metadata.name.startsWith({:?} + o.name + \"-\")))",
+             variables.subject.metadata.name.startsWith({:?} + o.name + \"-\") && \
+             variables.subject.metadata.name.size() == o.name.size() + {} && \
+             variables.subject.metadata.name.matches(\"-[0-9a-f]{{{}}}$\")))",
             entry("variables.subject", "labels", label::CLAIM_DATA),
             label::TRUE,
             Kind::Pod.name(),
             format!("{}-", claim_data::SECRET),
+            claim_data::SECRET.len() + 2 + claim_data::SECRET_SUFFIX,
+            claim_data::SECRET_SUFFIX,
         ));
         may_be.push("Secrets with the data of a claim, which belong to a Pod".to_owned());
     }

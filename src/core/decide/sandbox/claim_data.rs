@@ -5,10 +5,11 @@
 //! pod follows in case the first was faster than the Secret.
 
 use jiff::Timestamp;
-use paddock_api::claim_data::delivered_by;
+use paddock_api::claim_data::{SECRET, VOLUME, delivered_by};
 use paddock_api::names::annotation;
 use serde_json::{Value, json};
 
+use crate::manifest;
 use crate::model::{self, ClaimData};
 use crate::object::{Object, Pod};
 use crate::plan::{Action, ClaimDelivery, Op, Reason};
@@ -37,6 +38,13 @@ pub(super) fn delivery(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -
         return repeat(snapshot, object);
     }
     let Some(of_claim) = &snapshot.claim else { return Delivery::Nothing };
+    let name = &object.key.name;
+    if !manifest::is_secret_of(name, secret) {
+        return Delivery::Impossible(format!(
+            "the volume {VOLUME} of Pod {name} names Secret {secret}, which is not a name that the operator gives: leave \
+             the volume {VOLUME} in spec.podTemplate as the template makes it, with Secret {SECRET}, and delete the Pod"
+        ));
+    }
     let ClaimOfSandbox { claim, .. } = of_claim;
     match data_of(of_claim, recorded) {
         Err(problem) => Delivery::Impossible(problem),

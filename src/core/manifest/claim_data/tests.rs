@@ -73,6 +73,29 @@ fn volume_is_mounted_where_the_template_says_and_has_a_secret_of_the_pods_own() 
     assert_ne!(other(&later, NOON), secret);
 }
 
+#[test]
+fn name_of_a_secret_says_whose_it_is() {
+    let made = secret_name("p-a", "uid", NOON);
+    for (pod, name, expected) in [
+        ("p-a", made.as_str(), true),
+        ("p-a", "paddock-claim-p-a-0011223344556677", true),
+        ("p-a", "paddock-claim-p-b-0011223344556677", false),
+        // The names of both pods begin equally.
+        ("p", "paddock-claim-p-a-0011223344556677", false),
+        ("p", "paddock-claim-p-0123456789abcdef-0011223344556677", false),
+        ("p-a", "paddock-claim-p-0011223344556677", false),
+        ("p-a", "paddock-claim-p-a-001122334455667", false),
+        ("p-a", "paddock-claim-p-a-00112233445566778", false),
+        ("p-a", "paddock-claim-p-a-001122334455667G", false),
+        ("p-a", "paddock-claim-p-a-00112233445566AA", false),
+        ("p-a", "paddock-claim-p-a-", false),
+        ("p-a", "paddock-claim", false),
+        ("p-a", "api-key", false),
+    ] {
+        assert_eq!(is_secret_of(pod, name), expected, "{pod} {name}");
+    }
+}
+
 /// Otherwise the operator would write what the user wants and what it did in turn, and a template could announce data.
 #[test]
 fn pod_template_sets_no_annotation_of_the_operator() {
