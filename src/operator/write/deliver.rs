@@ -72,7 +72,15 @@ impl Deliverer {
             return Ok(());
         }
         if second.already_exists() {
-            return Err(conflict());
+            let name = &data.secret;
+            return Err(rejected(
+                409,
+                format!(
+                    "Secret {name} exists and cannot be replaced: it has a finalizer, or somebody creates it again. \
+                     Remove the finalizer, or delete Pod {}, which gets another Secret",
+                    pod.name
+                ),
+            ));
         }
         Err(second.refused(&format!("Secret {}", data.secret)))
     }

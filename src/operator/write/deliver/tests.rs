@@ -123,9 +123,10 @@ async fn secret_that_exists_is_replaced() {
     let (outcome, ..) = deliver(protected).await;
     let Some(Outcome::Rejected { status: 403, message, .. }) = outcome else { panic!("{outcome:?}") };
     assert!(message.contains("exists and cannot be replaced"), "{message}");
-    // Somebody creates it again and again.
+    // Somebody creates it again and again, or it has a finalizer.
     let (outcome, ..) = deliver(|request, _| (request == POST).then(|| failure(409, "AlreadyExists"))).await;
-    assert!(matches!(outcome, Some(Outcome::Conflict)), "{outcome:?}");
+    let Some(Outcome::Rejected { status: 409, message, .. }) = outcome else { panic!("{outcome:?}") };
+    assert!(message.contains("Remove the finalizer, or delete Pod p-a"), "{message}");
 }
 
 #[tokio::test]
