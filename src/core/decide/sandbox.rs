@@ -254,7 +254,7 @@ impl PlanDraft {
                 let refused = snapshot.common.refused(Kind::Pod).is_some();
                 let (before, with) = if refused { (metadata, None) } else { (None, metadata) };
                 self.first.extend(before.map(alone));
-                self.deliver = Some(claim_data::deliver(snapshot, object, pod, *due, with));
+                self.deliver = Some(claim_data::deliver(snapshot, object, *due, with));
             }
         }
     }

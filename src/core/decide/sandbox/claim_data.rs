@@ -70,16 +70,14 @@ pub(in crate::decide) fn delivered(pod: &Object, claim_uid: &str) -> bool {
 pub(super) fn deliver(
     snapshot: &SandboxSnapshot,
     object: &Object,
-    pod: &Pod,
     (uid, data): (String, ClaimDelivery),
     metadata: Option<Value>,
 ) -> Op {
     let mut body = metadata.unwrap_or_else(|| json!({ "metadata": {} }));
     let annotations = &mut body["metadata"]["annotations"];
     annotations[annotation::CLAIM_DATA] = delivered_by(&data.claim_uid).into();
-    if pod.node.is_some() {
-        annotations[annotation::CLAIM_DATA_SENT] = snapshot.common.now.to_string().into();
-    }
+    // A pod without a node may have got one, which the World does not show yet.
+    annotations[annotation::CLAIM_DATA_SENT] = snapshot.common.now.to_string().into();
     Op { key: object.key.clone(), reason: Reason::ClaimDataDelivered, action: Action::Deliver { uid, data, body } }
 }
 
@@ -89,8 +87,7 @@ pub(super) fn repeated(object: &Object) -> Op {
     Op::patch(object, Reason::ClaimDataRepeated, body)
 }
 
-/// A pod that had no node when the data was delivered has no record, because its kubelet reads the Secret at the start
-/// of the pod.
+/// The repetition of a delivery, unless it was done.
 fn repeat(snapshot: &SandboxSnapshot, object: &Object) -> Delivery {
     let Some(sent) = object.meta.annotations.get(annotation::CLAIM_DATA_SENT) else { return Delivery::Nothing };
     let now = snapshot.common.now;
