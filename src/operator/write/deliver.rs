@@ -21,6 +21,7 @@ use serde::Deserialize;
 use super::reply::Reply;
 use super::request::url_path;
 use crate::limiter::Signal;
+use crate::limits;
 
 /// The parts of a claim that a delivery reads.
 #[derive(Deserialize)]
@@ -45,17 +46,25 @@ impl Deliverer {
         Self { client }
     }
 
+    /// Reads the claim and the Secrets to which it refers, and returns the JSON of the Secret with the data. Each request
+    /// has a timeout of its own, because a claim may refer to many Secrets.
+    ///
+    /// # Errors
+    /// The reply with which the whole operation ends.
+    pub(super) async fn read(&self, pod: &Key, uid: &str, data: &ClaimDelivery) -> Result<Vec<u8>, Reply> {
+        let spec = self.read_claim(data).await?;
+        let values = self.read_secrets(pod, &spec).await?;
+        let secret = claim_secret(pod, uid, data, &spec, &values).map_err(|problem| rejected(422, problem))?;
+        Ok(secret.to_string().into_bytes())
+    }
+
     /// Creates the Secret. If it exists, an earlier attempt created it, or somebody else did, so it is replaced.
     ///
     /// # Errors
     /// The reply with which the whole operation ends.
-    pub(super) async fn create_secret(&self, pod: &Key, uid: &str, data: &ClaimDelivery) -> Result<(), Reply> {
-        let spec = self.read_claim(data).await?;
-        let values = self.read_secrets(pod, &spec).await?;
-        let secret = claim_secret(pod, uid, data, &spec, &values).map_err(|problem| rejected(422, problem))?;
-        let body = secret.to_string().into_bytes();
+    pub(super) async fn create_secret(&self, pod: &Key, data: &ClaimDelivery, body: &[u8]) -> Result<(), Reply> {
         let collection = secrets(&pod.namespace);
-        let create = || self.send(Method::POST, format!("{collection}?fieldManager={FIELD_MANAGER}"), body.clone());
+        let create = || self.send(Method::POST, format!("{collection}?fieldManager={FIELD_MANAGER}"), body.to_vec());
         let first = create().await?;
         if first.code.is_success() {
             return Ok(());
@@ -87,8 +96,7 @@ impl Deliverer {
 
     /// Reads the claim, because the World does not keep its content.
     async fn read_claim(&self, data: &ClaimDelivery) -> Result<SandboxClaimSpec, Reply> {
-        let path = format!("{}/{}", url_path(&data.claim), data.claim.name);
-        let answer = self.send(Method::GET, path, Vec::new()).await?;
+        let answer = self.get(format!("{}/{}", url_path(&data.claim), data.claim.name)).await?;
         if answer.code == StatusCode::NOT_FOUND {
             return Err(conflict());
         }
@@ -113,7 +121,7 @@ impl Deliverer {
                 continue;
             }
             let name = &reference.name;
-            let answer = self.send(Method::GET, format!("{}/{name}", secrets(&pod.namespace)), Vec::new()).await?;
+            let answer = self.get(format!("{}/{name}", secrets(&pod.namespace))).await?;
             if answer.code == StatusCode::NOT_FOUND {
                 return Err(rejected(
                     404,
@@ -137,6 +145,12 @@ impl Deliverer {
             check_bytes(spec, &values).map_err(|problem| rejected(422, problem))?;
         }
         Ok(values)
+    }
+
+    async fn get(&self, uri: String) -> Result<Answer, Reply> {
+        let answer = tokio::time::timeout(limits::WRITE_TIMEOUT, self.send(Method::GET, uri, Vec::new())).await;
+        // Nothing was written yet.
+        answer.unwrap_or_else(|_elapsed| Err(Reply::unsent()))
     }
 
     async fn send(&self, method: Method, uri: String, body: Vec<u8>) -> Result<Answer, Reply> {

@@ -117,14 +117,17 @@ impl Writer {
         let large = stored_is_large || op.is_large();
         let _room = if large { Some(self.large.enter(urgency(op), &op.key).await) } else { None };
         let permit = self.limiter.enter(urgency(op), &op.key).await;
+        let started = Instant::now();
+        let read = self.read_first(op).await;
         let Some(left) = self.fence.remaining() else {
             drop(permit);
             return (Reply::unsent(), None);
         };
-        let started = Instant::now();
-        let reply = match tokio::time::timeout(limits::WRITE_TIMEOUT.min(left), self.exchange(op)).await {
-            Ok(reply) => reply,
-            Err(_elapsed) => Reply::lost(),
+        let reply = match read {
+            Err(reply) => reply,
+            Ok(secret) => tokio::time::timeout(limits::WRITE_TIMEOUT.min(left), self.exchange(op, &secret))
+                .await
+                .unwrap_or_else(|_elapsed| Reply::lost()),
         };
         self.metrics.write_duration(op, started.elapsed());
         let at_least = match reply.signal {
@@ -135,9 +138,19 @@ impl Writer {
         (reply, at_least)
     }
 
-    async fn exchange(&self, op: &Op) -> Reply {
-        if let Action::Deliver { uid, data, .. } = &op.action
-            && let Err(reply) = self.deliverer.create_secret(&op.key, uid, data).await
+    /// Reads what a delivery writes. A new leader may be at work meanwhile, which does no harm. Other operations write
+    /// nothing that the API server has to be asked for.
+    async fn read_first(&self, op: &Op) -> Result<Vec<u8>, Reply> {
+        match &op.action {
+            Action::Deliver { uid, data, .. } => self.deliverer.read(&op.key, uid, data).await,
+            Action::Create { .. } | Action::Patch { .. } | Action::Delete { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// Sends the requests of an operation. `secret` is the body of the Secret of a delivery.
+    async fn exchange(&self, op: &Op, secret: &[u8]) -> Reply {
+        if let Action::Deliver { data, .. } = &op.action
+            && let Err(reply) = self.deliverer.create_secret(&op.key, data, secret).await
         {
             return reply;
         }

@@ -91,8 +91,12 @@ async fn deliver(
         large: false,
     };
     let pod = Key::new(Kind::Pod, "ns", "p-a");
-    let outcome =
-        Deliverer::new(client).create_secret(&pod, "uid-of-pod", &data).await.err().map(|reply| reply.outcome);
+    let deliverer = Deliverer::new(client);
+    let delivered = match deliverer.read(&pod, "uid-of-pod", &data).await {
+        Ok(body) => deliverer.create_secret(&pod, &data, &body).await,
+        Err(reply) => Err(reply),
+    };
+    let outcome = delivered.err().map(|reply| reply.outcome);
     assert!(!format!("{outcome:?}{data:?}{spec:?}").contains(MARKER), "{outcome:?}");
     let (seen, bodies) = (server.seen.lock().unwrap().clone(), server.bodies.lock().unwrap().clone());
     (outcome, seen, bodies)
