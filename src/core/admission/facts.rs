@@ -27,6 +27,7 @@ impl Context {
             operator_user,
             reserved_sandbox: None,
             claim_problems: world.problems_of_claim(&review.group, &review.resource, &review.namespace, &review.object),
+            sandbox_of_claim: world.sandbox_of_claim(&review.group, &review.resource, &review.namespace, &review.name),
             sandbox: sandbox.map(|sandbox| ConnectedSandbox {
                 key: sandbox.key.clone(),
                 uid: sandbox.meta.uid.clone(),

@@ -134,7 +134,8 @@ fn bound_claim_unchanged(state: &ReviewState<'_>) -> Result<(), Halt> {
     const FIELDS: [&str; 7] =
         ["env", "files", "sandboxTemplateRef", "templateRef", "volumeClaimTemplates", "warmPoolRef", "warmpool"];
     let (old, new) = (&state.review.old_object, &state.object);
-    let Some(sandbox) = old.pointer("/status/sandbox/name").and_then(Value::as_str) else { return Ok(()) };
+    let named = old.pointer("/status/sandbox/name").and_then(Value::as_str);
+    let Some(sandbox) = named.or(state.context.sandbox_of_claim.as_deref()) else { return Ok(()) };
     let value = |object: &Value, field: &str| {
         let value = &object["spec"][field];
         if value.as_array().is_some_and(Vec::is_empty) { Value::Null } else { value.clone() }

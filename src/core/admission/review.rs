@@ -141,6 +141,8 @@ pub struct Context {
     /// For a create or an update of a claim with files, the problems of its files with its template. Empty if the
     /// template is not known.
     pub claim_problems: Vec<FieldError>,
+    /// For a claim, the name of the Sandbox that belongs to it, even if the status of the claim does not name it yet.
+    pub sandbox_of_claim: Option<Arc<str>>,
     /// For an update of a Sandbox, the parts of its running pod that break the isolation of the pod, such as `hostPath`.
     /// `None` if it has no running pod, or if that is isolated.
     pub exposed_by: Option<String>,

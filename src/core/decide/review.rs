@@ -79,6 +79,7 @@ impl ReconcileReview {
             operator_user: None,
             reserved_sandbox: None,
             claim_problems: Vec::new(),
+            sandbox_of_claim: None,
             exposed_by: None,
             sandbox: None,
             in_reconcile: true,

@@ -87,6 +87,14 @@ impl World {
         live.then(|| ClaimOfSandbox { claim: claim.clone(), template })
     }
 
+    /// The name of the Sandbox that belongs to the claim of a review. The status of the claim may not name it yet.
+    #[must_use]
+    pub fn sandbox_of_claim(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<str>> {
+        let kind = Kind::of_resource(group, resource).filter(|kind| matches!(kind.own(), Some(OwnKind::Claim(_))))?;
+        let claim = self.objects.get(&Key::new(kind, namespace, name))?;
+        self.children_of(claim, Kind::Sandbox).next().map(|sandbox| sandbox.key.name.clone())
+    }
+
     /// The parts of a Sandbox's running pod that break the isolation of the pod, or `None` if there is no such pod.
     #[must_use]
     pub fn exposed_by(&self, namespace: &str, sandbox: &str) -> Option<String> {

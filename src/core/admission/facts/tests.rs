@@ -117,6 +117,27 @@ fn taken(world: &mut World, name: &str, reserved: Option<&str>, now: Timestamp) 
     seen.candidate.map(|(sandbox, _)| sandbox.key.name.to_string())
 }
 
+/// A claim takes its Sandbox first, and its status follows.
+#[test]
+fn claim_has_its_sandbox_before_its_status_names_it() {
+    let mut world = world(Settings::default());
+    for (kind, name) in [(Kind::Claim, "c"), (Kind::Claim, "other")] {
+        let claim = object(kind, name, None, json!({ "spec": { "warmPoolRef": { "name": "p" } } }));
+        let _ = world.observe(Observed::Applied(claim), at(0));
+    }
+    let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+    let sandbox = object(Kind::Sandbox, "p-a", Some((Kind::Claim, "c")), json!({ "spec": { "podTemplate": pod } }));
+    let _ = world.observe(Observed::Applied(sandbox), at(0));
+    let of = |resource: &str, name: &str| {
+        let review = Review { name: name.to_owned(), resource: resource.to_owned(), ..review(at(1), json!({})) };
+        Context::of(&world, &review, None).sandbox_of_claim
+    };
+    assert_eq!(of("sandboxclaims", "c").as_deref(), Some("p-a"));
+    for (resource, name) in [("sandboxclaims", "other"), ("sandboxclaims", ""), ("sandboxtemplates", "c")] {
+        assert_eq!(of(resource, name), None, "{resource} {name}");
+    }
+}
+
 #[test]
 fn each_claim_takes_the_sandbox_that_is_reserved_for_it() {
     let mut world = larger_world();

@@ -132,7 +132,11 @@ fn bound_claim_takes_only_changes_that_reach_its_sandbox() {
     ] {
         let denial = admit(review(spec.clone(), true), &context(), gvisor).expect_err(field);
         assert!(denial.message.contains(&format!("spec.{field}")), "{denial:?}");
-        assert!(admit(review(spec, false), &context(), gvisor).is_ok(), "{field}");
+        assert!(admit(review(spec.clone(), false), &context(), gvisor).is_ok(), "{field}");
+        // The claim has taken the Sandbox, and its status follows.
+        let taken = Context { sandbox_of_claim: Some("p-a".into()), ..context() };
+        let denial = admit(review(spec, false), &taken, gvisor).expect_err(field);
+        assert!(denial.message.contains("the claim has Sandbox p-a"), "{denial:?}");
     }
     // A claim that has ended stays ended.
     let mut ended = review(json!({ "lifecycle": { "shutdownTime": "2030-01-01T00:00:00Z" } }), true);
