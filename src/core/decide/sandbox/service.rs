@@ -127,11 +127,11 @@ enum Target<'a> {
 /// Updates the EndpointSlice of a stable Service.
 pub(super) fn endpoints(snapshot: &SandboxSnapshot, state: Option<&PodState<'_>>, plan: &mut Plan) -> Option<Op> {
     let sandbox = &snapshot.sandbox;
-    let model = sandbox.sandbox()?.spec.as_ref().ok()?;
-    if model.service != ServiceIntent::Stable || service_is_foreign(snapshot) {
-        return None;
-    }
     let slice = Slice::of(snapshot);
+    let model = sandbox.sandbox()?.spec.as_ref().ok().filter(|model| model.service == ServiceIntent::Stable);
+    let Some(model) = model.filter(|_| !service_is_foreign(snapshot)) else {
+        return without_gateways(snapshot, &slice);
+    };
     let (target, next) = target(snapshot, state, &slice);
     if let Some(at) = next {
         plan.requeue_at(at, Reason::EndpointsChanged);
@@ -179,6 +179,15 @@ pub(super) fn endpoints(snapshot: &SandboxSnapshot, state: Option<&PodState<'_>>
         metadata["labels"] = labels.into();
     }
     (!patch.is_empty()).then(|| Op::patch(object, Reason::EndpointsChanged, patch.into()))
+}
+
+/// Removes the gateways from the EndpointSlice of a Sandbox whose stable address the operator does not maintain now.
+/// Otherwise clients would still reach the ports when they are another Sandbox's.
+fn without_gateways(snapshot: &SandboxSnapshot, slice: &Slice) -> Option<Op> {
+    let object = snapshot.endpoints.as_deref().filter(|s| s.controlled_by(&snapshot.sandbox.meta.uid))?;
+    let pods: Vec<&Value> = slice.list().iter().filter(|endpoint| !endpoint["targetRef"].is_null()).collect();
+    let patch = || Op::patch(object, Reason::EndpointsChanged, json!({ "endpoints": pods }));
+    (pods.len() < slice.list().len()).then(patch)
 }
 
 /// The target of a stable address, and the time at which it changes although nothing else does.

@@ -179,14 +179,23 @@ fn suspended_by(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &
 /// Whether a TCP connection resumes the Sandbox. Without a gateway, its ports stay.
 fn tcp_wake(snapshot: &SandboxSnapshot, situation: &Situation<'_>, before: &SandboxStatus) -> Option<TcpWakeStatus> {
     match situation {
-        Situation::Invalid(_) | Situation::Terminating => before.tcp_wake.clone(),
+        // The gateways close the ports of a Sandbox that is terminating.
+        Situation::Terminating => before.tcp_wake.clone(),
+        // Nothing says which NetworkPolicies select its pods.
+        Situation::Invalid(_) => {
+            let before = before.tcp_wake.as_ref().filter(|_| snapshot.common.settings.tcp_wake.is_some());
+            before.map(|_| TcpWakeStatus { ports: vec![], reason: Some("The Sandbox is not valid".to_owned()) })
+        }
         Situation::Known { state: PodState::Expired, .. } => None,
         Situation::Known { .. } => match &snapshot.tcp_wake {
             TcpWake::Off | TcpWake::Undecided => None,
             TcpWake::Unavailable(why) => Some(TcpWakeStatus { ports: vec![], reason: Some(why.clone()) }),
             TcpWake::Available { ports, gateways } => {
                 let settings = snapshot.common.settings.tcp_wake.as_ref().filter(|_| gateways.is_empty());
-                Some(TcpWakeStatus { ports: ports.to_vec(), reason: settings.map(no_gateway) })
+                let name = &snapshot.sandbox.key.name;
+                let foreign = || format!("Service {name} exists and does not belong to this Sandbox");
+                let reason = service_is_foreign(snapshot).then(foreign).or_else(|| settings.map(no_gateway));
+                Some(TcpWakeStatus { ports: ports.to_vec(), reason })
             }
         },
     }

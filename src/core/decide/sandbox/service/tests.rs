@@ -11,6 +11,8 @@ use crate::plan::{Action, Plan};
 use crate::settings::{Settings, TcpWakeSettings};
 use crate::world::{Observed, World};
 
+mod leftovers;
+
 const POD: &str = "10.0.0.1";
 const GATEWAYS: [&str; 2] = ["10.9.0.1", "10.9.0.2"];
 const GATEWAY_PORT: i64 = 20_007;
@@ -68,7 +70,11 @@ impl Case {
             service: "router".into(),
             ports: PortRange::parse("20000-29999").unwrap(),
         };
-        let mut world = World::new(Settings { tcp_wake: Some(tcp), ..Settings::default() });
+        self.world_with(Settings { tcp_wake: Some(tcp), ..Settings::default() })
+    }
+
+    fn world_with(&self, settings: Settings) -> World {
+        let mut world = World::new(settings);
         let mut put = |kind: Kind, object: Value| {
             let object = Object::from_json(kind, object).unwrap();
             let _ = world.observe(Observed::Applied(object), at(0));
@@ -178,34 +184,35 @@ impl Case {
                 }),
             );
         }
+        put(Kind::Sandbox, self.sandbox());
+        world
+    }
+
+    fn sandbox(&self) -> Value {
         let (mode, replicas, by) = match self.mode {
             Mode::Running => ("Running", 1, None),
             Mode::Idle => ("Suspended", 0, Some("Idle")),
             Mode::User => ("Suspended", 0, None),
         };
         let ports = json!([{ "port": 22, "gatewayPort": GATEWAY_PORT }]);
-        put(
-            Kind::Sandbox,
-            json!({
-                "metadata": {
-                    "namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "1", "generation": 1,
-                    "creationTimestamp": at(-9999).to_string(),
-                    "annotations": annotation("policy.paddock.dev/suspended-by", by),
+        json!({
+            "metadata": {
+                "namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "1", "generation": 1,
+                "creationTimestamp": at(-9999).to_string(),
+                "annotations": annotation("policy.paddock.dev/suspended-by", by),
+            },
+            "spec": {
+                "operatingMode": mode, "replicas": replicas, "resumePolicy": "OnDemand",
+                "podTemplate": {
+                    "metadata": { "labels": { "app": "mine" } },
+                    "spec": { "containers": [{ "name": "c", "image": "i", "ports": [
+                        { "name": "ssh", "containerPort": 22 },
+                        { "name": "dns", "containerPort": 53, "protocol": "UDP" },
+                    ] }] },
                 },
-                "spec": {
-                    "operatingMode": mode, "replicas": replicas, "resumePolicy": "OnDemand",
-                    "podTemplate": {
-                        "metadata": { "labels": { "app": "mine" } },
-                        "spec": { "containers": [{ "name": "c", "image": "i", "ports": [
-                            { "name": "ssh", "containerPort": 22 },
-                            { "name": "dns", "containerPort": 53, "protocol": "UDP" },
-                        ] }] },
-                    },
-                },
-                "status": { "mode": mode, "tcpWake": self.recorded.then(|| json!({ "ports": ports })) },
-            }),
-        );
-        world
+            },
+            "status": { "mode": mode, "tcpWake": self.recorded.then(|| json!({ "ports": ports })) },
+        })
     }
 
     fn plan(&self) -> (Plan, World) {
