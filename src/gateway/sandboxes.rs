@@ -218,6 +218,12 @@ impl Sandboxes {
         if self.0.ways.outages.is_stale() { None } else { self.0.ways.directory.allotment(port) }
     }
 
+    /// The Sandbox and the port that the last known record names for a port of the gateway, for the listeners: each
+    /// connection asks [`Sandboxes::connect_port`] whether that still counts.
+    pub(crate) fn last_allotment(&self, port: u16) -> Option<Allotment> {
+        self.0.ways.directory.allotment(port)
+    }
+
     /// The ports of the gateway whose owner may have changed since the last call.
     pub(crate) fn changed_ports(&self) -> BTreeSet<u16> {
         self.0.ways.directory.changed_ports()

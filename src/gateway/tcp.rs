@@ -146,7 +146,7 @@ impl TcpPorts {
     }
 
     async fn update_port(&mut self, port: u16) -> std::io::Result<()> {
-        let owner = self.of.sandboxes.allotment(port).filter(|_| self.ports.contains(port));
+        let owner = self.of.sandboxes.last_allotment(port).filter(|_| self.ports.contains(port));
         let known = self.open.get(&port);
         if known.map(|listener| &listener.owner) == owner.as_ref() {
             return Ok(());

@@ -44,7 +44,14 @@ impl Gateway {
     }
 
     async fn with(timeouts: Timeouts) -> Self {
-        let (server, metrics) = (Server::default(), Metrics::new().unwrap());
+        let (gateway, complete) = Self::start(Server::default(), timeouts);
+        until("the gateway is ready", complete).await;
+        gateway
+    }
+
+    /// A gateway, and whether it has opened the ports of the start.
+    fn start(server: Server, timeouts: Timeouts) -> (Self, impl Fn() -> bool) {
+        let metrics = Metrics::new().unwrap();
         let of_sandboxes = sandboxes::Metrics::register(metrics.registry()).unwrap();
         let config = sandboxes::Config { namespace: None, allow_loopback_pod_ip: true, hold: HoldLimits::default() };
         let sandboxes = Sandboxes::new(server.client(), config, Clock::new(Timestamp::now), of_sandboxes);
@@ -57,8 +64,7 @@ impl Gateway {
         let (of, complete) = (ports.of.clone(), ports.complete());
         let watches = tokio::spawn(async move { sandboxes.run().await }).abort_handle();
         let tasks = vec![watches, tokio::spawn(ports.run()).abort_handle()];
-        until("the gateway is ready", complete).await;
-        Self { server, of, tasks }
+        (Self { server, of, tasks }, complete)
     }
 
     /// Records that a port of the gateway stands for a port of a Sandbox.
@@ -349,3 +355,4 @@ async fn open_connection_keeps_the_sandbox_in_use() {
     let records = || gateway.sample("paddock_gateway_activity_records_total{result=\"written\"}");
     until("the activity is recorded", || records() >= 1.0).await;
 }
+mod outage;

@@ -1,6 +1,6 @@
 //! An API server in memory, with the Sandboxes, the pods, and what an operator and a kubelet do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ struct Store {
     watches: Vec<(String, mpsc::UnboundedSender<String>)>,
     patches: Vec<(String, Value)>,
     faults: Vec<Fault>,
-    /// Whether lists and watches fail.
-    away: bool,
+    /// The kinds whose lists and watches fail.
+    away: BTreeSet<String>,
     /// Whether a woken Sandbox gets a pod at once, with this address.
     pod_address: Option<String>,
 }
@@ -125,9 +125,14 @@ impl Server {
 
     /// From now on, lists and watches fail, or work again.
     pub(crate) fn away(&self, away: bool) {
+        ["sandboxes", "pods"].into_iter().for_each(|plural| self.away_for(plural, away));
+    }
+
+    /// From now on, lists and watches of one kind fail, or work again.
+    pub(crate) fn away_for(&self, plural: &str, away: bool) {
         let mut store = self.0.lock();
-        store.away = away;
-        store.watches.clear();
+        if away { drop(store.away.insert(plural.to_owned())) } else { drop(store.away.remove(plural)) }
+        store.watches.retain(|(of, _)| of != plural);
     }
 
     /// The patches of Sandboxes that were stored.
@@ -161,7 +166,7 @@ impl Server {
             return self.patch(path.rsplit('/').next().unwrap(), patch);
         }
         let mut store = self.0.lock();
-        if store.away {
+        if store.away.contains(plural) {
             return status(503, "away");
         }
         if query.contains_key("watch") {
