@@ -1,8 +1,10 @@
 //! The ports of the gateway that Sandboxes have, so that TCP connections resume them.
 //!
 //! The status of a Sandbox is the record of its ports. A Sandbox keeps its ports for as long as it exists. A port that was
-//! given back is not given to another Sandbox for a while, because a client may still be led to it.
+//! given back is not given to another Sandbox while an EndpointSlice leads to it, and for a while after that, because a
+//! client may still be led to it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub(super) struct Ports {
     of: BTreeMap<Key, Held>,
     /// The ports that were given back: the UID of the Sandbox that had each one, and the end of the wait.
     resting: BTreeMap<u16, (Arc<str>, Timestamp)>,
+    /// The EndpointSlices that lead to each port, and the UIDs of their Sandboxes.
+    led: BTreeMap<u16, BTreeMap<Key, Arc<str>>>,
     namespaces: BTreeMap<Arc<str>, usize>,
 }
 
@@ -35,6 +39,14 @@ struct Held {
     ports: Arc<[TcpWakePort]>,
     /// Whether the status of the Sandbox has had the ports. Otherwise no gateway knows them.
     recorded: bool,
+}
+
+/// The ports of the gateway to which an EndpointSlice leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Leads {
+    /// The UID of the Sandbox that controls the slice. Empty if none does.
+    pub(super) uid: Arc<str>,
+    pub(super) ports: BTreeSet<u16>,
 }
 
 /// The ports from which a Sandbox gets its own.
@@ -78,6 +90,7 @@ impl Ports {
         }
         let is_own = |port: u16| own.is_some_and(|held| held.ports.iter().any(|p| p.gateway_port == port));
         let rests = |port: u16| self.resting.get(&port).is_some_and(|(of, until)| **of != *uid && *until > now);
+        let led = |port: u16| self.led.get(&port).is_some_and(|slices| slices.values().any(|of| **of != *uid));
         let mut found: Vec<TcpWakePort> = Vec::new();
         for port in service {
             // The order of each port is its own, so that its last one is the first choice.
@@ -85,6 +98,7 @@ impl Ports {
             let free = candidates.find(|candidate| {
                 (!self.held.contains_key(candidate) || is_own(*candidate))
                     && !rests(*candidate)
+                    && !led(*candidate)
                     && !found.iter().any(|other| other.gateway_port == *candidate)
             });
             found.push(TcpWakePort { port: *port, gateway_port: free.ok_or(Exhausted::All)? });
@@ -154,8 +168,54 @@ impl Ports {
         for port in held.ports.iter() {
             self.held.remove(&port.gateway_port);
             if held.recorded {
-                self.resting.insert(port.gateway_port, (held.uid.clone(), saturating_add(now, rules.rest)));
+                self.rest(port.gateway_port, &held.uid, rules, now);
             }
+        }
+    }
+
+    /// Takes in a change of an EndpointSlice.
+    pub(super) fn slice_changed(
+        &mut self,
+        slice: &Key,
+        before: Option<&Leads>,
+        after: Option<&Leads>,
+        rules: Rules,
+        now: Timestamp,
+    ) {
+        if let Some(before) = before {
+            for port in before.ports.iter().filter(|port| rules.range.contains(**port)) {
+                if let Some(slices) = self.led.get_mut(port) {
+                    slices.remove(slice);
+                    if slices.is_empty() {
+                        self.led.remove(port);
+                    }
+                }
+                // The nodes follow the change later. A Sandbox that has the port gives it back itself.
+                if !after.is_some_and(|after| after.ports.contains(port)) && !self.held.contains_key(port) {
+                    self.rest(*port, &before.uid, rules, now);
+                }
+            }
+        }
+        if let Some(after) = after {
+            for port in after.ports.iter().filter(|port| rules.range.contains(**port)) {
+                self.led.entry(*port).or_default().insert(slice.clone(), after.uid.clone());
+            }
+        }
+    }
+
+    /// Keeps a port from all Sandboxes but the one that had it. If several had it, it is kept from all.
+    fn rest(&mut self, port: u16, uid: &Arc<str>, rules: Rules, now: Timestamp) {
+        let rest = (uid.clone(), saturating_add(now, rules.rest));
+        match self.resting.entry(port) {
+            Entry::Occupied(mut resting) if resting.get().1 > now => {
+                let (of, until) = resting.get_mut();
+                if of != uid {
+                    *of = "".into();
+                }
+                *until = rest.1.max(*until);
+            }
+            Entry::Occupied(mut resting) => drop(resting.insert(rest)),
+            Entry::Vacant(resting) => drop(resting.insert(rest)),
         }
     }
 
@@ -251,6 +311,45 @@ mod tests {
         ports.give_back(&key("e", "new"), rules, at(301));
         assert_eq!(take(&mut ports, &key("f", "other"), &[1], rules, at(302)), Vec::<u16>::new());
         assert_eq!(take(&mut ports, &key("e", "new"), &[1], rules, at(302)).len(), 1);
+    }
+
+    #[test]
+    fn port_to_which_the_slice_of_another_sandbox_leads_is_not_given_away() {
+        let rules = rules("20000-20000");
+        let mut ports = Ports::default();
+        let of = |uid: &str| Leads { uid: uid.into(), ports: BTreeSet::from([20_000, 80]) };
+        let slice = Key::new(Kind::EndpointSlice, "a", "s0");
+        let (first, other) = (key("a", "s0"), key("b", "other"));
+        assert_eq!(take(&mut ports, &first, &[1], rules, at(0)), [20_000]);
+        ports.slice_changed(&slice, None, Some(&of("uid-of-s0")), rules, at(0));
+        assert_eq!(take(&mut ports, &first, &[2], rules, at(0)), [20_000], "its own slice is no obstacle");
+        ports.give_back(&first, rules, at(1));
+        ports.forget_old(at(9999));
+        assert_eq!(take(&mut ports, &other, &[1], rules, at(9999)), Vec::<u16>::new());
+        // The slice loses its owner, and then its endpoints.
+        ports.slice_changed(&slice, Some(&of("uid-of-s0")), Some(&of("")), rules, at(9999));
+        assert_eq!(take(&mut ports, &first, &[1], rules, at(9999)), Vec::<u16>::new());
+        ports.slice_changed(&slice, Some(&of("")), None, rules, at(10_000));
+        for (when, got) in [(10_001, 0), (10_299, 0), (10_300, 1)] {
+            assert_eq!(take(&mut ports, &other, &[1], rules, at(when)).len(), got, "{when}");
+        }
+        assert!(ports.led.is_empty());
+    }
+
+    #[test]
+    fn slice_that_names_another_sandbox_does_not_shorten_the_rest_of_a_port() {
+        let rules = rules("20000-20000");
+        let mut ports = Ports::default();
+        let (first, other) = (key("a", "s0"), key("b", "other"));
+        take(&mut ports, &first, &[1], rules, at(0));
+        ports.give_back(&first, rules, at(0));
+        let forged = Leads { uid: "uid-of-other".into(), ports: BTreeSet::from([20_000]) };
+        let slice = Key::new(Kind::EndpointSlice, "b", "other");
+        ports.slice_changed(&slice, None, Some(&forged), rules, at(1));
+        ports.slice_changed(&slice, Some(&forged), None, rules, at(2));
+        for (when, got) in [(3, 0), (301, 0), (302, 1)] {
+            assert_eq!(take(&mut ports, &other, &[1], rules, at(when)).len(), got, "{when}");
+        }
     }
 
     #[test]

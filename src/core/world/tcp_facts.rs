@@ -1,14 +1,14 @@
 //! The facts about the resume of Sandboxes by TCP connections: the gateways, the NetworkPolicies that restrict ingress, and
 //! the ports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::ports::Ports;
+use super::ports::{Leads, Ports};
 use crate::binding::Selector;
-use crate::object::{JsonText, Texts};
+use crate::object::{Body, JsonText, Object, Texts};
 use crate::tcp_wake::Gateway;
 
 /// The facts about the resume by TCP connections.
@@ -18,6 +18,27 @@ pub(super) struct TcpFacts {
     pub(super) gateways: Arc<[Gateway]>,
     /// The NetworkPolicies that restrict ingress, by namespace and name.
     pub(super) policies: BTreeMap<Arc<str>, BTreeMap<Arc<str>, IngressPolicy>>,
+}
+
+impl Leads {
+    /// Reads an EndpointSlice of a Sandbox. `None` if each of its endpoints names a pod: those of gateways name none.
+    pub(super) fn of(slice: &Object) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Slice {
+            endpoints: Option<Vec<serde_json::Value>>,
+            ports: Option<Vec<serde_json::Value>>,
+        }
+        let Body::EndpointSlice(body) = &slice.body else { return None };
+        // The text is null if the slice is foreign.
+        let slice_body = serde_json::from_str::<Option<Slice>>(body.as_str()).ok()??;
+        let endpoints = slice_body.endpoints.unwrap_or_default();
+        let ports: BTreeSet<u16> =
+            slice_body.ports.iter().flatten().filter_map(|port| u16::try_from(port["port"].as_u64()?).ok()).collect();
+        let controller = slice.meta.controller.as_ref();
+        let uid = controller.map_or_else(|| "".into(), |owner| owner.uid.clone());
+        (endpoints.iter().any(|endpoint| endpoint["targetRef"].is_null()) && !ports.is_empty())
+            .then_some(Self { uid, ports })
+    }
 }
 
 /// The pods that a NetworkPolicy selects.

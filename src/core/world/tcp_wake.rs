@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use paddock_api::kind::{ChildKind, Class, Key, Kind, OwnKind};
 
-use super::ports::{Exhausted, Rules};
+use super::ports::{Exhausted, Leads, Rules};
 use super::state::World;
 use super::tcp_facts::IngressPolicy;
 use crate::manifest;
@@ -159,6 +159,10 @@ impl World {
                 None => self.tcp.ports.give_back(key, rules, now),
             },
             Class::Child(ChildKind::EndpointSlice) => {
+                let (old, new) = (before.and_then(Leads::of), after.and_then(Leads::of));
+                if old != new {
+                    self.tcp.ports.slice_changed(key, old.as_ref(), new.as_ref(), rules, now);
+                }
                 let of_gateways = |object: Option<&Object>| {
                     object.is_some_and(|object| matches!(object.body, Body::ServiceEndpoints(_)))
                 };

@@ -12,6 +12,7 @@ use crate::settings::{Settings, TcpWakeSettings};
 use crate::world::{Observed, World};
 
 mod leftovers;
+mod reuse;
 
 const POD: &str = "10.0.0.1";
 const GATEWAYS: [&str; 2] = ["10.9.0.1", "10.9.0.2"];
