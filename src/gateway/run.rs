@@ -119,9 +119,8 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
         ListenAddress::At(_) => config.http.clone(),
         ListenAddress::Off => config.https.as_ref().map_or(ListenAddress::Off, |https| https.bind.clone()),
     };
-    let tcp = config.tcp.as_ref();
-    let tcp = tcp.map(|tcp| TcpPorts::new(tcp, bind, sandboxes.clone(), proxy.clone(), places.clone())).transpose()?;
-    let tcp_complete = tcp.as_ref().map(TcpPorts::complete);
+    let tcp = TcpPorts::new(config.tcp.as_ref(), bind, sandboxes.clone(), proxy.clone(), places.clone())?;
+    let tcp_complete = tcp.complete();
 
     let mut serving_cert = None;
     if let Some(Https { bind, files }) = config.https
@@ -148,7 +147,7 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
             if serving_cert.as_ref().is_some_and(|certificate| !certificate.ready()) {
                 waiting.push("the TLS certificate".to_owned());
             }
-            if tcp_complete.as_ref().is_some_and(|complete| !complete()) {
+            if !tcp_complete() {
                 waiting.push("the ports of Sandboxes".to_owned());
             }
             if proxy.drain.stage() > Stage::Serving {
@@ -176,9 +175,7 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
             spawn(&mut parts, flag, serve_endpoints(listener, server, router, CancellationToken::new()));
         }
     }
-    if let Some(tcp) = tcp {
-        spawn_listener(&mut parts, "TCP", tcp.run(), &proxy);
-    }
+    spawn_listener(&mut parts, "TCP", tcp.run(), &proxy);
     spawn(&mut parts, "Sandboxes", async move { sandboxes.run().await });
     let pool = proxy.ways.pool.clone();
     spawn(&mut parts, "connections", async move { pool.sweep().await });

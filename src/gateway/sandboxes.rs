@@ -203,7 +203,8 @@ impl Sandboxes {
         if self.allotment(gateway_port).as_ref() != Some(of) {
             return Err(withdrawn());
         }
-        let (running, stream) = Attempt::new(&self.0.ways, &target, arrival, deadline).run().await?;
+        let attempt = Attempt::new(&self.0.ways, &target, arrival, deadline).of_sandbox(&of.uid);
+        let (running, stream) = attempt.run().await?;
         // The connection may have been held for a while.
         if running.sandbox_uid != of.uid || self.allotment(gateway_port).as_ref() != Some(of) {
             return Err(withdrawn());

@@ -32,7 +32,8 @@ use crate::sandboxes::{Allotment, Sandboxes};
 
 /// The listeners of all ports.
 pub(crate) struct TcpPorts {
-    ports: PortRange,
+    /// The ports that the gateway may open. `None` if TCP connections are off.
+    ports: Option<PortRange>,
     /// The hosts on which the proxy listens.
     bind: ListenAddress,
     of: Arc<Shared>,
@@ -42,6 +43,8 @@ pub(crate) struct TcpPorts {
     former: BTreeMap<u16, (Arc<str>, Instant)>,
     /// The ports to look at again, because they rest or could not be opened.
     later: BTreeMap<u16, PortState>,
+    /// The recorded ports that the gateway may not open.
+    outside: BTreeSet<u16>,
 }
 
 /// An open port.
@@ -55,7 +58,7 @@ impl TcpPorts {
     /// # Errors
     /// If the registry has a metric of one of the names.
     pub(crate) fn new(
-        config: &TcpConfig,
+        config: Option<&TcpConfig>,
         bind: ListenAddress,
         sandboxes: Sandboxes,
         proxy: Arc<Proxy>,
@@ -64,13 +67,14 @@ impl TcpPorts {
         let metrics = TcpMetrics::register(proxy.metrics.registry())?;
         let of = Arc::new(Shared { sandboxes, proxy, places, metrics });
         Ok(Self {
-            ports: config.ports,
+            ports: config.map(|tcp| tcp.ports),
             bind,
             of,
             complete: Arc::default(),
             open: HashMap::new(),
             former: BTreeMap::new(),
             later: BTreeMap::new(),
+            outside: BTreeSet::new(),
         })
     }
 
@@ -115,7 +119,7 @@ impl TcpPorts {
     /// each of them.
     fn stay(&self) {
         let suspended = u32::try_from(self.of.sandboxes.suspended_with_ports()).unwrap_or(u32::MAX);
-        if suspended > 0 {
+        if suspended > 0 && self.ports.is_some() {
             let proxy = &self.of.proxy;
             let time = proxy.config.timeouts.drain_delay
                 + limits::TCP_LEAVE
@@ -132,6 +136,7 @@ impl TcpPorts {
 
     async fn update(&mut self, ports: BTreeSet<u16>) {
         let mut failed = None;
+        let all_were_inside = self.outside.is_empty();
         for port in ports {
             if let Err(error) = self.update_port(port).await {
                 failed = Some((port, error));
@@ -142,11 +147,26 @@ impl TcpPorts {
             let failed = self.later.values().filter(|state| **state == PortState::Failed).count();
             warn!(port, %error, failed, "ports of Sandboxes cannot be opened, and are tried again");
         }
-        self.of.metrics.ports(self.open.len(), self.later.values());
+        if let Some(port) = self.outside.first().filter(|_| all_were_inside) {
+            let range = self.ports.map_or_else(|| "0".to_owned(), |range| range.to_string());
+            warn!(
+                port,
+                range,
+                "a Sandbox has a port that this gateway does not open: give --tcp-wake-ports of the operator to the gateway"
+            );
+        }
+        self.of.metrics.ports(self.open.len(), self.outside.len(), self.later.values());
     }
 
     async fn update_port(&mut self, port: u16) -> std::io::Result<()> {
-        let owner = self.of.sandboxes.last_allotment(port).filter(|_| self.ports.contains(port));
+        let recorded = self.of.sandboxes.last_allotment(port);
+        let is_outside = recorded.is_some() && !self.ports.is_some_and(|range| range.contains(port));
+        if is_outside {
+            self.outside.insert(port)
+        } else {
+            self.outside.remove(&port)
+        };
+        let owner = recorded.filter(|_| !is_outside);
         let known = self.open.get(&port);
         if known.map(|listener| &listener.owner) == owner.as_ref() {
             return Ok(());
@@ -192,8 +212,11 @@ async fn accept(listener: TcpListener, port: u16, owner: Allotment, stop: Cancel
         match accepted {
             Ok((stream, address)) => {
                 let address = address.ip().to_canonical();
-                let Some(client) = of.places.admit(address, "tcp", &of.proxy.metrics) else {
+                let Some(client) = of.places.admit_tcp(address, &of.proxy.metrics) else {
                     of.proxy.metrics.connection_fault(ConnectionFault::Refused);
+                    of.metrics.connection(false);
+                    // A client must not take this for an answer that is complete and empty.
+                    let _ = stream.set_zero_linger();
                     continue;
                 };
                 let connection = Connection { stream, client, gateway_port: port, owner: owner.clone() };

@@ -35,6 +35,8 @@ pub(super) struct Attempt<'a> {
     target: &'a Target,
     arrival: &'a Arrival,
     name: Name,
+    /// The UID of the only Sandbox of the name that counts. `None` if each of the name does.
+    uid: Option<&'a str>,
     begun: Instant,
     deadline: Instant,
     /// The places of the request, from the first time at which it has to wait.
@@ -57,7 +59,12 @@ impl<'a> Attempt<'a> {
     pub(super) fn new(ways: &'a Ways, target: &'a Target, arrival: &'a Arrival, deadline: Instant) -> Self {
         let begun = Instant::now();
         let deadline = deadline.min(begun + ways.holds.time());
-        Self { ways, target, arrival, name: Name::of(target), begun, deadline, hold: None, phase: None }
+        Self { ways, target, arrival, name: Name::of(target), uid: None, begun, deadline, hold: None, phase: None }
+    }
+
+    /// The attempt wakes and dials only the Sandbox with this UID.
+    pub(super) fn of_sandbox(self, uid: &'a str) -> Self {
+        Self { uid: Some(uid), ..self }
     }
 
     pub(super) async fn run(mut self) -> Result<(Running, TcpStream), Refusal> {
@@ -67,7 +74,11 @@ impl<'a> Attempt<'a> {
         }
         let mut follow = self.ways.directory.follow(&self.name);
         loop {
-            let step = match follow.state() {
+            let state = follow.state();
+            if state != State::Unknown && self.uid.is_some_and(|uid| !self.ways.directory.has(&self.name, uid)) {
+                return Err(self.not_found());
+            }
+            let step = match state {
                 State::Running(running) => {
                     self.ended(Phase::Pod, Some(Phase::Port));
                     tokio::select! {

@@ -148,6 +148,11 @@ impl Directory {
         self.0.lock().sources.contains_key(&address.to_canonical())
     }
 
+    /// Whether the Sandbox of this name has this UID.
+    pub(crate) fn has(&self, name: &Name, uid: &str) -> bool {
+        self.0.lock().sandboxes.get(name).is_some_and(|sandbox| *sandbox.uid == *uid)
+    }
+
     /// The number of a Sandbox's version.
     pub(crate) fn version(&self, name: &Name) -> Option<u64> {
         self.0.lock().sandboxes.get(name).map(|sandbox| sandbox.version)

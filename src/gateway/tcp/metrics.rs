@@ -43,7 +43,7 @@ impl TcpMetrics {
             connections.with_label_values(&[result]);
         }
         let metrics = Self { connections, ports };
-        metrics.ports(0, [].iter());
+        metrics.ports(0, 0, [].iter());
         Ok(metrics)
     }
 
@@ -51,11 +51,14 @@ impl TcpMetrics {
         self.connections.with_label_values(&[if forwarded { "forwarded" } else { "closed" }]).inc();
     }
 
-    pub(super) fn ports<'a>(&self, open: usize, later: impl Iterator<Item = &'a PortState> + Clone) {
+    pub(super) fn ports<'a>(&self, open: usize, outside: usize, later: impl Iterator<Item = &'a PortState> + Clone) {
         let count = |state| later.clone().filter(|of| **of == state).count();
-        for (state, count) in
-            [("open", open), ("resting", count(PortState::Resting)), ("failed", count(PortState::Failed))]
-        {
+        for (state, count) in [
+            ("open", open),
+            ("outside", outside),
+            ("resting", count(PortState::Resting)),
+            ("failed", count(PortState::Failed)),
+        ] {
             self.ports.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }

@@ -44,13 +44,13 @@ impl Gateway {
     }
 
     async fn with(timeouts: Timeouts) -> Self {
-        let (gateway, complete) = Self::start(Server::default(), timeouts);
+        let (gateway, complete) = Self::start(Server::default(), timeouts, Some("1024-65535"));
         until("the gateway is ready", complete).await;
         gateway
     }
 
     /// A gateway, and whether it has opened the ports of the start.
-    fn start(server: Server, timeouts: Timeouts) -> (Self, impl Fn() -> bool) {
+    fn start(server: Server, timeouts: Timeouts, range: Option<&str>) -> (Self, impl Fn() -> bool + use<>) {
         let metrics = Metrics::new().unwrap();
         let of_sandboxes = sandboxes::Metrics::register(metrics.registry()).unwrap();
         let config = sandboxes::Config { namespace: None, allow_loopback_pod_ip: true, hold: HoldLimits::default() };
@@ -58,9 +58,9 @@ impl Gateway {
         let backend = Cluster { sandboxes: sandboxes.clone(), authorizer: Authorizer::everybody() };
         let config = crate::config::ProxyConfig { timeouts, ..tests_config() };
         let proxy = Arc::new(Proxy::new(config, backend, metrics));
-        let tcp = TcpConfig { ports: PortRange::parse("1024-65535").unwrap() };
+        let tcp = range.map(|range| TcpConfig { ports: PortRange::parse(range).unwrap() });
         let places = Places::new(&proxy.config.limits);
-        let ports = TcpPorts::new(&tcp, ListenAddress::loopback(), sandboxes.clone(), proxy, places).unwrap();
+        let ports = TcpPorts::new(tcp.as_ref(), ListenAddress::loopback(), sandboxes.clone(), proxy, places).unwrap();
         let (of, complete) = (ports.of.clone(), ports.complete());
         let watches = tokio::spawn(async move { sandboxes.run().await }).abort_handle();
         let tasks = vec![watches, tokio::spawn(ports.run()).abort_handle()];
@@ -142,6 +142,14 @@ async fn read(stream: &mut TcpStream, bytes: usize) -> String {
     let mut buffer = vec![0; bytes];
     timeout(PATIENCE, stream.read_exact(&mut buffer)).await.expect("in time").expect("bytes");
     String::from_utf8(buffer).unwrap()
+}
+
+/// Bytes of a greeting, or `None` if the connection was closed.
+async fn greeting(port: u16) -> Option<Vec<u8>> {
+    let mut stream = TcpStream::connect((HOST, port)).await.ok()?;
+    let mut buffer = [0; 2];
+    stream.read_exact(&mut buffer).await.ok()?;
+    Some(buffer.to_vec())
 }
 
 /// Waits for the end of a connection, and returns the bytes before it.
@@ -295,7 +303,7 @@ async fn sandboxed_code_is_not_let_through() {
     let listener = TcpListener::bind((HOST, 0)).await.unwrap();
     let connected = TcpStream::connect(listener.local_addr().unwrap());
     let (mut client, accepted) = (connected.await.unwrap(), listener.accept().await.unwrap().0);
-    let place = gateway.of.places.admit(source, "tcp", &gateway.of.proxy.metrics).unwrap();
+    let place = gateway.of.places.admit_tcp(source, &gateway.of.proxy.metrics).unwrap();
     let connection = Connection { stream: accepted, client: place, gateway_port: port, owner };
     connection.serve(gateway.of.clone(), CancellationToken::new()).await;
     assert_eq!(end(&mut client).await, b"");
@@ -355,4 +363,5 @@ async fn open_connection_keeps_the_sandbox_in_use() {
     let records = || gateway.sample("paddock_gateway_activity_records_total{result=\"written\"}");
     until("the activity is recorded", || records() >= 1.0).await;
 }
+mod limits;
 mod outage;

@@ -131,7 +131,11 @@ impl Server {
     /// From now on, lists and watches of one kind fail, or work again.
     pub(crate) fn away_for(&self, plural: &str, away: bool) {
         let mut store = self.0.lock();
-        if away { drop(store.away.insert(plural.to_owned())) } else { drop(store.away.remove(plural)) }
+        if away {
+            store.away.insert(plural.to_owned());
+        } else {
+            store.away.remove(plural);
+        }
         store.watches.retain(|(of, _)| of != plural);
     }
 

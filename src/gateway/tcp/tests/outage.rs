@@ -3,14 +3,6 @@
 use super::*;
 use crate::sandboxes::limits::STALE_TIME;
 
-/// Bytes of a greeting, or `None` if the connection was closed.
-async fn greeting(port: u16) -> Option<Vec<u8>> {
-    let mut stream = TcpStream::connect((HOST, port)).await.ok()?;
-    let mut buffer = [0; 2];
-    stream.read_exact(&mut buffer).await.ok()?;
-    Some(buffer.to_vec())
-}
-
 /// The outage begins before the gateway starts, or after that.
 #[tokio::test(start_paused = true)]
 async fn port_that_changes_in_an_outage_is_open_after_it() {
@@ -22,7 +14,7 @@ async fn port_that_changes_in_an_outage_is_open_after_it() {
             if starts_in_it {
                 server.away_for(cut, true);
             }
-            let (gateway, complete) = Gateway::start(server, Timeouts::DEFAULT);
+            let (gateway, complete) = Gateway::start(server, Timeouts::DEFAULT, Some("1024-65535"));
             if !starts_in_it {
                 until("the gateway is ready", &complete).await;
                 gateway.server.suspended("b");
