@@ -101,7 +101,7 @@ pub fn claim_secret(
     let mut data: BTreeMap<&str, ByteString> = BTreeMap::new();
     for file in &spec.files {
         let bytes = content(file, secrets)?;
-        match std::str::from_utf8(bytes) {
+        match str::from_utf8(bytes) {
             Ok(text) => drop(texts.insert(file.name.as_str(), text)),
             Err(_) => drop(binary.insert(file.name.as_str(), ByteString(bytes.to_vec()))),
         }

@@ -4,7 +4,6 @@
 //! given back is not given to another Sandbox while an EndpointSlice leads to it, and for a while after that, because a
 //! client may still be led to it.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,18 +204,14 @@ impl Ports {
 
     /// Keeps a port from all Sandboxes but the one that had it. If several had it, it is kept from all.
     fn rest(&mut self, port: u16, uid: &Arc<str>, rules: Rules, now: Timestamp) {
-        let rest = (uid.clone(), saturating_add(now, rules.rest));
-        match self.resting.entry(port) {
-            Entry::Occupied(mut resting) if resting.get().1 > now => {
-                let (of, until) = resting.get_mut();
-                if of != uid {
-                    *of = "".into();
-                }
-                *until = rest.1.max(*until);
+        let mut rest = (uid.clone(), saturating_add(now, rules.rest));
+        if let Some((of, until)) = self.resting.get(&port).filter(|(_, until)| *until > now) {
+            if of != uid {
+                rest.0 = "".into();
             }
-            Entry::Occupied(mut resting) => drop(resting.insert(rest)),
-            Entry::Vacant(resting) => drop(resting.insert(rest)),
+            rest.1 = rest.1.max(*until);
         }
+        self.resting.insert(port, rest);
     }
 
     /// Forgets the ports that have rested.
