@@ -76,7 +76,7 @@ pub struct SandboxClaimSpec {
 }
 
 /// An environment variable that a claim adds to its sandbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimEnvVar {
     /// The name of the variable.
@@ -87,6 +87,18 @@ pub struct ClaimEnvVar {
     /// The container that gets the variable. If absent, the first container of the template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
+}
+
+/// Without the value, which no log and no debug page needs.
+impl std::fmt::Debug for ClaimEnvVar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, value, container_name } = self;
+        f.debug_struct("ClaimEnvVar")
+            .field("name", name)
+            .field("value_bytes", &value.len())
+            .field("container_name", container_name)
+            .finish()
+    }
 }
 
 /// The end of a claim, and its consequence.

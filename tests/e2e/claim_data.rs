@@ -221,13 +221,18 @@ async fn secret_that_somebody_prepared_is_replaced_or_left_alone_and_never_used(
 
 async fn referenced_secret_needs_a_right_and_shows_up_nowhere_else() {
     const MARKER: &str = "m4rker-of-a-secret";
+    // The claim itself contains these.
+    const CONTENT: &str = "m4rker-of-a-file";
+    const VALUE: &str = "m4rker-of-a-variable";
     let (ns, _) = warm("claim-data-denied", 1, json!({ "claimData": { "secrets": ["api-key"] } })).await;
     let user = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "api-key" }, "data": { "token": base64(MARKER) },
     });
     create(&ns, SECRET, user).await;
     let reference = json!({ "name": "token", "secretKeyRef": { "name": "api-key", "key": "token" } });
-    ns.create(claim("task", "p", json!({ "files": [reference] }))).await;
+    let files = json!([reference, { "name": "task", "content": CONTENT }]);
+    let env = json!([{ "name": "A", "value": VALUE }]);
+    ns.create(claim("task", "p", json!({ "files": files, "env": env }))).await;
     let refused =
         |c: &Value| !ready(c) && message(c, "Ready").contains("reading Secret api-key, to which the claim refers");
     let waits = ns.until(CLAIM, "task", "says which right is missing", refused).await;
@@ -258,9 +263,13 @@ async fn referenced_secret_needs_a_right_and_shows_up_nowhere_else() {
     let path = format!("/debug/seen/sandboxclaims.extensions.agents.x-k8s.io/{}/task", ns.namespace);
     texts.push(http::get(operator.debug, &path).await.expect("an answer").1);
     texts.push(operator.metrics().await);
-    for kind in [SANDBOX, POD, CLAIM, TEMPLATE, EVENT] {
+    for kind in [SANDBOX, POD, TEMPLATE, EVENT] {
         texts.push(json!(ns.list(kind).await).to_string());
     }
+    for found in [CONTENT, VALUE] {
+        assert!(!texts.iter().any(|text| text.contains(found)), "{found} leaked");
+    }
+    texts.push(json!(ns.list(CLAIM).await).to_string());
     assert!(texts[1].contains("paddock-claim-"), "the page shows the delivery: {}", texts[1]);
     for found in [json!(MARKER), base64(MARKER)] {
         let found = found.as_str().expect("a text");

@@ -28,6 +28,7 @@ fn claim() -> Value {
         "metadata": { "name": "c", "uid": "uid-of-c" },
         "spec": {
             "warmPoolRef": { "name": "p" },
+            "env": [{ "name": "A", "value": MARKER }],
             "files": [
                 { "name": "task", "content": MARKER },
                 { "name": "token", "secretKeyRef": { "name": "api-key", "key": "token" } },
@@ -154,7 +155,7 @@ async fn each_failure_says_what_is_missing() {
     let large = (200, json!({ "metadata": { "name": "api-key" }, "data": { "token": large, "other": large } }));
     for (request, answer, expected) in [
         // Two files name the key.
-        (GET_SECRET, large, "at most 256 KiB, and they have 614413 bytes"),
+        (GET_SECRET, large, "at most 256 KiB, and they have 614427 bytes"),
         (GET_SECRET, failure(404, "NotFound"), "Secret api-key, to which the claim refers, does not exist"),
         (GET_SECRET, failure(403, "Forbidden"), "reading Secret api-key, to which the claim refers: m"),
         (GET_SECRET, no_key, "Secret api-key has no key token"),
