@@ -280,8 +280,8 @@ fn child_body(kind: ChildKind, meta: &ObjectMeta, mut fields: Fields) -> Body {
         ChildKind::Pod => {
             let annotations = meta.annotations.as_ref();
             let none = BTreeMap::new();
-            let mut pod = wire::pod(&fields.spec, &fields.status, meta.generation, annotations.unwrap_or(&none));
-            pod.offered_spec = offered.then(|| fields.spec.to_string().into());
+            let annotations = annotations.unwrap_or(&none);
+            let pod = wire::pod(&fields.spec, &fields.status, meta.generation, annotations, offered);
             Body::Pod(Some(Arc::new(pod)))
         }
         ChildKind::Service => Body::Service((controlled || offered).then(|| {

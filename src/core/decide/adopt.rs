@@ -74,7 +74,7 @@ pub(super) fn adoption(sandbox: &Object, object: &Object, wanted: &Value) -> Ado
 /// The spec of an object that may be adopted.
 fn spec(object: &Object) -> Option<Value> {
     match &object.body {
-        Body::Pod(pod) => serde_json::from_str(pod.as_ref()?.offered_spec.as_deref()?).ok(),
+        Body::Pod(pod) => serde_json::from_str(pod.as_ref()?.offered_spec()?).ok(),
         Body::VolumeClaim(offered_spec) => serde_json::from_str(offered_spec.as_deref()?).ok(),
         Body::Service(spec) => spec.as_deref().cloned(),
         Body::Sandbox(_)

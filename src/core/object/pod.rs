@@ -23,8 +23,6 @@ pub struct Pod {
     /// The volumes whose files are deleted with the pod. Volumes in memory are not among them, because their files are
     /// scratch by nature.
     pub lost_volumes: Box<[LostVolume]>,
-    /// The name of the Secret from which its containers get the data of a claim. `None` if they cannot get any.
-    pub claim_secret: Option<Box<str>>,
     /// The plugins that decided about the pod, from an annotation. Pods share equal lists.
     pub plugins: Arc<Vec<DecidingPlugin>>,
     /// `status.phase`, or `Pending` if the status has none.
@@ -35,12 +33,28 @@ pub struct Pod {
     pub message: Option<Box<str>>,
     /// The addresses in `status.podIPs`.
     pub ips: Box<[Box<str>]>,
-    /// The whole spec as JSON, if a Sandbox may adopt the pod.
-    pub offered_spec: Option<Arc<str>>,
+    /// The parts that few pods have. `None` if this pod has none of them.
+    #[serde(flatten)]
+    pub(super) rare: Option<Box<RareParts>>,
     /// Those of the conditions `Ready`, `PodScheduled` and `DisruptionTarget` that the status has.
     pub conditions: Box<[PodCondition]>,
     /// The fields that clients may change, if the spec was changed after the Pod was created. Few Pods have them.
     pub changed: Option<Box<ChangedPod>>,
+}
+
+/// The parts of a Pod that few pods have. Each field costs every pod of the cluster its size, so these have a box.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct RareParts {
+    claim_secret: Option<Box<str>>,
+    offered_spec: Option<Arc<str>>,
+}
+
+impl RareParts {
+    /// The name of the Secret with the data of a claim, and the whole spec as JSON. `None` if there is neither.
+    pub(super) fn of(claim_secret: Option<Box<str>>, offered_spec: Option<Arc<str>>) -> Option<Box<Self>> {
+        let parts = Self { claim_secret, offered_spec };
+        (parts != Self::default()).then(|| Box::new(parts))
+    }
 }
 
 /// A condition of a Pod that decisions use.
@@ -120,6 +134,18 @@ impl LostSource {
 }
 
 impl Pod {
+    /// The name of the Secret from which its containers get the data of a claim. `None` if they cannot get any.
+    #[must_use]
+    pub fn claim_secret(&self) -> Option<&str> {
+        self.rare.as_ref()?.claim_secret.as_deref()
+    }
+
+    /// The whole spec as JSON, if a Sandbox may adopt the pod.
+    #[must_use]
+    pub fn offered_spec(&self) -> Option<&str> {
+        self.rare.as_ref()?.offered_spec.as_deref()
+    }
+
     /// Whether the condition `Ready` is true. It can be true for a terminating pod, so the caller also checks
     /// `deletion_timestamp`.
     #[must_use]

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::cluster::{Node, RuntimeClass, ServiceEndpoints};
 use super::json::string_map;
-use super::pod::{ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition};
+use super::pod::{ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition, RareParts};
 use crate::deciding;
 use crate::isolation::{self, APPARMOR_ANNOTATION, HostAccessSet, PodFields};
 use crate::tcp_wake::Gateway;
@@ -25,12 +25,14 @@ fn text<T: for<'a> From<&'a str>>(value: &Value) -> Option<T> {
     value.as_str().map(T::from)
 }
 
-/// Reads a Pod. The API server counts the changes of its spec in the generation.
+/// Reads a Pod. The API server counts the changes of its spec in the generation. The spec of a pod that is `offered` for
+/// adoption is kept whole.
 pub(super) fn pod(
     spec: &Value,
     status: &Value,
     generation: Option<i64>,
     annotations: &BTreeMap<String, String>,
+    offered: bool,
 ) -> Pod {
     let lost = |volume: &Value| Some(LostVolume { name: text(&volume["name"])?, source: lost_source(volume)? });
     Pod {
@@ -43,11 +45,10 @@ pub(super) fn pod(
         phase: status["phase"].as_str().filter(|phase| !phase.is_empty()).unwrap_or("Pending").into(),
         reason: text(&status["reason"]),
         message: text(&status["message"]),
-        claim_secret: claim_secret(&spec["volumes"]),
-        offered_spec: None,
         ips: list(&status["podIPs"]).filter_map(|p| text(&p["ip"])).collect(),
         conditions: conditions(&status["conditions"]),
         changed: generation.filter(|n| *n > 1).map(|_| Box::new(ChangedPod::of(spec))),
+        rare: RareParts::of(claim_secret(&spec["volumes"]), offered.then(|| spec.to_string().into())),
     }
 }
 

@@ -255,7 +255,7 @@ impl World {
 
     /// The claim of a pod that gets the data of its claim. The claim is Ready only when the pod has the data.
     fn claim_that_waits_for(&self, pod: &Object) -> Option<Key> {
-        pod.pod().filter(|pod| pod.claim_secret.is_some())?;
+        pod.pod().filter(|pod| pod.claim_secret().is_some())?;
         pod.meta.annotations.get(annotation::CLAIM_DATA)?;
         let owner = self.objects.get(&pod.owner_key()?)?.owner_key()?;
         matches!(owner.kind.own(), Some(OwnKind::Claim(_))).then_some(owner)

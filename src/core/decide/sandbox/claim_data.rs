@@ -33,7 +33,7 @@ pub(super) enum Delivery {
 /// Determines the next step for a running pod.
 pub(super) fn delivery(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -> Delivery {
     let recorded = snapshot.sandbox.meta.annotations.get(annotation::CLAIM_DATA_DIGEST);
-    let (Some(secret), Some(recorded)) = (&pod.claim_secret, recorded) else { return Delivery::Nothing };
+    let (Some(secret), Some(recorded)) = (pod.claim_secret(), recorded) else { return Delivery::Nothing };
     if snapshot.sandbox.meta.controller.as_ref().is_some_and(|claim| delivered(object, &claim.uid)) {
         return repeat(snapshot, object);
     }

@@ -60,11 +60,11 @@ fn volume_is_mounted_where_the_template_says_and_has_a_secret_of_the_pods_own() 
     assert_eq!(announced["fieldRef"]["fieldPath"], "metadata.annotations['policy.paddock.dev/claim-data']");
     let read = object(Kind::Pod, pod.clone());
     let read = read.pod().expect("a pod");
-    assert_eq!(read.claim_secret.as_deref(), Some(secret.as_str()));
+    assert_eq!(read.claim_secret(), Some(secret.as_str()));
     // Another pod of the Sandbox, and a pod of a Sandbox that has the name later, have other Secrets.
     let other = |sandbox: &Value, at| {
         let pod = object(Kind::Pod, pod_of(sandbox, at));
-        pod.pod().and_then(|pod| pod.claim_secret.as_deref().map(str::to_owned)).expect("a Secret")
+        pod.pod().and_then(|pod| pod.claim_secret().map(str::to_owned)).expect("a Secret")
     };
     assert_eq!(other(&sandbox, NOON), secret);
     assert_ne!(other(&sandbox, "2030-01-01T12:00:00.250000001Z"), secret);
