@@ -71,7 +71,7 @@ pub(super) fn secret_name(pod: &str, sandbox_uid: &str, made: &str) -> String {
     format!("{SECRET}-{pod}-{suffix}")
 }
 
-/// Whether a name may be one that [`secret_name`] made for this pod. Users who may edit a Sandbox choose the names in its
+/// Whether a name may be one that the operator made for this pod. Users who may edit a Sandbox choose the names in its
 /// volumes, and the operator must not write the Secret of another pod for them.
 #[must_use]
 pub fn is_secret_of(pod: &str, name: &str) -> bool {
