@@ -74,6 +74,17 @@ pub enum Error {
         cause: Box<kube::config::KubeconfigError>,
     },
 
+    /// A kubeconfig file does not have the named context.
+    #[error("kubeconfig {}: there is no context {context:?}; the file has {known}", path.display())]
+    UnknownContext {
+        /// The file.
+        path: PathBuf,
+        /// The name that the file does not have.
+        context: String,
+        /// The names that the file has, or that it has none.
+        known: String,
+    },
+
     /// JSON or YAML could not be read or written.
     #[error("{what}: {problem}")]
     Format {

@@ -97,8 +97,8 @@ fn known_context(file: &Kubeconfig, path: &Path, context: &str) -> Result<()> {
     if names.contains(&context) {
         return Ok(());
     }
-    let found = if names.is_empty() { "it has no context".to_owned() } else { format!("it has {}", names.join(", ")) };
-    Err(Error::Refused(format!("{} has no context {context:?}: {found}", path.display())))
+    let known = if names.is_empty() { "no context".to_owned() } else { names.join(", ") };
+    Err(Error::UnknownContext { path: path.to_owned(), context: context.to_owned(), known })
 }
 
 /// Shows the cluster and asks the user to type the context's name.
@@ -155,9 +155,9 @@ mod tests {
         let file = Kubeconfig::from_yaml("contexts: [{ name: prod }, { name: test }]").unwrap();
         let refused = |name| known_context(&file, Path::new("config"), name).map_err(|e| e.to_string());
         assert_eq!(refused("test"), Ok(()));
-        assert!(refused("tset").unwrap_err().contains("it has prod, test"));
+        assert!(refused("tset").unwrap_err().contains("the file has prod, test"));
         let empty = known_context(&Kubeconfig::default(), Path::new("config"), "prod").unwrap_err();
-        assert!(empty.to_string().contains("no context \"prod\": it has no context"));
+        assert!(empty.to_string().contains("no context \"prod\"; the file has no context"));
     }
 
     #[test]

@@ -41,7 +41,7 @@ async fn missing_context_is_an_error() {
     std::fs::write(&file, "apiVersion: v1\nkind: Config\n").unwrap();
     let target = Target { kubeconfig: Some(file), context: Some("prod".to_owned()), yes: true };
     let Err(error) = target.open(Options::default()).await else { panic!("there is no such context") };
-    assert!(matches!(error, Error::Kubeconfig { .. }), "{error}");
+    assert!(matches!(error, Error::UnknownContext { .. }), "{error}");
     assert!(std::error::Error::source(&error).is_none(), "its cause is in its text: {error}");
 }
 
