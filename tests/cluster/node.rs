@@ -76,6 +76,7 @@ pub(crate) struct RealNode<'a> {
 impl RealNode<'_> {
     /// Writes the node's files, and returns the process that starts the node.
     pub(crate) fn prepare(&self) -> Result<Spawn> {
+        machine::raise_inotify_limit();
         let config = self.write_files()?;
         // Its PATH and its other variables are in the configuration.
         Ok(Spawn::new("node", self.programs.programs.join("node")).args([config]).tidies())

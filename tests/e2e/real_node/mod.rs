@@ -30,10 +30,11 @@ pub(super) fn tests() -> Vec<Test> {
         network::tests(),
         policies::tests(),
         isolation::tests(),
-        sdk::tests(),
         seed::tests(),
         lifecycle::tests(),
         claim_data::tests(),
+        // Last, because their second cluster with a node lasts until the process ends.
+        sdk::tests(),
     ];
     parts.into_iter().flatten().map(|test| test.needs([Capability::RealNode])).collect()
 }
