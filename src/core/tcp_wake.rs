@@ -8,6 +8,7 @@ use std::sync::Arc;
 use paddock_api::TcpWakePort;
 use serde::Serialize;
 
+use crate::object::hash::fnv64;
 use crate::settings::TcpWakeSettings;
 
 /// The gateways in the EndpointSlice of one Sandbox: two, so that one can end. With more of them, each change of a gateway
@@ -70,9 +71,7 @@ pub(crate) fn no_gateway(settings: &TcpWakeSettings) -> String {
 /// A number that is spread evenly over different texts: FNV-1a of 64 bits, with the last step of MurmurHash3, because the
 /// high bits of FNV depend little on the last bytes.
 pub(crate) fn spread(texts: &[&str]) -> u64 {
-    let bytes = texts.iter().flat_map(|text| text.bytes().chain([0]));
-    let hash = bytes
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = fnv64(texts.iter().flat_map(|text| [text.as_bytes(), &[0]]));
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ (hash >> 33)
