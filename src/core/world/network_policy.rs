@@ -134,10 +134,8 @@ impl World {
 
     /// The template of a policy that nobody needs any more, if a pod with this hash of a template was its last user.
     fn left_over(&self, pod: &Key, hash: &str) -> Option<Key> {
-        let policies = self.objects.range(pod.sibling(Kind::NetworkPolicy, "")..);
-        let there = policies.take_while(|(k, _)| k.kind == Kind::NetworkPolicy && k.namespace == pod.namespace);
-        there
-            .filter_map(|(_, policy)| policy::template_of(policy))
+        self.of_namespace(Kind::NetworkPolicy, &pod.namespace)
+            .filter_map(|policy| policy::template_of(policy))
             .find(|template| name_hash(&template.name) == hash && self.is_left_over(template))
     }
 

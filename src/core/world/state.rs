@@ -141,6 +141,12 @@ impl World {
         self.objects.range(start..).take_while(move |(k, _)| k.kind == kind).map(|(_, o)| o)
     }
 
+    /// All objects of a kind in a namespace.
+    pub(super) fn of_namespace(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &Arc<Object>> {
+        let there = self.objects.range(Key::new(kind, namespace, "")..);
+        there.take_while(move |(k, _)| k.kind == kind && *k.namespace == *namespace).map(|(_, o)| o)
+    }
+
     /// Whether an object of a kind is unverified: a reply contained it, a list that began before the reply did not, and
     /// no event has delivered it since. If this lasts, only another list can show whether the object still exists.
     #[must_use]
@@ -180,10 +186,8 @@ impl World {
 
     /// The keys of all objects of a namespace whose kind is reconciled.
     pub(super) fn reconciled_in(&self, namespace: &str) -> impl Iterator<Item = Key> {
-        Kind::OWN.into_iter().flat_map(move |kind| {
-            let there = self.objects.range(Key::new(kind, namespace, "")..);
-            there.map(|(key, _)| key.clone()).take_while(move |key| key.kind == kind && *key.namespace == *namespace)
-        })
+        let there = Kind::OWN.into_iter().flat_map(move |kind| self.of_namespace(kind, namespace));
+        there.map(|object| object.key.clone())
     }
 
     /// Removes state that no event will remove: pending writes whose reply was lost so long ago that they do not count

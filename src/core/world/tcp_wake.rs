@@ -188,9 +188,7 @@ impl World {
                     self.tcp.policies.remove(&key.namespace);
                 }
                 if changed {
-                    let there = self.objects.range(Key::new(Kind::Sandbox, key.namespace.clone(), "")..);
-                    let there = there.map(|(_, object)| object);
-                    let there = there.take_while(|o| o.key.kind == Kind::Sandbox && o.key.namespace == key.namespace);
+                    let there = self.of_namespace(Kind::Sandbox, &key.namespace);
                     to_reconcile.extend(self.with_stable_address(there));
                 }
             }
@@ -210,12 +208,9 @@ impl World {
     /// The gateways in all EndpointSlices of their Service.
     fn gateways(&self) -> Vec<Gateway> {
         let Some(settings) = &self.settings.tcp_wake else { return Vec::new() };
-        let start = Key::new(Kind::EndpointSlice, settings.namespace.as_str(), "");
-        let slices = self.objects.range(start..).map(|(_, object)| object);
-        let slices = slices
-            .take_while(|o| o.key.kind == Kind::EndpointSlice && *o.key.namespace == *settings.namespace)
-            .filter(|o| o.meta.deletion_timestamp.is_none());
+        let slices = self.of_namespace(Kind::EndpointSlice, &settings.namespace);
         let mut gateways: Vec<Gateway> = slices
+            .filter(|slice| slice.meta.deletion_timestamp.is_none())
             .filter_map(
                 |object| {
                     if let Body::ServiceEndpoints(endpoints) = &object.body { Some(endpoints) } else { None }
