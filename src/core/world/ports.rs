@@ -88,7 +88,6 @@ impl Ports {
             return Err(Exhausted::Namespace);
         }
         let is_own = |port: u16| own.is_some_and(|held| held.ports.iter().any(|p| p.gateway_port == port));
-        let rests = |port: u16| self.resting.get(&port).is_some_and(|(of, until)| **of != *uid && *until > now);
         let led = |port: u16| self.led.get(&port).is_some_and(|slices| slices.values().any(|of| **of != *uid));
         let mut found: Vec<TcpWakePort> = Vec::new();
         for port in service {
@@ -96,7 +95,7 @@ impl Ports {
             let mut candidates = rules.range.from_number(spread(&[uid, &port.to_string()]));
             let free = candidates.find(|candidate| {
                 (!self.held.contains_key(candidate) || is_own(*candidate))
-                    && !rests(*candidate)
+                    && !self.rests(*candidate, uid, now)
                     && !led(*candidate)
                     && !found.iter().any(|other| other.gateway_port == *candidate)
             });
@@ -141,11 +140,8 @@ impl Ports {
         }
         let different: BTreeSet<u16> = recorded.iter().map(|port| port.gateway_port).collect();
         let free = |port: &u16| {
-            let rests = |(of, until): &(Arc<str>, Timestamp)| of != uid && *until > now;
             let holder = self.held.get(port).and_then(|holder| self.of.get(holder));
-            rules.range.contains(*port)
-                && holder.is_none_or(|holder| !holder.recorded)
-                && !self.resting.get(port).is_some_and(rests)
+            rules.range.contains(*port) && holder.is_none_or(|holder| !holder.recorded) && !self.rests(*port, uid, now)
         };
         if different.len() == recorded.len() && different.iter().all(free) {
             // What was never recorded gives way.
@@ -200,6 +196,11 @@ impl Ports {
                 self.led.entry(*port).or_default().insert(slice.clone(), after.uid.clone());
             }
         }
+    }
+
+    /// Whether a port is kept from the Sandbox with this UID, because another one had it a moment ago.
+    fn rests(&self, port: u16, uid: &str, now: Timestamp) -> bool {
+        self.resting.get(&port).is_some_and(|(of, until)| **of != *uid && *until > now)
     }
 
     /// Keeps a port from all Sandboxes but the one that had it. If several had it, it is kept from all.

@@ -178,8 +178,7 @@ impl World {
                 let spec = after.map(|object| &object.body);
                 let policy = if let Some(Body::NetworkPolicy(spec)) = spec { IngressPolicy::of(spec) } else { None };
                 let of_namespace = self.tcp.policies.entry(key.namespace.clone()).or_default();
-                let known = of_namespace.get(&key.name).cloned();
-                let changed = known != policy;
+                let changed = of_namespace.get(&key.name) != policy.as_ref();
                 match policy {
                     Some(policy) => drop(of_namespace.insert(key.name.clone(), policy)),
                     None => drop(of_namespace.remove(&key.name)),
