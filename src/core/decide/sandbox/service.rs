@@ -130,7 +130,7 @@ pub(super) fn endpoints(snapshot: &SandboxSnapshot, state: Option<&PodState<'_>>
     let slice = Slice::of(snapshot);
     let model = sandbox.sandbox()?.spec.as_ref().ok().filter(|model| model.service == ServiceIntent::Stable);
     let Some(model) = model.filter(|_| !service_is_foreign(snapshot)) else {
-        return without_gateways(snapshot, &slice);
+        return without_gateways(&slice);
     };
     let (target, next) = target(snapshot, state, &slice);
     if let Some(at) = next {
@@ -147,10 +147,10 @@ pub(super) fn endpoints(snapshot: &SandboxSnapshot, state: Option<&PodState<'_>>
         ),
         Target::Nobody => (manifest::endpoints_of(None), manifest::pod_ports(model), false),
     };
-    let key = sandbox.key.sibling(Kind::EndpointSlice, sandbox.key.name.clone());
     let body = manifest::endpoint_slice(sandbox, &wanted, &ports, ipv6);
     let Some(object) = snapshot.endpoints.as_deref() else {
         let needed = !matches!(target, Target::Nobody);
+        let key = sandbox.key.sibling(Kind::EndpointSlice, sandbox.key.name.clone());
         return needed.then(|| Op::create(key, Reason::EndpointsChanged, body));
     };
     let labels = missing_entries(&object.meta.labels, &body["metadata"]["labels"]);
@@ -161,13 +161,13 @@ pub(super) fn endpoints(snapshot: &SandboxSnapshot, state: Option<&PodState<'_>>
     }
     let mut patch = Map::new();
     if !covers(&slice.endpoints, &wanted) {
-        let leaves_pod = match &target {
-            Target::Pod(..) => Some(None),
+        let drained_at = match &target {
+            Target::Pod(..) => Some(Value::Null),
             Target::Gateways(..) | Target::Nobody if slice.lists_gateways() => None,
-            Target::Gateways(..) | Target::Nobody => Some(Some(snapshot.common.now.to_string())),
+            Target::Gateways(..) | Target::Nobody => Some(snapshot.common.now.to_string().into()),
         };
-        if let Some(since) = leaves_pod {
-            patch.insert("metadata".to_owned(), json!({ "annotations": { annotation::DRAINED_AT: since } }));
+        if let Some(at) = drained_at {
+            patch.insert("metadata".to_owned(), json!({ "annotations": { annotation::DRAINED_AT: at } }));
         }
         patch.insert("endpoints".to_owned(), wanted);
     }
@@ -183,8 +183,8 @@ pub(super) fn endpoints(snapshot: &SandboxSnapshot, state: Option<&PodState<'_>>
 
 /// Removes the gateways from the EndpointSlice of a Sandbox whose stable address the operator does not maintain now.
 /// Otherwise clients would still reach the ports when they are another Sandbox's.
-fn without_gateways(snapshot: &SandboxSnapshot, slice: &Slice) -> Option<Op> {
-    let object = snapshot.endpoints.as_deref().filter(|s| s.controlled_by(&snapshot.sandbox.meta.uid))?;
+fn without_gateways(slice: &Slice<'_>) -> Option<Op> {
+    let object = slice.object?;
     let pods: Vec<&Value> = slice.list().iter().filter(|endpoint| !endpoint["targetRef"].is_null()).collect();
     let patch = || Op::patch(object, Reason::EndpointsChanged, json!({ "endpoints": pods }));
     (pods.len() < slice.list().len()).then(patch)
@@ -194,29 +194,29 @@ fn without_gateways(snapshot: &SandboxSnapshot, slice: &Slice) -> Option<Op> {
 fn target<'a>(
     snapshot: &'a SandboxSnapshot,
     state: Option<&PodState<'a>>,
-    slice: &Slice,
+    slice: &Slice<'_>,
 ) -> (Target<'a>, Option<Timestamp>) {
     let Some(state) = state else { return (Target::Nobody, None) };
-    let gateways = || gateways(snapshot, slice).unwrap_or(Target::Nobody);
+    let gateways_or_nobody = || gateways(snapshot, slice).unwrap_or(Target::Nobody);
     match (state, state.endpoint()) {
         (PodState::Running(_, pod), Some((object, address))) => {
             // A pod without a readiness probe is Ready before it listens. Gateways hold connections until it does.
             let (stays, now) = (snapshot.common.settings.gateway_stays, snapshot.common.now);
             let since = pod.condition("Ready").map(|ready| ready.since).filter(|_| slice.lists_gateways());
             let until = since.and_then(|since| time_left(since, stays, now));
-            match (until, gateways()) {
-                (Some(until), gateways @ Target::Gateways(..)) => (gateways, Some(until)),
-                (Some(_) | None, _) => (Target::Pod(object, address), None),
+            match until.and_then(|_| gateways(snapshot, slice)) {
+                Some(gateways) => (gateways, until),
+                None => (Target::Pod(object, address), None),
             }
         }
         (PodState::Running(..) | PodState::Missing | PodState::Terminating(_) | PodState::Disrupted(_), _) => {
-            (gateways(), None)
+            (gateways_or_nobody(), None)
         }
         // A connection must not resume what a user suspended.
         (PodState::Suspended(_), _) => {
             let record = snapshot.sandbox.meta.annotations.get(annotation::SUSPENDED_BY);
             match SuspendedBy::of_annotation(record) {
-                SuspendedBy::Idle | SuspendedBy::Drain => (gateways(), None),
+                SuspendedBy::Idle | SuspendedBy::Drain => (gateways_or_nobody(), None),
                 SuspendedBy::User => (Target::Nobody, None),
             }
         }
@@ -227,7 +227,7 @@ fn target<'a>(
 }
 
 /// The gateways of the Sandbox. None before the status has the ports, because the gateways learn them from there.
-fn gateways<'a>(snapshot: &'a SandboxSnapshot, slice: &Slice) -> Option<Target<'a>> {
+fn gateways<'a>(snapshot: &'a SandboxSnapshot, slice: &Slice<'_>) -> Option<Target<'a>> {
     let TcpWake::Available { ports, gateways } = &snapshot.tcp_wake else { return None };
     let recorded = snapshot.sandbox.sandbox()?.status.tcp_wake.as_ref().map(|status| &*status.ports);
     if recorded != Some(&**ports) {
@@ -239,7 +239,9 @@ fn gateways<'a>(snapshot: &'a SandboxSnapshot, slice: &Slice) -> Option<Target<'
 
 /// The EndpointSlice of the Sandbox as it is.
 #[derive(Debug)]
-struct Slice {
+struct Slice<'a> {
+    /// `None` if there is none that the Sandbox controls. It then counts as one without endpoints.
+    object: Option<&'a Object>,
     endpoints: Value,
     ports: Value,
     ipv6: bool,
@@ -247,32 +249,26 @@ struct Slice {
     drained: Option<Timestamp>,
 }
 
-impl Slice {
-    fn of(snapshot: &SandboxSnapshot) -> Self {
-        let own = snapshot.endpoints.as_deref().filter(|s| s.controlled_by(&snapshot.sandbox.meta.uid));
-        let body =
-            own.and_then(
-                |slice| {
-                    if let Body::EndpointSlice(body) = &slice.body { Some(body.parse::<Value>()) } else { None }
-                },
-            );
+impl<'a> Slice<'a> {
+    fn of(snapshot: &'a SandboxSnapshot) -> Self {
+        let object = snapshot.endpoints.as_deref().filter(|s| s.controlled_by(&snapshot.sandbox.meta.uid));
+        let body = match object.map(|object| &object.body) {
+            Some(Body::EndpointSlice(body)) => Some(body.parse::<Value>()),
+            Some(_) | None => None,
+        };
         // Without a slice, the first address of the Service decides.
-        let ipv6 = match &body {
-            Some(body) => body["addressType"] == "IPv6",
-            None => snapshot.service.as_deref().is_some_and(|service| {
-                if let Body::Service(Some(spec)) = &service.body {
-                    spec["clusterIP"].as_str().is_some_and(|ip| ip.contains(':'))
-                } else {
-                    false
-                }
-            }),
+        let ipv6 = match (&body, snapshot.service.as_deref().map(|service| &service.body)) {
+            (Some(body), _) => body["addressType"] == "IPv6",
+            (None, Some(Body::Service(Some(spec)))) => spec["clusterIP"].as_str().is_some_and(|ip| ip.contains(':')),
+            (None, Some(_) | None) => false,
         };
         let mut body = body.unwrap_or_default();
         Self {
+            object,
             endpoints: body["endpoints"].take(),
             ports: body["ports"].take(),
             ipv6,
-            drained: own.and_then(|slice| slice.meta.annotations.get(annotation::DRAINED_AT)?.parse().ok()),
+            drained: object.and_then(|object| object.meta.annotations.get(annotation::DRAINED_AT)?.parse().ok()),
         }
     }
 
@@ -293,8 +289,8 @@ impl Slice {
 /// The time at which the pod of a Sandbox that is to be suspended may be deleted: a delay after it was removed from the
 /// endpoints. `None` if it may be deleted now.
 pub(super) fn drained(snapshot: &SandboxSnapshot, state: &PodState<'_>) -> Option<Timestamp> {
-    snapshot.endpoints.as_deref().filter(|s| s.controlled_by(&snapshot.sandbox.meta.uid))?;
     let (slice, settings, now) = (Slice::of(snapshot), &snapshot.common.settings, snapshot.common.now);
+    slice.object?;
     let (done, delay) = match target(snapshot, Some(state), &slice).0 {
         Target::Gateways(addresses, _) => {
             (covers(&slice.endpoints, &manifest::gateway_endpoints(&addresses)), settings.gateway_drain_delay)
