@@ -21,7 +21,7 @@ pub(super) enum Delivery {
     /// Nothing is left to do: the claim brings nothing, or the pod cannot get it, or it was delivered.
     Nothing,
     /// The Secret and the annotation are written.
-    Due(Box<(String, ClaimDelivery)>),
+    Due(Box<ClaimDelivery>),
     /// The pod is written once more.
     Repeat,
     /// The pod is written once more at this time.
@@ -45,19 +45,16 @@ pub(super) fn delivery(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -
              the volume {VOLUME} in spec.podTemplate as the template makes it, with Secret {SECRET}, and delete the Pod"
         ));
     }
-    let ClaimOfSandbox { claim, .. } = of_claim;
+    let claim = &of_claim.claim;
     match data_of(of_claim, recorded) {
         Err(problem) => Delivery::Impossible(problem),
-        Ok(data) => Delivery::Due(Box::new((
-            object.meta.uid.to_string(),
-            ClaimDelivery {
-                claim: claim.key.clone(),
-                claim_uid: claim.meta.uid.to_string(),
-                digest: data.digest.clone(),
-                secret: secret.to_string(),
-                large: data.makes_large_secret(),
-            },
-        ))),
+        Ok(data) => Delivery::Due(Box::new(ClaimDelivery {
+            claim: claim.key.clone(),
+            claim_uid: claim.meta.uid.to_string(),
+            digest: data.digest.clone(),
+            secret: secret.to_string(),
+            large: data.makes_large_secret(),
+        })),
     }
 }
 
@@ -67,18 +64,14 @@ pub(in crate::decide) fn delivered(pod: &Object, claim_uid: &str) -> bool {
 }
 
 /// The operation that delivers. `metadata` is the patch of the pod's labels and annotations, which is written with it.
-pub(super) fn deliver(
-    snapshot: &SandboxSnapshot,
-    object: &Object,
-    (uid, data): (String, ClaimDelivery),
-    metadata: Option<Value>,
-) -> Op {
+pub(super) fn deliver(snapshot: &SandboxSnapshot, object: &Object, data: ClaimDelivery, metadata: Option<Value>) -> Op {
     let mut body = metadata.unwrap_or_else(|| json!({ "metadata": {} }));
     let annotations = &mut body["metadata"]["annotations"];
     annotations[annotation::CLAIM_DATA] = delivered_by(&data.claim_uid).into();
     // A pod without a node may have got one, which the World does not show yet.
     annotations[annotation::CLAIM_DATA_SENT] = snapshot.common.now.to_string().into();
-    Op { key: object.key.clone(), reason: Reason::ClaimDataDelivered, action: Action::Deliver { uid, data, body } }
+    let action = Action::Deliver { uid: object.meta.uid.to_string(), data, body };
+    Op { key: object.key.clone(), reason: Reason::ClaimDataDelivered, action }
 }
 
 /// The operation that makes the kubelet look at the Secret once more.
