@@ -86,10 +86,9 @@ pub fn gateway_ports(model: &model::Sandbox, of_gateway: &[TcpWakePort]) -> Valu
 }
 
 /// The numbers of the TCP ports of a stable address.
-pub fn tcp_ports(model: &model::Sandbox) -> impl Iterator<Item = u16> {
-    let numbers: Vec<u16> =
-        ports(model).iter().filter(|p| is_tcp(p)).filter_map(|p| u16::try_from(p.number).ok()).collect();
-    numbers.into_iter()
+#[must_use]
+pub fn tcp_ports(model: &model::Sandbox) -> Vec<u16> {
+    ports(model).iter().filter(|p| is_tcp(p)).filter_map(|p| u16::try_from(p.number).ok()).collect()
 }
 
 fn is_tcp(port: &Port) -> bool {

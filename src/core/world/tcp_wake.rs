@@ -91,7 +91,7 @@ impl World {
                 "NetworkPolicy {policy} restricts the clients of the pod, and a gateway would hide them from it"
             ));
         }
-        let service: Vec<u16> = manifest::tcp_ports(model).collect();
+        let service = manifest::tcp_ports(model);
         match service.len() {
             0 => Eligible::No("The Sandbox declares no TCP port".to_owned()),
             // A Sandbox that has ports keeps them while the gateways are away.
