@@ -43,14 +43,9 @@ impl World {
         let files = claim.pointer("/spec/files").and_then(Value::as_array).is_some_and(|files| !files.is_empty());
         let kind =
             Kind::of_resource(group, resource).filter(|kind| files && matches!(kind, Kind::Claim | Kind::SeedClaim));
-        let Some(kind) = kind else { return Vec::new() };
-        let mut document = claim.clone();
-        if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("namespace".to_owned(), namespace.into());
-        }
         let problems = || {
-            let claim = Object::from_json(kind, document)?;
-            let template = self.objects.get(&self.pool_and_template(&claim).1?)?.clone();
+            let claim = requested(kind?, namespace, claim)?;
+            let template = self.objects.get(&self.pool_and_template(&claim).1?)?;
             let of_template = template.template()?.spec.as_ref().ok()?;
             let checked = check_claim_data(claim.claim()?.spec.as_ref().ok()?, of_template, &template.key.name);
             checked.err().map(FieldErrors::into_vec)
@@ -137,4 +132,16 @@ impl World {
         let node_ok = pod.node.as_deref().is_none_or(|node| self.is_usable(node));
         (pod.ready() && object.meta.deletion_timestamp.is_none() && node_ok).then_some(object)
     }
+}
+
+/// Reads a claim as a user sent it, in the namespace of the request.
+pub(super) fn requested(kind: Kind, namespace: &str, document: &Value) -> Option<Object> {
+    let mut document = document.clone();
+    let metadata = document.get_mut("metadata")?.as_object_mut()?;
+    metadata.insert("namespace".to_owned(), namespace.into());
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        // Only the operator writes reservations, so a value from the user is ignored.
+        annotations.remove(annotation::SANDBOX_NAME);
+    }
+    Object::from_json(kind, document)
 }

@@ -12,6 +12,7 @@ use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
 use serde_json::Value;
 
+use super::choose_warm::requested;
 use super::relations::pool_revision;
 use super::state::World;
 use crate::model::check_claim_data;
@@ -80,14 +81,7 @@ impl World {
     }
 
     fn best_for(&self, new: &NewClaim<'_>) -> Option<Arc<Object>> {
-        let mut document = new.document.clone();
-        let metadata = document.get_mut("metadata")?.as_object_mut()?;
-        metadata.insert("namespace".to_owned(), new.namespace.into());
-        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-            // Only the operator writes reservations, so a value from the user is ignored.
-            annotations.remove(annotation::SANDBOX_NAME);
-        }
-        let claim = Object::from_json(new.kind, document)?;
+        let claim = requested(new.kind, new.namespace, new.document)?;
         let model = claim.claim()?.spec.as_ref().ok()?;
         let (_, template) = self.pool_and_template(&claim);
         let template = self.objects.get(&template?)?;
