@@ -125,14 +125,14 @@ fn seed_shape_mounts_the_volume_once() {
     let spec = json!({
         "template": { "spec": {
             "containers": [{ "name": "agent", "image": "i" }],
-            "volumes": [{ "name": "work", "emptyDir": {} }],
+            "volumes": [{ "name": "cache", "emptyDir": {} }],
         } },
         "claimData": {},
     });
     let pod = pod_of(&made(Kind::SeedTemplate, spec), NOON);
     let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().expect("mounts");
     let paths: Vec<&Value> = mounts.iter().map(|mount| &mount["mountPath"]).collect();
-    assert_eq!(paths, [&json!("/work"), &json!("/run/paddock/claim")]);
+    assert_eq!(paths, [&json!("/cache"), &json!("/run/paddock/claim")]);
 }
 
 #[test]

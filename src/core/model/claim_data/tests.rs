@@ -10,9 +10,9 @@ use crate::model::{parse_claim, parse_template};
 fn template(claim_data: &Value, change: &Value) -> Result<Template, FieldErrors> {
     let mut spec = json!({
         "podTemplate": { "spec": { "containers": [
-            { "name": "agent", "image": "i", "volumeMounts": [{ "name": "work", "mountPath": "/work" }] },
+            { "name": "agent", "image": "i", "volumeMounts": [{ "name": "cache", "mountPath": "/cache" }] },
             { "name": "side", "image": "i" },
-        ], "volumes": [{ "name": "work", "emptyDir": {} }] } },
+        ], "volumes": [{ "name": "cache", "emptyDir": {} }] } },
         "claimData": claim_data,
     });
     json_patch::merge(&mut spec, change);
@@ -47,9 +47,9 @@ fn template_declares_where_claim_data_appears() {
         (json!({}), None),
         (json!({ "mountPath": "/data", "containers": ["side"], "secrets": ["a", "b.c"] }), None),
         // Only containers that get the directory count.
-        (json!({ "mountPath": "/work", "containers": ["side"] }), None),
-        (json!({ "mountPath": "/work" }), Some((at, "volumeMounts"))),
-        (json!({ "mountPath": "/work/" }), Some((at, "volumeMounts"))),
+        (json!({ "mountPath": "/cache", "containers": ["side"] }), None),
+        (json!({ "mountPath": "/cache" }), Some((at, "volumeMounts"))),
+        (json!({ "mountPath": "/cache/" }), Some((at, "volumeMounts"))),
         (json!({ "mountPath": "data" }), Some((at, "absolute path"))),
         (json!({ "mountPath": "/" }), Some((at, "absolute path"))),
         (json!({ "mountPath": "/a:b" }), Some((at, "absolute path"))),
@@ -61,7 +61,7 @@ fn template_declares_where_claim_data_appears() {
         expect(&rules, template(&rules, &json!({})), expected);
     }
     let taken = json!({ "podTemplate": { "spec": { "volumes": [
-        { "name": "work", "emptyDir": {} }, { "name": "paddock-claim", "emptyDir": {} },
+        { "name": "cache", "emptyDir": {} }, { "name": "paddock-claim", "emptyDir": {} },
     ] } } });
     expect(&taken, template(&json!({}), &taken), Some(("spec.claimData", "rename")));
     expect(&taken, template(&Value::Null, &taken), None);
