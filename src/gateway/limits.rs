@@ -126,9 +126,6 @@ pub const HTTP2_PING: Duration = Duration::from_secs(60);
 /// The interval at which a port that could not be opened is tried again.
 pub const TCP_PORT_RETRY: Duration = Duration::from_secs(1);
 
-/// The interval at which a gateway that starts looks whether it knows all Sandboxes.
-pub const TCP_START_POLL: Duration = Duration::from_millis(20);
-
 /// The time for which a port is closed after it stood for another Sandbox. kube-proxy may lead clients of that Sandbox
 /// here until it has written its rules again, which takes a second by default and much longer in a large cluster.
 pub const TCP_PORT_REST: Duration = Duration::from_secs(60);

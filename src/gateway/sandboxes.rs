@@ -230,7 +230,7 @@ impl Sandboxes {
         self.0.ways.directory.changed_ports()
     }
 
-    /// Completes when there are such ports.
+    /// Completes when there are such ports, and after each complete list.
     pub(crate) async fn ports_changed(&self) {
         self.0.ways.directory.ports_changed().await;
     }

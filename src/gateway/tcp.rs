@@ -90,7 +90,6 @@ impl TcpPorts {
         let mut stays = false;
         let drain = self.of.proxy.drain.clone();
         loop {
-            let starts = !self.complete.load(Ordering::Acquire);
             tokio::select! {
                 biased;
                 () = drain.reached(Stage::Closing) => return,
@@ -99,7 +98,6 @@ impl TcpPorts {
                     self.stay();
                 }
                 () = self.of.sandboxes.ports_changed() => {}
-                () = sleep(limits::TCP_START_POLL), if starts => {}
                 () = sleep_until(retry), if !self.later.is_empty() => {}
             }
             // The ports of a list are among the changed ones once the list is complete.

@@ -28,7 +28,7 @@ impl Allotment {
 pub(super) struct Allotments {
     of: HashMap<u16, Vec<Allotment>>,
     changed: BTreeSet<u16>,
-    /// Tells the listeners that there are changes.
+    /// Tells the listeners that there are changes, or that a list is complete.
     pub(super) news: Arc<Notify>,
 }
 

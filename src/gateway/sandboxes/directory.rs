@@ -131,7 +131,7 @@ impl Directory {
         self.0.lock().allotments.take_changed()
     }
 
-    /// Completes when there are such ports.
+    /// Completes when there are such ports, and after each complete list.
     pub(crate) async fn ports_changed(&self) {
         let news = self.0.lock().allotments.news.clone();
         news.notified().await;
@@ -226,6 +226,7 @@ impl Directory {
             tables.allotments.changes(name, Some(gone), None);
         }
         tables.listed.sandboxes = true;
+        tables.allotments.news.notify_one();
         tables.tell_all();
     }
 
@@ -241,6 +242,7 @@ impl Directory {
             tables.put_pod(&name, pod);
         }
         tables.listed.pods = true;
+        tables.allotments.news.notify_one();
         tables.tell_all();
     }
 }
