@@ -3,6 +3,7 @@
 mod connection;
 mod watched;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -38,20 +39,24 @@ impl Protocol {
 /// Serves until the gateway drains. Open connections are tasks of the drain.
 pub(crate) async fn serve(listener: TcpListener, protocol: Protocol, places: Places, proxy: Arc<Proxy>) {
     loop {
-        let accepted = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = proxy.drain.reached(Stage::Draining) => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener) => accepted,
         };
-        match accepted {
-            Ok((stream, address)) => {
-                let address = address.ip().to_canonical();
-                let Some(client) = places.admit(address, protocol.scheme(), &proxy.metrics) else {
-                    proxy.metrics.connection_fault(ConnectionFault::Refused);
-                    continue;
-                };
-                let (proxy, protocol) = (proxy.clone(), protocol.clone());
-                proxy.drain.tasks.clone().spawn(run(stream, protocol, client, proxy));
-            }
+        let Some(client) = places.admit(address, protocol.scheme(), &proxy.metrics) else {
+            proxy.metrics.connection_fault(ConnectionFault::Refused);
+            continue;
+        };
+        let (proxy, protocol) = (proxy.clone(), protocol.clone());
+        proxy.drain.tasks.clone().spawn(run(stream, protocol, client, proxy));
+    }
+}
+
+/// Accepts the next connection, and returns it with the address of its client.
+pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => return (stream, address.ip().to_canonical()),
             Err(error) => {
                 // The process is most likely out of file descriptors. Open connections will close.
                 warn!(%error, "a connection could not be accepted");

@@ -29,6 +29,7 @@ use crate::limits;
 use crate::metrics::ConnectionFault;
 use crate::proxy::Proxy;
 use crate::sandboxes::{Allotment, Sandboxes};
+use crate::server::accept;
 
 /// The listeners of all ports.
 pub(crate) struct TcpPorts {
@@ -184,8 +185,7 @@ impl TcpPorts {
         let Some(listener) = address.listen().await? else { return Ok(()) };
         debug!(port, sandbox = %owner.target(), "a port of the gateway stands for a Sandbox");
         let stop = CancellationToken::new();
-        let accept = accept(listener, port, owner.clone(), stop.clone(), self.of.clone());
-        tokio::spawn(accept);
+        tokio::spawn(serve(listener, port, owner.clone(), stop.clone(), self.of.clone()));
         self.open.insert(port, Listener { owner, stop });
         Ok(())
     }
@@ -198,33 +198,24 @@ impl Drop for TcpPorts {
 }
 
 /// Accepts connections for one Sandbox until the port is withdrawn or the gateway has drained.
-async fn accept(listener: TcpListener, port: u16, owner: Allotment, stop: CancellationToken, of: Arc<Shared>) {
+async fn serve(listener: TcpListener, port: u16, owner: Allotment, stop: CancellationToken, of: Arc<Shared>) {
     let drain = of.proxy.drain.clone();
     loop {
-        let accepted = tokio::select! {
+        let (stream, address) = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = drain.reached(Stage::Closing) => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener) => accepted,
         };
-        match accepted {
-            Ok((stream, address)) => {
-                let address = address.ip().to_canonical();
-                let Some(client) = of.places.admit_tcp(address, &of.proxy.metrics) else {
-                    of.proxy.metrics.connection_fault(ConnectionFault::Refused);
-                    of.metrics.connection(false);
-                    // A client must not take this for an answer that is complete and empty.
-                    let _ = stream.set_zero_linger();
-                    continue;
-                };
-                let connection = Connection { stream, client, gateway_port: port, owner: owner.clone() };
-                drain.tasks.spawn(connection.serve(of.clone(), stop.clone()));
-            }
-            Err(error) => {
-                warn!(%error, "a connection could not be accepted");
-                sleep(paddock_kube::limits::ACCEPT_RETRY_DELAY).await;
-            }
-        }
+        let Some(client) = of.places.admit_tcp(address, &of.proxy.metrics) else {
+            of.proxy.metrics.connection_fault(ConnectionFault::Refused);
+            of.metrics.connection(false);
+            // A client must not take this for an answer that is complete and empty.
+            let _ = stream.set_zero_linger();
+            continue;
+        };
+        let connection = Connection { stream, client, gateway_port: port, owner: owner.clone() };
+        drain.tasks.spawn(connection.serve(of.clone(), stop.clone()));
     }
 }
 
