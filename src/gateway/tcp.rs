@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::connection::Connection;
+use self::connection::{Connection, reset};
 use self::metrics::{PortState, TcpMetrics};
 use self::shared::Shared;
 use crate::client::Places;
@@ -210,8 +210,7 @@ async fn serve(listener: TcpListener, port: u16, owner: Allotment, stop: Cancell
         let Some(client) = of.places.admit_tcp(address, &of.proxy.metrics) else {
             of.proxy.metrics.connection_fault(ConnectionFault::Refused);
             of.metrics.connection(false);
-            // A client must not take this for an answer that is complete and empty.
-            let _ = stream.set_zero_linger();
+            reset(stream);
             continue;
         };
         let connection = Connection { stream, client, gateway_port: port, owner: owner.clone() };

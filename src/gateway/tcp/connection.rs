@@ -39,11 +39,7 @@ impl Connection {
             Ok(connected) => connected,
             Err(refusal) => {
                 record.closed(&refusal);
-                // A client must not take this for an answer that is complete and empty.
-                if let Err(error) = self.stream.set_zero_linger() {
-                    debug!(%error, "a connection ended before it was closed");
-                }
-                return;
+                return reset(self.stream);
             }
         };
         of.metrics.connection(true);
@@ -57,7 +53,8 @@ impl Connection {
             ended = copy(&mut client, &mut sandbox, Protocol::Other, &timeouts, &drain) => Some(ended),
         };
         if record.ended.is_none_or(|ended| ended.cut) {
-            let _ = (client.set_zero_linger(), sandbox.set_zero_linger());
+            reset(client);
+            reset(sandbox);
         }
         drop((activity, shares, self.client));
     }
@@ -74,6 +71,13 @@ impl Connection {
         let connected = of.sandboxes.connect_port(self.gateway_port, &self.owner, &arrival, deadline).await?;
         Ok((connected, shares))
     }
+}
+
+/// Closes a connection by a reset. The other side must not take its end for the end of an answer that is complete.
+pub(super) fn reset(stream: TcpStream) {
+    // A connection that has ended has no options.
+    let _ = stream.set_zero_linger();
+    drop(stream);
 }
 
 /// The line of a connection in the access log, and its metrics. It is written when the connection has ended, however it
