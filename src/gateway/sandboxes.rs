@@ -177,11 +177,8 @@ impl Sandboxes {
     /// # Errors
     /// If there is no such Sandbox, it may not be woken, a limit is reached, or the deadline has passed.
     pub async fn connect(&self, target: &Target, arrival: &Arrival, deadline: Instant) -> Result<Connected, Refusal> {
-        Attempt::new(&self.0.ways, target, arrival, deadline).run().await.map(|(running, stream)| Connected {
-            stream,
-            endpoint: running.endpoint(target),
-            activity: self.mark(Name::of(target), &running, arrival).begin(),
-        })
+        let (running, stream) = Attempt::new(&self.0.ways, target, arrival, deadline).run().await?;
+        Ok(self.connected(target, &running, stream, arrival))
     }
 
     /// Opens a connection for a client of a port of the gateway, as [`Sandboxes::connect`] does.
@@ -209,8 +206,7 @@ impl Sandboxes {
         if running.sandbox_uid != of.uid || self.allotment(gateway_port).as_ref() != Some(of) {
             return Err(withdrawn());
         }
-        let activity = self.mark(Name::of(&target), &running, arrival).begin();
-        Ok(Connected { stream, endpoint: running.endpoint(&target), activity })
+        Ok(self.connected(&target, &running, stream, arrival))
     }
 
     /// The Sandbox and the port for which a port of the gateway stands. `None` while the watches do not work, because the
@@ -249,6 +245,11 @@ impl Sandboxes {
     #[must_use]
     pub fn is_pod(&self, client: IpAddr) -> bool {
         self.0.ways.directory.is_source(client)
+    }
+
+    fn connected(&self, target: &Target, running: &Running, stream: TcpStream, arrival: &Arrival) -> Connected {
+        let activity = self.mark(Name::of(target), running, arrival).begin();
+        Connected { stream, endpoint: running.endpoint(target), activity }
     }
 
     fn mark(&self, name: Name, running: &Running, arrival: &Arrival) -> Mark {
