@@ -26,7 +26,10 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug)]
 pub(crate) struct Drain {
     stage: watch::Sender<Stage>,
+    /// The connections and streams.
     pub(crate) tasks: TaskTracker,
+    /// Other reasons to wait. Connections are accepted and served meanwhile.
+    pub(crate) waits: TaskTracker,
 }
 
 /// The work that a shutdown had to cut.
@@ -38,7 +41,7 @@ pub struct Drained {
 
 impl Drain {
     pub(crate) fn new() -> Self {
-        Self { stage: watch::Sender::new(Stage::Serving), tasks: TaskTracker::new() }
+        Self { stage: watch::Sender::new(Stage::Serving), tasks: TaskTracker::new(), waits: TaskTracker::new() }
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -56,8 +59,13 @@ impl Drain {
         self.enter(Stage::Announced);
         sleep(timeouts.drain_delay).await;
         self.enter(Stage::Draining);
+        self.waits.close();
         self.tasks.close();
-        if timeout(timeouts.drain, self.tasks.wait()).await.is_ok() {
+        let nothing_is_left = async {
+            self.waits.wait().await;
+            self.tasks.wait().await;
+        };
+        if timeout(timeouts.drain, nothing_is_left).await.is_ok() {
             return Drained { cut: 0 };
         }
         let cut = self.tasks.len();
@@ -71,5 +79,19 @@ impl Drain {
     fn enter(&self, stage: Stage) {
         info!(?stage, connections = self.tasks.len(), "shutting down");
         self.stage.send_replace(stage);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn wait_that_outlasts_the_drain_is_no_connection_that_was_cut() {
+        let drain = Drain::new();
+        let of = drain.clone();
+        drain.waits.spawn(async move { of.reached(Stage::Closing).await });
+        assert_eq!(drain.run(&Timeouts::DEFAULT).await, Drained { cut: 0 });
+        assert_eq!(drain.stage(), Stage::Closing, "the drain waited");
     }
 }

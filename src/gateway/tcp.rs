@@ -124,7 +124,7 @@ impl TcpPorts {
                 + limits::TCP_LEAVE
                 + limits::TCP_LEAVE_SANDBOX.saturating_mul(suspended);
             let drain = proxy.drain.clone();
-            proxy.drain.tasks.spawn(async move {
+            proxy.drain.waits.spawn(async move {
                 tokio::select! {
                     () = sleep(time) => {}
                     () = drain.reached(Stage::Closing) => {}
