@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use k8s_openapi::api::core::v1::Secret;
-use kube::Client;
+use kube::api::{DeleteParams, GetParams, PostParams};
 use kube::client::Body;
-use kube::core::Status;
+use kube::core::request::Error;
+use kube::core::{Request, Status};
+use kube::{Client, Resource};
 use paddock_api::SandboxClaimSpec;
 use paddock_api::kind::Key;
 use paddock_api::names::FIELD_MANAGER;
@@ -19,7 +21,7 @@ use paddock_core::plan::{ClaimDelivery, Outcome};
 use serde::Deserialize;
 
 use super::reply::Reply;
-use super::request::url_path;
+use super::request::collection;
 use crate::limiter::Signal;
 use crate::limits;
 
@@ -63,8 +65,9 @@ impl Deliverer {
     /// # Errors
     /// The reply with which the whole operation ends.
     pub(super) async fn create_secret(&self, pod: &Key, data: &ClaimDelivery, body: &[u8]) -> Result<(), Reply> {
-        let collection = secrets(&pod.namespace);
-        let create = || self.send(Method::POST, format!("{collection}?fieldManager={FIELD_MANAGER}"), body.to_vec());
+        let secrets = secrets(&pod.namespace);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let create = || self.send(secrets.create(&params, body.to_vec()));
         let first = create().await?;
         if first.code.is_success() {
             return Ok(());
@@ -72,7 +75,7 @@ impl Deliverer {
         if !first.already_exists() {
             return Err(first.refused(&format!("Secret {}", data.secret)));
         }
-        let deleted = self.send(Method::DELETE, format!("{collection}/{}", data.secret), b"{}".to_vec()).await?;
+        let deleted = self.send(secrets.delete(&data.secret, &DeleteParams::default())).await?;
         if !deleted.code.is_success() && deleted.code != StatusCode::NOT_FOUND {
             return Err(deleted.refused(&format!("Secret {} exists and cannot be replaced", data.secret)));
         }
@@ -96,7 +99,7 @@ impl Deliverer {
 
     /// Reads the claim, because the World does not keep its content.
     async fn read_claim(&self, data: &ClaimDelivery) -> Result<SandboxClaimSpec, Reply> {
-        let answer = self.get(format!("{}/{}", url_path(&data.claim), data.claim.name)).await?;
+        let answer = self.get(&collection(&data.claim), &data.claim.name).await?;
         if answer.code == StatusCode::NOT_FOUND {
             return Err(conflict());
         }
@@ -115,13 +118,14 @@ impl Deliverer {
     /// Reads the Secrets to which the claim refers. Only one of them is in memory at a time, and of the others the keys
     /// that the claim names, up to the limit of what it may bring.
     async fn read_secrets(&self, pod: &Key, spec: &SandboxClaimSpec) -> Result<SecretValues, Reply> {
+        let references = || spec.files.iter().filter_map(|file| file.secret_key_ref.as_ref());
         let mut values = SecretValues::new();
-        for reference in spec.files.iter().filter_map(|file| file.secret_key_ref.as_ref()) {
+        for reference in references() {
             if values.contains_key(&reference.name) {
                 continue;
             }
             let name = &reference.name;
-            let answer = self.get(format!("{}/{name}", secrets(&pod.namespace))).await?;
+            let answer = self.get(&secrets(&pod.namespace), name).await?;
             if answer.code == StatusCode::NOT_FOUND {
                 return Err(rejected(
                     404,
@@ -135,10 +139,7 @@ impl Deliverer {
             let Ok(secret) = serde_json::from_slice::<Secret>(&answer.body) else {
                 return Err(rejected(422, format!("Secret {name}, to which the claim refers, cannot be read")));
             };
-            let named = |key: &String| {
-                let references = spec.files.iter().filter_map(|file| file.secret_key_ref.as_ref());
-                references.into_iter().any(|reference| reference.name == *name && reference.key == *key)
-            };
+            let named = |key: &String| references().any(|other| other.name == *name && other.key == *key);
             let data = secret.data.unwrap_or_default().into_iter().filter(|(key, _)| named(key));
             let data: BTreeMap<String, Vec<u8>> = data.map(|(key, value)| (key, value.0)).collect();
             values.insert(name.clone(), data);
@@ -147,26 +148,26 @@ impl Deliverer {
         Ok(values)
     }
 
-    async fn get(&self, uri: String) -> Result<Answer, Reply> {
-        let answer = tokio::time::timeout(limits::WRITE_TIMEOUT, self.send(Method::GET, uri, Vec::new())).await;
+    async fn get(&self, collection: &Request, name: &str) -> Result<Answer, Reply> {
+        let request = collection.get(name, &GetParams::default());
+        let answer = tokio::time::timeout(limits::WRITE_TIMEOUT, self.send(request)).await;
         // Nothing was written yet.
         answer.unwrap_or_else(|_elapsed| Err(Reply::unsent()))
     }
 
-    async fn send(&self, method: Method, uri: String, body: Vec<u8>) -> Result<Answer, Reply> {
-        let built = http::Request::builder().method(method).uri(uri);
-        let built = built.header(http::header::CONTENT_TYPE, "application/json").body(Body::from(body));
-        let request = built.map_err(|_| rejected(400, "a name of the delivery does not fit into a URL".to_owned()))?;
+    async fn send(&self, request: Result<http::Request<Vec<u8>>, Error>) -> Result<Answer, Reply> {
+        let request =
+            request.map_err(|_| rejected(400, "a name of the delivery does not fit into a URL".to_owned()))?;
         // Nothing is known about a request without a reply, and its repetition does no harm.
-        let response = self.client.send(request).await.map_err(|_| Reply::lost())?;
+        let response = self.client.send(request.map(Body::from)).await.map_err(|_| Reply::lost())?;
         let (parts, body) = response.into_parts();
         let body = body.collect_bytes().await.map_err(|_| Reply::lost())?;
         Ok(Answer { code: parts.status, headers: parts.headers, body: body.to_vec() })
     }
 }
 
-fn secrets(namespace: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/secrets")
+fn secrets(namespace: &str) -> Request {
+    Request::new(Secret::url_path(&(), Some(namespace)))
 }
 
 /// A complete response.

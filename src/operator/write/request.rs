@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 /// If the names of the key do not fit into a URL. The API server's rules for names exclude that.
 pub(super) fn request(op: &Op) -> Result<http::Request<Body>, Error> {
     let (name, field_manager) = (&*op.key.name, Some(FIELD_MANAGER.to_owned()));
-    let collection = Request::new(url_path(&op.key));
+    let collection = collection(&op.key);
     let request = match &op.action {
         Action::Create { body } => {
             let params = PostParams { field_manager, ..PostParams::default() };
@@ -50,10 +50,10 @@ pub(super) fn request(op: &Op) -> Result<http::Request<Body>, Error> {
     request.map(|request| request.map(Body::from))
 }
 
-/// The path of the collection that the object belongs to.
-pub(super) fn url_path(key: &Key) -> String {
+/// Makes the requests for the collection that the object belongs to.
+pub(super) fn collection(key: &Key) -> Request {
     let namespace = key.kind.namespaced().then_some(&*key.namespace);
-    DynamicObject::url_path(&resource(key.kind), namespace)
+    Request::new(DynamicObject::url_path(&resource(key.kind), namespace))
 }
 
 /// Adds the preconditions to a patch. The API server answers 409 if `metadata.uid` or `metadata.resourceVersion` in the
