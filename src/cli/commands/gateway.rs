@@ -5,7 +5,7 @@ mod upstream;
 
 use paddock_api::PortRange;
 use paddock_gateway::Config;
-use paddock_gateway::config::{Access, Https, InvalidConfig, ProxyConfig, TcpConfig};
+use paddock_gateway::config::{Access, Https, ProxyConfig, TcpConfig};
 use paddock_gateway::limits::Limits;
 use paddock_gateway::purpose::ProbeRule;
 use paddock_gateway::route::Router;
@@ -130,7 +130,7 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
         },
     };
     if explicit.is_none()
-        && let Some(own @ InvalidConfig::OwnPort { .. }) = config.own_port_in_range()
+        && let Some(own) = config.own_port_in_range()
     {
         warn!("no TCP connection resumes a Sandbox: {own}");
         return Ok(Config { tcp: None, ..config }.checked()?);
