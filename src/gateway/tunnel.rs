@@ -1,5 +1,5 @@
-//! A tunnel, of an upgraded connection or of a TCP connection: bytes in both directions, until one side ends, nothing moves for too long, or the gateway
-//! shuts down. An idle connection has no buffers.
+//! A tunnel, of an upgraded connection or of a TCP connection: bytes in both directions, until one side ends, nothing
+//! moves for too long, or the gateway shuts down. An idle connection has no buffers.
 
 mod pipe;
 mod websocket;
