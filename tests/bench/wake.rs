@@ -8,7 +8,7 @@ mod scene;
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use paddock_cluster::{AnyCluster, build_operator, node_is_missing};
 use serde_json::{Value, json};
 
@@ -77,7 +77,6 @@ async fn at_once(scene: &mut Scene<'_>, setting: Setting, wakes: u32) -> Result<
         measured.push(scene.wake(name, asked?, None)?);
     }
     scene.delete(&names).await?;
-    ensure!(measured.len() == names.len(), "a wake is missing");
     Ok(measured)
 }
 

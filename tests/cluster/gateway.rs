@@ -21,6 +21,17 @@ pub struct Gateway {
     pub metrics: Endpoint,
 }
 
+/// The phases of wakes by the gateway's clock, added up over several wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WakePhases {
+    /// The write of the mode.
+    pub write: Duration,
+    /// From the reply to the write until the gateway's watch shows the address of the pod.
+    pub pod: Duration,
+    /// Until the gateway has a connection to the port.
+    pub port: Duration,
+}
+
 impl Gateway {
     /// Starts `paddock gateway` with the rights of a ServiceAccount, for clients without a credential, and waits until it
     /// is ready: then it has listed all Sandboxes and pods. Hosts of the form `NAME--PORT.NAMESPACE.DOMAIN` name a
@@ -63,17 +74,62 @@ impl Gateway {
         Agent::behind(self.proxy, host, &[])
     }
 
-    /// The text of the metrics.
+    /// The phases of all wakes so far, from the metrics.
     ///
     /// # Errors
-    /// Returns an error if the gateway does not answer with them.
-    pub async fn metrics_text(&self) -> Result<String> {
+    /// Returns an error if the gateway does not answer with these metrics.
+    pub async fn wake_phases(&self) -> Result<WakePhases> {
         match http_get(&self.metrics).await? {
-            (200, text) => Ok(text),
-            (status, text) => Err(Error::Format {
-                what: "reading the gateway's metrics".to_owned(),
-                problem: format!("status {status}: {text}"),
-            }),
+            (200, text) => WakePhases::read(&text),
+            (status, text) => Err(unreadable(format!("status {status}: {text}"))),
         }
+    }
+}
+
+impl WakePhases {
+    fn read(metrics: &str) -> Result<Self> {
+        let sum = |phase: &str| {
+            let name = format!("paddock_gateway_wake_phase_duration_seconds_sum{{phase=\"{phase}\"}} ");
+            let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+            let value = value.ok_or_else(|| unreadable(format!("there is no {name}")))?;
+            let sum = value.parse().ok().and_then(|sum| Duration::try_from_secs_f64(sum).ok());
+            sum.ok_or_else(|| unreadable(format!("{name}{value} is no duration")))
+        };
+        Ok(Self { write: sum("write")?, pod: sum("pod")?, port: sum("port")? })
+    }
+
+    /// The phases of the wakes after an earlier time.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            write: self.write.saturating_sub(before.write),
+            pod: self.pod.saturating_sub(before.pod),
+            port: self.port.saturating_sub(before.port),
+        }
+    }
+}
+
+fn unreadable(problem: String) -> Error {
+    Error::Format { what: "reading the gateway's metrics".to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_of_a_wake_are_differences_of_the_metrics() {
+        let metrics = |write, pod, port| {
+            [("write", write), ("pod", pod), ("port", port)]
+                .map(|(phase, sum)| {
+                    format!("paddock_gateway_wake_phase_duration_seconds_sum{{phase=\"{phase}\"}} {sum}\n")
+                })
+                .concat()
+        };
+        let before = WakePhases::read(&metrics(1.0, 2.0, 3.0)).unwrap();
+        let wake = WakePhases::read(&metrics(1.25, 2.5, 4.0)).unwrap().since(before);
+        assert_eq!([wake.write, wake.pod, wake.port].map(|took| took.as_millis()), [250, 500, 1000]);
+        let error = WakePhases::read("").unwrap_err().to_string();
+        assert!(error.contains("phase=\"write\""), "{error}");
     }
 }

@@ -50,22 +50,6 @@ impl Phase {
     }
 }
 
-/// The phases of wakes by the gateway's clock, added up over all wakes so far or for one of them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct GatewayPhases {
-    /// From the reply to the write until the gateway's watch shows the address of the pod.
-    pub(super) pod: Duration,
-    /// Until the gateway has a connection to the port.
-    pub(super) port: Duration,
-}
-
-impl GatewayPhases {
-    /// The phases of the wakes after an earlier time.
-    pub(super) fn since(self, before: Self) -> Self {
-        Self { pod: self.pod.saturating_sub(before.pod), port: self.port.saturating_sub(before.port) }
-    }
-}
-
 /// The moments of one wake.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moments {

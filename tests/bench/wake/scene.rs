@@ -12,19 +12,18 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::api::WatchEvent;
 use kube::core::{DynamicObject, ObjectMeta};
-use paddock_cluster::{AnyCluster, Cluster, Gateway, Options, WORKSPACE};
+use paddock_cluster::{AnyCluster, Cluster, Gateway, Options, WORKSPACE, WakePhases};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::phases::{GatewayPhases, Moments, Wake};
+use super::phases::{Moments, Wake};
 use super::request::{self, Asked};
 use crate::args::Setting;
 use crate::audit::{AuditLog, Names, Wanted};
 use crate::client::{self, Load, get, send};
 use crate::controller::{self, GATEWAY, Plan, Replica, Who};
 use crate::environment::manifests;
-use crate::metrics::Scrape;
 use crate::objects::{self, NAMESPACE};
 use crate::progress::say;
 
@@ -153,18 +152,13 @@ impl<'a> Scene<'a> {
     }
 
     /// The phases of all wakes so far.
-    pub(super) async fn phases(&self) -> Result<GatewayPhases> {
-        let scrape = Scrape::of(&self.gateway.metrics).await?;
-        let of = |phase: &str| {
-            let sum = scrape.sum("paddock_gateway_wake_phase_duration_seconds_sum", &[&format!("phase=\"{phase}\"")]);
-            sum.map(Duration::from_secs_f64).with_context(|| format!("the gateway does not report the phase {phase}"))
-        };
-        Ok(GatewayPhases { pod: of("pod")?, port: of("port")? })
+    pub(super) async fn phases(&self) -> Result<WakePhases> {
+        Ok(self.gateway.wake_phases().await?)
     }
 
     /// The phases of a wake that was answered. `gateway` has those of this wake alone, or is `None` if other wakes were
     /// under way: then our own watch says when the pod had an address.
-    pub(super) fn wake(&mut self, name: &str, asked: Asked, gateway: Option<GatewayPhases>) -> Result<Wake> {
+    pub(super) fn wake(&mut self, name: &str, asked: Asked, gateway: Option<WakePhases>) -> Result<Wake> {
         self.audit.refresh()?;
         let stored = |who, what| {
             let write = self.audit.first(&Wanted { who, what, name, since: asked.sent });

@@ -11,7 +11,7 @@ use paddock_cluster::{AGENT_IMAGE, Agent};
 
 use super::idle::suspended;
 use super::sandbox::ready;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, parts_of_request};
 use crate::manifests::{SANDBOX, objects};
 use crate::screen::time;
 use crate::session::StepContext;
@@ -80,7 +80,7 @@ pub(super) async fn run(context: &mut StepContext<'_>, gateway: &Gateway) -> Res
         Ok((began.elapsed(), format!("the answer: {content:?}")))
     };
     let took = screen.step("woken", "waiting for the answer", work).await?;
-    for (part, took) in gateway.wake_phases().await?.of_request(before, took) {
+    for (part, took) in parts_of_request(gateway.wake_phases().await?.since(before), took) {
         screen.fact(&time(took), part);
     }
     Ok(())
