@@ -32,18 +32,21 @@ pub(crate) async fn grant(client: &Client) -> Result<()> {
         rule(&["storage.k8s.io"], &["storageclasses"], &["get", "list", "watch"]),
         rule(&["", "events.k8s.io"], &["events"], &all),
     ];
-    for (user, rules) in [(KWOK_USER, &kwok), (PROVISIONER_USER, &provisioner)] {
-        let group = "rbac.authorization.k8s.io";
-        let role = json!({ "metadata": { "name": user }, "rules": rules });
-        create(client, &format!("/apis/{group}/v1/clusterroles"), &role).await?;
-        let binding = json!({
-            "metadata": { "name": user },
-            "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": user },
-            "subjects": [{ "apiGroup": group, "kind": "User", "name": user }],
-        });
-        create(client, &format!("/apis/{group}/v1/clusterrolebindings"), &binding).await?;
-    }
-    Ok(())
+    grant_to(client, KWOK_USER, &kwok).await?;
+    grant_to(client, PROVISIONER_USER, &provisioner).await
+}
+
+/// Creates a ClusterRole with these rules, and binds it to a user. Both have the name of the user.
+pub(crate) async fn grant_to(client: &Client, user: &str, rules: &[Value]) -> Result<()> {
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({ "metadata": { "name": user }, "rules": rules });
+    create(client, &format!("/apis/{group}/v1/clusterroles"), &role).await?;
+    let binding = json!({
+        "metadata": { "name": user },
+        "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": user },
+        "subjects": [{ "apiGroup": group, "kind": "User", "name": user }],
+    });
+    create(client, &format!("/apis/{group}/v1/clusterrolebindings"), &binding).await
 }
 
 /// Creates nodes, RuntimeClasses and StorageClasses.

@@ -216,7 +216,7 @@ impl Cluster {
         let Some(network) = &self.addresses.network else { return Ok(()) };
         let api_server = self.addresses.api_server();
         let node = RealNode { programs, layout: &self.layout, network, authority: &self.pki.cluster, api_server };
-        // They are first, because a client without its rights tries again only after a while.
+        // The objects are first, because a client without its rights tries again only after a while.
         node::create_node_objects(&self.client, network).await?;
         let process = self.component(node.prepare()?).await?;
         process.until(node.ready(&self.client)).await

@@ -19,6 +19,8 @@ const PROGRAMS: [(&str, &str); 7] = [
 const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 /// The capabilities for namespaces and mounts, and for links and routes, by their numbers.
 const CAPABILITIES: [(&str, u32); 2] = [("CAP_SYS_ADMIN", 21), ("CAP_NET_ADMIN", 12)];
+/// The inotify instances that a user needs for two dozen clusters. A control plane has 17 and a node 10.
+const INOTIFY_INSTANCES: u32 = 1024;
 
 /// Everything that this machine lacks for a node, or `None`.
 #[must_use]
@@ -50,10 +52,6 @@ pub fn node_is_missing() -> Option<String> {
     (!missing.is_empty()).then(|| format!("a real node cannot run here: {}", missing.join(", ")))
 }
 
-/// The capabilities that the status of a process lacks.
-/// The inotify instances that a user needs for two dozen clusters. A control plane has 17 and a node 10.
-const INOTIFY_INSTANCES: u32 = 1024;
-
 /// Raises the number of inotify instances of a user, of which the kernel allows 128. Several clusters and a kubelet need
 /// more, and a kubelet ends without them. A machine that allows no change may have enough.
 pub(super) fn raise_inotify_limit() {
@@ -64,6 +62,7 @@ pub(super) fn raise_inotify_limit() {
     }
 }
 
+/// The capabilities that the status of a process lacks.
 fn lacking_capabilities(status: &str) -> Vec<String> {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let held = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);

@@ -5,16 +5,17 @@ use serde_json::{Value, json};
 
 use super::config::{API_SERVER_PORT, DNS_LABEL, DNS_USER, POLICIES_USER};
 use super::{Network, POLL};
-use crate::bootstrap::create;
+use crate::bootstrap::{create, grant_to};
 use crate::{Error, Result};
 
 /// Creates the rights of the DNS server and of the program that enforces NetworkPolicies, the Service of the DNS server,
 /// and the endpoints of the Service `kubernetes`.
 pub(crate) async fn create_node_objects(client: &Client, network: &Network) -> Result<()> {
-    let dns = [("", &["namespaces", "pods", "services"][..]), ("discovery.k8s.io", &["endpointslices"])];
-    grant(client, DNS_USER, &dns).await?;
-    let policies = [("", &["namespaces", "pods"][..]), ("networking.k8s.io", &["networkpolicies"])];
-    grant(client, POLICIES_USER, &policies).await?;
+    let read = |group: &str, resources: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": ["list", "watch"] });
+    let dns = [read("", &["namespaces", "pods", "services"]), read("discovery.k8s.io", &["endpointslices"])];
+    grant_to(client, DNS_USER, &dns).await?;
+    let policies = [read("", &["namespaces", "pods"]), read("networking.k8s.io", &["networkpolicies"])];
+    grant_to(client, POLICIES_USER, &policies).await?;
 
     let port = |name: &str, protocol: &str, port: u16| json!({ "name": name, "protocol": protocol, "port": port });
     let dns_ports = json!([port("dns", "UDP", 53), port("dns-tcp", "TCP", 53)]);
@@ -34,21 +35,6 @@ pub(crate) async fn create_node_objects(client: &Client, network: &Network) -> R
         "ports": [port("https", "TCP", API_SERVER_PORT)],
     });
     in_namespace(client, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &slice).await
-}
-
-/// Lets a user list and watch the resources of these groups.
-async fn grant(client: &Client, user: &str, resources: &[(&str, &[&str])]) -> Result<()> {
-    let group = "rbac.authorization.k8s.io";
-    let rule = |(group, resources): &(&str, &[&str])| json!({ "apiGroups": [group], "resources": resources, "verbs": ["list", "watch"] });
-    let rules: Vec<Value> = resources.iter().map(rule).collect();
-    let role = json!({ "metadata": { "name": user }, "rules": rules });
-    create(client, &format!("/apis/{group}/v1/clusterroles"), &role).await?;
-    let binding = json!({
-        "metadata": { "name": user },
-        "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": user },
-        "subjects": [{ "apiGroup": group, "kind": "User", "name": user }],
-    });
-    create(client, &format!("/apis/{group}/v1/clusterrolebindings"), &binding).await
 }
 
 /// Creates an object in a namespace that the API server itself makes, a moment after it is ready.
