@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::http;
 use super::json::{annotation, label, message, name, ready, reason, text, uid};
-use super::kinds::{CLAIM, EVENT, Kind, POD, SANDBOX, SEED_CLAIM, TEMPLATE};
+use super::kinds::{CLAIM, EVENT, POD, ROLE_BINDING, SANDBOX, SECRET, SEED_CLAIM, TEMPLATE};
 use super::manifests::{claim, merge, object, pool, template};
 use super::namespace::TestNamespace;
 use super::operator::{ACCOUNT, NAMESPACE};
@@ -30,8 +30,6 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-const SECRET: Kind = Kind("v1", "Secret", "secrets");
-const ROLE_BINDING: Kind = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings");
 const ANNOUNCED: &str = "policy.paddock.dev/claim-data";
 const SENT: &str = "policy.paddock.dev/claim-data-sent";
 
@@ -60,11 +58,6 @@ fn file(secret: &Value, key: &str) -> String {
 
 fn base64(text: &str) -> Value {
     json!(ByteString(text.as_bytes().to_vec()))
-}
-
-/// Creates an object of a kind that the table of the tests does not contain.
-async fn create(ns: &TestNamespace, kind: Kind, object: Value) {
-    ns.post(&kind.path(&ns.namespace), &object).await.unwrap_or_else(|e| panic!("creating {object:#}: {e}"));
 }
 
 /// The Sandbox of a Ready claim, and its pod.
@@ -126,7 +119,7 @@ async fn claim_with_data_costs_two_writes_more_and_one_without_costs_none() {
         // The watch is ahead of the log, and this write is after all others.
         let mark = format!("mark-{task}");
         let marker = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": mark } });
-        create(&ns, SECRET, marker).await;
+        ns.create(marker).await;
         let (namespace, pod_name, secret) = (ns.namespace.clone(), name(&pod).to_owned(), secret_of(&pod));
         let user = format!("{NAMESPACE}:{ACCOUNT}");
         let mut counted = Vec::new();
@@ -196,9 +189,9 @@ async fn secret_that_somebody_prepared_is_replaced_or_left_alone_and_never_used(
     let owner =
         json!({ "apiVersion": "v1", "kind": "Pod", "name": name(pods[0]), "uid": uid(pods[0]), "controller": true });
     let labels = json!({ ANNOUNCED: "true" });
-    create(&ns, SECRET, secret(pods[0], json!({ "labels": labels, "ownerReferences": [owner] }))).await;
+    ns.create(secret(pods[0], json!({ "labels": labels, "ownerReferences": [owner] }))).await;
     // One of somebody else.
-    create(&ns, SECRET, secret(pods[1], json!({}))).await;
+    ns.create(secret(pods[1], json!({}))).await;
     ns.create(claim("one", "p", brings("do it"))).await;
     ns.create(claim("two", "p", brings("do it"))).await;
     let claims = ns
@@ -228,7 +221,7 @@ async fn referenced_secret_needs_a_right_and_shows_up_nowhere_else() {
     let user = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "api-key" }, "data": { "token": base64(MARKER) },
     });
-    create(&ns, SECRET, user).await;
+    ns.create(user).await;
     let reference = json!({ "name": "token", "secretKeyRef": { "name": "api-key", "key": "token" } });
     let files = json!([reference, { "name": "task", "content": CONTENT }]);
     let env = json!([{ "name": "A", "value": VALUE }]);
@@ -237,18 +230,14 @@ async fn referenced_secret_needs_a_right_and_shows_up_nowhere_else() {
         |c: &Value| !ready(c) && message(c, "Ready").contains("reading Secret api-key, to which the claim refers");
     let waits = ns.until(CLAIM, "task", "says which right is missing", refused).await;
     assert!(message(&waits, "Ready").contains("cannot get resource"), "{}", message(&waits, "Ready"));
-    create(
-        &ns,
-        ROLE_BINDING,
-        json!({
-            "apiVersion": ROLE_BINDING.0, "kind": ROLE_BINDING.1, "metadata": { "name": "claim-secrets" },
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
-                "name": "agent-sandbox-controller-claim-secrets",
-            },
-            "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE }],
-        }),
-    )
+    ns.create(json!({
+        "apiVersion": ROLE_BINDING.0, "kind": ROLE_BINDING.1, "metadata": { "name": "claim-secrets" },
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+            "name": "agent-sandbox-controller-claim-secrets",
+        },
+        "subjects": [{ "kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE }],
+    }))
     .await;
     let (sandbox, pod) = sandbox_of(&ns, "task").await;
     let secret = ns.get(SECRET, &secret_of(&pod)).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::json::{text, uid};
-use super::kinds::{Kind, POD, SANDBOX};
+use super::kinds::{POD, SANDBOX, SECRET};
 use super::manifests::{claim, object, pod, pool, sandbox, template};
 use super::namespace::TestNamespace;
 use super::operator::{self, NAMESPACE, Operator, Plan};
@@ -144,8 +144,7 @@ async fn a_certificate_rotates_under_load_without_a_failed_call() {
     let ns = hasty.namespace("rotation").await;
     let own = TestNamespace::existing(&hasty.cluster, NAMESPACE);
     let marked = marked();
-    let secrets = Kind("v1", "Secret", "secrets");
-    let mut certificates = vec![certificate(&own, secrets).await];
+    let mut certificates = vec![certificate(&own).await];
     let (began, mut calls) = (Instant::now(), 0);
     // The first certificate is the current one. After two more, complete rotations have happened. A slow machine needs
     // more time for the same number of calls.
@@ -156,7 +155,7 @@ async fn a_certificate_rotates_under_load_without_a_failed_call() {
         calls += 1;
         // The certificate is read less often than the webhook is called, because reading is not under test.
         if calls % 20 == 0 {
-            let now = certificate(&own, secrets).await;
+            let now = certificate(&own).await;
             if !certificates.contains(&now) {
                 certificates.push(now);
             }
@@ -201,8 +200,8 @@ async fn reviews(hasty: &Hasty, phase: &str) -> f64 {
     metrics.lines().find_map(|l| l.strip_prefix(&line)?.parse().ok()).unwrap_or_default()
 }
 
-async fn certificate(own: &TestNamespace, secrets: Kind) -> String {
-    text(&own.get(secrets, "paddock-webhook-tls").await, "/data/tls.crt").to_owned()
+async fn certificate(own: &TestNamespace) -> String {
+    text(&own.get(SECRET, "paddock-webhook-tls").await, "/data/tls.crt").to_owned()
 }
 
 /// The manifests in `deploy/` on a cluster on which the webhook's Service has no real endpoint, because its pods are

@@ -22,6 +22,9 @@ pub(crate) const CLAIM_V1ALPHA1: Kind = Kind("extensions.agents.x-k8s.io/v1alpha
 pub(crate) const POD: Kind = Kind("v1", "Pod", "pods");
 pub(crate) const SERVICE: Kind = Kind("v1", "Service", "services");
 pub(crate) const VOLUME_CLAIM: Kind = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims");
+pub(crate) const SECRET: Kind = Kind("v1", "Secret", "secrets");
+pub(crate) const SERVICE_ACCOUNT: Kind = Kind("v1", "ServiceAccount", "serviceaccounts");
+pub(crate) const ROLE_BINDING: Kind = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings");
 pub(crate) const EVENT: Kind = Kind("events.k8s.io/v1", "Event", "events");
 pub(crate) const ENDPOINT_SLICE: Kind = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices");
 pub(crate) const NETWORK_POLICY: Kind = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");
@@ -68,4 +71,15 @@ pub(crate) const SERVED: [Kind; 11] = [
     POOL_V1ALPHA1,
     CLAIM_V1ALPHA1,
 ];
-const BUILT_IN: [Kind; 7] = [POD, SERVICE, VOLUME_CLAIM, EVENT, ENDPOINT_SLICE, NETWORK_POLICY, RESOURCE_QUOTA];
+const BUILT_IN: [Kind; 10] = [
+    POD,
+    SERVICE,
+    VOLUME_CLAIM,
+    SECRET,
+    SERVICE_ACCOUNT,
+    ROLE_BINDING,
+    EVENT,
+    ENDPOINT_SLICE,
+    NETWORK_POLICY,
+    RESOURCE_QUOTA,
+];

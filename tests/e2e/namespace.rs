@@ -15,7 +15,7 @@ use paddock_cluster::{Cluster, Kubectl, PATIENCE};
 use serde_json::{Value, json};
 
 use super::json::name;
-use super::kinds::Kind;
+use super::kinds::{Kind, SERVICE_ACCOUNT};
 
 /// The objects of one kind, by name.
 pub(crate) type Objects = BTreeMap<String, Value>;
@@ -37,13 +37,16 @@ impl TestNamespace {
     /// Creates a namespace with labels.
     pub(crate) async fn labelled(cluster: &Cluster, name: &str, labels: Value) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        Self::named(cluster, &format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)), labels).await
+    }
+
+    /// Creates a namespace of exactly this name. Only one test of a cluster can do that.
+    pub(crate) async fn named(cluster: &Cluster, name: &str, labels: Value) -> Self {
+        let ns = Self::existing(cluster, name);
         let namespace = json!({ "metadata": { "name": name, "labels": labels } });
-        let ns = Self { client: cluster.client(), namespace: name, kubectl: cluster.kubectl() };
         ns.post("/api/v1/namespaces", &namespace).await.expect("a namespace");
         // Pods are refused until their default ServiceAccount exists.
-        let accounts = Kind("v1", "ServiceAccount", "serviceaccounts");
-        ns.until(accounts, "default", "there", |_| true).await;
+        ns.until(SERVICE_ACCOUNT, "default", "there", |_| true).await;
         ns
     }
 

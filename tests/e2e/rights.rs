@@ -10,7 +10,7 @@ use paddock_cluster::{Cluster, Options, Signal, eventually};
 use serde_json::{Value, json};
 
 use super::json::{ready, text, uid};
-use super::kinds::{CLAIM, ENDPOINT_SLICE, Kind, NETWORK_POLICY, POD, POOL, SANDBOX, SERVICE, VOLUME_CLAIM};
+use super::kinds::{CLAIM, ENDPOINT_SLICE, Kind, NETWORK_POLICY, POD, POOL, SANDBOX, SECRET, SERVICE, VOLUME_CLAIM};
 use super::manifests::{claim, disk, merge, object, pod, pool, sandbox, template};
 use super::namespace::TestNamespace;
 use super::operator::{self, ACCOUNT, NAMESPACE, Operator, Plan};
@@ -21,7 +21,6 @@ pub(super) fn tests() -> Vec<Test> {
     named![credential_of_the_operator_writes_its_own_objects_alone, each_mode_works_with_its_own_rights]
 }
 
-const SECRET: Kind = Kind("v1", "Secret", "secrets");
 const LEASE: Kind = Kind("coordination.k8s.io/v1", "Lease", "leases");
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 

@@ -41,9 +41,7 @@ impl Setup {
         // A RuntimeClass that does not isolate. All shared objects exist from the start, because adding one later would
         // affect the other tests.
         options.runtime_classes.push(RuntimeClass { name: "host".to_owned(), handler: "runc".to_owned() });
-        let (cluster, account) = control_plane(options).await;
-        // The rights to deliver the data of claims, which are off by default.
-        operator::rights_with(&cluster, &[&BESIDE[..], &["--claim-data"]].concat()).await;
+        let (cluster, account) = control_plane_for_claim_data(options).await;
         let plugins = cluster.dir().join("plugins");
         std::fs::create_dir(&plugins).expect("a directory");
         let mut flags = operator::admitting(&cluster);
@@ -56,11 +54,21 @@ impl Setup {
 
 /// Starts a control plane with the CRDs and the operator's rights, and returns a kubeconfig with these rights.
 pub(crate) async fn control_plane(options: Options) -> (Cluster, PathBuf) {
+    control_plane_with(options, &BESIDE).await
+}
+
+/// The same with the rights to deliver the data of claims, which are off by default.
+pub(crate) async fn control_plane_for_claim_data(options: Options) -> (Cluster, PathBuf) {
+    control_plane_with(options, &[&BESIDE[..], &["--claim-data"]].concat()).await
+}
+
+/// The same for flags of `paddock manifests`.
+async fn control_plane_with(options: Options, flags: &[&str]) -> (Cluster, PathBuf) {
     // The build is first, because it takes longest and can fail.
     programs::paddock().await;
     let cluster = Cluster::start(options).await.expect("a control plane");
     install(&cluster).await;
-    let account = operator::rights(&cluster).await;
+    let account = operator::rights_with(&cluster, flags).await;
     (cluster, account)
 }
 

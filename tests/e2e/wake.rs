@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use super::gateway::{Agent, Gateway, give_address, on_demand};
 use super::idle::fall_asleep;
 use super::json::{annotation, ready, reason, suspended, text};
-use super::kinds::{Kind, POD, SANDBOX};
+use super::kinds::{POD, SANDBOX, SECRET};
 use super::manifests::{object, sandbox};
 use super::namespace::TestNamespace;
 use super::operator::NAMESPACE;
@@ -175,7 +175,7 @@ async fn credential_of_the_gateway_wakes_and_marks_sandboxes_alone() {
     table.check(&gateway).await;
     let refused = |done: kube::Result<Value>| matches!(done, Err(kube::Error::Api(status)) if status.code == 403);
     assert!(refused(gateway.try_create(&sandbox("new", json!({}))).await));
-    assert!(refused(gateway.read(&Kind("v1", "Secret", "secrets").path(&ns.namespace)).await));
+    assert!(refused(gateway.read(&SECRET.path(&ns.namespace)).await));
     assert!(refused(
         gateway.try_create(&object(POD, "new", json!({ "containers": [{ "name": "c", "image": "i" }] }))).await
     ));

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use paddock_cluster::BUSYBOX_IMAGE;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::json::{label, ready, text};
-use super::super::kinds::{CLAIM, Kind, POD, SANDBOX};
+use super::super::kinds::{CLAIM, POD, SANDBOX};
 use super::super::manifests::{claim, pool, template};
 use super::super::pool::filled;
 use super::{TestNamespace, namespace};
@@ -15,8 +15,6 @@ use crate::framework::Test;
 pub(super) fn tests() -> Vec<Test> {
     named![process_in_a_warm_pod_sees_what_its_claim_brings]
 }
-
-const SECRET: Kind = Kind("v1", "Secret", "secrets");
 
 /// The tries of each runtime. `PADDOCK_CLAIM_DATA_TRIES` replaces the number, to measure.
 fn tries() -> usize {
@@ -106,7 +104,7 @@ async fn log_until_end(ns: &TestNamespace, pod: &str) -> Vec<(jiff::Timestamp, S
 /// A Secret, and the right of the operator to read it.
 async fn may_read_secrets(ns: &TestNamespace) {
     let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "api-key" }, "stringData": { "token": "t0ken" } });
-    let _: Value = ns.post(&SECRET.path(&ns.namespace), &secret).await.expect("a Secret");
+    ns.create(secret).await;
     let subject = "--serviceaccount=agent-sandbox-system:agent-sandbox-controller";
     let role = "--clusterrole=agent-sandbox-controller-claim-secrets";
     ns.kubectl(&["create", "rolebinding", "claim-secrets", role, subject], None).await.expect("a RoleBinding");

@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::super::json::{label, ready, text};
-use super::super::kinds::{CLAIM, ENDPOINT_SLICE, Kind, POD, SERVICE};
+use super::super::kinds::{CLAIM, ENDPOINT_SLICE, POD, SERVICE};
 use super::super::manifests::{claim, marked, merge, object, pool, template};
 use super::super::namespace::TestNamespace;
 use super::super::operator::{ACCOUNT, NAMESPACE};
@@ -103,11 +103,7 @@ async fn generated_code_reaches_public_addresses_and_names_alone() {
     let system = TestNamespace::existing(cluster, NAMESPACE);
     listen_on_the_node(&ns).await;
     apply_policies_of_deploy(&system).await;
-    let monitoring = json!({ "metadata": { "name": "monitoring" } });
-    ns.post("/api/v1/namespaces", &monitoring).await.expect("a namespace");
-    let monitoring = TestNamespace::existing(cluster, "monitoring");
-    let accounts = Kind("v1", "ServiceAccount", "serviceaccounts");
-    monitoring.until(accounts, "default", "there", |_| true).await;
+    let monitoring = TestNamespace::named(cluster, "monitoring", json!({})).await;
 
     // Stand-ins for the pods of deploy/: their policies select them by these labels.
     let gateway = listener(&system, "gateway", json!({ "app": "sandbox-router" })).await;

@@ -15,12 +15,12 @@ mod seed;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use paddock_cluster::{BESIDE, Cluster, Options};
+use paddock_cluster::{Cluster, Options};
 use tokio::sync::OnceCell;
 
 use super::namespace::TestNamespace;
 use super::operator::{self, Operator, Plan};
-use super::setup::control_plane;
+use super::setup::control_plane_for_claim_data;
 use crate::framework::{Capability, Test};
 
 pub(super) fn tests() -> Vec<Test> {
@@ -62,8 +62,7 @@ async fn namespace(name: &str) -> TestNamespace {
 
 impl Scene {
     async fn start() -> Self {
-        let (cluster, account) = control_plane(Options::default().with_node()).await;
-        operator::rights_with(&cluster, &[&BESIDE[..], &["--claim-data"]].concat()).await;
+        let (cluster, account) = control_plane_for_claim_data(Options::default().with_node()).await;
         let plan = Plan { name: "operator", kubeconfig: &account, flags: operator::admitting(&cluster) };
         let operator = Operator::start(&cluster, plan).await;
         Self { cluster, _operator: operator }
