@@ -1,8 +1,9 @@
 //! The gateway as a process before a real API server: it routes, wakes a Sandbox with the request that it holds, and asks
 //! the API server about its clients.
 //!
-//! The pods are simulated, so a test gives them the loopback address, at which it listens itself.
+//! The pods are simulated, so a test gives them an address of this machine, at which it listens itself.
 
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,9 +32,6 @@ pub(super) fn tests() -> Vec<Test> {
         a_gateway_ends_in_order,
     ]
 }
-
-/// The address of all simulated pods in these tests.
-const ADDRESS: &str = "127.0.0.1";
 
 /// The time for an answer. A wake takes seconds on a busy machine.
 const ANSWER: Duration = Duration::from_secs(90);
@@ -139,7 +137,7 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) async fn start() -> Self {
-        let listener = TcpListener::bind((ADDRESS, 0)).await.expect("a free port");
+        let listener = TcpListener::bind((pod_address(), 0)).await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let requests = Arc::new(AtomicUsize::new(0));
         let count = requests.clone();
@@ -180,11 +178,27 @@ pub(super) fn on_demand(name: &str) -> Value {
     sandbox(name, json!({ "idleTimeout": "1h", "resumePolicy": "OnDemand" }))
 }
 
-/// Gives the pod of a Sandbox the loopback address, as its kubelet would.
+/// The address of all simulated pods in these tests: the one from which this machine connects to others. An EndpointSlice
+/// must not contain a loopback address, so the operator would retry its write, with a backoff that delays a suspend. Only
+/// a machine without a network gets the loopback address.
+pub(super) fn pod_address() -> IpAddr {
+    // A UDP socket that connects sends nothing.
+    let outgoing = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    match outgoing.map(|address| address.ip()) {
+        Ok(IpAddr::V4(ip)) if !ip.is_link_local() => ip.into(),
+        Ok(_) | Err(_) => Ipv4Addr::LOCALHOST.into(),
+    }
+}
+
+/// Gives the pod of a Sandbox the address at which the tests listen, as its kubelet would.
 pub(super) async fn give_address(ns: &TestNamespace, name: &str) {
     let started = |pod: &Value| !deleting(pod) && text(pod, "/status/phase") == "Running";
     ns.until(POD, name, "runs", started).await;
-    ns.merge_status(POD, name, json!({ "status": { "podIP": ADDRESS, "podIPs": [{ "ip": ADDRESS }] } })).await;
+    let ip = pod_address();
+    ns.merge_status(POD, name, json!({ "status": { "podIP": ip, "podIPs": [{ "ip": ip }] } })).await;
 }
 
 async fn a_request_wakes_an_idle_sandbox_and_is_answered_by_it() {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::gateway::{Gateway, give_address};
+use super::gateway::{Gateway, give_address, pod_address};
 use super::json::{annotation, ready, suspended, text};
 use super::kinds::{ENDPOINT_SLICE, NETWORK_POLICY, POD, SANDBOX};
 use super::manifests::{object, sandbox};
@@ -30,7 +30,7 @@ const RANGE: &str = "--tcp-wake-ports=15000-15999";
 
 /// Greets its clients, and answers each text in capitals.
 async fn agent() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = TcpListener::bind((pod_address(), 0)).await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
