@@ -147,6 +147,7 @@ async fn tcp_connection_wakes_a_sandbox_and_a_policy_turns_that_off() {
     let running = ns.until(SANDBOX, "user", "Ready with a port", |s| ready(s) && gateway_port(s).is_some()).await;
     let of_user = gateway_port(&running).expect("a port");
     assert_ne!(of_user, of_gateway);
+    eventually("the port is open", async || TcpStream::connect(("127.0.0.1", of_user)).await.is_ok()).await;
     ns.merge(SANDBOX, "user", json!({ "spec": { "operatingMode": "Suspended", "replicas": 0 } })).await;
     ns.until_gone(POD, "user").await;
     assert!(is_closed(of_user).await);

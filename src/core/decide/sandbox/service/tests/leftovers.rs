@@ -89,3 +89,60 @@ fn sandbox_that_is_not_valid_and_never_had_ports_gets_no_record() {
     world.take_ports(&key, at(0));
     assert_eq!(tcp_wake_patch(&decide(&world.snapshot(&key, at(0)), &[])), None);
 }
+
+/// A situation in which a Sandbox leads nowhere, whatever its EndpointSlice had before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Nowhere {
+    Expired,
+    /// The Sandbox has another pod beside its own.
+    MultiplePods,
+    /// The pod of its name is not its own.
+    Blocked,
+}
+
+#[test]
+fn sandbox_that_no_connection_can_start_leads_nowhere() {
+    let mut lists = [0_usize; 3];
+    for case in every_case().into_iter().filter(|case| case.pod == PodIs::Missing && case.mode == Mode::Running) {
+        for (n, nowhere) in [Nowhere::Expired, Nowhere::MultiplePods, Nowhere::Blocked].into_iter().enumerate() {
+            let (mut world, key) = (case.world(), Key::new(Kind::Sandbox, "ns", "a"));
+            let pod = |name: &str, owned: bool| {
+                let owners = json!([{
+                    "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": "a", "uid": "u",
+                    "controller": true,
+                }]);
+                let pod = json!({
+                    "metadata": {
+                        "namespace": "ns", "name": name, "uid": name, "resourceVersion": "2",
+                        "creationTimestamp": at(-500).to_string(),
+                        "labels": { "agents.x-k8s.io/sandbox-name-hash": "e40c292c" },
+                        "ownerReferences": owned.then_some(owners),
+                    },
+                    "spec": { "containers": [{ "name": "c", "image": "i" }] },
+                    "status": { "phase": "Running", "podIPs": [{ "ip": POD }], "conditions": [
+                        { "type": "Ready", "status": "True", "lastTransitionTime": at(-500).to_string() },
+                    ] },
+                });
+                Object::from_json(Kind::Pod, pod).unwrap()
+            };
+            let changed = match nowhere {
+                Nowhere::Expired => {
+                    let mut sandbox = case.sandbox();
+                    sandbox["metadata"]["resourceVersion"] = "2".into();
+                    sandbox["spec"]["shutdownTime"] = at(-9000).to_string().into();
+                    vec![Object::from_json(Kind::Sandbox, sandbox).unwrap()]
+                }
+                Nowhere::MultiplePods => vec![pod("a", true), pod("b", true)],
+                Nowhere::Blocked => vec![pod("a", false)],
+            };
+            for object in changed {
+                let _ = world.observe(Observed::Applied(object), at(0));
+            }
+            world.take_ports(&key, at(0));
+            let plan = decide(&world.snapshot(&key, at(0)), &[]);
+            assert_eq!(slice_after(&case, &plan).0, Vec::<String>::new(), "{nowhere:?} {case:?}");
+            lists[n] += usize::from(plan.steps.iter().flatten().any(|op| op.key.kind == Kind::EndpointSlice));
+        }
+    }
+    assert!(lists.iter().all(|count| *count > 10), "every situation changes slices: {lists:?}");
+}
