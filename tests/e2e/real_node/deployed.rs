@@ -1,5 +1,5 @@
 //! The manifests of `deploy/` with the operator and the gateway in their own pods: their image, their rights, their probes,
-//! the webhook and the gateway by their Services.
+//! the webhook and the gateway by their Services, and TCP connections to suspended Sandboxes.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -86,6 +86,7 @@ async fn deploy_runs_the_operator_and_the_gateway_in_their_pods() {
         let log = operator.kubectl(&["logs", &name], None).await.expect("its log");
         assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
     }
+    super::tcp_wake::connections_are_never_refused(&cluster).await;
     cluster.stop();
 }
 

@@ -12,6 +12,7 @@ mod policies;
 mod reach;
 mod sdk;
 mod seed;
+mod tcp_wake;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
