@@ -6,7 +6,7 @@ use paddock_api::kind::{Key, Kind};
 use serde_json::{Value, json};
 
 use crate::decide::decide;
-use crate::object::Object;
+use crate::object::{Body, Object};
 use crate::plan::{Action, Plan};
 use crate::settings::{Settings, TcpWakeSettings};
 use crate::world::{Observed, World};
@@ -64,22 +64,38 @@ struct Case {
     policy: Option<(&'static str, &'static [&'static str])>,
 }
 
-impl Case {
-    fn world(&self) -> World {
-        let tcp = TcpWakeSettings {
-            namespace: "system".into(),
-            service: "router".into(),
-            ports: PortRange::parse("20000-29999").unwrap(),
-        };
-        self.world_with(Settings { tcp_wake: Some(tcp), ..Settings::default() })
-    }
+/// A Sandbox that runs and has no ports yet.
+const RUNNING: Case = Case {
+    mode: Mode::Running,
+    pod: PodIs::ReadyForLong,
+    lists: Lists::Pod,
+    recorded: false,
+    gateways: 2,
+    policy: None,
+};
 
-    fn world_with(&self, settings: Settings) -> World {
-        let mut world = World::new(settings);
-        let mut put = |kind: Kind, object: Value| {
-            let object = Object::from_json(kind, object).unwrap();
-            let _ = world.observe(Observed::Applied(object), at(0));
-        };
+fn settings(ports: &str) -> Settings {
+    let ports = PortRange::parse(ports).unwrap();
+    let tcp = TcpWakeSettings { namespace: "system".into(), service: "router".into(), ports };
+    Settings { tcp_wake: Some(tcp), ..Settings::default() }
+}
+
+fn world_with(objects: &[Object], settings: Settings) -> World {
+    let mut world = World::new(settings);
+    for object in objects {
+        let _ = world.observe(Observed::Applied(object.clone()), at(0));
+    }
+    world
+}
+
+fn world(objects: &[Object]) -> World {
+    world_with(objects, settings("20000-29999"))
+}
+
+impl Case {
+    fn objects(&self) -> Vec<Object> {
+        let mut objects = Vec::new();
+        let mut put = |kind: Kind, object: Value| objects.push(Object::from_json(kind, object).unwrap());
         let owner = json!([{
             "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": "a", "uid": "u", "controller": true,
         }]);
@@ -186,7 +202,7 @@ impl Case {
             );
         }
         put(Kind::Sandbox, self.sandbox());
-        world
+        objects
     }
 
     fn sandbox(&self) -> Value {
@@ -217,22 +233,30 @@ impl Case {
     }
 
     fn plan(&self) -> (Plan, World) {
-        let (mut world, key) = (self.world(), Key::new(Kind::Sandbox, "ns", "a"));
+        let (mut world, key) = (world(&self.objects()), Key::new(Kind::Sandbox, "ns", "a"));
         world.take_ports(&key, at(0));
         (decide(&world.snapshot(&key, at(0)), &[]), world)
     }
 }
 
-/// The addresses and the ports of a slice after a plan, in order.
-fn slice_after(case: &Case, plan: &Plan) -> (Vec<String>, Vec<i64>) {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let mut slice = json!({ "endpoints": [], "ports": [] });
-    let old = case.world();
-    if let Some(object) = old.get(&Key::new(Kind::EndpointSlice, "ns", "a"))
-        && let crate::object::Body::EndpointSlice(body) = &object.body
-    {
-        slice = body.parse();
-    }
+/// The slice of the Sandbox, if it has one.
+fn slice(world: &World) -> Option<Value> {
+    let object = world.get(&Key::new(Kind::EndpointSlice, "ns", "a"))?;
+    let Body::EndpointSlice(body) = &object.body else { panic!("a slice") };
+    Some(body.parse())
+}
+
+/// The addresses of a slice, in order.
+fn addresses(slice: &Value) -> Vec<String> {
+    let endpoints = slice["endpoints"].as_array().unwrap().iter();
+    let mut addresses: Vec<String> = endpoints.map(|e| e["addresses"][0].as_str().unwrap().to_owned()).collect();
+    addresses.sort();
+    addresses
+}
+
+/// The addresses and the ports of the slice after a plan, in order.
+fn slice_after(world: &World, plan: &Plan) -> (Vec<String>, Vec<i64>) {
+    let mut slice = slice(world).unwrap_or_else(|| json!({ "endpoints": [], "ports": [] }));
     for op in plan.steps.iter().flatten().filter(|op| op.key.kind == Kind::EndpointSlice) {
         match &op.action {
             Action::Create { body } => slice = body.clone(),
@@ -241,10 +265,8 @@ fn slice_after(case: &Case, plan: &Plan) -> (Vec<String>, Vec<i64>) {
             Action::Deliver { .. } => panic!("a delivery of an EndpointSlice"),
         }
     }
-    let list = |field: &str| slice[field].as_array().cloned().unwrap_or_default();
-    let mut addresses: Vec<String> = list("endpoints").iter().map(|e| text(&e["addresses"][0])).collect();
-    addresses.sort();
-    (addresses, list("ports").iter().map(|port| port["port"].as_i64().unwrap()).collect())
+    let ports = slice["ports"].as_array().into_iter().flatten();
+    (addresses(&slice), ports.map(|port| port["port"].as_i64().unwrap()).collect())
 }
 
 fn every_case() -> Vec<Case> {
@@ -292,7 +314,8 @@ fn restricted(case: &Case) -> bool {
 fn slice_is_never_empty_or_wrong_in_any_state() {
     let mut seen = [0_usize; 3];
     for case in every_case() {
-        let (addresses, ports) = slice_after(&case, &case.plan().0);
+        let (plan, world) = case.plan();
+        let (addresses, ports) = slice_after(&world, &plan);
         let may_wake = case.recorded && case.gateways > 0 && !restricted(&case);
         let ready = matches!(case.pod, PodIs::JustReady | PodIs::ReadyForLong);
         let of_gateways: Vec<&str> = GATEWAYS[..case.gateways].to_vec();
@@ -322,24 +345,14 @@ fn slice_is_never_empty_or_wrong_in_any_state() {
 #[test]
 fn pod_is_deleted_a_delay_after_gateways_took_its_place_and_never_before() {
     for case in every_case().into_iter().filter(|case| case.mode != Mode::Running) {
-        let plan = case.plan().0;
+        let (plan, world) = case.plan();
         let deletes = plan.steps.iter().flatten().any(|op| op.key.kind == Kind::Pod);
         // The address of the pod was removed a minute before.
         let drained = match case.lists {
             Lists::NoSlice => true,
             Lists::Pod => false,
             Lists::Nobody | Lists::Gateways | Lists::OneGatewayThatIsGone => {
-                let before = case.world();
-                let slice = before.get(&Key::new(Kind::EndpointSlice, "ns", "a")).unwrap().clone();
-                let crate::object::Body::EndpointSlice(body) = &slice.body else { panic!("a slice") };
-                let mut listed: Vec<String> = body.parse::<Value>()["endpoints"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .map(|e| e["addresses"][0].as_str().unwrap().to_owned())
-                    .collect();
-                listed.sort();
-                listed == slice_after(&case, &plan).0
+                addresses(&slice(&world).unwrap()) == slice_after(&world, &plan).0
             }
         };
         let there = !matches!(case.pod, PodIs::Missing | PodIs::Terminating);
@@ -355,32 +368,17 @@ fn pod_is_deleted_a_delay_after_gateways_took_its_place_and_never_before() {
 
 #[test]
 fn gateways_stay_for_a_while_after_the_pod_is_ready() {
-    let case = Case {
-        mode: Mode::Running,
-        pod: PodIs::JustReady,
-        lists: Lists::Gateways,
-        recorded: true,
-        gateways: 2,
-        policy: None,
-    };
+    let case = Case { pod: PodIs::JustReady, lists: Lists::Gateways, recorded: true, ..RUNNING };
     let (plan, mut world) = case.plan();
     assert_eq!(plan.requeue.as_ref().map(|requeue| requeue.at), Some(at(25)), "thirty seconds after Ready");
     let key = Key::new(Kind::Sandbox, "ns", "a");
     world.take_ports(&key, at(26));
     let later = decide(&world.snapshot(&key, at(26)), &[]);
-    assert_eq!(slice_after(&case, &later).0, [POD]);
+    assert_eq!(slice_after(&world, &later).0, [POD]);
 }
 
 #[test]
 fn status_says_why_a_connection_does_not_wake() {
-    let base = Case {
-        mode: Mode::Running,
-        pod: PodIs::ReadyForLong,
-        lists: Lists::Pod,
-        recorded: false,
-        gateways: 2,
-        policy: None,
-    };
     let status = |case: Case| {
         let plan = case.plan().0;
         let patches = plan.steps.iter().flatten().filter(|op| op.key.kind == Kind::Sandbox);
@@ -388,20 +386,20 @@ fn status_says_why_a_connection_does_not_wake() {
             patches.filter_map(|op| if let Action::Patch { body, .. } = &op.action { Some(body) } else { None });
         bodies.map(|body| body["status"]["tcpWake"].clone()).find(|status| !status.is_null()).unwrap_or_default()
     };
-    let ports = &status(base)["ports"];
+    let ports = &status(RUNNING)["ports"];
     assert!(ports[0]["port"] == 22 && ports[0]["gatewayPort"].as_i64().is_some_and(|p| (20_000..30_000).contains(&p)));
     for (case, wanted) in [
-        (Case { policy: Some(("mine", &["Ingress"])), ..base }, "NetworkPolicy p restricts"),
-        (Case { policy: Some(("seen", &["Ingress"])), recorded: true, ..base }, "NetworkPolicy p restricts"),
-        (Case { gateways: 0, ..base }, "Service system/router has no gateway"),
-        (Case { mode: Mode::Idle, pod: PodIs::Missing, lists: Lists::Nobody, ..base }, "Ready the next time"),
+        (Case { policy: Some(("mine", &["Ingress"])), ..RUNNING }, "NetworkPolicy p restricts"),
+        (Case { policy: Some(("seen", &["Ingress"])), recorded: true, ..RUNNING }, "NetworkPolicy p restricts"),
+        (Case { gateways: 0, ..RUNNING }, "Service system/router has no gateway"),
+        (Case { mode: Mode::Idle, pod: PodIs::Missing, lists: Lists::Nobody, ..RUNNING }, "Ready the next time"),
     ] {
         let status = status(case);
         assert!(status["reason"].as_str().is_some_and(|reason| reason.contains(wanted)), "{case:?}: {status}");
         assert!(status["ports"].as_array().is_none_or(Vec::is_empty), "{case:?}: {status}");
     }
     // The ports stay while the gateways are away, so that they are the same afterwards.
-    let away = status(Case { gateways: 0, recorded: true, ..base });
+    let away = status(Case { gateways: 0, recorded: true, ..RUNNING });
     assert!(away["reason"].as_str().is_some_and(|reason| reason.contains("no gateway")), "{away}");
     assert!(away["ports"].is_null(), "not changed: {away}");
 }
@@ -410,28 +408,16 @@ fn status_says_why_a_connection_does_not_wake() {
 /// that.
 #[test]
 fn sandbox_that_was_restricted_when_it_ran_stays_so_until_it_runs_again() {
-    let asleep = Case {
-        mode: Mode::Idle,
-        pod: PodIs::Missing,
-        lists: Lists::Nobody,
-        recorded: false,
-        gateways: 2,
-        policy: Some(("seen", &["Ingress"])),
-    };
-    assert_eq!(slice_after(&asleep, &asleep.plan().0).0, Vec::<String>::new());
+    let policy = Some(("seen", &["Ingress"][..]));
+    let suspended = Case { mode: Mode::Idle, pod: PodIs::Missing, lists: Lists::Nobody, policy, ..RUNNING };
+    let (plan, world) = suspended.plan();
+    assert_eq!(slice_after(&world, &plan).0, Vec::<String>::new());
 }
 
 #[test]
 fn change_of_a_policy_or_of_the_gateways_reconciles_sandboxes_with_a_stable_address() {
-    let case = Case {
-        mode: Mode::Idle,
-        pod: PodIs::Missing,
-        lists: Lists::Gateways,
-        recorded: true,
-        gateways: 2,
-        policy: None,
-    };
-    let mut world = case.world();
+    let case = Case { mode: Mode::Idle, pod: PodIs::Missing, lists: Lists::Gateways, recorded: true, ..RUNNING };
+    let mut world = world(&case.objects());
     let policy = |labels: Value, version: u32| {
         let object = json!({
             "metadata": { "namespace": "ns", "name": "q", "uid": "q", "resourceVersion": version.to_string() },
@@ -469,5 +455,6 @@ fn change_of_a_policy_or_of_the_gateways_reconciles_sandboxes_with_a_stable_addr
         !wakes(Observed::Applied(Object::from_json(Kind::EndpointSlice, of_another).unwrap())),
         "of another namespace"
     );
-    assert_eq!(slice_after(&case, &decide(&world.snapshot(&key, at(2)), &[])).0, GATEWAYS[..1]);
+    let plan = decide(&world.snapshot(&key, at(2)), &[]);
+    assert_eq!(slice_after(&world, &plan).0, GATEWAYS[..1]);
 }

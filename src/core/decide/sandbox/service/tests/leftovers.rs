@@ -50,13 +50,15 @@ pub(super) fn tcp_wake_patch(plan: &Plan) -> Option<Value> {
 #[test]
 fn sandbox_without_its_stable_address_leads_to_no_gateway() {
     let mut emptied = 0;
+    let key = Key::new(Kind::Sandbox, "ns", "a");
     for case in every_case().into_iter().filter(|case| case.recorded) {
+        let objects = case.objects();
         for change in Change::ALL {
-            let (mut world, key) = (case.world(), Key::new(Kind::Sandbox, "ns", "a"));
+            let mut world = world(&objects);
             let _ = world.observe(Observed::Applied(change.object(&case)), at(0));
             world.take_ports(&key, at(0));
             let plan = decide(&world.snapshot(&key, at(0)), &[]);
-            let addresses = slice_after(&case, &plan).0;
+            let addresses = slice_after(&world, &plan).0;
             let wanted: &[&str] = if case.lists == Lists::Pod { &[POD] } else { &[] };
             assert_eq!(addresses, wanted, "{change:?} {case:?}");
             emptied += usize::from(plan.steps.iter().flatten().any(|op| op.key.kind == Kind::EndpointSlice));
@@ -84,7 +86,7 @@ fn sandbox_without_its_stable_address_leads_to_no_gateway() {
 #[test]
 fn sandbox_that_is_not_valid_and_never_had_ports_gets_no_record() {
     let case = every_case().into_iter().find(|case| !case.recorded && case.pod == PodIs::ReadyForLong).unwrap();
-    let (mut world, key) = (case.world(), Key::new(Kind::Sandbox, "ns", "a"));
+    let (mut world, key) = (world(&case.objects()), Key::new(Kind::Sandbox, "ns", "a"));
     let _ = world.observe(Observed::Applied(Change::Invalid.object(&case)), at(0));
     world.take_ports(&key, at(0));
     assert_eq!(tcp_wake_patch(&decide(&world.snapshot(&key, at(0)), &[])), None);
@@ -105,7 +107,7 @@ fn sandbox_that_no_connection_can_start_leads_nowhere() {
     let mut lists = [0_usize; 3];
     for case in every_case().into_iter().filter(|case| case.pod == PodIs::Missing && case.mode == Mode::Running) {
         for (n, nowhere) in [Nowhere::Expired, Nowhere::MultiplePods, Nowhere::Blocked].into_iter().enumerate() {
-            let (mut world, key) = (case.world(), Key::new(Kind::Sandbox, "ns", "a"));
+            let (mut world, key) = (world(&case.objects()), Key::new(Kind::Sandbox, "ns", "a"));
             let pod = |name: &str, owned: bool| {
                 let owners = json!([{
                     "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": "a", "uid": "u",
@@ -140,7 +142,7 @@ fn sandbox_that_no_connection_can_start_leads_nowhere() {
             }
             world.take_ports(&key, at(0));
             let plan = decide(&world.snapshot(&key, at(0)), &[]);
-            assert_eq!(slice_after(&case, &plan).0, Vec::<String>::new(), "{nowhere:?} {case:?}");
+            assert_eq!(slice_after(&world, &plan).0, Vec::<String>::new(), "{nowhere:?} {case:?}");
             lists[n] += usize::from(plan.steps.iter().flatten().any(|op| op.key.kind == Kind::EndpointSlice));
         }
     }

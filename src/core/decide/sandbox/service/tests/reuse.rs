@@ -6,22 +6,9 @@ use super::*;
 /// A Sandbox that was deleted without its dependents leaves its Service and its EndpointSlice behind.
 #[test]
 fn port_of_a_slice_that_was_left_behind_is_not_given_away() {
-    let case = Case {
-        mode: Mode::Running,
-        pod: PodIs::ReadyForLong,
-        lists: Lists::Pod,
-        recorded: false,
-        gateways: 2,
-        policy: None,
-    };
-    let tcp = TcpWakeSettings {
-        namespace: "system".into(),
-        service: "router".into(),
-        ports: PortRange::parse("20007-20007").unwrap(),
-    };
-    let settings = Settings { tcp_wake: Some(tcp), ..Settings::default() };
+    let settings = settings("20007-20007");
     let (rest, key) = (settings.port_rest, Key::new(Kind::Sandbox, "ns", "a"));
-    let mut world = case.world_with(settings);
+    let mut world = world_with(&RUNNING.objects(), settings);
     let slice = |namespace: &str, port: i64, target: Value| {
         let object = json!({
             "metadata": {
