@@ -20,7 +20,13 @@ pub const EVERYTHING: &str = "claim.json";
 pub const DELIVERY: &str = "delivery";
 /// The content of [`DELIVERY`], and the value of the pod's annotation, for a claim that brings nothing.
 pub const NONE: &str = "none";
-/// The prefix of file names that are reserved for later versions.
+/// The file with the variables that a claim brings, for the program that holds a container.
+pub const VARIABLES: &str = "paddock.env";
+/// The name of the init container and of the volume that bring this program into a pod.
+pub const INIT: &str = "paddock-init";
+/// The directory with this program in the containers.
+pub const INIT_PATH: &str = "/run/paddock/init";
+/// The prefix of file names that Paddock needs.
 pub const RESERVED_PREFIX: &str = "paddock.";
 
 /// The largest number of files of a claim.
@@ -58,11 +64,26 @@ pub struct ClaimDataSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub containers: Vec<String>,
+    /// Whether the containers that get the directory start at once (Immediate, the default), or only after the claim has
+    /// brought its data (AfterDelivery). The variables of the claim are then in their environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Immediate"))]
+    pub start: Option<ClaimDataStart>,
     /// The Secrets from which a claim may take files. They are in the namespace of the template. If empty, a claim may
     /// take none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "set"))]
     pub secrets: Vec<String>,
+}
+
+/// The time at which containers start that get the data of a claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum ClaimDataStart {
+    /// When the pod starts.
+    #[default]
+    Immediate,
+    /// When the claim has brought its data. Until then, a small program holds the container.
+    AfterDelivery,
 }
 
 /// A file that a claim brings to its sandbox. Exactly one of `content` and `secretKeyRef` must be given.

@@ -37,7 +37,7 @@ pub use claim::{
     ClaimEnvVar, ClaimLifecycle, ClaimShutdownPolicy, ClaimedSandbox, SandboxClaim, SandboxClaimSpec,
     SandboxClaimStatus,
 };
-pub use claim_data::{ClaimDataSpec, ClaimFile, SecretKeyRef};
+pub use claim_data::{ClaimDataSpec, ClaimDataStart, ClaimFile, SecretKeyRef};
 pub use common::{
     DecidingPlugin, Hook, NameRef, OperatingMode, PodMetadata, PodTemplate, PolicyState, ResumePolicy, ShutdownPolicy,
     VolumeClaimMetadata, VolumeClaimTemplate,

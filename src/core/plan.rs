@@ -183,6 +183,8 @@ pub struct ClaimDelivery {
     pub digest: String,
     /// The name of the Secret, which is in the spec of the pod.
     pub secret: String,
+    /// Whether the pod is held, so that the Secret has the variables in a file of their own too.
+    pub held: bool,
     /// Whether the Secret is large, or may be because the claim refers to other Secrets.
     pub large: bool,
 }

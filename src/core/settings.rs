@@ -93,6 +93,9 @@ pub struct Settings {
     pub idle_check_at_most: Duration,
     /// The longest time between two questions to a pool-size policy that did not name a time.
     pub pool_check_every: Duration,
+    /// The image with the program that holds containers until the data of their claim is there. The flag `--init-image`
+    /// sets it. Without it, no Sandbox of such a template is made.
+    pub init_image: Option<String>,
     /// The time after the delivery of the data of a claim at which its pod is written once more. The kubelet looks at a
     /// changed pod at once, or up to 1 s later if it looked at it just before. In the measurements of
     /// `docs/claim-data.md`, the Secret was never later than the pod.
@@ -202,6 +205,7 @@ impl Default for Settings {
             arrival_buckets: 60,
             idle_check_at_most: Duration::from_secs(3600),
             pool_check_every: Duration::from_secs(30),
+            init_image: None,
             claim_data_repeat: Duration::from_secs(2),
             network: NetworkSettings::default(),
         }

@@ -21,6 +21,19 @@ pub(crate) async fn paddock() -> PathBuf {
     built.await.clone().unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// The program that holds containers, linked statically as in the image of `deploy/Dockerfile`. It is small, and has a
+/// folder of its own, so that its flags cause no other crate to be compiled again.
+pub(crate) async fn paddock_init() -> PathBuf {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let folder = root!("target/init");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--package", "paddock-init", "--target", &target, "--target-dir", folder]);
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_TARGET_DIR");
+    let status = cargo.current_dir(root!("")).stdin(Stdio::null()).status().await.expect("cargo starts");
+    assert!(status.success(), "cargo build --package paddock-init failed");
+    PathBuf::from(format!("{folder}/{target}/release/paddock-init"))
+}
+
 async fn build() -> Result<PathBuf, String> {
     let mut cargo = Command::new(env!("CARGO"));
     // The whole workspace is built, as for the tests and the demo. Another selection would compile every crate again.

@@ -96,6 +96,7 @@ struct SettingsHead {
     managed_fields_at_claim: Option<ManagedFieldsAtClaim>,
     /// The ports of gateways, whose Service is `system/router`.
     tcp_wake_ports: Option<String>,
+    init_image: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +242,7 @@ impl SettingsHead {
         if let Some(choice) = self.managed_fields_at_claim {
             settings.managed_fields_at_claim = choice;
         }
+        settings.init_image = self.init_image;
         if let Some(ports) = self.tcp_wake_ports {
             settings.tcp_wake = Some(TcpWakeSettings {
                 namespace: "system".to_owned(),

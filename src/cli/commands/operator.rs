@@ -48,6 +48,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
     let settings = Settings {
         cluster_domain: cluster.cluster_domain,
         workspace_size: sandboxes.workspace_size,
+        init_image: sandboxes.init_image,
         exec_hold: sandboxes.exec_hold,
         reserve_for: sandboxes.warm_reservation_ttl,
         managed_fields_at_claim: sandboxes.managed_fields_at_claim,

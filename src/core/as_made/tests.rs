@@ -35,7 +35,7 @@ fn as_made() -> (Value, Value) {
         }),
     );
     let model = template.template().expect("a template").spec.as_ref().expect("a valid one");
-    let mut sandbox = manifest::warm_sandbox(&pool, &template, model, "p-a");
+    let mut sandbox = manifest::warm_sandbox(&pool, &template, model, "p-a", &Settings::default());
     sandbox["metadata"]["uid"] = "s".into();
     sandbox["metadata"]["generation"] = 1.into();
     let made = object(Kind::Sandbox, sandbox.clone());

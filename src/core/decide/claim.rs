@@ -252,6 +252,10 @@ fn bind(
     if let Err(errors) = model::check_claim_metadata(model, &of_template.pod, &snapshot.common.settings) {
         return fail(reason::INVALID_METADATA, errors.to_string());
     }
+    if let Some(why) = of_template.lacks(&snapshot.common.settings) {
+        let name = &template.key.name;
+        return fail(reason::RECONCILER_ERROR, format!("SandboxTemplate {name} cannot be used: {why}"));
+    }
     if let Err(errors) = model::check_claim_data(model, of_template, &template.key.name) {
         return fail(reason::CLAIM_DATA_REJECTED, errors.to_string());
     }
@@ -359,7 +363,8 @@ fn start_cold(
     let claim = &snapshot.claim;
     if let Some(existing) = &snapshot.same_name {
         let origin = Origin::Claim(claim, None, snapshot.marker);
-        let mut wanted = manifest::cold_sandbox(origin, template, of_template, model, volume_claims);
+        let settings = &snapshot.common.settings;
+        let mut wanted = manifest::cold_sandbox(origin, template, of_template, model, volume_claims, settings);
         let mut message = format!("Sandbox {} exists and does not belong to this claim", existing.key.name);
         let differs = adoptable(existing).then(|| sandbox_difference(existing, &wanted));
         if let Some(None) = differs {
@@ -391,6 +396,7 @@ fn start_cold(
         of_template,
         model,
         volume_claims,
+        &snapshot.common.settings,
     );
     deciding::annotate(&mut body, annotation::CLAIM_PLUGINS, decided_by);
     let mut ops: Vec<Op> = annotate(snapshot, None).into_iter().collect();

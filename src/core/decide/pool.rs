@@ -77,10 +77,16 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
         plan.requeue_at(at, Reason::PoolSizeCheck);
     }
     plan.events.extend(size.events.iter().cloned());
-    let template = snapshot.template.as_ref().and_then(|o| Some((o, o.template()?.spec.as_ref().ok()?)));
+    let settings = &snapshot.common.settings;
+    let valid = snapshot.template.as_ref().and_then(|o| Some((o, o.template()?.spec.as_ref().ok()?)));
+    let lacks = valid.and_then(|(_, template)| template.lacks(settings));
+    let template = valid.filter(|_| lacks.is_none());
     let problem = match (&snapshot.template, &template) {
         (None, _) => Some((reason::TEMPLATE_NOT_FOUND, format!("SandboxTemplate {} does not exist", model.template))),
-        (Some(_), None) => Some((reason::RECONCILER_ERROR, format!("SandboxTemplate {} is not valid", model.template))),
+        (Some(_), None) => {
+            let why = lacks.map_or_else(|| "is not valid".to_owned(), |why| format!("cannot be used: {why}"));
+            Some((reason::RECONCILER_ERROR, format!("SandboxTemplate {} {why}", model.template)))
+        }
         (Some(_), Some(_)) => {
             let refused = snapshot.common.refusals.iter().find(|(key, _)| key.kind != Kind::Pod);
             let without_pod = || members.without_pod_because(snapshot).filter(|_| members.ready.len() < size.desired);
@@ -109,7 +115,7 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
         let again = if deleted > 0 { 0 } else { again };
         for name in names(snapshot, again, wanted) {
             let key = pool.key.sibling(Kind::Sandbox, name);
-            let body = manifest::warm_sandbox(pool, object, template, name);
+            let body = manifest::warm_sandbox(pool, object, template, name, &snapshot.common.settings);
             push_growing(&mut plan.steps, Op::create(key, Reason::PoolBelowDesired, body));
         }
     }

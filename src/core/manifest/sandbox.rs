@@ -19,7 +19,7 @@ use crate::model::{self, ServiceIntent, VolumeClaim};
 use crate::object::Object;
 use crate::object::hash::wire_claim;
 use crate::object::json::{string_map, to_value};
-use crate::settings::ManagedFieldsAtClaim;
+use crate::settings::{ManagedFieldsAtClaim, Settings};
 use crate::snapshot::Common;
 
 /// The owner for which a new Sandbox is created.
@@ -33,8 +33,14 @@ pub enum Origin<'a> {
 
 /// Returns a warm Sandbox of a pool, as JSON.
 #[must_use]
-pub fn warm_sandbox(pool: &Object, template: &Object, model: &model::Template, name: &str) -> Value {
-    let spec = mounted(model);
+pub fn warm_sandbox(
+    pool: &Object,
+    template: &Object,
+    model: &model::Template,
+    name: &str,
+    settings: &Settings,
+) -> Value {
+    let spec = mounted(model, settings);
     let mut body = sandbox(Origin::Pool(pool), template, model, name);
     body["metadata"]["generateName"] = member_prefix(&pool.key.name).into();
     body["spec"]["podTemplate"]["spec"] = to_value(&spec);
@@ -52,11 +58,12 @@ pub fn cold_sandbox(
     model: &model::Template,
     claim: &model::Claim,
     volume_claims: &[VolumeClaim],
+    settings: &Settings,
 ) -> Value {
     let name = match origin {
         Origin::Pool(object) | Origin::Claim(object, ..) => object.key.name.clone(),
     };
-    let mut spec = mounted(model);
+    let mut spec = mounted(model, settings);
     if model.claim_data.is_none() {
         inject_env(&mut spec, &claim.env);
     }
@@ -78,13 +85,13 @@ pub fn cold_sandbox(
     body
 }
 
-fn mounted(model: &model::Template) -> PodSpec {
+fn mounted(model: &model::Template, settings: &Settings) -> PodSpec {
     let mut spec = model.pod.spec.parse();
     if model.shape == ApiShape::Seed {
         mount_unmounted(&mut spec);
     }
     if let Some(rules) = &model.claim_data {
-        add_volume(&mut spec, rules);
+        add_volume(&mut spec, rules, settings.init_image.as_deref());
     }
     spec
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 use paddock_api::claim_data::{
-    BYTES_MAX, CONTENT_BYTES_MAX, DELIVERY, EVERYTHING, FILES_MAX, JSON_BYTES_MAX, MOUNT_PATH, RESERVED_PREFIX, SECRET,
-    SECRETS_MAX, VOLUME,
+    BYTES_MAX, CONTENT_BYTES_MAX, DELIVERY, EVERYTHING, FILES_MAX, INIT, INIT_PATH, JSON_BYTES_MAX, MOUNT_PATH,
+    RESERVED_PREFIX, SECRET, SECRETS_MAX, VOLUME,
 };
-use paddock_api::{ClaimDataSpec, ClaimFile, SandboxClaimSpec, SecretKeyRef, VolumeClaimTemplate};
+use paddock_api::{ClaimDataSpec, ClaimDataStart, ClaimFile, SandboxClaimSpec, SecretKeyRef, VolumeClaimTemplate};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -33,7 +33,9 @@ pub(super) fn parse_claim_data_rules(
     if !mount_path.starts_with('/') || clean.is_empty() || mount_path.contains(':') || relative {
         errors.add(at, format!("`{mount_path}` must be an absolute path without ':' and '..', such as {MOUNT_PATH}"));
     }
-    let rules = ClaimDataRules { mount_path, containers: spec.containers.clone(), secrets: spec.secrets.clone() };
+    let start = spec.start.unwrap_or_default();
+    let (containers, secrets) = (spec.containers.clone(), spec.secrets.clone());
+    let rules = ClaimDataRules { mount_path, containers, start, secrets };
     for (i, name) in spec.containers.iter().enumerate() {
         if !pod.containers.iter().any(|container| container.name == *name) {
             let at = format!("spec.claimData.containers[{i}]");
@@ -48,9 +50,13 @@ pub(super) fn parse_claim_data_rules(
         }
     }
     let of_claims = volume_claims.iter().filter_map(|claim| claim.metadata.as_ref()?.name.as_deref());
-    let volumes = pod.volumes.iter().flatten().map(|volume| volume.name.as_str());
-    if volumes.chain(of_claims).any(|name| name == VOLUME) {
-        errors.add("spec.claimData", format!("the name {VOLUME} must be left to its volume: rename the other volume"));
+    let volumes: BTreeSet<&str> = pod.volumes.iter().flatten().map(|v| v.name.as_str()).chain(of_claims).collect();
+    for name in rules.volumes().iter().filter(|name| volumes.contains(*name)) {
+        errors.add("spec.claimData", format!("the name {name} must be left to its volume: rename the other volume"));
+    }
+    match start {
+        ClaimDataStart::Immediate => {}
+        ClaimDataStart::AfterDelivery => check_held(&rules, pod, path, errors),
     }
     if spec.secrets.len() > SECRETS_MAX {
         errors.add("spec.claimData.secrets", format!("must have at most {SECRETS_MAX} names"));
@@ -65,6 +71,46 @@ pub(super) fn parse_claim_data_rules(
         }
     }
     Some(rules)
+}
+
+impl ClaimDataRules {
+    /// The names of the volumes that the operator adds to the pod.
+    fn volumes(&self) -> &'static [&'static str] {
+        match self.start {
+            ClaimDataStart::Immediate => &[VOLUME],
+            ClaimDataStart::AfterDelivery => &[VOLUME, INIT],
+        }
+    }
+}
+
+/// Checks the containers that are held until the data is there. A probe of a held container would fail, so the sandbox
+/// would not become Ready, or its container would be restarted.
+fn check_held(rules: &ClaimDataRules, pod: &PodSpec, path: &str, errors: &mut Errors) {
+    const WHY: &str = "because spec.claimData.start is AfterDelivery";
+    if rules.mount_path.trim_end_matches('/') == INIT_PATH {
+        errors.add("spec.claimData.mountPath", format!("must not be {INIT_PATH}, {WHY}"));
+    }
+    for (i, container) in pod.containers.iter().enumerate().filter(|(_, c)| rules.reaches(&c.name)) {
+        let path = format!("{path}.containers[{i}]");
+        if container.command.as_ref().is_none_or(Vec::is_empty) {
+            errors.add(
+                format!("{path}.command"),
+                format!("is required, {WHY}, and the entrypoint of the image is not known here: state it"),
+            );
+        }
+        let Container { readiness_probe, liveness_probe, startup_probe, .. } = container;
+        let probes =
+            [("readinessProbe", readiness_probe), ("livenessProbe", liveness_probe), ("startupProbe", startup_probe)];
+        for (probe, _) in probes.into_iter().filter(|(_, probe)| probe.is_some()) {
+            errors.add(format!("{path}.{probe}"), format!("must be absent, {WHY}, and it would fail until then"));
+        }
+        if container.volume_mounts.iter().flatten().any(|mount| mount.mount_path.trim_end_matches('/') == INIT_PATH) {
+            errors.add(format!("{path}.volumeMounts"), format!("must not contain {INIT_PATH}, {WHY}"));
+        }
+    }
+    if pod.init_containers.iter().flatten().chain(&pod.containers).any(|container| container.name == INIT) {
+        errors.add(path, format!("the name {INIT} must be left to the init container that Paddock adds, {WHY}"));
+    }
 }
 
 /// Whether a name is one of those that the operator gives to the Secrets with the data of claims.
@@ -225,9 +271,11 @@ pub fn check_claim_data(claim: &Claim, template: &Template, name: &str) -> Resul
     if let Some(problem) = claim.data.as_ref().and_then(|data| data.too_large.clone()) {
         errors.add("spec.env", problem);
     }
-    if let Some(i) = claim.volume_claims.iter().position(|volume| volume.name == VOLUME) {
+    let ours = |name: &str| rules.volumes().contains(&name);
+    for (i, volume) in claim.volume_claims.iter().enumerate().filter(|(_, volume)| ours(&volume.name)) {
         let at = format!("spec.volumeClaimTemplates[{i}].metadata.name");
-        errors.add(at, format!("`{VOLUME}` must be left to the volume of spec.claimData of SandboxTemplate {name}"));
+        let problem = format!("must be left to the volume of spec.claimData of SandboxTemplate {name}");
+        errors.add(at, format!("`{}` {problem}", volume.name));
     }
     errors.into_result(Some(()))
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use paddock_api::kind::ApiShape;
 use paddock_api::{
-    ClaimEnvVar, ClaimShutdownPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy, SecretKeyRef,
-    ShutdownPolicy, UpdateStrategyType,
+    ClaimDataStart, ClaimEnvVar, ClaimShutdownPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy,
+    SecretKeyRef, ShutdownPolicy, UpdateStrategyType,
 };
 
 use super::stored::StoredSpec;
 use crate::object::JsonText;
+use crate::settings::Settings;
 
 /// The pod that a Sandbox runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +119,8 @@ pub struct ClaimDataRules {
     pub mount_path: String,
     /// The containers that get the directory. If empty, all containers except init containers.
     pub containers: Vec<String>,
+    /// When the containers start that get the directory.
+    pub start: ClaimDataStart,
     /// The Secrets from which a claim may take files.
     pub secrets: Vec<String>,
 }
@@ -178,6 +181,17 @@ pub struct Template {
     pub idle_timeout: Option<Duration>,
     /// Whether only a change of the mode resumes a sandbox, or also a request through the gateway.
     pub resume: ResumePolicy,
+}
+
+impl Template {
+    /// The reason why this operator cannot make sandboxes of the template, although the template is valid.
+    #[must_use]
+    pub fn lacks(&self, settings: &Settings) -> Option<&'static str> {
+        let held = self.claim_data.as_ref().is_some_and(|rules| rules.start == ClaimDataStart::AfterDelivery);
+        (held && settings.init_image.is_none()).then_some(
+            "spec.claimData.start is AfterDelivery, and the operator has no image for that: it needs the flag --init-image",
+        )
+    }
 }
 
 /// The number of sandboxes in a pool.

@@ -1,5 +1,6 @@
 //! The hash of a template. A Sandbox has the hash of its template in a label, so that a stale Sandbox is recognized.
 
+use paddock_api::ClaimDataStart;
 use paddock_api::kind::ApiShape;
 use serde_json::{Value, json};
 
@@ -23,6 +24,9 @@ pub(crate) fn template_hash(model: &model::Template) -> String {
     if let (Some(rules), Value::Array(parts)) = (&model.claim_data, &mut parts) {
         // The Secrets are not part of a sandbox.
         parts.push(json!([rules.mount_path, rules.containers]));
+        if rules.start == ClaimDataStart::AfterDelivery {
+            parts.push("AfterDelivery".into());
+        }
     }
     format!("{:016x}", fnv64([parts.to_string().as_bytes()]))
 }

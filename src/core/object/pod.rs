@@ -23,6 +23,8 @@ pub struct Pod {
     /// The volumes whose files are deleted with the pod. Volumes in memory are not among them, because their files are
     /// scratch by nature.
     pub lost_volumes: Box<[LostVolume]>,
+    /// Whether its containers start their commands only when the data of a claim is there.
+    pub held: bool,
     /// The plugins that decided about the pod, from an annotation. Pods share equal lists.
     pub plugins: Arc<Vec<DecidingPlugin>>,
     /// `status.phase`, or `Pending` if the status has none.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use paddock_api::claim_data::VOLUME;
+use paddock_api::claim_data::{INIT, VOLUME};
 use paddock_api::kind::ChildKind;
 use paddock_api::names::{annotation, label};
 use serde_json::Value;
@@ -45,6 +45,7 @@ pub(super) fn pod(
         phase: status["phase"].as_str().filter(|phase| !phase.is_empty()).unwrap_or("Pending").into(),
         reason: text(&status["reason"]),
         message: text(&status["message"]),
+        held: list(&spec["volumes"]).any(|volume| volume["name"] == INIT),
         ips: list(&status["podIPs"]).filter_map(|p| text(&p["ip"])).collect(),
         conditions: conditions(&status["conditions"]),
         changed: generation.filter(|n| *n > 1).map(|_| Box::new(ChangedPod::of(spec))),

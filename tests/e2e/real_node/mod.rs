@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 
 use super::namespace::TestNamespace;
 use super::operator::{self, Operator, Plan};
+use super::programs;
 use super::setup::control_plane_for_claim_data;
 use crate::framework::{Capability, Test};
 
@@ -64,7 +65,11 @@ async fn namespace(name: &str) -> TestNamespace {
 impl Scene {
     async fn start() -> Self {
         let (cluster, account) = control_plane_for_claim_data(Options::default().with_node()).await;
-        let plan = Plan { name: "operator", kubeconfig: &account, flags: operator::admitting(&cluster) };
+        let init = programs::paddock_init().await;
+        cluster.add_program_image("paddock-init:1", &init).await.expect("the image of paddock-init");
+        let mut flags = operator::admitting(&cluster);
+        flags.push("--init-image=paddock-init:1".to_owned());
+        let plan = Plan { name: "operator", kubeconfig: &account, flags };
         let operator = Operator::start(&cluster, plan).await;
         Self { cluster, _operator: operator }
     }

@@ -10,8 +10,9 @@ use crate::project::Project;
 use crate::tree::Tree;
 
 /// The crates of ours that each crate in `src/` may use. A crate that is not in the table may use none.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("paddock-api", &[]),
+    ("paddock-init", &[]),
     ("paddock-core", &["paddock-api"]),
     ("paddock-plugin-host", &["paddock-api", "paddock-core"]),
     ("paddock-kube", &["paddock-api"]),

@@ -11,8 +11,9 @@ use paddock_kube::listen::ListenAddress;
 
 use crate::commands::process::LogArgs;
 use crate::values::{
-    OptionalPorts, parse_bool, parse_cidr, parse_domain, parse_duration, parse_managed_fields, parse_namespace,
-    parse_plugin_memory, parse_port_range, parse_positive_duration, parse_quantity, parse_service, parse_shapes,
+    OptionalPorts, parse_bool, parse_cidr, parse_domain, parse_duration, parse_image, parse_managed_fields,
+    parse_namespace, parse_plugin_memory, parse_port_range, parse_positive_duration, parse_quantity, parse_service,
+    parse_shapes,
 };
 
 /// Flags may be written as Go programs take them: `--flag=value`, `--flag value`, `-flag value`; booleans bare or with
@@ -111,6 +112,10 @@ pub(super) struct SandboxArgs {
     /// Size of the volume claim that replaces an emptyDir without sizeLimit, if the sandbox has an idleTimeout.
     #[arg(long, value_name = "QUANTITY", env = "PADDOCK_WORKSPACE_SIZE", value_parser = parse_quantity, default_value = "1Gi")]
     pub(super) workspace_size: String,
+    /// Image with the program /paddock-init, such as the image of the operator. It holds the containers of templates whose
+    /// claimData.start is AfterDelivery. Without the flag, no sandboxes of such templates are made.
+    #[arg(long, value_name = "IMAGE", env = "PADDOCK_INIT_IMAGE", value_parser = parse_image)]
+    pub(super) init_image: Option<String>,
     /// The time for which the start of an exec, attach, port-forward or proxied request keeps an idle sandbox running.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_EXEC_HOLD", value_parser = parse_duration, default_value = "1h")]
     pub(super) exec_hold: Duration,

@@ -53,6 +53,7 @@ pub(super) fn delivery(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -
             claim_uid: claim.meta.uid.to_string(),
             digest: data.digest.clone(),
             secret: secret.to_string(),
+            held: pod.held,
             large: data.makes_large_secret(),
         })),
     }

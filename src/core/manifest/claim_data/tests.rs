@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::manifest::{PodPlan, pod, warm_sandbox};
 use crate::object::Object;
+use crate::settings::Settings;
 
 fn object(kind: Kind, document: Value) -> Object {
     Object::from_json(kind, document).expect("metadata")
@@ -16,7 +17,8 @@ fn made(kind: Kind, spec: Value) -> Value {
         object(Kind::SeedPool, json!({ "metadata": { "name": "p", "namespace": "ns", "uid": "p" }, "spec": {} }));
     let template = object(kind, json!({ "metadata": { "name": "t", "namespace": "ns" }, "spec": spec }));
     let model = template.template().expect("a template").spec.as_ref().expect("a valid one");
-    let mut sandbox = warm_sandbox(&pool, &template, model, "p-a");
+    let settings = Settings { init_image: Some("paddock:1".to_owned()), ..Settings::default() };
+    let mut sandbox = warm_sandbox(&pool, &template, model, "p-a", &settings);
     sandbox["metadata"]["uid"] = "uid-of-sandbox".into();
     sandbox
 }
@@ -121,6 +123,34 @@ fn pod_template_sets_no_annotation_of_the_operator() {
 }
 
 #[test]
+fn held_container_starts_with_the_program_that_an_init_container_copies() {
+    let held = json!({ "name": "agent", "image": "i", "command": ["python3", "-m"], "args": ["server"] });
+    let rules = json!({ "containers": ["agent"], "start": "AfterDelivery" });
+    let containers = json!([held, { "name": "side", "image": "i" }]);
+    let first = json!({ "name": "fetch", "image": "i" });
+    let spec = json!({
+        "podTemplate": { "spec": { "containers": containers, "initContainers": [first] } }, "claimData": rules,
+    });
+    let pod = pod_of(&made(Kind::Template, spec), NOON);
+    let spec = &pod["spec"];
+    let program = "/run/paddock/init/paddock-init";
+    let directory = "/run/paddock/claim";
+    let command = [program, "--directory", directory, "--container", "agent", "--first", "--", "python3", "-m"];
+    assert_eq!(spec["containers"][0]["command"], json!(command));
+    assert_eq!(spec["containers"][0]["args"], json!(["server"]));
+    assert_eq!(spec["containers"][1]["command"], Value::Null);
+    let mounts = spec["containers"][0]["volumeMounts"].as_array().expect("mounts");
+    assert!(mounts.contains(&json!({ "name": "paddock-init", "mountPath": "/run/paddock/init", "readOnly": true })));
+    let copies = &spec["initContainers"][0];
+    assert_eq!((&copies["name"], &copies["image"]), (&json!("paddock-init"), &json!("paddock:1")));
+    assert_eq!(copies["command"], json!(["/paddock-init", "--copy-to", program]));
+    assert_eq!(copies["resources"]["limits"], copies["resources"]["requests"]);
+    assert_eq!(spec["initContainers"][1]["name"], "fetch");
+    let volume = spec["volumes"].as_array().expect("volumes").iter().find(|v| v["name"] == "paddock-init");
+    assert_eq!(volume.expect("the volume")["emptyDir"]["medium"], "Memory");
+}
+
+#[test]
 fn seed_shape_mounts_the_volume_once() {
     let spec = json!({
         "template": { "spec": {
@@ -153,11 +183,12 @@ fn secret_has_each_file_and_one_file_with_everything() {
         ],
     }))
     .expect("a spec");
-    let delivery = ClaimDelivery {
+    let mut delivery = ClaimDelivery {
         claim: Key::new(Kind::Claim, "ns", "c"),
         claim_uid: "uid-of-c".to_owned(),
         digest: String::new(),
         secret: "paddock-claim-p-a-0".to_owned(),
+        held: true,
         large: false,
     };
     let of_s = BTreeMap::from([("k".to_owned(), b"t0ken".to_vec()), ("binary".to_owned(), vec![0xff, 0])]);
@@ -168,6 +199,7 @@ fn secret_has_each_file_and_one_file_with_everything() {
     assert_eq!(data["task"].0, b"do it");
     assert_eq!(data["token"].0, b"t0ken");
     assert_eq!(data["blob"].0, [0xff, 0]);
+    assert_eq!(data["paddock.env"].0, b"/A=1\n\"2\"\0");
     let everything: Value = serde_json::from_slice(&data["claim.json"].0).expect("JSON");
     assert_eq!(
         everything,
@@ -203,6 +235,10 @@ fn secret_has_each_file_and_one_file_with_everything() {
             (Err(problem), None) => panic!("{what}: {problem}"),
         }
     }
+    // The file of variables is for held containers alone.
+    delivery.held = false;
+    let secret = claim_secret(&pod, "uid-of-pod", &delivery, &spec, &values).expect("a Secret");
+    assert_eq!(secret["data"]["paddock.env"], Value::Null);
     let missing = claim_secret(&pod, "uid-of-pod", &delivery, &spec, &SecretValues::new()).expect_err("no Secret");
     assert!(missing.contains("Secret s has no key k"), "{missing}");
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{parse_claim, parse_template};
+use crate::settings::Settings;
 
 fn template(claim_data: &Value, change: &Value) -> Result<Template, FieldErrors> {
     let mut spec = json!({
@@ -67,6 +68,58 @@ fn template_declares_where_claim_data_appears() {
     expect(&taken, template(&Value::Null, &taken), None);
     let rules = template(&json!({}), &json!({})).unwrap().claim_data.unwrap();
     assert_eq!((rules.mount_path.as_str(), rules.reaches("side")), ("/run/paddock/claim", true));
+}
+
+#[test]
+fn held_container_has_a_command_and_no_probes() {
+    let held = json!({ "start": "AfterDelivery" });
+    let only_agent = json!({ "start": "AfterDelivery", "containers": ["agent"] });
+    let at = |field: &str| format!("spec.podTemplate.spec.containers[0].{field}");
+    let agent = |fields: Value| {
+        let mut agent = json!({ "name": "agent", "image": "i", "command": ["run"] });
+        json_patch::merge(&mut agent, &fields);
+        json!({ "podTemplate": { "spec": { "containers": [agent, { "name": "side", "image": "i" }] } } })
+    };
+    let probe = json!({ "tcpSocket": { "port": 80 } });
+    for (rules, change, expected) in [
+        (&only_agent, agent(json!({})), None),
+        (&held, agent(json!({})), Some(("spec.podTemplate.spec.containers[1].command".to_owned(), "is required"))),
+        (&only_agent, agent(json!({ "command": null })), Some((at("command"), "entrypoint of the image is not known"))),
+        (&only_agent, agent(json!({ "command": [] })), Some((at("command"), "is required"))),
+        (&only_agent, agent(json!({ "readinessProbe": probe })), Some((at("readinessProbe"), "must be absent"))),
+        (&only_agent, agent(json!({ "livenessProbe": probe })), Some((at("livenessProbe"), "must be absent"))),
+        (&only_agent, agent(json!({ "startupProbe": probe })), Some((at("startupProbe"), "must be absent"))),
+        (
+            &only_agent,
+            agent(json!({ "volumeMounts": [{ "name": "cache", "mountPath": "/run/paddock/init/" }] })),
+            Some((at("volumeMounts"), "must not contain")),
+        ),
+        (
+            &only_agent,
+            json!({ "podTemplate": { "spec": { "containers": [{ "name": "paddock-init", "image": "i" }, agent(json!({}))["podTemplate"]["spec"]["containers"][0]] } } }),
+            Some(("spec.podTemplate.spec".to_owned(), "must be left to the init container")),
+        ),
+        // Without `start`, nothing of this counts.
+        (&json!({}), agent(json!({ "command": null, "readinessProbe": probe })), None),
+    ] {
+        let expected = expected.as_ref().map(|(path, text)| (path.as_str(), *text));
+        expect(&change, template(rules, &change), expected);
+    }
+    let volume = json!({ "podTemplate": { "spec": { "volumes": [
+        { "name": "cache", "emptyDir": {} }, { "name": "paddock-init", "emptyDir": {} },
+    ] } } });
+    expect(&volume, template(&json!({}), &volume), None);
+    let mut volume = agent(json!({}));
+    volume["podTemplate"]["spec"]["volumes"] =
+        json!([{ "name": "cache", "emptyDir": {} }, { "name": "paddock-init", "emptyDir": {} }]);
+    expect(&volume, template(&only_agent, &volume), Some(("spec.claimData", "rename")));
+    let there = json!({ "start": "AfterDelivery", "containers": ["agent"], "mountPath": "/run/paddock/init" });
+    expect(&there, template(&there, &agent(json!({}))), Some(("spec.claimData.mountPath", "must not be")));
+    // An operator without an image says so, and makes no sandbox that would start too early.
+    let template = template(&only_agent, &agent(json!({}))).unwrap();
+    let with = Settings { init_image: Some("i".to_owned()), ..Settings::default() };
+    assert!(template.lacks(&Settings::default()).is_some_and(|why| why.contains("--init-image")));
+    assert_eq!(template.lacks(&with), None);
 }
 
 #[test]

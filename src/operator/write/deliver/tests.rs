@@ -89,6 +89,7 @@ async fn deliver(
         claim_uid: "uid-of-c".to_owned(),
         digest: model::digest(&spec),
         secret: "paddock-claim-p-a-0011".to_owned(),
+        held: false,
         large: false,
     };
     let pod = Key::new(Kind::Pod, "ns", "p-a");
