@@ -1,6 +1,7 @@
 //! A running control plane.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -220,6 +221,12 @@ impl Cluster {
         node::create_node_objects(&self.client, network).await?;
         let process = self.component(node.prepare()?).await?;
         process.until(node.ready(&self.client)).await
+    }
+
+    /// The address at which pods reach this machine. Without a real node, this is the loopback address.
+    #[must_use]
+    pub fn address_of_machine(&self) -> Ipv4Addr {
+        self.addresses.network.as_ref().map_or(Ipv4Addr::LOCALHOST, Network::machine)
     }
 
     /// A client with every right. It belongs to the runtime that started the cluster. On another runtime, use

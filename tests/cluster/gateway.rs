@@ -1,16 +1,25 @@
 //! The gateway beside a cluster: a process with the rights of its ServiceAccount.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::bootstrap::within;
+use serde_json::json;
+
+use crate::bootstrap::{create, within};
 use crate::{Agent, Cluster, Endpoint, Error, PATIENCE, Process, Result, Spawn, http_get};
 
 /// The interval of the readiness checks.
 const POLL: Duration = Duration::from_millis(25);
 
-/// A gateway that runs on this machine's loopback address. Clones refer to the same process.
+/// The Service of the gateway, in which the operator looks for the addresses of gateways.
+const SERVICE: &str = "sandbox-router-svc";
+
+/// The ports of the gateway for TCP connections to Sandboxes. The ports of clusters are above them. An operator needs the
+/// same value.
+pub const TCP_WAKE_PORTS: &str = "--tcp-wake-ports=10000-19999";
+
+/// A gateway that runs on this machine. Clones refer to the same process.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     /// The process.
@@ -37,25 +46,30 @@ impl Gateway {
     /// is ready: then it has listed all Sandboxes and pods. Hosts of the form `NAME--PORT.NAMESPACE.DOMAIN` name a
     /// Sandbox.
     ///
+    /// It listens on the loopback address. On a cluster with a real node, it listens where the node reaches this machine,
+    /// and is an endpoint of its Service, so that TCP connections to suspended Sandboxes come to it.
+    ///
     /// # Errors
     /// Returns an error if the ServiceAccount does not exist, or if the gateway ends or is not ready in time.
     pub async fn start(cluster: &Cluster, program: &Path, account: (&str, &str), domain: &str) -> Result<Self> {
-        let account = cluster.kubeconfig_for_service_account(account.0, account.1).await?;
+        let (namespace, name) = account;
+        let account = cluster.kubeconfig_for_service_account(namespace, name).await?;
         let [proxy, health, metrics] = [cluster.port()?, cluster.port()?, cluster.port()?];
         let listen = |what: &str, port: u16| format!("--{what}-bind-address=127.0.0.1:{port}");
+        let at = SocketAddr::from((cluster.address_of_machine(), proxy));
         let args = [
             "gateway".to_owned(),
             format!("--kubeconfig={}", account.display()),
             format!("--host-routing-domain={domain}"),
-            listen("http", proxy),
+            format!("--http-bind-address={at}"),
             listen("health-probe", health),
             listen("metrics", metrics),
+            TCP_WAKE_PORTS.to_owned(),
             "--allow-unauthenticated".to_owned(),
             "--log-format=text".to_owned(),
         ];
         let process = cluster.spawn(Spawn::new("gateway", program).args(args)).await?;
-        let proxy = SocketAddr::from((Ipv4Addr::LOCALHOST, proxy));
-        let gateway = Self { process, proxy, metrics: Endpoint::local(metrics, "/metrics") };
+        let gateway = Self { process, proxy: at, metrics: Endpoint::local(metrics, "/metrics") };
         let health = Endpoint::local(health, "/readyz");
         let ready = async {
             while !matches!(http_get(&health).await, Ok((200, _))) {
@@ -65,6 +79,16 @@ impl Gateway {
         };
         let logs = gateway.process.log().to_owned();
         within(PATIENCE, "the readiness of the gateway", logs, gateway.process.until(ready)).await?;
+        if !at.ip().is_loopback() {
+            let slice = json!({
+                "metadata": { "name": SERVICE, "labels": { "kubernetes.io/service-name": SERVICE } },
+                "addressType": "IPv4",
+                "endpoints": [{ "addresses": [at.ip()], "conditions": { "ready": true } }],
+                "ports": [{ "name": "proxy", "port": proxy, "protocol": "TCP" }],
+            });
+            let slices = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices");
+            create(&cluster.client(), &slices, &slice).await?;
+        }
         Ok(gateway)
     }
 

@@ -43,7 +43,7 @@ pub use created::CreatedObjects;
 pub use detached::DetachedCluster;
 pub use error::{Error, Result};
 pub use external::External;
-pub use gateway::{Gateway, WakePhases};
+pub use gateway::{Gateway, TCP_WAKE_PORTS, WakePhases};
 pub use http::{Endpoint, http_get};
 pub use kubectl::Kubectl;
 pub use node::{AGENT_IMAGE, BUSYBOX_IMAGE, REAL_NODE, build_node, node_is_missing};

@@ -9,15 +9,15 @@ use paddock_cluster::{Agent, Cluster, Process, WakePhases};
 
 use crate::session::NAMESPACE;
 
-/// The domain of the Sandboxes. curl and browsers look for every name under `localhost` on this machine.
-const DOMAIN: &str = "localhost";
+/// The domain of the Sandboxes.
+const DOMAIN: &str = "sandbox.example";
 
 /// A running gateway. Clones refer to the same process.
 #[derive(Clone)]
 pub(crate) struct Gateway(paddock_cluster::Gateway);
 
 impl Gateway {
-    /// Starts the gateway on this machine's loopback address, and waits until it is ready.
+    /// Starts the gateway where the node reaches this machine, and waits until it is ready.
     pub(crate) async fn start(cluster: &Cluster, program: &Path) -> Result<Self> {
         let account = (OPERATOR_NAMESPACE, GATEWAY_DEPLOYMENT);
         let started = paddock_cluster::Gateway::start(cluster, program, account, DOMAIN).await;
@@ -34,9 +34,9 @@ impl Gateway {
         self.0.agent(&host(sandbox))
     }
 
-    /// The URL of a page of a Sandbox.
-    pub(crate) fn url(&self, sandbox: &str, path: &str) -> String {
-        format!("http://{}:{}{path}", host(sandbox), self.0.proxy.port())
+    /// The command that gets a page of a Sandbox. No DNS knows the names, so it says where the gateway is.
+    pub(crate) fn request(&self, sandbox: &str, path: &str) -> String {
+        format!("curl --connect-to ::{} http://{}{path}", self.0.proxy, host(sandbox))
     }
 
     /// The phases of all wakes so far.
@@ -47,7 +47,7 @@ impl Gateway {
     /// The addresses and files of the gateway for the user, each with its name.
     pub(crate) fn places(&self) -> [(&'static str, String); 3] {
         [
-            ("gateway", self.url("SANDBOX", "/")),
+            ("gateway", self.request("SANDBOX", "/")),
             ("gateway's metrics", self.0.metrics.to_string()),
             ("gateway's log", self.process().log().display().to_string()),
         ]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use paddock_api::names::object::OPERATOR_NAMESPACE;
-use paddock_cluster::{AnyCluster, Endpoint, Process, Spawn, http_get};
+use paddock_api::names::object::{GATEWAY_SERVICE, OPERATOR_NAMESPACE};
+use paddock_cluster::{AnyCluster, Endpoint, Process, Spawn, TCP_WAKE_PORTS, http_get};
 use serde::Deserialize;
 
 use crate::wait::PATIENCE;
@@ -75,6 +75,8 @@ impl Operator {
                     flag("webhook-bind-address", &at(webhook)),
                     flag("webhook-url", &format!("https://{}", at(webhook))),
                     flag("webhook-service-namespace", OPERATOR_NAMESPACE),
+                    flag("gateway-service", &format!("{OPERATOR_NAMESPACE}/{GATEWAY_SERVICE}")),
+                    TCP_WAKE_PORTS.to_owned(),
                 ]);
             }
             AnyCluster::External(..) => args.extend([

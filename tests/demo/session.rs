@@ -184,7 +184,7 @@ impl Session {
             Ok((started.clone(), "ready, with the rights of its ServiceAccount of deploy/".to_owned()))
         };
         let gateway = screen.step("gateway", "starting it", work).await?;
-        screen.fact("address", &gateway.url("SANDBOX", "/"));
+        screen.fact("request", &gateway.request("SANDBOX", "/"));
         screen.fact("admits", "everybody on this machine; with deploy/, a client needs a token");
         Ok(gateway)
     }

@@ -1,13 +1,15 @@
 //! The sample Sandbox in a container under gVisor: it is suspended when nobody uses it, and a request through the gateway
-//! resumes it with its files.
+//! resumes it with its files. So does a TCP connection to its Service.
 
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
 use paddock_api::Sandbox;
 use paddock_cluster::{AGENT_IMAGE, Agent};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::idle::suspended;
 use super::sandbox::ready;
@@ -23,6 +25,8 @@ const EDITS: [(&str, &str); 2] =
     [("image: ghcr.io/collabnix/research-agent:0.4.2", AGENT_IMAGE), ("idleTimeout: 30m", "20s")];
 /// The name of the sample.
 pub(super) const NAME: &str = "research-agent-ajeet";
+/// The port of a Sandbox that declares none.
+const PORT: u16 = 8888;
 const FILE: &str = "notes/today.txt";
 const CONTENT: &str = "written before the sandbox slept";
 
@@ -61,15 +65,7 @@ pub(super) async fn run(context: &mut StepContext<'_>, gateway: &Gateway) -> Res
     screen.step("file", "writing it", work).await?;
 
     screen.chapter("It sleeps when nobody uses it");
-    let work = async {
-        until(screen, &sandboxes, NAME, suspended).await?;
-        let pods: Api<Pod> = context.api();
-        ensure!(pods.get_opt(NAME).await?.is_none(), "the pod is still there");
-        let direct = Agent::new(address(&sandbox)?);
-        ensure!(!direct.is_active().await, "the agent still answers");
-        Ok(((), format!("{NAME} is Suspended, and its container is gone")))
-    };
-    screen.step("idle", "nobody uses it; waiting", work).await?;
+    sleeps(context, &sandbox).await?;
 
     screen.chapter(&format!("One request wakes it · {}", request(gateway, NAME)));
     let before = gateway.wake_phases().await?;
@@ -83,12 +79,52 @@ pub(super) async fn run(context: &mut StepContext<'_>, gateway: &Gateway) -> Res
     for (part, took) in parts_of_request(gateway.wake_phases().await?.since(before), took) {
         screen.fact(&time(took), part);
     }
+    connect(context, &sandboxes).await
+}
+
+/// Waits until nobody has used the Sandbox for its idle timeout.
+async fn sleeps(context: &StepContext<'_>, sandbox: &Sandbox) -> Result<()> {
+    let (screen, sandboxes) = (context.screen, context.api());
+    let work = async {
+        until(screen, &sandboxes, NAME, suspended).await?;
+        let pods: Api<Pod> = context.api();
+        ensure!(pods.get_opt(NAME).await?.is_none(), "the pod is still there");
+        let direct = Agent::new(address(sandbox)?);
+        ensure!(!direct.is_active().await, "the agent still answers");
+        Ok(((), format!("{NAME} is Suspended, and its container is gone")))
+    };
+    screen.step("idle", "nobody uses it; waiting", work).await
+}
+
+/// Connects to the stable address of the Sandbox while it sleeps. The bytes happen to be HTTP; the gateway does not look.
+async fn connect(context: &StepContext<'_>, sandboxes: &Api<Sandbox>) -> Result<()> {
+    let screen = context.screen;
+    let services: Api<Service> = context.api();
+    let service = services.get(NAME).await.context("reading the Service of the Sandbox")?;
+    let ip = service.spec.and_then(|spec| spec.cluster_ip).context("the Service has no address")?;
+    let at = format!("{ip}:{PORT}");
+    screen.chapter(&format!("So does one TCP connection to its Service · {at}"));
+    let awake = until(screen, sandboxes, NAME, ready).await?.context("the Sandbox")?;
+    sleeps(context, &awake).await?;
+    let began = Instant::now();
+    let work = async {
+        let mut stream = TcpStream::connect(&at).await.context("connecting")?;
+        let connected = began.elapsed();
+        let asked = format!("GET /download/{FILE} HTTP/1.0\r\n\r\n");
+        stream.write_all(asked.as_bytes()).await.context("sending")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.context("waiting for the answer")?;
+        ensure!(answer.ends_with(CONTENT), "the file has another content: {answer}");
+        Ok((connected, format!("the answer: {CONTENT:?}")))
+    };
+    let connected = screen.step("woken", "waiting for the answer", work).await?;
+    screen.fact(&time(connected), "the gateway takes the connection, and holds it");
     Ok(())
 }
 
 /// The command that asks for the file.
 pub(super) fn request(gateway: &Gateway, sandbox: &str) -> String {
-    format!("curl {}", gateway.url(sandbox, &format!("/download/{FILE}")))
+    gateway.request(sandbox, &format!("/download/{FILE}"))
 }
 
 /// The sample with the edits.
