@@ -13,6 +13,8 @@ use crate::{Endpoint, Error, Result, http_get};
 const PORT: u16 = 8888;
 /// The time limit of a request. A gateway holds a request for up to a minute.
 const ANSWER: Duration = Duration::from_secs(90);
+/// The time in which an agent that is there answers, also on a busy machine.
+const ACTIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A line that occurs in no file that is uploaded here.
 const BOUNDARY: &str = "paddock-boundary-5d2c1f";
 
@@ -52,9 +54,11 @@ impl Agent {
         Self { host: host.into(), gateway: Some(Gateway { address, headers }) }
     }
 
-    /// Whether the agent answers that it is active.
+    /// Whether the agent answers in a few seconds that it is active. Nothing answers at the address of a pod that is gone,
+    /// and the system tries to connect to it for minutes.
     pub async fn is_active(&self) -> bool {
-        matches!(self.get("/").await, Ok((200, body)) if body.contains("Runtime is active"))
+        let answer = tokio::time::timeout(ACTIVE_TIMEOUT, self.get("/")).await;
+        matches!(answer, Ok(Ok((200, body))) if body.contains("Runtime is active"))
     }
 
     /// Runs a command without a shell.
