@@ -38,6 +38,13 @@ pub const CLOCK_REPLY_MAX: Duration = Duration::from_secs(5);
 /// by chance, and a few seconds of requests.
 pub const CLOCK_REPLIES: u32 = 5;
 
+/// The interval at which a process reads its admission policies. They change with an upgrade, or by mistake. Each policy
+/// takes two small requests.
+pub const GUARD_CHECK_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The time for each of these requests.
+pub const GUARD_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The time for which the API server keeps one watch open. The kube crate gives up a silent watch five seconds after
 /// this time. A broken connection that nothing reports is therefore noticed after this time too.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);

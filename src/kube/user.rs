@@ -31,6 +31,13 @@ pub async fn whoami(client: &Client) -> Result<String, UnknownUser> {
     review.status.and_then(|status| status.user_info?.username).ok_or(UnknownUser::NoName)
 }
 
+/// The namespace of the ServiceAccount with the name of this user. `None` if the user is no ServiceAccount.
+#[must_use]
+pub fn service_account_namespace(user: &str) -> Option<&str> {
+    let (namespace, _account) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    Some(namespace)
+}
+
 /// Repeats the question until there is an answer. `None` after `stop`.
 pub async fn wait_for_user(client: &Client, stop: &CancellationToken) -> Option<String> {
     let mut delays = limits::WATCH_BACKOFF.delays();

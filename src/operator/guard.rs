@@ -1,300 +1,50 @@
-//! Whether the ValidatingAdmissionPolicies of this operator are in force: those that limit its credential, and the one
-//! that protects its Leases.
-//!
-//! The operator works without them, so nothing else would show that an upgrade left them out, or that a tool changed the
-//! namespace of the ServiceAccount and not the user in the expressions. Each replica therefore compares them and their
-//! bindings with those that its version generates, at the start and every minute. It reports the result and changes
-//! nothing, because a credential that could change its own limits would have none.
+//! The ValidatingAdmissionPolicies of this operator: those that limit its credential, and the one that protects its
+//! Leases.
 
-use std::fmt;
-
-use k8s_openapi::Resource;
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::{Api, Client};
 use paddock_api::names::object::OPERATOR_NAMESPACE;
-use paddock_kube::user::whoami;
-use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use paddock_kube::guard::Policies;
+use paddock_kube::user::service_account_namespace;
 
 use crate::config::Config;
-use crate::differences::differing_fields;
-use crate::limits;
 use crate::manifests::{Settings, Webhook, guards};
-use crate::metrics::Metrics;
 use crate::webhook::{Certificate, ClientConfig, Registration};
 
-/// The state of all policies.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Guards {
-    /// They were not read yet.
-    #[default]
-    Unread,
-    /// The operator has this user, which is no ServiceAccount. No policy of the manifests is about it.
-    NotLimited(String),
-    /// Each policy.
-    Checked(Vec<Guard>),
+/// The policies of an operator with this configuration.
+pub(crate) fn policies(config: &Config) -> Policies {
+    of(settings(config))
 }
 
-/// A policy, and its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guard {
-    /// The name of the policy and of its binding.
-    pub policy: String,
-    /// The state.
-    pub state: GuardState,
+/// The policies of an operator with the settings of these manifests. The namespace is that of a user without one.
+fn of(settings: Settings) -> Policies {
+    Policies::new("operator", move |user| {
+        let namespace = service_account_namespace(user).unwrap_or(&settings.namespace).to_owned();
+        guards(&Settings { namespace, ..settings.clone() }, user)
+    })
 }
 
-/// The state of a policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GuardState {
-    /// The API server applies the policy as this version generates it.
-    InForce,
-    /// There is no such policy.
-    NoPolicy,
-    /// The policy has no binding, so it applies to nothing.
-    NoBinding,
-    /// The policy does not name this user, which is the operator's.
-    OtherUser(String),
-    /// These fields of the policy differ.
-    PolicyDiffers(Vec<String>),
-    /// These fields of the binding differ.
-    BindingDiffers(Vec<String>),
-    /// The policy or its binding could not be read, for this reason.
-    Unreadable(String),
-}
-
-impl Guards {
-    /// What is wrong, for people.
-    #[must_use]
-    pub fn faults(&self) -> Vec<String> {
-        match self {
-            Guards::Unread => Vec::new(),
-            Guards::NotLimited(user) => vec![format!(
-                "admission policies: they apply to the ServiceAccount of the operator, and this operator is the user \
-                 {user:?}"
-            )],
-            Guards::Checked(guards) => guards.iter().filter_map(Guard::fault).collect(),
-        }
-    }
-
-    /// Logs the state after a change.
-    fn report(&self) {
-        match self {
-            Guards::Unread => {}
-            Guards::NotLimited(user) => info!(
-                user,
-                "the operator does not run as a ServiceAccount, so no admission policy limits what it may write"
-            ),
-            Guards::Checked(guards) => {
-                let faults = self.faults();
-                if faults.is_empty() {
-                    info!(policies = guards.len(), "the admission policies of the operator are in force");
-                }
-                for fault in faults {
-                    warn!(fault, "apply the admission policies of this version: `paddock manifests` prints them");
-                }
+/// The settings of the manifests with which an operator of this configuration is deployed, as far as the policies depend
+/// on them.
+fn settings(config: &Config) -> Settings {
+    let webhook = match &config.webhook {
+        None => Webhook::Off,
+        Some(setup) => match &setup.certificate {
+            Certificate::Mounted(_) | Certificate::SelfIssued { registration: Registration::External, .. } => {
+                Webhook::Mounted
             }
-        }
-    }
-}
-
-impl Guard {
-    fn fault(&self) -> Option<String> {
-        (self.state != GuardState::InForce).then(|| self.to_string())
-    }
-}
-
-impl fmt::Display for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ValidatingAdmissionPolicy {} ", self.policy)?;
-        match &self.state {
-            GuardState::InForce => f.write_str("is in force"),
-            GuardState::NoPolicy => f.write_str("does not exist"),
-            GuardState::NoBinding => f.write_str("has no ValidatingAdmissionPolicyBinding of its name"),
-            GuardState::OtherUser(user) => write!(f, "does not name the operator's user {user}"),
-            GuardState::PolicyDiffers(fields) => write!(f, "differs from this version's in {}", fields.join(", ")),
-            GuardState::BindingDiffers(fields) => {
-                write!(f, "has a binding that differs from this version's in {}", fields.join(", "))
+            Certificate::SelfIssued { registration: Registration::Injected, .. } => Webhook::Injected,
+            Certificate::SelfIssued { registration: Registration::Owned, .. } => {
+                let host = match &setup.client_config {
+                    Some(url @ ClientConfig::Url(_)) => url.hosts().into_iter().next(),
+                    Some(ClientConfig::Service { .. }) | None => None,
+                };
+                Webhook::Owned { host }
             }
-            GuardState::Unreadable(error) => write!(f, "could not be read: {error}"),
-        }
-    }
-}
-
-/// The parts of the operator's configuration that the policies depend on.
-pub(crate) struct Mode {
-    /// The settings of the manifests of this operator. The namespace is that of a user without one.
-    settings: Settings,
-}
-
-impl Mode {
-    /// The mode of an operator.
-    pub(crate) fn of(config: &Config) -> Self {
-        let webhook = match &config.webhook {
-            None => Webhook::Off,
-            Some(setup) => match &setup.certificate {
-                Certificate::Mounted(_) | Certificate::SelfIssued { registration: Registration::External, .. } => {
-                    Webhook::Mounted
-                }
-                Certificate::SelfIssued { registration: Registration::Injected, .. } => Webhook::Injected,
-                Certificate::SelfIssued { registration: Registration::Owned, .. } => {
-                    let host = match &setup.client_config {
-                        Some(url @ ClientConfig::Url(_)) => url.hosts().into_iter().next(),
-                        Some(ClientConfig::Service { .. }) | None => None,
-                    };
-                    Webhook::Owned { host }
-                }
-            },
-        };
-        let namespace = config.settings.own_namespace.clone().unwrap_or_else(|| OPERATOR_NAMESPACE.to_owned());
-        let (served_namespace, extensions, shapes) = (config.namespace.clone(), config.extensions, config.shapes);
-        Self { settings: Settings { namespace, served_namespace, extensions, webhook, shapes, ..Settings::default() } }
-    }
-
-    /// The policies and bindings of an operator with this user.
-    fn guards(&self, user: &str) -> Vec<Desired> {
-        let namespace = service_account_namespace(user).unwrap_or(&self.settings.namespace).to_owned();
-        let settings = Settings { namespace, ..self.settings.clone() };
-        let desired = |[policy, binding]: [Value; 2]| Desired {
-            name: policy["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
-            policy: policy["spec"].clone(),
-            binding: binding["spec"].clone(),
-        };
-        guards(&settings, user).into_iter().map(desired).collect()
-    }
-}
-
-/// The namespace of a ServiceAccount. `None` if the user is none.
-fn service_account_namespace(user: &str) -> Option<&str> {
-    let (namespace, _account) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
-    Some(namespace)
-}
-
-/// The specs of a policy and of its binding, as this version generates them.
-struct Desired {
-    name: String,
-    policy: Value,
-    binding: Value,
-}
-
-impl Desired {
-    /// The state of the policy. `policy` and `binding` are the objects as the API server returns them.
-    fn state(&self, policy: Option<&Value>, binding: Option<&Value>, user: &str) -> GuardState {
-        let (Some(policy), Some(binding)) = (policy, binding) else {
-            return if policy.is_none() { GuardState::NoPolicy } else { GuardState::NoBinding };
-        };
-        let mut stored = policy["spec"].clone();
-        // They only add to the audit log.
-        stored["auditAnnotations"] = Value::Null;
-        if contains(&self.policy, user) && !contains(&stored, user) {
-            return GuardState::OtherUser(user.to_owned());
-        }
-        let fields = differing_fields(&with_defaults(&self.policy), &stored);
-        if !fields.is_empty() {
-            return GuardState::PolicyDiffers(fields);
-        }
-        let mut stored = binding["spec"].clone();
-        // A denial may also be in the audit log.
-        if stored["validationActions"].as_array().is_some_and(|actions| actions.contains(&json!("Deny"))) {
-            stored["validationActions"] = json!(["Deny"]);
-        }
-        match differing_fields(&self.binding, &stored) {
-            fields if fields.is_empty() => GuardState::InForce,
-            fields => GuardState::BindingDiffers(fields),
-        }
-    }
-}
-
-/// The spec of a policy with the values that the API server writes where a field is absent.
-fn with_defaults(policy: &Value) -> Value {
-    let mut policy = policy.clone();
-    policy["matchConstraints"]["matchPolicy"] = "Equivalent".into();
-    for rule in policy["matchConstraints"]["resourceRules"].as_array_mut().into_iter().flatten() {
-        rule["scope"] = "*".into();
-    }
-    policy
-}
-
-/// Whether an expression of a policy contains the name of a user as a literal.
-fn contains(policy: &Value, user: &str) -> bool {
-    let literal = format!("{user:?}");
-    let lists = [&policy["matchConditions"], &policy["validations"], &policy["variables"]];
-    let mut expressions = lists.into_iter().filter_map(Value::as_array).flatten();
-    expressions.any(|of| of["expression"].as_str().is_some_and(|text| text.contains(&literal)))
-}
-
-/// Reads the policies again and again, and reports their state. A policy that was not read counts as absent.
-pub(crate) async fn follow_guards(client: Client, mode: Mode, state: watch::Sender<Guards>, metrics: Metrics) {
-    let names: Vec<String> = mode.guards("").into_iter().map(|desired| desired.name).collect();
-    loop {
-        let now = check(&client, &mode, &names).await;
-        for name in &names {
-            metrics.guard(name, in_force(&now, name));
-        }
-        let changed = state.send_if_modified(|before| {
-            let differs = *before != now;
-            before.clone_from(&now);
-            differs
-        });
-        if changed {
-            now.report();
-        }
-        sleep(limits::GUARD_CHECK_INTERVAL).await;
-    }
-}
-
-fn in_force(guards: &Guards, name: &str) -> bool {
-    match guards {
-        Guards::Unread | Guards::NotLimited(_) => false,
-        Guards::Checked(guards) => guards.iter().any(|g| g.policy == name && g.state == GuardState::InForce),
-    }
-}
-
-async fn check(client: &Client, mode: &Mode, names: &[String]) -> Guards {
-    let asked = timeout(limits::GUARD_REQUEST_TIMEOUT, whoami(client)).await;
-    let user = match asked.map_err(|_elapsed| LATE.to_owned()).and_then(|user| user.map_err(|error| error.to_string()))
-    {
-        Ok(user) if service_account_namespace(&user).is_some() => user,
-        Ok(user) => return Guards::NotLimited(user),
-        Err(error) => {
-            let state = GuardState::Unreadable(error);
-            let unknown = |policy: &String| Guard { policy: policy.clone(), state: state.clone() };
-            return Guards::Checked(names.iter().map(unknown).collect());
-        }
+        },
     };
-    let mut guards = Vec::new();
-    for desired in mode.guards(&user) {
-        let policy = read::<ValidatingAdmissionPolicy>(client, &desired.name).await;
-        let binding = read::<ValidatingAdmissionPolicyBinding>(client, &desired.name).await;
-        let state = match (policy, binding) {
-            (Ok(policy), Ok(binding)) => desired.state(policy.as_ref(), binding.as_ref(), &user),
-            (Err(error), _) | (_, Err(error)) => GuardState::Unreadable(error),
-        };
-        guards.push(Guard { policy: desired.name, state });
-    }
-    Guards::Checked(guards)
+    let namespace = config.settings.own_namespace.clone().unwrap_or_else(|| OPERATOR_NAMESPACE.to_owned());
+    let (served_namespace, extensions, shapes) = (config.namespace.clone(), config.extensions, config.shapes);
+    Settings { namespace, served_namespace, extensions, webhook, shapes, ..Settings::default() }
 }
-
-/// The object with this name as the API server stores it, with the fields that this version does not know. `None` if it
-/// does not exist, or if the API server does not serve its kind.
-async fn read<K: Resource>(client: &Client, name: &str) -> Result<Option<Value>, String> {
-    let resource =
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(K::GROUP, K::VERSION, K::KIND), K::URL_PATH_SEGMENT);
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    match timeout(limits::GUARD_REQUEST_TIMEOUT, api.get(name)).await {
-        Ok(Ok(object)) => Ok(Some(object.data)),
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
-        Ok(Err(kube::Error::Api(status))) => Err(status.message.clone()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_elapsed) => Err(LATE.to_owned()),
-    }
-}
-
-/// The error of a request without a reply.
-const LATE: &str = "the API server did not reply in time";
 
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,8 @@
 //! the loop. [`start`] works inside any tokio program: the `paddock` binary, a test, or the demo.
 
 pub mod config;
-mod differences;
 pub mod endpoints;
-pub mod guard;
+mod guard;
 pub mod limiter;
 pub mod limits;
 pub mod manifests;

@@ -24,13 +24,6 @@ pub const RESTORES_IN_A_ROW: u32 = 3;
 /// The time between two restorations of a difference that somebody makes again and again.
 pub const RESTORE_PAUSE: Duration = Duration::from_mins(5);
 
-/// The interval at which the admission policies of the operator are read. They change with an upgrade, or by mistake.
-/// Each policy takes two small requests.
-pub const GUARD_CHECK_INTERVAL: Duration = Duration::from_mins(1);
-
-/// The time for each of these requests.
-pub const GUARD_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The interval at which an Event repeats that webhook entries are not registered. Events last an hour.
 pub const REGISTRATION_EVENT_INTERVAL: Duration = Duration::from_mins(10);
 

@@ -21,7 +21,6 @@ pub use self::running::{Addresses, Error, Running};
 use self::supervise::{Parts, changed, supervise};
 use crate::config::{Config, Leadership, WebhookSetup};
 use crate::endpoints::{Debug, Readiness, Scrape, debug, protect};
-use crate::guard::{Guards, Mode, follow_guards};
 use crate::limiter::WriteLimiter;
 use crate::metrics::{Metrics, MetricsError};
 use crate::plugins::directory::DirectorySource;
@@ -33,9 +32,10 @@ use crate::watch::{Watch, resync};
 use crate::webhook::{ClientConfig, Environment, Reviews, WebhookConfig};
 use crate::world::SharedWorld;
 use crate::write::{Writer, events};
-use crate::{endpoints, limits, plugins, webhook};
+use crate::{endpoints, guard, limits, plugins, webhook};
 use paddock_kube::client::client;
 use paddock_kube::clock::Clock;
+use paddock_kube::guard::{Guards, follow};
 use paddock_kube::leader::Fence;
 use paddock_kube::server::{Protocol, Server, serve};
 
@@ -110,7 +110,9 @@ async fn start_with(config: Config, kube: kube::Config, plugins: Plugins, guard:
         guards: guards.subscribe(),
         clock: clock.clone(),
     };
-    spawn(&mut tasks, "admission policies", follow_guards(side.clone(), Mode::of(&config), guards, metrics.clone()));
+    let counted = metrics.clone();
+    let count = move |policy: &str, in_force| counted.guard(policy, in_force);
+    spawn(&mut tasks, "admission policies", follow(side.clone(), guard::policies(&config), guards, count));
     spawn(&mut tasks, "plugin status", follow_plugins(plugins.status.clone(), metrics.clone()));
     spawn(&mut tasks, "plugins at start", await_plugins(plugins.status.clone(), awaited));
     let mut addresses = Addresses::default();

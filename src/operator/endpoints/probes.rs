@@ -3,10 +3,10 @@
 use axum::Router;
 use paddock_kube::clock::Clock;
 use paddock_kube::endpoints;
+use paddock_kube::guard::Guards;
 use paddock_kube::leader::Obstacle;
 use tokio::sync::watch;
 
-use crate::guard::Guards;
 use crate::limiter::WriteLimiter;
 use crate::metrics::Metrics;
 use crate::plugins::{PluginState, PluginStatus};
@@ -119,10 +119,10 @@ pub(crate) mod tests {
     use axum::http::{Request, StatusCode};
     use paddock_api::kind::Kind;
     use paddock_core::admission::{Entry, Phase};
+    use paddock_kube::guard::{Guard, GuardState};
     use tower::ServiceExt;
 
     use super::*;
-    use crate::guard::{Guard, GuardState};
     use crate::queue::Workers;
     use crate::webhook::EntryState;
 

@@ -121,11 +121,11 @@ mod tests {
     use paddock_core::object::Object;
     use paddock_core::settings::Settings;
     use paddock_core::world::Observed;
+    use paddock_kube::guard::Guards;
     use serde_json::json;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::guard::Guards;
     use crate::queue::{Done, Workers};
     use crate::sync::{UnknownKinds, UnsyncedKinds};
 

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use paddock_core::admission::{Entry, Phase};
+use paddock_kube::differences::differing_fields;
 use serde_json::Value;
 
 use super::registration::{CONFIGURATION, resource, webhook_name};
-use crate::differences::differing_fields;
 
 /// One entry of the webhook configurations, and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ mod tests {
 
     use super::super::registration::{ClientConfig, Desired, configurations};
     use super::*;
-    use crate::differences::pruned;
+    use paddock_kube::differences::pruned;
 
     fn desired() -> [(Phase, Vec<Value>); 2] {
         let desired = Desired {

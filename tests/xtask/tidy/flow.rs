@@ -33,7 +33,7 @@ const CONNECTED: [(&str, &str); 32] = [
     ("webhook::Environment", "passes one on to the webhook"),
     ("user::whoami", "asks for the operator's own name"),
     ("user::wait_for_user", "asks for it until there is an answer"),
-    ("guard::follow_guards", "reports admission policies that are not in force"),
+    ("guard::follow", "reports admission policies that are not in force"),
     ("guard::check", "reads them, beside the reconcile"),
     ("guard::read", "reads one of them"),
     ("deliver::Deliverer", "creates the Secret of a pod from a claim and the Secrets that the claim refers to"),

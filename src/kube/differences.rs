@@ -6,7 +6,8 @@ use serde_json::Value;
 
 /// The fields in which two JSON objects differ, in order. What is empty counts as absent, because the API server writes
 /// an empty selector where the desired object has none.
-pub(crate) fn differing_fields(desired: &Value, stored: &Value) -> Vec<String> {
+#[must_use]
+pub fn differing_fields(desired: &Value, stored: &Value) -> Vec<String> {
     let keys: BTreeSet<&String> =
         [desired, stored].into_iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).collect();
     let differs = |key: &&String| pruned(&desired[key.as_str()]) != pruned(&stored[key.as_str()]);
@@ -14,7 +15,8 @@ pub(crate) fn differing_fields(desired: &Value, stored: &Value) -> Vec<String> {
 }
 
 /// The value without empty parts. `None` if nothing is left.
-pub(crate) fn pruned(value: &Value) -> Option<Value> {
+#[must_use]
+pub fn pruned(value: &Value) -> Option<Value> {
     match value {
         Value::Null => None,
         Value::Object(fields) => {
