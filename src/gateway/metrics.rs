@@ -35,6 +35,7 @@ pub struct Metrics {
     reused: IntCounterVec,
     streams_cut: IntCounter,
     unauthenticated: IntGauge,
+    guard_absent: IntGaugeVec,
     head: Histogram,
     connection_faults: IntCounterVec,
 }
@@ -134,6 +135,16 @@ impl Metrics {
                 "paddock_gateway_unauthenticated_allowed",
                 "1 if requests without a credential reach Sandboxes.",
             )?,
+            guard_absent: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "paddock_gateway_guard_absent",
+                        "1 if a ValidatingAdmissionPolicy of the gateway is not in force, or if that is not known.",
+                    ),
+                    &["policy"],
+                )?,
+            )?,
             head: register(
                 &registry,
                 Histogram::with_opts(seconds(
@@ -174,6 +185,11 @@ impl Metrics {
     /// Whether requests without a credential reach Sandboxes.
     pub fn set_unauthenticated(&self, allowed: bool) {
         self.unauthenticated.set(i64::from(allowed));
+    }
+
+    /// Records whether an admission policy of the gateway is in force.
+    pub fn guard(&self, policy: &str, in_force: bool) {
+        self.guard_absent.with_label_values(&[policy]).set(i64::from(!in_force));
     }
 
     /// A changed certificate was read.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use paddock_kube::client::client;
 use paddock_kube::clock::Clock;
+use paddock_kube::guard::{Guards, Policies, follow};
 use paddock_kube::listen::ListenAddress;
 use paddock_kube::server::{Protocol as EndpointProtocol, Server, serve as serve_endpoints};
 use paddock_kube::tls::{ServingCert, follow_files_with};
 use paddock_kube::{endpoints, limits as shared_limits};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -75,12 +77,17 @@ pub struct Running {
     pub ended: JoinHandle<Result<Drained, Error>>,
 }
 
-/// Runs a gateway until `shutdown` completes, and drains it.
+/// Runs a gateway until `shutdown` completes, and drains it. See [`start`] for the arguments.
 ///
 /// # Errors
 /// If the gateway cannot start, or if it ends before `shutdown`.
-pub async fn run(config: Config, kube: kube::Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    let mut running = start(config, kube).await?;
+pub async fn run(
+    config: Config,
+    policies: Policies,
+    kube: kube::Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let mut running = start(config, policies, kube).await?;
     let ended = tokio::select! {
         () = shutdown => {
             running.stop.cancel();
@@ -93,16 +100,21 @@ pub async fn run(config: Config, kube: kube::Config, shutdown: impl Future<Outpu
     Ok(())
 }
 
-/// Starts a gateway. It serves until it is stopped.
+/// Starts a gateway. It serves until it is stopped. `policies` are those that limit its credential. It reports the ones that
+/// are not in force, and serves without them.
 ///
 /// # Errors
 /// If a client cannot be created, or an address cannot be listened on.
-pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error> {
+pub async fn start(config: Config, policies: Policies, kube: kube::Config) -> Result<Running, Error> {
     let metrics = Metrics::new()?;
     let clock = Clock::default();
     let failed = |error| Error::Client(Box::new(error));
     let reader = client(&kube, false, &clock).map_err(failed)?;
     let asker = client(&kube, true, &clock).map_err(failed)?;
+    let guards = watch::Sender::new(Guards::default());
+    let known_guards = guards.subscribe();
+    let counted = metrics.clone();
+    let guarded = follow(asker.clone(), policies, guards, move |policy, in_force| counted.guard(policy, in_force));
     let sandbox_metrics = sandboxes::Metrics::register(metrics.registry())?;
     let sandboxes = Sandboxes::new(reader, config.sandboxes, clock, sandbox_metrics);
     metrics.set_unauthenticated(config.access == Access::Everybody);
@@ -156,9 +168,10 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
             waiting
         }
     };
+    let faults = move || known_guards.borrow().faults();
     let scraped = metrics.clone();
     for (flag, bind, router, address) in [
-        ("health-probe-bind-address", &config.health, endpoints::probes(waiting_for, Vec::new), &mut addresses.health),
+        ("health-probe-bind-address", &config.health, endpoints::probes(waiting_for, faults), &mut addresses.health),
         (
             "metrics-bind-address",
             &config.metrics,
@@ -175,6 +188,7 @@ pub async fn start(config: Config, kube: kube::Config) -> Result<Running, Error>
             spawn(&mut parts, flag, serve_endpoints(listener, server, router, CancellationToken::new()));
         }
     }
+    spawn(&mut parts, "admission policies", guarded);
     spawn_listener(&mut parts, "TCP", tcp.run(), &proxy);
     spawn(&mut parts, "Sandboxes", async move { sandboxes.run().await });
     let pool = proxy.ways.pool.clone();

@@ -19,6 +19,8 @@ use serde_json::Value;
 
 pub(crate) use guards::guards;
 
+pub use gateway::guards as gateway_guards;
+
 pub use common::{METRICS_NAMESPACE, POD_CIDRS, Settings, Webhook};
 pub use workload::WEBHOOK_SERVICE;
 

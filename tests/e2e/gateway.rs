@@ -92,13 +92,18 @@ impl Gateway {
         gateway
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.process.log()).unwrap_or_default()
     }
 
     /// The content of `/metrics`.
     pub(super) async fn metrics(&self) -> String {
         http::get(self.metrics, "/metrics").await.expect("the gateway serves metrics").1
+    }
+
+    /// The status and the content of `/readyz?verbose`.
+    pub(super) async fn verbose(&self) -> (u16, String) {
+        http::get(self.health, "/readyz?verbose").await.expect("the gateway serves its probes")
     }
 
     /// Sends a request that the agent has to answer.
@@ -108,7 +113,7 @@ impl Gateway {
     }
 
     /// Sends a request for the port of the agent in a Sandbox, and returns the head and the body of the answer.
-    async fn get(&self, ns: &TestNamespace, sandbox: &str, port: u16, headers: &str) -> (String, String) {
+    pub(super) async fn get(&self, ns: &TestNamespace, sandbox: &str, port: u16, headers: &str) -> (String, String) {
         let request = format!(
             "GET /hello HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nX-Sandbox-ID: {sandbox}\r\n\
              X-Sandbox-Namespace: {}\r\nX-Sandbox-Port: {port}\r\n{headers}\r\n",

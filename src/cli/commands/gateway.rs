@@ -13,9 +13,11 @@ use paddock_gateway::sandboxes::{self, HoldLimits};
 use paddock_gateway::session::Sessions;
 use paddock_gateway::timeouts::Timeouts;
 use paddock_kube::cluster;
+use paddock_kube::guard::Policies;
 use paddock_kube::listen::ListenAddress;
 use paddock_kube::memory;
 use paddock_kube::tls::CertificateFiles;
+use paddock_operator::manifests::gateway_guards;
 use tracing::warn;
 
 pub(crate) use self::flags::GatewayArgs;
@@ -32,8 +34,15 @@ async fn serve(args: GatewayArgs) -> anyhow::Result<()> {
     let kube = cluster::config(args.cluster.kubeconfig.as_deref(), args.cluster.context.as_deref()).await?;
     let config = config(args, &Upstream::from_environment())?;
     raise_open_files(&config);
-    paddock_gateway::run(config, kube, shutdown).await?;
+    let policies = policies(&config);
+    paddock_gateway::run(config, policies, kube, shutdown).await?;
     Ok(())
+}
+
+/// The policies that `paddock manifests` generates for a gateway with this configuration.
+fn policies(config: &Config) -> Policies {
+    let served = config.sandboxes.namespace.clone();
+    Policies::new("gateway", move |user| gateway_guards(served.as_deref(), user))
 }
 
 /// Raises the number of files that the process may open to what the system allows. Each connection and each port is one,
@@ -199,6 +208,25 @@ mod tests {
         assert_eq!(config.proxy.limits, memory::limit().map_or(Limits::DEFAULT, Limits::within));
         assert_eq!(config.sandboxes.hold, HoldLimits::default());
         assert_eq!(config.access, Access::Reviewed, "anonymous clients are off");
+    }
+
+    #[test]
+    fn policies_are_those_of_the_manifests_with_which_a_gateway_is_deployed() {
+        use paddock_operator::manifests::{Settings, all};
+        let user = "system:serviceaccount:agent-sandbox-system:sandbox-router";
+        for (args, served) in [(&[][..], None), (&["--namespace=team"], Some("team"))] {
+            let documents = all(&Settings { served_namespace: served.map(str::to_owned), ..Settings::default() });
+            let spec = |kind: &str, name: &str| {
+                let document = documents.iter().find(|d| d["kind"] == kind && d["metadata"]["name"] == name);
+                document.map(|document| document["spec"].clone())
+            };
+            let policies = policies(&made(args).unwrap()).of(user);
+            assert_eq!(policies.len(), 1);
+            for desired in policies {
+                assert_eq!(spec("ValidatingAdmissionPolicy", &desired.name), Some(desired.policy), "{args:?}");
+                assert_eq!(spec("ValidatingAdmissionPolicyBinding", &desired.name), Some(desired.binding), "{args:?}");
+            }
+        }
     }
 
     #[test]

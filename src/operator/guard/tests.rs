@@ -1,4 +1,4 @@
-//! The policies that this version generates: every change of one is seen.
+//! The policies that this version generates, for the operator and for the gateway: every change of one is seen.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::WebhookSetup;
+use crate::manifests::gateway_guards;
 use crate::manifests::tests::modes;
 
 const USER: &str = "system:serviceaccount:agent-sandbox-system:agent-sandbox-controller";
@@ -41,9 +42,12 @@ fn paths(document: &Value) -> Vec<String> {
     children.into_iter().flat_map(below).collect()
 }
 
-/// The policies in each mode.
+/// The policies of both processes in each mode.
 fn all() -> Vec<Policies> {
-    modes().into_iter().map(of).collect()
+    let of_the_gateway = [None, Some("team".to_owned())];
+    let of_the_gateway =
+        of_the_gateway.map(|served| Policies::new("gateway", move |user| gateway_guards(served.as_deref(), user)));
+    modes().into_iter().map(of).chain(of_the_gateway).collect()
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn served_rules() -> Vec<PolicyRule> {
 /// All objects of the gateway.
 pub(super) fn documents(settings: &Settings) -> Vec<Value> {
     let mut documents = rights(settings);
-    documents.extend(policy(settings));
+    documents.extend(policy(settings, &settings.user_of(NAME)));
     let budget = pods::disruption_budget(&labelled(NAME, Some(&settings.namespace)), &selector());
     documents.extend([service(settings), deployment(settings), autoscaler(settings), budget]);
     documents.extend(network_policies(settings));
@@ -64,6 +64,14 @@ fn selector() -> Value {
     json!({ "app": object::ROUTER_APP })
 }
 
+/// The ValidatingAdmissionPolicies and their bindings, for a gateway with the name of this user that serves this namespace,
+/// or all. The gateway compares them with the stored ones.
+#[must_use]
+pub fn guards(served_namespace: Option<&str>, user: &str) -> Vec<[Value; 2]> {
+    let served_namespace = served_namespace.map(str::to_owned);
+    vec![policy(&Settings { served_namespace, ..Settings::default() }, user)]
+}
+
 /// The ServiceAccount and its roles.
 fn rights(settings: &Settings) -> Vec<Value> {
     let account = json!({
@@ -72,11 +80,16 @@ fn rights(settings: &Settings) -> Vec<Value> {
     let granted = |name: &str, scope, rules| {
         rbac::documents(Grant { name: name.to_owned(), scope, rules }, settings, NAME, labelled)
     };
-    let served = settings.served_namespace.as_deref().map_or(Scope::Cluster, Scope::Namespace);
-    let served = granted(NAME, served, served_rules());
+    let mut cluster_wide = vec![rbac::guard_rule(&[policy(settings, &settings.user_of(NAME))])];
+    let mut documents = vec![account];
+    match settings.served_namespace.as_deref() {
+        None => cluster_wide.extend(served_rules()),
+        Some(namespace) => documents.extend(granted(NAME, Scope::Namespace(namespace), served_rules())),
+    }
+    documents.extend(granted(NAME, Scope::Cluster, cluster_wide));
     // The gateway asks the API server about clients.
-    let reviews = granted(REVIEWERS, Scope::Cluster, rbac::review_rules());
-    [account].into_iter().chain(served).chain(reviews).collect()
+    documents.extend(granted(REVIEWERS, Scope::Cluster, rbac::review_rules()));
+    documents
 }
 
 /// The name of the role for reviews. An overlay for anonymous clients deletes it.
@@ -84,7 +97,7 @@ const REVIEWERS: &str = "sandbox-router-auth-delegator";
 
 /// The policy that limits the right to patch Sandboxes: the gateway wakes what the operator suspended and may be woken by
 /// a request, and records activity. A stolen token changes nothing else of a Sandbox.
-fn policy(settings: &Settings) -> Vec<Value> {
+fn policy(settings: &Settings, user: &str) -> [Value; 2] {
     let annotations = |of: &str| format!("{of}.metadata.?annotations.orValue({{}})");
     let (new, old) = (annotations("object"), annotations("oldObject"));
     let same = |fields: &[String]| -> String {
@@ -124,14 +137,14 @@ fn policy(settings: &Settings) -> Vec<Value> {
             format!("the gateway may only remove the annotation {}", annotation::SUSPENDED_BY),
         ),
     ];
-    let of_the_gateway = ("the-gateway", format!("request.userInfo.username == {:?}", settings.user_of(NAME)));
+    let of_the_gateway = ("the-gateway", format!("request.userInfo.username == {user:?}"));
     let rule = rule(&[group::AGENTS], Kind::Sandbox.plural(), &["UPDATE"]);
     let name = settings.cluster_name(&format!("{NAME}-sandboxes"));
     let mut documents = bound(&name, rule, vec![of_the_gateway], vec![], validations);
     for document in &mut documents {
         document["metadata"]["labels"] = json!(labels());
     }
-    documents.to_vec()
+    documents
 }
 
 /// The fields of a Sandbox's spec, from its CRD, which takes a moment to generate.

@@ -147,7 +147,7 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
         let rules = if kind.namespaced() { &mut of_namespaces } else { &mut cluster_wide };
         rules.extend(of_kind(kind, |write| !is_of_extensions(kind, write)));
     }
-    cluster_wide.push(guard_rule(settings));
+    cluster_wide.push(guard_rule(&guards(settings, &settings.user())));
     of_namespaces.push(event_rule());
     let mut grants = match served() {
         Scope::Cluster => {
@@ -197,9 +197,8 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     grants
 }
 
-/// The right to read the policies that limit the operator, because it reports those that are not in force.
-fn guard_rule(settings: &Settings) -> PolicyRule {
-    let guards = guards(settings, &settings.user());
+/// The right to read the policies of a process, because it reports those that are not in force.
+pub(super) fn guard_rule(guards: &[[Value; 2]]) -> PolicyRule {
     let names: Vec<&str> = guards.iter().filter_map(|[policy, _]| policy["metadata"]["name"].as_str()).collect();
     named("admissionregistration.k8s.io", &POLICIES, &names, &["get"])
 }

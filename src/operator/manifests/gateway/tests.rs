@@ -16,12 +16,19 @@ fn gateway_may_watch_and_wake_and_ask_and_nothing_else() {
         for role in rights(&settings).iter().filter(|d| d["rules"].is_array()) {
             assert!(!texts(role).contains('*'), "{role}");
             for rule in role["rules"].as_array().unwrap() {
-                for verb in rule["verbs"].as_array().unwrap() {
-                    let (resource, verb) = (rule["resources"][0].as_str().unwrap(), verb.as_str().unwrap());
-                    granted.insert(format!("{}: {verb} {resource}", role["metadata"]["namespace"]));
+                let names = rule["resourceNames"].as_array().map(|names| format!(" {}", json!(names)));
+                let names = names.unwrap_or_default();
+                for (verb, resource) in
+                    rule["verbs"].as_array().unwrap().iter().flat_map(|verb| {
+                        rule["resources"].as_array().unwrap().iter().map(move |resource| (verb, resource))
+                    })
+                {
+                    let (resource, verb) = (resource.as_str().unwrap(), verb.as_str().unwrap());
+                    granted.insert(format!("{}: {verb} {resource}{names}", role["metadata"]["namespace"]));
                 }
             }
         }
+        let policy = if served.is_some() { "sandbox-router-sandboxes.team" } else { "sandbox-router-sandboxes" };
         let of = served.map_or("null".to_owned(), |served| format!("{served:?}"));
         let expected = [
             format!("{of}: list pods"),
@@ -31,6 +38,8 @@ fn gateway_may_watch_and_wake_and_ask_and_nothing_else() {
             format!("{of}: watch sandboxes"),
             "null: create subjectaccessreviews".to_owned(),
             "null: create tokenreviews".to_owned(),
+            format!("null: get validatingadmissionpolicies [{policy:?}]"),
+            format!("null: get validatingadmissionpolicybindings [{policy:?}]"),
         ];
         assert_eq!(granted, BTreeSet::from(expected));
     }
@@ -38,7 +47,7 @@ fn gateway_may_watch_and_wake_and_ask_and_nothing_else() {
 
 #[test]
 fn policy_protects_every_field_of_a_sandbox_but_its_mode() {
-    let documents = policy(&Settings::default());
+    let documents = policy(&Settings::default(), &Settings::default().user_of(NAME));
     let validations = texts(&documents[0]["spec"]["validations"]);
     let fields = &*SPEC_FIELDS;
     assert!(fields.len() >= 11, "{fields:?}");
