@@ -26,6 +26,9 @@ pub const VARIABLES: &str = "paddock.env";
 pub const INIT: &str = "paddock-init";
 /// The directory with this program in the containers.
 pub const INIT_PATH: &str = "/run/paddock/init";
+/// The image of the init container in the spec of a Sandbox. The operator replaces it by its own image when it makes a pod,
+/// so that each pod has the image of the present operator. No registry has the name: a pod that gets it does not start.
+pub const INIT_IMAGE: &str = "paddock-init.invalid/paddock-init";
 /// The prefix of file names that Paddock needs.
 pub const RESERVED_PREFIX: &str = "paddock.";
 
@@ -39,6 +42,9 @@ pub const BYTES_MAX: usize = 256 * 1024;
 /// The largest number of bytes of the same as JSON, which needs six bytes for a control character. Everything is twice in
 /// a Secret, once as JSON.
 pub const JSON_BYTES_MAX: usize = 480 * 1024;
+/// The largest number of bytes of one variable in the environment of a process, with its name, the `=` and a NUL. It is
+/// `MAX_ARG_STRLEN` of Linux, which gVisor has too.
+pub const VARIABLE_BYTES_MAX: usize = 128 * 1024;
 /// The largest number of bytes that a Secret holds, by the API server.
 pub const SECRET_BYTES_MAX: usize = 1024 * 1024;
 /// The largest number of Secrets that a template lists.

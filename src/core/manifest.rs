@@ -2,6 +2,7 @@
 
 mod claim_data;
 mod claim_metadata;
+mod hold;
 mod network;
 mod pod;
 mod revision;
@@ -14,13 +15,15 @@ use serde_json::{Value, json};
 
 pub use claim_data::{SecretValues, check_bytes, claim_secret, is_secret_of};
 pub(crate) use claim_metadata::metadata_change;
+pub(crate) use hold::set_init_image;
 pub use network::{closed_network_policy_spec, network_policy, network_policy_annotations, network_policy_spec};
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
 pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels};
 pub(crate) use revision::PodRevision;
 pub use sandbox::{
-    Origin, adopted_by_claim, cold_sandbox, inject_env, member_name, member_prefix, takes_claim_data, warm_sandbox,
+    Origin, adopted_by_claim, cold_sandbox, inject_env, is_held, member_name, member_prefix, takes_claim_data,
+    warm_sandbox,
 };
 pub use service::{
     endpoint_slice, endpoints_of, gateway_endpoints, gateway_ports, headless_service, pod_ports, stable_service,

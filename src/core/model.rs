@@ -7,6 +7,7 @@
 
 mod claim;
 mod claim_data;
+mod claim_env;
 mod claim_metadata;
 mod error;
 pub mod names;
@@ -22,6 +23,7 @@ mod tests;
 pub use claim::{parse_claim, parse_pool};
 pub(crate) use claim_data::{brought_bytes, too_large};
 pub use claim_data::{check_claim_data, digest};
+pub(crate) use claim_env::check_env;
 pub use claim_metadata::check_claim_metadata;
 pub use error::{FieldError, FieldErrors};
 pub use names::{HOST_NAME_MAX, is_dns_subdomain};
@@ -29,6 +31,7 @@ pub use paddock_api::duration::{DurationError, parse_go_duration};
 pub use paddock_api::mode::{ModeDecision, desired_mode, replicas_of};
 pub use parse::{parse_sandbox, parse_template};
 pub use quantity::Quantity;
+pub(crate) use stored::is_init;
 pub use stored::{DiskDir, Port, StoredSpec};
 pub use types::{
     BroughtFile, Claim, ClaimData, ClaimDataRules, ClaimEnd, ClaimSource, NetworkPolicy, Pod, Pool, PoolChoice,

@@ -213,6 +213,14 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The reason why this operator makes no Sandboxes whose containers wait for the data of a claim.
+    #[must_use]
+    pub fn lacks_for_held(&self) -> Option<&'static str> {
+        self.init_image.is_none().then_some(
+            "spec.claimData.start is AfterDelivery, and the operator has no image for that: it needs the flag --init-image",
+        )
+    }
+
     /// Whether a label may be added to a warm Sandbox or its Pod, because its domain is one of those to ignore.
     #[must_use]
     pub fn ignores_label(&self, key: &str) -> bool {

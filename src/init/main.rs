@@ -4,7 +4,9 @@
 //! statically, because it runs in the images of users. It polls, because gVisor reports no changes of files that are made
 //! outside of the sandbox.
 
+mod files;
 mod request;
+mod stop;
 mod variables;
 
 use std::fs;
@@ -12,24 +14,24 @@ use std::io::ErrorKind;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use signal_hook::consts::signal::{SIGINT, SIGTERM};
-
+use crate::files::{Files, Seen};
 use crate::request::{Held, Request, USAGE};
+use crate::stop::Stop;
 
-/// The time between two looks at the files.
-const POLL: Duration = Duration::from_millis(5);
+/// The time between two looks while no claim has the sandbox. A warm sandbox may wait for days.
+const POLL_UNCLAIMED: Duration = Duration::from_millis(20);
+/// The time between two looks while the data of a claim is on its way.
+const POLL_ANNOUNCED: Duration = Duration::from_millis(5);
+/// The time after which missing files are reported.
+const REPORTED_AFTER: Duration = Duration::from_secs(10);
 
 /// The exit codes of a shell: the command cannot be executed, it does not exist, and the usage is wrong.
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 const WRONG_USAGE: u8 = 64;
-/// The exit code of a process that SIGTERM ended.
-const TERMINATED: u8 = 143;
 
 fn main() -> ExitCode {
     let end = match Request::parse(std::env::args_os().skip(1)) {
@@ -55,42 +57,40 @@ fn copy_to(path: &Path) -> Result<(), (u8, String)> {
 
 /// Waits for the data, and becomes the command. It returns only if that fails.
 fn hold(held: &Held) -> Result<(), (u8, String)> {
-    let terminated = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        // The first process of a container gets no signal that it does not handle.
-        signal_hook::flag::register(signal, terminated.clone())
-            .map_err(|error| (NOT_EXECUTABLE, format!("handling signal {signal}: {error}")))?;
-    }
-    let announced = held.directory.join("delivery");
-    let data = held.directory.join("..data");
-    let variables = loop {
-        if terminated.load(Ordering::Relaxed) {
-            return Err((TERMINATED, "terminated before a claim brought its data".to_owned()));
-        }
-        let word = fs::read(&announced).unwrap_or_default();
-        let word = word.trim_ascii();
-        if word == b"none" {
-            break Vec::new();
-        }
-        // A file that somebody prepared does not have the UID of the claim.
-        if let Some(uid) = word.strip_prefix(b"data ")
-            && fs::read(data.join("claim.json")).is_ok_and(|claim| is_of_claim(&claim, uid))
-        {
-            let variables = data.join("paddock.env");
-            // Without the file, the claim brings no variables.
-            let read = if variables.exists() { fs::read(variables) } else { Ok(Vec::new()) };
-            break read.map_err(|error| (NOT_EXECUTABLE, format!("reading the variables of the claim: {error}")))?;
-        }
-        sleep(POLL);
-    };
-    let variables = variables::of_container(&variables, held.container.as_encoded_bytes(), held.first);
-    let error = Command::new(&held.program).args(&held.arguments).envs(variables).exec();
+    let stop = Stop::register().map_err(|error| (NOT_EXECUTABLE, format!("handling signals: {error}")))?;
+    let everything = wait(&held.directory, &stop)?;
+    let variables = variables::of_container(&everything, held.container.as_encoded_bytes(), held.first);
+    let mut command = Command::new(&held.program);
+    command.args(&held.arguments).envs(variables);
+    // The command handles the signals that come after this.
+    stop.check()?;
+    let error = command.exec();
     let code = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
     Err((code, format!("executing {}: {error}", held.program.display())))
 }
 
-/// Whether `claim.json` is that of the claim with this UID. The operator writes it without spaces.
-fn is_of_claim(everything: &[u8], uid: &[u8]) -> bool {
-    let field = [br#""uid":""#, uid, br#"""#].concat();
-    everything.windows(field.len()).any(|window| window == field)
+/// Waits until the files of the claim are there, and returns its variables. Files that are missing are reported once: the
+/// log of the container otherwise belongs to the command.
+fn wait(directory: &Path, stop: &Stop) -> Result<Vec<u8>, (u8, String)> {
+    let mut files = Files::of(directory);
+    let (mut missing_since, mut reported) = (None, false);
+    loop {
+        stop.check()?;
+        let pause = match files.look() {
+            Seen::Variables(variables) => return Ok(variables),
+            Seen::NoClaim => {
+                missing_since = None;
+                POLL_UNCLAIMED
+            }
+            Seen::Missing(_) if reported => POLL_UNCLAIMED,
+            Seen::Missing(what) => {
+                if missing_since.get_or_insert_with(Instant::now).elapsed() >= REPORTED_AFTER {
+                    eprintln!("paddock-init: the command waits for the data of the claim: {what}");
+                    reported = true;
+                }
+                POLL_ANNOUNCED
+            }
+        };
+        sleep(pause);
+    }
 }

@@ -35,6 +35,7 @@ fn selection(package: &str) -> &'static [&'static str] {
     match package {
         "paddock-tests" => &["--package", "paddock-tests", "--test", "paddock"],
         "paddock-core" => &["--package", "paddock-core", "--lib"],
+        "paddock-init" => &["--package", "paddock-init"],
         "paddock-plugin-host" => &["--workspace", "--test", "host"],
         _ => &["--workspace", "--lib"],
     }

@@ -35,6 +35,7 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
     }
     if template {
         bypasses_network_policy(state);
+        lacks_image(state);
     }
     if sandbox {
         needs_new_pod(state, &annotations);
@@ -68,6 +69,14 @@ fn bypasses_network_policy(state: &mut ReviewState<'_>) {
             "spec.{pod}.spec.hostNetwork: the NetworkPolicy of the template does not apply to pods on the network of \
              their node; networkPolicyManagement: Unmanaged says that none is wanted"
         ));
+    }
+}
+
+/// Warns that this operator makes no sandboxes of a template, because it has no image for containers that wait.
+fn lacks_image(state: &mut ReviewState<'_>) {
+    let held = state.object["spec"]["claimData"]["start"] == "AfterDelivery";
+    if held && let Some(why) = state.context.settings.lacks_for_held() {
+        state.warn(&format!("no sandboxes of this template are made: {why}"));
     }
 }
 

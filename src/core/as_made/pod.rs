@@ -17,7 +17,7 @@ use crate::object::{ChangedPod, Object, Texts, is_ours};
 pub(super) fn change(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
     labels_changed(sandbox, model, pod, rules)
         .or_else(|| annotations_changed(sandbox, model, pod, rules))
-        .or_else(|| spec_changed(model, pod))
+        .or_else(|| spec_changed(model, pod, rules))
 }
 
 fn labels_changed(sandbox: &Object, model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
@@ -75,13 +75,18 @@ fn listed<'a>(pod: &'a Object, name: &str, rules: Rules<'_>) -> Vec<&'a str> {
 /// The API server counts the changes of the spec and does not say what they were. Each change therefore needs an
 /// explanation: a scheduling gate of the template that the Pod has no longer, or a toleration that the template does
 /// not have. The fields that the API server lets clients change must also be as in the template.
-fn spec_changed(model: &model::Sandbox, pod: &Object) -> Option<String> {
+fn spec_changed(model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
     if !pod.meta.edited() {
         return None;
     }
     let changed = "the spec of its Pod was changed".to_owned();
     let Some(spec) = pod.pod().and_then(|pod| pod.changed.as_deref()) else { return Some(changed) };
-    let made = &model.pod.spec.parse();
+    let mut made = model.pod.spec.parse();
+    if let Some(image) = &rules.settings.init_image {
+        // A Pod with the image of an earlier operator counts as changed, and is replaced.
+        manifest::set_init_image(&mut made, image);
+    }
+    let made = &made;
     if spec.ephemeral_containers > 0 {
         return Some("an ephemeral container was added to its Pod".to_owned());
     }

@@ -12,21 +12,25 @@ fn object(kind: Kind, document: Value) -> Object {
 
 /// A member of a pool and its Pod, as the operator makes them and the API server stores them.
 fn as_made() -> (Value, Value) {
-    let template = object(
-        Kind::Template,
-        json!({
-            "metadata": { "name": "python", "namespace": "agents", "uid": "t" },
-            "spec": { "podTemplate": {
-                "metadata": { "labels": { "team": "red", "kueue.x-k8s.io/queue-name": "q" }, "annotations": { "note": "a" } },
-                "spec": {
-                    "schedulingGates": [{ "name": "example.com/admission" }],
-                    "containers": [{
-                        "name": "agent", "image": "agent:1", "resources": { "limits": { "cpu": "500m" } },
-                    }],
-                },
-            } },
-        }),
-    );
+    as_made_of(json!({}))
+}
+
+/// The same, of a template whose spec has a change.
+fn as_made_of(change: Value) -> (Value, Value) {
+    let mut template = json!({
+        "metadata": { "name": "python", "namespace": "agents", "uid": "t" },
+        "spec": { "podTemplate": {
+            "metadata": { "labels": { "team": "red", "kueue.x-k8s.io/queue-name": "q" }, "annotations": { "note": "a" } },
+            "spec": {
+                "schedulingGates": [{ "name": "example.com/admission" }],
+                "containers": [{
+                    "name": "agent", "image": "agent:1", "resources": { "limits": { "cpu": "500m" } },
+                }],
+            },
+        } },
+    });
+    json_patch::merge(&mut template["spec"], &change);
+    let template = object(Kind::Template, template);
     let pool = object(
         Kind::Pool,
         json!({
@@ -35,7 +39,7 @@ fn as_made() -> (Value, Value) {
         }),
     );
     let model = template.template().expect("a template").spec.as_ref().expect("a valid one");
-    let mut sandbox = manifest::warm_sandbox(&pool, &template, model, "p-a", &Settings::default());
+    let mut sandbox = manifest::warm_sandbox(&pool, &template, model, "p-a");
     sandbox["metadata"]["uid"] = "s".into();
     sandbox["metadata"]["generation"] = 1.into();
     let made = object(Kind::Sandbox, sandbox.clone());
@@ -46,6 +50,7 @@ fn as_made() -> (Value, Value) {
         class_plugin: Some("by-label"),
         kept_dirs: &[],
         now: jiff::Timestamp::UNIX_EPOCH,
+        init_image: Some("paddock:1"),
         isolate: false,
     };
     let model = made.sandbox().expect("a Sandbox").spec.as_ref().expect("a valid one");
@@ -65,7 +70,7 @@ fn judged(sandbox: &Value, pod: &Value) -> Option<String> {
 }
 
 fn judged_with(sandbox: &Value, pod: &Value, plugins: bool) -> Option<String> {
-    let settings = Settings::default();
+    let settings = Settings { init_image: Some("paddock:1".to_owned()), ..Settings::default() };
     let (sandbox, pod) = (object(Kind::Sandbox, sandbox.clone()), object(Kind::Pod, pod.clone()));
     touched(&sandbox, Some(&pod), Rules { settings: &settings, plugins_may_change_pods: plugins })
 }
@@ -143,6 +148,23 @@ fn assert_says(judged: Option<String>, says: &str, change: &Value) {
     match judged {
         None => assert_eq!(says, "", "{change}"),
         Some(touch) => assert!(!says.is_empty() && touch.contains(says), "{change}: {touch}"),
+    }
+}
+
+/// The spec of the Sandbox does not have the image, so it is the operator's that counts.
+#[test]
+fn image_of_the_init_container_is_that_of_the_operator() {
+    let container = json!({ "name": "agent", "image": "agent:1", "command": ["run"] });
+    let (sandbox, pod) = as_made_of(json!({
+        "claimData": { "start": "AfterDelivery" }, "podTemplate": { "spec": { "containers": [container] } },
+    }));
+    assert_eq!(judged(&sandbox, &pod), None);
+    for (image, says) in [("paddock:1", ""), ("paddock:0", "the spec of its Pod"), ("evil:1", "the spec of its Pod")] {
+        let mut changed = pod.clone();
+        changed["metadata"]["generation"] = 2.into();
+        changed["spec"]["schedulingGates"] = json!([]);
+        changed["spec"]["initContainers"][0]["image"] = image.into();
+        assert_says(judged(&sandbox, &changed), says, &json!(image));
     }
 }
 

@@ -11,17 +11,17 @@ mod report;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use paddock_api::claim_data::{NONE, delivered_by};
 use paddock_api::kind::Kind;
 use paddock_api::names::{annotation, condition, label, reason};
 use paddock_api::{ClaimShutdownPolicy, DecidingPlugin, SandboxClaimStatus};
 use serde_json::{Value, json};
 
-use self::additions::{check_env, merged_volume_claims};
+use self::additions::merged_volume_claims;
 use self::report::{Report, has_expired, write_status};
 use super::adopt::{adopt_prepared, adoptable, sandbox_difference};
 use super::ask::{ASK_AGAIN, failure_events};
 use super::review;
-use super::sandbox::claim_data_is_delivered;
 use crate::conditions::{find_condition, is_true};
 use crate::deciding;
 use crate::manifest::{self, Origin};
@@ -196,19 +196,13 @@ fn forward_status(snapshot: &ClaimSnapshot, before: &SandboxClaimStatus, sandbox
         let deleting =
             Report::problem(reason::SANDBOX_NOT_READY, "the Sandbox of this claim is being deleted".to_owned());
         Report { sandbox: report.sandbox, plugins: report.plugins, ..deleting }
-    } else if awaits_data(snapshot, sandbox) {
-        report.awaiting_data()
     } else {
-        report
+        let brought = sandbox.meta.annotations.contains_key(annotation::CLAIM_DATA_DIGEST);
+        let announced = if brought { delivered_by(&snapshot.claim.meta.uid) } else { NONE.to_owned() };
+        let in_pod = snapshot.pod.as_ref().and_then(|pod| pod.meta.annotations.get(annotation::CLAIM_DATA));
+        if in_pod == Some(&announced) { report } else { report.before_announcement(sandbox, brought) }
     };
     write_status(snapshot, before, report, plan);
-}
-
-/// Whether the claim brought data that is not on its way to the pod yet.
-fn awaits_data(snapshot: &ClaimSnapshot, sandbox: &Object) -> bool {
-    let brought = sandbox.meta.annotations.contains_key(annotation::CLAIM_DATA_DIGEST);
-    let delivered = snapshot.pod.as_ref().is_some_and(|pod| claim_data_is_delivered(pod, &snapshot.claim.meta.uid));
-    brought && manifest::takes_claim_data(sandbox) && !delivered
 }
 
 /// Decides about a claim without a Sandbox: takes a warm one, or starts cold.
@@ -259,7 +253,7 @@ fn bind(
     if let Err(errors) = model::check_claim_data(model, of_template, &template.key.name) {
         return fail(reason::CLAIM_DATA_REJECTED, errors.to_string());
     }
-    if let Err(problem) = check_env(model, of_template) {
+    if let Err(problem) = model::check_env(model, of_template) {
         return fail(reason::ENV_VARS_INJECTION_REJECTED, problem);
     }
     let volume_claims = match merged_volume_claims(model, of_template) {
@@ -330,8 +324,7 @@ fn take(
     ops.push(Op::patch_if_unchanged(sandbox, Reason::Claimed, body));
     plan.steps.push(ops);
     let report = Report::forwarded(sandbox, decided_by);
-    let brings = model.data.is_some() && manifest::takes_claim_data(sandbox);
-    write_status(snapshot, before, if brings { report.awaiting_data() } else { report }, plan);
+    write_status(snapshot, before, report.before_announcement(sandbox, model.data.is_some()), plan);
 }
 
 /// A Sandbox outside of its NetworkPolicy is not handed out. A change of the policy reconciles the claim again.
@@ -363,8 +356,7 @@ fn start_cold(
     let claim = &snapshot.claim;
     if let Some(existing) = &snapshot.same_name {
         let origin = Origin::Claim(claim, None, snapshot.marker);
-        let settings = &snapshot.common.settings;
-        let mut wanted = manifest::cold_sandbox(origin, template, of_template, model, volume_claims, settings);
+        let mut wanted = manifest::cold_sandbox(origin, template, of_template, model, volume_claims);
         let mut message = format!("Sandbox {} exists and does not belong to this claim", existing.key.name);
         let differs = adoptable(existing).then(|| sandbox_difference(existing, &wanted));
         if let Some(None) = differs {
@@ -396,7 +388,6 @@ fn start_cold(
         of_template,
         model,
         volume_claims,
-        &snapshot.common.settings,
     );
     deciding::annotate(&mut body, annotation::CLAIM_PLUGINS, decided_by);
     let mut ops: Vec<Op> = annotate(snapshot, None).into_iter().collect();

@@ -77,17 +77,11 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
         plan.requeue_at(at, Reason::PoolSizeCheck);
     }
     plan.events.extend(size.events.iter().cloned());
-    let settings = &snapshot.common.settings;
-    let valid = snapshot.template.as_ref().and_then(|o| Some((o, o.template()?.spec.as_ref().ok()?)));
-    let lacks = valid.and_then(|(_, template)| template.lacks(settings));
-    let template = valid.filter(|_| lacks.is_none());
+    let template = usable_template(snapshot);
     let problem = match (&snapshot.template, &template) {
         (None, _) => Some((reason::TEMPLATE_NOT_FOUND, format!("SandboxTemplate {} does not exist", model.template))),
-        (Some(_), None) => {
-            let why = lacks.map_or_else(|| "is not valid".to_owned(), |why| format!("cannot be used: {why}"));
-            Some((reason::RECONCILER_ERROR, format!("SandboxTemplate {} {why}", model.template)))
-        }
-        (Some(_), Some(_)) => {
+        (Some(_), Err(why)) => Some((reason::RECONCILER_ERROR, format!("SandboxTemplate {} {why}", model.template))),
+        (Some(_), Ok(_)) => {
             let refused = snapshot.common.refusals.iter().find(|(key, _)| key.kind != Kind::Pod);
             let without_pod = || members.without_pod_because(snapshot).filter(|_| members.ready.len() < size.desired);
             refused
@@ -99,7 +93,7 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
     let deletions = deletions(snapshot, model, &members, size.desired, &mut plan);
     let deleted = deletions.len();
     plan.steps.push(deletions);
-    if let Some((object, template)) = template {
+    if let Ok((object, template)) = template {
         let maximum = usize::try_from(size_of(snapshot, model).max()).unwrap_or(usize::MAX);
         let fresh = members.ready.len() + members.creating.len() + members.leaving + snapshot.creating.len();
         let room = maximum.saturating_sub(members.alive() + snapshot.creating.len());
@@ -115,7 +109,7 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
         let again = if deleted > 0 { 0 } else { again };
         for name in names(snapshot, again, wanted) {
             let key = pool.key.sibling(Kind::Sandbox, name);
-            let body = manifest::warm_sandbox(pool, object, template, name, &snapshot.common.settings);
+            let body = manifest::warm_sandbox(pool, object, template, name);
             push_growing(&mut plan.steps, Op::create(key, Reason::PoolBelowDesired, body));
         }
     }
@@ -124,6 +118,14 @@ pub(super) fn decide(snapshot: &PoolSnapshot, replies: &[PluginReply]) -> Plan {
         plan.status_first(0);
     }
     plan
+}
+
+/// The template, if this operator can make Sandboxes of it, or the reason why not.
+fn usable_template(snapshot: &PoolSnapshot) -> Result<(&Object, &model::Template), String> {
+    let parsed = snapshot.template.as_deref().and_then(|object| Some((object, object.template()?.spec.as_ref().ok()?)));
+    let (object, template) = parsed.ok_or_else(|| "is not valid".to_owned())?;
+    let lacks = template.lacks(&snapshot.common.settings);
+    lacks.map_or(Ok((object, template)), |why| Err(format!("cannot be used: {why}")))
 }
 
 /// The names of the Sandboxes to create. Names whose creation had no reply come first, because it does no harm to
@@ -208,8 +210,7 @@ fn room_for_fresh(snapshot: &PoolSnapshot, model: &model::Pool, members: &Member
     let maximum = usize::try_from(model.size.max()).unwrap_or(usize::MAX);
     let starting = members.creating.len() + members.unusable.len() + members.leaving + snapshot.creating.len();
     let full = members.alive() + snapshot.creating.len() >= maximum;
-    let valid = snapshot.template.as_ref().and_then(|t| t.template()).is_some_and(|t| t.spec.is_ok());
-    if !full || starting > 0 || !valid {
+    if !full || starting > 0 || usable_template(snapshot).is_err() {
         return 0;
     }
     (maximum / 10).max(1).min(members.stale.len())

@@ -22,7 +22,6 @@ use paddock_api::{OperatingMode, SandboxStatus, ShutdownPolicy};
 use serde_json::json;
 
 use self::claim_data::Delivery;
-pub(super) use self::claim_data::delivered as claim_data_is_delivered;
 use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation, mode};
 use self::status::{Notes, Problem};

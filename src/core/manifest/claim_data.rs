@@ -7,30 +7,27 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, DownwardAPIProjection, DownwardAPIVolumeFile, EmptyDirVolumeSource, ObjectFieldSelector,
-    PodSpec, ProjectedVolumeSource, ResourceRequirements, SecretProjection, SecurityContext, Volume, VolumeMount,
-    VolumeProjection,
+    DownwardAPIProjection, DownwardAPIVolumeFile, ObjectFieldSelector, PodSpec, ProjectedVolumeSource,
+    SecretProjection, Volume, VolumeMount, VolumeProjection,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use paddock_api::claim_data::{
-    DELIVERY, EVERYTHING, INIT, INIT_PATH, SECRET, SECRET_BYTES_MAX, SECRET_SUFFIX, VARIABLES, VOLUME,
-};
+use paddock_api::claim_data::{DELIVERY, EVERYTHING, SECRET, SECRET_BYTES_MAX, SECRET_SUFFIX, VARIABLES, VOLUME};
 use paddock_api::kind::Key;
 use paddock_api::names::{annotation, label};
 use paddock_api::{ClaimDataStart, ClaimEnvVar, ClaimFile, SandboxClaimSpec, SecretKeyRef};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::hold::hold_containers;
 use crate::model::{self, ClaimDataRules};
 use crate::object::json::to_value;
 use crate::plan::ClaimDelivery;
 
-/// Adds the volume to the pod spec of a Sandbox, and mounts it. If its containers wait for the data, `init_image` has the
+/// Adds the volume to the pod spec of a Sandbox, and mounts it. If its containers wait for the data, it also adds the
 /// program that holds them.
-pub(super) fn add_volume(spec: &mut PodSpec, rules: &ClaimDataRules, init_image: Option<&str>) {
+pub(super) fn add_volume(spec: &mut PodSpec, rules: &ClaimDataRules) {
     match rules.start {
         ClaimDataStart::Immediate => {}
-        ClaimDataStart::AfterDelivery => hold_containers(spec, rules, init_image.unwrap_or_default()),
+        ClaimDataStart::AfterDelivery => hold_containers(spec, rules),
     }
     let secret = SecretProjection { name: SECRET.to_owned(), optional: Some(true), items: None };
     let announced = DownwardAPIVolumeFile {
@@ -60,64 +57,6 @@ pub(super) fn add_volume(spec: &mut PodSpec, rules: &ClaimDataRules, init_image:
             read_only: Some(true),
             ..VolumeMount::default()
         });
-    }
-}
-
-/// Adds the init container that copies the program into the pod, and starts the containers with the program.
-fn hold_containers(spec: &mut PodSpec, rules: &ClaimDataRules, image: &str) {
-    // A volume in memory is not kept when the sandbox is suspended, and no volume claim takes its place.
-    spec.volumes.get_or_insert_default().push(Volume {
-        name: INIT.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource {
-            medium: Some("Memory".to_owned()),
-            size_limit: Some(Quantity("16Mi".to_owned())),
-            ..EmptyDirVolumeSource::default()
-        }),
-        ..Volume::default()
-    });
-    let mount = |read_only| VolumeMount {
-        name: INIT.to_owned(),
-        mount_path: INIT_PATH.to_owned(),
-        read_only,
-        ..VolumeMount::default()
-    };
-    let program = format!("{INIT_PATH}/{INIT}");
-    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    let amounts = BTreeMap::from([
-        ("cpu".to_owned(), Quantity("100m".to_owned())),
-        ("memory".to_owned(), Quantity("32Mi".to_owned())),
-    ]);
-    let copies = Container {
-        name: INIT.to_owned(),
-        image: Some(image.to_owned()),
-        command: Some(texts(&["/paddock-init", "--copy-to", &program])),
-        volume_mounts: Some(vec![mount(None)]),
-        // Equal amounts keep the QoS class of a pod that is Guaranteed.
-        resources: Some(ResourceRequirements {
-            requests: Some(amounts.clone()),
-            limits: Some(amounts),
-            ..ResourceRequirements::default()
-        }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(texts(&["ALL"])), ..Capabilities::default() }),
-            read_only_root_filesystem: Some(true),
-            run_as_non_root: Some(true),
-            run_as_user: Some(65532),
-            ..SecurityContext::default()
-        }),
-        ..Container::default()
-    };
-    // It comes first, so that the init containers of the template do not delay a pod that cannot start.
-    spec.init_containers.get_or_insert_default().insert(0, copies);
-    let reached = spec.containers.iter_mut().enumerate().filter(|(_, container)| rules.reaches(&container.name));
-    for (i, container) in reached {
-        let mut command = texts(&[&program, "--directory", &rules.mount_path, "--container", &container.name]);
-        command.extend((i == 0).then(|| "--first".to_owned()));
-        command.push("--".to_owned());
-        command.append(container.command.get_or_insert_default());
-        container.command = Some(command);
-        container.volume_mounts.get_or_insert_default().push(mount(Some(true)));
     }
 }
 
@@ -182,7 +121,8 @@ pub fn claim_secret(
     if !binary.is_empty() {
         everything["binaryFiles"] = to_value(&binary);
     }
-    if delivery.held && !spec.env.is_empty() {
+    if delivery.held {
+        // A held container that finds no file waits, so the file exists even if there are no variables.
         data.insert(VARIABLES, ByteString(spec.env.iter().flat_map(variable).collect()));
     }
     data.insert(EVERYTHING, ByteString(everything.to_string().into_bytes()));
@@ -209,12 +149,11 @@ pub fn claim_secret(
     }))
 }
 
-/// A variable as `paddock-init` reads it: its container, if the claim names one, its name and its value. A NUL ends it, which
-/// no environment can contain.
+/// A variable as `paddock-init` reads it: its container, if the claim names one, its name and its value. A NUL ends it. The
+/// parser of claims admits none in names and values.
 fn variable(var: &ClaimEnvVar) -> Vec<u8> {
     let container = var.container_name.as_deref().unwrap_or_default();
-    let text = format!("{container}/{}={}", var.name, var.value);
-    text.into_bytes().into_iter().filter(|byte| *byte != 0).chain([0]).collect()
+    format!("{container}/{}={}\0", var.name, var.value).into_bytes()
 }
 
 /// Checks the number of bytes before anything is copied. A Secret that is not among `secrets` counts nothing.

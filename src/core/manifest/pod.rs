@@ -10,6 +10,7 @@ use paddock_api::names::{annotation, label, name_hash};
 use serde_json::{Value, json};
 
 use super::claim_data::{name_secret, secret_name};
+use super::hold::set_init_image;
 use super::owned;
 use super::revision::PodRevision;
 use super::volumes::{let_containers_write, mount_claim};
@@ -34,6 +35,8 @@ pub struct PodPlan<'a> {
     /// The time of the decision. The name of the Secret with the data of a claim depends on it, so that no two pods of a
     /// Sandbox have the same.
     pub now: Timestamp,
+    /// The image with the program that holds containers until the data of their claim is there.
+    pub init_image: Option<&'a str>,
     /// Whether the pod has to be isolated. It then gets the marker, which outlives the label of the namespace, the claim
     /// or the template that demands it.
     pub isolate: bool,
@@ -62,6 +65,9 @@ pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Valu
     }
     if model.pod.spec.takes_claim_data() {
         name_secret(&mut spec, &secret_name(plan.name, &sandbox.meta.uid, &plan.now.to_string()));
+    }
+    if let Some(image) = plan.init_image {
+        set_init_image(&mut spec, image);
     }
     let mut annotations = pod_annotations(sandbox, model);
     annotations.insert(annotation::POD_REVISION.to_owned(), PodRevision::of(sandbox, model).annotation());

@@ -19,7 +19,7 @@ use crate::model::{self, ServiceIntent, VolumeClaim};
 use crate::object::Object;
 use crate::object::hash::wire_claim;
 use crate::object::json::{string_map, to_value};
-use crate::settings::{ManagedFieldsAtClaim, Settings};
+use crate::settings::ManagedFieldsAtClaim;
 use crate::snapshot::Common;
 
 /// The owner for which a new Sandbox is created.
@@ -33,14 +33,8 @@ pub enum Origin<'a> {
 
 /// Returns a warm Sandbox of a pool, as JSON.
 #[must_use]
-pub fn warm_sandbox(
-    pool: &Object,
-    template: &Object,
-    model: &model::Template,
-    name: &str,
-    settings: &Settings,
-) -> Value {
-    let spec = mounted(model, settings);
+pub fn warm_sandbox(pool: &Object, template: &Object, model: &model::Template, name: &str) -> Value {
+    let spec = mounted(model);
     let mut body = sandbox(Origin::Pool(pool), template, model, name);
     body["metadata"]["generateName"] = member_prefix(&pool.key.name).into();
     body["spec"]["podTemplate"]["spec"] = to_value(&spec);
@@ -58,12 +52,11 @@ pub fn cold_sandbox(
     model: &model::Template,
     claim: &model::Claim,
     volume_claims: &[VolumeClaim],
-    settings: &Settings,
 ) -> Value {
     let name = match origin {
         Origin::Pool(object) | Origin::Claim(object, ..) => object.key.name.clone(),
     };
-    let mut spec = mounted(model, settings);
+    let mut spec = mounted(model);
     if model.claim_data.is_none() {
         inject_env(&mut spec, &claim.env);
     }
@@ -85,13 +78,13 @@ pub fn cold_sandbox(
     body
 }
 
-fn mounted(model: &model::Template, settings: &Settings) -> PodSpec {
+fn mounted(model: &model::Template) -> PodSpec {
     let mut spec = model.pod.spec.parse();
     if model.shape == ApiShape::Seed {
         mount_unmounted(&mut spec);
     }
     if let Some(rules) = &model.claim_data {
-        add_volume(&mut spec, rules, settings.init_image.as_deref());
+        add_volume(&mut spec, rules);
     }
     spec
 }
@@ -219,6 +212,12 @@ pub fn adopted_by_claim(
 #[must_use]
 pub fn takes_claim_data(sandbox: &Object) -> bool {
     sandbox.sandbox().is_some_and(|s| s.spec.as_ref().is_ok_and(|model| model.pod.spec.takes_claim_data()))
+}
+
+/// Whether the containers of a Sandbox start only when its pod was told what its claim brings.
+#[must_use]
+pub fn is_held(sandbox: &Object) -> bool {
+    sandbox.sandbox().is_some_and(|s| s.spec.as_ref().is_ok_and(|model| model.pod.spec.held()))
 }
 
 /// Adds the environment variables of a claim. A variable is added to the container that it names, or else to the first

@@ -7,6 +7,7 @@ use paddock_api::kind::ApiShape;
 use paddock_api::{ClaimLifecycle, NameRef, SandboxClaimSpec, SandboxWarmPoolSpec};
 
 use super::claim_data::parse_claim_data;
+use super::claim_env::check_variables;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::parse::{generated_name, missing, parse_host_name, parse_time};
@@ -44,11 +45,7 @@ pub fn parse_claim(shape: ApiShape, meta: &ObjectMeta, spec: &SandboxClaimSpec) 
     let source = parse_source(shape, spec, &mut errors);
     parse_host_name(meta, CLAIM_NAME, &mut errors);
     let Some(source) = source else { return errors.into_result(None) };
-    for (i, env) in spec.env.iter().enumerate() {
-        if env.name.is_empty() || env.name.contains('=') {
-            errors.add(format!("spec.env[{i}].name"), format!("`{}` must be a name without '='", env.name));
-        }
-    }
+    check_variables(&spec.env, &mut errors);
     let metadata = spec.additional_pod_metadata.clone().unwrap_or_default();
     let model = Claim {
         source,

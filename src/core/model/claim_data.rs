@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use paddock_api::claim_data::{
     BYTES_MAX, CONTENT_BYTES_MAX, DELIVERY, EVERYTHING, FILES_MAX, INIT, INIT_PATH, JSON_BYTES_MAX, MOUNT_PATH,
-    RESERVED_PREFIX, SECRET, SECRETS_MAX, VOLUME,
+    RESERVED_PREFIX, SECRET, SECRETS_MAX, VARIABLE_BYTES_MAX, VOLUME,
 };
-use paddock_api::{ClaimDataSpec, ClaimDataStart, ClaimFile, SandboxClaimSpec, SecretKeyRef, VolumeClaimTemplate};
+use paddock_api::{
+    ClaimDataSpec, ClaimDataStart, ClaimEnvVar, ClaimFile, SandboxClaimSpec, SecretKeyRef, VolumeClaimTemplate,
+};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -28,9 +30,8 @@ pub(super) fn parse_claim_data_rules(
     let spec = spec?;
     let mount_path = spec.mount_path.clone().unwrap_or_else(|| MOUNT_PATH.to_owned());
     let at = "spec.claimData.mountPath";
-    let clean = mount_path.trim_end_matches('/').to_owned();
-    let relative = clean.split('/').any(|part| part == "..");
-    if !mount_path.starts_with('/') || clean.is_empty() || mount_path.contains(':') || relative {
+    let relative = mount_path.split('/').any(|part| part == "..");
+    if !mount_path.starts_with('/') || parts(&mount_path).is_empty() || mount_path.contains(':') || relative {
         errors.add(at, format!("`{mount_path}` must be an absolute path without ':' and '..', such as {MOUNT_PATH}"));
     }
     let start = spec.start.unwrap_or_default();
@@ -43,7 +44,7 @@ pub(super) fn parse_claim_data_rules(
         }
     }
     for (i, container) in pod.containers.iter().enumerate().filter(|(_, c)| rules.reaches(&c.name)) {
-        let taken = |mount: &str| mount.trim_end_matches('/') == clean;
+        let taken = |mount: &str| parts(mount) == parts(&rules.mount_path);
         if container.volume_mounts.iter().flatten().any(|mount| taken(&mount.mount_path)) {
             let mounts = format!("{path}.containers[{i}].volumeMounts");
             errors.add(at, format!("`{}` must differ from the paths in {mounts}", rules.mount_path));
@@ -83,12 +84,29 @@ impl ClaimDataRules {
     }
 }
 
+/// The names on an absolute path, as a runtime resolves it. Two paths of the same directory have the same names.
+fn parts(path: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    parts
+}
+
 /// Checks the containers that are held until the data is there. A probe of a held container would fail, so the sandbox
-/// would not become Ready, or its container would be restarted.
+/// would not become Ready, or its container would be restarted. The kubelet also waits for the hook `postStart`, which runs
+/// before the command.
 fn check_held(rules: &ClaimDataRules, pod: &PodSpec, path: &str, errors: &mut Errors) {
     const WHY: &str = "because spec.claimData.start is AfterDelivery";
-    if rules.mount_path.trim_end_matches('/') == INIT_PATH {
-        errors.add("spec.claimData.mountPath", format!("must not be {INIT_PATH}, {WHY}"));
+    let (init, data) = (parts(INIT_PATH), parts(&rules.mount_path));
+    // No runtime makes the inner directory in the outer one, because both are read-only.
+    if data.starts_with(&init) || init.starts_with(&data) {
+        let problem = format!("`{}` must not be {INIT_PATH}, or inside or around it, {WHY}", rules.mount_path);
+        errors.add("spec.claimData.mountPath", problem);
     }
     for (i, container) in pod.containers.iter().enumerate().filter(|(_, c)| rules.reaches(&c.name)) {
         let path = format!("{path}.containers[{i}]");
@@ -104,7 +122,11 @@ fn check_held(rules: &ClaimDataRules, pod: &PodSpec, path: &str, errors: &mut Er
         for (probe, _) in probes.into_iter().filter(|(_, probe)| probe.is_some()) {
             errors.add(format!("{path}.{probe}"), format!("must be absent, {WHY}, and it would fail until then"));
         }
-        if container.volume_mounts.iter().flatten().any(|mount| mount.mount_path.trim_end_matches('/') == INIT_PATH) {
+        if container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some()) {
+            let problem = format!("must be absent, {WHY}, and the hook would run before the command and the data");
+            errors.add(format!("{path}.lifecycle.postStart"), problem);
+        }
+        if container.volume_mounts.iter().flatten().any(|mount| parts(&mount.mount_path).starts_with(&init)) {
             errors.add(format!("{path}.volumeMounts"), format!("must not contain {INIT_PATH}, {WHY}"));
         }
     }
@@ -270,6 +292,14 @@ pub fn check_claim_data(claim: &Claim, template: &Template, name: &str) -> Resul
     // If the claim has files, it was refused before.
     if let Some(problem) = claim.data.as_ref().and_then(|data| data.too_large.clone()) {
         errors.add("spec.env", problem);
+    }
+    let process = rules.start == ClaimDataStart::AfterDelivery;
+    // With the `=`, and the NUL at the end.
+    let bytes = |var: &ClaimEnvVar| var.name.len() + var.value.len() + 2;
+    for (i, var) in claim.env.iter().enumerate().filter(|(_, var)| process && bytes(var) > VARIABLE_BYTES_MAX) {
+        let most = VARIABLE_BYTES_MAX.saturating_sub(var.name.len() + 2);
+        let problem = format!("must have at most {most} bytes, because no process can start with a larger variable");
+        errors.add(format!("spec.env[{i}].value"), problem);
     }
     let ours = |name: &str| rules.volumes().contains(&name);
     for (i, volume) in claim.volume_claims.iter().enumerate().filter(|(_, volume)| ours(&volume.name)) {

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{ContainerPort, PodSpec};
-use paddock_api::claim_data::{SECRET, VOLUME};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
+use paddock_api::claim_data::{INIT, INIT_IMAGE, SECRET, VOLUME};
 
 use crate::object::JsonText;
 
@@ -18,6 +18,7 @@ pub struct StoredSpec {
     names_class: bool,
     host_network: bool,
     takes_claim_data: bool,
+    held: bool,
     disk_dirs: Box<[DiskDir]>,
     ports: Box<[Port]>,
 }
@@ -51,6 +52,7 @@ impl StoredSpec {
             names_class: spec.runtime_class_name.is_some(),
             host_network: spec.host_network == Some(true),
             takes_claim_data: has_claim_data_volume(spec),
+            held: has_claim_data_volume(spec) && spec.init_containers.iter().flatten().any(is_init),
             disk_dirs: disk_dirs(spec),
             ports: ports(spec),
         }
@@ -84,6 +86,13 @@ impl StoredSpec {
     #[must_use]
     pub fn takes_claim_data(&self) -> bool {
         self.takes_claim_data
+    }
+
+    /// Whether the containers start only when the data of a claim is there. The operator then puts the image of the program
+    /// that holds them into the pod.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        self.held
     }
 
     /// The `emptyDir` volumes on the disk of the node.
@@ -122,6 +131,11 @@ fn has_claim_data_volume(spec: &PodSpec) -> bool {
         let first = volume.projected.as_ref().and_then(|projected| projected.sources.as_ref()?.first());
         first.and_then(|source| source.secret.as_ref()).is_some_and(|secret| secret.name == SECRET)
     })
+}
+
+/// Whether a container of the spec of a Sandbox is the init container that the operator added, to hold the others.
+pub(crate) fn is_init(container: &Container) -> bool {
+    container.name == INIT && container.image.as_deref() == Some(INIT_IMAGE)
 }
 
 fn ports(spec: &PodSpec) -> Box<[Port]> {

@@ -188,9 +188,7 @@ impl Template {
     #[must_use]
     pub fn lacks(&self, settings: &Settings) -> Option<&'static str> {
         let held = self.claim_data.as_ref().is_some_and(|rules| rules.start == ClaimDataStart::AfterDelivery);
-        (held && settings.init_image.is_none()).then_some(
-            "spec.claimData.start is AfterDelivery, and the operator has no image for that: it needs the flag --init-image",
-        )
+        settings.lacks_for_held().filter(|_| held)
     }
 }
 

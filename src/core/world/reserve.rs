@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::choose_warm::requested;
 use super::relations::pool_revision;
 use super::state::World;
-use crate::model::check_claim_data;
+use crate::model::{check_claim_data, check_env};
 use crate::object::Object;
 use crate::time::saturating_add;
 
@@ -86,7 +86,11 @@ impl World {
         let (_, template) = self.pool_and_template(&claim);
         let template = self.objects.get(&template?)?;
         let of_template = template.template()?.spec.as_ref().ok()?;
-        if !model.can_use_warm(of_template) || check_claim_data(model, of_template, &template.key.name).is_err() {
+        // The claim would be refused, and the reservation would count as wasted.
+        let refused = of_template.lacks(&self.settings).is_some()
+            || check_claim_data(model, of_template, &template.key.name).is_err()
+            || check_env(model, of_template).is_err();
+        if refused || !model.can_use_warm(of_template) {
             return None;
         }
         self.choose_warm(&claim, &model.source, template, new.now).0.map(|(sandbox, _)| sandbox)

@@ -3,7 +3,6 @@
 #![expect(clippy::expect_used, reason = "tests: a failure ends them")]
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -21,18 +20,22 @@ fn held(directory: &Path, script: &str) -> Child {
     command.spawn().expect("it starts")
 }
 
-/// The files as the kubelet writes them: everything in `..data`, and `delivery` from the start.
-fn deliver(directory: &Path, files: &[(&str, &str)]) {
-    let next = directory.join("..next");
-    std::fs::create_dir(&next).expect("a directory");
+/// Writes a version of the files as the kubelet does: into a directory of its own, to which the link `..data` then leads.
+fn write(directory: &Path, files: &[(&str, &str)]) {
+    let version = format!("..{}", std::fs::read_dir(directory).expect("a directory").count());
+    std::fs::create_dir(directory.join(&version)).expect("a directory");
     for (name, content) in files {
-        std::fs::write(next.join(name), content).expect("written");
+        std::fs::write(directory.join(&version).join(name), content).expect("written");
     }
-    std::fs::rename(next, directory.join("..data")).expect("renamed");
-    std::fs::write(directory.join("delivery"), "data u1").expect("written");
+    std::os::unix::fs::symlink(&version, directory.join("..data_tmp")).expect("a link");
+    std::fs::rename(directory.join("..data_tmp"), directory.join("..data")).expect("renamed");
 }
 
+const UNCLAIMED: (&str, &str) = ("delivery", "");
+const ANNOUNCED: (&str, &str) = ("delivery", "data u1");
+const NOTHING: (&str, &str) = ("delivery", "none");
 const CLAIM: (&str, &str) = ("claim.json", r#"{"claim":{"name":"c","uid":"u1"}}"#);
+const NO_VARIABLES: (&str, &str) = ("paddock.env", "");
 
 fn output(child: Child) -> (Output, String) {
     let output = child.wait_with_output().expect("it ends");
@@ -43,73 +46,124 @@ fn output(child: Child) -> (Output, String) {
 #[test]
 fn command_starts_when_the_data_is_there_and_not_before() {
     let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(directory.path().join("delivery"), "").expect("written");
+    write(directory.path(), &[UNCLAIMED]);
     let mut child = held(directory.path(), "echo $$ $MODE $KEPT; cat $DIRECTORY/..data/task; exit 7");
     // The process is there, and has not become the command.
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(child.try_wait().expect("a state").is_none());
     let id = child.id();
     let variables = format!("/MODE=fast\0other/MODE=wrong\0agent/DIRECTORY={}\0", directory.path().display());
-    deliver(directory.path(), &[CLAIM, ("task", "do it"), ("paddock.env", &variables)]);
+    write(directory.path(), &[ANNOUNCED, CLAIM, ("task", "do it"), ("paddock.env", &variables)]);
     let (output, text) = output(child);
-    // The command has the process, and its exit code.
+    // The command has the process, and its exit code. Nothing else is in its log.
     assert_eq!(text, format!("{id} fast yes\ndo it"), "{output:?}");
-    assert_eq!(output.status.code(), Some(7));
+    assert_eq!((output.status.code(), &*output.stderr), (Some(7), &b""[..]));
 }
 
-/// A Secret that somebody prepared for a warm pod appears before there is a claim.
+/// A Secret that somebody prepared for a warm pod appears before there is a claim, and one of an operator that does not
+/// know held containers has no file with variables.
 #[test]
-fn prepared_file_starts_nothing() {
+fn incomplete_or_prepared_files_start_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut child = held(directory.path(), "echo $MODE");
     let prepared = [("claim.json", r#"{"claim":{"uid":"u0"}}"#), ("paddock.env", "/MODE=evil\0")];
-    let data = directory.path().join("..data");
-    std::fs::create_dir(&data).expect("a directory");
-    for (name, content) in prepared {
-        std::fs::write(data.join(name), content).expect("written");
-    }
-    for word in ["", "data u1"] {
-        std::fs::write(directory.path().join("delivery"), word).expect("written");
+    for version in [
+        &[][..],
+        &[UNCLAIMED, prepared[0], prepared[1]],
+        &[ANNOUNCED, prepared[0], prepared[1]],
+        &[ANNOUNCED],
+        &[ANNOUNCED, CLAIM],
+        &[ANNOUNCED, ("paddock.env", "/MODE=evil\0")],
+    ] {
+        write(directory.path(), version);
         std::thread::sleep(std::time::Duration::from_millis(100));
-        assert!(child.try_wait().expect("a state").is_none(), "{word:?}");
+        assert!(child.try_wait().expect("a state").is_none(), "{version:?}");
     }
-    std::fs::write(data.join("paddock.env"), "/MODE=fast\0").expect("written");
-    std::fs::write(data.join(CLAIM.0), CLAIM.1).expect("written");
+    write(directory.path(), &[ANNOUNCED, CLAIM, ("paddock.env", "/MODE=fast\0")]);
     assert_eq!(output(child).1, "fast\n");
 }
 
 #[test]
-fn claim_without_data_starts_the_command_as_it_is() {
+fn claim_without_variables_starts_the_command_as_it_is() {
+    for version in [&[NOTHING][..], &[ANNOUNCED, CLAIM, NO_VARIABLES]] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let child = held(directory.path(), "echo $MODE");
+        write(directory.path(), version);
+        assert_eq!(output(child).1, "slow\n", "{version:?}");
+    }
+}
+
+/// Otherwise a container whose Secret was deleted would hang with an empty log.
+#[test]
+fn missing_data_is_reported_in_the_log() {
     let directory = tempfile::tempdir().expect("a directory");
-    let child = held(directory.path(), "echo $MODE");
-    std::fs::write(directory.path().join("delivery"), "none").expect("written");
-    assert_eq!(output(child).1, "slow\n");
-    // A claim that brings files alone.
-    let directory = tempfile::tempdir().expect("a directory");
-    deliver(directory.path(), &[CLAIM]);
-    assert_eq!(output(held(directory.path(), "echo $MODE")).1, "slow\n");
+    write(directory.path(), &[ANNOUNCED]);
+    let mut child = held(directory.path(), "echo started");
+    let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
+    let line = log.next().expect("a line").expect("a text");
+    assert!(line.contains("waits for the data of the claim") && line.contains("claim.json"), "{line}");
+    write(directory.path(), &[ANNOUNCED, CLAIM, NO_VARIABLES]);
+    assert_eq!(output(child).1, "started\n");
+    assert!(log.next().is_none(), "one line");
+}
+
+fn send(signal: &str, child: &Child) {
+    let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().expect("kill");
+    assert!(sent.success(), "{signal}");
+}
+
+/// Waits until a process handles a signal. The first process of a container never gets another one.
+fn until_handled(child: &Child, signal: i32) {
+    let handled = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a status");
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask").trim();
+        u64::from_str_radix(mask, 16).expect("hexadecimal digits") & 1 << (signal - 1) != 0
+    };
+    let began = std::time::Instant::now();
+    while !handled() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "signal {signal} is not handled");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 #[test]
-fn held_process_ends_by_sigterm_and_a_started_command_gets_its_signals_itself() {
-    let term = |child: &Child| {
-        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
-        assert!(sent.success());
-    };
+fn held_process_ends_by_the_stop_signal_of_its_image() {
+    let stops = [
+        ("TERM", 15),
+        ("INT", 2),
+        ("HUP", 1),
+        ("QUIT", 3),
+        ("ABRT", 6),
+        ("ALRM", 14),
+        ("USR1", 10),
+        ("USR2", 12),
+        ("WINCH", 28),
+        ("37", 37),
+    ];
     let directory = tempfile::tempdir().expect("a directory");
-    let waiting = held(directory.path(), "echo started");
-    // It may get the signal before it handles it, which ends it too.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    term(&waiting);
-    let (ended, text) = output(waiting);
-    assert!(ended.status.code() == Some(143) || ended.status.signal() == Some(15), "{ended:?}");
-    assert_eq!(text, "");
-    deliver(directory.path(), &[CLAIM]);
+    write(directory.path(), &[UNCLAIMED]);
+    let waiting = stops.map(|_| {
+        let mut command = init();
+        command.stdin(Stdio::null()).arg("--directory").arg(directory.path());
+        command.args(["--container", "agent", "--", "echo", "started"]).spawn().expect("it starts")
+    });
+    for ((signal, number), child) in stops.into_iter().zip(waiting) {
+        until_handled(&child, number);
+        send(signal, &child);
+        let (ended, text) = output(child);
+        assert_eq!((ended.status.code(), &*text), (Some(128 + number), ""), "{signal}: {ended:?}");
+    }
+}
+
+#[test]
+fn started_command_gets_its_signals_itself() {
+    let directory = tempfile::tempdir().expect("a directory");
+    write(directory.path(), &[NOTHING]);
     let mut running =
         held(directory.path(), "trap 'echo caught; exit 3' TERM; echo started; while :; do sleep 0.01; done");
     let mut lines = BufReader::new(running.stdout.take().expect("its output")).lines();
     assert_eq!(lines.next().expect("a line").expect("a text"), "started");
-    term(&running);
+    send("TERM", &running);
     assert_eq!(lines.next().expect("a line").expect("a text"), "caught");
     assert_eq!(running.wait().expect("it ends").code(), Some(3));
 }
@@ -117,7 +171,7 @@ fn held_process_ends_by_sigterm_and_a_started_command_gets_its_signals_itself() 
 #[test]
 fn command_that_does_not_exist_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
-    deliver(directory.path(), &[CLAIM]);
+    write(directory.path(), &[NOTHING]);
     let mut command = init();
     command.arg("--directory").arg(directory.path()).args(["--container", "a", "--", "/no/such", "x"]);
     let ended = command.output().expect("it ends");
@@ -130,7 +184,7 @@ fn copy_of_the_program_is_whole_and_runs() {
     let directory = tempfile::tempdir().expect("a directory");
     let copy = directory.path().join("paddock-init");
     assert!(init().arg("--copy-to").arg(&copy).status().expect("it runs").success());
-    deliver(directory.path(), &[CLAIM]);
+    write(directory.path(), &[NOTHING]);
     let mut command = Command::new(&copy);
     command.arg("--directory").arg(directory.path()).args(["--container", "a", "--", "echo", "hello"]);
     assert_eq!(command.output().expect("it runs").stdout, b"hello\n");

@@ -112,8 +112,9 @@ pub(super) struct SandboxArgs {
     /// Size of the volume claim that replaces an emptyDir without sizeLimit, if the sandbox has an idleTimeout.
     #[arg(long, value_name = "QUANTITY", env = "PADDOCK_WORKSPACE_SIZE", value_parser = parse_quantity, default_value = "1Gi")]
     pub(super) workspace_size: String,
-    /// Image with the program /paddock-init, such as the image of the operator. It holds the containers of templates whose
-    /// claimData.start is AfterDelivery. Without the flag, no sandboxes of such templates are made.
+    /// Image with the program /paddock-init of the same version as the operator, such as the image of the operator. It holds
+    /// the containers of templates whose claimData.start is AfterDelivery. Without the flag, no sandboxes of such templates
+    /// are made.
     #[arg(long, value_name = "IMAGE", env = "PADDOCK_INIT_IMAGE", value_parser = parse_image)]
     pub(super) init_image: Option<String>,
     /// The time for which the start of an exec, attach, port-forward or proxied request keeps an idle sandbox running.

@@ -49,9 +49,16 @@ fn larger_world() -> World {
 }
 
 fn world_of(settings: Settings, names: &[&str]) -> World {
+    world_with(settings, names, &json!({}))
+}
+
+/// The same, with a change of the template's spec that changes no Sandbox.
+fn world_with(settings: Settings, names: &[&str], change: &Value) -> World {
     let mut world = World::new(settings);
-    let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i" }] } });
-    let template = object(Kind::Template, "t", None, json!({ "spec": { "podTemplate": pod } }));
+    let pod = json!({ "spec": { "containers": [{ "name": "c", "image": "i", "command": ["run"] }] } });
+    let mut template = json!({ "spec": { "podTemplate": pod } });
+    json_patch::merge(&mut template["spec"], change);
+    let template = object(Kind::Template, "t", None, template);
     let hash = template.template_hash().to_owned();
     let pool = json!({ "spec": { "replicas": names.len(), "sandboxTemplateRef": { "name": "t" } } });
     let mut all = vec![template, object(Kind::Pool, "p", None, pool)];
@@ -366,5 +373,34 @@ fn connection_reaches_the_sandbox_of_its_pod_or_service_by_any_form_of_the_name(
     }
     for (resource, name) in [("services", "b"), ("services", "c"), ("pods", "c"), ("nodes", "a"), ("pods", "a:b:c:d")] {
         assert!(world.connected_sandbox(resource, "ns", name).is_none(), "{resource} {name}");
+    }
+}
+
+/// A reservation for a claim that is refused would count as wasted, and slow down the other claims of the namespace.
+#[test]
+fn claim_that_its_template_refuses_reserves_nothing() {
+    let with_image = || Settings { init_image: Some("paddock:1".to_owned()), ..Settings::default() };
+    let held = json!({ "claimData": { "start": "AfterDelivery" } });
+    let env = |container: Option<&str>| json!({ "env": [{ "name": "A", "value": "1", "containerName": container }] });
+    let files = json!({ "files": [{ "name": "f", "content": "" }] });
+    let allowed = |claim_data: Value| json!({ "claimData": claim_data, "envVarsInjectionPolicy": "Allowed" });
+    let with_env = json!({ "podTemplate": { "spec": { "containers": [{
+        "name": "c", "image": "i", "env": [{ "name": "A", "value": "0" }],
+    }] } }, "claimData": {}, "envVarsInjectionPolicy": "Allowed" });
+    for (settings, template, claim, reserves) in [
+        (Settings::default(), &json!({}), &json!({}), true),
+        (Settings::default(), &held, &json!({}), false),
+        (with_image(), &held, &json!({}), true),
+        (Settings::default(), &json!({ "claimData": {} }), &env(None), false),
+        (Settings::default(), &allowed(json!({})), &env(None), true),
+        (Settings::default(), &allowed(json!({})), &env(Some("other")), false),
+        (Settings::default(), &with_env, &env(None), false),
+        (Settings::default(), &json!({}), &files, false),
+        (Settings::default(), &json!({ "claimData": {} }), &files, true),
+    ] {
+        let mut world = world_with(settings, &["a", "b"], template);
+        let mut review = review(at(1), json!({}));
+        json_patch::merge(&mut review.object["spec"], claim);
+        assert_eq!(reserve(&mut world, &review).is_some(), reserves, "{template} {claim}");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::kinds::{SANDBOX, create, sandbox, update};
 use super::*;
+use crate::settings::Settings;
 
 /// The warnings of an object that is admitted.
 pub(super) fn warnings(review: Review) -> Vec<String> {
@@ -118,5 +119,34 @@ fn an_idle_timeout_that_cannot_hold_is_told() {
     assert!(warned.len() == 1 && warned[0].contains("suspend and resume the Sandbox once"), "{warned:?}");
     for old in [running(plain, 0), running(idle.clone(), 1)] {
         assert_eq!(warnings(update(SANDBOX, old, idle.clone())), [""; 0]);
+    }
+}
+
+#[test]
+fn template_whose_sandboxes_this_operator_cannot_make_is_told() {
+    let template = |start: &str| {
+        let container = json!({ "name": "a", "image": "i", "command": ["run"] });
+        json!({
+            "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxTemplate",
+            "metadata": { "name": "t", "namespace": "agents" },
+            "spec": { "podTemplate": { "spec": { "containers": [container] } }, "claimData": { "start": start } },
+        })
+    };
+    for (start, image, expected) in [
+        ("AfterDelivery", None, Some("no sandboxes of this template are made")),
+        ("AfterDelivery", Some("paddock:1"), None),
+        ("Immediate", None, None),
+    ] {
+        let settings = Settings { init_image: image.map(str::to_owned), ..Settings::default() };
+        let context = Context { settings: Arc::new(settings), ..context() };
+        let review = Review {
+            phase: Phase::Validate,
+            ..create(("extensions.agents.x-k8s.io", "sandboxtemplates"), template(start))
+        };
+        let (_, outcome) = decide(&review, &context, gvisor);
+        assert_eq!(outcome.denial, None);
+        let warned = outcome.warnings;
+        assert_eq!(warned.len(), usize::from(expected.is_some()), "{start} {image:?}: {warned:?}");
+        assert!(warned.iter().all(|w| w.contains("--init-image")), "{start} {image:?}: {warned:?}");
     }
 }

@@ -7,6 +7,7 @@ use paddock_api::{ClaimedSandbox, DecidingPlugin, Hook, SandboxClaimStatus};
 
 use crate::conditions::{NewCondition, find_condition, set_conditions, status_patch};
 use crate::deciding;
+use crate::manifest;
 use crate::object::Object;
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::snapshot::ClaimSnapshot;
@@ -30,12 +31,18 @@ impl Report {
         Self { ready, finished: false, forwarded_finished: None, sandbox: None, plugins: None }
     }
 
-    /// The same report, if it says Ready, for a claim whose data is not on its way to the pod yet.
-    pub(super) fn awaiting_data(self) -> Self {
-        if self.ready.status != "True" {
+    /// The same report for a claim whose pod was not told yet what the claim brings. The claim is not Ready if its pod has
+    /// to get data, or if the containers are held until the pod is told that there is none.
+    pub(super) fn before_announcement(self, sandbox: &Object, brings_data: bool) -> Self {
+        let message = if self.ready.status != "True" {
             return self;
-        }
-        let message = "the files and variables of this claim are not delivered to the pod of its Sandbox yet";
+        } else if brings_data && manifest::takes_claim_data(sandbox) {
+            "the files and variables of this claim are not delivered to the pod of its Sandbox yet"
+        } else if manifest::is_held(sandbox) {
+            "the pod of the Sandbox was not told yet that this claim brings no files and variables, so its containers wait"
+        } else {
+            return self;
+        };
         Self { ready: NewCondition::new(condition::READY, false, reason::CLAIM_DATA_PENDING, message), ..self }
     }
 

@@ -60,7 +60,7 @@ pub(super) fn delivery(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -
 }
 
 /// Whether the data of the claim is on its way to a pod, or there.
-pub(in crate::decide) fn delivered(pod: &Object, claim_uid: &str) -> bool {
+fn delivered(pod: &Object, claim_uid: &str) -> bool {
     pod.meta.annotations.get(annotation::CLAIM_DATA) == Some(&delivered_by(claim_uid))
 }
 

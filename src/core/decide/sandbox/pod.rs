@@ -127,6 +127,11 @@ fn pod_verdict(
     consulted: &mut Consulted,
 ) -> PodVerdict {
     let sandbox = &snapshot.sandbox;
+    if model.pod.spec.held() && snapshot.common.settings.init_image.is_none() {
+        let problem = "the containers of this Sandbox wait for the data of a claim, and the operator has no image for that: \
+                       it needs the flag --init-image";
+        return PodVerdict::Refuse(Reason::PodMissing, problem.to_owned());
+    }
     let kept_dirs = match directories(snapshot, model) {
         Directories::Kept(names) => names,
         Directories::Wait(why) => return PodVerdict::Wait(Reason::VolumeClaimMissing, why),
@@ -209,6 +214,7 @@ fn planned_pod(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choi
         class_plugin: choice.plugin.as_deref(),
         kept_dirs,
         now: snapshot.common.now,
+        init_image: snapshot.common.settings.init_image.as_deref(),
         isolate: isolation_demanded(snapshot, model),
     };
     manifest::pod(&snapshot.sandbox, model, &plan)
@@ -276,7 +282,10 @@ fn choose_class(snapshot: &SandboxSnapshot, model: &model::Sandbox, replies: &[P
     let generated_code = isolation_demanded(snapshot, model);
     let common = &snapshot.common;
     let question = || {
-        let spec = model.pod.spec.parse();
+        let mut spec = model.pod.spec.parse();
+        if let Some(image) = &common.settings.init_image {
+            manifest::set_init_image(&mut spec, image);
+        }
         let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         Question::RuntimeClass(Box::new(RuntimeClassQuestion {
             namespace: snapshot.sandbox.key.namespace.to_string(),

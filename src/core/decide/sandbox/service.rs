@@ -12,7 +12,7 @@ use crate::decide::adopt::{Adoption, adopt, adoption, left_behind};
 use crate::manifest;
 use crate::model::{self, ServiceIntent};
 use crate::object::json::{covers, missing_entries};
-use crate::object::{Body, Object};
+use crate::object::{Body, Object, Pod};
 use crate::plan::{Op, Plan, Reason};
 use crate::snapshot::SandboxSnapshot;
 use crate::tcp_wake::{TcpWake, choose};
@@ -201,13 +201,13 @@ fn target<'a>(
     match (state, state.endpoint()) {
         (PodState::Running(_, pod), Some((object, address))) => {
             // A pod without a readiness probe is Ready before it listens. Gateways hold connections until it does.
-            let (stays, now) = (snapshot.common.settings.gateway_stays, snapshot.common.now);
-            let since = pod.condition("Ready").map(|ready| ready.since).filter(|_| slice.lists_gateways());
-            let until = since.and_then(|since| time_left(since, stays, now));
-            match until.and_then(|_| gateways(snapshot, slice)) {
-                Some(gateways) => (gateways, until),
-                None => (Target::Pod(object, address), None),
-            }
+            let stay = if slice.lists_gateways() { stay(snapshot, object, pod) } else { Stay::Over };
+            let gateways = match stay {
+                Stay::Over => None,
+                Stay::Until(at) => gateways(snapshot, slice).map(|gateways| (gateways, Some(at))),
+                Stay::Announcement => gateways(snapshot, slice).map(|gateways| (gateways, None)),
+            };
+            gateways.unwrap_or((Target::Pod(object, address), None))
         }
         (PodState::Running(..) | PodState::Missing | PodState::Terminating(_) | PodState::Disrupted(_), _) => {
             (gateways_or_nobody(), None)
@@ -224,6 +224,26 @@ fn target<'a>(
             (Target::Nobody, None)
         }
     }
+}
+
+/// The time for which gateways stay in the place of a pod that is Ready.
+enum Stay {
+    /// The pod takes their place now.
+    Over,
+    Until(Timestamp),
+    /// Until a held pod is told what its claim brings. Its command does not start before that.
+    Announcement,
+}
+
+fn stay(snapshot: &SandboxSnapshot, object: &Object, pod: &Pod) -> Stay {
+    let annotations = &object.meta.annotations;
+    if pod.held && annotations.get(annotation::CLAIM_DATA).is_none() {
+        return Stay::Announcement;
+    }
+    let announced = annotations.get(annotation::CLAIM_DATA_SENT).and_then(|sent| sent.parse::<Timestamp>().ok());
+    let since = pod.condition("Ready").map(|ready| announced.map_or(ready.since, |sent| sent.max(ready.since)));
+    let left = since.and_then(|since| time_left(since, snapshot.common.settings.gateway_stays, snapshot.common.now));
+    left.map_or(Stay::Over, Stay::Until)
 }
 
 /// The gateways of the Sandbox. None before the status has the ports, because the gateways learn them from there.

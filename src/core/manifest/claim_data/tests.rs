@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::manifest::{PodPlan, pod, warm_sandbox};
 use crate::object::Object;
-use crate::settings::Settings;
 
 fn object(kind: Kind, document: Value) -> Object {
     Object::from_json(kind, document).expect("metadata")
@@ -17,8 +16,7 @@ fn made(kind: Kind, spec: Value) -> Value {
         object(Kind::SeedPool, json!({ "metadata": { "name": "p", "namespace": "ns", "uid": "p" }, "spec": {} }));
     let template = object(kind, json!({ "metadata": { "name": "t", "namespace": "ns" }, "spec": spec }));
     let model = template.template().expect("a template").spec.as_ref().expect("a valid one");
-    let settings = Settings { init_image: Some("paddock:1".to_owned()), ..Settings::default() };
-    let mut sandbox = warm_sandbox(&pool, &template, model, "p-a", &settings);
+    let mut sandbox = warm_sandbox(&pool, &template, model, "p-a");
     sandbox["metadata"]["uid"] = "uid-of-sandbox".into();
     sandbox
 }
@@ -33,6 +31,7 @@ fn pod_of(sandbox: &Value, at: &str) -> Value {
         class_plugin: None,
         kept_dirs: &[],
         now: at.parse().expect("a time"),
+        init_image: Some("paddock:1"),
         isolate: false,
     };
     pod(&sandbox, model, &plan)
@@ -131,7 +130,11 @@ fn held_container_starts_with_the_program_that_an_init_container_copies() {
     let spec = json!({
         "podTemplate": { "spec": { "containers": containers, "initContainers": [first] } }, "claimData": rules,
     });
-    let pod = pod_of(&made(Kind::Template, spec), NOON);
+    let sandbox = made(Kind::Template, spec);
+    // A pod always has the image of the present operator, whichever operator made the Sandbox.
+    let of_sandbox = &sandbox["spec"]["podTemplate"]["spec"]["initContainers"][0];
+    assert_eq!(of_sandbox["image"], "paddock-init.invalid/paddock-init");
+    let pod = pod_of(&sandbox, NOON);
     let spec = &pod["spec"];
     let program = "/run/paddock/init/paddock-init";
     let directory = "/run/paddock/claim";
@@ -144,7 +147,6 @@ fn held_container_starts_with_the_program_that_an_init_container_copies() {
     let copies = &spec["initContainers"][0];
     assert_eq!((&copies["name"], &copies["image"]), (&json!("paddock-init"), &json!("paddock:1")));
     assert_eq!(copies["command"], json!(["/paddock-init", "--copy-to", program]));
-    assert_eq!(copies["resources"]["limits"], copies["resources"]["requests"]);
     assert_eq!(spec["initContainers"][1]["name"], "fetch");
     let volume = spec["volumes"].as_array().expect("volumes").iter().find(|v| v["name"] == "paddock-init");
     assert_eq!(volume.expect("the volume")["emptyDir"]["medium"], "Memory");
@@ -235,7 +237,12 @@ fn secret_has_each_file_and_one_file_with_everything() {
             (Err(problem), None) => panic!("{what}: {problem}"),
         }
     }
-    // The file of variables is for held containers alone.
+    // A held container waits for the file of variables, so it exists for a claim without variables too.
+    let mut files = spec.clone();
+    files.env.clear();
+    let secret = claim_secret(&pod, "uid-of-pod", &delivery, &files, &values).expect("a Secret");
+    assert_eq!(secret["data"]["paddock.env"], "");
+    // Other containers have no use for it.
     delivery.held = false;
     let secret = claim_secret(&pod, "uid-of-pod", &delivery, &spec, &values).expect("a Secret");
     assert_eq!(secret["data"]["paddock.env"], Value::Null);

@@ -51,6 +51,9 @@ fn template_declares_where_claim_data_appears() {
         (json!({ "mountPath": "/cache", "containers": ["side"] }), None),
         (json!({ "mountPath": "/cache" }), Some((at, "volumeMounts"))),
         (json!({ "mountPath": "/cache/" }), Some((at, "volumeMounts"))),
+        (json!({ "mountPath": "//./cache" }), Some((at, "volumeMounts"))),
+        (json!({ "mountPath": "/cache/x" }), None),
+        (json!({ "mountPath": "//./" }), Some((at, "absolute path"))),
         (json!({ "mountPath": "data" }), Some((at, "absolute path"))),
         (json!({ "mountPath": "/" }), Some((at, "absolute path"))),
         (json!({ "mountPath": "/a:b" }), Some((at, "absolute path"))),
@@ -81,6 +84,7 @@ fn held_container_has_a_command_and_no_probes() {
         json!({ "podTemplate": { "spec": { "containers": [agent, { "name": "side", "image": "i" }] } } })
     };
     let probe = json!({ "tcpSocket": { "port": 80 } });
+    let mounted = |path: &str| json!({ "volumeMounts": [{ "name": "cache", "mountPath": path }] });
     for (rules, change, expected) in [
         (&only_agent, agent(json!({})), None),
         (&held, agent(json!({})), Some(("spec.podTemplate.spec.containers[1].command".to_owned(), "is required"))),
@@ -91,9 +95,15 @@ fn held_container_has_a_command_and_no_probes() {
         (&only_agent, agent(json!({ "startupProbe": probe })), Some((at("startupProbe"), "must be absent"))),
         (
             &only_agent,
-            agent(json!({ "volumeMounts": [{ "name": "cache", "mountPath": "/run/paddock/init/" }] })),
-            Some((at("volumeMounts"), "must not contain")),
+            agent(json!({ "lifecycle": { "postStart": { "sleep": { "seconds": 1 } } } })),
+            Some((at("lifecycle.postStart"), "must be absent")),
         ),
+        (&only_agent, agent(json!({ "lifecycle": { "preStop": { "sleep": { "seconds": 1 } } } })), None),
+        (&only_agent, agent(mounted("/run/paddock/init/")), Some((at("volumeMounts"), "must not contain"))),
+        (&only_agent, agent(mounted("/run//paddock/./x/../init")), Some((at("volumeMounts"), "must not contain"))),
+        (&only_agent, agent(mounted("/run/paddock/init/x")), Some((at("volumeMounts"), "must not contain"))),
+        (&only_agent, agent(mounted("/run/paddock/initial")), None),
+        (&only_agent, agent(mounted("/run")), None),
         (
             &only_agent,
             json!({ "podTemplate": { "spec": { "containers": [{ "name": "paddock-init", "image": "i" }, agent(json!({}))["podTemplate"]["spec"]["containers"][0]] } } }),
@@ -101,6 +111,7 @@ fn held_container_has_a_command_and_no_probes() {
         ),
         // Without `start`, nothing of this counts.
         (&json!({}), agent(json!({ "command": null, "readinessProbe": probe })), None),
+        (&json!({}), agent(json!({ "lifecycle": { "postStart": { "sleep": { "seconds": 1 } } } })), None),
     ] {
         let expected = expected.as_ref().map(|(path, text)| (path.as_str(), *text));
         expect(&change, template(rules, &change), expected);
@@ -113,8 +124,16 @@ fn held_container_has_a_command_and_no_probes() {
     volume["podTemplate"]["spec"]["volumes"] =
         json!([{ "name": "cache", "emptyDir": {} }, { "name": "paddock-init", "emptyDir": {} }]);
     expect(&volume, template(&only_agent, &volume), Some(("spec.claimData", "rename")));
-    let there = json!({ "start": "AfterDelivery", "containers": ["agent"], "mountPath": "/run/paddock/init" });
-    expect(&there, template(&there, &agent(json!({}))), Some(("spec.claimData.mountPath", "must not be")));
+    for (path, expected) in [
+        ("/run/paddock/init", Some(("spec.claimData.mountPath", "must not be"))),
+        ("/run/paddock//init/", Some(("spec.claimData.mountPath", "must not be"))),
+        ("/run/paddock/init/claim", Some(("spec.claimData.mountPath", "inside"))),
+        ("/run/paddock", Some(("spec.claimData.mountPath", "around"))),
+        ("/run/paddock/init-of-mine", None),
+    ] {
+        let there = json!({ "start": "AfterDelivery", "containers": ["agent"], "mountPath": path });
+        expect(&there, template(&there, &agent(json!({}))), expected);
+    }
     // An operator without an image says so, and makes no sandbox that would start too early.
     let template = template(&only_agent, &agent(json!({}))).unwrap();
     let with = Settings { init_image: Some("i".to_owned()), ..Settings::default() };
@@ -231,6 +250,12 @@ fn claim_brings_only_what_its_template_declares() {
     }] });
     let env = json!({ "env": [{ "name": "A", "value": "1" }] });
     let many = json!({ "env": [{ "name": "A", "value": "x".repeat(300 * 1024) }] });
+    let held = template(
+        &json!({ "start": "AfterDelivery", "containers": ["agent"] }),
+        &json!({ "podTemplate": { "spec": { "containers": [{ "name": "agent", "image": "i", "command": ["run"] }] } } }),
+    )
+    .unwrap();
+    let variable = |bytes: usize| json!({ "env": [{ "name": "ABC", "value": "x".repeat(bytes - 5) }] });
     let short: Value = (0..30_000).map(|_| json!({ "name": "A", "value": "" })).collect();
     let at = "spec.files[1].secretKeyRef.name";
     for (template, spec, expected) in [
@@ -243,6 +268,9 @@ fn claim_brings_only_what_its_template_declares() {
         (&none, &many, None),
         (&files, &many, Some(("spec.env", "at most 256 KiB"))),
         (&files, &json!({ "env": short }), Some(("spec.env", "at most 480 KiB as JSON"))),
+        (&held, &variable(128 * 1024), None),
+        (&held, &variable(128 * 1024 + 1), Some(("spec.env[0].value", "at most 131067 bytes"))),
+        (&files, &variable(128 * 1024 + 1), None),
         (&files, &volume, Some(("spec.volumeClaimTemplates[0].metadata.name", "must be left"))),
         (&files, &reference("s"), Some((at, "lists none"))),
         (&secrets, &reference("t"), None),

@@ -11,6 +11,7 @@ use crate::plan::{Action, Plan};
 use crate::settings::{Settings, TcpWakeSettings};
 use crate::world::{Observed, World};
 
+mod held;
 mod leftovers;
 mod reuse;
 
@@ -92,21 +93,23 @@ fn world(objects: &[Object]) -> World {
     world_with(objects, settings("20000-29999"))
 }
 
+/// The metadata of a child of the Sandbox, with a change.
+fn meta(more: Value) -> Value {
+    let owner = json!([{
+        "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": "a", "uid": "u", "controller": true,
+    }]);
+    let mut meta = json!({
+        "namespace": "ns", "name": "a", "uid": "x", "resourceVersion": "1",
+        "creationTimestamp": at(-9999).to_string(), "ownerReferences": owner,
+    });
+    json_patch::merge(&mut meta, &more);
+    meta
+}
+
 impl Case {
     fn objects(&self) -> Vec<Object> {
         let mut objects = Vec::new();
         let mut put = |kind: Kind, object: Value| objects.push(Object::from_json(kind, object).unwrap());
-        let owner = json!([{
-            "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": "a", "uid": "u", "controller": true,
-        }]);
-        let meta = |more: Value| {
-            let mut meta = json!({
-                "namespace": "ns", "name": "a", "uid": "x", "resourceVersion": "1",
-                "creationTimestamp": at(-9999).to_string(), "ownerReferences": owner,
-            });
-            json_patch::merge(&mut meta, &more);
-            meta
-        };
         put(Kind::Namespace, json!({ "metadata": { "name": "ns", "uid": "n", "resourceVersion": "1" } }));
         let endpoints: Vec<Value> = GATEWAYS[..self.gateways].iter().map(|ip| json!({ "addresses": [ip] })).collect();
         put(
@@ -176,33 +179,32 @@ impl Case {
             );
         }
         if self.pod != PodIs::Missing {
-            let ready = |since: i64| json!([{ "type": "Ready", "status": "True", "lastTransitionTime": at(since).to_string() }]);
-            let conditions = match self.pod {
-                PodIs::JustReady => ready(-5),
-                PodIs::ReadyForLong | PodIs::Terminating => ready(-500),
-                PodIs::Missing | PodIs::Starting | PodIs::Finished => json!([]),
-            };
-            let deleted = (self.pod == PodIs::Terminating).then(|| at(-1).to_string());
-            put(
-                Kind::Pod,
-                json!({
-                    "metadata": meta(json!({
-                        "deletionTimestamp": deleted,
-                        "labels": {
-                            "agents.x-k8s.io/sandbox-name-hash": "e40c292c", "policy.paddock.dev/sandbox-uid": "u",
-                            "app": "seen",
-                        },
-                    })),
-                    "spec": { "nodeName": "n", "containers": [{ "name": "c", "image": "i" }] },
-                    "status": {
-                        "phase": if self.pod == PodIs::Finished { "Succeeded" } else { "Running" },
-                        "podIPs": [{ "ip": POD }], "conditions": conditions,
-                    },
-                }),
-            );
+            put(Kind::Pod, self.pod_document());
         }
         put(Kind::Sandbox, self.sandbox());
         objects
+    }
+
+    fn pod_document(&self) -> Value {
+        let ready =
+            |since: i64| json!([{ "type": "Ready", "status": "True", "lastTransitionTime": at(since).to_string() }]);
+        let conditions = match self.pod {
+            PodIs::JustReady => ready(-5),
+            PodIs::ReadyForLong | PodIs::Terminating => ready(-500),
+            PodIs::Missing | PodIs::Starting | PodIs::Finished => json!([]),
+        };
+        let deleted = (self.pod == PodIs::Terminating).then(|| at(-1).to_string());
+        let labels = json!({
+            "agents.x-k8s.io/sandbox-name-hash": "e40c292c", "policy.paddock.dev/sandbox-uid": "u", "app": "seen",
+        });
+        json!({
+            "metadata": meta(json!({ "deletionTimestamp": deleted, "labels": labels })),
+            "spec": { "nodeName": "n", "containers": [{ "name": "c", "image": "i" }] },
+            "status": {
+                "phase": if self.pod == PodIs::Finished { "Succeeded" } else { "Running" },
+                "podIPs": [{ "ip": POD }], "conditions": conditions,
+            },
+        })
     }
 
     fn sandbox(&self) -> Value {
