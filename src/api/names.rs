@@ -282,6 +282,10 @@ pub mod object {
     pub const GATEWAY_DEPLOYMENT: &str = "sandbox-router";
     /// The name of the gateway's Service, for which upstream's clients look.
     pub const GATEWAY_SERVICE: &str = "sandbox-router-svc";
+    /// The ServiceAccount whose tokens `paddock token` requests, unless a flag names another one.
+    pub const CLIENT_ACCOUNT: &str = "sandbox-client";
+    /// The ClusterRole with the right to use Sandboxes through the gateway, and nothing else.
+    pub const USER_ROLE: &str = "paddock-sandbox-user";
     /// The value of the label `app` on the router's pods, as in upstream's manifests.
     pub const ROUTER_APP: &str = "sandbox-router";
     /// The domain of the labels that a claim may set, unless other domains are configured.

@@ -94,16 +94,16 @@ pub fn rbac(settings: &Settings) -> Vec<Value> {
     let granted = grants(settings).into_iter().flat_map(documents);
     let changes = ["create", "delete", "deletecollection", "patch", "update"];
     let viewers = for_users("paddock-view", &["admin", "edit", "view"]);
+    let uses =
+        || rule(group::AGENTS, &[&format!("{}/{}", right::USE_RESOURCE, right::USE_SUBRESOURCE)], &[right::USE_VERB]);
     let mut edits = user_rules(&changes);
-    edits.push(rule(
-        group::AGENTS,
-        &[&format!("{}/{}", right::USE_RESOURCE, right::USE_SUBRESOURCE)],
-        &[right::USE_VERB],
-    ));
+    edits.push(uses());
     let for_users = [
         role("ClusterRole", labelled("paddock-metrics-reader", None), metrics_rules()),
         role("ClusterRole", viewers, user_rules(&["get", "list", "watch"])),
         role("ClusterRole", for_users("paddock-edit", &["admin", "edit"]), edits),
+        // The account of clients has this right and no other one.
+        role("ClusterRole", labelled(object::USER_ROLE, None), vec![uses()]),
     ];
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": account });
     let unbound = delivers_claim_data(settings).then(|| claim_secrets_role(settings));
