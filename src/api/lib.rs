@@ -8,8 +8,8 @@
 //! versions and both of its shapes. [`claim_data`] has the parts of a template and a claim about the data that a claim
 //! brings. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
 //! condition and reason. [`document`] is an object of any kind as it is read. [`mode`] reads the mode of a Sandbox from
-//! its two fields, [`duration`] parses Go durations, [`activity`] has the rules for records of activity, and [`tcp_wake`] has
-//! the ports by which TCP connections resume Sandboxes. [`crd`]
+//! its two fields, [`duration`] parses Go durations, [`activity`] has the rules for records of activity, [`tcp_wake`] has
+//! the ports by which TCP connections resume Sandboxes, and [`token_scope`] what a token for the gateway is limited to. [`crd`]
 //! generates the definitions in `crds/` from the types, and [`schema`] does the conversion.
 
 #![expect(unreachable_pub, reason = "`KubeSchema` copies each public struct into a function")]
@@ -29,6 +29,7 @@ pub mod sandbox;
 pub mod schema;
 pub mod tcp_wake;
 pub mod template;
+pub mod token_scope;
 
 #[cfg(test)]
 mod tests;
@@ -49,3 +50,4 @@ pub use template::{
     InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, SandboxTemplate, SandboxTemplateSpec,
     SandboxTemplateStatus,
 };
+pub use token_scope::{InvalidScope, ScopeKind, TokenScope};

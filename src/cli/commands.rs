@@ -6,4 +6,5 @@ pub(crate) mod manifests;
 pub(crate) mod operator;
 pub(crate) mod plugin;
 pub(crate) mod process;
+pub(crate) mod token;
 pub(crate) mod version;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{crds, gateway, manifests, operator, plugin, version};
+use crate::commands::{crds, gateway, manifests, operator, plugin, token, version};
 
 /// With musl's allocator, which the image would have otherwise, the same claims take a third more processor time:
 /// `docs/performance/results.md`.
@@ -31,6 +31,8 @@ enum Command {
     /// Runs the gateway, which routes requests to Sandboxes by name and wakes suspended ones.
     #[command(args_override_self = true)]
     Gateway(Box<gateway::GatewayArgs>),
+    /// Prints a token that admits to one Sandbox, or to the Sandbox of one claim, through the gateway.
+    Token(Box<token::TokenArgs>),
     /// Prints the CustomResourceDefinitions, for `kubectl apply --server-side -f -`.
     Crds(crds::CrdsArgs),
     /// Prints the manifests of a deployment, CRDs included, for `kubectl apply --server-side -f -`.
@@ -72,6 +74,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Operator(args) => operator::run(*args),
         Command::Gateway(args) => gateway::run(*args),
+        Command::Token(args) => token::run(*args),
         Command::Crds(args) => crds::run(&args),
         Command::Manifests(args) => manifests::run(args),
         Command::Plugin(command) => plugin::run(command),
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn help_lists_the_surfaces() {
-        for name in ["operator", "crds", "manifests"] {
+        for name in ["operator", "crds", "manifests", "token"] {
             let command = Cli::command();
             let command = command.find_subcommand(name).unwrap();
             let surface = command.get_arguments().find(|arg| arg.get_long() == Some("surface")).unwrap();

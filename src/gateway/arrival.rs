@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::only::Only;
+
 /// One request or TCP connection for a Sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -11,6 +13,8 @@ pub struct Arrival {
     pub purpose: Purpose,
     /// The most bytes of the request that the gateway keeps in memory while it is held.
     pub held_bytes: usize,
+    /// The Sandboxes of the name to which the client's credential admits.
+    pub only: Only,
 }
 
 /// What a request is for.

@@ -1,17 +1,22 @@
 //! Authentication and authorization of the clients of Sandboxes, by the API server.
 //!
 //! The user of a request must have the right to `create` the subresource `sandboxes/proxy` of the Sandbox
-//! ([`right`]).
+//! ([`right`]). A token may be limited to one Sandbox or claim as well (`scope`): its user needs the right too.
+
+mod scope;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube::Client;
 use paddock_api::names::{group, right};
-use paddock_kube::auth::{Access, Reviews, Verdict};
+use paddock_kube::auth::{Access, Reviews, Token, Verdict};
+use paddock_kube::clock::Clock;
 use paddock_kube::peer::Peer;
 use tracing::warn;
 
+use self::scope::Scoped;
+use crate::only::Only;
 use crate::refusal::{Reason, Refusal};
 use crate::sandboxes::limits;
 use crate::target::Target;
@@ -26,25 +31,55 @@ pub enum Credential {
     Bearer(Arc<str>),
 }
 
+/// Whether tokens that are limited to one Sandbox or claim are accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScopedTokens {
+    /// They are accepted beside the tokens of the API server.
+    #[default]
+    Accept,
+    /// Only they are accepted.
+    Require,
+    /// They are refused.
+    Refuse,
+}
+
 /// The user of an admitted request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The name of the user for the access log. `-` for an anonymous one.
     pub name: Arc<str>,
+    /// The Sandboxes of the name to which the credential admits.
+    pub only: Only,
+}
+
+impl Caller {
+    /// A user whose credential is not limited.
+    #[must_use]
+    pub fn unlimited(name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), only: Only::Any }
+    }
 }
 
 /// Decides which clients may use which Sandboxes. Clones are handles on the same answers.
 #[derive(Clone, Debug)]
 pub struct Authorizer {
     /// `None` if everybody may use every Sandbox.
-    reviews: Option<Reviews>,
+    reviewer: Option<Reviewer>,
+}
+
+#[derive(Clone, Debug)]
+struct Reviewer {
+    reviews: Reviews,
+    scoped: ScopedTokens,
+    clock: Clock,
 }
 
 impl Authorizer {
-    /// Asks the API server: a TokenReview, and a SubjectAccessReview for the Sandbox.
+    /// Asks the API server: a TokenReview, and a SubjectAccessReview for the Sandbox. `clock` decides whether a limited
+    /// token has expired.
     #[must_use]
-    pub fn reviewed(client: Client) -> Self {
-        Self { reviews: Some(Reviews::new(client, limits::REVIEWS)) }
+    pub fn reviewed(client: Client, scoped: ScopedTokens, clock: Clock) -> Self {
+        Self { reviewer: Some(Reviewer { reviews: Reviews::new(client, limits::REVIEWS), scoped, clock }) }
     }
 
     /// Admits everybody, as upstream's router does by default. Every client that reaches the gateway can then run code in
@@ -55,26 +90,36 @@ impl Authorizer {
             "clients are not authenticated: whoever reaches the gateway can run code in every Sandbox; \
              leave out --allow-unauthenticated unless a NetworkPolicy or a proxy in front admits only trusted clients"
         );
-        Self { reviews: None }
+        Self { reviewer: None }
     }
 
     /// Whether nobody needs a credential.
     #[must_use]
     pub fn admits_everybody(&self) -> bool {
-        self.reviews.is_none()
+        self.reviewer.is_none()
     }
 
     /// Decides whether the owner of the credential may use the Sandbox.
     ///
     /// # Errors
-    /// If the credential is missing or unknown, the user may not use the Sandbox, or nobody could be asked.
+    /// If the credential is missing or unknown, the user may not use the Sandbox, the token is limited to another Sandbox
+    /// or port, or nobody could be asked.
     pub async fn check(&self, credential: &Credential, client: IpAddr, target: &Target) -> Result<Caller, Refusal> {
-        let Some(reviews) = &self.reviews else { return Ok(Caller { name: "-".into() }) };
-        let unauthenticated = || Refusal::new(Reason::Unauthenticated, "unauthenticated");
-        let token = match credential {
-            Credential::None => return Err(unauthenticated()),
-            Credential::Bearer(token) if token.is_empty() => return Err(unauthenticated()),
-            Credential::Bearer(token) => token,
+        let Some(reviewer) = &self.reviewer else { return Ok(Caller::unlimited("-")) };
+        match credential {
+            Credential::None => Err(unauthenticated("unauthenticated")),
+            Credential::Bearer(token) if token.is_empty() => Err(unauthenticated("unauthenticated")),
+            Credential::Bearer(token) => reviewer.check(token, client, target).await,
+        }
+    }
+}
+
+impl Reviewer {
+    async fn check(&self, token: &Arc<str>, client: IpAddr, target: &Target) -> Result<Caller, Refusal> {
+        let scoped = self.accepted(Scoped::read(token)?)?;
+        let token = match &scoped {
+            Some(scoped) => Token::for_audiences(token.clone(), scoped.audiences()),
+            None => Token::of_api_server(token.clone()),
         };
         let access = Access::Object {
             verb: right::USE_VERB,
@@ -84,9 +129,16 @@ impl Authorizer {
             namespace: target.namespace.clone(),
             name: target.name.clone(),
         };
-        match reviews.judge(token, &access, Peer::of(client).0).await {
-            Verdict::Admitted(name) => Ok(Caller { name }),
-            Verdict::Unauthenticated => Err(unauthenticated()),
+        match self.reviews.judge(&token, &access, Peer::of(client).0).await {
+            // The API server has confirmed the signature and every scope.
+            Verdict::Admitted(name) => {
+                let only = scoped.map_or(Ok(Only::Any), |scoped| scoped.only(target))?;
+                Ok(Caller { name, only })
+            }
+            Verdict::Unauthenticated => Err(unauthenticated(match scoped {
+                Some(_) => "the API server does not accept this token: it is not genuine, or it has been revoked",
+                None => "unauthenticated",
+            })),
             Verdict::Forbidden => Err(Refusal::new(Reason::Forbidden, "forbidden")),
             Verdict::Busy => {
                 let detail = "too many clients are asked about now";
@@ -95,7 +147,31 @@ impl Authorizer {
             Verdict::Unavailable(why) => Err(Refusal::new(Reason::AuthorizerFailed, &*why)),
         }
     }
+
+    /// Whether tokens of this sort are accepted, and this one has not expired.
+    fn accepted(&self, scoped: Option<Scoped>) -> Result<Option<Scoped>, Refusal> {
+        match (self.scoped, &scoped) {
+            (ScopedTokens::Refuse, Some(_)) => {
+                return Err(unauthenticated("this gateway accepts no tokens that are limited to a Sandbox or claim"));
+            }
+            (ScopedTokens::Require, None) => {
+                return Err(unauthenticated(
+                    "this gateway accepts only tokens that are limited to a Sandbox or claim, as `paddock token` prints them",
+                ));
+            }
+            (ScopedTokens::Accept | ScopedTokens::Refuse, None)
+            | (ScopedTokens::Accept | ScopedTokens::Require, Some(_)) => {}
+        }
+        if let Some(scoped) = &scoped {
+            scoped.check_end(self.clock.now())?;
+        }
+        Ok(scoped)
+    }
+}
+
+fn unauthenticated(detail: &str) -> Refusal {
+    Refusal::new(Reason::Unauthenticated, detail)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

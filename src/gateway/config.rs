@@ -4,6 +4,7 @@ use paddock_api::PortRange;
 use paddock_kube::listen::ListenAddress;
 use paddock_kube::tls::CertificateFiles;
 
+use crate::authorize::ScopedTokens;
 use crate::limits::Limits;
 use crate::purpose::ProbeRule;
 use crate::route::Router;
@@ -52,7 +53,7 @@ pub struct Https {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Users that the API server knows, on the Sandboxes for which they have the right.
-    Reviewed,
+    Reviewed(ScopedTokens),
     /// Everybody. This is the default of upstream's router.
     Everybody,
 }
@@ -193,7 +194,7 @@ mod tests {
             https: None,
             metrics: ListenAddress::Off,
             health: ListenAddress::Off,
-            access: Access::Reviewed,
+            access: Access::Reviewed(ScopedTokens::Accept),
             sandboxes: sandboxes::Config::default(),
             tcp: Some(TcpConfig { ports: PortRange::DEFAULT }),
             proxy: tests_config(),

@@ -2,7 +2,7 @@
 //!
 //! [`server`] accepts connections, and `proxy` takes each request from its head to the end of its answer. [`route`] finds
 //! the [`target`] that the request names. [`session`] finds its credential, and [`authorize`] decides whether its client
-//! may use the Sandbox. [`sandboxes`] finds the pod that answers, and wakes the Sandbox if [`arrival`] allows that.
+//! may use the Sandbox, or [`only`] one that had its name. [`sandboxes`] finds the pod that answers, and wakes the Sandbox if [`arrival`] allows that.
 //! `forward` makes the head that the Sandbox gets, and `upstream` keeps connections to Sandboxes. The gateway answers a
 //! request itself only with a [`refusal`]. `tcp` takes TCP connections, which carry no name.
 //!
@@ -23,6 +23,7 @@ mod grpc;
 pub mod kind;
 pub mod limits;
 pub mod metrics;
+pub mod only;
 mod progress;
 mod proxy;
 pub mod purpose;

@@ -25,6 +25,7 @@ use self::deadline::Deadlines;
 use self::exchange::{Exchange, Exchanged, Ways};
 use crate::answer;
 use crate::arrival::Arrival;
+use crate::authorize::Caller;
 use crate::body::{Body, BodyError, BodyGuard, Exceeded, Guarded, Limited, Moving, full};
 use crate::budget::{Budget, Bytes};
 use crate::client::Client;
@@ -203,7 +204,8 @@ impl Proxy {
         let waits = waits.ok_or_else(|| busy(Reason::ClientBusy, "Too many bytes of requests of this client wait."))?;
         let admitted = self.ways.backend.check(&found.credential, client.address, &routed.target).await;
         record.decided(admitted.as_ref().map(drop).map_err(|refusal| refusal.reason));
-        record.user(admitted?.name);
+        let Caller { name: user, only } = admitted?;
+        record.user(user);
         drop(waits);
         if let Some(response) = self.config.sessions.begin(&found, routed, &parts.method, upgrade) {
             return Ok(Outcome::Own(response));
@@ -235,6 +237,7 @@ impl Proxy {
                 client: client.address,
                 purpose: self.config.probes.purpose(&parts.headers, found.path.path()),
                 held_bytes,
+                only,
             },
             head: request_head(parts, found.path, &inbound),
             deadlines,

@@ -116,10 +116,10 @@ pub async fn start(config: Config, policies: Policies, kube: kube::Config) -> Re
     let counted = metrics.clone();
     let guarded = follow(asker.clone(), policies, guards, move |policy, in_force| counted.guard(policy, in_force));
     let sandbox_metrics = sandboxes::Metrics::register(metrics.registry())?;
-    let sandboxes = Sandboxes::new(reader, config.sandboxes, clock, sandbox_metrics);
+    let sandboxes = Sandboxes::new(reader, config.sandboxes, clock.clone(), sandbox_metrics);
     metrics.set_unauthenticated(config.access == Access::Everybody);
     let authorizer = match config.access {
-        Access::Reviewed => Authorizer::reviewed(asker),
+        Access::Reviewed(scoped) => Authorizer::reviewed(asker, scoped, clock),
         Access::Everybody => Authorizer::everybody(),
     };
     let backend = Cluster { sandboxes: sandboxes.clone(), authorizer };

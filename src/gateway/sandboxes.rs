@@ -35,6 +35,7 @@ use self::hold::Holds;
 use self::observed::Name;
 use self::wake::Wake;
 use crate::arrival::{Arrival, Purpose};
+use crate::only::{Identity, Only};
 use crate::refusal::{Reason, Refusal};
 use crate::target::Target;
 
@@ -168,7 +169,20 @@ impl Sandboxes {
             return None;
         }
         let State::Running(running) = self.0.ways.directory.state(&name) else { return None };
+        arrival.only.check(&target.name, &running.identity()).ok()?;
         Some(Awake { endpoint: running.endpoint(target), mark: self.mark(name, &running, arrival) })
+    }
+
+    /// Checks that a credential admits to the Sandbox that has the name now, as far as that is known. The connection to the
+    /// Sandbox is checked again.
+    ///
+    /// # Errors
+    /// If the credential is for another Sandbox.
+    pub(crate) fn check_only(&self, target: &Target, only: &Only) -> Result<(), Refusal> {
+        match self.0.ways.directory.identity(&Name::of(target)) {
+            Some(identity) => only.check(&target.name, &identity),
+            None => Ok(()),
+        }
     }
 
     /// Opens a connection to the target. Wakes the Sandbox and holds the caller if necessary and allowed. Dials again
@@ -264,6 +278,10 @@ impl Sandboxes {
 }
 
 impl Running {
+    fn identity(&self) -> Identity {
+        Identity { sandbox: self.sandbox_uid.clone(), claim: self.claim_uid.clone() }
+    }
+
     fn endpoint(&self, target: &Target) -> Endpoint {
         Endpoint { pod_uid: self.pod_uid.clone(), address: SocketAddr::new(self.address, target.port) }
     }

@@ -16,7 +16,7 @@ use kube::Client;
 
 use crate::limits;
 
-pub use self::reviews::{Access, Reviews, Verdict};
+pub use self::reviews::{Access, Reviews, Token, Verdict};
 
 /// Requires that the user of each request may `get` its path. The API server decides that.
 pub fn require(router: Router, client: Client) -> Router {
@@ -49,7 +49,7 @@ impl IntoResponse for Verdict {
 
 async fn admit(State(reviews): State<Reviews>, request: Request, next: Next) -> Response {
     let token = request.headers().get(header::AUTHORIZATION).and_then(bearer);
-    let Some(token) = token.map(str::to_owned) else { return Verdict::Unauthenticated.into_response() };
+    let Some(token) = token.map(Token::of_api_server) else { return Verdict::Unauthenticated.into_response() };
     // The clients of the metrics are few, and share one rate.
     let everybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     match reviews.judge(&token, &Access::Path(request.uri().path().to_owned()), everybody).await {

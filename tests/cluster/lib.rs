@@ -34,6 +34,7 @@ mod stages;
 mod stop;
 mod supervisor;
 mod target;
+mod tokens;
 mod wait;
 
 pub use agent::{Agent, Executed};
@@ -53,4 +54,5 @@ pub use sdk::{go_sdk_client, python_sdk};
 pub use stages::{HOLD_LABEL, READY_AFTER_ANNOTATION};
 pub use stop::stopped;
 pub use target::{AnyCluster, Target};
+pub use tokens::{base64url, base64url_decoded, hmac_sha256};
 pub use wait::{PATIENCE, eventually, eventually_some};

@@ -46,7 +46,7 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// Starts a gateway with every right for one namespace.
-    async fn of(ns: &TestNamespace, name: &str, flags: &[&str]) -> Self {
+    pub(super) async fn of(ns: &TestNamespace, name: &str, flags: &[&str]) -> Self {
         let namespace = format!("--namespace={}", ns.namespace);
         let flags = [&[namespace.as_str()], flags].concat();
         Self::start(name, &setup().await.cluster.kubeconfig(), &flags).await
@@ -135,7 +135,7 @@ impl Gateway {
 
 /// A server that stands for the agent in a pod, and the number of its requests.
 pub(super) struct Agent {
-    port: u16,
+    pub(super) port: u16,
     requests: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }

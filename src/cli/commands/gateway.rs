@@ -5,6 +5,7 @@ mod upstream;
 
 use paddock_api::PortRange;
 use paddock_gateway::Config;
+use paddock_gateway::authorize::ScopedTokens;
 use paddock_gateway::config::{Access, Https, ProxyConfig, TcpConfig};
 use paddock_gateway::limits::Limits;
 use paddock_gateway::purpose::ProbeRule;
@@ -102,6 +103,12 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
         Some(mode) => mode.is_open() || access.allow_unauthenticated == Some(true),
         None => access.allow_unauthenticated.unwrap_or(upstream.allow_unauthenticated),
     };
+    let scoped = access.authz_scoped_tokens.map(ScopedTokens::from).unwrap_or_default();
+    if everybody && scoped == ScopedTokens::Require {
+        anyhow::bail!(
+            "--authz-scoped-tokens=require has no effect if clients need no credential: leave out one of them"
+        );
+    }
     let explicit = wake.tcp_wake_ports;
     let tcp = explicit.map_or(Some(PortRange::DEFAULT), |ports| ports.0).map(|ports| TcpConfig { ports });
     let config = Config {
@@ -109,7 +116,7 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
         https,
         metrics: listen.metrics_bind_address,
         health: listen.health_probe_bind_address,
-        access: if everybody { Access::Everybody } else { Access::Reviewed },
+        access: if everybody { Access::Everybody } else { Access::Reviewed(scoped) },
         sandboxes: sandboxes::Config {
             namespace: cluster.namespace,
             allow_loopback_pod_ip: wake.allow_loopback_pod_ip,
@@ -154,7 +161,10 @@ mod tests {
     use clap::Args as _;
 
     use super::*;
+    use crate::commands::token::TokenArgs;
     use crate::values::parsed;
+
+    const REVIEWED: Access = Access::Reviewed(ScopedTokens::Accept);
 
     fn made(args: &[&str]) -> Result<Config, String> {
         config(parsed(args)?, &Upstream::default()).map_err(|error| error.to_string())
@@ -197,7 +207,7 @@ mod tests {
         assert_eq!(config.proxy.limits.body_bytes, Some(1_048_576));
         assert_eq!(config.sandboxes.namespace.as_deref(), Some("team"));
         assert_eq!(config.proxy.sessions.allowed_origins.len(), 2);
-        assert_eq!(config.access, Access::Reviewed);
+        assert_eq!(config.access, REVIEWED);
         assert!(!config.proxy.access_log && !config.proxy.rewrite_responses);
     }
 
@@ -207,7 +217,7 @@ mod tests {
         assert_eq!(config.proxy.timeouts, Timeouts::DEFAULT);
         assert_eq!(config.proxy.limits, memory::limit().map_or(Limits::DEFAULT, Limits::within));
         assert_eq!(config.sandboxes.hold, HoldLimits::default());
-        assert_eq!(config.access, Access::Reviewed, "anonymous clients are off");
+        assert_eq!(config.access, REVIEWED, "anonymous clients are off");
     }
 
     #[test]
@@ -246,9 +256,13 @@ mod tests {
         for (args, wanted) in [
             (&["--allow-unauthenticated"][..], Access::Everybody),
             (&["--allow-unauthenticated=true"], Access::Everybody),
-            (&["--allow-unauthenticated=false"], Access::Reviewed),
+            (&["--allow-unauthenticated=false"], REVIEWED),
             (&["--authz-mode=allow-all"], Access::Everybody),
-            (&["--authz-mode=tokenreview"], Access::Reviewed),
+            (&["--authz-mode=tokenreview"], REVIEWED),
+            (&["--authz-scoped-tokens=accept"], REVIEWED),
+            (&["--authz-scoped-tokens=require"], Access::Reviewed(ScopedTokens::Require)),
+            (&["--authz-scoped-tokens=refuse"], Access::Reviewed(ScopedTokens::Refuse)),
+            (&["--authz-scoped-tokens=refuse", "--allow-unauthenticated"], Access::Everybody),
         ] {
             assert_eq!(made(args).unwrap().access, wanted, "{args:?}");
         }
@@ -256,11 +270,7 @@ mod tests {
         let open = config(parsed(&[]).unwrap(), &upstream).unwrap();
         assert_eq!((open.access, open.proxy.timeouts.proxy), (Access::Everybody, Duration::from_secs(7)));
         for args in [&["--allow-unauthenticated=false"][..], &["--authz-mode=tokenreview"]] {
-            assert_eq!(
-                config(parsed(args).unwrap(), &upstream).unwrap().access,
-                Access::Reviewed,
-                "a flag comes first"
-            );
+            assert_eq!(config(parsed(args).unwrap(), &upstream).unwrap().access, REVIEWED, "a flag comes first");
         }
     }
 
@@ -269,15 +279,17 @@ mod tests {
         let manual = include_str!("../../../docs/gateway.md");
         let command = GatewayArgs::augment_args(clap::Command::new("gateway"));
         let find = |flag: &str| command.get_arguments().find(|arg| arg.get_long() == Some(flag));
+        let token = TokenArgs::augment_args(clap::Command::new("token"));
+        let of_token = |flag: &str| token.get_arguments().any(|arg| arg.get_long() == Some(flag));
         // Every program has a help. The others are those of kubectl and `paddock manifests`, and one that the manual says
         // is not there.
-        let others = ["help", "config", "server-side", "gateway"];
+        let others = ["help", "config", "server-side", "gateway", "clusterrole", "serviceaccount", "audience"];
         for word in manual.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
             let Some(flag) = word.strip_prefix("--").filter(|flag| flag.starts_with(|c: char| c.is_ascii_lowercase()))
             else {
                 continue;
             };
-            let known = find(flag).is_some() || others.contains(&flag) || flag == "upstream-";
+            let known = find(flag).is_some() || of_token(flag) || others.contains(&flag) || flag == "upstream-";
             assert!(known, "--{flag} is in the manual and does not exist");
         }
         let rows = manual.lines().filter_map(|line| line.strip_prefix("| `--")).map(|row| {
@@ -303,6 +315,8 @@ mod tests {
     fn what_cannot_be_is_refused_with_what_could_be() {
         for (args, wanted) in [
             (&["--authz-mode=scoped-token"][..], "tokenreview"),
+            (&["--authz-scoped-tokens=yes"], "require"),
+            (&["--authz-scoped-tokens=require", "--allow-unauthenticated"], "leave out one of them"),
             (&["--path-routing-prefix=sandboxes"], "must begin with /"),
             (&["--host-routing-domain=*.example.com"], "such as sandbox.example.com"),
             (&["--authz-cookie-allowed-origins=example.com"], "SCHEME://HOST"),

@@ -1,5 +1,8 @@
 //! Clients with good, bad and no tokens, before an API server that answers or is away.
 
+pub(crate) mod issuer;
+mod scoped;
+
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -50,7 +53,8 @@ fn authorizer() -> (Authorizer, Arc<Server>) {
             Ok(http::Response::new(Body::from(answer.to_string())))
         }
     });
-    (Authorizer::reviewed(Client::new(service, "default")), server)
+    let client = Client::new(service, "default");
+    (Authorizer::reviewed(client, ScopedTokens::Accept, Clock::default()), server)
 }
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));

@@ -52,7 +52,11 @@ impl Backend for Cluster {
             let detail = "a sandbox may use other sandboxes only with a credential, and this gateway checks none";
             return Box::pin(std::future::ready(Err(Refusal::new(Reason::Forbidden, detail))));
         }
-        Box::pin(self.authorizer.check(credential, client, target))
+        Box::pin(async move {
+            let caller = self.authorizer.check(credential, client, target).await?;
+            self.sandboxes.check_only(target, &caller.only)?;
+            Ok(caller)
+        })
     }
 
     fn awake(&self, target: &Target, arrival: &Arrival) -> Option<Awake> {

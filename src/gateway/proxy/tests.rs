@@ -6,6 +6,7 @@ mod grpc;
 mod harness;
 mod limits;
 mod reuse;
+mod scoped_tokens;
 mod smuggling;
 mod streams;
 mod tls;

@@ -1,6 +1,7 @@
 //! One request on its way to its Sandbox: it waits for the Sandbox, wakes it if necessary, and dials its port.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
@@ -78,6 +79,10 @@ impl<'a> Attempt<'a> {
             if state != State::Unknown && self.uid.is_some_and(|uid| !self.ways.directory.has(&self.name, uid)) {
                 return Err(self.not_found());
             }
+            let identity = self.ways.directory.identity(&self.name);
+            if let Some(identity) = &identity {
+                self.arrival.only.check(&self.target.name, identity)?;
+            }
             let step = match state {
                 State::Running(running) => {
                     self.ended(Phase::Pod, Some(Phase::Port));
@@ -88,7 +93,11 @@ impl<'a> Attempt<'a> {
                         () = follow.changed() => Step::Again,
                     }
                 }
-                State::Suspended(Wakes::OnDemand) if self.arrival.purpose == Purpose::Use => self.wake().await?,
+                State::Suspended(Wakes::OnDemand) if self.arrival.purpose == Purpose::Use => match identity {
+                    Some(identity) => self.wake(&identity.sandbox).await?,
+                    // The Sandbox has just been deleted.
+                    None => Step::Again,
+                },
                 State::Absent if self.arrival.purpose == Purpose::Use => self.appears(&mut follow).await?,
                 state @ (State::Unknown
                 | State::Absent
@@ -101,6 +110,8 @@ impl<'a> Attempt<'a> {
                 Step::Again => {}
                 Step::Open(running, stream) => {
                     self.ended(Phase::Port, None);
+                    // Another Sandbox may have the name since the state was read.
+                    self.arrival.only.check(&self.target.name, &running.identity())?;
                     return Ok((running, stream));
                 }
                 Step::Wait(until, refusal) => {
@@ -167,12 +178,12 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn wake(&mut self) -> Result<Step, Refusal> {
+    async fn wake(&mut self, uid: &Arc<str>) -> Result<Step, Refusal> {
         self.hold()?;
         self.phase.get_or_insert_with(|| (Phase::Write, Instant::now()));
         let woken = tokio::select! {
             biased;
-            woken = self.ways.wake.wake(&self.name) => woken,
+            woken = self.ways.wake.wake(&self.name, uid) => woken,
             () = sleep_until(self.deadline) => return Err(self.too_late(None)),
         };
         let failed = |why: String| {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::allotments::{Allotment, Allotments};
 use super::observed::{Name, Pod, Sandbox, Stage, Wakes};
+use crate::only::Identity;
 
 /// The state of a Sandbox, as far as a request depends on it.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +40,8 @@ pub(crate) enum State {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Running {
     pub(crate) sandbox_uid: Arc<str>,
+    /// The UID of the claim that has the Sandbox.
+    pub(crate) claim_uid: Option<Arc<str>>,
     pub(crate) pod_uid: Arc<str>,
     pub(crate) address: IpAddr,
     /// The time at which its containers were started, as far as this process knows.
@@ -151,6 +154,13 @@ impl Directory {
     /// Whether the Sandbox of this name has this UID.
     pub(crate) fn has(&self, name: &Name, uid: &str) -> bool {
         self.0.lock().sandboxes.get(name).is_some_and(|sandbox| *sandbox.uid == *uid)
+    }
+
+    /// The UIDs of the Sandbox that has this name, unless it is being deleted.
+    pub(crate) fn identity(&self, name: &Name) -> Option<Identity> {
+        let tables = self.0.lock();
+        let sandbox = tables.sandboxes.get(name).filter(|sandbox| sandbox.stage != Stage::Terminating)?;
+        Some(Identity { sandbox: sandbox.uid.clone(), claim: sandbox.claim.clone() })
     }
 
     /// The number of a Sandbox's version.
@@ -358,7 +368,8 @@ impl Tables {
         let owned = pod.filter(|pod| pod.owner.name == name.name && pod.owner.uid == sandbox.uid);
         let Some((pod, address)) = owned.and_then(|pod| Some((pod, pod.address?))) else { return starting() };
         let (sandbox_uid, pod_uid) = (sandbox.uid.clone(), pod.uid.clone());
-        State::Running(Running { sandbox_uid, pod_uid, address, started: pod.started })
+        let claim_uid = sandbox.claim.clone();
+        State::Running(Running { sandbox_uid, claim_uid, pod_uid, address, started: pod.started })
     }
 }
 

@@ -37,6 +37,8 @@ impl Name {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sandbox {
     pub(crate) uid: Arc<str>,
+    /// The UID of the claim that has the Sandbox.
+    pub(crate) claim: Option<Arc<str>>,
     pub(crate) resource_version: Arc<str>,
     /// `resourceVersion` as a number. Two numbers of one resource can be compared.
     pub(crate) version: u64,
@@ -166,6 +168,7 @@ impl Sandbox {
         let not_ready = ready.filter(|c| c.status != "True" && mode == OperatingMode::Running);
         Ok(Self {
             uid: meta.uid.clone().unwrap_or_default().into(),
+            claim: claim_of(meta),
             version: resource_version.parse().unwrap_or_default(),
             resource_version,
             stage: Stage::of(meta, ready),
@@ -189,6 +192,13 @@ impl Sandbox {
             (ResumePolicy::OnDemand, SuspendedBy::Idle | SuspendedBy::Drain) => Wakes::OnDemand,
         }
     }
+}
+
+/// The UID of the claim that controls a Sandbox.
+fn claim_of(meta: &ObjectMeta) -> Option<Arc<str>> {
+    let controller = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+    let kind = Kind::of_reference(&controller.api_version, &controller.kind).and_then(Kind::own);
+    matches!(kind, Some(OwnKind::Claim(_))).then(|| controller.uid.as_str().into())
 }
 
 impl Stage {

@@ -1,6 +1,7 @@
 //! Requests for running, suspended and missing Sandboxes, before an API server in memory.
 
 mod in_use;
+mod only;
 pub(crate) mod server;
 mod sources;
 mod stale;
@@ -121,7 +122,7 @@ pub(super) fn connect_at_once(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 fn arrival(purpose: Purpose) -> Arrival {
-    Arrival { client: IpAddr::V4(Ipv4Addr::LOCALHOST), purpose, held_bytes: 1000 }
+    Arrival { client: IpAddr::V4(Ipv4Addr::LOCALHOST), purpose, held_bytes: 1000, only: Only::Any }
 }
 
 #[tokio::test]

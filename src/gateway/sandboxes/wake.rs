@@ -64,6 +64,7 @@ struct Refused {
 /// One wake. It has failed if it is dropped before its writes ended.
 struct Job {
     name: Name,
+    uid: Arc<str>,
     woken: Woken,
     done: watch::Sender<Option<Woken>>,
     of: Wake,
@@ -99,9 +100,10 @@ impl Wake {
         Self { client, directory, metrics, clock, queue, running: Arc::default(), refused: Arc::default() }
     }
 
-    /// Wakes a Sandbox, or waits for the wake that another request began. The wake goes on if the future is dropped.
-    pub(crate) async fn wake(&self, name: &Name) -> Woken {
-        let mut wake = match self.join(name) {
+    /// Wakes the Sandbox with this UID, or waits for the wake that another request began. A later Sandbox of the name is not
+    /// woken. The wake goes on if the future is dropped.
+    pub(crate) async fn wake(&self, name: &Name, uid: &Arc<str>) -> Woken {
+        let mut wake = match self.join(name, uid) {
             Ok(wake) => wake,
             Err(refused) => return Woken::Refused(refused),
         };
@@ -111,7 +113,7 @@ impl Wake {
         }
     }
 
-    fn join(&self, name: &Name) -> Result<watch::Receiver<Option<Woken>>, Arc<str>> {
+    fn join(&self, name: &Name, uid: &Arc<str>) -> Result<watch::Receiver<Option<Woken>>, Arc<str>> {
         let mut running = self.running.lock();
         if let Some(wake) = running.get(name) {
             return Ok(wake.clone());
@@ -126,7 +128,7 @@ impl Wake {
         running.insert(name.clone(), wake.clone());
         drop(running);
         let woken = Woken::Failed;
-        let job = Job { name: name.clone(), woken, done, of: self.clone() };
+        let job = Job { name: name.clone(), uid: uid.clone(), woken, done, of: self.clone() };
         // A full queue drops a wake, which tells its requests.
         self.queue.push(&name.namespace, &name.name, job, |_| false);
         Ok(wake)
@@ -137,15 +139,17 @@ impl Wake {
         let queue = self.queue.clone();
         queue
             .run(async |mut job: Job| {
-                job.woken = self.write(&job.name).await;
+                job.woken = self.write(&job.name, &job.uid).await;
             })
             .await;
     }
 
-    async fn write(&self, name: &Name) -> Woken {
+    async fn write(&self, name: &Name, uid: &Arc<str>) -> Woken {
         let mut pauses = limits::WAKE_BACKOFF.delays();
         for _ in 0..limits::WAKE_ATTEMPTS {
-            let Some(version) = self.directory.wakeable(name) else { return Woken::NotNeeded };
+            let Some(version) = self.directory.wakeable(name).filter(|version| version.uid == *uid) else {
+                return Woken::NotNeeded;
+            };
             match timeout(limits::WRITE_TIMEOUT, self.patch(name, &version)).await {
                 Ok(Ok(document)) => {
                     info!(sandbox = &*name.name, namespace = &*name.namespace, "woken by a request");

@@ -12,6 +12,7 @@ use super::shared::Shared;
 use crate::arrival::{Arrival, Purpose};
 use crate::client::Client;
 use crate::metrics::{Inflight, NO_NAMESPACE};
+use crate::only::Only;
 use crate::proxy::StreamShares;
 use crate::refusal::{Reason, Refusal};
 use crate::sandboxes::{Allotment, Connected};
@@ -66,7 +67,7 @@ impl Connection {
         }
         let shares = of.proxy.stream_shares(self.client.address, &self.owner.target())?;
         // The client may wait for the Sandbox to speak first, so a connection without a byte is a use.
-        let arrival = Arrival { client: self.client.address, purpose: Purpose::Use, held_bytes: 0 };
+        let arrival = Arrival { client: self.client.address, purpose: Purpose::Use, held_bytes: 0, only: Only::Any };
         let deadline = Instant::now() + of.proxy.config.timeouts.proxy;
         let connected = of.sandboxes.connect_port(self.gateway_port, &self.owner, &arrival, deadline).await?;
         Ok((connected, shares))

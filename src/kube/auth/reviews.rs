@@ -1,4 +1,5 @@
-//! Asks the API server who owns a token (TokenReview) and what that user may do (SubjectAccessReview).
+//! Asks the API server who owns a token and for which audiences it is (TokenReview), and what that user may do
+//! (SubjectAccessReview).
 //!
 //! A stranger who sends tokens must not make this process flood the API server, and must not keep other clients out.
 //! Answers are cached. The addresses of clients take turns with questions about unknown tokens, and the users with
@@ -50,6 +51,44 @@ pub enum Access {
         /// The name of the object.
         name: Arc<str>,
     },
+}
+
+/// A bearer token, and the audiences for which the API server must have issued it. Its text is in no output.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    text: Arc<str>,
+    audiences: Arc<[String]>,
+}
+
+impl Token {
+    /// A token for the API server itself.
+    #[must_use]
+    pub fn of_api_server(text: impl Into<Arc<str>>) -> Self {
+        Self { text: text.into(), audiences: [].into() }
+    }
+
+    /// A token that must be valid for every one of these audiences. Without audiences, it is one for the API server.
+    #[must_use]
+    pub fn for_audiences(text: impl Into<Arc<str>>, audiences: impl Into<Arc<[String]>>) -> Self {
+        Self { text: text.into(), audiences: audiences.into() }
+    }
+
+    /// The key of the answers about the token.
+    fn hash(&self, more: &[&str]) -> Hash {
+        let audiences = self.audiences.iter().map(String::as_str);
+        hash([&*self.text].into_iter().chain(audiences).chain(more.iter().copied()))
+    }
+
+    /// Whether an answer is for every audience. An API server that knows no audiences names none.
+    fn is_confirmed_by(&self, confirmed: Option<&[String]>) -> bool {
+        self.audiences.iter().all(|audience| confirmed.unwrap_or_default().contains(audience))
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token").field("audiences", &self.audiences).finish_non_exhaustive()
+    }
 }
 
 /// The decision about a client.
@@ -125,9 +164,9 @@ impl Reviews {
 
     /// Decides whether the owner of a token may do something. `from` is the address of the client, which has a share of
     /// the questions.
-    pub async fn judge(&self, token: &str, access: &Access, from: IpAddr) -> Verdict {
+    pub async fn judge(&self, token: &Token, access: &Access, from: IpAddr) -> Verdict {
         let shared = &*self.0;
-        let key = hash(&[token, &access.text()]);
+        let key = token.hash(&[&access.text()]);
         let now = Instant::now();
         let known = shared.verdicts.lock().get(&key).cloned();
         if let Some(known) = known.as_ref().filter(|known| now.duration_since(known.at) < shared.fresh(&known.answer)) {
@@ -164,10 +203,10 @@ impl Reviews {
 
     /// Asks for a client that is not known: its address has a turn to ask about the token, and its user one to ask about
     /// the right.
-    async fn ask_in_turn(&self, token: &str, access: &Access, from: IpAddr) -> Result<Verdict, Unanswered> {
-        let (shared, token) = (self.0.clone(), Arc::<str>::from(token));
-        let known = shared.users.lock().get(&hash(&[&token])).cloned().and_then(|known| known.answer);
-        let user = if let Some(user) = shared.fresh_user(&token) {
+    async fn ask_in_turn(&self, token: &Token, access: &Access, from: IpAddr) -> Result<Verdict, Unanswered> {
+        let shared = self.0.clone();
+        let known = shared.users.lock().get(&token.hash(&[])).cloned().and_then(|known| known.answer);
+        let user = if let Some(user) = shared.fresh_user(token) {
             user
         } else {
             // The owner of a token that was known before does not wait behind strangers.
@@ -239,7 +278,7 @@ impl std::fmt::Debug for Reviews {
 }
 
 impl Shared {
-    async fn ask(&self, token: &str, access: &Access) -> kube::Result<Verdict> {
+    async fn ask(&self, token: &Token, access: &Access) -> kube::Result<Verdict> {
         match self.user(token).await? {
             Some(user) => self.right(&user, access).await,
             None => Ok(Verdict::Unauthenticated),
@@ -266,23 +305,26 @@ impl Shared {
     }
 
     /// The owner of a token, if that was asked lately. `Some(None)` if the API server does not know the token.
-    fn fresh_user(&self, token: &str) -> Option<Option<Arc<UserInfo>>> {
-        let known = self.users.lock().get(&hash(&[token])).cloned()?;
+    fn fresh_user(&self, token: &Token) -> Option<Option<Arc<UserInfo>>> {
+        let known = self.users.lock().get(&token.hash(&[])).cloned()?;
         let time = if known.answer.is_some() { self.limits.admitted } else { self.limits.refused };
         (known.at.elapsed() < time).then_some(known.answer)
     }
 
     /// The owner of a token. A known owner is not asked about for each object.
-    async fn user(&self, token: &str) -> kube::Result<Option<Arc<UserInfo>>> {
+    async fn user(&self, token: &Token) -> kube::Result<Option<Arc<UserInfo>>> {
         if let Some(known) = self.fresh_user(token) {
             return Ok(known);
         }
-        let (key, now) = (hash(&[token]), Instant::now());
-        let spec = TokenReviewSpec { token: token.to_owned(), audiences: None };
+        let (key, now) = (token.hash(&[]), Instant::now());
+        let audiences = Some(token.audiences.to_vec()).filter(|audiences| !audiences.is_empty());
+        let spec = TokenReviewSpec { token: token.text.to_string(), audiences };
         let review = TokenReview { spec, ..TokenReview::default() };
         let reviews: Api<TokenReview> = Api::all(self.client.clone());
         let answer = reviews.create(&PostParams::default(), &review).await?;
-        let status = answer.status.filter(|status| status.authenticated == Some(true));
+        let status = answer
+            .status
+            .filter(|status| status.authenticated == Some(true) && token.is_confirmed_by(status.audiences.as_deref()));
         let user = status.and_then(|status| status.user).map(Arc::new);
         self.users.lock().put(key, Known { answer: user.clone(), at: now });
         Ok(user)
@@ -332,7 +374,7 @@ impl Access {
 }
 
 /// The hash of a list of texts, which two lists share only if they are equal.
-fn hash(texts: &[&str]) -> Hash {
+fn hash<'a>(texts: impl Iterator<Item = &'a str>) -> Hash {
     let mut hash = Sha256::new();
     for text in texts {
         hash.update((text.len() as u64).to_be_bytes());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
+use paddock_gateway::authorize::ScopedTokens;
 use paddock_gateway::limits::Limits;
 use paddock_gateway::route::{HostDomain, PathPrefix};
 use paddock_gateway::session::{AllowedOrigin, SameSite};
@@ -133,6 +134,31 @@ pub(super) struct AccessArgs {
     /// sandboxes/proxy.
     #[arg(long, value_name = "MODE", env = "PADDOCK_AUTHZ_MODE")]
     pub(super) authz_mode: Option<AuthzMode>,
+    /// What happens to tokens that are limited to one Sandbox or claim, as `paddock token` prints them. If absent, they are
+    /// accepted beside the tokens of the API server.
+    #[arg(long, value_name = "RULE", env = "PADDOCK_AUTHZ_SCOPED_TOKENS")]
+    pub(super) authz_scoped_tokens: Option<ScopedTokensRule>,
+}
+
+/// The rule for tokens that are limited to one Sandbox or claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ScopedTokensRule {
+    /// They are accepted beside the tokens of the API server.
+    Accept,
+    /// Only they are accepted. A client can then not send a token that the API server would take.
+    Require,
+    /// They are refused.
+    Refuse,
+}
+
+impl From<ScopedTokensRule> for ScopedTokens {
+    fn from(rule: ScopedTokensRule) -> Self {
+        match rule {
+            ScopedTokensRule::Accept => Self::Accept,
+            ScopedTokensRule::Require => Self::Require,
+            ScopedTokensRule::Refuse => Self::Refuse,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -60,10 +60,10 @@ impl Backend for Shared {
         target: &'a Target,
     ) -> BoxFuture<'a, Result<Caller, Refusal>> {
         let caller = match credential {
-            _ if !self.0.authorized => Ok(Caller { name: "-".into() }),
+            _ if !self.0.authorized => Ok(Caller::unlimited("-")),
             Credential::None => Err(Refusal::new(Reason::Unauthenticated, "unauthenticated")),
             Credential::Bearer(token) => match token.strip_prefix(TOKEN) {
-                Some(name) if name == &*target.name => Ok(Caller { name: name.into() }),
+                Some(name) if name == &*target.name => Ok(Caller::unlimited(name)),
                 Some(_) => Err(Refusal::new(Reason::Forbidden, "forbidden")),
                 None => Err(Refusal::new(Reason::Unauthenticated, "unauthenticated")),
             },
@@ -111,6 +111,21 @@ impl Backend for Shared {
         }
         .boxed()
     }
+}
+
+/// Waits until a condition holds.
+pub(super) async fn patience(what: &str, holds: impl Fn() -> bool) {
+    patience_for(what, async || holds()).await;
+}
+
+/// Waits until the answer to a question is yes.
+pub(super) async fn patience_for(what: &str, holds: impl AsyncFn() -> bool) {
+    let waits = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, waits).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
 /// Lets this time pass at once for all timers, those of the gateway too.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::arrival::{Arrival, Purpose};
+use crate::only::Only;
 
 #[tokio::test]
 async fn recorded_port_outside_of_the_range_is_counted() {
@@ -60,7 +61,7 @@ async fn connection_that_was_held_wakes_no_other_sandbox_of_the_name() {
     let owner = gateway.of.sandboxes.allotment(port).unwrap();
     let sandboxes = gateway.of.sandboxes.clone();
     let held = tokio::spawn(async move {
-        let arrival = Arrival { client: HOST.into(), purpose: Purpose::Use, held_bytes: 0 };
+        let arrival = Arrival { client: HOST.into(), purpose: Purpose::Use, held_bytes: 0, only: Only::Any };
         sandboxes.connect_port(port, &owner, &arrival, Instant::now() + PATIENCE).await
     });
     until("the Sandbox is woken", || gateway.server.wakes() == 1).await;
