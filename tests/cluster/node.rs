@@ -7,7 +7,7 @@
 mod archive;
 mod build;
 mod config;
-mod debian;
+pub(crate) mod debian;
 mod images;
 mod machine;
 mod network;

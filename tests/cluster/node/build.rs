@@ -48,6 +48,22 @@ pub(super) const PROGRAMS: Cached = Cached {
 /// The folder of the unpacked packages of Debian in the folder with the programs.
 pub(super) const DEBIAN: &str = "debian";
 
+/// `nft` with its libraries for kube-proxy, busybox for images, and libseccomp for runc.
+const PACKAGES: [&str; 12] = [
+    "nftables",
+    "libnftables1",
+    "libnftnl11",
+    "libmnl0",
+    "libjansson4",
+    "libxtables12",
+    "libedit2",
+    "libbsd0",
+    "libmd0",
+    "libgmp10",
+    "libseccomp-dev",
+    "busybox-static",
+];
+
 const GVISOR: &str = "gvisor.dev/gvisor";
 /// The checksum of gVisor's module. Its sources are changed before the build, so Go does not check it.
 const GVISOR_SUM: &str = "h1:AU5+CtCvnBnxdZRNcZt1NfSLqgkXZVT3N/u6u1aXg44=";
@@ -61,9 +77,7 @@ const GVISOR_CHANGE: (&str, &str, &str) = (
 
 /// The result depends on the packages of the distribution too.
 fn tools(source: &Path) -> Result<String> {
-    let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let release = system.lines().filter(|l| l.starts_with("ID=") || l.starts_with("VERSION_ID=")).collect::<Vec<_>>();
-    Ok(format!("{} {}", go_version(source)?, release.join(" ")))
+    Ok(format!("{} {}", go_version(source)?, debian::release()))
 }
 
 fn version_of(module: &'static str, name: &str) -> &'static str {
@@ -85,7 +99,7 @@ fn build(source: &Path, new: &Path, tools: &str) -> Result<()> {
         new.with_file_name("").display()
     ));
     let debian = new.join(DEBIAN);
-    debian::unpack(&debian)?;
+    debian::unpack(&PACKAGES, &debian)?;
     write_nft(new)?;
 
     let mut command =

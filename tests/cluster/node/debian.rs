@@ -6,28 +6,19 @@ use std::process::Command;
 use super::run;
 use crate::Result;
 
-/// `nft` with its libraries for kube-proxy, busybox for images, and libseccomp for runc.
-const PACKAGES: [&str; 12] = [
-    "nftables",
-    "libnftables1",
-    "libnftnl11",
-    "libmnl0",
-    "libjansson4",
-    "libxtables12",
-    "libedit2",
-    "libbsd0",
-    "libmd0",
-    "libgmp10",
-    "libseccomp-dev",
-    "busybox-static",
-];
+/// The distribution and its version, on which the packages depend.
+pub(crate) fn release() -> String {
+    let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let lines = system.lines().filter(|line| line.starts_with("ID=") || line.starts_with("VERSION_ID="));
+    lines.collect::<Vec<_>>().join(" ")
+}
 
-/// Downloads the packages and unpacks them into a folder.
-pub(super) fn unpack(into: &Path) -> Result<()> {
+/// Downloads packages and unpacks them into a folder.
+pub(crate) fn unpack(packages: &[&str], into: &Path) -> Result<()> {
     let downloads = crate::layout::temporary("paddock-debian-")?;
     let download = || {
         let mut apt = Command::new("apt-get");
-        apt.args(["download", "-qq"]).args(PACKAGES).current_dir(downloads.path());
+        apt.args(["download", "-qq"]).args(packages).current_dir(downloads.path());
         run(apt)
     };
     if download().is_err() {
