@@ -30,6 +30,7 @@ mod elsewhere;
 mod faults;
 mod forgery;
 mod gateway;
+mod gateway_load;
 mod gateway_tokens;
 mod guard;
 mod http;
@@ -83,6 +84,7 @@ pub(crate) fn tests() -> Vec<Test> {
         whole_status::tests(),
         network_policy::tests(),
         gateway::tests(),
+        gateway_load::tests(),
         gateway_tokens::tests(),
         tcp_wake::tests(),
         wake::tests(),
