@@ -1,5 +1,6 @@
 //! The command line.
 
+mod gateway;
 mod wake;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use paddock_cluster::{Endpoint, Target};
 
+pub(crate) use self::gateway::{GatewayArgs, SoakArgs};
 pub(crate) use self::wake::{Setting, WakeArgs};
 
 /// Measures Paddock on a real Kubernetes control plane.
@@ -29,6 +31,10 @@ pub(crate) enum Benchmark {
     Load(Command),
     /// Requests for suspended sandboxes on a real node: the time to the answer, by phases. This needs root.
     Wake(WakeArgs),
+    /// Requests through the gateway beside a direct connection and nginx: latency, rate, processor time and memory.
+    Gateway(GatewayArgs),
+    /// Requests and streams through two gateways that are restarted one after another, and one of them killed at last.
+    GatewaySoak(SoakArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -314,7 +320,7 @@ mod tests {
         let args = std::iter::once("bench").chain(args.iter().copied());
         match Cli::try_parse_from(args).map_err(|error| error.to_string())?.command {
             Benchmark::Load(command) => Ok(command),
-            Benchmark::Wake(args) => panic!("{args:?}"),
+            Benchmark::Wake(_) | Benchmark::Gateway(_) | Benchmark::GatewaySoak(_) => panic!("another benchmark"),
         }
     }
 

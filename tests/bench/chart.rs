@@ -11,25 +11,32 @@ use crate::stats::distribution;
 
 const WIDTH: u32 = 960;
 const HEIGHT: u32 = 340;
-/// One colour for each run, which are distinguishable even for colour-blind readers: blue, orange and green.
-const COLOURS: [RGBColor; 3] = [RGBColor(31, 119, 180), RGBColor(230, 126, 34), RGBColor(39, 174, 96)];
+/// One colour for each run, which are distinguishable even for colour-blind readers: blue, orange, green and black.
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(31, 119, 180), RGBColor(230, 126, 34), RGBColor(39, 174, 96), RGBColor(40, 40, 40)];
 /// The number of dots in one chart. More would only make the file larger.
 const DOTS: usize = 4000;
 
 /// One chart.
-struct Panel {
-    title: &'static str,
-    x: &'static str,
-    y: &'static str,
-    log_x: bool,
-    log_y: bool,
-    dots: bool,
-    series: Vec<(String, Vec<(f64, f64)>)>,
+pub(crate) struct Panel {
+    pub(crate) title: &'static str,
+    pub(crate) x: &'static str,
+    pub(crate) y: &'static str,
+    pub(crate) log_x: bool,
+    pub(crate) log_y: bool,
+    pub(crate) dots: bool,
+    /// The points of each run with its name.
+    pub(crate) series: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 /// Draws the charts for which the runs have data.
 pub(crate) fn draw(file: &Path, title: &str, runs: &[Measured]) -> Result<()> {
     let panels: Vec<Panel> = panels(runs).into_iter().filter(|panel| !panel.series.is_empty()).collect();
+    draw_panels(file, title, &panels)
+}
+
+/// Draws charts below each other.
+pub(crate) fn draw_panels(file: &Path, title: &str, panels: &[Panel]) -> Result<()> {
     let height = 40 + HEIGHT * u32::try_from(panels.len().max(1))?;
     let root = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
     root.fill(&WHITE).map_err(drawing_error)?;

@@ -1,4 +1,4 @@
-//! `cargo bench-cluster`: the cost of claims and sandboxes, measured on a real control plane.
+//! `cargo bench-cluster`: the cost of claims, of sandboxes and of the gateway, measured on a real control plane.
 //!
 //! The load is an open loop: arrivals are fixed beforehand and do not depend on replies. Latency is measured from the
 //! intended start to the event of the client's own watch. All started processes end with the program: after success,
@@ -11,6 +11,7 @@ mod chart;
 mod client;
 mod controller;
 mod environment;
+mod gateway;
 mod load;
 mod metrics;
 mod objects;
@@ -72,6 +73,8 @@ async fn run(benchmark: &Benchmark, slot: &mut Option<AnyCluster>) -> Result<()>
     match benchmark {
         Benchmark::Load(command) => print(command, measure(command, slot).await?),
         Benchmark::Wake(args) => wake::perform(args, slot).await,
+        Benchmark::Gateway(args) => gateway::perform(args, slot).await,
+        Benchmark::GatewaySoak(args) => gateway::soak(args, slot).await,
     }
 }
 
