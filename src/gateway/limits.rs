@@ -123,6 +123,10 @@ pub const CERTIFICATE_POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// The interval of PING frames on HTTP/2 connections of clients, and the time for their answers.
 pub const HTTP2_PING: Duration = Duration::from_secs(60);
 
+/// The time for which a client of HTTP/2 may keep a connection after the gateway has closed its side. It is longer than the
+/// way of the last frames to the client and of the client's answer.
+pub const HTTP2_LINGER: Duration = Duration::from_secs(2);
+
 /// The interval at which a port that could not be opened is tried again.
 pub const TCP_PORT_RETRY: Duration = Duration::from_secs(1);
 

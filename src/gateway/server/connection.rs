@@ -74,7 +74,7 @@ impl Connection {
         let head = usize::try_from(limits.head_bytes).unwrap_or(usize::MAX);
         let verdicts = Verdicts::default();
         let scanner = Scanner::new(head, verdicts.clone(), self.proxy.large_heads.clone());
-        let stream = Watched::new(stream, first, Some(scanner), progress.clone());
+        let stream = Watched::http1(stream, first, scanner, progress.clone());
         let mut builder = http1::Builder::new();
         // The library's own timeouts do not tell a slow head from an idle connection. The watchdog below does.
         builder.timer(TokioTimer::new()).header_read_timeout(None).max_headers(limits.headers);
@@ -106,7 +106,7 @@ impl Connection {
         progress: Progress,
     ) {
         let limits = &self.proxy.config.limits;
-        let stream = Watched::new(stream, first, None, progress.clone());
+        let stream = Watched::http2(stream, first, progress.clone());
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())

@@ -3,11 +3,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use crate::framing::Scanner;
+use crate::limits;
 use crate::progress::Progress;
 
 /// The first bytes of an HTTP/2 connection.
@@ -27,6 +29,19 @@ pub(super) struct Watched<S> {
     first: Vec<u8>,
     scanner: Option<Scanner>,
     progress: Progress,
+    end: End,
+}
+
+/// The end of a connection, after its last byte was sent.
+enum End {
+    /// It is closed at once.
+    AtOnce,
+    /// The bytes of the client are read and dropped until the client closes the connection, or for a while. If they were not
+    /// read, they would be answered with a reset, and a client that sees the reset before the last frames does not learn
+    /// which of its requests were taken.
+    AfterClient,
+    /// The client has the last byte of ours, and has this time to close the connection.
+    Waiting(Pin<Box<Sleep>>),
 }
 
 /// Reads the first bytes of a connection, and finds out its version.
@@ -53,8 +68,14 @@ pub(super) async fn version(stream: &mut (impl AsyncRead + Unpin)) -> io::Result
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(inner: S, first: Vec<u8>, scanner: Option<Scanner>, progress: Progress) -> Self {
-        Self { inner, first, scanner, progress }
+    /// A connection of HTTP/1.1. An answer says that it is the last one, so the client sends no more.
+    pub(super) fn http1(inner: S, first: Vec<u8>, scanner: Scanner, progress: Progress) -> Self {
+        Self { inner, first, scanner: Some(scanner), progress, end: End::AtOnce }
+    }
+
+    /// A connection of HTTP/2, on which requests cross with the frame that says which requests were taken.
+    pub(super) fn http2(inner: S, first: Vec<u8>, progress: Progress) -> Self {
+        Self { inner, first, scanner: None, progress, end: End::AfterClient }
     }
 }
 
@@ -63,7 +84,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let this = &mut *self;
         let before = buf.filled().len();
         if this.first.is_empty() {
-            std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         } else {
             let count = this.first.len().min(buf.remaining());
             let rest = this.first.split_off(count);
@@ -84,7 +105,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         if matches!(written, Poll::Ready(Ok(1..))) {
@@ -98,7 +119,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let this = &mut *self;
+        loop {
+            match &mut this.end {
+                End::AtOnce => return Pin::new(&mut this.inner).poll_shutdown(cx),
+                End::AfterClient => {
+                    ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+                    this.end = End::Waiting(Box::pin(sleep(limits::HTTP2_LINGER)));
+                }
+                End::Waiting(time) => {
+                    let mut dropped = [0; 4096];
+                    let mut dropped = ReadBuf::new(&mut dropped);
+                    if time.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    match ready!(Pin::new(&mut this.inner).poll_read(cx, &mut dropped)) {
+                        Ok(()) if !dropped.filled().is_empty() => {}
+                        Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+                    }
+                }
+            }
+        }
     }
 
     fn poll_write_vectored(

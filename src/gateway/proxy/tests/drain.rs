@@ -108,6 +108,60 @@ async fn http2_clients_get_goaway_and_finish_their_streams() {
     timeout(PATIENCE, connection).await.expect("the connection did not end").unwrap().unwrap();
 }
 
+/// Reads frames of HTTP/2 until the other side closes, answers each PING, and returns the last streams of all GOAWAYs.
+async fn goaways(stream: &mut TcpStream) -> Vec<u32> {
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    let mut last = Vec::new();
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let [a, b, c, kind, flags, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        match kind {
+            PING if flags == 0 => {
+                stream.write_all(&[&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &payload].concat()).await.unwrap();
+            }
+            GOAWAY => last.push(u32::from_be_bytes(*payload.first_chunk().unwrap())),
+            _ => {}
+        }
+    }
+    last
+}
+
+#[tokio::test]
+async fn a_request_that_crosses_with_goaway_does_not_reset_the_connection() {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const PRIORITY: &[u8] = &[0, 0, 5, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0];
+    let gateway = Gateway::new().await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SETTINGS].concat()).await.unwrap();
+    // The connection is served when its first frame comes.
+    assert_eq!(client.peek(&mut [0]).await.unwrap(), 1);
+    let crossing = async {
+        let last = goaways(&mut client).await;
+        // The gateway has closed its side. A reset would come for the first bytes, and the next ones would fail.
+        for _ in 0..3 {
+            client.write_all(PRIORITY).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        drop(client);
+        last
+    };
+    let (drained, last) = timeout(PATIENCE, async { tokio::join!(gateway.drain(), crossing) }).await.unwrap();
+    assert_eq!((drained.cut, last.last()), (0, Some(&0)), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_stays_after_goaway_delays_the_end_by_seconds_only() {
+    let gateway = Gateway::new().await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    assert_eq!(client.peek(&mut [0]).await.unwrap(), 1);
+    let (drained, _) = timeout(PATIENCE, async { tokio::join!(gateway.drain(), goaways(&mut client)) }).await.unwrap();
+    assert_eq!(drained, Drained { cut: 0 });
+}
+
 #[tokio::test]
 async fn a_stream_that_outlasts_the_drain_is_cut_and_counted() {
     let gateway = Gateway::with(|config| {
