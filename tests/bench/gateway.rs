@@ -31,7 +31,7 @@ pub(crate) async fn perform(args: &GatewayArgs, slot: &mut Option<AnyCluster>) -
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
         bail!("--svg: there is no folder {}", missing.display());
     }
-    sockets::allow(args.websockets)?;
+    let websockets = sockets::allowed(args.websockets)?;
     let program = program(args.operator.as_ref()).await?;
     let (cluster, scene) = open(slot, &program, args.keep_logs).await?;
     let version = cluster.client().apiserver_version().await.context("the API server's version")?.git_version;
@@ -47,9 +47,9 @@ pub(crate) async fn perform(args: &GatewayArgs, slot: &mut Option<AnyCluster>) -
             saturated(args, way, figures).await?;
         }
     }
-    if args.websockets > 0 {
-        say(&format!("{} idle WebSockets", args.websockets));
-        sockets::measure(cluster, &scene, &ways, args.websockets, &mut all).await?;
+    if websockets > 0 {
+        say(&format!("{websockets} idle WebSockets"));
+        sockets::measure(cluster, &scene, &ways, websockets, &mut all).await?;
     }
     print(args, &version, &all)
 }
@@ -117,7 +117,6 @@ fn print(args: &GatewayArgs, version: &str, all: &[Figures]) -> Result<()> {
             "benchmark": name,
             "machine": { "processors": cores, "memory_gib": memory },
             "kubernetes": version,
-            "websockets": args.websockets,
             "ways": figures::json(all, args),
         });
         println!("{object}");

@@ -21,7 +21,7 @@ pub(crate) struct GatewayArgs {
     /// Connections on which requests follow each other without a pause when the highest rate is measured.
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub(crate) connections: u32,
-    /// Idle WebSockets for which the memory is measured. 0 leaves them out.
+    /// Idle WebSockets for which the memory is measured, or as many as the limit of open files allows. 0 leaves them out.
     #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(0..=20_000))]
     pub(crate) websockets: u32,
     /// Leave nginx out.

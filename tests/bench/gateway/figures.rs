@@ -186,14 +186,14 @@ pub(super) fn table(all: &[Figures], args: &GatewayArgs) -> String {
             }
         }
     }
-    if all.iter().any(|figures| figures.sockets.is_some()) {
+    if let Some(count) = all.iter().find_map(|figures| figures.sockets).map(|sockets| sockets.count) {
         let mut row = |name: &str, cell: &dyn Fn(&Sockets) -> String| {
             let _ = write!(text, "\n| {name} |");
             for figures in all {
                 let _ = write!(text, " {} |", figures.sockets.as_ref().map(cell).unwrap_or_default());
             }
         };
-        row(&format!("kB for each of {} idle WebSockets", args.websockets), &|of| format!("{:.1}", of.each_kb()));
+        row(&format!("kB for each of {count} idle WebSockets"), &|of| format!("{:.1}", of.each_kb()));
         row("resident memory before, with, and after them, MB", &|of| {
             format!("{:.1}, {:.1}, {:.1}", of.before_mb, of.with_mb, of.after_mb)
         });

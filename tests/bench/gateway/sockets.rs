@@ -22,25 +22,24 @@ const WARM: u32 = 200;
 /// The time for which the WebSockets are idle before the memory is read, and after they were closed.
 const REST: Duration = Duration::from_secs(10);
 /// The files of a process beside those of its WebSockets.
-const OTHER_FILES: u64 = 2000;
+const OTHER_FILES: u64 = 200;
 
-/// Raises the number of files that this process and the proxies may open. This process has both ends of each connection of a
-/// proxy.
+/// The number of WebSockets that the system allows, at most `wanted`. A proxy needs two open files for each of them, and so
+/// does this process, which has both ends. The limit of open files is raised if this process may do that, and the proxies
+/// inherit it.
 ///
 /// # Errors
-/// If the system does not allow so many files.
-pub(super) fn allow(sockets: u32) -> Result<()> {
-    let wanted = 2 * u64::from(sockets) + OTHER_FILES;
+/// If the limit cannot be read or set.
+pub(super) fn allowed(wanted: u32) -> Result<u32> {
+    let files = 2 * u64::from(wanted) + OTHER_FILES;
     let (soft, hard) = rlimit::Resource::NOFILE.get().context("reading the limit of open files")?;
-    if soft >= wanted {
-        return Ok(());
+    if soft >= files || rlimit::Resource::NOFILE.set(files, hard.max(files)).is_ok() {
+        return Ok(wanted);
     }
-    let raised = rlimit::Resource::NOFILE.set(wanted, hard.max(wanted));
-    raised.with_context(|| {
-        format!(
-            "{sockets} WebSockets need {wanted} open files, and the limit is {hard}: raise it, or lower --websockets"
-        )
-    })
+    rlimit::Resource::NOFILE.set(hard, hard).context("raising the number of open files")?;
+    let allowed = u32::try_from(hard.saturating_sub(OTHER_FILES) / 2).unwrap_or(wanted).min(wanted);
+    say(&format!("{allowed} WebSockets instead of {wanted}: a process may have {hard} open files here"));
+    Ok(allowed)
 }
 
 /// Measures the gateway, which is a new process with higher limits, and nginx.
