@@ -236,27 +236,32 @@ fn contains(policy: &Value, user: &str) -> bool {
 
 /// Reads the policies again and again, and reports their state. `count` gets the name of each policy after each time, and
 /// whether the policy is in force. A policy that was not read counts as absent.
-pub async fn follow(
+///
+/// The policies are generated for the first time before this function returns, because that takes a moment of processor
+/// time: call it before the process serves.
+pub fn follow(
     client: Client,
     policies: Policies,
     state: watch::Sender<Guards>,
     count: impl Fn(&str, bool) + Send,
-) {
+) -> impl Future<Output = ()> + Send {
     let names: Vec<String> = policies.of("").into_iter().map(|desired| desired.name).collect();
-    loop {
-        let now = check(&client, &policies, &names).await;
-        for name in &names {
-            count(name, now.in_force(name));
+    async move {
+        loop {
+            let now = check(&client, &policies, &names).await;
+            for name in &names {
+                count(name, now.in_force(name));
+            }
+            let changed = state.send_if_modified(|before| {
+                let differs = *before != now;
+                before.clone_from(&now);
+                differs
+            });
+            if changed {
+                now.report(policies.process);
+            }
+            sleep(limits::GUARD_CHECK_INTERVAL).await;
         }
-        let changed = state.send_if_modified(|before| {
-            let differs = *before != now;
-            before.clone_from(&now);
-            differs
-        });
-        if changed {
-            now.report(policies.process);
-        }
-        sleep(limits::GUARD_CHECK_INTERVAL).await;
     }
 }
 
