@@ -3,7 +3,7 @@
 //! A Sandbox is busy for as long as a request or connection to its pod is open. Twice a second, the busy ones whose records have
 //! to move are queued, and the queue writes them at a rate that the namespaces share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -36,6 +36,8 @@ pub(crate) struct InUse {
     clock: Clock,
     queue: FairQueue<(Used, Timestamp)>,
     uses: Arc<Mutex<HashMap<Used, Use>>>,
+    /// The UIDs of the Sandboxes whose records are being written.
+    writing: Arc<Mutex<HashSet<Arc<str>>>>,
 }
 
 /// What is used: one pod of one Sandbox. A stream to a pod that is gone is no use of the next pod, or of another Sandbox
@@ -65,7 +67,7 @@ pub(crate) struct Busy {
 impl InUse {
     pub(crate) fn new(client: Client, directory: Directory, metrics: Metrics, clock: Clock) -> Self {
         let queue = FairQueue::new(limits::ACTIVITY_QUEUE);
-        Self { client, directory, metrics, clock, queue, uses: Arc::default() }
+        Self { client, directory, metrics, clock, queue, uses: Arc::default(), writing: Arc::default() }
     }
 
     /// Marks a Sandbox as busy.
@@ -83,6 +85,8 @@ impl InUse {
     pub(crate) async fn run(self) {
         let queue = self.queue.clone();
         let writes = queue.run(async |(used, at): (Used, Timestamp)| {
+            // The Directory has a record when its write is answered. What is due after that is found by the next look.
+            let Some(_writing) = Writing::begin(&self.writing, &used.uid) else { return };
             // The record may have moved while this one waited.
             let result = match self.directory.to_record(&used.name, &used.uid, at, self.clock.now()) {
                 Some(version) => self.record(&used.name, &version, at).await,
@@ -158,6 +162,25 @@ impl InUse {
                 RecordResult::Failed
             }
         }
+    }
+}
+
+/// The write of a record, until it is dropped. There is one at a time for each Sandbox.
+struct Writing {
+    all: Arc<Mutex<HashSet<Arc<str>>>>,
+    uid: Arc<str>,
+}
+
+impl Writing {
+    fn begin(all: &Arc<Mutex<HashSet<Arc<str>>>>, uid: &Arc<str>) -> Option<Self> {
+        let first = all.lock().insert(uid.clone());
+        first.then(|| Self { all: all.clone(), uid: uid.clone() })
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.uid);
     }
 }
 

@@ -60,6 +60,20 @@ async fn thousand_busy_sandboxes_cost_a_few_writes_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_during_the_write_of_a_record_cause_no_other_one() {
+    let world = World::new().await;
+    world.server.running("a", POD);
+    world.seen("a", |state| matches!(state, State::Running(_))).await;
+    world.server.writes_take(Duration::from_secs(2));
+    for _ in 0..40 {
+        drop(world.connect("a").await.unwrap());
+        sleep(Duration::from_millis(100)).await;
+    }
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(records(&world, "a").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sandbox_without_idle_timeout_and_a_probe_are_not_recorded() {
     let world = World::new().await;
     world.server.running("a", POD);

@@ -36,6 +36,8 @@ struct Store {
     away: BTreeSet<String>,
     /// Whether a woken Sandbox gets a pod at once, with this address.
     pod_address: Option<String>,
+    /// The time that a write takes.
+    write_time: Duration,
 }
 
 #[derive(Clone, Default)]
@@ -119,6 +121,11 @@ impl Server {
         self.0.lock().pod_address = Some(address.to_owned());
     }
 
+    /// From now on, each write takes this long.
+    pub(crate) fn writes_take(&self, time: Duration) {
+        self.0.lock().write_time = time;
+    }
+
     pub(crate) fn fail_next(&self, fault: Fault) {
         self.0.lock().faults.push(fault);
     }
@@ -167,6 +174,8 @@ impl Server {
         let plural = if path.contains("sandboxes") { "sandboxes" } else { "pods" };
         if parts.method == Method::PATCH {
             let patch = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap();
+            let time = self.0.lock().write_time;
+            tokio::time::sleep(time).await;
             return self.patch(path.rsplit('/').next().unwrap(), patch);
         }
         let mut store = self.0.lock();
