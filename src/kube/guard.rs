@@ -1,4 +1,4 @@
-//! Whether the ValidatingAdmissionPolicies of a process are in force: those that limit its credential, and those that
+//! Whether the ValidatingAdmissionPolicies of a process are stored as its version generates them: those that limit its credential, and those that
 //! protect its objects.
 //!
 //! A process works without them, so nothing else would show that an upgrade left them out, or that a tool changed the
@@ -51,7 +51,8 @@ pub struct Guard {
 /// The state of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuardState {
-    /// The API server applies the policy as this version generates it.
+    /// The API server stores the policy and its binding as this version generates them. Whether it applies policies at all
+    /// is not known.
     InForce,
     /// There is no such policy.
     NoPolicy,

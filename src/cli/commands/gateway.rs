@@ -103,12 +103,10 @@ fn config(args: GatewayArgs, upstream: &Upstream) -> anyhow::Result<Config> {
         Some(mode) => mode.is_open() || access.allow_unauthenticated == Some(true),
         None => access.allow_unauthenticated.unwrap_or(upstream.allow_unauthenticated),
     };
-    let scoped = access.authz_scoped_tokens.map(ScopedTokens::from).unwrap_or_default();
-    if everybody && scoped == ScopedTokens::Require {
-        anyhow::bail!(
-            "--authz-scoped-tokens=require has no effect if clients need no credential: leave out one of them"
-        );
+    if everybody && access.authz_scoped_tokens.is_some() {
+        anyhow::bail!("--authz-scoped-tokens has no effect if clients need no credential: leave out one of them");
     }
+    let scoped = access.authz_scoped_tokens.map(ScopedTokens::from).unwrap_or_default();
     let explicit = wake.tcp_wake_ports;
     let tcp = explicit.map_or(Some(PortRange::DEFAULT), |ports| ports.0).map(|ports| TcpConfig { ports });
     let config = Config {
@@ -262,7 +260,6 @@ mod tests {
             (&["--authz-scoped-tokens=accept"], REVIEWED),
             (&["--authz-scoped-tokens=require"], Access::Reviewed(ScopedTokens::Require)),
             (&["--authz-scoped-tokens=refuse"], Access::Reviewed(ScopedTokens::Refuse)),
-            (&["--authz-scoped-tokens=refuse", "--allow-unauthenticated"], Access::Everybody),
         ] {
             assert_eq!(made(args).unwrap().access, wanted, "{args:?}");
         }
@@ -283,7 +280,16 @@ mod tests {
         let of_token = |flag: &str| token.get_arguments().any(|arg| arg.get_long() == Some(flag));
         // Every program has a help. The others are those of kubectl and `paddock manifests`, and one that the manual says
         // is not there.
-        let others = ["help", "config", "server-side", "gateway", "clusterrole", "serviceaccount", "audience"];
+        let others = [
+            "help",
+            "config",
+            "server-side",
+            "gateway",
+            "clusterrole",
+            "serviceaccount",
+            "audience",
+            "served-namespace",
+        ];
         for word in manual.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
             let Some(flag) = word.strip_prefix("--").filter(|flag| flag.starts_with(|c: char| c.is_ascii_lowercase()))
             else {
@@ -317,6 +323,8 @@ mod tests {
             (&["--authz-mode=scoped-token"][..], "tokenreview"),
             (&["--authz-scoped-tokens=yes"], "require"),
             (&["--authz-scoped-tokens=require", "--allow-unauthenticated"], "leave out one of them"),
+            (&["--authz-scoped-tokens=accept", "--allow-unauthenticated"], "leave out one of them"),
+            (&["--authz-scoped-tokens=refuse", "--authz-mode=allow-all"], "leave out one of them"),
             (&["--path-routing-prefix=sandboxes"], "must begin with /"),
             (&["--host-routing-domain=*.example.com"], "such as sandbox.example.com"),
             (&["--authz-cookie-allowed-origins=example.com"], "SCHEME://HOST"),

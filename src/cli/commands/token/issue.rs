@@ -221,9 +221,10 @@ async fn check_right(
     let allowed = match reviews.create(&PostParams::default(), &review).await {
         Ok(answer) => answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)),
         Err(error) => {
+            let forbidden = matches!(&error, kube::Error::Api(status) if status.code == 403);
+            let why = if forbidden { "you may not impersonate it" } else { "the API server could not be asked" };
             return Ok(Some(format!(
-                "whether ServiceAccount {service_account} may use the Sandbox is not known, because you may not \
-                 impersonate it: {error}"
+                "whether ServiceAccount {service_account} may use the Sandbox is not known, because {why}: {error}"
             )));
         }
     };

@@ -236,6 +236,10 @@ async fn what_a_user_should_know_is_a_note_beside_the_token() {
     server.refuses(Method::POST, REVIEWS, 403, "");
     let (token, notes) = server.issue(&["box"]).await.unwrap();
     assert!(notes.contains("you may not impersonate it") && !notes.contains(&token), "{notes}");
+    let server = Server::new();
+    server.refuses(Method::POST, REVIEWS, 500, "");
+    let (_, notes) = server.issue(&["box"]).await.unwrap();
+    assert!(notes.contains("the API server could not be asked") && !notes.contains("impersonate"), "{notes}");
     // A claim without a Sandbox: only the right on every Sandbox can be asked about.
     let server = Server::new();
     let path = format!("{}/mine", claims(Kind::SeedClaim));
