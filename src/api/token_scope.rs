@@ -1,11 +1,12 @@
 //! What a token for the gateway is limited to: one Sandbox, or the Sandbox of one claim, and perhaps one port.
 //!
 //! Such a token is a token of a ServiceAccount that the API server issued (`kubectl create token`). A scope is one of its
-//! audiences. The API server itself accepts no token that has only such audiences.
+//! audiences. The API server itself accepts no token that has only such audiences, and the gateway no token with a scope and
+//! another audience.
 
 use std::fmt;
 
-/// The begin of every audience that is a scope. A token with such an audience is good for nothing but its scopes.
+/// The begin of every audience that is a scope. The gateway refuses a token that has such an audience and another one.
 pub const SCOPE_PREFIX: &str = "paddock.dev/";
 
 /// The form of a scope, for messages.

@@ -99,27 +99,52 @@ impl Authorizer {
         self.reviewer.is_none()
     }
 
-    /// Decides whether the owner of the credential may use the Sandbox.
+    /// Reads a credential, without a question to anybody.
     ///
     /// # Errors
-    /// If the credential is missing or unknown, the user may not use the Sandbox, the token is limited to another Sandbox
-    /// or port, or nobody could be asked.
-    pub async fn check(&self, credential: &Credential, client: IpAddr, target: &Target) -> Result<Caller, Refusal> {
-        let Some(reviewer) = &self.reviewer else { return Ok(Caller::unlimited("-")) };
+    /// If the credential is missing, cannot be read, has expired, or is of a sort that is not accepted.
+    pub(crate) fn present(&self, credential: &Credential, target: &Target) -> Result<Presented, Refusal> {
+        let Some(reviewer) = &self.reviewer else { return Ok(Presented { token: None, only: Ok(Only::Any) }) };
         match credential {
             Credential::None => Err(unauthenticated("unauthenticated")),
             Credential::Bearer(token) if token.is_empty() => Err(unauthenticated("unauthenticated")),
-            Credential::Bearer(token) => reviewer.check(token, client, target).await,
+            Credential::Bearer(token) => reviewer.present(token, target),
         }
     }
-}
 
-impl Reviewer {
-    async fn check(&self, token: &Arc<str>, client: IpAddr, target: &Target) -> Result<Caller, Refusal> {
-        let scoped = self.accepted(Scoped::read(token)?)?;
-        let token = match &scoped {
-            Some(scoped) => Token::for_audiences(token.clone(), scoped.audiences()),
-            None => Token::of_api_server(token.clone()),
+    /// The name of the user of a credential, whatever the user may do.
+    ///
+    /// # Errors
+    /// If the API server does not know the token, or could not be asked.
+    pub(crate) async fn user(&self, presented: &Presented, client: IpAddr) -> Result<Arc<str>, Refusal> {
+        match (&self.reviewer, &presented.token) {
+            (Some(reviewer), Some(token)) => {
+                let user = reviewer.reviews.authenticate(token, Peer::of(client).0).await;
+                user.map_err(|verdict| presented.refusal(verdict))
+            }
+            (None, _) | (_, None) => Ok("-".into()),
+        }
+    }
+
+    /// Decides whether the user of a credential may use the Sandbox.
+    ///
+    /// # Errors
+    /// If the credential is unknown, the user may not use the Sandbox, the token is limited to another Sandbox or port, or
+    /// nobody could be asked.
+    pub(crate) async fn admit(
+        &self,
+        presented: &Presented,
+        client: IpAddr,
+        target: &Target,
+    ) -> Result<Caller, Refusal> {
+        let only = match &presented.only {
+            Ok(only) => only.clone(),
+            // The owner of a token for another Sandbox asks about no right. Otherwise the token of one Sandbox could use up
+            // the questions that all tokens of its ServiceAccount share.
+            Err(refusal) => return Err(refusal.clone().of(self.user(presented, client).await?)),
+        };
+        let (Some(reviewer), Some(token)) = (&self.reviewer, &presented.token) else {
+            return Ok(Caller::unlimited("-"));
         };
         let access = Access::Object {
             verb: right::USE_VERB,
@@ -129,26 +154,61 @@ impl Reviewer {
             namespace: target.namespace.clone(),
             name: target.name.clone(),
         };
-        match self.reviews.judge(&token, &access, Peer::of(client).0).await {
-            // The API server has confirmed the signature and every scope.
-            Verdict::Admitted(name) => {
-                let only = scoped.map_or(Ok(Only::Any), |scoped| scoped.only(target))?;
-                Ok(Caller { name, only })
+        match reviewer.reviews.judge(token, &access, Peer::of(client).0).await {
+            // The API server has confirmed the signature and every scope. The answer may have taken a while.
+            Verdict::Admitted(name) => only.check_end(reviewer.clock.now()).map(|()| Caller { name, only }),
+            verdict @ (Verdict::Unauthenticated | Verdict::Forbidden(_) | Verdict::Busy | Verdict::Unavailable(_)) => {
+                Err(presented.refusal(verdict))
             }
-            Verdict::Unauthenticated => Err(unauthenticated(match scoped {
-                Some(_) => "the API server does not accept this token: it is not genuine, or it has been revoked",
-                None => "unauthenticated",
-            })),
-            Verdict::Forbidden => Err(Refusal::new(Reason::Forbidden, "forbidden")),
-            Verdict::Busy => {
-                let detail = "too many clients are asked about now";
-                Err(Refusal::new(Reason::AuthorizerBusy, detail).retry_after(crate::limits::BUSY_RETRY_AFTER))
-            }
-            Verdict::Unavailable(why) => Err(Refusal::new(Reason::AuthorizerFailed, &*why)),
         }
     }
+}
 
-    /// Whether tokens of this sort are accepted, and this one has not expired.
+/// A credential that was read. Nobody has confirmed it yet.
+#[derive(Debug)]
+pub(crate) struct Presented {
+    /// `None` if everybody is admitted.
+    token: Option<Token>,
+    /// The Sandboxes of the name to which the token admits if it is genuine, or the reason why to none.
+    only: Result<Only, Refusal>,
+}
+
+impl Presented {
+    /// The Sandboxes of the name to which the token admits if it is genuine. `None` if to none.
+    pub(crate) fn only(&self) -> Option<&Only> {
+        self.only.as_ref().ok()
+    }
+
+    /// What an answer of the API server other than an admission means for the client.
+    fn refusal(&self, verdict: Verdict) -> Refusal {
+        match verdict {
+            Verdict::Unauthenticated => unauthenticated(match &self.only {
+                Ok(Only::Any) => "unauthenticated",
+                Ok(Only::Of { .. }) | Err(_) => {
+                    "the API server does not accept this token: it is not genuine, or it has been revoked"
+                }
+            }),
+            Verdict::Admitted(user) | Verdict::Forbidden(user) => Refusal::new(Reason::Forbidden, "forbidden").of(user),
+            Verdict::Busy => {
+                let detail = "too many clients are asked about now";
+                Refusal::new(Reason::AuthorizerBusy, detail).retry_after(crate::limits::BUSY_RETRY_AFTER)
+            }
+            Verdict::Unavailable(why) => Refusal::new(Reason::AuthorizerFailed, &*why),
+        }
+    }
+}
+
+impl Reviewer {
+    fn present(&self, token: &Arc<str>, target: &Target) -> Result<Presented, Refusal> {
+        let Some(scoped) = self.accepted(Scoped::read(token)?)? else {
+            return Ok(Presented { token: Some(Token::of_api_server(token.clone())), only: Ok(Only::Any) });
+        };
+        scoped.check_end(self.clock.now())?;
+        let audiences = scoped.audiences();
+        Ok(Presented { token: Some(Token::for_audiences(token.clone(), audiences)), only: scoped.only(target) })
+    }
+
+    /// Whether tokens of this sort are accepted.
     fn accepted(&self, scoped: Option<Scoped>) -> Result<Option<Scoped>, Refusal> {
         match (self.scoped, &scoped) {
             (ScopedTokens::Refuse, Some(_)) => {
@@ -161,9 +221,6 @@ impl Reviewer {
             }
             (ScopedTokens::Accept | ScopedTokens::Refuse, None)
             | (ScopedTokens::Accept | ScopedTokens::Require, Some(_)) => {}
-        }
-        if let Some(scoped) = &scoped {
-            scoped.check_end(self.clock.now())?;
         }
         Ok(scoped)
     }

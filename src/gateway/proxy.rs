@@ -204,8 +204,10 @@ impl Proxy {
         let waits = waits.ok_or_else(|| busy(Reason::ClientBusy, "Too many bytes of requests of this client wait."))?;
         let admitted = self.ways.backend.check(&found.credential, client.address, &routed.target).await;
         record.decided(admitted.as_ref().map(drop).map_err(|refusal| refusal.reason));
-        let Caller { name: user, only } = admitted?;
-        record.user(user);
+        if let Ok(Caller { name: user, .. }) | Err(Refusal { user: Some(user), .. }) = &admitted {
+            record.user(user.clone());
+        }
+        let Caller { only, .. } = admitted?;
         drop(waits);
         if let Some(response) = self.config.sessions.begin(&found, routed, &parts.method, upgrade) {
             return Ok(Outcome::Own(response));

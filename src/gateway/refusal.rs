@@ -1,5 +1,6 @@
 //! The answers that the gateway gives itself, in one table: status code, `detail`, gRPC code and headers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -82,6 +83,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The state of the Sandbox, in the header `X-Sandbox-State`.
     pub state: Option<SandboxState>,
+    /// The user of the credential, for the access log. `None` if it is not known.
+    pub user: Option<Arc<str>>,
 }
 
 /// The state of a Sandbox, as clients of the gateway see it.
@@ -104,13 +107,20 @@ impl Refusal {
     /// A refusal with the usual text and without Retry-After.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), retry_after: None, state: None }
+        Self { reason, detail: detail.into(), retry_after: None, state: None, user: None }
     }
 
     /// Adds the header `Retry-After`.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
+        self
+    }
+
+    /// Adds the user of the credential for the access log. The client does not get it.
+    #[must_use]
+    pub fn of(mut self, user: Arc<str>) -> Self {
+        self.user = Some(user);
         self
     }
 

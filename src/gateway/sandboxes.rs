@@ -24,7 +24,7 @@ use std::sync::Arc;
 use kube::Client;
 use paddock_kube::clock::Clock;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use self::activity::{Busy, InUse, Used};
 use self::attempt::{Attempt, Ways};
@@ -129,7 +129,8 @@ impl Sandboxes {
         let absent = Holds::new(limits::ABSENT_HOLD, metrics.clone());
         let wake = Wake::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
         let in_use = InUse::new(client.clone(), directory.clone(), metrics.clone(), clock.clone());
-        let ways = Ways { metrics, directory, dial, holds, absent, wake, outages: Outages::default() };
+        let outages = Outages::default();
+        let ways = Ways { metrics, directory, dial, holds, absent, wake, outages, clock: clock.clone() };
         Self(Arc::new(Parts { client, config, clock, ways, in_use }))
     }
 
@@ -169,7 +170,7 @@ impl Sandboxes {
             return None;
         }
         let State::Running(running) = self.0.ways.directory.state(&name) else { return None };
-        arrival.only.check(&target.name, &running.identity()).ok()?;
+        arrival.only.check(&target.name, &running.identity(), self.0.clock.now()).ok()?;
         Some(Awake { endpoint: running.endpoint(target), mark: self.mark(name, &running, arrival) })
     }
 
@@ -177,11 +178,33 @@ impl Sandboxes {
     /// Sandbox is checked again.
     ///
     /// # Errors
-    /// If the credential is for another Sandbox.
+    /// If the credential is for another Sandbox, or has ended.
     pub(crate) fn check_only(&self, target: &Target, only: &Only) -> Result<(), Refusal> {
         match self.0.ways.directory.identity(&Name::of(target)) {
-            Some(identity) => only.check(&target.name, &identity),
+            Some(identity) => only.check(&target.name, &identity, self.0.clock.now()),
+            None if self.is_complete() => only.check_absent(&target.name),
             None => Ok(()),
+        }
+    }
+
+    /// Waits a moment until a credential admits to the Sandbox of the name. The client may have learned from its own watch
+    /// that the claim has the Sandbox, or that a later Sandbox has the name.
+    ///
+    /// # Errors
+    /// If the credential is for another Sandbox then, or has ended.
+    pub(crate) async fn becomes(&self, target: &Target, only: &Only) -> Result<(), Refusal> {
+        let (ways, name) = (&self.0.ways, Name::of(target));
+        let mut follow = ways.directory.follow(&name);
+        let until = Instant::now() + limits::ABSENT_GRACE;
+        let Ok(_place) = ways.absent.take(&name, 0) else { return self.check_only(target, only) };
+        loop {
+            follow.state();
+            let Err(refusal) = self.check_only(target, only) else { return Ok(()) };
+            tokio::select! {
+                biased;
+                () = follow.changed() => {}
+                () = sleep_until(until) => return Err(refusal),
+            }
         }
     }
 

@@ -32,7 +32,7 @@ impl IntoResponse for Verdict {
                 let text = "a bearer token of a ServiceAccount is required\n";
                 return (StatusCode::UNAUTHORIZED, challenge, text).into_response();
             }
-            Verdict::Forbidden => (
+            Verdict::Forbidden(_) => (
                 StatusCode::FORBIDDEN,
                 "the user must be allowed to get this path as a nonResourceURL; bind the ClusterRole paddock-metrics-reader\n",
             ),
@@ -54,7 +54,7 @@ async fn admit(State(reviews): State<Reviews>, request: Request, next: Next) -> 
     let everybody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     match reviews.judge(&token, &Access::Path(request.uri().path().to_owned()), everybody).await {
         Verdict::Admitted(_) => next.run(request).await,
-        refused @ (Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Busy | Verdict::Unavailable(_)) => {
+        refused @ (Verdict::Unauthenticated | Verdict::Forbidden(_) | Verdict::Busy | Verdict::Unavailable(_)) => {
             refused.into_response()
         }
     }

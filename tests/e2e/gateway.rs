@@ -114,11 +114,16 @@ impl Gateway {
 
     /// Sends a request for the port of the agent in a Sandbox, and returns the head and the body of the answer.
     pub(super) async fn get(&self, ns: &TestNamespace, sandbox: &str, port: u16, headers: &str) -> (String, String) {
-        let request = format!(
-            "GET /hello HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nX-Sandbox-ID: {sandbox}\r\n\
-             X-Sandbox-Namespace: {}\r\nX-Sandbox-Port: {port}\r\n{headers}\r\n",
+        let routed = format!(
+            "X-Sandbox-ID: {sandbox}\r\nX-Sandbox-Namespace: {}\r\nX-Sandbox-Port: {port}\r\n{headers}",
             ns.namespace
         );
+        self.get_path("/hello", &routed).await
+    }
+
+    /// Sends a request for a path, and returns the head and the body of the answer.
+    pub(super) async fn get_path(&self, path: &str, headers: &str) -> (String, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n{headers}\r\n");
         let exchange = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.proxy)).await.expect("the gateway listens");
             stream.write_all(request.as_bytes()).await.expect("the gateway reads");

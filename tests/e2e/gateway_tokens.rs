@@ -21,6 +21,7 @@ pub(super) fn tests() -> Vec<Test> {
     named![
         token_opens_one_sandbox_and_ends_with_it,
         forged_and_outdated_tokens_are_refused,
+        token_that_is_good_for_the_api_server_too_is_refused,
         token_of_a_claim_ends_with_the_claim,
         users_are_told_what_they_lack,
     ]
@@ -65,6 +66,11 @@ async fn running(ns: &TestNamespace, name: &str) -> Value {
 /// The status and the body of a request with a token.
 async fn ask(gateway: &Gateway, ns: &TestNamespace, sandbox: &str, port: u16, token: &str) -> (String, String) {
     let (head, body) = gateway.get(ns, sandbox, port, &format!("Authorization: Bearer {token}\r\n")).await;
+    answer((head, body))
+}
+
+/// The status and the body of an answer.
+fn answer((head, body): (String, String)) -> (String, String) {
     (head.split(' ').nth(1).unwrap_or_default().to_owned(), body)
 }
 
@@ -105,7 +111,7 @@ async fn token_opens_one_sandbox_and_ends_with_it() {
     .await;
     for old in [&of_sandbox, &of_port] {
         let (status, body) = ask(&gateway, &ns, "mine", agent.port, old).await;
-        assert!(status == "403" && body.contains("an earlier Sandbox of the name mine"), "{status} {body}");
+        assert!(status == "403" && body.contains("another Sandbox of the name mine"), "{status} {body}");
     }
     // The deletion of the object to which a token is bound revokes the token.
     ns.kubectl(&["create", "secret", "generic", "session"], None).await.expect("a Secret");
@@ -113,13 +119,16 @@ async fn token_opens_one_sandbox_and_ends_with_it() {
     ns.kubectl(&["delete", "secret", "session"], None).await.expect("no Secret");
     let (status, body) = ask(&gateway, &ns, "mine", agent.port, &bound).await;
     assert!(status == "401" && body.contains("has been revoked"), "{status} {body}");
-    for token in [&of_sandbox, &new, &bound] {
-        assert!(!gateway.log().contains(token.as_str()) && !gateway.metrics().await.contains(token.as_str()));
+    let (log, metrics) = (gateway.log(), gateway.metrics().await);
+    for part in [&of_sandbox, &new, &bound].into_iter().flat_map(|token| token.split('.').skip(1)) {
+        assert!(!log.contains(part) && !metrics.contains(part), "no output has a part of a token");
     }
-    assert!(
-        gateway.log().contains(&format!("system:serviceaccount:{}:sandbox-client", ns.namespace)),
-        "the access log"
-    );
+    // The log says who used a token, and who misused one.
+    let user = format!("system:serviceaccount:{}:sandbox-client", ns.namespace);
+    for word in ["200", "Forbidden"] {
+        let line = log.lines().find(|line| line.contains(&user) && line.contains(word));
+        assert!(line.is_some(), "{word}: {log}");
+    }
 }
 
 async fn forged_and_outdated_tokens_are_refused() {
@@ -179,6 +188,82 @@ async fn forged_and_outdated_tokens_are_refused() {
     }
 }
 
+/// A genuine token for the API server and for one Sandbox, in every spelling that the API server takes.
+async fn token_that_is_good_for_the_api_server_too_is_refused() {
+    let ns = with_client("gateway-mixed").await;
+    let agent = Agent::start().await;
+    let cluster = &setup().await.cluster;
+    let mine = running(&ns, "mine").await;
+    running(&ns, "other").await;
+    let scope = format!("paddock.dev/sandbox/{}/mine/{}", ns.namespace, uid(&mine));
+    let path = format!("/api/v1/namespaces/{}/serviceaccounts/sandbox-client/token", ns.namespace);
+    let request = async |audiences: Value| {
+        let spec = json!({ "audiences": audiences, "expirationSeconds": 600 });
+        let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec });
+        let answer = ns.post(&path, &request).await.expect("a token");
+        text(&answer, "/status/token").to_owned()
+    };
+    let plain = claims(&cluster_token(&ns).await);
+    let issuer = text(&plain, "/iss").to_owned();
+    let mixed = request(json!([issuer, scope])).await;
+    let parts: Vec<&str> = mixed.split('.').collect();
+    let (begin, end) = parts[1].split_at(8);
+    let mut spelled = vec![
+        ("as it was issued", mixed.clone()),
+        ("a word behind it", format!("{mixed} .")),
+        ("a line end in the claims", format!("{}.{begin}\n{end}.{}", parts[0], parts[2])),
+    ];
+    let mut changed = claims(&mixed);
+    while encoded(&changed).len().is_multiple_of(4) {
+        changed["filler"] = json!(format!("{}x", changed["filler"].as_str().unwrap_or_default()));
+    }
+    let resigned = cluster.sign_token(&changed).expect("a token");
+    spelled.push(("bits that fill up the claims", with_other_bits(&resigned)));
+    for (what, token) in &spelled {
+        let review =
+            json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": { "token": token } });
+        let review = ns.post("/apis/authentication.k8s.io/v1/tokenreviews", &review).await.expect("a review");
+        assert_eq!(review["status"]["authenticated"], json!(true), "{what}: the API server takes it: {review}");
+    }
+    for rule in ["accept", "require", "refuse"] {
+        let flags = [
+            "--authz-cookie-name=session",
+            "--authz-cookie-query-param=token",
+            "--path-routing-prefix=/sb",
+            &format!("--authz-scoped-tokens={rule}"),
+        ];
+        let gateway = Gateway::of(&ns, &format!("gateway-mixed-{rule}"), &flags).await;
+        for (what, token) in &spelled {
+            for name in ["mine", "other"] {
+                let (status, body) = if token.contains('\n') {
+                    let query = token.replace('\n', "%0A");
+                    let path = format!("/sb/{}/{name}/{}/?token={query}", ns.namespace, agent.port);
+                    answer(gateway.get_path(&path, "").await)
+                } else {
+                    ask(&gateway, &ns, name, agent.port, token).await
+                };
+                assert!(status == "401", "{rule} {what} {name}: {status} {body}");
+            }
+        }
+    }
+}
+
+/// A token of the ServiceAccount for the API server alone.
+async fn cluster_token(ns: &TestNamespace) -> String {
+    let printed = ns.kubectl(&["create", "token", "sandbox-client"], None).await.expect("a token");
+    printed.trim().to_owned()
+}
+
+/// The token with other bits behind the last byte of its claims, which decode to the same claims.
+fn with_other_bits(token: &str) -> String {
+    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let parts: Vec<&str> = token.split('.').collect();
+    let (rest, last) = parts[1].split_at(parts[1].len() - 1);
+    let digit = DIGITS.find(last).expect("a digit");
+    let other = DIGITS.chars().nth(digit ^ 1).expect("a digit");
+    format!("{}.{rest}{other}.{}", parts[0], parts[2])
+}
+
 async fn token_of_a_claim_ends_with_the_claim() {
     let ns = with_client("gateway-claims").await;
     let agent = Agent::start().await;
@@ -203,17 +288,20 @@ async fn token_of_a_claim_ends_with_the_claim() {
     .await;
     let (status, body) = ask(&gateway, &ns, &of_a, agent.port, &b).await;
     assert!(status == "403" && body.contains("a claim that does not have Sandbox"), "{status} {body}");
+    let unlimited = cluster_token(&ns).await;
     // The Sandbox outlives the claim, with the same UID.
     ns.kubectl(&["delete", "sandboxclaims.extensions.agents.x-k8s.io", "a", "--cascade=orphan"], None)
         .await
         .expect("a deletion");
     eventually_some("the token of the deleted claim is refused", async || {
         match ask(&gateway, &ns, &of_a, agent.port, &a).await {
-            (status, _) if status == "403" || status == "502" => Ok(()),
+            (status, _) if status == "403" => Ok(()),
             answer => Err(format!("{answer:?}")),
         }
     })
     .await;
+    let (status, body) = ask(&gateway, &ns, &of_a, agent.port, &unlimited).await;
+    assert!(status == "200", "the Sandbox itself answers: {status} {body}");
 }
 
 async fn users_are_told_what_they_lack() {

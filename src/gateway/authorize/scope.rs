@@ -2,17 +2,21 @@
 //!
 //! The claims of a token are read here without its signature. They choose the question to the API server, which verifies
 //! the signature and confirms each audience. Nothing is admitted by what is read here alone.
+//!
+//! The API server reads a token less strictly: it takes the first word, skips line ends in base64, and ignores the bits that
+//! fill up the last character. A token that it accepts and that cannot be read here would count as one without a limit, so
+//! each such token is refused.
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use paddock_api::token_scope::MAX_SCOPES;
 use paddock_api::{ScopeKind, TokenScope};
 use serde::Deserialize;
 
-use crate::only::{Holder, Only};
+use crate::only::{Holder, Only, check_end};
 use crate::refusal::{Reason, Refusal};
 use crate::target::Target;
 
@@ -20,8 +24,7 @@ use crate::target::Target;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Scoped {
     scopes: Vec<TokenScope>,
-    /// The end, in seconds since 1970.
-    expires: f64,
+    until: Timestamp,
 }
 
 /// The claims of a token (RFC 7519) that are used.
@@ -49,15 +52,19 @@ impl Scoped {
     /// Reads a token. `None` if it is not limited to a Sandbox or claim, or no JSON Web Token.
     ///
     /// # Errors
-    /// If one of its audiences begins like a scope and is none, or if it has too many scopes or no end.
+    /// If it is no bearer token or its claims cannot be read, if one of its audiences begins like a scope and is none, if it
+    /// has a scope and an audience that is none, or if it has too many scopes or no end.
     pub(super) fn read(token: &str) -> Result<Option<Self>, Refusal> {
+        if !is_token68(token) {
+            return Err(unauthenticated("the token has characters that no bearer token has"));
+        }
         let mut parts = token.split('.');
         let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return Ok(None);
         };
         let claims = URL_SAFE_NO_PAD.decode(claims).ok();
         let Some(claims) = claims.and_then(|claims| serde_json::from_slice::<Claims>(&claims).ok()) else {
-            return Ok(None);
+            return Err(unauthenticated("the token has the form of a JSON Web Token, and its claims cannot be read"));
         };
         let audiences = match claims.aud {
             Audiences::One(audience) => vec![audience],
@@ -68,11 +75,16 @@ impl Scoped {
         if scopes.is_empty() {
             return Ok(None);
         }
+        if scopes.len() < audiences.len() {
+            return Err(unauthenticated(
+                "the token has audiences beside its scopes, for which it is not limited: request one that has scopes alone",
+            ));
+        }
         if scopes.len() > MAX_SCOPES {
             return Err(unauthenticated(format!("the token has more than {MAX_SCOPES} scopes")));
         }
         let Some(expires) = claims.exp else { return Err(unauthenticated("the token never expires")) };
-        Ok(Some(Self { scopes, expires }))
+        Ok(Some(Self { scopes, until: time(expires) }))
     }
 
     /// The audiences that the API server has to confirm.
@@ -80,15 +92,12 @@ impl Scoped {
         self.scopes.iter().map(TokenScope::to_string).collect()
     }
 
-    /// Checks the end of the token. The API server accepts an expired token for another minute, and an answer that is
-    /// remembered counts for longer still.
+    /// Checks the end of the token.
     ///
     /// # Errors
     /// If the token has expired.
     pub(super) fn check_end(&self, now: Timestamp) -> Result<(), Refusal> {
-        let now = now.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64();
-        // A comparison with a time that is no number is false.
-        if now < self.expires { Ok(()) } else { Err(unauthenticated("the token has expired")) }
+        check_end(self.until, now)
     }
 
     /// What a confirmed token admits to at a target.
@@ -118,8 +127,21 @@ impl Scoped {
         if holders.is_empty() {
             return Err(Refusal::new(Reason::Forbidden, format!("the token is not for port {}", target.port)));
         }
-        Ok(Only::Of(holders))
+        Ok(Only::Of { holders, until: self.until })
     }
+}
+
+/// Whether a text has the form of a bearer token (RFC 6750).
+fn is_token68(text: &str) -> bool {
+    let words = text.trim_end_matches('=');
+    !words.is_empty() && words.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
+}
+
+/// A time in seconds since 1970. One that is out of range is the first or the last one.
+fn time(seconds: f64) -> Timestamp {
+    let after = SignedDuration::try_from_secs_f64(seconds).ok();
+    let time = after.and_then(|after| Timestamp::UNIX_EPOCH.checked_add(after).ok());
+    time.unwrap_or(if seconds > 0.0 { Timestamp::MAX } else { Timestamp::MIN })
 }
 
 fn unauthenticated(detail: impl Into<String>) -> Refusal {

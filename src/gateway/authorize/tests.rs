@@ -71,7 +71,10 @@ async fn check_from(
 ) -> Result<String, (Reason, String)> {
     let credential = token.map_or(Credential::None, |token| Credential::Bearer(token.into()));
     let target = Target { namespace: "ns".into(), name: sandbox.into(), port: 8888 };
-    let checked = authorizer.check(&credential, from, &target).await;
+    let checked = match authorizer.present(&credential, &target) {
+        Ok(presented) => authorizer.admit(&presented, from, &target).await,
+        Err(refusal) => Err(refusal),
+    };
     checked.map(|caller| caller.name.to_string()).map_err(|refusal| (refusal.reason, refusal.detail))
 }
 

@@ -13,7 +13,7 @@ use crate::target::Target;
 
 /// Answers the questions of the proxy. A test has its own.
 pub(crate) trait Backend: Send + Sync + 'static {
-    /// See [`Authorizer::check`].
+    /// Decides whether the owner of a credential may use a Sandbox.
     fn check<'a>(
         &'a self,
         credential: &'a Credential,
@@ -53,9 +53,15 @@ impl Backend for Cluster {
             return Box::pin(std::future::ready(Err(Refusal::new(Reason::Forbidden, detail))));
         }
         Box::pin(async move {
-            let caller = self.authorizer.check(credential, client, target).await?;
-            self.sandboxes.check_only(target, &caller.only)?;
-            Ok(caller)
+            let presented = self.authorizer.present(credential, target)?;
+            if let Some(only) = presented.only()
+                && self.sandboxes.check_only(target, only).is_err()
+            {
+                // The answer would tell a client with a forged token which Sandboxes exist.
+                let user = self.authorizer.user(&presented, client).await?;
+                self.sandboxes.becomes(target, only).await.map_err(|refusal| refusal.of(user))?;
+            }
+            self.authorizer.admit(&presented, client, target).await
         })
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use paddock_kube::clock::Clock;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
@@ -28,6 +29,7 @@ pub(super) struct Ways {
     pub(super) absent: Holds,
     pub(super) wake: Wake,
     pub(super) outages: Outages,
+    pub(super) clock: Clock,
 }
 
 /// The attempt of one request to reach its Sandbox.
@@ -81,7 +83,7 @@ impl<'a> Attempt<'a> {
             }
             let identity = self.ways.directory.identity(&self.name);
             if let Some(identity) = &identity {
-                self.arrival.only.check(&self.target.name, identity)?;
+                self.arrival.only.check(&self.target.name, identity, self.ways.clock.now())?;
             }
             let step = match state {
                 State::Running(running) => {
@@ -110,8 +112,8 @@ impl<'a> Attempt<'a> {
                 Step::Again => {}
                 Step::Open(running, stream) => {
                     self.ended(Phase::Port, None);
-                    // Another Sandbox may have the name since the state was read.
-                    self.arrival.only.check(&self.target.name, &running.identity())?;
+                    // Another Sandbox may have the name since the state was read, and the credential may have ended.
+                    self.arrival.only.check(&self.target.name, &running.identity(), self.ways.clock.now())?;
                     return Ok((running, stream));
                 }
                 Step::Wait(until, refusal) => {

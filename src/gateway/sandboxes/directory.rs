@@ -69,8 +69,15 @@ struct Tables {
     /// The number of pods with each address.
     sources: HashMap<IpAddr, usize>,
     /// The Sandboxes for whose states somebody waits.
-    followed: HashMap<Name, watch::Sender<State>>,
+    followed: HashMap<Name, watch::Sender<Seen>>,
     listed: Listed,
+}
+
+/// What those who wait for a Sandbox are told about.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    state: State,
+    identity: Option<Identity>,
 }
 
 /// Which kinds have been listed.
@@ -84,7 +91,7 @@ struct Listed {
 pub(crate) struct Follow {
     name: Name,
     directory: Directory,
-    states: Option<watch::Receiver<State>>,
+    states: Option<watch::Receiver<Seen>>,
 }
 
 impl Directory {
@@ -96,8 +103,8 @@ impl Directory {
     /// Observes the states of a Sandbox.
     pub(crate) fn follow(&self, name: &Name) -> Follow {
         let mut tables = self.0.lock();
-        let state = tables.state(name);
-        let states = tables.followed.entry(name.clone()).or_insert_with(|| watch::channel(state).0).subscribe();
+        let seen = tables.seen(name);
+        let states = tables.followed.entry(name.clone()).or_insert_with(|| watch::channel(seen).0).subscribe();
         Follow { name: name.clone(), directory: self.clone(), states: Some(states) }
     }
 
@@ -158,9 +165,7 @@ impl Directory {
 
     /// The UIDs of the Sandbox that has this name, unless it is being deleted.
     pub(crate) fn identity(&self, name: &Name) -> Option<Identity> {
-        let tables = self.0.lock();
-        let sandbox = tables.sandboxes.get(name).filter(|sandbox| sandbox.stage != Stage::Terminating)?;
-        Some(Identity { sandbox: sandbox.uid.clone(), claim: sandbox.claim.clone() })
+        self.0.lock().identity(name)
     }
 
     /// The number of a Sandbox's version.
@@ -333,12 +338,21 @@ impl Tables {
 
     fn tell(&mut self, name: &Name) {
         let Some(states) = self.followed.get(name) else { return };
-        let now = self.state(name);
-        states.send_if_modified(|state| {
-            let changed = *state != now;
-            *state = now;
+        let now = self.seen(name);
+        states.send_if_modified(|seen| {
+            let changed = *seen != now;
+            *seen = now;
             changed
         });
+    }
+
+    fn seen(&self, name: &Name) -> Seen {
+        Seen { state: self.state(name), identity: self.identity(name) }
+    }
+
+    fn identity(&self, name: &Name) -> Option<Identity> {
+        let sandbox = self.sandboxes.get(name).filter(|sandbox| sandbox.stage != Stage::Terminating)?;
+        Some(Identity { sandbox: sandbox.uid.clone(), claim: sandbox.claim.clone() })
     }
 
     fn state(&self, name: &Name) -> State {
@@ -377,12 +391,12 @@ impl Follow {
     /// The state now.
     pub(crate) fn state(&mut self) -> State {
         match &mut self.states {
-            Some(states) => states.borrow_and_update().clone(),
+            Some(states) => states.borrow_and_update().state.clone(),
             None => State::Absent,
         }
     }
 
-    /// Waits until the state differs from the one that [`Follow::state`] returned last.
+    /// Waits until the state, the UID or the claim differs from the time of the last [`Follow::state`].
     pub(crate) async fn changed(&mut self) {
         match &mut self.states {
             // The directory keeps the sender for as long as somebody follows.

@@ -98,8 +98,8 @@ pub enum Verdict {
     Admitted(Arc<str>),
     /// The API server does not know the token.
     Unauthenticated,
-    /// The user may not do it.
-    Forbidden,
+    /// The user of this name may not do it.
+    Forbidden(Arc<str>),
     /// As many questions as allowed wait already. The client may try again after a second.
     Busy,
     /// The API server could not be asked. The text is for people.
@@ -169,6 +169,8 @@ impl Reviews {
         let key = token.hash(&[&access.text()]);
         let now = Instant::now();
         let known = shared.verdicts.lock().get(&key).cloned();
+        // A token that was revoked since is not admitted again, also while nobody can be asked.
+        let known = known.filter(|known| !shared.is_revoked_since(token, known.at));
         if let Some(known) = known.as_ref().filter(|known| now.duration_since(known.at) < shared.fresh(&known.answer)) {
             return known.answer.clone();
         }
@@ -186,41 +188,53 @@ impl Reviews {
         let error = match asked {
             Ok(verdict) => {
                 // An unknown token is remembered as such, and must not take the place of a verdict.
-                if verdict != Verdict::Unauthenticated {
-                    shared.verdicts.lock().put(key, Known { answer: verdict.clone(), at: now });
+                if verdict.answer == Verdict::Unauthenticated {
+                    shared.verdicts.lock().pop(&key);
+                } else {
+                    shared.verdicts.lock().put(key, verdict.clone());
                 }
-                return verdict;
+                return verdict.answer;
             }
-            Err(Unanswered::Busy) => return Verdict::Busy,
-            Err(Unanswered::Failed(error)) => error,
+            Err(error) => error,
         };
-        warn!(error, "the API server could not be asked about a client");
-        match admitted_lately {
-            Some(known) => known.answer,
-            None => Verdict::Unavailable(format!("the API server cannot be asked now: {error}").into()),
+        match (error.verdict(), admitted_lately) {
+            (Verdict::Unavailable(_), Some(known)) => known.answer,
+            (verdict, _) => verdict,
         }
+    }
+
+    /// The name of the owner of a token. No right is asked about.
+    ///
+    /// # Errors
+    /// The token is not known, or nobody could be asked.
+    pub async fn authenticate(&self, token: &Token, from: IpAddr) -> Result<Arc<str>, Verdict> {
+        let known = self.user_in_turn(token, from).await.map_err(Unanswered::verdict)?;
+        known.answer.map(|user| name_of(&user)).ok_or(Verdict::Unauthenticated)
     }
 
     /// Asks for a client that is not known: its address has a turn to ask about the token, and its user one to ask about
     /// the right.
-    async fn ask_in_turn(&self, token: &Token, access: &Access, from: IpAddr) -> Result<Verdict, Unanswered> {
-        let shared = self.0.clone();
-        let known = shared.users.lock().get(&token.hash(&[])).cloned().and_then(|known| known.answer);
-        let user = if let Some(user) = shared.fresh_user(token) {
-            user
-        } else {
-            // The owner of a token that was known before does not wait behind strangers.
-            let (queue, group) = match known {
-                Some(user) => (&self.0.rights, user.username.as_deref().unwrap_or_default().into()),
-                None => (&self.0.tokens, Arc::from(from.to_string())),
-            };
-            let (shared, token) = (shared.clone(), token.clone());
-            self.in_turn(queue, &group, &group, async move { shared.user(&token).await }).await?
-        };
-        let Some(user) = user else { return Ok(Verdict::Unauthenticated) };
-        let group = Arc::from(user.username.as_deref().unwrap_or_default());
+    async fn ask_in_turn(&self, token: &Token, access: &Access, from: IpAddr) -> Result<Known<Verdict>, Unanswered> {
+        let Known { answer, at } = self.user_in_turn(token, from).await?;
+        let Some(user) = answer else { return Ok(Known { answer: Verdict::Unauthenticated, at }) };
+        let (shared, group) = (self.0.clone(), name_of(&user));
         let (family, access) = (Arc::from(access.text()), access.clone());
-        self.in_turn(&self.0.rights, &group, &family, async move { shared.right(&user, &access).await }).await
+        self.in_turn(&self.0.rights, &group, &family, async move { shared.right(&user, at, &access).await }).await
+    }
+
+    /// Asks who owns a token, unless that is known.
+    async fn user_in_turn(&self, token: &Token, from: IpAddr) -> Result<Known<Option<Arc<UserInfo>>>, Unanswered> {
+        if let Some(known) = self.0.fresh_user(token) {
+            return Ok(known);
+        }
+        let known = self.0.users.lock().get(&token.hash(&[])).cloned().and_then(|known| known.answer);
+        // The owner of a token that was known before does not wait behind strangers.
+        let (queue, group) = match known {
+            Some(user) => (&self.0.rights, name_of(&user)),
+            None => (&self.0.tokens, Arc::from(from.to_string())),
+        };
+        let (shared, token) = (self.0.clone(), token.clone());
+        self.in_turn(queue, &group, &group, async move { shared.user(&token).await }).await
     }
 
     /// Asks one question when its group has its turn.
@@ -260,6 +274,24 @@ impl Reviews {
     }
 }
 
+impl Unanswered {
+    /// What the client is told.
+    fn verdict(self) -> Verdict {
+        match self {
+            Unanswered::Busy => Verdict::Busy,
+            Unanswered::Failed(error) => {
+                warn!(error, "the API server could not be asked about a client");
+                Verdict::Unavailable(format!("the API server cannot be asked now: {error}").into())
+            }
+        }
+    }
+}
+
+/// The name of a user. A user without one has the empty name.
+fn name_of(user: &UserInfo) -> Arc<str> {
+    user.username.as_deref().unwrap_or_default().into()
+}
+
 /// The API server did not answer a question in time.
 const LATE: &str = "the API server did not answer in time";
 
@@ -278,17 +310,21 @@ impl std::fmt::Debug for Reviews {
 }
 
 impl Shared {
-    async fn ask(&self, token: &Token, access: &Access) -> kube::Result<Verdict> {
-        match self.user(token).await? {
-            Some(user) => self.right(&user, access).await,
-            None => Ok(Verdict::Unauthenticated),
+    async fn ask(&self, token: &Token, access: &Access) -> kube::Result<Known<Verdict>> {
+        let Known { answer, at } = self.user(token).await?;
+        match answer {
+            Some(user) => self.right(&user, at, access).await,
+            None => Ok(Known { answer: Verdict::Unauthenticated, at }),
         }
     }
 
-    async fn right(&self, user: &UserInfo, access: &Access) -> kube::Result<Verdict> {
+    /// Whether a user has a right. The token of the user was confirmed at the time `confirmed`, and an admission counts from
+    /// then, so that a revoked token ends with the time of one answer.
+    async fn right(&self, user: &UserInfo, confirmed: Instant, access: &Access) -> kube::Result<Known<Verdict>> {
+        let asked = Instant::now();
+        let name = name_of(user);
         let (resource, path) = access.attributes();
         let UserInfo { username, groups, uid, extra } = user.clone();
-        let name: Arc<str> = username.as_deref().unwrap_or_default().into();
         let spec = SubjectAccessReviewSpec {
             user: username,
             groups,
@@ -301,18 +337,29 @@ impl Shared {
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let answer = reviews.create(&PostParams::default(), &review).await?;
         let allowed = answer.status.is_some_and(|status| status.allowed && status.denied != Some(true));
-        Ok(if allowed { Verdict::Admitted(name) } else { Verdict::Forbidden })
+        Ok(if allowed {
+            Known { answer: Verdict::Admitted(name), at: confirmed }
+        } else {
+            Known { answer: Verdict::Forbidden(name), at: asked }
+        })
     }
 
-    /// The owner of a token, if that was asked lately. `Some(None)` if the API server does not know the token.
-    fn fresh_user(&self, token: &Token) -> Option<Option<Arc<UserInfo>>> {
+    /// The owner of a token, if that was asked lately. Its answer is `None` if the API server does not know the
+    /// token.
+    fn fresh_user(&self, token: &Token) -> Option<Known<Option<Arc<UserInfo>>>> {
         let known = self.users.lock().get(&token.hash(&[])).cloned()?;
         let time = if known.answer.is_some() { self.limits.admitted } else { self.limits.refused };
-        (known.at.elapsed() < time).then_some(known.answer)
+        (known.at.elapsed() < time).then_some(known)
+    }
+
+    /// Whether the API server has said after this time that it does not know the token.
+    fn is_revoked_since(&self, token: &Token, time: Instant) -> bool {
+        let users = self.users.lock();
+        users.peek(&token.hash(&[])).is_some_and(|known| known.answer.is_none() && known.at >= time)
     }
 
     /// The owner of a token. A known owner is not asked about for each object.
-    async fn user(&self, token: &Token) -> kube::Result<Option<Arc<UserInfo>>> {
+    async fn user(&self, token: &Token) -> kube::Result<Known<Option<Arc<UserInfo>>>> {
         if let Some(known) = self.fresh_user(token) {
             return Ok(known);
         }
@@ -325,16 +372,16 @@ impl Shared {
         let status = answer
             .status
             .filter(|status| status.authenticated == Some(true) && token.is_confirmed_by(status.audiences.as_deref()));
-        let user = status.and_then(|status| status.user).map(Arc::new);
-        self.users.lock().put(key, Known { answer: user.clone(), at: now });
-        Ok(user)
+        let known = Known { answer: status.and_then(|status| status.user).map(Arc::new), at: now };
+        self.users.lock().put(key, known.clone());
+        Ok(known)
     }
 
     /// The time for which an answer is used without asking again.
     fn fresh(&self, verdict: &Verdict) -> Duration {
         match verdict {
             Verdict::Admitted(_) => self.limits.admitted,
-            Verdict::Unauthenticated | Verdict::Forbidden | Verdict::Busy | Verdict::Unavailable(_) => {
+            Verdict::Unauthenticated | Verdict::Forbidden(_) | Verdict::Busy | Verdict::Unavailable(_) => {
                 self.limits.refused
             }
         }

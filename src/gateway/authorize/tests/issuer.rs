@@ -1,4 +1,7 @@
 //! An API server that has issued tokens of ServiceAccounts, and answers reviews of them as a real one does.
+//!
+//! It reads tokens as little strictly as a real one: it takes the first word, its base64 has line ends and any bits at the
+//! end, and the signature is compared with what was read.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -6,7 +9,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use kube::Client;
 use parking_lot::Mutex;
@@ -30,6 +35,9 @@ struct State {
     unaware: bool,
     away: bool,
     reviews: usize,
+    rights: usize,
+    /// What happens while a token is reviewed.
+    meanwhile: Option<fn()>,
 }
 
 /// The API server. Clones are handles on the same one.
@@ -82,6 +90,25 @@ impl Issuer {
         self.0.lock().away = true;
     }
 
+    pub(crate) fn back(&self) {
+        self.0.lock().away = false;
+    }
+
+    /// Lets something happen while each token is reviewed.
+    pub(crate) fn meanwhile(&self, happens: fn()) {
+        self.0.lock().meanwhile = Some(happens);
+    }
+
+    /// The number of questions about rights.
+    pub(crate) fn rights(&self) -> usize {
+        self.0.lock().rights
+    }
+
+    /// Whether this is a genuine token for the API server itself.
+    pub(crate) fn accepts(&self, token: &str) -> bool {
+        self.review(&json!({ "token": token }))["authenticated"] == true
+    }
+
     /// The number of reviews of tokens.
     pub(crate) fn reviews(&self) -> usize {
         self.0.lock().reviews
@@ -110,6 +137,9 @@ impl Issuer {
     fn review(&self, spec: &Value) -> Value {
         let mut state = self.0.lock();
         state.reviews += 1;
+        if let Some(happens) = state.meanwhile {
+            happens();
+        }
         let asked: Vec<&str> = match spec["audiences"].as_array() {
             Some(asked) if !asked.is_empty() => asked.iter().filter_map(Value::as_str).collect(),
             Some(_) | None => vec![CLUSTER],
@@ -132,6 +162,7 @@ impl Issuer {
     }
 
     fn right(&self, spec: &Value) -> Value {
+        self.0.lock().rights += 1;
         let wanted = &spec["resourceAttributes"];
         let expected = json!({
             "verb": "create", "group": "agents.x-k8s.io", "resource": "sandboxes", "subresource": "proxy",
@@ -142,10 +173,22 @@ impl Issuer {
     }
 }
 
-/// The claims of a token that the API server signed.
+/// The claims of a token that the API server signed. The header `Authorization` is split at spaces, and its second word is
+/// the token.
 fn genuine(token: &str) -> Option<Value> {
-    let (head, mark) = token.rsplit_once('.')?;
-    let (_, claims) = head.split_once('.')?;
-    (mark == signature("key of the cluster", head))
-        .then(|| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok())?
+    let header = format!("Bearer {token}");
+    let parts: Vec<&str> = header.trim().split(' ').nth(1)?.split('.').collect();
+    let [head, claims, mark] = parts.as_slice() else { return None };
+    let (head, claims) = (decoded(head)?, decoded(claims)?);
+    let signed = [&head, &claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    (decoded(mark)? == decoded(&signature("key of the cluster", &signed))?)
+        .then(|| serde_json::from_slice(&claims).ok())?
+}
+
+/// The bytes of a text, as `base64.RawURLEncoding` of Go decodes it.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let config = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true);
+    GeneralPurpose::new(&URL_SAFE, config).decode(text.replace(['\r', '\n'], "")).ok()
 }

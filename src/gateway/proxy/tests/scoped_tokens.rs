@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use super::harness::{Answer, Client, Server, config};
-use crate::authorize::tests::issuer::{Issuer, now, scoped, token};
+use crate::authorize::tests::issuer::{Issuer, now, scoped, signed, token};
 use crate::authorize::{Authorizer, ScopedTokens};
 use crate::client::Places;
 use crate::metrics::Metrics;
@@ -28,6 +28,7 @@ const UPGRADED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\
 struct World {
     address: std::net::SocketAddr,
     api: ApiServer,
+    issuer: Issuer,
     agent: Server,
     proxy: std::sync::Arc<Proxy>,
     tasks: Vec<AbortHandle>,
@@ -112,7 +113,7 @@ impl World {
             if upgrades { UPGRADED } else { OK }.to_owned()
         })
         .await;
-        let world = Self { address, api, agent, proxy, tasks };
+        let world = Self { address, api, issuer, agent, proxy, tasks };
         super::harness::patience("the Sandboxes are listed", || sandboxes.waiting_for().is_empty()).await;
         world
     }
@@ -189,8 +190,10 @@ async fn token_opens_its_sandbox_alone_in_every_form_of_a_request() {
     ];
     for form in Form::ALL {
         world.agent.requests.lock().clear();
-        for (what, token, status) in &refused {
-            let (got, body) = world.ask(form, "box", port, token).await;
+        // Some wait a moment for the watch.
+        let answers =
+            futures::future::join_all(refused.iter().map(|(_, token, _)| world.ask(form, "box", port, token)));
+        for ((what, token, status), (got, body)) in refused.iter().zip(answers.await) {
             assert_eq!(got, *status, "{form:?}, {what}: {body}");
             assert!(body.starts_with("{\"detail\":\"") && !body.contains(token.as_str()), "{form:?}, {what}: {body}");
         }
@@ -262,4 +265,39 @@ async fn decisions_are_counted_and_no_output_has_the_token() {
     for part in good.split('.') {
         assert!(!exposition.contains(part), "{exposition}");
     }
+}
+
+#[tokio::test]
+async fn token_of_a_claim_asks_about_no_sandbox_of_others_and_a_forged_one_learns_nothing() {
+    let world = World::new().await;
+    let port = world.port();
+    let genuine = scoped(&["paddock.dev/claim/ns/mine/claim-1"]);
+    for name in ["box", "other", "nowhere", "elsewhere"] {
+        let (status, body) = world.ask(Form::Header, name, port, &genuine).await;
+        assert_eq!(status, 403, "{name}: {body}");
+        assert!(body.contains("a claim that does not have Sandbox"), "{name}: {body}");
+    }
+    assert_eq!((world.issuer.reviews(), world.issuer.rights()), (1, 0));
+    let claims = |scope: &str| json!({ "aud": [scope], "exp": now() + 600 });
+    let forged = |scope: &str| signed(&json!({ "alg": "ES256" }), &claims(scope), "another key");
+    let mut answers = std::collections::BTreeSet::new();
+    for scope in
+        ["paddock.dev/claim/ns/mine/claim-1", "paddock.dev/sandbox/ns/box/another", "paddock.dev/sandbox/ns/nowhere/u"]
+    {
+        for name in ["box", "nowhere"] {
+            answers.insert(world.ask(Form::Header, name, port, &forged(scope)).await);
+        }
+    }
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert!(answers.iter().all(|(status, _)| *status == 401), "{answers:?}");
+    // The Sandbox becomes that of the claim while a request waits.
+    let owner = json!([{
+        "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxClaim", "name": "mine", "uid": "claim-1",
+        "controller": true,
+    }]);
+    world.api.change("sandboxes", "box", &json!({ "metadata": { "ownerReferences": owner } }));
+    super::harness::patience_for("the claim has the Sandbox", async || {
+        world.ask(Form::Header, "box", port, &genuine).await.0 == 200
+    })
+    .await;
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::only::Holder;
 
 fn limited(holder: Holder) -> Arrival {
-    Arrival { only: Only::Of([holder].into()), ..arrival(Purpose::Use) }
+    Arrival { only: Only::Of { holders: [holder].into(), until: jiff::Timestamp::MAX }, ..arrival(Purpose::Use) }
 }
 
 fn owner(kind: &str, uid: &str) -> serde_json::Value {
@@ -52,7 +52,7 @@ async fn credential_opens_the_sandbox_or_the_claim_that_it_names_by_uid() {
     let refusal = world.connect_limited("a", Holder::Sandbox("old".into())).await.unwrap_err();
     assert_eq!(
         (refusal.reason, &*refusal.detail),
-        (Reason::Forbidden, "the token is for an earlier Sandbox of the name a")
+        (Reason::Forbidden, "the token is for another Sandbox of the name a")
     );
     // The claim is released, and its Sandbox stays.
     world.server.change("sandboxes", "a", &json!({ "metadata": { "ownerReferences": null } }));
@@ -111,4 +111,85 @@ async fn limited_credential_wakes_its_sandbox() {
     assert_eq!((refused.reason, world.server.wakes()), (Reason::Forbidden, 0));
     world.connect_limited("a", Holder::Sandbox("sandboxes-a".into())).await.unwrap();
     assert_eq!(world.server.wakes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credential_is_good_as_soon_as_the_watch_shows_its_sandbox() {
+    let world = World::new().await;
+    let pool = json!({ "metadata": { "ownerReferences": [{
+        "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxWarmPool", "name": "p", "uid": "p",
+        "controller": true,
+    }] } });
+    world.server.running("warm", POD);
+    world.server.change("sandboxes", "warm", &pool);
+    world.seen("warm", |state| *state == State::Warm).await;
+    world.server.suspended("asleep");
+    world.seen("asleep", |state| matches!(state, State::Suspended(_))).await;
+    world.server.running("new", POD);
+    world.seen("new", |state| matches!(state, State::Running(_))).await;
+    let claimed = owner("SandboxClaim", "claim-1");
+    let becomes = async |name: &str, holder: Holder| {
+        let begun = Instant::now();
+        let only = limited(holder).only;
+        assert!(world.sandboxes.check_only(&world.target(name), &only).is_err(), "{name}: not now");
+        let became = world.sandboxes.becomes(&world.target(name), &only).await;
+        (became.map_err(|refusal| refusal.reason), begun.elapsed())
+    };
+    // A warm Sandbox and a suspended one get a claim, another Sandbox gets the name, and one is unknown.
+    for (name, holder) in [
+        ("warm", Holder::Claim("claim-1".into())),
+        ("asleep", Holder::Claim("claim-1".into())),
+        ("new", Holder::Sandbox("later".into())),
+        ("unknown", Holder::Claim("claim-1".into())),
+    ] {
+        let ((became, time), ()) = tokio::join!(becomes(name, holder.clone()), async {
+            sleep(Duration::from_millis(300)).await;
+            match name {
+                "new" => {
+                    world.server.delete("sandboxes", "new");
+                    world.server.put("sandboxes", "new", json!({ "metadata": { "uid": "later" } }));
+                }
+                "unknown" => {
+                    world.server.running(name, POD);
+                    world.server.change("sandboxes", name, &claimed);
+                }
+                _ => world.server.change("sandboxes", name, &claimed),
+            }
+        });
+        assert_eq!(became, Ok(()), "{name} {holder:?}");
+        assert!(time < limits::ABSENT_GRACE, "{name}: {time:?}");
+    }
+    for (name, holder) in [
+        ("warm", Holder::Claim("another".into())),
+        ("new", Holder::Sandbox("another".into())),
+        ("nowhere", Holder::Claim("claim-1".into())),
+    ] {
+        assert_eq!(becomes(name, holder).await, (Err(Reason::Forbidden), limits::ABSENT_GRACE), "{name}");
+    }
+    // A Sandbox that does not exist is no other one.
+    let only = limited(Holder::Sandbox("uid".into())).only;
+    assert_eq!(world.sandboxes.check_only(&world.target("nowhere"), &only), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn credential_that_ends_while_its_request_is_held_opens_nothing() {
+    let world = World::new().await;
+    world.server.running("a", POD);
+    world.seen("a", |state| matches!(state, State::Running(_))).await;
+    let until = virtual_time() + jiff::SignedDuration::from_secs(10);
+    let only = Only::Of { holders: [Holder::Sandbox("sandboxes-a".into())].into(), until };
+    let arrival = Arrival { only, ..arrival(Purpose::Use) };
+    let target = world.target("a");
+    assert!(world.sandboxes.awake(&target, &arrival).is_some());
+    // The port is closed until the credential has ended.
+    world.refused.store(usize::MAX, Ordering::Relaxed);
+    let held = world.sandboxes.connect(&target, &arrival, Instant::now() + Duration::from_secs(30));
+    let (connected, ()) = tokio::join!(held, async {
+        sleep(Duration::from_secs(11)).await;
+        world.refused.store(0, Ordering::Relaxed);
+    });
+    let refusal = connected.unwrap_err();
+    assert_eq!((refusal.reason, &*refusal.detail), (Reason::Unauthenticated, "the token has expired"));
+    assert!(world.sandboxes.awake(&target, &arrival).is_none());
+    assert!(world.sandboxes.check_only(&target, &arrival.only).is_err());
 }
