@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::dial::{Dial, Port};
-use super::directory::{Directory, Follow, Running, State};
+use super::directory::{Directory, Follow, Running, Seen, State};
 use super::feed::Outages;
 use super::hold::{Full, Hold, Holds};
 use super::limits;
@@ -77,11 +77,10 @@ impl<'a> Attempt<'a> {
         }
         let mut follow = self.ways.directory.follow(&self.name);
         loop {
-            let state = follow.state();
+            let Seen { state, identity } = follow.seen();
             if state != State::Unknown && self.uid.is_some_and(|uid| !self.ways.directory.has(&self.name, uid)) {
                 return Err(self.not_found());
             }
-            let identity = self.ways.directory.identity(&self.name);
             if let Some(identity) = &identity {
                 self.arrival.only.check(&self.target.name, identity, self.ways.clock.now())?;
             }
@@ -95,11 +94,11 @@ impl<'a> Attempt<'a> {
                         () = follow.changed() => Step::Again,
                     }
                 }
-                State::Suspended(Wakes::OnDemand) if self.arrival.purpose == Purpose::Use => match identity {
-                    Some(identity) => self.wake(&identity.sandbox).await?,
-                    // The Sandbox has just been deleted.
-                    None => Step::Again,
-                },
+                State::Suspended(Wakes::OnDemand) if self.arrival.purpose == Purpose::Use => {
+                    // A Sandbox that is being deleted counts as absent, so a suspended one has an identity.
+                    let Some(identity) = identity else { return Err(self.not_found()) };
+                    self.wake(&identity.sandbox).await?
+                }
                 State::Absent if self.arrival.purpose == Purpose::Use => self.appears(&mut follow).await?,
                 state @ (State::Unknown
                 | State::Absent
@@ -113,7 +112,7 @@ impl<'a> Attempt<'a> {
                 Step::Open(running, stream) => {
                     self.ended(Phase::Port, None);
                     // Another Sandbox may have the name since the state was read, and the credential may have ended.
-                    self.arrival.only.check(&self.target.name, &running.identity(), self.ways.clock.now())?;
+                    self.arrival.only.check(&self.target.name, &running.identity, self.ways.clock.now())?;
                     return Ok((running, stream));
                 }
                 Step::Wait(until, refusal) => {

@@ -39,9 +39,7 @@ pub(crate) enum State {
 /// The pod of a running Sandbox.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Running {
-    pub(crate) sandbox_uid: Arc<str>,
-    /// The UID of the claim that has the Sandbox.
-    pub(crate) claim_uid: Option<Arc<str>>,
+    pub(crate) identity: Identity,
     pub(crate) pod_uid: Arc<str>,
     pub(crate) address: IpAddr,
     /// The time at which its containers were started, as far as this process knows.
@@ -75,9 +73,10 @@ struct Tables {
 
 /// What those who wait for a Sandbox are told about.
 #[derive(Clone, Debug, PartialEq)]
-struct Seen {
-    state: State,
-    identity: Option<Identity>,
+pub(crate) struct Seen {
+    pub(crate) state: State,
+    /// `None` if there is no such Sandbox, or if it is being deleted.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// Which kinds have been listed.
@@ -128,7 +127,7 @@ impl Directory {
     /// Whether this pod answers for the Sandbox with this UID now.
     pub(crate) fn answers(&self, name: &Name, uid: &str, pod_uid: &str) -> bool {
         let state = self.0.lock().state(name);
-        matches!(state, State::Running(running) if &*running.sandbox_uid == uid && &*running.pod_uid == pod_uid)
+        matches!(state, State::Running(running) if &*running.identity.sandbox == uid && &*running.pod_uid == pod_uid)
     }
 
     /// The Sandbox and the port for which a port of the gateway stands.
@@ -279,6 +278,10 @@ impl Sandbox {
     fn at(&self) -> Version {
         Version { uid: self.uid.clone(), resource_version: self.resource_version.clone(), number: self.version }
     }
+
+    fn identity(&self) -> Identity {
+        Identity { sandbox: self.uid.clone(), claim: self.claim.clone() }
+    }
 }
 
 impl Tables {
@@ -352,7 +355,7 @@ impl Tables {
 
     fn identity(&self, name: &Name) -> Option<Identity> {
         let sandbox = self.sandboxes.get(name).filter(|sandbox| sandbox.stage != Stage::Terminating)?;
-        Some(Identity { sandbox: sandbox.uid.clone(), claim: sandbox.claim.clone() })
+        Some(sandbox.identity())
     }
 
     fn state(&self, name: &Name) -> State {
@@ -381,22 +384,21 @@ impl Tables {
         // Another object may have had the Sandbox's name before.
         let owned = pod.filter(|pod| pod.owner.name == name.name && pod.owner.uid == sandbox.uid);
         let Some((pod, address)) = owned.and_then(|pod| Some((pod, pod.address?))) else { return starting() };
-        let (sandbox_uid, pod_uid) = (sandbox.uid.clone(), pod.uid.clone());
-        let claim_uid = sandbox.claim.clone();
-        State::Running(Running { sandbox_uid, claim_uid, pod_uid, address, started: pod.started })
+        let (identity, pod_uid) = (sandbox.identity(), pod.uid.clone());
+        State::Running(Running { identity, pod_uid, address, started: pod.started })
     }
 }
 
 impl Follow {
-    /// The state now.
-    pub(crate) fn state(&mut self) -> State {
+    /// The state and the identity now, of one moment.
+    pub(crate) fn seen(&mut self) -> Seen {
         match &mut self.states {
-            Some(states) => states.borrow_and_update().state.clone(),
-            None => State::Absent,
+            Some(states) => states.borrow_and_update().clone(),
+            None => Seen { state: State::Absent, identity: None },
         }
     }
 
-    /// Waits until the state, the UID or the claim differs from the time of the last [`Follow::state`].
+    /// Waits until the state or the identity differs from the time of the last [`Follow::seen`].
     pub(crate) async fn changed(&mut self) {
         match &mut self.states {
             // The directory keeps the sender for as long as somebody follows.

@@ -201,7 +201,7 @@ impl Wake {
         let mut follow = self.directory.follow(name);
         let newer = async {
             while self.directory.version(name).is_some_and(|known| known <= version) {
-                follow.state();
+                follow.seen();
                 // A version with the same state does not tell those who follow.
                 let _ = timeout(limits::CONFLICT_POLL, follow.changed()).await;
             }

@@ -116,11 +116,11 @@ async fn who_follows_a_sandbox_sees_every_state_and_is_forgotten() {
     let directory = directory();
     let mut follow = directory.follow(&name("a"));
     let other = directory.follow(&name("a"));
-    assert_eq!(follow.state(), State::Absent);
+    assert_eq!(follow.seen().state, State::Absent);
     for (change, state) in [(asleep("u", 5), SUSPENDED), (awake("u", 6), State::Starting(None))] {
         directory.sandbox(name("a"), change);
         follow.changed().await;
-        assert_eq!(follow.state(), state);
+        assert_eq!(follow.seen().state, state);
     }
     drop(follow);
     assert_eq!(directory.0.lock().followed.len(), 1);

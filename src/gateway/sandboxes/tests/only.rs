@@ -36,7 +36,7 @@ async fn credential_opens_the_sandbox_or_the_claim_that_it_names_by_uid() {
     let world = World::new().await;
     world.server.running("a", POD);
     world.server.change("sandboxes", "a", &owner("SandboxClaim", "claim-1"));
-    world.seen("a", |state| matches!(state, State::Running(running) if running.claim_uid.is_some())).await;
+    world.seen("a", |state| matches!(state, State::Running(running) if running.identity.claim.is_some())).await;
     for (holder, opens) in [
         (Holder::Sandbox("sandboxes-a".into()), true),
         (Holder::Sandbox("sandboxes-b".into()), false),
@@ -56,7 +56,7 @@ async fn credential_opens_the_sandbox_or_the_claim_that_it_names_by_uid() {
     );
     // The claim is released, and its Sandbox stays.
     world.server.change("sandboxes", "a", &json!({ "metadata": { "ownerReferences": null } }));
-    world.seen("a", |state| matches!(state, State::Running(running) if running.claim_uid.is_none())).await;
+    world.seen("a", |state| matches!(state, State::Running(running) if running.identity.claim.is_none())).await;
     assert_eq!(world.answers("a", Holder::Claim("claim-1".into())).await, [false; 3]);
     let refusal = world.connect_limited("a", Holder::Claim("claim-1".into())).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::Forbidden);
