@@ -37,6 +37,12 @@ pub fn selected(shapes: ApiShapes) -> Vec<CustomResourceDefinition> {
     served.filter_map(|kind| Some(of_kind(kind, kind.own()?, &list_types))).collect()
 }
 
+/// The definition of one kind. `None` if the API of Paddock does not define the kind.
+#[must_use]
+pub fn of(kind: Kind) -> Option<CustomResourceDefinition> {
+    Some(of_kind(kind, kind.own()?, &builtin_list_types()))
+}
+
 /// The name of a definition's file under `crds/`.
 #[must_use]
 pub fn file_name(definition: &CustomResourceDefinition) -> String {

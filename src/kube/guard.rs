@@ -1,5 +1,5 @@
-//! Whether the ValidatingAdmissionPolicies of a process are stored as its version generates them: those that limit its credential, and those that
-//! protect its objects.
+//! Whether the ValidatingAdmissionPolicies of a process are stored as its version generates them: those that limit its
+//! credential, and those that protect its objects.
 //!
 //! A process works without them, so nothing else would show that an upgrade left them out, or that a tool changed the
 //! namespace of the ServiceAccount and not the user in the expressions. Each process therefore compares them and their

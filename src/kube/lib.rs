@@ -1,11 +1,12 @@
 //! The parts that every process of Paddock shares: connections to the API server, and a server for its calls.
 //!
 //! A process reads its configuration from [`cluster`] and creates clients with [`client`], whose replies correct its
-//! [`clock`]. [`user`] asks who the process is, and [`guard`] whether the policies that limit this user are in force, by the
-//! [`differences`] of stored and desired objects. [`watch`] lists and watches a kind. [`leader`] elects one replica and limits its writes. [`tls`] issues and rotates the serving certificate.
-//! [`listen`], [`server`] and [`endpoints`] answer calls, [`peer`] tells their clients apart, and [`auth`] asks the API
-//! server about them. [`logs`] configures the log, [`memory`] says how much the process may use, [`backoff`] spaces retries, [`turns`] orders
-//! what waits, [`pace`] limits rates, and [`fair_queue`] is a queue of small tasks that namespaces share.
+//! [`clock`]. [`user`] asks who the process is, and [`guard`] whether the policies that limit this user are in force, by
+//! the [`differences`] of stored and desired objects. [`watch`] lists and watches a kind. [`leader`] elects one replica
+//! and limits its writes. [`tls`] issues and rotates the serving certificate. [`listen`], [`server`] and [`endpoints`]
+//! answer calls, [`peer`] tells their clients apart, and [`auth`] asks the API server about them. [`logs`] configures the
+//! log, [`memory`] says how much the process may use, [`backoff`] spaces retries, [`turns`] orders what waits, [`pace`]
+//! limits rates, and [`fair_queue`] is a queue of small tasks that namespaces share.
 //!
 //! This crate contains no decisions of the operator, so a gateway can depend on this crate and on `paddock-api` alone.
 //! Start reading at [`client`].

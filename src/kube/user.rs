@@ -31,6 +31,12 @@ pub async fn whoami(client: &Client) -> Result<String, UnknownUser> {
     review.status.and_then(|status| status.user_info?.username).ok_or(UnknownUser::NoName)
 }
 
+/// The name of a ServiceAccount as a user.
+#[must_use]
+pub fn service_account_user(namespace: &str, account: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{account}")
+}
+
 /// The namespace of the ServiceAccount with the name of this user. `None` if the user is no ServiceAccount.
 #[must_use]
 pub fn service_account_namespace(user: &str) -> Option<&str> {

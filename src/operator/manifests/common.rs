@@ -6,6 +6,7 @@ use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::kind::{ApiShape, ApiShapes};
 use paddock_api::names::object;
+use paddock_kube::user::service_account_user;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -88,7 +89,7 @@ impl Settings {
 
     /// The user of a ServiceAccount in the operator's namespace.
     pub(super) fn user_of(&self, account: &str) -> String {
-        format!("system:serviceaccount:{}:{account}", self.namespace)
+        service_account_user(&self.namespace, account)
     }
 
     /// The name of a cluster-scoped object of this operator alone. Operators for single namespaces exist side by side, so

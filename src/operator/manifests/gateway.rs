@@ -149,9 +149,8 @@ fn policy(settings: &Settings, user: &str) -> [Value; 2] {
 
 /// The fields of a Sandbox's spec, from its CRD, which takes a moment to generate.
 static SPEC_FIELDS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let definitions = paddock_api::crd::selected(ApiShapes::Both);
-    let sandbox = definitions.iter().find(|d| d.spec.names.kind == Kind::Sandbox.name());
-    let schema = sandbox.and_then(|d| d.spec.versions.first()).and_then(|v| v.schema.as_ref());
+    let definition = paddock_api::crd::of(Kind::Sandbox);
+    let schema = definition.as_ref().and_then(|d| d.spec.versions.first()).and_then(|v| v.schema.as_ref());
     let spec = schema.and_then(|s| s.open_api_v3_schema.as_ref()?.properties.as_ref()?.get("spec"));
     spec.and_then(|spec| spec.properties.as_ref()).into_iter().flatten().map(|(name, _)| name.clone()).collect()
 });

@@ -12,6 +12,7 @@ use kube::{Api, Client, ResourceExt as _};
 use paddock_api::kind::{ApiShapes, Kind, OwnKind};
 use paddock_api::names::{group, object, right};
 use paddock_api::{ScopeKind, TokenScope};
+use paddock_kube::user::service_account_user;
 use paddock_kube::watch::resource;
 
 /// The wish of a user.
@@ -60,7 +61,7 @@ struct Found {
 impl Request {
     /// The name of the ServiceAccount as a user.
     pub(super) fn user(&self) -> String {
-        format!("system:serviceaccount:{}:{}", self.namespace, self.service_account)
+        service_account_user(&self.namespace, &self.service_account)
     }
 
     /// The commands that make the ServiceAccount a user of every Sandbox of the namespace.
