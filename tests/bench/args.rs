@@ -1,6 +1,7 @@
 //! The command line.
 
 mod gateway;
+mod run;
 mod wake;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use paddock_cluster::{Endpoint, Target};
 
 pub(crate) use self::gateway::{GatewayArgs, SoakArgs};
+pub(crate) use self::run::{Chart, Run};
 pub(crate) use self::wake::{Setting, WakeArgs};
 
 /// Measures Paddock on a real Kubernetes control plane.
@@ -148,15 +150,10 @@ pub(crate) struct Arrivals {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// Print one JSON object as the last line.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) json: bool,
-    /// Draw a chart into this file.
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub(crate) svg: Option<PathBuf>,
-    /// Keep the logs of the control plane and of the operator, and print their path.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) keep_logs: bool,
+    #[command(flatten)]
+    pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) chart: Chart,
 
     /// Nodes, each for 1100 pods. More nodes are created if N needs them.
     #[arg(long, value_name = "N", default_value = "20", help_heading = "Load", value_parser = clap::value_parser!(u32).range(1..=200))]
@@ -191,9 +188,6 @@ pub(crate) struct Common {
     /// One more flag of the operator, such as --operator-flag=--log-level=debug. It may be repeated.
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true, help_heading = "Operator")]
     pub(crate) operator_flag: Vec<String>,
-    /// Use this operator instead of building one.
-    #[arg(long, value_name = "FILE", help_heading = "Operator")]
-    pub(crate) operator: Option<PathBuf>,
 
     /// Also measure a bare client with the same load, and report the operator's share of the latency.
     #[arg(long, help_heading = "Comparison")]
@@ -329,7 +323,7 @@ mod tests {
         let command = parse(&["claims-burst", "300", "--json", "--no-refill", "--seed", "7"]).unwrap();
         assert_eq!(command.title(), "claims-burst 300 --no-refill");
         let common = command.common();
-        assert!(common.json && common.no_refill);
+        assert!(common.run.json && common.no_refill);
         assert_eq!((common.seed, common.nodes), (7, 20));
     }
 

@@ -87,7 +87,7 @@ impl<'a> Environment<'a> {
             Some(_) => format!("{}: on the cluster that you named", who.title()),
         });
         let place = slot.insert(common.target.open(options).await?);
-        if let (AnyCluster::Local(cluster), true) = (&*place, common.keep_logs) {
+        if let (AnyCluster::Local(cluster), true) = (&*place, common.run.keep_logs) {
             cluster.keep_logs();
         }
         let kubeconfig = match place {

@@ -8,17 +8,15 @@ mod soak;
 mod sockets;
 mod ways;
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context as _, Result, bail};
-use paddock_cluster::{AnyCluster, Cluster, Options, build_operator};
+use paddock_cluster::{AnyCluster, Cluster, Options};
 use paddock_load::Scene;
 use serde_json::json;
 
 use self::figures::Figures;
 pub(crate) use self::soak::perform as soak;
 use self::ways::{Way, Ways};
-use crate::args::GatewayArgs;
+use crate::args::{GatewayArgs, Run};
 use crate::progress::say;
 use crate::{arrivals, usage};
 
@@ -27,13 +25,9 @@ const AT_A_RATE: u32 = 16;
 
 /// Measures, and prints the figures. The cluster is in `slot`, so that the owner of the slot can end it.
 pub(crate) async fn perform(args: &GatewayArgs, slot: &mut Option<AnyCluster>) -> Result<()> {
-    let folder = args.svg.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("--svg: there is no folder {}", missing.display());
-    }
+    args.chart.check()?;
     let websockets = sockets::allowed(args.websockets)?;
-    let program = program(args.operator.as_ref()).await?;
-    let (cluster, scene) = open(slot, &program, args.keep_logs).await?;
+    let (cluster, scene) = open(slot, &args.run).await?;
     let version = cluster.client().apiserver_version().await.context("the API server's version")?.git_version;
     let ways = Ways::open(cluster, &scene, !args.no_nginx).await?;
     let mut all: Vec<Figures> = ways.all.iter().map(|way| Figures::of(way.name)).collect();
@@ -54,26 +48,16 @@ pub(crate) async fn perform(args: &GatewayArgs, slot: &mut Option<AnyCluster>) -
     print(args, &version, &all)
 }
 
-/// The program to measure, which is built if none is named.
-async fn program(named: Option<&PathBuf>) -> Result<PathBuf> {
-    match named {
-        Some(file) => std::path::absolute(file).context("--operator"),
-        None => {
-            say("building the gateway; the first time that takes minutes");
-            Ok(build_operator(say).await?)
-        }
-    }
-}
-
 /// Starts a control plane with a Sandbox. No operator runs, because the gateway needs none.
-async fn open<'a>(slot: &'a mut Option<AnyCluster>, program: &Path, keep_logs: bool) -> Result<(&'a Cluster, Scene)> {
+async fn open<'a>(slot: &'a mut Option<AnyCluster>, run: &Run) -> Result<(&'a Cluster, Scene)> {
+    let program = run.program().await?;
     say("starting a cluster with a Sandbox");
     let cluster = Cluster::start(Options { nodes: 1, ..Options::default() }).await?;
     let AnyCluster::Local(cluster) = slot.insert(AnyCluster::Local(cluster)) else { bail!("the cluster is not ours") };
-    if keep_logs {
+    if run.keep_logs {
         cluster.keep_logs();
     }
-    let scene = Scene::open(cluster, program).await?;
+    let scene = Scene::open(cluster, &program).await?;
     Ok((cluster, scene))
 }
 
@@ -108,11 +92,11 @@ fn print(args: &GatewayArgs, version: &str, all: &[Figures]) -> Result<()> {
     );
     let title = format!("{name}, Kubernetes {version}, {cores} processors, {memory} GiB");
     println!("{title}\n\n{}", figures::table(all, args));
-    if let Some(file) = &args.svg {
+    if let Some(file) = &args.chart.svg {
         chart::draw(file, &title, all).with_context(|| format!("drawing {}", file.display()))?;
         say(&format!("drew {}", file.display()));
     }
-    if args.json {
+    if args.run.json {
         let object = json!({
             "benchmark": name,
             "machine": { "processors": cores, "memory_gib": memory },

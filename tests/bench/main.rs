@@ -24,12 +24,11 @@ mod usage;
 mod wake;
 mod watch;
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
-use paddock_cluster::{AnyCluster, build_operator, stopped};
+use paddock_cluster::{AnyCluster, stopped};
 use serde_json::{Map, Value, json};
 
 use crate::args::{Benchmark, Cli, Command};
@@ -86,11 +85,7 @@ fn controllers(command: &Command) -> Result<Vec<Who>> {
         return Ok(vec![Who::Bare]);
     }
     let mut controllers = Vec::new();
-    // The folder is checked before minutes are spent on the run.
-    let folder = common.svg.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("--svg: there is no folder {}", missing.display());
-    }
+    common.chart.check()?;
     if !common.only_against {
         controllers.push(Who::Paddock);
     }
@@ -108,14 +103,8 @@ fn controllers(command: &Command) -> Result<Vec<Who>> {
 /// Measures all controllers. The cluster of the current run is in `slot`, so that the owner of the slot can end it.
 async fn measure(command: &Command, slot: &mut Option<AnyCluster>) -> Result<(Vec<Measured>, String)> {
     let controllers = controllers(command)?;
-    let program = match (&command.common().operator, controllers.contains(&Who::Paddock)) {
-        (Some(file), _) => Some(std::path::absolute(file).context("--operator")?),
-        (None, true) => {
-            say("building the operator; the first time that takes minutes");
-            Some(build_operator(say).await?)
-        }
-        (None, false) => None,
-    };
+    let run = &command.common().run;
+    let program = if controllers.contains(&Who::Paddock) { Some(run.program().await?) } else { run.named()? };
     let (mut runs, mut version) = (Vec::new(), String::new());
     for who in controllers {
         let bare_writes = command.common().bare_writes.unwrap_or_else(|| writes(&runs));
@@ -163,11 +152,11 @@ fn print(command: &Command, (runs, version): (Vec<Measured>, String)) -> Result<
     let (cores, memory) = usage::machine()?;
     let title = format!("{}, Kubernetes {version}, {cores} processors, {memory} GiB", command.title());
     println!("{}", report::table(&title, &runs));
-    if let Some(file) = &common.svg {
+    if let Some(file) = &common.chart.svg {
         chart::draw(file, &title, &runs).with_context(|| format!("drawing {}", file.display()))?;
         say(&format!("drew {}", file.display()));
     }
-    if common.json {
+    if common.run.json {
         let local = common.target.kubeconfig.is_none();
         let head: Map<String, Value> = [
             ("benchmark", json!(command.title())),

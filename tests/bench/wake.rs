@@ -6,10 +6,8 @@ mod phases;
 mod request;
 mod scene;
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result, bail};
-use paddock_cluster::{AnyCluster, build_operator, node_is_missing};
+use paddock_cluster::{AnyCluster, node_is_missing};
 use serde_json::{Value, json};
 
 use self::figures::Figures;
@@ -23,18 +21,9 @@ pub(crate) async fn perform(args: &WakeArgs, slot: &mut Option<AnyCluster>) -> R
     if let Some(reason) = node_is_missing() {
         bail!(reason);
     }
-    let folder = args.svg.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("--svg: there is no folder {}", missing.display());
-    }
-    let program = match &args.operator {
-        Some(file) => std::path::absolute(file).context("--operator")?,
-        None => {
-            say("building the operator and the gateway; the first time that takes minutes");
-            build_operator(say).await?
-        }
-    };
-    let mut scene = Scene::open(slot, &program, args.keep_logs).await?;
+    args.chart.check()?;
+    let program = args.run.program().await?;
+    let mut scene = Scene::open(slot, &program, args.run.keep_logs).await?;
     let mut measured = Vec::new();
     for setting in args.settings() {
         say(&format!("{}: {} wakes, one at a time", setting.title(), args.wakes));
@@ -85,11 +74,11 @@ fn print(args: &WakeArgs, version: &str, measured: &[Figures], storm: Option<&Fi
     let title = format!("wake {}, Kubernetes {version}, {cores} processors, {memory} GiB", args.wakes);
     let all: Vec<&Figures> = measured.iter().chain(storm).collect();
     println!("{title}\n\n{}", figures::table(&all));
-    if let Some(file) = &args.svg {
+    if let Some(file) = &args.chart.svg {
         chart::draw(file, &title, &all).with_context(|| format!("drawing {}", file.display()))?;
         say(&format!("drew {}", file.display()));
     }
-    if args.json {
+    if args.run.json {
         let runs: Vec<Value> = all.iter().map(|figures| figures.json()).collect();
         let object = json!({
             "benchmark": format!("wake {}", args.wakes),

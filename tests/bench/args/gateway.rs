@@ -1,11 +1,10 @@
 //! The command lines of `gateway` and `gateway-soak`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{between, rate};
+use super::{Chart, Run, between, rate};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GatewayArgs {
@@ -27,18 +26,10 @@ pub(crate) struct GatewayArgs {
     /// Leave nginx out.
     #[arg(long)]
     pub(crate) no_nginx: bool,
-    /// Print one JSON object as the last line.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) json: bool,
-    /// Draw a chart into this file.
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub(crate) svg: Option<PathBuf>,
-    /// Keep the logs of the control plane and of the gateways, and print their path.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) keep_logs: bool,
-    /// Use this `paddock` instead of building one.
-    #[arg(long, value_name = "FILE", help_heading = "Operator")]
-    pub(crate) operator: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) chart: Chart,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -49,15 +40,8 @@ pub(crate) struct SoakArgs {
     /// Rolling restarts of the two replicas.
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) restarts: u32,
-    /// Print one JSON object as the last line.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) json: bool,
-    /// Keep the logs of the control plane and of the gateways, and print their path.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) keep_logs: bool,
-    /// Use this `paddock` instead of building one.
-    #[arg(long, value_name = "FILE", help_heading = "Operator")]
-    pub(crate) operator: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: Run,
 }
 
 impl SoakArgs {

@@ -1,10 +1,9 @@
 //! The command line of `wake`.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use super::{Chart, Run};
 use crate::objects;
 
 #[derive(Clone, Debug, Args)]
@@ -18,18 +17,10 @@ pub(crate) struct WakeArgs {
     /// A setting to measure. It may be repeated. By default, all are measured.
     #[arg(long, value_name = "SETTING")]
     pub(crate) setting: Vec<Setting>,
-    /// Print one JSON object as the last line.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) json: bool,
-    /// Draw the timeline of a wake into this file.
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub(crate) svg: Option<PathBuf>,
-    /// Keep the logs of the control plane, the operator and the gateway, and print their path.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) keep_logs: bool,
-    /// Use this `paddock` instead of building one.
-    #[arg(long, value_name = "FILE", help_heading = "Operator")]
-    pub(crate) operator: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) chart: Chart,
 }
 
 /// The runtime of the Sandboxes, and whether they have a volume.

@@ -21,8 +21,7 @@ const AFTER_KILL: Duration = Duration::from_secs(30);
 
 /// Runs the soak, and prints the figures. Fails if a request was lost or duplicated before the kill.
 pub(crate) async fn perform(args: &SoakArgs, slot: &mut Option<AnyCluster>) -> Result<()> {
-    let program = super::program(args.operator.as_ref()).await?;
-    let (cluster, scene) = super::open(slot, &program, args.keep_logs).await?;
+    let (cluster, scene) = super::open(slot, &args.run).await?;
     let version = cluster.client().apiserver_version().await.context("the API server's version")?.git_version;
     let mut gateways = Vec::new();
     for name in ["gateway-a", "gateway-b"] {
@@ -34,7 +33,7 @@ pub(crate) async fn perform(args: &SoakArgs, slot: &mut Option<AnyCluster>) -> R
     let (cores, memory) = usage::machine()?;
     let name = format!("gateway-soak --minutes {} --restarts {}", args.minutes, args.restarts);
     println!("{name}, Kubernetes {version}, {cores} processors, {memory} GiB\n\n{}", report.table());
-    if args.json {
+    if args.run.json {
         let object = json!({
             "benchmark": name,
             "machine": { "processors": cores, "memory_gib": memory },
