@@ -9,8 +9,10 @@
 //!
 //! The plugin asks for its next question at the exact time when the next of these ends.
 //!
-//! Settings: `{"tiers": ["suspend"], "cpuMillicores": null}` are the defaults. `tiers` lists what may be done with an
-//! idle Sandbox, in the order of preference: the plugin takes the first one that is possible. From `cpuMillicores` on, a
+//! Settings: `{"tiers": ["suspend"], "throttleAfterSeconds": null, "cpuMillicores": null}` are the defaults. `tiers` lists
+//! what may be done with an idle Sandbox, in the order of preference: the plugin takes the first one that is possible.
+//! After `throttleAfterSeconds` without activity, the plugin throttles a Sandbox, if it can be throttled, until the
+//! `idleTimeout` has passed. A Sandbox for which no tier is possible then stays throttled. From `cpuMillicores` on, a
 //! Sandbox counts as busy.
 
 use paddock_plugin_sdk::idle::{Answer, Plugin, Question, Tier};
@@ -20,6 +22,11 @@ use serde::Deserialize;
 /// collect metrics every 15 s to 60 s.
 const CPU_CHECK_MS: u64 = 60_000;
 
+/// The shortest time without activity after which a Sandbox is throttled, in milliseconds: ten seconds, and a fifth of the
+/// `idleTimeout`. Activity is recorded when it moves by half of that, so a Sandbox in use is never throttled.
+const THROTTLE_LEAST_MS: u64 = 10_000;
+const THROTTLE_LEAST_SHARE: u64 = 5;
+
 /// The plugin.
 pub struct IdleTimeout;
 
@@ -28,12 +35,13 @@ pub struct IdleTimeout;
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Settings {
     tiers: Vec<TierName>,
+    throttle_after_seconds: Option<u64>,
     cpu_millicores: Option<u32>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { tiers: vec![TierName::Suspend], cpu_millicores: None }
+        Self { tiers: vec![TierName::Suspend], throttle_after_seconds: None, cpu_millicores: None }
     }
 }
 
@@ -65,6 +73,9 @@ impl Plugin for IdleTimeout {
         if settings.tiers.is_empty() {
             return Err("tiers: must name at least one of throttle, suspend, hibernate, delete".into());
         }
+        if settings.throttle_after_seconds == Some(0) {
+            return Err("throttleAfterSeconds: must be at least 1, or left out".into());
+        }
         if settings.cpu_millicores == Some(0) {
             return Err("cpuMillicores: must be at least 1, or left out".into());
         }
@@ -85,15 +96,20 @@ impl Plugin for IdleTimeout {
         }
         let active = last_activity(question);
         let due = active.saturating_add(timeout);
-        if due > now {
-            let (quiet, limit) = (seconds(now.saturating_sub(active)), seconds(timeout));
-            return Ok(stay(Some(due), format!("no activity for {quiet} s of {limit} s")));
+        let throttled_from = throttled_from(question, settings, active).filter(|from| *from < due);
+        let quiet = format!("no activity for {} s of {} s", seconds(now.saturating_sub(active)), seconds(timeout));
+        let next = throttled_from.unwrap_or(due);
+        if next > now {
+            return Ok(stay(Some(next), quiet));
         }
         if let (Some(used), Some(busy)) = (question.cpu_millicores, settings.cpu_millicores)
             && used >= busy
         {
             let next = now.saturating_add(CPU_CHECK_MS.min(timeout));
             return Ok(stay(Some(next), format!("uses {used} thousandths of a core, busy from {busy} on")));
+        }
+        if due > now {
+            return Ok(throttle(Some(due), quiet));
         }
         Ok(release(question, settings, active))
     }
@@ -103,6 +119,14 @@ impl Plugin for IdleTimeout {
 fn last_activity(question: &Question) -> u64 {
     let times = [Some(question.created), question.ready_since, question.last_activity];
     times.into_iter().flatten().max().unwrap_or(question.now).min(question.now)
+}
+
+/// The time from which the Sandbox is to be throttled. `None` if the settings do not say so. If the Sandbox cannot be
+/// throttled, the operator reports why.
+fn throttled_from(question: &Question, settings: &Settings, active: u64) -> Option<u64> {
+    let after = settings.throttle_after_seconds?.saturating_mul(1000);
+    let least = THROTTLE_LEAST_MS.max(question.idle_timeout_ms / THROTTLE_LEAST_SHARE);
+    Some(active.saturating_add(after.max(least)))
 }
 
 /// The preferred tier that is possible for an idle Sandbox.
@@ -115,10 +139,17 @@ fn release(question: &Question, settings: &Settings, active: u64) -> Answer {
         Some(tier) => Answer { action: Some(tier), next_check: None, reason: idle, state: None },
         None => {
             let next = question.now.saturating_add(question.idle_timeout_ms);
+            if settings.throttle_after_seconds.is_some() && possible(&Tier::Throttle) {
+                return throttle(Some(next), idle);
+            }
             let wanted: Vec<_> = settings.tiers.iter().map(|tier| format!("{tier:?}").to_lowercase()).collect();
             stay(Some(next), format!("{idle}, but not possible for it: {}", wanted.join(", ")))
         }
     }
+}
+
+fn throttle(next_check: Option<u64>, reason: String) -> Answer {
+    Answer { action: Some(Tier::Throttle), next_check, reason, state: None }
 }
 
 fn stay(next_check: Option<u64>, reason: String) -> Answer {
@@ -231,6 +262,40 @@ mod tests {
     }
 
     #[test]
+    fn sandbox_is_throttled_first_and_suspended_later() {
+        let quiet_for = |time| Question { last_activity: Some(NOW - time), ..idle_sandbox() };
+        let settings = r#"{"throttleAfterSeconds":300}"#;
+        let outcome = |question: &Question, settings: &str| {
+            let Answer { action, next_check, .. } = decide::<IdleTimeout>(question, settings);
+            (action, next_check)
+        };
+        for (quiet, expected) in [
+            (299_999, (None, Some(NOW + 1))),
+            (300_000, (Some(Tier::Throttle), Some(NOW + 300_000))),
+            (TIMEOUT - 1, (Some(Tier::Throttle), Some(NOW + 1))),
+            (TIMEOUT, (Some(Tier::Suspend), None)),
+        ] {
+            assert_eq!(outcome(&quiet_for(quiet), settings), expected, "{quiet}");
+        }
+        // A tenth of the idle timeout passes between two records of activity.
+        assert_eq!(outcome(&quiet_for(119_999), r#"{"throttleAfterSeconds":1}"#), (None, Some(NOW + 1)));
+        assert_eq!(outcome(&quiet_for(120_000), r#"{"throttleAfterSeconds":1}"#).0, Some(Tier::Throttle));
+        // The idle timeout comes first.
+        assert_eq!(outcome(&quiet_for(1000), r#"{"throttleAfterSeconds":601}"#), (None, Some(NOW + TIMEOUT - 1000)));
+        // The operator reports why a Sandbox cannot be throttled, and asks again at its idle timeout.
+        let fixed = Question { tiers: vec![Tier::Suspend], ..quiet_for(400_000) };
+        assert_eq!(outcome(&fixed, settings), (Some(Tier::Throttle), Some(NOW + 200_000)));
+        // One that cannot be suspended stays throttled.
+        let kept = Question { tiers: vec![Tier::Throttle], ..idle_sandbox() };
+        assert_eq!(outcome(&kept, settings), (Some(Tier::Throttle), Some(NOW + TIMEOUT)));
+        assert_eq!(outcome(&kept, "{}"), (None, Some(NOW + TIMEOUT)));
+        // A busy one is not throttled.
+        let busy = Question { cpu_millicores: Some(50), ..quiet_for(400_000) };
+        let with_cpu = r#"{"throttleAfterSeconds":300,"cpuMillicores":50}"#;
+        assert_eq!(outcome(&busy, with_cpu), (None, Some(NOW + CPU_CHECK_MS)));
+    }
+
+    #[test]
     fn reason_names_the_tier_that_is_not_possible() {
         let question = Question { tiers: vec![], ..idle_sandbox() };
         let answer = decide::<IdleTimeout>(&question, "{}");
@@ -244,6 +309,7 @@ mod tests {
             (r#"{"tiers":[]}"#, "tiers: "),
             (r#"{"tiers":["sleep"]}"#, "tiers[0]: "),
             (r#"{"cpuMillicores":0}"#, "cpuMillicores: "),
+            (r#"{"throttleAfterSeconds":0}"#, "throttleAfterSeconds: "),
         ] {
             let error = settings_error::<IdleTimeout>(settings);
             assert!(error.starts_with(field), "{settings}: {error}");
