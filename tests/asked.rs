@@ -308,7 +308,11 @@ impl Cluster {
 fn created(plan: &Plan, kind: Kind) -> Option<Value> {
     plan.steps.iter().flatten().find_map(|op| match &op.action {
         Action::Create { body, .. } if op.key.kind == kind => Some(Value::clone(body)),
-        Action::Create { .. } | Action::Patch { .. } | Action::Deliver { .. } | Action::Delete { .. } => None,
+        Action::Create { .. }
+        | Action::Patch { .. }
+        | Action::Resize { .. }
+        | Action::Deliver { .. }
+        | Action::Delete { .. } => None,
     })
 }
 

@@ -37,9 +37,15 @@ pub fn step(idle_timeout: Duration) -> Duration {
 
 /// Whether a record moves by at least one step. A clock that was wrong may have recorded a time in the future, so the
 /// record may move back too.
+///
+/// `throttled` is the time since which the Sandbox is throttled, if it is. A use after that time needs no longer step than
+/// five seconds, because the record gives the Sandbox its CPU back. The clocks of two processes may differ by as much.
 #[must_use]
-pub fn moves(recorded: Option<Timestamp>, to: Timestamp, idle_timeout: Duration) -> bool {
-    let step = SignedDuration::try_from(step(idle_timeout)).unwrap_or(SignedDuration::MAX);
+pub fn moves(recorded: Option<Timestamp>, to: Timestamp, idle_timeout: Duration, throttled: Option<Timestamp>) -> bool {
+    let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    let least = signed(STEP_MIN);
+    let step = signed(step(idle_timeout));
+    let step = if throttled.is_some_and(|since| since.duration_since(to) <= least) { step.min(least) } else { step };
     recorded.is_none_or(|recorded| to.duration_since(recorded).abs() >= step)
 }
 
@@ -71,10 +77,29 @@ mod tests {
         ] {
             let timeout = idle_timeout(timeout).unwrap();
             let to = recorded + SignedDuration::from_secs(after);
-            assert_eq!(moves(Some(recorded), to, timeout), moved, "{timeout:?} {after}");
-            assert!(moves(None, to, timeout));
+            assert_eq!(moves(Some(recorded), to, timeout, None), moved, "{timeout:?} {after}");
+            assert!(moves(None, to, timeout, None));
         }
         assert_eq!(text(recorded), "2026-01-01T12:00:00.000Z");
+    }
+
+    #[test]
+    fn a_use_of_a_throttled_sandbox_is_recorded_at_once() {
+        let recorded: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let at = |after| recorded + SignedDuration::from_secs(after);
+        let timeout = idle_timeout("30m").unwrap();
+        for (throttled, to, moved) in [
+            (Some(60), 61, true),
+            (Some(60), 60, true),
+            // The clock of the process that saw the use is a little behind.
+            (Some(60), 56, true),
+            // A use before the throttle, which was not worth a record.
+            (Some(60), 50, false),
+            (Some(60), 4, false),
+            (None, 61, false),
+        ] {
+            assert_eq!(moves(Some(recorded), at(to), timeout, throttled.map(at)), moved, "{throttled:?} {to}");
+        }
     }
 
     #[test]

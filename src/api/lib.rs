@@ -9,7 +9,8 @@
 //! brings. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
 //! condition and reason. [`document`] is an object of any kind as it is read. [`mode`] reads the mode of a Sandbox from
 //! its two fields, [`duration`] parses Go durations, [`activity`] has the rules for records of activity, [`tcp_wake`] has
-//! the ports by which TCP connections resume Sandboxes, and [`token_scope`] what a token for the gateway is limited to. [`crd`]
+//! the ports by which TCP connections resume Sandboxes, [`throttle`] has the record of a throttled pod, and
+//! [`token_scope`] what a token for the gateway is limited to. [`crd`]
 //! generates the definitions in `crds/` from the types, and [`schema`] does the conversion.
 
 #![expect(unreachable_pub, reason = "`KubeSchema` copies each public struct into a function")]
@@ -29,6 +30,7 @@ pub mod sandbox;
 pub mod schema;
 pub mod tcp_wake;
 pub mod template;
+pub mod throttle;
 pub mod token_scope;
 
 #[cfg(test)]
@@ -50,4 +52,5 @@ pub use template::{
     InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, SandboxTemplate, SandboxTemplateSpec,
     SandboxTemplateStatus,
 };
+pub use throttle::{ThrottleState, ThrottleStatus, ThrottledContainer};
 pub use token_scope::{InvalidScope, ScopeKind, TokenScope};

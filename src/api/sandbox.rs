@@ -14,6 +14,7 @@ use crate::common::{
 };
 use crate::tcp_wake::TcpWakeStatus;
 use crate::template::NetworkPolicyManagement;
+use crate::throttle::ThrottleStatus;
 
 /// The desired state of a Sandbox. Exactly one of `podTemplate` and `template` must be given.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -165,6 +166,9 @@ pub struct SandboxStatus {
     /// The last decision of the idle policy, and the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleStatus>,
+    /// The CPU that the operator took from the pod while the Sandbox is idle. Absent if the pod has all of its CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<Box<ThrottleStatus>>,
     /// The plugins that decided about the Sandbox and its pod, at most 16: those that admitted or denied the pod, the one
     /// that chose its RuntimeClass, and the one that decided last whether the Sandbox is idle.
     #[serde(default, skip_serializing_if = "is_empty")]

@@ -74,6 +74,15 @@ pub(crate) fn parse_plugin_memory(value: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("{value:?} must be a quantity of at least {}Mi, such as 512Mi", least >> 20))
 }
 
+/// The CPU limit of a throttled container, in thousandths of a core. Nodes give no container less than 10m: 1 ms of each
+/// tenth of a second. A whole core is no throttle.
+pub(crate) fn parse_throttle_cpu(value: &str) -> Result<u32, String> {
+    let millicores = Quantity::parse(value).and_then(Quantity::millicores);
+    millicores
+        .filter(|millicores| (10..=1000).contains(millicores))
+        .ok_or_else(|| format!("{value:?} must be a CPU quantity from 10m to 1, such as 10m"))
+}
+
 /// A duration as Go writes it, and not negative.
 pub(crate) fn parse_duration(value: &str) -> Result<Duration, String> {
     let nanos =

@@ -6,6 +6,7 @@
 
 pub(crate) mod budget;
 mod cluster;
+mod cpu;
 pub(crate) mod hash;
 pub mod json;
 mod managed_fields;
@@ -30,6 +31,7 @@ use serde_json::Value;
 use crate::model;
 
 pub use cluster::{Node, RuntimeClass, ServiceEndpoints};
+pub use cpu::{ContainerCpu, ContainerList, PodCpu};
 pub use json::JsonText;
 pub(crate) use meta::is_ours;
 pub use meta::{Meta, Owner, allows_volume_loss};

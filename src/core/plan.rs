@@ -106,7 +106,9 @@ impl Op {
     #[must_use]
     pub fn is_large(&self) -> bool {
         match &self.action {
-            Action::Create { body } | Action::Patch { body, .. } => budget::is_large(body),
+            Action::Create { body } | Action::Patch { body, .. } | Action::Resize { body, .. } => {
+                budget::is_large(body)
+            }
             Action::Deliver { data, body, .. } => data.large || budget::is_large(body),
             Action::Delete { .. } => false,
         }
@@ -117,6 +119,12 @@ impl Op {
         let uid = object.meta.uid.to_string();
         let action = Action::Patch { uid, resource_version: None, status: true, body };
         Self { key: object.key.clone(), reason: Reason::StatusChanged, action }
+    }
+
+    /// Resizes a Pod in place if no client has changed it meanwhile.
+    pub(crate) fn resize_if_unchanged(pod: &Object, reason: Reason, body: Value) -> Self {
+        let (uid, resource_version) = (pod.meta.uid.to_string(), pod.meta.resource_version.to_string());
+        Self { key: pod.key.clone(), reason, action: Action::Resize { uid, resource_version, body } }
     }
 
     fn deleting(object: &Object, reason: Reason, resource_version: Option<String>) -> Self {
@@ -146,6 +154,16 @@ pub enum Action {
         resource_version: Option<String>,
         /// Whether the request patches the status subresource.
         status: bool,
+        /// The patch, without the preconditions.
+        body: Value,
+    },
+    /// A strategic merge patch of the `resize` subresource of a Pod, which changes the resources of the containers that it
+    /// names.
+    Resize {
+        /// The UID that the Pod must still have.
+        uid: String,
+        /// The `resourceVersion` that the Pod must still have.
+        resource_version: String,
         /// The patch, without the preconditions.
         body: Value,
     },
@@ -197,6 +215,7 @@ impl Action {
             Action::Create { .. } => "create",
             Action::Patch { status: true, .. } => "patch_status",
             Action::Patch { status: false, .. } => "patch",
+            Action::Resize { .. } => "resize",
             Action::Deliver { .. } => "deliver",
             Action::Delete { .. } => "delete",
         }
@@ -280,6 +299,12 @@ pub enum Reason {
     IdleSuspended,
     /// An idle Sandbox is deleted, because its idle policy says so.
     IdleDeleted,
+    /// The pod of an idle Sandbox gets less CPU, because its idle policy says so.
+    IdleThrottled,
+    /// A throttled pod gets back the CPU that it had.
+    ThrottleEnded,
+    /// A pod could not be throttled, or the node has no room to restore its CPU request.
+    ThrottleFailed,
     /// The Sandbox or claim reached its shutdown time.
     Expired,
     /// The Sandbox is being deleted in the foreground, and the garbage collector has missed its pod.
@@ -422,12 +447,15 @@ impl fmt::Display for Op {
             Action::Create { .. } => "create",
             Action::Patch { status: true, .. } => "patch status of",
             Action::Patch { .. } => "patch",
+            Action::Resize { .. } => "resize",
             Action::Deliver { .. } => "deliver the data of a claim to",
             Action::Delete { .. } => "delete",
         };
         write!(f, "{verb} {} because {}", self.key, self.reason)?;
         match &self.action {
-            Action::Patch { body, .. } | Action::Deliver { body, .. } => write!(f, ": {body}"),
+            Action::Patch { body, .. } | Action::Resize { body, .. } | Action::Deliver { body, .. } => {
+                write!(f, ": {body}")
+            }
             Action::Create { .. } | Action::Delete { .. } => Ok(()),
         }
     }

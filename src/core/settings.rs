@@ -89,6 +89,17 @@ pub struct Settings {
     pub arrival_bucket_seconds: u32,
     /// The number of buckets that are kept. With the default length they cover ten minutes.
     pub arrival_buckets: usize,
+    /// The CPU limit of a container in a throttled pod, in thousandths of a core. The flag `--throttle-cpu` sets it.
+    /// `None` turns the idle tier `throttle` off.
+    pub throttle_cpu: Option<u32>,
+    /// The time in which a node has to apply the resize that throttles a pod. After it, the resize is taken back. Nodes
+    /// needed 0.1 s, and up to 1 s for a pod that changed just before (`docs/adr/0087-throttle-by-resize.md`).
+    pub throttle_apply: Duration,
+    /// The longest time for which the delete of a throttled pod waits until it has its CPU back. A restore takes about
+    /// 0.1 s.
+    pub throttle_restore: Duration,
+    /// The time for which a pod is not throttled again after an attempt failed.
+    pub throttle_retry: Duration,
     /// The longest time between two questions to an idle policy.
     pub idle_check_at_most: Duration,
     /// The longest time between two questions to a pool-size policy that did not name a time.
@@ -197,6 +208,10 @@ impl Default for Settings {
             port_rest: Duration::from_secs(600),
             reserve_for: Duration::from_secs(2),
             unknown_timeout: Duration::from_secs(40),
+            throttle_cpu: None,
+            throttle_apply: Duration::from_secs(30),
+            throttle_restore: Duration::from_secs(3),
+            throttle_retry: Duration::from_secs(3600),
             pool_batch: 100,
             max_pool_size: 10_000,
             pool_ignored_label_domains: ["topology.kubernetes.io", "kueue.x-k8s.io"].map(str::to_owned).to_vec(),

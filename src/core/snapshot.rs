@@ -84,6 +84,15 @@ pub struct Refusal {
     pub at: Timestamp,
 }
 
+/// A resize of a Pod that the API server refused.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefusedResize {
+    /// The last refusal.
+    pub refusal: Refusal,
+    /// The number of refusals in a row.
+    pub times: u32,
+}
+
 /// A Sandbox and its objects.
 #[derive(Clone, Debug, Serialize)]
 pub struct SandboxSnapshot {
@@ -116,6 +125,8 @@ pub struct SandboxSnapshot {
     pub touched: Option<Arc<str>>,
     /// Whether a TCP connection resumes the Sandbox.
     pub tcp_wake: TcpWake,
+    /// The refusal of the last resize of its pod, if the API server refused it.
+    pub refused_resize: Option<RefusedResize>,
     /// The facts that every decision may use.
     pub common: Common,
 }

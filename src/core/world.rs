@@ -180,6 +180,7 @@ impl World {
             Action::Patch { uid, resource_version: version, .. } => {
                 holds(uid, version.as_deref()) && (version.is_none() || !busy)
             }
+            Action::Resize { uid, resource_version, .. } => holds(uid, Some(resource_version)) && !busy,
             Action::Deliver { uid, .. } => holds(uid, None),
             Action::Delete { uid, resource_version: version, .. } => holds(uid, version.as_deref()) && !busy,
         }
@@ -193,6 +194,7 @@ impl World {
             Action::Patch { uid, resource_version, .. } | Action::Delete { uid, resource_version, .. } => {
                 (uid, resource_version.as_ref())
             }
+            Action::Resize { uid, resource_version, .. } => (uid, Some(resource_version)),
             Action::Deliver { uid, .. } => (uid, None),
         };
         match resource_version {
@@ -229,9 +231,10 @@ impl World {
                 self.pending_writes.clear(&op.key, &PendingWrite::of(op));
                 if let Some(uid) = self.objects.get(&op.key).map(|o| o.meta.uid.clone()) {
                     let named = match &op.action {
-                        Action::Patch { uid, .. } | Action::Deliver { uid, .. } | Action::Delete { uid, .. } => {
-                            Some(uid.as_str())
-                        }
+                        Action::Patch { uid, .. }
+                        | Action::Resize { uid, .. }
+                        | Action::Deliver { uid, .. }
+                        | Action::Delete { uid, .. } => Some(uid.as_str()),
                         Action::Create { .. } => None,
                     };
                     if named == Some(&*uid) {

@@ -60,6 +60,14 @@ pub fn files(settings: &Settings) -> Vec<(&'static str, Vec<Value>)> {
     ]
 }
 
+/// The documents that only an operator with the rights to throttle idle Sandboxes has: the file of an overlay.
+#[must_use]
+pub fn throttle_rights(settings: &Settings) -> Vec<Value> {
+    let with = |throttle: bool| rbac::rbac(&Settings { throttle, ..settings.clone() });
+    let without = with(false);
+    with(true).into_iter().filter(|document| !without.contains(document)).collect()
+}
+
 /// The documents that only an operator with the rights to deliver the data of claims has: the file of an overlay.
 #[must_use]
 pub fn claim_data_rights(settings: &Settings) -> Vec<Value> {

@@ -97,6 +97,8 @@ struct SettingsHead {
     /// The ports of gateways, whose Service is `system/router`.
     tcp_wake_ports: Option<String>,
     init_image: Option<String>,
+    /// The CPU limit of a throttled container, in thousandths of a core.
+    throttle_cpu: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -243,6 +245,7 @@ impl SettingsHead {
             settings.managed_fields_at_claim = choice;
         }
         settings.init_image = self.init_image;
+        settings.throttle_cpu = self.throttle_cpu;
         if let Some(ports) = self.tcp_wake_ports {
             settings.tcp_wake = Some(TcpWakeSettings {
                 namespace: "system".to_owned(),

@@ -69,6 +69,9 @@ fn op(op: &Op) -> (String, String) {
         Action::Patch { resource_version, status, body, .. } => {
             (if *status { "patch status of" } else { "patch" }, if_version(resource_version), Some(body))
         }
+        Action::Resize { resource_version, body, .. } => {
+            ("resize", format!(" if version {resource_version}"), Some(body))
+        }
         Action::Deliver { data, body, .. } => {
             ("deliver", format!(" by Secret {} with data {} of {}", data.secret, data.digest, data.claim), Some(body))
         }

@@ -272,6 +272,7 @@ impl ScriptedCluster {
         let is = |op: &Op| match &op.action {
             Action::Create { .. } => verb == "create",
             Action::Patch { .. } => verb == "patch",
+            Action::Resize { .. } => verb == "resize",
             Action::Deliver { .. } => verb == "deliver",
             Action::Delete { .. } => verb == "delete",
         };

@@ -41,6 +41,9 @@ pub(crate) struct ManifestsArgs {
     /// sandboxes. For files from Secrets, bind the ClusterRole agent-sandbox-controller-claim-secrets in a namespace.
     #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     claim_data: bool,
+    /// Lets the operator throttle idle sandboxes: it may resize the pods of sandboxes, and runs with --throttle-cpu=10m.
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    throttle: bool,
     /// Image of the operator and of the gateway.
     #[arg(long, value_name = "IMAGE", value_parser = parse_image, default_value_t = Settings::default().image)]
     image: String,
@@ -78,6 +81,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         webhook_host,
         gateway,
         claim_data,
+        throttle,
         image,
         pod_cidr,
         metrics_namespace,
@@ -98,6 +102,7 @@ pub(crate) fn run(args: ManifestsArgs) -> anyhow::Result<()> {
         webhook,
         gateway,
         claim_data,
+        throttle,
         image,
         shapes: surface,
         pod_cidrs: pod_cidr,

@@ -49,6 +49,7 @@ fn config(args: OperatorArgs, own_namespace: &str) -> anyhow::Result<Config> {
         cluster_domain: cluster.cluster_domain,
         workspace_size: sandboxes.workspace_size,
         init_image: sandboxes.init_image,
+        throttle_cpu: sandboxes.throttle_cpu,
         exec_hold: sandboxes.exec_hold,
         reserve_for: sandboxes.warm_reservation_ttl,
         managed_fields_at_claim: sandboxes.managed_fields_at_claim,

@@ -48,7 +48,7 @@ pub fn activity(review: &Review, context: &Context) -> Option<Activity> {
     let held_until = review.now.checked_add(hold).ok()?;
     let moves = |name: &str, to: Timestamp| {
         let recorded = sandbox.annotations.get(name).and_then(|text| text.parse().ok());
-        activity::moves(recorded, to, idle_timeout)
+        activity::moves(recorded, to, idle_timeout, sandbox.throttled)
     };
     if !moves(annotation::LAST_ACTIVITY, review.now) && !moves(annotation::HELD_UNTIL, held_until) {
         return None;

@@ -35,6 +35,7 @@ impl Context {
                 in_pool: sandbox.meta.in_pool(),
                 untouched_in_pool: sandbox.meta.in_pool() && !sandbox.meta.edited(),
                 idle_timeout: sandbox.sandbox().and_then(|s| s.spec.as_ref().ok()).and_then(|s| s.idle_timeout),
+                throttled: sandbox.sandbox().and_then(|s| s.status.throttle.as_deref()?.throttled_since()),
                 annotations: sandbox.meta.annotations.clone(),
             }),
             exposed_by: updates_sandbox.then(|| world.exposed_by(&review.namespace, &review.name)).flatten(),

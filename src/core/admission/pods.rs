@@ -90,7 +90,9 @@ fn check_update(state: &ReviewState<'_>) -> Result<(), Halt> {
     }
     let existing = problems(state, old);
     let all = problems(state, &state.object);
-    let denied = if brings_code(old, &state.object) {
+    // The operator restores the CPU of a throttled pod, which may not be isolated.
+    let by_operator = state.context.is_operator(state.review) && state.review.subresource.as_deref() == Some("resize");
+    let denied = if brings_code(old, &state.object, by_operator) {
         all
     } else {
         all.into_iter().filter(|problem| !existing.contains(problem)).collect()
@@ -99,13 +101,19 @@ fn check_update(state: &ReviewState<'_>) -> Result<(), Halt> {
 }
 
 /// Whether an update can make a Pod run other code, or more of it. The fields that are left out only end a Pod or allow
-/// another node. The API server does not allow changes of most other fields.
-fn brings_code(old: &Value, new: &Value) -> bool {
+/// another node. The API server does not allow changes of most other fields. If the operator `resized` the Pod, its
+/// resources do not count.
+fn brings_code(old: &Value, new: &Value, resized: bool) -> bool {
     let rest = |pod: &Value| {
         let mut spec = pod["spec"].clone();
         if let Some(spec) = spec.as_object_mut() {
             for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"] {
                 spec.remove(field);
+            }
+            for list in ["containers", "initContainers"].into_iter().filter(|_| resized) {
+                for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                    container.as_object_mut().map(|container| container.remove("resources"));
+                }
             }
         }
         spec

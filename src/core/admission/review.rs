@@ -179,6 +179,8 @@ pub struct ConnectedSandbox {
     pub untouched_in_pool: bool,
     /// The `idleTimeout` of the Sandbox. Without one, its activity is not recorded.
     pub idle_timeout: Option<Duration>,
+    /// The time since which the Sandbox is throttled, if it is.
+    pub throttled: Option<jiff::Timestamp>,
     /// The annotations of the Sandbox.
     pub annotations: TextMap,
 }

@@ -170,6 +170,7 @@ fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_secon
                 in_pool: false,
                 untouched_in_pool: false,
                 idle_timeout: Some(Duration::from_secs(timeout)),
+                throttled: None,
                 annotations: TextMap::from(BTreeMap::from([
                     ("policy.paddock.dev/last-activity".to_owned(), at.to_string()),
                     ("policy.paddock.dev/held-until".to_owned(), until.to_string()),
@@ -189,6 +190,11 @@ fn activity_is_noted_when_it_moves_by_a_tenth_of_the_idle_timeout_and_five_secon
     ] {
         assert_eq!(activity(&connect, &noted(ago, timeout)).is_some(), written, "{what}");
     }
+
+    let mut throttled = noted(60, 1800);
+    assert_eq!(activity(&connect, &throttled), None, "a minute ago");
+    throttled.sandbox.as_mut().expect("a sandbox").throttled = Some(now());
+    assert!(activity(&connect, &throttled).is_some(), "a minute ago, and throttled");
 
     let mut first = noted(0, 1800);
     let sandbox = first.sandbox.as_mut().expect("a sandbox");
@@ -230,6 +236,7 @@ fn a_connection_to_a_warm_pod_is_recorded_once_and_is_no_activity() {
             in_pool,
             untouched_in_pool,
             idle_timeout: Some(Duration::from_secs(60)),
+            throttled: None,
             annotations: TextMap::default(),
         }),
         ..context()

@@ -12,6 +12,7 @@ mod service;
 mod situation;
 mod status;
 mod suspend;
+mod throttle;
 mod volumes;
 
 use jiff::Timestamp;
@@ -25,6 +26,7 @@ use self::claim_data::Delivery;
 use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation, mode};
 use self::status::{Notes, Problem};
+use self::throttle::{Throttling, Wish};
 use super::adopt::{Adoption, adopt};
 use super::ask::{ASK_AGAIN, STATE_EVERY, failure_events};
 use crate::as_made;
@@ -83,7 +85,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
             draft.pod(snapshot, (model, state), replies);
         }
     }
-    let PlanDraft { mut first, deliver, mut plan, mut notes } = draft;
+    let PlanDraft { mut first, deliver, cpu, mut plan, mut notes } = draft;
     metadata::keep_template_labels(snapshot, &mut first);
     first.extend(service::endpoints(snapshot, situation.state(), &mut plan));
     if first.iter().any(|op| op.key == sandbox.key && matches!(op.action, Action::Delete { .. })) {
@@ -106,6 +108,19 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     if let (Some((_, Refusal { by_policy: true, .. })), Some(problem)) = (refused, &notes.error) {
         plan.events.extend(denial_event(snapshot, problem));
     }
+    let Throttling { record, restore, throttle, check_at, events, results } = throttle::decide(snapshot, cpu);
+    // A client waits for the CPU. If the Sandbox ends or a resize was refused, the status comes first: it says since when
+    // the CPU is being restored. The refusal of a resize does not make the Sandbox unusable.
+    let ends = matches!(situation.state(), Some(PodState::Suspended(_)));
+    let (restore_first, restore_last) =
+        if ends || snapshot.refused_resize.is_some() { (None, restore) } else { (restore, None) };
+    first.extend(restore_first);
+    plan.events.extend(events);
+    plan.results.extend(results);
+    if let Some(at) = check_at {
+        plan.requeue_at(at, Reason::IdleCheck);
+    }
+    notes.throttle = record;
     let (mut after_status, wait_until) = status::status(snapshot, &situation, &notes);
     if refused.is_some() && first.iter().any(|op| op.reason == Reason::ModeInStep) {
         // The status is written before the mode fields. If it recorded the new mode before both fields agree, the next
@@ -130,7 +145,10 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         let note = format!("{problem}: {}", refusal.message);
         plan.events.push(Event::warning(sandbox, reason, note));
     }
+    // A pod is throttled only if the status has the record of its CPU.
+    let recorded = sandbox.sandbox().is_some_and(|s| s.status.throttle == after_status.throttle);
     plan.steps.extend(status.map(|op| vec![op]));
+    plan.steps.extend(throttle.filter(|_| recorded).or(restore_last).map(|op| vec![op]));
     plan.steps.extend(deliver.map(|op| vec![op]));
     // A creation without a usable reply may fail again and end the plan.
     if refused.is_some() || snapshot.pod_unanswered {
@@ -153,6 +171,8 @@ struct PlanDraft {
     first: Vec<Op>,
     /// The delivery of the data of a claim. It comes last, so that a refusal holds nothing else back.
     deliver: Option<Op>,
+    /// The wish for the CPU of the pod.
+    cpu: Wish,
     plan: Plan,
     notes: Notes,
 }
@@ -224,6 +244,7 @@ impl PlanDraft {
                     self.plan.requeue_at(at, Reason::IdleCheck);
                 }
                 self.first.extend(rest.op);
+                self.cpu = rest.cpu;
                 self.notes.idle = Some((rest.status, rest.decided_by, rest.state));
             }
         }
@@ -366,9 +387,17 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     let ours =
         [&snapshot.service, &snapshot.endpoints].into_iter().flatten().filter(|o| o.controlled_by(&sandbox.meta.uid));
     let live = snapshot.pods.iter().chain(ours).filter(|o| o.meta.deletion_timestamp.is_none());
-    plan.steps.push(live.map(|o| Op::delete(o, Reason::Expired)).collect());
+    let Throttling { record, restore, events, results, .. } = throttle::decide(snapshot, Wish::Full);
+    let held = |o: &Object| throttle::holds_delete(snapshot, o);
+    for at in live.clone().filter_map(|o| held(o)) {
+        plan.requeue_at(at, Reason::Expired);
+    }
+    plan.steps.push(live.filter(|o| held(o).is_none()).map(|o| Op::delete(o, Reason::Expired)).collect());
+    plan.events.extend(events);
+    plan.results.extend(results);
     let situation = Situation::Known { model, state: PodState::Expired };
-    let (after_status, _) = status::status(snapshot, &situation, &Notes::default());
+    let notes = Notes { throttle: record, ..Notes::default() };
+    let (after_status, _) = status::status(snapshot, &situation, &notes);
     if let Some(patch) = sandbox.sandbox().and_then(|s| status_patch(&*s.status, &after_status)) {
         plan.steps.push(vec![Op::patch_status(sandbox, patch)]);
         let expired = |conditions: &[Condition]| {
@@ -379,6 +408,7 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
             plan.events.push(Event::normal(sandbox, Reason::SandboxExpired, note));
         }
     }
+    plan.steps.extend(restore.map(|op| vec![op]));
     plan
 }
 

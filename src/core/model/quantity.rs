@@ -33,6 +33,13 @@ impl Quantity {
     pub fn ceil(self) -> i128 {
         self.0.div_euclid(NANO) + i128::from(self.0.rem_euclid(NANO) > 0)
     }
+
+    /// A quantity of CPU in thousandths of a core, rounded up as the kubelet does. `None` if it is negative or too large.
+    #[must_use]
+    pub fn millicores(self) -> Option<u32> {
+        const MILLI: i128 = NANO / 1000;
+        u32::try_from(self.0.div_euclid(MILLI) + i128::from(self.0.rem_euclid(MILLI) > 0)).ok()
+    }
 }
 
 impl PartialOrd for Quantity {

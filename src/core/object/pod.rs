@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Toleration};
 use paddock_api::DecidingPlugin;
 use serde::Serialize;
 
+use super::cpu::PodCpu;
 use crate::isolation::HostAccessSet;
 
 /// The parts of a Pod that decisions use.
@@ -38,7 +39,8 @@ pub struct Pod {
     /// The parts that few pods have. `None` if this pod has none of them.
     #[serde(flatten)]
     pub(super) rare: Option<Box<RareParts>>,
-    /// Those of the conditions `Ready`, `PodScheduled` and `DisruptionTarget` that the status has.
+    /// Those of the conditions `Ready`, `PodScheduled`, `DisruptionTarget`, `PodResizePending` and `PodResizeInProgress`
+    /// that the status has.
     pub conditions: Box<[PodCondition]>,
     /// The fields that clients may change, if the spec was changed after the Pod was created. Few Pods have them.
     pub changed: Option<Box<ChangedPod>>,
@@ -49,12 +51,18 @@ pub struct Pod {
 pub(super) struct RareParts {
     claim_secret: Option<Box<str>>,
     offered_spec: Option<Arc<str>>,
+    cpu: Option<PodCpu>,
 }
 
 impl RareParts {
-    /// The name of the Secret with the data of a claim, and the whole spec as JSON. `None` if there is neither.
-    pub(super) fn of(claim_secret: Option<Box<str>>, offered_spec: Option<Arc<str>>) -> Option<Box<Self>> {
-        let parts = Self { claim_secret, offered_spec };
+    /// The name of the Secret with the data of a claim, the whole spec as JSON, and the CPU of the containers. `None` if
+    /// there is none of them.
+    pub(super) fn of(
+        claim_secret: Option<Box<str>>,
+        offered_spec: Option<Arc<str>>,
+        cpu: Option<PodCpu>,
+    ) -> Option<Box<Self>> {
+        let parts = Self { claim_secret, offered_spec, cpu };
         (parts != Self::default()).then(|| Box::new(parts))
     }
 }
@@ -146,6 +154,12 @@ impl Pod {
     #[must_use]
     pub fn offered_spec(&self) -> Option<&str> {
         self.rare.as_ref()?.offered_spec.as_deref()
+    }
+
+    /// The CPU of its containers. `None` if no container has a CPU limit.
+    #[must_use]
+    pub fn cpu(&self) -> Option<&PodCpu> {
+        self.rare.as_ref()?.cpu.as_ref()
     }
 
     /// Whether the condition `Ready` is true. It can be true for a terminating pod, so the caller also checks

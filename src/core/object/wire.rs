@@ -11,6 +11,7 @@ use paddock_api::names::{annotation, label};
 use serde_json::Value;
 
 use super::cluster::{Node, RuntimeClass, ServiceEndpoints};
+use super::cpu::PodCpu;
 use super::json::string_map;
 use super::pod::{ChangedPod, ConditionStatus, LostSource, LostVolume, Pod, PodCondition, RareParts};
 use crate::deciding;
@@ -49,7 +50,11 @@ pub(super) fn pod(
         ips: list(&status["podIPs"]).filter_map(|p| text(&p["ip"])).collect(),
         conditions: conditions(&status["conditions"]),
         changed: generation.filter(|n| *n > 1).map(|_| Box::new(ChangedPod::of(spec))),
-        rare: RareParts::of(claim_secret(&spec["volumes"]), offered.then(|| spec.to_string().into())),
+        rare: RareParts::of(
+            claim_secret(&spec["volumes"]),
+            offered.then(|| spec.to_string().into()),
+            PodCpu::of(spec, status),
+        ),
     }
 }
 
@@ -109,7 +114,7 @@ fn lost_source(volume: &Value) -> Option<LostSource> {
 
 /// Reads the conditions of a pod that decisions use. A condition of a pod may lack a reason, a message and a time.
 fn conditions(conditions: &Value) -> Box<[PodCondition]> {
-    const READ: [&str; 3] = ["Ready", "PodScheduled", "DisruptionTarget"];
+    const READ: [&str; 5] = ["Ready", "PodScheduled", "DisruptionTarget", "PodResizePending", "PodResizeInProgress"];
     let read = list(conditions).filter_map(|c| {
         let kind = READ.into_iter().find(|kind| c["type"] == *kind)?;
         let status = match c["status"].as_str()? {

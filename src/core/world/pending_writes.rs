@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use paddock_api::kind::{Key, Kind};
 
 use crate::plan::{Action, Op, Reason};
-use crate::snapshot::Refusal;
+use crate::snapshot::{Refusal, RefusedResize};
 use crate::time::{saturating_add, time_left};
 
 /// The time for which a refusal is kept if the write is neither refused again nor stored. A write that is still refused
@@ -30,6 +30,8 @@ pub(super) enum PendingWrite {
     Take { claim: Option<Arc<str>> },
     /// The object is being deleted.
     Delete,
+    /// The Pod is being resized.
+    Resize,
     /// Any other patch.
     Patch { status: bool },
 }
@@ -46,6 +48,7 @@ impl PendingWrite {
                 PendingWrite::Take { claim: controller(body) }
             }
             Action::Patch { status, .. } => PendingWrite::Patch { status: *status },
+            Action::Resize { .. } => PendingWrite::Resize,
             Action::Deliver { .. } => PendingWrite::Patch { status: false },
         }
     }
@@ -65,6 +68,8 @@ pub(super) struct PendingWrites {
     taking: BTreeMap<Arc<str>, (Key, Timestamp)>,
     outdated: BTreeMap<Key, u64>,
     refused: BTreeMap<Key, Refusal>,
+    /// The last refused resize of a Pod. It says nothing about other writes of the Pod.
+    refused_resizes: BTreeMap<Key, RefusedResize>,
     /// The last refused creation of a Sandbox, by the UID of its controller. The next attempt may use another name.
     refused_creations: BTreeMap<Arc<str>, (Key, Refusal)>,
     /// The last refusal of a take, by the UID of the claim, and the time of the first refusal.
@@ -85,10 +90,13 @@ impl PendingWrites {
     /// Ends an attempt that the API server refused. An earlier attempt whose reply was lost may have been stored all
     /// the same, so it stays pending.
     pub(super) fn end_attempt(&mut self, key: &Key, write: &PendingWrite) {
+        let refused = self.refused_resizes.remove(key);
         match self.lost_attempts.remove(&(key.clone(), write.clone())) {
             Some(since) => self.lost(key, write, since),
             None => self.clear(key, write),
         }
+        // Refusals are counted until a resize is stored.
+        self.refused_resizes.extend(refused.map(|refused| (key.clone(), refused)));
     }
 
     /// Describes the pending writes to an object for people.
@@ -101,7 +109,13 @@ impl PendingWrites {
     }
 
     pub(super) fn clear(&mut self, key: &Key, write: &PendingWrite) {
-        self.refused.remove(key);
+        match write {
+            PendingWrite::Resize => drop(self.refused_resizes.remove(key)),
+            PendingWrite::Create { .. }
+            | PendingWrite::Take { .. }
+            | PendingWrite::Delete
+            | PendingWrite::Patch { .. } => drop(self.refused.remove(key)),
+        }
         self.lost_attempts.remove(&(key.clone(), write.clone()));
         if let PendingWrite::Create { controller: Some(uid) } = write {
             remove_entry(&mut self.creating, uid, key);
@@ -143,6 +157,7 @@ impl PendingWrites {
     pub(super) fn forget(&mut self, key: &Key) {
         self.outdated.remove(key);
         self.refused.remove(key);
+        self.refused_resizes.remove(key);
         self.observed(key);
     }
 
@@ -159,13 +174,16 @@ impl PendingWrites {
         self.creating.retain(|_, keys| !keys.is_empty());
         self.taking.retain(|_, (_, since)| counts(*since, unknown_timeout));
         self.refused.retain(|_, refusal| counts(refusal.at, REFUSAL_KEPT));
+        self.refused_resizes.retain(|_, refused| counts(refused.refusal.at, REFUSAL_KEPT));
         self.refused_creations.retain(|_, (_, refusal)| counts(refusal.at, REFUSAL_KEPT));
         self.refused_takes.retain(|_, (_, _, refusal)| counts(refusal.at, REFUSED_COUNTS));
     }
 
     /// Whether a create, take or delete of the object is in flight. Another operation must not overtake it.
     pub(super) fn in_flight(&self, key: &Key) -> bool {
-        self.writes(key).any(|(write, lost)| lost.is_none() && !matches!(write, PendingWrite::Patch { .. }))
+        let may_be_overtaken =
+            |write: &PendingWrite| matches!(write, PendingWrite::Patch { .. } | PendingWrite::Resize);
+        self.writes(key).any(|(write, lost)| lost.is_none() && !may_be_overtaken(write))
     }
 
     /// Whether a take of the Sandbox is in flight.
@@ -229,7 +247,8 @@ impl PendingWrites {
     pub(super) fn is_empty(&self) -> bool {
         let creations = self.lost_attempts.is_empty() && self.creating.is_empty() && self.refused_creations.is_empty();
         let takes = self.taking.is_empty() && self.refused_takes.is_empty();
-        creations && takes && self.pending.is_empty() && self.outdated.is_empty() && self.refused.is_empty()
+        let refused = !self.refused.is_empty() || !self.refused_resizes.is_empty();
+        creations && takes && self.pending.is_empty() && self.outdated.is_empty() && !refused
     }
 
     pub(super) fn outdated(&mut self, key: Key, version: u64) {
@@ -249,6 +268,10 @@ impl PendingWrites {
             PendingWrite::Take { claim: Some(uid) } => {
                 let first = self.refused_takes.get(&uid).map_or(refusal.at, |(first, ..)| *first);
                 self.refused_takes.insert(uid, (first, key, refusal));
+            }
+            PendingWrite::Resize => {
+                let times = self.refused_resizes.get(&key).map_or(0, |refused| refused.times).saturating_add(1);
+                self.refused_resizes.insert(key, RefusedResize { refusal, times });
             }
             PendingWrite::Create { .. }
             | PendingWrite::Take { claim: None }
@@ -285,6 +308,10 @@ impl PendingWrites {
     pub(super) fn refused_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &Key> {
         let there = self.refused.range(Key::new(kind, namespace, "")..).map(|(key, _)| key);
         there.take_while(move |key| key.kind == kind && *key.namespace == *namespace)
+    }
+
+    pub(super) fn refused_resize(&self, pod: &Key) -> Option<&RefusedResize> {
+        self.refused_resizes.get(pod)
     }
 
     pub(super) fn refusal(&self, key: &Key) -> Option<&Refusal> {

@@ -52,6 +52,7 @@ impl World {
                 Some((name, found))
             })
             .collect();
+        let refused_resize = self.pending_writes.refused_resize(&pod_key).cloned();
         let service_key = key.sibling(Kind::Service, key.name.clone());
         let slice_key = key.sibling(Kind::EndpointSlice, key.name.clone());
         let involved = [pod_key, service_key.clone(), slice_key.clone(), key.clone()].into_iter().chain(
@@ -76,6 +77,7 @@ impl World {
             inherited_marker: self.inherited_marker(&sandbox),
             touched: self.touched.get(key).cloned(),
             tcp_wake: self.tcp_wake(&sandbox, now),
+            refused_resize,
             common: self.common(key, involved, now),
             sandbox,
         }

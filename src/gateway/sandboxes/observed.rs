@@ -10,7 +10,7 @@ use paddock_api::document::Document;
 use paddock_api::kind::{Kind, OwnKind};
 use paddock_api::mode::desired_mode;
 use paddock_api::names::{annotation, condition, reason};
-use paddock_api::{OperatingMode, ResumePolicy, SuspendedBy, TcpWakePort, TcpWakeStatus, activity};
+use paddock_api::{OperatingMode, ResumePolicy, SuspendedBy, TcpWakePort, TcpWakeStatus, ThrottleStatus, activity};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -54,6 +54,8 @@ pub(crate) struct Sandbox {
     pub(crate) pod_name: Option<Arc<str>>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) last_activity: Option<Timestamp>,
+    /// The time since which the Sandbox is throttled, if it is.
+    pub(crate) throttled: Option<Timestamp>,
     /// The ports of the gateway that stand for its ports.
     pub(crate) tcp: Box<[TcpWakePort]>,
     /// The message of the condition Ready, while the Sandbox is to run and is not Ready.
@@ -139,6 +141,7 @@ struct SandboxStatus {
     mode: Option<OperatingMode>,
     conditions: Vec<Condition>,
     tcp_wake: TcpWakeStatus,
+    throttle: Option<ThrottleStatus>,
 }
 
 #[derive(Deserialize)]
@@ -179,6 +182,7 @@ impl Sandbox {
             pod_name: note(annotation::POD_NAME).filter(|name| !name.is_empty()).map(Arc::from),
             idle_timeout: spec.idle_timeout.as_deref().and_then(activity::idle_timeout),
             last_activity: note(annotation::LAST_ACTIVITY).and_then(|at| at.parse().ok()),
+            throttled: status.throttle.and_then(|throttle| throttle.throttled_since()),
             tcp: status.tcp_wake.ports.into(),
             not_ready: not_ready.map(|c| c.message.chars().take(MESSAGE_CHARS).collect::<String>().into()),
         })

@@ -46,6 +46,7 @@ impl Policy {
 pub(super) fn policies(settings: &Settings, user: &str) -> Vec<Value> {
     let mut policies = vec![
         child_with_fixed_spec(settings, Kind::Pod),
+        resizes(settings),
         services(settings),
         child_with_fixed_spec(settings, Kind::VolumeClaim),
         endpoint_slices(settings),
@@ -68,7 +69,7 @@ pub(super) fn policies(settings: &Settings, user: &str) -> Vec<Value> {
 
 fn documents(policy: Policy, settings: &Settings, user: &str) -> [Value; 2] {
     let Policy { groups, resource, operations, variables, validations } = policy;
-    let name = settings.cluster_name(&format!("{}-{resource}", object::OPERATOR_DEPLOYMENT));
+    let name = settings.cluster_name(&format!("{}-{}", object::OPERATOR_DEPLOYMENT, resource.replace('/', "-")));
     let of_the_operator = ("the-operator", format!("request.userInfo.username == {user:?}"));
     bound(&name, rule(&groups, resource, operations), vec![of_the_operator], variables, validations)
 }
@@ -189,6 +190,41 @@ fn child_with_fixed_spec(settings: &Settings, kind: Kind) -> Policy {
     let message = format!("the operator may change only the metadata of a {}", kind.name());
     policy.validations.push(unchanged(&["spec"], message));
     policy
+}
+
+/// The operator throttles the pods of idle Sandboxes and restores their CPU. It changes no other resource.
+///
+/// The policy is the same whether the operator has the right or not, so that an overlay can add it.
+fn resizes(settings: &Settings) -> Policy {
+    let of = |container: &str, field: &str| format!("{container}.?resources.?{field}.orValue({{}})");
+    let same_but_cpu = ["requests", "limits"].map(|field| {
+        let (new, old) = (of("c", field), of("o", field));
+        format!("{new}.all(k, k == \"cpu\" || {new}[?k] == {old}[?k]) && {old}.all(k, k == \"cpu\" || k in {new})")
+    });
+    let validations = vec![
+        outside_of_the_system(settings, Kind::Pod.name()),
+        (
+            of_kind("variables.controllers", group::AGENTS, Kind::Sandbox.name()),
+            "the operator may resize a Pod only if a Sandbox is its controller".to_owned(),
+        ),
+        (
+            format!(
+                "object.spec.?resources == oldObject.spec.?resources && variables.new.all(c, variables.old.exists(o, o.name == c.name && \
+                 o.?resizePolicy == c.?resizePolicy && {}))",
+                same_but_cpu.join(" && "),
+            ),
+            "the operator may change only the CPU of a Pod".to_owned(),
+        ),
+    ];
+    let containers = |of: &str| format!("{of}.spec.containers + {of}.spec.?initContainers.orValue([])");
+    Policy {
+        variables: vec![
+            ("controllers", controllers("oldObject")),
+            ("new", containers("object")),
+            ("old", containers("oldObject")),
+        ],
+        ..Policy::new(&[""], "pods/resize", &["UPDATE"], validations)
+    }
 }
 
 fn services(settings: &Settings) -> Policy {

@@ -42,6 +42,8 @@ pub struct Settings {
     pub gateway: bool,
     /// Whether the operator may deliver the data of claims, for which it creates and deletes Secrets.
     pub claim_data: bool,
+    /// Whether the operator may throttle idle Sandboxes, for which it resizes their pods.
+    pub throttle: bool,
     /// The operator's container image.
     pub image: String,
     /// The API shapes to install.
@@ -73,6 +75,7 @@ impl Default for Settings {
             webhook: Webhook::Injected,
             gateway: true,
             claim_data: false,
+            throttle: false,
             image: concat!("paddock:v", env!("CARGO_PKG_VERSION")).to_owned(),
             shapes: ApiShapes::Both,
             pod_cidrs: POD_CIDRS.map(str::to_owned).to_vec(),

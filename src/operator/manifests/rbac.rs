@@ -2,7 +2,8 @@
 //!
 //! [`writes`] names the verbs of the operations that plans contain, for each kind. A test compares it with the plans of
 //! all scenarios, so the operator gets no right that it does not use. Each part of the operator that can be switched off
-//! has a role of its own: the kinds of each API shape, the data of claims, the protection of the metrics, and the webhook.
+//! has a role of its own: the kinds of each API shape, the data of claims, the throttle of idle Sandboxes, the protection of
+//! the metrics, and the webhook.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -168,6 +169,9 @@ fn grants(settings: &Settings) -> Vec<Grant<'_>> {
     if delivers_claim_data(settings) {
         grants.push(grant("-claim-data", served(), claim_data_rules(settings)));
     }
+    if settings.throttle {
+        grants.push(grant("-throttle", served(), throttle_rules()));
+    }
     grants.push(grant("", own(), lease_rules()));
     if settings.secures_metrics() {
         // The readers of the metrics.
@@ -237,6 +241,11 @@ fn claim_data_rules(settings: &Settings) -> Vec<PolicyRule> {
     let mut rules: Vec<PolicyRule> = claims.map(|kind| rule(kind.group(), &[kind.plural()], &["get"])).collect();
     rules.push(rule("", &["secrets"], &["create", "delete"]));
     rules
+}
+
+/// The right to resize pods in place. The admission policy limits it to the CPU of the pods of Sandboxes.
+fn throttle_rules() -> Vec<PolicyRule> {
+    vec![rule("", &["pods/resize"], &["patch"])]
 }
 
 /// The role for Secrets to which claims refer. Nothing binds it for the whole cluster: a RoleBinding in a namespace lets

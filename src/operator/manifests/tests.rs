@@ -44,6 +44,19 @@ fn overlay_for_claim_data_has_the_rights_of_the_code() {
     assert!(there == wanted, "deploy/overlays/claim-data/rbac.yaml is not up to date: UPDATE=1 writes it");
 }
 
+#[test]
+fn overlay_for_the_throttle_has_the_rights_and_the_flag_of_the_code() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/overlays/throttle");
+    let (path, wanted) = (folder.join("rbac.yaml"), text(&throttle_rights(&Settings::default())));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &wanted).expect("written");
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(there == wanted, "deploy/overlays/throttle/rbac.yaml is not up to date: UPDATE=1 writes it");
+    let kustomization = std::fs::read_to_string(folder.join("kustomization.yaml")).expect("a kustomization");
+    assert!(kustomization.contains(workload::THROTTLE_CPU), "{kustomization}");
+}
+
 /// The operator may read Secrets in no mode, and create and delete them only to deliver the data of claims. The role for
 /// Secrets to which claims refer is bound to nobody.
 #[test]
@@ -175,7 +188,15 @@ pub(crate) fn modes() -> Vec<Settings> {
             for extensions in [true, false] {
                 for webhook in webhooks.clone() {
                     let served_namespace = served_namespace.clone();
-                    modes.push(Settings { shapes, served_namespace, extensions, webhook, ..Settings::default() });
+                    let throttle = extensions;
+                    modes.push(Settings {
+                        shapes,
+                        served_namespace,
+                        extensions,
+                        webhook,
+                        throttle,
+                        ..Settings::default()
+                    });
                 }
             }
         }
@@ -249,6 +270,7 @@ fn each_mode_grants_what_it_needs_and_no_more() {
         let group = |group: &str, resource: &str| rights.iter().any(|r| r.group == group && r.resource == resource);
         assert_eq!(group("extensions.agents.x-k8s.io", "sandboxclaims"), shape(ApiShape::Upstream), "{settings:?}");
         assert_eq!(group("agents.x-k8s.io", "sandboxclaims"), shape(ApiShape::Seed), "{settings:?}");
+        assert_eq!(any("pods/resize", "patch"), settings.throttle, "{settings:?}");
         assert_eq!(any("tokenreviews", "create"), settings.shapes != ApiShapes::Only(ApiShape::Upstream));
         let configurations = "mutatingwebhookconfigurations";
         let (patches, creates, secrets) = match &settings.webhook {

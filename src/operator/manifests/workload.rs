@@ -61,6 +61,10 @@ fn pod(settings: &Settings) -> Value {
     pod
 }
 
+/// The flag that lets idle plugins throttle Sandboxes. A process gets one millisecond of each tenth of a second then, which
+/// is the least that the kernel gives.
+pub(super) const THROTTLE_CPU: &str = "--throttle-cpu=10m";
+
 fn arguments(settings: &Settings) -> Vec<String> {
     let extensions = if settings.extensions { "--extensions" } else { "--extensions=false" };
     let mut args = vec!["operator".to_owned(), extensions.to_owned(), "--leader-elect=true".to_owned()];
@@ -74,6 +78,9 @@ fn arguments(settings: &Settings) -> Vec<String> {
     }
     args.push(format!("--plugin-dir={PLUGINS}"));
     args.push(format!("--plugin-cache-dir={PLUGIN_CACHE}"));
+    if settings.throttle {
+        args.push(THROTTLE_CPU.to_owned());
+    }
     args.push(match settings.webhook {
         Webhook::Injected => "--webhook-registration=injected".to_owned(),
         Webhook::Owned { .. } => "--webhook-registration=owned".to_owned(),

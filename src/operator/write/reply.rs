@@ -131,6 +131,11 @@ fn missing(op: &Op, status: Status) -> Outcome {
     let named = status.details.is_some_and(|details| details.name == *op.key.name);
     match op.action {
         Action::Create { .. } => Outcome::Rejected { status: 404, message: status.message, by_policy: false },
+        // API servers before 1.32 do not serve this subresource.
+        Action::Resize { .. } if !named => {
+            Outcome::Rejected { status: 404, message: "it does not serve pods/resize".to_owned(), by_policy: false }
+        }
+        Action::Resize { .. } => Outcome::Gone,
         Action::Patch { .. } | Action::Deliver { .. } | Action::Delete { .. } if named => Outcome::Gone,
         Action::Patch { .. } | Action::Deliver { .. } | Action::Delete { .. } => Outcome::Busy,
     }
@@ -144,6 +149,7 @@ fn conflict(op: &Op, reason: &str) -> Outcome {
         Action::Create { .. } if reason == "AlreadyExists" => Outcome::Exists,
         Action::Create { .. }
         | Action::Patch { .. }
+        | Action::Resize { .. }
         | Action::Deliver { .. }
         | Action::Delete { resource_version: Some(_), .. } => Outcome::Conflict,
         Action::Delete { resource_version: None, .. } => Outcome::Gone,

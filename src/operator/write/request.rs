@@ -32,6 +32,12 @@ pub(super) fn request(op: &Op) -> Result<http::Request<Body>, Error> {
                 collection.patch(name, &params, &patch)
             }
         }
+        Action::Resize { uid, resource_version, body } => {
+            let params = PatchParams { field_manager, ..PatchParams::default() };
+            // A strategic merge patch finds each container by its name, and keeps the resources that it does not name.
+            let patch = Patch::Strategic(with_preconditions(body.clone(), uid, Some(resource_version)));
+            collection.patch_subresource("resize", name, &params, &patch)
+        }
         Action::Deliver { uid, data: _, body } => {
             let params = PatchParams { field_manager, ..PatchParams::default() };
             collection.patch(name, &params, &Patch::Merge(with_preconditions(body.clone(), uid, None)))
@@ -107,6 +113,17 @@ mod tests {
         );
         let body: Value = serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
         assert_eq!(body, json!({ "status": {}, "metadata": { "uid": "u1" } }));
+    }
+
+    #[tokio::test]
+    async fn a_resize_is_a_strategic_patch_of_the_subresource_with_its_preconditions() {
+        let body = json!({ "spec": { "containers": [{ "name": "c", "resources": { "limits": { "cpu": "10m" } } }] } });
+        let action = Action::Resize { uid: "u1".into(), resource_version: "7".into(), body: body.clone() };
+        let request = request(&op(Kind::Pod, "ns", "p", action)).unwrap();
+        assert_eq!(request.uri(), "/api/v1/namespaces/ns/pods/p/resize?&fieldManager=paddock");
+        assert_eq!(request.headers()["content-type"], "application/strategic-merge-patch+json");
+        let sent: Value = serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
+        assert_eq!(sent, json!({ "spec": body["spec"], "metadata": { "uid": "u1", "resourceVersion": "7" } }));
     }
 
     #[tokio::test]

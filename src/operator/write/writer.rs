@@ -143,7 +143,9 @@ impl Writer {
     async fn read_first(&self, op: &Op) -> Result<Vec<u8>, Reply> {
         match &op.action {
             Action::Deliver { uid, data, .. } => self.deliverer.read(&op.key, uid, data).await,
-            Action::Create { .. } | Action::Patch { .. } | Action::Delete { .. } => Ok(Vec::new()),
+            Action::Create { .. } | Action::Patch { .. } | Action::Resize { .. } | Action::Delete { .. } => {
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -184,7 +186,7 @@ impl Writer {
 fn brings_data(op: &Op) -> bool {
     match &op.action {
         Action::Patch { body, .. } => body["metadata"]["annotations"][annotation::CLAIM_DATA_DIGEST].is_string(),
-        Action::Create { .. } | Action::Deliver { .. } | Action::Delete { .. } => false,
+        Action::Create { .. } | Action::Resize { .. } | Action::Deliver { .. } | Action::Delete { .. } => false,
     }
 }
 
@@ -196,7 +198,9 @@ fn verdict(op: &Op, outcome: &Outcome, at_least: Option<Duration>) -> Option<Don
         // new decision.
         Outcome::Gone => match op.action {
             Action::Delete { .. } => None,
-            Action::Patch { .. } | Action::Deliver { .. } | Action::Create { .. } => Some(Done::Again),
+            Action::Patch { .. } | Action::Resize { .. } | Action::Deliver { .. } | Action::Create { .. } => {
+                Some(Done::Again)
+            }
         },
         Outcome::Conflict | Outcome::Exists => Some(Done::Again),
         Outcome::Rejected { .. } | Outcome::Busy | Outcome::Unknown => Some(Done::Failed { at_least }),

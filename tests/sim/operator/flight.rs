@@ -102,6 +102,12 @@ pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
                 Err(Refused::Invalid(message)) => Outcome::Rejected { status: 422, message, by_policy: false },
             }
         }
+        Action::Resize { uid, resource_version, body } => {
+            let version = Some(resource_version.clone());
+            let body = api.get(&id).map_or_else(|| json!({}), |pod| resized(pod, body));
+            let action = Action::Patch { uid: uid.clone(), resource_version: version, status: false, body };
+            carry_out(api, &Op { key: op.key.clone(), reason: op.reason, action })
+        }
         // The model has no Secrets, so a delivery is the patch of the pod that announces it.
         Action::Deliver { uid, data: _, body } => {
             let (uid, body) = (uid.clone(), body.clone());
@@ -120,6 +126,22 @@ pub(crate) fn carry_out(api: &mut Api, op: &Op) -> Outcome {
             }
         }
     }
+}
+
+/// The merge patch with the same effect as a strategic one, which finds containers by their names.
+fn resized(pod: &Value, patch: &Value) -> Value {
+    let mut spec = json!({});
+    for list in ["containers", "initContainers"] {
+        let Some(changes) = patch["spec"][list].as_array() else { continue };
+        let mut containers = pod["spec"][list].clone();
+        for container in containers.as_array_mut().into_iter().flatten() {
+            if let Some(change) = changes.iter().find(|change| change["name"] == container["name"]) {
+                json_patch::merge(container, change);
+            }
+        }
+        spec[list] = containers;
+    }
+    json!({ "spec": spec })
 }
 
 /// The body as it is stored, with a record of the writer in `managedFields`.

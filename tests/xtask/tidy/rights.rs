@@ -51,6 +51,8 @@ fn writes(tree: &Tree) -> Result<BTreeSet<Write>> {
 fn write(line: &str) -> Option<Write> {
     let (verb, subresource, rest) = if let Some(rest) = line.strip_prefix("patch status of ") {
         ("patch", "/status", rest)
+    } else if let Some(rest) = line.strip_prefix("resize ") {
+        ("patch", "/resize", rest)
     } else {
         let (verb, rest) = line.split_once(' ')?;
         (["create", "patch", "delete"].contains(&verb).then_some(verb)?, "", rest)
@@ -62,7 +64,9 @@ fn write(line: &str) -> Option<Write> {
 
 /// The writes of these kinds that the operator's ClusterRoles allow together.
 fn rights(tree: &Tree) -> Result<BTreeSet<Write>> {
-    let documents = serde_yaml_ng::Deserializer::from_str(tree.required("deploy/base/rbac.yaml")?);
+    // Some rights are in an overlay.
+    let files = [tree.required("deploy/base/rbac.yaml")?, tree.required("deploy/overlays/throttle/rbac.yaml")?];
+    let documents = files.into_iter().flat_map(serde_yaml_ng::Deserializer::from_str);
     let documents: Vec<Value> = documents.map(Value::deserialize).collect::<Result<_, _>>()?;
     let ours =
         |role: &Value| role["metadata"]["name"].as_str().is_some_and(|n| n.starts_with("agent-sandbox-controller"));
@@ -102,16 +106,28 @@ rules:
 - { apiGroups: [agents.x-k8s.io], resources: [sandboxes/finalizers], verbs: [update] }
 ";
 
+    const RESIZE: &str = "kind: ClusterRole
+metadata: { name: agent-sandbox-controller-throttle }
+rules:
+- { apiGroups: [''], resources: [pods/resize], verbs: [patch] }
+";
+
     fn project(plan: &str) -> Project {
-        let files = [("tests/scenarios/a/b.plan", plan), ("deploy/base/rbac.yaml", ROLE)];
+        let files = [
+            ("tests/scenarios/a/b.plan", plan),
+            ("deploy/base/rbac.yaml", ROLE),
+            ("deploy/overlays/throttle/rbac.yaml", RESIZE),
+        ];
         Project::new(files.into_iter().collect(), Vec::new()).unwrap()
     }
 
     #[test]
     fn a_write_without_the_right_and_a_right_without_a_write_are_found() {
-        let good = project("create Pod/agents/a because PodMissing\npatch Pod/agents/a because X\n");
+        let good = project(
+            "create Pod/agents/a because PodMissing\npatch Pod/agents/a because X\nresize Pod/agents/a because X\n",
+        );
         assert!(granted(&good).unwrap().is_empty() && planned(&good).unwrap().is_empty());
         let bad = project("create Pod/agents/a because PodMissing\npatch status of Sandbox/agents/a because X\n");
-        assert_eq!((granted(&bad).unwrap().len(), planned(&bad).unwrap().len()), (1, 1));
+        assert_eq!((granted(&bad).unwrap().len(), planned(&bad).unwrap().len()), (1, 2));
     }
 }

@@ -13,7 +13,7 @@ use crate::commands::process::LogArgs;
 use crate::values::{
     OptionalPorts, parse_bool, parse_cidr, parse_domain, parse_duration, parse_image, parse_managed_fields,
     parse_namespace, parse_plugin_memory, parse_port_range, parse_positive_duration, parse_quantity, parse_service,
-    parse_shapes,
+    parse_shapes, parse_throttle_cpu,
 };
 
 /// Flags may be written as Go programs take them: `--flag=value`, `--flag value`, `-flag value`; booleans bare or with
@@ -117,6 +117,11 @@ pub(super) struct SandboxArgs {
     /// are made.
     #[arg(long, value_name = "IMAGE", env = "PADDOCK_INIT_IMAGE", value_parser = parse_image)]
     pub(super) init_image: Option<String>,
+    /// CPU limit of a container while its idle sandbox is throttled, from 10m to 1. Idle plugins may then
+    /// throttle sandboxes, for which the operator needs the right to patch pods/resize. Without the flag, no sandbox is
+    /// throttled.
+    #[arg(long, value_name = "QUANTITY", env = "PADDOCK_THROTTLE_CPU", value_parser = parse_throttle_cpu)]
+    pub(super) throttle_cpu: Option<u32>,
     /// The time for which the start of an exec, attach, port-forward or proxied request keeps an idle sandbox running.
     #[arg(long, value_name = "DURATION", env = "PADDOCK_EXEC_HOLD", value_parser = parse_duration, default_value = "1h")]
     pub(super) exec_hold: Duration,

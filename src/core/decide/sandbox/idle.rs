@@ -8,6 +8,7 @@ use paddock_api::{DecidingPlugin, PolicyState, ShutdownPolicy};
 use serde_json::json;
 
 use super::status::first_ready;
+use super::throttle::{self, Wish};
 use crate::admission::{Chain, PluginFailure};
 use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
 use crate::deciding;
@@ -19,11 +20,12 @@ use crate::question::{Answer, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRe
 use crate::snapshot::{SandboxSnapshot, StorageClasses};
 use crate::time::saturating_add;
 
-/// The result of the hook: an operation, the status, the plugin that decided it, the plugin state, the next check, and
+/// The result of the hook: an operation, the wish for the CPU of the pod, the status, the plugin that decided it, the plugin state, the next check, and
 /// Events.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
     pub(super) op: Option<Op>,
+    pub(super) cpu: Wish,
     pub(super) status: Option<IdleStatus>,
     pub(super) decided_by: Option<DecidingPlugin>,
     pub(super) state: Option<PolicyState>,
@@ -31,10 +33,11 @@ pub(super) struct Idle {
     pub(super) events: Vec<Event>,
 }
 
-/// The idle tiers that are possible, and the reason if the Sandbox cannot be suspended.
+/// The idle tiers that are possible, and the reasons if the Sandbox cannot be suspended or throttled.
 struct Tiers {
     possible: Vec<IdleTier>,
-    obstacle: Option<String>,
+    suspend_obstacle: Option<String>,
+    throttle_obstacle: Option<String>,
 }
 
 pub(super) fn questions(
@@ -83,21 +86,25 @@ pub(super) fn decide(
         state: save_state(binding, answer.state.as_deref(), before.and_then(|s| s.policy_state.as_ref())),
         ..Idle::default()
     };
+    let asked = answer.next_check.and_then(|at| snapshot.common.wait_until(at)).unwrap_or(latest).min(latest);
     let mut reason = answer.reason.clone();
     let mut tier = api::IdleTier::Awake;
     match answer.action {
         None => {
-            let asked = answer.next_check.and_then(|at| snapshot.common.wait_until(at)).unwrap_or(latest).min(latest);
             idle.next_check = Some(asked);
             // The obstacle is reported before the Sandbox is idle, so that the user has time to remove it.
-            if let Some(why) = tiers.obstacle {
+            if let Some(why) = tiers.suspend_obstacle {
                 reason = format!("{reason}; {why}");
             }
         }
         Some(action) if !tiers.possible.contains(&action) => {
-            let why = tiers.obstacle.unwrap_or_else(|| "the action is not possible for this Sandbox".to_owned());
-            reason = format!("{reason}; not suspended: {why}");
-            idle.next_check = Some(latest);
+            let (not, why) = match action {
+                IdleTier::Throttle => ("throttled", tiers.throttle_obstacle),
+                IdleTier::Suspend | IdleTier::Hibernate | IdleTier::Delete => ("suspended", tiers.suspend_obstacle),
+            };
+            let why = why.unwrap_or_else(|| "the action is not possible for this Sandbox".to_owned());
+            reason = format!("{reason}; not {not}: {why}");
+            idle.next_check = Some(asked);
             if before.and_then(|s| s.idle.as_ref()).and_then(|i| i.reason.as_deref()) != Some(reason.as_str()) {
                 idle.events.push(Event::warning(&snapshot.sandbox, Reason::PluginOverruled, reason.clone()));
             }
@@ -106,8 +113,18 @@ pub(super) fn decide(
             idle.events.push(Event::normal(&snapshot.sandbox, Reason::IdleDeleted, format!("Idle: {reason}")));
             idle.op = Some(Op::delete_if_unchanged(&snapshot.sandbox, Reason::IdleDeleted));
         }
-        // The tiers Throttle and Hibernate are not offered yet, so an earlier arm handles them.
-        Some(IdleTier::Suspend | IdleTier::Throttle | IdleTier::Hibernate) => {
+        Some(IdleTier::Throttle) => {
+            tier = api::IdleTier::Throttle;
+            idle.cpu = Wish::Throttled;
+            idle.next_check = Some(asked);
+            let is_throttled = before.and_then(|s| s.idle.as_ref()?.tier) == Some(api::IdleTier::Throttle);
+            if !is_throttled {
+                let note = format!("Idle: {reason}");
+                idle.events.push(Event::normal(&snapshot.sandbox, Reason::IdleThrottled, note));
+            }
+        }
+        // The tier Hibernate is not offered yet, so an earlier arm handles it.
+        Some(IdleTier::Suspend | IdleTier::Hibernate) => {
             tier = api::IdleTier::Suspend;
             idle.events.push(Event::normal(&snapshot.sandbox, Reason::IdleSuspended, format!("Idle: {reason}")));
             // The compare-and-swap fails if there is activity that the snapshot does not contain.
@@ -192,17 +209,21 @@ fn ask<'a>(
     Some((chain, plugin_failures, tiers))
 }
 
-/// A suspend is possible if it loses no files. A delete is possible if the shutdown policy of the Sandbox is `Delete`.
+/// A throttle is possible if the CPU of the pod can be changed in place. A suspend is possible if it loses no files. A delete is possible if the shutdown policy of the Sandbox is `Delete`.
 fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, object: &Object, pod: &Pod) -> Tiers {
     let mut possible = Vec::new();
-    let obstacle = obstacle(snapshot, model, object, pod);
-    if obstacle.is_none() {
+    let throttle_obstacle = throttle::obstacle(snapshot, object, pod);
+    if throttle_obstacle.is_none() {
+        possible.push(IdleTier::Throttle);
+    }
+    let suspend_obstacle = obstacle(snapshot, model, object, pod);
+    if suspend_obstacle.is_none() {
         possible.push(IdleTier::Suspend);
     }
     if model.shutdown.policy == ShutdownPolicy::Delete {
         possible.push(IdleTier::Delete);
     }
-    Tiers { possible, obstacle }
+    Tiers { possible, suspend_obstacle, throttle_obstacle }
 }
 
 /// The volumes whose files a suspend would lose, as a sentence. Volumes that the pod template does not name are not the

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use paddock_api::names::{annotation, condition, label, message, name_hash, reason};
 use paddock_api::sandbox::{IdleStatus, IdleTier, IsolationStatus, RuntimeClassChoice};
-use paddock_api::{DecidingPlugin, Hook, OperatingMode, PolicyState, SandboxStatus, SuspendedBy, TcpWakeStatus};
+use paddock_api::{
+    DecidingPlugin, Hook, OperatingMode, PolicyState, SandboxStatus, SuspendedBy, TcpWakeStatus, ThrottleStatus,
+};
 
 use super::service::service_is_foreign;
 use super::situation::{PodState, Situation, mode};
@@ -32,6 +34,8 @@ pub(super) struct Notes {
     pub(super) waits_for: Option<String>,
     /// The plugins that decided about a missing pod, if they were asked.
     pub(super) decided_by: Option<Vec<DecidingPlugin>>,
+    /// The record of the CPU that the pod had before it was throttled.
+    pub(super) throttle: Option<Box<ThrottleStatus>>,
     /// The idle status, the plugin that decided it, and the plugin state, if the pod is running.
     pub(super) idle: Option<(Option<IdleStatus>, Option<DecidingPlugin>, Option<PolicyState>)>,
 }
@@ -119,9 +123,10 @@ pub(super) fn status(
         after_status.idle.clone_from(idle);
         after_status.policy_state.clone_from(state);
     } else if matches!(situation.state(), Some(PodState::Suspended(_) | PodState::Finished(_) | PodState::Expired)) {
-        // "Awake" is about a pod that runs. The reason of an idle suspend stays.
-        after_status.idle.take_if(|idle| idle.tier == Some(IdleTier::Awake));
+        // These tiers are about a pod that runs. The reason of an idle suspend stays.
+        after_status.idle.take_if(|idle| matches!(idle.tier, Some(IdleTier::Awake | IdleTier::Throttle)));
     }
+    after_status.throttle.clone_from(&notes.throttle);
     let wait_until = may_wait(snapshot, situation, notes, &before);
     (after_status, wait_until)
 }

@@ -264,7 +264,7 @@ fn slice_after(world: &World, plan: &Plan) -> (Vec<String>, Vec<i64>) {
             Action::Create { body } => slice = body.clone(),
             Action::Patch { body, .. } => json_patch::merge(&mut slice, body),
             Action::Delete { .. } => slice = json!({ "endpoints": [], "ports": [] }),
-            Action::Deliver { .. } => panic!("a delivery of an EndpointSlice"),
+            Action::Resize { .. } | Action::Deliver { .. } => panic!("a resize or a delivery of an EndpointSlice"),
         }
     }
     let ports = slice["ports"].as_array().into_iter().flatten();
