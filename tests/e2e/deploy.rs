@@ -33,16 +33,17 @@ const CONFIGURATIONS: [&str; 2] = ["mutatingwebhookconfigurations", "validatingw
 async fn every_overlay_is_what_the_command_prints() {
     let setup = setup::setup().await;
     let paddock = programs::paddock().await;
-    for (folder, shape, claim_data) in [
-        (root!("deploy"), "both", "false"),
-        (root!("deploy/overlays/seed"), "seed", "false"),
-        (root!("deploy/overlays/upstream"), "upstream", "false"),
-        (root!("deploy/overlays/claim-data"), "both", "true"),
+    for (folder, shape, flag) in [
+        (root!("deploy"), "both", "--claim-data=false"),
+        (root!("deploy/overlays/seed"), "seed", "--throttle=false"),
+        (root!("deploy/overlays/upstream"), "upstream", "--throttle=false"),
+        (root!("deploy/overlays/claim-data"), "both", "--claim-data=true"),
+        (root!("deploy/overlays/throttle"), "both", "--throttle=true"),
     ] {
         let rendered = setup.cluster.kubectl().run(&["kustomize", folder], None).await.expect("kustomize");
         let printed = std::process::Command::new(&paddock)
             .args(["manifests", "--surface", shape])
-            .arg(format!("--claim-data={claim_data}"))
+            .arg(flag)
             .output()
             .expect("paddock manifests");
         assert!(printed.status.success());

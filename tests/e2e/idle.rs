@@ -8,6 +8,7 @@ use super::json::{message, ready, suspended, text, uid};
 use super::kinds::{POD, SANDBOX, SERVICE, VOLUME_CLAIM};
 use super::manifests::{pod_with_workspace, sandbox};
 use super::namespace::TestNamespace;
+use super::plugins::Files;
 use super::setup::namespace;
 use crate::framework::Test;
 
@@ -18,6 +19,7 @@ pub(super) fn tests() -> Vec<Test> {
         volumes_of_scratch_and_of_others_do_not_keep_the_sandbox_running,
         ephemeral_volumes_do_not_keep_the_sandbox_running,
         heartbeat_keeps_the_sandbox_running,
+        throttled_pod_is_resized_and_restored_by_one_write_each,
         endpoints_are_removed_before_the_pod,
     ]
 }
@@ -105,6 +107,53 @@ async fn ephemeral_volumes_do_not_keep_the_sandbox_running() {
     ns.create(made).await;
     ns.until(SANDBOX, "scratch", "suspended", suspended).await;
     assert!(ns.list(VOLUME_CLAIM).await.is_empty());
+}
+
+/// The nodes of these tests do not resize, so this test writes the status of the pod.
+async fn throttled_pod_is_resized_and_restored_by_one_write_each() {
+    let ns = namespace("throttle").await;
+    let plugin = Files::of("throttle-first").await;
+    plugin.put("wasm", paddock_guests::IDLE_TIMEOUT);
+    plugin.bind_hook(&ns, "idle", json!({ "tiers": ["throttle"] }));
+    plugin.until("in force", |plugin| plugin["digest"].is_string()).await;
+    let cpu = |request: &str, limit: &str| json!({ "requests": { "cpu": request, "memory": "64Mi" }, "limits": { "cpu": limit, "memory": "64Mi" } });
+    let container = |name: &str, cpu: Value| json!({ "name": name, "image": "agent:1", "resources": cpu });
+    let mut sidecar = container("proxy", cpu("100m", "200m"));
+    sidecar["restartPolicy"] = "Always".into();
+    let spec = json!({ "initContainers": [sidecar], "containers": [container("agent", cpu("250m", "1500m"))] });
+    ns.create(sandbox("s", json!({ "idleTimeout": "1h", "podTemplate": { "spec": spec } }))).await;
+    let agent = |pod: &Value| pod["spec"]["containers"][0]["resources"].clone();
+    let proxy = |pod: &Value| pod["spec"]["initContainers"][0]["resources"].clone();
+    let apply = async |pod: &Value| {
+        let of = |name: &str, resources: Value| {
+            json!({
+                "name": name, "resources": resources, "ready": true, "restartCount": 0, "image": "agent:1", "imageID": "",
+            })
+        };
+        let status = json!({
+            "containerStatuses": [of("agent", agent(pod))], "initContainerStatuses": [of("proxy", proxy(pod))],
+        });
+        ns.merge_status(POD, "s", json!({ "status": status })).await;
+    };
+    ns.until(SANDBOX, "s", "Ready", ready).await;
+    // The API server takes a node whose status has no resources for one that cannot resize.
+    apply(&ns.get(POD, "s").await).await;
+    ns.merge(SANDBOX, "s", json!({ "spec": { "idleTimeout": "2s" } })).await;
+    let low = |pod: &Value| text(pod, "/spec/containers/0/resources/limits/cpu") == "10m";
+    let pod = ns.until(POD, "s", "throttled", low).await;
+    assert_eq!((agent(&pod), proxy(&pod)), (cpu("5m", "10m"), cpu("5m", "10m")));
+    assert_eq!(pod["metadata"]["generation"], 2, "one write");
+    apply(&pod).await;
+    let throttled = ns.until(SANDBOX, "s", "throttled", |s| text(s, "/status/throttle/state") == "Throttled").await;
+    assert_eq!((text(&throttled, "/status/idle/tier"), ready(&throttled)), ("Throttle", true));
+    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3600);
+    let used = json!({ "metadata": { "annotations": { "policy.paddock.dev/last-activity": at.to_string() } } });
+    ns.merge(SANDBOX, "s", used).await;
+    let pod = ns.until(POD, "s", "restored", |pod| !low(pod)).await;
+    assert_eq!((agent(&pod), proxy(&pod)), (cpu("250m", "1500m"), cpu("100m", "200m")));
+    assert_eq!(pod["metadata"]["generation"], 3, "one write");
+    apply(&pod).await;
+    ns.until(SANDBOX, "s", "no record", |s| s.pointer("/status/throttle").is_none()).await;
 }
 
 async fn heartbeat_keeps_the_sandbox_running() {

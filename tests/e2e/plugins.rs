@@ -24,18 +24,18 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// The files of a plugin in the operator's directory.
-struct Files {
+pub(super) struct Files {
     name: String,
     dir: PathBuf,
 }
 
 impl Files {
-    async fn of(name: &str) -> Self {
+    pub(super) async fn of(name: &str) -> Self {
         Self { name: name.to_owned(), dir: setup().await.plugins.clone() }
     }
 
     /// Writes a file atomically.
-    fn put(&self, extension: &str, content: &[u8]) {
+    pub(super) fn put(&self, extension: &str, content: &[u8]) {
         let made = self.dir.join(format!(".{}.{extension}.new", self.name));
         std::fs::write(&made, content).expect("a file");
         std::fs::rename(&made, self.path(extension)).expect("a file");
@@ -43,9 +43,14 @@ impl Files {
 
     /// Binds the plugin to one namespace, with settings. Other tests keep the built-ins.
     fn bind(&self, ns: &TestNamespace, settings: Value) {
+        self.bind_hook(ns, "pool-size", settings);
+    }
+
+    /// The same for another hook.
+    pub(super) fn bind_hook(&self, ns: &TestNamespace, hook: &str, settings: Value) {
         let bound = json!({
             "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ns.namespace } },
-            "hooks": ["pool-size"],
+            "hooks": [hook],
             "settings": settings,
         });
         self.put("yaml", bound.to_string().as_bytes());
@@ -56,7 +61,7 @@ impl Files {
     }
 
     /// The operator's report about the plugin, when it fulfils the predicate.
-    async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(super) async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         eventually_some(&format!("plugin {}: {what}", self.name), async || {
             let (_, body) = http::get(setup().await.operator.debug, "/debug/plugins").await.expect("an answer");
             let all: Vec<Value> = serde_json::from_str(&body).expect("a list");

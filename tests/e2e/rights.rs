@@ -17,6 +17,7 @@ use super::operator::{self, ACCOUNT, NAMESPACE, Operator, Plan};
 use super::{programs, setup};
 use crate::framework::Test;
 
+mod resizes;
 pub(super) fn tests() -> Vec<Test> {
     named![credential_of_the_operator_writes_its_own_objects_alone, each_mode_works_with_its_own_rights]
 }
@@ -149,7 +150,8 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
         let file = format!("{}/{file}.yaml", root!("deploy"));
         kubectl.run(&["apply", "--server-side", "-f", &file], None).await.expect("the manifest is applied");
     };
-    for file in ["base/namespace", "base/rbac", "base/admissionpolicies", "overlays/claim-data/rbac"] {
+    let overlays = ["overlays/claim-data/rbac", "overlays/throttle/rbac"];
+    for file in ["base/namespace", "base/rbac", "base/admissionpolicies"].into_iter().chain(overlays) {
         apply(file).await;
     }
     let account = cluster.kubeconfig_for_service_account(NAMESPACE, ACCOUNT).await.expect("a token");
@@ -208,6 +210,7 @@ async fn credential_of_the_operator_writes_its_own_objects_alone() {
     table.patch("the label of a sandbox's Pod", &ns, (POD, "s", label.clone()), None);
     let image = json!({ "spec": { "containers": [{ "name": "agent", "image": "evil:1" }] } });
     table.patch("the image of a sandbox's Pod", &ns, (POD, "s", image), Some("only the metadata of a Pod"));
+    resizes::rows(&mut table, &ns, &owner).await;
     table.delete("a foreign Pod", &ns, (POD, "foreign"), Some("controller"));
     table.delete("a Pod of kube-system", &system, (POD, "important"), Some("controller"));
     table.delete("a sandbox's Pod", &ns, (POD, "s"), None);

@@ -41,11 +41,12 @@ impl Setup {
         // A RuntimeClass that does not isolate. All shared objects exist from the start, because adding one later would
         // affect the other tests.
         options.runtime_classes.push(RuntimeClass { name: "host".to_owned(), handler: "runc".to_owned() });
-        let (cluster, account) = control_plane_for_claim_data(options).await;
+        let (cluster, account) = control_plane_with_optional_rights(options).await;
         let plugins = cluster.dir().join("plugins");
         std::fs::create_dir(&plugins).expect("a directory");
         let mut flags = operator::admitting(&cluster);
         flags.push(format!("--plugin-dir={}", plugins.display()));
+        flags.push("--throttle-cpu=10m".to_owned());
         let plan = Plan { name: "operator", kubeconfig: &account, flags };
         let operator = Operator::start(&cluster, plan).await;
         Self { cluster, operator, plugins }
@@ -57,9 +58,9 @@ pub(crate) async fn control_plane(options: Options) -> (Cluster, PathBuf) {
     control_plane_with(options, &BESIDE).await
 }
 
-/// The same with the rights to deliver the data of claims, which are off by default.
-pub(crate) async fn control_plane_for_claim_data(options: Options) -> (Cluster, PathBuf) {
-    control_plane_with(options, &[&BESIDE[..], &["--claim-data"]].concat()).await
+/// The same with the rights that are off by default.
+pub(crate) async fn control_plane_with_optional_rights(options: Options) -> (Cluster, PathBuf) {
+    control_plane_with(options, &[&BESIDE[..], &["--claim-data", "--throttle"]].concat()).await
 }
 
 /// The same for flags of `paddock manifests`.

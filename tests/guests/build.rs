@@ -9,7 +9,8 @@ mod componentize;
 #[expect(unreachable_pub, reason = "two build scripts include this file")]
 mod guests;
 
-const GUESTS: [&str; 6] = [
+const GUESTS: [&str; 7] = [
+    "idle-timeout",
     "examples/allowed-images",
     "examples/pool-fixed",
     "test-guests/misbehave",

@@ -13,6 +13,7 @@ mod reach;
 mod sdk;
 mod seed;
 mod tcp_wake;
+mod throttle;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +23,7 @@ use tokio::sync::OnceCell;
 use super::namespace::TestNamespace;
 use super::operator::{self, Operator, Plan};
 use super::programs;
-use super::setup::control_plane_for_claim_data;
+use super::setup::control_plane_with_optional_rights;
 use crate::framework::{Capability, Test};
 
 pub(super) fn tests() -> Vec<Test> {
@@ -35,6 +36,7 @@ pub(super) fn tests() -> Vec<Test> {
         seed::tests(),
         lifecycle::tests(),
         claim_data::tests(),
+        throttle::tests(),
         // Last, because their second cluster with a node lasts until the process ends.
         sdk::tests(),
     ];
@@ -64,11 +66,15 @@ async fn namespace(name: &str) -> TestNamespace {
 
 impl Scene {
     async fn start() -> Self {
-        let (cluster, account) = control_plane_for_claim_data(Options::default().with_node()).await;
+        let (cluster, account) = control_plane_with_optional_rights(Options::default().with_node()).await;
         let init = programs::paddock_init().await;
         cluster.add_program_image("paddock-init:1", &init).await.expect("the image of paddock-init");
         let mut flags = operator::admitting(&cluster);
         flags.push("--init-image=paddock-init:1".to_owned());
+        flags.push("--throttle-cpu=10m".to_owned());
+        let plugins = cluster.dir().join("plugins");
+        throttle::install_plugin(&plugins);
+        flags.push(format!("--plugin-dir={}", plugins.display()));
         let plan = Plan { name: "operator", kubeconfig: &account, flags };
         let operator = Operator::start(&cluster, plan).await;
         Self { cluster, _operator: operator }
