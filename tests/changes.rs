@@ -265,6 +265,7 @@ fn fields_of_a_sandbox() -> Outcome {
         ("shutdownTime", Done(json!("2040-01-01T00:00:00Z"))),
         ("template", Pod),
         ("volumeClaimTemplates", Immutable),
+        ("wakeSchedule", Done(json!({ "cron": "0 9 * * 1-5" }))),
     ];
     let schema = spec_schema(Kind::Sandbox);
     let known: BTreeSet<&str> = rows.iter().map(|(field, _)| *field).collect();

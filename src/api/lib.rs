@@ -9,8 +9,8 @@
 //! brings. [`kind`] names and classifies the kinds. [`names`] has every label, annotation,
 //! condition and reason. [`document`] is an object of any kind as it is read. [`mode`] reads the mode of a Sandbox from
 //! its two fields, [`duration`] parses Go durations, [`activity`] has the rules for records of activity, [`tcp_wake`] has
-//! the ports by which TCP connections resume Sandboxes, [`throttle`] has the record of a throttled pod, and
-//! [`token_scope`] what a token for the gateway is limited to. [`crd`]
+//! the ports by which TCP connections resume Sandboxes, [`throttle`] has the record of a throttled pod, [`schedule`] the
+//! schedule that resumes Sandboxes, and [`token_scope`] what a token for the gateway is limited to. [`crd`]
 //! generates the definitions in `crds/` from the types, and [`schema`] does the conversion.
 
 #![expect(unreachable_pub, reason = "`KubeSchema` copies each public struct into a function")]
@@ -27,6 +27,7 @@ pub mod mode;
 pub mod names;
 pub mod pool;
 pub mod sandbox;
+pub mod schedule;
 pub mod schema;
 pub mod tcp_wake;
 pub mod template;
@@ -47,6 +48,7 @@ pub use common::{
 };
 pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, UpdateStrategy, UpdateStrategyType};
 pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus, SuspendedBy, TemplateOrigin};
+pub use schedule::WakeSchedule;
 pub use tcp_wake::{PortRange, TcpWakePort, TcpWakeStatus};
 pub use template::{
     InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, SandboxTemplate, SandboxTemplateSpec,

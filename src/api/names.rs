@@ -91,6 +91,10 @@ pub mod annotation {
     /// On a suspended Sandbox: `Idle` or `Drain`, if the operator suspended it for that reason. It is written in the
     /// same patch as the mode, and removed when the mode changes again. Without it, a user suspended the Sandbox.
     pub const SUSPENDED_BY: &str = "policy.paddock.dev/suspended-by";
+    /// On a Sandbox with a `wakeSchedule`: the time at which the operator suspended it last, in RFC 3339 format. It is
+    /// written in the same patch as [`SUSPENDED_BY`], and counts only beside it. Later times of the schedule resume the
+    /// Sandbox.
+    pub const SUSPENDED_AT: &str = "policy.paddock.dev/suspended-at";
     /// On a Sandbox: the name of the pool that it came from, or of the pool that had no warm Sandbox for its claim. It
     /// is kept when a claim takes the Sandbox.
     pub const WARM_POOL: &str = "policy.paddock.dev/warm-pool";

@@ -12,6 +12,7 @@ use crate::common::{
     DecidingPlugin, IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, OperatingMode, PodTemplate, PolicyState, RUNTIME_CLASS_MESSAGE,
     ResumePolicy, ShutdownPolicy, VolumeClaimTemplate, is_empty, runtime_class_agrees,
 };
+use crate::schedule::WakeSchedule;
 use crate::tcp_wake::TcpWakeStatus;
 use crate::template::NetworkPolicyManagement;
 use crate::throttle::ThrottleStatus;
@@ -102,6 +103,10 @@ pub struct SandboxSpec {
     /// says. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_policy: Option<ResumePolicy>,
+    /// The times at which the Sandbox resumes, if the idle policy or a drain suspended it. A Sandbox that a user suspended
+    /// stays suspended. If the Sandbox runs at such a time, the time counts as activity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_schedule: Option<WakeSchedule>,
 }
 
 /// The observed state of a Sandbox.
@@ -138,6 +143,10 @@ pub struct SandboxStatus {
     /// resumes only a Sandbox with the resumePolicy OnDemand that no user suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_by: Option<SuspendedBy>,
+    /// The next time at which the wakeSchedule resumes the Sandbox. Present while the Sandbox is suspended, unless a user
+    /// suspended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_wake: Option<Time>,
     /// Whether a TCP connection to the Service resumes the Sandbox. Present if its resumePolicy is OnDemand and the
     /// operator knows a gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@ use crate::common::{
     IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, PodTemplate, RUNTIME_CLASS_MESSAGE, ResumePolicy, VolumeClaimTemplate,
     runtime_class_agrees,
 };
+use crate::schedule::WakeSchedule;
 
 /// The desired properties of the template's sandboxes.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -82,6 +83,10 @@ pub struct SandboxTemplateSpec {
     /// OnDemand means a request through the gateway too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_policy: Option<ResumePolicy>,
+    /// The times at which a sandbox resumes, if the idle policy or a drain suspended it. A sandbox that a user suspended
+    /// stays suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_schedule: Option<WakeSchedule>,
 }
 
 /// The entries that a claim may add to those of a template.

@@ -297,6 +297,8 @@ pub enum Reason {
     Suspended,
     /// The Sandbox is suspended, because it is idle.
     IdleSuspended,
+    /// A time of its schedule resumes a Sandbox.
+    ScheduledWake,
     /// An idle Sandbox is deleted, because its idle policy says so.
     IdleDeleted,
     /// The pod of an idle Sandbox gets less CPU, because its idle policy says so.

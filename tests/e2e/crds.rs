@@ -150,6 +150,17 @@ async fn wrong_specs_are_denied_and_the_field_named() {
         (sandbox(json!({ "replicas": -1 })), vec!["spec.replicas"]),
         (sandbox(json!({ "operatingMode": "Paused" })), vec!["spec.operatingMode", "Suspended"]),
         (sandbox(json!({ "resumePolicy": "Always" })), vec!["spec.resumePolicy", "OnDemand"]),
+        (sandbox(json!({ "wakeSchedule": { "cron": "@daily" } })), vec!["spec.wakeSchedule.cron", "0 9 * * 1-5"]),
+        (sandbox(json!({ "wakeSchedule": { "cron": "0 9 * *" } })), vec!["spec.wakeSchedule.cron", "five fields"]),
+        (sandbox(json!({ "wakeSchedule": { "timeZone": "UTC" } })), vec!["spec.wakeSchedule.cron", "Required"]),
+        (
+            sandbox(json!({ "wakeSchedule": { "cron": "0 9 * * *", "timeZone": "LOCAL" } })),
+            vec!["spec.wakeSchedule.timeZone", "Europe/Berlin"],
+        ),
+        (
+            (SEED_TEMPLATE, json!({ "template": pod(), "wakeSchedule": { "cron": "0 9 * * *", "timeZone": "+02:00" } })),
+            vec!["spec.wakeSchedule.timeZone", "Europe/Berlin"],
+        ),
         (sandbox(json!({ "shutdownPolicy": "Keep" })), vec!["spec.shutdownPolicy", "Retain"]),
         (sandbox(json!({ "shutdownTime": "tomorrow" })), vec!["spec.shutdownTime"]),
         (

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::json::{message, ready, suspended, text, uid};
-use super::kinds::{POD, SANDBOX, SERVICE, VOLUME_CLAIM};
+use super::kinds::{EVENT, POD, SANDBOX, SERVICE, VOLUME_CLAIM};
 use super::manifests::{pod_with_workspace, sandbox};
 use super::namespace::TestNamespace;
 use super::plugins::Files;
@@ -21,6 +21,7 @@ pub(super) fn tests() -> Vec<Test> {
         heartbeat_keeps_the_sandbox_running,
         throttled_pod_is_resized_and_restored_by_one_write_each,
         endpoints_are_removed_before_the_pod,
+        schedule_resumes_what_the_idle_policy_suspended,
     ]
 }
 
@@ -188,4 +189,30 @@ async fn endpoints_are_removed_before_the_pod() {
     ns.merge(SANDBOX, "on-demand", json!({ "spec": { "operatingMode": "Running" } })).await;
     ns.until(SANDBOX, "on-demand", "Ready again", ready).await;
     assert_eq!(text(&ns.get(SERVICE, "on-demand").await, "/spec/clusterIP"), address);
+}
+
+async fn schedule_resumes_what_the_idle_policy_suspended() {
+    let ns = namespace("idle-schedule").await;
+    let schedule = |cron: &str| json!({ "cron": cron, "timeZone": "Asia/Kathmandu" });
+    // The webhook knows more than the schema.
+    for (cron, problem) in [("0 25 * * *", "must be 0 to 23"), ("0 0 30 2 *", "never comes")] {
+        let denied = ns.try_create(&sandbox("wrong", json!({ "wakeSchedule": schedule(cron) }))).await.unwrap_err();
+        let denied = denied.to_string();
+        assert!(denied.contains("spec.wakeSchedule.cron") && denied.contains(problem), "{cron}: {denied}");
+    }
+    ns.create(sandbox("early", json!({ "idleTimeout": "1s", "wakeSchedule": schedule("* * * * *") }))).await;
+    let waits = |s: &Value| suspended(s) && s["status"]["nextWake"].is_string();
+    let asleep = ns.until(SANDBOX, "early", "suspended until the next minute", waits).await;
+    assert_eq!(text(&asleep, "/status/suspendedBy"), "Idle");
+    let next: jiff::Timestamp = text(&asleep, "/status/nextWake").parse().expect("a time");
+    assert_eq!(next.as_second() % 60, 0, "{next}");
+    // It stays awake from the next time on.
+    ns.merge(SANDBOX, "early", json!({ "spec": { "idleTimeout": "1h" } })).await;
+    let awake = |s: &Value| ready(s) && s["status"]["nextWake"].is_null();
+    let running = ns.until(SANDBOX, "early", "Ready again", awake).await;
+    assert_eq!((text(&running, "/spec/operatingMode"), &running["spec"]["replicas"]), ("Running", &json!(1)));
+    let annotations = running["metadata"]["annotations"].to_string();
+    assert!(!annotations.contains("suspended-by") && !annotations.contains("suspended-at"), "{annotations}");
+    let told = |events: &super::namespace::Objects| events.values().any(|e| text(e, "/reason") == "ScheduledWake");
+    ns.until_all(EVENT, "an Event reports the resume", told).await;
 }

@@ -219,6 +219,9 @@ fn sandbox(rng: &mut Rng, namespace: &str, now: jiff::Timestamp) -> Value {
     if rng.u8(..4) == 0 {
         spec["resumePolicy"] = "OnDemand".into();
     }
+    if rng.u8(..6) == 0 {
+        spec["wakeSchedule"] = json!({ "cron": "0 * * * *" });
+    }
     if !seed && rng.bool() {
         spec["service"] = rng.bool().into();
     }

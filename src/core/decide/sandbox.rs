@@ -14,6 +14,7 @@ mod status;
 mod suspend;
 mod throttle;
 mod volumes;
+mod wake;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -80,9 +81,13 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
             if let Some(at) = model.shutdown.at.and_then(|at| snapshot.common.wait_until(at)) {
                 draft.plan.requeue_at(at, Reason::Expired);
             }
-            draft.first.extend(sync_mode(snapshot, model).into_iter().chain(service::service(snapshot, model)));
+            let resumes = draft.wake(snapshot, (model, state));
+            let mode = if resumes { Some(wake::resume(snapshot)) } else { sync_mode(snapshot, model) };
+            draft.first.extend(mode.into_iter().chain(service::service(snapshot, model)));
             draft.first.extend(volumes::restored(snapshot, model));
-            draft.pod(snapshot, (model, state), replies);
+            if !resumes {
+                draft.pod(snapshot, (model, state), replies);
+            }
         }
     }
     let PlanDraft { mut first, deliver, cpu, mut plan, mut notes } = draft;
@@ -178,6 +183,17 @@ struct PlanDraft {
 }
 
 impl PlanDraft {
+    /// Waits for the next time of the schedule. Returns whether that time has come, so that the Sandbox is resumed.
+    fn wake(&mut self, snapshot: &SandboxSnapshot, (model, state): (&model::Sandbox, &PodState<'_>)) -> bool {
+        self.notes.next_wake = wake::next(snapshot, model, state);
+        let Some(at) = self.notes.next_wake else { return false };
+        match snapshot.common.wait_until(at) {
+            Some(due) => self.plan.requeue_at(due, Reason::ScheduledWake),
+            None => self.plan.results.push(wake::event(snapshot, at)),
+        }
+        snapshot.common.wait_until(at).is_none()
+    }
+
     /// Decides about the pod.
     fn pod(
         &mut self,

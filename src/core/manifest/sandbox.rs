@@ -150,6 +150,9 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
         ResumePolicy::Manual => {}
         ResumePolicy::OnDemand => spec["resumePolicy"] = "OnDemand".into(),
     }
+    if let Some(wake) = &model.wake {
+        spec["wakeSchedule"] = to_value(&wake.written);
+    }
     let mut body = owned(owner, Kind::Sandbox, name, json!({ "labels": labels, "annotations": annotations }));
     body["spec"] = spec;
     body

@@ -44,6 +44,7 @@ pub fn stored_sandbox(sandbox: &Object, model: &model::Sandbox) -> Value {
         ("replicas", replicas.map(|n| json!(n))),
         ("idleTimeout", model.idle_timeout.map(|timeout| json!(format!("{}ms", timeout.as_millis())))),
         ("resumePolicy", resume.map(|resume| to_value(&resume))),
+        ("wakeSchedule", model.wake.as_ref().map(|wake| to_value(&wake.written))),
     ]);
     document(sandbox, spec)
 }
@@ -166,6 +167,11 @@ mod tests {
             ),
             (Kind::Sandbox, json!({ "podTemplate": pod, "service": false })),
             (Kind::Sandbox, json!({ "podTemplate": pod, "resumePolicy": "OnDemand" })),
+            (Kind::Sandbox, json!({ "podTemplate": pod, "wakeSchedule": { "cron": "0 9 * * 1-5" } })),
+            (
+                Kind::Sandbox,
+                json!({ "podTemplate": pod, "wakeSchedule": { "cron": "0 9 * * *", "timeZone": "Asia/Tokyo" } }),
+            ),
             (Kind::Claim, json!({ "warmPoolRef": { "name": "p" } })),
             (Kind::Claim, json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "none" })),
             (

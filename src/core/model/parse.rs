@@ -18,6 +18,7 @@ use super::claim_data::parse_claim_data_rules;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::pod::{OtherVolumes, parse_pod, parse_runtime_class, parse_volume_claims};
+use super::schedule::parse_schedule;
 use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shutdown, Template, WarmRecord};
 
 /// Parses a Sandbox of either shape.
@@ -59,6 +60,7 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
         }
     };
     let idle_timeout = parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors);
+    let wake = parse_schedule(spec.wake_schedule.as_ref(), &mut errors).map(Arc::new);
     let described = described.map(|(shape, template, path)| {
         let mut pod = parse_pod(template, other, path, &mut errors);
         let mut take = |name| pod.annotations.remove(name).map(String::into_boxed_str);
@@ -83,6 +85,7 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
         replicas,
         idle_timeout,
         resume,
+        wake,
     });
     errors.into_result(model)
 }
@@ -120,6 +123,7 @@ pub fn parse_template(shape: ApiShape, spec: &SandboxTemplateSpec) -> Result<Tem
         volume_claims_policy: claims_policy,
         idle_timeout: parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors),
         resume,
+        wake: parse_schedule(spec.wake_schedule.as_ref(), &mut errors).map(Arc::new),
     };
     errors.into_result(Some(model))
 }

@@ -11,6 +11,7 @@ use paddock_api::{
     SecretKeyRef, ShutdownPolicy, UpdateStrategyType,
 };
 
+use super::schedule::Schedule;
 use super::stored::StoredSpec;
 use crate::object::JsonText;
 use crate::settings::Settings;
@@ -87,6 +88,8 @@ pub struct Sandbox {
     pub idle_timeout: Option<Duration>,
     /// Whether only a change of the mode resumes the Sandbox, or also a request through the gateway.
     pub resume: ResumePolicy,
+    /// The times at which the Sandbox resumes, if the operator suspended it.
+    pub wake: Option<Arc<Schedule>>,
     /// The records of a warm Sandbox about itself.
     pub warm: WarmRecord,
 }
@@ -181,6 +184,8 @@ pub struct Template {
     pub idle_timeout: Option<Duration>,
     /// Whether only a change of the mode resumes a sandbox, or also a request through the gateway.
     pub resume: ResumePolicy,
+    /// The times at which a sandbox resumes, if the operator suspended it.
+    pub wake: Option<Arc<Schedule>>,
 }
 
 impl Template {

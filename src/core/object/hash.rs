@@ -28,6 +28,9 @@ pub(crate) fn template_hash(model: &model::Template) -> String {
             parts.push("AfterDelivery".into());
         }
     }
+    if let (Some(wake), Value::Array(parts)) = (&model.wake, &mut parts) {
+        parts.push(json!({ "wakeSchedule": wake.written }));
+    }
     format!("{:016x}", fnv64([parts.to_string().as_bytes()]))
 }
 

@@ -116,6 +116,7 @@ fn sandbox(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     expect(document["status"]["conditions"].as_array().is_some_and(|c| !c.is_empty()), || {
         "it has no status".to_owned()
     })?;
+    schedule(api, document, running)?;
     let suspended = state(document, "Suspended");
     if !running {
         expect(pods.is_empty(), || "suspended, and has a pod".to_owned())?;
@@ -136,6 +137,15 @@ fn sandbox(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     let claim = controller(document).filter(|(kind, ..)| *kind == "SandboxClaim").map(|(.., uid)| uid);
     expect(labels["agents.x-k8s.io/claim-uid"].as_str() == claim, || format!("its pod's labels are {labels}"))?;
     rested(api, document, pod)
+}
+
+/// The status shows the next full hour, if the schedule resumes the Sandbox then.
+fn schedule(api: &Api, document: &Value, running: bool) -> Result<(), String> {
+    let by_operator = document["metadata"]["annotations"]["policy.paddock.dev/suspended-by"].is_string();
+    let waits = !running && by_operator && !document["spec"]["wakeSchedule"].is_null();
+    let next = time(&document["status"]["nextWake"]).map(Timestamp::as_second);
+    let hour = (api.now.as_second() / 3600 + 1) * 3600;
+    expect(next == waits.then_some(hour), || format!("its next time is {next:?}, and the next hour is {hour}"))
 }
 
 /// The Service is as the spec requires, and the EndpointSlice of a stable Service has the right endpoint.
@@ -176,7 +186,10 @@ fn rested(api: &Api, document: &Value, pod: &Value) -> Result<(), String> {
         ready.and_then(|c| time(&c["lastTransitionTime"])),
         time(&document["metadata"]["annotations"]["policy.paddock.dev/last-activity"]),
     ];
-    let active = signs.into_iter().flatten().max().unwrap_or(api.now);
+    // A time of the schedule is a sign, and every schedule of the simulation has the full hours.
+    let scheduled = !document["spec"]["wakeSchedule"].is_null();
+    let hour = Timestamp::from_second(api.now.as_second() / 3600 * 3600).ok().filter(|_| scheduled);
+    let active = signs.into_iter().flatten().chain(hour).max().unwrap_or(api.now);
     let timeout = SignedDuration::from_mins(5);
     expect(api.now <= active + timeout + SLACK, || format!("idle since {active}, and running at {}", api.now))
 }

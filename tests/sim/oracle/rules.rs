@@ -17,6 +17,13 @@ impl Oracle {
         match (&change.before, id.resource.kind()) {
             (Some(_), "PersistentVolumeClaim") if deleted => Err(format!("{id:?} was deleted: {reason}")),
             (_, "Node" | "Namespace" | "RuntimeClass" | "StorageClass") => Err(format!("{id:?} was written: {reason}")),
+            (Some(before), "Sandbox") if *reason == "ScheduledWake" => {
+                let by = before["metadata"]["annotations"]["policy.paddock.dev/suspended-by"].as_str();
+                if matches!(by, Some("Idle" | "Drain")) {
+                    return Ok(());
+                }
+                Err(format!("{id:?} was suspended by a user, and its schedule resumed it"))
+            }
             (Some(before), "Pod" | "Service" | "EndpointSlice" | "NetworkPolicy") => {
                 let adoptable = before["metadata"]["labels"]["agents.x-k8s.io/adoptable"] == "true";
                 // A NetworkPolicy outlives its template, so it has no controller.

@@ -5,9 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::names::annotation;
 use paddock_api::sandbox::{self as api, IdleStatus};
 use paddock_api::{DecidingPlugin, PolicyState, ShutdownPolicy};
-use serde_json::json;
 
 use super::status::first_ready;
+use super::suspend;
 use super::throttle::{self, Wish};
 use crate::admission::{Chain, PluginFailure};
 use crate::decide::ask::{failure_events, first_reply_or_built_in, load_state, save_state};
@@ -20,8 +20,8 @@ use crate::question::{Answer, Hook, IdleAnswer, IdleQuestion, IdleTier, PluginRe
 use crate::snapshot::{SandboxSnapshot, StorageClasses};
 use crate::time::saturating_add;
 
-/// The result of the hook: an operation, the wish for the CPU of the pod, the status, the plugin that decided it, the plugin state, the next check, and
-/// Events.
+/// The result of the hook: an operation, the wish for the CPU of the pod, the status, the plugin that decided it, the
+/// plugin state, the next check, and Events.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
     pub(super) op: Option<Op>,
@@ -127,12 +127,7 @@ pub(super) fn decide(
         Some(IdleTier::Suspend | IdleTier::Hibernate) => {
             tier = api::IdleTier::Suspend;
             idle.events.push(Event::normal(&snapshot.sandbox, Reason::IdleSuspended, format!("Idle: {reason}")));
-            // The compare-and-swap fails if there is activity that the snapshot does not contain.
-            let body = json!({
-                "metadata": { "annotations": { annotation::SUSPENDED_BY: api::SuspendedBy::Idle } },
-                "spec": { "operatingMode": "Suspended", "replicas": 0 },
-            });
-            idle.op = Some(Op::patch_if_unchanged(&snapshot.sandbox, Reason::IdleSuspended, body));
+            idle.op = Some(suspend::write(snapshot, model, api::SuspendedBy::Idle, Reason::IdleSuspended));
         }
     }
     let next_check = idle.next_check.map(|at| Time(Timestamp::from_second(at.as_second()).unwrap_or(at)));
@@ -181,6 +176,10 @@ fn ask<'a>(
     // A clock that was wrong may have written a time in the future. The pod exists since a time of the API server.
     let first_ready =
         sandbox.sandbox().and_then(|s| first_ready(&s.status, object, pod)).filter(|at| *at <= common.now);
+    // A user who wants the Sandbox to run at a time does not want it to be suspended just after that time.
+    let scheduled = model.wake.as_ref().and_then(|schedule| {
+        schedule.last(common.passed.checked_sub(timeout).unwrap_or(Timestamp::MIN), common.passed)
+    });
     let question = |bindings: &crate::binding::Bindings| {
         let time = |name: &str| sandbox.meta.annotations.get(name).and_then(|at| at.parse::<Timestamp>().ok());
         Question::Idle(Box::new(IdleQuestion {
@@ -191,7 +190,7 @@ fn ask<'a>(
             created: sandbox.meta.created,
             // A time in the future counts as now. It is better to suspend a Sandbox too late than while it is in use.
             ready_since: Some(first_ready.unwrap_or(object.meta.created).min(common.passed)),
-            last_activity: time(annotation::LAST_ACTIVITY).map(|at| at.min(common.passed)),
+            last_activity: time(annotation::LAST_ACTIVITY).map(|at| at.min(common.passed)).max(scheduled),
             held_until: time(annotation::HELD_UNTIL),
             connections: None,
             cpu_millicores: None,
@@ -209,7 +208,8 @@ fn ask<'a>(
     Some((chain, plugin_failures, tiers))
 }
 
-/// A throttle is possible if the CPU of the pod can be changed in place. A suspend is possible if it loses no files. A delete is possible if the shutdown policy of the Sandbox is `Delete`.
+/// A throttle is possible if the CPU of the pod can be changed in place. A suspend is possible if it loses no files. A
+/// delete is possible if the shutdown policy of the Sandbox is `Delete`.
 fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, object: &Object, pod: &Pod) -> Tiers {
     let mut possible = Vec::new();
     let throttle_obstacle = throttle::obstacle(snapshot, object, pod);

@@ -36,6 +36,8 @@ pub(super) struct Notes {
     pub(super) decided_by: Option<Vec<DecidingPlugin>>,
     /// The record of the CPU that the pod had before it was throttled.
     pub(super) throttle: Option<Box<ThrottleStatus>>,
+    /// The next time at which the schedule resumes the Sandbox.
+    pub(super) next_wake: Option<Timestamp>,
     /// The idle status, the plugin that decided it, and the plugin state, if the pod is running.
     pub(super) idle: Option<(Option<IdleStatus>, Option<DecidingPlugin>, Option<PolicyState>)>,
 }
@@ -113,6 +115,10 @@ pub(super) fn status(
     }
     after_status.tcp_wake = tcp_wake(snapshot, situation, &before);
     after_status.suspended_by = suspended_by(snapshot, situation, &before);
+    after_status.next_wake = match situation {
+        Situation::Known { state: PodState::MultiplePods, .. } | Situation::Invalid(_) => before.next_wake.clone(),
+        Situation::Terminating | Situation::Known { .. } => notes.next_wake.map(Time),
+    };
     after_status.isolation = isolation(snapshot, situation, notes, &before);
     if let Situation::Known { model, state: PodState::Running(object, pod) } = situation {
         let first = model.idle_timeout.and_then(|_| first_ready(&before, object, pod));

@@ -1,11 +1,32 @@
-//! Suspends a Sandbox: deletes its pod, and keeps its volumes and its address.
+//! Suspends a Sandbox: writes the mode, deletes its pod, and keeps its volumes and its address.
+
+use paddock_api::SuspendedBy;
+use paddock_api::names::annotation;
+use serde_json::json;
 
 use super::service::drained;
 use super::situation::PodState;
 use super::throttle;
+use crate::model;
 use crate::object::Object;
 use crate::plan::{Event, Op, Plan, Reason};
 use crate::snapshot::SandboxSnapshot;
+
+/// The write by which the operator suspends a Sandbox, with the record that no user did. The compare-and-swap fails if
+/// there is activity that the snapshot does not contain.
+pub(super) fn write(snapshot: &SandboxSnapshot, model: &model::Sandbox, by: SuspendedBy, reason: Reason) -> Op {
+    let mut body = json!({
+        "metadata": { "annotations": { annotation::SUSPENDED_BY: by } },
+        "spec": { "operatingMode": "Suspended", "replicas": 0 },
+    });
+    let recorded = snapshot.sandbox.meta.annotations.get(annotation::SUSPENDED_AT).is_some();
+    if model.wake.is_some() || recorded {
+        // Without a schedule, a time of an earlier suspend would be wrong for a schedule that comes later.
+        let at = model.wake.as_ref().map(|_| snapshot.common.passed.to_string());
+        body["metadata"]["annotations"][annotation::SUSPENDED_AT] = json!(at);
+    }
+    Op::patch_if_unchanged(&snapshot.sandbox, reason, body)
+}
 
 /// Deletes the pod of a Sandbox that is to be suspended. If the Sandbox has a stable address, the pod is first removed
 /// from the endpoints, and the delete waits for [`drain_delay`](crate::settings::Settings::drain_delay), or for
