@@ -253,6 +253,8 @@ enum Change {
 fn fields_of_a_sandbox() -> Outcome {
     use Change::{Done, Immutable, Pending, Pod};
     let rows = [
+        // Suspend needs the resumePolicy OnDemand, which the Sandbox of this table does not have.
+        ("drainPolicy", Done(json!("Evict"))),
         ("idleTimeout", Pending(json!("10m"), &["spec.idleTimeout"])),
         // A suspend deletes the pod, so it is not checked here: the status follows when the pod is deleted.
         ("operatingMode", Done(Value::Null)),

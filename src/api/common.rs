@@ -84,6 +84,16 @@ pub enum ResumePolicy {
     OnDemand,
 }
 
+/// The consequence of a drain of the node for a sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum DrainPolicy {
+    /// The pod is evicted, and another pod is created on another node.
+    #[default]
+    Evict,
+    /// The sandbox is suspended when its node is cordoned. A request resumes it on another node.
+    Suspend,
+}
+
 /// The consequence for a Sandbox object when it expires. Its pod and its Service are deleted in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ShutdownPolicy {
@@ -189,3 +199,13 @@ pub(crate) const IDLE_TIMEOUT: &str = concat!(
 /// The message of the rule [`IDLE_TIMEOUT`].
 pub(crate) const IDLE_TIMEOUT_MESSAGE: &str =
     "must be a Go duration above zero and of at most 87600h (ten years), such as 30m, 90s or 1h30m";
+
+/// The CEL rule for the drain policy. Without `resumePolicy: OnDemand`, a drain would end the Sandbox until a user acts.
+pub(crate) const DRAIN: &str = concat!(
+    "!has(self.drainPolicy) || self.drainPolicy != 'Suspend'",
+    " || (has(self.resumePolicy) && self.resumePolicy == 'OnDemand')",
+);
+
+/// The message of the rule [`DRAIN`].
+pub(crate) const DRAIN_MESSAGE: &str =
+    "Suspend needs resumePolicy: OnDemand, because no request would resume the Sandbox after the drain";

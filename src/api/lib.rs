@@ -43,7 +43,7 @@ pub use claim::{
 };
 pub use claim_data::{ClaimDataSpec, ClaimDataStart, ClaimFile, SecretKeyRef};
 pub use common::{
-    DecidingPlugin, Hook, NameRef, OperatingMode, PodMetadata, PodTemplate, PolicyState, ResumePolicy, ShutdownPolicy,
+    DecidingPlugin, DrainPolicy, Hook, NameRef, OperatingMode, PodMetadata, PodTemplate, PolicyState, ResumePolicy, ShutdownPolicy,
     VolumeClaimMetadata, VolumeClaimTemplate,
 };
 pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, UpdateStrategy, UpdateStrategyType};

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{
-    DecidingPlugin, IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, OperatingMode, PodTemplate, PolicyState, RUNTIME_CLASS_MESSAGE,
+    DRAIN, DRAIN_MESSAGE, DecidingPlugin, DrainPolicy, IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, OperatingMode, PodTemplate, PolicyState, RUNTIME_CLASS_MESSAGE,
     ResumePolicy, ShutdownPolicy, VolumeClaimTemplate, is_empty, runtime_class_agrees,
 };
 use crate::schedule::WakeSchedule;
@@ -55,7 +55,8 @@ use crate::throttle::ThrottleStatus;
         "(has(self.resumePolicy) && self.resumePolicy == 'OnDemand')",
         " == (has(oldSelf.resumePolicy) && oldSelf.resumePolicy == 'OnDemand')",
     ))
-    .message("resumePolicy is immutable: the Sandbox's address depends on it")
+    .message("resumePolicy is immutable: the Sandbox's address depends on it"),
+    validation = Rule::new(DRAIN).message(DRAIN_MESSAGE).field_path(".drainPolicy")
 )]
 pub struct SandboxSpec {
     /// The pod to run.
@@ -103,6 +104,10 @@ pub struct SandboxSpec {
     /// says. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_policy: Option<ResumePolicy>,
+    /// The consequence of a drain of the pod's node: Evict (the default) or Suspend. Suspend needs the resumePolicy
+    /// OnDemand: the Sandbox is suspended when the node is cordoned, and a request resumes it on another node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_policy: Option<DrainPolicy>,
     /// The times at which the Sandbox resumes, if the idle policy or a drain suspended it. A Sandbox that a user suspended
     /// stays suspended. If the Sandbox runs at such a time, the time counts as activity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,6 +152,10 @@ pub struct SandboxStatus {
     /// suspended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wake: Option<Time>,
+    /// The reason why the Sandbox is not suspended although its node is cordoned and its drainPolicy is Suspend. A drain
+    /// evicts the pod then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_problem: Option<String>,
     /// Whether a TCP connection to the Service resumes the Sandbox. Present if its resumePolicy is OnDemand and the
     /// operator knows a gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::claim_data::ClaimDataSpec;
 use crate::common::{
-    IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, PodTemplate, RUNTIME_CLASS_MESSAGE, ResumePolicy, VolumeClaimTemplate,
+    DRAIN, DRAIN_MESSAGE, DrainPolicy, IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, PodTemplate, RUNTIME_CLASS_MESSAGE, ResumePolicy, VolumeClaimTemplate,
     runtime_class_agrees,
 };
 use crate::schedule::WakeSchedule;
@@ -28,9 +28,12 @@ use crate::schedule::WakeSchedule;
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-seed-description" = "The desired properties of the template's sandboxes. Each sandbox has a Service of the same name."))]
-#[x_kube(validation = Rule::new(concat!("!has(self.runtimeClassName) || ", runtime_class_agrees!("template")))
-    .message(RUNTIME_CLASS_MESSAGE)
-    .field_path(".runtimeClassName"))]
+#[x_kube(
+    validation = Rule::new(concat!("!has(self.runtimeClassName) || ", runtime_class_agrees!("template")))
+        .message(RUNTIME_CLASS_MESSAGE)
+        .field_path(".runtimeClassName"),
+    validation = Rule::new(DRAIN).message(DRAIN_MESSAGE).field_path(".drainPolicy")
+)]
 pub struct SandboxTemplateSpec {
     /// The pod of each sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,6 +86,10 @@ pub struct SandboxTemplateSpec {
     /// OnDemand means a request through the gateway too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_policy: Option<ResumePolicy>,
+    /// The consequence of a drain of a node for its sandboxes: Evict (the default) or Suspend. Suspend needs the
+    /// resumePolicy OnDemand: a sandbox is suspended when its node is cordoned, and a request resumes it on another node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_policy: Option<DrainPolicy>,
     /// The times at which a sandbox resumes, if the idle policy or a drain suspended it. A sandbox that a user suspended
     /// stays suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]

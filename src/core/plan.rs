@@ -297,6 +297,10 @@ pub enum Reason {
     Suspended,
     /// The Sandbox is suspended, because it is idle.
     IdleSuspended,
+    /// The Sandbox is suspended, because its node is being drained.
+    DrainSuspended,
+    /// The node of a Sandbox is being drained, and the Sandbox cannot be suspended.
+    DrainNotSuspended,
     /// A time of its schedule resumes a Sandbox.
     ScheduledWake,
     /// An idle Sandbox is deleted, because its idle policy says so.

@@ -150,6 +150,12 @@ async fn wrong_specs_are_denied_and_the_field_named() {
         (sandbox(json!({ "replicas": -1 })), vec!["spec.replicas"]),
         (sandbox(json!({ "operatingMode": "Paused" })), vec!["spec.operatingMode", "Suspended"]),
         (sandbox(json!({ "resumePolicy": "Always" })), vec!["spec.resumePolicy", "OnDemand"]),
+        (sandbox(json!({ "drainPolicy": "Suspend" })), vec!["spec.drainPolicy", "resumePolicy: OnDemand"]),
+        (sandbox(json!({ "drainPolicy": "Wait" })), vec!["spec.drainPolicy", "Evict"]),
+        (
+            (SEED_TEMPLATE, json!({ "template": pod(), "drainPolicy": "Suspend", "resumePolicy": "Manual" })),
+            vec!["spec.drainPolicy", "resumePolicy: OnDemand"],
+        ),
         (sandbox(json!({ "wakeSchedule": { "cron": "@daily" } })), vec!["spec.wakeSchedule.cron", "0 9 * * 1-5"]),
         (sandbox(json!({ "wakeSchedule": { "cron": "0 9 * *" } })), vec!["spec.wakeSchedule.cron", "five fields"]),
         (sandbox(json!({ "wakeSchedule": { "timeZone": "UTC" } })), vec!["spec.wakeSchedule.cron", "Required"]),

@@ -49,7 +49,7 @@ async fn edited_warm_sandbox_is_replaced_and_never_claimed() {
 }
 
 /// Two nodes on which no other test's pods are scheduled.
-async fn nodes_of_its_own(ns: &TestNamespace) -> (Value, [String; 2]) {
+pub(super) async fn nodes_of_its_own(ns: &TestNamespace) -> (Value, [String; 2]) {
     let names = ["a", "b"].map(|node| format!("{}-{node}", ns.namespace));
     for node in &names {
         let room = json!({ "cpu": "32", "memory": "256Gi", "pods": "110", "ephemeral-storage": "1Ti" });

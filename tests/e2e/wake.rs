@@ -12,12 +12,13 @@ use tokio::sync::OnceCell;
 use super::gateway::{Agent, Gateway, give_address, on_demand};
 use super::idle::fall_asleep;
 use super::json::{annotation, ready, reason, suspended, text};
-use super::kinds::{POD, SANDBOX, SECRET};
+use super::kinds::{EVENT, POD, SANDBOX, SECRET};
 use super::manifests::{object, sandbox};
 use super::namespace::TestNamespace;
 use super::operator::NAMESPACE;
 use super::rights::Table;
 use super::setup::{namespace, setup};
+use super::unusable::nodes_of_its_own;
 use super::writes;
 use crate::framework::Test;
 
@@ -26,6 +27,7 @@ pub(super) fn tests() -> Vec<Test> {
         fifty_requests_wake_an_idle_sandbox_by_one_write,
         busy_sandbox_is_recorded_as_rarely_as_allowed_and_stays_awake,
         credential_of_the_gateway_wakes_and_marks_sandboxes_alone,
+        drained_sandbox_is_suspended_and_woken_on_another_node,
     ]
 }
 
@@ -185,4 +187,49 @@ async fn credential_of_the_gateway_wakes_and_marks_sandboxes_alone() {
         .body(Vec::new())
         .expect("a request");
     assert!(refused(gateway.client.request(request).await));
+}
+
+async fn drained_sandbox_is_suspended_and_woken_on_another_node() {
+    let ns = namespace("wake-drain").await;
+    let (pod, nodes) = nodes_of_its_own(&ns).await;
+    let manual = sandbox("manual", json!({ "drainPolicy": "Suspend" }));
+    let denied = ns.try_create(&manual).await.unwrap_err().to_string();
+    assert!(denied.contains("spec.drainPolicy") && denied.contains("OnDemand"), "{denied}");
+    let mut made = on_demand("a");
+    super::manifests::merge(&mut made["spec"], &pod);
+    made["spec"]["drainPolicy"] = "Suspend".into();
+    ns.create(made).await;
+    let node = text(&ns.until(SANDBOX, "a", "Ready", ready).await, "/status/nodeName").to_owned();
+    assert!(nodes.contains(&node), "{node}");
+    // The cordon alone suspends it. No pod is evicted.
+    ns.kubectl(&["cordon", &node], None).await.expect("cordoned");
+    let drained = |s: &Value| suspended(s) && text(s, "/status/suspendedBy") == "Drain";
+    ns.until(SANDBOX, "a", "suspended by the drain", drained).await;
+    let told = |events: &super::namespace::Objects| events.values().any(|e| text(e, "/reason") == "DrainSuspended");
+    ns.until_all(EVENT, "an Event reports the drain", told).await;
+    let (gateway, agent) = (open().await, Agent::start().await);
+    tokio::join!(gateway.hello(&ns, "a", &agent), give_address(&ns, "a"));
+    let woken = ns.until(SANDBOX, "a", "Ready again", ready).await;
+    let other = text(&woken, "/status/nodeName").to_owned();
+    assert!(nodes.contains(&other) && other != node, "{node} and then {other}");
+    // A whole drain, whose evictions begin at once after its cordon. Either of the two may be first. The finalizer takes
+    // the place of a container that needs time to stop.
+    ns.kubectl(&["uncordon", &node], None).await.expect("uncordoned");
+    let stopping = |by: Value| json!({ "metadata": { "finalizers": by } });
+    ns.merge(POD, "a", stopping(json!(["example.com/stopping"]))).await;
+    let arguments = ["drain", &other, "--timeout=300s"];
+    let stops = async {
+        let recorded = |s: &Value| text(s, "/status/suspendedBy") == "Drain";
+        ns.until(SANDBOX, "a", "to be suspended by the drain", recorded).await;
+        ns.merge(POD, "a", stopping(Value::Null)).await;
+    };
+    let (drain, ()) = tokio::join!(ns.kubectl(&arguments, None), stops);
+    drain.expect("drained");
+    ns.until(SANDBOX, "a", "suspended by the drain again", drained).await;
+    tokio::join!(gateway.hello(&ns, "a", &agent), give_address(&ns, "a"));
+    let back = ns.until(SANDBOX, "a", "Ready on the first node", ready).await;
+    assert_eq!(text(&back, "/status/nodeName"), node);
+    ns.delete(SANDBOX, "a").await;
+    ns.until_gone(POD, "a").await;
+    ns.kubectl(&["delete", "node", &nodes[0], &nodes[1]], None).await.expect("deleted");
 }

@@ -218,6 +218,7 @@ fn sandbox(rng: &mut Rng, namespace: &str, now: jiff::Timestamp) -> Value {
     }
     if rng.u8(..4) == 0 {
         spec["resumePolicy"] = "OnDemand".into();
+        spec["drainPolicy"] = if rng.bool() { "Suspend" } else { "Evict" }.into();
     }
     if rng.u8(..6) == 0 {
         spec["wakeSchedule"] = json!({ "cron": "0 * * * *" });

@@ -137,6 +137,7 @@ fn model_difference(actual: &model::Sandbox, wanted: &model::Sandbox) -> Option<
         (actual.service == wanted.service, "spec.service"),
         (actual.idle_timeout == wanted.idle_timeout, "spec.idleTimeout"),
         (actual.resume == wanted.resume, "spec.resumePolicy"),
+        (actual.drain == wanted.drain, "spec.drainPolicy"),
         (actual.wake == wanted.wake, "spec.wakeSchedule"),
     ];
     fields.into_iter().find(|(same, _)| !same).map(|(_, path)| path.to_owned())

@@ -4,6 +4,7 @@
 //! [`questions`] and [`decide`] call the parts in order. The submodules contain the decisions of each part.
 
 mod claim_data;
+mod drain;
 mod idle;
 mod lifecycle;
 mod metadata;
@@ -24,6 +25,7 @@ use paddock_api::{OperatingMode, SandboxStatus, ShutdownPolicy};
 use serde_json::json;
 
 use self::claim_data::Delivery;
+use self::drain::Drain;
 use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation, mode};
 use self::status::{Notes, Problem};
@@ -203,7 +205,10 @@ impl PlanDraft {
     ) {
         let sandbox = &snapshot.sandbox;
         match state {
-            PodState::Expired | PodState::MultiplePods | PodState::Finished(_) | PodState::Terminating(_) => {}
+            PodState::Expired | PodState::MultiplePods | PodState::Finished(_) => {}
+            PodState::Terminating(object) => {
+                self.drain(snapshot, drain::evicted(snapshot, model, object));
+            }
             PodState::Suspended(pod) => {
                 self.first.extend(pod.and_then(|pod| suspend::suspend(snapshot, pod, &mut self.plan)));
             }
@@ -253,6 +258,9 @@ impl PlanDraft {
                     }
                     Exposure::Reported(problem) => self.expose(snapshot, problem),
                 }
+                if self.drain(snapshot, drain::decide(snapshot, model, (object, pod))) {
+                    return;
+                }
                 self.metadata(snapshot, model, (object, pod));
                 let rest = idle::decide(snapshot, model, object, pod, replies);
                 self.plan.events.extend(rest.events);
@@ -262,6 +270,28 @@ impl PlanDraft {
                 self.first.extend(rest.op);
                 self.cpu = rest.cpu;
                 self.notes.idle = Some((rest.status, rest.decided_by, rest.state));
+            }
+        }
+    }
+
+    /// Suspends the Sandbox if a drain of its node requires that. Returns whether it does.
+    fn drain(&mut self, snapshot: &SandboxSnapshot, drain: Drain) -> bool {
+        match drain {
+            Drain::Nothing => false,
+            Drain::Suspend(suspend) => {
+                let (op, event) = *suspend;
+                self.first.push(op);
+                self.plan.results.push(event);
+                true
+            }
+            Drain::Impossible(problem) => {
+                let reported = snapshot.sandbox.sandbox().and_then(|s| s.status.drain_problem.as_ref());
+                if reported != Some(&problem) {
+                    let event = Event::warning(&snapshot.sandbox, Reason::DrainNotSuspended, problem.clone());
+                    self.plan.events.push(event);
+                }
+                self.notes.drain_problem = Some(problem);
+                false
             }
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
 use paddock_api::kind::{ApiShape, Kind};
 use paddock_api::names::{annotation, label, name_hash};
-use paddock_api::{ClaimEnvVar, ResumePolicy};
+use paddock_api::{ClaimEnvVar, DrainPolicy, ResumePolicy};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -149,6 +149,10 @@ fn sandbox(origin: Origin<'_>, template: &Object, model: &model::Template, name:
     match model.resume {
         ResumePolicy::Manual => {}
         ResumePolicy::OnDemand => spec["resumePolicy"] = "OnDemand".into(),
+    }
+    match model.drain {
+        DrainPolicy::Evict => {}
+        DrainPolicy::Suspend => spec["drainPolicy"] = "Suspend".into(),
     }
     if let Some(wake) = &model.wake {
         spec["wakeSchedule"] = to_value(&wake.written);

@@ -5,7 +5,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::kind::ApiShape;
-use paddock_api::{OperatingMode, ResumePolicy};
+use paddock_api::{DrainPolicy, OperatingMode, ResumePolicy};
 use serde_json::{Map, Value, json};
 
 use crate::model::{self, ClaimSource, PoolChoice, ServiceIntent};
@@ -32,6 +32,7 @@ pub fn stored_sandbox(sandbox: &Object, model: &model::Sandbox) -> Value {
     };
     let replicas = model.replicas.map(|mode| i32::from(mode == OperatingMode::Running));
     let resume = Some(model.resume).filter(|resume| *resume != ResumePolicy::default());
+    let drain = Some(model.drain).filter(|drain| *drain != DrainPolicy::default());
     let claims: Vec<Value> = model.volume_claims.iter().map(wire_claim).collect();
     let spec = fields([
         (field, Some(pod)),
@@ -44,6 +45,7 @@ pub fn stored_sandbox(sandbox: &Object, model: &model::Sandbox) -> Value {
         ("replicas", replicas.map(|n| json!(n))),
         ("idleTimeout", model.idle_timeout.map(|timeout| json!(format!("{}ms", timeout.as_millis())))),
         ("resumePolicy", resume.map(|resume| to_value(&resume))),
+        ("drainPolicy", drain.map(|drain| to_value(&drain))),
         ("wakeSchedule", model.wake.as_ref().map(|wake| to_value(&wake.written))),
     ]);
     document(sandbox, spec)
@@ -167,6 +169,7 @@ mod tests {
             ),
             (Kind::Sandbox, json!({ "podTemplate": pod, "service": false })),
             (Kind::Sandbox, json!({ "podTemplate": pod, "resumePolicy": "OnDemand" })),
+            (Kind::Sandbox, json!({ "podTemplate": pod, "resumePolicy": "OnDemand", "drainPolicy": "Suspend" })),
             (Kind::Sandbox, json!({ "podTemplate": pod, "wakeSchedule": { "cron": "0 9 * * 1-5" } })),
             (
                 Kind::Sandbox,

@@ -10,7 +10,7 @@ use paddock_api::duration::parse_go_duration;
 use paddock_api::kind::ApiShape;
 use paddock_api::names::annotation;
 use paddock_api::{
-    InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, ResumePolicy, SandboxSpec,
+    DrainPolicy, InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, ResumePolicy, SandboxSpec,
     SandboxTemplateSpec, VolumeClaimTemplate,
 };
 
@@ -60,6 +60,7 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
         }
     };
     let idle_timeout = parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors);
+    let drain = parse_drain(spec.drain_policy, resume, &mut errors);
     let wake = parse_schedule(spec.wake_schedule.as_ref(), &mut errors).map(Arc::new);
     let described = described.map(|(shape, template, path)| {
         let mut pod = parse_pod(template, other, path, &mut errors);
@@ -85,6 +86,7 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
         replicas,
         idle_timeout,
         resume,
+        drain,
         wake,
     });
     errors.into_result(model)
@@ -123,6 +125,7 @@ pub fn parse_template(shape: ApiShape, spec: &SandboxTemplateSpec) -> Result<Tem
         volume_claims_policy: claims_policy,
         idle_timeout: parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors),
         resume,
+        drain: parse_drain(spec.drain_policy, resume, &mut errors),
         wake: parse_schedule(spec.wake_schedule.as_ref(), &mut errors).map(Arc::new),
     };
     errors.into_result(Some(model))
@@ -185,6 +188,20 @@ fn parse_idle_timeout(text: Option<&str>, errors: &mut Errors) -> Option<Duratio
     let wanted = "a Go duration above zero and of at most 87600h (ten years), such as 30m, 90s or 1h30m";
     errors.add("spec.idleTimeout", format!("`{text}` {problem}; it must be {wanted}"));
     None
+}
+
+/// Nothing but a user would resume a Sandbox without [`ResumePolicy::OnDemand`] after a drain.
+fn parse_drain(drain: Option<DrainPolicy>, resume: ResumePolicy, errors: &mut Errors) -> DrainPolicy {
+    match (drain.unwrap_or_default(), resume) {
+        (drain @ DrainPolicy::Suspend, ResumePolicy::Manual) => {
+            errors.add(
+                "spec.drainPolicy",
+                "`Suspend` must be `Evict`, or resumePolicy must be OnDemand: no request would resume the Sandbox after the drain",
+            );
+            drain
+        }
+        (drain @ (DrainPolicy::Evict | DrainPolicy::Suspend), ResumePolicy::Manual | ResumePolicy::OnDemand) => drain,
+    }
 }
 
 /// The volumes that a template may mount without naming them. If claims may add volume claims, it may mount any volume.

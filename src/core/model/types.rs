@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use paddock_api::kind::ApiShape;
 use paddock_api::{
-    ClaimDataStart, ClaimEnvVar, ClaimShutdownPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy,
+    ClaimDataStart, ClaimEnvVar, ClaimShutdownPolicy, DrainPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy,
     SecretKeyRef, ShutdownPolicy, UpdateStrategyType,
 };
 
@@ -88,6 +88,8 @@ pub struct Sandbox {
     pub idle_timeout: Option<Duration>,
     /// Whether only a change of the mode resumes the Sandbox, or also a request through the gateway.
     pub resume: ResumePolicy,
+    /// Whether the Sandbox is suspended when its node is drained. `Suspend` only with [`ResumePolicy::OnDemand`].
+    pub drain: DrainPolicy,
     /// The times at which the Sandbox resumes, if the operator suspended it.
     pub wake: Option<Arc<Schedule>>,
     /// The records of a warm Sandbox about itself.
@@ -184,6 +186,8 @@ pub struct Template {
     pub idle_timeout: Option<Duration>,
     /// Whether only a change of the mode resumes a sandbox, or also a request through the gateway.
     pub resume: ResumePolicy,
+    /// Whether a sandbox is suspended when its node is drained. `Suspend` only with [`ResumePolicy::OnDemand`].
+    pub drain: DrainPolicy,
     /// The times at which a sandbox resumes, if the operator suspended it.
     pub wake: Option<Arc<Schedule>>,
 }

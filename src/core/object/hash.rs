@@ -1,6 +1,6 @@
 //! The hash of a template. A Sandbox has the hash of its template in a label, so that a stale Sandbox is recognized.
 
-use paddock_api::ClaimDataStart;
+use paddock_api::{ClaimDataStart, DrainPolicy};
 use paddock_api::kind::ApiShape;
 use serde_json::{Value, json};
 
@@ -27,6 +27,9 @@ pub(crate) fn template_hash(model: &model::Template) -> String {
         if rules.start == ClaimDataStart::AfterDelivery {
             parts.push("AfterDelivery".into());
         }
+    }
+    if let (DrainPolicy::Suspend, Value::Array(parts)) = (model.drain, &mut parts) {
+        parts.push(json!({ "drainPolicy": "Suspend" }));
     }
     if let (Some(wake), Value::Array(parts)) = (&model.wake, &mut parts) {
         parts.push(json!({ "wakeSchedule": wake.written }));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use paddock_api::DrainPolicy;
 use paddock_api::kind::{ChildKind, Class, ClusterKind, Key, Kind, OwnKind};
 use paddock_api::names::annotation;
 
@@ -334,6 +335,19 @@ impl World {
         if before != now {
             to_reconcile.extend(self.pools_on(name).cloned());
         }
+        if let Some(NodeTrouble::CordonedAt(_)) = now.filter(|_| before != now) {
+            to_reconcile.extend(self.suspended_by_drain(name));
+        }
+    }
+
+    /// The Sandboxes on a node that a drain suspends.
+    fn suspended_by_drain(&self, node: &str) -> impl Iterator<Item = Key> {
+        let there = move |pod: &&Arc<Object>| pod.pod().is_some_and(|pod| pod.node.as_deref() == Some(node));
+        let sandboxes = self.of_kind(Kind::Pod).filter(there).filter_map(|pod| sandbox_of(pod));
+        sandboxes.filter(|key| {
+            let sandbox = self.objects.get(key).and_then(|sandbox| sandbox.sandbox()?.spec.as_ref().ok());
+            sandbox.is_some_and(|model| model.drain == DrainPolicy::Suspend)
+        })
     }
 
     /// The pools that have a Sandbox on a node.

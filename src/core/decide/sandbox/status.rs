@@ -36,6 +36,8 @@ pub(super) struct Notes {
     pub(super) decided_by: Option<Vec<DecidingPlugin>>,
     /// The record of the CPU that the pod had before it was throttled.
     pub(super) throttle: Option<Box<ThrottleStatus>>,
+    /// The reason why a drain does not suspend the Sandbox although it should.
+    pub(super) drain_problem: Option<String>,
     /// The next time at which the schedule resumes the Sandbox.
     pub(super) next_wake: Option<Timestamp>,
     /// The idle status, the plugin that decided it, and the plugin state, if the pod is running.
@@ -119,6 +121,7 @@ pub(super) fn status(
         Situation::Known { state: PodState::MultiplePods, .. } | Situation::Invalid(_) => before.next_wake.clone(),
         Situation::Terminating | Situation::Known { .. } => notes.next_wake.map(Time),
     };
+    after_status.drain_problem.clone_from(&notes.drain_problem);
     after_status.isolation = isolation(snapshot, situation, notes, &before);
     if let Situation::Known { model, state: PodState::Running(object, pod) } = situation {
         let first = model.idle_timeout.and_then(|_| first_ready(&before, object, pod));
