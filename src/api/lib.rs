@@ -43,8 +43,8 @@ pub use claim::{
 };
 pub use claim_data::{ClaimDataSpec, ClaimDataStart, ClaimFile, SecretKeyRef};
 pub use common::{
-    DecidingPlugin, DrainPolicy, Hook, NameRef, OperatingMode, PodMetadata, PodTemplate, PolicyState, ResumePolicy, ShutdownPolicy,
-    VolumeClaimMetadata, VolumeClaimTemplate,
+    DecidingPlugin, DrainPolicy, Hook, NameRef, OperatingMode, PodMetadata, PodTemplate, PolicyState, ResumePolicy,
+    ShutdownPolicy, VolumeClaimMetadata, VolumeClaimTemplate,
 };
 pub use pool::{SandboxWarmPool, SandboxWarmPoolSpec, SandboxWarmPoolStatus, UpdateStrategy, UpdateStrategyType};
 pub use sandbox::{Sandbox, SandboxSpec, SandboxStatus, SuspendedBy, TemplateOrigin};

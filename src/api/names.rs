@@ -95,8 +95,8 @@ pub mod annotation {
     /// written in the same patch as [`SUSPENDED_BY`], and counts only beside it. Later times of the schedule resume the
     /// Sandbox.
     pub const SUSPENDED_AT: &str = "policy.paddock.dev/suspended-at";
-    /// On a Sandbox: the UID of the pod for which a drain of the node suspended it last. A Sandbox that is resumed before
-    /// its pod is deleted is not suspended again for the same pod.
+    /// On a Sandbox: the UID of the pod with which a drain of the node suspended it last, and the time. A Sandbox that is
+    /// resumed before its pod is deleted is not suspended again by the same drain.
     pub const DRAINED_POD: &str = "policy.paddock.dev/drained-pod";
     /// On a Sandbox: the name of the pool that it came from, or of the pool that had no warm Sandbox for its claim. It
     /// is kept when a claim takes the Sandbox.

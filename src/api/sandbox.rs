@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{
-    DRAIN, DRAIN_MESSAGE, DecidingPlugin, DrainPolicy, IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, OperatingMode, PodTemplate, PolicyState, RUNTIME_CLASS_MESSAGE,
-    ResumePolicy, ShutdownPolicy, VolumeClaimTemplate, is_empty, runtime_class_agrees,
+    DRAIN, DRAIN_MESSAGE, DecidingPlugin, DrainPolicy, IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, OperatingMode, PodTemplate,
+    PolicyState, RUNTIME_CLASS_MESSAGE, ResumePolicy, ShutdownPolicy, VolumeClaimTemplate, is_empty,
+    runtime_class_agrees,
 };
 use crate::schedule::WakeSchedule;
 use crate::tcp_wake::TcpWakeStatus;

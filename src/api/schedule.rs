@@ -23,8 +23,7 @@ pub struct WakeSchedule {
 const CRON: &str = r"self.matches('^[ \t]*[0-9A-Za-z*?,/-]+([ \t]+[0-9A-Za-z*?,/-]+){4}[ \t]*$')";
 
 /// The message of the rule [`CRON`].
-const CRON_MESSAGE: &str =
-    "must have the five fields of a CronJob: minute, hour, day of the month, month, day of the week, such as 0 9 * * 1-5";
+const CRON_MESSAGE: &str = "must have the five fields of a CronJob: minute, hour, day of the month, month, day of the week, such as 0 9 * * 1-5";
 
 /// The CEL rule for the form of a time zone. The webhook looks up the name.
 const TIME_ZONE: &str = "self.matches('^[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*$') && self.lowerAscii() != 'local'";

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::claim_data::ClaimDataSpec;
 use crate::common::{
-    DRAIN, DRAIN_MESSAGE, DrainPolicy, IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, PodTemplate, RUNTIME_CLASS_MESSAGE, ResumePolicy, VolumeClaimTemplate,
-    runtime_class_agrees,
+    DRAIN, DRAIN_MESSAGE, DrainPolicy, IDLE_TIMEOUT, IDLE_TIMEOUT_MESSAGE, PodTemplate, RUNTIME_CLASS_MESSAGE,
+    ResumePolicy, VolumeClaimTemplate, runtime_class_agrees,
 };
 use crate::schedule::WakeSchedule;
 

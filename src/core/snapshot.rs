@@ -123,8 +123,8 @@ pub struct SandboxSnapshot {
     pub network_policy: NetworkPolicyState,
     /// If the Sandbox belongs to a pool: what somebody did to the Sandbox or its pod since the pool made them.
     pub touched: Option<Arc<str>>,
-    /// Whether the node of its pod was cordoned after the pod was created, so that a drain has begun.
-    pub drained: bool,
+    /// The time at which the node of its pod was cordoned, if that was after the pod was created. A drain has begun then.
+    pub cordoned: Option<Timestamp>,
     /// Whether a TCP connection resumes the Sandbox.
     pub tcp_wake: TcpWake,
     /// The refusal of the last resize of its pod, if the API server refused it.

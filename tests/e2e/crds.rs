@@ -164,7 +164,10 @@ async fn wrong_specs_are_denied_and_the_field_named() {
             vec!["spec.wakeSchedule.timeZone", "Europe/Berlin"],
         ),
         (
-            (SEED_TEMPLATE, json!({ "template": pod(), "wakeSchedule": { "cron": "0 9 * * *", "timeZone": "+02:00" } })),
+            (
+                SEED_TEMPLATE,
+                json!({ "template": pod(), "wakeSchedule": { "cron": "0 9 * * *", "timeZone": "+02:00" } }),
+            ),
             vec!["spec.wakeSchedule.timeZone", "Europe/Berlin"],
         ),
         (sandbox(json!({ "shutdownPolicy": "Keep" })), vec!["spec.shutdownPolicy", "Retain"]),

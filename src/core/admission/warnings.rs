@@ -30,6 +30,7 @@ pub(super) fn add(state: &mut ReviewState<'_>, kind: Kind) {
     let template = matches!(kind.own(), Some(OwnKind::Template(_)));
     if sandbox || template {
         never_suspended(state, &annotations);
+        never_drained(state, &annotations);
         another_hostname(state, sandbox);
         missing_image(state);
     }
@@ -141,6 +142,27 @@ fn never_suspended(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, S
     for path in found {
         state.warn(&format!(
             "{path} is deleted with the pod, and so are its files: idleTimeout does not suspend the Sandbox unless the annotation {} lists the volume",
+            annotation::EPHEMERAL_VOLUMES
+        ));
+    }
+}
+
+/// Warns that a drain does not suspend a Sandbox with a volume that belongs to the pod. Without an `idleTimeout`, an
+/// `emptyDir` does not become a volume claim.
+fn never_drained(state: &mut ReviewState<'_>, annotations: &BTreeMap<String, String>) {
+    let spec = &state.object["spec"];
+    if spec["drainPolicy"] != "Suspend" || !spec["idleTimeout"].is_null() {
+        return;
+    }
+    let lost = |(_, volume): &(String, &Value)| {
+        let of_the_pod =
+            volume["ephemeral"].is_object() || volume["csi"].is_object() && volume["csi"]["readOnly"] != true;
+        (of_the_pod || on_disk(volume)) && !may_be_lost(annotations, volume)
+    };
+    let found: Vec<String> = volumes(state).filter(lost).map(|(path, _)| path).collect();
+    for path in found {
+        state.warn(&format!(
+            "{path}: its files are deleted with the pod, so drainPolicy does not suspend the Sandbox; set an idleTimeout, which makes an emptyDir a volume claim, or list the volume in the annotation {}",
             annotation::EPHEMERAL_VOLUMES
         ));
     }

@@ -45,6 +45,9 @@ use crate::time::{saturating_add, time_left};
 /// replaced in a tight loop.
 const REPLACE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// The time after which a drain that waits for a status is looked at again.
+const DRAIN_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// The time that the garbage collector has to delete the pod of a Sandbox that is being deleted in the foreground.
 const COLLECT: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -87,7 +90,8 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
             let mode = if resumes { Some(wake::resume(snapshot)) } else { sync_mode(snapshot, model) };
             draft.first.extend(mode.into_iter().chain(service::service(snapshot, model)));
             draft.first.extend(volumes::restored(snapshot, model));
-            if !resumes {
+            // A refused resume must not keep the pod of a Sandbox that is to be suspended.
+            if !resumes || snapshot.common.refused(Kind::Sandbox).is_some() {
                 draft.pod(snapshot, (model, state), replies);
             }
         }
@@ -278,6 +282,10 @@ impl PlanDraft {
     fn drain(&mut self, snapshot: &SandboxSnapshot, drain: Drain) -> bool {
         match drain {
             Drain::Nothing => false,
+            Drain::Later => {
+                self.plan.requeue_at(saturating_add(snapshot.common.now, DRAIN_AGAIN), Reason::Waiting);
+                false
+            }
             Drain::Suspend(suspend) => {
                 let (op, event) = *suspend;
                 self.first.push(op);

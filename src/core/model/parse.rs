@@ -10,8 +10,8 @@ use paddock_api::duration::parse_go_duration;
 use paddock_api::kind::ApiShape;
 use paddock_api::names::annotation;
 use paddock_api::{
-    DrainPolicy, InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, ResumePolicy, SandboxSpec,
-    SandboxTemplateSpec, VolumeClaimTemplate,
+    DrainPolicy, InjectionPolicy, NetworkPolicyManagement, NetworkPolicyRules, OperatingMode, ResumePolicy,
+    SandboxSpec, SandboxTemplateSpec, VolumeClaimTemplate,
 };
 
 use super::claim_data::parse_claim_data_rules;

@@ -94,7 +94,9 @@ fn time_zone(name: &str) -> Result<TimeZone, String> {
 
 fn fields(cron: &str) -> Result<[Field; 5], String> {
     let problem = |problem: String| {
-        format!("`{cron}` {problem}; it must have the five fields of a CronJob: minute, hour, day of the month, month, day of the week, such as 0 9 * * 1-5")
+        format!(
+            "`{cron}` {problem}; it must have the five fields of a CronJob: minute, hour, day of the month, month, day of the week, such as 0 9 * * 1-5"
+        )
     };
     let words: Vec<&str> = cron.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
     if let [descriptor] = *words.as_slice()
@@ -229,6 +231,14 @@ impl Schedule {
         Some(last)
     }
 
+    /// What the schedule means, however it is written: the values of its fields, and the name of the time zone.
+    #[must_use]
+    pub fn meaning(&self) -> String {
+        let fields = [self.minutes, self.hours, self.days, self.months, self.weekdays];
+        let fields = fields.map(|field| format!("{:x}{}", field.bits, if field.any { "*" } else { "" }));
+        format!("{} {}", fields.join(" "), self.zone.iana_name().unwrap_or_default())
+    }
+
     /// Whether `at` is a time of the schedule.
     #[must_use]
     pub fn has(&self, at: Timestamp) -> bool {
@@ -253,10 +263,8 @@ impl Schedule {
     /// A day counts if the fields for the day of the month and the day of the week both have it. If both fields restrict
     /// the days, one of them is enough.
     fn has_day(&self, date: Date) -> bool {
-        let (day, weekday) = (
-            self.days.has_number(date.day()),
-            self.weekdays.has_number(date.weekday().to_sunday_zero_offset()),
-        );
+        let (day, weekday) =
+            (self.days.has_number(date.day()), self.weekdays.has_number(date.weekday().to_sunday_zero_offset()));
         if self.days.any || self.weekdays.any { day && weekday } else { day || weekday }
     }
 

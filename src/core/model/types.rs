@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use paddock_api::kind::ApiShape;
 use paddock_api::{
-    ClaimDataStart, ClaimEnvVar, ClaimShutdownPolicy, DrainPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode, ResumePolicy,
-    SecretKeyRef, ShutdownPolicy, UpdateStrategyType,
+    ClaimDataStart, ClaimEnvVar, ClaimShutdownPolicy, DrainPolicy, InjectionPolicy, NetworkPolicyRules, OperatingMode,
+    ResumePolicy, SecretKeyRef, ShutdownPolicy, UpdateStrategyType,
 };
 
 use super::schedule::Schedule;

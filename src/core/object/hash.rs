@@ -1,7 +1,7 @@
 //! The hash of a template. A Sandbox has the hash of its template in a label, so that a stale Sandbox is recognized.
 
-use paddock_api::{ClaimDataStart, DrainPolicy};
 use paddock_api::kind::ApiShape;
+use paddock_api::{ClaimDataStart, DrainPolicy};
 use serde_json::{Value, json};
 
 use crate::model::{self, VolumeClaim};
@@ -32,7 +32,7 @@ pub(crate) fn template_hash(model: &model::Template) -> String {
         parts.push(json!({ "drainPolicy": "Suspend" }));
     }
     if let (Some(wake), Value::Array(parts)) = (&model.wake, &mut parts) {
-        parts.push(json!({ "wakeSchedule": wake.written }));
+        parts.push(json!({ "wakeSchedule": wake.meaning() }));
     }
     format!("{:016x}", fnv64([parts.to_string().as_bytes()]))
 }

@@ -335,7 +335,8 @@ impl World {
         if before != now {
             to_reconcile.extend(self.pools_on(name).cloned());
         }
-        if let Some(NodeTrouble::CordonedAt(_)) = now.filter(|_| before != now) {
+        let cordoned = |trouble| matches!(trouble, Some(NodeTrouble::CordonedAt(_)));
+        if cordoned(before) != cordoned(now) {
             to_reconcile.extend(self.suspended_by_drain(name));
         }
     }

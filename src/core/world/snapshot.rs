@@ -64,7 +64,7 @@ impl World {
             .any(|(key, lost)| key.kind == Kind::Pod && lost.is_some());
         let (template, network_policy) = self.policy_of_sandbox(&sandbox, now);
         SandboxSnapshot {
-            drained: pods.first().is_some_and(|pod| self.node_of(pod, Some(pod)) == NodeState::Cordoned),
+            cordoned: pods.first().and_then(|pod| self.cordoned_after(pod)),
             claim: self.claim_of(&sandbox),
             template,
             network_policy,
@@ -171,12 +171,21 @@ impl World {
         }
     }
 
-    /// The state of the node that a pod runs on. A node that was cordoned before `made` was created counts as fit.
-    fn node_of(&self, made: &Object, pod: Option<&Object>) -> NodeState {
+    /// The time at which the node of a pod was cordoned, if that was after the pod was created. The next pod could get a
+    /// node that was cordoned before.
+    fn cordoned_after(&self, pod: &Object) -> Option<Timestamp> {
+        match self.unusable_nodes.get(pod.pod()?.node.as_deref()?)? {
+            NodeTrouble::CordonedAt(at) => Some(*at).filter(|at| pod.meta.created < *at),
+            NodeTrouble::NotReady => None,
+        }
+    }
+
+    /// The state of the node that the pod of a pool's Sandbox runs on.
+    fn node_of(&self, sandbox: &Object, pod: Option<&Object>) -> NodeState {
         let Some(name) = pod.and_then(|pod| pod.pod()?.node.as_deref()) else { return NodeState::None };
         match self.unusable_nodes.get(name) {
-            // If the object was created after the cordon, its replacement could get the same node.
-            Some(NodeTrouble::CordonedAt(at)) if made.meta.created < *at => NodeState::Cordoned,
+            // If the Sandbox was created after the cordon, its replacement could get the same node.
+            Some(NodeTrouble::CordonedAt(at)) if sandbox.meta.created < *at => NodeState::Cordoned,
             Some(NodeTrouble::NotReady) => NodeState::NotReady,
             Some(NodeTrouble::CordonedAt(_)) | None => NodeState::Fit,
         }

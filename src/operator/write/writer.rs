@@ -238,6 +238,8 @@ fn urgency(op: &Op) -> Urgency {
                 | Reason::NetworkPolicyUnwanted
                 | Reason::ClaimSurplus
                 | Reason::TtlPassed
+                // Thousands of Sandboxes may have the same time, and nobody waits for one of them.
+                | Reason::ScheduledWake
         )
     {
         Urgency::Background

@@ -150,3 +150,27 @@ fn template_whose_sandboxes_this_operator_cannot_make_is_told() {
         assert!(warned.iter().all(|w| w.contains("--init-image")), "{start} {image:?}: {warned:?}");
     }
 }
+
+#[test]
+fn a_volume_that_keeps_a_drain_from_suspending_is_told() {
+    let with = |policy: Value, volume: Value| {
+        let mut spec = json!({ "resumePolicy": "OnDemand", "podTemplate": { "spec": {
+            "containers": [{ "name": "c", "image": "i" }], "volumes": [volume],
+        } } });
+        json_patch::merge(&mut spec, &policy);
+        warnings(create(SANDBOX, sandbox(spec)))
+    };
+    let suspend = || json!({ "drainPolicy": "Suspend" });
+    let disk = || json!({ "name": "v", "emptyDir": {} });
+    let told = with(suspend(), disk());
+    assert!(told.len() == 1 && told[0].contains("drainPolicy does not suspend"), "{told:?}");
+    assert!(told[0].starts_with("spec.podTemplate.spec.volumes[0]: ") && told[0].chars().count() < 256, "{told:?}");
+    for fine in [
+        with(json!({}), disk()),
+        with(json!({ "drainPolicy": "Suspend", "idleTimeout": "10m" }), disk()),
+        with(suspend(), json!({ "name": "v", "emptyDir": { "medium": "Memory" } })),
+        with(suspend(), json!({ "name": "v", "configMap": { "name": "c" } })),
+    ] {
+        assert_eq!(fine, [""; 0]);
+    }
+}

@@ -228,7 +228,12 @@ fn tiers(snapshot: &SandboxSnapshot, model: &model::Sandbox, object: &Object, po
 
 /// The volumes whose files a suspend would lose, as a sentence. Volumes that the pod template does not name are not the
 /// user's. Another component added them at admission, and makes them again for each pod.
-pub(super) fn obstacle(snapshot: &SandboxSnapshot, model: &model::Sandbox, object: &Object, pod: &Pod) -> Option<String> {
+pub(super) fn obstacle(
+    snapshot: &SandboxSnapshot,
+    model: &model::Sandbox,
+    object: &Object,
+    pod: &Pod,
+) -> Option<String> {
     let made_from = PodRevision::of_pod(object);
     let declared = |name: &str| {
         // The template may have changed since the pod was made.

@@ -23,8 +23,25 @@ pub(super) fn next(snapshot: &SandboxSnapshot, model: &model::Sandbox, state: &P
     let passed = snapshot.common.passed;
     // A clock that was wrong may have written a time in the future.
     let suspended = meta.annotations.get(annotation::SUSPENDED_AT).and_then(|at| at.parse::<Timestamp>().ok());
-    let reported = snapshot.sandbox.sandbox().and_then(|s| s.status.next_wake.as_ref()).map(|at| at.0);
+    let status = &snapshot.sandbox.sandbox()?.status;
+    let reported = match (&status.next_wake, status.suspended_by) {
+        (Some(at), _) => Reported::Time(at.0),
+        // The schedule is newer than the status about this suspend.
+        (None, Some(_)) => Reported::NoSchedule,
+        (None, None) => Reported::Nothing,
+    };
     after(schedule, suspended.map(|at| at.min(passed)), reported, passed)
+}
+
+/// What the status says about the schedule of a suspended Sandbox.
+#[derive(Clone, Copy)]
+enum Reported {
+    /// The status is not about a suspend.
+    Nothing,
+    /// The Sandbox is suspended, and had no schedule.
+    NoSchedule,
+    /// The next time.
+    Time(Timestamp),
 }
 
 /// The first time of a schedule that resumes a Sandbox. A user may change the schedule while the Sandbox is suspended.
@@ -32,14 +49,17 @@ pub(super) fn next(snapshot: &SandboxSnapshot, model: &model::Sandbox, state: &P
 fn after(
     schedule: &Schedule,
     suspended: Option<Timestamp>,
-    reported: Option<Timestamp>,
+    reported: Reported,
     passed: Timestamp,
 ) -> Option<Timestamp> {
-    // The status may still be about an earlier suspend.
-    match reported.filter(|at| suspended.is_none_or(|suspended| *at > suspended)) {
-        Some(at) if schedule.has(at) => schedule.next(passed).filter(|_| at > passed).map(|next| next.min(at)).or(Some(at)),
-        Some(_) => schedule.next(passed),
-        None => schedule.next(suspended.unwrap_or(passed)),
+    match reported {
+        // The status may still be about an earlier suspend.
+        Reported::Time(at) if suspended.is_some_and(|suspended| at <= suspended) => schedule.next(suspended?),
+        Reported::Time(at) if !schedule.has(at) => schedule.next(passed),
+        Reported::Time(at) if at <= passed => Some(at),
+        Reported::Time(at) => schedule.next(passed).map(|next| next.min(at)).or(Some(at)),
+        Reported::NoSchedule => schedule.next(passed),
+        Reported::Nothing => schedule.next(suspended.unwrap_or(passed)),
     }
 }
 
@@ -89,12 +109,18 @@ mod tests {
             ("the same, and the operator was away", Some("03T08"), Some("02T09"), "03T12", "03T09"),
             ("the schedule is new", None, None, "02T10", "03T09"),
             ("the schedule is new, and reported", None, Some("03T09"), "03T09", "03T09"),
+            ("the schedule was removed, and another one is new", Some("01T20"), Some(""), "05T10", "06T09"),
             ("the schedule was another one", Some("01T20"), Some("02T08"), "02T10", "03T09"),
             ("the schedule was another one, with later times", Some("01T20"), Some("02T18"), "02T08", "02T09"),
             ("the schedule was a rarer one", Some("01T20"), Some("07T09"), "02T08", "02T09"),
             ("the schedule was a rarer one, and times have passed", Some("01T20"), Some("07T09"), "03T12", "04T09"),
         ] {
-            let [suspended, reported] = [suspended, reported].map(|time| time.map(at));
+            let reported = match reported {
+                None => Reported::Nothing,
+                Some("") => Reported::NoSchedule,
+                Some(time) => Reported::Time(at(time)),
+            };
+            let suspended = suspended.map(at);
             assert_eq!(after(daily, suspended, reported, at(passed)), Some(at(expected)), "{what}");
         }
     }
