@@ -235,8 +235,9 @@ impl Schedule {
     #[must_use]
     pub fn meaning(&self) -> String {
         let fields = [self.minutes, self.hours, self.days, self.months, self.weekdays];
-        let fields = fields.map(|field| format!("{:x}{}", field.bits, if field.any { "*" } else { "" }));
-        format!("{} {}", fields.join(" "), self.zone.iana_name().unwrap_or_default())
+        let fields = fields.map(|field| format!("{:x}", field.bits)).join(" ");
+        let both = self.days.any || self.weekdays.any;
+        format!("{fields} {both} {}", self.zone.iana_name().unwrap_or_default())
     }
 
     /// Whether `at` is a time of the schedule.

@@ -27,12 +27,21 @@ pub(super) enum Drain {
     Impossible(String),
 }
 
+/// The signal of a drain.
+#[derive(Clone, Copy)]
+enum Signal {
+    /// The node is cordoned.
+    Cordon,
+    /// The pod is being evicted.
+    Eviction,
+}
+
 /// Decides about a Sandbox whose pod runs.
 pub(super) fn decide(snapshot: &SandboxSnapshot, model: &model::Sandbox, (object, pod): (&Object, &Pod)) -> Drain {
     let Some(cordoned) = snapshot.cordoned else { return Drain::Nothing };
     // A request that came after the suspend has resumed the Sandbox with this pod.
     let again = recorded(snapshot, object).is_some_and(|at| at >= cordoned);
-    if again { Drain::Nothing } else { begin(snapshot, model, (object, pod), "is cordoned") }
+    if again { Drain::Nothing } else { begin(snapshot, model, (object, pod), Signal::Cordon) }
 }
 
 /// Decides about a Sandbox whose pod is terminating. If the pod is being evicted, the drain was faster than the operator.
@@ -42,10 +51,10 @@ pub(super) fn evicted(snapshot: &SandboxSnapshot, model: &model::Sandbox, object
         .condition("DisruptionTarget")
         .is_some_and(|target| target.status == ConditionStatus::True && &*target.reason == "EvictionByEvictionAPI");
     let again = recorded(snapshot, object).is_some();
-    if by_api && !again { begin(snapshot, model, (object, pod), "evicts the pod") } else { Drain::Nothing }
+    if by_api && !again { begin(snapshot, model, (object, pod), Signal::Eviction) } else { Drain::Nothing }
 }
 
-fn begin(snapshot: &SandboxSnapshot, model: &model::Sandbox, (object, pod): (&Object, &Pod), what: &str) -> Drain {
+fn begin(snapshot: &SandboxSnapshot, model: &model::Sandbox, (object, pod): (&Object, &Pod), signal: Signal) -> Drain {
     match model.drain {
         DrainPolicy::Evict => return Drain::Nothing,
         DrainPolicy::Suspend => {}
@@ -58,15 +67,19 @@ fn begin(snapshot: &SandboxSnapshot, model: &model::Sandbox, (object, pod): (&Ob
         return Drain::Later;
     }
     let node = pod.node.as_deref().unwrap_or_default();
+    let what = match signal {
+        Signal::Cordon => format!("node {node} is cordoned"),
+        Signal::Eviction => format!("the pod is evicted from node {node}"),
+    };
     if let Some(why) = obstacle(snapshot, model, object, pod) {
-        return Drain::Impossible(format!("node {node} {what}, and the Sandbox is not suspended: {why}"));
+        return Drain::Impossible(format!("{what}, and the Sandbox is not suspended: {why}"));
     }
     let mut op = suspend::write(snapshot, model, SuspendedBy::Drain, Reason::DrainSuspended);
     if let Action::Patch { body, .. } = &mut op.action {
         let record = format!("{} {}", object.meta.uid, snapshot.common.now);
         body["metadata"]["annotations"][annotation::DRAINED_POD] = record.into();
     }
-    let note = format!("Node {node} {what}: suspending the Sandbox. A request resumes it on another node");
+    let note = format!("Suspending the Sandbox, because {what}. A request resumes it on another node");
     Drain::Suspend(Box::new((op, Event::normal(sandbox, Reason::DrainSuspended, note))))
 }
 

@@ -1,5 +1,7 @@
 //! Compares the indexes of the pools' Sandboxes with a computation from all objects.
 
+mod cordons;
+
 use std::collections::BTreeMap;
 
 use paddock_api::names::group;

@@ -345,3 +345,17 @@ async fn large_writes_of_namespaces_take_turns() {
     let _ = (&mut waiting).now_or_never();
     assert!(good.now_or_never().is_some(), "one of two places that became free");
 }
+
+#[test]
+fn a_resume_by_the_schedule_comes_after_what_people_wait_for() {
+    for (reason, urgency) in [
+        (Reason::Claimed, Urgency::Claim),
+        (Reason::PodMissing, Urgency::Normal),
+        (Reason::DrainSuspended, Urgency::Normal),
+        (Reason::ScheduledWake, Urgency::Background),
+    ] {
+        let action = Action::Patch { uid: "u".to_owned(), resource_version: None, status: false, body: json!({}) };
+        let op = Op { key: Key::new(Kind::Sandbox, "ns", "a"), reason, action };
+        assert_eq!(super::urgency(&op), urgency, "{reason}");
+    }
+}
