@@ -153,6 +153,9 @@ pub struct SandboxStatus {
     /// suspended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wake: Option<Time>,
+    /// The reason why the wakeSchedule has no effect. Absent if it is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_problem: Option<String>,
     /// The reason why the Sandbox is not suspended although its node is cordoned and its drainPolicy is Suspend. A drain
     /// evicts the pod then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

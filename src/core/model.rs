@@ -32,7 +32,7 @@ pub use paddock_api::duration::{DurationError, parse_go_duration};
 pub use paddock_api::mode::{ModeDecision, desired_mode, replicas_of};
 pub use parse::{parse_sandbox, parse_template};
 pub use quantity::Quantity;
-pub use schedule::Schedule;
+pub use schedule::{Schedule, Wake};
 pub(crate) use stored::is_init;
 pub use stored::{DiskDir, Port, StoredSpec};
 pub use types::{

@@ -303,6 +303,8 @@ pub enum Reason {
     DrainNotSuspended,
     /// A time of its schedule resumes a Sandbox.
     ScheduledWake,
+    /// The schedule of a Sandbox is not valid, so it has no effect.
+    WakeScheduleInvalid,
     /// An idle Sandbox is deleted, because its idle policy says so.
     IdleDeleted,
     /// The pod of an idle Sandbox gets less CPU, because its idle policy says so.

@@ -36,6 +36,7 @@ pub(crate) fn act(api: &mut Api, rng: &mut Rng) -> Option<Value> {
         94..96 => cordon(api, rng),
         96..97 => super::nodes::silence(api, NODES[rng.usize(..NODES.len())]),
         97..98 if rng.bool() => tamper(api, rng),
+        97..98 if rng.bool() => change_schedule(api, rng),
         97..98 => use_sandbox(api, rng),
         98..99 => touch_claim(api, rng),
         _ => change_service(api, rng),
@@ -221,7 +222,7 @@ fn sandbox(rng: &mut Rng, namespace: &str, now: jiff::Timestamp) -> Value {
         spec["drainPolicy"] = if rng.bool() { "Suspend" } else { "Evict" }.into();
     }
     if rng.u8(..6) == 0 {
-        spec["wakeSchedule"] = json!({ "cron": "0 * * * *" });
+        spec["wakeSchedule"] = schedule(rng);
     }
     if !seed && rng.bool() {
         spec["service"] = rng.bool().into();
@@ -246,6 +247,22 @@ fn sandbox(rng: &mut Rng, namespace: &str, now: jiff::Timestamp) -> Value {
         metadata["name"] = format!("c{}", rng.usize(..NAMES)).into();
     }
     json!({ "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "metadata": metadata, "spec": spec })
+}
+
+/// A schedule once an hour, or one that is not valid.
+fn schedule(rng: &mut Rng) -> Value {
+    let cron = match rng.u8(..8) {
+        0 => "0 25 * * *".to_owned(),
+        1..4 => format!("{} * * * *", rng.u8(1..60)),
+        _ => "0 * * * *".to_owned(),
+    };
+    json!({ "cron": cron })
+}
+
+fn change_schedule(api: &mut Api, rng: &mut Rng) {
+    let Some(id) = some(api, rng, &[Resource::SANDBOX]) else { return };
+    let schedule = if rng.u8(..3) == 0 { Value::Null } else { schedule(rng) };
+    patch(api, &id, &json!({ "spec": { "wakeSchedule": schedule } }));
 }
 
 fn some(api: &Api, rng: &mut Rng, of: &[Resource]) -> Option<Id> {

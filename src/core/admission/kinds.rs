@@ -333,7 +333,11 @@ struct Read {
 
 fn read(kind: Kind, object: &Value) -> Read {
     let read = match kind.class() {
-        Class::Own(OwnKind::Sandbox) => parse(object, model::parse_sandbox).map(|_| Read::default()),
+        Class::Own(OwnKind::Sandbox) => parse(object, model::parse_sandbox).map(|sandbox| {
+            // A schedule that is not valid has no effect in a reconcile, and nobody may write it.
+            let errors = sandbox.schedule_errors().map(|errors| errors.as_slice().to_vec());
+            Read { errors: errors.unwrap_or_default(), ..Read::default() }
+        }),
         Class::Own(OwnKind::Template(shape)) => {
             parse(object, |_, spec| model::parse_template(shape, spec)).map(|_| Read::default())
         }

@@ -46,7 +46,7 @@ pub fn stored_sandbox(sandbox: &Object, model: &model::Sandbox) -> Value {
         ("idleTimeout", model.idle_timeout.map(|timeout| json!(format!("{}ms", timeout.as_millis())))),
         ("resumePolicy", resume.map(|resume| to_value(&resume))),
         ("drainPolicy", drain.map(|drain| to_value(&drain))),
-        ("wakeSchedule", model.wake.as_ref().map(|wake| to_value(&wake.written))),
+        ("wakeSchedule", model.wake.as_ref().map(|wake| to_value(wake.written()))),
     ]);
     document(sandbox, spec)
 }
@@ -175,6 +175,7 @@ mod tests {
                 Kind::Sandbox,
                 json!({ "podTemplate": pod, "wakeSchedule": { "cron": "0 9 * * *", "timeZone": "Asia/Tokyo" } }),
             ),
+            (Kind::Sandbox, json!({ "podTemplate": pod, "wakeSchedule": { "cron": "not valid" } })),
             (Kind::Claim, json!({ "warmPoolRef": { "name": "p" } })),
             (Kind::Claim, json!({ "sandboxTemplateRef": { "name": "t" }, "warmpool": "none" })),
             (

@@ -36,6 +36,12 @@ impl FieldErrors {
         &self.0
     }
 
+    /// These errors, and then the others.
+    #[must_use]
+    pub(super) fn and(self, others: &Self) -> Self {
+        Self(self.0.into_iter().chain(others.0.iter().cloned()).collect())
+    }
+
     /// The errors, in the order of the object's fields.
     #[must_use]
     pub fn into_vec(self) -> Vec<FieldError> {

@@ -18,13 +18,14 @@ use super::claim_data::parse_claim_data_rules;
 use super::error::{Errors, FieldErrors};
 use super::names;
 use super::pod::{OtherVolumes, parse_pod, parse_runtime_class, parse_volume_claims};
-use super::schedule::parse_schedule;
+use super::schedule::{Wake, parse_schedule};
 use super::types::{NetworkPolicy, Sandbox, ServiceIntent, Shutdown, Template, WarmRecord};
 
 /// Parses a Sandbox of either shape.
 ///
 /// # Errors
-/// All invalid fields.
+/// All invalid fields. A `wakeSchedule` that is not valid is no error if it is the only such field: the Sandbox keeps its
+/// [`schedule_errors`](Sandbox::schedule_errors), and everything else is in force.
 pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, FieldErrors> {
     let mut errors = Errors::default();
     parse_host_name(meta, "the Sandbox's name is its hostname", &mut errors);
@@ -61,7 +62,7 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
     };
     let idle_timeout = parse_idle_timeout(spec.idle_timeout.as_deref(), &mut errors);
     let drain = parse_drain(spec.drain_policy, resume, &mut errors);
-    let wake = parse_schedule(spec.wake_schedule.as_ref(), &mut errors).map(Arc::new);
+    let wake = Wake::parse(spec.wake_schedule.as_ref());
     let described = described.map(|(shape, template, path)| {
         let mut pod = parse_pod(template, other, path, &mut errors);
         let mut take = |name| pod.annotations.remove(name).map(String::into_boxed_str);
@@ -87,9 +88,12 @@ pub fn parse_sandbox(meta: &ObjectMeta, spec: &SandboxSpec) -> Result<Sandbox, F
         idle_timeout,
         resume,
         drain,
-        wake,
+        wake: wake.clone(),
     });
-    errors.into_result(model)
+    errors.into_result(model).map_err(|errors| match wake.as_deref() {
+        Some(Wake::Invalid { errors: of_schedule, .. }) => errors.and(of_schedule),
+        Some(Wake::Times(_)) | None => errors,
+    })
 }
 
 /// Parses the spec of a SandboxTemplate of one shape.

@@ -1,16 +1,33 @@
 //! The schedule of a Sandbox: the grammar of the five fields, and the times that they stand for. Both are those of a
 //! CronJob.
 
+use std::sync::Arc;
+
 use jiff::civil::Date;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
 use paddock_api::WakeSchedule;
 
-use super::error::Errors;
+use super::error::{Errors, FieldErrors};
 
 /// The number of years in which the next time of a schedule is searched. Every valid schedule has a time within eight
 /// years: the 29th of February is missing once in eight years at most.
 const SEARCHED_YEARS: i64 = 9;
+
+/// The `wakeSchedule` of a Sandbox.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wake {
+    /// The times at which the Sandbox resumes, if the operator suspended it.
+    Times(Schedule),
+    /// The schedule is not valid, for example because a newer release admitted it. The schedule has no effect, and the
+    /// rest of the spec stays in force.
+    Invalid {
+        /// The fields and the time zone, as the user wrote them.
+        written: WakeSchedule,
+        /// The errors of the fields.
+        errors: FieldErrors,
+    },
+}
 
 /// The times at which a suspended Sandbox resumes. They are whole minutes.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +85,27 @@ const DESCRIPTORS: [(&str, &str); 7] = [
 /// The number of days of each month in a leap year.
 const DAYS_MAX: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
-/// Parses the schedule of a Sandbox or a template.
+impl Wake {
+    /// Parses the schedule of a Sandbox.
+    pub(super) fn parse(written: Option<&WakeSchedule>) -> Option<Arc<Self>> {
+        let mut errors = Errors::default();
+        let schedule = parse_schedule(written, &mut errors);
+        let written = written?.clone();
+        let parsed = errors.into_result(schedule);
+        Some(Arc::new(parsed.map_or_else(|errors| Wake::Invalid { written, errors }, Wake::Times)))
+    }
+
+    /// The fields and the time zone, as the user wrote them.
+    #[must_use]
+    pub fn written(&self) -> &WakeSchedule {
+        match self {
+            Wake::Times(schedule) => &schedule.written,
+            Wake::Invalid { written, .. } => written,
+        }
+    }
+}
+
+/// Parses the schedule of a template, or of a Sandbox.
 pub(super) fn parse_schedule(written: Option<&WakeSchedule>, errors: &mut Errors) -> Option<Schedule> {
     let written = written?;
     let zone = match written.time_zone.as_deref() {

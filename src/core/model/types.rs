@@ -11,7 +11,8 @@ use paddock_api::{
     ResumePolicy, SecretKeyRef, ShutdownPolicy, UpdateStrategyType,
 };
 
-use super::schedule::Schedule;
+use super::error::FieldErrors;
+use super::schedule::{Schedule, Wake};
 use super::stored::StoredSpec;
 use crate::object::JsonText;
 use crate::settings::Settings;
@@ -91,9 +92,29 @@ pub struct Sandbox {
     /// Whether the Sandbox is suspended when its node is drained. `Suspend` only with [`ResumePolicy::OnDemand`].
     pub drain: DrainPolicy,
     /// The times at which the Sandbox resumes, if the operator suspended it.
-    pub wake: Option<Arc<Schedule>>,
+    pub wake: Option<Arc<Wake>>,
     /// The records of a warm Sandbox about itself.
     pub warm: WarmRecord,
+}
+
+impl Sandbox {
+    /// The schedule that resumes the Sandbox. `None` if it has none, or none that is valid.
+    #[must_use]
+    pub fn schedule(&self) -> Option<&Schedule> {
+        match self.wake.as_deref()? {
+            Wake::Times(schedule) => Some(schedule),
+            Wake::Invalid { .. } => None,
+        }
+    }
+
+    /// The errors of a schedule that is not valid.
+    #[must_use]
+    pub fn schedule_errors(&self) -> Option<&FieldErrors> {
+        match self.wake.as_deref()? {
+            Wake::Times(_) => None,
+            Wake::Invalid { errors, .. } => Some(errors),
+        }
+    }
 }
 
 /// The records of a warm Sandbox about itself. They are annotations of its pod template, because each change of a spec

@@ -139,13 +139,29 @@ fn sandbox(api: &Api, id: &Id, document: &Value) -> Result<(), String> {
     rested(api, document, pod)
 }
 
-/// The status shows the next full hour, if the schedule resumes the Sandbox then.
+/// The minute of each hour at which the schedule has a time. `None` without a schedule, and if it is not valid.
+fn minute(document: &Value) -> Option<i64> {
+    document["spec"]["wakeSchedule"]["cron"].as_str()?.strip_suffix(" * * * *")?.parse().ok()
+}
+
+/// The last time of such a schedule, in seconds.
+fn last_time(now: Timestamp, minute: i64) -> i64 {
+    let this_hour = now.as_second() / 3600 * 3600 + minute * 60;
+    if this_hour <= now.as_second() { this_hour } else { this_hour - 3600 }
+}
+
+/// The status shows the next time of the schedule if the Sandbox is resumed then, and the problem of a schedule that is not
+/// valid.
 fn schedule(api: &Api, document: &Value, running: bool) -> Result<(), String> {
+    let minute = minute(document);
+    let not_valid = minute.is_none() && !document["spec"]["wakeSchedule"].is_null();
+    expect(document["status"]["wakeProblem"].is_string() == not_valid, || {
+        "its status is about another schedule".to_owned()
+    })?;
     let by_operator = document["metadata"]["annotations"]["policy.paddock.dev/suspended-by"].is_string();
-    let waits = !running && by_operator && !document["spec"]["wakeSchedule"].is_null();
+    let wanted = minute.filter(|_| !running && by_operator).map(|minute| last_time(api.now, minute) + 3600);
     let next = time(&document["status"]["nextWake"]).map(Timestamp::as_second);
-    let hour = (api.now.as_second() / 3600 + 1) * 3600;
-    expect(next == waits.then_some(hour), || format!("its next time is {next:?}, and the next hour is {hour}"))
+    expect(next == wanted, || format!("its next time is {next:?}, and that of its schedule is {wanted:?}"))
 }
 
 /// The Service is as the spec requires, and the EndpointSlice of a stable Service has the right endpoint.
@@ -186,10 +202,9 @@ fn rested(api: &Api, document: &Value, pod: &Value) -> Result<(), String> {
         ready.and_then(|c| time(&c["lastTransitionTime"])),
         time(&document["metadata"]["annotations"]["policy.paddock.dev/last-activity"]),
     ];
-    // A time of the schedule is a sign, and every schedule of the simulation has the full hours.
-    let scheduled = !document["spec"]["wakeSchedule"].is_null();
-    let hour = Timestamp::from_second(api.now.as_second() / 3600 * 3600).ok().filter(|_| scheduled);
-    let active = signs.into_iter().flatten().chain(hour).max().unwrap_or(api.now);
+    // A time of the schedule is a sign.
+    let scheduled = minute(document).and_then(|minute| Timestamp::from_second(last_time(api.now, minute)).ok());
+    let active = signs.into_iter().flatten().chain(scheduled).max().unwrap_or(api.now);
     let timeout = SignedDuration::from_mins(5);
     expect(api.now <= active + timeout + SLACK, || format!("idle since {active}, and running at {}", api.now))
 }

@@ -152,3 +152,31 @@ fn bound_claim_takes_only_changes_that_reach_its_sandbox() {
         assert!(admit(review(fine.clone(), true), &context(), gvisor).is_ok(), "{fine}");
     }
 }
+
+/// A schedule that is not valid has no effect in a reconcile, so that the rest of the spec stays in force. A user may not
+/// write one all the same.
+#[test]
+fn schedule_that_is_not_valid_is_denied_unless_it_is_stored_already() {
+    let with = |cron: &str, more: Value| {
+        let mut spec = json!({ "wakeSchedule": { "cron": cron } });
+        json_patch::merge(&mut spec, &more);
+        sandbox(spec)
+    };
+    for (what, spec, problems) in [
+        ("alone", json!({}), 1),
+        ("with a valid time zone", json!({ "wakeSchedule": { "timeZone": "Asia/Tokyo" } }), 1),
+        ("with a time zone that is none", json!({ "wakeSchedule": { "timeZone": "Asia/Tokio" } }), 2),
+        ("with another problem", json!({ "idleTimeout": "soon" }), 2),
+    ] {
+        let denial = admit(create(SANDBOX, with("0 25 * * *", spec)), &context(), gvisor).expect_err(what);
+        let fields: Vec<&str> = denial.causes.iter().map(|cause| cause.field.as_str()).collect();
+        assert!(fields.len() == problems && fields.contains(&"spec.wakeSchedule.cron"), "{what}: {fields:?}");
+    }
+    let stored = || with("0 25 * * *", json!({}));
+    let later = with("0 25 * * *", json!({ "shutdownTime": "2031-01-01T00:00:00Z" }));
+    assert!(admit(update(SANDBOX, stored(), later.clone()), &context(), gvisor).is_ok());
+    let warned = warnings(update(SANDBOX, stored(), later));
+    assert!(warned.iter().any(|w| w.contains("invalid before this change: spec.wakeSchedule.cron")), "{warned:?}");
+    let denial = admit(update(SANDBOX, stored(), with("0 26 * * *", json!({}))), &context(), gvisor);
+    assert!(denial.is_err());
+}

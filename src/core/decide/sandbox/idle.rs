@@ -177,7 +177,7 @@ fn ask<'a>(
     let first_ready =
         sandbox.sandbox().and_then(|s| first_ready(&s.status, object, pod)).filter(|at| *at <= common.now);
     // A user who wants the Sandbox to run at a time does not want it to be suspended just after that time.
-    let scheduled = model.wake.as_ref().and_then(|schedule| {
+    let scheduled = model.schedule().and_then(|schedule| {
         schedule.last(common.passed.checked_sub(timeout).unwrap_or(Timestamp::MIN), common.passed)
     });
     let question = |bindings: &crate::binding::Bindings| {

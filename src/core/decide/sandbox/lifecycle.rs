@@ -38,6 +38,10 @@ pub(super) fn transitions(
     if let Some(note) = now_because(reason::MULTIPLE_PODS) {
         events.push(Event::warning(sandbox, Reason::MultiplePods, note));
     }
+    if let Some(problem) = after.wake_problem.as_ref().filter(|problem| before.wake_problem.as_ref() != Some(problem)) {
+        let note = format!("The wakeSchedule has no effect: {problem}");
+        events.push(Event::warning(sandbox, Reason::WakeScheduleInvalid, note));
+    }
     if became(condition::FINISHED) {
         let succeeded = find_condition(&after.conditions, condition::FINISHED)
             .is_some_and(|finished| finished.reason == reason::POD_SUCCEEDED);

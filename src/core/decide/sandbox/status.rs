@@ -122,6 +122,11 @@ pub(super) fn status(
         Situation::Terminating | Situation::Known { .. } => notes.next_wake.map(Time),
     };
     after_status.drain_problem.clone_from(&notes.drain_problem);
+    after_status.wake_problem = match situation {
+        Situation::Known { model, .. } => model.schedule_errors().map(ToString::to_string),
+        // The condition Ready reports all errors of the spec.
+        Situation::Terminating | Situation::Invalid(_) => None,
+    };
     after_status.isolation = isolation(snapshot, situation, notes, &before);
     if let Situation::Known { model, state: PodState::Running(object, pod) } = situation {
         let first = model.idle_timeout.and_then(|_| first_ready(&before, object, pod));

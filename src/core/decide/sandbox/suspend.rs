@@ -20,9 +20,9 @@ pub(super) fn write(snapshot: &SandboxSnapshot, model: &model::Sandbox, by: Susp
         "spec": { "operatingMode": "Suspended", "replicas": 0 },
     });
     let recorded = snapshot.sandbox.meta.annotations.get(annotation::SUSPENDED_AT).is_some();
-    if model.wake.is_some() || recorded {
+    if model.schedule().is_some() || recorded {
         // Without a schedule, a time of an earlier suspend would be wrong for a schedule that comes later.
-        let at = model.wake.as_ref().map(|_| snapshot.common.passed.to_string());
+        let at = model.schedule().map(|_| snapshot.common.passed.to_string());
         body["metadata"]["annotations"][annotation::SUSPENDED_AT] = json!(at);
     }
     Op::patch_if_unchanged(&snapshot.sandbox, reason, body)

@@ -15,7 +15,7 @@ use crate::snapshot::SandboxSnapshot;
 /// if the Sandbox is not suspended, or if a user suspended it.
 pub(super) fn next(snapshot: &SandboxSnapshot, model: &model::Sandbox, state: &PodState<'_>) -> Option<Timestamp> {
     let meta = &snapshot.sandbox.meta;
-    let schedule = model.wake.as_deref().filter(|_| matches!(state, PodState::Suspended(_)) && !meta.in_pool())?;
+    let schedule = model.schedule().filter(|_| matches!(state, PodState::Suspended(_)) && !meta.in_pool())?;
     match SuspendedBy::of_annotation(meta.annotations.get(annotation::SUSPENDED_BY)) {
         SuspendedBy::User => return None,
         SuspendedBy::Idle | SuspendedBy::Drain => {}
@@ -97,7 +97,7 @@ mod tests {
         });
         let object = Object::from_json(Kind::Sandbox, json!({ "metadata": { "name": "a" }, "spec": spec })).unwrap();
         let model = object.sandbox().unwrap().spec.clone().unwrap();
-        let daily = model.wake.as_deref().unwrap();
+        let daily = model.schedule().unwrap();
         let at = |hour: &str| format!("2030-01-{hour}:00:00Z").parse::<Timestamp>().unwrap();
         for (what, suspended, reported, passed, expected) in [
             ("suspended in the evening", Some("01T20"), None, "01T20", "02T09"),

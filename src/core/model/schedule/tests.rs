@@ -1,10 +1,12 @@
 //! Tests of the grammar and the times of schedules.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::WakeSchedule;
 
 use super::{Schedule, parse_schedule};
-use crate::model::error::Errors;
+use crate::model::error::{Errors, FieldErrors};
+use crate::model::parse_sandbox;
 
 fn parse(cron: &str, zone: Option<&str>) -> Result<Schedule, String> {
     let mut errors = Errors::default();
@@ -244,4 +246,27 @@ fn meaning_is_that_of_the_fields_and_not_of_their_text() {
     {
         assert_ne!(meaning(cron, zone), monday, "{cron} {zone:?}");
     }
+}
+
+#[test]
+fn schedule_that_is_not_valid_keeps_the_rest_of_a_sandbox_in_force() {
+    let sandbox = |change: serde_json::Value| {
+        let mut spec = serde_json::json!({
+            "podTemplate": { "spec": { "containers": [{ "name": "c" }] } },
+            "shutdownTime": "2030-01-01T00:00:00Z", "wakeSchedule": { "cron": "0 25 * * *", "timeZone": "Mars" },
+        });
+        json_patch::merge(&mut spec, &change);
+        let meta = ObjectMeta { name: Some("a".to_owned()), ..ObjectMeta::default() };
+        parse_sandbox(&meta, &serde_json::from_value(spec).unwrap())
+    };
+    let model = sandbox(serde_json::json!({})).expect("a Sandbox");
+    assert_eq!((model.schedule(), model.shutdown.at), (None, Some(at("2030-01-01T00:00:00Z"))));
+    let fields = |errors: &FieldErrors| errors.as_slice().iter().map(|error| error.path.clone()).collect::<Vec<_>>();
+    let of_schedule = ["spec.wakeSchedule.timeZone", "spec.wakeSchedule.cron"];
+    assert_eq!(fields(model.schedule_errors().expect("errors")), of_schedule);
+    // Beside another error, it is reported too.
+    let errors = sandbox(serde_json::json!({ "shutdownTime": "soon" })).expect_err("a time that is none");
+    assert_eq!(fields(&errors), [&["spec.shutdownTime"][..], &of_schedule].concat());
+    let valid = sandbox(serde_json::json!({ "wakeSchedule": { "cron": "0 9 * * *", "timeZone": null } })).unwrap();
+    assert!(valid.schedule().is_some() && valid.schedule_errors().is_none());
 }
