@@ -223,6 +223,16 @@ impl Object {
         if let Body::Pod(body) = &self.body { body.as_deref() } else { None }
     }
 
+    /// Drops the CPU of the containers of a Pod whose spec was never changed, so that nothing has resized it.
+    pub(crate) fn forget_cpu_of_an_unchanged_pod(&mut self) {
+        if let Body::Pod(Some(pod)) = &mut self.body
+            && self.meta.generation == 1
+            && pod.cpu().is_some()
+        {
+            Arc::make_mut(pod).forget_cpu();
+        }
+    }
+
     /// The key of the owner that controls the object, if the operator reconciles the owner's kind.
     #[must_use]
     pub fn owner_key(&self) -> Option<Key> {

@@ -162,6 +162,12 @@ impl Pod {
         self.rare.as_ref()?.cpu.as_ref()
     }
 
+    /// Drops the CPU of its containers.
+    pub(super) fn forget_cpu(&mut self) {
+        let rare = self.rare.take();
+        self.rare = rare.and_then(|parts| RareParts::of(parts.claim_secret, parts.offered_spec, None));
+    }
+
     /// Whether the condition `Ready` is true. It can be true for a terminating pod, so the caller also checks
     /// `deletion_timestamp`.
     #[must_use]

@@ -37,6 +37,9 @@ impl World {
     /// Puts a newer version of an object into the World, and adds the keys of its dependents to `to_reconcile`.
     pub(super) fn put(&mut self, mut object: Object, now: Timestamp, to_reconcile: &mut BTreeSet<Key>) {
         self.keep_gateways(&mut object);
+        if self.settings.throttle_cpu.is_none() {
+            object.forget_cpu_of_an_unchanged_pod();
+        }
         self.shared.share(&mut object, &self.objects);
         let key = object.key.clone();
         self.pending_writes.observed(&key);

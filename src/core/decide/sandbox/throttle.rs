@@ -87,8 +87,10 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, wish: Wish) -> Throttling {
     // The record of a pod that is gone ends with it. Nothing resizes a pod that ended or is terminating.
     let Some(object) = found else { return Throttling::default() };
     let live = object.pod().filter(|pod| object.meta.deletion_timestamp.is_none() && !pod.ended());
-    let Some((pod, cpu)) = live.and_then(|pod| Some((pod, pod.cpu()?))) else { return Throttling::default() };
-    let next = Next { snapshot, object, pod, containers: &cpu.containers };
+    let Some(pod) = live else { return Throttling::default() };
+    // Without `--throttle-cpu`, the World has the CPU of resized pods alone. A resize may still be stored late.
+    let containers = pod.cpu().map_or(&[][..], |cpu| &cpu.containers);
+    let next = Next { snapshot, object, pod, containers };
     let failed = record.filter(|record| is_throttled(record)).and_then(|record| failure(snapshot, record, pod));
     match (wish, record, failed) {
         // The tier is not offered any more, so this is not the wish of the policy.
@@ -216,7 +218,7 @@ impl Next<'_> {
         let problem = refused
             .filter(|_| restore.is_some())
             .map(|refused| format!("the API server refused to restore the CPU of its pod: {}", refused.refusal.message))
-            .or_else(|| pending.map(|why| format!("the node has no room for the CPU requests of its pod yet: {why}")));
+            .or_else(|| not_restored_yet(self.pod));
         let after = match (record.state, done) {
             (ThrottleState::Failed, false) => Some(record.clone()),
             // The reason stays for as long as the pod is not throttled because of it.
@@ -383,6 +385,19 @@ fn refusal<'a>(snapshot: &'a SandboxSnapshot, record: &ThrottleStatus) -> Option
 /// The node's reason why it has not applied a resize, while it has not.
 fn pending(pod: &Pod) -> Option<String> {
     condition(pod, "PodResizePending").map(said)
+}
+
+/// The reason why the node has not restored the CPU, as a sentence.
+fn not_restored_yet(pod: &Pod) -> Option<String> {
+    let pending = condition(pod, "PodResizePending").map(|found| {
+        let infeasible = &*found.reason == "Infeasible";
+        (if infeasible { "cannot resize its pod" } else { "has no room for the CPU requests of its pod yet" }, found)
+    });
+    let failed = || {
+        let found = condition(pod, "PodResizeInProgress").filter(|c| &*c.reason == "Error")?;
+        Some(("failed to resize its pod, and tries again", found))
+    };
+    pending.or_else(failed).map(|(what, found)| format!("the node {what}: {}", said(found)))
 }
 
 fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {

@@ -250,6 +250,38 @@ fn suspended_or_expired_pod_gets_its_cpu_back_before_it_is_deleted() {
 }
 
 #[test]
+fn world_keeps_the_cpu_of_pods_only_if_it_may_be_changed_or_was() {
+    for (flag, generation, keeps) in
+        [(None, Some(1), false), (None, Some(2), true), (None, None, true), (Some(10), Some(1), true)]
+    {
+        let mut model = Model::new();
+        model.flag = flag;
+        model.pod["metadata"]["generation"] = json!(generation);
+        model.restart();
+        let pod = model.world.get(&Key::new(Kind::Pod, "ns", "a")).and_then(|pod| pod.pod()).expect("a pod");
+        assert_eq!(pod.cpu().is_some(), keeps, "{flag:?} {generation:?}");
+    }
+}
+
+#[test]
+fn node_says_why_the_cpu_is_not_restored() {
+    for (kind, reason, wanted) in [
+        ("PodResizePending", "Deferred", "the node has no room for the CPU requests of its pod yet: Deferred: why"),
+        ("PodResizePending", "Infeasible", "the node cannot resize its pod: Infeasible: why"),
+        ("PodResizeInProgress", "Error", "the node failed to resize its pod, and tries again: Error: why"),
+    ] {
+        let mut model = throttled();
+        model.answer = None;
+        model.reconcile(usize::MAX);
+        let condition = json!({ "type": kind, "status": "True", "reason": reason, "message": "why" });
+        model.pod["status"]["conditions"].as_array_mut().unwrap().push(condition);
+        model.watched();
+        model.reconcile(usize::MAX);
+        assert_eq!(model.throttle()["reason"], wanted);
+    }
+}
+
+#[test]
 fn cpu_comes_back_whatever_ends_the_idle_policy() {
     let ends: [Change<'_>; 4] = [
         ("no idleTimeout", &|model| {

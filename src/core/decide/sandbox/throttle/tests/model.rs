@@ -1,5 +1,7 @@
 //! A Sandbox with its pod, an API server and a node, as far as the throttle depends on them.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::kind::{Key, Kind};
 use serde_json::{Value, json};
@@ -35,6 +37,8 @@ pub(super) struct Model {
     pub(super) world: World,
     pub(super) sandbox: Value,
     pub(super) pod: Value,
+    /// The Service of the Sandbox, and its endpoints.
+    others: BTreeMap<Key, Value>,
     pub(super) now: Timestamp,
     version: u64,
     /// What the idle plugin answers. It asks for a throttle even if that is not possible.
@@ -105,12 +109,13 @@ impl Model {
             }),
             pod: json!({
                 "metadata": {
-                    "namespace": "ns", "name": "a", "uid": "pod", "creationTimestamp": "2030-01-01T11:00:00Z",
-                    "ownerReferences": [owner],
+                    "namespace": "ns", "name": "a", "uid": "pod", "generation": 1,
+                    "creationTimestamp": "2030-01-01T11:00:00Z", "ownerReferences": [owner],
                 },
                 "spec": { "nodeName": "n", "containers": containers },
                 "status": { "phase": "Running", "qosClass": "Burstable", "podIPs": [{ "ip": "10.0.0.1" }], "conditions": [ready] },
             }),
+            others: BTreeMap::new(),
             now,
             version: 1,
             answer: None,
@@ -148,6 +153,15 @@ impl Model {
         let (sandbox, pod) = (self.sandbox.clone(), self.pod.clone());
         self.observe(Kind::Sandbox, sandbox);
         self.observe(Kind::Pod, pod);
+        for (key, object) in self.others.clone() {
+            self.observe(key.kind, object);
+        }
+    }
+
+    /// The pod was deleted.
+    pub(super) fn pod_is_gone(&mut self) {
+        let pod = Object::from_json(Kind::Pod, self.pod.clone()).expect("an object");
+        let _ = self.world.observe(Observed::Deleted(pod), self.now);
     }
 
     /// Stores both objects under new versions, and lets the watch deliver them.
@@ -217,15 +231,25 @@ impl Model {
                 return false;
             }
             Action::Resize { body, .. } => self.resize(body).map(|()| Kind::Pod),
-            // The Service and the deletion of the pod are not part of the model.
-            Action::Patch { .. } | Action::Create { .. } | Action::Deliver { .. } | Action::Delete { .. } => {
-                return true;
+            Action::Create { body } => {
+                let mut body = body.clone();
+                body["metadata"]["uid"] = op.key.name.to_string().into();
+                self.others.insert(op.key.clone(), body);
+                Ok(op.key.kind)
             }
+            Action::Patch { body, .. } => {
+                json_patch::merge(self.others.get_mut(&op.key).expect("an object"), body);
+                Ok(op.key.kind)
+            }
+            // The deletion of the pod is not part of the model.
+            Action::Deliver { .. } | Action::Delete { .. } => return true,
         };
         let (outcome, stored) = match outcome {
             Ok(kind) => {
                 self.version += 1;
-                let object = if kind == Kind::Pod { &mut self.pod } else { &mut self.sandbox };
+                let other = self.others.get_mut(&op.key);
+                let own = if kind == Kind::Pod { &mut self.pod } else { &mut self.sandbox };
+                let object = other.unwrap_or(own);
                 object["metadata"]["resourceVersion"] = self.version.to_string().into();
                 let object = Object::from_json(kind, object.clone()).expect("an object");
                 (Outcome::Stored(Box::new(object)), true)
@@ -261,7 +285,13 @@ impl Model {
                 return Err("exceeded quota".to_owned());
             }
         }
+        self.spec_changed();
         Ok(())
+    }
+
+    fn spec_changed(&mut self) {
+        let generation = self.pod["metadata"]["generation"].as_i64().expect("a generation");
+        self.pod["metadata"]["generation"] = (generation + 1).into();
     }
 
     /// A resize whose reply was lost reaches the API server, which ends a request after 34 s.
@@ -347,6 +377,7 @@ impl Model {
         resources["requests"]["cpu"] = cpu.0.as_str().into();
         resources["limits"]["cpu"] = cpu.1.as_str().into();
         self.wanted[container] = cpu;
+        self.spec_changed();
         self.watched();
     }
 
@@ -355,6 +386,7 @@ impl Model {
         let resources = &mut self.pod["spec"]["containers"][container]["resources"];
         resources["limits"]["cpu"] = limit.into();
         self.wanted[container].1 = limit.to_owned();
+        self.spec_changed();
         self.watched();
     }
 
