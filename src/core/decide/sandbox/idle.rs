@@ -116,7 +116,10 @@ pub(super) fn decide(
         Some(IdleTier::Throttle) => {
             tier = api::IdleTier::Throttle;
             idle.cpu = Wish::Throttled;
-            idle.next_check = Some(asked);
+            // The next time of the schedule is activity, which ends the throttle.
+            let scheduled = model.schedule().and_then(|schedule| schedule.next(snapshot.common.passed));
+            let ends = scheduled.and_then(|at| snapshot.common.wait_until(at));
+            idle.next_check = Some(ends.map_or(asked, |at| at.min(asked)));
             let is_throttled = before.and_then(|s| s.idle.as_ref()?.tier) == Some(api::IdleTier::Throttle);
             if !is_throttled {
                 let note = format!("Idle: {reason}");

@@ -14,6 +14,7 @@ use crate::settings::Settings;
 use crate::world::World;
 
 mod model;
+mod others;
 
 fn resizes(plan: &Plan) -> Vec<Reason> {
     plan.ops().filter(|op| matches!(op.action, Action::Resize { .. })).map(|op| op.reason).collect()
