@@ -342,7 +342,8 @@ fn no_ephemeral_containers() -> Value {
 
 fn apply(merge: &Merge, schema: &mut Map<String, Value>) {
     let Merge { list, keys, map, required, default } = merge;
-    if let Some(list) = list {
+    // A list without a type is atomic. The CRD of Sandboxes has hundreds of such lists, and has to fit an annotation.
+    if let Some(list) = list.as_ref().filter(|list| *list != "atomic") {
         schema.insert("x-kubernetes-list-type".to_owned(), json!(list));
     }
     if !keys.is_empty() {
