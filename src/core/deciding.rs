@@ -88,7 +88,7 @@ pub(crate) fn parse(annotation: Option<&str>) -> Vec<DecidingPlugin> {
 }
 
 /// The value of the annotation, or `None` if no plugin decided.
-pub(crate) fn annotation(record: &[DecidingPlugin]) -> Option<String> {
+fn annotation(record: &[DecidingPlugin]) -> Option<String> {
     (!record.is_empty()).then(|| serde_json::to_string(record).ok()).flatten()
 }
 

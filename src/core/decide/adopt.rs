@@ -1,18 +1,18 @@
 //! The adoption of objects: those that a user prepared under the right name, and the children of an earlier Sandbox of
 //! the same name that an orphaning deletion left behind.
 //!
-//! A stand-alone Sandbox adopts what its user labelled as adoptable, as upstream's does. A Sandbox of a pool, claim or
-//! template adopts only an object that is as the operator would have made it. Otherwise anybody who may create an object
-//! under the right name could put their own code into somebody else's sandbox.
+//! A stand-alone Sandbox adopts what its user labelled as adoptable, as upstream's does. Anybody who may create an object
+//! under the right name could otherwise put their own code or files into somebody else's sandbox. A Sandbox of a pool,
+//! claim or template therefore adopts nothing that runs code or holds files, and only a Service that is as the operator
+//! would have made it. A claim adopts no Sandbox that it did not make.
 
 mod same;
 
-use paddock_api::kind::Kind;
+use paddock_api::kind::{ChildKind, Class};
 use paddock_api::names::{label, name_hash};
 use serde_json::{Value, json};
 
 use crate::manifest::taken_over_by;
-use crate::model;
 use crate::object::{Body, Object};
 use crate::plan::{Op, Reason};
 
@@ -23,9 +23,16 @@ pub(super) enum Adoption {
     No,
     /// The object may be adopted.
     Yes,
+    /// The object was offered or left behind, and may have run code or may contain files of somebody else. The Sandbox
+    /// belongs to a pool, claim or template, so nobody has said that this is wanted.
+    Prepared,
     /// The object was offered or left behind, and differs in this field from what the operator would make.
     Differs(String),
 }
+
+/// The end of a message about an object that is not adopted because of [`Adoption::Prepared`].
+pub(super) const PREPARED: &str =
+    "a Sandbox of a claim, pool or template takes over no Pod and no PersistentVolumeClaim: delete it";
 
 /// Makes `owner` the controller of an object.
 pub(super) fn adopt(owner: &Object, object: &Object, labels: Value) -> Op {
@@ -62,6 +69,9 @@ pub(super) fn adoption(sandbox: &Object, object: &Object, wanted: &Value) -> Ado
     if !offered && !left_behind(sandbox, object) {
         return Adoption::No;
     }
+    if of_template(sandbox) && has_past(object) {
+        return Adoption::Prepared;
+    }
     let Some(mut actual) = spec(object) else { return Adoption::No };
     let uid = format!("/selector/{}", label::SANDBOX_UID.replace('/', "~1"));
     if let (Some(earlier), Some(now)) = (actual.pointer_mut(&uid), wanted["spec"].pointer(&uid)) {
@@ -69,6 +79,16 @@ pub(super) fn adoption(sandbox: &Object, object: &Object, wanted: &Value) -> Ado
         *earlier = now.clone();
     }
     same::difference(&actual, &wanted["spec"]).map_or(Adoption::Yes, Adoption::Differs)
+}
+
+/// Whether an object runs code or contains files, so that its present spec does not say what it is. No field of a pod
+/// tells which images it has had and who has connected to it. No field of a volume claim tells who has written to the
+/// volume. Annotations of a volume claim, which the operator does not know, let storage systems copy another volume.
+fn has_past(object: &Object) -> bool {
+    match object.key.kind.class() {
+        Class::Child(ChildKind::Pod | ChildKind::VolumeClaim) | Class::Own(_) | Class::Cluster(_) => true,
+        Class::Child(ChildKind::Service | ChildKind::NetworkPolicy | ChildKind::EndpointSlice) => false,
+    }
 }
 
 /// The spec of an object that may be adopted.
@@ -91,54 +111,5 @@ fn spec(object: &Object) -> Option<Value> {
     }
 }
 
-/// Makes a claim the controller of a Sandbox that a user prepared, and gives it the labels and annotations of the
-/// Sandbox that the operator would create (`wanted`).
-pub(super) fn adopt_prepared(claim: &Object, sandbox: &Object, wanted: &Value) -> Op {
-    let metadata = &wanted["metadata"];
-    let mut body = json!({ "metadata": { "ownerReferences": taken_over_by(claim, sandbox) } });
-    for field in ["labels", "annotations"] {
-        body["metadata"][field] = metadata[field].clone();
-    }
-    Op::patch_if_unchanged(sandbox, Reason::Adopted, body)
-}
-
-/// The first field in which a Sandbox that a user prepared differs from the Sandbox that the operator would create for a
-/// claim (`wanted`).
-pub(super) fn sandbox_difference(sandbox: &Object, wanted: &Value) -> Option<String> {
-    let wanted = Object::from_json(Kind::Sandbox, wanted.clone())?;
-    let models = sandbox.sandbox().map(|s| &s.spec).zip(wanted.sandbox().map(|s| &s.spec));
-    match models {
-        Some((Ok(actual), Ok(wanted))) => model_difference(actual, wanted),
-        Some((Err(_) | Ok(_), Err(_) | Ok(_))) | None => Some("spec".to_owned()),
-    }
-}
-
-fn model_difference(actual: &model::Sandbox, wanted: &model::Sandbox) -> Option<String> {
-    let parts = [
-        (&actual.pod.labels, &wanted.pod.labels, "spec.podTemplate.metadata.labels"),
-        (&actual.pod.annotations, &wanted.pod.annotations, "spec.podTemplate.metadata.annotations"),
-    ];
-    for (actual, wanted, path) in parts {
-        // The label of the template comes with the adoption.
-        let differs = |(k, v): &(&String, &String)| actual.get(*k) != Some(*v) && *k != label::TEMPLATE_REF_HASH;
-        if let Some((key, _)) = wanted.iter().find(differs) {
-            return Some(format!("{path}[{key}]"));
-        }
-    }
-    if let Some(path) = same::difference(&actual.pod.spec.text().parse(), &wanted.pod.spec.text().parse()) {
-        return Some(path.replacen("spec", "spec.podTemplate.spec", 1));
-    }
-    // A plugin may have chosen a class when the Sandbox was admitted.
-    let class = wanted.runtime_class.is_none() || actual.runtime_class == wanted.runtime_class;
-    let fields = [
-        (class, "spec.podTemplate.spec.runtimeClassName"),
-        (actual.shape == wanted.shape, "spec.podTemplate"),
-        (actual.volume_claims == wanted.volume_claims, "spec.volumeClaimTemplates"),
-        (actual.service == wanted.service, "spec.service"),
-        (actual.idle_timeout == wanted.idle_timeout, "spec.idleTimeout"),
-        (actual.resume == wanted.resume, "spec.resumePolicy"),
-        (actual.drain == wanted.drain, "spec.drainPolicy"),
-        (actual.wake == wanted.wake, "spec.wakeSchedule"),
-    ];
-    fields.into_iter().find(|(same, _)| !same).map(|(_, path)| path.to_owned())
-}
+#[cfg(test)]
+mod tests;

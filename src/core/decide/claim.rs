@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use self::additions::merged_volume_claims;
 use self::report::{Report, has_expired, write_status};
-use super::adopt::{adopt_prepared, adoptable, sandbox_difference};
+use super::adopt::adoptable;
 use super::ask::{ASK_AGAIN, failure_events};
 use super::review;
 use crate::conditions::{find_condition, is_true};
@@ -355,28 +355,18 @@ fn start_cold(
     let ColdStart { template, of_template, volume_claims, decided_by } = start;
     let claim = &snapshot.claim;
     if let Some(existing) = &snapshot.same_name {
-        let origin = Origin::Claim(claim, None, snapshot.marker);
-        let mut wanted = manifest::cold_sandbox(origin, template, of_template, model, volume_claims);
+        // Its spec does not say what its pods have run, and who has written to its volumes.
         let mut message = format!("Sandbox {} exists and does not belong to this claim", existing.key.name);
-        let differs = adoptable(existing).then(|| sandbox_difference(existing, &wanted));
-        if let Some(None) = differs {
-            // Whoever prepared the Sandbox does not decide about the record.
-            wanted["metadata"]["annotations"][annotation::CLAIM_PLUGINS] = json!(deciding::annotation(decided_by));
-            match snapshot.network_policy.problem() {
-                Some(problem) => wait_for_policy(snapshot, before, problem, plan),
-                None => plan.steps.push(vec![adopt_prepared(claim, existing, &wanted)]),
-            }
-        } else {
-            if let Some(Some(path)) = differs {
-                message += &format!(", and differs from the Sandbox of the template in {path}");
-            }
-            write_status(snapshot, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
-            // The claim could take a warm Sandbox instead, but no event reports that there is one.
-            plan.requeue_at(
-                saturating_add(snapshot.common.now, snapshot.common.settings.pool_check_every),
-                Reason::Waiting,
-            );
+        if adoptable(existing) {
+            message += ", and a claim takes over no Sandbox that it did not make: delete the Sandbox, or create a claim \
+                        of another name";
         }
+        write_status(snapshot, before, Report::problem(reason::ADOPTION_CONFLICT, message), plan);
+        // The claim could take a warm Sandbox instead, but no event reports that there is one.
+        plan.requeue_at(
+            saturating_add(snapshot.common.now, snapshot.common.settings.pool_check_every),
+            Reason::Waiting,
+        );
         return;
     }
     let pool =

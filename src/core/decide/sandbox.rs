@@ -30,7 +30,7 @@ use self::pod::{Exposure, PodVerdict};
 use self::situation::{PodState, Situation, mode};
 use self::status::{Notes, Problem};
 use self::throttle::{Throttling, Wish};
-use super::adopt::{Adoption, adopt};
+use super::adopt::{Adoption, PREPARED, adopt};
 use super::ask::{ASK_AGAIN, STATE_EVERY, failure_events};
 use crate::as_made;
 use crate::conditions::{find_condition, status_patch};
@@ -236,6 +236,9 @@ impl PlanDraft {
                             }
                         }
                         Adoption::No => self.notes.error = Some(Problem::error(foreign)),
+                        Adoption::Prepared => {
+                            self.notes.error = Some(Problem::error(format!("{foreign}, and {PREPARED}")));
+                        }
                         Adoption::Differs(path) => {
                             let problem = format!("{foreign}, which would make it with another {path}");
                             self.notes.error = Some(Problem::error(problem));

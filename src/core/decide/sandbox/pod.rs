@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::volumes::{Directories, directories};
 use crate::admission::{Chain, PluginFailure, accept_class, first_answer};
 use crate::as_made;
-use crate::decide::adopt::{Adoption, adoptable, adoption, left_behind};
+use crate::decide::adopt::{Adoption, PREPARED, adoptable, adoption, left_behind};
 use crate::decide::review::{self, ReconcileReview, Reviewed};
 use crate::deciding;
 use crate::manifest::{self, PodPlan};
@@ -184,6 +184,7 @@ fn pod_verdict(
                     // The volume claims are adopted in the same step.
                     Adoption::Yes => continue,
                     Adoption::No => foreign,
+                    Adoption::Prepared => format!("{foreign}, and {PREPARED}"),
                     Adoption::Differs(path) => format!("{foreign}, which would make it with another {path}"),
                 };
                 return PodVerdict::Refuse(Reason::VolumeClaimMissing, problem);

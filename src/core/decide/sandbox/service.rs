@@ -40,7 +40,7 @@ pub(super) fn service(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Opt
         (Some(service), Some(body)) if service.controlled_by(&sandbox.meta.uid) => restored(service, &body),
         (Some(service), Some(body)) => match adoption(sandbox, service, &body) {
             Adoption::Yes => Some(adopt(sandbox, service, json!({}))),
-            Adoption::No | Adoption::Differs(_) => None,
+            Adoption::No | Adoption::Prepared | Adoption::Differs(_) => None,
         },
         (Some(_) | None, None) => None,
     }

@@ -72,7 +72,7 @@ pub(super) fn restored(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Ve
         if !there.controlled_by(&sandbox.meta.uid) {
             return match adoption(sandbox, there, &body) {
                 Adoption::Yes => Some(adopt(sandbox, there, json!({}))),
-                Adoption::No | Adoption::Differs(_) => None,
+                Adoption::No | Adoption::Prepared | Adoption::Differs(_) => None,
             };
         }
         let mut metadata = Map::new();
