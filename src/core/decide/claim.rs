@@ -4,7 +4,6 @@
 //! The only commit point is the controller reference of the Sandbox, which a compare-and-swap changes. The annotation
 //! of the claim is a hint for the next attempt after a crash. `status.sandbox` is written last and is final.
 
-mod additions;
 mod policy;
 mod report;
 
@@ -17,7 +16,6 @@ use paddock_api::names::{annotation, condition, label, reason};
 use paddock_api::{ClaimShutdownPolicy, DecidingPlugin, SandboxClaimStatus};
 use serde_json::{Value, json};
 
-use self::additions::merged_volume_claims;
 use self::report::{Report, has_expired, write_status};
 use super::adopt::adoptable;
 use super::ask::{ASK_AGAIN, failure_events};
@@ -256,7 +254,7 @@ fn bind(
     if let Err(problem) = model::check_env(model, of_template) {
         return fail(reason::ENV_VARS_INJECTION_REJECTED, problem);
     }
-    let volume_claims = match merged_volume_claims(model, of_template) {
+    let volume_claims = match model::merged_volume_claims(model, of_template, &snapshot.common.settings) {
         Ok(claims) => claims,
         Err(problem) => return fail(reason::VOLUME_CLAIM_TEMPLATES_ERROR, problem),
     };

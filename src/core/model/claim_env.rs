@@ -1,6 +1,6 @@
 //! The environment variables that a claim adds to its template.
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 use paddock_api::{ClaimDataStart, ClaimEnvVar, InjectionPolicy};
 
 use super::error::Errors;
@@ -53,6 +53,13 @@ pub(crate) fn check_env(claim: &Claim, template: &Template) -> Result<(), String
                     var.name
                 ));
             }
+            InjectionPolicy::Allowed if may_come_from_elsewhere(container, &var.name) => {
+                return Err(format!(
+                    "env {}: envFrom of container {} in the template may set it, and the template does not allow overrides \
+                     (envVarsInjectionPolicy: Allowed)",
+                    var.name, container.name
+                ));
+            }
             InjectionPolicy::Allowed | InjectionPolicy::Overrides => {}
         }
         if let Some(held) = held.as_ref().filter(|held| !held.contains(&container.name.as_str())) {
@@ -66,6 +73,11 @@ pub(crate) fn check_env(claim: &Claim, template: &Template) -> Result<(), String
         }
     }
     Ok(())
+}
+
+/// Whether a ConfigMap or a Secret in `envFrom` of a container may set a variable. Their keys are not known here.
+fn may_come_from_elsewhere(container: &Container, variable: &str) -> bool {
+    container.env_from.iter().flatten().any(|from| variable.starts_with(from.prefix.as_deref().unwrap_or_default()))
 }
 
 /// The containers whose commands start after the claim has brought its data.
@@ -117,6 +129,39 @@ mod tests {
                     (found, expected) => panic!("{name:?} {value:?}: {found:?} instead of {expected:?}"),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn variable_that_env_from_may_set_needs_overrides() {
+        let template = |policy: &str| {
+            let from = |prefix: &str| json!([{ "prefix": prefix, "configMapRef": { "name": "proxy" } }]);
+            let container = |name: &str, from: Value| json!({ "name": name, "image": "i", "envFrom": from });
+            let any = json!([{ "secretRef": { "name": "s" } }]);
+            let spec = json!({
+                "podTemplate": { "spec": {
+                    "containers": [container("agent", from("APP_")), container("any", any), container("none", json!([]))],
+                    "initContainers": [container("fetch", from(""))],
+                } },
+                "envVarsInjectionPolicy": policy,
+            });
+            parse_template(ApiShape::Upstream, &serde_json::from_value(spec).unwrap()).unwrap()
+        };
+        for (container, name, refused) in [
+            (None, "MODE", false),
+            (None, "APP_MODE", true),
+            (None, "APP_", true),
+            (None, "APP", false),
+            (Some("any"), "HTTPS_PROXY", true),
+            (Some("fetch"), "HTTPS_PROXY", true),
+            (Some("none"), "HTTPS_PROXY", false),
+        ] {
+            let variable = json!({ "name": name, "value": "x", "containerName": container });
+            let claim = claim(ApiShape::Upstream, &variable).unwrap();
+            let found = check_env(&claim, &template("Allowed"));
+            assert_eq!(found.is_err(), refused, "{container:?} {name}: {found:?}");
+            assert!(found.err().is_none_or(|problem| problem.contains("envFrom of container")));
+            assert_eq!(check_env(&claim, &template("Overrides")), Ok(()), "{container:?} {name}");
         }
     }
 

@@ -86,7 +86,7 @@ const READ_BY_OTHERS: [&str; 30] = [
 ///
 /// A key without a domain is the user's own, unless its name contains a dot: runtimes read names such as
 /// `io.katacontainers.config.hypervisor.kernel_params` and `dev.gvisor.spec.mount`.
-fn annotation_is_allowed(key: &str, domains: &[String]) -> bool {
+pub(super) fn annotation_is_allowed(key: &str, domains: &[String]) -> bool {
     let Some(domain) = names::domain_of(key) else { return !key.contains('.') };
     let allowed = |of: &String| match of.as_str() {
         ANY_DOMAIN => !READ_BY_OTHERS.into_iter().any(|read| names::is_within(&domain, read)),
@@ -95,7 +95,7 @@ fn annotation_is_allowed(key: &str, domains: &[String]) -> bool {
     key == annotation::SAFE_TO_EVICT || domains.iter().any(allowed)
 }
 
-fn unallowed_annotation(domains: &[String]) -> String {
+pub(super) fn unallowed_annotation(domains: &[String]) -> String {
     let (any, named): (Vec<_>, Vec<_>) = domains.iter().map(String::as_str).partition(|domain| *domain == ANY_DOMAIN);
     if any.is_empty() {
         format!(

@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::relations::{claimable, names_as_owner, pool_kind, references, template_kind, template_revision};
 use super::state::World;
 use crate::marker::marker_of_all;
-use crate::model::{ClaimSource, FieldError, FieldErrors, PoolChoice, check_claim_data};
+use crate::model::{
+    ClaimSource, FieldError, FieldErrors, PoolChoice, check_claim_data, check_env, merged_volume_claims,
+};
 use crate::object::{Body, Object};
 
 /// A warm Sandbox that a claim can take, and its pod.
@@ -37,18 +39,25 @@ impl World {
         }
     }
 
-    /// The problems of the files that a claim brings with the template of the claim, if the template is known.
+    /// The problems of what a claim brings with the template of the claim, if the template is known.
     #[must_use]
     pub fn problems_of_claim(&self, group: &str, resource: &str, namespace: &str, claim: &Value) -> Vec<FieldError> {
-        let files = claim.pointer("/spec/files").and_then(Value::as_array).is_some_and(|files| !files.is_empty());
+        let has = |field: &str| claim["spec"][field].as_array().is_some_and(|entries| !entries.is_empty());
+        let brings = ["files", "env", "volumeClaimTemplates"].into_iter().any(has);
         let kind =
-            Kind::of_resource(group, resource).filter(|kind| files && matches!(kind, Kind::Claim | Kind::SeedClaim));
+            Kind::of_resource(group, resource).filter(|kind| brings && matches!(kind, Kind::Claim | Kind::SeedClaim));
         let problems = || {
             let claim = requested(kind?, namespace, claim)?;
             let template = self.objects.get(&self.pool_and_template(&claim).1?)?;
             let of_template = template.template()?.spec.as_ref().ok()?;
-            let checked = check_claim_data(claim.claim()?.spec.as_ref().ok()?, of_template, &template.key.name);
-            checked.err().map(FieldErrors::into_vec)
+            let model = claim.claim()?.spec.as_ref().ok()?;
+            let checked = check_claim_data(model, of_template, &template.key.name);
+            let mut errors = checked.err().map(FieldErrors::into_vec).unwrap_or_default();
+            let env = check_env(model, of_template).err();
+            errors.extend(env.map(|problem| FieldError::new("spec.env", problem)));
+            let volumes = merged_volume_claims(model, of_template, &self.settings).err();
+            errors.extend(volumes.map(|problem| FieldError::new("spec.volumeClaimTemplates", problem)));
+            Some(errors)
         };
         problems().unwrap_or_default()
     }
