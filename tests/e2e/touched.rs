@@ -37,10 +37,14 @@ enum Act {
     AnnotatePod,
     SetImage,
     AddEphemeralContainer,
+    /// A label that a NetworkPolicy could select, for a moment.
+    LabelPodAndUndo,
+    /// Another image for a moment, after several tolerations that could explain the changes.
+    SetImageAndUndo,
 }
 
 impl Act {
-    const ALL: [Act; 10] = [
+    const ALL: [Act; 12] = [
         Act::Exec,
         Act::PortForward,
         Act::LabelSandbox,
@@ -51,6 +55,8 @@ impl Act {
         Act::AnnotatePod,
         Act::SetImage,
         Act::AddEphemeralContainer,
+        Act::LabelPodAndUndo,
+        Act::SetImageAndUndo,
     ];
 
     async fn on(self, ns: &TestNamespace, member: &str) {
@@ -83,6 +89,21 @@ impl Act {
             }
             Act::SetImage => patch(ns, member, None, &image).await,
             Act::AddEphemeralContainer => patch(ns, member, Some("ephemeralcontainers"), &debugger).await,
+            Act::LabelPodAndUndo => {
+                for role in [json!("db-client"), Value::Null] {
+                    ns.merge(POD, member, labels(json!({ "role": role }))).await;
+                }
+            }
+            Act::SetImageAndUndo => {
+                let mut tolerations = ns.get(POD, member).await["spec"]["tolerations"].clone();
+                let more = ["a", "b", "c", "d", "e"]
+                    .map(|key| json!({ "key": format!("example.com/{key}"), "operator": "Exists" }));
+                tolerations.as_array_mut().expect("the API server's tolerations").extend(more);
+                ns.merge(POD, member, json!({ "spec": { "tolerations": tolerations } })).await;
+                let original = json!({ "spec": { "containers": [{ "name": "agent", "image": "agent:1" }] } });
+                patch(ns, member, None, &image).await;
+                patch(ns, member, None, &original).await;
+            }
         }
     }
 }

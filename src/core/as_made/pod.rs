@@ -73,8 +73,9 @@ fn listed<'a>(pod: &'a Object, name: &str, rules: Rules<'_>) -> Vec<&'a str> {
 /// The change of the spec of a Pod, except that a scheduling gate was removed or a toleration was added.
 ///
 /// The API server counts the changes of the spec and does not say what they were. Each change therefore needs an
-/// explanation: a scheduling gate of the template that the Pod has no longer, or a toleration that the template does
-/// not have. The fields that the API server lets clients change must also be as in the template.
+/// explanation: a scheduling gate of the template that the Pod has no longer, or the tolerations that the template does
+/// not have. However many tolerations there are, they explain one change, because one request can add them all, and a
+/// user could spend the others. The fields that the API server lets clients change must also be as in the template.
 fn spec_changed(model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Option<String> {
     if !pod.meta.edited() {
         return None;
@@ -91,8 +92,8 @@ fn spec_changed(model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Optio
         return Some("an ephemeral container was added to its Pod".to_owned());
     }
     let gates = made.scheduling_gates.as_ref().map_or(0, Vec::len).saturating_sub(spec.scheduling_gates);
-    let tolerations = spec.tolerations.iter().filter(|t| is_added_late(made, t)).count();
-    let explained = i64::try_from(gates + tolerations).unwrap_or(i64::MAX);
+    let tolerations = spec.tolerations.iter().any(|t| is_added_late(made, t));
+    let explained = i64::try_from(gates + usize::from(tolerations)).unwrap_or(i64::MAX);
     let containers = made.init_containers.iter().flatten().chain(&made.containers);
     let of_template: BTreeMap<&str, &Container> = containers.map(|c| (c.name.as_str(), c)).collect();
     // A container that another webhook injected may have been changed as well, so it cannot be explained.
@@ -100,6 +101,7 @@ fn spec_changed(model: &model::Sandbox, pod: &Object, rules: Rules<'_>) -> Optio
         |container: &Container| of_template.get(container.name.as_str()).is_some_and(|own| is_as_made(own, container));
     let as_made = pod.meta.generation - 1 <= explained
         && spec.active_deadline_seconds == made.active_deadline_seconds
+        && keeps_resources(made.resources.as_ref(), spec.resources.as_ref())
         && spec.containers.iter().all(same);
     (!as_made).then_some(changed)
 }
@@ -119,15 +121,18 @@ fn is_added_late(made: &PodSpec, toleration: &Toleration) -> bool {
 /// Whether the image and the resources of a container are those of the template. The API server and a LimitRange add
 /// resources that the template does not name.
 fn is_as_made(own: &Container, container: &Container) -> bool {
+    own.image == container.image && keeps_resources(own.resources.as_ref(), container.resources.as_ref())
+}
+
+/// Whether the resources that the template names are as it says.
+fn keeps_resources(wanted: Option<&ResourceRequirements>, has: Option<&ResourceRequirements>) -> bool {
     let quantity = |quantity: &WireQuantity| Quantity::parse(&quantity.0);
     let keeps = |own: Option<&BTreeMap<String, WireQuantity>>, has: Option<&BTreeMap<String, WireQuantity>>| {
         own.into_iter().flatten().all(|(name, wanted)| {
             has.and_then(|has| has.get(name)).is_some_and(|has| quantity(has) == quantity(wanted))
         })
     };
-    let (wanted, has) = (own.resources.as_ref(), container.resources.as_ref());
-    own.image == container.image
-        && keeps(wanted.and_then(|r| r.limits.as_ref()), has.and_then(|r| r.limits.as_ref()))
+    keeps(wanted.and_then(|r| r.limits.as_ref()), has.and_then(|r| r.limits.as_ref()))
         && keeps(wanted.and_then(|r| r.requests.as_ref()), has.and_then(|r| r.requests.as_ref()))
 }
 
@@ -151,6 +156,7 @@ impl ChangedPod {
             scheduling_gates: length("schedulingGates"),
             tolerations: serde_json::from_value(spec["tolerations"].clone()).unwrap_or_default(),
             active_deadline_seconds: spec["activeDeadlineSeconds"].as_i64(),
+            resources: serde_json::from_value(spec["resources"].clone()).unwrap_or_default(),
         }
     }
 }

@@ -169,10 +169,11 @@ fn image_of_the_init_container_is_that_of_the_operator() {
 }
 
 #[test]
-fn a_removed_gate_and_added_tolerations_explain_a_generation_each_and_nothing_else() {
+fn a_removed_gate_and_one_batch_of_tolerations_explain_a_generation_each_and_nothing_else() {
     let (sandbox, pod) = as_made();
     let spec = |generation: i64, change: Value| json!({ "metadata": { "generation": generation }, "spec": change });
     let more = json!([toleration("node.kubernetes.io/not-ready"), toleration("example.com/a")]);
+    let many: Vec<Value> = ["a", "b", "c", "d", "e"].map(|key| toleration(&format!("example.com/{key}"))).to_vec();
     let evil = json!([{ "name": "agent", "image": "evil:1", "resources": { "limits": { "cpu": "500m" } } }]);
     // The API server completes and normalizes resources.
     let same = json!([{
@@ -184,13 +185,35 @@ fn a_removed_gate_and_added_tolerations_explain_a_generation_each_and_nothing_el
         (spec(2, json!({ "schedulingGates": null, "nodeSelector": { "pool": "a" }, "containers": same })), ""),
         (spec(3, json!({ "schedulingGates": null, "tolerations": more })), ""),
         (spec(2, json!({ "tolerations": more })), ""),
-        (spec(9, json!({ "schedulingGates": null, "tolerations": more })), "the spec of its Pod"),
+        (spec(4, json!({ "schedulingGates": null, "tolerations": more })), "the spec of its Pod"),
+        // One request may add all of them, so they explain no second change.
+        (spec(2, json!({ "tolerations": many })), ""),
+        (spec(3, json!({ "tolerations": many })), "the spec of its Pod"),
+        (spec(3, json!({ "schedulingGates": null, "tolerations": many })), ""),
+        (spec(4, json!({ "schedulingGates": null, "tolerations": many })), "the spec of its Pod"),
         (spec(2, json!({ "schedulingGates": null, "containers": evil })), "the spec of its Pod"),
         (spec(2, json!({ "schedulingGates": null, "activeDeadlineSeconds": 5 })), "the spec of its Pod"),
         (spec(2, json!({ "schedulingGates": null, "ephemeralContainers": [{ "name": "x" }] })), "ephemeral"),
         (spec(2, json!({ "schedulingGates": null, "initContainers": [{ "name": "x" }] })), "the spec of its Pod"),
     ] {
         assert_says(judged(&sandbox, &changed(&pod, &pod_change)), says, &pod_change);
+    }
+}
+
+#[test]
+fn resources_of_the_pod_as_a_whole_are_compared() {
+    let whole = |cpu: &str| json!({ "resources": { "limits": { "cpu": cpu } } });
+    let (sandbox, pod) = as_made_of(json!({ "podTemplate": { "spec": whole("1") } }));
+    for (spec, says) in
+        [(whole("1000m"), ""), (whole("2"), "the spec of its Pod"), (json!({ "resources": null }), "spec")]
+    {
+        let mut change = json!({ "metadata": { "generation": 2 }, "spec": { "schedulingGates": null } });
+        json_patch::merge(&mut change["spec"], &spec);
+        let mut changed = changed(&pod, &change);
+        if spec["resources"].is_null() {
+            changed["spec"].as_object_mut().expect("a spec").remove("resources");
+        }
+        assert_says(judged(&sandbox, &changed), says, &spec);
     }
 }
 

@@ -138,7 +138,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
         // decision would take the other field for the one that the user changed.
         after_status.mode = sandbox.sandbox().and_then(|s| s.status.mode);
     }
-    plan.steps.extend(record_touch(snapshot, &first).map(|op| vec![op]));
+    plan.steps.extend(record_touch(snapshot).map(|op| vec![op]));
     plan.steps.push(first);
     let status = status_op(snapshot, &after_status, wait_until, &mut plan);
     if status.is_some()
@@ -402,11 +402,10 @@ fn delete_left_behind_pods(snapshot: &SandboxSnapshot) -> Plan {
     plan
 }
 
-/// Records that somebody touched a warm Sandbox, before the plan repairs the labels or annotations that show it.
-fn record_touch(snapshot: &SandboxSnapshot, first: &[Op]) -> Option<Op> {
+/// Records that somebody touched a warm Sandbox, before the plan or a user undoes the change that shows it.
+fn record_touch(snapshot: &SandboxSnapshot) -> Option<Op> {
     let touch = snapshot.touched.as_deref().filter(|_| !snapshot.sandbox.meta.edited())?;
-    let repairs = first.iter().any(|op| op.reason == Reason::MetadataChanged);
-    repairs.then(|| Op::patch(&snapshot.sandbox, Reason::WarmSandboxTouched, as_made::record(touch)))
+    Some(Op::patch(&snapshot.sandbox, Reason::WarmSandboxTouched, as_made::record(touch)))
 }
 
 /// The write of the status, unless the status is unchanged or the write can wait.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Toleration};
+use k8s_openapi::api::core::v1::{Container, ResourceRequirements, Toleration};
 use paddock_api::DecidingPlugin;
 use serde::Serialize;
 
@@ -106,6 +106,8 @@ pub struct ChangedPod {
     pub tolerations: Vec<Toleration>,
     /// `activeDeadlineSeconds`, in seconds.
     pub active_deadline_seconds: Option<i64>,
+    /// The resources of the pod as a whole.
+    pub resources: Option<ResourceRequirements>,
 }
 
 /// A volume whose files are deleted with the pod.

@@ -23,7 +23,10 @@ impl World {
         self.bindings = Arc::new(bindings);
         let members: Vec<Key> = self.members.values().flat_map(|members| members.keys().cloned()).collect();
         for member in members {
+            // What counts as a touch depends on the bindings.
+            self.touched.remove(&member);
             self.note_touched(&member);
+            self.add_warm(&member);
         }
         // The other claims have their Sandbox, and no plugin decides about them any more.
         let waits = |claim: &&Object| claim.claim().is_some_and(|claim| claim.status.sandbox.is_none());
@@ -47,6 +50,9 @@ impl World {
         if let Some(old) = &before {
             self.unindex(old);
             self.add_dependents(old, to_reconcile);
+        }
+        if before.as_ref().is_some_and(|old| old.meta.uid != object.meta.uid) {
+            self.touched.remove(&key);
         }
         if key.kind == Kind::Sandbox {
             let known = before.as_ref().filter(|old| old.meta.uid == object.meta.uid);
@@ -89,6 +95,7 @@ impl World {
     pub(super) fn remove(&mut self, key: &Key, to_reconcile: &mut BTreeSet<Key>) {
         let Some(object) = self.objects.remove(key) else { return };
         self.reservations.remove(key);
+        self.touched.remove(key);
         self.unindex(&object);
         if let Some(sandbox) = sandbox_of(&object).filter(|_| key.kind == Kind::Pod) {
             // The Sandbox is indexed again without this pod.
@@ -145,7 +152,6 @@ impl World {
         self.remove_warm_object(object);
         if key.kind == Kind::Sandbox {
             self.without_pod.remove(key);
-            self.touched.remove(key);
             if let Some(pool) = pool_of(object) {
                 remove_entry(&mut self.members, &pool, key);
             }
@@ -173,24 +179,22 @@ impl World {
             if !same {
                 self.note_touched(key);
             }
+        } else {
+            self.touched.remove(key);
         }
     }
 
-    /// Records whether somebody touched a Sandbox of a pool or its pod.
+    /// Records whether somebody touched a Sandbox of a pool or its pod. A touch counts even if somebody undoes it, because
+    /// a pod that ran another image for a moment is not as made.
     pub(super) fn note_touched(&mut self, key: &Key) {
         let touched = self.objects.get(key).filter(|sandbox| sandbox.meta.in_pool()).and_then(|sandbox| {
             let plugins = self.bindings.iter().any(Binding::is_custom_admission);
             let rules = Rules { settings: &self.settings, plugins_may_change_pods: plugins };
             touched(sandbox, self.pod_of(sandbox).as_deref(), rules)
         });
-        match touched {
-            Some(touch) => {
-                self.remove_warm(key);
-                self.touched.insert(key.clone(), touch.into());
-            }
-            None => {
-                self.touched.remove(key);
-            }
+        if let Some(touch) = touched {
+            self.remove_warm(key);
+            self.touched.entry(key.clone()).or_insert_with(|| touch.into());
         }
     }
 

@@ -1,4 +1,5 @@
-//! Replies that come after the watch has shown the deletion of their object leave nothing behind.
+//! Replies that come after the watch has shown the deletion of their object leave nothing behind, and a touch of a warm
+//! Sandbox stays although somebody undoes it.
 
 use serde_json::json;
 
@@ -49,4 +50,64 @@ fn reply_after_the_deletion_leaves_no_key_behind() {
             assert!(world.pending_writes.is_empty(), "{case}: {:?}", world.pending_writes);
         }
     }
+}
+
+/// A warm Sandbox and its pod, as the operator makes them.
+fn warm(uid: &str, version: u64, pod_labels: &serde_json::Value) -> (Object, Object) {
+    let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+    let owner = json!({
+        "apiVersion": "extensions.agents.x-k8s.io/v1beta1", "kind": "SandboxWarmPool", "name": "p", "uid": "p-1",
+        "controller": true,
+    });
+    let document = json!({
+        "metadata": {
+            "name": "a", "namespace": "ns", "uid": uid, "resourceVersion": version.to_string(), "generation": 1,
+            "creationTimestamp": "2030-01-01T00:00:00Z", "ownerReferences": [owner],
+        },
+        "spec": { "podTemplate": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
+    });
+    let sandbox = Object::from_json(Kind::Sandbox, document).unwrap();
+    let model = sandbox.sandbox().unwrap().spec.as_ref().unwrap();
+    let plan = crate::manifest::PodPlan {
+        name: "a",
+        runtime_class: None,
+        class_reason: None,
+        class_plugin: None,
+        kept_dirs: &[],
+        now,
+        init_image: None,
+        isolate: false,
+    };
+    let mut pod = crate::manifest::pod(&sandbox, model, &plan);
+    json_patch::merge(&mut pod["metadata"]["labels"], pod_labels);
+    pod["metadata"]["uid"] = "pod".into();
+    pod["metadata"]["resourceVersion"] = version.to_string().into();
+    pod["metadata"]["generation"] = 1.into();
+    (sandbox.clone(), Object::from_json(Kind::Pod, pod).unwrap())
+}
+
+#[test]
+fn a_touch_stays_when_it_is_undone_and_ends_with_the_sandbox() {
+    let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+    let mut world = World::new(Settings::default());
+    let key = Key::new(Kind::Sandbox, "ns", "a");
+    let show = |world: &mut World, uid: &str, version: u64, labels: serde_json::Value| {
+        let (sandbox, pod) = warm(uid, version, &labels);
+        world.observe(Observed::Applied(sandbox), now);
+        world.observe(Observed::Applied(pod), now);
+        world.touched.get(&key).map(ToString::to_string)
+    };
+    let label = Some("the label role was added to its Pod".to_owned());
+    assert_eq!(show(&mut world, "u", 1, json!({})), None, "as made");
+    assert_eq!(show(&mut world, "u", 2, json!({ "role": "db-client" })), label, "touched");
+    assert_eq!(show(&mut world, "u", 3, json!({})), label, "undone");
+    assert_eq!(show(&mut world, "u", 4, json!({ "other": "x" })), label, "the first touch stays");
+    // The bindings decide what counts, so each member is compared again.
+    world.set_bindings(crate::binding::Bindings::default());
+    assert_eq!(show(&mut world, "u", 5, json!({})).as_deref(), Some("the label other was added to its Pod"));
+    // Another Sandbox of the same name has its own past.
+    assert_eq!(show(&mut world, "v", 6, json!({})), None, "another Sandbox");
+    assert!(show(&mut world, "v", 7, json!({ "role": "db-client" })).is_some());
+    world.observe(Observed::Deleted(warm("v", 8, &json!({})).0), now);
+    assert!(world.touched.is_empty());
 }
