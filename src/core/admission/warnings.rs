@@ -81,18 +81,18 @@ fn lacks_image(state: &mut ReviewState<'_>) {
     }
 }
 
-/// Warns that the hostname in a pod template has no effect: the hostname of a pod is the name of its Sandbox.
+/// Warns that a hostname in a pod template has no effect: the hostname of a pod is the name of its Sandbox.
 fn another_hostname(state: &mut ReviewState<'_>, sandbox: bool) {
     let name = if sandbox { state.object["metadata"]["name"].as_str().unwrap_or_default() } else { "" };
-    for pod in PODS {
-        let hostname = state.object["spec"][pod]["spec"]["hostname"].as_str().unwrap_or_default();
-        if hostname.is_empty() || hostname == name {
-            continue;
-        }
+    let fields = PODS.into_iter().flat_map(|pod| ["hostname", "hostnameOverride"].map(|field| (pod, field)));
+    let other = fields.filter(|(pod, field)| {
+        let hostname = state.object["spec"][pod]["spec"][field].as_str().unwrap_or_default();
+        !hostname.is_empty() && hostname != name
+    });
+    for (pod, field) in other.collect::<Vec<_>>() {
         state.warn(&format!(
-            "spec.{pod}.spec.hostname has no effect: the hostname of the pod is the name of its Sandbox"
+            "spec.{pod}.spec.{field} has no effect: the hostname of the pod is the name of its Sandbox"
         ));
-        return;
     }
 }
 

@@ -47,6 +47,8 @@ pub struct PodPlan<'a> {
 pub fn pod(sandbox: &Object, model: &model::Sandbox, plan: &PodPlan<'_>) -> Value {
     let mut spec = model.pod.spec.parse();
     spec.hostname = Some(sandbox.key.name.to_string());
+    // The kubelet would prefer it.
+    spec.hostname_override = None;
     spec.runtime_class_name = plan.runtime_class.map(str::to_owned);
     // Generated code gets no credentials of the cluster, unless the user asks for them.
     spec.automount_service_account_token = Some(spec.automount_service_account_token.unwrap_or(false));

@@ -58,11 +58,14 @@ fn modes_that_contradict_each_other_are_told_at_creation() {
 
 #[test]
 fn a_hostname_without_effect_is_told() {
-    let with = |hostname: Value| sandbox(json!({ "podTemplate": { "spec": { "hostname": hostname } } }));
-    for (hostname, warns) in [(json!("other"), 1), (json!(""), 0), (json!(null), 0), (json!("a"), 0)] {
-        let warned = warnings(create(SANDBOX, with(hostname)));
-        assert_eq!(warned.len(), warns, "{warned:?}");
-        assert!(warned.iter().all(|w| w.starts_with("spec.podTemplate.spec.hostname has no effect")), "{warned:?}");
+    for field in ["hostname", "hostnameOverride"] {
+        for (hostname, warns) in [(json!("other"), 1), (json!(""), 0), (json!(null), 0), (json!("a"), 0)] {
+            let with = sandbox(json!({ "podTemplate": { "spec": { field: hostname } } }));
+            let warned = warnings(create(SANDBOX, with));
+            assert_eq!(warned.len(), warns, "{field}: {warned:?}");
+            let expected = format!("spec.podTemplate.spec.{field} has no effect");
+            assert!(warned.iter().all(|w| w.starts_with(&expected)), "{field}: {warned:?}");
+        }
     }
 }
 
