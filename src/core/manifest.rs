@@ -19,6 +19,7 @@ pub(crate) use hold::set_init_image;
 pub use network::{closed_network_policy_spec, network_policy, network_policy_annotations, network_policy_spec};
 use paddock_api::kind::{Key, Kind};
 use paddock_api::names::annotation;
+pub(crate) use pod::sandbox_marker;
 pub use pod::{PodPlan, mount_unmounted, pod, pod_annotations, pod_labels};
 pub(crate) use revision::PodRevision;
 pub use sandbox::{
@@ -79,6 +80,13 @@ fn owner_references(object: &Object) -> impl Iterator<Item = Value> {
 #[must_use]
 pub fn pod_name(sandbox: &Object) -> &str {
     sandbox.meta.annotations.get(annotation::POD_NAME).unwrap_or(&sandbox.key.name)
+}
+
+/// Whether a pod that a Sandbox controls has a name under which the operator makes its pod: the one in the annotation, or
+/// the name of the Sandbox. A user may change the annotation while the pod runs.
+#[must_use]
+pub fn is_pod_name(sandbox: &Object, pod: &str) -> bool {
+    pod == pod_name(sandbox) || pod == &*sandbox.key.name
 }
 
 /// The DNS name of a Sandbox's Service.

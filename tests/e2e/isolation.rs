@@ -3,7 +3,7 @@
 use paddock_cluster::{eventually, eventually_some};
 use serde_json::{Value, json};
 
-use super::json::{condition, label, name, number, ready, reason, text};
+use super::json::{condition, label, name, number, ready, reason, suspended, text};
 use super::kinds::{CLAIM, EVENT, POD, POOL, SANDBOX, TEMPLATE};
 use super::manifests::{claim, marked, merge, object, pod, pool, sandbox, template};
 use super::namespace::TestNamespace;
@@ -139,6 +139,13 @@ async fn claim_gets_no_warm_pod_from_before_its_namespace_required_isolation() {
     let isolated = ns.get(POD, taken).await;
     assert_eq!(text(&isolated, "/spec/runtimeClassName"), "gvisor");
     assert_eq!(label(&isolated, MARKER), "true", "the demand of the namespace stays on the pod");
+
+    // An annotation with another name for the pod neither hides the pod nor keeps it.
+    let hidden = json!({ "metadata": { "annotations": { "agents.x-k8s.io/pod-name": "other" } } });
+    ns.merge(SANDBOX, &running, hidden).await;
+    ns.merge(SANDBOX, &running, json!({ "spec": { "operatingMode": "Suspended" } })).await;
+    ns.until_gone(POD, &running).await;
+    ns.until(SANDBOX, &running, "suspended without a pod to report", |s| suspended(s) && !exposed(s)).await;
     // The pool replaces its members.
     ns.until_all(POD, "all warm pods are isolated", |pods| {
         let warm = pods.values().filter(|p| !label(p, "agents.x-k8s.io/warm-pool-sandbox").is_empty());

@@ -74,6 +74,7 @@ pub(super) fn decide(snapshot: &SandboxSnapshot, replies: &[PluginReply]) -> Pla
     let sandbox = &snapshot.sandbox;
     let situation = Situation::of(snapshot);
     let mut draft = PlanDraft::default();
+    draft.expose(snapshot, situation.model());
     match &situation {
         Situation::Terminating => return terminating(snapshot),
         Situation::Invalid(problem) => {
@@ -256,14 +257,12 @@ impl PlanDraft {
             }
             PodState::Missing => self.create_pod(snapshot, model, replies),
             PodState::Running(object, pod) => {
-                match pod::exposure(snapshot, model, object) {
-                    Exposure::Isolated => {}
+                match pod::exposure(snapshot, Some(model), object) {
+                    Exposure::Isolated | Exposure::Reported(_) => {}
                     Exposure::Denied(problem) => {
-                        self.expose(snapshot, problem.clone());
                         self.notes.error = Some(Problem::denied(problem));
                         return;
                     }
-                    Exposure::Reported(problem) => self.expose(snapshot, problem),
                 }
                 if self.drain(snapshot, drain::decide(snapshot, model, (object, pod))) {
                     return;
@@ -337,7 +336,8 @@ impl PlanDraft {
     }
 
     /// Reports a running pod that is not isolated: in the status, and once by an Event.
-    fn expose(&mut self, snapshot: &SandboxSnapshot, problem: String) {
+    fn expose(&mut self, snapshot: &SandboxSnapshot, model: Option<&model::Sandbox>) {
+        let Some(problem) = pod::exposed(snapshot, model) else { return };
         let reported = snapshot.sandbox.sandbox().and_then(|s| s.status.isolation.as_ref()?.problem.as_ref());
         if reported != Some(&problem) {
             self.plan.events.push(Event::warning(&snapshot.sandbox, Reason::NotIsolated, problem.clone()));
@@ -452,7 +452,8 @@ fn expired(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> Plan {
     plan.events.extend(events);
     plan.results.extend(results);
     let situation = Situation::Known { model, state: PodState::Expired };
-    let notes = Notes { throttle: record, ..Notes::default() };
+    let exposed = pod::exposed(snapshot, Some(model));
+    let notes = Notes { throttle: record, exposed, ..Notes::default() };
     let (after_status, _) = status::status(snapshot, &situation, &notes);
     if let Some(patch) = sandbox.sandbox().and_then(|s| status_patch(&*s.status, &after_status)) {
         plan.steps.push(vec![Op::patch_status(sandbox, patch)]);

@@ -117,7 +117,7 @@ pub fn pod_labels(sandbox: &Object, model: &model::Sandbox) -> BTreeMap<String, 
 
 /// The marker of a Sandbox: that of its label, or that of its status. The status keeps the marker even if the label is
 /// removed while the webhook is away.
-fn sandbox_marker(sandbox: &Object) -> Marker {
+pub(crate) fn sandbox_marker(sandbox: &Object) -> Marker {
     let kept = sandbox.sandbox().and_then(|s| s.status.isolation.as_ref()).is_some_and(|i| i.generated_code);
     let kept = if kept { Marker::Marked } else { Marker::Unmarked };
     Marker::strongest([Marker::of(&sandbox.meta.labels), kept])

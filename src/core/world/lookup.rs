@@ -25,7 +25,8 @@ impl World {
 
     pub(super) fn pod_of(&self, sandbox: &Object) -> Option<Arc<Object>> {
         // The operator did not create a pod of another name, even if an owner reference names the Sandbox.
-        self.pods_of(sandbox).find(|pod| *pod.key.name == *manifest::pod_name(sandbox))
+        let named = |name: &str| self.pods_of(sandbox).find(|pod| *pod.key.name == *name);
+        named(manifest::pod_name(sandbox)).or_else(|| named(&sandbox.key.name))
     }
 
     pub(super) fn pods_of(&self, sandbox: &Object) -> impl Iterator<Item = Arc<Object>> {

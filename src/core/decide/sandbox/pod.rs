@@ -224,8 +224,27 @@ fn planned_pod(snapshot: &SandboxSnapshot, model: &model::Sandbox, choice: &Choi
 /// Whether a new pod of the Sandbox has to be isolated: because of its own marker, of the marker of its claim, pool or
 /// template, or of its namespace.
 fn isolation_demanded(snapshot: &SandboxSnapshot, model: &model::Sandbox) -> bool {
-    let own = Marker::of(&manifest::pod_labels(&snapshot.sandbox, model));
+    demanded(snapshot, own_marker(snapshot, Some(model)))
+}
+
+fn demanded(snapshot: &SandboxSnapshot, own: Marker) -> bool {
     snapshot.common.namespace_isolates || Marker::strongest([own, snapshot.inherited_marker]).is_generated_code()
+}
+
+/// The marker of the Sandbox itself. Without a valid spec, its labels and its status decide.
+fn own_marker(snapshot: &SandboxSnapshot, model: Option<&model::Sandbox>) -> Marker {
+    let sandbox = &snapshot.sandbox;
+    model.map_or_else(|| manifest::sandbox_marker(sandbox), |model| Marker::of(&manifest::pod_labels(sandbox, model)))
+}
+
+/// The problem of the first pod of the Sandbox that runs and is not isolated, although it should be. Each pod that names
+/// the Sandbox as its owner counts, in every state of the Sandbox, until it has ended.
+pub(super) fn exposed(snapshot: &SandboxSnapshot, model: Option<&model::Sandbox>) -> Option<String> {
+    let live = snapshot.pods.iter().filter(|object| object.pod().is_some_and(|pod| !pod.ended()));
+    live.map(|pod| exposure(snapshot, model, pod)).find_map(|exposure| match exposure {
+        Exposure::Isolated => None,
+        Exposure::Denied(problem) | Exposure::Reported(problem) => Some(problem),
+    })
 }
 
 /// The reason why a Sandbox that must be isolated does not adopt an existing pod, if there is one.
@@ -252,13 +271,13 @@ pub(super) enum Exposure {
 }
 
 /// Determines whether a running pod is isolated, if it should be.
-pub(super) fn exposure(snapshot: &SandboxSnapshot, model: &model::Sandbox, pod: &Object) -> Exposure {
-    if !isolation_demanded(snapshot, model) && !Marker::of(&pod.meta.labels).is_generated_code() {
+pub(super) fn exposure(snapshot: &SandboxSnapshot, model: Option<&model::Sandbox>, pod: &Object) -> Exposure {
+    let own = own_marker(snapshot, model);
+    if !demanded(snapshot, own) && !Marker::of(&pod.meta.labels).is_generated_code() {
         return Exposure::Isolated;
     }
     let Some(part) = broken_by(snapshot, pod) else { return Exposure::Isolated };
-    let own = [Marker::of(&manifest::pod_labels(&snapshot.sandbox, model)), Marker::of(&pod.meta.labels)];
-    let marked = Marker::strongest(own).is_generated_code();
+    let marked = Marker::strongest([own, Marker::of(&pod.meta.labels)]).is_generated_code();
     let why = if marked {
         "the Sandbox is marked as running generated code"
     } else if snapshot.common.namespace_isolates {

@@ -58,6 +58,14 @@ impl<'a> Situation<'a> {
         Situation::Known { model, state: PodState::of(snapshot, model) }
     }
 
+    /// The spec, if it is valid.
+    pub(super) fn model(&self) -> Option<&'a model::Sandbox> {
+        match self {
+            Situation::Terminating | Situation::Invalid(_) => None,
+            Situation::Known { model, .. } => Some(model),
+        }
+    }
+
     /// The state of the pod, if the spec is valid.
     pub(super) fn state(&self) -> Option<&PodState<'a>> {
         match self {
@@ -76,7 +84,7 @@ impl<'a> PodState<'a> {
         }
         let pod = match snapshot.pods.as_slice() {
             [] => None,
-            [pod] if *pod.key.name == *manifest::pod_name(&snapshot.sandbox) => Some(&**pod),
+            [pod] if manifest::is_pod_name(&snapshot.sandbox, &pod.key.name) => Some(&**pod),
             // The operator never makes a pod of another name.
             [_, ..] => return PodState::MultiplePods,
         };
