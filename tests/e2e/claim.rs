@@ -97,6 +97,15 @@ async fn template_decides_about_volume_claims_of_claims() {
         ns.until(CLAIM, task, "refused", |c| reason(c, "Ready") == "VolumeClaimTemplatesError").await;
         assert!(ns.find(SANDBOX, task).await.is_none());
     }
+    // The webhook knows the template, and warns at once.
+    let copy = json!({ "kind": "PersistentVolumeClaim", "name": "disk-of-somebody-else" });
+    let mut copies = disk("more", "1Gi");
+    copies["spec"]["dataSource"] = copy;
+    for (disk, problem) in [(copies, "spec.dataSource must be left out"), (disk("home", "2Gi"), "is the template's")] {
+        let asked = claim("copy", "open", with(disk)).to_string();
+        let told = ns.kubectl_output(&["create", "--dry-run=server", "-f", "-"], Some(&asked)).await;
+        assert!(told.contains("Warning: spec.volumeClaimTemplates: ") && told.contains(problem), "{told}");
+    }
     ns.create(claim("more", "open", with(disk("more", "3Gi")))).await;
     ns.create(claim("larger", "wide-open", with(disk("home", "2Gi")))).await;
     for task in ["more", "larger"] {
