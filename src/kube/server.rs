@@ -206,13 +206,13 @@ impl Connection {
             async move {
                 let version = request.version();
                 http2.store(version == Version::HTTP_2, Ordering::Relaxed);
-                let pending = place.begin();
+                let pending = Arc::new(place.begin());
                 if request.body().is_end_stream() {
                     pending.connections.complete(pending.id);
                 }
                 let intake = Intake {
                     connections: pending.connections.clone(),
-                    request: pending.id,
+                    request: pending.clone(),
                     refused: pending.refused(),
                     peer: place.peer,
                 };

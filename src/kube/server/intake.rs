@@ -1,10 +1,12 @@
 //! The intake of a request: its body within the limits, and its turn.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::Connections;
+use super::connections::{Connections, Pending};
 use crate::peer::Peer;
 
 /// The reason why the server does not take a request.
@@ -30,10 +32,13 @@ pub enum Refused {
 }
 
 /// The handle with which a service takes a request. The server adds it to the extensions of each request.
+///
+/// The bytes and the turn of the request are free when it has been answered and all clones of its handle are dropped.
+/// Work on another thread outlives a request that is answered early, so it holds a clone.
 #[derive(Clone)]
 pub struct Intake {
     pub(super) connections: Connections,
-    pub(super) request: u64,
+    pub(super) request: Arc<Pending>,
     pub(super) refused: CancellationToken,
     pub(super) peer: Peer,
 }
@@ -60,15 +65,15 @@ impl Intake {
             if whole.len() + chunk.len() > most {
                 return Err(Refused::TooLarge(most));
             }
-            self.connections.receive(self.request, chunk.len()).map_err(|_| Refused::Busy)?;
+            self.connections.receive(self.request.id, chunk.len()).map_err(|_| Refused::Busy)?;
             whole.extend_from_slice(&chunk);
         }
-        self.connections.complete(self.request);
+        self.connections.complete(self.request.id);
         Ok(whole.into())
     }
 
     /// Waits until this request may use so much memory, in bytes. The addresses of the clients take turns. The turn
-    /// ends when the request has been answered.
+    /// ends when the request has been answered and nothing holds its handle.
     ///
     /// # Errors
     /// If the request needs more than there is, or has to make room while it waits.
@@ -80,8 +85,26 @@ impl Intake {
         tokio::select! {
             biased;
             () = self.refused.cancelled() => Err(Refused::Busy),
-            () = self.connections.turn(self.request, memory) => Ok(()),
+            () = self.connections.turn(self.request.id, memory) => Ok(()),
         }
+    }
+
+    /// Does work on a blocking thread. The request keeps its bytes and its turn as long as the work lasts, even if the
+    /// request is answered or its client leaves before.
+    ///
+    /// # Errors
+    /// If the work panics.
+    pub async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        let request = self.request.clone();
+        let work = move || {
+            let done = work();
+            drop(request);
+            done
+        };
+        tokio::task::spawn_blocking(work).await
     }
 
     /// The address of the client, as a text for logs.

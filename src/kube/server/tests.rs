@@ -146,3 +146,38 @@ async fn a_server_ends_in_order() {
     closed(&mut stream).await;
     assert!(TcpStream::connect(server.address).await.is_err());
 }
+
+/// The second request of the test below is answered only when the work of the first one ends, because both together need
+/// more memory than there is.
+#[tokio::test]
+async fn work_keeps_its_turn_after_its_request_was_answered() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let work = move |Extension(intake): Extension<Intake>, body: Body| {
+        let released = released.clone();
+        async move {
+            intake.receive(body).await.unwrap();
+            intake.turn(LIMITS.largest()).await.unwrap();
+            let wait = move || released.lock().recv();
+            match timeout(Duration::from_millis(50), intake.work(wait)).await {
+                Ok(_) => "done",
+                Err(_elapsed) => "late",
+            }
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server { protocol: Protocol::Plain, limits: LIMITS, on_incident: Arc::new(|_| {}) };
+    tokio::spawn(serve(listener, server, Router::new().route("/", post(work)), CancellationToken::new()));
+    let request = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx";
+    let mut first = TcpStream::connect(address).await.unwrap();
+    assert!(send(&mut first, request).await.ends_with("late"));
+    let mut second = TcpStream::connect(address).await.unwrap();
+    second.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 1024];
+    let early = timeout(Duration::from_secs(1), second.read(&mut answer)).await;
+    assert!(early.is_err(), "the work of the first request still holds its turn");
+    drop(release);
+    let read = timeout(Duration::from_secs(10), second.read(&mut answer)).await.expect("an answer").unwrap();
+    assert!(String::from_utf8_lossy(&answer[..read]).ends_with("done"));
+}

@@ -173,10 +173,10 @@ impl App {
         let body = intake.receive(body).await?;
         let large = body.len() >= limits::LARGE_REVIEW;
         let counted = body.clone();
-        let needed = run_sized(large, move || memory::needed(&counted)).await?;
+        let needed = run_sized(large, intake, move || memory::needed(&counted)).await?;
         intake.turn(needed.max(limits::REVIEW_MEMORY_MIN)).await?;
         let now = self.clock.now();
-        let asked = run_sized(large, move || wire::read(&body, phase, entry, now)).await??;
+        let asked = run_sized(large, intake, move || wire::read(&body, phase, entry, now)).await??;
         let mut context = (self.look)(&asked.review).ok_or(Unanswered::NotReady)?;
         context.reserved_sandbox =
             self.reservations.as_ref().and_then(|reservations| reservations.reserve(&asked.review));
@@ -184,7 +184,7 @@ impl App {
         if let Some(activity) = admission::activity(&asked.review, &context) {
             self.record(activity);
         }
-        let (asked, mut verdict) = self.decide(asked, context, large).await?;
+        let (asked, mut verdict) = self.decide(asked, context, large, intake).await?;
         if verdict.allowed() {
             verdict.denial = self.touched(&asked.review).await;
         }
@@ -247,13 +247,19 @@ impl App {
 
     /// Plugins and large objects use the processor, so they get a blocking thread and not one that serves connections.
     /// If the object is small and no plugin has to be asked, as for most claims, the review does not switch threads.
-    async fn decide(&self, asked: Asked, context: Context, large: bool) -> Result<(Asked, ReviewVerdict), Unanswered> {
+    async fn decide(
+        &self,
+        asked: Asked,
+        context: Context,
+        large: bool,
+        intake: &Intake,
+    ) -> Result<(Asked, ReviewVerdict), Unanswered> {
         if !large && admission::questions(&asked.review, &context, &[]).is_empty() {
             let verdict = admission::verdict(&asked.review, &context, &[]);
             return Ok((asked, verdict));
         }
         let plugin_client = self.plugin_client.clone();
-        let decided = tokio::task::spawn_blocking(move || {
+        let decided = intake.work(move || {
             let verdict = ask_and_decide(&asked.review, &context, &plugin_client);
             (asked, verdict)
         });
@@ -264,9 +270,10 @@ impl App {
 /// Does the work of a large review on a blocking thread, so that it does not hold up connections.
 async fn run_sized<T: Send + 'static>(
     large: bool,
+    intake: &Intake,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, tokio::task::JoinError> {
-    if large { tokio::task::spawn_blocking(work).await } else { Ok(work()) }
+    if large { intake.work(work).await } else { Ok(work()) }
 }
 
 /// Asks plugins until the core has no more questions.
